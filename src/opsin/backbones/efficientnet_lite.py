@@ -68,28 +68,24 @@ class _Writer:
         self._bounds = [self._to.weight(f"relu6.{end}", end, np.float32) for end in (0.0, 6.0)]
 
     def network(self) -> tuple[bytes, Probed]:
-        side = self._size.side
+        side, to = self._size.side, self._to
         self._convolution("stem", "_conv_stem", "_bn0", _STEM, kernel=3, stride=2, relu6=True)
         number = 0
         for stage, (kernel, stride, factor, channels, blocks) in enumerate(_STAGES):
             fixed = stage in (0, len(_STAGES) - 1)
-            for place in range(blocks if fixed else math.ceil(self._size.depth * blocks)):
-                self._block(
-                    number, kernel, stride if place == 0 else 1, factor, self._wide(channels)
-                )
+            for block in range(blocks if fixed else math.ceil(self._size.depth * blocks)):
+                step = stride if block == 0 else 1
+                self._block(number, kernel, step, factor, self._wide(channels))
                 number += 1
         wide = [value.name for value in self._values if value.name.endswith(".expand")]
         depths = [wide[min(int(at * len(wide)), len(wide) - 1)] for at in _DEPTHS]
         self._convolution("top", "_conv_head", "_bn1", _HEAD, kernel=1, stride=1, relu6=True)
-        to = self._to
-        self._say("GlobalAveragePool", to.node("GlobalAveragePool", [self._value], "pool"), 1)
-        pooled = to.node("Flatten", ["pool"], "features")
-        self._values.append(Value(name=pooled, op="Flatten", shape=(_HEAD,)))
-        held = [
-            to.weight(f"dense.{part}", self._tensors[f"_fc.{part}"], np.float32)
-            for part in ("weight", "bias")
-        ]
-        to.node("Gemm", ["features", *held], "logits", transB=1)
+        self._add("GlobalAveragePool", [], "pool", side=1)
+        to.node("Flatten", ["pool"], "features")
+        self._values.append(Value(name="features", op="Flatten", shape=(_HEAD,)))
+        dense = [to.weight(f"dense.{part}", self._tensors[f"_fc.{part}"], np.float32)
+                 for part in ("weight", "bias")]  # fmt: skip
+        to.node("Gemm", ["features", *dense], "logits", transB=1)
         graph = helper.make_graph(
             to.nodes, "efficientnet-lite",
             [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["N", 3, side, side])],
@@ -115,7 +111,7 @@ class _Writer:
     def _block(self, number: int, kernel: int, stride: int, factor: int, channels: int) -> None:
         """Write an inverted bottleneck: expand, a convolution of each channel, project."""
         name, source = f"block{number + 1}", f"_blocks.{number}."
-        start, given, inner = self._value, self._channels, self._channels * factor
+        start, before, inner = self._value, self._channels, self._channels * factor
         if factor != 1:
             self._convolution(
                 f"{name}.expand", f"{source}_expand_conv", f"{source}_bn0", inner,
@@ -129,38 +125,40 @@ class _Writer:
             f"{name}.project", f"{source}_project_conv", f"{source}_bn2", channels,
             kernel=1, stride=1, relu6=False,
         )  # fmt: skip
-        if stride == 1 and given == channels:
-            self._say("Add", self._to.node("Add", [self._value, start], name), self._side)
+        if stride == 1 and before == channels:
+            self._add("Add", [start], name)
 
     def _convolution(
         self, name: str, weights: str, norm: str, channels: int, *,
         kernel: int, stride: int, relu6: bool, group: int = 1,
     ) -> None:  # fmt: skip
         """Write a convolution, its normalisation and, if asked for, ReLU6."""
-        to, after = self._to, -(-self._side // stride)
-        held = to.weight(f"{name}.weight", self._tensors[f"{weights}.weight"], np.float32)
+        after = -(-self._side // stride)
         # As TensorFlow pads: what is odd comes at the lower right.
         missing = max(0, (after - 1) * stride + kernel - self._side)
-        pads = [missing // 2] * 2 + [missing - missing // 2] * 2
         self._channels, self._side = channels, after
-        self._say("Conv", to.node(
-            "Conv", [self._value, held], f"{name}.conv", kernel_shape=[kernel, kernel],
-            strides=[stride, stride], pads=pads, group=group,
-        ), after)  # fmt: skip
+        weight = self._to.weight(f"{name}.weight", self._tensors[f"{weights}.weight"], np.float32)
+        self._add(
+            "Conv", [weight], f"{name}.conv", kernel_shape=[kernel, kernel],
+            strides=[stride, stride], pads=[missing // 2] * 2 + [missing - missing // 2] * 2,
+            group=group,
+        )  # fmt: skip
         parts = {
             "scale": "weight", "shift": "bias", "mean": "running_mean", "variance": "running_var"
         }  # fmt: skip
         numbers = [
-            to.weight(f"{name}.norm.{part}", self._tensors[f"{norm}.{own}"], np.float32)
+            self._to.weight(f"{name}.norm.{part}", self._tensors[f"{norm}.{own}"], np.float32)
             for part, own in parts.items()
         ]
         last = f"{name}.norm" if relu6 else name
-        self._say("BatchNormalization", to.node(
-            "BatchNormalization", [self._value, *numbers], last, epsilon=_EPSILON
-        ), after)  # fmt: skip
+        self._add("BatchNormalization", numbers, last, epsilon=_EPSILON)
         if relu6:
-            self._say("Clip", to.node("Clip", [self._value, *self._bounds], name), after)
+            self._add("Clip", self._bounds, name)
 
-    def _say(self, op: str, name: str, side: int) -> None:
-        self._value = name
+    def _add(
+        self, op: str, further: list[str], name: str, *, side: int | None = None, **how: Any
+    ) -> None:
+        """Add an operator behind the last one, whose maps have the present channels and side."""
+        side = self._side if side is None else side
+        self._value = self._to.node(op, [self._value, *further], name, **how)
         self._values.append(Value(name=name, op=op, shape=(self._channels, side, side)))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -16,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin._version import __version__
-from opsin.backbones.backbone import UNKNOWN, licence_in
+from opsin.backbones.backbone import licence_in
 from opsin.backbones.pixel_values import CHOICES, PixelValues
+from opsin.commands.import_check import compare_answers, doubts_about
 from opsin.commands.import_recipe import ImportedModel, ImportRecipe
 from opsin.commands.machine import versions
 from opsin.commands.runs import Run
@@ -29,27 +29,19 @@ from opsin.core.arguments import checked
 from opsin.core.artifacts.records import IMPORTED, ImportParity, ImportRecord
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import TrainingFacts
-from opsin.core.errors import ModelFileError, ParityError, RecipeError
+from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
 from opsin.core.format import file_size
 from opsin.core.metadata import Metadata, Preparation
 from opsin.core.recipe import DataRecipe
 from opsin.core.storage import check_writable, write_json
-from opsin.core.stored_arrays import StoredArrays
 from opsin.data.dataset import Dataset, load
 from opsin.importing.class_names import names_beside, names_from
 from opsin.importing.foreign_network import Architecture, ForeignNetwork, read_foreign
 from opsin.importing.imported_file import ImportedFile
-from opsin.importing.plausibility import doubt_about_order, doubt_about_pixels
-from opsin.onnx_files.parity import TOLERANCE
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.model_check import write_classifier
 
-# Images that order of classes and preparation are doubted by.
-_TRIED: Final = 500
-# What the arrays of maker's answers may be called.
-_ANSWERS: Final = ("probabilities", "answers", "y", "logits")
-_IMAGES: Final = ("images", "x")
 _TRAINED: Final = "elsewhere, on what is not known: of test images among it, figures are too good"
 # How pixels of networks that Keras itself publishes were scaled, by how their names begin.
 _KNOWN_NAMES: Final = {
@@ -79,7 +71,7 @@ class ImportedLearner(Learner):
         """Return the file, and say what images say against it."""
         content = self.found.imported.content(self.found.metadata)
         exported = ExportedFile(directory.classifier, self.dataset, content, watcher)
-        for doubt in _doubts_about(exported, self.found.network, self.found.pixels):
+        for doubt in doubts_about(exported, self.found.network, self.found.pixels):
             watcher.note(doubt)
         return exported
 
@@ -195,7 +187,7 @@ def import_model(
         licence or licence_in(path.parent), dataset, str(options.get("resize") or "squash"),
     )  # fmt: skip
     content = found.imported.content(found.metadata)
-    record = found.record(None if check is None else _compare_answers(content, Path(check)))
+    record = found.record(None if check is None else compare_answers(content, Path(check)))
     recipe = ImportRecipe(
         data=DataRecipe.of(str(path)) if dataset is None else dataset.recipe,
         model=ImportedModel(
@@ -340,100 +332,12 @@ def _checked_names(
 ) -> tuple[str, ...]:
     """Return the names where there is one for each answer."""
     count, file = network.answers.classes, network.path.name
-    if names is not None and len(names) == count:
-        return names
     how = "Say them in the order of its answers: --classes a,b,c, or --classes-from FOLDER or FILE."
     if names is None:
         missing = "neither the file nor one beside it (labels.txt, class_names.json) says them"
         raise RecipeError(f"the names of {file}'s {count} classes", missing, how)
-    shown = f"{', '.join(names[:5])}{' …' if len(names) > 5 else ''}"
-    wanted = f"{count} classes, as {file} has answers"
-    raise RecipeError(wanted, f"got {len(names)} {stated} ({shown})", how)
-
-
-def _doubts_about(
-    exported: ExportedFile, network: ForeignNetwork, pixels: PixelValues
-) -> list[str]:
-    """Return what labelled images say against the order of the classes, or the preparation."""
-    dataset = exported.dataset
-    rows = np.concatenate([dataset.split.val, dataset.split.train])
-    rows = np.sort(np.random.default_rng(0).permutation(rows)[:_TRIED])
-    if not len(rows):
-        return []
-    labels = dataset.labels[rows]
-    found = exported.outputs(rows, ["probabilities"])["probabilities"].argmax(axis=1)
-    doubts = [doubt_about_order(found, labels, dataset.classes)]
-    if network.scales is None and network.probed.dtype != "uint8":
-        right = {pixels.stated: float((found == labels).mean())}
-        for choice in CHOICES:
-            other = PixelValues.named(choice)
-            if other.model_copy(update={"stated": pixels.stated, "bgr": pixels.bgr}) == pixels:
-                continue
-            content = ImportedFile(network, other, UNKNOWN).content(exported.classifier.metadata)
-            right[choice] = 0.0
-            with contextlib.suppress(ModelFileError):  # pixels that large are no numbers to it
-                answers = replace(exported, content=content).outputs(rows, ["probabilities"])
-                found = answers["probabilities"].argmax(axis=1)
-                right[choice] = float((found == labels).mean())
-        doubts.append(doubt_about_pixels(pixels.stated, right))
-    return [doubt for doubt in doubts if doubt is not None]
-
-
-def _compare_answers(content: bytes, file: Path) -> ImportParity:
-    """Compare the file's answers with those of the maker's program."""
-    classifier = Classifier.of_content(file, content, most=None)
-    images, wanted = _arrays(file, classifier)
-    found = classifier.layers(images, ["probabilities"])["probabilities"]
-    difference = float(np.abs(found - wanted).max())
-    second, first = np.sort(wanted, axis=1)[:, -2:].T
-    other = (found.argmax(axis=1) != wanted.argmax(axis=1)) & (first - second > 2 * TOLERANCE)
-    if difference > TOLERANCE or other.any():
-        raise ParityError(
-            f"the answers in {file.name} within {TOLERANCE:g}",
-            f"they differ by up to {difference:.2g}, and {int(other.sum())} of {len(images)} "
-            "labels with them",
-            "Check the pixels (--prepare): images in the file must be as they were before any "
-            "scaling, 0 to 255.",
-        )
-    return ImportParity(
-        file=file.name, images=len(images), difference=difference, labels=int(other.sum())
-    )
-
-
-def _arrays(file: Path, classifier: Classifier) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Read images and the maker's answers; logits become probabilities."""
-    from scipy.special import softmax  # noqa: PLC0415  takes a second to load
-
-    like = classifier.metadata.preparation
-    shape = (like.height, like.width, like.channels)
-    try:
-        with StoredArrays(file) as stored:
-            names = [next((each for each in among if each in stored.names), "")
-                     for among in (_IMAGES, _ANSWERS)]  # fmt: skip
-            images, answers = (stored.read(name) for name in names)
-    except (OSError, ValueError, KeyError) as error:
-        raise RecipeError(
-            "an .npz with images and probabilities",
-            f"{file} cannot be read as one",
-            "Write it: numpy.savez(FILE, images=images, probabilities=model.predict(scaled)).",
-        ) from error
-    images = images[..., None] if images.ndim == 3 and like.channels == 1 else images
-    if images.dtype != np.uint8 or images.shape[1:] != shape or not len(images):
-        raise RecipeError(
-            f"images as uint8[N, {', '.join(map(str, shape))}]",
-            f"{file.name} has {images.dtype}{list(images.shape)}",
-            "Write them as they were before any scaling.",
-        )
-    answers = np.asarray(answers, np.float64).reshape(len(answers), -1)
-    if answers.shape[1] == 1:
-        answers = np.concatenate([1 - answers, answers], axis=1)
-    if answers.shape != (len(images), len(classifier.classes)):
-        raise RecipeError(
-            f"{len(images):,} answers of {len(classifier.classes)} classes",
-            f"{file.name} has {' × '.join(map(str, answers.shape))}",
-            "Write one row for each image.",
-        )
-    sums = answers.sum(axis=1)
-    if (answers < 0).any() or np.abs(sums - 1).max() > 1e-3:
-        answers = softmax(answers, axis=1)
-    return images, answers
+    if len(names) != count:
+        shown = f"{', '.join(names[:5])}{' …' if len(names) > 5 else ''}"
+        wanted = f"{count} classes, as {file} has answers"
+        raise RecipeError(wanted, f"got {len(names)} {stated} ({shown})", how)
+    return names

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from io import BufferedReader
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal, cast
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 from pydantic import BaseModel, ConfigDict, Field
 
 from opsin.backbones.probe import check_bounded, in_sandbox, probe_model
@@ -22,18 +25,18 @@ from opsin.core.metadata import Layer
 from opsin.core.platform import limit_computing
 from opsin.importing.answers import ANSWERS, FoundAnswers, find_answers
 from opsin.importing.class_names import names_in
-from opsin.importing.converted import Converted
-from opsin.importing.dense_chain import dense_chain, with_tensors
+from opsin.importing.converted import Converted, model_of
 from opsin.importing.file_kind import FileKind, kind_of
 from opsin.importing.keras_to_onnx import convert
 from opsin.importing.sklearn_operators import use_standard_operators
 from opsin.importing.skops_to_onnx import convert_estimator
+from opsin.onnx_files.graph_writer import GraphWriter
 from opsin.onnx_files.refusal import quoted, refused
 from opsin.onnx_files.tensor_file import read_tensors
 
 #: What weights alone may be of.
 Architecture = Literal["mlp"]
-_READ: Final = 1 << 20
+_ENDS: Final = re.compile(r"\.?(weight|bias)$")
 
 
 class ForeignNetwork(BaseModel):
@@ -85,18 +88,15 @@ def _digest(path: Path) -> tuple[str, int]:
             "Give a file; a folder that model.export wrote holds a program: save the network with "
             "model.save('NAME.keras').",
         )
-    found, size = hashlib.sha256(), 0
     try:
         with open_regular(path) as file:
-            while part := file.read(_READ):
-                found.update(part)
-                size += len(part)
+            whole = cast(BufferedReader, file)
+            return hashlib.file_digest(whole, "sha256").hexdigest(), file.tell()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ModelFileError(
             "a classifier that another program saved", f"{path}: {reason}", "Check the path."
         ) from error
-    return found.hexdigest(), size
 
 
 def read(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:  # noqa: ARG001
@@ -160,9 +160,73 @@ def _of_weights(path: Path, architecture: str | None, graph: str | None) -> onnx
         )
     tensors = read_tensors(path)
     if graph is None:
-        return dense_chain(path.name, tensors)
+        return _dense_chain(path.name, tensors)
     with open_regular(graph) as file:
-        return with_tensors(path.name, _parsed(Path(graph).name, file.read()), tensors)
+        return _with_tensors(path.name, _parsed(Path(graph).name, file.read()), tensors)
+
+
+def _dense_chain(file: str, tensors: Mapping[str, NDArray[Any]]) -> onnx.ModelProto:
+    """Return a network of dense layers with ReLU between them, each called as its weights are."""
+    layers: dict[str, dict[str, NDArray[Any]]] = {}
+    for name, values in tensors.items():
+        part = _ENDS.search(name)
+        if part is None:
+            raise _not_dense(file, name, "is no weight and no bias of a dense layer")
+        layers.setdefault(_ENDS.sub("", name) or "dense", {})[part[1]] = values
+    to = GraphWriter()
+    value, units = "rows", 0
+    for place, (name, held) in enumerate(layers.items()):
+        weight = held.get("weight")
+        if weight is None or weight.ndim != 2 or 0 in weight.shape:
+            raise _not_dense(file, name, "is no dense layer")
+        if place and weight.shape[1] != units:
+            raise _not_dense(file, name, f"takes {weight.shape[1]} numbers and is given {units}")
+        bias = held.get("bias", np.zeros(len(weight)))
+        if bias.shape != (len(weight),):
+            raise _not_dense(file, name, "has a bias of another size")
+        inputs = [to.weight(f"{name}.weight", weight, np.float32),
+                  to.weight(f"{name}.bias", bias, np.float32)]  # fmt: skip
+        value = to.node("Gemm", [value, *inputs], name, transB=1)
+        if place + 1 < len(layers):
+            value = to.node("Relu", [value], f"{name}.relu")
+        units = len(weight)
+    if not layers:
+        raise refused(file, "it holds no weights")
+    first = next(iter(layers.values()))["weight"].shape[1]
+    ends = [(name, TensorProto.FLOAT, (size,)) for name, size in (("rows", first), (value, units))]
+    return model_of(to, "dense layers", "weights", *ends)
+
+
+def _not_dense(file: str, name: str, why: str) -> Exception:
+    return refused(
+        file,
+        f"its {quoted(name)} {why}, so its weights are not those of a chain of dense layers",
+        "Give the network's graph beside them: --graph FILE.onnx. From PyTorch: "
+        "torch.onnx.export(model.eval(), (images,), 'NAME.onnx', dynamo=True).",
+    )
+
+
+def _with_tensors(
+    file: str, model: onnx.ModelProto, tensors: Mapping[str, NDArray[Any]]
+) -> onnx.ModelProto:
+    """Return a graph with its weights exchanged for those of the same names."""
+    taken = 0
+    for weight in model.graph.initializer:
+        values = tensors.get(weight.name)
+        if values is None:
+            continue
+        if tuple(weight.dims) != values.shape:
+            has, needs = ("×".join(map(str, each)) for each in (values.shape, weight.dims))
+            raise refused(file, f"its {quoted(weight.name)} has {has}, and the graph needs {needs}")
+        dtype = helper.tensor_dtype_to_np_dtype(weight.data_type)
+        weight.CopyFrom(numpy_helper.from_array(values.astype(dtype), weight.name))
+        taken += 1
+    if not taken:
+        raise refused(
+            file, "none of its weights has a name of the graph's",
+            "Export the graph with the names kept: torch.onnx.export(…, dynamo=True).",
+        )  # fmt: skip
+    return model
 
 
 def _of_onnx(path: Path, output: str | None) -> Converted:
@@ -185,27 +249,24 @@ def _parsed(name: str, content: bytes) -> onnx.ModelProto:
 
 def _take_images(name: str, model: onnx.ModelProto) -> None:
     """Let a network that takes rows of pixels, or grey images without a third axis, take images."""
-    held = {weight.name for weight in model.graph.initializer}
-    inputs = [each for each in model.graph.input if each.name not in held]
+    weights = {weight.name for weight in model.graph.initializer}
+    inputs = [each for each in model.graph.input if each.name not in weights]
     if len(inputs) != 1:
         return  # the probe says so
-    (given,) = inputs
-    kind = given.type.tensor_type
+    kind = inputs[0].type.tensor_type
     dims = [each.dim_value if each.HasField("dim_value") else 0 for each in kind.shape.dim]
     if len(dims) not in (2, 3) or not all(dims[1:]):
         return
     shape = [1, *dims[1:]]
     if len(dims) == 2:
-        side, third = math.isqrt(dims[1]), math.isqrt(dims[1] // 3)
-        if side * side == dims[1]:
-            shape = [1, side, side]
-        elif 3 * third * third == dims[1]:
-            shape = [third, third, 3]
-        else:
+        grey, coloured = math.isqrt(dims[1]), math.isqrt(dims[1] // 3)
+        if dims[1] not in (grey**2, 3 * coloured**2):
             raise refused(name, f"it takes {dims[1]} numbers, which are no square image")
-    back = numpy_helper.from_array(np.array([-1, *dims[1:]], np.int64), f"{given.name}.shape")
-    image = f"{given.name}.image"
+        shape = [1, grey, grey] if dims[1] == grey**2 else [coloured, coloured, 3]
+    rows = inputs[0].name
+    back = numpy_helper.from_array(np.array([-1, *dims[1:]], np.int64), f"{rows}.shape")
     model.graph.initializer.append(back)
-    model.graph.node.insert(0, helper.make_node("Reshape", [image, back.name], [given.name]))
-    model.graph.input.remove(given)
-    model.graph.input.append(helper.make_tensor_value_info(image, kind.elem_type, ["N", *shape]))
+    model.graph.node.insert(0, helper.make_node("Reshape", [f"{rows}.image", back.name], [rows]))
+    model.graph.input.remove(inputs[0])
+    image = helper.make_tensor_value_info(f"{rows}.image", kind.elem_type, ["N", *shape])
+    model.graph.input.append(image)

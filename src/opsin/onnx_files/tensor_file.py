@@ -202,16 +202,12 @@ class NotTensorsError(ValueError):
     """Something that no dictionary of tensors is made of."""
 
 
-_DICTIONARY: Final = _Name("collections", "OrderedDict")
-_TENSOR: Final = _Name("torch._utils", "_rebuild_tensor_v2")
-_PARAMETER: Final = _Name("torch._utils", "_rebuild_parameter")
 # Operations that put a plain value, which stands in the pickle, on the stack.
 _PLAIN: Final = frozenset((
     "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "UNICODE", "BININT", "BININT1", "BININT2",
     "INT", "LONG", "LONG1", "LONG4", "BINFLOAT", "FLOAT", "BINBYTES", "SHORT_BINBYTES",
 ))  # fmt: skip
 _CONSTANTS: Final = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_NOTHING: Final = frozenset(("PROTO", "FRAME", "STOP"))
 _TUPLES: Final = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
@@ -232,61 +228,49 @@ class _TensorReader:
             self._follow(operation.name, argument)
         return self._stack.pop()
 
-    def _follow(self, name: str, argument: Any) -> None:
-        stack = self._stack
-        if name in _PLAIN:
-            stack.append(argument)
-        elif name in _CONSTANTS:
-            stack.append(_CONSTANTS[name])
-        elif name in _TUPLES:
-            count = _TUPLES[name]
-            stack[len(stack) - count :] = [tuple(stack[len(stack) - count :])]
-        elif name in ("BINPUT", "LONG_BINPUT", "PUT"):
-            self._memo[int(argument)] = stack[-1]
-        elif name == "MEMOIZE":
-            self._memo[len(self._memo)] = stack[-1]
-        elif name in ("BINGET", "LONG_BINGET", "GET"):
-            stack.append(self._memo[int(argument)])
-        elif name == "MARK":
-            self._marks.append(len(stack))
-        elif name == "GLOBAL":
-            stack.append(_Name(*argument.split(" ", 1)))
-        elif name not in _NOTHING:
-            self._build(name)
-
-    def _build(self, name: str) -> None:
-        """Follow an operation that makes one thing of others."""
+    def _follow(self, name: str, argument: Any) -> None:  # noqa: C901, PLR0912  one case an operation
         stack = self._stack
         match name:
-            case "EMPTY_DICT":
-                stack.append({})
-            case "EMPTY_LIST":
-                stack.append([])
-            case "TUPLE":
-                stack.append(tuple(self._marked()))
-            case "APPEND":
-                value = stack.pop()
-                self._a(list).append(value)
-            case "APPENDS":
-                values = self._marked()
-                self._a(list).extend(values)
-            case "SETITEM":
-                value, key = stack.pop(), stack.pop()
-                self._a(dict)[key] = value
-            case "SETITEMS":
-                values = self._marked()
-                self._a(dict).update(zip(values[::2], values[1::2], strict=True))
-            case "BINPERSID":
-                stack.append(self._storage(stack.pop()))
-            case "REDUCE":
-                given, made = stack.pop(), stack.pop()
-                stack.append(self._made(made, given))
-            case "BUILD":  # what a dictionary remembers of its making
-                stack.pop()
-                self._a(dict)
+            case "PROTO" | "FRAME" | "STOP":
+                pass
+            case _ if name in _PLAIN:
+                stack.append(argument)
+            case _ if name in _CONSTANTS:
+                stack.append(_CONSTANTS[name])
+            case _ if name in _TUPLES:
+                start = len(stack) - _TUPLES[name]
+                stack[start:] = [tuple(stack[start:])]
+            case "BINPUT" | "LONG_BINPUT" | "PUT":
+                self._memo[int(argument)] = stack[-1]
+            case "MEMOIZE":
+                self._memo[len(self._memo)] = stack[-1]
+            case "BINGET" | "LONG_BINGET" | "GET":
+                stack.append(self._memo[int(argument)])
+            case "MARK":
+                self._marks.append(len(stack))
+            case "GLOBAL":
+                stack.append(_Name(*argument.split(" ", 1)))
             case "STACK_GLOBAL":
                 last, module = stack.pop(), stack.pop()
                 stack.append(_Name(str(module), str(last)))
+            case "EMPTY_DICT" | "EMPTY_LIST":
+                stack.append({} if name == "EMPTY_DICT" else [])
+            case "TUPLE":
+                stack.append(tuple(self._marked()))
+            case "APPEND" | "APPENDS":
+                values = self._marked() if name == "APPENDS" else [stack.pop()]
+                self._top(list).extend(values)
+            case "SETITEM" | "SETITEMS":
+                values = self._marked() if name == "SETITEMS" else [stack.pop(-2), stack.pop()]
+                self._top(dict).update(zip(values[::2], values[1::2], strict=True))
+            case "BINPERSID":
+                stack.append(self._storage(stack.pop()))
+            case "REDUCE":
+                arguments, function = stack.pop(), stack.pop()
+                stack.append(self._called(function, arguments))
+            case "BUILD":  # what a dictionary remembers of its making
+                stack.pop()
+                self._top(dict)
             case _:
                 raise NotTensorsError(f"an operation {name}")
 
@@ -296,22 +280,22 @@ class _TensorReader:
         del self._stack[start:]
         return found
 
-    def _a(self, kind: type[Any]) -> Any:
+    def _top(self, kind: type[Any]) -> Any:
         """Return what is on top of the stack, which must be of a kind."""
-        if not isinstance(self._stack[-1], kind):
-            raise NotTensorsError(
-                f"{type(self._stack[-1]).__name__} in the place of {kind.__name__}"
-            )
-        return self._stack[-1]
+        top = self._stack[-1]
+        if not isinstance(top, kind):
+            raise NotTensorsError(f"{type(top).__name__} in the place of {kind.__name__}")
+        return top
 
-    def _made(self, what: Any, given: Any) -> Any:
-        if what == _DICTIONARY and given == ():
-            return {}
-        if what == _TENSOR:
-            return self._tensor(*given)
-        if what == _PARAMETER:
-            return given[0]
-        raise NotTensorsError(".".join(what) if isinstance(what, _Name) else "a call")
+    def _called(self, function: Any, arguments: Any) -> Any:
+        match function:
+            case _Name("collections", "OrderedDict") if arguments == ():
+                return {}
+            case _Name("torch._utils", "_rebuild_tensor_v2"):
+                return self._tensor(*arguments)
+            case _Name("torch._utils", "_rebuild_parameter"):
+                return arguments[0]
+        raise NotTensorsError(".".join(function) if isinstance(function, _Name) else "a call")
 
     def _storage(self, stated: Any) -> _Storage:
         """Return a storage; its numbers lie beside the pickle, or behind it."""

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, ClassVar
 from opsin.core.errors import MissingExtraError, RecipeError
 
 if TYPE_CHECKING:
-    from opsin.core.artifacts.run_report import Report
     from opsin.core.artifacts.records import State
+    from opsin.core.artifacts.run_report import Report
     from opsin.core.stored_json import Json
 
 

@@ -191,7 +191,7 @@ def follow(
     options = {name: value for name, value in recipe.items() if value is not None}
     tracker.start(run.path, options, known)
     if tracker.id is not None and tracker.id != known:
-        run.log_tracked(TrackedRun(tracker=tracker.name, id=tracker.id))
+        run.append(TrackedRun(tracker=tracker.name, id=tracker.id))
     say({"address": without_secrets(tracker.address, os.environ)})
     for line in lines:
         if not line.endswith(b"\n"):

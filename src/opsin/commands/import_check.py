@@ -1,0 +1,136 @@
+"""Whether an imported classifier answers as it should: beside its maker's program, and at all."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.backbones.backbone import UNKNOWN
+from opsin.backbones.pixel_values import CHOICES, PixelValues
+from opsin.commands.train.calibrate import ExportedFile
+from opsin.core.artifacts.records import ImportParity
+from opsin.core.errors import ModelFileError, ParityError, RecipeError
+from opsin.core.stored_arrays import StoredArrays
+from opsin.importing.foreign_network import ForeignNetwork
+from opsin.importing.imported_file import ImportedFile
+from opsin.onnx_files.parity import TOLERANCE
+from opsin.runtime.classifier import Classifier
+
+# Images that order of classes and preparation are doubted by.
+_TRIED: Final = 500
+# How much better another order, or another preparation, must be before it is worth a line.
+_FAR: Final = 0.15
+# Share of right answers below which a network is too weak to tell the order of its classes.
+_LEAST: Final = 0.5
+_SHOWN: Final = 6
+
+
+def doubts_about(exported: ExportedFile, network: ForeignNetwork, pixels: PixelValues) -> list[str]:
+    """Return what labelled images say against the order of the classes, or the preparation."""
+    dataset = exported.dataset
+    rows = np.concatenate([dataset.split.val, dataset.split.train])
+    rows = np.sort(np.random.default_rng(0).permutation(rows)[:_TRIED])
+    if not len(rows):
+        return []
+    labels = dataset.labels[rows]
+    found = exported.outputs(rows, ["probabilities"])["probabilities"].argmax(axis=1)
+    doubts = _doubts_about_order(found, labels, dataset.classes)
+    if network.scales is None and network.probed.dtype != "uint8":
+        right = {pixels.stated: float((found == labels).mean())}
+        for choice in CHOICES:
+            other = PixelValues.named(choice)
+            if other.model_copy(update={"stated": pixels.stated, "bgr": pixels.bgr}) == pixels:
+                continue
+            content = ImportedFile(network, other, UNKNOWN).content(exported.classifier.metadata)
+            right[choice] = 0.0
+            with contextlib.suppress(ModelFileError):  # pixels that large are no numbers to it
+                answers = replace(exported, content=content).outputs(rows, ["probabilities"])
+                found = answers["probabilities"].argmax(axis=1)
+                right[choice] = float((found == labels).mean())
+        now, best = right[pixels.stated], max(right, key=lambda name: right[name])
+        if right[best] >= now + _FAR:
+            doubts.append(
+                f"the pixels are probably others: {now:.0%} of the images are right, and "
+                f"{right[best]:.0%} with --prepare={best}"
+            )
+    return doubts
+
+
+def _doubts_about_order(
+    answers: NDArray[np.int64], labels: NDArray[np.int64], classes: Sequence[str]
+) -> list[str]:
+    """Return which order of the classes would suit the answers far better, if any."""
+    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415  slow to load
+
+    table = np.zeros((len(classes), len(classes)), np.int64)
+    np.add.at(table, (answers, labels), 1)
+    rows, columns = linear_sum_assignment(table, maximize=True)
+    best, now = table[rows, columns].sum() / len(labels), float((answers == labels).mean())
+    if best < max(now + _FAR, _LEAST):
+        return []
+    names = [classes[int(column)] for column in columns]
+    shown = ", ".join(names[:_SHOWN]) + (" …" if len(names) > _SHOWN else "")
+    doubt = (
+        f"the order of the classes is probably another: {now:.0%} of {len(labels):,} images are "
+        f"right, and {best:.0%} would be with {shown} (--classes {','.join(names)})"
+    )
+    return [doubt]
+
+
+def compare_answers(content: bytes, file: Path) -> ImportParity:
+    """Compare the file's answers with those of the maker's program."""
+    classifier = Classifier.of_content(file, content, most=None)
+    images, wanted = _arrays(file, classifier)
+    found = classifier.layers(images, ["probabilities"])["probabilities"]
+    difference = float(np.abs(found - wanted).max())
+    second, first = np.sort(wanted, axis=1)[:, -2:].T
+    other = (found.argmax(axis=1) != wanted.argmax(axis=1)) & (first - second > 2 * TOLERANCE)
+    if difference > TOLERANCE or other.any():
+        raise ParityError(
+            f"the answers in {file.name} within {TOLERANCE:g}",
+            f"they differ by up to {difference:.2g}, and {int(other.sum())} of {len(images)} "
+            "labels with them",
+            "Check the pixels (--prepare): images in the file must be as they were before any "
+            "scaling, 0 to 255.",
+        )
+    return ImportParity(
+        file=file.name, images=len(images), difference=difference, labels=int(other.sum())
+    )
+
+
+def _arrays(file: Path, classifier: Classifier) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Read images and the maker's answers; one number is the probability of the second class."""
+    like = classifier.metadata.preparation
+    shape = (like.height, like.width, like.channels)
+    try:
+        with StoredArrays(file) as stored:
+            images, answers = stored.read("images"), stored.read("probabilities")
+    except (OSError, ValueError, KeyError) as error:
+        raise RecipeError(
+            "an .npz with images and probabilities",
+            f"{file} cannot be read as one",
+            "Write it: numpy.savez(FILE, images=images, probabilities=model.predict(scaled)).",
+        ) from error
+    images = images[..., None] if images.ndim == 3 and like.channels == 1 else images
+    if images.dtype != np.uint8 or images.shape[1:] != shape or not len(images):
+        raise RecipeError(
+            f"images as uint8[N, {', '.join(map(str, shape))}]",
+            f"{file.name} has {images.dtype}{list(images.shape)}",
+            "Write them as they were before any scaling.",
+        )
+    answers = np.asarray(answers, np.float64).reshape(len(answers), -1)
+    if answers.shape[1] == 1:
+        answers = np.concatenate([1 - answers, answers], axis=1)
+    if answers.shape != (len(images), len(classifier.classes)):
+        raise RecipeError(
+            f"{len(images):,} answers of {len(classifier.classes)} classes",
+            f"{file.name} has {' × '.join(map(str, answers.shape))}",
+            "Write one row for each image.",
+        )
+    return images, answers
