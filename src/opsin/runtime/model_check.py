@@ -30,7 +30,7 @@ from opsin.core.platform import limit_memory
 from opsin.core.sandbox import Sandbox
 from opsin.core.storage import write_bytes, write_json
 from opsin.data.cache import cache_root, is_own, make_own
-from opsin.hub.hub_name import HubName
+from opsin.hub.hub_name import HubName, Wanted
 from opsin.runtime.onnx_scan import printable, scan, unreadable
 from opsin.runtime.providers import CPU, Session
 
@@ -64,8 +64,7 @@ def find_model(
     name = None if os.path.lexists(model) else HubName.prefixed(os.fspath(model))
     if name is None:
         return find_classifier(model), None
-    from opsin.hub.hub_cache import Wanted  # noqa: PLC0415  few classifiers are there
-    from opsin.hub.hub_fetch import fetch  # noqa: PLC0415
+    from opsin.hub.hub_fetch import fetch  # noqa: PLC0415  few classifiers are there
 
     found = fetch(name, Wanted.CLASSIFIER, watcher=watcher)
     if not name.is_pinned:
