@@ -31,8 +31,7 @@ from opsin.core.platform import end_group, lower_priority
 from opsin.core.recipe import flat_options
 from opsin.core.stored_json import JsonObject
 from opsin.evaluation.metric_table import known_metrics
-from opsin.trackers import chosen_trackers, trackers
-from opsin.trackers.tracker import Tracker
+from opsin.trackers import Tracker, chosen_trackers, trackers
 
 # Events that may wait for a tracker; further ones are left out.
 _WAITING: Final = 1_000
