@@ -37,9 +37,8 @@ from opsin.classical.fit import (
 from opsin.classical.fitted_file import Written
 from opsin.classical.pixels import Pooling, drawn
 from opsin.commands.backbones import measure
-from opsin.commands.machine import answering_device, versions
 from opsin.commands.train.calibrate import ExportedFile, assumed_mix
-from opsin.commands.train.learner import Learner, Loaded
+from opsin.commands.train.learner import Learner, Loaded, answering_device, versions
 from opsin.commands.train.pretrained import MANY_IMAGES, views_of
 from opsin.commands.train.words import class_mix_in_words, fine_tuning_in_words, tell_model
 from opsin.core.artifacts.records import Epoch
