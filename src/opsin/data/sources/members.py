@@ -58,7 +58,7 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except (
         OSError, EOFError, ValueError, ArithmeticError, RuntimeError, MemoryError, LookupError,
-        TypeError, struct.error, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile,
+        TypeError, struct.error, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile
     ) as error:  # fmt: skip
         refused = isinstance(error, OSError) and error.errno is not None
         what = "cannot be read" if refused else "is damaged or cut short"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.data.image_encoding import png_address
+from opsin.data.array_image import png_address
 from opsin.report.answer_image import small
 from opsin.report.inside.inspection_page import Section, section
 from opsin.report.maps import Scale, indexed_address

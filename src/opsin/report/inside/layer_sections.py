@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.format import counted
-from opsin.data.image_encoding import png_address
+from opsin.data.array_image import png_address
 from opsin.onnx_files.operators import traits_of
 from opsin.report.inside.inspection_page import Section, section
 from opsin.report.maps import PALETTES, STOPS, Scale, gradient, indexed_address, scale_of, sprite

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.format import decimals
-from opsin.data.image_encoding import png_address
+from opsin.data.array_image import png_address
 from opsin.inspection.lessons.lesson_terms import SENTENCES
 from opsin.report.inside.inspection_page import Section, section
 from opsin.report.inside.layer_sections import figure
