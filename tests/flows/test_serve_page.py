@@ -200,13 +200,3 @@ def _all(browser: webdriver.Chrome, selector: str) -> list[WebElement]:
 
 def _wait_for(browser: webdriver.Chrome, selector: str) -> None:
     until(browser, lambda: _all(browser, selector))
-<<<<<<< HEAD
-=======
-
-
-def _click(browser: webdriver.Chrome, selector: str) -> None:
-    _wait_for(browser, selector)
-    element = _all(browser, selector)[0]
-    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
-    element.click()
->>>>>>> trunk

@@ -21,12 +21,7 @@ from opsin.core.storage import write_json
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
 from opsin.studio.runs.run_index import opaque
-<<<<<<< HEAD
 from tests.browser import needs_chromium, resize
-from tests.hostile import bomb, slow_jpeg
-=======
-from tests.browser import chromium, needs_chromium, resize
->>>>>>> trunk
 from tests.inspection.lessons.lesson_network import write_lesson_network
 from tests.made_runs import answers_right, write_run
 from tests.studio_browser import (

@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-<<<<<<< HEAD
-from functools import partial
-=======
-from collections.abc import Iterator
->>>>>>> trunk
 
 import pytest
 
@@ -20,7 +15,7 @@ from selenium.common.exceptions import ElementNotInteractableException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from tests.browser import needs_chromium, resize
+from tests.browser import needs_chromium
 from tests.studio_browser import (
     StudioProcess,
     button,
