@@ -15,8 +15,7 @@ from onnx import helper, numpy_helper
 from PIL import Image
 
 from opsin.core.errors import ImageError, ModelFileError
-from opsin.inspection.hidden_pixels import training_mean
-from opsin.inspection.occlusion import occlusion_map
+from opsin.inspection.occlusion import occlusion_map, training_mean
 from opsin.runtime import providers
 from opsin.runtime.classifier import Classifier
 from opsin.server.worker import (

@@ -16,7 +16,7 @@ pytest.importorskip("fastapi")
 import opsin
 from opsin.core.errors import ImageError, OpsinError
 from opsin.data.dataset import Dataset
-from opsin.inspection.hidden_pixels import fill_of, training_mean
+from opsin.inspection.occlusion import fill_of, training_mean
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.runtime.classifier import Classifier
 from opsin.studio.errors import new_api
