@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import opsin
-from opsin.commands.shards import manifest_of
+from opsin.commands.out_file import manifest_of
 from opsin.commands.test_set_usage import count_looks
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.errors import RecipeError, StorageError

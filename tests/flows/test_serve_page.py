@@ -237,27 +237,3 @@ def _click(browser: webdriver.Chrome, selector: str) -> None:
     element = _all(browser, selector)[0]
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
     element.click()
-
-
-@pytest.mark.slow
-def test_the_page_of_the_api_answers_its_own_examples(
-    browser: webdriver.Chrome, address: str
-) -> None:
-    resize(browser, 1280)
-    console(browser, "performance")
-    console(browser, "browser")
-    browser.get(f"{address}docs")
-    for name in ("Predict-predict", "-infer"):
-        block = f'[id^="operations-"][id$="{name}"]'
-        _click(browser, f"{block} .opblock-summary-control")
-        _click(browser, f"{block} .execute")
-        answer = f"{block} .live-responses-table tbody"
-        _wait_for(browser, f"{answer} .microlight")
-        status, said = (
-            _all(browser, f"{answer} {part}")[0].text
-            for part in (".response-col_status", ".microlight")
-        )
-        assert status.startswith("200")
-        assert '"model": "digits"' in said or '"model_name": "digits"' in said
-    assert console(browser, "browser") == []
-    assert [a for a in requests_beyond(browser, address) if not a.startswith(address)] == []

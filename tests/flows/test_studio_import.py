@@ -89,17 +89,3 @@ def test_from_a_file_of_keras_to_a_report(
     assert "moved" not in shown(browser)
     assert complaints(browser) == []
     assert requests_elsewhere(browser, running.address) == []
-
-
-@pytest.mark.slow
-def test_a_hostile_file_is_refused_in_a_line(
-    running: StudioProcess, browser: webdriver.Chrome, tmp_path: Path
-) -> None:
-    config = sequential(image(8, 8), layer("Lambda", "<b>evil</b>", function="os.system"))
-    browser.get(f"{running.address}/import")
-    until(browser, lambda: "Nothing in the file is run" in shown(browser))
-    send(browser, write_keras(tmp_path / "evil.keras", config, {}))
-    until(browser, lambda: "evil.keras" in shown(browser), 60)
-    button(browser, "Import").click()
-    until(browser, lambda: "which is never run" in shown(browser), 60)
-    assert "<b>evil</b>" in shown(browser)

@@ -22,7 +22,6 @@ from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
 from opsin.studio.runs.run_index import opaque
 from tests.browser import chromium, needs_chromium, resize
-from tests.hostile import bomb, slow_jpeg
 from tests.inspection.lessons.lesson_network import write_lesson_network
 from tests.made_runs import answers_right, write_run
 from tests.studio_browser import (
@@ -109,24 +108,6 @@ def test_an_image_is_answered_and_explained(
     browser.get(browser.current_url.replace(GOOD, BETTER))
     until(browser, lambda: "OOD score" in shown(browser) or one(browser, ".op-answer"))
     calm(running, browser)
-
-
-@pytest.mark.slow
-def test_a_bomb_costs_one_answer_and_the_studio_goes_on(
-    running: StudioProcess, browser: webdriver.Chrome, tmp_path: Path
-) -> None:
-    (tmp_path / "bomb.png").write_bytes(bomb())
-    (tmp_path / "slow.jpg").write_bytes(slow_jpeg())
-    before = running.memory()
-    browser.get(f"{running.address}/try?run={GOOD}")
-    send(browser, tmp_path / "bomb.png", tmp_path / "slow.jpg", running.folder / "2.png")
-    until(browser, lambda: len(browser.find_elements(By.CSS_SELECTOR, "tbody tr")) == 3, 60)
-    assert "bomb.png has 20,000 × 20,000" in shown(browser)
-    assert running.process is not None and running.process.poll() is None
-    assert running.memory() - before < 300e6
-    browser.get(f"{running.address}/try?run={GOOD}")
-    send(browser, running.folder / "1.png")
-    until(browser, lambda: one(browser, ".op-bars"), 60)
 
 
 @pytest.mark.slow

@@ -14,9 +14,8 @@ import pytest
 from opsin.backbones.backbone import open_backbone
 from opsin.core.errors import DownloadError, MissingExtraError, ModelFileError, StorageError
 from opsin.core.events import Watcher
-from opsin.hub.hub_cache import found_here, snapshot_of
 from opsin.hub.hub_fetch import fetch
-from opsin.hub.hub_name import HubName
+from opsin.hub.hub_name import HubName, found_here, snapshot_of
 from tests.backbones.small_networks import network
 from tests.hub_server import COMMIT, HubServer
 

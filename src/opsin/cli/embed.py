@@ -23,12 +23,12 @@ def embed(
     *,
     at: Annotated[Any, typer.Option(parser=options.parser_of(TRAIN_OPTIONS["at"].read))] = None,
     out: str | None = None,
-    offline: options.Offline = False,
-    shard: options.ShardToMake = None,
-    on: options.WhereToWork = "local",
+    offline: bool = False,
+    shard: str | None = None,
+    on: str = "local",
     device: options.Device = "auto",
-    quiet: options.Quiet = False,
-    as_json: options.AsJson = False,
+    quiet: bool = False,
+    as_json: bool = False,
     **given: Any,
 ) -> None:
     """Write what a pretrained network says of images into a file.

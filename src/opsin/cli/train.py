@@ -50,10 +50,10 @@ def train(
     folds: int | None = None,
     plan: bool = False,
     track: Track = None,
-    offline: options.Offline = False,
+    offline: bool = False,
     runs: options.Runs = Path("runs"),
-    quiet: options.Quiet = False,
-    as_json: options.AsJson = False,
+    quiet: bool = False,
+    as_json: bool = False,
     **given: Any,
 ) -> None:
     """Train a classifier, evaluate it, and write its report.

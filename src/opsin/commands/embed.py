@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from opsin._version import __version__
 from opsin.commands.feature_file import FeatureRow, FeatureRows, check_feature_file
-from opsin.commands.out_file import OutFile
+from opsin.commands.out_file import OutFile, ShardTask
 from opsin.commands.predict.rows import reason_of
 from opsin.commands.predict.stream import Progress, open_streams
-from opsin.commands.shards import ShardTask
 from opsin.core.arguments import checked
 from opsin.core.errors import ImageError, RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher

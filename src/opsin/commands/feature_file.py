@@ -13,7 +13,7 @@ from typing import IO, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.commands.arrays_file import add_array
+from opsin.commands.data_files import add_array
 from opsin.commands.predict.rows import load_pyarrow
 from opsin.core.errors import RecipeError, StorageError
 from opsin.core.storage import atomic_file, check_writable, scratch_directory, storage_errors

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.errors import ImageError, SourceError
-from opsin.data.digest_set import DigestSet
+from opsin.data.cache import DigestSet
 from opsin.data.shard import NamesDigest, Shard, ShardInputs
 from opsin.stores.store_address import StoredObject, is_stored
 

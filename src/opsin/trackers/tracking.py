@@ -31,8 +31,7 @@ from opsin.core.platform import end_group, lower_priority
 from opsin.core.recipe import flat_options
 from opsin.core.stored_json import JsonObject
 from opsin.evaluation.metric_table import known_metrics
-from opsin.trackers import chosen_trackers, trackers
-from opsin.trackers.tracker import Tracker
+from opsin.trackers import Tracker, chosen_trackers, trackers
 
 # Events that may wait for a tracker; further ones are left out.
 _WAITING: Final = 1_000
@@ -192,7 +191,7 @@ def follow(
     options = {name: value for name, value in recipe.items() if value is not None}
     tracker.start(run.path, options, known)
     if tracker.id is not None and tracker.id != known:
-        run.log_tracked(TrackedRun(tracker=tracker.name, id=tracker.id))
+        run.append(TrackedRun(tracker=tracker.name, id=tracker.id))
     say({"address": without_secrets(tracker.address, os.environ)})
     for line in lines:
         if not line.endswith(b"\n"):

@@ -70,8 +70,8 @@ def test_a_run_whose_process_is_gone_has_failed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("end", ['{"epoch": 3, "tr', "3", "null", "[" * 100_000])
 def test_a_history_line_cut_by_a_crash_is_left_out(tmp_path: Path, end: str) -> None:
     run = started(tmp_path)
-    run.append_history(made_epoch(1))
-    run.append_history(made_epoch(2))
+    run.append(made_epoch(1))
+    run.append(made_epoch(2))
     with run.history.open("a") as file:
         file.write(end)
     assert [event.epoch for event in run.read_history()] == [1, 2]

@@ -21,8 +21,7 @@ from opsin.core.file_names import free_name
 from opsin.core.platform import sync_all
 from opsin.core.storage import publish_directory, scratch_directory
 from opsin.data import sources
-from opsin.data.cache import cache_root
-from opsin.data.digest_set import DigestSet
+from opsin.data.cache import DigestSet, cache_root
 from opsin.data.formats import MAX_BYTES
 from opsin.data.image_stream import ListedImage, Stream
 from opsin.data.image_tree import LEFT_OUT_FILE, is_image_name

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from opsin.core.artifacts.records import LeftOut
 from opsin.core.errors import ImageError, SourceError
 from opsin.core.files import MISSING, file_stamp, open_regular
-from opsin.data.cache import digest_rows
-from opsin.data.digest_set import DigestSet
+from opsin.data.cache import DigestSet, digest_rows
 from opsin.data.image_tree import natural
 from opsin.data.left_out import LeftOutCounts
 from opsin.data.spelling import nfc, places_among
