@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -114,7 +114,7 @@ class BatchNormalisationLesson(Lesson):
         return [(int(unit), [float(column[unit]) for column in columns]) for unit in order]
 
     @property
-    def units(self) -> list[dict[str, Any]]:
+    def units(self) -> list[dict[str, object]]:
         """The figures of each unit by name, before and after."""
         units = []
         for unit, figures in sorted(self.rows()):

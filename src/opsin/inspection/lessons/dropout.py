@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 import numpy as np
 
@@ -121,11 +121,11 @@ class DropoutLesson(Lesson):
         return [(int(place), float(flat[place]), float(scaled[place])) for place in chosen]
 
     @property
-    def _off(self) -> dict[str, Any]:
+    def _off(self) -> dict[str, object]:
         return dict(zip(self.classes, self.off, strict=True))
 
     @property
-    def _on(self) -> list[dict[str, Any]]:
+    def _on(self) -> list[dict[str, object]]:
         return [
             {"label": label, "confidence": share, "dropped": dropped,
              "probabilities": dict(zip(self.classes, row, strict=True))}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -79,7 +79,7 @@ class SoftmaxLesson(Lesson):
         return np.asarray(np.exp(put - put.max()))
 
     @property
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[dict[str, object]]:
         """The numbers of each class by name, the most probable class first."""
         own, uncalibrated = self.at(self.temperature), self.at(1)
         return [
