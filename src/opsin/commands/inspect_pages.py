@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from opsin.commands.inspect_model import Insight, Inspection
-    from opsin.inspection.lessons.explain_layer import Lesson
+    from opsin.inspection.lessons.lesson_layers import Lesson
     from opsin.inspection.summary import NetworkSummary
 
 
