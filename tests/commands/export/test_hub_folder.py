@@ -28,7 +28,6 @@ sys.modules["opsin"] = None
 del sys.argv[0]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
-SECRET = "/home/ann-onymous/network.py(7): forward"
 
 
 def exported(run: Path | opsin.Run, to: str = TO, **options: Any) -> HubExport:
