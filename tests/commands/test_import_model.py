@@ -328,8 +328,9 @@ def test_what_skl2onnx_writes(labels: dict[str, Any], learnt: Any, tmp_path: Pat
     digits = load_digits()
     images = np.rint(digits.images[:40] * (255 / 16)).astype(np.uint8)
     logits = images.reshape(-1, 64) / 255 @ weight + bias
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     answers = tmp_path / "answers.npz"
-    np.savez(answers, images=images, logits=logits)
+    np.savez(answers, images=images, probabilities=shares)
     run = opsin.import_model(
         file, prepare="0..1", check=answers, runs=tmp_path / "runs", quiet=True
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 
 from opsin.backbones.backbone import open_backbone
-from opsin.core.errors import DownloadError, ModelFileError, StorageError
+from opsin.core.errors import DownloadError, ModelFileError
 from opsin.core.events import Watcher
 from opsin.hub.hub_fetch import fetch
 from opsin.hub.hub_name import HubName, found_here, snapshot_of
@@ -68,28 +67,6 @@ def test_another_server_is_sent_no_sign(hub: HubServer) -> None:
     fetch(NAME)
     assert hub.signed
     assert set(hub.signed) == {""}
-
-
-def test_the_cache_is_the_hubs_own(hub: HubServer) -> None:
-    from huggingface_hub import hf_hub_download, scan_cache_dir, try_to_load_from_cache
-
-    publish(hub)
-    found = fetch(NAME)
-    cache = Path(os.environ["HF_HOME"]) / "hub"
-    for revision in (COMMIT, "main"):
-        theirs = try_to_load_from_cache(
-            NAME.repository, "onnx/model.onnx", cache_dir=cache, revision=revision
-        )
-        assert theirs == str(found.path)
-    (repository,) = scan_cache_dir(cache).repos
-    assert repository.size_on_disk == len(LARGE) + len(CARD) + len(PIXELS)
-    assert not scan_cache_dir(cache).warnings
-    hub.asked.clear()
-    theirs = hf_hub_download(
-        NAME.repository, "onnx/model.onnx", cache_dir=cache, endpoint=hub.address
-    )
-    assert theirs == str(found.path)
-    assert not hub.ranges()
 
 
 def test_a_connection_that_breaks_is_gone_on_with(hub: HubServer) -> None:
@@ -179,18 +156,6 @@ def test_a_hostile_hub_writes_nothing_outside(
         with pytest.raises(ModelFileError, match="no ONNX file"):
             fetch(NAME)
     assert not list(tmp_path.rglob("*away*"))
-
-
-def test_a_folder_that_refuses_to_be_written(
-    hub: HubServer,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    publish(hub)
-    (tmp_path / "file").write_bytes(b"")
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "file"))
-    with pytest.raises(StorageError):
-        fetch(NAME)
 
 
 def test_preparation_and_licence_come_with_it(hub: HubServer) -> None:

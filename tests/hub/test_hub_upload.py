@@ -55,29 +55,6 @@ def test_a_new_repository_is_private_and_has_all_in_one_commit(hub: HubServer) -
     assert not seen.notes
 
 
-def test_what_is_there_is_not_sent_again(hub: HubServer) -> None:
-    first = upload(NAME, FILES, public=True)
-    assert not hub.repositories[NAME].private
-    hub.asked.clear()
-    seen = Seen()
-    again = upload(NAME, FILES, public=False, watcher=seen)
-    assert again == first
-    assert not sendings(hub)
-    assert len(hub.repositories[NAME].commits) == 1
-    assert "is public: everybody sees" in seen.notes[0]
-    third = upload(NAME, FILES | {"README.md": b"---\nlicense: mit\n---\nNew\n"}, public=True)
-    assert third.commit != first.commit
-    assert not sendings(hub)
-
-
-def test_a_connection_that_is_cut_is_begun_anew(hub: HubServer) -> None:
-    hub.cuts = [100_000]
-    upload(NAME, FILES, public=False)
-    assert hub.repositories[NAME].files["classifier.onnx"] == LARGE
-    assert sendings(hub) == ["upload", "upload"]
-    assert len(hub.repositories[NAME].commits) == 1
-
-
 def test_an_upload_that_was_stopped_changed_nothing_and_can_be_repeated(hub: HubServer) -> None:
     with pytest.raises(KeyboardInterrupt):
         upload(NAME, FILES, public=False, watcher=Seen(interrupt_at=100_000))
