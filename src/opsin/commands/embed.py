@@ -35,7 +35,7 @@ from opsin.data.image_stream import ListedImage, Stream, held_bytes
 from opsin.data.images import read_image
 from opsin.data.lazy_images import THREADS
 from opsin.data.read_ahead import read_ahead
-from opsin.data.shard import NamesDigest, Shard, ShardInputs
+from opsin.data.shard import Shard, ShardInputs
 from opsin.data.sources.contents import LabelledImages
 from opsin.data.split import TEST, TRAIN, VAL
 from opsin.runtime.cluster import Cluster, is_elsewhere
@@ -346,10 +346,7 @@ def _stream(
     """The stream of a list, or of one shard, which depends on name, label and part."""
     inputs, wanted = None, range(count)
     if shard is not None:
-        names = NamesDigest()
-        for row in rows:
-            names.add("\0".join(map(str, row)))
-        inputs = ShardInputs(shard, names.count, names.hex)
+        inputs = ShardInputs.of(shard, ("\0".join(map(str, row)) for row in rows))
         wanted = inputs.rows
     return Stream(source, "rows", lambda: map(at, wanted), lambda: len(wanted), inputs=inputs)
 

@@ -40,12 +40,11 @@ from opsin.data.corrections import Applied
 from opsin.data.dataset import Dataset, find_given, fingerprint_of, read_corrected
 from opsin.data.decoded_store import Decoded
 from opsin.data.fill_cache import rows_at_once
-from opsin.data.groups import groups_by_name, pairs_of, split_groups
 from opsin.data.lazy_images import THREADS, Images
 from opsin.data.left_out import left_out_in_words
 from opsin.data.near_duplicates import near_duplicates
 from opsin.data.spelling import places_among
-from opsin.data.split import TEST
+from opsin.data.split import TEST, groups_by_name, pairs_of, split_groups
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Answers
 

@@ -16,9 +16,9 @@ from opsin.core.artifacts.run_predictions import PART_WORDS, PredictedPart, RunP
 from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import RunError
 from opsin.core.format import grey_or_colour
-from opsin.data.groups import pairs_of, split_groups
 from opsin.data.run_images import pair_up, read_images
 from opsin.data.spelling import places_among
+from opsin.data.split import pairs_of, split_groups
 
 #: What of its preparation an image's pixels, and so its digest, depend on.
 PREPARED: Final = ("height", "width", "channels", "resize", "bits")

@@ -19,7 +19,7 @@ from opsin.report.inside.layer_sections import figure
 from opsin.report.maps import PALETTES, indexed_address, scale_of
 
 if TYPE_CHECKING:
-    from opsin.inspection.lessons.explain_layer import Lesson
+    from opsin.inspection.lessons.lesson_layers import Lesson
 
 # Numbers a side up to which each is written into its place.
 _WRITTEN: Final = 7
