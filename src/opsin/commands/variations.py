@@ -51,7 +51,7 @@ def draw_variations(
     check_varying(**options)
     import torch  # noqa: PLC0415
 
-    from opsin.report.figures.augmentation_figure import draw_varied  # noqa: PLC0415
+    from opsin.report.figures.dataset_figures import draw_varied  # noqa: PLC0415
     from opsin.report.figures.style import save, styled  # noqa: PLC0415
     from opsin.training.augment import augment  # noqa: PLC0415
 
