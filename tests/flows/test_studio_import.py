@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from selenium import webdriver
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
-from tests.browser import chromium, needs_chromium, resize
+from tests.browser import needs_chromium
 from tests.importing.made_keras import image, layer, sequential, write_keras
 from tests.studio_browser import (
     StudioProcess,
@@ -25,24 +24,10 @@ from tests.studio_browser import (
     one,
     requests_elsewhere,
     shown,
-    studio,
     until,
 )
 
 pytestmark = needs_chromium
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudioProcess]:
-    with studio(tmp_path_factory.mktemp("studio")) as process:
-        yield process
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    with chromium(tmp_path_factory.mktemp("profile")) as browser:
-        resize(browser, 1200)
-        yield browser
 
 
 def send(browser: webdriver.Chrome, file: Path) -> None:
@@ -89,17 +74,3 @@ def test_from_a_file_of_keras_to_a_report(
     assert "moved" not in shown(browser)
     assert complaints(browser) == []
     assert requests_elsewhere(browser, running.address) == []
-
-
-@pytest.mark.slow
-def test_a_hostile_file_is_refused_in_a_line(
-    running: StudioProcess, browser: webdriver.Chrome, tmp_path: Path
-) -> None:
-    config = sequential(image(8, 8), layer("Lambda", "<b>evil</b>", function="os.system"))
-    browser.get(f"{running.address}/import")
-    until(browser, lambda: "Nothing in the file is run" in shown(browser))
-    send(browser, write_keras(tmp_path / "evil.keras", config, {}))
-    until(browser, lambda: "evil.keras" in shown(browser), 60)
-    button(browser, "Import").click()
-    until(browser, lambda: "which is never run" in shown(browser), 60)
-    assert "<b>evil</b>" in shown(browser)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
-from functools import partial
 
 import pytest
 
@@ -17,7 +15,7 @@ from selenium.common.exceptions import ElementNotInteractableException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from tests.browser import chromium, needs_chromium, resize
+from tests.browser import needs_chromium
 from tests.studio_browser import (
     StudioProcess,
     button,
@@ -28,7 +26,6 @@ from tests.studio_browser import (
     requests_elsewhere,
     shown,
     sideways,
-    studio,
     unfold,
     until,
 )
@@ -37,19 +34,6 @@ pytestmark = [pytest.mark.torch, needs_chromium]
 
 # As many as the form takes: 600 were over in four seconds, before a busy browser could stop them.
 EPOCHS = 10_000
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudioProcess]:
-    with studio(tmp_path_factory.mktemp("studio")) as process:
-        yield process
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    with chromium(tmp_path_factory.mktemp("profile")) as browser:
-        resize(browser, 1200)
-        yield browser
 
 
 def value(browser: webdriver.Chrome, label: str) -> str:
@@ -154,35 +138,3 @@ def test_the_whole_story(running: StudioProcess, browser: webdriver.Chrome) -> N
 
 def _says(browser: webdriver.Chrome, words: str) -> bool:
     return words in shown(browser)
-
-
-@pytest.mark.slow
-def test_what_makes_no_sense_is_said_and_cannot_be_started(
-    running: StudioProcess, browser: webdriver.Chrome
-) -> None:
-    browser.get(f"{running.address}/train?set=digits")
-    until(browser, lambda: one(browser, field("Epochs")))
-    for label, wrong, said in (
-        ("Epochs", "-4", "Epochs: expected a whole number from 1 to 10,000, got -4"),
-        (
-            "Or a time limit (10m)",
-            "abc",
-            "Time: expected a time such as 10m, 90s, 1h30m or 600, got abc",
-        ),
-    ):
-        typed = one(browser, field(label))
-        typed.send_keys(wrong)
-        until(browser, partial(_says, browser, said))
-        assert not button(browser, "Start").is_enabled()
-        typed.send_keys(Keys.CONTROL, "a", Keys.DELETE)
-        until(browser, lambda: button(browser, "Start").is_enabled())
-    # What was typed is kept where another network is chosen.
-    one(browser, field("Epochs")).send_keys("7")
-    choose(browser, "Model", "dense layers")
-    until(browser, lambda: "7 epochs" in shown(browser), 120)
-    assert one(browser, field("Epochs")).get_attribute("value") == "7"
-    one(browser, field("Epochs")).send_keys("-")
-    resize(browser, 400)
-    assert not sideways(browser)
-    resize(browser, 1200)
-    assert complaints(browser) == []

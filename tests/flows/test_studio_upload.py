@@ -14,13 +14,11 @@ pytest.importorskip("selenium")
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 
-from opsin.studio.datasets.folders import Folders
-from tests.browser import chromium, needs_chromium, resize
+from tests.browser import needs_chromium
 from tests.conftest import write_shapes
 from tests.server.made_engine import png
 from tests.studio_browser import (
     StudioProcess,
-    button,
     complaints,
     one,
     requests_elsewhere,
@@ -48,20 +46,13 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudioProcess]
         assert "Traceback" not in running.said()
 
 
-@pytest.fixture(scope="module")
-def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    with chromium(tmp_path_factory.mktemp("chromium")) as opened:
-        resize(opened, 1280)
-        yield opened
-
-
 @pytest.fixture
-def browser(window: webdriver.Chrome, running: StudioProcess) -> Iterator[webdriver.Chrome]:
-    complaints(window)
-    yield window
-    assert complaints(window) == []
-    assert window.execute_script("return window.HACKED") is None
-    assert requests_elsewhere(window, running.address) == []
+def browser(browser: webdriver.Chrome, running: StudioProcess) -> Iterator[webdriver.Chrome]:
+    complaints(browser)
+    yield browser
+    assert complaints(browser) == []
+    assert browser.execute_script("return window.HACKED") is None
+    assert requests_elsewhere(browser, running.address) == []
 
 
 @pytest.fixture(scope="module")
@@ -136,26 +127,3 @@ def test_an_upload_that_breaks_off_goes_on_where_it_stopped(
     assert "cat\n4" in told
     assert f"{HOSTILE[:15]}…" in told
     assert sideways(browser) == 0
-
-
-@pytest.mark.slow
-def test_folders_below_the_root_can_be_added_and_no_others(
-    browser: webdriver.Chrome, running: StudioProcess
-) -> None:
-    browser.get(f"{running.address}/data?add=folder")
-    until(browser, lambda: settled(browser) and "1 folder" in one(browser, "#add").text)
-    assert "way-out" not in shown(browser)
-    button(browser, "Add this folder").click()  # its only folder holds folders
-    until(browser, lambda: "shapes" in shown(browser) and "Added" in shown(browser))
-    button(browser, "shapes").click()
-    until(browser, lambda: settled(browser) and "2 folders" in one(browser, "#add").text)
-    button(browser, "Add this folder").click()
-    until(browser, lambda: "disc\n12\nsquare\n12" in panel(browser, "shapes"))
-    browser.back()
-    until(browser, lambda: "1 folder" in one(browser, "#add").text)
-    outside = running.folder / "outside"
-    there = Folders([outside])
-    for asked in (there.root_ids()[0], str(outside), "../outside", "%2e%2e"):
-        browser.get(f"{running.address}/data?add=folder&folder={asked}")
-        until(browser, lambda: "Begin again at the top" in shown(browser))
-        assert "secret" not in shown(browser)

@@ -27,14 +27,7 @@ from opsin.runtime.prediction import Prediction
 from opsin.server import engine as engine_module
 from opsin.server import workers
 from opsin.server.engine import Engine
-from opsin.server.errors import (
-    BadAnswer,
-    Expired,
-    Overloaded,
-    Stopping,
-    TooLarge,
-    WorkerDied,
-)
+from opsin.server.errors import BadAnswer, Expired, Overloaded, Stopping, TooLarge, WorkerDied
 from opsin.server.waiting import ImageToAnswer, PredictResult, Result
 from tests.inspection.made_network import write_network
 from tests.made_classifier import LAST, classifier, unsound_for_sevens

@@ -360,14 +360,3 @@ def test_the_client_of_triton_understands(
     assert said["models"] == [True, True, False]
     assert said["file"] == int(digits.labels[3])
     assert "of shape [N, 8, 8, 1]" in said["error"]
-
-
-def test_metrics_tell_of_it(client: Any, digits: Dataset) -> None:
-    assert client.post("v2/models/plain/infer", json=asking(digits.images[3:4])).is_success
-    reply = client.get("metrics")
-    assert reply.headers["content-type"].startswith("text/plain; version=")
-    lines = reply.text.splitlines()
-    asked = 'opsin_requests_total{model="plain",route="/v2/models/{model}/infer",status="200"}'
-    assert any(line.startswith(asked) for line in lines)
-    assert "opsin_images_waiting 0.0" in lines
-    assert any(line.startswith('opsin_answers_total{label="3",model="plain"}') for line in lines)

@@ -17,13 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from opsin.core.files import MISSING
 from opsin.core.metadata import Metadata, Preparation, Reject
-from opsin.server.metrics import (
-    WINDOW,
-    MetricsMiddleware,
-    ServerMetrics,
-    drift,
-    training_mix,
-)
+from opsin.server.metrics import WINDOW, MetricsMiddleware, ServerMetrics, drift, training_mix
 from opsin.server.models import ModelFile, ServedModel
 from opsin.server.waiting import PredictResult
 
@@ -55,12 +49,6 @@ def figures(metrics: ServerMetrics, **known: ServedModel) -> dict[tuple[Any, ...
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
-
-
-def test_the_device_of_each_model_is_named() -> None:
-    model = served(("a", "b"), None)
-    model.file.device = "cuda:1"
-    assert figures(ServerMetrics(), demo=model)["opsin_device", "cuda:1", "demo"] == 1
 
 
 def test_what_was_told_is_counted() -> None:
@@ -159,16 +147,6 @@ def test_names_that_are_no_unicode_are_written() -> None:
     assert found[("opsin_answers_total", "a\\udcff", "demo")] == 1
     assert found[("opsin_training_share", "a\\udcff", "demo")] == 0.5
     assert found[("opsin_drift", "demo")] == 0.5
-
-
-def test_hostile_names_stay_names() -> None:
-    name = 'a"b\\c\nd} 9\nopsin_worker_deaths_total 7'
-    metrics = ServerMetrics()
-    metrics.answered("demo", answer(), name, 0.0)
-    found = figures(metrics, demo=served((name, "b"), (0.5, 0.5)))
-    assert found[("opsin_answers_total", name, "demo")] == 1
-    assert found[("opsin_training_share", name, "demo")] == 0.5
-    assert found[("opsin_worker_deaths_total",)] == 0
 
 
 @pytest.mark.parametrize("accept", [

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsin.core.errors import RecipeError, RunError
-from opsin.core.files import MISSING, file_stamp
+from opsin.core.errors import RecipeError
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
-from opsin.server.models import ModelFile, parse_models, training_shares
+from opsin.server.models import parse_models, training_shares
 from tests.made_runs import answers_right, write_run
 
 
@@ -77,18 +75,3 @@ def test_the_mix_is_that_of_the_training_images(
     for damaged in ("{", json.dumps(whole | {"counts": counts})):
         (run / "dataset.json").write_text(damaged, encoding="utf-8")
         assert training_shares(run / "classifier.onnx", metadata) is None
-
-
-def test_a_file_is_known_by_its_stamp(tmp_path: Path, nearest_mean: Path) -> None:
-    file = tmp_path / "classifier.onnx"
-    assert file_stamp(file) == MISSING
-    with pytest.raises(RunError, match="does not exist"):
-        ModelFile.read(file)
-    shutil.copyfile(nearest_mean, file)
-    model = ModelFile.read(file)
-    assert model.content == nearest_mean.read_bytes()
-    assert model.stamp == file_stamp(file)
-    shutil.copyfile(nearest_mean, tmp_path / "new")
-    (tmp_path / "new").replace(file)
-    assert model.stamp != file_stamp(file)
-    assert model.digest == ModelFile.read(file).digest

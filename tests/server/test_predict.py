@@ -18,7 +18,6 @@ import opsin
 from opsin.data.blank_images import NO_CONTRAST
 from opsin.data.dataset import Dataset
 from opsin.server.errors import Overloaded
-from opsin.server.predict import explanation
 from opsin.server.settings import ServerSettings
 from opsin.server.waiting import ImageToAnswer, PredictResult
 from tests.server.made_engine import png, until
@@ -160,12 +159,6 @@ def test_queries_that_are_none(asks: Asks, images: list[bytes], query: str) -> N
     assert (reply.status_code, reply.json()["error"]["kind"]) == (400, "BadRequest")
     by_path = "/v1/models/digits:predict-image?model=digits"
     assert asks.post(by_path, content=images[0], headers=PNG).status_code == 400
-
-
-def test_strongest_place() -> None:
-    heat = np.zeros((3, 4), np.float32)
-    heat[2, 1] = 0.123456789
-    assert explanation(heat)["strongest"] == {"row": 2, "column": 1, "fall": 0.12346}
 
 
 def test_a_full_queue_half_way_is_waited_for(

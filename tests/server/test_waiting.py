@@ -23,25 +23,6 @@ def one(model: str = "m", size: int = 1, *, alone: bool = False) -> QueueEntry:
     return QueueEntry(cast("Any", Request(model)), 0, size, alone)
 
 
-def test_all_of_a_request_or_nothing_of_it() -> None:
-    waiting = RequestQueue(3, 100)
-    assert waiting.add([one(), one()])
-    assert not waiting.add([one(), one()])
-    assert (len(waiting), waiting.bytes) == (2, 2)
-    assert waiting.add([one(size=98)])
-    assert not waiting.add([one()])
-    assert not RequestQueue(1000, 100).add([one(size=101)])
-
-
-def test_models_take_turns_by_who_waited_longest() -> None:
-    waiting = RequestQueue(9, 100)
-    first, second, third = one("a"), one("b"), one("a")
-    waiting.add([first, second, third])
-    assert waiting.take(most=9) == [first, third]
-    assert waiting.take(most=9) == [second]
-    assert waiting.take(most=9) == []
-
-
 @pytest.mark.parametrize(
     ("count", "among", "share"), [(10, 2, 5), (3, 2, 2), (1, 4, 1), (99, 2, 8)]
 )

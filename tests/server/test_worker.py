@@ -15,18 +15,9 @@ from onnx import helper, numpy_helper
 from PIL import Image
 
 from opsin.core.errors import ImageError, ModelFileError
-from opsin.inspection.hidden_pixels import training_mean
-from opsin.inspection.occlusion import occlusion_map
 from opsin.runtime import providers
 from opsin.runtime.classifier import Classifier
-from opsin.server.worker import (
-    LoadedModel,
-    answer,
-    batch_invariant,
-    load,
-    prepare,
-    size_of,
-)
+from opsin.server.worker import LoadedModel, answer, batch_invariant, load, prepare, size_of
 from tests.made_classifier import unsound_for_sevens
 from tests.server.made_engine import png, write_leaning
 
@@ -46,17 +37,6 @@ def test_batches_are_tried_out(tmp_path: Path, plain: Path) -> None:
     leaning = write_leaning(tmp_path / "leaning.onnx", lean=1e-4)
     assert not batch_invariant(Classifier(leaning, threads=1), 16)
     assert batch_invariant(Classifier(leaning, threads=1), 1)
-
-
-def test_hidden_pixels_become_the_mean_of_the_training_images(tmp_path: Path, plain: Path) -> None:
-    assert training_mean(Classifier(plain)) == pytest.approx([60], abs=1e-3)
-    unknown = Classifier(write_leaning(tmp_path / "unknown.onnx", lean=0))
-    assert training_mean(unknown) is None
-    pixels = np.arange(16, dtype=np.uint8).reshape(4, 4, 1) * 16
-    classifier = Classifier(plain, threads=1)
-    model = LoadedModel(classifier)
-    expected = occlusion_map(classifier.probabilities, pixels, 1, np.array([60], np.uint8))
-    assert np.array_equal(model.heat(pixels, 1), expected)
 
 
 def test_a_broken_file_is_named_as_the_user_knows_it(plain: Path) -> None:

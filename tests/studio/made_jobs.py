@@ -1,10 +1,13 @@
-"""Processes that behave as verbs do, for the queue's tests."""
+"""Processes that behave as verbs do, and a browser that asks once, for the studio's tests."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Callable
+
+import httpx
+from fastapi import FastAPI
 
 from opsin.studio.jobs.queue import Queue
 
@@ -52,3 +55,10 @@ def until(queue: Queue, true: Callable[[], bool], seconds: float = 20) -> None:
         assert time.monotonic() < end, queue.jobs()
         time.sleep(0.02)
         queue.tick()
+
+
+async def fetch(api: FastAPI, address: str) -> httpx.Response:
+    """Return what an application replies to a GET."""
+    transport = httpx.ASGITransport(api)
+    async with httpx.AsyncClient(transport=transport, base_url="http://studio") as client:
+        return await client.get(address)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from opsin.studio.computed_once import ComputedOnce
+from opsin.studio.threads import ComputedOnce
 
 
 class Work:

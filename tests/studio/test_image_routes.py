@@ -11,22 +11,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
+pytest.importorskip("nicegui")
+
 import opsin
 from opsin.studio.errors import new_api
 from opsin.studio.image_routes import add_routes, files_of
 from opsin.studio.runs.run_index import opaque
+from opsin.studio.state import Studio
 from tests.made_runs import answers_right, write_run
-from tests.studio.looking import fetch
-from tests.studio.runs.test_dataset_cache import Around
+from tests.studio.made_jobs import fetch
 
 
-class Routes(Around):
+class Routes:
     """An application with these routes alone."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, studio: Studio) -> None:
+        self.runs, self.sets, self.cache = studio.runs, studio.sets, studio.opened
         self.api = new_api()
-        self.cache = self.open()
         add_routes(self.api, self.cache, self.runs, self.sets)
 
     def get(self, address: str) -> httpx.Response:
@@ -44,10 +45,10 @@ def refused(reply: httpx.Response) -> str:
 
 
 @pytest.fixture
-def routes(tmp_path: Path, shapes: Path) -> Routes:
+def routes(tmp_path: Path, shapes: Path, studio: Studio) -> Routes:
     data = opsin.load(shapes)
     write_run(tmp_path / "runs", "one", data, answers_right(data, 0.8))
-    return Routes(tmp_path)
+    return Routes(studio)
 
 
 def test_an_image_that_may_be_kept_for_ever(routes: Routes, shapes: Path) -> None:

@@ -7,29 +7,22 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from opsin.core.errors import OpsinError, RunError, StorageError
 from opsin.core.platform import is_locked
 from opsin.studio.errors import NotThere
-from opsin.studio.jobs.job import LOCK, Job, command, read_job, write_job
+from opsin.studio.jobs.job import LOCK, Job, State, command, new_job, read_job, write_job
 from opsin.studio.jobs.queue import BESIDE, Queue
+from opsin.studio.runs.run_index import thin
 from tests.studio.made_jobs import TRAINS, WAITS, python, until
-
-
-@pytest.fixture
-def queue(tmp_path: Path) -> Iterator[Queue]:
-    queue = Queue(tmp_path, runs=tmp_path / "runs")
-    yield queue
-    for job in queue.jobs():
-        if job.pid is not None:
-            queue._processes.end(queue.folder(job), job.pid)
-            queue._processes.status(queue.folder(job))
 
 
 def begun(queue: Queue, job: Job) -> bool:
@@ -98,21 +91,6 @@ def test_short_jobs_run_beside_and_at_most_two(queue: Queue) -> None:
     assert [job.title for job in queue.jobs()] == ["training"]
 
 
-def test_a_refusal_is_the_cause(queue: Queue) -> None:
-    said = {
-        "error": {
-            "kind": "SourceError",
-            "expected": "a folder",
-            "received": "x is none",
-            "advice": "Look.",
-        }
-    }
-    job = queue.add("train", "x", python(f"import sys; print({json.dumps(said)!r}); sys.exit(1)"))
-    until(queue, lambda: queue.get(job.id).over)
-    assert queue.get(job.id).state == "failed"
-    assert queue.get(job.id).cause == "expected a folder; x is none. Look."
-
-
 def test_a_killed_process_is_failed_and_says_by_what(queue: Queue) -> None:
     job = queue.add("train", "x", python(WAITS))
     queue.tick()
@@ -130,16 +108,6 @@ def test_a_crash_repeats_the_last_line_of_the_log(queue: Queue) -> None:
     until(queue, lambda: queue.get(job.id).over)
     cause = queue.get(job.id).cause
     assert cause == "its process ended with status 1; its last message: ValueError: no image"
-
-
-def test_stop_lets_a_training_end_well(queue: Queue, tmp_path: Path) -> None:
-    job = queue.add("train", "x", python(TRAINS, str(tmp_path / "runs")))
-    until(queue, lambda: begun(queue, job))
-    assert queue.of_run(queue.get(job.id).run or "") == queue.get(job.id)
-    queue.stop(job.id)
-    assert queue.get(job.id).state == "stopping"
-    until(queue, lambda: queue.get(job.id).over)
-    assert (queue.get(job.id).state, queue.get(job.id).cause) == ("stopped", None)
 
 
 @pytest.mark.parametrize("first", ["stop", "pause"])
@@ -368,3 +336,107 @@ def test_a_training_can_be_stopped_where_the_disk_is_full(
     until(queue, lambda: queue.get(job.id).over and queue.get(waits.id).over)
     assert queue.get(job.id).state == "stopped"
     assert "the disk is full" in str(queue.get(waits.id).cause)
+
+
+STOPPED = {"run": "/runs/one", "training": {"stopped": True}}
+
+
+def refusal(expected: str, received: str) -> dict[str, object]:
+    parts = {"expected": expected, "received": received, "advice": "Again."}
+    return {"error": {"kind": "OpsinError", **parts}}
+
+
+CTRL_C = refusal("to finish", "Ctrl-C stopped it")
+
+
+@pytest.mark.parametrize(
+    ("state", "said", "status", "expected"),
+    [
+        # The studio was started since: nobody knows the status.
+        ("running", STOPPED, None, "stopped"),
+        ("stopping", STOPPED, None, "stopped"),
+        ("pausing", STOPPED, None, "paused"),
+        ("running", CTRL_C, None, "stopped"),
+        ("pausing", CTRL_C, None, "paused"),
+        ("pausing", None, None, "paused"),
+        ("running", None, None, "failed"),
+        ("running", {"run": "/runs/one", "training": {"stopped": False}}, None, "done"),
+        # It was over before the request reached it.
+        ("stopping", {"run": "/runs/one", "training": {"stopped": False}}, 0, "done"),
+        ("running", {"run": "/runs/one", "training": {"diverged": "a loss"}}, 1, "failed"),
+        ("stopping", refusal("room", "none"), 1, "failed"),
+        ("running", None, 0, "failed"),
+        ("running", {"answer": 42}, 0, "done"),
+    ],
+)
+def test_an_end_is_told_from_the_files(
+    tmp_path: Path, state: State, said: object, status: int | None, expected: State
+) -> None:
+    job = replace(new_job("train", "x", ["x"]), state=state, pid=1, started=1.0)
+    (tmp_path / "out.json").write_text(json.dumps(said) if said else "")
+    now = job.at_its_end(tmp_path, status)
+    assert now.state == expected
+    unasked = state == "running" and expected == "stopped"
+    unkept = state == "pausing" and said is None
+    assert bool(now.cause) == (expected == "failed" or unasked or unkept)
+
+
+def test_a_run_that_was_deleted_is_not_trained_anew(tmp_path: Path) -> None:
+    queue = Queue(tmp_path / "home", runs=tmp_path / "runs")
+    job = queue.add("train", "x", python(TRAINS, str(queue.runs)))
+    until(queue, lambda: any(queue.runs.glob("*/status.json")))
+    folder = queue.runs / str(queue.get(job.id).run)
+    queue.stop(job.id)
+    until(queue, lambda: queue.get(job.id).over)
+    queue.resume(job.id)
+    folder.rename(tmp_path / "runs" / ".deleted")
+    until(queue, lambda: queue.get(job.id).over)
+    assert queue.get(job.id).state == "failed"
+    assert f"{folder.name} is gone" in str(queue.get(job.id).cause)
+
+
+ASKS = st.lists(
+    st.tuples(st.sampled_from(["add", "first", "stop", "resume", "remove"]), st.integers(0, 5)),
+    max_size=25,
+)
+
+
+def ask(queue: Queue, what: str, number: int) -> str:
+    """Ask for something, and return whom it was about."""
+    ids = sorted(job.id for job in queue.jobs())
+    if what in {"add", "first"}:
+        return queue.add("train", "x", ["true"], first=what == "first").id
+    if not ids:
+        return ""
+    about = ids[number % len(ids)]
+    getattr(queue, what)(about)
+    return about
+
+
+def rank(job: Job) -> int:
+    return 0 if job.active else 1 if job.pending else 2
+
+
+@settings(max_examples=20)  # each writes dozens of files
+@given(ASKS)
+def test_order_is_kept_in_memory_and_on_the_disk(asks: list[tuple[str, int]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        queue = Queue(Path(folder))
+        for what, number in asks:
+            before = [job.id for job in queue.jobs() if job.pending]
+            about = ask(queue, what, number)
+            after = [job.id for job in queue.jobs() if job.pending]
+            # What one asks of a job changes nothing in the order of the others.
+            others = set(before) & set(after) - {about}
+            assert [id_ for id_ in before if id_ in others] == [i for i in after if i in others]
+        ranks = [rank(job) for job in queue.jobs()]
+        assert ranks == sorted(ranks)
+        assert Queue(Path(folder)).jobs() == queue.jobs()
+
+
+@given(st.lists(st.floats(0, 1), max_size=200), st.integers(2, 50))
+def test_a_thinned_curve_keeps_its_ends(points: list[float], most: int) -> None:
+    kept = thin(points, most)
+    assert len(kept) == min(len(points), most)
+    assert kept[:1] == points[:1]
+    assert kept[-1:] == points[-1:]

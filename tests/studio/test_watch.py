@@ -8,8 +8,6 @@ import json
 import os
 import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import httpx
 import numpy as np
@@ -19,49 +17,47 @@ from opsin.studio.errors import new_api
 
 pytest.importorskip("nicegui")
 
-from nicegui import Event
 
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.studio import image_routes
 from opsin.studio.datasets import uploads as uploading
 from opsin.studio.datasets.uploads import Uploads
-from opsin.studio.jobs.queue import Queue
-from opsin.studio.runs.run_index import RunIndex, opaque
+from opsin.studio.runs.run_index import opaque
+from opsin.studio.state import Studio
 from opsin.studio.watch import look, watch
-from tests.studio.runs.test_dataset_cache import Around
 
 
-def studio(folder: Path) -> tuple[Any, list[str]]:
-    """Return what the watcher looks at, all of it real, and the list of what it tells."""
-    told: list[str] = []
-    changed = Event[str]()
-    changed.subscribe(told.append)
-    jobs, runs = Queue(folder / "home", runs=folder / "runs"), RunIndex(folder / "runs")
-    return SimpleNamespace(jobs=jobs, runs=runs, changed=changed), told
+@pytest.fixture
+def told(studio: Studio) -> list[str]:
+    """What the watcher tells."""
+    news: list[str] = []
+    studio.changed.subscribe(news.append)
+    return news
 
 
-def test_only_what_changed_is_told(tmp_path: Path) -> None:
-    parts, told = studio(tmp_path)
-    asyncio.run(look(parts.runs, parts.jobs, parts.changed))
+def test_only_what_changed_is_told(tmp_path: Path, studio: Studio, told: list[str]) -> None:
+    asyncio.run(look(studio.runs, studio.jobs, studio.changed))
     assert told == []
     run = RunDirectory.create(tmp_path / "runs", "one")
     run.recipe.write_text(json.dumps({"data": {"sources": ["digits"]}, "model": {"name": "mlp"}}))
     run.set_status("done")
-    job = parts.jobs.add("plan", "x", [sys.executable, "-S", "-c", "print('{}')"])
-    asyncio.run(look(parts.runs, parts.jobs, parts.changed))
+    job = studio.jobs.add("plan", "x", [sys.executable, "-S", "-c", "print('{}')"])
+    asyncio.run(look(studio.runs, studio.jobs, studio.changed))
     assert told == ["jobs", "runs", f"run:{opaque(run.path.name)}"]
-    while not parts.jobs.get(job.id).over:
-        parts.jobs.tick()
+    while not studio.jobs.get(job.id).over:
+        studio.jobs.tick()
     told.clear()
-    asyncio.run(look(parts.runs, parts.jobs, parts.changed))
+    asyncio.run(look(studio.runs, studio.jobs, studio.changed))
     assert told == []
 
 
 def test_what_fails_is_said_once_and_tried_again(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    studio: Studio,
+    told: list[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    parts, told = studio(tmp_path)
     looks = []
 
     def fails() -> set[str]:
@@ -70,10 +66,10 @@ def test_what_fails_is_said_once_and_tried_again(
             raise OSError("the disk is away")
         return {"one"}
 
-    parts.runs.scan = fails
+    monkeypatch.setattr(studio.runs, "scan", fails)
 
     async def wait() -> None:
-        task = asyncio.create_task(watch(parts.runs, parts.jobs, parts.changed, every=0))
+        task = asyncio.create_task(watch(studio.runs, studio.jobs, studio.changed, every=0))
         while not told:
             await asyncio.sleep(0)
         task.cancel()
@@ -86,15 +82,13 @@ def test_what_fails_is_said_once_and_tried_again(
 
 
 def test_uploads_that_hang_keep_neither_the_watcher_nor_images_waiting(
-    tmp_path: Path, shapes: Path
+    tmp_path: Path, shapes: Path, studio: Studio
 ) -> None:
-    parts, _ = studio(tmp_path)
-    around = Around(tmp_path)
-    opened, uploads, api = around.open(), Uploads(tmp_path), new_api()
+    opened, uploads, api = studio.opened, Uploads(tmp_path), new_api()
     uploading.add_routes(api, uploads)
-    image_routes.add_routes(api, opened, around.runs, around.sets)
+    image_routes.add_routes(api, opened, studio.runs, studio.sets)
     opsin.load(shapes)  # so that its images were read before
-    set_id = around.sets.add_source(str(shapes)).id
+    set_id = studio.sets.add_source(str(shapes)).id
     keys = [f"{number:016x}" for number in range(40)]
     (tmp_path / "uploads").mkdir()
     for key in keys:
@@ -110,7 +104,7 @@ def test_uploads_that_hang_keep_neither_the_watcher_nor_images_waiting(
             ]
             try:
                 async with asyncio.timeout(20):
-                    await look(parts.runs, parts.jobs, parts.changed)
+                    await look(studio.runs, studio.jobs, studio.changed)
                     assert (await client.get(here.address(0))).status_code == 200
                     assert (await asyncio.to_thread(np.arange, 3)).size == 3
             finally:

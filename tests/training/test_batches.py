@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 def test_batches_cover_everything_and_none_is_single(
     count: int, size: int, start: int, world: int
 ) -> None:
-    spans = list(spans_of(count, size, start, group=ProcessGroup(0, world)))
+    spans = list(spans_of(count, size, start, world))
     if start >= count:
         assert not spans
         return

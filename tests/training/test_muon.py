@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from opsin.training.muon import Muon, orthogonal
+from opsin.training.optimizers import Muon, orthogonal
 
 
 @given(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import math
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -123,3 +126,22 @@ def _wrong_axis(shape: tuple[int, ...], a: str) -> tuple[str, str]:
         sizes = f"{side}, {side}" if side * side == shape[0] else "height, width"
         return "it has one axis only", f"Give it its height and width: {a}.reshape({sizes})"
     return f"it has {len(shape)} axes", "Give the pixels of one image."
+
+
+def png_address(pixels: NDArray[np.uint8]) -> str:
+    """Return ``uint8[H, W, 1]`` or ``uint8[H, W, 3]`` as the address of an embedded PNG."""
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    stream = io.BytesIO()
+    image.save(stream, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
+
+
+def contact_sheet(images: Sequence[NDArray[np.uint8]], columns: int) -> NDArray[np.uint8]:
+    """Lay images of one shape side by side, two white pixels apart."""
+    height, width, channels = images[0].shape
+    rows = -(-len(images) // columns)
+    sheet = np.full((rows * (height + 2) - 2, columns * (width + 2) - 2, channels), 255, np.uint8)
+    for place, image in enumerate(images):
+        top, left = (place // columns) * (height + 2), (place % columns) * (width + 2)
+        sheet[top : top + height, left : left + width] = image
+    return sheet

@@ -160,7 +160,7 @@ def read_header_here(content: bytes, name: str) -> tuple[int, int, bool]:
     """Do as `read_header`, in this process."""
     with explained(name):
         header = formats.open_header(content, name)
-        width, height = _upright_size(header)
+        width, height = _turned(header.size, formats.orientation_of(header))
         return height, width, not formats.is_grey(header)
 
 
@@ -172,14 +172,20 @@ def content_of(image: str | os.PathLike[str] | bytes | BinaryIO | StoredObject, 
         return bytes(image)
     readable = isinstance(image, str | os.PathLike | StoredObject)
     if not readable and not callable(getattr(image, "read", None)):
-        raise _no_image(image, name)
+        kind = "None" if image is None else f"of type {type(image).__name__}"
+        several = isinstance(image, list | tuple)
+        raise ImageError(
+            "an image: a file's name, bytes, an open file, a Pillow image or an array",
+            f"{name} is {kind}",
+            "Give them one by one, or the list to Classifier.predict."
+            if several
+            else "Give one of these.",
+        )
     try:
         if isinstance(image, str | os.PathLike):
             with open_regular(image, buffering=0) as stream:  # twice as quick
                 content = _all_of(stream, os.fstat(stream.fileno()).st_size)
         elif isinstance(image, StoredObject):
-            if image.size > MAX_BYTES:  # not even asked for
-                raise _too_large(name)
             from opsin.stores.bucket import open_bucket  # noqa: PLC0415  few read a store
 
             content = open_bucket(image).content(image, MAX_BYTES + 1)
@@ -196,16 +202,13 @@ def content_of(image: str | os.PathLike[str] | bytes | BinaryIO | StoredObject, 
         reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise ImageError("an image", f"{name}: {reason}", "Check the name.") from error
     if len(content) > MAX_BYTES:
-        raise _too_large(name)
+        megabytes = MAX_BYTES // 1_000_000
+        raise ImageError(
+            f"an image file of at most {megabytes} MB",
+            f"{name} is larger",
+            "Make it smaller first.",
+        )
     return content
-
-
-def _too_large(name: str) -> ImageError:
-    return ImageError(
-        f"an image file of at most {MAX_BYTES // 1_000_000} MB",
-        f"{name} is larger",
-        "Make it smaller first.",
-    )
 
 
 @contextlib.contextmanager
@@ -242,70 +245,54 @@ def open_here(
 ) -> Iterator[Upright]:
     """Do as `open_upright`, in this process."""
     bits = preparation.bits if preparation else None
-    if not isinstance(image, Image.Image) and is_decoded(image):
-        with explained(name):  # a tensor on another device, say
-            array = np.asarray(image)
-        decoded, note = image_from_array(array, name, bits)
-        deep = array.dtype.kind in "iu" and array.dtype.itemsize > 1
-        depth = bits_needed(int(array.max())) if deep else 0
-        yield Upright.whole(formats.grey_or_rgb(decoded, name), note, depth)
-        return
-    if isinstance(image, Image.Image):
-        with explained(name), _quiet():
-            whole = _whole(image, name, bits)
-        yield whole
-        return
     with contextlib.ExitStack() as stack:
-        with explained(name):
-            if stated is not None and stated.kind == "JPEG":
-                opened = _from_plain(image, stated, preparation, stack)
+        with explained(name):  # a tensor on another device, say
+            if isinstance(image, Image.Image):
+                with _quiet():
+                    opened = _whole(image, name, bits)
+            elif is_decoded(image):
+                array = np.asarray(image)
+                decoded, note = image_from_array(array, name, bits)
+                deep = array.dtype.kind in "iu" and array.dtype.itemsize > 1
+                depth = bits_needed(int(array.max())) if deep else 0
+                opened = Upright.whole(formats.grey_or_rgb(decoded, name), note, depth)
             else:
-                opened = _from_any(image, preparation, name, stack)
+                opened = _decoded(image, preparation, name, stated, stack)
         yield opened
 
 
-def _from_plain(
-    content: bytes, stated: PlainFile, preparation: Preparation | None, stack: contextlib.ExitStack
+def _decoded(
+    content: bytes,
+    preparation: Preparation | None,
+    name: str,
+    stated: PlainFile | None,
+    stack: contextlib.ExitStack,
 ) -> Upright:
-    """Decode a plain JPEG without Pillow, whose look at the header takes as long as the pixels."""
-    size, grey = (stated.width, stated.height), stated.channels == 1
-    if not formats.is_simple_jpeg(content, size, grey=grey):
-        raise _DamagedError
-    eighths = 8
-    if preparation:
-        eighths = _fewest_eighths(*_turned(size, stated.orientation), preparation)
-    _wait_if_large(stack, size, 8 if stated.passes else eighths)
-    opened = _from_jpeg(content, size, eighths, stated.orientation, grey=grey)
-    if opened is None:
-        raise _DamagedError
-    return opened
+    """Decode a file: a simple JPEG with simplejpeg, at a fraction of its size; others by Pillow.
 
-
-def _from_any(
-    content: bytes, preparation: Preparation | None, name: str, stack: contextlib.ExitStack
-) -> Upright:
-    header = formats.open_header(content, name)
-    eighths, grey = 8, header.mode == "L"
-    simple = (
-        header.format == "JPEG"
-        and header.mode in ("L", "RGB")
-        and formats.is_simple_jpeg(content, header.size, grey=grey)
-    )
+    Of a plain JPEG nothing is left to Pillow, whose look at the header takes as long as the pixels.
+    """
+    header = None
+    if stated is not None and stated.kind == "JPEG":
+        size, grey, passes = (stated.width, stated.height), stated.channels == 1, stated.passes
+        jpeg, orientation = True, stated.orientation
+    else:
+        header = formats.open_header(content, name)
+        size, grey, passes = header.size, header.mode == "L", bool(header.info.get("progressive"))
+        jpeg = header.format == "JPEG" and header.mode in ("L", "RGB")
+        orientation = formats.orientation_of(header) if jpeg else 1
+    eighths, simple = 8, jpeg and formats.is_simple_jpeg(content, size, grey=grey)
     if simple and preparation:
-        eighths = _fewest_eighths(*_upright_size(header), preparation)
+        eighths = _fewest_eighths(*_turned(size, orientation), preparation)
     # A progressive JPEG's coefficients are kept whole, whatever is made of them.
-    _wait_if_large(stack, header.size, 8 if header.info.get("progressive") else eighths)
-    scaled = None
-    if simple:
-        orientation = formats.orientation_of(header)
-        scaled = _from_jpeg(content, header.size, eighths, orientation, grey=grey)
-    return scaled or _whole(header, name, preparation.bits if preparation else None, content)
-
-
-def _wait_if_large(stack: contextlib.ExitStack, size: tuple[int, int], eighths: int) -> None:
-    """Keep other large images waiting for as long as the stack lasts."""
-    if size[0] * size[1] * eighths**2 // 64 > _LARGE:
+    if size[0] * size[1] * (8 if passes else eighths) ** 2 // 64 > _LARGE:
         stack.enter_context(_one_large)
+    opened = _from_jpeg(content, size, eighths, orientation, grey=grey) if simple else None
+    if opened is None:
+        if header is None:
+            raise _DamagedError
+        opened = _whole(header, name, preparation.bits if preparation else None, content)
+    return opened
 
 
 def _fewest_eighths(width: int, height: int, preparation: Preparation) -> int:
@@ -317,12 +304,8 @@ def _fewest_eighths(width: int, height: int, preparation: Preparation) -> int:
     return next((n for n in _EIGHTHS if spare * n / 8 >= _SPARE), 8)
 
 
-def _upright_size(image: Image.Image) -> tuple[int, int]:
-    """Return width and height once it is turned upright."""
-    return _turned(image.size, formats.orientation_of(image))
-
-
 def _turned(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    """Return width and height once an image is turned upright."""
     return (size[1], size[0]) if orientation >= 5 else size
 
 
@@ -394,18 +377,6 @@ def is_decoded(image: object) -> TypeIs[Image.Image | NDArray[Any]]:
     return isinstance(image, Image.Image) or hasattr(image, "__array__")
 
 
-def _no_image(given: object, name: str) -> ImageError:
-    """Return what is said of an object that cannot be an image."""
-    several = isinstance(given, list | tuple)
-    return ImageError(
-        "an image: a file's name, bytes, an open file, a Pillow image or an array",
-        f"{name} is {'None' if given is None else f'of type {type(given).__name__}'}",
-        "Give them one by one, or the list to Classifier.predict."
-        if several
-        else "Give one of these.",
-    )
-
-
 @contextlib.contextmanager
 def explained(name: str) -> Iterator[None]:
     """Turn whatever a decoder raises into one line that names the image."""
@@ -414,15 +385,11 @@ def explained(name: str) -> Iterator[None]:
     except (ImageError, _DamagedError):
         raise
     except Exception as error:
-        raise ImageError(
-            "a readable image",
-            f"{name}: {_reason(error)}",
-            "Open it in a viewer and save it again, or leave it out.",
-        ) from error
+        advice = "Open it in a viewer and save it again, or leave it out."
+        raise ImageError("a readable image", f"{name}: {_reason(error)}", advice) from error
 
 
 def _reason(error: Exception) -> str:
-    """Say in a few words why a decoder gave up."""
     if isinstance(error, UnidentifiedImageError):
         return "no image of a known format"
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from opsin.core.arrays import Floats, Pixels
 from opsin.core.errors import MissingExtraError
 from opsin.models.onnx_network import TorchNetwork
 
@@ -39,11 +39,11 @@ class Integrated:
         gap: By which share of the difference of logits the sum of the map misses it.
     """
 
-    heat: NDArray[np.float32]
+    heat: Floats
     gap: float
 
 
-def saliency(network: TorchNetwork, pixels: NDArray[np.uint8], target: int) -> NDArray[np.float32]:
+def saliency(network: TorchNetwork, pixels: Pixels, target: int) -> Floats:
     """Return how strongly the logit of a class depends on each pixel: the size of its gradient.
 
     K. Simonyan, A. Vedaldi and A. Zisserman, "Deep inside convolutional networks: visualising
@@ -56,9 +56,7 @@ def saliency(network: TorchNetwork, pixels: NDArray[np.uint8], target: int) -> N
     return _numbers(found[0].amax(dim=2))
 
 
-def grad_cam(
-    network: TorchNetwork, pixels: NDArray[np.uint8], target: int, *, layer: str
-) -> NDArray[np.float32]:
+def grad_cam(network: TorchNetwork, pixels: Pixels, target: int, *, layer: str) -> Floats:
     """Return where the maps of a layer speak for a class, at the size of the image.
 
     R. R. Selvaraju et al., "Grad-CAM: visual explanations from deep networks via gradient-based
@@ -76,11 +74,7 @@ def grad_cam(
 
 
 def integrated_gradients(
-    network: TorchNetwork,
-    pixels: NDArray[np.uint8],
-    target: int,
-    *,
-    baseline: NDArray[np.uint8],
+    network: TorchNetwork, pixels: Pixels, target: int, *, baseline: Pixels
 ) -> Integrated:
     """Return what each pixel adds to the logit of a class, on the way from a plain image.
 
@@ -105,9 +99,8 @@ def integrated_gradients(
                 n_steps=steps,
                 internal_batch_size=at_once,
             )
-        missing = abs(float(found.detach().double().sum()) - difference) / max(
-            abs(difference), _LEAST
-        )
+        missing = abs(float(found.detach().double().sum()) - difference)
+        missing /= max(abs(difference), _LEAST)
         if missing < gap:
             heat, gap = _numbers(found[0].sum(dim=2)), missing
         if gap <= GAP:
@@ -133,10 +126,10 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _input(pixels: NDArray[np.uint8]) -> Tensor:
+def _input(pixels: Pixels) -> Tensor:
     return torch.from_numpy(pixels[None].astype(np.float32)).requires_grad_()
 
 
-def _numbers(values: Tensor) -> NDArray[np.float32]:
-    found: NDArray[np.float32] = values.detach().to(torch.float32).numpy().copy()
+def _numbers(values: Tensor) -> Floats:
+    found: Floats = values.detach().to(torch.float32).numpy().copy()
     return found

@@ -17,11 +17,7 @@ from opsin.models.torch_layers import Add, GlobalMaximum, Normalise
 
 
 def build(
-    recipe: ModelRecipe,
-    shape: tuple[int, int, int],
-    classes: int,
-    *,
-    statistics: Statistics,
+    recipe: ModelRecipe, shape: tuple[int, int, int], classes: int, *, statistics: Statistics
 ) -> nn.Sequential:
     """Build a network with fresh weights from PyTorch's random state."""
     spec = MODELS[recipe.name]
@@ -45,43 +41,33 @@ def build(
 def summarise(network: nn.Sequential, shape: tuple[int, int, int]) -> list[Layer]:
     """Describe each layer in the order of its work, without changing the network."""
     rows: list[Layer] = []
-    hooks = []
+    names = {module: name for name, module in network.named_modules() if not [*module.children()]}
 
-    def describe(name: str, module: nn.Module) -> None:
-        def hook(_: nn.Module, __: object, output: Tensor) -> None:
-            rows.append(_row(name, module, tuple(output.shape[1:])))
+    def describe(module: nn.Module, _: object, output: Tensor) -> None:
+        size = tuple(output.shape[1:])
+        held = sum(p.numel() for p in module.parameters())
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            held += 2 * module.num_features  # running mean and variance
+        work = 0
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            work = math.prod(size[1:]) * module.weight.numel()  # its weights at each place
+        trainable = sum(p.numel() for p in module.parameters() if p.requires_grad)
+        rows.append(
+            Layer(
+                name=names[module], kind=_kind(module), shape=size,
+                parameters=held, trainable=trainable, multiply_adds=work,
+            )
+        )  # fmt: skip
 
-        hooks.append(module.register_forward_hook(hook))
-
-    for name, module in network.named_modules():
-        if not any(True for _ in module.children()):
-            describe(name, module)
+    hooks = [module.register_forward_hook(describe) for module in names]
     was_training = network.training
     device = next(network.parameters()).device
     with torch.inference_mode():
         network.eval()(torch.zeros((1, *shape), dtype=torch.uint8, device=device))
     network.train(was_training)
-    for each in hooks:
-        each.remove()
+    for hook in hooks:
+        hook.remove()
     return rows
-
-
-def _row(name: str, module: nn.Module, shape: tuple[int, ...]) -> Layer:
-    trainable = sum(p.numel() for p in module.parameters() if p.requires_grad)
-    held = sum(p.numel() for p in module.parameters())
-    if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-        held += 2 * module.num_features  # running mean and variance
-    multiply_adds = 0
-    if isinstance(module, nn.Conv2d | nn.Linear):
-        multiply_adds = math.prod(shape[1:]) * module.weight.numel()  # its weights at each place
-    return Layer(
-        name=name,
-        kind=_kind(module),
-        shape=shape,
-        parameters=held,
-        trainable=trainable,
-        multiply_adds=multiply_adds,
-    )
 
 
 def _kind(module: nn.Module) -> str:

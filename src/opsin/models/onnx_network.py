@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.arrays import Floats
 from opsin.core.errors import MissingExtraError, ModelFileError
 
 try:
@@ -16,16 +16,13 @@ try:
     from onnx import helper
     from torch import Tensor, nn
 
-    from opsin.models.torch_operators import COMPUTED, Given, held
+    from opsin.models.torch_operators import COMPUTED, held
     from opsin.onnx_files.onnx_graph import OnnxGraph
     from opsin.onnx_files.operators import OPERATORS
     from opsin.onnx_files.postprocessing import IMAGES, LOGITS
 except ImportError as error:
     raise MissingExtraError("gradients of a classifier", "train") from error
 
-# Names of attributes that hold a weight, and what it is a multiple of.
-_WEIGHT: Final = "weight{}"
-_SCALE: Final = "scale{}"
 # Share of its size that a bias is learnt in multiples of.
 _BIAS: Final = 0.15
 
@@ -41,12 +38,7 @@ class TorchNetwork(nn.Module):
     """
 
     def __init__(
-        self,
-        content: bytes,
-        *,
-        source: str = IMAGES,
-        target: str = LOGITS,
-        learns: bool = False,
+        self, content: bytes, *, source: str = IMAGES, target: str = LOGITS, learns: bool = False
     ) -> None:
         super().__init__()
         graph = OnnxGraph(content)
@@ -71,10 +63,10 @@ class TorchNetwork(nn.Module):
             self._constants[name] = value
             return
         number = len(self._places)
-        self._places[name] = _WEIGHT.format(number)
+        self._places[name] = f"weight{number}"
         if learnt:
             scale = _size_of(value)
-            self._scales[name] = _SCALE.format(number)
+            self._scales[name] = f"scale{number}"
             self.register_buffer(self._scales[name], scale, persistent=False)
             value = value / scale
         self.register_parameter(self._places[name], nn.Parameter(value, requires_grad=learnt))
@@ -123,11 +115,11 @@ class TorchNetwork(nn.Module):
             if name in learnt and learnt[name].ndim > 1
         }
 
-    def weights(self) -> dict[str, NDArray[np.float32]]:
+    def weights(self) -> dict[str, Floats]:
         """Return the trained weights as they are now, by their names in the file."""
         return {name: self._weight(name).detach().cpu().numpy() for name in self.learnt()}
 
-    def take(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
+    def take(self, weights: Mapping[str, Floats]) -> None:
         """Take over weights as `weights` returns them."""
         with torch.no_grad():
             for name, value in weights.items():
@@ -179,10 +171,12 @@ class _Step(nn.Module):
     def __init__(self, node: onnx.NodeProto) -> None:
         super().__init__()
         self._run = COMPUTED[node.op_type]
-        self._given: Given = {
-            each.name: helper.get_attribute_value(each) for each in node.attribute
+        given = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+        self._given = {
+            name: value.decode() if isinstance(value, bytes) else value
+            for name, value in given.items()
         }
 
     def forward(self, *inputs: Tensor | None) -> Any:
         """Apply the operator."""
-        return self._run(inputs, self._given)
+        return self._run(*inputs, **self._given)

@@ -55,8 +55,14 @@ def resolve(
         fields["patience"] = 5
     if "depth" in given and "hidden" not in given:
         fields["hidden"] = _hidden(MODELS[name], fields["hidden"], given["depth"])
-    fields.setdefault("depth", _length(fields["hidden"]))
-    _check_depth(fields["hidden"], fields["depth"])
+    hidden = fields["hidden"]
+    length = len(hidden) if isinstance(hidden, tuple | list) else None
+    if fields.setdefault("depth", length) != length:
+        raise RecipeError(
+            "as many sizes in hidden as depth says",
+            f"got hidden {hidden!r} and depth {fields['depth']!r}",
+            "Give one of them.",
+        )
     try:
         return Recipe(
             data=data,
@@ -96,15 +102,6 @@ def _defaults(spec: ModelSpec, given: Mapping[str, object], *, mirrored: bool) -
     return defaults
 
 
-def _check_depth(hidden: Any, depth: Any) -> None:
-    if depth != _length(hidden):
-        raise RecipeError(
-            "as many sizes in hidden as depth says",
-            f"got hidden {hidden!r} and depth {depth!r}",
-            "Give one of them.",
-        )
-
-
 def _varied(augment: object, side: int) -> dict[str, float]:
     """Return the parts of an augmentation for images of a size, shifts in pixels."""
     if not isinstance(augment, str) or augment not in AUGMENTATIONS:
@@ -122,7 +119,3 @@ def _hidden(spec: ModelSpec, hidden: tuple[int, ...], depth: Any) -> tuple[int, 
     while len(sizes) < wanted:
         sizes.append(2 * sizes[-1] if spec.convolutional else sizes[-1])
     return tuple(sizes[:wanted])
-
-
-def _length(sizes: Any) -> int | None:
-    return len(sizes) if isinstance(sizes, tuple | list) else None

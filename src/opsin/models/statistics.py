@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from opsin.core.arrays import Doubles, Floats, Ints
 from opsin.data.lazy_images import Images
 
 # Pixels whose patches are looked at: the directions of 2×2 colour pixels, twelve, need no more.
@@ -31,10 +31,10 @@ class Statistics:
 
     mean: list[float]
     deviation: list[float]
-    whitening: NDArray[np.float32] | None = None
+    whitening: Floats | None = None
 
 
-def statistics_of(images: Images, rows: NDArray[np.int64]) -> Statistics:
+def statistics_of(images: Images, rows: Ints) -> Statistics:
     """Return the statistics of some of the images."""
     channels = images.shape[3]
     count = 0
@@ -54,12 +54,7 @@ def statistics_of(images: Images, rows: NDArray[np.int64]) -> Statistics:
     return Statistics(mean.tolist(), deviation.tolist(), _whitening(images, some, mean, deviation))
 
 
-def _whitening(
-    images: Images,
-    rows: NDArray[np.int64],
-    mean: NDArray[np.float64],
-    deviation: NDArray[np.float64],
-) -> NDArray[np.float32]:
+def _whitening(images: Images, rows: Ints, mean: Doubles, deviation: Doubles) -> Floats:
     """Return the eigenvectors of the patches' covariance, each over the root of its eigenvalue.
 
     As in K. Jordan's cifar10-airbench, after D. Page, "How to train your ResNet", 2018.

@@ -1,4 +1,4 @@
-"""The few layers that PyTorch has under no name."""
+"""The few layers that PyTorch has under no name, and Keras's first weights."""
 
 from __future__ import annotations
 
@@ -76,3 +76,16 @@ class Residual(nn.Module):
         """Return ``float32[N, filters, H, W]``, the shape of ``maps``."""
         result: Tensor = self.add(maps, self.act(self.norm(self.conv(maps))))
         return result
+
+
+def glorot_uniform(module: nn.Module) -> None:
+    """Draw all weights below ``module`` by Glorot's uniform rule; biases are zero.
+
+    Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural
+    networks", AISTATS 2010; the default of Keras's Dense and Conv2D.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.arrays import Doubles
 from opsin.core.errors import MissingExtraError
 
 try:
@@ -22,11 +23,10 @@ try:
 except ImportError as error:
     raise MissingExtraError("gradients of a classifier", "train") from error
 
-#: Inputs in their order, ``None`` for one that is left out.
-Inputs = Sequence[Any]
+#: An operator: its inputs (``None`` for one that is left out) and, by name, its attributes, become
+#: its output, or a tuple of several. Attributes that it does not know are passed over.
+Computed = Callable[..., Any]
 Given = Mapping[str, Any]
-#: An operator: its inputs and attributes become its output, or a tuple of several.
-Computed = Callable[[Inputs, Given], Any]
 
 # Numbers of 16 bits are computed with 32: no processor's are rounded the same way.
 _TYPES: Final[dict[int, torch.dtype]] = {
@@ -47,29 +47,23 @@ def held(value: NDArray[Any]) -> Tensor:
     return torch.from_numpy(np.array(value, np.float32 if value.dtype == np.float16 else None))
 
 
-def _text(value: Any) -> Any:
-    return value.decode() if isinstance(value, bytes) else value
-
-
 def _numbers(value: Tensor) -> list[int]:
     found: list[int] = value.reshape(-1).tolist()
     return found
 
 
-def _plain(how: Callable[..., Any]) -> Computed:
+def _plain(how: Computed) -> Computed:
     """Return an operator without attributes."""
-    return lambda inputs, _: how(*inputs)
+    return lambda *inputs, **_: how(*inputs)
 
 
 def _by_row(operator: Operator) -> Computed:
     """Return an operator that a row of the table is all about."""
     layer = getattr(nn, operator.layer)
 
-    def run(inputs: Inputs, given: Given) -> Any:
-        options = {
-            own: _text(given[key]) for key, own in operator.attributes.items() if key in given
-        }
-        return layer(**options)(inputs[0])
+    def run(values: Tensor, **given: Any) -> Any:
+        options = {own: given[key] for key, own in operator.attributes.items() if key in given}
+        return layer(**options)(values)
 
     return run
 
@@ -79,7 +73,7 @@ def _by_row(operator: Operator) -> Computed:
 
 def _pads(given: Given, sizes: Sequence[int], kernel: Sequence[int]) -> list[int]:
     """Return rows or columns to add before each axis of the maps, then after each."""
-    auto, axes = _text(given.get("auto_pad", "NOTSET")), len(kernel)
+    auto, axes = given.get("auto_pad", "NOTSET"), len(kernel)
     if auto in ("NOTSET", "VALID"):
         return list(given.get("pads", [0] * 2 * axes))
     strides, dilations = (given.get(name, [1] * axes) for name in ("strides", "dilations"))
@@ -99,8 +93,7 @@ def _padded(maps: Tensor, pads: Sequence[int], value: float = 0.0) -> Tensor:
     return functional.pad(maps, [side for pair in pairs for side in pair], value=value)
 
 
-def _conv(inputs: Inputs, given: Given) -> Tensor:
-    maps, weight, *bias = inputs
+def _conv(maps: Tensor, weight: Tensor, bias: Tensor | None = None, **given: Any) -> Tensor:
     axes = weight.ndim - 2
     pads = _pads(given, maps.shape[2:], weight.shape[2:])
     padding: Sequence[int] = [0] * axes
@@ -108,109 +101,105 @@ def _conv(inputs: Inputs, given: Given) -> Tensor:
         padding = pads[:axes]
     else:
         maps = _padded(maps, pads)
+    strides, dilations = (given.get(name, [1] * axes) for name in ("strides", "dilations"))
     convolve = (functional.conv1d, functional.conv2d, functional.conv3d)[axes - 1]
-    return convolve(
-        maps,
-        weight,
-        bias[0] if bias else None,
-        given.get("strides", [1] * axes),
-        padding,
-        given.get("dilations", [1] * axes),
-        given.get("group", 1),
-    )
+    return convolve(maps, weight, bias, strides, padding, dilations, given.get("group", 1))
 
 
-def _max_pool(inputs: Inputs, given: Given) -> Tensor:
-    kernel = given["kernel_shape"]
-    pads = _pads(given, inputs[0].shape[2:], kernel)
-    found: Tensor = functional.max_pool2d(
-        _padded(inputs[0], pads, -torch.inf),
-        kernel,
+def _max_pool(maps: Tensor, *, kernel_shape: list[int], **given: Any) -> Any:
+    return functional.max_pool2d(
+        _padded(maps, _pads(given, maps.shape[2:], kernel_shape), -torch.inf),
+        kernel_shape,
         stride=given.get("strides", (1, 1)),
         dilation=given.get("dilations", (1, 1)),
         ceil_mode=bool(given.get("ceil_mode", 0)),
     )
-    return found
 
 
-def _average_pool(inputs: Inputs, given: Given) -> Tensor:
-    maps, kernel = inputs[0], given["kernel_shape"]
-    axes = len(kernel)
-    pads = _pads(given, maps.shape[2:], kernel)
-    padding, own = [0] * axes, pads[:axes] == pads[axes:]
-    if own:
-        padding = pads[:axes]
+def _average_pool(maps: Tensor, *, kernel_shape: list[int], **given: Any) -> Tensor:
+    axes = len(kernel_shape)
+    pads = _pads(given, maps.shape[2:], kernel_shape)
     pool = functools.partial(
         (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)[axes - 1],
-        kernel_size=kernel,
+        kernel_size=kernel_shape,
         stride=given.get("strides", [1] * axes),
         ceil_mode=bool(given.get("ceil_mode", 0)),
     )
     include = bool(given.get("count_include_pad", 0))
-    if own:
-        return pool(maps, padding=padding, count_include_pad=include)
+    if pads[:axes] == pads[axes:]:
+        return pool(maps, padding=pads[:axes], count_include_pad=include)
     mean = pool(_padded(maps, pads))
-    if include:
-        return mean
     # Where a window reaches over the border, only what is inside counts.
-    return mean / pool(_padded(torch.ones_like(maps[:1, :1]), pads))
+    return mean if include else mean / pool(_padded(torch.ones_like(maps[:1, :1]), pads))
 
 
 def _global(how: Callable[..., Tensor]) -> Computed:
-    return lambda inputs, _: how(inputs[0], dim=tuple(range(2, inputs[0].ndim)), keepdim=True)
+    return lambda maps, **_: how(maps, dim=tuple(range(2, maps.ndim)), keepdim=True)
 
 
-# Norms
+# Norms, with the statistics of the file, in training as well: a few images say less
 
 
-def _batch_norm(inputs: Inputs, given: Given) -> Tensor:
+def _batch_norm(*inputs: Tensor, epsilon: float = 1e-5, **_: Any) -> Tensor:
     maps, weight, bias, mean, variance = inputs
-    # With the statistics of the file, in training as well: a few images say less.
-    return functional.batch_norm(maps, mean, variance, weight, bias, eps=given.get("epsilon", 1e-5))
+    return functional.batch_norm(maps, mean, variance, weight, bias, eps=epsilon)
 
 
-def _layer_norm(inputs: Inputs, given: Given) -> Tensor:
-    values, weight, *bias = inputs
-    shape = values.shape[given.get("axis", -1) :]
-    parts = [weight, bias[0] if bias else None]
-    weight, shift = (part if part is None else part.expand(shape) for part in parts)
-    return functional.layer_norm(values, shape, weight, shift, eps=given.get("epsilon", 1e-5))
+def _layer_norm(
+    values: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    axis: int = -1,
+    epsilon: float = 1e-5,
+    **_: Any,
+) -> Tensor:
+    shape = values.shape[axis:]
+    shift = None if bias is None else bias.expand(shape)
+    return functional.layer_norm(values, list(shape), weight.expand(shape), shift, eps=epsilon)
 
 
-def _instance_norm(inputs: Inputs, given: Given) -> Tensor:
-    values, weight, bias = inputs
-    return functional.instance_norm(
-        values, weight=weight, bias=bias, eps=given.get("epsilon", 1e-5)
-    )
+def _instance_norm(
+    values: Tensor, weight: Tensor, bias: Tensor, *, epsilon: float = 1e-5, **_: Any
+) -> Tensor:
+    return functional.instance_norm(values, weight=weight, bias=bias, eps=epsilon)
 
 
-def _group_norm(inputs: Inputs, given: Given) -> Tensor:
-    values, weight, bias = inputs
-    groups, channels = given["num_groups"], values.shape[1]
+def _group_norm(
+    values: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    *,
+    num_groups: int,
+    epsilon: float = 1e-5,
+    **_: Any,
+) -> Tensor:
+    channels = values.shape[1]
     if len(weight) != channels:  # a scale a group until opset 21
-        weight, bias = (part.repeat_interleave(channels // groups) for part in (weight, bias))
-    return functional.group_norm(values, groups, weight, bias, eps=given.get("epsilon", 1e-5))
+        weight, bias = (part.repeat_interleave(channels // num_groups) for part in (weight, bias))
+    return functional.group_norm(values, num_groups, weight, bias, eps=epsilon)
 
 
-def _lp_norm(inputs: Inputs, given: Given) -> Tensor:
-    return functional.normalize(inputs[0], p=given.get("p", 2), dim=given.get("axis", -1))
+def _lp_norm(values: Tensor, *, p: int = 2, axis: int = -1) -> Tensor:
+    return functional.normalize(values, p=p, dim=axis)
 
 
 # Products and activations
 
 
-def _gemm(inputs: Inputs, given: Given) -> Tensor:
-    left, right, *bias = inputs
+def _gemm(left: Tensor, right: Tensor, bias: Tensor | None = None, **given: Any) -> Tensor:
     left = left.T if given.get("transA", 0) else left
     right = right.T if given.get("transB", 0) else right
-    product: Tensor = left @ right
+    product = left @ right
     if given.get("alpha", 1.0) != 1.0:
         product = given["alpha"] * product
-    return torch.add(product, bias[0], alpha=given.get("beta", 1.0)) if bias else product
+    if bias is None:
+        return product
+    return torch.add(product, bias, alpha=given.get("beta", 1.0))
 
 
-def _einsum(inputs: Inputs, given: Given) -> Tensor:
-    return torch.einsum(_text(given["equation"]), *inputs)
+def _einsum(*inputs: Tensor, equation: str) -> Tensor:
+    return torch.einsum(equation, *inputs)
 
 
 def _clip(values: Tensor, least: Tensor | None = None, most: Tensor | None = None) -> Tensor:
@@ -227,9 +216,8 @@ def _power(base: Tensor, exponent: Tensor) -> Tensor:
     return base.pow(exponent.item() if exponent.numel() == 1 else exponent)
 
 
-def _hard_sigmoid(inputs: Inputs, given: Given) -> Tensor:
-    values: Tensor = inputs[0] * given.get("alpha", 0.2) + given.get("beta", 0.5)
-    return values.clamp(0, 1)
+def _hard_sigmoid(values: Tensor, *, alpha: float = 0.2, beta: float = 0.5) -> Tensor:
+    return (values * alpha + beta).clamp(0, 1)
 
 
 def _divide(left: Tensor, right: Tensor) -> Tensor:
@@ -237,38 +225,37 @@ def _divide(left: Tensor, right: Tensor) -> Tensor:
     return torch.div(left, right, rounding_mode="trunc" if whole else None)
 
 
-def _modulo(inputs: Inputs, given: Given) -> Tensor:
-    how = torch.fmod if given.get("fmod", 0) else torch.remainder
-    found: Tensor = how(inputs[0], inputs[1])
-    return found
+def _modulo(left: Tensor, right: Tensor, *, fmod: int = 0) -> Tensor:
+    return torch.fmod(left, right) if fmod else torch.remainder(left, right)
 
 
 def _every(how: Callable[[Tensor, Tensor], Tensor]) -> Computed:
     """Return an operator of any number of inputs."""
-    return lambda inputs, _: functools.reduce(how, inputs)
+    return lambda *inputs, **_: functools.reduce(how, inputs)
 
 
-def _mean(inputs: Inputs, _: Given) -> Tensor:
-    found: Tensor = functools.reduce(torch.add, inputs) / len(inputs)
-    return found
+def _mean(*inputs: Tensor, **_: Any) -> Tensor:
+    return functools.reduce(torch.add, inputs) / len(inputs)
 
 
 def _softmax(how: Callable[..., Tensor]) -> Computed:
-    return lambda inputs, given: how(inputs[0], dim=given.get("axis", -1))
+    return lambda values, axis=-1, **_: how(values, dim=axis)
 
 
 def _reduced(how: Callable[..., Tensor]) -> Computed:
     """Return an operator that joins the values along the axes of its second input."""
 
-    def reduce(inputs: Inputs, given: Given) -> Tensor:
-        values, axes = inputs[0], inputs[1] if len(inputs) > 1 else None
-        chosen = list(range(values.ndim)) if axes is None else _numbers(axes)
-        if axes is not None and not chosen:
-            if given.get("noop_with_empty_axes", 0):
-                found: Tensor = values
-                return found
-            chosen = list(range(values.ndim))
-        return how(values, dim=tuple(chosen), keepdim=bool(given.get("keepdims", 1)))
+    def reduce(
+        values: Tensor,
+        axes: Iterable[int] | None = None,
+        *,
+        keepdims: int = 1,
+        noop_with_empty_axes: int = 0,
+    ) -> Tensor:
+        chosen = None if axes is None else [int(axis) for axis in axes]
+        if chosen == [] and noop_with_empty_axes:
+            return values
+        return how(values, dim=tuple(chosen or range(values.ndim)), keepdim=bool(keepdims))
 
     return reduce
 
@@ -286,33 +273,27 @@ def _product(values: Tensor, *, dim: tuple[int, ...], keepdim: bool) -> Tensor:
 # Shapes
 
 
-def _cast(inputs: Inputs, given: Given) -> Tensor:
-    found: Tensor = inputs[0].to(_TYPES[given["to"]])
-    return found
+def _cast(values: Tensor, *, to: int, **_: Any) -> Tensor:
+    return values.to(_TYPES[to])
 
 
-def _shape(inputs: Inputs, given: Given) -> Tensor:
-    sizes = list(inputs[0].shape)
-    return torch.tensor(sizes[given.get("start", 0) : given.get("end", len(sizes))])
+def _shape(values: Tensor, *, start: int = 0, end: int | None = None) -> Tensor:
+    return torch.tensor(list(values.shape)[start:end])
 
 
-def _transpose(inputs: Inputs, given: Given) -> Tensor:
-    values: Tensor = inputs[0]
-    return values.permute(given.get("perm", tuple(range(values.ndim))[::-1]))
+def _transpose(values: Tensor, *, perm: Sequence[int] | None = None) -> Tensor:
+    return values.permute(tuple(range(values.ndim))[::-1] if perm is None else tuple(perm))
 
 
-def _flatten(inputs: Inputs, given: Given) -> Tensor:
-    values: Tensor = inputs[0]
-    axis = given.get("axis", 1)
+def _flatten(values: Tensor, *, axis: int = 1) -> Tensor:
     return values.reshape(math.prod(values.shape[:axis]), -1)
 
 
-def _reshape(inputs: Inputs, given: Given) -> Tensor:
-    values, wanted = inputs[0], _numbers(inputs[1])
-    if not given.get("allowzero", 0):
+def _reshape(values: Tensor, shape: Tensor, *, allowzero: int = 0) -> Tensor:
+    wanted = _numbers(shape)
+    if not allowzero:
         wanted = [values.shape[place] if size == 0 else size for place, size in enumerate(wanted)]
-    found: Tensor = values.reshape(wanted)
-    return found
+    return values.reshape(wanted)
 
 
 def _squeeze(values: Tensor, axes: Tensor | None = None) -> Tensor:
@@ -328,41 +309,40 @@ def _unsqueeze(values: Tensor, axes: Tensor) -> Tensor:
 
 
 def _expand(values: Tensor, shape: Tensor) -> Tensor:
-    sizes = _numbers(shape)
-    wide = values.reshape((1,) * (len(sizes) - values.ndim) + tuple(values.shape))
-    sizes = [1] * (wide.ndim - len(sizes)) + sizes
-    return wide.expand([max(pair) for pair in zip(wide.shape, sizes, strict=True)])
+    return values.expand(np.broadcast_shapes(tuple(values.shape), _numbers(shape)))
 
 
-def _pad(inputs: Inputs, given: Given) -> Tensor:
-    values, pads = inputs[0], _numbers(inputs[1])
-    fill = 0.0 if len(inputs) < 3 or inputs[2] is None else inputs[2].item()
-    axes = list(range(values.ndim))
-    if len(inputs) > 3:
-        axes = [axis % values.ndim for axis in _numbers(inputs[3])]
+def _pad(
+    values: Tensor,
+    pads: Tensor,
+    fill: Tensor | None = None,
+    along: Tensor | None = None,
+    *,
+    mode: str = "constant",
+) -> Tensor:
+    sides = _numbers(pads)
+    axes = list(range(values.ndim)) if along is None else _numbers(along)
     before, after = [0] * values.ndim, [0] * values.ndim
     for place, axis in enumerate(axes):
-        before[axis], after[axis] = pads[place], pads[place + len(axes)]
+        before[axis], after[axis] = sides[place], sides[place + len(axes)]
     pairs = [side for pair in zip(before[::-1], after[::-1], strict=True) for side in pair]
-    mode = {"edge": "replicate", "wrap": "circular"}.get(
-        kind := _text(given.get("mode", "constant")), kind
-    )
     if mode == "constant":
-        return functional.pad(values, pairs, value=fill)
+        return functional.pad(values, pairs, value=0.0 if fill is None else fill.item())
     # PyTorch repeats the last axes only; nothing is added to the others.
-    return functional.pad(values, pairs[: 2 * (values.ndim - 2)], mode=mode)
+    own = {"edge": "replicate", "wrap": "circular"}.get(mode, mode)
+    return functional.pad(values, pairs[: 2 * (values.ndim - 2)], mode=own)
 
 
-def _concat(inputs: Inputs, given: Given) -> Tensor:
-    return torch.cat(list(inputs), dim=given["axis"])
+def _concat(*inputs: Tensor, axis: int) -> Tensor:
+    return torch.cat(inputs, dim=axis)
 
 
-def _split(inputs: Inputs, given: Given) -> tuple[Tensor, ...]:
-    values, axis = inputs[0], given.get("axis", 0)
-    if len(inputs) > 1 and inputs[1] is not None:
-        return torch.split(values, _numbers(inputs[1]), dim=axis)
-    parts = given["num_outputs"]
-    return torch.split(values, -(-values.shape[axis] // parts), dim=axis)
+def _split(
+    values: Tensor, sizes: Tensor | None = None, *, axis: int = 0, num_outputs: int = 1
+) -> tuple[Tensor, ...]:
+    if sizes is not None:
+        return torch.split(values, _numbers(sizes), dim=axis)
+    return torch.split(values, -(-values.shape[axis] // num_outputs), dim=axis)
 
 
 def _slice(
@@ -385,20 +365,16 @@ def _slice(
     return values
 
 
-def _gather(inputs: Inputs, given: Given) -> Tensor:
-    values, places = inputs[0], inputs[1].long().to(inputs[0].device)
-    axis = given.get("axis", 0) % values.ndim
+def _gather(values: Tensor, indices: Tensor, *, axis: int = 0) -> Tensor:
+    axis, places = axis % values.ndim, indices.long().to(values.device)
     places = torch.where(places < 0, places + values.shape[axis], places)
     shape = (*values.shape[:axis], *places.shape, *values.shape[axis + 1 :])
-    found: Tensor = values.index_select(axis, places.reshape(-1)).reshape(shape)
-    return found
+    return values.index_select(axis, places.reshape(-1)).reshape(shape)
 
 
-def _constant_of_shape(inputs: Inputs, given: Given) -> Tensor:
-    value = torch.zeros(1)
-    if "value" in given:
-        value = held(numpy_helper.to_array(given["value"]))
-    return value.reshape(()).expand(_numbers(inputs[0]))
+def _constant_of_shape(shape: Tensor, *, value: TensorProto | None = None) -> Tensor:
+    one = torch.zeros(1) if value is None else held(numpy_helper.to_array(value))
+    return one.reshape(()).expand(_numbers(shape))
 
 
 def _range(start: Tensor, end: Tensor, step: Tensor) -> Tensor:
@@ -409,73 +385,63 @@ def _where(chosen: Tensor, one: Tensor, other: Tensor) -> Tensor:
     return torch.where(chosen.to(one.device), one, other.to(one.device))
 
 
-def _depth_to_space(inputs: Inputs, given: Given) -> Tensor:
-    values, side = inputs[0], given["blocksize"]
-    if _text(given.get("mode", "DCR")) == "CRD":
-        return functional.pixel_shuffle(values, side)
-    count, channels, height, width = values.shape
-    parts = values.reshape(count, side, side, channels // side**2, height, width)
-    found: Tensor = parts.permute(0, 3, 4, 1, 5, 2).reshape(
-        count, channels // side**2, height * side, width * side
-    )
-    return found
+def _depth_to_space(values: Tensor, *, blocksize: int, mode: str = "DCR") -> Tensor:
+    if mode == "DCR":  # PyTorch's order of channels is the other one
+        blocks = values.reshape(len(values), blocksize**2, -1, *values.shape[2:])
+        values = blocks.transpose(1, 2).reshape(values.shape)
+    return functional.pixel_shuffle(values, blocksize)
 
 
-def _space_to_depth(inputs: Inputs, given: Given) -> Tensor:
-    values, side = inputs[0], given["blocksize"]
-    count, channels, height, width = values.shape
-    parts = values.reshape(count, channels, height // side, side, width // side, side)
-    found: Tensor = parts.permute(0, 3, 5, 1, 2, 4).reshape(
-        count, channels * side**2, height // side, width // side
-    )
-    return found
+def _space_to_depth(values: Tensor, *, blocksize: int) -> Tensor:
+    small = functional.pixel_unshuffle(values, blocksize)
+    blocks = small.reshape(len(small), -1, blocksize**2, *small.shape[2:])
+    return blocks.transpose(1, 2).reshape(small.shape)
 
 
-def _dequantised(inputs: Inputs, given: Given) -> Tensor:
-    values, scale, *zero = inputs
+def _dequantised(
+    values: Tensor, scale: Tensor, zero: Tensor | None = None, *, axis: int = 1, **_: Any
+) -> Tensor:
     shape = [1] * values.ndim
     if scale.numel() > 1:
-        shape[given.get("axis", 1)] = -1
+        shape[axis] = -1
     centred = values.to(torch.float32)
-    if zero and zero[0] is not None:
-        centred = centred - zero[0].to(torch.float32).reshape(shape)
-    found: Tensor = centred * scale.reshape(shape)
-    return found
+    if zero is not None:
+        centred = centred - zero.to(torch.float32).reshape(shape)
+    return centred * scale.reshape(shape)
 
 
 # Images in other sizes
 
 
-def _resize(inputs: Inputs, given: Given) -> Tensor:
+def _resize(
+    values: Tensor,
+    _region: Tensor | None = None,
+    scales: Tensor | None = None,
+    sizes: Tensor | None = None,
+    **given: Any,
+) -> Tensor:
     """Enlarge or shrink along each axis by a product with a matrix that says what is mixed."""
-    values = inputs[0]
-    scales = inputs[2] if len(inputs) > 2 else None
-    axes = [axis % values.ndim for axis in given.get("axes", range(values.ndim))]
-    options = tuple(
-        (name, _text(given.get(name, default)))
-        for name, default in (
-            ("mode", "nearest"),
-            ("coordinate_transformation_mode", "half_pixel"),
-            ("nearest_mode", "round_prefer_floor"),
-            ("antialias", 0),
-            ("cubic_coeff_a", -0.75),
-            ("exclude_outside", 0),
-        )
-    )
-    for place, axis in enumerate(axes):
+    usual = {
+        "mode": "nearest",
+        "coordinate_transformation_mode": "half_pixel",
+        "nearest_mode": "round_prefer_floor",
+        "antialias": 0,
+        "cubic_coeff_a": -0.75,
+        "exclude_outside": 0,
+    }
+    options = tuple((name, given.get(name, default)) for name, default in usual.items())
+    for place, axis in enumerate(given.get("axes", range(values.ndim))):
         size = values.shape[axis]
         if scales is not None and scales.numel():
             scale = float(scales[place])
             wanted = math.floor(size * scale)
-        else:
-            wanted = int(inputs[3][place])
+        elif sizes is not None:
+            wanted = int(sizes[place])
             scale = wanted / size
         if wanted != size or scale != 1:
             mixed = _mixture(size, wanted, scale, options).to(values.device, values.dtype)
-            moved = values.movedim(axis, -1)
-            values = functional.linear(moved, mixed).movedim(-1, axis)
-    found: Tensor = values
-    return found
+            values = functional.linear(values.movedim(axis, -1), mixed).movedim(-1, axis)
+    return values
 
 
 @functools.lru_cache(64)
@@ -491,13 +457,16 @@ def _mixture(size: int, wanted: int, scale: float, options: tuple[tuple[str, Any
             "ceil": np.ceil(at),
         }[given["nearest_mode"]]
         return torch.eye(size)[np.clip(near.astype(np.int64), 0, size - 1)]
-    kernel, reach = (_triangle, 1) if given["mode"] == "linear" else (_cubic(given), 2)
+    reach = 1 if given["mode"] == "linear" else 2
     # Where an image shrinks, each place mixes as many as fall on it.
     wide = min(scale, 1.0) if given["antialias"] else 1.0
     reach = math.ceil(reach / wide)
     first = np.floor(at).astype(np.int64)
     places = first[:, None] + np.arange(1 - reach, reach + 1)
-    shares = kernel(np.abs(at[:, None] - places) * wide)
+    away = np.abs(at[:, None] - places) * wide
+    shares = np.clip(1 - away, 0, 1)
+    if given["mode"] != "linear":
+        shares = _cubic(away, given["cubic_coeff_a"])
     inside = (places >= 0) & (places < size)
     if given["exclude_outside"]:  # else the border's own place counts for those beyond it
         shares = np.where(inside, shares, 0)
@@ -523,78 +492,83 @@ def _coordinates(mode: str, size: int, wanted: int, scale: float) -> NDArray[np.
     return (places + 0.5) / factor - 0.5
 
 
-def _triangle(away: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.clip(1 - away, 0, 1)
+def _cubic(away: Doubles, a: float) -> Doubles:
+    near = ((a + 2) * away - (a + 3)) * away**2 + 1
+    far = ((a * away - 5 * a) * away + 8 * a) * away - 4 * a
+    return np.where(away <= 1, near, np.where(away < 2, far, 0.0))
 
 
-def _cubic(given: Given) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    a = given["cubic_coeff_a"]
-
-    def kernel(away: NDArray[np.float64]) -> NDArray[np.float64]:
-        near = ((a + 2) * away - (a + 3)) * away**2 + 1
-        far = ((a * away - 5 * a) * away + 8 * a) * away - 4 * a
-        return np.where(away <= 1, near, np.where(away < 2, far, 0.0))
-
-    return kernel
-
-
+#: Operators that are functions of their inputs alone.
+_PLAIN: Final[dict[str, Computed]] = {
+    "Abs": torch.abs,
+    "Add": torch.add,
+    "And": torch.logical_and,
+    "Ceil": torch.ceil,
+    "Clip": _clip,
+    "Cos": torch.cos,
+    "Div": _divide,
+    "Equal": torch.eq,
+    "Erf": torch.erf,
+    "Exp": torch.exp,
+    "Expand": _expand,
+    "Floor": torch.floor,
+    "Greater": torch.gt,
+    "GreaterOrEqual": torch.ge,
+    "Less": torch.lt,
+    "LessOrEqual": torch.le,
+    "Log": torch.log,
+    "MatMul": torch.matmul,
+    "Mul": torch.mul,
+    "Neg": torch.neg,
+    "Not": torch.logical_not,
+    "Or": torch.logical_or,
+    "PRelu": lambda values, slope: torch.where(values < 0, values * slope, values),
+    "Pow": _power,
+    "Range": _range,
+    "Reciprocal": torch.reciprocal,
+    "Sin": torch.sin,
+    "Size": lambda values: torch.tensor(values.numel()),
+    "Slice": _slice,
+    "Softplus": functional.softplus,
+    "Sqrt": torch.sqrt,
+    "Squeeze": _squeeze,
+    "Sub": torch.sub,
+    "Tile": lambda values, times: values.repeat(_numbers(times)),
+    "Unsqueeze": _unsqueeze,
+    "Where": _where,
+    "Dropout": lambda values, *_: values,
+}
 #: What networks that people publish, `opsin.training.torch_to_onnx` and the smooth models of
 #: `opsin.classical` are written in. Each has a row in `opsin.onnx_files.operators` as well.
 COMPUTED: Final[dict[str, Computed]] = {
     **{name: _by_row(row) for name, row in OPERATORS.items() if row.layer},
-    "Abs": _plain(torch.abs),
-    "Add": _plain(torch.add),
-    "And": _plain(torch.logical_and),
+    **{name: _plain(how) for name, how in _PLAIN.items()},
     "AveragePool": _average_pool,
     "BatchNormalization": _batch_norm,
     "Cast": _cast,
-    "Ceil": _plain(torch.ceil),
-    "Clip": _plain(_clip),
     "Concat": _concat,
     "ConstantOfShape": _constant_of_shape,
     "Conv": _conv,
-    "Cos": _plain(torch.cos),
     "DepthToSpace": _depth_to_space,
     "DequantizeLinear": _dequantised,
-    "Div": _plain(_divide),
-    "Dropout": lambda inputs, _: inputs[0],
     "Einsum": _einsum,
-    "Equal": _plain(torch.eq),
-    "Erf": _plain(torch.erf),
-    "Exp": _plain(torch.exp),
-    "Expand": _plain(_expand),
     "Flatten": _flatten,
-    "Floor": _plain(torch.floor),
     "Gather": _gather,
     "Gemm": _gemm,
     "GlobalAveragePool": _global(torch.mean),
     "GlobalMaxPool": _global(torch.amax),
-    "Greater": _plain(torch.gt),
-    "GreaterOrEqual": _plain(torch.ge),
     "GroupNormalization": _group_norm,
     "HardSigmoid": _hard_sigmoid,
     "InstanceNormalization": _instance_norm,
     "LayerNormalization": _layer_norm,
-    "Less": _plain(torch.lt),
-    "LessOrEqual": _plain(torch.le),
-    "Log": _plain(torch.log),
     "LogSoftmax": _softmax(torch.log_softmax),
     "LpNormalization": _lp_norm,
-    "MatMul": _plain(torch.matmul),
     "Max": _every(torch.maximum),
     "MaxPool": _max_pool,
     "Mean": _mean,
     "Min": _every(torch.minimum),
     "Mod": _modulo,
-    "Mul": _plain(torch.mul),
-    "Neg": _plain(torch.neg),
-    "Not": _plain(torch.logical_not),
-    "Or": _plain(torch.logical_or),
-    "PRelu": _plain(lambda values, slope: torch.where(values < 0, values * slope, values)),
     "Pad": _pad,
-    "Pow": _plain(_power),
-    "Range": _plain(_range),
-    "Reciprocal": _plain(torch.reciprocal),
     "ReduceL2": _reduced(functools.partial(torch.linalg.vector_norm, ord=2)),
     "ReduceMax": _reduced(torch.amax),
     "ReduceMean": _reduced(torch.mean),
@@ -605,19 +579,9 @@ COMPUTED: Final[dict[str, Computed]] = {
     "Reshape": _reshape,
     "Resize": _resize,
     "Shape": _shape,
-    "Sin": _plain(torch.sin),
-    "Size": _plain(lambda values: torch.tensor(values.numel())),
-    "Slice": _plain(_slice),
     "Softmax": _softmax(torch.softmax),
-    "Softplus": _plain(functional.softplus),
     "SpaceToDepth": _space_to_depth,
     "Split": _split,
-    "Sqrt": _plain(torch.sqrt),
-    "Squeeze": _plain(_squeeze),
-    "Sub": _plain(torch.sub),
     "Sum": _every(torch.add),
-    "Tile": _plain(lambda values, times: values.repeat(_numbers(times))),
     "Transpose": _transpose,
-    "Unsqueeze": _plain(_unsqueeze),
-    "Where": _plain(_where),
 }

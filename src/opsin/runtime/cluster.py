@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from opsin._version import __version__
@@ -36,8 +36,6 @@ from opsin.stores.bucket import open_bucket
 from opsin.stores.store_address import StoredObject
 
 _T = TypeVar("_T")
-
-
 _Answer = TypeVar("_Answer")
 
 #: What `--on` may say.
@@ -242,8 +240,7 @@ class Cluster(Executor):
         return found
 
 
-@dataclass(frozen=True)
-class _Unseen:
+class _Unseen(NamedTuple):
     """A file that a node does not see, and what is wrong if it is nowhere else, either."""
 
     node: str
@@ -274,8 +271,7 @@ def _blind(names: str, path: str) -> SourceError:
     )
 
 
-@dataclass(frozen=True)
-class _Node:
+class _Node(NamedTuple):
     """What a node says of itself; `unread`: why it cannot read the store, and what to do."""
 
     name: str

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -214,53 +213,43 @@ class _Listing(threading.Thread, Generic[_Item]):
     ) -> None:
         super().__init__(name="opsin-listing", daemon=True)
         self._images, self._cost, self._most, self._stopped = iter(images), cost, most, stopped
-        self._full: queue.Queue[list[_Item] | None] = queue.Queue(1)
-        self._lock = threading.Lock()
-        self._open: list[_Item] = []
+        self._changed = threading.Condition()
+        self._block: list[_Item] = []
         self._weight = 0
+        self._ended = False
         #: Why it ended early.
         self.error: BaseException | None = None
+
+    def _is_full(self) -> bool:
+        images, weight = self._most
+        return len(self._block) >= images or self._weight >= weight
 
     def run(self) -> None:
         try:
             for item in self._images:
-                with self._lock:
-                    self._open.append(item)
+                with self._changed:
+                    self._block.append(item)
                     self._weight += self._cost(item)
-                    images, weight = self._most
-                    is_full = len(self._open) >= images or self._weight >= weight
-                    block = self._taken() if is_full else []
-                if block:
-                    self._put(block)
+                    while self._is_full() and not self._stopped.is_set():
+                        self._changed.notify_all()
+                        self._changed.wait(_PATIENCE)
                 if self._stopped.is_set():
                     return
         except BaseException as error:  # noqa: BLE001  it is raised behind the last answer
             self.error = error
-        with self._lock:
-            block = self._taken()
-        self._put(block)
-        self._put(None)
-
-    def _taken(self) -> list[_Item]:
-        block, self._open, self._weight = self._open, [], 0
-        return block
-
-    def _put(self, block: list[_Item] | None) -> None:
-        while not self._stopped.is_set():
-            with contextlib.suppress(queue.Full):
-                self._full.put(block, timeout=_PATIENCE)
-                break
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
 
     def blocks(self) -> Iterator[list[_Item]]:
         """Yield blocks; what was listed slowly in smaller ones, and empty ones between."""
-        while True:
-            try:
-                block = self._full.get(timeout=_PATIENCE)
-            except queue.Empty:
-                with self._lock:  # no block is on its way while another is begun
-                    block = self._taken() if self._full.empty() else []
-            if block is None:
-                return
+        ended = False
+        while not ended:
+            with self._changed:
+                self._changed.wait_for(lambda: self._is_full() or self._ended, _PATIENCE)
+                block, self._block, self._weight = self._block, [], 0
+                ended = self._ended
+                self._changed.notify_all()
             yield block
 
     def end(self) -> None:

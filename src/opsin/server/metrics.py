@@ -38,29 +38,7 @@ _ACCESS_REASONS: Final = {
 _OTHER: Final = "other"
 
 
-class _AnswerCounts:
-    """The answers of one model: counters at hand, and the newest answers' mix."""
-
-    def __init__(self, metrics: ServerMetrics, model: str) -> None:
-        self._count = functools.cache(
-            lambda label: metrics.answers.labels(model, _in_utf8(label)).inc
-        )
-        self._confidence = metrics.confidence.labels(model)
-        self._seconds = metrics.answer_seconds.labels(model)
-        self._newest: deque[str] = deque()
-        self.mix: Tally[str] = Tally()
-
-    def add(self, label: str, confidence: float, seconds: float) -> None:
-        self._count(label)()
-        self._confidence.observe(confidence)
-        self._seconds.observe(seconds)
-        if len(self._newest) == WINDOW:
-            self.mix[self._newest.popleft()] -= 1
-        self._newest.append(label)
-        self.mix[label] += 1
-
-
-class ServerMetrics:
+class ServerMetrics(Collector):
     """Counts what the engine tells it, and what `MetricsMiddleware` sees of each request.
 
     It keeps a registry of its own, so that several servers in one process do not mix.
@@ -119,9 +97,9 @@ class ServerMetrics:
         # What has not happened yet is 0, not absent.
         for reason in (*_REASONS, *_ACCESS_REASONS.values()):
             self.refusals.labels(reason)
-        self._of: dict[str, _AnswerCounts] = {}
-        self._mix = _Mix(self._of)
-        self.registry.register(self._mix)
+        self._newest: dict[str, deque[str]] = {}  # labels of each model's newest answers
+        self._served: Mapping[str, ServedModel] = {}
+        self.registry.register(self)
 
     def waiting(self, images: int) -> None:
         """Set how many images are waiting."""
@@ -144,13 +122,11 @@ class ServerMetrics:
         self, model: str, answer: PredictResult, label: str, seconds_waited: float
     ) -> None:
         """An image has its answer."""
-        of = self._of.get(model)
-        if of is None:
-            of = self._of[model] = _AnswerCounts(self, model)
-        of.add(
-            NONE_OF_THESE if answer.rejected else label,
-            float(answer.probabilities.max()), seconds_waited,
-        )  # fmt: skip
+        label = NONE_OF_THESE if answer.rejected else label
+        self.answers.labels(model, _in_utf8(label)).inc()
+        self.confidence.labels(model).observe(float(answer.probabilities.max()))
+        self.answer_seconds.labels(model).observe(seconds_waited)
+        self._newest.setdefault(model, deque(maxlen=WINDOW)).append(label)
 
     def unreadable(self, model: str) -> None:
         """An image cannot be read."""
@@ -164,7 +140,7 @@ class ServerMetrics:
         """A model's file changed."""
         self.reloads.labels(model, "true" if ok else "false").inc()
         if ok:  # another file's answers say nothing about this one's drift
-            self._of.pop(model, None)
+            self._newest.pop(model, None)
 
     def request(self, route: str, model: str, status: int, seconds: float) -> None:
         """A request was answered; ``route`` is the pattern of its address, not the address."""
@@ -173,12 +149,45 @@ class ServerMetrics:
 
     def text(self, served: Mapping[str, ServedModel], accept: str = "") -> tuple[bytes, str]:
         """All figures, as the header ``Accept`` wants them, and their media type."""
-        self._mix.served = served
+        self._served = served
         try:
             encode, kind = choose_encoder(accept)
         except (TypeError, ValueError):  # of a version that is no number
             encode, kind = choose_encoder("")
         return encode(self.registry), kind
+
+    def collect(self) -> Iterable[Metric]:
+        """Compute what is not counted with each answer."""
+        shares = GaugeMetricFamily(
+            "opsin_training_share", "Share of each label to be expected if images are like those "
+            "of the training.", labels=["model", "label"],
+        )  # fmt: skip
+        distance = GaugeMetricFamily(
+            "opsin_drift", f"How far the labels of the newest {WINDOW:,} answers are from the mix "
+            "of the training: the share of answers that would need another label, 0 (same mix) to "
+            "1. Compare with opsin_drift_by_chance; several times that is a change.",
+            labels=["model"],
+        )  # fmt: skip
+        chance = GaugeMetricFamily(
+            "opsin_drift_by_chance", "What opsin_drift would be if only chance were at work.",
+            labels=["model"],
+        )  # fmt: skip
+        device = GaugeMetricFamily(
+            "opsin_device", "1 for the device that each model is computed on.",
+            labels=["model", "device"],
+        )  # fmt: skip
+        for name, served in self._served.items():
+            device.add_metric([name, served.file.device], 1)
+            mix = training_mix(served)
+            if mix is None:
+                continue
+            for label, share in mix.items():
+                shares.add_metric([name, _in_utf8(label)], share)
+            if name in self._newest:
+                found = drift(Tally(self._newest[name]), mix)
+                distance.add_metric([name], found[0])
+                chance.add_metric([name], found[1])
+        return [shares, distance, chance, device]
 
 
 def drift(answers: Mapping[str, int], training: Mapping[str, float]) -> tuple[float, float]:
@@ -225,46 +234,6 @@ def training_mix(served: ServedModel) -> dict[str, float] | None:
 def _in_utf8(label: str) -> str:
     """Return a label as UTF-8 can write it; one that is a folder's name may be no Unicode."""
     return label.encode("utf-8", "backslashreplace").decode()
-
-
-class _Mix(Collector):
-    """Figures that are computed when they are asked for, not with each answer."""
-
-    def __init__(self, answers: Mapping[str, _AnswerCounts]) -> None:
-        self.answers = answers
-        self.served: Mapping[str, ServedModel] = {}
-
-    def collect(self) -> Iterable[Metric]:
-        shares = GaugeMetricFamily(
-            "opsin_training_share", "Share of each label to be expected if images are like those "
-            "of the training.", labels=["model", "label"],
-        )  # fmt: skip
-        distance = GaugeMetricFamily(
-            "opsin_drift", f"How far the labels of the newest {WINDOW:,} answers are from the mix "
-            "of the training: the share of answers that would need another label, 0 (same mix) to "
-            "1. Compare with opsin_drift_by_chance; several times that is a change.",
-            labels=["model"],
-        )  # fmt: skip
-        chance = GaugeMetricFamily(
-            "opsin_drift_by_chance", "What opsin_drift would be if only chance were at work.",
-            labels=["model"],
-        )  # fmt: skip
-        device = GaugeMetricFamily(
-            "opsin_device", "1 for the device that each model is computed on.",
-            labels=["model", "device"],
-        )  # fmt: skip
-        for name, served in self.served.items():
-            device.add_metric([name, served.file.device], 1)
-            mix = training_mix(served)
-            if mix is None:
-                continue
-            for label, share in mix.items():
-                shares.add_metric([name, _in_utf8(label)], share)
-            if name in self.answers:
-                found = drift(self.answers[name].mix, mix)
-                distance.add_metric([name], found[0])
-                chance.add_metric([name], found[1])
-        return [shares, distance, chance, device]
 
 
 class MetricsMiddleware:

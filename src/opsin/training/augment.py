@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from opsin.core.recipe import TrainingRecipe
-from opsin.training.process_group import ALONE, ProcessGroup
 
 # How much wider than high a crop is at most, or higher than wide.
 _ASPECT = 4 / 3
@@ -17,29 +16,22 @@ _ASPECT = 4 / 3
 
 @dataclass(frozen=True)
 class _Chance:
-    """Numbers at random for a process's images, drawn as by one process for the whole batch."""
+    """Numbers at random, one for each image of a batch."""
 
     generator: torch.Generator
     count: int
-    group: ProcessGroup
 
     def integers(self, low: int, high: int) -> Tensor:
         """Draw a number from ``low`` to before ``high`` for each image, ``int64[N, 1]``."""
-        drawn = torch.randint(low, high, (self.count, 1), generator=self.generator)
-        return drawn[self.group.share]
+        return torch.randint(low, high, (self.count, 1), generator=self.generator)
 
     def signed(self) -> Tensor:
         """Draw a number between -1 and 1 for each image, ``float32[N, 1]``."""
-        drawn = 2 * torch.rand((self.count, 1), generator=self.generator) - 1
-        return drawn[self.group.share]
+        return 2 * self.uniform() - 1
 
     def uniform(self) -> Tensor:
         """Draw a number between 0 and 1 for each image, ``float32[N, 1]``."""
-        return torch.rand((self.count, 1), generator=self.generator)[self.group.share]
-
-    def half(self) -> Tensor:
-        """Choose half of the images, ``bool[N]``."""
-        return (torch.rand(self.count, generator=self.generator) < 0.5)[self.group.share]
+        return torch.rand((self.count, 1), generator=self.generator)
 
 
 def augment(
@@ -47,12 +39,9 @@ def augment(
     recipe: TrainingRecipe,
     generator: torch.Generator,
     mirrored: Tensor | None = None,
-    *,
-    group: ProcessGroup = ALONE,
-    whole: int | None = None,
 ) -> Tensor:
     """Vary each image of a batch at random: its place, light and colour, and a square put out."""
-    chance = _Chance(generator, len(images) if whole is None else whole, group)
+    chance = _Chance(generator, len(images))
     if recipe.zoom or recipe.rotate or recipe.crop:
         varied = _transform(images, recipe, chance, mirrored)
     elif recipe.flip or recipe.shift:
@@ -64,15 +53,15 @@ def augment(
     if recipe.colour and images.shape[3] == 3:
         varied = _recolour(varied, recipe.colour, chance)
     if recipe.erase:
-        varied = _erase(varied, _colour(images, chance), recipe.erase, chance)
+        varied = _erase(varied, _mean_colour(images), recipe.erase, chance)
     return varied
 
 
 def _draw_moves(
-    count: int, recipe: TrainingRecipe, chance: _Chance, mirrored: Tensor | None
+    recipe: TrainingRecipe, chance: _Chance, mirrored: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Draw the moves down and right in pixels, ``int64[N, 1]``, and who is mirrored."""
-    none = torch.zeros((count, 1), dtype=torch.int64)
+    none = torch.zeros((chance.count, 1), dtype=torch.int64)
     down = right = none
     if recipe.shift:
         low, high = -recipe.shift, recipe.shift + 1
@@ -80,14 +69,14 @@ def _draw_moves(
     if not recipe.flip:
         return down, right, none.bool()
     if mirrored is None:
-        mirrored = chance.half()
+        mirrored = torch.rand(chance.count, generator=chance.generator) < 0.5
     return down, right, mirrored[:, None]
 
 
 def _move(images: Tensor, recipe: TrainingRecipe, chance: _Chance, chosen: Tensor | None) -> Tensor:
     """Move and mirror by gathering."""
     count, height, width, channels = images.shape
-    down, right, mirrored = _draw_moves(count, recipe, chance, chosen)
+    down, right, mirrored = _draw_moves(recipe, chance, chosen)
     rows = (torch.arange(height) + down).clamp(0, height - 1)
     columns = torch.arange(width)
     columns = torch.where(mirrored, columns.flip(0), columns)
@@ -107,7 +96,7 @@ def _transform(
 ) -> Tensor:
     """Crop, zoom, turn, move and mirror in one affine map, interpolated between four pixels."""
     count, height, width, channels = images.shape
-    down, right, mirrored = _draw_moves(count, recipe, chance, chosen)
+    down, right, mirrored = _draw_moves(recipe, chance, chosen)
     turn = torch.zeros((count, 1))
     # How much larger things become down and across, and the middle of what is seen.
     tall = wide = torch.ones((count, 1))
@@ -186,11 +175,9 @@ def erased_side(share: float, height: int, width: int) -> int:
     return max(1, round(share * min(height, width)))
 
 
-def _colour(images: Tensor, chance: _Chance) -> Tensor:
-    """Return about the mean colour of a whole batch, ``uint8[C]``; some 64 pixels an image do."""
+def _mean_colour(images: Tensor) -> Tensor:
+    """Return about the mean colour of a batch, ``uint8[C]``; some 64 pixels an image do."""
     step = max(1, min(images.shape[1:3]) // 8)
     seen = images[:, ::step, ::step]
-    # In whole numbers, whose sum is the same however they are shared out.
     total = seen.sum(dim=(0, 1, 2), dtype=torch.int64)
-    chance.group.add([total])
-    return (total / (chance.count * seen[0, ..., 0].numel())).round().to(torch.uint8)
+    return (total / seen[..., 0].numel()).round().to(torch.uint8)

@@ -9,9 +9,9 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from opsin.core.arrays import Ints, Pixels
 from opsin.data.lazy_images import Images, read_rows
 from opsin.training.process_group import ALONE, ProcessGroup
 
@@ -34,8 +34,8 @@ class TrainingBatches:
     def __init__(
         self,
         images: Images,
-        labels: NDArray[np.int64],
-        rows: NDArray[np.int64],
+        labels: Ints,
+        rows: Ints,
         device: torch.device,
         group: ProcessGroup = ALONE,
     ) -> None:
@@ -54,19 +54,17 @@ class TrainingBatches:
         return len(self.rows)
 
     def batches(
-        self, order: NDArray[np.int64], size: int, start: int = 0, *, at_once: int | None = None
+        self, order: Ints, size: int, start: int = 0, *, at_once: int | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images ``uint8[B, H, W, C]`` and labels ``int64[B]`` on the device."""
-        spans = spans_of(len(order), size, start, group=self.group)
+        spans = spans_of(len(order), size, start, self.group.world)
         shares = [np.arange(begin, end)[self.group.share] for begin, end in spans]
         with contextlib.closing(self._images(order, shares, at_once)) as images:
             for batch, share in zip(images, shares, strict=True):
                 labels = torch.from_numpy(self.labels[order[share]])
                 yield batch.to(self.device), labels.to(self.device)
 
-    def _images(
-        self, order: NDArray[np.int64], shares: list[NDArray[np.int64]], at_once: int | None
-    ) -> Generator[Tensor]:
+    def _images(self, order: Ints, shares: list[Ints], at_once: int | None) -> Generator[Tensor]:
         """Yield the images of this process's share of each batch."""
         if self._there is not None:
             for share in shares:
@@ -84,11 +82,9 @@ class TrainingBatches:
                     yield torch.from_numpy(images)
 
 
-def spans_of(
-    count: int, size: int, start: int = 0, *, group: ProcessGroup = ALONE
-) -> Iterator[tuple[int, int]]:
+def spans_of(count: int, size: int, start: int = 0, world: int = 1) -> Iterator[tuple[int, int]]:
     """Yield start and end of each batch, all processes' shares together."""
-    least = max(2, group.world)
+    least = max(2, world)
     while start < count:
         end = min(start + size, count)
         if count - end < least:
@@ -97,18 +93,16 @@ def spans_of(
         start = end
 
 
-def _cut(shares: Sequence[NDArray[np.int64]], at_once: int) -> list[NDArray[np.int64]]:
+def _cut(shares: Sequence[Ints], at_once: int) -> list[Ints]:
     """Cut the places of all batches anew, where a number is a multiple of ``at_once``."""
     places = np.concatenate([*shares, np.empty(0, np.int64)])
     return np.split(places, np.flatnonzero(np.diff(places // at_once)) + 1)
 
 
-def _ahead(
-    read: Callable[[NDArray[np.int64]], NDArray[np.uint8]], blocks: Iterable[NDArray[np.int64]]
-) -> Generator[NDArray[np.uint8]]:
+def _ahead(read: Callable[[Ints], Pixels], blocks: Iterable[Ints]) -> Generator[Pixels]:
     """Read one block after the other, the next one while one is in use."""
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        ahead: concurrent.futures.Future[NDArray[np.uint8]] | None = None
+        ahead: concurrent.futures.Future[Pixels] | None = None
         for block in blocks:
             wanted, ahead = ahead, pool.submit(read, block)
             if wanted is not None:
@@ -117,11 +111,9 @@ def _ahead(
             yield ahead.result()
 
 
-def _regrouped(
-    blocks: Iterator[NDArray[np.uint8]], sizes: Iterable[int]
-) -> Iterator[NDArray[np.uint8]]:
+def _regrouped(blocks: Iterator[Pixels], sizes: Iterable[int]) -> Iterator[Pixels]:
     """Yield the images of all blocks, so many at a time; a block that is used up is let go."""
-    block: NDArray[np.uint8] | None = None
+    block: Pixels | None = None
     at = 0
     for size in sizes:
         pieces, missing = [], size

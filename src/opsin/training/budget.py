@@ -7,7 +7,6 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Collection, Generator
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -31,9 +30,8 @@ _PLANNED: Final = 0.92
 # Sizes that come into question, as shares of the recipe's own filters or units.
 _SIZES: Final = (0.25, 0.5, 1, 1.5, 2)
 # A smaller network is taken where fewer epochs fit, a larger one where that many fit; more do not
-# pay. Epochs of a small set are short: it needs as many as make up the steps of the second line.
-_FEW, _PLENTY, _MOST = 5, 20, 100
-_FEW_STEPS, _PLENTY_STEPS, _MOST_STEPS = 400, 1_000, 3_000
+# pay. Epochs of a small set are short: it needs as many as make up so many steps.
+_FEW, _PLENTY, _MOST = (5, 400), (20, 1_000), (100, 3_000)
 # A measurement takes this number of seconds a size, or this share of the budget if that is less;
 # validation, which is less work on fewer images, is looked at for a quarter of that.
 _SECONDS, _SHARE, _VAL_SHARE = 1.0, 0.02, 0.25
@@ -59,8 +57,8 @@ def fit_budget(
     measure: Measure | None = None,
 ) -> tuple[Recipe, str, float]:
     """Choose the epochs and the size of the network so that the training fills a time."""
-    sized = bool({"hidden", "depth"} & set(given))
-    if sized and "epochs" in given:
+    sized, fixed = bool({"hidden", "depth"} & set(given)), "epochs" in given
+    if sized and fixed:
         raise RecipeError(
             "a budget that may choose the epochs or the size of the network",
             "both are given",
@@ -72,64 +70,36 @@ def fit_budget(
         return measure_epoch(candidate, data, device, seconds=spent, given=given)
 
     sizes = [recipe.model] if sized else _sizes(recipe.model)
-    limits = _EpochLimits.of(recipe, len(data.split.train), fixed="epochs" in given)
     watcher.begin("Measure", len(sizes), "sizes")
-    costs = _Costs(seconds, recipe, measure or measured, watcher)
-    model = _largest(sizes, recipe.model, costs, limits)
-    epochs = int(min(limits.most, costs.epochs(model)))
+    budget = _Budget(seconds, recipe, measure or measured, watcher)
+    steps = max(1, math.ceil(len(data.split.train) / recipe.training.batch_size))
+    few, plenty, most = (
+        recipe.training.epochs if fixed else max(epochs, math.ceil(least / steps))
+        for epochs, least in (_FEW, _PLENTY, _MOST)
+    )
+    model = budget.largest(sizes, few, plenty)
+    epochs = int(min(most, budget.epochs(model)))
     watcher.end()
-    if epochs < limits.least:
-        raise _too_short(model, costs, limits.least)
+    budget.check(model, recipe.training.epochs if fixed else 1, epochs)
     return (
         recipe.model_copy(update={"model": model}).with_training(epochs=epochs),
-        f"{_sized(model)} · {epochs} epochs of about {_in_words(costs.of(model))}",
-        costs.of(model),
+        f"{_sized(model)} · {epochs} epochs of about {_in_words(budget.cost(model))}",
+        budget.cost(model),
     )
-
-
-@dataclass(frozen=True)
-class _EpochLimits:
-    """How many epochs a training should have.
-
-    Args:
-        least: Fewer are no training.
-        few: With fewer, a smaller network is taken.
-        plenty: With this number, a larger network is tried.
-        most: More are not trained.
-    """
-
-    least: int
-    few: int
-    plenty: int
-    most: int
-
-    @classmethod
-    def of(cls, recipe: Recipe, images: int, *, fixed: bool) -> _EpochLimits:
-        """Return the limits for a number of training images, or the recipe's epochs if fixed."""
-        if fixed:
-            return cls(*[recipe.training.epochs] * 4)
-        steps = max(1, math.ceil(images / recipe.training.batch_size))
-        return cls(
-            least=1,
-            few=max(_FEW, math.ceil(_FEW_STEPS / steps)),
-            plenty=max(_PLENTY, math.ceil(_PLENTY_STEPS / steps)),
-            most=max(_MOST, math.ceil(_MOST_STEPS / steps)),
-        )
 
 
 def _sizes(model: ModelRecipe) -> list[ModelRecipe]:
     """Return the network narrower, as it is, and wider; in multiples of four where it changes."""
     sizes = {}
     for share in _SIZES:
-        changed = tuple(max(4, 4 * round(share * units / 4)) for units in model.hidden)
-        hidden = model.hidden if share == 1 else changed
+        hidden = tuple(max(4, 4 * round(share * units / 4)) for units in model.hidden)
         sizes[sum(hidden)] = model.model_copy(update={"hidden": hidden})
     # What is no smaller after rounding is no other size.
     sizes[sum(model.hidden)] = model
     return [sizes[total] for total in sorted(sizes)]
 
 
-class _Costs:
+class _Budget:
     """How many epochs of a network fit, by what one takes; each is measured once.
 
     Args:
@@ -141,62 +111,60 @@ class _Costs:
 
     def __init__(self, seconds: float, recipe: Recipe, measure: Measure, watcher: Watcher) -> None:
         self._began = time.perf_counter()
-        self.seconds, self._recipe, self._measure = seconds, recipe, measure
+        self._seconds, self._recipe, self._measure = seconds, recipe, measure
         self._watcher = watcher
         self._known: dict[tuple[int, ...], float] = {}
-        self.trouble: RecipeError | None = None
+        self._trouble: RecipeError | None = None
 
-    def of(self, model: ModelRecipe) -> float:
+    def cost(self, model: ModelRecipe) -> float:
         """Return the seconds of an epoch; infinite where the memory is too small."""
         if model.hidden not in self._known:
             try:
                 cost = self._measure(self._recipe.model_copy(update={"model": model}))
             except RecipeError as error:
-                self.trouble, cost = error, math.inf
+                self._trouble, cost = error, math.inf
             self._known[model.hidden] = cost
             self._watcher.advance(len(self._known))
         return self._known[model.hidden]
 
     def epochs(self, model: ModelRecipe) -> float:
         """Return how many epochs fit into what is left when measuring is over."""
-        cost = self.of(model)
-        return (_PLANNED * self.seconds - self.spent()) / cost
+        cost = self.cost(model)
+        return (_PLANNED * self._seconds - self._spent) / cost
 
-    def spent(self) -> float:
-        """Return the seconds since measuring began."""
+    @property
+    def _spent(self) -> float:
         return time.perf_counter() - self._began
 
+    def largest(self, sizes: list[ModelRecipe], few: int, plenty: int) -> ModelRecipe:
+        """Return the largest network for which enough epochs fit, or the smallest."""
+        own = self._recipe.model
+        number = sizes.index(own)
+        while number and self.epochs(sizes[number]) < few:
+            number -= 1
+        while (
+            sizes[number].hidden >= own.hidden
+            and number + 1 < len(sizes)
+            and min(self.epochs(sizes[number]), self.epochs(sizes[number + 1])) >= plenty
+        ):
+            number += 1
+        return sizes[number]
 
-def _largest(
-    sizes: list[ModelRecipe], own: ModelRecipe, costs: _Costs, limits: _EpochLimits
-) -> ModelRecipe:
-    """Return the largest network for which enough epochs fit, or the smallest."""
-    number = sizes.index(own)
-    while number and costs.epochs(sizes[number]) < limits.few:
-        number -= 1
-    while (
-        sizes[number].hidden >= own.hidden
-        and number + 1 < len(sizes)
-        and min(costs.epochs(sizes[number]), costs.epochs(sizes[number + 1])) >= limits.plenty
-    ):
-        number += 1
-    return sizes[number]
-
-
-def _too_short(model: ModelRecipe, costs: _Costs, epochs: int) -> RecipeError:
-    cost = costs.of(model)
-    if costs.trouble is not None and math.isinf(cost):
-        return costs.trouble
-    possible = int(costs.epochs(model))
-    needed = (costs.spent() + epochs * cost) / _PLANNED
-    what = counted(epochs, "epoch")
-    return RecipeError(
-        f"a budget of at least {_in_words(needed)} for {what}",
-        f"got {_in_words(costs.seconds)}, and an epoch of {_sized(model)} takes "
-        f"about {_in_words(cost)} here",
-        "Give a longer --budget"
-        + (f", or --epochs {possible}." if possible > 0 else ", or fewer or smaller images."),
-    )
+    def check(self, model: ModelRecipe, least: int, possible: int) -> None:
+        """Refuse a budget in which fewer than the least epochs are possible."""
+        if possible >= least:
+            return
+        cost = self.cost(model)
+        if self._trouble is not None and math.isinf(cost):
+            raise self._trouble
+        needed = (self._spent + least * cost) / _PLANNED
+        instead = f"--epochs {possible}" if possible > 0 else "fewer or smaller images"
+        raise RecipeError(
+            f"a budget of at least {_in_words(needed)} for {counted(least, 'epoch')}",
+            f"got {_in_words(self._seconds)}, and an epoch of {_sized(model)} takes "
+            f"about {_in_words(cost)} here",
+            f"Give a longer --budget, or {instead}.",
+        )
 
 
 def _sized(model: ModelRecipe) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import safetensors.torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -26,7 +26,7 @@ Tensors = dict[str, Tensor]
 
 
 class TrainingState(BaseModel):
-    """Where a training stood: all of its state that is no tensor.
+    """Where a training stands: all of its state that is no tensor.
 
     Args:
         step: Steps done.
@@ -34,8 +34,8 @@ class TrainingState(BaseModel):
         epoch: Number of the epoch in hand, from 1; beyond the last one when all are done.
         seen: Images of this epoch that were shown.
         rate_factor: What the learning rate is multiplied by: less than 1 after a step back.
-        waited: Epochs since the best one.
-        told: Epochs in the history.
+        epochs_since_best: Number of them.
+        epochs_logged: Epochs in the history.
         best: The epoch that validated best, if there was one.
         last: The last epoch, if there was one.
         seconds: Time spent training so far.
@@ -46,15 +46,18 @@ class TrainingState(BaseModel):
         recent: Images since then.
     """
 
-    model_config = ConfigDict(frozen=True)
+    # Files keep the short names of two fields.
+    model_config = ConfigDict(
+        serialize_by_alias=True, validate_by_name=True, validate_by_alias=True
+    )
 
     step: int = 0
     start: int = 0
     epoch: int = 1
     seen: int = 0
     rate_factor: float = 1.0
-    waited: int = 0
-    told: int = 0
+    epochs_since_best: int = Field(0, alias="waited")
+    epochs_logged: int = Field(0, alias="told")
     best: Epoch | None = None
     last: Epoch | None = None
     seconds: float = 0.0
@@ -88,21 +91,21 @@ class Checkpoints:
         numbers = [name.removeprefix("step-") for name in names]
         return sorted((int(number) for number in numbers if number.isdecimal()), reverse=True)
 
-    def save(self, tensors: Tensors, place: TrainingState) -> None:
+    def save(self, tensors: Tensors, state: TrainingState) -> None:
         """Write a checkpoint, read it back, and let older ones go."""
-        weights, about = self._files(place.step)
+        weights, about = self._files(state.step)
         whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        content = safetensors.torch.save(whole, {"place": place.model_dump_json()})
+        content = safetensors.torch.save(whole, {"place": state.model_dump_json()})
         digest = hashlib.sha256(content).hexdigest()
         write_bytes(weights, content)
-        write_bytes(about, _about(digest, place))
+        write_bytes(about, _about(digest, state))
         if _problem(weights, about):
             raise StorageError(
                 f"to read {weights} as it was written",
                 "the disk gave back other bytes",
                 "Check the disk, and choose another with --runs.",
             )
-        kept = {*self.steps()[:KEPT], place.anchor}
+        kept = {*self.steps()[:KEPT], state.anchor}
         # The second pattern is what a kill in the middle of a write has left.
         for path in (*self.folder.glob("step-*"), *self.folder.glob(".step-*")):
             if path.stem not in {_NAME.format(step) for step in kept}:
@@ -114,7 +117,7 @@ class Checkpoints:
         problem = _problem(weights, about)
         if problem:
             raise RunError("a whole checkpoint", f"{weights} {problem}", "Take an older one.")
-        return safetensors.torch.load_file(weights), _place(weights)
+        return safetensors.torch.load_file(weights), _state(weights)
 
     def newest(self) -> tuple[Tensors, TrainingState] | None:
         """Return the newest whole checkpoint, or ``None``; damaged ones are reported."""
@@ -140,12 +143,12 @@ class Checkpoints:
         return stem.with_suffix(".safetensors"), stem.with_suffix(".json")
 
 
-def _about(digest: str, place: TrainingState) -> bytes:
-    content = {"sha256": digest, **json.loads(place.model_dump_json())}
+def _about(digest: str, state: TrainingState) -> bytes:
+    content = {"sha256": digest, **json.loads(state.model_dump_json())}
     return (json.dumps(content, indent=2) + "\n").encode("ascii")
 
 
-def _place(weights: Path) -> TrainingState:
+def _state(weights: Path) -> TrainingState:
     with safe_open(weights, framework="pt") as file:
         return TrainingState.model_validate_json((file.metadata() or {})["place"])
 
@@ -158,10 +161,10 @@ def _problem(weights: Path, about: Path) -> str | None:
         kept = about.read_bytes()
     except OSError as error:
         return f"cannot be read ({(error.strerror or str(error)).lower()})"
-    # The place is read only from a file whose bytes the digest vouches for.
+    # The state is read only from a file whose bytes the digest vouches for.
     if f'"sha256": "{digest}"'.encode("ascii") not in kept:
         return "is damaged (its SHA-256 is another)"
     with contextlib.suppress(SafetensorError, KeyError, ValueError):
-        if kept == _about(digest, _place(weights)):
+        if kept == _about(digest, _state(weights)):
             return None
     return f"is damaged ({about.name} says something else)"

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -167,14 +167,14 @@ class ProcessGroup:
         self.add([counts])
         return tuple(bool(count) for count in counts.tolist())
 
-    def differing(self, value: str) -> list[int]:
-        """Return the processes whose value is not that of the first."""
+    def differing(self, compute: Callable[[], str]) -> list[int]:
+        """Return the processes that compute another value than the first."""
         if self.world == 1:
             return []
         import torch  # noqa: PLC0415  PyTorch
 
-        others = torch.zeros(self.world, dtype=torch.int64)
-        others[self.rank] = self.first(value) != value
+        own, others = compute(), torch.zeros(self.world, dtype=torch.int64)
+        others[self.rank] = self.first(own) != own
         self.add([others])
         return [rank for rank, other in enumerate(others.tolist()) if other]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from opsin.core.arrays import Bools, Floats, Ints
 from opsin.core.recipe import TrainingRecipe
 
 # Below this ratio, evening out gained nothing beyond chance and cost accuracy
@@ -23,7 +23,7 @@ _SHARD: Final = 256
 
 
 def choose_balance(
-    counts: NDArray[np.int64], *, in_shards: bool = False
+    counts: Ints, *, in_shards: bool = False
 ) -> tuple[Literal["none", "weights", "sampling"], str]:
     """Decide how ``balance="auto"`` makes up for rare classes, and say why."""
     counts = counts[counts > 0]
@@ -43,9 +43,7 @@ def choose_balance(
     return "weights", f"{what}: rare classes weigh more in the loss ({why})"
 
 
-def epoch_order(
-    labels: NDArray[np.int64], recipe: TrainingRecipe, epoch: int, classes: int
-) -> NDArray[np.int64]:
+def epoch_order(labels: Ints, recipe: TrainingRecipe, epoch: int, classes: int) -> Ints:
     """Return the places of the training images in the order in which an epoch shows them."""
     random = np.random.default_rng((recipe.seed, epoch))
     if recipe.shuffle_buffer is not None:
@@ -66,7 +64,7 @@ def epoch_order(
 
 def order_in_shards(
     count: int, buffer: int, random: np.random.Generator, lanes: int = _LANES
-) -> NDArray[np.int64]:
+) -> Ints:
     """Return the order of an epoch that is read shard by shard."""
     order = np.empty(count, np.int64)
     window, start = buffer // lanes, 0
@@ -91,15 +89,15 @@ def read_at_once(recipe: TrainingRecipe) -> int | None:
     return None if buffer is None else buffer - buffer % _LANES
 
 
-def mirrored_in(epoch: int, recipe: TrainingRecipe, count: int) -> NDArray[np.bool_]:
+def mirrored_in(epoch: int, recipe: TrainingRecipe, count: int) -> Bools:
     """Tell which training images an epoch mirrors: each one every other time, half at first."""
     # A spawn key keeps these numbers apart from those that shuffle the epochs.
     random = np.random.default_rng(np.random.SeedSequence(recipe.seed, spawn_key=(0,)))
-    at_first: NDArray[np.bool_] = random.random(count) < 0.5
+    at_first: Bools = random.random(count) < 0.5
     return at_first ^ (epoch % 2 == 0)
 
 
-def _of_passes(size: int, first: int, last: int, seed: int, label: int) -> NDArray[np.int64]:
+def _of_passes(size: int, first: int, last: int, seed: int, label: int) -> Ints:
     """Return the numbers from ``first`` to before ``last`` of endless passes over a class."""
     passes = [
         # A spawn key keeps these numbers apart from those that shuffle the epochs.
@@ -111,7 +109,7 @@ def _of_passes(size: int, first: int, last: int, seed: int, label: int) -> NDArr
     return np.concatenate(passes)[first - skipped : last - skipped]
 
 
-def class_weights(labels: NDArray[np.int64], classes: int) -> NDArray[np.float32]:
+def class_weights(labels: Ints, classes: int) -> Floats:
     """Return the weight of each class in the loss, 1 on average over the images."""
     counts = np.bincount(labels, minlength=classes)
     return (len(labels) / (classes * np.maximum(counts, 1))).astype(np.float32)

@@ -7,15 +7,15 @@ import copy
 import hashlib
 import importlib.util
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from opsin.core.arrays import Floats
 from opsin.core.recipe import TrainingRecipe
 from opsin.models.onnx_network import TorchNetwork
 from opsin.training.augment import augment
@@ -44,7 +44,7 @@ class TrainStep:
         recipe: TrainingRecipe,
         *,
         device: torch.device,
-        weights: NDArray[np.float32] | None = None,
+        weights: Floats | None = None,
         group: ProcessGroup = ALONE,
     ) -> None:
         self.group = group
@@ -69,34 +69,26 @@ class TrainStep:
             self._mean = AveragedModel(network, multi_avg_fn=update, use_buffers=True).eval()
 
     def step(
-        self,
-        images: Tensor,
-        labels: Tensor,
-        rate: float,
-        mirrored: Tensor | None = None,
-        *,
-        whole: Tensor | None = None,
+        self, images: Tensor, labels: Tensor, rate: float, mirrored: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Learn from one batch, whose gradients are added up where it is computed in parts."""
-        whole = labels if whole is None else whole
-        varied = augment(
-            images, self.recipe, self.generator, mirrored, group=self.group, whole=len(whole)
-        )
-        if self.group.world > 1:  # what dropout draws follows from what a checkpoint keeps
-            ahead = self.generator.clone_state()
-            drawn = int(torch.randint(2**31, (1,), generator=ahead))
-            torch.manual_seed(drawn + self.group.rank)
+        generator, world = self.generator, self.group.world
+        if world > 1:  # what a process draws follows from what a checkpoint keeps
+            seed = int(torch.randint(2**31, (1,), generator=generator)) + self.group.rank
+            torch.manual_seed(seed)
+            generator = torch.Generator().manual_seed(seed)
+        varied = augment(images, self.recipe, generator, mirrored)
         self.network.zero_grad(set_to_none=True)
-        spans = list(self._micro_batches(whole))
+        size = -(-self.recipe.micro_batch // world) if self.recipe.micro_batch else len(labels)
         parts = []
-        for span in spans:
-            with self._gradients_stay(last=span is spans[-1]):
-                parts.append(self._learn(varied, labels, whole, span))
+        for begin, end in spans_of(len(labels), size):
+            with self._gradients_stay(last=end == len(labels)):
+                parts.append(self._learn(varied[begin:end], labels[begin:end], labels, generator))
         loss, right = parts[0]
         for further, answered in parts[1:]:
             loss, right = loss + further, right + answered
-        if self.group.world > 1:
-            loss, right = loss.float(), right.float()
+        if world > 1:
+            loss, right = loss.float() / world, right.float()
             self.group.add([loss, right])
             self.group.take_first([b for b in self.network.buffers() if b.is_floating_point()])
         for optimizer, share in self.optimizers:
@@ -107,47 +99,37 @@ class TrainStep:
             self._mean.update_parameters(self.network)
         return loss, right
 
-    def _micro_batches(self, whole: Tensor) -> Iterator[tuple[int, int]]:
-        """Yield start and end of each part of the whole batch that is computed at once."""
-        size, world = self.recipe.micro_batch or len(whole), self.group.world
-        # A multiple of their number, so that each process has its share of each part.
-        return spans_of(len(whole), -(-size // world) * world, group=self.group)
-
     def _learn(
-        self, images: Tensor, labels: Tensor, whole: Tensor, span: tuple[int, int]
+        self, images: Tensor, labels: Tensor, whole: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Add the gradients of a part of the batch to those that are there."""
-        begin, end = span
-        own = slice(begin // self.group.world, -(-(end - self.group.rank) // self.group.world))
-        images, labels = images[own], labels[own]
         if self.recipe.mixup:
-            logits, loss = self._mixed(images, labels)
+            logits, loss = self._mixed(images, labels, generator)
         else:
             logits = self.logits(images)
             loss = self.loss_of(logits, labels)
         if len(labels) < len(whole):
-            loss = loss * self._part(labels, whole)
-        mean_of_all = loss if self.group.world == 1 else self.group.world * loss
-        mean_of_all.backward()  # type: ignore[no-untyped-call]
+            weights = self.loss_of.weight
+            loss = loss * (
+                len(labels) / len(whole)
+                if weights is None
+                else float(weights[labels].sum() / weights[whole].sum())
+            )
+        loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()
 
-    def _mixed(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _mixed(
+        self, images: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
         """Return logits and loss of images that are each mixed with another.
 
         H. Zhang et al., "mixup: beyond empirical risk minimization", ICLR 2018.
         """
-        drawn = int(torch.randint(2**31, (1,), generator=self.generator))
+        drawn = int(torch.randint(2**31, (1,), generator=generator))
         share = float(np.random.default_rng(drawn).beta(self.recipe.mixup, self.recipe.mixup))
         logits = self.logits(share * images.float() + (1 - share) * images.flip(0).float())
         loss = share * self.loss_of(logits, labels)
         return logits, loss + (1 - share) * self.loss_of(logits, labels.flip(0))
-
-    def _part(self, labels: Tensor, whole: Tensor) -> float:
-        """Return which part of the whole batch's loss is that of some of its images."""
-        weights = self.loss_of.weight
-        if weights is None:
-            return len(labels) / len(whole)
-        return float(weights[labels].sum() / weights[whole.to(weights.device)].sum())
 
     def _gradients_stay(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
         """Leave the gradients in this process, as all but the last part of a batch does."""

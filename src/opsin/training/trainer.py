@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from dataclasses import dataclass
@@ -121,7 +122,8 @@ class _Training:
         self.stepper = TrainStep(
             network, recipe, device=train.device, weights=weights, group=train.group
         )
-        self.place = TrainingState()
+        self.state = TrainingState()
+        #: Loss, right answers and size of each batch since the last look.
         self.pending: list[tuple[Tensor, Tensor, int]] = []
         self.resumed_at, self.saved_at = 0.0, 0.0
         self.pace = Pace(1.0)
@@ -135,15 +137,15 @@ class _Training:
             self.watcher.rewind(0)
         else:
             self.restore(*start)
-        self.pace = Pace(1.0, self.progress(self.place.epoch, self.place.seen))
-        (fresh,) = self.group.any(self.place.step not in self.checkpoints.steps())
+        self.pace = Pace(1.0, self.progress(self.state.epoch, self.state.seen))
+        (fresh,) = self.group.any(self.state.step not in self.checkpoints.steps())
         if fresh:
             # Its first one, or what a run takes over from its parent, to whom it owes nothing more.
-            self.place = self.place.model_copy(update={"start": self.place.step})
+            self.state.start = self.state.step
             self.save()
         while not self.over():
             try:
-                self.epoch()
+                self.train_epoch()
             except _DivergedError as trouble:
                 self.watcher.end()
                 if not self.step_back(str(trouble)):
@@ -152,102 +154,89 @@ class _Training:
 
     def over(self) -> bool:
         """Tell whether there is no epoch left to train."""
-        patient = self.recipe.patience is None or self.place.waited < self.recipe.patience
-        over = self.stopped or self.late
-        return over or self.place.epoch > self.recipe.epochs or not patient
+        recipe, state = self.recipe, self.state
+        patient = recipe.patience is None or state.epochs_since_best < recipe.patience
+        return self.stopped or self.late or state.epoch > recipe.epochs or not patient
 
-    def epoch(self) -> None:
+    def train_epoch(self) -> None:
         """Train one epoch, or the rest of it, then validate."""
-        recipe, watcher, place = self.recipe, self.watcher, self.place
-        number, count, rate = place.epoch, len(self.train), 0.0
+        recipe, watcher, state = self.recipe, self.watcher, self.state
+        number, first, count, rate = state.epoch, state.seen, len(self.train), 0.0
         began = time.perf_counter()
         order = epoch_order(self.train.labels, recipe, number, self.classes)
         mirrored = torch.from_numpy(mirrored_in(number, recipe, count)[order])
         watcher.begin(f"{number}/{recipe.epochs}", count, "images")
         watcher.doing("the first images of an epoch")
         self.stepper.network.train()
-        step, seen = place.step, place.seen
-        spans = spans_of(count, recipe.batch_size, seen, group=self.group)
-        batches = self.train.batches(order, recipe.batch_size, seen, at_once=read_at_once(recipe))
+        spans = spans_of(count, recipe.batch_size, first, self.group.world)
+        batches = self.train.batches(order, recipe.batch_size, first, at_once=read_at_once(recipe))
         stopping = False
         for (begin, end), (images, labels) in zip(spans, batches, strict=True):
             watcher.doing("a training step")
-            rate = place.rate_factor * rate_at(recipe, self.progress(number, begin))
+            rate = state.rate_factor * rate_at(recipe, self.progress(number, begin))
             own = mirrored[begin:end][self.group.share]
-            whole = torch.from_numpy(self.train.labels[order[begin:end]])
-            loss, right = self.stepper.step(images, labels, rate, own, whole=whole)
-            self.pending.append((loss, right, end - begin))
-            step, seen = step + 1, end
+            self.pending.append((*self.stepper.step(images, labels, rate, own), end - begin))
+            state.step, state.seen = state.step + 1, end
             watcher.doing("the next images")
-            if step % _LOOK == 0:
-                self.place = self.place.model_copy(update={"step": step, "seen": seen})
+            if state.step % _LOOK == 0:
                 self.look()
             late = time.perf_counter() > self.deadline
             stopping, self.late, due = self.group.any(
                 self.stop.is_set(), late, self.checkpoint_due()
             )
-            if stopping or self.late or due:
-                self.place = self.place.model_copy(update={"step": step, "seen": seen})
-                if stopping or self.late:
-                    break
-                if seen < count:
-                    self.save(began)
-        self.place = self.place.model_copy(update={"step": step, "seen": seen})
+            if stopping or self.late:
+                break
+            if due and end < count:
+                self.save(began)
         self.flush()
-        self.stopped = stopping and (seen < count or number < recipe.epochs)
-        if seen < count:
+        self.stopped = stopping and (state.seen < count or number < recipe.epochs)
+        if state.seen < count:
             why = "stopping here" if stopping else "the time is up"
             watcher.note(f"{why}: the best epoch so far is evaluated next")
             self.save(began)
-        speed = (seen - place.seen) / (time.perf_counter() - began)
-        self.compare()
-        self.judge(began, rate, speed)
-
-    def compare(self) -> None:
-        """See that all processes have learnt the same, to the bit."""
-        if self.group.world == 1:
-            return
-        others = self.group.differing(self.stepper.digest())
-        if others:
+        speed = (state.seen - first) / (time.perf_counter() - began)
+        if others := self.group.differing(self.stepper.digest):
             raise RunError(
                 f"the same weights in all {self.group.world} processes",
-                f"those of process {others[0]} differ after epoch {self.place.epoch}",
+                f"those of process {others[0]} differ after epoch {number}",
                 "Start them with the same versions on machines of one kind.",
             )
+        self.validate_epoch(began, rate, speed)
 
-    def judge(self, began: float, rate: float, speed: float) -> None:
+    def validate_epoch(self, began: float, rate: float, speed: float) -> None:
         """Validate, report the epoch, and move on to the next."""
-        place, watcher = self.place, self.watcher
+        state, watcher = self.state, self.watcher
         watcher.doing("validation")
         counts = None
         if self.classes <= _KEPT_CLASSES:
             counts = torch.zeros(self.classes, self.classes, dtype=torch.int64)
         val_loss, val_accuracy = validate(self.stepper, self.val, counts, self.shift)
         watcher.end()
-        if not (math.isfinite(place.loss_sum) and math.isfinite(val_loss)):
-            mean = place.loss_sum / place.seen
+        mean = state.loss_sum / state.seen
+        if not (math.isfinite(mean) and math.isfinite(val_loss)):
             which, loss = ("", mean) if not math.isfinite(mean) else ("validation ", val_loss)
-            raise _DivergedError(f"the {which}loss became {loss} in epoch {place.epoch}")
-        best = place.best
+            raise _DivergedError(f"the {which}loss became {loss} in epoch {state.epoch}")
+        best = state.best
         better = best is None or (val_accuracy, -val_loss) > (best.val_accuracy, -best.val_loss)
         # An average over many steps is better the longer it went: nothing is chosen among epochs.
         better = better or self.recipe.ema > 0
-        complete = place.seen == len(self.train)
+        complete = state.seen == len(self.train)
         spent = time.perf_counter() - began
         epoch = Epoch(
-            epoch=place.epoch, epochs=self.recipe.epochs, step=place.step,
-            train_loss=place.loss_sum / place.seen, train_accuracy=place.right_sum / place.seen,
+            epoch=state.epoch, epochs=self.recipe.epochs, step=state.step,
+            train_loss=mean, train_accuracy=state.right_sum / state.seen,
             val_loss=val_loss, val_accuracy=val_accuracy, learning_rate=rate,
-            seconds=place.epoch_seconds + spent, images_per_second=speed,
+            seconds=state.epoch_seconds + spent, images_per_second=speed,
             best=better, complete=complete, norms=self.stepper.norms(),
         )  # fmt: skip
         if counts is not None:
-            watcher.confusion(place.epoch, counts.tolist())
+            watcher.confusion(state.epoch, counts.tolist())
         watcher.epoch(epoch)
-        self.place = TrainingState(
-            step=place.step, epoch=place.epoch + 1, rate_factor=place.rate_factor,
-            waited=0 if better else place.waited + 1, told=place.told + 1,
-            best=epoch if better else best, last=epoch, seconds=place.seconds,
+        self.state = TrainingState(
+            step=state.step, epoch=state.epoch + 1, rate_factor=state.rate_factor,
+            epochs_since_best=0 if better else state.epochs_since_best + 1,
+            epochs_logged=state.epochs_logged + 1,
+            best=epoch if better else best, last=epoch, seconds=state.seconds,
         )  # fmt: skip
         # A part of an epoch has its checkpoint already, from which it goes on as if whole.
         (due,) = self.group.any(self.checkpoint_due())
@@ -257,34 +246,27 @@ class _Training:
     def look(self) -> None:
         """Tell how far it is, and see whether the loss has run away."""
         self.flush()
-        place = self.place
-        recent = place.recent_sum / place.recent if place.recent else 0.0
-        limit = _EXPLODED * max(1.0, math.log(self.classes))
-        if not recent < limit:
-            raise _DivergedError(f"the loss became {recent:.3g} in epoch {place.epoch}")
-        self.place = place.model_copy(update={"recent_sum": 0.0, "recent": 0})
-        shown = {"loss": place.loss_sum / place.seen, "acc": place.right_sum / place.seen}
-        shown["share"] = self.progress(place.epoch, place.seen)
+        state = self.state
+        recent = state.recent_sum / state.recent if state.recent else 0.0
+        if not recent < _EXPLODED * max(1.0, math.log(self.classes)):
+            raise _DivergedError(f"the loss became {recent:.3g} in epoch {state.epoch}")
+        state.recent_sum, state.recent = 0.0, 0
+        shown = {"loss": state.loss_sum / state.seen, "acc": state.right_sum / state.seen}
+        shown["share"] = self.progress(state.epoch, state.seen)
         self.pace.saw(shown["share"])
         if self.pace.speed is not None and self.pace.left is not None:
             images = len(self.train) * self.recipe.epochs
             shown |= {"left": self.pace.left, "speed": self.pace.speed * images}
-        self.watcher.advance(place.seen, **shown)
+        self.watcher.advance(state.seen, **shown)
 
     def flush(self) -> None:
         """Add up what the steps since the last time gave, in the order in which they gave it."""
-        place = self.place
-        loss, right, recent, count = (
-            place.loss_sum, place.right_sum, place.recent_sum, place.recent,
-        )  # fmt: skip
         for mean, correct, size in self.pending:
-            loss += float(mean) * size
-            right += int(correct)
-            recent += float(mean) * size
-            count += size
+            self.state.loss_sum += float(mean) * size
+            self.state.right_sum += int(correct)
+            self.state.recent_sum += float(mean) * size
+            self.state.recent += size
         self.pending.clear()
-        sums = {"loss_sum": loss, "right_sum": right, "recent_sum": recent, "recent": count}
-        self.place = place.model_copy(update=sums)
 
     def progress(self, number: int, seen: int) -> float:
         """Return the share of all images of all epochs that were shown."""
@@ -292,7 +274,7 @@ class _Training:
 
     def seconds(self) -> float:
         """Return the time spent training, before a resume included."""
-        return self.place.seconds + time.perf_counter() - self.resumed_at
+        return self.state.seconds + time.perf_counter() - self.resumed_at
 
     def checkpoint_due(self) -> bool:
         """Tell whether the last checkpoint is as old as the recipe lets it be."""
@@ -303,50 +285,49 @@ class _Training:
         self.flush()
         if not self.stepper.finite():
             raise _DivergedError("a weight became infinite or undefined")
-        self.watcher.doing(f"the checkpoint of step {self.place.step}")
-        now = time.perf_counter()
+        self.watcher.doing(f"the checkpoint of step {self.state.step}")
         times = {"seconds": self.seconds()}
         if began is not None:
-            times["epoch_seconds"] = self.place.epoch_seconds + now - began
+            times["epoch_seconds"] = self.state.epoch_seconds + time.perf_counter() - began
         if self.group.writes:
-            self.checkpoints.save(self.stepper.tensors(), self.place.model_copy(update=times))
+            self.checkpoints.save(self.stepper.tensors(), self.state.model_copy(update=times))
         self.saved_at = time.perf_counter()
 
-    def restore(self, tensors: Tensors, place: TrainingState) -> None:
+    def restore(self, tensors: Tensors, state: TrainingState) -> None:
         """Go back to a checkpoint."""
         self.stepper.restore(tensors)
         self.pending.clear()
-        self.place = place
+        self.state = state.model_copy()
         if self.group.writes:
-            self.checkpoints.forget_after(place.step)
-        self.watcher.rewind(place.told)
+            self.checkpoints.forget_after(state.step)
+        self.watcher.rewind(state.epochs_logged)
         self.resumed_at = self.saved_at = time.perf_counter()
 
     def step_back(self, trouble: str) -> bool:
         """Go on from the best epoch, or the start, with a lower rate; the second time, give up."""
         # Not from the newest checkpoint, which may be half way to the explosion.
-        if self.place.rate_factor < 1:
+        if self.state.rate_factor < 1:
             self.diverged = trouble
             self.watcher.note(f"{trouble} again: stopping; the best weights so far are kept")
             return False
         try:
-            tensors, place = self.checkpoints.load(self.place.anchor)
+            tensors, state = self.checkpoints.load(self.state.anchor)
         except RunError as error:
             self.diverged = trouble
             self.watcher.note(f"{trouble}, and {error.received}: stopping")
             return False
         self.watcher.note(
-            f"{trouble}: going back to step {place.step:,}, to go on with a tenth of the rate "
+            f"{trouble}: going back to step {state.step:,}, to go on with a tenth of the rate "
             "(a smaller --learning-rate would have avoided this)"
         )
-        spent = self.seconds()
-        self.restore(tensors, place.model_copy(update={"rate_factor": _SLOWER, "seconds": spent}))
+        state.rate_factor, state.seconds = _SLOWER, self.seconds()
+        self.restore(tensors, state)
         return True
 
     def finish(self) -> Outcome:
         """Put the best weights into the network, and say how it went."""
-        seconds, place = self.seconds(), self.place
-        best = place.best
+        seconds, state = self.seconds(), self.state
+        best = state.best
         self.group.wait()  # until the last checkpoint is written
         try:
             if best is None:
@@ -357,34 +338,34 @@ class _Training:
         self.stepper.deliver()
         return Outcome(
             best=best,
-            last=place.last or best,
+            last=state.last or best,
             stopped=self.stopped,
             diverged=self.diverged,
-            stepped_back=place.rate_factor < 1,
+            stepped_back=state.rate_factor < 1,
             seconds=seconds,
         )
 
     def fall_back(self, error: RunError, best: Epoch | None) -> Epoch:
         """Take another whole checkpoint in place of the best, and validate it anew."""
-        try:
-            found = self.checkpoints.load(self.place.start) if best is None else None
-        except RunError:
-            found = None
+        found = None
+        if best is None:
+            with contextlib.suppress(RunError):
+                found = self.checkpoints.load(self.state.start)
         found = found or self.checkpoints.newest()
         if found is None:
             raise error
-        tensors, place = found
+        tensors, state = found
         if best is not None:
-            self.watcher.note(f"{error.received}: the weights of step {place.step:,} are used")
+            self.watcher.note(f"{error.received}: the weights of step {state.step:,} are used")
         self.stepper.restore(tensors)
         val_loss, val_accuracy = validate(self.stepper, self.val, shift=self.shift)
         epoch = Epoch(
-            epoch=place.last.epoch if place.last else 0, epochs=self.recipe.epochs,
-            step=place.step, train_loss=math.nan, train_accuracy=math.nan, val_loss=val_loss,
+            epoch=state.last.epoch if state.last else 0, epochs=self.recipe.epochs,
+            step=state.step, train_loss=math.nan, train_accuracy=math.nan, val_loss=val_loss,
             val_accuracy=val_accuracy, learning_rate=0.0, seconds=0.0, images_per_second=0.0,
             best=True, complete=False,
         )  # fmt: skip
-        if not place.told:
+        if not state.epochs_logged:
             self.watcher.epoch(epoch)
         return epoch
 

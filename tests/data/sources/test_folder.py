@@ -18,7 +18,7 @@ from opsin.data import sources
 from opsin.data.image_tree import natural
 from opsin.data.sources import open_stream
 from opsin.data.sources.folder import open_folder
-from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
+from opsin.data.split import UNASSIGNED
 from tests.conftest import write_shapes
 from tests.data.sources.conftest import Notes, paths_of
 
@@ -32,15 +32,6 @@ def test_classes_are_in_natural_order_and_any_script(tmp_path: Path) -> None:
     classes = open_folder(tmp_path).classes
     assert set(classes) == set(names)
     assert classes.index("2") < classes.index("10")
-
-
-def test_given_parts_are_kept(tmp_path: Path) -> None:
-    for part in ("train", "Validation", "test"):
-        write_shapes(tmp_path / part, count=2)
-    contents = open_folder(tmp_path)
-    assert contents.classes == ("disc", "square")
-    assert sorted(set(contents.given.tolist())) == [TRAIN, VAL, TEST]
-    assert "test/disc/0.png" in contents.names
 
 
 @pytest.mark.parametrize(
@@ -141,15 +132,6 @@ def test_a_class_may_be_called_test(tmp_path: Path) -> None:
     contents = open_folder(tmp_path)
     assert contents.classes == ("rest", "test")
     assert set(contents.given.tolist()) == {UNASSIGNED}
-
-
-def test_hidden_and_other_files_are_passed_over(tmp_path: Path) -> None:
-    write_shapes(tmp_path, count=2)
-    (tmp_path / ".git").mkdir()
-    (tmp_path / ".git" / "x.png").write_bytes(b"")
-    (tmp_path / "disc" / "._0.png").write_bytes(b"")
-    (tmp_path / "disc" / "notes.txt").write_bytes(b"")
-    assert len(open_folder(tmp_path)) == 4
 
 
 @pytest.mark.parametrize(
@@ -288,16 +270,6 @@ def test_what_nothing_can_be_learnt_from_is_refused(
     write_shapes(tmp_path, count=count, kinds=kinds)
     with pytest.raises(SourceError, match=words):
         sources.find_all(DataRecipe.of(str(tmp_path))).open().check()
-
-
-def test_no_such_source_names_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(
-        SourceError, match="cifar10, cifar100, digits, fashion-mnist, kmnist, mnist"
-    ):
-        sources.find_all(DataRecipe.of(str(tmp_path / "fashion-minst")))
-    (tmp_path / "images.rar").write_bytes(b"")
-    with pytest.raises(SourceError, match="another kind"):
-        sources.find_all(DataRecipe.of(str(tmp_path / "images.rar")))
 
 
 def test_images_without_a_class_in_a_part_are_told(tmp_path: Path) -> None:

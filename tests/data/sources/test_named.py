@@ -19,7 +19,6 @@ from opsin.core.recipe import DataRecipe
 from opsin.data import sources
 from opsin.data.sources import named
 from opsin.data.sources.named import Published, locate_files
-from opsin.data.sources.source_kind import SourceRequest
 from tests.data.sources.conftest import Notes, Server
 from tests.data.sources.test_idx import idx
 
@@ -127,27 +126,12 @@ def test_other_collections_have_no_system_folder_and_no_package(
     assert "this system has none" not in str(caught.value)
 
 
-def test_digests_of_packed_files_are_those_of_the_files(
-    server: Server, published: Published
-) -> None:
-    packed = replace(published, packed=True)
-    with pytest.raises(DownloadError, match="came otherwise"):
-        locate(packed)
-    digests = {name: hashlib.sha256(data).hexdigest() for name, data in server.files.items()}
-    assert locate(replace(packed, files=digests)).is_dir()
-
-
 def test_a_collection_of_idx_files_is_read(server: Server, published: Published) -> None:
     there = replace(published, classes=("a", "b"), mirrored=False)
     contents = named.open_published("tiny", there, SILENT)
     assert contents.classes == ("a", "b")
     assert contents.names == ["train/0", "train/1", "train/2", "train/3", "test/0", "test/1"]
     assert not contents.mirrored
-
-
-def test_the_names_are_told_apart_by_their_content() -> None:
-    keys = {sources.locate(SourceRequest(name)).key for name in named.NAMES}
-    assert len(keys) == len(named.NAMES) == 6
 
 
 def test_a_folder_of_a_collections_name_is_pointed_out(

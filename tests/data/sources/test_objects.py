@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -134,13 +133,6 @@ def test_pairs(form: str) -> None:
     data = loaded(items)
     assert np.array_equal(data.images[:], PIXELS)
     assert texts(data) == LABELS
-
-
-def test_pairs_that_stream() -> None:
-    def each() -> Iterator[tuple[np.ndarray, str]]:
-        yield from zip(PIXELS, LABELS, strict=True)
-
-    assert texts(loaded(each())) == LABELS
 
 
 def test_files_of_a_data_set_are_not_decoded_by_it(tmp_path: Path) -> None:

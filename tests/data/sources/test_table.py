@@ -8,7 +8,6 @@ import json
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -23,7 +22,6 @@ from opsin.data.sources.source_kind import AllowedFolder
 from opsin.data.sources.table import open_table
 from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
 from tests.conftest import write_shapes
-from tests.data.sources.conftest import paths_of
 
 HEAD = b"path,label\n"
 
@@ -187,11 +185,6 @@ def test_lines_end_alike_wherever_a_piece_of_the_file_ends(
     assert list(tables.lines_of(path)) == text.splitlines(keepends=True)
 
 
-def test_missing_images_stay_in_the_list(tmp_path: Path) -> None:
-    contents = open_table(table(tmp_path, HEAD + b"gone.png,cat\na.png,dog\n"))
-    assert contents.names == ["gone.png", "a.png"]
-
-
 @pytest.mark.parametrize("name", ["../a.png", "/etc/passwd", "b/../../a.png", "C:\\a.png", ".",
                                   "..\\a.png", "\\a.png"])  # fmt: skip
 def test_a_table_of_a_stranger_stays_inside(tmp_path: Path, name: str) -> None:
@@ -234,18 +227,6 @@ def test_what_was_written_is_read(
     assert list(contents.groups)[1:] == [group for _, _, group in rows]
 
 
-@given(st.binary(max_size=60), st.sampled_from(["set.csv", "set.jsonl"]))
-def test_any_bytes_are_a_table_or_an_explained_error(
-    tmp_path_factory: pytest.TempPathFactory, content: bytes, name: str
-) -> None:
-    head = HEAD if name.endswith("csv") else b'{"path": "a.png", "label": 1}\n'
-    path = table(tmp_path_factory.mktemp("table"), head + content, name)
-    try:
-        assert len(open_table(path)) > 0
-    except SourceError as error:
-        assert str(path) in str(error)
-
-
 def test_the_key_knows_table_images_and_columns(tmp_path: Path) -> None:
     path = table(tmp_path, "path,label,kind\na.png,cat,x\nb.png,dog,y\n")
 
@@ -261,13 +242,6 @@ def test_the_key_knows_table_images_and_columns(tmp_path: Path) -> None:
     keys.append(key())
     assert len(set(keys)) == 5
     assert key() == keys[-1]
-
-
-def test_rows_of_a_table_keep_their_images(tmp_path: Path) -> None:
-    rows = "".join(f"{i}.png,{i % 3}\n" for i in range(1000))
-    contents = open_table(table(tmp_path, "path,label\na.png,0\n" + rows))
-    some = contents.rows(np.array([5, 1]))
-    assert [image.name for image in paths_of(some)] == ["4.png", "0.png"]
 
 
 def test_a_header_that_breaks_with_one_separator_is_read_with_another(tmp_path: Path) -> None:

@@ -31,33 +31,12 @@ def test_no_label_is_needed(
     assert images[0].path == str(tmp_path / "b/1.png")
 
 
-def test_absolute_paths_stand_for_themselves(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text(f"path\n{tmp_path}/x.png\n")
-    (image,) = open_stream(tmp_path / "a.csv")
-    assert image.path == image.name == f"{tmp_path}/x.png"
-
-
 def test_rows_before_a_damage_are_answered(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("path,n\n1.png,1\n,2\n")
     images = iter(open_stream(tmp_path / "a.csv"))
     assert next(images).name == "1.png"
     with pytest.raises(SourceError, match=r"a path in each line; line 3 of .*a\.csv has none"):
         next(images)
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("path\n", "has none"),
-        ("name,label\nx.png,a\n", "a column path"),
-        ("path,path\nx.png,a\n", "more than once"),
-        ('path\n"x.png\n', "broken"),
-    ],
-)
-def test_damaged_tables_are_named(tmp_path: Path, text: str, words: str) -> None:
-    (tmp_path / "a.csv").write_text(text)
-    with pytest.raises(SourceError, match=words):
-        list(open_stream(tmp_path / "a.csv"))
 
 
 def test_a_damaged_table_has_no_count(tmp_path: Path) -> None:

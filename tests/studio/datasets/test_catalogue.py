@@ -47,8 +47,8 @@ def queue(tmp_path: Path) -> Queue:
 
 
 @pytest.fixture
-def sets(tmp_path: Path, queue: Queue) -> Library:
-    return Library(tmp_path / "home", queue)
+def sets(queue: Queue) -> Library:
+    return Library(queue.home, queue)
 
 
 @pytest.fixture

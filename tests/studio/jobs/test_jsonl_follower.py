@@ -29,10 +29,7 @@ def lines(events: list[Line]) -> bytes:
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=EVENTS, second=EVENTS, cut=st.integers(0, 60))
 def test_what_was_added_comes_with_what_was_there(
-    tmp_path_factory: pytest.TempPathFactory,
-    first: list[Line],
-    second: list[Line],
-    cut: int,
+    tmp_path_factory: pytest.TempPathFactory, first: list[Line], second: list[Line], cut: int
 ) -> None:
     file = tmp_path_factory.mktemp("tail") / "history.jsonl"
     tail = JsonlFollower(file, Line)
@@ -53,10 +50,7 @@ def test_what_was_added_comes_with_what_was_there(
 @given(first=EVENTS, kept=st.integers(0, 6), second=EVENTS)
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_file_that_went_back_is_read_anew(
-    tmp_path_factory: pytest.TempPathFactory,
-    first: list[Line],
-    kept: int,
-    second: list[Line],
+    tmp_path_factory: pytest.TempPathFactory, first: list[Line], kept: int, second: list[Line]
 ) -> None:
     file = tmp_path_factory.mktemp("tail") / "history.jsonl"
     tail = JsonlFollower(file, Line)

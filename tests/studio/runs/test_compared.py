@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import pytest
 
-pytest.importorskip("fastapi")
+pytest.importorskip("nicegui")
 
 from opsin.core.errors import OpsinError, RecipeError
 from opsin.data.dataset import Dataset, load
@@ -15,27 +14,28 @@ from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import Job
 from opsin.studio.runs.compared import Compared
 from opsin.studio.runs.run_index import opaque
+from opsin.studio.state import Studio
 from tests.made_runs import answers_right, write_run
-from tests.studio.looking import Looking
 
 A, B, OTHER = map(opaque, ("good", "better", "other"))
 
 
 @pytest.fixture
-def looking(tmp_path: Path, digits: Dataset) -> Looking:
-    runs = tmp_path / "runs"
+def looking(studio: Studio, digits: Dataset) -> Studio:
+    runs = studio.settings.runs
     write_run(runs, "good", digits, answers_right(digits, 0.7))
     write_run(runs, "better", digits, answers_right(digits, 0.95, seed=1))
     few = load("digits", classes=["0", "1"])
     write_run(runs, "other", few, answers_right(few, 0.9))
-    return Looking(tmp_path)
+    studio.runs.scan()
+    return studio
 
 
-def compared_by(looking: Looking, ids: list[str]) -> Compared:
+def compared_by(looking: Studio, ids: list[str]) -> Compared:
     return Compared(looking.runs, looking.jobs, looking.settings.home, ids)
 
 
-def over(looking: Looking, job: Job) -> Job:
+def over(looking: Studio, job: Job) -> Job:
     """Return a job once its process is gone."""
     while not job.over:
         looking.jobs.tick()
@@ -45,7 +45,7 @@ def over(looking: Looking, job: Job) -> Job:
 
 
 @pytest.mark.slow
-def test_it_is_made_once_and_kept(looking: Looking) -> None:
+def test_it_is_made_once_and_kept(looking: Studio) -> None:
     compared = compared_by(looking, [A, B])
     assert compared.known() is None
     job = compared.start()
@@ -60,7 +60,7 @@ def test_it_is_made_once_and_kept(looking: Looking) -> None:
     assert compared_by(looking, [A, B]).known() is None
 
 
-def test_other_images_are_refused_in_one_line_of_names(looking: Looking) -> None:
+def test_other_images_are_refused_in_one_line_of_names(looking: Studio) -> None:
     compared = compared_by(looking, [A, OTHER])
     with pytest.raises(OpsinError, match="only good knows 2, 3, 4") as refused:
         compared.keep(over(looking, compared.start()))
@@ -71,11 +71,11 @@ def test_other_images_are_refused_in_one_line_of_names(looking: Looking) -> None
 
 
 @pytest.mark.parametrize("ids", [[], [A], [A, B] * 6])
-def test_two_to_ten_can_be_compared(looking: Looking, ids: list[str]) -> None:
+def test_two_to_ten_can_be_compared(looking: Studio, ids: list[str]) -> None:
     with pytest.raises(RecipeError, match="two to 10 runs"):
         compared_by(looking, ids)
 
 
-def test_runs_that_are_gone_are_said_to_be(looking: Looking) -> None:
+def test_runs_that_are_gone_are_said_to_be(looking: Studio) -> None:
     with pytest.raises(NotThere):
         compared_by(looking, [A, "0" * 16])

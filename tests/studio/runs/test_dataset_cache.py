@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -14,39 +14,14 @@ from PIL import Image
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.data.audit import Case, Finding
-from opsin.studio.datasets.catalogue import Library, LibraryDataset
-from opsin.studio.datasets.folders import Folders
+from opsin.studio.datasets.catalogue import LibraryDataset
 from opsin.studio.errors import NotThere
-from opsin.studio.jobs.queue import Queue
-from opsin.studio.runs.dataset_cache import (
-    DatasetCache,
-    ImagePlaces,
-    NotDecoded,
-    in_names,
-    open_run,
-    open_set,
-)
-from opsin.studio.runs.run_index import RunIndex
-from opsin.studio.studio_settings import StudioSettings
+from opsin.studio.runs.dataset_cache import NotDecoded, in_names, open_run, open_set
 from tests.conftest import write_shapes
 from tests.made_runs import answers_right, write_run
 
-
-class Around:
-    """What `DatasetCache` needs of a studio."""
-
-    def __init__(self, folder: Path) -> None:
-        self.runs = RunIndex(folder / "runs")
-        self.runs.scan()
-        self.sets = Library(folder / "home", Queue(folder / "home"))
-        self.settings = StudioSettings(
-            runs=folder / "runs", home=folder / "home", roots=(Path("/"),)
-        )
-        self.folders = Folders(self.settings.roots)
-
-    def open(self, most: int = 2) -> DatasetCache:
-        places = ImagePlaces(self.sets, self.folders, self.settings.home)
-        return DatasetCache(self.sets, self.runs, places, most)
+if TYPE_CHECKING:
+    from opsin.studio.state import Studio
 
 
 def pixels(png: bytes) -> Any:
@@ -86,7 +61,6 @@ def test_a_set_that_is_read_on_the_fly(shapes: Path) -> None:
     data = opsin.load(shapes, disk_limit=0, size=(9, 9))
     here = open_set(set_of(shapes, size=[9, 9]))
     assert (pixels(here.png(3)) == data.images[3]).all()
-    here.drop_pages()
 
 
 def test_files_of_a_finding_are_named_without_their_place() -> None:
@@ -96,12 +70,11 @@ def test_files_of_a_finding_are_named_without_their_place() -> None:
     assert found.notes == {2: "/home/me", 0: "/home/me"}
 
 
-def test_a_folder_that_has_changed_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_has_changed_is_told(tmp_path: Path, studio: Studio) -> None:
     folder = write_shapes(tmp_path / "a", 3)
     opsin.load(folder)
-    around = Around(tmp_path)
-    set_id = around.sets.add_source(str(folder)).id
-    openings = around.open()
+    set_id = studio.sets.add_source(str(folder)).id
+    openings = studio.opened
 
     async def visit() -> None:
         await openings.of_set(set_id)

@@ -10,27 +10,29 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("fastapi")
+pytest.importorskip("nicegui")
 
 from fastapi import FastAPI
 
 from opsin.core.errors import OpsinError
 from opsin.data.dataset import Dataset
 from opsin.studio.errors import NotThere
+from opsin.studio.runs.dataset_cache import ImagePlaces
 from opsin.studio.runs.inspection_sessions import InspectionSessions, add_routes
 from opsin.studio.runs.run_index import opaque
+from opsin.studio.state import Studio
 from tests.made_runs import answers_right, write_run
-from tests.studio.looking import Looking, fetch
+from tests.studio.made_jobs import fetch
 
 RUN = opaque("means")
 
 
 @pytest.fixture
-def folder(tmp_path: Path, digits: Dataset, nearest_mean: Path) -> Path:
-    """A folder with one finished run."""
+def looking(studio: Studio, digits: Dataset, nearest_mean: Path) -> Studio:
+    """A studio with one finished run."""
     right = answers_right(digits, 0.9)
-    write_run(tmp_path / "runs", "means", digits, right, classifier=nearest_mean)
-    return tmp_path
+    write_run(studio.settings.runs, "means", digits, right, classifier=nearest_mean)
+    return studio
 
 
 def within(work: Coroutine[Any, Any, None], workers: InspectionSessions) -> None:
@@ -59,8 +61,7 @@ def gone(pid: int) -> bool:
     return False
 
 
-def test_one_process_answers_and_is_asked_nothing_twice(folder: Path) -> None:
-    looking = Looking(folder)
+def test_one_process_answers_and_is_asked_nothing_twice(looking: Studio, tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
 
     async def work() -> None:
@@ -80,16 +81,15 @@ def test_one_process_answers_and_is_asked_nothing_twice(folder: Path) -> None:
         assert inside.page(RUN, key) == again.page
         assert inside.page("0" * 16, key) is None
         assert again.page is not None
-        assert again.page.is_relative_to(folder / "home" / "inside")
+        assert again.page.is_relative_to(tmp_path / "home" / "inside")
         assert await inside.known(RUN, "image", image="test/1")
         assert not await inside.known(RUN, "image", image="test/2")
 
     within(work(), looking.inside)
-    assert not (folder / "home" / "inside").exists()
+    assert not (tmp_path / "home" / "inside").exists()
 
 
-def test_a_worker_that_died_is_started_again(folder: Path) -> None:
-    looking = Looking(folder)
+def test_a_worker_that_died_is_started_again(looking: Studio, tmp_path: Path) -> None:
 
     async def work() -> None:
         inside = looking.inside
@@ -108,8 +108,7 @@ def test_a_worker_that_died_is_started_again(folder: Path) -> None:
     within(work(), looking.inside)
 
 
-def test_what_is_given_up_ends_and_can_be_asked_again(folder: Path) -> None:
-    looking = Looking(folder)
+def test_what_is_given_up_ends_and_can_be_asked_again(looking: Studio, tmp_path: Path) -> None:
 
     async def work() -> None:
         inside = looking.inside
@@ -127,14 +126,15 @@ def test_what_is_given_up_ends_and_can_be_asked_again(folder: Path) -> None:
 
 
 def test_workers_are_few_and_end_when_idle_or_with_the_studio(
-    folder: Path, digits: Dataset, nearest_mean: Path
+    looking: Studio, tmp_path: Path, digits: Dataset, nearest_mean: Path
 ) -> None:
     right = answers_right(digits, 0.8)
-    write_run(folder / "runs", "other", digits, right, classifier=nearest_mean)
-    looking = Looking(folder, most=1, idle=0.05)
+    write_run(tmp_path / "runs", "other", digits, right, classifier=nearest_mean)
+    places = ImagePlaces(looking.sets, looking.folders, tmp_path)
+    few = InspectionSessions(looking.runs, places, looking.tried, tmp_path, most=1, idle=0.05)
 
     async def work() -> None:
-        inside = looking.inside
+        inside = few
         await inside.ask(RUN, "image", image="test/1")
         (first,) = processes(inside)
         await inside.ask(opaque("other"), "image", image="test/1")
@@ -151,12 +151,11 @@ def test_workers_are_few_and_end_when_idle_or_with_the_studio(
         with pytest.raises(OpsinError):
             await asked
 
-    within(work(), looking.inside)
+    within(work(), few)
 
 
-def test_refusals_name_no_place_of_the_machine(folder: Path) -> None:
-    (folder / "runs" / "means" / "classifier.onnx").write_bytes(b"no model")
-    looking = Looking(folder)
+def test_refusals_name_no_place_of_the_machine(looking: Studio, tmp_path: Path) -> None:
+    (tmp_path / "runs" / "means" / "classifier.onnx").write_bytes(b"no model")
 
     async def work() -> None:
         with pytest.raises(NotThere):
@@ -164,15 +163,14 @@ def test_refusals_name_no_place_of_the_machine(folder: Path) -> None:
         with pytest.raises(OpsinError) as refused:
             await looking.inside.ask(RUN, "network")
         assert "no readable ONNX file" in str(refused.value)
-        assert str(folder) not in str(refused.value)
+        assert str(tmp_path) not in str(refused.value)
         with pytest.raises(NotThere):
             await looking.inside.ask(RUN, "image", kept="0" * 16)
 
     within(work(), looking.inside)
 
 
-def test_pages_have_addresses_of_their_own_and_no_others(folder: Path) -> None:
-    looking = Looking(folder)
+def test_pages_have_addresses_of_their_own_and_no_others(looking: Studio, tmp_path: Path) -> None:
     api = FastAPI()
     add_routes(api, looking.inside)
 

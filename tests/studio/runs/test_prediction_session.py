@@ -11,21 +11,18 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-pytest.importorskip("fastapi")
+pytest.importorskip("nicegui")
 
-import opsin
 from opsin.core.errors import ImageError, OpsinError
 from opsin.data.dataset import Dataset
-from opsin.inspection.hidden_pixels import fill_of, training_mean
-from opsin.onnx_files.onnx_graph import OnnxGraph
-from opsin.runtime.classifier import Classifier
 from opsin.studio.errors import new_api
 from opsin.studio.jobs.job import command
 from opsin.studio.runs import prediction_session
 from opsin.studio.runs.run_index import opaque
+from opsin.studio.state import Studio
 from tests.hostile import bomb
 from tests.made_runs import answers_right, write_run
-from tests.studio.looking import Looking, fetch
+from tests.studio.made_jobs import fetch
 
 RUN = opaque("means")
 
@@ -37,34 +34,13 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
 
 
 @pytest.fixture
-def looking(tmp_path: Path, digits: Dataset, nearest_mean: Path) -> Looking:
+def looking(studio: Studio, digits: Dataset, nearest_mean: Path) -> Studio:
     right = answers_right(digits, 0.9)
-    write_run(tmp_path / "runs", "means", digits, right, classifier=nearest_mean)
-    return Looking(tmp_path)
+    write_run(studio.settings.runs, "means", digits, right, classifier=nearest_mean)
+    return studio
 
 
-def test_the_answer_is_the_classifiers(
-    looking: Looking, digits: Dataset, nearest_mean: Path
-) -> None:
-    content = png(digits.images[5])
-    key = looking.tried.put(content, "a digit.png")
-    answer = asyncio.run(looking.tried.answer(RUN, key))
-    expected = Classifier(nearest_mean).predict(content, name="a digit.png")
-    assert answer == expected
-
-
-@pytest.mark.torch
-def test_of_a_network_they_become_the_mean_of_its_images(run: opsin.Run, digits: Dataset) -> None:
-    classifier = run.classifier()
-    network = OnnxGraph(classifier.path.read_bytes(), classifier.metadata.layers)
-    pixels = digits.images[5]
-    found = fill_of(pixels, training_mean(classifier)).astype(int)
-    held = fill_of(pixels, training_mean(classifier, network.weights))
-    assert np.abs(found - held).max() <= 1
-    assert abs(int(found[0]) - pixels.mean()) > 1  # which it would be without the network
-
-
-def test_a_bomb_costs_one_answer(looking: Looking, digits: Dataset) -> None:
+def test_a_bomb_costs_one_answer(looking: Studio, digits: Dataset) -> None:
     key = looking.tried.put(bomb(), "bomb.png")
     with pytest.raises(ImageError, match=r"bomb\.png"):
         asyncio.run(looking.tried.image(key))
@@ -72,7 +48,7 @@ def test_a_bomb_costs_one_answer(looking: Looking, digits: Dataset) -> None:
     assert asyncio.run(looking.tried.image(good)).startswith(b"\x89PNG")
 
 
-def test_routes_lead_to_images_by_key_and_nowhere_else(looking: Looking, digits: Dataset) -> None:
+def test_routes_lead_to_images_by_key_and_nowhere_else(looking: Studio, digits: Dataset) -> None:
     api = new_api()
     prediction_session.add_routes(api, looking.tried, looking.jobs)
     key = looking.tried.put(png(digits.images[5]), "<b>")
@@ -93,7 +69,7 @@ def test_routes_lead_to_images_by_key_and_nowhere_else(looking: Looking, digits:
         assert str(looking.settings.home) not in answer.text
 
 
-def test_a_damaged_classifier_is_refused_without_a_path(looking: Looking) -> None:
+def test_a_damaged_classifier_is_refused_without_a_path(looking: Studio) -> None:
     looking.runs.get(RUN).classifier.write_bytes(b"no model")
     key = looking.tried.put(b"", "x.png")
     with pytest.raises(OpsinError, match="no readable ONNX file") as refused:
@@ -101,7 +77,7 @@ def test_a_damaged_classifier_is_refused_without_a_path(looking: Looking) -> Non
     assert str(looking.settings.runs) not in str(refused.value)
 
 
-def test_answers_of_a_job_can_be_fetched_and_no_other_file(looking: Looking) -> None:
+def test_answers_of_a_job_can_be_fetched_and_no_other_file(looking: Studio) -> None:
     api = new_api()
     prediction_session.add_routes(api, looking.tried, looking.jobs)
     table = looking.settings.home / "answers.csv"

@@ -17,21 +17,13 @@ from opsin.studio.runs.run_corrections import RunCorrections, of_run
 from opsin.studio.runs.run_index import opaque
 from tests.conftest import write_shapes
 from tests.made_runs import answers_right, write_run
-from tests.studio.runs.test_dataset_cache import Around
 
 if TYPE_CHECKING:
-    pass
+    from opsin.studio.state import Studio
 
 
-class Beside(Around):
-    """A studio's state with open sets."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.cache = self.open()
-
-    def of_run(self, name: str) -> tuple[LibraryDataset, RunCorrections]:
-        return asyncio.run(of_run(self.cache, self.runs, self.sets, opaque(name)))
+def of(studio: Studio, name: str) -> tuple[LibraryDataset, RunCorrections]:
+    return asyncio.run(of_run(studio.opened, studio.runs, studio.sets, opaque(name)))
 
 
 def trained(data: opsin.Dataset, tmp_path: Path, name: str = "one") -> RunDirectory:
@@ -47,15 +39,14 @@ def named(data: opsin.Dataset, name: str) -> int:
 
 
 def test_a_set_is_added_for_a_run_with_what_it_was_trained_with(
-    shapes: Path, tmp_path: Path
+    shapes: Path, tmp_path: Path, studio: Studio
 ) -> None:
     opsin.load(shapes)
     table = tmp_path / "mine.csv"
     table.write_text("name,label\ndisc/3.png,-\ndisc/1.png,square\n")
     data = opsin.load(shapes, labels=table)
     trained(data, tmp_path)
-    around = Beside(tmp_path)
-    the_set, corrections = around.of_run("one")
+    the_set, corrections = of(studio, "one")
     assert (the_set.sources, the_set.options) == ((str(shapes),), {})
     assert corrections.now() == {}
     assert corrections.whole.now() == {1: "square", 3: None}
@@ -63,37 +54,39 @@ def test_a_set_is_added_for_a_run_with_what_it_was_trained_with(
     row = named(data, "disc/5.png")
     assert corrections.put([row], "square") == 1
     assert corrections.now() == {row: "square"}
-    lines = around.sets.corrections_path(the_set.id).read_text().splitlines()
+    lines = studio.sets.corrections_path(the_set.id).read_text().splitlines()
     assert [line.split(",")[1:3] for line in lines[1:]] == [
         ["disc/1.png", "square"], ["disc/3.png", "-"], ["disc/5.png", "square"],
     ]  # fmt: skip
-    again = opsin.load(shapes, labels=around.sets.corrections_path(the_set.id))
+    again = opsin.load(shapes, labels=studio.sets.corrections_path(the_set.id))
     assert again.classes[again.labels[named(again, "disc/5.png")]] == "square"
     assert table.read_text().startswith("name,label")
-    assert around.of_run("one")[0].id == the_set.id
-    assert len(around.sets.all()) == 1
+    assert of(studio, "one")[0].id == the_set.id
+    assert len(studio.sets.all()) == 1
 
 
-def test_a_run_at_another_size_has_its_images_by_name(shapes: Path, tmp_path: Path) -> None:
+def test_a_run_at_another_size_has_its_images_by_name(
+    shapes: Path, tmp_path: Path, studio: Studio
+) -> None:
     opsin.load(shapes)
     data = opsin.load(shapes, size=(16, 16), classes=["square", "disc"])
     trained(data, tmp_path)
-    around = Beside(tmp_path)
-    the_set, corrections = around.of_run("one")
+    the_set, corrections = of(studio, "one")
     assert the_set.options["classes"] == ("square", "disc")
     row = named(data, "disc/4.png")
     corrections.put([row], None)
     assert corrections.now() == {row: None}
-    assert "disc/4.png,-" in around.sets.corrections_path(the_set.id).read_text()
+    assert "disc/4.png,-" in studio.sets.corrections_path(the_set.id).read_text()
 
 
-def test_a_run_of_two_sources_and_one_whose_images_are_gone(shapes: Path, tmp_path: Path) -> None:
+def test_a_run_of_two_sources_and_one_whose_images_are_gone(
+    shapes: Path, tmp_path: Path, studio: Studio
+) -> None:
     more = write_shapes(tmp_path / "more", 4)
     trained(opsin.load(shapes, more), tmp_path, "two")
     trained(opsin.load(more), tmp_path, "gone")
-    around = Beside(tmp_path)
     with pytest.raises(SourceError, match="a run of one source"):
-        around.of_run("two")
+        of(studio, "two")
     (more / "disc" / "0.png").unlink()
     with pytest.raises(NotDecoded):
-        around.of_run("gone")
+        of(studio, "gone")

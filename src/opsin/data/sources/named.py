@@ -83,10 +83,10 @@ FASHION_MNIST: Final = Published(
     mirrored=True,
     classes=(
         "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
-        "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+        "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"
     ),
     system=Path("/usr/share/datasets/fashion-mnist"),
-    package="dataset-fashion-mnist",
+    package="dataset-fashion-mnist"
 )  # fmt: skip
 
 MNIST: Final = Published(
@@ -103,7 +103,7 @@ MNIST: Final = Published(
     url="https://ossci-datasets.s3.amazonaws.com/mnist/",
     size=11_594_722,
     mirrored=False,
-    classes=tuple("0123456789"),
+    classes=tuple("0123456789")
 )  # fmt: skip
 
 KMNIST: Final = Published(
@@ -122,7 +122,7 @@ KMNIST: Final = Published(
     mirrored=False,
     # お き す つ な は ま や れ を: in letters that every font of a figure has.
     classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
-    packed=True,
+    packed=True
 )  # fmt: skip
 
 CIFAR10: Final = Published(
@@ -133,7 +133,7 @@ CIFAR10: Final = Published(
     url="https://www.cs.toronto.edu/~kriz/",
     size=170_052_171,
     mirrored=True,
-    packed=True,
+    packed=True
 )  # fmt: skip
 
 CIFAR100: Final = Published(
@@ -144,7 +144,7 @@ CIFAR100: Final = Published(
     url="https://www.cs.toronto.edu/~kriz/",
     size=168_513_733,
     mirrored=True,
-    packed=True,
+    packed=True
 )  # fmt: skip
 
 

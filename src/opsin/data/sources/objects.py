@@ -30,11 +30,7 @@ def title_of(source: object) -> str:
 
 
 def located_object(
-    source: Any,
-    title: str,
-    columns: Mapping[str, str] | None = None,
-    *,
-    watcher: Watcher = SILENT,
+    source: Any, title: str, columns: Mapping[str, str] | None = None, *, watcher: Watcher = SILENT
 ) -> LocatedSource:
     """Take images that a program holds; they are read once, and kept in the cache."""
     parts = source if isinstance(source, Mapping) else {"": source}
@@ -128,7 +124,7 @@ def _rows_of_items(
         if not isinstance(item, list | tuple) or len(item) != 2:
             raise SourceError(
                 "items of an image and its class", f"{title} has others ({type(item).__name__})",
-                "Give a data set whose items are (image, label).",
+                "Give a data set whose items are (image, label)."
             )  # fmt: skip
         content, name = image_of(_content_of(item[0]), title)
         label = item[1]  # perhaps a small array of some library

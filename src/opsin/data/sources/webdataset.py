@@ -54,10 +54,7 @@ def is_webdataset(shard: Path) -> bool:
     """Tell by the first members: an image, and its class beside it."""
     if not is_archive(shard) or not shard.is_file():
         return False
-    with (
-        contextlib.suppress(SourceError),
-        contextlib.closing(Archive(shard).files(bool)) as files,
-    ):
+    with contextlib.suppress(SourceError), contextlib.closing(Archive(shard).files(bool)) as files:
         first = [_key_and_ending(parts) for parts, _ in itertools.islice(files, _LOOK)]
         images = {key for key, ending in first if is_image_name(f"a.{ending}")}
         return any(key in images and ending in _SAYS_CLASS for key, ending in first)

@@ -18,9 +18,10 @@ def build(recipe: ModelRecipe, shape: Shape, classes: int) -> dict[str, nn.Modul
     """Build a block for each of ``recipe.hidden``, then Flatten and Dense K."""
     from torch import nn
 
-    from opsin.models.keras_initial import glorot_uniform
+    from opsin.models.torch_layers import activation, glorot_uniform
 
     height, width, channels = shape
+    kind = recipe.activation
     layers: dict[str, nn.Module] = {}
     for number, filters in enumerate(recipe.hidden, start=1):
         height, width = (height - 2) // 2, (width - 2) // 2
@@ -32,31 +33,23 @@ def build(recipe: ModelRecipe, shape: Shape, classes: int) -> dict[str, nn.Modul
                 if number > 1
                 else "Give a larger --size or another --model.",
             )
-        layers[f"block{number}"] = _block(recipe, channels, filters)
+        block: OrderedDict[str, nn.Module] = OrderedDict()
+        block["conv1"] = nn.Conv2d(channels, filters, 3, padding=1)
+        block[f"{kind}1"] = activation(kind)
+        # Keras's momentum 0.99 is PyTorch's 0.01.
+        block["norm"] = nn.BatchNorm2d(filters, eps=1e-3, momentum=0.01)
+        block["conv2"] = nn.Conv2d(filters, filters, 3)
+        block[f"{kind}2"] = activation(kind)
+        block["pool"] = nn.MaxPool2d(2)
+        if recipe.dropout:
+            block["dropout"] = nn.Dropout(recipe.dropout)
+        layers[f"block{number}"] = nn.Sequential(block)
         channels = filters
     layers["flatten"] = nn.Flatten()
     layers["head"] = nn.Linear(channels * height * width, classes)
     for layer in layers.values():
         glorot_uniform(layer)
     return layers
-
-
-def _block(recipe: ModelRecipe, channels: int, filters: int) -> nn.Sequential:
-    from torch import nn
-
-    from opsin.models.torch_layers import activation
-
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    layers["conv1"] = nn.Conv2d(channels, filters, 3, padding=1)
-    layers[f"{recipe.activation}1"] = activation(recipe.activation)
-    # Keras's momentum 0.99 is PyTorch's 0.01.
-    layers["norm"] = nn.BatchNorm2d(filters, eps=1e-3, momentum=0.01)
-    layers["conv2"] = nn.Conv2d(filters, filters, 3)
-    layers[f"{recipe.activation}2"] = activation(recipe.activation)
-    layers["pool"] = nn.MaxPool2d(2)
-    if recipe.dropout:
-        layers["dropout"] = nn.Dropout(recipe.dropout)
-    return nn.Sequential(layers)
 
 
 def cost(hidden: Sequence[int], shape: Shape, classes: int) -> int:

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from opsin.core.recipe import Activation, ModelRecipe
+from opsin.core.recipe import ModelRecipe
 from opsin.models.model_spec import ModelSpec, Shape
 
 if TYPE_CHECKING:
@@ -34,7 +34,13 @@ def build(recipe: ModelRecipe, shape: Shape, classes: int) -> dict[str, nn.Modul
     channels *= 8
     side = min(height, width) - 1
     for number, filters in enumerate(recipe.hidden, start=1):
-        layers[f"stage{number}"] = _stage(channels, filters, recipe.activation, halve=side > 1)
+        stage: OrderedDict[str, nn.Module] = OrderedDict()
+        stage["conv"] = nn.Conv2d(channels, filters, 3, padding=1, bias=False)
+        if side > 1:
+            stage["pool"] = nn.MaxPool2d(2)
+        stage["norm"] = nn.BatchNorm2d(filters)
+        stage[recipe.activation] = activation(recipe.activation)
+        layers[f"stage{number}"] = nn.Sequential(stage)
         side = max(1, side // 2)
         layers[f"residual{number}"] = Residual(filters, recipe.activation)
         channels = filters
@@ -48,21 +54,6 @@ def build(recipe: ModelRecipe, shape: Shape, classes: int) -> dict[str, nn.Modul
                 nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
     layers["whiten"].requires_grad_(False)
     return layers
-
-
-def _stage(channels: int, filters: int, name: Activation, *, halve: bool) -> nn.Sequential:
-    """Conv 3×3 to another number of filters, at half the height and width if there is a half."""
-    from torch import nn
-
-    from opsin.models.torch_layers import activation
-
-    conv = nn.Conv2d(channels, filters, 3, padding=1, bias=False)
-    layers: OrderedDict[str, nn.Module] = OrderedDict(conv=conv)
-    if halve:
-        layers["pool"] = nn.MaxPool2d(2)
-    layers["norm"] = nn.BatchNorm2d(filters)
-    layers[name] = activation(name)
-    return nn.Sequential(layers)
 
 
 def cost(hidden: Sequence[int], shape: Shape, classes: int) -> int:

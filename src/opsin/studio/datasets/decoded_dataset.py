@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-import mmap
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +23,6 @@ from opsin.studio.errors import NotThere
 PARTS: Final = {UNASSIGNED: "unsplit", TRAIN: "train", VAL: "val", TEST: "test"}
 #: Images on a page.
 PER_PAGE: Final = 100
-# Images after which the pages of a mapped file are given back to the system.
-_DROP_EVERY: Final = 200
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,6 @@ class DecodedDataset:
         content = hashlib.blake2s(repr(decoded.images.shape).encode(), digest_size=6)
         content.update(np.ascontiguousarray(decoded.digests).data)
         self.version = content.hexdigest()
-        self._served = 0
 
     def __len__(self) -> int:
         return len(self.decoded.labels)
@@ -81,9 +77,6 @@ class DecodedDataset:
         image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
         file = io.BytesIO()
         image.save(file, "PNG", compress_level=1)
-        self._served += 1
-        if self._served % _DROP_EVERY == 0:
-            self.drop_pages()
         return file.getvalue()
 
     def label(self, row: int) -> int:
@@ -152,15 +145,6 @@ class DecodedDataset:
         for code, part in PARTS.items():
             chosen = rows.get(part, np.array([], np.int64))
             self.parts[chosen[chosen < len(self)]] = code
-
-    def drop_pages(self) -> None:
-        """Give memory back that mapped images took when they were touched."""
-        base: Any = self.decoded.images
-        while base is not None and not isinstance(base, mmap.mmap):
-            # Images without some of them have the mapped ones inside.
-            base = getattr(base, "base", getattr(base, "_images", None))
-        if base is not None and hasattr(mmap, "MADV_DONTNEED"):
-            base.madvise(mmap.MADV_DONTNEED)
 
     def _row(self, row: int) -> int:
         if not 0 <= row < len(self):

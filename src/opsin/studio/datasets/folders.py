@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2s
+from itertools import islice
 from pathlib import Path
 from typing import Final, Literal
 
@@ -54,7 +56,7 @@ class Folders:
 
     def root_ids(self) -> tuple[str, ...]:
         """Return the ids of the roots, in their order."""
-        return tuple(self._id(root) for root in self._roots)
+        return tuple(map(self._id, self._roots))
 
     def path(self, identity: str, kind: Literal["folder", "file"] = "folder") -> Path:
         """Return what an id stands for."""
@@ -79,31 +81,33 @@ class Folders:
     def list(self, identity: str) -> Listing:
         """Return what a folder holds; reads the disk, so not for the event loop."""
         place = str(self.path(identity))
-        images, folders, files, out = 0, list[str](), list[str](), 0
+        images, out = 0, 0
+        found: dict[str, list[str]] = {"folder": [], "file": []}
         with readable_folder(place, called=Path(place).name), os.scandir(place) as entries:
             for entry in entries:
                 kind = kind_of_entry(entry)
-                if kind == "file" and not entry.name.lower().endswith(_FILES):
-                    continue
                 if kind == "image":
                     images = min(images + 1, _COUNTED)
-                if kind not in ("folder", "file"):
-                    continue
-                target = os.path.realpath(entry.path)
-                if not self._inside(target):
-                    out += 1
-                else:
-                    (folders if kind == "folder" else files).append(target)
-        folders, files = _in_order(folders), _in_order(files)
+                elif kind == "folder" or (kind == "file" and entry.name.lower().endswith(_FILES)):
+                    target = os.path.realpath(entry.path)
+                    if self._inside(target):
+                        found[kind].append(target)
+                    else:
+                        out += 1
+        folders, files = (_in_order(places) for places in found.values())
         out += max(0, len(folders) - _LISTED) + max(0, len(files) - _LISTED)
         return Listing(
             here=self._entry(place),
             parents=tuple(self._entry(each) for each in self._above(place)),
             folders=tuple(self._counted(each) for each in folders[:_LISTED]),
-            files=tuple(self._file(each) for each in files[:_LISTED]),
+            files=tuple(self._entry(each, size=_size(each)) for each in files[:_LISTED]),
             images=images,
             passed_over=out,
         )
+
+    def holds(self, place: str) -> bool:
+        """Tell whether a place is one of the roots, or lies below one, links followed."""
+        return self._inside(os.path.realpath(os.path.expanduser(place)))  # noqa: PTH111  never raises
 
     def _id(self, place: str) -> str:
         # Sixteen digits of a hash: the same after a restart, and nothing to be guessed from it.
@@ -111,43 +115,32 @@ class Folders:
         self._known[identity] = place
         return identity
 
-    def holds(self, place: str) -> bool:
-        """Tell whether a place is one of the roots, or lies below one, links followed."""
-        return self._inside(os.path.realpath(os.path.expanduser(place)))  # noqa: PTH111  never raises
-
     def _inside(self, place: str) -> bool:
         return any(is_within(place, root) for root in self._roots)
 
     def _above(self, place: str) -> Iterator[str]:
         """Yield the folders above one, from its root on."""
         # Of roots within each other, the outer one is the way back.
-        root = min((root for root in self._roots if is_within(place, root)), key=len)
-        parts = Path(place).relative_to(root).parts
-        here = root
-        for part in parts:
+        here = min((root for root in self._roots if is_within(place, root)), key=len)
+        for part in Path(place).relative_to(here).parts:
             yield here
             here = os.path.join(here, part)  # noqa: PTH118  as folder.py: text, no Path
 
-    def _entry(self, place: str) -> FolderEntry:
-        return FolderEntry(self._id(place), os.path.basename(place) or place)  # noqa: PTH119
-
-    def _file(self, place: str) -> FolderEntry:
-        size = 0
-        with contextlib.suppress(OSError):
-            size = os.stat(place).st_size  # noqa: PTH116
-        return FolderEntry(self._id(place), os.path.basename(place), size=size)  # noqa: PTH119
+    def _entry(self, place: str, **known: int) -> FolderEntry:
+        return FolderEntry(self._id(place), os.path.basename(place) or place, **known)  # noqa: PTH119
 
     def _counted(self, place: str) -> FolderEntry:
-        images = folders = 0
+        kinds: Counter[str | None] = Counter()
         # What may not be read is shown as empty, and says why when it is opened.
         with contextlib.suppress(OSError), os.scandir(place) as entries:
-            for seen, entry in enumerate(entries):
-                kind = kind_of_entry(entry)
-                images += kind == "image"
-                folders += kind == "folder"
-                if seen >= _COUNTED:
-                    break
-        return FolderEntry(self._id(place), os.path.basename(place), images, folders)  # noqa: PTH119
+            kinds.update(map(kind_of_entry, islice(entries, _COUNTED + 1)))
+        return self._entry(place, images=kinds["image"], folders=kinds["folder"])
+
+
+def _size(place: str) -> int:
+    with contextlib.suppress(OSError):
+        return os.stat(place).st_size  # noqa: PTH116
+    return 0
 
 
 def _in_order(places: list[str]) -> list[str]:

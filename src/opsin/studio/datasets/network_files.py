@@ -16,6 +16,7 @@ from opsin.core.storage import storage_errors
 from opsin.studio.datasets.upload_import import file_name
 from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import command
+from opsin.web.refusals import Error
 
 _ID: Final = re.compile(r"[0-9a-f]{16}")
 _ASK: Final = "ask-for-pixels"
@@ -23,17 +24,11 @@ _ASK: Final = "ask-for-pixels"
 _SECONDS: Final = 120.0
 
 
-class _Refusal(BaseModel):
-    expected: str = "a pretrained network in ONNX that takes one image"
-    received: str
-    advice: str = "Give another network."
-
-
 class _LookedInto(BaseModel):
     """What matters here of the answer of ``opsin backbones FILE --json``."""
 
     pixels: object = None
-    error: _Refusal | None = None
+    error: Error | None = None
 
 
 class NetworkFiles:
@@ -71,6 +66,9 @@ class NetworkFiles:
     def check(self, number: str) -> None:
         """Look into a network, in a process of its own, and forget one that cannot be built on."""
         path = self.get(number)
+        expected, received = "a pretrained network in ONNX that takes one image", ""
+        advice = "Give another network."
+        found = _LookedInto()
         try:
             done = subprocess.run(  # noqa: S603  our own command
                 command("backbones", "--offline", path),
@@ -79,14 +77,15 @@ class NetworkFiles:
             )  # fmt: skip
             found = _LookedInto.model_validate_json(done.stdout)
         except ValidationError:
-            found = _LookedInto(error=_Refusal(received="it could not be opened"))
+            received = "it could not be opened"
         except subprocess.TimeoutExpired:
             received = f"to look into it took longer than {_SECONDS:.0f} seconds"
-            found = _LookedInto(error=_Refusal(received=received))
-        if found.error is not None:
+        if error := found.error:
+            expected, advice = error["expected"], error["advice"]
+            received = error["received"].replace(str(path), path.name)
+        if received:
             self.remove(number)
-            received = found.error.received.replace(str(path), path.name)
-            raise ModelFileError(found.error.expected, received, found.error.advice)
+            raise ModelFileError(expected, received, advice)
         if found.pixels is None:
             with storage_errors(self._folder):
                 (self._folder / number / _ASK).touch()

@@ -17,7 +17,6 @@ from opsin.data.cache import digest_names
 from opsin.data.run_images import pair_up
 from opsin.evaluation.metric_table import headline_metrics
 from opsin.report.side_by_side import ComparedPair, ComparedRun, Comparison, DifferentAnswers
-from opsin.studio.computed_once import ComputedOnce
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.jobs.job_action import JobAction
 from opsin.studio.pages.page import Page
@@ -29,6 +28,7 @@ from opsin.studio.parts.waiting_line import WaitingLine
 from opsin.studio.runs.compared import MOST, Compared
 from opsin.studio.runs.run_index import RunRow
 from opsin.studio.state import Studio
+from opsin.studio.threads import ComputedOnce
 from opsin.studio.words import safe
 
 # Okabe and Ito's palette, for runs in their order; the first two are the farthest apart.

@@ -26,7 +26,6 @@ from opsin.data.decoded_store import Decoded, take
 from opsin.data.fill_cache import cache_key, look_up, read_found
 from opsin.data.run_images import recipe_of_run, rows_of_run
 from opsin.data.sources.named import NAMES
-from opsin.studio.computed_once import ComputedOnce
 from opsin.studio.datasets.catalogue import Library, LibraryDataset, without_places
 from opsin.studio.datasets.dataset_corrections import Corrections
 from opsin.studio.datasets.dataset_search import key_of
@@ -34,7 +33,7 @@ from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.datasets.folders import Folders
 from opsin.studio.errors import NotThere
 from opsin.studio.runs.run_index import RunIndex
-from opsin.studio.threads import IMAGES
+from opsin.studio.threads import IMAGES, ComputedOnce
 
 # Seconds after which the files of a set's sources are looked at again: of 60,000 that takes two.
 _FRESH: Final = 60.0

@@ -22,13 +22,12 @@ from opsin.core.format import file_size
 from opsin.data.sandboxed_decoding import open_apart
 from opsin.report.maps import PALETTES, Scale
 from opsin.runtime.prediction import Prediction
-from opsin.studio.computed_once import ComputedOnce
 from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job_action import output_of
 from opsin.studio.jobs.queue import Queue
 from opsin.studio.runs.classifying import Classifying, ModelContent
 from opsin.studio.runs.run_index import RunIndex
-from opsin.studio.threads import IMAGES
+from opsin.studio.threads import IMAGES, ComputedOnce
 
 #: Images that are kept; of more, those given first are forgotten.
 MOST: Final = 200

@@ -26,8 +26,7 @@ class RunAnswers:
     @property
     def right(self) -> NDArray[np.bool_]:
         """Which of the answers are right, ``bool[N]``."""
-        right: NDArray[np.bool_] = self.labels == self.answers
-        return right
+        return np.equal(self.labels, self.answers)
 
     def of_cell(self, actual: int, predicted: int) -> list[int]:
         """Return the places of the answers of a cell of the confusion matrix, the surest first."""

@@ -1,0 +1,36 @@
+"""A studio's state without a window, and its queue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from opsin.studio.jobs.queue import Queue
+
+if TYPE_CHECKING:
+    from opsin.studio.state import Studio
+
+
+@pytest.fixture
+def studio(tmp_path: Path) -> Studio:
+    """A studio whose runs lie in ``tmp_path/runs``, its own files in ``tmp_path/home``."""
+    pytest.importorskip("nicegui")
+    from opsin.studio.state import Studio
+    from opsin.studio.studio_settings import StudioSettings
+
+    (tmp_path / "home").mkdir(exist_ok=True)
+    return Studio(StudioSettings(runs=tmp_path / "runs", home=tmp_path / "home", roots=(tmp_path,)))
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Iterator[Queue]:
+    """A queue of jobs, whose processes end with the test."""
+    queue = Queue(tmp_path, runs=tmp_path / "runs")
+    yield queue
+    for job in queue.jobs():
+        if job.pid is not None:
+            queue._processes.end(queue.folder(job), job.pid)
+            queue._processes.status(queue.folder(job))
