@@ -110,6 +110,16 @@ class Engine:
         """Whether asking makes sense now."""
         return bool(self.served) and not self._stopping and bool(self._pool.workers)
 
+    def model(self, name: str) -> ServedModel:
+        """The model of a name, or `UnknownModel`."""
+        if name not in self.served:
+            raise UnknownModel(
+                f"a model among {', '.join(self.served)}",
+                f"got {name[:80]!r}",
+                "Choose one of them.",
+            )
+        return self.served[name]
+
     @property
     def waiting(self) -> int:
         """Images that wait for a worker."""
@@ -204,9 +214,7 @@ class Engine:
         self, name: str, images: Sequence[ImageToAnswer], deadline: float | None, *, again: bool
     ) -> PendingRequest:
         """Queue a request's images, or raise why not."""
-        model = self.served.get(name)
-        if model is None:
-            raise UnknownModel.named(name, self.served)
+        model = self.model(name)
         if self._stopping:
             self.metrics.refused("stopping")
             raise Stopping
