@@ -23,7 +23,7 @@ from pydantic import BeforeValidator
 
 from opsin.classical.classical_recipe import BACKBONE, PIXEL_MODELS, TRAIN_OPTIONS, FromBackbone
 from opsin.cli.verbs import VERBS
-from opsin.commands.shards import ShardManifest
+from opsin.commands.out_file import ShardManifest
 from opsin.core.artifacts.records import (
     DatasetRecord,
     Epoch,

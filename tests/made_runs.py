@@ -73,9 +73,7 @@ def write_run(
             figures[part] = measure(probabilities[part], labels, dataset.classes).to_json()
     directory.save_arrays(directory.predictions, **kept)
     for epoch in range(1, epochs + 1):
-        directory.append_history(
-            made_epoch(epoch, val_accuracy=1 - 0.5 / epoch, val_loss=1.0 / epoch)
-        )
+        directory.append(made_epoch(epoch, val_accuracy=1 - 0.5 / epoch, val_loss=1.0 / epoch))
     report: dict[str, Any] = {
         "source": dataset.recipe.source,
         "model": "mlp",

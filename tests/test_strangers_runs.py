@@ -13,6 +13,7 @@ import pytest
 
 from opsin.cli.runs import runs
 from opsin.commands.train.recorder import recorded
+from opsin.core.artifacts.records import EpochConfusion, LoggedEvaluation
 from opsin.core.artifacts.run_directory import RunDirectory, find_classifier
 from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import OpsinError, RunError
@@ -75,20 +76,20 @@ def test_nothing_in_a_run_is_a_link_or_a_pipe(
     with pytest.raises(RunError):
         find_classifier(directory.path)
     for use in (
-        lambda: directory.append_history(made_epoch(1)),
-        lambda: directory.append_confusion(1, [[1]]),
+        lambda: directory.append(made_epoch(1)),
+        lambda: directory.append(EpochConfusion(epoch=1, confusion=[[1]])),
         lambda: directory.show_progress(done=1),
         lambda: directory.cut_history(0),
         lambda: directory.set_status("done"),
         lambda: directory.write_notes(name="a"),
         directory.read_history,
-        directory.read_confusions,
+        lambda: directory.lines(EpochConfusion),
         directory.read_notes,
         directory.state,
         directory.location,
         lambda: directory.load_arrays(directory.split),
         lambda: directory.read(Report),
-        directory.read_evaluations,
+        lambda: directory.lines(LoggedEvaluation),
         lambda: recorded(directory, Notes()).__enter__(),
     ):
         try:

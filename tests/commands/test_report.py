@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import opsin
-from opsin.commands.find_failures import look_deeper
+from opsin.commands.report import look_deeper
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import RunPredictions
 from opsin.core.artifacts.run_report import Report

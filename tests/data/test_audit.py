@@ -90,13 +90,6 @@ def test_odd_images_are_found(kind: str, change: object) -> None:
     assert finding(audit(from_arrays(images, labels)), kind) == (1, [(17,)])
 
 
-def test_coloured_images_among_grey_ones_are_found() -> None:
-    images, labels = scene_set()
-    grey = images[..., :1].repeat(3, axis=3)
-    grey[9] = images[9]
-    assert finding(audit(from_arrays(grey, labels)), "coloured") == (1, [(9,)])
-
-
 def test_odd_sizes_and_shapes_are_found(tmp_path: Path) -> None:
     for number, image in enumerate(scenes(50)):
         folder = tmp_path / ("cat" if number % 2 else "dog")
@@ -159,24 +152,3 @@ def test_classes_that_are_not_checked_are_named() -> None:
     images, labels = scene_set()
     found = audit(from_arrays(images[:50], labels[:50], test=(images[50:52], np.array([0, 0]))))
     assert finding(found, "unchecked-classes")[0] == 1
-
-
-def test_frames_of_still_scenes_stay_together() -> None:
-    random = np.random.default_rng(0)
-    still = arrays(scenes(12), 32).repeat(10, axis=0).astype(np.int64)
-    frames = (still + random.integers(-3, 4, still.shape)).clip(0, 255).astype(np.uint8)
-    data = from_arrays(frames, np.arange(120) // 10 % 2)
-    for scene in range(12):
-        rows = set(range(10 * scene, 10 * scene + 10))
-        assert (
-            sum(bool(rows & set(data.split.rows(p).tolist())) for p in ("train", "val", "test"))
-            == 1
-        )
-
-
-def test_leaks_are_counted_even_where_near_duplicates_may_be_parted() -> None:
-    images, labels = scene_set()
-    near = arrays([cropped(scenes(60)[5], 1)], 32)
-    test = (near, np.array([1]))
-    data = from_arrays(images, labels, test=test, near_duplicates="apart")
-    assert data.leaks == (0, 1)

@@ -31,13 +31,6 @@ def photograph(shape: NDArray[np.uint8], *, light: int = 235) -> Image.Image:
     return Image.fromarray(scene.astype(np.uint8)).convert("RGB")
 
 
-def test_training_images_on_black_are_noticed(digits: Dataset) -> None:
-    background = digits.preparation.background
-    assert background is not None
-    assert background.level < 10
-    assert background.fill > 0.9
-
-
 def test_a_photographed_digit_looks_like_the_digit(digits: Dataset) -> None:
     likeness = []
     for row in digits.split.test[:40]:

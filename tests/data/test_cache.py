@@ -39,3 +39,19 @@ def test_the_digest_is_of_shape_and_pixels(data: bytes) -> None:
     other = cache.digest_rows(images.reshape(2, 2, 4, 3))
     assert not np.array_equal(digests[0], other[0])
     assert np.array_equal(digests[0], digests[1]) == np.array_equal(images[0], images[1])
+
+
+@given(st.lists(st.integers(0, 2**64 - 1)), st.lists(st.integers(0, 2**64 - 1)), st.data())
+def test_digests_are_a_set(before: list[int], after: list[int], data: st.DataObject) -> None:
+    digests = cache.DigestSet()
+    for start in range(0, len(before), 3):
+        digests.extend(np.array(before[start : start + 3], np.uint64))
+    digests.sort()
+    known = set(before)
+    assert len(digests) == len(known)
+    for digest in [*after, *data.draw(st.lists(st.sampled_from([*before, *after, 0])))]:
+        assert digests.add(digest) == (digest not in known)
+        known.add(digest)
+        assert digest in digests
+    assert len(digests) == len(known)
+    assert (2**63 in digests) == (2**63 in known)

@@ -89,15 +89,6 @@ def test_what_another_process_writes_stays(cache: Path) -> None:
     assert not unfinished.exists()
 
 
-def test_damaged_words_are_no_obstacle(cache: Path) -> None:
-    (cache / "features" / HASH / "about.json").write_bytes(b"\xff{")
-    (set_,) = (each for each in (cache / "decoded").iterdir() if each.is_dir())
-    (set_ / "about.json").write_text('["set"]')
-    found = opsin.list_cache()
-    assert {entry.what for entry in found.of("features")} == {"features", "second network"}
-    assert len(opsin.empty_cache().entries) == len(found.entries)
-
-
 def test_the_command_shows_asks_and_empties(cache: Path, cli: Cli) -> None:
     shown = cli("data", "--cache")
     assert shown.returncode == 0, shown.stderr

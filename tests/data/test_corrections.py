@@ -20,7 +20,7 @@ from opsin.data.apply_corrections import correct
 from opsin.data.cache import short_digest
 from opsin.data.corrections import Correction, read_corrections, write_corrections
 from opsin.data.decoded_store import Decoded
-from tests.conftest import Notes, write_shapes
+from tests.conftest import Notes
 
 
 def digest_of(data: opsin.Dataset, row: int) -> str:
@@ -176,23 +176,6 @@ def test_what_is_wrong_is_said_and_nothing_is_applied(
     assert caught.value.advice
 
 
-def test_corrections_can_make_a_source_usable(tmp_path: Path) -> None:
-    folder = write_shapes(tmp_path / "shapes")
-    for number in range(1, 12):
-        (folder / "square" / f"{number}.png").rename(folder / "disc" / f"square-{number}.png")
-    with pytest.raises(SourceError, match="at least two images"):
-        opsin.load(folder)
-    lines = [f"disc/square-{number}.png,square" for number in range(1, 12)]
-    found = opsin.load(folder, labels=table(tmp_path, "\n".join(["name,label", *lines])))
-    assert np.bincount(found.labels).tolist() == [12, 12]
-
-
-def test_an_unreadable_image_may_be_named(shapes: Path, tmp_path: Path) -> None:
-    (shapes / "disc" / "bad.png").write_bytes(b"no image")
-    path = table(tmp_path, "name,label\ndisc/bad.png,-\n")
-    assert len(opsin.load(shapes, labels=path)) == 24
-
-
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n"), min_size=1, max_size=12)
 
 
@@ -213,22 +196,6 @@ def test_what_is_written_is_read(
     written = [Correction(*row, suggested="x", score=0.5) for row in rows]
     found = read_corrections(write_corrections(path, written))
     assert [tuple(row[:3]) for row in found] == rows
-
-
-def test_evaluate_judges_by_corrected_labels(
-    nearest_mean: Path, digits: opsin.Dataset, tmp_path: Path
-) -> None:
-    before = opsin.evaluate(nearest_mean, "digits")
-    classifier = opsin.Classifier(nearest_mean)
-    answers = classifier.probabilities(digits.images).argmax(axis=1)
-    wrong = np.flatnonzero(answers != digits.labels)
-    rows = rows_of(digits)
-    path = write_corrections(
-        tmp_path / "labels.csv",
-        [rows[row]._replace(label=digits.classes[answers[row]]) for row in wrong],
-    )
-    after = opsin.evaluate(nearest_mean, "digits", labels=path)
-    assert before.accuracy < after.accuracy == 1.0
 
 
 class Facts(Watcher):
@@ -272,22 +239,6 @@ def test_a_row_that_states_another_class_than_an_image_has_is_refused(
     # What it asks for is so already: nothing to refuse, and nothing to do.
     path = write_corrections(path, [row._replace(present="square")])
     assert opsin.load(shapes, labels=path).fingerprint == data.fingerprint
-
-
-def test_of_copies_without_their_name_those_of_the_stated_class_are_meant(
-    shapes: Path, tmp_path: Path
-) -> None:
-    shutil.copy(shapes / "disc" / "3.png", shapes / "square" / "slipped.png")
-    data = opsin.load(shapes)
-    row = next(row for row in rows_of(data) if row.name == "disc/3.png")
-    lost = row._replace(name="", present="square")
-    path = write_corrections(tmp_path / "labels.csv", [lost._replace(label="square")])
-    assert opsin.load(shapes, labels=path).fingerprint == data.fingerprint
-    path = write_corrections(path, [lost._replace(label="disc")])
-    found = opsin.load(shapes, labels=path)
-    assert found.corrected is not None
-    assert found.corrected.words == "1 relabelled, 0 left out"
-    assert label_of(found, "square/slipped.png") == "disc"
 
 
 @given(st.data())

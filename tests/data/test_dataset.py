@@ -15,7 +15,7 @@ from PIL import Image
 import opsin
 from opsin.core.errors import RecipeError, SourceError
 from opsin.data import fill_cache as module
-from opsin.data.dataset import Dataset, from_arrays, load
+from opsin.data.dataset import Dataset, load
 from opsin.data.folds import cut_into_folds
 from opsin.data.run_images import load_run_images
 from tests.conftest import shape_image, write_shapes
@@ -25,15 +25,6 @@ def test_digits_need_nothing(digits: Dataset) -> None:
     assert digits.images.shape == (1797, 8, 8, 1)
     assert digits.images[:].max() == 255
     assert [len(digits.split.rows(part)) for part in ("train", "val", "test")] == [1457, 161, 179]
-
-
-def test_a_folder_is_read_as_it_is(shapes: Path) -> None:
-    data = load(shapes)
-    assert data.classes == ("disc", "square")
-    assert data.images.shape == (24, 24, 24, 3)
-    row = data.names.index("square/10.png")
-    assert np.array_equal(data.images[row], shape_image("square", 6010))
-    assert data.names[:3] == ["disc/0.png", "disc/1.png", "disc/2.png"]
 
 
 def test_the_second_time_nothing_is_decoded(shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,15 +56,6 @@ def test_a_damaged_cache_is_made_again(shapes: Path, tmp_path: Path,
     assert len(again.labels) == 24
 
 
-def test_classes_are_kept_in_the_order_asked(tmp_path: Path) -> None:
-    write_shapes(tmp_path, kinds=("disc", "square", "cross"))
-    data = load(tmp_path, classes=["square", "cross"])
-    assert data.classes == ("square", "cross")
-    assert len(data) == 24
-    assert all((name.startswith("square")) == (label == 0)
-               for name, label in zip(data.names, data.labels, strict=True))  # fmt: skip
-
-
 def test_unreadable_files_are_named_skipped_and_counted(shapes: Path) -> None:
     (shapes / "disc" / "broken.png").write_bytes(b"no image")
     data = load(shapes)
@@ -89,35 +71,6 @@ def test_too_many_unreadable_files_stop_unless_allowed(shapes: Path) -> None:
     with pytest.raises(SourceError, match=r"at most 10% unreadable.*6 of 30.*--max-unreadable"):
         load(shapes)
     assert len(load(shapes, max_unreadable=0.5).unreadable) == 6
-
-
-def test_nothing_readable_is_an_error(tmp_path: Path) -> None:
-    for kind in ("a", "b"):
-        (tmp_path / kind).mkdir()
-        for number in range(3):
-            (tmp_path / kind / f"{number}.png").write_bytes(b"")
-    with pytest.raises(SourceError, match="none of the 6 can"):
-        load(tmp_path)
-
-
-def test_arrays_and_their_file_are_the_same(tmp_path: Path) -> None:
-    random = np.random.default_rng(0)
-    images = random.integers(0, 256, (30, 10, 12), np.uint8)
-    labels = np.arange(30) % 3
-    np.savez(tmp_path / "set.npz", images=images, labels=labels, classes=["x", "y", "z"])
-    one = load(tmp_path / "set.npz")
-    two = from_arrays(images, labels, ["x", "y", "z"])
-    assert one.fingerprint == two.fingerprint
-    assert one.images.shape == (30, 10, 12, 1)
-    assert one.classes == ("x", "y", "z")
-
-
-def test_leaks_into_the_test_part_are_counted() -> None:
-    images = np.arange(20, dtype=np.uint8)[:, None, None].repeat(8, 1).repeat(8, 2)
-    labels = np.arange(20) % 2
-    data = from_arrays(images, labels, test=(images[:3], labels[:3]))
-    assert data.leaks == (3, 0)
-    assert data.describe().audit.test_copies_in_training == 3
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names there are always Unicode")

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from opsin.core.errors import StorageError
 from opsin.core.events import Watcher
 from opsin.core.recipe import DataRecipe
 from opsin.data import cache, fill_cache
@@ -224,15 +223,6 @@ def test_another_process_is_waited_for(many: Path, own_cache: Path) -> None:
     assert told.split()[1] == load(many).fingerprint
 
 
-def test_two_at_once_read_every_image_once(many: Path, own_cache: Path) -> None:
-    children = [start(many, 0.002) for _ in range(2)]
-    said = [child.communicate(timeout=120)[0] for child in children]
-    assert len({text.split("fingerprint: ")[1] for text in said}) == 1
-    # The one that waited finds the other's work done, and has nothing to read.
-    readers = [text for text in said if "done:" in text]
-    assert len(readers) == 1
-
-
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="no such limit there")
 def test_a_full_disk_is_told_and_leaves_nothing_half_done(many: Path, own_cache: Path) -> None:
     child = start(many, 0, 100_000)
@@ -241,15 +231,6 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_done(many: Path, own_cache:
     child.communicate()
     assert not [path for path in (own_cache / "decoded").iterdir() if path.is_dir()]
     as_if_read_at_once(many, Notes())
-
-
-def test_a_cache_that_cannot_be_written_is_told_with_the_way_out(
-    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "file" / "cache"))
-    with pytest.raises(StorageError, match="set OPSIN_CACHE to another folder, and run again"):
-        load(shapes)
 
 
 class Changing(Notes):
@@ -301,21 +282,6 @@ def test_unfinished_sets_are_swept_after_a_week(shapes: Path, own_cache: Path) -
     assert len(left) == 4
     assert left > {"fresh", "locked", "whole"}
     assert not (places / "old.lock").exists()
-
-
-def test_the_files_own_sizes_are_known(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    for kind in ("disc", "square"):
-        (tmp_path / kind).mkdir()
-        for number in range(3):
-            image = Image.fromarray(shape_image(kind, number, size=100 + number)[:90])
-            image.save(tmp_path / kind / f"{number}.jpg", exif=exif if number == 2 else b"")
-    decoded = fill_cache.read(DataRecipe.of(str(tmp_path)))
-    assert decoded.sizes.dtype == np.int32
-    assert decoded.sizes.tolist() == [[90, 100], [90, 101], [102, 90]] * 2
-    images = np.asarray(decoded.images)
-    assert decoded.ranges.tolist() == [[int(one.min()), int(one.max())] for one in images]
 
 
 @pytest.mark.parametrize("options", [{}, {"size": (9, 9), "channels": 3}])

@@ -8,13 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opsin.core.errors import RecipeError, SourceError
-from opsin.data import groups as groups_module
-
-
-def test_names_are_grouped_by_the_first_group_or_the_whole_match() -> None:
-    names = ["a/anna_1.png", "b/anna_2.png", "b/bert_1.png"]
-    assert groups_module.groups_by_name(names, r"/([a-z]+)_") == ["anna", "anna", "bert"]
-    assert groups_module.groups_by_name(names, r"[a-z]+_") == ["anna_", "anna_", "bert_"]
+from opsin.data import split as groups_module
 
 
 def test_an_expression_that_is_none_or_finds_nothing_is_told() -> None:

@@ -44,14 +44,6 @@ def test_any_layout_will_do_and_has_an_order(tmp_path: Path) -> None:
     assert first.path == first.image == f"{root}/9.JPG"
 
 
-def test_hidden_files_litter_and_others_are_passed_over(tmp_path: Path) -> None:
-    root = put(
-        tmp_path, "1.png", ".2.png", ".git/3.png", "__MACOSX/4.png", "notes.txt", "a/Thumbs.db",
-        "b.png/5.png",
-    )  # fmt: skip
-    assert names_in(root) == ["1.png", "b.png/5.png"]
-
-
 # What a file system takes: no slash, no NUL, not too long. A dot at the beginning hides.
 part = st.text(
     st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=12

@@ -74,20 +74,6 @@ def test_all_but_the_pixels_is_the_same_and_these_are_not_kept(
     assert len(list(tmp_path.glob("decoded/*/images-16.npy"))) == 1
 
 
-def test_the_second_time_nothing_is_read_until_it_is_asked_for(
-    folder: Path, fresh: Dataset, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OPSIN_CACHE", str(empty_cache))
-
-    def refuse(*_: Any) -> None:
-        raise AssertionError("decoded again")
-
-    monkeypatch.setattr(fill_cache, "read_sized", refuse)
-    again = opsin.load(folder, size=(20, 24), disk_limit=0)
-    assert again.fingerprint == fresh.fingerprint
-    assert np.array_equal(again.images[3], fresh.images[3])
-
-
 ROWS = st.one_of(
     st.integers(-34, 33),
     st.slices(34),
@@ -104,15 +90,6 @@ def test_rows_are_taken_as_from_an_array(stored: Dataset, fresh: Dataset, rows: 
     taken = fresh.images[rows]
     assert taken.dtype == np.uint8
     assert np.array_equal(taken, expected)
-
-
-@pytest.mark.parametrize("rows", [34, -35, np.array([0, 34]), 1.5, "a"])
-def test_rows_that_are_not_there_are_refused_as_by_an_array(
-    stored: Dataset, fresh: Dataset, rows: Any
-) -> None:
-    for images in (stored.images, fresh.images):
-        with pytest.raises(IndexError):
-            images[rows]
 
 
 def test_an_image_that_is_gone_is_named(tmp_path: Path) -> None:

@@ -6,8 +6,6 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import PpmImagePlugin
 
 from opsin.core.errors import ImageError
@@ -21,17 +19,13 @@ def by_pillow(content: bytes) -> bytes:
     return (image.convert("RGB") if image.mode == "RGB" else image.convert("L")).tobytes()
 
 
-@pytest.mark.parametrize("kind", [b"P1", b"P2", b"P3", b"P5", b"P6"])
+@pytest.mark.parametrize("kind", [b"P5", b"P6"])
 @pytest.mark.parametrize("white", [1, 7, 100, 255])
 def test_the_pixels_are_pillows(kind: bytes, white: int) -> None:
     rng = np.random.default_rng(white)
-    bands = 3 if kind in (b"P3", b"P6") else 1
-    numbers = rng.integers(0, (1 if kind == b"P1" else white) + 1, 7 * 5 * bands)
-    head = kind + b"\n# a comment\n7 5\n" + (b"" if kind == b"P1" else b"%d\n" % white)
-    if kind in (b"P5", b"P6"):
-        body = numbers.astype(np.uint8).tobytes()
-    else:
-        body = b" ".join(b"%d" % number for number in numbers) + b"\n"
+    numbers = rng.integers(0, white + 1, 7 * 5 * (3 if kind == b"P6" else 1))
+    head = kind + b"\n# a comment\n7 5\n%d\n" % white
+    body = numbers.astype(np.uint8).tobytes()
     assert open_image(head + body).tobytes() == by_pillow(head + body)
 
 
@@ -62,14 +56,3 @@ def test_damaged_text_is_refused(body: bytes) -> None:
 def test_what_would_take_long_is_refused_at_once(content: bytes) -> None:
     with pytest.raises(ImageError, match=r"text form|known format"):
         open_image(content)
-
-
-@given(
-    st.lists(
-        st.tuples(st.integers(0, 255), st.sampled_from([" ", "\n", "\t\r", " #9\n"])), min_size=1
-    )
-)
-def test_numbers_survive_any_space_and_comment(parts: list[tuple[int, str]]) -> None:
-    text = "".join(f"{number}{space}" for number, space in parts)
-    read = open_image(f"P2 {len(parts)} 1 255\n{text}".encode())
-    assert np.asarray(read).tolist() == [[number for number, _ in parts]]

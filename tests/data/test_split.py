@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from opsin.core.errors import RecipeError, SourceError
+from opsin.core.errors import SourceError
 from opsin.core.recipe import DataRecipe
-from opsin.data.groups import split_groups
 from opsin.data.split import (
     LARGE,
     TEST,
@@ -25,6 +24,7 @@ from opsin.data.split import (
     SplitInputs,
     find_leaks,
     make_split,
+    split_groups,
 )
 
 NO_PAIRS = np.zeros((0, 2), np.int64)
@@ -165,13 +165,6 @@ def test_a_class_of_three_independent_groups_is_in_every_part(
         assert {labels[row] for row in parts.rows(part)} == set(labels)
 
 
-def test_few_groups_of_all_classes_are_dealt_out_to_folds() -> None:
-    labels = [row % 3 for row in range(150)]
-    groups = [f"person {row // 30}" for row in range(150)]
-    for n in range(1, 6):
-        assert len(split(labels, groups=groups, fold=f"{n}/5").test) == 30
-
-
 @settings(max_examples=60)
 @given(
     data=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 8)), min_size=12, max_size=80).filter(
@@ -210,21 +203,6 @@ def test_copies_and_near_duplicates_stay_on_one_side(copies: list[int], seed: in
     assert len({s for s, c in zip(side, contents, strict=True) if c in (0, 2, 4)}) == 1
 
 
-@given(
-    count=st.integers(2, 6), sizes=st.lists(st.integers(20, 60), min_size=2, max_size=3),
-)  # fmt: skip
-def test_folds_cover_everything_once(count: int, sizes: list[int]) -> None:
-    labels = labelled(sizes)
-    tested = [
-        split(labels, fold=f"{number}/{count}").test.tolist() for number in range(1, count + 1)
-    ]
-    assert sorted(row for fold in tested for row in fold) == list(range(len(labels)))
-    for fold in tested:
-        for label, size in enumerate(sizes):
-            own = sum(labels[row] == label for row in fold)
-            assert abs(own - size / count) <= 1
-
-
 def test_what_is_larger_than_a_part_is_trained_on() -> None:
     labels = [row % 2 for row in range(200)]
     groups = ["anna" if row < 50 else "" for row in range(200)]
@@ -254,12 +232,6 @@ def test_a_test_part_that_opsin_cut_leaves_validation_the_same_when_it_is_given(
         given_parts[row] = TEST
     again = split(labels, given=given_parts)
     assert sides(again, 1000) == sides(cut, 1000)
-
-
-@pytest.mark.parametrize("fold", ["0/5", "6/5", "1/1", "2", "a/b"])
-def test_impossible_folds_are_refused(fold: str) -> None:
-    with pytest.raises(RecipeError):
-        DataRecipe.of("x", fold=fold)
 
 
 def test_a_class_of_one_image_is_refused_even_if_it_is_there_twice() -> None:
@@ -296,17 +268,6 @@ def test_what_an_earlier_cut_left_is_cut_well_again(count: int, parts: tuple[str
             assert abs(found - wanted) <= chance
 
 
-def test_a_copy_in_two_classes_is_tested_as_seldom_as_any_image() -> None:
-    labels, tested = [row % 2 for row in range(80)], 0
-    for seed in range(100):
-        contents = [1000 * seed + row for row in range(80)]
-        contents[1] = contents[0]
-        parts = split(labels, contents)
-        tested += 0 in parts.test
-        assert abs(len(parts.test) - 8) <= 1
-    assert tested < 25, "of 100"
-
-
 @given(
     groups=st.lists(
         st.lists(st.integers(1, 9), min_size=4, max_size=40), min_size=2, max_size=4
@@ -330,14 +291,6 @@ def test_groups_of_one_class_are_within_one_group_of_the_share(
         tested = int(np.sum(labels[parts.test] == k))
         assert abs(tested - whole / 10) <= max(sizes)
         assert abs(int(np.sum(labels[parts.val] == k)) - (whole - tested) / 10) <= max(sizes)
-
-
-def test_a_small_class_keeps_its_share_beside_a_large_one() -> None:
-    labels = [0] * 2000 + [1] * 40
-    for seed in range(20):
-        parts = split(labels, split_seed=seed)
-        assert sum(labels[row] for row in parts.test) == 4
-        assert sum(labels[row] for row in parts.val) == 4
 
 
 CODES = {"train": TRAIN, "val": VAL, "test": TEST}

@@ -51,24 +51,6 @@ def test_folds_are_one_json_object_and_pooled(cli: Cli, tmp_path: Path) -> None:
     assert [entry["name"] for entry in found["pooled"]["classes"]] == ["0", "1", "2"]
 
 
-@pytest.mark.parametrize(
-    ("words", "received"),
-    [
-        (("--repeats", "2", "--folds", "3"), "got 2 repeats and 3 folds"),
-        (("--repeats", "0"), "got 0"),
-        (("--folds", "1"), "got 1"),
-    ],
-)
-def test_what_cannot_be_is_refused(
-    cli: Cli, tmp_path: Path, words: tuple[str, ...], received: str
-) -> None:
-    done = cli("train", "digits", *words, "--json")
-    assert done.returncode == 1
-    error = only_json(done)["error"]
-    assert (error["kind"], error["received"]) == ("RecipeError", received)
-    assert not (tmp_path / "runs").exists()
-
-
 @pytest.mark.slow
 @pytest.mark.torch
 @pytest.mark.skipif(os.name == "nt", reason="sends signals as a Unix terminal does")

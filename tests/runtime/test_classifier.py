@@ -15,7 +15,6 @@ from PIL import Image
 import opsin
 from opsin.core.errors import ImageError, ModelFileError, RecipeError
 from opsin.core.metadata import Metadata, Views
-from opsin.data.blank_images import NO_CONTRAST
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Prediction
@@ -114,14 +113,6 @@ def test_a_list_is_answered_one_by_one(
         classifier.predict([image, [image]])
 
 
-def test_an_image_without_contrast_is_said_to_be_so(classifier: Classifier) -> None:
-    for level in (0, 128, 255):
-        answer = classifier.predict(np.full((40, 40), level, np.uint8))
-        assert answer.warning == NO_CONTRAST
-        assert answer.notes == (NO_CONTRAST,)  # and nothing of a background
-        assert answer.to_json()["warning"] == NO_CONTRAST
-
-
 def test_what_an_array_was_taken_for_is_a_note(classifier: Classifier, digits: Dataset) -> None:
     image = digits.images[0]
     plain, scaled = classifier.predict(image), classifier.predict(image / 255)
@@ -160,24 +151,6 @@ def test_layers_are_fetched_by_name(classifier: Classifier, digits: Dataset) -> 
         classifier.layers(images, ["conv9"])
 
 
-@pytest.mark.parametrize("content", [b"", b"no model", b"\x08\x08" * 50])
-def test_damaged_files_are_named(tmp_path: Path, content: bytes) -> None:
-    file = tmp_path / "broken.onnx"
-    file.write_bytes(content)
-    with pytest.raises(ModelFileError, match=r"broken\.onnx"):
-        Classifier(file)
-
-
-def test_a_description_that_does_not_fit_is_refused(nearest_mean: Path, tmp_path: Path) -> None:
-    model = onnx.load_model(nearest_mean)
-    for entry in model.metadata_props:
-        if entry.key == "opsin.classes":
-            entry.value = '["only", "two"]'
-    onnx.save_model(model, tmp_path / "changed.onnx")
-    with pytest.raises(ModelFileError, match="fits the network"):
-        Classifier(tmp_path / "changed.onnx")
-
-
 def test_pixels_are_those_of_training_where_no_background_is_changed(
     classifier: Classifier, tmp_path: Path
 ) -> None:
@@ -208,17 +181,6 @@ def test_pixels_are_those_of_training_where_no_background_is_changed(
                     alike += 1
                     assert np.array_equal(answer.pixels, data.images[row]), name
     assert alike >= 20
-
-
-def test_a_photograph_is_matched_with_all_its_pixels(
-    classifier: Classifier, digits: Dataset, tmp_path: Path
-) -> None:
-    photo = photograph(digits.images[5, :, :, 0]).resize((600, 600))
-    photo.save(tmp_path / "photo.png")
-    photo.save(tmp_path / "photo.jpg", quality=100, subsampling=0)
-    whole, part = (classifier.predict(tmp_path / f"photo.{kind}") for kind in ("png", "jpg"))
-    assert whole.notes == part.notes == ("light background turned dark, as in training",)
-    assert np.abs(whole.pixels.astype(int) - part.pixels.astype(int)).max() <= 8
 
 
 def with_views(file: Path, folder: Path, **said: Any) -> Classifier:

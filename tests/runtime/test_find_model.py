@@ -11,7 +11,7 @@ import pytest
 import opsin
 from opsin.core.errors import DownloadError, ModelFileError, RecipeError, RunError
 from opsin.hub.hub_name import HubName
-from opsin.runtime.find_model import find_model
+from opsin.runtime.model_check import find_model
 from tests.backbones.small_networks import network
 from tests.conftest import Notes
 from tests.hub_server import COMMIT, HubServer

@@ -16,10 +16,6 @@ from opsin.runtime.onnx_scan import scan
 from tests.made_classifier import LAST, classifier
 
 
-def test_a_sound_file_passes() -> None:
-    scan(classifier(), "own.onnx")
-
-
 @settings(max_examples=1000)
 @given(st.binary(max_size=400))
 def test_any_bytes_pass_or_are_refused(content: bytes) -> None:

@@ -14,7 +14,7 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import Report
 from opsin.core.files import file_stamp
 from opsin.data.dataset import Dataset
-from opsin.trackers.tracker import Tracker
+from opsin.trackers import Tracker
 from opsin.trackers.tracking import follow, without_secrets
 from tests.made_epochs import made_epoch
 from tests.made_runs import answers_right, write_run

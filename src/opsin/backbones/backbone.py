@@ -24,9 +24,8 @@ from opsin.core.errors import ModelFileError, RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import BackboneFacts, Metadata
 from opsin.data.spelling import check_choices
-from opsin.hub.hub_cache import commit_of, snapshot_of
 from opsin.hub.hub_fetch import CARDS, base_of, fetch
-from opsin.hub.hub_name import HubName
+from opsin.hub.hub_name import HubName, commit_of, snapshot_of
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.runtime.model_check import read_classifier
 from opsin.runtime.providers import cpu_session

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from opsin.core.errors import MissingExtraError, ModelFileError
-from opsin.hub.hub_cache import found_here
-from opsin.hub.hub_name import HubName
+from opsin.hub.hub_name import HubName, found_here
 
 
 @dataclass(frozen=True)

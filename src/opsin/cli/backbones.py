@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from opsin.cli import options
 from opsin.cli.output import columns, console, plain, print_json, say
 from opsin.commands.backbones import (
     KnownBackbone,
@@ -20,9 +19,9 @@ def backbones(
     network: str | None = None,
     *,
     prepare: str | None = None,
-    offline: options.Offline = False,
-    quiet: options.Quiet = False,
-    as_json: options.AsJson = False,
+    offline: bool = False,
+    quiet: bool = False,
+    as_json: bool = False,
 ) -> None:
     """List pretrained networks to build on, or look into one.
 

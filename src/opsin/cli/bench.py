@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from opsin.cli import options
 from opsin.cli.output import columns, console, plain, print_json
 from opsin.core.format import speed
 from opsin.core.recipe_options import split_names
@@ -15,8 +14,8 @@ def bench(
     *,
     model: str = "",
     classifier: Path | None = None,
-    quiet: options.Quiet = False,
-    as_json: options.AsJson = False,
+    quiet: bool = False,
+    as_json: bool = False,
 ) -> None:
     """Measure images a second in training and answering.
 

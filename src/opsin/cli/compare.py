@@ -20,8 +20,8 @@ def compare(
     against: Path | None = None,
     out: Path | None = None,
     speed: bool = True,
-    quiet: options.Quiet = False,
-    as_json: options.AsJson = False,
+    quiet: bool = False,
+    as_json: bool = False,
 ) -> None:
     """Compare runs on the test images that they share.
 

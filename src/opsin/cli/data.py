@@ -32,14 +32,14 @@ from opsin.runtime.cluster import is_elsewhere
 _SHOWN: Final = 3
 
 
-@recipe_flags.takes_training(*recipe_flags.VARYING, after="yes")
-@recipe_flags.takes_data(after="yes")
+@recipe_flags.takes(*recipe_flags.VARYING, after="yes")
+@recipe_flags.takes(*recipe_flags.DATA, after="yes")
 def data(
     source: options.AnySources = None,
     *,
     out: Path = Path("data-figures"),
     draw: bool = True,
-    seed: options.Examples = 0,
+    seed: options.Seed = 0,
     audit: bool = False,
     export: Path | None = None,
     export_as: Form | None = None,
@@ -49,9 +49,9 @@ def data(
     cache: bool = False,
     empty: list[str] | None = None,
     yes: bool = False,
-    on: options.WhereToWork = "local",
-    quiet: options.Quiet = False,
-    as_json: options.AsJson = False,
+    on: str = "local",
+    quiet: bool = False,
+    as_json: bool = False,
     **given: Any,
 ) -> None:
     """Show what a source holds: classes, counts, sizes and samples.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from opsin.cli import options
 from opsin.cli.output import print_json, say
 from opsin.commands.docs import open_docs
 
@@ -11,7 +10,7 @@ def docs(
     topic: str = "",
     *,
     no_browser: bool = False,
-    as_json: options.AsJson = False,
+    as_json: bool = False,
 ) -> None:
     """Open the documentation in a browser; it needs no network.
 

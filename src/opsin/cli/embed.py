@@ -14,21 +14,19 @@ from opsin.core.format import clock, counted
 from opsin.report.terminal import for_people
 
 
-@recipe_flags.takes_data("test", "classes", "columns", "follow_links", "outside", after="offline")
-@recipe_flags.takes_training(
-    "backbone", "prepare", after="source", most_used=("backbone", "prepare")
-)
+@recipe_flags.takes("test", "classes", "columns", "follow_links", "outside", after="offline")
+@recipe_flags.takes("backbone", "prepare", after="source", most_used=("backbone", "prepare"))
 def embed(
     source: list[str],
     *,
     at: Annotated[Any, typer.Option(parser=options.parser_of(TRAIN_OPTIONS["at"].read))] = None,
     out: str | None = None,
-    offline: options.Offline = False,
-    shard: options.ShardToMake = None,
-    on: options.WhereToWork = "local",
+    offline: bool = False,
+    shard: str | None = None,
+    on: str = "local",
     device: options.Device = "auto",
-    quiet: options.Quiet = False,
-    as_json: options.AsJson = False,
+    quiet: bool = False,
+    as_json: bool = False,
     **given: Any,
 ) -> None:
     """Write what a pretrained network says of images into a file.

@@ -31,16 +31,16 @@ _PARTS: Final = {
 }
 
 
-@recipe_flags.takes_data(*recipe_flags.READING, "group_by", after="tta")
+@recipe_flags.takes(*recipe_flags.READING, "group_by", after="tta")
 def evaluate(
-    model: options.Model,
+    model: Path,
     source: options.Sources,
     *,
-    tta: options.Tta = False,
+    tta: bool = False,
     out: Path | None = None,
     device: options.Device = "auto",
-    quiet: options.Quiet = False,
-    as_json: options.AsJson = False,
+    quiet: bool = False,
+    as_json: bool = False,
     **given: Any,
 ) -> None:
     """Evaluate a classifier on labelled images.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -11,7 +12,6 @@ from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from opsin.cli import options
 from opsin.cli.output import columns, console, plain, print_json
 from opsin.core.format import counted, decimals, percent
 from opsin.inspection.lessons.lesson_terms import SENTENCES, Term
@@ -21,10 +21,9 @@ from opsin.runtime.prediction import CANNOT_TELL
 if TYPE_CHECKING:
     from opsin.commands.inspect import Explained
     from opsin.inspection.lessons.batch_normalisation import BatchNormalisationLesson
-    from opsin.inspection.lessons.convolution import ConvolutionLesson
     from opsin.inspection.lessons.dropout import DropoutLesson
-    from opsin.inspection.lessons.pooling import PoolingLesson
     from opsin.inspection.lessons.softmax import SoftmaxLesson
+    from opsin.inspection.lessons.windows import ConvolutionLesson, PoolingLesson
 
 # Rows of a table that a screen should show; --json has all.
 _ROWS: Final = 10
@@ -35,14 +34,14 @@ _TEMPERATURES: Final = (0.5, 1.0, 2.0, 5.0)
 
 
 def explain(
-    model: options.Model,
+    model: Path,
     image: str | None = None,
     *,
     term: Term | None = None,
     layer: str | None = None,
-    data: options.Data = None,
-    quiet: options.Quiet = False,
-    as_json: options.AsJson = False,
+    data: list[str] | None = None,
+    quiet: bool = False,
+    as_json: bool = False,
 ) -> None:
     """Explain what a layer does, with its real numbers for one image.
 

@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 def export(
-    model: options.Model,
+    model: Path,
     *,
     to: str = "bundle",
     out: Path | None = None,
-    data: options.Data = None,
+    data: list[str] | None = None,
     force: bool = False,
     licence: str | None = None,
     upload: bool = False,
     public: bool = False,
-    quiet: options.Quiet = False,
-    as_json: options.AsJson = False,
+    quiet: bool = False,
+    as_json: bool = False,
 ) -> None:
     """Write a classifier in another form, and show what changes.
 

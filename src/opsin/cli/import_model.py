@@ -8,22 +8,16 @@ from typing import Annotated, Any, Literal
 import typer
 
 from opsin.cli import options, recipe_flags
-from opsin.cli.options import flag
 from opsin.cli.output import print_json, say
 from opsin.cli.train import show_run
-from opsin.core.recipe import DATA_OPTIONS
-
-Name = Annotated[
-    str | None,
-    flag("--name", "What the run directory is called (default: as the file).")]  # fmt: skip
 
 
-@recipe_flags.takes_data(
-    *(name for name in DATA_OPTIONS if name not in ("size", "channels")),
+@recipe_flags.takes(
+    *(name for name in recipe_flags.DATA if name not in ("size", "channels")),
     after="runs",
     most_used=("classes",),
 )
-@recipe_flags.takes_training("prepare", after="file", most_used=("prepare",))
+@recipe_flags.takes("prepare", after="file", most_used=("prepare",))
 def import_model(
     file: Path,
     *,
@@ -35,10 +29,10 @@ def import_model(
     graph: Path | None = None,
     check: Path | None = None,
     licence: str | None = None,
-    name: Name = None,
+    name: str | None = None,
     runs: options.Runs = Path("runs"),
-    quiet: options.Quiet = False,
-    as_json: options.AsJson = False,
+    quiet: bool = False,
+    as_json: bool = False,
     **given: Any,
 ) -> None:
     """Bring in a classifier that another program saved, as a run.
@@ -69,6 +63,7 @@ def import_model(
         check (NPZ): Arrays images (uint8) and probabilities, the answers that its maker's program
             gives them: others than these are an error.
         licence (NAME): Under which it is published (default: as a file beside it says, or unknown).
+        name: What the run directory is called (default: as the file).
     """
     from opsin.commands.import_model import import_model as workflow  # noqa: PLC0415  loads onnx
 

@@ -10,7 +10,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from opsin.cli import options
 from opsin.cli.output import columns, console, plain, print_json
 from opsin.core.format import file_size
 from opsin.report.terminal import bar, for_people, printable
@@ -27,7 +26,7 @@ _LINES: Final = 20
 
 
 def inspect(
-    model: options.Model,
+    model: Path,
     image: str | None = None,
     *,
     layer: list[str] | None = None,
@@ -37,12 +36,12 @@ def inspect(
     probes: bool = False,
     portraits: bool = False,
     save: Path | None = None,
-    data: options.Data = None,
+    data: list[str] | None = None,
     as_is: bool = False,
     out: Path | None = None,
-    open_page: options.OpenPage = False,
-    quiet: options.Quiet = False,
-    as_json: options.AsJson = False,
+    open_page: bool = False,
+    quiet: bool = False,
+    as_json: bool = False,
 ) -> None:
     """Look inside a classifier: its layers, its units, its decisions.
 

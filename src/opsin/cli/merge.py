@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from opsin.cli import options
 from opsin.cli.output import console, plain, print_json
 from opsin.commands.merge import merge as join
 from opsin.core.format import clock, counted
@@ -13,8 +12,8 @@ def merge(
     shards: list[str],
     *,
     out: str | None = None,
-    quiet: options.Quiet = False,
-    as_json: options.AsJson = False,
+    quiet: bool = False,
+    as_json: bool = False,
 ) -> None:
     """Join the shards of a file: the same bytes as made in one go.
 

@@ -6,7 +6,7 @@ import copy
 import inspect
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final, get_args, get_origin
 
@@ -21,11 +21,6 @@ def flag(name: str, text: str, **more: Any) -> Any:
     name, _, metavar = name.partition(" ")
     declared = {"help": text, "metavar": metavar or None, "show_default": False, **more}
     return typer.Option(name, **declared)
-
-
-def argument(metavar: str, text: str, **more: Any) -> Any:
-    """Declare an argument, whose default is not shown."""
-    return typer.Argument(metavar=metavar, help=text, show_default=False, **more)
 
 
 def parser_of(read: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -62,60 +57,9 @@ def describe_sources() -> None:
 Sources = Annotated[list[str], _SOURCES]
 #: Sources that may be left out, since something else can say which they are.
 AnySources = Annotated[list[str] | None, _SOURCES]
-Model = Annotated[
-    Path,
-    argument(
-        "MODEL",
-        "A run directory, a classifier.onnx, or hf:owner/name[@revision] for one on the "
-        "Hugging Face hub.",
-    ),
-]
-Data = Annotated[
-    list[str] | None,
-    flag("--data SOURCE", "Images with labels to do it with (default: those of its run)."),
-]
-Moved = Annotated[
-    list[str] | None,
-    flag(
-        "--data SOURCE",
-        "Where the run's images are now, if they were moved; they must be the same.",
-    ),
-]
-AsJson = Annotated[bool, flag("--json", "Print one JSON object and nothing else.")]
-Examples = Annotated[
-    int,
-    flag(
-        "--seed",
-        "Which images are drawn as examples, at random; another number draws others.",
-        min=0,
-        show_default=True,
-    ),
-]
-Tta = Annotated[
-    bool,
-    flag(
-        "--tta",
-        "Average the answers to small variations of each image, if these helped on the "
-        "validation images of the training.",
-    ),
-]
-ShardToMake = Annotated[
-    str | None,
-    flag(
-        "--shard I/N",
-        "Only the I-th of N equal parts of the source, into a file of its own; any machine "
-        "can make it, and opsin merge joins them.",
-    ),
-]
-WhereToWork = Annotated[
-    str,
-    flag(
-        "--on PLACE",
-        "Where images are worked on: local, or a Ray cluster, ray (the one this machine is "
-        "part of) or ray://HOST:PORT.",
-        show_default=True,
-    ),
-]
+#: A folder of runs, and the number that decides which images are drawn as examples.
+Runs = Annotated[Path, typer.Option(envvar="OPSIN_RUNS")]
+Seed = Annotated[int, typer.Option(min=0)]
 
 
 def _device(text: str) -> str:
@@ -124,45 +68,32 @@ def _device(text: str) -> str:
     return text
 
 
-Device = Annotated[
-    str,
-    flag(
-        "--device DEVICE",
-        f"Where to compute: {DEVICE_WORDS}. auto takes a GPU if the installed ONNX Runtime "
-        "can use one.",
-        parser=parser_of(_device),
-        show_default=True,
-    ),
-]
-OpenPage = Annotated[bool, flag("--open", "Show the page in the web browser.")]
-Quiet = Annotated[bool, flag("--quiet", "Show no progress and no notes.")]
-Offline = Annotated[
-    bool, flag("--offline", "Fetch no pretrained network: use what is on this machine.")
-]
-Runs = Annotated[
-    Path, flag("--runs", "Folder of the run directories.", envvar="OPSIN_RUNS", show_default=True)
-]
-
-
-Host = Annotated[
-    str,
-    flag(
-        "--host",
-        "Address to listen on; any but this machine's own needs a token.",
-        show_default=True,
-    ),
-]
-TokenFile = Annotated[
-    Path | None,
-    flag(
-        "--token-file",
-        "File with the token that clients must show; made if there is none. The variable "
-        "OPSIN_TOKEN does as well.",
-    ),
-]
-AllowHost = Annotated[
-    list[str] | None, flag("--allow-host NAME", "A further name by which clients may call it.")
-]
+Device = Annotated[str, typer.Option(parser=parser_of(_device))]
+# What means the same in each verb that has it.
+_SHARED: Final = f"""
+Options:
+    model (MODEL): A run directory, a classifier.onnx, or hf:owner/name[@revision] for one on the
+        Hugging Face hub.
+    data (SOURCE): Images with labels to do it with (default: those of its run).
+    seed: Which images are drawn as examples, at random; another number draws others.
+    tta: Average the answers to small variations of each image, if these helped on the validation
+        images of the training.
+    shard (I/N): Only the I-th of N equal parts of the source, into a file of its own; any machine
+        can make it, and opsin merge joins them.
+    on (PLACE): Where images are worked on: local, or a Ray cluster, ray (the one this machine is
+        part of) or ray://HOST:PORT.
+    device (DEVICE): Where to compute: {DEVICE_WORDS}. auto takes a GPU if the installed ONNX
+        Runtime can use one.
+    offline: Fetch no pretrained network: use what is on this machine.
+    runs: Folder of the run directories.
+    host: Address to listen on; any but this machine's own needs a token.
+    token_file: File with the token that clients must show; made if there is none. The variable
+        OPSIN_TOKEN does as well.
+    allowed_hosts (--allow-host NAME): A further name by which clients may call it.
+    open_page (--open): Show the page in the web browser.
+    quiet: Show no progress and no notes.
+    as_json (--json): Print one JSON object and nothing else.
+"""
 
 
 def token_of(file: Path | None) -> str | None:
@@ -198,50 +129,49 @@ class GroupedCommand(TyperCommand):
                     formatter.write_dl(records)
 
 
-def add_parameters(call: Verb, verb: Verb, added: Sequence[inspect.Parameter], after: str) -> None:
-    """Give a call a verb's parameters and, behind one of them, more in place of its ``**``."""
-    parameters: list[inspect.Parameter] = []
-    for name, parameter in inspect.signature(verb, eval_str=True).parameters.items():
-        if parameter.kind is not parameter.VAR_KEYWORD:
-            parameters.append(parameter)
-        if name == after:
-            parameters += added
-    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    call.__annotations__ = {p.name: p.annotation for p in parameters}
-
-
 _ENTRY: Final = re.compile(r"^    (\w+)(?: \(([^)]*)\))?: (.*(?:\n {8}.*)*)", re.MULTILINE)
+
+
+def _described(docstring: str) -> tuple[str, dict[str, tuple[str, str, str]]]:
+    """Return a docstring's text, and of its options the headings, the metavars and the texts."""
+    about, *sections = re.split(rf"\n(Options|{MOST_USED}):\n", docstring)
+    texts = {
+        name: (heading, metavar, " ".join(text.split()))
+        for heading, section in zip(sections[::2], sections[1::2], strict=True)
+        for name, metavar, text in _ENTRY.findall(section)
+    }
+    return about.strip(), texts
 
 
 def describe(verb: Verb) -> str:
     """Give a verb's options the texts of its docstring, and return the rest of that.
 
     A section, ``Options:`` or `MOST_USED`, has an entry for each: ``out (FILE): Text.``, or
-    ``moved (--data SOURCE): Text.`` where the flag has another name than the parameter.
+    ``moved (--data SOURCE): Text.`` where the flag has another name than the parameter. What
+    several verbs share is described here, in such a section.
     """
-    about, *sections = re.split(
-        rf"\n(Options|{MOST_USED}):\n", inspect.getdoc(verb) or "", flags=re.MULTILINE
-    )
+    about, own = _described(inspect.getdoc(verb) or "")
+    texts = _described(_SHARED)[1] | own
     parameters = dict(inspect.signature(verb, eval_str=True).parameters)
-    for heading, section in zip(sections[::2], sections[1::2], strict=True):
-        for name, metavar, text in _ENTRY.findall(section):
-            parameter = parameters[name]
-            annotation, default = parameter.annotation, parameter.default
-            kind, info = annotation, None
-            if get_origin(annotation) is Annotated:  # with limits, or with what reads it
-                kind, info = get_args(annotation)
-            if parameter.kind is parameter.KEYWORD_ONLY:
-                flag, word = f"--{name.replace('_', '-')}", metavar
-                if metavar.startswith("--"):
-                    flag, _, word = metavar.partition(" ")
-                info = copy.copy(info) if info else typer.Option()
-                info.param_decls = (f"{flag}/--no-{flag[2:]}" if default is True else flag,)
-                info.rich_help_panel = None if heading == "Options" else heading
-                info.show_default = default not in (None, "") and default is not False
-            else:
-                info, word = typer.Argument(show_default=False), metavar
-            info.metavar, info.help = word or None, " ".join(text.split())
-            parameters[name] = parameter.replace(annotation=Annotated[kind, info])
+    for name, parameter in parameters.items():
+        kind, info = parameter.annotation, None
+        if get_origin(kind) is Annotated:  # with limits, or with what reads it
+            kind, info = get_args(kind)
+        if name not in texts or (info is not None and info.help):
+            continue
+        heading, word, text = texts[name]
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            flag, default = f"--{name.replace('_', '-')}", parameter.default
+            if word.startswith("--"):
+                flag, _, word = word.partition(" ")
+            info = copy.copy(info) if info else typer.Option()
+            info.param_decls = (f"{flag}/--no-{flag[2:]}" if default is True else flag,)
+            info.rich_help_panel = None if heading == "Options" else heading
+            info.show_default = default not in (None, "") and default is not False
+        else:
+            info = typer.Argument(show_default=False)
+        info.metavar, info.help = word or None, text
+        parameters[name] = parameter.replace(annotation=Annotated[kind, info])
     verb.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
     verb.__annotations__ = {name: each.annotation for name, each in parameters.items()}
-    return about.strip()
+    return about

@@ -44,7 +44,7 @@ _FEW = 20
 
 
 def predict(
-    model: options.Model,
+    model: Path,
     images: list[str],
     *,
     out: str | None = None,
@@ -54,7 +54,7 @@ def predict(
     where: list[str] | None = None,
     min_confidence: float = 0.0,
     reject: bool = True,
-    tta: options.Tta = False,
+    tta: bool = False,
     plot: Path | None = None,
     as_is: bool = False,
     columns: Annotated[
@@ -62,11 +62,11 @@ def predict(
     ] = None,
     follow_links: bool = False,
     outside: bool = False,
-    shard: options.ShardToMake = None,
-    on: options.WhereToWork = "local",
+    shard: str | None = None,
+    on: str = "local",
     device: options.Device = "auto",
-    quiet: options.Quiet = False,
-    as_json: options.AsJson = False,
+    quiet: bool = False,
+    as_json: bool = False,
 ) -> None:
     """Predict the class of each image, with its probability.
 

@@ -18,14 +18,14 @@ def report(
     run: Path,
     *,
     fix: Path | None = None,
-    data: options.Moved = None,
-    seed: options.Examples = 0,
+    data: list[str] | None = None,
+    seed: options.Seed = 0,
     quick: bool = False,
     svg: bool = False,
     device: options.Device = "auto",
-    open_page: options.OpenPage = False,
-    quiet: options.Quiet = False,
-    as_json: options.AsJson = False,
+    open_page: bool = False,
+    quiet: bool = False,
+    as_json: bool = False,
 ) -> None:
     """Analyse a finished run in depth, and write its report again.
 
@@ -35,6 +35,7 @@ def report(
     Example: opsin report runs/2026-11-21-fashion-mnist-cnn --open
 
     Options:
+        data (SOURCE): Where the run's images are now, if they were moved; they must be the same.
         run (RUN): A run directory.
         fix (FILE): Write the suspected label errors as a table: correct its column label, and give
             it to opsin train --labels. Nothing is written where the classifier is too weak to tell.

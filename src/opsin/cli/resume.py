@@ -5,21 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from opsin.cli import options, recipe_flags
+from opsin.cli import recipe_flags
 from opsin.cli.recipe_flags import Track
 from opsin.cli.train import show_run
 from opsin.core.recipe import CHANGEABLE
 
 
-@recipe_flags.takes_training(*CHANGEABLE, after="run")
+@recipe_flags.takes(*CHANGEABLE, after="run")
 def resume(
     run: Path,
     *,
     name: str | None = None,
-    data: options.Moved = None,
+    data: list[str] | None = None,
     track: Track = None,
-    quiet: options.Quiet = False,
-    as_json: options.AsJson = False,
+    quiet: bool = False,
+    as_json: bool = False,
     **given: Any,
 ) -> None:
     """Continue a run that was stopped or killed where it left off.
@@ -33,6 +33,7 @@ def resume(
     Example: opsin resume runs/2026-11-21-photos-resnet --epochs 20
 
     Options:
+        data (SOURCE): Where the run's images are now, if they were moved; they must be the same.
         run (RUN): A run directory.
         name: Name of the new run, where options make it one.
     """

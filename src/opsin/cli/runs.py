@@ -23,15 +23,16 @@ def runs(
     *,
     name: str | None = None,
     note: str | None = None,
-    data: options.Moved = None,
+    data: list[str] | None = None,
     runs: options.Runs = Path("runs"),
-    as_json: options.AsJson = False,
+    as_json: bool = False,
 ) -> None:
     """List the runs, rename one, or say where its images are now.
 
     Example: opsin runs --json
 
     Options:
+        data (SOURCE): Where the run's images are now, if they were moved; they must be the same.
         run ([RUN]): One run directory, to name it or note something.
         name: Give RUN a name of yours.
         note: Keep a note with RUN.

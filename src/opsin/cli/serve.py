@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from opsin.cli import options
-from opsin.cli.options import AllowHost, Host, TokenFile, flag, token_of
+from opsin.cli.options import flag, token_of
 from opsin.cli.output import STOP_SAID, print_json
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher, WatcherGroup
@@ -20,10 +20,10 @@ from opsin.server.settings import ServerSettings
 def serve(
     models: list[str],
     *,
-    host: Host = "127.0.0.1",
+    host: str = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
-    token_file: TokenFile = None,
-    allowed_hosts: AllowHost = None,
+    token_file: Path | None = None,
+    allowed_hosts: list[str] | None = None,
     workers: Annotated[int | None, typer.Option(min=1)] = None,
     device: Annotated[
         str, flag("--device DEVICE", f"Where to compute: {DEVICE_WORDS}.", show_default=True)
@@ -36,8 +36,8 @@ def serve(
     top: Annotated[int, typer.Option(min=1)] = 5,
     page: str | None = None,
     access_log: bool = False,
-    quiet: options.Quiet = False,
-    as_json: options.AsJson = False,
+    quiet: bool = False,
+    as_json: bool = False,
 ) -> None:
     """Serve classifiers over HTTP: a REST API and a page to try it.
 

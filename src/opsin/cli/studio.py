@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from opsin.cli import options
-from opsin.cli.options import AllowHost, Host, TokenFile, token_of
+from opsin.cli.options import token_of
 from opsin.cli.output import STOP_SAID, print_json
 from opsin.report.terminal import for_people
 from opsin.studio import open_studio
@@ -20,14 +20,14 @@ def studio(
     runs: options.Runs = Path("runs"),
     home: Path | None = None,
     root: list[Path] | None = None,
-    host: Host = "127.0.0.1",
+    host: str = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535)] = PORT,
-    token_file: TokenFile = None,
-    allowed_hosts: AllowHost = None,
+    token_file: Path | None = None,
+    allowed_hosts: list[str] | None = None,
     at_once: Annotated[int, typer.Option(min=1)] = 1,
     no_browser: bool = False,
-    quiet: options.Quiet = False,
-    as_json: options.AsJson = False,
+    quiet: bool = False,
+    as_json: bool = False,
 ) -> None:
     """Open the studio in a browser: images, training and results.
 

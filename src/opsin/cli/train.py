@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from opsin.report.training_plan import Plan
 
 
-@recipe_flags.takes_training(after="budget", most_used=("epochs", "augment"))
-@recipe_flags.takes_data(after="budget", most_used=("test", "classes", "size"))
+@recipe_flags.takes(*recipe_flags.TRAINING, after="budget", most_used=("epochs", "augment"))
+@recipe_flags.takes(*recipe_flags.DATA, after="budget", most_used=("test", "classes", "size"))
 def train(
     source: options.Sources,
     *,
@@ -50,10 +50,10 @@ def train(
     folds: int | None = None,
     plan: bool = False,
     track: Track = None,
-    offline: options.Offline = False,
+    offline: bool = False,
     runs: options.Runs = Path("runs"),
-    quiet: options.Quiet = False,
-    as_json: options.AsJson = False,
+    quiet: bool = False,
+    as_json: bool = False,
     **given: Any,
 ) -> None:
     """Train a classifier, evaluate it, and write its report.

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import typer
 
-from opsin.cli import options
 from opsin.cli.output import print_json, say
 from opsin.commands.predict.undo import undo as take_back
 from opsin.report.terminal import for_people, printable
@@ -16,8 +15,8 @@ def undo(
     folder: Path,
     *,
     source: list[Path] | None = None,
-    quiet: options.Quiet = False,
-    as_json: options.AsJson = False,
+    quiet: bool = False,
+    as_json: bool = False,
 ) -> None:
     """Undo what `opsin predict --sort-into FOLDER` did.
 

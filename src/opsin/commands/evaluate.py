@@ -40,12 +40,11 @@ from opsin.data.corrections import Applied
 from opsin.data.dataset import Dataset, find_given, fingerprint_of, read_corrected
 from opsin.data.decoded_store import Decoded
 from opsin.data.fill_cache import rows_at_once
-from opsin.data.groups import groups_by_name, pairs_of, split_groups
 from opsin.data.lazy_images import THREADS, Images
 from opsin.data.left_out import left_out_in_words
 from opsin.data.near_duplicates import near_duplicates
 from opsin.data.spelling import places_among
-from opsin.data.split import TEST
+from opsin.data.split import TEST, groups_by_name, pairs_of, split_groups
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Answers
 
@@ -57,12 +56,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunEvaluation:
-    """The figures of a run's file.
-
-    Args:
-        predictions: Its answers.
-        figures: How good they are, by part.
-    """
+    """A run's answers, and how good they are, by part."""
 
     predictions: RunPredictions
     figures: Mapping[PredictedPart, PartFigures]
@@ -477,12 +471,7 @@ def _groups_of(
 class Judged:
     """Which rows are judged, why these, and how many of them the classifier has seen.
 
-    Args:
-        part: Why these.
-        rows: ``int64[M]``.
-        seen: How many of them it learnt from or was chosen by; ``None`` where that is unknown.
-        own_test: How many of them are the run's own test images; likewise.
-        own: The run's own images.
+    Counts are ``None`` where that is unknown.
     """
 
     part: Part

@@ -24,9 +24,6 @@ from opsin.runtime.classifier import Classifier
 
 # Images that order of classes and preparation are doubted by.
 _TRIED: Final = 500
-# What the arrays of maker's answers may be called.
-_ANSWERS: Final = ("probabilities", "answers", "y", "logits")
-_IMAGES: Final = ("images", "x")
 # How much better another order, or another preparation, must be before it is worth a line.
 _FAR: Final = 0.15
 # Share of right answers below which a network is too weak to tell the order of its classes.
@@ -108,16 +105,12 @@ def compare_answers(content: bytes, file: Path) -> ImportParity:
 
 
 def _arrays(file: Path, classifier: Classifier) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Read images and the maker's answers; logits become probabilities."""
-    from scipy.special import softmax  # noqa: PLC0415  takes a second to load
-
+    """Read images and the maker's answers; one number is the probability of the second class."""
     like = classifier.metadata.preparation
     shape = (like.height, like.width, like.channels)
     try:
         with StoredArrays(file) as stored:
-            names = [next((each for each in among if each in stored.names), "")
-                     for among in (_IMAGES, _ANSWERS)]  # fmt: skip
-            images, answers = (stored.read(name) for name in names)
+            images, answers = stored.read("images"), stored.read("probabilities")
     except (OSError, ValueError, KeyError) as error:
         raise RecipeError(
             "an .npz with images and probabilities",
@@ -140,7 +133,4 @@ def _arrays(file: Path, classifier: Classifier) -> tuple[NDArray[np.uint8], NDAr
             f"{file.name} has {' × '.join(map(str, answers.shape))}",
             "Write one row for each image.",
         )
-    sums = answers.sum(axis=1)
-    if (answers < 0).any() or np.abs(sums - 1).max() > 1e-3:
-        answers = softmax(answers, axis=1)
     return images, answers

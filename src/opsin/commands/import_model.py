@@ -19,10 +19,9 @@ from opsin.backbones.backbone import licence_in
 from opsin.backbones.pixel_values import CHOICES, PixelValues
 from opsin.commands.import_check import compare_answers, doubts_about
 from opsin.commands.import_recipe import ImportedModel, ImportRecipe
-from opsin.commands.machine import versions
 from opsin.commands.runs import Run
 from opsin.commands.train.calibrate import ExportedFile
-from opsin.commands.train.learner import Learner
+from opsin.commands.train.learner import Learner, versions
 from opsin.commands.train.recorder import recorded, watcher_of_run
 from opsin.commands.train.train import run_training
 from opsin.core.arguments import checked
@@ -332,12 +331,12 @@ def _checked_names(
 ) -> tuple[str, ...]:
     """Return the names where there is one for each answer."""
     count, file = network.answers.classes, network.path.name
-    if names is not None and len(names) == count:
-        return names
     how = "Say them in the order of its answers: --classes a,b,c, or --classes-from FOLDER or FILE."
     if names is None:
         missing = "neither the file nor one beside it (labels.txt, class_names.json) says them"
         raise RecipeError(f"the names of {file}'s {count} classes", missing, how)
-    shown = f"{', '.join(names[:5])}{' …' if len(names) > 5 else ''}"
-    wanted = f"{count} classes, as {file} has answers"
-    raise RecipeError(wanted, f"got {len(names)} {stated} ({shown})", how)
+    if len(names) != count:
+        shown = f"{', '.join(names[:5])}{' …' if len(names) > 5 else ''}"
+        wanted = f"{count} classes, as {file} has answers"
+        raise RecipeError(wanted, f"got {len(names)} {stated} ({shown})", how)
+    return names

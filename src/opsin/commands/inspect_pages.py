@@ -13,17 +13,17 @@ from opsin.core.errors import OpsinError
 from opsin.core.format import counted, file_size, grey_or_colour, plus_minus
 from opsin.core.storage import write_bytes
 from opsin.report.inside.decision_sections import decision_sections
-from opsin.report.inside.inspection_page import Section, render_page
 from opsin.report.inside.layer_sections import layer_sections
 from opsin.report.inside.lesson_sections import lesson_sections
 from opsin.report.inside.unit_sections import ROOM, portrait_sections, unit_sections
+from opsin.report.templates import Section, render_page
 from opsin.runtime.prediction import Prediction
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from opsin.commands.inspect_model import Insight, Inspection
-    from opsin.inspection.lessons.explain_layer import Lesson
+    from opsin.inspection.lessons.lesson_layers import Lesson
     from opsin.inspection.summary import NetworkSummary
 
 
@@ -36,8 +36,10 @@ def write_network_page(
         draw_probes,
         norms_of,
     )
-    from opsin.report.figures.network_diagram import draw_network  # noqa: PLC0415  loads matplotlib
-    from opsin.report.figures.receptive_fields import draw_receptive_fields  # noqa: PLC0415
+    from opsin.report.figures.network_figures import (  # noqa: PLC0415  loads matplotlib
+        draw_network,
+        draw_receptive_fields,
+    )
     from opsin.report.figures.style import save, styled  # noqa: PLC0415
     from opsin.report.inside.network_sections import network_sections  # noqa: PLC0415
     from opsin.report.inside.weight_sections import probe_sections, weight_sections  # noqa: PLC0415
@@ -83,23 +85,18 @@ def write_image_page(look: Inspection, found: Insight, answer: Prediction, page:
     """Write what each layer makes of an image, and, if that was asked, why it got its answer."""
     fields = {view.name: look.network.receptive_field(view.name) for view in found.views}
     bars = answer.top(len(look.classifier.classes))
-    first, *layers = layer_sections(found.views, found.activity, answer.pixels, bars, fields)
-    sections = [first]
+    sections = layer_sections(found.views, found.activity, answer.pixels, bars, fields)
     if found.decision is not None:
         actual = look.actual(answer)
-        sections += decision_sections(found.decision, found.neighbours, actual=actual)
-    sections += layers
-    name = f"{_name(look)} · {answer.name}"
-    _write(found, page, render_page(name, *_answer(look, answer), sections))
+        sections[1:1] = decision_sections(found.decision, found.neighbours, actual=actual)
+    _write_about(look, found, answer, sections, page)
 
 
 def write_lesson_page(
     look: Inspection, found: Insight, answer: Prediction, lesson: Lesson, page: Path
 ) -> None:
     """Write what a layer does to an image, with its real numbers."""
-    name = f"{_name(look)} · {answer.name}"
-    sections = lesson_sections(lesson, answer.pixels)
-    _write(found, page, render_page(name, *_answer(look, answer), sections))
+    _write_about(look, found, answer, lesson_sections(lesson, answer.pixels), page)
 
 
 def write_units_page(look: Inspection, found: Insight, page: Path, label: str | None) -> None:
@@ -108,20 +105,42 @@ def write_units_page(look: Inspection, found: Insight, page: Path, label: str | 
     room = ROOM // len(found.galleries)
     for layer, gallery in found.galleries.items():
         sections += unit_sections(gallery, found.ablations.get(layer), label=label, room=room)
-    count = sum(len(gallery) for gallery in found.galleries.values())
-    images = next(iter(found.galleries.values())).images
+    layers = ", ".join(found.galleries)
     facts = _facts(look) | {
-        "Layers": ", ".join(found.galleries),
-        "Units": f"{count:,}",
-        "Training images": f"{images:,}",
+        "Layers": layers,
+        "Units": f"{sum(map(len, found.galleries.values())):,}",
+        "Training images": f"{next(iter(found.galleries.values())).images:,}",
     }
-    verdict = f"What excites the units of {', '.join(found.galleries)}"
+    verdict = f"What excites the units of {layers}"
     _write(found, page, render_page(_name(look), verdict, facts, sections))
 
 
 def _write(found: Insight, page: Path, html: str) -> None:
     write_bytes(page, html.encode("utf-8", "replace"))
     found.page = page
+
+
+def _write_about(
+    look: Inspection, found: Insight, answer: Prediction, sections: list[Section], page: Path
+) -> None:
+    """Write a page about an image under the headline of its answer."""
+    classes, reject = look.classifier.classes, look.classifier.metadata.reject
+    actual, second = look.actual(answer), answer.top(2)[-1]
+    verdict = f"{answer.label}, {answer.confidence:.1%}"
+    if answer.rejected:
+        verdict = f"None of these (nearest: {verdict})"
+    if actual is not None and classes[actual] != answer.label:
+        verdict += f"; it is labelled {classes[actual]}"
+    facts = {"Answer": answer.answer, "Second": f"{second[0]}, {second[1]:.1%}"}
+    if answer.ood_score is not None:
+        most = f"at most {reject.max_ood_score:.3f}" if reject else "no threshold"
+        facts["OOD score"] = f"{answer.ood_score:.3f} ({most})"
+    if actual is not None:
+        facts["Label"] = classes[actual]
+    if answer.notes:
+        facts["Note"] = "; ".join(answer.notes)
+    facts["Model"] = look.classifier.metadata.model
+    _write(found, page, render_page(f"{_name(look)} · {answer.name}", verdict, facts, sections))
 
 
 def _name(look: Inspection) -> str:
@@ -133,35 +152,12 @@ def _facts(look: Inspection) -> dict[str, str]:
     metadata = look.classifier.metadata
     facts = {"Model": metadata.model, "Trained on": metadata.source}
     if metadata.score is not None:
-        score = metadata.score
         what = {
             "test": "Test accuracy", "val": "Validation accuracy, optimistic",
             "out_of_fold": "Accuracy on images not seen",
-        }[score.split]  # fmt: skip
-        facts[what] = plus_minus(score)
+        }[metadata.score.split]  # fmt: skip
+        facts[what] = plus_minus(metadata.score)
     return facts
-
-
-def _answer(look: Inspection, answer: Prediction) -> tuple[str, dict[str, str]]:
-    """Return the headline and the facts about an answer."""
-    second = answer.top(2)[-1]
-    verdict = f"{answer.label}, {answer.confidence:.1%}"
-    if answer.rejected:
-        verdict = f"None of these (nearest: {verdict})"
-    actual = look.actual(answer)
-    if actual is not None and look.classifier.classes[actual] != answer.label:
-        verdict += f"; it is labelled {look.classifier.classes[actual]}"
-    facts = {"Answer": answer.answer, "Second": f"{second[0]}, {second[1]:.1%}"}
-    if answer.ood_score is not None:
-        reject = look.classifier.metadata.reject
-        facts["OOD score"] = f"{answer.ood_score:.3f}" + (
-            " (no threshold)" if reject is None else f" (at most {reject.max_ood_score:.3f})"
-        )
-    if actual is not None:
-        facts["Label"] = look.classifier.classes[actual]
-    if answer.notes:
-        facts["Note"] = "; ".join(answer.notes)
-    return verdict, facts | {"Model": look.classifier.metadata.model}
 
 
 def _image(look: Inspection) -> NDArray[np.uint8] | None:

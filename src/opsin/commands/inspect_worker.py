@@ -33,24 +33,19 @@ _KNOWN: Final = re.compile(r"(train|val|test)/\d{1,12}")
 # Seconds between two frames about the progress of the same work.
 _EVERY: Final = 0.2
 
-Say = Callable[[Header], None]
-
 
 class _Question(BaseModel):
-    """What can be asked, with what it is asked with."""
+    """What is asked: a known image by part and number, or one whose bytes were sent; a layer …."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
-    def answer(self, look: Inspection, content: bytes, page: Path) -> Header:
-        """Find the answer, write its page if it has one, and return what is said of it."""
-        raise NotImplementedError
-
-
-class _ImageQuestion(_Question):
-    """A question about a known image by part and number, or about one whose bytes were sent."""
-
     image: str | None = None
     name: str = "image"  # what to call an image that was sent
+    layer: str | None = None
+    label: str | None = None
+    term: Term | None = None
+    count: int = NEIGHBOURS
+    limit: int | None = None  # training images to see
 
     def predict(self, look: Inspection, content: bytes) -> Prediction:
         """Classify the image."""
@@ -67,97 +62,59 @@ class _ImageQuestion(_Question):
         return look.predict(self.image)
 
 
-class _LayersQuestion(_ImageQuestion):
-    """What a layer, or each of them, makes of an image: a page."""
-
-    layer: str | None = None
-
-    def answer(self, look: Inspection, content: bytes, page: Path) -> Header:
-        answer = self.predict(look, content)
-        layers = () if self.layer is None else (self.layer,)
-        look_at_image(look, Insight(look.classifier.path), answer, page, layers)
-        return _with_label(look, answer)
+def _image(asked: _Question, look: Inspection, content: bytes, page: Path) -> Header:
+    """What a layer, or each of them, makes of an image."""
+    layers = () if asked.layer is None else (asked.layer,)
+    answer = asked.predict(look, content)
+    look_at_image(look, Insight(look.classifier.path), answer, page, layers)
+    return _with_label(look, answer)
 
 
-class _ExplainQuestion(_ImageQuestion):
-    """Why an image got its answer: a page of heat maps for a class, by default the answer."""
-
-    label: str | None = None
-
-    def answer(self, look: Inspection, content: bytes, page: Path) -> Header:
-        answer, found = self.predict(look, content), Insight(look.classifier.path)
-        look_at_image(look, found, answer, page, None, explain=True, label=self.label)
-        return _with_label(look, answer)
+def _explain(asked: _Question, look: Inspection, content: bytes, page: Path) -> Header:
+    """Why an image got its answer: heat maps for a class, by default the answer."""
+    answer, found = asked.predict(look, content), Insight(look.classifier.path)
+    look_at_image(look, found, answer, page, None, explain=True, label=asked.label)
+    return _with_label(look, answer)
 
 
-class _NearestQuestion(_ImageQuestion):
+def _nearest(asked: _Question, look: Inspection, content: bytes, _: Path) -> Header:
     """The training images that the network sees most like an image, with their pixels; no page."""
-
-    count: int = NEIGHBOURS
-
-    def answer(self, look: Inspection, content: bytes, page: Path) -> Header:
-        del page
-        answer = self.predict(look, content)
-        nearest = look.nearest(answer, self.count)
-        shown = [{**image.to_json(), "shown": png_address(image.pixels)} for image in nearest]
-        return {"answer": answer.to_json(), "nearest": shown}
+    answer = asked.predict(look, content)
+    nearest = look.nearest(answer, asked.count)
+    shown = [{**image.to_json(), "shown": png_address(image.pixels)} for image in nearest]
+    return {"answer": answer.to_json(), "nearest": shown}
 
 
-class _LessonQuestion(_ImageQuestion):
-    """What a layer does to an image; by default the first lesson that there is; a page of it."""
+def _lesson(asked: _Question, look: Inspection, content: bytes, page: Path) -> Header:
+    """What a layer does to an image; by default the first lesson that there is."""
+    from opsin.commands.inspect_pages import write_lesson_page  # noqa: PLC0415  needs Jinja
 
-    layer: str | None = None
-    term: Term | None = None
-
-    def answer(self, look: Inspection, content: bytes, page: Path) -> Header:
-        from opsin.commands.inspect_pages import write_lesson_page  # noqa: PLC0415  needs Jinja
-
-        answer, terms = self.predict(look, content), look.terms()
-        found: Header = {
-            "answer": answer.to_json(),
-            "terms": {term: list(layers) for term, layers in terms.items()},
-        }
-        fitting = [term for term, layers in terms.items() if self.layer in (None, *layers)]
-        term = self.term or next(iter(fitting), None)
-        if term is None:
-            return found
-        lesson = look.lesson(term, answer, self.layer)
-        write_lesson_page(look, Insight(look.classifier.path), answer, lesson, page)
-        return found | {"term": term, "layer": lesson.layer}
+    answer, terms = asked.predict(look, content), look.terms()
+    found: Header = {
+        "answer": answer.to_json(),
+        "terms": {term: list(layers) for term, layers in terms.items()},
+    }
+    fitting = [term for term, layers in terms.items() if asked.layer in (None, *layers)]
+    term = asked.term or next(iter(fitting), None)
+    if term is None:
+        return found
+    lesson = look.lesson(term, answer, asked.layer)
+    write_lesson_page(look, Insight(look.classifier.path), answer, lesson, page)
+    return found | {"term": term, "layer": lesson.layer}
 
 
-class _UnitsQuestion(_Question):
-    """What excites each unit of a layer, sorted by a class; ``limit``: training images to see."""
-
-    layer: str
-    label: str | None = None
-    limit: int | None = None
-
-    def answer(self, look: Inspection, content: bytes, page: Path) -> Header:
-        del content
-        found = Insight(look.classifier.path)
-        look_at_units(look, found, page, [self.layer], label=self.label, limit=self.limit)
-        gallery = found.galleries[self.layer]
-        return {"units": len(gallery), "images": gallery.images}
+def _units(asked: _Question, look: Inspection, _: bytes, page: Path) -> Header:
+    """What excites each unit of a layer, sorted by a class."""
+    found, layer = Insight(look.classifier.path), asked.layer or ""
+    look_at_units(look, found, page, [layer], label=asked.label, limit=asked.limit)
+    gallery = found.galleries[layer]
+    return {"units": len(gallery), "images": gallery.images}
 
 
-class _NetworkQuestion(_Question):
-    """What the network is: a page of layers, receptive fields, weights."""
-
-    def answer(self, look: Inspection, content: bytes, page: Path) -> Header:
-        del content
-        look_at_network(look, Insight(look.classifier.path), page)
-        return {"layers": len(look.classifier.metadata.layers)}
-
-
-_QUESTIONS: Final[dict[str, type[_Question]]] = {
-    "image": _LayersQuestion,
-    "explain": _ExplainQuestion,
-    "nearest": _NearestQuestion,
-    "layer": _UnitsQuestion,
-    "lesson": _LessonQuestion,
-    "network": _NetworkQuestion,
-}
+def _network(_: _Question, look: Inspection, __: bytes, page: Path) -> Header:
+    """What the network is: layers, receptive fields, weights."""
+    look_at_network(look, Insight(look.classifier.path), page)
+    return {"layers": len(look.classifier.metadata.layers)}
 
 
 def _with_label(look: Inspection, answer: Prediction) -> Header:
@@ -166,67 +123,69 @@ def _with_label(look: Inspection, answer: Prediction) -> Header:
     return {"answer": answer.to_json(), "actual": label}
 
 
-class WorkerAnswers:
-    """One classifier and what can be asked of it; opened at the first question."""
-
-    def __init__(self, model: str | os.PathLike[str], folder: Path, say: Say) -> None:
-        self._model, self._folder, self._say = model, folder, say
-        self._progress = _Progress(say)
-
-    @cached_property
-    def _look(self) -> Inspection:
-        return Inspection(self._model, watcher=self._progress)
-
-    def answer(self, asked: Header, content: bytes) -> None:
-        """Answer one question: what was found, or why nothing was."""
-        number = None
-        try:
-            self._progress.number = number = _number(asked)
-            page = self._folder / f"{number}.html"
-            found = _question_of(asked).answer(self._look, content, page)
-            answer: Header = {"page": str(page) if page.is_file() else None, "said": found}
-        except (OpsinError, MemoryError, OSError) as error:
-            if isinstance(error, BrokenPipeError):  # nothing reads the answers any more
-                raise
-            answer = {"error": error_values(_for_people(error))}
-        self._say({"id": number} | answer)
+# What can be asked, and with what; each writes its page, if it has one.
+_Answerer = Callable[[_Question, Inspection, bytes, Path], Header]
+_QUESTIONS: Final[dict[str, tuple[_Answerer, set[str]]]] = {
+    "image": (_image, {"image", "layer", "name"}),
+    "explain": (_explain, {"image", "label", "name"}),
+    "nearest": (_nearest, {"count", "image", "name"}),
+    "layer": (_units, {"label", "layer", "limit"}),
+    "lesson": (_lesson, {"image", "layer", "name", "term"}),
+    "network": (_network, set()),
+}
 
 
-def _for_people(error: OpsinError | MemoryError | OSError) -> OpsinError:
-    if isinstance(error, OpsinError):
-        return error
-    if isinstance(error, MemoryError):
-        advice = "Close other programs and ask again."
-        return OpsinError("enough memory", "there was too little", advice)
-    reason = (error.strerror or str(error)).lower()
-    return OpsinError("a file that can be read and written", reason, "Correct this and ask again.")
+class _Worker(Watcher):
+    """One classifier, opened at the first question; says how far it is a few times a second."""
 
-
-class _Progress(Watcher):
-    """Tells how far the work is, a few times a second."""
-
-    def __init__(self, say: Say) -> None:
-        self.number = ""
-        self._say = say
+    def __init__(self, model: str | os.PathLike[str], folder: Path, target: BinaryIO) -> None:
+        self._model, self._folder, self._target = model, folder, target
+        self._number: str | None = None
         self._sent = 0.0
         self._what, self._total = "", 0
 
+    @cached_property
+    def _look(self) -> Inspection:
+        return Inspection(self._model, watcher=self)
+
+    def _say(self, **header: object) -> None:
+        self._target.write(b"".join(pack({"id": self._number, **header})))
+        self._target.flush()
+
+    def answer(self, asked: Header, content: bytes) -> None:
+        """Answer one question: what was found, or why nothing was."""
+        self._number = None
+        try:
+            self._number = number = _number(asked)
+            page = self._folder / f"{number}.html"
+            answerer, question = _question_of(asked)
+            found = answerer(question, self._look, content, page)
+            self._say(page=str(page) if page.is_file() else None, said=found)
+        except OpsinError as error:
+            self._say(error=error_values(error))
+        except MemoryError:
+            advice = "Close other programs and ask again."
+            few = OpsinError("enough memory", "there was too little", advice)
+            self._say(error=error_values(few))
+        except BrokenPipeError:  # nothing reads the answers any more
+            raise
+        except OSError as error:
+            reason, advice = (error.strerror or str(error)).lower(), "Correct this and ask again."
+            refused = OpsinError("a file that can be read and written", reason, advice)
+            self._say(error=error_values(refused))
+
     def doing(self, what: str) -> None:
         if what != self._what:
-            self._what, self._total = what, 0
-            self._send(0)
+            self.begin(what, 0, "")
 
     def begin(self, what: str, total: int, unit: str) -> None:  # noqa: ARG002  of the hook
-        self._what, self._total = what, total
-        self._send(0)
+        self._what, self._total, self._sent = what, total, 0.0
+        self.advance(0)
 
     def advance(self, done: int, **figures: float) -> None:  # noqa: ARG002  of the hook
         if time.monotonic() - self._sent >= _EVERY:
-            self._send(done)
-
-    def _send(self, done: int) -> None:
-        self._sent = time.monotonic()
-        self._say({"id": self.number, "progress": [self._what, done, self._total]})
+            self._sent = time.monotonic()
+            self._say(progress=[self._what, done, self._total])
 
 
 def _number(asked: Header) -> str:
@@ -241,35 +200,34 @@ def _number(asked: Header) -> str:
     return number
 
 
-def _question_of(asked: Header) -> _Question:
-    """Return what is asked, and with what."""
+def _question_of(asked: Header) -> tuple[_Answerer, _Question]:
+    """Return what answers a question, and with what it is asked."""
     verb, options = asked.get("do"), asked.get("with", {})
     if not isinstance(verb, str) or verb not in _QUESTIONS:
         known = ", ".join(_QUESTIONS)
         raise RecipeError(f"a question among {known}", f"got {verb!r}", "Ask one of these.")
-    kind = _QUESTIONS[verb]
+    answerer, fields = _QUESTIONS[verb]
+    refused = RecipeError(
+        f"{verb} with {', '.join(sorted(fields)) or 'nothing'}",
+        f"got {json.dumps(options)[:80]}",
+        "Ask with these.",
+    )
     try:
-        return kind.model_validate(options)
+        question = _Question.model_validate(options)
     except ValidationError as error:
-        raise RecipeError(
-            f"{verb} with {', '.join(sorted(kind.model_fields)) or 'nothing'}",
-            f"got {json.dumps(options)[:80]}",
-            "Ask with these.",
-        ) from error
+        raise refused from error
+    if not question.model_fields_set <= fields or (verb == "layer" and question.layer is None):
+        raise refused
+    return answerer, question
 
 
 def answer_frames(
     model: str | os.PathLike[str], folder: Path, source: io.BufferedIOBase, target: BinaryIO
 ) -> None:
     """Answer questions until there are no more, one frame each."""
-
-    def say(header: Header) -> None:
-        target.write(b"".join(pack(header)))
-        target.flush()
-
-    answers = WorkerAnswers(model, folder, say)
+    worker = _Worker(model, folder, target)
     while (frame := receive(source)) is not None:
-        answers.answer(frame[0], whole(frame[1]))
+        worker.answer(frame[0], whole(frame[1]))
 
 
 if __name__ == "__main__":

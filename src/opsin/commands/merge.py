@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +18,10 @@ from opsin.commands.feature_file import (
     PARTS,
     FeatureRow,
     FeatureRows,
-    as_arrow_text,
     check_feature_file,
 )
-from opsin.commands.predict.rows import GROUP, load_pyarrow, write_groups
-from opsin.commands.shards import ShardManifest, manifest_of
+from opsin.commands.out_file import ShardManifest, manifest_of
+from opsin.commands.predict.rows import GROUP, as_arrow, load_pyarrow, write_groups
 from opsin.core.arguments import checked
 from opsin.core.errors import RecipeError, StorageError
 from opsin.core.events import SILENT, Watcher
@@ -99,20 +99,35 @@ def merge(
     by_name = len(files) == 1 and not manifest_of(files[0]).exists()
     whole = Path(out) if out is not None else files[0] if by_name else whole_file(files[0])
     ordered = _complete(_named(files[0]) if by_name else files, by_name=by_name)
-    path = _check_place(whole, ordered[0].file)
+    ending = ordered[0].file.suffix.lower()
+    if whole is None:
+        raise RecipeError(
+            "a name for the merged file",
+            f"{ordered[0].file.name} does not tell it",
+            "Give --out FILE.",
+        )
+    if whole.suffix.lower() != ending:
+        raise RecipeError(
+            f"a file name that ends in {ending}", f"got {whole.name!r}", "Give another name."
+        )
+    with storage_errors(whole):
+        if whole.exists() or whole.is_symlink():
+            raise StorageError("a new file", f"{whole} is there already", "Give another: --out.")
     versions = sorted({shard.manifest.opsin for shard in ordered})
     if len(versions) > 1:
         watcher.note(f"they were made by several versions of Opsin: {', '.join(versions)}")
-    first, rows = ordered[0].manifest, sum(each.manifest.rows for each in ordered)
+    first, rows = ordered[0].manifest, sum(shard.manifest.rows for shard in ordered)
     watcher.begin("Merge", rows, "rows")
+    for shard in ordered:
+        shard.check()
     if first.verb == "embed":
-        _join_features(ordered, path, watcher)
-    elif path.suffix.lower() == ".parquet":
-        _join_tables(ordered, path, watcher)
+        _join_features(ordered, whole, watcher)
+    elif ending == ".parquet":
+        _join_tables(ordered, whole, watcher)
     else:
-        _join_lines(ordered, path, watcher)
+        _join_lines(ordered, whole, watcher)
     watcher.end()
-    return Merged(path, first.verb, len(ordered), first.images, rows, time.monotonic() - began)
+    return Merged(whole, first.verb, len(ordered), first.images, rows, time.monotonic() - began)
 
 
 @dataclass(frozen=True)
@@ -122,15 +137,13 @@ class _Shard:
     file: Path
     manifest: ShardManifest
 
-    def check(self, digest: str | None = None) -> None:
+    def check(self) -> None:
         """Refuse a file that is not as it was made."""
-        if digest is None:
-            with storage_errors(self.file), open_regular(self.file) as stream:
-                hashed = hashlib.sha256()
-                while block := stream.read(_BLOCK):
-                    hashed.update(block)
-            digest = hashed.hexdigest()
-        if digest != self.manifest.sha256:
+        with storage_errors(self.file), open_regular(self.file) as stream:
+            digest = hashlib.sha256()
+            while block := stream.read(_BLOCK):
+                digest.update(block)
+        if digest.hexdigest() != self.manifest.sha256:
             raise self.changed()
 
     def changed(self) -> StorageError:
@@ -206,73 +219,43 @@ def _complete(files: Sequence[Path], *, by_name: bool) -> list[_Shard]:
     return [found[part] for part in wanted]
 
 
-def _check_place(path: Path | None, first: Path) -> Path:
-    """Return where the merged file goes; refuse a place that cannot be."""
-    if path is None:
-        raise RecipeError(
-            "a name for the merged file", f"{first.name} does not tell it", "Give --out FILE."
-        )
-    ending = first.suffix.lower()
-    if path.suffix.lower() != ending:
-        raise RecipeError(
-            f"a file name that ends in {ending}", f"got {path.name!r}", "Give another name."
-        )
-    with storage_errors(path):
-        if path.exists() or path.is_symlink():
-            raise StorageError("a new file", f"{path} is there already", "Give another: --out.")
-    return path
-
-
 def _join_lines(shards: Sequence[_Shard], path: Path, watcher: Watcher) -> None:
     """Join rows of JSON or CSV: these after each other, with the first one's heading."""
     done = 0
     with atomic_file(path) as temporary, temporary.open("wb") as target:
         for number, shard in enumerate(shards):
-            digest = hashlib.sha256()
             with storage_errors(shard.file), open_regular(shard.file) as source:
                 if path.suffix.lower() == ".csv":
                     heading = source.readline(_BLOCK)
-                    digest.update(heading)
                     target.write(heading if number == 0 else b"")
-                while block := source.read(_BLOCK):
-                    digest.update(block)
-                    target.write(block)
-            shard.check(digest.hexdigest())
+                shutil.copyfileobj(source, target, _BLOCK)
             done += shard.manifest.rows
             watcher.advance(done)
 
 
 def _join_tables(shards: Sequence[_Shard], path: Path, watcher: Watcher) -> None:
-    """Join Parquet files of answers."""
+    """Join Parquet files of answers, in groups of as many rows as one file has."""
     arrow, parquet = load_pyarrow()
-    schema = None
-    for shard in shards:
-        shard.check()
-        try:
-            schema = schema or parquet.read_schema(shard.file)
-        except (arrow.ArrowException, OSError) as error:
-            raise shard.changed() from error
-
-    def batches() -> Iterator[Any]:
-        for shard in shards:
-            with parquet.ParquetFile(shard.file) as opened:
-                yield from opened.iter_batches(GROUP)
 
     def tables() -> Iterator[Any]:
-        waiting, rows, done = [], 0, 0
-        for batch in batches():
-            waiting.append(batch)
-            rows += batch.num_rows
-            while rows >= GROUP:
-                table = arrow.Table.from_batches(waiting).combine_chunks()
-                yield table.slice(0, GROUP).combine_chunks()
-                waiting = table.slice(GROUP).to_batches()
-                rows -= GROUP
-                done += GROUP
-                watcher.advance(done)
-        if rows:
-            yield arrow.Table.from_batches(waiting).combine_chunks()
+        waiting, done = schema.empty_table(), 0
+        for shard in shards:
+            with parquet.ParquetFile(shard.file) as opened:
+                for batch in opened.iter_batches(GROUP):
+                    more = arrow.Table.from_batches([batch])
+                    waiting = arrow.concat_tables([waiting, more]).combine_chunks()
+                    while len(waiting) >= GROUP:
+                        yield waiting.slice(0, GROUP).combine_chunks()
+                        waiting = waiting.slice(GROUP).combine_chunks()
+                        done += GROUP
+                        watcher.advance(done)
+        if len(waiting):
+            yield waiting
 
+    try:
+        schema = parquet.read_schema(shards[0].file)
+    except (arrow.ArrowException, OSError) as error:
+        raise shards[0].changed() from error
     with atomic_file(path) as temporary:
         write_groups(temporary, schema, tables())
 
@@ -289,7 +272,6 @@ def _join_features(shards: Sequence[_Shard], path: Path, watcher: Watcher) -> No
     names = None if classes is None else tuple(classes)
     with FeatureRows(path, sum(units)) as rows:
         for shard in shards:
-            shard.check()
             for row in read(shard, names):
                 rows.add(row)
             watcher.advance(rows.count)
@@ -327,7 +309,7 @@ def _rows_of_table(shard: _Shard, classes: tuple[str, ...] | None) -> Iterator[F
     """Yield the rows of a shard in Parquet form."""
     arrow, parquet = load_pyarrow()
     numbers: Mapping[str | None, int] = {
-        None: -1, **{as_arrow_text(name): number for number, name in enumerate(classes or ())}
+        None: -1, **{as_arrow(name): number for number, name in enumerate(classes or ())}
     }  # fmt: skip
     try:
         for batch in parquet.ParquetFile(shard.file).iter_batches(_ROWS):

@@ -1,4 +1,4 @@
-"""The figures, the page and the model card of a run."""
+"""What a run's report holds: failures, figures, the page and the model card."""
 
 from __future__ import annotations
 
@@ -14,18 +14,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.commands.evaluate import measure_run, source_labels
-from opsin.commands.find_failures import find_failures, look_deeper
+from opsin.core.artifacts.run_predictions import PartPredictions, PredictedPart, RunPredictions
+from opsin.core.artifacts.run_report import (
+    DeepAnalysis,
+    Failures,
+    SuspectedLabel,
+)
+from opsin.core.events import Watcher
+from opsin.data.cache import digest_names
+from opsin.data.dataset import Dataset
+from opsin.data.table_columns import columns_of
+from opsin.evaluation.embedding_map import map_embedding, map_figures
+from opsin.evaluation.label_errors import clear_examples, doubt_labels, too_weak
+from opsin.evaluation.mistakes import typical_rows
+from opsin.evaluation.out_of_distribution import measure_synthetic_ood, strange_images
+from opsin.evaluation.robustness import robustness
+from opsin.evaluation.slices import measure_traits, slice_accuracy
+from opsin.runtime.classifier import Classifier
+
+if TYPE_CHECKING:
+    pass
 from opsin.commands.runs import Run
 from opsin.core.arguments import checked
 from opsin.core.artifacts.records import Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.artifacts.run_predictions import PartPredictions, RunPredictions
 from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import OpsinError, RunError
-from opsin.core.events import SILENT, Watcher
+from opsin.core.events import SILENT
 from opsin.core.storage import check_writable, write_bytes
 from opsin.data.corrections import Correction, with_earlier, write_corrections
-from opsin.data.dataset import Dataset
 from opsin.data.run_images import Places, load_run_images
 from opsin.evaluation.mistakes import (
     cells_of,
@@ -47,12 +64,15 @@ from opsin.report.figures.failure_figures import (
 from opsin.report.figures.run_figures import ShownAnswer, draw_answers, draw_confusion, draw_curves
 from opsin.report.figures.style import save, styled, svg_of
 from opsin.report.run_page import PageImages, render
-from opsin.runtime.classifier import Classifier
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+#: Suspected label errors that a report names.
+SUSPECTS: Final = 200
+# Known images that strange ones are compared with, and that the map is made from, at most.
+_COMPARED, _MAPPED = 2000, 5000
 # Figures that the page has in a form of its own, or leaves out.
 _BESIDE_THE_PAGE: Final = ("answers", "mistakes", "confusion", "disturbed")
 _page_wanted: Final[ContextVar[bool]] = ContextVar("page_wanted", default=True)
@@ -126,23 +146,19 @@ def write_report(
 
 def _predictions_of(directory: RunDirectory, dataset: Dataset) -> RunPredictions:
     """Return a run's answers, which must be to these images and by their labels."""
-    kept = RunPredictions.read(directory)
-    for part, own in kept:
-        if not np.array_equal(dataset.labels[own.rows], own.labels):
+    parts: dict[PredictedPart, PartPredictions] = {}
+    for part, kept in RunPredictions.read(directory):
+        if not np.array_equal(dataset.labels[kept.rows], kept.labels):
             raise RunError(
                 f"answers in {directory.predictions.name} to the run's own images",
                 f"labels of its {part} part are others than those of {directory.split.name}",
                 "Restore the run's files, or train again.",
             )
-    # Runs of earlier versions kept neither the labels before corrections nor the groups.
-    return RunPredictions({
-        part: replace(
-            own,
-            source_labels=source_labels(dataset, own.rows),
-            groups=dataset.units[own.rows] if own.groups is None else own.groups,
-        )
-        for part, own in kept
-    })  # fmt: skip
+        # Runs of earlier versions kept neither the labels before corrections nor the groups.
+        groups = dataset.units[kept.rows] if kept.groups is None else kept.groups
+        labels = source_labels(dataset, kept.rows)
+        parts[part] = replace(kept, source_labels=labels, groups=groups)
+    return RunPredictions(parts)
 
 
 @contextlib.contextmanager
@@ -242,32 +258,125 @@ def spared(what: str, watcher: Watcher, files: Sequence[Path] = ()) -> Iterator[
 
 def _images(dataset: Dataset, report: Report, judged: PartPredictions, seed: int) -> PageImages:
     """Choose the images that the page shows."""
-    rows, labels, probabilities = judged.rows, judged.labels, judged.probabilities
-    classes = dataset.classes
+    labels, probabilities, classes = judged.labels, judged.probabilities, dataset.classes
     suspects = report.failures.suspects[:12] if report.failures else ()
 
     def shown(places: NDArray[np.int64]) -> list[ShownAnswer]:
         return [
             ShownAnswer(
-                pixels=dataset.images[rows[place]],
-                name=dataset.names[rows[place]],
+                pixels=dataset.images[row],
+                name=dataset.names[row],
                 actual=classes[labels[place]],
                 probabilities=dict(zip(classes, map(float, probabilities[place]), strict=True)),
             )
-            for place in places
+            for place, row in zip(places, judged.rows[places], strict=True)
         ]
 
     return PageImages(
-        drawn=shown(drawn_rows(len(rows), seed=seed)),
+        drawn=shown(drawn_rows(len(labels), seed=seed)),
         seed=seed,
         mistakes=shown(confident_mistakes(probabilities, labels)),
         unsure=shown(least_confident_correct(probabilities, labels)),
-        cells=[
-            (cell, shown(cell.rows)) for cell in cells_of(probabilities, labels)
-        ],
+        cells=[(cell, shown(cell.rows)) for cell in cells_of(probabilities, labels)],
         suspects=[
             (each, dataset.images[each.row],
              None if each.example is None else dataset.images[each.example])
             for each in suspects
         ],
     )  # fmt: skip
+
+
+def find_failures(
+    dataset: Dataset, predictions: RunPredictions, part: PredictedPart, watcher: Watcher
+) -> Failures:
+    """Find suspected label errors and weak slices: what takes seconds."""
+    unseen = predictions.parts.get("out_of_fold", predictions.parts.get("val"))
+    suspects, doubts = [], None
+    if unseen is not None:
+        labels, probabilities, rows = unseen.labels, unseen.probabilities, unseen.rows
+        doubts = doubt_labels(probabilities, labels, dataset.classes, unseen.groups)
+        doubted = doubts.suspects
+        for place, suggested, score in zip(
+            doubted.rows[:SUSPECTS], doubted.suggested, doubted.scores, strict=False
+        ):
+            clear = clear_examples(probabilities, labels, int(suggested), 1)
+            row = int(rows[place])
+            suspects.append(
+                SuspectedLabel(
+                    row=row,
+                    name=dataset.names[row],
+                    digest=digest_names(dataset.digests[[row]])[0],
+                    label=dataset.classes[labels[place]],
+                    suggested=dataset.classes[suggested],
+                    score=round(float(score), 6),
+                    example=int(rows[clear[0]]) if len(clear) else None,
+                )
+            )
+    judged = predictions.of(part)
+    columns = {
+        name: [texts[row] for row in judged.rows] for name, texts in columns_of(dataset).items()
+    }
+    slices = slice_accuracy(
+        judged.right,
+        measure_traits(dataset.images, judged.rows, dataset.sizes, watcher=watcher),
+        columns,
+        labels=judged.labels,
+        groups=judged.groups,
+        too_weak=too_weak(judged.right, judged.labels, dataset.classes, judged.groups),
+        out_of_fold=part == "out_of_fold",
+    )
+    return Failures(
+        suspects=suspects,
+        suspected=0 if doubts is None else len(doubts.suspects),
+        labels=None if doubts is None else doubts.evidence,
+        slices=slices,
+    )
+
+
+def look_deeper(
+    classifier: Classifier,
+    dataset: Dataset,
+    judged: PartPredictions,
+    watcher: Watcher,
+) -> DeepAnalysis:
+    """Disturb images, show strange ones, and map all of them: what takes a minute."""
+    weak = too_weak(judged.right, judged.labels, dataset.classes, judged.groups)
+    disturbed = robustness(
+        classifier.probabilities,
+        dataset.images,
+        dataset.labels,
+        judged.rows,
+        groups=dataset.units,
+        watcher=watcher,
+    )
+    strangers = None
+    if not weak and judged.ood_score is not None:  # else it cannot tell images of other things
+        kinds = strange_images(*dataset.images.shape[1:])
+        if dataset.recipe.source == "digits":
+            del kinds["digits"]
+        watcher.begin("Strange", len(kinds), "kinds")
+        scores = {}
+        for done, (name, images) in enumerate(kinds.items(), start=1):
+            parts = [part.ood_score for part in classifier.iter_answers(images)]
+            scores[name] = np.concatenate([part for part in parts if part is not None])
+            watcher.advance(done)
+        watcher.end()
+        step, reject = max(1, len(judged.ood_score) // _COMPARED), classifier.metadata.reject
+        most = None if reject is None else reject.max_ood_score
+        strangers = measure_synthetic_ood(judged.ood_score[::step], scores, most)
+    mapped = typical_rows(len(judged.rows), _MAPPED)
+    rows, labels = judged.rows[mapped], judged.labels[mapped]
+    watcher.begin("Map", len(rows), "images")
+    embeddings, done = [], 0
+    for values in classifier.iter_layers(dataset.images, ["embedding"], rows):
+        embeddings.append(values["embedding"])
+        watcher.advance(done := done + len(embeddings[-1]))
+    watcher.end()
+    names = [dataset.names[row] for row in rows]
+    points = map_embedding(np.concatenate(embeddings), labels)
+    return DeepAnalysis(
+        too_weak=weak,
+        robustness=disturbed,
+        strangers=strangers,
+        map=map_figures(points, names, labels, judged.answers[mapped], dataset.classes),
+    )

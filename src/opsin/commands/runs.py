@@ -41,10 +41,8 @@ class History(list[Epoch]):
             raise MissingExtraError("data frames", "evaluate") from error
 
         rows = [
-            {
-                **epoch.model_dump(exclude={"norms"}),
-                **{f"norms.{layer}": norm for layer, norm in epoch.norms.items()},
-            }
+            epoch.model_dump(exclude={"norms"})
+            | {f"norms.{layer}": norm for layer, norm in epoch.norms.items()}
             for epoch in self
         ]
         always = [name for name in Epoch.model_fields if name != "norms"]
@@ -99,9 +97,9 @@ class Run:
     def recipe(self) -> AnyRecipe:
         """What was asked for, every default resolved."""
         recorded = self.directory.read(RecordedRecipe)
-        kind: type[AnyRecipe] = ClassicalRecipe if recorded.model.name in FITTED else Recipe
-        if recorded.model.name == IMPORTED:
-            kind = ImportRecipe
+        name = recorded.model.name
+        fitted: type[AnyRecipe] = ClassicalRecipe if name in FITTED else Recipe
+        kind = ImportRecipe if name == IMPORTED else fitted
         try:
             return kind.model_validate(recorded.model_dump(exclude_unset=True))
         except ValidationError as error:

@@ -34,7 +34,7 @@ def count_looks(directory: RunDirectory, key: str | None) -> int:
         with contextlib.suppress(RunError, OSError):
             looked = run.report.is_file() or run.path == directory.path
             looks += looked and run.read(DatasetRecord).test_set == key
-            noted = [each.inputs for each in run.read_evaluations() if each.test_set == key]
+            noted = [each.inputs for each in run.lines(LoggedEvaluation) if each.test_set == key]
             looks += noted.count(None) + len({*noted} - {None})
     return looks
 
@@ -55,7 +55,7 @@ def note_look(
             time=time.time(), test_set=key, images=images, accuracy=accuracy, inputs=inputs
         )
         try:
-            directory.log_evaluation(look)
+            directory.append(look)
         except StorageError as error:
             unkept = 1
             watcher.note(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from opsin.commands.arrays_file import write_npz
+from opsin.commands.data_files import write_npz, write_parquet, write_parquet_parts
 from opsin.commands.source_images import SourceImages, parts_of
 from opsin.core.arguments import checked
 from opsin.core.csv_cells import Writer
@@ -140,12 +140,10 @@ def export_data(
     try:
         with storage_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-        if form in ("parquet", "datasets"):
-            from opsin.commands import parquet_files  # noqa: PLC0415  pyarrow
-
-            write = parquet_files.write_file if form == "parquet" else parquet_files.write_parts
-        else:
-            write = {"folder": _write_folder, "npz": write_npz, "csv": _write_csv}[form]
+        write = {
+            "folder": _write_folder, "npz": write_npz, "csv": _write_csv,
+            "parquet": write_parquet, "datasets": write_parquet_parts,
+        }[form]  # fmt: skip
         write(dataset, target, watcher)
     except BaseException:
         for folder in missing:

@@ -80,28 +80,19 @@ Named = Annotated[
 ]
 
 
+_PLAIN: Final[dict[str, float]] = {
+    "flip": False, "shift": 0.0, "zoom": 0.0, "rotate": 0.0, "light": 0.0, "erase": 0.0,
+    "crop": 0.0, "colour": 0.0, "mixup": 0.0,
+}  # fmt: skip
 #: How each kind of training image is varied; shifts are shares of the smaller side.
 AUGMENTATIONS: Final[dict[str, dict[str, float]]] = {
-    "none": {
-        "flip": False, "shift": 0.0, "zoom": 0.0, "rotate": 0.0, "light": 0.0, "erase": 0.0,
-        "crop": 0.0, "colour": 0.0, "mixup": 0.0,
-    },
-    "photos": {
-        "flip": True, "shift": 1 / 16, "zoom": 0.0, "rotate": 0.0, "light": 0.0, "erase": 0.0,
-        "crop": 0.0, "colour": 0.0, "mixup": 0.0,
-    },
+    "none": _PLAIN,
+    "photos": _PLAIN | {"flip": True, "shift": 1 / 16},
     # A page is photographed or scanned in any light, a little askew, never as its mirror image.
-    "documents": {
-        "flip": False, "shift": 1 / 32, "zoom": 0.05, "rotate": 3.0, "light": 0.2, "erase": 0.0,
-        "crop": 0.0, "colour": 0.0, "mixup": 0.0,
-    },
+    "documents": _PLAIN | {"shift": 1 / 32, "zoom": 0.05, "rotate": 3.0, "light": 0.2},
     # A mirrored or strongly turned sign is another sign.
-    "symbols": {
-        "flip": False, "shift": 1 / 16, "zoom": 0.1, "rotate": 8.0, "light": 0.0, "erase": 0.0,
-        "crop": 0.0, "colour": 0.0, "mixup": 0.0,
-    },
-}  # fmt: skip
-
+    "symbols": _PLAIN | {"shift": 1 / 16, "zoom": 0.1, "rotate": 8.0},
+}
 #: What goes with an optimiser that is not the network's own.
 OPTIMIZERS: Final[dict[str, dict[str, float]]] = {
     "adam": {"rate": 2e-3, "momentum": 0.9},

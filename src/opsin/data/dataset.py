@@ -32,7 +32,6 @@ from opsin.data.array_image import contact_sheet, png_address
 from opsin.data.background import measure_background
 from opsin.data.decoded_store import Decoded
 from opsin.data.fill_cache import read_by_default, read_found
-from opsin.data.groups import groups_by_name, split_groups
 from opsin.data.lazy_images import Images
 from opsin.data.near_duplicates import NO_PAIRS, NearDuplicates, near_duplicates
 from opsin.data.sources import arrays
@@ -47,8 +46,10 @@ from opsin.data.split import (
     Split,
     SplitInputs,
     find_leaks,
+    groups_by_name,
     make_split,
     recorded_parts,
+    split_groups,
 )
 
 

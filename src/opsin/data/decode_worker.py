@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import AvifImagePlugin, Image
-from PIL.PpmImagePlugin import PpmDecoder, PpmPlainDecoder
+from PIL.PpmImagePlugin import PpmDecoder
 
 from opsin.core.child_process import Header, whole
 from opsin.core.metadata import Preparation
@@ -19,6 +17,8 @@ from opsin.data import formats, images
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 # Bytes of rows that are handed over at a time: Pillow holds what it converts twice.
 _PIECE: Final = 8 << 20
+# Numbers of a PNM that are brought to bytes at a time.
+_NUMBERS: Final = 1 << 20
 
 
 def decode(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
@@ -50,43 +50,8 @@ def _open(content: bytes, name: str, side: int | None) -> tuple[Header, Sequence
         ]
 
 
-# PNM: Pillow reads text and unusual depths number by number in Python.
-# Numbers that are brought to bytes at a time.
-_BLOCK: Final = 1 << 20
-# Digits of the longest number, as Pillow has it.
-_TOO_LONG: Final = re.compile(rb"\d{11}")
-_COMMENT: Final = re.compile(rb"#[^\r\n]*")
-_BITS: Final = bytes.maketrans(b"01", b"\xff\x00")
-_SPACES: Final = b" \t\n\r\f\v"
-
-
-class _TextDecoder(PpmPlainDecoder):
-    """P1, P2 and P3."""
-
-    def _text(self) -> bytes:
-        text: bytes = self.fd.read()  # type: ignore[union-attr]
-        return _COMMENT.sub(b"", text) if b"#" in text else text
-
-    def _decode_bitonal(self) -> bytearray:
-        bits = self._text().translate(None, _SPACES)[: self.state.xsize * self.state.ysize]
-        if bits.translate(None, b"01"):
-            raise ValueError("Invalid token for this mode")
-        return bytearray(bits.translate(_BITS))
-
-    def _decode_blocks(self, maxval: int) -> bytearray:
-        text = self._text()
-        if text.translate(None, _SPACES + b"0123456789") or _TOO_LONG.search(text):
-            raise ValueError("Invalid token")
-        count = self.state.xsize * self.state.ysize * Image.getmodebands(self.mode)
-        # Any whitespace counts, and without any text there is no number.
-        numbers = np.fromstring(text, np.int64, sep=" ")[:count] if text.strip() else np.zeros(0)
-        if numbers.max(initial=0) > maxval:
-            raise ValueError("Channel value too large for this mode")
-        return _scaled(numbers, maxval, self.mode)
-
-
-class _BinaryDecoder(PpmDecoder):
-    """P5 and P6 whose white is neither 255 nor 65,535."""
+class _PnmDecoder(PpmDecoder):
+    """P5 and P6 whose white is neither 255 nor 65,535: Pillow reads number by number in Python."""
 
     def decode(self, buffer: object) -> tuple[int, int]:  # noqa: ARG002  it reads by itself
         """Take the rest of the file as the image."""
@@ -95,20 +60,13 @@ class _BinaryDecoder(PpmDecoder):
         kind = np.dtype(">u2" if maxval > 255 else np.uint8)
         content = self.fd.read(count * kind.itemsize)  # type: ignore[union-attr]
         values = np.frombuffer(content, kind, len(content) // kind.itemsize)
-        raw = _scaled(np.minimum(values, maxval), maxval, self.mode)
+        most, own = (65535, "<i4") if self.mode == "I" else (255, "u1")
+        raw = bytearray()
+        for start in range(0, len(values), _NUMBERS):
+            block = np.minimum(values[start : start + _NUMBERS], maxval)
+            raw += np.rint(block / maxval * most).astype(own).tobytes()
         self.set_as_raw(bytes(raw), "I;32" if self.mode == "I" else self.mode)
         return -1, 0
 
 
-def _scaled(numbers: NDArray[Any], maxval: int, mode: str) -> bytearray:
-    """Bring numbers from 0 … ``maxval`` to what Pillow's mode holds."""
-    most, kind = (65535, "<i4") if mode == "I" else (255, "u1")
-    data = bytearray()
-    for start in range(0, len(numbers), _BLOCK):
-        block = numbers[start : start + _BLOCK]
-        data += np.rint(block / maxval * most).astype(kind).tobytes()
-    return data
-
-
-Image.register_decoder("ppm", _BinaryDecoder)
-Image.register_decoder("ppm_plain", _TextDecoder)
+Image.register_decoder("ppm", _PnmDecoder)

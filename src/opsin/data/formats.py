@@ -79,9 +79,9 @@ _TGA_END: Final = b"TRUEVISION-XFILE.\0"
 MAX_PIXELS: Final = 80_000_000
 #: Bytes of the largest file that is read.
 MAX_BYTES: Final = 200_000_000
-# Of a PNM in text form, which takes longer to read: numbers, and bytes.
-_MAX_NUMBERS: Final = 25_000_000
-_MAX_TEXT: Final = 64_000_000
+# Of a PNM in text form, which Pillow reads number by number in Python: numbers, and bytes.
+_MAX_NUMBERS: Final = 1_000_000
+_MAX_TEXT: Final = 16_000_000
 # The header of a PNM with its comments, which Pillow reads byte by byte.
 _MAX_HEADER: Final = 1 << 16
 _PNM_HEADER: Final = re.compile(
@@ -89,8 +89,6 @@ _PNM_HEADER: Final = re.compile(
 )
 # Pixels that are laid over white at a time.
 _LAID: Final = 4_000_000
-# Progressive JPEGs have about ten; each is a pass over the whole image.
-_MAX_SCANS: Final = 200
 
 # Numbers of entries in EXIF data and TIFF files.
 _ORIENTATION, _TILE_WIDTH, _TILE_HEIGHT = 0x0112, 0x0142, 0x0143
@@ -112,9 +110,13 @@ TURN_TOP: Final = (3, 4, 7, 8)
 def open_header(content: bytes, name: str) -> ImageFile.ImageFile:
     """Find out what a file is and how large, without decoding it."""
     for kind, opener in _OPENERS.items():
+        accept = Image.OPEN[kind][1]
+        if accept is None:  # a TGA is told by its footer or, since old ones have none, by its name
+            accepted: object = content.endswith(_TGA_END) or name.lower().endswith(".tga")
+        else:
+            accepted = accept(content[:16])
         # A text instead of True says that this build of Pillow lacks the format.
-        accept = Image.OPEN[kind][1] or (lambda _: _is_tga(content, name))
-        if accept(content[:16]) is not True:
+        if accepted is not True:
             continue
         if kind == "TIFF":
             _silence_libtiff()
@@ -162,11 +164,6 @@ def is_heif(content: bytes) -> bool:
     return content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS
 
 
-def _is_tga(content: bytes, name: str) -> bool:
-    """Tell a TGA by its footer or, since old ones have none, by its name."""
-    return content.endswith(_TGA_END) or name.lower().endswith(".tga")
-
-
 def _check_limits(header: ImageFile.ImageFile, content: bytes, name: str) -> None:
     sizes = [header.size]
     if isinstance(header, TiffImagePlugin.TiffImageFile):
@@ -191,23 +188,6 @@ def _check_limits(header: ImageFile.ImageFile, content: bytes, name: str) -> Non
             f"{name} has {numbers:,} and {len(content) // 1_000_000:,} MB",
             "Save it in binary form (P4, P5 or P6), or as PNG.",
         )
-    scans = _scans(header, content) if header.format == "JPEG" else 1
-    if scans > _MAX_SCANS:
-        raise ImageError(
-            f"a JPEG of at most {_MAX_SCANS} scans", f"{name} has {scans:,} scans", "Save it again."
-        )
-
-
-def _scans(header: ImageFile.ImageFile, content: bytes) -> int:
-    """Return how many scans a JPEG has at most (ITU-T T.81, annex B)."""
-    place = 2
-    while content[place] == 0xFF and content[place + 1] != 0xDA:
-        place += 2 + int.from_bytes(content[place + 2 : place + 4])
-    components = content[place + 4]
-    if not header.info.get("progressive") and components == len(header.getbands()):
-        return 1  # all of it: the decoder reads no further
-    # Outside a marker, the byte FF is always followed by 00.
-    return content.count(b"\xff\xda")
 
 
 def orientation_of(image: Image.Image) -> int:

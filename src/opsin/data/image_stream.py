@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.errors import ImageError, SourceError
-from opsin.data.digest_set import DigestSet
-from opsin.data.shard import NamesDigest, Shard, ShardInputs
+from opsin.data.cache import DigestSet
+from opsin.data.shard import Shard, ShardInputs, counted_name
 from opsin.stores.store_address import StoredObject, is_stored
 
 #: A file, an object of a store, a file's bytes, or an array.
@@ -24,14 +24,13 @@ Listed = str | Path | StoredObject | bytes | NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class ListedImage:
-    """An image before it is decoded, or why it cannot be had; -1: no label, no row of a dataset."""
+    """An image before it is decoded, or why it cannot be had; -1: no label."""
 
     name: str
     image: Listed
     label: int = -1
     part: int = 0
     problem: ImageError | None = None
-    row: int = -1
 
     @classmethod
     def at(
@@ -57,6 +56,13 @@ class ListedImage:
         if self.path is None:
             return self
         return replace(self, image=os.path.abspath(self.path))  # noqa: PTH100  any text
+
+
+def held_bytes(item: ListedImage) -> int:
+    """Return the bytes of a content that was listed with an image."""
+    if isinstance(item.image, np.ndarray):
+        return item.image.nbytes
+    return len(item.image) if isinstance(item.image, bytes) else 0
 
 
 @dataclass(frozen=True)
@@ -157,18 +163,15 @@ def cut_stream(stream: Stream, shard: Shard, again: Stream, *, once: bool) -> St
             if not once or images.unique or seen.add(int.from_bytes(digest, "big")):
                 yield image
 
-    names = NamesDigest()
-    for image in named(stream):
-        names.add(image.name)
-    inputs = ShardInputs(shard, names.count, names.hex)
+    inputs = ShardInputs.of(shard, (image.name for image in named(stream)))
 
     def each() -> Iterator[ListedImage]:
-        seen = NamesDigest()
-        for image in named(again):
-            if seen.count in inputs.rows:
+        digest, rows = hashlib.sha256(), inputs.rows
+        for row, image in enumerate(named(again)):
+            if row in rows:
                 yield image
-            seen.add(image.name)
-        if seen.hex != inputs.fingerprint:
+            digest.update(counted_name(image.name))
+        if digest.hexdigest() != inputs.fingerprint:
             raise SourceError(
                 "a source that stays as it is while its shards are made",
                 f"images of {stream.source} were added, removed or renamed",

@@ -11,17 +11,19 @@ from typing import Any, Final
 
 from opsin.core.errors import DownloadError, MissingExtraError, ModelFileError
 from opsin.core.events import SILENT, Watcher
-from opsin.hub.hub_cache import (
+from opsin.hub.hub_connection import HubConnection, connect, hub_errors, is_offline, quiet
+from opsin.hub.hub_name import (
+    PREFIX,
     PREPARATION,
     HubFile,
+    HubName,
     Wanted,
     commit_of,
     found_here,
     hub_cache,
+    is_commit,
     snapshot_of,
 )
-from opsin.hub.hub_connection import HubConnection, connect, hub_errors, is_offline, quiet
-from opsin.hub.hub_name import PREFIX, HubName, is_commit
 
 #: Files that say under which licence a network is published, in the order of looking.
 CARDS: Final = ("README.md", "LICENSE", "LICENSE.txt", "LICENSE.md")

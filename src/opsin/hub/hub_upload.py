@@ -14,9 +14,8 @@ from typing import Final
 
 from opsin.core.errors import UploadError
 from opsin.core.events import SILENT, Watcher
-from opsin.hub.hub_cache import CLASSIFIER
 from opsin.hub.hub_connection import HubConnection, connect, hub_errors, is_offline, quiet
-from opsin.hub.hub_name import HubName
+from opsin.hub.hub_name import CLASSIFIER, HubName
 
 # The hub has more to do before it answers than while it sends.
 _PATIENCE: Final = 3

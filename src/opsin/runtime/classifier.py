@@ -24,10 +24,10 @@ from opsin.data.array_image import to_bytes
 from opsin.data.images import ImageLike, prepare
 from opsin.data.lazy_images import Images
 from opsin.hub.hub_name import PREFIX, HubName
-from opsin.runtime.find_model import find_model
 from opsin.runtime.model_check import (
     check_model,
     fault_of,
+    find_model,
     largest_batch,
     open_session,
     read_classifier,
@@ -164,18 +164,15 @@ class Classifier:
         (`Metadata.views`).
         """
         views = self.metadata.views
-        return views if views is not None and views.helped else None
+        return views if views and views.helped else None
 
     @property
     def without_views(self) -> str:
         """Why ``tta`` answers as without; ``""`` where it does not."""
-        if self.views is not None:
+        if self.views:
             return ""
-        if self.metadata.views is None:
-            why = "this file of an older Opsin does not say which test-time views suit it"
-        else:
-            why = self.metadata.views.words
-        return f"{why}; not used"
+        unknown = "this file of an older Opsin does not say which test-time views suit it"
+        return f"{self.metadata.views.words if self.metadata.views else unknown}; not used"
 
     def __repr__(self) -> str:
         return f"<Classifier {self.title}: {', '.join(self.classes)}>"
@@ -235,25 +232,24 @@ class Classifier:
             [Prediction(name='boot.png', ...), Prediction(name='bag.png', ...)]
         """
         if not isinstance(image, list | tuple):
-            prepared = self.prepare(image, name or _called(image, "image"), as_is=as_is)
-            return self._told(self.predict_prepared([prepared], tta=tta), tta=tta)[0]
+            called = name or _called(image, "image")
+            return self._predict([(image, called)], as_is=as_is, tta=tta)[0]
         if name is not None:
             raise RecipeError(
                 "a name for one image", f"got a list of {len(image)}", "Leave the name out."
             )
-        answers: list[Prediction] = []
-        for start in range(0, len(image), self.batch_size):
-            batch = image[start : start + self.batch_size]
-            ready = [
-                self.prepare(each, _called(each, f"image {place}"), as_is=as_is)
-                for place, each in enumerate(batch, start)
-            ]
-            answers += self.predict_prepared(ready, tta=tta)
-        return self._told(answers, tta=tta)
+        named = [(each, _called(each, f"image {place}")) for place, each in enumerate(image)]
+        return self._predict(named, as_is=as_is, tta=tta)
 
-    def _told(self, answers: list[Prediction], *, tta: bool) -> list[Prediction]:
-        """Say with each answer where views were asked for and not used."""
-        if not tta or self.views is not None:
+    def _predict(
+        self, images: Sequence[tuple[ImageLike, str]], *, as_is: bool, tta: bool
+    ) -> list[Prediction]:
+        answers: list[Prediction] = []
+        for start in range(0, len(images), self.batch_size):
+            batch = images[start : start + self.batch_size]
+            prepared = [self.prepare(image, name, as_is=as_is) for image, name in batch]
+            answers += self.predict_prepared(prepared, tta=tta)
+        if not tta or self.views:
             return answers
         return [replace(each, notes=(*each.notes, self.without_views)) for each in answers]
 

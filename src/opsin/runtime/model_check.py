@@ -20,6 +20,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from opsin.core.artifacts.run_directory import find_classifier
 from opsin.core.child_process import Header
 from opsin.core.errors import ModelFileError, RecipeError, SandboxError, StorageError
 from opsin.core.events import SILENT, Watcher
@@ -29,6 +30,7 @@ from opsin.core.platform import limit_memory
 from opsin.core.sandbox import Sandbox
 from opsin.core.storage import write_bytes, write_json
 from opsin.data.cache import cache_root, is_own, make_own
+from opsin.hub.hub_name import HubName, Wanted
 from opsin.runtime.onnx_scan import printable, scan, unreadable
 from opsin.runtime.providers import CPU, Session
 
@@ -53,6 +55,21 @@ _RULES: Final = 1
 TOLERANCE: Final = 1e-3
 #: What a file may answer with, and the dimensions of that.
 ANSWERS: Final = {"probabilities": 2, "embedding": 2, "ood_score": 1}
+
+
+def find_model(
+    model: str | os.PathLike[str], *, watcher: Watcher = SILENT
+) -> tuple[Path, HubName | None]:
+    """Return the ``classifier.onnx`` that MODEL means, fetched where it is named on the hub."""
+    name = None if os.path.lexists(model) else HubName.prefixed(os.fspath(model))
+    if name is None:
+        return find_classifier(model), None
+    from opsin.hub.hub_fetch import fetch  # noqa: PLC0415  few classifiers are there
+
+    found = fetch(name, Wanted.CLASSIFIER, watcher=watcher)
+    if not name.is_pinned:
+        watcher.note(f"{name.repository} is at commit {found.where.revision[:12]}")
+    return found.path, found.where
 
 
 def read_classifier(path: Path) -> bytes:

@@ -20,8 +20,7 @@ from opsin.core.events import Watcher
 from opsin.core.files import MISSING, FileStamp, file_stamp
 from opsin.core.metadata import Metadata
 from opsin.hub.hub_name import PREFIX
-from opsin.runtime.find_model import find_model
-from opsin.runtime.model_check import check_model, read_classifier
+from opsin.runtime.model_check import check_model, find_model, read_classifier
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,80}")
 _SIGNS: Final = "at most 80 letters, digits, '.', '_' and '-'"

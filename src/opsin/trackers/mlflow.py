@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final
 from opsin.core.artifacts.records import State
 from opsin.core.artifacts.run_report import Report
 from opsin.core.stored_json import Json
-from opsin.trackers.tracker import Tracker
+from opsin.trackers import Tracker
 
 _STATES: Final[Mapping[str, str]] = {"done": "FINISHED", "stopped": "KILLED"}
 _RETRIES: Final = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"

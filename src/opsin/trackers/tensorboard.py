@@ -13,7 +13,7 @@ from typing import Any
 from opsin.core.artifacts.records import State
 from opsin.core.artifacts.run_report import Report
 from opsin.core.stored_json import Json
-from opsin.trackers.tracker import Tracker
+from opsin.trackers import Tracker
 
 
 class TensorBoardTracker(Tracker):

@@ -10,7 +10,7 @@ from typing import ClassVar
 from opsin.core.artifacts.records import State
 from opsin.core.artifacts.run_report import PartFigures, Report
 from opsin.core.stored_json import Json
-from opsin.trackers.tracker import Tracker
+from opsin.trackers import Tracker
 
 
 class WandbTracker(Tracker):

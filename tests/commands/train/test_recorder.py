@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from opsin.commands.train import recorder as module
 from opsin.commands.train.recorder import recorded
-from opsin.core.artifacts.records import RunStatus
+from opsin.core.artifacts.records import EpochConfusion, RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.events import Watcher
 from tests.made_epochs import made_epoch
@@ -91,11 +91,11 @@ def test_confusions_go_with_their_epochs(
         elif killed == "in the line":
             with directory.confusions.open("a") as file:
                 file.write('{"epoch":7,"conf')
-        assert len(directory.read_confusions()) >= epochs
+        assert len(directory.lines(EpochConfusion)) >= epochs
         recorder.rewind(keep)
         kept = [event.epoch for event in directory.read_history()]
         assert kept == list(range(first, first + min(keep, epochs)))
-        assert [each.epoch for each in directory.read_confusions()] == kept
+        assert [each.epoch for each in directory.lines(EpochConfusion)] == kept
         # What is added now stands in a line of its own.
         recorder.confusion(first + len(kept), [[5, 5], [5, 5]])
-        assert directory.read_confusions()[-1].confusion == [[5, 5], [5, 5]]
+        assert directory.lines(EpochConfusion)[-1].confusion == [[5, 5], [5, 5]]

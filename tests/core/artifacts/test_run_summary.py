@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import opsin
 from opsin.cli.runs import runs
 from opsin.commands.test_set_usage import count_looks
-from opsin.core.artifacts.records import DatasetRecord
+from opsin.core.artifacts.records import DatasetRecord, EpochConfusion
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import summarise
 from opsin.core.errors import OpsinError, RunError
@@ -106,7 +106,8 @@ def check_row(root: Path) -> None:
 def check_readers(run: RunDirectory) -> None:
     """Each reader of a run's files returns something, or says why not."""
     for read in (
-        run.read_history, run.read_confusions, run.read_notes, run.state, run.location,
+        run.read_history, lambda: run.lines(EpochConfusion), run.read_notes, run.state,
+        run.location,
         lambda: run.cut_history(1), lambda: run.read(DatasetRecord), lambda: recipe_of_run(run),
         lambda: count_looks(run, "x"), lambda: opsin.list_runs(run.path.parent)[0].recipe,
         lambda: run.load_arrays(run.split), lambda: run.load_arrays(run.predictions),
@@ -254,6 +255,6 @@ def test_a_split_that_leads_outside_is_damaged(tmp_path: Path, name: str, value:
 
 def test_an_epoch_that_is_no_number_is_none(tmp_path: Path) -> None:
     run = write_files(tmp_path / "bad", "confusions.jsonl", b'{"epoch": [], "confusion": [[1]]}\n')
-    assert run.read_confusions() == []
+    assert run.lines(EpochConfusion) == []
     run.cut_history(1)
     assert [epoch.to_json() for epoch in run.read_history()] == [FILES["history.jsonl"]]

@@ -32,7 +32,7 @@ def write_run(root: Path, name: str, state: str = "done", *, epochs: int = 3) ->
     status = {"state": state, "pid": 1, "started": 1000.0, "heartbeat": 1000.0, "cause": None}
     run.status.write_text(json.dumps(status))
     for epoch in range(1, epochs + 1):
-        run.append_history(made_epoch(epoch, val_accuracy=epoch / 1000, seconds=2.0))
+        run.append(made_epoch(epoch, val_accuracy=epoch / 1000, seconds=2.0))
     if state == "done":
         run.report.write_text(json.dumps(REPORT))
     return run

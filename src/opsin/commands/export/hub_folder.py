@@ -24,8 +24,7 @@ from opsin.core.events import Watcher
 from opsin.core.format import file_size
 from opsin.core.storage import storage_errors, write_bytes
 from opsin.core.stored_json import JsonObject
-from opsin.hub.hub_cache import CLASSIFIER
-from opsin.hub.hub_name import PREFIX, HubName
+from opsin.hub.hub_name import CLASSIFIER, PREFIX, HubName
 from opsin.report.card import UNSTATED, Publication, model_card
 from opsin.runtime.classifier import Classifier
 

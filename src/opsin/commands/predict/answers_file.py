@@ -29,7 +29,7 @@ from opsin.core.errors import RecipeError
 from opsin.core.files import ConfinedDir
 from opsin.core.storage import atomic_file, storage_errors
 from opsin.core.stored_json import JsonObject
-from opsin.data.digest_set import DigestSet
+from opsin.data.cache import DigestSet
 
 _APPLICATION: Final = int.from_bytes(b"Opsn")
 _TABLES: Final = {

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from opsin._version import __version__
-from opsin.commands.out_file import OutFile
+from opsin.commands.out_file import OutFile, ShardTask
 from opsin.commands.own_images import noting_looks
 from opsin.commands.predict.answers_file import Answer, AnswersFile, database_beside
 from opsin.commands.predict.rows import UNREADABLE, ResultRow, RowFormat, Selection, row_of
@@ -24,7 +24,6 @@ from opsin.commands.predict.stream import (
     open_streams,
     refuse_swapped_sources,
 )
-from opsin.commands.shards import ShardTask
 from opsin.core.arguments import checked
 from opsin.core.errors import ImageError, RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from opsin.core.format import counted
 from opsin.core.platform import cores
-from opsin.core.recipe import DataRecipe, ModelRecipe, Recipe
+from opsin.core.recipe import DataRecipe, ModelRecipe
 from opsin.models.registry import MODELS
 from opsin.models.resolve import resolve
 
@@ -101,7 +102,14 @@ def choose(
         **settled,
     }
     recipe = resolve(task.data, model=model, mirrored=mirrored, **options)
-    return Choice(model, options, _reason(recipe, task))
+    where = counted(cores(), "core") if device == "cpu" else "a usual GPU"
+    few = ", few and so varied more" if recipe.training.rotate and task.images <= _FEW else ""
+    reason = (
+        f"{recipe.model.name} {','.join(map(str, recipe.model.hidden))}, "
+        f"{recipe.training.epochs} epochs: {task.images:,} images of {shape[0]}×{shape[1]} for "
+        f"{task.classes} classes{few}, on {where}"
+    )
+    return Choice(model, options, reason)
 
 
 @dataclass(frozen=True)
@@ -144,14 +152,3 @@ def _sizes(
         # What tells many classes apart must have room in the last stage.
         filters[-1:] = [max(last, min(2 * last, task.classes // 2)) for last in filters[-1:]]
         yield {"hidden": tuple(filters)}
-
-
-def _reason(recipe: Recipe, task: _Task) -> str:
-    model, training, count = recipe.model, recipe.training, cores()
-    where = f"{count} core{'s' if count > 1 else ''}" if task.device == "cpu" else "a usual GPU"
-    few = ", few and so varied more" if training.rotate and task.images <= _FEW else ""
-    return (
-        f"{model.name} {','.join(map(str, model.hidden))}, {training.epochs} epochs: "
-        f"{task.images:,} images of {task.shape[0]}×{task.shape[1]} for "
-        f"{task.classes} classes{few}, on {where}"
-    )

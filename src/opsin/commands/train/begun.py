@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from opsin.classical.classical_recipe import BACKBONE, ClassicalRecipe, FromBackbone
-from opsin.commands.import_recipe import ImportRecipe
-from opsin.commands.machine import need_training, versions
+from opsin.commands.import_recipe import AnyRecipe, ImportRecipe
 from opsin.commands.runs import Run
-from opsin.commands.train.learner import Learner
+from opsin.commands.train.learner import Learner, need_training, versions
 from opsin.commands.train.pretrained import check_fine_tuning
 from opsin.core.artifacts.records import DatasetRecord, RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -93,9 +92,7 @@ def learner_of(
     return NetworkLearner(dataset, recipe, given=TRAINING_OPTIONS, start=start)
 
 
-def _nothing_to_go_on_from(
-    parent: RunDirectory, recipe: ClassicalRecipe | ImportRecipe
-) -> RunError:
+def _nothing_to_go_on_from(parent: RunDirectory, recipe: AnyRecipe) -> RunError:
     """Return the error of what is fitted in one go."""
     if isinstance(recipe, ImportRecipe):
         return RunError(
@@ -103,14 +100,13 @@ def _nothing_to_go_on_from(
             f"{parent.path} was imported",
             f"Train a classifier that begins with it: opsin train SOURCE --from {parent.path}",
         )
-    name = recipe.model.name
-    how = f"--model {name}"
-    if name == BACKBONE:  # which network, how prepared, is too much for a line
+    how = f"--model {recipe.model.name}"
+    if recipe.model.name == BACKBONE:  # which network, how prepared, is too much for a line
         how = f"--recipe {shlex.quote(str(parent.recipe))}"
     return RunError(
         "the run of a network, which is trained in steps",
-        f"{parent.path} is of the model {name}, which is fitted in one go",
-        f"Train it anew: opsin train {' '.join(map(shlex.quote, recipe.data.sources))} {how}",
+        f"{parent.path} is of the model {recipe.model.name}, which is fitted in one go",
+        f"Train it anew: opsin train {shlex.join(recipe.data.sources)} {how}",
     )
 
 

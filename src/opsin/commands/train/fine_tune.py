@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, cast
@@ -107,7 +108,7 @@ class FineTuneLearner(HeadLearner):
         return replace(before, content=content)
 
     def planned_seconds(self) -> float:
-        """Decide what is left open; return about how long the epochs take, from a few steps."""
+        """Decide what is left open; return about how long all of it takes, from a few steps."""
         keep_freed_memory()
         # The time does not depend on what the head has learnt.
         choice = HeadChoice(START, self.backbone.at, ("whole",), None, 0, 0, 1.0)
@@ -119,7 +120,8 @@ class FineTuneLearner(HeadLearner):
             with threads_for(work):
                 train, val = self._batches(device)
                 an_epoch = time_epoch(network, self.training, train, val, seconds=_MEASURED)
-        return self.training.epochs * an_epoch
+        seconds = (super().planned_seconds() or 0.0) + self.training.epochs * an_epoch
+        return min(seconds, self.budget or math.inf)
 
     @property
     def training(self) -> TrainingRecipe:

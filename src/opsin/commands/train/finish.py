@@ -10,9 +10,8 @@ import numpy as np
 from opsin._version import __version__
 from opsin.commands.changes import write_images
 from opsin.commands.evaluate import RunEvaluation, evaluate_run
-from opsin.commands.find_failures import find_failures
 from opsin.commands.test_set_usage import count_looks, key_of, leaks_of, note_look
-from opsin.commands.train.calibrate import ExportedFile, FileWithAnswers, calibrate, try_views
+from opsin.commands.train.calibrate import ExportedFile, calibrate, try_views
 from opsin.commands.train.learner import Learner
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -67,14 +66,23 @@ def finish(
     training: TrainingFacts,
 ) -> Report:
     """Calibrate, check and evaluate a run's file, write it once, and write the report."""
-    from opsin.commands.report import draw_run, spared  # noqa: PLC0415  needs matplotlib
+    from opsin.commands import report as page  # noqa: PLC0415  needs matplotlib
     from opsin.onnx_files.postprocessing import finished  # noqa: PLC0415  needs onnx
 
     at = time.perf_counter()
     watcher.doing("the evaluation")
     dataset = learner.dataset
     made = calibrate(exported, adjusts=learner.calibrates)
-    facts = _compared(learner, made)
+    # What is known of all images has been computed once by the file's own operators.
+    most = _PARITY_IMAGES if made.known is None else _PARITY_KNOWN
+    rows = np.sort(np.concatenate([dataset.split.val, dataset.split.train])[:most])
+    file = made.classifier
+    if file.device != CPU:  # parity is a promise of the CPU
+        file = Classifier.of_content(file.path, file.content, most=None)
+    difference = learner.difference(file, dataset.images[rows])
+    facts = FileFacts()
+    if difference is not None:
+        facts = FileFacts(parity_images=len(rows), difference=difference)
     if directory.predictions.is_file():  # it was evaluated, and then went on
         test_set = directory.read(DatasetRecord).test_set
         note_look(directory, test_set, len(dataset.split.test), None, watcher=watcher)
@@ -102,36 +110,21 @@ def finish(
     at = time.perf_counter()
     watcher.doing("the report")
     training = training.model_copy(update={"answered_on": made.classifier.device})
-    report = _report(
-        learner, audit, training, evaluation, metadata, seconds=seconds
-    ).model_copy(update={
+    report = _report(learner, audit, training, evaluation, metadata).model_copy(update={
         "file": facts.model_copy(update={"bytes": len(content)}),
         "looks": count_looks(directory, directory.read(DatasetRecord).test_set),
         "ood": made.ood,
-        "failures": find_failures(dataset, evaluation.predictions, evaluation.split, watcher),
+        "seconds": dict(seconds),
+        "failures": page.find_failures(
+            dataset, evaluation.predictions, evaluation.split, watcher
+        ),
     })  # fmt: skip
-    with spared("the report's page", watcher):
-        draw_run(directory, report, dataset, evaluation.predictions, watcher)
+    with page.spared("the report's page", watcher):
+        page.draw_run(directory, report, dataset, evaluation.predictions, watcher)
     seconds["report"] = time.perf_counter() - at
     report = report.model_copy(update={"seconds": seconds})
     report.write(directory.path)
     return report
-
-
-def _compared(learner: Learner, made: FileWithAnswers) -> FileFacts:
-    """Compare the file with what was fitted, on real images; parity is a promise of the CPU."""
-    split, file = learner.dataset.split, made.classifier
-    # What is known of all images has been computed once by the file's own operators.
-    most = _PARITY_IMAGES if made.known is None else _PARITY_KNOWN
-    rows = np.sort(np.concatenate([split.val, split.train])[:most])
-    if file.device != CPU:
-        file = Classifier.of_content(file.path, file.content, most=None)
-    difference = learner.difference(file, learner.dataset.images[rows])
-    return (
-        FileFacts()
-        if difference is None
-        else FileFacts(parity_images=len(rows), difference=difference)
-    )
 
 
 def _report(
@@ -140,8 +133,6 @@ def _report(
     training: TrainingFacts,
     evaluation: RunEvaluation,
     metadata: Metadata,
-    *,
-    seconds: dict[str, float],
 ) -> Report:
     """Return what is known of a run without another look at its images and files."""
     layers, views, recipe, dataset = (
@@ -178,5 +169,4 @@ def _report(
         reject=metadata.reject,
         views=None if views is None else ViewsFacts(**views.model_dump(), words=views.words),
         layers=layers,
-        seconds=dict(seconds),
     )

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Unpack, cast
 
 from opsin.classical.classical_recipe import FITTED, ClassicalRecipe
-from opsin.commands.backbones import measure
-from opsin.commands.train.head import HeadLearner
 from opsin.commands.train.learner import Loaded
 from opsin.commands.train.load import load_for
-from opsin.commands.train.pretrained import TRIAL_SECONDS, views_of
+from opsin.commands.train.pretrained import TRIAL_SECONDS
 from opsin.commands.train.words import tell_limits
 from opsin.core.arguments import checked
 from opsin.core.events import Watcher, WatcherGroup
@@ -23,15 +20,12 @@ from opsin.report.training_plan import Plan
 from opsin.training.process_group import refuse_several
 
 if TYPE_CHECKING:
-    from opsin.backbones.backbone import Backbone
+    pass
 
 #: Points of the learning-rate curve.
 _POINTS: Final = 100
 #: Seconds for which steps are measured, once the first ones are over.
 _MEASURED: Final = 0.5
-# Seconds of a core that the choice of a head takes, however few images there are, and for the
-# square of those that heads are compared on.
-_HEAD, _SQUARE = 0.1, 2.4e-6
 
 
 class _Noted(Watcher):
@@ -126,6 +120,8 @@ def _of_network(
 
 
 def _of_head(loaded: Loaded, options: Mapping[str, object]) -> dict[str, object]:
+    from opsin.commands.train.head import HeadLearner  # noqa: PLC0415  loads scikit-learn
+
     kind = HeadLearner
     if options.get("fine_tune"):
         from opsin.commands.train.fine_tune import FineTuneLearner  # noqa: PLC0415  needs PyTorch
@@ -133,10 +129,7 @@ def _of_head(loaded: Loaded, options: Mapping[str, object]) -> dict[str, object]
         kind = FineTuneLearner
     learner = kind.decide(loaded, options, began=0.0)
     with learner.ready():
-        seconds = None
-        if loaded.backbone is not None:
-            seconds = _seconds_of_head(learner, loaded.backbone) + learner.planned_seconds()
-            seconds = min(seconds, learner.budget or math.inf)
+        seconds = learner.planned_seconds()
         if loaded.is_open:
             learner.decided(
                 Trial="where histograms of gradients come close to the features, a network is "
@@ -152,23 +145,6 @@ def _of_head(loaded: Loaded, options: Mapping[str, object]) -> dict[str, object]
         "device": learner.device_name,
         "fitted": len(learner.rows),
     }
-
-
-def _seconds_of_head(learner: HeadLearner, backbone: Backbone) -> float:
-    """Return about how long the features take that are not known yet, and the choice of a head."""
-    from opsin.backbones.features import Extractor  # noqa: PLC0415  loads onnx
-    from opsin.classical.backbone_head import COMPARED  # noqa: PLC0415  loads scikit-learn
-    from opsin.evaluation.out_of_fold import most_folds  # noqa: PLC0415  likewise
-
-    dataset, count = learner.dataset, len(learner.rows)
-    height, width, channels = dataset.images.shape[1:]
-    missing = 0
-    for view in views_of(dataset, count):
-        cache = Extractor(backbone, (height, width, channels), view).cache
-        missing += len(dataset) - int(cache.knows(dataset.digests).sum())
-    choices = 1 + most_folds(count) * dataset.judged_by_all
-    heads = choices * (_HEAD + _SQUARE * min(count, COMPARED) ** 2) / learner.threads
-    return missing * measure(backbone).milliseconds / 1000 + heads
 
 
 def in_words(planned: Plan) -> list[tuple[str, str]]:

@@ -175,8 +175,6 @@ class BackboneTrial(BaseModel):
     scratch: bool = False
     #: Which was right how often.
     words: str = ""
-    #: How long a training from scratch took; 0 where none was needed.
-    seconds: float = 0.0
     #: Whether Ctrl-C ended it, so that features are taken.
     stopped: bool = False
 
@@ -186,7 +184,7 @@ def solved_by_gradients(dataset: Dataset, seed: int) -> str | None:
     if max(dataset.images.shape[1:3]) >= _PHOTOGRAPH or len(dataset.split.train) < _TRIED / 3:
         return None
     rows, folds = _tried(dataset, seed)
-    right = _right_by_gradients(dataset, rows, folds).mean() if folds else 0.0
+    right = _right_by_gradients(dataset, rows, folds) if folds else 0.0
     if right < _SOLVED:
         return None
     return (
@@ -205,30 +203,43 @@ def try_backbone(
     watcher: Watcher = SILENT,
 ) -> BackboneTrial:
     """Compare a head on frozen features with a network trained from scratch for half a minute."""
+    from opsin.backbones.features import compute, source_keys  # noqa: PLC0415  loads onnx
+    from opsin.classical.heads import rooted  # noqa: PLC0415  loads scikit-learn
+
     known = known_trial(dataset, backbone, seed)
     if known is not None:
         return known
     rows, folds = _tried(dataset, seed)
-    for_backbone = photographs()
-    if not np.array_equal(dataset.source_digests, for_backbone.source_digests):
+    prepared = photographs()
+    if not np.array_equal(dataset.source_digests, prepared.source_digests):
         return BackboneTrial(words="not all images can be read in both sizes")
-    by_features = _right_by_features(for_backbone, backbone, rows, folds, watcher)
+    features = compute(
+        backbone,
+        ImageSubset(prepared.images, rows),
+        prepared.digests[rows],
+        views_of(prepared, len(prepared.split.train)),
+        watcher=watcher,
+        sources=source_keys(prepared.source_digests[rows], prepared.preparation),
+    )
+    points = rooted(features.mean(axis=1, dtype=np.float32), backbone.units)
+    right = _right(points, prepared.labels[rows], folds)
     by_gradients = _right_by_gradients(dataset, rows, folds)
-    if 1 - by_gradients.mean() >= _FAR_BEHIND * (1 - by_features.mean()):
+    if 1 - by_gradients >= _FAR_BEHIND * (1 - right.mean()):
         trial = BackboneTrial(
-            words=f"pretrained features were right on {by_features.mean():.0%} of {len(rows):,} "
-            f"training images, histograms of gradients on {by_gradients.mean():.0%}",
+            words=f"pretrained features were right on {right.mean():.0%} of {len(rows):,} "
+            f"training images, histograms of gradients on {by_gradients:.0%}",
         )
     elif budget is not None and budget < 5 * TRIAL_SECONDS:
-        trial = BackboneTrial(words=_NO_TIME)
+        return BackboneTrial(words=_NO_TIME)
     else:
         train, test = folds[0]
         split = Split(rows[train], rows[test], test[:0])
-        trial = _beside_training(dataset, split, float(by_features[test].mean()), watcher)
-    if not trial.stopped and trial.words != _NO_TIME:
-        # Where the cache cannot be written it is tried again the next time.
-        with contextlib.suppress(StorageError):
-            write_json(_kept_in(dataset, backbone, seed), trial.model_dump(mode="json"))
+        trial = _beside_training(dataset, split, float(right[test].mean()), watcher)
+        if trial.stopped or trial.words == _NO_TIME:
+            return trial
+    # Where the cache cannot be written it is tried again the next time.
+    with contextlib.suppress(StorageError):
+        write_json(_kept_in(dataset, backbone, seed), trial.model_dump(mode="json"))
     return trial
 
 
@@ -261,31 +272,11 @@ def _tried(dataset: Dataset, seed: int) -> tuple[NDArray[np.int64], list[Fold]]:
     return rows, folds_of(dataset.labels[rows], dataset.units[rows], seed)
 
 
-def _right_by_features(
-    photographs: Dataset, backbone: Backbone, rows: NDArray[np.int64], folds: Sequence[Fold],
-    watcher: Watcher,
-) -> NDArray[np.bool_]:  # fmt: skip
-    from opsin.backbones.features import compute, source_keys  # noqa: PLC0415  loads onnx
-    from opsin.classical.heads import rooted  # noqa: PLC0415  loads scikit-learn
-
-    features = compute(
-        backbone,
-        ImageSubset(photographs.images, rows),
-        photographs.digests[rows],
-        views_of(photographs, len(photographs.split.train)),
-        watcher=watcher,
-        sources=source_keys(photographs.source_digests[rows], photographs.preparation),
-    )
-    mean = features.mean(axis=1, dtype=np.float32)
-    return _right(rooted(mean, backbone.units), photographs.labels[rows], folds)
-
-
-def _right_by_gradients(
-    dataset: Dataset, rows: NDArray[np.int64], folds: Sequence[Fold]
-) -> NDArray[np.bool_]:
+def _right_by_gradients(dataset: Dataset, rows: NDArray[np.int64], folds: Sequence[Fold]) -> float:
     from opsin.classical.pixels import gradient_histograms  # noqa: PLC0415
 
-    return _right(gradient_histograms(dataset.images, rows), dataset.labels[rows], folds)
+    points = gradient_histograms(dataset.images, rows)
+    return float(_right(points, dataset.labels[rows], folds).mean())
 
 
 def _right(
@@ -323,7 +314,6 @@ def _beside_training(
         words=f"a network trained from scratch for {seconds:.0f} s was right on {scratch:.0%} of "
         f"{len(split.val):,} training images kept apart for this, pretrained features on "
         f"{by_features:.0%}{'; Ctrl-C ended the trial' if stop.is_set() else ''}",
-        seconds=seconds,
         stopped=stop.is_set(),
     )
 

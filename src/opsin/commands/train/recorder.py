@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from opsin.core.artifacts.records import Epoch
+from opsin.core.artifacts.records import Epoch, EpochConfusion
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError
 from opsin.core.events import SILENT, Watcher, WatcherGroup, epoch_of
@@ -82,12 +82,12 @@ class Recorder(WatcherGroup):
 
     def confusion(self, epoch: int, counts: list[list[int]]) -> None:
         """Keep an epoch's confusion matrix, before the epoch itself, and pass on."""
-        self.directory.append_confusion(epoch, counts)
+        self.directory.append(EpochConfusion(epoch=epoch, confusion=counts))
         super().confusion(epoch, counts)
 
     def epoch(self, epoch: Epoch) -> None:
         """Keep an epoch in the history, and pass on."""
-        self.directory.append_history(epoch)
+        self.directory.append(epoch, sync=True)
         self._share = epoch.epoch / epoch.epochs
         super().epoch(epoch)
 

@@ -13,7 +13,6 @@ from opsin.classical.classical_recipe import FITTED
 from opsin.commands.runs import Run
 from opsin.commands.train.begun import begun_before, learner_of
 from opsin.commands.train.finish import finish, write_request
-from opsin.commands.train.head import HeadLearner
 from opsin.commands.train.learner import Learner
 from opsin.commands.train.load import load_for
 from opsin.commands.train.pretrained import model_asked
@@ -119,6 +118,8 @@ def train(
 
             learner = FineTuneLearner.decide(loaded, given, began=began)
         elif fitted:
+            from opsin.commands.train.head import HeadLearner  # noqa: PLC0415  scikit-learn
+
             learner = HeadLearner.decide(loaded, given, began=began)
         else:
             from opsin.commands.train.network import NetworkLearner  # noqa: PLC0415  PyTorch

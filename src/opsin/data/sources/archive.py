@@ -21,8 +21,7 @@ from opsin.core.file_names import free_name
 from opsin.core.platform import sync_all
 from opsin.core.storage import publish_directory, scratch_directory
 from opsin.data import sources
-from opsin.data.cache import cache_root
-from opsin.data.digest_set import DigestSet
+from opsin.data.cache import DigestSet, cache_root
 from opsin.data.formats import MAX_BYTES
 from opsin.data.image_stream import ListedImage, Stream
 from opsin.data.image_tree import LEFT_OUT_FILE, is_image_name
@@ -30,7 +29,7 @@ from opsin.data.left_out import add_up
 from opsin.data.sources import arrays, table
 from opsin.data.sources.contents import LabelledImages, LocatedSource, digest_of, key_of_files
 from opsin.data.sources.folder import note_left_out
-from opsin.data.sources.members import Archive, Member, reading
+from opsin.data.sources.members import Archive, Member
 from opsin.data.sources.packed import DISK_SHARE
 from opsin.data.sources.source_kind import AllowedFolder, SourceKind, SourceRequest
 from opsin.data.split import TRAIN, part_named
@@ -59,7 +58,8 @@ def images_in_archive(path: Path, watcher: Watcher = SILENT) -> Iterator[ListedI
             names.add(digest_of(own))
             renamed += own != name
             yield _unlabelled(own, member, archive)
-    archive.conclude(watcher, expected="an archive with images", found=len(names) > 0)
+    if not len(names):
+        raise archive.without("an archive with images")
     note_left_out(archive.passed.listed(), watcher)
     _note_renamed(renamed, path, watcher)
 
@@ -100,10 +100,9 @@ def _unlabelled(name: str, member: Member, archive: Archive) -> ListedImage:
 def _count_images(path: Path) -> int | None:
     """Return how many images a zip lists; ``None`` for a tar, which has no list."""
     with contextlib.suppress(SourceError):
-        with reading(path), path.open("rb") as file:
-            listed = file.read(2) == b"PK"
-        if listed:
-            return sum(1 for _ in Archive(path).files(is_image_name))
+        archive = Archive(path)
+        if archive.start[:2] == b"PK":
+            return sum(1 for _ in archive.files(is_image_name))
     return None
 
 
@@ -126,7 +125,7 @@ def _unpacked(path: Path) -> Path:
 def _unpack_into(folder: Path, path: Path, watcher: Watcher) -> None:
     archive, others = Archive(path), _names_of_kinds()
     room = int(DISK_SHARE * shutil.disk_usage(folder).free)
-    written, overlong, renamed = 0, 0, 0
+    written, renamed = 0, 0
     watcher.begin("Unpack", archive.size, "B")
     wanted = archive.files(lambda name: is_image_name(name) or bool(others.match(name)))
     with contextlib.closing(wanted) as files:
@@ -146,30 +145,20 @@ def _unpack_into(folder: Path, path: Path, watcher: Watcher) -> None:
             except OSError as error:
                 if error.errno != errno.ENAMETOOLONG:
                     raise
-                overlong += 1
                 archive.passed.add("name that cannot be written", name[:100])
             watcher.advance(min(archive.position, archive.size))
     watcher.advance(archive.size)
     watcher.end()
-    expected = "images, a table, an .npz or an IDX file in the archive"
-    archive.conclude(watcher, expected=expected, found=written > 0)
+    if not written:
+        raise archive.without("images, a table, an .npz or an IDX file in the archive")
     passed = [each.model_dump() for each in archive.passed.listed()]
     (folder / LEFT_OUT_FILE).write_text(json.dumps(passed), encoding="utf-8")
     _note_renamed(renamed, path, watcher)
-    if overlong:
-        watcher.note(
-            f"Passed over in {path}: names that cannot be written, {overlong:,} in all; "
-            "shorten them."
-        )
 
 
 def _name_in(folder: Path, parts: tuple[str, ...], path: Path) -> str:
     """Return a name that no member before had: images get a number, as in a stream of them."""
-    try:
-        long = len(parts) > _MAX_DEPTH or any(len(os.fsencode(p)) > _MAX_NAME for p in parts)
-    except UnicodeEncodeError:
-        long = True
-    if long:
+    if len(parts) > _MAX_DEPTH or any(len(os.fsencode(part)) > _MAX_NAME for part in parts):
         raise OSError(errno.ENAMETOOLONG, "common file systems take no such name")
 
     def is_file(name: str) -> bool:

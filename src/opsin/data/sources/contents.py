@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from opsin.core.artifacts.records import LeftOut
 from opsin.core.errors import ImageError, SourceError
 from opsin.core.files import MISSING, file_stamp, open_regular
-from opsin.data.cache import digest_rows
-from opsin.data.digest_set import DigestSet
+from opsin.data.cache import DigestSet, digest_rows
 from opsin.data.image_tree import natural
 from opsin.data.left_out import LeftOutCounts
 from opsin.data.spelling import nfc, places_among
@@ -297,10 +296,13 @@ class RowCollector:
     ) -> LabelledImages:
         """Return the images, their classes in the order that the source has, else a natural one."""
         listed = [name for name in classes if nfc(name) in self._classes]
-        rest = self._classes.keys() - set(map(nfc, listed))
-        written = [name for _, name in self._classes.values()]
-        order = (*listed, *order_classes([n for n in written if nfc(n) in rest], source))
-        labels = np.array(places_among(written, order), np.int64)
+        rest = sorted(sorted(self._classes.keys() - set(map(nfc, listed))), key=natural)
+        order = (*listed, *(self._classes[name][1] for name in rest))
+        for name in order[len(listed) :]:
+            if not name.isprintable():
+                what = "class names of printable characters"
+                raise SourceError(what, f"{source} has {name!r}", "Rename the class.")
+        labels = np.array(places_among(self._classes, order), np.int64)
         return LabelledImages(
             source=source,
             classes=order,
@@ -319,20 +321,6 @@ def digest_of(text: str) -> int:
     """Return 64 bits that stand for a text."""
     content = text.encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest())
-
-
-def order_classes(names: Sequence[str], source: str | Path) -> tuple[str, ...]:
-    """Return different class names in natural order, as they are written first."""
-    written: dict[str, str] = {}
-    for name in names:
-        written.setdefault(nfc(name), name)
-    classes = tuple(written[name] for name in sorted(sorted(written), key=natural))
-    for name in classes:
-        if not name.isprintable():
-            raise SourceError(
-                "class names of printable characters", f"{source} has {name!r}", "Rename the class."
-            )
-    return classes
 
 
 def check_classes(

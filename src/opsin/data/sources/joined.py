@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -75,15 +74,6 @@ def _together(parts: Sequence[UnpreparedImages]) -> UnpreparedImages:
 
 def _check_once(parts: Sequence[tuple[str, Files]]) -> None:
     """Refuse images that two sources hold: one lies in another, or two tables name them."""
-    roots = []
-    for _, files in parts:
-        anywhere = any(os.path.isabs(name) or ".." in name for name in files.names)  # noqa: PTH117
-        roots.append("" if anywhere else os.path.realpath(files.folder).rstrip(os.sep))
-    if not any(
-        f"{one}{os.sep}".startswith(f"{other}{os.sep}")
-        for one, other in itertools.permutations(roots, 2)
-    ):
-        return  # a million names are not looked at where they cannot be the same
     seen: dict[str, str] = {}
     for source, files in parts:
         for name in Files(Path(os.path.realpath(files.folder)), files.names).places():

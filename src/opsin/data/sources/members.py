@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import IO, BinaryIO, Literal
 
 from opsin.core.errors import SourceError
-from opsin.core.events import Watcher
 from opsin.data.image_tree import is_visible
 from opsin.data.left_out import LeftOutCounts, left_out_in_words
 
@@ -74,8 +73,9 @@ class Archive:
 
     def __init__(self, path: Path, *, most_bytes: int | None = None) -> None:
         self.path = path
-        with reading(path):
+        with reading(path), path.open("rb") as file:
             self.size = path.stat().st_size
+            self.start = file.read(6)
         self.bytes_left = MAX_RATIO * self.size + SPARE_BYTES if most_bytes is None else most_bytes
         # Even the smallest image takes more bytes than these in an archive.
         self.members_left = min(MAX_MEMBERS, max(_SPARE_MEMBERS, self.size // _PACKED_BYTES))
@@ -83,7 +83,6 @@ class Archive:
         self.position = 0
         #: What `files` has left out.
         self.passed = LeftOutCounts()
-        self._links = 0
 
     def files(self, is_wanted: Callable[[str], bool]) -> Generator[tuple[tuple[str, ...], Member]]:
         """Yield each wanted file with the parts of its name; refuse names that lead out."""
@@ -91,7 +90,6 @@ class Archive:
             for member in members:
                 parts = tuple(part for part in member.name.split("/") if part not in ("", "."))
                 if member.kind == "link":
-                    self._links += 1
                     self.passed.add("link in the archive", member.name)
                     continue
                 self._check_name(member)
@@ -104,26 +102,18 @@ class Archive:
                 else:
                     self.passed.add_file("/".join(parts))
 
-    def conclude(self, watcher: Watcher, *, expected: str, found: bool) -> None:
-        """Say how many links were passed over; refuse an archive in which nothing was of use."""
-        if not found:
-            passed = left_out_in_words(self.passed.listed())
-            raise SourceError(
-                expected,
-                f"{self.path} holds none" + (f", but {passed}" if passed else ""),
-                "Archives within it are not opened: unpack those first.",
-            )
-        if self._links:
-            watcher.note(
-                f"Passed over in {self.path}: links, {self._links:,} in all; pack the files "
-                "themselves."
-            )
+    def without(self, expected: str) -> SourceError:
+        """Return what is said of an archive in which nothing was of use."""
+        passed = left_out_in_words(self.passed.listed())
+        return SourceError(
+            expected,
+            f"{self.path} holds none" + (f", but {passed}" if passed else ""),
+            "Archives within it are not opened: unpack those first.",
+        )
 
     def members(self) -> Generator[Member]:
         """Yield all members."""
-        with reading(self.path), self.path.open("rb") as file:
-            start = file.read(6)
-        yield from self._zip_members() if start[:2] == b"PK" else self._tar_members(start)
+        yield from self._zip_members() if self.start[:2] == b"PK" else self._tar_members()
 
     def pieces(self, member: Member) -> Generator[bytes]:
         """Yield a member's content; `SourceError` where it is damaged, or over the budget."""
@@ -207,14 +197,14 @@ class Archive:
                 )
                 self.position += info.compress_size
 
-    def _tar_members(self, start: bytes) -> Generator[Member]:
+    def _tar_members(self) -> Generator[Member]:
         with self.path.open("rb") as packed, reading(self.path):
             plain: _Plain = packed
-            if start[:2] == b"\x1f\x8b":
+            if self.start[:2] == b"\x1f\x8b":
                 plain = gzip.GzipFile(fileobj=packed)
-            elif start == b"\xfd7zXZ\0":
+            elif self.start == b"\xfd7zXZ\0":
                 plain = lzma.LZMAFile(packed)  # noqa: SIM115  closed below
-            elif start[:3] == b"BZh":
+            elif self.start[:3] == b"BZh":
                 plain = bz2.BZ2File(packed)
             with plain:
                 stream = _Forward(plain, packed, self)
