@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from opsin.classical.classical_recipe import TRAIN_OPTIONS
 from opsin.core.errors import RecipeError
-from opsin.core.recipe import DataRecipe
+from opsin.core.recipe import RESET_BY, DataRecipe
+from opsin.core.recipe_options import options_of
 from opsin.models.resolve import resolve
 
 
@@ -26,3 +28,42 @@ def test_impossible_training_options_are_refused(changes: dict[str, Any]) -> Non
     with pytest.raises(RecipeError, match=list(changes)[-1]):
         recipe.with_training(**changes)
     assert recipe.with_training(epochs=5).training.epochs == 5
+
+
+VALUES = [
+    ("size", (48, 64), "48x64"),
+    ("classes", ("cat", "dog"), "cat,dog"),
+    ("columns", {"path": "file", "label": "kind"}, "path=file,label=kind"),
+    ("fold", "2/5", "2/5"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "text"), VALUES)
+def test_a_value_and_its_text_stand_for_each_other(name: str, value: object, text: str) -> None:
+    option = options_of(DataRecipe)[name]
+    assert option.write(value) == text
+    assert option.read(text) == value
+    assert option.accepts(text)
+
+
+@pytest.mark.parametrize(("name", "text"), [("size", "8x9x7"), ("size", "8x"), ("columns", "path"),
+                                            ("hidden", "64,b"), ("hidden", "²")])  # fmt: skip
+def test_another_form_is_refused_with_an_example(name: str, text: str) -> None:
+    with pytest.raises(ValueError, match=rf"such as .*; received '{text}'"):
+        TRAIN_OPTIONS[name].read(text)
+
+
+def test_every_option_says_what_it_takes() -> None:
+    for option in TRAIN_OPTIONS.values():
+        assert option.help.endswith(".")
+        assert option.expected
+        assert option.group
+        # Of these a text may be wrong as well.
+        chosen = option.name in ("hidden", "size", "columns", "class_mix")
+        free = option.kind is str and not option.choices and not option.field.examples
+        assert option.accepts("?") == (free and not chosen)
+
+
+def test_options_that_belong_to_a_choice_exist() -> None:
+    assert set(RESET_BY) - {"budget"} <= set(TRAIN_OPTIONS)
+    assert {name for names in RESET_BY.values() for name in names} <= set(TRAIN_OPTIONS)

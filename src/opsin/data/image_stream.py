@@ -24,14 +24,13 @@ Listed = str | Path | StoredObject | bytes | NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class ListedImage:
-    """An image before it is decoded, or why it cannot be had; -1: no label, no row of a dataset."""
+    """An image before it is decoded, or why it cannot be had; -1: no label."""
 
     name: str
     image: Listed
     label: int = -1
     part: int = 0
     problem: ImageError | None = None
-    row: int = -1
 
     @classmethod
     def at(
@@ -57,6 +56,13 @@ class ListedImage:
         if self.path is None:
             return self
         return replace(self, image=os.path.abspath(self.path))  # noqa: PTH100  any text
+
+
+def held_bytes(item: ListedImage) -> int:
+    """Return the bytes of a content that was listed with an image."""
+    if isinstance(item.image, np.ndarray):
+        return item.image.nbytes
+    return len(item.image) if isinstance(item.image, bytes) else 0
 
 
 @dataclass(frozen=True)
