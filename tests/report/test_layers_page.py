@@ -19,9 +19,9 @@ from opsin.core.metadata import Layer
 from opsin.inspection.activity import Activity, ActivityRecord
 from opsin.inspection.layers import LayerView, view_of
 from opsin.onnx_files.onnx_graph import ReceptiveField
-from opsin.report.inside.inspection_page import render_page
 from opsin.report.inside.layer_sections import PAGE, figure, layer_sections
 from opsin.report.maps import PALETTES, scale_of, sprite
+from opsin.report.templates import render_page
 from tests.report.test_figures import HOSTILE
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)

@@ -14,16 +14,17 @@ from PIL import Image
 
 from opsin.inspection.summary import LayerRow
 from opsin.onnx_files.onnx_graph import ReceptiveField
-from opsin.report.figures.network_diagram import draw_network, network_title
-from opsin.report.figures.receptive_fields import (
+from opsin.report.figures.network_figures import (
+    draw_network,
     draw_receptive_fields,
     fields_title,
     image_size,
+    network_title,
     sees,
 )
 from opsin.report.figures.style import save, styled
-from opsin.report.inside.inspection_page import render_page
 from opsin.report.inside.network_sections import network_sections
+from opsin.report.templates import render_page
 
 
 def square(side: int) -> ReceptiveField:

@@ -10,8 +10,8 @@ from pathlib import Path
 from opsin.inspection.ablation import ablate
 from opsin.inspection.portraits import portraits
 from opsin.inspection.units import unit_gallery
-from opsin.report.inside.inspection_page import render_page
 from opsin.report.inside.unit_sections import portrait_sections, unit_sections
+from opsin.report.templates import render_page
 from tests.inspection.made_network import made
 
 

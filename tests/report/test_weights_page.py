@@ -24,10 +24,14 @@ from opsin.report.figures.inspection_charts import (
     probes_title,
 )
 from opsin.report.figures.style import save, styled
-from opsin.report.inside.inspection_page import Section, render_page
-from opsin.report.inside.weight_images import matrix_sheet, tile_address
-from opsin.report.inside.weight_sections import probe_sections, weight_sections
+from opsin.report.inside.weight_sections import (
+    matrix_sheet,
+    probe_sections,
+    tile_address,
+    weight_sections,
+)
 from opsin.report.maps import PUOR
+from opsin.report.templates import Section, render_page
 from tests.made_epochs import made_epoch
 
 RANDOM = np.random.default_rng(0)

@@ -34,7 +34,7 @@ from opsin.core.sandbox import Sandbox
 from opsin.core.storage import atomic_file
 from opsin.core.stored_arrays import StoredArrays
 from opsin.data.cache import cache_root, is_own, make_own
-from opsin.onnx_files.onnx_graph import attribute
+from opsin.onnx_files.onnx_graph import attribute, rename_values
 from opsin.onnx_files.postprocessing import OPSET, TREES, TREES_OPSET
 from opsin.runtime.onnx_scan import printable, scan
 from opsin.runtime.providers import cpu_session, session_options
@@ -441,9 +441,7 @@ class _Probe:
         infos = [*graph.initializer, *graph.input, *graph.output]
         names = {each.name for each in infos} | {n for node in graph.node for n in node.output}
         changed = {name: f"backbone.{name}" for name in names if _OURS.match(name)}
-        for node in graph.node:
-            for part in (node.input, node.output):
-                part[:] = [changed.get(name, name) for name in part]
+        rename_values(graph.node, changed)
         for each in infos:
             each.name = changed.get(each.name, each.name)
         self.input = changed.get(self.input, self.input)

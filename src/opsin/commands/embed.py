@@ -31,7 +31,7 @@ from opsin.data.cache import digest_rows
 from opsin.data.dataset import Dataset, find_given
 from opsin.data.fill_cache import content_and_digest
 from opsin.data.formats import SUFFIXES
-from opsin.data.image_stream import ListedImage, Stream
+from opsin.data.image_stream import ListedImage, Stream, held_bytes
 from opsin.data.images import read_image
 from opsin.data.lazy_images import THREADS
 from opsin.data.read_ahead import read_ahead
@@ -169,7 +169,7 @@ def embed(
     # All values are computed, for a training may want them; the first alone is taken.
     taken = network.at if at is not None else network.at[:1]
     with place.errors():
-        embedder = _Embedder(network, images.dataset, device, place.watcher(watcher))
+        embedder = _Embedder(network, images.like, device, place.watcher(watcher))
         return _write(
             images, embedder, taken, place, on=on, watcher=place.watcher(watcher), began=began
         )
@@ -249,7 +249,7 @@ class _Images(NamedTuple):
     stream: Stream
     title: str
     classes: tuple[str, ...] | None = None
-    dataset: Dataset | None = None  # where they are prepared already
+    like: Preparation | None = None  # of those that are prepared already
 
 
 def _find_images(
@@ -309,11 +309,16 @@ def _of_dataset(dataset: Dataset, shard: Shard | None) -> _Images:
 
     def at(row: int) -> ListedImage:
         label, part = int(dataset.labels[row]), int(parts[row])
-        return ListedImage(dataset.names[row], b"", label, part, row=row)
+        return ListedImage(dataset.names[row], np.asarray(dataset.images[row]), label, part)
 
     rows = zip(dataset.names, dataset.labels, parts, strict=True)
     stream = _stream(dataset.recipe.source, at, len(dataset), rows, shard)
-    return _Images(stream, dataset.recipe.title, dataset.classes, dataset)
+    height, width, channels = dataset.images.shape[1:]
+    like = Preparation(
+        height=height, width=width, channels=channels, resize=dataset.recipe.resize,
+        bits=dataset.recipe.bits,
+    )  # fmt: skip
+    return _Images(stream, dataset.recipe.title, dataset.classes, like)
 
 
 def _of_labelled(contents: LabelledImages, recipe: DataRecipe, shard: Shard | None) -> _Images:
@@ -366,19 +371,13 @@ class _Embedder:
     """Computes features, here or in another process."""
 
     def __init__(
-        self, network: Backbone, dataset: Dataset | None, device: str, watcher: Watcher
+        self, network: Backbone, like: Preparation | None, device: str, watcher: Watcher
     ) -> None:
         from opsin.backbones.feature_graph import usual_preparation  # noqa: PLC0415  loads onnx
 
-        self.network, self.device, self._dataset = network, device, dataset
-        #: How images are prepared: as those of the dataset are, or as the network wants them.
-        self.like = usual_preparation(network)
-        if dataset is not None:
-            height, width, channels = dataset.images.shape[1:]
-            resize, bits = dataset.recipe.resize, dataset.recipe.bits
-            self.like = Preparation(
-                height=height, width=width, channels=channels, resize=resize, bits=bits
-            )
+        self.network, self.device = network, device
+        #: How images are prepared: as they are already, or as the network wants them.
+        self.like = like or usual_preparation(network)
         self._open(watcher)
 
     def _open(self, watcher: Watcher = SILENT) -> None:
@@ -390,7 +389,7 @@ class _Embedder:
 
     def __getstate__(self) -> dict[str, object]:
         """Return the network: a copy in another process opens it there."""
-        return vars(self) | {"_dataset": None, "extractor": None}
+        return vars(self) | {"extractor": None}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
@@ -404,7 +403,7 @@ class _Embedder:
         return ImageSteps(
             prepare=self.prepare,
             compute=self.compute,
-            cost=lambda item: pixels + (len(item.image) if isinstance(item.image, bytes) else 0),
+            cost=lambda item: pixels + held_bytes(item),
             batch=BATCH,
             together=THREADS,
         )
@@ -415,21 +414,15 @@ class _Embedder:
 
         if item.problem:
             raise item.problem
-        cache, dataset = self.extractor.cache, self._dataset
-        if dataset is not None:
-            digest, of_source = dataset.digests[item.row], dataset.source_digests[item.row]
-        else:
-            content, of_source = content_and_digest(item.image, item.name)
+        cache = self.extractor.cache
+        content, of_source = content_and_digest(item.image, item.name)
         (source,) = source_keys(of_source[None], self.like)
         if known := cache.find(source.tobytes(), "sources"):
             return Done(_Features(*known))
-        if dataset is None:
-            pixels = read_image(content, self.like, item.name)
-            (digest,) = digest_rows(pixels[None])
+        pixels = read_image(content, self.like, item.name)
+        (digest,) = digest_rows(pixels[None])
         if known := cache.find(digest.tobytes(), "digests"):
             return Done(_Features(*known))
-        if dataset is not None:
-            pixels = dataset.images[item.row]
         return _Pixels(digest, source, pixels)
 
     def compute(self, batch: list[_Pixels]) -> list[_Features]:
@@ -490,12 +483,6 @@ class _Work:
         if not is_elsewhere(on):
             yield from answer_images(steps, read_ahead(stream), end_wait=stream.close)
             return
-        if self._images.dataset is not None:
-            raise RecipeError(
-                "a source that each node can read itself, to work on a cluster",
-                "got a data set in memory",
-                "Give the source.",
-            )
         with Cluster(on, stream.sample()) as cluster:
             yield from cluster.answers(steps, stream, count=stream.count())
 
