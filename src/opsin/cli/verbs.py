@@ -130,9 +130,9 @@ def _run(words: Sequence[str]) -> int:
             OpsinError("enough memory", "there was too little", "Give a smaller --size.")
         )
     except OSError as error:
+        what = f"to read or write {error.filename}" if error.filename else "to read and write files"
         reason = (error.strerror or str(error)).lower()
-        what = f"{error.filename}: {reason}" if error.filename else reason
-        return _failed(OpsinError("the system to do its part", what, "See to it and run it again."))
+        return _failed(OpsinError(what, reason, "Check its rights, and run it again."))
     except _UsageError as error:
         if "--json" in sys.argv:
             from opsin.cli.output import print_json_error  # noqa: PLC0415
