@@ -59,11 +59,6 @@ def test_what_makes_no_sense_for_a_model_is_refused(name: str, options: dict[str
     assert "train a network" in caught.value.advice
 
 
-def test_a_network_has_no_trees() -> None:
-    with pytest.raises(RecipeError, match="got trees"):
-        resolve(DATA, model="mlp", trees=10)
-
-
 @pytest.mark.parametrize(
     ("name", "options"),
     [("forest", {"trees": 0}), ("svm", {"c": 0.0}), ("knn", {"neighbours": 0}),
@@ -73,10 +68,6 @@ def test_a_network_has_no_trees() -> None:
 def test_impossible_values_are_refused_by_name(name: str, options: dict[str, Any]) -> None:
     with pytest.raises(RecipeError, match=next(iter(options))):
         resolve_classical(DATA, model=name, **options)
-
-
-def test_what_is_not_given_stays_as_it_is() -> None:
-    assert resolve_classical(DATA, model="svm", c=None) == resolve_classical(DATA, model="svm")
 
 
 def test_a_file_with_anothers_options_is_no_recipe() -> None:

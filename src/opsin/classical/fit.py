@@ -120,23 +120,15 @@ class TrainingRows:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted model.
+    """A fitted model."""
 
-    Args:
-        recipe: Which model, with its options.
-        numbers: How images become numbers.
-        projection: Their principal components (knn, svm, backbone), else ``None``.
-        estimator: scikit-learn's classifier.
-        labels: The classes as numbers, in training order, for `knn`'s votes, ``int64[N]``.
-        classes: K.
-    """
-
-    recipe: PixelModel
-    numbers: Pooling | BackboneFeatures
-    projection: Any
-    estimator: Any
+    recipe: PixelModel  # which model, with its options
+    numbers: Pooling | BackboneFeatures  # how images become numbers
+    projection: Any  # their principal components (knn, svm, backbone), else ``None``
+    estimator: Any  # scikit-learn's classifier
+    # The classes as numbers, in training order, for `knn`'s votes, ``int64[N]``.
     labels: Ints = field(repr=False)
-    classes: int
+    classes: int  # K
 
     def embedding(self, images: Pixels) -> Floats:
         """Return what the classifier is given for prepared images, ``float32[N, D]``."""

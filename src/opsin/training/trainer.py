@@ -36,23 +36,14 @@ _KEPT_CLASSES = 50
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a training ended.
+    """How a training ended."""
 
-    Args:
-        best: The epoch that validated best, whose weights the network now holds.
-        last: The last epoch.
-        stopped: Whether it was stopped before its end, as Ctrl-C does.
-        diverged: What went wrong with the loss for good, if anything did.
-        stepped_back: Whether it went back to a checkpoint once, to go on with a lower rate.
-        seconds: Time spent training, before a resume included.
-    """
-
-    best: Epoch
-    last: Epoch
-    stopped: bool
-    diverged: str | None
-    stepped_back: bool
-    seconds: float
+    best: Epoch  # the epoch that validated best, whose weights the network now holds
+    last: Epoch  # the last epoch
+    stopped: bool  # whether it was stopped before its end, as Ctrl-C does
+    diverged: str | None  # what went wrong with the loss for good, if anything did
+    stepped_back: bool  # whether it went back to a checkpoint once, to go on with a lower rate
+    seconds: float  # time spent training, before a resume included
 
 
 class _DivergedError(Exception):
