@@ -60,7 +60,7 @@ SUFFIXES: Final = (
     ".ppm", ".pgm", ".pbm", ".pnm", *([".avif"] if "AVIF" in FORMATS else []),
     # Listed even where pi-heif is missing, so that these images are not left out in silence.
     ".heic", ".heif", ".hif", ".mpo", ".tga", ".pcx", ".ico",
-    *([".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"] if "JPEG2000" in FORMATS else [])
+    *([".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"] if "JPEG2000" in FORMATS else []),
 )  # fmt: skip
 
 #: The formats in words, as errors list them.

@@ -122,7 +122,7 @@ def _annotations_in(path: Path) -> _Annotations:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise SourceError(
             "a whole export of a labelling tool", f"{path.name} cannot be used ({reason})",
-            "Export it again."
+            "Export it again.",
         ) from error  # fmt: skip
     if found is None:
         raise SourceError(

@@ -36,7 +36,7 @@ from opsin.data.split import TRAIN, part_named
 
 #: File names of archives.
 SUFFIXES = (
-    ".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2"
+    ".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2",
 )  # fmt: skip
 _MAX_DEPTH, _MAX_NAME = 64, 255
 _UNPACK = "Unpack it yourself and give the folder."

@@ -143,7 +143,7 @@ def rows_of(
             raise _wrong(
                 path, line,
                 "a split among train, val and test (or training, validation, testing …)",
-                f"names {split!r}", "Rename it, or leave it empty."
+                f"names {split!r}", "Rename it, or leave it empty.",
             )  # fmt: skip
         yield Row(name, label, split, group, name, line)
 
@@ -170,7 +170,7 @@ def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Json]]]:
             if len(row) > len(there):
                 raise _wrong(
                     path, line, f"{len(there)} fields as in the header", f"has {len(row)}",
-                    'Put fields that hold the separator into quotes: "a, b".'
+                    'Put fields that hold the separator into quotes: "a, b".',
                 )  # fmt: skip
             yield line, dict(zip(there, row, strict=False))
         return
