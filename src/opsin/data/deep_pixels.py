@@ -142,7 +142,6 @@ def _take_bytes(header: ImageFile.ImageFile, *, lower: bool = False) -> bool:
 
 
 def _colour_bytes(upper: Image.Image, lower: Image.Image, bits: Bits) -> Image.Image:
-    """Bring colours of 16 bits to bytes."""
     white, shift = 1 << (bits - 8), 16 - bits
     high = [min(255, value << shift) if value < white else 255 for value in range(256)]
     low = [value >> (bits - 8) for value in range(256)]

@@ -252,7 +252,6 @@ def grey_or_rgb(image: Image.Image, name: str) -> Image.Image:
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """Lay an image with transparent parts over white."""
     grey = image.mode in ("1", "L", "LA", "La")
     white = Image.new("L" if grey else "RGB", image.size, "white")
     # Of a large image part by part: whole, its layers would take its memory again and again.

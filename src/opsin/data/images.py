@@ -288,7 +288,6 @@ def _decoded(
 
 
 def _fewest_eighths(width: int, height: int, preparation: Preparation) -> int:
-    """Choose at what fraction of its size an upright JPEG is decoded."""
     inner, (left, top, right, bottom) = placement(width, height, preparation)
     spare = min((right - left) / inner[0], (bottom - top) / inner[1])
     if min(width, height) < 8:  # an eighth of these is no whole pixel

@@ -155,7 +155,6 @@ def _schema(
 
 
 def _header(path: Path) -> list[str]:
-    """Return the names of a table's columns; none where it is empty."""
     if path.suffix.lower() in _JSON:
         return list(next(_records(path), (0, {}))[1])
     return next(fields(path), (0, list[str]()))[1]
