@@ -196,7 +196,3 @@ def test_all_of_it_works_by_keyboard(page: webdriver.Chrome, three: Path) -> Non
 
 def _all(browser: webdriver.Chrome, selector: str) -> list[WebElement]:
     return browser.find_elements(By.CSS_SELECTOR, selector)
-
-
-def _wait_for(browser: webdriver.Chrome, selector: str) -> None:
-    until(browser, lambda: _all(browser, selector))

@@ -76,12 +76,6 @@ def slow_down(browser: webdriver.Chrome, bytes_a_second: int) -> None:
     browser.execute_cdp_cmd("Network.emulateNetworkConditions", limits)
 
 
-def settled(browser: webdriver.Chrome) -> bool:
-    """Tell whether the page listens, and nothing on it is still going to move."""
-    listens = browser.execute_script("return window.socket?.connected === true")
-    return bool(listens) and "Counting …" not in shown(browser)
-
-
 def arrived(running: StudioProcess) -> int:
     """Return how many bytes of uploads lie in the studio's folder."""
     return sum(file.stat().st_size for file in (running.home / "uploads").glob("*"))

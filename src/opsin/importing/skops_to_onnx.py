@@ -92,11 +92,10 @@ def _converted(estimator: SkopsObject) -> Converted:
     network = f"Pipeline of {', '.join(before)} and {kind}" if before else kind
     version = last.plain("_sklearn_version") if "_sklearn_version" in last else ""
     model = model_of(
-        to, network, "scikit-learn",
+        to, network,
         ("rows", TensorProto.DOUBLE, (first,)),
         (embedding[0], TensorProto.DOUBLE, (embedding[1],)),
         (name, TensorProto.FLOAT, (len(values),)),
-        trees=True,
     )  # fmt: skip
     return Converted(
         model, f"scikit-learn {quoted(version)}".strip(), network, tuple(layers), name,
