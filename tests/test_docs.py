@@ -67,23 +67,6 @@ def test_links_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_no_module_is_called_after_nothing() -> None:
-    for file in (ROOT / "src").rglob("*.py"):
-        assert file.stem not in ("utils", "helpers", "common", "base"), file
-
-
-def test_summaries_of_commands_fit_80_columns(
-    warm: Warm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    summaries = warm.run(["--help"], cwd=tmp_path).stdout.split("Commands:\n")[1].splitlines()
-    assert len(summaries) == len(VERBS)
-    assert all(line.endswith(".") and not line.endswith("...") for line in summaries), summaries
-    for verb, page in COMMANDS.items():  # as the verb's own help begins
-        text = " ".join(page.read_text(encoding="utf-8").split())
-        assert f" {VERBS[verb]} " in text
-
-
 def test_the_help_of_train_shows_ten_options_first() -> None:
     help_of_train = COMMANDS["train"].read_text(encoding="utf-8")
     headings = re.findall(r"^(\w[\w ]*):$", help_of_train.split("```")[1], re.MULTILINE)

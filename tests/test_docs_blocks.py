@@ -295,38 +295,3 @@ def test_every_block_of_a_page_runs(
                     reader.python(block)
                 elif language == "sh":
                     reader.shell(block)
-
-
-def test_the_pages_tested_elsewhere_are_there() -> None:
-    for name, test in ELSEWHERE.items():
-        assert any(name in page.as_posix() for page in (ROOT / "docs").rglob("*.md")), name
-        assert (ROOT / "tests" / test).is_file(), test
-
-
-def test_a_block_that_fails_is_seen(tmp_path: Path, warm: Warm) -> None:
-    with contextlib.ExitStack() as stack:
-        reader = Reader(tmp_path, warm, stack)
-        with pytest.raises(AssertionError, match="nothing-here"):
-            reader.shell("opsin data nothing-here\n")
-        with pytest.raises(NameError, match="unknown"):
-            reader.python("unknown\n")
-        with pytest.raises(pytest.fail.Exception, match="no test runs this"):
-            reader.shell("rm -rf photos\n")
-        with pytest.raises(AssertionError, match="nonsense"):
-            reader.shell("pip install 'opsin[nonsense]'\n")
-        page = tmp_path / "page.md"
-        page.write_text("# Page\n\n```python\nunknown\n```\n", encoding="utf-8")
-        with pytest.raises(NameError) as error, block_of(page, "unknown\n"):
-            reader.python("unknown\n")
-        assert f"{page}:4: this block fails:\nunknown\n" in error.value.__notes__
-
-
-def test_runs_that_a_page_makes_are_not_made_before() -> None:
-    text = (
-        "```sh\nopsin train digits --model cnn --depth 1\nopsin train photos\n```\n"
-        "```sh\nopsin report runs/2026-11-21-digits-cnn\n"
-        "opsin report runs/2026-11-21-photos-resnet\nopsin report runs/2026-11-22-photos-mlp\n"
-        "opsin report runs/2026-11-21-digits-four\n```\n"
-        "```text\nopsin report runs/2026-11-21-digits-mlp\n```\n"
-    )
-    assert list(runs_before(text)) == [("2026-11-22-photos-mlp", "photos", "mlp")]

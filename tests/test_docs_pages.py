@@ -52,9 +52,3 @@ def test_every_picture_is_made_by_a_command_and_shown() -> None:
     assert files == pictures.MADE.keys()
     shown = "".join(page.read_text("utf-8") for page in (ROOT / "README.md", *PAGES))
     assert {name for name in files if f"images/{name}" not in shown} == set()
-
-
-def test_every_page_begins_with_its_title() -> None:
-    for page in PAGES:
-        text = re.sub(r"\A---\n.*?\n---\n+", "", page.read_text(encoding="utf-8"), flags=re.S)
-        assert text.startswith("# "), page

@@ -18,7 +18,6 @@ from sklearn.datasets import load_digits
 
 import opsin
 from tests.conftest import write_shapes
-from tests.documented import block_of, fenced
 
 pytest.importorskip("jupytext")  # in the environment without PyTorch, it is not installed
 
@@ -139,18 +138,6 @@ def test_the_script_runs(source: Path, folder: Path) -> None:
     script = folder / source.name
     script.write_text(shortened(source.read_text(encoding="utf-8"), source.stem), encoding="utf-8")
     runpy.run_path(str(script), run_name="__main__")
-    assert trained(folder)
-
-
-@pytest.mark.docs
-@every_tutorial
-def test_the_blocks_of_the_page_run(source: Path, folder: Path) -> None:
-    names: dict[str, object] = {"__name__": "__main__"}
-    page = source.with_suffix(".md")
-    for language, block in fenced(page.read_text(encoding="utf-8")):
-        if language == "python":
-            with block_of(page, block):
-                exec(compile(shortened(block, source.stem), source.stem, "exec"), names)
     assert trained(folder)
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
-import re
 import shutil
 import sys
 from collections import Counter
@@ -21,11 +19,11 @@ from PIL import Image
 import opsin
 from opsin.commands.changes import _match, write_images
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.errors import RunError, SourceError, StorageError
+from opsin.core.errors import RunError, SourceError
 from opsin.core.storage import write_json
 from opsin.data.run_images import RunImage, read_images
 from opsin.models.resolve import resolve
-from tests.conftest import Cli, only_json, shape_image
+from tests.conftest import shape_image
 
 
 def made_run(root: Path, data: opsin.Dataset) -> Path:
@@ -168,18 +166,6 @@ def test_the_table_holds_any_name(tmp_path: Path, shapes: Path) -> None:
     assert opsin.changes_since(run).unchanged == 24
 
 
-def test_the_table_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = opsin.load("digits")
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StorageError, match="no space left"):
-        write_images(RunDirectory(tmp_path), data)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_runs_without_the_table_and_damaged_ones_say_so(tmp_path: Path, shapes: Path) -> None:
     run = made_run(tmp_path, opsin.load(shapes))
     file = run / "pictures.csv"
@@ -194,41 +180,3 @@ def test_runs_without_the_table_and_damaged_ones_say_so(tmp_path: Path, shapes: 
         opsin.changes_since(run)
     with pytest.raises(RunError, match="is no run directory"):
         opsin.changes_since(shapes)
-
-
-@pytest.mark.torch
-def test_a_training_keeps_the_table(run: opsin.Run, digits: opsin.Dataset) -> None:
-    split = run.directory.load_arrays(run.directory.split)
-    with run.directory.images.open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    assert [row["name"] for row in rows] == digits.names
-    assert [bytes.fromhex(row["digest"]) for row in rows] == [d.tobytes() for d in split["digests"]]
-    for part in ("train", "val", "test"):
-        assert [n for n, row in enumerate(rows) if row["part"] == part] == list(split[part])
-    assert [row["label"] for row in rows] == [digits.classes[label] for label in digits.labels]
-    assert opsin.changes_since(run).unchanged == 1797
-
-
-def test_the_command_line_tells_what_changed(cli: Cli, tmp_path: Path, shapes: Path) -> None:
-    run = made_run(tmp_path, opsin.load(shapes))
-    told = cli("data", "--since", run)
-    assert told.returncode == 0, told.stderr
-    assert "as it was then" in told.stdout
-    assert "no image changes sides" in told.stdout
-    for number in range(5):
-        (shapes / "disc" / f"{number}.png").rename(shapes / "square" / f"[red]{number}.png")
-    told = cli("data", shapes, "--since", run)
-    line = next(line for line in told.stdout.splitlines() if line.startswith("relabelled"))
-    assert line.split()[1] == "5"
-    assert re.search(r"square/\[red\]\d\.png \(disc → square\)", line)
-    assert "and 2 more" in line
-    found = only_json(cli("data", shapes, "--since", run, "--json"))
-    assert len(found["relabelled"]) == 5
-    assert found == opsin.changes_since(run, shapes).to_json()
-    (run / "pictures.csv").unlink()
-    done = cli("data", "--since", run, "--json")
-    assert done.returncode == 1
-    assert only_json(done)["error"]["kind"] == "RunError"
-    for option in (("--size", "9"), ("--export", "x"), ("--audit",)):
-        assert cli("data", "--since", run, *option).returncode == 2
-    assert not (tmp_path / "x").exists()

@@ -17,13 +17,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import opsin
-from opsin.commands.bench import rates_in_turn
 from opsin.commands.compare import sentence
-from opsin.commands.paired_predictions import bring_together
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import RunPredictions
-from opsin.core.errors import ModelFileError, RecipeError, RunError, StorageError
-from opsin.core.storage import write_json
+from opsin.core.errors import ModelFileError, RecipeError, RunError
 from opsin.data.cache import short_digest
 from opsin.data.dataset import Dataset
 from opsin.data.split import Split
@@ -207,12 +204,6 @@ def test_images_of_one_group_are_compared_as_one(tmp_path: Path, digits: Dataset
     assert any("which are few" in remark for remark in grouped.remarks)
 
 
-def test_other_classes_are_refused(make: Make) -> None:
-    one, other = make("one", 0.8), make("other", 0.8, opsin.load("digits", classes=["3", "8"]))
-    with pytest.raises(RunError, match=r"knows 0, 1, 2, 4, 5 and 3 more.*--classes"):
-        opsin.compare(one, other, speed=False)
-
-
 def test_other_labels_are_refused(make: Make, digits: Dataset) -> None:
     everything = np.arange(len(digits.split.train) + len(digits.split.val))
     one, other = (make(name, 0.8, as_arrays(digits, everything)) for name in ("one", "other"))
@@ -326,20 +317,6 @@ def test_one_run_or_too_many_and_unfinished_ones_are_refused(make: Make, tmp_pat
         opsin.compare(run, run.parent / "old")
 
 
-def test_what_an_older_run_does_not_know_is_left_empty(make: Make) -> None:
-    one, old = make("one", 0.8), make("old", 0.8)
-    report = json.loads((old / "report.json").read_text(encoding="utf-8"))
-    report["figures"]["test"].pop("calibration_error", None)
-    del report["training"], report["seconds"], report["file"]
-    write_json(old / "report.json", report)
-    (old / "pictures.csv").unlink()
-    found = opsin.compare(old, one, speed=False)
-    row = found.runs[0]
-    for key in ("calibration_error", "bytes", "parameters", "seconds", "parity"):
-        assert getattr(row, key) is None
-    assert {image.name for image in found.pairs[0].disagreements} == {None}
-
-
 def test_exact_copies_among_the_training_images_are_told(make: Make, digits: Dataset) -> None:
     everything = np.arange(len(digits.split.train) + len(digits.split.val))
     one = make("one", 0.8, as_arrays(digits, everything))
@@ -368,13 +345,6 @@ def test_speed_is_measured_where_the_file_is_there(make: Make, nearest_mean: Pat
         opsin.compare(*runs)
 
 
-def test_turns_are_equal_and_skip_what_is_not_there(nearest_mean: Path) -> None:
-    rates = rates_in_turn([nearest_mean, None, nearest_mean])
-    assert rates[1] is None
-    assert [len(own) for own in (rates[0], rates[2]) if own] == [5, 5]
-    assert rates_in_turn([None]) == [None]
-
-
 def test_everything_is_written_where_it_was_asked_for(make: Make, tmp_path: Path) -> None:
     out = tmp_path / "new" / "folder"
     found = opsin.compare(make("poor", 0.5), make("good", 0.9), out=out, speed=False)
@@ -393,18 +363,6 @@ def test_everything_is_written_where_it_was_asked_for(make: Make, tmp_path: Path
     for foreign in ("<script", 'src="http', 'href="http', "url("):
         assert foreign not in page.replace("url(#", ""), foreign
     assert len(page) < 1_000_000
-
-
-def test_a_place_that_cannot_be_written_is_told_before_anything_is_measured(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def never(*_: object) -> None:
-        raise AssertionError
-
-    monkeypatch.setattr("opsin.commands.compare.bring_together", never)
-    (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match="not a directory"):
-        opsin.compare(make("poor", 0.5), make("good", 0.9), out=tmp_path / "file" / "below")
 
 
 def test_images_that_are_gone_are_named_and_that_is_said(make: Make, tmp_path: Path) -> None:
@@ -451,28 +409,6 @@ def test_a_sentence_says_better_only_where_it_was_decided(
     said = sentence(test, ("A", "B"), "test")
     assert ("better" in said) == (better is not None)
     assert "-0.0 " not in said
-
-
-def test_the_loser_is_named_behind_the_winner() -> None:
-    clear = made_test(10_000, -0.0124, -0.0181, -0.0062, 0.0003, "first")
-    assert sentence(clear, ("A", "B"), "test") == (
-        "A is better than B by 1.24 points, 95% interval 0.62 to 1.81 (exact McNemar p = 0.0003)"
-    )
-    none = made_test(1000, 0.002, -0.009, 0.013, 0.7)
-    assert sentence(none, ("A", "B"), "test") == (
-        "No difference between A and B can be shown with these 1,000 test images (B less A: 0.2 "
-        "points, 95% interval -0.9 to 1.3, exact McNemar p = 0.7)"
-    )
-
-
-def test_pairing_brings_all_to_the_order_of_the_first(make: Make, digits: Dataset) -> None:
-    order = np.random.default_rng(1).permutation(len(digits.split.train) + len(digits.split.val))
-    first = make("first", 0.7)
-    other = make("other", 0.7, as_arrays(digits, order))
-    same = bring_together([opsin.Run(first), opsin.Run(other)])
-    accuracy = opsin.Run(other).accuracy
-    assert np.mean(same.answers[1] == same.labels) == pytest.approx(accuracy)
-    assert (same.labels == digits.labels[digits.split.test]).all()
 
 
 @pytest.fixture

@@ -19,11 +19,11 @@ import opsin
 from opsin.backbones.backbone import open_backbone
 from opsin.backbones.feature_graph import usual_preparation
 from opsin.backbones.features import Extractor, compute
-from opsin.core.errors import ModelFileError, RecipeError, SourceError, StorageError
+from opsin.core.errors import RecipeError, SourceError, StorageError
 from opsin.core.events import SILENT
 from opsin.core.stored_arrays import StoredArrays
 from opsin.data.cache import digest_rows
-from tests.backbones.small_networks import UNITS, network
+from tests.backbones.small_networks import network
 from tests.conftest import Notes, shape_image
 
 
@@ -80,16 +80,6 @@ def test_the_features_are_those_that_training_learns_from(
     assert tuple(found["classes"]) == data.classes
 
 
-def test_what_training_computed_is_not_computed_again(
-    shapes: Path, backbone: Path, tmp_path: Path, computed: list[int]
-) -> None:
-    opsin.train(shapes, backbone=backbone, runs=tmp_path / "runs", quiet=True)
-    computed.clear()
-    done = opsin.embed(shapes, backbone=backbone, out=tmp_path / "a.npz")
-    assert computed == []
-    assert (done.images, done.computed) == (24, 0)
-
-
 def test_training_computes_no_view_that_embedding_did(
     shapes: Path, backbone: Path, tmp_path: Path, computed: list[int]
 ) -> None:
@@ -101,20 +91,6 @@ def test_training_computes_no_view_that_embedding_did(
     )  # mirrored; what the file is compared by comes behind it, and 20 strange images
     folder = Extractor(open_backbone(backbone), (32, 32, 3), "whole").cache.folder
     assert sum(len(np.load(path)["digests"]) for path in folder.glob("*.npz")) == 24 + 20
-
-
-def test_the_file_says_what_it_holds(shapes: Path, backbone: Path, tmp_path: Path) -> None:
-    done = opsin.embed(shapes, backbone=backbone, out=tmp_path / "a.npz")
-    found = arrays_of(done.out)
-    assert found["features"].dtype == np.float32
-    assert found["features"].shape == (24, UNITS)
-    assert set(found) == {"about", "features", "names", "digests", "labels", "classes"}
-    about = json.loads(str(found["about"]))
-    assert about["backbone"]["name"] == "small"
-    assert about["backbone"]["sha256"] == open_backbone(backbone).digest
-    assert about["preparation"] == {"height": 32, "width": 32, "channels": 3, "resize": "squash"}
-    assert about["units"] == [UNITS]
-    assert done.to_json()["backbone"] == about["backbone"]
 
 
 def test_images_without_labels(shapes: Path, backbone: Path, tmp_path: Path) -> None:
@@ -156,12 +132,6 @@ def test_a_named_source_and_a_loaded_one(backbone: Path, tmp_path: Path) -> None
     one, other = arrays_of(done.out), arrays_of(again.out)
     np.testing.assert_array_equal(one["features"], other["features"])
     assert set(other["parts"]) == {"train", "val", "test"}
-
-
-def test_a_run_of_ones_own_is_a_network(nearest_mean: Path, tmp_path: Path) -> None:
-    done = opsin.embed("digits", backbone=nearest_mean, classes=["1"], out=tmp_path / "a.npz")
-    assert done.units == 64
-    assert done.backbone.sha256 == open_backbone(nearest_mean).digest
 
 
 def test_values_are_joined_in_the_order_given(shapes: Path, backbone: Path, tmp_path: Path) -> None:
@@ -248,19 +218,6 @@ def test_a_cache_that_cannot_be_written_costs_no_answer(
     np.testing.assert_array_equal(one["features"], other["features"])
 
 
-def test_damaged_features_are_computed_again(shapes: Path, backbone: Path, tmp_path: Path) -> None:
-    first = opsin.embed(shapes, backbone=backbone, out=tmp_path / "a.npz")
-    folder = Extractor(open_backbone(backbone), (32, 32, 3), "whole").cache.folder
-    for path in folder.glob("*.npz"):
-        content = path.read_bytes()
-        path.write_bytes(content[: len(content) // 2])
-    again = opsin.embed(shapes, backbone=backbone, out=tmp_path / "b.npz")
-    assert again.computed == 24
-    np.testing.assert_array_equal(
-        arrays_of(first.out)["features"], arrays_of(again.out)["features"]
-    )
-
-
 def test_parquet_holds_the_same(shapes: Path, backbone: Path, tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     plain = arrays_of(opsin.embed(shapes, backbone=backbone, out=tmp_path / "a.npz").out)
@@ -285,21 +242,6 @@ def test_nothing_is_overwritten(shapes: Path, backbone: Path, tmp_path: Path) ->
     assert taken.read_bytes() == b"mine"
     with pytest.raises(RecipeError, match=r"\.npz or \.parquet"):
         opsin.embed(shapes, backbone=backbone, out=tmp_path / "a.csv")
-
-
-def test_what_is_missing_is_said(shapes: Path, backbone: Path, tmp_path: Path) -> None:
-    out = tmp_path / "a.npz"
-    with pytest.raises(SourceError, match="nowhere"):
-        opsin.embed(tmp_path / "nowhere", backbone=backbone, out=out)
-    with pytest.raises(ModelFileError, match="there is none"):
-        opsin.embed(shapes, backbone=tmp_path / "no.onnx", out=out)
-    with pytest.raises(RecipeError, match="Name one"):
-        opsin.embed(shapes, out=out)
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    with pytest.raises(SourceError, match="empty"):
-        opsin.embed(empty, backbone=backbone, out=out)
-    assert not out.exists()
 
 
 def test_copies_and_batches_change_no_bit(

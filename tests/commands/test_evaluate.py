@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +10,6 @@ import pytest
 from PIL import Image
 
 import opsin
-from opsin.commands.answer_figure import draw_prediction
 from opsin.commands.data import draw_data
 from opsin.core.artifacts.run_predictions import RunPredictions
 from opsin.core.errors import SourceError
@@ -22,7 +18,7 @@ from opsin.data.dataset import Dataset, from_arrays
 from opsin.evaluation.intervals import wilson
 from opsin.report.terminal import images_in_words
 from opsin.studio.runs.run_index import read_row, stamp_of
-from tests.conftest import Cli, Notes, only_json, without_drawing, write_shapes
+from tests.conftest import Cli, Notes, without_drawing, write_shapes
 
 
 def write_digits(digits: Dataset, folder: Path, rows: list[int], names: list[str]) -> Path:
@@ -43,11 +39,6 @@ def test_other_images_are_all_judged(nearest_mean: Path, digits: Dataset, tmp_pa
     probabilities = opsin.Classifier(nearest_mean).probabilities(digits.images[rows])
     expected = np.mean(probabilities.argmax(axis=1) == digits.labels[rows])
     assert figures.accuracy == pytest.approx(float(expected))
-
-
-def test_its_own_training_images_are_called_seen(nearest_mean: Path) -> None:
-    figures = opsin.evaluate(nearest_mean, "digits")
-    assert (figures.part, figures.seen, figures.images) == ("all", 1797, 1797)
 
 
 @pytest.mark.torch
@@ -73,34 +64,6 @@ def test_a_run_that_cannot_be_written_loses_no_evaluation(run: opsin.Run, tmp_pa
     assert opsin.export_model(own, "fp16", out=small, watcher=notes).looks == 2
     told = [note for note in notes.notes if note.startswith(f"{own} cannot be written (")]
     assert len(told) == 2
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files")
-def test_figures_that_find_no_room_are_told_all_the_same(
-    nearest_mean: Path, tmp_path: Path
-) -> None:
-    script = """if True:
-        import resource, signal, sys
-        from opsin.cli import main
-        import opsin.commands.evaluate as command
-        measure = command._result
-        def full(*words, **options):
-            figures = measure(*words, **options)
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-            return figures
-        command._result = full
-        main()
-    """
-    words = ["evaluate", str(nearest_mean), "digits", "--out", "figures.json", "--json"]
-    done = subprocess.run(
-        [sys.executable, "-c", script, *words],
-        check=False, capture_output=True, text=True, cwd=tmp_path,
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert only_json(done)["images"] == 1797
-    assert "figures.json; file too large. Free some space" in done.stderr
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.torch
@@ -144,23 +107,6 @@ def test_each_way_to_look_at_the_own_test_images_counts(tmp_path: Path, digits: 
     assert (both.part, both.own_test, both.images) == ("unseen", 178, 179)
 
 
-@pytest.mark.drawn
-@pytest.mark.torch
-def test_renamed_and_reordered_files_change_nothing(tmp_path: Path) -> None:
-    folder = write_shapes(tmp_path / "shapes", count=20)
-    made = opsin.train(folder, model="mlp", epochs=2, runs=tmp_path / "runs", quiet=True)
-    before = made.directory.page.read_text(encoding="utf-8")
-    for file in folder.rglob("*.png"):
-        file.rename(file.with_name(f"x{99 - int(file.stem)}.png"))
-    figures = opsin.evaluate(made.path, folder)
-    assert (figures.part, figures.images) == ("own-test", made.figures.images)
-    assert figures.accuracy == made.accuracy
-    opsin.write_report(made.path)
-    after = made.directory.page.read_text(encoding="utf-8")
-    images = [re.findall(r"data:image/png;base64,[^\"]+", page) for page in (before, after)]
-    assert images[0] == images[1]
-
-
 @pytest.mark.torch
 def test_training_images_among_the_judged_are_counted(run: opsin.Run, digits: Dataset,
                                                         tmp_path: Path) -> None:  # fmt: skip
@@ -174,16 +120,6 @@ def test_training_images_among_the_judged_are_counted(run: opsin.Run, digits: Da
     assert (figures.part, figures.seen, figures.images) == ("test", 40, 70)
 
 
-def test_a_single_class_can_be_judged_and_order_does_not_matter(
-    nearest_mean: Path, digits: Dataset, tmp_path: Path
-) -> None:
-    rows = [row for row in digits.split.test.tolist() if digits.labels[row] == 7]
-    folder = write_digits(digits, tmp_path / "seven", rows, list(digits.classes))
-    figures = opsin.evaluate(nearest_mean, folder)
-    assert figures.classes[7].count == len(rows) == figures.images
-    assert figures.accuracy > 0.7
-
-
 def test_foreign_classes_are_named_and_can_be_left_out(
     nearest_mean: Path, digits: Dataset, tmp_path: Path
 ) -> None:
@@ -192,22 +128,6 @@ def test_foreign_classes_are_named_and_can_be_left_out(
     with pytest.raises(SourceError, match="also has cat"):
         opsin.evaluate(nearest_mean, folder)
     assert opsin.evaluate(nearest_mean, folder, classes=["3", "1"]).images > 0
-
-
-@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
-def test_an_answer_can_be_drawn(
-    nearest_mean: Path, digits: Dataset, tmp_path: Path, suffix: str
-) -> None:
-    answer = opsin.Classifier(nearest_mean).predict(digits.images[0])
-    file = draw_prediction(answer, tmp_path / f"a.{suffix}")
-    assert file.stat().st_size > 1000
-
-
-def test_a_collection_can_be_drawn(digits: Dataset, tmp_path: Path) -> None:
-    files = draw_data(digits, tmp_path / "look")
-    assert [file.name for file in files] == ["image.png", "grid.png", "means.png", "classes.png"]
-    for file in files:
-        assert np.asarray(Image.open(file).convert("L")).std() > 1
 
 
 @pytest.mark.slow
@@ -308,21 +228,6 @@ def test_corrections_of_the_measure_are_told_apart_from_progress(
     assert figures.accuracy > figures.corrected.earlier.accuracy
 
 
-@pytest.mark.slow
-@pytest.mark.drawn
-def test_images_left_out_are_told(digits: Dataset, tmp_path: Path) -> None:
-    names = [digits.names[row] for row in digits.split.test[:5]]
-    (tmp_path / "labels.csv").write_text(
-        "name,label\n" + "".join(f"{name},-\n" for name in names), encoding="utf-8"
-    )
-    made = opsin.train(
-        "digits", model="logistic", labels=tmp_path / "labels.csv", runs=tmp_path, quiet=True
-    )
-    assert made.figures.corrected is not None
-    assert (made.figures.corrected.labels, made.figures.corrected.left_out) == (0, 5)
-    assert "5 images of the collection left out" in made.directory.card.read_text(encoding="utf-8")
-
-
 def in_groups(digits: Dataset) -> Dataset:
     """Group scans by class, ten to a group, as if ten of a class were by one hand."""
     groups = [""] * len(digits)
@@ -363,17 +268,6 @@ def test_images_of_one_group_are_one_observation(digits: Dataset, tmp_path: Path
     assert (named.groups, named.low, named.high) == (groups, figures.low, figures.high)
     plain = opsin.evaluate(alone, folder)
     assert (plain.groups, plain.low, plain.high) == (None, low, high)
-
-
-def test_a_run_that_kept_no_groups_is_read_as_one_without(digits: Dataset, tmp_path: Path) -> None:
-    with without_drawing():
-        made = opsin.train(in_groups(digits), model="logistic", runs=tmp_path / "runs", quiet=True)
-    arrays = made.directory.load_arrays(made.directory.predictions)
-    older = {name: array for name, array in arrays.items() if not name.endswith("_groups")}
-    made.directory.save_arrays(made.directory.predictions, **older)
-    kept = RunPredictions.read(made.directory).of("test")
-    assert kept.groups is None
-    assert kept.labels.tolist() == arrays["test_labels"].tolist()
 
 
 def write_textures(folder: Path, seed: int) -> Path:

@@ -12,7 +12,7 @@ from tests.made_epochs import made_epoch
 HISTORY = History(
     [
         made_epoch(1, norms={"conv1": 2.0}, val_accuracy=0.25),
-        made_epoch(2, norms={"conv1": 2.5}, val_loss=math.nan, rate=1e-4),
+        made_epoch(2, norms={"conv1": 2.5}, val_loss=math.nan, learning_rate=1e-4),
         made_epoch(3, norms={"conv1": 2.5, "head": 1.0}, best=False),
     ]
 )
@@ -29,10 +29,3 @@ def test_a_frame_has_a_row_for_each_epoch() -> None:
     assert math.isnan(frame["norms.head"][1])
     assert frame.best.dtype == bool
     assert list(History().frame().columns) == list(frame.columns[:-2])
-
-
-def test_a_notebook_shows_a_table_with_the_best_epoch_in_bold() -> None:
-    rows = HISTORY._repr_html_().split("<tr>")[2:]
-    assert ["<th>" in row for row in rows] == [False, True, False]
-    assert "<th>2/9</th><th>1.000</th><th>0.5000</th><th>nan</th>" in rows[1]
-    assert "<td>0.1</td><td>0:01</td>" in rows[2]

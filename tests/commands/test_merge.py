@@ -19,7 +19,6 @@ from opsin.commands.test_set_usage import count_looks
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.errors import RecipeError, StorageError
 from tests.backbones.small_networks import network
-from tests.conftest import Notes
 from tests.variants import a_few
 
 Make = Callable[..., Path]
@@ -135,14 +134,6 @@ def test_what_is_missing_is_named_and_nothing_written(shards: list[Path]) -> Non
     assert not out.exists()
 
 
-def test_a_shard_twice_is_refused(shards: list[Path]) -> None:
-    copy = shards[0].with_stem("copy")
-    shutil.copy(shards[0], copy)
-    shutil.copy(manifest_of(shards[0]), manifest_of(copy))
-    with pytest.raises(RecipeError, match="are both 1/3"):
-        opsin.merge([*shards, copy])
-
-
 def test_a_shard_that_was_changed_is_refused(shards: list[Path], make: Make) -> None:
     content = bytearray(shards[1].read_bytes())
     content[len(content) // 2] ^= 1
@@ -164,13 +155,6 @@ def test_a_shard_that_was_changed_is_refused(shards: list[Path], make: Make) -> 
 )
 def test_a_damaged_manifest_is_refused(shards: list[Path], damage: bytes) -> None:
     manifest_of(shards[2]).write_bytes(damage)
-    with pytest.raises(RecipeError, match="is damaged"):
-        opsin.merge(shards)
-
-
-def test_a_manifest_of_no_shard_is_refused(shards: list[Path]) -> None:
-    path = manifest_of(shards[2])
-    path.write_text(path.read_text().replace('"shard": 3', '"shard": 9'))
     with pytest.raises(RecipeError, match="is damaged"):
         opsin.merge(shards)
 
@@ -226,20 +210,6 @@ def test_places_that_cannot_be_are_refused(shards: list[Path], tmp_path: Path) -
     with pytest.raises(StorageError, match="is there already"):
         opsin.merge(shards)
     assert out.read_bytes() == b"mine"
-
-
-def test_sorting_takes_no_shard(tmp_path: Path, nearest_mean: Path, images: Path) -> None:
-    with pytest.raises(RecipeError, match="they are to be sorted"):
-        opsin.classify(nearest_mean, images, sort_into=tmp_path / "sorted", shard="1/2")
-
-
-def test_shards_of_several_versions_are_noted(shards: list[Path]) -> None:
-    path = manifest_of(shards[2])
-    about = json.loads(path.read_text())
-    path.write_text(json.dumps(about | {"opsin": "0.0.9"}))
-    notes = Notes()
-    opsin.merge(shards, watcher=notes)
-    assert any("0.0.9" in note for note in notes.notes)
 
 
 def test_the_shards_of_a_source_are_one_look_at_its_test_images(

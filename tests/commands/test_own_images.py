@@ -162,14 +162,3 @@ def test_every_function_takes_the_new_place(tmp_path: Path, trained: opsin.Run) 
     notes = Notes()
     assert not opsin.Inspection(asked_again(), data=moved, watcher=notes).known.own
     assert any("1 are missing" in note for note in notes.notes)
-
-
-@pytest.mark.slow
-@pytest.mark.torch
-def test_every_verb_takes_the_new_place(cli: Cli, tmp_path: Path, trained: opsin.Run) -> None:
-    kept = trained.directory.dataset.read_bytes()
-    for words in (("report", "--quick"), ("resume", "--epochs", "2"), ("inspect", "train/0"),
-                  ("inspect", "--portraits"), ("export",)):  # fmt: skip
-        trained.directory.dataset.write_bytes(kept)  # where it was is forgotten again
-        done = cli(words[0], trained.path, *words[1:], "--data", tmp_path / "moved")
-        assert done.returncode == 0, done.stderr

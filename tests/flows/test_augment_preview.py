@@ -22,11 +22,3 @@ def test_a_policy_is_drawn_and_said_in_words(cli: Cli, shapes: Path, tmp_path: P
     assert answer["augment"]["words"] == "turned by up to 20°"
     assert answer["augment"]["image"] == answer["figures"][-1]
     assert (tmp_path / answer["figures"][-1]).is_file()
-
-
-@pytest.mark.torch
-def test_an_unknown_policy_is_one_line(cli: Cli) -> None:
-    done = cli("data", "no such source", "--augment", "selfies")
-    assert done.returncode == 1
-    assert "photos, documents, symbols; got 'selfies'" in done.stderr
-    assert len(done.stderr.splitlines()) == 1

@@ -7,10 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-import opsin
 from opsin.data.dataset import Dataset
 from tests.conftest import Cli, only_json, write_shapes
 from tests.made_runs import answers_right, write_run
@@ -52,36 +50,6 @@ def test_one_json_object_and_silence(cli: Cli, two: tuple[Path, Path], tmp_path:
     assert set(tmp_path.rglob("*")) == before
 
 
-def test_runs_are_compared_on_the_images_that_they_share(
-    cli: Cli, two: tuple[Path, Path], tmp_path: Path
-) -> None:
-    moved = opsin.load("digits", split_seed=1)
-    other = write_run(tmp_path / "runs", "moved", moved, answers_right(moved, 0.9))
-    done = cli("compare", two[0], other, "--no-speed")
-    assert done.returncode == 0
-    assert "test images that all of these runs have" in done.stderr
-
-
-def test_no_shared_test_images_are_one_line_and_status_1(
-    cli: Cli, two: tuple[Path, Path], tmp_path: Path, digits: Dataset
-) -> None:
-    rows = np.concatenate([digits.split.train, digits.split.val])
-    data = opsin.from_arrays(np.asarray(digits.images[rows]), digits.labels[rows], digits.classes)
-    other = write_run(tmp_path / "runs", "others", data, answers_right(data, 0.9))
-    done = cli("compare", two[0], other, "--json")
-    assert done.returncode == 1
-    assert "expected runs that share test images" in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert only_json(done)["error"]["kind"] == "RunError"
-
-
-def test_a_single_run_is_refused_and_none_is_wrong_usage(cli: Cli, two: tuple[Path, Path]) -> None:
-    alone = cli("compare", two[0])
-    assert alone.returncode == 1
-    assert "two to 10 runs" in alone.stderr
-    assert cli("compare").returncode == 2
-
-
 @pytest.mark.slow
 def test_it_needs_no_pytorch_and_says_what_figures_need(
     two: tuple[Path, Path], tmp_path: Path
@@ -108,12 +76,6 @@ def test_it_needs_no_pytorch_and_says_what_figures_need(
         assert done.returncode == 1
         assert "pip install 'opsin[evaluate]'" in done.stderr
         assert "Traceback" not in done.stderr
-
-
-def test_the_verb_has_help_with_an_example(cli: Cli) -> None:
-    done = cli("compare", "--help")
-    assert done.returncode == 0
-    assert "Example: opsin compare" in " ".join(done.stdout.split())
 
 
 @pytest.mark.slow

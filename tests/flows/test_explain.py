@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -74,14 +73,6 @@ def test_the_printed_numbers_are_the_files(cli: Cli, made: Path, eight: Path) ->
     assert f"Temperature {TEMPERATURE:.3f}, which calibration found." in shown.stdout
 
 
-def test_python_returns_the_same(made: Path, digits: Dataset) -> None:
-    found = opsin.explain(made, "pooling", np.asarray(digits.images[0]), layer="pool")
-    assert found.lesson is not None
-    assert found.lesson.layer == "pool"
-    assert found.answer is not None
-    json.dumps(found.to_json(), allow_nan=False)
-
-
 def test_what_cannot_be_explained_is_refused(
     cli: Cli, made: Path, nearest_mean: Path, tmp_path: Path
 ) -> None:
@@ -97,12 +88,3 @@ def test_what_cannot_be_explained_is_refused(
         opsin.explain(alone, "softmax")
     with pytest.raises(RecipeError, match="one of convolution, pooling"):
         opsin.explain(made, "magic")  # type: ignore[arg-type]
-
-
-@pytest.mark.torch
-def test_a_trained_network_is_explained(cli: Cli, run: opsin.Run) -> None:
-    said = only_json(cli("explain", run.path, "test/3", "--term", "softmax", "--json"))
-    calibration = run.classifier().metadata.calibration
-    assert calibration is not None
-    assert said["lesson"]["temperature"] == pytest.approx(calibration.temperature)
-    assert cli("explain", run.path, "--term", "dropout").returncode == 0

@@ -15,11 +15,10 @@ import pytest
 import opsin
 from opsin.backbones.features import Extractor
 from opsin.core.artifacts.run_predictions import RunPredictions
-from opsin.core.errors import ModelFileError, RecipeError, SourceError
 from opsin.evaluation.intervals import widened
 from opsin.evaluation.metrics import measure
 from tests.backbones.small_networks import network
-from tests.conftest import Cli, only_json, write_shapes
+from tests.conftest import Cli, only_json
 
 
 @pytest.fixture
@@ -115,12 +114,6 @@ def test_of_many_images_only_the_last_features_are_computed(
     assert kept and all("16 numbers" in file.read_text() for file in kept)
 
 
-def test_one_image_a_class_is_refused(backbone: Path, tmp_path: Path) -> None:
-    one = write_shapes(tmp_path / "one", 1)
-    with pytest.raises(SourceError, match=r"two images of each class; class 'disc' has 1"):
-        opsin.train(one, backbone=backbone, prepare="-1..1", runs=tmp_path / "runs", quiet=True)
-
-
 @pytest.mark.slow
 def test_killed_in_the_middle_of_features_those_before_are_kept(
     backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -166,12 +159,3 @@ def test_what_is_missing_is_said_before_anything_is_read(
     assert process.returncode == 1
     assert "--prepare with one of imagenet, -1..1" in process.stderr + process.stdout
     assert not (tmp_path / "runs").exists()
-
-
-def test_contradictions_are_refused(backbone: Path, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="Leave one out"):
-        opsin.train("digits", backbone=backbone, model="mlp", runs=tmp_path, quiet=True)
-    with pytest.raises(RecipeError, match="Name one: --from"):
-        opsin.train("digits", model="backbone", runs=tmp_path, quiet=True)
-    with pytest.raises(ModelFileError, match="there is none at"):
-        opsin.train("digits", backbone=tmp_path / "no.onnx", runs=tmp_path, quiet=True)

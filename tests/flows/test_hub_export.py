@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -86,17 +84,3 @@ def test_an_upload_that_is_refused_leaves_the_folder(hub: HubServer, cli: Cli, r
     assert "the right to write to other/digits" in refused.stderr
     assert TOKEN not in refused.stderr + refused.stdout
     assert (run / "hub-other-digits" / "README.md").is_file()
-
-
-def test_a_form_that_there_is_not_is_wrong_usage(cli: Cli, run: Path) -> None:
-    assert cli("export", run, "--to", "hub").returncode == 2
-
-
-def test_in_python(hub: HubServer, run: Path, digits: opsin.Dataset) -> None:
-    sent = opsin.export_model(run, TO, licence="mit", upload=True, public=True)
-    assert isinstance(sent, opsin.HubExport)
-    assert not sent.private
-    assert json.loads(json.dumps(sent.to_json()))["address"] == f"{hub.address}/someone/digits"
-    mine, theirs = opsin.Classifier(run), opsin.Classifier(TO)
-    images = digits.images[:64]
-    assert np.array_equal(mine.probabilities(images), theirs.probabilities(images))

@@ -67,14 +67,6 @@ def test_each_layer_of_an_image_is_shown(cli: Cli, copied: Path, image: Path) ->
 
 
 @torch_only
-def test_the_run_s_own_images_have_names(cli: Cli, copied: Path, digits: Dataset) -> None:
-    row = int(digits.split.test[3])
-    said = only_json(cli("inspect", copied, digits.names[row], "--json", "--quiet"))
-    own = opsin.Classifier(copied).probabilities(digits.images[row][None])[0]
-    assert list(said["answer"]["probabilities"].values()) == pytest.approx(own.tolist())
-
-
-@torch_only
 def test_raw_numbers_of_all_images(cli: Cli, copied: Path, digits: Dataset) -> None:
     file = copied.parent / "alle.npz"
     said = only_json(
@@ -86,27 +78,6 @@ def test_raw_numbers_of_all_images(cli: Cli, copied: Path, digits: Dataset) -> N
         expected = opsin.Classifier(copied).layers(np.asarray(digits.images[:7]), ["head"])["head"]
         assert np.array_equal(arrays["head"][:7], expected)
     assert not (copied / "inspection" / "network.html").exists()
-
-
-@torch_only
-def test_units_and_what_they_are_worth(cli: Cli, copied: Path, digits: Dataset) -> None:
-    said = only_json(
-        cli("inspect", copied, "--layer", "relu1", "--ablate", "--class", "3", "--json", "--quiet")
-    )
-    assert len(said["galleries"]["relu1"]["units"]) == 128
-    assert sum(said["ablations"]["relu1"]["images"].values()) == len(digits.split.val)
-    assert Path(said["page"]).stat().st_size > 10_000
-    shown = cli("inspect", copied, "--layer", "relu1", "--class", "3")
-    assert shown.returncode == 0, shown.stderr
-
-
-@torch_only
-def test_probes_and_portraits(cli: Cli, copied: Path) -> None:
-    said = only_json(cli("inspect", copied, "--probes", "--portraits", "--json", "--quiet"))
-    assert [row["layer"] for row in said["probes"]["rows"]] == [
-        "pixels", "dense1", "relu1", "head", "classifier",
-    ]  # fmt: skip
-    assert [each["label"] for each in said["portraits"]] == [str(digit) for digit in range(10)]
 
 
 @torch_only
@@ -181,9 +152,3 @@ def test_what_cannot_be_is_refused_in_a_line(
     assert done.stdout == ""
     assert len(done.stderr.strip().splitlines()) == 1
     assert said in done.stderr
-
-
-def test_a_file_that_is_no_classifier(cli: Cli, image: Path) -> None:
-    done = cli("inspect", image)
-    assert done.returncode == 1
-    assert "classifier.onnx" in done.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ pytest.importorskip("selenium")
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 
-from tests.browser import chromium, console, needs_chromium, requests_beyond, resize
+from tests.browser import console, needs_chromium, requests_beyond, resize
 from tests.conftest import without_drawing
 
 pytestmark = [pytest.mark.torch, needs_chromium]
@@ -42,12 +41,6 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         opsin.inspect(run, layers=[layer], ablate=True, label="漢字"),
     ]
     return [each.page for each in found if each.page is not None]
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    with chromium(tmp_path_factory.mktemp("chromium")) as opened:
-        yield opened
 
 
 @pytest.mark.slow

@@ -164,17 +164,6 @@ def test_embeddings_are_those_of_a_folder(
 
 
 @pytest.mark.slow
-def test_one_image(cli: Cli, nearest_mean: Path, photos: Path, store: ObjectStore) -> None:
-    one = only_json(cli("predict", nearest_mean, f"{PHOTOS}/a/9.png", "--json"))
-    here = only_json(cli("predict", nearest_mean, photos / "a" / "9.png", "--json"))
-    (there,), (local,) = one["predictions"], here["predictions"]
-    assert there["image"] == f"{PHOTOS}/a/9.png"
-    assert there["probabilities"] == local["probabilities"]
-    said = failed(cli("predict", nearest_mean, f"{PHOTOS}/a/none.png"))
-    assert f"there is nothing at {PHOTOS}/a/none.png" in said
-
-
-@pytest.mark.slow
 def test_keys_are_data(
     cli: Cli, nearest_mean: Path, photos: Path, store: ObjectStore, tmp_path: Path
 ) -> None:
@@ -196,16 +185,6 @@ def test_keys_are_data(
     store.put("odd/../x.png", content)
     said = failed(cli("predict", nearest_mean, f"s3://{BUCKET}/odd"))
     assert "a name between any two slashes" in said
-
-
-def test_an_evaluation_is_written_there_once(cli: Cli, shapes: Path, store: ObjectStore) -> None:
-    run = shapes.parent / only_json(cli("train", shapes, "--model", "logistic", "--json"))["run"]
-    only_json(cli("evaluate", run, shapes, "--out", "plain.json", "--json"))
-    plain = json.loads((shapes.parent / "plain.json").read_bytes())
-    there = f"s3://{BUCKET}/figures.json"
-    only_json(cli("evaluate", run, shapes, "--out", there, "--json"))
-    assert json.loads(store.content("figures.json")) == plain | {"looks": plain["looks"] + 1}
-    assert "is there already" in failed(cli("evaluate", run, shapes, "--out", there))
 
 
 @pytest.mark.slow
@@ -303,37 +282,6 @@ def test_trouble_in_the_middle_costs_nothing(
     assert len(store.fetched("")) == 62 - done["resumed"]
     plain = (photos.parent / "plain.csv").read_bytes()
     assert (photos.parent / "answers.csv").read_bytes() == plain
-
-
-@pytest.mark.slow
-def test_trouble_that_passes_is_not_seen(
-    cli: Cli, nearest_mean: Path, photos: Path, store: ObjectStore
-) -> None:
-    store.faults = [
-        Fault("busy", spare=3, times=1),
-        Fault("cut", part="/photos/photos/b/", times=2),
-        Fault("busy", method="PUT", times=1),
-    ]
-    done = only_json(cli("predict", nearest_mean, PHOTOS, "--out", f"{PHOTOS}.csv", "--json"))
-    assert (done["images"], done["unreadable"]) == (62, 1)
-    cli("predict", nearest_mean, photos, "--out", "plain.csv")
-    assert store.content("photos.csv") == (photos.parent / "plain.csv").read_bytes()
-
-
-@pytest.mark.slow
-def test_a_content_that_always_breaks_off(
-    cli: Cli, nearest_mean: Path, photos: Path, store: ObjectStore, shapes: Path
-) -> None:
-    store.faults = [Fault("cut", part="/photos/photos/a/9.png")]
-    said = failed(cli("predict", nearest_mean, f"{PHOTOS}/a/9.png"))
-    assert f"{PHOTOS}/a/9.png broke off again and again" in said
-    shutil.make_archive(str(shapes), "zip", shapes)
-    store.put("shapes.zip", shapes.with_suffix(".zip").read_bytes())
-    store.faults = [Fault("cut", part="/photos/shapes.zip", times=3)]
-    store.asked.clear()
-    told = only_json(cli("data", f"s3://{BUCKET}/shapes.zip", "--json"))
-    assert told["fingerprint"] == only_json(cli("data", shapes, "--json"))["fingerprint"]
-    assert len(store.fetched("shapes.zip")) == 4
 
 
 @pytest.mark.slow

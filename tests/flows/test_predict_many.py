@@ -136,34 +136,23 @@ def take_back(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_killed_at_a_few_random_moments(
-    tmp_path: Path, nearest_mean: Path, digits: opsin.Dataset
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("count", "forms"), [(2, FORMS[:2]), (200, FORMS)])
+def test_killed_at_random_moments(
+    count: int, forms: tuple[str, ...], tmp_path: Path, nearest_mean: Path, digits: opsin.Dataset
 ) -> None:
-    kill_at_random_moments(2, tmp_path, nearest_mean, digits, ("jsonl", "csv"))
-
-
-@pytest.mark.slow
-def test_sorting_killed_at_a_few_random_moments(
-    tmp_path: Path, nearest_mean: Path, digits: opsin.Dataset
-) -> None:
-    sort_with_kills(3, tmp_path, nearest_mean, digits)
+    if "parquet" in forms:
+        pytest.importorskip("pyarrow")
+    kill_at_random_moments(count, tmp_path, nearest_mean, digits, forms)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_killed_at_300_random_moments(
-    tmp_path: Path, nearest_mean: Path, digits: opsin.Dataset
+@pytest.mark.parametrize("count", [3, 50])
+def test_sorting_killed_at_random_moments(
+    count: int, tmp_path: Path, nearest_mean: Path, digits: opsin.Dataset
 ) -> None:
-    pytest.importorskip("pyarrow")
-    kill_at_random_moments(200, tmp_path, nearest_mean, digits, FORMS)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_sorting_killed_at_100_random_moments(
-    tmp_path: Path, nearest_mean: Path, digits: opsin.Dataset
-) -> None:
-    sort_with_kills(50, tmp_path, nearest_mean, digits)
+    sort_with_kills(count, tmp_path, nearest_mean, digits)
 
 
 def test_ctrl_c_says_how_to_go_on(
@@ -218,19 +207,3 @@ def test_a_torn_archive_leaves_one_whole_object(
         "cut short"
         in only_json(cli("predict", nearest_mean, "torn.tar", "--json"))["error"]["received"]
     )
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (("--plot", "p.png", "--out", "r.csv"), "they go into files. Leave --plot out"),
-        (("--by", "move"), "a folder to move the images into"),
-    ],
-)
-def test_options_that_would_do_nothing_are_refused(
-    cli: Cli, tmp_path: Path, nearest_mean: Path, options: tuple[str, ...], words: str
-) -> None:
-    done = cli("predict", nearest_mean, "a.png", *options)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert words in done.stderr
-    assert not list(tmp_path.iterdir())

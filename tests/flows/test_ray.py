@@ -68,20 +68,6 @@ def test_features_are_those_of_one_machine(
     assert (tmp_path / "out.npz").read_bytes() == (tmp_path / "plain.npz").read_bytes()
 
 
-@pytest.mark.slow
-def test_a_shard_can_be_made_on_a_cluster(
-    cluster: RayCluster, nearest_mean: Path, cluster_images: Path, tmp_path: Path
-) -> None:
-    plain, out = tmp_path / "plain.jsonl", tmp_path / "out.jsonl"
-    opsin.classify(nearest_mean, cluster_images, out=plain)
-    opsin.classify(nearest_mean, cluster_images, out=out, shard="1/2")
-    words = command("predict", nearest_mean, cluster_images, "--out", out, "--shard", "2/2")
-    done = cluster.run([*words, "--on", "ray"])
-    assert done.returncode == 0, done.stderr
-    opsin.merge(out)
-    assert out.read_bytes() == plain.read_bytes()
-
-
 def is_as_large(file: Path, size: float) -> bool:
     return file.exists() and file.stat().st_size >= size
 
@@ -197,3 +183,31 @@ def test_a_cluster_that_is_not_there_is_said(
         done = cluster.run([*words, on])
         assert done.returncode == 1 and what in done.stderr, on
     assert not (tmp_path / "out.csv").exists()
+
+
+def cached(folder: Path) -> dict[str, bytes]:
+    """Return the decoded arrays in a cache, by their names."""
+    return {path.name: path.read_bytes() for path in folder.glob("decoded/*/*.npy")}
+
+
+@pytest.mark.parametrize("kind", ["folder", pytest.param("zip", marks=pytest.mark.slow)])
+def test_the_audit_is_that_of_one_machine(
+    cluster: RayCluster,
+    cluster_images: Path,
+    tmp_path: Path,
+    kind: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = cluster_images
+    if kind == "zip":
+        source = Path(shutil.make_archive(str(tmp_path / "photos"), "zip", cluster_images))
+    said = {}
+    for place in ("local", "ray"):
+        monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / place))
+        words = command("data", source.name, "--audit", "--no-draw", "--json", "--on", place)
+        done = cluster.run(words, cwd=source.parent)
+        assert done.returncode == 0, done.stderr
+        said[place] = json.loads(done.stdout)
+    assert said["ray"] == said["local"]
+    assert any(finding["kind"] == "unreadable" for finding in said["ray"]["findings"])
+    assert cached(tmp_path / "ray") == cached(tmp_path / "local") != {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.browser import chromium, console, needs_chromium, requests_beyond, resize
+from tests.browser import console, needs_chromium, requests_beyond, resize
 from tests.variants import a_few
 
 pytestmark = [pytest.mark.torch, needs_chromium]
@@ -41,12 +41,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> opsin.Run:
         run = opsin.train(folder / "made up.npz", model="mlp", epochs=3, runs=folder, quiet=True)
     opsin.write_report(run, fix=folder / "labels.csv")
     return run
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    with chromium(tmp_path_factory.mktemp("chromium")) as opened:
-        yield opened
 
 
 @pytest.mark.parametrize("width", a_few([400, 1280], 1))

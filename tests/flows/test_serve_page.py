@@ -19,7 +19,7 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from opsin.data.dataset import Dataset
 from opsin.runtime.prediction import REJECTED
-from tests.browser import chromium, console, needs_chromium, requests_beyond, resize
+from tests.browser import console, needs_chromium, requests_beyond, resize
 from tests.served import serving
 from tests.server.made_engine import png, write_refusing
 
@@ -36,12 +36,6 @@ def address(nearest_mean: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     models = (f"digits={nearest_mean}", f"hostile={hostile}")
     with serving(*models, "--workers", "1", folder=tmp_path_factory.mktemp("server")) as server:
         yield f"{server.url}/"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    with chromium(tmp_path_factory.mktemp("chromium")) as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -146,30 +140,6 @@ def test_an_image_can_be_dropped_and_pasted(page: webdriver.Chrome, three: Path,
     until(page, lambda: text(page, "verdict").startswith("3, "))
 
 
-def test_an_image_can_be_taken_with_the_camera(page: webdriver.Chrome, three: Path) -> None:
-    page.execute_script(
-        """const image = new Image();
-        image.src = "data:image/png;base64," + arguments[0];
-        const film = document.createElement("canvas");
-        film.width = film.height = 64;
-        const paper = film.getContext("2d");
-        setInterval(() => paper.drawImage(image, 0, 0, 64, 64), 30);
-        window.stream = film.captureStream(30);
-        Object.defineProperty(navigator, "mediaDevices",
-          {value: {getUserMedia: async () => window.stream}});""",
-        base64.b64encode(three.read_bytes()).decode(),
-    )
-    page.find_element(By.ID, "photograph").click()
-    until(page, lambda: shown(page, "shoot"))
-    width = "return document.getElementById('camera').videoWidth"
-    until(page, lambda: page.execute_script(width) == 64)
-    page.find_element(By.ID, "shoot").send_keys(Keys.ENTER)
-    until(page, lambda: text(page, "verdict").startswith("3, "))
-    assert not shown(page, "camera")
-    live = page.execute_script("return window.stream.getTracks()[0].readyState")
-    assert live == "ended"  # the camera's light goes out
-
-
 def test_a_class_named_like_a_script_stays_a_name(
     page: webdriver.Chrome, digits: Dataset, three: Path, tmp_path: Path
 ) -> None:
@@ -226,14 +196,3 @@ def test_all_of_it_works_by_keyboard(page: webdriver.Chrome, three: Path) -> Non
 
 def _all(browser: webdriver.Chrome, selector: str) -> list[WebElement]:
     return browser.find_elements(By.CSS_SELECTOR, selector)
-
-
-def _wait_for(browser: webdriver.Chrome, selector: str) -> None:
-    until(browser, lambda: _all(browser, selector))
-
-
-def _click(browser: webdriver.Chrome, selector: str) -> None:
-    _wait_for(browser, selector)
-    element = _all(browser, selector)[0]
-    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
-    element.click()

@@ -22,7 +22,7 @@ from opsin.studio.datasets.catalogue import Library
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import Queue
 from tests.accessibility import needs_axe, prefer, violations
-from tests.browser import chromium, needs_chromium, resize
+from tests.browser import needs_chromium
 from tests.made_runs import answers_right, write_run
 from tests.made_studio import addresses
 from tests.settled import usable
@@ -69,13 +69,6 @@ def furnished(
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudioProcess]:
     with studio(tmp_path_factory.mktemp("empty")) as process:
         yield process
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    with chromium(tmp_path_factory.mktemp("profile")) as browser:
-        resize(browser, 1200)
-        yield browser
 
 
 def still(browser: webdriver.Chrome, scheme: str) -> bool:

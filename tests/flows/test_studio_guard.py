@@ -93,18 +93,6 @@ def test_who_signed_in_meets_no_fault(
     assert "Traceback" not in guarded_studio.said()
 
 
-def test_what_leads_nowhere_says_so_in_the_studios_own_words(
-    guarded_studio: StudioProcess,
-) -> None:
-    with httpx.Client(base_url=guarded_studio.address, timeout=30) as client:
-        client.get("/", params={"token": TOKEN})
-        for path in ("/nowhere", "/runs/0123456789abcdef", "/queue/1", "/data/x"):
-            reply = client.get(path)
-            assert reply.status_code == 404, path
-            assert "op-error" in reply.text, path
-            assert "expected a" in reply.text, path
-
-
 def upgrade(port: int, *headers: str, host: str = "") -> int:
     """Ask for the pages' WebSocket by hand, and return the status of the answer."""
     lines = [

@@ -23,7 +23,7 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.studio.datasets.catalogue import Library
 from opsin.studio.jobs.job import new_job, write_job
 from opsin.studio.jobs.queue import Queue
-from tests.browser import chromium, console, needs_chromium, resize
+from tests.browser import console, needs_chromium, resize
 from tests.hostile import CLASSES, FILES, NAMES, write_images
 from tests.made_studio import addresses
 from tests.settled import usable
@@ -67,12 +67,6 @@ def hostile(
     pages = furnish(folder, warm)
     with studio(folder) as running:
         yield running, pages
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    with chromium(tmp_path_factory.mktemp("profile")) as browser:
-        yield browser
 
 
 def refusals(browser: webdriver.Chrome) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from selenium import webdriver
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
-from tests.browser import chromium, needs_chromium, resize
+from tests.browser import needs_chromium
 from tests.importing.made_keras import image, layer, sequential, write_keras
 from tests.studio_browser import (
     StudioProcess,
@@ -25,24 +24,10 @@ from tests.studio_browser import (
     one,
     requests_elsewhere,
     shown,
-    studio,
     until,
 )
 
 pytestmark = needs_chromium
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudioProcess]:
-    with studio(tmp_path_factory.mktemp("studio")) as process:
-        yield process
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    with chromium(tmp_path_factory.mktemp("profile")) as browser:
-        resize(browser, 1200)
-        yield browser
 
 
 def send(browser: webdriver.Chrome, file: Path) -> None:

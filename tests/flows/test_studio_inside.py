@@ -21,7 +21,7 @@ from opsin.core.storage import write_json
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
 from opsin.studio.runs.run_index import opaque
-from tests.browser import chromium, needs_chromium, resize
+from tests.browser import needs_chromium, resize
 from tests.inspection.lessons.lesson_network import write_lesson_network
 from tests.made_runs import answers_right, write_run
 from tests.studio_browser import (
@@ -60,13 +60,6 @@ def running(
         Image.fromarray(digits.images[number][..., 0]).save(folder / f"{number}.png")
     with studio(folder) as process:
         yield process
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    with chromium(tmp_path_factory.mktemp("profile")) as browser:
-        resize(browser, 1200)
-        yield browser
 
 
 def drawn(browser: webdriver.Chrome, selector: str) -> bool:
@@ -152,40 +145,3 @@ def test_a_layer_of_the_graph_shows_its_maps(
     calm(running, browser)
     browser.back()
     until(browser, lambda: "layer=" not in browser.current_url)
-
-
-@pytest.mark.slow
-def test_what_a_layer_does_is_shown_with_its_numbers(
-    running: StudioProcess, browser: webdriver.Chrome
-) -> None:
-    browser.get(f"{running.address}/runs/{DEEP}/inside?image=test/5&layer=conv2")
-    until(browser, lambda: button(browser, "What does this layer do?").is_displayed())
-    button(browser, "What does this layer do?").click()
-    until(browser, lambda: one(browser, "iframe"))
-    lessons = browser.find_elements(By.CSS_SELECTOR, "nav[aria-label=Lessons] a")
-    assert [each.text for each in lessons] == [
-        "Convolution", "Pooling", "Batch normalisation", "Dropout", "Softmax",
-    ]  # fmt: skip
-    assert lessons[0].get_attribute("aria-current") == "page"
-    browser.switch_to.frame(one(browser, "iframe"))
-    until(browser, lambda: len(browser.find_elements(By.CSS_SELECTOR, ".lesson-grid")) == 3)
-    assert drawn(browser, ".lesson-map img")
-    rows = [each.text for each in browser.find_elements(By.CSS_SELECTOR, ".lesson-sums tr")]
-    assert rows[-2].removeprefix("Sum") == rows[-1].removeprefix("In the file") != ""
-    browser.switch_to.default_content()
-    calm(running, browser)
-    button(browser, "Softmax").click()
-    until(browser, lambda: "term=softmax" in browser.current_url)
-    until(browser, lambda: one(browser, ".op-graph a[aria-current]").text.startswith("head"))
-    until(browser, lambda: one(browser, "iframe"))
-    browser.switch_to.frame(one(browser, "iframe"))
-    until(browser, lambda: one(browser, ".lesson-softmax input").is_displayed())
-    slider, first = one(browser, ".lesson-softmax input"), ".lesson-answers tbody td span"
-    before = float(one(browser, first).text.removesuffix("%"))
-    slider.send_keys(*[Keys.ARROW_RIGHT] * 40)  # a hotter softmax is less sure
-    until(browser, lambda: float(one(browser, first).text.removesuffix("%")) < before)
-    assert "Temperature 4.27: " in one(browser, "#lesson-said").text
-    one(browser, ".lesson-ends button").click()
-    until(browser, lambda: float(one(browser, first).text.removesuffix("%")) == before)
-    browser.switch_to.default_content()
-    calm(running, browser)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,31 +20,18 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.data.dataset import Dataset
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import Queue
-from tests.browser import chromium, console, needs_chromium
+from tests.browser import console, needs_chromium
 from tests.made_runs import answers_right, write_run
 from tests.studio_browser import (
     StudioProcess,
     button,
     complaints,
     shown,
-    studio,
     until,
     wait_for,
 )
 
 pytestmark = [pytest.mark.torch, needs_chromium]
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudioProcess]:
-    with studio(tmp_path_factory.mktemp("studio")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    with chromium(tmp_path_factory.mktemp("profile")) as browser:
-        yield browser
 
 
 def training(running: StudioProcess, name: str, epochs: int) -> list[str]:

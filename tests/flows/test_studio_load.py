@@ -13,7 +13,7 @@ from selenium import webdriver
 
 import opsin
 from opsin.core.errors import SourceError
-from tests.browser import chromium, needs_chromium, resize
+from tests.browser import needs_chromium
 from tests.made_studio import furnish
 from tests.settled import usable
 from tests.studio_browser import StudioProcess, complaints, shown, studio, until
@@ -37,13 +37,6 @@ def full(
         pytest.skip(f"needs Fashion-MNIST: {error}")
     with studio(folder) as running:
         yield running, addresses
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    with chromium(tmp_path_factory.mktemp("profile")) as browser:
-        resize(browser, 1600)
-        yield browser
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from selenium import webdriver
 
 import opsin
 from opsin.studio.runs.run_index import opaque
-from tests.browser import chromium, needs_chromium, resize
+from tests.browser import needs_chromium, resize
 from tests.conftest import write_shapes
 from tests.made_runs import answers_right, write_run
 from tests.studio_browser import (
@@ -32,13 +32,6 @@ from tests.studio_browser import (
 pytestmark = needs_chromium
 
 RUN = opaque("shapes")
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    with chromium(tmp_path_factory.mktemp("chromium")) as opened:
-        resize(opened, 1200)
-        yield opened
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -18,7 +17,7 @@ from selenium import webdriver
 from opsin.studio.datasets.catalogue import Library
 from opsin.studio.jobs.queue import Queue
 from tests.backbones.small_networks import network
-from tests.browser import chromium, needs_chromium, resize
+from tests.browser import needs_chromium
 from tests.studio_browser import (
     StudioProcess,
     button,
@@ -28,25 +27,11 @@ from tests.studio_browser import (
     one,
     requests_elsewhere,
     shown,
-    studio,
     unfold,
     until,
 )
 
 pytestmark = needs_chromium
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudioProcess]:
-    with studio(tmp_path_factory.mktemp("studio")) as process:
-        yield process
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    with chromium(tmp_path_factory.mktemp("profile")) as browser:
-        resize(browser, 1200)
-        yield browser
 
 
 def send(browser: webdriver.Chrome, file: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,22 +16,13 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
-from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.storage import write_json
-from opsin.data.dataset import Dataset
-from opsin.runtime.classifier import Classifier
-from opsin.studio.datasets.catalogue import Library
-from opsin.studio.jobs.queue import Queue
-from opsin.studio.tour import STEPS
 from tests.browser import chromium, needs_chromium, resize
-from tests.made_runs import answers_right, write_run
 from tests.studio_browser import (
     StudioProcess,
     button,
     complaints,
     one,
     requests_elsewhere,
-    sideways,
     studio,
     until,
 )
@@ -98,48 +88,3 @@ def test_a_tour_is_offered_left_and_gone_on_with(
 
 def card(browser: webdriver.Chrome) -> str:
     return "".join(each.text for each in browser.find_elements(By.ID, "op-term-card"))
-
-
-@pytest.fixture(scope="module")
-def furnished(
-    tmp_path_factory: pytest.TempPathFactory, digits: Dataset, nearest_mean: Path
-) -> Iterator[StudioProcess]:
-    """A studio with a set, and a finished run with layers."""
-    folder = tmp_path_factory.mktemp("furnished")
-    answers = answers_right(digits, 0.9)
-    path = write_run(folder / "runs", "trial", digits, answers, classifier=nearest_mean)
-    report = json.loads((path / "report.json").read_text(encoding="utf-8"))
-    layers = Classifier(path, threads=1).metadata.layers
-    report["layers"] = [layer.model_dump(mode="json") for layer in layers]
-    write_json(RunDirectory(path).report, report)
-    Library(folder / "home", Queue(folder / "home")).add_source("digits")
-    with studio(folder) as process:
-        yield process
-
-
-def wait_for_step(browser: webdriver.Chrome, number: int) -> None:
-    """Wait until the panel is at a step, and what it is about is there."""
-    until(browser, lambda: f"Step {number} of 8" in panel(browser))
-    until(browser, lambda: one(browser, ".op-toured"), 60)
-
-
-@pytest.mark.slow
-def test_each_step_points_at_what_it_is_about(
-    furnished: StudioProcess, browser: webdriver.Chrome
-) -> None:
-    browser.get(f"{furnished.address}/tour/1")
-    for number, step in enumerate(STEPS, start=1):
-        wait_for_step(browser, number)
-        assert step.text in panel(browser).replace("\n", " ")
-        until(browser, one(browser, f"{step.points_at}.op-toured").is_displayed)
-        assert sideways(browser) == 0
-        if number < len(STEPS):
-            button(browser, "Next").click()
-    button(browser, "Back").click()
-    until(browser, lambda: "Step 7 of 8" in panel(browser))
-    button(browser, "Next").click()
-    until(browser, lambda: button(browser, "Finish"))
-    button(browser, "Finish").click()
-    until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".op-tour, .op-toured") == [])
-    one(browser, "header .op-tour-link").click()
-    until(browser, lambda: "Step 1 of 8" in panel(browser))

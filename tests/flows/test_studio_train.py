@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
 
 import pytest
 
@@ -16,7 +15,7 @@ from selenium.common.exceptions import ElementNotInteractableException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from tests.browser import chromium, needs_chromium, resize
+from tests.browser import needs_chromium
 from tests.studio_browser import (
     StudioProcess,
     button,
@@ -27,7 +26,6 @@ from tests.studio_browser import (
     requests_elsewhere,
     shown,
     sideways,
-    studio,
     unfold,
     until,
 )
@@ -36,19 +34,6 @@ pytestmark = [pytest.mark.torch, needs_chromium]
 
 # As many as the form takes: 600 were over in four seconds, before a busy browser could stop them.
 EPOCHS = 10_000
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudioProcess]:
-    with studio(tmp_path_factory.mktemp("studio")) as process:
-        yield process
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    with chromium(tmp_path_factory.mktemp("profile")) as browser:
-        resize(browser, 1200)
-        yield browser
 
 
 def value(browser: webdriver.Chrome, label: str) -> str:

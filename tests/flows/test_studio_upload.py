@@ -14,7 +14,7 @@ pytest.importorskip("selenium")
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 
-from tests.browser import chromium, needs_chromium, resize
+from tests.browser import needs_chromium
 from tests.conftest import write_shapes
 from tests.server.made_engine import png
 from tests.studio_browser import (
@@ -46,20 +46,13 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudioProcess]
         assert "Traceback" not in running.said()
 
 
-@pytest.fixture(scope="module")
-def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    with chromium(tmp_path_factory.mktemp("chromium")) as opened:
-        resize(opened, 1280)
-        yield opened
-
-
 @pytest.fixture
-def browser(window: webdriver.Chrome, running: StudioProcess) -> Iterator[webdriver.Chrome]:
-    complaints(window)
-    yield window
-    assert complaints(window) == []
-    assert window.execute_script("return window.HACKED") is None
-    assert requests_elsewhere(window, running.address) == []
+def browser(browser: webdriver.Chrome, running: StudioProcess) -> Iterator[webdriver.Chrome]:
+    complaints(browser)
+    yield browser
+    assert complaints(browser) == []
+    assert browser.execute_script("return window.HACKED") is None
+    assert requests_elsewhere(browser, running.address) == []
 
 
 @pytest.fixture(scope="module")
@@ -81,12 +74,6 @@ def slow_down(browser: webdriver.Chrome, bytes_a_second: int) -> None:
     }  # fmt: skip
     browser.execute_cdp_cmd("Network.enable", {})
     browser.execute_cdp_cmd("Network.emulateNetworkConditions", limits)
-
-
-def settled(browser: webdriver.Chrome) -> bool:
-    """Tell whether the page listens, and nothing on it is still going to move."""
-    listens = browser.execute_script("return window.socket?.connected === true")
-    return bool(listens) and "Counting …" not in shown(browser)
 
 
 def arrived(running: StudioProcess) -> int:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
 import pytest
 
-from opsin.core.errors import MissingExtraError, UploadError
+from opsin.core.errors import UploadError
 from opsin.core.events import Watcher
 from opsin.hub import hub_upload
 from opsin.hub.hub_upload import upload
@@ -56,36 +55,6 @@ def test_a_new_repository_is_private_and_has_all_in_one_commit(hub: HubServer) -
     assert not seen.notes
 
 
-def test_what_is_there_is_not_sent_again(hub: HubServer) -> None:
-    first = upload(NAME, FILES, public=True)
-    assert not hub.repositories[NAME].private
-    hub.asked.clear()
-    seen = Seen()
-    again = upload(NAME, FILES, public=False, watcher=seen)
-    assert again == first
-    assert not sendings(hub)
-    assert len(hub.repositories[NAME].commits) == 1
-    assert "is public: everybody sees" in seen.notes[0]
-    third = upload(NAME, FILES | {"README.md": b"---\nlicense: mit\n---\nNew\n"}, public=True)
-    assert third.commit != first.commit
-    assert not sendings(hub)
-
-
-def test_one_that_is_private_stays_so(hub: HubServer) -> None:
-    upload(NAME, FILES, public=False)
-    seen = Seen()
-    assert upload(NAME, FILES, public=True, watcher=seen).private
-    assert "is private, and stays so" in seen.notes[0]
-
-
-def test_a_connection_that_is_cut_is_begun_anew(hub: HubServer) -> None:
-    hub.cuts = [100_000]
-    upload(NAME, FILES, public=False)
-    assert hub.repositories[NAME].files["classifier.onnx"] == LARGE
-    assert sendings(hub) == ["upload", "upload"]
-    assert len(hub.repositories[NAME].commits) == 1
-
-
 def test_an_upload_that_was_stopped_changed_nothing_and_can_be_repeated(hub: HubServer) -> None:
     with pytest.raises(KeyboardInterrupt):
         upload(NAME, FILES, public=False, watcher=Seen(interrupt_at=100_000))
@@ -127,11 +96,6 @@ def test_what_the_hub_refuses(hub: HubServer, what: str) -> None:
     assert not (NAME in hub.repositories and hub.repositories[NAME].commits)
 
 
-def test_somebody_elses_name(hub: HubServer) -> None:
-    with pytest.raises(UploadError, match="you belong to other; or use your own"):
-        upload("other/boots", FILES, public=False)
-
-
 def test_a_name_that_holds_something_else(hub: HubServer) -> None:
     hub.publish(NAME, {"model.safetensors": b"x", "README.md": b"x"})
     with pytest.raises(UploadError, match=r"holds something else.*nothing was changed"):
@@ -147,13 +111,6 @@ def test_tokens(hub: HubServer, monkeypatch: pytest.MonkeyPatch, token: str, sai
     assert not token or token not in str(error.value)
 
 
-def test_what_the_hub_says_of_a_card_is_passed_on(hub: HubServer) -> None:
-    hub.card_warnings = ["no licence is given"]
-    seen = Seen()
-    upload(NAME, FILES, public=False, watcher=seen)
-    assert "no licence is given" in seen.notes[0]
-
-
 def test_a_hub_that_says_nothing(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub.utils._http import get_session
 
@@ -163,28 +120,3 @@ def test_a_hub_that_says_nothing(hub: HubServer, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(UploadError, match=r"was silent for .*HF_HUB_DOWNLOAD_TIMEOUT"):
         upload(NAME, FILES, public=False)
     assert get_session().timeout == before
-
-
-def test_no_network(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(UploadError, match=r"cannot be reached.*Check the network"):
-        upload(NAME, FILES, public=False)
-    monkeypatch.setenv("HF_ENDPOINT", hub.address)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(UploadError, match="HF_HUB_OFFLINE forbids"):
-        upload(NAME, FILES, public=False)
-    assert not hub.asked
-
-
-def test_without_the_library(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'opsin\[hub\]'"):
-        upload(NAME, FILES, public=False)
-
-
-def test_the_library_writes_nothing_on_its_own(
-    hub: HubServer, capfd: pytest.CaptureFixture[str]
-) -> None:
-    upload(NAME, FILES, public=False)
-    upload(NAME, FILES, public=False)
-    assert capfd.readouterr() == ("", "")

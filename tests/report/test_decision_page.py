@@ -19,7 +19,7 @@ from opsin.report.inside.decision_sections import (
     counterfactual_words,
     decision_sections,
 )
-from opsin.report.inside.inspection_page import render_page
+from opsin.report.templates import render_page
 
 SHARES = np.linspace(0, 1, 6, dtype=np.float32)
 WRONG_NAME = "<b>bag</b> & 袋"

@@ -10,8 +10,8 @@ from pathlib import Path
 from opsin.inspection.ablation import ablate
 from opsin.inspection.portraits import portraits
 from opsin.inspection.units import unit_gallery
-from opsin.report.inside.inspection_page import render_page
 from opsin.report.inside.unit_sections import portrait_sections, unit_sections
+from opsin.report.templates import render_page
 from tests.inspection.made_network import made
 
 
@@ -60,16 +60,6 @@ def test_each_unit_has_a_card_with_its_images(tmp_path: Path) -> None:
     assert "cross &lt;b&gt;" in html
     # Nothing can be searched for without a script, so the box is hidden until it runs.
     assert re.search(r'class="units-search" hidden', html)
-
-
-def test_a_class_can_come_first(tmp_path: Path) -> None:
-    gallery = unit_gallery(*made(tmp_path), "dense")
-    (section,) = unit_sections(gallery, None, label="square")
-    order = [int(number) for number in re.findall(r"<h3>Unit (\d+)", section.html)]
-    found = [match.unit for match in gallery.search("square")]
-    assert order[: len(found)] == found
-    assert sorted(order) == list(range(5))
-    assert 'value="square"' in section.html
 
 
 def test_classes_show_their_images_or_say_why_not(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from opsin.report.figures.augmentation_figure import draw_varied
+from opsin.report.figures.dataset_figures import draw_varied
 from opsin.report.figures.style import save, styled
 
 

@@ -87,7 +87,7 @@ def test_a_second_ctrl_c_does_not_wait_for_answers(nearest_mean: Path, tmp_path:
 
 def test_a_line_for_each_request_where_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     log = logging.getLogger("uvicorn.access")
-    before = log.handlers, log.level, log.propagate
+    before = list(log.handlers), log.level, log.propagate
     try:
         _set_up_logs(ServerSettings())
         log.info("silence")

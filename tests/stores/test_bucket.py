@@ -15,7 +15,6 @@ from opsin.core.errors import SourceError, StorageError
 from opsin.stores import bucket as module
 from opsin.stores.bucket import Bucket, open_bucket
 from opsin.stores.store_address import UNKNOWN_SIZE, Store, StoreAddress, StoredObject
-from tests import object_store
 from tests.object_store import BUCKET, Fault, ObjectStore
 
 
@@ -124,36 +123,6 @@ def test_a_large_file_goes_on_where_it_broke_off(
     with pytest.raises(SourceError, match=f"{kind}://photos/large is gone"):
         bucket.fetch(wanted, tmp_path / "second")
     assert not (tmp_path / "second").exists()
-
-
-def test_a_list_of_a_few_is_not_one_of_all(store: ObjectStore, bucket: Bucket, kind: Store) -> None:
-    for key in ("a//odd", "b/1//odd", "b/2-1", "b/2-2", "b/3"):
-        store.put(key, b"")
-    assert [each.key for each in bucket.objects("b/2-")] == ["b/2-1", "b/2-2"]
-    for prefix in ("", "..-"):
-        with pytest.raises(SourceError, match="a name between any two slashes"):
-            list(bucket.objects(prefix))
-
-
-@pytest.mark.parametrize(
-    ("status", "code", "said"),
-    [
-        (409, "BlobArchived", "is in an archive"),
-        (409, "PublicAccessNotPermitted", "it answered PublicAccessNotPermitted"),
-        (400, "source: MissingAccount", "it answered 400"),
-    ],
-)
-def test_words_of_other_stores(
-    monkeypatch: pytest.MonkeyPatch, status: int, code: str, said: str
-) -> None:
-    monkeypatch.setitem(object_store._ANSWERS, "busy", (status, code))
-    with object_store.troubled(0) as store:
-        monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "someone")
-        monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "c2VjcmV0")
-        monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", store.address)
-        store.faults = [Fault("busy")]
-        with pytest.raises(SourceError, match=said):
-            opened("az").content(StoredObject(BUCKET, "key", 7, "1", "az"))
 
 
 @pytest.mark.parametrize(

@@ -28,14 +28,6 @@ def test_addresses(written: str | Path, bucket: str, key: str) -> None:
     assert StoreAddress.read(str(address)) == address
 
 
-def test_what_is_beside_and_below() -> None:
-    address = StoreAddress.read("s3://b/a/c.csv")
-    assert str(address.beside("d.csv")) == "s3://b/a/d.csv"
-    assert (address.folder, StoreAddress("b", "").folder) == ("a/c.csv/", "")
-    assert str(StoreAddress.read("gs://b/a").beside("c")) == "gs://b/c"
-    assert (StoreAddress("b", "x").beside("").key, StoreAddress("b", "x").name) == ("", "x")
-
-
 @pytest.mark.parametrize(
     "written",
     [

@@ -24,8 +24,7 @@ from opsin.studio import image_routes
 from opsin.studio.datasets import uploads as uploading
 from opsin.studio.datasets.uploads import Uploads
 from opsin.studio.runs.run_index import opaque
-from opsin.studio.state import Studio
-from opsin.studio.watch import look, watch
+from opsin.studio.state import Studio, look, watch
 
 
 @pytest.fixture

@@ -125,15 +125,6 @@ def test_a_tracker_that_is_killed_costs_a_line_and_the_others_go_on() -> None:
     assert tensorboard_events(run.path).Scalars("test/accuracy")[0].value > 0.9
 
 
-def test_what_a_slow_tracker_leaves_out_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "_WAITING", 0)
-    told = Notes()
-    run = train(told, "tensorboard")
-    assert only(told.notes).startswith("TensorBoard was slower than the training: 1 events")
-    shown = tensorboard_events(run.path).Tags()["scalars"]
-    assert "val_accuracy" not in shown and "test/accuracy" in shown
-
-
 _WITHOUT = """
 import sys
 sys.modules["torch"] = sys.modules["tensorflow"] = None

@@ -32,8 +32,8 @@ from opsin.runtime.cluster import is_elsewhere
 _SHOWN: Final = 3
 
 
-@recipe_flags.takes_training(*recipe_flags.VARYING, after="yes")
-@recipe_flags.takes_data(after="yes")
+@recipe_flags.takes(*recipe_flags.VARYING, after="yes")
+@recipe_flags.takes(*recipe_flags.DATA, after="yes")
 def data(
     source: options.AnySources = None,
     *,

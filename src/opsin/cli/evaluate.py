@@ -31,7 +31,7 @@ _PARTS: Final = {
 }
 
 
-@recipe_flags.takes_data(*recipe_flags.READING, "group_by", after="tta")
+@recipe_flags.takes(*recipe_flags.READING, "group_by", after="tta")
 def evaluate(
     model: Path,
     source: options.Sources,

@@ -10,15 +10,14 @@ import typer
 from opsin.cli import options, recipe_flags
 from opsin.cli.output import print_json, say
 from opsin.cli.train import show_run
-from opsin.core.recipe import DATA_OPTIONS
 
 
-@recipe_flags.takes_data(
-    *(name for name in DATA_OPTIONS if name not in ("size", "channels")),
+@recipe_flags.takes(
+    *(name for name in recipe_flags.DATA if name not in ("size", "channels")),
     after="runs",
     most_used=("classes",),
 )
-@recipe_flags.takes_training("prepare", after="file", most_used=("prepare",))
+@recipe_flags.takes("prepare", after="file", most_used=("prepare",))
 def import_model(
     file: Path,
     *,

@@ -6,7 +6,7 @@ import copy
 import inspect
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final, get_args, get_origin
 
@@ -127,18 +127,6 @@ class GroupedCommand(TyperCommand):
             if records:
                 with formatter.section(heading):
                     formatter.write_dl(records)
-
-
-def add_parameters(call: Verb, verb: Verb, added: Sequence[inspect.Parameter], after: str) -> None:
-    """Give a call a verb's parameters and, behind one of them, more in place of its ``**``."""
-    parameters: list[inspect.Parameter] = []
-    for name, parameter in inspect.signature(verb, eval_str=True).parameters.items():
-        if parameter.kind is not parameter.VAR_KEYWORD:
-            parameters.append(parameter)
-        if name == after:
-            parameters += added
-    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    call.__annotations__ = {p.name: p.annotation for p in parameters}
 
 
 _ENTRY: Final = re.compile(r"^    (\w+)(?: \(([^)]*)\))?: (.*(?:\n {8}.*)*)", re.MULTILINE)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from opsin.classical.classical_recipe import TRAIN_OPTIONS
-from opsin.cli.options import MOST_USED, Verb, add_parameters, flag, parser_of
+from opsin.cli.options import MOST_USED, Verb, flag, parser_of
 from opsin.core.errors import RecipeError
 from opsin.core.recipe import (
     AUGMENTATION,
@@ -37,39 +37,36 @@ Track = Annotated[
     ),
 ]
 
+#: Options of the data, and those of the model and its training.
+DATA: Final = tuple(options_of(DataRecipe))
+TRAINING: Final = tuple(name for name in TRAIN_OPTIONS if name not in DATA)
 #: Those that say how images are varied while training.
 VARYING: Final = tuple(n for n, each in TRAIN_OPTIONS.items() if each.group == AUGMENTATION)
 #: Those that say how a source is read, and nothing about its split.
-READING: Final = tuple(
-    n for n, each in TRAIN_OPTIONS.items() if each.group == SOURCE and n != "test"
-)
+READING: Final = tuple(n for n in DATA if TRAIN_OPTIONS[n].group == SOURCE and n != "test")
 
 
-def takes_data(*fields: str, after: str, most_used: Sequence[str] = ()) -> Callable[[Verb], Verb]:
-    """Give a verb options for fields of the data (default: all), behind one of its parameters."""
-    return _takes(fields or tuple(options_of(DataRecipe)), after, most_used)
+def takes(*fields: str, after: str, most_used: Sequence[str] = ()) -> Callable[[Verb], Verb]:
+    """Give a verb options for fields of the recipe, behind one of its parameters.
 
-
-def takes_training(
-    *fields: str, after: str, most_used: Sequence[str] = ()
-) -> Callable[[Verb], Verb]:
-    """Give a verb options for fields of the model and the training (default: all)."""
-    data = options_of(DataRecipe)
-    every = tuple(name for name in TRAIN_OPTIONS if name not in data)
-    return _takes(fields or every, after, most_used)
-
-
-def _takes(wanted: Sequence[str], after: str, most_used: Sequence[str]) -> Callable[[Verb], Verb]:
-    """Pass those that were given to the verb as keyword arguments."""
+    Those that were given are passed on as keyword arguments.
+    """
 
     def decorate(verb: Verb) -> Verb:
         @functools.wraps(verb)
         def call(**given: Any) -> None:
-            left_out = {name for name in wanted if given[name] is None}
+            left_out = {name for name in fields if given[name] is None}
             verb(**{name: value for name, value in given.items() if name not in left_out})
 
-        added = [_parameter(TRAIN_OPTIONS[name], first=name in most_used) for name in wanted]
-        add_parameters(call, verb, added, after)
+        parameters: list[inspect.Parameter] = []
+        for name, parameter in inspect.signature(verb, eval_str=True).parameters.items():
+            if parameter.kind is not parameter.VAR_KEYWORD:
+                parameters.append(parameter)
+            if name == after:
+                parameters += [
+                    _parameter(TRAIN_OPTIONS[field], first=field in most_used) for field in fields
+                ]
+        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         return call
 
     return decorate

@@ -11,7 +11,7 @@ from opsin.cli.train import show_run
 from opsin.core.recipe import CHANGEABLE
 
 
-@recipe_flags.takes_training(*CHANGEABLE, after="run")
+@recipe_flags.takes(*CHANGEABLE, after="run")
 def resume(
     run: Path,
     *,

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from opsin.report.training_plan import Plan
 
 
-@recipe_flags.takes_training(after="budget", most_used=("epochs", "augment"))
-@recipe_flags.takes_data(after="budget", most_used=("test", "classes", "size"))
+@recipe_flags.takes(*recipe_flags.TRAINING, after="budget", most_used=("epochs", "augment"))
+@recipe_flags.takes(*recipe_flags.DATA, after="budget", most_used=("test", "classes", "size"))
 def train(
     source: options.Sources,
     *,
@@ -226,7 +226,7 @@ def _meaning(repeats: Repeats) -> Iterator[str]:
         count = sum(1 for row in rows if row.diverged)
         yield (
             f"The loss ran away in {count} of {len(rows)} runs; the figures of the best epoch "
-            "before it count all the same. Give a lower --rate."
+            "before it count all the same. Give a lower --learning-rate."
         )
     if summary.split == "val":
         yield "On validation images, by which each best epoch was chosen: optimistic."

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from opsin.commands.runs import Run
+from opsin.commands.source_images import parts_of
 from opsin.core.arguments import checked
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -20,8 +21,6 @@ from opsin.core.stored_json import JsonObject
 from opsin.data.cache import digest_names
 from opsin.data.dataset import Dataset, load_recipe
 from opsin.data.run_images import RunImage, pair_up, read_images, recipe_of_run
-
-_PARTS: Final = ("train", "val", "test")
 
 
 class Pair(NamedTuple):
@@ -73,8 +72,9 @@ class Changes:
         def shown(image: RunImage) -> dict[str, str]:
             return {"name": image.name, "label": image.label, "part": image.part}
 
-        pairs = {"renamed": self.renamed, "relabelled": self.relabelled,
-                 "changed": self.changed, "moved": self.moved}  # fmt: skip
+        def pairs(some: tuple[Pair, ...]) -> list[dict[str, dict[str, str]]]:
+            return [{"then": shown(pair.then), "now": shown(pair.now)} for pair in some]
+
         return {
             "run": str(self.run),
             "source": self.source,
@@ -82,10 +82,10 @@ class Changes:
             "unchanged": self.unchanged,
             "added": [shown(image) for image in self.added],
             "removed": [shown(image) for image in self.removed],
-            **{
-                kind: [{"then": shown(pair.then), "now": shown(pair.now)} for pair in found]
-                for kind, found in pairs.items()
-            },
+            "renamed": pairs(self.renamed),
+            "relabelled": pairs(self.relabelled),
+            "changed": pairs(self.changed),
+            "moved": pairs(self.moved),
         }
 
 
@@ -157,14 +157,8 @@ def write_images(directory: RunDirectory, dataset: Dataset) -> None:
 
 
 def _images(dataset: Dataset) -> Iterator[RunImage]:
-    parts = [""] * len(dataset)
-    for part in _PARTS:
-        for row in dataset.split.rows(part):
-            parts[row] = part
-    digests = digest_names(dataset.digests)
-    for row, name in enumerate(dataset.names):
-        label = dataset.classes[dataset.labels[row]]
-        yield RunImage(name, label, parts[row], digests[row])
+    labels = (dataset.classes[label] for label in dataset.labels)
+    return map(RunImage, dataset.names, labels, parts_of(dataset), digest_names(dataset.digests))
 
 
 # What two images have in common that are taken for one, and what that makes of them. The more

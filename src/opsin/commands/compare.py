@@ -12,8 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.commands.bench import rates_in_turn
-from opsin.commands.machine import Machine
+from opsin.commands.bench import Machine, rates_in_turn
 from opsin.commands.paired_predictions import PairedPredictions, bring_together
 from opsin.commands.runs import Run
 from opsin.core.arguments import checked

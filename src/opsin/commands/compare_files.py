@@ -151,14 +151,12 @@ def _group(
     pair: ComparedPair,
     pixels: dict[str, NDArray[np.uint8]],
 ) -> Group:
-    shown = images[:_ON_PAGE]
+    first, second = pair.letters
     others = [
         f"{image.name or image.digest} is {image.actual}: "
-        + ", ".join(
-            f"{letter} {answer.label} {answer.confidence:.0%}"
-            for letter, answer in zip(pair.letters, image.answers, strict=True)
-        )
-        for image in shown
+        f"{first} {image.answers[0].label} {image.answers[0].confidence:.0%}, "
+        f"{second} {image.answers[1].label} {image.answers[1].confidence:.0%}"
+        for image in images[:_ON_PAGE]
         if image.digest not in pixels
     ]
-    return Group(title, len(images), _drawable(shown, pair, pixels), others)
+    return Group(title, len(images), _drawable(images[:_ON_PAGE], pair, pixels), others)

@@ -7,8 +7,6 @@ import os
 from collections.abc import Generator, Iterator
 from typing import Unpack
 
-import numpy as np
-
 from opsin.core.arguments import checked
 from opsin.core.errors import ImageError
 from opsin.core.events import SILENT, Watcher
@@ -17,7 +15,7 @@ from opsin.core.metadata import Preparation
 from opsin.data import sources
 from opsin.data.dataset import find_given
 from opsin.data.fill_cache import ImagePixels, read_found, read_pixels
-from opsin.data.image_stream import ListedImage
+from opsin.data.image_stream import ListedImage, held_bytes
 from opsin.data.sources.named import is_place
 from opsin.runtime.cluster import Cluster, is_elsewhere
 from opsin.runtime.image_engine import Done, ImageSteps
@@ -71,13 +69,9 @@ def decode(
 def _steps(preparation: Preparation) -> ImageSteps[ListedImage, ImagePixels, ImagePixels]:
     pixels = preparation.height * preparation.width * preparation.channels
 
-    def cost(item: ListedImage) -> int:
-        sent = item.image.nbytes if isinstance(item.image, np.ndarray) else 0
-        return pixels + sent + (len(item.image) if isinstance(item.image, bytes) else 0)
-
     return ImageSteps(
         prepare=lambda item: Done(read_pixels(item, preparation)),
         compute=lambda batch: batch,
-        cost=cost,
+        cost=lambda item: pixels + held_bytes(item),
         batch=1,
     )

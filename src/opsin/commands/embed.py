@@ -31,11 +31,11 @@ from opsin.data.cache import digest_rows
 from opsin.data.dataset import Dataset, find_given
 from opsin.data.fill_cache import content_and_digest
 from opsin.data.formats import SUFFIXES
-from opsin.data.image_stream import ListedImage, Stream
+from opsin.data.image_stream import ListedImage, Stream, held_bytes
 from opsin.data.images import read_image
 from opsin.data.lazy_images import THREADS
 from opsin.data.read_ahead import read_ahead
-from opsin.data.shard import NamesDigest, Shard, ShardInputs
+from opsin.data.shard import Shard, ShardInputs
 from opsin.data.sources.contents import LabelledImages
 from opsin.data.split import TEST, TRAIN, VAL
 from opsin.runtime.cluster import Cluster, is_elsewhere
@@ -169,10 +169,9 @@ def embed(
     # All values are computed, for a training may want them; the first alone is taken.
     taken = network.at if at is not None else network.at[:1]
     with place.errors():
-        embedder = _Embedder(network, images.dataset, device, place.watcher(watcher))
-        return _write(
-            images, embedder, taken, place, on=on, watcher=place.watcher(watcher), began=began
-        )
+        watcher = place.watcher(watcher)
+        embedder = _Embedder(network, images.like, device, watcher)
+        return _Work(images, embedder, taken, watcher).run(place, on, began)
 
 
 def _check_place(out: str | os.PathLike[str], shard: Shard | None) -> OutFile:
@@ -183,56 +182,6 @@ def _check_place(out: str | os.PathLike[str], shard: Shard | None) -> OutFile:
         check_feature_file(place.path, replace=shard is not None or place.address is not None)
         place.claim()
     return place
-
-
-def _write(
-    images: _Images,
-    embedder: _Embedder,
-    taken: tuple[str, ...],
-    place: OutFile,
-    *,
-    on: str,
-    watcher: Watcher,
-    began: float,
-) -> Embedded:
-    """Embed images, and write the file."""
-    network = embedder.network
-    widths = [network.value(name).units for name in taken]
-    facts, units = network.facts(taken), sum(widths)
-    made: JsonObject = {
-        "backbone": facts.model_dump(mode="json"),
-        "units": widths,
-        "view": "whole",
-        "preparation": _preparation(embedder.like),
-    }
-    task = None
-    if images.stream.inputs is not None:
-        task = ShardTask(
-            "embed", images.stream.inputs, made | {"classes": images.classes}, place.path
-        )
-    claim = place.claim()
-    work = _Work(images, embedder, units, watcher)
-    if task is not None and (before := task.finished(claim.finished)) is not None:
-        count = before.rows
-        unreadable = [(file["name"], file["reason"]) for file in before.summary["unreadable"]]
-        place.settle(claim)
-        watcher.note(f"{place.path} is finished")
-    else:
-        with FeatureRows(place.path, units) as rows:
-            work.run(rows, on)
-            count, unreadable = rows.count, work.unreadable
-            listed: JsonObject = {"unreadable": _as_json(unreadable)}
-            origin: JsonObject = {"opsin": __version__, "source": images.stream.source}
-            rows.finish(origin | made | listed, images.classes)
-        if task is not None:
-            task.finish(count, {"source": images.stream.source, **listed})
-        place.publish(claim)
-    return Embedded(
-        out=place.shown, images=count, units=units, computed=work.computed,
-        unreadable=tuple(unreadable), classes=images.classes, backbone=facts,
-        preparation=embedder.like, device=choose(embedder.device),
-        seconds=time.monotonic() - began,
-    )  # fmt: skip
 
 
 def _as_json(unreadable: Sequence[tuple[str, str]]) -> list[JsonObject]:
@@ -249,7 +198,7 @@ class _Images(NamedTuple):
     stream: Stream
     title: str
     classes: tuple[str, ...] | None = None
-    dataset: Dataset | None = None  # where they are prepared already
+    like: Preparation | None = None  # of those that are prepared already
 
 
 def _find_images(
@@ -309,11 +258,16 @@ def _of_dataset(dataset: Dataset, shard: Shard | None) -> _Images:
 
     def at(row: int) -> ListedImage:
         label, part = int(dataset.labels[row]), int(parts[row])
-        return ListedImage(dataset.names[row], b"", label, part, row=row)
+        return ListedImage(dataset.names[row], np.asarray(dataset.images[row]), label, part)
 
     rows = zip(dataset.names, dataset.labels, parts, strict=True)
     stream = _stream(dataset.recipe.source, at, len(dataset), rows, shard)
-    return _Images(stream, dataset.recipe.title, dataset.classes, dataset)
+    height, width, channels = dataset.images.shape[1:]
+    like = Preparation(
+        height=height, width=width, channels=channels, resize=dataset.recipe.resize,
+        bits=dataset.recipe.bits,
+    )  # fmt: skip
+    return _Images(stream, dataset.recipe.title, dataset.classes, like)
 
 
 def _of_labelled(contents: LabelledImages, recipe: DataRecipe, shard: Shard | None) -> _Images:
@@ -341,10 +295,7 @@ def _stream(
     """The stream of a list, or of one shard, which depends on name, label and part."""
     inputs, wanted = None, range(count)
     if shard is not None:
-        names = NamesDigest()
-        for row in rows:
-            names.add("\0".join(map(str, row)))
-        inputs = ShardInputs(shard, names.count, names.hex)
+        inputs = ShardInputs.of(shard, ("\0".join(map(str, row)) for row in rows))
         wanted = inputs.rows
     return Stream(source, "rows", lambda: map(at, wanted), lambda: len(wanted), inputs=inputs)
 
@@ -369,19 +320,13 @@ class _Embedder:
     """Computes features, here or in another process."""
 
     def __init__(
-        self, network: Backbone, dataset: Dataset | None, device: str, watcher: Watcher
+        self, network: Backbone, like: Preparation | None, device: str, watcher: Watcher
     ) -> None:
         from opsin.backbones.feature_graph import usual_preparation  # noqa: PLC0415  loads onnx
 
-        self.network, self.device, self._dataset = network, device, dataset
-        #: How images are prepared: as those of the dataset are, or as the network wants them.
-        self.like = usual_preparation(network)
-        if dataset is not None:
-            height, width, channels = dataset.images.shape[1:]
-            resize, bits = dataset.recipe.resize, dataset.recipe.bits
-            self.like = Preparation(
-                height=height, width=width, channels=channels, resize=resize, bits=bits
-            )
+        self.network, self.device = network, device
+        #: How images are prepared: as they are already, or as the network wants them.
+        self.like = like or usual_preparation(network)
         self._open(watcher)
 
     def _open(self, watcher: Watcher = SILENT) -> None:
@@ -393,7 +338,7 @@ class _Embedder:
 
     def __getstate__(self) -> dict[str, object]:
         """Return the network: a copy in another process opens it there."""
-        return vars(self) | {"_dataset": None, "extractor": None}
+        return vars(self) | {"extractor": None}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
@@ -407,7 +352,7 @@ class _Embedder:
         return ImageSteps(
             prepare=self.prepare,
             compute=self.compute,
-            cost=lambda item: pixels + (len(item.image) if isinstance(item.image, bytes) else 0),
+            cost=lambda item: pixels + held_bytes(item),
             batch=BATCH,
             together=THREADS,
         )
@@ -418,21 +363,15 @@ class _Embedder:
 
         if item.problem:
             raise item.problem
-        cache, dataset = self.extractor.cache, self._dataset
-        if dataset is not None:
-            digest, of_source = dataset.digests[item.row], dataset.source_digests[item.row]
-        else:
-            content, of_source = content_and_digest(item.image, item.name)
+        cache = self.extractor.cache
+        content, of_source = content_and_digest(item.image, item.name)
         (source,) = source_keys(of_source[None], self.like)
         if known := cache.find(source.tobytes(), "sources"):
             return Done(_Features(*known))
-        if dataset is None:
-            pixels = read_image(content, self.like, item.name)
-            (digest,) = digest_rows(pixels[None])
+        pixels = read_image(content, self.like, item.name)
+        (digest,) = digest_rows(pixels[None])
         if known := cache.find(digest.tobytes(), "digests"):
             return Done(_Features(*known))
-        if dataset is not None:
-            pixels = dataset.images[item.row]
         return _Pixels(digest, source, pixels)
 
     def compute(self, batch: list[_Pixels]) -> list[_Features]:
@@ -445,18 +384,61 @@ class _Embedder:
 
 
 class _Work:
-    """Takes images up in their order, and keeps what is computed."""
+    """One call of `embed`: takes images up in their order, and keeps what is computed."""
 
-    def __init__(self, images: _Images, embedder: _Embedder, units: int, watcher: Watcher) -> None:
-        self._images, self._embedder = images, embedder
-        self._units, self._watcher = units, watcher
+    def __init__(
+        self, images: _Images, embedder: _Embedder, taken: tuple[str, ...], watcher: Watcher
+    ) -> None:
+        self._images, self._embedder, self._watcher = images, embedder, watcher
+        network = embedder.network
+        self._facts = network.facts(taken)
+        self._widths = [network.value(name).units for name in taken]
+        self._units = sum(self._widths)
         self._unkept: list[_Features] = []
         self._kept_count, self._refusal_noted = 0, False
-        #: Images whose features were computed, and name and reason of each that cannot be read.
-        self.computed = 0
-        self.unreadable: list[tuple[str, str]] = []
+        self._computed = 0
+        self._unreadable: list[tuple[str, str]] = []
 
-    def run(self, rows: FeatureRows, on: str) -> None:
+    def run(self, place: OutFile, on: str, began: float) -> Embedded:
+        """Embed the images, and write the file."""
+        images, embedder = self._images, self._embedder
+        made: JsonObject = {
+            "backbone": self._facts.model_dump(mode="json"),
+            "units": self._widths,
+            "view": "whole",
+            "preparation": _preparation(embedder.like),
+        }
+        task = None
+        if images.stream.inputs is not None:
+            options = made | {"classes": images.classes}
+            task = ShardTask("embed", images.stream.inputs, options, place.path)
+        claim = place.claim()
+        if task is not None and (before := task.finished(claim.finished)) is not None:
+            count = before.rows
+            self._unreadable = [
+                (file["name"], file["reason"]) for file in before.summary["unreadable"]
+            ]
+            place.settle(claim)
+            self._watcher.note(f"{place.path} is finished")
+        else:
+            source = images.stream.source
+            with FeatureRows(place.path, self._units) as rows:
+                self._fill(rows, on)
+                count = rows.count
+                listed: JsonObject = {"unreadable": _as_json(self._unreadable)}
+                origin: JsonObject = {"opsin": __version__, "source": source}
+                rows.finish(origin | made | listed, images.classes)
+            if task is not None:
+                task.finish(count, {"source": source, **listed})
+            place.publish(claim)
+        return Embedded(
+            out=place.shown, images=count, units=self._units, computed=self._computed,
+            unreadable=tuple(self._unreadable), classes=images.classes, backbone=self._facts,
+            preparation=embedder.like, device=choose(embedder.device),
+            seconds=time.monotonic() - began,
+        )  # fmt: skip
+
+    def _fill(self, rows: FeatureRows, on: str) -> None:
         """Write a row for each image that can be read."""
         from opsin.backbones.features import KEPT  # noqa: PLC0415  loads onnx
 
@@ -482,9 +464,9 @@ class _Work:
         progress.note_unreadable()
         if not rows.count and self._images.stream.inputs is None:
             received = f"{self._images.stream.source} holds none"
-            if self.unreadable:
-                name, reason = self.unreadable[0]
-                received = f"none of the {len(self.unreadable):,} can ({name}: {reason})"
+            if self._unreadable:
+                name, reason = self._unreadable[0]
+                received = f"none of the {len(self._unreadable):,} can ({name}: {reason})"
             raise SourceError("images that can be read", received, "Check the files.")
 
     def _answers(self, on: str) -> Generator[tuple[ListedImage, _Features | ImageError]]:
@@ -493,12 +475,6 @@ class _Work:
         if not is_elsewhere(on):
             yield from answer_images(steps, read_ahead(stream), end_wait=stream.close)
             return
-        if self._images.dataset is not None:
-            raise RecipeError(
-                "a source that each node can read itself, to work on a cluster",
-                "got a data set in memory",
-                "Give the source.",
-            )
         with Cluster(on, stream.sample()) as cluster:
             yield from cluster.answers(steps, stream, count=stream.count())
 
@@ -509,15 +485,15 @@ class _Work:
         """Add an image's row, or note why there is none."""
         if isinstance(answer, ImageError):
             reason = reason_of(item.name, answer)
-            self.unreadable.append((item.name, reason))
+            self._unreadable.append((item.name, reason))
             progress.add_unreadable(item.name, reason)
         else:
             features = answer.features[: self._units]
             rows.add(FeatureRow(item.name, item.label, item.part, answer.digest, features))
             if answer.source is not None:
-                self.computed += 1
+                self._computed += 1
                 self._unkept.append(answer)
-        progress.advance(rows.count + len(self.unreadable))
+        progress.advance(rows.count + len(self._unreadable))
 
     def _keep(self) -> None:
         """Bring what was computed into the cache."""

@@ -56,12 +56,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunEvaluation:
-    """The figures of a run's file.
-
-    Args:
-        predictions: Its answers.
-        figures: How good they are, by part.
-    """
+    """A run's answers, and how good they are, by part."""
 
     predictions: RunPredictions
     figures: Mapping[PredictedPart, PartFigures]
@@ -476,12 +471,7 @@ def _groups_of(
 class Judged:
     """Which rows are judged, why these, and how many of them the classifier has seen.
 
-    Args:
-        part: Why these.
-        rows: ``int64[M]``.
-        seen: How many of them it learnt from or was chosen by; ``None`` where that is unknown.
-        own_test: How many of them are the run's own test images; likewise.
-        own: The run's own images.
+    Counts are ``None`` where that is unknown.
     """
 
     part: Part

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.commands.data_files import add_array
-from opsin.commands.predict.rows import load_pyarrow
+from opsin.commands.predict.rows import as_arrow, load_pyarrow
 from opsin.core.errors import RecipeError, StorageError
 from opsin.core.storage import atomic_file, check_writable, scratch_directory, storage_errors
 from opsin.core.stored_json import JsonObject
@@ -31,15 +31,7 @@ _FACTS: Final = np.dtype([("label", "<i8"), ("part", "u1"), ("digest", "u1", (32
 
 @dataclass(frozen=True)
 class FeatureRow:
-    """One image.
-
-    Args:
-        name: What it is called: its path below the source.
-        label: Its class; -1 where it has none.
-        part: Split code that the source gives.
-        digest: SHA-256 of its prepared pixels.
-        features: ``float32[D]``
-    """
+    """One image: its class (-1: none) and split code, SHA-256 of its pixels, ``float32[D]``."""
 
     name: str
     label: int
@@ -138,42 +130,34 @@ class FeatureRows:
         )
         with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
             for names, facts, features in blocks:
+                labels = [*map(as_arrow, classes or ()), None]  # -1, none, is the last
                 columns: dict[str, object] = {
-                    "name": list(map(as_arrow_text, names)),
+                    "name": list(map(as_arrow, names)),
                     "digest": [digest.tobytes().hex() for digest in facts["digest"]],
                     "part": [PARTS[part] or None for part in facts["part"]],
+                    "label": [labels[label] for label in facts["label"]] if classes else None,
                     "features": arrow.FixedSizeListArray.from_arrays(
                         arrow.array(features.reshape(-1)), self._units
                     ),
                 }
-                if classes is not None:
-                    columns["label"] = [
-                        None if label < 0 else as_arrow_text(classes[label])
-                        for label in facts["label"]
-                    ]
                 table = {name: columns[name] for name in fields}
                 writer.write_table(arrow.table(table, schema=schema))
 
     def _blocks(self, file: IO[bytes], kind: np.dtype[Any]) -> Iterator[NDArray[Any]]:
         """Yield the rows of a file, some at a time; of none, an empty block."""
         file.seek(0)
-        for _ in range(max(1, -(-self.count // self._step))):
+        for _ in range(0, max(1, self.count), self._step):
             yield np.frombuffer(file.read(kind.itemsize * self._step), kind)
 
     def _blocks_of_facts(self) -> Iterator[NDArray[Any]]:
         return self._blocks(self._facts, _FACTS)
 
     def _blocks_of_features(self) -> Iterator[NDArray[Any]]:
-        for block in self._blocks(self._features, np.dtype(("<f4", (self._units,)))):
-            yield block.reshape(-1, self._units)
+        kind = np.dtype([("features", "<f4", (self._units,))])
+        return (block["features"] for block in self._blocks(self._features, kind))
 
     def _blocks_of_names(self) -> Iterator[list[str]]:
         self._names.seek(0)
         for start in range(0, max(1, self.count), self._step):
             count = min(self._step, self.count - start)
             yield [json.loads(self._names.readline()) for _ in range(count)]
-
-
-def as_arrow_text(name: str) -> str:
-    """A name as Arrow's texts hold it: other bytes than Unicode as visible escapes."""
-    return name.encode("utf-8", "backslashreplace").decode()

@@ -22,7 +22,7 @@ from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Prediction
 
 if TYPE_CHECKING:
-    from opsin.inspection.lessons.explain_layer import Lesson
+    from opsin.inspection.lessons.lesson_layers import Lesson
 
 #: Nearest training images that a page shows.
 NEIGHBOURS: Final = 9

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from opsin.inspection.activity import Activity
     from opsin.inspection.decision import Decision, MethodHeat
     from opsin.inspection.layers import LayerView
-    from opsin.inspection.lessons.explain_layer import Lesson
+    from opsin.inspection.lessons.lesson_layers import Lesson
     from opsin.inspection.neighbours import Neighbour
     from opsin.inspection.portraits import Portrait
     from opsin.inspection.probes import Probes
@@ -96,7 +96,7 @@ class Inspection:
                 raise ModelFileError(
                     "weights that are finite numbers",
                     f"{name} in {self.classifier.path} holds others",
-                    "Train again, best at a smaller --rate.",
+                    "Train again, best at a smaller --learning-rate.",
                 )
         return network
 

@@ -13,17 +13,17 @@ from opsin.core.errors import OpsinError
 from opsin.core.format import counted, file_size, grey_or_colour, plus_minus
 from opsin.core.storage import write_bytes
 from opsin.report.inside.decision_sections import decision_sections
-from opsin.report.inside.inspection_page import Section, render_page
 from opsin.report.inside.layer_sections import layer_sections
 from opsin.report.inside.lesson_sections import lesson_sections
 from opsin.report.inside.unit_sections import ROOM, portrait_sections, unit_sections
+from opsin.report.templates import Section, render_page
 from opsin.runtime.prediction import Prediction
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from opsin.commands.inspect_model import Insight, Inspection
-    from opsin.inspection.lessons.explain_layer import Lesson
+    from opsin.inspection.lessons.lesson_layers import Lesson
     from opsin.inspection.summary import NetworkSummary
 
 
@@ -36,8 +36,10 @@ def write_network_page(
         draw_probes,
         norms_of,
     )
-    from opsin.report.figures.network_diagram import draw_network  # noqa: PLC0415  loads matplotlib
-    from opsin.report.figures.receptive_fields import draw_receptive_fields  # noqa: PLC0415
+    from opsin.report.figures.network_figures import (  # noqa: PLC0415  loads matplotlib
+        draw_network,
+        draw_receptive_fields,
+    )
     from opsin.report.figures.style import save, styled  # noqa: PLC0415
     from opsin.report.inside.network_sections import network_sections  # noqa: PLC0415
     from opsin.report.inside.weight_sections import probe_sections, weight_sections  # noqa: PLC0415

@@ -103,8 +103,14 @@ def nearly_seen(
     listed = len(decoded.labels) + len(decoded.unreadable)
     if not can_compare(listed, shape):
         return None
-    known = _images_of(own, watcher)
-    if known is None or known.images.shape[1:] != shape:
+    try:
+        recipe = recipe_of_run(own.run)
+        if not all(map(is_place, filter(None, (*recipe.sources, recipe.test)))):
+            return None  # which may be on another machine
+        known = read_corrected(recipe, watcher=watcher, for_training=False, missing_ok=True)[1]
+    except OpsinError:  # they are not at hand
+        return None
+    if known.images.shape[1:] != shape:
         return None
     train, val, _ = own.among(known.digests)
     _, once = np.unique(as_keys(known.digests), return_index=True)
@@ -121,14 +127,3 @@ def nearly_seen(
     keys = as_keys(decoded.digests[rows])
     found = keys[other[(one < len(learnt)) & (other >= len(learnt))] - len(learnt)]
     return np.isin(keys, found) & ~np.isin(keys, as_keys(known.digests[learnt]))
-
-
-def _images_of(own: OwnImages, watcher: Watcher) -> Decoded | None:
-    """Read the images that a run was made from, where they are at hand."""
-    try:
-        recipe = recipe_of_run(own.run)
-        if not all(map(is_place, filter(None, (*recipe.sources, recipe.test)))):
-            return None  # which may be on another machine
-        return read_corrected(recipe, watcher=watcher, for_training=False, missing_ok=True)[1]
-    except OpsinError:
-        return None

@@ -18,11 +18,10 @@ from opsin.commands.feature_file import (
     PARTS,
     FeatureRow,
     FeatureRows,
-    as_arrow_text,
     check_feature_file,
 )
 from opsin.commands.out_file import ShardManifest, manifest_of
-from opsin.commands.predict.rows import GROUP, load_pyarrow, write_groups
+from opsin.commands.predict.rows import GROUP, as_arrow, load_pyarrow, write_groups
 from opsin.core.arguments import checked
 from opsin.core.errors import RecipeError, StorageError
 from opsin.core.events import SILENT, Watcher
@@ -310,7 +309,7 @@ def _rows_of_table(shard: _Shard, classes: tuple[str, ...] | None) -> Iterator[F
     """Yield the rows of a shard in Parquet form."""
     arrow, parquet = load_pyarrow()
     numbers: Mapping[str | None, int] = {
-        None: -1, **{as_arrow_text(name): number for number, name in enumerate(classes or ())}
+        None: -1, **{as_arrow(name): number for number, name in enumerate(classes or ())}
     }  # fmt: skip
     try:
         for batch in parquet.ParquetFile(shard.file).iter_batches(_ROWS):

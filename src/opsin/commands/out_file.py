@@ -154,13 +154,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class OutFile:
-    """What the user named with ``--out``.
-
-    Args:
-        path: The file; of an object, the one that becomes it.
-        address: Where the object is; ``None``: it is a file.
-        shard: Which shard of it this is; ``None``: the whole.
-    """
+    """What the user named with ``--out``: a file, or the one that becomes an object."""
 
     path: Path
     address: StoreAddress | None = None

@@ -27,33 +27,18 @@ _NO_PAIRS: Final = np.zeros((0, 2), np.int64)
 
 @dataclass(frozen=True)
 class PairedPredictions:
-    """What several runs answered to the same images, in the order of the first run.
+    """What several runs answered to the same images, in the order and classes of the first run."""
 
-    Args:
-        part: ``test``, or ``val`` where no run has test images; ``out_of_fold`` where a run was
-            judged by all of its images, each answered by a head that had not seen it.
-        classes: In the order of the first run.
-        digests: First 16 bytes of the SHA-256 of each image's prepared pixels in the first run,
-            ``uint8[N, 16]``.
-        names: What the first run calls each image; ``None`` where it keeps no names.
-        labels: The right classes, ``int64[N]``; where a run corrected them, the corrected ones.
-        probabilities: Of each run, ``float32[N, K]``.
-        groups: Images with the same number belong together, by any of the runs, ``int64[N]``.
-        rescored: Of each run, how many images had another label when it was measured.
-        tested: Of each run, how many images it was tested on, these and others.
-        notes: What the reader should know of how the images were paired.
-    """
-
-    part: PredictedPart
+    part: PredictedPart  # ``out_of_fold`` where a run was judged by all of its images
     classes: tuple[str, ...]
-    digests: NDArray[np.uint8]
-    names: list[str] | None
-    labels: NDArray[np.int64]
-    probabilities: tuple[NDArray[np.float32], ...]
-    groups: NDArray[np.int64]
-    rescored: tuple[int, ...]
-    tested: tuple[int, ...]
-    notes: tuple[str, ...]
+    digests: NDArray[np.uint8]  # [N, 16], of the pixels in the first run
+    names: list[str] | None  # where the first run keeps them
+    labels: NDArray[np.int64]  # where a run corrected them, the corrected ones
+    probabilities: tuple[NDArray[np.float32], ...]  # of each run, [N, K]
+    groups: NDArray[np.int64]  # images that belong together by any of the runs
+    rescored: tuple[int, ...]  # images of each run that had another label when it was measured
+    tested: tuple[int, ...]  # images of each run that it was tested on, these and others
+    notes: tuple[str, ...]  # what the reader should know of the pairing
 
     @property
     def answers(self) -> list[NDArray[np.int64]]:

@@ -18,8 +18,6 @@ from opsin.core.artifacts.run_predictions import PartPredictions, PredictedPart,
 from opsin.core.artifacts.run_report import (
     DeepAnalysis,
     Failures,
-    MapFigures,
-    StrangeKind,
     SuspectedLabel,
 )
 from opsin.core.events import Watcher
@@ -351,50 +349,34 @@ def look_deeper(
         groups=dataset.units,
         watcher=watcher,
     )
-    return DeepAnalysis(
-        too_weak=weak,
-        robustness=disturbed,
-        strangers=None if weak else _show_strangers(classifier, dataset, judged, watcher),
-        map=_map_images(classifier, dataset, judged, watcher),
-    )
-
-
-def _show_strangers(
-    classifier: Classifier, dataset: Dataset, judged: PartPredictions, watcher: Watcher
-) -> list[StrangeKind] | None:
-    """Show images of other things; ``None`` where the file cannot tell them."""
-    if judged.ood_score is None:
-        return None
-    kinds = strange_images(*dataset.images.shape[1:])
-    if dataset.recipe.source == "digits":
-        del kinds["digits"]
-    watcher.begin("Strange", len(kinds), "kinds")
-    values = {}
-    for done, (name, images) in enumerate(kinds.items(), start=1):
-        found = [part.ood_score for part in classifier.iter_answers(images)]
-        values[name] = np.concatenate([part for part in found if part is not None])
-        watcher.advance(done)
-    watcher.end()
-    step = max(1, len(judged.ood_score) // _COMPARED)
-    reject = classifier.metadata.reject
-    return measure_synthetic_ood(
-        judged.ood_score[::step], values, None if reject is None else reject.max_ood_score
-    )
-
-
-def _map_images(
-    classifier: Classifier, dataset: Dataset, judged: PartPredictions, watcher: Watcher
-) -> MapFigures:
-    """Lay images out on a plane by their embeddings."""
+    strangers = None
+    if not weak and judged.ood_score is not None:  # else it cannot tell images of other things
+        kinds = strange_images(*dataset.images.shape[1:])
+        if dataset.recipe.source == "digits":
+            del kinds["digits"]
+        watcher.begin("Strange", len(kinds), "kinds")
+        scores = {}
+        for done, (name, images) in enumerate(kinds.items(), start=1):
+            parts = [part.ood_score for part in classifier.iter_answers(images)]
+            scores[name] = np.concatenate([part for part in parts if part is not None])
+            watcher.advance(done)
+        watcher.end()
+        step, reject = max(1, len(judged.ood_score) // _COMPARED), classifier.metadata.reject
+        most = None if reject is None else reject.max_ood_score
+        strangers = measure_synthetic_ood(judged.ood_score[::step], scores, most)
     mapped = typical_rows(len(judged.rows), _MAPPED)
     rows, labels = judged.rows[mapped], judged.labels[mapped]
     watcher.begin("Map", len(rows), "images")
-    embeddings = []
-    done = 0
-    for values_of in classifier.iter_layers(dataset.images, ["embedding"], rows):
-        embeddings.append(values_of["embedding"])
+    embeddings, done = [], 0
+    for values in classifier.iter_layers(dataset.images, ["embedding"], rows):
+        embeddings.append(values["embedding"])
         watcher.advance(done := done + len(embeddings[-1]))
     watcher.end()
     names = [dataset.names[row] for row in rows]
-    placed = map_embedding(np.concatenate(embeddings), labels)
-    return map_figures(placed, names, labels, judged.answers[mapped], dataset.classes)
+    points = map_embedding(np.concatenate(embeddings), labels)
+    return DeepAnalysis(
+        too_weak=weak,
+        robustness=disturbed,
+        strangers=strangers,
+        map=map_figures(points, names, labels, judged.answers[mapped], dataset.classes),
+    )

@@ -34,12 +34,7 @@ _BEGINNINGS: Final = {
 
 @dataclass(frozen=True)
 class SourceImages:
-    """The images of a collection, byte by byte as they were.
-
-    Args:
-        dataset: The collection.
-        images: Of its source, in the collection's order; ``None`` where that has arrays.
-    """
+    """The images of a collection, byte by byte as they were, where its source has files."""
 
     dataset: Dataset
     images: UnpreparedImages | None

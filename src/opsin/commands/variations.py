@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from opsin.commands.train.words import MIRRORED
@@ -52,14 +51,19 @@ def draw_variations(
     check_varying(**options)
     import torch  # noqa: PLC0415
 
-    from opsin.report.figures.augmentation_figure import draw_varied  # noqa: PLC0415
+    from opsin.report.figures.dataset_figures import draw_varied  # noqa: PLC0415
     from opsin.report.figures.style import save, styled  # noqa: PLC0415
     from opsin.training.augment import augment  # noqa: PLC0415
 
     recipe = resolve(dataset.recipe, mirrored=dataset.mirrored, seed=seed, **options).training
     if recipe.flip and not dataset.mirrored:
         watcher.note(MIRRORED)
-    rows = _rows(dataset, seed)
+    # A training image, drawn at random, of each of some classes spread over all.
+    rows = dataset.split.train if len(dataset.split.train) else np.arange(len(dataset))
+    rows = np.random.default_rng(seed).permutation(rows)
+    _, first = np.unique(dataset.labels[rows], return_index=True)
+    spread = np.linspace(0, len(first) - 1, min(_SHOWN, len(first))).round().astype(np.int64)
+    rows = rows[first[spread]]
     images = dataset.images[rows]
     batch = torch.from_numpy(np.repeat(images, _EACH, axis=0))
     varied = augment(batch, recipe, torch.Generator().manual_seed(recipe.seed)).numpy()
@@ -95,7 +99,9 @@ def in_words(recipe: TrainingRecipe, height: int, width: int) -> str:
         f"zoomed by up to {100 * recipe.zoom:.3g}%": recipe.zoom,
         f"turned by up to {recipe.rotate:g}°": recipe.rotate,
         f"cropped to {100 * recipe.crop:.3g}% of the area or more": recipe.crop,
-        f"brightness and contrast changed by up to {100 * recipe.light:.3g}%": recipe.light,
+        f"brightness and contrast changed by up to {100 * recipe.brightness:.3g}%": (
+            recipe.brightness
+        ),
         f"saturation and tint changed by up to {100 * recipe.colour:.3g}%": recipe.colour,
     }
     done = [words for words, amount in amounts.items() if amount]
@@ -105,12 +111,3 @@ def in_words(recipe: TrainingRecipe, height: int, width: int) -> str:
         side = erased_side(recipe.erase, height, width)
         done.append(f"a square of {side} × {side} put out")
     return ", ".join(done) or "left as they are"
-
-
-def _rows(dataset: Dataset, seed: int) -> NDArray[np.int64]:
-    """Return a training image, drawn at random, of each of some classes spread over all."""
-    rows = dataset.split.train if len(dataset.split.train) else np.arange(len(dataset))
-    rows = np.random.default_rng(seed).permutation(rows)
-    _, first = np.unique(dataset.labels[rows], return_index=True)
-    spread = np.linspace(0, len(first) - 1, min(_SHOWN, len(first))).round().astype(np.int64)
-    return rows[first[spread]]

@@ -18,7 +18,6 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import BinaryIO, Final, cast
 
 from opsin.core.child_process import (
@@ -52,9 +51,7 @@ class Sandbox:
     def __init__(
         self, task: str, *, seconds: float = SECONDS, memory: int = MEMORY, processes: int = 1
     ) -> None:
-        self._task = task
-        self._seconds = seconds
-        self._memory = memory
+        self._task, self._seconds, self._memory = task, seconds, memory
         self._idle: queue.LifoQueue[_Child | None] = queue.LifoQueue()
         for _ in range(processes):
             self._idle.put(None)
@@ -71,7 +68,7 @@ class Sandbox:
         child = self._idle.get()
         try:
             if child is None or not child.usable:
-                child = _Child.start(self._task, self._seconds, self._memory)
+                child = _Child(self._task, self._seconds, self._memory)
             reply, content = child.ask(header, body)
         except BaseException:
             if child is not None:
@@ -79,18 +76,15 @@ class Sandbox:
             self._idle.put(None)
             raise
         self._idle.put(child)
-        if "error" in reply:
-            if reply["error"] == ["MemoryError"]:
-                raise self._too_much()
-            raise error_from(reply["error"])
-        return reply["answer"], content
-
-    def _too_much(self) -> SandboxError:
-        return SandboxError(
-            "a file that can be opened",
-            f"it takes more than {self._memory >> 20:,} MB of memory",
-            "Leave it out, or save it again with another program.",
-        )
+        if "error" not in reply:
+            return reply["answer"], content
+        if reply["error"] == ["MemoryError"]:
+            raise SandboxError(
+                "a file that can be opened",
+                f"it takes more than {self._memory >> 20:,} MB of memory",
+                "Leave it out, or save it again with another program.",
+            )
+        raise error_from(reply["error"])
 
     def close(self) -> None:
         """End the idle processes; a later call starts new ones."""
@@ -110,17 +104,13 @@ def _end_all(idle: queue.LifoQueue[_Child | None]) -> int:
     return places
 
 
-@dataclass
 class _Child:
     """One process and its pipes."""
 
-    process: subprocess.Popen[bytes]
-    seconds: float
-    # A fork has the pipes but not the process: two owners would mix up their answers.
-    owner: int
-
-    @classmethod
-    def start(cls, task: str, seconds: float, memory: int) -> _Child:
+    def __init__(self, task: str, seconds: float, memory: int) -> None:
+        self.seconds = seconds
+        # A fork has the pipes but not the process: two owners would mix up their answers.
+        self.owner = os.getpid()
         command = module_command("opsin.core.sandbox", task, str(seconds), str(memory))
         # Each thread's own heap would reserve 64 MB of addresses.
         environment = child_environment(one_thread=True) | {"MALLOC_ARENA_MAX": "2"}
@@ -131,25 +121,18 @@ class _Child:
             "Close other programs and try again.",
         )
         try:
-            process = subprocess.Popen(  # noqa: S603  the interpreter that runs this
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
+            self.process = subprocess.Popen(  # noqa: S603  the interpreter that runs this
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                 env=environment,
-            )
+            )  # fmt: skip
         except OSError as error:
             raise refused from error
-        child = cls(process, seconds, os.getpid())
+        self.input = cast(BinaryIO, self.process.stdin)
+        self.output = cast(io.BufferedIOBase, self.process.stdout)
         # It says when it is ready, so that importing is no part of the first call's time.
-        if receive(child.output) is None:
-            child.kill()
+        if receive(self.output) is None:
+            self.kill()
             raise refused
-        return child
-
-    @property
-    def output(self) -> io.BufferedIOBase:
-        return cast(io.BufferedIOBase, self.process.stdout)
 
     @property
     def usable(self) -> bool:
@@ -174,33 +157,28 @@ class _Child:
         try:
             with contextlib.suppress(OSError):
                 for part in pack(header, [cast(bytes, body)]):
-                    cast(BinaryIO, self.process.stdin).write(part)
-                cast(BinaryIO, self.process.stdin).flush()
+                    self.input.write(part)
+                self.input.flush()
                 answer = receive(self.output)
         finally:
             done.set()
-        if answer is None:
-            raise self._death(late=late.is_set())
-        return answer[0], whole(answer[1])
-
-    def _death(self, *, late: bool) -> SandboxError:
+        if answer is not None:
+            return answer[0], whole(answer[1])
         ended = exit_reason(self.process.wait())
-        if late:
+        reason = f"the process that opened it ended ({ended})"
+        if late.is_set():
             reason = f"it took longer than {self.seconds:.3g} seconds"
         elif ended == "SIGPROF":  # of `limit_computing`
             reason = "it takes too long to compute"
-        else:
-            reason = f"the process that opened it ended ({ended})"
-        return SandboxError("a file that can be opened", reason, "Leave it out, or save it again.")
+        raise SandboxError("a file that can be opened", reason, "Leave it out, or save it again.")
 
     def kill(self) -> None:
         if self.owner != os.getpid():
             return
         self.process.kill()
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
+        for pipe in (self.input, self.output):
+            with contextlib.suppress(OSError):
+                pipe.close()
         self.process.wait()
 
 

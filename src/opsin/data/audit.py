@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Final
@@ -26,18 +26,92 @@ from opsin.data.spelling import alike_names
 _FEW: Final = 20
 # Classes further apart in size than this are learnt unequally.
 _UNBALANCED: Final = 10.0
-_ONE_SIDE: Final = "keeps them on one side where it cuts the split"
-# What is odd about images, in words, and what only the user can decide.
-_LOOKS: Final = {
-    "empty": ("Nearly empty images", "see whether anything is in them"),
-    "dark": ("Images dark all over", "see whether they can be told apart"),
-    "bright": ("Images bright all over", "see whether they can be told apart"),
-    "blurred": ("Images much softer than the others", "see whether they are blurred"),
-    "odd-shape": ("Images of a shape unlike the others", "crop them, or choose --resize"),
-    "odd-size": ("Images much smaller than the others", "see whether enough is left of them"),
-    "grey": ("Grey images among coloured ones", "see whether they belong here"),
-    "coloured": ("Coloured images among grey ones", "see whether they belong here"),
-}
+# The kinds of findings, the worst first: title, what Opsin does, what only the user can decide.
+_KINDS: Final = {
+    "untrainable": ("No classifier can be made of these images", "refuses to train", "{advice}"),
+    "conflicting-labels": (
+        "Duplicates under different labels", "keeps them", "decide which label is right"
+    ),
+    "test-copies": (
+        "Test images with an exact copy outside the test part",
+        "keeps them, {why}, and says so in the report",
+        "leave them out of one side, or let Opsin cut the test part",
+    ),
+    "test-near-duplicates": (
+        "Test images with a near duplicate outside the test part",
+        "keeps them, {why}, and says so in the report",
+        "leave them out of one side, or let Opsin cut the test part",
+    ),
+    "test-groups": (
+        "Test images of a group that is trained on",
+        "keeps them, {why}",
+        "part the groups between training and test",
+    ),
+    "unreadable": ("Unreadable files", "leaves them out", "mend or remove them"),
+    "left-out": (
+        "Files and folders that are no images of a class",
+        "leaves them out",
+        "put images into the folder of their class, or save them in a format that is read",
+    ),
+    "repeated-rows": (
+        "Rows that name an image once more",
+        "counts each image once",
+        "drop them, if they are there by accident",
+    ),
+    "clipped": (
+        "Images with larger numbers than {white}",
+        "takes whatever is above for white",
+        "give --bits as the camera has them",
+    ),
+    "with-unused-bits": (
+        "Images of 16 bits a channel that use {bits}",
+        "takes {white} for white, in all of them and in the classifier",
+        "give --bits if the camera has more, and none of these images is as bright as it can be",
+    ),
+    "unchecked-classes": (
+        "Classes without images for validation or test",
+        "trains on all of them, so that their figures say nothing",
+        "add images, or cut the split otherwise",
+    ),
+    "spelled-twice": (
+        "Class names that look like one class spelled twice",
+        "keeps them apart",
+        "rename the folders or labels if they mean the same",
+    ),
+    "small-classes": (
+        f"Classes of fewer than {_FEW} images",
+        "trains with what there is; their figures are uncertain",
+        "add images, or leave the class out with --classes",
+    ),
+    "unbalanced": (
+        f"Classes more than {_UNBALANCED:.0f} times smaller than {{largest}}",
+        "lets them count more while training",
+        "add images, or give --balance none if the world is as uneven",
+    ),
+    "near-duplicates": (
+        "Near duplicates: cropped, resized, mirrored or recoded",
+        "{near}",
+        ("leave some out if they are too many of one kind; of films or bursts, name the scene "
+        "as their group (--group-by)"),
+    ),
+    "exact-duplicates": (
+        "Images that are there more than once",
+        "keeps them on one side where it cuts the split",
+        "leave copies out if they are there by accident",
+    ),
+    "empty": ("Nearly empty images", "{uses}", "see whether anything is in them"),
+    "dark": ("Images dark all over", "{uses}", "see whether they can be told apart"),
+    "bright": ("Images bright all over", "{uses}", "see whether they can be told apart"),
+    "blurred": ("Images much softer than the others", "{uses}", "see whether they are blurred"),
+    "odd-shape": (
+        "Images of a shape unlike the others", "{uses}", "crop them, or choose --resize"
+    ),
+    "odd-size": (
+        "Images much smaller than the others", "{uses}", "see whether enough is left of them"
+    ),
+    "grey": ("Grey images among coloured ones", "{uses}", "see whether they belong here"),
+    "coloured": ("Coloured images among grey ones", "{uses}", "see whether they belong here"),
+}  # fmt: skip
 
 
 def _rows_of(images: object) -> object:
@@ -156,6 +230,10 @@ class Audit:
         ]
 
 
+#: How many images a kind of finding concerns, and the cases.
+_Found = dict[str, tuple[int, Sequence[Case]]]
+
+
 @checked
 def audit(dataset: Dataset, *, watcher: Watcher = SILENT) -> Audit:
     """Look for what goes wrong with images before it goes wrong with a classifier.
@@ -167,217 +245,132 @@ def audit(dataset: Dataset, *, watcher: Watcher = SILENT) -> Audit:
         watcher: Receives the progress of the work.
     """
     looks = quality.odd_images(quality.measure(dataset.images, watcher=watcher), dataset.sizes)
-    wrong, copies = _duplicates(dataset)
-    found = [*wrong, *_groups(dataset), *_files(dataset), *_classes(dataset), *copies]
-    for kind, odd in looks.items():
-        title, yours = _LOOKS[kind]
-        cases = tuple(Case((row,), note) for row, note in odd)
-        found.append(Finding(kind, len(odd), title, "uses them like the others", yours, cases))
-    if (problem := dataset.problem) is not None:
-        yours = problem.advice[:1].lower() + problem.advice[1:].rstrip(".")
-        title, cases = "No classifier can be made of these images", (Case((), str(problem)),)
-        found.insert(
-            0, Finding("untrainable", len(dataset), title, "refuses to train", yours, cases)
-        )
-    return Audit(dataset, tuple(finding for finding in found if finding.count))
+    found: _Found = {
+        kind: (len(odd), [Case((row,), note) for row, note in odd]) for kind, odd in looks.items()
+    }
+    found |= _copies(dataset) | _files(dataset) | _classes(dataset)
+    problem, bits = dataset.problem, dataset.recipe.bits or 16
+    if problem is not None:
+        found["untrainable"] = (len(dataset), [Case((), str(problem))])
+    counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
+    largest = int(counts.argmax())
+    words = {
+        "advice": problem.advice[:1].lower() + problem.advice[1:].rstrip(".") if problem else "",
+        "why": "as the test part was given" if dataset.given_test else "as you asked",
+        "bits": bits,
+        "white": f"{(1 << bits) - 1:,} ({bits} bits)",
+        "largest": f"{dataset.classes[largest]!r} ({counted(int(counts[largest]), 'image')})",
+        "near": "lets the split part them, as you asked"
+        if dataset.recipe.near_duplicates == "apart"
+        else "keeps them on one side where it cuts the split",
+        "uses": "uses them like the others",
+    }
+    findings = []
+    for kind, texts in _KINDS.items():
+        count, cases = found.get(kind, (0, ()))
+        if count:
+            title, opsin, yours = (text.format(**words) for text in texts)
+            findings.append(Finding(kind, count, title, opsin, yours, tuple(cases)))
+    return Audit(dataset, tuple(findings))
 
 
-def _copies(dataset: Dataset) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
-    """Return exact copies, most first, and pairs of near ones, the most alike first."""
+def _copies(dataset: Dataset) -> _Found:
+    """Look for copies and near duplicates, most first, and for what is wrong with some."""
     _, content = np.unique(as_keys(dataset.digests), return_inverse=True)
     order = np.argsort(content, kind="stable")
     bundles = np.split(order, np.flatnonzero(np.diff(content[order])) + 1)
     copies = sorted((b.tolist() for b in bundles if len(b) > 1), key=lambda b: (-len(b), b[0]))
-    near = dataset.near
-    alike = tuple(
+    exact = [Case(tuple(rows), "the same pixels") for rows in copies]
+    near, labels, tested = dataset.near, dataset.labels, np.zeros(len(dataset), bool)
+    tested[dataset.split.test] = True
+    alike = [
         Case((int(one), int(other)), f"{'mirrored, ' if turned else ''}{likeness:.2f} alike")
         for (one, other), likeness, turned in zip(
             near.pairs, near.likeness, near.mirrored, strict=True
         )
-    )
-    return tuple(Case(tuple(rows), "the same pixels") for rows in copies), alike
-
-
-def _duplicates(dataset: Dataset) -> tuple[list[Finding], list[Finding]]:
-    """Return what is wrong with copies, and which there are."""
-    labels, tested = dataset.labels, np.zeros(len(dataset), bool)
-    tested[dataset.split.test] = True
-    exact, alike = _copies(dataset)
-    conflicts = tuple(
+    ]
+    conflicts = [
         Case(case.rows, " or ".join(dataset.classes[k] for k in np.unique(labels[[*case.rows]])))
         for case in (*exact, *alike)
         if len(np.unique(labels[[*case.rows]])) > 1
-    )
-    wrong = [
-        Finding(
-            "conflicting-labels",
-            len({row for case in conflicts for row in case.rows}),
-            "Duplicates under different labels",
-            "keeps them",
-            "decide which label is right",
-            conflicts,
-        )
     ]
-    wrong += [
-        Finding(
-            kind,
-            count,
-            f"Test images with {what} outside the test part",
-            f"keeps them, {_why_apart(dataset)}, and says so in the report",
-            "leave them out of one side, or let Opsin cut the test part",
-            tuple(case for case in cases if len(np.unique(tested[[*case.rows]])) > 1),
-        )
-        for kind, count, what, cases in (
-            ("test-copies", dataset.leaks[0], "an exact copy", exact),
-            ("test-near-duplicates", dataset.leaks[1], "a near duplicate", alike),
-        )
-    ]
-    apart = dataset.recipe.near_duplicates == "apart"
-    there = [
-        Finding(
-            "near-duplicates",
-            len(np.unique(dataset.near.pairs)),
-            "Near duplicates: cropped, resized, mirrored or recoded",
-            "lets the split part them, as you asked" if apart else _ONE_SIDE,
-            "leave some out if they are too many of one kind; of films or bursts, name the scene "
-            "as their group (--group-by)",
-            alike,
-        ),
-        Finding(
-            "exact-duplicates",
-            sum(len(case.rows) for case in exact),
-            "Images that are there more than once",
-            _ONE_SIDE,
-            "leave copies out if they are there by accident",
-            exact,
-        ),
-    ]
-    return wrong, there
 
+    def across(cases: Sequence[Case]) -> list[Case]:
+        return [case for case in cases if len(np.unique(tested[[*case.rows]])) > 1]
 
-def _why_apart(dataset: Dataset) -> str:
-    return "as the test part was given" if dataset.given_test else "as you asked"
-
-
-def _groups(dataset: Dataset) -> Iterator[Finding]:
     groups, split = dataset.groups, dataset.split
-    if not groups:
-        return
-    seen = {groups[row] for part in ("train", "val") for row in split.rows(part)} - {""}
-    rows = [int(row) for row in split.test if groups[row] in seen]
-    yield Finding(
-        "test-groups",
-        len(rows),
-        "Test images of a group that is trained on",
-        f"keeps them, {_why_apart(dataset)}",
-        "part the groups between training and test",
-        tuple(Case((row,), f"group {groups[row]}") for row in rows),
-    )
+    known = {groups[row] for row in (*split.train, *split.val)} - {""} if groups else set()
+    shared = [int(row) for row in split.test if groups and groups[row] in known]
+    return {
+        "conflicting-labels": (len({row for case in conflicts for row in case.rows}), conflicts),
+        "test-copies": (dataset.leaks[0], across(exact)),
+        "test-near-duplicates": (dataset.leaks[1], across(alike)),
+        "test-groups": (len(shared), [Case((row,), f"group {groups[row]}") for row in shared]),
+        "near-duplicates": (len(np.unique(near.pairs)), alike),
+        "exact-duplicates": (sum(len(case.rows) for case in exact), exact),
+    }
 
 
-def _files(dataset: Dataset) -> Iterator[Finding]:
-    yield Finding(
-        "unreadable",
-        len(dataset.unreadable),
-        "Unreadable files",
-        "leaves them out",
-        "mend or remove them",
-        tuple(Case((), f"{name}: {reason}") for name, reason in dataset.unreadable),
-    )
-    yield Finding(
-        "left-out",
-        sum(each.count for each in dataset.left_out),
-        "Files and folders that are no images of a class",
-        "leaves them out",
-        "put images into the folder of their class, or save them in a format that is read",
-        tuple(Case((), left_out_in_words([each])) for each in dataset.left_out),
-    )
-    yield Finding(
-        "repeated-rows",
-        dataset.repeated,
-        "Rows that name an image once more",
-        "counts each image once",
-        "drop them, if they are there by accident",
-        (),
-    )
+def _files(dataset: Dataset) -> _Found:
+    unreadable, left_out, depths = dataset.unreadable, dataset.left_out, dataset.depths
     bits = dataset.recipe.bits or 16
-    white = f"{(1 << bits) - 1:,} ({bits} bits)"
-    clipped = sum(count for depth, count in dataset.depths.items() if depth > bits)
-    yield Finding(
-        "clipped",
-        clipped,
-        f"Images with larger numbers than {white}",
-        "takes whatever is above for white",
-        "give --bits as the camera has them",
-        (Case((), f"{counted(clipped, 'image')} of more bits"),),
-    )
-    yield Finding(
-        "with-unused-bits",
-        sum(dataset.depths.values()) if bits < 16 else 0,
-        f"Images of 16 bits a channel that use {bits}",
-        f"takes {white} for white, in all of them and in the classifier",
-        "give --bits if the camera has more, and none of these images is as bright as it can be",
-        (Case((), f"the brightest of them needs {max(dataset.depths, default=8)} bits"),),
-    )
+    clipped = sum(count for depth, count in depths.items() if depth > bits)
+    needs = f"the brightest of them needs {max(depths, default=8)} bits"
+    return {
+        "unreadable": (
+            len(unreadable),
+            [Case((), f"{name}: {reason}") for name, reason in unreadable],
+        ),
+        "left-out": (
+            sum(each.count for each in left_out),
+            [Case((), left_out_in_words([each])) for each in left_out],
+        ),
+        "repeated-rows": (dataset.repeated, ()),
+        "clipped": (clipped, [Case((), f"{counted(clipped, 'image')} of more bits")]),
+        "with-unused-bits": (sum(depths.values()) if bits < 16 else 0, [Case((), needs)]),
+    }
 
 
-def _classes(dataset: Dataset) -> Iterator[Finding]:
-    classes = dataset.classes
-    counts = np.bincount(dataset.labels, minlength=len(classes))
+def _classes(dataset: Dataset) -> _Found:
+    classes, labels, split = dataset.classes, dataset.labels, dataset.split
+    counts = np.bincount(labels, minlength=len(classes))
     smallest_first = np.argsort(counts, kind="stable").tolist()
-    most = int(counts.argmax())
 
     def examples(label: int, some: int = 3) -> tuple[int, ...]:
-        return tuple(np.flatnonzero(dataset.labels == label)[:some].tolist())
+        return tuple(np.flatnonzero(labels == label)[:some].tolist())
 
-    def sizes(labels: list[int]) -> tuple[Case, ...]:
-        return tuple(
-            Case(examples(k), f"{classes[k]}: {counted(int(counts[k]), 'image')}") for k in labels
-        )
+    def case(label: int, note: str) -> Case:
+        return Case(examples(label), f"{classes[label]}: {note}")
 
     missing = [
         (label, part)
-        for part in (["val", "test"] if len(dataset.split.test) else ["val"])
+        for part in (["val", "test"] if len(split.test) else ["val"])
         for label in range(len(classes))
-        if not np.any(dataset.labels[dataset.split.rows(part)] == label)
+        if not np.any(labels[split.rows(part)] == label)
     ]
-    if dataset.problem is None and not dataset.judged_by_all:
-        yield Finding(
-            "unchecked-classes",
-            len({label for label, _ in missing}),
-            "Classes without images for validation or test",
-            "trains on all of them, so that their figures say nothing",
-            "add images, or cut the split otherwise",
-            tuple(Case(examples(k), f"{classes[k]}: none for the {part}") for k, part in missing),
-        )
+    if dataset.problem is not None or dataset.judged_by_all:
+        missing = []
     pairs = alike_names(classes)
-    yield Finding(
-        "spelled-twice",
-        len(pairs),
-        "Class names that look like one class spelled twice",
-        "keeps them apart",
-        "rename the folders or labels if they mean the same",
-        tuple(
-            Case(examples(one, 1) + examples(two, 1), f"{classes[one]!r} and {classes[two]!r}")
-            for one, two in pairs
+    few = [label for label in smallest_first if counts[label] < _FEW]
+    behind = [label for label in smallest_first if counts[label] * _UNBALANCED < counts.max()]
+    return {
+        "unchecked-classes": (
+            len({label for label, _ in missing}),
+            [case(label, f"none for the {part}") for label, part in missing],
         ),
-    )
-    small = [label for label in smallest_first if counts[label] < _FEW]
-    yield Finding(
-        "small-classes",
-        len(small),
-        f"Classes of fewer than {_FEW} images",
-        "trains with what there is; their figures are uncertain",
-        "add images, or leave the class out with --classes",
-        sizes(small),
-    )
-    behind = [label for label in smallest_first if counts[label] * _UNBALANCED < counts[most]]
-    yield Finding(
-        "unbalanced",
-        len(behind),
-        f"Classes more than {_UNBALANCED:.0f} times smaller than {classes[most]!r} "
-        f"({counted(int(counts[most]), 'image')})",
-        "lets them count more while training",
-        "add images, or give --balance none if the world is as uneven",
-        sizes(behind),
-    )
+        "spelled-twice": (
+            len(pairs),
+            [
+                Case(examples(one, 1) + examples(two, 1), f"{classes[one]!r} and {classes[two]!r}")
+                for one, two in pairs
+            ],
+        ),
+        "small-classes": (
+            len(few),
+            [case(label, counted(int(counts[label]), "image")) for label in few],
+        ),
+        "unbalanced": (
+            len(behind),
+            [case(label, counted(int(counts[label]), "image")) for label in behind],
+        ),
+    }

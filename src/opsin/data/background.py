@@ -44,7 +44,8 @@ def border_of(image: Image.Image) -> tuple[int, ...]:
 
 def measure_background(images: NDArray[np.uint8]) -> Background | None:
     """Find the usual border brightness of ``images``, ``uint8[N, H, W, C]``."""
-    levels = np.median(_border(images).mean(axis=2), axis=1)
+    edges = [images[:, 0], images[:, -1], images[:, 1:-1, 0], images[:, 1:-1, -1]]
+    levels = np.median(np.concatenate(edges, axis=1).mean(axis=2), axis=1)
     level = float(np.median(levels))
     if _DARK <= level <= _LIGHT:
         return None
@@ -82,8 +83,13 @@ def match_background(
     background = preparation.background
     if background is None or not lies_on_other_side(image, background):
         return None
-    said = _said(dark=background.level < _DARK)
-    image = _bounded(image, background)
+    was, now = ("light", "dark") if background.level < _DARK else ("dark", "light")
+    note = f"{was} background turned {now}, as in training"
+    # Smaller, where its square would have sides that no network asks for.
+    share = _LONGEST * max(background.fill, _LEAST_FILL) / max(image.size)
+    if share < 1:
+        size = (max(1, int(image.width * share)), max(1, int(image.height * share)))
+        image = image.resize(size, Image.Resampling.BOX)
     # How much each pixel differs from the background it lies on, which is all that stays.
     floor = border_of(image)
     difference = np.empty((image.height, image.width), np.uint8)
@@ -94,25 +100,11 @@ def match_background(
     if box is None:
         inverted = to_pixels(ImageOps.invert(image), preparation)
         # Without contrast it is all background, and could as well be all subject.
-        return None if has_no_contrast(inverted) else (inverted, said)
+        return None if has_no_contrast(inverted) else (inverted, note)
     away = np.arange(256, dtype=np.float32)[:, None] - np.array(floor, np.float32)
     away *= -background.contrast / _strongest(difference, box)
     levels = np.clip(background.level + away, 0, 255).astype(np.uint8)
-    return _squared(image, box, levels, preparation, background), said
-
-
-def _said(*, dark: bool) -> str:
-    was, now = ("light", "dark") if dark else ("dark", "light")
-    return f"{was} background turned {now}, as in training"
-
-
-def _bounded(image: Image.Image, background: Background) -> Image.Image:
-    """Make an image smaller whose square would have sides that no network asks for."""
-    share = _LONGEST * max(background.fill, _LEAST_FILL) / max(image.size)
-    if share >= 1:
-        return image
-    size = (max(1, int(image.width * share)), max(1, int(image.height * share)))
-    return image.resize(size, Image.Resampling.BOX)
+    return _squared(image, box, levels, preparation, background), note
 
 
 def _bands(width: int, height: int) -> Iterator[tuple[int, int]]:
@@ -185,10 +177,3 @@ def _squared(
     pixels = np.asarray(small, np.uint8).reshape(small.height, small.width, -1)
     whole = inner == (preparation.width, preparation.height)
     return pixels if whole else filled(pixels, preparation)
-
-
-def _border(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the outermost pixels: ``uint8[N, pixels, C]``."""
-    return np.concatenate(
-        [images[:, 0], images[:, -1], images[:, 1:-1, 0], images[:, 1:-1, -1]], axis=1
-    )

@@ -154,10 +154,8 @@ class DecodedStore:
         if stored:
             arrays[self._file("images")] = (_PIXEL, (count, *shape))
         try:
-            for file, wanted in arrays.items():
-                there = np.load(file, mmap_mode="r", allow_pickle=False)
-                if (there.dtype, there.shape) != wanted:
-                    raise ValueError("another shape")
+            if not all(_holds(file, *wanted) for file, wanted in arrays.items()):
+                raise ValueError("arrays of another shape")
             self.rows = np.load(self._file("rows"), allow_pickle=False)
         except (OSError, ValueError, EOFError):
             folder.mkdir(parents=True, exist_ok=True)
@@ -241,6 +239,12 @@ class DecodedStore:
             "left_out": [each.model_dump() for each in contents.left_out],
         }
         write_json(self.folder / ABOUT, about)
+
+
+def _holds(file: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:
+    # In a function of its own, so that the file is not open when it is written anew.
+    array = np.load(file, mmap_mode="r", allow_pickle=False)
+    return bool(array.dtype == dtype and array.shape == shape)
 
 
 def _sync(file: BinaryIO) -> None:

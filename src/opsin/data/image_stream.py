@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from opsin.core.errors import ImageError, SourceError
 from opsin.data.cache import DigestSet
-from opsin.data.shard import NamesDigest, Shard, ShardInputs
+from opsin.data.shard import Shard, ShardInputs, counted_name
 from opsin.stores.store_address import StoredObject, is_stored
 
 #: A file, an object of a store, a file's bytes, or an array.
@@ -24,14 +24,13 @@ Listed = str | Path | StoredObject | bytes | NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class ListedImage:
-    """An image before it is decoded, or why it cannot be had; -1: no label, no row of a dataset."""
+    """An image before it is decoded, or why it cannot be had; -1: no label."""
 
     name: str
     image: Listed
     label: int = -1
     part: int = 0
     problem: ImageError | None = None
-    row: int = -1
 
     @classmethod
     def at(
@@ -59,6 +58,13 @@ class ListedImage:
         return replace(self, image=os.path.abspath(self.path))  # noqa: PTH100  any text
 
 
+def held_bytes(item: ListedImage) -> int:
+    """Return the bytes of a content that was listed with an image."""
+    if isinstance(item.image, np.ndarray):
+        return item.image.nbytes
+    return len(item.image) if isinstance(item.image, bytes) else 0
+
+
 @dataclass(frozen=True)
 class Stream:
     """Images of one source, found while they are asked for: any number in the same memory.
@@ -67,8 +73,8 @@ class Stream:
         source: What the user called it.
         kind: What it is: ``folder``, ``table``, ``archive`` …
         each: Lists the images.
-        number: Counts them by a quick pass; ``None`` where only reading tells.
-        stop: Ends a wait for names on standard input, from any thread.
+        count: Counts them by a quick pass; ``None`` where only reading tells.
+        close: Ends a wait for names on standard input, from any thread.
         inputs: Which shard of the source they are.
         passing: Whether they come once only.
     """
@@ -76,8 +82,8 @@ class Stream:
     source: str
     kind: str
     each: Callable[[], Iterator[ListedImage]]
-    number: Callable[[], int | None] = lambda: None
-    stop: Callable[[], None] = lambda: None
+    count: Callable[[], int | None] = lambda: None
+    close: Callable[[], None] = lambda: None
     inputs: ShardInputs | None = None
     passing: bool = False
 
@@ -89,17 +95,9 @@ class Stream:
     def __iter__(self) -> Iterator[ListedImage]:
         return self.each()
 
-    def count(self) -> int | None:
-        """Return how many images there are; ``None`` where only reading tells."""
-        return self.number()
-
     def sample(self) -> ListedImage | None:
         """Return one of the images; ``None`` where that would take it away, or there is none."""
         return None if self.passing else next(iter(self), None)
-
-    def close(self) -> None:
-        """End a wait for names on standard input, in whichever thread it is."""
-        self.stop()
 
 
 def stream_of_one(source: str, path: Path) -> Stream:
@@ -128,11 +126,11 @@ def join_streams(streams: Sequence[Stream]) -> Stream:
         root = stream.source.rstrip("/")
         return (replace(image, name=f"{root}/{image.name}") for image in stream)
 
-    def number() -> int | None:
+    def count() -> int | None:
         counts = [stream.count() for stream in streams]
         return None if None in counts else sum(filter(None, counts))
 
-    def stop() -> None:
+    def close() -> None:
         for stream in streams:
             stream.close()
 
@@ -140,8 +138,8 @@ def join_streams(streams: Sequence[Stream]) -> Stream:
         source,
         "file" if all(stream.kind == "file" for stream in streams) else "several",
         lambda: itertools.chain.from_iterable(map(named, streams)),
-        number,
-        stop,
+        count,
+        close,
         passing=any(stream.passing for stream in streams),
     )
 
@@ -157,18 +155,15 @@ def cut_stream(stream: Stream, shard: Shard, again: Stream, *, once: bool) -> St
             if not once or images.unique or seen.add(int.from_bytes(digest, "big")):
                 yield image
 
-    names = NamesDigest()
-    for image in named(stream):
-        names.add(image.name)
-    inputs = ShardInputs(shard, names.count, names.hex)
+    inputs = ShardInputs.of(shard, (image.name for image in named(stream)))
 
     def each() -> Iterator[ListedImage]:
-        seen = NamesDigest()
-        for image in named(again):
-            if seen.count in inputs.rows:
+        digest, rows = hashlib.sha256(), inputs.rows
+        for row, image in enumerate(named(again)):
+            if row in rows:
                 yield image
-            seen.add(image.name)
-        if seen.hex != inputs.fingerprint:
+            digest.update(counted_name(image.name))
+        if digest.hexdigest() != inputs.fingerprint:
             raise SourceError(
                 "a source that stays as it is while its shards are made",
                 f"images of {stream.source} were added, removed or renamed",
@@ -176,4 +171,4 @@ def cut_stream(stream: Stream, shard: Shard, again: Stream, *, once: bool) -> St
             )
 
     count = len(inputs.rows)
-    return replace(stream, each=each, number=lambda: count, inputs=inputs, passing=False)
+    return replace(stream, each=each, count=lambda: count, inputs=inputs, passing=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -66,34 +67,29 @@ def whole_file(part: Path) -> Path | None:
     return None if found is None else part.with_stem(found["stem"])
 
 
+def counted_name(name: str) -> bytes:
+    """Return what a name adds to the fingerprint of a source's images."""
+    return name.encode("utf-8", "surrogatepass") + b"\0"
+
+
 @dataclass(frozen=True)
 class ShardInputs:
-    """The images of a whole source, and which of them are in a shard."""
+    """The images of a whole source, SHA-256 of their names, and which of them are in a shard."""
 
     shard: Shard
     images: int
     fingerprint: str
 
+    @classmethod
+    def of(cls, shard: Shard, names: Iterable[str]) -> ShardInputs:
+        """Count names, or whatever else is different between images, in their order."""
+        digest, images = hashlib.sha256(), 0
+        for name in names:
+            digest.update(counted_name(name))
+            images += 1
+        return cls(shard, images, digest.hexdigest())
+
     @property
     def rows(self) -> range:
         """Which images are in the shard, in the source's order."""
         return self.shard.rows(self.images)
-
-
-class NamesDigest:
-    """SHA-256 of the names of a source's images, in their order."""
-
-    def __init__(self) -> None:
-        self._digest = hashlib.sha256()
-        #: How many names there were.
-        self.count = 0
-
-    def add(self, name: str) -> None:
-        """Add the next name, or whatever else is different between images."""
-        self._digest.update(name.encode("utf-8", "surrogatepass") + b"\0")
-        self.count += 1
-
-    @property
-    def hex(self) -> str:
-        """The digest in hexadecimal."""
-        return self._digest.hexdigest()

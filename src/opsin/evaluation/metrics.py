@@ -240,7 +240,7 @@ def _of_classes(scored: ScoredAnswers, classes: Sequence[str]) -> list[ClassFigu
     found = []
     for i, name in enumerate(classes):
         # Nothing can be said of a class without images, least of all that it is never found.
-        figures: dict[str, Any] = dict.fromkeys(
+        figures: dict[str, object] = dict.fromkeys(
             ("precision", "precision_interval", "recall", "recall_interval", "f1", "f1_interval")
         )
         if own[i]:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from opsin.core.metadata import MAX_CLASSES
 from opsin.importing.converted import Form
 from opsin.onnx_files.graph_writer import GraphWriter
-from opsin.onnx_files.onnx_graph import attribute
+from opsin.onnx_files.onnx_graph import attribute, rename_values
 from opsin.onnx_files.refusal import quoted, refused
 from opsin.runtime.providers import cpu_session
 
@@ -76,7 +76,7 @@ def find_answers(
     if stated in ("logits", "scores", "probabilities"):
         source, form = output, stated
     if form in ("softmax", "sigmoid") and output in shown and source.startswith(f"{output}."):
-        _rename(model.graph, {source: output, output: f"{output}.shares"})
+        rename_values(model.graph.node, {source: output, output: f"{output}.shares"})
         source = output
     _add_logits(model, source, form, units)
     return FoundAnswers(output=output, form=form, classes=max(units, 2))
@@ -129,12 +129,6 @@ def _before(graph: onnx.GraphProto, output: str, values: NDArray[Any]) -> tuple[
     if shares and (units == 1 or np.abs(sums - 1).max() < _CLOSE):
         return output, "probabilities"
     return output, "logits"
-
-
-def _rename(graph: onnx.GraphProto, after: dict[str, str]) -> None:
-    for node in graph.node:
-        for part in (node.input, node.output):
-            part[:] = [after.get(name, name) for name in part]
 
 
 def _add_logits(model: onnx.ModelProto, source: str, form: Form, units: int) -> None:

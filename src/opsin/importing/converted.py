@@ -9,7 +9,7 @@ from onnx import ModelProto, helper
 
 from opsin.core.metadata import Layer
 from opsin.onnx_files.graph_writer import GraphWriter
-from opsin.onnx_files.postprocessing import IR_VERSION, OPSET, TREES, TREES_OPSET
+from opsin.onnx_files.postprocessing import as_model
 
 #: What a network answers with.
 Form = Literal["logits", "softmax", "probabilities", "sigmoid", "scores"]
@@ -29,21 +29,9 @@ class Converted:
     classes: tuple[str, ...] | None = None
 
 
-def model_of(
-    to: GraphWriter,
-    name: str,
-    maker: str,
-    *ends: tuple[str, int, tuple[int, ...]],
-    trees: bool = False,
-) -> ModelProto:
+def model_of(to: GraphWriter, name: str, *ends: tuple[str, int, tuple[int, ...]]) -> ModelProto:
     """Return what was written as a model; `ends`: name, type and shape of input and outputs."""
-    given, *made = (
+    image, *answers = (
         helper.make_tensor_value_info(value, kind, ["N", *shape]) for value, kind, shape in ends
     )
-    domains = {"": OPSET} | ({TREES: TREES_OPSET} if trees else {})
-    return helper.make_model(
-        helper.make_graph(to.nodes, name, [given], made, to.weights),
-        producer_name=maker,
-        ir_version=IR_VERSION,
-        opset_imports=[helper.make_opsetid(*domain) for domain in domains.items()],
-    )
+    return as_model(helper.make_graph(to.nodes, name, [image], answers, to.weights))

@@ -194,7 +194,7 @@ def _dense_chain(file: str, tensors: Mapping[str, NDArray[Any]]) -> onnx.ModelPr
         raise refused(file, "it holds no weights")
     first = next(iter(layers.values()))["weight"].shape[1]
     ends = [(name, TensorProto.FLOAT, (size,)) for name, size in (("rows", first), (value, units))]
-    return model_of(to, "dense layers", "weights", *ends)
+    return model_of(to, "dense layers", *ends)
 
 
 def _not_dense(file: str, name: str, why: str) -> Exception:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from opsin.importing.keras_file import WeightList
 from opsin.onnx_files.graph_writer import GraphWriter
+from opsin.onnx_files.onnx_graph import rename_values
 from opsin.onnx_files.refusal import quoted, refused
 
 # Numbers of one value for one image; a shape may be a bomb.
@@ -122,9 +123,7 @@ class KerasGraph(GraphWriter):
             named = self.apply("Identity", [shown], name)
         else:
             named = self.fresh(name)
-            for node in own:
-                for part in (node.input, node.output):
-                    part[:] = [named if each == shown else each for each in part]
+            rename_values(own, {shown: named})
         if value.maps is None:
             return KerasTensor(value.shape, named)
         return KerasTensor(value.shape, named if value.plain == shown else value.plain, named)

@@ -52,7 +52,7 @@ class _Conversion:
         ends = [(to.plain(each), TensorProto.FLOAT, each.shape) for each in (image, answer)]
         version = ".".join(map(str, self._file.version))
         return Converted(
-            model_of(to, "keras", "", *ends),
+            model_of(to, "keras", *ends),
             f"Keras {version}",
             network.name,
             tuple(self._rows),

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from opsin.core.errors import ModelFileError
@@ -48,7 +49,8 @@ _BUILT_IN: Final = frozenset((
     "str", "int", "float", "bool", "complex", "NoneType", "list", "dict", "tuple", "set",
     "frozenset", "slice", "bytes", "bytearray", "type", "object",
 ))  # fmt: skip
-_LARGEST: Final = float(np.finfo(np.float32).max)
+#: Numbers beyond it are none in single precision.
+LARGEST: Final = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -67,34 +69,30 @@ class SkopsFile:
         self.read.add(member)
         if not _MEMBER.fullmatch(member):
             raise refused(self.name, f"its array {quoted(member)} lies elsewhere")
-        content = read_member(self.archive, self.name, member, _LARGEST_ARRAY)
         try:
-            return _array(content)
+            return _array(read_member(self.archive, self.name, member, _LARGEST_ARRAY))
         except (ValueError, TypeError, SyntaxError, OverflowError, RecursionError) as error:
-            raise refused(
-                self.name, f"its array {quoted(member)} is none of plain values ({quoted(error)})"
-            ) from error
+            reason = f"its array {quoted(member)} is none of plain values ({quoted(error)})"
+            raise refused(self.name, reason) from error
 
 
 def _array(content: bytes) -> NDArray[Any]:
     """Read what `numpy.save` wrote, where it holds no objects."""
     stream = io.BytesIO(content)
-    version = np.lib.format.read_magic(stream)
+    version = npy.read_magic(stream)
+    readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+    if version not in readers:
+        raise ValueError("of an unknown version")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of how old the file is
-        if version == (1, 0):
-            shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-        elif version == (2, 0):
-            shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream)
-        else:
-            raise ValueError("of an unknown version")
+        shape, by_columns, dtype = readers[version](stream)
     if dtype.hasobject:
         raise ValueError("objects, which would have to be unpickled")
     start = stream.tell()
     if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(content) - start:
         raise ValueError("another size than it states")
     values = np.frombuffer(content, dtype, offset=start)
-    return values.reshape(shape, order="F" if fortran else "C")
+    return values.reshape(shape, order="F" if by_columns else "C")
 
 
 @dataclass(frozen=True)
@@ -113,6 +111,9 @@ class SkopsObject:
         """Return the error of an object that is not as it should be."""
         return refused(self.file.name, f"its {self.kind} {reason}", advice)
 
+    def _fault(self, name: str, reason: str) -> ModelFileError:
+        return refused(self.file.name, f"{name} of its {self.kind} {reason}")
+
     @property
     def attributes(self) -> Mapping[str, Any]:
         """How the file describes its attributes."""
@@ -125,16 +126,12 @@ class SkopsObject:
     def __contains__(self, name: str) -> bool:
         return name in self.attributes
 
-    def _attribute(self, name: str) -> Mapping[str, Any]:
+    def object(self, name: str) -> SkopsObject:
+        """Return an attribute."""
         if name not in self.attributes:
             advice = "Fit it before it is saved."
             raise self.refusal(f"has no {name}, so it is not fitted", advice)
-        found: Mapping[str, Any] = self.attributes[name]
-        return found
-
-    def object(self, name: str) -> SkopsObject:
-        """Return an attribute that is an object."""
-        return SkopsObject(self.file, self._attribute(name))
+        return SkopsObject(self.file, self.attributes[name])
 
     def items(self, name: str) -> list[SkopsObject]:
         """Return the items of an attribute that is a list."""
@@ -168,44 +165,41 @@ class SkopsObject:
     def whole(self, name: str, least: int, most: int) -> int:
         """Return an attribute that is a whole number within bounds."""
         found = self.plain(name)
-        if isinstance(found, bool) or not isinstance(found, int) or not least <= found <= most:
+        if type(found) is not int or not least <= found <= most:
             raise self._fault(name, f"is {quoted(found)}")
         return found
 
     def number(self, name: str) -> float:
         """Return an attribute that is a finite number."""
         found = self.plain(name)
-        if not isinstance(found, int | float) or not abs(found) <= _LARGEST:
+        if not isinstance(found, int | float) or not abs(found) <= LARGEST:
             raise self._fault(name, f"is {quoted(found)}")
         return float(found)
 
-    def _fault(self, name: str, what: str) -> ModelFileError:
-        return refused(self.file.name, f"{name} of its {self.kind} {what}")
-
     def numbers(self, name: str, *shape: int | None) -> NDArray[np.float64]:
         """Return an array of finite numbers; ``None`` in its shape is any length but 0."""
-        stored = self._attribute(name)
+        stored = self.object(name).node
         if stored.get("__loader__") != "NdArrayNode" or stored.get("type") != "numpy":
             raise self._fault(name, "is no array of numbers")
         values = self.file.array(stored.get("file"))
         if values.dtype.kind not in "biuf":
             raise self._fault(name, "holds no numbers")
         if len(shape) != values.ndim or not all(
-            has == wanted or (wanted is None and has)
-            for has, wanted in zip(values.shape, shape, strict=True)
+            size == wanted or (wanted is None and size)
+            for size, wanted in zip(values.shape, shape, strict=True)
         ):
             has = "×".join(map(str, values.shape)) or "one number"
             needed = "×".join("any" if each is None else str(each) for each in shape)
             raise self._fault(name, f"has the shape {has}, not {needed}")
         checked = values.astype(np.float64)
         # Not beyond single precision either, in which it will be computed.
-        if not (np.abs(checked) <= _LARGEST).all():
+        if not (np.abs(checked) <= LARGEST).all():
             raise self._fault(name, "holds values that are no numbers")
         return checked
 
     def records(self, name: str, **kinds: str) -> dict[str, NDArray[Any]]:
         """Return columns of a table, by the kinds of numbers that each may hold."""
-        values = self.file.array(self._attribute(name).get("file"))
+        values = self.file.array(self.object(name).node.get("file"))
         columns = values.dtype.fields
         if values.ndim != 1 or columns is None or not len(values):
             raise self._fault(name, "is no table")
@@ -219,7 +213,7 @@ class SkopsObject:
 
     def values(self, name: str) -> list[Any]:
         """Return the values of a row of texts or numbers."""
-        stored = self._attribute(name)
+        stored = self.object(name).node
         if stored.get("type") == "json":  # as Python's objects, which text often is
             return [SkopsObject(self.file, each).value for each in stored["content"]]
         found = self.file.array(stored.get("file"))

@@ -11,7 +11,7 @@ from onnx import TensorProto
 
 from opsin.core.metadata import MAX_CLASSES, Layer
 from opsin.importing.converted import Converted, Form, model_of
-from opsin.importing.skops_file import SkopsObject, open_skops
+from opsin.importing.skops_file import LARGEST, SkopsObject, open_skops
 from opsin.onnx_files.classical_heads import (
     KERNELS,
     SupportVectors,
@@ -31,7 +31,6 @@ _MOST_UNITS: Final = 1 << 22
 _MOST_NEIGHBOURS: Final = 10_000
 # As scikit-learn keeps a component that does not vary from being divided by nothing.
 _LEAST_DEVIATION: Final = float(np.finfo(np.float64).eps)
-_LARGEST: Final = float(np.finfo(np.float32).max)
 
 
 class _Rows(NamedTuple):
@@ -93,11 +92,10 @@ def _converted(estimator: SkopsObject) -> Converted:
     network = f"Pipeline of {', '.join(before)} and {kind}" if before else kind
     version = last.plain("_sklearn_version") if "_sklearn_version" in last else ""
     model = model_of(
-        to, network, "scikit-learn",
+        to, network,
         ("rows", TensorProto.DOUBLE, (first,)),
         (embedding[0], TensorProto.DOUBLE, (embedding[1],)),
         (name, TensorProto.FLOAT, (len(values),)),
-        trees=True,
     )  # fmt: skip
     return Converted(
         model, f"scikit-learn {quoted(version)}".strip(), network, tuple(layers), name,
@@ -234,7 +232,7 @@ def _boosting(to: GraphWriter, boosting: SkopsObject, rows: _Rows, _: str) -> _W
             leaf = nodes["is_leaf"] != 0
             if nodes["is_categorical"].any():
                 raise boosting.refusal("splits by categories")
-            if not (np.abs(nodes["value"]) <= _LARGEST).all():
+            if not (np.abs(nodes["value"]) <= LARGEST).all():
                 raise boosting.refusal("has a leaf that holds no number")
             values = np.zeros((len(leaf), rows.classes))
             values[leaf, column] = nodes["value"][leaf]
@@ -262,7 +260,7 @@ def _checked(file: str, tree: TreeNodes, units: int) -> TreeNodes:
         raise refused(file, "a tree in it has nodes that lead back, or nowhere")
     if not ((tree.feature[inner] >= 0) & (tree.feature[inner] < units)).all():
         raise refused(file, "a tree in it asks for a pixel that there is not")
-    if not (np.abs(tree.threshold[inner]) <= _LARGEST).all():
+    if not (np.abs(tree.threshold[inner]) <= LARGEST).all():
         raise refused(file, "a tree in it compares with what is no number")
     return tree
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from opsin.core.arrays import Doubles, Floats, Ints
 from opsin.core.errors import ModelFileError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.stored_json import JsonObject
@@ -20,7 +20,7 @@ from opsin.runtime.classifier import Classifier
 # A change counts as shown where chance alone makes one as large less often than this.
 _LEVEL: Final = 0.05
 #: The rest of a network: takes values, the layer's first, and returns answers, ``int64[B]``.
-Rest = Callable[[Sequence[NDArray[np.float32]]], NDArray[np.int64]]
+Rest = Callable[[Sequence[Floats]], Ints]
 
 
 @dataclass(frozen=True)
@@ -87,13 +87,12 @@ class Ablation:
 
     def accuracy_by_class(self, effect: UnitEffect) -> dict[str, float | None]:
         """The accuracy for each class without a unit; ``None``: no images."""
-        return {
-            name: (self.right[name] - effect.lost_by_class[name] + effect.gained_by_class[name])
-            / count
-            if count
-            else None
-            for name, count in self.images.items()
-        }
+        found: dict[str, float | None] = dict.fromkeys(self.images)
+        for name, count in self.images.items():
+            if count:
+                change = effect.gained_by_class[name] - effect.lost_by_class[name]
+                found[name] = (self.right[name] + change) / count
+        return found
 
     def to_json(self) -> JsonObject:
         """Plain data."""
@@ -133,7 +132,7 @@ def ablate(
     content, inputs = network.after(layer)
     rest = Subnetwork(content)
 
-    def answer(values: Sequence[NDArray[np.float32]]) -> NDArray[np.int64]:
+    def answer(values: Sequence[Floats]) -> Ints:
         (probabilities,) = rest.run(dict(zip(inputs, values, strict=True)))
         return np.asarray(probabilities.argmax(axis=1))
 
@@ -159,7 +158,7 @@ def _tested_effects(layer: str, classes: Sequence[str], off: SwitchedOff) -> Abl
         tests.append(DifferenceTest(low=low, high=high, p=float(p)))
     within = np.reshape(holm(_mcnemar(off.lost, off.gained).ravel().tolist()), off.lost.shape)
 
-    def by_class(counts: NDArray[np.int64]) -> dict[str, int]:
+    def by_class(counts: Ints) -> dict[str, int]:
         return dict(zip(classes, map(int, counts), strict=True))
 
     effects = [
@@ -182,7 +181,7 @@ def _tested_effects(layer: str, classes: Sequence[str], off: SwitchedOff) -> Abl
     return Ablation(layer, by_class(off.images), by_class(off.right), tuple(effects))
 
 
-def _mcnemar(lost: NDArray[np.int64], gained: NDArray[np.int64]) -> NDArray[np.float64]:
+def _mcnemar(lost: Ints, gained: Ints) -> Doubles:
     """The p-values of McNemar's exact test, two-sided, in the shape of the counts."""
     from scipy.stats import binom  # noqa: PLC0415
 
@@ -198,7 +197,7 @@ class SwitchedOff:
     generalization", ICLR 2018). Nothing is fitted and nothing drawn: the counts are exact.
     """
 
-    def __init__(self, answer: Rest, units: NDArray[np.int64], classes: int) -> None:
+    def __init__(self, answer: Rest, units: Ints, classes: int) -> None:
         self._answer = answer
         self.units = units
         # Images of each class, and those of them that the whole network has right, [K].
@@ -208,9 +207,7 @@ class SwitchedOff:
         self.lost = np.zeros((len(units), classes), np.int64)
         self.gained = np.zeros((len(units), classes), np.int64)
 
-    def add(
-        self, values: Sequence[NDArray[np.float32]], labels: NDArray[np.int64]
-    ) -> Iterator[int]:
+    def add(self, values: Sequence[Floats], labels: Ints) -> Iterator[int]:
         """Take some images, and yield the number of each unit once it is done with them."""
         classes = len(self.images)
         right = np.asarray(self._answer(values) == labels, np.bool_)

@@ -6,18 +6,18 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from opsin.core.arrays import Bools, Doubles, Floats, Ints
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError, RunError, StorageError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import Layer, LayerOp
-from opsin.core.stored_json import JsonObject
 from opsin.data.reference_set import ReferenceSet
 from opsin.inspection.layers import iter_batches
+from opsin.inspection.plain_data import PlainData
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.operators import traits_of
 from opsin.runtime.classifier import Classifier
@@ -37,19 +37,22 @@ _FORMAT: Final = 1
 
 
 @dataclass(frozen=True)
-class UnitActivity:
+class UnitActivity(PlainData):
     """What the C units of one layer did over images and places, ``float64[C]`` each."""
 
+    JSON: ClassVar = (
+        "lowest highest mean deviation active saturation dead=_dead saturated=_saturated"
+    )
     op: LayerOp
-    lowest: NDArray[np.float64] = field(repr=False)
-    highest: NDArray[np.float64] = field(repr=False)
-    mean: NDArray[np.float64] = field(repr=False)
-    deviation: NDArray[np.float64] = field(repr=False)
-    active: NDArray[np.float64] = field(repr=False)  # share of its places above 0
-    saturation: NDArray[np.float64] = field(repr=False)  # share beyond ±0.99, of tanh alone
+    lowest: Doubles = field(repr=False)
+    highest: Doubles = field(repr=False)
+    mean: Doubles = field(repr=False)
+    deviation: Doubles = field(repr=False)
+    active: Doubles = field(repr=False)  # share of its places above 0
+    saturation: Doubles = field(repr=False)  # share beyond ±0.99, of tanh alone
 
     @property
-    def dead(self) -> NDArray[np.bool_]:
+    def dead(self) -> Bools:
         """Units that were never above 0 after ReLU, or elsewhere always had one value."""
         if self.op is LayerOp.RELU:
             return np.asarray(self.highest <= 0)
@@ -57,30 +60,26 @@ class UnitActivity:
         return np.asarray(self.highest - self.lowest <= _CONSTANT * largest)
 
     @property
-    def saturated(self) -> NDArray[np.bool_]:
+    def saturated(self) -> Bools:
         """Units of a tanh that are at one of its ends in 95% of the places, ``bool[C]``."""
         return np.asarray(self.saturation >= SATURATED_SHARE)
 
-    def to_json(self) -> JsonObject:
-        """The figures as plain data."""
-        figures: JsonObject = {column: getattr(self, column).tolist() for column in COLUMNS}
-        return figures | {
-            "dead": np.flatnonzero(self.dead).tolist(),
-            "saturated": np.flatnonzero(self.saturated).tolist(),
-        }
+    @property
+    def _dead(self) -> Ints:
+        return np.flatnonzero(self.dead)
+
+    @property
+    def _saturated(self) -> Ints:
+        return np.flatnonzero(self.saturated)
 
 
 @dataclass(frozen=True)
-class Activity:
+class Activity(PlainData):
     """What the units of each layer did over many images, by the layer's name."""
 
+    JSON: ClassVar = "images layers"
     images: int
     layers: Mapping[str, UnitActivity]
-
-    def to_json(self) -> JsonObject:
-        """The figures as plain data."""
-        layers = {name: units.to_json() for name, units in self.layers.items()}
-        return {"images": self.images, "layers": layers}
 
 
 def layers_with_units(layers: Sequence[Layer]) -> tuple[Layer, ...]:
@@ -99,7 +98,7 @@ class ActivityRecord:
         self._sums = {layer.name: _Sums(layer) for layer in layers}
         self._images = 0
 
-    def add(self, values: Mapping[str, NDArray[np.float32]]) -> None:
+    def add(self, values: Mapping[str, Floats]) -> None:
         """Take the values of some images, each layer's as ``float32[N, C, …]``."""
         for name, sums in self._sums.items():
             sums.add(values[name])
@@ -122,7 +121,7 @@ class _Sums:
         self._mean, self._squares = np.zeros(units), np.zeros(units)
         self._active, self._saturated = np.zeros(units, np.int64), np.zeros(units, np.int64)
 
-    def add(self, values: NDArray[np.float32]) -> None:
+    def add(self, values: Floats) -> None:
         flat = values.reshape(*values.shape[:2], -1)
         self._lowest = np.minimum(self._lowest, flat.min(axis=(0, 2)))
         self._highest = np.maximum(self._highest, flat.max(axis=(0, 2)))

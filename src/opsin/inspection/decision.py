@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from opsin.core.arrays import Floats, Pixels
 from opsin.core.events import SILENT, Watcher
 from opsin.core.stored_json import JsonObject
 from opsin.data.blank_images import has_no_contrast
@@ -21,8 +21,14 @@ from opsin.inspection.faithfulness import (
     curves_of,
     random_weights,
 )
-from opsin.inspection.hidden_pixels import fill_of, training_mean
-from opsin.inspection.occlusion import Answer, Counterfactual, counterfactual, occlusion_map
+from opsin.inspection.occlusion import (
+    Answer,
+    Counterfactual,
+    counterfactual,
+    fill_of,
+    occlusion_map,
+    training_mean,
+)
 from opsin.onnx_files.onnx_graph import OnnxGraph, Subnetwork
 from opsin.runtime.classifier import Classifier
 
@@ -40,8 +46,8 @@ _PIXELS: Final = 1_000_000
 class MethodHeat:
     """A heat map before it is checked, and that of a network with random weights, if any."""
 
-    heat: NDArray[np.float32]  # [H, W]; large values speak for the class, negative against it
-    random: NDArray[np.float32] | None
+    heat: Floats  # [H, W]; large values speak for the class, negative against it
+    random: Floats | None
     notes: tuple[str, ...] = ()
 
 
@@ -49,7 +55,7 @@ class MethodHeat:
 #: it has none), the pixels, the class and the fill; returns maps by method and why some are
 #: missing. It is passed in, since gradients need PyTorch and this half runs without.
 GradientMaps = Callable[
-    [OnnxGraph, bytes | None, NDArray[np.uint8], int, NDArray[np.uint8]],
+    [OnnxGraph, bytes | None, Pixels, int, Pixels],
     tuple[dict[str, MethodHeat], list[str]],
 ]
 
@@ -59,8 +65,8 @@ class HeatMap:
     """What one method says about an image and a class, with its checks."""
 
     method: str  # ``saliency``, ``grad-cam``, ``integrated-gradients`` or ``occlusion``
-    heat: NDArray[np.float32]
-    random_heat: NDArray[np.float32] | None
+    heat: Floats
+    random_heat: Floats | None
     curves: DeletionCurves
     by_chance: RandomBaseline
     verdict: FaithfulnessVerdict
@@ -84,12 +90,12 @@ class HeatMap:
 class Decision:
     """Why an image got its answer; ``target`` and ``answer`` are places among the classes."""
 
-    pixels: NDArray[np.uint8]  # [H, W, C]
+    pixels: Pixels  # [H, W, C]
     classes: tuple[str, ...]
     target: int  # the class that is explained
     answer: int
-    probabilities: NDArray[np.float32]  # [K]
-    fill: NDArray[np.uint8]  # what hidden pixels become, [C]
+    probabilities: Floats  # [K]
+    fill: Pixels  # what hidden pixels become, [C]
     maps: tuple[HeatMap, ...]
     counterfactual: Counterfactual | None  # the smallest part found that changes the answer
     notes: tuple[str, ...]
@@ -115,7 +121,7 @@ class Decision:
 def explain(
     classifier: Classifier,
     network: OnnxGraph,
-    pixels: NDArray[np.uint8],
+    pixels: Pixels,
     *,
     target: int | None = None,
     gradient_maps: GradientMaps | None = None,
@@ -159,7 +165,7 @@ def _asking(content: bytes) -> Answer:
     part = Subnetwork(content)
     place = part.outputs.index("probabilities")
 
-    def answer(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def answer(images: Pixels) -> Floats:
         size = max(8, _PIXELS // (images.shape[1] * images.shape[2]))
         batches = part.stream(images, None, size)
         return np.concatenate([batch.values[place] for batch in batches])

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from opsin.core.arrays import Doubles, Floats, Pixels
 from opsin.core.errors import MissingExtraError
-from opsin.core.stored_json import JsonObject
 from opsin.inspection.occlusion import Answer, answers_without
+from opsin.inspection.plain_data import PlainData
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.operators import OPERATORS
 
@@ -38,9 +38,9 @@ _DRAWN: Final = ("weight", "bias", "points")
 class DeletionCurves:
     """The probability of a class while the image is hidden, or shown, cell by cell."""
 
-    shares: NDArray[np.float32]  # how much is hidden (or shown), 0 to 1, [S]
-    deletion: NDArray[np.float32]  # with the first cells hidden, [S]
-    insertion: NDArray[np.float32]  # with only the first cells shown, [S]
+    shares: Floats  # how much is hidden (or shown), 0 to 1, [S]
+    deletion: Floats  # with the first cells hidden, [S]
+    insertion: Floats  # with only the first cells shown, [S]
 
     @property
     def deletion_area(self) -> float:
@@ -57,9 +57,9 @@ class DeletionCurves:
 class RandomBaseline:
     """The curves of the same map at R places that have nothing to do with the image."""
 
-    shares: NDArray[np.float32]  # [S]
-    deletion: NDArray[np.float32]  # [R, S]
-    insertion: NDArray[np.float32]  # [R, S]
+    shares: Floats  # [S]
+    deletion: Floats  # [R, S]
+    insertion: Floats  # [R, S]
 
     @property
     def deletion_area(self) -> tuple[float, float]:
@@ -72,15 +72,16 @@ class RandomBaseline:
         return _areas(self.insertion, self.shares)
 
 
-def _areas(curves: NDArray[np.float32], shares: NDArray[np.float32]) -> tuple[float, float]:
+def _areas(curves: Floats, shares: Floats) -> tuple[float, float]:
     areas = [float(np.trapezoid(curve, shares)) for curve in curves]
     return float(np.mean(areas)), float(np.std(areas, ddof=1)) if len(areas) > 1 else 0.0
 
 
 @dataclass(frozen=True)
-class FaithfulnessVerdict:
+class FaithfulnessVerdict(PlainData):
     """Whether a map may be trusted; ``None`` where a check could not be made."""
 
+    JSON: ClassVar = "trusted deletion insertion sanity likeness reasons"
     deletion: bool  # better than misplaced maps at hiding
     insertion: bool  # better than misplaced maps at showing
     sanity: bool | None  # not given by a network with random weights too
@@ -99,17 +100,13 @@ class FaithfulnessVerdict:
             return f"not to be trusted: {'; '.join(self.reasons)}"
         return "passes both checks" if self.sanity else "passes the one check that can be made"
 
-    def to_json(self) -> JsonObject:
-        """Plain data."""
-        return {"trusted": self.trusted} | vars(self) | {"reasons": list(self.reasons)}
-
 
 def curves_of(
     answer: Answer,
-    pixels: NDArray[np.uint8],
-    heat: NDArray[np.float32],
+    pixels: Pixels,
+    heat: Floats,
     target: int,
-    fill: NDArray[np.uint8],
+    fill: Pixels,
     *,
     seed: int = 0,
 ) -> DeletionCurves:
@@ -139,10 +136,10 @@ def curves_of(
 
 def chance(
     answer: Answer,
-    pixels: NDArray[np.uint8],
-    heat: NDArray[np.float32],
+    pixels: Pixels,
+    heat: Floats,
     target: int,
-    fill: NDArray[np.uint8],
+    fill: Pixels,
     *,
     seed: int = 0,
 ) -> RandomBaseline:
@@ -167,7 +164,7 @@ def chance(
     )
 
 
-def _misplaced(heat: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:
+def _misplaced(heat: Floats, random: np.random.Generator) -> Floats:
     """A map mirrored and rolled at random, by a quarter of one side at least."""
     sides = heat.shape
     shift = [int(random.integers(side)) for side in sides]
@@ -179,10 +176,10 @@ def _misplaced(heat: NDArray[np.float32], random: np.random.Generator) -> NDArra
 
 
 def assess_faithfulness(
-    heat: NDArray[np.float32],
+    heat: Floats,
     curves: DeletionCurves,
     by_chance: RandomBaseline,
-    random_heat: NDArray[np.float32] | None,
+    random_heat: Floats | None,
 ) -> FaithfulnessVerdict:
     """Decide whether a map may be trusted.
 
@@ -212,12 +209,12 @@ def assess_faithfulness(
     return FaithfulnessVerdict(deletion, insertion, sanity, same, tuple(reasons))
 
 
-def likeness(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+def likeness(one: Floats, other: Floats) -> float:
     """The rank correlation of two maps' sizes (Spearman), -1 to 1; 0 where one is flat."""
     ranks = [rankdata(np.abs(each), axis=None) for each in (one, other)]
     if any(np.ptp(rank) == 0 for rank in ranks):
         return 0.0
-    table: NDArray[np.float64] = np.asarray(np.corrcoef(ranks))
+    table: Doubles = np.asarray(np.corrcoef(ranks))
     return float(table[0, 1])
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.arrays import Doubles, Floats, Ints, Pixels
 from opsin.core.errors import ModelFileError
 from opsin.core.metadata import Layer
 from opsin.core.stored_json import JsonObject
@@ -32,17 +33,17 @@ class LayerView:
     """A layer's values for one image, and figures of those that are finite."""
 
     layer: Layer
-    values: NDArray[np.float32] = field(repr=False)  # [C, H, W] or [D]
+    values: Floats = field(repr=False)  # [C, H, W] or [D]
     mean: float
     deviation: float
     minimum: float
     maximum: float
     sparsity: float  # share of values that say nothing, 0 to 1, and which these are
     sparse: Literal["exactly 0", "nearer to 0 than 1% of the largest"]
-    counts: NDArray[np.int64] = field(repr=False)  # of the histogram, [32], and its edges
-    edges: NDArray[np.float64] = field(repr=False)
-    strengths: NDArray[np.float64] = field(repr=False)  # mean of |value| over the unit's places
-    order: NDArray[np.int64] = field(repr=False)  # units, the strongest first
+    counts: Ints = field(repr=False)  # of the histogram, [32], and its edges
+    edges: Doubles = field(repr=False)
+    strengths: Doubles = field(repr=False)  # mean of |value| over the unit's places
+    order: Ints = field(repr=False)  # units, the strongest first
     not_finite: int = 0  # values that are infinite or no number
 
     @property
@@ -75,7 +76,7 @@ class LayerView:
         }
 
 
-def view_of(layer: Layer, values: NDArray[np.float32]) -> LayerView:
+def view_of(layer: Layer, values: Floats) -> LayerView:
     """Measure a layer's output for one image, ``float32[C, H, W]`` or ``float32[D]``."""
     all_finite = np.isfinite(values)
     known = values[all_finite].astype(np.float64)
@@ -106,7 +107,7 @@ def view_of(layer: Layer, values: NDArray[np.float32]) -> LayerView:
 
 
 def layer_views(
-    classifier: Classifier, pixels: NDArray[np.uint8], *, names: Sequence[str] | None = None
+    classifier: Classifier, pixels: Pixels, *, names: Sequence[str] | None = None
 ) -> list[LayerView]:
     """What layers, by default all, make of an image ``uint8[H, W, C]``."""
     layers = {layer.name: layer for layer in classifier.metadata.layers}
@@ -121,7 +122,7 @@ def iter_batches(
     network: OnnxGraph,
     images: Images,
     names: Sequence[str],
-    rows: NDArray[np.int64] | None = None,
+    rows: Ints | None = None,
 ) -> Iterator[dict[str, NDArray[Any]]]:
     """Outputs of layers batch by batch, in batches as large as their values allow."""
     part = Subnetwork(network.up_to(names))

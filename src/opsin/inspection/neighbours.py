@@ -7,16 +7,17 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.arrays import Floats, Ints, Pixels
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RunError, StorageError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.stored_json import JsonObject
 from opsin.data.reference_set import ReferenceSet
+from opsin.inspection.plain_data import PlainData
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.postprocessing import SCALES
 from opsin.runtime.classifier import Classifier
@@ -32,9 +33,7 @@ _SAMPLE: Final = 64
 _FURTHER: Final = 3
 
 
-def directions(
-    embedding: NDArray[np.float32], scales: NDArray[np.float32] | None
-) -> NDArray[np.float32]:
+def directions(embedding: Floats, scales: Floats | None) -> Floats:
     """Embeddings ``[N, D]`` as directions: each unit over its deviation, each row of length 1.
 
     The product of two rows is the cosine that the file's ``ood_score`` is made from
@@ -43,13 +42,13 @@ def directions(
     scaled = embedding if scales is None else embedding * scales
     scaled = np.nan_to_num(scaled.astype(np.float32), posinf=0.0, neginf=0.0)
     lengths = np.linalg.norm(scaled, axis=1, keepdims=True)
-    found: NDArray[np.float32] = scaled / np.maximum(lengths, _NO_LENGTH)
+    found: Floats = scaled / np.maximum(lengths, _NO_LENGTH)
     return found
 
 
 def most_alike(
-    batches: Iterable[NDArray[np.floating]], wanted: NDArray[np.float32], count: int
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    batches: Iterable[NDArray[np.floating]], wanted: Floats, count: int
+) -> tuple[Ints, Floats]:
     """The rows whose directions are nearest to one, and their cosines, the nearest first."""
     rows, cosines = np.zeros(0, np.int64), np.zeros(0, np.float32)
     start = 0
@@ -63,32 +62,23 @@ def most_alike(
 
 
 @dataclass(frozen=True)
-class Neighbour:
+class Neighbour(PlainData):
     """A training image, with the cosine of its embedding to that of the image asked about."""
 
+    JSON: ClassVar = "row name class=class_name similarity same"
     row: int
     name: str
     label: int
     class_name: str
     similarity: float
     same: bool  # it is the very same image
-    pixels: NDArray[np.uint8]
-
-    def to_json(self) -> JsonObject:
-        """Plain data, the pixels left out."""
-        return {
-            "row": self.row,
-            "name": self.name,
-            "class": self.class_name,
-            "similarity": self.similarity,
-            "same": self.same,
-        }
+    pixels: Pixels
 
 
 def nearest(
     classifier: Classifier,
     known: ReferenceSet,
-    pixels: NDArray[np.uint8],
+    pixels: Pixels,
     *,
     count: int = 9,
     watcher: Watcher = SILENT,
@@ -99,7 +89,7 @@ def nearest(
     scales = network.weights.get(SCALES)
     scales = None if scales is None else np.asarray(scales, np.float32)
 
-    def direction_of(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def direction_of(images: Pixels) -> Floats:
         return directions(classifier.layers(images, ["embedding"])["embedding"], scales)
 
     def computed() -> Iterator[NDArray[Any]]:

@@ -1,19 +1,24 @@
-"""What hiding parts of an image changes."""
+"""What hiding parts of an image changes, and what hidden pixels become."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.arrays import Bools, Doubles, Floats, Pixels
 from opsin.core.events import SILENT, Watcher
-from opsin.core.stored_json import JsonObject
+from opsin.core.metadata import LayerOp
+from opsin.inspection.plain_data import PlainData
+
+if TYPE_CHECKING:
+    from opsin.runtime.classifier import Classifier
 
 #: Prepared images ``uint8[N, H, W, C]`` to probabilities ``float32[N, K]``.
-Answer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+Answer = Callable[[Pixels], Floats]
 
 # The patch is this share of the smaller side, so that 28 pixels give 4 and 224 give 32.
 _PATCH: Final = 7
@@ -32,12 +37,13 @@ _PIXELS: Final = 2_000_000
 
 
 @dataclass(frozen=True)
-class Counterfactual:
+class Counterfactual(PlainData):
     """A part of the image without which the answer is another."""
 
-    hidden: NDArray[np.bool_]  # [H, W]
+    JSON: ClassVar = "box share before before_probability after after_probability"
+    hidden: Bools  # [H, W]
     box: tuple[int, int, int, int] | None  # top, left, bottom, right where it is one square patch
-    pixels: NDArray[np.uint8]  # the image without it, [H, W, C]
+    pixels: Pixels  # the image without it, [H, W, C]
     before: int  # the answer to the whole image, a place among the classes
     before_probability: float
     after: int  # the answer without that part
@@ -48,24 +54,13 @@ class Counterfactual:
         """How much of the image is hidden, 0 to 1."""
         return float(self.hidden.mean())
 
-    def to_json(self) -> JsonObject:
-        """Plain data, the pixels left out."""
-        return {
-            "box": None if self.box is None else list(self.box),
-            "share": self.share,
-            "before": self.before,
-            "before_probability": self.before_probability,
-            "after": self.after,
-            "after_probability": self.after_probability,
-        }
-
 
 def answers_without(
     answer: Answer,
-    pixels: NDArray[np.uint8],
-    hidden: NDArray[np.bool_],
-    fill: NDArray[np.uint8],
-) -> NDArray[np.float32]:
+    pixels: Pixels,
+    hidden: Bools,
+    fill: Pixels,
+) -> Floats:
     """The answers, ``float32[M, K]``, to an image with parts of it hidden, ``bool[M, H, W]``."""
     size = max(8, _PIXELS // (pixels.shape[0] * pixels.shape[1]))
     parts = []
@@ -77,12 +72,12 @@ def answers_without(
 
 def occlusion_map(
     answer: Answer,
-    pixels: NDArray[np.uint8],
+    pixels: Pixels,
     target: int,
-    fill: NDArray[np.uint8],
+    fill: Pixels,
     *,
     watcher: Watcher = SILENT,
-) -> NDArray[np.float32]:
+) -> Floats:
     """By how much the probability of a class falls when each part is hidden, ``float32[H, W]``.
 
     M. D. Zeiler and R. Fergus, "Visualizing and understanding convolutional networks", ECCV 2014.
@@ -111,24 +106,22 @@ def occlusion_map(
         times += part.sum(axis=0)
         watcher.advance(min(start + step, len(boxes)))
     watcher.end()
-    heat: NDArray[np.float32] = (sums / np.maximum(times, 1)).astype(np.float32)
+    heat: Floats = (sums / np.maximum(times, 1)).astype(np.float32)
     return heat
 
 
 def counterfactual(
     answer: Answer,
-    pixels: NDArray[np.uint8],
-    heat: NDArray[np.float32],
-    fill: NDArray[np.uint8],
+    pixels: Pixels,
+    heat: Floats,
+    fill: Pixels,
 ) -> Counterfactual | None:
     """The smallest part found whose hiding changes the answer; ``None``: there is none."""
     height, width, _ = pixels.shape
     whole = answers_without(answer, pixels, np.zeros((1, height, width), bool), fill)[0]
     before = int(whole.argmax())
 
-    def found(
-        hidden: NDArray[np.bool_], box: tuple[int, int, int, int] | None, row: NDArray[np.float32]
-    ) -> Counterfactual:
+    def found(hidden: Bools, box: tuple[int, int, int, int] | None, row: Floats) -> Counterfactual:
         after = int(row.argmax())
         image = np.where(hidden[:, :, None], fill, pixels)
         return Counterfactual(
@@ -162,14 +155,14 @@ def _starts(length: int, side: int, step: int) -> list[int]:
     return sorted({round(place) for place in np.linspace(0, length - side, count)})
 
 
-def _masks(boxes: list[tuple[int, int, int, int]], height: int, width: int) -> NDArray[np.bool_]:
+def _masks(boxes: list[tuple[int, int, int, int]], height: int, width: int) -> Bools:
     masks = np.zeros((len(boxes), height, width), bool)
     for mask, (top, left, bottom, right) in zip(masks, boxes, strict=True):
         mask[top:bottom, left:right] = True
     return masks
 
 
-def _promising(heat: NDArray[np.float32], side: int, count: int) -> list[tuple[int, int, int, int]]:
+def _promising(heat: Floats, side: int, count: int) -> list[tuple[int, int, int, int]]:
     """The square patches of a size over which the map adds up to most."""
     height, width = heat.shape
     sums = np.zeros((height + 1, width + 1))
@@ -183,7 +176,7 @@ def _promising(heat: NDArray[np.float32], side: int, count: int) -> list[tuple[i
     return [(int(top[i]), int(left[i]), int(bottom[i]), int(right[i])) for i in best]
 
 
-def _growing(heat: NDArray[np.float32]) -> NDArray[np.bool_]:
+def _growing(heat: Floats) -> Bools:
     """Ever larger unions of the patches that matter most, up to the most allowed."""
     height, width = heat.shape
     side = max(1, round(min(height, width) / _PATCH))
@@ -200,3 +193,32 @@ def _growing(heat: NDArray[np.float32]) -> NDArray[np.bool_]:
             break
         grown.append(union)
     return np.array(grown, bool).reshape(-1, height, width)
+
+
+def training_mean(
+    classifier: Classifier, weights: Mapping[str, NDArray[Any]] | None = None
+) -> Doubles | None:
+    """The mean pixel of the training images, ``float64[C]``; ``None`` where it is not known."""
+    if weights and "input.mean" in weights:
+        return np.asarray(weights["input.mean"], np.float64).ravel()
+    first, like = next(iter(classifier.metadata.layers), None), classifier.metadata.preparation
+    if first is None or first.kind != LayerOp.NORMALISE:
+        return None
+    ends = np.zeros((2, like.height, like.width, like.channels), np.uint8)
+    ends[1] = 255
+    try:
+        values = classifier.layers(ends, [first.name])[first.name].astype(np.float64)
+    except Exception:  # noqa: BLE001  where whole numbers are computed with, that layer is gone
+        return None
+    if values.shape != (2, like.channels, like.height, like.width):
+        return None
+    black, white = values.mean(axis=(2, 3))
+    # Where black stays 0, the layer only scales: the file does not hold the mean.
+    return np.asarray(255 * black / (black - white)) if black.any() else None
+
+
+def fill_of(pixels: Pixels, mean: Doubles | None) -> Pixels:
+    """What hidden pixels of an image become, ``uint8[C]``; without a mean, that of the image."""
+    own = pixels.mean(axis=(0, 1)) if mean is None else np.broadcast_to(mean, pixels.shape[2:])
+    fill: Pixels = np.clip(np.round(own), 0, 255).astype(np.uint8)
+    return fill

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.arrays import Doubles, Floats, Ints, Pixels
 from opsin.core.events import SILENT, Watcher
-from opsin.core.stored_json import JsonObject
 from opsin.data.lazy_images import Images
 from opsin.data.reference_set import ReferenceSet
+from opsin.inspection.plain_data import PlainData
 from opsin.onnx_files.onnx_graph import OnnxGraph, Subnetwork, batch_size
 from opsin.onnx_files.postprocessing import SCALES
 from opsin.runtime.classifier import Classifier
@@ -21,9 +22,10 @@ SHOWN: Final = 8
 
 
 @dataclass(frozen=True)
-class PortraitImage:
+class PortraitImage(PlainData):
     """An image that stands for its class."""
 
+    JSON: ClassVar = "row name probability distance"
     row: int
     name: str
     probability: float
@@ -31,36 +33,22 @@ class PortraitImage:
     images: Images = field(repr=False, compare=False)
 
     @property
-    def pixels(self) -> NDArray[np.uint8]:
+    def pixels(self) -> Pixels:
         """The image, ``uint8[H, W, C]``, read when it is asked for."""
         return np.asarray(self.images[self.row])
 
-    def to_json(self) -> JsonObject:
-        """Plain data, the pixels left out."""
-        plain = ("row", "name", "probability", "distance")
-        return {name: getattr(self, name) for name in plain}
-
 
 @dataclass(frozen=True)
-class Portrait:
+class Portrait(PlainData):
     """A class, as its training images and the network show it; empty without images."""
 
+    JSON: ClassVar = "label images surest nearest farthest"
     label: str
     images: int
-    mean: NDArray[np.uint8] | None = field(repr=False, compare=False)  # [H, W, C]
+    mean: Pixels | None = field(repr=False, compare=False)  # [H, W, C]
     surest: tuple[PortraitImage, ...]  # of equal probability, the one whose logit leads by more
     nearest: tuple[PortraitImage, ...]  # to the mean of the class's embeddings
     farthest: tuple[PortraitImage, ...]
-
-    def to_json(self) -> JsonObject:
-        """Plain data, the pixels left out."""
-        return {
-            "label": self.label,
-            "images": self.images,
-            "surest": [example.to_json() for example in self.surest],
-            "nearest": [example.to_json() for example in self.nearest],
-            "farthest": [example.to_json() for example in self.farthest],
-        }
 
 
 def portraits(
@@ -84,7 +72,7 @@ def portraits(
 def _portrait(
     classifier: Classifier,
     known: ReferenceSet,
-    rows: NDArray[np.int64],
+    rows: Ints,
     place: int,
     *,
     watcher: Watcher,
@@ -110,7 +98,7 @@ def _portrait(
     surest = np.lexsort((rows, -np.concatenate(leads), -score))
     nearest = np.lexsort((rows, distance))
 
-    def examples(order: NDArray[np.int64]) -> tuple[PortraitImage, ...]:
+    def examples(order: Ints) -> tuple[PortraitImage, ...]:
         return tuple(
             PortraitImage(int(rows[k]), known.names[rows[k]], float(score[k]), float(distance[k]),
                           known.images)
@@ -122,7 +110,7 @@ def _portrait(
     return Portrait(classifier.classes[place], len(rows), mean, *chosen)
 
 
-def angles(embedding: NDArray[np.float32], middle: NDArray[np.float64]) -> NDArray[np.float64]:
+def angles(embedding: Floats, middle: Doubles) -> Doubles:
     """1 less the cosine between each embedding ``[B, D]`` and another one, ``float64[B]``."""
     double = embedding.astype(np.float64)
     lengths = np.linalg.norm(double, axis=1) * np.linalg.norm(middle)
@@ -130,10 +118,10 @@ def angles(embedding: NDArray[np.float32], middle: NDArray[np.float64]) -> NDArr
     return np.asarray(1 - cosine)
 
 
-def lead_of(logits: NDArray[Any], label: int) -> NDArray[np.float64]:
+def lead_of(logits: NDArray[Any], label: int) -> Doubles:
     """The lead of a class's logit over all others together, ``float64[B]``."""
     others = np.delete(logits.astype(np.float64), label, axis=1)
     top = np.maximum(others.max(axis=1), np.finfo(np.float64).min)
     rest = top + np.log(np.exp(others - top[:, None]).sum(axis=1).clip(1e-300))
-    lead: NDArray[np.float64] = logits[:, label] - rest
+    lead: Doubles = logits[:, label] - rest
     return lead

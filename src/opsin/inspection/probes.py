@@ -6,18 +6,19 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.arrays import Bools, Floats, Ints
 from opsin.core.errors import MissingExtraError, ModelFileError, SourceError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.stored_json import JsonObject
 from opsin.data.reference_set import ReferenceSet
 from opsin.data.spelling import check_choices
 from opsin.evaluation.intervals import share
 from opsin.inspection.layers import iter_batches
+from opsin.inspection.plain_data import PlainData
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.operators import traits_of
 from opsin.runtime.classifier import Classifier
@@ -56,9 +57,10 @@ class Reduction:
 
 
 @dataclass(frozen=True)
-class Probe:
+class Probe(PlainData):
     """The share of the validation images that a layer's probe gets right, with 95% interval."""
 
+    JSON: ClassVar = "layer accuracy low high outputs features how block"
     layer: str
     accuracy: float
     low: float
@@ -70,22 +72,14 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class Probes:
+class Probes(PlainData):
     """The probes of all layers: the pixels first, the classifier's own answer last."""
 
+    JSON: ClassVar = "source fitted judged rows=probes"
     probes: tuple[Probe, ...]
     fitted: int
     judged: int
     source: str
-
-    def to_json(self) -> JsonObject:
-        """Plain data."""
-        return {
-            "source": self.source,
-            "fitted": self.fitted,
-            "judged": self.judged,
-            "rows": [vars(probe) | {"block": list(probe.block)} for probe in self.probes],
-        }
 
 
 def probe_layers(
@@ -116,7 +110,7 @@ def probe_layers(
         )
     groups = None if known.groups is None else known.groups[val]
 
-    def probe(reduction: Reduction, right: NDArray[np.bool_]) -> Probe:
+    def probe(reduction: Reduction, right: Bools) -> Probe:
         low, high = share(right, groups)
         return Probe(
             reduction.layer, float(right.mean()), low, high, reduction.outputs,
@@ -156,7 +150,7 @@ def probe_layers(
     return Probes(tuple(probes), len(train), len(val), known.source)
 
 
-def _some(rows: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
+def _some(rows: Ints, most: int, seed: int) -> Ints:
     """Some rows at random, ascending, as they lie on the disk."""
     if len(rows) <= most:
         return np.sort(rows)
@@ -185,7 +179,7 @@ def reduction_of(layer: str, shape: Sequence[int], most: int = MOST) -> Reductio
     return Reduction(layer, outputs, most, "projected", (height, width))
 
 
-def reduced(values: NDArray[Any], reduction: Reduction, *, seed: int = 0) -> NDArray[np.float32]:
+def reduced(values: NDArray[Any], reduction: Reduction, *, seed: int = 0) -> Floats:
     """What a probe sees of a layer's output for some images, ``float32[N, features]``."""
     found = np.asarray(values, np.float32)
     if reduction.block != (1, 1):
@@ -206,11 +200,11 @@ def reduced(values: NDArray[Any], reduction: Reduction, *, seed: int = 0) -> NDA
 
 
 def probe_hits(
-    train: NDArray[np.float32],
-    train_labels: NDArray[np.int64],
-    val: NDArray[np.float32],
-    val_labels: NDArray[np.int64],
-) -> NDArray[np.bool_]:
+    train: Floats,
+    train_labels: Ints,
+    val: Floats,
+    val_labels: Ints,
+) -> Bools:
     """Fit a linear probe to features ``[N, F]``; which validation images ``[M, F]`` are right."""
     mean, deviation = train.mean(axis=0), train.std(axis=0)
     # A feature that never varies says nothing; one that varies by a rounding says noise.
@@ -224,5 +218,5 @@ def probe_hits(
         # So near to the end, the last steps move no answer.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(train, train_labels)
-    right: NDArray[np.bool_] = model.predict(val) == val_labels
+    right: Bools = model.predict(val) == val_labels
     return right

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.arrays import Ints
 from opsin.core.errors import ModelFileError, RecipeError, SourceError, StorageError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import file_size
@@ -48,7 +49,7 @@ def save_layers(
     images: Images,
     *,
     image_names: Sequence[str],
-    labels: NDArray[np.int64] | None = None,
+    labels: Ints | None = None,
     watcher: Watcher = SILENT,
 ) -> SavedLayers:
     """Write what layers put out for each image into a ``.npz`` file, which NumPy reads."""

@@ -8,15 +8,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 
+from opsin.core.arrays import Pixels
 from opsin.core.errors import MissingExtraError
 from opsin.core.metadata import Layer, LayerOp
 from opsin.core.stored_json import JsonObject
+from opsin.inspection.plain_data import PlainData
 from opsin.onnx_files.onnx_graph import ReceptiveField
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.providers import cpu_session, session_options
@@ -52,9 +53,10 @@ class LayerRow(Layer):
 
 
 @dataclass(frozen=True)
-class NetworkSummary:
+class NetworkSummary(PlainData):
     """All layers of a network in the order of their work, and their sums."""
 
+    JSON: ClassVar = "layers=rows parameters trainable multiply_adds seconds bytes=file_bytes"
     rows: tuple[LayerRow, ...]
     parameters: int
     trainable: int
@@ -62,17 +64,6 @@ class NetworkSummary:
     seconds: float | None
     file_bytes: int
     size: tuple[int, int]  # height and width of an image, in pixels
-
-    def to_json(self) -> JsonObject:
-        """Plain data."""
-        return {
-            "layers": [row.to_json() for row in self.rows],
-            "parameters": self.parameters,
-            "trainable": self.trainable,
-            "multiply_adds": self.multiply_adds,
-            "seconds": self.seconds,
-            "bytes": self.file_bytes,
-        }
 
 
 def summarise(classifier: Classifier, network: OnnxGraph, *, timed: bool = True) -> NetworkSummary:
@@ -109,9 +100,7 @@ def summarise(classifier: Classifier, network: OnnxGraph, *, timed: bool = True)
     )
 
 
-def layer_seconds(
-    content: bytes, layers: Sequence[Layer], images: NDArray[np.uint8]
-) -> dict[str, float]:
+def layer_seconds(content: bytes, layers: Sequence[Layer], images: Pixels) -> dict[str, float]:
     """Seconds an image of each layer of a classifier.onnx, for images run as one batch."""
     graph = OnnxGraph(content, layers)
     nodes = graph.model.graph.node
@@ -135,7 +124,7 @@ def layer_seconds(
     return seconds
 
 
-def _durations(content: bytes, images: NDArray[np.uint8]) -> dict[str, list[int]]:
+def _durations(content: bytes, images: Pixels) -> dict[str, list[int]]:
     """The microseconds of each operator, run by run, the first runs left out."""
     options = session_options(threads=1)  # so that the figures do not depend on what else runs
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.arrays import Bools, Doubles, Floats, Ints, Pixels
 from opsin.core.errors import ModelFileError, RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import Layer
-from opsin.core.stored_json import JsonObject
 from opsin.data.lazy_images import Images
 from opsin.data.reference_set import ReferenceSet
 from opsin.data.spelling import check_choices, places_among
+from opsin.inspection.plain_data import PlainData
 from opsin.onnx_files.onnx_graph import OnnxGraph, ReceptiveField, Subnetwork, batch_size
 from opsin.runtime.classifier import Classifier
 
@@ -28,9 +29,10 @@ _ROUNDING: Final = 1e-9
 
 
 @dataclass(frozen=True)
-class TopActivation:
+class TopActivation(PlainData):
     """One of the images that excite a unit most."""
 
+    JSON: ClassVar = "row name label value place box"
     row: int
     name: str
     label: str
@@ -40,27 +42,22 @@ class TopActivation:
     images: Images = field(repr=False, compare=False)
 
     @property
-    def pixels(self) -> NDArray[np.uint8]:
+    def pixels(self) -> Pixels:
         """The whole image, ``uint8[H, W, C]``, read when it is asked for."""
         return np.asarray(self.images[self.row])
 
     @property
-    def patch(self) -> NDArray[np.uint8]:
+    def patch(self) -> Pixels:
         """What the unit sees of it, ``uint8[h, w, C]``."""
         top, left, bottom, right = self.box
         return self.pixels[top:bottom, left:right]
 
-    def to_json(self) -> JsonObject:
-        """Plain data, the pixels left out."""
-        plain = {name: getattr(self, name) for name in ("row", "name", "label", "value")}
-        place = None if self.place is None else list(self.place)
-        return {**plain, "place": place, "box": list(self.box)}
-
 
 @dataclass(frozen=True)
-class Unit:
+class Unit(PlainData):
     """One unit of a layer."""
 
+    JSON: ClassVar = "unit=number favourite steady=constant best mix mean selectivity"
     number: int
     best: tuple[TopActivation, ...]  # the strongest first
     mix: dict[str, int]  # of the hundred images that excite it most: how many of each class
@@ -72,18 +69,6 @@ class Unit:
     def favourite(self) -> str:
         """The class that lifts it most."""
         return max(self.selectivity, key=lambda name: self.selectivity[name])
-
-    def to_json(self) -> JsonObject:
-        """Plain data, the pixels left out."""
-        return {
-            "unit": self.number,
-            "favourite": self.favourite,
-            "steady": self.constant,
-            "best": [image.to_json() for image in self.best],
-            "mix": self.mix,
-            "mean": self.mean,
-            "selectivity": self.selectivity,
-        }
 
 
 @dataclass(frozen=True)
@@ -97,9 +82,10 @@ class UnitMatch:
 
 
 @dataclass(frozen=True)
-class UnitGallery:
+class UnitGallery(PlainData):
     """The units of a layer, with the images that excite them."""
 
+    JSON: ClassVar = "layer=layer.name kind=layer.kind shape=layer.shape images sees units=_units"
     layer: Layer
     classes: tuple[str, ...]
     field: ReceptiveField | None  # what a place of its maps sees; None: the whole image
@@ -117,14 +103,18 @@ class UnitGallery:
         return None if self.field is None else (self.field.height, self.field.width)
 
     @cached_property
-    def selectivity(self) -> NDArray[np.float64]:
+    def selectivity(self) -> Doubles:
         """How far each class lifts each unit, ``float64[U, K]``."""
         return self.record.selectivity()
 
     @cached_property
-    def constant(self) -> NDArray[np.bool_]:
+    def constant(self) -> Bools:
         """Which units are the same on all images, ``bool[U]``."""
         return self.record.constant()
+
+    @property
+    def _units(self) -> list[Unit]:
+        return list(self)
 
     def __len__(self) -> int:
         return len(self.record.rows)
@@ -187,17 +177,6 @@ class UnitGallery:
             if by[unit] > 0
         ]
 
-    def to_json(self) -> JsonObject:
-        """Plain data, the pixels left out."""
-        return {
-            "layer": self.layer.name,
-            "kind": self.layer.kind,
-            "shape": list(self.layer.shape),
-            "images": self.images,
-            "sees": None if self.sees is None else list(self.sees),
-            "units": [unit.to_json() for unit in self],
-        }
-
 
 def unit_gallery(
     classifier: Classifier,
@@ -232,23 +211,23 @@ def unit_gallery(
 class UnitRecord:
     """Figures of a layer's U units after N images of K classes; T images are kept for each."""
 
-    rows: NDArray[np.int64]  # the images that excite each unit most, the strongest first, [U, T]
-    values: NDArray[np.float32]  # the largest value of the unit's map on each, [U, T]
-    places: NDArray[np.int64]  # where in the map that is, counted row by row, [U, T]
-    mix: NDArray[np.int64]  # how many of these are of each class, [U, K]
-    counts: NDArray[np.int64]  # images of each class, [K]
-    mean: NDArray[np.float64]  # mean activity for a class, [U, K]; NaN without images
-    deviation: NDArray[np.float64]  # of the map's mean over all images, [U]
+    rows: Ints  # the images that excite each unit most, the strongest first, [U, T]
+    values: Floats  # the largest value of the unit's map on each, [U, T]
+    places: Ints  # where in the map that is, counted row by row, [U, T]
+    mix: Ints  # how many of these are of each class, [U, K]
+    counts: Ints  # images of each class, [K]
+    mean: Doubles  # mean activity for a class, [U, K]; NaN without images
+    deviation: Doubles  # of the map's mean over all images, [U]
 
-    def rest(self) -> NDArray[np.float64]:
+    def rest(self) -> Doubles:
         """The mean activity over the images of all other classes, ``float64[U, K]``."""
         totals = np.where(self.counts, self.mean, 0) * self.counts
         others = self.counts.sum() - self.counts
         with np.errstate(invalid="ignore", divide="ignore"):
-            rest: NDArray[np.float64] = (totals.sum(axis=1, keepdims=True) - totals) / others
+            rest: Doubles = (totals.sum(axis=1, keepdims=True) - totals) / others
         return rest
 
-    def selectivity(self) -> NDArray[np.float64]:
+    def selectivity(self) -> Doubles:
         """A class's lift on a unit, in deviations, ``float64[U, K]``.
 
         It is the unit's mean activation on the class minus that on the rest, over the standard
@@ -259,9 +238,9 @@ class UnitRecord:
         width, moves = self.deviation[:, None], ~self.constant()[:, None]
         return np.divide(apart, width, out=np.zeros_like(apart), where=moves)
 
-    def constant(self) -> NDArray[np.bool_]:
+    def constant(self) -> Bools:
         """Which units are the same on all images, as dead ones are, ``bool[U]``."""
-        rounding: NDArray[np.float64] = _ROUNDING * np.abs(np.nan_to_num(self.mean)).max(axis=1)
+        rounding: Doubles = _ROUNDING * np.abs(np.nan_to_num(self.mean)).max(axis=1)
         return self.deviation <= rounding
 
 
@@ -280,9 +259,7 @@ class UnitCounter:
         self._least = np.full(units, -np.inf, np.float32)
         self._last = np.full(units, np.iinfo(np.int64).max)
 
-    def add(
-        self, maps: NDArray[np.float32], rows: NDArray[np.int64], labels: NDArray[np.int64]
-    ) -> None:
+    def add(self, maps: Floats, rows: Ints, labels: Ints) -> None:
         """Take the layer's output ``float32[B, U, …]`` for images of these rows and classes."""
         flat = maps.reshape(len(maps), self._units, -1)
         largest = flat.max(axis=2)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.arrays import Doubles, Floats, Ints
 from opsin.core.artifacts.records import Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.stored_json import JsonObject
+from opsin.inspection.plain_data import PlainData
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.operators import traits_of
 from opsin.onnx_files.postprocessing import IMAGES
@@ -31,9 +32,10 @@ _NORM_TITLES: Final = {
 
 
 @dataclass(frozen=True)
-class TensorSummary:
+class TensorSummary(PlainData):
     """One tensor of a layer in figures of all its numbers."""
 
+    JSON: ClassVar = "name title shape mean deviation smallest largest norm edges counts"
     name: str
     title: str
     shape: tuple[int, ...]
@@ -42,13 +44,8 @@ class TensorSummary:
     smallest: float
     largest: float
     norm: float  # L2
-    edges: NDArray[np.float64]  # of the histogram, symmetric about 0
-    counts: NDArray[np.int64]
-
-    def to_json(self) -> JsonObject:
-        """Plain data."""
-        arrays = {"edges": self.edges.tolist(), "counts": self.counts.tolist()}
-        return vars(self) | {"shape": list(self.shape)} | arrays
+    edges: Doubles  # of the histogram, symmetric about 0
+    counts: Ints
 
 
 @dataclass(frozen=True)
@@ -56,15 +53,16 @@ class WeightImages:
     """A layer's weights, arranged so that they can be seen."""
 
     kind: Literal["filters", "units", "kernels", "matrix"]
-    weights: NDArray[np.float32]
+    weights: Floats
     limit: float  # ends of one colour scale, plus and minus, for the whole layer
     sources: tuple[str, ...]  # the layers whose output it takes, or ``images``
 
 
 @dataclass(frozen=True)
-class WeightView:
+class WeightView(PlainData):
     """The tensors of a layer; ``images`` is ``None`` where they are mere lists of numbers."""
 
+    JSON: ClassVar = "layer=name kind parameters trainable images=_images values"
     name: str
     kind: str
     parameters: int
@@ -72,16 +70,9 @@ class WeightView:
     values: tuple[TensorSummary, ...]
     images: WeightImages | None
 
-    def to_json(self) -> JsonObject:
-        """The figures as plain data, the images left out."""
-        return {
-            "layer": self.name,
-            "kind": self.kind,
-            "parameters": self.parameters,
-            "trainable": self.trainable,
-            "images": None if self.images is None else self.images.kind,
-            "values": [values.to_json() for values in self.values],
-        }
+    @property
+    def _images(self) -> str | None:
+        return None if self.images is None else self.images.kind
 
 
 def weight_views(network: OnnxGraph) -> list[WeightView]:
@@ -123,9 +114,7 @@ def values_of(name: str, title: str, weights: NDArray[Any]) -> TensorSummary:
     )
 
 
-def _images(
-    network: OnnxGraph, name: str, weights: NDArray[np.float32] | None
-) -> WeightImages | None:
+def _images(network: OnnxGraph, name: str, weights: Floats | None) -> WeightImages | None:
     if weights is None or weights.ndim not in (2, 4):
         return None
     sources = network.parents(name)

@@ -212,6 +212,13 @@ def leading_to(nodes: Sequence[onnx.NodeProto], values: Iterable[str]) -> list[o
     return found[::-1]
 
 
+def rename_values(nodes: Iterable[onnx.NodeProto], names: Mapping[str, str]) -> None:
+    """Give values other names wherever operators take them or put them out."""
+    for node in nodes:
+        for part in (node.input, node.output):
+            part[:] = [names.get(name, name) for name in part]
+
+
 def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
     """Return what an operator's attribute says."""
     given: Iterable[onnx.AttributeProto] = node.attribute

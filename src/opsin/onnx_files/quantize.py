@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from opsin.core.errors import MissingExtraError
 from opsin.core.metadata import Layer
 from opsin.onnx_files.fold_norms import fold
-from opsin.onnx_files.onnx_graph import OnnxGraph, attribute
+from opsin.onnx_files.onnx_graph import OnnxGraph, attribute, rename_values
 from opsin.onnx_files.operators import OPERATORS, WEIGHTED
 from opsin.onnx_files.postprocessing import FEATURES, IMAGES, LOGITS
 from opsin.runtime.providers import cpu_session
@@ -221,9 +221,8 @@ def _name_plainly(graph: OnnxGraph) -> None:
         if name in taken or new in taken:
             names[name] = name
         taken.add(names[name])
+    rename_values(graph.nodes, names)
     for node in graph.nodes:
-        node.input[:] = [names.get(name, name) for name in node.input]
-        node.output[:] = [names.get(name, name) for name in node.output]
         node.name = plain(node.name)
     graph.weights = {names[name]: value for name, value in graph.weights.items()}
 

@@ -1,17 +1,23 @@
-"""Numbers as colours, without matplotlib."""
+"""Images inside a page: photographs in few bytes, and numbers as colours, without matplotlib."""
 
 from __future__ import annotations
 
 import base64
 import io
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from opsin.core.arrays import Floats, Pixels
+
 ColourMap = Literal["viridis", "PuOr"]
+
+#: Longest side of a photograph on a page, in pixels.
+SIDE: Final = 96
+# Bytes from which a photograph is kept as JPEG, of this quality.
+_HEAVY, _QUALITY = 1500, 88
 
 # Colours at even distances, linear between them. Viridis is S. van der Walt's and N. Smith's (2015,
 # CC0), at 17 places, at most 5 of 255 from the original; PuOr is C. Brewer's (colorbrewer2.org)
@@ -37,7 +43,7 @@ class Scale:
     high: float
     colours: ColourMap  # viridis from 0 where nothing is negative
 
-    def places(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    def places(self, values: Floats) -> Pixels:
         """Return the place of each value among the 256 colours."""
         width = (self.high - self.low) or 1.0
         share = (np.nan_to_num(values, nan=self.low).astype(np.float64) - self.low) / width
@@ -52,7 +58,7 @@ def scale_of(low: float, high: float) -> Scale:
     return Scale(-reach, reach, "PuOr")
 
 
-def _between(colours: ColourMap) -> NDArray[np.uint8]:
+def _between(colours: ColourMap) -> Pixels:
     stops = np.array([[int(stop[i : i + 2], 16) for i in (1, 3, 5)] for stop in STOPS[colours]])
     places = np.linspace(0, 1, len(stops))
     wanted = np.linspace(0, 1, 256)
@@ -62,7 +68,7 @@ def _between(colours: ColourMap) -> NDArray[np.uint8]:
 
 #: The 256 colours of each map, ``uint8[256, 3]``.
 PUOR: Final = _between("PuOr")
-PALETTES: Final[dict[ColourMap, NDArray[np.uint8]]] = {
+PALETTES: Final[dict[ColourMap, Pixels]] = {
     "viridis": _between("viridis"),
     "PuOr": PUOR,
 }
@@ -73,7 +79,7 @@ def gradient(colours: ColourMap) -> str:
     return f"linear-gradient(90deg,{','.join(STOPS[colours])})"
 
 
-def sprite(maps: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
+def sprite(maps: Pixels, columns: int) -> Pixels:
     """Lay maps of one size side by side without gaps."""
     count, height, width = maps.shape
     rows = -(-count // columns)
@@ -83,10 +89,50 @@ def sprite(maps: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
     return grid.reshape(rows * height, columns * width)
 
 
-def indexed_address(places: NDArray[np.uint8], colours: ColourMap) -> str:
+def indexed_address(places: Pixels, colours: ColourMap) -> str:
     """Return places among the colours, ``uint8[H, W]``, as the address of an embedded PNG."""
     image = Image.fromarray(places)
     image.putpalette(PALETTES[colours].tobytes())
+    return png_of(image)
+
+
+def png_of(image: Image.Image, **options: Any) -> str:
+    """Return an image as the address of an embedded PNG."""
+    return _address(_encoded(image, "PNG", **options), "png")
+
+
+def small(pixels: Pixels, side: int = SIDE) -> Pixels:
+    """Shrink an image to what a page of hundreds can carry; a smaller one stays as it is."""
+    height, width, channels = pixels.shape
+    if max(height, width) <= side:
+        return pixels
+    image = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
+    image.thumbnail((side, side))
+    return np.asarray(image, np.uint8).reshape(image.height, image.width, channels)
+
+
+def image_address(pixels: Pixels) -> str:
+    """Return ``uint8[H, W, C]`` as the address of an embedded image of a page."""
+    shrunk = small(pixels)
+    image = Image.fromarray(shrunk[:, :, 0] if shrunk.shape[2] == 1 else shrunk)
+    # Photographs show themselves by how little a quick PNG saves: the best one takes far longer.
+    quick = _encoded(image, "PNG", compress_level=1)
+    if len(quick) <= _HEAVY:
+        return _address(_encoded(image, "PNG", optimize=True), "png")
+    photograph = _encoded(image, "JPEG", quality=_QUALITY, subsampling=0, optimize=True)
+    if 2 * len(photograph) < len(quick):
+        return _address(photograph, "jpeg")
+    drawing = _encoded(image, "PNG", optimize=True)
+    if len(drawing) <= max(_HEAVY, len(photograph)):
+        return _address(drawing, "png")
+    return _address(photograph, "jpeg")
+
+
+def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     stream = io.BytesIO()
-    image.save(stream, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def _address(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"

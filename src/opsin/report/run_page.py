@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from opsin.core.arrays import Pixels
 from opsin.core.artifacts.records import Epoch
 from opsin.core.artifacts.run_predictions import PART_WORDS
 from opsin.core.artifacts.run_report import PartFigures, Report, SuspectedLabel
@@ -38,7 +38,7 @@ class PageImages:
     unsure: Sequence[ShownAnswer]
     cells: Sequence[tuple[ConfusionCell, Sequence[ShownAnswer]]]
     # A label that is probably wrong, its image, and a typical one of the suggested class.
-    suspects: Sequence[tuple[SuspectedLabel, NDArray[np.uint8], NDArray[np.uint8] | None]]
+    suspects: Sequence[tuple[SuspectedLabel, Pixels, Pixels | None]]
     seed: int = 0
 
 

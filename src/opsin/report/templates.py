@@ -1,15 +1,17 @@
-"""The pages' templates, and what they may call."""
+"""The pages' templates, what they may call, and the page about a classifier's inside."""
 
 from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from opsin.core.errors import MissingExtraError
 from opsin.core.format import clock, file_size, plus_minus
 from opsin.core.glossary import Term, find_term, term_of_layer
 from opsin.evaluation.metric_table import known_metrics
-from opsin.report.answer_image import image_address
+from opsin.report.maps import image_address
 
 try:
     import jinja2
@@ -47,6 +49,27 @@ def fill(template: str, **values: object) -> str:
     """Return one of the pages, or a part of one, with these values."""
     page: str = environment().get_template(template).render(**values)
     return page
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: where the page has it, its headline, and finished HTML."""
+
+    anchor: str
+    title: str
+    html: str
+
+
+def section(anchor: str, title: str, template: str, **values: object) -> Section:
+    """Fill one of the templates in ``inside``, such as ``layers.html``."""
+    return Section(anchor, title, fill(f"inside/{template}", **values))
+
+
+def render_page(
+    name: str, verdict: str, facts: Mapping[str, str], sections: Sequence[Section]
+) -> str:
+    """Return the page about a run or an image; its headline says what was found."""
+    return fill("inside/page.html", name=name, verdict=verdict, facts=facts, sections=sections)
 
 
 def _explained(text: str, term: Term | None) -> str | Markup:

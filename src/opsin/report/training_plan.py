@@ -37,17 +37,5 @@ class Plan(BaseModel):
 
     def to_json(self) -> JsonObject:
         """Return the plan as plain data."""
-        return {
-            "recipe": self.recipe.model_dump(mode="json"),
-            "reasons": self.recipe.reasons,
-            "summary": self.summary,
-            "images": self.images,
-            "layers": [layer.model_dump(mode="json") for layer in self.layers],
-            "parameters": self.parameters,
-            "multiply_adds": self.multiply_adds,
-            "seconds": self.seconds,
-            "memory": self.memory,
-            "rates": [list(point) for point in self.rates],
-            "device": self.device,
-            "notes": list(self.notes),
-        }
+        sums = {"parameters": self.parameters, "multiply_adds": self.multiply_adds}
+        return self.model_dump(mode="json") | {"reasons": self.recipe.reasons} | sums

@@ -35,23 +35,18 @@ class _Provider(NamedTuple):
     options: Mapping[str, str]
 
 
-_GPU: Final = "pip uninstall onnxruntime, then pip install 'onnxruntime-gpu[cuda,cudnn]'"
+_INSTEAD: Final = "pip uninstall onnxruntime, then pip install"
+_GPU: Final = f"{_INSTEAD} 'onnxruntime-gpu[cuda,cudnn]'"
 _PROVIDERS: Final = {
     # Exact products, as on the CPU; and no search for the quickest convolution for each size of
     # batch, which takes longer than a thousand answers.
     "cuda": _Provider(
-        "CUDAExecutionProvider",
-        _GPU,
-        {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"},
+        "CUDAExecutionProvider", _GPU, {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
     ),
-    "directml": _Provider(
-        "DmlExecutionProvider",
-        "pip uninstall onnxruntime, then pip install onnxruntime-directml (Windows)",
-        {},
-    ),
+    "directml": _Provider("DmlExecutionProvider", f"{_INSTEAD} onnxruntime-directml (Windows)", {}),
     "openvino": _Provider(
         "OpenVINOExecutionProvider",
-        "pip uninstall onnxruntime, then pip install onnxruntime-openvino",
+        f"{_INSTEAD} onnxruntime-openvino",
         {"precision": "ACCURACY"},
     ),
     # The Neural Engine computes in 16 bits.
@@ -147,9 +142,10 @@ class Session:
     def run(self, names: Sequence[str], inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """Return outputs for some inputs."""
         opened = self.opened
+        asked = list(names), dict(inputs)
         try:
             with self._turn:
-                return list(opened.run(list(names), dict(inputs)))
+                return list(opened.run(*asked))
         except Exception as error:
             with self._falling:
                 if self.device == CPU and opened is self.opened:
@@ -157,10 +153,10 @@ class Session:
                 if self.device != CPU:
                     session = self._on_cpu()
                     # Raises once more where not the device is at fault.
-                    values = list(session.run(list(names), dict(inputs)))
+                    values = list(session.run(*asked))
                     self._fall_back(session, error)
                     return values
-        return list(self.opened.run(list(names), dict(inputs)))
+        return list(self.opened.run(*asked))
 
     def _on_cpu(self) -> onnxruntime.InferenceSession:
         return cpu_session(self._content, session_options(self._threads))

@@ -26,7 +26,7 @@ from opsin.server import kserve, page, predict
 from opsin.server.body import MemoryBudget
 from opsin.server.describe import TAGS, OpenApi, described_router, error_replies
 from opsin.server.engine import Engine
-from opsin.server.errors import MethodNotAllowed, NotFound, UnknownModel, reply_to
+from opsin.server.errors import MethodNotAllowed, NotFound, reply_to
 from opsin.server.metrics import MetricsMiddleware
 from opsin.server.models import ServedModel
 from opsin.server.predict import PREDICT
@@ -100,7 +100,6 @@ class Application(FastAPI):
     def __init__(self, engine: Engine, settings: ServerSettings) -> None:
         self.settings, self.engine = settings, engine
         self.budget = MemoryBudget.of(settings)
-        self._described: list[str] = []  # digests of the models that /openapi.json speaks of
 
         @asynccontextmanager
         async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -159,10 +158,7 @@ class Application(FastAPI):
 
     def openapi(self) -> OpenApi:
         """The description of all routes, with examples of the models that are served now."""
-        digests = [served.digest for served in self.engine.served.values()]
-        if self.openapi_schema and digests == self._described:
-            return self.openapi_schema
-        self.openapi_schema, self._described = None, digests
+        self.openapi_schema = None
         schema = super().openapi()
         components = schema["components"]
         components["schemas"] |= kserve.InferRequest.model_json_schema(
@@ -207,12 +203,9 @@ def _models(engine: Engine) -> APIRouter:
         responses=error_replies(404),
     )
     async def model(model: str) -> Response:
-        served = engine.served.get(model)
-        if served is not None:
-            return json_reply(ModelCard.of(served).model_dump(mode="json"))
         if model.endswith((":predict-image", ":explain-image")):  # a GET of these
             raise HTTPException(405, headers={"allow": "POST"})
-        raise UnknownModel.named(model, engine.served)
+        return json_reply(ModelCard.of(engine.model(model)).model_dump(mode="json"))
 
     figures = described_router("Server")
 

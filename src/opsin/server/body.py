@@ -11,9 +11,9 @@ import binascii
 import contextlib
 import gc
 import re
-from collections.abc import AsyncGenerator, Awaitable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, ValidationError
 from pydantic.json_schema import WithJsonSchema
@@ -257,29 +257,35 @@ def images_of_json(content: bytes, most: int) -> list[Upload]:
     )
 
 
-async def while_connected(receive: Receive, work: Coroutine[Any, Any, _Read]) -> _Read:
+async def while_connected(receive: Receive, work: Awaitable[_Read]) -> _Read:
     """Wait for work, which is cancelled once the client has gone: ``ClientDisconnect``.
 
     A client that is gone would keep its place in the queue until the deadline, and the server would
-    compute in vain. Only requests that wait for a while look for it. All of the request's body must
-    have been read.
+    compute in vain. Looking costs a task, so only requests that wait for a while do it: the others
+    pay for a timer alone. All of the request's body must have been read.
     """
-    task = asyncio.create_task(work)
-    try:
-        done, _ = await asyncio.wait([task], timeout=LOOK_AFTER)
-        if not done:
-            leaving = asyncio.create_task(_disconnect(receive))
-            try:
-                await asyncio.wait([task, leaving], return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                leaving.cancel()
-            if not task.done():
-                raise ClientDisconnect
-        return await task
-    finally:
+    task = asyncio.current_task()
+    assert task is not None
+    before, gone = task.cancelling(), False
+    looking: list[asyncio.Task[None]] = []
+
+    async def look() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass  # the end of a body may be sent once more
+        gone = True
         task.cancel()
 
-
-async def _disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass  # the end of a body may be sent once more
+    loop = asyncio.get_running_loop()
+    timer = loop.call_later(LOOK_AFTER, lambda: looking.append(loop.create_task(look())))
+    try:
+        return await work
+    except asyncio.CancelledError:
+        # As `asyncio.timeout` does: the task may have been cancelled from elsewhere as well.
+        if gone and task.uncancel() <= before:
+            raise ClientDisconnect from None
+        raise
+    finally:
+        timer.cancel()
+        for each in looking:
+            each.cancel()

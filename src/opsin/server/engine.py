@@ -110,6 +110,16 @@ class Engine:
         """Whether asking makes sense now."""
         return bool(self.served) and not self._stopping and bool(self._pool.workers)
 
+    def model(self, name: str) -> ServedModel:
+        """The model of a name, or `UnknownModel`."""
+        if name not in self.served:
+            raise UnknownModel(
+                f"a model among {', '.join(self.served)}",
+                f"got {name[:80]!r}",
+                "Choose one of them.",
+            )
+        return self.served[name]
+
     @property
     def waiting(self) -> int:
         """Images that wait for a worker."""
@@ -204,9 +214,7 @@ class Engine:
         self, name: str, images: Sequence[ImageToAnswer], deadline: float | None, *, again: bool
     ) -> PendingRequest:
         """Queue a request's images, or raise why not."""
-        model = self.served.get(name)
-        if model is None:
-            raise UnknownModel.named(name, self.served)
+        model = self.model(name)
         if self._stopping:
             self.metrics.refused("stopping")
             raise Stopping
@@ -388,27 +396,28 @@ def _results(
     model: ServedModel, batch: Sequence[QueueEntry], header: Header, body: bytes
 ) -> list[Result]:
     """A worker's reply as the results of a batch's images."""
-    arrays: dict[str, Any] = {}
+    values: dict[str, Any] = {}  # by row of the images that have an answer
     start = 0
     for name, shape in header["arrays"].items():
         kind = np.bool_ if name == "rejected" else np.float32
-        arrays[name] = np.frombuffer(body, kind, math.prod(shape), start).reshape(shape)
-        start += arrays[name].nbytes
-    heats = dict(zip(header["explained"], arrays.get("heat", ()), strict=True))
+        array = np.frombuffer(body, kind, math.prod(shape), start).reshape(shape)
+        values[name] = array.tolist() if array.ndim == 1 else array
+        start += array.nbytes
+    heats = dict(zip(header["explained"], values.get("heat", ()), strict=True))
     results: list[Result] = []
     row = 0
     for place, entry in enumerate(batch):
         if error := header["errors"].get(str(place)):
             results.append(_error(model, *error))
             continue
-        values = {name: values[row] for name, values in arrays.items() if name != "heat"}
+        wants_embedding = entry.image.embedding and "embedding" in values
         results.append(
             PredictResult(
-                probabilities=values["probabilities"],
-                ood_score=float(values["ood_score"]) if "ood_score" in values else None,
-                rejected=bool(values["rejected"]) if "rejected" in values else None,
+                probabilities=values["probabilities"][row],
+                ood_score=values["ood_score"][row] if "ood_score" in values else None,
+                rejected=values["rejected"][row] if "rejected" in values else None,
                 notes=tuple(header["notes"].get(str(place), ())),
-                embedding=values.get("embedding") if entry.image.embedding else None,
+                embedding=values["embedding"][row] if wants_embedding else None,
                 heat=heats.get(place),
             )
         )

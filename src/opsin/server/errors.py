@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from fastapi.exceptions import RequestValidationError
@@ -30,13 +30,6 @@ class UnknownModel(RequestError):  # noqa: N818
     """No model of that name is served."""
 
     status = 404
-
-    @classmethod
-    def named(cls, name: str, served: Iterable[str]) -> UnknownModel:
-        """The error for a name that is none of the models in service."""
-        return cls(
-            f"a model among {', '.join(served)}", f"got {name[:80]!r}", "Choose one of them."
-        )
 
 
 class MethodNotAllowed(RequestError):  # noqa: N818

@@ -30,7 +30,7 @@ from opsin.core.metadata import Preparation
 from opsin.server.body import check_encoding, in_time, limited, while_connected
 from opsin.server.describe import OpenApi, Replies, described_router, disc, error_replies
 from opsin.server.engine import Engine
-from opsin.server.errors import NotFound, UnknownModel
+from opsin.server.errors import NotFound
 from opsin.server.models import ServedModel
 from opsin.server.predict import Predictor
 from opsin.server.waiting import ImageToAnswer, PredictResult, Result
@@ -291,9 +291,7 @@ def _outputs(served: ServedModel) -> list[AnswerTensor]:
 
 
 def _served(engine: Engine, model: str, version: str | None) -> ServedModel:
-    served = engine.served.get(model)
-    if served is None:
-        raise UnknownModel.named(model, engine.served)
+    served = engine.model(model)
     if version not in (None, version_of(served)):
         raise NotFound(
             f"version {version_of(served)} of {served.name}",
@@ -388,15 +386,11 @@ def _decoded(tensor: InputTensor) -> list[Image]:
     data, count = tensor.data or [], tensor.shape[0]
     if len(data) != count:
         raise TensorError(f"{count:,} elements as the shape says", f"got {len(data):,}")
-    files: list[Image] = []
-    for number, text in enumerate(data, 1):
-        try:
-            files.append(base64.b64decode(text if type(text) is str else "?", validate=True))
-        except ValueError:  # of which binascii.Error is one
-            advice = "JSON holds no bytes: encode them, or send them behind the JSON."
-            received = f"element {number:,} is none"
-            raise TensorError("image files in base64", received, advice) from None
-    return files
+    try:
+        return [base64.b64decode(t if type(t) is str else "?", validate=True) for t in data]
+    except ValueError:  # of which binascii.Error is one
+        advice = "JSON holds no bytes: encode them, or send them behind the JSON."
+        raise TensorError("image files in base64", "an element is none", advice) from None
 
 
 def _cut(content: memoryview, count: int) -> list[Image]:

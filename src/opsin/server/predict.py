@@ -23,7 +23,7 @@ from opsin.runtime.prediction import NONE_OF_THESE
 from opsin.server.body import MemoryBudget, Upload, limited, read_images, while_connected
 from opsin.server.describe import described_router, error_replies, image_body
 from opsin.server.engine import Engine
-from opsin.server.errors import Overloaded, UnknownModel, reply_to
+from opsin.server.errors import Overloaded, reply_to
 from opsin.server.models import ServedModel
 from opsin.server.settings import ServerSettings
 from opsin.server.waiting import ImageToAnswer, PredictResult, Result
@@ -223,16 +223,14 @@ class Predictor:
 
     def _find(self, name: str | None) -> str:
         """The name of the model that is meant."""
-        served = self.engine.served
-        if name is None and len(served) == 1:
-            return next(iter(served))
-        if name is None:
-            advice = f"Add ?model= and one of {', '.join(served)}."
+        if name is not None:
+            return self.engine.model(name).name
+        first, *others = self.engine.served
+        if others:
+            advice = f"Add ?model= and one of {', '.join(self.engine.served)}."
             expected = "the name of a model, since several are served"
             raise BadRequest(expected, "none is given", advice)
-        if name not in served:
-            raise UnknownModel.named(name, served)
-        return name
+        return first
 
     async def _explain(
         self, model: str, images: Sequence[ImageToAnswer], until: float

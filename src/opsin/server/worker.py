@@ -30,8 +30,7 @@ from opsin.core.events import Watcher
 from opsin.core.platform import lower_priority, prefer_as_oom_victim
 from opsin.data.blank_images import has_no_contrast
 from opsin.data.images import read_header
-from opsin.inspection.hidden_pixels import fill_of, training_mean
-from opsin.inspection.occlusion import occlusion_map
+from opsin.inspection.occlusion import fill_of, occlusion_map, training_mean
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Answers, Prepared
 from opsin.runtime.providers import CPU

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
@@ -22,11 +21,5 @@ def add_routes(api: FastAPI, site: Path = SITE) -> None:
         api.mount(HELP, StaticFiles(directory=site, html=True), name="help")
         return
 
-    @api.get(HELP)
-    @api.get(f"{HELP}/{{page:path}}")
-    async def missing(page: str = "") -> PlainTextResponse:  # noqa: ARG001  FastAPI gives it
-        return PlainTextResponse(
-            "The documentation is not part of this installation. In a clone of the repository, "
-            "build it: make site.",
-            HTTPStatus.NOT_FOUND,
-        )
+    text = "The documentation is not part of this installation. In a clone, build it: make site."
+    api.mount(HELP, PlainTextResponse(text, 404))

@@ -1,9 +1,10 @@
-"""Everything that all windows share, in one place."""
+"""Everything that all windows share, in one place, and the watcher that tells them of news."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 
 from filelock import FileLock, Timeout
 from nicegui import Event
@@ -20,7 +21,9 @@ from opsin.studio.runs.inspection_sessions import InspectionSessions
 from opsin.studio.runs.prediction_session import PredictionSession
 from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.studio_settings import StudioSettings
-from opsin.studio.watch import watch
+from opsin.studio.threads import WATCHER
+
+_LOG = logging.getLogger("opsin.studio")
 
 
 class Studio:
@@ -93,3 +96,32 @@ class Studio:
         running, waiting = sum(job.active for job in jobs), sum(job.pending for job in jobs)
         words = [f"{running} running"] * bool(running) + [f"{waiting} waiting"] * bool(waiting)
         return " · ".join(words)
+
+
+async def watch(runs: RunIndex, jobs: Queue, changed: Event[str], every: float = 1.0) -> None:
+    """Check runs and jobs again and again, and emit what changed."""
+    said = ""
+    while True:
+        try:
+            await look(runs, jobs, changed)
+        except Exception as error:  # noqa: BLE001  without its watcher, the studio would show old data
+            if str(error) != said:
+                _LOG.warning("the studio could not look at its files: %s", error)
+            said = str(error)
+        else:
+            said = ""
+        await asyncio.sleep(every)
+
+
+async def look(runs: RunIndex, jobs: Queue, changed: Event[str]) -> None:
+    """Check runs and jobs once, and emit what changed."""
+    version = runs.version
+    # The jobs first: one that ended has then written all that its run's row is read from.
+    jobs_changed = await WATCHER.run(jobs.tick)
+    runs_changed = await WATCHER.run(runs.scan)
+    if jobs_changed:
+        changed.emit("jobs")
+    if runs.version != version:
+        changed.emit("runs")
+    for run in sorted(runs_changed):
+        changed.emit(f"run:{run}")

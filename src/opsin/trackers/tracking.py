@@ -33,8 +33,6 @@ from opsin.core.stored_json import JsonObject
 from opsin.evaluation.metric_table import known_metrics
 from opsin.trackers import Tracker, chosen_trackers, trackers
 
-# Events that may wait for a tracker; further ones are left out.
-_WAITING: Final = 1_000
 # Seconds without progress after which the end of a run waits no longer.
 _SILENCE: Final = 30.0
 _LOGIN_IN_ADDRESS: Final = re.compile(r"(?<=//)[^/@\s]+@")
@@ -58,7 +56,6 @@ class RunTracking(Watcher):
         self._process: subprocess.Popen[bytes] | None = None
         self._over = threading.Event()
         self._heard = 0.0
-        self._left_out = 0
         self._address = self._failed = ""
 
     def run_started(self, run: Path) -> None:
@@ -84,12 +81,8 @@ class RunTracking(Watcher):
         self._add({"rewind": epochs})
 
     def _add(self, event: JsonObject) -> None:
-        if self._process is None or self._has_failed():
-            return
-        if self._events.qsize() < _WAITING:
+        if self._process is not None and not self._has_failed():
             self._events.put(json.dumps(event).encode() + b"\n")
-        else:
-            self._left_out += 1
 
     def run_ended(self, run: Path) -> None:  # noqa: ARG002  the process knows
         """Wait for the process for as long as it makes progress."""
@@ -104,12 +97,9 @@ class RunTracking(Watcher):
                 f"{title} has not taken all of the run, which is whole in its directory "
                 f"({self._tracker.advice})"
             )
-        elif not self._has_failed() and self._left_out:
-            self._display.note(
-                f"{title} was slower than the training: {self._left_out:,} events were left out, "
-                "which are in the run directory"
-            )
-        if self._process is not None and self._address:
+        elif self._has_failed():
+            return
+        if self._address:
             self._display.fact("Tracked", f"{title} · {self._address}")
         self._process = None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from hypothesis import given
@@ -47,20 +46,3 @@ def test_a_file_that_is_not_faster_says_so() -> None:
     slow = shipped((1, (100.0, 100.0), (99.0, 101.0)), (256, (10.0,), (8.0,)))
     assert "as fast as before one image at a time, 0.80 times as fast in batches" in slow.verdict
     assert "not faster on this machine" in slow.verdict
-
-
-def test_validation_images_and_force_are_told() -> None:
-    plain = shipped((1, (1.0,), (2.0,)))
-    assert not plain.optimistic
-    assert "optimistic" in plain.model_copy(update={"part": "val"}).verdict
-    assert "by force" in plain.model_copy(update={"forced": True}).verdict
-
-
-def test_it_is_plain_data() -> None:
-    said = json.loads(json.dumps(shipped((1, (1.0, 3.0), (2.0, 6.0))).to_json()))
-    assert said["path"] == "classifier-int8.onnx"
-    assert said["speed"][0] == {
-        "batch": 1, "before": 2.0, "after": 4.0, "ratio": 2.0,
-        "turns": {"before": [1.0, 3.0], "after": [2.0, 6.0]},
-    }  # fmt: skip
-    assert said["before"]["accuracy"] == 0.95

@@ -109,16 +109,6 @@ def test_results_of_others_are_never_overwritten(tmp_path: Path) -> None:
     assert not database_beside(out).exists()
 
 
-def test_other_options_are_named(tmp_path: Path) -> None:
-    out = tmp_path / "results.jsonl"
-    keep(out, "1")
-    with pytest.raises(RecipeError, match="top was 5 and is 3") as caught:
-        open_answers(out, top=3)
-    assert "the classifier" not in caught.value.received
-    with pytest.raises(RecipeError, match="reject was none and is on"):
-        open_answers(out, reject=True)
-
-
 def test_who_removes_the_results_wants_new_ones(tmp_path: Path) -> None:
     out = tmp_path / "results.jsonl"
     keep(out)  # where nothing was done, other options begin anew

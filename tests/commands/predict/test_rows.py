@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from hypothesis import strategies as st
 
 from opsin.commands.predict.rows import ResultRow, RowFormat, Selection, flat, row_of
 from opsin.core.csv_cells import unguard
-from opsin.core.errors import ImageError, MissingExtraError, RecipeError
+from opsin.core.errors import ImageError, RecipeError
 from opsin.runtime.prediction import Prediction
 
 # What a file's name can hold: any character, and bytes that are no UTF-8.
@@ -130,22 +128,6 @@ def test_a_parquet_file_is_made_of_all_rows(
     assert noted["notes"] == "one; two"
 
 
-def test_without_pyarrow_the_extra_is_named() -> None:
-    script = (
-        "import sys; sys.modules['pyarrow'] = None\n"
-        "from pathlib import Path; from opsin.commands.predict.rows import RowFormat\n"
-        "from opsin.core.errors import MissingExtraError\n"
-        "RowFormat(Path('r.csv'), 5)\n"
-        "try: RowFormat(Path('r.parquet'), 5)\n"
-        "except MissingExtraError as error: print(error)"
-    )
-    told = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-    assert str(MissingExtraError(".parquet files", "parquet")) in told.stdout
-    assert "opsin[parquet]" in told.stdout
-
-
 CLASSES = ("Bag", "Coat", "a=b")
 SURE = ResultRow("1", "Bag", "Bag", 0.9)
 STRANGE = ResultRow("2", "none of these", "Bag", 0.95)
@@ -172,11 +154,6 @@ def test_each_condition_keeps_what_it_names() -> None:
     assert kept(least=0.7) == "1245"  # a broken file has no confidence to be too low
     assert kept("label=Coat", least=0.7) == ""
     assert Selection("label=Bag", 0, CLASSES).where == ["label=Bag"]  # one may come by itself
-
-
-def test_the_order_of_conditions_does_not_matter() -> None:
-    one = Selection(["label=Coat", "label=Bag", "label=Coat"], 0, CLASSES)
-    assert one.where == Selection(["label=Bag", "label=Coat"], 0, CLASSES).where
 
 
 @pytest.mark.parametrize(

@@ -192,19 +192,6 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert contents(folder) == {"mine": ["Bag/0.png"]}
 
 
-def test_additions_are_placed_and_the_rest_is_left(tmp_path: Path) -> None:
-    source, folder = write_source(tmp_path / "source"), tmp_path / "sorted"
-    work(source, folder, "copy")
-    moved = folder / "none of these" / "corrected.png"  # the user sorts a mistake by hand
-    moved.parent.mkdir(exist_ok=True)
-    (folder / "Bag" / "0.png").rename(moved)
-    (source / "new.png").write_text("image 8")
-    sorter, _ = work(source, folder, "copy")
-    assert sorter.placed == 1
-    assert contents(folder)["image 0"] == ["none of these/corrected.png"]
-    assert contents(folder)["image 8"] == ["none of these/new.png"]
-
-
 def test_a_folder_of_another_command_is_refused(tmp_path: Path) -> None:
     source, folder = write_source(tmp_path / "source"), tmp_path / "sorted"
     work(source, folder, "copy")
@@ -235,16 +222,6 @@ def test_what_cannot_be_placed_is_told_and_the_rest_goes_on(tmp_path: Path) -> N
     inside, told = work(write_source(tmp_path / "more", 1), tmp_path / "s2", "move", inside=True)
     assert (inside.placed, inside.unplaced) == (0, 1)
     assert "can only be copied" in told.notes[0]
-
-
-def test_two_at_once_is_one_too_many(tmp_path: Path) -> None:
-    folder = tmp_path / "sorted"
-    with (
-        AnswersFile(folder / SORTED, RowFormat(tmp_path / "r.jsonl", 1), {}),
-        pytest.raises(RecipeError, match="another one is writing"),
-    ):
-        undo(folder)
-    assert undo(folder).left == ()
 
 
 def test_across_file_systems(tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ from opsin.commands.predict.answers_file import (
     AnswersFile,
     Sorting,
     database_beside,
-    open_database,
 )
 from opsin.commands.predict.rows import RowFormat
 from opsin.commands.predict.sorting import SORTED
@@ -352,12 +351,3 @@ def test_any_bytes(tmp_path_factory: pytest.TempPathFactory, place: int, junk: b
 @given(st.integers(0, 1 << 20) | st.integers(0, 200), st.binary(min_size=1, max_size=4096))
 def test_many_bytes(tmp_path_factory: pytest.TempPathFactory, place: int, junk: bytes) -> None:
     check_any_database(tmp_path_factory.mktemp("any"), place, junk)
-
-
-def test_a_second_look_at_a_good_file_finds_the_same(tmp_path: Path) -> None:
-    out = tmp_path / "r.jsonl"
-    with AnswersFile(database_beside(out), RowFormat(out, 1), {"name": "\udcff"}):
-        pass
-    db, about = open_database(database_beside(out))
-    db.close()
-    assert about.begun == {"name": "\udcff"}

@@ -20,11 +20,10 @@ from opsin.commands.predict.stream import classify_stream
 from opsin.core.errors import ImageError, SourceError
 from opsin.data.dataset import Dataset
 from opsin.data.image_stream import ListedImage
-from opsin.data.lazy_images import THREADS
 from opsin.data.sources import open_stream
 from opsin.runtime import image_engine
 from opsin.runtime.classifier import Classifier
-from opsin.runtime.prediction import Prediction, Prepared
+from opsin.runtime.prediction import Prediction
 from tests.data.sources.test_archive import pack
 
 
@@ -150,19 +149,6 @@ def test_an_error_that_is_kept_keeps_no_image(classifier: Classifier, tmp_path: 
             each = each.__cause__ or each.__context__
 
 
-def test_an_image_may_vanish_after_it_was_listed(classifier: Classifier, photos: Path) -> None:
-    def vanishing() -> Iterator[ListedImage]:
-        for item in open_stream(photos):
-            if item.name.endswith("/4.png"):
-                Path(item.path or "").unlink()
-            yield item
-
-    answers = {item.name: answer for item, answer in classify_stream(classifier, vanishing())}
-    assert len(answers) == 60
-    assert isinstance(answers.pop("half 0/4.png"), ImageError)
-    assert all(isinstance(answer, Prediction) for answer in answers.values())
-
-
 def test_an_error_of_the_source_comes_behind_the_answers(
     classifier: Classifier, digits: Dataset, tmp_path: Path
 ) -> None:
@@ -172,10 +158,6 @@ def test_an_error_of_the_source_comes_behind_the_answers(
     with pytest.raises(SourceError, match="leads out"):
         answered.extend(classify_stream(classifier, open_stream(path)))
     assert [item.name for item, _ in answered] == list(content)
-
-
-def test_nothing_comes_of_nothing(classifier: Classifier) -> None:
-    assert list(classify_stream(classifier, [])) == []
 
 
 class Watched:
@@ -210,17 +192,6 @@ def test_a_slow_consumer_holds_everyone_back(classifier: Classifier, digits: Dat
     assert settled(watched) <= most + classifier.batch_size
     answers.close()
     assert all_end()
-
-
-def test_large_images_wait_by_their_bytes(
-    classifier: Classifier, digits: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(image_engine, "_WAITING", 1_000_000)
-    watched = Watched(png(digits.images[0]) + bytes(300_000))
-    answers = classify_stream(classifier, watched)
-    next(answers)
-    assert settled(watched) <= 8
-    answers.close()
 
 
 def test_answers_come_while_names_still_do(classifier: Classifier, photos: Path) -> None:
@@ -260,34 +231,3 @@ def test_a_failure_of_the_classifier_is_raised(
     monkeypatch.setattr(classifier, "predict_prepared", fail)
     with pytest.raises(MemoryError, match="no room"):
         list(classify_stream(classifier, open_stream(photos)))
-
-
-def test_batches_are_filled_and_shared_among_threads(
-    classifier: Classifier, digits: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sizes, plain = [], classifier.predict_prepared
-
-    def note(images: list[Prepared], *, tta: bool = False) -> list[Prediction]:
-        sizes.append(len(images))
-        return plain(images, tta=tta)
-
-    monkeypatch.setattr(classifier, "predict_prepared", note)
-    monkeypatch.setattr(image_engine, "_PATIENCE", 60.0)
-    items = [ListedImage(str(n), png(digits.images[n % 99])) for n in range(600)]
-    assert len(list(classify_stream(classifier, items))) == 600
-    most = max(8, classifier.batch_size // THREADS)
-    assert sum(sizes) == 600
-    assert max(sizes) == most
-    assert len(sizes) <= 600 // most + THREADS + 1
-
-
-def test_the_background_is_left_as_it_is_where_asked(nearest_mean: Path, digits: Dataset) -> None:
-    classifier = Classifier(nearest_mean, threads=1)
-    light = ListedImage("light", png(255 - digits.images[3]))
-    ((_, turned),) = classify_stream(classifier, [light])
-    ((_, kept),) = classify_stream(classifier, [replace(light)], as_is=True)
-    assert isinstance(turned, Prediction)
-    assert isinstance(kept, Prediction)
-    assert kept.notes == ()
-    assert np.array_equal(kept.pixels, 255 - digits.images[3])
-    assert turned.notes

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 import opsin
 from opsin.commands.train.calibrate import assumed_mix
-from opsin.commands.train.words import class_mix_in_words
 from opsin.core.errors import RecipeError
 from opsin.data.dataset import Dataset
 from tests.backbones.small_networks import network
@@ -112,21 +111,6 @@ def test_an_even_mix_is_one_step_of_bayes_from_that_of_the_training_images(
     assert mix is not None
     expected = expected.astype(np.float64) * np.array(mix.assumed) / np.array(mix.learnt)
     np.testing.assert_allclose(found, expected / expected.sum(axis=1, keepdims=True), atol=1e-5)
-
-
-def test_the_mix_is_said_in_words(uneven: Dataset) -> None:
-    assert (
-        class_mix_in_words("even", uneven) == "answers assume that all classes are equally common"
-    )
-    shares = assumed_mix("as-trained", uneven)
-    words = ", ".join(f"{name} {share:.0%}" for name, share in zip("017", shares, strict=True))
-    assert class_mix_in_words("as-trained", uneven) == (
-        f"answers assume {words}, as among the training images"
-    )
-    digits = opsin.load("digits", classes=("0", "1"))
-    assert class_mix_in_words("as-trained", digits) == (
-        "answers assume that all classes are about equally common, as among the training images"
-    )
 
 
 @pytest.mark.parametrize(

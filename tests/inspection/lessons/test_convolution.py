@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import opsin
-from opsin.inspection.lessons.convolution import ConvolutionLesson
 from opsin.inspection.lessons.explain_layer import explain_layer
+from opsin.inspection.lessons.windows import ConvolutionLesson
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from tests.inspection.lessons.lesson_network import drawn_image, write_lesson_network
 from tests.variants import a_few

@@ -10,7 +10,7 @@ import pytest
 
 import opsin
 from opsin.inspection.lessons.explain_layer import explain_layer
-from opsin.inspection.lessons.pooling import PoolingLesson
+from opsin.inspection.lessons.windows import PoolingLesson
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from tests.inspection.lessons.lesson_network import drawn_image, write_lesson_network
 

@@ -19,8 +19,7 @@ from PIL import Image
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import ModelFileError, SandboxError
 from opsin.data.dataset import Dataset
-from opsin.inspection.hidden_pixels import fill_of, training_mean
-from opsin.inspection.occlusion import occlusion_map
+from opsin.inspection.occlusion import fill_of, occlusion_map, training_mean
 from opsin.runtime.classifier import Classifier
 from opsin.studio.runs.classifying import Classifying, ModelContent
 from tests.made_classifier import unsound_for_sevens

@@ -157,6 +157,30 @@ class Move:
         """Whether a file has the size and time of the image as it was."""
         return abs(found.st_mtime_ns - self.mtime_ns) <= _CLOCK and found.st_size == self.size
 
+    @contextmanager
+    def places(
+        self,
+        folder: ConfinedDir,
+        origins: Origins,
+        *,
+        make: bool = False,
+        missing: type[OSError] = OSError,
+    ) -> Iterator[tuple[Placement | None, Placement | None]]:
+        """Yield what was sorted, and where it came from, as far as these are there.
+
+        ``make`` the folder that it came from where it is gone.
+        """
+        with ExitStack() as stack:
+            target = source = None
+            with suppress(FileNotFoundError):
+                target = Placement(stack.enter_context(folder.folder(self.folder)), self.name)
+                target = None if target.is_free else target
+            if self.source is not None:
+                with suppress(missing):
+                    opening = origins.open(self.source, make=make and target is not None)
+                    source = stack.enter_context(opening)
+            yield target, source
+
     def insert(self, db: sqlite3.Connection) -> None:
         """Keep what is going to be done."""
         source = None if self.source is None else as_bytes(self.source)

@@ -187,16 +187,19 @@ class RowFormat:
             while group := list(islice(lines, GROUP)):
                 rows = [flat(json.loads(line), self.top) for line in group]
                 yield arrow.Table.from_pylist(
-                    [{name: as_arrow(value) for name, value in row.items()} for row in rows],
+                    [
+                        {k: as_arrow(v) if isinstance(v, str) else v for k, v in row.items()}
+                        for row in rows
+                    ],
                     schema=schema,
                 )
 
         write_groups(file, schema, tables())
 
 
-def as_arrow(value: Cell) -> Cell:
-    """A cell as Arrow takes it: bytes that are no Unicode become visible escapes."""
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+def as_arrow(text: str) -> str:
+    """A text as Arrow takes it: bytes that are no Unicode become visible escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def write_groups(file: Path, schema: Any, tables: Iterable[Any]) -> None:

@@ -123,13 +123,7 @@ class Sorter:
 
     def _settle_one(self, move: Move) -> bool:
         """Whether an image is where it was to go."""
-        with ExitStack() as stack:
-            target, source = None, None
-            with suppress(FileNotFoundError):
-                target = Placement(stack.enter_context(self._dir.folder(move.folder)), move.name)
-            if move.source is not None:
-                with suppress(OSError):
-                    source = stack.enter_context(self._origins.open(move.source))
+        with move.places(self._dir, self._origins) as (target, source):
             if target is None or not move.looks_done(target):
                 return False
             if move.by == "move":  # its answer is kept

@@ -15,7 +15,13 @@ from opsin.core.artifacts.run_directory import refuse_swapped
 from opsin.core.errors import ImageError, RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
-from opsin.data.image_stream import ListedImage, Stream, cut_stream, join_streams
+from opsin.data.image_stream import (
+    ListedImage,
+    Stream,
+    cut_stream,
+    held_bytes,
+    join_streams,
+)
 from opsin.data.lazy_images import THREADS
 from opsin.data.read_ahead import read_ahead
 from opsin.data.shard import Shard
@@ -161,7 +167,7 @@ def classify_stream(
     steps: ImageSteps[ListedImage, Prepared, Prediction] = ImageSteps(
         prepare=prepare,
         compute=compute,
-        cost=lambda item: pixels + (len(item.image) if isinstance(item.image, bytes) else 0),
+        cost=lambda item: pixels + held_bytes(item),
         batch=max(8, classifier.batch_size // together),
         together=together,
     )

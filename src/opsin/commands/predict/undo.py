@@ -177,43 +177,30 @@ class _Undoing:
 
     def undo(self, move: Move) -> str | None:
         """Undo one move, or say why that could not be."""
+        undo = self._move_back if move.by == "move" else self._remove
         try:
-            with ExitStack() as stack:
-                target = None
-                with suppress(FileNotFoundError):
-                    folder = stack.enter_context(self._folder.folder(move.folder))
-                    target = Placement(folder, move.name)
-                if target is not None and target.is_free:
-                    target = None
-                return (self._move_back if move.by == "move" else self._remove)(move, target)
+            return undo(move)
         except OSError as error:
             return (error.strerror or str(error)).lower()
 
-    def _remove(self, move: Move, target: Placement | None) -> str | None:
+    def _remove(self, move: Move) -> str | None:
         """Remove a copy, if the image that it was made of is still where it was."""
-        if target is None:
-            return None
-        if not move.looks_done(target):
-            return "was changed since" if move.done else None
-        if move.source is not None:
-            with ExitStack() as stack:
-                source = None
-                with suppress(OSError):
-                    source = stack.enter_context(self._origins.open(move.source))
-                if source is None or not _is_there(move, source, target):
-                    gone = source is None or source.is_free
-                    became = "is gone" if gone else "is another image now"
-                    return f"{move.source} {became}, so this may be the only one"
-        target.unlink()
+        with move.places(self._folder, self._origins) as (target, source):
+            if target is None:
+                return None
+            if not move.looks_done(target):
+                return "was changed since" if move.done else None
+            if move.source is not None and (source is None or not _is_there(move, source, target)):
+                gone = source is None or source.is_free
+                became = "is gone" if gone else "is another image now"
+                return f"{move.source} {became}, so this may be the only one"
+            target.unlink()
         self.removed += 1
         return None
 
-    def _move_back(self, move: Move, target: Placement | None) -> str | None:
-        with ExitStack() as stack:
-            source = None
-            with suppress(FileNotFoundError):
-                opening = self._origins.open(move.source or "", make=target is not None)
-                source = stack.enter_context(opening)
+    def _move_back(self, move: Move) -> str | None:
+        places = move.places(self._folder, self._origins, make=True, missing=FileNotFoundError)
+        with places as (target, source):
             free = source is None or source.is_free
             there = target is not None and move.looks_done(target)
             # What lies there is the image even if it was edited since, where it was done for sure.
@@ -229,8 +216,8 @@ class _Undoing:
                 target.unlink()
             else:
                 return f"something else is at {move.source} now"
-            self.moved_back += 1
-            return None
+        self.moved_back += 1
+        return None
 
 
 def _same_content(one: Placement, other: Placement) -> bool:

@@ -12,9 +12,8 @@ import numpy as np
 
 from opsin.classical.classical_recipe import BACKBONE, ClassicalRecipe, FromBackbone
 from opsin.commands.import_recipe import AnyRecipe, ImportRecipe
-from opsin.commands.machine import need_training, versions
 from opsin.commands.runs import Run
-from opsin.commands.train.learner import Learner
+from opsin.commands.train.learner import Learner, need_training, versions
 from opsin.commands.train.pretrained import check_fine_tuning
 from opsin.core.artifacts.records import DatasetRecord, RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory

@@ -37,11 +37,10 @@ from opsin.classical.fit import (
 from opsin.classical.fitted_file import Written
 from opsin.classical.pixels import Pooling, drawn
 from opsin.commands.backbones import measure
-from opsin.commands.machine import answering_device, versions
 from opsin.commands.train.calibrate import ExportedFile, assumed_mix
-from opsin.commands.train.learner import Learner, Loaded
+from opsin.commands.train.learner import Learner, Loaded, answering_device, versions
 from opsin.commands.train.pretrained import MANY_IMAGES, views_of
-from opsin.commands.train.words import class_mix_in_words, fine_tuning_in_words, tell_model
+from opsin.commands.train.words import class_mix_in_words, tell_model
 from opsin.core.artifacts.records import Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import TrainingFacts
@@ -339,7 +338,8 @@ class HeadLearner(Learner):
             epoch=1, epochs=1, step=1,
             train_loss=train_loss, train_accuracy=train_accuracy,
             val_loss=val_loss, val_accuracy=val_accuracy,
-            rate=0.0, seconds=seconds, images_per_second=len(rows) / max(seconds, 1e-9), best=True,
+            learning_rate=0.0, seconds=seconds, images_per_second=len(rows) / max(seconds, 1e-9),
+            best=True,
         )  # fmt: skip
 
     def export(self, directory: RunDirectory, watcher: Watcher) -> ExportedFile:
@@ -380,7 +380,11 @@ class HeadLearner(Learner):
         ).training
         steps = cast("TrainingRecipe", tuned).epochs * len(self.rows)
         seconds = steps * _STEP * measure(backbone).milliseconds / 1000
-        return fine_tuning_in_words(backbone.name, seconds)
+        # One split of TrashNet with --budget 15m: 93.0 and 93.5% of 511 others right.
+        return (
+            f"fine-tuning would take about {about(seconds)} here (--from {backbone.name} "
+            "--fine-tune); with 2,016 photographs of waste it brought half a point"
+        )
 
 
 def _chosen(features: NDArray[np.float32], numbers: BackboneFeatures) -> NDArray[np.float32]:

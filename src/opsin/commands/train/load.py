@@ -11,8 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from opsin.classical.classical_recipe import BACKBONE
-from opsin.commands.machine import can_train_networks, need_training
-from opsin.commands.train.learner import Loaded
+from opsin.commands.train.learner import Loaded, can_train_networks, need_training
 from opsin.commands.train.pretrained import (
     are_here,
     known_trial,

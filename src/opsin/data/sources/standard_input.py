@@ -86,7 +86,7 @@ def open_piped(stdin: BinaryIO) -> Stream:
             "it holds something else" if start else "it is empty",
             _EXAMPLE,
         )
-    return Stream("-", "paths", lambda: _named(start, pipe), stop=pipe.close, passing=True)
+    return Stream("-", "paths", lambda: _named(start, pipe), close=pipe.close, passing=True)
 
 
 class _Pipe:

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from opsin.core.stored_json import JsonObject
-from opsin.inspection.lessons.lesson_layers import LessonLayer, fetch, lesson_json
+from opsin.core.arrays import Doubles, Floats, Pixels
+from opsin.inspection.lessons.lesson_layers import Lesson, LessonLayer, fetch
 from opsin.inspection.lessons.lesson_terms import Term
-from opsin.inspection.lessons.lesson_window import strongest_place
+from opsin.inspection.lessons.windows import strongest_place
 from opsin.onnx_files.onnx_graph import OnnxGraph, attribute
 
 # The standard's own, where an operator does not state it.
@@ -20,26 +19,25 @@ _EPSILON = 1e-5
 
 
 @dataclass(frozen=True)
-class BatchNormalisationLesson:
+class BatchNormalisationLesson(Lesson):
     """What batch normalisation does to each of C units; one number is shown in full."""
 
     term: ClassVar[Term] = "batch-normalisation"
+    JSON: ClassVar = "term layer kind unit place epsilon given normalised total output units"
     layer: str
     kind: str
     unit: int
     place: tuple[int, int] | None  # None: each unit is one number
     epsilon: float  # keeps the variance above 0
-    mean: NDArray[np.float32] = field(repr=False)  # [C], as are the next three
-    variance: NDArray[np.float32] = field(repr=False)
-    scale: NDArray[np.float32] = field(repr=False)
-    shift: NDArray[np.float32] = field(repr=False)
-    before: NDArray[np.float32] = field(repr=False)  # [C, H, W] or [C]
-    after: NDArray[np.float32] = field(repr=False)
+    mean: Floats = field(repr=False)  # [C], as are the next three
+    variance: Floats = field(repr=False)
+    scale: Floats = field(repr=False)
+    shift: Floats = field(repr=False)
+    before: Floats = field(repr=False)  # [C, H, W] or [C]
+    after: Floats = field(repr=False)
 
     @classmethod
-    def of(
-        cls, network: OnnxGraph, found: LessonLayer, pixels: NDArray[np.uint8]
-    ) -> BatchNormalisationLesson:
+    def of(cls, network: OnnxGraph, found: LessonLayer, pixels: Pixels) -> BatchNormalisationLesson:
         """The lesson about one image."""
         node = found.node
         values = fetch(network, pixels, [*node.input, node.output[0]])
@@ -72,7 +70,7 @@ class BatchNormalisationLesson:
         return float(self.after[(self.unit, *(self.place or ()))])
 
     @property
-    def deviation(self) -> NDArray[np.float64]:
+    def deviation(self) -> Doubles:
         """What each unit is divided by: the root of variance and epsilon, ``float64[C]``."""
         return np.sqrt(np.asarray(self.variance, np.float64) + self.epsilon)
 
@@ -100,9 +98,7 @@ class BatchNormalisationLesson:
             ("In the file", self.output),
         ]
 
-    def spread(
-        self, values: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def spread(self, values: Floats) -> tuple[Doubles, Doubles]:
         """Mean and deviation of each unit over the places of ``before`` or ``after``."""
         flat = values.reshape(len(values), -1).astype(np.float64)
         return flat.mean(axis=1), flat.std(axis=1)
@@ -117,8 +113,9 @@ class BatchNormalisationLesson:
         order = np.argsort(-peaks, kind="stable")[:count]
         return [(int(unit), [float(column[unit]) for column in columns]) for unit in order]
 
-    def to_json(self) -> JsonObject:
-        """Plain data, the whole maps left out."""
+    @property
+    def units(self) -> list[dict[str, object]]:
+        """The figures of each unit by name, before and after."""
         units = []
         for unit, figures in sorted(self.rows()):
             mean_before, spread_before, mean, deviation, scale, shift, *after = figures
@@ -127,5 +124,4 @@ class BatchNormalisationLesson:
                 "before": {"mean": mean_before, "deviation": spread_before},
                 "after": {"mean": after[0], "deviation": after[1]},
             })  # fmt: skip
-        names = "unit place epsilon given normalised total output units"
-        return lesson_json(self, names, units=units)
+        return units

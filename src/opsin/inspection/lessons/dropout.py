@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from opsin.core.arrays import Bools, Floats, Pixels
 from opsin.core.metadata import LayerOp
-from opsin.core.stored_json import JsonObject
-from opsin.inspection.lessons.lesson_layers import LessonLayer, fetch, lesson_json
+from opsin.inspection.lessons.lesson_layers import Lesson, LessonLayer, fetch
 from opsin.inspection.lessons.lesson_terms import Term
 from opsin.onnx_files.onnx_graph import OnnxGraph, Subnetwork
 
@@ -23,10 +22,13 @@ _USUAL: Final = 0.5
 
 
 @dataclass(frozen=True)
-class DropoutLesson:
+class DropoutLesson(Lesson):
     """What dropout does to the answers to one image, K classes."""
 
     term: ClassVar[Term] = "dropout"
+    JSON: ClassVar = (
+        "term layer kind rate assumed added values=values.size off=_off on=_on examples=_examples"
+    )
     layer: str
     kind: str
     rate: float
@@ -34,17 +36,17 @@ class DropoutLesson:
     added: bool  # the network has no dropout: it is put in front of its last layer
     classes: tuple[str, ...]
     # What dropout acts on, [V, …]: mostly V=1, but some networks see several views of one image.
-    values: NDArray[np.float32] = field(repr=False)
-    kept: NDArray[np.bool_] = field(repr=False)  # [20, V, …]
-    off: NDArray[np.float32] = field(repr=False)  # the probabilities without dropout, [K]
-    on: NDArray[np.float32] = field(repr=False)  # those with it, [20, K]
+    values: Floats = field(repr=False)
+    kept: Bools = field(repr=False)  # [20, V, …]
+    off: Floats = field(repr=False)  # the probabilities without dropout, [K]
+    on: Floats = field(repr=False)  # those with it, [20, K]
 
     @classmethod
     def of(
         cls,
         network: OnnxGraph,
         found: LessonLayer,
-        pixels: NDArray[np.uint8],
+        pixels: Pixels,
         classes: tuple[str, ...],
         *,
         seed: int = 0,
@@ -69,7 +71,7 @@ class DropoutLesson:
         )
         rest = Subnetwork(content)
 
-        def answer(changed: NDArray[np.float32]) -> NDArray[np.float32]:
+        def answer(changed: Floats) -> Floats:
             (probabilities,) = rest.run({**values, found.value: changed})
             return np.asarray(probabilities[0])
 
@@ -106,7 +108,7 @@ class DropoutLesson:
         return Counter(label for label, *_ in self.answers).most_common()
 
     @property
-    def in_its_favour(self) -> NDArray[np.float32]:
+    def in_its_favour(self) -> Floats:
         """The probability, in each answer, of what the answer is without dropout, ``[20]``."""
         return np.asarray(self.on[:, int(self.off.argmax())])
 
@@ -118,15 +120,18 @@ class DropoutLesson:
         scaled = np.where(kept, flat / (1 - self.rate), 0)
         return [(int(place), float(flat[place]), float(scaled[place])) for place in chosen]
 
-    def to_json(self) -> JsonObject:
-        """Plain data, the values themselves left out."""
-        answers = [
+    @property
+    def _off(self) -> dict[str, object]:
+        return dict(zip(self.classes, self.off, strict=True))
+
+    @property
+    def _on(self) -> list[dict[str, object]]:
+        return [
             {"label": label, "confidence": share, "dropped": dropped,
              "probabilities": dict(zip(self.classes, row, strict=True))}
             for (label, share, dropped), row in zip(self.answers, self.on, strict=True)
         ]  # fmt: skip
-        examples = [{"place": k, "before": off, "after": on} for k, off, on in self.examples()]
-        return lesson_json(
-            self, "rate assumed added values off on examples", values=self.values.size,
-            off=dict(zip(self.classes, self.off, strict=True)), on=answers, examples=examples,
-        )  # fmt: skip
+
+    @property
+    def _examples(self) -> list[dict[str, float]]:
+        return [{"place": k, "before": off, "after": on} for k, off, on in self.examples()]

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
+from opsin.core.arrays import Pixels
 from opsin.core.errors import ModelFileError
 from opsin.data.spelling import check_choices
 from opsin.inspection.lessons.batch_normalisation import BatchNormalisationLesson
-from opsin.inspection.lessons.convolution import ConvolutionLesson
 from opsin.inspection.lessons.dropout import DropoutLesson
-from opsin.inspection.lessons.lesson_layers import lesson_layers
+from opsin.inspection.lessons.lesson_layers import Lesson, lesson_layers
 from opsin.inspection.lessons.lesson_terms import Term
-from opsin.inspection.lessons.pooling import PoolingLesson
 from opsin.inspection.lessons.softmax import SoftmaxLesson
+from opsin.inspection.lessons.windows import ConvolutionLesson, PoolingLesson
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.runtime.classifier import Classifier
-
-#: Each lesson has ``term``, ``layer``, ``kind``, its numbers, and `to_json`.
-Lesson = (
-    ConvolutionLesson | PoolingLesson | BatchNormalisationLesson | DropoutLesson | SoftmaxLesson
-)
 
 
 def explain_layer(
     classifier: Classifier,
     network: OnnxGraph,
-    pixels: NDArray[np.uint8],
+    pixels: Pixels,
     term: Term,
     layer: str | None = None,
 ) -> Lesson:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
+from opsin.core.arrays import Floats, Pixels
 from opsin.core.errors import ModelFileError
 from opsin.core.metadata import LayerOp
-from opsin.core.stored_json import JsonObject
 from opsin.inspection.lessons.lesson_terms import SENTENCES, Term
+from opsin.inspection.plain_data import PlainData
 from opsin.onnx_files.onnx_graph import OnnxGraph, Subnetwork, attribute
 from opsin.onnx_files.postprocessing import IMAGES, LOGITS, PROBABILITIES
 
@@ -57,8 +58,8 @@ def lesson_layers(network: OnnxGraph) -> dict[Term, tuple[LessonLayer, ...]]:
 
 
 def fetch(
-    network: OnnxGraph, pixels: NDArray[np.uint8], names: Iterable[str], *, whole: bool = False
-) -> dict[str, NDArray[np.float32]]:
+    network: OnnxGraph, pixels: Pixels, names: Iterable[str], *, whole: bool = False
+) -> dict[str, Floats]:
     """Values of a network for one image, and weights, by name; ``""`` is passed over."""
     wanted = [name for name in dict.fromkeys(names) if name]
     found = {name: network.weights[name] for name in wanted if name in network.weights}
@@ -77,29 +78,18 @@ def fetch(
             raise ModelFileError(
                 "values that are finite numbers",
                 f"{name} holds others for this image",
-                "Train again, best at a smaller --rate.",
+                "Train again, best at a smaller --learning-rate.",
             )
     return {name: np.asarray(value, np.float32) for name, value in found.items()}
 
 
-def plain(value: Any) -> Any:
-    """Plain data, numbers to seven digits, which is what float32 holds."""
-    if isinstance(value, Mapping):
-        return {key: plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim):
-        return [plain(each) for each in value]
-    if isinstance(value, float | np.floating | np.ndarray):
-        return float(f"{float(value):.7g}")
-    return value
+class Lesson(PlainData):
+    """What a layer does to one image, in numbers, to seven digits, which is what float32 holds."""
 
-
-def lesson_json(lesson: Any, names: str, **further: Any) -> JsonObject:
-    """A lesson as plain data: its attributes by their names, and what is given beside them."""
-    wanted = ("term", "layer", "kind", *names.split())
-    found: JsonObject = plain(
-        {name: further[name] if name in further else getattr(lesson, name) for name in wanted}
-    )
-    return found
+    DIGITS = 7
+    term: ClassVar[Term]
+    layer: str
+    kind: str
 
 
 def _own_nodes(

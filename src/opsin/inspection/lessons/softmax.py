@@ -6,34 +6,34 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from opsin.core.stored_json import JsonObject
-from opsin.inspection.lessons.lesson_layers import LessonLayer, fetch, lesson_json
+from opsin.core.arrays import Doubles, Floats, Pixels
+from opsin.inspection.lessons.lesson_layers import Lesson, LessonLayer, fetch
 from opsin.inspection.lessons.lesson_terms import Term
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.postprocessing import PROBABILITIES
 
 
 @dataclass(frozen=True)
-class SoftmaxLesson:
+class SoftmaxLesson(Lesson):
     """How the logits of an image become its probabilities, K classes."""
 
     term: ClassVar[Term] = "softmax"
+    JSON: ClassVar = "term layer kind temperature classes=rows"
     layer: str
     kind: str
     classes: tuple[str, ...]
-    logits: NDArray[np.float32] = field(repr=False)  # [K]
+    logits: Floats = field(repr=False)  # [K]
     temperature: float  # 1, or what calibration found
-    mix: NDArray[np.float32] = field(repr=False)  # what the class mix adds, [K]; mostly 0
-    probabilities: NDArray[np.float32] = field(repr=False)  # those in the file, [K]
+    mix: Floats = field(repr=False)  # what the class mix adds, [K]; mostly 0
+    probabilities: Floats = field(repr=False)  # those in the file, [K]
 
     @classmethod
     def of(
         cls,
         network: OnnxGraph,
         found: LessonLayer,
-        pixels: NDArray[np.uint8],
+        pixels: Pixels,
         classes: tuple[str, ...],
     ) -> SoftmaxLesson:
         """The lesson about one image."""
@@ -60,7 +60,7 @@ class SoftmaxLesson:
         )
 
     @property
-    def exponentials(self) -> NDArray[np.float64]:
+    def exponentials(self) -> Doubles:
         """The exponential of each logit over the temperature, the largest as 1, ``float64[K]``."""
         return self._exponentials(self.temperature)
 
@@ -69,21 +69,21 @@ class SoftmaxLesson:
         """Places of the classes, the most probable first."""
         return [int(place) for place in np.argsort(-self.probabilities, kind="stable")]
 
-    def at(self, temperature: float) -> NDArray[np.float64]:
+    def at(self, temperature: float) -> Doubles:
         """The probabilities at another temperature; below 1 the answer is surer, ``float64[K]``."""
         found = self._exponentials(temperature)
         return np.asarray(found / found.sum())
 
-    def _exponentials(self, temperature: float) -> NDArray[np.float64]:
+    def _exponentials(self, temperature: float) -> Doubles:
         put = np.asarray(self.logits, np.float64) / temperature + self.mix
         return np.asarray(np.exp(put - put.max()))
 
-    def to_json(self) -> JsonObject:
-        """Plain data."""
+    @property
+    def rows(self) -> list[dict[str, object]]:
+        """The numbers of each class by name, the most probable class first."""
         own, uncalibrated = self.at(self.temperature), self.at(1)
-        classes = [
+        return [
             {"class": self.classes[k], "logit": self.logits[k], "mix": self.mix[k],
              "total": own[k], "probability": self.probabilities[k], "uncalibrated": uncalibrated[k]}
             for k in self.order
         ]  # fmt: skip
-        return lesson_json(self, "temperature classes", classes=classes)

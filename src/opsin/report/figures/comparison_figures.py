@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
-from numpy.typing import NDArray
 
+from opsin.core.arrays import Pixels
 from opsin.core.artifacts.records import Epoch
 from opsin.report.figures.style import (
     MUTED,
@@ -51,7 +50,7 @@ class Curve:
 class Disagreement:
     """One image to which two classifiers gave different answers."""
 
-    pixels: NDArray[np.uint8]  # uint8[H, W, C]
+    pixels: Pixels  # uint8[H, W, C]
     name: str
     actual: str
     answers: Sequence[tuple[str, str, float]]

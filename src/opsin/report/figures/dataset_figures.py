@@ -1,18 +1,19 @@
-"""Figures of a collection of images."""
+"""Figures of a collection of images, and of how they are varied in training."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from opsin.core.arrays import Ints, Pixels
 from opsin.data.lazy_images import Images
 from opsin.report.figures.style import MUTED, PALETTE, new_figure, shorten, show_pixels
 
 
-def draw_heat_map(pixels: NDArray[np.uint8], title: str) -> Figure:
+def draw_heat_map(pixels: Pixels, title: str) -> Figure:
     """Draw one image enlarged, its values as colours with a bar from 0 to 255."""
     figure = new_figure(5.2, 4.4)
     axes = figure.add_subplot()
@@ -27,7 +28,7 @@ def draw_heat_map(pixels: NDArray[np.uint8], title: str) -> Figure:
     return figure
 
 
-def draw_grid(images: Sequence[NDArray[np.uint8]], names: Sequence[str], title: str) -> Figure:
+def draw_grid(images: Sequence[Pixels], names: Sequence[str], title: str) -> Figure:
     """Draw up to 25 images with a name under each."""
     columns = min(5, len(images))
     rows = -(-len(images) // columns)
@@ -40,7 +41,7 @@ def draw_grid(images: Sequence[NDArray[np.uint8]], names: Sequence[str], title: 
     return figure
 
 
-def draw_means(means: NDArray[np.uint8], classes: Sequence[str]) -> Figure:
+def draw_means(means: Pixels, classes: Sequence[str]) -> Figure:
     """Draw the mean image of each class, ``uint8[K, H, W, C]``; 25 classes at most."""
     shown = min(25, len(classes))
     title = "The mean image of each class"
@@ -81,9 +82,7 @@ def draw_class_sizes(counts: dict[str, dict[str, int]]) -> Figure:
     return figure
 
 
-def class_means(
-    images: Images, labels: NDArray[np.int64], rows: NDArray[np.int64], classes: int
-) -> NDArray[np.uint8]:
+def class_means(images: Images, labels: Ints, rows: Ints, classes: int) -> Pixels:
     """Return the mean image of each class, ``uint8[K, H, W, C]``, read block by block."""
     sums = np.zeros((classes, *images.shape[1:]), np.int64)
     for start in range(0, len(rows), 1024):
@@ -93,3 +92,33 @@ def class_means(
             sums[label] += block[own == label].sum(axis=0, dtype=np.int64)
     counts = np.maximum(np.bincount(labels[rows], minlength=classes), 1)
     return (sums / counts[:, None, None, None]).round().astype(np.uint8)
+
+
+def draw_varied(
+    images: Sequence[Pixels],
+    varied: Sequence[Pixels],
+    names: Sequence[str],
+    title: str,
+) -> Figure:
+    """Draw a row for each image: as it is, then its variations."""
+    count = len(varied[0])
+    width = 0.92 * (count + 1) + 1.3
+    # About ten letters of the title to an inch.
+    lines = textwrap.wrap(title, int(10 * width))
+    figure = new_figure(width, 0.98 * len(images) + 0.48 + 0.17 * len(lines))
+    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=10.5, fontweight="bold")
+    # A narrow empty column sets the image as it is apart from the others.
+    widths = [1.0, 0.12, *[1.0] * count]
+    grid = figure.add_gridspec(len(images), len(widths), width_ratios=widths)
+    for row, (image, variations, name) in enumerate(zip(images, varied, names, strict=True)):
+        axes = figure.add_subplot(grid[row, 0])
+        show_pixels(axes, image)
+        axes.set_ylabel(shorten(name, 16), rotation=0, ha="right", va="center", fontsize=8)
+        if row == 0:
+            axes.set_title("as it is", fontsize=8, fontweight="normal", color=MUTED)
+        for place, variation in enumerate(variations):
+            axes = figure.add_subplot(grid[row, place + 2])
+            show_pixels(axes, variation)
+            if row == place == 0:
+                axes.set_title("as trained on", fontsize=8, fontweight="normal", color=MUTED)
+    return figure

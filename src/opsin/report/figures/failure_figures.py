@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
-from numpy.typing import NDArray
 
+from opsin.core.arrays import Doubles, Ints, Pixels
 from opsin.core.artifacts.run_report import MapFigures, RobustnessFigures, Slice, Slices
 from opsin.report.figures.style import (
     INK,
@@ -135,7 +135,7 @@ def robustness_title(found: RobustnessFigures) -> str:
     )
 
 
-def draw_disturbed(examples: dict[str, NDArray[np.uint8]], pixels: NDArray[np.uint8]) -> Figure:
+def draw_disturbed(examples: dict[str, Pixels], pixels: Pixels) -> Figure:
     """Draw one image as it is and disturbed in each way, from weak to strong."""
     figure = new_figure(1.05 * (len(examples) + 1), 3.6)
     grid = figure.subplots(3, len(examples) + 1)
@@ -212,7 +212,7 @@ def map_title(found: MapFigures) -> str:
     )
 
 
-def _looks(places: NDArray[np.float64], labels: NDArray[np.int64]) -> dict[int, tuple[str, str]]:
+def _looks(places: Doubles, labels: Ints) -> dict[int, tuple[str, str]]:
     """Return colour and mark of each class; where colours repeat, not beside each other."""
     present = np.unique(labels)
     own = np.searchsorted(present, labels)
@@ -235,9 +235,7 @@ def _looks(places: NDArray[np.float64], labels: NDArray[np.int64]) -> dict[int, 
     return chosen
 
 
-def _name_classes(
-    axes: Axes, places: NDArray[np.float64], labels: NDArray[np.int64], names: list[str]
-) -> None:
+def _name_classes(axes: Axes, places: Doubles, labels: Ints, names: list[str]) -> None:
     """Write each class's name where most of its images lie."""
     for label in np.unique(labels):
         own = places[labels == label]

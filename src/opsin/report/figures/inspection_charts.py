@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
-from numpy.typing import NDArray
 
+from opsin.core.arrays import Doubles
 from opsin.core.artifacts.records import Epoch
 from opsin.report.figures.style import EMPTY, INK, MUTED, PALETTE, new_figure, shorten
 
@@ -27,7 +27,7 @@ _ROW, _NAMED_ROWS, _TALL = 0.2, 110, 24.0
 Row = Mapping[str, Any]
 
 
-def norms_of(history: Sequence[Epoch]) -> tuple[list[int], dict[str, NDArray[np.float64]]]:
+def norms_of(history: Sequence[Epoch]) -> tuple[list[int], dict[str, Doubles]]:
     """Return the epochs that have norms, and the norm of each layer after each of them."""
     told = [line for line in history if line.norms]
     names = list(dict.fromkeys(name for line in told for name in line.norms))
@@ -53,7 +53,7 @@ def norms_title(history: Sequence[Epoch]) -> str:
     )
 
 
-def _most_changed(norms: Mapping[str, NDArray[np.float64]]) -> list[str]:
+def _most_changed(norms: Mapping[str, Doubles]) -> list[str]:
     """Return the layers, those first whose norm changed by the largest factor."""
 
     def change(name: str) -> float:
@@ -88,9 +88,7 @@ def draw_norms(history: Sequence[Epoch]) -> Figure:
     return figure
 
 
-def _name_lines(
-    axes: Axes, last: int, norms: Mapping[str, NDArray[np.float64]], *, others: int
-) -> None:
+def _name_lines(axes: Axes, last: int, norms: Mapping[str, Doubles], *, others: int) -> None:
     """Write each line's name at its end, no two over each other."""
     low, high = (math.log(end) for end in axes.get_ylim())
     ends = {}

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
-from numpy.typing import NDArray
 
+from opsin.core.arrays import Pixels
 from opsin.core.artifacts.records import Epoch
 from opsin.core.artifacts.run_report import PartFigures
 from opsin.core.format import counted
@@ -40,7 +40,7 @@ _COLOURS = {"right": RIGHT, "wrong": WRONG, "other": MUTED}
 class ShownAnswer:
     """One image with its answer, ready to be drawn."""
 
-    pixels: NDArray[np.uint8]  # uint8[H, W, C]
+    pixels: Pixels  # uint8[H, W, C]
     name: str
     actual: str | None  # its class; `None` where it is unknown
     probabilities: dict[str, float]  # probability of each class, in the classes' order
@@ -191,7 +191,7 @@ def _draw_card(axes: Axes, answer: ShownAnswer, left: float, top: float) -> None
         axes.text(begin - 0.05, place, shorten(name, 14), fontsize=5.5, ha="right", va="center")
 
 
-def draw_answer(answer: ShownAnswer, original: NDArray[np.uint8] | None = None) -> Figure:
+def draw_answer(answer: ShownAnswer, original: Pixels | None = None) -> Figure:
     """Draw one image beside the bars of its probabilities."""
     images = [] if original is None else [(original, shorten(answer.name, 34))]
     images.append((answer.pixels, "as the network sees it"))

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.arrays import Floats, Pixels
 from opsin.data.array_image import png_address
-from opsin.report.answer_image import small
-from opsin.report.inside.inspection_page import Section, section
-from opsin.report.maps import Scale, indexed_address
+from opsin.report.maps import Scale, indexed_address, small
+from opsin.report.templates import Section, section
 
 if TYPE_CHECKING:
     from opsin.inspection.decision import Decision, HeatMap
@@ -171,7 +171,7 @@ def _charts(found: HeatMap) -> list[_Chart]:
     return charts
 
 
-def _coloured(heat: NDArray[np.float32]) -> str:
+def _coloured(heat: Floats) -> str:
     """Return a map in viridis as the address of an image; what is negative is as dark as 0."""
     brightest = float(np.quantile(heat, _BRIGHTEST))
     if brightest <= 0:
@@ -181,11 +181,11 @@ def _coloured(heat: NDArray[np.float32]) -> str:
     return indexed_address(places, "viridis")
 
 
-def _grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _grey(pixels: Pixels) -> Pixels:
     """Return an image without colours, ``uint8[H, W, 1]``, by the weights of ITU-R BT.601."""
     if pixels.shape[2] == 1:
         return pixels
-    grey: NDArray[np.uint8] = (pixels @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)
+    grey: Pixels = (pixels @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)
     return grey[:, :, None]
 
 

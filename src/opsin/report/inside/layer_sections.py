@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from opsin.core.arrays import Ints, Pixels
 from opsin.core.format import counted
 from opsin.data.array_image import png_address
 from opsin.onnx_files.operators import traits_of
-from opsin.report.inside.inspection_page import Section, section
 from opsin.report.maps import PALETTES, STOPS, Scale, gradient, indexed_address, scale_of, sprite
+from opsin.report.templates import Section, section
 
 if TYPE_CHECKING:
     from opsin.inspection.activity import Activity, UnitActivity
@@ -54,7 +54,7 @@ def figure(value: float) -> str:
 def layer_sections(
     views: Sequence[LayerView],
     activity: Activity | None,
-    pixels: NDArray[np.uint8],
+    pixels: Pixels,
     answer_bars: Sequence[tuple[str, float]],
     fields: Mapping[str, ReceptiveField | None],
 ) -> list[Section]:
@@ -143,7 +143,7 @@ class _Layer:
             low, high = max(low, -reach), min(high, reach)
         return scale_of(low, high)
 
-    def _page(self, start: int, chosen: NDArray[np.int64]) -> _Page:
+    def _page(self, start: int, chosen: Ints) -> _Page:
         anchor, units = f"{self.anchor}-{start // PAGE}", [int(unit) for unit in chosen]
         if not self.is_map:
             return _Page(anchor, start + 1, units)

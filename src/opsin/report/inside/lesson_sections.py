@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.arrays import Pixels
 from opsin.core.format import decimals
 from opsin.data.array_image import png_address
 from opsin.inspection.lessons.lesson_terms import SENTENCES
-from opsin.report.inside.inspection_page import Section, section
 from opsin.report.inside.layer_sections import figure
 from opsin.report.maps import PALETTES, indexed_address, scale_of
+from opsin.report.templates import Section, section
 
 if TYPE_CHECKING:
-    from opsin.inspection.lessons.explain_layer import Lesson
+    from opsin.inspection.lessons.lesson_layers import Lesson
 
 # Numbers a side up to which each is written into its place.
 _WRITTEN: Final = 7
@@ -37,7 +38,7 @@ class _Picture:
     boxes: Sequence[tuple[float, ...]] = ()  # what is framed: top, left, height, width in percent
 
 
-def lesson_sections(lesson: Lesson, pixels: NDArray[np.uint8]) -> list[Section]:
+def lesson_sections(lesson: Lesson, pixels: Pixels) -> list[Section]:
     """The section about a layer: signed numbers in orange and purple, activity in viridis."""
     title = f"{lesson.term.replace('-', ' ').capitalize()}: {lesson.layer}"
     return [

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from opsin.core.format import counted
-from opsin.report.figures.network_diagram import network_title
-from opsin.report.figures.receptive_fields import fields_title, image_size, sees
-from opsin.report.inside.inspection_page import Section, section
+from opsin.report.figures.network_figures import fields_title, image_size, network_title, sees
 from opsin.report.run_page import themed
+from opsin.report.templates import Section, section
 
 if TYPE_CHECKING:
     from opsin.inspection.summary import LayerRow

@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
+from opsin.core.arrays import Pixels
 from opsin.core.format import counted
-from opsin.report.answer_image import image_address
-from opsin.report.inside.inspection_page import Section, section
+from opsin.report.maps import image_address
+from opsin.report.templates import Section, section
 
 if TYPE_CHECKING:
     from opsin.inspection.ablation import Ablation, UnitEffect
@@ -39,7 +37,7 @@ class _Room:
 
     left: int
 
-    def address(self, pixels: NDArray[np.uint8]) -> str:
+    def address(self, pixels: Pixels) -> str:
         address = image_address(pixels)
         self.left -= len(address)
         return address

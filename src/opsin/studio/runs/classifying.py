@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from opsin.core.artifacts.run_directory import RunDirectory, find_classifier
 from opsin.core.child_process import Header
 from opsin.core.sandbox import Sandbox
-from opsin.inspection.hidden_pixels import fill_of, training_mean
-from opsin.inspection.occlusion import occlusion_map
+from opsin.inspection.occlusion import fill_of, occlusion_map, training_mean
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.model_check import check_model, read_classifier
 from opsin.runtime.prediction import Prediction

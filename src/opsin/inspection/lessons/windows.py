@@ -1,0 +1,296 @@
+"""A window of maps becomes one number: what a convolution and a pooling do."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import numpy as np
+from onnx import NodeProto
+
+from opsin.core.arrays import Bools, Doubles, Floats, Ints, Pixels
+from opsin.core.format import counted
+from opsin.inspection.lessons.lesson_layers import Lesson, LessonLayer, fetch
+from opsin.inspection.lessons.lesson_terms import Term
+from opsin.inspection.plain_data import PlainData
+from opsin.onnx_files.onnx_graph import OnnxGraph, attribute
+
+_Pair = tuple[int, int]
+# Rows and columns of pooled windows that are shown side by side.
+_SIDE = 2
+
+
+@dataclass(frozen=True)
+class WindowGrid:
+    """Windows of one size at even distances; with padding they reach beyond the maps."""
+
+    kernel: _Pair
+    strides: _Pair
+    dilations: _Pair
+    pads: _Pair  # rows above the maps and columns left of them
+    size: _Pair  # height and width of the maps
+
+    @classmethod
+    def of(cls, node: NodeProto, kernel: Sequence[int], size: Sequence[int]) -> WindowGrid:
+        """The windows of a ``Conv``, ``MaxPool`` or ``AveragePool`` on maps of a size."""
+        strides = attribute(node, "strides", (1, 1))
+        dilations = attribute(node, "dilations", (1, 1))
+        pads = list(attribute(node, "pads", (0, 0, 0, 0))[:2])
+        automatic = attribute(node, "auto_pad", b"NOTSET")
+        if automatic in (b"SAME_UPPER", b"SAME_LOWER"):
+            for axis in (0, 1):
+                reach = (-(-size[axis] // strides[axis]) - 1) * strides[axis]
+                reach += (kernel[axis] - 1) * dilations[axis] + 1
+                total = max(0, reach - size[axis])
+                pads[axis] = total // 2 if automatic == b"SAME_UPPER" else -(-total // 2)
+        pairs = (kernel, strides, dilations, pads, size)
+        return cls(*((int(tall), int(wide)) for tall, wide in pairs))
+
+    def at(self, row: int, column: int) -> _Pair:
+        """First row and column of the window at a place; below 0 in the padding."""
+        return row * self.strides[0] - self.pads[0], column * self.strides[1] - self.pads[1]
+
+    @property
+    def reach(self) -> _Pair:
+        """Rows and columns of the maps that a window covers."""
+        (tall, wide), (down, across) = self.kernel, self.dilations
+        return (tall - 1) * down + 1, (wide - 1) * across + 1
+
+    def places(self, row: int, column: int) -> tuple[Ints, Ints]:
+        """The rows and the columns of the maps that the window at a place sees."""
+        top, left = self.at(row, column)
+        return (
+            top + self.dilations[0] * np.arange(self.kernel[0]),
+            left + self.dilations[1] * np.arange(self.kernel[1]),
+        )
+
+    def cut(self, maps: Floats, row: int, column: int) -> tuple[Floats, Bools]:
+        """What the window sees of maps ``[C, H, W]``, 0 in the padding, and what lies on them."""
+        rows, columns = self.places(row, column)
+        height, width = self.size
+        inside = np.logical_and.outer(
+            (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
+        )
+        seen = maps[:, np.clip(rows, 0, height - 1)][:, :, np.clip(columns, 0, width - 1)]
+        return np.where(inside, seen, np.float32(0)), inside
+
+    def whole(self, rows: int, columns: int) -> Bools:
+        """The places, ``bool[rows, columns]``, where the window lies on the maps as a whole."""
+        fits = []
+        for axis, count in enumerate((rows, columns)):
+            first = np.arange(count) * self.strides[axis] - self.pads[axis]
+            fits.append((first >= 0) & (first + self.reach[axis] <= self.size[axis]))
+        return np.logical_and.outer(*fits)
+
+
+def strongest_place(maps: Floats, allowed: Bools | None = None) -> tuple[int, int, int]:
+    """Unit, row and column of the largest value of maps ``[C, H, W]``, at the places allowed."""
+    if allowed is not None and allowed.any():
+        maps = np.where(allowed, maps, -np.inf)
+    unit, row, column = np.unravel_index(int(maps.argmax()), maps.shape)
+    return int(unit), int(row), int(column)
+
+
+@dataclass(frozen=True)
+class ConvolutionLesson(Lesson):
+    """How the largest number that a convolution makes of an image comes about."""
+
+    term: ClassVar[Term] = "convolution"
+    JSON: ClassVar = "term layer kind unit place at maps window kernel sums bias total output"
+    layer: str
+    kind: str
+    unit: int  # the map that the number is in, of as many as `units`
+    units: int
+    place: tuple[int, int]
+    at: tuple[int, int]  # first row and column of the window; below 0: padding
+    reach: tuple[int, int]
+    first: int  # the first map that the kernel sees: not 0 in groups
+    window: Floats = field(repr=False)  # [C, h, w], 0 in the padding
+    inside: Bools = field(repr=False)  # [h, w]
+    kernel: Floats = field(repr=False)  # [C, h, w]
+    bias: float
+    output: float  # the number in the file
+    before: Floats = field(repr=False)  # [C, H, W]
+    after: Floats = field(repr=False)  # [H', W']
+
+    @classmethod
+    def of(cls, network: OnnxGraph, found: LessonLayer, pixels: Pixels) -> ConvolutionLesson:
+        """The lesson about one image; places whose window reaches into the padding come last."""
+        node = found.node
+        source, weights, *rest = node.input
+        bias = rest[0] if rest else ""
+        values = fetch(network, pixels, [source, weights, bias, node.output[0]])
+        maps, kernels, after = values[source], values[weights], values[node.output[0]]
+        grid = WindowGrid.of(node, kernels.shape[2:], maps.shape[1:])
+        unit, row, column = strongest_place(after, grid.whole(*after.shape[1:]))
+        group = unit // (len(after) // attribute(node, "group", 1))
+        first = group * kernels.shape[1]
+        seen = maps[first : first + kernels.shape[1]]
+        window, inside = grid.cut(seen, row, column)
+        return cls(
+            layer=found.name,
+            kind=found.kind,
+            unit=unit,
+            units=len(after),
+            place=(row, column),
+            at=grid.at(row, column),
+            reach=grid.reach,
+            first=first,
+            window=window,
+            inside=inside,
+            kernel=kernels[unit],
+            bias=float(values[bias][unit]) if bias else 0.0,
+            output=float(after[unit, row, column]),
+            before=seen,
+            after=after[unit],
+        )
+
+    @property
+    def products(self) -> Doubles:
+        """Each number of the window times that of the kernel, ``float64[C, h, w]``."""
+        return np.asarray(self.window, np.float64) * self.kernel
+
+    @property
+    def sums(self) -> Doubles:
+        """The sum of the products on each map that comes in, ``float64[C]``."""
+        return np.asarray(self.products.sum(axis=(1, 2)))
+
+    @property
+    def strongest(self) -> int:
+        """The map that comes in whose sum is farthest from 0, a place among ``before``."""
+        return int(np.abs(self.sums).argmax())
+
+    @property
+    def total(self) -> float:
+        """All products and the bias, added up here; the file says ``output``."""
+        return float(self.products.sum()) + self.bias
+
+    def addends(self, count: int) -> list[tuple[str, float]]:
+        """What adds up to the number, by name: the maps that matter most first."""
+        order = np.argsort(-np.abs(self.sums), kind="stable")
+        rows = [(f"Products on map {self.first + i}", float(self.sums[i])) for i in order[:count]]
+        if len(order) > count:
+            others = counted(len(order) - count, "other map")
+            rows.append((f"Products on {others}", float(self.sums[order[count:]].sum())))
+        return [*rows, ("Bias", self.bias), ("Sum", self.total), ("In the file", self.output)]
+
+    @property
+    def maps(self) -> tuple[int, int]:
+        """The first and the last map that the kernel sees."""
+        return self.first, self.first + len(self.window) - 1
+
+
+@dataclass(frozen=True)
+class PooledWindow(PlainData):
+    """A window and the number that it becomes; rows and columns below 0 are padding."""
+
+    JSON: ClassVar = "place at window=values picked output"
+    DIGITS = 7
+    place: tuple[int, int]
+    at: tuple[int, int]
+    end: tuple[int, int]
+    values: Floats = field(repr=False)  # [h, w], 0 in the padding
+    picked: tuple[int, int] | None  # where in the map the largest number is, if that passes
+    output: float  # the number in the file
+
+    @classmethod
+    def of(
+        cls,
+        grid: WindowGrid,
+        before: Floats,
+        after: Floats,
+        place: tuple[int, int],
+        *,
+        largest: bool,
+    ) -> PooledWindow:
+        """The window of one place of the map that comes out."""
+        (values,), inside = grid.cut(before[None], *place)
+        picked = None
+        if largest:
+            most = int(np.where(inside, values, -np.inf).argmax())
+            down, across = np.unravel_index(most, values.shape)
+            rows, columns = grid.places(*place)
+            picked = (int(rows[down]), int(columns[across]))
+        top, left = grid.at(*place)
+        end = (top + grid.reach[0], left + grid.reach[1])
+        return cls(place, (top, left), end, values, picked, float(after[place]))
+
+
+@dataclass(frozen=True)
+class PoolingLesson(Lesson):
+    """What a pooling makes of an image's strongest map."""
+
+    term: ClassVar[Term] = "pooling"
+    JSON: ClassVar = (
+        "term layer kind takes unit size_before=before.shape size_after=after.shape windows"
+    )
+    layer: str
+    kind: str
+    takes: Literal["largest", "mean"]
+    unit: int  # the map that is shown, of as many as `units`
+    units: int
+    windows: tuple[PooledWindow, ...]  # around the map's largest number
+    before: Floats = field(repr=False)  # [H, W]
+    after: Floats = field(repr=False)  # [H', W']; 1×1 where it becomes one number
+
+    @classmethod
+    def of(cls, network: OnnxGraph, found: LessonLayer, pixels: Pixels) -> PoolingLesson:
+        """The lesson about one image."""
+        node = found.node
+        source, output = node.input[0], node.output[0]
+        values = fetch(network, pixels, [source, output])
+        maps = values[source]
+        after = values[output].reshape(len(maps), *values[output].shape[1:3])
+        if after.ndim == 1:
+            after = after[:, None, None]
+        kernel = next(
+            (each.ints for each in node.attribute if each.name == "kernel_shape"), maps.shape[1:]
+        )
+        grid = WindowGrid.of(node, kernel, maps.shape[1:])
+        unit, row, column = strongest_place(after)
+        largest = "Max" in node.op_type
+        rows, columns = (
+            range(start := max(0, min(place, count - _SIDE)), min(start + _SIDE, count))
+            for place, count in zip((row, column), after.shape[1:], strict=True)
+        )
+        return cls(
+            layer=found.name,
+            kind=found.kind,
+            takes="largest" if largest else "mean",
+            unit=unit,
+            units=len(maps),
+            windows=tuple(
+                PooledWindow.of(grid, maps[unit], after[unit], place, largest=largest)
+                for place in itertools.product(rows, columns)
+            ),
+            before=maps[unit],
+            after=after[unit],
+        )
+
+    @property
+    def covered(self) -> tuple[int, int, int, int]:
+        """The part of ``before`` in the windows: top, left, bottom, right, ends left out."""
+        tops, lefts = zip(*(each.at for each in self.windows), strict=True)
+        bottoms, rights = zip(*(each.end for each in self.windows), strict=True)
+        return max(0, min(tops)), max(0, min(lefts)), max(bottoms), max(rights)
+
+    @property
+    def block(self) -> Floats:
+        """The numbers in the windows together."""
+        top, left, bottom, right = self.covered
+        return self.before[top:bottom, left:right]
+
+    @property
+    def picked(self) -> list[tuple[int, int]]:
+        """Where in ``block`` the largest numbers are that pass."""
+        top, left, *_ = self.covered
+        found = [each.picked for each in self.windows if each.picked is not None]
+        return [(row - top, column - left) for row, column in found]
+
+    @property
+    def outputs(self) -> Floats:
+        """What the windows become, in their rows and columns."""
+        rows = len({each.place[0] for each in self.windows})
+        return np.array([each.output for each in self.windows], np.float32).reshape(rows, -1)
