@@ -14,11 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.classical.classical_recipe import TRAIN_OPTIONS
-from opsin.commands.report import without_page
-from opsin.commands.runs import Run
-from opsin.commands.train.pretrained import model_asked, open_given
-from opsin.commands.train.train import train
 from opsin.core.errors import (
     ImageError,
     InputError,
@@ -26,6 +21,20 @@ from opsin.core.errors import (
     RecipeError,
     SourceError,
 )
+
+try:
+    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.utils import check_random_state
+    from sklearn.utils.multiclass import check_classification_targets
+    from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+except ImportError as error:
+    raise MissingExtraError("estimators of scikit-learn", "classical") from error
+
+from opsin.classical.classical_recipe import TRAIN_OPTIONS
+from opsin.commands.report import without_page
+from opsin.commands.runs import Run
+from opsin.commands.train.pretrained import model_asked, open_given
+from opsin.commands.train.train import train
 from opsin.core.events import SILENT
 from opsin.core.recipe import DATA_OPTIONS, DataRecipe, refuse_unknown
 from opsin.data.array_image import to_bytes
@@ -36,14 +45,6 @@ from opsin.data.sources.contents import Files, LabelledImages
 from opsin.data.split import UNASSIGNED
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.providers import choose
-
-try:
-    from sklearn.base import BaseEstimator, ClassifierMixin
-    from sklearn.utils import check_random_state
-    from sklearn.utils.multiclass import check_classification_targets
-    from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
-except ImportError as error:
-    raise MissingExtraError("estimators of scikit-learn", "classical") from error
 
 if TYPE_CHECKING:
     from typing import Unpack

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from opsin.backbones.probe import FOLDER, probed_network
+from opsin.core.metadata import Metadata
 from opsin.core.sandbox import Sandbox
 from opsin.data.cache import cache_root
+from tests.made_classifier import classifier, metadata
 
 from .small_networks import network
 
@@ -63,3 +65,10 @@ def test_a_cache_that_cannot_be_written_costs_nothing_else(
     first = probed_network(network(), "first", None)
     assert probed_network(network(), "second", None) == first
     assert looked_into == ["first", "second"]
+
+
+def test_what_a_classifier_says_of_itself_is_kept_whole(looked_into: list[str]) -> None:
+    layers = [f"block{number}.convolution" for number in range(300)]
+    probed, _ = probed_network(classifier(about=metadata(layers=layers)), "a run", None)
+    found = Metadata.from_props(probed.properties, "a run")
+    assert [layer.name for layer in found.layers] == layers

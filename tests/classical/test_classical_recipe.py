@@ -45,7 +45,7 @@ def test_names_are_those_that_an_unknown_model_is_told() -> None:
         ("logistic", {"batch_size": 32}),
         ("svm", {"augment": "photos"}),
         ("knn", {"trees": 10}),
-        ("forest", {"rate": 0.1}),
+        ("forest", {"learning_rate": 0.1}),
         ("logistic", {"budget": "10m"}),
         ("hist-gradient-boosting", {"hidden": (32,)}),
     ],
@@ -59,24 +59,15 @@ def test_what_makes_no_sense_for_a_model_is_refused(name: str, options: dict[str
     assert "train a network" in caught.value.advice
 
 
-def test_a_network_has_no_trees() -> None:
-    with pytest.raises(RecipeError, match="got trees"):
-        resolve(DATA, model="mlp", trees=10)
-
-
 @pytest.mark.parametrize(
     ("name", "options"),
     [("forest", {"trees": 0}), ("svm", {"c": 0.0}), ("knn", {"neighbours": 0}),
      ("logistic", {"seed": -1}), ("logistic", {"side": 2}), ("forest", {"leaves": 1}),
-     ("hist-gradient-boosting", {"rate": 2.0})],
+     ("hist-gradient-boosting", {"learning_rate": 2.0})],
 )  # fmt: skip
 def test_impossible_values_are_refused_by_name(name: str, options: dict[str, Any]) -> None:
     with pytest.raises(RecipeError, match=next(iter(options))):
         resolve_classical(DATA, model=name, **options)
-
-
-def test_what_is_not_given_stays_as_it_is() -> None:
-    assert resolve_classical(DATA, model="svm", c=None) == resolve_classical(DATA, model="svm")
 
 
 def test_a_file_with_anothers_options_is_no_recipe() -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import opsin
 from opsin.classical.classical_recipe import PIXEL_MODELS, Boosting, Knn
-from opsin.classical.fit import FitProgress, Fitted, TrainingRows, fit, least_of, work_of
+from opsin.classical.fit import FitProgress, Fitted, TrainingRows, fit, work_of
 from opsin.classical.fitted_file import Written, check_parity
 from opsin.classical.pixels import Pooling
 from opsin.core.errors import ParityError
@@ -174,11 +174,6 @@ def test_more_neighbours_or_components_than_images_are_all_there_are() -> None:
     assert check_parity(opened(content_of(model)), model, images) < 2e-5
 
 
-@pytest.mark.parametrize("classes", [2, 100, 1_000])
-def test_the_least_share_changes_no_answer_by_much(classes: int) -> None:
-    assert least_of(classes) * classes < 1e-4
-
-
 @pytest.mark.parametrize("name", ["forest", "hist-gradient-boosting"])
 def test_growing_models_tell_their_figures_as_they_grow(name: str) -> None:
     model, progress = fitted(name, 3, trees=25)
@@ -206,11 +201,3 @@ def test_a_forest_in_steps_is_the_forest_at_once() -> None:
 @pytest.mark.parametrize("name", PIXEL_MODELS)
 def test_the_same_seed_makes_the_same_file(name: str) -> None:
     assert content_of(fitted(name, 3)[0]) == content_of(fitted(name, 3)[0])
-
-
-def test_the_labels_of_a_machine_are_those_that_it_predicts() -> None:
-    model, _ = fitted("svm", 5)
-    images, _ = noisy_images(200, 5, seed=4)
-    embedding = model.embedding(images)
-    answers = model.probabilities(embedding).argmax(axis=1)
-    assert np.array_equal(answers, model.estimator.predict(embedding))

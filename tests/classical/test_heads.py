@@ -33,14 +33,6 @@ def test_logistic_regression_answers_as_scikit_learns(seed: int, classes: int, c
     np.testing.assert_allclose(own.predict_proba(points), peer.predict_proba(points), atol=0.02)
 
 
-def test_a_direction_without_images_costs_nothing() -> None:
-    points, labels = clouds(0, 3)
-    points[:, 4] = 0
-    own = LinearClassifier.logistic(points, labels, c=10.0)
-    assert np.isfinite(own.coef_).all()
-    assert not own.coef_[:, 4].any()
-
-
 @pytest.mark.parametrize("classes", [2, 4])
 def test_the_nearest_mean_is_the_answer(classes: int) -> None:
     points, labels = clouds(1, classes)
@@ -60,17 +52,3 @@ def test_scores_are_those_of_least_squares(seed: int, c: float, gamma: float) ->
     asked = random.normal(size=(20, 5)).astype(np.float32)
     expected = peer.predict(asked.astype(np.float64)) + 10 / 3
     np.testing.assert_allclose(own.decision_function(asked), expected, atol=1e-6)
-
-
-def test_single_precision_answers_nearly_the_same() -> None:
-    random = np.random.default_rng(3)
-    labels = np.arange(300) % 3
-    points = (random.normal(0, 1, (3, 6))[labels] + random.normal(0, 1, (300, 6))).astype(
-        np.float32
-    )
-    slow, quick = (
-        KernelRidge.fit(points, labels, c=100.0, gamma=0.1, exact=exact) for exact in (True, False)
-    )
-    found = quick.decision_function(points)
-    assert quick.coefficients.dtype == np.float32
-    np.testing.assert_allclose(found, slow.decision_function(points), atol=1e-2)

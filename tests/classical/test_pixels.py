@@ -28,12 +28,6 @@ def test_a_mean_of_squares_is_what_it_says(
             )
 
 
-def test_small_images_keep_every_pixel() -> None:
-    images = np.arange(24, dtype=np.uint8).reshape(1, 4, 6, 1)
-    rows = Pooling.to_fit((4, 6, 1), 32).rows_of(images)
-    assert np.array_equal(rows[0], np.arange(24, dtype=np.float32) / np.float32(255))
-
-
 def test_reading_in_blocks_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("opsin.classical.pixels._BLOCK", 3 * 16)
     images = np.random.default_rng(0).integers(0, 256, (10, 4, 4, 1), np.uint8)
@@ -43,11 +37,6 @@ def test_reading_in_blocks_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) 
         pooling.read(images, rows, progress.append), pooling.rows_of(images[rows])
     )
     assert progress == [3, 6, 7]
-
-
-def test_a_rare_class_keeps_an_image() -> None:
-    labels = np.array([0] * 500 + [1] * 2)
-    assert np.bincount(labels[drawn(np.arange(502), labels, 20, seed=0)]).tolist() == [20, 1]
 
 
 @given(

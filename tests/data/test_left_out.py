@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -77,18 +74,3 @@ def test_an_archive_says_the_same(mixed: Path, tmp_path: Path, form: str) -> Non
     packed = shutil.make_archive(str(tmp_path / "a"), form, mixed)
     for _ in range(2):  # unpacked, and from the cache
         assert counts(look_at(packed).left_out) == expected(folders=False)
-
-
-def test_data_and_train_say_it_in_json(mixed: Path, tmp_path: Path) -> None:
-    for words in (["data", str(mixed), "--no-draw"], ["train", str(mixed), "--model", "logistic",
-                  "--runs", str(tmp_path / "runs")]):  # fmt: skip
-        done = subprocess.run(
-            [sys.executable, "-m", "opsin", *words, "--json"],
-            capture_output=True, text=True, check=True, timeout=240,
-        )  # fmt: skip
-        said = {each["kind"]: each["count"] for each in json.loads(done.stdout)["left_out"]}
-        assert said["video"] == 1
-        assert words[0] == "data" or "Left out: " in done.stderr
-    (file,) = tmp_path.glob("runs/*/dataset.json")
-    record = json.loads(file.read_text())
-    assert {each["kind"] for each in record["left_out"]} == set(said)

@@ -111,16 +111,6 @@ def test_shares_are_covered_whose_images_come_in_groups(
     assert 0.93 <= np.mean(hits) <= (0.97 if share_right < 0.95 else 0.985)
 
 
-def test_as_if_images_were_alone_grouped_shares_are_covered_by_far_too_little() -> None:
-    random = np.random.default_rng(6)
-    numbers = np.arange(20).repeat(10)
-    ends = [
-        share(random.random(200) < beta_of_groups(random, 0.8, 20, 0.25)[numbers])
-        for _ in range(2000)
-    ]
-    assert np.mean([low <= 0.8 <= high for low, high in ends]) < 0.75
-
-
 @pytest.mark.parametrize(("groups", "each"), [(100, 2), (20, 10), (20, 20)])
 def test_means_are_covered_whose_images_come_in_groups(groups: int, each: int) -> None:
     random = np.random.default_rng(7)

@@ -56,16 +56,6 @@ def test_a_small_example_by_hand() -> None:
     assert figures.calibration_error == pytest.approx((0.6 + 0.3 + 0.2 + 0.2) / 4, rel=1e-5)
 
 
-def test_classes_as_likely_as_the_right_one_count_against_the_classifier() -> None:
-    names = [str(k) for k in range(100)]
-    even = np.full((100, 100), 0.01, np.float32)
-    assert measure(even, np.arange(100), names).top5_accuracy == 0.0
-    # Votes of a forest: the right class of the second image has none, as 97 others.
-    votes = np.zeros((2, 100), np.float32)
-    votes[:, [3, 7, 9]] = 0.5, 0.3, 0.2
-    assert measure(votes, np.array([9, 4]), names).top5_accuracy == 0.5
-
-
 @given(st.integers(0, 99), st.integers(6, 12), st.integers(1, 3))
 def test_the_right_class_is_ranked_behind_its_equals(seed: int, classes: int, levels: int) -> None:
     random = np.random.default_rng(seed)
@@ -78,21 +68,6 @@ def test_the_right_class_is_ranked_behind_its_equals(seed: int, classes: int, le
     found = ScoredAnswers(probabilities, labels).top5_accuracy
     assert found is not None
     assert found[0] == np.mean([rank < 5 for rank in ranks])
-
-
-@given(seed=st.integers(0, 99), count=st.integers(1, 50), classes=st.integers(2, 8))
-def test_figures_hang_together(seed: int, count: int, classes: int) -> None:
-    random = np.random.default_rng(seed)
-    probabilities = random.dirichlet(np.ones(classes), count).astype(np.float32)
-    labels = random.integers(0, classes, count)
-    figures = measure(probabilities, labels, [str(k) for k in range(classes)])
-    confusion = np.array(figures.confusion)
-    assert confusion.sum() == count
-    assert figures.accuracy == pytest.approx(np.trace(confusion) / count)
-    assert figures.low <= figures.accuracy <= figures.high
-    wrong = sum(pair.count for pair in figures.confused)
-    assert wrong <= count - np.trace(confusion)
-    assert len(confident_mistakes(probabilities, labels, 100)) == count - np.trace(confusion)
 
 
 @pytest.mark.parametrize("classes", [2, 7])

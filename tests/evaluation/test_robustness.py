@@ -7,19 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import opsin
-from opsin.core.artifacts.run_report import RobustnessFigures
 from opsin.evaluation.robustness import (
     DISTURBANCES,
     disturbed_examples,
     paired_change,
     robustness,
 )
-from tests.conftest import shape_image
 
 NAMES = [kind.name for kind in DISTURBANCES]
 
@@ -99,31 +95,6 @@ def test_figures_are_those_of_the_answers(digits: opsin.Dataset) -> None:
         assert level.lost == (before & ~after).sum()
         assert level.change == pytest.approx(after.mean() - before.mean())
         assert level.change_low <= level.change <= level.change_high
-
-
-def test_the_seed_decides_and_nothing_else() -> None:
-    images = np.stack([shape_image("disc", seed) for seed in range(30)])
-    labels = np.arange(30) % 2
-
-    def answer(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        light = pixels.mean(axis=(1, 2, 3)) / 255
-        return np.stack([light, 0.62 - light], axis=1).astype(np.float32)
-
-    def found(seed: int) -> RobustnessFigures:
-        return robustness(answer, images, labels, np.arange(30), seed=seed, most=20)
-
-    assert found(0) == found(0)
-    assert found(0) != found(1)
-
-
-@given(lost=st.integers(0, 60), won=st.integers(0, 60), rest=st.integers(0, 400))
-def test_the_change_turns_its_sign_with_the_order(lost: int, won: int, rest: int) -> None:
-    count = max(1, lost + won + rest)
-    low, high = paired_change(lost, won, count)
-    assert -1 <= low < high <= 1
-    assert paired_change(won, lost, count) == pytest.approx((-high, -low))
-    if lost == won:
-        assert low < 0 < high
 
 
 def test_the_interval_of_the_change_covers_the_truth_about_as_often_as_it_says() -> None:

@@ -56,13 +56,6 @@ def test_every_image_with_a_value_is_in_one_slice(
         assert sum(each.images for each in slices) == np.sum(~np.isnan(values))
 
 
-def test_slices_are_of_equal_size_where_values_differ() -> None:
-    random = np.random.default_rng(0)
-    found = slice_accuracy(np.ones(1000, bool), {"x": random.normal(size=1000)})
-    assert [each.images for each in slices_of(found, "x")] == [200] * 5
-    assert found.judged == 5
-
-
 def test_a_weak_slice_is_named_and_the_others_are_not() -> None:
     random = np.random.default_rng(0)
     light = random.uniform(0, 255, 2000)

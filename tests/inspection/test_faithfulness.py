@@ -6,19 +6,14 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from opsin.core.metadata import Layer
 from opsin.inspection.faithfulness import (
-    ALIKE,
     FaithfulnessVerdict,
-    _misplaced,
     assess_faithfulness,
     chance,
     curves_of,
-    likeness,
     random_weights,
 )
 from opsin.onnx_files.onnx_graph import OnnxGraph
@@ -104,22 +99,6 @@ def test_curves_run_from_nothing_to_everything(size: tuple[int, int]) -> None:
     np.testing.assert_allclose(curves.insertion, curves.shares, atol=1e-5)
     assert by_chance.deletion_area[0] == pytest.approx(0.5, abs=0.02)
     assert by_chance.insertion_area == pytest.approx((0.5, 0), abs=0.02)
-
-
-@given(seed=st.integers(0, 50), height=st.integers(1, 12), width=st.integers(1, 12))
-def test_a_misplaced_map_has_the_same_values_elsewhere(seed: int, height: int, width: int) -> None:
-    heat = np.arange(height * width, dtype=np.float32).reshape(height, width)
-    moved = _misplaced(heat, np.random.default_rng(seed))
-    assert np.array_equal(np.sort(moved, axis=None), heat.ravel())
-    if min(height, width) > 4:
-        assert not np.array_equal(moved, heat)
-
-
-@given(seed=st.integers(0, 99), power=st.sampled_from([1, 3, 5]))
-def test_likeness_looks_at_ranks_of_sizes(seed: int, power: int) -> None:
-    heat = noise(seed) - 0.5
-    assert likeness(heat, heat**power) == pytest.approx(1)
-    assert abs(likeness(heat, noise(seed + 100) - 0.5)) < ALIKE / 2
 
 
 @pytest.mark.torch

@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 import opsin
 from opsin.core.errors import ModelFileError
 from opsin.core.metadata import Layer
-from opsin.data.dataset import Dataset
-from opsin.inspection.layers import iter_batches, layer_views, view_of
-from opsin.onnx_files.onnx_graph import OnnxGraph
+from opsin.inspection.layers import layer_views, view_of
 
 
 def layer(kind: str, shape: tuple[int, ...]) -> Layer:
@@ -56,22 +54,6 @@ def test_values_that_are_no_numbers_are_counted_and_left_out() -> None:
     nothing = view_of(layer("Dense", (2,)), np.full(2, np.nan, np.float32))
     assert nothing.not_finite == 2
     json.dumps([view.to_json(), nothing.to_json()], allow_nan=False)
-
-
-def network_of(classifier: opsin.Classifier) -> OnnxGraph:
-    return OnnxGraph(classifier.path.read_bytes(), classifier.metadata.layers)
-
-
-def test_batches_are_small_and_cover_the_rows(nearest_mean: Path, digits: Dataset) -> None:
-    classifier = opsin.Classifier(nearest_mean)
-    rows = np.arange(1700, 100, -3)
-    names = ["flatten", "probabilities"]
-    parts = list(iter_batches(classifier, network_of(classifier), digits.images, names, rows))
-    assert max(len(part["flatten"]) for part in parts) == 256
-    flat = np.concatenate([part["flatten"] for part in parts])
-    assert np.allclose(flat, digits.images[rows].reshape(len(rows), -1) / np.float32(255))
-    answers = np.concatenate([part["probabilities"] for part in parts])
-    assert np.allclose(answers, classifier.probabilities(digits.images[rows]), atol=1e-6)
 
 
 def test_an_unknown_layer_is_answered_with_the_names_there_are(nearest_mean: Path) -> None:

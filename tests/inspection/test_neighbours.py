@@ -41,20 +41,6 @@ def test_batches_do_not_matter(count: int, size: int, batch: int, wanted: int, s
     assert len(set(places.tolist())) == len(places)
 
 
-@given(seed=st.integers(0, 99), strength=st.floats(0.01, 100))
-def test_neither_the_strength_of_a_row_nor_the_unit_of_a_column_counts(
-    seed: int, strength: float
-) -> None:
-    random = np.random.default_rng(seed)
-    rows = random.normal(size=(5, 4)).astype(np.float32)
-    units = random.uniform(0.1, 10, 4).astype(np.float32)
-    scales = np.asarray(1 / units, np.float32)
-    found = directions(rows, scales)
-    np.testing.assert_allclose(directions(rows * np.float32(strength), scales), found, atol=1e-5)
-    np.testing.assert_allclose(directions(rows * scales, None), found, atol=1e-5)
-    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
-
-
 def test_rows_that_are_no_numbers_or_nothing_are_like_none() -> None:
     rows = np.array([[np.nan, np.inf], [0, 0]], np.float32)
     assert directions(rows, None).tolist() == [[0, 0], [0, 0]]

@@ -9,15 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from opsin.inspection.portraits import angles, portraits
+from opsin.inspection.portraits import portraits
 from tests.inspection.made_network import made
-
-
-def test_typical_is_the_direction_not_the_length() -> None:
-    embedding = np.array([[1, 1], [90, 88], [0.1, 0], [0, 0]], np.float32)
-    found = angles(embedding, embedding.sum(axis=0, dtype=np.float64))
-    assert np.argsort(found).tolist() == [1, 0, 2, 3]
-    assert found[3] == 1  # no direction at all
 
 
 def test_each_class_has_its_own_images(tmp_path: Path) -> None:

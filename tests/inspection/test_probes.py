@@ -19,7 +19,6 @@ from opsin.evaluation.intervals import wilson
 from opsin.inspection.probes import (
     probe_hits,
     probe_layers,
-    reduced,
     reduction_of,
 )
 from opsin.onnx_files.onnx_graph import OnnxGraph
@@ -46,30 +45,6 @@ def test_a_reduction_never_keeps_too_much_nor_averages_needlessly(
         assert channels * grid[0] * grid[1] > most
     else:
         assert channels > most
-
-
-def test_maps_become_the_means_of_blocks() -> None:
-    maps = RANDOM.normal(size=(6, 4, 8, 8)).astype(np.float32)
-    reduction = reduction_of("conv1", (4, 8, 8), 60)
-    assert (reduction.how, reduction.block, reduction.features) == ("pooled", (3, 3), 36)
-    pooled = reduced(maps, reduction).reshape(6, 4, 3, 3)
-    # The last block of a side has two rows and columns, and only these count.
-    np.testing.assert_allclose(pooled[:, :, 2, 2], maps[:, :, 6:, 6:].mean(axis=(2, 3)), rtol=1e-4)
-    np.testing.assert_allclose(pooled[:, :, 0, 1], maps[:, :, :3, 3:6].mean(axis=(2, 3)), rtol=1e-4)
-    assert np.array_equal(reduced(maps, reduction_of("conv1", (4, 8, 8))), maps.reshape(6, -1))
-
-
-def test_random_directions_keep_what_is_far_apart_apart() -> None:
-    values = RANDOM.normal(size=(6, 384)).astype(np.float32)
-    reduction = reduction_of("flatten", (384,), 200)
-    assert (reduction.how, reduction.outputs, reduction.features) == ("projected", 384, 200)
-    few = reduced(values, reduction, seed=3)
-    kept = np.linalg.norm(few[0] - few[1:], axis=1)
-    assert np.all(np.abs(kept / np.linalg.norm(values[0] - values[1:], axis=1) - 1) < 0.3)
-    assert np.array_equal(reduced(values, reduction, seed=3), few)
-    assert not np.array_equal(reduced(values, reduction, seed=4), few)
-    wide = reduction_of("conv2", (6, 8, 8), 5)  # even the means of its maps are too many
-    assert reduced(values.reshape(6, 6, 8, 8), wide).shape == (6, 5)
 
 
 def test_a_probe_is_linear_and_learns_from_training_images_only() -> None:

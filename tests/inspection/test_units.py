@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import numpy as np
@@ -42,26 +41,6 @@ def drawn(seed: int, count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]
     drawing = np.random.default_rng(seed)
     maps = drawing.integers(-2, 3, (count, 5, 2, 3)).astype(np.float32)
     return maps, drawing.integers(0, 3, count)
-
-
-@given(
-    st.integers(0, 10_000),
-    st.integers(1, 40),
-    st.lists(st.integers(1, 20), max_size=8),
-    st.integers(1, 50),
-    st.randoms(use_true_random=False),
-)
-def test_neither_batches_nor_order_make_a_difference(
-    seed: int, count: int, sizes: list[int], keep: int, chance: random.Random
-) -> None:
-    maps, labels = drawn(seed, count)
-    rows = np.array(chance.sample(range(count), count))
-    whole = record_of(maps, labels, [], keep=keep)
-    parts = record_of(maps, labels, sizes, keep=keep, rows=rows)
-    for name in ("rows", "values", "places", "mix", "counts"):
-        assert np.array_equal(getattr(whole, name), getattr(parts, name)), name
-    for name in ("mean", "deviation"):
-        np.testing.assert_allclose(getattr(whole, name), getattr(parts, name), atol=1e-12)
 
 
 @given(st.integers(0, 10_000), st.integers(1, 40))

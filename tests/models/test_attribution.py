@@ -124,16 +124,6 @@ def test_grad_cam_lights_up_where_the_class_s_map_does(pixels: NDArray[np.uint8]
     assert grad_cam(net, spot, 1, layer="maps").max() == 0
 
 
-def test_captum_keeps_its_remarks_to_itself(
-    weight: NDArray[np.float32], pixels: NDArray[np.uint8], capfd: pytest.CaptureFixture[str]
-) -> None:
-    from opsin.models.attribution import integrated_gradients, saliency
-
-    saliency(linear(weight), pixels, 0)  # a warning would be an error here
-    integrated_gradients(linear(weight), pixels, 0, baseline=np.zeros(1, np.uint8))
-    assert capfd.readouterr() == ("", "")
-
-
 def test_without_captum_it_is_said_what_to_install(
     weight: NDArray[np.float32], pixels: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:

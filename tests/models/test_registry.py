@@ -81,13 +81,6 @@ def test_images_that_are_too_small_are_refused(name: str, side: int, words: str)
         build(name, (side, side, 1), 2)
 
 
-def test_sizes_must_be_positive() -> None:
-    with pytest.raises(RecipeError, match="hidden"):
-        build("mlp", (8, 8, 1), 2, hidden=(8, 0))
-    with pytest.raises(RecipeError, match="at least one block"):
-        build("cnn", (32, 32, 1), 2, depth=0)
-
-
 @pytest.mark.parametrize("name", ["mlp", "cnn", "resnet"])
 def test_pixels_go_in_as_they_are_and_the_summary_changes_nothing(name: str) -> None:
     network = build(name, (28, 24, 3), 5)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +15,6 @@ from opsin.report.figures.comparison_figures import (
     draw_together,
 )
 from opsin.report.figures.style import RIGHT, WRONG, save, styled
-from opsin.report.side_by_side import ComparedRun, columns_of
 from tests.made_epochs import made_epoch
 
 LETTERS = "ABCDEFGHIJ"
@@ -27,14 +25,6 @@ def curve(place: int, epochs: int, value: float = 0.8) -> Curve:
         made_epoch(n, val_accuracy=value - 0.3 / n, val_loss=1 / n) for n in range(1, epochs + 1)
     ]
     return Curve(LETTERS[place], "hist-gradient-boosting", events)
-
-
-def row(place: int, **more: Any) -> ComparedRun:
-    known = {"letter": LETTERS[place], "model": "mlp", "accuracy": 0.9, "low": 0.88, "high": 0.91,
-             "log_loss": 0.3, "calibration_error": None, "bytes": None, "parameters": None,
-             "seconds": None, "images_per_second": None, "parity": None, "best": [],
-             "run": "runs/a", "source": "digits", "rescored": 0, "reported": None}  # fmt: skip
-    return ComparedRun.model_validate(known | more)
 
 
 def disagreement(channels: int = 1, name: str = "a.png") -> Disagreement:
@@ -74,11 +64,3 @@ def test_right_is_blue_and_wrong_is_red_in_every_image(tmp_path: Path) -> None:
         colours = {text.get_text()[0]: text.get_color() for text in axes.texts}
         assert colours == {"A": RIGHT, "B": WRONG}
     assert nothing.subfigs == []
-
-
-def test_the_table_leaves_out_what_nobody_knows() -> None:
-    rows = [row(0, calibration_error=0.0114, best=["accuracy"]), row(1)]
-    columns = {column.heading: column.cells for column in columns_of(rows)}
-    assert list(columns) == ["", "Model", "Accuracy", "Log loss", "Calib. error"]
-    assert columns["Calib. error"] == [("0.011", False), ("", False)]
-    assert columns["Accuracy"][0] == ("0.9000 ± 0.0200", True)

@@ -100,12 +100,3 @@ def test_the_same_figure_gives_the_same_file(tmp_path: Path) -> None:
             files.append(style.save(figure, tmp_path / name).read_bytes())
     assert files[0] == files[1]
     assert files[2] == files[3]
-
-
-@pytest.mark.parametrize(
-    ("text", "length", "short"),
-    [("boot", 9, "boot"), ("a-very-long-class-name", 11, "a-ver…-name"), (" a \n b ", 9, "a b")],
-)
-def test_names_are_shortened_in_the_middle(text: str, length: int, short: str) -> None:
-    assert style.shorten(text, length) == short
-    assert len(style.shorten(text, length)) <= length

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -19,8 +17,8 @@ from opsin.core.metadata import Layer
 from opsin.inspection.activity import Activity, ActivityRecord
 from opsin.inspection.layers import LayerView, view_of
 from opsin.onnx_files.onnx_graph import ReceptiveField
-from opsin.report.inside.layer_sections import PAGE, figure, layer_sections
-from opsin.report.maps import PALETTES, scale_of, sprite
+from opsin.report.inside.layer_sections import PAGE, layer_sections
+from opsin.report.maps import PALETTES
 from opsin.report.templates import render_page
 from tests.report.test_figures import HOSTILE
 
@@ -142,33 +140,6 @@ def test_a_layer_of_one_value_is_drawn(value: float) -> None:
     ])  # fmt: skip
     assert html.count("are infinite or no number") == (0 if np.isfinite(value) else 2)
     assert len(sprites(html)) == 1
-
-
-def test_figures_have_three_digits() -> None:
-    values = [0.0, 1.0, -0.5, 12.345, 999.4, 12345.6, 0.00123, 0.0001, 3e-9, 0.099999, -0.99999]
-    assert [figure(value) for value in values] == [
-        "0", "1.00", "−0.500", "12.3", "999", "12,346", "0.00123", "0.000100", "3e−9",
-        "0.100", "−1.00",
-    ]  # fmt: skip
-
-
-@given(st.integers(1, 40), st.integers(1, 8), st.integers(1, 4), st.integers(1, 4))
-def test_a_sprite_holds_each_map_in_its_place(n: int, columns: int, h: int, w: int) -> None:
-    tiles = np.random.default_rng(n).integers(0, 256, (n, h, w), np.uint8)
-    together = sprite(tiles, columns)
-    assert together.shape == (-(-n // columns) * h, columns * w)
-    for place in range(n):
-        top, left = place // columns * h, place % columns * w
-        assert np.array_equal(together[top : top + h, left : left + w], tiles[place])
-
-
-@given(st.floats(-1e6, 1e6), st.floats(0, 1e6))
-def test_zero_has_the_first_or_the_middle_colour(low: float, width: float) -> None:
-    scale = scale_of(low, low + width)
-    place = int(scale.places(np.zeros(1, np.float32))[0])
-    assert place == (0 if scale.colours == "viridis" else 128)
-    assert scale.low <= low
-    assert scale.high >= low + width
 
 
 @pytest.mark.slow

@@ -17,10 +17,6 @@ from opsin.onnx_files.onnx_graph import ReceptiveField
 from opsin.report.figures.network_figures import (
     draw_network,
     draw_receptive_fields,
-    fields_title,
-    image_size,
-    network_title,
-    sees,
 )
 from opsin.report.figures.style import save, styled
 from opsin.report.inside.network_sections import network_sections
@@ -119,23 +115,6 @@ def test_any_graph_is_drawn(count: int, data: st.DataObject) -> None:
         figure = draw_network(rows)
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert sum(text == "Something new" for text in texts) == count
-
-
-def test_titles_say_the_finding() -> None:
-    rows = chain(10)
-    assert network_title(rows) == "head holds 62% of the parameters and takes 33% of the time"
-    assert network_title(chain(10, timed=False)) == "head holds 62% of the parameters"
-    assert fields_title(rows, image_size(rows)) == "Only head sees the whole image"
-    deep = chain(50)
-    assert image_size(deep) == (16, 16)
-    first = next(row for row in deep if sees(row, (16, 16)) == "whole image")
-    assert first.name == "block7.conv"
-    assert fields_title(deep, (16, 16)) == (
-        "From block7.conv on, the unit in the middle sees the whole image"
-    )
-    assert fields_title(deep[:9], (16, 16)) == "No unit sees more than 5×5 pixels"
-    dense = [rows[0], layer("a", "Dense", (4,), ("input",)), layer("head", "Dense", (4,), ("a",))]
-    assert fields_title(dense, (16, 16)) == "From a on, each unit sees the whole image"
 
 
 def test_the_part_that_is_seen_is_framed_and_the_rest_faded() -> None:

@@ -7,8 +7,6 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from rich.console import Console
 
 from opsin.core.artifacts.records import Epoch
@@ -17,7 +15,6 @@ from opsin.core.metadata import Layer
 from opsin.report.terminal import (
     LogFile,
     Terminal,
-    bar,
     class_table,
     confusions,
     layer_table,
@@ -25,14 +22,8 @@ from opsin.report.terminal import (
 
 EPOCH = Epoch(
     epoch=1, epochs=3, step=9, train_loss=0.6125, train_accuracy=0.776, val_loss=0.43,
-    val_accuracy=0.843, rate=2.1e-3, seconds=72.0, images_per_second=900, best=True,
+    val_accuracy=0.843, learning_rate=2.1e-3, seconds=72.0, images_per_second=900, best=True,
 )  # fmt: skip
-
-
-@given(share=st.floats(0, 1), width=st.integers(1, 60))
-def test_a_bar_is_as_long_as_its_share(share: float, width: int) -> None:
-    length = len(bar(share, width))
-    assert share * width - 1 <= length <= share * width + 1
 
 
 def test_a_log_is_written_in_a_notebook_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,16 +62,6 @@ def test_each_unit_has_a_card_with_its_images(tmp_path: Path) -> None:
     assert re.search(r'class="units-search" hidden', html)
 
 
-def test_a_class_can_come_first(tmp_path: Path) -> None:
-    gallery = unit_gallery(*made(tmp_path), "dense")
-    (section,) = unit_sections(gallery, None, label="square")
-    order = [int(number) for number in re.findall(r"<h3>Unit (\d+)", section.html)]
-    found = [match.unit for match in gallery.search("square")]
-    assert order[: len(found)] == found
-    assert sorted(order) == list(range(5))
-    assert 'value="square"' in section.html
-
-
 def test_classes_show_their_images_or_say_why_not(tmp_path: Path) -> None:
     classifier, _, known = made(tmp_path)
     train = known.train[known.labels[known.train] != 1]

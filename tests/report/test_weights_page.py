@@ -6,7 +6,6 @@ import base64
 import io
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,18 +14,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from opsin.inspection.probes import Probe, Probes
 from opsin.inspection.weights import WeightImages, WeightView, values_of
-from opsin.report.figures.inspection_charts import (
-    draw_norms,
-    draw_probes,
-    norms_title,
-    probes_title,
-)
-from opsin.report.figures.style import save, styled
 from opsin.report.inside.weight_sections import (
     matrix_sheet,
-    probe_sections,
     tile_address,
     weight_sections,
 )
@@ -107,54 +97,3 @@ HISTORY = [
     made_epoch(n, norms={f"layer{k}": 3.0 + k * n / 10 for k in range(9)} | {"head": 5.0 - n})
     for n in range(1, 4)
 ]
-
-
-def drawn(figure: Any, folder: Path) -> str:
-    assert np.asarray(Image.open(save(figure, folder / "figure.png"))).std() > 1
-    return save(figure, folder / "figure.svg").read_text(encoding="utf-8")
-
-
-def test_norms_name_those_that_changed_most(tmp_path: Path) -> None:
-    assert norms_title(HISTORY) == "head shrank most: the norm of its weights went from 4 to 2"
-    with styled():
-        svg = drawn(draw_norms(HISTORY), tmp_path)
-    assert "layer8" in svg and "layer3  " not in svg and "4 other layers" in svg
-    sections = weight_sections([view("head", "matrix", 3, 4)], HISTORY, {"norms": svg})
-    assert sections[-1].anchor == "norms"
-    assert page(sections).count('<th scope="row">layer') == 9
-    same = [made_epoch(n, norms={"head": 2.0}) for n in (1, 2)]
-    assert "hardly changed" in norms_title(same)
-    with styled():
-        drawn(draw_norms(same), tmp_path)
-
-
-def probed(*accuracies: float, wide: float = 0.01) -> Probes:
-    names = ["pixels", *(f"layer{n}" for n in range(1, len(accuracies) - 1)), "classifier"]
-    probes = tuple(
-        Probe(name, value, max(0.0, value - wide), min(1.0, value + wide), 9000, 100, "pooled",
-              (3, 3))
-        for name, value in zip(names, accuracies, strict=True)
-    )  # fmt: skip
-    return Probes(probes, fitted=4000, judged=2000, source="made")
-
-
-@pytest.mark.parametrize(("accuracies", "title"), [
-    ((0.5, 0.52, 0.8, 0.9, 0.9),
-     "Classes come apart most between layer1 and layer2: 52.0% to 80.0%"),
-    ((0.5, 0.515, 0.53, 0.545, 0.9),
-     "Classes come apart little by little: 50.0% from the pixels, 54.5% from layer3"),
-    ((0.5, 0.49, 0.51, 0.9), "No layer tells the classes apart clearly better than pixels: 50.0%"),
-    ((0.5, 0.9), "No layer tells the classes apart clearly better than pixels: 50.0%"),
-])  # fmt: skip
-def test_the_title_says_where_the_classes_come_apart(
-    accuracies: tuple[float, ...], title: str, tmp_path: Path
-) -> None:
-    made = probed(*accuracies)
-    assert probes_title(made.probes) == title
-    with styled():
-        svg = drawn(draw_probes(made.probes), tmp_path)
-    assert "the classifier itself" in svg
-    (only,) = probe_sections(made, {"probes": svg})
-    assert only.title == title and only.anchor == "probes"
-    text = page([only])
-    assert "means of 3×3 places" in text and "4,000 training images" in text

@@ -7,8 +7,6 @@ import json
 import os
 import re
 import resource
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
-from PIL import Image
 
 from opsin.core.errors import ModelFileError
 from opsin.data.cache import cache_root
@@ -331,21 +328,6 @@ def test_what_is_no_answer(value: Any, fault: str) -> None:
     found = fault_of({"probabilities": value}, len(value), 3)
     assert found is not None
     assert re.search(fault, found)
-
-
-def test_the_command_line_says_it_in_one_line(tmp_path: Path) -> None:
-    path = tmp_path / "theirs.onnx"
-    path.write_bytes(CRAFTED["strings"][0])
-    image = tmp_path / "image.png"
-    Image.fromarray(np.zeros((8, 8), np.uint8)).save(image)
-    said = subprocess.run(
-        [sys.executable, "-m", "opsin", "predict", str(path), str(image)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (said.returncode, said.stdout) == (1, "")
-    assert said.stderr.startswith("opsin: expected a description that fits the network")
 
 
 def _digest(content: bytes) -> str:

@@ -78,16 +78,6 @@ def test_the_largest_network_that_learns_enough_is_taken(
     assert recipe.model.depth == 3
 
 
-def test_one_line_says_what_was_chosen(digits: Dataset) -> None:
-    assert fitted(digits, 2_000, 32.0)[1] == "resnet 32,64,128 · 57 epochs of about 32 s"
-
-
-def test_nothing_but_epochs_and_size_changes(digits: Dataset) -> None:
-    recipe, _ = fitted(digits, 700, 200.0)
-    by_hand = asked(digits, epochs=recipe.training.epochs, hidden=recipe.model.hidden)
-    assert recipe == by_hand != asked(digits)
-
-
 def test_a_size_that_was_given_is_kept(digits: Dataset) -> None:
     for size in ({"hidden": (32, 64)}, {"depth": 2}):
         recipe, _ = fitted(digits, 1_000, 21.0, size)
@@ -111,13 +101,6 @@ def test_both_given_leave_nothing_to_fit(digits: Dataset, size: dict[str, Any]) 
 def test_too_short_a_budget_is_refused_with_the_one_that_would_do(digits: Dataset) -> None:
     with pytest.raises(RecipeError, match=r"at least 14 s for 1 epoch; got 5 s, and .* 8,16,32"):
         fitted(digits, 5, 200.0)
-
-
-def test_networks_without_hidden_layers_have_one_size(digits: Dataset) -> None:
-    recipe = resolve(digits.recipe, model="mlp", hidden=())
-    chosen, reason, _ = fit_budget(10, recipe, digits, device=CPU, measure=lambda _: 0.5)
-    assert chosen.training.epochs == 18
-    assert reason == "mlp · 18 epochs of about 0.5 s"
 
 
 def test_a_network_beyond_the_memory_is_not_taken(digits: Dataset) -> None:

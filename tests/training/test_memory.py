@@ -19,7 +19,7 @@ from opsin.core.recipe import DataRecipe, Recipe
 from opsin.models import build_network
 from opsin.models.resolve import resolve
 from opsin.models.statistics import Statistics
-from opsin.training.memory import available, estimate, fit_memory
+from opsin.training.memory import estimate, fit_memory
 
 CPU = torch.device("cpu")
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux's /proc")
@@ -189,19 +189,3 @@ def test_a_buffer_takes_its_share_of_the_memory() -> None:
     # Four processes have a quarter of it each, and what is there is never read twice.
     fit_memory(recipe, layers, device=CPU, images=images, processes=4, free=4_000_000_000)
     fit_memory(recipe, layers, device=CPU, images=images // 1000, free=4_000_000_000)
-
-
-def test_weights_that_are_too_many_are_named_as_the_cause() -> None:
-    recipe, layers = parts((32, 32, 3), model="mlp", hidden=(20_000,))
-    with pytest.raises(RecipeError, match="fewer --hidden units"):
-        fit_memory(recipe, layers, device=CPU, free=1_000_000_000)
-
-
-def test_a_machine_without_free_memory_trains_nothing() -> None:
-    recipe, layers = parts((8, 8, 1), model="mlp")
-    with pytest.raises(RecipeError, match="there are 0 B"):
-        fit_memory(recipe, layers, device=CPU, free=0)
-
-
-def test_the_real_system_says_something_sensible() -> None:
-    assert 10_000_000 < available(CPU) < 1 << 50

@@ -28,6 +28,7 @@ from onnx import TensorProto, helper, numpy_helper, version_converter
 from opsin.backbones.probed import Probed, depths_of, last_features, values_of
 from opsin.core.child_process import Header
 from opsin.core.errors import ModelFileError, OpsinError, SandboxError, StorageError
+from opsin.core.metadata import Metadata
 from opsin.core.platform import limit_computing
 from opsin.core.sandbox import Sandbox
 from opsin.core.storage import atomic_file
@@ -38,10 +39,14 @@ from opsin.onnx_files.postprocessing import OPSET, TREES, TREES_OPSET
 from opsin.runtime.onnx_scan import printable, scan
 from opsin.runtime.providers import cpu_session, session_options
 
+# What Opsin writes into its files; it lists all layers and classes.
+_OWN: Final = frozenset(f"opsin.{name}" for name in Metadata.model_fields)
+_LONGEST_OWN: Final = 1_000_000
+
 #: Folder of all networks within the cache.
 FOLDER: Final = "probed"
 # Changes whenever the same file would be seen otherwise.
-_RULES: Final = 3
+_RULES: Final = 4
 # Seconds of computing and bytes that reading a small file may take, and for each byte of a larger
 # one. On a busy machine it waits for a core, which takes longer.
 _SECONDS: Final = 5.0
@@ -202,7 +207,10 @@ class _Probe:
             input=self.input, side=self.side, channels=self.channels,
             channels_last=self.channels_last, dtype=np.dtype(self.dtype).name, features=features,
             depths=tuple(depths), values=tuple(values.values()),
-            properties={e.key[:200]: e.value[:10_000] for e in self._model.metadata_props},
+            properties={
+                each.key[:200]: each.value[: _LONGEST_OWN if each.key in _OWN else 10_000]
+                for each in self._model.metadata_props
+            },
         )  # fmt: skip
         return found, self._model
 

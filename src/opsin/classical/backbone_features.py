@@ -22,19 +22,12 @@ _BATCH: Final = 8
 
 @dataclass(frozen=True)
 class BackboneFeatures:
-    """The mean over views of what a pretrained network says of an image.
-
-    Args:
-        backbone: The network.
-        shape: Height, width and channels of the prepared images.
-        at: The values of it that are taken.
-        views: How an image is looked at.
-    """
+    """The mean over views of what a pretrained network says of an image."""
 
     backbone: Backbone = field(repr=False)
-    shape: tuple[int, int, int]
-    at: tuple[str, ...]
-    views: tuple[View, ...]
+    shape: tuple[int, int, int]  # height, width and channels of the prepared images
+    at: tuple[str, ...]  # the values of it that are taken
+    views: tuple[View, ...]  # how an image is looked at
 
     @property
     def facts(self) -> BackboneFacts:

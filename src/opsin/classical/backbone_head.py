@@ -56,17 +56,11 @@ _SPREAD: Final = 1e-6
 
 @dataclass(frozen=True)
 class Head:
-    """A head and its settings.
-
-    Args:
-        kind: Which.
-        c: Inverse strength of its regularisation.
-        width: Inverse width of its kernel, relative to the images' mean squared distance.
-    """
+    """A head and its settings."""
 
     kind: Kind
-    c: float = 1.0
-    width: float = 1.0
+    c: float = 1.0  # inverse strength of its regularisation
+    width: float = 1.0  # inverse width of its kernel, relative to the images' mean squared distance
 
     @property
     def mix_power(self) -> float:
@@ -101,26 +95,18 @@ START: Final = Head("logistic", 100.0)
 
 @dataclass(frozen=True)
 class HeadChoice:
-    """The head that was chosen, on which features.
+    """The head that was chosen, on which features."""
 
-    Args:
-        head: Which, with its settings.
-        at: The values of the network.
-        views: How an image is looked at.
-        score: Its accuracy in cross-validation; ``None`` where there were too few images or groups
-            to tell heads apart.
-        compared: How many heads were compared.
-        also: Validation images that the chosen head was then fitted to as well.
-        mix_power: The power of the training images' class mix that its scores imply, about 1.
-            Regularisation gives doubtful images to common classes more often than these occur.
-    """
-
-    head: Head
-    at: tuple[str, ...]
-    views: tuple[View, ...]
+    head: Head  # which, with its settings
+    at: tuple[str, ...]  # the values of the network
+    views: tuple[View, ...]  # how an image is looked at
+    # Its accuracy in cross-validation; ``None`` where there were too few images or groups to tell
+    # heads apart.
     score: float | None
-    compared: int
-    also: int
+    compared: int  # how many heads were compared
+    also: int  # validation images that the chosen head was then fitted to as well
+    # The power of the training images' class mix that its scores imply, about 1. Regularisation
+    # gives doubtful images to common classes more often than these occur.
     mix_power: float
 
     def learnt(self, shares: Doubles) -> Doubles:
@@ -144,18 +130,12 @@ class HeadChoice:
 
 @dataclass(frozen=True)
 class ChosenHead:
-    """The best head for some features, as it is before and after it learns from all images.
+    """The best head for some features, as it is before and after it learns from all images."""
 
-    Args:
-        choice: What was chosen, and why.
-        held_out: Fitted to the training images alone: what validation images measure.
-        final: Fitted to the validation images as well, with the same settings.
-        calibration: How sure it may be, by the images that it had not seen in cross-validation.
-    """
-
-    choice: HeadChoice
-    held_out: Fitted
-    final: Fitted
+    choice: HeadChoice  # what was chosen, and why
+    held_out: Fitted  # fitted to the training images alone: what validation images measure
+    final: Fitted  # fitted to the validation images as well, with the same settings
+    # How sure it may be, by the images that it had not seen in cross-validation.
     calibration: Calibration | None = None
 
 
@@ -284,20 +264,12 @@ def _roots(features: Floats, blocks: Sequence[int]) -> Floats:
 
 @dataclass(frozen=True)
 class _Points:
-    """Training and validation images as the numbers that heads are fitted to.
+    """Training and validation images as the numbers that heads are fitted to."""
 
-    Args:
-        train: Rows of the training images, in whose directions the numbers are.
-        every: Rows of both, ascending.
-        labels: Of these.
-        points: Of these, ``float32[N, K + 1]``.
-        projection: Makes them.
-    """
-
-    train: Ints
-    every: Ints
-    labels: Ints
-    points: Floats
+    train: Ints  # rows of the training images, in whose directions the numbers are
+    every: Ints  # rows of both, ascending
+    labels: Ints  # of these
+    points: Floats  # of these, ``float32[N, K + 1]``
     projection: Projection
 
     @classmethod
@@ -335,19 +307,13 @@ class _Points:
 
 @dataclass(frozen=True)
 class JudgedHead:
-    """How good a head is on images that it was not fitted to.
+    """How good a head is on images that it was not fitted to."""
 
-    Args:
-        accuracy: Share of right answers.
-        losses: Of each fold, the lower the better: log loss, and the mean error of the classes.
-        calibration: How sure it may be.
-        mix_power: As for `HeadChoice`.
-    """
-
-    accuracy: float
+    accuracy: float  # share of right answers
+    # Of each fold, the lower the better: log loss, and the mean error of the classes.
     losses: Doubles
-    calibration: Calibration
-    mix_power: float
+    calibration: Calibration  # how sure it may be
+    mix_power: float  # as for `HeadChoice`
 
 
 def simplest(results: Sequence[JudgedHead]) -> int:

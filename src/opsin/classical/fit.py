@@ -120,23 +120,15 @@ class TrainingRows:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted model.
+    """A fitted model."""
 
-    Args:
-        recipe: Which model, with its options.
-        numbers: How images become numbers.
-        projection: Their principal components (knn, svm, backbone), else ``None``.
-        estimator: scikit-learn's classifier.
-        labels: The classes as numbers, in training order, for `knn`'s votes, ``int64[N]``.
-        classes: K.
-    """
-
-    recipe: PixelModel
-    numbers: Pooling | BackboneFeatures
-    projection: Any
-    estimator: Any
+    recipe: PixelModel  # which model, with its options
+    numbers: Pooling | BackboneFeatures  # how images become numbers
+    projection: Any  # their principal components (knn, svm, backbone), else ``None``
+    estimator: Any  # scikit-learn's classifier
+    # The classes as numbers, in training order, for `knn`'s votes, ``int64[N]``.
     labels: Ints = field(repr=False)
-    classes: int
+    classes: int  # K
 
     def embedding(self, images: Pixels) -> Floats:
         """Return what the classifier is given for prepared images, ``float32[N, D]``."""
@@ -265,7 +257,7 @@ def _grow_forest(
 def _boost(
     model: Boosting, train: TrainingRows, val: TrainingRows, seed: int, progress: FitProgress
 ) -> Any:
-    steps = _Steps(model.trees, model.rate, len(train.labels), progress)
+    steps = _Steps(model.trees, model.learning_rate, len(train.labels), progress)
     figures: list[tuple[float, float]] = []
 
     def look_on(estimator: Any, features: Any, labels: Any) -> float:
@@ -282,7 +274,7 @@ def _boost(
     estimator = HistGradientBoostingClassifier(
         max_iter=model.trees,
         max_leaf_nodes=model.leaves,
-        learning_rate=model.rate,
+        learning_rate=model.learning_rate,
         random_state=seed,
         # The only hook that is called in each round; the fitting is never stopped early.
         early_stopping=True,
@@ -309,7 +301,7 @@ class _Steps:
             Epoch(
                 epoch=done, epochs=self._total, step=done,
                 train_loss=train[0], train_accuracy=train[1],
-                val_loss=val[0], val_accuracy=val[1], rate=self._rate,
+                val_loss=val[0], val_accuracy=val[1], learning_rate=self._rate,
                 seconds=seconds, images_per_second=speed, best=done == self._total,
             )
         )  # fmt: skip

@@ -58,15 +58,10 @@ def rooted(features: Floats, blocks: Sequence[int]) -> Floats:
 
 @dataclass(frozen=True)
 class Projection:
-    """The roots of features (`rooted`) as few numbers, which keep their length.
+    """The roots of features (`rooted`) as few numbers, which keep their length."""
 
-    Args:
-        weight: ``float32[K, D]``, rows of length 1 at right angles.
-        blocks: How many of the D belong together, in order.
-    """
-
-    weight: Floats
-    blocks: tuple[int, ...]
+    weight: Floats  # ``float32[K, D]``, rows of length 1 at right angles
+    blocks: tuple[int, ...]  # how many of the D belong together, in order
 
     @classmethod
     def fit(cls, roots: Floats, blocks: Sequence[int]) -> Projection:
@@ -109,15 +104,10 @@ class _Softmax:
 
 @dataclass(frozen=True)
 class LinearClassifier(_Softmax):
-    """A linear classifier, whose answers are the softmax of its logits.
+    """A linear classifier, whose answers are the softmax of its logits."""
 
-    Args:
-        coef_: ``float64[K, D]``
-        intercept_: ``float64[K]``
-    """
-
-    coef_: Doubles
-    intercept_: Doubles
+    coef_: Doubles  # ``float64[K, D]``
+    intercept_: Doubles  # ``float64[K]``
 
     @classmethod
     def logistic(cls, points: Floats, labels: Ints, *, c: float) -> LinearClassifier:
@@ -170,19 +160,14 @@ class KernelRidge(_Softmax):
     (R. Rifkin et al., "Regularized least-squares classification", 2003). A support vector machine
     counts which of each two classes wins, so nearly all its answers are equally sure; these scores
     say how clear an answer is.
-
-    Args:
-        points: The training images, ``float32[N, D]``.
-        coefficients: What each adds to each class's score, ``float64[N, K]``, or ``float32``: all
-            is computed in their precision.
-        bias: Of each class, ``float64[K]``.
-        gamma: Inverse squared width of the kernel.
     """
 
-    points: Floats
+    points: Floats  # the training images, ``float32[N, D]``
+    # What each adds to each class's score, ``float64[N, K]``, or ``float32``: all is computed in
+    # their precision.
     coefficients: Doubles | Floats
-    bias: Doubles
-    gamma: float
+    bias: Doubles  # of each class, ``float64[K]``
+    gamma: float  # inverse squared width of the kernel
 
     @classmethod
     def fit(

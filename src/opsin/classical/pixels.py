@@ -21,19 +21,12 @@ _SIDE, _CELLS, _DIRECTIONS, _ROWS = 32, 8, 9, 256
 
 @dataclass(frozen=True)
 class Pooling:
-    """Pixels 0 to 1, means over squares where the images are large.
+    """Pixels 0 to 1, means over squares where the images are large."""
 
-    Args:
-        height: Of the prepared images.
-        width: Of the prepared images.
-        channels: 1 or 3.
-        factor: Side of the squares; those at the right and lower border may be cut off.
-    """
-
-    height: int
-    width: int
-    channels: int
-    factor: int
+    height: int  # of the prepared images
+    width: int  # of the prepared images
+    channels: int  # 1 or 3
+    factor: int  # side of the squares; those at the right and lower border may be cut off
 
     @classmethod
     def to_fit(cls, shape: tuple[int, int, int], side: int) -> Pooling:

@@ -78,12 +78,7 @@ def write_audit(audit: Audit, folder: str | os.PathLike[str]) -> Path:
     Raises:
         StorageError: The disk refuses a write.
     """
-    return write_findings(audit, Path(folder) / "audit.json")
-
-
-def write_findings(audit: Audit, out: Path) -> Path:
-    """Write the findings of an audit as JSON, and beside them the page, which is returned."""
-    page = out.with_suffix(".html")
-    write_json(out, audit.to_json())
+    page = Path(folder) / "audit.html"
+    write_json(page.with_suffix(".json"), audit.to_json())
     write_bytes(page, render_audit(audit).encode("utf-8", "backslashreplace"))
     return page

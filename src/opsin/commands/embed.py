@@ -169,10 +169,9 @@ def embed(
     # All values are computed, for a training may want them; the first alone is taken.
     taken = network.at if at is not None else network.at[:1]
     with place.errors():
-        embedder = _Embedder(network, images.like, device, place.watcher(watcher))
-        return _write(
-            images, embedder, taken, place, on=on, watcher=place.watcher(watcher), began=began
-        )
+        watcher = place.watcher(watcher)
+        embedder = _Embedder(network, images.like, device, watcher)
+        return _Work(images, embedder, taken, watcher).run(place, on, began)
 
 
 def _check_place(out: str | os.PathLike[str], shard: Shard | None) -> OutFile:
@@ -183,56 +182,6 @@ def _check_place(out: str | os.PathLike[str], shard: Shard | None) -> OutFile:
         check_feature_file(place.path, replace=shard is not None or place.address is not None)
         place.claim()
     return place
-
-
-def _write(
-    images: _Images,
-    embedder: _Embedder,
-    taken: tuple[str, ...],
-    place: OutFile,
-    *,
-    on: str,
-    watcher: Watcher,
-    began: float,
-) -> Embedded:
-    """Embed images, and write the file."""
-    network = embedder.network
-    widths = [network.value(name).units for name in taken]
-    facts, units = network.facts(taken), sum(widths)
-    made: JsonObject = {
-        "backbone": facts.model_dump(mode="json"),
-        "units": widths,
-        "view": "whole",
-        "preparation": _preparation(embedder.like),
-    }
-    task = None
-    if images.stream.inputs is not None:
-        task = ShardTask(
-            "embed", images.stream.inputs, made | {"classes": images.classes}, place.path
-        )
-    claim = place.claim()
-    work = _Work(images, embedder, units, watcher)
-    if task is not None and (before := task.finished(claim.finished)) is not None:
-        count = before.rows
-        unreadable = [(file["name"], file["reason"]) for file in before.summary["unreadable"]]
-        place.settle(claim)
-        watcher.note(f"{place.path} is finished")
-    else:
-        with FeatureRows(place.path, units) as rows:
-            work.run(rows, on)
-            count, unreadable = rows.count, work.unreadable
-            listed: JsonObject = {"unreadable": _as_json(unreadable)}
-            origin: JsonObject = {"opsin": __version__, "source": images.stream.source}
-            rows.finish(origin | made | listed, images.classes)
-        if task is not None:
-            task.finish(count, {"source": images.stream.source, **listed})
-        place.publish(claim)
-    return Embedded(
-        out=place.shown, images=count, units=units, computed=work.computed,
-        unreadable=tuple(unreadable), classes=images.classes, backbone=facts,
-        preparation=embedder.like, device=choose(embedder.device),
-        seconds=time.monotonic() - began,
-    )  # fmt: skip
 
 
 def _as_json(unreadable: Sequence[tuple[str, str]]) -> list[JsonObject]:
@@ -435,18 +384,61 @@ class _Embedder:
 
 
 class _Work:
-    """Takes images up in their order, and keeps what is computed."""
+    """One call of `embed`: takes images up in their order, and keeps what is computed."""
 
-    def __init__(self, images: _Images, embedder: _Embedder, units: int, watcher: Watcher) -> None:
-        self._images, self._embedder = images, embedder
-        self._units, self._watcher = units, watcher
+    def __init__(
+        self, images: _Images, embedder: _Embedder, taken: tuple[str, ...], watcher: Watcher
+    ) -> None:
+        self._images, self._embedder, self._watcher = images, embedder, watcher
+        network = embedder.network
+        self._facts = network.facts(taken)
+        self._widths = [network.value(name).units for name in taken]
+        self._units = sum(self._widths)
         self._unkept: list[_Features] = []
         self._kept_count, self._refusal_noted = 0, False
-        #: Images whose features were computed, and name and reason of each that cannot be read.
-        self.computed = 0
-        self.unreadable: list[tuple[str, str]] = []
+        self._computed = 0
+        self._unreadable: list[tuple[str, str]] = []
 
-    def run(self, rows: FeatureRows, on: str) -> None:
+    def run(self, place: OutFile, on: str, began: float) -> Embedded:
+        """Embed the images, and write the file."""
+        images, embedder = self._images, self._embedder
+        made: JsonObject = {
+            "backbone": self._facts.model_dump(mode="json"),
+            "units": self._widths,
+            "view": "whole",
+            "preparation": _preparation(embedder.like),
+        }
+        task = None
+        if images.stream.inputs is not None:
+            options = made | {"classes": images.classes}
+            task = ShardTask("embed", images.stream.inputs, options, place.path)
+        claim = place.claim()
+        if task is not None and (before := task.finished(claim.finished)) is not None:
+            count = before.rows
+            self._unreadable = [
+                (file["name"], file["reason"]) for file in before.summary["unreadable"]
+            ]
+            place.settle(claim)
+            self._watcher.note(f"{place.path} is finished")
+        else:
+            source = images.stream.source
+            with FeatureRows(place.path, self._units) as rows:
+                self._fill(rows, on)
+                count = rows.count
+                listed: JsonObject = {"unreadable": _as_json(self._unreadable)}
+                origin: JsonObject = {"opsin": __version__, "source": source}
+                rows.finish(origin | made | listed, images.classes)
+            if task is not None:
+                task.finish(count, {"source": source, **listed})
+            place.publish(claim)
+        return Embedded(
+            out=place.shown, images=count, units=self._units, computed=self._computed,
+            unreadable=tuple(self._unreadable), classes=images.classes, backbone=self._facts,
+            preparation=embedder.like, device=choose(embedder.device),
+            seconds=time.monotonic() - began,
+        )  # fmt: skip
+
+    def _fill(self, rows: FeatureRows, on: str) -> None:
         """Write a row for each image that can be read."""
         from opsin.backbones.features import KEPT  # noqa: PLC0415  loads onnx
 
@@ -472,9 +464,9 @@ class _Work:
         progress.note_unreadable()
         if not rows.count and self._images.stream.inputs is None:
             received = f"{self._images.stream.source} holds none"
-            if self.unreadable:
-                name, reason = self.unreadable[0]
-                received = f"none of the {len(self.unreadable):,} can ({name}: {reason})"
+            if self._unreadable:
+                name, reason = self._unreadable[0]
+                received = f"none of the {len(self._unreadable):,} can ({name}: {reason})"
             raise SourceError("images that can be read", received, "Check the files.")
 
     def _answers(self, on: str) -> Generator[tuple[ListedImage, _Features | ImageError]]:
@@ -493,15 +485,15 @@ class _Work:
         """Add an image's row, or note why there is none."""
         if isinstance(answer, ImageError):
             reason = reason_of(item.name, answer)
-            self.unreadable.append((item.name, reason))
+            self._unreadable.append((item.name, reason))
             progress.add_unreadable(item.name, reason)
         else:
             features = answer.features[: self._units]
             rows.add(FeatureRow(item.name, item.label, item.part, answer.digest, features))
             if answer.source is not None:
-                self.computed += 1
+                self._computed += 1
                 self._unkept.append(answer)
-        progress.advance(rows.count + len(self.unreadable))
+        progress.advance(rows.count + len(self._unreadable))
 
     def _keep(self) -> None:
         """Bring what was computed into the cache."""

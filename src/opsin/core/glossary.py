@@ -51,39 +51,33 @@ class Term:
 def glossary() -> dict[str, tuple[Term, ...]]:
     """Return all terms by the heading that they stand under, as the documentation has them."""
     content = tomllib.loads(Path(__file__).with_name("terms.toml").read_text(encoding="utf-8"))
-    return {each["title"]: tuple(map(_term, each["terms"])) for each in content["sections"]}
+
+    def term(fields: Mapping[str, Any]) -> Term:
+        lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+        return Term(**{**fields, **lists})
+
+    return {each["title"]: tuple(map(term, each["terms"])) for each in content["sections"]}
 
 
-def _term(fields: Mapping[str, Any]) -> Term:
-    """Return a term from its table in the file."""
-    lists: dict[str, Any] = {k: tuple(v) for k, v in fields.items() if isinstance(v, list)}
-    return Term(**{**fields, **lists})
+@functools.cache
+def _terms_by_word() -> tuple[dict[str, Term], dict[str, Term]]:
+    """Return the terms by the names that they are printed under, and by words of layers' kinds."""
+    terms = [term for section in glossary().values() for term in section]
+    names = {word.lower(): term for term in terms for word in (term.title, *term.words)}
+    return names, {word: term for term in terms for word in term.layers}
 
 
 def find_term(text: str) -> Term | None:
     """Return the term for a word as it is printed, or ``None`` where the glossary has none."""
-    return _words().get(re.split(r" \(| over ", text)[0].strip().lower())
+    names, _ = _terms_by_word()
+    return names.get(re.split(r" \(| over ", text)[0].strip().lower())
 
 
 def term_of_layer(kind: str) -> Term | None:
     """Return the term for a layer, or ``None`` where the glossary has none."""
+    _, layers = _terms_by_word()
     words = (word.strip(",").removesuffix("1d").removesuffix("2d") for word in kind.split())
-    return next((_layers()[word] for word in words if word in _layers()), None)
-
-
-@functools.cache
-def _words() -> dict[str, Term]:
-    """Return every term by each of the names that it is printed under."""
-    terms = [term for section in glossary().values() for term in section]
-    return {word.lower(): term for term in terms for word in (term.title, *term.words)}
-
-
-@functools.cache
-def _layers() -> dict[str, Term]:
-    """Return the terms for layers by the words in their kinds."""
-    return {
-        word: term for section in glossary().values() for term in section for word in term.layers
-    }
+    return next((layers[word] for word in words if word in layers), None)
 
 
 #: Where the site is, if it is there; its pages need no server.

@@ -73,8 +73,8 @@ class Stream:
         source: What the user called it.
         kind: What it is: ``folder``, ``table``, ``archive`` …
         each: Lists the images.
-        number: Counts them by a quick pass; ``None`` where only reading tells.
-        stop: Ends a wait for names on standard input, from any thread.
+        count: Counts them by a quick pass; ``None`` where only reading tells.
+        close: Ends a wait for names on standard input, from any thread.
         inputs: Which shard of the source they are.
         passing: Whether they come once only.
     """
@@ -82,8 +82,8 @@ class Stream:
     source: str
     kind: str
     each: Callable[[], Iterator[ListedImage]]
-    number: Callable[[], int | None] = lambda: None
-    stop: Callable[[], None] = lambda: None
+    count: Callable[[], int | None] = lambda: None
+    close: Callable[[], None] = lambda: None
     inputs: ShardInputs | None = None
     passing: bool = False
 
@@ -95,17 +95,9 @@ class Stream:
     def __iter__(self) -> Iterator[ListedImage]:
         return self.each()
 
-    def count(self) -> int | None:
-        """Return how many images there are; ``None`` where only reading tells."""
-        return self.number()
-
     def sample(self) -> ListedImage | None:
         """Return one of the images; ``None`` where that would take it away, or there is none."""
         return None if self.passing else next(iter(self), None)
-
-    def close(self) -> None:
-        """End a wait for names on standard input, in whichever thread it is."""
-        self.stop()
 
 
 def stream_of_one(source: str, path: Path) -> Stream:
@@ -134,11 +126,11 @@ def join_streams(streams: Sequence[Stream]) -> Stream:
         root = stream.source.rstrip("/")
         return (replace(image, name=f"{root}/{image.name}") for image in stream)
 
-    def number() -> int | None:
+    def count() -> int | None:
         counts = [stream.count() for stream in streams]
         return None if None in counts else sum(filter(None, counts))
 
-    def stop() -> None:
+    def close() -> None:
         for stream in streams:
             stream.close()
 
@@ -146,8 +138,8 @@ def join_streams(streams: Sequence[Stream]) -> Stream:
         source,
         "file" if all(stream.kind == "file" for stream in streams) else "several",
         lambda: itertools.chain.from_iterable(map(named, streams)),
-        number,
-        stop,
+        count,
+        close,
         passing=any(stream.passing for stream in streams),
     )
 
@@ -179,4 +171,4 @@ def cut_stream(stream: Stream, shard: Shard, again: Stream, *, once: bool) -> St
             )
 
     count = len(inputs.rows)
-    return replace(stream, each=each, number=lambda: count, inputs=inputs, passing=False)
+    return replace(stream, each=each, count=lambda: count, inputs=inputs, passing=False)

@@ -32,19 +32,13 @@ _NEIGHBOURS: Final = 10
 
 @dataclass(frozen=True)
 class EmbeddingMap:
-    """Where images lie.
+    """Where images lie."""
 
-    Args:
-        rows: Which images, places in what was given, ascending, ``int64[M]``.
-        places: Where each lies, ``float32[M, 2]``, from -1 to 1, the shape kept.
-        method: ``t-sne`` or, for few images, ``pca``.
-        alike: Share of the nearest neighbours of each image, among these in the embedding
-            itself, that have its label, ``float32[M]``; ``nan`` for an image alone.
-    """
-
-    rows: Ints
-    places: Floats
-    method: Literal["t-sne", "pca"]
+    rows: Ints  # which images, places in what was given, ascending, ``int64[M]``
+    places: Floats  # where each lies, ``float32[M, 2]``, from -1 to 1, the shape kept
+    method: Literal["t-sne", "pca"]  # ``t-sne`` or, for few images, ``pca``
+    # Share of the nearest neighbours of each image, among these in the embedding itself, that have
+    # its label, ``float32[M]``; ``nan`` for an image alone.
     alike: Floats
 
 

@@ -37,20 +37,14 @@ _SPOKEN: Final = 20
 
 @dataclass(frozen=True)
 class SuspectedLabels:
-    """Images whose label is probably wrong, the most doubtful first.
+    """Images whose label is probably wrong, the most doubtful first."""
 
-    Args:
-        rows: Their places among the images that were looked at, ``int64[M]``.
-        suggested: The class that the answers suggest instead, never the label, ``int64[M]``.
-        scores: Doubt in the label, ``float32[M]``: 1 less its probability by the answer. With the
-            default order they fall.
-        looked_at: N, the number of images that were looked at.
-    """
-
-    rows: Ints
-    suggested: Ints
+    rows: Ints  # their places among the images that were looked at, ``int64[M]``
+    suggested: Ints  # the class that the answers suggest instead, never the label, ``int64[M]``
+    # Doubt in the label, ``float32[M]``: 1 less its probability by the answer. With the default
+    # order they fall.
     scores: Floats
-    looked_at: int
+    looked_at: int  # N, the number of images that were looked at
 
     @classmethod
     def none(cls, looked_at: int) -> SuspectedLabels:
@@ -64,15 +58,11 @@ class SuspectedLabels:
 
 @dataclass(frozen=True)
 class Doubts:
-    """Labels that are doubted, or why nothing can be said of them.
+    """Labels that are doubted, or why nothing can be said of them."""
 
-    Args:
-        suspects: Those whose label is probably wrong; none where the classifier is too weak.
-        evidence: What they rest on, as a report keeps it.
-    """
-
+    # Those whose label is probably wrong; none where the classifier is too weak.
     suspects: SuspectedLabels
-    evidence: LabelEvidence
+    evidence: LabelEvidence  # what they rest on, as a report keeps it
 
 
 def doubt_labels(

@@ -16,26 +16,17 @@ Scored = tuple[float, tuple[float, float] | None]
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure of a classifier's answers; reports, model cards and the studio show each one.
+    """A figure of a classifier's answers; reports, model cards and the studio show each one."""
 
-    Args:
-        key: Its name in ``report.json`` and in ``--json``.
-        name: What people call it.
-        compute: Takes a `ScoredAnswers`; returns the value and its 95% interval (``None`` where
-            there is none), or ``None`` where the metric does not apply.
-        unit: Its unit, or its range.
-        headline: Whether summaries and comparisons name it beside the accuracy.
-        column: Its name above a narrow column, where that is a shorter one.
-        over_classes: Whether it is a mean over the classes that have images.
-    """
-
-    key: str
-    name: str
+    key: str  # its name in ``report.json`` and in ``--json``
+    name: str  # what people call it
+    # Takes a `ScoredAnswers`; returns the value and its 95% interval (``None`` where there is
+    # none), or ``None`` where the metric does not apply.
     compute: Callable[..., Scored | None]
-    unit: str = ""
-    headline: bool = False
-    over_classes: bool = False
-    column: str = ""
+    unit: str = ""  # its unit, or its range
+    headline: bool = False  # whether summaries and comparisons name it beside the accuracy
+    over_classes: bool = False  # whether it is a mean over the classes that have images
+    column: str = ""  # its name above a narrow column, where that is a shorter one
 
     @property
     def heading(self) -> str:

@@ -37,17 +37,14 @@ _WORDS: Final = ("quick", "brown", "fox", "jumps", "over", "lazy", "dog", "nobod
 
 @dataclass(frozen=True)
 class ClassPrototypes:
-    """What the known classes look like to a classifier.
+    """What the known classes look like to a classifier."""
 
-    Args:
-        scales: What each unit of an embedding is multiplied by, ``float32[D]``: one over its
-            deviation, so that no unit drowns the others. Units that hardly vary count as if they
-            varied a tenth as much as the rest.
-        directions: Direction of each class's mean scaled embedding, ``float32[K, D]`` of length 1;
-            zeros for a class without images, so that nothing is near it.
-    """
-
+    # What each unit of an embedding is multiplied by, ``float32[D]``: one over its deviation, so
+    # that no unit drowns the others. Units that hardly vary count as if they varied a tenth as much
+    # as the rest.
     scales: Floats
+    # Direction of each class's mean scaled embedding, ``float32[K, D]`` of length 1; zeros for a
+    # class without images, so that nothing is near it.
     directions: Floats
 
     @classmethod

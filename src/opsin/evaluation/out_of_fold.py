@@ -29,16 +29,10 @@ _FEW: Final = 500
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """What models answer to the images that they have not seen.
+    """What models answer to the images that they have not seen."""
 
-    Args:
-        rows: The images that are in a fold, ascending, ``int64[M]``.
-        fold: The number of each one's fold, from 0, ``int64[M]``.
-        answers: Theirs.
-    """
-
-    rows: Ints
-    fold: Ints
+    rows: Ints  # the images that are in a fold, ascending, ``int64[M]``
+    fold: Ints  # the number of each one's fold, from 0, ``int64[M]``
     answers: Answers
 
 

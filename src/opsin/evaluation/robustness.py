@@ -43,21 +43,14 @@ _Z: Final = 1.959963984540054
 
 @dataclass(frozen=True)
 class Disturbance:
-    """One way to disturb images, at three strengths.
+    """One way to disturb images, at three strengths."""
 
-    Args:
-        name: What it is called.
-        strengths: From weak to strong.
-        unit: What strengths are numbers of.
-        words: What a strength is called, such as ``moved by {:.0%} of the side``.
-        change: Returns one image, ``uint8[H, W, C]``, disturbed by a strength, as numbers that
-            are then rounded.
-    """
-
-    name: str
-    strengths: tuple[float, float, float]
-    unit: str
-    words: str
+    name: str  # what it is called
+    strengths: tuple[float, float, float]  # from weak to strong
+    unit: str  # what strengths are numbers of
+    words: str  # what a strength is called, such as ``moved by {:.0%} of the side``
+    # Returns one image, ``uint8[H, W, C]``, disturbed by a strength, as numbers that are then
+    # rounded.
     change: Callable[[Pixels, float, Generator], NDArray[Any]]
 
     def apply(self, images: Pixels, strength: float, seed: Sequence[int]) -> Pixels:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import importlib
 import os
 from collections.abc import Iterator
@@ -16,10 +15,10 @@ from opsin.core.errors import (
     MissingExtraError,
     ModelFileError,
     OpsinError,
-    StorageError,
     UploadError,
 )
-from opsin.hub.hub_name import HubName
+from opsin.core.storage import storage_errors
+from opsin.hub.hub_name import HubName, hub_cache
 
 
 @dataclass(frozen=True)
@@ -85,11 +84,12 @@ def hub_errors(hub: HubConnection, name: HubName, *, sending: bool = False) -> I
         wraps = isinstance(error, hub.library.errors.LocalEntryNotFoundError | RuntimeError)
         cause = error.__cause__ if wraps and error.__cause__ else error
         status = getattr(getattr(cause, "response", None), "status_code", None)
+        if isinstance(cause, OSError) and cause.errno and not isinstance(cause, ConnectionError):
+            with storage_errors(hub_cache(), "set HF_HOME"):
+                raise cause from None
         trouble = _trouble(hub, cause, status, sending=sending)
         kind, *said = _SAID[trouble]
         reason = " ".join((str(cause) or type(cause).__name__).split())[:200]
-        if trouble == "disk" and isinstance(cause, OSError) and cause.strerror:
-            reason = cause.strerror.lower()
         known = {
             "name": name.repository, "revision": name.revision, "host": hub.endpoint,
             "owner": name.repository.partition("/")[0], "status": status, "reason": reason,
@@ -124,10 +124,7 @@ def _trouble(hub: HubConnection, error: BaseException, status: int | None, *, se
         return "status"
     if isinstance(error, client.RequestError | ConnectionError):
         return "network"
-    if isinstance(error, OSError):
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        return "full" if full else "disk" if error.errno else "network"
-    return "nonsense"
+    return "network" if isinstance(error, OSError) else "nonsense"
 
 
 # What is said of each trouble: the error (default: of the upload or the download) and its parts.
@@ -171,14 +168,6 @@ _SAID: Final[dict[str, tuple[type[OpsinError] | None, str, str, str]]] = {
     "network": (
         None, "{verb} {name}", "{host} cannot be reached, or breaks off ({reason})",
         "Check the network and run it again.",
-    ),
-    "full": (
-        StorageError, "the hub's cache to take a file", "the disk is full",
-        "Free some space and run again.",
-    ),
-    "disk": (
-        StorageError, "the hub's cache to take a file", "{reason}",
-        "Check its rights, or set HF_HOME, and run again.",
     ),
     "nonsense": (
         None, "{host} to speak as the hub does", "its answer makes no sense ({reason})",

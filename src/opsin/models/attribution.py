@@ -32,15 +32,10 @@ _LEAST: Final = 1e-3
 
 @dataclass(frozen=True)
 class Integrated:
-    """A map of Integrated Gradients and how far it is from complete.
+    """A map of Integrated Gradients and how far it is from complete."""
 
-    Args:
-        heat: ``float32[H, W]``, what each pixel adds to the logit; negative speaks against.
-        gap: By which share of the difference of logits the sum of the map misses it.
-    """
-
-    heat: Floats
-    gap: float
+    heat: Floats  # ``float32[H, W]``, what each pixel adds to the logit; negative speaks against
+    gap: float  # by which share of the difference of logits the sum of the map misses it
 
 
 def saliency(network: TorchNetwork, pixels: Pixels, target: int) -> Floats:

@@ -19,18 +19,13 @@ _FLOOR: Final = 5e-4
 
 @dataclass(frozen=True)
 class Statistics:
-    """Figures over the training images that go into a network's first layers.
+    """Figures over the training images that go into a network's first layers."""
 
-    Args:
-        mean: Mean of each channel, 0 to 255.
-        deviation: Standard deviation of each channel.
-        whitening: Filters that give the patches of 2×2 normalised pixels variance 1 in every
-            direction, and their negatives, ``float32[8C, C, 2, 2]``; ``None`` to leave a network
-            that has such a layer with random ones.
-    """
-
-    mean: list[float]
-    deviation: list[float]
+    mean: list[float]  # mean of each channel, 0 to 255
+    deviation: list[float]  # standard deviation of each channel
+    # Filters that give the patches of 2×2 normalised pixels variance 1 in every direction, and
+    # their negatives, ``float32[8C, C, 2, 2]``; ``None`` to leave a network that has such a layer
+    # with random ones.
     whitening: Floats | None = None
 
 

@@ -26,46 +26,29 @@ Tensors = dict[str, Tensor]
 
 
 class TrainingState(BaseModel):
-    """Where a training stands: all of its state that is no tensor.
-
-    Args:
-        step: Steps done.
-        start: Step of the run's first checkpoint.
-        epoch: Number of the epoch in hand, from 1; beyond the last one when all are done.
-        seen: Images of this epoch that were shown.
-        rate_factor: What the learning rate is multiplied by: less than 1 after a step back.
-        epochs_since_best: Number of them.
-        epochs_logged: Epochs in the history.
-        best: The epoch that validated best, if there was one.
-        last: The last epoch, if there was one.
-        seconds: Time spent training so far.
-        epoch_seconds: That part of it which went into the epoch in hand.
-        loss_sum: Sum of the losses of this epoch's images.
-        right_sum: How many of them were answered right.
-        recent_sum: Sum of the losses since the last look.
-        recent: Images since then.
-    """
+    """Where a training stands: all of its state that is no tensor."""
 
     # Files keep the short names of two fields.
     model_config = ConfigDict(
         serialize_by_alias=True, validate_by_name=True, validate_by_alias=True
     )
 
-    step: int = 0
-    start: int = 0
-    epoch: int = 1
-    seen: int = 0
+    step: int = 0  # steps done
+    start: int = 0  # step of the run's first checkpoint
+    epoch: int = 1  # number of the epoch in hand, from 1; beyond the last one when all are done
+    seen: int = 0  # images of this epoch that were shown
+    # What the learning rate is multiplied by: less than 1 after a step back.
     rate_factor: float = 1.0
-    epochs_since_best: int = Field(0, alias="waited")
-    epochs_logged: int = Field(0, alias="told")
-    best: Epoch | None = None
-    last: Epoch | None = None
-    seconds: float = 0.0
-    epoch_seconds: float = 0.0
-    loss_sum: float = 0.0
-    right_sum: int = 0
-    recent_sum: float = 0.0
-    recent: int = 0
+    epochs_since_best: int = Field(0, alias="waited")  # number of them
+    epochs_logged: int = Field(0, alias="told")  # epochs in the history
+    best: Epoch | None = None  # the epoch that validated best, if there was one
+    last: Epoch | None = None  # the last epoch, if there was one
+    seconds: float = 0.0  # time spent training so far
+    epoch_seconds: float = 0.0  # that part of it which went into the epoch in hand
+    loss_sum: float = 0.0  # sum of the losses of this epoch's images
+    right_sum: int = 0  # how many of them were answered right
+    recent_sum: float = 0.0  # sum of the losses since the last look
+    recent: int = 0  # images since then
 
     @property
     def anchor(self) -> int:

@@ -49,23 +49,14 @@ _GPU_SHARE: Final = 0.5
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes that a training takes beyond what the process has already.
+    """Bytes that a training takes beyond what the process has already."""
 
-    Args:
-        base: PyTorch and the other libraries.
-        weights: Gradients and the optimiser's state.
-        checkpoint: What is there while a checkpoint is written.
-        batch: What forward leaves for backward, and what is there for a moment.
-        validation: A batch of validation images on its way through the network.
-        afterwards: Export, evaluation and report, when the training's own memory is free again.
-    """
-
-    base: int
-    weights: int
-    checkpoint: int
-    batch: int
-    validation: int
-    afterwards: int
+    base: int  # PyTorch and the other libraries
+    weights: int  # gradients and the optimiser's state
+    checkpoint: int  # what is there while a checkpoint is written
+    batch: int  # what forward leaves for backward, and what is there for a moment
+    validation: int  # a batch of validation images on its way through the network
+    afterwards: int  # export, evaluation and report, when the training's own memory is free again
 
     @property
     def total(self) -> int:

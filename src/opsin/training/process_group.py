@@ -47,23 +47,14 @@ _TRAININGS = itertools.count(1)
 
 @dataclass(frozen=True)
 class Launch:
-    """What torchrun tells the processes that it starts.
+    """What torchrun tells the processes that it starts."""
 
-    Args:
-        job: Name of the whole, the same after a restart.
-        rank: Number of this process, from 0.
-        world: How many there are.
-        local_rank: Its number on this machine.
-        local_world: How many there are on this machine.
-        restarts: How often they were started again.
-    """
-
-    job: str
-    rank: int
-    world: int
-    local_rank: int
-    local_world: int
-    restarts: int
+    job: str  # name of the whole, the same after a restart
+    rank: int  # number of this process, from 0
+    world: int  # how many there are
+    local_rank: int  # its number on this machine
+    local_world: int  # how many there are on this machine
+    restarts: int  # how often they were started again
 
     @classmethod
     def current(cls, environment: Mapping[str, str] = os.environ) -> Launch | None:
@@ -86,20 +77,14 @@ class Launch:
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """The place of this process among those that train together.
+    """The place of this process among those that train together."""
 
-    Args:
-        rank: Its number, from 0.
-        world: How many there are. A process by itself computes what it would without a group.
-        launch: torchrun's job and which of its trainings this is: the same after a restart.
-        restarted: Whether any of them may have been started before.
-        store: Where processes leave word for each other.
-    """
-
-    rank: int = 0
-    world: int = 1
+    rank: int = 0  # its number, from 0
+    world: int = 1  # how many there are. A process by itself computes what it would without a group
+    # Torchrun's job and which of its trainings this is: the same after a restart.
     launch: str | None = None
-    restarted: bool = False
+    restarted: bool = False  # whether any of them may have been started before
+    # Where processes leave word for each other.
     store: Store | None = field(default=None, repr=False, compare=False)
 
     @classmethod

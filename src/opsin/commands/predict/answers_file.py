@@ -138,7 +138,15 @@ class AnswersFile:
             db, about = open_database(self.path)
             with ExitStack() as stack:
                 stack.callback(db.close)
-                if not self._is_to_begin_anew(db, about, begun, there=there):
+                query = "SELECT EXISTS (SELECT 1 FROM moves), EXISTS (SELECT 1 FROM answers)"
+                moves, answers = db.execute(query).fetchone()
+                # The user may have removed the output, which asks for a new one; where no image
+                # is done, nothing is lost by beginning anew.
+                is_removed = not there and about.written is not None
+                is_empty = not answers and (
+                    not there or (about.begun != begun and self.out.stat().st_size == about.written)
+                )
+                if moves or not (is_removed or is_empty):
                     _check_begun(about.begun, begun, self.out)
                     stack.pop_all()
                     return db, about
@@ -152,16 +160,6 @@ class AnswersFile:
             )
         _create(self.path, About(key=os.urandom(16).hex(), begun={**begun}))
         return open_database(self.path)
-
-    def _is_to_begin_anew(
-        self, db: sqlite3.Connection, about: About, begun: JsonObject, *, there: bool
-    ) -> bool:
-        """Whether nothing is lost by that, or the user removed the output, which asks for it."""
-        query = "SELECT EXISTS (SELECT 1 FROM moves), EXISTS (SELECT 1 FROM answers)"
-        moves, answers = db.execute(query).fetchone()
-        if moves or (answers and (there or about.written is None)):
-            return False
-        return not there or (about.begun != begun and self.out.stat().st_size == about.written)
 
     def _learn(self) -> None:
         """Read which images are done, and how many have each answer."""

@@ -191,7 +191,6 @@ class _Work:
         self._answers: AnswersFile
         self._sorter: Sorter | None = None
         self._batch: list[tuple[ListedImage, ResultRow]] = []
-        self._written = began
         self._passed = self._inside = 0
 
     def run(self) -> Classified:
@@ -261,6 +260,7 @@ class _Work:
                     f"{__version__}; for answers of one version give another file"
                 )
         self._progress = Progress("Predict", stream.count(), watcher)
+        self._written = time.monotonic()
         left = replace(stream, each=self._not_done)
         found = classify_stream(
             self.classifier, left, as_is=self.as_is, tta=self.tta, cluster=cluster,
