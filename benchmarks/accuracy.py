@@ -54,7 +54,8 @@ CASES: Final = {
     "mlp": Case(("--model", "mlp", "--epochs", "10"), 0.880, 1),
     # The tutorial's own settings, but for its early stopping on the test set.
     "cnn-tutorial": Case(
-        (*_THREE, "--schedule", "constant", "--rate", "1e-3", "--batch-size", "128", "--no-flip"),
+        (*_THREE, "--schedule", "constant", "--learning-rate", "1e-3", "--batch-size", "128",
+         "--no-flip"),
         0.85, 10, "cifar10",
     ),
     "cnn": Case(_THREE, 0.88, 10, "cifar10"),

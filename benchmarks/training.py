@@ -40,10 +40,15 @@ from opsin.core.recipe import Precision
 from opsin.data.split import Split
 
 # What Opsin trains with where it is free to choose: tuned on validation data, never on the test.
-MLP_TO_ACCURACY: Final = {"model": "mlp", "epochs": 5, "batch_size": 512, "rate": 1e-2}
+MLP_TO_ACCURACY: Final = {"model": "mlp", "epochs": 5, "batch_size": 512, "learning_rate": 1e-2}
 CNN_TO_ACCURACY: Final = {"model": "cnn", "epochs": 10}
 # What the tutorials train with, and so the peers.
-_TUTORIAL: Final = {"optimizer": "adam", "rate": 1e-3, "schedule": "constant", "augment": "none"}
+_TUTORIAL: Final = {
+    "optimizer": "adam",
+    "learning_rate": 1e-3,
+    "schedule": "constant",
+    "augment": "none",
+}
 
 _KERAS: Final = ("keras-tensorflow", "keras-torch", "keras-jax")
 _FLOAT32: Final = "opsin-float32"

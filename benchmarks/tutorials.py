@@ -24,7 +24,7 @@ import pandas as pd
 
 import opsin
 
-_CONSTANT: Final = {"rate": 1e-3, "schedule": "constant"}
+_CONSTANT: Final = {"learning_rate": 1e-3, "schedule": "constant"}
 _DENSE: Final = {"model": "mlp", "batch_size": 32, **_CONSTANT}
 _THREE: Final = ("airplane", "automobile", "bird")
 

@@ -215,7 +215,7 @@ def recipe() -> str:
         "",
         "[training]",
         'schedule = "cosine"',
-        "rate = 1e-3",
+        "learning_rate = 1e-3",
         "```",
         "",
     ]

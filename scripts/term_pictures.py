@@ -179,8 +179,8 @@ def learning_rate() -> Figure:
     figure, axes = row(3, width=6.6, height=2.0, sharey=True)
     for each, rate, text in zip(axes, (1e-4, 0.1, 2.0), ("too small", "good", "too large"),
                                 strict=True):  # fmt: skip
-        run = trained(model="mlp", epochs=8, rate=rate, schedule="constant", optimizer="sgd",
-                      patience=100)  # fmt: skip
+        run = trained(model="mlp", epochs=8, learning_rate=rate, schedule="constant",
+                      optimizer="sgd", patience=100)  # fmt: skip
         losses = [min(epoch.train_loss, 4) for epoch in run.history]
         each.plot(range(1, len(losses) + 1), losses, color=RIGHT if text == "good" else WRONG)
         each.set_ylim(0, 4)
@@ -196,9 +196,9 @@ def overfitting() -> Figure:
     labels = data.labels[:400].copy()
     labels[::8] = (labels[::8] + 1) % 10
     few = opsin.from_arrays(data.images[:400], labels, val_fraction=0.4)
-    run = opsin.train(few, model="mlp", hidden=(256,), epochs=60, rate=3e-3, augment="none",
-                      dropout=0.0, weight_decay=0.0, label_smoothing=0.0, patience=1000,
-                      schedule="constant", runs=RUNS, quiet=True)  # fmt: skip
+    run = opsin.train(few, model="mlp", hidden=(256,), epochs=60, learning_rate=3e-3,
+                      augment="none", dropout=0.0, weight_decay=0.0, label_smoothing=0.0,
+                      patience=1000, schedule="constant", runs=RUNS, quiet=True)  # fmt: skip
     figure, axes = row(1, width=5.0, height=2.3)
     curves(axes, run)
     title(axes, f"{len(few.split.train)} images, every eighth label wrong, learnt by heart")
@@ -300,7 +300,7 @@ def receptive_field() -> Figure:
 @functools.cache
 def weak() -> opsin.Run:
     """Return a run that makes mistakes enough to show."""
-    return trained(model="mlp", epochs=2, hidden=(16,), rate=0.01)
+    return trained(model="mlp", epochs=2, hidden=(16,), learning_rate=0.01)
 
 
 def calibration() -> Figure:

@@ -129,7 +129,7 @@ def copies(root: Path, run: Path, count: int, *, seed: int = 0) -> list[Path]:
         _plain(directory.recipe, recipe)
         epochs = int(random.integers(3, 40))
         curve = accuracy * (1 - 0.6 * np.exp(-np.arange(1, epochs + 1) / 4))
-        event = {"epochs": epochs, "step": 1, "best": True, "rate": 0.01}
+        event = {"epochs": epochs, "step": 1, "best": True, "learning_rate": 0.01}
         event |= {"images_per_second": 9000.0, "seconds": seconds["train"] / epochs}
         lines = [
             event | {"epoch": epoch, "val_accuracy": each, "val_loss": 1 - each,

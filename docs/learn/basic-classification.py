@@ -111,7 +111,7 @@ print(f"Scaled: from {scaled.min():.2f} to {scaled.max():.2f}, mean {abs(scaled.
 # This network is `model="mlp"` in Opsin. `opsin.plan` shows it without training it.
 
 # %%
-settings = {"model": "mlp", "batch_size": 32, "rate": 1e-3, "schedule": "constant"}
+settings = {"model": "mlp", "batch_size": 32, "learning_rate": 1e-3, "schedule": "constant"}
 plan = opsin.plan(data, epochs=10, quiet=True, **settings)
 for layer in plan.layers:
     print(f"{layer.name:<9}{layer.kind:<11}{layer.shape!s:<13}{layer.parameters:>8,}")

@@ -64,7 +64,7 @@ plt.show()
 settings = {
     "model": "cnn",
     "batch_size": 128,
-    "rate": 1e-3,
+    "learning_rate": 1e-3,
     "schedule": "constant",
     "flip": False,
 }

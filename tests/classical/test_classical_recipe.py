@@ -45,7 +45,7 @@ def test_names_are_those_that_an_unknown_model_is_told() -> None:
         ("logistic", {"batch_size": 32}),
         ("svm", {"augment": "photos"}),
         ("knn", {"trees": 10}),
-        ("forest", {"rate": 0.1}),
+        ("forest", {"learning_rate": 0.1}),
         ("logistic", {"budget": "10m"}),
         ("hist-gradient-boosting", {"hidden": (32,)}),
     ],
@@ -63,7 +63,7 @@ def test_what_makes_no_sense_for_a_model_is_refused(name: str, options: dict[str
     ("name", "options"),
     [("forest", {"trees": 0}), ("svm", {"c": 0.0}), ("knn", {"neighbours": 0}),
      ("logistic", {"seed": -1}), ("logistic", {"side": 2}), ("forest", {"leaves": 1}),
-     ("hist-gradient-boosting", {"rate": 2.0})],
+     ("hist-gradient-boosting", {"learning_rate": 2.0})],
 )  # fmt: skip
 def test_impossible_values_are_refused_by_name(name: str, options: dict[str, Any]) -> None:
     with pytest.raises(RecipeError, match=next(iter(options))):

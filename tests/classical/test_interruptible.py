@@ -14,8 +14,8 @@ from tests.conftest import Notes
 
 def step(number: int) -> Epoch:
     return Epoch(epoch=number, epochs=2, step=number, train_loss=1.0, train_accuracy=0.5,
-                 val_loss=1.0, val_accuracy=0.5, rate=0.0, seconds=1.0, images_per_second=1.0,
-                 best=False)  # fmt: skip
+                 val_loss=1.0, val_accuracy=0.5, learning_rate=0.0, seconds=1.0,
+                 images_per_second=1.0, best=False)  # fmt: skip
 
 
 class Listener(Notes):

@@ -64,7 +64,7 @@ def test_what_is_given_wins_over_the_file_and_contradictions_are_refused() -> No
 # A choice of each row of `RESET_BY`, and a value of one option that belongs to it.
 CHOICES: dict[str, tuple[Any, str, Any]] = {
     "augment": ("documents", "flip", True),
-    "optimizer": ("adamw", "rate", 0.07),
+    "optimizer": ("adamw", "learning_rate", 0.07),
     "schedule": ("step", "patience", 3),
     "depth": (3, "hidden", (8, 9, 10)),
     "hidden": ((64, 32, 16), "depth", 3),
@@ -90,8 +90,8 @@ def test_another_choice_takes_along_what_belonged_to_the_older_one(
     tmp_path: Path, choice: str, entrance: Any
 ) -> None:
     recipe = resolve(
-        DATA, model="cnn", epochs=7, augment="photos", optimizer="sgd", rate=0.3, patience=2,
-        hidden=(8, 16), zoom=0.4,
+        DATA, model="cnn", epochs=7, augment="photos", optimizer="sgd", learning_rate=0.3,
+        patience=2, hidden=(8, 16), zoom=0.4,
     )  # fmt: skip
     new, name, value = CHOICES[choice]
     options = entrance(recipe, {choice: new}, tmp_path)
@@ -110,7 +110,9 @@ def test_another_choice_takes_along_what_belonged_to_the_older_one(
 
 
 def test_the_same_choice_again_changes_nothing(tmp_path: Path) -> None:
-    recipe = resolve(DATA, model="cnn", augment="photos", zoom=0.4, optimizer="sgd", rate=0.3)
+    recipe = resolve(
+        DATA, model="cnn", augment="photos", zoom=0.4, optimizer="sgd", learning_rate=0.3
+    )
     given = {"augment": "photos", "optimizer": "sgd", "schedule": recipe.training.schedule}
     options = from_the_command_line(recipe, given, tmp_path)
     assert options == from_the_command_line(recipe, {}, tmp_path)

@@ -12,7 +12,7 @@ from tests.made_epochs import made_epoch
 HISTORY = History(
     [
         made_epoch(1, norms={"conv1": 2.0}, val_accuracy=0.25),
-        made_epoch(2, norms={"conv1": 2.5}, val_loss=math.nan, rate=1e-4),
+        made_epoch(2, norms={"conv1": 2.5}, val_loss=math.nan, learning_rate=1e-4),
         made_epoch(3, norms={"conv1": 2.5, "head": 1.0}, best=False),
     ]
 )

@@ -63,6 +63,6 @@ def test_the_page_states_the_policies_as_they_are() -> None:
             f"{Fraction(parts['shift'])} of the side" if parts["shift"] else "–",
             f"± {parts['zoom']:.0%}" if parts["zoom"] else "–",
             f"± {parts['rotate']:g}°" if parts["rotate"] else "–",
-            f"± {parts['light']:.0%}" if parts["light"] else "–",
+            f"± {parts['brightness']:.0%}" if parts["brightness"] else "–",
             f"{Fraction(parts['erase'])} of the side" if parts["erase"] else "–",
         ]

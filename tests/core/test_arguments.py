@@ -205,10 +205,10 @@ def test_what_is_wrong_is_said_in_words() -> None:
         *more: str,
         way: Literal["up", "down"] = "up",
         names: Sequence[str] = (),
-        rate: float | None = None,
+        learning_rate: float | None = None,
     ) -> None: ...
 
-    fit("a", np.int64(3), "b", way="down", names=np.array(["a"]), rate=2)  # type: ignore[arg-type]
+    fit("a", np.int64(3), "b", way="down", names=np.array(["a"]), learning_rate=2)  # type: ignore[arg-type]
     wrong: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
         ((1,), {}, "a text or a Path as path; got 1. See help"),
         (("a", True), {}, "a whole number as count; got True"),
@@ -218,7 +218,7 @@ def test_what_is_wrong_is_said_in_words() -> None:
         (("a",), {"way": "left"}, "one of up, down as way; got 'left'"),
         (("a",), {"names": "abc"}, "a list, each a text as names; got 'abc'"),
         (("a",), {"names": [1]}, r"got \[1\]"),
-        (("a",), {"rate": math.nan}, "a number or None as rate; got nan"),
+        (("a",), {"learning_rate": math.nan}, "a number or None as learning_rate; got nan"),
     ]
     for arguments, options, words in wrong:
         with pytest.raises(RecipeError, match=words):

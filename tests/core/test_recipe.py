@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from opsin.classical.classical_recipe import TRAIN_OPTIONS
+from opsin.core.arguments import FORMER_NAMES, checked
 from opsin.core.errors import RecipeError
-from opsin.core.recipe import RESET_BY, DataRecipe
+from opsin.core.recipe import RESET_BY, DataRecipe, Recipe, flat_options
 from opsin.core.recipe_options import options_of
 from opsin.models.resolve import resolve
 
@@ -20,8 +21,8 @@ def test_impossible_data_options_are_refused(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"epochs": -5}, {"epoch": 5}, {"rate": float("nan")}, {"optimizer": "sgdd"},
-                {"shuffle_buffer": 100, "balance": "sampling"}],
+    "changes", [{"epochs": -5}, {"epoch": 5}, {"learning_rate": float("nan")},
+                {"optimizer": "sgdd"}, {"shuffle_buffer": 100, "balance": "sampling"}],
 )  # fmt: skip
 def test_impossible_training_options_are_refused(changes: dict[str, Any]) -> None:
     recipe = resolve(DataRecipe.of("digits"))
@@ -67,3 +68,20 @@ def test_every_option_says_what_it_takes() -> None:
 def test_options_that_belong_to_a_choice_exist() -> None:
     assert set(RESET_BY) - {"budget"} <= set(TRAIN_OPTIONS)
     assert {name for names in RESET_BY.values() for name in names} <= set(TRAIN_OPTIONS)
+
+
+def test_former_names_of_options_are_read() -> None:
+    recipe = resolve(DataRecipe.of("digits"))
+    stored = recipe.model_dump(mode="json")
+    for former, name in FORMER_NAMES.items():
+        stored["training"][former] = stored["training"].pop(name)
+    assert not set(FORMER_NAMES.values()) & stored["training"].keys()
+    assert Recipe.model_validate(stored).training == recipe.training
+    assert set(FORMER_NAMES.values()) <= flat_options(stored).keys()
+    assert recipe.with_training(rate=0.25).training.learning_rate == 0.25
+
+    @checked
+    def fit(*, learning_rate: float) -> float:
+        return learning_rate
+
+    assert fit(rate=0.5) == 0.5  # type: ignore[call-arg]

@@ -23,11 +23,12 @@ from tests.variants import a_few
 
 CLASSES = ("0", "1", "2", "3", "8", "9")
 OPTIONS: dict[str, Any] = {
-    "prepare": "-1..1", "fine_tune": True, "epochs": 5, "rate": 0.03, "augment": "none",
+    "prepare": "-1..1", "fine_tune": True, "epochs": 5, "learning_rate": 0.03, "augment": "none",
     "batch_size": 16, "head": "nearest-mean", "checkpoint_every": 0.1,
 }  # fmt: skip
-WORDS = ("--prepare=-1..1", "--fine-tune", "--epochs", "5", "--rate", "0.03", "--augment", "none",
-         "--batch-size", "16", "--head", "nearest-mean", "--checkpoint-every", "0.1")  # fmt: skip
+WORDS = ("--prepare=-1..1", "--fine-tune", "--epochs", "5", "--learning-rate", "0.03",
+         "--augment", "none", "--batch-size", "16", "--head", "nearest-mean",
+         "--checkpoint-every", "0.1")  # fmt: skip
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_what_is_better_is_kept_in_the_network_s_own_layers(backbone: Path, tmp_
 def test_what_is_no_better_is_not_kept_and_it_is_said(
     cli: Cli, backbone: Path, tmp_path: Path
 ) -> None:
-    words = [*WORDS[:2], "--epochs", "1", "--rate", "1e-7", "--runs", "runs"]
+    words = [*WORDS[:2], "--epochs", "1", "--learning-rate", "1e-7", "--runs", "runs"]
     process = cli("train", "digits", "--classes", "0,1,2", "--from", backbone, *words)
     assert process.returncode == 0, process.stderr
     assert "not kept: of" in process.stderr

@@ -27,7 +27,7 @@ _ROOT = Path(__file__).parents[2]
 #: Dropout, BatchNorm, images that are varied at random, and read in shards.
 _TRAIN = (
     "train", "digits", "--model", "resnet", "--hidden", "8", "--dropout", "0.2", "--augment",
-    "photos", "--rotate", "10", "--erase", "0.2", "--batch-size", "100", "--rate", "0.01",
+    "photos", "--rotate", "10", "--erase", "0.2", "--batch-size", "100", "--learning-rate", "0.01",
     "--checkpoint-every", "1", "--shuffle-buffer", "480",
 )  # fmt: skip
 _LONGEST = 120.0

@@ -65,7 +65,7 @@ def judged(run: opsin.Run) -> dict[str, float]:
 
 def check_tensorboard(run: opsin.Run, *, drawn: bool) -> None:
     shown = tensorboard_events(run.path)
-    for figure in ("train_loss", "val_accuracy", "rate"):
+    for figure in ("train_loss", "val_accuracy", "learning_rate"):
         points = [(point.step, point.value) for point in shown.Scalars(figure)]
         assert points == [(e.epoch, pytest.approx(getattr(e, figure))) for e in run.history]
     assert shown.Scalars("norms/head")[-1].value == pytest.approx(run.history[-1].norms["head"])

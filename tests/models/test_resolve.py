@@ -45,8 +45,8 @@ def test_depth_decides_the_number_of_layers(model: str, depth: int) -> None:
     [
         ({"model": "vgg"}, "mlp, cnn, resnet"),
         ({"epochs": 0}, "epochs"),
-        ({"rate": -1.0}, "rate"),
-        ({"rate": float("nan")}, "rate"),
+        ({"learning_rate": -1.0}, "learning_rate"),
+        ({"learning_rate": float("nan")}, "learning_rate"),
         ({"optimizer": "lion"}, "optimizer"),
         ({"batch_size": 1}, "batch_size"),
         ({"dropout": 1.0}, "dropout"),

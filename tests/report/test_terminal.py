@@ -22,7 +22,7 @@ from opsin.report.terminal import (
 
 EPOCH = Epoch(
     epoch=1, epochs=3, step=9, train_loss=0.6125, train_accuracy=0.776, val_loss=0.43,
-    val_accuracy=0.843, rate=2.1e-3, seconds=72.0, images_per_second=900, best=True,
+    val_accuracy=0.843, learning_rate=2.1e-3, seconds=72.0, images_per_second=900, best=True,
 )  # fmt: skip
 
 

@@ -21,11 +21,11 @@ VALUES = st.one_of(st.floats(0, 10), st.none(), st.just(float("nan")))
 
 
 def event(epoch: int, value: float | None) -> Epoch:
-    names = ("train_loss", "val_loss", "train_accuracy", "val_accuracy", "rate")
+    names = ("train_loss", "val_loss", "train_accuracy", "val_accuracy", "learning_rate")
     return made_epoch(epoch, **dict.fromkeys(names, value))
 
 
-@given(st.lists(VALUES, max_size=60), st.sampled_from(["loss", "accuracy", "rate"]))
+@given(st.lists(VALUES, max_size=60), st.sampled_from(["loss", "accuracy", "learning_rate"]))
 def test_every_number_is_drawn_and_nothing_else(values: list[float | None], quantity: str) -> None:
     history = [event(number, value) for number, value in enumerate(values, start=1)]
     options = chart_options(quantity, history, 80)
@@ -41,7 +41,7 @@ def test_every_number_is_drawn_and_nothing_else(values: list[float | None], quan
 @given(st.integers(POINTS + 1, 3_000))
 def test_of_a_long_training_the_first_and_the_last_epoch_are_kept(epochs: int) -> None:
     history = [event(number, 0.5) for number in range(1, epochs + 1)]
-    points = chart_options("rate", history, None)["series"][0]["data"]
+    points = chart_options("learning_rate", history, None)["series"][0]["data"]
     assert len(points) == POINTS
     assert (points[0][0], points[-1][0]) == (1, epochs)
     assert [point[0] for point in points] == sorted({point[0] for point in points})

@@ -24,7 +24,7 @@ PARTS = st.fixed_dictionaries(
         "shift": st.sampled_from([0, 1, 9]),
         "zoom": st.sampled_from([0.0, 0.1, 0.5]),
         "rotate": st.sampled_from([0.0, 8.0, 180.0]),
-        "light": st.sampled_from([0.0, 0.3, 1.0]),
+        "brightness": st.sampled_from([0.0, 0.3, 1.0]),
         "erase": st.sampled_from([0.0, 0.25, 0.9]),
         "crop": st.sampled_from([0.0, 0.3]),
         "colour": st.sampled_from([0.0, 0.4]),
@@ -165,10 +165,10 @@ def test_a_zoom_changes_the_distance_from_the_middle_by_its_share(seed: int) -> 
     assert 1.05 < float(factors.max()) <= 1.21
 
 
-@given(light=st.sampled_from([0.1, 0.3, 1.0]), seed=SEEDS)
+@given(brightness=st.sampled_from([0.1, 0.3, 1.0]), seed=SEEDS)
 def test_light_is_one_line_through_the_values_of_each_image(light: float, seed: int) -> None:
     images = batch(6, seed)
-    for before, after in zip(images, vary(images, seed, light=light), strict=True):
+    for before, after in zip(images, vary(images, seed, brightness=light), strict=True):
         old, new = before.flatten().double(), after.flatten().double()
         order = old.argsort()
         assert bool((new[order].diff() >= 0).all()), "brighter stays brighter"
@@ -226,7 +226,7 @@ def test_a_square_is_put_out_and_nothing_else(erase: float, seed: int) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_images_on_a_gpu_stay_there_and_are_the_same() -> None:
     images = batch(16, shape=(32, 32, 3))
-    for parts in ({"flip": True, "shift": 2, "erase": 0.25}, {"rotate": 9.0, "light": 0.3}):
+    for parts in ({"flip": True, "shift": 2, "erase": 0.25}, {"rotate": 9.0, "brightness": 0.3}):
         here, there = vary(images, 5, **parts), vary(images.cuda(), 5, **parts)
         assert there.is_cuda
         assert (here.int() - there.cpu().int()).abs().max() <= 1

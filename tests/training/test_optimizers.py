@@ -23,7 +23,7 @@ def recipe(**options: Any) -> TrainingRecipe:
     progress=st.floats(0, 1),
 )
 def test_the_rate_never_passes_its_peak(schedule: str, progress: float) -> None:
-    assert 0 <= rate_at(recipe(schedule=schedule, rate=0.5), progress) <= 0.5
+    assert 0 <= rate_at(recipe(schedule=schedule, learning_rate=0.5), progress) <= 0.5
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_the_rate_never_passes_its_peak(schedule: str, progress: float) -> None:
     ],
 )
 def test_schedules(schedule: str, start: float, quarter: float, end: float) -> None:
-    rates = [rate_at(recipe(schedule=schedule, rate=1.0), at) for at in (0.0, 0.25, 1.0)]
+    rates = [rate_at(recipe(schedule=schedule, learning_rate=1.0), at) for at in (0.0, 0.25, 1.0)]
     assert rates == pytest.approx([start, quarter, end], abs=1e-3)
 
 

@@ -46,7 +46,7 @@ def made(model: str) -> nn.Module:
 @pytest.mark.parametrize("weights", [None, np.arange(1, 6, dtype=np.float32)])
 def test_parts_of_a_batch_add_up_to_its_step(part: int, weights: Any) -> None:
     network = made("mlp")
-    options = {"label_smoothing": 0.1, "shift": 2, "rotate": 10, "light": 0.2, "erase": 0.3}
+    options = {"label_smoothing": 0.1, "shift": 2, "rotate": 10, "brightness": 0.2, "erase": 0.3}
     loss, right, whole = step(network, None, weights, **options)
     again, as_right, parts = step(network, part, weights, **options)
     assert again == pytest.approx(loss, rel=1e-5)

@@ -99,7 +99,7 @@ def test_same_seed_same_weights(digits: Dataset, tmp_path: Path, model: str) -> 
 
 
 @pytest.mark.parametrize("options", [
-    {"optimizer": "sgd", "rate": 0.1, "schedule": "cosine"},
+    {"optimizer": "sgd", "learning_rate": 0.1, "schedule": "cosine"},
     {"optimizer": "adamw", "weight_decay": 0.1, "schedule": "step"},
     {"label_smoothing": 0.1, "balance": "weights", "dropout": 0.1, "schedule": "constant"},
     {"precision": "bfloat16"},
@@ -114,8 +114,8 @@ def test_every_way_of_training_learns(
 def test_the_best_epoch_is_kept_not_the_last(digits: Dataset, tmp_path: Path) -> None:
     notes = Notes()
     # So large a constant rate that epochs go up and down.
-    network, outcome = train(digits, tmp_path, notes, rate=0.2, schedule="constant", epochs=6,
-                             patience=6)  # fmt: skip
+    network, outcome = train(digits, tmp_path, notes, learning_rate=0.2, schedule="constant",
+                             epochs=6, patience=6)  # fmt: skip
     best = max(notes.epochs, key=lambda e: (e.val_accuracy, -e.val_loss))
     assert outcome.best == best
     val = TrainingBatches(digits.images, digits.labels, digits.split.val, CPU)
@@ -127,8 +127,8 @@ def test_patience_ends_a_training_that_gets_no_better(digits: Dataset, tmp_path:
     notes = Notes()
     # A rate too small to change any answer: the first epoch stays the best by accuracy, and by
     # loss each later one would win, so let the loss rise by going the wrong way.
-    train(digits, tmp_path, notes, rate=3.0, schedule="constant", optimizer="sgd", momentum=0.0,
-          epochs=40, patience=2)  # fmt: skip
+    train(digits, tmp_path, notes, learning_rate=3.0, schedule="constant", optimizer="sgd",
+          momentum=0.0, epochs=40, patience=2)  # fmt: skip
     assert len(notes.epochs) < 40
     assert not any(epoch.best for epoch in notes.epochs[-2:])
 
@@ -165,7 +165,7 @@ def test_a_deadline_ends_a_training_that_nobody_stopped(digits: Dataset, tmp_pat
     {"model": "mlp", "dropout": 0.3},
     {"model": "cnn", "depth": 1, "hidden": [8], "augment": "photos", "balance": "weights"},
     {"model": "resnet", "hidden": [4, 8], "augment": "symbols", "label_smoothing": 0.1},
-    {"model": "mlp", "optimizer": "sgd", "rate": 0.1, "balance": "sampling"},
+    {"model": "mlp", "optimizer": "sgd", "learning_rate": 0.1, "balance": "sampling"},
     {"model": "resnet", "hidden": [4, 8], "optimizer": "muon"},
     {"model": "resnet", "hidden": [4, 8], "optimizer": "muon", "precision": "bfloat16"},
     {"model": "resnet", "hidden": [4, 8], "shuffle_buffer": 240, "micro_batch": 40},
@@ -222,8 +222,8 @@ def test_a_best_checkpoint_that_rots_is_replaced_and_told_of(
 
     notes = Rot()
     # The first epoch stays the best: later ones go the wrong way.
-    _, outcome = train(digits, tmp_path, notes, rate=2.0, schedule="constant", optimizer="sgd",
-                       momentum=0.0, epochs=3, patience=3)  # fmt: skip
+    _, outcome = train(digits, tmp_path, notes, learning_rate=2.0, schedule="constant",
+                       optimizer="sgd", momentum=0.0, epochs=3, patience=3)  # fmt: skip
     if notes.epochs[-1].best:
         pytest.fail("the last epoch was not to be the best")
     assert outcome.best.step == notes.epochs[-1].step
@@ -232,8 +232,8 @@ def test_a_best_checkpoint_that_rots_is_replaced_and_told_of(
 
 def test_a_loss_that_blows_up_steps_back_once(digits: Dataset, tmp_path: Path) -> None:
     notes = Notes()
-    _, outcome = train(digits, tmp_path, notes, rate=3.0, optimizer="sgd", schedule="constant",
-                       epochs=4, batch_size=32)  # fmt: skip
+    _, outcome = train(digits, tmp_path, notes, learning_rate=3.0, optimizer="sgd",
+                       schedule="constant", epochs=4, batch_size=32)  # fmt: skip
     assert outcome.stepped_back
     assert outcome.diverged is None
     assert "a tenth of the rate" in notes.notes[0]
@@ -242,7 +242,7 @@ def test_a_loss_that_blows_up_steps_back_once(digits: Dataset, tmp_path: Path) -
 
 
 def test_where_it_steps_back_to_is_no_question_of_time(digits: Dataset, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"rate": 3.0, "optimizer": "sgd", "schedule": "constant",
+    options: dict[str, Any] = {"learning_rate": 3.0, "optimizer": "sgd", "schedule": "constant",
                                "epochs": 3, "batch_size": 32}  # fmt: skip
     ends = {
         digest(train(digits, tmp_path / str(every), checkpoint_every=every, **options)[0])
@@ -253,14 +253,14 @@ def test_where_it_steps_back_to_is_no_question_of_time(digits: Dataset, tmp_path
 
 def test_a_loss_that_blows_up_again_leaves_usable_weights(digits: Dataset, tmp_path: Path) -> None:
     notes = Notes()
-    network, outcome = train(digits, tmp_path, notes, rate=100.0, weight_decay=10.0,
+    network, outcome = train(digits, tmp_path, notes, learning_rate=100.0, weight_decay=10.0,
                              optimizer="sgd", schedule="constant", epochs=9)  # fmt: skip
     assert outcome.diverged
     assert all(bool(torch.isfinite(value).all()) for value in network.state_dict().values())
     assert "again: stopping" in notes.notes[1]
     # Resumed, it comes to the same end: the file is no worse for it.
-    again, resumed = train(digits, tmp_path, rate=100.0, weight_decay=10.0, optimizer="sgd",
-                           schedule="constant", epochs=9)  # fmt: skip
+    again, resumed = train(digits, tmp_path, learning_rate=100.0, weight_decay=10.0,
+                           optimizer="sgd", schedule="constant", epochs=9)  # fmt: skip
     assert resumed.diverged
     assert digest(again) == digest(network)
 

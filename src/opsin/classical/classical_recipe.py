@@ -130,7 +130,7 @@ class Boosting(ClassicalModelRecipe):
     name: Literal["hist-gradient-boosting"] = "hist-gradient-boosting"
     trees: _Trees = 100
     leaves: _Leaves = 31
-    rate: Annotated[
+    learning_rate: Annotated[
         float, Field(gt=0, le=1, description="Learning rate: how much of each round counts.")
     ] = 0.1
     side: _Side = 16
@@ -266,17 +266,17 @@ def _fine_tuning(data: DataRecipe, asked: dict[str, Any], *, mirrored: bool) -> 
     varied: dict[str, float | None] = {**AUGMENTATIONS["none"], "shift": 0}
     side = data.size[0] if data.size and data.size[0] == data.size[1] else None
     if augment == "photos":
-        varied |= {"flip": mirrored, "crop": 0.5, "rotate": 8.0, "light": 0.2, "colour": 0.3}
+        varied |= {"flip": mirrored, "crop": 0.5, "rotate": 8.0, "brightness": 0.2, "colour": 0.3}
         varied["mixup"] = 0.2
         varied["crop_side"] = side and max(32, 16 * round(side * _CROPPED / 16))
     elif augment != "none":
-        varied |= {"zoom": 0.15, "light": 0.2}
+        varied |= {"zoom": 0.15, "brightness": 0.2}
         varied["shift"] = min(64, round(0.08 * min(data.size or (256, 256))))
     # Relative to the size of each filter (`opsin.models.onnx_network`).
     rate = 1e-2 if asked.get("optimizer", "adamw") in ("adam", "adamw") else 5e-3
     usual = {
-        "epochs": 20, "batch_size": 32, "optimizer": "adamw", "rate": rate, "schedule": "one-cycle",
-        "weight_decay": 0.02, "label_smoothing": 0.1, "ema": 0.98, "augment": augment,
-        **varied,
+        "epochs": 20, "batch_size": 32, "optimizer": "adamw", "learning_rate": rate,
+        "schedule": "one-cycle", "weight_decay": 0.02, "label_smoothing": 0.1, "ema": 0.98,
+        "augment": augment, **varied,
     }  # fmt: skip
     return TrainingRecipe(**{**usual, **asked})

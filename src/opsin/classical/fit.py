@@ -257,7 +257,7 @@ def _grow_forest(
 def _boost(
     model: Boosting, train: TrainingRows, val: TrainingRows, seed: int, progress: FitProgress
 ) -> Any:
-    steps = _Steps(model.trees, model.rate, len(train.labels), progress)
+    steps = _Steps(model.trees, model.learning_rate, len(train.labels), progress)
     figures: list[tuple[float, float]] = []
 
     def look_on(estimator: Any, features: Any, labels: Any) -> float:
@@ -274,7 +274,7 @@ def _boost(
     estimator = HistGradientBoostingClassifier(
         max_iter=model.trees,
         max_leaf_nodes=model.leaves,
-        learning_rate=model.rate,
+        learning_rate=model.learning_rate,
         random_state=seed,
         # The only hook that is called in each round; the fitting is never stopped early.
         early_stopping=True,
@@ -301,7 +301,7 @@ class _Steps:
             Epoch(
                 epoch=done, epochs=self._total, step=done,
                 train_loss=train[0], train_accuracy=train[1],
-                val_loss=val[0], val_accuracy=val[1], rate=self._rate,
+                val_loss=val[0], val_accuracy=val[1], learning_rate=self._rate,
                 seconds=seconds, images_per_second=speed, best=done == self._total,
             )
         )  # fmt: skip

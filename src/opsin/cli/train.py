@@ -226,7 +226,7 @@ def _meaning(repeats: Repeats) -> Iterator[str]:
         count = sum(1 for row in rows if row.diverged)
         yield (
             f"The loss ran away in {count} of {len(rows)} runs; the figures of the best epoch "
-            "before it count all the same. Give a lower --rate."
+            "before it count all the same. Give a lower --learning-rate."
         )
     if summary.split == "val":
         yield "On validation images, by which each best epoch was chosen: optimistic."

@@ -69,7 +69,7 @@ _TOGETHER: Final = ("train", "resume")
 # What Python's own words are called instead.
 _MODULES: Final = {"import": "import_model"}
 # Words of before, which are still understood.
-_FORMER: Final = {"unsort": "undo"}
+_FORMER: Final = {"unsort": "undo", "--rate": "--learning-rate", "--light": "--brightness"}
 # Typer keeps the parent of its usage errors to itself.
 _UsageError: type[Any] = typer.BadParameter.__bases__[0]
 
@@ -98,6 +98,12 @@ def _application(words: Sequence[str]) -> typer.Typer:
     return app
 
 
+def _current(word: str) -> str:
+    """A verb or an option, with or without a value behind =, under the name that it has now."""
+    name, equals, value = word.partition("=")
+    return _FORMER.get(name, name) + equals + value
+
+
 def run() -> int:
     """Run the verb that was asked for and return the exit status."""
     # Pillow's doubts about a file's tags: what cannot be read is reported with its reason anyway.
@@ -110,7 +116,7 @@ def run() -> int:
 
 
 def _run(words: Sequence[str]) -> int:
-    words = [*(_FORMER.get(word, word) for word in words[:1]), *words[1:]]
+    words = [_current(word) if not n or word[:2] == "--" else word for n, word in enumerate(words)]
     stopped = OpsinError("to finish", "Ctrl-C stopped it", "Run it again.")
     try:
         if words and words[0] in VERBS and words[0] not in _TOGETHER and _launch():

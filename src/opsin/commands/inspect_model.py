@@ -96,7 +96,7 @@ class Inspection:
                 raise ModelFileError(
                     "weights that are finite numbers",
                     f"{name} in {self.classifier.path} holds others",
-                    "Train again, best at a smaller --rate.",
+                    "Train again, best at a smaller --learning-rate.",
                 )
         return network
 

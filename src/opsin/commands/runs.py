@@ -59,7 +59,7 @@ class History(list[Epoch]):
                 f"{epoch.epoch}/{epoch.epochs}",
                 *(f"{epoch.train_loss:.3f}", f"{epoch.train_accuracy:.4f}"),
                 *(f"{epoch.val_loss:.3f}", f"{epoch.val_accuracy:.4f}"),
-                *(f"{epoch.rate:.2g}", clock(epoch.seconds)),
+                *(f"{epoch.learning_rate:.2g}", clock(epoch.seconds)),
             )
             tag = "th" if epoch is best else "td"
             rows.append("".join(f"<{tag}>{cell}</{tag}>" for cell in cells))

@@ -99,7 +99,9 @@ def in_words(recipe: TrainingRecipe, height: int, width: int) -> str:
         f"zoomed by up to {100 * recipe.zoom:.3g}%": recipe.zoom,
         f"turned by up to {recipe.rotate:g}°": recipe.rotate,
         f"cropped to {100 * recipe.crop:.3g}% of the area or more": recipe.crop,
-        f"brightness and contrast changed by up to {100 * recipe.light:.3g}%": recipe.light,
+        f"brightness and contrast changed by up to {100 * recipe.brightness:.3g}%": (
+            recipe.brightness
+        ),
         f"saturation and tint changed by up to {100 * recipe.colour:.3g}%": recipe.colour,
     }
     done = [words for words, amount in amounts.items() if amount]

@@ -12,16 +12,24 @@ import os
 import reprlib
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 import numpy as np
 
 from opsin.core.errors import RecipeError
 
+#: Options by their former names, which are still read.
+FORMER_NAMES: Final = {"rate": "learning_rate", "light": "brightness"}
+_Value = TypeVar("_Value")
 _T = TypeVar("_T", bound=Callable[..., Any])
 # Beyond what libraries take for a number.
 _LARGEST: Final = 2**63
+
+
+def by_current_names(options: Mapping[str, _Value]) -> dict[str, _Value]:
+    """Options, those with a former name under the one that they have now."""
+    return {FORMER_NAMES.get(name, name): value for name, value in options.items()}
 
 
 def checked(target: _T) -> _T:
@@ -37,6 +45,7 @@ def checked(target: _T) -> _T:
     @functools.wraps(function)
     def call(*args: Any, **options: Any) -> Any:
         hints, positions, rest = _hints_of(function)
+        options = by_current_names(options)
         names = itertools.chain(positions, itertools.repeat(rest))
         for name, value in itertools.chain(zip(names, args, strict=False), options.items()):
             if name in hints and not _fits(value, hints[name]):

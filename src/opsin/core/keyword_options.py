@@ -37,7 +37,7 @@ class FitOptions(TypedDict, total=False):
     micro_batch: int | None
     shuffle_buffer: int | None
     optimizer: Literal["adam", "adamw", "sgd", "muon"] | None
-    rate: float | None
+    learning_rate: float | None
     schedule: Literal["constant", "cosine", "one-cycle", "step"] | None
     momentum: float | None
     weight_decay: float | None
@@ -48,7 +48,7 @@ class FitOptions(TypedDict, total=False):
     shift: int | None
     zoom: float | None
     rotate: float | None
-    light: float | None
+    brightness: float | None
     erase: float | None
     crop: float | None
     crop_side: int | None

@@ -20,10 +20,12 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
+from opsin.core.arguments import by_current_names
 from opsin.core.errors import RecipeError
 from opsin.core.metadata import Bits, Resize
 from opsin.core.platform import DEVICE_WORDS, DEVICES
@@ -81,7 +83,7 @@ Named = Annotated[
 
 
 _PLAIN: Final[dict[str, float]] = {
-    "flip": False, "shift": 0.0, "zoom": 0.0, "rotate": 0.0, "light": 0.0, "erase": 0.0,
+    "flip": False, "shift": 0.0, "zoom": 0.0, "rotate": 0.0, "brightness": 0.0, "erase": 0.0,
     "crop": 0.0, "colour": 0.0, "mixup": 0.0,
 }  # fmt: skip
 #: How each kind of training image is varied; shifts are shares of the smaller side.
@@ -89,16 +91,16 @@ AUGMENTATIONS: Final[dict[str, dict[str, float]]] = {
     "none": _PLAIN,
     "photos": _PLAIN | {"flip": True, "shift": 1 / 16},
     # A page is photographed or scanned in any light, a little askew, never as its mirror image.
-    "documents": _PLAIN | {"shift": 1 / 32, "zoom": 0.05, "rotate": 3.0, "light": 0.2},
+    "documents": _PLAIN | {"shift": 1 / 32, "zoom": 0.05, "rotate": 3.0, "brightness": 0.2},
     # A mirrored or strongly turned sign is another sign.
     "symbols": _PLAIN | {"shift": 1 / 16, "zoom": 0.1, "rotate": 8.0},
 }
 #: What goes with an optimiser that is not the network's own.
 OPTIMIZERS: Final[dict[str, dict[str, float]]] = {
-    "adam": {"rate": 2e-3, "momentum": 0.9},
-    "adamw": {"rate": 1e-2, "momentum": 0.9},
-    "sgd": {"rate": 0.1, "momentum": 0.9},
-    "muon": {"rate": 0.1, "momentum": 0.6},
+    "adam": {"learning_rate": 2e-3, "momentum": 0.9},
+    "adamw": {"learning_rate": 1e-2, "momentum": 0.9},
+    "sgd": {"learning_rate": 0.1, "momentum": 0.9},
+    "muon": {"learning_rate": 0.1, "momentum": 0.6},
 }
 #: Headings that the options are grouped under: in the help, in the studio's form, in the docs.
 SOURCE, PREPARATION, SPLIT = "Source", "Preparation of images", "Split"
@@ -115,6 +117,11 @@ class RecipeModel(BaseModel):
     )  # fmt: skip
     #: The heading of fields that name no other.
     group: ClassVar[str] = SOURCE
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_former_names(cls, content: Any) -> Any:
+        return by_current_names(content) if isinstance(content, dict) else content
 
 
 def _option(
@@ -305,7 +312,7 @@ class TrainingRecipe(RecipeModel):
         "adam, adamw, sgd (with Nesterov momentum), or muon (for convolutions; the other weights "
         "by adamw)."
     )
-    rate: float = _option("Learning rate (the peak, if it varies).", gt=0, le=100)
+    learning_rate: float = _option("Learning rate (the peak, if it varies).", gt=0, le=100)
     schedule: Schedule = _option(
         "constant; cosine: down to zero; one-cycle: up, then down; step: ÷ 10 at 50% and 75%."
     )
@@ -334,7 +341,9 @@ class TrainingRecipe(RecipeModel):
     rotate: float = _augmentation(
         "Rotate them by up to this many degrees.", metavar="DEGREES", ge=0, le=180
     )
-    light: float = _augmentation("Change brightness and contrast by up to this share.", ge=0, le=1)
+    brightness: float = _augmentation(
+        "Change brightness and contrast by up to this share.", ge=0, le=1
+    )
     erase: float = _augmentation(
         "Side of a square erased at a random place, as a share of the image's side.", ge=0, le=0.9
     )
@@ -401,6 +410,7 @@ class Recipe(RecipeModel):
 
     def with_training(self, **changes: Any) -> Recipe:
         """Return the recipe with other, checked values in its training part."""
+        changes = by_current_names(changes)
         refuse_unknown(changes, TRAINING_OPTIONS)
         try:
             training = TrainingRecipe(**(self.training.model_dump(exclude_unset=True) | changes))
@@ -418,7 +428,7 @@ DATA_OPTIONS = tuple(name for name in DataRecipe.model_fields if name != "source
 #: Options that belong to a choice: another choice replaces their values, too.
 RESET_BY: Final[Mapping[str, tuple[str, ...]]] = {
     "augment": tuple(AUGMENTATIONS["none"]),
-    "optimizer": ("rate", "momentum"),
+    "optimizer": ("learning_rate", "momentum"),
     "schedule": ("patience",),
     "depth": ("hidden",),
     "hidden": ("depth",),
@@ -447,7 +457,7 @@ def flat_options(content: Mapping[str, Json]) -> JsonObject:
         if key == "model" and "name" in section:
             section = {"model": section.pop("name"), **section}
         found |= section
-    return found
+    return by_current_names(found)
 
 
 def refuse_unknown(options: Iterable[str], known: Sequence[str]) -> None:

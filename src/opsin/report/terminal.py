@@ -169,7 +169,7 @@ class Terminal(Watcher):
             self.console.print(f"\n{row}", style="dim", highlight=False)
         number = f"{epoch.epoch}/{epoch.epochs}"
         mark = " best" if epoch.best else ("" if epoch.complete else " cut short")
-        rate = f"{epoch.rate:>10.1e}" if wide else ""
+        rate = f"{epoch.learning_rate:>10.1e}" if wide else ""
         self.console.print(
             f"{number:>8}{epoch.train_loss:>12.3f}{epoch.train_accuracy:>8.4f}"
             f"{epoch.val_loss:>11.3f}{epoch.val_accuracy:>8.4f}"

@@ -239,7 +239,7 @@ def unsound(name: str, answers: Mapping[str, NDArray[Any]], fault: str) -> Model
     return ModelFileError(
         "a network whose weights and answers are finite numbers",
         f"{name} answers with infinity or NaN (not a number): {fault}",
-        "Its training diverged: train again, best with a smaller --rate; or it was changed since.",
+        "Its training diverged: give a smaller --learning-rate. Or it was changed since.",
     )
 
 

@@ -48,8 +48,8 @@ def augment(
         varied = _move(images, recipe, chance, mirrored)
     else:
         varied = images
-    if recipe.light:
-        varied = _relight(varied, recipe.light, chance)
+    if recipe.brightness:
+        varied = _relight(varied, recipe.brightness, chance)
     if recipe.colour and images.shape[3] == 3:
         varied = _recolour(varied, recipe.colour, chance)
     if recipe.erase:

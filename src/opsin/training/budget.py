@@ -213,7 +213,7 @@ def time_epoch(
 ) -> float:
     """Return how long an epoch and its validation would take, from a few real steps."""
     stepper = TrainStep(network, recipe, device=train.device)
-    rate = recipe.rate / 25  # about what a one-cycle rate begins with
+    rate = recipe.learning_rate / 25  # about what a one-cycle rate begins with
 
     def learn(images: Tensor, labels: Tensor) -> None:
         stepper.step(images, labels, rate)

@@ -128,9 +128,9 @@ def _optimizers(
     half = recipe.precision == "bfloat16"
     found: list[tuple[Optimizer, float]] = []
     if filters:
-        found.append((Muon(filters, recipe.rate, recipe.momentum, half=half), 1.0))
+        found.append((Muon(filters, recipe.learning_rate, recipe.momentum, half=half), 1.0))
     if rest or others:
-        found.append((torch.optim.AdamW(groups, recipe.rate, fused=True), _BESIDE_MUON))
+        found.append((torch.optim.AdamW(groups, recipe.learning_rate, fused=True), _BESIDE_MUON))
     return found
 
 
@@ -141,11 +141,13 @@ def _plain(
     betas = (recipe.momentum, 0.999)
     if recipe.optimizer == "adam":
         # Keras's epsilon.
-        return torch.optim.Adam(groups, recipe.rate, betas, eps=1e-7, fused=True)
+        return torch.optim.Adam(groups, recipe.learning_rate, betas, eps=1e-7, fused=True)
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(groups, recipe.rate, betas, fused=True)
+        return torch.optim.AdamW(groups, recipe.learning_rate, betas, fused=True)
     nesterov = recipe.momentum > 0
-    return torch.optim.SGD(groups, recipe.rate, recipe.momentum, nesterov=nesterov, fused=True)
+    return torch.optim.SGD(
+        groups, recipe.learning_rate, recipe.momentum, nesterov=nesterov, fused=True
+    )
 
 
 def _groups(
@@ -174,4 +176,4 @@ def rate_at(recipe: TrainingRecipe, progress: float) -> float:
                 factor = (1 + math.cos(math.pi * (progress - rise) / (1 - rise))) / 2
         case "step":
             factor = 0.1 ** ((progress >= 0.5) + (progress >= 0.75))
-    return recipe.rate * factor
+    return recipe.learning_rate * factor

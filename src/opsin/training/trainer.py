@@ -216,7 +216,7 @@ class _Training:
         epoch = Epoch(
             epoch=state.epoch, epochs=self.recipe.epochs, step=state.step,
             train_loss=mean, train_accuracy=state.right_sum / state.seen,
-            val_loss=val_loss, val_accuracy=val_accuracy, rate=rate,
+            val_loss=val_loss, val_accuracy=val_accuracy, learning_rate=rate,
             seconds=state.epoch_seconds + spent, images_per_second=speed,
             best=better, complete=complete, norms=self.stepper.norms(),
         )  # fmt: skip
@@ -309,7 +309,7 @@ class _Training:
             return False
         self.watcher.note(
             f"{trouble}: going back to step {state.step:,}, to go on with a tenth of the rate "
-            "(a smaller --rate would have avoided this)"
+            "(a smaller --learning-rate would have avoided this)"
         )
         state.rate_factor, state.seconds = _SLOWER, self.seconds()
         self.restore(tensors, state)
@@ -353,8 +353,8 @@ class _Training:
         epoch = Epoch(
             epoch=state.last.epoch if state.last else 0, epochs=self.recipe.epochs,
             step=state.step, train_loss=math.nan, train_accuracy=math.nan, val_loss=val_loss,
-            val_accuracy=val_accuracy, rate=0.0, seconds=0.0, images_per_second=0.0, best=True,
-            complete=False,
+            val_accuracy=val_accuracy, learning_rate=0.0, seconds=0.0, images_per_second=0.0,
+            best=True, complete=False,
         )  # fmt: skip
         if not state.epochs_logged:
             self.watcher.epoch(epoch)

@@ -98,7 +98,7 @@ def test_the_time_is_bounded(side: int, monkeypatch: pytest.MonkeyPatch) -> None
         optional={
             "epochs": st.integers(1, 50),
             "batch_size": st.integers(2, 512),
-            "rate": st.floats(1e-4, 1.0),
+            "learning_rate": st.floats(1e-4, 1.0),
             "hidden": st.lists(st.integers(1, 64), min_size=1, max_size=2).map(tuple),
             "rotate": st.floats(0, 30),
         },

@@ -56,8 +56,8 @@ def test_a_plan_with_a_budget_says_one_time(digits: Dataset) -> None:
 
 @pytest.mark.torch
 def test_what_the_training_would_refuse_is_refused(digits: Dataset) -> None:
-    with pytest.raises(RecipeError, match="rate"):
-        plan(digits, model="mlp", rate=-1.0, quiet=True)
+    with pytest.raises(RecipeError, match="learning_rate"):
+        plan(digits, model="mlp", learning_rate=-1.0, quiet=True)
     with pytest.raises(RecipeError, match="loaded dataset"):
         plan(digits, model="mlp", size=16, quiet=True)
 

@@ -55,7 +55,7 @@ def test_a_run_that_goes_on_after_its_evaluation_has_looked_twice(stopped: opsin
 def test_with_changes_it_is_a_new_run_that_names_its_parent(tmp_path: Path) -> None:
     first = opsin.train("digits", model="mlp", epochs=2, runs=tmp_path, quiet=True)
     kept = {path: path.read_bytes() for path in first.path.rglob("*") if path.is_file()}
-    longer = opsin.resume(first, epochs=4, optimizer="sgd", rate=0.01, quiet=True)
+    longer = opsin.resume(first, epochs=4, optimizer="sgd", learning_rate=0.01, quiet=True)
     assert longer.path != first.path
     assert longer.recipe.parent == first.path.name == longer.report.parent
     assert [epoch.epoch for epoch in longer.history] == [3, 4]
@@ -101,7 +101,7 @@ def test_killed_before_anything_but_the_recipe_was_written(
 
 @pytest.mark.drawn
 def test_a_loss_that_runs_away_leaves_a_file_and_says_so(tmp_path: Path) -> None:
-    run = opsin.train("digits", model="mlp", epochs=4, optimizer="sgd", rate=100.0,
+    run = opsin.train("digits", model="mlp", epochs=4, optimizer="sgd", learning_rate=100.0,
                       weight_decay=10.0, schedule="constant", runs=tmp_path,
                       quiet=True)  # fmt: skip
     assert "the loss became" in str(run.report.training.diverged)

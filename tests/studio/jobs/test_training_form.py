@@ -33,7 +33,7 @@ def test_what_is_typed_stays_one_word_and_never_becomes_another_option(
     text: str, name: str
 ) -> None:
     words = training_form.argv(
-        ["--", "-source"], {"group_by": text, "rate": "0.1"}, runs=Path("/runs"), name=name
+        ["--", "-source"], {"group_by": text, "learning_rate": "0.1"}, runs=Path("/runs"), name=name
     )
     typed = [word for word in words if word.startswith("--group-by")]
     assert typed == ([f"--group-by={text.strip()}"] if text.strip() else [])
@@ -46,7 +46,7 @@ def test_what_is_typed_stays_one_word_and_never_becomes_another_option(
     [
         ("budget", ["10m", "1h30m", "600", " 90s "], ["abc", "0", "-5m", "10 parsecs"]),
         ("epochs", ["1", " 30 "], ["abc", "0", "-4", "1.5", "1e9", "nan"]),
-        ("rate", ["0.1", "1e-3"], ["fast", "0", "inf", "nan", "-1"]),
+        ("learning_rate", ["0.1", "1e-3"], ["fast", "0", "inf", "nan", "-1"]),
         ("hidden", ["64", "64,32", "64, 32"], ["64;32", "a,b", "0"]),
         ("size", ["28", "28x32", "28,32", "28X32"], ["2", "1x2x3", "large", "28x"]),
         ("fold", ["2/5"], ["2", "two of five"]),
@@ -96,7 +96,7 @@ def test_what_belonged_to_an_older_choice_goes_with_it(tmp_path: Path) -> None:
 
     assert "flip" in kept()
     assert not {"augment", "flip", "shift", "erase"} & set(kept(augment="documents"))
-    assert not {"rate", "momentum"} & set(kept(optimizer="sgd"))
+    assert not {"learning_rate", "momentum"} & set(kept(optimizer="sgd"))
     assert not {"epochs", "hidden", "depth"} & set(kept(budget="10m"))
     assert "size" not in kept(same_images=False)
     # What was emptied is decided anew; what it goes with is still as the form shows it.

@@ -27,8 +27,8 @@ class _Amount(NamedTuple):
 
 
 _FEW: Final = 500
-_STRONG: Final = {"zoom": 0.15, "rotate": 10.0, "light": 0.2}
-_MILD: Final = {"zoom": 0.1, "light": 0.1}
+_STRONG: Final = {"zoom": 0.15, "rotate": 10.0, "brightness": 0.2}
+_MILD: Final = {"zoom": 0.1, "brightness": 0.1}
 # Few images are seen often, in small batches, so that there are some hundred steps at all, and
 # never twice alike. Of very many, a few passes show as much.
 _AMOUNTS: Final = (
@@ -87,7 +87,7 @@ def choose(
             batch *= 2
     batch = asked.training.batch_size if "batch_size" in settled else batch
     # Adam's steps may grow with the root of the batch (Malladi et al., arXiv:2205.10287).
-    rate = usual.rate * min(2.0, math.sqrt(batch / usual.batch_size))
+    rate = usual.learning_rate * min(2.0, math.sqrt(batch / usual.batch_size))
     wanted = asked.training.epochs if "epochs" in settled else epochs
     for size in _sizes(asked.model, task, settled):
         fitting = 60 * amount.minutes / task.seconds(model, size, batch)
@@ -96,7 +96,7 @@ def choose(
     options: dict[str, object] = {
         "epochs": max(1, min(epochs, int(fitting))),
         "batch_size": batch,
-        "rate": float(f"{rate:.2g}"),
+        "learning_rate": float(f"{rate:.2g}"),
         **(amount.options if model == "resnet" and "augment" not in settled else {}),
         **size,
         **settled,

@@ -338,7 +338,8 @@ class HeadLearner(Learner):
             epoch=1, epochs=1, step=1,
             train_loss=train_loss, train_accuracy=train_accuracy,
             val_loss=val_loss, val_accuracy=val_accuracy,
-            rate=0.0, seconds=seconds, images_per_second=len(rows) / max(seconds, 1e-9), best=True,
+            learning_rate=0.0, seconds=seconds, images_per_second=len(rows) / max(seconds, 1e-9),
+            best=True,
         )  # fmt: skip
 
     def export(self, directory: RunDirectory, watcher: Watcher) -> ExportedFile:

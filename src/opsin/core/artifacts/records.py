@@ -6,7 +6,7 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Annotated, ClassVar, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -17,8 +17,10 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
+from opsin.core.arguments import by_current_names
 from opsin.core.errors import RunError
 from opsin.core.files import open_regular
 from opsin.core.metadata import Preparation
@@ -240,12 +242,17 @@ class Epoch(Line):
     train_accuracy: _Measured
     val_loss: _Measured
     val_accuracy: _Measured
-    rate: _Measured = Field(description="Learning rate.")
+    learning_rate: _Measured = Field(description="Learning rate.")
     seconds: _Measured
     images_per_second: _Measured
     best: bool = Field(description="Whether no earlier epoch was better on validation images.")
     complete: bool = True
     norms: dict[str, _Measured] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_former_names(cls, content: Any) -> Any:
+        return by_current_names(content) if isinstance(content, dict) else content
 
     def to_json(self) -> JsonObject:
         """Return plain values for JSON, ``None`` for those that are no finite number."""

@@ -78,7 +78,7 @@ def fetch(
             raise ModelFileError(
                 "values that are finite numbers",
                 f"{name} holds others for this image",
-                "Train again, best at a smaller --rate.",
+                "Train again, best at a smaller --learning-rate.",
             )
     return {name: np.asarray(value, np.float32) for name, value in found.items()}
 

@@ -71,7 +71,7 @@ SPEC: Final = ModelSpec(
     description="six convolutions",
     defaults={
         "hidden": (32, 64, 128), "dropout": 0.5, "epochs": 10, "batch_size": 32,
-        "optimizer": "adam", "rate": 2e-3, "schedule": "one-cycle", "weight_decay": 0.0,
+        "optimizer": "adam", "learning_rate": 2e-3, "schedule": "one-cycle", "weight_decay": 0.0,
         "label_smoothing": 0.0, "augment": "photos", "shift": 0,
     },
     build=build,

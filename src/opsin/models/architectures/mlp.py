@@ -47,7 +47,7 @@ SPEC: Final = ModelSpec(
     description="dense layers",
     defaults={
         "hidden": (128,), "dropout": 0.0, "epochs": 10, "batch_size": 128, "optimizer": "adam",
-        "rate": 3e-3, "schedule": "one-cycle", "weight_decay": 0.0, "label_smoothing": 0.0,
+        "learning_rate": 3e-3, "schedule": "one-cycle", "weight_decay": 0.0, "label_smoothing": 0.0,
         "augment": "none",
     },
     build=build,

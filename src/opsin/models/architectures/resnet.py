@@ -77,7 +77,7 @@ SPEC: Final = ModelSpec(
     description="small, residual",
     defaults={
         "hidden": (48, 96, 192), "activation": "gelu", "dropout": 0.0, "epochs": 20,
-        "batch_size": 512, "optimizer": "muon", "rate": 0.1, "momentum": 0.6,
+        "batch_size": 512, "optimizer": "muon", "learning_rate": 0.1, "momentum": 0.6,
         "schedule": "one-cycle", "weight_decay": 0.05, "label_smoothing": 0.1, "augment": "photos",
         "erase": 0.25,
     },

@@ -156,7 +156,7 @@ def show_plan(plan: Plan) -> None:
     training = recipe.training
     with ui.element("h3"):
         terms.word(
-            f"Learning rate: {training.schedule}, {training.rate:.2g} at most",
+            f"Learning rate: {training.schedule}, {training.learning_rate:.2g} at most",
             find_term("Learning rate schedule"),
         )
     rate_curve(plan.rates, training.epochs)

@@ -39,7 +39,7 @@ _LINE: Final = "var(--line)"
 _CHARTS: Final = (
     ("loss", "Loss (cross entropy, nats)", (("train_loss", *_TRAIN), ("val_loss", *_VAL))),
     ("accuracy", "Accuracy", (("train_accuracy", *_TRAIN), ("val_accuracy", *_VAL))),
-    ("rate", "Learning rate", (("rate", "rate", "var(--train)"),)),
+    ("learning_rate", "Learning rate", (("learning_rate", "rate", "var(--train)"),)),
 )
 
 
@@ -100,7 +100,7 @@ def chart_options(quantity: str, history: Sequence[Epoch], epochs: int | None) -
     """Return what ECharts draws of a history.
 
     Args:
-        quantity: ``loss``, ``accuracy`` or ``rate``.
+        quantity: ``loss``, ``accuracy`` or ``learning_rate``.
         history: The epochs so far.
         epochs: How many were asked for.
 
