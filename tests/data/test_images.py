@@ -74,17 +74,6 @@ def test_every_kind_becomes_grey_or_colour(kind: str) -> None:
     assert read.getpixel((3, 3)) == last
 
 
-@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
-def test_the_depth_that_a_file_states_decides(kind: str, tmp_path: Path) -> None:
-    dark = np.full((4, 4), 200, np.uint16)  # of 65,535: black
-    content = encoded(Image.fromarray(dark), kind)
-    if kind == "PPM":
-        content = b"P5 4 4 65535\n" + dark.astype(">u2").tobytes()
-    assert np.asarray(open_image(content)).max() == 0
-    with Image.open(io.BytesIO(content)) as opened:
-        assert np.asarray(open_image(opened)).max() == 0
-
-
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_images_are_turned_upright(orientation: int) -> None:
     upright = Image.fromarray(gradient())

@@ -56,14 +56,10 @@ def kill_at_random_moments(count: int, warm: Warm, folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_killed_at_a_few_random_moments(warm: Warm, tmp_path: Path) -> None:
-    kill_at_random_moments(3, warm, tmp_path)
-
-
-@pytest.mark.slow
 @pytest.mark.timeout(5400)
-def test_killed_at_300_random_moments(warm: Warm, tmp_path: Path) -> None:
-    kill_at_random_moments(300, warm, tmp_path)
+@pytest.mark.parametrize("count", [3, 300])
+def test_killed_at_random_moments(count: int, warm: Warm, tmp_path: Path) -> None:
+    kill_at_random_moments(count, warm, tmp_path)
 
 
 def test_a_killed_process_frees_its_run(warm: Warm, tmp_path: Path) -> None:

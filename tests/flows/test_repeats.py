@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -49,23 +44,3 @@ def test_folds_are_one_json_object_and_pooled(cli: Cli, tmp_path: Path) -> None:
     assert [row["fold"] for row in found["runs"]] == ["1/2", "2/2"]
     assert found["pooled"]["images"] == sum(row["images"] for row in found["runs"]) == 537
     assert [entry["name"] for entry in found["pooled"]["classes"]] == ["0", "1", "2"]
-
-
-@pytest.mark.slow
-@pytest.mark.torch
-@pytest.mark.skipif(os.name == "nt", reason="sends signals as a Unix terminal does")
-def test_ctrl_c_ends_a_series_with_status_130(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "opsin", "train", "digits", "--model", "mlp", "--epochs",
-               "5000", "--batch-size", "16", "--repeats", "3"]  # fmt: skip
-    with subprocess.Popen(command, cwd=tmp_path, text=True, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE) as process:  # fmt: skip
-        deadline = time.monotonic() + 120
-        while not list(tmp_path.glob("runs/*/history.jsonl")) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=120)
-    assert process.returncode == 130, err
-    assert "Stopped by Ctrl-C: 0 of 3 runs are whole, there is no mean." in out
-    assert "(stopped)" in out
-    assert "seed 1" not in err
-    assert len(list(tmp_path.glob("runs/*/recipe.json"))) == 1

@@ -47,17 +47,11 @@ def none_is_swapped(server: Server, nearest_mean: Path, count: int) -> None:
     assert len(given) > 0.9 * count
 
 
-def test_a_thousand_concurrent_answers_are_those_of_their_images(
-    server: Server, nearest_mean: Path
+@pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_concurrent_answers_are_those_of_their_images(
+    count: int, server: Server, nearest_mean: Path
 ) -> None:
-    none_is_swapped(server, nearest_mean, 1000)
-
-
-@pytest.mark.slow
-def test_ten_thousand_concurrent_answers_are_those_of_their_images(
-    server: Server, nearest_mean: Path
-) -> None:
-    none_is_swapped(server, nearest_mean, 10_000)
+    none_is_swapped(server, nearest_mean, count)
 
 
 def renamed(file: Path, prefix: str, target: Path) -> None:

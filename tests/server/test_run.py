@@ -95,6 +95,7 @@ def test_a_line_for_each_request_where_it_is_asked_for(capsys: pytest.CaptureFix
         _set_up_logs(ServerSettings(access_log=True))
         log.info("a request")
     finally:
-        log.handlers, log.level, log.propagate = before
+        log.handlers, level, log.propagate = before
+        log.setLevel(level)  # which forgets what was enabled
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith(" a request")

@@ -14,13 +14,11 @@ from PIL import Image
 
 from opsin.core.errors import ImageError
 from opsin.core.metadata import Bits
-from opsin.data.deep_pixels import brighter_than
+from opsin.data.deep_pixels import DEPTHS, brighter_than
 
 _CHANNELS: Final = (1, 3, 4)
 _WANTED: Final = "an array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]"
 _NUMBERS: Final = "an array of numbers from 0 (black) to 255 (white)"
-# Most bits that cameras and scanners put into a number, and the steps below.
-_DEPTHS: Final = (10, 12, 14, 16)
 
 
 def image_from_array(
@@ -86,7 +84,7 @@ def to_bytes(
 
 def _scaled(kind: str, low: float, high: float, a: str) -> str:
     """Say what numbers probably are, and the line that brings them to 0 to 255."""
-    depth = next((bits for bits in _DEPTHS if high < 2**bits), None) if low >= 0 else None
+    depth = next((bits for bits in DEPTHS if high < 2**bits), None) if low >= 0 else None
     if kind != "f" and depth:
         return f"If white is {2**depth - 1}: ({a} >> {depth - 8}).astype('uint8')"
     if kind != "f":
@@ -105,7 +103,6 @@ def _scaled(kind: str, low: float, high: float, a: str) -> str:
 
 
 def _wrong_axis(shape: tuple[int, ...], a: str) -> tuple[str, str]:
-    """Say which axis is wrong, and the line that mends it."""
     if len(shape) == 4:
         first = shape[1] in _CHANNELS and shape[3] not in _CHANNELS
         line = f"list({a}.transpose(0, 2, 3, 1))" if first else f"list({a})"

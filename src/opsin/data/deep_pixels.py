@@ -8,6 +8,7 @@ scaled by it.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Final, NamedTuple, get_args
 
 import numpy as np
@@ -45,7 +46,36 @@ def brighter_than(bits: int) -> str:
     )
 
 
-def stated_depth(header: ImageFile.ImageFile, content: bytes) -> StatedDepth:
+def load_bytes(
+    image: Image.Image,
+    bits: Bits | None,
+    content: bytes | None = None,
+    again: Callable[[], ImageFile.ImageFile] | None = None,
+) -> tuple[Image.Image, str | None, int]:
+    """Decode an image to bytes; return what is said of it, and the bits that its numbers need.
+
+    Of a file that is not decoded yet, its content says more; ``again`` opens it once more.
+    """
+    stated, colours, depth = StatedDepth(), False, 0
+    if content is not None and isinstance(image, ImageFile.ImageFile):
+        stated, colours = _stated_depth(image, content), _take_bytes(image)
+    image.load()
+    shallow = image
+    if image.mode.startswith("I"):  # 16 bits a pixel, or 32 that hold 16
+        shallow, depth = _grey_bytes(image, bits, stated)
+    elif colours:
+        # By the upper bytes; alpha is left out.
+        depth = max(stated.bits, bits_needed(int(np.asarray(image)[..., :3].max()) << 8 | 255))
+        if again is not None and bits is not None and bits < 16:
+            lower = again()
+            _take_bytes(lower, lower=True)
+            lower.load()
+            shallow = _colour_bytes(image, lower, bits)
+    note = brighter_than(bits) if bits and depth > bits and not stated.scaled else None
+    return shallow, note, depth
+
+
+def _stated_depth(header: ImageFile.ImageFile, content: bytes) -> StatedDepth:
     """Return what a file that is not decoded yet says of its numbers."""
     if isinstance(header, TiffImagePlugin.TiffImageFile):
         if header.tag_v2.get(_BITS_PER_SAMPLE) == (12,):
@@ -72,7 +102,7 @@ def stated_depth(header: ImageFile.ImageFile, content: bytes) -> StatedDepth:
     return StatedDepth()
 
 
-def grey_bytes(
+def _grey_bytes(
     image: Image.Image, bits: Bits | None, stated: StatedDepth
 ) -> tuple[Image.Image, int]:
     """Bring grey of 16 bits, or of 32 that hold 16, to bytes."""
@@ -94,7 +124,7 @@ def grey_bytes(
     )
 
 
-def take_bytes(header: ImageFile.ImageFile, *, lower: bool = False) -> bool:
+def _take_bytes(header: ImageFile.ImageFile, *, lower: bool = False) -> bool:
     """Have a file of 16 bits a colour decoded to the upper (or lower) bytes; tell if it is one."""
     if not header.tile:
         return False
@@ -111,13 +141,7 @@ def take_bytes(header: ImageFile.ImageFile, *, lower: bool = False) -> bool:
     return True
 
 
-def colour_bits(upper: Image.Image) -> Bits:
-    """Return the bits that colours use, by the upper bytes of their numbers; alpha is left out."""
-    return bits_needed(int(np.asarray(upper)[..., :3].max()) << 8 | 255)
-
-
-def colour_bytes(upper: Image.Image, lower: Image.Image, bits: Bits) -> Image.Image:
-    """Bring colours of 16 bits to bytes."""
+def _colour_bytes(upper: Image.Image, lower: Image.Image, bits: Bits) -> Image.Image:
     white, shift = 1 << (bits - 8), 16 - bits
     high = [min(255, value << shift) if value < white else 255 for value in range(256)]
     low = [value >> (bits - 8) for value in range(256)]

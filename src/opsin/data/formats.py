@@ -60,7 +60,7 @@ SUFFIXES: Final = (
     ".ppm", ".pgm", ".pbm", ".pnm", *([".avif"] if "AVIF" in FORMATS else []),
     # Listed even where pi-heif is missing, so that these images are not left out in silence.
     ".heic", ".heif", ".hif", ".mpo", ".tga", ".pcx", ".ico",
-    *([".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"] if "JPEG2000" in FORMATS else [])
+    *([".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"] if "JPEG2000" in FORMATS else []),
 )  # fmt: skip
 
 #: The formats in words, as errors list them.
@@ -252,7 +252,6 @@ def grey_or_rgb(image: Image.Image, name: str) -> Image.Image:
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """Lay an image with transparent parts over white."""
     grey = image.mode in ("1", "L", "LA", "La")
     white = Image.new("L" if grey else "RGB", image.size, "white")
     # Of a large image part by part: whole, its layers would take its memory again and again.

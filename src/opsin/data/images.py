@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import threading
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from opsin.core.errors import ImageError
 from opsin.core.files import open_regular
@@ -20,16 +21,7 @@ from opsin.core.metadata import Bits, Preparation
 from opsin.data import formats, sandboxed_decoding
 from opsin.data.array_image import image_from_array
 from opsin.data.background import lies_on_other_side, match_background
-from opsin.data.deep_pixels import (
-    StatedDepth,
-    bits_needed,
-    brighter_than,
-    colour_bits,
-    colour_bytes,
-    grey_bytes,
-    stated_depth,
-    take_bytes,
-)
+from opsin.data.deep_pixels import bits_needed, load_bytes
 from opsin.data.formats import MAX_BYTES, MAX_PIXELS
 from opsin.data.plain_headers import PlainFile, plain
 from opsin.data.resize import Upright, placement, to_pixels
@@ -296,7 +288,6 @@ def _decoded(
 
 
 def _fewest_eighths(width: int, height: int, preparation: Preparation) -> int:
-    """Choose at what fraction of its size an upright JPEG is decoded."""
     inner, (left, top, right, bottom) = placement(width, height, preparation)
     spare = min((right - left) / inner[0], (bottom - top) / inner[1])
     if min(width, height) < 8:  # an eighth of these is no whole pixel
@@ -325,23 +316,11 @@ def _whole(
     image: Image.Image, name: str, bits: Bits | None, content: bytes | None = None
 ) -> Upright:
     """Decode all of an image with Pillow, its numbers by the bits that are used."""
-    stated, colours, depth = StatedDepth(), False, 0
-    if content is not None and isinstance(image, ImageFile.ImageFile):
-        stated, colours = stated_depth(image, content), take_bytes(image)
-    image.load()
+    again = None if content is None else functools.partial(formats.open_header, content, name)
+    shallow, note, depth = load_bytes(image, bits, content, again)
     # After the pixels: a PNG may bring its EXIF data behind them.
     orientation = formats.orientation_of(image)
-    if image.mode.startswith("I"):  # 16 bits a pixel, or 32 that hold 16
-        image, depth = grey_bytes(image, bits, stated)
-    elif colours:
-        depth = max(stated.bits, colour_bits(image))
-        if content is not None and bits is not None and bits < 16:
-            lower = formats.open_header(content, name)
-            take_bytes(lower, lower=True)
-            lower.load()
-            image = colour_bytes(image, lower, bits)
-    note = brighter_than(bits) if bits and depth > bits and not stated.scaled else None
-    flat = formats.upright(formats.grey_or_rgb(image, name), orientation)
+    flat = formats.upright(formats.grey_or_rgb(shallow, name), orientation)
     return Upright.whole(flat, note, depth)
 
 

@@ -80,7 +80,7 @@ def add_up(parts: Iterable[Iterable[LeftOut]]) -> tuple[LeftOut, ...]:
 
 def left_out_in_words(left_out: Iterable[LeftOut]) -> str:
     """Say in one line what is left out."""
-    said = []
+    kinds = []
     for each in left_out:
         noun, *rest = re.split(
             r"(?= (?:beside|with|without|in|of|out|outside|that) )", each.kind, maxsplit=1
@@ -88,5 +88,5 @@ def left_out_in_words(left_out: Iterable[LeftOut]) -> str:
         number = counted(each.count, each.kind, f"{noun}s{''.join(rest)}")
         names = ", ".join(each.examples[:_NAMED])
         more = " …" if each.count > _NAMED and names else ""
-        said.append(f"{number} ({names}{more})" if names else number)
-    return ", ".join(said)
+        kinds.append(f"{number} ({names}{more})" if names else number)
+    return ", ".join(kinds)

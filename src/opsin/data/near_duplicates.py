@@ -14,7 +14,7 @@ import itertools
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,14 +115,9 @@ def near_duplicates(
         return NO_PAIRS
     place = np.empty(len(digests), np.int64)
     place[rows] = np.arange(len(rows))
-    arrays: dict[str, NDArray[Any]] = {
-        "pairs": place[found.pairs],
-        "likeness": found.likeness,
-        "mirrored": found.mirrored,
-    }
     # Only a saving: where the cache refuses it, the next search takes as long as this one.
     with contextlib.suppress(StorageError), atomic_file(file) as new, new.open("wb") as target:
-        np.savez(target, allow_pickle=False, **arrays)
+        np.savez(target, pairs=place[found.pairs], likeness=found.likeness, mirrored=found.mirrored)
     return found
 
 

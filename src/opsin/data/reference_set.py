@@ -12,9 +12,6 @@ from numpy.typing import NDArray
 from opsin.core.errors import SourceError
 from opsin.data.lazy_images import Images
 
-# What each part of the images is called in errors.
-_PARTS = {"train": "training images", "val": "validation images"}
-
 
 @dataclass(frozen=True)
 class ReferenceSet:
@@ -44,7 +41,8 @@ class ReferenceSet:
         """Return the rows of a part in the order of the disk."""
         rows = np.sort(self.train if part == "train" else self.val)
         if not len(rows):
+            wanted = "training images" if part == "train" else "validation images"
             raise SourceError(
-                _PARTS[part], f"{self.source} has none", "Give other images: --data SOURCE."
+                wanted, f"{self.source} has none", "Give other images: --data SOURCE."
             )
         return rows

@@ -22,7 +22,6 @@ def columns_of(dataset: Dataset) -> dict[str, list[str]]:
 
 
 def _table_of(recipe: DataRecipe) -> Path | None:
-    """Return the one table whose names are the images' names."""
     if len(recipe.sources) > 1 or recipe.test is not None or not is_place(recipe.sources[0]):
         return None
     path = Path(recipe.sources[0])

@@ -81,7 +81,7 @@ def test_columns_are_known_named_or_asked_for(tmp_path: Path) -> None:
         opened(tmp_path / "a.parquet")
     columns = {"path": "photo", "label": "species", "group": "who"}
     assert opened(tmp_path / "a.parquet", columns=columns).groups == list("aabbcc")
-    with pytest.raises(SourceError, match="a column of images"):
+    with pytest.raises(SourceError, match="a column nowhere"):
         opened(tmp_path / "a.parquet", columns={**columns, "split": "nowhere"})
 
 

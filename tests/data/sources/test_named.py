@@ -114,18 +114,6 @@ def test_a_server_that_misbehaves_leaves_nothing_behind(
     assert sorted(path.name for path in kept.iterdir()) == ["tiny", "tiny.lock"]
 
 
-def test_other_collections_have_no_system_folder_and_no_package(
-    server: Server, published: Published
-) -> None:
-    bare = replace(published, system=None, package=None)
-    assert len(list(locate(bare).iterdir())) == 4
-    alone = replace(bare, url="http://127.0.0.1:9/")
-    with pytest.raises(DownloadError, match="put the published files into") as caught:
-        locate_files("other", alone, SILENT)
-    assert "apt" not in str(caught.value)
-    assert "this system has none" not in str(caught.value)
-
-
 def test_a_collection_of_idx_files_is_read(server: Server, published: Published) -> None:
     there = replace(published, classes=("a", "b"), mirrored=False)
     contents = named.open_published("tiny", there, SILENT)

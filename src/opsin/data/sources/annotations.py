@@ -64,7 +64,6 @@ def _read_label_studio(content: Json) -> _Annotations | None:
 
 
 def _read_cvat(path: Path) -> _Annotations | None:
-    """Return the tags of each image in CVAT's XML for images."""
     found: _Annotations = []
     root: list[str] = []
 
@@ -122,7 +121,7 @@ def _annotations_in(path: Path) -> _Annotations:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise SourceError(
             "a whole export of a labelling tool", f"{path.name} cannot be used ({reason})",
-            "Export it again."
+            "Export it again.",
         ) from error  # fmt: skip
     if found is None:
         raise SourceError(
@@ -190,7 +189,6 @@ def _place_of(written: str, file: Path, root: Path) -> str:
 
 
 def _is_usable(request: SourceRequest) -> bool:
-    """Tell an export from any other JSON or XML that lies among images."""
     try:
         return request.path.suffix.lower() in (".json", ".xml") and any(
             len(classes) == 1 for _, classes in _annotations_in(request.path)

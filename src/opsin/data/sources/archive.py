@@ -36,7 +36,7 @@ from opsin.data.split import TRAIN, part_named
 
 #: File names of archives.
 SUFFIXES = (
-    ".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2"
+    ".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2",
 )  # fmt: skip
 _MAX_DEPTH, _MAX_NAME = 64, 255
 _UNPACK = "Unpack it yourself and give the folder."
@@ -175,7 +175,6 @@ def _name_in(folder: Path, parts: tuple[str, ...], path: Path) -> str:
 
 
 def _copy(member: Member, target: Path, archive: Archive, room: int) -> int:
-    """Write a member's content; return its bytes, counted, not as stated."""
     target.parent.mkdir(parents=True, exist_ok=True)
     done = 0
     with target.open("wb") as file:
@@ -237,7 +236,6 @@ def _open_unpacked(request: SourceRequest) -> LabelledImages:
 
 
 def _locate_unpacked(request: SourceRequest, root: Path) -> LocatedSource:
-    """Find what an archive holds: one file that is a source by itself, or a folder."""
     allowed = AllowedFolder(root, archive=True)
     inside = replace(request, written=str(root), follow_links=False, archive=allowed)
     if not (arrays.IDX.match(inside) or table.IMAGEFOLDER.match(inside)):

@@ -175,7 +175,6 @@ def as_array(value: Any, name: str) -> NDArray[Any]:
 
 
 def _reshaped(shape: tuple[int, ...]) -> str:
-    """Say what to do with images whose axes are others."""
     if len(shape) == 4 and shape[1] in (1, 3):
         return "Put the channels last: images.transpose(0, 2, 3, 1)"
     if len(shape) == 4 and shape[3] == 4:
@@ -186,12 +185,10 @@ def _reshaped(shape: tuple[int, ...]) -> str:
 
 
 def _is_idx_images(path: Path) -> bool:
-    """Tell by its name whether a file is the images half of an IDX pair."""
     return bool(re.search(r"idx3|images.*ubyte", path.name))
 
 
 def _labels_of(images: Path) -> Path:
-    """Find the labels file that belongs to an images file, beside it."""
     stem = images.name.replace("images", "labels").replace("idx3", "idx1").removesuffix(".gz")
     for path in (images.with_name(stem), images.with_name(f"{stem}.gz")):
         if path.is_file() and path != images:

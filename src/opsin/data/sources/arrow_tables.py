@@ -169,7 +169,6 @@ def _tables_of(request: SourceRequest) -> _Tables | None:
 
 
 def _listed(file: Path, key: str) -> list[str]:
-    """Return the names that a file of a saved data set lists."""
     try:
         with open_regular(file) as stream:
             content: Json = read_json(stream)
@@ -256,21 +255,20 @@ def _pinned(hub: HubConnection, name: HubName, request: SourceRequest) -> tuple[
 @contextlib.contextmanager
 def _manners(library: Any, hub: HubConnection, *, bars: bool, ask: bool) -> Iterator[None]:
     """Let the library show its progress or not, and not ask a hub again that does not answer."""
-    level = library.utils.logging.get_verbosity()
-    had_bars = library.utils.logging.is_progress_bar_enabled()
-    settings = ((library.config, "HF_HUB_OFFLINE"), (hub.library.constants, "HF_HUB_OFFLINE"))
-    before = [getattr(where, name) for where, name in settings]
-    library.utils.logging.set_verbosity_error()
+    logging, settings = library.utils.logging, (library.config, hub.library.constants)
+    level, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    offline = [each.HF_HUB_OFFLINE for each in settings]
+    logging.set_verbosity_error()
     (library.enable_progress_bars if bars else library.disable_progress_bars)()
-    for where, name in settings:
-        setattr(where, name, getattr(where, name) or not ask)
+    for each in settings:
+        each.HF_HUB_OFFLINE = each.HF_HUB_OFFLINE or not ask
     try:
         yield
     finally:
-        for (where, name), was in zip(settings, before, strict=True):
-            setattr(where, name, was)
+        for each, was in zip(settings, offline, strict=True):
+            each.HF_HUB_OFFLINE = was
         (library.enable_progress_bars if had_bars else library.disable_progress_bars)()
-        library.utils.logging.set_verbosity(level)
+        logging.set_verbosity(level)
 
 
 KINDS = (

@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO, Literal
+from typing import IO, Any, BinaryIO, Literal
 
 from opsin.core.errors import SourceError
 from opsin.data.image_tree import is_visible
@@ -33,7 +33,10 @@ _MAX_HEADER = 1 << 22
 _SPARE_MEMBERS, _PACKED_BYTES, _LISTED_BYTES = 200_000, 20, 300
 
 _Kind = Literal["file", "folder", "link", "special"]
-_Plain = BinaryIO | gzip.GzipFile | lzma.LZMAFile | bz2.BZ2File
+# How compressed tars begin, and what decompresses them.
+_OPENERS: dict[bytes, Callable[[BinaryIO], Any]] = {
+    b"\x1f\x8b": gzip.open, b"\xfd7zXZ\0": lzma.open, b"BZh": bz2.open,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -199,14 +202,8 @@ class Archive:
 
     def _tar_members(self) -> Generator[Member]:
         with self.path.open("rb") as packed, reading(self.path):
-            plain: _Plain = packed
-            if self.start[:2] == b"\x1f\x8b":
-                plain = gzip.GzipFile(fileobj=packed)
-            elif self.start == b"\xfd7zXZ\0":
-                plain = lzma.LZMAFile(packed)  # noqa: SIM115  closed below
-            elif self.start[:3] == b"BZh":
-                plain = bz2.BZ2File(packed)
-            with plain:
+            openers = [each for magic, each in _OPENERS.items() if self.start.startswith(magic)]
+            with openers[0](packed) if openers else packed as plain:
                 stream = _Forward(plain, packed, self)
                 with stream.reading_headers():
                     archive = tarfile.TarFile(fileobj=stream)
@@ -271,7 +268,7 @@ def _open_in_tar(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
 class _Forward(io.RawIOBase):
     """A stream that goes forward only, and counts everything that it gives or skips."""
 
-    def __init__(self, plain: _Plain, packed: BinaryIO, archive: Archive) -> None:
+    def __init__(self, plain: IO[bytes], packed: BinaryIO, archive: Archive) -> None:
         self._plain, self._packed, self._archive = plain, packed, archive
         self._at = 0
         self._headers_left: int | None = None

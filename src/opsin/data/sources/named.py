@@ -67,62 +67,56 @@ class Published:
         return digest.hexdigest() == self.files[name]
 
 
+# The files of MNIST and of what takes its place.
+_IDX_FILES: Final = (
+    "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz",
+)  # fmt: skip
+
 FASHION_MNIST: Final = Published(
-    files={
-        "train-images-idx3-ubyte.gz":
-            "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-        "train-labels-idx1-ubyte.gz":
-            "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-        "t10k-images-idx3-ubyte.gz":
-            "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-        "t10k-labels-idx1-ubyte.gz":
-            "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-    },
+    files=dict(zip(_IDX_FILES, (
+        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    ), strict=True)),
     url="https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
     size=30_878_645,
     mirrored=True,
     classes=(
         "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
-        "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"
+        "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
     ),
     system=Path("/usr/share/datasets/fashion-mnist"),
-    package="dataset-fashion-mnist"
+    package="dataset-fashion-mnist",
 )  # fmt: skip
 
 MNIST: Final = Published(
-    files={
-        "train-images-idx3-ubyte.gz":
-            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-        "train-labels-idx1-ubyte.gz":
-            "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-        "t10k-images-idx3-ubyte.gz":
-            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-        "t10k-labels-idx1-ubyte.gz":
-            "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-    },
+    files=dict(zip(_IDX_FILES, (
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    ), strict=True)),
     url="https://ossci-datasets.s3.amazonaws.com/mnist/",
     size=11_594_722,
     mirrored=False,
-    classes=tuple("0123456789")
+    classes=tuple("0123456789"),
 )  # fmt: skip
 
 KMNIST: Final = Published(
-    files={
-        "train-images-idx3-ubyte.gz":
-            "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
-        "train-labels-idx1-ubyte.gz":
-            "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17",
-        "t10k-images-idx3-ubyte.gz":
-            "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
-        "t10k-labels-idx1-ubyte.gz":
-            "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c",
-    },
+    files=dict(zip(_IDX_FILES, (
+        "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
+        "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17",
+        "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
+        "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c",
+    ), strict=True)),
     url="https://codh.rois.ac.jp/kmnist/dataset/kmnist/",
     size=21_240_888,
     mirrored=False,
     # お き す つ な は ま や れ を: in letters that every font of a figure has.
     classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
-    packed=True
+    packed=True,
 )  # fmt: skip
 
 CIFAR10: Final = Published(
@@ -133,7 +127,7 @@ CIFAR10: Final = Published(
     url="https://www.cs.toronto.edu/~kriz/",
     size=170_052_171,
     mirrored=True,
-    packed=True
+    packed=True,
 )  # fmt: skip
 
 CIFAR100: Final = Published(
@@ -144,7 +138,7 @@ CIFAR100: Final = Published(
     url="https://www.cs.toronto.edu/~kriz/",
     size=168_513_733,
     mirrored=True,
-    packed=True
+    packed=True,
 )  # fmt: skip
 
 

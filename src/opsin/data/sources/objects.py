@@ -124,7 +124,7 @@ def _rows_of_items(
         if not isinstance(item, list | tuple) or len(item) != 2:
             raise SourceError(
                 "items of an image and its class", f"{title} has others ({type(item).__name__})",
-                "Give a data set whose items are (image, label)."
+                "Give a data set whose items are (image, label).",
             )  # fmt: skip
         content, name = image_of(_content_of(item[0]), title)
         label = item[1]  # perhaps a small array of some library

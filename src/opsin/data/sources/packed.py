@@ -122,7 +122,6 @@ def _accepted(
 
 
 def _named(contents: LabelledImages, numbered: Sequence[str]) -> LabelledImages:
-    """Return the same with numbers as names, unless each image has a name of its own."""
     unique = all(contents.names) and len(set(contents.names)) == len(contents.names)
     return contents if unique else replace(contents, names=numbered)
 

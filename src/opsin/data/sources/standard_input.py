@@ -59,7 +59,6 @@ def begins_like_an_image(start: bytes) -> bool:
 
 
 def _may_become_one(start: bytes) -> bool:
-    """Tell whether more bytes could make it begin like an image."""
     # A whole line of text, such as BMW.jpg, is a name: waiting for the next could take long.
     is_line = start.endswith(b"\n") and start.isascii() and b"\0" not in start
     short = not is_line and len(start) < _START

@@ -92,7 +92,6 @@ def _locate(request: SourceRequest) -> LocatedSource:
 
 
 def _key_of(contents: LabelledImages) -> str:
-    """Return what changes whenever an image does."""
     return hashlib.sha256(b"".join(repr(each).encode() for each in contents.images)).hexdigest()
 
 

@@ -143,7 +143,7 @@ def rows_of(
             raise _wrong(
                 path, line,
                 "a split among train, val and test (or training, validation, testing …)",
-                f"names {split!r}", "Rename it, or leave it empty."
+                f"names {split!r}", "Rename it, or leave it empty.",
             )  # fmt: skip
         yield Row(name, label, split, group, name, line)
 
@@ -155,7 +155,6 @@ def _schema(
 
 
 def _header(path: Path) -> list[str]:
-    """Return the names of a table's columns; none where it is empty."""
     if path.suffix.lower() in _JSON:
         return list(next(_records(path), (0, {}))[1])
     return next(fields(path), (0, list[str]()))[1]
@@ -170,7 +169,7 @@ def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Json]]]:
             if len(row) > len(there):
                 raise _wrong(
                     path, line, f"{len(there)} fields as in the header", f"has {len(row)}",
-                    'Put fields that hold the separator into quotes: "a, b".'
+                    'Put fields that hold the separator into quotes: "a, b".',
                 )  # fmt: skip
             yield line, dict(zip(there, row, strict=False))
         return

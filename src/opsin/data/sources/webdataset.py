@@ -68,7 +68,6 @@ def _key_and_ending(parts: Sequence[str]) -> tuple[str, str]:
 
 
 def _rows_in(shard: Path) -> Iterator[Row]:
-    """Yield the samples of a shard: members that follow each other and share a key."""
     split = part_in_name(shard.name)
     archive = Archive(shard)
     with contextlib.closing(archive.files(bool)) as files:
@@ -86,7 +85,6 @@ def _rows_in(shard: Path) -> Iterator[Row]:
 
 
 def _label(content: bytes, ending: str, key: str, shard: Path) -> str:
-    """Return the class that a member says; "" where JSON says none."""
     try:
         if len(content) > _LONGEST:
             raise ValueError("it is longer than any name")
