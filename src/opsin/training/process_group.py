@@ -115,7 +115,7 @@ class ProcessGroup:
         from torch import distributed  # noqa: PLC0415  PyTorch
 
         values = [value]
-        with self._together():
+        with self.together():
             distributed.broadcast_object_list(values)
         return values[0]
 
@@ -128,7 +128,7 @@ class ProcessGroup:
         # In one message: one for each layer would cost more time than its numbers.
         where = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
         flat = torch.cat([tensor.detach().flatten().to(where) for tensor in tensors])
-        with self._together():
+        with self.together():
             torch.distributed.all_reduce(flat)
         sums = torch.split(flat, [tensor.numel() for tensor in tensors])
         with torch.no_grad():
@@ -168,15 +168,17 @@ class ProcessGroup:
         if self.world > 1:
             from torch import distributed  # noqa: PLC0415  PyTorch
 
-            with self._together():
+            with self.together():
                 distributed.barrier()
 
     @contextlib.contextmanager
-    def _together(self) -> Iterator[None]:
+    def together(self) -> Iterator[None]:
         """Turn a connection that breaks into an error with its cause, as far as that is known."""
         try:
             yield
         except RuntimeError as error:  # PyTorch's own are children of it
+            if self.world == 1:
+                raise
             _LOST.set()
             ended = "another one ended, or does not answer"
             if self.store is not None:
@@ -210,7 +212,7 @@ def joined() -> Iterator[ProcessGroup]:
     from torch import distributed  # noqa: PLC0415  PyTorch
 
     group = ProcessGroup(launch.rank, launch.world, name)
-    with group._together():
+    with group.together():
         # The store is the job's own; a nameless job is called otherwise on each machine.
         store = _connect(launch, f"training {number}")
     group = replace(group, store=store)

@@ -82,7 +82,7 @@ class TrainStep:
         size = -(-self.recipe.micro_batch // world) if self.recipe.micro_batch else len(labels)
         parts = []
         for begin, end in spans_of(len(labels), size):
-            with self._gradients_stay(last=end == len(labels)):
+            with self.group.together(), self._gradients_stay(last=end == len(labels)):
                 parts.append(self._learn(varied[begin:end], labels[begin:end], labels, generator))
         loss, right = parts[0]
         for further, answered in parts[1:]:
