@@ -26,6 +26,8 @@ collect_ignore_glob = ["src/opsin/site/*"] + (
     else [
         "src/opsin/models/*",
         "src/opsin/training/*",
+        "src/opsin/commands/train/fine_tune.py",
+        "src/opsin/commands/train/network.py",
         "tests/models/*",
         "tests/training/*",
     ]
