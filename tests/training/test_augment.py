@@ -165,7 +165,7 @@ def test_a_zoom_changes_the_distance_from_the_middle_by_its_share(seed: int) -> 
     assert 1.05 < float(factors.max()) <= 1.21
 
 
-@given(brightness=st.sampled_from([0.1, 0.3, 1.0]), seed=SEEDS)
+@given(light=st.sampled_from([0.1, 0.3, 1.0]), seed=SEEDS)
 def test_light_is_one_line_through_the_values_of_each_image(light: float, seed: int) -> None:
     images = batch(6, seed)
     for before, after in zip(images, vary(images, seed, brightness=light), strict=True):
