@@ -19,7 +19,7 @@ from PIL import Image
 import opsin
 from opsin.commands.changes import _match, write_images
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.errors import RunError, SourceError
+from opsin.core.errors import RunError, SourceError, StorageError
 from opsin.core.storage import write_json
 from opsin.data.run_images import RunImage, read_images
 from opsin.models.resolve import resolve
@@ -164,6 +164,17 @@ def test_the_table_holds_any_name(tmp_path: Path, shapes: Path) -> None:
     kept = read_images(RunDirectory(run))
     assert names(kept) == data.names
     assert opsin.changes_since(run).unchanged == 24
+
+
+def test_the_table_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    data = opsin.load("digits")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match="no space left"):
+        write_images(RunDirectory(tmp_path), data)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_runs_without_the_table_and_damaged_ones_say_so(tmp_path: Path, shapes: Path) -> None:

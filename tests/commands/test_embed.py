@@ -218,6 +218,18 @@ def test_a_cache_that_cannot_be_written_costs_no_answer(
     np.testing.assert_array_equal(one["features"], other["features"])
 
 
+def test_damaged_features_are_computed_again(shapes: Path, backbone: Path, tmp_path: Path) -> None:
+    first = opsin.embed(shapes, backbone=backbone, out=tmp_path / "a.npz")
+    folder = Extractor(open_backbone(backbone), (32, 32, 3), "whole").cache.folder
+    for path in folder.glob("*.npz"):
+        os.truncate(path, path.stat().st_size // 2)
+    again = opsin.embed(shapes, backbone=backbone, out=tmp_path / "b.npz")
+    assert again.computed == 24
+    one, other = arrays_of(first.out), arrays_of(again.out)
+    np.testing.assert_array_equal(one["features"], other["features"])
+    assert opsin.embed(shapes, backbone=backbone, out=tmp_path / "c.npz").computed == 0
+
+
 def test_parquet_holds_the_same(shapes: Path, backbone: Path, tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     plain = arrays_of(opsin.embed(shapes, backbone=backbone, out=tmp_path / "a.npz").out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,10 @@ from opsin.data.dataset import Dataset, from_arrays
 from opsin.evaluation.intervals import wilson
 from opsin.report.terminal import images_in_words
 from opsin.studio.runs.run_index import read_row, stamp_of
-from tests.conftest import Cli, Notes, without_drawing, write_shapes
+from tests.conftest import Cli, Notes, only_json, without_drawing, write_shapes
+
+if sys.platform != "win32":
+    import resource
 
 
 def write_digits(digits: Dataset, folder: Path, rows: list[int], names: list[str]) -> Path:
@@ -64,6 +68,22 @@ def test_a_run_that_cannot_be_written_loses_no_evaluation(run: opsin.Run, tmp_pa
     assert opsin.export_model(own, "fp16", out=small, watcher=notes).looks == 2
     told = [note for note in notes.notes if note.startswith(f"{own} cannot be written (")]
     assert len(told) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files")
+def test_figures_that_find_no_room_are_told_all_the_same(
+    cold_cli: Cli, nearest_mean: Path, tmp_path: Path
+) -> None:
+    def no_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, 1_000))
+
+    whole = opsin.evaluate(nearest_mean, "digits")  # and the images are in the cache
+    words = ("evaluate", nearest_mean, "digits", "--out", "figures.json", "--json")
+    done = cold_cli(*words, preexec_fn=no_room)
+    assert done.returncode == 1
+    assert only_json(done)["accuracy"] == whole.accuracy
+    assert "figures.json; file too large. Free some space" in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.torch
@@ -187,6 +207,20 @@ def corrections_of_mistakes(run: opsin.Run, digits: Dataset, file: Path) -> int:
                 count += part == "test"
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return count
+
+
+def test_a_file_is_judged_by_corrected_labels(
+    nearest_mean: Path, digits: Dataset, tmp_path: Path
+) -> None:
+    before = opsin.evaluate(nearest_mean, "digits")
+    answers = opsin.Classifier(nearest_mean).probabilities(digits.images).argmax(axis=1)
+    lines = [f"{name},{answer}" for name, answer in zip(digits.names, answers, strict=True)]
+    (tmp_path / "labels.csv").write_text("\n".join(["name,label", *lines]), encoding="utf-8")
+    after = opsin.evaluate(nearest_mean, "digits", labels=tmp_path / "labels.csv")
+    assert before.accuracy < after.accuracy == 1.0
+    assert after.corrected is not None
+    assert after.corrected.labels == (answers != digits.labels).sum()
+    assert after.corrected.earlier.accuracy == before.accuracy
 
 
 @pytest.mark.drawn

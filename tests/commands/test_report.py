@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +20,11 @@ from opsin.core.errors import RunError
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
 from tests.commands.test_evaluate import write_digits
-from tests.conftest import Notes
+from tests.conftest import Cli, Notes
 from tests.made_runs import answers_right, write_run
+
+if sys.platform != "win32":
+    import resource
 
 
 def with_a_copy(digits: Dataset, folder: Path) -> tuple[Dataset, str, str]:
@@ -174,3 +178,28 @@ def test_a_classifier_by_chance_says_nothing_of_strangers(
     found = look_deeper(Classifier(nearest_mean), digits, kept, Notes())
     assert found.strangers is None
     assert "it is right for" in found.too_weak
+
+
+@pytest.mark.drawn
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files")
+def test_figures_and_a_page_that_find_no_room_leave_the_run_usable(
+    cold_cli: Cli, tmp_path: Path
+) -> None:
+    def little_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+
+    words = ("train", "digits", "--classes", "3,8", "--model", "logistic")
+    done = cold_cli(*words, preexec_fn=little_room)
+    assert done.returncode == 0, done.stderr
+    for part in ("the figure answers", "the report's page"):
+        assert f"{part} could not be made, and is left out (expected to write" in done.stderr
+    assert "report.html" not in done.stdout
+    (run,) = opsin.list_runs(tmp_path / "runs")
+    assert run.row()["state"] == "done"
+    assert not run.directory.page.exists()
+    assert not list(run.path.rglob("*.unfinished"))
+    assert opsin.evaluate(run, "digits", classes=["3", "8"]).accuracy == run.accuracy
+    full = cold_cli("report", run.path, "--quick", preexec_fn=little_room)
+    assert full.returncode == 1
+    assert "file too large. Free some space" in full.stderr
+    assert opsin.write_report(run.path, deep=False).is_file()

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from opsin.core.errors import StorageError
 from opsin.core.events import Watcher
 from opsin.core.recipe import DataRecipe
 from opsin.data import cache, fill_cache
@@ -221,6 +222,27 @@ def test_another_process_is_waited_for(many: Path, own_cache: Path) -> None:
     told = wait_for(waiting, "fingerprint:")
     waiting.communicate()
     assert told.split()[1] == load(many).fingerprint
+
+
+def test_two_at_once_read_every_image_once(many: Path, own_cache: Path) -> None:
+    children = [start(many, 0.002) for _ in range(2)]
+    said = [child.communicate(timeout=120)[0] for child in children]
+    assert len({text.split("fingerprint: ")[1] for text in said}) == 1
+    # The one that waited finds the other's work done, and has nothing to read.
+    assert sum("done:" in text for text in said) == 1
+    as_if_read_at_once(many, Notes())
+
+
+def test_a_cache_that_cannot_be_written_is_told_with_the_way_out(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(StorageError, match="set OPSIN_CACHE to another folder, and run again"):
+        load(shapes)
+    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "another"))
+    assert len(load(shapes)) == 24
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="no such limit there")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from opsin.core.artifacts.records import LeftOut
 from opsin.data.audit import audit
 from opsin.data.dataset import look_at
-from tests.conftest import write_shapes
+from tests.conftest import Cli, only_json, write_shapes
 
 OTHERS = {
     "disc/notes.txt": "text file",
@@ -74,3 +75,15 @@ def test_an_archive_says_the_same(mixed: Path, tmp_path: Path, form: str) -> Non
     packed = shutil.make_archive(str(tmp_path / "a"), form, mixed)
     for _ in range(2):  # unpacked, and from the cache
         assert counts(look_at(packed).left_out) == expected(folders=False)
+
+
+@pytest.mark.parametrize("words", [("data", "--no-draw"), ("train", "--model", "logistic")])
+def test_data_and_train_say_it_in_json(words: tuple[str, ...], mixed: Path, cli: Cli) -> None:
+    done = cli(words[0], mixed, *words[1:], "--json")
+    said = {each["kind"]: each["count"] for each in only_json(done)["left_out"]}
+    assert said == expected(folders=False) | {"folder without images": 1}
+    kept = list(mixed.parent.glob("runs/*/dataset.json"))
+    assert len(kept) == ("Left out: " in done.stderr) == (words[0] == "train")
+    for file in kept:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        assert {each["kind"]: each["count"] for each in record["left_out"]} == said

@@ -71,6 +71,7 @@ def test_the_whole_story(cli: Cli, tmp_path: Path) -> None:
     assert (tmp_path / drawn.stdout.splitlines()[0]).is_file()
 
 
+@pytest.mark.drawn
 @pytest.mark.torch
 def test_a_training_prints_facts_epochs_and_classes(cli: Cli, tmp_path: Path) -> None:
     done = cli("train", "digits", "--model", "mlp", "--epochs", "2", "--name", "first")

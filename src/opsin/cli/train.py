@@ -129,7 +129,8 @@ def show_run(run: Run, *, as_json: bool) -> None:
     else:
         say()
         console().print(class_table(report.judged))
-        say(f"\nLook      {run.directory.page}")
+        if run.directory.page.is_file():  # which a full disk may refuse
+            say(f"\nLook      {run.directory.page}")
         say(f"Try       opsin predict {run.path} IMAGE")
         if report.training.stopped:
             say(f"Go on     opsin resume {run.path}")

@@ -192,6 +192,19 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert contents(folder) == {"mine": ["Bag/0.png"]}
 
 
+def test_additions_are_placed_and_the_rest_is_left(tmp_path: Path) -> None:
+    source, folder = write_source(tmp_path / "source"), tmp_path / "sorted"
+    work(source, folder, "copy")
+    moved = folder / "none of these" / "corrected.png"  # the user sorts a mistake by hand
+    moved.parent.mkdir(exist_ok=True)
+    (folder / "Bag" / "0.png").rename(moved)
+    (source / "new.png").write_text("image 8")
+    before = contents(folder)
+    sorter, _ = work(source, folder, "copy")
+    assert sorter.placed == 1
+    assert contents(folder) == before | {"image 8": ["none of these/new.png"]}
+
+
 def test_a_folder_of_another_command_is_refused(tmp_path: Path) -> None:
     source, folder = write_source(tmp_path / "source"), tmp_path / "sorted"
     work(source, folder, "copy")

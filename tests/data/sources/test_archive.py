@@ -226,6 +226,7 @@ def test_links_in_a_zip_are_passed_over_and_counted(tmp_path: Path) -> None:
     contents = opened(path)
     assert "cat/file.png" in contents.names
     assert not any("link" in name for name in contents.names)
+    assert {each.name for each in open_stream(path)} == set(contents.names)
     assert left_out_of(contents) == {"link in the archive": 1}
     with zipfile.ZipFile(path, "a") as packed:
         info = zipfile.ZipInfo("cat/pipe.png")
@@ -369,10 +370,11 @@ def test_any_damage_is_an_explained_error(
         place = data.draw(st.integers(0, len(content) - 1))
         content[place] = data.draw(st.integers(0, 255))
     path.write_bytes(content)
-    try:
-        opened(path)
-    except OpsinError as error:
-        assert str(path) in str(error)
+    for read in (opened, lambda path: list(open_stream(path))):
+        try:
+            read(path)
+        except OpsinError as error:
+            assert str(path) in str(error)
 
 
 def test_names_in_any_script(tmp_path: Path) -> None:
@@ -422,10 +424,11 @@ def test_names_that_differ_in_case_or_not_at_all(tmp_path: Path) -> None:
 
 def test_nothing_to_use_is_said(tmp_path: Path, cache: Path) -> None:
     path = pack(tmp_path / "set.zip", {"inner.zip": b"PK", "readme.txt": b"x"})
-    with pytest.raises(
-        SourceError, match=r"holds none, but 1 archive \(inner\.zip\), 1 text file .*unpack"
-    ):
-        opened(path)
+    for read in (opened, lambda path: list(open_stream(path))):
+        with pytest.raises(
+            SourceError, match=r"holds none, but 1 archive \(inner\.zip\), 1 text file .*unpack"
+        ):
+            read(path)
     assert left_behind(cache) == []
 
 
