@@ -14,44 +14,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.commands.evaluate import measure_run, source_labels
-from opsin.core.artifacts.run_predictions import PartPredictions, PredictedPart, RunPredictions
-from opsin.core.artifacts.run_report import (
-    DeepAnalysis,
-    Failures,
-    SuspectedLabel,
-)
-from opsin.core.events import Watcher
-from opsin.data.cache import digest_names
-from opsin.data.dataset import Dataset
-from opsin.data.table_columns import columns_of
-from opsin.evaluation.embedding_map import map_embedding, map_figures
-from opsin.evaluation.label_errors import clear_examples, doubt_labels, too_weak
-from opsin.evaluation.mistakes import typical_rows
-from opsin.evaluation.out_of_distribution import measure_synthetic_ood, strange_images
-from opsin.evaluation.robustness import robustness
-from opsin.evaluation.slices import measure_traits, slice_accuracy
-from opsin.runtime.classifier import Classifier
-
-if TYPE_CHECKING:
-    pass
 from opsin.commands.runs import Run
 from opsin.core.arguments import checked
 from opsin.core.artifacts.records import Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.artifacts.run_report import Report
+from opsin.core.artifacts.run_predictions import PartPredictions, PredictedPart, RunPredictions
+from opsin.core.artifacts.run_report import (
+    DeepAnalysis,
+    Failures,
+    Report,
+    SuspectedLabel,
+)
 from opsin.core.errors import OpsinError, RunError
-from opsin.core.events import SILENT
+from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import check_writable, write_bytes
+from opsin.data.cache import digest_names
 from opsin.data.corrections import Correction, with_earlier, write_corrections
+from opsin.data.dataset import Dataset
 from opsin.data.run_images import Places, load_run_images
+from opsin.data.table_columns import columns_of
+from opsin.evaluation.embedding_map import map_embedding, map_figures
+from opsin.evaluation.label_errors import clear_examples, doubt_labels, too_weak
 from opsin.evaluation.mistakes import (
     cells_of,
     check_seed,
     confident_mistakes,
     drawn_rows,
     least_confident_correct,
+    typical_rows,
 )
-from opsin.evaluation.robustness import disturbed_examples
+from opsin.evaluation.out_of_distribution import measure_synthetic_ood, strange_images
+from opsin.evaluation.robustness import disturbed_examples, robustness
+from opsin.evaluation.slices import measure_traits, slice_accuracy
 from opsin.report.card import model_card
 from opsin.report.doubts import labels_grounds
 from opsin.report.figures.calibration_figures import draw_curves_of_classes, draw_reliability
@@ -64,6 +58,7 @@ from opsin.report.figures.failure_figures import (
 from opsin.report.figures.run_figures import ShownAnswer, draw_answers, draw_confusion, draw_curves
 from opsin.report.figures.style import save, styled, svg_of
 from opsin.report.run_page import PageImages, render
+from opsin.runtime.classifier import Classifier
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
