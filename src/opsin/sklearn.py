@@ -35,6 +35,7 @@ from opsin.commands.report import without_page
 from opsin.commands.runs import Run
 from opsin.commands.train.pretrained import model_asked, open_given
 from opsin.commands.train.train import train
+from opsin.core.arguments import by_current_names
 from opsin.core.events import SILENT
 from opsin.core.recipe import DATA_OPTIONS, DataRecipe, refuse_unknown
 from opsin.data.array_image import to_bytes
@@ -86,7 +87,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         runs: Folder for run directories, with figures and page (default: a temporary folder,
             without them, that goes with ``run_``).
         **options: Every other option that says how to prepare images and train: ``backbone``,
-            ``size``, ``epochs``, ``rate``, ``c`` … (`opsin.train`); ``None`` means "the default".
+            ``size``, ``epochs``, ``c`` … (`opsin.train`); ``None`` means "the default".
 
     Attributes:
         classes_: The labels, sorted, ``[K]``.
@@ -122,9 +123,10 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.budget = budget
         self.random_state = random_state
         self.runs = runs
-        refuse_unknown(options, OPTIONS)
+        given = by_current_names(options)
+        refuse_unknown(given, OPTIONS)
         for name in OPTIONS:
-            setattr(self, name, options.get(name))
+            setattr(self, name, given.get(name))
 
     def fit(self, X: Any, y: Any) -> ImageClassifier:  # noqa: N803  scikit-learn's name
         """Train on images and their labels.

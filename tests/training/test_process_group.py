@@ -31,23 +31,26 @@ from opsin.training.step import TrainStep
 CPU = torch.device("cpu")
 
 
-def trained(network, recipe, group):
+def trained(network, recipe, group, weights):
     network = copy.deepcopy(network)
     with isolated_rng(CPU, 0):
-        stepper = TrainStep(network, recipe, device=CPU, group=group)
-        images = torch.randint(256, (24, 24, 24, 3), dtype=torch.uint8)
-        labels = torch.randint(5, (24,))
+        stepper = TrainStep(network, recipe, device=CPU, weights=weights, group=group)
+        images = torch.randint(256, (21, 24, 24, 3), dtype=torch.uint8)
+        labels = torch.randint(5, (21,))
         own = group.share
         losses = []
         for rate in (1e-3, 0.0):  # the second step sees what the first one has learnt
-            loss, _ = stepper.step(images[own], labels[own], rate)
+            loss, _ = stepper.step(images[own], labels[own], rate, whole=labels)
             losses.append(float(loss))
     return losses, stepper
 
 
 pixels = np.random.default_rng(0).integers(0, 256, (50, 24, 24, 3), np.uint8)
 found = {}
-for model, part in (("mlp", None), ("mlp", 6), ("resnet", 6)):
+weighted = np.arange(1, 6, dtype=np.float32)
+for model, weights, part in (
+    ("mlp", None, None), ("mlp", weighted, None), ("mlp", weighted, 6), ("resnet", None, 6)
+):
     recipe = resolve(
         DataRecipe.of("photos"), model=model, label_smoothing=0.1, optimizer="sgd",
         augment="none", shift=0, micro_batch=part,
@@ -56,12 +59,13 @@ for model, part in (("mlp", None), ("mlp", 6), ("resnet", 6)):
     torch.manual_seed(0)
     network = build_network.build(recipe.model, (24, 24, 3), 5, statistics=statistics)
     with joined() as group:
-        together = trained(network, recipe.training, group)
-        alone = trained(network, recipe.training, ALONE)
+        together = trained(network, recipe.training, group, weights)
+        alone = trained(network, recipe.training, ALONE, weights)
         assert not group.differing(together[1].digest)
         if group.rank == 1:
             next(together[1].network.parameters()).data.mul_(1.001)
-        found[f"{model} {part}"] = [alone[0], together[0], group.differing(together[1].digest)]
+        differing = group.differing(together[1].digest)
+        found[f"{model} {weights is None} {part}"] = [alone[0], together[0], differing]
         del together, alone  # PyTorch aborts where its reducer outlives the group
 if group.writes:
     print(json.dumps(found))

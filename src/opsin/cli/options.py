@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import inspect
 import os
@@ -143,6 +144,15 @@ def _described(docstring: str) -> tuple[str, dict[str, tuple[str, str, str]]]:
     return about.strip(), texts
 
 
+def _docstring_of(verb: Verb) -> str:
+    """The docstring, which `python -OO` leaves in the source alone."""
+    if verb.__doc__ is not None:
+        return inspect.getdoc(verb) or ""
+    (function,) = ast.parse(inspect.getsource(verb)).body
+    assert isinstance(function, ast.FunctionDef)
+    return ast.get_docstring(function) or ""
+
+
 def describe(verb: Verb) -> str:
     """Give a verb's options the texts of its docstring, and return the rest of that.
 
@@ -150,7 +160,7 @@ def describe(verb: Verb) -> str:
     ``moved (--data SOURCE): Text.`` where the flag has another name than the parameter. What
     several verbs share is described here, in such a section.
     """
-    about, own = _described(inspect.getdoc(verb) or "")
+    about, own = _described(_docstring_of(inspect.unwrap(verb)))
     texts = _described(_SHARED)[1] | own
     parameters = dict(inspect.signature(verb, eval_str=True).parameters)
     for name, parameter in parameters.items():

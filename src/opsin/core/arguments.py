@@ -29,6 +29,11 @@ _LARGEST: Final = 2**63
 
 def by_current_names(options: Mapping[str, _Value]) -> dict[str, _Value]:
     """Options, those with a former name under the one that they have now."""
+    for former, name in FORMER_NAMES.items():
+        if former in options and name in options:
+            raise RecipeError(
+                f"{name} once", f"got it as {former}, its former name, too", f"Leave {former} out."
+            )
     return {FORMER_NAMES.get(name, name): value for name, value in options.items()}
 
 

@@ -34,7 +34,7 @@ from opsin.core.platform import only_we_write
 #: File in a folder of the cache that says what is in it.
 ABOUT: Final = "about.json"
 # Changes whenever the same files would give other pixels, or other arrays are kept of them.
-_VERSION: Final = "7"
+_VERSION: Final = "8"
 _BLOCK: Final = 1 << 22
 _BUCKET_BITS: Final = 10
 

@@ -38,6 +38,7 @@ from opsin.data.sources import arrays
 from opsin.data.sources.contents import LabelledImages, LocatedSource, check_classes
 from opsin.data.sources.named import is_place
 from opsin.data.sources.objects import located_object, title_of
+from opsin.data.sources.table import check_columns
 from opsin.data.split import (
     LARGE,
     TEST,
@@ -325,6 +326,7 @@ def find_given(
     if test is not None:
         options = {**options, "test": names[-1]}
     recipe = DataRecipe.of(*names[: len(given)], **options)
+    check_columns(recipe.columns)
     held = {
         name: located_object(source, name, recipe.columns, watcher=watcher)
         for name, source in zip(names, everything, strict=True)

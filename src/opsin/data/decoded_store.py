@@ -244,7 +244,8 @@ class DecodedStore:
 def _holds(file: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:
     # In a function of its own, so that the file is not open when it is written anew.
     array = np.load(file, mmap_mode="r", allow_pickle=False)
-    return bool(array.dtype == dtype and array.shape == shape)
+    whole = array.offset + array.nbytes == file.stat().st_size
+    return bool(whole and array.dtype == dtype and array.shape == shape)
 
 
 def _sync(file: BinaryIO) -> None:

@@ -90,6 +90,8 @@ _PNM_HEADER: Final = re.compile(
 # Pixels that are laid over white at a time.
 _LAID: Final = 4_000_000
 
+# Progressive JPEGs have about ten; each is a pass over the whole image.
+_MAX_SCANS: Final = 200
 # Numbers of entries in EXIF data and TIFF files.
 _ORIENTATION, _TILE_WIDTH, _TILE_HEIGHT = 0x0112, 0x0142, 0x0143
 # EXIF's orientations, and what turns the stored image upright (TIFF 6.0, tag 274).
@@ -188,6 +190,23 @@ def _check_limits(header: ImageFile.ImageFile, content: bytes, name: str) -> Non
             f"{name} has {numbers:,} and {len(content) // 1_000_000:,} MB",
             "Save it in binary form (P4, P5 or P6), or as PNG.",
         )
+    scans = _scans(header, content) if header.format == "JPEG" else 1
+    if scans > _MAX_SCANS:
+        raise ImageError(
+            f"a JPEG of at most {_MAX_SCANS} scans", f"{name} has {scans:,} scans", "Save it again."
+        )
+
+
+def _scans(header: ImageFile.ImageFile, content: bytes) -> int:
+    """Return how many scans a JPEG has at most (ITU-T T.81, annex B)."""
+    place = 2
+    while content[place] == 0xFF and content[place + 1] != 0xDA:
+        place += 2 + int.from_bytes(content[place + 2 : place + 4])
+    components = content[place + 4]
+    if not header.info.get("progressive") and components == len(header.getbands()):
+        return 1  # all of it: the decoder reads no further
+    # Outside a marker, the byte FF is always followed by 00.
+    return content.count(b"\xff\xda")
 
 
 def orientation_of(image: Image.Image) -> int:

@@ -173,6 +173,7 @@ def content_of(image: str | os.PathLike[str] | bytes | BinaryIO | StoredObject, 
             if several
             else "Give one of these.",
         )
+    content = None
     try:
         if isinstance(image, str | os.PathLike):
             with open_regular(image, buffering=0) as stream:  # twice as quick
@@ -180,7 +181,9 @@ def content_of(image: str | os.PathLike[str] | bytes | BinaryIO | StoredObject, 
         elif isinstance(image, StoredObject):
             from opsin.stores.bucket import open_bucket  # noqa: PLC0415  few read a store
 
-            content = open_bucket(image).content(image, MAX_BYTES + 1)
+            # One that is too large is not even asked for.
+            if image.size <= MAX_BYTES:
+                content = open_bucket(image).content(image, MAX_BYTES + 1)
         else:
             if image.seekable():
                 image.seek(0)
@@ -193,7 +196,7 @@ def content_of(image: str | os.PathLike[str] | bytes | BinaryIO | StoredObject, 
     except (OSError, ValueError) as error:  # ValueError: NUL in a name, or a closed file
         reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise ImageError("an image", f"{name}: {reason}", "Check the name.") from error
-    if len(content) > MAX_BYTES:
+    if content is None or len(content) > MAX_BYTES:
         megabytes = MAX_BYTES // 1_000_000
         raise ImageError(
             f"an image file of at most {megabytes} MB",

@@ -14,6 +14,7 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.stored_json import JsonObject
 from opsin.data.reference_set import ReferenceSet
 from opsin.evaluation.comparison import DifferenceTest, decide, difference_interval, holm
+from opsin.evaluation.intervals import scipy_stats
 from opsin.onnx_files.onnx_graph import OnnxGraph, Subnetwork, batch_size
 from opsin.runtime.classifier import Classifier
 
@@ -119,6 +120,7 @@ def ablate(
     watcher: Watcher = SILENT,
 ) -> Ablation:
     """Switch off units of a layer, by default all, one after the other, and count what changes."""
+    scipy_stats()  # what is missing is said before minutes of work
     count = network.layer(layer).shape[0]
     chosen = np.arange(count) if units is None else np.unique(np.asarray(units, np.int64))
     wrong = [int(unit) for unit in chosen if not 0 <= unit < count]
@@ -183,9 +185,7 @@ def _tested_effects(layer: str, classes: Sequence[str], off: SwitchedOff) -> Abl
 
 def _mcnemar(lost: Ints, gained: Ints) -> Doubles:
     """The p-values of McNemar's exact test, two-sided, in the shape of the counts."""
-    from scipy.stats import binom  # noqa: PLC0415
-
-    fewer = binom.cdf(np.minimum(lost, gained), lost + gained, 0.5)
+    fewer: Doubles = scipy_stats().binom.cdf(np.minimum(lost, gained), lost + gained, 0.5)
     return np.minimum(1.0, 2 * fewer)
 
 

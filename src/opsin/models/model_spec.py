@@ -19,7 +19,7 @@ class ModelSpec:
     name: str  # what ``--model`` takes
     description: str  # a few words that follow the name in the help
     # Options of `ModelRecipe` and `TrainingRecipe` that are used where none are given; ``hidden``,
-    # ``dropout``, ``epochs``, ``batch_size``, ``optimizer``, ``rate``, ``schedule``,
+    # ``dropout``, ``epochs``, ``batch_size``, ``optimizer``, ``learning_rate``, ``schedule``,
     # ``weight_decay``, ``label_smoothing`` and ``augment`` are needed.
     defaults: Mapping[str, Any]
     # Takes a recipe, the images' shape and the number of classes, and returns the layers

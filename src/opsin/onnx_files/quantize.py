@@ -14,17 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.errors import MissingExtraError
+
+try:
+    from onnx import NodeProto, TensorProto, helper
+except ImportError as error:
+    raise MissingExtraError("exporting", "evaluate") from error
+
 from opsin.core.metadata import Layer
 from opsin.onnx_files.fold_norms import fold
 from opsin.onnx_files.onnx_graph import OnnxGraph, attribute, rename_values
 from opsin.onnx_files.operators import OPERATORS, WEIGHTED
 from opsin.onnx_files.postprocessing import FEATURES, IMAGES, LOGITS
 from opsin.runtime.providers import cpu_session
-
-try:
-    from onnx import NodeProto, TensorProto, helper
-except ImportError as error:
-    raise MissingExtraError("exporting", "evaluate") from error
 
 #: How the range of a layer's values is chosen that 256 steps are spread over.
 Ranges = Literal["minmax", "entropy", "percentile"]

@@ -100,6 +100,7 @@ class Application(FastAPI):
     def __init__(self, engine: Engine, settings: ServerSettings) -> None:
         self.settings, self.engine = settings, engine
         self.budget = MemoryBudget.of(settings)
+        self._described: list[str] = []  # digests of the models that /openapi.json speaks of
 
         @asynccontextmanager
         async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -158,7 +159,10 @@ class Application(FastAPI):
 
     def openapi(self) -> OpenApi:
         """The description of all routes, with examples of the models that are served now."""
-        self.openapi_schema = None
+        digests = [served.digest for served in self.engine.served.values()]
+        if self.openapi_schema and digests == self._described:
+            return self.openapi_schema
+        self.openapi_schema, self._described = None, digests
         schema = super().openapi()
         components = schema["components"]
         components["schemas"] |= kserve.InferRequest.model_json_schema(

@@ -23,6 +23,7 @@ from opsin.core.platform import CHILDREN_INHERIT, cores
 from opsin.server.errors import (
     BadAnswer,
     Expired,
+    NotBegun,
     Overloaded,
     Stopping,
     TooLarge,
@@ -302,8 +303,8 @@ class Engine:
     def _deliver(self, batch: list[QueueEntry], reply: asyncio.Future[Reply]) -> None:
         """Give a batch's requests their answers, or fail them if its worker has ended."""
         self.computing -= len(batch)
-        if reply.exception():
-            self._lost(batch)
+        if error := reply.exception():
+            self._lost(batch, begun=not isinstance(error, NotBegun))
             return
         now = asyncio.get_running_loop().time()
         header, body = reply.result()
@@ -325,8 +326,8 @@ class Engine:
             self._pace += _NEWEST * (seconds / len(batch) - self._pace)
         self.metrics.batch(model.name, len(batch), seconds)
 
-    def _lost(self, batch: list[QueueEntry]) -> None:
-        for entry in batch:
+    def _lost(self, batch: list[QueueEntry], *, begun: bool) -> None:
+        for entry in batch if begun else ():
             self._suspects[_mark(entry.image)] = None
         while len(self._suspects) > _SUSPECTS:
             self._suspects.popitem(last=False)

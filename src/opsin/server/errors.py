@@ -96,6 +96,10 @@ class WorkerDied(_AskAgain):
     )
 
 
+class NotBegun(WorkerDied):
+    """The process ended over what came before."""
+
+
 class Stopping(_AskAgain):
     """The server is on its way out and takes no further images."""
 

@@ -386,11 +386,17 @@ def _decoded(tensor: InputTensor) -> list[Image]:
     data, count = tensor.data or [], tensor.shape[0]
     if len(data) != count:
         raise TensorError(f"{count:,} elements as the shape says", f"got {len(data):,}")
-    try:
-        return [base64.b64decode(t if type(t) is str else "?", validate=True) for t in data]
-    except ValueError:  # of which binascii.Error is one
-        advice = "JSON holds no bytes: encode them, or send them behind the JSON."
-        raise TensorError("image files in base64", "an element is none", advice) from None
+    files: list[Image] = []
+    for number, text in enumerate(data, 1):
+        try:
+            files.append(base64.b64decode(text if type(text) is str else "?", validate=True))
+        except ValueError:  # of which binascii.Error is one
+            raise TensorError(
+                "image files in base64",
+                f"element {number} is none",
+                "JSON holds no bytes: encode them, or send them behind the JSON.",
+            ) from None
+    return files
 
 
 def _cut(content: memoryview, count: int) -> list[Image]:

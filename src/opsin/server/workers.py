@@ -21,7 +21,7 @@ from opsin.core.child_process import (
 )
 from opsin.core.errors import ModelFileError, OpsinError
 from opsin.core.platform import stop_signals_blocked
-from opsin.server.errors import WorkerDied
+from opsin.server.errors import NotBegun, WorkerDied
 from opsin.server.models import ModelFile
 
 _LOG: Final = logging.getLogger(__name__)
@@ -94,8 +94,8 @@ class WorkerProcess(asyncio.Protocol):
         """Take note that the worker has ended, or is no longer to be trusted."""
         if not self._closing:
             self.kill()
-        for future in self.asked:
-            _fail(future)
+        for number, future in enumerate(self.asked):
+            _fail(future, begun=number == 0)
         self.asked.clear()
         if not self.gone.done():
             self.gone.set_result(None)
@@ -180,7 +180,7 @@ class WorkerProcess(asyncio.Protocol):
     def _ask(self, header: Header, parts: list[bytes]) -> asyncio.Future[Reply]:
         future: asyncio.Future[Reply] = self._loop.create_future()
         if self.gone.done():
-            _fail(future)
+            _fail(future, begun=False)
             return future
         if not self.asked:
             self.since = self._loop.time()
@@ -195,9 +195,9 @@ class WorkerProcess(asyncio.Protocol):
             self._transport.writelines(pack(header, parts))
 
 
-def _fail(future: asyncio.Future[Reply]) -> None:
+def _fail(future: asyncio.Future[Reply], *, begun: bool) -> None:
     if not future.done():
-        future.set_exception(WorkerDied())
+        future.set_exception(WorkerDied() if begun else NotBegun())
         future.exception()  # it may never be awaited
 
 
@@ -290,7 +290,8 @@ class WorkerPool:
     def kill_stuck(self, now: float, limit: float) -> None:
         """End those that have worked on one batch for longer than ``limit`` seconds."""
         for worker in self.workers:
-            if worker.asked and not worker.loading and now - worker.since > limit:
+            loads_now = worker.loading and len(worker.asked) == 1
+            if worker.asked and not loads_now and now - worker.since > limit:
                 _LOG.warning("a worker did nothing for %.0f s and was ended", limit)
                 worker.kill()
 

@@ -78,10 +78,11 @@ class Checkpoints:
         """Write a checkpoint, read it back, and let older ones go."""
         weights, about = self._files(state.step)
         whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        content = safetensors.torch.save(whole, {"place": state.model_dump_json()})
+        kept_state = state.model_dump_json()
+        content = safetensors.torch.save(whole, {"place": kept_state})
         digest = hashlib.sha256(content).hexdigest()
         write_bytes(weights, content)
-        write_bytes(about, _about(digest, state))
+        write_bytes(about, _about(digest, kept_state))
         if _problem(weights, about):
             raise StorageError(
                 f"to read {weights} as it was written",
@@ -100,7 +101,8 @@ class Checkpoints:
         problem = _problem(weights, about)
         if problem:
             raise RunError("a whole checkpoint", f"{weights} {problem}", "Take an older one.")
-        return safetensors.torch.load_file(weights), _state(weights)
+        state = TrainingState.model_validate_json(_state(weights))
+        return safetensors.torch.load_file(weights), state
 
     def newest(self) -> tuple[Tensors, TrainingState] | None:
         """Return the newest whole checkpoint, or ``None``; damaged ones are reported."""
@@ -126,14 +128,14 @@ class Checkpoints:
         return stem.with_suffix(".safetensors"), stem.with_suffix(".json")
 
 
-def _about(digest: str, state: TrainingState) -> bytes:
-    content = {"sha256": digest, **json.loads(state.model_dump_json())}
+def _about(digest: str, state: str) -> bytes:
+    content = {"sha256": digest, **json.loads(state)}
     return (json.dumps(content, indent=2) + "\n").encode("ascii")
 
 
-def _state(weights: Path) -> TrainingState:
+def _state(weights: Path) -> str:
     with safe_open(weights, framework="pt") as file:
-        return TrainingState.model_validate_json((file.metadata() or {})["place"])
+        return str((file.metadata() or {})["place"])
 
 
 def _problem(weights: Path, about: Path) -> str | None:
@@ -148,6 +150,8 @@ def _problem(weights: Path, about: Path) -> str | None:
     if f'"sha256": "{digest}"'.encode("ascii") not in kept:
         return "is damaged (its SHA-256 is another)"
     with contextlib.suppress(SafetensorError, KeyError, ValueError):
-        if kept == _about(digest, _state(weights)):
+        state = _state(weights)
+        TrainingState.model_validate_json(state)
+        if kept == _about(digest, state):
             return None
     return f"is damaged ({about.name} says something else)"

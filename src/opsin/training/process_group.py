@@ -177,7 +177,9 @@ class ProcessGroup:
         try:
             yield
         except RuntimeError as error:  # PyTorch's own are children of it
-            if self.world == 1:
+            import torch  # noqa: PLC0415  PyTorch
+
+            if self.world == 1 or isinstance(error, torch.OutOfMemoryError):
                 raise
             _LOST.set()
             ended = "another one ended, or does not answer"

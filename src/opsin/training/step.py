@@ -69,26 +69,38 @@ class TrainStep:
             self._mean = AveragedModel(network, multi_avg_fn=update, use_buffers=True).eval()
 
     def step(
-        self, images: Tensor, labels: Tensor, rate: float, mirrored: Tensor | None = None
+        self,
+        images: Tensor,
+        labels: Tensor,
+        rate: float,
+        mirrored: Tensor | None = None,
+        *,
+        whole: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Learn from one batch, whose gradients are added up where it is computed in parts."""
-        generator, world = self.generator, self.group.world
+        """Learn from one batch, whose gradients are added up where it is computed in parts.
+
+        Of several processes each has its share of the batch; ``whole`` holds the labels of all.
+        """
+        whole = labels if whole is None else whole
+        generator, world, rank = self.generator, self.group.world, self.group.rank
         if world > 1:  # what a process draws follows from what a checkpoint keeps
-            seed = int(torch.randint(2**31, (1,), generator=generator)) + self.group.rank
+            seed = int(torch.randint(2**31, (1,), generator=generator)) + rank
             torch.manual_seed(seed)
-            generator = torch.Generator().manual_seed(seed)
+            generator = torch.Generator().manual_seed(seed + world)
         varied = augment(images, self.recipe, generator, mirrored)
         self.network.zero_grad(set_to_none=True)
-        size = -(-self.recipe.micro_batch // world) if self.recipe.micro_batch else len(labels)
+        # A multiple of their number: each process has its share of each part, and as many parts.
+        size = -(-(self.recipe.micro_batch or len(whole)) // world) * world
         parts = []
-        for begin, end in spans_of(len(labels), size):
-            with self.group.together(), self._gradients_stay(last=end == len(labels)):
-                parts.append(self._learn(varied[begin:end], labels[begin:end], labels, generator))
+        for begin, end in spans_of(len(whole), size, world=world):
+            own = slice(begin // world, -(-(end - rank) // world))
+            with self.group.together(), self._gradients_stay(last=end == len(whole)):
+                parts.append(self._learn(varied[own], labels[own], whole, generator))
         loss, right = parts[0]
         for further, answered in parts[1:]:
             loss, right = loss + further, right + answered
         if world > 1:
-            loss, right = loss.float() / world, right.float()
+            loss, right = loss.float(), right.float()
             self.group.add([loss, right])
             self.group.take_first([b for b in self.network.buffers() if b.is_floating_point()])
         for optimizer, share in self.optimizers:
@@ -113,9 +125,10 @@ class TrainStep:
             loss = loss * (
                 len(labels) / len(whole)
                 if weights is None
-                else float(weights[labels].sum() / weights[whole].sum())
+                else float(weights[labels].sum() / weights[whole.to(weights.device)].sum())
             )
-        loss.backward()  # type: ignore[no-untyped-call]
+        # The mean over all processes, by which gradients are joined, is then that of the batch.
+        (self.group.world * loss).backward()  # type: ignore[no-untyped-call]
         return loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()
 
     def _mixed(

@@ -166,7 +166,9 @@ class _Training:
             watcher.doing("a training step")
             rate = state.rate_factor * rate_at(recipe, self.progress(number, begin))
             own = mirrored[begin:end][self.group.share]
-            self.pending.append((*self.stepper.step(images, labels, rate, own), end - begin))
+            whole = torch.from_numpy(self.train.labels[order[begin:end]])
+            done = self.stepper.step(images, labels, rate, own, whole=whole)
+            self.pending.append((*done, end - begin))
             state.step, state.seen = state.step + 1, end
             watcher.doing("the next images")
             if state.step % _LOOK == 0:

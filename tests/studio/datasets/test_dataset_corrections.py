@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsin.core.errors import SourceError
+from opsin.core.errors import SourceError, StorageError
 from opsin.data.apply_corrections import correct
 from opsin.data.cache import digest_rows
 from opsin.data.decoded_store import Decoded
-from opsin.studio.datasets.dataset_corrections import Corrections
+from opsin.studio.datasets import dataset_corrections
+from opsin.studio.datasets.dataset_corrections import Corrections, read_moved
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.errors import NotThere
 
@@ -166,6 +167,36 @@ def test_a_table_that_somebody_edited_counts(tmp_path: Path) -> None:
     corrections.put([0], "bag")
     assert corrections.now() == {0: "bag", 1: "bag", 2: None}
     assert Corrections(tmp_path, here).steps() == (1, 0)
+
+
+def test_a_table_that_somebody_removed_takes_the_steps_along(tmp_path: Path) -> None:
+    here = opened([1, 2, 3], [0, 0, 1])
+    corrections = Corrections(tmp_path, here)
+    corrections.put([0], "bag")
+    corrections.put([1], "bag")
+    corrections.path.unlink()
+    assert corrections.steps() == (0, 0)
+    assert not corrections.undo()
+    assert read_moved(tmp_path) == {}
+
+
+def test_what_finds_no_room_is_not_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = opened([1, 2, 3], [0, 0, 1])
+    corrections = Corrections(tmp_path, here)
+    corrections.put([0], "bag")
+    corrections.put([1], "bag")
+    with monkeypatch.context() as patch:
+        patch.setattr(dataset_corrections, "write_json", no_room)
+        with pytest.raises(StorageError):
+            corrections.undo()
+    assert corrections.steps() == (2, 0)
+    assert corrections.undo()
+    assert corrections.now() == {0: "bag"}
+
+
+def no_room(*_: object) -> None:
+    """Refuse, as a full disk does."""
+    raise StorageError("room on the disk", "there is none", "Make some.")
 
 
 def test_a_set_that_grew_has_its_corrections_still(tmp_path: Path) -> None:

@@ -204,7 +204,10 @@ def _inherited_state(
         )
     if recipe.training.optimizer != before.training.optimizer:
         tensors = {key: t for key, t in tensors.items() if not key.startswith("optimizer.")}
-    fresh = {"told": 0, "best": None, "last": None, "waited": 0, "seconds": 0.0, "rate_factor": 1.0}
+    fresh = {
+        "epochs_logged": 0, "epochs_since_best": 0, "best": None, "last": None, "seconds": 0.0,
+        "rate_factor": 1.0,
+    }  # fmt: skip
     watcher.fact("Goes on", f"from {parent.path.name}, after {done} epochs")
     return tensors, state.model_copy(update=fresh)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Unpack, cast
+from typing import Any, Final, Unpack, cast
 
 from opsin.classical.classical_recipe import FITTED, ClassicalRecipe
 from opsin.commands.train.learner import Loaded
@@ -18,9 +18,6 @@ from opsin.core.recipe import Recipe, TrainingRecipe
 from opsin.report.terminal import for_people
 from opsin.report.training_plan import Plan
 from opsin.training.process_group import refuse_several
-
-if TYPE_CHECKING:
-    pass
 
 #: Points of the learning-rate curve.
 _POINTS: Final = 100

@@ -73,9 +73,9 @@ def train(
             or several with commas between them. One that fails costs a warning, never the run.
         quiet: Show nothing.
         offline: Fetch no pretrained network: use what is on this machine.
-        **options: Fields of the recipe: ``epochs``, ``rate``, ``seed`` … (without layers those of
-            `opsin.classical.classical_recipe`); with a source also those of its data part:
-            ``classes``, ``size`` …
+        **options: Fields of the recipe: ``epochs``, ``learning_rate``, ``seed`` … (without
+            layers those of `opsin.classical.classical_recipe`); with a source also those of its
+            data part: ``classes``, ``size`` …
 
     Returns:
         The finished run. Where the loss ran away for good, ``report.training.diverged``
@@ -159,7 +159,8 @@ def resume(
             one is a new one.
         quiet: Show nothing.
         **changes: Options of the training that are to be others from here on: ``epochs``,
-            ``rate`` … The training then goes on in a new run that names this one as its parent.
+            ``learning_rate`` … The training then goes on in a new run that names this one as its
+            parent.
 
     Returns:
         The finished run: the same one, or the new one.

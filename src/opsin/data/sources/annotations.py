@@ -161,7 +161,7 @@ def _locate(request: SourceRequest) -> LocatedSource:
                 found.passed.add("image without a class", image)
             else:
                 name = name_of(_place_of(image, file, root), root / "_", line, inside)
-                found.add(Row(name, classes.pop(), part, name=name))
+                found.add(Row(name, next(iter(classes)), part, name=name))
     if not found.names:
         raise SourceError("images with a class each", f"{request.written} has none", "Export more.")
     images = Files(root, found.names)

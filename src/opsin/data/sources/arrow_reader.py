@@ -82,11 +82,12 @@ def _blocks(header: Header) -> Iterator[tuple[Header, Sequence[bytes]]]:
         return schemas[number]
 
     classes = schema_of(first[0], first[1].schema).classes if first else ()
-    try:
-        parquet = [path for path in files if path.suffix.lower() == ".parquet"]
-        total = sum(pq.read_metadata(path).num_rows for path in parquet)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _damaged(files[0], error) from error
+    total = 0
+    for path in (each for each in files if each.suffix.lower() == ".parquet"):
+        try:
+            total += pq.read_metadata(path).num_rows
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise _damaged(path, error) from error
     yield {"total": total, "classes": classes}, []
     for number, batch in itertools.chain([first] if first else [], batches):
         schema = schema_of(number, batch.schema)

@@ -27,7 +27,7 @@ from opsin.data.split import TRAIN, UNASSIGNED, part_named
 from opsin.stores.store_address import StoredObject
 
 _Image_co = TypeVar("_Image_co", covariant=True)
-_part_named = functools.cache(part_named)
+_part_named = functools.lru_cache(256)(part_named)
 
 
 @dataclass(frozen=True)

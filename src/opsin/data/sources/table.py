@@ -151,7 +151,15 @@ def rows_of(
 def _schema(
     path: Path, columns: Mapping[str, str] | None, needed: Sequence[str] = COLUMNS[:2]
 ) -> TableSchema:
-    return TableSchema.of(_header(path), columns or {}, path, needed=needed, usual=_USUAL)
+    there = _header(path)
+    repeated = next((name for name in there if name and there.count(name) > 1), None)
+    if repeated:
+        raise SourceError(
+            "different names for the columns",
+            f"{path} has {repeated} more than once",
+            "Rename one of them.",
+        )
+    return TableSchema.of(there, columns or {}, path, needed=needed, usual=_USUAL)
 
 
 def _header(path: Path) -> list[str]:

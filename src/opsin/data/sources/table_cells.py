@@ -123,7 +123,8 @@ def _plain_file(value: Any, column: str) -> bytes:
         array = np.array(value)
         if array.ndim == 3 and array.shape[2] == 1:
             array = array[:, :, 0]
-        if array.dtype != np.uint16 or array.shape[2:] not in ((), (3,)) or not array.size:
+        deep = array.dtype == np.uint16 and array.ndim in (2, 3) and array.size
+        if not deep or array.shape[2:] not in ((), (3,)):
             image, _ = image_from_array(array, f"an image of the column {column}")
             array = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
     except ImageError as error:

@@ -64,11 +64,13 @@ class _History:
             kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             for name in ("done", "undone"):
                 kept[name] = [[_change(*change) for change in step] for step in kept[name]]
+            kept["moved"] = {str(name): int(count) for name, count in kept["moved"].items()}
             return cls(**kept)
         return cls()
 
 
 def _change(digest: str, name: str, before: str | None, after: str | None) -> _Change:
+    bytes.fromhex(digest)  # or it is damaged
     return digest, name, before, after
 
 
@@ -223,8 +225,9 @@ class Corrections:
             if label:
                 moved[label] += 1
         was, now = self._state(self._now), self._state(after)
-        self._history = replace(history, was=was, now=now, moved=dict(moved))
-        write_json(self._history_file, vars(self._history))
+        history = replace(history, was=was, now=now, moved=dict(moved))
+        write_json(self._history_file, vars(history))
+        self._history = history
 
     def _write(self, now: dict[int, str]) -> None:
         # A class may be called like the mark; an empty cell leaves images out as well.
@@ -256,7 +259,8 @@ class Corrections:
             # Killed between the history and the table.
             steps = history.undone if history.last == "undo" else history.done
             self._write(self._after(history.last, steps[-1]))
-        elif state != history.now and self.path.is_file():  # somebody else wrote the table
+        elif state != history.now and (history.now or self.path.is_file()):
+            # Somebody else wrote the table, or removed it.
             self._keep(_History(), self._now)
 
     def _state(self, now: Mapping[int, str]) -> str:

@@ -66,8 +66,9 @@ class Uploads:
         self._sizes: dict[str, int] = {}
         self._total = 0
         self._counting = threading.Lock()
-        # One at a time becomes a source: two would choose the same free name for two images.
-        self._finishing = threading.Lock()
+        self._finishing: set[str] = set()  # files that become a source just now
+        # Into a folder that is there, one after the other: two would choose the same free name.
+        self._adding = threading.Lock()
         # Who writes to a file; held by those who do, or wait for it.
         self._writing = WeakValueDictionary[str, asyncio.Lock]()
         self._swept = 0.0
@@ -128,27 +129,41 @@ class Uploads:
         self, files: Sequence[SentFile], into: Path, *, loose: str = "", labelled: bool = True
     ) -> Path:
         """Turn what was uploaded together into a source, whole or not at all: see `arrange`."""
-        with self._finishing:
-            for file in files:
-                if self.offset(file["key"]) != file["size"]:
-                    raise SourceError(
-                        "files that have arrived whole",
-                        f"{file['name']!r:.200} has not",
-                        "Send it again: it goes on where it stopped.",
-                    )
-            places = {self._path(file["key"]): file["path"] or file["name"] for file in files}
-            try:
-                source = arrange(places, into, loose=loose, labelled=labelled)
-            except StorageError as error:
-                raise _plainly(error) from error
-            except SourceError:
-                for path, name in places.items():
-                    if not path.exists() or not usable(name):  # an archive that was refused
-                        self.drop(path.name)
-                raise
-            for path in places:
-                self.drop(path.name)  # what is no image is still here
-            return source
+        keys = {_check(file["key"]) for file in files}
+        with self._counting:
+            if self._finishing & keys:
+                raise SourceError(
+                    "an upload that is finished once", "another window does it", "Wait for it."
+                )
+            self._finishing |= keys
+        try:
+            with self._adding if into.is_dir() else contextlib.nullcontext():
+                return self._finish(files, into, loose=loose, labelled=labelled)
+        finally:
+            with self._counting:
+                self._finishing -= keys
+
+    def _finish(self, files: Sequence[SentFile], into: Path, *, loose: str, labelled: bool) -> Path:
+        for file in files:
+            if self.offset(file["key"]) != file["size"]:
+                raise SourceError(
+                    "files that have arrived whole",
+                    f"{file['name']!r:.200} has not",
+                    "Send it again: it goes on where it stopped.",
+                )
+        places = {self._path(file["key"]): file["path"] or file["name"] for file in files}
+        try:
+            source = arrange(places, into, loose=loose, labelled=labelled)
+        except StorageError as error:
+            raise _plainly(error) from error
+        except SourceError:
+            for path, name in places.items():
+                if not path.exists() or not usable(name):  # an archive that was refused
+                    self.drop(path.name)
+            raise
+        for path in places:
+            self.drop(path.name)  # what is no image is still here
+        return source
 
     def sweep(self, older: float = _STALE) -> None:
         """Remove uploads that were not continued for a day, and count the rest."""

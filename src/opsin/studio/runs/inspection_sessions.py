@@ -307,7 +307,11 @@ class InspectionSessions:
         self._workers.append(worker)
         if len(self._workers) > self._most:
             self._workers.remove(idle[0])
-            await idle[0].end()
+            try:
+                await idle[0].end()
+            except BaseException:  # nobody asks it any more
+                self._workers.remove(worker)
+                raise
         return worker
 
     def _give_back(self, worker: InspectionWorker) -> None:
