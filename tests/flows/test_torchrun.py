@@ -179,7 +179,7 @@ def test_what_one_process_does_is_refused_by_the_first(
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_twenty_kills_at_random_moments(tmp_path: Path) -> None:
-    words = (*_TRAIN, "--epochs", "150", "--runs")
+    words = (*_TRAIN, "--epochs", "500", "--runs")  # more than twenty kills leave time for
     with _started([*words, "whole"], tmp_path) as process:
         process.communicate(timeout=400)
     assert process.returncode == 0
@@ -192,7 +192,9 @@ def test_twenty_kills_at_random_moments(tmp_path: Path) -> None:
                 time.sleep(0.05)
             # From before the first import to the middle of an epoch; half of them once it trains.
             time.sleep(chance.choice([chance.uniform(0, 4), chance.uniform(4, 7)]))
-            before = _workers(process.pid)
+            while len(before := _workers(process.pid)) < 2:  # one ended with the other
+                assert process.poll() is None, (tmp_path / "said").read_text()
+                time.sleep(0.05)
             os.kill(before[chance.randrange(2)], signal.SIGKILL)
         process.communicate(timeout=400)
     assert process.returncode == 0, (tmp_path / "said").read_text()
