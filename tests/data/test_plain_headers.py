@@ -99,5 +99,5 @@ def test_damaged_files_are_read_the_same_in_either_process(damage: list[tuple[in
     assert apart in (here, [b"refused"])
 
 
-def _prepare_anyhow(content: bytes, preparation: Preparation, name: str) -> images.Ready:
+def _prepare_anyhow(content: bytes, preparation: Preparation, name: str) -> images.PreparedPixels:
     return images.prepare_here(content, preparation, name, match=False)

@@ -188,7 +188,7 @@ def draw_run(
         for done, (name, draw) in enumerate(drawings.items()):
             watcher.advance(done)
             png, vector = (directory.figures / f"{name}.{kind}" for kind in ("png", "svg"))
-            with spared(f"the figure {name}", watcher, [png, vector]):
+            with best_effort(f"the figure {name}", watcher, [png, vector]):
                 figure = draw()
                 save(figure, png)
                 vector.unlink(missing_ok=True)  # of an earlier report
@@ -197,7 +197,7 @@ def draw_run(
                 if name not in _BESIDE_THE_PAGE:
                     drawn[name] = svg_of(figure)
     name = directory.path.name
-    with spared("the model card", watcher, [directory.card]):
+    with best_effort("the model card", watcher, [directory.card]):
         source = recipe.data.source_names
         card = model_card(report, recipe.training.seed, name=name, source=source)
         write_bytes(directory.card, card.encode("utf-8", "replace"))
@@ -239,7 +239,7 @@ def _drawings(
 
 
 @contextlib.contextmanager
-def spared(what: str, watcher: Watcher, files: Sequence[Path] = ()) -> Iterator[None]:
+def best_effort(what: str, watcher: Watcher, files: Sequence[Path] = ()) -> Iterator[None]:
     """Let a part of the report fail without the rest: hours of training may hang on it."""
     try:
         yield

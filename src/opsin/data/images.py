@@ -50,7 +50,7 @@ class _DamagedError(Exception):
     """A JPEG that looked plain, of which Pillow has to say whether it can be read."""
 
 
-class Ready(NamedTuple):
+class PreparedPixels(NamedTuple):
     """What `prepare` makes of an image."""
 
     pixels: NDArray[np.uint8]
@@ -80,14 +80,16 @@ def read_image(
     return read_sized(image, preparation, name).pixels
 
 
-def read_sized(image: ImageLike, preparation: Preparation, name: str | None = None) -> Ready:
+def read_sized(
+    image: ImageLike, preparation: Preparation, name: str | None = None
+) -> PreparedPixels:
     """Do as `read_image`, and return what is known of the whole image too."""
     return prepare(image, preparation, name, match=False)
 
 
 def prepare(
     image: ImageLike, preparation: Preparation, name: str | None = None, *, match: bool = True
-) -> Ready:
+) -> PreparedPixels:
     """Make the network's pixels of an image, wherever it can be decoded safely."""
     name = name or _name_of(image)
     if is_decoded(image):
@@ -103,7 +105,7 @@ def prepare(
     shape = (preparation.height, preparation.width, preparation.channels)
     # A copy, because the caller may write into it.
     copy = np.frombuffer(pixels, np.uint8).reshape(shape).copy()
-    return Ready(copy, height, width, tuple(notes), depth)
+    return PreparedPixels(copy, height, width, tuple(notes), depth)
 
 
 def prepare_here(
@@ -113,12 +115,13 @@ def prepare_here(
     *,
     match: bool,
     stated: PlainFile | None = None,
-) -> Ready:
+) -> PreparedPixels:
     """Do as `prepare`, in this process."""
     with open_here(image, preparation, name, stated) as upright:
         notes = (upright.note,) if upright.note else ()
-        ready = Ready(to_pixels(upright, preparation), upright.height, upright.width, notes,
-                      upright.depth)  # fmt: skip
+        ready = PreparedPixels(
+            to_pixels(upright, preparation), upright.height, upright.width, notes, upright.depth
+        )
         background = preparation.background
         if not (match and background and lies_on_other_side(upright.image, background)):
             return ready

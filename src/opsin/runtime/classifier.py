@@ -34,7 +34,7 @@ from opsin.runtime.model_check import (
     unsound,
 )
 from opsin.runtime.onnx_scan import printable
-from opsin.runtime.prediction import Answers, Prediction, Prepared
+from opsin.runtime.prediction import Answers, Prediction, PreparedImage
 from opsin.runtime.providers import CPU, Session, choose
 from opsin.runtime.test_time_augmentation import views as views_of
 
@@ -254,7 +254,7 @@ class Classifier:
         return [replace(each, notes=(*each.notes, self.without_views)) for each in answers]
 
     def predict_prepared(
-        self, prepared: Sequence[Prepared], *, tta: bool = False
+        self, prepared: Sequence[PreparedImage], *, tta: bool = False
     ) -> list[Prediction]:
         """Classify images that `prepare` made ready, in one batch; the answers in their order.
 
@@ -298,7 +298,7 @@ class Classifier:
             count += 1
         return (total / count).astype(np.float32)
 
-    def prepare(self, image: ImageLike, name: str, *, as_is: bool = False) -> Prepared:
+    def prepare(self, image: ImageLike, name: str, *, as_is: bool = False) -> PreparedImage:
         """Decode an image into the pixels that training would have made of it.
 
         It may be called from several threads at once.
@@ -312,7 +312,7 @@ class Classifier:
             ImageError: The image cannot be read.
         """
         ready = prepare(image, self.metadata.preparation, name, match=not as_is)
-        return Prepared.of(name, ready.pixels, ready.notes)
+        return PreparedImage.of(name, ready.pixels, ready.notes)
 
     def probabilities(self, images: Images) -> NDArray[np.float32]:
         """Return the probability of each class, ``float32[N, K]``.

@@ -118,7 +118,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedImage:
     """A prepared image, with its name and what there is to say of it."""
 
     name: str
@@ -126,7 +126,7 @@ class Prepared:
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, name: str, pixels: NDArray[np.uint8], notes: tuple[str, ...] = ()) -> Prepared:
+    def of(cls, name: str, pixels: NDArray[np.uint8], notes: tuple[str, ...] = ()) -> PreparedImage:
         """Look whether there is anything to recognise, and say so first where there is nothing."""
         warning = warning_of(pixels)
         return cls(name, pixels, notes if warning is None else (warning, *notes))

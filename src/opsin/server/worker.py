@@ -32,7 +32,7 @@ from opsin.data.blank_images import has_no_contrast
 from opsin.data.images import read_header
 from opsin.inspection.occlusion import fill_of, occlusion_map, training_mean
 from opsin.runtime.classifier import Classifier
-from opsin.runtime.prediction import Answers, Prepared
+from opsin.runtime.prediction import Answers, PreparedImage
 from opsin.runtime.providers import CPU
 
 _LOG: Final = logging.getLogger(__name__)
@@ -151,14 +151,14 @@ def prepare(
     *,
     as_is: bool,
     max_pixels: int,
-) -> Prepared:
+) -> PreparedImage:
     """Make an image ready: decode its file, or take prepared pixels, whose shape is known, as is.
 
     Raises:
         ImageError: It cannot be read, or has more than ``max_pixels``.
     """
     if shape is not None:
-        return Prepared.of("image", np.frombuffer(content, np.uint8).reshape(shape))
+        return PreparedImage.of("image", np.frombuffer(content, np.uint8).reshape(shape))
     image = bytes(content)
     width, height = size_of(image)
     if height * width > max_pixels:
@@ -211,7 +211,7 @@ def answer(model: LoadedModel, header: Header, body: memoryview) -> tuple[Header
         of the images ``explained``, ``rejected`` bool[M] where the file has a threshold.
     """
     began, start = time.perf_counter(), 0
-    ready: dict[int, Prepared] = {}
+    ready: dict[int, PreparedImage] = {}
     errors: dict[int, list[str]] = {}
     images = header["images"]
     for place, (size, shape, as_is, *_) in enumerate(images):

@@ -28,7 +28,7 @@ from opsin.data.shard import Shard
 from opsin.data.sources import STANDARD_INPUT, open_stream
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.image_engine import ImageSteps, answer_images
-from opsin.runtime.prediction import Prediction, Prepared
+from opsin.runtime.prediction import Prediction, PreparedImage
 from opsin.runtime.providers import CPU
 
 if TYPE_CHECKING:
@@ -153,18 +153,18 @@ def classify_stream(
     pixels = preparation.height * preparation.width * preparation.channels
     is_here = cluster is None
 
-    def prepare(item: ListedImage) -> Prepared:
+    def prepare(item: ListedImage) -> PreparedImage:
         if item.problem:
             raise item.problem
         return classifier.prepare(item.image, item.name, as_is=as_is)
 
-    def compute(batch: list[Prepared]) -> Sequence[Prediction]:
+    def compute(batch: list[PreparedImage]) -> Sequence[Prediction]:
         answers = classifier.predict_prepared(batch, tta=tta)
         return answers if is_here else [answer.without_pixels() for answer in answers]
 
     # Batches that are computed at the same time take the memory of one together.
     together = max(1, THREADS // (classifier.threads or THREADS)) if classifier.device == CPU else 1
-    steps: ImageSteps[ListedImage, Prepared, Prediction] = ImageSteps(
+    steps: ImageSteps[ListedImage, PreparedImage, Prediction] = ImageSteps(
         prepare=prepare,
         compute=compute,
         cost=lambda item: pixels + held_bytes(item),

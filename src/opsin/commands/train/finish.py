@@ -119,7 +119,7 @@ def finish(
             dataset, evaluation.predictions, evaluation.split, watcher
         ),
     })  # fmt: skip
-    with page.spared("the report's page", watcher):
+    with page.best_effort("the report's page", watcher):
         page.draw_run(directory, report, dataset, evaluation.predictions, watcher)
     seconds["report"] = time.perf_counter() - at
     report = report.model_copy(update={"seconds": seconds})

@@ -19,7 +19,7 @@ from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout
 from opsin.studio.parts.audit_list import findings_list
 from opsin.studio.parts.class_table import ClassTable
-from opsin.studio.parts.dataset_intake import Adding
+from opsin.studio.parts.dataset_intake import AddImagesPanel
 from opsin.studio.parts.export_panel import ExportPanel
 from opsin.studio.parts.features_panel import FeaturesPanel
 from opsin.studio.parts.label_editor import ImageFilter, LabelEditor
@@ -79,7 +79,7 @@ class _SetPage:
         self._news = ui.element("div").props('role="status"')
         if self._set.made_here:
             names = await asyncio.to_thread(self._studio.sets.classes, self._set.id)
-            Adding(self._studio, self._set, names, self._added)
+            AddImagesPanel(self._studio, self._set, names, self._added)
         self._body = ui.element("div")
         # Images that are not open yet take a moment; the page is there before them.
         if not self._studio.opened.is_open(self._set.id):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _TOLD: Final = 5
 
 
-class Adding:
+class AddImagesPanel:
     """Takes images by file or camera, and puts them into the class that is chosen.
 
     Args:

@@ -54,7 +54,7 @@ _Asked = tuple[_Stamp, str]
 
 
 @dataclass(frozen=True)
-class Kept:
+class UploadedImage:
     """An image as it was given."""
 
     name: str
@@ -66,7 +66,7 @@ class PredictionSession:
 
     def __init__(self, runs: RunIndex) -> None:
         self._runs = runs
-        self._kept: OrderedDict[str, Kept] = OrderedDict()
+        self._kept: OrderedDict[str, UploadedImage] = OrderedDict()
         self._bytes = 0
         self._classifying = Classifying()
         self._open = ComputedOnce[_Stamp, ModelContent](_OPEN)
@@ -82,14 +82,14 @@ class PredictionSession:
                 "Make it smaller, or put it into a folder and classify that.",
             )
         key = secrets.token_hex(8)
-        self._kept[key] = Kept(name, content)
+        self._kept[key] = UploadedImage(name, content)
         self._bytes += len(content)
         while len(self._kept) > MOST or self._bytes > _BYTES:
             _, oldest = self._kept.popitem(last=False)
             self._bytes -= len(oldest.content)
         return key
 
-    def get(self, key: str) -> Kept:
+    def get(self, key: str) -> UploadedImage:
         """Return an image."""
         kept = self._kept.get(key)
         if kept is None:
@@ -169,7 +169,7 @@ def _png(content: bytes, kept: str) -> Response:
     return Response(content, media_type="image/png", headers={"cache-control": kept})
 
 
-def _upright(kept: Kept) -> bytes:
+def _upright(kept: UploadedImage) -> bytes:
     pixels = open_apart(kept.content, kept.name, side=_SIDE).pixels
     return _encoded(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
 
