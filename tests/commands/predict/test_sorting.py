@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sqlite3
@@ -82,8 +83,12 @@ def killed_at(step: int, job: Callable[[], object]) -> bool:
 
     A step is whatever changes the disk, or brings changes to it.
     """
+    gc.collect()
     child = os.fork()
     if child == 0:
+        # What other tests left, such as a session of ONNX Runtime, would wait for threads at its
+        # end that there are none of here.
+        gc.disable()
         status, left = 1, step
         try:
 
