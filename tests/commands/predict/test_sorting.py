@@ -83,7 +83,6 @@ def killed_at(step: int, job: Callable[[], object]) -> bool:
 
     A step is whatever changes the disk, or brings changes to it.
     """
-    gc.collect()
     child = os.fork()
     if child == 0:
         # What other tests left, such as a session of ONNX Runtime, would wait for threads at its
