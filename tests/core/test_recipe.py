@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from opsin.classical.classical_recipe import TRAIN_OPTIONS
 from opsin.core.arguments import FORMER_NAMES, checked
@@ -79,6 +80,11 @@ def test_former_names_of_options_are_read() -> None:
     assert Recipe.model_validate(stored).training == recipe.training
     assert set(FORMER_NAMES.values()) <= flat_options(stored).keys()
     assert recipe.with_training(rate=0.25).training.learning_rate == 0.25
+    with pytest.raises(RecipeError, match="got rate"):
+        recipe.with_training(rate=0.25, learning_rate=0.5)
+    # What is read may be a stranger's: an error of reading, not of options.
+    with pytest.raises(ValidationError):
+        Recipe.model_validate(stored | {"training": {**stored["training"], "learning_rate": 1.0}})
 
     @checked
     def fit(*, learning_rate: float) -> float:

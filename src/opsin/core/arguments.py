@@ -28,13 +28,14 @@ _LARGEST: Final = 2**63
 
 
 def by_current_names(options: Mapping[str, _Value]) -> dict[str, _Value]:
-    """Options, those with a former name under the one that they have now."""
-    for former, name in FORMER_NAMES.items():
-        if former in options and name in options:
-            raise RecipeError(
-                f"{name} once", f"got it as {former}, its former name, too", f"Leave {former} out."
-            )
-    return {FORMER_NAMES.get(name, name): value for name, value in options.items()}
+    """Options, those with a former name under the one that they have now.
+
+    Where both are there, the former one stays, for whoever knows the options to refuse it.
+    """
+    return {
+        name if FORMER_NAMES.get(name) in options else FORMER_NAMES.get(name, name): value
+        for name, value in options.items()
+    }
 
 
 def checked(target: _T) -> _T:
