@@ -77,7 +77,7 @@ plt.show()
 #     try {
 #       const reply = await fetch("/predict", { method: "POST", body: bytes });
 #       const said = await reply.json();
-#       if (!reply.ok) throw new Error(said.error.advice);
+#       if (!reply.ok) throw new Error(`${said.error.message}. ${said.error.advice}`);
 #       const { answer, confidence, rejected } = said.predictions[0];
 #       label.textContent = rejected ? answer : `${answer}, ${Math.round(100 * confidence)}% sure`;
 #     } catch (error) { label.textContent = `No answer: ${error.message}`; }

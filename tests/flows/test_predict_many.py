@@ -205,5 +205,5 @@ def test_a_torn_archive_leaves_one_whole_object(
     (tmp_path / "torn.tar").write_bytes(content[:100])
     assert (
         "cut short"
-        in only_json(cli("predict", nearest_mean, "torn.tar", "--json"))["error"]["received"]
+        in only_json(cli("predict", nearest_mean, "torn.tar", "--json"))["error"]["message"]
     )

@@ -241,4 +241,4 @@ def test_any_bytes_in_any_wrapping_get_an_answer(client: Any, data: st.DataObjec
     body: Any = reply.json()
     assert ("predictions" in body) == (reply.status_code == 200)
     if reply.status_code != 200:
-        assert set(body["error"]) == {"kind", "expected", "received", "advice"}
+        assert set(body["error"]) == {"kind", "message", "advice"}

@@ -170,7 +170,7 @@ def test_what_one_process_does_is_refused_by_the_first(
             refused = cli(*words, "--json")
             assert refused.returncode == 1
             if rank == "0":
-                assert json.loads(refused.stdout)["error"]["received"] == "torchrun started 2"
+                assert json.loads(refused.stdout)["error"]["message"] == "torchrun started 2"
                 assert refused.stderr.count("\n") == 1
             else:
                 assert not refused.stdout + refused.stderr

@@ -137,7 +137,7 @@ def test_an_unknown_model(asks: Asks, path: str) -> None:
     reply = asks.post(path, content=b"", headers=PNG)
     assert reply.status_code == 404
     assert reply.json()["error"]["kind"] == "UnknownModel"
-    assert "digits" in reply.json()["error"]["expected"]
+    assert "digits" in reply.json()["error"]["message"]
 
 
 def test_several_models(address: str, images: list[bytes]) -> None:

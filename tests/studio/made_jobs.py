@@ -28,8 +28,7 @@ def on_signal(*_):
     asked.append(1)
     if len(asked) == 1: (run / "checkpoints" / "step-1.json").write_text("{}")
     if len(asked) > 1:
-        parts = {"kind": "OpsinError", "expected": "to finish", "advice": "Again."}
-        parts["received"] = "Ctrl-C stopped it"
+        parts = {"kind": "OpsinError", "message": "Interrupted", "advice": ""}
         print(json.dumps({"error": parts}))
         sys.exit(130)
 signal.signal(signal.SIGINT, on_signal)

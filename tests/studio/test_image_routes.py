@@ -39,9 +39,9 @@ def refused(reply: httpx.Response) -> str:
     assert reply.status_code == 404
     assert reply.headers["cache-control"] == "no-store"
     (error,) = reply.json().values()
-    assert set(error) == {"kind", "expected", "received", "advice"}
+    assert set(error) == {"kind", "message", "advice"}
     assert error["kind"] in {"NotThere", "NotDecoded"}
-    return str(error["received"])
+    return str(error["message"])
 
 
 @pytest.fixture

@@ -99,12 +99,10 @@ def print_error(error: OpsinError) -> None:
     """Print an error as its line and, under ``--json``, as the object on standard output."""
     sys.stderr.write(f"opsin: {printable(str(error))}\n")
     if "--json" in sys.argv:
-        print_json_error(type(error).__name__, error.expected, error.received, error.advice)
+        print_json_error(type(error).__name__, error.message, error.advice)
 
 
-def print_json_error(kind: str, expected: str, received: str, advice: str) -> None:
+def print_json_error(kind: str, message: str, advice: str) -> None:
     """Print the one shape that errors have under ``--json``."""
-    if DOCUMENT_BEGUN.is_set():
-        return
-    parts = {"kind": kind, "expected": expected, "received": received, "advice": advice}
-    print_json({"error": parts})
+    if not DOCUMENT_BEGUN.is_set():
+        print_json({"error": {"kind": kind, "message": message, "advice": advice}})

@@ -117,7 +117,7 @@ def run() -> int:
 
 def _run(words: Sequence[str]) -> int:
     words = [_current(word) if not n or word[:2] == "--" else word for n, word in enumerate(words)]
-    stopped = OpsinError("to finish", "Ctrl-C stopped it", "Run it again.")
+    stopped = OpsinError("Interrupted")
     try:
         if words and words[0] in VERBS and words[0] not in _TOGETHER and _launch():
             from opsin.training.process_group import refuse_several  # noqa: PLC0415
@@ -132,18 +132,16 @@ def _run(words: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _failed(stopped, status=130)
     except MemoryError:
-        return _failed(
-            OpsinError("enough memory", "there was too little", "Give a smaller --size.")
-        )
+        return _failed(OpsinError("There is too little memory", "Give a smaller --size."))
     except OSError as error:
-        what = f"to read or write {error.filename}" if error.filename else "to read and write files"
         reason = (error.strerror or str(error)).lower()
-        return _failed(OpsinError(what, reason, "Check its rights, and run it again."))
+        message = f"cannot read or write {error.filename or 'a file'}: {reason}"
+        return _failed(OpsinError(message, "Check its rights, and run it again."))
     except _UsageError as error:
         if "--json" in sys.argv:
             from opsin.cli.output import print_json_error  # noqa: PLC0415
 
-            print_json_error("UsageError", "another command line", str(error), "See --help.")
+            print_json_error("UsageError", str(error).rstrip("."), "See --help.")
         if _is_first():
             error.show()
         return 2

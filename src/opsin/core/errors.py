@@ -1,6 +1,6 @@
 """Every error that Opsin raises on purpose.
 
-    OpsinError                  one line: what was expected, what was received, what to do
+    OpsinError                  what is wrong, and what to do about it
     ├── SourceError             images and labels that cannot be found or understood
     │   ├── DownloadError       a download that failed or is not what was published
     │   ├── MovedError          a run's images that are no longer where they were
@@ -22,40 +22,51 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
+from typing import Self
 
 
 class OpsinError(Exception):
-    """An error with its three parts: expected, received, what to do.
+    """An error that its user can do something about.
 
     Args:
-        expected: What Opsin needed, as the end of "expected …".
-        received: What it got instead, as a clause of its own.
-        advice: What the user can do about it, as a sentence.
+        message: What is wrong, naming the value, and what is expected: a sentence without its
+            full stop.
+        advice: What to do, as a sentence; empty where nothing can be advised.
 
     Example:
-        >>> print(OpsinError("a folder", "boots.txt is a file", "Give the folder's name."))
-        expected a folder; boots.txt is a file. Give the folder's name.
+        >>> print(OpsinError("boots.txt is a file", "Give the folder that it lies in."))
+        boots.txt is a file. Give the folder that it lies in.
     """
 
     #: Whether another process has told the user; ``None`` where none was asked.
     told: bool | None = None
 
-    def __init__(self, expected: str, received: str, advice: str) -> None:
-        super().__init__(expected, received, advice)
-        self.expected = expected
-        self.received = received
+    def __init__(self, message: str, advice: str = "", last: str | None = None) -> None:
+        # Being removed: the three parts of before (expected, received, advice).
+        self.expected, self.received = (message, advice) if last is not None else ("", message)
+        super().__init__(message, advice, *(() if last is None else (last,)))
+        if last is not None:
+            message, advice = f"expected {message}; {advice}", last
+        self.message = message
         self.advice = advice
 
     def __str__(self) -> str:
-        return f"expected {self.expected}; {self.received}. {self.advice}"
+        return f"{self.message}. {self.advice}" if self.advice else self.message
+
+    def replace(self, old: str, new: str) -> Self:
+        """Return the error itself, with another word for something, such as for a place."""
+        self.message = self.message.replace(old, new)
+        self.received = self.received.replace(old, new)
+        self.advice = self.advice.replace(old, new)
+        return self
 
     def __reduce__(self) -> tuple[object, ...]:
-        # An exception is otherwise made anew from its three parts, which not every class takes.
+        # An exception is otherwise made anew from its arguments, which not every class takes.
         return _remade, (type(self), self.args, vars(self))
 
 
 def _remade(
-    kind: type[OpsinError], parts: tuple[str, str, str], about: Mapping[str, object]
+    kind: type[OpsinError], parts: tuple[str, ...], about: Mapping[str, object]
 ) -> OpsinError:
     """Return an error that came from another process."""
     error = kind.__new__(kind, *parts)
@@ -81,8 +92,7 @@ class MovedError(SourceError):
 
     def __init__(self, run: str | PathLike[str], gone: Sequence[str]) -> None:
         super().__init__(
-            f"the images of {fspath(run)} where they were when it was made",
-            f"there is nothing at {', '.join(gone)} any more",
+            f"the images of {fspath(run)} are gone: there is nothing at {', '.join(gone)} any more",
             "If they were moved, say where they are now: --data NEW (in Python, data=NEW).",
         )
         self.run = fspath(run)
@@ -135,7 +145,6 @@ class MissingExtraError(OpsinError):
 
     def __init__(self, need: str, extra: str) -> None:
         super().__init__(
-            f"the optional part for {need}",
-            "it is not installed",
-            f"Install it with: pip install 'opsin[{extra}]'",
+            f"{need} needs an optional part that is not installed",
+            f"Install it: pip install 'opsin[{extra}]'",
         )

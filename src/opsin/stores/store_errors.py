@@ -137,6 +137,5 @@ def said_as(file: Path, address: object) -> Iterator[None]:
     try:
         yield
     except OpsinError as error:
-        for part in ("expected", "received", "advice"):
-            setattr(error, part, getattr(error, part).replace(str(file), str(address)))
+        error.replace(str(file), str(address))
         raise

@@ -1,6 +1,6 @@
 """Errors that clients get, and plain data as JSON.
 
-An error is ``{"error": {"kind", "expected", "received", "advice"}}``, as under ``--json``.
+An error is ``{"error": {"kind", "message", "advice"}}``, as under ``--json``.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ class Error(TypedDict):
     """What is wrong."""
 
     kind: Annotated[str, Field(examples=["BadRequest"])]
-    expected: Annotated[str, Field(description="What was needed.")]
-    received: Annotated[str, Field(description="What came instead.")]
-    advice: Annotated[str, Field(description="What to do about it.")]
+    message: Annotated[str, Field(description="What is wrong.")]
+    advice: Annotated[str, Field(description="What to do about it; may be empty.")]
 
 
 class ErrorReply(TypedDict):
@@ -106,12 +105,7 @@ def for_client(error: OpsinError) -> OpsinError:
 def error_object(error: OpsinError) -> Error:
     """An error as plain data, without what clients must not read."""
     error = for_client(error)
-    return {
-        "kind": type(error).__name__,
-        "expected": error.expected,
-        "received": error.received,
-        "advice": error.advice,
-    }
+    return {"kind": type(error).__name__, "message": error.message, "advice": error.advice}
 
 
 def json_bytes(content: Any) -> bytes:

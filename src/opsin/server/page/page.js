@@ -39,7 +39,7 @@ async function ask(path, options = {}) {
     reply = await fetch(path, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refused("expected an answer; the server cannot be reached. Is it still running?");
+    throw new Refused("The server cannot be reached. Is it still running?");
   }
   let content = null;
   try {
@@ -49,10 +49,8 @@ async function ask(path, options = {}) {
   }
   if (reply.ok && content) return content;
   const said = content && content.error;
-  if (said && said.expected) {
-    throw new Refused(`expected ${said.expected}; ${said.received}. ${said.advice}`);
-  }
-  throw new Refused(`expected an answer; got status ${reply.status}. Try again.`);
+  if (said && said.message) throw new Refused(`${said.message}. ${said.advice}`);
+  throw new Refused(`The server answered with status ${reply.status}. Try again.`);
 }
 
 const chosen = () => models[part.model.selectedIndex] || models[0];

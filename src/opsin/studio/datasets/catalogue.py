@@ -390,8 +390,8 @@ def without_places(place: str, name: str) -> Iterator[None]:
     try:
         yield
     except SourceError as error:
-        texts = (error.expected, error.received, error.advice)
-        raise type(error)(*(text.replace(place, name) for text in texts)) from error
+        error.replace(place, name)
+        raise
 
 
 def _read_set(folder: Path) -> LibraryDataset:

@@ -66,8 +66,7 @@ class NetworkFiles:
     def check(self, number: str) -> None:
         """Look into a network, in a process of its own, and forget one that cannot be built on."""
         path = self.get(number)
-        expected, received = "a pretrained network in ONNX that takes one image", ""
-        advice = "Give another network."
+        message, advice = "", "Give an ONNX network that takes one image."
         found = _LookedInto()
         try:
             done = subprocess.run(  # noqa: S603  our own command
@@ -77,15 +76,14 @@ class NetworkFiles:
             )  # fmt: skip
             found = _LookedInto.model_validate_json(done.stdout)
         except ValidationError:
-            received = "it could not be opened"
+            message = f"{path.name} could not be opened"
         except subprocess.TimeoutExpired:
-            received = f"to look into it took longer than {_SECONDS:.0f} seconds"
+            message = f"looking into {path.name} took longer than {_SECONDS:.0f} seconds"
         if error := found.error:
-            expected, advice = error["expected"], error["advice"]
-            received = error["received"].replace(str(path), path.name)
-        if received:
+            message, advice = error["message"].replace(str(path), path.name), error["advice"]
+        if message:
             self.remove(number)
-            raise ModelFileError(expected, received, advice)
+            raise ModelFileError(message, advice)
         if found.pixels is None:
             with storage_errors(self._folder):
                 (self._folder / number / _ASK).touch()

@@ -157,9 +157,7 @@ def _keep_archive(path: Path, name: str, into: Path, suffix: str, *, check: bool
             target.parent.rmdir()
         if isinstance(error, SourceError):
             # People know their archive, and not where it lies.
-            texts = (error.expected, error.received, error.advice)
-            called = name.rpartition("/")[2]
-            raise SourceError(*(text.replace(str(target), called) for text in texts)) from None
+            error.replace(str(target), name.rpartition("/")[2])
         raise
     return target
 

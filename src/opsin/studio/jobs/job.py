@@ -118,10 +118,10 @@ class Job:
         if said is None:
             state, cause = (wished, _KILLED) if wished else ("failed", _death(folder, status))
         elif (error := said.error) is not None:
-            by_ctrl_c = status is None and error["received"].startswith("Ctrl-C")
+            by_ctrl_c = status is None and error["message"] == "Interrupted"
             if status != _INTERRUPTED and not by_ctrl_c:
                 state = "failed"
-                cause = f"expected {error['expected']}; {error['received']}. {error['advice']}"
+                cause = f"{error['message']}. {error['advice']}"
             elif wished == "stopped" and self.training:
                 state, cause = wished, _BROKEN_OFF
             else:

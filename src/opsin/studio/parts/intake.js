@@ -262,7 +262,7 @@ export default {
     },
     fail(error) {
       this.stop();
-      this.fault = error.expected ? `expected ${error.expected}; ${error.received}. ${error.advice}` : 'the studio refused it. Load the page again.';
+      this.fault = error.message ? `${error.message}. ${error.advice}` : 'The studio refused it. Load the page again.';
     },
     stop() {
       this.state = 'stopped';

@@ -80,7 +80,7 @@ class Compared:
 
     def _refusal(self, job: Job, said: JobAnswer | None) -> OpsinError:
         if said is not None and (error := said.error) is not None:
-            parts = (error["expected"], error["received"], error["advice"])
+            parts = (error["message"], error["advice"])
             return OpsinError(*(self.in_names(part) for part in parts))
         cause = self.in_names(job.cause or "its process ended without a message")
         return OpsinError("a comparison", cause.rstrip("."), "Load this page again.")

@@ -139,9 +139,7 @@ class PredictionSession:
 def without_path(error: OpsinError, directory: RunDirectory) -> OpsinError:
     """Return an error about a run without the folder that it lies in: no page shows a path."""
     path, name = str(directory.path.absolute()), directory.path.name
-    parts = (error.expected, error.received, error.advice)
-    texts = (part.replace(f"{path}{os.sep}", "").replace(path, name) for part in parts)
-    return (ImageError if isinstance(error, ImageError) else OpsinError)(*texts)
+    return error.replace(f"{path}{os.sep}", "").replace(path, name)
 
 
 def add_routes(api: FastAPI, tried: PredictionSession, jobs: Queue) -> None:
