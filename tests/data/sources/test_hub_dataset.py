@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from tests.conftest import Cli, only_json
-from tests.data.sources.test_arrow_tables import LABELS, PIXELS, png
+from tests.data.sources.test_parquet import LABELS, PIXELS, png
 from tests.hub_server import COMMIT, HubServer
 
 
