@@ -74,8 +74,6 @@ def test_what_is_listed(store: ObjectStore, bucket: Bucket, kind: Store) -> None
     assert [each.key for each in found] == sorted(keys, key=str.encode)
     assert [each.key for each in bucket.objects("a")] == [each.key for each in found[:4]]
     assert [each.key for each in bucket.objects("a/")] == [each.key for each in found[:3]]
-    assert list(bucket.level("a/")) == [*found[:2], "b"]
-    assert set(bucket.level("")) == {found[4], "a", "ab"}
     assert all(bucket.content(each) == each.key.encode() for each in found)
     assert all(bucket.find(each.key) == each for each in found)
     assert str(found[0].address) == f"{kind}://{BUCKET}/a/1.png"

@@ -1,4 +1,4 @@
-"""Downloads: begun again after any end, and once by two processes."""
+"""A download by two processes at once."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from opsin.core.errors import DownloadError
 from opsin.core.events import SILENT
 from opsin.data.sources import named
 from opsin.data.sources.named import Published, locate_files
-from tests.data.sources.conftest import Notes, Server
+from tests.data.sources.conftest import Server
 
 CONTENT = bytes(range(256)) * 4096
 SCRIPT = """
@@ -35,31 +34,6 @@ def published(web: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Publ
 
 def content_of(published: Published) -> bytes:
     return (locate_files("tiny", published, SILENT) / "set.bin").read_bytes()
-
-
-@pytest.mark.parametrize(
-    ("manner", "words"),
-    [("half", "ended after"), ("absent", "Not Found"), ("endless", "sends more")],
-)
-def test_a_download_that_breaks_off_leaves_nothing_and_begins_again(
-    web: Server, published: Published, cache: Path, manner: str, words: str
-) -> None:
-    web.manner = manner
-    with pytest.raises(DownloadError, match=words):
-        locate_files("tiny", published, SILENT)
-    assert [file.name for file in (cache / "sources").iterdir() if file.is_dir()] == []
-    web.manner = "good"
-    watcher = Notes()
-    folder = locate_files("tiny", published, watcher)
-    assert (folder / "set.bin").read_bytes() == CONTENT
-    assert watcher.begun == [("Download", len(CONTENT), "B")]
-    assert watcher.done[-1] == len(CONTENT)
-
-
-def test_another_content_is_refused(web: Server, published: Published) -> None:
-    web.files = {"set.bin": CONTENT[::-1]}
-    with pytest.raises(DownloadError, match="not what was published"):
-        locate_files("tiny", published, SILENT)
 
 
 def start(published: Published) -> subprocess.Popen[str]:

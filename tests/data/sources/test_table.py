@@ -30,10 +30,9 @@ def open_table(
     columns: dict[str, str] | None = None,
     *,
     inside: AllowedFolder | None = None,
-    outside: bool = False,
 ) -> LabelledImages:
     tables.check_columns(columns)
-    request = SourceRequest(str(path), columns, archive=inside, outside=outside)
+    request = SourceRequest(str(path), columns, archive=inside, outside=True)
     return sources.locate(request).open()
 
 
@@ -197,7 +196,7 @@ def test_lines_end_alike_wherever_a_piece_of_the_file_ends(
 def test_a_table_of_a_stranger_stays_inside(tmp_path: Path, name: str) -> None:
     (tmp_path / "in").mkdir()
     path = table(tmp_path / "in", f"path,label\na.png,cat\n{name},dog\n")
-    with pytest.raises(SourceError, match="Line 3 .* leads out of the archive"):
+    with pytest.raises(SourceError, match=r"Line 3 .* leads out of the archive"):
         open_table(path, inside=AllowedFolder(tmp_path / "in", archive=True))
 
 
@@ -253,7 +252,7 @@ def test_the_key_knows_table_images_and_columns(tmp_path: Path) -> None:
 
 def test_a_header_that_breaks_with_one_separator_is_read_with_another(tmp_path: Path) -> None:
     text = b'path;"label" ;"a"b,c\n' + b"a.png;cat;x\nb.png;dog;y\n"
-    with pytest.raises(SourceError, match=r"line 1 of .* is broken"):
+    with pytest.raises(SourceError, match=r"Line 1 of .* is broken"):
         open_table(table(tmp_path, text))
     for text in (b'"path"x,label\n', b"path,\rlabel\n", b'"'):
         with pytest.raises(SourceError):
