@@ -160,6 +160,8 @@ class _Form(MultiPartParser):
 async def _images_of_form(content: bytes, headers: Headers, most: int) -> list[Upload]:
     async def whole() -> AsyncGenerator[bytes, None]:
         yield content
+        if not form.ended:
+            raise MultiPartException("The body ends before the form does")
 
     form = _Form(headers, whole(), max_files=most, max_fields=0)
     form.spool_max_size = len(content) + 1  # in memory: nothing comes upon the disk
@@ -172,8 +174,6 @@ async def _images_of_form(content: bytes, headers: Headers, most: int) -> list[U
         if message.startswith("Too many fields"):
             message = "A part of the form is no file; options such as top belong behind the ?"
         raise BadRequest(message, _FORM_ADVICE) from None
-    if not form.ended:
-        raise BadRequest("The body ends before the form does", _FORM_ADVICE)
     uploads = []
     for number, (_, file) in enumerate(parts, 1):
         assert isinstance(file, UploadFile)
