@@ -17,7 +17,7 @@ from opsin.commands.paired_predictions import PairedPredictions, bring_together
 from opsin.commands.runs import Run
 from opsin.core.arguments import checked
 from opsin.core.artifacts.run_predictions import PART_WORDS, PredictedPart
-from opsin.core.artifacts.run_report import Report
+from opsin.core.artifacts.run_report import Accuracy, Report
 from opsin.core.errors import RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted, plus_minus
@@ -30,7 +30,6 @@ from opsin.report.side_by_side import (
     ComparedRun,
     Comparison,
     DifferentAnswers,
-    EarlierAccuracy,
     GivenAnswer,
     headline_of,
     remarks_on,
@@ -165,7 +164,7 @@ def _row(run: Run, place: int, same: PairedPredictions) -> ComparedRun:
     report = run.directory.read(Report)
     figures, reported = report.judged, None
     if same.rescored[place]:
-        reported = EarlierAccuracy(accuracy=figures.accuracy, low=figures.low, high=figures.high)
+        reported = Accuracy(accuracy=figures.accuracy, low=figures.low, high=figures.high)
     if same.rescored[place] or same.tested[place] > len(same.labels):
         figures = measure(same.probabilities[place], same.labels, same.classes, same.groups)
         if report.split == "out_of_fold":
