@@ -16,7 +16,7 @@ from opsin.commands.paired_predictions import PairedPredictions, bring_together
 from opsin.commands.runs import Run
 from opsin.core.arguments import checked
 from opsin.core.artifacts.run_predictions import PART_WORDS, PredictedPart
-from opsin.core.artifacts.run_report import Report
+from opsin.core.artifacts.run_report import Accuracy, Report
 from opsin.core.errors import RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted, plus_minus
@@ -29,7 +29,6 @@ from opsin.report.side_by_side import (
     ComparedRun,
     Comparison,
     DifferentAnswers,
-    EarlierAccuracy,
     GivenAnswer,
     headline_of,
     remarks_on,
@@ -131,7 +130,7 @@ def _row(run: Run, number: int, paired: PairedPredictions) -> ComparedRun:
     report = run.directory.read(Report)
     figures, reported = report.judged, None
     if paired.rescored[number]:
-        reported = EarlierAccuracy(accuracy=figures.accuracy, low=figures.low, high=figures.high)
+        reported = Accuracy(accuracy=figures.accuracy, low=figures.low, high=figures.high)
     if paired.rescored[number] or paired.tested[number] > len(paired.labels):
         probabilities = paired.probabilities[number]
         figures = measure(probabilities, paired.labels, paired.classes, paired.groups)

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from opsin.core.artifacts.records import Stored
 from opsin.core.artifacts.run_predictions import PredictedPart
-from opsin.core.artifacts.run_report import FEW_GROUPS
+from opsin.core.artifacts.run_report import FEW_GROUPS, Accuracy
 from opsin.core.format import clock, counted, file_size, plus_minus
 from opsin.evaluation.comparison import PairedTest
 from opsin.evaluation.metric_table import headline_metrics
@@ -21,27 +21,16 @@ BOLD: Final = (
 )
 
 
-class EarlierAccuracy(Stored):
-    """The accuracy of a run when it was measured."""
-
-    accuracy: float
-    low: float
-    high: float
-
-
-class ComparedRun(Stored):
+class ComparedRun(Accuracy):
     """A run in a comparison; ``None`` where a figure is not known."""
 
     letter: str
     run: str
     model: str
     source: str
-    accuracy: float
-    low: float
-    high: float
     tested: int | None = None
     rescored: int
-    reported: EarlierAccuracy | None
+    reported: Accuracy | None
     bytes: int | None
     parameters: int | None
     seconds: float | None

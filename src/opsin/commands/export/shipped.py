@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel
 
+from opsin.core.artifacts.run_report import Accuracy
 from opsin.core.format import counted
 from opsin.core.stored_json import JsonObject
 
@@ -24,12 +25,9 @@ SHIPPED_WORDS: Final[dict[ShippedPart, str]] = {
 _NOTABLE: Final = 1.05
 
 
-class Quality(BaseModel, frozen=True):
+class Quality(Accuracy):
     """How good a file's answers are."""
 
-    accuracy: float
-    low: float
-    high: float
     log_loss: float
     refused: float | None
 

@@ -155,6 +155,7 @@ def _quality(
     shares = found.probabilities[np.arange(len(labels)), labels].astype(np.float64)
     rejected = found.rejected(classifier.metadata.reject)
     return Quality(
+        images=accuracy.images,
         accuracy=accuracy.accuracy,
         low=accuracy.low,
         high=accuracy.high,
