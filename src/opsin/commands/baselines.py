@@ -22,7 +22,6 @@ def compare_baselines(
     *runs: str | os.PathLike[str],
     against: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
-    speed: bool = True,
     watcher: Watcher | None = None,
     quiet: bool = False,
 ) -> Comparison:
@@ -33,7 +32,6 @@ def compare_baselines(
         *runs: Run directories, up to five; the baselines are set against the first.
         against: The run that all others are set against (default: the first).
         out: As for `opsin.compare`.
-        speed: As for `opsin.compare`.
         watcher: Receives the progress of the work (default: a progress display on standard error).
         quiet: Show nothing.
 
@@ -49,7 +47,7 @@ def compare_baselines(
         >>> from opsin import train
         >>> run = train("digits", model="logistic", classes=["1", "7"], runs=tempfile.mkdtemp(),
         ...             quiet=True)
-        >>> found = compare_baselines("digits", run, speed=False, quiet=True)
+        >>> found = compare_baselines("digits", run, quiet=True)
         >>> [row.model for row in found.runs]
         ['logistic', 'logistic', 'forest', 'knn', 'svm', 'hist-gradient-boosting']
     """
@@ -60,4 +58,4 @@ def compare_baselines(
     else:
         data = load(source, watcher=watcher)
     made = [train(data, model=name, runs=folder, watcher=watcher) for name in PIXEL_MODELS]
-    return compare(*runs, *made, against=against, out=out, speed=speed, watcher=watcher)
+    return compare(*runs, *made, against=against, out=out, watcher=watcher)
