@@ -64,7 +64,7 @@ def test_a_run_names_no_place_where_the_studio_may_not_look(tmp_path: Path) -> N
     inside = write_shapes(mine / "shapes")
     places.check(run_on(inside, "inside"))
     outside = run_on(write_shapes(private), "outside")
-    with pytest.raises(NotThere, match="may look"):
+    with pytest.raises(NotThere, match="may not look"):
         places.check(outside)
     (mine / "link").symlink_to(private)
     with pytest.raises(NotThere):
