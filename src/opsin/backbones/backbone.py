@@ -164,7 +164,6 @@ def look_into(
 
 
 def _in_the_box(name: str, weights: PackagedWeights, prepared: PixelValues | None) -> Backbone:
-    """Return a network whose weights come with Opsin."""
     if prepared is not None and not prepared.same_as(PIXELS):
         wanted = f"no --prepare, since it is known how {name} was trained"
         raise RecipeError(wanted, f"got {prepared.stated}", "Leave it out.")

@@ -319,7 +319,6 @@ class _Probe:
                 )
 
     def _open_batch(self) -> None:
-        """Let it take any number of images at once."""
         if self._takes_any():
             return
         with contextlib.suppress(Exception):  # what is wrong shows next
@@ -436,7 +435,6 @@ class _Probe:
                 raise refused(self._name, reason)
 
     def _rename_ours(self) -> None:
-        """Give other names to values that are called as ours are in a classifier.onnx."""
         graph = self._graph
         infos = [*graph.initializer, *graph.input, *graph.output]
         names = {each.name for each in infos} | {n for node in graph.node for n in node.output}
@@ -447,7 +445,6 @@ class _Probe:
         self.input = changed.get(self.input, self.input)
 
     def _run(self, count: int, names: Iterable[str] | None = None) -> dict[str, NDArray[Any]]:
-        """Return the outputs, or other values, for so many drawn images."""
         drawn = np.random.default_rng(0).random((count, *self._shape), np.float32)
         images = (drawn * 255 if self.dtype == np.uint8 else drawn).astype(self.dtype)
         options = session_options(threads=1)
@@ -459,7 +456,6 @@ class _Probe:
         return dict(zip(outputs, session.run(outputs, {self.input: images}), strict=True))
 
     def _made_of_weights(self) -> set[str]:
-        """Return the names of weights and of what is made of them alone, such as unpacked ones."""
         static = {weight.name for weight in self._graph.initializer}
         for node in self._graph.node:
             if static.issuperset(filter(None, node.input)):
@@ -498,7 +494,6 @@ class _Probe:
 
 
 def _set(field: Any, values: Iterable[Any]) -> None:
-    """Replace what a repeated field of a model holds."""
     values = list(values)
     del field[:]
     field.extend(values)

@@ -90,7 +90,6 @@ def _read(path: Path) -> tuple[str, ...] | None:
 
 
 def _parsed(text: str) -> Any:
-    """Return the plain value that a text stands for, as JSON or as Python writes it."""
     with contextlib.suppress(ValueError, RecursionError):
         return json.loads(text)
     with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
@@ -99,7 +98,6 @@ def _parsed(text: str) -> Any:
 
 
 def _names(given: Any) -> tuple[str, ...] | None:
-    """Return names out of a list, or out of a dictionary from numbers to names or back."""
     if isinstance(given, list | tuple):
         return tuple(map(str, given)) if all(isinstance(e, str | int) for e in given) else None
     if not isinstance(given, dict) or not given:

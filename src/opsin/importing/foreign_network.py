@@ -149,7 +149,6 @@ def _read(path: Path, header: Header) -> tuple[Header, Sequence[bytes]]:
 
 
 def _of_weights(path: Path, architecture: str | None, graph: str | None) -> onnx.ModelProto:
-    """Return the network that weights alone are of."""
     if architecture is None and graph is None:
         raise refused(
             path.name,
@@ -209,7 +208,6 @@ def _not_dense(file: str, name: str, why: str) -> Exception:
 def _with_tensors(
     file: str, model: onnx.ModelProto, tensors: Mapping[str, NDArray[Any]]
 ) -> onnx.ModelProto:
-    """Return a graph with its weights exchanged for those of the same names."""
     taken = 0
     for weight in model.graph.initializer:
         values = tensors.get(weight.name)

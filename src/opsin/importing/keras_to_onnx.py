@@ -60,7 +60,6 @@ class _Conversion:
         )
 
     def _chosen(self, output: str | None) -> Reference:
-        """Return the output that answers."""
         outputs = self._network.outputs
         names = quoted(", ".join(each.layer for each in outputs))
         if output is None and len(outputs) != 1:
@@ -72,7 +71,6 @@ class _Conversion:
         return found[0]
 
     def _input_shape(self, side: int | None) -> tuple[int, ...]:
-        """Return the shape of an image, open sides filled in."""
         given = _stated_shape(self._network, self._file.config)
         if given is None:
             raise self._to.refuse(

@@ -22,7 +22,6 @@ def _simple(kind: str, **attributes: Any) -> _Write:
 
 
 def _with_itself(kind: str, inner: _Write, part: str) -> _Write:
-    """Join a value and what an activation makes of it."""
     return lambda call, value: call.apply(kind, [value, inner(call, value)], part)
 
 
@@ -95,7 +94,6 @@ def activated(call: LayerCall, value: KerasTensor) -> KerasTensor:
 
 
 def _relu(call: LayerCall) -> KerasTensor:
-    """Write a ReLU with a slope below, a threshold and a largest value."""
     value, most = call.value, call.options.get("max_value")
     slope, threshold = call.number("negative_slope", 0.0), call.number("threshold", 0.0)
     highest = None if most is None else call.number("max_value")
@@ -160,7 +158,6 @@ def _scale_and_center(
 
 
 def _axes(call: LayerCall) -> list[int]:
-    """Return the axes that an option names, that of the images counted."""
     axis, count = call.options.get("axis", -1), len(call.value.shape) + 1
     axes = [] if axis is None else axis if isinstance(axis, list) else [axis]
     if not all(isinstance(each, int) and each % count > 0 for each in axes):
@@ -290,7 +287,6 @@ def _normalization(call: LayerCall) -> KerasTensor:
 
 
 def _layer_scale(call: LayerCall) -> KerasTensor:
-    """Write the scale of each channel that ConvNeXt learns."""
     (gamma,) = call.take((call.value.shape[-1],))
     call.words = LayerOp.SCALE
     made = call.affine(call.to.plain(call.value), call.weight("weight", gamma), None, "scaled")

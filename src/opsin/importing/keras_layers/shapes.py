@@ -51,7 +51,6 @@ def _permute(call: LayerCall) -> KerasTensor:
 
 
 def _sides(call: LayerCall, name: str) -> list[tuple[int, int]]:
-    """Return what is added or cut above and below, left and right."""
     found = call.options.get(name, 1)
     parts = [found, found] if isinstance(found, int) else list(found)
     pairs = [(each, each) if isinstance(each, int) else tuple(each) for each in parts]
@@ -73,7 +72,6 @@ def _padding(call: LayerCall) -> KerasTensor:
 
 
 def _cut(call: LayerCall, top: int, left: int, bottom: int, right: int) -> KerasTensor:
-    """Write a part of maps."""
     if top >= bottom or left >= right:
         raise call.refuse("cuts all of it away")
     bounds = [call.constant(part, where, np.int64) for part, where in
@@ -106,7 +104,6 @@ _RESIZED: Final = {
 
 
 def _resized(call: LayerCall, sizes: tuple[int, int], method: str) -> KerasTensor:
-    """Write maps of another height and width."""
     height, width, channels = call.to.sizes(call.value)
     out = (*sizes, channels)
     call.to.tensor(out)  # it may be a bomb
@@ -139,7 +136,6 @@ def _resizing(call: LayerCall) -> KerasTensor:
 
 
 def _joined(call: LayerCall, kind: str) -> KerasTensor:
-    """Write what is computed of several values or constants, number by number."""
     further = (call.named.get(key) for key in ("x1", "x2", "y"))
     parts = _parts(call, (call.given, *(each for each in further if each is not None)))
     values = [each for each in parts if isinstance(each, KerasTensor)]
@@ -164,7 +160,6 @@ def _joined(call: LayerCall, kind: str) -> KerasTensor:
 
 
 def _parts(call: LayerCall, given: Any) -> list[Any]:
-    """Return the values that a layer joins, and numbers among them."""
     if isinstance(given, tuple):
         return [each for part in given for each in _parts(call, part)]
     number = type(given) in (int, float) and math.isfinite(given)

@@ -53,7 +53,6 @@ def _window(
 
 
 def _axes_first(call: LayerCall, axes: int) -> tuple[str, tuple[int, ...], int]:
-    """Return a value as the operators take it, its sizes and its channels."""
     value = call.value
     call.check_order()
     if axes == 2:
@@ -66,7 +65,6 @@ def _axes_first(call: LayerCall, axes: int) -> tuple[str, tuple[int, ...], int]:
 
 
 def _value(call: LayerCall, made: str, sizes: Sizes, channels: int) -> KerasTensor:
-    """Return what a convolution or a pooling puts out."""
     if len(sizes) == 2:
         return call.to.of_maps((sizes[0], sizes[1], channels), made)
     turned = call.apply("Transpose", [made], "turned", perm=[0, 2, 1])
@@ -191,7 +189,6 @@ def _attention(call: LayerCall) -> KerasTensor:
 
 
 def _attended(call: LayerCall) -> tuple[KerasTensor, KerasTensor, KerasTensor]:
-    """Return query, value and key; the key is the value where there is none."""
     masks = ("query_mask", "value_mask", "key_mask", "attention_mask")
     if any(call.named.get(name) is not None for name in masks):
         raise call.refuse("is given a mask")
