@@ -32,16 +32,12 @@ def names_from(path: Path) -> tuple[str, ...]:
         else:
             found = _read(path) or ()
     except OSError as error:
-        raise RecipeError(
-            "a folder or file with the names of the classes",
-            f"{path} cannot be read ({(error.strerror or str(error)).lower()})",
-            "Check the path.",
-        ) from error
+        reason = (error.strerror or str(error)).lower()
+        raise RecipeError(f"{path} cannot be read ({reason})") from error
     if not found:
         raise RecipeError(
-            "a folder with a sub-folder for each class, a text with a name a line, or JSON with "
-            "labels",
-            f"{path} names none",
+            f"{path} names no classes: it is no folder with a sub-folder for each class, no text "
+            "with a name a line, and no JSON with labels",
             "Say them: --classes a,b,c, in the order of the network's answers.",
         )
     return found
