@@ -85,7 +85,7 @@ GROUPS: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
     ),
     "errors": (
         "Errors",
-        "Every error has three parts: what was expected, what was received, and what to do.",
+        "Every error has two parts: what is wrong, and what to do about it.",
         (
             "OpsinError", "DownloadError", "ImageError", "InputError", "MissingExtraError",
             "ModelFileError", "MovedError", "ParityError", "RecipeError", "RunError",
