@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -67,10 +68,16 @@ def save_layers(
     with scratch_directory(path.parent) as folder, storage_errors(path):
         _check_room(path, first, count)
         _write_rows(folder, itertools.chain([first], batches), count, watcher)
-        for number, name in enumerate(first):
-            arrays[name] = np.load(folder / f"{number}.npy", mmap_mode="r")
-        with atomic_file(path) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, **arrays)
+        with atomic_file(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                    np.lib.format.write_array(stream, array, allow_pickle=False)
+            for number, name in enumerate(first):
+                part = folder / f"{number}.npy"
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                    with part.open("rb") as rows:
+                        shutil.copyfileobj(rows, stream, 1 << 20)
+                part.unlink()  # so that only one array lies on the disk twice
     watcher.end()
     shapes = {name: [count, *first[name].shape[1:]] for name in first}
     size = path.stat().st_size
@@ -78,9 +85,8 @@ def save_layers(
 
 
 def _check_room(path: Path, first: dict[str, NDArray[Any]], count: int) -> None:
-    # Each array lies there twice, until the file is whole.
-    needed = 2 * sum(count * values.nbytes // len(values) for values in first.values())
-    free = shutil.disk_usage(path.parent).free
+    sizes = [count * values.nbytes // len(values) for values in first.values()]
+    needed, free = sum(sizes) + max(sizes), shutil.disk_usage(path.parent).free
     if needed > free:
         raise StorageError(
             f"{path} needs {file_size(needed)} of free disk space, and there are {file_size(free)}",

@@ -46,7 +46,7 @@ def check_answers(
     if not close or swapped.any():
         inputs = "" if apart is None else f" (what they are computed from, by {apart:.2g})"
         raise ParityError(
-            f"The file's probabilities differ from {of}'s by up to {difference:.2g}{inputs}, not "
+            f"The file's probabilities differ by up to {difference:.2g} from {of}'s{inputs}, not "
             f"{tolerance:g} at most, and {int(swapped.sum())} of {len(answers)} labels with them",
             "Please report this with the run's recipe.json; the file was not written.",
         )
