@@ -121,7 +121,10 @@ class RecipeModel(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _read_former_names(cls, content: Any) -> Any:
-        return by_current_names(content) if isinstance(content, dict) else content
+        if isinstance(content, dict):
+            content = by_current_names(content)
+            content.pop("disk_limit", None)  # no option any more; recipes of runs name it
+        return content
 
 
 def _option(
@@ -220,10 +223,6 @@ class DataRecipe(RecipeModel):
     max_unreadable: float = _option(
         "Stop if more than this share of the files is unreadable.", 0.1, ge=0, le=1
     )
-    disk_limit: float | None = _option(
-        "GB of decoded images to keep on disk; a larger set is decoded on the fly (default: half "
-        "of the free space).", None, metavar="GB", ge=0,
-    )  # fmt: skip
 
     @property
     def title(self) -> str:
