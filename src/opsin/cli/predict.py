@@ -27,7 +27,6 @@ from opsin.commands.predict.stream import (
     each_answer,
     open_classifier,
     open_streams,
-    refuse_swapped_sources,
 )
 from opsin.core.errors import ImageError, OpsinError, RecipeError
 from opsin.core.format import clock, counted
@@ -99,7 +98,6 @@ def predict(
     into_files = out is not None or sort_into is not None
     _check_places(plot, out, sort_into, by=by, on=on, shard=shard)
     part = None if shard is None else Shard.parse(shard)
-    refuse_swapped_sources(model, images)
     watcher = for_people(quiet=quiet)
     stream = open_streams(
         images, columns=columns, follow_links=follow_links, outside=outside, shard=part,

@@ -10,7 +10,6 @@ from opsin.commands.compare import compare
 from opsin.commands.runs import Run
 from opsin.commands.train.train import train
 from opsin.core.arguments import checked
-from opsin.core.artifacts.run_directory import refuse_swapped
 from opsin.core.events import Watcher
 from opsin.data.dataset import load, load_recipe
 from opsin.report.side_by_side import Comparison
@@ -52,8 +51,6 @@ def compare_baselines(
         >>> [row.model for row in found.runs]
         ['logistic', 'logistic', 'forest', 'knn', 'svm', 'hist-gradient-boosting']
     """
-    for run in runs:
-        refuse_swapped(run, [source], "opsin compare {model} --baselines {images}")
     watcher, folder = watcher or for_people(quiet=quiet), Path("runs")
     if runs:
         recipe = Run(runs[0]).recipe.data.model_copy(update={"sources": (os.fspath(source),)})

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from opsin.commands.inspect_model import Insight, Inspection
 from opsin.core.arguments import checked
-from opsin.core.artifacts.run_directory import refuse_swapped
 from opsin.core.errors import RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import check_writable
@@ -89,7 +88,6 @@ def inspect(
     ):
         if asked and not fits:
             raise RecipeError(f"--{name} takes {need}")
-    refuse_swapped(model, [image], "opsin inspect {model} {images}")
     look = Inspection(model, data=data, watcher=watcher)
     folder = Path("inspection" if look.run is None else look.run.inspection)
     folder = folder if out is None else Path(out)
@@ -193,7 +191,6 @@ def explain(
         >>> lesson.logits.shape, lesson.temperature > 0
         ((10,), True)
     """
-    refuse_swapped(model, [image], "opsin explain {model} {images}")
     if term is None and (image is not None or layer is not None):
         what = "A layer" if image is None else "An image"
         raise RecipeError(f"{what} needs a term", "Name one: --term softmax, for example.")

@@ -148,5 +148,5 @@ def seconds_of(text: str | float) -> float:
     hours, minutes, seconds = map(float, found.groups("0")) if found else (0.0, 0.0, 0.0)
     total = 3600 * hours + 60 * minutes + seconds
     if not 0 < total < math.inf:
-        raise RecipeError("a time such as 10m, 90s, 1h30m or 600", f"got {text!r}", "Give another.")
+        raise RecipeError(f"A time is such as 10m, 90s, 1h30m or 600, not {text!r}")
     return total

@@ -22,7 +22,6 @@ from opsin.commands.predict.stream import (
     classify_stream,
     open_classifier,
     open_streams,
-    refuse_swapped_sources,
 )
 from opsin.core.arguments import checked
 from opsin.core.errors import ImageError, RecipeError, SourceError
@@ -140,7 +139,6 @@ def classify(
     folder = None if sort_into is None else Path(sort_into)
     place = OutFile.read(_where_to(out, folder, sort_by))
     if not isinstance(source, Stream):
-        refuse_swapped_sources(model, source)
         source = open_streams(
             source, columns=columns, follow_links=follow_links, outside=outside, stdin=stdin,
             shard=None if shard is None else Shard.parse(shard), watcher=watcher,
