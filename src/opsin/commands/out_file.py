@@ -204,5 +204,8 @@ class OutFile:
 
 def digest_of(file: Path) -> str:
     """SHA-256 of a file."""
+    digest = hashlib.sha256()
     with storage_errors(file), open_regular(file) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -73,7 +73,8 @@ def row_of(
 
 def reason_of(name: str, error: ImageError) -> str:
     """Why an image cannot be read; its name stands in the row already."""
-    return error.message.removeprefix(f"{name}: ")
+    _, prefix, reason = error.message.partition(f"{name}: ")
+    return reason if prefix else error.message
 
 
 def _short(value: float | None) -> float | None:
