@@ -91,7 +91,7 @@ def test_with_images_it_is_a_run_like_others(digits_file: Path, tmp_path: Path) 
     assert run.recipe.model.name == "imported"
     assert run.summary().state == "done"
     own = opsin.train("digits", model="logistic", runs=tmp_path / "runs", quiet=True)
-    found = opsin.compare(run, own, speed=False)
+    found = opsin.compare(run, own)
     assert found.images == report.judged.images
     assert any("whether it learnt from these images is not known" in n for n in found.notes)
     assert opsin.evaluate(run, "digits").accuracy == run.accuracy

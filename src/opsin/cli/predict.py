@@ -27,7 +27,6 @@ from opsin.commands.predict.stream import (
     each_answer,
     open_classifier,
     open_streams,
-    refuse_swapped_sources,
 )
 from opsin.core.errors import ImageError, OpsinError, RecipeError
 from opsin.core.format import clock, counted
@@ -121,7 +120,6 @@ def predict(
         raise RecipeError(f"There is no folder to {by} the images into", "Give --sort-into FOLDER.")
     if on != "local" or shard is not None:
         raise RecipeError("Answers of shards and clusters go into a file", "Give --out FILE.")
-    refuse_swapped_sources(model, images)
     watcher = for_people(quiet=quiet)
     stream = open_streams(
         images, columns=columns, follow_links=follow_links, outside=outside, watcher=watcher

@@ -19,7 +19,7 @@ from opsin.commands.predict.stream import open_classifier
 from opsin.commands.test_set_usage import key_of, note_look
 from opsin.core.arguments import checked
 from opsin.core.artifacts.records import LeftOut
-from opsin.core.artifacts.run_directory import RunDirectory, refuse_swapped
+from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import PartPredictions, PredictedPart, RunPredictions
 from opsin.core.artifacts.run_report import (
     Accuracy,
@@ -317,7 +317,6 @@ def evaluate(
     Raises:
         SourceError: The source is unusable or has classes that the classifier does not know.
     """
-    refuse_swapped(model, sources, "opsin evaluate {model} {images}")
     classifier = open_classifier(model, device=device, watcher=watcher)
     like = classifier.metadata.preparation
     prepared = {

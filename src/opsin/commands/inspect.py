@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 
 from opsin.commands.inspect_model import Insight, Inspection
 from opsin.core.arguments import checked
-from opsin.core.artifacts.run_directory import refuse_swapped
 from opsin.core.errors import OpsinError, RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import check_writable
@@ -92,7 +91,6 @@ def inspect(
     ):
         if given and not fits:
             raise RecipeError(f"{need} with {name}", "got another combination", "See --help.")
-    refuse_swapped(model, [image], "opsin inspect {model} {images}")
     look = Inspection(model, data=data, watcher=watcher)
     folder = Path("inspection" if look.run is None else look.run.inspection)
     folder = folder if out is None else Path(out)
@@ -263,7 +261,6 @@ def explain(
         >>> lesson.logits.shape, lesson.temperature > 0
         ((10,), True)
     """
-    refuse_swapped(model, [image], "opsin explain {model} {images}")
     if term is None and (image is not None or layer is not None):
         raise RecipeError(
             f"a term with {'a layer' if image is None else 'an image'}",

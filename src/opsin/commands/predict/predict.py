@@ -23,7 +23,6 @@ from opsin.commands.predict.stream import (
     classify_stream,
     open_classifier,
     open_streams,
-    refuse_swapped_sources,
 )
 from opsin.core.arguments import checked
 from opsin.core.errors import ImageError, RecipeError, SourceError
@@ -150,7 +149,6 @@ def classify(
     if top < 1:
         raise RecipeError(f"top must be at least 1, not {top}")
     place = OutFile.read(out or Path(folder or "") / RESULTS, part)
-    refuse_swapped_sources(model, source)
     stream = open_streams(
         source, columns=columns, follow_links=follow_links, outside=outside, stdin=stdin,
         shard=part, watcher=watcher,

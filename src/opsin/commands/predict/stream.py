@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from opsin.commands.own_images import noting_looks
 from opsin.commands.predict.rows import Selection, row_of
 from opsin.core.arguments import checked
-from opsin.core.artifacts.run_directory import refuse_swapped
 from opsin.core.errors import ImageError, RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
@@ -108,12 +107,6 @@ def open_streams(
             "Write the names into a table with a column path, and give that.",
         )
     return cut_stream(opened(watcher), shard, opened(SILENT), once=once)
-
-
-def refuse_swapped_sources(model: str | os.PathLike[str] | Classifier, sources: Sources) -> None:
-    """Refuse a classifier and images that were given in the wrong order."""
-    several = [sources] if isinstance(sources, str | os.PathLike) else sources
-    refuse_swapped(model, several, "opsin predict {model} {images}")
 
 
 def open_classifier(
@@ -228,7 +221,6 @@ def predict_each(
         >>> for answer in predict_each("runs/boots", "photos"):  # doctest: +SKIP
         ...     print(answer.name, answer.answer)
     """
-    refuse_swapped_sources(model, source)
     stream = open_streams(
         source, columns=columns, follow_links=follow_links, outside=outside, stdin=stdin,
         watcher=watcher,
