@@ -13,7 +13,7 @@ from PIL import Image
 
 import opsin
 from opsin.commands.predict.rows import ResultRow, RowFormat
-from opsin.core.csv_cells import Reader, Writer, guard, unguard
+from opsin.core.csv_cells import Reader, guard, unguard, write_rows
 from opsin.data.corrections import Correction, read_corrections, write_corrections
 from tests.conftest import shape_image
 
@@ -33,7 +33,7 @@ def test_each_text_comes_back(text: str) -> None:
 @given(st.lists(st.lists(CELLS, min_size=2, max_size=4), min_size=1, max_size=6))
 def test_what_was_written_is_read(rows: list[list[str]]) -> None:
     stream = io.StringIO(newline="")
-    Writer(stream).rows(rows)
+    write_rows(stream, rows)
     assert list(Reader(io.StringIO(stream.getvalue(), newline=""))) == rows
     for cell in (
         cell for row in csv.reader(io.StringIO(stream.getvalue(), newline="")) for cell in row

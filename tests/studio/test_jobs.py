@@ -306,7 +306,7 @@ def test_a_full_disk_is_told_and_leaves_no_job(
     queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "jobs").write_text("a file where the folder would be")
-    with pytest.raises(OpsinError, match="expected to write"):
+    with pytest.raises(OpsinError, match="Cannot write"):
         queue.add("train", "x", python(WAITS))
     assert queue.jobs() == []
 

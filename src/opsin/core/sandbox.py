@@ -40,6 +40,7 @@ SECONDS: Final = 5.0
 MEMORY: Final = 512 << 20
 # How many times as long a call may take whose process was not given the time to work.
 _PATIENCE: Final = 3
+_ADVICE: Final = "Leave the file out, or save it again."
 
 #: What runs inside: it takes a header and a body, and returns a header and the parts of a body.
 Task = Callable[[Header, memoryview], tuple[Header, Sequence[bytes]]]
@@ -79,11 +80,7 @@ class Sandbox:
         if "error" not in reply:
             return reply["answer"], content
         if reply["error"] == ["MemoryError"]:
-            raise SandboxError(
-                "a file that can be opened",
-                f"it takes more than {self._memory >> 20:,} MB of memory",
-                "Leave it out, or save it again with another program.",
-            )
+            raise SandboxError(f"it takes more than {self._memory >> 20:,} MB of memory", _ADVICE)
         raise error_from(reply["error"])
 
     def close(self) -> None:
@@ -97,10 +94,9 @@ def _end_all(idle: queue.LifoQueue[_Child | None]) -> int:
     places = 0
     with contextlib.suppress(queue.Empty):
         while True:
-            child = idle.get_nowait()
-            places += 1
-            if child is not None:
+            if (child := idle.get_nowait()) is not None:
                 child.kill()
+            places += 1
     return places
 
 
@@ -116,9 +112,7 @@ class _Child:
         environment = child_environment(one_thread=True) | {"MALLOC_ARENA_MAX": "2"}
         # No fault of the file, which must not be left out for it.
         refused = OpsinError(
-            "a process of its own for a stranger's file",
-            "it did not start",
-            "Close other programs and try again.",
+            "The process that opens files did not start", "Close other programs and try again."
         )
         try:
             self.process = subprocess.Popen(  # noqa: S603  the interpreter that runs this
@@ -170,7 +164,7 @@ class _Child:
             reason = f"it took longer than {self.seconds:.3g} seconds"
         elif ended == "SIGPROF":  # of `limit_computing`
             reason = "it takes too long to compute"
-        raise SandboxError("a file that can be opened", reason, "Leave it out, or save it again.")
+        raise SandboxError(reason, _ADVICE)
 
     def kill(self) -> None:
         if self.owner != os.getpid():
@@ -183,7 +177,7 @@ class _Child:
 
 
 def _worked(pid: int) -> float:
-    """Return the seconds of processor time that a process has taken; 0 once it has ended."""
+    """Seconds of processor time that a process has taken; 0 once it has ended."""
     import psutil  # noqa: PLC0415  0.04 s
 
     try:

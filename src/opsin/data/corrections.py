@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from opsin.core.artifacts.records import CorrectionCounts
-from opsin.core.csv_cells import Writer
+from opsin.core.csv_cells import write_rows
 from opsin.core.errors import SourceError
 from opsin.core.storage import atomic_file
 from opsin.data.sources.table import fields
@@ -72,7 +72,7 @@ def write_corrections(path: str | os.PathLike[str], rows: Iterable[Correction]) 
         temporary.open("w", encoding="utf-8", newline="") as stream,
     ):
         dialect: Any = {"quoting": csv.QUOTE_ALL} if quoted else {}
-        Writer(stream, lineterminator="\n", **dialect).rows(table)
+        write_rows(stream, table, lineterminator="\n", **dialect)
     return Path(path)
 
 

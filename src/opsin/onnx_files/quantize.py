@@ -8,7 +8,7 @@ import itertools
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +27,6 @@ from opsin.onnx_files.operators import OPERATORS, WEIGHTED
 from opsin.onnx_files.postprocessing import FEATURES, IMAGES, LOGITS
 from opsin.runtime.providers import cpu_session
 
-#: How the range of a layer's values is chosen that 256 steps are spread over.
-Ranges = Literal["minmax", "entropy", "percentile"]
-RANGES: Final[tuple[Ranges, ...]] = ("minmax", "entropy", "percentile")
 Means = dict[str, NDArray[np.float64]]
 
 # What has a kernel for integers in ONNX Runtime; other steps, such as GELU, stay in float.
@@ -69,7 +66,6 @@ def to_int8(
     content: bytes,
     images: NDArray[np.uint8],
     *,
-    ranges: Ranges = "minmax",
     progress: Callable[[int], None] = lambda _: None,
 ) -> bytes:
     """Return a classifier whose weights and values between layers are integers."""
@@ -80,7 +76,7 @@ def to_int8(
     # The property keeps ONNX Runtime from advising, on the standard error stream, what is done.
     folded = graph.content(metadata, further={"onnx.quant.pre_process": "onnxruntime.quant"})
     calibration = _CalibrationImages(images, _batch_size(layers, len(images)), progress)
-    quantised = OnnxGraph(_quantised(folded, calibration, ranges, float_ends))
+    quantised = OnnxGraph(_quantised(folded, calibration, float_ends))
     _restore_activations(quantised, graph)
     whole = OnnxGraph(folded)
     _correct_biases(quantised, whole, _mean_inputs(whole, calibration.batches()))
@@ -152,16 +148,9 @@ class _CalibrationImages:
         return {"images": self._images[start : self._next]}
 
 
-def _quantised(
-    content: bytes, images: _CalibrationImages, ranges: Ranges, float_ends: list[str]
-) -> bytes:
+def _quantised(content: bytes, images: _CalibrationImages, float_ends: list[str]) -> bytes:
     from onnxruntime import quantization  # noqa: PLC0415  it takes a third of a second to load
 
-    methods: dict[Ranges, Any] = {
-        "minmax": quantization.CalibrationMethod.MinMax,
-        "entropy": quantization.CalibrationMethod.Entropy,
-        "percentile": quantization.CalibrationMethod.Percentile,
-    }
     # It tells what it does on standard output, which is the user's.
     silence = contextlib.redirect_stdout(io.StringIO())
     with tempfile.TemporaryDirectory(prefix="opsin-") as folder, silence:
@@ -179,7 +168,7 @@ def _quantised(
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
             nodes_to_exclude=float_ends,
-            calibrate_method=methods[ranges],
+            calibrate_method=quantization.CalibrationMethod.MinMax,
             # Step by step, so that the memory does not grow with the number of images.
             extra_options={"CalibStridedMinMax": images.size},
         )

@@ -48,7 +48,7 @@ class Compared:
     def start(self) -> Job:
         """Return the job that makes it: the one that is at it already, or a new one."""
         paths = [run.path.absolute() for run in self._runs]
-        argv = command("compare", *paths, "--no-speed", "--quiet")
+        argv = command("compare", *paths, "--quiet")
         for job in self._jobs.jobs():
             if job.kind == "compare" and job.argv == argv and not job.over:
                 return job
