@@ -236,7 +236,7 @@ class Library:
             raise SourceError(
                 "a class of this set", f"it has no {class_!r:.80}", "Choose one, or add it."
             )
-        kind = open_apart(content, name, side=1).format
+        _, kind = open_apart(content, name, side=1)
         stem, suffix = file_name(Path(name).stem), Path(name).suffix
         if suffix.lower() not in formats.SUFFIXES:
             suffix = _SUFFIX.get(kind, f".{kind.lower()}")
