@@ -74,9 +74,9 @@ def save_layers(
                     np.lib.format.write_array(stream, array, allow_pickle=False)
             for number, name in enumerate(first):
                 part = folder / f"{number}.npy"
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
-                    with part.open("rb") as rows:
-                        shutil.copyfileobj(rows, stream, 1 << 20)
+                entry = archive.open(f"{name}.npy", "w", force_zip64=True)
+                with entry as stream, part.open("rb") as rows:
+                    shutil.copyfileobj(rows, stream, 1 << 20)
                 part.unlink()  # so that only one array lies on the disk twice
     watcher.end()
     shapes = {name: [count, *first[name].shape[1:]] for name in first}
