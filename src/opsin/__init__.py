@@ -74,7 +74,7 @@ if TYPE_CHECKING:
     from opsin.core.keyword_options import LoadOptions, TrainOptions
     from opsin.core.recipe import Recipe
     from opsin.data.audit import Audit, Finding, audit
-    from opsin.data.cache_contents import CacheContents, CacheEntry, empty_cache, list_cache
+    from opsin.data.cache_contents import CacheContents, empty_cache, list_cache
     from opsin.data.dataset import Dataset, from_arrays, load, look_at
     from opsin.report.side_by_side import Comparison
     from opsin.runtime.classifier import Classifier
@@ -86,7 +86,6 @@ __all__ = [
     "Audit",
     "Benchmark",
     "CacheContents",
-    "CacheEntry",
     "Changes",
     "Classified",
     "Classifier",
@@ -204,7 +203,7 @@ _DEFINED = {
     "core.keyword_options": "LoadOptions TrainOptions",
     "core.recipe": "Recipe",
     "data.audit": "Audit Finding audit",
-    "data.cache_contents": "CacheContents CacheEntry empty_cache list_cache",
+    "data.cache_contents": "CacheContents empty_cache list_cache",
     "data.dataset": "Dataset from_arrays load look_at",
     "report.side_by_side": "Comparison",
     "runtime.classifier": "Classifier Prediction",

@@ -22,7 +22,6 @@ class ImageOptions(TypedDict, total=False):
     val_fraction: float | None
     split_seed: int | None
     max_unreadable: float | None
-    disk_limit: float | None
 
 
 class FitOptions(TypedDict, total=False):

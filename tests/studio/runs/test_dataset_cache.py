@@ -57,12 +57,6 @@ def test_nothing_is_read_or_fetched_that_was_not_read_before(
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_set_that_is_read_on_the_fly(shapes: Path) -> None:
-    data = opsin.load(shapes, disk_limit=0, size=(9, 9))
-    here = open_set(set_of(shapes, size=[9, 9]))
-    assert (pixels(here.png(3)) == data.images[3]).all()
-
-
 def test_files_of_a_finding_are_named_without_their_place() -> None:
     cases = (Case((2, 0), "/home/me"), Case((), "/home/me/x.png: no image"))
     found = in_names(Finding("blurred", 3, "t", "o", "y", cases), "/home/me", "Mine")

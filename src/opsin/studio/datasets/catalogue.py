@@ -233,7 +233,7 @@ class Library:
         place = self._made_here(id)
         if class_ not in self.classes(id):
             raise SourceError(f"The set has no class {class_!r:.80}", "Choose one, or add it.")
-        kind = open_apart(content, name, side=1).format
+        _, kind = open_apart(content, name, side=1)
         stem, suffix = file_name(Path(name).stem), Path(name).suffix
         if suffix.lower() not in formats.SUFFIXES:
             suffix = _SUFFIX.get(kind, f".{kind.lower()}")

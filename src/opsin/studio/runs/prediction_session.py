@@ -163,7 +163,7 @@ def _png(content: bytes, kept: str) -> Response:
 
 
 def _upright(kept: UploadedImage) -> bytes:
-    pixels = open_apart(kept.content, kept.name, side=_SIDE).pixels
+    pixels, _ = open_apart(kept.content, kept.name, side=_SIDE)
     return _encoded(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
 
 

@@ -86,7 +86,7 @@ def _set_of(sets: Library, opened: DecodedDataset, directory: RunDirectory) -> L
             "Correct their labels with: opsin report RUN --fix labels.csv",
         )
     usual = DataRecipe.of(*recipe.sources)
-    kept = (*same, "size", "channels", "resize", "max_unreadable", "disk_limit")
+    kept = (*same, "size", "channels", "resize", "max_unreadable")
     options = {
         name: value for name in kept if (value := getattr(recipe, name)) != getattr(usual, name)
     }
