@@ -28,7 +28,7 @@ def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
         ({"home": tmp_path / "file"}, "file is a file"),
         ({"host": "0.0.0.0"}, "no token"),
         ({"host": ""}, "empty"),
-        ({"token": "guess"}, "it has 5"),
+        ({"token": "guess"}, "has 5"),
         ({"allowed_hosts": ("https://example.org",)}, "https://example.org"),
     ]
     for given, told in refused:

@@ -259,6 +259,6 @@ def test_a_class_that_is_called_like_the_mark(tmp_path: Path) -> None:
 def test_a_damaged_table_is_said_and_left_alone(tmp_path: Path) -> None:
     corrections = Corrections(tmp_path, opened([1, 2], [0, 1]))
     corrections.path.write_text("what,ever\n1,2\n")
-    with pytest.raises(SourceError, match="the columns digest, name and label"):
+    with pytest.raises(SourceError, match="has the columns what, ever"):
         corrections.put([0], "bag")
     assert corrections.path.read_text() == "what,ever\n1,2\n"
