@@ -83,7 +83,7 @@ def test_faults_say_nothing(asks: Asks, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_the_lifespan_starts_the_engine(nearest_mean: Path) -> None:
     async def life() -> tuple[bool, bool, bool]:
-        engine = Engine({"digits": nearest_mean}, workers=1)
+        engine = Engine({"digits": nearest_mean}, ServerSettings(workers=1))
         app = Application(engine, ServerSettings())
         before = engine.ready
         async with app.router.lifespan_context(app):
@@ -123,7 +123,9 @@ def test_the_description_is_whole(asks: Asks) -> None:
 
 
 def test_the_description_names_the_token_where_there_is_one(nearest_mean: Path) -> None:
-    app = Application(Engine({"digits": nearest_mean}, workers=1), ServerSettings(token=TOKEN))
+    app = Application(
+        Engine({"digits": nearest_mean}, ServerSettings(workers=1)), ServerSettings(token=TOKEN)
+    )
     schema = app.openapi()
     assert schema["security"] == [{"token": []}, {"password": []}]
     assert TOKEN not in json.dumps(schema)
