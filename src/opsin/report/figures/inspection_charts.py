@@ -8,13 +8,21 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from opsin.core.arrays import Doubles
 from opsin.core.artifacts.records import Epoch
-from opsin.report.figures.style import EMPTY, INK, MUTED, PALETTE, new_figure, shorten
+from opsin.report.figures.style import (
+    EMPTY,
+    INK,
+    MUTED,
+    PALETTE,
+    name_ends,
+    new_figure,
+    shorten,
+    title_of,
+)
 
 if TYPE_CHECKING:
     from opsin.inspection.probes import Probe
@@ -84,47 +92,16 @@ def draw_norms(history: Sequence[Epoch]) -> Figure:
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"L2 norm, as a multiple of that after epoch {epochs[0]}", fontsize=8)
     axes.grid(visible=True)
-    _name_lines(axes, epochs[-1], {n: norms[n] for n in named}, others=len(norms) - len(named))
-    return figure
-
-
-def _name_lines(axes: Axes, last: int, norms: Mapping[str, Doubles], *, others: int) -> None:
-    """Write each line's name at its end, no two over each other."""
-    low, high = (math.log(end) for end in axes.get_ylim())
-    ends = {}
-    for name, values in norms.items():
-        ratio = values[-1] / values[0]
-        height = (math.log(ratio) - low) / (high - low) if ratio > 0 else 0.0
-        ends[name] = height if math.isfinite(height) else 0.0
-    order = sorted(ends, key=lambda name: ends[name])
-    heights = _apart([ends[name] for name in order], 0.075)
-    for name, height in zip(order, heights, strict=True):
-        colour = PALETTE[list(norms).index(name)]
-        axes.annotate(
-            f"{shorten(name, 22)}  {norms[name][0]:.3g} → {norms[name][-1]:.3g}",
-            (last, math.exp(low + ends[name] * (high - low))), (1.015, height),
-            textcoords="axes fraction", va="center", color=colour, fontsize=8, fontweight="bold",
-            annotation_clip=False,
-        )  # fmt: skip
+    ends = []
+    for colour, name in zip(PALETTE, named, strict=False):
+        first, last = norms[name][0], norms[name][-1]
+        text = f"{shorten(name, 22)}  {first:.3g} → {last:.3g}"
+        ends.append((text, colour, epochs[-1], last / first))
+    lowest, others = name_ends(axes, ends), len(norms) - len(named)
     if others:
-        axes.text(1.015, heights[0] - 0.085, f"grey: {others} other layers", fontsize=7.5,
+        axes.text(1.03, lowest - 0.085, f"grey: {others} other layers", fontsize=7.5,
                   color=MUTED, va="center", transform=axes.transAxes)  # fmt: skip
-
-
-def _apart(heights: Sequence[float], least: float) -> list[float]:
-    """Move ascending places as little as it takes for a distance between each two."""
-    groups: list[tuple[float, int]] = []  # the middle of each, and how many there are
-    for height in heights:
-        middle, count = height, 1
-        while groups and middle - groups[-1][0] < least * (count + groups[-1][1]) / 2 - 1e-9:
-            other, more = groups.pop()
-            middle, count = (middle * count + other * more) / (count + more), count + more
-        groups.append((middle, count))
-    return [
-        middle + least * (place - (count - 1) / 2)
-        for middle, count in groups
-        for place in range(count)
-    ]
+    return figure
 
 
 def probes_title(rows: Sequence[Probe]) -> str:
@@ -198,5 +175,5 @@ def draw_probes(rows: Sequence[Probe]) -> Figure:
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x")
-    figure.suptitle(probes_title(rows), x=0.01, ha="left", fontsize=10.5, fontweight="bold")
+    title_of(figure, probes_title(rows))
     return figure

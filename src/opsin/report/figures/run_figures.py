@@ -132,8 +132,7 @@ def draw_confusion(figures: PartFigures) -> Figure:
     axes.set_yticks(ticks, labels)
     axes.set_xlabel("answer")
     axes.set_ylabel("right class")
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.spines[:].set_visible(False)
     bar = figure.colorbar(drawn, ax=axes, shrink=0.7, label="share of the right class")
     bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0 if top > 0.05 else 1))
     axes.set_title(confusion_title(figures))
