@@ -15,7 +15,7 @@ from opsin.core.arrays import Bools, Floats
 from opsin.core.artifacts.records import Epoch
 from opsin.report.figures.inspection_charts import norms_of, norms_title, probes_title
 from opsin.report.figures.style import shorten
-from opsin.report.maps import PUOR, gradient, png_of
+from opsin.report.maps import PALETTES, gradient, png_of
 from opsin.report.run_page import themed
 from opsin.report.templates import Section, section
 
@@ -297,6 +297,6 @@ def _map_address(weights: NDArray[Any], limit: float, steps: int, gaps: Bools | 
     if gaps is not None:
         level[gaps] = steps
     image = Image.fromarray(level)
-    colours = PUOR[np.linspace(0, 255, steps).round().astype(int)]
+    colours = PALETTES["PuOr"][np.linspace(0, 255, steps).round().astype(int)]
     image.putpalette(colours.tobytes() + bytes(3))
     return png_of(image, bits=4 if steps < 16 else 8, transparency=steps)
