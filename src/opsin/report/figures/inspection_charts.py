@@ -36,15 +36,15 @@ Row = Mapping[str, Any]
 
 
 def norms_of(history: Sequence[Epoch]) -> tuple[list[int], dict[str, Doubles]]:
-    """Return the epochs that have norms, and the norm of each layer after each of them."""
-    told = [line for line in history if line.norms]
-    names = list(dict.fromkeys(name for line in told for name in line.norms))
+    """The epochs that have norms, and the norm of each layer after each of them."""
+    epochs = [epoch for epoch in history if epoch.norms]
+    names = dict.fromkeys(name for epoch in epochs for name in epoch.norms)
     norms = {
         # A weight that became infinite has no norm in the file.
-        name: np.array([line.norms.get(name) or math.nan for line in told], np.float64)
+        name: np.array([epoch.norms.get(name) or math.nan for epoch in epochs], np.float64)
         for name in names
     }
-    return [line.epoch for line in told], norms
+    return [epoch.epoch for epoch in epochs], norms
 
 
 def norms_title(history: Sequence[Epoch]) -> str:
@@ -106,8 +106,7 @@ def draw_norms(history: Sequence[Epoch]) -> Figure:
 
 def probes_title(rows: Sequence[Probe]) -> str:
     """Say between which layers the classes come apart."""
-    probes = rows[:-1]
-    step = _largest_step(rows)
+    probes, step = rows[:-1], _largest_step(rows)
     if step is not None:
         before, after = probes[step], probes[step + 1]
         return (
@@ -115,27 +114,21 @@ def probes_title(rows: Sequence[Probe]) -> str:
             f"{shorten(after.layer, 30)}: {before.accuracy:.1%} to {after.accuracy:.1%}"
         )
     first, best = probes[0], max(probes, key=lambda row: row.accuracy)
+    name = shorten(first.layer, 30)
     if best.low > first.high:
         return (
-            f"Classes come apart little by little: {first.accuracy:.1%} from the "
-            f"{shorten(first.layer, 30)}, {best.accuracy:.1%} from "
-            f"{shorten(best.layer, 30)}"
+            f"Classes come apart little by little: {first.accuracy:.1%} from the {name}, "
+            f"{best.accuracy:.1%} from {shorten(best.layer, 30)}"
         )
-    return (
-        "No layer tells the classes apart clearly better than "
-        f"{shorten(first.layer, 30)}: {first.accuracy:.1%}"
-    )
+    return f"No layer tells the classes apart clearly better than {name}: {first.accuracy:.1%}"
 
 
 def _largest_step(rows: Sequence[Probe]) -> int | None:
-    """Return the place before the largest gain; ``None`` where that may be chance."""
+    """The place before the largest gain; ``None`` where that may be chance."""
     probes = rows[:-1]
-    gains = [after.accuracy - before.accuracy
-             for before, after in itertools.pairwise(probes)]  # fmt: skip
-    if not gains:
-        return None
-    step = int(np.argmax(gains))
-    return step if probes[step + 1].low > probes[step].high else None
+    gains = [after.accuracy - before.accuracy for before, after in itertools.pairwise(probes)]
+    step = int(np.argmax(gains)) if gains else 0
+    return step if gains and probes[step + 1].low > probes[step].high else None
 
 
 def draw_probes(rows: Sequence[Probe]) -> Figure:
