@@ -169,12 +169,12 @@ def draw_map(found: MapFigures) -> Figure:
     size = float(np.clip(6000 / len(points), 7, 40))
     present = np.unique(labels)
     for number, label in enumerate(present):
-        repeat, place = divmod(number, len(PALETTE))
-        axes.scatter(*places[labels == label].T, s=size, color=PALETTE[place],
-                     marker=_MARKS[repeat % len(_MARKS)], alpha=0.75, linewidths=0)  # fmt: skip
+        (repeat, place), (x, y) = divmod(number, len(PALETTE)), places[labels == label].T
+        axes.scatter(x, y, size, PALETTE[place], marker=_MARKS[repeat % len(_MARKS)], alpha=0.75,
+                     linewidths=0)  # fmt: skip
     if wrong.any():
-        axes.scatter(*places[wrong].T, s=3.2 * size, linewidths=1.0, facecolors="none",
-                     edgecolors=WRONG)  # fmt: skip
+        x, y = places[wrong].T
+        axes.scatter(x, y, 3.2 * size, linewidths=1.0, facecolors="none", edgecolors=WRONG)
     if len(present) <= _NAMED:
         _name_classes(axes, places, labels, names)
     axes.set(xticks=[], yticks=[], aspect="equal")
