@@ -33,7 +33,7 @@ except ImportError as error:
 from opsin.classical.classical_recipe import TRAIN_OPTIONS
 from opsin.commands.report import without_page
 from opsin.commands.runs import Run
-from opsin.commands.train.pretrained import model_asked, open_given
+from opsin.commands.train.load import model_asked, open_given
 from opsin.commands.train.train import train
 from opsin.core.arguments import by_current_names
 from opsin.core.events import SILENT

@@ -52,7 +52,7 @@ def compare_baselines(
         ...             quiet=True)
         >>> found = compare_baselines("digits", run, speed=False, quiet=True)
         >>> [row.model for row in found.runs]
-        ['logistic', 'logistic', 'forest', 'knn', 'svm', 'hist-gradient-boosting']
+        ['logistic', 'logistic', 'forest', 'knn', 'svm']
     """
     for run in runs:
         refuse_swapped(run, [source], "opsin compare {model} --baselines {images}")

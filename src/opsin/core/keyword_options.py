@@ -35,7 +35,6 @@ class FitOptions(TypedDict, total=False):
     epochs: int | None
     batch_size: int | None
     micro_batch: int | None
-    shuffle_buffer: int | None
     optimizer: Literal["adam", "adamw", "sgd", "muon"] | None
     learning_rate: float | None
     schedule: Literal["constant", "cosine", "one-cycle", "step"] | None
@@ -64,7 +63,6 @@ class FitOptions(TypedDict, total=False):
     side: int | None
     images: int | None
     trees: int | None
-    leaves: int | None
     neighbours: int | None
     components: int | None
     backbone: str | os.PathLike[str] | None

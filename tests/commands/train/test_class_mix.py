@@ -56,7 +56,7 @@ BALANCES = [
 ]
 CLASSICAL = [
     {"model": "logistic"}, {"model": "forest", "trees": 50}, {"model": "knn", "neighbours": 50},
-    {"model": "svm"}, {"model": "hist-gradient-boosting", "trees": 20},
+    {"model": "svm"},
 ]  # fmt: skip
 BACKBONE = [{"head": head} for head in ("auto", "nearest-mean", "logistic")]
 
