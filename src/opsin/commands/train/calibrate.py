@@ -66,12 +66,15 @@ def _shares_in(path: Path, classes: tuple[str, ...]) -> NDArray[np.float64]:
         content = path.read_bytes() if path.stat().st_size <= _LARGEST else b""
         shares = {nfc(name): n for name, n in _SHARES.validate_json(content).items()}
     except (OSError, ValidationError):
-        raise RecipeError(f"{path} is no JSON file with a share for each class", advice) from None
+        raise RecipeError(
+            f"{path} is no JSON file with a share above 0 for each class", advice
+        ) from None
     wrong = [name for name in classes if not 0 < shares.get(nfc(name), 0) < np.inf]
     wrong += [name for name in shares if name not in map(nfc, classes)]
     if wrong:
         raise RecipeError(
-            f"{path} has no share above 0 for {wrong[0]!r}, or that is no class", advice
+            f"{path} needs a share above 0 for each class, and {wrong[0]!r} has none or is none",
+            advice,
         )
     listed = np.array([shares[nfc(name)] for name in classes], np.float64)
     return np.asarray(listed / listed.sum(), np.float64)
