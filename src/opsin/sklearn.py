@@ -50,7 +50,7 @@ from opsin.runtime.providers import choose
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from opsin.core.keyword_options import ImageClassifierOptions
+    from opsin.core.keyword_options import TrainOptions
 
 #: Options of a training that have no place here: `fit` is given all images, for training alone,
 #: and `random_state` is the seed.
@@ -115,7 +115,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         budget: str | float | None = None,
         random_state: int | np.random.RandomState | None = 0,
         runs: str | os.PathLike[str] | None = None,
-        **options: Unpack[ImageClassifierOptions],
+        **options: Unpack[TrainOptions],
     ) -> None:
         self.model = model
         self.image_shape = image_shape
