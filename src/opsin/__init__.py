@@ -74,7 +74,7 @@ if TYPE_CHECKING:
     from opsin.core.keyword_options import LoadOptions, TrainOptions
     from opsin.core.recipe import Recipe
     from opsin.data.audit import Audit, Finding, audit
-    from opsin.data.cache_contents import CacheContents, CacheEntry, empty_cache, list_cache
+    from opsin.data.cache_contents import CacheContents, empty_cache, list_cache
     from opsin.data.dataset import Dataset, from_arrays, load, look_at
     from opsin.report.side_by_side import Comparison
     from opsin.runtime.classifier import Classifier
@@ -83,19 +83,19 @@ if TYPE_CHECKING:
     from opsin.studio import open_studio
 
 __all__ = [
-    "Audit", "Benchmark", "CacheContents", "CacheEntry", "Changes", "Classified", "Classifier",
-    "Comparison", "Dataset", "DownloadError", "Embedded", "Epoch", "Explained", "Exported",
-    "FeatureValue", "Finding", "HubExport", "ImageError", "ImageRate", "InputError", "Insight",
-    "Inspection", "KnownBackbone", "ListedBackbone", "LoadOptions", "Merged",
-    "MissingExtraError", "ModelFileError", "MovedError", "OpsinError", "ParityError",
-    "Prediction", "Recipe", "RecipeError", "Repeats", "Run", "RunError", "SandboxError",
-    "Shipped", "SourceError", "StorageError", "TrainOptions", "Undone", "UploadError",
-    "Watcher", "__version__", "audit", "bench", "changes_since", "classify", "compare",
-    "compare_baselines", "decode", "describe_backbone", "draw_data", "draw_prediction", "embed",
-    "empty_cache", "evaluate", "explain", "export_data", "export_model", "from_arrays",
-    "import_model", "inspect", "list_backbones", "list_cache", "list_runs", "load", "look_at",
-    "merge", "open_docs", "open_studio", "plan", "predict_each", "resume", "serve", "train",
-    "train_folds", "train_repeats", "undo", "write_audit", "write_report",
+    "Audit", "Benchmark", "CacheContents", "Changes", "Classified", "Classifier", "Comparison",
+    "Dataset", "DownloadError", "Embedded", "Epoch", "Explained", "Exported", "FeatureValue",
+    "Finding", "HubExport", "ImageError", "ImageRate", "InputError", "Insight", "Inspection",
+    "KnownBackbone", "ListedBackbone", "LoadOptions", "Merged", "MissingExtraError",
+    "ModelFileError", "MovedError", "OpsinError", "ParityError", "Prediction", "Recipe",
+    "RecipeError", "Repeats", "Run", "RunError", "SandboxError", "Shipped", "SourceError",
+    "StorageError", "TrainOptions", "Undone", "UploadError", "Watcher", "__version__", "audit",
+    "bench", "changes_since", "classify", "compare", "compare_baselines", "decode",
+    "describe_backbone", "draw_data", "draw_prediction", "embed", "empty_cache", "evaluate",
+    "explain", "export_data", "export_model", "from_arrays", "import_model", "inspect",
+    "list_backbones", "list_cache", "list_runs", "load", "look_at", "merge", "open_docs",
+    "open_studio", "plan", "predict_each", "resume", "serve", "train", "train_folds",
+    "train_repeats", "undo", "write_audit", "write_report",
 ]  # fmt: skip
 
 # What each module defines; all other names are errors. It is imported when one of them is first
@@ -134,7 +134,7 @@ _DEFINED = {
     "core.keyword_options": "LoadOptions TrainOptions",
     "core.recipe": "Recipe",
     "data.audit": "Audit Finding audit",
-    "data.cache_contents": "CacheContents CacheEntry empty_cache list_cache",
+    "data.cache_contents": "CacheContents empty_cache list_cache",
     "data.dataset": "Dataset from_arrays load look_at",
     "report.side_by_side": "Comparison",
     "runtime.classifier": "Classifier Prediction",

@@ -303,7 +303,7 @@ def _pixels(images: NDArray[Any], value_range: tuple[float, float] | None) -> ND
     if images.dtype.kind == "f" and np.array_equal(images, images.round()):
         images = images.astype(np.int64)  # 0 and 1 are greys, whatever else is in the batch
     try:
-        pixels, note = to_bytes(images, "X", "X")
+        pixels, note = to_bytes(images, "X")
     except ImageError as error:
         raise InputError(error.expected, error.received, _SAY_RANGE) from error
     if note and images.dtype.kind == "f":

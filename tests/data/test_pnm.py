@@ -41,7 +41,7 @@ def test_deep_numbers_are_scaled_by_white(kind: bytes) -> None:
     "body", [b"1 2", b"1 2 x 4", b"1 2 3 300", b"1 2 -3 4", b"1 2 3 99999999999"]
 )
 def test_damaged_text_is_refused(body: bytes) -> None:
-    with pytest.raises(ImageError, match="a readable image"):
+    with pytest.raises(ImageError, match="damaged"):
         open_image(b"P2 2 2 255\n" + body)
 
 

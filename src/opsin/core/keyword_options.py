@@ -28,7 +28,6 @@ class LoadOptions(TypedDict, total=False):
     test_fraction: float | None
     split_seed: int | None
     max_unreadable: float | None
-    disk_limit: float | None
 
 
 class TrainOptions(LoadOptions, total=False):

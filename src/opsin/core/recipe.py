@@ -216,10 +216,6 @@ class DataRecipe(RecipeModel):
     max_unreadable: float = _option(
         "Stop if more than this share of the files is unreadable.", 0.1, ge=0, le=1
     )
-    disk_limit: float | None = _option(
-        "GB of decoded images to keep on disk (default: half of the free space); more are decoded"
-        " on the fly.", None, metavar="GB", ge=0,
-    )  # fmt: skip
 
     @property
     def title(self) -> str:

@@ -24,8 +24,6 @@ _TOLERANCE: Final = 8
 # Of noise, largest correlation of pixels one apart and two apart, in either direction. Shrinking
 # makes neighbours alike: Pillow's triangle by a quarter, that and JPEG by up to a half.
 _ALIKE: Final = (0.5, 0.2)
-# Beyond this, in a few rows, it is no noise, even by chance.
-_SURELY_ALIKE: Final = 0.75
 # Noise reaches the border: there is at least this share of its variance on each side.
 _AT_BORDER: Final = 0.35
 # Smaller images have too few pixels to tell.
@@ -56,10 +54,6 @@ def _is_noise(pixels: NDArray[np.uint8]) -> bool:
     """Tell whether nothing in an image goes on from one pixel to the next, in any channel."""
     if min(pixels.shape[:2]) < _LEAST_SIDE:
         return False
-    some = pixels[:: pixels.shape[0] // 8, :, 0].astype(np.float32)
-    some -= some.mean()
-    if (some[:, 1:] * some[:, :-1]).mean() > _SURELY_ALIKE * some.var():
-        return False  # as nearly all images: the rest need not be looked at
     values = pixels - pixels.mean(axis=(0, 1), dtype=np.float32)
     variance = np.maximum(values.var(axis=(0, 1)), 1e-6)
     sides = (values[0], values[-1], values[:, 0], values[:, -1])
@@ -93,7 +87,7 @@ def _is_gradient(pixels: NDArray[np.uint8]) -> bool:
 
 @functools.lru_cache(8)
 def _polynomials(height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the polynomials' values ``float32[6, H * W]``, and the matrix that fits them."""
+    """The polynomials' values ``float32[6, H * W]``, and the matrix that fits them."""
     rows, columns = np.meshgrid(
         np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij"
     )

@@ -75,7 +75,7 @@ class Dataset(Decoded):
     """A collection of labelled images, decoded, with its split.
 
     Args:
-        images: ``uint8[N, H, W, C]``, memory-mapped, read-only, or read on the fly.
+        images: ``uint8[N, H, W, C]``, memory-mapped, read-only.
         classes: Class names in the order of their labels.
         labels: Class index of each image, ``int64[N]``.
         given: Which part its source puts each image in, ``uint8[N]``: 0 none, 1 train, 2 val, 3
@@ -471,9 +471,9 @@ def from_arrays(
     if len(groups):
         if len(groups) != len(contents) or not all(isinstance(group, str) for group in groups):
             raise SourceError(
-                "a text for each image as its group, those of the test behind the others",
-                f"{name} has {len(contents):,} images and {len(groups):,} groups",
-                "Give an empty text for an image without one.",
+                f"{name} has {len(contents):,} images and {len(groups):,} groups; a text is "
+                "expected for each image, those of the test behind the others",
+                "Give an empty text for an image without a group.",
             )
         contents = replace(contents, groups=list(groups))
     return from_contents(contents, recipe, watcher=watcher)

@@ -152,17 +152,13 @@ def heif_reader() -> ModuleType | None:
 def _open_heif(content: bytes, name: str) -> ImageFile.ImageFile:
     reader = heif_reader()
     if reader is None:
-        raise ImageError(
-            "an image that the installed packages read",
-            f"{name}: {NEEDS_HEIF}",
-            "Install it, or save the image as JPEG.",
-        )
+        raise ImageError(f"{name}: {NEEDS_HEIF}", "Install it, or save the image as JPEG.")
     header: ImageFile.ImageFile = reader.HeifImageFile(io.BytesIO(content), "")
     return header
 
 
 def is_heif(content: bytes) -> bool:
-    r"""Tell a HEIC or HEIF file by its first bytes; a readable AVIF may begin alike."""
+    """Tell a HEIC or HEIF file by its first bytes; a readable AVIF may begin alike."""
     return content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS
 
 
@@ -175,25 +171,22 @@ def _check_limits(header: ImageFile.ImageFile, content: bytes, name: str) -> Non
             sizes.append((wide, high))
     width, height = max(sizes, key=lambda size: size[0] * size[1])
     if width * height > MAX_PIXELS:
+        millions = MAX_PIXELS // 1_000_000
         raise ImageError(
-            f"an image of at most {MAX_PIXELS // 1_000_000} million pixels",
-            f"{name} has {width:,} × {height:,}",
-            "Make it smaller first.",
+            f"{name} has {width:,} × {height:,} pixels; at most {millions} million are read"
         )
     numbers = width * height * len(header.getbands())
     if content[:2] in (b"P1", b"P2", b"P3") and (
         numbers > _MAX_NUMBERS or len(content) > _MAX_TEXT
     ):
         raise ImageError(
-            f"a PNM in text form of at most {_MAX_NUMBERS // 1_000_000} million numbers and "
-            f"{_MAX_TEXT // 1_000_000} MB",
-            f"{name} has {numbers:,} and {len(content) // 1_000_000:,} MB",
+            f"{name} is too large for a PNM in text form: {numbers:,} numbers",
             "Save it in binary form (P4, P5 or P6), or as PNG.",
         )
     scans = _scans(header, content) if header.format == "JPEG" else 1
     if scans > _MAX_SCANS:
         raise ImageError(
-            f"a JPEG of at most {_MAX_SCANS} scans", f"{name} has {scans:,} scans", "Save it again."
+            f"{name} has {scans:,} scans; of a JPEG at most {_MAX_SCANS} are read", "Save it again."
         )
 
 
@@ -259,7 +252,6 @@ def grey_or_rgb(image: Image.Image, name: str) -> Image.Image:
     """Convert Pillow's modes of 8 bits to ``L`` or ``RGB``, transparent parts to white."""
     if image.mode == "F":
         raise ImageError(
-            "an image of 8 or 16 bits a channel",
             f"{name} holds floating-point numbers, whose white is unknown",
             "Save it as an 8-bit PNG.",
         )

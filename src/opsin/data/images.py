@@ -67,8 +67,7 @@ def open_image(
     with open_upright(image, name=name, side=side) as upright:
         if side is None:
             return upright.image
-        # What was given stays as large as it is.
-        small = upright.image.copy() if upright.image is image else upright.image
+        small = upright.image.copy()  # an image of the caller's stays as large as it is
         small.thumbnail((side, side))
         return small
 
@@ -76,15 +75,8 @@ def open_image(
 def read_image(
     image: ImageLike, preparation: Preparation, name: str | None = None
 ) -> NDArray[np.uint8]:
-    """Decode an image into the network's pixels: `open_upright`, then `to_pixels`."""
-    return read_sized(image, preparation, name).pixels
-
-
-def read_sized(
-    image: ImageLike, preparation: Preparation, name: str | None = None
-) -> PreparedPixels:
-    """Do as `read_image`, and return what is known of the whole image too."""
-    return prepare(image, preparation, name, match=False)
+    """Decode an image into the network's pixels, its background as it is."""
+    return prepare(image, preparation, name, match=False).pixels
 
 
 def prepare(
@@ -99,9 +91,10 @@ def prepare(
     if stated is not None:
         with contextlib.suppress(_DamagedError):
             return prepare_here(content, preparation, name, match=match, stated=stated)
-    asked = {"preparation": preparation.model_dump(mode="json"), "match": match}
-    said, pixels = sandboxed_decoding.ask({"do": "prepare", "name": name} | asked, content)
-    height, width, notes, depth = said["rest"]
+    header = {"do": "prepare", "name": name, "match": match}
+    header["preparation"] = preparation.model_dump(mode="json")
+    answer, pixels = sandboxed_decoding.ask(header, content)
+    height, width, notes, depth = answer["rest"]
     shape = (preparation.height, preparation.width, preparation.channels)
     # A copy, because the caller may write into it.
     copy = np.frombuffer(pixels, np.uint8).reshape(shape).copy()
@@ -125,13 +118,13 @@ def prepare_here(
         background = preparation.background
         if not (match and background and lies_on_other_side(upright.image, background)):
             return ready
-        if upright.eighths < 8:
-            # The subject is cut out, and needs all the pixels that there are of it: of a JPEG,
-            # whose numbers are bytes.
-            with open_here(image, None, name, stated) as whole:
-                matched = match_background(whole.image, preparation)
-        else:
-            matched = match_background(upright.image, preparation)
+        # The subject is cut out, and needs all the pixels that there are of it.
+        with (
+            open_here(image, None, name, stated)
+            if upright.eighths < 8
+            else contextlib.nullcontext(upright)
+        ) as whole:
+            matched = match_background(whole.image, preparation)
     if matched is None:
         return ready
     return ready._replace(pixels=matched[0], notes=(*notes, matched[1]))
@@ -146,8 +139,8 @@ def read_header(image: ImageLike, name: str | None = None) -> tuple[int, int, bo
     content = content_of(image, name)
     if plain(content) is not None:
         return read_header_here(content, name)
-    said, _ = sandboxed_decoding.ask({"do": "read_header", "name": name}, content)
-    height, width, colour = said["seen"]
+    answer, _ = sandboxed_decoding.ask({"do": "read_header", "name": name}, content)
+    height, width, colour = answer["seen"]
     return height, width, colour
 
 
@@ -165,18 +158,7 @@ def content_of(image: str | os.PathLike[str] | bytes | BinaryIO | StoredObject, 
         return image
     if isinstance(image, bytearray | memoryview):
         return bytes(image)
-    readable = isinstance(image, str | os.PathLike | StoredObject)
-    if not readable and not callable(getattr(image, "read", None)):
-        kind = "None" if image is None else f"of type {type(image).__name__}"
-        several = isinstance(image, list | tuple)
-        raise ImageError(
-            "an image: a file's name, bytes, an open file, a Pillow image or an array",
-            f"{name} is {kind}",
-            "Give them one by one, or the list to Classifier.predict."
-            if several
-            else "Give one of these.",
-        )
-    content = None
+    content: bytes | None = None
     try:
         if isinstance(image, str | os.PathLike):
             with open_regular(image, buffering=0) as stream:  # twice as quick
@@ -187,25 +169,22 @@ def content_of(image: str | os.PathLike[str] | bytes | BinaryIO | StoredObject, 
             # One that is too large is not even asked for.
             if image.size <= MAX_BYTES:
                 content = open_bucket(image).content(image, MAX_BYTES + 1)
-        else:
+        elif callable(getattr(image, "read", None)):
             if image.seekable():
                 image.seek(0)
             content = _all_of(image)
             if not isinstance(content, bytes):
-                raise ImageError(
-                    "a file opened for reading bytes", f"{name} was opened for text",
-                    "Open it so: open(name, 'rb')",
-                )  # fmt: skip
+                raise ImageError(f"{name} was opened for text", "Open it so: open(name, 'rb')")
+        else:
+            raise ImageError(
+                f"{name} is of type {type(image).__name__}; a file's name, bytes, an open file, a "
+                "Pillow image or an array is expected"
+            )
     except (OSError, ValueError) as error:  # ValueError: NUL in a name, or a closed file
         reason = (getattr(error, "strerror", None) or str(error)).lower()
-        raise ImageError("an image", f"{name}: {reason}", "Check the name.") from error
+        raise ImageError(f"{name}: {reason}") from error
     if content is None or len(content) > MAX_BYTES:
-        megabytes = MAX_BYTES // 1_000_000
-        raise ImageError(
-            f"an image file of at most {megabytes} MB",
-            f"{name} is larger",
-            "Make it smaller first.",
-        )
+        raise ImageError(f"{name} is larger than {MAX_BYTES // 1_000_000} MB")
     return content
 
 
@@ -229,7 +208,7 @@ def open_upright(
             with contextlib.suppress(_DamagedError):
                 opened = stack.enter_context(open_here(content, preparation, name, stated))
         if opened is None:
-            pixels = sandboxed_decoding.open_apart(content, name, side=side).pixels
+            pixels, _ = sandboxed_decoding.open_apart(content, name, side=side)
             opened = Upright.whole(image_from_array(pixels, name)[0])
         yield opened
 
@@ -246,7 +225,9 @@ def open_here(
     with contextlib.ExitStack() as stack:
         with explained(name):  # a tensor on another device, say
             if isinstance(image, Image.Image):
-                with _quiet():
+                # Pillow's warnings about an image that somebody opened are not our users'.
+                with _one_quiet, warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
                     opened = _whole(image, name, bits)
             elif is_decoded(image):
                 array = np.asarray(image)
@@ -330,14 +311,6 @@ def _whole(
     return Upright.whole(flat, note, depth)
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Pillow's warnings about an image that somebody opened with it from our users."""
-    with _one_quiet, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
 def _name_of(image: ImageLike) -> str:
     if isinstance(image, StoredObject):
         return str(image.address)
@@ -370,8 +343,8 @@ def explained(name: str) -> Iterator[None]:
     except (ImageError, _DamagedError):
         raise
     except Exception as error:
-        advice = "Open it in a viewer and save it again, or leave it out."
-        raise ImageError("a readable image", f"{name}: {_reason(error)}", advice) from error
+        advice = "Save it again with another program, or leave it out."
+        raise ImageError(f"{name}: {_reason(error)}", advice) from error
 
 
 def _reason(error: Exception) -> str:

@@ -85,12 +85,10 @@ def open_streams(
     """Find the images of one source or of several, without reading any: see `open_stream`."""
     several = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
     if not several:
-        raise SourceError("one source or more", "got none", "Check what was to find them.")
+        raise SourceError("There is no source")
     inputs = sum(os.fspath(source) == STANDARD_INPUT for source in several)
     if inputs > 1:
-        raise SourceError(
-            "- once, for standard input can be read only once", "got it twice", "Give it once."
-        )
+        raise SourceError("Standard input, -, can be read only once")
 
     def opened(watcher: Watcher) -> Stream:
         return join_streams([
@@ -105,8 +103,7 @@ def open_streams(
         return opened(watcher)
     if inputs:
         raise RecipeError(
-            "a source that each shard's process can read for itself",
-            "- is standard input",
+            "- is standard input, which each shard's process cannot read for itself",
             "Write the names into a table with a column path, and give that.",
         )
     return cut_stream(opened(watcher), shard, opened(SILENT), once=once)
