@@ -38,7 +38,6 @@ from opsin.data.sources.named import is_place
 from opsin.data.sources.objects import located_object, title_of
 from opsin.data.sources.table import check_columns
 from opsin.data.split import (
-    LARGE,
     TEST,
     TRAIN,
     VAL,
@@ -191,13 +190,6 @@ class Dataset(Decoded):
     def judged_by_all(self) -> bool:
         """Whether all images are learnt from, and each is judged by a model that is not."""
         return len(self.split.train) == len(self) and self.problem is None
-
-    @property
-    def parts_may_move(self) -> bool:
-        """Whether images that are added later can bring old ones into another part."""
-        if "val" in self.given_parts or self.recipe.parts_of or self.problem:
-            return False
-        return bool((self.subjects.independent < LARGE).any())
 
     @cached_property
     def leaking(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
