@@ -31,17 +31,13 @@ class Listener(ServerMetrics):
         super().__init__()
         self.told: list[tuple[Any, ...]] = []
 
-    def batch(self, model: str, images: int, seconds: float) -> None:
-        assert seconds > 0
+    def batch(self, model: str, images: int) -> None:
         self.told.append(("batch", model, images))
 
     def refused(self, reason: str) -> None:
         self.told.append(("refused", reason))
 
-    def answered(
-        self, model: str, answer: PredictResult, label: str, seconds_waited: float
-    ) -> None:
-        assert seconds_waited >= 0
+    def answered(self, model: str, answer: PredictResult, label: str) -> None:
         self.told.append(("answered", model, label))
 
     def worker_died(self) -> None:

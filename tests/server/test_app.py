@@ -68,7 +68,7 @@ def test_wrong_addresses(asks: Asks, method: str, path: str, status: int, kind: 
 def test_faults_say_nothing(asks: Asks, monkeypatch: pytest.MonkeyPatch) -> None:
     for error in (
         RuntimeError("/home/secret"),
-        ModelFileError("a file", "/home/secret is none", "See to it."),
+        ModelFileError("/home/secret is none", "See to it."),
     ):
 
         def broken(*_: object, error: Exception = error) -> Any:

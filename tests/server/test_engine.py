@@ -203,8 +203,8 @@ def test_neither_an_unreadable_image_nor_a_signal_touches_the_others(
         texts = [str(answers[place]) for place in (1, 2, 3, 5)]
         assert all(isinstance(answers[place], ImageError) for place in (1, 2, 3, 5))
         assert "no image" in texts[0]
-        assert "50,000,000 pixels; it has 8,000 × 8,000" in texts[1]
-        assert "uint8[8, 8, 1]; the image is uint8[9, 9, 1]" in texts[2]
+        assert "8,000 × 8,000 pixels, and 50,000,000" in texts[1]
+        assert "uint8[9, 9, 1], not uint8[8, 8, 1]" in texts[2]
         assert not any("/" in text for text in texts)
         assert two_models.pids == pids
 
@@ -225,7 +225,7 @@ def test_the_queue_is_bounded(
             with pytest.raises(Overloaded, match="8 images wait") as caught:
                 await small.predict("m", [ImageToAnswer(image_files[0])])
             assert caught.value.retry_after >= 1
-            with pytest.raises(TooLarge, match="at most 8 images"):
+            with pytest.raises(TooLarge, match="At most 8 images"):
                 await small.predict("m", [ImageToAnswer(image_files[0])] * 9)
             assert listener.count("refused", "overloaded") == 1
             asked[3].cancel()
@@ -524,7 +524,7 @@ def test_a_stranger_s_file_takes_no_place(tmp_path: Path) -> None:
                 "theirs", [ImageToAnswer(seven), ImageToAnswer(other)]
             )
             assert isinstance(first, BadAnswer)
-            assert "the model theirs gives none" in first.received
+            assert "The model theirs gives no sound answer" in first.message
             assert isinstance(second, PredictResult)
             digest = engine.served["theirs"].digest
             strings = classifier(

@@ -142,7 +142,7 @@ def test_what_is_small_does_not_become_large() -> None:
     for text in texts:
         with pytest.raises(TensorError, match="binary_data=True"):
             read_request(text, None, LIKE, 4)
-    with pytest.raises(TensorError, match="binary_data_size of 1"):
+    with pytest.raises(TensorError, match="binary_data_size is 1"):
         read_request(huge + b"x", str(len(huge)), LIKE, 4)
     assert tracemalloc.get_traced_memory()[1] < 1_000_000
     tracemalloc.stop()
@@ -250,7 +250,6 @@ def error_of(reply: Any, status: int) -> str:
     assert reply.status_code == status, reply.text
     content = reply.json()
     assert list(content) == ["error"]
-    assert content["error"].startswith("expected ")
     assert "\n" not in content["error"]
     return str(content["error"])
 
@@ -272,7 +271,7 @@ def test_errors_have_the_shape_of_the_protocol(client: Any, digits: Dataset) -> 
     text = base64.b64encode(b"GIF89a and then nothing").decode()
     good = base64.b64encode(png(digits.images[0])).decode()
     broken = {"inputs": [FILES | {"data": [good, text]}]}
-    assert "image 2 of 2" in error_of(post("v2/models/plain/infer", json=broken), 422)
+    assert "Image 2 of 2" in error_of(post("v2/models/plain/infer", json=broken), 422)
     error_of(post("v2/models/plain/infer", content=b"x" * (MOST + 1)), 413)
     packed = gzip.compress(json.dumps(right).encode())
     headers = {"content-encoding": "gzip"}
@@ -359,4 +358,4 @@ def test_the_client_of_triton_understands(
     assert said["ready"]
     assert said["models"] == [True, True, False]
     assert said["file"] == int(digits.labels[3])
-    assert "of shape [N, 8, 8, 1]" in said["error"]
+    assert "the shape [N, 8, 8, 1]" in said["error"]

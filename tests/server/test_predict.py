@@ -17,7 +17,6 @@ import pytest
 import opsin
 from opsin.data.blank_images import NO_CONTRAST
 from opsin.data.dataset import Dataset
-from opsin.server.errors import Overloaded
 from opsin.server.settings import ServerSettings
 from opsin.server.waiting import ImageToAnswer, PredictResult
 from tests.server.made_engine import png, until
@@ -28,7 +27,7 @@ PNG = {"content-type": "image/png"}
 
 @pytest.fixture(scope="module")
 def asks(host: Host) -> Asks:
-    return host.asks(ServerSettings(max_parts=40, queue=8, max_bytes=200_000, top=3))
+    return host.asks(ServerSettings(max_bytes=200_000, top=3))
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +118,7 @@ def test_one_of_many_cannot_be_read(asks: Asks, images: list[bytes]) -> None:
         alone = asks.post("/predict", content=content, headers=PNG)
         assert alone.status_code == 422
         assert alone.json()["error"]["kind"] == "ImageError"
+    assert asks.post("/explain", files=files).status_code == 413  # one at a time
 
 
 def test_limits_of_a_request(asks: Asks) -> None:
@@ -159,27 +159,6 @@ def test_queries_that_are_none(asks: Asks, images: list[bytes], query: str) -> N
     assert (reply.status_code, reply.json()["error"]["kind"]) == (400, "BadRequest")
     by_path = "/v1/models/digits:predict-image?model=digits"
     assert asks.post(by_path, content=images[0], headers=PNG).status_code == 400
-
-
-def test_a_full_queue_half_way_is_waited_for(
-    asks: Asks, images: list[bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine, tries = asks.app.engine, []
-    honest = engine.predict
-
-    async def busy_sometimes(*given: Any, **named: Any) -> list[Any]:
-        tries.append(len(given[1]))
-        if len(tries) % 2 == 0:
-            raise Overloaded("room", "there is none", "Try again.", retry_after=1)
-        return await honest(*given, **named)
-
-    monkeypatch.setattr(engine, "predict", busy_sometimes)
-    files = [("image", image) for image in images[:6]]
-    assert len(asks.post("/predict", files=files).json()["predictions"]) == 6
-    assert tries == [4, 2, 2]
-    refused = asks.post("/predict", content=images[0], headers=PNG)  # the fourth try, its first
-    assert refused.status_code == 503
-    assert refused.headers["retry-after"] == "1"
 
 
 async def come_and_go(asks: Asks, path: str, kind: bytes, body: bytes) -> list[Any]:

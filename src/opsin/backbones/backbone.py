@@ -98,8 +98,8 @@ def open_backbone(
     found = look_into(what, prepare=prepare, offline=offline, watcher=watcher)
     if not found.pixels.stated:
         raise RecipeError(
-            f"the pixels that {found.path.name} was trained on",
-            "neither the file nor one beside it (preprocessor_config.json, config.json) says them",
+            f"Neither {found.path.name} nor a file beside it (preprocessor_config.json, "
+            "config.json) says which pixels it was trained on",
             f"Say it: --prepare with one of {', '.join(CHOICES)} (each also with ,bgr), or a JSON "
             "file; where the network was published, it is called preprocessing.",
         )
@@ -164,12 +164,11 @@ def look_into(
 
 
 def _in_the_box(name: str, weights: PackagedWeights, prepared: PixelValues | None) -> Backbone:
-    """Return a network whose weights come with Opsin."""
     if prepared is not None and not prepared.same_as(PIXELS):
-        wanted = f"no --prepare, since it is known how {name} was trained"
-        raise RecipeError(wanted, f"got {prepared.stated}", "Leave it out.")
+        reason = f"it is known how {name} was trained"
+        raise RecipeError(f"{prepared.stated} cannot be used: {reason}", "Leave it out.")
     path = weights.checked()
-    content, probed = read_network(weights.package, path)
+    content, probed = read_network(weights.repository, path)
     return Backbone(
         name, path, weights.sha256, content, probed, PIXELS, probed.usual, NAMED[name].licence
     )
@@ -182,8 +181,8 @@ def _of_bytes(prepared: PixelValues | None, name: str, *, ours: bool) -> PixelVa
         return plain
     if not ours and prepared.bgr and prepared.same_as(plain.model_copy(update={"bgr": True})):
         return prepared
-    wanted = f"no --prepare, since {name} takes bytes and scales them itself"
-    raise RecipeError(wanted, f"got {prepared.stated}", "Leave it out.")
+    reason = f"{name} takes bytes and scales them itself"
+    raise RecipeError(f"{prepared.stated} cannot be used: {reason}", "Leave it out.")
 
 
 def _file_of(
@@ -200,9 +199,9 @@ def _file_of(
     name = None if is_path else HubName.read(os.fspath(what))
     if name is None:
         raise ModelFileError(
-            "a pretrained network: an ONNX file, a run, or its classifier.onnx",
-            f"there is none at {path}",
-            f"Check the name. By name: {', '.join(NAMED)}, or owner/name on the hub.",
+            f"There is no pretrained network at {path}",
+            "Give an ONNX file, a run, its classifier.onnx, or a name: "
+            f"{', '.join(NAMED)}, or owner/name on the hub.",
         )
     found = fetch(name, offline=offline, watcher=watcher)
     return found.path, found.where

@@ -58,8 +58,6 @@ def read_network(package: str, path: Path) -> tuple[bytes, Probed]:
 
 
 class _Writer:
-    """Writes the operators one after the other; `value` is the last one's output."""
-
     def __init__(self, size: LiteSize, tensors: Mapping[str, NDArray[Any]]) -> None:
         self._size, self._tensors = size, tensors
         self._to = GraphWriter()
@@ -132,7 +130,6 @@ class _Writer:
         self, name: str, weights: str, norm: str, channels: int, *,
         kernel: int, stride: int, relu6: bool, group: int = 1,
     ) -> None:  # fmt: skip
-        """Write a convolution, its normalisation and, if asked for, ReLU6."""
         after = -(-self._side // stride)
         # As TensorFlow pads: what is odd comes at the lower right.
         missing = max(0, (after - 1) * stride + kernel - self._side)

@@ -231,7 +231,6 @@ def _unpacked(node: onnx.NodeProto, weight: NDArray[Any]) -> NDArray[Any]:
 
 
 def _kind(node: Any, held: list[NDArray[Any]], before: tuple[int, ...] | None) -> str:
-    """Return what a layer is, in the words of the summary table."""
     match node.op_type:
         case "Conv":
             kernel = held[0].shape[2:] if held else ()
@@ -252,7 +251,6 @@ def _kind(node: Any, held: list[NDArray[Any]], before: tuple[int, ...] | None) -
 
 
 def _work(node: Any, held: list[NDArray[Any]], shape: tuple[int, ...]) -> int:
-    """Return how many multiplications with an addition a layer takes."""
     if node.op_type == "Conv" and held:
         return math.prod(shape[1:]) * int(held[0].size)
     if node.op_type in ("Gemm", "MatMul") and held:

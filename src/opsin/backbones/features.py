@@ -134,7 +134,7 @@ class FeatureCache:
             with atomic_file(self.folder / f"{name}.npz") as scratch, scratch.open("wb") as file:
                 np.savez(file, digests=digests, features=features, sources=sources)
         except (StorageError, OSError) as error:
-            self.refused = getattr(error, "received", None) or str(error)
+            self.refused = getattr(error, "message", None) or str(error)
 
     @cached_property
     def _index(self) -> dict[By, tuple[NDArray[np.uint64], NDArray[np.int64]]]:

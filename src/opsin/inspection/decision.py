@@ -30,6 +30,7 @@ from opsin.inspection.occlusion import (
     training_mean,
 )
 from opsin.onnx_files.onnx_graph import OnnxGraph, Subnetwork
+from opsin.onnx_files.postprocessing import IMAGES, PROBABILITIES
 from opsin.runtime.classifier import Classifier
 
 NO_MAPS: Final = "No heat maps: the image has no contrast, so no part of it stands out."
@@ -161,13 +162,12 @@ def explain(
 
 
 def _asking(content: bytes) -> Answer:
-    """What asks a file that lies in memory."""
     part = Subnetwork(content)
-    place = part.outputs.index("probabilities")
+    place = part.outputs.index(PROBABILITIES)
 
     def answer(images: Pixels) -> Floats:
         size = max(8, _PIXELS // (images.shape[1] * images.shape[2]))
-        batches = part.stream(images, None, size)
-        return np.concatenate([batch.values[place] for batch in batches])
+        parts = (images[start : start + size] for start in range(0, len(images), size))
+        return np.concatenate([part.run({IMAGES: some})[place] for some in parts])
 
     return answer

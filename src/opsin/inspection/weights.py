@@ -136,7 +136,6 @@ def limit_of(weights: NDArray[Any]) -> float:
 
 
 def _from_first(network: OnnxGraph, sources: tuple[str, ...]) -> bool:
-    """Tell whether a layer sees the pixels, themselves or normalised."""
     first = network.layers[0].name
     return sources == (IMAGES,) or (
         sources == (first,) and "weight" not in network.weights_of(first)

@@ -26,18 +26,11 @@ class Operator:
     quantised: bool = False  # whether ONNX Runtime computes it in integers
 
 
-# What computes each place by itself, and what mixes places; nothing else is to be said of them.
+# What computes each place by itself; nothing else is to be said of them.
 _PLACE: Final = (
-    "Abs", "And", "Cast", "Ceil", "Cos", "DequantizeLinear", "Div", "Dropout", "Equal", "Erf",
-    "Floor", "Greater", "GreaterOrEqual", "HardSigmoid", "Less", "LessOrEqual", "Log", "Max",
-    "Mean", "Min", "Mod", "Neg", "Not", "Or", "Pad", "Pow", "QuantizeLinear", "Reciprocal",
-    "ReduceSum", "Sin", "Softplus", "Sqrt", "Sub", "Transpose", "Where",
-)  # fmt: skip
-_ALL: Final = (
-    "ConstantOfShape", "DepthToSpace", "Exp", "Flatten", "Gather", "GlobalAveragePool",
-    "GlobalMaxPool", "LogSoftmax", "LpNormalization", "Range", "ReduceL2", "ReduceMax",
-    "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSumSquare", "Reshape", "Resize", "Shape",
-    "Size", "Slice", "Softmax", "SpaceToDepth", "Split", "Squeeze", "Unsqueeze",
+    "Abs", "Cast", "DequantizeLinear", "Div", "Dropout", "Equal", "Erf", "Greater",
+    "GreaterOrEqual", "HardSigmoid", "Less", "Log", "Max", "Mean", "Min", "Neg", "Pad", "Pow",
+    "QuantizeLinear", "ReduceSum", "Softplus", "Sqrt", "Sub", "Transpose", "Where",
 )  # fmt: skip
 _ROWS: Final = (
     Operator("Add", quantised=True, learnt=(0, 1)),
@@ -47,12 +40,10 @@ _ROWS: Final = (
     Operator("Clip", quantised=True),
     Operator("Concat", sees="all", learnt=(0, 1)),
     Operator("Conv", sees="window", weighted=True, quantised=True, learnt=(1, 2)),
-    Operator("Einsum", sees="all", learnt=(0, 1)),
     Operator("Elu", "ELU", {"alpha": "alpha"}),
     Operator("Expand", sees="all", learnt=(0,)),
     Operator("Gelu", "GELU", {"approximate": "approximate"}),
     Operator("Gemm", sees="all", weighted=True, quantised=True, learnt=(1, 2)),
-    Operator("GroupNormalization", sees="all", learnt=(1, 2)),
     Operator("HardSwish", "Hardswish"),
     Operator("Identity", "Identity"),
     Operator("InstanceNormalization", sees="all", learnt=(1, 2)),
@@ -68,11 +59,9 @@ _ROWS: Final = (
     Operator("Sigmoid", "Sigmoid"),
     Operator("Sum", learnt=(0, 1)),
     Operator("Tanh", "Tanh"),
-    Operator("Tile", sees="all", learnt=(0,)),
     *map(Operator, _PLACE),
-    *(Operator(name, sees="all") for name in _ALL),
 )
-#: The operators by name.
+#: The operators by name; others mix places, and hold nothing that training changes.
 OPERATORS: Final = {row.name: row for row in _ROWS}
 #: Names of those that hold a network's weights.
 WEIGHTED: Final = frozenset(row.name for row in _ROWS if row.weighted)

@@ -57,23 +57,19 @@ def described_router(tag: str, prefix: str = "") -> APIRouter:
     return APIRouter(prefix=prefix, tags=[tag], responses=error_replies(400, 401, 403, 421))
 
 
-def image_body() -> OpenApi:
+def image_body(*, many: bool) -> OpenApi:
     """The body of a predicting route: FastAPI itself knows bodies of one media type alone."""
     image = {"schema": {"type": "string", "format": "binary"}}
     files = {"type": "array", "items": image["schema"], "minItems": 1}
     form = {"type": "object", "properties": {"image": files}, "required": ["image"]}
-    schema = JsonImages.model_json_schema()
     both = disc(), disc(radius=5)
+    examples = {"one": {"summary": "One image", "value": {"image": both[0]}}}
+    if many:
+        examples["many"] = {"summary": "Two images", "value": {"images": list(both)}}
     return {
         "required": True,
         "content": {
-            "application/json": {
-                "schema": schema,
-                "examples": {
-                    "one": {"summary": "One image", "value": {"image": both[0]}},
-                    "many": {"summary": "Two images", "value": {"images": list(both)}},
-                },
-            },
+            "application/json": {"schema": JsonImages.model_json_schema(), "examples": examples},
             "image/png": image,
             "image/jpeg": image,
             "application/octet-stream": image,

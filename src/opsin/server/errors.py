@@ -68,42 +68,34 @@ class Overloaded(RequestError):  # noqa: N818
 
     status = 503
 
-    def __init__(self, expected: str, received: str, advice: str, *, retry_after: float) -> None:
-        super().__init__(expected, received, advice)
+    def __init__(self, message: str, advice: str, *, retry_after: float) -> None:
+        super().__init__(message, advice)
         self.retry_after = retry_after
         self.headers = {"retry-after": str(max(1, math.ceil(retry_after)))}
 
 
-class _AskAgain(RequestError):  # noqa: N818
-    """The server cannot answer now; the same request may succeed in a second."""
+class WorkerDied(RequestError):  # noqa: N818
+    """The process that computed the answer ended; another takes its place."""
 
     status = 503
     headers: Mapping[str, str] = {"retry-after": "1"}
-    words: tuple[str, str, str]
 
-    def __init__(self, *parts: str) -> None:
-        expected, received, advice = parts or self.words
-        super().__init__(expected, received, advice)
-
-
-class WorkerDied(_AskAgain):
-    """The process that computed the answer ended; another takes its place."""
-
-    words = (
-        "an answer",
-        "the process that computed it ended",
-        "Another takes its place: try again.",
-    )
+    def __init__(self, message: str = "The process that computed the answer ended") -> None:
+        super().__init__(message, "Another takes its place: try again.")
 
 
 class NotBegun(WorkerDied):
     """The process ended over what came before."""
 
 
-class Stopping(_AskAgain):
+class Stopping(RequestError):  # noqa: N818
     """The server is on its way out and takes no further images."""
 
-    words = ("a server that runs", "this one is being stopped", "Ask again in a moment.")
+    status = 503
+    headers: Mapping[str, str] = {"retry-after": "1"}
+
+    def __init__(self, message: str = "The server is being stopped") -> None:
+        super().__init__(message, "Ask again in a moment.")
 
 
 class Expired(RequestError):  # noqa: N818
@@ -118,9 +110,10 @@ def reply_to(error: Exception, write: Callable[[OpsinError], Response] = error_r
         return Response(status_code=CLIENT_GONE)
     if isinstance(error, RequestValidationError | ValidationError):
         first: Any = error.errors()[0]
-        name, said = str(first["loc"][-1])[:40], first["msg"].lower()
+        name = str(first["loc"][-1])[:40]
         error = BadRequest(
-            "options as /docs lists them", f"{name}: {said}", "Say for instance ?top=3&all=true."
+            f"The option {name} cannot be read: {first['msg'].lower()}",
+            "Say for instance ?top=3&all=true; /docs lists them.",
         )
     if not isinstance(error, OpsinError) or status_of(error) == 500:
         _LOG.error("a request failed", exc_info=error)

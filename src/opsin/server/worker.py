@@ -47,19 +47,19 @@ class LoadedModel:
     classifier: Classifier
     batch_invariant: bool = True
 
+    def answers(self, images: NDArray[np.uint8], *, embedding: bool = False) -> Answers:
+        """The answers to a batch, each to the last bit as if it had been asked alone."""
+        if self.batch_invariant or len(images) == 1:
+            return self.classifier.answers(images, embedding=embedding)
+        return _joined([self.classifier.answers(i[None], embedding=embedding) for i in images])
+
     @cached_property
     def mean(self) -> NDArray[np.float64] | None:
         """The mean pixel of its training images, where it is known."""
         return training_mean(self.classifier)
 
-    def answers(self, images: NDArray[np.uint8], *, embedding: bool = False) -> Answers:
-        """Return the answers to a batch, each to the last bit as if it had been asked alone."""
-        if self.batch_invariant or len(images) == 1:
-            return self.classifier.answers(images, embedding=embedding)
-        return _joined([self.classifier.answers(i[None], embedding=embedding) for i in images])
-
     def heat(self, pixels: NDArray[np.uint8], target: int) -> NDArray[np.float32]:
-        """Return the occlusion map of an answer, ``float32[H, W]``."""
+        """The occlusion map of an answer, ``float32[H, W]``."""
         fill = fill_of(pixels, self.mean)
         return occlusion_map(self.classifier.probabilities, pixels, target, fill)
 
@@ -107,7 +107,7 @@ class _Log(Watcher):
 
 
 def batch_invariant(classifier: Classifier, batch: int) -> bool:
-    """Return whether answers are the same to the last bit in batches of any size.
+    """Whether answers are the same to the last bit in batches of any size.
 
     A matrix of one row may be multiplied by another routine than a larger one. That is tried with
     noise, in every size; where there is no time for all of them, the answer is no.
@@ -163,8 +163,7 @@ def prepare(
     width, height = size_of(image)
     if height * width > max_pixels:
         raise ImageError(
-            f"an image of at most {max_pixels:,} pixels",
-            f"it has {width:,} × {height:,}",
+            f"The image has {width:,} × {height:,} pixels, and {max_pixels:,} are allowed",
             "Make it smaller first.",
         )
     try:
@@ -173,7 +172,6 @@ def prepare(
         raise
     except Exception as error:  # a decoder's surprise must not end a worker
         raise ImageError(
-            "a readable image",
             f"image: damaged ({type(error).__name__})",
             "Open it in a viewer and save it again, or leave it out.",
         ) from error

@@ -68,19 +68,8 @@ class LongHeaders(RequestError):  # noqa: N818
 
     status = 431
 
-
-class InternalError(RequestError):
-    """A fault of the server; what happened stays in its log."""
-
-    status = 500
-
-    def __init__(
-        self,
-        expected: str = "an answer",
-        received: str = "the server failed at it",
-        advice: str = "Tell its administrator; its log holds the reason.",
-    ) -> None:
-        super().__init__(expected, received, advice)
+    def __init__(self, message: str = "The headers have more than 64 KB") -> None:
+        super().__init__(message)
 
 
 class TooManyConnections(RequestError):  # noqa: N818
@@ -90,16 +79,24 @@ class TooManyConnections(RequestError):  # noqa: N818
     headers: Mapping[str, str] = {"retry-after": "1"}
 
 
-def status_of(error: OpsinError) -> int:
-    """The status of the reply to an error."""
-    if isinstance(error, RequestError):
-        return error.status
-    return 422 if isinstance(error, ImageError) else 500
+class InternalError(RequestError):
+    """A fault of the server; what happened stays in its log."""
+
+    status = 500
+
+    def __init__(self, message: str = "The server failed at the answer") -> None:
+        super().__init__(message, "Tell its administrator; its log holds the reason.")
 
 
-def for_client(error: OpsinError) -> OpsinError:
+def for_client(error: OpsinError) -> RequestError | ImageError:
     """The error itself where it is made for clients; else one that says nothing of the server."""
     return error if isinstance(error, RequestError | ImageError) else InternalError()
+
+
+def status_of(error: OpsinError) -> int:
+    """The status of the reply to an error."""
+    error = for_client(error)
+    return 422 if isinstance(error, ImageError) else error.status
 
 
 def error_object(error: OpsinError) -> Error:

@@ -26,11 +26,8 @@ def explain_layer(
     known = lesson_layers(network)
     words = term.replace("-", " ")
     if term not in known:
-        raise ModelFileError(
-            f"a network with {words}",
-            f"this {classifier.metadata.model} has no such layer",
-            f"What it has: {', '.join(known) or 'no layers'}.",
-        )
+        has = ", ".join(known) or "no layers"
+        raise ModelFileError(f"This {classifier.metadata.model} has no {words}; it has {has}")
     layers = {each.name: each for each in reversed(known[term])}
     if layer is None:
         layer = known[term][0].name

@@ -76,8 +76,7 @@ def fetch(
     for name, value in found.items():
         if not np.isfinite(value).all():
             raise ModelFileError(
-                "values that are finite numbers",
-                f"{name} holds others for this image",
+                f"{name} holds values that are no finite numbers for this image",
                 "Train again, best at a smaller --learning-rate.",
             )
     return {name: np.asarray(value, np.float32) for name, value in found.items()}
