@@ -95,16 +95,7 @@ def fit_budget(
         recipe.training.epochs if fixed else max(epochs, math.ceil(least / steps))
         for epochs, least in (_FEW, _PLENTY, _MOST)
     )
-    number = sizes.index(recipe.model)
-    while number and fitting(sizes[number]) < few:
-        number -= 1
-    while (
-        sizes[number].hidden >= recipe.model.hidden
-        and number + 1 < len(sizes)
-        and min(fitting(sizes[number]), fitting(sizes[number + 1])) >= plenty
-    ):
-        number += 1
-    model = sizes[number]
+    model = _largest(sizes, recipe.model, fitting, few, plenty)
     epochs = int(min(most, fitting(model)))
     watcher.end()
     size = f"{model.name} {','.join(map(str, model.hidden))}".rstrip()
@@ -121,6 +112,26 @@ def fit_budget(
         f"{size} · {epochs} epochs of about {_in_words(cost(model))}",
         cost(model),
     )
+
+
+def _largest(
+    sizes: list[ModelRecipe],
+    usual: ModelRecipe,
+    fitting: Callable[[ModelRecipe], float],
+    few: int,
+    plenty: int,
+) -> ModelRecipe:
+    """The largest network for which enough epochs fit, or the smallest."""
+    number = sizes.index(usual)
+    while number and fitting(sizes[number]) < few:
+        number -= 1
+    while (
+        sizes[number].hidden >= usual.hidden
+        and number + 1 < len(sizes)
+        and min(fitting(sizes[number]), fitting(sizes[number + 1])) >= plenty
+    ):
+        number += 1
+    return sizes[number]
 
 
 def _sizes(model: ModelRecipe) -> list[ModelRecipe]:
