@@ -35,8 +35,8 @@ def compare(
 
     Options:
         runs (RUN RUN...): Two to ten run directories that were judged by some of the same images.
-        baselines (SOURCE): Also train models without layers (logistic, forest, knn, svm,
-            hist-gradient-boosting) on these images, with the first run's split.
+        baselines (SOURCE): Also train models without layers (logistic, forest, knn, svm) on
+            these images, with the first run's split.
         against (RUN): The run that the others are set against (default: the first).
         out (FOLDER): Folder for compare.html, compare.json and the figures, with the images on
             which the runs disagree.

@@ -48,8 +48,7 @@ class ImagePlaces:
         for place in filter(None, (*recipe.sources, recipe.test, recipe.labels)):
             if not (place in known or self._folders.holds(place) or self._own.holds(place)):
                 raise NotThere(
-                    "a run whose images lie where this studio may look",
-                    f"those of {run.path.name} lie elsewhere",
+                    f"The images of {run.path.name} lie where this studio may not look",
                     "If the run is yours, allow that folder: opsin studio --root FOLDER",
                 )
 
@@ -179,8 +178,7 @@ def open_run(run_id: str, directory: RunDirectory) -> DecodedDataset:
     rows = rows_of_run(directory, decoded) if written else np.arange(len(decoded.labels))
     if rows is None or fingerprint_of(decoded) != record.fingerprint:
         raise NotThere(
-            "the images that the run was trained with",
-            f"those of {recipe.source} have changed since",
+            f"The images of {recipe.source} have changed since the run was trained",
             "Put them back, or train again.",
         )
     if not np.array_equal(rows, np.arange(len(rows))):  # files were renamed since
@@ -229,7 +227,5 @@ def _read_before(recipe: DataRecipe) -> tuple[str, Decoded | None]:
 
 def _unread(title: str) -> OpsinError:
     return NotDecoded(
-        "images that were read before",
-        f"those of {title} are not in the cache",
-        "Open its page under Data, which reads them.",
+        f"The images of {title} were not read yet", "Open its page under Data, which reads them."
     )
