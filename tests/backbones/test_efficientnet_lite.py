@@ -30,7 +30,7 @@ def weights_of(name: str) -> PackagedWeights:
 
 def answers_to(images: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
     weights = weights_of(name)
-    content, _ = read_network(weights.package, weights.checked())
+    content, _ = read_network(weights.repository, weights.checked())
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     (answers,) = session.run(["logits"], {"pixels": images})
     return np.asarray(answers)
@@ -64,7 +64,7 @@ def test_a_network_in_the_box_opens_by_its_name(name: str, monkeypatch: pytest.M
 
 def test_stated_shapes_are_those_that_are_computed() -> None:
     weights = weights_of("efficientnet-lite0")
-    content, probed = read_network(weights.package, weights.checked())
+    content, probed = read_network(weights.repository, weights.checked())
     model = onnx.load_model_from_string(content)
     del model.graph.output[:]
     model.graph.output.extend(onnx.ValueInfoProto(name=value.name) for value in probed.values)

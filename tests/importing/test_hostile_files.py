@@ -317,8 +317,8 @@ HOSTILE: dict[str, tuple[Maker, str]] = {
     "skops without an object": (other_archive("schema.json"), "not as skops writes it"),
     "torch.export": (other_archive("archive/models/model.json"), "torch.export"),
     "an archive of something": (other_archive("cat/1.jpg"), "something else"),
-    "an empty file": (as_bytes("n.onnx", b""), "cannot be brought in"),
-    "noise": (as_bytes("n.onnx", np.random.default_rng(0).bytes(4096)), "cannot be brought in"),
+    "an empty file": (as_bytes("n.onnx", b""), "cannot be used"),
+    "noise": (as_bytes("n.onnx", np.random.default_rng(0).bytes(4096)), "cannot be used"),
     "a header of 10 GB": (
         as_bytes("n.safetensors", (10 << 30).to_bytes(8, "little") + b"{}"), "weights alone|longer"
     ),
@@ -332,7 +332,7 @@ HOSTILE: dict[str, tuple[Maker, str]] = {
         onnx_file(
             helper.make_node("Add", ["x", "y"], ["z"]), helper.make_node("Relu", ["z"], ["y"])
         ),
-        "cannot be brought in",
+        "cannot be used",
     ),
     "text in place of images": (
         onnx_file(helper.make_node("Identity", ["x"], ["y"]), kind=TensorProto.STRING),

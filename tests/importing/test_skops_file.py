@@ -340,7 +340,7 @@ def test_a_bomb_takes_no_gigabyte(member: str, tmp_path: Path) -> None:
         "from opsin.importing.foreign_network import read_foreign\n"
         "try:\n    read_foreign(pathlib.Path(sys.argv[1]))\n"
         "except ModelFileError as error:\n"
-        "    print(error.received)\n"
+        "    print(error.message)\n"
         "    print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\n"
     )
     done = subprocess.run(

@@ -265,7 +265,7 @@ def test_the_rest_behind_each_layer_answers_as_the_whole_does() -> None:
 @pytest.mark.parametrize("name", ["mlp", "cnn", "resnet"])
 def test_so_it_does_for_every_model(name: str) -> None:
     export = pytest.importorskip("opsin.training.torch_to_onnx")
-    from tests.training.test_torch_to_onnx import SHAPE, trained
+    from tests.onnx_files.made_files import SHAPE, trained
 
     network, metadata = trained(name, hidden=(4, 6), activation="silu", dropout=0.2)
     file = OnnxGraph(export.to_onnx(network, metadata), metadata.layers)

@@ -114,7 +114,7 @@ def test_files_of_a_run_from_a_fixed_list(routes: Routes, tmp_path: Path) -> Non
                  "figures%2fcurves.png", "answers.png", "status.json"):  # fmt: skip
         assert routes.get(get + name).status_code == 404
     assert "secret.txt" not in files_of(routes.runs.get(opaque("one")))
-    assert "none is called 'answers.png'" in refused(routes.get(f"{get}answers.png"))
+    assert "no file 'answers.png'" in refused(routes.get(f"{get}answers.png"))
 
 
 def test_previews_of_a_set(routes: Routes, shapes: Path) -> None:

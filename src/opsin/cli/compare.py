@@ -34,8 +34,8 @@ def compare(
 
     Options:
         runs (RUN RUN...): Two to ten run directories that were judged by some of the same images.
-        baselines (SOURCE): Also train models without layers (logistic, forest, knn, svm,
-            hist-gradient-boosting) on these images, with the first run's split.
+        baselines (SOURCE): Also train models without layers (logistic, forest, knn, svm) on
+            these images, with the first run's split.
         out (FOLDER): Folder for compare.html, compare.json and the figures, with the images on
             which the runs disagree.
     """

@@ -47,7 +47,7 @@ def compare_baselines(
         ...             quiet=True)
         >>> found = compare_baselines("digits", run, quiet=True)
         >>> [row.model for row in found.runs]
-        ['logistic', 'logistic', 'forest', 'knn', 'svm', 'hist-gradient-boosting']
+        ['logistic', 'logistic', 'forest', 'knn', 'svm']
     """
     watcher, folder = watcher or for_people(quiet=quiet), Path("runs")
     if runs:

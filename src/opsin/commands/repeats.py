@@ -362,10 +362,9 @@ def _doubted_labels(runs: Sequence[Run]) -> tuple[FoldDoubts, list[Correction]]:
     found = doubts.suspects
     doubted = (images[row] for row in found.rows)
     suspected = [
-        Correction(each.digest, each.name, each.label, classes[suggested], float(score),
-                   present=each.label)
+        Correction(each.digest, each.name, each.label, classes[suggested], float(score))
         for each, suggested, score in zip(doubted, found.suggested, found.scores, strict=True)
-    ]  # fmt: skip
+    ]
     before = runs[0].directory.corrections
     earlier = read_corrections(before) if suspected and before.is_file() else ()
     summary = FoldDoubts(suspected=len(found), labels=doubts.evidence)

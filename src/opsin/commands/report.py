@@ -124,10 +124,9 @@ def write_report(
         watcher.note(f"{os.fspath(fix)} was not written. {grounds}")
     elif fix is not None:
         rows = [
-            Correction(each.digest, each.name, each.label, suggested=each.suggested,
-                       score=each.score, present=each.label)
+            Correction(each.digest, each.name, each.label, each.suggested, each.score)
             for each in failures.suspects
-        ]  # fmt: skip
+        ]
         earlier = images.corrected.rows if images.corrected else ()
         write_corrections(fix, with_earlier(rows, earlier))
     draw_run(directory, report, images, predictions, watcher, seed=seed, svg=svg)

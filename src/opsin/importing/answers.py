@@ -132,7 +132,6 @@ def _before(graph: onnx.GraphProto, output: str, values: NDArray[Any]) -> tuple[
 
 
 def _add_logits(model: onnx.ModelProto, source: str, form: Form, units: int) -> None:
-    """Add what makes ``[N, K]`` logits of a value."""
     to, single = GraphWriter(), units == 1
 
     def held(name: str, value: Any, dtype: type[np.generic] = np.float32) -> str:

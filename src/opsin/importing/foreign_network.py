@@ -25,12 +25,13 @@ from opsin.core.metadata import Layer
 from opsin.core.platform import limit_computing
 from opsin.importing.answers import ANSWERS, FoundAnswers, find_answers
 from opsin.importing.class_names import names_in
-from opsin.importing.converted import Converted, model_of
+from opsin.importing.converted import Converted
 from opsin.importing.file_kind import FileKind, kind_of
 from opsin.importing.keras_to_onnx import convert
 from opsin.importing.sklearn_operators import use_standard_operators
 from opsin.importing.skops_to_onnx import convert_estimator
 from opsin.onnx_files.graph_writer import GraphWriter
+from opsin.onnx_files.postprocessing import model_of
 from opsin.onnx_files.refusal import quoted, refused
 from opsin.onnx_files.tensor_file import read_tensors
 
@@ -75,7 +76,7 @@ def read_foreign(
     try:
         found, content = in_sandbox("opsin.importing.foreign_network:read", header, size)
     except SandboxError as error:
-        raise refused(path.name, error.received) from error
+        raise refused(path.name, error.message) from error
     return ForeignNetwork(path=path, digest=digest, content=content, **found)
 
 
@@ -94,9 +95,7 @@ def _digest(path: Path) -> tuple[str, int]:
             return hashlib.file_digest(whole, "sha256").hexdigest(), file.tell()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise ModelFileError(
-            "a classifier that another program saved", f"{path}: {reason}", "Check the path."
-        ) from error
+        raise ModelFileError(f"{path} cannot be read: {reason}") from error
 
 
 def read(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:  # noqa: ARG001
@@ -105,12 +104,6 @@ def read(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:  #
     limit_computing(header["seconds"])
     try:
         return _read(path, header)
-    except ModelFileError as error:
-        # The probe speaks of pretrained networks; here it is the classifier itself.
-        start = f"{path.name} is none: "
-        if error.received.startswith(start):
-            raise refused(path.name, error.received.removeprefix(start), error.advice) from error
-        raise
     except (OpsinError, MemoryError):
         raise
     except Exception as error:
@@ -149,7 +142,6 @@ def _read(path: Path, header: Header) -> tuple[Header, Sequence[bytes]]:
 
 
 def _of_weights(path: Path, architecture: str | None, graph: str | None) -> onnx.ModelProto:
-    """Return the network that weights alone are of."""
     if architecture is None and graph is None:
         raise refused(
             path.name,
@@ -209,7 +201,6 @@ def _not_dense(file: str, name: str, why: str) -> Exception:
 def _with_tensors(
     file: str, model: onnx.ModelProto, tensors: Mapping[str, NDArray[Any]]
 ) -> onnx.ModelProto:
-    """Return a graph with its weights exchanged for those of the same names."""
     taken = 0
     for weight in model.graph.initializer:
         values = tensors.get(weight.name)

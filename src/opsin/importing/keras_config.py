@@ -114,7 +114,6 @@ class _Reader:
         return NetworkConfig(name, layers, ordered, inputs, outputs)
 
     def _kind(self, stated: Mapping[str, Any]) -> str:
-        """Return the class of a layer of Keras' own."""
         kind = str(stated["class_name"])
         module, registered = stated.get("module"), stated.get("registered_name")
         foreign = isinstance(module, str) and not _KERAS.match(module)
@@ -159,7 +158,6 @@ def _keys(layers: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _in_a_row(name: str, layers: tuple[LayerConfig, ...]) -> NetworkConfig:
-    """Return the calls of a network whose layers follow one another."""
     first = layers[0]
     start = before = Reference(first.name if first.kind == "InputLayer" else "", 0, 0)
     calls = []
@@ -171,7 +169,6 @@ def _in_a_row(name: str, layers: tuple[LayerConfig, ...]) -> NetworkConfig:
 
 
 def _references(ends: Any) -> tuple[Reference, ...]:
-    """Read inputs or outputs of a network: one, a list, or a dictionary of them."""
     if isinstance(ends, dict):
         return tuple(each for part in ends.values() for each in _references(part))
     if len(ends) == 3 and isinstance(ends[0], str) and isinstance(ends[1], int):
@@ -207,7 +204,6 @@ def _argument(stated: Any) -> Any:
 
 
 def _row_argument(stated: Any) -> Any:
-    """Read an argument of earlier Kerases: ``[name, call, output]`` is a value."""
     match stated:
         case [str(name), int(call), int(output)]:
             return Reference(name, call, output)
@@ -229,7 +225,6 @@ def _as_counted(calls: Sequence[Call], outputs: Sequence[Reference]) -> list[Cal
 
 
 def _needs(values: Any) -> list[Reference]:
-    """Return the values among the arguments of a call, in their order."""
     if isinstance(values, Call):
         return [*_needs(values.given), *_needs(values.named)]
     if isinstance(values, Reference):

@@ -77,7 +77,6 @@ class SkopsFile:
 
 
 def _array(content: bytes) -> NDArray[Any]:
-    """Read what `numpy.save` wrote, where it holds no objects."""
     stream = io.BytesIO(content)
     version = npy.read_magic(stream)
     readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}

@@ -10,7 +10,7 @@ import numpy as np
 from onnx import TensorProto
 
 from opsin.core.metadata import MAX_CLASSES, Layer
-from opsin.importing.converted import Converted, Form, model_of
+from opsin.importing.converted import Converted, Form
 from opsin.importing.skops_file import LARGEST, SkopsObject, open_skops
 from opsin.onnx_files.classical_heads import (
     KERNELS,
@@ -22,6 +22,7 @@ from opsin.onnx_files.classical_heads import (
     write_trees,
 )
 from opsin.onnx_files.graph_writer import GraphWriter
+from opsin.onnx_files.postprocessing import model_of
 from opsin.onnx_files.refusal import quoted, refused
 
 # By this name `opsin.backbones.probe` knows what the classifier is given.
@@ -104,7 +105,6 @@ def _converted(estimator: SkopsObject) -> Converted:
 
 
 def _steps(pipeline: SkopsObject) -> list[SkopsObject]:
-    """Return the steps of a pipeline; a place in it may be left empty."""
     pairs = [each.listed for each in pipeline.items("steps")]
     if not 1 <= len(pairs) <= _MOST_STEPS or any(len(pair) != 2 for pair in pairs):
         raise pipeline.refusal(f"has {len(pairs):,} steps")
@@ -190,7 +190,6 @@ def _logistic(to: GraphWriter, given: SkopsObject, rows: _Rows, _: str) -> _Writ
 
 
 def _forest(to: GraphWriter, forest: SkopsObject, rows: _Rows, _: str) -> _Written:
-    """Write trees whose leaves hold each class's share over all of them."""
     estimators = forest.items("estimators_")
     forest.whole("n_estimators", len(estimators), len(estimators))
     if not estimators:
@@ -216,7 +215,6 @@ def _forest(to: GraphWriter, forest: SkopsObject, rows: _Rows, _: str) -> _Writt
 
 
 def _boosting(to: GraphWriter, boosting: SkopsObject, rows: _Rows, _: str) -> _Written:
-    """Write trees whose leaves add up to the logits."""
     if "_preprocessor" in boosting and boosting.plain("_preprocessor") is not None:
         raise boosting.refusal("encodes categories")
     columns = range(1, 2) if rows.classes == 2 else range(rows.classes)

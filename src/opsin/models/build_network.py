@@ -22,9 +22,8 @@ def build(
     """Build a network with fresh weights from PyTorch's random state."""
     spec = MODELS[recipe.name]
     if spec.convolutional and not recipe.hidden:
-        raise RecipeError(
-            f"at least one block in a {recipe.name}", "got none", "For example --hidden 32,64."
-        )
+        advice = "For example --hidden 32,64."
+        raise RecipeError(f"A {recipe.name} needs at least one block", advice)
     layers = spec.build(recipe, shape, classes)
     first = Normalise(statistics.mean, statistics.deviation)
     whiten = layers.get("whiten")
@@ -71,7 +70,6 @@ def summarise(network: nn.Sequential, shape: tuple[int, int, int]) -> list[Layer
 
 
 def _kind(module: nn.Module) -> str:
-    """Name a layer as a person would."""
     match module:
         case nn.Conv2d():
             same = "valid" if module.padding in ((0, 0), "valid") else "same"

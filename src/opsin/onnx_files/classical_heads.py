@@ -16,12 +16,10 @@ from opsin.onnx_files.postprocessing import TREES
 
 #: What scikit-learn calls a kernel.
 KernelName = Literal["rbf", "linear", "poly", "sigmoid"]
-#: All of them.
 KERNELS = get_args(KernelName)
 
 
 def _products(to: GraphWriter, source: str, points: NDArray[np.float32]) -> str:
-    """Write an image's products with some points, in double precision; keep the image so."""
     kept = to.weight("head.points", points.T, np.float32)
     double = to.node("Cast", [kept], "head.double", to=TensorProto.DOUBLE)
     image = to.node("Cast", [source], "head.image", to=TensorProto.DOUBLE)
@@ -115,12 +113,12 @@ def write_scores(to: GraphWriter, machine: SupportVectors, kernel: str) -> str:
 
 
 def _decisions(to: GraphWriter, machine: SupportVectors, kernel: str) -> str:
-    """Return the decision of each pair of classes."""
     coefficients, classes = machine.coefficients.T, machine.classes
     if classes == 2:
         weight = to.weight("head.coefficients", coefficients, np.float64)
         total = to.node("MatMul", [kernel, weight], "head.sums")
-        return _shifted(to, total, machine.intercepts)
+        bias = to.weight("head.bias", machine.intercepts, np.float64)
+        return to.node("Add", [total, bias], "head.decisions")
     # The support vectors are sorted by class; those of class i have a coefficient against each
     # of the others.
     counts = machine.counts
@@ -140,15 +138,11 @@ def _decisions(to: GraphWriter, machine: SupportVectors, kernel: str) -> str:
     one = to.node("Gather", [joined, for_first], "head.one", axis=1)
     other = to.node("Gather", [joined, against], "head.other", axis=1)
     both = to.node("Add", [one, other], "head.both")
-    return _shifted(to, both, machine.intercepts)
-
-
-def _shifted(to: GraphWriter, source: str, by: NDArray[np.float64]) -> str:
-    return to.node("Add", [source, to.weight("head.bias", by, np.float64)], "head.decisions")
+    bias = to.weight("head.bias", machine.intercepts, np.float64)
+    return to.node("Add", [both, bias], "head.decisions")
 
 
 def _votes(to: GraphWriter, decisions: str, classes: int) -> str:
-    """Return scikit-learn's score of each class: pairs won, plus less than a half by how much."""
     pairs = np.array(list(itertools.combinations(range(classes), 2)))
     places = np.arange(len(pairs))
     signs = np.zeros((len(pairs), classes))
@@ -171,14 +165,14 @@ def _votes(to: GraphWriter, decisions: str, classes: int) -> str:
 
 
 class TreeNodes(NamedTuple):
-    """One tree: its nodes' features, thresholds and children, and what its leaves say."""
+    """A tree of M nodes: what they compare, their children, and what leaves say, ``[M, K]``."""
 
-    feature: NDArray[np.int64]  # int64[M]
-    threshold: NDArray[np.float64]  # float64[M]
-    left: NDArray[np.int64]  # int64[M]
-    right: NDArray[np.int64]  # int64[M]
-    leaf: NDArray[np.bool_]  # bool[M]
-    values: NDArray[np.float64]  # float64[M, K]
+    feature: NDArray[np.int64]
+    threshold: NDArray[np.float64]
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+    leaf: NDArray[np.bool_]
+    values: NDArray[np.float64]
 
 
 def write_trees(
@@ -209,26 +203,18 @@ def write_trees(
     kind = np.float64 if double else np.float32
     speaking, target = np.nonzero(said & leaf[:, None])
     to.node(
-        "TreeEnsembleRegressor",
-        [source],
-        output,
-        domain=TREES,
-        n_targets=classes,
-        aggregate_function="SUM",
-        post_transform="NONE",
-        nodes_treeids=number.tolist(),
-        nodes_nodeids=place.tolist(),
+        "TreeEnsembleRegressor", [source], output,
+        domain=TREES, n_targets=classes, aggregate_function="SUM", post_transform="NONE",
+        nodes_treeids=number.tolist(), nodes_nodeids=place.tolist(),
         nodes_modes=["LEAF" if end else "BRANCH_LEQ" for end in leaf.tolist()],
         nodes_featureids=inner("feature"),
-        nodes_truenodeids=inner("left"),
-        nodes_falsenodeids=inner("right"),
-        target_treeids=number[speaking].tolist(),
-        target_nodeids=place[speaking].tolist(),
+        nodes_truenodeids=inner("left"), nodes_falsenodeids=inner("right"),
+        target_treeids=number[speaking].tolist(), target_nodeids=place[speaking].tolist(),
         target_ids=target.tolist(),
         **_stored("nodes_values", thresholds if double else _downwards(thresholds)),
         **_stored("target_weights", values[speaking, target].astype(kind)),
         **({} if base is None else _stored("base_values", base.astype(kind))),
-    )
+    )  # fmt: skip
     return int((~leaf).sum()) + len(speaking)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +75,7 @@ def tail(
 def outputs(*, classes: int, units: int) -> list[onnx.ValueInfoProto]:
     """Return the declarations of what every file answers with."""
     return [
-        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", classes]),
+        helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, ["N", classes]),
         helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", units]),
         helper.make_tensor_value_info("ood_score", TensorProto.FLOAT, ["N"]),
     ]
@@ -139,6 +140,16 @@ def as_model(
     return model
 
 
+def model_of(
+    to: GraphWriter, name: str, *ends: tuple[str, int, tuple[int, ...]]
+) -> onnx.ModelProto:
+    """A model of what was written; `ends`: name, type and shape of its input and its outputs."""
+    given, *answers = (
+        helper.make_tensor_value_info(value, kind, ["N", *shape]) for value, kind, shape in ends
+    )
+    return as_model(helper.make_graph(to.nodes, name, [given], answers, to.weights))
+
+
 def write_file(
     nodes: Sequence[NodeProto],
     weights: Sequence[TensorProto],
@@ -154,13 +165,9 @@ def write_file(
     mix = None if metadata.class_mix is None else metadata.class_mix.log_ratio
     to = GraphWriter(list(nodes), list(weights))
     tail(to, LOGITS, embedding, classes=classes, units=units, mix=mix)
-    graph = helper.make_graph(
-        to.nodes,
-        "opsin",
-        [helper.make_tensor_value_info(IMAGES, TensorProto.UINT8, pixels)],
-        outputs(classes=classes, units=units),
-        to.weights,
-    )
+    images = helper.make_tensor_value_info(IMAGES, TensorProto.UINT8, pixels)
+    answers = outputs(classes=classes, units=units)
+    graph = helper.make_graph(to.nodes, "opsin", [images], answers, to.weights)
     model = as_model(graph, metadata, opset=opset)
     onnx.checker.check_model(model, full_check=True)
     content: bytes = model.SerializeToString()
@@ -181,18 +188,12 @@ def without_notes(content: bytes) -> bytes:
     """Return a classifier.onnx without notes of other programs: they often hold paths and code."""
     model = onnx.load_model_from_string(content)
     model.ClearField("doc_string")
-    for part in _parts(model.graph):
+    graph = model.graph  # there are no graphs inside operators
+    options = (option for node in graph.node for option in node.attribute)
+    for part in itertools.chain([graph], graph.node, options, graph.initializer, graph.input,
+                                graph.output, graph.value_info):  # fmt: skip
         for noted in ("doc_string", "metadata_props"):
             if noted in part.DESCRIPTOR.fields_by_name:
                 part.ClearField(noted)
     changed: bytes = model.SerializeToString()
     return changed
-
-
-def _parts(graph: onnx.GraphProto) -> Iterator[Any]:
-    """Yield a graph and all that is in it, graphs inside operators left out: there are none."""
-    yield graph
-    for parts in (graph.node, graph.initializer, graph.input, graph.output, graph.value_info):
-        for part in parts:
-            yield part
-            yield from getattr(part, "attribute", ())

@@ -153,7 +153,6 @@ def _legacy(file: BinaryIO) -> Tensors:
 
 
 def _weights_in(whole: object) -> dict[str, _Tensor]:
-    """Return the dictionary of weights, wherever it lies in a checkpoint."""
     if not isinstance(whole, Mapping):
         return {}
     own = {str(key): each for key, each in whole.items() if isinstance(each, _Tensor)}
@@ -166,8 +165,6 @@ def _weights_in(whole: object) -> dict[str, _Tensor]:
 
 
 class _Storage(NamedTuple):
-    """Numbers in a row, which several tensors may be parts of."""
-
     key: str
     dtype: np.dtype[Any]
     length: int
@@ -178,8 +175,6 @@ class _Storage(NamedTuple):
 
 
 class _Tensor(NamedTuple):
-    """A part of a storage, which is known to lie in it."""
-
     storage: _Storage
     offset: int
     shape: tuple[int, ...]
@@ -212,8 +207,6 @@ _TUPLES: Final = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 class _TensorReader:
-    """Follows the operations of a pickle as far as dictionaries of tensors need them."""
-
     def __init__(self) -> None:
         #: Storages that tensors were found in, by their keys.
         self.storages: dict[str, _Storage] = {}
@@ -223,7 +216,6 @@ class _TensorReader:
         self._left = _MOST
 
     def load(self, file: BinaryIO) -> Any:
-        """Return what the pickle stands for that begins where the file is."""
         for operation, argument, _ in pickletools.genops(file):
             self._follow(operation.name, argument)
         return self._stack.pop()
@@ -281,7 +273,6 @@ class _TensorReader:
         return found
 
     def _top(self, kind: type[Any]) -> Any:
-        """Return what is on top of the stack, which must be of a kind."""
         top = self._stack[-1]
         if not isinstance(top, kind):
             raise NotTensorsError(f"{type(top).__name__} in the place of {kind.__name__}")

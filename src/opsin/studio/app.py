@@ -101,7 +101,7 @@ def serve(
         port = socket.getsockname()[1]
         address = url_of(settings.host, port) + "/"
         studio = Studio(settings)
-        studio.hold(address)
+        studio.hold()
         sign_in = sign_in_at(port)
         entrance = SignInFile(settings.entrance, settings.host, port, sign_in)
         door = guarded(

@@ -31,12 +31,8 @@ def new_api() -> FastAPI:
 async def _explain(_: Request, error: Exception) -> Response:
     assert isinstance(error, OpsinError)
     if isinstance(error, StorageError):
-        error = DiskFull(
-            "to keep the upload", "the disk is full, or refuses the write", "Free some space first."
-        )
+        error = DiskFull("The disk is full, or refuses the write", "Free some space first.")
     elif not isinstance(error, RequestError | ImageError):
         # What the page says of a source or a run that is damaged names places on this machine.
-        error = NotThere(
-            "images or files that can be read", "these are gone or damaged", "Open their page."
-        )
+        error = NotThere("These images or files are gone or damaged", "Open their page.")
     return error_reply(error, {"cache-control": "no-store"})

@@ -63,7 +63,7 @@ def _previews(sets: Library, set_id: str) -> Mapping[str, Path]:
 
 
 def files_of(directory: RunDirectory) -> Mapping[str, Path]:
-    """Return the files of a run that a page may ask for, by the names that it uses for them."""
+    """The files of a run that a page may ask for, by the names that it uses for them."""
     fixed = (
         directory.page, directory.card, directory.classifier, directory.report, directory.recipe,
         directory.dataset, directory.history, directory.predictions, directory.images,
@@ -76,7 +76,7 @@ def files_of(directory: RunDirectory) -> Mapping[str, Path]:
 async def _image(opened: DecodedDataset, row: str, version: str) -> Response:
     # Nine digits are more than there are images, and int() takes its time for a million.
     if not (row.isascii() and row.isdigit() and len(row) <= 9):
-        raise NotThere("the number of an image", f"got {row!r:.40}", "Go back a page.")
+        raise NotThere(f"There is no image {row!r:.40}", "Go back a page.")
     content = await IMAGES.run(opened.png, int(row))
     headers = _FOREVER if version == opened.version else _NOW
     return Response(content, headers=headers, media_type="image/png")
@@ -85,9 +85,7 @@ async def _image(opened: DecodedDataset, row: str, version: str) -> Response:
 def _file(files: Mapping[str, Path], name: str, run: str) -> Response:
     file = files.get(name)
     if file is None:
-        raise NotThere(
-            "a file that is here", f"none is called {name!r:.80}", "Open the page it belongs to."
-        )
+        raise NotThere(f"There is no file {name!r:.80}", "Open the page it belongs to.")
     headers = {"cache-control": "no-cache"}
     kind = _SHOWN.get(file.suffix)
     if kind:

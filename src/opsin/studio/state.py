@@ -46,26 +46,19 @@ class Studio:
         self._lock = FileLock(settings.home / "studio.lock")
         self._tasks: list[asyncio.Task[None]] = []
 
-    def hold(self, address: str) -> None:
-        """Keep the studio's files to this process, and write down where it can be found."""
+    def hold(self) -> None:
+        """Keep the studio's files to this process."""
         home = self.settings.home
         with storage_errors(home):
             home.mkdir(parents=True, exist_ok=True)
             try:
                 self._lock.acquire(timeout=0)
             except Timeout:
-                there = (
-                    (home / "address").read_text(encoding="utf-8")
-                    if (home / "address").is_file()
-                    else "?"
-                )
                 raise RunError(
-                    "no other studio with the same files",
-                    f"one is open at {there}",
+                    "Another studio works with the same files",
                     f"Open {self.settings.entrance} in a browser, or choose other files: "
                     "opsin studio --home FOLDER",
                 ) from None
-            (home / "address").write_text(address, encoding="utf-8")
 
     async def start(self) -> None:
         """Look at what there is, and go on looking."""

@@ -14,8 +14,8 @@ from opsin.core.storage import storage_errors
 
 #: Seconds for which what was removed is kept.
 KEPT: Final = 7 * 86_400.0
-# When it was removed (nanoseconds; earlier versions wrote seconds of runs), and its name.
-_WAITING: Final = re.compile(r"(\d+)(\.\d{3})?-(.+)", re.DOTALL)
+# When it was removed (nanoseconds), and its name.
+_WAITING: Final = re.compile(r"(\d+)-(.+)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Trash:
         self.path = root / ".deleted"
 
     def put(self, folder: str) -> str:
-        """Remove a folder, and return the token that restores it."""
+        """Remove a folder; the token restores it."""
         place, token = self.path.parent / folder, f"{time.time_ns()}-{folder}"
         with storage_errors(place):
             self.path.mkdir(exist_ok=True)
@@ -43,14 +43,12 @@ class Trash:
         return token
 
     def removed(self) -> list[Removed]:
-        """Return what can be restored, the last removed first."""
+        """What can be restored, the last removed first."""
         found = []
         with contextlib.suppress(OSError):
             for place in self.path.iterdir():
                 if match := _WAITING.fullmatch(place.name):
-                    whole, rest, folder = match.groups()
-                    when = float(whole + rest) if rest else int(whole) / 1e9
-                    found.append(Removed(place.name, folder, folder, when))
+                    found.append(Removed(place.name, match[2], match[2], int(match[1]) / 1e9))
         return sorted(found, key=lambda each: each.when, reverse=True)
 
     def restore(self, removed: Removed) -> None:

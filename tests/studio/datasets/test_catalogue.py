@@ -244,7 +244,7 @@ def test_a_look_is_asked_once_and_again_where_files_changed(
 def test_a_look_that_failed_is_repeated_only_when_asked(
     sets: Library, queue: Queue, answered: Callable[[dict[str, Any]], None]
 ) -> None:
-    error = {"kind": "SourceError", "expected": "images", "received": "none", "advice": "Add."}
+    error = {"kind": "SourceError", "message": "no images", "advice": "Add."}
     answered({"error": error})
     added = sets.add_source("digits")
     job = sets.look(added.id)

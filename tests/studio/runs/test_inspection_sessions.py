@@ -117,7 +117,7 @@ def test_what_is_given_up_ends_and_can_be_asked_again(looking: Studio, tmp_path:
             await asyncio.sleep(0.01)
         (slow,) = processes(inside)
         await inside.cancel(RUN, "explain", image="test/1")
-        with pytest.raises(OpsinError, match="it was given up"):
+        with pytest.raises(OpsinError, match="was given up"):
             await asked
         assert gone(slow)
         assert not await inside.known(RUN, "explain", image="test/1")

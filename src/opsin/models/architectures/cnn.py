@@ -26,12 +26,11 @@ def build(recipe: ModelRecipe, shape: Shape, classes: int) -> dict[str, nn.Modul
     for number, filters in enumerate(recipe.hidden, start=1):
         height, width = (height - 2) // 2, (width - 2) // 2
         if min(height, width) < 1:
+            fewer = f"--depth {number - 1}, " if number > 1 else ""
             raise RecipeError(
-                f"images large enough for {len(recipe.hidden)} blocks of the cnn",
-                f"nothing is left of {shape[0]}×{shape[1]} after block {number - 1}",
-                f"Give --depth {number - 1}, a larger --size, or another --model."
-                if number > 1
-                else "Give a larger --size or another --model.",
+                f"Images of {shape[0]}×{shape[1]} are too small for {len(recipe.hidden)} blocks of "
+                "the cnn",
+                f"Give {fewer}a larger --size or another --model.",
             )
         block: OrderedDict[str, nn.Module] = OrderedDict()
         block["conv1"] = nn.Conv2d(channels, filters, 3, padding=1)

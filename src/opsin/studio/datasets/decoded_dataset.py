@@ -148,7 +148,5 @@ class DecodedDataset:
 
     def _row(self, row: int) -> int:
         if not 0 <= row < len(self):
-            raise NotThere(
-                f"an image from 0 to {len(self) - 1:,}", f"there is no {row}", "Go back a page."
-            )
+            raise NotThere(f"There is no image {row} of {len(self):,}", "Go back a page.")
         return row

@@ -77,8 +77,7 @@ class PredictionSession:
         """Keep an image and return its key: random letters that cannot be guessed."""
         if len(content) > _ONE:
             raise ImageError(
-                f"an image of at most {_ONE >> 20} MB",
-                f"it has {file_size(len(content))}",
+                f"The image has {file_size(len(content))}, and {_ONE >> 20} MB are allowed",
                 "Make it smaller, or put it into a folder and classify that.",
             )
         key = secrets.token_hex(8)
@@ -93,11 +92,7 @@ class PredictionSession:
         """Return an image."""
         kept = self._kept.get(key)
         if kept is None:
-            raise NotThere(
-                "an image that was given since the studio started",
-                "it is not there any more",
-                "Give it again.",
-            )
+            raise NotThere("The image is not there any more", "Give it again.")
         return kept
 
     async def answer(self, run: str, key: str) -> Prediction:
@@ -159,7 +154,7 @@ def add_routes(api: FastAPI, tried: PredictionSession, jobs: Queue) -> None:
     async def answers(job: str, kind: str) -> Response:
         file = output_of(jobs.get(job))
         if file is None or file.suffix != f".{kind}" or not await IMAGES.run(file.is_file):
-            raise NotThere("answers of a job", "there are none yet", "Wait for its end.")
+            raise NotThere("The job has no answers yet", "Wait for its end.")
         return FileResponse(file, media_type=_KINDS.get(file.suffix), filename=file.name)
 
 
@@ -168,7 +163,7 @@ def _png(content: bytes, kept: str) -> Response:
 
 
 def _upright(kept: UploadedImage) -> bytes:
-    pixels = open_apart(kept.content, kept.name, side=_SIDE).pixels
+    pixels, _ = open_apart(kept.content, kept.name, side=_SIDE)
     return _encoded(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
 
 

@@ -195,7 +195,7 @@ class RunIndex:
         """Return one run's row, as of the last scan; that of a newer run is read now."""
         row = self._rows.get(id) or self._read(id)
         if row is None:
-            raise NotThere("a run", "there is none of this number", "See the table of runs.")
+            raise NotThere("There is no such run", "See the table of runs.")
         return row
 
     def _read(self, id: str) -> RunRow | None:  # noqa: A002
@@ -236,9 +236,7 @@ class RunIndex:
         with contextlib.suppress(RunError):  # such a one may go
             state, _ = run.state()
         if state == "running":
-            raise RunError(
-                "a run that is over", f"{run.path.name} is being trained", "Stop it first."
-            )
+            raise RunError(f"{run.path.name} is being trained", "Stop it first.")
         token = self._trash.put(run.path.name)
         self.scan()
         return token
@@ -258,13 +256,12 @@ class RunIndex:
         for each in self._trash.removed():
             if each.token == token:
                 if (self.root / each.folder).exists():
-                    raise RunError(
-                        "a free name", f"there is another run {each.folder}", "Rename or delete it."
-                    )
+                    message = f"There is another run {each.folder}"
+                    raise RunError(message, "Rename or delete it.")
                 self._trash.restore(each)
                 self.scan()
                 return opaque(each.folder)
-        raise NotThere("a run that was deleted", "it is gone for good", "Train it again.")
+        raise NotThere("The deleted run is gone for good", "Train it again.")
 
     def sweep(self, kept: float = KEPT) -> None:
         """Remove for good the runs that were deleted at least ``kept`` seconds ago."""
