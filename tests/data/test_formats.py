@@ -91,12 +91,6 @@ def tiff(*entries: tuple[int, int, int], data: bytes = b"") -> bytes:
     return b"II*\0" + struct.pack("<IH", 8, len(entries)) + body + bytes(4) + data
 
 
-def many_scans() -> bytes:
-    content = encoded(Image.fromarray(gradient(64, 64)), "JPEG", progressive=True)
-    last = content.rindex(b"\xff\xda")
-    return content[:last] + content[last:-2] * 400 + content[-2:]
-
-
 GREY = (Image.fromarray(gradient()[:, :, 1]), 0)
 COLOUR = (Image.fromarray(gradient()), 0)
 
@@ -193,7 +187,6 @@ KINDS = {
                      data=zlib.compress(bytes(999))),
         "60,000 × 60,000", ".tif",
     ),
-    "bomb of scans": Kind(many_scans, "scans", ".jpg"),
 }  # fmt: skip
 if "AVIF" in FORMATS:
     KINDS["AVIF"] = Kind(

@@ -142,5 +142,5 @@ def test_unknown_names_are_told_the_closest_first(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="at least 1"):
         unit_gallery(classifier, network, known, "conv", limit=0)
     none = ReferenceSet(known.images, known.labels, known.names, known.train[:0], known.val, "here")
-    with pytest.raises(SourceError, match="here has none"):
+    with pytest.raises(SourceError, match="here has no"):
         unit_gallery(classifier, network, none, "conv")

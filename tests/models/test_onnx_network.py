@@ -88,7 +88,7 @@ def test_smooth_models_without_layers_have_gradients_too(
 ) -> None:
     from opsin.models.onnx_network import TorchNetwork
 
-    content = content_of(fitted(name, classes, side=side)[0])
+    content = content_of(fitted(name, classes, side=side))
     images = np.random.default_rng(0).integers(0, 256, (6, 9, 7, 3), np.uint8)
     (expected,) = by_onnxruntime(content, ["head"], images)
     found = TorchNetwork(content)(torch.from_numpy(images).float()).numpy()
@@ -114,7 +114,7 @@ def test_files_that_opsin_did_not_write_work_by_their_operators(
 def test_models_that_decide_in_steps_have_none_and_it_is_said(name: str, operator: str) -> None:
     from opsin.models.onnx_network import TorchNetwork
 
-    content = content_of(fitted(name, 3)[0])
+    content = content_of(fitted(name, 3))
     with pytest.raises(ModelFileError, match=rf"operator {operator} has none"):
         TorchNetwork(content)
 

@@ -26,7 +26,6 @@ from opsin.data.audit import audit as find_trouble
 from opsin.data.cache_contents import PARTS, empty_cache, list_cache
 from opsin.data.dataset import Dataset, load, look_at
 from opsin.data.left_out import left_out_in_words
-from opsin.data.split import LARGE
 from opsin.report.terminal import findings_table, for_people, leaks_in_words
 from opsin.runtime.cluster import is_elsewhere
 
@@ -153,8 +152,6 @@ def data(
 
 @dataclass
 class _Overview:
-    """What is found out about a source, and the files that show it."""
-
     dataset: Dataset
     drawn: list[Path] = field(default_factory=list)
     varied: Variations | None = None
@@ -163,7 +160,6 @@ class _Overview:
     rows: Path | None = None
 
     def audit(self, watcher: Watcher, *, page_in: Path | None) -> None:
-        """Look for what is wrong, and write the page into a folder."""
         self.findings = find_trouble(self.dataset, watcher=watcher)
         if page_in is not None:
             from opsin.commands.data import write_audit  # noqa: PLC0415  needs matplotlib
@@ -171,7 +167,6 @@ class _Overview:
             self.page = write_audit(self.findings, page_in)
 
     def write_rows(self, target: Path) -> None:
-        """Write which rows are in which part, and which were found suspicious."""
         arrays = {part: self.dataset.split.rows(part) for part in ("train", "val", "test")}
         for finding in self.findings.findings if self.findings else ():
             arrays[f"finding_{finding.kind}"] = finding.rows
@@ -180,9 +175,7 @@ class _Overview:
         self.rows = target
 
     def to_json(self) -> JsonObject:
-        """Return what ``--json`` prints."""
         content = self.dataset.describe().to_json()
-        content["parts_may_move"] = self.dataset.parts_may_move
         content["figures"] = [str(path) for path in self.drawn]
         if self.varied is not None:
             content["augment"] = self.varied.to_json()
@@ -194,7 +187,6 @@ class _Overview:
         return content
 
     def print_facts(self) -> None:
-        """Print what the source holds: a row for each class."""
         dataset, about = self.dataset, self.dataset.describe()
         low, high = about.range
         shape = "×".join(map(str, about.shape))
@@ -206,11 +198,6 @@ class _Overview:
             numbers = [*parts.values(), sum(parts.values())]
             rows.add_row(plain(name), *(f"{number:,}" for number in numbers))
         console().print(rows)
-        if dataset.parts_may_move:
-            console().print(
-                f"\nImages that are added to classes of fewer than {LARGE} can move old ones to "
-                "another part; --parts-of RUN keeps the parts of a run."
-            )
         if dataset.repeated:
             say(repeats(dataset.repeated))
         say_unreadable(dataset.unreadable)
@@ -220,11 +207,10 @@ class _Overview:
             say(f"\nNo classifier can be made of these: {dataset.problem}")
 
     def print_files(self) -> None:
-        """Print what is wrong with it, and where the files about it are."""
         if self.findings is not None:
-            none = "\nNothing suspicious"
-            say("\nFindings, the worst first" if self.findings.findings else none)
-            console().print(findings_table(self.findings.findings))
+            found = self.findings.findings
+            say("\nFindings, the worst first" if found else "\nNothing suspicious")
+            console().print(findings_table(found))
         elif any(self.dataset.leaks):
             console().print(f"\n{leaks_in_words(leaks_of(self.dataset))}", markup=False)
         if self.page is not None:
@@ -238,7 +224,6 @@ class _Overview:
 
 
 def _show_cache(empty: list[str], as_json: bool) -> None:
-    """Show how much the cache holds, and empty the parts that are named."""
     removed = empty_cache(*(PARTS if "all" in empty else empty)) if empty else None
     contents = list_cache()
     if as_json:
@@ -256,7 +241,6 @@ def _show_cache(empty: list[str], as_json: bool) -> None:
 
 
 def _show_export(written: Exported, as_json: bool) -> None:
-    """Print where a collection was written, and how to read it there."""
     if as_json:
         print_json(written.to_json())
         return
@@ -265,7 +249,6 @@ def _show_export(written: Exported, as_json: bool) -> None:
 
 
 def _show_changes(changes: Changes, as_json: bool) -> None:
-    """Print what changed since a run: a row for each kind, with the first few names."""
     if as_json:
         print_json(changes.to_json())
         return

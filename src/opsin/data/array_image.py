@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -75,14 +74,3 @@ def png_address(pixels: NDArray[np.uint8]) -> str:
     stream = io.BytesIO()
     image.save(stream, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
-
-
-def contact_sheet(images: Sequence[NDArray[np.uint8]], columns: int) -> NDArray[np.uint8]:
-    """Lay images of one shape side by side, two white pixels apart."""
-    height, width, channels = images[0].shape
-    rows = -(-len(images) // columns)
-    sheet = np.full((rows * (height + 2) - 2, columns * (width + 2) - 2, channels), 255, np.uint8)
-    for place, image in enumerate(images):
-        top, left = (place // columns) * (height + 2), (place % columns) * (width + 2)
-        sheet[top : top + height, left : left + width] = image
-    return sheet

@@ -148,7 +148,8 @@ def read_header_here(content: bytes, name: str) -> tuple[int, int, bool]:
     """Do as `read_header`, in this process."""
     with explained(name):
         header = formats.open_header(content, name)
-        width, height = _turned(header.size, formats.orientation_of(header))
+        turned = formats.orientation_of(header) >= 5
+        width, height = header.size[::-1] if turned else header.size
         return height, width, not formats.is_grey(header)
 
 
@@ -261,42 +262,23 @@ def _decoded(
         jpeg = header.format == "JPEG" and header.mode in ("L", "RGB")
         orientation = formats.orientation_of(header) if jpeg else 1
     eighths, simple = 8, jpeg and formats.is_simple_jpeg(content, size, grey=grey)
-    if simple and preparation:
-        eighths = _fewest_eighths(*_turned(size, orientation), preparation)
+    width, height = size[::-1] if orientation >= 5 else size
+    if simple and preparation and min(size) >= 8:  # an eighth of less is no whole pixel
+        inner, (left, top, right, bottom) = placement(width, height, preparation)
+        spare = min((right - left) / inner[0], (bottom - top) / inner[1])
+        eighths = next((n for n in _EIGHTHS if spare * n / 8 >= _SPARE), 8)
     # A progressive JPEG's coefficients are kept whole, whatever is made of them.
-    if size[0] * size[1] * (8 if passes else eighths) ** 2 // 64 > _LARGE:
+    if width * height * (8 if passes else eighths) ** 2 // 64 > _LARGE:
         stack.enter_context(_one_large)
-    opened = _from_jpeg(content, size, eighths, orientation, grey=grey) if simple else None
-    if opened is None:
-        if header is None:
-            raise _DamagedError
-        opened = _whole(header, name, preparation.bits if preparation else None, content)
-    return opened
-
-
-def _fewest_eighths(width: int, height: int, preparation: Preparation) -> int:
-    inner, (left, top, right, bottom) = placement(width, height, preparation)
-    spare = min((right - left) / inner[0], (bottom - top) / inner[1])
-    if min(width, height) < 8:  # an eighth of these is no whole pixel
-        return 8
-    return next((n for n in _EIGHTHS if spare * n / 8 >= _SPARE), 8)
-
-
-def _turned(size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    """Return width and height once an image is turned upright."""
-    return (size[1], size[0]) if orientation >= 5 else size
-
-
-def _from_jpeg(
-    content: bytes, size: tuple[int, int], eighths: int, orientation: int, *, grey: bool
-) -> Upright | None:
-    stored = formats.decode_jpeg(content, size, eighths, grey=grey)
-    if stored is None:
-        return None
-    image, (width, height) = formats.upright(stored, orientation), _turned(size, orientation)
-    left = image.width - width * eighths / 8 if orientation in formats.TURN_LEFT else 0
-    top = image.height - height * eighths / 8 if orientation in formats.TURN_TOP else 0
-    return Upright(image, width, height, eighths, left, top)
+    stored = formats.decode_jpeg(content, size, eighths, grey=grey) if simple else None
+    if stored is not None:
+        image = formats.upright(stored, orientation)
+        beside = image.width - width * eighths / 8 if orientation in formats.TURN_LEFT else 0
+        above = image.height - height * eighths / 8 if orientation in formats.TURN_TOP else 0
+        return Upright(image, width, height, eighths, beside, above)
+    if header is None:
+        raise _DamagedError
+    return _whole(header, name, preparation.bits if preparation else None, content)
 
 
 def _whole(
@@ -343,17 +325,15 @@ def explained(name: str) -> Iterator[None]:
     except (ImageError, _DamagedError):
         raise
     except Exception as error:
+        if isinstance(error, UnidentifiedImageError):
+            reason = "no image of a known format"
+        elif isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+            reason = f"more than {MAX_PIXELS // 1_000_000} million pixels"
+        elif isinstance(error, EOFError) or "truncated" in str(error):
+            reason = "the file is cut short"
+        elif isinstance(error, MemoryError):
+            reason = "too large for the memory"
+        else:
+            reason = f"damaged ({type(error).__name__})"
         advice = "Save it again with another program, or leave it out."
-        raise ImageError(f"{name}: {_reason(error)}", advice) from error
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "no image of a known format"
-    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return f"more than {MAX_PIXELS // 1_000_000} million pixels"
-    if isinstance(error, EOFError) or "truncated" in str(error):
-        return "the file is cut short"
-    if isinstance(error, MemoryError):
-        return "too large for the memory"
-    return f"damaged ({type(error).__name__})"
+        raise ImageError(f"{name}: {reason}", advice) from error

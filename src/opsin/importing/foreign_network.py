@@ -25,12 +25,13 @@ from opsin.core.metadata import Layer
 from opsin.core.platform import limit_computing
 from opsin.importing.answers import ANSWERS, FoundAnswers, find_answers
 from opsin.importing.class_names import names_in
-from opsin.importing.converted import Converted, model_of
+from opsin.importing.converted import Converted
 from opsin.importing.file_kind import FileKind, kind_of
 from opsin.importing.keras_to_onnx import convert
 from opsin.importing.sklearn_operators import use_standard_operators
 from opsin.importing.skops_to_onnx import convert_estimator
 from opsin.onnx_files.graph_writer import GraphWriter
+from opsin.onnx_files.postprocessing import model_of
 from opsin.onnx_files.refusal import quoted, refused
 from opsin.onnx_files.tensor_file import read_tensors
 

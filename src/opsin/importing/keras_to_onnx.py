@@ -9,11 +9,12 @@ from typing import Any, Final
 from onnx import TensorProto
 
 from opsin.core.metadata import Layer
-from opsin.importing.converted import Converted, model_of
+from opsin.importing.converted import Converted
 from opsin.importing.keras_config import Call, LayerConfig, NetworkConfig, Reference, read_network
 from opsin.importing.keras_file import KerasFile, open_keras
 from opsin.importing.keras_graph import KerasGraph, KerasTensor, LayerCall, tensors_in
 from opsin.importing.keras_layers import LAYERS
+from opsin.onnx_files.postprocessing import model_of
 from opsin.onnx_files.refusal import quoted
 
 # Layers that run code which the file holds.

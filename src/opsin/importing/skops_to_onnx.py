@@ -10,7 +10,7 @@ import numpy as np
 from onnx import TensorProto
 
 from opsin.core.metadata import MAX_CLASSES, Layer
-from opsin.importing.converted import Converted, Form, model_of
+from opsin.importing.converted import Converted, Form
 from opsin.importing.skops_file import LARGEST, SkopsObject, open_skops
 from opsin.onnx_files.classical_heads import (
     KERNELS,
@@ -22,6 +22,7 @@ from opsin.onnx_files.classical_heads import (
     write_trees,
 )
 from opsin.onnx_files.graph_writer import GraphWriter
+from opsin.onnx_files.postprocessing import model_of
 from opsin.onnx_files.refusal import quoted, refused
 
 # By this name `opsin.backbones.probe` knows what the classifier is given.

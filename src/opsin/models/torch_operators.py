@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -18,14 +18,13 @@ try:
     from torch import Tensor, nn
     from torch.nn import functional
 
-    from opsin.onnx_files.operators import OPERATORS, Operator
+    from opsin.onnx_files.operators import OPERATORS, Operator, padding
 except ImportError as error:
     raise MissingExtraError("gradients of a classifier", "train") from error
 
 #: An operator: its inputs (``None`` for one that is left out) and, by name, its attributes, become
 #: its output, or a tuple of several. Attributes that it does not know are passed over.
 Computed = Callable[..., Any]
-Given = Mapping[str, Any]
 
 # Numbers of 16 bits are computed with 32: no processor's are rounded the same way.
 _TYPES: Final[dict[int, torch.dtype]] = {
@@ -68,20 +67,6 @@ def _by_row(operator: Operator) -> Computed:
 # Windows
 
 
-def _pads(given: Given, sizes: Sequence[int], kernel: Sequence[int]) -> list[int]:
-    """Return rows or columns to add before each axis of the maps, then after each."""
-    auto, axes = given.get("auto_pad", "NOTSET"), len(kernel)
-    if auto in ("NOTSET", "VALID"):
-        return list(given.get("pads", [0] * 2 * axes))
-    strides, dilations = (given.get(name, [1] * axes) for name in ("strides", "dilations"))
-    total = [
-        max(0, (-(-size // stride) - 1) * stride + (side - 1) * apart + 1 - size)
-        for size, side, stride, apart in zip(sizes, kernel, strides, dilations, strict=True)
-    ]
-    less, more = [each // 2 for each in total], [each - each // 2 for each in total]
-    return less + more if auto == "SAME_UPPER" else more + less
-
-
 def _padded(maps: Tensor, pads: Sequence[int], value: float = 0.0) -> Tensor:
     if not any(pads):
         return maps
@@ -92,20 +77,17 @@ def _padded(maps: Tensor, pads: Sequence[int], value: float = 0.0) -> Tensor:
 
 def _conv(maps: Tensor, weight: Tensor, bias: Tensor | None = None, **given: Any) -> Tensor:
     axes = weight.ndim - 2
-    pads = _pads(given, maps.shape[2:], weight.shape[2:])
-    padding: Sequence[int] = [0] * axes
-    if pads[:axes] == pads[axes:]:  # PyTorch's own is quicker, and knows one number for both sides
-        padding = pads[:axes]
-    else:
-        maps = _padded(maps, pads)
+    pads = padding(given, maps.shape[2:], weight.shape[2:])
+    if pads[:axes] != pads[axes:]:  # PyTorch's own is quicker, and knows one number for both sides
+        maps, pads = _padded(maps, pads), [0] * axes
     strides, dilations = (given.get(name, [1] * axes) for name in ("strides", "dilations"))
     convolve = (functional.conv1d, functional.conv2d, functional.conv3d)[axes - 1]
-    return convolve(maps, weight, bias, strides, padding, dilations, given.get("group", 1))
+    return convolve(maps, weight, bias, strides, pads[:axes], dilations, given.get("group", 1))
 
 
 def _max_pool(maps: Tensor, *, kernel_shape: list[int], **given: Any) -> Any:
     return functional.max_pool2d(
-        _padded(maps, _pads(given, maps.shape[2:], kernel_shape), -torch.inf),
+        _padded(maps, padding(given, maps.shape[2:], kernel_shape), -torch.inf),
         kernel_shape,
         stride=given.get("strides", (1, 1)),
         dilation=given.get("dilations", (1, 1)),
@@ -115,7 +97,7 @@ def _max_pool(maps: Tensor, *, kernel_shape: list[int], **given: Any) -> Any:
 
 def _average_pool(maps: Tensor, *, kernel_shape: list[int], **given: Any) -> Tensor:
     axes = len(kernel_shape)
-    pads = _pads(given, maps.shape[2:], kernel_shape)
+    pads = padding(given, maps.shape[2:], kernel_shape)
     pool = functools.partial(
         (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)[axes - 1],
         kernel_size=kernel_shape,
@@ -439,8 +421,8 @@ COMPUTED: Final[dict[str, Computed]] = {
 }
 #: Attributes whose values, the usual one first, are the only ones that are computed.
 VALUES: Final = (
-    ("Pad", "mode", (b"constant",)),
-    ("Resize", "coordinate_transformation_mode", (b"half_pixel", b"pytorch_half_pixel")),
-    ("Resize", "nearest_mode", (b"round_prefer_floor", b"round_prefer_ceil")),
+    ("Pad", "mode", ("constant",)),
+    ("Resize", "coordinate_transformation_mode", ("half_pixel", "pytorch_half_pixel")),
+    ("Resize", "nearest_mode", ("round_prefer_floor", "round_prefer_ceil")),
     ("Resize", "exclude_outside", (0,)),
 )

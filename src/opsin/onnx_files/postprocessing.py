@@ -140,6 +140,16 @@ def as_model(
     return model
 
 
+def model_of(
+    to: GraphWriter, name: str, *ends: tuple[str, int, tuple[int, ...]]
+) -> onnx.ModelProto:
+    """A model of what was written; `ends`: name, type and shape of its input and its outputs."""
+    given, *answers = (
+        helper.make_tensor_value_info(value, kind, ["N", *shape]) for value, kind, shape in ends
+    )
+    return as_model(helper.make_graph(to.nodes, name, [given], answers, to.weights))
+
+
 def write_file(
     nodes: Sequence[NodeProto],
     weights: Sequence[TensorProto],

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from typing_extensions import TypedDict
 
 from opsin.core.platform import cores
-from opsin.data.blank_images import warning_among
+from opsin.data.blank_images import NO_CONTRAST
 from opsin.runtime.prediction import NONE_OF_THESE
 from opsin.server.body import MemoryBudget, Upload, limited, read_images, while_connected
 from opsin.server.describe import described_router, error_replies, image_body
@@ -52,8 +52,7 @@ _REJECTED: Final = (
     "so cannot tell."
 )
 _WARNING: Final = (
-    "Why the answer means nothing, where the image has no contrast, is a smooth gradient or noise; "
-    "without contrast there is no explanation either."
+    "Why the answer means nothing, where the image has no contrast; there is no explanation either."
 )
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -223,7 +222,7 @@ class Predictor:
         top = options.top or self.settings.top
         answer: ImagePrediction = {
             "name": upload.name,
-            "warning": warning_among(result.notes),
+            "warning": NO_CONTRAST if NO_CONTRAST in result.notes else None,
             "answer": NONE_OF_THESE if result.rejected else label,
             "label": label,
             "confidence": shares[order[0]],
