@@ -80,7 +80,6 @@ def activations() -> dict[str, Build]:
     found = {f"Activation {name}": behind(partial(layers.Activation, name)) for name in names}
     made: dict[str, Build] = {
         "ReLU up to 6": lambda: layers.ReLU(max_value=6.0),
-        "ReLU with a slope": lambda: layers.ReLU(negative_slope=0.1, threshold=0.2, max_value=1.5),
         "LeakyReLU": layers.LeakyReLU,
         "PReLU": layers.PReLU,
         "PReLU shared": lambda: layers.PReLU(shared_axes=[1, 2]),
@@ -203,22 +202,13 @@ def transfer() -> Any:
     return Model(image, layers.Dense(3, "softmax")(value))
 
 
-def channels_first() -> Any:
-    order = "channels_first"
-    return Sequential([
-        Input((3, 13, 10)), layers.Conv2D(4, 3, padding="same", data_format=order),
-        layers.BatchNormalization(axis=1), layers.MaxPooling2D(data_format=order),
-        layers.Flatten(data_format=order), layers.Dense(5),
-    ])  # fmt: skip
-
-
 def whole() -> dict[str, Build]:
     """Return networks of many layers: graphs, the tutorials', and those that Keras publishes."""
     found: dict[str, Build] = {
         "merged": merged, "squeeze and excite": squeeze_and_excite,
         "shared": shared, "nested": nested, "arithmetic": arithmetic, "transfer": transfer,
         "attention": lambda: attention(plain=True), "attention 2": lambda: attention(plain=False),
-        "tutorial, convolutions": tutorial_convolutions, "channels first": channels_first,
+        "tutorial, convolutions": tutorial_convolutions,
         "tutorial, dense": lambda: Sequential(
             [Input((28, 28)), layers.Flatten(), layers.Dense(128, "relu"), layers.Dense(10)]
         ),
