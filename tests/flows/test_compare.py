@@ -39,7 +39,7 @@ def test_a_table_a_sentence_and_a_page(cli: Cli, two: tuple[Path, Path], tmp_pat
 
 def test_one_json_object_and_silence(cli: Cli, two: tuple[Path, Path], tmp_path: Path) -> None:
     before = set(tmp_path.rglob("*"))
-    done = cli("compare", two[0], two[1], "--against", two[1], "--json", "--quiet")
+    done = cli("compare", two[1], two[0], "--json", "--quiet")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     content = only_json(done)

@@ -21,6 +21,7 @@ import opsin
 from opsin.core.metadata import Layer, Metadata, Preparation, Reject
 from opsin.server.engine import Engine
 from opsin.server.metrics import ServerMetrics
+from opsin.server.settings import ServerSettings
 from opsin.server.waiting import PredictResult
 
 
@@ -54,7 +55,9 @@ class Listener(ServerMetrics):
 @contextlib.asynccontextmanager
 async def running(models: dict[str, Path], **options: Any) -> AsyncIterator[Engine]:
     """Start an engine, and stop it at the end, so that nothing of it is left."""
-    engine = Engine(models, **{"workers": 1, "poll_seconds": 0.05, **options})
+    metrics = options.pop("metrics", None)
+    settings = ServerSettings(**{"workers": 1, **options})
+    engine = Engine(models, settings, metrics=metrics, poll_seconds=0.05)
     await engine.start()
     try:
         yield engine

@@ -52,7 +52,7 @@ class Host:
 def hosting(models: dict[str, Path], **options: Any) -> Iterator[Host]:
     """Run an engine with one worker for as long as the block lasts."""
     loop = asyncio.new_event_loop()
-    engine = Engine(models, workers=1, **options)
+    engine = Engine(models, ServerSettings(workers=1, **options))
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
 
