@@ -23,7 +23,6 @@ CLASSES, UNITS = 4, 6
 
 
 def write_file(path: Path) -> Metadata:
-    """Write a file whose logits and embedding are its input."""
     to = GraphWriter()
     tail(to, "logits", "seen", classes=CLASSES, units=UNITS)
     graph = helper.make_graph(
