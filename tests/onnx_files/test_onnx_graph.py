@@ -19,9 +19,8 @@ from onnx import TensorProto, helper, numpy_helper
 import opsin
 from opsin.core.errors import ModelFileError
 from opsin.core.metadata import Layer
-from opsin.onnx_files.graph_writer import GraphWriter
 from opsin.onnx_files.onnx_graph import OnnxGraph
-from opsin.onnx_files.postprocessing import outputs, tail
+from opsin.onnx_files.postprocessing import GraphWriter, outputs, tail
 
 SIZE = (13, 12)
 CLASSES = 3

@@ -16,8 +16,7 @@ from scipy.special import softmax
 
 from opsin.core.metadata import Calibration, Metadata, Preparation
 from opsin.evaluation.out_of_distribution import ClassPrototypes
-from opsin.onnx_files.graph_writer import GraphWriter
-from opsin.onnx_files.postprocessing import Calibrated, finished, outputs, tail
+from opsin.onnx_files.postprocessing import Calibrated, GraphWriter, finished, outputs, tail
 
 CLASSES, UNITS = 4, 6
 
