@@ -249,15 +249,12 @@ class RunIndex:
 
     def restore(self, token: str) -> str:
         """Take a deletion back, and return the run's number."""
-        for each in self._trash.removed():
-            if each.token == token:
-                if (self.root / each.folder).exists():
-                    message = f"There is another run {each.folder}"
-                    raise RunError(message, "Rename or delete it.")
-                self._trash.restore(each)
-                self.scan()
-                return opaque(each.folder)
-        raise NotThere("The deleted run is gone for good", "Train it again.")
+        removed = self._trash.get(token)
+        if (self.root / removed.folder).exists():
+            raise RunError(f"There is another run {removed.folder}", "Rename or delete it.")
+        self._trash.restore(removed)
+        self.scan()
+        return opaque(removed.folder)
 
     def sweep(self, kept: float = KEPT) -> None:
         """Remove for good the runs that were deleted at least ``kept`` seconds ago."""
