@@ -164,14 +164,14 @@ def test_nothing_is_overwritten(
     monkeypatch.chdir(tmp_path / "here")
     before = everything(tmp_path)
     for target, message in (
-        (tmp_path / "file", "a new or an empty folder"),
+        (tmp_path / "file", "is there already"),
         (tmp_path / "file.npz", "a new file"),
         (tmp_path / "full", "is there already"),
         (tmp_path / "folder.npz", "a new file"),
         (tmp_path / "file" / "below", "to write"),
-        (tmp_path / "here", "the one you are in"),
-        (shapes / "out", "outside of the source"),
-        (shapes / "x.npz", "outside of the source"),
+        (tmp_path / "here", "that you are in"),
+        (shapes / "out", "lies in"),
+        (shapes / "x.npz", "lies in"),
     ):
         with pytest.raises(StorageError, match=message):
             opsin.export_data(data, target)
