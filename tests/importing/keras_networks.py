@@ -26,7 +26,6 @@ Build = Callable[[], Any]
 
 
 def after(*these: Any, shape: tuple[int, ...] = SHAPE) -> Any:
-    """Return layers, and a dense layer behind them."""
     return Sequential([Input(shape), *these, layers.Flatten(), layers.Dense(5, "softmax")])
 
 
@@ -67,7 +66,6 @@ def windows(pad: str) -> dict[str, Build]:
 
 
 def activations() -> dict[str, Build]:
-    """Return every activation by name, and the layers of activations."""
     names = (
         "relu", "sigmoid", "tanh", "softmax", "elu", "selu", "softplus", "softsign", "swish",
         "gelu", "hard_sigmoid", "hard_silu", "leaky_relu", "exponential", "mish", "relu6",
@@ -90,7 +88,6 @@ def activations() -> dict[str, Build]:
 
 
 def others() -> dict[str, Build]:
-    """Return normalisation, shapes, and what only training needs."""
     return {
         "Conv2D in groups": lambda: after(layers.Conv2D(8, 1), layers.Conv2D(8, 3, groups=4)),
         "Conv1D causal": lambda: after(
@@ -203,7 +200,6 @@ def transfer() -> Any:
 
 
 def whole() -> dict[str, Build]:
-    """Return networks of many layers: graphs, the tutorials', and those that Keras publishes."""
     found: dict[str, Build] = {
         "merged": merged, "squeeze and excite": squeeze_and_excite,
         "shared": shared, "nested": nested, "arithmetic": arithmetic, "transfer": transfer,
@@ -234,7 +230,6 @@ def whole() -> dict[str, Build]:
 
 
 def shaken(model: Any) -> Any:
-    """Return a network whose weights are none that a layer begins with."""
     drawn = np.random.default_rng(0)
     for variable in model.variables:
         shape = tuple(variable.shape)
@@ -247,7 +242,6 @@ def shaken(model: Any) -> Any:
 
 
 def main() -> None:
-    """Save all networks, or those that are named."""
     folder, *wanted = sys.argv[1:]
     Path(folder).mkdir(parents=True, exist_ok=True)
     networks = windows("same") | windows("valid") | activations() | others() | whole()

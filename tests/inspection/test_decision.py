@@ -34,7 +34,6 @@ def noise(*shape: int) -> NDArray[np.uint8]:
 
 @pytest.fixture
 def resnet(tmp_path: Path) -> Path:
-    """A small network whose weights nobody trained, 12×16 in colour."""
     torch = pytest.importorskip("torch")
     from opsin.core.metadata import Metadata, Preparation
     from opsin.core.recipe import DataRecipe

@@ -37,7 +37,6 @@ def record_of(
 
 
 def drawn(seed: int, count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return maps with few different values, so that most are equal to another."""
     drawing = np.random.default_rng(seed)
     maps = drawing.integers(-2, 3, (count, 5, 2, 3)).astype(np.float32)
     return maps, drawing.integers(0, 3, count)

@@ -22,7 +22,6 @@ pytestmark = pytest.mark.torch
 
 
 def written(name: str, **options: Any) -> tuple[bytes, list[str]]:
-    """Write a network, and return it with the names of its layers."""
     from opsin.training.torch_to_onnx import to_onnx
 
     network, metadata = trained(name, **options)

@@ -55,14 +55,12 @@ def made(name: str, *, negative: bool = False, **options: Any) -> bytes:
 
 
 def images(count: int = 48) -> NDArray[np.uint8]:
-    """Return images of noise on backgrounds of all levels, ``uint8[N, H, W, C]``."""
     random = np.random.default_rng(0)
     level = random.integers(0, 200, (count, 1, 1, 3))
     return (level + random.integers(0, 56, (count, *SHAPE))).astype(np.uint8)
 
 
 def opened(content: bytes, folder: Path, name: str = "made.onnx") -> opsin.Classifier:
-    """Write a file and open it."""
     path = folder / name
     path.write_bytes(content)
     return opsin.Classifier(path, threads=1)

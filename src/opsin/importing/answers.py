@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict
 
 from opsin.core.metadata import MAX_CLASSES
 from opsin.importing.converted import Form
-from opsin.onnx_files.graph_writer import GraphWriter
 from opsin.onnx_files.onnx_graph import attribute, rename_values
+from opsin.onnx_files.postprocessing import GraphWriter
 from opsin.onnx_files.refusal import quoted, refused
 from opsin.runtime.providers import cpu_session
 

@@ -30,8 +30,7 @@ from opsin.importing.file_kind import FROM_TORCH, FileKind, kind_of
 from opsin.importing.keras_to_onnx import convert
 from opsin.importing.sklearn_operators import use_standard_operators
 from opsin.importing.skops_to_onnx import convert_estimator
-from opsin.onnx_files.graph_writer import GraphWriter
-from opsin.onnx_files.postprocessing import model_of
+from opsin.onnx_files.postprocessing import GraphWriter, model_of
 from opsin.onnx_files.refusal import quoted, refused
 from opsin.onnx_files.tensor_file import read_tensors
 
@@ -126,14 +125,11 @@ def _read(path: Path, header: Header) -> tuple[Header, Sequence[bytes]]:
     last = Value(name=ANSWERS, op="Identity", shape=(answers.classes,))
     probed = probed.model_copy(update={"values": (*probed.values, last)})
     return {
-        "probed": probed.model_dump(mode="json"),
-        "answers": answers.model_dump(),
-        "layers": [row.model_dump() for row in found.layers],
-        "maker": quoted(found.maker),
-        "network": quoted(found.network),
-        "scales": found.scales,
+        "probed": probed.model_dump(mode="json"), "answers": answers.model_dump(),
+        "layers": [row.model_dump() for row in found.layers], "maker": quoted(found.maker),
+        "network": quoted(found.network), "scales": found.scales,
         "classes": found.classes or named,
-    }, [model.SerializeToString()]
+    }, [model.SerializeToString()]  # fmt: skip
 
 
 def _of_weights(path: Path, architecture: str | None, graph: str | None) -> onnx.ModelProto:

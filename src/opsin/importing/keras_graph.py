@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.importing.keras_file import WeightList
-from opsin.onnx_files.graph_writer import GraphWriter
 from opsin.onnx_files.onnx_graph import rename_values
+from opsin.onnx_files.postprocessing import GraphWriter
 from opsin.onnx_files.refusal import quoted, refused
 
 # Numbers of one value for one image; a shape may be a bomb.

@@ -8,9 +8,8 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper
 
-from opsin.onnx_files.graph_writer import GraphWriter
 from opsin.onnx_files.onnx_graph import attribute, leading_to
-from opsin.onnx_files.postprocessing import TREES
+from opsin.onnx_files.postprocessing import TREES, GraphWriter
 
 _ENDINGS: Final[dict[bytes, tuple[str, dict[str, Any]]]] = {
     b"SOFTMAX": ("Softmax", {"axis": 1}),

@@ -21,8 +21,7 @@ from opsin.onnx_files.classical_heads import (
     write_scores,
     write_trees,
 )
-from opsin.onnx_files.graph_writer import GraphWriter
-from opsin.onnx_files.postprocessing import model_of
+from opsin.onnx_files.postprocessing import GraphWriter, model_of
 from opsin.onnx_files.refusal import quoted, refused
 
 # By this name `opsin.backbones.probe` knows what the classifier is given.

@@ -50,7 +50,12 @@ def resolve(
         # A falling rate gets its best epochs last; only a rate that stays can have passed its best.
         fields["patience"] = 5
     if "depth" in given and "hidden" not in given:
-        fields["hidden"] = _hidden(MODELS[name], fields["hidden"], given["depth"])
+        # Dense layers repeat the last size, blocks double it.
+        sizes, wanted = list(fields["hidden"]), given["depth"]
+        wanted = wanted if isinstance(wanted, int) and 0 <= wanted <= DEEPEST else len(sizes)
+        while len(sizes) < wanted:
+            sizes.append(2 * sizes[-1] if MODELS[name].convolutional else sizes[-1])
+        fields["hidden"] = tuple(sizes[:wanted])
     hidden = fields["hidden"]
     length = len(hidden) if isinstance(hidden, tuple | list) else None
     if fields.setdefault("depth", length) != length:
@@ -101,12 +106,3 @@ def _varied(augment: object, side: int) -> dict[str, float]:
         raise RecipeError(f"There is no augmentation {augment!r}; there are {names}")
     parts = AUGMENTATIONS[augment]
     return {**parts, "shift": min(64, round(parts["shift"] * side))}
-
-
-def _hidden(spec: ModelSpec, hidden: tuple[int, ...], depth: Any) -> tuple[int, ...]:
-    """Bring the default sizes to a depth: dense layers repeat the last one, blocks double it."""
-    sizes = list(hidden)
-    wanted = depth if isinstance(depth, int) and 0 <= depth <= DEEPEST else len(sizes)
-    while len(sizes) < wanted:
-        sizes.append(2 * sizes[-1] if spec.convolutional else sizes[-1])
-    return tuple(sizes[:wanted])

@@ -28,16 +28,11 @@ Computed = Callable[..., Any]
 
 # Numbers of 16 bits are computed with 32: no processor's are rounded the same way.
 _TYPES: Final[dict[int, torch.dtype]] = {
-    TensorProto.FLOAT: torch.float32,
-    TensorProto.FLOAT16: torch.float32,
-    TensorProto.BFLOAT16: torch.float32,
-    TensorProto.DOUBLE: torch.float64,
-    TensorProto.INT64: torch.int64,
-    TensorProto.INT32: torch.int32,
-    TensorProto.INT8: torch.int8,
-    TensorProto.UINT8: torch.uint8,
-    TensorProto.BOOL: torch.bool,
-}
+    TensorProto.FLOAT: torch.float32, TensorProto.FLOAT16: torch.float32,
+    TensorProto.BFLOAT16: torch.float32, TensorProto.DOUBLE: torch.float64,
+    TensorProto.INT64: torch.int64, TensorProto.INT32: torch.int32, TensorProto.INT8: torch.int8,
+    TensorProto.UINT8: torch.uint8, TensorProto.BOOL: torch.bool,
+}  # fmt: skip
 
 
 def held(value: NDArray[Any]) -> Tensor:
@@ -125,14 +120,9 @@ def _batch_norm(*inputs: Tensor, epsilon: float = 1e-5, **_: Any) -> Tensor:
 
 
 def _layer_norm(
-    values: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    *,
-    axis: int = -1,
-    epsilon: float = 1e-5,
-    **_: Any,
-) -> Tensor:
+    values: Tensor, weight: Tensor, bias: Tensor | None = None, *, axis: int = -1,
+    epsilon: float = 1e-5, **_: Any,
+) -> Tensor:  # fmt: skip
     shape = values.shape[axis:]
     shift = None if bias is None else bias.expand(shape)
     return functional.layer_norm(values, list(shape), weight.expand(shape), shift, eps=epsilon)
@@ -191,12 +181,9 @@ def _softmax(how: Callable[..., Tensor]) -> Computed:
 
 def _reduced(how: Callable[..., Tensor]) -> Computed:
     def reduce(
-        values: Tensor,
-        axes: Iterable[int] | None = None,
-        *,
-        keepdims: int = 1,
+        values: Tensor, axes: Iterable[int] | None = None, *, keepdims: int = 1,
         noop_with_empty_axes: int = 0,
-    ) -> Tensor:
+    ) -> Tensor:  # fmt: skip
         chosen = None if axes is None else [int(axis) for axis in axes]
         if chosen == [] and noop_with_empty_axes:
             return values
@@ -236,12 +223,9 @@ def _unsqueeze(values: Tensor, axes: Tensor) -> Tensor:
 
 
 def _pad(
-    values: Tensor,
-    pads: Tensor,
-    fill: Tensor | None = None,
-    along: Tensor | None = None,
+    values: Tensor, pads: Tensor, fill: Tensor | None = None, along: Tensor | None = None,
     **_: Any,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     sides = _numbers(pads)
     axes = list(range(values.ndim)) if along is None else _numbers(along)
     before, after = [0] * values.ndim, [0] * values.ndim
@@ -260,12 +244,9 @@ def _split(
 
 
 def _slice(
-    values: Tensor,
-    starts: Tensor,
-    ends: Tensor,
-    axes: Tensor | None = None,
+    values: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None,
     steps: Tensor | None = None,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     begins, stops = _numbers(starts), _numbers(ends)
     along = list(range(len(begins))) if axes is None else _numbers(axes)
     strides = [1] * len(begins) if steps is None else _numbers(steps)
@@ -295,12 +276,9 @@ def _constant_of_shape(shape: Tensor, *, value: TensorProto | None = None) -> Te
 
 
 def _resize(
-    values: Tensor,
-    _region: Tensor | None = None,
-    scales: Tensor | None = None,
-    sizes: Tensor | None = None,
-    **given: Any,
-) -> Tensor:
+    values: Tensor, _region: Tensor | None = None, scales: Tensor | None = None,
+    sizes: Tensor | None = None, **given: Any,
+) -> Tensor:  # fmt: skip
     """Enlarge or shrink along each axis by a product with a matrix that says what is mixed."""
     usual = {
         "mode": "nearest", "coordinate_transformation_mode": "half_pixel",
