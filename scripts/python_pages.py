@@ -79,13 +79,13 @@ GROUPS: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
         "Speed and disk",
         "Measure how fast a machine is, and see what the cache holds.",
         (
-            "bench", "Benchmark", "ImageRate", "list_cache", "CacheContents", "CacheEntry",
+            "bench", "Benchmark", "ImageRate", "list_cache", "CacheContents",
             "empty_cache",
         ),
     ),
     "errors": (
         "Errors",
-        "Every error has three parts: what was expected, what was received, and what to do.",
+        "Every error has two parts: what is wrong, and what to do about it.",
         (
             "OpsinError", "DownloadError", "ImageError", "InputError", "MissingExtraError",
             "ModelFileError", "MovedError", "ParityError", "RecipeError", "RunError",

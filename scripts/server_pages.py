@@ -15,7 +15,7 @@ from opsin.server.settings import ServerSettings
 Schema = Mapping[str, Any]
 _METHODS: Final = ("get", "post", "put", "delete")
 _ERRORS: Final = (
-    'An error is `{"error": {"kind", "expected", "received", "advice"}}`; at `/v2` it has the '
+    'An error is `{"error": {"kind", "message", "advice"}}`; at `/v2` it has the '
     'protocol\'s own shape, `{"error": "…"}`. No error names a path of the server.'
 )
 

@@ -178,7 +178,7 @@ print(f"{bags.recall:.0%} of {bags.count} bags right ({low:.0%} to {high:.0%})")
 # test**. A is the network, B the forest, C the nearest neighbours.
 
 # %%
-for pair in opsin.compare(network, forest, knn, speed=False).pairs:
+for pair in opsin.compare(network, forest, knn).pairs:
     print(textwrap.fill(pair.sentence, 88))
 
 # %% [markdown]
@@ -253,7 +253,7 @@ with open("labels.csv", "w", newline="", encoding="utf-8") as file:
 
 fixed = {"labels": "labels.csv"}
 corrected = opsin.train("clothes.npz", **fixed, model="mlp", epochs=15, quiet=True)
-pair = opsin.compare(network, corrected, speed=False).pairs[0]
+pair = opsin.compare(network, corrected).pairs[0]
 print(textwrap.fill(pair.sentence, 88))
 
 # %% [markdown]

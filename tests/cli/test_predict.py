@@ -35,11 +35,3 @@ def test_a_device_that_is_not_there(cli: Cli, nearest_mean: Path, tmp_path: Path
     told = cli("predict", nearest_mean, "boot.png", "--device", "gpu")
     assert told.returncode == 2
     assert "auto, cpu, cuda" in told.stderr
-
-
-def test_swapped_arguments_are_told(cli: Cli, nearest_mean: Path, tmp_path: Path) -> None:
-    Image.new("L", (8, 8)).save(tmp_path / "boot.png")
-    told = cli("predict", "boot.png", nearest_mean)
-    assert told.returncode == 1
-    assert f"{nearest_mean} is the classifier, boot.png the images" in told.stderr
-    assert f"opsin predict {nearest_mean} boot.png" in told.stderr

@@ -21,7 +21,7 @@ import opsin
 from opsin.commands.compare import sentence
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import RunPredictions
-from opsin.core.errors import ModelFileError, RecipeError, RunError, StorageError
+from opsin.core.errors import RecipeError, RunError, StorageError
 from opsin.data.cache import short_digest
 from opsin.data.dataset import Dataset
 from opsin.data.split import Split
@@ -55,7 +55,7 @@ def as_arrays(data: Dataset, order: NDArray[np.int64], **options: Any) -> Datase
 
 def test_a_table_and_a_sentence(make: Make, digits: Dataset) -> None:
     poor, good = make("poor", 0.5), make("good", 0.9)
-    found = opsin.compare(poor, good, speed=False)
+    found = opsin.compare(poor, good)
     assert (found.part, found.images) == ("test", len(digits.split.test))
     assert [row.letter for row in found.runs] == ["A", "B"]
     first, second = found.runs
@@ -63,7 +63,7 @@ def test_a_table_and_a_sentence(make: Make, digits: Dataset) -> None:
     for key in ("accuracy", "low", "high", "log_loss", "calibration_error"):
         assert getattr(second, key) == getattr(figures, key)
     assert (second.bytes, second.parameters, second.seconds) == (5000, 1234, 12.0)
-    assert (second.parity, second.images_per_second) == (2e-6, None)
+    assert second.parity == 2e-6
     assert (first.best, second.best) == ([], ["accuracy"])
     (pair,) = found.pairs
     assert pair.difference == pytest.approx(second.accuracy - first.accuracy)
@@ -76,7 +76,7 @@ def test_a_table_and_a_sentence(make: Make, digits: Dataset) -> None:
 
 def test_a_run_against_itself_shows_no_difference(make: Make) -> None:
     run = make("one", 0.8)
-    (pair,) = opsin.compare(run, run, speed=False).pairs
+    (pair,) = opsin.compare(run, run).pairs
     assert (pair.p, pair.difference, pair.better, pair.disagreements) == (
         1.0,
         0.0,
@@ -108,7 +108,7 @@ def test_order_names_and_the_order_of_classes_do_not_matter(
         rows = [keys[digest.tobytes()] for digest in data.digests[data.split.test]]
         given = answers_right(data, 0.5) | {"test": answers[rows][:, columns]}
         run = write_run(tmp_path / "runs", name, data, given)
-        (pair,) = opsin.compare(first, run, speed=False).pairs
+        (pair,) = opsin.compare(first, run).pairs
         assert pair.disagreements == [], name
         assert pair.both_right == pytest.approx(0.7 * pair.images, rel=0.2)
 
@@ -133,11 +133,11 @@ def test_copies_in_the_test_set_pair_one_to_one(tmp_path: Path, digits: Dataset)
         return write_run(tmp_path, name, data, answers_right(data, 0.5) | {"test": right})
 
     one, other = run("one", np.arange(11)), run("other", np.arange(11)[::-1])
-    (pair,) = opsin.compare(one, other, speed=False).pairs
+    (pair,) = opsin.compare(one, other).pairs
     assert pair.disagreements == []
     assert (pair.both_right, pair.both_wrong) == (9, 2)
     fewer = run("fewer", np.arange(1, 11))
-    shared = opsin.compare(one, fewer, speed=False)
+    shared = opsin.compare(one, fewer)
     assert (shared.images, [row.tested for row in shared.runs]) == (10, [11, 10])
     assert "compared on the 10 test images that all of these runs have" in shared.notes[0]
     # Copies of one image are one observation.
@@ -151,7 +151,7 @@ def test_runs_are_compared_on_the_images_that_both_tested(make: Make) -> None:
     shared = tested[0].keys() & tested[1].keys()
     assert 5 < len(shared) < 60
     one, other = make("one", 0.8, data[0]), make("other", 0.8, data[1])
-    found = opsin.compare(one, other, speed=False)
+    found = opsin.compare(one, other)
     assert found.images == found.pairs[0].images == len(shared)
     assert f"the {len(shared)} test images that all of these runs have" in found.notes[0]
     for row, each, own, run in zip(found.runs, data, tested, (one, other), strict=True):
@@ -174,10 +174,9 @@ def test_runs_that_share_no_test_images_are_refused_with_the_reason(
         )  # fmt: skip
         runs.append(make(name, 0.8, data))
     with pytest.raises(RunError) as refused:
-        opsin.compare(*runs, speed=False)
+        opsin.compare(*runs)
     told = str(refused.value)
-    for words in ("share test images", "none of the 90 test images", "were used to train",
-                  "--split-seed", "opsin evaluate"):  # fmt: skip
+    for words in ("None of the 90 test images", "--split-seed", "opsin evaluate"):
         assert words in told, words
 
 
@@ -189,14 +188,14 @@ def test_images_of_one_group_are_compared_as_one(tmp_path: Path, digits: Dataset
         answers = answers_right(digits, 1.0)
         answers["test"][wrong] = (1 - answers["test"][wrong]) / 9
         runs.append(write_run(tmp_path, name, digits, answers))
-    alone = opsin.compare(*runs, speed=False)
+    alone = opsin.compare(*runs)
     assert alone.pairs[0].better == "B"
     assert "exact McNemar p < 0.0001" in alone.pairs[0].sentence
     for run in runs:
         directory = RunDirectory(run)
         kept = directory.load_arrays(directory.predictions)
         directory.save_arrays(directory.predictions, **{**kept, "test_groups": by_hand})
-    grouped = opsin.compare(*runs, speed=False)
+    grouped = opsin.compare(*runs)
     groups = int(by_hand[-1]) + 1
     assert (grouped.pairs[0].groups, grouped.pairs[0].p, grouped.pairs[0].better) == (
         groups, 1.0, None,
@@ -213,27 +212,25 @@ def test_other_labels_are_refused(make: Make, digits: Dataset) -> None:
     content["test_labels"][:3] = (content["test_labels"][:3] + 1) % 10
     np.savez(other / "predictions.npz", **content)
     with pytest.raises(RunError, match=r"3 of the .* have another label .*no corrections tell"):
-        opsin.compare(one, other, speed=False)
+        opsin.compare(one, other)
 
 
 def test_without_test_images_the_words_are_validation_optimistic(make: Make) -> None:
     data = opsin.load("digits", test_fraction=0)
     one, other = make("one", 0.5, data), make("other", 0.95, data)
-    found = opsin.compare(one, other, speed=False)
+    found = opsin.compare(one, other)
     assert found.part == "val"
     assert found.pairs[0].sentence.startswith("Validation, optimistic: B is better")
     assert "Validation, optimistic" in found.headline
     assert "optimistic" in found.remarks[0]
-    same = opsin.compare(one, one, one, speed=False)
+    same = opsin.compare(one, one, one)
     assert "validation, optimistic" in same.headline
     assert "validation images" in same.pairs[0].sentence
     moved = opsin.load("digits", test_fraction=0, split_seed=3)
-    found = opsin.compare(one, make("moved", 0.5, moved), speed=False)
+    found = opsin.compare(one, make("moved", 0.5, moved))
     assert "validation images that all of these runs have" in found.notes[0]
-    with pytest.raises(
-        RunError, match=r"images that they had not seen; .*one is judged by validation"
-    ):
-        opsin.compare(make("with", 0.5), one, speed=False)
+    with pytest.raises(RunError, match=r"one is judged by validation"):
+        opsin.compare(make("with", 0.5), one)
 
 
 def test_a_run_judged_by_all_is_compared_on_the_test_images_of_another(
@@ -247,7 +244,7 @@ def test_a_run_judged_by_all_is_compared_on_the_test_images_of_another(
     every = replace(digits, split=Split(np.arange(len(labels)), none, none))
     judged = write_run(tmp_path / "runs", "judged", every, {"out_of_fold": answers})
     for runs in ((tested, judged), (judged, tested)):
-        found = opsin.compare(*runs, speed=False)
+        found = opsin.compare(*runs)
         assert (found.part, found.images) == ("out_of_fold", len(digits.split.test))
         (pair,) = found.pairs
         assert pair.better == "AB"[runs.index(judged)]
@@ -255,10 +252,10 @@ def test_a_run_judged_by_all_is_compared_on_the_test_images_of_another(
         assert accuracies == {str(judged): 1, str(tested): opsin.Run(tested).figures.accuracy}
         assert "held-out images that all of these runs have" in found.notes[0]
         assert not any("flatters" in note for note in found.notes)
-    assert opsin.compare(judged, judged, speed=False).images == len(labels)
+    assert opsin.compare(judged, judged).images == len(labels)
     optimistic = make("val", 0.5, opsin.load("digits", test_fraction=0))
-    with pytest.raises(RunError, match=r"images that they had not seen; .*val is judged by val"):
-        opsin.compare(judged, optimistic, speed=False)
+    with pytest.raises(RunError, match=r"val is judged by val"):
+        opsin.compare(judged, optimistic)
 
 
 def test_sizes_are_compared_by_name_where_the_source_names_its_test_part(
@@ -269,7 +266,7 @@ def test_sizes_are_compared_by_name_where_the_source_names_its_test_part(
     small, large = (opsin.load(tmp_path / "photos", size=size) for size in (8, 16))
     runs = [make("small", 0.9, small), make("large", 0.6, large)]
     told = Notes()
-    found = opsin.compare(*runs, speed=False, watcher=told)
+    found = opsin.compare(*runs, watcher=told)
     assert found.images == 16
     assert "8×8" in told.notes[0] and "16×16" in told.notes[0] and "by name" in told.notes[0]
     assert found.notes == tuple(told.notes)
@@ -277,44 +274,41 @@ def test_sizes_are_compared_by_name_where_the_source_names_its_test_part(
     shutil.copytree(tmp_path / "photos", tmp_path / "copy")
     copied = make("copied", 0.9, opsin.load(tmp_path / "copy", size=16))
     with pytest.raises(RunError, match="come from different places"):
-        opsin.compare(runs[0], copied, speed=False)
-    assert opsin.compare(runs[1], copied, speed=False).images == 16
+        opsin.compare(runs[0], copied)
+    assert opsin.compare(runs[1], copied).images == 16
     # Without a test part, files decide the split, whatever the size.
     train = tmp_path / "photos" / "train"
     cut = [opsin.load(train, size=size) for size in (8, 16)]
-    assert opsin.compare(make("s", 0.9, cut[0]), make("l", 0.9, cut[1]), speed=False).images
+    assert opsin.compare(make("s", 0.9, cut[0]), make("l", 0.9, cut[1])).images
 
 
 def test_several_runs_are_set_against_one_and_p_is_adjusted(make: Make) -> None:
     runs = [make(name, right) for name, right in (("a", 0.6), ("b", 0.9), ("c", 0.62))]
-    found = opsin.compare(*runs, speed=False)
+    found = opsin.compare(*runs)
     assert [pair.letters for pair in found.pairs] == [["A", "B"], ["A", "C"]]
     assert [pair.better for pair in found.pairs] == ["B", None]
     assert found.headline == "Against A: B is better, C not shown to differ"
     assert all("adjusted for 2 comparisons" in pair.sentence for pair in found.pairs)
     assert "2 comparisons" in found.remarks[0]
-    turned = opsin.compare(*runs, against=runs[1], speed=False)
-    assert [Path(row.run).name for row in turned.runs] == ["b", "a", "c"]
+    turned = opsin.compare(runs[1], runs[0], runs[2])
     assert turned.pairs[0].difference == -found.pairs[0].difference
     assert turned.pairs[0].better == "A"
     assert turned.runs[0].best == ["accuracy"]
-    added = opsin.compare(runs[0], against=runs[2], speed=False)
-    assert [Path(row.run).name for row in added.runs] == ["c", "a"]
 
 
 def test_one_run_or_too_many_and_unfinished_ones_are_refused(make: Make, tmp_path: Path) -> None:
     run = make("one", 0.8)
     for runs in ([run], [run] * 11):
-        with pytest.raises(RecipeError, match=f"two to 10 runs.*got {len(runs)}"):
+        with pytest.raises(RecipeError, match=f"Two to 10 runs .*not {len(runs)}"):
             opsin.compare(*runs)
     with pytest.raises(RunError, match="does not exist"):
         opsin.compare(run, tmp_path / "nowhere")
     other = make("other", 0.8)
     (other / "report.json").unlink()
-    with pytest.raises(RunError, match="finished run"):
+    with pytest.raises(RunError, match=r"has no report\.json"):
         opsin.compare(run, other)
     np.savez(make("old", 0.8) / "predictions.npz", nothing=np.zeros(1))
-    with pytest.raises(RunError, match="answers to its test images"):
+    with pytest.raises(RunError, match="its answers to its test images"):
         opsin.compare(run, run.parent / "old")
 
 
@@ -326,29 +320,14 @@ def test_exact_copies_among_the_training_images_are_told(make: Make, digits: Dat
         split = dict(kept)
     split["digests"][split["train"][:4]] = split["digests"][split["test"][:4]]
     np.savez(other / "split.npz", **split)
-    found = opsin.compare(one, other, speed=False)
+    found = opsin.compare(one, other)
     (note,) = found.notes
     assert "other was trained on, or chosen by, exact copies of 4 of the " in note
 
 
-def test_speed_is_measured_where_the_file_is_there(make: Make, nearest_mean: Path) -> None:
-    told = Notes()
-    runs = [make("one", 0.8, classifier=nearest_mean), make("bare", 0.8)]
-    found = opsin.compare(*runs, watcher=told)
-    first, second = found.runs
-    assert first.slowest and first.images_per_second and first.fastest
-    assert 0 < first.slowest <= first.images_per_second <= first.fastest
-    assert second.images_per_second is None
-    assert "images_per_second" not in first.best
-    assert any("bare has no classifier.onnx" in note for note in told.notes)
-    (runs[1] / "classifier.onnx").write_bytes(b"nothing")
-    with pytest.raises(ModelFileError):
-        opsin.compare(*runs)
-
-
 def test_everything_is_written_where_it_was_asked_for(make: Make, tmp_path: Path) -> None:
     out = tmp_path / "new" / "folder"
-    found = opsin.compare(make("poor", 0.5), make("good", 0.9), out=out, speed=False)
+    found = opsin.compare(make("poor", 0.5), make("good", 0.9), out=out)
     names = {"compare.html", "compare.json"} | {
         f"{name}.{kind}"
         for name in ("curves", "accuracy", "disagreements")
@@ -382,7 +361,7 @@ def test_a_full_disk_leaves_what_was_written_before(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs, out = (make("poor", 0.5), make("good", 0.9)), tmp_path / "out"
-    opsin.compare(*runs, out=out, speed=False)
+    opsin.compare(*runs, out=out)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
 
     def full(_: int) -> None:
@@ -390,7 +369,7 @@ def test_a_full_disk_leaves_what_was_written_before(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageError, match=r"no space left on device\. Free some space"):
-        opsin.compare(*runs[::-1], out=out, speed=False)
+        opsin.compare(*runs[::-1], out=out)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
@@ -402,7 +381,7 @@ def test_images_that_are_gone_are_named_and_that_is_said(make: Make, tmp_path: P
     runs = [make("one", 0.5, data), make("two", 0.9, data)]
     shutil.rmtree(photos)
     told = Notes()
-    found = opsin.compare(*runs, out=tmp_path / "look", speed=False, watcher=told)
+    found = opsin.compare(*runs, out=tmp_path / "look", watcher=told)
     assert "cannot be shown, only named" in told.notes[-1]
     page = (tmp_path / "look" / "compare.html").read_text(encoding="utf-8")
     assert "<img" not in page
@@ -462,7 +441,7 @@ def test_both_are_judged_by_the_corrected_labels(
     for name, data in (("before", digits), ("after", corrected)):
         write_run(root, name, data, answers)
     for order in (("before", "after"), ("after", "before")):
-        found = opsin.compare(*(root / name for name in order), speed=False)
+        found = opsin.compare(*(root / name for name in order))
         assert [row.accuracy for row in found.runs] == [1.0, 1.0]
         by_name = {Path(row.run).name: row for row in found.runs}
         count = len(digits.split.test)
@@ -473,11 +452,6 @@ def test_both_are_judged_by_the_corrected_labels(
         (note,) = found.notes
         assert f"before is judged by the corrected labels: 13 of the {count:,} test labels" in note
         assert found.pairs[0].better is None
-    # A run from before the labels of the source were kept.
-    with np.load(root / "after" / "predictions.npz") as kept:
-        content = {name: kept[name] for name in kept.files if "source" not in name}
-    np.savez(root / "after" / "predictions.npz", **content)
-    assert opsin.compare(root / "before", root / "after", speed=False).runs[0].rescored == 13
 
 
 def test_corrections_that_contradict_each_other_are_refused(
@@ -491,4 +465,4 @@ def test_corrections_that_contradict_each_other_are_refused(
     (tmp_path / "labels.csv").write_text(f"digest,label\n{digest},{third}\n", encoding="utf-8")
     other = make("other", 0.9, opsin.load("digits", labels=tmp_path / "labels.csv"))
     with pytest.raises(RunError, match=r"1 of the .* no corrections tell"):
-        opsin.compare(one, other, speed=False)
+        opsin.compare(one, other)

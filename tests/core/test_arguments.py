@@ -210,15 +210,15 @@ def test_what_is_wrong_is_said_in_words() -> None:
 
     fit("a", np.int64(3), "b", way="down", names=np.array(["a"]), learning_rate=2)  # type: ignore[arg-type]
     wrong: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
-        ((1,), {}, "a text or a Path as path; got 1. See help"),
-        (("a", True), {}, "a whole number as count; got True"),
-        (("a", 10**30), {}, "a whole number as count"),
-        (("a", 1, 2), {}, "a text as more; got 2"),
-        (("a\0b",), {}, "got 'a.x00b'"),
-        (("a",), {"way": "left"}, "one of up, down as way; got 'left'"),
-        (("a",), {"names": "abc"}, "a list, each a text as names; got 'abc'"),
-        (("a",), {"names": [1]}, r"got \[1\]"),
-        (("a",), {"learning_rate": math.nan}, "a number or None as learning_rate; got nan"),
+        ((1,), {}, "path must be str . Path, not 1$"),
+        (("a", True), {}, "count must be int, not True"),
+        (("a", 10**30), {}, "count must be int"),
+        (("a", 1, 2), {}, "more must be str, not 2"),
+        (("a\0b",), {}, "not 'a.x00b'"),
+        (("a",), {"way": "left"}, "way must be .*, not 'left'"),
+        (("a",), {"names": "abc"}, "names must be .*, not 'abc'"),
+        (("a",), {"names": [1]}, r"not \[1\]"),
+        (("a",), {"learning_rate": math.nan}, "float . None, not nan"),
     ]
     for arguments, options, words in wrong:
         with pytest.raises(RecipeError, match=words):

@@ -13,7 +13,7 @@ from PIL import Image
 
 import opsin
 from opsin.commands.predict.rows import ResultRow, RowFormat
-from opsin.core.csv_cells import Reader, Writer, guard, unguard
+from opsin.core.csv_cells import Reader, guard, unguard, write_rows
 from opsin.data.corrections import Correction, read_corrections, write_corrections
 from tests.conftest import shape_image
 
@@ -33,7 +33,7 @@ def test_each_text_comes_back(text: str) -> None:
 @given(st.lists(st.lists(CELLS, min_size=2, max_size=4), min_size=1, max_size=6))
 def test_what_was_written_is_read(rows: list[list[str]]) -> None:
     stream = io.StringIO(newline="")
-    Writer(stream).rows(rows)
+    write_rows(stream, rows)
     assert list(Reader(io.StringIO(stream.getvalue(), newline=""))) == rows
     for cell in (
         cell for row in csv.reader(io.StringIO(stream.getvalue(), newline="")) for cell in row
@@ -41,14 +41,14 @@ def test_what_was_written_is_read(rows: list[list[str]]) -> None:
         assert cell == "-" or cell[:1] not in tuple(RUN)
 
 
-@given(st.lists(st.tuples(CELLS, CELLS, CELLS), min_size=1, max_size=5))
+@given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=5))
 def test_corrections_come_back(
-    tmp_path_factory: pytest.TempPathFactory, texts: list[tuple[str, str, str]]
+    tmp_path_factory: pytest.TempPathFactory, texts: list[tuple[str, str]]
 ) -> None:
-    rows = [Correction("a" * 32, name, label, present=now) for name, label, now in texts]
+    rows = [Correction("a" * 32, name, label) for name, label in texts]
     file = write_corrections(tmp_path_factory.mktemp("c") / "labels.csv", rows)
     found = read_corrections(file)
-    assert [(row.name, row.label, row.present) for row in found] == texts
+    assert [(row.name, row.label) for row in found] == texts
 
 
 NAMES = ["=cmd|' calc'!A0.png", "+1.png", "-1.png", "@x.png", "'=1.png", "''-.png", "plain.png"]

@@ -46,9 +46,8 @@ def test_a_failing_observer_gets_no_further_events_and_the_others_do() -> None:
     observers.run_started(Path("b"))
     assert failing.asked == 1
     assert other.runs == [Path("a"), Path("b")]
-    assert display.notes == [
-        "the observer Failing failed (ConnectionError('no server')): the work goes on without it"
-    ]
+    (note,) = display.notes
+    assert "Failing failed (ConnectionError('no server'))" in note
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 10), st.floats(0, 100)), max_size=20))

@@ -93,8 +93,8 @@ def system(root: Path, files: dict[str, str]) -> Path:
 MEMINFO = "MemTotal:       24684544 kB\nMemFree:         1000000 kB\nMemAvailable:    8000000 kB\n"
 
 
-@pytest.mark.parametrize("mount", ["sys/fs/cgroup", "sys/fs/cgroup/unified"])
-def test_a_containers_limit_version_2(tmp_path: Path, mount: str) -> None:
+def test_a_containers_limit(tmp_path: Path) -> None:
+    mount = "sys/fs/cgroup"
     files = {
         "proc/meminfo": MEMINFO,
         "proc/self/cgroup": "0::/box/job:1\n",
@@ -105,20 +105,6 @@ def test_a_containers_limit_version_2(tmp_path: Path, mount: str) -> None:
         f"{mount}/box/memory.stat": "anon 900000000\nfile 600000000\ninactive_file 400000000\n",
     }
     assert memory_left(system(tmp_path, files)) == 900_000_000
-
-
-def test_a_containers_limit_version_1_is_found_where_its_own_path_is_hidden(tmp_path: Path) -> None:
-    memory = "sys/fs/cgroup/memory"
-    files = {
-        "proc/meminfo": MEMINFO,
-        "proc/self/cgroup": "9:cpu,cpuacct:/\n4:memory:/docker/0a1b\n0::/\n",
-        f"{memory}/memory.limit_in_bytes": "1000000000\n",
-        f"{memory}/memory.usage_in_bytes": "800000000\n",
-        f"{memory}/memory.stat": "inactive_file 1\ntotal_inactive_file 100000000\n",
-    }
-    assert memory_left(system(tmp_path, files)) == 300_000_000
-    unlimited = {f"{memory}/memory.limit_in_bytes": "9223372036854771712\n"}
-    assert memory_left(system(tmp_path, unlimited)) == 8_000_000 * 1024
 
 
 def test_a_system_without_linuxs_files_says_what_is_free(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def test_impossible_data_options_are_refused(options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "changes", [{"epochs": -5}, {"epoch": 5}, {"learning_rate": float("nan")},
-                {"optimizer": "sgdd"}, {"shuffle_buffer": 100, "balance": "sampling"}],
+                {"optimizer": "sgdd"}],
 )  # fmt: skip
 def test_impossible_training_options_are_refused(changes: dict[str, Any]) -> None:
     recipe = resolve(DataRecipe.of("digits"))
@@ -45,25 +45,24 @@ def test_a_value_and_its_text_stand_for_each_other(name: str, value: object, tex
     option = options_of(DataRecipe)[name]
     assert option.write(value) == text
     assert option.read(text) == value
-    assert option.accepts(text)
+    assert not option.fault(text)
 
 
 @pytest.mark.parametrize(("name", "text"), [("size", "8x9x7"), ("size", "8x"), ("columns", "path"),
                                             ("hidden", "64,b"), ("hidden", "²")])  # fmt: skip
 def test_another_form_is_refused_with_an_example(name: str, text: str) -> None:
-    with pytest.raises(ValueError, match=rf"such as .*; received '{text}'"):
+    with pytest.raises(ValueError, match=rf"'{text}' is not .* such as "):
         TRAIN_OPTIONS[name].read(text)
 
 
 def test_every_option_says_what_it_takes() -> None:
     for option in TRAIN_OPTIONS.values():
         assert option.help.endswith(".")
-        assert option.expected
         assert option.group
         # Of these a text may be wrong as well.
         chosen = option.name in ("hidden", "size", "columns", "class_mix")
         free = option.kind is str and not option.choices and not option.field.examples
-        assert option.accepts("?") == (free and not chosen)
+        assert bool(option.fault("?")) == (chosen or not free)
 
 
 def test_options_that_belong_to_a_choice_exist() -> None:
@@ -80,7 +79,7 @@ def test_former_names_of_options_are_read() -> None:
     assert Recipe.model_validate(stored).training == recipe.training
     assert set(FORMER_NAMES.values()) <= flat_options(stored).keys()
     assert recipe.with_training(rate=0.25).training.learning_rate == 0.25
-    with pytest.raises(RecipeError, match="got rate"):
+    with pytest.raises(RecipeError, match="no option rate"):
         recipe.with_training(rate=0.25, learning_rate=0.5)
     # What is read may be a stranger's: an error of reading, not of options.
     with pytest.raises(ValidationError):

@@ -1,4 +1,4 @@
-"""Images, answers and shards on an object store, as users meet them, and what goes wrong there."""
+"""Images and answers on an object store, as users meet them, and what goes wrong there."""
 
 from __future__ import annotations
 
@@ -107,40 +107,6 @@ def test_the_same_command_answers_what_is_new_and_nothing_else(
     rows = store.content("answers.csv").decode().splitlines()
     assert len(rows) == 64
     assert sum(row.startswith("a/0.png,") for row in rows) == 1
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("verb", ["predict", "embed"])
-def test_shards_of_machines_that_share_a_store(
-    cli: Cli, nearest_mean: Path, backbone: Path, photos: Path, store: ObjectStore,
-    monkeypatch: pytest.MonkeyPatch, verb: str,
-) -> None:  # fmt: skip
-    def made(source: str | Path, out: str, *more: str) -> None:
-        words = (
-            ["predict", nearest_mean, source] if verb == "predict"
-            else ["embed", source, "--from", backbone]
-        )  # fmt: skip
-        done = cli(*words, "--out", out, *more)
-        assert done.returncode == 0, done.stderr
-
-    ending = "csv" if verb == "predict" else "npz"
-    made(PHOTOS, f"plain.{ending}")
-    out = f"s3://{BUCKET}/out/all.{ending}"
-    for number in (3, 1, 2):
-        # Each on a machine of its own, which has neither the others' state nor their cache.
-        monkeypatch.setenv("OPSIN_STATE", str(photos.parent / f"state-{number}"))
-        made(PHOTOS, out, "--shard", f"{number}/3")
-    store.asked.clear()
-    made(PHOTOS, out, "--shard", "3/3")  # done on another machine
-    assert store.fetched("photos/photos/") == []
-    assert "Copy all of them here" in failed(cli("merge", out))
-    copies = photos.parent / "copies"
-    copies.mkdir()
-    for key in store.keys("out/"):
-        (copies / key.removeprefix("out/")).write_bytes(store.content(key))
-    only_json(cli("merge", copies / f"all.{ending}", "--json"))
-    plain = (photos.parent / f"plain.{ending}").read_bytes()
-    assert (copies / f"all.{ending}").read_bytes() == plain
 
 
 @pytest.mark.slow
@@ -325,33 +291,24 @@ def test_of_two_commands_on_one_object_the_second_is_refused(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arrived", [False, True])
-@pytest.mark.parametrize("shard", [(), ("--shard", "1/2")])
 def test_killed_while_it_is_sent(
-    cli: Cli,
-    nearest_mean: Path,
-    photos: Path,
-    store: ObjectStore,
-    shard: tuple[str, ...],
-    *,
-    arrived: bool,
+    cli: Cli, nearest_mean: Path, photos: Path, store: ObjectStore, *, arrived: bool
 ) -> None:
-    out = f"s3://{BUCKET}/answers.csv"
-    key = "answers-00001-of-00002.csv" if shard else "answers.csv"
-    words = ["predict", str(nearest_mean), PHOTOS, "--out", out, *shard]
+    words = ["predict", str(nearest_mean), PHOTOS, "--out", f"s3://{BUCKET}/answers.csv"]
     store.faults = [Fault("kept back", method="PUT", times=1)]
     process = subprocess.Popen([sys.executable, "-m", "opsin", *words], cwd=photos.parent)
     assert store.waiting.wait(60)
     if not arrived:
-        store.client.delete_object(Bucket=BUCKET, Key=key)
+        store.client.delete_object(Bucket=BUCKET, Key="answers.csv")
     process.send_signal(signal.SIGKILL)
     process.wait()
     store.released.set()
     store.asked.clear()
     done = only_json(cli(*words, "--json"))
-    assert done["resumed"] == done["images"] == (31 if shard else 62)
+    assert done["resumed"] == done["images"] == 62
     assert store.fetched("photos/photos/") == []
-    expected = [key, f"{key}.manifest.json"] if shard else [key]
-    assert store.keys("answers") == expected
+    assert store.keys("answers") == ["answers.csv"]
+    assert "on a store" in failed(cli(*words, "--shard", "1/2"))
 
 
 def test_without_the_extra(cold_cli: Cli, nearest_mean: Path, tmp_path: Path) -> None:

@@ -12,14 +12,13 @@ from onnx import numpy_helper
 
 from opsin.onnx_files import quantize
 from opsin.onnx_files.onnx_graph import OnnxGraph
-from opsin.onnx_files.quantize import RANGES, Ranges, to_fp16, to_int8
+from opsin.onnx_files.quantize import to_fp16, to_int8
 from tests.onnx_files.made_files import images, made, opened
 
 pytestmark = pytest.mark.torch
 
 
 def kernels(content: bytes, folder: Path) -> set[str]:
-    """Return the operators that ONNX Runtime computes a file with."""
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(folder / "loaded.onnx")
     onnxruntime.InferenceSession(content, options)
@@ -68,14 +67,11 @@ def test_rounded_weights_shift_no_mean(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert corrected < 0.8 * apart(to_int8(content, images()))
 
 
-@pytest.mark.parametrize("ranges", RANGES)
-def test_each_choice_of_ranges_works_in_silence_and_always_the_same_way(
-    ranges: Ranges, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_it_works_in_silence_and_always_the_same_way(capfd: pytest.CaptureFixture[str]) -> None:
     content = made("resnet", hidden=(8,))
     done: list[int] = []
-    first = to_int8(content, images(), ranges=ranges, progress=done.append)
-    assert to_int8(content, images(), ranges=ranges) == first
+    first = to_int8(content, images(), progress=done.append)
+    assert to_int8(content, images()) == first
     assert capfd.readouterr() == ("", "")
     assert done == sorted(done)
     assert done[-1] == 48
@@ -107,10 +103,6 @@ def test_what_a_place_sees_is_what_it_saw() -> None:
     after = OnnxGraph(smaller, OnnxGraph(smaller).metadata.layers)
     for layer in after.layers:
         assert after.receptive_field(layer.name) == before.receptive_field(layer.name)
-        assert set(after.weights_of(layer.name)) <= set(before.weights_of(layer.name)) | {
-            "weight",
-            "bias",
-        }
 
 
 @pytest.mark.parametrize("name", ["mlp", "cnn", "resnet"])

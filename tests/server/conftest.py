@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def refusing(nearest_mean: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The classifier that refuses whatever it is not sure about."""
     return write_refusing(tmp_path_factory.mktemp("refusing") / "classifier.onnx", nearest_mean)
 
 
@@ -36,9 +35,9 @@ def address(
 
 @pytest.fixture(scope="session")
 def host(nearest_mean: Path) -> Iterator[Host]:
-    """An engine in this process: 8 images wait at most, of 10,000 pixels each."""
+    """An engine in this process: 16 images wait at most, of 10,000 pixels each."""
     # Without the extra [serve] it cannot be imported; the modules that use it are skipped then.
     from tests.server.made_server import hosting
 
-    with hosting({"digits": nearest_mean}, queue=8, max_pixels=10_000) as host:
+    with hosting({"digits": nearest_mean}, queue=16, max_pixels=10_000) as host:
         yield host

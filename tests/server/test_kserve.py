@@ -142,7 +142,7 @@ def test_what_is_small_does_not_become_large() -> None:
     for text in texts:
         with pytest.raises(TensorError, match="binary_data=True"):
             read_request(text, None, LIKE, 4)
-    with pytest.raises(TensorError, match="binary_data_size of 1"):
+    with pytest.raises(TensorError, match="binary_data_size is 1"):
         read_request(huge + b"x", str(len(huge)), LIKE, 4)
     assert tracemalloc.get_traced_memory()[1] < 1_000_000
     tracemalloc.stop()
@@ -213,11 +213,8 @@ def test_server_and_models_describe_themselves(client: Any) -> None:
     ]
     model = client.get("v2/models/refusing").json()
     assert [each["name"] for each in model["outputs"]][2:] == ["ood_score", "rejected"]
-    (version,) = model["versions"]
-    for path in ("", "/ready"):
-        with_version = client.get(f"v2/models/refusing/versions/{version}{path}")
-        assert with_version.status_code == 200
-        assert with_version.json() == client.get(f"v2/models/refusing{path}").json()
+    assert len(model["versions"]) == 1
+    assert client.get("v2/models/refusing/ready").json()["ready"]
 
 
 def test_answers_are_those_of_the_file(client: Any, refusing: Path, digits: Dataset) -> None:
@@ -250,7 +247,6 @@ def error_of(reply: Any, status: int) -> str:
     assert reply.status_code == status, reply.text
     content = reply.json()
     assert list(content) == ["error"]
-    assert content["error"].startswith("expected ")
     assert "\n" not in content["error"]
     return str(content["error"])
 
@@ -259,7 +255,6 @@ def test_errors_have_the_shape_of_the_protocol(client: Any, digits: Dataset) -> 
     right = asking(digits.images[:1])
     post = client.post
     error_of(post("v2/models/no/infer", json=right), 404)
-    error_of(post("v2/models/plain/versions/1/infer", json=right), 404)
     error_of(client.get("v2/models"), 404)
     error_of(client.get("v2/models/plain/infer"), 405)
     error_of(post("v2/models/plain/infer", content=b"{"), 400)
@@ -272,7 +267,7 @@ def test_errors_have_the_shape_of_the_protocol(client: Any, digits: Dataset) -> 
     text = base64.b64encode(b"GIF89a and then nothing").decode()
     good = base64.b64encode(png(digits.images[0])).decode()
     broken = {"inputs": [FILES | {"data": [good, text]}]}
-    assert "image 2 of 2" in error_of(post("v2/models/plain/infer", json=broken), 422)
+    assert "Image 2 of 2" in error_of(post("v2/models/plain/infer", json=broken), 422)
     error_of(post("v2/models/plain/infer", content=b"x" * (MOST + 1)), 413)
     packed = gzip.compress(json.dumps(right).encode())
     headers = {"content-encoding": "gzip"}
@@ -312,7 +307,7 @@ with triton.InferenceServerClient(where) as client:
         "models": [client.is_model_ready(name) for name in ("plain", "refusing", "other")],
         "server": client.get_server_metadata()["name"],
     }
-    version, = client.get_model_metadata("refusing")["versions"]
+    assert len(client.get_model_metadata("refusing")["versions"]) == 1
     found = []
     for binary in (True, False):
         given = triton.InferInput("images", list(images.shape), "UINT8")
@@ -320,8 +315,7 @@ with triton.InferenceServerClient(where) as client:
         wanted = [triton.InferRequestedOutput("probabilities", binary_data=binary),
                   triton.InferRequestedOutput("rejected", binary_data=binary)]
         for outputs in (None, wanted):
-            answer = client.infer("refusing", [given], outputs=outputs, request_id="9",
-                                  model_version=version)
+            answer = client.infer("refusing", [given], outputs=outputs, request_id="9")
             found.append(answer.as_numpy("probabilities").astype(float).tolist())
             assert answer.as_numpy("rejected").dtype == bool
             assert answer.get_response()["id"] == "9"
@@ -359,4 +353,4 @@ def test_the_client_of_triton_understands(
     assert said["ready"]
     assert said["models"] == [True, True, False]
     assert said["file"] == int(digits.labels[3])
-    assert "of shape [N, 8, 8, 1]" in said["error"]
+    assert "the shape [N, 8, 8, 1]" in said["error"]

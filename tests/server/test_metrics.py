@@ -53,24 +53,19 @@ def figures(metrics: ServerMetrics, **known: ServedModel) -> dict[tuple[Any, ...
 
 def test_what_was_told_is_counted() -> None:
     metrics = ServerMetrics()
-    metrics.waiting(5)
-    metrics.batch("demo", 3, 0.5)
+    metrics.batch("demo", 3)
     for reason in ("overloaded", "overloaded", "something new"):
         metrics.refused(reason)
-    metrics.answered("demo", answer(0.75), "cat", 0.02)
-    metrics.answered("demo", answer(0.25), "cat", 0.02)
-    metrics.answered("demo", answer(rejected=True), "cat", 0.02)
-    metrics.unreadable("demo")
+    metrics.answered("demo", answer(0.75), "cat")
+    metrics.answered("demo", answer(0.25), "cat")
+    metrics.answered("demo", answer(rejected=True), "cat")
     metrics.worker_died()
     metrics.reloaded("demo", True)
     metrics.reloaded("demo", False)
-    metrics.request("/predict", "demo", 200, 0.1)
     found = figures(metrics)
     expected = {
-        ("opsin_images_waiting",): 5,
         ("opsin_batch_images_sum", "demo"): 3,
         ("opsin_batch_images_count", "demo"): 1,
-        ("opsin_batch_seconds_total", "demo"): 0.5,
         ("opsin_refusals_total", "overloaded"): 2,
         ("opsin_refusals_total", "expired"): 0,
         ("opsin_refusals_total", "other"): 1,
@@ -78,12 +73,9 @@ def test_what_was_told_is_counted() -> None:
         ("opsin_answers_total", "none of these", "demo"): 1,
         ("opsin_confidence_sum", "demo"): 2.25,
         ("opsin_confidence_count", "demo"): 3,
-        ("opsin_unreadable_total", "demo"): 1,
         ("opsin_worker_deaths_total",): 1,
         ("opsin_reloads_total", "demo", "true"): 1,
         ("opsin_reloads_total", "demo", "false"): 1,
-        ("opsin_requests_total", "demo", "/predict", "200"): 1,
-        ("opsin_request_seconds_count", "demo", "/predict"): 1,
     }
     assert {key: found[key] for key in expected} == expected
 
@@ -92,10 +84,10 @@ def test_the_drift_is_that_of_the_newest_answers() -> None:
     metrics, demo = ServerMetrics(), served(("a", "b"), (0.5, 0.5))
     assert ("opsin_drift", "demo") not in figures(metrics, demo=demo)
     for _ in range(WINDOW):
-        metrics.answered("demo", answer(), "a", 0.0)
+        metrics.answered("demo", answer(), "a")
     assert figures(metrics, demo=demo)[("opsin_drift", "demo")] == 0.5
     for place in range(WINDOW):
-        metrics.answered("demo", answer(), "ab"[place % 2], 0.0)
+        metrics.answered("demo", answer(), "ab"[place % 2])
     found = figures(metrics, demo=demo)
     assert found[("opsin_drift", "demo")] == 0
     assert found[("opsin_training_share", "a", "demo")] == 0.5
@@ -142,7 +134,7 @@ def test_the_distance_is_one(first: dict[str, int], second: dict[str, int]) -> N
 
 def test_names_that_are_no_unicode_are_written() -> None:
     metrics = ServerMetrics()
-    metrics.answered("demo", answer(), "a\udcff", 0.0)
+    metrics.answered("demo", answer(), "a\udcff")
     found = figures(metrics, demo=served(("a\udcff", "b"), (0.5, 0.5)))
     assert found[("opsin_answers_total", "a\\udcff", "demo")] == 1
     assert found[("opsin_training_share", "a\\udcff", "demo")] == 0.5
@@ -158,7 +150,7 @@ def test_figures_in_whatever_form_is_asked_for(accept: str) -> None:
 
 
 class _Route:
-    path = "/v1/models/{model}:predict-image"
+    path = "/v2/models/{model}/infer"
 
 
 def test_requests_are_counted_by_pattern_and_known_model_only() -> None:

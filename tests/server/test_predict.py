@@ -17,7 +17,6 @@ import pytest
 import opsin
 from opsin.data.blank_images import NO_CONTRAST
 from opsin.data.dataset import Dataset
-from opsin.server.errors import Overloaded
 from opsin.server.settings import ServerSettings
 from opsin.server.waiting import ImageToAnswer, PredictResult
 from tests.server.made_engine import png, until
@@ -28,7 +27,7 @@ PNG = {"content-type": "image/png"}
 
 @pytest.fixture(scope="module")
 def asks(host: Host) -> Asks:
-    return host.asks(ServerSettings(max_parts=40, queue=8, max_bytes=200_000, top=3))
+    return host.asks(ServerSettings(max_bytes=200_000, top=3))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +68,6 @@ def test_every_way_of_sending_gives_the_same(asks: Asks, images: list[bytes]) ->
     files = [("image", (f"{place}.png", image)) for place, image in enumerate(images)]
     ways = [
         asks.post("/predict", files=files),
-        asks.post("/v1/models/digits:predict-image", files=files),
         asks.post("/predict", json={"images": texts}),
         asks.post("/predict?model=digits", json={"images": texts}),
     ]
@@ -90,10 +88,9 @@ def test_further_answers(asks: Asks, images: list[bytes]) -> None:
     query = "?top=100&all=true&embedding=1&as_is=true"
     replies = [
         asks.post(f"{path}{query}", content=images[0], headers=PNG).json()["predictions"][0]
-        for path in ("/predict", "/explain", "/v1/models/digits:explain-image")
+        for path in ("/predict", "/explain")
     ]
     found = replies[1]
-    assert replies[2] == found
     assert replies[0] == {name: value for name, value in found.items() if name != "explanation"}
     assert len(found["top"]) == len(found["probabilities"]) == 10
     assert sum(found["probabilities"].values()) == pytest.approx(1, abs=1e-5)
@@ -119,6 +116,7 @@ def test_one_of_many_cannot_be_read(asks: Asks, images: list[bytes]) -> None:
         alone = asks.post("/predict", content=content, headers=PNG)
         assert alone.status_code == 422
         assert alone.json()["error"]["kind"] == "ImageError"
+    assert asks.post("/explain", files=files).status_code == 413  # one at a time
 
 
 def test_limits_of_a_request(asks: Asks) -> None:
@@ -132,9 +130,8 @@ def test_limits_of_a_request(asks: Asks) -> None:
     assert asks.app.budget.left == 25 * 200_000
 
 
-@pytest.mark.parametrize("path", ["/predict?model=dogs", "/v1/models/dogs:predict-image"])
-def test_an_unknown_model(asks: Asks, path: str) -> None:
-    reply = asks.post(path, content=b"", headers=PNG)
+def test_an_unknown_model(asks: Asks) -> None:
+    reply = asks.post("/predict?model=dogs", content=b"", headers=PNG)
     assert reply.status_code == 404
     assert reply.json()["error"]["kind"] == "UnknownModel"
     assert "digits" in reply.json()["error"]["message"]
@@ -157,33 +154,9 @@ def test_several_models(address: str, images: list[bytes]) -> None:
 def test_queries_that_are_none(asks: Asks, images: list[bytes], query: str) -> None:
     reply = asks.post(f"/predict?{query}", content=images[0], headers=PNG)
     assert (reply.status_code, reply.json()["error"]["kind"]) == (400, "BadRequest")
-    by_path = "/v1/models/digits:predict-image?model=digits"
-    assert asks.post(by_path, content=images[0], headers=PNG).status_code == 400
-
-
-def test_a_full_queue_half_way_is_waited_for(
-    asks: Asks, images: list[bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine, tries = asks.app.engine, []
-    honest = engine.predict
-
-    async def busy_sometimes(*given: Any, **named: Any) -> list[Any]:
-        tries.append(len(given[1]))
-        if len(tries) % 2 == 0:
-            raise Overloaded("room", "there is none", "Try again.", retry_after=1)
-        return await honest(*given, **named)
-
-    monkeypatch.setattr(engine, "predict", busy_sometimes)
-    files = [("image", image) for image in images[:6]]
-    assert len(asks.post("/predict", files=files).json()["predictions"]) == 6
-    assert tries == [4, 2, 2]
-    refused = asks.post("/predict", content=images[0], headers=PNG)  # the fourth try, its first
-    assert refused.status_code == 503
-    assert refused.headers["retry-after"] == "1"
 
 
 async def come_and_go(asks: Asks, path: str, kind: bytes, body: bytes) -> list[Any]:
-    """Send a request, wait until it waits, and go."""
     engine, sent, leaving = asks.app.engine, [], asyncio.Event()
     messages = iter([{"type": "http.request", "body": body, "more_body": False}])
 

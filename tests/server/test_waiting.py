@@ -13,8 +13,6 @@ from opsin.server.waiting import BATCH_BYTES, QueueEntry, RequestQueue
 
 
 class Request:
-    """A request for a model, of which the queue looks at nothing else."""
-
     def __init__(self, model: str) -> None:
         self.model = model
 
@@ -27,13 +25,13 @@ def one(model: str = "m", size: int = 1, *, alone: bool = False) -> QueueEntry:
     ("count", "among", "share"), [(10, 2, 5), (3, 2, 2), (1, 4, 1), (99, 2, 8)]
 )
 def test_what_waits_is_shared_out_evenly(count: int, among: int, share: int) -> None:
-    waiting = RequestQueue(100, 1000)
+    waiting = RequestQueue(100)
     waiting.add([one() for _ in range(count)])
     assert len(waiting.take(most=8, among=among)) == share
 
 
 def test_a_batch_that_could_still_grow_is_left_to_grow() -> None:
-    waiting = RequestQueue(100, 1000)
+    waiting = RequestQueue(100)
     waiting.add([one() for _ in range(7)])
     assert waiting.take(most=8, least=8) == []
     waiting.add([one()])
@@ -41,7 +39,7 @@ def test_a_batch_that_could_still_grow_is_left_to_grow() -> None:
 
 
 def test_large_images_do_not_hold_up_each_other() -> None:
-    waiting = RequestQueue(100, 10 * BATCH_BYTES)
+    waiting = RequestQueue(100)
     waiting.add([one(size=BATCH_BYTES // 2 + 1) for _ in range(3)] + [one(size=2 * BATCH_BYTES)])
     assert [len(waiting.take(most=8)) for _ in range(5)] == [1, 1, 1, 1, 0]
 
@@ -55,12 +53,12 @@ _STEPS = st.tuples(
 @given(steps=st.lists(_STEPS, max_size=60), most=st.integers(1, 4))
 def test_whatever_happens(steps: list[tuple[str, int, int, bool, bool]], most: int) -> None:
     """Never beyond the bounds, never twice, never dropped, in order of arrival."""
-    waiting = RequestQueue(10, 200)
+    waiting = RequestQueue(10)
     live: list[QueueEntry] = []
     for what, count, size, second, alone in steps:
         if what == "add":
             new = [one("ab"[second], size, alone=alone) for _ in range(count)]
-            fits = len(live) + count <= 10 and sum(w.size for w in live) + size * count <= 200
+            fits = len(live) + count <= 10
             assert waiting.add(new) is fits
             live += new if fits else []
         elif what == "drop" and live:
@@ -76,4 +74,3 @@ def test_whatever_happens(steps: list[tuple[str, int, int, bool, bool]], most: i
             assert len(batch) == 1 or not any(w.alone for w in batch)
             live = [w for w in live if w not in batch]
         assert len(waiting) == len(live) <= 10
-        assert waiting.bytes == sum(w.size for w in live) <= 200

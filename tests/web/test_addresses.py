@@ -27,9 +27,9 @@ def test_other_machines_need_a_token(host: str) -> None:
 
 def test_what_cannot_be() -> None:
     for host, token, names, words in (
-        ("", TOKEN, (), "host to be an address"),
+        ("", TOKEN, (), "is empty"),
         ("127.0.0.1", "sesame", (), "128 random bits"),
-        ("127.0.0.1", TOKEN, ("good.example", "*.example"), "names of hosts"),
+        ("127.0.0.1", TOKEN, ("good.example", "*.example"), "is no host name"),
     ):
         with pytest.raises(RecipeError, match=words):
             check_address(host, token, names)

@@ -9,7 +9,6 @@ import typer
 from opsin.classical.classical_recipe import TRAIN_OPTIONS
 from opsin.cli import options, recipe_flags
 from opsin.cli.output import STOP_SAID, console, plain, print_json, say_unreadable
-from opsin.commands import embed as workflow
 from opsin.core.format import clock, counted
 from opsin.report.terminal import for_people
 
@@ -33,19 +32,21 @@ def embed(
 
     Example: opsin embed photos --from mobilenet.onnx --prepare=-1..1 --out photos.npz
 
-    Example: opsin embed holiday --from runs/2026-11-21-photos-resnet --out holiday.parquet
+    Example: opsin embed holiday --from runs/2026-11-21-photos-resnet --out holiday.npz
 
     Options:
         source (SOURCE): Images with labels, as opsin train takes them, or without, as opsin predict
             does: a folder, a table, an archive, files.
         at (VALUE,…): Values of the network to take, one beside the other (default: that before its
             last dense layer).
-        out (FILE): Write into this new .npz or .parquet file, or object (s3://bucket/photos.npz)
+        out (FILE): Write into this new .npz file, or object (s3://bucket/photos.npz)
             (default: SOURCE-NETWORK.npz); stopped or killed, the same command goes on where it was.
     """
+    from opsin.commands.embed import embed as workflow  # noqa: PLC0415  loads onnx
+
     options.expect("backbone" in given, "a pretrained network: an ONNX file, or a run.", "--from")
     try:
-        done = workflow.embed(
+        done = workflow(
             source, at=at, out=out, offline=offline, shard=shard, on=on, device=device,
             watcher=for_people(quiet=quiet), **given,
         )  # fmt: skip

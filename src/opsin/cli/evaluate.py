@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from opsin.cli import options, recipe_flags
 from opsin.cli.output import console, plain, print_json
 from opsin.commands.test_set_usage import looks_in_words
+from opsin.core.errors import RecipeError, StorageError
 from opsin.core.format import plus_minus, repeats
+from opsin.core.storage import check_writable, write_json
 from opsin.evaluation.metric_table import summary_of
 from opsin.report.terminal import (
     class_table,
@@ -57,17 +60,21 @@ def evaluate(
     """
     # scipy takes a while to load
     from opsin.commands.evaluate import evaluate as workflow  # noqa: PLC0415
-    from opsin.commands.evaluate import place_of_figures, publish_figures  # noqa: PLC0415
 
     watcher = for_people(quiet=quiet)
-    place = None if out is None else place_of_figures(out)
+    if out is not None:
+        if out.suffix.lower() != ".json":
+            raise RecipeError(f"{out} does not end in .json")
+        if os.path.lexists(out):
+            raise StorageError(f"{out} is there already", "Choose another name with --out.")
+        check_writable(out)
     figures = workflow(model, *source, tta=tta, device=device, watcher=watcher, **given)
     if as_json:
         print_json(figures.to_json())
     else:
         _print_figures(source, figures)
-    if place is not None:  # last, so that a full disk loses nothing
-        publish_figures(figures, place)
+    if out is not None:  # last, so that a full disk loses nothing
+        write_json(out, {k: v for k, v in figures.to_json().items() if k != "seconds"})
 
 
 def _print_figures(source: list[str], figures: EvaluationResult) -> None:

@@ -52,7 +52,7 @@ def export(
         public: For the hub: let everybody see a new repository.
     """
     known = to in get_args(To) or to.startswith(PREFIX)
-    options.expect(known, f"int8, fp16, bundle or hf:owner/name; received {to!r}.", "--to")
+    options.expect(known, f"int8, fp16, bundle or hf:owner/name, not {to!r}", "--to")
     from opsin.commands.export.export import export_model  # noqa: PLC0415  needs the ONNX library
 
     shipped = export_model(
@@ -87,7 +87,7 @@ def _print_folder(written: HubExport) -> None:
     say(printable(f"Folder    {written.path}"))
     for name, size in written.files.items():
         say(printable(f"          {name} · {file_size(size)}"))
-    if not written.is_licensed:
+    if written.licence == "unknown":
         say("Licence   none is stated, and without one others may not use it: --licence NAME")
     say(printable(f"Hub       {PREFIX}{written.repository}"))
     say(printable(f"Verdict   {written.verdict}"))

@@ -27,12 +27,10 @@ from opsin.commands.predict.stream import (
     each_answer,
     open_classifier,
     open_streams,
-    refuse_swapped_sources,
 )
 from opsin.core.errors import ImageError, OpsinError, RecipeError
 from opsin.core.format import clock, counted
 from opsin.core.recipe_options import split_pairs
-from opsin.data.shard import Shard
 from opsin.report.terminal import bar, for_people, printable
 from opsin.runtime.prediction import CANNOT_TELL, Prediction
 
@@ -96,24 +94,19 @@ def predict(
         follow_links: Also follow links that lead out of a folder.
         outside: Let a table name images anywhere, not only in its folder.
     """
-    into_files = out is not None or sort_into is not None
-    _check_places(plot, out, sort_into, by=by, on=on, shard=shard)
-    part = None if shard is None else Shard.parse(shard)
-    refuse_swapped_sources(model, images)
-    watcher = for_people(quiet=quiet)
-    stream = open_streams(
-        images, columns=columns, follow_links=follow_links, outside=outside, shard=part,
-        watcher=watcher,
-    )  # fmt: skip
-    classifier = open_classifier(model, device=device, tta=tta and not into_files, watcher=watcher)
-    if into_files:
+    if plot is not None:
+        check_drawing(plot)
+    if out is not None or sort_into is not None:
         from opsin.commands.predict.predict import classify  # noqa: PLC0415  few answers need none
 
+        if plot is not None:
+            raise RecipeError("Answers in a file are not drawn", "Leave --plot out.")
         try:
             done = classify(
-                classifier, stream, out=out, sort_into=sort_into, sort_by=by, top=top, where=where
-                or (), min_confidence=min_confidence, reject=reject, as_is=as_is, tta=tta, on=on,
-                watcher=watcher,
+                model, images, out=out, sort_into=sort_into, sort_by=by, top=top, where=where or (),
+                min_confidence=min_confidence, reject=reject, as_is=as_is, tta=tta, columns=columns,
+                follow_links=follow_links, outside=outside, shard=shard, on=on, device=device,
+                watcher=for_people(quiet=quiet),
             )  # fmt: skip
         except KeyboardInterrupt:  # it has said what is kept, and how to go on
             STOP_SAID.set()
@@ -123,6 +116,15 @@ def predict(
         else:
             _print_summary(done)
         return
+    if by != "copy":
+        raise RecipeError(f"There is no folder to {by} the images into", "Give --sort-into FOLDER.")
+    if on != "local" or shard is not None:
+        raise RecipeError("Answers of shards and clusters go into a file", "Give --out FILE.")
+    watcher = for_people(quiet=quiet)
+    stream = open_streams(
+        images, columns=columns, follow_links=follow_links, outside=outside, watcher=watcher
+    )
+    classifier = open_classifier(model, device=device, tta=tta, watcher=watcher)
     answers = each_answer(
         classifier, stream, where=where or (), min_confidence=min_confidence, reject=reject,
         as_is=as_is, tta=tta, watcher=watcher,
@@ -137,28 +139,6 @@ def predict(
         printer.print_all(answers)
     if printer.failures:
         raise typer.Exit(1)
-
-
-def _check_places(
-    plot: Path | None, out: str | None, sort_into: Path | None, *, by: str, on: str,
-    shard: str | None,
-) -> None:  # fmt: skip
-    """Refuse at once what could not be drawn, written or sorted."""
-    into_files = out is not None or sort_into is not None
-    if plot is not None:
-        check_drawing(plot)
-        if into_files:
-            raise RecipeError(
-                "answers on the screen, to draw them too", "they go into files", "Leave --plot out."
-            )
-    if by != "copy" and sort_into is None:
-        raise RecipeError(
-            f"a folder to {by} the images into", "there is none", "Give --sort-into FOLDER."
-        )
-    if on != "local" and not into_files:
-        raise RecipeError("a file for answers from a cluster", "there is none", "Give --out FILE.")
-    if shard is not None and out is None:
-        raise RecipeError("a file for a shard's answers", "there is none", "Give --out FILE.")
 
 
 class _AnswerPrinter:

@@ -73,7 +73,6 @@ def takes(*fields: str, after: str, most_used: Sequence[str] = ()) -> Callable[[
 
 
 def _parameter(option: RecipeOption, *, first: bool) -> inspect.Parameter:
-    """Return a field of the recipe as a parameter that Typer makes a flag of."""
     flag = f"{option.flag}/--no-{option.flag[2:]}" if option.kind is bool else option.flag
     declared = typer.Option(
         flag,
@@ -106,7 +105,5 @@ def read_options(path: Path) -> JsonObject:
         if not isinstance(content, dict):
             raise TypeError(f"it holds a {type(content).__name__}")
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise RecipeError(
-            "a recipe in TOML or JSON", f"{path} cannot be read ({error})", "Check the file."
-        ) from error
+        raise RecipeError(f"The recipe {path} cannot be read ({error})") from error
     return flat_options(content)

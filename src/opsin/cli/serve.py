@@ -87,7 +87,6 @@ class _Address(Watcher):
 
 
 def _millions(flag: str, value: float) -> int:
-    """A number of millions as a whole number."""
     if not 1e-6 <= value <= 1e6:  # of what is not a number, neither holds
-        raise RecipeError(f"{flag} above 0", f"got {value:g}", f"Say {flag} 10.")
+        raise RecipeError(f"{flag} must be above 0, not {value:g}")
     return round(value * 1_000_000)

@@ -11,13 +11,7 @@ from opsin.commands.predict.undo import undo as take_back
 from opsin.report.terminal import for_people, printable
 
 
-def undo(
-    folder: Path,
-    *,
-    source: list[Path] | None = None,
-    quiet: bool = False,
-    as_json: bool = False,
-) -> None:
+def undo(folder: Path, *, quiet: bool = False, as_json: bool = False) -> None:
     """Undo what `opsin predict --sort-into FOLDER` did.
 
     Images that were moved go back to where they came from; copies are removed, if they have not
@@ -27,10 +21,8 @@ def undo(
 
     Options:
         folder (FOLDER): The folder that was given to --sort-into.
-        source (FOLDER): Where the images came from, if this account did not sort them; may be
-            repeated.
     """
-    done = take_back(folder, source=source or (), watcher=for_people(quiet=quiet))
+    done = take_back(folder, watcher=for_people(quiet=quiet))
     if as_json:
         print_json(done.to_json())
     else:

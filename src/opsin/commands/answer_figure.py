@@ -21,11 +21,7 @@ def check_drawing(path: str | os.PathLike[str]) -> Path:
     """Return the path of an image that is to be drawn; so that it fails at once."""
     path = Path(path)
     if path.suffix.lower() not in _DRAWN:
-        raise RecipeError(
-            f"a file name that ends in {', '.join(_DRAWN)}",
-            f"got {path.name or 'no name'!r}",
-            "Give another name.",
-        )
+        raise RecipeError(f"{path} does not end in {', '.join(_DRAWN)}")
     check_writable(path)
     return path
 

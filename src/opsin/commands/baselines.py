@@ -10,7 +10,6 @@ from opsin.commands.compare import compare
 from opsin.commands.runs import Run
 from opsin.commands.train.train import train
 from opsin.core.arguments import checked
-from opsin.core.artifacts.run_directory import refuse_swapped
 from opsin.core.events import Watcher
 from opsin.data.dataset import load, load_recipe
 from opsin.report.side_by_side import Comparison
@@ -21,9 +20,7 @@ from opsin.report.terminal import for_people
 def compare_baselines(
     source: str | os.PathLike[str],
     *runs: str | os.PathLike[str],
-    against: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
-    speed: bool = True,
     watcher: Watcher | None = None,
     quiet: bool = False,
 ) -> Comparison:
@@ -32,9 +29,7 @@ def compare_baselines(
     Args:
         source: The images; read as the first run read its own, so that the split is the same.
         *runs: Run directories, up to five; the baselines are set against the first.
-        against: The run that all others are set against (default: the first).
         out: As for `opsin.compare`.
-        speed: As for `opsin.compare`.
         watcher: Receives the progress of the work (default: a progress display on standard error).
         quiet: Show nothing.
 
@@ -50,12 +45,10 @@ def compare_baselines(
         >>> from opsin import train
         >>> run = train("digits", model="logistic", classes=["1", "7"], runs=tempfile.mkdtemp(),
         ...             quiet=True)
-        >>> found = compare_baselines("digits", run, speed=False, quiet=True)
+        >>> found = compare_baselines("digits", run, quiet=True)
         >>> [row.model for row in found.runs]
-        ['logistic', 'logistic', 'forest', 'knn', 'svm', 'hist-gradient-boosting']
+        ['logistic', 'logistic', 'forest', 'knn', 'svm']
     """
-    for run in runs:
-        refuse_swapped(run, [source], "opsin compare {model} --baselines {images}")
     watcher, folder = watcher or for_people(quiet=quiet), Path("runs")
     if runs:
         recipe = Run(runs[0]).recipe.data.model_copy(update={"sources": (os.fspath(source),)})
@@ -63,4 +56,4 @@ def compare_baselines(
     else:
         data = load(source, watcher=watcher)
     made = [train(data, model=name, runs=folder, watcher=watcher) for name in PIXEL_MODELS]
-    return compare(*runs, *made, against=against, out=out, speed=speed, watcher=watcher)
+    return compare(*runs, *made, out=out, watcher=watcher)

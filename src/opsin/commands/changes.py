@@ -6,6 +6,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -14,7 +15,7 @@ from opsin.commands.source_images import parts_of
 from opsin.core.arguments import checked
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.csv_cells import Writer
+from opsin.core.csv_cells import write_rows
 from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import atomic_file
 from opsin.core.stored_json import JsonObject
@@ -67,25 +68,23 @@ class Changes:
         return dict(Counter((pair.then.part, pair.now.part) for pair in self.moved).most_common())
 
     def to_json(self) -> JsonObject:
-        """Return everything as ``--json`` prints it."""
+        """Everything as ``--json`` prints it."""
 
         def shown(image: RunImage) -> dict[str, str]:
             return {"name": image.name, "label": image.label, "part": image.part}
 
-        def pairs(some: tuple[Pair, ...]) -> list[dict[str, dict[str, str]]]:
-            return [{"then": shown(pair.then), "now": shown(pair.now)} for pair in some]
-
+        images = {kind: [*map(shown, getattr(self, kind))] for kind in ("added", "removed")}
+        pairs = {
+            kind: [{"then": shown(then), "now": shown(now)} for then, now in getattr(self, kind)]
+            for kind in ("renamed", "relabelled", "changed", "moved")
+        }
         return {
             "run": str(self.run),
             "source": self.source,
             "fingerprint": {"then": self.fingerprint_then, "now": self.fingerprint_now},
             "unchanged": self.unchanged,
-            "added": [shown(image) for image in self.added],
-            "removed": [shown(image) for image in self.removed],
-            "renamed": pairs(self.renamed),
-            "relabelled": pairs(self.relabelled),
-            "changed": pairs(self.changed),
-            "moved": pairs(self.moved),
+            **images,
+            **pairs,
         }
 
 
@@ -125,6 +124,9 @@ def changes_since(
     data = load_recipe(recipe, watcher=watcher, missing_ok=True)
     pairs, removed, added = _match(then, list(_images(data)))
     same_pixels = (*pairs["unchanged"], *pairs["renamed"], *pairs["relabelled"])
+    # A run that was judged by all its images had no parts.
+    had_parts = {image.part for image in then} != {"train"}
+    moved = [pair for pair in same_pixels if pair.then.part != pair.now.part and had_parts]
     return Changes(
         run=opened.path,
         source=recipe.source,
@@ -136,12 +138,7 @@ def changes_since(
         renamed=tuple(pairs["renamed"]),
         relabelled=tuple(pairs["relabelled"]),
         changed=tuple(pairs["changed"]),
-        # A run that was judged by all its images had no parts.
-        moved=tuple(
-            pair
-            for pair in same_pixels
-            if pair.then.part != pair.now.part and {each.part for each in then} != {"train"}
-        ),
+        moved=tuple(moved),
     )
 
 
@@ -151,9 +148,7 @@ def write_images(directory: RunDirectory, dataset: Dataset) -> None:
         atomic_file(directory.images) as temporary,
         temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
     ):
-        writer = Writer(stream)
-        writer.row(RunImage._fields)
-        writer.rows(_images(dataset))
+        write_rows(stream, chain([RunImage._fields], _images(dataset)))
 
 
 def _images(dataset: Dataset) -> Iterator[RunImage]:
@@ -179,14 +174,11 @@ _STEPS: Final[tuple[tuple[str, Callable[[RunImage], Hashable]], ...]] = (
 def _match(
     then: list[RunImage], now: list[RunImage]
 ) -> tuple[dict[str, list[Pair]], list[RunImage], list[RunImage]]:
-    """Return pairs by kind, and what is left on either side; each image is in one place."""
+    """Pairs by kind, and what is left on either side; each image is in one place."""
     pairs: dict[str, list[Pair]] = defaultdict(list)
-    found = pair_up(then, now, [key for _, key in _STEPS])
-    for one, other, step in found:
+    matched = pair_up(then, now, [key for _, key in _STEPS])
+    for one, other, step in matched:
         pairs[_STEPS[step][0]].append(Pair(then[one], now[other]))
-    ones, others = {one for one, _, _ in found}, {other for _, other, _ in found}
-    return (
-        pairs,
-        [each for place, each in enumerate(then) if place not in ones],
-        [each for place, each in enumerate(now) if place not in others],
-    )
+    ones, others = {one for one, _, _ in matched}, {other for _, other, _ in matched}
+    removed = [image for number, image in enumerate(then) if number not in ones]
+    return pairs, removed, [image for number, image in enumerate(now) if number not in others]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from opsin.commands.paired_predictions import PREPARED
 from opsin.commands.runs import Run
+from opsin.core.arrays import Pixels
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_predictions import PART_WORDS
@@ -19,7 +19,6 @@ from opsin.core.events import Watcher
 from opsin.core.storage import write_bytes, write_json
 from opsin.data.cache import digest_names
 from opsin.data.fill_cache import read
-from opsin.report.comparison_page import Group, render_comparison
 from opsin.report.figures.comparison_figures import (
     Curve,
     Disagreement,
@@ -28,7 +27,9 @@ from opsin.report.figures.comparison_figures import (
     draw_together,
 )
 from opsin.report.figures.style import save, styled
-from opsin.report.side_by_side import ComparedPair, Comparison, DifferentAnswers
+from opsin.report.run_page import themed
+from opsin.report.side_by_side import BOLD, ComparedPair, Comparison, DifferentAnswers, columns_of
+from opsin.report.templates import fill
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,125 +39,109 @@ _ON_PAGE: Final = 12
 _DRAWN: Final = 5
 
 
+@dataclass(frozen=True)
+class _Group:
+    """Images that two runs answered differently, in one of three ways."""
+
+    title: str  # which way: `Only B is right`
+    count: int
+    images: Sequence[Disagreement]  # the first of them, where they can still be shown
+    others: Sequence[str]  # the first of the others: name, class and both answers in a line
+
+
 def write_files(
-    found: Comparison, runs: Sequence[Run], folder: Path, watcher: Watcher
+    comparison: Comparison, runs: Sequence[Run], folder: Path, watcher: Watcher
 ) -> Comparison:
     """Write ``compare.html``, ``compare.json`` and the figures, and return it with their names."""
-    groups = [pair.by_who_is_right() for pair in found.pairs]
-    wanted = {image.digest for kinds in groups for _, some in kinds for image in some[:_ON_PAGE]}
-    pixels, missing = _pixels(runs, wanted, watcher)
+    kinds = [pair.by_who_is_right() for pair in comparison.pairs]
+    wanted = {image.digest for pair in kinds for _, some in pair for image in some[:_ON_PAGE]}
+    pixels, missing = _pixels(runs[0], wanted, watcher)
     if missing:
         watcher.note(missing)
-        found = found.model_copy(update={"notes": (*found.notes, missing)})
-    word = PART_WORDS[found.part]
-    drawings: dict[str, Figure] = {}
-    on_page: list[list[Group]] = []
+        comparison = comparison.model_copy(update={"notes": (*comparison.notes, missing)})
+    word = PART_WORDS[comparison.part]
+    groups = [
+        [_group(title, images, pair, pixels) for title, images in of_pair]
+        for pair, of_pair in zip(comparison.pairs, kinds, strict=True)
+    ]
+    curves = [
+        Curve(row.letter, row.model, run.directory.read_history())
+        for row, run in zip(comparison.runs, runs, strict=True)
+    ]
+    files = [folder / "compare.html", folder / "compare.json"]
     with styled():
-        drawings["curves"] = draw_together(
-            [
-                Curve(row.letter, row.model, run.directory.read_history())
-                for row, run in zip(found.runs, runs, strict=True)
-            ]
-        )
-        drawings["accuracy"] = draw_accuracies(found.runs, found.headline, word)
-        for pair, kinds in zip(found.pairs, groups, strict=True):
-            on_page.append([_group(title, some, pair, pixels) for title, some in kinds])
-            drawn = [
-                (f"{title} ({len(some):,})", _drawable(some, pair, pixels)[:_DRAWN])
-                for title, some in kinds
-            ]
+        drawings: dict[str, Figure] = {
+            "curves": draw_together(curves),
+            "accuracy": draw_accuracies(comparison.runs, comparison.headline, word),
+        }
+        for pair, of_pair in zip(comparison.pairs, groups, strict=True):
+            drawn = [(f"{each.title} ({each.count:,})", each.images[:_DRAWN]) for each in of_pair]
             if any(images for _, images in drawn):
-                only = len(found.pairs) == 1
-                name = "disagreements" if only else f"disagreements-{'-'.join(pair.letters)}"
                 first, second = pair.letters
+                only = len(comparison.pairs) == 1
                 title = (
                     f"{len(pair.disagreements):,} of {pair.images:,} {word} images get different "
                     f"answers from {first} and {second}"
                 )
+                name = "disagreements" if only else f"disagreements-{first}-{second}"
                 drawings[name] = draw_disagreements(drawn, title)
-        files = [folder / "compare.html", folder / "compare.json"]
         watcher.begin("Figures", len(drawings), "figures")
         for done, (name, figure) in enumerate(drawings.items()):
             watcher.advance(done)
             files += [save(figure, folder / f"{name}.{kind}") for kind in ("png", "svg")]
         watcher.end()
-    found = found.model_copy(update={"files": tuple(files)})
-    charts = {
-        name: (folder / f"{name}.svg").read_text(encoding="utf-8")
-        for name in ("curves", "accuracy")
-    }
-    page = render_comparison(found, charts, on_page, word)
-    write_json(files[1], found.to_json())
-    write_bytes(files[0], page.encode("utf-8", "replace"))
-    return found
-
-
-def _pixels(
-    runs: Sequence[Run], wanted: set[str], watcher: Watcher
-) -> tuple[dict[str, NDArray[np.uint8]], str | None]:
-    """Find images by their content where the runs took them from, one place after another."""
-    found: dict[str, NDArray[np.uint8]] = {}
-    tried: list[Any] = []
-    reason = ""
-    for run in runs:
-        record = run.directory.read(DatasetRecord)
-        location = record.location.model_dump(include={"sources", "test"}, exclude_unset=True)
-        # Images of another preparation have other pixels, and so other digests.
-        place = [location, [getattr(record.preparation, key) for key in PREPARED]]
-        if len(found) == len(wanted) or place in tried or (tried and place[1] != tried[0][1]):
-            continue
-        try:
-            # Not the whole recipe: a run of another version may know other networks.
-            recipe = run.directory.read(RecordedRecipe).data.model_copy(update=location)
-            decoded = read(recipe, watcher=watcher, for_training=False)
-        except OpsinError as error:
-            reason = reason or str(error)
-            continue
-        finally:
-            tried.append(place)
-        for row, key in enumerate(digest_names(decoded.digests)):
-            if key in wanted and key not in found:
-                found[key] = np.array(decoded.images[row])
-    if len(found) == len(wanted):
-        return found, None
-    reason = reason or "where the runs took them from, they are no more"
-    return found, (
-        f"{len(wanted) - len(found):,} of {len(wanted):,} images cannot be shown, only named: "
-        f"{reason}"
+    comparison = comparison.model_copy(update={"files": tuple(files)})
+    columns = columns_of(comparison.runs)
+    page = fill(
+        "compare.html",
+        found=comparison,
+        headings=[column.heading.replace("- ", "") for column in columns],
+        table=list(zip(*(column.cells for column in columns), strict=True)),
+        drawn={
+            name: themed((folder / f"{name}.svg").read_text(encoding="utf-8"))
+            for name in ("curves", "accuracy")
+        },
+        groups=groups,
+        word=word,
+        bold=BOLD if any(row.best for row in comparison.runs) else None,
     )
+    write_json(files[1], comparison.to_json())
+    write_bytes(files[0], page.encode("utf-8", "replace"))
+    return comparison
 
 
-def _drawable(
-    images: Sequence[DifferentAnswers], pair: ComparedPair, pixels: dict[str, NDArray[np.uint8]]
-) -> list[Disagreement]:
-    """Return those of the images that are there, ready to be drawn."""
-    return [
-        Disagreement(
-            pixels=pixels[image.digest],
-            name=image.name or image.digest,
-            actual=image.actual,
-            answers=[
-                (letter, answer.label, answer.confidence)
-                for letter, answer in zip(pair.letters, image.answers, strict=True)
-            ],
-        )
-        for image in images
-        if image.digest in pixels
-    ]
+def _pixels(run: Run, wanted: set[str], watcher: Watcher) -> tuple[dict[str, Pixels], str | None]:
+    """Images by their content, from where the first run took them."""
+    location = run.directory.read(DatasetRecord).location
+    places = location.model_dump(include={"sources", "test"}, exclude_unset=True)
+    # Not the whole recipe: a run of another version may know other networks.
+    recipe = run.directory.read(RecordedRecipe).data.model_copy(update=places)
+    pixels, reason = {}, f"where {run.path} took them from, they are no more"
+    try:
+        decoded = read(recipe, watcher=watcher, for_training=False)
+        for row, key in enumerate(digest_names(decoded.digests)):
+            if key in wanted and key not in pixels:
+                pixels[key] = np.array(decoded.images[row])
+    except OpsinError as error:
+        reason = str(error)
+    if len(pixels) == len(wanted):
+        return pixels, None
+    missing = len(wanted) - len(pixels)
+    return pixels, f"{missing:,} of {len(wanted):,} images cannot be shown, only named: {reason}"
 
 
 def _group(
-    title: str,
-    images: Sequence[DifferentAnswers],
-    pair: ComparedPair,
-    pixels: dict[str, NDArray[np.uint8]],
-) -> Group:
-    first, second = pair.letters
-    others = [
-        f"{image.name or image.digest} is {image.actual}: "
-        f"{first} {image.answers[0].label} {image.answers[0].confidence:.0%}, "
-        f"{second} {image.answers[1].label} {image.answers[1].confidence:.0%}"
-        for image in images[:_ON_PAGE]
-        if image.digest not in pixels
-    ]
-    return Group(title, len(images), _drawable(images[:_ON_PAGE], pair, pixels), others)
+    title: str, images: Sequence[DifferentAnswers], pair: ComparedPair, pixels: dict[str, Pixels]
+) -> _Group:
+    shown, others = [], []
+    for image in images[:_ON_PAGE]:
+        answers = [
+            (letter, answer.label, answer.confidence)
+            for letter, answer in zip(pair.letters, image.answers, strict=True)
+        ]
+        if image.digest in pixels:
+            shown.append(Disagreement(pixels[image.digest], image.name, image.actual, answers))
+        else:
+            words = ", ".join(f"{letter} {label} {share:.0%}" for letter, label, share in answers)
+            others.append(f"{image.name} is {image.actual}: {words}")
+    return _Group(title, len(images), shown, others)

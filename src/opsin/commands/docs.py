@@ -5,29 +5,29 @@ from __future__ import annotations
 import webbrowser
 
 from opsin.core.arguments import checked
-from opsin.core.glossary import SITE, find_page
+from opsin.core.errors import OpsinError
+from opsin.core.glossary import SITE
 
 
 @checked
-def open_docs(topic: str = "", *, open_browser: bool = True) -> str:
+def open_docs(*, open_browser: bool = True) -> str:
     """Open the documentation in this machine's browser; it lies on the disk.
 
     Args:
-        topic: Where to open it: a page's name, a verb, a term or a heading; nothing for the first
-            page. Capitals and spaces do not matter.
         open_browser: Whether to open it, or to say only where it is.
 
     Returns:
         Its address, ``file://…``.
 
     Raises:
-        OpsinError: Nothing is called so, or the documentation is not part of this installation.
-
-    Example:
-        ``opsin.open_docs("dropout")``
+        OpsinError: The documentation is not part of this installation.
     """
-    page, _, anchor = find_page(topic).partition("#")
-    address = (SITE / page).as_uri() + (f"#{anchor}" if anchor else "")
+    page = SITE / "index.html"
+    if not page.is_file():
+        raise OpsinError(
+            "This installation has no documentation",
+            "Build it in a clone of the repository: make site.",
+        )
     if open_browser:
-        webbrowser.open(address)
-    return address
+        webbrowser.open(page.as_uri())
+    return page.as_uri()

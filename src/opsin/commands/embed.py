@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opsin._version import __version__
-from opsin.commands.feature_file import FeatureRow, FeatureRows, check_feature_file
+from opsin.backbones.backbone import Backbone, open_backbone
+from opsin.backbones.feature_graph import usual_preparation
+from opsin.backbones.features import BATCH, KEPT, Extractor, source_keys
+from opsin.commands.feature_file import FeatureRows, check_feature_file
 from opsin.commands.out_file import OutFile, ShardTask
 from opsin.commands.predict.rows import reason_of
 from opsin.commands.predict.stream import Progress, open_streams
@@ -28,7 +31,7 @@ from opsin.core.recipe import DataRecipe
 from opsin.core.stored_json import JsonObject
 from opsin.data import sources
 from opsin.data.cache import digest_rows
-from opsin.data.dataset import Dataset, find_given
+from opsin.data.dataset import find_given
 from opsin.data.fill_cache import content_and_digest
 from opsin.data.formats import SUFFIXES
 from opsin.data.image_stream import ListedImage, Stream, held_bytes
@@ -37,14 +40,10 @@ from opsin.data.lazy_images import THREADS
 from opsin.data.read_ahead import read_ahead
 from opsin.data.shard import Shard, ShardInputs
 from opsin.data.sources.contents import LabelledImages
-from opsin.data.split import TEST, TRAIN, VAL
 from opsin.runtime.cluster import Cluster, is_elsewhere
 from opsin.runtime.image_engine import Done, ImageSteps, answer_images
 from opsin.runtime.providers import choose
 from opsin.stores.store_address import StoreAddress
-
-if TYPE_CHECKING:
-    from opsin.backbones.backbone import Backbone
 
 # Seconds of work that a killed process may lose, where the network is slow.
 _OFTEN: Final = 30.0
@@ -88,6 +87,14 @@ class Embedded:
         }
 
 
+def _as_json(unreadable: Sequence[tuple[str, str]]) -> list[JsonObject]:
+    return [{"name": name, "reason": reason} for name, reason in unreadable]
+
+
+def _preparation(preparation: Preparation) -> JsonObject:
+    return preparation.model_dump(mode="json", exclude={"background"}, exclude_none=True)
+
+
 @checked
 def embed(
     data: object,
@@ -119,8 +126,8 @@ def embed(
         backbone: An ONNX file, a run, or its ``classifier.onnx``; else a name on the hub.
         prepare: The pixels that the network was trained on, where nothing beside it says them.
         at: Values of the network to take (default: that before its last dense layer).
-        out: ``.npz`` or ``.parquet``, a new file (default: ``SOURCE-NETWORK.npz``). On an object
-            store (``s3://…``) it appears whole, at the end.
+        out: A new ``.npz`` file (default: ``SOURCE-NETWORK.npz``). On an object store
+            (``s3://…``) it appears whole, at the end.
         test: A second source, of test images.
         classes: Classes to keep, in this order.
         columns: Names of a table's columns, where they are others.
@@ -140,7 +147,6 @@ def embed(
         ModelFileError: The network cannot be used.
         DownloadError: It cannot be fetched.
         SourceError: The source is missing or damaged, or holds no image that can be read.
-        MissingExtraError: Parquet without pyarrow.
         StorageError: The file is there already, or the disk refuses the write.
 
     Example:
@@ -148,14 +154,22 @@ def embed(
         >>> np.load(done.out)["features"].shape                                 # doctest: +SKIP
         (2527, 1280)
     """
-    from opsin.backbones.backbone import open_backbone  # noqa: PLC0415  loads onnx
-
     began = time.monotonic()
     if backbone is None:
-        raise RecipeError("a pretrained network", "none is given", "Name one: --from FILE.")
+        raise RecipeError("A pretrained network is needed", "Name one: --from FILE.")
     device = choose(device)
     part = None if shard is None else Shard.parse(shard)
-    place = None if out is None else _check_place(out, part)
+
+    def checked_place(out: str | os.PathLike[str]) -> OutFile:
+        place = OutFile.read(out, part)
+        with place.errors():
+            # Without its manifest a shard is not finished, nor what is for a store without its
+            # object.
+            check_feature_file(place.path, replace=part is not None or place.address is not None)
+            place.claim()
+        return place
+
+    place = None if out is None else checked_place(out)
     network = open_backbone(
         backbone, prepare=prepare, at=None if at is None else tuple(at), offline=offline,
         watcher=watcher,
@@ -164,32 +178,14 @@ def embed(
         data, test=None if test is None else os.fspath(test), classes=classes, columns=columns,
         follow_links=follow_links, outside=outside, stdin=stdin, shard=part, watcher=watcher,
     )  # fmt: skip
-    place = place or _check_place(legal_name(f"{images.title}-{network.name}.npz"), part)
+    place = place or checked_place(legal_name(f"{images.title}-{network.name}.npz"))
     watcher.fact("Network", network.words)
     # All values are computed, for a training may want them; the first alone is taken.
     taken = network.at if at is not None else network.at[:1]
     with place.errors():
-        watcher = place.watcher(watcher)
-        embedder = _Embedder(network, images.like, device, watcher)
-        return _Work(images, embedder, taken, watcher).run(place, on, began)
-
-
-def _check_place(out: str | os.PathLike[str], shard: Shard | None) -> OutFile:
-    """Return where rows go, if a file can be written there."""
-    place = OutFile.read(out, shard)
-    with place.errors():
-        # Without its manifest a shard is not finished, nor what is for a store without its object.
-        check_feature_file(place.path, replace=shard is not None or place.address is not None)
-        place.claim()
-    return place
-
-
-def _as_json(unreadable: Sequence[tuple[str, str]]) -> list[JsonObject]:
-    return [{"name": name, "reason": reason} for name, reason in unreadable]
-
-
-def _preparation(preparation: Preparation) -> JsonObject:
-    return preparation.model_dump(mode="json", exclude={"background"}, exclude_none=True)
+        return _Work(images, _Embedder(network, device, watcher), taken, watcher).run(
+            place, on, began
+        )
 
 
 class _Images(NamedTuple):
@@ -198,7 +194,6 @@ class _Images(NamedTuple):
     stream: Stream
     title: str
     classes: tuple[str, ...] | None = None
-    like: Preparation | None = None  # of those that are prepared already
 
 
 def _find_images(
@@ -207,11 +202,9 @@ def _find_images(
     shard: Shard | None, watcher: Watcher,
 ) -> _Images:  # fmt: skip
     """Find the images of a source: those with labels, if it has any, or all of them."""
-    if isinstance(data, Dataset):
-        return _of_dataset(data, shard)
-    given = list(data) if isinstance(data, list | tuple) else [data]
-    if not given:
-        raise SourceError("one source or more", "got none", "Check what was to find them.")
+    data = list(data) if isinstance(data, list | tuple) else [data]
+    if not data:
+        raise SourceError("There is no source")
     options = {
         "test": test,
         "classes": None if classes is None else tuple(classes),
@@ -219,28 +212,26 @@ def _find_images(
         "follow_links": follow_links,
         "outside": outside,
     }
-    recipe, held = find_given(given, options, watcher)
-    if held is not None:
-        return _of_labelled(held.open(), recipe, shard)
-    several = list(recipe.sources)
+    recipe, held = find_given(data, options, watcher)
+    names = list(recipe.sources)
     why: SourceError | None = None
-    if not all(map(_is_one_image, several)):
+    if held is not None or not all(map(_is_one_image, names)):
         try:
-            found = sources.find_all(recipe, watcher=watcher).open()
-            return _of_labelled(found, recipe, shard)
+            contents = (held or sources.find_all(recipe, watcher=watcher)).open()
+            return _labelled(contents, recipe, shard)
         except SourceError as error:
-            if test is not None or classes is not None:
+            if held is not None or test is not None or classes is not None:
                 raise
             why = error
     try:
         stream = open_streams(
-            several, columns=columns, follow_links=follow_links, outside=outside, stdin=stdin,
+            names, columns=columns, follow_links=follow_links, outside=outside, stdin=stdin,
             shard=shard, once=False, watcher=watcher,
         )  # fmt: skip
     except SourceError:
-        raise why or SourceError("images", "there are none", "Check the source.") from None
+        raise why or SourceError(f"{recipe.source} holds no images") from None
     if why is not None:
-        watcher.note(f"taken as images without labels: {why.received}")
+        watcher.note(f"taken as images without labels: {why.message}")
     title = "images" if recipe.sources == (sources.STANDARD_INPUT,) else recipe.title
     return _Images(replace(stream, source=recipe.source), title)
 
@@ -251,53 +242,23 @@ def _is_one_image(source: str) -> bool:
     return source == sources.STANDARD_INPUT or (named and not os.path.isdir(source))  # noqa: PTH112
 
 
-def _of_dataset(dataset: Dataset, shard: Shard | None) -> _Images:
-    parts = np.zeros(len(dataset), np.uint8)
-    for name, code in (("train", TRAIN), ("val", VAL), ("test", TEST)):
-        parts[dataset.split.rows(name)] = code
-
-    def at(row: int) -> ListedImage:
-        label, part = int(dataset.labels[row]), int(parts[row])
-        return ListedImage(dataset.names[row], np.asarray(dataset.images[row]), label, part)
-
-    rows = zip(dataset.names, dataset.labels, parts, strict=True)
-    stream = _stream(dataset.recipe.source, at, len(dataset), rows, shard)
-    height, width, channels = dataset.images.shape[1:]
-    like = Preparation(
-        height=height, width=width, channels=channels, resize=dataset.recipe.resize,
-        bits=dataset.recipe.bits,
-    )  # fmt: skip
-    return _Images(stream, dataset.recipe.title, dataset.classes, like)
-
-
-def _of_labelled(contents: LabelledImages, recipe: DataRecipe, shard: Shard | None) -> _Images:
+def _labelled(contents: LabelledImages, recipe: DataRecipe, shard: Shard | None) -> _Images:
     if recipe.classes:
         contents = contents.keep(recipe.classes)
     if not len(contents):
-        raise SourceError("images", f"{recipe.source} holds none", "Is it the right source?")
+        raise SourceError(f"{recipe.source} holds no images")
 
     def at(row: int) -> ListedImage:
         label, part = int(contents.labels[row]), int(contents.given[row])
         return replace(ListedImage.at(row, contents.names, contents.images), label=label, part=part)
 
-    rows = zip(contents.names, contents.labels, contents.given, strict=True)
-    stream = _stream(recipe.source, at, len(contents), rows, shard)
-    return _Images(stream, recipe.title, tuple(contents.classes))
-
-
-def _stream(
-    source: str,
-    at: Callable[[int], ListedImage],
-    count: int,
-    rows: Iterator[tuple[object, ...]],
-    shard: Shard | None,
-) -> Stream:
-    """The stream of a list, or of one shard, which depends on name, label and part."""
-    inputs, wanted = None, range(count)
+    inputs, rows = None, range(len(contents))
     if shard is not None:
-        inputs = ShardInputs.of(shard, ("\0".join(map(str, row)) for row in rows))
-        wanted = inputs.rows
-    return Stream(source, "rows", lambda: map(at, wanted), lambda: len(wanted), inputs=inputs)
+        facts = zip(contents.names, contents.labels, contents.given, strict=True)
+        inputs = ShardInputs.of(shard, ("\0".join(map(str, image)) for image in facts))
+        rows = inputs.rows
+    stream = Stream(recipe.source, "rows", lambda: map(at, rows), lambda: len(rows), inputs=inputs)
+    return _Images(stream, recipe.title, tuple(contents.classes))
 
 
 class _Pixels(NamedTuple):
@@ -319,35 +280,19 @@ class _Features(NamedTuple):
 class _Embedder:
     """Computes features, here or in another process."""
 
-    def __init__(
-        self, network: Backbone, like: Preparation | None, device: str, watcher: Watcher
-    ) -> None:
-        from opsin.backbones.feature_graph import usual_preparation  # noqa: PLC0415  loads onnx
-
+    def __init__(self, network: Backbone, device: str, watcher: Watcher = SILENT) -> None:
         self.network, self.device = network, device
-        #: How images are prepared: as they are already, or as the network wants them.
-        self.like = like or usual_preparation(network)
-        self._open(watcher)
-
-    def _open(self, watcher: Watcher = SILENT) -> None:
-        from opsin.backbones.features import Extractor  # noqa: PLC0415  loads onnx
-
+        self.like = usual_preparation(network)
         shape = (self.like.height, self.like.width, self.like.channels)
         #: Computes features of pixels, and knows those that are kept.
-        self.extractor = Extractor(self.network, shape, "whole", self.device, watcher)
+        self.extractor = Extractor(network, shape, "whole", device, watcher)
 
-    def __getstate__(self) -> dict[str, object]:
-        """Return the network: a copy in another process opens it there."""
-        return vars(self) | {"extractor": None}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state)
-        self._open()
+    def __reduce__(self) -> tuple[object, ...]:
+        # A copy in another process opens the network there.
+        return _Embedder, (self.network, self.device)
 
     def steps(self) -> ImageSteps[ListedImage, _Pixels, _Features]:
         """What is done to each image."""
-        from opsin.backbones.features import BATCH  # noqa: PLC0415  loads onnx
-
         pixels = self.like.height * self.like.width * self.like.channels
         return ImageSteps(
             prepare=self.prepare,
@@ -359,8 +304,6 @@ class _Embedder:
 
     def prepare(self, item: ListedImage) -> _Pixels | Done[_Features]:
         """Decode an image; raises `ImageError` where it cannot be read."""
-        from opsin.backbones.features import source_keys  # noqa: PLC0415  loads onnx
-
         if item.problem:
             raise item.problem
         cache = self.extractor.cache
@@ -408,20 +351,19 @@ class _Work:
             "view": "whole",
             "preparation": _preparation(embedder.like),
         }
-        task = None
+        before = task = None
         if images.stream.inputs is not None:
             options = made | {"classes": images.classes}
             task = ShardTask("embed", images.stream.inputs, options, place.path)
-        claim = place.claim()
-        if task is not None and (before := task.finished(claim.finished)) is not None:
+            before = task.finished()
+        if before is not None:
             count = before.rows
             self._unreadable = [
                 (file["name"], file["reason"]) for file in before.summary["unreadable"]
             ]
-            place.settle(claim)
             self._watcher.note(f"{place.path} is finished")
         else:
-            source = images.stream.source
+            there, source = place.claim(), images.stream.source
             with FeatureRows(place.path, self._units) as rows:
                 self._fill(rows, on)
                 count = rows.count
@@ -430,7 +372,7 @@ class _Work:
                 rows.finish(origin | made | listed, images.classes)
             if task is not None:
                 task.finish(count, {"source": source, **listed})
-            place.publish(claim)
+            place.publish(there)
         return Embedded(
             out=place.shown, images=count, units=self._units, computed=self._computed,
             unreadable=tuple(self._unreadable), classes=images.classes, backbone=self._facts,
@@ -440,8 +382,6 @@ class _Work:
 
     def _fill(self, rows: FeatureRows, on: str) -> None:
         """Write a row for each image that can be read."""
-        from opsin.backbones.features import KEPT  # noqa: PLC0415  loads onnx
-
         progress = Progress("Embed", self._images.stream.count(), self._watcher)
         kept = time.monotonic()
         try:
@@ -463,11 +403,11 @@ class _Work:
             self._watcher.end()
         progress.note_unreadable()
         if not rows.count and self._images.stream.inputs is None:
-            received = f"{self._images.stream.source} holds none"
+            message = f"{self._images.stream.source} holds no images"
             if self._unreadable:
                 name, reason = self._unreadable[0]
-                received = f"none of the {len(self._unreadable):,} can ({name}: {reason})"
-            raise SourceError("images that can be read", received, "Check the files.")
+                message = f"None of {len(self._unreadable):,} images can be read ({name}: {reason})"
+            raise SourceError(message)
 
     def _answers(self, on: str) -> Generator[tuple[ListedImage, _Features | ImageError]]:
         """Yield each image with its features, computed here or by a cluster."""
@@ -489,7 +429,7 @@ class _Work:
             progress.add_unreadable(item.name, reason)
         else:
             features = answer.features[: self._units]
-            rows.add(FeatureRow(item.name, item.label, item.part, answer.digest, features))
+            rows.add(item.name, item.label, item.part, answer.digest, features)
             if answer.source is not None:
                 self._computed += 1
                 self._unkept.append(answer)

@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from opsin.commands.known_images import can_compare, nearly_seen
-from opsin.commands.out_file import OutFile
+from opsin.commands.known_images import can_compare, known_classes, nearly_seen
 from opsin.commands.own_images import OwnImages
 from opsin.commands.predict.stream import open_classifier
 from opsin.commands.test_set_usage import key_of, note_look
 from opsin.core.arguments import checked
 from opsin.core.artifacts.records import LeftOut
-from opsin.core.artifacts.run_directory import RunDirectory, refuse_swapped
+from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import PartPredictions, PredictedPart, RunPredictions
 from opsin.core.artifacts.run_report import (
     Accuracy,
@@ -29,12 +28,9 @@ from opsin.core.artifacts.run_report import (
     Refused,
     Uncalibrated,
 )
-from opsin.core.errors import RecipeError, SourceError, StorageError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import Metadata, Score
 from opsin.core.recipe import DataRecipe
-from opsin.core.storage import check_writable, storage_errors, write_json
-from opsin.core.stored_json import json_text
 from opsin.data.cache import short_digest
 from opsin.data.corrections import Applied
 from opsin.data.dataset import Dataset, find_given, fingerprint_of, read_corrected
@@ -43,7 +39,6 @@ from opsin.data.fill_cache import rows_at_once
 from opsin.data.lazy_images import THREADS, Images
 from opsin.data.left_out import left_out_in_words
 from opsin.data.near_duplicates import near_duplicates
-from opsin.data.spelling import places_among
 from opsin.data.split import TEST, groups_by_name, pairs_of, split_groups
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Answers
@@ -291,7 +286,6 @@ def evaluate(
     model: str | os.PathLike[str] | Classifier,
     *sources: object,
     tta: bool = False,
-    out: str | os.PathLike[str] | None = None,
     device: str = "auto",
     watcher: Watcher = SILENT,
     **options: Any,
@@ -310,7 +304,6 @@ def evaluate(
             classifier's.
         tta: Average the answers to a few variations of each image, as in `Classifier.predict`, if
             these helped on the validation images; else ``watcher`` receives why not.
-        out: Also write the figures into a new ``.json`` file or object, all but ``seconds``.
         device: Where it computes: see `Classifier`; an open one stays where it is.
         watcher: Receives the progress of the work.
         **options: Fields of `DataRecipe` that say how to read: ``classes``, ``columns`` …, and
@@ -323,10 +316,7 @@ def evaluate(
 
     Raises:
         SourceError: The source is unusable or has classes that the classifier does not know.
-        StorageError: ``out`` is there already, or the disk refuses the write.
     """
-    refuse_swapped(model, sources, "opsin evaluate {model} {images}")
-    place = None if out is None else place_of_figures(out)
     classifier = open_classifier(model, device=device, watcher=watcher)
     like = classifier.metadata.preparation
     prepared = {
@@ -339,63 +329,16 @@ def evaluate(
     _, decoded = read_corrected(recipe, found=held, watcher=watcher, for_training=False)
     if decoded.left_out:
         watcher.note(f"Left out: {left_out_in_words(decoded.left_out)}")
-    foreign = [
-        name
-        for name, place in zip(
-            decoded.classes, places_among(decoded.classes, classifier.classes), strict=True
-        )
-        if place < 0
-    ]
-    if foreign:
-        raise SourceError(
-            f"classes among {', '.join(classifier.classes)}",
-            f"{recipe.source} also has {', '.join(foreign[:5])}",
-            "Leave them out with --classes, or rename the folders.",
-        )
+    known_classes(classifier, decoded.classes, recipe.source)
     judged = judge(classifier, decoded)
     if tta and classifier.without_views:
         watcher.note(classifier.without_views)
     began = time.perf_counter()
     found = answers(classifier, decoded.images, judged.rows, "Test", watcher, tta=tta)
     seconds = time.perf_counter() - began
-    figures = _result(
+    return _result(
         classifier, decoded, judged, found, recipe=recipe, seconds=seconds, watcher=watcher
     )
-    if place is not None:
-        try:
-            publish_figures(figures, place)
-        except StorageError as error:  # who catches it has them all the same
-            error.add_note(f"The figures: {json_text(figures.to_json())}")
-            raise
-    return figures
-
-
-def publish_figures(figures: EvaluationResult, place: OutFile) -> None:
-    """Write figures where `place_of_figures` says, all but the time that they took."""
-    with place.errors():
-        claim = place.claim()
-        write_json(place.path, {k: v for k, v in figures.to_json().items() if k != "seconds"})
-        place.publish(claim)
-
-
-def place_of_figures(out: str | os.PathLike[str]) -> OutFile:
-    """Return where figures go; refuse at once what could not be written after an hour's work."""
-    place = OutFile.read(out)
-    name = place.shown.name
-    if not name.lower().endswith(".json"):
-        raise RecipeError(
-            "a file name that ends in .json", f"got {name or 'no name'!r}", "Give another name."
-        )
-    if place.address is not None:
-        place.claim()
-        return place
-    with storage_errors(place.path):
-        if place.path.exists() or place.path.is_symlink():
-            raise StorageError(
-                "a new file", f"{out} is there already", "Choose another name with --out."
-            )
-    check_writable(place.path)
-    return place
 
 
 def _result(
@@ -410,7 +353,7 @@ def _result(
 ) -> EvaluationResult:
     """Measure the answers to the images judged, and count the look at them."""
     rows = judged.rows
-    own = np.array(places_among(decoded.classes, classifier.classes), np.int64)
+    own = known_classes(classifier, decoded.classes, recipe.source)
     labels = own[decoded.labels[rows]]
     groups = _groups_of(judged, decoded, recipe, watcher)
     before = None if decoded.source_labels is None else own[decoded.source_labels[rows]]
@@ -469,10 +412,7 @@ def _groups_of(
 
 @dataclass(frozen=True)
 class Judged:
-    """Which rows are judged, why these, and how many of them the classifier has seen.
-
-    Counts are ``None`` where that is unknown.
-    """
+    """Which rows are judged, why these, and how many of them the classifier has seen, if known."""
 
     part: Part
     rows: NDArray[np.int64]

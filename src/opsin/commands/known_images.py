@@ -47,25 +47,24 @@ def known_images(
             bits=preparation.bits or 16,
             watcher=watcher,
         )
-    places = np.array(places_among(data.classes, classifier.classes), np.int64)
-    foreign = [name for name, place in zip(data.classes, places, strict=True) if place < 0]
+    places = known_classes(classifier, data.classes, data.recipe.source)
+    split = data.split
+    return ReferenceSet(
+        data.images, places[data.labels], data.names, split.train, split.val, data.recipe.source,
+        split.test, own=own, groups=data.units,
+    )  # fmt: skip
+
+
+def known_classes(classifier: Classifier, classes: Sequence[str], source: str) -> NDArray[np.int64]:
+    """Where a source's classes stand among the classifier's; `SourceError` for others."""
+    places = places_among(classes, classifier.classes)
+    foreign = [name for name, place in zip(classes, places, strict=True) if place < 0]
     if foreign:
         raise SourceError(
-            f"classes among {', '.join(classifier.classes)}",
-            f"{data.recipe.source} also has {', '.join(foreign[:5])}",
-            "Rename the folders, or give other images.",
+            f"{source} also has {', '.join(foreign[:5])}, which the classifier does not know",
+            f"Rename folders, or give --classes: it knows {', '.join(classifier.classes)}.",
         )
-    return ReferenceSet(
-        data.images,
-        places[data.labels],
-        data.names,
-        data.split.train,
-        data.split.val,
-        data.recipe.source,
-        data.split.test,
-        own=own,
-        groups=data.units,
-    )
+    return np.array(places, np.int64)
 
 
 def _of_run(
@@ -83,8 +82,7 @@ def _of_run(
             return None
     if not directory.recipe.is_file():
         raise SourceError(
-            "images that the classifier knows",
-            f"{classifier.path} lies in no run directory, which would name them",
+            f"{classifier.path} lies in no run directory, which would name images that it knows",
             "Name them: --data SOURCE.",
         )
     return load_run_images(directory, watcher=watcher)

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import itertools
+import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import zipfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from opsin.commands.feature_file import (
-    PARTS,
-    FeatureRow,
-    FeatureRows,
-    check_feature_file,
-)
-from opsin.commands.out_file import ShardManifest, manifest_of
-from opsin.commands.predict.rows import GROUP, as_arrow, load_pyarrow, write_groups
+from opsin.commands.data_files import add_array
+from opsin.commands.out_file import ShardManifest, digest_of, manifest_of
+from opsin.commands.predict.rows import load_pyarrow
 from opsin.core.arguments import checked
 from opsin.core.errors import RecipeError, StorageError
 from opsin.core.events import SILENT, Watcher
@@ -71,7 +67,7 @@ def merge(
     out: str | os.PathLike[str] | None = None,
     watcher: Watcher = SILENT,
 ) -> Merged:
-    """Join the shards of a file, in any order; the same bytes as made in one go.
+    """Join the shards of a file, in any order; but for Parquet, the same bytes as made in one go.
 
     Args:
         shards: All shards, or the name that they were given: ``answers.csv`` stands for
@@ -89,73 +85,56 @@ def merge(
         >>> merge(["a-00001-of-00002.npz", "a-00002-of-00002.npz"])   # doctest: +SKIP
     """
     began = time.monotonic()
-    given = [shards] if isinstance(shards, str | os.PathLike) else list(shards)
-    for each in (*given, *([] if out is None else [out])):
-        if is_stored(each):
-            raise RecipeError("shards on this machine", f"got {each}", "Copy all of them here.")
-    files = [Path(each) for each in given]
+    names = [shards] if isinstance(shards, str | os.PathLike) else list(shards)
+    for name in names if out is None else [*names, out]:
+        if is_stored(name):
+            raise RecipeError(f"{name} is on a store", "Copy all shards here.")
+    files = [Path(name) for name in names]
     if not files or not all(file.name for file in files):
-        raise RecipeError("shards to merge", "got none", "Give them, or the name they share.")
+        raise RecipeError("There are no shards to merge")
     by_name = len(files) == 1 and not manifest_of(files[0]).exists()
     whole = Path(out) if out is not None else files[0] if by_name else whole_file(files[0])
-    ordered = _complete(_named(files[0]) if by_name else files, by_name=by_name)
+    ordered = _complete(_shards_of(files[0]) if by_name else files, by_name=by_name)
     ending = ordered[0].file.suffix.lower()
     if whole is None:
-        raise RecipeError(
-            "a name for the merged file",
-            f"{ordered[0].file.name} does not tell it",
-            "Give --out FILE.",
-        )
+        raise RecipeError(f"{files[0].name} does not name the merged file", "Give --out FILE.")
     if whole.suffix.lower() != ending:
-        raise RecipeError(
-            f"a file name that ends in {ending}", f"got {whole.name!r}", "Give another name."
-        )
+        raise RecipeError(f"{whole.name} does not end in {ending}")
     with storage_errors(whole):
         if whole.exists() or whole.is_symlink():
-            raise StorageError("a new file", f"{whole} is there already", "Give another: --out.")
+            raise StorageError(f"{whole} is there already", "Choose another name with --out.")
     versions = sorted({shard.manifest.opsin for shard in ordered})
     if len(versions) > 1:
         watcher.note(f"they were made by several versions of Opsin: {', '.join(versions)}")
+    for shard in ordered:
+        if digest_of(shard.file) != shard.manifest.sha256:
+            raise _changed(shard.file)
+    join = {".npz": _join_arrays, ".parquet": _join_tables}.get(ending, _join_lines)
     first, rows = ordered[0].manifest, sum(shard.manifest.rows for shard in ordered)
     watcher.begin("Merge", rows, "rows")
-    for shard in ordered:
-        shard.check()
-    if first.verb == "embed":
-        _join_features(ordered, whole, watcher)
-    elif ending == ".parquet":
-        _join_tables(ordered, whole, watcher)
-    else:
-        _join_lines(ordered, whole, watcher)
+    try:
+        with atomic_file(whole) as temporary:
+            join(ordered, temporary, watcher)
+    except (ValueError, KeyError, TypeError) as error:  # Arrow's errors are ValueErrors
+        raise _changed(ordered[0].file) from error
     watcher.end()
     return Merged(whole, first.verb, len(ordered), first.images, rows, time.monotonic() - began)
 
 
 @dataclass(frozen=True)
 class _Shard:
-    """A shard's file, and what it says of itself."""
-
     file: Path
     manifest: ShardManifest
 
-    def check(self) -> None:
-        """Refuse a file that is not as it was made."""
-        with storage_errors(self.file), open_regular(self.file) as stream:
-            digest = hashlib.sha256()
-            while block := stream.read(_BLOCK):
-                digest.update(block)
-        if digest.hexdigest() != self.manifest.sha256:
-            raise self.changed()
 
-    def changed(self) -> StorageError:
-        """The error for a file that is not as it was made."""
-        return StorageError(
-            "shards as they were made",
-            f"{self.file} was changed since, or is damaged",
-            f"Remove {self.file.name} and {manifest_of(self.file).name}, and make it again.",
-        )
+def _changed(file: Path) -> StorageError:
+    return StorageError(
+        f"{file} was changed since, or is damaged",
+        f"Remove {file.name} and {manifest_of(file).name}, and make it again.",
+    )
 
 
-def _named(whole: Path) -> list[Path]:
+def _shards_of(whole: Path) -> list[Path]:
     """The files that are shards of another by their names."""
     with storage_errors(whole.parent):
         names = sorted(entry.name for entry in os.scandir(whole.parent))
@@ -165,67 +144,46 @@ def _named(whole: Path) -> list[Path]:
         if (shard := named_shard(Path(name))) and shard.file(whole).name == name
     ]
     if not files:
-        raise RecipeError(
-            "shards to merge",
-            f"there is none of {whole}",
-            f"They are called {Shard(1, 3).file(whole).name} and so on.",
-        )
+        name = Shard(1, 3).file(whole).name
+        raise RecipeError(f"{whole} has no shards, which are called {name} and so on")
     return files
 
 
 def _complete(files: Sequence[Path], *, by_name: bool) -> list[_Shard]:
     """Return all shards of a whole, in their order; refuse others, and name those missing."""
-    found: dict[Shard, _Shard] = {}
     # Of those that share a name, one that is not finished is as good as missing.
     finished = [file for file in files if not by_name or manifest_of(file).exists()] or files
     shards = [_Shard(file, ShardManifest.read(file)) for file in finished]
+    by_part: dict[Shard, _Shard] = {}
     for shard in shards:
         part = shard.manifest.part
         if difference := shards[0].manifest.difference(shard.manifest):
             raise RecipeError(
-                "shards of the same model, images and options",
                 f"{shard.file.name} was made with another {difference} than {shards[0].file.name}",
                 "Make those anew that are wrong, or move them away.",
             )
-        if part in found:
-            raise RecipeError(
-                "each shard once",
-                f"{found[part].file} and {shard.file} are both {part}",
-                "Leave one out.",
-            )
-        if by_name and part != named_shard(shard.file):
-            raise RecipeError(
-                f"{shard.file.name} to be the shard that its name says",
-                f"it is {part}",
-                "Make it again.",
-            )
-        found[part] = shard
-    counts = sorted({part.count for part in found})
-    if len(counts) > 1:
-        raise RecipeError(
-            "shards of one number",
-            f"got some of {' and '.join(map(str, counts))}",
-            "Leave out those of another number.",
-        )
-    wanted = [Shard(number, counts[0]) for number in range(1, counts[0] + 1)]
-    if missing := [part for part in wanted if part not in found]:
+        if part in by_part:
+            raise RecipeError(f"{by_part[part].file} and {shard.file} are both shard {part}")
+        by_part[part] = shard
+    count = shards[0].manifest.shards
+    wanted = [Shard(number, count) for number in range(1, count + 1)]
+    if missing := [part for part in wanted if part not in by_part]:
         more = f" and {len(missing) - _NAMED:,} more" if len(missing) > _NAMED else ""
         raise RecipeError(
-            f"all {len(wanted):,} shards",
-            f"{counted(len(missing), 'is', 'are')} missing: "
+            f"Of {count:,} shards {counted(len(missing), 'is', 'are')} missing: "
             f"{', '.join(map(str, missing[:_NAMED]))}{more}",
             "Make them with --shard; nothing was written.",
         )
-    return [found[part] for part in wanted]
+    return [by_part[part] for part in wanted]
 
 
 def _join_lines(shards: Sequence[_Shard], path: Path, watcher: Watcher) -> None:
     """Join rows of JSON or CSV: these after each other, with the first one's heading."""
     done = 0
-    with atomic_file(path) as temporary, temporary.open("wb") as target:
+    with path.open("wb") as target:
         for number, shard in enumerate(shards):
             with storage_errors(shard.file), open_regular(shard.file) as source:
-                if path.suffix.lower() == ".csv":
+                if shard.file.suffix.lower() == ".csv":
                     heading = source.readline(_BLOCK)
                     target.write(heading if number == 0 else b"")
                 shutil.copyfileobj(source, target, _BLOCK)
@@ -234,91 +192,48 @@ def _join_lines(shards: Sequence[_Shard], path: Path, watcher: Watcher) -> None:
 
 
 def _join_tables(shards: Sequence[_Shard], path: Path, watcher: Watcher) -> None:
-    """Join Parquet files of answers, in groups of as many rows as one file has."""
-    arrow, parquet = load_pyarrow()
-
-    def tables() -> Iterator[Any]:
-        waiting, done = schema.empty_table(), 0
+    """Join Parquet files of answers."""
+    _, parquet = load_pyarrow()
+    done, schema = 0, parquet.read_schema(shards[0].file)
+    with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         for shard in shards:
-            with parquet.ParquetFile(shard.file) as opened:
-                for batch in opened.iter_batches(GROUP):
-                    more = arrow.Table.from_batches([batch])
-                    waiting = arrow.concat_tables([waiting, more]).combine_chunks()
-                    while len(waiting) >= GROUP:
-                        yield waiting.slice(0, GROUP).combine_chunks()
-                        waiting = waiting.slice(GROUP).combine_chunks()
-                        done += GROUP
-                        watcher.advance(done)
-        if len(waiting):
-            yield waiting
-
-    try:
-        schema = parquet.read_schema(shards[0].file)
-    except (arrow.ArrowException, OSError) as error:
-        raise shards[0].changed() from error
-    with atomic_file(path) as temporary:
-        write_groups(temporary, schema, tables())
+            with parquet.ParquetFile(shard.file) as table:
+                for batch in table.iter_batches():
+                    writer.write_batch(batch)
+            done += shard.manifest.rows
+            watcher.advance(done)
 
 
-def _join_features(shards: Sequence[_Shard], path: Path, watcher: Watcher) -> None:
-    """Join files of features."""
-    check_feature_file(path)
-    first = shards[0].manifest
-    options: dict[str, Any] = dict(first.options)
-    units, classes = options["units"], options.pop("classes")
-    unreadable = [name for shard in shards for name in shard.manifest.summary["unreadable"]]
-    about = {"opsin": first.opsin, "source": first.summary["source"], **options}
-    read = _rows_of_arrays if path.suffix.lower() == ".npz" else _rows_of_table
-    names = None if classes is None else tuple(classes)
-    with FeatureRows(path, sum(units)) as rows:
-        for shard in shards:
-            for row in read(shard, names):
-                rows.add(row)
-            watcher.advance(rows.count)
-        rows.finish(about | {"unreadable": unreadable}, names)
-
-
-def _rows_of_arrays(shard: _Shard, classes: tuple[str, ...] | None) -> Iterator[FeatureRow]:
-    """Yield the rows of a shard in ``.npz`` form."""
-    try:
+def _join_arrays(shards: Sequence[_Shard], path: Path, watcher: Watcher) -> None:
+    """Join files of features, array by array."""
+    first, rows = shards[0].manifest, sum(shard.manifest.rows for shard in shards)
+    classes = first.options["classes"]
+    about = {"opsin": first.opsin, "source": first.summary["source"], **first.options}
+    del about["classes"]
+    about["unreadable"] = [
+        name for shard in shards for name in shard.manifest.summary["unreadable"]
+    ]
+    headers = []
+    for shard in shards:
         with StoredArrays(shard.file) as arrays:
+            headers.append({name: arrays.stated(name) for name in arrays.names})
 
-            def blocks(name: str, missing: object) -> Iterator[Any]:
-                if name in arrays:
-                    return iter(arrays.blocks(name, _ROWS))
-                return itertools.repeat([missing] * _ROWS)
+    def joined(name: str) -> Iterator[NDArray[Any]]:
+        stated = [header[name] for header in headers if name in header]
+        kind = max((array.dtype for array in stated), key=lambda dtype: dtype.itemsize)
+        yield np.empty((0, *stated[0].shape[1:]), kind)
+        for shard, header in zip(shards, headers, strict=True):
+            if name not in header:  # no image of it is in a part
+                yield np.zeros(shard.manifest.rows, kind)
+                continue
+            with StoredArrays(shard.file) as arrays:
+                yield from (block.astype(kind) for block in arrays.blocks(name, _ROWS))
 
-            columns = zip(
-                arrays.blocks("features", _ROWS),
-                arrays.blocks("names", _ROWS),
-                arrays.blocks("digests", _ROWS),
-                blocks("labels" if classes is not None else "", -1),
-                blocks("parts", ""),
-                strict=False,
-            )
-            for features, names, digests, labels, parts in columns:
-                for row, each in enumerate(features):
-                    part = PARTS.index(str(parts[row]))
-                    digest = digests[row].tobytes()
-                    yield FeatureRow(str(names[row]), int(labels[row]), part, digest, each)
-    except (ValueError, KeyError, IndexError) as error:
-        raise shard.changed() from error
-
-
-def _rows_of_table(shard: _Shard, classes: tuple[str, ...] | None) -> Iterator[FeatureRow]:
-    """Yield the rows of a shard in Parquet form."""
-    arrow, parquet = load_pyarrow()
-    numbers: Mapping[str | None, int] = {
-        None: -1, **{as_arrow(name): number for number, name in enumerate(classes or ())}
-    }  # fmt: skip
-    try:
-        for batch in parquet.ParquetFile(shard.file).iter_batches(_ROWS):
-            features = batch.column("features").flatten().to_numpy().reshape(len(batch), -1)
-            columns = batch.drop_columns(["features"]).to_pylist()
-            for each, row in zip(columns, features, strict=True):
-                part = PARTS.index(each.get("part") or "")
-                digest = bytes.fromhex(each["digest"])
-                label = numbers[each.get("label")]
-                yield FeatureRow(each["name"], label, part, digest, np.asarray(row))
-    except (arrow.ArrowException, ValueError, KeyError) as error:
-        raise shard.changed() from error
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        add_array(archive, "about", [np.array(json.dumps(about, ensure_ascii=True))])
+        for name in ("features", "names", "digests", "parts", "labels"):
+            if any(name in header for header in headers):
+                add_array(archive, name, joined(name), rows)
+        if classes is not None:
+            add_array(archive, "classes", [np.array(classes)])
+    watcher.advance(rows)

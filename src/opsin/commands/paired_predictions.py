@@ -32,7 +32,7 @@ class PairedPredictions:
     part: PredictedPart  # ``out_of_fold`` where a run was judged by all of its images
     classes: tuple[str, ...]
     digests: NDArray[np.uint8]  # [N, 16], of the pixels in the first run
-    names: list[str] | None  # where the first run keeps them
+    names: list[str]
     labels: NDArray[np.int64]  # where a run corrected them, the corrected ones
     probabilities: tuple[NDArray[np.float32], ...]  # of each run, [N, K]
     groups: NDArray[np.int64]  # images that belong together by any of the runs
@@ -65,40 +65,27 @@ class _RunAnswers:
             self.learnt = {digests[row].tobytes() for row in learnt}
             self.digests, self.labels = digests[kept.rows], kept.labels
             self.probabilities, self.groups = kept.probabilities, kept.groups
-            self.names = self._names(kept.rows, len(digests))
+            images = read_images(directory)
+            self.names = [images[row].name for row in kept.rows]
             #: What pixels depend on.
             self.prepared = tuple(getattr(self.record.preparation, key) for key in PREPARED)
             shape = len(self.labels), len(self.record.classes)
             if self.probabilities.shape != shape or len(self.digests) != len(self.labels):
                 raise ValueError("lengths differ")
-            if kept.source_labels is not None:
-                self.corrected = np.asarray(kept.source_labels != kept.labels)
-            else:  # a run that kept no others may have corrected any
-                corrections = self.record.corrections
-                relabelled = corrections is not None and corrections.relabelled > 0
-                self.corrected = np.full(len(kept.labels), relabelled)
+            before = kept.labels if kept.source_labels is None else kept.source_labels
+            self.corrected = np.asarray(before != kept.labels)
         except (KeyError, IndexError, ValueError, TypeError) as error:
             raise RunError(
-                f"a run with its answers to its {PART_WORDS[part]} images",
-                f"{run.path} lacks some of them, or was made by an earlier Opsin",
+                f"{run.path} lacks some of its answers to its {PART_WORDS[part]} images",
                 "Train again.",
             ) from error
         #: How many images it was tested on.
         self.tested = len(self.labels)
 
-    def _names(self, rows: NDArray[np.int64], count: int) -> list[str] | None:
-        """What some images are called; ``None`` in a run from before names were kept."""
-        if not self.run.directory.images.is_file():
-            return None
-        images = read_images(self.run.directory)
-        if len(images) != count:
-            raise ValueError("an image without a row")
-        return [images[row].name for row in rows]
-
     def take(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> None:
         """Keep some of the images, in this order, their classes in the order of the first run."""
         self.digests, self.corrected = self.digests[rows], self.corrected[rows]
-        self.names = [self.names[row] for row in rows] if self.names else None
+        self.names = [self.names[row] for row in rows]
         self.labels = np.argsort(columns)[self.labels[rows]]
         self.probabilities = self.probabilities[rows][:, columns]
         self.groups = None if self.groups is None else self.groups[rows]
@@ -115,16 +102,14 @@ class _RunAnswers:
 
 
 def bring_together(runs: Sequence[Run]) -> PairedPredictions:
-    """Read the runs' answers and pair them, image by image."""
+    """The runs' answers, paired image by image."""
     parts: list[PredictedPart] = [run.directory.read(Report).split for run in runs]
     part = parts[0] if len(set(parts)) == 1 else "out_of_fold"
     if part == "out_of_fold" and "val" in parts:
         optimistic = runs[parts.index("val")].path
         raise RunError(
-            "runs judged by images that they had not seen",
-            f"{optimistic} is judged by validation images",
-            f"Train with test images, or judge both by images that neither has seen: "
-            f"opsin evaluate {optimistic} SOURCE",
+            f"{optimistic} is judged by validation images, not by images that it had not seen",
+            f"Train with test images, or judge both by others: opsin evaluate {optimistic} SOURCE",
         )
     word, notes = PART_WORDS[part], []
     every = [_RunAnswers(run, own) for run, own in zip(runs, parts, strict=True)]
@@ -141,11 +126,7 @@ def bring_together(runs: Sequence[Run]) -> PairedPredictions:
             )
     shared = np.flatnonzero(np.all(np.stack(places) >= 0, axis=0))
     if not len(shared):
-        raise RunError(
-            f"runs that share {word} images",
-            f"none is shared by all {len(runs)}",
-            "Compare two at a time.",
-        )
+        raise RunError(f"No {word} image is shared by all {len(runs)} runs", "Compare two.")
     tested = tuple(run.tested for run in every)
     for run, place, column in zip(every, places, columns, strict=True):
         run.take(place[shared], column)
@@ -179,7 +160,7 @@ def bring_together(runs: Sequence[Run]) -> PairedPredictions:
 
 
 def _same_classes(first: _RunAnswers, other: _RunAnswers) -> NDArray[np.int64]:
-    """Return which of the other's classes each class of the first is."""
+    """Which of the other's classes each class of the first is."""
     ours, theirs = first.record.classes, other.record.classes
     places, back = places_among(ours, theirs), places_among(theirs, ours)
     if min(*places, *back) >= 0:
@@ -191,23 +172,21 @@ def _same_classes(first: _RunAnswers, other: _RunAnswers) -> NDArray[np.int64]:
             more = f" and {len(extra) - 5:,} more" if len(extra) > 5 else ""
             alone.append(f"only {run.run.path} knows {', '.join(extra[:5])}{more}")
     raise RunError(
-        "runs with the same classes",
-        " and ".join(alone),
-        "Train both on the same ones (--classes A,B,C); classes are known by their names.",
+        f"The runs have different classes: {' and '.join(alone)}",
+        "Train both on the same ones: --classes A,B,C.",
     )
 
 
 def _agreed_labels(every: Sequence[_RunAnswers], word: str) -> NDArray[np.int64]:
-    """Return the right classes: where runs differ, those that one of them corrected."""
+    """The right classes: where runs differ, those that one of them corrected."""
     first, *others = every
     right, known = first.labels.copy(), first.corrected.copy()
     for run in others:
         differ = run.labels != right
         if unclear := int((differ & (known == run.corrected)).sum()):
             raise RunError(
-                "runs with the same labels, or with corrections of them",
                 f"{unclear:,} of the {len(right):,} {word} images of {first.run.path} have "
-                f"another label in {run.run.path}, and which of them is right, no corrections tell",
+                f"another label in {run.run.path}, and no corrections tell which is right",
                 "Train both with the same labels.",
             )
         right = np.where(differ & run.corrected, run.labels, right)
@@ -218,7 +197,7 @@ def _agreed_labels(every: Sequence[_RunAnswers], word: str) -> NDArray[np.int64]
 def _places_in(
     other: _RunAnswers, first: _RunAnswers, columns: NDArray[np.int64], part: PredictedPart
 ) -> NDArray[np.int64]:
-    """Return where the other has each image of the first, -1 where it has it not."""
+    """The place of each image of the first among the other's, -1 where it has none."""
     ours: Sequence[Any] = first.keys
     theirs: Sequence[Any] = other.keys
     if first.prepared != other.prepared:  # other pixels: known by their names
@@ -229,7 +208,12 @@ def _places_in(
         (lambda image: image, itemgetter(0)),
     )
     if not pairs:
-        raise _other_images(first, other, PART_WORDS[part])
+        raise RunError(
+            f"None of the {len(ours):,} {PART_WORDS[part]} images of {first.run.path} is among "
+            f"the {len(theirs):,} of {other.run.path}",
+            "Train both on the same source with the same --split-seed and --size, or judge both by "
+            f"images that neither has seen: opsin evaluate {first.run.path} SOURCE",
+        )
     places = np.full(first.tested, -1)
     for one, two, _ in pairs:
         places[one] = two
@@ -239,45 +223,16 @@ def _places_in(
 def _names_of_both(
     first: _RunAnswers, other: _RunAnswers, part: PredictedPart
 ) -> tuple[list[str], list[str]]:
-    """Return names to tell images by that have not the same pixels."""
+    """Names to tell images by whose pixels are not the same."""
     here, there = first.record.location, other.record.location
     if (here.sources, here.test) != (there.sources, there.test):
         reason = "come from different places, so that names prove nothing"
-    elif first.names is None or other.names is None:
-        reason = "keep no names to tell them by"
     elif any(len(set(names)) < len(names) for names in (first.names, other.names)):
         reason = "share names among themselves"
     else:
         return first.names, other.names
     raise RunError(
-        f"the same {PART_WORDS[part]} images, known by their pixels or by their names",
-        f"{first.run.path} sees {first.size}, {other.run.path} {other.size}, and their images "
-        f"{reason}",
+        f"{first.run.path} sees {first.size}, {other.run.path} {other.size}, and their "
+        f"{PART_WORDS[part]} images {reason}",
         "Train both with the same --size, --channels and --resize.",
-    )
-
-
-def _other_images(first: _RunAnswers, other: _RunAnswers, word: str) -> RunError:
-    """Say how two runs' images differ, and what to do about it."""
-    received = (
-        f"none of the {len(first.labels):,} {word} images of {first.run.path} is among the "
-        f"{len(other.labels):,} of {other.run.path}"
-    )
-    foreign = [
-        f"{known:,} {word} images of {judge.run.path} were used to train or choose "
-        f"{learner.run.path}"
-        for learner, judge in ((first, other), (other, first))
-        if (known := sum(key in learner.learnt for key in judge.keys))
-    ]
-    advice = "Train both on the same source with the same --split-seed"
-    if first.prepared != other.prepared:
-        advice = (
-            "Images are split by their pixels, so each --size has a split of its own: train both "
-            "with one size, or give --test SOURCE"
-        )
-    return RunError(
-        f"runs that share {word} images",
-        "; ".join([received, *foreign]),
-        f"{advice}, or judge both by images that neither has seen: "
-        f"opsin evaluate {first.run.path} SOURCE",
     )

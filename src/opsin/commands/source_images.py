@@ -58,11 +58,7 @@ class SourceImages:
         if list(contents.names) == dataset.names and np.array_equal(labels, dataset.labels):
             arrays = isinstance(contents.images, np.ndarray)
             return cls(dataset, None if arrays else contents.images)
-        raise SourceError(
-            f"the images that were loaded from {recipe.source}",
-            "it holds others by now",
-            "Load it again.",
-        )
+        raise SourceError(f"{recipe.source} holds other images by now", "Load it again.")
 
     def file(self, row: int) -> Path | None:
         """Return where an image's file is; ``None`` where it has none."""
@@ -92,21 +88,17 @@ class SourceImages:
             if isinstance(image, StoredObject):
                 image = content_of(image, self.dataset.names[row])
         except ImageError as error:
-            raise SourceError("an image to copy", error.received, "Load it again.") from error
-        if isinstance(image, Path):
-            yield from _blocks(image)
-        else:
+            raise SourceError(error.message, "Load it again.") from error
+        if not isinstance(image, Path):
             yield image if isinstance(image, bytes) else encode_png(self.dataset.images[row])
-
-
-def _blocks(file: Path) -> Iterator[bytes]:
-    try:
-        with file.open("rb") as stream:
-            while block := stream.read(_BLOCK):
-                yield block
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise SourceError("an image to copy", f"{file}: {reason}", "Load it again.") from error
+            return
+        try:
+            with image.open("rb") as stream:
+                while block := stream.read(_BLOCK):
+                    yield block
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise SourceError(f"{image}: {reason}", "Load it again.") from error
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:

@@ -59,7 +59,7 @@ def note_look(
         except StorageError as error:
             unkept = 1
             watcher.note(
-                f"{directory.path} cannot be written ({error.received}), so this look at the test "
+                f"{directory.path} cannot be written ({error.message}), so this look at the test "
                 "images is not counted there"
             )
     return count_looks(directory, key) + unkept

@@ -6,7 +6,6 @@ import collections.abc
 import dataclasses
 import functools
 import inspect
-import itertools
 import math
 import os
 import reprlib
@@ -28,14 +27,21 @@ _LARGEST: Final = 2**63
 
 
 def by_current_names(options: Mapping[str, _Value]) -> dict[str, _Value]:
-    """Options, those with a former name under the one that they have now.
-
-    Where both are there, the former one stays, for whoever knows the options to refuse it.
-    """
+    """Options by the names that they have now; one that is there under both keeps its former."""
     return {
         name if FORMER_NAMES.get(name) in options else FORMER_NAMES.get(name, name): value
         for name, value in options.items()
     }
+
+
+def read_former_names(content: Any) -> Any:
+    """What a validator of a model's whole content returns for former names."""
+    if not isinstance(content, dict):
+        return content
+    content = by_current_names(content)
+    for name in ("disk_limit", "shuffle_buffer", "leaves"):
+        content.pop(name, None)  # no options any more; recipes of earlier runs name them
+    return content
 
 
 def checked(target: _T) -> _T:
@@ -46,57 +52,41 @@ def checked(target: _T) -> _T:
             if inspect.isfunction(value) and (own or not name.startswith("_")):
                 setattr(target, name, checked(value))
         return target
-    function = target
+    function, signature = target, inspect.signature(target)
 
     @functools.wraps(function)
     def call(*args: Any, **options: Any) -> Any:
-        hints, positions, rest = _hints_of(function)
-        options = by_current_names(options)
-        names = itertools.chain(positions, itertools.repeat(rest))
-        for name, value in itertools.chain(zip(names, args, strict=False), options.items()):
-            if name in hints and not _fits(value, hints[name]):
-                called = function.__qualname__.removesuffix(".__init__")
-                raise RecipeError(
-                    f"{_words(hints[name])} as {name}",
-                    f"got {reprlib.repr(value)}",
-                    f"See help({called}).",
-                )
+        hints, options = _hints_of(function), by_current_names(options)
+        for name, value in signature.bind(*args, **options).arguments.items():
+            several = signature.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL
+            for each in value if several else (value,):
+                if name in hints and not _fits(each, hints[name]):
+                    kind = function.__annotations__[name]
+                    raise RecipeError(f"{name} must be {kind}, not {reprlib.repr(each)}")
         return function(*args, **options)
 
     return typing.cast(_T, call)
 
 
 @functools.cache
-def _hints_of(function: Callable[..., Any]) -> tuple[dict[str, Any], list[str], str]:
-    """Return each parameter's annotation, those that may be given by position, and ``*args``."""
-    # Those of the answer may not be there: what is imported for type checkers only is not there.
-    asked = {key: value for key, value in function.__annotations__.items() if key != "return"}
-    hints = typing.get_type_hints(
-        types.SimpleNamespace(__annotations__=asked), function.__globals__
-    )
+def _hints_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """Each parameter's annotation, but that of the keyword options."""
     parameters = inspect.signature(function).parameters.values()
-    for each in parameters:
-        if each.kind is each.VAR_KEYWORD:
-            hints.pop(each.name, None)
-    positions = [each.name for each in parameters
-                 if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]  # fmt: skip
-    rest = next((each.name for each in parameters if each.kind is each.VAR_POSITIONAL), "")
-    return hints, positions, rest
-
-
-def _parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
-    """Return an annotation's origin and arguments; a path's texts are paths."""
-    origin, args = typing.get_origin(hint) or hint, typing.get_args(hint)
-    if origin is types.UnionType:
-        origin = typing.Union
-    if origin is typing.Union and any(typing.get_origin(each) is os.PathLike for each in args):
-        args = tuple(each for each in args if each is not str)
-    return origin, args
+    # That of the answer may be there for type checkers alone.
+    asked = {
+        each.name: each.annotation
+        for each in parameters
+        if each.kind is not each.VAR_KEYWORD and each.annotation is not each.empty
+    }
+    holder = types.SimpleNamespace(__annotations__=asked)
+    return typing.get_type_hints(holder, function.__globals__)
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    origin, args = _parts(hint)
-    if origin is typing.Union:
+    origin, args = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if any(typing.get_origin(each) is os.PathLike for each in args):  # a text is a path there
+            args = tuple(each for each in args if each is not str)
         return any(_fits(value, each) for each in args)
     if origin is typing.Literal:
         return isinstance(value, str) and value in args
@@ -115,29 +105,12 @@ def _fits(value: Any, hint: Any) -> bool:
             _is_text(key) and _fits(each, args[1]) for key, each in value.items()
         )
     if origin in _SIMPLE:
-        return _SIMPLE[origin][0](value)
+        return _SIMPLE[origin](value)
     return not _is_checked_class(origin) or isinstance(value, origin)
 
 
-def _words(hint: Any) -> str:
-    origin, args = _parts(hint)
-    if origin is typing.Union:
-        return " or ".join(dict.fromkeys(map(_words, args)))
-    if origin is typing.Literal:
-        return f"one of {', '.join(map(str, args))}"
-    if origin is tuple and ... not in args:
-        return f"{len(args)} values"
-    if origin in _LISTS:
-        return f"a list, each {_words(args[0])}"
-    if origin is collections.abc.Mapping:
-        return f"a dictionary of names and {_words(args[1])}"
-    if origin in _SIMPLE:
-        return _SIMPLE[origin][1]
-    return f"a {origin.__name__}" if _is_checked_class(origin) else "anything"
-
-
 def _is_checked_class(origin: Any) -> bool:
-    """Tell a class from what is read elsewhere: there, shapes, numbers and files decide."""
+    # What shapes, numbers and files decide is read elsewhere.
     protocol = getattr(origin, "_is_protocol", False)
     return isinstance(origin, type) and not protocol and origin not in (np.ndarray, typing.BinaryIO)
 
@@ -163,12 +136,12 @@ def _is_number(value: Any) -> bool:
 
 
 _LISTS: Final = (collections.abc.Sequence, list, tuple)
-_SIMPLE: Final[dict[Any, tuple[Callable[[Any], bool], str]]] = {
-    bool: (lambda value: isinstance(value, bool | np.bool_), "True or False"),
-    int: (_is_whole, "a whole number"),
-    float: (_is_number, "a number"),
-    str: (_is_text, "a text"),
-    os.PathLike: (_is_path, "a path"),
-    types.NoneType: (lambda value: value is None, "None"),
-    collections.abc.Callable: (callable, "a function"),
+_SIMPLE: Final[dict[Any, Callable[[Any], bool]]] = {
+    bool: lambda value: isinstance(value, bool | np.bool_),
+    int: _is_whole,
+    float: _is_number,
+    str: _is_text,
+    os.PathLike: _is_path,
+    types.NoneType: lambda value: value is None,
+    collections.abc.Callable: callable,
 }

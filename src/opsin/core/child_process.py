@@ -1,8 +1,7 @@
 """What runs beside this process: how children start, what they say, how they end; calls in threads.
 
 A frame is the header's length (4 bytes, little-endian), the body's length (8 bytes), the header
-(short JSON), the body. Images and arrays travel in the body as they are, so nothing is encoded
-twice, and nothing that arrives is ever run, as it would be with pickle.
+(short JSON), the body. Nothing that arrives is ever run, as it would be with pickle.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ _PRIVATE: Final = ("NICEGUI_", "PYTEST_", "OPSIN_TOKEN")
 
 
 def module_command(module: str, *arguments: str) -> list[str]:
-    """Return the command that runs a module of Opsin's with this interpreter."""
+    """The command that runs a module of Opsin's with this interpreter."""
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def child_environment(*, one_thread: bool = False) -> dict[str, str]:
-    """Return this process's environment without what is private to it."""
+    """This process's environment without what is private to it."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(_PRIVATE)}
     if one_thread:
         kept |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -54,12 +53,12 @@ def exit_reason(status: int) -> str:
 
 
 def error_values(error: OpsinError) -> list[str]:
-    """Return an error as plain values, which `error_from` turns into the error again."""
+    """An error as plain values, which `error_from` turns into the error again."""
     return [type(error).__name__, *error.args]
 
 
 def error_from(parts: Sequence[str]) -> OpsinError:
-    """Return the error that a child described; one that Opsin does not know is an `OpsinError`."""
+    """The error that a child described; one that Opsin does not know is an `OpsinError`."""
     kind, *texts = parts
     known = getattr(opsin.core.errors, kind, None)
     if not (isinstance(known, type) and issubclass(known, OpsinError)):
@@ -70,7 +69,7 @@ def error_from(parts: Sequence[str]) -> OpsinError:
 
 
 def take_output() -> BinaryIO:
-    """Return this process's standard output; what it prints from now on goes to standard error."""
+    """This process's standard output; what it prints from now on goes to standard error."""
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     return output
@@ -82,7 +81,7 @@ Header = dict[str, Any]
 
 
 def pack(header: Header, parts: Sequence[bytes] = ()) -> list[bytes]:
-    """Return a frame in pieces, ready to be sent one after another."""
+    """A frame in pieces, to be sent one after another."""
     head = json.dumps(header, separators=(",", ":")).encode()
     return [_LENGTHS.pack(len(head), sum(map(len, parts))) + head, *parts]
 
@@ -94,7 +93,7 @@ class Unpacker:
         self._held = bytearray()
 
     def feed(self, piece: bytes) -> Iterator[tuple[Header, bytes]]:
-        """Yield each frame that is now whole: header and body."""
+        """The frames that are now whole: header and body."""
         held = self._held
         held += piece
         while len(held) >= _LENGTHS.size:
@@ -130,7 +129,7 @@ async def receive_async(stream: asyncio.StreamReader) -> tuple[Header, bytes] | 
 
 
 def whole(view: memoryview) -> bytes:
-    """Return a frame's body as bytes, without a copy where it arrived as such."""
+    """A frame's body as bytes, without a copy where it arrived as such."""
     own = view.obj
     return own if isinstance(own, bytes) and len(own) == len(view) else bytes(view)
 
@@ -151,10 +150,8 @@ def _exactly(stream: io.RawIOBase | io.BufferedIOBase, count: int) -> memoryview
 
 T = TypeVar("T")
 
-# Seconds between two looks at the call.
-_LOOK: Final = 0.2
-# Seconds for which the end of the process waits for a call that was left.
-_MOMENT: Final = 2.0
+# Seconds between two looks at a call, and those that the process's end waits for one that was left.
+_LOOK, _MOMENT = 0.2, 2.0
 
 
 def call_in_thread(

@@ -19,33 +19,24 @@ _DASH: Final = "-"
 
 
 def guard(text: str) -> str:
-    """Return a cell's text so that no spreadsheet runs it."""
+    """A cell's text so that no spreadsheet runs it."""
     return f"'{text}" if text != _DASH and _FORMULA.match(text) else text
 
 
 def unguard(text: str) -> str:
-    """Return the text that `guard` was given."""
+    """The text that `guard` was given."""
     return text[1:] if text[:1] == "'" and _GUARDED.match(text) else text
 
 
-class Writer:
-    """Writes rows as CSV (RFC 4180), their texts guarded; numbers stay numbers."""
-
-    def __init__(self, stream: TextIO, **dialect: Any) -> None:
-        self._writer = csv.writer(stream, **dialect)
-
-    def row(self, row: Iterable[Any]) -> None:
-        """Write a row."""
-        self._writer.writerow(guard(cell) if isinstance(cell, str) else cell for cell in row)
-
-    def rows(self, rows: Iterable[Iterable[Any]]) -> None:
-        """Write rows."""
-        for row in rows:
-            self.row(row)
+def write_rows(stream: TextIO, rows: Iterable[Iterable[Any]], **dialect: Any) -> None:
+    """Write rows as CSV (RFC 4180), their texts guarded; numbers stay numbers."""
+    csv.writer(stream, **dialect).writerows(
+        [guard(cell) if isinstance(cell, str) else cell for cell in row] for row in rows
+    )
 
 
 class Reader:
-    """Reads rows of CSV as `Writer` was given them."""
+    """Rows of CSV, as `write_rows` was given them."""
 
     def __init__(self, lines: Iterable[str], **dialect: Any) -> None:
         self._reader = csv.reader(lines, **dialect)

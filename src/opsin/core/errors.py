@@ -1,26 +1,12 @@
 """Every error that Opsin raises on purpose.
 
-    OpsinError                  what is wrong, and what to do about it
-    ├── SourceError             images and labels that cannot be found or understood
-    │   ├── DownloadError       a download that failed or is not what was published
-    │   ├── MovedError          a run's images that are no longer where they were
-    │   ├── ImageError          bytes that are no readable image
-    │   └── InputError          what `opsin.sklearn` cannot fit or predict; a `ValueError`, too
-    ├── RecipeError             an option or a combination of options that cannot work
-    ├── RunError                a run directory that is missing, half there or not usable
-    ├── ModelFileError          a file that is no Opsin classifier
-    ├── ParityError             an exported file that answers otherwise than its network
-    ├── StorageError            the disk refused a write
-    ├── UploadError             an upload that was refused, or broke off
-    ├── SandboxError            a file whose opening took too long, too much memory, or crashed
-    └── MissingExtraError       an optional part of Opsin that is not installed
-
-The command line prints the line and exits with status 1; only a bug shows a traceback.
+The command line prints its line and exits with status 1; only a bug shows a traceback.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copyreg
+from collections.abc import Sequence
 from os import PathLike, fspath
 from typing import Self
 
@@ -54,7 +40,7 @@ class OpsinError(Exception):
         return f"{self.message}. {self.advice}" if self.advice else self.message
 
     def replace(self, old: str, new: str) -> Self:
-        """Return the error itself, with another word for something, such as for a place."""
+        """The error itself, with other words for something."""
         self.message = self.message.replace(old, new)
         self.received = self.received.replace(old, new)
         self.advice = self.advice.replace(old, new)
@@ -62,16 +48,7 @@ class OpsinError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # An exception is otherwise made anew from its arguments, which not every class takes.
-        return _remade, (type(self), self.args, vars(self))
-
-
-def _remade(
-    kind: type[OpsinError], parts: tuple[str, ...], about: Mapping[str, object]
-) -> OpsinError:
-    """Return an error that came from another process."""
-    error = kind.__new__(kind, *parts)
-    vars(error).update(about)
-    return error
+        return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
 
 
 class SourceError(OpsinError):
@@ -87,13 +64,13 @@ class MovedError(SourceError):
 
     Args:
         run: The run directory.
-        gone: The recorded places where nothing is any more.
+        gone: Where the images were.
     """
 
     def __init__(self, run: str | PathLike[str], gone: Sequence[str]) -> None:
         super().__init__(
-            f"the images of {fspath(run)} are gone: there is nothing at {', '.join(gone)} any more",
-            "If they were moved, say where they are now: --data NEW (in Python, data=NEW).",
+            f"The images of {fspath(run)} are gone: there is nothing at {', '.join(gone)} any more",
+            "Say where they are now: --data NEW (in Python, data=NEW).",
         )
         self.run = fspath(run)
         self.gone = tuple(gone)

@@ -7,15 +7,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from opsin.core.artifacts.records import Epoch
     from opsin.core.metadata import Layer
 
-# Seconds after which a speed means something, and between two moments that are remembered.
-_ENOUGH: Final = 2.0
-_APART: Final = 0.25
+# Seconds after which a speed means something, and between two marks.
+_ENOUGH, _APART = 2.0, 0.25
 _EPOCH: Final = re.compile(r"(\d{1,9})/(\d{1,9})")
 
 
@@ -94,16 +93,15 @@ class WatcherGroup(Watcher):
         self.watchers = list(watchers)
 
     def each(self, event: Callable[[Watcher], None]) -> None:
-        """Pass one event on."""
+        """Call a hook of each watcher."""
         for watcher in self.watchers:
             event(watcher)
 
 
 def _passing_on(name: str) -> Callable[..., None]:
-    def hook(group: WatcherGroup, *values: Any, **figures: Any) -> None:
-        group.each(lambda watcher: getattr(watcher, name)(*values, **figures))
-
-    return hook
+    return lambda group, *values, **figures: group.each(
+        lambda watcher: getattr(watcher, name)(*values, **figures)
+    )
 
 
 for _name in [name for name in vars(Watcher) if not name.startswith("_")]:
@@ -118,16 +116,14 @@ class Observers(WatcherGroup):
         self.display = display
 
     def each(self, event: Callable[[Watcher], None]) -> None:
-        """Pass one event on, and drop the observers that fail."""
+        """Call a hook of each observer, and drop those that fail."""
         for observer in list(self.watchers):
             try:
                 event(observer)
             except Exception as error:  # noqa: BLE001  it is the user's code
                 self.watchers.remove(observer)
-                self.display.note(
-                    f"the observer {type(observer).__name__} failed ({error!r}): the work goes on "
-                    "without it"
-                )
+                name = type(observer).__name__
+                self.display.note(f"the observer {name} failed ({error!r}) and is left out")
 
 
 class Pace:
@@ -153,7 +149,7 @@ class Pace:
 
     @property
     def speed(self) -> float | None:
-        """Units a second; ``None`` where nothing can be said yet."""
+        """Units a second, once that can be said."""
         (since, before), (now, done) = self._marks[0], self._last
         if now - self._began < _ENOUGH or done <= before or now <= since:
             return None
@@ -161,12 +157,12 @@ class Pace:
 
     @property
     def left(self) -> float | None:
-        """Seconds that the rest takes, as of the last look; ``None`` where that is not known."""
+        """Seconds that the rest takes, where the speed is known."""
         speed = self.speed
         return max(0.0, self._total - self._last[1]) / speed if speed else None
 
 
 def epoch_of(doing: str) -> tuple[int, int] | None:
-    """Return the epoch in hand and how many there are, from the name of the work."""
+    """The epoch in hand and how many there are, from the name of the work."""
     found = _EPOCH.fullmatch(doing.strip())
     return (int(found[1]), int(found[2])) if found else None

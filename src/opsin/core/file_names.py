@@ -21,7 +21,7 @@ _LONGEST_NUMBERED: Final = 200
 
 
 def legal_name(name: str) -> str:
-    """Return a name as near to ``name`` as every file system allows; letters of any script stay."""
+    """A name as near to ``name`` as every file system allows; letters of any script stay."""
     text = unicodedata.normalize("NFC", name)
     text = _TAKEN.sub("-", "".join(c if c.isprintable() else "-" for c in text)).strip(" .")
     if is_device(text):
@@ -39,18 +39,17 @@ def is_device(name: str) -> bool:
 
 
 def free_name(name: str, used: Callable[[str], bool]) -> str:
-    """Return ``name``, or ``name`` with a number before its suffix, that is not used."""
-
-    def numbered(number: int) -> str:
-        return f"{folder}{short}-{number}{suffix}"
-
+    """``name``, or ``name`` with a number before its suffix, that is not used."""
     if not used(name):
         return name
     folder, slash, plain = name.rpartition("/")
-    folder += slash
     stem, suffix = os.path.splitext(plain)  # noqa: PTH122  a Path would take "." apart
     encoded = os.fsencode(stem)
     short = stem if len(encoded) <= _LONGEST_NUMBERED else os.fsdecode(encoded[:_LONGEST_NUMBERED])
+
+    def numbered(number: int) -> str:
+        return f"{folder}{slash}{short}-{number}{suffix}"
+
     low, high = 1, 2
     while used(numbered(high)):
         low, high = high, 2 * high
@@ -69,7 +68,7 @@ class NamesInUse:
         self._next: dict[str, int] = {}
 
     def take(self, name: str) -> str:
-        """Return ``name``, or ``name`` with a number, and keep it from being given again."""
+        """``name``, or ``name`` with a number; it counts as used from now on."""
         alike, free = _alike(name), name
         stem, suffix = os.path.splitext(name)  # noqa: PTH122
         while _alike(free) in self._used:
@@ -81,5 +80,5 @@ class NamesInUse:
 
 
 def _alike(name: str) -> str:
-    """Return a key that names share which some system takes for one."""
+    """A key of all names that some system takes for one."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())

@@ -15,7 +15,7 @@ from opsin.core.platform import FOLDER_HANDLES, NO_LINK, NO_WAITING, hard_link, 
 
 
 def state_root() -> Path:
-    """Return where an account's state lies: ``$OPSIN_STATE``, or the system's usual place."""
+    """Where an account's state lies: ``$OPSIN_STATE``, or the system's usual place."""
     own = os.environ.get("OPSIN_STATE")
     return Path(os.path.expanduser(own)) if own else user_state_path("opsin")  # noqa: PTH111  never raises
 
@@ -27,11 +27,11 @@ def open_regular(
 
     def opener(name: str, flags: int) -> int:
         # Opening some devices does something by itself, so they are not even opened.
-        _check(os.stat(name, follow_symlinks=follow_links))  # noqa: PTH116  a name, not a path
+        _check_regular(os.stat(name, follow_symlinks=follow_links))  # noqa: PTH116  a name
         handle = os.open(name, flags | NO_WAITING | (0 if follow_links else NO_LINK))
         try:
             # Meanwhile the name may lead elsewhere; the open file is what it is.
-            _check(os.fstat(handle))
+            _check_regular(os.fstat(handle))
         except BaseException:
             os.close(handle)
             raise
@@ -41,11 +41,11 @@ def open_regular(
     return cast(BinaryIO, opened)
 
 
-def _check(found: os.stat_result) -> None:
+def _check_regular(found: os.stat_result) -> None:
     if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISREG(found.st_mode):
-        raise OSError(errno.EINVAL, "Not a regular file")
+        raise OSError(errno.EINVAL, "Not a regular file of its own, maybe a link")
 
 
 class FileStamp(NamedTuple):
@@ -61,7 +61,7 @@ MISSING: Final = FileStamp(0, 0, 0)
 
 
 def file_stamp(path: str | os.PathLike[str], *, follow_links: bool = True) -> FileStamp:
-    """Return a file's stamp, `MISSING` where there is none."""
+    """A file's stamp, or `MISSING`."""
     try:
         found = os.stat(path, follow_symlinks=follow_links)  # noqa: PTH116  half the time
     except OSError:
@@ -128,26 +128,25 @@ class ConfinedDir:
         return ConfinedDir(self.path / name, _handle=open_folder(place, within=self._handle))
 
     def stat(self, name: str) -> os.stat_result:
-        """Return what a name is, itself: of a link, not of what it leads to."""
+        """What a name is: of a link, not of what it leads to."""
         return os.stat(self._at(name), dir_fd=self._handle, follow_symlinks=False)
 
     def has(self, name: str) -> bool:
         """Tell whether there is anything of a name."""
-        try:
+        with suppress(FileNotFoundError):
             self.stat(name)
-        except FileNotFoundError:
-            return False
-        return True
+            return True
+        return False
 
     def open(self, name: str, mode: Literal["rb", "rb+", "ab", "xb"] = "rb") -> BinaryIO:
         """Open a regular file, unbuffered where it is added to."""
         place = self._at(name)
         if mode != "xb" and (mode != "ab" or self.has(name)):
             # Opening some devices does something by itself, so they are not even opened.
-            _check_regular(self.stat(name), name)
+            _check_regular(self.stat(name))
         handle = os.open(place, _MODES[mode] | NO_LINK | NO_WAITING, 0o666, dir_fd=self._handle)
         try:
-            _check_regular(os.fstat(handle), name)
+            _check_regular(os.fstat(handle))
             opened: Any = open(handle, mode, buffering=0 if mode == "ab" else -1)  # noqa: SIM115, PTH123
         except BaseException:
             os.close(handle)
@@ -169,8 +168,3 @@ class ConfinedDir:
     def rmdir(self, name: str) -> None:
         """Remove an empty folder right inside this one."""
         os.rmdir(self._at(name), dir_fd=self._handle)
-
-
-def _check_regular(found: os.stat_result, name: str) -> None:
-    if not stat.S_ISREG(found.st_mode):
-        raise OSError(errno.EINVAL, "Not a regular file of its own, maybe a link", name)

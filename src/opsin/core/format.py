@@ -114,20 +114,13 @@ def with_interval(value: float | None, low: float | None = None, high: float | N
     return f"{value:.4f} ± {max(high - value, value - low):.4f}"
 
 
-class WithAccuracy(Protocol):
-    """Figures that hold an accuracy and its 95% interval, where these are known."""
-
+class _WithAccuracy(Protocol):
     @property
-    def accuracy(self) -> float | None:
-        """Share of right answers."""
-
+    def accuracy(self) -> float | None: ...
     @property
-    def low(self) -> float | None:
-        """Lower end of its interval."""
-
+    def low(self) -> float | None: ...
     @property
-    def high(self) -> float | None:
-        """Upper end."""
+    def high(self) -> float | None: ...
 
 
 def in_groups(groups: int | None, *, few: bool) -> str:
@@ -143,7 +136,7 @@ def repeats(rows: int) -> str:
     return f"{rows:,} {says} an image; each image counts once"
 
 
-def plus_minus(figures: WithAccuracy) -> str:
+def plus_minus(figures: _WithAccuracy) -> str:
     """Return the accuracy of some figures with its interval."""
     return with_interval(figures.accuracy, figures.low, figures.high)
 
@@ -155,5 +148,5 @@ def seconds_of(text: str | float) -> float:
     hours, minutes, seconds = map(float, found.groups("0")) if found else (0.0, 0.0, 0.0)
     total = 3600 * hours + 60 * minutes + seconds
     if not 0 < total < math.inf:
-        raise RecipeError("a time such as 10m, 90s, 1h30m or 600", f"got {text!r}", "Give another.")
+        raise RecipeError(f"A time is such as 10m, 90s, 1h30m or 600, not {text!r}")
     return total

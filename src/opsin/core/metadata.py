@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal, Never
+from typing import Annotated, Final, Literal, Never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +14,11 @@ from pydantic import (
     ConfigDict,
     Field,
     field_validator,
-    model_validator,
 )
 
 from opsin.core.errors import ModelFileError
 
-#: Raised when a reader of today would misread a file of tomorrow. Since 2, files are calibrated and
-#: say how unlike the training images an image is; since 3, they call that ``ood_score``.
+#: Raised when a reader of today would misread a file of tomorrow.
 FORMAT = 3
 
 Resize = Literal["fit", "fill", "squash"]
@@ -106,10 +104,8 @@ class LayerOp(StrEnum):
 
     @classmethod
     def of(cls, kind: str) -> LayerOp:
-        """Return what a layer of some kind computes."""
-        word, *_ = kind.split() or [""]
-        word = word.removesuffix("1d").removesuffix("2d")  # as PyTorch calls them
-        return cls(word)
+        """What a layer of some kind computes."""
+        return cls(kind.partition(" ")[0].removesuffix("1d").removesuffix("2d"))
 
     @classmethod
     def _missing_(cls, value: object) -> LayerOp:  # noqa: ARG003  of the hook
@@ -175,15 +171,6 @@ class Reject(_Frozen):
     rate: float = Field(gt=0, lt=1)
     images: _Count
 
-    @model_validator(mode="before")
-    @classmethod
-    def _read_earlier(cls, given: Any) -> Any:
-        """Read the least cosine of format 2, as float32 like the scores."""
-        if isinstance(given, dict) and isinstance(given.get("threshold"), int | float):
-            given = dict(given)
-            given["max_ood_score"] = float(np.float32(1) - np.float32(given.pop("threshold")))
-        return given
-
 
 class Views(_Frozen):
     """How the training varied its images, and whether averaging over such views is better."""
@@ -203,10 +190,7 @@ class Views(_Frozen):
     def words(self) -> str:
         """What the trial found."""
         if not self.images:
-            return (
-                "test-time views do not suit this classifier: its training varied nothing that "
-                "could be varied here"
-            )
+            return "test-time views do not suit this classifier: its training varied nothing"
         verb = "help" if self.helped else "do not help"
         return (
             f"test-time views {verb} this classifier on its {self.images:,} validation images: "
@@ -255,7 +239,7 @@ class Metadata(_Frozen):
         return classes
 
     def to_props(self) -> dict[str, str]:
-        """Return the properties to write into the ONNX file."""
+        """The properties to write into the ONNX file."""
         fields = self.model_dump(mode="json") | {"format": FORMAT}
         if self.precision == "float32":
             del fields["precision"]
@@ -276,17 +260,14 @@ class Metadata(_Frozen):
             }
             if fields.get("format", FORMAT) > FORMAT:
                 raise ModelFileError(
-                    f"a classifier of format {FORMAT} or older",
-                    f"{file} has format {fields['format']}",
+                    f"{file} has format {fields['format']}; this Opsin reads up to {FORMAT}",
                     "Update Opsin: pip install --upgrade opsin",
                 )
             return cls.model_validate(fields)
         except (ValueError, TypeError, RecursionError) as error:
             raise ModelFileError(
-                "a classifier.onnx written by Opsin",
                 f"{file} lacks Opsin's description of classes and preparation",
-                "Give a run directory, or the classifier.onnx inside one. A file of another "
-                "program becomes a run by: opsin import FILE",
+                "A file of another program becomes a classifier by: opsin import FILE",
             ) from error
 
 

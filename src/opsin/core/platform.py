@@ -1,7 +1,4 @@
-"""What Linux, macOS and Windows do in different ways.
-
-No other module asks which of them it runs on, or uses what only one of them has.
-"""
+"""What Linux, macOS and Windows do in different ways; no other module asks which it runs on."""
 
 from __future__ import annotations
 
@@ -13,9 +10,7 @@ import platform
 import signal
 import socket
 import stat
-import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -24,9 +19,6 @@ if sys.platform != "win32":
     import fcntl
     import resource
 
-# Numbers of glibc's options, from malloc.h.
-_TRIM_THRESHOLD: Final = -1
-_MMAP_THRESHOLD: Final = -3
 #: Whether a child process can be given an open socket, and the lock on an open file.
 CHILDREN_INHERIT: Final = sys.platform != "win32"
 #: Whether a folder can be opened, and names looked up in it wherever it lies by then.
@@ -49,20 +41,15 @@ DEVICE_WORDS: Final = (
 )
 
 
-# Files and folders
-
-
 def open_folder(place: str | os.PathLike[str], *, within: int | None = None) -> int:
     """Open a folder where there are `FOLDER_HANDLES`."""
-    no_link = 0 if within is None else NO_LINK  # a handle may be 0, where stdin is closed
+    no_link = 0 if within is None else NO_LINK  # a handle may be 0
     return os.open(place, os.O_RDONLY | _FOLDER | no_link, dir_fd=within)
 
 
 def hard_link(name: str, new: str, *, within: int | None, into: int | None) -> None:
     """Give a file a second name, which must be free."""
-    os.link(
-        name, new, src_dir_fd=within, dst_dir_fd=into, follow_symlinks=not FOLDER_HANDLES
-    )  # fmt: skip
+    os.link(name, new, src_dir_fd=within, dst_dir_fd=into, follow_symlinks=not FOLDER_HANDLES)
 
 
 def sync(path: str | os.PathLike[str]) -> None:
@@ -111,18 +98,13 @@ def inheritable_lock(path: Path) -> Iterator[int]:
 
 def is_locked(path: Path) -> bool:
     """Tell whether a process holds the `inheritable_lock` of a file."""
-    if sys.platform == "win32" or not path.exists():
-        return False
-    try:
-        with inheritable_lock(path):
-            return False
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-
-
-# Other processes
+    if path.exists():
+        try:
+            with inheritable_lock(path):
+                return False
+        except OSError as error:
+            return isinstance(error, BlockingIOError)
+    return False
 
 
 def process_exists(pid: int) -> bool:
@@ -133,7 +115,7 @@ def process_exists(pid: int) -> bool:
 
 
 def command_line(pid: int) -> str | None:
-    """Return the command line of a process; ``None`` where the system does not show it."""
+    """The command line of a process, where the system shows it."""
     import psutil  # noqa: PLC0415  0.04 s
 
     try:
@@ -179,36 +161,14 @@ def stop_signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-# This process
-
-
 def prefer_as_oom_victim() -> None:
     """Have the system end this process before its parent where memory runs out (Linux)."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
 
 
-@contextlib.contextmanager
-def ended_after(seconds: float) -> Iterator[None]:
-    """End this process if the block takes longer, whatever it is doing; in the main thread."""
-    if sys.platform == "win32":
-        timer = threading.Timer(seconds, os._exit, [1])
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-        return
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-
-
 def limit_computing(seconds: float) -> None:
-    """End this process once it has computed for so long; waiting for a core does not count."""
+    """End this process once it has computed for so long; 0 takes that back."""
     if sys.platform != "win32":
         signal.setitimer(signal.ITIMER_PROF, seconds)
 
@@ -230,34 +190,20 @@ def limit_process(memory: int) -> None:
     if sys.platform == "win32":
         return
 
-    def set_limit(which: int, most: int) -> None:
-        with contextlib.suppress(ValueError, OSError):  # a lower one is in force already
-            resource.setrlimit(which, (most, most))
-
-    set_limit(resource.RLIMIT_CORE, 0)
-    set_limit(resource.RLIMIT_FSIZE, 0)
-    if (present := _addresses()) is not None:
-        set_limit(resource.RLIMIT_AS, present + memory)
+    for limit in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE):
+        resource.setrlimit(limit, (0, 0))
+    limit_memory(memory)
 
 
 def limit_memory(memory: int) -> None:
     """Let this process take no more memory from now on; the limit may be changed again."""
-    if sys.platform == "win32":
+    present = _fields(Path("/proc/self/status")).get("VmSize")
+    if sys.platform == "win32" or present is None:  # no limit on addresses holds elsewhere
         return
-    if (present := _addresses()) is not None:
-        _, most = resource.getrlimit(resource.RLIMIT_AS)
-        allowed = (
-            present + memory if most == resource.RLIM_INFINITY else min(present + memory, most)
-        )
-        resource.setrlimit(resource.RLIMIT_AS, (allowed, most))
-
-
-def _addresses() -> int | None:
-    """Return the bytes of addresses that this process has; ``None`` where no limit on it holds."""
-    pages = Path("/proc/self/statm")
-    if sys.platform == "win32" or not pages.exists():
-        return None
-    return int(pages.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    wanted = 1024 * present + memory
+    allowed = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+    resource.setrlimit(resource.RLIMIT_AS, (allowed, most))
 
 
 def allow_open_files(wanted: int) -> None:
@@ -283,69 +229,47 @@ def return_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-# The machine
-
-
 def cores() -> int:
-    """Return how many cores this process may use; a container may allow fewer than there are."""
+    """How many cores this process may use; a container may allow fewer than there are."""
     allowed = getattr(os, "sched_getaffinity", None)  # Linux alone has it
     return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def processor_name() -> str:
-    """Name the processor as its maker does, or at least its kind."""
-    about = Path("/proc/cpuinfo")
-    if about.is_file():
-        for line in about.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return " ".join(line.partition(":")[2].split())
-    if sys.platform == "darwin":
-        words = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
-        done = subprocess.run(words, check=False, capture_output=True, text=True)  # noqa: S603
-        if done.returncode == 0 and done.stdout.strip():
-            return done.stdout.strip()
+    """The processor as its maker calls it, or at least its kind."""
+    for line in _text(Path("/proc/cpuinfo")).splitlines():
+        if line.startswith("model name"):
+            return " ".join(line.partition(":")[2].split())
     return platform.processor() or platform.machine() or "a processor without a name"
 
 
 def memory_left(system: Path = Path("/")) -> int:
-    """Return how many bytes this process may still take."""
-    bounds = [_system_leaves(system), *_groups_leave(system), *_limits_leave(system)]
-    return max(0, min(bounds))
-
-
-def _system_leaves(system: Path) -> int:
+    """How many bytes this process may still take."""
     free = _fields(system / "proc/meminfo").get("MemAvailable")
     if free is not None:
-        return 1024 * free
+        return max(0, min([1024 * free, *_groups_leave(system), *_limits_leave(system)]))
     import psutil  # noqa: PLC0415  0.04 s
 
     return int(psutil.virtual_memory().available)
 
 
 def _groups_leave(system: Path) -> Iterator[int]:
-    """Yield what each control group above this process leaves, of version 1 and 2 (Linux)."""
+    """What each control group above this process leaves (Linux, version 2)."""
     for line in _text(system / "proc/self/cgroup").splitlines():
-        _, controllers, place = line.split(":", 2)
-        if controllers == "":
-            mounts = [system / "sys/fs/cgroup", system / "sys/fs/cgroup/unified"]
-            names = ("memory.max", "memory.current", "inactive_file")
-        elif "memory" in controllers.split(","):
-            mounts = [system / "sys/fs/cgroup/memory"]
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-        else:
-            continue
-        limit, usage, spare = names
-        below = Path(place.lstrip("/"))
-        for mount in mounts:
-            for folder in (mount / below, *(mount / parent for parent in below.parents)):
-                most, used = _text(folder / limit).strip(), _text(folder / usage).strip()
+        if line.startswith("0::/"):
+            below = Path(line.removeprefix("0::/"))
+            for parent in (below, *below.parents):
+                folder = system / "sys/fs/cgroup" / parent
+                most, used = (
+                    _text(folder / name).strip() for name in ("memory.max", "memory.current")
+                )
                 if most.isdigit() and used.isdigit():
-                    idle = _fields(folder / "memory.stat").get(spare, 0)
+                    idle = _fields(folder / "memory.stat").get("inactive_file", 0)
                     yield int(most) - int(used) + idle
 
 
 def _limits_leave(system: Path) -> Iterator[int]:
-    """Yield what the process's own limits leave: of addresses, and of data (Linux)."""
+    """What the process's own limits leave: of addresses, and of data (Linux)."""
     if sys.platform == "win32":
         return
     used = _fields(system / "proc/self/status")
@@ -357,17 +281,14 @@ def _limits_leave(system: Path) -> Iterator[int]:
 
 def keep_freed_memory() -> None:
     """Let the C library keep large blocks that are freed, for those that are asked for next."""
-    if not sys.platform.startswith("linux"):
-        return
-    with contextlib.suppress(OSError, AttributeError):
+    with contextlib.suppress(OSError, AttributeError, TypeError):
         library = ctypes.CDLL(None)
-        library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
-        # Older ones take 32 MB at most.
-        _ = library.mallopt(_MMAP_THRESHOLD, 2**30) or library.mallopt(_MMAP_THRESHOLD, 2**25)
+        library.mallopt(-1, 2**31 - 1)  # glibc's M_TRIM_THRESHOLD
+        library.mallopt(-3, 2**30) or library.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD
 
 
 def _fields(file: Path) -> dict[str, int]:
-    """Return the lines of a file that hold a name and a whole number."""
+    """The lines of a file that hold a name and a whole number."""
     lines = (line.replace(":", " ").split() for line in _text(file).splitlines())
     return {words[0]: int(words[1]) for words in lines if len(words) > 1 and words[1].isdigit()}
 

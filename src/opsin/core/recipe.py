@@ -18,21 +18,19 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
-    ValidationInfo,
-    field_validator,
     model_validator,
 )
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
-from opsin.core.arguments import by_current_names
+from opsin.core.arguments import by_current_names, read_former_names
 from opsin.core.errors import RecipeError
 from opsin.core.metadata import Bits, Resize
 from opsin.core.platform import DEVICE_WORDS, DEVICES
 from opsin.core.stored_json import Json, JsonObject
 
 #: Models without layers; `opsin.classical.classical_recipe` has their options.
-ClassicalName = Literal["logistic", "forest", "knn", "svm", "hist-gradient-boosting", "backbone"]
+ClassicalName = Literal["logistic", "forest", "knn", "svm", "backbone"]
 _Value = TypeVar("_Value")
 Activation = Literal["relu", "gelu", "silu", "tanh"]
 Optimizer = Literal["adam", "adamw", "sgd", "muon"]
@@ -40,10 +38,10 @@ Augmentation = Literal["none", "photos", "documents", "symbols"]
 Schedule = Literal["constant", "cosine", "one-cycle", "step"]
 
 
-def _known_device(given: str) -> str:
-    if not re.fullmatch(DEVICES, given):
+def _known_device(device: str) -> str:
+    if not re.fullmatch(DEVICES, device):
         raise PydanticCustomError("device", DEVICE_WORDS)
-    return given
+    return device
 
 
 #: Where to compute; of all that `DEVICES` allows, a form offers the usual ones.
@@ -68,7 +66,7 @@ Side = Annotated[int, Field(ge=4, le=1024)]
 Sides = Annotated[
     tuple[Side, Side],
     BeforeValidator(
-        lambda given: (given, given) if isinstance(given, int) else given,
+        lambda side: (side, side) if isinstance(side, int) else side,
         json_schema_input_type=int | tuple[int, int],
     ),
 ]
@@ -76,7 +74,7 @@ Sides = Annotated[
 Named = Annotated[
     str,
     BeforeValidator(
-        lambda given: os.fspath(given) if isinstance(given, os.PathLike) else given,
+        lambda name: os.fspath(name) if isinstance(name, os.PathLike) else name,
         json_schema_input_type=str | os.PathLike[str],
     ),
 ]
@@ -118,16 +116,12 @@ class RecipeModel(BaseModel):
     #: The heading of fields that name no other.
     group: ClassVar[str] = SOURCE
 
-    @model_validator(mode="before")
-    @classmethod
-    def _read_former_names(cls, content: Any) -> Any:
-        return by_current_names(content) if isinstance(content, dict) else content
+    _former_names = model_validator(mode="before")(read_former_names)
 
 
 def _option(
     text: str, default: Any = ..., *, group: str = "", metavar: str = "", **limits: Any
 ) -> Any:
-    """Declare a field with its help, heading and the word that stands for its value there."""
     extra: JsonDict = {"group": group} if group else {}
     if metavar:
         extra["metavar"] = metavar
@@ -140,14 +134,14 @@ _augmentation = functools.partial(_option, group=AUGMENTATION)
 
 
 def _without_folder(source: str) -> str:
-    """Return a source's own name; one on a hub or a store stays whole, but for credentials."""
+    # One on a hub or a store stays whole, but for credentials.
     if re.match(r"(?!file:)[a-z][a-z0-9]+:", source):
         return re.sub(r"(?<=://)[^/@]*@|[?].*", "", source)
     return os.path.basename(os.path.abspath(source))  # noqa: PTH100, PTH119
 
 
 def without_folders(value: Any) -> Any:
-    """Return JSON in which paths are their last part, for others to read."""
+    """JSON in which paths are their last part, for others to read."""
     match value:
         case dict():
             return {key: without_folders(each) for key, each in value.items()}
@@ -220,49 +214,39 @@ class DataRecipe(RecipeModel):
     max_unreadable: float = _option(
         "Stop if more than this share of the files is unreadable.", 0.1, ge=0, le=1
     )
-    disk_limit: float | None = _option(
-        "GB of decoded images to keep on disk; a larger set is decoded on the fly (default: half "
-        "of the free space).", None, metavar="GB", ge=0,
-    )  # fmt: skip
 
     @property
     def title(self) -> str:
-        """What people call the first source: no path, and no suffix of a kind of file."""
+        """The first source's name, without path and suffix."""
         name = os.path.basename(os.path.abspath(self.sources[0]))  # noqa: PTH100, PTH119
         return _KIND_OF_FILE.sub("", name) or name
 
     @property
     def source(self) -> str:
-        """All sources in one word, to be shown."""
+        """All sources in one text."""
         return " + ".join(self.sources) + (f" · test: {self.test}" if self.test else "")
 
     @property
     def source_names(self) -> str:
-        """All sources in one word, without the folders that they lie in: for others to read."""
+        """The same without the folders that they lie in, for others to read."""
         names = [_without_folder(source) for source in self.sources]
         return " + ".join(names) + (f" · test: {_without_folder(self.test)}" if self.test else "")
 
     @classmethod
     def of(cls, *sources: str, **options: Any) -> DataRecipe:
-        """Check options, ``None`` meaning "the default"."""
+        """The recipe of some sources; an option that is ``None`` has its default."""
         refuse_unknown(options, DATA_OPTIONS)
-        given = {name: value for name, value in options.items() if value is not None}
+        values = {name: value for name, value in options.items() if value is not None}
         try:
-            recipe = cls(sources=sources, **given)
+            recipe = cls(sources=sources, **values)
         except ValidationError as error:
             raise invalid(error) from None
-        if recipe.fold:
-            number, count = map(int, recipe.fold.split("/"))
-            if not number <= count or count < 2:
-                raise RecipeError(
-                    "a fold such as 2/5, the second of five", f"got {recipe.fold}", "Give another."
-                )
+        number, count = map(int, (recipe.fold or "1/2").split("/"))
+        if not number <= count or count < 2:
+            raise RecipeError(f"--fold must be such as 2/5, not {recipe.fold}")
         if recipe.val_fraction + recipe.test_fraction >= 1:
-            raise RecipeError(
-                "shares for validation and test that leave images for training",
-                f"got {recipe.val_fraction:g} and {recipe.test_fraction:g}",
-                "Give smaller ones.",
-            )
+            shares = f"{recipe.val_fraction:g} and {recipe.test_fraction:g}"
+            raise RecipeError(f"{shares} for validation and test leave no images for training")
         return recipe
 
 
@@ -303,10 +287,6 @@ class TrainingRecipe(RecipeModel):
         "Images computed at once: a step adds up the gradients of several such parts of its "
         "batch, which takes less memory (default: the whole batch).",
         None, metavar="IMAGES", ge=2, le=65_536,
-    )  # fmt: skip
-    shuffle_buffer: int | None = _option(
-        "Images shuffled at a time, read in shards of neighbours, for collections larger than the"
-        " memory (default: all images at once).", None, metavar="IMAGES", ge=48, le=1_000_000_000,
     )  # fmt: skip
     optimizer: Optimizer = _option(
         "adam, adamw, sgd (with Nesterov momentum), or muon (for convolutions; the other weights "
@@ -382,17 +362,6 @@ class TrainingRecipe(RecipeModel):
         30, metavar="SECONDS", ge=0,
     )  # fmt: skip
 
-    @field_validator("balance")
-    @classmethod
-    def _can_be_drawn(cls, balance: str, others: ValidationInfo) -> str:
-        if balance == "sampling" and others.data.get("shuffle_buffer") is not None:
-            raise PydanticCustomError(
-                "shards",
-                "With a shuffle buffer each image is read once an epoch, so that rare classes "
-                "can only weigh more: weights",
-            )
-        return balance
-
 
 class Recipe(RecipeModel):
     """A whole request: ``recipe.json`` of a run."""
@@ -409,7 +378,7 @@ class Recipe(RecipeModel):
     )
 
     def with_training(self, **changes: Any) -> Recipe:
-        """Return the recipe with other, checked values in its training part."""
+        """The recipe with other values in its training part."""
         changes = by_current_names(changes)
         refuse_unknown(changes, TRAINING_OPTIONS)
         try:
@@ -437,7 +406,7 @@ RESET_BY: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def override(options: Mapping[str, _Value], given: Mapping[str, _Value]) -> dict[str, _Value]:
-    """Return the options of a recipe with those that are given beside it in their place."""
+    """The options of a recipe with those that are given beside it in their place."""
     kept = dict(options)
     if given.get("model", options.get("model")) != options.get("model"):
         kept = {name: value for name, value in options.items() if name in DATA_OPTIONS}
@@ -448,34 +417,28 @@ def override(options: Mapping[str, _Value], given: Mapping[str, _Value]) -> dict
 
 
 def flat_options(content: Mapping[str, Json]) -> JsonObject:
-    """Return the options of a recipe's sections side by side; ``model`` is the model's name."""
-    found: JsonObject = {}
+    """The options of a recipe's sections side by side; ``model`` is the model's name."""
+    options: JsonObject = {}
     for key, value in content.items():
-        if key in ("versions", "parent", "reasons"):
-            continue
-        section = dict(value) if isinstance(value, dict) else {key: value}
-        if key == "model" and "name" in section:
-            section = {"model": section.pop("name"), **section}
-        found |= section
-    return by_current_names(found)
+        if key not in ("versions", "parent", "reasons"):
+            section = dict(value) if isinstance(value, dict) else {key: value}
+            if key == "model" and "name" in section:
+                section = {"model": section.pop("name"), **section}
+            options |= section
+    return by_current_names(options)
 
 
 def refuse_unknown(options: Iterable[str], known: Sequence[str]) -> None:
     """Refuse options of which there are none."""
-    unknown = sorted(set(options) - set(known))
-    if unknown:
+    if unknown := sorted(set(options) - set(known)):
         raise RecipeError(
-            "options of the recipe", f"got {', '.join(unknown)}", f"There are: {', '.join(known)}."
+            f"There is no option {', '.join(unknown)} here", f"There are: {', '.join(known)}."
         )
 
 
 def invalid(error: ValidationError) -> RecipeError:
-    """Turn pydantic's account of a bad value into one line."""
+    """The first fault that pydantic found, as one line."""
     first = error.errors()[0]
     option = ".".join(str(part) for part in first["loc"])
     rule = first["msg"][:1].lower() + first["msg"][1:]
-    return RecipeError(
-        f"a usable value for {option}",
-        f"got {first['input']!r} ({rule})",
-        "See the options: opsin train --help",
-    )
+    return RecipeError(f"{option} cannot be {first['input']!r}: {rule}")

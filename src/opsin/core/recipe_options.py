@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import types
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 if TYPE_CHECKING:
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 #: What stands for true and false in a form.
 YES, NO = "yes", "no"
-_WHOLE_NUMBERS: Final = "whole numbers with commas between them, such as 64,32"
-_SIDES: Final = "sides in pixels, such as 28 or 28x32 (height x width)"
 
 
 class RecipeOption:
@@ -61,7 +59,7 @@ class RecipeOption:
         return get_origin(self._inner) in (tuple, dict)
 
     def read(self, text: str) -> Any:
-        """Return the value that a text stands for, its limits unchecked; or raise `ValueError`."""
+        """The value that a text stands for, its limits unchecked; or raise `ValueError`."""
         if not self.is_structured:
             return text == YES if self.kind is bool else self.kind(text)
         if get_origin(self._inner) is dict:
@@ -69,21 +67,16 @@ class RecipeOption:
         inner = get_args(self._inner)
         if inner == (str, ...):
             return split_names(text)
-        if inner[1] is ...:
-            parts: list[str] = list(split_names(text))
-            expected = _WHOLE_NUMBERS
-        else:
-            parts = re.split("[x×,]", text.lower())
-            expected = _SIDES
-        if not all(re.fullmatch("[0-9]+", part) for part in parts) or (
-            inner[1] is not ... and len(parts) > 2
-        ):
-            raise ValueError(f"expected {expected}; received {text!r}.")
+        many = inner[1] is ...
+        parts = list(split_names(text)) if many else re.split("[x×,]", text.lower())
+        if not all(re.fullmatch("[0-9]+", part) for part in parts) or (len(parts) > 2 and not many):
+            form = "numbers such as 64,32" if many else "sides in pixels such as 28 or 28x32"
+            raise ValueError(f"{text!r} is not {form}")
         numbers = tuple(map(int, parts))
-        return numbers if inner[1] is ... else (numbers[0], numbers[-1])
+        return numbers if many else (numbers[0], numbers[-1])
 
     def write(self, value: Any) -> str:
-        """Return a value as text: what `read`, and a form, take for it."""
+        """A value as text: what `read`, and a form, take for it."""
         if isinstance(value, bool):
             return YES if value else NO
         if isinstance(value, dict):
@@ -93,49 +86,29 @@ class RecipeOption:
         return str(value)
 
     def argument(self, text: str) -> str:
-        """Return the word of the command line that gives it a value."""
+        """The word of the command line that gives it a value."""
         if self.kind is bool:
             return self.flag if text == YES else f"--no-{self.flag[2:]}"
         return f"{self.flag}={text}"
 
-    def accepts(self, text: str) -> bool:
-        """Tell whether a text, of a flag or of a form, becomes a value within the limits."""
+    def fault(self, text: str) -> str:
+        """What is wrong with a text, of a flag or of a form; empty where it is a value."""
         if self.choices:
-            return text in self.choices
+            return "" if text in self.choices else f"it is one of {', '.join(self.choices)}"
         limited: Any = Annotated[self.field.annotation, self.field]
         try:
             TypeAdapter(limited).validate_python(self.read(text))
-        except ValueError:
-            return False
-        return True
-
-    @property
-    def expected(self) -> str:
-        """What is accepted, as an error says it."""
-        if self.choices:
-            return f"one of {', '.join(self.choices)}"
-        if self.is_structured:
-            inner = get_args(self._inner)
-            return "names" if str in inner else _WHOLE_NUMBERS if ... in inner else _SIDES
-        if self.field.examples:
-            return f"text such as {self.field.examples[0]}"
-        if self.kind is str:
-            return "text"
-        bounds = {
-            word: getattr(each, word)
-            for each in self.field.metadata
-            for word in ("ge", "gt", "le", "lt")
-            if getattr(each, word, None) is not None
-        }
-        kind = "a whole number" if self.kind is int else "a number"
-        if set(bounds) == {"ge", "le"}:
-            return f"{kind} from {bounds['ge']:,} to {bounds['le']:,}"
-        words = {"ge": "of at least", "gt": "above", "le": "at most", "lt": "below"}
-        return f"{kind} {' and '.join(f'{words[each]} {at:,}' for each, at in bounds.items())}"
+        except ValidationError as error:
+            first = error.errors()[0]["msg"]
+            return first[:1].lower() + first[1:]
+        except ValueError as error:
+            number = "a whole number" if self.kind is int else "a number"
+            return str(error) if self.is_structured else f"it is {number}"
+        return ""
 
 
 def options_of(*recipes: type[RecipeModel]) -> dict[str, RecipeOption]:
-    """Return the options of parts of a recipe by name; the first of a name counts."""
+    """The options of parts of a recipe by name; the first of a name counts."""
     found: dict[str, RecipeOption] = {}
     for recipe in recipes:
         for name, field in recipe.model_fields.items():
@@ -145,7 +118,7 @@ def options_of(*recipes: type[RecipeModel]) -> dict[str, RecipeOption]:
 
 
 def split_names(text: str) -> tuple[str, ...]:
-    """Split ``a,b,c``; an empty part is no name."""
+    """The parts of ``a,b,c``; an empty one is no name."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
@@ -153,5 +126,5 @@ def split_pairs(text: str) -> dict[str, str]:
     """Read ``path=file,label=kind``, or raise `ValueError`."""
     pairs = [part.partition("=") for part in split_names(text)]
     if not all(ours and theirs for ours, _, theirs in pairs):
-        raise ValueError(f"expected pairs such as path=file,label=kind; received {text!r}.")
+        raise ValueError(f"{text!r} is not pairs such as path=file,label=kind")
     return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}

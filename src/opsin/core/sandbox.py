@@ -1,7 +1,6 @@
 """Runs a function in a process that may die, with limits on time and memory.
 
-A stranger's file can make a decoder loop, take all memory or crash. Opened here it costs one
-answer: the process is ended, the next call gets a new one, and the caller raises an error.
+A stranger's file can make a decoder loop, take all memory or crash: here it costs one answer.
 """
 
 from __future__ import annotations
@@ -33,13 +32,14 @@ from opsin.core.child_process import (
     whole,
 )
 from opsin.core.errors import OpsinError, SandboxError
-from opsin.core.platform import ended_after, limit_process, prefer_as_oom_victim
+from opsin.core.platform import limit_computing, limit_process, prefer_as_oom_victim
 
 #: Seconds and bytes of memory that opening one file may take.
 SECONDS: Final = 5.0
 MEMORY: Final = 512 << 20
-# How many times as long a call may take whose process was not given the time to work.
+# How many times as long a call may take where the machine is busy otherwise.
 _PATIENCE: Final = 3
+_ADVICE: Final = "Leave the file out, or save it again."
 
 #: What runs inside: it takes a header and a body, and returns a header and the parts of a body.
 Task = Callable[[Header, memoryview], tuple[Header, Sequence[bytes]]]
@@ -79,11 +79,7 @@ class Sandbox:
         if "error" not in reply:
             return reply["answer"], content
         if reply["error"] == ["MemoryError"]:
-            raise SandboxError(
-                "a file that can be opened",
-                f"it takes more than {self._memory >> 20:,} MB of memory",
-                "Leave it out, or save it again with another program.",
-            )
+            raise SandboxError(f"it takes more than {self._memory >> 20:,} MB of memory", _ADVICE)
         raise error_from(reply["error"])
 
     def close(self) -> None:
@@ -97,10 +93,9 @@ def _end_all(idle: queue.LifoQueue[_Child | None]) -> int:
     places = 0
     with contextlib.suppress(queue.Empty):
         while True:
-            child = idle.get_nowait()
-            places += 1
-            if child is not None:
+            if (child := idle.get_nowait()) is not None:
                 child.kill()
+            places += 1
     return places
 
 
@@ -116,9 +111,7 @@ class _Child:
         environment = child_environment(one_thread=True) | {"MALLOC_ARENA_MAX": "2"}
         # No fault of the file, which must not be left out for it.
         refused = OpsinError(
-            "a process of its own for a stranger's file",
-            "it did not start",
-            "Close other programs and try again.",
+            "The process that opens files did not start", "Close other programs and try again."
         )
         try:
             self.process = subprocess.Popen(  # noqa: S603  the interpreter that runs this
@@ -139,20 +132,16 @@ class _Child:
         return self.owner == os.getpid() and self.process.poll() is None
 
     def ask(self, header: Header, body: bytes | memoryview) -> tuple[Header, bytes]:
-        late, done = threading.Event(), threading.Event()
+        late = threading.Event()
 
         def end() -> None:
-            before = _worked(self.process.pid)
-            # A machine that is busy otherwise is no fault of the file.
-            for _ in range(_PATIENCE):
-                if done.wait(self.seconds):
-                    return
-                if _worked(self.process.pid) - before > 0.8 * self.seconds:
-                    break
             late.set()
             self.process.kill()
 
-        threading.Thread(target=end, daemon=True).start()
+        # It ends by itself once it has computed for too long; that a machine is busy is no fault.
+        timer = threading.Timer(_PATIENCE * self.seconds, end)
+        timer.daemon = True
+        timer.start()
         answer = None
         try:
             with contextlib.suppress(OSError):
@@ -161,16 +150,13 @@ class _Child:
                 self.input.flush()
                 answer = receive(self.output)
         finally:
-            done.set()
+            timer.cancel()
         if answer is not None:
             return answer[0], whole(answer[1])
         ended = exit_reason(self.process.wait())
-        reason = f"the process that opened it ended ({ended})"
-        if late.is_set():
-            reason = f"it took longer than {self.seconds:.3g} seconds"
-        elif ended == "SIGPROF":  # of `limit_computing`
-            reason = "it takes too long to compute"
-        raise SandboxError("a file that can be opened", reason, "Leave it out, or save it again.")
+        if late.is_set() or ended == "SIGPROF":
+            raise SandboxError("it takes too long to compute", _ADVICE)
+        raise SandboxError(f"the process that opened it ended ({ended})", _ADVICE)
 
     def kill(self) -> None:
         if self.owner != os.getpid():
@@ -180,17 +166,6 @@ class _Child:
             with contextlib.suppress(OSError):
                 pipe.close()
         self.process.wait()
-
-
-def _worked(pid: int) -> float:
-    """Return the seconds of processor time that a process has taken; 0 once it has ended."""
-    import psutil  # noqa: PLC0415  0.04 s
-
-    try:
-        times = psutil.Process(pid).cpu_times()
-    except psutil.Error:
-        return 0.0
-    return times.user + times.system
 
 
 def echo(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
@@ -203,9 +178,9 @@ def _serve(task: Task, seconds: float, source: BinaryIO, target: BinaryIO) -> No
     while (frame := receive(cast(io.BufferedIOBase, source))) is not None:
         parts: Sequence[bytes] = ()
         try:
-            # The owner ends what takes too long, unless it was killed meanwhile.
-            with ended_after(_PATIENCE * seconds + 1):
-                answer, parts = task(*frame)
+            limit_computing(seconds)
+            answer, parts = task(*frame)
+            limit_computing(0)
             reply: Header = {"answer": answer}
         except OpsinError as error:
             reply = {"error": error_values(error)}

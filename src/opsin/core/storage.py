@@ -20,8 +20,7 @@ from opsin.core.errors import StorageError
 from opsin.core.platform import sync
 from opsin.core.stored_json import Json, json_text
 
-# Names of temporary files and folders. What bears one is swept away, so they are none that a user
-# would choose.
+# Names of temporary files and folders, which no user would choose: what bears one is swept away.
 _UNFINISHED: Final = re.compile(r"\..*\.[0-9a-f]{16}\.unfinished", re.DOTALL)
 _SCRATCH: Final = re.compile(r"\.scratch-[0-9a-f]{16}")
 _STALE: Final = 86_400.0
@@ -35,9 +34,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.parent not in _swept:
             _swept.add(path.parent)
-            for stale in _left_behind(path.parent, _UNFINISHED):
-                with contextlib.suppress(OSError):
-                    stale.unlink()
+            _sweep(path.parent, _UNFINISHED)
         temporary = path.parent / f".{path.name[:32]}.{secrets.token_hex(8)}.unfinished"
         # The system takes its umask off these rights; a name that is there, even a link, fails.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))
@@ -56,8 +53,7 @@ def scratch_directory(parent: Path) -> Iterator[Path]:
     """Yield a hidden directory inside ``parent`` that is gone when the block ends."""
     with storage_errors(parent):
         parent.mkdir(parents=True, exist_ok=True)
-        for stale in _left_behind(parent, _SCRATCH):
-            shutil.rmtree(stale, ignore_errors=True)
+        _sweep(parent, _SCRATCH)
         temporary = parent / f".scratch-{secrets.token_hex(8)}"
         temporary.mkdir()
     try:
@@ -149,14 +145,15 @@ def storage_errors(path: Path, elsewhere: str = "") -> Iterator[None]:
         advice = "Free some space" if full else "Check its rights"
         if elsewhere or not full:
             advice += f", or {elsewhere or 'choose another place'},"
-        raise StorageError(f"to write {path}", reason, f"{advice} and run again.") from error
+        raise StorageError(f"Cannot write {path}: {reason}", f"{advice} and run again.") from error
 
 
-def _left_behind(folder: Path, name: re.Pattern[str]) -> list[Path]:
-    """Return files that killed processes left in a directory, untouched for a day."""
-    found = []
+def _sweep(folder: Path, name: re.Pattern[str]) -> None:
+    """Remove what killed processes left in a directory, untouched for a day."""
     with contextlib.suppress(OSError):
-        for place in folder.iterdir():
-            if name.fullmatch(place.name) and time.time() - place.lstat().st_mtime > _STALE:
-                found.append(place)
-    return found
+        for path in folder.iterdir():
+            if name.fullmatch(path.name) and time.time() - path.lstat().st_mtime > _STALE:
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)

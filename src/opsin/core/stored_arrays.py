@@ -1,7 +1,7 @@
 """Arrays in ``.npz`` files that a stranger may have written.
 
-A header of 359 bytes can state 10^15 rows, and a megabyte can expand to a gigabyte. So headers are
-read first, no more is made than the file can hold, and only the arrays that are asked for.
+A header of 359 bytes can state 10^15 rows, and a megabyte can expand to a gigabyte: headers are
+read first, and no more is made than the file can hold.
 """
 
 from __future__ import annotations
@@ -96,12 +96,12 @@ class StoredArrays:
         return name in self._members
 
     def stated(self, name: str) -> Stated:
-        """Return what an array's header says, its values unread."""
+        """What an array's header says, its values unread."""
         with self._open(name) as (_, stated):
             return stated
 
     def read(self, name: str) -> NDArray[Any]:
-        """Return an array, unless it holds Python objects or is too large for its file."""
+        """An array, unless it holds Python objects or is too large for its file."""
         with self._open(name) as (stream, stated):
             self.budget.take(stated.nbytes)
             content = np.empty(stated.nbytes, np.uint8)
@@ -111,7 +111,7 @@ class StoredArrays:
             return np.ndarray(stated.shape, stated.dtype, content.data, order=order)
 
     def blocks(self, name: str, rows: int) -> Iterator[NDArray[Any]]:
-        """Yield an array's rows, so many at a time; those before a damage have been yielded."""
+        """An array's rows, so many at a time, up to a damage."""
         with self._open(name) as (stream, stated):
             if stated.by_columns or not stated.shape:
                 raise ValueError(f"{name} has no rows that lie one after the other")
@@ -135,16 +135,17 @@ class StoredArrays:
 
 def _read_header(stream: IO[bytes], member: zipfile.ZipInfo) -> Stated:
     head = io.BytesIO(stream.read(_MAX_HEADER))
+    refused = ValueError(f"{member.filename!r:.120} is no array of numbers or texts")
     try:
         version = npy.read_magic(head)
         read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
         shape, by_columns, dtype = read(head, max_header_size=_MAX_HEADER)
     except (ValueError, KeyError, SyntaxError, RecursionError, MemoryError) as error:
-        raise ValueError(f"{member.filename!r:.120} is no array of numbers or texts") from error
+        raise refused from error
     stream.seek(head.tell())
     possible = len(shape) <= _MAX_DIMENSIONS and all(0 <= side < 1 << 62 for side in shape)
     if dtype.kind in "OV" or dtype.subdtype or not possible:
-        raise ValueError(f"{member.filename!r:.120} is no array of numbers or texts")
+        raise refused
     stated = Stated(shape, dtype, by_columns)
     if stated.nbytes != member.file_size - head.tell() or not dtype.itemsize:
         raise ValueError(f"{member.filename!r:.120} states another size than it has")
@@ -165,9 +166,7 @@ def _explained() -> Iterator[None]:
     """Turn the many ways in which a damaged archive fails into a `ValueError`."""
     try:
         yield
-    except KeyError:
-        raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, KeyError) or (isinstance(error, OSError) and error.errno is not None):
             raise
         raise ValueError(str(error) or type(error).__name__) from error

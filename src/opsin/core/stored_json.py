@@ -1,7 +1,6 @@
 """JSON: how it is written, and how it is read from files that a stranger may have written.
 
-A few megabytes of brackets become gigabytes of objects, and a file of any size can be made of
-nothing. So no more is read than a file of Opsin's has, and what it would become is estimated first.
+A few megabytes of brackets become gigabytes of objects: that is estimated before reading.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _MEMORY: Final = 448 << 20
 
 
 def json_text(content: object, *, indent: int | None = None, compact: bool = False) -> str:
-    """Return JSON, letters as they are; numbers that are not finite, as JSON has none, are null."""
+    """Content as JSON, letters as they are; numbers that are not finite are null."""
     encoder = json.JSONEncoder(
         ensure_ascii=False, allow_nan=False, indent=indent,
         separators=(",", ":") if compact else None,

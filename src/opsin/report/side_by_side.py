@@ -9,45 +9,31 @@ from typing import Any, Final, NamedTuple
 
 from opsin.core.artifacts.records import Stored
 from opsin.core.artifacts.run_predictions import PredictedPart
-from opsin.core.artifacts.run_report import FEW_GROUPS
-from opsin.core.format import clock, counted, file_size, plus_minus, speed
+from opsin.core.artifacts.run_report import FEW_GROUPS, Accuracy
+from opsin.core.format import clock, counted, file_size, plus_minus
 from opsin.evaluation.comparison import PairedTest
 from opsin.evaluation.metric_table import headline_metrics
 
 #: It means of a figure that it stands out.
 BOLD: Final = (
     "Bold: the best of its column, and shown to be: accuracy by tests of all pairs, size by "
-    "counting, speed where its slowest round beats the fastest of the others."
+    "counting."
 )
 
 
-class EarlierAccuracy(Stored):
-    """The accuracy of a run when it was measured."""
-
-    accuracy: float
-    low: float
-    high: float
-
-
-class ComparedRun(Stored):
-    """A run in a comparison; ``None`` where its version did not keep a figure."""
+class ComparedRun(Accuracy):
+    """A run in a comparison; ``None`` where a figure is not known."""
 
     letter: str
     run: str
     model: str
     source: str
-    accuracy: float
-    low: float
-    high: float
     tested: int | None = None
     rescored: int
-    reported: EarlierAccuracy | None
+    reported: Accuracy | None
     bytes: int | None
     parameters: int | None
     seconds: float | None
-    images_per_second: float | None = None
-    slowest: float | None = None
-    fastest: float | None = None
     parity: float | None
     best: list[str]
 
@@ -63,7 +49,7 @@ class GivenAnswer(Stored):
 class DifferentAnswers(Stored):
     """An image that two runs answered differently, with the answer of each."""
 
-    name: str | None
+    name: str
     digest: str
     actual: str
     answers: list[GivenAnswer]
@@ -77,19 +63,16 @@ class ComparedPair(PairedTest):
     disagreements: list[DifferentAnswers]
 
     def by_who_is_right(self) -> list[tuple[str, list[DifferentAnswers]]]:
-        """Return the disagreements by who is right, kinds without images left out."""
+        """The disagreements by who is right, kinds without images left out."""
         first, second = self.letters
-        titles = {
-            (False, True): f"Only {second} is right",
-            (True, False): f"Only {first} is right",
-            (False, False): "Both are wrong, in different ways",
+        kinds: dict[tuple[bool, ...], tuple[str, list[DifferentAnswers]]] = {
+            (False, True): (f"Only {second} is right", []),
+            (True, False): (f"Only {first} is right", []),
+            (False, False): ("Both are wrong, in different ways", []),
         }
-        kinds = [
-            (title, [each for each in self.disagreements
-                     if tuple(answer.right for answer in each.answers) == right])
-            for right, title in titles.items()
-        ]  # fmt: skip
-        return [(title, images) for title, images in kinds if images]
+        for image in self.disagreements:
+            kinds[tuple(answer.right for answer in image.answers)][1].append(image)
+        return [(title, images) for title, images in kinds.values() if images]
 
 
 class Comparison(Stored):
@@ -118,8 +101,8 @@ class Comparison(Stored):
             f"<td>{plus_minus(row)}</td><td>{html.escape(row.run)}</td></tr>"
             for row in self.runs
         )
-        said = "".join(f"<p>{html.escape(pair.sentence)}.</p>" for pair in self.pairs)
-        return f"<table>{rows}</table>{said}"
+        sentences = "".join(f"<p>{html.escape(pair.sentence)}.</p>" for pair in self.pairs)
+        return f"<table>{rows}</table>{sentences}"
 
 
 def headline_of(part: str, first: str, pairs: Sequence[ComparedPair]) -> str:
@@ -173,12 +156,11 @@ def columns_of(rows: Sequence[ComparedRun]) -> list[Column]:
         ("bytes", "File", file_size),
         ("parameters", "Para- meters", "{:,}".format),
         ("seconds", "Training", clock),
-        ("images_per_second", "Images /s", speed),
         ("parity", "Parity", "{:.0e}".format),
     ]
     columns = [
-        Column("", [(row.letter, "letter" in row.best) for row in rows]),
-        Column("Model", [(row.model, "model" in row.best) for row in rows]),
+        Column("", [(row.letter, False) for row in rows]),
+        Column("Model", [(row.model, False) for row in rows]),
         Column("Accuracy", [(plus_minus(row), "accuracy" in row.best) for row in rows]),
     ]
     for key, heading, words in shown:

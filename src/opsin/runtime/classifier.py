@@ -425,7 +425,7 @@ class Classifier:
             line = "np.stack([classifier.prepare(image, 'its name').pixels for image in images])"
             advice = f"Prepare them: {line}"
         else:
-            pixels, note = to_bytes(array, "the batch", "images")
+            pixels, note = to_bytes(array, "the batch")
             if not note:  # there is no place where it could be said
                 return pixels
             expected = "prepared images of whole numbers from 0 to 255"

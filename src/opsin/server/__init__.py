@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opsin.core.arguments import checked
@@ -13,6 +12,8 @@ from opsin.core.events import SILENT, Watcher
 from opsin.server.settings import ServerSettings
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from opsin.server.app import Application
 
 Models = (
@@ -46,10 +47,8 @@ def serve(
     Example:
         ``opsin.serve(["boots=runs/boots", "runs/bags"])``
     """
-    named = _named(models, watcher)
-    from opsin.server import run  # noqa: PLC0415  FastAPI takes a while to load
-
-    run.serve(named, settings, watcher=watcher)
+    run = _server()
+    run.serve(run.named_models(models, watcher), settings, watcher=watcher)
 
 
 @checked
@@ -70,29 +69,17 @@ def served_app(models: Models, **settings: Any) -> Application:
     Example:
         ``serve.ingress(lambda: served_app("runs/boots", workers=1))`` with Ray Serve.
     """
-    named = _named(models, SILENT)
-    from opsin.server import run  # noqa: PLC0415  FastAPI takes a while to load
+    run = _server()
+    app: Application = run.application(run.named_models(models, SILENT), ServerSettings(**settings))
+    return app
 
-    return run.application(named, ServerSettings(**settings))
 
-
-def _named(models: Models, watcher: Watcher) -> dict[str, Path]:
+def _server() -> ModuleType:
+    """What needs FastAPI, which takes a while to load."""
     try:
-        import opsin.server.run  # noqa: F401, PLC0415
+        from opsin.server import run  # noqa: PLC0415
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("opsin"):
             raise
         raise MissingExtraError("serving", "serve") from error
-    from opsin.server.models import (  # noqa: PLC0415
-        check_models,
-        fetch_models,
-        parse_models,
-    )
-
-    if isinstance(models, str | os.PathLike):
-        models = [models]
-    if isinstance(models, Mapping):
-        named = check_models(models)
-    else:
-        named = parse_models([os.fspath(each) for each in models])
-    return fetch_models(named, watcher)
+    return run

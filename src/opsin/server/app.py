@@ -11,12 +11,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from opsin._version import __version__
@@ -64,15 +65,15 @@ class ModelCard(BaseModel):
     def of(cls, served: ServedModel) -> ModelCard:
         """Describe a model in service."""
         metadata = served.metadata
-        like = metadata.preparation
+        preparation = metadata.preparation
         return cls(
             name=served.name,
             digest=served.digest,
             kind=metadata.model,
             classes=metadata.classes,
-            size=Size(height=like.height, width=like.width, channels=like.channels),
-            resize=like.resize,
-            background=like.background is not None,
+            size=Size(**preparation.model_dump(include={"height", "width", "channels"})),
+            resize=preparation.resize,
+            background=preparation.background is not None,
             score=metadata.score,
             rejects=metadata.reject is not None,
             embedding=served.embedding,
@@ -121,14 +122,13 @@ class Application(FastAPI):
             lifespan=lifespan,
         )
         predictor = predict.Predictor(engine, settings, self.budget)
-        for router in (
-            predict.routes(predictor),
-            _models(engine),
-            kserve.routes(predictor),
-            page.routes(settings.page),
-        ):
-            # Not included as FastAPI does, which would hide its routes from `app.routes`.
-            self.router.routes.extend(router.routes)
+        # Not included as FastAPI does, which would hide them from `app.routes`.
+        self.router.routes += [
+            *predict.routes(predictor).routes,
+            *_models(engine),
+            *kserve.routes(predictor).routes,
+            *page.routes(settings.page).routes,
+        ]
         self._predict = next(
             route for route in self.routes if isinstance(route, APIRoute) and route.path == PREDICT
         )
@@ -177,22 +177,19 @@ class Application(FastAPI):
                 "password": {"type": "http", "scheme": "basic"},
             }
             schema["security"] = [{"token": []}, {"password": []}]
-        examples = {}
-        if first := next(iter(self.engine.served.values()), None):
-            examples = {"model": first.name, "version": kserve.version_of(first)}
+        first = next(iter(self.engine.served), None)
         for operation in (each for path in schema["paths"].values() for each in path.values()):
             if "HTTPValidationError" in str(operation["responses"].get("422")):
                 del operation["responses"]["422"]
             for parameter in operation.get("parameters", ()):
-                if parameter["name"] in examples:
-                    parameter["example"] = examples[parameter["name"]]
+                if first and parameter["name"] == "model":
+                    parameter["example"] = first
         return schema
 
 
-def _models(engine: Engine) -> APIRouter:
+def _models(engine: Engine) -> list[BaseRoute]:
     """The routes that describe models, and that of the figures."""
-    router = APIRouter()
-    described = described_router("Models", "/v1")
+    described, figures = described_router("Models", "/v1"), described_router("Server")
 
     # By `json_reply`: pydantic cannot write a label that is no Unicode, as a folder may be called.
     @described.get("/models", summary="The models in service", response_model=ModelCards)
@@ -207,38 +204,25 @@ def _models(engine: Engine) -> APIRouter:
         responses=error_replies(404),
     )
     async def model(model: str) -> Response:
-        if model.endswith((":predict-image", ":explain-image")):  # a GET of these
-            raise HTTPException(405, headers={"allow": "POST"})
         return json_reply(ModelCard.of(engine.model(model)).model_dump(mode="json"))
-
-    figures = described_router("Server")
 
     @figures.get("/metrics", summary="Figures for Prometheus", response_class=Response)
     async def metrics(request: Request) -> Response:
         content, kind = engine.metrics.text(engine.served, request.headers.get("accept", ""))
         return Response(content, headers={"content-type": kind})
 
-    router.routes.extend([*described.routes, *figures.routes])
-    return router
+    return [*described.routes, *figures.routes]
 
 
 async def _explain(request: Request, error: Exception) -> Response:
     """Give every error the one shape; the Open Inference Protocol has its own."""
     protocol = request.url.path == "/v2" or request.url.path.startswith("/v2/")
     write = kserve.protocol_error if protocol else error_reply
-    if isinstance(error, HTTPException):
-        return write(_routing(request, error.status_code), error.headers)
-    return reply_to(error, write)
-
-
-def _routing(request: Request, status: int) -> OpsinError:
-    """Why no route takes a request."""
-    if status == 404:
-        return NotFound(
-            "an address of this server", "there is nothing here", "GET /docs lists all of them."
-        )
-    if status == 405:
-        return MethodNotAllowed(
-            "a method that this address knows", f"got {request.method[:20]}", "See Allow."
-        )
-    return BadRequest("a request as /docs describes it", "it is another", "Compare the two.")
+    if not isinstance(error, HTTPException):
+        return reply_to(error, write)
+    reason: OpsinError = BadRequest("The request is not as /docs describes it")
+    if error.status_code == 404:
+        reason = NotFound("There is nothing at this address", "GET /docs lists all of them.")
+    elif error.status_code == 405:
+        reason = MethodNotAllowed(f"This address does not know {request.method[:20]}", "See Allow.")
+    return write(reason, error.headers)

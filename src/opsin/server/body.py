@@ -17,7 +17,7 @@ from typing import Annotated, Final, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, ValidationError
 from pydantic.json_schema import WithJsonSchema
-from starlette.datastructures import UploadFile
+from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive
@@ -34,7 +34,8 @@ _TOGETHER: Final = 25
 # Bytes of bodies after which the memory that they took is given back to the system.
 _TRIMMED: Final = 256_000_000
 _ADDRESS: Final = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
-_Read = TypeVar("_Read")
+_FORM_ADVICE: Final = "With curl: -F image=@boot.png, once for each image."
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class MemoryBudget:
 
     def __init__(self, size: int) -> None:
         self.left = size
-        self._given = 0
+        self._returned = 0
 
     @classmethod
     def of(cls, settings: ServerSettings) -> MemoryBudget:
@@ -60,16 +61,16 @@ class MemoryBudget:
     def take(self, size: int) -> None:
         """Take bytes of it, or raise `Overloaded`."""
         if size > self.left:
-            expected, received = "room for this request's images", "the images of others fill it"
-            raise Overloaded(expected, received, "Try again.", retry_after=1)
+            message = "The images of other requests fill the server's memory"
+            raise Overloaded(message, "Try again.", retry_after=1)
         self.left -= size
 
     def give(self, size: int) -> None:
         """Give bytes back."""
         self.left += size
-        self._given += size
-        if self._given >= _TRIMMED:
-            self._given = 0
+        self._returned += size
+        if self._returned >= _TRIMMED:
+            self._returned = 0
             gc.collect()  # an error's traceback may hold a body in a circle
             return_memory()
 
@@ -80,73 +81,71 @@ def limited(request: Request, settings: ServerSettings, budget: MemoryBudget) ->
     most, taken = settings.max_bytes, 0
     stated = request.headers.get("content-length", "")
 
-    def too_large(has: str) -> TooLarge:
-        return TooLarge(
-            f"a body of at most {most:,} bytes", has, "Send smaller images, or fewer at a time."
-        )
+    def too_large(size: str) -> TooLarge:
+        message = f"The body has {size} bytes, and {most:,} are allowed"
+        return TooLarge(message, "Send smaller images, or fewer at a time.")
 
     async def receive() -> Message:
         nonlocal taken
         message = await request.receive()
         size = len(message.get("body", b""))
         if taken + size > most:
-            raise too_large("it has more")
+            raise too_large("more")
         budget.take(size)
         taken += size
         return message
 
     if stated.isascii() and stated.isdigit() and int(stated) > most:
-        raise too_large(f"it has {int(stated):,}")
+        raise too_large(f"{int(stated):,}")
     try:
         yield Request(request.scope, receive)
     finally:
         budget.give(taken)
 
 
-async def in_time(reading: Awaitable[_Read], settings: ServerSettings) -> _Read:
-    """What is read of a body, or `SlowRequest` where it is not there by the deadline."""
-    try:
-        async with asyncio.timeout(settings.deadline):
-            return await reading
-    except TimeoutError:
-        raise SlowRequest(
-            f"the body within {settings.deadline:g} s", "it is not all there", "Try again."
-        ) from None
+async def read_body(request: Request, settings: ServerSettings) -> bytes:
+    """A body that is not compressed, and all there by the deadline.
 
-
-def check_encoding(request: Request) -> None:
-    """Refuse a compressed body: `WrongMediaType`."""
+    Raises:
+        WrongMediaType: It is compressed.
+        SlowRequest: It did not arrive in time.
+    """
     coding = request.headers.get("content-encoding", "").strip().lower()
     if coding not in ("", "identity"):
         raise WrongMediaType(
-            "a body that is not compressed",
-            f"Content-Encoding says {coding[:40]!r}",
+            f"The body is compressed ({coding[:40]!r})",
             "Images are compressed already; send them as they are.",
         )
+    try:
+        async with asyncio.timeout(settings.deadline):
+            return await request.body()
+    except TimeoutError:
+        raise SlowRequest(f"The body was not there within {settings.deadline:g} s") from None
 
 
-async def read_images(request: Request, settings: ServerSettings) -> list[Upload]:
-    """Read the images of a `limited` request: raw, as a form, or as JSON."""
-    check_encoding(request)
+async def read_images(request: Request, settings: ServerSettings, most: int) -> list[Upload]:
+    """Read the images of a `limited` request, so many at most: raw, as a form, or as JSON."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind.startswith("image/") or kind in ("", "application/octet-stream"):
-        content = await in_time(request.body(), settings)
-        if not content:
-            raise BadRequest("an image", "the body is empty", "Send the file's bytes as the body.")
-        return [Upload("image", content)]
+    raw = kind.startswith("image/") or kind in ("", "application/octet-stream")
+    if not raw and kind not in ("application/json", "multipart/form-data"):
+        raise WrongMediaType(
+            f"A body of Content-Type {kind[:80]!r} is not read; an image (image/… or "
+            "application/octet-stream), multipart/form-data or application/json is expected",
+            "For one image: curl --data-binary @boot.png -H 'Content-Type: image/png' ADDRESS",
+        )
+    content = await read_body(request, settings)
     if kind == "application/json":
-        return images_of_json(await in_time(request.body(), settings), settings.max_parts)
+        return images_of_json(content, most)
     if kind == "multipart/form-data":
-        return await in_time(_images_of_form(request, settings), settings)
-    raise WrongMediaType(
-        "an image (image/… or application/octet-stream), multipart/form-data or application/json",
-        f"Content-Type says {kind[:80]!r}",
-        "For one image: curl --data-binary @boot.png -H 'Content-Type: image/png' ADDRESS",
-    )
+        return await _images_of_form(content, request.headers, most)
+    if not content:
+        raise BadRequest("The body is empty", "Send the file's bytes as the body.")
+    return [Upload("image", content)]
 
 
 def _too_many(most: int) -> TooLarge:
-    return TooLarge(f"at most {most:,} images", "there are more", "Send them in several requests.")
+    images = "one image" if most == 1 else f"{most:,} images"
+    return TooLarge(f"At most {images} may be in a request", "Send them in several requests.")
 
 
 class _Form(MultiPartParser):
@@ -155,43 +154,35 @@ class _Form(MultiPartParser):
     ended = False
 
     def on_end(self) -> None:
-        """Take note of the end."""
         self.ended = True
 
 
-async def _images_of_form(request: Request, settings: ServerSettings) -> list[Upload]:
-    def wrong(received: str) -> BadRequest:
-        return BadRequest(
-            "images as the files of a form (multipart/form-data)",
-            received,
-            "With curl: -F image=@boot.png, once for each image.",
-        )
-
-    async def pieces() -> AsyncGenerator[bytes, None]:
-        async for piece in request.stream():
-            yield piece
+async def _images_of_form(content: bytes, headers: Headers, most: int) -> list[Upload]:
+    async def whole() -> AsyncGenerator[bytes, None]:
+        yield content
         if not form.ended:
-            raise MultiPartException("the body ends before the form does")
+            raise MultiPartException("The body ends before the form does")
 
-    form = _Form(request.headers, pieces(), max_files=settings.max_parts, max_fields=0)
-    form.spool_max_size = settings.max_bytes + 1  # in memory: nothing comes upon the disk
+    form = _Form(headers, whole(), max_files=most, max_fields=0)
+    form.spool_max_size = len(content) + 1  # in memory: nothing comes upon the disk
     try:
         parts = (await form.parse()).multi_items()
     except MultiPartException as error:
         if error.message.startswith("Too many files"):
-            raise _too_many(settings.max_parts) from None
-        if error.message.startswith("Too many fields"):
-            raise wrong("a part is no file; options such as top belong behind the ?") from None
-        raise wrong(error.message) from None
+            raise _too_many(most) from None
+        message = error.message.rstrip(".")
+        if message.startswith("Too many fields"):
+            message = "A part of the form is no file; options such as top belong behind the ?"
+        raise BadRequest(message, _FORM_ADVICE) from None
     uploads = []
     for number, (_, file) in enumerate(parts, 1):
         assert isinstance(file, UploadFile)
-        content = file.file.read()
+        image = file.file.read()
         file.file.close()
-        if content or file.filename:  # else: a page's file field in which nothing was chosen
-            uploads.append(Upload(file.filename or f"image {number}", content))
+        if image or file.filename:  # else: a page's file field in which nothing was chosen
+            uploads.append(Upload(file.filename or f"image {number}", image))
     if not uploads:
-        raise wrong("it holds none")
+        raise BadRequest("The form holds no file", _FORM_ADVICE)
     return uploads
 
 
@@ -235,29 +226,27 @@ def images_of_json(content: bytes, most: int) -> list[Upload]:
     # data: address has one comma, and another stands between two of them.
     if content.count(b",") > 2 * most:
         raise _too_many(most)
-    wrong = ""
     try:
-        found = JsonImages.model_validate_json(content)
+        body = JsonImages.model_validate_json(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))[:60]
-        wrong = f"{where}: {first['msg']}" if where else first["msg"]
+        reason = f"{where}: {first['msg']}" if where else first["msg"]
     else:
-        if len(found.images) > most:
+        if len(body.images) > most:
             raise _too_many(most)
-        if found.image is not None and not found.images:
-            return [Upload("image", found.image)]
-        if found.images and found.image is None:
-            return [Upload(f"images[{i}]", image) for i, image in enumerate(found.images)]
-        wrong = "it holds none, or both image and images"
+        if body.image is not None and not body.images:
+            return [Upload("image", body.image)]
+        if body.images and body.image is None:
+            return [Upload(f"images[{i}]", image) for i, image in enumerate(body.images)]
+        reason = "it holds none, or both image and images"
     raise BadRequest(
-        "one or many images as JSON",
-        " ".join(wrong.split())[:200],
+        f"The JSON is not one or many images: {' '.join(reason.split())[:200]}",
         'Send {"image": "…"} or {"images": ["…", "…"]} with base64 or data: addresses.',
     )
 
 
-async def while_connected(receive: Receive, work: Awaitable[_Read]) -> _Read:
+async def while_connected(receive: Receive, work: Awaitable[T]) -> T:
     """Wait for work, which is cancelled once the client has gone: ``ClientDisconnect``.
 
     A client that is gone would keep its place in the queue until the deadline, and the server would

@@ -16,7 +16,7 @@ _ERRORS: Final[Mapping[int, str]] = {
     400: "The body, the query or the Host header cannot be understood.",
     401: "The token is missing or wrong.",
     403: "A page of another site asks.",
-    404: "There is no such model, or no such version of it.",
+    404: "There is no such model.",
     408: "The body did not arrive in time.",
     413: "The body has too many bytes, or too many images.",
     415: "A body of this kind is not read here.",
@@ -57,23 +57,19 @@ def described_router(tag: str, prefix: str = "") -> APIRouter:
     return APIRouter(prefix=prefix, tags=[tag], responses=error_replies(400, 401, 403, 421))
 
 
-def image_body() -> OpenApi:
+def image_body(*, many: bool) -> OpenApi:
     """The body of a predicting route: FastAPI itself knows bodies of one media type alone."""
     image = {"schema": {"type": "string", "format": "binary"}}
     files = {"type": "array", "items": image["schema"], "minItems": 1}
     form = {"type": "object", "properties": {"image": files}, "required": ["image"]}
-    schema = JsonImages.model_json_schema()
     both = disc(), disc(radius=5)
+    examples = {"one": {"summary": "One image", "value": {"image": both[0]}}}
+    if many:
+        examples["many"] = {"summary": "Two images", "value": {"images": list(both)}}
     return {
         "required": True,
         "content": {
-            "application/json": {
-                "schema": schema,
-                "examples": {
-                    "one": {"summary": "One image", "value": {"image": both[0]}},
-                    "many": {"summary": "Two images", "value": {"images": list(both)}},
-                },
-            },
+            "application/json": {"schema": JsonImages.model_json_schema(), "examples": examples},
             "image/png": image,
             "image/jpeg": image,
             "application/octet-stream": image,

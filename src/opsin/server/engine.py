@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import logging
 import math
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,10 +13,9 @@ from typing import Any, Final, cast
 
 import numpy as np
 
-from opsin.core.child_process import Header
+from opsin.core.child_process import Header, error_from
 from opsin.core.errors import ImageError, OpsinError, RecipeError
 from opsin.core.files import MISSING, file_stamp
-from opsin.core.format import counted, file_size
 from opsin.core.metadata import Metadata
 from opsin.core.platform import CHILDREN_INHERIT, cores
 from opsin.server.errors import (
@@ -32,7 +30,7 @@ from opsin.server.errors import (
 )
 from opsin.server.metrics import ServerMetrics
 from opsin.server.models import ModelFile, ServedModel, training_shares
-from opsin.server.settings import MAX_PIXELS
+from opsin.server.settings import ServerSettings
 from opsin.server.waiting import (
     BATCH_BYTES,
     ImageToAnswer,
@@ -44,8 +42,6 @@ from opsin.server.waiting import (
 )
 from opsin.server.workers import Reply, WorkerPool, log_failure
 
-#: Bytes of images that may wait.
-QUEUE_BYTES: Final = 256_000_000
 # Seconds beyond the deadline after which a worker is taken for stuck.
 _GRACE: Final = 10.0
 # How much the newest batch counts in the mean time an image takes.
@@ -62,8 +58,7 @@ class Engine:
     Nothing is decoded or computed in the process that it lives in: that one only hands images
     over and answers back. A worker that is free is given what waits at once, up to ``batch``
     images of a model; so batches grow by themselves where there is much to do, and no image waits
-    for a batch to fill. The arguments are those of `ServerSettings`; whether a model's file has
-    changed is looked for every ``poll_seconds``.
+    for a batch to fill. Whether a model's file has changed is looked for every ``poll_seconds``.
 
     Example:
         A server's life: ``await engine.start()``, any number of ``await engine.predict(…)``
@@ -73,30 +68,27 @@ class Engine:
     def __init__(
         self,
         models: Mapping[str, Path],
+        settings: ServerSettings | None = None,
         *,
-        workers: int | None = None,
-        device: str = "auto",
-        queue: int = 256,
-        batch: int = 16,
-        deadline: float = 30.0,
-        max_pixels: int = MAX_PIXELS,
         metrics: ServerMetrics | None = None,
         poll_seconds: float = 1.0,
     ) -> None:
-        self._paths, self._device, self._poll_seconds = dict(models), device, poll_seconds
-        self._batch, self._deadline, self._max_pixels = batch, deadline, max_pixels
+        self.settings = settings = settings or ServerSettings()
+        self._paths, self._poll_seconds = dict(models), poll_seconds
+        self._batch, self._deadline = settings.batch, settings.deadline
         self.metrics = metrics or ServerMetrics()
         #: The models in service.
         self.served: dict[str, ServedModel] = {}
-        self._queue = RequestQueue(queue, QUEUE_BYTES)
+        self._queue = RequestQueue(settings.queue)
+        self.metrics.images.set_function(lambda: self.waiting)
         self._requests: set[PendingRequest] = set()
         # Any image of a batch whose process died may be why: each is computed alone from then on,
         # until it has an answer.
-        self._suspects: OrderedDict[bytes, None] = OrderedDict()
+        self._suspects: dict[bytes, None] = {}
         #: Images that workers have.
         self.computing = 0
         self._pool = WorkerPool(
-            workers or cores(),
+            settings.workers or cores(),
             lambda: [model.file for model in self.served.values()],
             self._dispatch,
             self.metrics.worker_died,
@@ -114,11 +106,7 @@ class Engine:
     def model(self, name: str) -> ServedModel:
         """The model of a name, or `UnknownModel`."""
         if name not in self.served:
-            raise UnknownModel(
-                f"a model among {', '.join(self.served)}",
-                f"got {name[:80]!r}",
-                "Choose one of them.",
-            )
+            raise UnknownModel(f"There is no model {name[:80]!r}, only {', '.join(self.served)}")
         return self.served[name]
 
     @property
@@ -134,11 +122,9 @@ class Engine:
     async def start(self) -> None:
         """Start the workers and open the models."""
         if not CHILDREN_INHERIT:
-            raise RecipeError(
-                "Linux or macOS", "this is Windows", "Serve from its Linux subsystem (WSL)."
-            )
+            raise RecipeError("Windows cannot serve", "Serve from its Linux subsystem (WSL).")
         files = {
-            name: await asyncio.to_thread(ModelFile.read, path, self._device)
+            name: await asyncio.to_thread(ModelFile.read, path, self.settings.device)
             for name, path in self._paths.items()
         }
         known = await self._pool.start(list(files.values()), trial_batch=self._batch)
@@ -166,12 +152,7 @@ class Engine:
         await self._pool.stop(at_once=not wait)
 
     async def predict(
-        self,
-        model: str,
-        images: Sequence[ImageToAnswer],
-        *,
-        deadline: float | None = None,
-        again: bool = False,
+        self, model: str, images: Sequence[ImageToAnswer], *, deadline: float | None = None
     ) -> list[Result]:
         """Answer images; a cancelled task frees the places of its images at once.
 
@@ -179,7 +160,6 @@ class Engine:
             model: A name among `served`.
             images: All of them are taken, or none.
             deadline: Seconds after which the answers are of no use (at most the engine's own).
-            again: Whether the caller asks again where there is no room, which is no refusal then.
 
         Returns:
             The answers in order; an `ImageError` in place of the answer to an unreadable image,
@@ -193,7 +173,7 @@ class Engine:
             Expired: The deadline passed.
             WorkerDied: The process that worked on it ended.
         """
-        request = self._admit(model, images, deadline, again=again)
+        request = self._admit(model, images, deadline)
         if request.left:
             loop = asyncio.get_running_loop()
             timer = loop.call_at(request.until, lambda: request.fail(_expired(request)))
@@ -208,11 +188,10 @@ class Engine:
                 self._requests.discard(request)
                 for entry in request.entries:  # those that still wait free their places
                     self._queue.drop(entry)
-                self.metrics.waiting(self.waiting)
         return cast("list[Result]", request.results)
 
     def _admit(
-        self, name: str, images: Sequence[ImageToAnswer], deadline: float | None, *, again: bool
+        self, name: str, images: Sequence[ImageToAnswer], deadline: float | None
     ) -> PendingRequest:
         """Queue a request's images, or raise why not."""
         model = self.model(name)
@@ -225,27 +204,17 @@ class Engine:
         if seconds <= 0:
             self.metrics.refused("expired")
             raise _expired(request)
-        queue, entries = self._queue, request.entries
-        if self._suspects:
-            for entry in entries:
-                entry.alone |= _mark(entry.image) in self._suspects
-        size = sum(entry.size for entry in entries)
-        if len(entries) > queue.most_images or size > queue.most_bytes:
+        for entry in request.entries if self._suspects else ():
+            entry.alone |= _mark(entry.image) in self._suspects
+        if len(request.entries) > self._queue.most:
             self.metrics.refused("too large")
-            raise TooLarge(
-                f"at most {queue.most_images:,} images and "
-                f"{queue.most_bytes // 1_000_000} MB in a request",
-                f"got {counted(len(entries), 'image')} of {file_size(size)}",
-                "Split them into several requests.",
-            )
-        if not queue.add(entries):
+            message = f"At most {self._queue.most:,} images may be in a request"
+            raise TooLarge(message, "Split them into several requests.")
+        if not self._queue.add(request.entries):
             # Images that a free worker is about to get do not count as waiting.
             self._dispatch()
-            if not queue.add(entries):
-                if not again:
-                    self.metrics.refused("overloaded")
+            if not self._queue.add(request.entries):
                 raise self._overloaded()
-        self.metrics.waiting(self.waiting)
         if not self._dispatching:
             # At the end of this turn of the event loop, when all of its requests are in.
             self._dispatching = True
@@ -254,25 +223,20 @@ class Engine:
 
     def check_queue(self) -> None:
         """Turn a request away before any of it is read, where the queue is full: `Overloaded`."""
-        if self.waiting >= self._queue.most_images:
-            self.metrics.refused("overloaded")
+        if self.waiting >= self._queue.most:
             raise self._overloaded()
 
     def _overloaded(self) -> Overloaded:
+        self.metrics.refused("overloaded")
         ahead = self.waiting + self.computing
         seconds = math.ceil(ahead * self._pace / max(1, len(self._pool.workers)))
         seconds = min(max(1, seconds), math.ceil(self._deadline))
-        return Overloaded(
-            "room in the queue",
-            f"{self.waiting:,} images wait already",
-            f"Try again in {seconds} s.",
-            retry_after=seconds,
-        )
+        message = f"The queue is full: {self.waiting:,} images wait already"
+        return Overloaded(message, f"Try again in {seconds} s.", retry_after=seconds)
 
     def _dispatch(self) -> None:
         """Give free workers what waits."""
         self._dispatching = False
-        before = self.waiting
         while self.waiting:
             workers = [worker for worker in self._pool.workers if worker.alive]
             free = [worker for worker in workers if not worker.asked]
@@ -289,52 +253,45 @@ class Engine:
             images = [entry.image for entry in batch]
             parts = [image.content for image in images]
             header = {
-                "max_pixels": self._max_pixels,
+                "max_pixels": self.settings.max_pixels,
                 "images": [
-                    (len(part), image.shape, image.as_is, image.embedding, image.explain)
+                    (len(part), getattr(image.image, "shape", None), image.as_is, image.embedding,
+                     image.explain)
                     for image, part in zip(images, parts, strict=True)
                 ],
-            }
+            }  # fmt: skip
             reply = free[0].answer(batch[0].request.model.file, header, parts, light=light)
             reply.add_done_callback(partial(self._deliver, batch))
-        if self.waiting != before:
-            self.metrics.waiting(self.waiting)
 
     def _deliver(self, batch: list[QueueEntry], reply: asyncio.Future[Reply]) -> None:
         """Give a batch's requests their answers, or fail them if its worker has ended."""
         self.computing -= len(batch)
         if error := reply.exception():
-            self._lost(batch, begun=not isinstance(error, NotBegun))
+            for entry in () if isinstance(error, NotBegun) else batch:
+                self._suspects[_mark(entry.image)] = None
+            while len(self._suspects) > _SUSPECTS:
+                del self._suspects[next(iter(self._suspects))]
+            for request in {entry.request for entry in batch}:
+                if not request.future.done():
+                    self.metrics.refused("worker died")
+                request.fail(WorkerDied())
             return
-        now = asyncio.get_running_loop().time()
         header, body = reply.result()
         model = batch[0].request.model
         for entry, result in zip(batch, _results(model, batch, header, body), strict=True):
             request = entry.request
             if self._suspects:
                 self._suspects.pop(_mark(entry.image), None)
-            if request.future.done():
-                pass  # the client has gone, or the deadline has passed
-            elif isinstance(result, PredictResult):
-                label = model.metadata.classes[int(result.probabilities.argmax())]
-                self.metrics.answered(model.name, result, label, now - request.came)
-            elif isinstance(result, ImageError):
-                self.metrics.unreadable(model.name)
+            if not request.future.done():  # else the client has gone, or the deadline has passed
+                if isinstance(result, PredictResult):
+                    label = model.metadata.classes[int(result.probabilities.argmax())]
+                    self.metrics.answered(model.name, result, label)
+                elif isinstance(result, ImageError):
+                    self.metrics.unreadables.labels(model.name).inc()
             request.settle(entry.place, result)
-        seconds = header["seconds"]
         if not batch[0].alone:
-            self._pace += _NEWEST * (seconds / len(batch) - self._pace)
-        self.metrics.batch(model.name, len(batch), seconds)
-
-    def _lost(self, batch: list[QueueEntry], *, begun: bool) -> None:
-        for entry in batch if begun else ():
-            self._suspects[_mark(entry.image)] = None
-        while len(self._suspects) > _SUSPECTS:
-            self._suspects.popitem(last=False)
-        for request in {entry.request for entry in batch}:
-            if not request.future.done():
-                self.metrics.refused("worker died")
-            request.fail(WorkerDied())
+            self._pace += _NEWEST * (header["seconds"] / len(batch) - self._pace)
+        self.metrics.batch(model.name, len(batch))
 
     async def _maintain(self) -> None:
         """End stuck workers."""
@@ -367,7 +324,7 @@ class Engine:
         """
         old = self.served[name].file
         try:
-            new = await asyncio.to_thread(ModelFile.read, old.path, self._device)
+            new = await asyncio.to_thread(ModelFile.read, old.path, self.settings.device)
             if new.digest == old.digest:
                 return
             header = await self._pool.try_out(new, trial_batch=self._batch)
@@ -384,10 +341,10 @@ class Engine:
 
     def _forget(self, digest: str) -> None:
         if all(model.digest != digest for model in self.served.values()):
-            self._pool.forget(digest)
+            for worker in self._pool.workers:
+                worker.drop(digest)
 
     def _serve(self, name: str, file: ModelFile, header: Header) -> None:
-        """Put a model into service."""
         metadata = Metadata.model_validate(header["metadata"])
         mix = training_shares(file.path, metadata)
         self.served[name] = ServedModel(name, file, metadata, header["embedding"], mix)
@@ -404,38 +361,27 @@ def _results(
         array = np.frombuffer(body, kind, math.prod(shape), start).reshape(shape)
         values[name] = array.tolist() if array.ndim == 1 else array
         start += array.nbytes
-    heats = dict(zip(header["explained"], values.get("heat", ()), strict=True))
+    heats = dict(zip(header["explained"], values.pop("heat", ()), strict=True))
     results: list[Result] = []
     row = 0
     for place, entry in enumerate(batch):
-        if error := header["errors"].get(str(place)):
-            results.append(_error(model, *error))
+        if parts := header["errors"].get(str(place)):
+            error = error_from(parts)
+            if not isinstance(error, ImageError):  # what only the server's owner may read
+                _LOG.error("model %s gave no sound answer: %s", model.name, error.message)
+                error = BadAnswer(
+                    f"The model {model.name} gives no sound answer to this image",
+                    "Tell the server's administrator: the model's file may be damaged.",
+                )
+            results.append(error)
             continue
-        wants_embedding = entry.image.embedding and "embedding" in values
-        results.append(
-            PredictResult(
-                probabilities=values["probabilities"][row],
-                ood_score=values["ood_score"][row] if "ood_score" in values else None,
-                rejected=values["rejected"][row] if "rejected" in values else None,
-                notes=tuple(header["notes"].get(str(place), ())),
-                embedding=values["embedding"][row] if wants_embedding else None,
-                heat=heats.get(place),
-            )
-        )
+        answer = {name: array[row] for name, array in values.items()}
+        if not entry.image.embedding:
+            answer.pop("embedding", None)
+        notes = tuple(header["notes"].get(str(place), ()))
+        results.append(PredictResult(**answer, notes=notes, heat=heats.get(place)))
         row += 1
     return results
-
-
-def _error(model: ServedModel, kind: str, *parts: str) -> ImageError | BadAnswer:
-    """The error that a worker reports, without what only the server's owner may read."""
-    if kind == "ImageError":
-        return ImageError(*parts)
-    _LOG.error("model %s gave no sound answer: %s", model.name, parts[1])
-    return BadAnswer(
-        "a sound answer",
-        f"the model {model.name} gives none to this image",
-        "Tell the server's administrator: the model's file may be damaged.",
-    )
 
 
 def _mark(image: ImageToAnswer) -> bytes:
@@ -445,8 +391,8 @@ def _mark(image: ImageToAnswer) -> bytes:
 
 
 def _expired(request: PendingRequest) -> Expired:
+    seconds = request.until - request.came
     return Expired(
-        f"an answer within {request.until - request.came:.3g} s",
-        "that time has passed",
+        f"The answer was not there within {seconds:.3g} s",
         "Ask for less at once, or when fewer others do.",
     )

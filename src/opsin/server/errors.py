@@ -20,96 +20,69 @@ _LOG: Final = logging.getLogger(__name__)
 CLIENT_GONE: Final = 499
 
 
-class NotFound(RequestError):  # noqa: N818
+class NotFound(RequestError, status=404):  # noqa: N818
     """No such address."""
 
-    status = 404
 
-
-class UnknownModel(RequestError):  # noqa: N818
+class UnknownModel(RequestError, status=404):  # noqa: N818
     """No model of that name is served."""
 
-    status = 404
 
-
-class MethodNotAllowed(RequestError):  # noqa: N818
+class MethodNotAllowed(RequestError, status=405):  # noqa: N818
     """An address that knows other methods."""
 
-    status = 405
 
-
-class SlowRequest(RequestError):  # noqa: N818
+class SlowRequest(RequestError, status=408):  # noqa: N818
     """A body that did not arrive in time."""
 
-    status = 408
     headers: Mapping[str, str] = {"connection": "close"}
 
 
-class TooLarge(RequestError):  # noqa: N818
+class TooLarge(RequestError, status=413):  # noqa: N818
     """A request with more bytes or images than this server takes, even when nothing else waits."""
 
-    status = 413
 
-
-class WrongMediaType(RequestError):  # noqa: N818
+class WrongMediaType(RequestError, status=415):  # noqa: N818
     """A kind of body that is not read here."""
 
-    status = 415
 
-
-class BadAnswer(RequestError):  # noqa: N818
+class BadAnswer(RequestError, status=500):  # noqa: N818
     """A model's answer to an image is none: no number, or no probability."""
 
-    status = 500
 
-
-class Overloaded(RequestError):  # noqa: N818
+class Overloaded(RequestError, status=503):  # noqa: N818
     """More images wait than the queue holds; none of the request's was taken."""
 
-    status = 503
-
-    def __init__(self, expected: str, received: str, advice: str, *, retry_after: float) -> None:
-        super().__init__(expected, received, advice)
+    def __init__(self, message: str, advice: str, *, retry_after: float) -> None:
+        super().__init__(message, advice)
         self.retry_after = retry_after
         self.headers = {"retry-after": str(max(1, math.ceil(retry_after)))}
 
 
-class _AskAgain(RequestError):  # noqa: N818
-    """The server cannot answer now; the same request may succeed in a second."""
-
-    status = 503
-    headers: Mapping[str, str] = {"retry-after": "1"}
-    words: tuple[str, str, str]
-
-    def __init__(self, *parts: str) -> None:
-        expected, received, advice = parts or self.words
-        super().__init__(expected, received, advice)
-
-
-class WorkerDied(_AskAgain):
+class WorkerDied(RequestError, status=503):  # noqa: N818
     """The process that computed the answer ended; another takes its place."""
 
-    words = (
-        "an answer",
-        "the process that computed it ended",
-        "Another takes its place: try again.",
-    )
+    headers: Mapping[str, str] = {"retry-after": "1"}
+
+    def __init__(self, message: str = "The process that computed the answer ended") -> None:
+        super().__init__(message, "Another takes its place: try again.")
 
 
 class NotBegun(WorkerDied):
     """The process ended over what came before."""
 
 
-class Stopping(_AskAgain):
+class Stopping(RequestError, status=503):  # noqa: N818
     """The server is on its way out and takes no further images."""
 
-    words = ("a server that runs", "this one is being stopped", "Ask again in a moment.")
+    headers: Mapping[str, str] = {"retry-after": "1"}
+
+    def __init__(self, message: str = "The server is being stopped") -> None:
+        super().__init__(message, "Ask again in a moment.")
 
 
-class Expired(RequestError):  # noqa: N818
+class Expired(RequestError, status=504):  # noqa: N818
     """The deadline passed before the answer was there."""
-
-    status = 504
 
 
 def reply_to(error: Exception, write: Callable[[OpsinError], Response] = error_reply) -> Response:
@@ -118,9 +91,10 @@ def reply_to(error: Exception, write: Callable[[OpsinError], Response] = error_r
         return Response(status_code=CLIENT_GONE)
     if isinstance(error, RequestValidationError | ValidationError):
         first: Any = error.errors()[0]
-        name, said = str(first["loc"][-1])[:40], first["msg"].lower()
+        name = str(first["loc"][-1])[:40]
         error = BadRequest(
-            "options as /docs lists them", f"{name}: {said}", "Say for instance ?top=3&all=true."
+            f"The option {name} cannot be read: {first['msg'].lower()}",
+            "Say for instance ?top=3&all=true; /docs lists them.",
         )
     if not isinstance(error, OpsinError) or status_of(error) == 500:
         _LOG.error("a request failed", exc_info=error)

@@ -16,7 +16,7 @@ import re
 import struct
 from collections.abc import Mapping
 from math import prod
-from typing import Annotated, Any, Final, Literal, NotRequired
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
@@ -27,10 +27,8 @@ from typing_extensions import TypedDict
 from opsin._version import __version__
 from opsin.core.errors import OpsinError
 from opsin.core.metadata import Preparation
-from opsin.server.body import check_encoding, in_time, limited, while_connected
+from opsin.server.body import limited, read_body, while_connected
 from opsin.server.describe import OpenApi, Replies, described_router, disc, error_replies
-from opsin.server.engine import Engine
-from opsin.server.errors import NotFound
 from opsin.server.models import ServedModel
 from opsin.server.predict import Predictor
 from opsin.server.waiting import ImageToAnswer, PredictResult, Result
@@ -49,6 +47,8 @@ _MOST_NUMBERS: Final = 250_000
 
 Image = bytes | NDArray[np.uint8]
 Parameters = dict[str, bool | StrictInt | float | str]
+# A tensor of the answers, as the protocol describes it in JSON.
+_Tensor = dict[str, object]
 
 
 class ProtocolError(TypedDict):
@@ -60,10 +60,8 @@ class ProtocolError(TypedDict):
 class TensorError(BadRequest):
     """A request that does not follow the protocol, or does not fit the model."""
 
-    def __init__(
-        self, expected: str, received: str, advice: str = "See docs/reference/open-inference.md."
-    ) -> None:
-        super().__init__(expected, received, advice)
+    def __init__(self, message: str, advice: str = "See docs/reference/open-inference.md.") -> None:
+        super().__init__(message, advice)
 
 
 class InputTensor(BaseModel):
@@ -96,42 +94,9 @@ class InferRequest(BaseModel):
     outputs: list[OutputTensor] = Field([], max_length=16)
 
 
-class BinaryTensor(TypedDict):
-    """Where a tensor's numbers are when they are not in the JSON."""
-
-    binary_data_size: Annotated[int, Field(description="Bytes of it behind the JSON.")]
-
-
-class AnswerTensor(TypedDict):
-    """A tensor of the answer in the JSON; its numbers may follow as bytes."""
-
-    name: str
-    datatype: Literal["FP32", "BOOL"]
-    shape: list[int]
-    data: NotRequired[list[Any]]
-    parameters: NotRequired[BinaryTensor]
-
-
-class InferAnswer(TypedDict):
-    """The answer to an infer request."""
-
-    model_name: str
-    model_version: Annotated[str, Field(description="Start of the file's SHA-256.")]
-    id: NotRequired[str]
-    outputs: list[AnswerTensor]
-
-
 def protocol_error(error: OpsinError, headers: Mapping[str, str] | None = None) -> Response:
     """An error in the protocol's own shape: ``{"error": "one line"}``."""
     return error_reply(error, headers, content=lambda error: {"error": str(error)})
-
-
-def version_of(served: ServedModel) -> str:
-    """The version of a model: the first characters of its file's SHA-256.
-
-    Who names it never gets answers of another file, not even after the file was changed.
-    """
-    return served.digest[:12]
 
 
 def routes(predictor: Predictor) -> APIRouter:
@@ -149,14 +114,14 @@ def routes(predictor: Predictor) -> APIRouter:
     async def ready() -> Response:
         return json_reply({"ready": engine.ready}, 200 if engine.ready else 503)
 
-    async def describe(model: str, version: str | None = None) -> Response:
-        served = _served(engine, model, version)
+    async def describe(model: str) -> Response:
+        served = engine.model(model)
         like = served.metadata.preparation
         pixels = [-1, like.height, like.width, like.channels]
         return json_reply(
             {
                 "name": served.name,
-                "versions": [version_of(served)],
+                "versions": [served.digest[:12]],
                 "platform": "onnxruntime_onnx",
                 "inputs": [
                     {"name": "image_bytes", "datatype": "BYTES", "shape": [-1]},
@@ -166,34 +131,34 @@ def routes(predictor: Predictor) -> APIRouter:
             }
         )
 
-    async def model_ready(model: str, version: str | None = None) -> Response:
-        reply = {"name": _served(engine, model, version).name, "ready": engine.ready}
+    async def model_ready(model: str) -> Response:
+        reply = {"name": engine.model(model).name, "ready": engine.ready}
         return json_reply(reply, 200 if engine.ready else 503)
 
-    async def infer(request: Request, model: str, version: str | None = None) -> Response:
-        return await _infer(request, model, version, predictor)
+    async def infer(request: Request, model: str) -> Response:
+        return await _infer(request, model, predictor)
 
     unready: Replies = {503: {"description": "It does not answer now."}}
     unknown = error_replies(404, shape=ProtocolError)
-    answer: Replies = {200: {"model": InferAnswer, "description": "The tensors of the answers."}}
+    answer: Replies = {200: {"description": "The tensors of the answers, and their bytes."}}
     errors = error_replies(400, 404, 408, 413, 415, 422, 503, 504, shape=ProtocolError)
     get("", server, summary="Which server this is")
     get("/health/live", live, summary="Whether the server runs")
     get("/health/ready", ready, summary="Whether it answers", responses=unready)
-    for path in ("/models/{model}", "/models/{model}/versions/{version}"):
-        get(path, describe, summary="What a model takes and answers with", responses=unknown)
-        replies = unknown | unready
-        get(f"{path}/ready", model_ready, summary="Whether a model answers", responses=replies)
-        router.add_api_route(
-            f"{path}/infer",
-            infer,
-            methods=["POST"],
-            summary="Classify images",
-            operation_id="infer" if path.endswith("{model}") else "infer_version",
-            response_class=Response,
-            responses=errors | answer,
-            openapi_extra=_described_request(),
-        )
+    path = "/models/{model}"
+    get(path, describe, summary="What a model takes and answers with", responses=unknown)
+    replies = unknown | unready
+    get(f"{path}/ready", model_ready, summary="Whether a model answers", responses=replies)
+    router.add_api_route(
+        f"{path}/infer",
+        infer,
+        methods=["POST"],
+        summary="Classify images",
+        operation_id="infer",
+        response_class=Response,
+        responses=errors | answer,
+        openapi_extra=_described_request(),
+    )
     return router
 
 
@@ -207,28 +172,25 @@ def _described_request() -> OpenApi:
     return {"requestBody": {"required": True, "content": content}}
 
 
-async def _infer(
-    request: Request, model: str, version: str | None, predictor: Predictor
-) -> Response:
+async def _infer(request: Request, model: str, predictor: Predictor) -> Response:
     engine, settings = predictor.engine, predictor.settings
     until = asyncio.get_running_loop().time() + settings.deadline
-    _served(engine, model, version)  # before a body is read in vain
+    engine.model(model)  # before a body is read in vain
     with limited(request, settings, predictor.budget) as body:
-        check_encoding(request)
-        content = await in_time(body.body(), settings)
+        content = await read_body(body, settings)
         # Once more: the file may have been replaced meanwhile. From here to the engine nothing is
         # waited for.
-        served = _served(engine, model, version)
+        served = engine.model(model)
         asked, images = read_request(
             content,
             request.headers.get(JSON_LENGTH),
             served.metadata.preparation,
-            min(settings.max_parts, settings.queue),
+            settings.queue,
         )
-        known = [output["name"] for output in _outputs(served)]
+        known = [str(output["name"]) for output in _outputs(served)]
         wanted = asked.outputs or [OutputTensor(name=name) for name in known]
         for name in {output.name for output in wanted} - set(known):
-            raise TensorError(f"outputs among {', '.join(known)}", f"got {name[:40]!r}")
+            raise TensorError(f"The model has no output {name[:40]!r}, only {', '.join(known)}")
         embedding = any(output.name == "embedding" for output in wanted)
         as_is = _flag(asked.parameters, "as_is")
         left = until - asyncio.get_running_loop().time()
@@ -247,13 +209,13 @@ def _written(
 ) -> Response:
     """Write the answers: JSON, and behind it the tensors that are wanted as bytes."""
     all_binary = _flag(asked.parameters, "binary_data_output")
-    tensors: list[AnswerTensor] = []
+    tensors: list[_Tensor] = []
     behind = b""
     for output in wanted:
         values = np.array([getattr(answer, output.name) for answer in answers])
         boolean = values.dtype == np.bool_
         values = values if boolean else values.astype("<f4", copy=False)
-        tensor: AnswerTensor = {
+        tensor: _Tensor = {
             "name": output.name,
             "datatype": "BOOL" if boolean else "FP32",
             "shape": list(values.shape),
@@ -264,12 +226,13 @@ def _written(
         else:
             tensor["data"] = values.ravel().tolist()
         tensors.append(tensor)
-    reply: InferAnswer = {
+    reply: _Tensor = {
         "model_name": served.name,
-        "model_version": version_of(served),
-        **({"id": asked.id} if asked.id else {}),  # type: ignore[typeddict-item]
+        "model_version": served.digest[:12],
         "outputs": tensors,
     }
+    if asked.id:
+        reply["id"] = asked.id
     text = json_bytes(reply)
     if not any("parameters" in tensor for tensor in tensors):
         return Response(text, media_type="application/json")
@@ -277,9 +240,9 @@ def _written(
     return Response(text + behind, headers=headers, media_type="application/octet-stream")
 
 
-def _outputs(served: ServedModel) -> list[AnswerTensor]:
+def _outputs(served: ServedModel) -> list[_Tensor]:
     """The tensors that a model answers with; -1 = the images."""
-    outputs: list[AnswerTensor] = [
+    outputs: list[_Tensor] = [
         {"name": "probabilities", "datatype": "FP32", "shape": [-1, len(served.metadata.classes)]}
     ]
     if served.embedding:
@@ -290,24 +253,12 @@ def _outputs(served: ServedModel) -> list[AnswerTensor]:
     return outputs
 
 
-def _served(engine: Engine, model: str, version: str | None) -> ServedModel:
-    served = engine.model(model)
-    if version not in (None, version_of(served)):
-        raise NotFound(
-            f"version {version_of(served)} of {served.name}",
-            f"got {str(version)[:40]!r}",
-            "Leave the version out to get answers of the file that is served now.",
-        )
-    return served
-
-
 def _whole(answer: Result, number: int, count: int) -> PredictResult:
     """An answer, or the error that says which image has none: there are no partial answers."""
     if isinstance(answer, PredictResult):
         return answer
-    which = f"image {number:,} of {count:,}: " if count > 1 else ""
-    received = answer.received.removeprefix("image: ")
-    raise type(answer)(answer.expected, which + received, answer.advice)
+    which = f"Image {number:,} of {count:,}: " if count > 1 else ""
+    raise type(answer)(which + answer.message.removeprefix("image: "), answer.advice)
 
 
 def read_request(
@@ -321,48 +272,54 @@ def read_request(
     head, tail = body, memoryview(b"")
     if json_length is not None:
         if not re.fullmatch(r"[0-9]{1,11}", json_length) or int(json_length) > len(body):
-            raise TensorError(f"{JSON_LENGTH}: a number of bytes", f"got {_short(json_length)}")
+            raise TensorError(f"{JSON_LENGTH} is no number of bytes: {_short(json_length)}")
         head, tail = body[: int(json_length)], memoryview(body)[int(json_length) :]
     if head.count(b"[") + head.count(b"{") > _MOST_BRACKETS or head.count(b",") > _MOST_NUMBERS:
-        advice = "Send the tensor as bytes behind the JSON: binary_data=True in tritonclient."
-        raise TensorError("few numbers in the JSON", "it holds too many", advice)
+        raise TensorError(
+            "The JSON holds too many numbers",
+            "Send the tensor as bytes behind the JSON: binary_data=True in tritonclient.",
+        )
     try:
         request = InferRequest.model_validate_json(head)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        said = ": ".join([*map(str, first["loc"]), first["msg"]])
-        raise TensorError("an infer request in JSON", _short(said)) from None
+        reason = ": ".join([*map(str, first["loc"]), first["msg"]])
+        raise TensorError(f"This is no infer request: {_short(reason)}") from None
     return request, _images(request.inputs[0], tail, preparation, most)
 
 
 def _images(tensor: InputTensor, tail: memoryview, like: Preparation, most: int) -> list[Image]:
-    pixels = (like.height, like.width, like.channels) if tensor.name == "images" else ()
+    name, shape = tensor.name, tensor.shape
+    pixels = (like.height, like.width, like.channels) if name == "images" else ()
     datatype = "UINT8" if pixels else "BYTES"
     if tensor.datatype != datatype:
-        raise TensorError(f"{tensor.name} of datatype {datatype}", f"got {tensor.datatype}")
-    if tuple(tensor.shape[1:]) != pixels or not tensor.shape:
-        shape = ", ".join(["N", *map(str, pixels)])
-        advice = "Resize the images, or send files as image_bytes."
-        raise TensorError(f"{tensor.name} of shape [{shape}]", f"got {tensor.shape}", advice)
-    if not 1 <= tensor.shape[0] <= most:
+        raise TensorError(f"{name} must have the datatype {datatype}, not {tensor.datatype}")
+    if tuple(shape[1:]) != pixels or not shape:
+        raise TensorError(
+            f"{name} must have the shape [{', '.join(['N', *map(str, pixels)])}], not {shape}",
+            "Resize the images, or send files as image_bytes.",
+        )
+    if not 1 <= shape[0] <= most:
         advice = "Send them in several requests."
-        raise TensorError(f"1 to {most:,} images", f"got {tensor.shape[0]}", advice)
+        raise TensorError(f"A request may hold 1 to {most:,} images, not {shape[0]}", advice)
     stated = tensor.parameters.get("binary_data_size")
     if (stated is None) != (tensor.data is not None) or (stated is None and len(tail)):
         raise TensorError(
-            f"{tensor.name} with data, or with bytes behind the JSON and binary_data_size",
-            "it has neither, or both",
+            f"{name} must have either data, or bytes behind the JSON and binary_data_size"
         )
     if stated is not None and (type(stated) is not int or stated != len(tail)):
-        received = f"got {_short(str(stated))}"
-        raise TensorError(f"binary_data_size of {len(tail):,}, the bytes behind the JSON", received)
+        raise TensorError(
+            f"binary_data_size is {_short(str(stated))}, but {len(tail):,} bytes are behind the "
+            "JSON"
+        )
     if pixels:
-        content = tail if tensor.data is None else memoryview(_numbers(tensor.data, tensor.shape))
-        if len(content) != prod(tensor.shape):
-            expected = f"{prod(tensor.shape):,} bytes for the shape {tensor.shape}"
-            raise TensorError(expected, f"got {len(content):,}")
-        return list(np.frombuffer(content, np.uint8).reshape(tensor.shape))
-    return _cut(tail, tensor.shape[0]) if tensor.data is None else _decoded(tensor)
+        content = tail if tensor.data is None else memoryview(_numbers(tensor.data, shape))
+        if len(content) != prod(shape):
+            raise TensorError(
+                f"The shape {shape} needs {prod(shape):,} bytes, and {len(content):,} came"
+            )
+        return list(np.frombuffer(content, np.uint8).reshape(shape))
+    return _cut(tail, shape[0]) if tensor.data is None else _decoded(tensor.data, shape[0])
 
 
 def _numbers(data: list[Any], shape: list[int]) -> bytes:
@@ -375,51 +332,47 @@ def _numbers(data: list[Any], shape: list[int]) -> bytes:
         if fits and values.dtype.kind in "iu" and values.min() >= 0 and values.max() <= 255:
             return values.astype(np.uint8).tobytes()
     raise TensorError(
-        f"whole numbers 0 to 255, in one flat list or nested as {shape}",
-        "data is another",
+        f"data must be whole numbers 0 to 255, in one flat list or nested as {shape}",
         "Send pixels of 0 (black) to 255 (white), not fractions.",
     )
 
 
-def _decoded(tensor: InputTensor) -> list[Image]:
+def _decoded(data: list[Any], count: int) -> list[Image]:
     """Image files in base64."""
-    data, count = tensor.data or [], tensor.shape[0]
     if len(data) != count:
-        raise TensorError(f"{count:,} elements as the shape says", f"got {len(data):,}")
+        raise TensorError(f"The shape says {count:,} elements, and data has {len(data):,}")
     files: list[Image] = []
     for number, text in enumerate(data, 1):
         try:
             files.append(base64.b64decode(text if type(text) is str else "?", validate=True))
         except ValueError:  # of which binascii.Error is one
             raise TensorError(
-                "image files in base64",
-                f"element {number} is none",
+                f"Element {number:,} is no image file in base64",
                 "JSON holds no bytes: encode them, or send them behind the JSON.",
             ) from None
     return files
 
 
 def _cut(content: memoryview, count: int) -> list[Image]:
-    """Image files behind the JSON, each after its length."""
+    """Image files behind the JSON, each after its length in four bytes."""
     files: list[Image] = []
     place = 0
     for number in range(1, count + 1):
         start = place + _LENGTH.size
         end = start + _LENGTH.unpack_from(content, place)[0] if start <= len(content) else start
         if end > len(content):
-            expected = f"{count:,} elements, each behind its length in four bytes"
-            raise TensorError(expected, f"the bytes end inside element {number:,}")
+            raise TensorError(f"The bytes end inside element {number:,} of {count:,}")
         files.append(bytes(content[start:end]))
         place = end
     if place != len(content):
-        raise TensorError(f"{place:,} bytes for {count:,} elements", f"got {len(content):,}")
+        raise TensorError(f"{count:,} elements take {place:,} bytes, and {len(content):,} came")
     return files
 
 
 def _flag(parameters: Parameters, name: str, otherwise: bool = False) -> bool:
     value = parameters.get(name, otherwise)
     if not isinstance(value, bool):
-        raise TensorError(f"{name}: true or false", f"got {_short(str(value))}")
+        raise TensorError(f"{name} must be true or false, not {_short(str(value))}")
     return value
 
 

@@ -64,9 +64,6 @@ class ServerMetrics(Collector):
             "opsin_batch_images", "Images that a worker computed together. 1 throughout: the "
             "server is idle; at the largest: it is busy.", ["model"], buckets=_BATCHES,
         )  # fmt: skip
-        self.batch_seconds = counter(
-            "opsin_batch_seconds", "Time that workers spent on batches, in seconds.", ["model"]
-        )
         self.refusals = counter(
             "opsin_refusals", "Requests turned away, by reason. By the engine: overloaded (the "
             "queue was full), too large (more images than the queue holds), expired (no answer "
@@ -77,10 +74,6 @@ class ServerMetrics(Collector):
         self.answers = counter(
             "opsin_answers", "Images answered, by the label that they got.", ["model", "label"]
         )
-        self.answer_seconds = histogram(
-            "opsin_answer_seconds", "From the moment an image is accepted to its answer, in "
-            "seconds.", ["model"], buckets=_SECONDS,
-        )  # fmt: skip
         self.confidence = histogram(
             "opsin_confidence", "Probability of the label given, 0 to 1. Sum divided by count is "
             "the mean confidence; if it sinks, the images have become harder or strange.",
@@ -101,14 +94,9 @@ class ServerMetrics(Collector):
         self._served: Mapping[str, ServedModel] = {}
         self.registry.register(self)
 
-    def waiting(self, images: int) -> None:
-        """Set how many images are waiting."""
-        self.images.set(images)
-
-    def batch(self, model: str, images: int, seconds: float) -> None:
-        """Count a batch: its images and the seconds that it took."""
+    def batch(self, model: str, images: int) -> None:
+        """Count the images of a batch."""
         self.batches.labels(model).observe(images)
-        self.batch_seconds.labels(model).inc(seconds)
 
     def refused(self, reason: str) -> None:
         """A request was turned away."""
@@ -118,19 +106,12 @@ class ServerMetrics(Collector):
         """A request was refused before anything looked at what it asks for."""
         self.refusals.labels(_ACCESS_REASONS.get(type(error), _OTHER)).inc()
 
-    def answered(
-        self, model: str, answer: PredictResult, label: str, seconds_waited: float
-    ) -> None:
+    def answered(self, model: str, answer: PredictResult, label: str) -> None:
         """An image has its answer."""
         label = NONE_OF_THESE if answer.rejected else label
         self.answers.labels(model, _in_utf8(label)).inc()
         self.confidence.labels(model).observe(float(answer.probabilities.max()))
-        self.answer_seconds.labels(model).observe(seconds_waited)
         self._newest.setdefault(model, deque(maxlen=WINDOW)).append(label)
-
-    def unreadable(self, model: str) -> None:
-        """An image cannot be read."""
-        self.unreadables.labels(model).inc()
 
     def worker_died(self) -> None:
         """A worker ended that should not have."""
@@ -141,11 +122,6 @@ class ServerMetrics(Collector):
         self.reloads.labels(model, "true" if ok else "false").inc()
         if ok:  # another file's answers say nothing about this one's drift
             self._newest.pop(model, None)
-
-    def request(self, route: str, model: str, status: int, seconds: float) -> None:
-        """A request was answered; ``route`` is the pattern of its address, not the address."""
-        self.requests.labels(route, model, str(status)).inc()
-        self.seconds.labels(route, model).observe(seconds)
 
     def text(self, served: Mapping[str, ServedModel], accept: str = "") -> tuple[bytes, str]:
         """All figures, as the header ``Accept`` wants them, and their media type."""
@@ -172,22 +148,17 @@ class ServerMetrics(Collector):
             "opsin_drift_by_chance", "What opsin_drift would be if only chance were at work.",
             labels=["model"],
         )  # fmt: skip
-        device = GaugeMetricFamily(
-            "opsin_device", "1 for the device that each model is computed on.",
-            labels=["model", "device"],
-        )  # fmt: skip
         for name, served in self._served.items():
-            device.add_metric([name, served.file.device], 1)
             mix = training_mix(served)
             if mix is None:
                 continue
             for label, share in mix.items():
                 shares.add_metric([name, _in_utf8(label)], share)
             if name in self._newest:
-                found = drift(Tally(self._newest[name]), mix)
-                distance.add_metric([name], found[0])
-                chance.add_metric([name], found[1])
-        return [shares, distance, chance, device]
+                far, by_chance = drift(Tally(self._newest[name]), mix)
+                distance.add_metric([name], far)
+                chance.add_metric([name], by_chance)
+        return [shares, distance, chance]
 
 
 def drift(answers: Mapping[str, int], training: Mapping[str, float]) -> tuple[float, float]:
@@ -215,7 +186,7 @@ def drift(answers: Mapping[str, int], training: Mapping[str, float]) -> tuple[fl
 
 
 def training_mix(served: ServedModel) -> dict[str, float] | None:
-    """Return the share of each label that is to be expected if images are like the training's.
+    """The share of each label that is to be expected if images are like the training's.
 
     "none of these" has the share of known images that the file refuses by mistake.
     """
@@ -232,7 +203,7 @@ def training_mix(served: ServedModel) -> dict[str, float] | None:
 
 
 def _in_utf8(label: str) -> str:
-    """Return a label as UTF-8 can write it; one that is a folder's name may be no Unicode."""
+    """A label as UTF-8 can write it; one that is a folder's name may be no Unicode."""
     return label.encode("utf-8", "backslashreplace").decode()
 
 
@@ -247,7 +218,7 @@ class MetricsMiddleware:
         self.app, self.metrics, self.models = app, metrics, models
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, and count."""
+        """Answer, and count, by the pattern of an address and not the address."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -267,4 +238,5 @@ class MetricsMiddleware:
             model = scope.get("path_params", {}).get("model", "")
             known = model if model in self.models else ""
             seconds = time.perf_counter() - start
-            self.metrics.request(route, known, status or unanswered, seconds)
+            self.metrics.requests.labels(route, known, str(status or unanswered)).inc()
+            self.metrics.seconds.labels(route, known).observe(seconds)

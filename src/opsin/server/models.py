@@ -23,7 +23,6 @@ from opsin.hub.hub_name import PREFIX
 from opsin.runtime.model_check import check_model, find_model, read_classifier
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,80}")
-_SIGNS: Final = "at most 80 letters, digits, '.', '_' and '-'"
 
 
 @dataclass(eq=False)
@@ -49,7 +48,7 @@ class ModelFile:
         # First: where it is replaced meanwhile, it is found to have changed.
         stamp = file_stamp(file)
         if stamp == MISSING:
-            raise RunError("a classifier", f"{file} was removed just now", "Check the name.")
+            raise RunError(f"{file} was removed just now")
         content = read_classifier(file)
         return cls(file, content, stamp, check_model(content, str(file)), device)
 
@@ -97,18 +96,13 @@ def parse_models(texts: Sequence[str]) -> dict[str, Path]:
         before, equals, after = text.partition("=")
         if equals and "/" not in before and not os.path.lexists(text):
             name, path = before, Path(after)
-            if not _is_name(name) or not after:
-                raise RecipeError(
-                    f"NAME=PATH with a name of {_SIGNS}",
-                    f"got {text!r}",
-                    "Choose a name such as demo=runs/2026-11-21-demo",
-                )
+            if not after:
+                raise RecipeError(f"{text!r} names no model", "Give NAME=PATH.")
         else:
             path = Path(text)
             name = _name_of(path)
         if name in models:
             raise RecipeError(
-                "a different name for each model",
                 f"{models[name]} and {path} would both be called {name}",
                 f"Name one of them yourself: other={path}",
             )
@@ -119,10 +113,13 @@ def parse_models(texts: Sequence[str]) -> dict[str, Path]:
 def check_models(models: Mapping[str, str | os.PathLike[str]]) -> dict[str, Path]:
     """The models by name; `RecipeError` where there is none, or a name cannot be one."""
     if not models:
-        raise RecipeError("a model to serve", "none is given", "Name one: opsin serve runs/…")
+        raise RecipeError("There is no model to serve", "Name one: opsin serve runs/…")
     for name in models:
-        if not _is_name(name):
-            raise RecipeError(f"a name of {_SIGNS}", f"got {name!r}", "Choose a name such as demo.")
+        if not _NAME.fullmatch(name) or not name.strip("."):
+            raise RecipeError(
+                f"{name!r} cannot be a model's name",
+                "Choose one of at most 80 letters, digits, '.', '_' and '-', such as demo.",
+            )
     return {name: Path(path) for name, path in models.items()}
 
 
@@ -132,10 +129,6 @@ def fetch_models(models: Mapping[str, Path], watcher: Watcher) -> dict[str, Path
         name: find_model(path, watcher=watcher)[0] if str(path).startswith(PREFIX) else path
         for name, path in models.items()
     }
-
-
-def _is_name(text: str) -> bool:
-    return _NAME.fullmatch(text) is not None and text.strip(".") != ""
 
 
 def _name_of(path: Path) -> str:

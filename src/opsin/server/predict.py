@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
-import re
-from collections.abc import Sequence
 from typing import Annotated, Final, Literal, Required, cast
-from urllib.parse import parse_qsl
 
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
@@ -18,27 +16,26 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from typing_extensions import TypedDict
 
 from opsin.core.platform import cores
-from opsin.data.blank_images import warning_among
+from opsin.data.blank_images import NO_CONTRAST
 from opsin.runtime.prediction import NONE_OF_THESE
 from opsin.server.body import MemoryBudget, Upload, limited, read_images, while_connected
 from opsin.server.describe import described_router, error_replies, image_body
 from opsin.server.engine import Engine
-from opsin.server.errors import Overloaded, reply_to
+from opsin.server.errors import reply_to
 from opsin.server.models import ServedModel
 from opsin.server.settings import ServerSettings
 from opsin.server.waiting import ImageToAnswer, PredictResult, Result
 from opsin.web.refusals import BadRequest, Error, error_object, json_reply
 
 PREDICT: Final = "/predict"
-# Where many images find the queue full half-way, seconds until the next try.
-_PATIENCE: Final = 0.05
 
 
-class AnswerOptions(BaseModel):
+class PredictOptions(BaseModel):
     """What a request wants to know beyond the label."""
 
     model_config = ConfigDict(extra="forbid")
 
+    model: str | None = Field(None, description="Which model; not needed where one is served.")
     top: int | None = Field(
         None, ge=1, le=999_999_999, description="Classes to return, the most probable first."
     )
@@ -50,19 +47,12 @@ class AnswerOptions(BaseModel):
     )
 
 
-class PredictOptions(AnswerOptions):
-    """The same, where the address does not name the model."""
-
-    model: str | None = Field(None, description="Which model; not needed where one is served.")
-
-
 _REJECTED: Final = (
     "Whether the image is like none of the training images; null: the file has no threshold, and "
     "so cannot tell."
 )
 _WARNING: Final = (
-    "Why the answer means nothing, where the image has no contrast, is a smooth gradient or noise; "
-    "without contrast there is no explanation either."
+    "Why the answer means nothing, where the image has no contrast; there is no explanation either."
 )
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -122,48 +112,40 @@ class Predictions(TypedDict):
     predictions: list[ImagePrediction]
 
 
-_WHY: Final = (
-    "The answer of /predict, and by how much the label's probability falls where a part of the "
-    "image is hidden; this takes many times as long. "
-)
-
-
 def routes(predictor: Predictor) -> APIRouter:
-    """The routes that predict and explain, by the only model or a named one.
+    """The routes that predict and explain.
 
     FastAPI describes them. `Predictor` answers as plain ASGI: of a request that takes a network
     half a millisecond, FastAPI's own way would take as much again.
     """
     settings = predictor.settings
     router = described_router("Predict")
+    limits = f"Limits: {settings.max_bytes:,} bytes, {settings.max_pixels:,} pixels in an image"
+    predicting = (
+        "The body is an image's bytes, a form with one or many files, or JSON with base64. Of many "
+        "images, one that cannot be read has an error in place of its answer. "
+        f"{limits}, {settings.queue:,} images in a request."
+    )
+    explaining = (
+        "The answer of /predict to one image, and by how much the label's probability falls where "
+        f"a part of the image is hidden; this takes many times as long. {limits}."
+    )
 
-    def by_query(options: Annotated[PredictOptions, Query()]) -> None:
+    def described(options: Annotated[PredictOptions, Query()]) -> None:
         del options
 
-    def by_path(model: str, options: Annotated[AnswerOptions, Query()]) -> None:
-        del model, options
-
-    for path, explain in (
-        (PREDICT, False),
-        ("/v1/models/{model}:predict-image", False),
-        ("/explain", True),
-        ("/v1/models/{model}:explain-image", True),
-    ):
+    for path, explain in ((PREDICT, False), ("/explain", True)):
         router.add_api_route(
             path,
-            by_path if "{model}" in path else by_query,
+            described,
             methods=["POST"],
-            operation_id=re.sub(r"\W+", "_", path.replace("/v1/models/{model}:", "")).strip("_"),
+            operation_id=path[1:],
             response_class=Response,
             responses=error_replies()
             | {200: {"model": Predictions, "description": "The answers, in order."}},
             summary="Classify, and say why" if explain else "Classify one image or many",
-            description=f"{_WHY * explain}The body is an image's bytes, a form with one or many "
-            "files, or JSON with base64. Of many images, one that cannot be read has an error in "
-            f"place of its answer. Limits: {settings.max_bytes:,} bytes and "
-            f"{settings.max_parts:,} images in a request, {settings.max_pixels:,} pixels in an "
-            "image.",
-            openapi_extra={"requestBody": image_body()},
+            description=explaining if explain else predicting,
+            openapi_extra={"requestBody": image_body(many=not explain)},
         )
         cast("APIRoute", router.routes[-1]).app = predictor.app(explain=explain)
     return router
@@ -190,25 +172,32 @@ class Predictor:
         return app
 
     async def _answer(self, request: Request, explain: bool) -> Response:
-        """Answer a request, or raise why not."""
         until = asyncio.get_running_loop().time() + self.settings.deadline
-        named = request.scope.get("path_params", {}).get("model")
-        query = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        kind = AnswerOptions if named else PredictOptions
-        options = kind.model_validate(dict(query))
-        if isinstance(options, PredictOptions):
-            named = options.model
-        model = self._find(named)
-        request.scope["path_params"] = {"model": model}  # by which the request is counted
+        options = PredictOptions.model_validate(dict(request.query_params))
+        name = options.model
+        if name is None:
+            name, *others = self.engine.served
+            if others:
+                advice = f"Add ?model= and one of {', '.join(self.engine.served)}."
+                raise BadRequest("Several models are served, and none is named", advice)
+        name = self.engine.model(name).name
+        request.scope["path_params"] = {"model": name}  # by which the request is counted
         self.engine.check_queue()
+
+        async def ask() -> tuple[ServedModel, list[Result]]:
+            async with self._explaining if explain else contextlib.nullcontext():
+                left = until - asyncio.get_running_loop().time()
+                served = self.engine.model(name)
+                return served, await self.engine.predict(name, images, deadline=left)
+
         with limited(request, self.settings, self.budget) as body:
-            uploads = await read_images(body, self.settings)
+            most = 1 if explain else self.settings.queue
+            uploads = await read_images(body, self.settings, most)
             images = [
-                ImageToAnswer(each.content, options.as_is, options.embedding, explain)
-                for each in uploads
+                ImageToAnswer(upload.content, options.as_is, options.embedding, explain)
+                for upload in uploads
             ]
-            answering = (self._explain if explain else self.ask)(model, images, until)
-            served, answers = await while_connected(request.receive, answering)
+            served, answers = await while_connected(request.receive, ask())
         if len(answers) == 1 and not isinstance(answers[0], PredictResult):
             raise answers[0]
         reply: Predictions = {
@@ -221,55 +210,9 @@ class Predictor:
         }
         return json_reply(reply)
 
-    def _find(self, name: str | None) -> str:
-        """The name of the model that is meant."""
-        if name is not None:
-            return self.engine.model(name).name
-        first, *others = self.engine.served
-        if others:
-            advice = f"Add ?model= and one of {', '.join(self.engine.served)}."
-            expected = "the name of a model, since several are served"
-            raise BadRequest(expected, "none is given", advice)
-        return first
-
-    async def _explain(
-        self, model: str, images: Sequence[ImageToAnswer], until: float
-    ) -> tuple[ServedModel, list[Result]]:
-        async with self._explaining:
-            return await self.ask(model, images, until, together=1)
-
-    async def ask(
-        self, model: str, images: Sequence[ImageToAnswer], until: float, *, together: int = 0
-    ) -> tuple[ServedModel, list[Result]]:
-        """Ask the engine, part by part where the images are more than its queue should hold.
-
-        Returns:
-            The model that answered all of them, and the answers.
-        """
-        loop = asyncio.get_running_loop()
-        most = together or max(1, self.settings.queue // 2)
-        answers: list[Result] = []
-        first = self.engine.served[model]
-        while True:
-            served = self.engine.served[model]
-            if served.digest != first.digest:  # replaced meanwhile: one file answers all of it
-                first, answers = served, []
-            part = images[len(answers) : len(answers) + most]
-            left = until - loop.time()
-            again = bool(answers) and left > _PATIENCE
-            try:
-                answers += await self.engine.predict(model, part, deadline=left, again=again)
-            except Overloaded:
-                if not again:
-                    raise
-                await asyncio.sleep(_PATIENCE)
-            if len(answers) == len(images):
-                return served, answers
-
     def _described(
-        self, upload: Upload, result: Result, served: ServedModel, options: AnswerOptions
+        self, upload: Upload, result: Result, served: ServedModel, options: PredictOptions
     ) -> ImagePrediction:
-        """What the reply says about one image."""
         if not isinstance(result, PredictResult):
             return {"name": upload.name, "error": error_object(result)}
         classes = served.metadata.classes
@@ -277,28 +220,28 @@ class Predictor:
         shares = result.probabilities.tolist()
         label = classes[order[0]]
         top = options.top or self.settings.top
-        found: ImagePrediction = {
+        answer: ImagePrediction = {
             "name": upload.name,
-            "warning": warning_among(result.notes),
+            "warning": NO_CONTRAST if NO_CONTRAST in result.notes else None,
             "answer": NONE_OF_THESE if result.rejected else label,
             "label": label,
             "confidence": shares[order[0]],
             "rejected": result.rejected,
             "ood_score": None if result.ood_score is None else _number(result.ood_score),
-            "top": [{"label": classes[place], "score": shares[place]} for place in order[:top]],
+            "top": [{"label": classes[row], "score": shares[row]} for row in order[:top]],
             "notes": list(result.notes),
         }
         if options.all:
-            found["probabilities"] = dict(zip(classes, shares, strict=True))
+            answer["probabilities"] = dict(zip(classes, shares, strict=True))
         if options.embedding:
             vector = result.embedding
-            found["embedding"] = None if vector is None else [_number(x) for x in vector.tolist()]
+            answer["embedding"] = None if vector is None else [_number(x) for x in vector.tolist()]
         if result.heat is not None:
-            found["explanation"] = explanation(result.heat)
-        return found
+            answer["explanation"] = _explanation(result.heat)
+        return answer
 
 
-def explanation(heat: NDArray[np.float32]) -> Explanation:
+def _explanation(heat: NDArray[np.float32]) -> Explanation:
     """An occlusion map ``float32[H, W]`` as plain data, with the place that matters most."""
     row, column = divmod(int(heat.argmax()), heat.shape[1])
     rounded = np.round(heat.astype(np.float64), 5)

@@ -4,28 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted, grey_or_colour
+from opsin.core.platform import allow_open_files
 from opsin.server.app import Application
 from opsin.server.engine import Engine
-from opsin.server.models import ServedModel
+from opsin.server.models import ServedModel, check_models, fetch_models, parse_models
 from opsin.server.settings import ServerSettings
 from opsin.web.addresses import EVERYWHERE, url_of
 from opsin.web.connections import ConnectionLimits
-from opsin.web.listening import BACKLOG, Server, allow_many_files, bound, listen
+from opsin.web.listening import BACKLOG, OPEN_FILES, Server, bound, listen
+
+if TYPE_CHECKING:
+    from opsin.server import Models
 
 # Seconds that a connection without a request is kept.
 _KEEP_ALIVE: Final = 60
 # Seconds beyond the deadline that stopping waits for clients that read slowly.
 _LAST: Final = 5
+
+
+def named_models(models: Models, watcher: Watcher) -> dict[str, Path]:
+    """Models by name, those on the hub fetched."""
+    if isinstance(models, str | os.PathLike):
+        models = [models]
+    if isinstance(models, Mapping):
+        return fetch_models(check_models(models), watcher)
+    return fetch_models(parse_models([os.fspath(model) for model in models]), watcher)
 
 
 def serve(
@@ -37,11 +51,15 @@ def serve(
     client that can connect gets answers. Accepted requests are answered before this returns.
     """
     settings = settings or ServerSettings()
-    allow_many_files()
+    allow_open_files(OPEN_FILES)
     _set_up_logs(settings)
+    try:
+        from uvloop import new_event_loop as loop_factory  # noqa: PLC0415  none for Windows
+    except ImportError:
+        loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None  # type: ignore[no-redef]
     with (
         bound(settings.host, settings.port) as held,
-        asyncio.Runner(loop_factory=_loop_factory()) as runner,
+        asyncio.Runner(loop_factory=loop_factory) as runner,
     ):
         stopped_by = runner.run(_serve(models, settings, held, watcher))
     if stopped_by == signal.SIGINT:
@@ -50,16 +68,7 @@ def serve(
 
 def application(models: Mapping[str, Path], settings: ServerSettings) -> Application:
     """A server's application, with the engine that its settings ask for."""
-    engine = Engine(
-        models,
-        workers=settings.workers,
-        device=settings.device,
-        queue=settings.queue,
-        batch=settings.batch,
-        deadline=settings.deadline,
-        max_pixels=settings.max_pixels,
-    )
-    return Application(engine, settings)
+    return Application(Engine(models, settings), settings)
 
 
 async def _serve(
@@ -105,15 +114,13 @@ async def _serve(
 def _announce(
     served: Mapping[str, ServedModel], settings: ServerSettings, port: int, watcher: Watcher
 ) -> None:
-    """Report what is served, and where."""
     for name, model in served.items():
-        like, score = model.metadata.preparation, model.metadata.score
-        colour = grey_or_colour(like.channels)
+        preparation, score = model.metadata.preparation, model.metadata.score
         classes = counted(len(model.metadata.classes), "class", "classes")
-        text = f"{name} · {classes} · {like.width}×{like.height}"
+        size = f"{preparation.width}×{preparation.height} {grey_or_colour(preparation.channels)}"
         accuracy = "" if score is None else f" · accuracy {score.accuracy:.4f}"
         device = "" if model.file.device == "cpu" else f" · on {model.file.device}"
-        watcher.fact("Serves", f"{text} {colour}{accuracy}{device}")
+        watcher.fact("Serves", f"{name} · {classes} · {size}{accuracy}{device}")
     address = url_of(settings.host, port)
     watcher.fact("Page", f"{address}/")
     watcher.fact("API", f"{address}/docs")
@@ -134,24 +141,15 @@ def _announce(
         )
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop  # noqa: PLC0415  there is none for Windows
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
-
-
 def _set_up_logs(settings: ServerSettings) -> None:
     """Log faults of the server, and requests where the settings say so."""
     # Each malformed request would be a line: no client should be able to fill the disk.
     for name in ("uvicorn.error", "python_multipart"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    if settings.access_log:
-        log = logging.getLogger("uvicorn.access")
+    log = logging.getLogger("uvicorn.access")
+    if settings.access_log and not log.handlers:
         log.setLevel(logging.INFO)
         log.propagate = False
-        if not log.handlers:
-            handler = logging.StreamHandler()
-            handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-            log.addHandler(handler)
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        log.addHandler(handler)

@@ -18,8 +18,7 @@ MAX_PIXELS: Final = 50_000_000
 class ServerSettings(AddressSettings):
     """How a server listens, whom it answers and how much it takes.
 
-    Each field is an option of ``opsin serve``, whose help says what it means; `max_parts`, the
-    images or form fields of one request at most, is set here alone.
+    Each field is an option of ``opsin serve``, whose help says what it means.
 
     Raises:
         RecipeError: A value is out of its range, or an address other than this machine's own is
@@ -37,7 +36,6 @@ class ServerSettings(AddressSettings):
     batch: int = Field(16, ge=1)
     deadline: float = Field(30.0, ge=0.001, le=86_400)
     max_bytes: int = Field(20_000_000, ge=1)
-    max_parts: int = Field(1_000, ge=1)
     max_pixels: int = Field(MAX_PIXELS, ge=1, le=MAX_PIXELS)
     top: int = Field(5, ge=1)
     page: str | None = None
@@ -47,9 +45,7 @@ class ServerSettings(AddressSettings):
         """Check what a field's type cannot say."""
         super().model_post_init(_)
         if not re.fullmatch(DEVICES, self.device):
-            raise RecipeError(
-                f"as device {DEVICE_WORDS}", f"got {self.device!r}", "Choose one of them."
-            )
+            raise RecipeError(f"The device must be {DEVICE_WORDS}, not {self.device!r}")
 
     @property
     def loopback(self) -> bool:

@@ -35,19 +35,14 @@ class ImageToAnswer:
         """The image as bytes."""
         return self.image.tobytes() if isinstance(self.image, np.ndarray) else self.image
 
-    @property
-    def shape(self) -> tuple[int, ...] | None:
-        """The shape of prepared pixels."""
-        return self.image.shape if isinstance(self.image, np.ndarray) else None
-
 
 @dataclass(frozen=True)
 class PredictResult:
     """The answer to one image."""
 
     probabilities: NDArray[np.float32] = field(repr=False)  # float32[K], in the file's order
-    ood_score: float | None  # 0 (like the training images) to 2; None: the file cannot tell
-    rejected: bool | None  # whether it is "none of these"; None: the file cannot tell
+    ood_score: float | None = None  # 0 (like the training images) to 2; None: it cannot tell
+    rejected: bool | None = None  # whether it is "none of these"; None: the file cannot tell
     notes: tuple[str, ...] = ()  # what was done to the image beyond decoding and resizing
     # float32[D] and float32[H, W], where they were asked for.
     embedding: NDArray[np.float32] | None = field(repr=False, default=None)
@@ -98,14 +93,13 @@ class PendingRequest:
                 self.entries.append(QueueEntry(self, place, pixels.nbytes, image.explain))
             else:
                 self.results[place] = ImageError(
-                    f"prepared pixels uint8{list(shape)}",
-                    f"the image is {pixels.dtype}{list(pixels.shape)}",
+                    f"The image is {pixels.dtype}{list(pixels.shape)}, not uint8{list(shape)}",
                     "Send the image's file instead, or prepare it as the model states.",
                 )
         self.left = len(self.entries)
 
     def settle(self, place: int, result: Result) -> None:
-        """Store the answer to one image; the last one completes the request."""
+        """Store the answer to one image; the last completes the request."""
         self.results[place] = result
         self.left -= 1
         if not self.left and not self.future.done():
@@ -118,11 +112,10 @@ class PendingRequest:
 
 
 class RequestQueue:
-    """Images in order of arrival, with two bounds: how many, and how many bytes."""
+    """Images in order of arrival, so many at most."""
 
-    def __init__(self, images: int, size: int) -> None:
-        self.most_images, self.most_bytes = images, size
-        self.bytes = 0
+    def __init__(self, most: int) -> None:
+        self.most = most
         # An ordered dictionary, so that an entry leaves from the middle at once.
         self._entries: OrderedDict[QueueEntry, None] = OrderedDict()
 
@@ -131,18 +124,14 @@ class RequestQueue:
 
     def add(self, entries: Sequence[QueueEntry]) -> bool:
         """Let images wait: all of them, or none where there is no room (``False``)."""
-        size = sum(entry.size for entry in entries)
-        if len(self) + len(entries) > self.most_images or self.bytes + size > self.most_bytes:
+        if len(self) + len(entries) > self.most:
             return False
         self._entries.update(dict.fromkeys(entries))
-        self.bytes += size
         return True
 
     def drop(self, entry: QueueEntry) -> None:
         """Free an image's place, where it still waits."""
-        if entry in self._entries:
-            del self._entries[entry]
-            self.bytes -= entry.size
+        self._entries.pop(entry, None)
 
     def take(self, *, most: int, among: int = 1, least: int = 1) -> list[QueueEntry]:
         """Take the next batch: images of the model whose first image has waited longest.

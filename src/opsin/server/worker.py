@@ -47,19 +47,19 @@ class LoadedModel:
     classifier: Classifier
     batch_invariant: bool = True
 
+    def answers(self, images: NDArray[np.uint8], *, embedding: bool = False) -> Answers:
+        """The answers to a batch, each to the last bit as if it had been asked alone."""
+        if self.batch_invariant or len(images) == 1:
+            return self.classifier.answers(images, embedding=embedding)
+        return _joined([self.classifier.answers(i[None], embedding=embedding) for i in images])
+
     @cached_property
     def mean(self) -> NDArray[np.float64] | None:
         """The mean pixel of its training images, where it is known."""
         return training_mean(self.classifier)
 
-    def answers(self, images: NDArray[np.uint8], *, embedding: bool = False) -> Answers:
-        """Return the answers to a batch, each to the last bit as if it had been asked alone."""
-        if self.batch_invariant or len(images) == 1:
-            return self.classifier.answers(images, embedding=embedding)
-        return _joined([self.classifier.answers(i[None], embedding=embedding) for i in images])
-
     def heat(self, pixels: NDArray[np.uint8], target: int) -> NDArray[np.float32]:
-        """Return the occlusion map of an answer, ``float32[H, W]``."""
+        """The occlusion map of an answer, ``float32[H, W]``."""
         fill = fill_of(pixels, self.mean)
         return occlusion_map(self.classifier.probabilities, pixels, target, fill)
 
@@ -107,7 +107,7 @@ class _Log(Watcher):
 
 
 def batch_invariant(classifier: Classifier, batch: int) -> bool:
-    """Return whether answers are the same to the last bit in batches of any size.
+    """Whether answers are the same to the last bit in batches of any size.
 
     A matrix of one row may be multiplied by another routine than a larger one. That is tried with
     noise, in every size; where there is no time for all of them, the answer is no.
@@ -152,19 +152,14 @@ def prepare(
     as_is: bool,
     max_pixels: int,
 ) -> PreparedImage:
-    """Make an image ready: decode its file, or take prepared pixels, whose shape is known, as is.
-
-    Raises:
-        ImageError: It cannot be read, or has more than ``max_pixels``.
-    """
+    """Make an image ready: decode its file, or take prepared pixels as they are."""
     if shape is not None:
         return PreparedImage.of("image", np.frombuffer(content, np.uint8).reshape(shape))
     image = bytes(content)
     width, height = size_of(image)
     if height * width > max_pixels:
         raise ImageError(
-            f"an image of at most {max_pixels:,} pixels",
-            f"it has {width:,} × {height:,}",
+            f"The image has {width:,} × {height:,} pixels, and {max_pixels:,} are allowed",
             "Make it smaller first.",
         )
     try:
@@ -173,7 +168,6 @@ def prepare(
         raise
     except Exception as error:  # a decoder's surprise must not end a worker
         raise ImageError(
-            "a readable image",
             f"image: damaged ({type(error).__name__})",
             "Open it in a viewer and save it again, or leave it out.",
         ) from error
@@ -195,20 +189,13 @@ def sound_answers(
 
 
 def answer(model: LoadedModel, header: Header, body: memoryview) -> tuple[Header, list[bytes]]:
-    """Answer a batch.
+    """Answer a batch, whose images are the body, one behind another.
 
-    Args:
-        model: What answers.
-        header: ``max_pixels``: of the largest image. ``images``: for each its bytes, its shape
-            where it is prepared pixels, and whether the background stays as it is, the embedding is
-            wanted, the heat map is wanted.
-        body: The images, one behind another.
-
-    Returns:
-        The header of the reply, and the arrays that it names by their shapes:
-        ``probabilities`` float32[M, K] of the M images that could be read, ``ood_score``
-        float32[M], ``embedding`` float32[M, D] where any image wants it, ``heat`` float32[E, H, W]
-        of the images ``explained``, ``rejected`` bool[M] where the file has a threshold.
+    The header has ``max_pixels`` of the largest image, and of each image its bytes, its shape where
+    it is prepared pixels, and whether the background stays as it is, the embedding is wanted, the
+    heat map is wanted. The reply names its arrays by their shapes: ``probabilities`` float32[M, K]
+    of the M images that could be read, ``ood_score`` float32[M], ``embedding`` float32[M, D],
+    ``heat`` float32[E, H, W] of the images ``explained``, ``rejected`` bool[M].
     """
     began, start = time.perf_counter(), 0
     ready: dict[int, PreparedImage] = {}

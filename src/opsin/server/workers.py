@@ -94,9 +94,13 @@ class WorkerProcess(asyncio.Protocol):
         """Take note that the worker has ended, or is no longer to be trusted."""
         if not self._closing:
             self.kill()
-        for number, future in enumerate(self.asked):
-            _fail(future, begun=number == 0)
-        self.asked.clear()
+        lost: type[WorkerDied] = WorkerDied
+        while self.asked:
+            future = self.asked.popleft()
+            if not future.done():
+                future.set_exception(lost())
+                future.exception()  # it may never be awaited
+            lost = NotBegun
         if not self.gone.done():
             self.gone.set_result(None)
 
@@ -114,11 +118,7 @@ class WorkerProcess(asyncio.Protocol):
         """Have it open a model, and return what it found.
 
         With a ``trial_batch``, answers are tried out in batches of up to so many images, and a
-        process that ends over it is the file's fault.
-
-        Raises:
-            OpsinError: The file is no classifier.
-            WorkerDied: The process ended over it.
+        process that ends over it is the file's fault: `ModelFileError`, and not `WorkerDied`.
         """
         self.loading = True
         try:
@@ -129,8 +129,7 @@ class WorkerProcess(asyncio.Protocol):
             if not trial_batch:
                 raise WorkerDied from None
             raise ModelFileError(
-                "a classifier.onnx written by Opsin",
-                f"the process that opened {file.path} ended over it",
+                f"The process that opened {file.path} ended over it",
                 f"Try it alone: opsin predict {file.path} IMAGE",
             ) from error
         finally:
@@ -180,7 +179,8 @@ class WorkerProcess(asyncio.Protocol):
     def _ask(self, header: Header, parts: list[bytes]) -> asyncio.Future[Reply]:
         future: asyncio.Future[Reply] = self._loop.create_future()
         if self.gone.done():
-            _fail(future, begun=False)
+            future.set_exception(NotBegun())
+            future.exception()  # it may never be awaited
             return future
         if not self.asked:
             self.since = self._loop.time()
@@ -190,15 +190,8 @@ class WorkerProcess(asyncio.Protocol):
         return future
 
     def _write(self, header: Header, parts: Sequence[bytes] = ()) -> None:
-        # Where it is about to be lost, `connection_lost` tells all who wait for it.
-        if self.alive and self._transport:
+        if self.alive and self._transport:  # else `connection_lost` tells all who wait for it
             self._transport.writelines(pack(header, parts))
-
-
-def _fail(future: asyncio.Future[Reply], *, begun: bool) -> None:
-    if not future.done():
-        future.set_exception(WorkerDied() if begun else NotBegun())
-        future.exception()  # it may never be awaited
 
 
 def _start(connection: socket.socket) -> subprocess.Popen[bytes]:
@@ -216,11 +209,8 @@ def _start(connection: socket.socket) -> subprocess.Popen[bytes]:
 class WorkerPool:
     """Keeps a fixed number of workers running: one that ends is replaced.
 
-    Args:
-        size: How many.
-        models: Returns the models that a new worker opens first.
-        free: Called when a worker has replied, or a new one is ready.
-        died: Called when a worker has ended unasked.
+    A new one opens ``models()`` first; ``free()`` is called when a worker has replied or a new one
+    is ready, ``died()`` when one has ended unasked.
     """
 
     def __init__(
@@ -254,10 +244,7 @@ class WorkerPool:
         return known
 
     async def try_out(self, model: ModelFile, *, trial_batch: int) -> Header:
-        """Open a model in a process of its own, and try batches of all sizes.
-
-        That takes up to 3 s, and no worker stops for it.
-        """
+        """Open a model in a process of its own, and try batches of all sizes: up to 3 s."""
         scout = WorkerProcess(lambda: None)
         await scout.open()
         try:
@@ -272,11 +259,6 @@ class WorkerPool:
             # A worker that ends over it is replaced, like any other.
             with contextlib.suppress(OpsinError):
                 await worker.load(model)
-
-    def forget(self, key: str) -> None:
-        """Close a model that is no longer needed."""
-        for worker in self.workers:
-            worker.drop(key)
 
     async def stop(self, *, at_once: bool = False) -> None:
         """End all of them: by themselves, or at once, whatever they are doing."""

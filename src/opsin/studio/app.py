@@ -20,7 +20,8 @@ from nicegui import app as nicegui_app
 from nicegui import ui
 
 from opsin.core.events import SILENT, Watcher
-from opsin.studio import help_routes, image_routes
+from opsin.core.platform import allow_open_files
+from opsin.studio import image_routes
 from opsin.studio.datasets import uploads
 from opsin.studio.errors import new_api
 from opsin.studio.pages import error_pages
@@ -32,7 +33,7 @@ from opsin.studio.state import Studio
 from opsin.studio.studio_settings import StudioSettings
 from opsin.web.addresses import url_of
 from opsin.web.connections import ConnectionLimits
-from opsin.web.listening import Server, allow_many_files, listening
+from opsin.web.listening import OPEN_FILES, Server, listening
 
 # Seconds that a window which lost its connection is remembered.
 _RECONNECT: Final = 10.0
@@ -44,7 +45,7 @@ def build(studio: Studio) -> FastAPI:
     """Return the application: every page and every route, as yet without its guard."""
     api = new_api()
     image_routes.add_routes(api, studio.opened, studio.runs, studio.sets)
-    help_routes.add_routes(api)
+    image_routes.add_help(api)
     terms.add_routes(api)
     uploads.add_routes(api, studio.uploads)
     prediction_session.add_routes(api, studio.tried, studio.jobs)
@@ -95,12 +96,12 @@ def serve(
     announce: Callable[[str], None] = show_in_terminal,
 ) -> None:
     """Run a studio until Ctrl-C or SIGTERM; trainings that it started go on."""
-    allow_many_files()
+    allow_open_files(OPEN_FILES)
     with listening(settings.host, settings.port, further=_FURTHER) as socket:
         port = socket.getsockname()[1]
         address = url_of(settings.host, port) + "/"
         studio = Studio(settings)
-        studio.hold(address)
+        studio.hold()
         sign_in = sign_in_at(port)
         entrance = SignInFile(settings.entrance, settings.host, port, sign_in)
         door = guarded(

@@ -23,6 +23,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from opsin.web.addresses import EVERYWHERE, is_loopback
@@ -34,7 +35,7 @@ from opsin.web.refusals import (
     WrongHost,
     error_reply,
 )
-from opsin.web.sign_in import SignIn, values_of
+from opsin.web.sign_in import SignIn
 
 #: Headers of every reply.
 HEADERS: Final[Mapping[str, str]] = MappingProxyType(
@@ -53,16 +54,9 @@ _HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
 class AccessMiddleware:
     """Lets requests pass that come from where they should, and gives every reply its headers.
 
-    Args:
-        app: What is guarded.
-        host: Address that is listened on.
-        headers: What replies say that do not say otherwise themselves, in small letters.
-        allowed_hosts: Further names by which clients may call the server.
-        token: What clients must show.
-        sign_in: How browsers show it; without, by the browser's own dialog. Without a token,
-            its codes are the only way in.
-        dropped: Names of request headers that the application never sees, in small letters.
-        refused: Called with the reason of each refused request.
+    Browsers show the token by ``sign_in``, or in their own dialog; without a token, its codes are
+    the only way in. ``refused`` is called with the reason of each refused request. The names of
+    ``headers`` and of the ``dropped`` ones of requests are in small letters.
     """
 
     def __init__(
@@ -94,10 +88,10 @@ class AccessMiddleware:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
+        headers = Headers(scope=scope)
         try:
-            host = self._check_host(scope)
-            self._check_origin(scope, host)
-            app = self._admit(scope)
+            self._check_origin(scope, headers, self._check_host(headers))
+            app = self._admit(scope, headers)
         except RequestError as error:
             self._refused(error)
             if scope["type"] == "websocket":  # before it is accepted: the client gets status 403
@@ -114,10 +108,10 @@ class AccessMiddleware:
             nonlocal begun
             begun = begun or not gone  # a reply that says what went wrong reaches nobody
             if message["type"] == "http.response.start":
-                given = list(message.get("headers", ()))
-                own = {name for name, _ in given}
-                further = [pair for pair in self._headers if pair[0] not in own]
-                message["headers"] = given + further
+                sent = list(message.get("headers", ()))
+                names = {name for name, _ in sent}
+                further = [pair for pair in self._headers if pair[0] not in names]
+                message["headers"] = sent + further
             await send(message)
 
         async def receive_and_look() -> Message:
@@ -134,46 +128,43 @@ class AccessMiddleware:
                 raise
             _LOG.debug("a client has gone", exc_info=error)
 
-    def _check_host(self, scope: Scope) -> str:
-        """The one Host header, in small letters, which must name this server."""
-        hosts = values_of(scope, b"host")
+    def _check_host(self, headers: Headers) -> tuple[str, str]:
+        """The one Host header, in small letters, and its name, which must be this server's."""
+        hosts = headers.getlist("host")
         if len(hosts) != 1:
-            raise BadRequest(
-                "exactly one Host header", f"there are {len(hosts)}", "Send one, as HTTP/1.1 says."
-            )
-        host = hosts[0].decode("latin-1").lower()
-        found = _HOST.fullmatch(host)  # its port may be a proxy's
+            raise BadRequest(f"The request has {len(hosts)} Host headers, not one")
+        host = hosts[0].lower()
+        match = _HOST.fullmatch(host)  # its port may be a proxy's
         # Who listens everywhere cannot know all the machine's addresses. An address, other than a
         # name, cannot be pointed elsewhere by an attacker.
-        if found and (found[1] in self._names or (self._everywhere and _is_address(found[1]))):
-            return host
+        if match and (match[1] in self._names or (self._everywhere and _is_address(match[1]))):
+            return host, match[1]
         raise WrongHost(
-            "a request to this server by its own name",
-            f"the Host header says {_shown(hosts[0])}",
+            f"The Host header says {hosts[0][:80]!r}, which is no name of this server",
             "Use the address that the server printed, or ask its administrator to add this "
             "name to the allowed hosts.",
         )
 
-    def _check_origin(self, scope: Scope, host: str) -> None:
+    def _check_origin(self, scope: Scope, headers: Headers, host: tuple[str, str]) -> None:
         """Refuse what a page of another site asks for."""
-        origins = values_of(scope, b"origin")
-        own = {f"{scope['scheme'].replace('ws', 'http')}://{host}"} if origins else set()
-        found = _HOST.fullmatch(host)
-        if found and found[1] in self._behind_proxy:
-            own.add(f"https://{host}")
-        foreign = [each for each in origins if each.decode("latin-1").lower() not in own]
+        own = {f"{scope.get('scheme', 'http').replace('ws', 'http')}://{host[0]}"}
+        if host[1] in self._behind_proxy:
+            own.add(f"https://{host[0]}")
+        origins, sites = headers.getlist("origin"), headers.getlist("sec-fetch-site")
+        foreign = [origin for origin in origins if origin.lower() not in own]
         if len(origins) < 2 and not foreign:
-            sites = values_of(scope, b"sec-fetch-site")
-            foreign = [site for site in sites if site not in (b"same-origin", b"none")]
-            if not foreign or _is_link(scope):
+            foreign = [site for site in sites if site not in ("same-origin", "none")]
+            # A link that is followed shows a page and changes nothing.
+            link = headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")
+            reads = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
+            if not foreign or (reads and link == ("navigate", "document")):
                 return
         raise ForeignOrigin(
-            "a request from this server's own page",
-            f"the browser says {_shown((foreign or origins)[0])}",
+            f"The browser says that {(foreign or origins)[0][:80]!r} asks, not this server's page",
             "Ask from the page at / or from a program that is no browser.",
         )
 
-    def _admit(self, scope: Scope) -> ASGIApp:
+    def _admit(self, scope: Scope, headers: Headers) -> ASGIApp:
         """What answers: the application, to who shows the token, or signing in."""
         if self._token is None and self._sign_in is None:
             return self.app
@@ -183,13 +174,12 @@ class AccessMiddleware:
                 return reply
             if self._sign_in.knows(scope):
                 return self.app
-        shown = values_of(scope, b"authorization")
-        given = _credentials(shown[0]) if len(shown) == 1 else b""
-        if self._token is not None and hmac.compare_digest(given, self._token):
+        shown = headers.getlist("authorization")
+        token = _credentials(shown[0]) if len(shown) == 1 else b""
+        if self._token is not None and hmac.compare_digest(token, self._token):
             return self.app
         error = Unauthorized(
-            "this server's token",
-            "it is another one" if shown else "there is none",
+            "The token is another one" if shown else "This server's token is missing",
             "Send the header Authorization: Bearer TOKEN, or the token as password.",
         )
         if self._sign_in is not None and scope["type"] == "http":
@@ -198,26 +188,18 @@ class AccessMiddleware:
         raise error
 
 
-def _credentials(shown: bytes) -> bytes:
+def _credentials(shown: str) -> bytes:
     """What an Authorization header shows: a token, or a password."""
-    kind, _, given = shown.strip().partition(b" ")
-    if kind.lower() == b"bearer":
-        return given.strip()
-    if kind.lower() != b"basic":
+    kind, _, value = shown.strip().partition(" ")
+    content = value.strip().encode("latin-1")
+    if kind.lower() == "bearer":
+        return content
+    if kind.lower() != "basic":
         return b""
     try:
-        return base64.b64decode(given.strip(), validate=True).partition(b":")[2]
+        return base64.b64decode(content, validate=True).partition(b":")[2]
     except ValueError:
         return b""
-
-
-def _is_link(scope: Scope) -> bool:
-    """Whether a link was followed, which shows a page and changes nothing."""
-    if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
-        return False
-    headers = dict(scope["headers"])
-    mode, goal = headers.get(b"sec-fetch-mode"), headers.get(b"sec-fetch-dest")
-    return mode == b"navigate" and goal == b"document"
 
 
 def _in_url(host: str) -> str:
@@ -231,7 +213,3 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _shown(value: bytes) -> str:
-    return repr(value[:80].decode("latin-1"))

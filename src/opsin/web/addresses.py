@@ -14,12 +14,14 @@ from opsin.web.tokens import TOKEN_VARIABLE, check_token
 
 #: Addresses that stand for all that the machine has.
 EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104  compared, not bound to
+#: Advice about an address that cannot be listened on.
+ADDRESS_ADVICE: Final = "127.0.0.1 is this machine alone, 0.0.0.0 every address it has."
 
 _HOST_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?\.?")
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can reach an address."""
+    """Whether only this machine can reach an address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -27,7 +29,7 @@ def is_loopback(host: str) -> bool:
 
 
 def url_of(host: str, port: int) -> str:
-    """Return where a browser on this machine finds what listens there."""
+    """Where a browser on this machine finds what listens there."""
     host = "127.0.0.1" if host in EVERYWHERE else host
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -35,35 +37,24 @@ def url_of(host: str, port: int) -> str:
 def check_address(host: str, token: str | None, allowed_hosts: Sequence[str]) -> None:
     """Refuse to be reached in an unsafe way."""
     if not host:
-        raise RecipeError(
-            "host to be an address",
-            "it is empty",
-            "127.0.0.1 is this machine alone, 0.0.0.0 every address it has.",
-        )
+        raise RecipeError("The address to listen on (--host) is empty", ADDRESS_ADVICE)
     for name in allowed_hosts:
-        _check_host_name(name)
+        try:
+            ipaddress.ip_address(name[1:-1] if name[:1] + name[-1:] == "[]" else name)
+        except ValueError:
+            if not _HOST_NAME.fullmatch(name.lower()):
+                raise RecipeError(
+                    f"{name!r} is no host name such as images.example.org",
+                    "Leave out https://, port and path; patterns with * are not possible.",
+                ) from None
     if token is not None:
         check_token(token)
     elif not is_loopback(host):
         raise RecipeError(
-            "a token, since other machines can reach this address",
-            f"host is {host} and no token is given",
+            f"Other machines can reach {host}, and no token is given",
             f"Give a token file (it is made if there is none) or set {TOKEN_VARIABLE}, "
             "or listen on 127.0.0.1.",
         )
-
-
-def _check_host_name(name: str) -> None:
-    bare = name[1:-1] if name[:1] + name[-1:] == "[]" else name
-    try:
-        ipaddress.ip_address(bare)
-    except ValueError:
-        if not _HOST_NAME.fullmatch(name.lower()):
-            raise RecipeError(
-                "names of hosts such as images.example.org, without a port",
-                f"got {name!r}",
-                "Leave out https://, port and path; patterns with * are not possible.",
-            ) from None
 
 
 class AddressSettings(BaseModel):
@@ -82,10 +73,8 @@ class AddressSettings(BaseModel):
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             name = ".".join(map(str, first["loc"]))
-            shown = "another value" if name == "token" else repr(first["input"])[:80]
-            raise RecipeError(
-                f"{name} to be right ({first['msg'].lower()})", f"got {shown}", "Choose another."
-            ) from None
+            shown = "" if name == "token" else f", not {first['input']!r:.80}"
+            raise RecipeError(f"{name}: {first['msg'].lower()}{shown}") from None
 
     def model_post_init(self, _: object) -> None:
         """Check the address."""

@@ -26,14 +26,16 @@ from opsin.web.refusals import (
 
 #: Seconds within which a request's headers must be there, or the rest of a body that is refused.
 HEADER_SECONDS: Final = 10.0
-#: Bytes that headers may have.
-HEADER_BYTES: Final = 65_536
 #: Seconds that a client may take for reading what it is sent.
 PATIENCE_SECONDS: Final = 20.0
+# Bytes that headers may have.
+_HEADER_BYTES: Final = 65_536
 # Bytes of a refused body that are read and forgotten, so that the client comes to read the reply;
 # of one whose length is not stated, fewer.
 _FORGOTTEN: Final = 100_000_000
 _FORGOTTEN_CHUNKS: Final = 20_000_000
+_CLOSE: Final = {"connection": "close"}
+_HTTP_ADVICE: Final = "Use an HTTP client, set to HTTP/1.1."
 
 
 class ConnectionLimits:
@@ -54,24 +56,18 @@ class ConnectionLimits:
             if connection is None:
                 await app(scope, receive, send)
             elif scope["type"] == "websocket":
-                await self._web_socket(connection, app, scope, receive, send)
+                connection.wait(None)  # from here on, uvicorn reads without us
+                full = self._web_sockets >= self.most_web_sockets or connection.too_many
+                self._web_sockets += 1
+                try:
+                    await (_refuse_web_socket if full else app)(scope, receive, send)
+                finally:
+                    self._web_sockets -= 1
+                    connection.forget()
             else:
                 await self._request(connection, app, scope, receive, send)
 
         return limited
-
-    async def _web_socket(
-        self, connection: _Connection, app: ASGIApp, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        connection.wait(None)  # from here on, uvicorn reads without us
-        if self._web_sockets >= self.most_web_sockets or connection.too_many:
-            app = _refuse_web_socket
-        self._web_sockets += 1
-        try:
-            await app(scope, receive, send)
-        finally:
-            self._web_sockets -= 1
-            connection.forget()
 
     async def _request(
         self, connection: _Connection, app: ASGIApp, scope: Scope, receive: Receive, send: Send
@@ -82,15 +78,14 @@ class ConnectionLimits:
         if b"transfer-encoding" in headers:
             rest = _FORGOTTEN_CHUNKS
         if connection.too_many:
-            expected = f"at most {self.most:,} connections"
-            app = _closing(TooManyConnections(expected, "there are more", "Try again."))
-        elif sum(len(name) + len(value) for name, value in scope["headers"]) > HEADER_BYTES:
-            app = _closing(_long_headers())
+            error = TooManyConnections(f"There are more than {self.most:,} connections")
+            app = error_reply(error, _CLOSE)
+        elif sum(len(name) + len(value) for name, value in scope["headers"]) > _HEADER_BYTES:
+            app = error_reply(LongHeaders(), _CLOSE)
         elif rest and b"upgrade" in headers.get(b"connection", b"").lower():
             # The body would be left out: better an error than an empty image.
-            received = "it has a body and asks for another protocol (Upgrade)"
-            advice = "Use an HTTP client, set to HTTP/1.1."
-            app = _closing(BadRequest("a request in HTTP/1.1", received, advice))
+            message = "The request has a body and asks for another protocol (Upgrade)"
+            app = error_reply(BadRequest(message, _HTTP_ADVICE), _CLOSE)
 
         async def receive_and_look() -> Message:
             nonlocal rest
@@ -155,8 +150,7 @@ class _Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP in the shape of all errors, where uvicorn sends plain text."""
-        advice = "Use an HTTP client, set to HTTP/1.1."
-        self._refuse(BadRequest("a request in HTTP/1.1", msg.rstrip("."), advice))
+        self._refuse(BadRequest(msg.rstrip("."), _HTTP_ADVICE))
 
     def wait(self, seconds: float | None) -> None:
         """Close the connection where no request begins in time."""
@@ -190,29 +184,21 @@ class _Connection(HttpToolsProtocol):
 
     def _check(self, outside: int, begun: int) -> None:
         """Close the connection where more came outside of requests than headers may have."""
-        too_long = outside > self._rest + HEADER_BYTES
+        too_long = outside > self._rest + _HEADER_BYTES
         if self._begun != begun or self.transport.is_closing() or not too_long:
             return
         if self._rest:
             self.transport.close()
         else:
-            self._refuse(_long_headers())
+            self._refuse(LongHeaders())
 
     def _refuse(self, error: RequestError) -> None:
         """Answer without a request, and close."""
-        reply = error_reply(error, {"connection": "close"})
+        reply = error_reply(error, _CLOSE)
         lines = (b"%b: %b\r\n" % header for header in reply.raw_headers)
         head = STATUS_LINE[error.status] + b"".join(lines) + b"\r\n"
         self.transport.write(head + bytes(reply.body))
         self.transport.close()
-
-
-def _long_headers() -> LongHeaders:
-    return LongHeaders("headers of at most 64 KB", "they have more", "Send fewer.")
-
-
-def _closing(error: RequestError) -> ASGIApp:
-    return error_reply(error, {"connection": "close"})
 
 
 async def _refuse_web_socket(_scope: Scope, _receive: Receive, send: Send) -> None:

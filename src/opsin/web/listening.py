@@ -14,14 +14,13 @@ from typing import Final
 import uvicorn
 
 from opsin.core.errors import RecipeError
-from opsin.core.platform import allow_open_files, reuse_address
+from opsin.core.platform import reuse_address
+from opsin.web.addresses import ADDRESS_ADVICE
 
-# Files, sockets included, that a server wants to hold open.
-_FILES: Final = 65_536
+#: Files, sockets included, that a server wants to hold open: each connection is one.
+OPEN_FILES: Final = 65_536
 #: Connections that may wait to be accepted; systems cut it to what they allow.
 BACKLOG: Final = 4096
-_LAST_PORT: Final = 65_535
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextlib.contextmanager
@@ -49,23 +48,16 @@ def listen(held: socket.socket, host: str, port: int) -> None:
 def listening(host: str, port: int, *, further: int = 0) -> Iterator[socket.socket]:
     """Take connections on an address, or on the next free port after one that is in use."""
     with contextlib.ExitStack() as stack:
-        while True:
+        for candidate in range(port, min(port + further, 65_535) + 1):
             try:
-                held = stack.enter_context(bound(host, port))
-                listen(held, host, port)
+                held = stack.enter_context(bound(host, candidate))
+                listen(held, host, candidate)
                 break
             except RecipeError as error:
-                cause = error.__cause__
-                in_use = isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE
-                if not (in_use and further and port < _LAST_PORT):
+                in_use = getattr(error.__cause__, "errno", None) == errno.EADDRINUSE
+                if not in_use or candidate == min(port + further, 65_535):
                     raise
-                port, further = port + 1, further - 1
         yield held
-
-
-def allow_many_files() -> None:
-    """Raise the number of open files to what the system grants: each connection is one."""
-    allow_open_files(_FILES)
 
 
 @contextlib.contextmanager
@@ -74,22 +66,16 @@ def _explained(host: str, port: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where = f"{host}, port {port}"
         if error.errno == errno.EADDRINUSE:
-            raise RecipeError(
-                "a port that is free",
-                f"{where} is in use",
-                "Choose another one, or 0 for any that is free.",
-            ) from error
-        if error.errno in (errno.EACCES, errno.EPERM):
-            raise RecipeError(
-                "a port that this user may open", f"{where} is not", "Choose one above 1023."
-            ) from error
-        raise RecipeError(
-            "an address of this machine",
-            f"{where}: {(error.strerror or str(error)).lower()}",
-            "127.0.0.1 is this machine alone, 0.0.0.0 every address it has.",
-        ) from error
+            message, advice = f"Port {port} of {host} is in use", "Choose another, or 0 for any."
+        elif error.errno in (errno.EACCES, errno.EPERM):
+            message = f"This user may not open port {port} of {host}"
+            advice = "Choose one above 1023."
+        else:
+            reason = (error.strerror or str(error)).lower()
+            message = f"{host}, port {port}, is no address of this machine: {reason}"
+            advice = ADDRESS_ADVICE
+        raise RecipeError(message, advice) from error
 
 
 class Server(uvicorn.Server):
@@ -105,15 +91,16 @@ class Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Listen to Ctrl-C and to the system's request to stop, until the server is down."""
+        stop_signals = (signal.SIGINT, signal.SIGTERM)
         try:
-            before = {each: signal.signal(each, self.handle_exit) for each in _SIGNALS}
+            before = {number: signal.signal(number, self.handle_exit) for number in stop_signals}
         except ValueError:  # not in the main thread: stopped by other means
             before = {}
         try:
             yield
         finally:
-            for each, handler in before.items():
-                signal.signal(each, handler)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop; at a second Ctrl-C without waiting for requests."""

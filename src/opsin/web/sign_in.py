@@ -10,13 +10,13 @@ knows none of the cookies and codes given before.
 from __future__ import annotations
 
 import hmac
-import re
 import secrets
 from collections.abc import Callable
 from html import escape
 from typing import Final
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import quote, urlencode
 
+from starlette.requests import HTTPConnection
 from starlette.responses import HTMLResponse, Response
 from starlette.types import Scope
 
@@ -27,33 +27,30 @@ FIELD: Final = "token"
 
 Fields = list[tuple[str, str]]
 
-_LOOPBACK: Final = re.compile(rb"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?", re.IGNORECASE)
-
 
 class SignIn:
     """Gives cookies for the token or a code, knows them again, and asks for the token."""
 
     def __init__(self, cookie: str, page: Callable[[bool, Fields], str]) -> None:
         self._cookie, self._page = cookie, page
-        self._held = secrets.token_urlsafe(32)
+        self._secret = secrets.token_urlsafe(32)
         self._codes: set[str] = set()
         self.used: Callable[[str], object] = str  # called with each code that is used
 
     def new_code(self) -> str:
-        """Return a code that can be shown once in place of the token."""
+        """A code that can be shown once in place of the token."""
         code = secrets.token_urlsafe(32)
         self._codes.add(code)
         return code
 
     def knows(self, scope: Scope) -> bool:
-        """Tell whether a request carries the cookie."""
-        held = f"{self._cookie}={self._held}".encode()
-        pairs = (pair for value in values_of(scope, b"cookie") for pair in value.split(b";"))
-        return any(hmac.compare_digest(pair.strip(), held) for pair in pairs)
+        """Whether a request carries the cookie."""
+        shown = HTTPConnection(scope).cookies.get(self._cookie, "")
+        return hmac.compare_digest(shown.encode(), self._secret.encode())
 
     def reply(self, scope: Scope, token: bytes | None) -> Response | None:
-        """Return the cookie to who asks for an address with the right token, or with a code."""
-        if not _is_read(scope):
+        """The cookie for who asks for an address with the right token, or with a code."""
+        if not _reads(scope):
             return None
         shown, others = _fields(scope)
         if len(shown) != 1 or not self._is_right(shown[0].encode(), token):
@@ -62,17 +59,21 @@ class SignIn:
         where = "/" + quote(scope["path"].lstrip("/"), errors="replace")
         if others:
             where += f"?{urlencode(others)}"
-        secure = "; Secure" * _came_by_https(scope)
-        cookie = f"{self._cookie}={self._held}; HttpOnly; SameSite=Strict; Path=/{secure}"
-        if values_of(scope, b"sec-fetch-site") in ([], [b"none"], [b"same-origin"]):
-            return Response(status_code=303, headers={"location": where, "set-cookie": cookie})
-        # Browsers do not show a strict cookie where a page of another site, or a file, sends them
-        # on. From here on, the page is our own.
-        return HTMLResponse(
-            f'<!doctype html><meta http-equiv="refresh" content="0;url={escape(where)}">'
-            f'<title>Opsin</title><a href="{escape(where)}">Continue</a>',
-            headers={"set-cookie": cookie},
+        headers = HTTPConnection(scope).headers
+        reply = Response(status_code=303, headers={"location": where})
+        if headers.getlist("sec-fetch-site") not in ([], ["none"], ["same-origin"]):
+            # Browsers do not show a strict cookie where a page of another site, or a file, sends
+            # them on. From here on, the page is our own.
+            reply = HTMLResponse(
+                f'<!doctype html><meta http-equiv="refresh" content="0;url={escape(where)}">'
+                f'<title>Opsin</title><a href="{escape(where)}">Continue</a>'
+            )
+        # A proxy in front of this server may speak HTTPS.
+        secure = "https" in (scope["scheme"], headers.get("x-forwarded-proto"))
+        reply.set_cookie(
+            self._cookie, self._secret, secure=secure, httponly=True, samesite="strict"
         )
+        return reply
 
     def _is_right(self, shown: bytes, token: bytes | None) -> bool:
         if token is not None and hmac.compare_digest(shown, token):
@@ -88,30 +89,18 @@ class SignIn:
         """Ask for the token: people by a page, programs by an error."""
         # No browser's dialog, which other kinds would open: the page is what asks.
         headers = {"www-authenticate": "Bearer"}
-        if _is_read(scope) and any(b"text/html" in each for each in values_of(scope, b"accept")):
+        if _reads(scope) and "text/html" in HTTPConnection(scope).headers.get("accept", ""):
             shown, others = _fields(scope)
             return HTMLResponse(self._page(bool(shown), others), error.status, headers)
         return error_reply(error, headers)
 
 
-def _came_by_https(scope: Scope) -> bool:
-    """Tell whether the browser speaks HTTPS, maybe with a proxy in front of this server."""
-    if scope["scheme"] == "https" or values_of(scope, b"x-forwarded-proto") == [b"https"]:
-        return True
-    own = any(_LOOPBACK.fullmatch(host) for host in values_of(scope, b"host"))
-    return not own and bool(values_of(scope, b"sec-fetch-site"))
-
-
-def values_of(scope: Scope, name: bytes) -> list[bytes]:
-    """The values of a header, which may be there several times."""
-    return [value for given, value in scope["headers"] if given == name]
-
-
-def _is_read(scope: Scope) -> bool:
+def _reads(scope: Scope) -> bool:
     return scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
 
 
 def _fields(scope: Scope) -> tuple[list[str], Fields]:
-    fields = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    """The tokens that an address holds, and its other fields."""
+    fields = HTTPConnection(scope).query_params.multi_items()
     shown = [value for name, value in fields if name == FIELD]
     return shown, [(name, value) for name, value in fields if name != FIELD]

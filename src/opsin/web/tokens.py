@@ -15,31 +15,23 @@ from opsin.core.platform import is_private
 #: Environment variable that the command line reads a token from.
 TOKEN_VARIABLE: Final = "OPSIN_TOKEN"  # noqa: S105  a variable's name
 
-# 22 characters of base64url and 32 hexadecimal digits hold 128 bits or more.
-_BASE64_LEAST: Final = 22
-_HEX_LEAST: Final = 32
-# A file of a token holds one line.
-_TOKEN_FILE_MOST: Final = 4096
-
 
 def check_token(token: str) -> None:
     """Refuse a token that could be guessed."""
+    # 22 characters of base64url and 32 hexadecimal digits hold 128 bits or more. Drawn at random,
+    # they hold fewer than 9 and 6 different ones once in more than a million times.
     hexadecimal = re.fullmatch(r"[0-9A-Fa-f]+", token)
-    least, different = (_HEX_LEAST, 6) if hexadecimal else (_BASE64_LEAST, 9)
+    least, different = (32, 6) if hexadecimal else (22, 9)
     if not re.fullmatch(r"[A-Za-z0-9._~+/=-]+", token):
-        received = "it holds other characters"
+        reason = "holds other characters than A-Z, a-z, 0-9, - and _"
     elif len(token) < least:
-        received = f"it has {len(token)}"
+        reason = f"has {len(token)} characters, fewer than {least}"
     elif len(set(token)) < different:
-        # 22 of 64 characters drawn at random hold fewer than 9 different ones, and 32 of 16 fewer
-        # than 6, once in more than a million times.
-        received = "it repeats the same few characters"
+        reason = "repeats the same few characters"
     else:
         return
     raise RecipeError(
-        f"a token of at least 128 random bits ({_BASE64_LEAST} characters of A-Z, a-z, 0-9, - and "
-        f"_, or {_HEX_LEAST} hexadecimal digits)",
-        received,
+        f"The token {reason}; at least 128 random bits are expected",
         "Make one: python -c 'import secrets; print(secrets.token_urlsafe(32))'",
     )
 
@@ -58,26 +50,22 @@ def token_from_file(path: str | os.PathLike[str]) -> str:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise StorageError(
-            "a token file that can be read or made",
-            f"{path}: {error.strerror or type(error).__name__}",
-            "Name a file in a folder of your own.",
-        ) from error
+        reason = error.strerror or type(error).__name__
+        raise StorageError(f"The token file {path} cannot be read or made: {reason}") from error
     return token
 
 
 def _read_token(path: Path) -> str:
     with path.open("rb") as file:
         # Of the open file: the folder's owner could replace it in the meantime.
-        found = os.fstat(file.fileno())
-        if not is_private(found):
+        state = os.fstat(file.fileno())
+        if not is_private(state):
             raise RecipeError(
-                "a token file that only its owner can read",
-                f"{path} has the mode {stat.S_IMODE(found.st_mode):04o}",
-                f"Others may know the token by now: delete the file and let Opsin make another, "
+                f"The token file {path} has the mode {stat.S_IMODE(state.st_mode):04o}: not only "
+                "its owner can read it",
+                "Others may know the token by now: delete the file and let Opsin make another, "
                 f"or, if you are the only user here: chmod 600 {path}",
             )
-        content = file.read(_TOKEN_FILE_MOST)
-    token = content.decode("ascii", "replace").strip()
+        token = file.read(4096).decode("ascii", "replace").strip()
     check_token(token)
     return token

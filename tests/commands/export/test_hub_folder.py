@@ -168,12 +168,11 @@ def test_what_is_something_else_stays(
     [
         ("hf:boots", {}, "hf:owner/name"),
         ("hf:someone/boots@v2", {}, "Leave it out"),
-        (TO, {"licence": "My own licence"}, "such as apache-2.0"),
         (TO, {"force": True}, "neither force nor data"),
         (TO, {"data": ["digits"]}, "neither force nor data"),
         (TO, {"public": True}, "Give --upload"),
-        ("bundle", {"upload": True}, "They are for the hub"),
-        ("hub", {}, "hf:owner/name; got 'hub'"),
+        ("bundle", {"upload": True}, "are for the hub"),
+        ("hub", {}, "hf:owner/name, not 'hub'"),
     ],
 )
 def test_options_that_do_not_go_together(

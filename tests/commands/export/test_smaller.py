@@ -9,15 +9,11 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 import opsin
 from opsin.commands.export import smaller
 from opsin.commands.export.export import export_model
 from opsin.commands.export.shipped import To
-from opsin.commands.export.smaller import divergence
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import ModelFileError, ParityError, RecipeError, StorageError
@@ -60,8 +56,7 @@ def test_the_file_lies_beside_its_original_and_is_a_classifier(
     assert classifier.metadata.precision == precision
     assert classifier.metadata.score is not None
     assert classifier.metadata.score.accuracy == shipped.after.accuracy
-    assert (shipped.ranges is None) == (to == "fp16")
-    assert [len(speed.before) for speed in shipped.speed] == [7, 7]
+    assert [speed.batch > 1 for speed in shipped.speed] == [False, True]
     # It still says "none of these" about as often.
     assert shipped.after.refused == pytest.approx(shipped.before.refused, abs=0.05)
     assert not [path for path in own.iterdir() if path.name.startswith(".scratch")]
@@ -118,7 +113,7 @@ def test_what_cannot_become_smaller_is_refused(own: Path, tmp_path: Path) -> Non
     half = export_model(own, "fp16").path
     with pytest.raises(ModelFileError, match="in float16 already"):
         export_model(half, "int8")
-    with pytest.raises(RecipeError, match="got 'int4'"):
+    with pytest.raises(RecipeError, match="not 'int4'"):
         export_model(own, "int4")
 
 
@@ -132,16 +127,3 @@ def test_without_test_images_the_figures_are_called_optimistic(tmp_path: Path) -
     assert shipped.looks is None
     assert not run.directory.looks.exists()
     assert "optimistic" in shipped.verdict
-
-
-probabilities = arrays(np.float32, (5, 4), elements=st.floats(0.015625, 1, width=32)).map(
-    lambda rows: (rows / rows.sum(axis=1, keepdims=True)).astype(np.float32)
-)
-
-
-@given(probabilities, probabilities)
-def test_divergence_is_0_for_the_same_answers_and_never_less(
-    first: np.ndarray, second: np.ndarray
-) -> None:
-    assert divergence(first, first) == 0
-    assert divergence(first, second) > -1e-6

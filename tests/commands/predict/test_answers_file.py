@@ -136,7 +136,7 @@ def test_two_at_once_is_one_too_many(tmp_path: Path) -> None:
     ) as other:
         assert other.stdout is not None and other.stdin is not None
         assert other.stdout.readline() == b"open\n"
-        with pytest.raises(RecipeError, match="another one is writing"):
+        with pytest.raises(RecipeError, match="nother process is writing"):
             open_answers(out)
         other.kill()
         other.wait()

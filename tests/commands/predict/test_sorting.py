@@ -60,7 +60,7 @@ def work(
         AnswersFile(
             folder / SORTED, RowFormat(out, 1), {"source": str(source), **begun}
         ) as answers,
-        closing(Sorter(folder, by, ANSWERS, answers, watcher=notes)) as sorter,
+        closing(Sorter(folder, by, ANSWERS, answers, notes)) as sorter,
     ):
         new = [
             path
@@ -219,7 +219,7 @@ def test_a_folder_of_another_command_is_refused(tmp_path: Path) -> None:
     (folder / SORTED).rename(tmp_path / SORTED)
     with pytest.raises(RecipeError, match="Opsin overwrites nothing"):
         work(source, folder, "copy")
-    with pytest.raises(RecipeError, match="is none"):
+    with pytest.raises(RecipeError, match="sorted nothing into"):
         undo(folder)
     (folder / SORTED).write_text("no database")
     with pytest.raises(RecipeError, match="it is unknown which images are done"):

@@ -22,6 +22,7 @@ from opsin.commands.predict.answers_file import (
     Sorting,
     database_beside,
 )
+from opsin.commands.predict.moves import Origins
 from opsin.commands.predict.rows import RowFormat
 from opsin.commands.predict.sorting import SORTED
 from opsin.commands.predict.undo import undo
@@ -64,14 +65,15 @@ def move(source: object, target: object = "Bag/0.png", by: object = "move", **ot
             "mtime_ns": 1_000_000 * 10**9, "identity": "0 0", "done": 1} | other  # fmt: skip
 
 
-def forge(folder: Path, *moves: dict[str, Any], **about: Any) -> Path:
-    """Write a sorted folder as a stranger may have made it."""
+def forge(folder: Path, *moves: dict[str, Any], known: object = None, **about: Any) -> Path:
+    """Write a sorted folder as a stranger may have made it; this account sorted from `known`."""
     folder.mkdir(exist_ok=True)
     for old in (SORTED, "results.jsonl"):
         (folder / old).unlink(missing_ok=True)
     form = RowFormat(folder / "results.jsonl", 1)
     with AnswersFile(folder / SORTED, form, {"source": "s"}) as answers:
         answers.append([Answer("0.png", 0, b"{}")])
+        Origins(answers.about.key).add([] if known is None else [f"{known}/0.png"])
         sorting = Sorting(folders=["Bag"], made=True, results=True)
         answers.note(**{"sorting": sorting, "written": 3} | about)
         for row in moves:
@@ -99,9 +101,8 @@ def test_images_go_nowhere_that_this_account_sorted_nothing_from(
     folder = forge(tmp_path / "sorted", move(str(outside / name), by=by))
     put(folder)
     before, within = seal(outside), contents(folder)
-    with pytest.raises(RecipeError, match="from where it sorted nothing") as refused:
+    with pytest.raises(RecipeError, match="from where this account sorted nothing"):
         undo(folder)
-    assert f"opsin undo {folder} --source {outside}" in str(refused.value)
     assert (seal(outside), contents(folder)) == (before, within)
 
 
@@ -119,63 +120,42 @@ def test_images_go_nowhere_that_this_account_sorted_nothing_from(
 def test_a_row_of_wrong_values_is_refused(
     tmp_path: Path, outside: Path, row: dict[str, Any]
 ) -> None:
-    folder = forge(tmp_path / "sorted", row)
+    folder = forge(tmp_path / "sorted", row, known="/no")
     put(folder)
     before, within = seal(outside), contents(folder)
     with pytest.raises(RecipeError):
-        undo(folder, source="/no")
+        undo(folder)
     assert (seal(outside), contents(folder)) == (before, within)
 
 
-def test_below_a_source_that_is_named_no_link_is_followed(tmp_path: Path, outside: Path) -> None:
-    mine = tmp_path / "mine"
-    mine.mkdir()
-    (mine / "away").symlink_to(outside)
-    folder = forge(
-        tmp_path / "sorted", move(str(mine / "away" / "new.png")),
-        move(str(mine / "below" / "0.png"), target="Bag/1.png"),
-    )  # fmt: skip
-    put(folder)
-    (folder / "Bag" / "1.png").write_text("image 1")
-    before = seal(outside)
-    done = undo(folder, source=mine)
-    assert (done.moved_back, [name for name, _ in done.left]) == (1, ["Bag/0.png"])
-    assert (mine / "below" / "0.png").read_text() == "image 1"
-    assert seal(outside) == before
-    with pytest.raises(RecipeError, match="from where it sorted nothing"):
-        undo(forge(folder, move(f"{mine}/../outside/new.png")), source=mine)
-
-
-def test_a_named_source_takes_back_what_another_account_sorted(tmp_path: Path) -> None:
+def test_what_another_account_sorted_is_refused(tmp_path: Path) -> None:
     source, folder = write_source(tmp_path / "source"), tmp_path / "sorted"
-    before = contents(source)
     work(source, folder, "move")
     (state_root() / "sortings.sqlite").unlink()
-    with pytest.raises(RecipeError, match="from where it sorted nothing"):
+    with pytest.raises(RecipeError, match="this account sorted nothing"):
         undo(folder)
-    assert undo(folder, source=source).moved_back == 5
-    assert (contents(source), folder.exists()) == (before, False)
+    assert len(contents(folder)) == 5
 
 
 @pytest.mark.parametrize("by", ["move", "copy"])
 def test_the_folder_of_an_answer_is_no_link(tmp_path: Path, outside: Path, by: str) -> None:
     mine = tmp_path / "mine"
     mine.mkdir()
-    folder = forge(tmp_path / "sorted", move(str(mine / "new.png"), by=by))
+    folder = forge(tmp_path / "sorted", move(str(mine / "new.png"), by=by), known=mine)
     (folder / "Bag").symlink_to(outside)
     before = seal(outside)
-    assert undo(folder, source=mine).left_count == 1
+    assert undo(folder).left_count == 1
     assert (seal(outside), list(mine.iterdir())) == (before, [])
 
 
 def test_a_link_in_the_folder_of_an_answer_is_no_image(tmp_path: Path, outside: Path) -> None:
     mine = tmp_path / "mine"
     mine.mkdir()
-    folder = forge(tmp_path / "sorted", move(str(mine / "new.png")))
+    folder = forge(tmp_path / "sorted", move(str(mine / "new.png")), known=mine)
     (folder / "Bag").mkdir()
     (folder / "Bag" / "0.png").symlink_to(outside / "mine.txt")
     before = seal(outside)
-    undo(folder, source=mine)
+    undo(folder)
     assert seal(outside) == before
     assert not (mine / "new.png").exists()
 

@@ -15,17 +15,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 import opsin
 from opsin.core.artifacts.records import NAME_MOST, RunNotes, RunStatus
-from opsin.core.artifacts.run_directory import (
-    RunDirectory,
-    find_classifier,
-    refuse_swapped,
-)
+from opsin.core.artifacts.run_directory import RunDirectory, find_classifier
 from opsin.core.artifacts.run_report import Report
-from opsin.core.errors import RecipeError, RunError
+from opsin.core.errors import RunError
 from opsin.core.recipe import DataRecipe
 from opsin.core.storage import write_json
 from opsin.models.resolve import resolve
@@ -136,7 +131,7 @@ def test_a_run_that_another_process_holds_is_refused_as_that(tmp_path: Path) -> 
     ) as other:  # fmt: skip
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
-        with pytest.raises(RunError, match="no other process works on"), directory.hold():
+        with pytest.raises(RunError, match="is being trained by process"), directory.hold():
             pass
         other.communicate()
 
@@ -155,33 +150,9 @@ def test_a_name_and_a_note_come_back_and_replace_each_other_alone(name: str, not
 def test_a_note_that_is_too_long_changes_nothing(tmp_path: Path) -> None:
     run = started(tmp_path)
     run.write_notes(name="boots")
-    with pytest.raises(RunError, match="at most 10,000 characters; got 10,001"):
+    with pytest.raises(RunError, match="at most 10,000 characters, not 10,001"):
         run.write_notes(name="other", note="x" * 10_001)
     assert run.read_notes().name == "boots"
-
-
-@pytest.mark.parametrize("kind", ["file", "run"])
-def test_swapped_arguments_are_recognised(kind: str, nearest_mean: Path, tmp_path: Path) -> None:
-    run, file = tmp_path / "a run", tmp_path / "boot.png"
-    run.mkdir()
-    (run / "recipe.json").write_text("{}")
-    Image.new("L", (8, 8)).save(file)
-    model = nearest_mean if kind == "file" else run
-    for call in (
-        lambda: opsin.evaluate(file, model),
-        lambda: opsin.evaluate(file, "digits", model),
-        lambda: opsin.predict_each(file, model),
-        lambda: opsin.predict_each(file, [model]),
-        lambda: opsin.classify(file, str(model), out=tmp_path / "a.csv"),
-        lambda: opsin.inspect(file, model),
-        lambda: opsin.compare_baselines(model, file),
-    ):
-        with pytest.raises(RecipeError) as caught:
-            call()
-        assert caught.value.received == f"{model} is the classifier, {file} the images"
-        assert f"{model}" in caught.value.advice
-    refuse_swapped(nearest_mean, [run, None, 7], "")  # a classifier among the images is none
-    refuse_swapped(file, [tmp_path, "digits"], "")
 
 
 REPORT: dict[str, Any] = {
@@ -203,7 +174,7 @@ def test_fields_that_nobody_knows_come_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"format": 2}, r"report\.json has format 2\. Update Opsin"),
+        ({"format": 2}, r"report\.json has format 2, .* Update Opsin"),
         ({"split": "train"}, "split"),
         ({"figures": {}}, "no figures of the test part"),
         ({"seconds": {"train": -1}}, r"seconds\.train"),

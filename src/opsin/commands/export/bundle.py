@@ -8,7 +8,6 @@ import re
 import string
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import resources
 from os import PathLike
 from pathlib import Path
@@ -51,7 +50,7 @@ _PLACE: Final = 0.75
 
 
 def for_others(classifier: Classifier) -> bytes:
-    """Return the file without folders and notes of this machine; what it answers stays the same."""
+    """The file without folders and notes of this machine; what it answers stays the same."""
     from opsin.onnx_files.postprocessing import finished, without_notes  # noqa: PLC0415  onnx
 
     own, path = classifier.metadata, classifier.path
@@ -69,61 +68,40 @@ def for_others(classifier: Classifier) -> bytes:
     apart = np.abs(classifier.probabilities(images) - written.probabilities(images)).max()
     if not apart == 0:
         raise ParityError(
-            "the same answers from the file without its notes",
-            f"probabilities differ by up to {apart:.2g}",
+            f"Without its notes the file answers otherwise: probabilities differ by {apart:.2g}",
             "Please report this; nothing was written.",
         )
     return content
 
 
 def run_of(classifier: Classifier) -> RunDirectory | None:
-    """Return the run that a file is the classifier of; ``None`` where it lies elsewhere."""
+    """The run that a file is the classifier of; ``None`` where it lies elsewhere."""
     directory = RunDirectory(classifier.path.parent)
     own = directory.classifier == classifier.path and directory.recipe.is_file()
     return directory if own else None
 
 
 def client(name: str) -> bytes:
-    """Return a program that classifies images, or what belongs to it."""
+    """A program that classifies images, or what belongs to it."""
     return (resources.files("opsin.commands.export") / "clients" / name).read_bytes()
 
 
 def classes_json(metadata: Metadata) -> bytes:
-    """Return what clients read: the classes in their order, and how images are prepared."""
+    """What clients read: the classes in their order, and how images are prepared."""
     like = metadata.preparation
-    about = {
-        "classes": list(metadata.classes),
-        "height": like.height,
-        "width": like.width,
-        "channels": like.channels,
-        "resize": like.resize,
-        **({} if like.bits is None else {"bits": like.bits}),
-        "reject": None if metadata.reject is None else metadata.reject.max_ood_score,
-    }
-    return json_bytes(about)
+    prepared = like.model_dump(exclude={"background"}, exclude_none=True)
+    reject = None if metadata.reject is None else metadata.reject.max_ood_score
+    return _json({"classes": list(metadata.classes), **prepared, "reject": reject})
 
 
-def json_bytes(content: Any) -> bytes:
-    """Return plain data as a file that people can read."""
+def _json(content: Any) -> bytes:
     return (json_text(content, indent=1) + "\n").encode("utf-8", "backslashreplace")
 
 
 def checksums(files: Mapping[str, bytes]) -> bytes:
-    """Return the lines that ``sha256sum --check`` reads, in the order of the names."""
+    """The lines that ``sha256sum --check`` reads, in the order of the names."""
     lines = [f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files)]
     return "".join(lines).encode()
-
-
-@dataclass(frozen=True)
-class _Sample:
-    """An image and what Opsin answers to it."""
-
-    file: str
-    name: str
-    shows: int
-    answer: int
-    probabilities: NDArray[np.float32]  # float32[K]
-    pixels: NDArray[np.uint8]  # uint8[H, W, C]
 
 
 def write_bundle(
@@ -142,16 +120,23 @@ def write_bundle(
     part, rows = next((each for each in parts.items() if len(each[1])), ("val", known.val))
     if not len(rows):
         raise SourceError(
-            "images that the classifier did not learn from, for samples",
-            f"{known.source} has none left",
+            f"{known.source} has no images left that could be samples",
             "Name others: --data SOURCE.",
         )
-    content = for_others(classifier)
+    content, metadata = for_others(classifier), classifier.metadata
     found = answers(classifier, known.images, rows, "Samples", watcher)
     compared = rows[np.linspace(0, len(rows) - 1, min(_COMPARED, len(rows))).astype(np.int64)]
     difference = _compare(classifier, content, np.ascontiguousarray(known.images[compared]))
-    samples = _choose(classifier, known, rows, found)
-    zipped = _zip(_files(classifier.metadata, content, samples, part))
+    expected, pictures = _samples(classifier, known, rows, found)
+    files = {
+        "classifier.onnx": content,
+        "classes.json": classes_json(metadata),
+        "expected.json": _json(expected),
+        "README.md": _readme(metadata, {str(each["class"]) for each in expected.values()}, part),
+        **{name: client(name) for name in _CLIENTS},
+        **{f"samples/{file}": picture for file, picture in pictures.items()},
+    }
+    zipped = _zip(files | {SUMS: checksums(files)})
     write_bytes(target, zipped)
     return Shipped(
         path=target,
@@ -162,38 +147,43 @@ def write_bundle(
         images=len(compared),
         labels_changed=0,
         largest_difference=difference,
-        samples=len(samples),
+        samples=len(expected),
     )
 
 
-def _choose(
+def _samples(
     classifier: Classifier, known: ReferenceSet, rows: NDArray[np.int64], found: Answers
-) -> list[_Sample]:
-    """Choose an image of each class that has any, those rightly recognised first."""
-    labels, answered = known.labels[rows], found.probabilities.argmax(axis=1)
+) -> tuple[dict[str, dict[str, object]], dict[str, bytes]]:
+    """What Opsin answers to an image of each class, rightly recognised if possible; and as PNG."""
+    labels, answered, names = known.labels[rows], found.probabilities.argmax(axis=1), known.names
     refused = found.rejected(classifier.metadata.reject)
     sure = answered == labels if refused is None else (answered == labels) & ~refused
-    chosen = []
-    for shows in np.unique(labels):
-        right = np.flatnonzero((labels == shows) & sure)
-        among = right if len(right) else np.flatnonzero(labels == shows)
-        ranked = among[np.argsort(found.probabilities[among, shows], kind="stable")]
+    expected: dict[str, dict[str, object]] = {}
+    pictures = {}
+    for label in np.unique(labels):
+        right = np.flatnonzero((labels == label) & sure)
+        among = right if len(right) else np.flatnonzero(labels == label)
+        ranked = among[np.argsort(found.probabilities[among, label], kind="stable")]
         row = int(rows[ranked[int(_PLACE * (len(ranked) - 1)) if len(right) else -1]])
         # Asked once more, alone: what a client is compared with is the answer to one image.
         pixels = np.ascontiguousarray(known.images[row : row + 1])
         probabilities = classifier.answers(pixels).probabilities[0]
-        answer = int(probabilities.argmax())
         # A name that every file system takes: ``3-ankle-boot.png``.
-        tame = re.sub(r"[^a-z0-9]+", "-", classifier.classes[shows].lower()).strip("-")[:40]
+        tame = re.sub(r"[^a-z0-9]+", "-", classifier.classes[label].lower()).strip("-")[:40]
         width = len(str(len(classifier.classes) - 1))
-        file = f"{shows:0{width}}-{tame or 'class'}.png"
-        name = str(known.names[row])
-        chosen.append(_Sample(file, name, int(shows), answer, probabilities, pixels[0]))
-    return chosen
+        file = f"{label:0{width}}-{tame or 'class'}.png"
+        expected[file] = {
+            "image": str(names[row]),
+            "class": classifier.classes[label],
+            "label": classifier.classes[int(probabilities.argmax())],
+            "probabilities": probabilities.tolist(),
+        }
+        pictures[file] = encode_png(pixels[0])
+    return expected, pictures
 
 
 def _compare(classifier: Classifier, content: bytes, images: NDArray[np.uint8]) -> float:
-    """Return the largest difference between plain ONNX Runtime and Opsin."""
+    """The largest difference between plain ONNX Runtime and Opsin."""
     session = cpu_session(content)
     own = classifier.probabilities(images)
     plain = np.concatenate(
@@ -204,42 +194,16 @@ def _compare(classifier: Classifier, content: bytes, images: NDArray[np.uint8]) 
     changed = int((own.argmax(axis=1) != plain.argmax(axis=1)).sum())
     if changed or not difference <= TOLERANCE:
         raise ParityError(
-            "the same answers from plain ONNX Runtime",
-            f"{changed} of {len(images)} labels differ, probabilities by up to {difference:.2g}",
+            f"Plain ONNX Runtime answers otherwise: {changed} of {len(images)} labels differ, "
+            f"probabilities by up to {difference:.2g}",
             "Please report this; nothing was written.",
         )
     return difference
 
 
-def _files(
-    metadata: Metadata, content: bytes, samples: Sequence[_Sample], part: ShippedPart
-) -> dict[str, bytes]:
-    """Return what the bundle holds, by name."""
-    expected = {
-        sample.file: {
-            "image": sample.name,
-            "class": metadata.classes[sample.shows],
-            "label": metadata.classes[sample.answer],
-            "probabilities": [float(share) for share in sample.probabilities],
-        }
-        for sample in samples
-    }
-    files = {
-        "classifier.onnx": content,
-        "classes.json": classes_json(metadata),
-        "expected.json": json_bytes(expected),
-        "README.md": _readme(metadata, samples, part),
-        **{name: client(name) for name in _CLIENTS},
-        **{f"samples/{sample.file}": encode_png(sample.pixels) for sample in samples},
-    }
-    return files | {SUMS: checksums(files)}
-
-
-def _readme(metadata: Metadata, samples: Sequence[_Sample], part: ShippedPart) -> bytes:
+def _readme(metadata: Metadata, shown: set[str], part: ShippedPart) -> bytes:
     like, score = metadata.preparation, metadata.score
-    shown = {sample.shows for sample in samples}
-    without = [name for place, name in enumerate(metadata.classes) if place not in shown]
-    where = SHIPPED_WORDS[part]
+    without = [name for name in metadata.classes if name not in shown]
     words = {
         "count": len(metadata.classes),
         "classes": ", ".join(metadata.classes[:50]) + (" …" if len(metadata.classes) > 50 else ""),
@@ -251,12 +215,12 @@ def _readme(metadata: Metadata, samples: Sequence[_Sample], part: ShippedPart) -
         "score": "accuracy not known" if score is None else
         f"accuracy {score.accuracy:.4f} on {score.images:,} "
         f"{PART_WORDS[score.split]} images",
-        "samples": f"{len(samples)} prepared images, one of each class"
+        "samples": f"{len(shown)} prepared images, one of each class"
         + (f" but {', '.join(without[:20])}" if without else ""),
-        "chosen": f"The samples are {where} images: of those of a class that are rightly "
-        "recognised, the one that three quarters of the others are less sure of. Where none is, it "
-        "is the one with the highest probability of its class, and `label` says what the file "
-        "answers instead.",
+        "chosen": f"The samples are {SHIPPED_WORDS[part]} images: of those of a class that are "
+        "rightly recognised, the one that three quarters of the others are less sure of. Where "
+        "none is, it is the one with the highest probability of its class, and `label` says what "
+        "the file answers instead.",
         "background": "The clients leave the background as it is."
         if like.background is None else
         "Opsin turns a background dark or light where the training images' was; the clients "

@@ -115,24 +115,17 @@ def export_model(
 
         if force or data:
             raise RecipeError(
-                "neither force nor data for the hub",
-                "got one of them",
-                "The very file is published, with the figures of its run: leave them out.",
+                "The hub gets the very file, with the figures of its run, so neither force nor "
+                "data is possible"
             )
         classifier = Classifier(model, device=CPU, watcher=watcher)
         return export_to_hub(
             classifier, name, out, licence=licence, upload=upload, public=public, watcher=watcher
         )
     if to not in get_args(To):
-        raise RecipeError(
-            "int8, fp16, bundle or hf:owner/name", f"got {to!r}", "For example --to int8."
-        )
+        raise RecipeError(f"A form is int8, fp16, bundle or hf:owner/name, not {to!r}")
     if licence is not None or upload or public:
-        raise RecipeError(
-            f"no licence, upload or public for {to}",
-            "got one of them",
-            "They are for the hub: --to hf:owner/name",
-        )
+        raise RecipeError("--licence, --upload and --public are for the hub: --to hf:owner/name")
     form = cast(To, to)
     classifier = Classifier(model, device=CPU, watcher=watcher)
     target = _target(classifier, form, out)
@@ -147,15 +140,14 @@ def export_model(
 
 
 def _target(classifier: Classifier, to: To, out: str | os.PathLike[str] | None) -> Path:
-    """Choose where to write, and refuse what is no earlier export of this form."""
+    """Where to write; what is no earlier export of this form is refused."""
     path = classifier.path
     if classifier.published is not None:  # the hub's cache is no place for it
         path = Path(f"{classifier.published.repository.partition('/')[2]}.onnx")
     target = path.with_name(f"{path.stem}{_ENDINGS[to]}") if out is None else Path(out)
     if os.path.lexists(target) and not _is_earlier(target, to):
         raise RecipeError(
-            f"an earlier export to {to} to replace, or nothing",
-            f"{target} is something else",
+            f"{target} is something else than an earlier export to {to}",
             "Name another file: --out FILE.",
         )
     return target

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from pathlib import Path
 from typing import Final
 
 from pydantic import BaseModel
 
-from opsin.commands.export.bundle import (
-    SUMS,
-    checksums,
-    classes_json,
-    client,
-    for_others,
-    run_of,
-)
+from opsin.commands.export.bundle import SUMS, checksums, classes_json, client, for_others, run_of
 from opsin.commands.runs import Run
 from opsin.core.errors import RecipeError, RunError
 from opsin.core.events import Watcher
@@ -29,8 +21,6 @@ from opsin.report.card import UNSTATED, Publication, model_card
 from opsin.runtime.classifier import Classifier
 
 CARD: Final = "README.md"
-# Identifiers of licences: https://huggingface.co/docs/hub/repositories-licenses
-_LICENCE: Final = re.compile(r"[a-z0-9][a-z0-9.+-]{0,49}")
 
 
 class HubExport(BaseModel, frozen=True):
@@ -57,11 +47,6 @@ class HubExport(BaseModel, frozen=True):
     private: bool | None = None
 
     @property
-    def is_licensed(self) -> bool:
-        """Whether the card states a licence of the classifier."""
-        return self.licence != UNSTATED
-
-    @property
     def verdict(self) -> str:
         """What was done, in a few sentences."""
         many = f"{len(self.files)} files, {file_size(sum(self.files.values()))}"
@@ -74,7 +59,7 @@ class HubExport(BaseModel, frozen=True):
         return f"{many} are at {self.address} ({who}), commit {self.commit[:12]}."
 
     def to_json(self) -> JsonObject:
-        """Return it as plain data."""
+        """Plain data."""
         fields = self.model_dump(mode="json", exclude={"repository"})
         return fields | {"to": f"{PREFIX}{self.repository}", "verdict": self.verdict}
 
@@ -91,37 +76,29 @@ def export_to_hub(
 ) -> HubExport:
     """Write the folder for the hub, and send it where that is asked for."""
     if public and not upload:
-        wanted = "upload, where it is to be public"
-        raise RecipeError(wanted, "nothing is uploaded", "Give --upload as well.")
+        raise RecipeError("Nothing is uploaded, so nothing can be public", "Give --upload as well.")
     if name.revision != "main":
         raise RecipeError(
-            "owner/name alone to write to",
-            f"got a revision, {name.revision}",
+            f"A revision, {name.revision}, cannot be written to",
             f"Leave it out: hf:{name.repository}",
         )
-    if licence is not None and not _LICENCE.fullmatch(licence):
-        raise RecipeError(
-            "a licence as the hub calls it, such as apache-2.0, mit or cc-by-4.0",
-            f"got {licence!r}",
-            "The hub's documentation lists them under Licenses.",
-        )
-    beside = classifier.path.with_name(f"hub-{name.repository.replace('/', '-')}")
-    folder = beside if out is None else Path(out)
+    folder = classifier.path.with_name(f"hub-{name.repository.replace('/', '-')}")
+    folder = folder if out is None else Path(out)
     stated = UNSTATED if licence is None else licence
     files = _files(classifier, name, stated)
     changed = _changed_card(folder, files[CLASSIFIER])
+    # Without its checksum a changed card is known for changed the next time, too.
+    written = {file: value for file, value in files.items() if file != CARD or changed is None}
     if changed is not None:
         files[CARD] = changed
         watcher.note(f"{folder / CARD} was changed by hand, and is kept; remove it for a new one")
-    # Without its checksum a changed card is known for changed the next time, too.
-    written = {each: value for each, value in files.items() if each != CARD or changed is None}
     files[SUMS] = written[SUMS] = checksums(written)
-    for each, value in written.items():
-        write_bytes(folder / each, value)
+    for file, value in written.items():
+        write_bytes(folder / file, value)
     export = HubExport(
         path=folder,
         repository=name.repository,
-        files={each: len(value) for each, value in files.items()},
+        files={file: len(value) for file, value in files.items()},
         licence=stated,
         kept=() if changed is None else (CARD,),
     )
@@ -130,17 +107,15 @@ def export_to_hub(
     from opsin.hub.hub_upload import upload as send  # noqa: PLC0415  few exports are sent
 
     sent = send(name.repository, files, public=public, watcher=watcher)
-    there = {"address": sent.address, "commit": sent.commit, "private": sent.private}
-    return export.model_copy(update=there)
+    update = {"address": sent.address, "commit": sent.commit, "private": sent.private}
+    return export.model_copy(update=update)
 
 
 def _files(classifier: Classifier, name: HubName, licence: str) -> dict[str, bytes]:
-    """Return the content of the folder's files."""
     directory = run_of(classifier)
     if classifier.published is not None or directory is None or not directory.report.is_file():
         raise RunError(
-            "a finished run, whose figures stand in the card",
-            f"{classifier.title} is none, or has no figures",
+            f"{classifier.title} is no finished run, whose figures stand in the card",
             "Give the run directory.",
         )
     run = Run(directory.path)
@@ -160,36 +135,31 @@ def _files(classifier: Classifier, name: HubName, licence: str) -> dict[str, byt
 
 
 def _changed_card(folder: Path, content: bytes) -> bytes | None:
-    """Return the card that somebody changed in an earlier folder; ``None`` where there is none."""
+    """The card that somebody changed in an earlier folder; ``None`` where there is none."""
     if not os.path.lexists(folder):
         return None
+    refused = RecipeError(
+        f"{folder} is something else than an earlier export to the hub",
+        "Name another folder: --out FOLDER.",
+    )
     with storage_errors(folder):
         if folder.is_symlink() or not folder.is_dir():
-            raise _something_else(folder)
+            raise refused
         if not any(folder.iterdir()):
             return None
     try:
         lines = (folder / SUMS).read_text("utf-8").splitlines()
         card = (folder / CARD).read_bytes() if (folder / CARD).exists() else None
     except (OSError, UnicodeDecodeError) as error:
-        raise _something_else(folder) from error
+        raise refused from error
     sums = {line[66:]: line[:64] for line in lines if line[64:66] == "  "}
     if not {CLASSIFIER, "classes.json", "predict.py"} <= set(sums):
-        raise _something_else(folder)
+        raise refused
     if card is None or hashlib.sha256(card).hexdigest() == sums.get(CARD):
         return None
     if sums[CLASSIFIER] != hashlib.sha256(content).hexdigest():
         raise RecipeError(
-            f"a {CARD} of this very classifier",
-            f"{folder / CARD} was changed by hand, and describes another",
+            f"{folder / CARD} was changed by hand, and describes another classifier",
             "Remove it for a new card, or name another folder: --out FOLDER.",
         )
     return card
-
-
-def _something_else(folder: Path) -> RecipeError:
-    return RecipeError(
-        "an earlier export to the hub to write anew, or nothing",
-        f"{folder} is something else",
-        "Name another folder: --out FOLDER.",
-    )

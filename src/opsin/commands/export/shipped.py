@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
 
 from pydantic import BaseModel
 
+from opsin.core.artifacts.run_report import Accuracy
 from opsin.core.format import counted
 from opsin.core.stored_json import JsonObject
 
@@ -20,15 +22,12 @@ SHIPPED_WORDS: Final[dict[ShippedPart, str]] = {
     "test": "test", "val": "validation", "train": "training"
 }  # fmt: skip
 # Less than this is called no difference, even where every turn shows it.
-_NOTABLE = 1.05
+_NOTABLE: Final = 1.05
 
 
-class Quality(BaseModel, frozen=True):
+class Quality(Accuracy):
     """How good a file's answers are."""
 
-    accuracy: float
-    low: float
-    high: float
     log_loss: float
     refused: float | None
 
@@ -37,41 +36,25 @@ class Speed(BaseModel, frozen=True):
     """Images a second of the original and the export, measured in turn on this machine."""
 
     batch: int
-    before: tuple[float, ...]
-    after: tuple[float, ...]
+    before: float
+    after: float
+    ratio: float
+    shown: bool  # whether one of them was the faster in every turn, and by 5% or more
 
-    @property
-    def ratio(self) -> float:
-        """How many times as fast the export is, by the medians."""
-        return statistics.median(self.after) / statistics.median(self.before)
-
-    @property
-    def faster(self) -> bool:
-        """Whether the export was faster in every turn, and by 5% or more in the middle."""
-        every = all(new > old for old, new in zip(self.before, self.after, strict=True))
-        return every and self.ratio >= _NOTABLE
-
-    @property
-    def slower(self) -> bool:
-        """Whether the original was, likewise."""
-        return Speed(batch=self.batch, before=self.after, after=self.before).faster
+    @classmethod
+    def of(cls, batch: int, before: Sequence[float], after: Sequence[float]) -> Speed:
+        """The medians of the turns; nothing is called faster that a turn contradicts."""
+        medians = statistics.median(before), statistics.median(after)
+        ratio = medians[1] / medians[0]
+        wins = [new > old for old, new in zip(before, after, strict=True)]
+        losses = [new < old for old, new in zip(before, after, strict=True)]
+        shown = (all(wins) and ratio >= _NOTABLE) or (all(losses) and ratio <= 1 / _NOTABLE)
+        return cls(batch=batch, before=medians[0], after=medians[1], ratio=ratio, shown=shown)
 
     def in_words(self) -> str:
-        """Say it, and call nothing faster that a turn contradicts."""
+        """The finding, such as ``2.05 times as fast one image at a time``."""
         how = f"in batches of {self.batch:,}" if self.batch > 1 else "one image at a time"
-        if self.faster or self.slower:
-            return f"{self.ratio:.2f} times as fast {how}"
-        return f"as fast as before {how}"
-
-    def to_json(self) -> JsonObject:
-        """Return images a second, medians and turns."""
-        return {
-            "batch": self.batch,
-            "before": statistics.median(self.before),
-            "after": statistics.median(self.after),
-            "ratio": self.ratio,
-            "turns": {"before": list(self.before), "after": list(self.after)},
-        }
+        return f"{self.ratio:.2f} times as fast {how}" if self.shown else f"as fast as before {how}"
 
 
 class Shipped(BaseModel, frozen=True):
@@ -90,7 +73,6 @@ class Shipped(BaseModel, frozen=True):
             same file.
         after: How good the export's are.
         speed: One image at a time, then many; empty for a bundle.
-        ranges: How the ranges of the values were chosen; ``None`` for others than int8.
         looks: How often the runs of the folder have now looked at this test set; ``None`` where
             this export did not look at one.
         layers_gone: Layers of the original that can no longer be fetched by their name.
@@ -109,7 +91,6 @@ class Shipped(BaseModel, frozen=True):
     before: Quality | None = None
     after: Quality | None = None
     speed: tuple[Speed, ...] = ()
-    ranges: str | None = None
     looks: int | None = None
     layers_gone: tuple[str, ...] = ()
     samples: int = 0
@@ -130,7 +111,7 @@ class Shipped(BaseModel, frozen=True):
             )
         size = f"{self.bytes / self.bytes_before:.0%} of the size"
         brings = f"{size}; {', '.join(speed.in_words() for speed in self.speed)}."
-        if not any(speed.faster for speed in self.speed):
+        if not any(speed.shown and speed.ratio > 1 for speed in self.speed):
             brings += " It is not faster on this machine: take it for its size alone."
         where = SHIPPED_WORDS[self.part]
         costs = (
@@ -145,9 +126,5 @@ class Shipped(BaseModel, frozen=True):
 
     def to_json(self) -> JsonObject:
         """Return it as plain data."""
-        return {
-            **self.model_dump(mode="json"),
-            "speed": [speed.to_json() for speed in self.speed],
-            "optimistic": self.optimistic,
-            "verdict": self.verdict,
-        }
+        more = {"optimistic": self.optimistic, "verdict": self.verdict}
+        return self.model_dump(mode="json") | more

@@ -30,11 +30,9 @@ from opsin.runtime.prediction import Answers
 
 #: How far the accuracy may fall: 0.3 points.
 MOST_LOST: Final = 0.003
-# Training images that the ranges are taken from, and validation images that choose among them.
-_CALIBRATION, _CHOICE = 1000, 1000
-# Values of all layers that are looked at in one calibration, about ten seconds' work; never fewer
-# images than these.
-_VALUES, _FEWEST = 300_000_000, 64
+# Training images that the ranges of the values are taken from: as many as have so many values in
+# all layers together, about ten seconds' work.
+_FEWEST, _MOST_IMAGES, _VALUES = 64, 1000, 300_000_000
 # In each turn both have their time, so that a machine that is busy for a while is busy for both.
 _TURNS: Final = 7
 # Images of a large batch, at most, and seconds that a turn of one may take.
@@ -63,28 +61,26 @@ def write_smaller(
     part = next((part for part, rows in parts.items() if len(rows)), None)
     if part is None:
         raise SourceError(
-            "images that the classifier did not learn from",
-            f"{known.source} has none left to compare the answers on",
+            f"{known.source} has no images left to compare the answers on",
             "Name others: --data SOURCE.",
         )
-    rows, ranges = parts[part], None
-    if to == "int8":
-        content, ranges = _best_ranges(classifier, known, watcher)
-    else:
-        content = to_fp16(classifier.content)
+    rows, original = parts[part], classifier.content
+    content = _as_int8(classifier, known, watcher) if to == "int8" else to_fp16(original)
     fresh = Classifier.of_content(classifier.path, content, most=classifier.most)
     before = answers(classifier, known.images, rows, "Original", watcher)
     after = answers(fresh, known.images, rows, to, watcher)
     old, new = _quality(classifier, before, known, rows), _quality(fresh, after, known, rows)
     looks = None
     if part == "test":
-        key = _key_of(known, rows)
+        starts = range(0, len(rows), 1024)
+        digests = [digest_rows(_at(known.images, rows[start : start + 1024])) for start in starts]
+        key = key_of(short_digest(np.concatenate(digests)), np.arange(len(rows)))
         run = RunDirectory(classifier.path.parent)
         looks = note_look(run, key, len(rows), old.accuracy, watcher=watcher) or None
     too_far = old.accuracy - new.accuracy > MOST_LOST + 1e-9
     if too_far and not force:
         raise _fell(to, part, len(rows), old, new)
-    speed = compare_speed(classifier, fresh, _at(known.images, rows[:256]), watcher)
+    speed = _speed(classifier, fresh, _at(known.images, rows[:_MANY]), watcher)
     score = None  # what was learnt from says nothing
     if part != "train":
         ends = {"accuracy": new.accuracy, "low": new.low, "high": new.high}
@@ -97,7 +93,7 @@ def write_smaller(
         path=target,
         to=to,
         bytes=len(content),
-        bytes_before=len(classifier.content),
+        bytes_before=len(original),
         part=part,
         images=len(rows),
         labels_changed=int(np.not_equal(*labels).sum()),
@@ -105,7 +101,6 @@ def write_smaller(
         before=old,
         after=new,
         speed=speed,
-        ranges=ranges,
         looks=looks,
         layers_gone=tuple(
             layer.name for layer in classifier.metadata.layers if layer.name not in left
@@ -118,76 +113,38 @@ def _refuse_others(classifier: Classifier, to: To) -> None:
     metadata = classifier.metadata
     if metadata.model in PIXEL_MODELS:
         raise ModelFileError(
-            f"a network to export to {to}: {names()}",
             f"{classifier.path} holds a model without layers ({metadata.model}), whose thresholds "
-            "and distances would be others if they were rounded",
+            f"would change if they were rounded; --to {to} takes a network: {names()}",
             "Export it as it is: --to bundle.",
         )
     if metadata.precision != "float32":
         raise ModelFileError(
-            "a classifier in float32",
             f"{classifier.path} is in {metadata.precision} already",
             "Give the original that it was exported from.",
         )
 
 
-def _best_ranges(
-    classifier: Classifier, known: ReferenceSet, watcher: Watcher
-) -> tuple[bytes, str]:
-    """Quantise with each choice of ranges; keep what answers most like the original."""
-    from opsin.onnx_files.quantize import RANGES, to_int8  # noqa: PLC0415
+def _as_int8(classifier: Classifier, known: ReferenceSet, watcher: Watcher) -> bytes:
+    from opsin.onnx_files.quantize import to_int8  # noqa: PLC0415
 
     if not len(known.train):
         raise SourceError(
-            "training images to take the ranges of the values from",
-            f"{known.source} has none",
+            f"{known.source} has no training images to take the ranges of the values from",
             "Name images with a training part: --data SOURCE.",
         )
     values = sum(int(np.prod(layer.shape)) for layer in classifier.metadata.layers)
-    most = max(_FEWEST, min(_CALIBRATION, _VALUES // max(values, 1)))
-    shown = _at(known.images, _spread(known.train, most))
-    rows = _spread(known.val if len(known.val) else known.train, _CHOICE)
-    like = classifier.probabilities(_at(known.images, rows))
-    found = []
-    watcher.begin("Calibrate", len(RANGES) * len(shown), "images")
+    most = max(_FEWEST, min(_MOST_IMAGES, _VALUES // max(values, 1)))
+    places = np.linspace(0, len(known.train) - 1, min(most, len(known.train))).round()
+    shown = _at(known.images, known.train[places.astype(np.int64)])
+    watcher.begin("Calibrate", len(shown), "images")
     try:
-        for place, ranges in enumerate(RANGES):
-
-            def progress(done: int, before: int = place * len(shown)) -> None:
-                watcher.advance(before + done)
-
-            smaller = to_int8(classifier.content, shown, ranges=ranges, progress=progress)
-            other = Classifier.of_content(classifier.path, smaller, most=classifier.most)
-            apart = divergence(like, other.probabilities(_at(known.images, rows)))
-            found.append((apart, place, smaller, ranges))
+        return to_int8(classifier.content, shown, progress=watcher.advance)
     finally:
         watcher.end()
-    _, _, best, ranges = min(found, key=lambda each: each[:2])
-    return best, ranges
 
 
 def _at(images: Images, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(images[rows])
-
-
-def _spread(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """Choose rows evenly along a set."""
-    places = np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(np.int64)
-    return rows[places]
-
-
-def divergence(like: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """Return the mean Kullback-Leibler divergence of answers from others, in nats."""
-    least = np.finfo(np.float32).tiny
-    first = np.maximum(like, least, dtype=np.float64)
-    second = np.maximum(other, least, dtype=np.float64)
-    return float((first * (np.log(first) - np.log(second))).sum(axis=1).mean())
-
-
-def _key_of(known: ReferenceSet, rows: NDArray[np.int64]) -> str | None:
-    starts = range(0, len(rows), 1024)
-    digests = [digest_rows(_at(known.images, rows[start : start + 1024])) for start in starts]
-    return key_of(short_digest(np.concatenate(digests)), np.arange(len(rows)))
 
 
 def _quality(
@@ -198,6 +155,7 @@ def _quality(
     shares = found.probabilities[np.arange(len(labels)), labels].astype(np.float64)
     rejected = found.rejected(classifier.metadata.reject)
     return Quality(
+        images=accuracy.images,
         accuracy=accuracy.accuracy,
         low=accuracy.low,
         high=accuracy.high,
@@ -208,27 +166,21 @@ def _quality(
 
 def _fell(to: To, part: str, images: int, before: Quality, after: Quality) -> ParityError:
     wrong = round((before.accuracy - after.accuracy) * images)
-    advice = "Write it all the same with --force."
-    if images * MOST_LOST < 1:
-        advice = (
-            "One image is more than 0.3 points here; judge by more of them (--data SOURCE), or "
-            "write it all the same with --force."
-        )
     return ParityError(
-        f"an accuracy within 0.3 points of the original's on the {part} images",
-        f"{to} answers with {after.accuracy:.4f} instead of {before.accuracy:.4f}, {wrong:,} more "
-        f"{'image' if wrong == 1 else 'images'} of {images:,} wrong",
-        f"Nothing was written. {advice}" + (" Or take --to fp16." if to == "int8" else ""),
+        f"{to} answers with accuracy {after.accuracy:.4f} instead of {before.accuracy:.4f} on the "
+        f"{part} images, {wrong:,} more of {images:,} wrong; it may fall by 0.3 points",
+        "Nothing was written. Judge by more images (--data SOURCE), or write it all the same with "
+        "--force." + (" Or take --to fp16." if to == "int8" else ""),
     )
 
 
-def compare_speed(
+def _speed(
     before: Classifier, after: Classifier, images: NDArray[np.uint8], watcher: Watcher
 ) -> tuple[Speed, ...]:
-    """Measure images a second of two classifiers in turn: one at a time, then many at once."""
+    """Images a second of two classifiers in turn: one at a time, then many at once."""
     slower = min(_rate(each, images[:8], 1) for each in (before, after))
-    many = int(max(1, min(_MANY, len(images), slower * _SECONDS)))
-    found = []
+    many = int(max(1, min(len(images), slower * _SECONDS)))
+    speeds = []
     watcher.begin("Speed", 2 * _TURNS, "turns")
     try:
         for step, count in enumerate((1, many)):
@@ -237,15 +189,14 @@ def compare_speed(
             for turn in range(_TURNS):
                 turns.append([_rate(each, images[:count], repeats) for each in (before, after)])
                 watcher.advance(step * _TURNS + turn + 1)
-            first, second = zip(*turns, strict=True)
-            found.append(Speed(batch=count, before=first, after=second))
+            speeds.append(Speed.of(count, *zip(*turns, strict=True)))
     finally:
         watcher.end()
-    return tuple(found)
+    return tuple(speeds)
 
 
 def _rate(classifier: Classifier, images: NDArray[np.uint8], repeats: int) -> float:
-    """Return images a second, after one batch that is not counted."""
+    """Images a second, after one batch that is not counted."""
     classifier.answers(images)
     began = time.perf_counter()
     for _ in range(repeats):

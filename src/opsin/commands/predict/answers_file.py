@@ -18,7 +18,6 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Final, Literal, NamedTuple
 
-import numpy as np
 from filelock import FileLock, Timeout
 from pydantic import Field
 
@@ -84,7 +83,7 @@ class Answer(NamedTuple):
 
 
 def database_beside(out: Path) -> Path:
-    """Where the answers that become a file are kept."""
+    """The database of the answers that become a file."""
     return out.with_name(f".{out.name}.sqlite")
 
 
@@ -129,11 +128,7 @@ class AnswersFile:
         """Begin, or find what is done."""
         there = os.path.lexists(self.out)
         if there and not stat.S_ISREG(self.out.lstat().st_mode):
-            raise RecipeError(
-                "results in a file of their own",
-                f"{self.out} is a link, or no regular file",
-                "Give another file, or take that one away.",
-            )
+            raise RecipeError(f"{self.out} is a link, or no regular file", "Give another file.")
         if os.path.lexists(self.path):
             db, about = open_database(self.path)
             with ExitStack() as stack:
@@ -154,7 +149,6 @@ class AnswersFile:
                 name.unlink(missing_ok=True)
         elif there:
             raise RecipeError(
-                "results that are new, or were begun by this command",
                 f"{self.out} is there, and {self.path.name}, which says what is done, is not",
                 "Give another file, or move that one away; Opsin overwrites nothing.",
             )
@@ -174,8 +168,7 @@ class AnswersFile:
         while some := names.fetchmany(1 << 16):
             if not all(isinstance(name, bytes) for (name,) in some):
                 raise damaged(self.path)
-            self._digests.extend(np.fromiter((self._digest(name) for (name,) in some), np.uint64))
-        self._digests.sort()
+            self._digests.update(self._digest(name) for (name,) in some)
 
     def _open_output(self, stack: ExitStack) -> None:
         """See that the output is as it was left, and add the rows that a kill kept out of it."""
@@ -220,8 +213,7 @@ class AnswersFile:
 
     def _changed(self) -> RecipeError:
         return RecipeError(
-            f"{self.out} as this command left it",
-            "it was changed since, or something else wrote it",
+            f"{self.out} was changed since, or something else wrote it",
             "Give another file, or move that one away.",
         )
 
@@ -349,8 +341,7 @@ def _check_begun(then: dict[str, object], begun: JsonObject, out: Path) -> None:
     ]
     if other:
         raise RecipeError(
-            f"the model, source and options that {out} was begun with",
-            "; ".join(other),
+            f"{out} was begun otherwise: {'; '.join(other)}",
             "Give another file, or the same again.",
         )
 
@@ -363,8 +354,7 @@ def hold(path: Path, shown: Path) -> FileLock:
             lock.acquire(timeout=0)
         except Timeout:
             raise RecipeError(
-                "results that no other process writes to",
-                f"another one is writing to {shown}",
+                f"Another process is writing to {shown}",
                 "Wait until it is done, or give another file.",
             ) from None
     return lock
@@ -377,7 +367,7 @@ def open_database(path: Path) -> tuple[sqlite3.Connection, About]:
             continue
         found = name.lstat()
         if name.name.endswith("-journal") or not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
-            raise damaged(path, f"{name.name} is none of it, or a link")
+            raise damaged(path, f"{name} is a link, or not of this command")
     with path.open("rb") as file:
         if file.read(_WAL.stop)[_WAL] != b"\2\2":
             raise damaged(path)
@@ -451,10 +441,10 @@ def _code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
-def damaged(path: Path, why: str = "it is damaged, or something else wrote it") -> RecipeError:
+def damaged(path: Path, why: str = "") -> RecipeError:
     """The error for an answers file that is not as Opsin left it."""
+    why = why or f"{path} is damaged, or something else wrote it"
     return RecipeError(
-        f"{path} as this command left it",
         f"{why}, so it is unknown which images are done",
         f"Give another file, or move the results and {path.name} away.",
     )

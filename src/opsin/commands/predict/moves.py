@@ -117,9 +117,9 @@ def _rename_new(source: Placement, target: Placement) -> None:
     source.folder.rename(source.name, *target)
 
 
-def identity_of(found: os.stat_result) -> str:
+def identity_of(status: os.stat_result) -> str:
     """What distinguishes a file from all others of this machine."""
-    return f"{found.st_dev} {found.st_ino}"
+    return f"{status.st_dev} {status.st_ino}"
 
 
 @dataclass(frozen=True)
@@ -153,18 +153,13 @@ class Move:
         # A copy, and what moved across file systems, is known by its size and time.
         return (self.by == "move" and identity_of(there) == self.identity) or self.is_like(there)
 
-    def is_like(self, found: os.stat_result) -> bool:
+    def is_like(self, status: os.stat_result) -> bool:
         """Whether a file has the size and time of the image as it was."""
-        return abs(found.st_mtime_ns - self.mtime_ns) <= _CLOCK and found.st_size == self.size
+        return abs(status.st_mtime_ns - self.mtime_ns) <= _CLOCK and status.st_size == self.size
 
     @contextmanager
     def places(
-        self,
-        folder: ConfinedDir,
-        origins: Origins,
-        *,
-        make: bool = False,
-        missing: type[OSError] = OSError,
+        self, folder: ConfinedDir, origins: Origins, *, make: bool = False
     ) -> Iterator[tuple[Placement | None, Placement | None]]:
         """Yield what was sorted, and where it came from, as far as these are there.
 
@@ -175,10 +170,12 @@ class Move:
             with suppress(FileNotFoundError):
                 target = Placement(stack.enter_context(folder.folder(self.folder)), self.name)
                 target = None if target.is_free else target
-            if self.source is not None:
-                with suppress(missing):
-                    opening = origins.open(self.source, make=make and target is not None)
-                    source = stack.enter_context(opening)
+            if self.source is not None and origins.holds(self.source):
+                parent, name = os.path.split(self.source)
+                with suppress(FileNotFoundError if make else OSError):
+                    if make and target is not None:
+                        Path(parent).mkdir(parents=True, exist_ok=True)
+                    source = Placement(stack.enter_context(ConfinedDir(Path(parent))), name)
             yield target, source
 
     def insert(self, db: sqlite3.Connection) -> None:
@@ -239,15 +236,14 @@ def read_moves(db: sqlite3.Connection, path: Path, *, undone: bool = False) -> I
 class Origins:
     """The folders from which one sorting took images, as this account knows them."""
 
-    def __init__(self, key: str, sources: Sequence[Path] = ()) -> None:
+    def __init__(self, key: str) -> None:
         self.path = state_root() / "sortings.sqlite"
         self._key = key
-        self._sources = [os.path.abspath(folder) for folder in sources]  # noqa: PTH100  no links
-        self._known: set[str] = set()
+        self._folders: set[str] = set()
         if self.path.exists():
             with suppress(sqlite3.Error), self._opened() as db:
                 query = "SELECT folder FROM origins WHERE sorting = ?"
-                self._known.update(os.fsdecode(folder) for (folder,) in db.execute(query, (key,)))
+                self._folders.update(os.fsdecode(folder) for (folder,) in db.execute(query, (key,)))
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
@@ -257,47 +253,19 @@ class Origins:
 
     def add(self, sources: Iterable[str]) -> None:
         """Keep the folders of these images, before anything is done with them."""
-        new = {os.path.dirname(source) for source in sources} - self._known  # noqa: PTH120
+        new = {os.path.dirname(source) for source in sources} - self._folders  # noqa: PTH120
         if not new:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._opened() as db:
             rows = ((self._key, os.fsencode(folder)) for folder in new)
             db.executemany("INSERT OR IGNORE INTO origins VALUES (?, ?)", rows)
-        self._known |= new
+        self._folders |= new
 
     def holds(self, source: str) -> bool:
         """Whether an image was taken from there."""
-        return self._found(source) is not None
-
-    @contextmanager
-    def open(self, source: str, *, make: bool = False) -> Iterator[Placement]:
-        """Yield the place that an image was taken from; ``make`` its folder where it is gone."""
-        found = self._found(source)
-        if found is None:
-            raise PermissionError(f"no image was taken from {source}")
-        root, folders, name = found
-        if make:
-            Path(root).mkdir(parents=True, exist_ok=True)
-        with ExitStack() as stack:
-            folder = stack.enter_context(ConfinedDir(Path(root)))
-            for part in folders:
-                folder = stack.enter_context(folder.folder(part, make=make))
-            yield Placement(folder, name)
-
-    def _found(self, source: str) -> tuple[str, list[str], str] | None:
-        """A folder that may be used, the folders below it, and the image's name."""
         parent, name = os.path.split(source)
-        if not os.path.isabs(source) or name in {"", ".", ".."}:  # noqa: PTH117
-            return None
-        if parent in self._known:
-            return parent, [], name
-        whole = os.path.normpath(source)
-        for root in self._sources:
-            if whole.startswith(root.rstrip(os.sep) + os.sep):
-                *folders, name = Path(os.path.relpath(whole, root)).parts
-                return root, folders, name
-        return None
+        return parent in self._folders and name not in {"", ".", ".."}
 
     def forget(self) -> None:
         """Remove what is known of a sorting that was taken back."""

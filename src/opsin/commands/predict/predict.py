@@ -19,10 +19,10 @@ from opsin.commands.predict.rows import UNREADABLE, ResultRow, RowFormat, Select
 from opsin.commands.predict.sorting import RESULTS, SORTED, By, Sorter
 from opsin.commands.predict.stream import (
     Progress,
+    Sources,
     classify_stream,
     open_classifier,
     open_streams,
-    refuse_swapped_sources,
 )
 from opsin.core.arguments import checked
 from opsin.core.errors import ImageError, RecipeError, SourceError
@@ -39,8 +39,6 @@ from opsin.stores.store_address import StoreAddress, is_stored
 # Answers are kept at least this often: images, and seconds.
 _BATCH: Final = 512
 _OFTEN: Final = 0.5
-# Of a finished shard, what running it again says.
-_KEPT_OF_SHARD: Final = ("images", "answered", "refused", "unreadable", "left_out", "answers")
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ class Classified:
 @checked
 def classify(
     model: str | os.PathLike[str] | Classifier,
-    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Stream, *,
+    source: Sources, *,
     out: str | os.PathLike[str] | None = None, top: int = 5,
     where: Sequence[str] = (), min_confidence: float = 0.0,
     reject: bool = True, as_is: bool = False, tta: bool = False,
@@ -104,7 +102,7 @@ def classify(
     Args:
         model: A run, a ``classifier.onnx`` or an open classifier. With ``threads=1``, an image has
             the same answer in any batch, bit for bit.
-        source: What `open_stream` takes, several of these, or the stream of them.
+        source: What `open_stream` takes, or several of these.
         out: ``.jsonl``, ``.csv`` or ``.parquet``; by default ``results.jsonl`` in ``sort_into``.
             On an object store (``s3://…``) it appears whole, at the end.
         top: How many classes each row names.
@@ -138,37 +136,39 @@ def classify(
     """
     began = time.monotonic()
     folder = None if sort_into is None else Path(sort_into)
-    place = OutFile.read(_where_to(out, folder, sort_by))
-    if not isinstance(source, Stream):
-        refuse_swapped_sources(model, source)
-        source = open_streams(
-            source, columns=columns, follow_links=follow_links, outside=outside, stdin=stdin,
-            shard=None if shard is None else Shard.parse(shard), watcher=watcher,
-        )  # fmt: skip
-    classifier = open_classifier(model, device=device, tta=tta, watcher=watcher)
-    if source.inputs is not None:
-        if folder is not None:
-            raise RecipeError(
-                "answers in a file, from a shard", "they are to be sorted", "Leave one out."
-            )
-        place = place.of_shard(source.inputs.shard)
+    part = None if shard is None else Shard.parse(shard)
+    if folder is None and out is None:
+        raise RecipeError(
+            "There is neither a file for the answers nor a folder to sort into",
+            "Give out='results.jsonl', or use predict_each for answers one by one.",
+        )
+    if folder is None and sort_by != "copy":
+        raise RecipeError(f"There is no folder to {sort_by} the images into")
+    if folder is not None and part is not None:
+        raise RecipeError("The images of a shard cannot be sorted into folders")
     if top < 1:
-        raise RecipeError("one class or more to name", f"got {top}", "Give 5, say.")
+        raise RecipeError(f"top must be at least 1, not {top}")
+    place = OutFile.read(out or Path(folder or "") / RESULTS, part)
+    stream = open_streams(
+        source, columns=columns, follow_links=follow_links, outside=outside, stdin=stdin,
+        shard=part, watcher=watcher,
+    )  # fmt: skip
+    classifier = open_classifier(model, device=device, tta=tta, watcher=watcher)
     with place.errors():
         rejects = reject and classifier.metadata.reject is not None
         form = RowFormat(place.path, min(top, len(classifier.classes)))
         selection = Selection(where, min_confidence, classifier.classes, rejects=rejects)
         if folder is not None:
-            _check_places(source, folder, sort_by)
+            _check_places(stream, folder, sort_by)
         options: JsonObject = {
             "the classifier": hashlib.sha256(classifier.content).hexdigest()[:16],
             "top": form.top, "where": selection.where, "min_confidence": float(min_confidence),
             "reject": reject, "as_is": as_is, "tta": tta,
         }  # fmt: skip
         work = _Work(
-            classifier=classifier, stream=source, place=place, folder=folder, by=sort_by, on=on,
+            classifier=classifier, stream=stream, place=place, folder=folder, by=sort_by, on=on,
             form=form, selection=selection, options=options, reject=reject, as_is=as_is, tta=tta,
-            watcher=place.watcher(watcher), began=began,
+            watcher=watcher, began=began,
         )  # fmt: skip
         return work.run()
 
@@ -195,32 +195,24 @@ class _Work:
 
     def run(self) -> Classified:
         """Answer what is not done yet, and return what was done."""
-        inputs, claim = self.stream.inputs, self.place.claim()
+        inputs, there, path = self.stream.inputs, self.place.claim(), self.place.path
         task = None
         if inputs is not None:
-            task = ShardTask("predict", inputs, self.options, self.place.path)
-        if task is not None and (before := task.finished(claim.finished)) is not None:
-            self.place.settle(claim)
-            self.watcher.note(f"{self.place.path} is finished")
-            images = int(before.summary["images"])
-            kept = {name: before.summary[name] for name in _KEPT_OF_SHARD}
-            return self._classified(resumed=images, **kept)
+            task = ShardTask("predict", inputs, self.options, path)
+            if before := task.finished():
+                self.watcher.note(f"{path} is finished")
+                return self._classified(**before.summary, resumed=int(before.summary["images"]))
         with ExitStack() as stack:
             cluster = None
             if is_elsewhere(self.on):
                 cluster = stack.enter_context(Cluster(self.on, self.stream.sample()))
-            path = self.place.path
             database = self.folder / SORTED if self.folder else database_beside(path)
             whole = self.place.address is not None or task is not None
             self._answers = answers = stack.enter_context(
                 AnswersFile(database, self.form, self._begun(), kinds=len(self.labels), whole=whole)
             )
             if self.folder is not None:
-                folders = [Path(_real(self.stream.source))] if self.stream.kind == "folder" else []
-                sorter = Sorter(
-                    self.folder, self.by, self.labels, answers, sources=folders,
-                    watcher=self.watcher,
-                )  # fmt: skip
+                sorter = Sorter(self.folder, self.by, self.labels, answers, self.watcher)
                 self._sorter = stack.enter_context(closing(sorter))
             try:
                 self._answer(cluster)
@@ -229,13 +221,17 @@ class _Work:
                 kept_now = counted(answers.images, "image is", "images are")
                 self.watcher.note(f"{kept_now} done and kept; the same command goes on there")
                 raise
-            done = self._summary()
+            counts = self._counts()
             if task is not None:
-                summary = done.to_json()
-                task.finish(answers.kept.total(), {name: summary[name] for name in _KEPT_OF_SHARD})
+                task.finish(answers.kept.total(), counts)
                 answers.remove()
-            self.place.publish(claim, keep=task is None)
-        return done
+            self.place.publish(there, keep=True)
+        return self._classified(
+            **counts,
+            resumed=answers.resumed,
+            placed=self._sorter.placed if self._sorter else 0,
+            unplaced=self._sorter.unplaced if self._sorter else 0,
+        )
 
     def _begun(self) -> JsonObject:
         """What the work was begun with: with something else it cannot continue."""
@@ -285,7 +281,7 @@ class _Work:
             watcher.note(
                 f"{lie} in {self._sorter.folder}, where sorted ones go; they were passed over"
             )
-        self._progress.note_unreadable(f"; their rows in {answers.out} say why")
+        self._progress.note_unreadable(f"; their rows in {self.place.shown} say why")
 
     def _not_done(self) -> Iterator[ListedImage]:
         sorter, any_found = self._sorter, False
@@ -343,24 +339,21 @@ class _Work:
         self._written = time.monotonic()
         self._progress.advance(self._passed + self._answers.images - self._answers.resumed)
 
-    def _summary(self) -> Classified:
+    def _counts(self) -> JsonObject:
         answers, classes = self._answers, len(self._numbers)
-        counts: dict[str, int] = {}
+        kept: dict[str, int] = {}
         for number, count in answers.kept.most_common():
             label = self.labels[number]
-            counts[label] = counts.get(label, 0) + count
+            kept[label] = kept.get(label, 0) + count
         refused, unreadable = answers.answers[classes], answers.answers[classes + 1]
-        return self._classified(
-            images=answers.images,
-            answered=answers.images - refused - unreadable,
-            refused=refused,
-            unreadable=unreadable,
-            left_out=answers.images - answers.kept.total(),
-            resumed=answers.resumed,
-            answers=counts,
-            placed=self._sorter.placed if self._sorter else 0,
-            unplaced=self._sorter.unplaced if self._sorter else 0,
-        )
+        return {
+            "images": answers.images,
+            "answered": answers.images - refused - unreadable,
+            "refused": refused,
+            "unreadable": unreadable,
+            "left_out": answers.images - answers.kept.total(),
+            "answers": kept,
+        }
 
     def _classified(self, *, placed: int = 0, unplaced: int = 0, **counts: Any) -> Classified:
         return Classified(
@@ -369,47 +362,20 @@ class _Work:
         )  # fmt: skip
 
 
-def _where_to(
-    out: str | os.PathLike[str] | None, folder: Path | None, by: By
-) -> str | os.PathLike[str]:
-    """Where the results go; refuse nowhere."""
-    if folder is not None:
-        return folder / RESULTS if out is None else out
-    if out is None:
-        raise RecipeError(
-            "a file for the answers or a folder to sort into",
-            "there is neither",
-            "Give out='results.jsonl', or use predict_each for answers one by one.",
-        )
-    if by != "copy":
-        raise RecipeError(
-            f"a folder to {by} the images into", "there is none", "Give sort_into as well."
-        )
-    return out
-
-
 def _check_places(stream: Stream, folder: Path, by: By) -> None:
     """Refuse a source whose images cannot be placed below the folder."""
     if stream.kind == "archive" and by != "copy":
-        raise RecipeError(
-            "images in files of their own to move", f"{stream.source} is one file", "Sort by copy."
-        )
-    if is_stored(folder) or (is_stored(stream.source) and by != "copy"):
-        raise RecipeError(
-            f"a folder of this machine to {by} the images into"
-            if is_stored(folder)
-            else "images on this machine to move",
-            f"{folder if is_stored(folder) else stream.source} is on a store",
-            "Sort into a folder here, by copy.",
-        )
+        raise RecipeError(f"{stream.source} is one file, from which images can only be copied")
+    if is_stored(folder):
+        raise RecipeError(f"{folder} is on a store; images are sorted into a folder here")
+    if is_stored(stream.source) and by != "copy":
+        raise RecipeError(f"{stream.source} is on a store, from which images can only be copied")
     source, target = Path(_real(stream.source)), Path(os.path.realpath(folder))
     inside = source.is_relative_to(target) or target.is_relative_to(source)
     if stream.kind == "folder" and inside:
         # Sorted images would be found again and answered a second time.
         raise RecipeError(
-            "a folder to sort into that lies beside the source",
-            f"{folder} and {stream.source} lie in one another",
-            "Give another folder.",
+            f"{folder} and {stream.source} lie in one another", "Sort into another folder."
         )
 
 

@@ -21,11 +21,11 @@ from opsin.runtime.prediction import NONE_OF_THESE, Prediction
 
 Cell = str | float | bool | None
 
-FORMS: Final = ("jsonl", "csv", "parquet")
+_FORMS: Final = ("jsonl", "csv", "parquet")
 #: What stands in place of an answer where an image cannot be read.
 UNREADABLE: Final = "unreadable"
-#: Rows of a group in a Parquet file.
-GROUP: Final = 10_000
+# Rows of a group in a Parquet file.
+_GROUP: Final = 10_000
 # Ends of lines to some readers, though not to JSON.
 _LINES: Final = re.compile("[\x85\u2028\u2029]")
 
@@ -73,9 +73,8 @@ def row_of(
 
 def reason_of(name: str, error: ImageError) -> str:
     """Why an image cannot be read; its name stands in the row already."""
-    if error.received.startswith(f"{name}: "):
-        return error.received.removeprefix(f"{name}: ")
-    return f"expected {error.expected}; {error.received}"
+    _, prefix, reason = error.message.partition(f"{name}: ")
+    return reason if prefix else error.message
 
 
 def _short(value: float | None) -> float | None:
@@ -95,9 +94,7 @@ class Selection:
         rejects: bool = True,
     ) -> None:
         if not 0 <= min_confidence <= 1:
-            raise RecipeError(
-                "a least confidence between 0 and 1", f"got {min_confidence}", "Give 0.9, say."
-            )
+            raise RecipeError(f"--min-confidence must be 0 to 1, not {min_confidence}")
         self.min_confidence = min_confidence
         none_of_these = [NONE_OF_THESE] if rejects else []
         known = {"label": [*classes], "answer": [*classes, *none_of_these, UNREADABLE]}
@@ -105,17 +102,10 @@ class Selection:
         for condition in (where,) if isinstance(where, str) else where:
             key, _, value = condition.partition("=")
             if "=" not in condition or key not in known:
-                raise RecipeError(
-                    "a condition label=CLASS or answer=CLASS",
-                    f"got {condition!r}",
-                    f"Write it like label={classes[0]}.",
-                )
+                raise RecipeError(f"{condition!r} is no condition label=CLASS or answer=CLASS")
             if value not in known[key]:
-                raise RecipeError(
-                    f"{key}= and one of: {closest_first(known[key], value)}",
-                    f"got {value!r}",
-                    "Choose there.",
-                )
+                choices = closest_first(known[key], value)
+                raise RecipeError(f"{key}= must be one of {choices}, not {value!r}")
             self._wanted.setdefault(key, set()).add(value)
         #: The conditions in one order, however they were given.
         self.where = sorted(f"{key}={v}" for key, values in self._wanted.items() for v in values)
@@ -134,12 +124,8 @@ class RowFormat:
 
     def __init__(self, out: Path, top: int) -> None:
         form = out.suffix.lower().removeprefix(".")
-        if form not in FORMS:
-            raise RecipeError(
-                f"a file name that ends in .{', .'.join(FORMS)}",
-                f"got {out.name or 'no name'!r}",
-                "Give another name.",
-            )
+        if form not in _FORMS:
+            raise RecipeError(f"{out} does not end in .{', .'.join(_FORMS)}")
         self.out, self.form, self.top = out, form, top
         # The columns of a table, with the names of Arrow's types.
         self.columns = {
@@ -179,35 +165,22 @@ class RowFormat:
                 stream.write(self.encode(line))
 
     def _write_parquet(self, file: Path, lines: Iterator[bytes]) -> None:
-        arrow, _ = load_pyarrow()
+        arrow, parquet = load_pyarrow()
         kinds = {"string": arrow.string(), "float": arrow.float32(), "bool": arrow.bool_()}
         schema = arrow.schema([(name, kinds[kind]) for name, kind in self.columns.items()])
 
-        def tables() -> Iterator[Any]:
-            while group := list(islice(lines, GROUP)):
-                rows = [flat(json.loads(line), self.top) for line in group]
-                yield arrow.Table.from_pylist(
-                    [
-                        {k: as_arrow(v) if isinstance(v, str) else v for k, v in row.items()}
-                        for row in rows
-                    ],
-                    schema=schema,
-                )
+        def cells(line: bytes) -> dict[str, Cell]:
+            # Bytes that are no Unicode become visible escapes.
+            return {
+                name: cell.encode("utf-8", "backslashreplace").decode()
+                if isinstance(cell, str)
+                else cell
+                for name, cell in flat(json.loads(line), self.top).items()
+            }
 
-        write_groups(file, schema, tables())
-
-
-def as_arrow(text: str) -> str:
-    """A text as Arrow takes it: bytes that are no Unicode become visible escapes."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def write_groups(file: Path, schema: Any, tables: Iterable[Any]) -> None:
-    """Write a Parquet file from tables of `GROUP` rows."""
-    _, parquet = load_pyarrow()
-    with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
-        for table in tables:
-            writer.write_table(table)
+        with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
+            while group := [cells(line) for line in islice(lines, _GROUP)]:
+                writer.write_table(arrow.Table.from_pylist(group, schema=schema))
 
 
 def flat(row: Mapping[str, Any], top: int) -> dict[str, Cell]:

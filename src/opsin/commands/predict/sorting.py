@@ -13,7 +13,7 @@ import os
 import stat
 import time
 from collections.abc import Container, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from sqlite3 import Error as DatabaseError
 from typing import Final, Literal
@@ -44,20 +44,19 @@ SCRATCH: Final = ".sorting"
 # Reasons to end the work: they would meet every further image too.
 _DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 _NAMED: Final = 3
+_ELSEWHERE: Final = "Sort into another folder, with other results."
 
 
 class Sorter:
     """Places images in the folders of their answers."""
 
     def __init__(
-        self, folder: Path, by: By, labels: Sequence[str], answers: AnswersFile, *,
-        sources: Sequence[Path] = (), watcher: Watcher,
-    ) -> None:  # fmt: skip
+        self, folder: Path, by: By, labels: Sequence[str], answers: AnswersFile, watcher: Watcher
+    ) -> None:
         self.folder, self.by, self.watcher = folder, by, watcher
         self.placed, self.unplaced = 0, 0
         self._answers = answers
-        self._origins = Origins(answers.about.key, sources)
-        self._remembers = True
+        self._origins = Origins(answers.about.key)
         self._inside = os.path.realpath(folder) + os.sep
         names = NamesInUse()
         for name in (SORTED, RESULTS):
@@ -79,17 +78,12 @@ class Sorter:
                     self._dir.folder(name).close()
             except NotADirectoryError as error:
                 raise RecipeError(
-                    "a folder of its own for the images of each answer",
                     f"{self.folder / name} is a link or a file",
                     "Take it away, or sort into another folder.",
                 ) from error
         about = self._answers.about
         if about.undone:
-            raise RecipeError(
-                f"{self.folder} with every image in its place",
-                "images were taken back since",
-                "Sort into another folder, with other results.",
-            )
+            raise RecipeError(f"Images were taken back from {self.folder}", _ELSEWHERE)
         if about.sorting is None:
             out = self._answers.out
             names = os.listdir(self.folder)  # noqa: PTH208  names are all it takes
@@ -107,9 +101,9 @@ class Sorter:
         for move in moves:
             if move.source is not None and not self._origins.holds(move.source):
                 raise RecipeError(
-                    f"{self._answers.path} as this command left it",
-                    f"it names {move.source}, from where this account sorted nothing",
-                    "Sort into another folder, with other results.",
+                    f"{self._answers.path} names {move.source}, from where this account sorted "
+                    "nothing",
+                    _ELSEWHERE,
                 )
         undone = [move for move in moves if not self._settle_one(move)]
         with self._answers.transaction():
@@ -126,9 +120,12 @@ class Sorter:
         with move.places(self._dir, self._origins) as (target, source):
             if target is None or not move.looks_done(target):
                 return False
-            if move.by == "move":  # its answer is kept
-                if source is not None:
-                    _take_old_name(move, source)
+            if move.by == "move":  # its answer is kept; perhaps the old name is there as well
+                if source is not None and not source.is_free:
+                    there = source.stat()
+                    same = (there.st_size, there.st_mtime_ns) == (move.size, move.mtime_ns)
+                    if same and identity_of(there) == move.identity:
+                        source.unlink()
                 return True
             # It will be answered again; but if the original has gone since, its copy stays.
             if move.by == "copy" and (source is None or source.is_free):
@@ -156,7 +153,12 @@ class Sorter:
         if not planned:
             self._answers.append(answers)
             return
-        self._remember([move.source for _, move in planned.values() if move.source is not None])
+        sources = [move.source for _, move in planned.values() if move.source is not None]
+        with storage_errors(self._origins.path):
+            try:
+                self._origins.add(sources)
+            except DatabaseError as error:  # without it, nothing could be taken back
+                raise OSError(errno.EIO, str(error)) from error
         with self._answers.transaction() as db:
             for _, move in planned.values():
                 move.insert(db)
@@ -175,19 +177,6 @@ class Sorter:
         targets = ((as_bytes(move.target),) for move in undone)
         db.executemany("DELETE FROM moves WHERE done = 0 AND target = ?", targets)
         db.execute("UPDATE moves SET done = 1 WHERE done = 0")
-
-    def _remember(self, sources: list[str]) -> None:
-        """Keep where images come from; where that cannot be written, `undo` will ask."""
-        try:
-            self._origins.add(sources)
-        except (OSError, DatabaseError) as error:
-            if self._remembers:
-                reason = getattr(error, "strerror", None) or str(error)
-                self.watcher.note(
-                    f"where the images came from cannot be kept in {self._origins.path} "
-                    f"({reason.lower()}): opsin undo will ask for it"
-                )
-            self._remembers = False
 
     def _plan(self, image: ListedImage, folder: str, planned: Container[str]) -> Move:
         """What is going to be done with an image; `OSError` where it cannot be."""
@@ -210,12 +199,12 @@ class Sorter:
             now = int(time.time()) * 1_000_000_000
             return Move(image.name, None, folder, name, "write", len(_content(image)), now)
         path = Path(image.path)
-        found = path.stat() if self.by == "copy" else path.lstat()
-        if not stat.S_ISREG(found.st_mode):
+        status = path.stat() if self.by == "copy" else path.lstat()
+        if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "is a symbolic link, which is left where it is")
         return Move(
             image.name, str(path.absolute()), folder, free_name(path.name, is_taken), self.by,
-            found.st_size, found.st_mtime_ns, identity_of(found),
+            status.st_size, status.st_mtime_ns, identity_of(status),
         )  # fmt: skip
 
     def _act(self, image: ListedImage, move: Move) -> bool:
@@ -248,7 +237,6 @@ class Sorter:
         return True
 
     def _note_unplaced(self, name: str, error: OSError) -> None:
-        """Say of the first few that they were not placed, and count the others."""
         self.unplaced += 1
         if self.unplaced <= _NAMED:
             reason = error.strerror or str(error)
@@ -257,12 +245,3 @@ class Sorter:
 
 def _content(image: ListedImage) -> bytes:
     return image.image if isinstance(image.image, bytes) else b""
-
-
-def _take_old_name(move: Move, source: Placement) -> None:
-    """Take the old name of a moved image away, where only that was left to do."""
-    with suppress(FileNotFoundError):
-        there = source.stat()
-        same = (there.st_size, there.st_mtime_ns) == (move.size, move.mtime_ns)
-        if same and identity_of(there) == move.identity:
-            source.unlink()

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from opsin.commands.own_images import noting_looks
 from opsin.commands.predict.rows import Selection, row_of
 from opsin.core.arguments import checked
-from opsin.core.artifacts.run_directory import refuse_swapped
 from opsin.core.errors import ImageError, RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
@@ -86,12 +85,10 @@ def open_streams(
     """Find the images of one source or of several, without reading any: see `open_stream`."""
     several = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
     if not several:
-        raise SourceError("one source or more", "got none", "Check what was to find them.")
+        raise SourceError("There is no source")
     inputs = sum(os.fspath(source) == STANDARD_INPUT for source in several)
     if inputs > 1:
-        raise SourceError(
-            "- once, for standard input can be read only once", "got it twice", "Give it once."
-        )
+        raise SourceError("Standard input, -, can be read only once")
 
     def opened(watcher: Watcher) -> Stream:
         return join_streams([
@@ -106,17 +103,10 @@ def open_streams(
         return opened(watcher)
     if inputs:
         raise RecipeError(
-            "a source that each shard's process can read for itself",
-            "- is standard input",
+            "- is standard input, which each shard's process cannot read for itself",
             "Write the names into a table with a column path, and give that.",
         )
     return cut_stream(opened(watcher), shard, opened(SILENT), once=once)
-
-
-def refuse_swapped_sources(model: str | os.PathLike[str] | Classifier, sources: Sources) -> None:
-    """Refuse a classifier and images that were given in the wrong order."""
-    several = [sources] if isinstance(sources, str | os.PathLike) else sources
-    refuse_swapped(model, several, "opsin predict {model} {images}")
 
 
 def open_classifier(
@@ -231,7 +221,6 @@ def predict_each(
         >>> for answer in predict_each("runs/boots", "photos"):  # doctest: +SKIP
         ...     print(answer.name, answer.answer)
     """
-    refuse_swapped_sources(model, source)
     stream = open_streams(
         source, columns=columns, follow_links=follow_links, outside=outside, stdin=stdin,
         watcher=watcher,

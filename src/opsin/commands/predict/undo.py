@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,12 +64,7 @@ class Undone:
 
 
 @checked
-def undo(
-    folder: str | os.PathLike[str],
-    *,
-    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
-    watcher: Watcher = SILENT,
-) -> Undone:
+def undo(folder: str | os.PathLike[str], *, watcher: Watcher = SILENT) -> Undone:
     """Take back what ``classify(…, sort_into=folder)`` did there.
 
     Moved images go back where they came from, never over something that is there now. Copies are
@@ -78,12 +72,11 @@ def undo(
     folders go, and the answers that were written into the folder. What cannot be taken back
     stays, and is listed. Killed on its way, it can be called again.
 
-    Where the images came from is known by the account that sorted them. Of a folder that was
-    sorted elsewhere, nothing is believed: name the source.
+    Where the images came from is known by the account that sorted them; of a folder that another
+    one sorted, nothing is believed.
 
     Args:
         folder: The sorted folder.
-        source: One folder or several that the images came from, where this account does not know.
         watcher: Receives the progress.
 
     Raises:
@@ -95,15 +88,10 @@ def undo(
         >>> undo("sorted")  # doctest: +SKIP
         Undone(folder=PosixPath('sorted'), moved_back=1200, removed=0, left=(), left_count=0)
     """
-    several = [source] if isinstance(source, str | os.PathLike) else source
     folder = Path(folder)
     path = folder / SORTED
     if not os.path.lexists(path):
-        raise RecipeError(
-            "a folder that opsin predict --sort-into made",
-            f"{folder} is none",
-            "Give the sorted folder.",
-        )
+        raise RecipeError(f"opsin predict --sort-into sorted nothing into {folder}")
     with ExitStack() as stack:
         stack.callback(hold(path, folder).release)
         stack.enter_context(database_errors(path, folder))
@@ -111,7 +99,7 @@ def undo(
         stack.enter_context(closing(db))
         with storage_errors(folder):
             opened = stack.enter_context(ConfinedDir(folder))
-        origins = Origins(about.key, [Path(name) for name in several])
+        origins = Origins(about.key)
         work = _Undoing(about, opened, origins)
         total = _check_moves(db, about, opened.path, origins)
         # From here on no command continues this sorting.
@@ -146,22 +134,17 @@ def undo(
 
 def _check_moves(db: Connection, about: About, folder: Path, origins: Origins) -> int:
     """Count the moves, once all of them are sound and of this account."""
-    total, strange = 0, set()
+    total, strange = 0, ""
     for move in read_moves(db, folder / SORTED):
         total += 1
         if move.source is not None and not origins.holds(move.source):
-            strange.add(os.path.dirname(move.source))  # noqa: PTH120
+            strange = move.source
     if about.sorting and not all(map(is_plain_name, about.sorting.folders)):
         raise damaged(folder / SORTED)
     if strange:
-        try:
-            place = os.path.commonpath(strange)
-        except ValueError:  # on several drives
-            place = min(strange)
         raise RecipeError(
-            "a folder that this account sorted, so that it knows where the images came from",
-            f"{folder / SORTED} says {place}, from where it sorted nothing into {folder}",
-            f"If that is right, say so: opsin undo {folder} --source {place}",
+            f"{folder / SORTED} names {strange}, from where this account sorted nothing",
+            "Only the account that sorted a folder can take it back.",
         )
     return total
 
@@ -177,9 +160,8 @@ class _Undoing:
 
     def undo(self, move: Move) -> str | None:
         """Undo one move, or say why that could not be."""
-        undo = self._move_back if move.by == "move" else self._remove
         try:
-            return undo(move)
+            return self._move_back(move) if move.by == "move" else self._remove(move)
         except OSError as error:
             return (error.strerror or str(error)).lower()
 
@@ -199,8 +181,7 @@ class _Undoing:
         return None
 
     def _move_back(self, move: Move) -> str | None:
-        places = move.places(self._folder, self._origins, make=True, missing=FileNotFoundError)
-        with places as (target, source):
+        with move.places(self._folder, self._origins, make=True) as (target, source):
             free = source is None or source.is_free
             there = target is not None and move.looks_done(target)
             # What lies there is the image even if it was edited since, where it was done for sure.

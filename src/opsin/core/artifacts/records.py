@@ -6,7 +6,7 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from opsin.core.arguments import by_current_names
+from opsin.core.arguments import read_former_names
 from opsin.core.errors import RunError
 from opsin.core.files import open_regular
 from opsin.core.metadata import Preparation
@@ -56,7 +56,7 @@ class Stored(BaseModel):
     )  # fmt: skip
 
     def to_json(self) -> JsonObject:
-        """Return plain values for JSON: the fields that were read or given, no others."""
+        """Plain values for JSON: the fields that were read or set, no others."""
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
@@ -76,15 +76,17 @@ class Artifact(Stored):
 
     @classmethod
     def read(cls, file: Path) -> Self:
-        """Read and check a file."""
-        content = read_object(file)
+        """Read and check a file; no link is followed."""
+        try:
+            with open_regular(file, follow_links=False) as stream:
+                content = read_json(stream)
+        except (OSError, ValueError) as error:
+            raise damaged(file, error) from error
+        if not isinstance(content, dict):
+            raise damaged(file, "it holds no object")
         stated = content.get("format", 1)
         if type(stated) is int and stated > cls.FORMAT:
-            raise RunError(
-                f"a {cls.FILE} of format {cls.FORMAT} or earlier",
-                f"{file} has format {stated}",
-                "Update Opsin.",
-            )
+            raise RunError(f"{file} has format {stated}, of a later Opsin", "Update Opsin.")
         try:
             return cls.model_validate(content)
         except ValidationError as error:
@@ -93,18 +95,6 @@ class Artifact(Stored):
     def write(self, folder: Path) -> None:
         """Write the file into a folder."""
         write_json(folder / self.FILE, {"format": self.FORMAT} | self.to_json())
-
-
-def read_object(file: Path) -> JsonObject:
-    """Read a file that holds one JSON object; no link is followed."""
-    try:
-        with open_regular(file, follow_links=False) as stream:
-            content = read_json(stream)
-        if not isinstance(content, dict):
-            raise ValueError("it holds no object")  # noqa: TRY004  as all that is damaged
-    except (OSError, ValueError) as error:
-        raise damaged(file, error) from error
-    return content
 
 
 def read_objects(file: Path, *, skip: bool = False) -> list[JsonObject]:
@@ -119,20 +109,16 @@ def read_objects(file: Path, *, skip: bool = False) -> list[JsonObject]:
 
 
 def damaged(file: Path, why: Exception | str) -> RunError:
-    """Return the error of a file that does not hold what Opsin writes."""
+    """The error of a file that does not hold what Opsin writes."""
     reason = why.strerror if isinstance(why, OSError) else str(why)
-    return RunError(
-        f"a whole {file.name}",
-        f"{file} is damaged ({reason})",
-        "Restore the file or train again.",
-    )
+    return RunError(f"{file} is damaged ({reason})", "Restore the file or train again.")
 
 
 def first_of(error: ValidationError) -> str:
-    """Say what is wrong with the first bad value, but not which value a stranger wrote there."""
+    """What is wrong with the first bad value, but not which value a stranger wrote there."""
     first = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return f"{place}: {first['msg'][:1].lower()}{first['msg'][1:]}"[:300]
+    field = ".".join(str(part) for part in first["loc"])
+    return f"{field}: {first['msg'][:1].lower()}{first['msg'][1:]}"[:300]
 
 
 class Location(Stored):
@@ -188,29 +174,19 @@ class DatasetRecord(Artifact):
     fingerprint: Text = Field(description="SHA-256 of images and labels.")
     classes: list[str]
     images: Count = Field(description="Number of images in all parts.")
-    shape: list[Count] = Field(
-        min_length=3, max_length=3, description="Height, width and channels of a prepared image."
-    )
+    shape: list[Count] = Field(min_length=3, max_length=3, description="Height, width, channels.")
     dtype: Text = "uint8"
     range: list[Count] = Field([0, 255], description="Smallest and largest value of a pixel.")
-    counts: dict[str, dict[str, Count]] = Field(
-        description="Images of each class in each part (train, val, test)."
-    )
+    counts: dict[str, dict[str, Count]] = Field(description="Images by class and part.")
     groups: Count = Field(0, description="Number of groups that the split keeps together.")
     problem: str | None = Field(None, description="Why training would be refused.")
     corrections: CorrectionCounts | None = None
     preparation: Preparation
     audit: AuditCounts = Field(default_factory=AuditCounts)
     unreadable: list[Unreadable] = Field(default_factory=list)
-    left_out: list[LeftOut] = Field(
-        default_factory=list, description="What the source holds and is not read, by kind."
-    )
-    findings: dict[str, Count] = Field(
-        default_factory=dict, description="Number of images by kind of finding."
-    )
-    test_set: Text | None = Field(
-        None, description="Identifies the test images by content; null without test images."
-    )
+    left_out: list[LeftOut] = Field(default_factory=list, description="What is not read, by kind.")
+    findings: dict[str, Count] = Field(default_factory=dict, description="Images by kind.")
+    test_set: Text | None = Field(None, description="Identifies the test images by content.")
 
 
 # JSON has no NaN: a value that is no finite number is null there.
@@ -226,10 +202,9 @@ class Epoch(Line):
     """One pass over the training images: a line of ``history.jsonl``.
 
     Losses are mean cross entropies in nats, accuracies shares between 0 and 1, times seconds.
-    Training figures are running means over the epoch, with augmentation and dropout on, as every
-    framework prints them; validation figures are exact. A value that is no finite number (a
-    training that blew up) is ``null`` in the file. ``norms`` are those of each layer's trainable
-    weights after the epoch (L2), biases left out; a model without layers has none.
+    Training figures are running means over the epoch, with augmentation and dropout on; validation
+    figures are exact. A value that is no finite number is ``null`` in the file. ``norms`` are those
+    of each layer's trainable weights after the epoch (L2), biases left out.
     """
 
     FILE: ClassVar[str] = "history.jsonl"
@@ -242,20 +217,17 @@ class Epoch(Line):
     train_accuracy: _Measured
     val_loss: _Measured
     val_accuracy: _Measured
-    learning_rate: _Measured = Field(description="Learning rate.")
+    learning_rate: _Measured
     seconds: _Measured
     images_per_second: _Measured
     best: bool = Field(description="Whether no earlier epoch was better on validation images.")
     complete: bool = True
     norms: dict[str, _Measured] = Field(default_factory=dict)
 
-    @model_validator(mode="before")
-    @classmethod
-    def _read_former_names(cls, content: Any) -> Any:
-        return by_current_names(content) if isinstance(content, dict) else content
+    _former_names = model_validator(mode="before")(read_former_names)
 
     def to_json(self) -> JsonObject:
-        """Return plain values for JSON, ``None`` for those that are no finite number."""
+        """Plain values for JSON, ``None`` for those that are no finite number."""
         content: JsonObject = json.loads(self.model_dump_json(exclude_unset=True))
         return content
 
@@ -283,13 +255,9 @@ class RunStatus(Artifact):
 
     state: State
     pid: int = Field(gt=0, lt=1 << 31, description="Process that trains or trained the run.")
-    started: Seconds | None = Field(
-        None, description="When the training began, in seconds since 1970."
-    )
+    started: Seconds | None = Field(None, description="When it began, in seconds since 1970.")
     heartbeat: Seconds = Field(description="When this file was last written.")
-    launch: Text | None = Field(
-        None, description="By which processes that are started again find their run."
-    )
+    launch: Text | None = Field(None, description="By which restarted processes find their run.")
     cause: Text | None = Field(None, description="Why the run failed or stopped.")
     doing: Text | None = Field(None, description="Present work; ``3/10`` is epoch 3 of 10.")
     done: _Amount = Field(0.0, description="Finished units of that work.")
@@ -298,9 +266,7 @@ class RunStatus(Artifact):
     share: _Amount | None = Field(None, description="Finished part of the training, 0 to 1.")
     left: _Amount | None = Field(None, description="Seconds until the training ends.")
     speed: _Amount | None = Field(None, description="Units a second.")
-    figures: dict[Text, float] = Field(
-        default_factory=dict, description="Present loss, accuracy and others."
-    )
+    figures: dict[Text, float] = Field(default_factory=dict, description="Present loss, …")
 
 
 #: Characters of a run's name and of its note, at most.
@@ -335,10 +301,7 @@ class LoggedEvaluation(Line):
     test_set: Text = Field(description="Identifies the test images by content.")
     images: Count | None = None
     accuracy: Share | None = None
-    inputs: Text | None = Field(
-        None,
-        description="Of one shard, the SHA-256 of the names of all images; null for the whole.",
-    )
+    inputs: Text | None = Field(None, description="Of one shard, the SHA-256 of all names.")
 
 
 class TrackedRun(Line):
@@ -373,6 +336,4 @@ class ImportRecord(Artifact):
     answers: Text = Field(description="What it answers with, and how that became probabilities.")
     classes_from: Text = Field(description="Where the names of the classes are stated.")
     licence: Text = Field(description="Under which it is published, or unknown.")
-    parity: ImportParity | None = Field(
-        None, description="Comparison with the maker's answers; null where none were given."
-    )
+    parity: ImportParity | None = Field(None, description="Comparison with the maker's answers.")

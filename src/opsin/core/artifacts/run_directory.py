@@ -9,7 +9,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeVar, cast
 
@@ -36,7 +36,7 @@ from opsin.core.artifacts.records import (
     first_of,
     read_objects,
 )
-from opsin.core.errors import RecipeError, RunError
+from opsin.core.errors import RunError
 from opsin.core.files import ConfinedDir, open_regular
 from opsin.core.platform import process_exists
 from opsin.core.storage import atomic_file, storage_errors, write_bytes
@@ -56,7 +56,7 @@ _SLACK: Final = 1e-3
 
 
 def free_name(root: Path, name: str, taken: Container[str] = ()) -> str:
-    """A name for a new run directory below ``root``: ``2026-11-21-name``, a number if taken."""
+    """A name for a new run directory: ``2026-11-21-name``, with a number if taken."""
     day = dt.datetime.now(tz=dt.UTC).astimezone().date().isoformat()
     # Letters of any script stay; what a file system or a shell could trip over does not.
     tame = re.sub(r"[^\w.-]+", "-", name).strip(".-")[:80]
@@ -98,7 +98,7 @@ class RunDirectory:
 
     @classmethod
     def create(cls, root: Path, name: str) -> RunDirectory:
-        """Make a new directory below ``root``: ``2026-11-21-name``, with a number if taken."""
+        """Make a new directory below ``root``."""
         with storage_errors(root):
             root.mkdir(parents=True, exist_ok=True)
             while True:
@@ -114,9 +114,7 @@ class RunDirectory:
         run = cls(path)
         if not os.path.isfile(run.recipe):  # noqa: PTH113
             there = "is no run directory" if os.path.exists(path) else "does not exist"  # noqa: PTH110
-            raise RunError(
-                "a run directory", f"{run.path} {there}", "See the runs there are: opsin runs"
-            )
+            raise RunError(f"{run.path} {there}", "List the runs: opsin runs")
         run.check_own()
         return run
 
@@ -131,16 +129,12 @@ class RunDirectory:
                             folders.append(Path(entry.path))
                         elif not entry.is_file(follow_symlinks=False):
                             raise RunError(
-                                "plain files and folders in a run directory",
                                 f"{entry.path} is a link, a pipe or a device",
                                 "If you trust it, put the file itself in its place.",
                             )
         except OSError as error:
-            raise RunError(
-                "a run directory that can be read",
-                f"{self.path} cannot ({(error.strerror or str(error)).lower()})",
-                "Check its rights.",
-            ) from error
+            reason = (error.strerror or str(error)).lower()
+            raise RunError(f"{self.path} cannot be read: {reason}", "Check its rights.") from error
 
     def open_to_add(self, file: Path) -> BinaryIO:
         """Open one of the directory's files to add lines to it; no link is followed."""
@@ -156,10 +150,9 @@ class RunDirectory:
                 # Someone who only asks for the state holds it for a moment.
                 lock.acquire(timeout=2)
             except Timeout:  # inside: it is an OSError as well, and no refusal of the disk's
+                pid = RunStatus.read(self.status).pid
                 raise RunError(
-                    "a run that no other process works on",
-                    f"{self.path} is being trained by process {RunStatus.read(self.status).pid}",
-                    "Wait until it is done, or stop it.",
+                    f"{self.path} is being trained by process {pid}", "Wait until it is done."
                 ) from None
         try:
             yield
@@ -167,7 +160,7 @@ class RunDirectory:
             lock.release()
 
     def _held(self) -> bool | None:
-        """Tell whether a process works on the run; ``None`` where that cannot be known."""
+        """Whether a process works on the run, where that can be known."""
         if not self.lock.is_file():
             return None
         try:
@@ -179,11 +172,11 @@ class RunDirectory:
             return None
 
     def set_status(self, state: State, **fields: Any) -> None:
-        """Record what the run is doing, with this process and the present time."""
+        """Write what the run is doing, with this process and the present time."""
         self._status(state, **fields).write(self.path)
 
     def show_progress(self, **work: Any) -> None:
-        """Say in ``status.json`` how far a work is; not synced, as it comes every second."""
+        """Write how far a work is; not synced, as it comes every second."""
         waiting = self.path / ".status.json.next"
         with contextlib.suppress(OSError):
             waiting.unlink(missing_ok=True)
@@ -201,7 +194,7 @@ class RunDirectory:
         return RunStatus.model_validate({**kept, **about, "cause": None, **fields})
 
     def state(self) -> tuple[State, str | None]:
-        """Return the state and, for a failure, its cause."""
+        """The state and, for a failure, its cause."""
         if not self.status.is_file():
             return "failed", "the run ended before it began to train"
         status = RunStatus.read(self.status)
@@ -223,12 +216,12 @@ class RunDirectory:
                 os.fsync(stream.fileno())
 
     def lines(self, kind: type[L]) -> list[L]:
-        """Return the lines of a kind's file that are of that kind, and whole."""
-        found = []
+        """The lines of a kind's file that are of that kind, and whole."""
+        lines = []
         for line in read_objects(self.path / kind.FILE, skip=True):
             with contextlib.suppress(ValidationError):
-                found.append(kind.model_validate(line))
-        return found
+                lines.append(kind.model_validate(line))
+        return lines
 
     def cut_history(self, events: int) -> None:
         """Keep only the first lines of ``history.jsonl``, and their confusion matrices."""
@@ -248,7 +241,7 @@ class RunDirectory:
             write_bytes(self.confusions, text.encode())
 
     def read_history(self) -> list[Epoch]:
-        """Return the epochs so far; a last line cut short by a crash is left out."""
+        """The epochs so far; a last line cut short by a crash is left out."""
         try:
             return [Epoch.model_validate(line) for line in read_objects(self.history)]
         except ValidationError as error:
@@ -258,40 +251,34 @@ class RunDirectory:
         """Read one of the directory's JSON files."""
         file = self.path / kind.FILE
         if not file.is_file():
-            advice = "Train again: opsin train …"
+            advice = "Train again."
             if self.imported.is_file():
                 advice = "Import it again, with images: opsin import FILE --data SOURCE."
-            raise RunError(
-                f"{file.name} in a finished run",
-                f"{self.path} has none ({self.state()[0]})",
-                advice,
-            )
+            raise RunError(f"{self.path} has no {file.name} ({self.state()[0]})", advice)
         return kind.read(file)
 
     def location(self) -> Location:
-        """Return where the run's images came from."""
+        """Where the run's images came from."""
         location = self.read(DatasetRecord).location
         if self.corrections.is_file():
             location = location.model_copy(update={"labels": str(self.corrections)})
         return location
 
     def read_notes(self) -> RunNotes:
-        """Return the name and the note that people gave the run; empty where they gave none."""
+        """The name and the note that people gave the run."""
         return RunNotes.read(self.notes) if self.notes.is_file() else RunNotes()
 
     def write_notes(self, *, name: str | None = None, note: str | None = None) -> None:
         """Keep a name, a note or both; the directory keeps its own name."""
-        given = {"name": name, "note": note}
-        for (what, text), most in zip(given.items(), (NAME_MOST, NOTE_MOST), strict=True):
+        texts = {"name": name, "note": note}
+        for (what, text), most in zip(texts.items(), (NAME_MOST, NOTE_MOST), strict=True):
             if text is not None and len(text) > most:
-                raise RunError(
-                    f"a {what} of at most {most:,} characters", f"got {len(text):,}", "Shorten it."
-                )
-        changed = {what: text.strip() for what, text in given.items() if text is not None}
+                raise RunError(f"A {what} has at most {most:,} characters, not {len(text):,}")
+        changed = {what: text.strip() for what, text in texts.items() if text is not None}
         self.read_notes().model_copy(update=changed).write(self.path)
 
     def tracked_as(self, tracker: str) -> str | None:
-        """Return what a tracker called the run last, if it did."""
+        """What a tracker called the run last."""
         names = [line.id for line in self.lines(TrackedRun) if line.tracker == tracker]
         return names[-1] if names else None
 
@@ -304,63 +291,32 @@ class RunDirectory:
         """Read what `save_arrays` wrote; an array that is not there is a `RunError` too."""
         try:
             with StoredArrays(file, follow_links=False) as stored:
-                arrays = {name: stored.read(name) for name in stored.names}
+                arrays = _Arrays({name: stored.read(name) for name in stored.names})
+            if file == self.split:
+                _check_split(arrays)
+            if file == self.predictions:
+                _check_predictions(arrays)
         except (OSError, ValueError) as error:
-            raise RunError(
-                f"{file.name} in a finished run", f"{file} cannot be read", "Train again."
-            ) from error
-        check = {self.split: _check_split, self.predictions: _check_predictions}.get(file)
-        try:
-            if check is not None:
-                check(arrays)
-        except ValueError as error:
-            raise RunError(
-                f"a whole {file.name}",
-                f"{file} lacks some of its parts, or has others ({error})",
-                "Train again.",
-            ) from error
-        return _Arrays(file, arrays)
+            raise damaged(file, error) from error
+        arrays.file = file
+        return arrays
 
 
 def find_classifier(model: str | os.PathLike[str]) -> Path:
-    """Return the ``classifier.onnx`` that MODEL means: the file itself, or a run directory."""
+    """The ``classifier.onnx`` that MODEL means: the file itself, or a run directory."""
     path = Path(model)
     if os.path.isfile(path):  # noqa: PTH113  answers for impossible names instead of raising
         return path
     run = RunDirectory.open(path)
     if not run.classifier.is_file():
         state, cause = run.state()
-        raise RunError(
-            f"a finished run with its {CLASSIFIER}",
-            f"{path} has none ({state}{f': {cause}' if cause else ''})",
-            "Wait until it is done, or train again.",
-        )
+        reason = f"{state}: {cause}" if cause else state
+        raise RunError(f"{path} has no {CLASSIFIER} ({reason})", "Wait for it, or train again.")
     return run.classifier
 
 
-def refuse_swapped(model: object, others: Iterable[object], line: str) -> None:
-    """Refuse a classifier that was given where the images belong, and the other way round."""
-    if not isinstance(model, str | os.PathLike) or _is_classifier(model):
-        return
-    for other in others:
-        if isinstance(other, str | os.PathLike) and _is_classifier(other):
-            found, images = os.fspath(other), os.fspath(model)
-            raise RecipeError(
-                "the classifier first, then the images",
-                f"{found} is the classifier, {images} the images",
-                f"Swap them: {line.format(model=found, images=images)}",
-            )
-
-
-def _is_classifier(path: str | os.PathLike[str]) -> bool:
-    """Tell a run directory or a classifier by its name, without a look inside."""
-    # os.path answers "no" for impossible names instead of raising.
-    named = os.fspath(path).endswith(".onnx") and os.path.isfile(path)  # noqa: PTH113
-    return named or os.path.isfile(os.path.join(path, "recipe.json"))  # noqa: PTH113, PTH118
-
-
 def find_runs(root: Path) -> list[RunDirectory]:
-    """Return the run directories below ``root``, the newest first."""
+    """The run directories below ``root``, the newest first."""
     runs = []
     for path in root.iterdir() if root.is_dir() else ():
         with contextlib.suppress(OSError):  # no recipe, or a directory that may not be entered
@@ -371,12 +327,10 @@ def find_runs(root: Path) -> list[RunDirectory]:
 class _Arrays(dict[str, NDArray[Any]]):
     """Arrays of a run's file by their names; one that is not there is a `RunError`."""
 
-    def __init__(self, file: Path, arrays: dict[str, NDArray[Any]]) -> None:
-        super().__init__(arrays)
-        self._file = file
+    file = Path()
 
     def __missing__(self, name: str) -> NDArray[Any]:
-        raise _MissingArrayError(f"{name} in {self._file}", "the file lacks it", "Train again.")
+        raise _MissingArrayError(f"{self.file} has no {name}", "Train again.")
 
 
 class _MissingArrayError(RunError, KeyError):
@@ -386,13 +340,11 @@ class _MissingArrayError(RunError, KeyError):
 def _check_split(arrays: dict[str, NDArray[Any]]) -> None:
     """See that the parts are rows of the run's images."""
     count = None
-    for name in ("digests", "source_digests"):
-        if (digests := arrays.get(name)) is not None:
-            if digests.dtype != np.uint8 or digests.ndim != 2:
-                raise ValueError(f"{name} are none")
-            if count not in (None, len(digests)):
-                raise ValueError(f"{name} are not as many as the images")
-            count = len(digests)
+    for name in arrays.keys() & {"digests", "source_digests"}:
+        digests = arrays[name]
+        if digests.dtype != np.uint8 or digests.ndim != 2 or count not in (None, len(digests)):
+            raise ValueError(f"{name} are none, or of other images")
+        count = len(digests)
     for part in ("train", "val", "test"):
         if part in arrays:
             _check_numbers(arrays[part], part, count)
@@ -401,14 +353,10 @@ def _check_split(arrays: dict[str, NDArray[Any]]) -> None:
 def _check_predictions(arrays: dict[str, NDArray[Any]]) -> None:
     """See that each part has a row, a label and probabilities for each of its images."""
     for part in ("val", "test", "out_of_fold"):
-        rows, labels, answers = (
-            arrays.get(f"{part}_{what}") for what in ("rows", "labels", "probabilities")
-        )
-        lengths = {len(each) for each in (rows, labels, answers) if each is not None and each.ndim}
-        if len(lengths) > 1:
+        names = [f"{part}_{what}" for what in ("rows", "labels", "probabilities")]
+        if len({len(arrays[name]) for name in names if name in arrays and arrays[name].ndim}) > 1:
             raise ValueError(f"lengths of {part} differ")
-        if rows is not None:
-            _check_numbers(rows, f"{part}_rows", None)
+        rows, labels, answers = map(arrays.get, names)
         classes = None
         if answers is not None:
             if answers.dtype.kind != "f" or answers.ndim != 2:
@@ -416,12 +364,13 @@ def _check_predictions(arrays: dict[str, NDArray[Any]]) -> None:
             if not ((answers >= -_SLACK) & (answers <= 1 + _SLACK)).all():
                 raise ValueError(f"{part}_probabilities are not from 0 to 1")
             classes = answers.shape[1]
+        if rows is not None:
+            _check_numbers(rows, f"{part}_rows", None)
         if labels is not None:
             _check_numbers(labels, f"{part}_labels", classes)
 
 
 def _check_numbers(array: NDArray[Any], name: str, count: int | None) -> None:
-    """See that an array is a list of places, below ``count`` where that is known."""
     if array.dtype.kind not in "iu" or array.ndim != 1:
         raise ValueError(f"{name} are no whole numbers")
     if len(array) and (array.min() < 0 or array.max() >= (1 << 62 if count is None else count)):

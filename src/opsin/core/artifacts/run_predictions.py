@@ -82,13 +82,9 @@ class RunPredictions:
         directory.save_arrays(directory.predictions, **arrays)
 
     def of(self, part: PredictedPart) -> PartPredictions:
-        """Return the answers to one part."""
+        """The answers to one part."""
         if part not in self.parts:
-            raise RunError(
-                f"answers to the {part} images in predictions.npz",
-                "the file lacks some of its parts",
-                "Train again.",
-            )
+            raise RunError(f"predictions.npz has no answers to the {part} images", "Train again.")
         return self.parts[part]
 
     def __iter__(self) -> Iterator[tuple[PredictedPart, PartPredictions]]:

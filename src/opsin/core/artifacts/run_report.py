@@ -24,19 +24,19 @@ from opsin.core.artifacts.run_predictions import PredictedPart
 from opsin.core.errors import OpsinError
 from opsin.core.metadata import Calibration, ClassMix, Layer, Reject
 
-#: The lower and the upper end of a 95% interval.
+#: The ends of a 95% interval.
 Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
 #: Fewer groups than this tell little of how much groups vary.
 FEW_GROUPS: Final = 20
 
 
 class Accuracy(Stored):
-    """An accuracy with its 95% interval."""
+    """An accuracy with its 95% interval, and the number of images that it was measured on."""
 
-    images: Count
+    images: Count = 0
     accuracy: Share
-    low: Share
-    high: Share
+    low: Share = Field(description="Lower end of the accuracy's 95% interval.")
+    high: Share = Field(description="Upper end.")
 
 
 class Bin(Stored):
@@ -114,24 +114,16 @@ class CorrectedLabels(Stored):
     labels: Count = Field(description="Images with another label than in the source.")
     images: Count
     left_out: Count = Field(description="Images of the whole dataset that were left out.")
-    earlier: Accuracy = Field(description="The accuracy by the labels of the source.")
+    earlier: Accuracy = Field(description="By the labels of the source.")
 
 
-class PartFigures(Stored):
+class PartFigures(Accuracy):
     """How good the answers to one part of the images are; ``None`` where a run does not say."""
 
-    images: Count = 0
     groups: Count | None = Field(
-        None,
-        description="Groups that the images belong to, as the intervals take them; null where "
-        "each image stands alone.",
+        None, description="Groups that the intervals take; null where each image stands alone."
     )
-    few_groups: bool = Field(
-        False, description=f"Fewer than {FEW_GROUPS} groups: how much they differ is hardly known."
-    )
-    accuracy: Share
-    low: Share = Field(description="Lower end of the accuracy's 95% interval.")
-    high: Share = Field(description="Upper end.")
+    few_groups: bool = Field(False, description=f"Fewer than {FEW_GROUPS} groups.")
     top5_accuracy: Share | None = Field(None, description="Null for up to five classes.")
     balanced_accuracy: Share | None = None
     macro_f1: Share | None = None
@@ -140,9 +132,7 @@ class PartFigures(Stored):
     brier: float | None = None
     calibration_error: float | None = None
     reliability: list[Bin] = Field(default_factory=list)
-    intervals: dict[str, Interval] = Field(
-        default_factory=dict, description="95% intervals of the other figures."
-    )
+    intervals: dict[str, Interval] = Field(default_factory=dict, description="Of other figures.")
     classes: list[ClassFigures] = Field(default_factory=list)
     confusion: list[list[Count]] = Field(
         default_factory=list, description="Counts, a row for each right class."
@@ -193,9 +183,7 @@ class TrainingFacts(Stored):
     fitted_to: Count | None = Field(None, description="Images that a classical model learnt from.")
     unit: Text = "epochs"
     device: Text = ""
-    answered_on: Text = Field(
-        "cpu", description="Where ONNX Runtime computed the answers that are measured."
-    )
+    answered_on: Text = Field("cpu", description="Where ONNX Runtime computed the answers.")
     parameters: Count | None = None
     trainable: Count | None = None
     multiply_adds: Count | None = None
@@ -205,9 +193,7 @@ class FileFacts(Stored):
     """What was seen when ``classifier.onnx`` was written."""
 
     bytes: Count | None = None
-    parity_images: Count | None = Field(
-        None, description="Images on which file and trained model were compared."
-    )
+    parity_images: Count | None = Field(None, description="Images compared with the model's.")
     difference: float | None = Field(None, description="Largest difference between the two.")
 
 
@@ -254,18 +240,14 @@ class LabelEvidence(Stored):
     expected: ExpectedSuspects | None = None
 
 
-class Slice(Stored):
+class Slice(Accuracy):
     """The accuracy on one kind of images."""
 
     name: str
     start: float | None = Field(None, alias="from")
     to: float | None = None
     value: str | None = None
-    images: Count
     right: Count
-    accuracy: Share
-    low: Share
-    high: Share
     p: Share | None = None
     weak: bool = False
     expected: Share | None = None
@@ -298,14 +280,11 @@ class Failures(Stored):
     slices: Slices
 
 
-class DisturbedAccuracy(Stored):
+class DisturbedAccuracy(Accuracy):
     """The accuracy on images that are disturbed in one way, at one strength."""
 
     strength: int | float
     words: str
-    accuracy: Share
-    low: Share
-    high: Share
     lost: Count = Field(0, description="Images that only the undisturbed answer had right.")
     won: Count = Field(0, description="Images that only the disturbed answer had right.")
     change: float = Field(0.0, description="Difference to the undisturbed accuracy.")
@@ -321,15 +300,11 @@ class DisturbanceKind(Stored):
     levels: list[DisturbedAccuracy]
 
 
-class RobustnessFigures(Stored):
+class RobustnessFigures(Accuracy):
     """The accuracy on disturbed images."""
 
-    images: Count
     of: Count = Field(description="Images of the part; some of them were chosen.")
     seed: Count = 0
-    accuracy: Share
-    low: Share
-    high: Share
     kinds: list[DisturbanceKind]
 
 
@@ -345,13 +320,9 @@ class StrangeKind(Stored):
 class OodFigures(Stored):
     """How well the OOD score distinguishes unknown images from known ones, judged by all images."""
 
-    near: Share = Field(
-        description="For images of a class that is left out: the mean over classes."
-    )
+    near: Share = Field(description="For images of a class that is left out, on average.")
     far: Share = Field(description="For generated images: colours, noise, text and drawings.")
-    classes: list[StrangeKind] = Field(
-        default_factory=list, description="Each class, left out, against the others."
-    )
+    classes: list[StrangeKind] = Field(default_factory=list, description="Each, left out.")
 
 
 class MapPoint(Stored):
@@ -402,37 +373,28 @@ class Report(Artifact):
     source: str = ""
     model: Text = ""
     dataset: Text = ""
-    split: PredictedPart = Field(
-        description="What the verdict rests on: the test part, the validation part, or all images, "
-        "each answered by a model that had not seen it."
-    )
+    split: PredictedPart = Field(description="The part that the verdict rests on.")
     figures: dict[PredictedPart, PartFigures]
     looks: Count = 1
     leaks: Leaks = Field(default_factory=Leaks)
     rests_on: str = ""
     unreadable: Count = 0
-    left_out: list[LeftOut] = Field(
-        default_factory=list, description="What the source holds and is not read, by kind."
-    )
+    left_out: list[LeftOut] = Field(default_factory=list, description="What is not read, by kind.")
     repeated_rows: Count = Field(0, description="Rows of a table that named an image once more.")
     findings: list[ReportedFinding] = Field(default_factory=list)
     training: TrainingFacts = Field(default_factory=TrainingFacts)
     file: FileFacts = Field(default_factory=FileFacts)
     calibration: Calibration | None = None
     class_mix: ClassMix | None = Field(
-        None, description="Shares of the classes that the model's scores imply, and that its "
-        "answers assume; not known of an imported classifier.",
-    )  # fmt: skip
+        None, description="Shares of the classes that scores imply, and that answers assume."
+    )
     reject: Reject | None = None
     ood: OodFigures | None = Field(
-        None, description="Whether unknown images can be distinguished from known ones, where a "
-        "head on a pretrained network is judged by all images."
-    )  # fmt: skip
+        None, description="Where a head on a pretrained network is judged by all images."
+    )
     views: ViewsFacts | None = None
     layers: list[Layer] = Field(default_factory=list)
-    seconds: dict[str, Seconds] = Field(
-        default_factory=dict, description="Time of each part of the work: load, train, export …"
-    )
+    seconds: dict[str, Seconds] = Field(default_factory=dict, description="Of load, train …")
     failures: Failures | None = None
     deep: DeepAnalysis | None = None
 

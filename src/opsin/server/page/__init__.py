@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Callable
-from html.parser import HTMLParser
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,10 +45,11 @@ _OWN: Final = {
     "/page/docs.js": "docs.js",
 }
 _SWAGGER: Final = ("swagger-ui-bundle.js", "swagger-ui.css")
+_INLINE: Final = re.compile(r"<(script|style)\b[^>]*>(.*?)</\1", re.DOTALL | re.IGNORECASE)
 
 
 def routes(own: str | None = None) -> APIRouter:
-    """Return the routes of both pages and of the files that they need.
+    """The routes of both pages and of the files that they need.
 
     Args:
         own: An HTML file of the user's, to be shown at ``/`` in place of Opsin's page.
@@ -65,22 +66,18 @@ def routes(own: str | None = None) -> APIRouter:
     for address, name in _OWN.items():
         content = files(__name__).joinpath(name).read_bytes()
         router.add_api_route(address, _sender(content, name), methods=["GET", "HEAD"])
+    # Where fastapi-offline keeps the files of Swagger UI; it is not imported.
+    spec = find_spec("fastapi_offline")
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingExtraError("the server", "serve")
     for name in _SWAGGER:
-        content = (_swagger_folder() / name).read_bytes()
+        content = Path(spec.submodule_search_locations[0], "static", name).read_bytes()
         router.add_api_route(f"/page/{name}", _sender(content, name), methods=["GET", "HEAD"])
     return router
 
 
-def _swagger_folder() -> Path:
-    """Return where fastapi-offline keeps the files of Swagger UI; it is not imported."""
-    spec = find_spec("fastapi_offline")
-    if spec is None or not spec.submodule_search_locations:
-        raise MissingExtraError("the server", "serve")
-    return Path(spec.submodule_search_locations[0]) / "static"
-
-
 def _sender(content: bytes, name: str) -> Callable[[Request], Response]:
-    """Return what answers with a file, or says that the browser has it already."""
+    """What answers with a file, or says that the browser has it already."""
     tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
     headers = _HEADERS | {"etag": tag}
 
@@ -93,53 +90,27 @@ def _sender(content: bytes, name: str) -> Callable[[Request], Response]:
 
 
 def _read(file: str) -> str:
-    """Return the text of the user's page."""
     try:
         with open_regular(file) as opened:
             return opened.read().decode("utf-8-sig").replace("\r\n", "\n")
     except (OSError, ValueError) as error:
-        raise RecipeError(
-            "an HTML file in UTF-8 for --page", f"{file} cannot be read", "Give another."
-        ) from error
+        raise RecipeError(f"{file}, for --page, is no readable HTML file in UTF-8") from error
 
 
 def _user_page(file: str) -> Callable[[], Response]:
-    """Return what answers with the user's page as it is now, so that a reload shows a change."""
+    """What answers with the user's page as it is now, so that a reload shows a change.
+
+    Browsers run the scripts and styles that stand in the page as written, and no others.
+    """
 
     def send() -> Response:
         text = _read(file)
         policy = CONTENT_SECURITY_POLICY
-        for kind, parts in _Inline(text).found.items():
-            hashes = (base64.b64encode(hashlib.sha256(part.encode()).digest()) for part in parts)
-            allowed = "".join(f" 'sha256-{each.decode()}'" for each in hashes)
-            policy = policy.replace(f"{kind}-src 'self'", f"{kind}-src 'self'{allowed}")
+        for kind, part in _INLINE.findall(text):
+            allowed = base64.b64encode(hashlib.sha256(part.encode()).digest()).decode()
+            source = f"{kind.lower()}-src 'self'"
+            policy = policy.replace(source, f"{source} 'sha256-{allowed}'")
         headers = _HEADERS | {"content-security-policy": policy}
         return Response(text, media_type=_KINDS[".html"], headers=headers)
 
     return send
-
-
-class _Inline(HTMLParser):
-    """Collects the scripts and the styles that stand in a page; browsers run no others."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.found: dict[str, list[str]] = {"script": [], "style": []}
-        self._within = ""
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: object) -> None:  # noqa: ARG002  as it is called
-        """Begin a part."""
-        if tag in self.found:
-            self._within = tag
-            self.found[tag].append("")
-
-    def handle_endtag(self, tag: str) -> None:  # noqa: ARG002  no other ends within
-        """End it."""
-        self._within = ""
-
-    def handle_data(self, data: str) -> None:
-        """Collect its text."""
-        if self._within:
-            self.found[self._within][-1] += data

@@ -67,17 +67,17 @@ def fields_for(model: str) -> dict[str, list[RecipeOption]]:
 def fault(name: str, text: str, model: str) -> str:
     """Return what is wrong with the text of a field, or nothing; an empty one is left open."""
     text = text.strip()
-    label, expected = "Time", ""
+    label, reason = "Time", ""
     if text and name == "budget":
         try:
             seconds_of(text)
         except RecipeError as error:
-            expected = error.expected
+            reason = error.message
     elif text and name in CHOICES and text not in CHOICES[name]:
-        label, expected = TRAIN_OPTIONS[name].label, " or ".join(CHOICES[name])
-    elif text and (option := options_for(model).get(name)) and not option.accepts(text):
-        label, expected = option.label, option.expected
-    return f"{label}: expected {expected}, got {text:.40}" if expected else ""
+        label, reason = TRAIN_OPTIONS[name].label, f"it is one of {', '.join(CHOICES[name])}"
+    elif text and (option := options_for(model).get(name)):
+        label, reason = option.label, option.fault(text)
+    return f"{label}: {reason}" if reason else ""
 
 
 def flags(values: Mapping[str, str]) -> list[str]:
