@@ -91,7 +91,7 @@ def hub_errors(hub: HubConnection, name: HubName, *, sending: bool = False) -> I
         explained = refused(hub, cause, name, status, reason)
         kind = UploadError if sending else DownloadError
         raise explained or kind(
-            f"{hub.endpoint} cannot be reached, or breaks off ({reason})",
+            f"{hub.endpoint} cannot be reached, or refuses ({status or reason})",
             "Check the network and HF_ENDPOINT, and run it again.",
         ) from error
 
