@@ -21,12 +21,9 @@ from opsin.runtime.classifier import Classifier
 
 
 @given(
-    count=st.integers(0, 40),
-    size=st.integers(1, 8),
-    batch=st.integers(1, 41),
-    wanted=st.integers(1, 12),
-    seed=st.integers(0, 99),
-)
+    count=st.integers(0, 40), size=st.integers(1, 8), batch=st.integers(1, 41),
+    wanted=st.integers(1, 12), seed=st.integers(0, 99),
+)  # fmt: skip
 def test_batches_do_not_matter(count: int, size: int, batch: int, wanted: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     # Few values, so that many rows are equally near.
