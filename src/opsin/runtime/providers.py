@@ -75,7 +75,7 @@ def installed(available: Sequence[str] | None = None) -> list[str]:
 def choose(asked: str, available: Sequence[str] | None = None, *, needed: bool = True) -> str:
     """Return the device that is used where one is asked for."""
     if not re.fullmatch(DEVICES, asked):
-        raise RecipeError(DEVICE_WORDS, f"got {asked!r}", "Choose one of them.")
+        raise RecipeError(f"{asked!r} is no device: {DEVICE_WORDS}")
     there = installed(available)
     if asked == "auto":
         return next((kind for kind in _AUTO if kind in there and kind not in _failed), CPU)
@@ -88,8 +88,7 @@ def choose(asked: str, available: Sequence[str] | None = None, *, needed: bool =
     if not needed:
         return CPU
     raise RecipeError(
-        f"an ONNX Runtime with {kind}",
-        f"the one installed here has {', '.join([CPU, *there])} only",
+        f"The ONNX Runtime installed here has no {kind}, only {', '.join([CPU, *there])}",
         f"Leave --device out; or, for {kind}: {_PROVIDERS[kind].install}.",
     )
 

@@ -25,7 +25,7 @@ from opsin.commands.predict.stream import (
     open_streams,
 )
 from opsin.core.arguments import checked
-from opsin.core.errors import ImageError, RecipeError, SourceError
+from opsin.core.errors import ImageError, OpsinError, RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
 from opsin.core.stored_json import JsonObject
@@ -270,7 +270,7 @@ class _Work:
                 for image, answer in noted:
                     self._take(image, answer)
             self._write()
-        except SourceError:
+        except OpsinError:
             # An archive that is torn ends here each time; its last answers must not be lost.
             self._write()
             raise

@@ -161,10 +161,9 @@ def classify_stream(
         batch=max(8, classifier.batch_size // together),
         together=together,
     )
-    known = stream if isinstance(stream, Stream) else None
     if cluster is not None:
-        return cluster.answers(steps, stream, count=known.count() if known else None)
-    end_wait = known.close if known else lambda: None
+        return cluster.answers(steps, stream)
+    end_wait = stream.close if isinstance(stream, Stream) else lambda: None
     return answer_images(steps, read_ahead(stream), end_wait=end_wait, idle=idle)
 
 
