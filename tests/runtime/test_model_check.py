@@ -291,9 +291,7 @@ def test_more_images_than_were_tried_are_computed_part_by_part(tmp_path: Path) -
 def test_a_large_file_of_honest_weights_is_let_in(tmp_path: Path) -> None:
     weight = np.zeros((64, 500_000), np.float32)
     content = classifier(
-        node("MatMul", ["flat", "wide"], ["units"]),
-        *LAST,
-        weights={"wide": weight},
+        node("MatMul", ["flat", "wide"], ["units"]), *LAST, weights={"wide": weight}
     )
     assert len(content) > 120_000_000
     assert check_model(content, "large.onnx")

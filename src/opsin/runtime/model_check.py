@@ -60,7 +60,7 @@ ANSWERS: Final = {"probabilities": 2, "embedding": 2, "ood_score": 1}
 def find_model(
     model: str | os.PathLike[str], *, watcher: Watcher = SILENT
 ) -> tuple[Path, HubName | None]:
-    """Return the ``classifier.onnx`` that MODEL means, fetched where it is named on the hub."""
+    """The ``classifier.onnx`` that MODEL means, fetched where it is named on the hub."""
     name = None if os.path.lexists(model) else HubName.prefixed(os.fspath(model))
     if name is None:
         return find_classifier(model), None
@@ -73,7 +73,7 @@ def find_model(
 
 
 def read_classifier(path: Path) -> bytes:
-    """Return the content of a file that may be a classifier."""
+    """The content of a file that may be a classifier."""
     try:
         with open_regular(path) as file:
             if os.fstat(file.fileno()).st_size > _MAX_FILE:
@@ -136,13 +136,9 @@ def try_out(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
 
 
 def open_session(
-    content: bytes,
-    name: str,
-    *,
-    threads: int | None = None,
-    device: str = CPU,
+    content: bytes, name: str, *, threads: int | None = None, device: str = CPU,
     watcher: Watcher = SILENT,
-) -> tuple[Session, Metadata]:
+) -> tuple[Session, Metadata]:  # fmt: skip
     """Load a file, and see that its network is what its description says."""
     try:
         session = Session(content, device, threads=threads, watcher=watcher)
@@ -216,9 +212,9 @@ def _try_batches(session: Session, metadata: Metadata, name: str) -> int:
         try:
             together = ask(images[:batch])[:3]
         except (ModelFileError, MemoryError):
-            if not most:
-                raise
-            return most
+            if most:
+                return most
+            raise
         if not np.abs(together - alone).max() <= TOLERANCE:
             raise unreadable(name, "its answer to an image depends on the others beside it")
         most, now = batch, time.monotonic()

@@ -110,10 +110,7 @@ def test_a_parquet_file_is_made_of_all_rows(
         ResultRow(f"{n}.png", "Bag", "Bag", n / 32, None, False, (("Bag", n / 32), ("Coat", 0.0)))
         for n in range(20)
     ]
-    rows += [
-        ResultRow("bad \udcff\n.png", error="no image"),
-        ResultRow("n", notes=("one", "two")),
-    ]
+    rows += [ResultRow("bad \udcff\n.png", error="no image"), ResultRow("n", notes=("one", "two"))]
     form.write(out, [row.to_json_line() for row in rows])
     table = parquet.read_table(out)
     assert table.column_names == list(form.columns)

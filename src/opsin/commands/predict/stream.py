@@ -14,13 +14,7 @@ from opsin.core.arguments import checked
 from opsin.core.errors import ImageError, RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
-from opsin.data.image_stream import (
-    ListedImage,
-    Stream,
-    cut_stream,
-    held_bytes,
-    join_streams,
-)
+from opsin.data.image_stream import ListedImage, Stream, cut_stream, held_bytes, join_streams
 from opsin.data.lazy_images import THREADS
 from opsin.data.read_ahead import read_ahead
 from opsin.data.shard import Shard

@@ -10,13 +10,7 @@ from pathlib import Path
 from sqlite3 import Connection
 from typing import Final
 
-from opsin.commands.predict.answers_file import (
-    About,
-    damaged,
-    database_errors,
-    hold,
-    open_database,
-)
+from opsin.commands.predict.answers_file import About, damaged, database_errors, hold, open_database
 from opsin.commands.predict.moves import (
     Move,
     Origins,
