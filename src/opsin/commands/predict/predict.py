@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -207,20 +207,23 @@ class _Work:
             if is_elsewhere(self.on):
                 cluster = stack.enter_context(Cluster(self.on, self.stream.sample()))
             database = self.folder / SORTED if self.folder else database_beside(path)
-            whole = self.place.address is not None or task is not None
             self._answers = answers = stack.enter_context(
-                AnswersFile(database, self.form, self._begun(), kinds=len(self.labels), whole=whole)
+                AnswersFile(database, self.form, self._begun(), kinds=len(self.labels))
             )
             if self.folder is not None:
                 sorter = Sorter(self.folder, self.by, self.labels, answers, self.watcher)
                 self._sorter = stack.enter_context(closing(sorter))
             try:
                 self._answer(cluster)
-                answers.finish()
-            except KeyboardInterrupt:
-                kept_now = counted(answers.images, "image is", "images are")
-                self.watcher.note(f"{kept_now} done and kept; the same command goes on there")
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt):
+                    kept_now = counted(answers.images, "image is", "images are")
+                    self.watcher.note(f"{kept_now} done and kept; the same command goes on there")
+                if task is None and self.place.address is None:  # these appear when complete
+                    with suppress(OpsinError):
+                        answers.finish()
                 raise
+            answers.finish()
             counts = self._counts()
             if task is not None:
                 task.finish(answers.kept.total(), counts)

@@ -230,8 +230,8 @@ def _clear(own: ConfinedDir, about: About) -> None:
             own.rmdir(name)
     results = Placement(own, RESULTS)
     if sorting and sorting.results and not results.is_free:
-        found = results.stat()
-        if stat.S_ISREG(found.st_mode) and found.st_size == about.written:
+        there = results.stat()
+        if stat.S_ISREG(there.st_mode) and there.st_size in (about.written, about.next):
             results.unlink()
     for name in (SORTED, f"{SORTED}-wal", f"{SORTED}.lock"):
         Placement(own, name).unlink(missing_ok=True)
