@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, Literal
 
 from opsin._version import __version__
 from opsin.commands.out_file import OutFile, ShardTask
@@ -88,7 +88,7 @@ def classify(
     out: str | os.PathLike[str] | None = None, top: int = 5,
     where: Sequence[str] = (), min_confidence: float = 0.0,
     reject: bool = True, as_is: bool = False, tta: bool = False,
-    sort_into: str | os.PathLike[str] | None = None, sort_by: By = "copy",
+    sort_into: str | os.PathLike[str] | None = None, sort_by: Literal["copy", "move"] = "copy",
     columns: Mapping[str, str] | None = None, follow_links: bool = False, outside: bool = False,
     stdin: BinaryIO | None = None, shard: str | None = None, on: str = "local",
     device: str = "auto", watcher: Watcher = SILENT,
