@@ -79,7 +79,7 @@ GROUPS: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
         "Speed and disk",
         "Measure how fast a machine is, and see what the cache holds.",
         (
-            "bench", "Benchmark", "ImageRate", "list_cache", "CacheContents", "CacheEntry",
+            "bench", "Benchmark", "ImageRate", "list_cache", "CacheContents",
             "empty_cache",
         ),
     ),

@@ -179,7 +179,7 @@ def test_classes_come_from_beside_or_are_asked_for(digits_file: Path, tmp_path: 
     options: dict[str, Any] = {"prepare": "0..1", "runs": tmp_path / "runs", "quiet": True}
     with pytest.raises(RecipeError, match=r"10 classes.*--classes"):
         opsin.import_model(digits_file, **options)
-    with pytest.raises(RecipeError, match="got 2 as given"):
+    with pytest.raises(RecipeError, match="not 2 as given"):
         opsin.import_model(digits_file, classes=["a", "b"], **options)
     labels = digits_file.with_name("labels.txt")
     labels.write_text("".join(f"{n} digit {n}\n" for n in range(10)), encoding="utf-8")
@@ -194,7 +194,7 @@ def test_classes_come_from_beside_or_are_asked_for(digits_file: Path, tmp_path: 
 
 def test_pixels_are_asked_for_and_never_guessed(digits_file: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"classes": CLASSES, "runs": tmp_path / "runs", "quiet": True}
-    with pytest.raises(RecipeError, match=r"pixels.*--prepare with one of"):
+    with pytest.raises(RecipeError, match=r"the pixels .*--prepare with one of"):
         opsin.import_model(digits_file, **options)
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
     scaled = sequential(

@@ -114,32 +114,30 @@ def test_an_explanation_has_its_checks_and_no_script_in_an_attribute(
 
 
 @pytest.mark.parametrize(
-    ("asked", "received"),
+    ("asked", "message"),
     [
-        (question("image", image="test/18000"), "got 'test/18000'"),
-        (question("image", image="/etc/passwd"), "got '/etc/passwd'"),
-        (question("image", image="5"), "got '5'"),  # its name, which might be a file's too
-        (question("image"), "got neither or both"),
+        (question("image", image="test/18000"), "'test/18000'"),
+        (question("image", image="/etc/passwd"), "'/etc/passwd'"),
+        (question("image", image="5"), "'5'"),  # its name, which might be a file's too
+        (question("image"), "known or sent"),
         (question("image", content="aGFsbG8="), '"content"'),
-        (question("layer", layer="nowhere"), "got 'nowhere'"),
-        (question("layer", layer="head", limit=0), "got 0"),
+        (question("layer", layer="nowhere"), "'nowhere'"),
+        (question("layer", layer="head", limit=0), "0"),
         (question("layer", layer=3), '"layer": 3'),
-        (question("layer"), "got {}"),
+        (question("layer"), "''"),
         (question("lesson", image="test/1", term="magic"), '"magic"'),
-        (question("lesson", image="test/1", term="pooling"), "no such layer"),
-        (question("lesson", image="test/1", term="softmax", layer="input"), "got 'input'"),
-        (question("network", image="test/1"), '"image"'),
-        (question("nowhere"), "got 'nowhere'"),
-        (question("nearest", image="test/1") | {"with": []}, "got []"),
+        (question("lesson", image="test/1", term="pooling"), "has no pooling"),
+        (question("lesson", image="test/1", term="softmax", layer="input"), "'input'"),
+        (question("nowhere"), "nowhere"),
+        (question("nearest", image="test/1") | {"with": []}, "[]"),
     ],
 )
-def test_what_cannot_be_answered_is_refused_in_three_parts(
-    run: Path, tmp_path: Path, asked: dict[str, object], received: str
+def test_what_cannot_be_answered_is_refused(
+    run: Path, tmp_path: Path, asked: dict[str, object], message: str
 ) -> None:
     (said,) = answers(run, tmp_path, asked)
     assert said["id"] == "a1"
-    assert isinstance(error_from(said["error"]), OpsinError)
-    assert received in error_from(said["error"]).received.lower()
+    assert message in error_from(said["error"]).message
     assert not list(tmp_path.iterdir())
 
 
@@ -158,7 +156,7 @@ def test_any_question_gets_one_answer(
 ) -> None:
     folder = tmp_path_factory.getbasetemp()
     (said,) = answers(folder / "no run", folder, asked)
-    assert len(said["error"]) == 4
+    assert isinstance(error_from(said["error"]), OpsinError)
 
 
 def test_the_process_says_answers_alone_and_ends_with_its_input(run: Path, tmp_path: Path) -> None:

@@ -65,14 +65,14 @@ def test_of_exact_copies_in_two_classes_the_wrong_one_is_named(
     opsin.write_report(run.path, deep=False, fix=fix)
     (row,) = rows_of(fix)
     label = right.partition("/")[0]
-    assert (row["name"], row["present"], row["label"]) == (wrong, "1", "1")
+    assert (row["name"], row["label"]) == (wrong, "1")
     assert row["suggested"] == label
     unedited = opsin.load(tmp_path / "digits", labels=fix)
     assert unedited.corrected is not None
     assert unedited.corrected.words == "0 relabelled, 0 left out"
     assert unedited.fingerprint == data.fingerprint
     text = fix.read_text(encoding="utf-8")
-    fix.write_text(text.replace(",1,1,", f",1,{label},"), encoding="utf-8")
+    fix.write_text(text.replace(f",1,{label},", f",{label},{label},"), encoding="utf-8")
     mended = opsin.load(tmp_path / "digits", labels=fix)
     assert mended.classes[mended.labels[mended.names.index(wrong)]] == label
     assert mended.classes[mended.labels[mended.names.index(right)]] == label
@@ -123,7 +123,7 @@ def test_answers_to_other_labels_are_not_reported(
     )
     kept = run.load_arrays(run.predictions)
     run.save_arrays(run.predictions, **{**kept, "val_labels": np.roll(kept["val_labels"], 1)})
-    with pytest.raises(RunError, match="labels of its val part are others"):
+    with pytest.raises(RunError, match=r"labels of its val part .* are others"):
         opsin.write_report(run.path, deep=False, fix=tmp_path / "labels.csv")
     assert not (tmp_path / "labels.csv").exists()
 

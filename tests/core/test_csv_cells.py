@@ -41,14 +41,14 @@ def test_what_was_written_is_read(rows: list[list[str]]) -> None:
         assert cell == "-" or cell[:1] not in tuple(RUN)
 
 
-@given(st.lists(st.tuples(CELLS, CELLS, CELLS), min_size=1, max_size=5))
+@given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=5))
 def test_corrections_come_back(
-    tmp_path_factory: pytest.TempPathFactory, texts: list[tuple[str, str, str]]
+    tmp_path_factory: pytest.TempPathFactory, texts: list[tuple[str, str]]
 ) -> None:
-    rows = [Correction("a" * 32, name, label, present=now) for name, label, now in texts]
+    rows = [Correction("a" * 32, name, label) for name, label in texts]
     file = write_corrections(tmp_path_factory.mktemp("c") / "labels.csv", rows)
     found = read_corrections(file)
-    assert [(row.name, row.label, row.present) for row in found] == texts
+    assert [(row.name, row.label) for row in found] == texts
 
 
 NAMES = ["=cmd|' calc'!A0.png", "+1.png", "-1.png", "@x.png", "'=1.png", "''-.png", "plain.png"]

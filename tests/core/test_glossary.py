@@ -24,7 +24,7 @@ PAGES = {
 
 #: Options whose help says everything: where things lie, and limits.
 PLAIN_OPTIONS = {
-    "--bits", "--columns", "--device", "--disk-limit", "--ema", "--follow-links", "--images",
+    "--bits", "--columns", "--device", "--ema", "--follow-links", "--images",
     "--max-unreadable", "--outside",
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Arrays that can mean one thing are taken; for others the advice is a line that works."""
+"""Arrays that can mean one thing are taken; others are refused."""
 
 from __future__ import annotations
 
@@ -47,49 +47,19 @@ def test_what_numbers_were_taken_for_is_said() -> None:
     assert np.array_equal(np.asarray(mask), np.where(grey() > 100, 255, 0))
 
 
-# An array, and the word that names what is wrong with it; the advice leads to `grey` or `colour`.
-WRONG: dict[str, tuple[NDArray[Any], str, NDArray[np.uint8], float]] = {
-    "channels first": (colour().transpose(2, 0, 1), "channels come first", colour(), 0),
-    "batch of one, channels first": (
-        colour().transpose(2, 0, 1)[None], "channels come first", colour(), 0,
-    ),
-    "grey beside alpha": (np.stack([grey(), grey()], axis=2), "2 channels", grey(), 0),
-    "flat": (grey(6, 6).ravel(), "one axis", grey(6, 6), 0),
-    "16 bits": (grey().astype(np.uint16) * 257, "0 to 65535", grey(), 0),
-    "12 bits": (grey().astype(np.int64) * 16, "0 to 4080", grey(), 0),
-    "below zero": (grey().astype(np.int16) - 1, "-1 to 254", grey(), 1),
-    "fractions beyond 1": (grey() / 255 * 1.04 - 0.02, "-0.02 to 1.02", grey(), 6),
-    "-1 to 1": (grey() / 127.5 - 1, "-1 to 1", grey(), 0),
-    "fractions up to 255": (grey() - grey() / 1000, "0 to 254.745", grey(), 1),
-    "16 bits as fractions": (grey() * 257.0 - grey() / 1000, "0 to 65534.7", grey(), 1),
-    "standardised": ((grey() / 255 - 0.4) / 0.2, "-2 to 3", grey(), 0),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("what", WRONG)
-def test_the_advice_is_a_line_that_works(what: str) -> None:
-    array, word, wanted, off = WRONG[what]
-    with pytest.raises(ImageError) as caught:
-        read(array)
-    assert word in caught.value.received
-    line = caught.value.advice.rpartition(": ")[2]
-    mended = eval(line, {"a": array, "mean": 0.4, "std": 0.2})
-    assert np.abs(read(mended).astype(int) - wanted).max() <= off
-
-
 @pytest.mark.parametrize(
-    ("array", "line"),
+    ("array", "words"),
     [
-        (np.stack([colour()] * 2), "classifier.predict(list(a))"),
-        (np.stack([grey()] * 5), "classifier.predict(list(a))"),
-        (np.stack([colour()] * 2).transpose(0, 3, 1, 2),
-         "classifier.predict(list(a.transpose(0, 2, 3, 1)))"),
+        (colour().transpose(2, 0, 1), r"\[3, 6, 9\].*channels last"),
+        (np.stack([colour()] * 2), r"\[2, 6, 9, 3\].*several images as a list"),
+        (np.stack([grey(), grey()], axis=2), r"\[6, 9, 2\]"),
+        (grey().astype(np.uint16) * 257, "from 0 to 65535"),
+        (grey() / 127.5 - 1, "from -1 to 1"),
     ],
-)  # fmt: skip
-def test_a_batch_goes_as_a_list(array: NDArray[Any], line: str) -> None:
-    with pytest.raises(ImageError) as caught:
+)
+def test_what_can_mean_several_things_is_refused(array: NDArray[Any], words: str) -> None:
+    with pytest.raises(ImageError, match=words):
         read(array)
-    assert caught.value.advice.endswith(line)
 
 
 @pytest.mark.parametrize(

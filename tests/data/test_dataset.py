@@ -33,7 +33,7 @@ def test_the_second_time_nothing_is_decoded(shapes: Path, monkeypatch: pytest.Mo
     def refuse(*_: Any) -> None:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(module, "read_sized", refuse)
+    monkeypatch.setattr(module, "prepare", refuse)
     again = load(shapes)
     assert again.fingerprint == first.fingerprint
     assert np.array_equal(again.images, first.images)
@@ -68,7 +68,7 @@ def test_unreadable_files_are_named_skipped_and_counted(shapes: Path) -> None:
 def test_too_many_unreadable_files_stop_unless_allowed(shapes: Path) -> None:
     for number in range(6):
         (shapes / "disc" / f"broken{number}.png").write_bytes(b"no image")
-    with pytest.raises(SourceError, match=r"at most 10% unreadable.*6 of 30.*--max-unreadable"):
+    with pytest.raises(SourceError, match=r"6 of 30 files.*at most 10%.*--max-unreadable"):
         load(shapes)
     assert len(load(shapes, max_unreadable=0.5).unreadable) == 6
 
@@ -144,10 +144,10 @@ def test_the_parts_of_a_run_are_taken_up_when_images_come_and_go(
 
 def test_parts_of_a_run_of_other_images_are_refused(tmp_path: Path) -> None:
     run = opsin.train("digits", model="knn", runs=tmp_path, quiet=True)
-    with pytest.raises(RecipeError, match="has none of them"):
+    with pytest.raises(RecipeError, match="on none of these images"):
         load(write_noise(tmp_path / "photos", 80), parts_of=run.path)
     data = load("digits", parts_of=run.path)
-    with pytest.raises(RecipeError, match="says itself which of them are for training"):
+    with pytest.raises(RecipeError, match="says itself which images are for training"):
         cut_into_folds(data, 5)
 
 

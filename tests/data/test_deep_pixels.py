@@ -22,7 +22,7 @@ from opsin.core.metadata import Preparation
 from opsin.data import fill_cache
 from opsin.data.dataset import Dataset, from_arrays, load
 from opsin.data.deep_pixels import bits_needed
-from opsin.data.images import PreparedPixels, prepare, read_image, read_sized
+from opsin.data.images import PreparedPixels, prepare, read_image
 
 Deep = NDArray[np.uint16]
 
@@ -159,11 +159,11 @@ def test_a_collection_of_bytes_is_decoded_once(
         Image.fromarray(np.full((8, 8), row, np.uint8)).save(place)
     asked: list[object] = []
 
-    def counted(*args: Any) -> PreparedPixels:
+    def counted(*args: Any, **options: Any) -> PreparedPixels:
         asked.append(args)
-        return read_sized(*args)
+        return prepare(*args, **options)
 
-    monkeypatch.setattr(fill_cache, "read_sized", counted)
+    monkeypatch.setattr(fill_cache, "prepare", counted)
     data = load(tmp_path)
     assert len(asked) == 8
     assert data.recipe.bits is None
@@ -275,14 +275,14 @@ def test_a_killed_second_pass_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
     source = folder(tmp_path / "images", ".png", png, 4095)
     asked: list[object] = []
 
-    def stopped(*args: Any) -> PreparedPixels:
+    def stopped(*args: Any, **options: Any) -> PreparedPixels:
         asked.append(args)
         if len(asked) == 30:
             raise KeyboardInterrupt
-        return read_sized(*args)
+        return prepare(*args, **options)
 
     monkeypatch.setattr(fill_cache, "THREADS", 1)
-    monkeypatch.setattr(fill_cache, "read_sized", stopped)
+    monkeypatch.setattr(fill_cache, "prepare", stopped)
     with pytest.raises(KeyboardInterrupt):
         load(source)
     data = load(source)

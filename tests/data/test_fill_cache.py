@@ -23,7 +23,7 @@ from opsin.core.recipe import DataRecipe
 from opsin.data import cache, fill_cache
 from opsin.data.dataset import load
 from opsin.data.decoded_store import ROW, Chunk, DecodedStore
-from opsin.data.images import read_sized
+from opsin.data.images import prepare
 from tests.conftest import shape_image, write_shapes
 
 COUNT = 400
@@ -47,11 +47,11 @@ class Aloud(Watcher):
 
 slowly = float(sys.argv[2])
 if slowly:
-    quick = fill_cache.read_sized
-    def slow(*image):
+    quick = fill_cache.prepare
+    def slow(*image, **options):
         time.sleep(slowly)
-        return quick(*image)
-    fill_cache.read_sized = slow
+        return quick(*image, **options)
+    fill_cache.prepare = slow
 if sys.argv[3] != "0":
     import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
@@ -192,7 +192,7 @@ def test_rows_are_marked_only_after_their_pixels_are_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def store(shape: tuple[int, int, int] = (2, 2, 1)) -> DecodedStore:
-        return DecodedStore(tmp_path / "set", 6, shape, 16, stored=True)
+        return DecodedStore(tmp_path / "set", 6, shape, 16)
 
     one = store()
     images = np.arange(8, dtype=np.uint8).reshape(2, 2, 2, 1)
@@ -325,11 +325,11 @@ def test_each_file_is_read_once_for_each_preparation(
 ) -> None:
     read: list[Any] = []
 
-    def counted(*image: Any) -> Any:
+    def counted(*image: Any, **options: Any) -> Any:
         read.append(image[2])
-        return read_sized(*image)
+        return prepare(*image, **options)
 
-    monkeypatch.setattr(fill_cache, "read_sized", counted)
+    monkeypatch.setattr(fill_cache, "prepare", counted)
     data = load(shapes, **options)
     # As it is wanted and, to find near duplicates whatever that is, as images are by default.
     assert sorted(read) == sorted(data.names * (2 if options else 1))

@@ -91,12 +91,6 @@ def tiff(*entries: tuple[int, int, int], data: bytes = b"") -> bytes:
     return b"II*\0" + struct.pack("<IH", 8, len(entries)) + body + bytes(4) + data
 
 
-def many_scans() -> bytes:
-    content = encoded(Image.fromarray(gradient(64, 64)), "JPEG", progressive=True)
-    last = content.rindex(b"\xff\xda")
-    return content[:last] + content[last:-2] * 400 + content[-2:]
-
-
 GREY = (Image.fromarray(gradient()[:, :, 1]), 0)
 COLOUR = (Image.fromarray(gradient()), 0)
 
@@ -193,7 +187,6 @@ KINDS = {
                      data=zlib.compress(bytes(999))),
         "60,000 × 60,000", ".tif",
     ),
-    "bomb of scans": Kind(many_scans, "scans", ".jpg"),
 }  # fmt: skip
 if "AVIF" in FORMATS:
     KINDS["AVIF"] = Kind(
@@ -310,7 +303,7 @@ def test_a_file_beyond_the_limit_is_refused_before_it_is_in_memory(
     monkeypatch.setattr(images, "MAX_BYTES", 3_000_000)
     with (tmp_path / "long.png").open("wb") as file:
         file.truncate(1 << 40)  # a hole: no disk is that patient
-    with pytest.raises(ImageError, match=r"at most 3 MB.*long\.png"):
+    with pytest.raises(ImageError, match=r"long\.png is larger than 3 MB"):
         open_image(tmp_path / "long.png")
 
 

@@ -14,7 +14,7 @@ from opsin.data import split as groups_module
 def test_an_expression_that_is_none_or_finds_nothing_is_told() -> None:
     with pytest.raises(RecipeError, match="regular expression"):
         groups_module.groups_by_name(["a"], "(")
-    with pytest.raises(SourceError, match=r"nothing in any of 2, such as a\.png, b\.png"):
+    with pytest.raises(SourceError, match=r"none of the 2 names, such as a\.png, b\.png"):
         groups_module.groups_by_name(["a.png", "b.png"], "x+")
 
 

@@ -218,4 +218,4 @@ QUICK = ("JPEG of scans", "PNG of empty chunks", "TIFF of long tags")
 )
 def test_no_file_costs_more_than_one_answer(kind: str, tmp_path: Path) -> None:
     for answer in answers(FILES[kind](), tmp_path):
-        assert answer == "read" or answer.startswith("expected ")
+        assert answer == "read" or f"{tmp_path}/hostile" in answer

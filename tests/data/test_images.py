@@ -19,7 +19,7 @@ from PIL import Image, ImageFile
 from opsin.core.errors import ImageError
 from opsin.core.metadata import Preparation
 from opsin.data import images
-from opsin.data.images import open_image, open_upright, read_header, read_image, read_sized
+from opsin.data.images import open_image, open_upright, prepare, read_header, read_image
 from opsin.data.resize import to_pixels
 
 # Pillow's buffer for writing optimised JPEG files is sometimes too small for them.
@@ -169,7 +169,7 @@ def test_any_file_is_read_the_same_by_every_door(
     path = tmp_path / "a.bin"
     path.write_bytes(content)
     preparation = Preparation(height=target[0], width=target[1], channels=channels, resize=resize)
-    ready = read_sized(path, preparation)
+    ready = prepare(path, preparation)
     pixels, its_size = ready.pixels, (ready.height, ready.width)
     assert its_size == size
     assert read_header(path)[:2] == size

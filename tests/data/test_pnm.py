@@ -1,4 +1,4 @@
-"""PNM in text form and of unusual depth is what Pillow reads, in a fraction of the time."""
+"""PNM in text form and of unusual depth is what Pillow reads."""
 
 from __future__ import annotations
 
@@ -41,18 +41,5 @@ def test_deep_numbers_are_scaled_by_white(kind: bytes) -> None:
     "body", [b"1 2", b"1 2 x 4", b"1 2 3 300", b"1 2 -3 4", b"1 2 3 99999999999"]
 )
 def test_damaged_text_is_refused(body: bytes) -> None:
-    with pytest.raises(ImageError, match="a readable image"):
+    with pytest.raises(ImageError, match="damaged"):
         open_image(b"P2 2 2 255\n" + body)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"P3 8000 8000 255\n1 2 3",
-        b"P2 2 2 255\n" + b" " * 64_000_001,
-        b"P3\n" + b"#" * 70_000 + b"\n2 2 255\n" + b"0 " * 12,
-    ],
-)
-def test_what_would_take_long_is_refused_at_once(content: bytes) -> None:
-    with pytest.raises(ImageError, match=r"text form|known format"):
-        open_image(content)

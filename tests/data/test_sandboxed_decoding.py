@@ -24,15 +24,13 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
 def test_the_pixels_are_those_that_are_decoded_here(kind: str, mode: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (50, 40, 3), np.uint8)
     content = encoded(Image.fromarray(noise).convert(mode), kind)
-    here, apart = open_image(content), open_apart(content)
-    assert (apart.format, apart.width, apart.height) == (kind, 40, 50)
-    assert np.array_equal(apart.pixels.squeeze(), np.asarray(here))
+    pixels, read_as = open_apart(content)
+    assert read_as == kind
+    assert np.array_equal(pixels.squeeze(), np.asarray(open_image(content)))
 
 
 def test_it_is_turned_upright_and_made_small() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     content = encoded(Image.new("RGB", (400, 100), "red"), "JPEG", exif=exif)
-    opened = open_apart(content, side=40)
-    assert (opened.width, opened.height, opened.orientation) == (100, 400, 6)
-    assert opened.pixels.shape == (40, 10, 3)
+    assert open_apart(content, side=40)[0].shape == (40, 10, 3)

@@ -47,7 +47,6 @@ STEPS = {
 
 
 def main() -> None:
-    """Save them all, each beside its answers to images that it has not seen."""
     folder = Path(sys.argv[1])
     warnings.simplefilter("ignore")
     digits = load_digits()

@@ -21,7 +21,6 @@ SIDE = 6
 
 
 def write_network(path: Path, *, units: int = 4, side: int = SIDE, seed: int = 0) -> Path:
-    """Write a classifier.onnx: conv, relu, a second conv beside it, their sum, dense, head."""
     random = np.random.default_rng(seed)
 
     def drawn(*shape: int) -> NDArray[np.float32]:

@@ -20,7 +20,6 @@ KINDS = {"input": "Normalise", "conv1": "Conv 3×3 same", "relu1": "ReLU", "norm
 def small_weights(
     side: int = 8, channels: int = 3, filters: tuple[int, int] = (4, 6), classes: int = 5
 ) -> dict[str, NDArray[Any]]:
-    """Return the weights of a network, drawn at random, always the same."""
     random = np.random.default_rng(0)
     one, two = filters
     shapes = {
@@ -35,7 +34,6 @@ def small_weights(
 
 
 def small_network(weights: Mapping[str, NDArray[Any]], side: int = 8) -> OnnxGraph:
-    """Return input, conv, ReLU, BatchNorm, conv, dropout, flatten and head as one file."""
     classes, _ = weights["head.weight"].shape
     one, channels = weights["conv1.weight"].shape[:2]
     two = weights["conv2.weight"].shape[0]

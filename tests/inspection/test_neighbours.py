@@ -47,8 +47,6 @@ def test_rows_that_are_no_numbers_or_nothing_are_like_none() -> None:
 
 
 class Asked(Watcher):
-    """Counts the images that the network was asked about."""
-
     def __init__(self) -> None:
         self.images = 0
 
@@ -66,14 +64,12 @@ def known(digits: Dataset) -> ReferenceSet:
 
 @pytest.fixture
 def file(nearest_mean: Path, tmp_path: Path) -> Classifier:
-    """A classifier in something that passes for a run directory."""
     (tmp_path / "recipe.json").write_text("{}", encoding="utf-8")
     shutil.copy(nearest_mean, tmp_path / "classifier.onnx")
     return Classifier(tmp_path / "classifier.onnx", threads=1)
 
 
 def by_hand(known: ReferenceSet, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return the cosines to all training images; the embedding is the image itself."""
     rows = known.images[known.train].reshape(len(known.train), -1).astype(float)
     one = pixels.ravel().astype(float)
     cosines: NDArray[np.float64] = rows @ one / np.linalg.norm(rows, axis=1) / np.linalg.norm(one)

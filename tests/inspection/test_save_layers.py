@@ -46,9 +46,9 @@ def test_what_cannot_be_saved(tmp_path: Path, nearest_mean: Path, digits: Datase
     file = tmp_path / "raw.npz"
     with pytest.raises(ModelFileError, match="got 'conv9'"):
         save_layers(classifier, file, ["conv9"], digits.images, image_names=digits.names)
-    with pytest.raises(RecipeError, match="at least one layer"):
+    with pytest.raises(RecipeError, match="no layer to save"):
         save_layers(classifier, file, [], digits.images, image_names=digits.names)
-    with pytest.raises(SourceError, match="at least one image"):
+    with pytest.raises(SourceError, match="no images to save"):
         save_layers(classifier, file, ["head"], digits.images[:0], image_names=[])
     assert list(tmp_path.iterdir()) == []
 
@@ -67,29 +67,18 @@ class Made:
     def __len__(self):
         return self.shape[0]
     def __getitem__(self, rows):
-        first, last, _ = rows.indices(len(self))
-        return np.full((last - first, 8, 8, 1), 7, np.uint8)
-
-class Names:
-    def __init__(self, count):
-        self.count = count
-    def __len__(self):
-        return self.count
-    def __getitem__(self, rows):
-        places = range(self.count)[rows]
-        many = isinstance(rows, slice)
-        return [f"{place:08}.png" for place in places] if many else f"{places:08}.png"
+        return np.full((len(rows), 8, 8, 1), 7, np.uint8)
 
 def peak():  # in KiB; getrusage would count what the process that started this one had
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
 classifier = opsin.Classifier(sys.argv[1])
-peaks = []
+peaks, names = [], [f"{place:08}.png" for place in range(100_000)]
 for count in (25_000, 100_000):
     file = Path(sys.argv[2])
     layers = ["input", "flatten"]
-    said = save_layers(classifier, file, layers, Made(count), image_names=Names(count))
+    said = save_layers(classifier, file, layers, Made(count), image_names=names[:count])
     peaks.append(peak())
     print(peaks[-1] // 1024, said.bytes >> 20)
 with np.load(file) as found:
@@ -106,4 +95,4 @@ def test_four_times_the_images_take_no_more_memory(tmp_path: Path, nearest_mean:
     )  # fmt: skip
     (small, _), (large, written) = (map(int, line.split()) for line in done.stdout.splitlines())
     assert written > 50
-    assert large - small < 8
+    assert large - small < 16  # the names among it

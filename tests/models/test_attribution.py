@@ -18,7 +18,6 @@ SIDE = 8
 
 
 def network_of(weights: dict[str, NDArray[Any]], nodes: list[onnx.NodeProto]) -> Any:
-    """Return a module of hand-made operators that ends in two logits."""
     from opsin.models.onnx_network import TorchNetwork
 
     graph = helper.make_graph(

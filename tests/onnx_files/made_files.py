@@ -16,14 +16,13 @@ from opsin.models.resolve import resolve
 SHAPE = (28, 24, 3)
 
 
-def made(name: str, *, negative: bool = False, **options: Any) -> bytes:
-    """Return a classifier.onnx; ``negative``: some maps are multiplied by less than 0."""
+def trained(name: str, *, low: float = 0.2, **options: Any) -> tuple[Any, Metadata]:
+    """Build a network whose BatchNorm is not the trivial one; its factors begin at `low`."""
     import torch
     from torch import nn
 
     from opsin.models import build_network
     from opsin.models.statistics import Statistics
-    from opsin.training.torch_to_onnx import to_onnx
 
     torch.manual_seed(0)
     recipe = resolve(DataRecipe.of("x"), model=name, **options).model
@@ -34,7 +33,7 @@ def made(name: str, *, negative: bool = False, **options: Any) -> bytes:
             assert module.running_var is not None
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 2.0)
-            nn.init.uniform_(module.weight, -1.0 if negative else 0.2, 1.0)
+            nn.init.uniform_(module.weight, low, 1.0)
             nn.init.normal_(module.bias)
     metadata = Metadata(
         opsin=opsin.__version__,
@@ -45,18 +44,23 @@ def made(name: str, *, negative: bool = False, **options: Any) -> bytes:
         source="x",
         fingerprint="f",
     )
-    return to_onnx(network.eval(), metadata)
+    return network.eval(), metadata
+
+
+def made(name: str, *, negative: bool = False, **options: Any) -> bytes:
+    """Return a classifier.onnx; ``negative``: some maps are multiplied by less than 0."""
+    from opsin.training.torch_to_onnx import to_onnx
+
+    return to_onnx(*trained(name, low=-1.0 if negative else 0.2, **options))
 
 
 def images(count: int = 48) -> NDArray[np.uint8]:
-    """Return images of noise on backgrounds of all levels, ``uint8[N, H, W, C]``."""
     random = np.random.default_rng(0)
     level = random.integers(0, 200, (count, 1, 1, 3))
     return (level + random.integers(0, 56, (count, *SHAPE))).astype(np.uint8)
 
 
 def opened(content: bytes, folder: Path, name: str = "made.onnx") -> opsin.Classifier:
-    """Write a file and open it."""
     path = folder / name
     path.write_bytes(content)
     return opsin.Classifier(path, threads=1)

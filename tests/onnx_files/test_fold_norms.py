@@ -111,7 +111,6 @@ class _Chain:
         return name
 
     def weight(self, name: str, *shape: int, low: float = -1.0) -> str:
-        """Return a weight's name; what has the same one is shared."""
         self.weights.setdefault(name, self.random.uniform(low, 1.0, shape).astype(np.float32))
         return name
 

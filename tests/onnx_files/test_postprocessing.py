@@ -16,14 +16,12 @@ from scipy.special import softmax
 
 from opsin.core.metadata import Calibration, Metadata, Preparation
 from opsin.evaluation.out_of_distribution import ClassPrototypes
-from opsin.onnx_files.graph_writer import GraphWriter
-from opsin.onnx_files.postprocessing import Calibrated, finished, outputs, tail
+from opsin.onnx_files.postprocessing import Calibrated, GraphWriter, finished, outputs, tail
 
 CLASSES, UNITS = 4, 6
 
 
 def write_file(path: Path) -> Metadata:
-    """Write a file whose logits and embedding are its input."""
     to = GraphWriter()
     tail(to, "logits", "seen", classes=CLASSES, units=UNITS)
     graph = helper.make_graph(

@@ -19,7 +19,6 @@ pytestmark = pytest.mark.torch
 
 
 def kernels(content: bytes, folder: Path) -> set[str]:
-    """Return the operators that ONNX Runtime computes a file with."""
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(folder / "loaded.onnx")
     onnxruntime.InferenceSession(content, options)
@@ -104,10 +103,6 @@ def test_what_a_place_sees_is_what_it_saw() -> None:
     after = OnnxGraph(smaller, OnnxGraph(smaller).metadata.layers)
     for layer in after.layers:
         assert after.receptive_field(layer.name) == before.receptive_field(layer.name)
-        assert set(after.weights_of(layer.name)) <= set(before.weights_of(layer.name)) | {
-            "weight",
-            "bias",
-        }
 
 
 @pytest.mark.parametrize("name", ["mlp", "cnn", "resnet"])

@@ -35,7 +35,6 @@ class Routes:
 
 
 def refused(reply: httpx.Response) -> str:
-    """Check the one shape of what is not there, and return what was received."""
     assert reply.status_code == 404
     assert reply.headers["cache-control"] == "no-store"
     (error,) = reply.json().values()
@@ -114,7 +113,7 @@ def test_files_of_a_run_from_a_fixed_list(routes: Routes, tmp_path: Path) -> Non
                  "figures%2fcurves.png", "answers.png", "status.json"):  # fmt: skip
         assert routes.get(get + name).status_code == 404
     assert "secret.txt" not in files_of(routes.runs.get(opaque("one")))
-    assert "none is called 'answers.png'" in refused(routes.get(f"{get}answers.png"))
+    assert "no file 'answers.png'" in refused(routes.get(f"{get}answers.png"))
 
 
 def test_previews_of_a_set(routes: Routes, shapes: Path) -> None:

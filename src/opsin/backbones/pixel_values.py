@@ -44,9 +44,8 @@ class PixelValues(BaseModel):
         if text.endswith(".json") and (found := _read(Path(text))) is not None:
             return found
         raise RecipeError(
-            f"a preparation among {', '.join(CHOICES)} (each also with ,bgr), or a JSON file with "
-            "image_mean and image_std, or mean and std",
-            f"got {text!r}",
+            f"{text!r} is no preparation: {', '.join(CHOICES)} (each also with ,bgr), or a JSON "
+            "file with image_mean and image_std, or mean and std",
             "Look for it where the network was published.",
         )
 
@@ -109,11 +108,9 @@ def _read(path: Path) -> PixelValues | None:
             side = side.get("height", side.get("shortest_edge"))
     elif "mean" in content and "std" in content:  # timm
         fields = {
-            "scale": content.get("scale", 1 / 255),
-            "mean": content["mean"],
-            "deviation": content["std"],
-            "bgr": bool(content.get("bgr", False)),
-        }
+            "scale": content.get("scale", 1 / 255), "mean": content["mean"],
+            "deviation": content["std"], "bgr": bool(content.get("bgr", False)),
+        }  # fmt: skip
         shape = content.get("input_size")
         side = shape[-1] if isinstance(shape, list) and len(shape) == 3 else None
     else:
@@ -123,7 +120,6 @@ def _read(path: Path) -> PixelValues | None:
         return PixelValues(**fields, stated=path.name)
     except (ValidationError, TypeError) as error:
         raise RecipeError(
-            f"a preparation of images in {path.name}",
-            "its numbers are none that images could be prepared with",
+            f"The numbers in {path.name} are none that images could be prepared with",
             f"Say it instead: --prepare with one of {', '.join(CHOICES)}.",
         ) from error

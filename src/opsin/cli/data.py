@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from opsin.cli import options, recipe_flags
-from opsin.cli.cache import show_cache
 from opsin.cli.options import expect
 from opsin.cli.output import columns, console, plain, print_json, say, say_unreadable
 from opsin.commands.changes import Changes, changes_since
@@ -18,13 +19,13 @@ from opsin.commands.variations import Variations, check_varying, draw_variations
 from opsin.core.events import Watcher
 from opsin.core.format import counted, file_size, repeats
 from opsin.core.recipe import DATA_OPTIONS
+from opsin.core.storage import atomic_file
 from opsin.core.stored_json import JsonObject
 from opsin.data.audit import Audit
 from opsin.data.audit import audit as find_trouble
+from opsin.data.cache_contents import PARTS, empty_cache, list_cache
 from opsin.data.dataset import Dataset, load, look_at
 from opsin.data.left_out import left_out_in_words
-from opsin.data.rows_file import check_rows_file, write_rows
-from opsin.data.split import LARGE
 from opsin.report.terminal import findings_table, for_people, leaks_in_words
 from opsin.runtime.cluster import is_elsewhere
 
@@ -32,8 +33,8 @@ from opsin.runtime.cluster import is_elsewhere
 _SHOWN: Final = 3
 
 
-@recipe_flags.takes(*recipe_flags.VARYING, after="yes")
-@recipe_flags.takes(*recipe_flags.DATA, after="yes")
+@recipe_flags.takes(*recipe_flags.VARYING, after="empty")
+@recipe_flags.takes(*recipe_flags.DATA, after="empty")
 def data(
     source: options.AnySources = None,
     *,
@@ -48,7 +49,6 @@ def data(
     rows: Path | None = None,
     cache: bool = False,
     empty: list[str] | None = None,
-    yes: bool = False,
     on: str = "local",
     quiet: bool = False,
     as_json: bool = False,
@@ -79,7 +79,6 @@ def data(
             audit.html and audit.json.
         export (PATH): Write the images into a new folder, with a table of their classes and parts,
             or into one .npz or .parquet file, to be moved to another machine or tool; draw nothing.
-            A .csv names the files where they are.
         export_as: What --export writes: datasets is a folder for Hugging Face's library (default:
             by the name's ending, else a folder).
         since (RUN): Say what has changed since a run: images added, removed, renamed, relabelled or
@@ -87,15 +86,14 @@ def data(
         moved (--data SOURCE): With --since: where the run's images are now; the same as SOURCE.
         rows (FILE): Write the row numbers of each part, and with --audit of each finding, into this
             .npz file: train, val, test, finding_<kind>.
-        cache: Show what Opsin's cache holds: decoded images, features, fetched sources.
+        cache: Show how much Opsin's cache holds: decoded images, features, fetched sources.
         empty (PART): With --cache: remove sources, datasets, features, models or all; they are made
             again when they are needed.
-        yes: With --empty: do not ask.
     """
-    expect(cache or not (empty or yes), "--cache beside it.", "--empty")
+    expect(cache or not empty, "--cache beside it.", "--empty")
     if cache:
         expect(not (source or since or given), "no source beside it.", "--cache")
-        show_cache(empty or [], sure=yes, as_json=as_json)
+        _show_cache(empty or [], as_json)
         return
     watcher = for_people(quiet=quiet)
     sources = source or []
@@ -120,8 +118,6 @@ def data(
             f"--{next(iter(varying))}",
         )
         check_varying(**varying)
-    if rows is not None:
-        check_rows_file(rows)
     expect(export or not export_as, "--export PATH beside it.", "--export-as")
     expect(not (export and (audit or rows)), "neither --audit nor --rows beside it.", "--export")
     if export is not None:
@@ -144,7 +140,8 @@ def data(
         overview.drawn.append(overview.varied.image)
     if audit:
         overview.audit(watcher, page_in=out if draw else None)
-    overview.rows = write_rows(overview.dataset, overview.findings, rows) if rows else None
+    if rows:
+        overview.write_rows(rows)
     if as_json:
         print_json(overview.to_json())
     else:
@@ -154,8 +151,6 @@ def data(
 
 @dataclass
 class _Overview:
-    """What is found out about a source, and the files that show it."""
-
     dataset: Dataset
     drawn: list[Path] = field(default_factory=list)
     varied: Variations | None = None
@@ -164,17 +159,22 @@ class _Overview:
     rows: Path | None = None
 
     def audit(self, watcher: Watcher, *, page_in: Path | None) -> None:
-        """Look for what is wrong, and write the page into a folder."""
         self.findings = find_trouble(self.dataset, watcher=watcher)
         if page_in is not None:
             from opsin.commands.data import write_audit  # noqa: PLC0415  needs matplotlib
 
             self.page = write_audit(self.findings, page_in)
 
+    def write_rows(self, target: Path) -> None:
+        arrays = {part: self.dataset.split.rows(part) for part in ("train", "val", "test")}
+        for finding in self.findings.findings if self.findings else ():
+            arrays[f"finding_{finding.kind}"] = finding.rows
+        with atomic_file(target) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **arrays)
+        self.rows = target
+
     def to_json(self) -> JsonObject:
-        """Return what ``--json`` prints."""
         content = self.dataset.describe().to_json()
-        content["parts_may_move"] = self.dataset.parts_may_move
         content["figures"] = [str(path) for path in self.drawn]
         if self.varied is not None:
             content["augment"] = self.varied.to_json()
@@ -186,7 +186,6 @@ class _Overview:
         return content
 
     def print_facts(self) -> None:
-        """Print what the source holds: a row for each class."""
         dataset, about = self.dataset, self.dataset.describe()
         low, high = about.range
         shape = "×".join(map(str, about.shape))
@@ -198,11 +197,6 @@ class _Overview:
             numbers = [*parts.values(), sum(parts.values())]
             rows.add_row(plain(name), *(f"{number:,}" for number in numbers))
         console().print(rows)
-        if dataset.parts_may_move:
-            console().print(
-                f"\nImages that are added to classes of fewer than {LARGE} can move old ones to "
-                "another part; --parts-of RUN keeps the parts of a run."
-            )
         if dataset.repeated:
             say(repeats(dataset.repeated))
         say_unreadable(dataset.unreadable)
@@ -212,11 +206,10 @@ class _Overview:
             say(f"\nNo classifier can be made of these: {dataset.problem}")
 
     def print_files(self) -> None:
-        """Print what is wrong with it, and where the files about it are."""
         if self.findings is not None:
-            none = "\nNothing suspicious"
-            say("\nFindings, the worst first" if self.findings.findings else none)
-            console().print(findings_table(self.findings.findings))
+            found = self.findings.findings
+            say("\nFindings, the worst first" if found else "\nNothing suspicious")
+            console().print(findings_table(found))
         elif any(self.dataset.leaks):
             console().print(f"\n{leaks_in_words(leaks_of(self.dataset))}", markup=False)
         if self.page is not None:
@@ -229,8 +222,24 @@ class _Overview:
             console().print(f"\nImages    {', '.join(map(str, self.drawn))}", markup=False)
 
 
+def _show_cache(empty: list[str], as_json: bool) -> None:
+    removed = empty_cache(*(PARTS if "all" in empty else empty)) if empty else None
+    contents = list_cache()
+    if as_json:
+        gone = None if removed is None else removed.to_json()
+        print_json(contents.to_json() | {"removed": gone})
+        return
+    if removed is not None:
+        say(f"Removed {file_size(removed.bytes)}\n")
+    console().print(f"[bold]Cache[/]  {plain(str(contents.folder))}")
+    rows = columns("Part", figures=("Size",))
+    for part, size in contents.sizes.items():
+        rows.add_row(part, file_size(size))
+    console().print(rows)
+    say(f"Made again when needed. To empty: opsin data --cache --empty {'|'.join(PARTS)}|all")
+
+
 def _show_export(written: Exported, as_json: bool) -> None:
-    """Print where a collection was written, and how to read it there."""
     if as_json:
         print_json(written.to_json())
         return
@@ -239,7 +248,6 @@ def _show_export(written: Exported, as_json: bool) -> None:
 
 
 def _show_changes(changes: Changes, as_json: bool) -> None:
-    """Print what changed since a run: a row for each kind, with the first few names."""
     if as_json:
         print_json(changes.to_json())
         return
@@ -247,15 +255,13 @@ def _show_changes(changes: Changes, as_json: bool) -> None:
     same = changes.fingerprint_then == changes.fingerprint_now
     console().print(f"[bold]{plain(changes.source)}[/]  since {plain(str(changes.run))}")
     say(f"Fingerprint {then}{', as it was then' if same else f' then, {now} now'}\n")
-    renamed = [f"{pair.then.name} → {pair.now.name}" for pair in changes.renamed]
-    relabelled = [
-        f"{pair.now.name} ({pair.then.label} → {pair.now.label})" for pair in changes.relabelled
-    ]
     kinds = {
         "added": [image.name for image in changes.added],
         "removed": [image.name for image in changes.removed],
-        "renamed": renamed,
-        "relabelled": relabelled,
+        "renamed": [f"{pair.then.name} → {pair.now.name}" for pair in changes.renamed],
+        "relabelled": [
+            f"{pair.now.name} ({pair.then.label} → {pair.now.label})" for pair in changes.relabelled
+        ],
         "changed": [pair.now.name for pair in changes.changed],
     }
     rows = columns("Images", "Count", "Such as")
@@ -265,13 +271,8 @@ def _show_changes(changes: Changes, as_json: bool) -> None:
         more = [f"and {len(names) - _SHOWN:,} more"] if len(names) > _SHOWN else []
         rows.add_row(kind, f"{len(names):,}", plain(" · ".join(names[:_SHOWN] + more)))
     console().print(rows)
-    if not changes.moved:
-        say("\nTrained again with the same options, no image changes sides.")
-        return
     sides = ", ".join(
         f"{count:,} {before} → {after}" for (before, after), count in changes.sides.items()
     )
-    say(
-        f"\nTrained again with the same options, {len(changes.moved):,} images change sides: "
-        f"{sides}."
-    )
+    many = f"{len(changes.moved):,} images change sides: {sides}" if sides else ""
+    say(f"\nTrained again with the same options, {many or 'no image changes sides'}.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import onnxruntime
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from opsin.backbones.named_backbones import NAMED
 from opsin.core.arguments import checked
@@ -31,11 +31,7 @@ _BATCH: Final = 8
 _SECONDS: Final = 0.5
 
 
-class _Figures(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class ListedBackbone(_Figures):
+class ListedBackbone(BaseModel, frozen=True):
     """A network with a short name.
 
     Args:
@@ -63,7 +59,7 @@ class ListedBackbone(_Figures):
     path: Path | None
 
 
-class FeatureValue(_Figures):
+class FeatureValue(BaseModel, frozen=True):
     """A value of a network that may be taken as features.
 
     Args:
@@ -79,7 +75,7 @@ class FeatureValue(_Figures):
     usual: bool
 
 
-class KnownBackbone(_Figures):
+class KnownBackbone(BaseModel, frozen=True):
     """What is known of one network.
 
     Args:
@@ -111,7 +107,7 @@ class KnownBackbone(_Figures):
     values: tuple[FeatureValue, ...]
 
 
-class MeasuredBackbone(_Figures):
+class MeasuredBackbone(BaseModel, frozen=True):
     """What a network takes on this machine, as the cache keeps it."""
 
     side: tuple[int, int]
@@ -121,7 +117,7 @@ class MeasuredBackbone(_Figures):
 
 @checked
 def list_backbones(*, watcher: Watcher = SILENT) -> list[ListedBackbone]:
-    """Return the networks with names: those in the box first, then those on the hub.
+    """List the networks with names: those in the box first, then those on the hub.
 
     Nothing is fetched. Those on this machine are measured once.
 
@@ -132,49 +128,48 @@ def list_backbones(*, watcher: Watcher = SILENT) -> list[ListedBackbone]:
         >>> [network.name for network in list_backbones()][:2]
         ['efficientnet-lite0', 'efficientnet-lite2']
     """
-    found = []
+    rows = []
     for name, published in NAMED.items():
-        known, here = None, None
+        measured, path = None, None
         try:
-            known = measured_backbone(name) if published.path else None
-            here = published.path
+            measured = measured_backbone(name) if published.path else None
+            path = published.path
         except (OpsinError, OSError) as error:
             watcher.note(f"{name} is here but cannot be used: {error}")
         where = published.where
-        found.append(
+        rows.append(
             ListedBackbone(
                 name=name,
                 suits=published.suits,
                 repository=published.repository,
                 revision=where.revision if isinstance(where, HubName) else None,
-                size=here.stat().st_size if here else published.size,
-                side=known.side if known else (published.side, published.side),
-                multiply_adds=known.multiply_adds if known else published.multiply_adds,
-                milliseconds=known.milliseconds if known else None,
+                size=path.stat().st_size if path else published.size,
+                side=measured.side if measured else (published.side, published.side),
+                multiply_adds=measured.multiply_adds if measured else published.multiply_adds,
+                milliseconds=measured.milliseconds if measured else None,
                 licence=published.licence,
-                path=here,
+                path=path,
             )
         )
-    return found
+    return rows
 
 
 def measured_backbone(name: str, *, anew: bool = False) -> MeasuredBackbone:
-    """Return what a network that is on this machine takes here, measured once."""
+    """What a network that is on this machine takes here, measured once."""
     from opsin.backbones.backbone import open_backbone  # noqa: PLC0415  loads onnx
 
     path = NAMED[name].path
     if path is not None and not anew:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if (kept := _kept(_file_of(digest))) is not None:
+        if (kept := _kept(digest)[1]) is not None:
             return kept
     return measure(open_backbone(name, offline=True), anew=True)
 
 
 def measure(backbone: Backbone, *, anew: bool = False) -> MeasuredBackbone:
     """Measure an open network; what was faster at an earlier time, on a quieter machine, stays."""
-    file = _file_of(backbone.digest)
-    kept = _kept(file)
+    file, kept = _kept(backbone.digest)
     if kept is not None and not anew:
         return kept
     milliseconds = _milliseconds(backbone)
@@ -195,15 +190,13 @@ def measure(backbone: Backbone, *, anew: bool = False) -> MeasuredBackbone:
     return measured
 
 
-def _file_of(digest: str) -> Path:
-    """Return where it is kept what a network takes on this machine."""
-    return cache_root() / "backbones" / f"{digest[:32]}-{cores()}-{onnxruntime.__version__}.json"
-
-
-def _kept(file: Path) -> MeasuredBackbone | None:
+def _kept(digest: str) -> tuple[Path, MeasuredBackbone | None]:
+    """The file that keeps what a network takes on this machine, and what it says."""
+    name = f"{digest[:32]}-{cores()}-{onnxruntime.__version__}.json"
+    file = cache_root() / "backbones" / name
     with contextlib.suppress(OSError, ValidationError):
-        return MeasuredBackbone.model_validate_json(file.read_bytes())
-    return None
+        return file, MeasuredBackbone.model_validate_json(file.read_bytes())
+    return file, None
 
 
 def _milliseconds(backbone: Backbone) -> float:
@@ -259,10 +252,7 @@ def describe_backbone(
         raise MissingExtraError("looking into networks", "evaluate") from error
 
     found = look_into(what, prepare=prepare, offline=offline, watcher=watcher)
-    probed, measured = (
-        found.probed,
-        measure(found, anew=True),
-    )  # another scale of pixels is the same work
+    probed, measured = found.probed, measure(found)  # another scale of pixels is the same work
     return KnownBackbone(
         name=found.name,
         path=found.path,

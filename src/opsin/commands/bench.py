@@ -1,4 +1,4 @@
-"""Images a second: what this machine trains on and answers for, and several files side by side."""
+"""Images a second: what this machine trains on and answers for."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Final, Literal
 
 import numpy as np
@@ -32,8 +31,8 @@ from opsin.runtime.providers import CPU, choose, installed
 #: Timed rounds of each measurement.
 ROUNDS: Final = 5
 _IMAGES: Final = 1024
-# Seconds that a round takes, and a turn of the slowest of several files.
-_ROUND, _TURN = 0.3, 0.2
+# Seconds that a round takes.
+_ROUND: Final = 0.3
 
 
 class Machine(BaseModel):
@@ -47,8 +46,8 @@ class Machine(BaseModel):
     versions: dict[str, str]
 
     @classmethod
-    def here(cls, *, gpu: str | None = None) -> Machine:
-        """Describe the machine at hand; the name of PyTorch's GPU is given."""
+    def here(cls, watcher: Watcher, *, gpu: str | None = None) -> Machine:
+        """The machine at hand, which the watcher is told of; the name of PyTorch's GPU is given."""
         versions = {
             "opsin": __version__,
             "python": platform.python_version(),
@@ -56,7 +55,7 @@ class Machine(BaseModel):
         }
         if torch := sys.modules.get("torch"):
             versions["torch"] = str(torch.__version__)
-        return cls(
+        machine = cls(
             cpu=processor_name(),
             threads=cores(),
             memory=psutil.virtual_memory().total,
@@ -64,6 +63,13 @@ class Machine(BaseModel):
             gpu=gpu,
             versions=versions,
         )
+        watcher.fact("Machine", machine.line())
+        if machine.load is not None and machine.load > machine.threads / 2:
+            watcher.note(
+                f"other programs keep this machine busy (load {machine.load:.1f} on "
+                f"{machine.threads} threads): it is faster than these figures"
+            )
+        return machine
 
     def line(self) -> str:
         """The machine in one line, without its load."""
@@ -71,16 +77,6 @@ class Machine(BaseModel):
         if "torch" in self.versions:
             parts += [self.gpu or "no GPU", f"PyTorch {self.versions['torch']}"]
         return " · ".join([*parts, f"ONNX Runtime {self.versions['onnxruntime']}"])
-
-    @property
-    def busy(self) -> str:
-        """A warning where other programs use more than half of the threads, otherwise empty."""
-        if self.load is None or self.load <= self.threads / 2:
-            return ""
-        return (
-            f"other programs keep this machine busy (load {self.load:.1f} on {self.threads} "
-            "threads): it is faster than these figures"
-        )
 
 
 class ImageRate(BaseModel):
@@ -132,12 +128,10 @@ def bench(
     """
     unknown = sorted(set(models) - set(MODELS))
     if unknown:
-        raise RecipeError(
-            f"models among {', '.join(MODELS)}", f"got {', '.join(unknown)}", "Choose there."
-        )
+        raise RecipeError(f"--model takes {', '.join(MODELS)}, not {', '.join(unknown)}")
     if classifier is not None:
-        asked = Classifier(classifier, device=CPU, watcher=watcher)
-        return Benchmark(machine=_machine(watcher), rates=list(_answering(asked)))
+        opened = Classifier(classifier, device=CPU, watcher=watcher)
+        return Benchmark(machine=Machine.here(watcher), rates=list(_answering(opened)))
     try:
         from opsin.training.device import choose_device, describe_device  # noqa: PLC0415
     except ImportError as error:
@@ -146,7 +140,7 @@ def bench(
     from opsin.commands.train.train import train  # noqa: PLC0415  loads what training needs
 
     gpu = choose_device("auto")
-    machine = _machine(watcher, None if gpu.type == "cpu" else describe_device(gpu))
+    machine = Machine.here(watcher, gpu=None if gpu.type == "cpu" else describe_device(gpu))
     rates: list[ImageRate] = []
     for name in models or MODELS:
         data = _noise(name)
@@ -165,14 +159,6 @@ def bench(
     return Benchmark(machine=machine, rates=rates)
 
 
-def _machine(watcher: Watcher, gpu: str | None = None) -> Machine:
-    machine = Machine.here(gpu=gpu)
-    watcher.fact("Machine", machine.line())
-    if machine.busy:
-        watcher.note(machine.busy)
-    return machine
-
-
 def _noise(model: str) -> Dataset:
     """Images like CIFAR-10's for convolutional networks, like Fashion-MNIST's for dense ones."""
     shape = (32, 32, 3) if MODELS[model].convolutional else (28, 28, 1)
@@ -181,69 +167,37 @@ def _noise(model: str) -> Dataset:
     return from_arrays(pixels, random.integers(0, 10, _IMAGES), test_fraction=0.0)
 
 
-def _asking(classifier: Classifier, images: int) -> Callable[[], float]:
-    """Return what asks about noise and returns the seconds; asked once without being counted."""
-    like = classifier.metadata.preparation
-    shape = (images, like.height, like.width, like.channels)
-    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-
-    def ask() -> float:
-        began = time.perf_counter()
-        classifier.probabilities(pixels)
-        return max(time.perf_counter() - began, 1e-9)
-
-    ask()  # it finds its memory and wakes the threads
-    return ask
-
-
 def _answering(classifier: Classifier) -> Iterator[ImageRate]:
     """Measure a classifier one image at a time, then in batches on each device."""
     like = classifier.metadata.preparation
     side = (like.height, like.width)
     about = {"work": "prediction", "name": classifier.metadata.model}
-    rates = _repeated(_asking(classifier, 1), 1)
+    rates = _answer_rates(classifier, 1)
     yield _rate(rates, side, how="one at a time", device=CPU, **about)
     images = max(8, min(256, 1_000_000 // (like.height * like.width)))
     for device in (CPU, *installed()):
-        ask = _asking(Classifier(classifier.path, device=device), images)
+        rates = _answer_rates(Classifier(classifier.path, device=device), images)
         if choose(device, needed=False) == device:  # it can be used after all
-            yield _rate(
-                _repeated(ask, images), side, how=f"batch of {images}", device=device, **about
-            )
+            yield _rate(rates, side, how=f"batch of {images}", device=device, **about)
 
 
-def _repeated(ask: Callable[[], float], images: int) -> list[float]:
-    """Return the images a second of each round."""
-    times = max(1, round(_ROUND / ask()))
-    return [images * times / sum(ask() for _ in range(times)) for _ in range(ROUNDS)]
+def _answer_rates(classifier: Classifier, images: int) -> list[float]:
+    """Answered images of noise a second, of each round."""
+    like = classifier.metadata.preparation
+    shape = (images, like.height, like.width, like.channels)
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+    def seconds() -> float:
+        began = time.perf_counter()
+        classifier.probabilities(pixels)
+        return max(time.perf_counter() - began, 1e-9)
+
+    seconds()  # it finds its memory and wakes the threads
+    times = max(1, round(_ROUND / seconds()))
+    return [images * times / sum(seconds() for _ in range(times)) for _ in range(ROUNDS)]
 
 
 def _rate(rates: Sequence[float], side: tuple[int, ...], **about: str) -> ImageRate:
     median, low, high = statistics.median(rates), min(rates), max(rates)
     figures = {"images_per_second": median, "slowest": low, "fastest": high}
     return ImageRate.model_validate({"size": f"{side[0]}×{side[1]}", **about, **figures})
-
-
-def rates_in_turn(
-    files: Sequence[Path | None], watcher: Watcher = SILENT
-) -> list[tuple[float, ...] | None]:
-    """Measure images a second of several files, in turn, so that all meet the same machine."""
-    opened = [None if file is None else Classifier(file, device=CPU) for file in files]
-    there = [classifier for classifier in opened if classifier is not None]
-    if not there:
-        return [None] * len(files)
-    slowest = min(8 / _asking(classifier, 8)() for classifier in there)
-    count = int(min(256, max(8, slowest * _TURN)))
-    asking = [None if classifier is None else _asking(classifier, count) for classifier in opened]
-    rates: list[list[float]] = [[] for _ in files]
-    watcher.begin("Speed", ROUNDS * len(there) * count, "images")
-    done = 0
-    try:
-        for _ in range(ROUNDS):
-            for ask, rates_of_file in zip(asking, rates, strict=True):
-                if ask is not None:
-                    rates_of_file.append(count / ask())
-                    watcher.advance(done := done + count)
-    finally:
-        watcher.end()
-    return [tuple(of_file) or None for of_file in rates]

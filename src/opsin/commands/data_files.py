@@ -110,8 +110,6 @@ def write_parquet_parts(dataset: Dataset, target: Path, watcher: Watcher) -> Non
 
 
 class _PartWriter:
-    """Writes rows of a collection, and says how far it is."""
-
     def __init__(self, dataset: Dataset, watcher: Watcher, *, with_split: bool = True) -> None:
         self._dataset = dataset
         self._images = SourceImages.of(dataset)
@@ -121,13 +119,11 @@ class _PartWriter:
         watcher.begin("Export", len(dataset), "images")
 
     def pieces(self, rows: Sequence[int], size: int) -> list[Sequence[int]]:
-        """Part rows where their images come to so many bytes, by the size of pixels."""
         bytes_each = max(1, self._dataset.images.nbytes // max(1, len(self._dataset)))
         step = max(1, size // bytes_each)
         return [rows[start : start + step] for start in range(0, len(rows), step)]
 
     def write(self, file: Path, rows: Sequence[int]) -> None:
-        """Write some rows into a new file."""
         arrow, parquet = load_pyarrow()
         schema = self._schema(arrow)
         with parquet.ParquetWriter(file, schema) as writer:

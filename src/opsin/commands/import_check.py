@@ -32,7 +32,7 @@ _SHOWN: Final = 6
 
 
 def doubts_about(exported: ExportedFile, network: ForeignNetwork, pixels: PixelValues) -> list[str]:
-    """Return what labelled images say against the order of the classes, or the preparation."""
+    """What labelled images say against the order of the classes, or the preparation."""
     dataset = exported.dataset
     rows = np.concatenate([dataset.split.val, dataset.split.train])
     rows = np.sort(np.random.default_rng(0).permutation(rows)[:_TRIED])
@@ -42,19 +42,19 @@ def doubts_about(exported: ExportedFile, network: ForeignNetwork, pixels: PixelV
     found = exported.outputs(rows, ["probabilities"])["probabilities"].argmax(axis=1)
     doubts = _doubts_about_order(found, labels, dataset.classes)
     if network.scales is None and network.probed.dtype != "uint8":
-        right = {pixels.stated: float((found == labels).mean())}
+        now = float((found == labels).mean())
+        right = {}
         for choice in CHOICES:
             other = PixelValues.named(choice)
             if other.model_copy(update={"stated": pixels.stated, "bgr": pixels.bgr}) == pixels:
                 continue
             content = ImportedFile(network, other, UNKNOWN).content(exported.classifier.metadata)
-            right[choice] = 0.0
             with contextlib.suppress(ModelFileError):  # pixels that large are no numbers to it
                 answers = replace(exported, content=content).outputs(rows, ["probabilities"])
                 found = answers["probabilities"].argmax(axis=1)
                 right[choice] = float((found == labels).mean())
-        now, best = right[pixels.stated], max(right, key=lambda name: right[name])
-        if right[best] >= now + _FAR:
+        best = max(right, key=lambda name: right[name], default="")
+        if best and right[best] >= now + _FAR:
             doubts.append(
                 f"the pixels are probably others: {now:.0%} of the images are right, and "
                 f"{right[best]:.0%} with --prepare={best}"
@@ -65,7 +65,7 @@ def doubts_about(exported: ExportedFile, network: ForeignNetwork, pixels: PixelV
 def _doubts_about_order(
     answers: NDArray[np.int64], labels: NDArray[np.int64], classes: Sequence[str]
 ) -> list[str]:
-    """Return which order of the classes would suit the answers far better, if any."""
+    """The order of the classes that would suit the answers far better, if there is one."""
     from scipy.optimize import linear_sum_assignment  # noqa: PLC0415  slow to load
 
     table = np.zeros((len(classes), len(classes)), np.int64)
@@ -93,11 +93,9 @@ def compare_answers(content: bytes, file: Path) -> ImportParity:
     other = (found.argmax(axis=1) != wanted.argmax(axis=1)) & (first - second > 2 * TOLERANCE)
     if difference > TOLERANCE or other.any():
         raise ParityError(
-            f"the answers in {file.name} within {TOLERANCE:g}",
-            f"they differ by up to {difference:.2g}, and {int(other.sum())} of {len(images)} "
-            "labels with them",
-            "Check the pixels (--prepare): images in the file must be as they were before any "
-            "scaling, 0 to 255.",
+            f"It answers otherwise than {file.name} says: probabilities differ by up to "
+            f"{difference:.2g}, {int(other.sum())} of {len(images)} labels with them",
+            "Check the pixels (--prepare): images in the file must be as before any scaling.",
         )
     return ImportParity(
         file=file.name, images=len(images), difference=difference, labels=int(other.sum())
@@ -105,32 +103,24 @@ def compare_answers(content: bytes, file: Path) -> ImportParity:
 
 
 def _arrays(file: Path, classifier: Classifier) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Read images and the maker's answers; one number is the probability of the second class."""
+    """Images and the maker's answers; one number is the probability of the second class."""
     like = classifier.metadata.preparation
     shape = (like.height, like.width, like.channels)
+    refused = RecipeError(
+        f"{file} holds no images as uint8[N, {', '.join(map(str, shape))}], as they were before "
+        f"any scaling, with their probabilities of {len(classifier.classes)} classes",
+        "Write it: numpy.savez(FILE, images=images, probabilities=model.predict(scaled)).",
+    )
     try:
         with StoredArrays(file) as stored:
             images, answers = stored.read("images"), stored.read("probabilities")
     except (OSError, ValueError, KeyError) as error:
-        raise RecipeError(
-            "an .npz with images and probabilities",
-            f"{file} cannot be read as one",
-            "Write it: numpy.savez(FILE, images=images, probabilities=model.predict(scaled)).",
-        ) from error
+        raise refused from error
     images = images[..., None] if images.ndim == 3 and like.channels == 1 else images
-    if images.dtype != np.uint8 or images.shape[1:] != shape or not len(images):
-        raise RecipeError(
-            f"images as uint8[N, {', '.join(map(str, shape))}]",
-            f"{file.name} has {images.dtype}{list(images.shape)}",
-            "Write them as they were before any scaling.",
-        )
     answers = np.asarray(answers, np.float64).reshape(len(answers), -1)
     if answers.shape[1] == 1:
         answers = np.concatenate([1 - answers, answers], axis=1)
-    if answers.shape != (len(images), len(classifier.classes)):
-        raise RecipeError(
-            f"{len(images):,} answers of {len(classifier.classes)} classes",
-            f"{file.name} has {' × '.join(map(str, answers.shape))}",
-            "Write one row for each image.",
-        )
+    fits = answers.shape == (len(images), len(classifier.classes)) and len(images)
+    if images.dtype != np.uint8 or images.shape[1:] != shape or not fits:
+        raise refused
     return images, answers

@@ -6,10 +6,8 @@ import os
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +23,7 @@ from opsin.commands.train.learner import Learner, versions
 from opsin.commands.train.recorder import recorded, watcher_of_run
 from opsin.commands.train.train import run_training
 from opsin.core.arguments import checked
-from opsin.core.artifacts.records import IMPORTED, ImportParity, ImportRecord
+from opsin.core.artifacts.records import IMPORTED, ImportRecord
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import TrainingFacts
 from opsin.core.errors import RecipeError
@@ -41,7 +39,6 @@ from opsin.importing.imported_file import ImportedFile
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.model_check import write_classifier
 
-_TRAINED: Final = "elsewhere, on what is not known: of test images among it, figures are too good"
 # How pixels of networks that Keras itself publishes were scaled, by how their names begin.
 _KNOWN_NAMES: Final = {
     "mobilenet": "-1..1", "xception": "-1..1", "inception": "-1..1", "nasnet": "-1..1",
@@ -56,21 +53,26 @@ class ImportedLearner(Learner):
     recipe: ImportRecipe
 
     def __init__(
-        self, dataset: Dataset, recipe: ImportRecipe, found: _Identified, record: ImportRecord
+        self,
+        dataset: Dataset,
+        recipe: ImportRecipe,
+        network: ForeignNetwork,
+        pixels: PixelValues,
+        file: _MadeFile,
     ) -> None:
-        self.dataset, self.recipe, self.layers = dataset, recipe, list(found.imported.layers)
-        self.found, self.record = found, record
+        self.dataset, self.recipe, self.layers = dataset, recipe, list(file.metadata.layers)
+        self.network, self.pixels, self.file = network, pixels, file
 
     def fit(self, directory: RunDirectory, watcher: Watcher, stop: threading.Event) -> None:
         """Nothing is to be trained."""
         del watcher, stop
-        self.record.write(directory.path)
+        self.file.record.write(directory.path)
 
     def export(self, directory: RunDirectory, watcher: Watcher) -> ExportedFile:
         """Return the file, and say what images say against it."""
-        content = self.found.imported.content(self.found.metadata)
+        content = self.file.content
         exported = ExportedFile(directory.classifier, self.dataset, content, watcher)
-        for doubt in doubts_about(exported, self.found.network, self.found.pixels):
+        for doubt in doubts_about(exported, self.network, self.pixels):
             watcher.note(doubt)
         return exported
 
@@ -181,12 +183,13 @@ def import_model(
         dataset = load(*places, classes=names, watcher=watcher, **like, **given)
     if names is None and dataset is not None:
         names, stated = dataset.classes, f"in the order of {dataset.recipe.source_names}"
-    found = _Identified(
-        network, pixels, _checked_names(network, names, stated), stated,
-        licence or licence_in(path.parent), dataset, str(options.get("resize") or "squash"),
+    names = _checked_names(network, names, stated)
+    licence = licence or licence_in(path.parent)
+    resize = str(options.get("resize") or "squash")
+    made = _make_file(
+        network, pixels, classes=names, stated=stated, licence=licence, dataset=dataset,
+        resize=resize, check=check,
     )  # fmt: skip
-    content = found.imported.content(found.metadata)
-    record = found.record(None if check is None else compare_answers(content, Path(check)))
     recipe = ImportRecipe(
         data=DataRecipe.of(str(path)) if dataset is None else dataset.recipe,
         model=ImportedModel(
@@ -196,7 +199,7 @@ def import_model(
             architecture=architecture,
             graph=None if graph is None else os.fspath(graph),
         ),
-        reasons=found.reasons(record),
+        reasons=_reasons(made.record, len(names), measured=dataset is not None),
         versions=versions("onnx", "onnxruntime", "numpy", "pillow"),
     )
 
@@ -204,90 +207,89 @@ def import_model(
         return RunDirectory.create(Path(runs), name or f"{path.stem}-{IMPORTED}")
 
     if dataset is not None:
-        learner = ImportedLearner(dataset, recipe, found, record)
+        learner = ImportedLearner(dataset, recipe, network, pixels, made)
         return run_training(learner, directory_of, watcher=watcher, began=began)
     directory = directory_of()
     with recorded(directory, watcher) as recorder:
         recorder.run_started(directory.path)
         for heading, words in recipe.reasons.items():
             recorder.fact(heading, words)
-        record.write(directory.path)
+        made.record.write(directory.path)
         write_json(directory.recipe, recipe.model_dump(mode="json"))
-        recorder.layers(found.imported.layers)
-        write_classifier(directory.classifier, content)
-        recorder.fact("File", f"classifier.onnx · {file_size(len(content))}")
+        recorder.layers(made.metadata.layers)
+        write_classifier(directory.classifier, made.content)
+        recorder.fact("File", f"classifier.onnx · {file_size(len(made.content))}")
         recorder.fact("Run", str(directory.path))
     return Run(directory.path)
 
 
-@dataclass(frozen=True)
-class _Identified:
-    """A network, and all that was found out about it."""
+class _MadeFile(NamedTuple):
+    content: bytes
+    metadata: Metadata
+    record: ImportRecord
 
-    network: ForeignNetwork
-    pixels: PixelValues
-    classes: tuple[str, ...]
-    stated: str
-    licence: str
-    dataset: Dataset | None
-    resize: str
 
-    @cached_property
-    def imported(self) -> ImportedFile:
-        """Its graph."""
-        return ImportedFile(self.network, self.pixels, self.licence)
+def _make_file(
+    network: ForeignNetwork,
+    pixels: PixelValues,
+    *,
+    classes: tuple[str, ...],
+    stated: str,
+    licence: str,
+    dataset: Dataset | None,
+    resize: str,
+    check: str | os.PathLike[str] | None,
+) -> _MadeFile:
+    """The classifier.onnx, compared with its maker's answers, and what ``import.json`` says."""
+    imported = ImportedFile(network, pixels, licence)
+    (height, width), channels = network.probed.side, network.probed.channels
+    like = {"height": height, "width": width, "channels": channels, "resize": resize}
+    metadata = Metadata(
+        opsin=__version__,
+        model=IMPORTED,
+        classes=classes,
+        preparation=Preparation.model_validate(like) if dataset is None else dataset.preparation,
+        layers=tuple(imported.layers),
+        source=network.path.name if dataset is None else dataset.recipe.source_names,
+        fingerprint="" if dataset is None else dataset.fingerprint,
+    )
+    content = imported.content(metadata)
+    record = ImportRecord(
+        file=network.path.name,
+        sha256=network.digest,
+        maker=network.maker,
+        network=network.network,
+        pixels=pixels.words.replace("RGB", "grey", 1) if channels == 1 else pixels.words,
+        answers=network.answers.words,
+        classes_from=stated,
+        licence=licence,
+        parity=None if check is None else compare_answers(content, Path(check)),
+    )
+    return _MadeFile(content, metadata, record)
 
-    @property
-    def metadata(self) -> Metadata:
-        """What travels in its file."""
-        network, dataset = self.network, self.dataset
-        (height, width), channels = network.probed.side, network.probed.channels
-        like = {"height": height, "width": width, "channels": channels, "resize": self.resize}
-        return Metadata(
-            opsin=__version__,
-            model=IMPORTED,
-            classes=self.classes,
-            preparation=Preparation.model_validate(like)
-            if dataset is None
-            else dataset.preparation,
-            layers=tuple(self.imported.layers),
-            source=network.path.name if dataset is None else dataset.recipe.source_names,
-            fingerprint="" if dataset is None else dataset.fingerprint,
+
+def _reasons(record: ImportRecord, classes: int, *, measured: bool) -> dict[str, str]:
+    """What people are told of the file, each under its heading."""
+    reasons = {
+        "Imported": " · ".join(filter(None, (record.file, record.maker, record.network))),
+        "Pixels": record.pixels,
+        "Answers": record.answers,
+        "Classes": f"{classes} {record.classes_from}",
+        "Licence": record.licence,
+    }
+    if measured:
+        reasons["Trained"] = (
+            "elsewhere, on what is not known: of test images among it, figures are too good"
         )
-
-    def record(self, parity: ImportParity | None) -> ImportRecord:
-        """Return what ``import.json`` says."""
-        network, pixels = self.network, self.pixels.words
-        if network.probed.channels == 1:
-            pixels = pixels.replace("RGB", "grey", 1)
-        return ImportRecord(
-            file=network.path.name, sha256=network.digest, maker=network.maker,
-            network=network.network, pixels=pixels, answers=network.answers.words,
-            classes_from=self.stated, licence=self.licence, parity=parity,
-        )  # fmt: skip
-
-    def reasons(self, record: ImportRecord) -> dict[str, str]:
-        """Return what people are told of it, each under its heading."""
-        parts = filter(None, (record.file, record.maker, record.network))
-        found = {
-            "Imported": " · ".join(parts),
-            "Pixels": record.pixels,
-            "Answers": record.answers,
-            "Classes": f"{len(self.classes)} {record.classes_from}",
-            "Licence": record.licence,
-        }
-        if self.dataset is not None:
-            found["Trained"] = _TRAINED
-        if (parity := record.parity) is not None:
-            found["Parity"] = (
-                f"{parity.images:,} answers of the maker's program in {parity.file}: largest "
-                f"difference {parity.difference:.0e}, {parity.labels:,} other labels"
-            )
-        return found
+    if (parity := record.parity) is not None:
+        reasons["Parity"] = (
+            f"{parity.images:,} answers of the maker's program in {parity.file}: largest "
+            f"difference {parity.difference:.0e}, {parity.labels:,} other labels"
+        )
+    return reasons
 
 
 def _pixels(network: ForeignNetwork, prepare: str | None) -> PixelValues:
-    """Return what the network takes for pixels."""
     if prepare is not None:
         return PixelValues.named(prepare)
     if network.probed.dtype == "uint8":
@@ -301,8 +303,7 @@ def _pixels(network: ForeignNetwork, prepare: str | None) -> PixelValues:
                   if network.network.lower().replace("_", "").startswith(start)), None)  # fmt: skip
     hint = f"Keras' own {network.network} takes {known}: --prepare={known}. " if known else ""
     raise RecipeError(
-        f"the pixels that {network.path.name} was trained on",
-        "neither the file nor one beside it says them",
+        f"Nothing says the pixels that {network.path.name} was trained on",
         f"{hint}Say it: --prepare with one of {', '.join(CHOICES)} (each also with ,bgr), or a "
         "JSON file; images / 255 in the training program is 0..1.",
     )
@@ -313,7 +314,7 @@ def _classes(
     classes: Sequence[str] | None,
     classes_from: str | os.PathLike[str] | None,
 ) -> tuple[tuple[str, ...] | None, str]:
-    """Return the names of the classes, as far as anything but images says them, and what does."""
+    """The names of the classes, as far as anything but images says them, and what does."""
     if classes is not None:
         return tuple(classes), "as given"
     if classes_from is not None:
@@ -329,14 +330,14 @@ def _classes(
 def _checked_names(
     network: ForeignNetwork, names: tuple[str, ...] | None, stated: str
 ) -> tuple[str, ...]:
-    """Return the names where there is one for each answer."""
     count, file = network.answers.classes, network.path.name
-    how = "Say them in the order of its answers: --classes a,b,c, or --classes-from FOLDER or FILE."
-    if names is None:
-        missing = "neither the file nor one beside it (labels.txt, class_names.json) says them"
-        raise RecipeError(f"the names of {file}'s {count} classes", missing, how)
-    if len(names) != count:
+    if names is not None and len(names) == count:
+        return names
+    message = f"Nothing names the {count} classes of {file}, and no labels.txt lies beside it"
+    if names is not None:
         shown = f"{', '.join(names[:5])}{' …' if len(names) > 5 else ''}"
-        wanted = f"{count} classes, as {file} has answers"
-        raise RecipeError(wanted, f"got {len(names)} {stated} ({shown})", how)
-    return names
+        message = f"{file} has {count} classes, not {len(names)} {stated} ({shown})"
+    raise RecipeError(
+        message,
+        "Say them in the order of its answers: --classes a,b,c, or --classes-from FOLDER or FILE.",
+    )

@@ -7,11 +7,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from opsin.commands.inspect_model import Insight, Inspection
 from opsin.core.arguments import checked
-from opsin.core.errors import OpsinError, RecipeError
+from opsin.core.errors import RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import check_writable
 from opsin.core.stored_json import JsonObject
@@ -22,9 +22,6 @@ from opsin.runtime.prediction import Prediction
 
 if TYPE_CHECKING:
     from opsin.inspection.lessons.lesson_layers import Lesson
-
-#: Nearest training images that a page shows.
-NEIGHBOURS: Final = 9
 
 
 @checked
@@ -82,116 +79,49 @@ def inspect(
         'network.html'
     """
     whole, units = image is None and not layers, image is None and bool(layers)
-    for given, name, fits, need in (
+    for asked, name, fits, need in (
         (explain, "explain", image is not None, "an image"),
         (ablate, "ablate", units, "layers and no image"),
         (probes, "probes", whole, "neither an image nor layers"),
         (portraits, "portraits", whole, "neither an image nor layers"),
-        (label is not None, "a class", explain or units, "explain, or layers without an image"),
+        (label is not None, "class", explain or units, "explain, or layers without an image"),
     ):
-        if given and not fits:
-            raise RecipeError(f"{need} with {name}", "got another combination", "See --help.")
+        if asked and not fits:
+            raise RecipeError(f"--{name} takes {need}")
     look = Inspection(model, data=data, watcher=watcher)
     folder = Path("inspection" if look.run is None else look.run.inspection)
     folder = folder if out is None else Path(out)
     check_writable(folder / "network.html" if save is None else Path(save))  # not after the work
-    found = Insight(look.classifier.path)
+    insight = Insight(look.classifier.path)
     if image is not None:
-        found.answer = look.predict(image, as_is=as_is)
+        insight.answer = look.predict(image, as_is=as_is)
     if save is not None:
         if label is not None or explain or ablate or probes or portraits or out is not None:
-            raise RecipeError(
-                "nothing but an image and layers with save", "got more", "Ask for the rest apart."
-            )
-        found.saved = look.save(save, found.answer, list(layers) or None)
-        return found
+            raise RecipeError("--save takes nothing but an image and layers")
+        insight.saved = look.save(save, insight.answer, list(layers) or None)
+        return insight
+    from opsin.commands import inspect_pages as pages  # noqa: PLC0415  needs Jinja
+
     if label is not None:
         look.class_called(label)
-    if found.answer is not None:
-        name = _file_name(found.answer.name)
+    if insight.answer is not None:
+        name = _file_name(insight.answer.name)
         if name == "network" or name.startswith("units-"):  # other pages are called so
             name = f"image-{name}"
         page = folder / f"{name}.html"
-        look_at_image(look, found, found.answer, page, layers, explain=explain, label=label)
+        pages.look_at_image(look, insight, insight.answer, page, layers, explain=explain,
+                            label=label)  # fmt: skip
     elif layers:
         page = folder / f"{_file_name('-'.join(['units', *dict.fromkeys(layers)]))}.html"
-        look_at_units(look, found, page, layers, label=label, ablate=ablate)
+        pages.look_at_units(look, insight, page, layers, label=label, ablate=ablate)
     else:
-        look_at_network(look, found, folder / "network.html", probes=probes, portraits=portraits)
-    return found
-
-
-def look_at_image(
-    look: Inspection,
-    found: Insight,
-    answer: Prediction,
-    page: Path,
-    layers: Sequence[str] | None = (),
-    *,
-    explain: bool = False,
-    label: str | None = None,
-) -> None:
-    """Write what layers (all of them, or none) make of an image and, if asked, why its answer."""
-    from opsin.commands.inspect_pages import write_image_page  # noqa: PLC0415  needs Jinja
-
-    if layers is not None:
-        found.views, found.activity = look.layers(answer, list(layers) or None), look.activity()
-    if explain:
-        found.decision = look.explain(answer, label)
-        if look.has_images:
-            try:
-                found.neighbours = look.nearest(answer, NEIGHBOURS)
-            except OpsinError as error:
-                look.note(f"nearest training images are not shown: {error}")
-    write_image_page(look, found, answer, page)
-
-
-def look_at_units(
-    look: Inspection,
-    found: Insight,
-    page: Path,
-    layers: Sequence[str],
-    *,
-    label: str | None = None,
-    ablate: bool = False,
-    limit: int | None = None,
-) -> None:
-    """Write what excites the units of layers and, if that is asked, what each of them is worth."""
-    from opsin.commands.inspect_pages import write_units_page  # noqa: PLC0415  needs Jinja
-
-    if label is not None:
-        look.class_called(label)
-    # All names first: what a unit is worth may take many minutes a layer.
-    for layer in [look.network.layer(layer).name for layer in dict.fromkeys(layers)]:
-        found.galleries[layer] = look.units(layer, limit=limit)
-        if ablate:
-            found.ablations[layer] = look.ablation(layer)
-    write_units_page(look, found, page, label)
-
-
-def look_at_network(
-    look: Inspection,
-    found: Insight,
-    page: Path,
-    *,
-    probes: bool = False,
-    portraits: bool = False,
-) -> None:
-    """Write what the network is: layers, receptive fields, weights, and what was asked for."""
-    from opsin.commands.inspect_pages import write_network_page  # noqa: PLC0415  needs matplotlib
-    from opsin.inspection.weights import norm_history  # noqa: PLC0415  needs onnx
-
-    found.summary = summary = look.summary()
-    found.weights, found.history = look.weights(), norm_history(look.classifier)
-    if probes:
-        found.probes = look.probes()
-    if portraits:
-        found.portraits = look.portraits()
-    write_network_page(look, found, summary, page)
+        page = folder / "network.html"
+        pages.look_at_network(look, insight, page, probes=probes, portraits=portraits)
+    return insight
 
 
 def _file_name(name: str) -> str:
-    """Return a harmless file name for an image or for layers, without its ending."""
+    """A harmless file name for an image or for layers, without its ending."""
     called = Path(name).stem if os.path.isfile(name) else name  # noqa: PTH113  also impossible ones
     return re.sub(r"[^\w.-]+", "-", called).strip(".-")[:80] or "image"
 
@@ -214,7 +144,7 @@ class Explained:
     lesson: Lesson | None = None
 
     def to_json(self) -> JsonObject:
-        """Return all of it as plain data."""
+        """All of it as plain data."""
         return {
             "model": str(self.model),
             "terms": {term: list(layers) for term, layers in self.terms.items()},
@@ -262,11 +192,8 @@ def explain(
         ((10,), True)
     """
     if term is None and (image is not None or layer is not None):
-        raise RecipeError(
-            f"a term with {'a layer' if image is None else 'an image'}",
-            "got none",
-            "Name one: --term softmax, for example.",
-        )
+        what = "A layer" if image is None else "An image"
+        raise RecipeError(f"{what} needs a term", "Name one: --term softmax, for example.")
     look = Inspection(model, data=data, watcher=watcher)
     if term is None:
         return Explained(look.classifier.path, look.terms())

@@ -78,7 +78,7 @@ class Inspection:
             model = Classifier(model, device=CPU, watcher=watcher)
         self.classifier = model
         self._sources = [data] if isinstance(data, str | os.PathLike) else list(data)
-        self._watcher = watcher
+        self.watcher = watcher
         self._rows: dict[str, int] = {}
 
     @cached_property
@@ -94,8 +94,7 @@ class Inspection:
         for name, value in network.weights.items():
             if value.dtype.kind == "f" and not np.isfinite(value).all():
                 raise ModelFileError(
-                    "weights that are finite numbers",
-                    f"{name} in {self.classifier.path} holds others",
+                    f"{name} in {self.classifier.path} holds weights that are no finite numbers",
                     "Train again, best at a smaller --learning-rate.",
                 )
         return network
@@ -107,7 +106,7 @@ class Inspection:
         Raises:
             SourceError: The file lies in no run and no source was given, or they cannot be read.
         """
-        return known_images(self.classifier, self._sources, watcher=self._watcher)
+        return known_images(self.classifier, self._sources, watcher=self.watcher)
 
     @property
     def run(self) -> RunDirectory | None:
@@ -139,14 +138,13 @@ class Inspection:
             ImageError: The image cannot be read, and no known one has that name.
         """
         if isinstance(image, list | tuple):
-            raise ImageError("one image", f"got {len(image)} in a list", "Give one of them.")
+            raise ImageError(f"One image is needed, not a list of {len(image)}")
         wanted = os.fspath(image) if isinstance(image, str | os.PathLike) else None
         if wanted is None or os.path.exists(wanted) or not self.has_images:  # noqa: PTH110
             return self.classifier.predict(image, as_is=as_is, name=name)
         row = self.known.row_called(wanted)
         if row is None:
             raise ImageError(
-                "an image",
                 f"{wanted} is neither a file nor one of the known images",
                 f"Those are called {self.known.names[0]}, or by part and number: test/17.",
             )
@@ -173,15 +171,11 @@ class Inspection:
             check_choices("class", [label], self.classifier.classes)
         return place
 
-    def note(self, text: str) -> None:
-        """Pass a note to the watcher: what happened, and what to do."""
-        self._watcher.note(text)
-
-    def summary(self, *, timed: bool = True) -> NetworkSummary:
+    def summary(self) -> NetworkSummary:
         """Describe each layer: shape, parameters, work, receptive field, share of the time."""
         from opsin.inspection.summary import summarise  # noqa: PLC0415
 
-        return summarise(self.classifier, self.network, timed=timed)
+        return summarise(self.classifier, self.network)
 
     def layers(
         self, image: ImageLike | Prediction, names: Sequence[str] | None = None
@@ -201,7 +195,7 @@ class Inspection:
         from opsin.inspection.activity import activity_of  # noqa: PLC0415
 
         known = (lambda: self.known) if self.has_images else None
-        return activity_of(self.classifier, self.network, known, watcher=self._watcher)
+        return activity_of(self.classifier, self.network, known, watcher=self.watcher)
 
     def save(
         self,
@@ -221,7 +215,7 @@ class Inspection:
         from opsin.inspection.save_layers import save_layers  # noqa: PLC0415
 
         if Path(file).suffix.lower() != ".npz":
-            raise RecipeError("a file name that ends in .npz", f"got {file}", "Give another name.")
+            raise RecipeError(f"{file} has no name that ends in .npz")
         layers = [layer.name for layer in self.classifier.metadata.layers]
         if image is None:
             images, image_names, labels = self.known.images, self.known.names, self.known.labels
@@ -230,7 +224,7 @@ class Inspection:
             images, image_names, labels = answer.pixels[None], [answer.name], None
         return save_layers(
             self.classifier, file, layers if names is None else list(names), images,
-            image_names=image_names, labels=labels, watcher=self._watcher,
+            image_names=image_names, labels=labels, watcher=self.watcher,
         )  # fmt: skip
 
     def weights(self) -> list[WeightView]:
@@ -243,7 +237,7 @@ class Inspection:
         """Return how well a linear probe tells the classes apart behind each layer."""
         from opsin.inspection.probes import probe_layers  # noqa: PLC0415
 
-        return probe_layers(self.classifier, self.network, self.known, watcher=self._watcher)
+        return probe_layers(self.classifier, self.network, self.known, watcher=self.watcher)
 
     def units(self, layer: str, *, limit: int | None = None) -> UnitGallery:
         """Return what excites each unit of a layer, over ``limit`` training images or all of them.
@@ -254,7 +248,7 @@ class Inspection:
         from opsin.inspection.units import unit_gallery  # noqa: PLC0415
 
         return unit_gallery(
-            self.classifier, self.network, self.known, layer, limit=limit, watcher=self._watcher
+            self.classifier, self.network, self.known, layer, limit=limit, watcher=self.watcher
         )
 
     def ablation(self, layer: str, units: Sequence[int] | None = None) -> Ablation:
@@ -266,14 +260,14 @@ class Inspection:
         from opsin.inspection.ablation import ablate  # noqa: PLC0415
 
         return ablate(
-            self.classifier, self.network, self.known, layer, units=units, watcher=self._watcher
+            self.classifier, self.network, self.known, layer, units=units, watcher=self.watcher
         )
 
     def portraits(self) -> list[Portrait]:
         """Return for each class its surest, mean, most and least typical training images."""
         from opsin.inspection.portraits import portraits  # noqa: PLC0415
 
-        return portraits(self.classifier, self.known, watcher=self._watcher)
+        return portraits(self.classifier, self.known, watcher=self.watcher)
 
     def explain(self, image: ImageLike | Prediction, label: str | None = None) -> Decision:
         """Return heat maps of what speaks for a class, by default the answer, with their checks.
@@ -287,7 +281,7 @@ class Inspection:
         target = None if label is None else self.class_called(label)
         return explain(
             self.classifier, self.network, pixels, target=target, gradient_maps=gradient_maps,
-            watcher=self._watcher,
+            watcher=self.watcher,
         )  # fmt: skip
 
     def nearest(self, image: ImageLike | Prediction, count: int = 9) -> list[Neighbour]:
@@ -295,7 +289,7 @@ class Inspection:
         from opsin.inspection.neighbours import nearest  # noqa: PLC0415
 
         pixels = self._answer(image).pixels
-        return nearest(self.classifier, self.known, pixels, count=count, watcher=self._watcher)
+        return nearest(self.classifier, self.known, pixels, count=count, watcher=self.watcher)
 
     def terms(self) -> dict[Term, tuple[str, ...]]:
         """Return what there are lessons about, each with the layers that it can be about."""
@@ -348,7 +342,7 @@ def gradient_maps(
         return {}, [f"{names}. {error.advice}"]
     except ModelFileError as error:
         names = "Saliency, Grad-CAM and Integrated Gradients need gradients"
-        return {}, [f"{names}: {error.received}. Occlusion needs none."]
+        return {}, [f"{names}: {error.message}. Occlusion needs none."]
     # The last hidden layer whose units have more than one place.
     maps = [
         layer.name
@@ -407,13 +401,12 @@ class Insight:
     saved: SavedLayers | None = None
 
     def to_json(self) -> JsonObject:
-        """Return all of it as plain data: figures, no images and no raw numbers."""
-        names = ("summary", "answer", "activity", "probes", "decision", "views", "galleries",
-                 "ablations", "portraits", "weights", "neighbours")  # fmt: skip
+        """All of it as plain data: figures, no images and no raw numbers."""
         plain: JsonObject = {"model": str(self.model)}
         if self.page is not None:
             plain |= {"page": str(self.page), "files": [str(file) for file in self.files]}
-        for name in names:
+        for name in ("summary", "answer", "activity", "probes", "decision", "views", "galleries",
+                     "ablations", "portraits", "weights", "neighbours"):  # fmt: skip
             key, part = "layers" if name == "views" else name, getattr(self, name)
             if isinstance(part, dict) and part:
                 plain[key] = {layer: of_layer.to_json() for layer, of_layer in part.items()}

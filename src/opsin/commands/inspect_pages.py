@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.commands.inspect_model import Insight, Inspection
 from opsin.core.errors import OpsinError
 from opsin.core.format import counted, file_size, grey_or_colour, plus_minus
 from opsin.core.storage import write_bytes
@@ -22,53 +23,57 @@ from opsin.runtime.prediction import Prediction
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from opsin.commands.inspect_model import Insight, Inspection
     from opsin.inspection.lessons.lesson_layers import Lesson
-    from opsin.inspection.summary import NetworkSummary
 
 
-def write_network_page(
-    look: Inspection, found: Insight, summary: NetworkSummary, page: Path
+#: Nearest training images that a page shows.
+NEIGHBOURS: Final = 9
+
+
+def look_at_network(
+    look: Inspection,
+    insight: Insight,
+    page: Path,
+    *,
+    probes: bool = False,
+    portraits: bool = False,
 ) -> None:
-    """Write what the network is; ``found.page`` and ``found.files`` are set."""
-    from opsin.report.figures.inspection_charts import (  # noqa: PLC0415  loads matplotlib
-        draw_norms,
-        draw_probes,
-        norms_of,
-    )
-    from opsin.report.figures.network_figures import (  # noqa: PLC0415  loads matplotlib
-        draw_network,
-        draw_receptive_fields,
-    )
+    """Write what the network is: layers, receptive fields, weights, and what was asked for."""
+    from opsin.inspection.weights import norm_history  # noqa: PLC0415  needs onnx
+    from opsin.report.figures import inspection_charts, network_figures  # noqa: PLC0415  matplotlib
     from opsin.report.figures.style import save, styled  # noqa: PLC0415
     from opsin.report.inside.network_sections import network_sections  # noqa: PLC0415
     from opsin.report.inside.weight_sections import probe_sections, weight_sections  # noqa: PLC0415
 
-    rows, history = summary.rows, found.history
-    drawings: dict[str, Callable[[], Figure]] = {"network": lambda: draw_network(rows)}
-    pixels = _image(look)
+    insight.summary = summary = look.summary()
+    insight.weights, insight.history = look.weights(), norm_history(look.classifier)
+    rows, history, classes = summary.rows, insight.history, look.classifier.classes
+    drawings: dict[str, Callable[[], Figure]] = {
+        "network": lambda: network_figures.draw_network(rows)
+    }
+    pixels = _known_image(look)
     if pixels is not None:
-        drawings["receptive-fields"] = lambda: draw_receptive_fields(rows, pixels)
-    if len(norms_of(history)[0]) > 1:  # one epoch is no history
-        drawings["norms"] = lambda: draw_norms(history)
-    probes = found.probes
-    if probes is not None:
-        drawings["probes"] = lambda: draw_probes(probes.probes)
+        drawings["receptive-fields"] = lambda: network_figures.draw_receptive_fields(rows, pixels)
+    if len(inspection_charts.norms_of(history)[0]) > 1:  # one epoch is no history
+        drawings["norms"] = lambda: inspection_charts.draw_norms(history)
+    if probes:
+        insight.probes = probed = look.probes()
+        drawings["probes"] = lambda: inspection_charts.draw_probes(probed.probes)
+    if portraits:
+        insight.portraits = look.portraits()
     drawn: dict[str, str] = {}
     with styled():
         for name, draw in drawings.items():
             figure, folder = draw(), page.parent / "figures"
             png, svg = (save(figure, folder / f"{name}.{kind}") for kind in ("png", "svg"))
-            found.files += [png, svg]
+            insight.files += [png, svg]
             drawn[name] = svg.read_text(encoding="utf-8")
-    own = {name: svg for name, svg in drawn.items() if name in {"network", "receptive-fields"}}
-    sections = network_sections(rows, own)
-    if probes is not None:
-        sections += probe_sections(probes, drawn)
-    if found.portraits:
-        sections += portrait_sections(found.portraits)
-    classes = look.classifier.classes
-    sections += weight_sections(found.weights, history, drawn, classes=classes)
+    sections = network_sections(rows, drawn)
+    if insight.probes is not None:
+        sections += probe_sections(insight.probes, drawn)
+    if insight.portraits:
+        sections += portrait_sections(insight.portraits)
+    sections += weight_sections(insight.weights, history, drawn, classes=classes)
     facts = _facts(look) | {
         "Parameters": f"{summary.parameters:,}",
         "Multiply-adds an image": f"{summary.multiply_adds:,}",
@@ -78,50 +83,87 @@ def write_network_page(
     size = f"{like.width}×{like.height} {grey_or_colour(like.channels)} pixels"
     layers = counted(len(rows), "layer leads", "layers lead")
     verdict = f"{layers} from {size} to {counted(len(classes), 'class', 'classes')}"
-    _write(found, page, render_page(_name(look), verdict, facts, sections))
+    _write(insight, page, render_page(_name(look), verdict, facts, sections))
 
 
-def write_image_page(look: Inspection, found: Insight, answer: Prediction, page: Path) -> None:
-    """Write what each layer makes of an image, and, if that was asked, why it got its answer."""
-    fields = {view.name: look.network.receptive_field(view.name) for view in found.views}
-    bars = answer.top(len(look.classifier.classes))
-    sections = layer_sections(found.views, found.activity, answer.pixels, bars, fields)
-    if found.decision is not None:
-        actual = look.actual(answer)
-        sections[1:1] = decision_sections(found.decision, found.neighbours, actual=actual)
-    _write_about(look, found, answer, sections, page)
-
-
-def write_lesson_page(
-    look: Inspection, found: Insight, answer: Prediction, lesson: Lesson, page: Path
+def look_at_image(
+    look: Inspection,
+    insight: Insight,
+    answer: Prediction,
+    page: Path,
+    layers: Sequence[str] | None = (),
+    *,
+    explain: bool = False,
+    label: str | None = None,
 ) -> None:
+    """Write what layers (all of them, or none) make of an image and, if asked, why its answer."""
+    if layers is not None:
+        insight.views = look.layers(answer, list(layers) or None)
+        insight.activity = look.activity()
+    fields = {view.name: look.network.receptive_field(view.name) for view in insight.views}
+    bars = answer.top(len(look.classifier.classes))
+    sections = layer_sections(insight.views, insight.activity, answer.pixels, bars, fields)
+    if explain:
+        insight.decision = look.explain(answer, label)
+        if look.has_images:
+            try:
+                insight.neighbours = look.nearest(answer, NEIGHBOURS)
+            except OpsinError as error:
+                look.watcher.note(f"nearest training images are not shown: {error}")
+        actual = look.actual(answer)
+        sections[1:1] = decision_sections(insight.decision, insight.neighbours, actual=actual)
+    _write_about(look, insight, answer, sections, page)
+
+
+def look_at_lesson(look: Inspection, answer: Prediction, lesson: Lesson, page: Path) -> None:
     """Write what a layer does to an image, with its real numbers."""
-    _write_about(look, found, answer, lesson_sections(lesson, answer.pixels), page)
+    insight, sections = Insight(look.classifier.path), lesson_sections(lesson, answer.pixels)
+    _write_about(look, insight, answer, sections, page)
 
 
-def write_units_page(look: Inspection, found: Insight, page: Path, label: str | None) -> None:
-    """Write what excites the units of layers, and what each of them is worth."""
-    sections: list[Section] = []
-    room = ROOM // len(found.galleries)
-    for layer, gallery in found.galleries.items():
-        sections += unit_sections(gallery, found.ablations.get(layer), label=label, room=room)
-    layers = ", ".join(found.galleries)
+def look_at_units(
+    look: Inspection,
+    insight: Insight,
+    page: Path,
+    layers: Sequence[str],
+    *,
+    label: str | None = None,
+    ablate: bool = False,
+    limit: int | None = None,
+) -> None:
+    """Write what excites the units of layers and, if that is asked, what each of them is worth."""
+    if label is not None:
+        look.class_called(label)
+    # All names first: what a unit is worth may take many minutes a layer.
+    for layer in [look.network.layer(layer).name for layer in dict.fromkeys(layers)]:
+        insight.galleries[layer] = look.units(layer, limit=limit)
+        if ablate:
+            insight.ablations[layer] = look.ablation(layer)
+    galleries = insight.galleries
+    sections = [
+        section
+        for layer, gallery in galleries.items()
+        for section in unit_sections(
+            gallery, insight.ablations.get(layer), label=label, room=ROOM // len(galleries)
+        )
+    ]
+    names = ", ".join(galleries)
     facts = _facts(look) | {
-        "Layers": layers,
-        "Units": f"{sum(map(len, found.galleries.values())):,}",
-        "Training images": f"{next(iter(found.galleries.values())).images:,}",
+        "Layers": names,
+        "Units": f"{sum(map(len, galleries.values())):,}",
+        "Training images": f"{next(iter(galleries.values())).images:,}",
     }
-    verdict = f"What excites the units of {layers}"
-    _write(found, page, render_page(_name(look), verdict, facts, sections))
+    verdict = f"What excites the units of {names}"
+    _write(insight, page, render_page(_name(look), verdict, facts, sections))
 
 
-def _write(found: Insight, page: Path, html: str) -> None:
+def _write(insight: Insight, page: Path, html: str) -> None:
     write_bytes(page, html.encode("utf-8", "replace"))
-    found.page = page
+    insight.page = page
 
 
 def _write_about(
-    look: Inspection, found: Insight, answer: Prediction, sections: list[Section], page: Path
+    look: Inspection, insight: Insight, answer: Prediction, sections: list[Section], page: Path
 ) -> None:
     """Write a page about an image under the headline of its answer."""
     classes, reject = look.classifier.classes, look.classifier.metadata.reject
@@ -140,7 +182,7 @@ def _write_about(
     if answer.notes:
         facts["Note"] = "; ".join(answer.notes)
     facts["Model"] = look.classifier.metadata.model
-    _write(found, page, render_page(f"{_name(look)} · {answer.name}", verdict, facts, sections))
+    _write(insight, page, render_page(f"{_name(look)} · {answer.name}", verdict, facts, sections))
 
 
 def _name(look: Inspection) -> str:
@@ -160,8 +202,8 @@ def _facts(look: Inspection) -> dict[str, str]:
     return facts
 
 
-def _image(look: Inspection) -> NDArray[np.uint8] | None:
-    """Return one of the known images, if there are any to be had."""
+def _known_image(look: Inspection) -> NDArray[np.uint8] | None:
+    """One of the known images, if there are any to be had."""
     if not look.has_images:
         return None
     try:
@@ -171,5 +213,5 @@ def _image(look: Inspection) -> NDArray[np.uint8] | None:
             if len(rows):
                 return np.asarray(known.images[int(rows[0])])
     except OpsinError as error:
-        look.note(f"No image to draw on: {error}")
+        look.watcher.note(f"No image to draw on: {error}")
     return None

@@ -19,8 +19,14 @@ from typing import BinaryIO, Final, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from opsin.commands.inspect import NEIGHBOURS, look_at_image, look_at_network, look_at_units
 from opsin.commands.inspect_model import Insight, Inspection
+from opsin.commands.inspect_pages import (
+    NEIGHBOURS,
+    look_at_image,
+    look_at_lesson,
+    look_at_network,
+    look_at_units,
+)
 from opsin.core.child_process import Header, error_values, pack, receive, take_output, whole
 from opsin.core.errors import OpsinError, RecipeError
 from opsin.core.events import Watcher
@@ -35,11 +41,9 @@ _EVERY: Final = 0.2
 
 
 class _Question(BaseModel):
-    """What is asked: a known image by part and number, or one whose bytes were sent; a layer …."""
-
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
-    image: str | None = None
+    image: str | None = None  # a known one, by part and number
     name: str = "image"  # what to call an image that was sent
     layer: str | None = None
     label: str | None = None
@@ -50,64 +54,61 @@ class _Question(BaseModel):
     def predict(self, look: Inspection, content: bytes) -> Prediction:
         """Classify the image."""
         if (self.image is None) == (not content):
-            raise RecipeError("an image or its content", "got neither or both", "Give one of them.")
+            raise RecipeError("One image is needed, known or sent")
         if self.image is None:
             return look.predict(content, name=self.name)
         if not _KNOWN.fullmatch(self.image) or look.known.row_called(self.image) is None:
             raise RecipeError(
-                "one of the known images, by part and number",
-                f"got {self.image[:80]!r}; the test part has {len(look.known.test):,}",
-                "Give test/0 or another.",
+                f"{self.image[:80]!r} is no known image, such as test/0; the test part has "
+                f"{len(look.known.test):,}"
             )
         return look.predict(self.image)
 
 
-def _image(asked: _Question, look: Inspection, content: bytes, page: Path) -> Header:
+def _image(question: _Question, look: Inspection, content: bytes, page: Path) -> Header:
     """What a layer, or each of them, makes of an image."""
-    layers = () if asked.layer is None else (asked.layer,)
-    answer = asked.predict(look, content)
+    layers = () if question.layer is None else (question.layer,)
+    answer = question.predict(look, content)
     look_at_image(look, Insight(look.classifier.path), answer, page, layers)
     return _with_label(look, answer)
 
 
-def _explain(asked: _Question, look: Inspection, content: bytes, page: Path) -> Header:
+def _explain(question: _Question, look: Inspection, content: bytes, page: Path) -> Header:
     """Why an image got its answer: heat maps for a class, by default the answer."""
-    answer, found = asked.predict(look, content), Insight(look.classifier.path)
-    look_at_image(look, found, answer, page, None, explain=True, label=asked.label)
+    answer, insight = question.predict(look, content), Insight(look.classifier.path)
+    look_at_image(look, insight, answer, page, None, explain=True, label=question.label)
     return _with_label(look, answer)
 
 
-def _nearest(asked: _Question, look: Inspection, content: bytes, _: Path) -> Header:
+def _nearest(question: _Question, look: Inspection, content: bytes, _: Path) -> Header:
     """The training images that the network sees most like an image, with their pixels; no page."""
-    answer = asked.predict(look, content)
-    nearest = look.nearest(answer, asked.count)
+    answer = question.predict(look, content)
+    nearest = look.nearest(answer, question.count)
     shown = [{**image.to_json(), "shown": png_address(image.pixels)} for image in nearest]
     return {"answer": answer.to_json(), "nearest": shown}
 
 
-def _lesson(asked: _Question, look: Inspection, content: bytes, page: Path) -> Header:
+def _lesson(question: _Question, look: Inspection, content: bytes, page: Path) -> Header:
     """What a layer does to an image; by default the first lesson that there is."""
-    from opsin.commands.inspect_pages import write_lesson_page  # noqa: PLC0415  needs Jinja
-
-    answer, terms = asked.predict(look, content), look.terms()
+    answer, terms = question.predict(look, content), look.terms()
     found: Header = {
         "answer": answer.to_json(),
         "terms": {term: list(layers) for term, layers in terms.items()},
     }
-    fitting = [term for term, layers in terms.items() if asked.layer in (None, *layers)]
-    term = asked.term or next(iter(fitting), None)
+    fitting = [term for term, layers in terms.items() if question.layer in (None, *layers)]
+    term = question.term or next(iter(fitting), None)
     if term is None:
         return found
-    lesson = look.lesson(term, answer, asked.layer)
-    write_lesson_page(look, Insight(look.classifier.path), answer, lesson, page)
+    lesson = look.lesson(term, answer, question.layer)
+    look_at_lesson(look, answer, lesson, page)
     return found | {"term": term, "layer": lesson.layer}
 
 
-def _units(asked: _Question, look: Inspection, _: bytes, page: Path) -> Header:
+def _units(question: _Question, look: Inspection, _: bytes, page: Path) -> Header:
     """What excites each unit of a layer, sorted by a class."""
-    found, layer = Insight(look.classifier.path), asked.layer or ""
-    look_at_units(look, found, page, [layer], label=asked.label, limit=asked.limit)
-    gallery = found.galleries[layer]
+    insight, layer = Insight(look.classifier.path), question.layer or ""
+    look_at_units(look, insight, page, [layer], label=question.label, limit=question.limit)
+    gallery = insight.galleries[layer]
     return {"units": len(gallery), "images": gallery.images}
 
 
@@ -123,15 +124,14 @@ def _with_label(look: Inspection, answer: Prediction) -> Header:
     return {"answer": answer.to_json(), "actual": label}
 
 
-# What can be asked, and with what; each writes its page, if it has one.
-_Answerer = Callable[[_Question, Inspection, bytes, Path], Header]
-_QUESTIONS: Final[dict[str, tuple[_Answerer, set[str]]]] = {
-    "image": (_image, {"image", "layer", "name"}),
-    "explain": (_explain, {"image", "label", "name"}),
-    "nearest": (_nearest, {"count", "image", "name"}),
-    "layer": (_units, {"label", "layer", "limit"}),
-    "lesson": (_lesson, {"image", "layer", "name", "term"}),
-    "network": (_network, set()),
+# What can be asked; each writes its page, if it has one.
+_ANSWERERS: Final[dict[str, Callable[[_Question, Inspection, bytes, Path], Header]]] = {
+    "image": _image,
+    "explain": _explain,
+    "nearest": _nearest,
+    "layer": _units,
+    "lesson": _lesson,
+    "network": _network,
 }
 
 
@@ -154,25 +154,29 @@ class _Worker(Watcher):
 
     def answer(self, asked: Header, content: bytes) -> None:
         """Answer one question: what was found, or why nothing was."""
-        self._number = None
+        number, verb, options = asked.get("id"), asked.get("do"), asked.get("with", {})
+        # A page is called as its question.
+        named = isinstance(number, str) and re.fullmatch(r"[A-Za-z0-9]{1,64}", number)
+        self._number = str(number) if named else None
         try:
-            self._number = number = _number(asked)
-            page = self._folder / f"{number}.html"
-            answerer, question = _question_of(asked)
-            found = answerer(question, self._look, content, page)
-            self._say(page=str(page) if page.is_file() else None, said=found)
+            if not named or not isinstance(verb, str) or verb not in _ANSWERERS:
+                raise RecipeError(f"{json.dumps(asked)[:80]} is no question")
+            try:
+                question = _Question.model_validate(options)
+            except ValidationError as error:
+                raise RecipeError(f"{json.dumps(options)[:80]} is no question") from error
+            page = self._folder / f"{self._number}.html"
+            answer = _ANSWERERS[verb](question, self._look, content, page)
+            self._say(page=str(page) if page.is_file() else None, said=answer)
         except OpsinError as error:
             self._say(error=error_values(error))
         except MemoryError:
-            advice = "Close other programs and ask again."
-            few = OpsinError("enough memory", "there was too little", advice)
+            few = OpsinError("There was too little memory", "Close other programs and ask again.")
             self._say(error=error_values(few))
         except BrokenPipeError:  # nothing reads the answers any more
             raise
         except OSError as error:
-            reason, advice = (error.strerror or str(error)).lower(), "Correct this and ask again."
-            refused = OpsinError("a file that can be read and written", reason, advice)
-            self._say(error=error_values(refused))
+            self._say(error=error_values(OpsinError(error.strerror or str(error))))
 
     def doing(self, what: str) -> None:
         if what != self._what:
@@ -186,39 +190,6 @@ class _Worker(Watcher):
         if time.monotonic() - self._sent >= _EVERY:
             self._sent = time.monotonic()
             self._say(progress=[self._what, done, self._total])
-
-
-def _number(asked: Header) -> str:
-    """Return what a question is called: letters and digits, since its page is called so too."""
-    number = asked.get("id")
-    if not isinstance(number, str) or not re.fullmatch(r"[A-Za-z0-9]{1,64}", number):
-        raise RecipeError(
-            'a question such as {"id": "1", "do": "network", "with": {}}',
-            f"got {json.dumps(asked)[:80]}",
-            "Send one question a frame.",
-        )
-    return number
-
-
-def _question_of(asked: Header) -> tuple[_Answerer, _Question]:
-    """Return what answers a question, and with what it is asked."""
-    verb, options = asked.get("do"), asked.get("with", {})
-    if not isinstance(verb, str) or verb not in _QUESTIONS:
-        known = ", ".join(_QUESTIONS)
-        raise RecipeError(f"a question among {known}", f"got {verb!r}", "Ask one of these.")
-    answerer, fields = _QUESTIONS[verb]
-    refused = RecipeError(
-        f"{verb} with {', '.join(sorted(fields)) or 'nothing'}",
-        f"got {json.dumps(options)[:80]}",
-        "Ask with these.",
-    )
-    try:
-        question = _Question.model_validate(options)
-    except ValidationError as error:
-        raise refused from error
-    if not question.model_fields_set <= fields or (verb == "layer" and question.layer is None):
-        raise refused
-    return answerer, question
 
 
 def answer_frames(

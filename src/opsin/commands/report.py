@@ -13,18 +13,13 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.commands.evaluate import measure_run, source_labels
+from opsin.commands.evaluate import measure_run
 from opsin.commands.runs import Run
 from opsin.core.arguments import checked
 from opsin.core.artifacts.records import Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import PartPredictions, PredictedPart, RunPredictions
-from opsin.core.artifacts.run_report import (
-    DeepAnalysis,
-    Failures,
-    Report,
-    SuspectedLabel,
-)
+from opsin.core.artifacts.run_report import DeepAnalysis, Failures, Report, SuspectedLabel
 from opsin.core.errors import OpsinError, RunError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import check_writable, write_bytes
@@ -119,20 +114,19 @@ def write_report(
     classifier = Classifier(directory.path, device=device, watcher=watcher)
     evaluation = measure_run(classifier.metadata, predictions, images)
     failures = find_failures(images, predictions, report.split, watcher)
-    found: dict[str, object] = {"figures": dict(evaluation.figures), "failures": failures}
+    update: dict[str, object] = {"figures": dict(evaluation.figures), "failures": failures}
     if deep:
-        found["deep"] = look_deeper(classifier, images, predictions.of(report.split), watcher)
-    report = report.model_copy(update=found)
+        update["deep"] = look_deeper(classifier, images, predictions.of(report.split), watcher)
+    report = report.model_copy(update=update)
     report.write(directory.path)
     if fix is not None and failures.labels and failures.labels.too_weak:
         grounds = labels_grounds(failures.suspected, failures.labels)
         watcher.note(f"{os.fspath(fix)} was not written. {grounds}")
     elif fix is not None:
         rows = [
-            Correction(each.digest, each.name, each.label, suggested=each.suggested,
-                       score=each.score, present=each.label)
+            Correction(each.digest, each.name, each.label, each.suggested, each.score)
             for each in failures.suspects
-        ]  # fmt: skip
+        ]
         earlier = images.corrected.rows if images.corrected else ()
         write_corrections(fix, with_earlier(rows, earlier))
     draw_run(directory, report, images, predictions, watcher, seed=seed, svg=svg)
@@ -140,19 +134,16 @@ def write_report(
 
 
 def _predictions_of(directory: RunDirectory, dataset: Dataset) -> RunPredictions:
-    """Return a run's answers, which must be to these images and by their labels."""
+    """A run's answers, which must be to these images and by their labels."""
     parts: dict[PredictedPart, PartPredictions] = {}
     for part, kept in RunPredictions.read(directory):
         if not np.array_equal(dataset.labels[kept.rows], kept.labels):
             raise RunError(
-                f"answers in {directory.predictions.name} to the run's own images",
-                f"labels of its {part} part are others than those of {directory.split.name}",
+                f"The labels of its {part} part in {directory.predictions.name} are others than "
+                f"those in {directory.split.name}",
                 "Restore the run's files, or train again.",
             )
-        # Runs of earlier versions kept neither the labels before corrections nor the groups.
-        groups = dataset.units[kept.rows] if kept.groups is None else kept.groups
-        labels = source_labels(dataset, kept.rows)
-        parts[part] = replace(kept, source_labels=labels, groups=groups)
+        parts[part] = replace(kept, groups=dataset.units[kept.rows])
     return RunPredictions(parts)
 
 
@@ -209,7 +200,7 @@ def draw_run(
 def _drawings(
     report: Report, history: Sequence[Epoch], images: PageImages
 ) -> dict[str, Callable[[], Figure]]:
-    """Return what draws each figure that there is something to draw for, by name."""
+    """What draws each figure that there is something to draw for, by name."""
     figures, failures, deep = report.judged, report.failures, report.deep
     answers, mistakes = images.drawn, images.mistakes
     right = sum(answer.right for answer in answers)
@@ -252,7 +243,6 @@ def best_effort(what: str, watcher: Watcher, files: Sequence[Path] = ()) -> Iter
 
 
 def _images(dataset: Dataset, report: Report, judged: PartPredictions, seed: int) -> PageImages:
-    """Choose the images that the page shows."""
     labels, probabilities, classes = judged.labels, judged.probabilities, dataset.classes
     suspects = report.failures.suspects[:12] if report.failures else ()
 
@@ -329,21 +319,14 @@ def find_failures(
 
 
 def look_deeper(
-    classifier: Classifier,
-    dataset: Dataset,
-    judged: PartPredictions,
-    watcher: Watcher,
+    classifier: Classifier, dataset: Dataset, judged: PartPredictions, watcher: Watcher
 ) -> DeepAnalysis:
     """Disturb images, show strange ones, and map all of them: what takes a minute."""
     weak = too_weak(judged.right, judged.labels, dataset.classes, judged.groups)
     disturbed = robustness(
-        classifier.probabilities,
-        dataset.images,
-        dataset.labels,
-        judged.rows,
-        groups=dataset.units,
-        watcher=watcher,
-    )
+        classifier.probabilities, dataset.images, dataset.labels, judged.rows,
+        groups=dataset.units, watcher=watcher,
+    )  # fmt: skip
     strangers = None
     if not weak and judged.ood_score is not None:  # else it cannot tell images of other things
         kinds = strange_images(*dataset.images.shape[1:])

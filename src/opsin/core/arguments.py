@@ -36,7 +36,12 @@ def by_current_names(options: Mapping[str, _Value]) -> dict[str, _Value]:
 
 def read_former_names(content: Any) -> Any:
     """What a validator of a model's whole content returns for former names."""
-    return by_current_names(content) if isinstance(content, dict) else content
+    if not isinstance(content, dict):
+        return content
+    content = by_current_names(content)
+    for name in ("disk_limit", "shuffle_buffer", "leaves"):
+        content.pop(name, None)  # no options any more; recipes of earlier runs name them
+    return content
 
 
 def checked(target: _T) -> _T:

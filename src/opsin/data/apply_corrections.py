@@ -41,13 +41,11 @@ def correct(
     unknown = [str(row) for row, meant in zip(rows, images, strict=True) if meant is None]
     if unknown and not missing_ok:
         raise SourceError(
-            f"images of this source in {path}",
-            f"{len(unknown):,} of its {len(rows):,} are not here, or have other pixels now: "
-            f"{_first(unknown)}",
+            f"{len(unknown):,} of the {len(rows):,} images in {path} are not here, or have other "
+            f"pixels now: {_first(unknown)}",
             "Drop these lines, or give the source that the file was written for.",
         )
     wanted = _wanted_labels(path, rows, decoded.classes)
-    images = _of_stated_class(path, rows, images, wanted, decoded)
     labels, keep = decoded.labels.copy(), np.ones(len(decoded.labels), bool)
     first: dict[int, int] = {}
     for line, meant in enumerate(images):
@@ -56,7 +54,6 @@ def correct(
             if wanted[before] != wanted[line]:
                 one, other = rows[before], rows[line]
                 raise SourceError(
-                    "one label for each image",
                     f"{path} says {one.label or LEFT_OUT!r} in {one} and "
                     f"{other.label or LEFT_OUT!r} in {other}, which are the same image",
                     "Keep one of the two lines.",
@@ -74,7 +71,7 @@ def correct(
     )
     watcher.fact("Labels", f"{applied.file}: {applied.words}")
     if not keep.any():
-        raise SourceError("images that remain", "all of them are left out", "Keep some.")
+        raise SourceError(f"{path} leaves all images out")
     corrected = replace(decoded, labels=labels, corrected=applied, source_labels=decoded.labels)
     return corrected if keep.all() else take(corrected, np.flatnonzero(keep))
 
@@ -119,40 +116,12 @@ def _wanted_labels(
     ]
     if strange:
         raise SourceError(
-            f"labels among {', '.join(classes[:20])}{' …' if len(classes) > 20 else ''}, or - to "
-            "leave an image out",
-            f"{path} has others in {len(strange):,} lines: {_first(strange)}",
+            f"{path} has labels that are no classes in {len(strange):,} lines: {_first(strange)}; "
+            f"{', '.join(classes[:20])}{' …' if len(classes) > 20 else ''}, or - to leave an image "
+            "out, are expected",
             "Mend the spelling; a new class needs images in the source.",
         )
     return [known[label] for label in written]
-
-
-def _of_stated_class(
-    path: str | os.PathLike[str],
-    rows: Sequence[Correction],
-    images: Sequence[list[int] | None],
-    wanted: Sequence[int | None],
-    decoded: Decoded,
-) -> list[list[int] | None]:
-    """Return the images that rows mean, without those of another class than a row states."""
-    classes, labels = [nfc(as_written(name)) for name in decoded.classes], decoded.labels
-    found, strange = list(images), list[str]()
-    for line, (row, meant) in enumerate(zip(rows, images, strict=True)):
-        if not row.present or not meant:
-            continue
-        present = (nfc(row.present), nfc(row.present).strip())
-        stated = [image for image in meant if classes[labels[image]] in present]
-        if stated:
-            found[line] = stated
-        elif any(labels[image] != wanted[line] for image in meant):
-            strange.append(f"{row} says {row.present!r}, and it is {classes[labels[meant[0]]]!r}")
-    if strange:
-        raise SourceError(
-            f"images whose present labels are those that {path} states",
-            f"{len(strange):,} of its {len(rows):,} lines state another: {_first(strange)}",
-            "Write it anew, or empty the cells of its column present to relabel them all the same.",
-        )
-    return found
 
 
 def _first(lines: Sequence[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +25,7 @@ from opsin.data.spelling import alike_names
 _FEW: Final = 20
 # Classes further apart in size than this are learnt unequally.
 _UNBALANCED: Final = 10.0
+_ON_ONE_SIDE: Final = "leave them out of one side, or let Opsin cut the test part"
 # The kinds of findings, the worst first: title, what Opsin does, what only the user can decide.
 _KINDS: Final = {
     "untrainable": ("No classifier can be made of these images", "refuses to train", "{advice}"),
@@ -33,34 +33,26 @@ _KINDS: Final = {
         "Duplicates under different labels", "keeps them", "decide which label is right"
     ),
     "test-copies": (
-        "Test images with an exact copy outside the test part",
-        "keeps them, {why}, and says so in the report",
-        "leave them out of one side, or let Opsin cut the test part",
+        "Test images with an exact copy outside the test part", "keeps them, {why}", _ON_ONE_SIDE
     ),
     "test-near-duplicates": (
-        "Test images with a near duplicate outside the test part",
-        "keeps them, {why}, and says so in the report",
-        "leave them out of one side, or let Opsin cut the test part",
+        "Test images with a near duplicate outside the test part", "keeps them, {why}", _ON_ONE_SIDE
     ),
     "test-groups": (
-        "Test images of a group that is trained on",
-        "keeps them, {why}",
+        "Test images of a group that is trained on", "keeps them, {why}",
         "part the groups between training and test",
     ),
     "unreadable": ("Unreadable files", "leaves them out", "mend or remove them"),
     "left-out": (
-        "Files and folders that are no images of a class",
-        "leaves them out",
+        "Files and folders that are no images of a class", "leaves them out",
         "put images into the folder of their class, or save them in a format that is read",
     ),
     "repeated-rows": (
-        "Rows that name an image once more",
-        "counts each image once",
+        "Rows that name an image once more", "counts each image once",
         "drop them, if they are there by accident",
     ),
     "clipped": (
-        "Images with larger numbers than {white}",
-        "takes whatever is above for white",
+        "Images with larger numbers than {white}", "takes whatever is above for white",
         "give --bits as the camera has them",
     ),
     "with-unused-bits": (
@@ -74,8 +66,7 @@ _KINDS: Final = {
         "add images, or cut the split otherwise",
     ),
     "spelled-twice": (
-        "Class names that look like one class spelled twice",
-        "keeps them apart",
+        "Class names that look like one class spelled twice", "keeps them apart",
         "rename the folders or labels if they mean the same",
     ),
     "small-classes": (
@@ -89,33 +80,30 @@ _KINDS: Final = {
         "add images, or give --balance none if the world is as uneven",
     ),
     "near-duplicates": (
-        "Near duplicates: cropped, resized, mirrored or recoded",
-        "{near}",
+        "Near duplicates: cropped, resized, mirrored or recoded", "{near}",
         ("leave some out if they are too many of one kind; of films or bursts, name the scene "
         "as their group (--group-by)"),
     ),
     "exact-duplicates": (
-        "Images that are there more than once",
-        "keeps them on one side where it cuts the split",
+        "Images that are there more than once", "keeps them on one side where it cuts the split",
         "leave copies out if they are there by accident",
     ),
-    "empty": ("Nearly empty images", "{uses}", "see whether anything is in them"),
-    "dark": ("Images dark all over", "{uses}", "see whether they can be told apart"),
-    "bright": ("Images bright all over", "{uses}", "see whether they can be told apart"),
-    "blurred": ("Images much softer than the others", "{uses}", "see whether they are blurred"),
-    "odd-shape": (
-        "Images of a shape unlike the others", "{uses}", "crop them, or choose --resize"
-    ),
-    "odd-size": (
-        "Images much smaller than the others", "{uses}", "see whether enough is left of them"
-    ),
-    "grey": ("Grey images among coloured ones", "{uses}", "see whether they belong here"),
-    "coloured": ("Coloured images among grey ones", "{uses}", "see whether they belong here"),
 }  # fmt: skip
+# Images unlike the rest, which are used like the others: title, and what to look for.
+_ODD: Final = {
+    "empty": ("Nearly empty images", "see whether anything is in them"),
+    "dark": ("Images dark all over", "see whether they can be told apart"),
+    "bright": ("Images bright all over", "see whether they can be told apart"),
+    "blurred": ("Images much softer than the others", "see whether they are blurred"),
+    "odd-shape": ("Images of a shape unlike the others", "crop them, or choose --resize"),
+    "odd-size": ("Images much smaller than the others", "see whether enough is left of them"),
+    "grey": ("Grey images among coloured ones", "see whether they belong here"),
+    "coloured": ("Coloured images among grey ones", "see whether they belong here"),
+}
 
 
 def _rows_of(images: object) -> object:
-    """Return the rows of images that `Audit.to_json` has named."""
+    """The rows of images that `Audit.to_json` has named."""
     if not isinstance(images, list | tuple):
         return images
     return [each.get("row") if isinstance(each, dict) else each for each in images]
@@ -161,11 +149,11 @@ class Finding:
     @cached_property
     def notes(self) -> dict[int, str]:
         """What is wrong with each of the images, by their rows; in the order of the cases."""
-        found: dict[int, str] = {}
+        notes: dict[int, str] = {}
         for case in self.cases:
             for row in case.rows:
-                found.setdefault(row, case.note)
-        return found
+                notes.setdefault(row, case.note)
+        return notes
 
     @cached_property
     def rows(self) -> NDArray[np.int64]:
@@ -195,17 +183,6 @@ class Audit:
         """Return the count of each kind of finding."""
         return {finding.kind: finding.count for finding in self.findings}
 
-    def _repr_html_(self) -> str:
-        if not self.findings:
-            return "<p>Nothing suspicious was found.</p>"
-        rows = "".join(
-            f"<tr><td>{finding.count:,}</td><td>{html.escape(finding.title)}</td>"
-            f"<td>{html.escape(finding.opsin)}</td><td>{html.escape(finding.yours)}</td></tr>"
-            for finding in self.findings
-        )
-        heads = "".join(f"<th>{head}</th>" for head in ("count", "found", "Opsin", "you"))
-        return f"<table><tr>{heads}</tr>{rows}</table>"
-
     def to_json(self) -> list[JsonObject]:
         """Return all findings as plain data, images by their names and rows."""
         data = self.dataset
@@ -216,10 +193,7 @@ class Audit:
 
         return [
             {
-                "kind": finding.kind,
-                "count": finding.count,
-                "title": finding.title,
-                "opsin": finding.opsin,
+                **{name: getattr(finding, name) for name in ("kind", "count", "title", "opsin")},
                 "yours": finding.yours,
                 "cases": [
                     {"images": [image(row) for row in case.rows], "note": case.note}
@@ -244,11 +218,10 @@ def audit(dataset: Dataset, *, watcher: Watcher = SILENT) -> Audit:
         dataset: The images.
         watcher: Receives the progress of the work.
     """
-    looks = quality.odd_images(quality.measure(dataset.images, watcher=watcher), dataset.sizes)
-    found: _Found = {
-        kind: (len(odd), [Case((row,), note) for row, note in odd]) for kind, odd in looks.items()
-    }
-    found |= _copies(dataset) | _files(dataset) | _classes(dataset)
+    measures = quality.measure(dataset.images, watcher=watcher)
+    found = _copies(dataset) | _files(dataset) | _classes(dataset)
+    for kind, odd in quality.odd_images(measures, dataset.sizes).items():
+        found[kind] = len(odd), [Case((row,), note) for row, note in odd]
     problem, bits = dataset.problem, dataset.recipe.bits or 16
     if problem is not None:
         found["untrainable"] = (len(dataset), [Case((), str(problem))])
@@ -263,10 +236,10 @@ def audit(dataset: Dataset, *, watcher: Watcher = SILENT) -> Audit:
         "near": "lets the split part them, as you asked"
         if dataset.recipe.near_duplicates == "apart"
         else "keeps them on one side where it cuts the split",
-        "uses": "uses them like the others",
     }
+    odd_texts = {kind: (title, "uses them", look) for kind, (title, look) in _ODD.items()}
     findings = []
-    for kind, texts in _KINDS.items():
+    for kind, texts in (_KINDS | odd_texts).items():
         count, cases = found.get(kind, (0, ()))
         if count:
             title, opsin, yours = (text.format(**words) for text in texts)
@@ -316,15 +289,11 @@ def _files(dataset: Dataset) -> _Found:
     bits = dataset.recipe.bits or 16
     clipped = sum(count for depth, count in depths.items() if depth > bits)
     needs = f"the brightest of them needs {max(depths, default=8)} bits"
+    broken = [Case((), f"{name}: {reason}") for name, reason in unreadable]
+    others = [Case((), left_out_in_words([each])) for each in left_out]
     return {
-        "unreadable": (
-            len(unreadable),
-            [Case((), f"{name}: {reason}") for name, reason in unreadable],
-        ),
-        "left-out": (
-            sum(each.count for each in left_out),
-            [Case((), left_out_in_words([each])) for each in left_out],
-        ),
+        "unreadable": (len(unreadable), broken),
+        "left-out": (sum(each.count for each in left_out), others),
         "repeated-rows": (dataset.repeated, ()),
         "clipped": (clipped, [Case((), f"{counted(clipped, 'image')} of more bits")]),
         "with-unused-bits": (sum(depths.values()) if bits < 16 else 0, [Case((), needs)]),
@@ -339,38 +308,26 @@ def _classes(dataset: Dataset) -> _Found:
     def examples(label: int, some: int = 3) -> tuple[int, ...]:
         return tuple(np.flatnonzero(labels == label)[:some].tolist())
 
-    def case(label: int, note: str) -> Case:
-        return Case(examples(label), f"{classes[label]}: {note}")
+    def sizes(some: Sequence[int]) -> tuple[int, list[Case]]:
+        return len(some), [
+            Case(examples(k), f"{classes[k]}: {counted(int(counts[k]), 'image')}") for k in some
+        ]
 
     missing = [
         (label, part)
         for part in (["val", "test"] if len(split.test) else ["val"])
         for label in range(len(classes))
         if not np.any(labels[split.rows(part)] == label)
+        and not (dataset.problem or dataset.judged_by_all)
     ]
-    if dataset.problem is not None or dataset.judged_by_all:
-        missing = []
-    pairs = alike_names(classes)
-    few = [label for label in smallest_first if counts[label] < _FEW]
-    behind = [label for label in smallest_first if counts[label] * _UNBALANCED < counts.max()]
+    unchecked = [Case(examples(k), f"{classes[k]}: none for the {part}") for k, part in missing]
+    twice = [
+        Case(examples(one, 1) + examples(two, 1), f"{classes[one]!r} and {classes[two]!r}")
+        for one, two in alike_names(classes)
+    ]
     return {
-        "unchecked-classes": (
-            len({label for label, _ in missing}),
-            [case(label, f"none for the {part}") for label, part in missing],
-        ),
-        "spelled-twice": (
-            len(pairs),
-            [
-                Case(examples(one, 1) + examples(two, 1), f"{classes[one]!r} and {classes[two]!r}")
-                for one, two in pairs
-            ],
-        ),
-        "small-classes": (
-            len(few),
-            [case(label, counted(int(counts[label]), "image")) for label in few],
-        ),
-        "unbalanced": (
-            len(behind),
-            [case(label, counted(int(counts[label]), "image")) for label in behind],
-        ),
+        "unchecked-classes": (len({label for label, _ in missing}), unchecked),
+        "spelled-twice": (len(twice), twice),
+        "small-classes": sizes([k for k in smallest_first if counts[k] < _FEW]),
+        "unbalanced": sizes([k for k in smallest_first if counts[k] * _UNBALANCED < counts.max()]),
     }

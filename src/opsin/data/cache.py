@@ -22,6 +22,7 @@ import os
 import stat
 from array import array
 from bisect import bisect_left
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -129,16 +130,7 @@ class DigestSet:
         bucket.insert(place, digest)
         return True
 
-    def extend(self, digests: NDArray[np.uint64]) -> None:
-        """Add many digests, ``uint64[N]``; call `sort` when all are there."""
-        ordered = np.sort(digests.astype(np.uint64))  # in the machine's order of bytes
-        edges = np.arange(1, 1 << _BUCKET_BITS, dtype=np.uint64) << np.uint64(64 - _BUCKET_BITS)
-        parts = np.split(ordered, np.searchsorted(ordered, edges))
-        for bucket, part in zip(self._buckets, parts, strict=True):
-            bucket.frombytes(part.tobytes())
-
-    def sort(self) -> None:
-        """Bring what `extend` added into order."""
-        self._buckets = [
-            array("Q", np.unique(np.array(bucket, np.uint64)).tobytes()) for bucket in self._buckets
-        ]
+    def update(self, digests: Iterable[int]) -> None:
+        """Add many digests."""
+        for digest in digests:
+            self.add(digest)

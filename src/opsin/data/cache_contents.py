@@ -1,4 +1,4 @@
-"""What Opsin's cache holds, and how it is emptied."""
+"""How much Opsin's cache holds, and how it is emptied."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, get_args
 
@@ -15,10 +15,8 @@ import filelock
 
 from opsin.core.arguments import checked
 from opsin.core.errors import RecipeError
-from opsin.core.files import open_regular
-from opsin.core.format import counted
-from opsin.core.stored_json import JsonObject, read_json
-from opsin.data.cache import ABOUT, cache_root
+from opsin.core.stored_json import JsonObject
+from opsin.data.cache import cache_root
 from opsin.data.sources.named import NAMES
 from opsin.data.spelling import check_choices
 
@@ -28,109 +26,53 @@ Part = Literal["sources", "datasets", "features", "models"]
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
 
 _HASH: Final = "[0-9a-f]{32}"
-
-# Folders of the cache: what they belong to, what in them is Opsin's own (OPSIN_CACHE can name any
-# folder), and what all of it is, where one line says it.
-_FOLDERS: Final[tuple[tuple[Part, str, str, str], ...]] = (
-    ("sources", "sources", rf"({'|'.join(NAMES)})(\.parts)?", ""),
-    ("sources", "unpacked", _HASH, ""),
-    ("sources", "objects", _HASH, ""),
-    ("datasets", "decoded", "[0-9a-f]{64}", ""),
-    ("datasets", "near", rf"{_HASH}\.npz", "pairs of near duplicates"),
-    ("features", "features", _HASH, ""),
-    ("features", "trials", rf"{_HASH}\.json", "how good features were for images"),
-    ("models", "models", r"\w+-onnxruntime-[\w.+-]+", "checks of classifiers"),
-    ("models", "probed", r"\w+-onnx-[\w.+-]+", "networks brought into one form"),
-    ("models", "backbones", rf"{_HASH}-\d+-[\w.+-]+\.json", "speeds of networks"),
-)
-
-
-@dataclass(frozen=True)
-class CacheEntry:
-    """One thing in the cache.
-
-    Args:
-        part: What it belongs to.
-        name: Its place below the cache's folder.
-        what: What it is.
-        bytes: Of all its files.
-        used: When it was last used, in seconds since 1970, as far as the system notes it.
-    """
-
-    part: Part
-    name: str
-    what: str
-    bytes: int
-    used: float
-    _places: tuple[Path, ...] = field(repr=False, default=())
-
-    def to_json(self) -> JsonObject:
-        """Return it as plain data."""
-        return {name: getattr(self, name) for name in ("part", "name", "what", "bytes", "used")}
-
-    def remove(self) -> bool:
-        """Remove it; tell whether it is gone. What a process is writing stays."""
-        with contextlib.ExitStack() as stack:
-            for place in self._places:
-                lock = place.with_name(f"{place.name.removesuffix('.parts')}.lock")
-                if lock.exists():
-                    try:
-                        stack.enter_context(filelock.FileLock(lock, timeout=0))
-                    except (filelock.Timeout, OSError):
-                        return False
-                with contextlib.suppress(OSError):
-                    if place.is_dir() and not place.is_symlink():
-                        shutil.rmtree(place)
-                    else:
-                        place.unlink(missing_ok=True)
-        return not any(map(os.path.lexists, self._places))
+# Folders of the cache, and what in them is Opsin's own: OPSIN_CACHE can name any folder.
+_FOLDERS: Final[dict[Part, dict[str, str]]] = {
+    "sources": {
+        "sources": rf"({'|'.join(NAMES)})(\.parts)?", "unpacked": _HASH, "objects": _HASH
+    },
+    "datasets": {"decoded": "[0-9a-f]{64}", "near": rf"{_HASH}\.npz"},
+    "features": {"features": _HASH, "trials": rf"{_HASH}\.json"},
+    "models": {
+        "models": r"\w+-onnxruntime-[\w.+-]+",
+        "probed": r"\w+-onnx-[\w.+-]+",
+        "backbones": rf"{_HASH}-\d+-[\w.+-]+\.json",
+    },
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class CacheContents:
-    """What the cache holds, or what of it was removed.
+    """How much the cache holds, or how much of it was removed.
 
     Args:
         folder: The cache.
-        entries: What is in it, part by part, the largest of each first.
+        sizes: Bytes of each part: ``sources``, ``datasets``, ``features`` and ``models``.
     """
 
     folder: Path
-    entries: tuple[CacheEntry, ...]
+    sizes: Mapping[str, int]
 
     @property
     def bytes(self) -> int:
-        """Of all together."""
-        return sum(entry.bytes for entry in self.entries)
-
-    @checked
-    def of(self, part: Part) -> tuple[CacheEntry, ...]:
-        """Return what belongs to a part."""
-        return tuple(entry for entry in self.entries if entry.part == part)
+        """Of all parts together."""
+        return sum(self.sizes.values())
 
     def to_json(self) -> JsonObject:
         """Return it as ``--json`` prints it."""
-        return {
-            "cache": str(self.folder),
-            "bytes": self.bytes,
-            "parts": {part: sum(entry.bytes for entry in self.of(part)) for part in PARTS},
-            "entries": [entry.to_json() for entry in self.entries],
-        }
+        return {"cache": str(self.folder), "bytes": self.bytes, "parts": {**self.sizes}}
 
 
 def list_cache() -> CacheContents:
-    """Return what Opsin's cache holds.
-
-    What lies in its folder and is none of Opsin's is not looked at.
+    """Return how much Opsin's cache holds, whatever else lies in its folder.
 
     Example:
         >>> contents = list_cache()
-        >>> contents.bytes == sum(entry.bytes for entry in contents.entries)
+        >>> contents.bytes == sum(contents.sizes.values())
         True
     """
-    found = [entry for kind in _FOLDERS for entry in _entries(*kind)]
-    found.sort(key=lambda entry: (PARTS.index(entry.part), -entry.bytes, entry.name))
-    return CacheContents(cache_root(), tuple(found))
+    sizes: dict[str, int] = {part: sum(map(_size_of, _places(part))) for part in PARTS}
+    return CacheContents(cache_root(), sizes)
 
 
 @checked
@@ -149,59 +91,39 @@ def empty_cache(*parts: str) -> CacheContents:
         RecipeError: There is no such part.
     """
     check_choices("part of the cache", parts, PARTS, RecipeError)
-    found = list_cache()
-    wanted = [entry for entry in found.entries if not parts or entry.part in parts]
-    return CacheContents(found.folder, tuple(entry for entry in wanted if entry.remove()))
+    removed: dict[str, int] = dict.fromkeys(PARTS, 0)
+    for part in PARTS:
+        for place in _places(part) if part in (parts or PARTS) else ():
+            size = _size_of(place)
+            with contextlib.suppress(filelock.Timeout, OSError), contextlib.ExitStack() as stack:
+                lock = place.with_name(f"{place.name.removesuffix('.parts')}.lock")
+                if lock.exists():
+                    stack.enter_context(filelock.FileLock(lock, timeout=0))
+                if place.is_dir():
+                    shutil.rmtree(place)
+                else:
+                    place.unlink()
+                removed[part] += size
+    return CacheContents(cache_root(), removed)
 
 
-def _entries(part: Part, name: str, own: str, what: str) -> Iterator[CacheEntry]:
-    """Yield what is Opsin's in a folder of the cache; a link is none of it."""
-    folder = cache_root() / name
-    if folder.is_symlink() or not folder.is_dir():
-        return
-    places = sorted(place for place in folder.iterdir() if re.fullmatch(own, place.name))
-    if what:
-        if places:
-            many = f"{what} ({len(places):,})"
-            yield CacheEntry(part, name, many, *_measured(places), tuple(places))
-        return
-    for place in places:
-        if place.is_dir() and not place.is_symlink():
-            said = _described(name, place)
-            yield CacheEntry(part, f"{name}/{place.name}", said, *_measured([place]), (place,))
+def _places(part: Part) -> list[Path]:
+    """What is Opsin's of a part; a link is none of it."""
+    folders = {cache_root() / name: own for name, own in _FOLDERS[part].items()}
+    return [
+        place
+        for folder, own in folders.items()
+        if folder.is_dir() and not folder.is_symlink()
+        for place in folder.iterdir()
+        if re.fullmatch(own, place.name) and not place.is_symlink()
+    ]
 
 
-def _measured(places: list[Path]) -> tuple[int, float]:
-    """Return the bytes of all files, and when one was last read or written."""
-    size, used = 0, 0.0
-    for place in places:
-        folders = os.walk(place) if place.is_dir() else [(str(place.parent), [], [place.name])]
-        for folder, _, names in folders:
-            for name in names:
-                with contextlib.suppress(OSError):
-                    state = os.lstat(os.path.join(folder, name))  # noqa: PTH118  no Path each
-                    size += state.st_size
-                    used = max(used, state.st_atime, state.st_mtime)
-    return size, used
-
-
-def _described(folder: str, place: Path) -> str:
-    """Say what an entry is, as far as its files tell."""
-    if folder == "sources":
-        name = place.name.removesuffix(".parts")
-        return name if name == place.name else f"{name}, unfinished"
-    about: object = None
-    with (
-        contextlib.suppress(OSError, ValueError),
-        open_regular(place / ABOUT, follow_links=False) as file,
-    ):
-        about = read_json(file)
-    about = about if isinstance(about, dict) else {}
-    if folder == "features":
-        return str(about.get("what") or "features")
-    if folder == "decoded":
-        if not isinstance(about.get("names"), list):
-            return "images, not all decoded"
-        shape = "×".join(map(str, about.get("shape", ())))
-        return f"{about.get('source')}: {counted(len(about['names']), 'image')} {shape}"
-    return "an unpacked archive" if folder == "unpacked" else "objects of a store"
+def _size_of(place: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    size = 0
+    for folder, _, names in os.walk(place) if place.is_dir() else [(place.parent, (), [place])]:
+        for name in names:
+            with contextlib.suppress(OSError):
+                size += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118
+    return size

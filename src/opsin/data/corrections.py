@@ -19,9 +19,9 @@ from opsin.data.sources.table import fields
 
 #: What stands for the class of an image that is to be left out; an empty cell does too.
 LEFT_OUT: Final = "-"
-#: The columns that are written, ``present`` where a row states it. Of those, ``label`` and one of
-#: the first two must be there to be read; ``suggested`` and ``score`` are for people.
-COLUMNS: Final = ("digest", "name", "present", "label", "suggested", "score")
+#: The columns that are written. ``label`` and one of the first two must be there to be read;
+#: ``suggested`` and ``score`` are for people.
+COLUMNS: Final = ("digest", "name", "label", "suggested", "score")
 _DIGEST: Final = re.compile(r"[0-9a-f]{32}(?:[0-9a-f]{32})?")
 
 
@@ -34,7 +34,6 @@ class Correction(NamedTuple):
     suggested: str = ""
     score: float = math.nan
     line: int = 0
-    present: str = ""
 
     def __str__(self) -> str:
         return f"line {self.line:,} ({self.name or self.digest})"
@@ -62,13 +61,10 @@ class Applied:
 
 def write_corrections(path: str | os.PathLike[str], rows: Iterable[Correction]) -> Path:
     """Write a corrections file, ready to be edited with any spreadsheet or editor (RFC 4180)."""
-    rows = list(rows)
-    columns = [name for name in COLUMNS if name != "present" or any(row.present for row in rows)]
-    table: list[Sequence[str]] = [columns]
+    table: list[Sequence[str]] = [COLUMNS]
     for row in rows:
         score = "" if math.isnan(row.score) else f"{row.score:.4g}"
-        texts = row._asdict() | {"score": score}
-        table.append([as_written(texts[name]) for name in columns])
+        table.append([*map(as_written, row[:4]), score])
     # Without quotes a blank at the beginning is lost, and a carriage return ends the row.
     quoted = any(text[:1].isspace() or "\r" in text for texts in table for text in texts)
     with (
@@ -80,12 +76,10 @@ def write_corrections(path: str | os.PathLike[str], rows: Iterable[Correction]) 
     return Path(path)
 
 
-def with_earlier(rows: Iterable[Correction], earlier: Sequence[Correction]) -> list[Correction]:
+def with_earlier(rows: Sequence[Correction], earlier: Sequence[Correction]) -> list[Correction]:
     """Return rows about images as corrections left them, and those corrections behind them."""
-    touched = {text for row in earlier for text in (row.digest, row.name)} - {""}
-    stated = [row._replace(present="") if {row.digest, row.name} & touched else row for row in rows]
-    named = {(row.digest, row.name) for row in stated}
-    return stated + [row for row in earlier if (row.digest, row.name) not in named]
+    named = {(row.digest, row.name) for row in rows}
+    return [*rows, *(row for row in earlier if (row.digest, row.name) not in named)]
 
 
 def read_corrections(path: str | os.PathLike[str]) -> list[Correction]:
@@ -96,40 +90,35 @@ def read_corrections(path: str | os.PathLike[str]) -> list[Correction]:
     there = [name.lower() for name in head]
     if "label" not in there or not {"digest", "name"} & set(there):
         raise SourceError(
-            "the columns digest, name and label (label, and one of the others, at least)",
-            f"{table} has {', '.join(filter(None, head)) or 'none'}",
+            f"{table} has the columns {', '.join(filter(None, head)) or '(none)'}; label, and "
+            "digest or name, are expected",
             "Write such a file with: opsin report RUN --fix labels.csv",
         )
     twice = sorted({name for name in there if name in COLUMNS and there.count(name) > 1})
     if twice:
-        raise SourceError(
-            "each column once", f"{table} has {', '.join(twice)} twice", "Rename one of them."
-        )
-    places = {name: there.index(name) for name in COLUMNS[:4] if name in there}
-    found = []
+        raise SourceError(f"{table} has the column {', '.join(twice)} twice", "Rename one of them.")
+    places = {name: there.index(name) for name in COLUMNS[:3] if name in there}
+    corrections = []
     for line, row in lines:
         if not any(field.strip() for field in row):
             continue  # as spreadsheets leave them
         cell = {name: row[at] if at < len(row) else "" for name, at in places.items()}
         digest, name = cell.get("digest", "").strip().lower(), cell.get("name", "")
-        wrong = None
+        where = f"Line {line:,} of {table}"
         if len(row) > len(head):
-            wrong = (f"{len(head)} fields as in the header", f"has {len(row)}",
-                     'Put fields that hold the separator into quotes: "a, b".')  # fmt: skip
-        elif digest and not _DIGEST.fullmatch(digest):
-            wrong = ("a digest of 32 or 64 hexadecimal digits", f"has {digest!r:.70}",
-                     "Copy it whole, or leave it empty.")  # fmt: skip
-        elif not digest and not name:
-            wrong = ("a digest or a name", "has neither", "Name the image, or drop the line.")
-        if wrong:
-            expected, received, advice = wrong
             raise SourceError(
-                f"{expected} in each line", f"line {line:,} of {table} {received}", advice
+                f"{where} has {len(row)} fields, and the header {len(head)}",
+                'Put fields that hold the separator into quotes: "a, b".',
             )
-        found.append(
-            Correction(digest[:32], name, cell["label"], line=line, present=cell.get("present", ""))
-        )
-    return found
+        if digest and not _DIGEST.fullmatch(digest):
+            raise SourceError(
+                f"{where} has {digest!r:.70}, which is no digest of 32 or 64 hexadecimal digits",
+                "Copy it whole, or leave it empty.",
+            )
+        if not digest and not name:
+            raise SourceError(f"{where} has neither digest nor name", "Name the image.")
+        corrections.append(Correction(digest[:32], name, cell["label"], line=line))
+    return corrections
 
 
 def as_written(text: str) -> str:

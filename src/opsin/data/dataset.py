@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import html
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,7 +27,6 @@ from opsin.core.metadata import Preparation
 from opsin.core.recipe import DataRecipe
 from opsin.data import sources
 from opsin.data.apply_corrections import correct
-from opsin.data.array_image import contact_sheet, png_address
 from opsin.data.background import measure_background
 from opsin.data.decoded_store import Decoded
 from opsin.data.fill_cache import read_by_default, read_found
@@ -40,7 +38,6 @@ from opsin.data.sources.named import is_place
 from opsin.data.sources.objects import located_object, title_of
 from opsin.data.sources.table import check_columns
 from opsin.data.split import (
-    LARGE,
     TEST,
     TRAIN,
     VAL,
@@ -75,7 +72,7 @@ class Dataset(Decoded):
     """A collection of labelled images, decoded, with its split.
 
     Args:
-        images: ``uint8[N, H, W, C]``, memory-mapped, read-only, or read on the fly.
+        images: ``uint8[N, H, W, C]``, memory-mapped, read-only.
         classes: Class names in the order of their labels.
         labels: Class index of each image, ``int64[N]``.
         given: Which part its source puts each image in, ``uint8[N]``: 0 none, 1 train, 2 val, 3
@@ -128,18 +125,6 @@ class Dataset(Decoded):
     def __repr__(self) -> str:
         return f"<Dataset {self.recipe.source}: {self.summary()}>"
 
-    def _repr_html_(self) -> str:
-        """Show itself in a notebook: a line, and images evenly spread over the training part."""
-        rows = self.split.train if len(self.split.train) else np.arange(len(self))
-        shown = rows[np.linspace(0, len(rows) - 1, min(40, len(rows))).astype(np.int64)]
-        sheet = contact_sheet(list(self.images[shown]), columns=10)
-        return (
-            f"<p><b>{html.escape(self.recipe.source)}</b> {html.escape(self.summary())}<br>"
-            f"{html.escape(', '.join(self.classes[:30]))}</p>"
-            f"<img src='{png_address(sheet)}' width='{2 * sheet.shape[1]}' "
-            "style='image-rendering:pixelated' alt='Training images'>"
-        )
-
     @checked
     def part(self, name: Literal["train", "val", "test"]) -> DatasetPart:
         """Return the images of one part with their labels, one by one.
@@ -184,13 +169,11 @@ class Dataset(Decoded):
             there = is_place(source) and os.path.exists(path)  # noqa: PTH110
             return path if there else source
 
-        named = {name: getattr(self.recipe, name) for name in ("test", "labels", "parts_of")}
-        return self.recipe.model_copy(
-            update={
-                "sources": tuple(map(placed, self.recipe.sources)),
-                **{name: placed(word) if word else None for name, word in named.items()},
-            }
-        )
+        update: dict[str, object] = {"sources": tuple(map(placed, self.recipe.sources))}
+        for name in ("test", "labels", "parts_of"):
+            if source := getattr(self.recipe, name):
+                update[name] = placed(source)
+        return self.recipe.model_copy(update=update)
 
     @property
     def given_parts(self) -> tuple[str, ...]:
@@ -207,13 +190,6 @@ class Dataset(Decoded):
     def judged_by_all(self) -> bool:
         """Whether all images are learnt from, and each is judged by a model that is not."""
         return len(self.split.train) == len(self) and self.problem is None
-
-    @property
-    def parts_may_move(self) -> bool:
-        """Whether images that are added later can bring old ones into another part."""
-        if "val" in self.given_parts or self.recipe.parts_of or self.problem:
-            return False
-        return bool((self.subjects.independent < LARGE).any())
 
     @cached_property
     def leaking(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -245,14 +221,10 @@ class Dataset(Decoded):
     def summary(self) -> str:
         """Return the dataset in one line."""
         _, height, width, channels = self.images.shape
-        sizes = ", ".join(
-            f"{len(self.split.rows(part)):,} {part}"
-            for part in ("train", "val", "test")
-            if len(self.split.rows(part))
-        )
-        kind = grey_or_colour(channels)
-        images = f"{counted(len(self), 'image')} {height}×{width} {kind}"
-        return f"{images} · {len(self.classes)} classes · {sizes}"
+        sizes = {part: len(self.split.rows(part)) for part in ("train", "val", "test")}
+        parts = ", ".join(f"{size:,} {part}" for part, size in sizes.items() if size)
+        images = f"{counted(len(self), 'image')} {height}×{width} {grey_or_colour(channels)}"
+        return f"{images} · {len(self.classes)} classes · {parts}"
 
     def describe(self) -> DatasetRecord:
         """Return everything about the dataset but its pixels: ``dataset.json`` of a run."""
@@ -356,10 +328,8 @@ def load_recipe(
     if recipe.group_by:
         groups = groups_by_name(before.names, recipe.group_by)
     near, units = _find_units(before, recipe, groups, source, watcher)
-    recorded = None
-    if recipe.parts_of:
-        kinds = (before.digests, before.source_digests)
-        recorded = recorded_parts(recipe.parts_of, kinds, watcher)
+    kinds = (before.digests, before.source_digests)
+    recorded = recorded_parts(recipe.parts_of, kinds, watcher) if recipe.parts_of else None
     subjects = SplitInputs(
         labels=before.labels,
         digests=before.digests,
@@ -462,18 +432,28 @@ def from_arrays(
         >>> from_arrays(pixels, [0] * 10 + [1] * 10, ["cat", "dog"]).summary()
         '20 images 8×8 grey · 2 classes · 16 train, 2 val, 2 test'
     """
+
+    def as_bytes(images: NDArray[Any], name: str) -> NDArray[np.uint8 | np.uint16]:
+        array = arrays.as_array(images, f"{name} (images)")
+        if not array.size:  # what is wrong with its shape, the rest tells better
+            return array
+        pixels, note = arrays.to_bytes_or_deep(array, name)
+        if note:
+            watcher.note(f"{name}: {note}")
+        return pixels
+
     recipe = DataRecipe.of(name, **options)
-    images = _as_bytes(images, name, watcher)
+    images = as_bytes(images, name)
     if test is not None:
-        test = (_as_bytes(test[0], f"{name} (test)", watcher), test[1])
+        test = (as_bytes(test[0], f"{name} (test)"), test[1])
     contents = arrays.from_arrays(images, labels, classes, source=name, test=test)
     contents.check()
     if len(groups):
         if len(groups) != len(contents) or not all(isinstance(group, str) for group in groups):
             raise SourceError(
-                "a text for each image as its group, those of the test behind the others",
-                f"{name} has {len(contents):,} images and {len(groups):,} groups",
-                "Give an empty text for an image without one.",
+                f"{name} has {len(contents):,} images and {len(groups):,} groups; a text is "
+                "expected for each image, those of the test behind the others",
+                "Give an empty text for an image without a group.",
             )
         contents = replace(contents, groups=list(groups))
     return from_contents(contents, recipe, watcher=watcher)
@@ -484,17 +464,6 @@ def from_contents(
 ) -> Dataset:
     """Decode and split labelled images that no source names: arrays, or files from anywhere."""
     return load_recipe(recipe, found=contents.located(), watcher=watcher)
-
-
-def _as_bytes(images: NDArray[Any], name: str, watcher: Watcher) -> NDArray[np.uint8 | np.uint16]:
-    """Bring fractions to 0 to 255, and say what they were taken for."""
-    array = arrays.as_array(images, f"{name} (images)")
-    if not array.size:  # what is wrong with its shape, the rest tells better
-        return array
-    pixels, note = arrays.to_bytes_or_deep(array, name)
-    if note:
-        watcher.note(f"{name}: {note}")
-    return pixels
 
 
 def fingerprint_of(decoded: Decoded) -> str:

@@ -5,9 +5,8 @@
     <cache>/decoded/<key>/about.json         names, classes …: written last, so all is there
     <cache>/decoded/<key>.lock               held by the process that is at work on it
 
-Where the images are read on the fly, there are no pixels. A row is marked as done once its pixels
-are on the disk, never before; images that cannot be read never are, and are tried again where the
-work was interrupted.
+A row is marked as done once its pixels are on the disk, never before; images that cannot be read
+never are, and are tried again where the work was interrupted.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
@@ -49,11 +48,6 @@ ROW: Final = np.dtype(
         ("source_digest", np.uint8, (32,)),
     ]
 )
-_PIXEL: Final = np.dtype(np.uint8)
-
-#: Makes images from the numbers of their rows in the source, and the bits that they use.
-OnTheFly = Callable[[NDArray[np.int64], Bits | None], Images]
-_Arrays = dict[Path, tuple[np.dtype[Any], tuple[int, ...]]]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -104,13 +98,15 @@ class Chunk(NamedTuple):
     rows: NDArray[np.void]
     reasons: dict[int, str]
 
-
-def measured(images: NDArray[np.uint8], rows: NDArray[np.void]) -> NDArray[np.void]:
-    """Fill in what pixels tell of rows."""
-    flat = images.reshape(len(images), -1)
-    rows["range"] = np.stack([flat.min(axis=1), flat.max(axis=1)], axis=1)
-    rows["digest"] = digest_rows(images)
-    return rows
+    @classmethod
+    def of(
+        cls, start: int, images: NDArray[np.uint8], rows: NDArray[np.void], reasons: dict[int, str]
+    ) -> Chunk:
+        """Fill in what pixels tell of rows."""
+        flat = images.reshape(len(images), -1)
+        rows["range"] = np.stack([flat.min(axis=1), flat.max(axis=1)], axis=1)
+        rows["digest"] = digest_rows(images)
+        return cls(start, images, rows, reasons)
 
 
 def folder_of(key: str) -> Path:
@@ -141,36 +137,31 @@ def alone(key: str, watcher: Watcher) -> Iterator[None]:
 class DecodedStore:
     """A set that is being decoded; what an earlier process has done is taken over where it fits."""
 
-    def __init__(
-        self, folder: Path, count: int, shape: tuple[int, int, int], bits: Bits, *, stored: bool
-    ) -> None:
-        self.folder, self.count, self.shape, self.bits, self.stored = (
-            folder, count, shape, bits, stored
-        )  # fmt: skip
+    def __init__(self, folder: Path, count: int, shape: tuple[int, int, int], bits: Bits) -> None:
+        self.folder, self.count, self.shape, self.bits = folder, count, shape, bits
         #: Why images cannot be read, by their rows.
         self.reasons: dict[int, str] = {}
         self._unsaved: list[Chunk] = []
-        arrays: _Arrays = {self._file("rows"): (ROW, (count,))}
-        if stored:
-            arrays[self._file("images")] = (_PIXEL, (count, *shape))
+        arrays: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
+            "rows": (ROW, (count,)),
+            "images": (np.dtype(np.uint8), (count, *shape)),
+        }
+        files = {name: folder / f"{name}-{bits}.npy" for name in arrays}
         try:
-            if not all(_holds(file, *wanted) for file, wanted in arrays.items()):
+            if not all(_holds(files[name], *wanted) for name, wanted in arrays.items()):
                 raise ValueError("arrays of another shape")
-            self.rows = np.load(self._file("rows"), allow_pickle=False)
+            self.rows = np.load(files["rows"], allow_pickle=False)
         except (OSError, ValueError, EOFError):
             folder.mkdir(parents=True, exist_ok=True)
             try:
-                for file, (dtype, shape_) in arrays.items():
-                    new_array(file, dtype, shape_)
+                for name, wanted in arrays.items():
+                    new_array(files[name], *wanted)
             except OSError:
                 # The space that was taken already is not free for others any more.
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
             self.rows = np.zeros(count, ROW)
-        self._files = {file: file.open("r+b") for file in arrays}
-
-    def _file(self, name: str) -> Path:
-        return self.folder / f"{name}-{self.bits}.npy"
+        self._files = {name: file.open("r+b") for name, file in files.items()}
 
     def pending(self, step: int) -> list[range]:
         """Return the rows that are left to do, in pieces of at most ``step``."""
@@ -184,25 +175,23 @@ class DecodedStore:
 
     def put(self, chunk: Chunk) -> None:
         """Take what was decoded; it counts as done after the next `save`."""
-        if self.stored:
-            self._write("images", chunk.start, chunk.images)
+        self._write("images", chunk.start, chunk.images)
         self._unsaved.append(chunk)
 
     def save(self) -> None:
         """Bring all to the disk, and only then mark it as done."""
         if not self._unsaved:
             return
-        if self.stored:
-            _sync(self._files[self._file("images")])
+        _sync(self._files["images"])
         for chunk in self._unsaved:
             self.rows[chunk.start : chunk.start + len(chunk.rows)] = chunk.rows
             self._write("rows", chunk.start, chunk.rows)
             self.reasons |= chunk.reasons
-        _sync(self._files[self._file("rows")])
+        _sync(self._files["rows"])
         self._unsaved.clear()
 
     def _write(self, name: str, start: int, rows: NDArray[np.generic]) -> None:
-        file = self._files[self._file(name)]
+        file = self._files[name]
         # A file's end is where its last row ends, whatever its header takes.
         file.seek((start - self.count) * (rows.nbytes // len(rows)), os.SEEK_END)
         file.write(rows.tobytes())
@@ -253,7 +242,7 @@ def _sync(file: BinaryIO) -> None:
     os.fsync(file.fileno())
 
 
-def look_up(key: str, on_the_fly: OnTheFly | None = None) -> Decoded | None:
+def look_up(key: str) -> Decoded | None:
     """Return the images of a key, or ``None`` where they are not (all) there."""
     folder = folder_of(key)
     try:
@@ -270,14 +259,11 @@ def look_up(key: str, on_the_fly: OnTheFly | None = None) -> Decoded | None:
             return None
         good = np.flatnonzero(rows["done"])
         bits = used if about["depths"] else None
-        if on_the_fly:
-            images = on_the_fly(good, bits)
-        else:
-            images = np.load(folder / f"images-{used}.npy", mmap_mode="r", allow_pickle=False)
-            if len(images) != len(rows):
-                return None
-            if len(good) < len(rows):
-                images = ImageSubset(images, good)
+        images: Images = np.load(folder / f"images-{used}.npy", mmap_mode="r", allow_pickle=False)
+        if len(images) != len(rows):
+            return None
+        if len(good) < len(rows):
+            images = ImageSubset(images, good)
         rows = rows[good]
         return Decoded(
             images=images,

@@ -12,12 +12,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.core.errors import ImageError, OpsinError, SourceError
+from opsin.core.errors import ImageError, OpsinError, SourceError, StorageError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted, file_size
 from opsin.core.metadata import Bits, Preparation
@@ -25,11 +25,11 @@ from opsin.core.recipe import DataRecipe
 from opsin.core.storage import storage_errors
 from opsin.data import cache, decoded_store, sources
 from opsin.data.array_image import to_bytes
-from opsin.data.decoded_store import ROW, Chunk, Decoded, DecodedStore, OnTheFly, measured, take
+from opsin.data.decoded_store import ROW, Chunk, Decoded, DecodedStore, take
 from opsin.data.deep_pixels import bits_needed, brighter_than
 from opsin.data.image_stream import Listed, ListedImage
-from opsin.data.images import content_of, read_header, read_sized
-from opsin.data.lazy_images import THREADS, Images, LazyImages
+from opsin.data.images import content_of, prepare, read_header
+from opsin.data.lazy_images import THREADS
 from opsin.data.read_ahead import read_ahead
 from opsin.data.sources.contents import LabelledImages, LocatedSource
 from opsin.data.split import TEST
@@ -85,19 +85,16 @@ def read_found(
         if for_training:
             contents.check()
         elif not len(contents):
-            received = f"{recipe.source} holds none of these classes"
-            raise SourceError("images", received, "Check --classes.")
+            raise SourceError(f"{recipe.source} holds no images of these classes")
         decoded = _decode(contents, recipe, key, watcher, remote)
     bad, total = len(decoded.unreadable), len(decoded.labels) + len(decoded.unreadable)
     first = ": ".join(decoded.unreadable[0]) if bad else ""
     if bad == total:
-        raise SourceError(
-            "images that can be read", f"none of the {bad:,} can ({first})", "Check the files."
-        )
+        raise SourceError(f"None of the {bad:,} images can be read ({first})")
     if bad > recipe.max_unreadable * total:
         raise SourceError(
-            f"at most {recipe.max_unreadable:.0%} unreadable files",
-            f"{bad:,} of {total:,} are ({first})",
+            f"{bad:,} of {total:,} files are unreadable ({first}); at most "
+            f"{recipe.max_unreadable:.0%} may be",
             "Mend or remove them, or allow more with --max-unreadable.",
         )
     clipped = sum(count for depth, count in decoded.depths.items() if depth > (decoded.bits or 16))
@@ -120,10 +117,10 @@ def _key_of_bits(key: str, bits: Bits | None) -> str:
     return key if bits is None else cache.index_key(key, bits)
 
 
-def look_up(key: str, recipe: DataRecipe, on_the_fly: OnTheFly | None = None) -> Decoded | None:
+def look_up(key: str, recipe: DataRecipe) -> Decoded | None:
     """Do as `decoded_store.look_up`, for images in the bits that a recipe asks for, or in any."""
     for one in dict.fromkeys((key, _key_of_bits(key, recipe.bits))):
-        decoded = decoded_store.look_up(one, on_the_fly)
+        decoded = decoded_store.look_up(one)
         if decoded and (recipe.bits in (None, decoded.bits) or not decoded.depths):
             return decoded
     return None
@@ -138,21 +135,22 @@ def read_by_default(
     )
     if default == recipe:
         return decoded
-    shape = decoded.images.shape[1:]
+    as_asked = (*decoded.images.shape[1:], recipe.resize)
     own_bits = recipe.bits is None or not decoded.depths
     if own_bits and look_up(cache_key(found.key, default), default) is None:
-        like = choose_preparation(_opened(found, recipe), default)
-        if (like.height, like.width, like.channels, like.resize) == (*shape, recipe.resize):
+        usual = choose_preparation(_opened(found, recipe), default)
+        if (usual.height, usual.width, usual.channels, usual.resize) == as_asked:
             return decoded
     plain = read_found(found, default, watcher, for_training=False)
+    if (*plain.images.shape[1:], "fit", plain.bits) == (*as_asked, decoded.bits):
+        return decoded
 
     def keys(images: Decoded) -> Iterator[tuple[str, bytes]]:
         return zip(images.names, map(bytes, images.source_digests), strict=True)
 
     row_of = {key: row for row, key in enumerate(keys(plain))}
     rows = [row_of.get(key, -1) for key in keys(decoded)]
-    same = (plain.images.shape[1:], "fit", plain.bits) == (shape, recipe.resize, decoded.bits)
-    return decoded if -1 in rows or same else take(plain, np.array(rows, np.int64))
+    return decoded if -1 in rows else take(plain, np.array(rows, np.int64))
 
 
 def _decode(
@@ -162,33 +160,14 @@ def _decode(
     watcher: Watcher,
     remote: RemoteReader | None,
 ) -> Decoded:
-    """Decode a set into the cache or, where it is too large for the disk, all but its pixels."""
+    """Decode a set into the cache."""
     preparation = choose_preparation(contents, recipe)
-    needed = len(contents) * preparation.height * preparation.width * preparation.channels
-    limit = _disk_limit(recipe, _key_of_bits(key, recipe.bits))
-    on_the_fly: OnTheFly | None = None
-    if needed > limit:
-        key = cache.index_key(key, "on the fly")
-        watcher.note(
-            f"decoded, the images take {file_size(needed)}, and {file_size(limit)} are "
-            "allowed on the disk: they are read on the fly, which is slower (--disk-limit allows "
-            "more)"
-        )
-
-        def on_the_fly(rows: NDArray[np.int64], bits: Bits | None) -> Images:
-            kept = contents.rows(rows)
-            like = preparation.model_copy(update={"bits": bits})
-            return LazyImages(kept.images, kept.names, like)
-
-        if decoded := look_up(key, recipe, on_the_fly):
-            return decoded
+    shape = (preparation.height, preparation.width, preparation.channels)
     own = _key_of_bits(key, recipe.bits)
     folder = decoded_store.folder_of(own)
 
     def filled(preparation: Preparation) -> DecodedStore:
-        shape = (preparation.height, preparation.width, preparation.channels)
-        stored = on_the_fly is None
-        store = DecodedStore(folder, len(contents), shape, preparation.bits or 16, stored=stored)
+        store = DecodedStore(folder, len(contents), shape, preparation.bits or 16)
         try:
             _fill(store, contents, preparation, watcher, remote)
         finally:
@@ -197,10 +176,19 @@ def _decode(
 
     with storage_errors(folder, _ELSEWHERE), decoded_store.alone(own, watcher):
         # Another process may have done the work meanwhile.
-        decoded = look_up(key, recipe, on_the_fly)
+        decoded = look_up(key, recipe)
         if decoded is None:
             if (folder / cache.ABOUT).exists():  # damaged since it was made
                 shutil.rmtree(folder)
+            needed = len(contents) * math.prod(shape)
+            taken = sum(file.stat().st_size for file in folder.glob("images-*"))
+            free = shutil.disk_usage(cache.cache_root()).free + taken
+            if needed > free:
+                raise StorageError(
+                    f"{recipe.source} takes {file_size(needed)} decoded, and {file_size(free)} are "
+                    f"free in {cache.cache_root()}",
+                    "Set OPSIN_CACHE to a folder on a larger disk, or give a smaller --size.",
+                )
             store = filled(preparation)
             deepest = int(store.rows["depth"].max())
             bits = bits_needed((1 << deepest) - 1)
@@ -209,23 +197,13 @@ def _decode(
                 for file in folder.glob(f"*-{first.bits}.*"):
                     file.unlink()
             store.complete(contents)
-            decoded = look_up(key, recipe, on_the_fly)
+            decoded = look_up(key, recipe)
     if decoded is None:
-        wanted = f"the cache at {cache.cache_root()} to keep what is written there"
-        raise SourceError(wanted, "it did not", "Set OPSIN_CACHE to another folder.")
+        raise StorageError(
+            f"The cache at {cache.cache_root()} does not keep what is written there",
+            "Set OPSIN_CACHE to another folder.",
+        )
     return decoded
-
-
-def _disk_limit(recipe: DataRecipe, key: str) -> float:
-    """Return the bytes that a decoded set may take on the disk."""
-    if recipe.disk_limit is not None:
-        return recipe.disk_limit * 1e9
-    place = cache.cache_root()
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    with storage_errors(place, _ELSEWHERE):
-        taken = sum(file.stat().st_size for file in decoded_store.folder_of(key).glob("images-*"))
-        return (shutil.disk_usage(place).free + taken) / 2
 
 
 def rows_at_once(shape: Sequence[int]) -> int:
@@ -248,7 +226,7 @@ def _fill(
         watcher.note(f"{before}; going on from there")
     images = contents.images
     if remote is not None and not isinstance(images, np.ndarray):
-        listed = (_listed(contents, row) for rows in pending for row in rows)
+        listed = (ListedImage.at(row, contents.names, images) for rows in pending for row in rows)
         answers = iter(remote(preparation, listed))
         chunks = (_chunk_of(rows, preparation, answers) for rows in pending)
     else:
@@ -267,6 +245,7 @@ def _fill(
                 if time.monotonic() - saved > _SAVED_EVERY:
                     store.save()
                     saved = time.monotonic()
+        store.save()
     except KeyboardInterrupt:
         store.save()
         watcher.note(
@@ -277,12 +256,7 @@ def _fill(
     except OpsinError:  # of a store or a cluster, which may give the rest another time
         store.save()
         raise
-    store.save()
     shown.end()
-
-
-def _listed(contents: LabelledImages, row: int) -> ListedImage:
-    return ListedImage.at(row, contents.names, contents.images)
 
 
 def _decoded_here(
@@ -290,14 +264,20 @@ def _decoded_here(
 ) -> Generator[Chunk]:
     """Decode images in threads; what is not plainly harmless, in processes that may die."""
     shape = (preparation.height, preparation.width, preparation.channels)
+    images = contents.images
+
+    def answer(item: ListedImage) -> tuple[ListedImage, ImagePixels | ImageError]:
+        try:
+            return item, read_pixels(item, preparation)
+        except ImageError as error:
+            return item, error
 
     def decode(rows: range) -> Chunk:
-        images = contents.images
         if isinstance(images, np.ndarray) and images.shape[1:] == shape:
             return _chunk_of_array(images, rows, preparation, contents.source)
-        listed = read_ahead(_listed(contents, row) for row in rows)
-        with contextlib.closing(listed):
-            return _chunk_of(rows, preparation, ((one, _read(one, preparation)) for one in listed))
+        listed = (ListedImage.at(row, contents.names, images) for row in rows)
+        with contextlib.closing(read_ahead(listed)) as ahead:
+            return _chunk_of(rows, preparation, map(answer, ahead))
 
     pool = concurrent.futures.ThreadPoolExecutor(THREADS)
     following = iter(pending)
@@ -321,13 +301,13 @@ def _chunk_of(
     reasons: dict[int, str] = {}
     for place, (item, answer) in enumerate(itertools.islice(answers, len(rows))):
         if isinstance(answer, ImageError):
-            reasons[rows[place]] = answer.received.removeprefix(f"{item.name}: ")
+            reasons[rows[place]] = answer.message.removeprefix(f"{item.name}: ")
             continue
         images[place] = answer.pixels
         for name in ("source_digest", "size", "depth"):
             known[name][place] = getattr(answer, name)
         known["done"][place] = True
-    return Chunk(rows.start, images, measured(images, known), reasons)
+    return Chunk.of(rows.start, images, known, reasons)
 
 
 def _chunk_of_array(
@@ -335,22 +315,11 @@ def _chunk_of_array(
 ) -> Chunk:
     same, known = images[rows.start : rows.stop], np.zeros(len(rows), ROW)
     known["done"], known["size"] = True, same.shape[1:3]
-    if same.dtype == np.uint8:
-        pixels = cast("NDArray[np.uint8]", same)
-        known["source_digest"] = measured(pixels, known)["digest"]
-        return Chunk(rows.start, pixels, known, {})
-    largest = same.reshape(len(rows), -1).max(axis=1)
-    known["depth"] = [bits_needed(int(most)) for most in largest]
+    if same.dtype != np.uint8:
+        known["depth"] = [bits_needed(int(most)) for most in same.max(axis=(1, 2, 3))]
     known["source_digest"] = cache.digest_rows(same)
     pixels, _ = to_bytes(same, source, bits=preparation.bits)
-    return Chunk(rows.start, pixels, measured(pixels, known), {})
-
-
-def _read(item: ListedImage, preparation: Preparation) -> ImagePixels | ImageError:
-    try:
-        return read_pixels(item, preparation)
-    except ImageError as error:
-        return error
+    return Chunk.of(rows.start, pixels, known, {})
 
 
 def read_pixels(item: ListedImage, preparation: Preparation) -> ImagePixels:
@@ -358,7 +327,7 @@ def read_pixels(item: ListedImage, preparation: Preparation) -> ImagePixels:
     if item.problem:
         raise item.problem
     content, digest = content_and_digest(item.image, item.name)
-    ready = read_sized(content, preparation, item.name)
+    ready = prepare(content, preparation, item.name, match=False)
     return ImagePixels(ready.pixels, digest, (ready.height, ready.width), ready.depth)
 
 

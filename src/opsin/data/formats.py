@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import functools
 import io
-import re
 import struct
 from collections.abc import Callable
 from types import ModuleType
@@ -29,7 +26,6 @@ from PIL import (
     TiffImagePlugin,
     UnidentifiedImageError,
     WebPImagePlugin,
-    _imaging,
     features,
 )
 
@@ -79,19 +75,9 @@ _TGA_END: Final = b"TRUEVISION-XFILE.\0"
 MAX_PIXELS: Final = 80_000_000
 #: Bytes of the largest file that is read.
 MAX_BYTES: Final = 200_000_000
-# Of a PNM in text form, which Pillow reads number by number in Python: numbers, and bytes.
-_MAX_NUMBERS: Final = 1_000_000
-_MAX_TEXT: Final = 16_000_000
-# The header of a PNM with its comments, which Pillow reads byte by byte.
-_MAX_HEADER: Final = 1 << 16
-_PNM_HEADER: Final = re.compile(
-    rb"P\S{1,5}+(?:\s++|#[^\r\n]*+[\r\n])++\d++(?:\s++|#[^\r\n]*+[\r\n])++\d"
-)
 # Pixels that are laid over white at a time.
 _LAID: Final = 4_000_000
 
-# Progressive JPEGs have about ten; each is a pass over the whole image.
-_MAX_SCANS: Final = 200
 # Numbers of entries in EXIF data and TIFF files.
 _ORIENTATION, _TILE_WIDTH, _TILE_HEIGHT = 0x0112, 0x0142, 0x0143
 # EXIF's orientations, and what turns the stored image upright (TIFF 6.0, tag 274).
@@ -120,19 +106,18 @@ def open_header(content: bytes, name: str) -> ImageFile.ImageFile:
         # A text instead of True says that this build of Pillow lacks the format.
         if accepted is not True:
             continue
-        if kind == "TIFF":
-            _silence_libtiff()
-        if kind == "PPM" and not _PNM_HEADER.match(content[:_MAX_HEADER]):
-            continue
         with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
             header = opener(io.BytesIO(content), "")
-            _check_limits(header, content, name)
+            _check_limits(header, name)
             return header
-    if is_heif(content):
-        header = _open_heif(content, name)
-        _check_limits(header, content, name)
-        return header
-    raise UnidentifiedImageError(name)
+    if not is_heif(content):
+        raise UnidentifiedImageError(name)
+    reader = heif_reader()
+    if reader is None:
+        raise ImageError(f"{name}: {NEEDS_HEIF}", "Install it, or save the image as JPEG.")
+    image: ImageFile.ImageFile = reader.HeifImageFile(io.BytesIO(content), "")
+    _check_limits(image, name)
+    return image
 
 
 def heif_reader() -> ModuleType | None:
@@ -149,24 +134,12 @@ def heif_reader() -> ModuleType | None:
     return reader
 
 
-def _open_heif(content: bytes, name: str) -> ImageFile.ImageFile:
-    reader = heif_reader()
-    if reader is None:
-        raise ImageError(
-            "an image that the installed packages read",
-            f"{name}: {NEEDS_HEIF}",
-            "Install it, or save the image as JPEG.",
-        )
-    header: ImageFile.ImageFile = reader.HeifImageFile(io.BytesIO(content), "")
-    return header
-
-
 def is_heif(content: bytes) -> bool:
-    r"""Tell a HEIC or HEIF file by its first bytes; a readable AVIF may begin alike."""
+    """Tell a HEIC or HEIF file by its first bytes; a readable AVIF may begin alike."""
     return content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS
 
 
-def _check_limits(header: ImageFile.ImageFile, content: bytes, name: str) -> None:
+def _check_limits(header: ImageFile.ImageFile, name: str) -> None:
     sizes = [header.size]
     if isinstance(header, TiffImagePlugin.TiffImageFile):
         # A tile is decoded whole, even where little of it is part of the image.
@@ -175,38 +148,10 @@ def _check_limits(header: ImageFile.ImageFile, content: bytes, name: str) -> Non
             sizes.append((wide, high))
     width, height = max(sizes, key=lambda size: size[0] * size[1])
     if width * height > MAX_PIXELS:
+        millions = MAX_PIXELS // 1_000_000
         raise ImageError(
-            f"an image of at most {MAX_PIXELS // 1_000_000} million pixels",
-            f"{name} has {width:,} × {height:,}",
-            "Make it smaller first.",
+            f"{name} has {width:,} × {height:,} pixels; at most {millions} million are read"
         )
-    numbers = width * height * len(header.getbands())
-    if content[:2] in (b"P1", b"P2", b"P3") and (
-        numbers > _MAX_NUMBERS or len(content) > _MAX_TEXT
-    ):
-        raise ImageError(
-            f"a PNM in text form of at most {_MAX_NUMBERS // 1_000_000} million numbers and "
-            f"{_MAX_TEXT // 1_000_000} MB",
-            f"{name} has {numbers:,} and {len(content) // 1_000_000:,} MB",
-            "Save it in binary form (P4, P5 or P6), or as PNG.",
-        )
-    scans = _scans(header, content) if header.format == "JPEG" else 1
-    if scans > _MAX_SCANS:
-        raise ImageError(
-            f"a JPEG of at most {_MAX_SCANS} scans", f"{name} has {scans:,} scans", "Save it again."
-        )
-
-
-def _scans(header: ImageFile.ImageFile, content: bytes) -> int:
-    """Return how many scans a JPEG has at most (ITU-T T.81, annex B)."""
-    place = 2
-    while content[place] == 0xFF and content[place + 1] != 0xDA:
-        place += 2 + int.from_bytes(content[place + 2 : place + 4])
-    components = content[place + 4]
-    if not header.info.get("progressive") and components == len(header.getbands()):
-        return 1  # all of it: the decoder reads no further
-    # Outside a marker, the byte FF is always followed by 00.
-    return content.count(b"\xff\xda")
 
 
 def orientation_of(image: Image.Image) -> int:
@@ -259,7 +204,6 @@ def grey_or_rgb(image: Image.Image, name: str) -> Image.Image:
     """Convert Pillow's modes of 8 bits to ``L`` or ``RGB``, transparent parts to white."""
     if image.mode == "F":
         raise ImageError(
-            "an image of 8 or 16 bits a channel",
             f"{name} holds floating-point numbers, whose white is unknown",
             "Save it as an 8-bit PNG.",
         )
@@ -281,10 +225,3 @@ def _opaque(image: Image.Image) -> Image.Image:
         layers = part.convert("LA" if grey else "RGBA")
         white.paste(layers.getchannel("L") if grey else layers, box, layers.getchannel("A"))
     return white
-
-
-@functools.cache
-def _silence_libtiff() -> None:
-    """Keep libtiff from writing about damaged files to standard error, past Python."""
-    with contextlib.suppress(OSError, AttributeError):  # linked into Pillow's library: no way in
-        ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)

@@ -67,8 +67,7 @@ def open_image(
     with open_upright(image, name=name, side=side) as upright:
         if side is None:
             return upright.image
-        # What was given stays as large as it is.
-        small = upright.image.copy() if upright.image is image else upright.image
+        small = upright.image.copy()  # an image of the caller's stays as large as it is
         small.thumbnail((side, side))
         return small
 
@@ -76,15 +75,8 @@ def open_image(
 def read_image(
     image: ImageLike, preparation: Preparation, name: str | None = None
 ) -> NDArray[np.uint8]:
-    """Decode an image into the network's pixels: `open_upright`, then `to_pixels`."""
-    return read_sized(image, preparation, name).pixels
-
-
-def read_sized(
-    image: ImageLike, preparation: Preparation, name: str | None = None
-) -> PreparedPixels:
-    """Do as `read_image`, and return what is known of the whole image too."""
-    return prepare(image, preparation, name, match=False)
+    """Decode an image into the network's pixels, its background as it is."""
+    return prepare(image, preparation, name, match=False).pixels
 
 
 def prepare(
@@ -99,9 +91,10 @@ def prepare(
     if stated is not None:
         with contextlib.suppress(_DamagedError):
             return prepare_here(content, preparation, name, match=match, stated=stated)
-    asked = {"preparation": preparation.model_dump(mode="json"), "match": match}
-    said, pixels = sandboxed_decoding.ask({"do": "prepare", "name": name} | asked, content)
-    height, width, notes, depth = said["rest"]
+    header = {"do": "prepare", "name": name, "match": match}
+    header["preparation"] = preparation.model_dump(mode="json")
+    answer, pixels = sandboxed_decoding.ask(header, content)
+    height, width, notes, depth = answer["rest"]
     shape = (preparation.height, preparation.width, preparation.channels)
     # A copy, because the caller may write into it.
     copy = np.frombuffer(pixels, np.uint8).reshape(shape).copy()
@@ -125,13 +118,13 @@ def prepare_here(
         background = preparation.background
         if not (match and background and lies_on_other_side(upright.image, background)):
             return ready
-        if upright.eighths < 8:
-            # The subject is cut out, and needs all the pixels that there are of it: of a JPEG,
-            # whose numbers are bytes.
-            with open_here(image, None, name, stated) as whole:
-                matched = match_background(whole.image, preparation)
-        else:
-            matched = match_background(upright.image, preparation)
+        # The subject is cut out, and needs all the pixels that there are of it.
+        with (
+            open_here(image, None, name, stated)
+            if upright.eighths < 8
+            else contextlib.nullcontext(upright)
+        ) as whole:
+            matched = match_background(whole.image, preparation)
     if matched is None:
         return ready
     return ready._replace(pixels=matched[0], notes=(*notes, matched[1]))
@@ -146,8 +139,8 @@ def read_header(image: ImageLike, name: str | None = None) -> tuple[int, int, bo
     content = content_of(image, name)
     if plain(content) is not None:
         return read_header_here(content, name)
-    said, _ = sandboxed_decoding.ask({"do": "read_header", "name": name}, content)
-    height, width, colour = said["seen"]
+    answer, _ = sandboxed_decoding.ask({"do": "read_header", "name": name}, content)
+    height, width, colour = answer["seen"]
     return height, width, colour
 
 
@@ -155,7 +148,8 @@ def read_header_here(content: bytes, name: str) -> tuple[int, int, bool]:
     """Do as `read_header`, in this process."""
     with explained(name):
         header = formats.open_header(content, name)
-        width, height = _turned(header.size, formats.orientation_of(header))
+        turned = formats.orientation_of(header) >= 5
+        width, height = header.size[::-1] if turned else header.size
         return height, width, not formats.is_grey(header)
 
 
@@ -165,18 +159,7 @@ def content_of(image: str | os.PathLike[str] | bytes | BinaryIO | StoredObject, 
         return image
     if isinstance(image, bytearray | memoryview):
         return bytes(image)
-    readable = isinstance(image, str | os.PathLike | StoredObject)
-    if not readable and not callable(getattr(image, "read", None)):
-        kind = "None" if image is None else f"of type {type(image).__name__}"
-        several = isinstance(image, list | tuple)
-        raise ImageError(
-            "an image: a file's name, bytes, an open file, a Pillow image or an array",
-            f"{name} is {kind}",
-            "Give them one by one, or the list to Classifier.predict."
-            if several
-            else "Give one of these.",
-        )
-    content = None
+    content: bytes | None = None
     try:
         if isinstance(image, str | os.PathLike):
             with open_regular(image, buffering=0) as stream:  # twice as quick
@@ -187,25 +170,22 @@ def content_of(image: str | os.PathLike[str] | bytes | BinaryIO | StoredObject, 
             # One that is too large is not even asked for.
             if image.size <= MAX_BYTES:
                 content = open_bucket(image).content(image, MAX_BYTES + 1)
-        else:
+        elif callable(getattr(image, "read", None)):
             if image.seekable():
                 image.seek(0)
             content = _all_of(image)
             if not isinstance(content, bytes):
-                raise ImageError(
-                    "a file opened for reading bytes", f"{name} was opened for text",
-                    "Open it so: open(name, 'rb')",
-                )  # fmt: skip
+                raise ImageError(f"{name} was opened for text", "Open it so: open(name, 'rb')")
+        else:
+            raise ImageError(
+                f"{name} is of type {type(image).__name__}; a file's name, bytes, an open file, a "
+                "Pillow image or an array is expected"
+            )
     except (OSError, ValueError) as error:  # ValueError: NUL in a name, or a closed file
         reason = (getattr(error, "strerror", None) or str(error)).lower()
-        raise ImageError("an image", f"{name}: {reason}", "Check the name.") from error
+        raise ImageError(f"{name}: {reason}") from error
     if content is None or len(content) > MAX_BYTES:
-        megabytes = MAX_BYTES // 1_000_000
-        raise ImageError(
-            f"an image file of at most {megabytes} MB",
-            f"{name} is larger",
-            "Make it smaller first.",
-        )
+        raise ImageError(f"{name} is larger than {MAX_BYTES // 1_000_000} MB")
     return content
 
 
@@ -229,7 +209,7 @@ def open_upright(
             with contextlib.suppress(_DamagedError):
                 opened = stack.enter_context(open_here(content, preparation, name, stated))
         if opened is None:
-            pixels = sandboxed_decoding.open_apart(content, name, side=side).pixels
+            pixels, _ = sandboxed_decoding.open_apart(content, name, side=side)
             opened = Upright.whole(image_from_array(pixels, name)[0])
         yield opened
 
@@ -246,7 +226,9 @@ def open_here(
     with contextlib.ExitStack() as stack:
         with explained(name):  # a tensor on another device, say
             if isinstance(image, Image.Image):
-                with _quiet():
+                # Pillow's warnings about an image that somebody opened are not our users'.
+                with _one_quiet, warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
                     opened = _whole(image, name, bits)
             elif is_decoded(image):
                 array = np.asarray(image)
@@ -280,42 +262,23 @@ def _decoded(
         jpeg = header.format == "JPEG" and header.mode in ("L", "RGB")
         orientation = formats.orientation_of(header) if jpeg else 1
     eighths, simple = 8, jpeg and formats.is_simple_jpeg(content, size, grey=grey)
-    if simple and preparation:
-        eighths = _fewest_eighths(*_turned(size, orientation), preparation)
+    width, height = size[::-1] if orientation >= 5 else size
+    if simple and preparation and min(size) >= 8:  # an eighth of less is no whole pixel
+        inner, (left, top, right, bottom) = placement(width, height, preparation)
+        spare = min((right - left) / inner[0], (bottom - top) / inner[1])
+        eighths = next((n for n in _EIGHTHS if spare * n / 8 >= _SPARE), 8)
     # A progressive JPEG's coefficients are kept whole, whatever is made of them.
-    if size[0] * size[1] * (8 if passes else eighths) ** 2 // 64 > _LARGE:
+    if width * height * (8 if passes else eighths) ** 2 // 64 > _LARGE:
         stack.enter_context(_one_large)
-    opened = _from_jpeg(content, size, eighths, orientation, grey=grey) if simple else None
-    if opened is None:
-        if header is None:
-            raise _DamagedError
-        opened = _whole(header, name, preparation.bits if preparation else None, content)
-    return opened
-
-
-def _fewest_eighths(width: int, height: int, preparation: Preparation) -> int:
-    inner, (left, top, right, bottom) = placement(width, height, preparation)
-    spare = min((right - left) / inner[0], (bottom - top) / inner[1])
-    if min(width, height) < 8:  # an eighth of these is no whole pixel
-        return 8
-    return next((n for n in _EIGHTHS if spare * n / 8 >= _SPARE), 8)
-
-
-def _turned(size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    """Return width and height once an image is turned upright."""
-    return (size[1], size[0]) if orientation >= 5 else size
-
-
-def _from_jpeg(
-    content: bytes, size: tuple[int, int], eighths: int, orientation: int, *, grey: bool
-) -> Upright | None:
-    stored = formats.decode_jpeg(content, size, eighths, grey=grey)
-    if stored is None:
-        return None
-    image, (width, height) = formats.upright(stored, orientation), _turned(size, orientation)
-    left = image.width - width * eighths / 8 if orientation in formats.TURN_LEFT else 0
-    top = image.height - height * eighths / 8 if orientation in formats.TURN_TOP else 0
-    return Upright(image, width, height, eighths, left, top)
+    stored = formats.decode_jpeg(content, size, eighths, grey=grey) if simple else None
+    if stored is not None:
+        image = formats.upright(stored, orientation)
+        beside = image.width - width * eighths / 8 if orientation in formats.TURN_LEFT else 0
+        above = image.height - height * eighths / 8 if orientation in formats.TURN_TOP else 0
+        return Upright(image, width, height, eighths, beside, above)
+    if header is None:
+        raise _DamagedError
+    return _whole(header, name, preparation.bits if preparation else None, content)
 
 
 def _whole(
@@ -328,14 +291,6 @@ def _whole(
     orientation = formats.orientation_of(image)
     flat = formats.upright(formats.grey_or_rgb(shallow, name), orientation)
     return Upright.whole(flat, note, depth)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Pillow's warnings about an image that somebody opened with it from our users."""
-    with _one_quiet, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def _name_of(image: ImageLike) -> str:
@@ -370,17 +325,15 @@ def explained(name: str) -> Iterator[None]:
     except (ImageError, _DamagedError):
         raise
     except Exception as error:
-        advice = "Open it in a viewer and save it again, or leave it out."
-        raise ImageError("a readable image", f"{name}: {_reason(error)}", advice) from error
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "no image of a known format"
-    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return f"more than {MAX_PIXELS // 1_000_000} million pixels"
-    if isinstance(error, EOFError) or "truncated" in str(error):
-        return "the file is cut short"
-    if isinstance(error, MemoryError):
-        return "too large for the memory"
-    return f"damaged ({type(error).__name__})"
+        if isinstance(error, UnidentifiedImageError):
+            reason = "no image of a known format"
+        elif isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+            reason = f"more than {MAX_PIXELS // 1_000_000} million pixels"
+        elif isinstance(error, EOFError) or "truncated" in str(error):
+            reason = "the file is cut short"
+        elif isinstance(error, MemoryError):
+            reason = "too large for the memory"
+        else:
+            reason = f"damaged ({type(error).__name__})"
+        advice = "Save it again with another program, or leave it out."
+        raise ImageError(f"{name}: {reason}", advice) from error

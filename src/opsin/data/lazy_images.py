@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
-import functools
 import math
 import mmap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,32 +21,6 @@ THREADS: Final = min(16, cores())
 # Bytes that are read at once, and images in between that are read with those around them.
 _BLOCK: Final = 1 << 22
 _BETWEEN: Final = 8
-
-
-class Images(Protocol):
-    """Decoded images ``uint8[N, H, W, C]``: an array, a memory map, or images read on the fly."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """N, height, width, channels."""
-
-    @property
-    def dtype(self) -> np.dtype[np.uint8]:
-        """``uint8``, always."""
-
-    @property
-    def ndim(self) -> int:
-        """Four, always."""
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all images together."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, rows: Any, /) -> NDArray[np.uint8]: ...
-
-    def __array__(self) -> NDArray[np.uint8]: ...
 
 
 class _LikeArray:
@@ -71,7 +43,7 @@ class _LikeArray:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:
-            raise ValueError("images that are read on the fly are always copies")
+            raise ValueError("images that are read when they are asked for are always copies")
         return self[:].astype(dtype or np.uint8, copy=False)
 
 
@@ -90,7 +62,7 @@ class ImageSubset(_LikeArray):
 
 
 class LazyImages(_LikeArray):
-    """Images too many for the disk: each is decoded anew when its row is taken."""
+    """Images of a source, each decoded anew when its row is taken."""
 
     def __init__(
         self,
@@ -103,57 +75,40 @@ class LazyImages(_LikeArray):
         self._images, self._names, self._preparation = images, names, preparation
 
     def __getitem__(self, rows: Any) -> NDArray[np.uint8]:
-        if isinstance(rows, tuple):
-            first, *rest = rows
-            block = self[first]
-            return block[(*[slice(None)] * (block.ndim - 3), *rest)]
         # NumPy's own rules, applied to the row numbers.
         chosen = np.arange(len(self))[rows]
-        wanted = chosen.ravel().tolist()
+        images = np.empty((chosen.size, *self.shape[1:]), np.uint8)
 
         def read(row: int) -> NDArray[np.uint8]:
             return read_image(self._images[row], self._preparation, self._names[row])
 
-        images = np.empty((len(wanted), *self.shape[1:]), np.uint8)
-        decoded = map(read, wanted) if len(wanted) < 2 else self._pool.map(read, wanted)
-        for number, pixels in enumerate(decoded):
-            images[number] = pixels
+        with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
+            for number, pixels in enumerate(pool.map(read, chosen.ravel().tolist())):
+                images[number] = pixels
         return images.reshape(*chosen.shape, *self.shape[1:])
 
-    @functools.cached_property
-    def _pool(self) -> concurrent.futures.ThreadPoolExecutor:
-        return concurrent.futures.ThreadPoolExecutor(THREADS)
+
+#: Decoded images ``uint8[N, H, W, C]``: an array, a memory map, or images read when asked for.
+Images = NDArray[np.uint8] | ImageSubset | LazyImages
 
 
 def read_rows(images: Images, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Read some images, in any order, neighbours on the disk in one go."""
     while isinstance(images, ImageSubset):
-        rows = images.rows[rows]
-        images = images.images
-    found = np.empty((len(rows), *images.shape[1:]), np.uint8)
-    ascending = np.argsort(rows)
-    step = max(1, _BLOCK // max(1, math.prod(images.shape[1:])))
-    with contextlib.ExitStack() as stack:
-        take: Callable[[NDArray[np.int64]], NDArray[np.uint8]] = images.__getitem__
-        base: object = getattr(images, "base", None)
-        # A part of a map has the whole one's place in the file, and a base that is no map.
-        if isinstance(images, np.memmap) and isinstance(base, mmap.mmap):
-            file = stack.enter_context(Path(str(images.filename)).open("rb"))
-            take = functools.partial(_neighbours, file, images.offset, images.shape[1:])
-        for start in range(0, len(rows), step):
-            places = ascending[start : start + step]
-            found[places] = take(rows[places])
-    return found
-
-
-def _neighbours(
-    file: IO[bytes], offset: int, shape: tuple[int, ...], rows: NDArray[np.int64]
-) -> NDArray[np.uint8]:
-    """Read images, ascending, from an ``.npy`` file; a few that are in between are read as well."""
-    size, runs = math.prod(shape), []
-    for run in np.split(rows, np.flatnonzero(np.diff(rows) > _BETWEEN) + 1):
-        first, last = int(run[0]), int(run[-1])
-        file.seek(offset + first * size)
-        block = np.frombuffer(file.read((last - first + 1) * size), np.uint8)
-        runs.append(block.reshape(-1, *shape)[run - first])
-    return np.concatenate(runs)
+        rows, images = images.rows[rows], images.images
+    # A part of a map has the whole one's place in the file, and a base that is no map.
+    base: object = getattr(images, "base", None)
+    if not (isinstance(images, np.memmap) and isinstance(base, mmap.mmap)):
+        return images[rows]
+    taken = np.empty((len(rows), *images.shape[1:]), np.uint8)
+    size, ascending = math.prod(images.shape[1:]), np.argsort(rows)
+    # Through the file: pages of a map would count as memory of this process.
+    with Path(str(images.filename)).open("rb") as file:
+        for run in np.split(ascending, np.flatnonzero(np.diff(rows[ascending]) > _BETWEEN) + 1):
+            for start in range(0, len(run), step := max(1, _BLOCK // size)):
+                places = run[start : start + step]
+                first, last = int(rows[places[0]]), int(rows[places[-1]])
+                file.seek(images.offset + first * size)
+                block = np.frombuffer(file.read((last - first + 1) * size), np.uint8)
+                taken[places] = block.reshape(-1, *images.shape[1:])[rows[places] - first]
+    return taken

@@ -67,20 +67,14 @@ def _measures_of(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     if channels == 3:
         colour = functools.reduce(np.maximum, planes) - functools.reduce(np.minimum, planes)
         measured[4] = colour.reshape(count, -1).max(axis=1)
-    # Whole numbers: to count how often each occurs is quicker than to sort them.
     light = planes[0].astype(np.int16)
     for plane in planes[1:]:
         light += plane
-    values = np.arange(255 * channels + 1) / channels
-    places = light.reshape(count, -1) + len(values) * np.arange(count)[:, None]
-    often = np.bincount(places.ravel(), minlength=count * len(values)).reshape(count, -1)
-    pixels_each = height * width
-    below, last = np.cumsum(often, axis=1), pixels_each - 1
-    for number, share in enumerate((0.02, 0.98)):
-        measured[number] = values[np.argmax(below > round(share * last), axis=1)]
-    mean = often @ values / pixels_each
-    apart = (values - mean[:, None]) ** 2
-    contrast = measured[2] = np.sqrt((often * apart).sum(axis=1) / pixels_each)
+    flat = light.reshape(count, -1)
+    low, high = (round(share * (height * width - 1)) for share in (0.02, 0.98))
+    ordered = np.partition(flat, (low, high), axis=1)
+    measured[0], measured[1] = ordered[:, low] / channels, ordered[:, high] / channels
+    contrast = measured[2] = flat.std(axis=1) / channels
     if min(height, width) > 2:
         edges = light[:, :-2, 1:-1] + light[:, 2:, 1:-1]
         edges += light[:, 1:-1, :-2] + light[:, 1:-1, 2:] - 4 * light[:, 1:-1, 1:-1]
@@ -90,12 +84,7 @@ def _measures_of(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def odd_images(looks: QualityMeasures, sizes: NDArray[np.int32]) -> dict[str, Odd]:
-    """Return images that look unlike the others by what is odd about them.
-
-    Args:
-        looks: What `measure` found.
-        sizes: Their own heights and widths, ``int32[N, 2]``.
-    """
+    """Return images that look unlike the others, ``sizes`` being their own heights and widths."""
     # Nearly one colour: nothing else can be said of these.
     empty = looks.contrast < 5
     detail = np.log(np.maximum(looks.sharpness, 1e-3))
@@ -129,7 +118,7 @@ def _rare(
     *,
     most: float = _RARE,
 ) -> Odd:
-    """Return the chosen rows, the lowest value first; none where they are the common case."""
+    """The chosen rows, the lowest value first; none where they are the common case."""
     rows = np.flatnonzero(which)
     # One of a handful is rare as well.
     if len(rows) > max(1, most * len(which)):

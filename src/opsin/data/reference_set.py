@@ -32,17 +32,13 @@ class ReferenceSet:
         if name in self.names:
             return list(self.names).index(name)
         part, _, number = name.partition("/")
-        rows = {"train": self.train, "val": self.val, "test": self.test}.get(part)
-        if rows is None or not number.isdecimal() or int(number) >= len(rows):
-            return None
-        return int(rows[int(number)])
+        rows = {"train": self.train, "val": self.val, "test": self.test}.get(part, ())
+        return int(rows[int(number)]) if number.isdecimal() and int(number) < len(rows) else None
 
     def rows_of(self, part: Literal["train", "val"]) -> NDArray[np.int64]:
         """Return the rows of a part in the order of the disk."""
         rows = np.sort(self.train if part == "train" else self.val)
         if not len(rows):
-            wanted = "training images" if part == "train" else "validation images"
-            raise SourceError(
-                wanted, f"{self.source} has none", "Give other images: --data SOURCE."
-            )
+            kind = "training" if part == "train" else "validation"
+            raise SourceError(f"{self.source} has no {kind} images", "Give others: --data SOURCE.")
         return rows

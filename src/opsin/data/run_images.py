@@ -48,10 +48,8 @@ def has_no_images(run: RunDirectory) -> bool:
 def recipe_of_run(run: RunDirectory, data: Places = (), *, others: bool = False) -> DataRecipe:
     """Return which images a run was made from, and where they are now.
 
-    Args:
-        run: The run.
-        data: Where they are, in the run's order; the test images last, if they are elsewhere too.
-        others: Whether ``data`` may be any number of sources.
+    ``data`` names the places in the run's order, the test images last; with ``others``, it may be
+    any number of sources.
     """
     recipe = _recorded(run)
     places = [os.fspath(each) for each in ([data] if isinstance(data, str | os.PathLike) else data)]
@@ -63,8 +61,7 @@ def recipe_of_run(run: RunDirectory, data: Places = (), *, others: bool = False)
     elif places:
         more = ", and one more for its test images" if recipe.test else ""
         raise RecipeError(
-            f"{counted(count, 'place')}, as {run.path} has sources{more}",
-            f"got {len(places)}",
+            f"{run.path} has {counted(count, 'source')}{more}; got {counted(len(places), 'place')}",
             f"They were, in this order: {', '.join(_places(recipe))}.",
         )
     gone = [place for place in _missing(recipe) if place not in places]
@@ -84,9 +81,7 @@ def _recorded(run: RunDirectory) -> DataRecipe:
         return DataRecipe.model_validate(recipe.model_dump(exclude_unset=True) | places)
     except ValidationError as error:
         raise RunError(
-            f"a recipe of Opsin in {run.recipe}",
-            "it lacks some of its parts, or has others",
-            "Restore the file, or train again.",
+            f"{run.recipe} is no recipe of Opsin", "Restore the file, or train again."
         ) from error
 
 
@@ -106,8 +101,7 @@ def load_run_images(run: RunDirectory, data: Places = (), *, watcher: Watcher = 
     """Read the images a run was made from, in its order and parts; prove they are these."""
     if has_no_images(run):
         raise RunError(
-            "a run with images of its own",
-            f"{run.path} was imported without any",
+            f"{run.path} was imported without any images",
             "Import it again with some: opsin import FILE --data SOURCE.",
         )
     recipe = recipe_of_run(run, data)
@@ -122,9 +116,9 @@ def load_run_images(run: RunDirectory, data: Places = (), *, watcher: Watcher = 
             rows = rows_of_run(run, decoded)
         if rows is None:
             raise SourceError(
-                f"the images that {run.path} was made from",
-                f"{recipe.source} has changed: {_difference(run, decoded)}",
-                f"Restore them, or train again; to see what changed: "
+                f"{recipe.source} has changed since {run.path} was made from it: "
+                f"{_difference(run, decoded)}",
+                f"Restore the images, or train again; to see what changed: "
                 f"opsin data {shlex.join(recipe.sources)} --since {shlex.quote(str(run.path))}",
             )
         # Files that were renamed come in another order; the run's rows stay what they are.
@@ -181,11 +175,7 @@ def read_images(directory: RunDirectory) -> list[RunImage]:
     """Read the table of a run's images."""
     file = directory.images
     if not file.is_file():
-        raise RunError(
-            f"{file.name} in the run directory",
-            f"{directory.path} has none: it was made by an earlier Opsin",
-            "Train again, to compare with that run from then on.",
-        )
+        raise RunError(f"{directory.path} has no {file.name}", "Train again.")
     try:
         with file.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
             rows = Reader(stream, strict=True)
@@ -195,9 +185,7 @@ def read_images(directory: RunDirectory) -> list[RunImage]:
             if any(len(image.digest) != 32 for image in images):
                 raise ValueError("it was cut short")
     except (OSError, ValueError, TypeError, csv.Error) as error:
-        raise RunError(
-            f"a table in {file.name}", f"{file} is damaged ({error})", "Restore it, or train again."
-        ) from error
+        raise RunError(f"{file} is damaged ({error})", "Restore it, or train again.") from error
     return images
 
 

@@ -11,7 +11,6 @@ import hashlib
 import math
 import os
 import time
-from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -34,23 +33,12 @@ _MOST: Final = 10_000
 _refused: dict[bytes, tuple[str, float]] = {}
 
 
-@dataclass(frozen=True)
-class OpenedImage:
-    """An image that was opened in a process of its own."""
-
-    pixels: NDArray[np.uint8] = field(repr=False, compare=False)
-    width: int
-    height: int
-    format: str
-    orientation: int
-
-
-def open_apart(content: bytes, name: str = "the image", *, side: int | None = None) -> OpenedImage:
-    """Open an image in a process of its own, whatever it is."""
-    said, pixels = ask({"do": "open", "name": name, "side": side}, content)
-    width, height = said["size"]
-    shaped = np.frombuffer(pixels, np.uint8).reshape(said["shape"])
-    return OpenedImage(shaped, width, height, said["format"], said["orientation"])
+def open_apart(
+    content: bytes, name: str = "the image", *, side: int | None = None
+) -> tuple[NDArray[np.uint8], str]:
+    """Open an image in a process of its own; return its upright pixels and its format."""
+    answer, pixels = ask({"do": "open", "name": name, "side": side}, content)
+    return np.frombuffer(pixels, np.uint8).reshape(answer["shape"]), answer["format"]
 
 
 def ask(header: Header, content: bytes) -> tuple[Header, bytes]:
@@ -62,14 +50,12 @@ def ask(header: Header, content: bytes) -> tuple[Header, bytes]:
         try:
             return _sandbox(os.getpid()).call(header, content)
         except SandboxError as error:
-            reason = error.received
+            reason = error.message
         if len(_refused) >= _MOST:
             _refused.clear()
         _refused[digest or _digest(content)] = reason, time.monotonic()
     raise ImageError(
-        "an image that can be opened",
-        f"{header['name']}: {reason}",
-        "Leave it out, or save it again with another program.",
+        f"{header['name']}: {reason}", "Leave it out, or save it again with another program."
     )
 
 
@@ -79,7 +65,7 @@ def _digest(content: bytes) -> bytes:
 
 @functools.cache
 def _sandbox(owner: int) -> Sandbox:
-    """Return this process's sandbox: a fork shares neither locks nor pipes with what it was."""
+    """This process's sandbox: a fork shares neither locks nor pipes with what it was."""
     del owner
     return Sandbox(
         "opsin.data.decode_worker:decode", seconds=_SECONDS, memory=_MEMORY, processes=_PROCESSES

@@ -106,8 +106,9 @@ def make_split(subjects: SplitInputs, recipe: DataRecipe) -> Split:
     if recipe.fold and (recorded is not None or not cut_test):
         which = "test" if np.any(given == TEST) else "training"
         raise RecipeError(
-            "a source whose test part is not given, for folds",
-            f"its {which} images are given" if recorded is None else "parts_of gives it",
+            f"The {which} images are given, so there are no folds"
+            if recorded is None
+            else "parts_of gives the test part, so there are no folds",
             "Leave fold out, or give the training images alone.",
         )
     parts = np.where(given == UNASSIGNED, TRAIN, given)
@@ -287,21 +288,19 @@ def _checked(subjects: SplitInputs, parts: NDArray[np.uint8]) -> Split:
         different = len(np.unique(flat[(given <= TRAIN) & (labels == label)]))
         if different < least:
             raise SourceError(
-                "at least two different training images of each class",
-                f"class {name!r} has {different}",
+                f"Class {name!r} has {different} different training images; two are needed",
                 "Add images, or leave the class out with --classes.",
             )
         if not np.any((parts == TRAIN) & (labels == label)):
             raise SourceError(
-                "a training image of each class",
-                f"all images of class {name!r} that are left are for validation or the test",
+                f"All images of class {name!r} that are left are for validation or the test",
                 "Add images, or leave the class out with --classes.",
             )
     if not np.any(parts == VAL):
         raise SourceError(
-            "images for training and for validation that do not belong together",
-            f"all {int(np.sum(parts == TRAIN)):,} training images hang together by their groups "
-            "or as near duplicates, or stand alone in their class",
+            f"None of the {int(np.sum(parts == TRAIN)):,} training images can be spared for "
+            "validation: they belong together by their groups or as near duplicates, or stand "
+            "alone in their class",
             "Add other images, leave --group-by out, or give --near-duplicates apart.",
         )
     return Split(*(np.flatnonzero(parts == part) for part in (TRAIN, VAL, TEST)))
@@ -310,26 +309,15 @@ def _checked(subjects: SplitInputs, parts: NDArray[np.uint8]) -> Split:
 def recorded_parts(
     run: str, digests: Sequence[NDArray[np.uint8]], watcher: Watcher
 ) -> NDArray[np.uint8]:
-    """Return the part that each image had in a run, ``uint8[N]``; ``UNASSIGNED`` for new ones.
-
-    Args:
-        run: The run's directory.
-        digests: Of the images' pixels, and of their sources, ``uint8[N, 32]`` each.
-        watcher: Is told how many images are known.
-    """
+    """Return the part that each image had in a run, ``uint8[N]``; ``UNASSIGNED`` for new ones."""
     directory = RunDirectory.open(run)
     if not directory.split.is_file():
-        raise RunError(
-            "a run that recorded the parts of its images",
-            f"{run} ended before it did",
-            "Name another, or leave parts_of out.",
-        )
+        raise RunError(f"{run} ended before it recorded the parts of its images")
     kept = directory.load_arrays(directory.split)
     if "fold" in kept:
         raise RecipeError(
-            "a run with parts, for parts_of",
             f"{run} learnt from all its images, and was judged by all of them",
-            "Leave it out: images that come later move nothing there.",
+            "Leave parts_of out: images that come later move nothing there.",
         )
     known: dict[bytes, int] = {}
     # Of copies in several parts, one that was trained on counts.
@@ -343,9 +331,7 @@ def recorded_parts(
     found = int(np.count_nonzero(parts))
     if not found:
         raise RecipeError(
-            "a run that was trained on some of these images, for parts_of",
-            f"{run} has none of them",
-            "Leave it out, or name another run.",
+            f"{run} was trained on none of these images", "Leave parts_of out, or name another run."
         )
     new = len(parts) - found
     fill = f"; {counted(new, 'new image')} {'fill' if new > 1 else 'fills'} them up"
@@ -378,15 +364,12 @@ def groups_by_name(names: Sequence[str], pattern: str) -> list[str]:
     try:
         compiled = re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
-        raise RecipeError(
-            "a regular expression for group_by", f"got {pattern!r} ({error})", "Mend it."
-        ) from error
+        raise RecipeError(f"group_by {pattern!r} is no regular expression ({error})") from error
     matches = (compiled.search(name) for name in names)
     groups = [(m.group(1 if compiled.groups else 0) or "") if m else "" for m in matches]
     if not any(groups):
         raise SourceError(
-            f"names that {pattern!r} finds something in",
-            f"it finds nothing in any of {len(names):,}, such as {', '.join(names[:3])}",
+            f"{pattern!r} matches none of the {len(names):,} names, such as {', '.join(names[:3])}",
             "Give an expression that finds what images share, such as '/([a-z]+)_'.",
         )
     return groups

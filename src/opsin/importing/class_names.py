@@ -32,16 +32,12 @@ def names_from(path: Path) -> tuple[str, ...]:
         else:
             found = _read(path) or ()
     except OSError as error:
-        raise RecipeError(
-            "a folder or file with the names of the classes",
-            f"{path} cannot be read ({(error.strerror or str(error)).lower()})",
-            "Check the path.",
-        ) from error
+        reason = (error.strerror or str(error)).lower()
+        raise RecipeError(f"{path} cannot be read ({reason})") from error
     if not found:
         raise RecipeError(
-            "a folder with a sub-folder for each class, a text with a name a line, or JSON with "
-            "labels",
-            f"{path} names none",
+            f"{path} names no classes: it is no folder with a sub-folder for each class, no text "
+            "with a name a line, and no JSON with labels",
             "Say them: --classes a,b,c, in the order of the network's answers.",
         )
     return found
@@ -90,7 +86,6 @@ def _read(path: Path) -> tuple[str, ...] | None:
 
 
 def _parsed(text: str) -> Any:
-    """Return the plain value that a text stands for, as JSON or as Python writes it."""
     with contextlib.suppress(ValueError, RecursionError):
         return json.loads(text)
     with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
@@ -99,7 +94,6 @@ def _parsed(text: str) -> Any:
 
 
 def _names(given: Any) -> tuple[str, ...] | None:
-    """Return names out of a list, or out of a dictionary from numbers to names or back."""
     if isinstance(given, list | tuple):
         return tuple(map(str, given)) if all(isinstance(e, str | int) for e in given) else None
     if not isinstance(given, dict) or not given:

@@ -13,6 +13,7 @@ from opsin.onnx_files.refusal import quoted, refused
 
 # Networks, which may also stand where a layer stands.
 _NETWORKS: Final = frozenset(("Sequential", "Functional", "Model"))
+_EXPORT: Final = "Export it to ONNX from the program that defines it: model.export(…)."
 # More than any network that people use.
 _MOST_LAYERS: Final = 5_000
 _DEEPEST: Final = 8
@@ -82,11 +83,8 @@ class _Reader:
         kind, config = self._kind(stated), stated["config"]
         if kind not in _NETWORKS or depth < 0:
             reason = f"its network is of the class {quoted(kind)}, which is a program of its own"
-            raise refused(
-                self._file,
-                reason if depth else "networks lie within networks within networks",
-                "Export it to ONNX from the program that defines the class: model.export(…).",
-            )
+            reason = reason if depth else "networks lie within networks within networks"
+            raise refused(self._file, reason, _EXPORT)
         listed = config if isinstance(config, list) else config["layers"]
         name = "sequential" if isinstance(config, list) else str(config.get("name", "network"))
         self._left -= len(listed)
@@ -114,7 +112,6 @@ class _Reader:
         return NetworkConfig(name, layers, ordered, inputs, outputs)
 
     def _kind(self, stated: Mapping[str, Any]) -> str:
-        """Return the class of a layer of Keras' own."""
         kind = str(stated["class_name"])
         module, registered = stated.get("module"), stated.get("registered_name")
         foreign = isinstance(module, str) and not _KERAS.match(module)
@@ -122,11 +119,8 @@ class _Reader:
         foreign |= not re.fullmatch(r"\w{1,100}", kind)
         if foreign:
             name = registered or (f"{module}.{kind}" if module else kind)
-            raise refused(
-                self._file,
-                f"{quoted(name)} is no layer of Keras, but a program of somebody's",
-                "Export it to ONNX from the program that defines it: model.export(…).",
-            )
+            reason = f"{quoted(name)} is no layer of Keras, but a program of somebody's"
+            raise refused(self._file, reason, _EXPORT)
         return kind
 
     def _layer(self, stated: Mapping[str, Any], key: str, depth: int) -> LayerConfig:
@@ -159,7 +153,6 @@ def _keys(layers: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _in_a_row(name: str, layers: tuple[LayerConfig, ...]) -> NetworkConfig:
-    """Return the calls of a network whose layers follow one another."""
     first = layers[0]
     start = before = Reference(first.name if first.kind == "InputLayer" else "", 0, 0)
     calls = []
@@ -171,7 +164,6 @@ def _in_a_row(name: str, layers: tuple[LayerConfig, ...]) -> NetworkConfig:
 
 
 def _references(ends: Any) -> tuple[Reference, ...]:
-    """Read inputs or outputs of a network: one, a list, or a dictionary of them."""
     if isinstance(ends, dict):
         return tuple(each for part in ends.values() for each in _references(part))
     if len(ends) == 3 and isinstance(ends[0], str) and isinstance(ends[1], int):
@@ -207,7 +199,6 @@ def _argument(stated: Any) -> Any:
 
 
 def _row_argument(stated: Any) -> Any:
-    """Read an argument of earlier Kerases: ``[name, call, output]`` is a value."""
     match stated:
         case [str(name), int(call), int(output)]:
             return Reference(name, call, output)
@@ -229,7 +220,6 @@ def _as_counted(calls: Sequence[Call], outputs: Sequence[Reference]) -> list[Cal
 
 
 def _needs(values: Any) -> list[Reference]:
-    """Return the values among the arguments of a call, in their order."""
     if isinstance(values, Call):
         return [*_needs(values.given), *_needs(values.named)]
     if isinstance(values, Reference):

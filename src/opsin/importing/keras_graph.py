@@ -1,6 +1,6 @@
 """The graph that a Keras network becomes, and one layer of it in one of its calls.
 
-Images are kept channels first wherever that is free, which is what the operators take.
+Values of three axes are images or maps: the graph has them channels first, as operators take them.
 """
 
 from __future__ import annotations
@@ -14,29 +14,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.importing.keras_file import WeightList
-from opsin.onnx_files.graph_writer import GraphWriter
 from opsin.onnx_files.onnx_graph import rename_values
+from opsin.onnx_files.postprocessing import GraphWriter
 from opsin.onnx_files.refusal import quoted, refused
 
 # Numbers of one value for one image; a shape may be a bomb.
 _LARGEST: Final = 1 << 28
 
 
-@dataclass
+@dataclass(frozen=True)
 class KerasTensor:
-    """A value for one image, as Keras knows it, and what it is called in the graph."""
+    """A value for one image: its shape as Keras knows it, and its name in the graph."""
 
-    shape: tuple[int, ...]  # as Keras has it, without the axis of images
-    plain: str | None = None  # the value in that shape
-    maps: str | None = None  # the same as [C, H, W], for shapes of three axes
+    shape: tuple[int, ...]
+    name: str
 
 
 @dataclass
 class KerasGraph(GraphWriter):
-    """Collects operators; values that are images are turned only where an operator asks for it."""
+    """Collects the operators that layers become."""
 
     file: str = ""
-    channels_first: bool = False
     _stored: set[str] = field(default_factory=set)
     _names: set[str] = field(default_factory=set)
 
@@ -64,69 +62,42 @@ class KerasGraph(GraphWriter):
         """Add an operator whose output gets a fresh name."""
         return self.node(kind, inputs, self.fresh(name), **attributes)
 
-    def tensor(
-        self, shape: Sequence[int], *, plain: str | None = None, maps: str | None = None
-    ) -> KerasTensor:
-        """Return a value of the graph; larger ones than any network's are refused."""
+    def tensor(self, shape: Sequence[int], name: str) -> KerasTensor:
+        """A value of the graph; larger ones than any network's are refused."""
         sizes = tuple(int(size) for size in shape)
         if any(size < 1 for size in sizes) or math.prod(sizes) > _LARGEST:
             shown = "×".join(map(str, sizes))
             raise self.refuse(f"one of its layers puts out {quoted(shown)} numbers")
-        return KerasTensor(sizes, plain, maps)
+        return KerasTensor(sizes, name)
 
-    def of_maps(self, sizes: tuple[int, int, int], maps: str) -> KerasTensor:
-        """Return a value ``[N, C, H, W]`` of the graph, of this height, width and channels."""
-        height, width, channels = sizes
-        if self.channels_first:
-            return self.tensor((channels, height, width), plain=maps, maps=maps)
-        return self.tensor(sizes, maps=maps)
-
-    def sizes(self, value: KerasTensor) -> tuple[int, int, int]:
-        """Return height, width and channels of an image or of maps."""
-        if len(value.shape) != 3:
-            raise self.refuse(f"a layer for images is given a value of {len(value.shape)} axes")
-        first, second, third = value.shape
-        return (second, third, first) if self.channels_first else (first, second, third)
-
-    def maps(self, value: KerasTensor) -> str:
-        """Return the name of an image or of maps as ``[N, C, H, W]``."""
-        self.sizes(value)
-        if value.maps is None:
-            value.maps = plain = str(value.plain)
-            if not self.channels_first:
-                value.maps = self.apply("Transpose", [plain], f"{plain}.maps", perm=[0, 3, 1, 2])
-        return value.maps
+    def of_plain(self, shape: Sequence[int], plain: str) -> KerasTensor:
+        """The value that the graph has, so far, in Keras' order."""
+        self.tensor(shape, plain)
+        if len(shape) == 3:
+            plain = self.apply("Transpose", [plain], f"{plain}.maps", perm=[0, 3, 1, 2])
+        return self.tensor(shape, plain)
 
     def plain(self, value: KerasTensor) -> str:
-        """Return the name of a value in the shape that Keras has it in."""
-        if value.plain is None:
-            maps = str(value.maps)
-            value.plain = self.apply("Transpose", [maps], f"{maps}.last", perm=[0, 2, 3, 1])
-        return value.plain
+        """The name of a value in Keras' order."""
+        if len(value.shape) != 3:
+            return value.name
+        return self.apply("Transpose", [value.name], f"{value.name}.last", perm=[0, 2, 3, 1])
 
-    def native(self, value: KerasTensor) -> str:
-        """Return the name of a value in whichever order it is in already."""
-        return value.maps if value.maps is not None else str(value.plain)
-
-    def like(self, value: KerasTensor, name: str) -> KerasTensor:
-        """Return a value of the same shape in the same order, which `native` was made into."""
-        if value.maps is None:
-            return KerasTensor(value.shape, name)
-        return KerasTensor(value.shape, name if self.channels_first else None, name)
+    def sizes(self, value: KerasTensor) -> tuple[int, int, int]:
+        """Height, width and channels of an image or of maps."""
+        if len(value.shape) != 3:
+            raise self.refuse(f"a layer for images is given a value of {len(value.shape)} axes")
+        height, width, channels = value.shape
+        return height, width, channels
 
     def show(self, value: KerasTensor, name: str, since: int) -> KerasTensor:
         """Let the value of a layer, whose operators began at `since`, bear the layer's name."""
-        if len(value.shape) == 3 and value.maps is None and not self.channels_first:
-            self.maps(value)
-        shown, own = self.native(value), self.nodes[since:]
-        if not any(shown in node.output for node in own):
-            named = self.apply("Identity", [shown], name)
+        own, named = self.nodes[since:], self.fresh(name)
+        if any(value.name in node.output for node in own):
+            rename_values(own, {value.name: named})
         else:
-            named = self.fresh(name)
-            rename_values(own, {shown: named})
-        if value.maps is None:
-            return KerasTensor(value.shape, named)
-        return KerasTensor(value.shape, named if value.plain == shown else value.plain, named)
+            self.node("Identity", [value.name], named)
+        return KerasTensor(value.shape, named)
 
 
 @dataclass
@@ -175,9 +146,9 @@ class LayerCall:
         """Store a weight as the graph has it."""
         return self.to.stored(f"{self.name}.{part}", value)
 
-    def plainly(self, shape: Sequence[int], name: str) -> KerasTensor:
-        """Return a value that is in the graph in the shape that Keras has it in."""
-        return self.to.tensor(shape, plain=name)
+    def same(self, name: str) -> KerasTensor:
+        """A value of the shape of the one that it is given."""
+        return KerasTensor(self.value.shape, name)
 
     def affine(self, value: str, factor: str | None, offset: str | None, part: str) -> str:
         """Write a product and a sum."""
@@ -189,12 +160,12 @@ class LayerCall:
     def take(self, *shapes: tuple[int, ...] | None) -> list[NDArray[np.float32]]:
         """Read the layer's weights; ``None`` stands for one that the options leave out."""
         wanted = [shape for shape in shapes if shape is not None]
-        if len(self.stored) < len(wanted):
-            raise self.refuse(f"has {len(self.stored)} weights, and needs {len(wanted)}")
-        for number, shape in enumerate(wanted):
-            if self.stored.shape(number) != shape:
-                has, needs = ("×".join(map(str, each)) or "one number"
-                              for each in (self.stored.shape(number), shape))  # fmt: skip
+        stored = self.stored.shapes
+        if len(stored) < len(wanted):
+            raise self.refuse(f"has {len(stored)} weights, and needs {len(wanted)}")
+        for pair in zip(stored, wanted, strict=False):
+            if pair[0] != pair[1]:
+                has, needs = ("×".join(map(str, each)) or "one number" for each in pair)
                 raise self.refuse(f"has a weight of {has} where {needs} is needed")
         self.parameters += sum(math.prod(shape) for shape in wanted)
         return [self.stored.read(number, self.name) for number in range(len(wanted))]
@@ -239,12 +210,6 @@ class LayerCall:
         if found not in choices:
             raise self.refuse(f"has {name}={quoted(found)}, which is not known here")
         return str(found)
-
-    def check_order(self) -> None:
-        """See that the layer has its channels where the whole network has them."""
-        order = "channels_first" if self.to.channels_first else "channels_last"
-        if self.options.get("data_format", order) not in (order, None):
-            raise self.refuse("has its channels elsewhere than others do")
 
 
 #: Writes a layer and returns what it puts out.

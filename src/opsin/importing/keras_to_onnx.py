@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from onnx import TensorProto
 
 from opsin.core.metadata import Layer
-from opsin.importing.converted import Converted, model_of
+from opsin.importing.converted import Converted
 from opsin.importing.keras_config import Call, LayerConfig, NetworkConfig, Reference, read_network
 from opsin.importing.keras_file import KerasFile, open_keras
 from opsin.importing.keras_graph import KerasGraph, KerasTensor, LayerCall, tensors_in
 from opsin.importing.keras_layers import LAYERS
+from opsin.onnx_files.postprocessing import model_of
 from opsin.onnx_files.refusal import quoted
 
 # Layers that run code which the file holds.
@@ -34,33 +35,26 @@ class _Conversion:
     def __init__(self, file: KerasFile) -> None:
         self._file = file
         self._network = read_network(file.name, file.config)
-        first = any(
-            layer.config.get("data_format") == "channels_first"
-            for layer in _all_layers(self._network)
-        )
-        self._to = KerasGraph(file=file.name, channels_first=first)
+        self._to = KerasGraph(file=file.name)
         self._rows: list[Layer] = []
 
     def result(self, side: int | None, output: str | None) -> Converted:
         network, to = self._network, self._to
         if len(network.inputs) != 1:
             raise to.refuse(f"it has {len(network.inputs)} inputs")
-        image = to.tensor(self._input_shape(side), plain=to.fresh("pixels"))
-        known = {network.inputs[0]: image}
+        pixels, shape = to.fresh("pixels"), self._input_shape(side)
+        known = {network.inputs[0]: to.of_plain(shape, pixels)}
         self._walk(network, known, ())
         answer = known[self._chosen(output)]
-        ends = [(to.plain(each), TensorProto.FLOAT, each.shape) for each in (image, answer)]
+        ends = [(pixels, TensorProto.FLOAT, shape),
+                (to.plain(answer), TensorProto.FLOAT, answer.shape)]  # fmt: skip
         version = ".".join(map(str, self._file.version))
         return Converted(
-            model_of(to, "keras", *ends),
-            f"Keras {version}",
-            network.name,
-            tuple(self._rows),
+            model_of(to, "keras", *ends), f"Keras {version}", network.name, tuple(self._rows),
             scales=_scaling(network),
-        )
+        )  # fmt: skip
 
     def _chosen(self, output: str | None) -> Reference:
-        """Return the output that answers."""
         outputs = self._network.outputs
         names = quoted(", ".join(each.layer for each in outputs))
         if output is None and len(outputs) != 1:
@@ -72,7 +66,6 @@ class _Conversion:
         return found[0]
 
     def _input_shape(self, side: int | None) -> tuple[int, ...]:
-        """Return the shape of an image, open sides filled in."""
         given = _stated_shape(self._network, self._file.config)
         if given is None:
             raise self._to.refuse(
@@ -122,6 +115,9 @@ class _Conversion:
         if write is None:
             what = f"is of the kind {quoted(layer.kind)}, which is not known here"
             raise to.refuse(f"layer {quoted(layer.name)} {what}", _ELSEWHERE)
+        if layer.config.get("data_format") == "channels_first":
+            what = "has its channels first, which is not known here"
+            raise to.refuse(f"layer {quoted(layer.name)} ({layer.kind}) {what}", _ELSEWHERE)
         name, since = layer.name, len(to.nodes)
         if trail and name in {each.name for each in self._network.layers}:
             name = "/".join((*(each.name for each in trail), name))
@@ -134,21 +130,13 @@ class _Conversion:
         except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
             raise written.refuse("has options that are none of Keras'") from error
         shown = to.show(made, name, since)
-        shape = shown.shape
-        if shown.maps is not None:
-            height, width, channels = to.sizes(shown)
-            shape = (channels, height, width)
+        *sides, channels = shown.shape
+        shape = (channels, *sides) if len(sides) == 2 else shown.shape
         held = written.parameters if call.number == 0 else 0
-        self._rows.append(
-            Layer(
-                name=to.native(shown),
-                kind=str(written.words or layer.kind),
-                shape=shape,
-                parameters=held,
-                trainable=held and held - written.fixed,
-                multiply_adds=written.multiply_adds,
-            )
-        )
+        self._rows.append(Layer(
+            name=shown.name, kind=str(written.words or layer.kind), shape=shape, parameters=held,
+            trainable=held and held - written.fixed, multiply_adds=written.multiply_adds,
+        ))  # fmt: skip
         return shown
 
 
@@ -163,13 +151,6 @@ def _scaling(network: NetworkConfig) -> str | None:
         if layer.kind not in _BEFORE and LAYERS.get(layer.kind) is not LAYERS["Dropout"]:
             return None
     return None
-
-
-def _all_layers(network: NetworkConfig) -> Iterator[LayerConfig]:
-    for layer in network.layers:
-        yield layer
-        if layer.inner is not None:
-            yield from _all_layers(layer.inner)
 
 
 def _stated_shape(network: NetworkConfig, config: Mapping[str, Any]) -> list[Any] | None:

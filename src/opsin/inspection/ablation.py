@@ -15,7 +15,7 @@ from opsin.core.stored_json import JsonObject
 from opsin.data.reference_set import ReferenceSet
 from opsin.evaluation.comparison import DifferenceTest, decide, difference_interval, holm
 from opsin.evaluation.intervals import scipy_stats
-from opsin.onnx_files.onnx_graph import OnnxGraph, Subnetwork, batch_size
+from opsin.onnx_files.onnx_graph import OnnxGraph, Subnetwork
 from opsin.runtime.classifier import Classifier
 
 # A change counts as shown where chance alone makes one as large less often than this.
@@ -88,48 +88,33 @@ class Ablation:
 
     def accuracy_by_class(self, effect: UnitEffect) -> dict[str, float | None]:
         """The accuracy for each class without a unit; ``None``: no images."""
-        found: dict[str, float | None] = dict.fromkeys(self.images)
-        for name, count in self.images.items():
-            if count:
-                change = effect.gained_by_class[name] - effect.lost_by_class[name]
-                found[name] = (self.right[name] + change) / count
-        return found
+        change = {name: gained - effect.lost_by_class[name]
+                  for name, gained in effect.gained_by_class.items()}  # fmt: skip
+        return {name: (self.right[name] + change[name]) / count if count else None
+                for name, count in self.images.items()}  # fmt: skip
 
     def to_json(self) -> JsonObject:
         """Plain data."""
+        effects = [{**effect.to_json(), "accuracy_by_class": self.accuracy_by_class(effect)}
+                   for effect in self.effects]  # fmt: skip
         return {
-            "layer": self.layer,
-            "split": "val",
-            "accuracy": self.accuracy,
-            "images": self.images,
-            "right": self.right,
-            "effects": [
-                {**effect.to_json(), "accuracy_by_class": self.accuracy_by_class(effect)}
-                for effect in self.effects
-            ],
-        }
+            "layer": self.layer, "split": "val", "accuracy": self.accuracy, "images": self.images,
+            "right": self.right, "effects": effects,
+        }  # fmt: skip
 
 
 def ablate(
-    classifier: Classifier,
-    network: OnnxGraph,
-    known: ReferenceSet,
-    layer: str,
-    *,
-    units: Sequence[int] | None = None,
-    watcher: Watcher = SILENT,
-) -> Ablation:
+    classifier: Classifier, network: OnnxGraph, known: ReferenceSet, layer: str, *,
+    units: Sequence[int] | None = None, watcher: Watcher = SILENT,
+) -> Ablation:  # fmt: skip
     """Switch off units of a layer, by default all, one after the other, and count what changes."""
     scipy_stats()  # what is missing is said before minutes of work
     count = network.layer(layer).shape[0]
     chosen = np.arange(count) if units is None else np.unique(np.asarray(units, np.int64))
     wrong = [int(unit) for unit in chosen if not 0 <= unit < count]
     if wrong or not len(chosen):
-        raise ModelFileError(
-            f"units of {layer}, 0 to {count - 1}",
-            f"got {', '.join(map(str, wrong)) or 'none'}",
-            "Choose there.",
-        )
+        chosen_words = f"unit {', '.join(map(str, wrong))}" if wrong else "units to switch off"
+        raise ModelFileError(f"{layer} has no {chosen_words}; its units are 0 to {count - 1}")
     rows = known.rows_of("val")
     content, inputs = network.after(layer)
     rest = Subnetwork(content)
@@ -141,17 +126,15 @@ def ablate(
     off = SwitchedOff(answer, chosen, len(classifier.classes))
     watcher.begin(f"Without units of {layer}", len(rows) * len(chosen), "answers")
     done = 0
-    for batch in Subnetwork(network.up_to(inputs)).stream(
-        known.images, rows, batch_size(network.layers)
-    ):
-        for _ in off.add(batch.values, known.labels[batch.rows]):
+    for batch in network.stream(inputs, known.images, rows):
+        values = [batch.values[name] for name in inputs]
+        for _ in off.add(values, known.labels[batch.rows]):
             watcher.advance(done := done + len(batch.rows))
     watcher.end()
     return _tested_effects(layer, classifier.classes, off)
 
 
 def _tested_effects(layer: str, classes: Sequence[str], off: SwitchedOff) -> Ablation:
-    """The counts with their tests, the largest loss first."""
     total = int(off.images.sum())
     lost, gained = off.lost.sum(axis=1), off.gained.sum(axis=1)
     tests = []
@@ -165,26 +148,19 @@ def _tested_effects(layer: str, classes: Sequence[str], off: SwitchedOff) -> Abl
 
     effects = [
         UnitEffect(
-            unit=int(unit),
-            lost=int(lost[place]),
-            gained=int(gained[place]),
-            change=(int(gained[place]) - int(lost[place])) / total,
-            low=test.low,
-            high=test.high,
-            p=test.p_adjusted,
-            shown=test.better is not None,
-            lost_by_class=by_class(off.lost[place]),
-            gained_by_class=by_class(off.gained[place]),
-            p_by_class=dict(zip(classes, map(float, within[place]), strict=True)),
+            int(unit), int(lost[place]), int(gained[place]),
+            (int(gained[place]) - int(lost[place])) / total,
+            test.low, test.high, test.p_adjusted, test.better is not None,
+            by_class(off.lost[place]), by_class(off.gained[place]),
+            dict(zip(classes, map(float, within[place]), strict=True)),
         )
         for place, (unit, test) in enumerate(zip(off.units, decide(tests), strict=True))
-    ]
+    ]  # fmt: skip
     effects.sort(key=lambda effect: (effect.change, -effect.lost, effect.unit))
     return Ablation(layer, by_class(off.images), by_class(off.right), tuple(effects))
 
 
 def _mcnemar(lost: Ints, gained: Ints) -> Doubles:
-    """The p-values of McNemar's exact test, two-sided, in the shape of the counts."""
     fewer: Doubles = scipy_stats().binom.cdf(np.minimum(lost, gained), lost + gained, 0.5)
     return np.minimum(1.0, 2 * fewer)
 

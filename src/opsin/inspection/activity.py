@@ -16,7 +16,6 @@ from opsin.core.errors import OpsinError, RunError, StorageError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import Layer, LayerOp
 from opsin.data.reference_set import ReferenceSet
-from opsin.inspection.layers import iter_batches
 from opsin.inspection.plain_data import PlainData
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.operators import traits_of
@@ -82,11 +81,6 @@ class Activity(PlainData):
     layers: Mapping[str, UnitActivity]
 
 
-def layers_with_units(layers: Sequence[Layer]) -> tuple[Layer, ...]:
-    """The layers that compute something: normalising, flattening and dropout pass values on."""
-    return tuple(layer for layer in layers if traits_of(layer.op).has_units)
-
-
 class ActivityRecord:
     """Running figures of layers, from values that come batch by batch.
 
@@ -110,8 +104,6 @@ class ActivityRecord:
 
 
 class _Sums:
-    """The running figures of one layer."""
-
     def __init__(self, layer: Layer) -> None:
         units = layer.shape[0]
         self._op = layer.op
@@ -141,25 +133,18 @@ class _Sums:
 
     def result(self) -> UnitActivity:
         return UnitActivity(
-            self._op,
-            self._lowest,
-            self._highest,
-            self._mean,
-            np.sqrt(self._squares / self._count),
-            self._active / self._count,
+            self._op, self._lowest, self._highest, self._mean,
+            np.sqrt(self._squares / self._count), self._active / self._count,
             self._saturated / self._count,
-        )
+        )  # fmt: skip
 
 
 def activity_of(
-    classifier: Classifier,
-    network: OnnxGraph,
-    known: Callable[[], ReferenceSet] | None,
-    *,
+    classifier: Classifier, network: OnnxGraph, known: Callable[[], ReferenceSet] | None, *,
     watcher: Watcher = SILENT,
-) -> Activity | None:
+) -> Activity | None:  # fmt: skip
     """What each unit does over 1,000 training images; ``None`` without images."""
-    layers = layers_with_units(classifier.metadata.layers)
+    layers = tuple(each for each in classifier.metadata.layers if traits_of(each.op).has_units)
     digest = hashlib.sha256(classifier.content).hexdigest()
     directory = RunDirectory(classifier.path.parent)
     in_run = directory.recipe.is_file()
@@ -179,9 +164,9 @@ def activity_of(
     record, names = ActivityRecord(layers), [layer.name for layer in layers]
     done = 0
     watcher.begin("Units", len(rows), "images")
-    for values in iter_batches(classifier, network, images.images, names, rows):
-        record.add(values)
-        watcher.advance(done := done + len(values[names[0]]))
+    for batch in network.stream(names, images.images, rows):
+        record.add(batch.values)
+        watcher.advance(done := done + len(batch.rows))
     watcher.end()
     activity = record.result()
     if in_run and images.own:
@@ -190,18 +175,14 @@ def activity_of(
         with contextlib.suppress(StorageError):
             directory.save_arrays(
                 directory.inspection / "activity.npz",
-                format=np.array(_FORMAT),
-                classifier=np.array(digest),
-                images=np.array(activity.images),
-                layers=np.array(list(units)),
+                format=np.array(_FORMAT), classifier=np.array(digest),
+                images=np.array(activity.images), layers=np.array(list(units)),
                 units=np.array([len(each.mean) for each in units.values()]),
-                figures=np.stack(
-                    [
-                        np.concatenate([getattr(each, column) for each in units.values()])
-                        for column in COLUMNS
-                    ]
-                ),
-            )
+                figures=np.stack([
+                    np.concatenate([getattr(each, column) for each in units.values()])
+                    for column in COLUMNS
+                ]),
+            )  # fmt: skip
     return activity
 
 

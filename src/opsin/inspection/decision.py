@@ -30,6 +30,7 @@ from opsin.inspection.occlusion import (
     training_mean,
 )
 from opsin.onnx_files.onnx_graph import OnnxGraph, Subnetwork
+from opsin.onnx_files.postprocessing import IMAGES, PROBABILITIES
 from opsin.runtime.classifier import Classifier
 
 NO_MAPS: Final = "No heat maps: the image has no contrast, so no part of it stands out."
@@ -74,16 +75,14 @@ class HeatMap:
 
     def to_json(self) -> JsonObject:
         """Plain data, the map as lists of rows."""
+        own, chance = self.curves, self.by_chance
         return {
-            "method": self.method,
-            **self.verdict.to_json(),
-            "deletion_area": self.curves.deletion_area,
-            "insertion_area": self.curves.insertion_area,
-            "deletion_chance": list(self.by_chance.deletion_area),
-            "insertion_chance": list(self.by_chance.insertion_area),
-            "notes": list(self.notes),
+            "method": self.method, **self.verdict.to_json(),
+            "deletion_area": own.deletion_area, "insertion_area": own.insertion_area,
+            "deletion_chance": list(chance.deletion_area),
+            "insertion_chance": list(chance.insertion_area), "notes": list(self.notes),
             "heat": [[float(f"{value:.5g}") for value in row] for row in self.heat.tolist()],
-        }
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -119,21 +118,15 @@ class Decision:
 
 
 def explain(
-    classifier: Classifier,
-    network: OnnxGraph,
-    pixels: Pixels,
-    *,
-    target: int | None = None,
-    gradient_maps: GradientMaps | None = None,
-    seed: int = 0,
-    watcher: Watcher = SILENT,
-) -> Decision:
+    classifier: Classifier, network: OnnxGraph, pixels: Pixels, *, target: int | None = None,
+    gradient_maps: GradientMaps | None = None, seed: int = 0, watcher: Watcher = SILENT,
+) -> Decision:  # fmt: skip
     """What several methods say about one image and one class, and whether to believe them."""
     answer, classes = classifier.probabilities, classifier.classes
     (row,) = answer(pixels[None])
     best = int(row.argmax())
     wanted = best if target is None else target
-    fill = fill_of(pixels, training_mean(classifier, network.weights))
+    fill = fill_of(pixels, training_mean(classifier))
     if has_no_contrast(pixels):
         return Decision(pixels, classes, wanted, best, row, fill, (), None, (NO_MAPS,))
     watcher.doing("heat maps")
@@ -161,13 +154,12 @@ def explain(
 
 
 def _asking(content: bytes) -> Answer:
-    """What asks a file that lies in memory."""
     part = Subnetwork(content)
-    place = part.outputs.index("probabilities")
+    place = part.outputs.index(PROBABILITIES)
 
     def answer(images: Pixels) -> Floats:
         size = max(8, _PIXELS // (images.shape[1] * images.shape[2]))
-        batches = part.stream(images, None, size)
-        return np.concatenate([batch.values[place] for batch in batches])
+        parts = (images[start : start + size] for start in range(0, len(images), size))
+        return np.concatenate([part.run({IMAGES: some})[place] for some in parts])
 
     return answer

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from opsin.core.arrays import Doubles, Floats, Ints, Pixels
 from opsin.core.errors import ModelFileError
 from opsin.core.metadata import Layer
 from opsin.core.stored_json import JsonObject
-from opsin.data.lazy_images import Images
 from opsin.data.spelling import check_choices
-from opsin.onnx_files.onnx_graph import OnnxGraph, Subnetwork
 from opsin.onnx_files.operators import traits_of
 from opsin.runtime.classifier import Classifier
 
 # Share of the layer's largest |value| below which a smooth activation's value counts as none.
 _NEAR: Final = 0.01
 _BINS: Final = 32
-# Bytes of values and pixels that a batch may come to, and its images.
-_BYTES: Final = 32 << 20
-_BATCH: Final = 256
+_PLAIN: Final = ("name", "kind", "mean", "deviation", "minimum", "maximum", "not_finite")
 
 
 @dataclass(frozen=True)
@@ -59,15 +53,9 @@ class LayerView:
     def to_json(self) -> JsonObject:
         """The figures as plain data, the maps left out."""
         return {
-            "name": self.name,
-            "kind": self.kind,
+            **{name: getattr(self, name) for name in _PLAIN},
             "shape": list(self.values.shape),
-            "mean": self.mean,
-            "deviation": self.deviation,
-            "minimum": self.minimum,
-            "maximum": self.maximum,
             "sparsity": {"share": self.sparsity, "of": f"values {self.sparse}"},
-            "not_finite": self.not_finite,
             "histogram": {"counts": self.counts.tolist(), "edges": self.edges.tolist()},
             "strength": "mean of |value| over the unit's places",
             "units": [
@@ -89,21 +77,15 @@ def view_of(layer: Layer, values: Floats) -> LayerView:
     quiet = size < limit if limit > 0 else size == 0
     counts, edges = np.histogram(known, _BINS)
     return LayerView(
-        layer=layer,
-        values=values,
-        mean=float(known.mean()),
-        deviation=float(known.std()),
-        minimum=float(known.min()),
-        maximum=float(known.max()),
+        layer, values, float(known.mean()), float(known.std()), float(known.min()),
+        float(known.max()),
         sparsity=float((quiet & all_finite).mean()),
         sparse="nearer to 0 than 1% of the largest" if smooth else "exactly 0",
-        counts=counts.astype(np.int64),
-        edges=edges,
-        strengths=strengths,
+        counts=counts.astype(np.int64), edges=edges, strengths=strengths,
         # Equal ones in the order of their numbers, so that the same image gives the same page.
         order=np.argsort(-strengths, kind="stable"),
         not_finite=int(all_finite.size - np.count_nonzero(all_finite)),
-    )
+    )  # fmt: skip
 
 
 def layer_views(
@@ -115,20 +97,3 @@ def layer_views(
     check_choices("layer", wanted, list(layers), ModelFileError)
     values = classifier.layers(pixels[None], wanted)
     return [view_of(layers[name], np.asarray(values[name][0], np.float32)) for name in wanted]
-
-
-def iter_batches(
-    classifier: Classifier,
-    network: OnnxGraph,
-    images: Images,
-    names: Sequence[str],
-    rows: Ints | None = None,
-) -> Iterator[dict[str, NDArray[Any]]]:
-    """Outputs of layers batch by batch, in batches as large as their values allow."""
-    part = Subnetwork(network.up_to(names))
-    sizes = {layer.name: 4 * math.prod(layer.shape) for layer in classifier.metadata.layers}
-    # The layers that are not fetched are computed as well, two or three of them at a time.
-    work = sum(sizes.get(name, 0) for name in names) + 3 * max(sizes.values(), default=0)
-    step = min(max(1, _BYTES // max(1, work + math.prod(images.shape[1:]))), _BATCH)
-    for batch in part.stream(images, rows, step):
-        yield dict(zip(part.outputs, batch.values, strict=True))

@@ -76,13 +76,9 @@ class Neighbour(PlainData):
 
 
 def nearest(
-    classifier: Classifier,
-    known: ReferenceSet,
-    pixels: Pixels,
-    *,
-    count: int = 9,
+    classifier: Classifier, known: ReferenceSet, pixels: Pixels, *, count: int = 9,
     watcher: Watcher = SILENT,
-) -> list[Neighbour]:
+) -> list[Neighbour]:  # fmt: skip
     """The training images whose embeddings are nearest to that of an image ``uint8[H, W, C]``."""
     content = classifier.content
     network = OnnxGraph(content, classifier.metadata.layers)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from opsin.core.arrays import Doubles, Floats, Ints, Pixels
 from opsin.core.events import SILENT, Watcher
 from opsin.data.lazy_images import Images
 from opsin.data.reference_set import ReferenceSet
 from opsin.inspection.plain_data import PlainData
-from opsin.onnx_files.onnx_graph import OnnxGraph, Subnetwork, batch_size
+from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.postprocessing import SCALES
 from opsin.runtime.classifier import Classifier
 
@@ -46,7 +45,7 @@ class Portrait(PlainData):
     label: str
     images: int
     mean: Pixels | None = field(repr=False, compare=False)  # [H, W, C]
-    surest: tuple[PortraitImage, ...]  # of equal probability, the one whose logit leads by more
+    surest: tuple[PortraitImage, ...]
     nearest: tuple[PortraitImage, ...]  # to the mean of the class's embeddings
     farthest: tuple[PortraitImage, ...]
 
@@ -70,32 +69,24 @@ def portraits(
 
 
 def _portrait(
-    classifier: Classifier,
-    known: ReferenceSet,
-    rows: Ints,
-    place: int,
-    *,
-    watcher: Watcher,
+    classifier: Classifier, known: ReferenceSet, rows: Ints, place: int, *, watcher: Watcher,
     done: int,
-) -> Portrait:
+) -> Portrait:  # fmt: skip
     network = OnnxGraph(classifier.content)
-    logits, scales = network.layers[-1].name, network.weights.get(SCALES)
-    part = Subnetwork(network.up_to(list(dict.fromkeys(("probabilities", logits, "embedding")))))
+    scales = network.weights.get(SCALES)
     total = np.zeros(known.images.shape[1:], np.int64)
-    scores, leads, embeddings = [], [], []
-    for batch in part.stream(known.images, rows, batch_size(network.layers)):
-        values = dict(zip(part.outputs, batch.values, strict=True))
+    scores, embeddings = [], []
+    for batch in network.stream(["probabilities", "embedding"], known.images, rows):
         total += batch.images.sum(axis=0, dtype=np.int64)
-        scores.append(values["probabilities"][:, place])
-        leads.append(lead_of(values[logits], place))
-        scaled = values["embedding"] * (1 if scales is None else scales)
+        scores.append(batch.values["probabilities"][:, place])
+        scaled = batch.values["embedding"] * (1 if scales is None else scales)
         embeddings.append(np.asarray(scaled, np.float32))
         watcher.advance(done := done + len(batch.rows))
     middle = np.sum([batch.sum(axis=0, dtype=np.float64) for batch in embeddings], axis=0)
     # Batch by batch: in double precision, all at once would take three times the memory.
     distance = np.concatenate([angles(batch, middle) for batch in embeddings])
     score = np.concatenate(scores)
-    surest = np.lexsort((rows, -np.concatenate(leads), -score))
+    surest = np.lexsort((rows, -score))
     nearest = np.lexsort((rows, distance))
 
     def examples(order: Ints) -> tuple[PortraitImage, ...]:
@@ -116,12 +107,3 @@ def angles(embedding: Floats, middle: Doubles) -> Doubles:
     lengths = np.linalg.norm(double, axis=1) * np.linalg.norm(middle)
     cosine = np.divide(double @ middle, lengths, out=np.zeros(len(double)), where=lengths > 0)
     return np.asarray(1 - cosine)
-
-
-def lead_of(logits: NDArray[Any], label: int) -> Doubles:
-    """The lead of a class's logit over all others together, ``float64[B]``."""
-    others = np.delete(logits.astype(np.float64), label, axis=1)
-    top = np.maximum(others.max(axis=1), np.finfo(np.float64).min)
-    rest = top + np.log(np.exp(others - top[:, None]).sum(axis=1).clip(1e-300))
-    lead: Doubles = logits[:, label] - rest
-    return lead

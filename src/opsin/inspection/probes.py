@@ -17,7 +17,6 @@ from opsin.core.events import SILENT, Watcher
 from opsin.data.reference_set import ReferenceSet
 from opsin.data.spelling import check_choices
 from opsin.evaluation.intervals import share
-from opsin.inspection.layers import iter_batches
 from opsin.inspection.plain_data import PlainData
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.operators import traits_of
@@ -56,19 +55,14 @@ class Reduction:
     block: tuple[int, int] = (1, 1)  # height and width of the blocks that are averaged
 
 
-@dataclass(frozen=True)
-class Probe(PlainData):
+@dataclass(frozen=True, kw_only=True)
+class Probe(Reduction, PlainData):
     """The share of the validation images that a layer's probe gets right, with 95% interval."""
 
     JSON: ClassVar = "layer accuracy low high outputs features how block"
-    layer: str
     accuracy: float
     low: float
     high: float
-    outputs: int
-    features: int
-    how: str
-    block: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -83,14 +77,9 @@ class Probes(PlainData):
 
 
 def probe_layers(
-    classifier: Classifier,
-    network: OnnxGraph,
-    known: ReferenceSet,
-    *,
-    names: Sequence[str] | None = None,
-    seed: int = 0,
-    watcher: Watcher = SILENT,
-) -> Probes:
+    classifier: Classifier, network: OnnxGraph, known: ReferenceSet, *,
+    names: Sequence[str] | None = None, seed: int = 0, watcher: Watcher = SILENT,
+) -> Probes:  # fmt: skip
     """Fit a linear probe to each layer's output, and score it on validation images."""
     layers = [PIXELS]
     if names is None:
@@ -104,18 +93,15 @@ def probe_layers(
     count = len(np.unique(labels))
     if count < 2 or not len(val):
         raise SourceError(
-            "training images of at least two classes, and validation images",
-            f"{known.source} has {len(val):,} for validation, and {count} classes to learn",
+            f"{known.source} has {count} classes to learn and {len(val):,} images for validation; "
+            "two classes and one image at least are needed",
             "Give other images: --data SOURCE.",
         )
     groups = None if known.groups is None else known.groups[val]
 
     def probe(reduction: Reduction, right: Bools) -> Probe:
         low, high = share(right, groups)
-        return Probe(
-            reduction.layer, float(right.mean()), low, high, reduction.outputs,
-            reduction.features, reduction.how, reduction.block,
-        )  # fmt: skip
+        return Probe(**vars(reduction), accuracy=float(right.mean()), low=low, high=high)
 
     shapes = {layer.name: layer.shape for layer in network.layers}
     shapes[PIXELS] = known.images.shape[3:] + known.images.shape[1:3]
@@ -128,10 +114,10 @@ def probe_layers(
         answers = np.zeros(0, np.int64)
         asked = [*(name for name in group if name != PIXELS), "probabilities"]
         watcher.begin("Layers", len(rows), "images")
-        for values in iter_batches(classifier, network, known.images, asked, rows):
-            some = slice(len(answers), len(answers) + len(values["probabilities"]))
+        for batch in network.stream(asked, known.images, rows):
+            values, some = batch.values, slice(len(answers), len(answers) + len(batch.rows))
             if PIXELS in group:
-                values[PIXELS] = known.images[rows[some]].transpose(0, 3, 1, 2)
+                values[PIXELS] = batch.images.transpose(0, 3, 1, 2)
             for kept, reduction in zip(features, reductions, strict=True):
                 kept[some] = reduced(values[reduction.layer], reduction, seed=seed)
             answers = np.concatenate([answers, values["probabilities"].argmax(axis=1)])
@@ -151,7 +137,6 @@ def probe_layers(
 
 
 def _some(rows: Ints, most: int, seed: int) -> Ints:
-    """Some rows at random, ascending, as they lie on the disk."""
     if len(rows) <= most:
         return np.sort(rows)
     return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
@@ -199,12 +184,7 @@ def reduced(values: NDArray[Any], reduction: Reduction, *, seed: int = 0) -> Flo
     return found @ (directions / np.float32(math.sqrt(reduction.features)))
 
 
-def probe_hits(
-    train: Floats,
-    train_labels: Ints,
-    val: Floats,
-    val_labels: Ints,
-) -> Bools:
+def probe_hits(train: Floats, train_labels: Ints, val: Floats, val_labels: Ints) -> Bools:
     """Fit a linear probe to features ``[N, F]``; which validation images ``[M, F]`` are right."""
     mean, deviation = train.mean(axis=0), train.std(axis=0)
     # A feature that never varies says nothing; one that varies by a rounding says noise.

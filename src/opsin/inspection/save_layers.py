@@ -22,14 +22,8 @@ from opsin.core.format import file_size
 from opsin.core.storage import atomic_file, scratch_directory, storage_errors
 from opsin.data.lazy_images import Images
 from opsin.data.spelling import check_choices
-from opsin.inspection.layers import iter_batches
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.runtime.classifier import Classifier
-
-# The first day that ZIP knows, so that the same numbers give the same bytes.
-_DATE = (1980, 1, 1, 0, 0, 0)
-# Names of images that are turned into an array at once.
-_NAMES = 4096
 
 
 @dataclass(frozen=True)
@@ -43,28 +37,24 @@ class SavedLayers:
 
 
 def save_layers(
-    classifier: Classifier,
-    file: str | os.PathLike[str],
-    names: Sequence[str],
-    images: Images,
-    *,
-    image_names: Sequence[str],
-    labels: Ints | None = None,
-    watcher: Watcher = SILENT,
-) -> SavedLayers:
+    classifier: Classifier, file: str | os.PathLike[str], names: Sequence[str], images: Images, *,
+    image_names: Sequence[str], labels: Ints | None = None, watcher: Watcher = SILENT,
+) -> SavedLayers:  # fmt: skip
     """Write what layers put out for each image into a ``.npz`` file, which NumPy reads."""
     network, wanted, count = OnnxGraph(classifier.content), list(dict.fromkeys(names)), len(images)
     if not wanted:
-        raise RecipeError("at least one layer to save", "got none", "Name one: --layer NAME.")
+        raise RecipeError("There is no layer to save", "Name one: --layer NAME.")
     # Files of earlier versions lack some of the outputs.
     outputs = [output.name for output in network.model.graph.output]
     layers = [layer.name for layer in network.layers]
     check_choices("layer", wanted, [*layers, *outputs], ModelFileError)
     if not count:
-        raise SourceError("at least one image", "got none", "Name an image or a source.")
+        raise SourceError("There are no images to save layers of", "Name an image or a source.")
     path = Path(file)
-    beside = {} if labels is None else {"labels": labels, "classes": np.array(classifier.classes)}
-    batches = iter_batches(classifier, network, images, wanted)
+    arrays: dict[str, Any] = {"names": np.array(image_names, np.str_)}
+    if labels is not None:
+        arrays |= {"labels": labels, "classes": np.array(classifier.classes)}
+    batches = (batch.values for batch in network.stream(wanted, images))
     first = next(batches)  # its shapes say how large the file will be
     watcher.begin("Save", count, "images")
     with storage_errors(path):
@@ -73,18 +63,13 @@ def save_layers(
         _check_room(path, first, count)
         _write_rows(folder, itertools.chain([first], batches), count, watcher)
         with atomic_file(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-            with _member(archive, "names") as stream:
-                longest = max((len(name) for name in image_names), default=0)
-                text = np.dtype(f"<U{longest or 1}")
-                _write_header(stream, text, (count,))
-                for start in range(0, count, _NAMES):
-                    stream.write(np.array(image_names[start : start + _NAMES], text).tobytes())
-            for name, array in beside.items():
-                with _member(archive, name) as stream:
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
                     np.lib.format.write_array(stream, array, allow_pickle=False)
             for number, name in enumerate(first):
                 part = folder / f"{number}.npy"
-                with _member(archive, name) as stream, part.open("rb") as rows:
+                entry = archive.open(f"{name}.npy", "w", force_zip64=True)
+                with entry as stream, part.open("rb") as rows:
                     shutil.copyfileobj(rows, stream, 1 << 20)
                 part.unlink()  # so that only one array lies on the disk twice
     watcher.end()
@@ -94,13 +79,11 @@ def save_layers(
 
 
 def _check_room(path: Path, first: dict[str, NDArray[Any]], count: int) -> None:
-    """Refuse a disk that is too small before anything is computed."""
     sizes = [count * values.nbytes // len(values) for values in first.values()]
     needed, free = sum(sizes) + max(sizes), shutil.disk_usage(path.parent).free
     if needed > free:
         raise StorageError(
-            f"{file_size(needed)} of free disk space for {path}",
-            f"there are {file_size(free)}",
+            f"{path} needs {file_size(needed)} of free disk space, and there are {file_size(free)}",
             "Choose fewer layers or images, or a place on another disk.",
         )
 
@@ -116,17 +99,11 @@ def _write_rows(
             for number, values in enumerate(batch.values()):
                 if not done:
                     streams.append(stack.enter_context((folder / f"{number}.npy").open("wb")))
-                    _write_header(streams[-1], values.dtype, (count, *values.shape[1:]))
+                    header = {
+                        "descr": np.lib.format.dtype_to_descr(values.dtype),
+                        "fortran_order": False, "shape": (count, *values.shape[1:]),
+                    }  # fmt: skip
+                    np.lib.format.write_array_header_1_0(streams[-1], header)
                 streams[number].write(np.ascontiguousarray(values).data)
             done += len(values)
             watcher.advance(done)
-
-
-def _member(archive: zipfile.ZipFile, name: str) -> Any:
-    return archive.open(zipfile.ZipInfo(f"{name}.npy", _DATE), "w", force_zip64=True)
-
-
-def _write_header(stream: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-    described = np.lib.format.dtype_to_descr(dtype)
-    header = {"descr": described, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(stream, header)

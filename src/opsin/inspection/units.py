@@ -18,7 +18,7 @@ from opsin.data.lazy_images import Images
 from opsin.data.reference_set import ReferenceSet
 from opsin.data.spelling import check_choices, places_among
 from opsin.inspection.plain_data import PlainData
-from opsin.onnx_files.onnx_graph import OnnxGraph, ReceptiveField, Subnetwork, batch_size
+from opsin.onnx_files.onnx_graph import OnnxGraph, ReceptiveField
 from opsin.runtime.classifier import Classifier
 
 #: Images that are shown, and that are kept, for each unit.
@@ -68,7 +68,7 @@ class Unit(PlainData):
     @property
     def favourite(self) -> str:
         """The class that lifts it most."""
-        return max(self.selectivity, key=lambda name: self.selectivity[name])
+        return max(self.selectivity, key=self.selectivity.__getitem__)
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class UnitMatch:
 class UnitGallery(PlainData):
     """The units of a layer, with the images that excite them."""
 
-    JSON: ClassVar = "layer=layer.name kind=layer.kind shape=layer.shape images sees units=_units"
+    JSON: ClassVar = "layer=layer.name kind=layer.kind shape=layer.shape images sees units"
     layer: Layer
     classes: tuple[str, ...]
     field: ReceptiveField | None  # what a place of its maps sees; None: the whole image
@@ -113,7 +113,8 @@ class UnitGallery(PlainData):
         return self.record.constant()
 
     @property
-    def _units(self) -> list[Unit]:
+    def units(self) -> list[Unit]:
+        """All of them."""
         return list(self)
 
     def __len__(self) -> int:
@@ -125,24 +126,20 @@ class UnitGallery(PlainData):
     def unit(self, number: int) -> Unit:
         """One unit."""
         if not 0 <= number < len(self):
-            raise ModelFileError(
-                f"a unit of {self.layer.name}, 0 to {len(self) - 1}",
-                f"got {number}",
-                "Choose there.",
-            )
+            units = f"its units are 0 to {len(self) - 1}"
+            raise ModelFileError(f"{self.layer.name} has no unit {number}; {units}")
         mix, mean = self.record.mix[number], self.record.mean[number]
         shown = min(BEST, int(self.record.rows.shape[1]))
+        means = {
+            name: float(value) if count else None
+            for name, value, count in zip(self.classes, mean, self.record.counts, strict=True)
+        }
         return Unit(
-            number=number,
-            best=tuple(self._top(number, rank) for rank in range(shown)),
-            mix={self.classes[k]: int(mix[k]) for k in np.argsort(-mix, kind="stable") if mix[k]},
-            mean={
-                name: float(value) if count else None
-                for name, value, count in zip(self.classes, mean, self.record.counts, strict=True)
-            },
-            selectivity=dict(zip(self.classes, map(float, self.selectivity[number]), strict=True)),
+            number, tuple(self._top(number, rank) for rank in range(shown)),
+            {self.classes[k]: int(mix[k]) for k in np.argsort(-mix, kind="stable") if mix[k]},
+            means, dict(zip(self.classes, map(float, self.selectivity[number]), strict=True)),
             constant=bool(self.constant[number]),
-        )
+        )  # fmt: skip
 
     def _top(self, number: int, rank: int) -> TopActivation:
         row = int(self.record.rows[number, rank])
@@ -153,15 +150,9 @@ class UnitGallery(PlainData):
             place = y, x
             if self.field is not None:
                 box = self.field.box(y, x, (height, width))
-        return TopActivation(
-            row=row,
-            name=self.known.names[row],
-            label=self.classes[self.known.labels[row]],
-            value=float(self.record.values[number, rank]),
-            place=place,
-            box=box,
-            images=self.known.images,
-        )
+        name, label = self.known.names[row], self.classes[self.known.labels[row]]
+        value = float(self.record.values[number, rank])
+        return TopActivation(row, name, label, value, place, box, self.known.images)
 
     def search(self, class_name: str) -> list[UnitMatch]:
         """The units that fire for a class, the most selective first."""
@@ -179,28 +170,21 @@ class UnitGallery(PlainData):
 
 
 def unit_gallery(
-    classifier: Classifier,
-    network: OnnxGraph,
-    known: ReferenceSet,
-    layer: str,
-    *,
-    limit: int | None = None,
-    watcher: Watcher = SILENT,
-) -> UnitGallery:
+    classifier: Classifier, network: OnnxGraph, known: ReferenceSet, layer: str, *,
+    limit: int | None = None, watcher: Watcher = SILENT,
+) -> UnitGallery:  # fmt: skip
     """Find the training images that excite each unit of a layer most."""
     row = network.layer(layer)
     if limit is not None and limit < 1:
-        raise RecipeError("a limit of at least 1 image", f"got {limit}", "Leave it out for all.")
+        raise RecipeError(f"limit must be at least 1 image, not {limit}", "Leave it out for all.")
     rows = known.rows_of("train")
     if limit is not None and limit < len(rows):
         rows = rows[np.linspace(0, len(rows) - 1, limit).round().astype(np.int64)]
     counter = UnitCounter(row.shape[0], len(classifier.classes))
     watcher.begin(f"Units of {layer}", len(rows), "images")
     done = 0
-    for batch in Subnetwork(network.up_to([layer])).stream(
-        known.images, rows, batch_size(network.layers)
-    ):
-        counter.add(batch.values[0], batch.rows, known.labels[batch.rows])
+    for batch in network.stream([layer], known.images, rows):
+        counter.add(batch.values[layer], batch.rows, known.labels[batch.rows])
         watcher.advance(done := done + len(batch.rows))
     watcher.end()
     field = network.receptive_field(layer)
@@ -306,11 +290,7 @@ class UnitCounter:
         variance = self._squares / counts.sum() - overall**2
         mix = np.bincount(units * classes + labels, minlength=self._units * classes)
         return UnitRecord(
-            rows=rows.reshape(shape),
-            values=values.reshape(shape),
-            places=places.reshape(shape),
-            mix=mix.reshape(-1, classes),
-            counts=counts.copy(),
-            mean=np.ascontiguousarray(mean),
-            deviation=np.sqrt(np.maximum(variance, 0)),
-        )
+            rows.reshape(shape), values.reshape(shape), places.reshape(shape),
+            mix.reshape(-1, classes), counts.copy(), np.ascontiguousarray(mean),
+            np.sqrt(np.maximum(variance, 0)),
+        )  # fmt: skip

@@ -45,8 +45,7 @@ def saliency(network: TorchNetwork, pixels: Pixels, target: int) -> Floats:
     image classification models and saliency maps", ICLR workshop 2014. Of several channels the
     largest counts, as there.
     """
-    captum = _captum()
-    with _quiet():
+    with _captum() as captum:
         found = captum.Saliency(network).attribute(_input(pixels), target=target)
     return _numbers(found[0].amax(dim=2))
 
@@ -58,8 +57,7 @@ def grad_cam(network: TorchNetwork, pixels: Pixels, target: int, *, layer: str) 
     localization", ICCV 2017: the layer's maps, each weighted by its mean gradient, added up, and
     what is negative left out. Enlarged bilinearly.
     """
-    captum = _captum()
-    with _quiet():
+    with _captum() as captum:
         found = captum.LayerGradCam(network, network.layer(layer)).attribute(
             _input(pixels), target=target, relu_attributions=True
         )
@@ -77,7 +75,6 @@ def integrated_gradients(
     map should add up to the difference of logits between image and baseline (completeness);
     where 32 steps of the integral miss it by more than `GAP`, 128 are taken.
     """
-    captum = _captum()
     start = torch.from_numpy(baseline.astype(np.float32)).expand(1, *pixels.shape).contiguous()
     with torch.no_grad():
         whole = torch.from_numpy(pixels[None].astype(np.float32))
@@ -86,14 +83,11 @@ def integrated_gradients(
     at_once = max(2, _PIXELS // (pixels.shape[0] * pixels.shape[1]))
     heat, gap = np.zeros(pixels.shape[:2], np.float32), float("inf")
     for steps in _STEPS:
-        with _quiet():
+        with _captum() as captum:
             found = captum.IntegratedGradients(network).attribute(
-                _input(pixels),
-                baselines=start,
-                target=target,
-                n_steps=steps,
+                _input(pixels), baselines=start, target=target, n_steps=steps,
                 internal_batch_size=at_once,
-            )
+            )  # fmt: skip
         missing = abs(float(found.detach().double().sum()) - difference)
         missing /= max(abs(difference), _LEAST)
         if missing < gap:
@@ -103,22 +97,16 @@ def integrated_gradients(
     return Integrated(heat, gap)
 
 
-def _captum() -> Any:
-    """Import Captum here: it takes a second, and brings matplotlib."""
-    try:
-        with _quiet():
-            import captum.attr  # noqa: PLC0415  1 s, and matplotlib
-    except ImportError as error:
-        raise MissingExtraError("heat maps by gradients", "train") from error
-    return captum.attr
-
-
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Captum's remarks about its own handling of gradients to itself."""
+def _captum() -> Iterator[Any]:
+    """Captum, its remarks about its own handling of gradients left out."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        try:
+            import captum.attr  # noqa: PLC0415  it takes a second, and brings matplotlib
+        except ImportError as error:
+            raise MissingExtraError("heat maps by gradients", "train") from error
+        yield captum.attr
 
 
 def _input(pixels: Pixels) -> Tensor:

@@ -22,9 +22,8 @@ def build(
     """Build a network with fresh weights from PyTorch's random state."""
     spec = MODELS[recipe.name]
     if spec.convolutional and not recipe.hidden:
-        raise RecipeError(
-            f"at least one block in a {recipe.name}", "got none", "For example --hidden 32,64."
-        )
+        advice = "For example --hidden 32,64."
+        raise RecipeError(f"A {recipe.name} needs at least one block", advice)
     layers = spec.build(recipe, shape, classes)
     first = Normalise(statistics.mean, statistics.deviation)
     whiten = layers.get("whiten")
@@ -71,25 +70,18 @@ def summarise(network: nn.Sequential, shape: tuple[int, int, int]) -> list[Layer
 
 
 def _kind(module: nn.Module) -> str:
-    """Name a layer as a person would."""
     match module:
         case nn.Conv2d():
             same = "valid" if module.padding in ((0, 0), "valid") else "same"
             step = f", stride {module.stride[0]}" if module.stride != (1, 1) else ""
             return f"{LayerOp.CONV} {module.kernel_size[0]}×{module.kernel_size[1]} {same}{step}"
-        case nn.Linear():
-            return LayerOp.DENSE
-        case nn.BatchNorm1d() | nn.BatchNorm2d():
-            return LayerOp.BATCH_NORM
         case nn.MaxPool2d():
             return f"{LayerOp.MAX_POOL} {module.kernel_size}"
         case nn.Dropout():
             return f"{LayerOp.DROPOUT} {module.p:g}"
-        case GlobalMaximum():
-            return LayerOp.MAXIMUM
-        case Normalise():
-            return LayerOp.NORMALISE
-        case Add():
-            return LayerOp.ADD
-        case _:
-            return type(module).__name__
+    named = {
+        nn.Linear: LayerOp.DENSE, nn.BatchNorm1d: LayerOp.BATCH_NORM,
+        nn.BatchNorm2d: LayerOp.BATCH_NORM, GlobalMaximum: LayerOp.MAXIMUM,
+        Normalise: LayerOp.NORMALISE, Add: LayerOp.ADD,
+    }  # fmt: skip
+    return named.get(type(module), type(module).__name__)

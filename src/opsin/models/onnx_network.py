@@ -13,11 +13,10 @@ from opsin.core.errors import MissingExtraError, ModelFileError
 try:
     import onnx
     import torch
-    from onnx import helper
     from torch import Tensor, nn
 
-    from opsin.models.torch_operators import COMPUTED, held
-    from opsin.onnx_files.onnx_graph import OnnxGraph
+    from opsin.models.torch_operators import COMPUTED, VALUES, held
+    from opsin.onnx_files.onnx_graph import OnnxGraph, attributes
     from opsin.onnx_files.operators import OPERATORS
     from opsin.onnx_files.postprocessing import IMAGES, LOGITS
 except ImportError as error:
@@ -28,14 +27,7 @@ _BIAS: Final = 0.15
 
 
 class TorchNetwork(nn.Module):
-    """The operators of a file, from its input to some of its values, with its own weights.
-
-    Args:
-        content: The bytes of the file.
-        source: The value that goes in (default: that of a classifier.onnx).
-        target: The value that comes out.
-        learns: Whether its weights are to be trained.
-    """
+    """The operators of a file, from a value to another, with its own weights, which may learn."""
 
     def __init__(
         self, content: bytes, *, source: str = IMAGES, target: str = LOGITS, learns: bool = False
@@ -72,7 +64,6 @@ class TorchNetwork(nn.Module):
         self.register_parameter(self._places[name], nn.Parameter(value, requires_grad=learnt))
 
     def _weight(self, name: str) -> Tensor:
-        """Return a weight as the file has it."""
         value = self.get_parameter(self._places[name])
         scale = self._scales.get(name)
         return value if scale is None else value * self.get_buffer(scale)
@@ -94,11 +85,9 @@ class TorchNetwork(nn.Module):
         return {name: found[name] for name in names}
 
     def layer(self, name: str) -> nn.Module:
-        """Return the module whose output is the layer's; a ``KeyError`` says that there is none."""
-        for step, (_, outputs) in zip(self._steps, self._wiring, strict=True):
-            if name in outputs:
-                return step
-        raise KeyError(name)
+        """The module whose output is the layer's; a ``KeyError`` says that there is none."""
+        steps = zip(self._steps, self._wiring, strict=True)
+        return {output: step for step, (_, outputs) in steps for output in outputs}[name]
 
     def learnt(self) -> dict[str, nn.Parameter]:
         """Return what is trained by its name in the file, in the order of the work."""
@@ -130,17 +119,21 @@ class TorchNetwork(nn.Module):
 
 def check_gradients(nodes: Sequence[onnx.NodeProto]) -> None:
     """Refuse operators that PyTorch has no counterpart of here."""
-    steps = [node.op_type for node in nodes if node.op_type not in COMPUTED]
-    if steps or not nodes:
-        raise ModelFileError(
-            "a model whose answers have gradients",
-            f"its operator {steps[0]} has none" if steps else "it has no logits",
-            "Look at its occlusion map, which needs none.",
+    steps = [
+        node.op_type for node in nodes
+        if node.op_type not in COMPUTED
+        or any(
+            node.op_type == op and attributes(node).get(name, values[0]) not in values
+            for op, name, values in VALUES
         )
+    ]  # fmt: skip
+    if steps or not nodes:
+        reason = f"its operator {steps[0]} has none" if steps else "it has no logits"
+        advice = "Look at its occlusion map, which needs none."
+        raise ModelFileError(f"The model's answers have no gradients: {reason}", advice)
 
 
 def _size_of(value: Tensor) -> Tensor:
-    """Return the root mean square of each filter, or of all of a weight that is no filter bank."""
     axes = tuple(range(1, value.ndim)) if value.ndim > 2 else tuple(range(value.ndim))
     sizes = value.square().mean(dim=axes, keepdim=True).sqrt()
     if value.ndim == 1:
@@ -154,7 +147,7 @@ def _learnt(nodes: Sequence[onnx.NodeProto], weights: dict[str, NDArray[Any]]) -
     found: set[str] = set()
     fixed: set[str] = set()
     for node in nodes:
-        places = OPERATORS[node.op_type].learnt
+        places = OPERATORS[node.op_type].learnt if node.op_type in OPERATORS else ()
         for place, name in enumerate(node.input):
             if name in weights and weights[name].dtype.kind == "f" and weights[name].size > 1:
                 (found if place in places else fixed).add(name)
@@ -162,21 +155,10 @@ def _learnt(nodes: Sequence[onnx.NodeProto], weights: dict[str, NDArray[Any]]) -
 
 
 class _Step(nn.Module):
-    """One operator.
-
-    Args:
-        node: From the file.
-    """
-
     def __init__(self, node: onnx.NodeProto) -> None:
         super().__init__()
         self._run = COMPUTED[node.op_type]
-        given = {each.name: helper.get_attribute_value(each) for each in node.attribute}
-        self._given = {
-            name: value.decode() if isinstance(value, bytes) else value
-            for name, value in given.items()
-        }
+        self._given = attributes(node)
 
     def forward(self, *inputs: Tensor | None) -> Any:
-        """Apply the operator."""
         return self._run(*inputs, **self._given)

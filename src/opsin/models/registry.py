@@ -11,7 +11,6 @@ from opsin.models.model_spec import ModelSpec
 
 
 def _architectures() -> dict[str, ModelSpec]:
-    """Return the specifications, the cheapest first."""
     modules = pkgutil.iter_modules(architectures.__path__, f"{architectures.__name__}.")
     found: list[ModelSpec] = [importlib.import_module(module.name).SPEC for module in modules]
     found.sort(key=lambda spec: spec.cost(spec.defaults["hidden"], (32, 32, 3), 10))

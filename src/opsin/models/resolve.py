@@ -37,32 +37,30 @@ def resolve(
     """Return a recipe with the options that were given, and every other at its default."""
     name = model or _USUAL
     if name not in MODELS:
-        raise RecipeError(
-            f"a model among {', '.join((*MODELS, *get_args(ClassicalName)))}",
-            f"got {name!r}",
-            "Choose one.",
-        )
+        models = ", ".join((*MODELS, *get_args(ClassicalName)))
+        raise RecipeError(f"There is no model {name!r}; there are {models}")
     given = {key: value for key, value in options.items() if value is not None}
     refuse_unknown(given, (*MODEL_OPTIONS, *TRAINING_OPTIONS))
     fields = {**_defaults(MODELS[name], given, mirrored=mirrored), **given}
     fields = {**_varied(fields["augment"], min(data.size or (32, 32))), **fields}
     if not MODELS[name].convolutional and fields["optimizer"] == "muon":
-        raise RecipeError(
-            "a network with convolutions for muon", f"got {name}", "Give --optimizer adam."
-        )
+        advice = "Give --optimizer adam."
+        raise RecipeError(f"muon trains networks with convolutions, not {name}", advice)
     if fields["schedule"] in ("constant", "step") and "patience" not in given:
         # A falling rate gets its best epochs last; only a rate that stays can have passed its best.
         fields["patience"] = 5
     if "depth" in given and "hidden" not in given:
-        fields["hidden"] = _hidden(MODELS[name], fields["hidden"], given["depth"])
+        # Dense layers repeat the last size, blocks double it.
+        sizes, wanted = list(fields["hidden"]), given["depth"]
+        wanted = wanted if isinstance(wanted, int) and 0 <= wanted <= DEEPEST else len(sizes)
+        while len(sizes) < wanted:
+            sizes.append(2 * sizes[-1] if MODELS[name].convolutional else sizes[-1])
+        fields["hidden"] = tuple(sizes[:wanted])
     hidden = fields["hidden"]
     length = len(hidden) if isinstance(hidden, tuple | list) else None
     if fields.setdefault("depth", length) != length:
-        raise RecipeError(
-            "as many sizes in hidden as depth says",
-            f"got hidden {hidden!r} and depth {fields['depth']!r}",
-            "Give one of them.",
-        )
+        depth = fields["depth"]
+        raise RecipeError(f"hidden {hidden!r} has not as many sizes as depth {depth!r} says")
     try:
         return Recipe(
             data=data,
@@ -78,7 +76,8 @@ def changed(recipe: Recipe, **changes: Any) -> Recipe:
     fixed = sorted(set(changes) - set(CHANGEABLE))
     if fixed:
         raise RecipeError(
-            f"changes among {', '.join(CHANGEABLE)}", f"got {', '.join(fixed)}", "Train a new run."
+            f"{', '.join(fixed)} cannot be changed, only {', '.join(CHANGEABLE)}",
+            "Train a new run.",
         )
     given = {key: value for key, value in changes.items() if value is not None}
     model = recipe.model.model_dump()
@@ -87,7 +86,6 @@ def changed(recipe: Recipe, **changes: Any) -> Recipe:
 
 
 def _defaults(spec: ModelSpec, given: Mapping[str, object], *, mirrored: bool) -> dict[str, object]:
-    """Return a network's defaults beside an augmentation and an optimiser that were given."""
     defaults = dict(spec.defaults)
     if not mirrored and defaults["augment"] == "photos":
         defaults["augment"] = "symbols"
@@ -103,19 +101,8 @@ def _defaults(spec: ModelSpec, given: Mapping[str, object], *, mirrored: bool) -
 
 
 def _varied(augment: object, side: int) -> dict[str, float]:
-    """Return the parts of an augmentation for images of a size, shifts in pixels."""
     if not isinstance(augment, str) or augment not in AUGMENTATIONS:
-        raise RecipeError(
-            f"an augmentation among {', '.join(AUGMENTATIONS)}", f"got {augment!r}", "Choose one."
-        )
+        names = ", ".join(AUGMENTATIONS)
+        raise RecipeError(f"There is no augmentation {augment!r}; there are {names}")
     parts = AUGMENTATIONS[augment]
     return {**parts, "shift": min(64, round(parts["shift"] * side))}
-
-
-def _hidden(spec: ModelSpec, hidden: tuple[int, ...], depth: Any) -> tuple[int, ...]:
-    """Bring the default sizes to a depth: dense layers repeat the last one, blocks double it."""
-    sizes = list(hidden)
-    wanted = depth if isinstance(depth, int) and 0 <= depth <= DEEPEST else len(sizes)
-    while len(sizes) < wanted:
-        sizes.append(2 * sizes[-1] if spec.convolutional else sizes[-1])
-    return tuple(sizes[:wanted])

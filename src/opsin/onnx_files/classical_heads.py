@@ -11,17 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from opsin.onnx_files.graph_writer import GraphWriter
-from opsin.onnx_files.postprocessing import TREES
+from opsin.onnx_files.postprocessing import TREES, GraphWriter
 
 #: What scikit-learn calls a kernel.
 KernelName = Literal["rbf", "linear", "poly", "sigmoid"]
-#: All of them.
 KERNELS = get_args(KernelName)
 
 
 def _products(to: GraphWriter, source: str, points: NDArray[np.float32]) -> str:
-    """Write an image's products with some points, in double precision; keep the image so."""
     kept = to.weight("head.points", points.T, np.float32)
     double = to.node("Cast", [kept], "head.double", to=TensorProto.DOUBLE)
     image = to.node("Cast", [source], "head.image", to=TensorProto.DOUBLE)
@@ -48,15 +45,9 @@ def gaussian_kernel(to: GraphWriter, source: str, points: NDArray[np.float32], g
 
 
 def kernel(
-    to: GraphWriter,
-    source: str,
-    points: NDArray[np.float32],
-    *,
-    name: KernelName,
-    gamma: float,
-    degree: float,
-    shift: float,
-) -> str:
+    to: GraphWriter, source: str, points: NDArray[np.float32], *, name: KernelName, gamma: float,
+    degree: float, shift: float,
+) -> str:  # fmt: skip
     """Write a kernel between an image and some points, ``float64[N, M]``."""
     if name == "rbf":
         return gaussian_kernel(to, source, points, gamma)
@@ -72,14 +63,9 @@ def kernel(
 
 
 def write_neighbours(
-    to: GraphWriter,
-    source: str,
-    points: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    *,
-    count: int,
-    classes: int,
-) -> str:
+    to: GraphWriter, source: str, points: NDArray[np.float32], labels: NDArray[np.int64], *,
+    count: int, classes: int,
+) -> str:  # fmt: skip
     """Write each class's share of the votes, ``votes: float32[N, K]``."""
     halves = _half_distances(to, source, points)
     most = to.weight("head.count", [count], np.int64)
@@ -115,12 +101,12 @@ def write_scores(to: GraphWriter, machine: SupportVectors, kernel: str) -> str:
 
 
 def _decisions(to: GraphWriter, machine: SupportVectors, kernel: str) -> str:
-    """Return the decision of each pair of classes."""
     coefficients, classes = machine.coefficients.T, machine.classes
     if classes == 2:
         weight = to.weight("head.coefficients", coefficients, np.float64)
         total = to.node("MatMul", [kernel, weight], "head.sums")
-        return _shifted(to, total, machine.intercepts)
+        bias = to.weight("head.bias", machine.intercepts, np.float64)
+        return to.node("Add", [total, bias], "head.decisions")
     # The support vectors are sorted by class; those of class i have a coefficient against each
     # of the others.
     counts = machine.counts
@@ -140,22 +126,17 @@ def _decisions(to: GraphWriter, machine: SupportVectors, kernel: str) -> str:
     one = to.node("Gather", [joined, for_first], "head.one", axis=1)
     other = to.node("Gather", [joined, against], "head.other", axis=1)
     both = to.node("Add", [one, other], "head.both")
-    return _shifted(to, both, machine.intercepts)
-
-
-def _shifted(to: GraphWriter, source: str, by: NDArray[np.float64]) -> str:
-    return to.node("Add", [source, to.weight("head.bias", by, np.float64)], "head.decisions")
+    bias = to.weight("head.bias", machine.intercepts, np.float64)
+    return to.node("Add", [both, bias], "head.decisions")
 
 
 def _votes(to: GraphWriter, decisions: str, classes: int) -> str:
-    """Return scikit-learn's score of each class: pairs won, plus less than a half by how much."""
     pairs = np.array(list(itertools.combinations(range(classes), 2)))
     places = np.arange(len(pairs))
     signs = np.zeros((len(pairs), classes))
     signs[places, pairs[:, 0]], signs[places, pairs[:, 1]] = 1, -1
-    margins = to.node(
-        "MatMul", [decisions, to.weight("head.signs", signs, np.float64)], "head.margins"
-    )
+    held = to.weight("head.signs", signs, np.float64)
+    margins = to.node("MatMul", [decisions, held], "head.margins")
     nothing = to.weight("head.nothing", 0.0, np.float64)
     lost = to.node("Less", [decisions, nothing], "head.below")
     lost = to.node("Cast", [lost], "head.lost", to=TensorProto.DOUBLE)
@@ -171,26 +152,20 @@ def _votes(to: GraphWriter, decisions: str, classes: int) -> str:
 
 
 class TreeNodes(NamedTuple):
-    """One tree: its nodes' features, thresholds and children, and what its leaves say."""
+    """A tree of M nodes: what they compare, their children, and what leaves say, ``[M, K]``."""
 
-    feature: NDArray[np.int64]  # int64[M]
-    threshold: NDArray[np.float64]  # float64[M]
-    left: NDArray[np.int64]  # int64[M]
-    right: NDArray[np.int64]  # int64[M]
-    leaf: NDArray[np.bool_]  # bool[M]
-    values: NDArray[np.float64]  # float64[M, K]
+    feature: NDArray[np.int64]
+    threshold: NDArray[np.float64]
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+    leaf: NDArray[np.bool_]
+    values: NDArray[np.float64]
 
 
 def write_trees(
-    to: GraphWriter,
-    source: str,
-    output: str,
-    trees: Sequence[TreeNodes],
-    classes: int,
-    *,
-    base: NDArray[np.float64] | None,
-    double: bool = False,
-) -> int:
+    to: GraphWriter, source: str, output: str, trees: Sequence[TreeNodes], classes: int, *,
+    base: NDArray[np.float64] | None, double: bool = False,
+) -> int:  # fmt: skip
     """Write trees whose leaves are added up, and return how many numbers they hold."""
     sizes = [len(tree.leaf) for tree in trees]
     number = np.repeat(np.arange(len(trees)), sizes)
@@ -209,26 +184,18 @@ def write_trees(
     kind = np.float64 if double else np.float32
     speaking, target = np.nonzero(said & leaf[:, None])
     to.node(
-        "TreeEnsembleRegressor",
-        [source],
-        output,
-        domain=TREES,
-        n_targets=classes,
-        aggregate_function="SUM",
-        post_transform="NONE",
-        nodes_treeids=number.tolist(),
-        nodes_nodeids=place.tolist(),
+        "TreeEnsembleRegressor", [source], output,
+        domain=TREES, n_targets=classes, aggregate_function="SUM", post_transform="NONE",
+        nodes_treeids=number.tolist(), nodes_nodeids=place.tolist(),
         nodes_modes=["LEAF" if end else "BRANCH_LEQ" for end in leaf.tolist()],
         nodes_featureids=inner("feature"),
-        nodes_truenodeids=inner("left"),
-        nodes_falsenodeids=inner("right"),
-        target_treeids=number[speaking].tolist(),
-        target_nodeids=place[speaking].tolist(),
+        nodes_truenodeids=inner("left"), nodes_falsenodeids=inner("right"),
+        target_treeids=number[speaking].tolist(), target_nodeids=place[speaking].tolist(),
         target_ids=target.tolist(),
         **_stored("nodes_values", thresholds if double else _downwards(thresholds)),
         **_stored("target_weights", values[speaking, target].astype(kind)),
         **({} if base is None else _stored("base_values", base.astype(kind))),
-    )
+    )  # fmt: skip
     return int((~leaf).sum()) + len(speaking)
 
 

@@ -88,7 +88,6 @@ def _into_later(
 
 
 def _only_user(graph: OnnxGraph, value: str) -> NodeProto | None:
-    """Return the one operator that takes a value, where the file does not put it out as well."""
     users = graph.users(value)
     is_output = any(output.name == value for output in graph.model.graph.output)
     return users[0] if len(users) == 1 and not is_output else None
@@ -105,7 +104,6 @@ def _can_hold(graph: OnnxGraph, conv: NodeProto, norm: NodeProto, name: str) -> 
 
 
 def _are_weights(graph: OnnxGraph, names: Iterable[str]) -> bool:
-    """Tell whether these are float32 numbers of the file, and not computed."""
     return all(name in graph.weights and graph.weights[name].dtype == np.float32
                for name in names if name)  # fmt: skip
 
@@ -120,7 +118,6 @@ def _weights_of(graph: OnnxGraph, conv: NodeProto) -> tuple[Numbers, Numbers]:
 def _store(
     graph: OnnxGraph, conv: NodeProto, name: str, weight: NDArray[Any], bias: NDArray[Any]
 ) -> None:
-    """Give a convolution its new weights, under the name that its values have from now on."""
     graph.weights[f"{name}.weight"] = weight.astype(np.float32)
     graph.weights[f"{name}.bias"] = bias.astype(np.float32)
     conv.input[:] = [conv.input[0], f"{name}.weight", f"{name}.bias"]

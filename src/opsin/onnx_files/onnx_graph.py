@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from opsin.core.errors import MissingExtraError, ModelFileError
 from opsin.core.metadata import Layer, Metadata
 from opsin.data.lazy_images import Images
 from opsin.data.spelling import check_choices
-from opsin.onnx_files.operators import OPERATORS
+from opsin.onnx_files.operators import OPERATORS, padding
 from opsin.runtime.onnx_scan import printable, unreadable
 from opsin.runtime.providers import cpu_session
 
@@ -28,20 +28,17 @@ except ImportError as error:
     raise MissingExtraError("looking inside a network", "evaluate") from error
 
 
-# Bytes that a batch may take in the largest layer; the network holds a few layers at once.
-_ROOM: Final = 64_000_000
-_MOST: Final = 256
+# Bytes of values and pixels that a batch may come to, and its images.
+_BYTES: Final = 32 << 20
+_BATCH: Final = 256
 
 
 class OnnxGraph:
     """The operators of a file in their order, its weights, and which layer follows which."""
 
     def __init__(self, content: bytes, layers: Sequence[Layer] | None = None) -> None:
-        self.model: onnx.ModelProto
-        #: The weights by name; they may be changed, and `content` writes them.
-        self.weights: dict[str, NDArray[Any]]
+        # Operators and weights may be changed, and `content` writes them.
         self.model, self.weights = _parse(content)
-        #: The operators; they may be changed, and `content` writes them.
         self.nodes: list[onnx.NodeProto] = list(self.model.graph.node)
         self._layers = layers
 
@@ -153,13 +150,28 @@ class OnnxGraph:
         outputs = [onnx.ValueInfoProto(name=value) for value in values]
         return self._part(nodes[::-1], [given], outputs)
 
+    def stream(
+        self, names: Sequence[str], images: Images, rows: NDArray[np.int64] | None = None
+    ) -> Iterator[ImageBatch]:
+        """Values for images, batch by batch, each as large as its values allow."""
+        part = Subnetwork(self.up_to(names))
+        sizes = {layer.name: 4 * math.prod(layer.shape) for layer in self.layers}
+        # The layers that are not fetched are computed as well, two or three of them at a time.
+        work = sum(sizes.get(name, 0) for name in names) + 3 * max(sizes.values(), default=0)
+        step = min(max(1, _BYTES // max(1, work + math.prod(images.shape[1:]))), _BATCH)
+        rows = np.arange(len(images)) if rows is None else rows
+        for start in range(0, len(rows), step):
+            some = rows[start : start + step]
+            batch = np.ascontiguousarray(images[some])
+            values = dict(zip(part.outputs, part.run({IMAGES: batch}), strict=True))
+            yield ImageBatch(some, batch, values)
+
     def _part(
         self,
         nodes: Sequence[onnx.NodeProto],
         inputs: Sequence[onnx.ValueInfoProto],
         outputs: Sequence[onnx.ValueInfoProto],
     ) -> bytes:
-        """Return some of the operators, with the weights that they take, as a file."""
         used = {value for node in nodes for value in node.input} | {each.name for each in outputs}
         weights = [weight for weight in self.model.graph.initializer if weight.name in used]
         graph = helper.make_graph(nodes, "part", inputs, outputs, weights)
@@ -225,8 +237,14 @@ def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
     return next((helper.get_attribute_value(each) for each in given if each.name == name), default)
 
 
+def attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    """What all of an operator's attributes say, texts as such."""
+    found = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    return {key: value.decode() if isinstance(value, bytes) else value
+            for key, value in found.items()}  # fmt: skip
+
+
 def _parse(content: bytes) -> tuple[onnx.ModelProto, dict[str, NDArray[Any]]]:
-    """Return a file's model, and its weights by name."""
     name = ""
     weights = {}
     try:
@@ -287,46 +305,37 @@ def receptive_fields(
         if field is not None and sees == "window":
             field = _through_window(field, node, weights)
         elif field is not None and node.op_type == "Pad":
-            field = _padded(field, weights.get(node.input[1]), len(node.input))
+            pads = weights.get(node.input[1])
+            if pads is None or len(pads) != 8 or len(node.input) > 3:
+                field = None
+            else:
+                (top, left), (down, across) = field.start, field.step
+                start = (top - int(pads[2]) * down, left - int(pads[3]) * across)
+                field = replace(field, start=start)
         elif field is not None and node.op_type == "Reshape":
-            field = _squares(weights[node.input[1]].tolist())
+            # A model without layers begins with means of squares of pixels.
+            shape = weights[node.input[1]].tolist()
+            field = None
+            if len(shape) == 6:
+                field = ReceptiveField(shape[2], shape[4], (shape[2], shape[4]), (0, 0))
         elif sees != "place":
             field = None
         fields.update(dict.fromkeys(node.output, field))
     return fields
 
 
-def _squares(shape: Sequence[int]) -> ReceptiveField | None:
-    """Return the squares of pixels whose mean a model without layers begins with."""
-    if len(shape) != 6:
-        return None
-    return ReceptiveField(shape[2], shape[4], (shape[2], shape[4]), (0, 0))
-
-
-def _padded(field: ReceptiveField, pads: NDArray[Any] | None, inputs: int) -> ReceptiveField | None:
-    """Return what a place sees behind rows and columns that are added to maps."""
-    if pads is None or len(pads) != 8 or inputs > 3:
-        return None
-    (top, left), (down, across) = field.start, field.step
-    return replace(field, start=(top - int(pads[2]) * down, left - int(pads[3]) * across))
-
-
 def _through_window(
     field: ReceptiveField, node: onnx.NodeProto, weights: Mapping[str, NDArray[Any]]
 ) -> ReceptiveField | None:
-    given = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    given = attributes(node)
     weight = weights.get(node.input[1]) if len(node.input) > 1 else None
     kernel = list(given.get("kernel_shape", () if weight is None else weight.shape[2:]))
     if len(kernel) != 2:
         return None
     stride = list(given.get("strides", (1, 1)))
     dilation = list(given.get("dilations", (1, 1)))
-    pads = list(given.get("pads", (0, 0, 0, 0)))
-    if (automatic := given.get("auto_pad", b"")).startswith(b"SAME"):
-        # As many as there are where the maps' sides are multiples of the stride, as is usual.
-        total = [max(0, (side - 1) * apart + 1 - step)
-                 for side, apart, step in zip(kernel, dilation, stride, strict=True)]  # fmt: skip
-        pads = [(each + (automatic == b"SAME_LOWER")) // 2 for each in total]
+    # As many as there are where the maps' sides are multiples of the stride, as is usual.
+    pads = padding(given, stride, kernel)
     reach = [(kernel[side] - 1) * dilation[side] * field.step[side] for side in (0, 1)]
     return ReceptiveField(
         field.height + reach[0],
@@ -336,13 +345,12 @@ def _through_window(
     )
 
 
-@dataclass(frozen=True)
-class SubnetworkBatch:
-    """Some images, and what a part of the network makes of them."""
+class ImageBatch(NamedTuple):
+    """Some images ``uint8[B, H, W, C]``, and values ``float32[B, …]`` of a network for them."""
 
-    rows: NDArray[np.int64]  # int64[B]
-    images: NDArray[np.uint8]  # uint8[B, H, W, C]
-    values: tuple[NDArray[Any], ...]  # float32[B, ...]
+    rows: NDArray[np.int64]
+    images: NDArray[np.uint8]
+    values: dict[str, NDArray[Any]]
 
 
 class Subnetwork:
@@ -353,22 +361,5 @@ class Subnetwork:
         self.outputs: tuple[str, ...] = tuple(out.name for out in self._session.get_outputs())
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], ...]:
-        """Return the outputs for some inputs, in the order of ``outputs``."""
+        """The outputs for some inputs, in the order of ``outputs``."""
         return tuple(self._session.run(list(self.outputs), dict(inputs)))
-
-    def stream(
-        self, images: Images, rows: NDArray[np.int64] | None, size: int
-    ) -> Iterator[SubnetworkBatch]:
-        """Yield batch by batch what this part makes of images."""
-        count = len(images) if rows is None else len(rows)
-        for start in range(0, count, size):
-            end = min(start + size, count)
-            some = np.arange(start, end) if rows is None else rows[start:end]
-            batch = np.ascontiguousarray(images[start:end] if rows is None else images[some])
-            yield SubnetworkBatch(some, batch, self.run({IMAGES: batch}))
-
-
-def batch_size(layers: Iterable[Layer]) -> int:
-    """Return how many images may run at once, so that large layers fit into the memory."""
-    largest = max((math.prod(layer.shape) for layer in layers), default=1)
-    return max(1, min(_MOST, _ROOM // (4 * max(largest, 1))))

@@ -6,9 +6,9 @@ What needs more than names to be written or computed has a function beside the r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from opsin.core.metadata import LayerOp
 
@@ -26,18 +26,11 @@ class Operator:
     quantised: bool = False  # whether ONNX Runtime computes it in integers
 
 
-# What computes each place by itself, and what mixes places; nothing else is to be said of them.
+# What computes each place by itself; nothing else is to be said of them.
 _PLACE: Final = (
-    "Abs", "And", "Cast", "Ceil", "Cos", "DequantizeLinear", "Div", "Dropout", "Equal", "Erf",
-    "Floor", "Greater", "GreaterOrEqual", "HardSigmoid", "Less", "LessOrEqual", "Log", "Max",
-    "Mean", "Min", "Mod", "Neg", "Not", "Or", "Pad", "Pow", "QuantizeLinear", "Reciprocal",
-    "ReduceSum", "Sin", "Softplus", "Sqrt", "Sub", "Transpose", "Where",
-)  # fmt: skip
-_ALL: Final = (
-    "ConstantOfShape", "DepthToSpace", "Exp", "Flatten", "Gather", "GlobalAveragePool",
-    "GlobalMaxPool", "LogSoftmax", "LpNormalization", "Range", "ReduceL2", "ReduceMax",
-    "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSumSquare", "Reshape", "Resize", "Shape",
-    "Size", "Slice", "Softmax", "SpaceToDepth", "Split", "Squeeze", "Unsqueeze",
+    "Abs", "Cast", "DequantizeLinear", "Div", "Dropout", "Equal", "Erf", "Greater",
+    "GreaterOrEqual", "HardSigmoid", "Less", "Log", "Max", "Mean", "Min", "Neg", "Pad", "Pow",
+    "QuantizeLinear", "ReduceSum", "Softplus", "Sqrt", "Sub", "Transpose", "Where",
 )  # fmt: skip
 _ROWS: Final = (
     Operator("Add", quantised=True, learnt=(0, 1)),
@@ -47,12 +40,10 @@ _ROWS: Final = (
     Operator("Clip", quantised=True),
     Operator("Concat", sees="all", learnt=(0, 1)),
     Operator("Conv", sees="window", weighted=True, quantised=True, learnt=(1, 2)),
-    Operator("Einsum", sees="all", learnt=(0, 1)),
     Operator("Elu", "ELU", {"alpha": "alpha"}),
     Operator("Expand", sees="all", learnt=(0,)),
     Operator("Gelu", "GELU", {"approximate": "approximate"}),
     Operator("Gemm", sees="all", weighted=True, quantised=True, learnt=(1, 2)),
-    Operator("GroupNormalization", sees="all", learnt=(1, 2)),
     Operator("HardSwish", "Hardswish"),
     Operator("Identity", "Identity"),
     Operator("InstanceNormalization", sees="all", learnt=(1, 2)),
@@ -68,14 +59,27 @@ _ROWS: Final = (
     Operator("Sigmoid", "Sigmoid"),
     Operator("Sum", learnt=(0, 1)),
     Operator("Tanh", "Tanh"),
-    Operator("Tile", sees="all", learnt=(0,)),
     *map(Operator, _PLACE),
-    *(Operator(name, sees="all") for name in _ALL),
 )
-#: The operators by name.
+#: The operators by name; others mix places, and hold nothing that training changes.
 OPERATORS: Final = {row.name: row for row in _ROWS}
 #: Names of those that hold a network's weights.
 WEIGHTED: Final = frozenset(row.name for row in _ROWS if row.weighted)
+
+
+def padding(given: Mapping[str, Any], sizes: Sequence[int], kernel: Sequence[int]) -> list[int]:
+    """Rows or columns that a window's attributes add before each axis of maps, then after each."""
+    automatic, axes = given.get("auto_pad", "NOTSET"), len(kernel)
+    if automatic in ("NOTSET", "VALID"):
+        return list(given.get("pads", [0] * 2 * axes))
+    strides, dilations = (given.get(name, [1] * axes) for name in ("strides", "dilations"))
+    total = [
+        max(0, (-(-size // stride) - 1) * stride + (side - 1) * apart + 1 - size)
+        for size, side, stride, apart in zip(sizes, kernel, strides, dilations, strict=True)
+    ]
+    less, more = [each // 2 for each in total], [each - each // 2 for each in total]
+    return less + more if automatic == "SAME_UPPER" else more + less
+
 
 #: What a layer is drawn as.
 Family = Literal["convolution", "dense", "norm", "pooling", "activation", "sum", "other"]

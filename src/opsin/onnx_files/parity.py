@@ -23,25 +23,14 @@ def answers_of(metadata: Metadata, logits: NDArray[np.float64]) -> NDArray[np.fl
     return answers
 
 
-def tolerance_of(metadata: Metadata) -> float:
-    """Return how far a file's probabilities may be off."""
-    calibration = metadata.calibration
-    temperature = 1.0 if calibration is None else calibration.temperature
-    # Dividing logits by less than 1 enlarges their rounding as well.
-    return TOLERANCE * max(1.0, 1 / temperature)
-
-
 def check_answers(
-    answers: NDArray[np.float32],
-    expected: NDArray[np.float64],
-    metadata: Metadata,
-    *,
-    of: str,
-    settled: NDArray[np.bool_] | None = None,
-    apart: float | None = None,
-) -> float:
+    answers: NDArray[np.float32], expected: NDArray[np.float64], metadata: Metadata, *, of: str,
+    settled: NDArray[np.bool_] | None = None, apart: float | None = None,
+) -> float:  # fmt: skip
     """Compare a file's answers with those of the model that it was made from."""
-    tolerance = tolerance_of(metadata)
+    temperature = 1.0 if metadata.calibration is None else metadata.calibration.temperature
+    # Dividing logits by less than 1 enlarges their rounding as well.
+    tolerance = TOLERANCE * max(1.0, 1 / temperature)
     known = np.ones(len(answers), bool) if settled is None else settled
     difference = float(np.abs(answers - expected)[known].max(initial=0.0))
     # Two classes that stand level may change places by a rounding; no other label may.
@@ -52,9 +41,8 @@ def check_answers(
     if not close or swapped.any():
         inputs = "" if apart is None else f" (what they are computed from, by {apart:.2g})"
         raise ParityError(
-            f"the file's probabilities within {tolerance:g} of {of}'s",
-            f"they differ by up to {difference:.2g}{inputs}, and {int(swapped.sum())} of "
-            f"{len(answers)} labels with them",
+            f"The file's probabilities differ by up to {difference:.2g} from {of}'s{inputs}, not "
+            f"{tolerance:g} at most, and {int(swapped.sum())} of {len(answers)} labels with them",
             "Please report this with the run's recipe.json; the file was not written.",
         )
     return difference

@@ -1,9 +1,10 @@
-"""The end of every classifier.onnx: calibrated answers, and how unusual the image is."""
+"""What is written into graphs, and the end of every classifier.onnx: its calibrated answers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -11,7 +12,6 @@ from numpy.typing import NDArray
 
 from opsin.core.errors import MissingExtraError
 from opsin.core.metadata import Metadata
-from opsin.onnx_files.graph_writer import GraphWriter
 from opsin.runtime.providers import cpu_session
 
 try:
@@ -41,15 +41,30 @@ MEANS: Final = "ood_score.means"
 _NO_LENGTH: Final = 1e-12
 
 
+@dataclass
+class GraphWriter:
+    """Collects the nodes and weights of one ONNX graph."""
+
+    nodes: list[NodeProto] = field(default_factory=list)
+    weights: list[TensorProto] = field(default_factory=list)
+
+    def weight(self, name: str, value: Any, dtype: type[np.generic]) -> str:
+        """Store an array and return the name to use as an input."""
+        array = np.ascontiguousarray(value, dtype)
+        self.weights.append(numpy_helper.from_array(array.reshape(np.shape(value)), name))
+        return name
+
+    def node(self, kind: str, inputs: Sequence[str], *outputs: str, **attributes: Any) -> str:
+        """Add an operator and return the name of its first output."""
+        name = f"{outputs[0]}/{kind}"
+        self.nodes.append(helper.make_node(kind, inputs, outputs, name=name, **attributes))
+        return outputs[0]
+
+
 def tail(
-    to: GraphWriter,
-    logits: str,
-    embedding: str,
-    *,
-    classes: int,
-    units: int,
+    to: GraphWriter, logits: str, embedding: str, *, classes: int, units: int,
     mix: NDArray[np.float64] | None = None,
-) -> None:
+) -> None:  # fmt: skip
     """Write the last operators of a file, and their weights."""
     to.weight(TEMPERATURE, 1, np.float32)
     to.weight(CLASS_MIX, np.zeros(classes) if mix is None else mix, np.float32)
@@ -74,7 +89,7 @@ def tail(
 def outputs(*, classes: int, units: int) -> list[onnx.ValueInfoProto]:
     """Return the declarations of what every file answers with."""
     return [
-        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", classes]),
+        helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, ["N", classes]),
         helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", units]),
         helper.make_tensor_value_info("ood_score", TensorProto.FLOAT, ["N"]),
     ]
@@ -127,11 +142,9 @@ def as_model(
     """Return a model of a graph's operators, with what travels in it, if anything."""
     domains = {"": opset, TREES: TREES_OPSET}
     used = {node.domain for node in graph.node} | {""}
+    opsets = [helper.make_opsetid(name, domains[name]) for name in sorted(used)]
     model = helper.make_model(
-        graph,
-        producer_name="opsin",
-        opset_imports=[helper.make_opsetid(name, domains[name]) for name in sorted(used)],
-        ir_version=IR_VERSION,
+        graph, producer_name="opsin", opset_imports=opsets, ir_version=IR_VERSION
     )
     if metadata is not None:
         model.producer_version = metadata.opsin
@@ -139,28 +152,29 @@ def as_model(
     return model
 
 
+def model_of(
+    to: GraphWriter, name: str, *ends: tuple[str, int, tuple[int, ...]]
+) -> onnx.ModelProto:
+    """A model of what was written; `ends`: name, type and shape of its input and its outputs."""
+    given, *answers = (
+        helper.make_tensor_value_info(value, kind, ["N", *shape]) for value, kind, shape in ends
+    )
+    return as_model(helper.make_graph(to.nodes, name, [given], answers, to.weights))
+
+
 def write_file(
-    nodes: Sequence[NodeProto],
-    weights: Sequence[TensorProto],
-    metadata: Metadata,
-    *,
-    embedding: str,
-    units: int,
-    opset: int = OPSET,
-) -> bytes:
+    nodes: Sequence[NodeProto], weights: Sequence[TensorProto], metadata: Metadata, *,
+    embedding: str, units: int, opset: int = OPSET,
+) -> bytes:  # fmt: skip
     """Return a classifier.onnx that is not calibrated yet."""
     like, classes = metadata.preparation, len(metadata.classes)
     pixels: list[str | int | None] = ["N", like.height, like.width, like.channels]
     mix = None if metadata.class_mix is None else metadata.class_mix.log_ratio
     to = GraphWriter(list(nodes), list(weights))
     tail(to, LOGITS, embedding, classes=classes, units=units, mix=mix)
-    graph = helper.make_graph(
-        to.nodes,
-        "opsin",
-        [helper.make_tensor_value_info(IMAGES, TensorProto.UINT8, pixels)],
-        outputs(classes=classes, units=units),
-        to.weights,
-    )
+    images = helper.make_tensor_value_info(IMAGES, TensorProto.UINT8, pixels)
+    answers = outputs(classes=classes, units=units)
+    graph = helper.make_graph(to.nodes, "opsin", [images], answers, to.weights)
     model = as_model(graph, metadata, opset=opset)
     onnx.checker.check_model(model, full_check=True)
     content: bytes = model.SerializeToString()
@@ -181,18 +195,12 @@ def without_notes(content: bytes) -> bytes:
     """Return a classifier.onnx without notes of other programs: they often hold paths and code."""
     model = onnx.load_model_from_string(content)
     model.ClearField("doc_string")
-    for part in _parts(model.graph):
+    graph = model.graph  # there are no graphs inside operators
+    options = (option for node in graph.node for option in node.attribute)
+    for part in itertools.chain([graph], graph.node, options, graph.initializer, graph.input,
+                                graph.output, graph.value_info):  # fmt: skip
         for noted in ("doc_string", "metadata_props"):
             if noted in part.DESCRIPTOR.fields_by_name:
                 part.ClearField(noted)
     changed: bytes = model.SerializeToString()
     return changed
-
-
-def _parts(graph: onnx.GraphProto) -> Iterator[Any]:
-    """Yield a graph and all that is in it, graphs inside operators left out: there are none."""
-    yield graph
-    for parts in (graph.node, graph.initializer, graph.input, graph.output, graph.value_info):
-        for part in parts:
-            yield part
-            yield from getattr(part, "attribute", ())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ except ImportError as error:
 
 from opsin.core.metadata import Layer
 from opsin.onnx_files.fold_norms import fold
-from opsin.onnx_files.onnx_graph import OnnxGraph, attribute, rename_values
+from opsin.onnx_files.onnx_graph import OnnxGraph, attribute
 from opsin.onnx_files.operators import OPERATORS, WEIGHTED
 from opsin.onnx_files.postprocessing import FEATURES, IMAGES, LOGITS
 from opsin.runtime.providers import cpu_session
@@ -75,19 +76,19 @@ def to_int8(
     metadata = graph.metadata.model_copy(update={"layers": tuple(layers), "precision": "int8"})
     # The property keeps ONNX Runtime from advising, on the standard error stream, what is done.
     folded = graph.content(metadata, further={"onnx.quant.pre_process": "onnxruntime.quant"})
-    calibration = _CalibrationImages(images, _batch_size(layers, len(images)), progress)
+    values = sum(math.prod(layer.shape) for layer in layers)
+    size = max(1, min(_MOST, _ROOM // max(values, 1), len(images)))
+    calibration = _CalibrationImages(images, size, progress)
     quantised = OnnxGraph(_quantised(folded, calibration, float_ends))
     _restore_activations(quantised, graph)
     whole = OnnxGraph(folded)
     _correct_biases(quantised, whole, _mean_inputs(whole, calibration.batches()))
-    _name_plainly(quantised)
     there = quantised.values()
     kept = tuple(layer for layer in layers if layer.name in there)
     return quantised.content(metadata.model_copy(update={"layers": kept}))
 
 
 def _float_ends(graph: OnnxGraph, layers: Sequence[Layer]) -> list[str]:
-    """Return the names of the operators at both ends that stay in float."""
     work = {layer.name: layer.multiply_adds for layer in layers}
     weighted = [node for node in graph.nodes if node.op_type in WEIGHTED]
 
@@ -112,11 +113,6 @@ def _float_ends(graph: OnnxGraph, layers: Sequence[Layer]) -> list[str]:
     return first + [weighted[last].name] * (shares[last] <= most)
 
 
-def _batch_size(layers: Sequence[Layer], count: int) -> int:
-    values = sum(int(np.prod(layer.shape)) for layer in layers)
-    return max(1, min(_MOST, _ROOM // max(values, 1), count))
-
-
 class _CalibrationImages:
     """Hands images to ONNX Runtime's calibration, batch by batch."""
 
@@ -131,16 +127,13 @@ class _CalibrationImages:
         return len(self._images)
 
     def batches(self) -> Iterator[NDArray[np.uint8]]:
-        """Yield all batches."""
         for start in range(0, len(self._images), self.size):
             yield self._images[start : start + self.size]
 
     def set_range(self, start_index: int, end_index: int) -> None:
-        """Hand out these images from now on, and no others."""
         self._next, self._end = start_index, end_index
 
     def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-        """Return the next batch; ``None`` at the end."""
         if self._next >= self._end:
             return None
         start, self._next = self._next, self._next + self.size
@@ -187,36 +180,6 @@ def _restore_activations(graph: OnnxGraph, before: OnnxGraph) -> None:
             graph.nodes.insert(graph.nodes.index(maker) + 1, node)
 
 
-def _name_plainly(graph: OnnxGraph) -> None:
-    """Give what ONNX Runtime added names after the layer: ``dense1.weight.integers``."""
-    words = (
-        ("_DequantizeLinear_Output", ".restored"),
-        ("_QuantizeLinear_Output", ".integers"),
-        ("_DequantizeLinear", "/DequantizeLinear"),
-        ("_QuantizeLinear", "/QuantizeLinear"),
-        ("_quantized", ".integers"),
-        ("_zero_point", ".integers.zero"),
-        ("_scale", ".integers.scale"),
-    )
-
-    def plain(name: str) -> str:
-        for old, new in words:
-            name = name.replace(old, new)
-        return name
-
-    own = set(graph.values())
-    names = {name: plain(name) for name in own | set(graph.weights)}
-    taken: set[str] = {layer.name for layer in graph.metadata.layers}
-    for name, new in names.items():
-        if name in taken or new in taken:
-            names[name] = name
-        taken.add(names[name])
-    rename_values(graph.nodes, names)
-    for node in graph.nodes:
-        node.name = plain(node.name)
-    graph.weights = {names[name]: value for name, value in graph.weights.items()}
-
-
 def _mean_inputs(graph: OnnxGraph, batches: Iterable[NDArray[np.uint8]]) -> Means:
     """Return what each layer with a bias gets on average, by the value's name: ``float64[C]``."""
     names = list(dict.fromkeys(node.input[0] for node in _layers_with_bias(graph)))
@@ -244,28 +207,22 @@ def _correct_biases(quantised: OnnxGraph, graph: OnnxGraph, means: Means) -> Non
         integers, scale = (quantised.weights[name] for name in weight.input[:2])
         scale = scale.reshape(-1, *[1] * (integers.ndim - 1)) if scale.ndim else scale
         error = integers * scale.astype(np.float64) - graph.weights[layer.input[1]]
-        shift = _shift(layer, error, means[layer.input[0]])
+        # What the error adds to each of the layer's answers on average.
+        error, groups = (
+            error.reshape(*error.shape[:2], -1).sum(axis=2),
+            attribute(layer, "group", 1),
+        )
+        mean = means[layer.input[0]].reshape(groups, -1)
+        shift = (error * np.repeat(mean, len(error) // groups, axis=0)).sum(axis=1)
         steps = shift / quantised.weights[bias.input[1]].astype(np.float64)
         held = quantised.weights[bias.input[0]]
         quantised.weights[bias.input[0]] = (held - np.round(steps)).astype(held.dtype)
 
 
 def _layers_with_bias(graph: OnnxGraph) -> list[NodeProto]:
-    """Return the layers that have a bias, and weights of which each filter or row is one answer."""
     found = []
     for node in graph.nodes:
         whole = node.op_type == "Conv" or (node.op_type == "Gemm" and attribute(node, "transB", 0))
         if whole and len(node.input) > 2 and node.input[1] in graph.weights:
             found.append(node)
     return found
-
-
-def _shift(
-    layer: NodeProto, error: NDArray[np.float64], mean: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return what an error of the weights adds to each of a layer's answers on average."""
-    error = error.reshape(*error.shape[:2], -1).sum(axis=2)
-    groups = attribute(layer, "group", 1)
-    each = np.repeat(mean.reshape(groups, -1), len(error) // groups, axis=0)
-    shift: NDArray[np.float64] = (error * each).sum(axis=1)
-    return shift

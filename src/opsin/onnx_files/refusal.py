@@ -1,4 +1,4 @@
-"""The error of a file that cannot be brought in."""
+"""The error of a stranger's file that cannot be used."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from opsin.runtime.onnx_scan import printable
 
 
 def refused(name: str, reason: str, advice: str = "") -> ModelFileError:
-    """Return the error of a file that cannot be brought in."""
-    return ModelFileError(
-        "a classifier of images that another program saved",
-        f"{name} cannot be brought in: {reason}",
-        advice or "Give another file; where its own program can, export it to ONNX.",
-    )
+    """The error of a file that cannot be used; by default it advises another one."""
+    advice = advice or "Give another file; where its own program can, export it to ONNX."
+    return ModelFileError(f"{name} cannot be used: {reason}", advice)
 
 
 def quoted(text: object) -> str:
-    """Return text out of a stranger's file, fit for a line of a message."""
+    """Text out of a stranger's file, fit for a line of a message."""
     return printable(str(text)[:200])

@@ -87,18 +87,12 @@ def _slice(file: BinaryIO, start: int, size: int, stated: Mapping[str, Any]) -> 
     return np.frombuffer(file.read(last - first), kind).reshape(shape)
 
 
-def _checkpoint(
-    name: str, file: BinaryIO, read: Callable[[BinaryIO], dict[str, NDArray[Any]]]
-) -> Tensors:
+def _checkpoint(name: str, file: BinaryIO, read: Callable[[BinaryIO], Tensors]) -> Tensors:
     try:
         found = read(file)
     except NotTensorsError as error:
-        raise refused(
-            name,
-            f"it holds more than weights ({quoted(error)})",
-            "Save the weights alone: torch.save(model.state_dict(), FILE). Or export the network: "
-            "torch.onnx.export(model.eval(), (images,), 'NAME.onnx', dynamo=True).",
-        ) from error
+        advice = "Save the weights alone: torch.save(model.state_dict(), FILE)."
+        raise refused(name, f"it holds more than weights ({quoted(error)})", advice) from error
     except (
         zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError, IndexError, EOFError,
         NotImplementedError, RuntimeError, OverflowError, RecursionError,
@@ -153,7 +147,6 @@ def _legacy(file: BinaryIO) -> Tensors:
 
 
 def _weights_in(whole: object) -> dict[str, _Tensor]:
-    """Return the dictionary of weights, wherever it lies in a checkpoint."""
     if not isinstance(whole, Mapping):
         return {}
     own = {str(key): each for key, each in whole.items() if isinstance(each, _Tensor)}
@@ -166,8 +159,6 @@ def _weights_in(whole: object) -> dict[str, _Tensor]:
 
 
 class _Storage(NamedTuple):
-    """Numbers in a row, which several tensors may be parts of."""
-
     key: str
     dtype: np.dtype[Any]
     length: int
@@ -178,8 +169,6 @@ class _Storage(NamedTuple):
 
 
 class _Tensor(NamedTuple):
-    """A part of a storage, which is known to lie in it."""
-
     storage: _Storage
     offset: int
     shape: tuple[int, ...]
@@ -212,8 +201,6 @@ _TUPLES: Final = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 class _TensorReader:
-    """Follows the operations of a pickle as far as dictionaries of tensors need them."""
-
     def __init__(self) -> None:
         #: Storages that tensors were found in, by their keys.
         self.storages: dict[str, _Storage] = {}
@@ -223,7 +210,6 @@ class _TensorReader:
         self._left = _MOST
 
     def load(self, file: BinaryIO) -> Any:
-        """Return what the pickle stands for that begins where the file is."""
         for operation, argument, _ in pickletools.genops(file):
             self._follow(operation.name, argument)
         return self._stack.pop()
@@ -281,7 +267,6 @@ class _TensorReader:
         return found
 
     def _top(self, kind: type[Any]) -> Any:
-        """Return what is on top of the stack, which must be of a kind."""
         top = self._stack[-1]
         if not isinstance(top, kind):
             raise NotTensorsError(f"{type(top).__name__} in the place of {kind.__name__}")

@@ -357,7 +357,7 @@ class Classifier:
         if array.ndim == 3 and like.channels == 1:
             array = array[..., None]
         if array.shape[1:] == wanted:
-            pixels, note = to_bytes(array, "the batch", "images")
+            pixels, note = to_bytes(array, "the batch")
             if not note:  # there is no place where it could be said
                 return pixels
             advice = "Bring them there: (255.0 * images).round().astype('uint8')"

@@ -14,7 +14,7 @@ from opsin.core.arguments import checked
 from opsin.core.metadata import Reject
 from opsin.core.stored_json import JsonObject
 from opsin.data.array_image import png_address
-from opsin.data.blank_images import warning_among, warning_of
+from opsin.data.blank_images import NO_CONTRAST, has_no_contrast
 
 #: The answer to an image that is like none of the training images, and how it is put.
 NONE_OF_THESE: Final = "none of these"
@@ -63,8 +63,8 @@ class Prediction:
 
     @property
     def warning(self) -> str | None:
-        """Why the answer means nothing: the image has no contrast, is a gradient or noise."""
-        return warning_among(self.notes)
+        """Why the answer means nothing, if so: the image has no contrast."""
+        return NO_CONTRAST if NO_CONTRAST in self.notes else None
 
     @functools.cached_property
     def digest(self) -> bytes:
@@ -128,8 +128,7 @@ class PreparedImage:
     @classmethod
     def of(cls, name: str, pixels: NDArray[np.uint8], notes: tuple[str, ...] = ()) -> PreparedImage:
         """Look whether there is anything to recognise, and say so first where there is nothing."""
-        warning = warning_of(pixels)
-        return cls(name, pixels, notes if warning is None else (warning, *notes))
+        return cls(name, pixels, (NO_CONTRAST, *notes) if has_no_contrast(pixels) else notes)
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import re
 from typing import Annotated, Final, Literal, Required, cast
-from urllib.parse import parse_qsl
 
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
@@ -18,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from typing_extensions import TypedDict
 
 from opsin.core.platform import cores
-from opsin.data.blank_images import warning_among
+from opsin.data.blank_images import NO_CONTRAST
 from opsin.runtime.prediction import NONE_OF_THESE
 from opsin.server.body import MemoryBudget, Upload, limited, read_images, while_connected
 from opsin.server.describe import described_router, error_replies, image_body
@@ -32,11 +30,12 @@ from opsin.web.refusals import BadRequest, Error, error_object, json_reply
 PREDICT: Final = "/predict"
 
 
-class AnswerOptions(BaseModel):
+class PredictOptions(BaseModel):
     """What a request wants to know beyond the label."""
 
     model_config = ConfigDict(extra="forbid")
 
+    model: str | None = Field(None, description="Which model; not needed where one is served.")
     top: int | None = Field(
         None, ge=1, le=999_999_999, description="Classes to return, the most probable first."
     )
@@ -48,19 +47,12 @@ class AnswerOptions(BaseModel):
     )
 
 
-class PredictOptions(AnswerOptions):
-    """The same, where the address does not name the model."""
-
-    model: str | None = Field(None, description="Which model; not needed where one is served.")
-
-
 _REJECTED: Final = (
     "Whether the image is like none of the training images; null: the file has no threshold, and "
     "so cannot tell."
 )
 _WARNING: Final = (
-    "Why the answer means nothing, where the image has no contrast, is a smooth gradient or noise; "
-    "without contrast there is no explanation either."
+    "Why the answer means nothing, where the image has no contrast; there is no explanation either."
 )
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -121,7 +113,7 @@ class Predictions(TypedDict):
 
 
 def routes(predictor: Predictor) -> APIRouter:
-    """The routes that predict and explain, by the only model or a named one.
+    """The routes that predict and explain.
 
     FastAPI describes them. `Predictor` answers as plain ASGI: of a request that takes a network
     half a millisecond, FastAPI's own way would take as much again.
@@ -139,23 +131,15 @@ def routes(predictor: Predictor) -> APIRouter:
         f"a part of the image is hidden; this takes many times as long. {limits}."
     )
 
-    def by_query(options: Annotated[PredictOptions, Query()]) -> None:
+    def described(options: Annotated[PredictOptions, Query()]) -> None:
         del options
 
-    def by_path(model: str, options: Annotated[AnswerOptions, Query()]) -> None:
-        del model, options
-
-    for path, explain in (
-        (PREDICT, False),
-        ("/v1/models/{model}:predict-image", False),
-        ("/explain", True),
-        ("/v1/models/{model}:explain-image", True),
-    ):
+    for path, explain in ((PREDICT, False), ("/explain", True)):
         router.add_api_route(
             path,
-            by_path if "{model}" in path else by_query,
+            described,
             methods=["POST"],
-            operation_id=re.sub(r"\W+", "_", path.replace("/v1/models/{model}:", "")).strip("_"),
+            operation_id=path[1:],
             response_class=Response,
             responses=error_replies()
             | {200: {"model": Predictions, "description": "The answers, in order."}},
@@ -189,12 +173,8 @@ class Predictor:
 
     async def _answer(self, request: Request, explain: bool) -> Response:
         until = asyncio.get_running_loop().time() + self.settings.deadline
-        name = request.scope.get("path_params", {}).get("model")
-        query = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        kind = AnswerOptions if name else PredictOptions
-        options = kind.model_validate(dict(query))
-        if isinstance(options, PredictOptions):
-            name = options.model
+        options = PredictOptions.model_validate(dict(request.query_params))
+        name = options.model
         if name is None:
             name, *others = self.engine.served
             if others:
@@ -231,7 +211,7 @@ class Predictor:
         return json_reply(reply)
 
     def _described(
-        self, upload: Upload, result: Result, served: ServedModel, options: AnswerOptions
+        self, upload: Upload, result: Result, served: ServedModel, options: PredictOptions
     ) -> ImagePrediction:
         if not isinstance(result, PredictResult):
             return {"name": upload.name, "error": error_object(result)}
@@ -242,7 +222,7 @@ class Predictor:
         top = options.top or self.settings.top
         answer: ImagePrediction = {
             "name": upload.name,
-            "warning": warning_among(result.notes),
+            "warning": NO_CONTRAST if NO_CONTRAST in result.notes else None,
             "answer": NONE_OF_THESE if result.rejected else label,
             "label": label,
             "confidence": shares[order[0]],

@@ -9,16 +9,12 @@ from opsin.core.errors import ImageError, OpsinError, StorageError
 from opsin.web.refusals import RequestError, error_reply
 
 
-class NotThere(RequestError):  # noqa: N818  it is what the page says
+class NotThere(RequestError, status=404):  # noqa: N818  it is what the page says
     """An address that leads to nothing: a run, a set, an image or a job that is gone."""
 
-    status = 404
 
-
-class DiskFull(RequestError):  # noqa: N818
+class DiskFull(RequestError, status=507):  # noqa: N818
     """What was sent cannot be kept."""
-
-    status = 507  # RFC 4918
 
 
 def new_api() -> FastAPI:
@@ -31,12 +27,8 @@ def new_api() -> FastAPI:
 async def _explain(_: Request, error: Exception) -> Response:
     assert isinstance(error, OpsinError)
     if isinstance(error, StorageError):
-        error = DiskFull(
-            "to keep the upload", "the disk is full, or refuses the write", "Free some space first."
-        )
+        error = DiskFull("The disk is full, or refuses the write", "Free some space first.")
     elif not isinstance(error, RequestError | ImageError):
         # What the page says of a source or a run that is damaged names places on this machine.
-        error = NotThere(
-            "images or files that can be read", "these are gone or damaged", "Open their page."
-        )
+        error = NotThere("These images or files are gone or damaged", "Open their page.")
     return error_reply(error, {"cache-control": "no-store"})

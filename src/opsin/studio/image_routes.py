@@ -1,4 +1,4 @@
-"""Routes of images and files, by ids."""
+"""Routes of images and files, by ids, and of the documentation."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Final
 
 from fastapi import FastAPI
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.staticfiles import StaticFiles
 
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.glossary import SITE
 from opsin.core.recipe import AUGMENTATIONS
 from opsin.studio.content_security import ALONE
 from opsin.studio.datasets.catalogue import Library
@@ -19,6 +21,8 @@ from opsin.studio.runs.dataset_cache import DatasetCache
 from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.threads import IMAGES
 
+#: Where the documentation is in the studio.
+HELP: Final = "/help"
 # An image's address holds its version, so what is behind it never changes.
 _FOREVER: Final = {"cache-control": "private, max-age=31536000, immutable"}
 _NOW: Final = {"cache-control": "no-store"}
@@ -56,6 +60,15 @@ def add_routes(api: FastAPI, opened: DatasetCache, runs: RunIndex, sets: Library
         return _file(await IMAGES.run(_previews, sets, set_id), policy, "preview")
 
 
+def add_help(api: FastAPI, site: Path = SITE) -> None:
+    """Serve the files that `opsin docs` opens; where they were not built, say so."""
+    if (site / "index.html").is_file():
+        api.mount(HELP, StaticFiles(directory=site, html=True), name="help")
+        return
+    text = "The documentation is not part of this installation. In a clone, build it: make site."
+    api.mount(HELP, PlainTextResponse(text, 404))
+
+
 def _previews(sets: Library, set_id: str) -> Mapping[str, Path]:
     folder = sets.folder(set_id) / "previews"
     drawn = {name: folder / name / "augment.png" for name in AUGMENTATIONS}
@@ -63,7 +76,7 @@ def _previews(sets: Library, set_id: str) -> Mapping[str, Path]:
 
 
 def files_of(directory: RunDirectory) -> Mapping[str, Path]:
-    """Return the files of a run that a page may ask for, by the names that it uses for them."""
+    """The files of a run that a page may ask for, by the names that it uses for them."""
     fixed = (
         directory.page, directory.card, directory.classifier, directory.report, directory.recipe,
         directory.dataset, directory.history, directory.predictions, directory.images,
@@ -76,7 +89,7 @@ def files_of(directory: RunDirectory) -> Mapping[str, Path]:
 async def _image(opened: DecodedDataset, row: str, version: str) -> Response:
     # Nine digits are more than there are images, and int() takes its time for a million.
     if not (row.isascii() and row.isdigit() and len(row) <= 9):
-        raise NotThere("the number of an image", f"got {row!r:.40}", "Go back a page.")
+        raise NotThere(f"There is no image {row!r:.40}", "Go back a page.")
     content = await IMAGES.run(opened.png, int(row))
     headers = _FOREVER if version == opened.version else _NOW
     return Response(content, headers=headers, media_type="image/png")
@@ -85,9 +98,7 @@ async def _image(opened: DecodedDataset, row: str, version: str) -> Response:
 def _file(files: Mapping[str, Path], name: str, run: str) -> Response:
     file = files.get(name)
     if file is None:
-        raise NotThere(
-            "a file that is here", f"none is called {name!r:.80}", "Open the page it belongs to."
-        )
+        raise NotThere(f"There is no file {name!r:.80}", "Open the page it belongs to.")
     headers = {"cache-control": "no-cache"}
     kind = _SHOWN.get(file.suffix)
     if kind:

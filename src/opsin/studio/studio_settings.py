@@ -16,7 +16,7 @@ PORT: Final = 8600
 
 
 def default_home() -> Path:
-    """Return where the studio keeps its sets, jobs and corrections."""
+    """Where the studio keeps its sets, jobs and corrections."""
     return user_data_path("opsin") / "studio"
 
 
@@ -31,7 +31,7 @@ class StudioSettings(AddressSettings):
 
     @property
     def entrance(self) -> Path:
-        """Return the page that signs its owner in as long as the studio runs."""
+        """The page that signs its owner in as long as the studio runs."""
         return self.home / "sign-in.html"
 
     def model_post_init(self, _: object) -> None:
@@ -40,12 +40,8 @@ class StudioSettings(AddressSettings):
         for folder in (self.runs, self.home):
             if folder.exists() and not folder.is_dir():
                 raise RecipeError(
-                    "folders for runs and for the studio's files",
-                    f"{folder} is a file",
-                    "Name a folder; it is made if there is none.",
+                    f"{folder} is a file", "Name a folder; it is made if there is none."
                 )
         for root in self.roots:
             if not root.is_dir():
-                raise RecipeError(
-                    "folders to browse in", f"{root} is none", "Give folders that are there."
-                )
+                raise RecipeError(f"There is no folder {root} to browse in")

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Final
 
 from opsin.core.storage import storage_errors
+from opsin.studio.errors import NotThere
 
 #: Seconds for which what was removed is kept.
 KEPT: Final = 7 * 86_400.0
-# When it was removed (nanoseconds; earlier versions wrote seconds of runs), and its name.
-_WAITING: Final = re.compile(r"(\d+)(\.\d{3})?-(.+)", re.DOTALL)
+# When it was removed (nanoseconds), and its name.
+_WAITING: Final = re.compile(r"(\d+)-(.+)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Trash:
         self.path = root / ".deleted"
 
     def put(self, folder: str) -> str:
-        """Remove a folder, and return the token that restores it."""
+        """Remove a folder; the token restores it."""
         place, token = self.path.parent / folder, f"{time.time_ns()}-{folder}"
         with storage_errors(place):
             self.path.mkdir(exist_ok=True)
@@ -43,15 +44,20 @@ class Trash:
         return token
 
     def removed(self) -> list[Removed]:
-        """Return what can be restored, the last removed first."""
+        """What can be restored, the last removed first."""
         found = []
         with contextlib.suppress(OSError):
             for place in self.path.iterdir():
                 if match := _WAITING.fullmatch(place.name):
-                    whole, rest, folder = match.groups()
-                    when = float(whole + rest) if rest else int(whole) / 1e9
-                    found.append(Removed(place.name, folder, folder, when))
+                    found.append(Removed(place.name, match[2], match[2], int(match[1]) / 1e9))
         return sorted(found, key=lambda each: each.when, reverse=True)
+
+    def get(self, token: str) -> Removed:
+        """What a token stands for, or `NotThere`."""
+        for removed in self.removed():
+            if removed.token == token:
+                return removed
+        raise NotThere("What was removed is gone for good", "Make it again.")
 
     def restore(self, removed: Removed) -> None:
         """Bring a folder back, under a name that must be free."""

@@ -35,7 +35,6 @@ def image(seed: int) -> bytes:
 
 
 def put(uploads: Uploads, name: str, content: bytes, key: int, path: str = "") -> SentFile:
-    """Upload a file whole; return what a browser says of it."""
     text = f"{key:016x}"
     uploads.append(text, 0, content)
     return {"key": text, "name": name, "path": path, "size": len(content)}
@@ -127,7 +126,7 @@ def test_the_layouts_of_sources_are_kept(
 def test_images_without_a_folder_need_a_class(uploads: Uploads, tmp_path: Path) -> None:
     files = [put(uploads, "1.png", image(1), 1), put(uploads, "2.png", image(2), 2, "cat/2.png")]
     into = tmp_path / "images" / "new"
-    with pytest.raises(SourceError, match="1 of 2 came without"):
+    with pytest.raises(SourceError, match="1 of 2 images are in no folder"):
         uploads.finish(files, into)
     assert not into.exists()
     assert laid_out(uploads.finish(files, into, loose=" boot ")) == [

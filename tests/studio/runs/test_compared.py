@@ -36,7 +36,6 @@ def compared_by(looking: Studio, ids: list[str]) -> Compared:
 
 
 def over(looking: Studio, job: Job) -> Job:
-    """Return a job once its process is gone."""
     while not job.over:
         looking.jobs.tick()
         job = looking.jobs.get(job.id)
@@ -72,7 +71,7 @@ def test_other_images_are_refused_in_one_line_of_names(looking: Studio) -> None:
 
 @pytest.mark.parametrize("ids", [[], [A], [A, B] * 6])
 def test_two_to_ten_can_be_compared(looking: Studio, ids: list[str]) -> None:
-    with pytest.raises(RecipeError, match="two to 10 runs"):
+    with pytest.raises(RecipeError, match="Two to 10 runs"):
         compared_by(looking, ids)
 
 

@@ -34,7 +34,7 @@ def test_a_run_without_a_classifier_or_with_damaged_files_says_so(
 ) -> None:
     path = write_run(tmp_path, "run", digits, answers_right(digits, 0.6))
     directory = RunDirectory(path)
-    with pytest.raises(RunError, match="none yet"):
+    with pytest.raises(RunError, match="no classifier yet"):
         read_judged(directory)
     directory.classifier.write_bytes(nearest_mean.read_bytes())
     whole = directory.report.read_text(encoding="utf-8")

@@ -27,7 +27,6 @@ def of(studio: Studio, name: str) -> tuple[LibraryDataset, RunCorrections]:
 
 
 def trained(data: opsin.Dataset, tmp_path: Path, name: str = "one") -> RunDirectory:
-    """Write a run that was trained with these images, and their corrections."""
     directory = RunDirectory(write_run(tmp_path / "runs", name, data, answers_right(data, 0.8)))
     if data.recipe.labels:
         directory.corrections.write_bytes(Path(data.recipe.labels).read_bytes())
@@ -85,7 +84,7 @@ def test_a_run_of_two_sources_and_one_whose_images_are_gone(
     more = write_shapes(tmp_path / "more", 4)
     trained(opsin.load(shapes, more), tmp_path, "two")
     trained(opsin.load(more), tmp_path, "gone")
-    with pytest.raises(SourceError, match="a run of one source"):
+    with pytest.raises(SourceError, match="has 2 sources"):
         of(studio, "two")
     (more / "disc" / "0.png").unlink()
     with pytest.raises(NotDecoded):

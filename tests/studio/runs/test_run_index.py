@@ -158,7 +158,7 @@ def test_what_was_deleted_goes_after_a_week(tmp_path: Path) -> None:
     index = RunIndex(tmp_path)
     index.scan()
     index.delete(opaque("new"))
-    kept = tmp_path / ".deleted" / f"{time.time() - 8 * 86_400:.3f}-old"
+    kept = tmp_path / ".deleted" / f"{time.time_ns() - 8 * 86_400 * 10**9}-old"
     (tmp_path / "old").rename(kept)
     index.sweep()
     assert [each.folder for each in index.deleted()] == ["new"]

@@ -18,7 +18,6 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
-import numpy as np
 from filelock import FileLock, Timeout
 from pydantic import Field
 
@@ -159,8 +158,7 @@ class AnswersFile:
         while some := names.fetchmany(1 << 16):
             if not all(isinstance(name, bytes) for (name,) in some):
                 raise damaged(self.path)
-            self._digests.extend(np.fromiter((self._digest(name) for (name,) in some), np.uint64))
-        self._digests.sort()
+            self._digests.update(self._digest(name) for (name,) in some)
 
     def _check_output(self) -> None:
         sizes = (self.about.written, self.about.next)

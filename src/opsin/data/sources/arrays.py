@@ -159,7 +159,7 @@ def to_bytes_or_deep(
     whole = images.dtype.kind in "iu" and images.size > 0
     if whole and images.min() >= 0 and 255 < images.max() < 1 << 16:
         return images.astype(np.uint16), None
-    return to_bytes(images, source, "images")
+    return to_bytes(images, source)
 
 
 def as_array(value: Any, name: str) -> NDArray[Any]:

@@ -22,7 +22,6 @@ def _simple(kind: str, **attributes: Any) -> _Write:
 
 
 def _with_itself(kind: str, inner: _Write, part: str) -> _Write:
-    """Join a value and what an activation makes of it."""
     return lambda call, value: call.apply(kind, [value, inner(call, value)], part)
 
 
@@ -90,35 +89,25 @@ def activated(call: LayerCall, value: KerasTensor) -> KerasTensor:
     write, words = _ACTIVATIONS[name]
     call.words = f"{call.words} + {words}" if call.words else str(words)
     if name in ("softmax", "log_softmax"):  # of all units of a place, which are last in Keras
-        return call.plainly(value.shape, write(call, call.to.plain(value)))
-    return call.to.like(value, write(call, call.to.native(value)))
+        return call.to.of_plain(value.shape, write(call, call.to.plain(value)))
+    return KerasTensor(value.shape, write(call, value.name))
 
 
 def _relu(call: LayerCall) -> KerasTensor:
-    """Write a ReLU with a slope below, a threshold and a largest value."""
     value, most = call.value, call.options.get("max_value")
-    slope, threshold = call.number("negative_slope", 0.0), call.number("threshold", 0.0)
-    highest = None if most is None else call.number("max_value")
-    call.words = LayerOp.RELU if highest is None else f"{LayerOp.RELU} up to {highest:g}"
-    name = call.to.native(value)
-    if slope == 0 and threshold == 0:
-        if highest is not None:
-            return call.to.like(value, _clipped(call, name, 0.0, highest))
-        return call.to.like(value, call.apply("Relu", [name], "relu"))
-    limit = call.constant("threshold", threshold)
-    below = call.apply("Sub", [name, limit], "above")
-    below = call.apply("Mul", [below, call.constant("slope", slope)], "below")
-    high = name
-    if highest is not None:
-        high = call.apply("Min", [name, call.constant("most", highest)], "most")
-    enough = call.apply("GreaterOrEqual", [name, limit], "enough")
-    return call.to.like(value, call.apply("Where", [enough, high, below], "relu"))
+    if call.number("negative_slope", 0.0) or call.number("threshold", 0.0):
+        raise call.refuse("has a slope or a threshold, which are not known here")
+    if most is None:
+        call.words = LayerOp.RELU
+        return call.same(call.apply("Relu", [value.name], "relu"))
+    highest = call.number("max_value")
+    call.words = f"{LayerOp.RELU} up to {highest:g}"
+    return call.same(_clipped(call, value.name, 0.0, highest))
 
 
 def _sloped(call: LayerCall, kind: str, words: str, option: str, default: float) -> KerasTensor:
     call.words, alpha = words, call.number(option, default)
-    made = call.apply(kind, [call.to.native(call.value)], kind.lower(), alpha=alpha)
-    return call.to.like(call.value, made)
+    return call.same(call.apply(kind, [call.value.name], kind.lower(), alpha=alpha))
 
 
 def _leaky_relu(call: LayerCall) -> KerasTensor:
@@ -131,10 +120,8 @@ def _prelu(call: LayerCall) -> KerasTensor:
     shape = tuple(1 if axis in shared else size for axis, size in enumerate(value.shape, start=1))
     (slope,) = call.take(shape)
     call.words = "PReLU"
-    if value.maps is not None and not call.to.channels_first:
-        slope = slope.transpose(2, 0, 1)
-    inputs = [call.to.native(value), call.weight("weight", slope)]
-    return call.to.like(value, call.apply("PRelu", inputs, "prelu"))
+    inputs = [value.name, call.weight("weight", _in_order(slope))]
+    return call.same(call.apply("PRelu", inputs, "prelu"))
 
 
 def _softmax(call: LayerCall) -> KerasTensor:
@@ -145,7 +132,12 @@ def _softmax(call: LayerCall) -> KerasTensor:
         raise call.refuse("has no usable axis")
     call.words = "Softmax"
     made = call.apply("Softmax", [call.to.plain(value)], "softmax", axis=axis)
-    return call.plainly(value.shape, made)
+    return call.to.of_plain(value.shape, made)
+
+
+def _in_order(numbers: NDArray[Any]) -> NDArray[Any]:
+    """Numbers for a value, as the graph has it."""
+    return numbers.transpose(2, 0, 1) if numbers.ndim == 3 else numbers
 
 
 def _scale_and_center(
@@ -160,7 +152,6 @@ def _scale_and_center(
 
 
 def _axes(call: LayerCall) -> list[int]:
-    """Return the axes that an option names, that of the images counted."""
     axis, count = call.options.get("axis", -1), len(call.value.shape) + 1
     axes = [] if axis is None else axis if isinstance(axis, list) else [axis]
     if not all(isinstance(each, int) and each % count > 0 for each in axes):
@@ -181,18 +172,14 @@ def _batch(call: LayerCall) -> KerasTensor:
     epsilon = call.number("epsilon", 1e-3)
     parts = {"weight": weight, "bias": bias, "running_mean": mean, "running_var": variance}
     names = [call.weight(part, numbers) for part, numbers in parts.items()]
-    in_maps = rank == 3 and axis == (1 if call.to.channels_first else 3)
-    if rank == 1 or in_maps:
-        inputs = [call.to.maps(value) if in_maps else call.to.plain(value), *names]
-        made = call.apply("BatchNormalization", inputs, "norm", epsilon=epsilon)
-        if in_maps:
-            return call.to.of_maps(call.to.sizes(value), made)
-        return call.plainly(value.shape, made)
+    if (rank, axis) in ((1, 1), (3, 3)):
+        inputs = [value.name, *names]
+        return call.same(call.apply("BatchNormalization", inputs, "norm", epsilon=epsilon))
     factor = weight / np.sqrt(variance + epsilon)
     shape = [units if each == axis else 1 for each in range(1, rank + 1)]
-    pair = (call.constant("factor", factor.reshape(shape)),
-            call.constant("offset", (bias - mean * factor).reshape(shape)))  # fmt: skip
-    return call.plainly(value.shape, call.affine(call.to.plain(value), *pair, "norm"))
+    pair = (call.constant("factor", _in_order(factor.reshape(shape))),
+            call.constant("offset", _in_order((bias - mean * factor).reshape(shape))))  # fmt: skip
+    return call.same(call.affine(value.name, *pair, "norm"))
 
 
 def _layer(call: LayerCall) -> KerasTensor:
@@ -209,20 +196,19 @@ def _layer(call: LayerCall) -> KerasTensor:
         "LayerNormalization", [call.to.plain(value), *names], "norm", axis=-len(axes),
         epsilon=call.number("epsilon", 1e-3),
     )  # fmt: skip
-    return call.plainly(value.shape, made)
+    return call.to.of_plain(value.shape, made)
 
 
 def _group(call: LayerCall) -> KerasTensor:
     height, width, channels = call.to.sizes(call.value)
     groups = channels if call.options.get("groups") == -1 else call.count("groups", 32)
-    on_channels = (1,) if call.to.channels_first else (-1, 3)
-    if call.options.get("axis", -1) not in on_channels or channels % groups:
+    if call.options.get("axis", -1) not in (-1, 3) or channels % groups:
         raise call.refuse("has groups that its channels cannot be divided into")
     weight, bias, _ = _scale_and_center(call, (channels,))
     call.words = "GroupNorm"
     into = call.constant("groups", [0, groups, -1], np.int64)
     back = call.constant("maps", [0, channels, height, width], np.int64)
-    made = call.apply("Reshape", [call.to.maps(call.value), into], "grouped")
+    made = call.apply("Reshape", [call.value.name, into], "grouped")
     units = [call.constant("ones", np.ones(groups)), call.constant("zeros", np.zeros(groups))]
     made = call.apply(
         "InstanceNormalization", [made, *units], "norm", epsilon=call.number("epsilon", 1e-3)
@@ -232,8 +218,7 @@ def _group(call: LayerCall) -> KerasTensor:
         None if part is None else call.weight(name, part.reshape(-1, 1, 1))
         for name, part in (("weight", weight), ("bias", bias))
     )
-    made = call.affine(made, factor, offset, "norm")
-    return call.to.of_maps((height, width, channels), made)
+    return call.same(call.affine(made, factor, offset, "norm"))
 
 
 def _numbers(call: LayerCall, name: str, default: float) -> NDArray[np.float32]:
@@ -247,19 +232,18 @@ def _numbers(call: LayerCall, name: str, default: float) -> NDArray[np.float32]:
 
 
 def _rescaling(call: LayerCall) -> KerasTensor:
-    value = call.value
     call.words = LayerOp.SCALE
     factor, offset = _numbers(call, "scale", 1.0), _numbers(call, "offset", 0.0)
     if factor.ndim or offset.ndim:  # by place or channel, in Keras' order
         pair = (call.constant("factor", factor), call.constant("offset", offset))
-        return call.plainly(value.shape, call.affine(call.to.plain(value), *pair, "scaled"))
-    made = call.affine(
-        call.to.native(value),
+        made = call.affine(call.to.plain(call.value), *pair, "scaled")
+        return call.to.of_plain(call.value.shape, made)
+    return call.same(call.affine(
+        call.value.name,
         call.constant("factor", factor) if factor != 1 else None,
         call.constant("offset", offset) if offset != 0 else None,
         "scaled",
-    )
-    return call.to.like(value, made)
+    ))  # fmt: skip
 
 
 def _normalization(call: LayerCall) -> KerasTensor:
@@ -280,27 +264,22 @@ def _normalization(call: LayerCall) -> KerasTensor:
     call.words = LayerOp.NORMALISE
     invert = call.flag("invert", False)
     factor, offset = (deviation, mean) if invert else (1 / deviation, -mean / deviation)
-    in_maps = len(value.shape) == 3 and value.maps is not None and not call.to.channels_first
-    if in_maps:
-        factor, offset = (np.transpose(each, (2, 0, 1)) for each in (factor, offset))
-    pair = (call.constant("factor", factor), call.constant("offset", offset))
-    source = call.to.maps(value) if in_maps else call.to.plain(value)
-    made = call.affine(source, *pair, "scaled")
-    return call.to.like(value, made) if in_maps else call.plainly(value.shape, made)
+    pair = (call.constant("factor", _in_order(factor)), call.constant("offset", _in_order(offset)))
+    return call.same(call.affine(value.name, *pair, "scaled"))
 
 
 def _layer_scale(call: LayerCall) -> KerasTensor:
-    """Write the scale of each channel that ConvNeXt learns."""
     (gamma,) = call.take((call.value.shape[-1],))
     call.words = LayerOp.SCALE
-    made = call.affine(call.to.plain(call.value), call.weight("weight", gamma), None, "scaled")
-    return call.plainly(call.value.shape, made)
+    shape = (1,) * (len(call.value.shape) - 1) + gamma.shape
+    weight = call.weight("weight", _in_order(gamma.reshape(shape)))
+    return call.same(call.affine(call.value.name, weight, None, "scaled"))
 
 
 LAYERS: Final[dict[str, Writer]] = {
     "Activation": lambda call: activated(call, call.value),
     "ReLU": _relu,
-    "ReLU6": lambda call: call.to.like(call.value, _relu6(call, call.to.native(call.value))),
+    "ReLU6": lambda call: call.same(_relu6(call, call.value.name)),
     "LeakyReLU": _leaky_relu,
     "PReLU": _prelu,
     "ELU": lambda call: _sloped(call, "Elu", "ELU", "alpha", 1.0),

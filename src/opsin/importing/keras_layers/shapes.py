@@ -19,13 +19,9 @@ def _identity(call: LayerCall) -> KerasTensor:
 
 
 def _flatten(call: LayerCall) -> KerasTensor:
-    value = call.value
     call.words = LayerOp.FLATTEN
-    plain = call.to.plain(value)
-    # Keras flattens in the order of channels last, whichever order the network has.
-    if call.options.get("data_format") == "channels_first" and len(value.shape) == 3:
-        plain = call.apply("Transpose", [plain], "last", perm=[0, 2, 3, 1])
-    return call.plainly((math.prod(value.shape),), call.apply("Flatten", [plain], "flat"))
+    made = call.apply("Flatten", [call.to.plain(call.value)], "flat")
+    return call.to.tensor((math.prod(call.value.shape),), made)
 
 
 def _reshape(call: LayerCall) -> KerasTensor:
@@ -39,7 +35,7 @@ def _reshape(call: LayerCall) -> KerasTensor:
     if any(each < 1 for each in shape) or math.prod(shape) != size:
         raise call.refuse("has a target_shape of another size")
     into = call.constant("shape", [0, *shape], np.int64)
-    return call.plainly(shape, call.apply("Reshape", [call.to.plain(value), into], "reshaped"))
+    return call.to.of_plain(shape, call.apply("Reshape", [call.to.plain(value), into], "reshaped"))
 
 
 def _permute(call: LayerCall) -> KerasTensor:
@@ -47,11 +43,10 @@ def _permute(call: LayerCall) -> KerasTensor:
     if not isinstance(dims, list | tuple) or sorted(dims) != list(range(1, len(value.shape) + 1)):
         raise call.refuse("has no usable dims")
     made = call.apply("Transpose", [call.to.plain(value)], "permuted", perm=[0, *dims])
-    return call.plainly([value.shape[each - 1] for each in dims], made)
+    return call.to.of_plain([value.shape[each - 1] for each in dims], made)
 
 
 def _sides(call: LayerCall, name: str) -> list[tuple[int, int]]:
-    """Return what is added or cut above and below, left and right."""
     found = call.options.get(name, 1)
     parts = [found, found] if isinstance(found, int) else list(found)
     pairs = [(each, each) if isinstance(each, int) else tuple(each) for each in parts]
@@ -63,34 +58,29 @@ def _sides(call: LayerCall, name: str) -> list[tuple[int, int]]:
 
 
 def _padding(call: LayerCall) -> KerasTensor:
-    call.check_order()
     height, width, channels = call.to.sizes(call.value)
     (top, bottom), (left, right) = _sides(call, "padding")
-    sizes = (height + top + bottom, width + left + right, channels)
-    call.to.tensor(sizes)  # it may be a bomb
     pads = call.constant("pads", [0, 0, top, left, 0, 0, bottom, right], np.int64)
-    return call.to.of_maps(sizes, call.apply("Pad", [call.to.maps(call.value), pads], "padded"))
+    made = call.apply("Pad", [call.value.name, pads], "padded")
+    return call.to.tensor((height + top + bottom, width + left + right, channels), made)
 
 
 def _cut(call: LayerCall, top: int, left: int, bottom: int, right: int) -> KerasTensor:
-    """Write a part of maps."""
     if top >= bottom or left >= right:
         raise call.refuse("cuts all of it away")
     bounds = [call.constant(part, where, np.int64) for part, where in
               (("start", [top, left]), ("end", [bottom, right]), ("axes", [2, 3]))]  # fmt: skip
-    made = call.apply("Slice", [call.to.maps(call.value), *bounds], "cut")
-    return call.to.of_maps((bottom - top, right - left, call.to.sizes(call.value)[2]), made)
+    made = call.apply("Slice", [call.value.name, *bounds], "cut")
+    return call.to.tensor((bottom - top, right - left, call.value.shape[2]), made)
 
 
 def _cropping(call: LayerCall) -> KerasTensor:
-    call.check_order()
     height, width, _ = call.to.sizes(call.value)
     (top, bottom), (left, right) = _sides(call, "cropping")
     return _cut(call, top, left, height - bottom, width - right)
 
 
 def _center_crop(call: LayerCall) -> KerasTensor:
-    call.check_order()
     height, width, _ = call.to.sizes(call.value)
     down, across = call.count("height"), call.count("width")
     if down > height or across > width:
@@ -106,23 +96,19 @@ _RESIZED: Final = {
 
 
 def _resized(call: LayerCall, sizes: tuple[int, int], method: str) -> KerasTensor:
-    """Write maps of another height and width."""
     height, width, channels = call.to.sizes(call.value)
-    out = (*sizes, channels)
-    call.to.tensor(out)  # it may be a bomb
     # Rounded up, or as many pixels as wanted would not come out.
     scales = [np.nextafter(np.float32(new / old), np.float32(np.inf)) if new % old else new // old
               for new, old in zip(sizes, (height, width), strict=True)]  # fmt: skip
     held = call.constant("scales", [1.0, 1.0, *scales])
     made = call.apply(
-        "Resize", [call.to.maps(call.value), "", held], "resized",
+        "Resize", [call.value.name, "", held], "resized",
         coordinate_transformation_mode="half_pixel", **_RESIZED[method],
     )  # fmt: skip
-    return call.to.of_maps(out, made)
+    return call.to.tensor((*sizes, channels), made)
 
 
 def _upsampling(call: LayerCall) -> KerasTensor:
-    call.check_order()
     height, width, _ = call.to.sizes(call.value)
     down, across = call.sizes("size", 2)
     method = call.text("interpolation", "nearest", tuple(_RESIZED))
@@ -130,7 +116,6 @@ def _upsampling(call: LayerCall) -> KerasTensor:
 
 
 def _resizing(call: LayerCall) -> KerasTensor:
-    call.check_order()
     for name in ("crop_to_aspect_ratio", "pad_to_aspect_ratio", "antialias"):
         if call.flag(name, False):
             raise call.refuse(f"has {name}=True, which is not known here")
@@ -139,17 +124,16 @@ def _resizing(call: LayerCall) -> KerasTensor:
 
 
 def _joined(call: LayerCall, kind: str) -> KerasTensor:
-    """Write what is computed of several values or constants, number by number."""
     further = (call.named.get(key) for key in ("x1", "x2", "y"))
     parts = _parts(call, (call.given, *(each for each in further if each is not None)))
     values = [each for each in parts if isinstance(each, KerasTensor)]
     if not values or len(parts) < 2:
         raise call.refuse("is given too few values")
     shape = np.broadcast_shapes(*(each.shape for each in values))
-    in_maps = all(len(each.shape) == 3 for each in values) and any(each.maps for each in values)
+    in_maps = all(len(each.shape) == 3 for each in values)
     names = [
         call.constant("number", each) if not isinstance(each, KerasTensor)
-        else call.to.maps(each) if in_maps else call.to.plain(each)
+        else each.name if in_maps else call.to.plain(each)
         for each in parts
     ]  # fmt: skip
     if kind in ("Max", "Min", "Mean"):
@@ -159,12 +143,10 @@ def _joined(call: LayerCall, kind: str) -> KerasTensor:
         for name in names[1:]:
             made = call.apply(kind, [made, name], "joined")
     call.words = {"Add": LayerOp.ADD, "Max": LayerOp.MAXIMUM}.get(kind, kind)
-    plain = made if call.to.channels_first or not in_maps else None
-    return call.to.tensor(shape, plain=plain, maps=made if in_maps else None)
+    return call.to.tensor(shape, made) if in_maps else call.to.of_plain(shape, made)
 
 
 def _parts(call: LayerCall, given: Any) -> list[Any]:
-    """Return the values that a layer joins, and numbers among them."""
     if isinstance(given, tuple):
         return [each for part in given for each in _parts(call, part)]
     number = type(given) in (int, float) and math.isfinite(given)
@@ -183,12 +165,9 @@ def _concatenate(call: LayerCall) -> KerasTensor:
     shape = list(values[0].shape)
     shape[axis - 1] = sum(each.shape[axis - 1] for each in values)
     call.words = "Concatenate"
-    if rank == 3 and any(each.maps is not None for each in values) and not call.to.channels_first:
-        names = [call.to.maps(each) for each in values]
-        place = {1: 2, 2: 3, 3: 1}[axis]
-        return call.to.tensor(shape, maps=call.apply("Concat", names, "joined", axis=place))
-    names = [call.to.plain(each) for each in values]
-    return call.plainly(shape, call.apply("Concat", names, "joined", axis=axis))
+    place = {1: 2, 2: 3, 3: 1}[axis] if rank == 3 else axis
+    names = [each.name for each in values]
+    return call.to.tensor(shape, call.apply("Concat", names, "joined", axis=place))
 
 
 # Layers that only training needs, or that only check something.

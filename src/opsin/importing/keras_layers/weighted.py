@@ -30,7 +30,7 @@ def _dense(call: LayerCall) -> KerasTensor:
         made = call.apply("MatMul", [plain, call.weight("weight", kernel)], "dense")
         for each in rest:
             made = call.apply("Add", [made, call.weight("bias", each)], "biased")
-    return activated(call, call.plainly((*value.shape[:-1], units), made))
+    return activated(call, call.to.of_plain((*value.shape[:-1], units), made))
 
 
 def _window(
@@ -53,24 +53,20 @@ def _window(
 
 
 def _axes_first(call: LayerCall, axes: int) -> tuple[str, tuple[int, ...], int]:
-    """Return a value as the operators take it, its sizes and its channels."""
     value = call.value
-    call.check_order()
     if axes == 2:
         height, width, channels = call.to.sizes(value)
-        return call.to.maps(value), (height, width), channels
-    if len(value.shape) != 2 or call.to.channels_first:
+        return value.name, (height, width), channels
+    if len(value.shape) != 2:
         raise call.refuse("is not given a row of places")
     turned = call.apply("Transpose", [call.to.plain(value)], "turned", perm=[0, 2, 1])
     return turned, value.shape[:1], value.shape[1]
 
 
 def _value(call: LayerCall, made: str, sizes: Sizes, channels: int) -> KerasTensor:
-    """Return what a convolution or a pooling puts out."""
-    if len(sizes) == 2:
-        return call.to.of_maps((sizes[0], sizes[1], channels), made)
-    turned = call.apply("Transpose", [made], "turned", perm=[0, 2, 1])
-    return call.plainly((*sizes, channels), turned)
+    if len(sizes) == 1:
+        made = call.apply("Transpose", [made], "turned", perm=[0, 2, 1])
+    return call.to.tensor((*sizes, channels), made)
 
 
 def _convolution(
@@ -144,7 +140,7 @@ def _global_pooling(call: LayerCall, axes: int, kind: str) -> KerasTensor:
     over = call.constant("axes", list(range(2, 2 + axes)), np.int64)
     call.words = f"{LayerOp.MAXIMUM if kind == 'ReduceMax' else LayerOp.MEAN} over places"
     made = call.apply(kind, [taken, over], "pool", keepdims=int(keep))
-    return _value(call, made, (1,) * axes, channels) if keep else call.plainly((channels,), made)
+    return _value(call, made, (1,) * axes, channels) if keep else call.to.tensor((channels,), made)
 
 
 def _attention(call: LayerCall) -> KerasTensor:
@@ -187,11 +183,10 @@ def _attention(call: LayerCall) -> KerasTensor:
     rows = call.apply("Reshape", [rows, into], "joined")
     call.multiply_adds += query.shape[0] * key.shape[0] * heads * (size + wide)
     call.multiply_adds += query.shape[0] * int(weights[3].size)
-    return call.plainly((query.shape[0], out), projected(rows, 3, "output", heads * wide))
+    return call.to.tensor((query.shape[0], out), projected(rows, 3, "output", heads * wide))
 
 
 def _attended(call: LayerCall) -> tuple[KerasTensor, KerasTensor, KerasTensor]:
-    """Return query, value and key; the key is the value where there is none."""
     masks = ("query_mask", "value_mask", "key_mask", "attention_mask")
     if any(call.named.get(name) is not None for name in masks):
         raise call.refuse("is given a mask")

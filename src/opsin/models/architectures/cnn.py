@@ -18,7 +18,7 @@ def build(recipe: ModelRecipe, shape: Shape, classes: int) -> dict[str, nn.Modul
     """Build a block for each of ``recipe.hidden``, then Flatten and Dense K."""
     from torch import nn
 
-    from opsin.models.torch_layers import activation, glorot_uniform
+    from opsin.models.torch_layers import ACTIVATIONS, glorot_uniform
 
     height, width, channels = shape
     kind = recipe.activation
@@ -26,20 +26,19 @@ def build(recipe: ModelRecipe, shape: Shape, classes: int) -> dict[str, nn.Modul
     for number, filters in enumerate(recipe.hidden, start=1):
         height, width = (height - 2) // 2, (width - 2) // 2
         if min(height, width) < 1:
+            fewer = f"--depth {number - 1}, " if number > 1 else ""
             raise RecipeError(
-                f"images large enough for {len(recipe.hidden)} blocks of the cnn",
-                f"nothing is left of {shape[0]}×{shape[1]} after block {number - 1}",
-                f"Give --depth {number - 1}, a larger --size, or another --model."
-                if number > 1
-                else "Give a larger --size or another --model.",
+                f"Images of {shape[0]}×{shape[1]} are too small for {len(recipe.hidden)} blocks of "
+                "the cnn",
+                f"Give {fewer}a larger --size or another --model.",
             )
         block: OrderedDict[str, nn.Module] = OrderedDict()
         block["conv1"] = nn.Conv2d(channels, filters, 3, padding=1)
-        block[f"{kind}1"] = activation(kind)
+        block[f"{kind}1"] = ACTIVATIONS[kind]()
         # Keras's momentum 0.99 is PyTorch's 0.01.
         block["norm"] = nn.BatchNorm2d(filters, eps=1e-3, momentum=0.01)
         block["conv2"] = nn.Conv2d(filters, filters, 3)
-        block[f"{kind}2"] = activation(kind)
+        block[f"{kind}2"] = ACTIVATIONS[kind]()
         block["pool"] = nn.MaxPool2d(2)
         if recipe.dropout:
             block["dropout"] = nn.Dropout(recipe.dropout)

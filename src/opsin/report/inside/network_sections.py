@@ -31,7 +31,11 @@ class _Drawing(NamedTuple):
 
 def network_sections(rows: Sequence[LayerRow], drawn: Mapping[str, str]) -> list[Section]:
     """Return the sections about the network as a whole."""
-    drawings = {name: _Drawing(themed(svg), _width(svg)) for name, svg in drawn.items()}
+    drawings = {
+        name: _Drawing(themed(drawn[name]), _width(drawn[name]))
+        for name in ("network", "receptive-fields")
+        if name in drawn
+    }
     size = image_size(rows)
     held, trainable = (sum(row.parameters for row in rows), sum(row.trainable for row in rows))
     sections = [

@@ -142,7 +142,7 @@ class Library:
         with contextlib.suppress(OSError, ValueError):
             if re.fullmatch(r"[0-9a-f]{16}", id):
                 return replace(_read_set(self._folder / id), id=id)
-        raise NotThere("a set that was added", "it is not there", "Choose one of those under Data.")
+        raise NotThere("There is no such set", "Choose one of those under Data.")
 
     def find(self, *sources: str, **options: object) -> LibraryDataset | None:
         """Return the set of these sources and options, if there is one."""
@@ -204,9 +204,8 @@ class Library:
         names = [class_name(name) for name in classes]
         if len({name.casefold() for name in names}) < max(2, len(names)):
             raise SourceError(
-                "two classes or more, each of another name",
-                f"got {', '.join(names) or 'none'}",
-                "Give the names of the classes.",
+                "Two classes or more, each of another name, are expected, not "
+                f"{', '.join(names) or 'none'}"
             )
         title = _titled(title, ", ".join(names))
         place = self.new_place(title)
@@ -233,10 +232,8 @@ class Library:
         """Add an image to a class of a set that was made here; the same file is kept once."""
         place = self._made_here(id)
         if class_ not in self.classes(id):
-            raise SourceError(
-                "a class of this set", f"it has no {class_!r:.80}", "Choose one, or add it."
-            )
-        kind = open_apart(content, name, side=1).format
+            raise SourceError(f"The set has no class {class_!r:.80}", "Choose one, or add it.")
+        _, kind = open_apart(content, name, side=1)
         stem, suffix = file_name(Path(name).stem), Path(name).suffix
         if suffix.lower() not in formats.SUFFIXES:
             suffix = _SUFFIX.get(kind, f".{kind.lower()}")
@@ -264,9 +261,7 @@ class Library:
 
     def restore(self, token: str) -> LibraryDataset:
         """Bring back what was removed, with its corrections."""
-        removed = next((each for each in self._trash.removed() if each.token == token), None)
-        if removed is None:
-            raise NotThere("a set that was removed", "it is gone for good", "Add it again.")
+        removed = self._trash.get(token)
         folder = self._folder / removed.folder
         with self._guard:
             if (folder / "set.json").is_file():
@@ -356,8 +351,7 @@ class Library:
     def _made_here(self, id: str) -> Path:  # noqa: A002
         if not self.get(id).made_here:
             raise SourceError(
-                "a set whose images are the studio's own",
-                "this one's belong to its source",
+                "The images of this set belong to its source",
                 "Add images there, or make an empty set under Data.",
             )
         return self.images_path(id)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from opsin.core.errors import SourceError
 from opsin.core.files import FileStamp, file_stamp
 from opsin.core.storage import storage_errors, write_json
 from opsin.data.apply_corrections import correct
-from opsin.data.cache import as_keys, digest_names
+from opsin.data.cache import digest_names
 from opsin.data.corrections import LEFT_OUT, Correction, write_corrections
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
 
@@ -39,43 +39,25 @@ class _History:
 
     done: list[_Changes] = field(default_factory=list)
     undone: list[_Changes] = field(default_factory=list)
-    last: str = ""  # what was done last: put, undo or redo
-    was: str = ""  # the table before that, as `Corrections._state`
-    now: str = ""  # and after
+    now: str = ""  # the table that it belongs to, as `Corrections._state`
     moved: dict[str, int] = field(default_factory=dict)  # images that each class has more, or fewer
-
-    def after(self, what: str, changes: _Changes) -> _History:
-        """The steps once changes were made."""
-        done, undone = list(self.done), list(self.undone)
-        if what == "put":
-            done, undone = [*done, changes], []
-        elif what == "undo":
-            undone.append(done.pop())
-        else:
-            done.append(undone.pop())
-        while len(done) > STEPS or (len(done) > 1 and sum(map(len, done)) > _STEPS_IMAGES):
-            del done[0]
-        return replace(self, done=done, undone=undone, last=what)
 
     @classmethod
     def read(cls, path: Path) -> _History:
         """Read what is kept; what is damaged is forgotten."""
-        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, KeyError):
             kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            for name in ("done", "undone"):
-                kept[name] = [[_change(*change) for change in step] for step in kept[name]]
-            kept["moved"] = {str(name): int(count) for name, count in kept["moved"].items()}
-            return cls(**kept)
+            done, undone = (
+                [[(d, n, before, after) for d, n, before, after in step] for step in kept[name]]
+                for name in ("done", "undone")
+            )
+            moved = {str(name): int(count) for name, count in kept["moved"].items()}
+            return cls(done, undone, kept["now"], moved)
         return cls()
 
 
-def _change(digest: str, name: str, before: str | None, after: str | None) -> _Change:
-    bytes.fromhex(digest)  # or it is damaged
-    return digest, name, before, after
-
-
 def read_moved(folder: Path) -> dict[str, int]:
-    """Return how many images each class of a set has more by its corrections, or fewer."""
+    """How many images each class of a set has more by its corrections, or fewer."""
     return _History.read(folder / "corrections.json").moved
 
 
@@ -91,21 +73,23 @@ class Corrections:
         self.classes = opened.classes
         #: Class of each image as the source says, ``int64[N]``.
         self.source_labels = opened.decoded.labels
-        keys = as_keys(opened.decoded.digests)
-        self._order = np.argsort(keys, kind="stable")
-        self._keys = keys[self._order]
+        # Several, where the table cannot tell images apart.
+        self._rows = defaultdict[tuple[str, str], list[int]](list)
+        digests = digest_names(opened.decoded.digests)
+        for row, key in enumerate(zip(digests, opened.decoded.names, strict=True)):
+            self._rows[key].append(row)
         self._stamp: tuple[FileStamp, ...] = ()
         self._strange: list[Correction] = []
         self._now: dict[int, str] = {}  # by row; "" is left out
         self._history = _History()
 
     def now(self) -> dict[int, str | None]:
-        """Return the class of each image that was corrected, by row; ``None`` is left out."""
+        """The class of each image that was corrected, by row; ``None`` is left out."""
         with self._held():
             return {row: label or None for row, label in self._now.items()}
 
     def steps(self) -> tuple[int, int]:
-        """Return how many changes can be taken back, and how many made again."""
+        """How many changes can be taken back, and how many made again."""
         with self._held():
             return len(self._history.done), len(self._history.undone)
 
@@ -113,8 +97,7 @@ class Corrections:
         """Give images a class, or leave them out; return how many changed."""
         if label is not None and label not in self.classes:
             raise SourceError(
-                f"a class among {', '.join(self.classes[:20])}",
-                f"the source has no {label!r:.80}",
+                f"The source has no class {label!r:.80}, only {', '.join(self.classes[:20])}",
                 "Choose one of them; a new class needs images in the source.",
             )
         return self._put(rows, label or "")
@@ -129,31 +112,33 @@ class Corrections:
             changes, count = dict[tuple[str, str], _Change](), 0
             for row in wanted:
                 key = self._opened.digest(row), self._opened.name(row)
-                same = self._rows(*key)
+                same = self._rows[key]
                 changed = sum(self._label(r) != (self._own(r) if after is None else after)
                               for r in same)  # fmt: skip
                 if changed and key not in changes:
                     before = next((self._now[r] for r in same if r in self._now), None)
                     changes[key] = (*key, before, after)
                     count += changed
-            self._do("put", list(changes.values()))
+            if step := list(changes.values()):
+                self._do(step, [*self._history.done, step], [])
             return count
 
     def undo(self) -> bool:
         """Take the last change back; return whether there was one."""
         with self._held():
-            steps = self._history.done
-            if steps:
-                self._do("undo", steps[-1])
-            return bool(steps)
+            *earlier, last = self._history.done or [[]]
+            if last:
+                swapped = [(digest, name, after, before) for digest, name, before, after in last]
+                self._do(swapped, earlier, [*self._history.undone, last])
+            return bool(last)
 
     def redo(self) -> bool:
         """Make the last change that was taken back again; return whether there was one."""
         with self._held():
-            steps = self._history.undone
-            if steps:
-                self._do("redo", steps[-1])
-            return bool(steps)
+            *earlier, last = self._history.undone or [[]]
+            if last:
+                self._do(last, [*self._history.done, last], earlier)
+            return bool(last)
 
     def forget_gone(self) -> None:
         """Drop the lines that mean images which are not here any more."""
@@ -162,7 +147,7 @@ class Corrections:
             self._write(self._now)
 
     def labels(self) -> NDArray[np.int64]:
-        """Return each image's class with its correction, -1 where it is left out: ``int64[N]``."""
+        """Each image's class with its correction, -1 where it is left out: ``int64[N]``."""
         numbers = {name: label for label, name in enumerate(self.classes)}
         labels = self.source_labels.copy()
         for row, label in self.now().items():
@@ -175,7 +160,7 @@ class Corrections:
         return len(self._strange)
 
     def label(self, row: int) -> str | None:
-        """Return an image's class with its correction, as of the last look at the file."""
+        """An image's class with its correction, as of the last look at the file."""
         return self._label(row) or None
 
     def _label(self, row: int) -> str:
@@ -184,48 +169,29 @@ class Corrections:
     def _own(self, row: int) -> str:
         return str(self.classes[self.source_labels[row]])
 
-    def _rows(self, digest: str, name: str) -> list[int]:
-        """The images of a digest and a name: several, where the table cannot tell them apart."""
-        half = bytes.fromhex(digest)
-        kind = self._keys.dtype
-        first, last = (
-            np.frombuffer(half + fill * (kind.itemsize - len(half)), kind)
-            for fill in (b"\0", b"\xff")
-        )
-        start = int(np.searchsorted(self._keys, first, "left")[0])
-        end = int(np.searchsorted(self._keys, last, "right")[0])
-        rows = sorted(self._order[start:end].tolist())
-        return [row for row in rows if self._opened.name(row) == name]
-
-    def _do(self, what: str, changes: _Changes) -> None:
-        """Write a change down, then make it."""
-        if not changes:
-            return
-        after = self._after(what, changes)
-        if sum(not label for label in after.values()) == len(self.source_labels):
-            raise SourceError("images that remain", "all would be left out", "Keep some.")
-        self._keep(self._history.after(what, changes), after)
-        self._write(after)
-
-    def _after(self, what: str, changes: _Changes) -> dict[int, str]:
+    def _do(self, changes: _Changes, done: list[_Changes], undone: list[_Changes]) -> None:
+        """Write down what can be taken back after a change, then make it."""
         now = dict(self._now)
-        for digest, name, before, after in changes:
-            label = before if what == "undo" else after
-            for row in self._rows(digest, name):
+        for digest, name, _, label in changes:
+            for row in self._rows.get((digest, name), ()):
                 if label is None or label == self._own(row):
                     now.pop(row, None)
                 else:
                     now[row] = label
-        return now
+        if sum(not label for label in now.values()) == len(self.source_labels):
+            raise SourceError("All images would be left out", "Keep some.")
+        while len(done) > STEPS or (len(done) > 1 and sum(map(len, done)) > _STEPS_IMAGES):
+            done = done[1:]
+        self._keep(done, undone, now)
+        self._write(now)
 
-    def _keep(self, history: _History, after: dict[int, str]) -> None:
+    def _keep(self, done: list[_Changes], undone: list[_Changes], now: dict[int, str]) -> None:
         moved: Counter[str] = Counter()
-        for row, label in after.items():
+        for row, label in now.items():
             moved[self._own(row)] -= 1
             if label:
                 moved[label] += 1
-        was, now = self._state(self._now), self._state(after)
-        history = replace(history, was=was, now=now, moved=dict(moved))
+        history = _History(done, undone, self._state(now), dict(moved))
         write_json(self._history_file, vars(history))
         self._history = history
 
@@ -247,21 +213,14 @@ class Corrections:
             held = self._lock.acquire()
         with held:
             if self._stamps() != self._stamp:
-                self._read()
+                self._now, self._strange = _as_training_reads(self.path, self._opened)
+                self._history = _History.read(self._history_file)
+                known = self._history.now or self.path.is_file()
+                if known and self._state(self._now) != self._history.now:
+                    # Somebody else wrote the table or removed it, or this was killed in between.
+                    self._keep([], [], self._now)
                 self._stamp = self._stamps()
             yield
-
-    def _read(self) -> None:
-        self._now, self._strange = _as_training_reads(self.path, self._opened)
-        self._history = history = _History.read(self._history_file)
-        state = self._state(self._now)
-        if state == history.was != history.now:
-            # Killed between the history and the table.
-            steps = history.undone if history.last == "undo" else history.done
-            self._write(self._after(history.last, steps[-1]))
-        elif state != history.now and (history.now or self.path.is_file()):
-            # Somebody else wrote the table, or removed it.
-            self._keep(_History(), self._now)
 
     def _state(self, now: Mapping[int, str]) -> str:
         opened = self._opened
@@ -275,7 +234,7 @@ class Corrections:
 def _as_training_reads(
     path: Path, opened: DecodedDataset
 ) -> tuple[dict[int, str], list[Correction]]:
-    """Return the images whose class a table changes, and its lines that mean none of them."""
+    """The images whose class a table changes, and its lines that mean none of them."""
     if not path.is_file():
         return {}, []
     whole = opened.decoded

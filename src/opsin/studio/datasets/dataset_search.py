@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import os
@@ -39,16 +38,16 @@ _SPEED: Final = 5e6
 
 
 def key_of(recipe: DataRecipe) -> str:
-    """Return what changes whenever a recipe's sources do."""
+    """What changes whenever a recipe's sources do."""
     if {*recipe.sources, *([recipe.test] if recipe.test else [])} <= set(NAMES):
         return sources.find_all(recipe).key  # Opsin's own, checked by their content
-    said, _ = _sandbox(os.getpid()).call({"recipe": recipe.model_dump(mode="json")})
-    return str(said["key"])
+    answer, _ = _sandbox(os.getpid()).call({"recipe": recipe.model_dump(mode="json")})
+    return str(answer["key"])
 
 
 @functools.cache
 def _sandbox(owner: int) -> Sandbox:
-    """Return this process's sandbox: a fork shares neither locks nor pipes with what it was."""
+    """This process's sandbox: a fork shares neither locks nor pipes with what it was."""
     del owner
     return Sandbox(f"{__name__}:find", seconds=_SECONDS, memory=_MEMORY, processes=2)
 
@@ -60,31 +59,27 @@ def find(header: Header, _: memoryview) -> tuple[Header, Sequence[bytes]]:
 
 def check_archive(path: Path) -> None:
     """Unpack an archive or a Parquet file into the cache, where `opsin data` finds it."""
-    command = module_command(__name__, str(path))
     seconds = _ARCHIVE + path.stat().st_size / _SPEED
-    error: list[str] | None = None
+    reason = "it took too much memory, or the process that unpacked it crashed"
     try:
         done = subprocess.run(  # noqa: S603  the interpreter that runs this
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            env=child_environment(), timeout=seconds, check=False,
+            module_command(__name__, str(path)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, env=child_environment(), timeout=seconds, check=False,
         )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        reason = f"it took longer than {seconds:.0f} seconds"
-    else:
-        reason = "it took too much memory, or the process that unpacked it crashed"
-        with contextlib.suppress(ValueError):
-            error = json.loads(done.stdout)
+        error = json.loads(done.stdout)
+    except (subprocess.TimeoutExpired, ValueError) as cause:
+        if isinstance(cause, subprocess.TimeoutExpired):
+            reason = f"it took longer than {seconds:.0f} seconds"
+        raise SourceError(f"{path} cannot be unpacked: {reason}", "Pack it anew.") from None
     if error:
         raise error_from(error)
-    if error is None:
-        raise SourceError("an archive that can be unpacked", f"{path}: {reason}", "Pack it anew.")
 
 
 def main() -> None:
     """Unpack the archive or table that the command line names, and say what is wrong with it."""
     path = Path(sys.argv[1])
     limit_memory(_MEMORY)
-    said: list[str] = []
+    error_parts: list[str] = []
     root = path
     try:
         if not (path.is_file() and archive.is_archive(path)) or webdataset.is_webdataset(path):
@@ -92,14 +87,14 @@ def main() -> None:
         else:
             root = archive.unpack(path)
             # Tables and arrays are checked when they are read.
-            seen = [each for each in root.iterdir() if is_visible(each.name)]
-            if all(each.is_dir() or is_image_name(each.name) for each in seen):
+            seen = [entry for entry in root.iterdir() if is_visible(entry.name)]
+            if all(entry.is_dir() or is_image_name(entry.name) for entry in seen):
                 open_folder(root)
     except OpsinError as error:
-        said = [text.replace(str(root), str(path)) for text in error_values(error)]
+        error_parts = [text.replace(str(root), str(path)) for text in error_values(error)]
     except MemoryError:
         return
-    print(json.dumps(said))  # noqa: T201  what it is for
+    print(json.dumps(error_parts))  # noqa: T201  what it is for
 
 
 if __name__ == "__main__":

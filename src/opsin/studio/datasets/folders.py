@@ -64,8 +64,7 @@ class Folders:
         there = os.path.isdir if kind == "folder" else os.path.isfile
         if place is None or os.path.realpath(place) != place or not there(place):
             raise NotThere(
-                f"a {kind} that was listed here",
-                "it is gone, or the studio was started anew since",
+                f"The {kind} is gone, or the studio was started anew since",
                 "Begin again at the top.",
             )
         return Path(place)

@@ -24,7 +24,7 @@ _ASK: Final = "ask-for-pixels"
 _SECONDS: Final = 120.0
 
 
-class _LookedInto(BaseModel):
+class _Description(BaseModel):
     """What matters here of the answer of ``opsin backbones FILE --json``."""
 
     pixels: object = None
@@ -39,7 +39,7 @@ class NetworkFiles:
         self._asking = {path.parent.name for path in self._folder.glob(f"*/{_ASK}")}
 
     def add(self, sent: Path, name: str) -> str:
-        """Take a file over, and return its id."""
+        """Take a file over; its id."""
         with storage_errors(self._folder):
             with sent.open("rb") as file:
                 number = hashlib.file_digest(file, "sha256").hexdigest()[:16]
@@ -50,13 +50,13 @@ class NetworkFiles:
         return number
 
     def get(self, number: str) -> Path:
-        """Return where a network is."""
+        """Where a network is."""
         if number not in (found := self.all()):
-            raise NotThere("a network's file", "it is not there any more", "Send it again.")
+            raise NotThere("The network's file is not there any more", "Send it again.")
         return found[number]
 
     def all(self) -> dict[str, Path]:
-        """Return where each is, by its id."""
+        """Where each is, by its id."""
         return {
             path.parent.name: path
             for path in sorted(self._folder.glob("*/*.onnx"))
@@ -67,30 +67,30 @@ class NetworkFiles:
         """Look into a network, in a process of its own, and forget one that cannot be built on."""
         path = self.get(number)
         message, advice = "", "Give an ONNX network that takes one image."
-        found = _LookedInto()
+        network = _Description()
         try:
             done = subprocess.run(  # noqa: S603  our own command
                 command("backbones", "--offline", path),
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                 timeout=_SECONDS, check=False,
             )  # fmt: skip
-            found = _LookedInto.model_validate_json(done.stdout)
+            network = _Description.model_validate_json(done.stdout)
         except ValidationError:
             message = f"{path.name} could not be opened"
         except subprocess.TimeoutExpired:
-            message = f"looking into {path.name} took longer than {_SECONDS:.0f} seconds"
-        if error := found.error:
+            message = f"Looking into {path.name} took longer than {_SECONDS:.0f} seconds"
+        if error := network.error:
             message, advice = error["message"].replace(str(path), path.name), error["advice"]
         if message:
             self.remove(number)
             raise ModelFileError(message, advice)
-        if found.pixels is None:
+        if network.pixels is None:
             with storage_errors(self._folder):
                 (self._folder / number / _ASK).touch()
             self._asking.add(number)
 
     def asks_for_pixels(self, number: str) -> bool:
-        """Tell whether people have to say which pixels a network was trained on."""
+        """Whether people have to say which pixels a network was trained on."""
         return number in self._asking
 
     def remove(self, number: str) -> None:

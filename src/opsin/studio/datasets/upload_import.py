@@ -45,13 +45,12 @@ def arrange(
     files: Mapping[Path, str], into: Path, *, loose: str = "", labelled: bool = True
 ) -> Path:
     """Lay files out as a source: all of them, or none."""
-    expected = "images, or one archive of them"
     packed = {path: suffix for path, name in files.items() if (suffix := _packed(name))}
     if packed and len(files) == 1:
         ((path, suffix),) = packed.items()
         return _keep_archive(path, files[path], into, suffix, check=labelled)
     if len(packed) > 1:
-        raise SourceError(expected, f"{len(packed):,} archives were sent", "Send them one by one.")
+        raise SourceError(f"{len(packed):,} archives were sent", "Send them one by one.")
     parts = {path: _parts(name) for path, name in files.items()}
     kept = {path: names for path, names in parts.items() if _is_image(names)}
     if labelled:
@@ -59,16 +58,12 @@ def arrange(
     else:
         kept = {path: tuple(map(_short, names)) for path, names in kept.items()}
     if not kept:
-        called = [name.rpartition("/")[2] for name in files.values()]
-        received = ", ".join(f"{name!r:.80}" for name in called[:_NAMED])
-        more = f" and {len(called) - _NAMED:,} more" if len(called) > _NAMED else ""
-        raise SourceError(
-            expected,
-            f"{received}{more}: that is none of these" if called else "nothing was sent",
-            f"Send {NAMED}; archives end in .zip or .tar.",
-        )
+        names = [f"{name.rpartition('/')[2]!r:.80}" for name in files.values()][:_NAMED]
+        more = f" and {len(files) - _NAMED:,} more" if len(files) > _NAMED else ""
+        reason = f"No images or archive: {', '.join(names)}{more}" if names else "Nothing was sent"
+        raise SourceError(reason, f"Send {NAMED}; archives end in .zip or .tar.")
     if packed:
-        raise SourceError(expected, "both were sent", "Send the archive by itself.")
+        raise SourceError("An archive and other images were sent", "Send it by itself.")
     if into.is_dir():
         with storage_errors(into):
             _move(kept, into)
@@ -85,12 +80,12 @@ def arrange(
 
 
 def usable(name: str) -> bool:
-    """Tell by its name whether a file can be an image of a source, or a source by itself."""
+    """Whether a file can, by its name, be an image of a source, or a source by itself."""
     return bool(_packed(name)) or is_image_name(name)
 
 
 def common_name(files: Sequence[SentFile]) -> str:
-    """Return what an upload is called by itself: its archive, or the folder around it."""
+    """What an upload is called by itself: its archive, or the folder around it."""
     around = {file["path"].partition("/")[0] for file in files if "/" in file["path"]}
     if len(around) == 1:
         return around.pop()
@@ -99,7 +94,7 @@ def common_name(files: Sequence[SentFile]) -> str:
 
 
 def file_name(title: str) -> str:
-    """Return a name for a folder or file that is legal everywhere and close to the given one."""
+    """A name for a folder or file that is legal everywhere and close to a title."""
     clean = "".join("-" if each in RESERVED else each for each in title if each.isprintable())
     clean = nfc(clean.encode("utf-8", "ignore").decode()).strip().lstrip(".").strip()
     while len(clean.encode()) > _NAME_MOST:
@@ -109,7 +104,7 @@ def file_name(title: str) -> str:
 
 
 def class_name(text: str) -> str:
-    """Return a class's name, fit to be a folder's."""
+    """A class's name, fit to be a folder's."""
     name = nfc(text.strip())  # one folder for a class, whichever system its name comes from
     try:
         long = len(os.fsencode(name)) > _MOST_BYTES
@@ -123,9 +118,9 @@ def class_name(text: str) -> str:
     ):
         return name
     raise SourceError(
-        f"a class name of 1 to {_MOST_BYTES} bytes that a folder can have",
-        f"got {name!r:.80}" if name else "it is empty",
-        f"Use printable characters but {' '.join(NOT_IN_NAMES)}, and no dot at the beginning.",
+        f"{name!r:.80} cannot be a class's name" if name else "The class's name is empty",
+        f"Use up to {_MOST_BYTES} bytes of printable characters but {' '.join(NOT_IN_NAMES)}, and "
+        "no dot at the beginning.",
     )
 
 
@@ -137,7 +132,6 @@ def _packed(name: str) -> str:
 def _keep_archive(path: Path, name: str, into: Path, suffix: str, *, check: bool) -> Path:
     if into.exists():
         raise SourceError(
-            "images to add to the others",
             f"{name!r:.80} is an archive, which is a set by itself",
             "Let it become a new set, or unpack it and send the images.",
         )
@@ -171,8 +165,7 @@ def _in_classes(files: dict[Path, tuple[str, ...]], loose: str) -> dict[Path, tu
     without = len(files) - len(in_folders)
     if without and not loose.strip():
         raise SourceError(
-            "each image in a folder, which is its class",
-            f"{without:,} of {len(files):,} came without",
+            f"{without:,} of {len(files):,} images are in no folder, which would be their class",
             "Name the class of these, or send a folder with a sub-folder for each class.",
         )
     label = class_name(loose) if without else ""
@@ -188,9 +181,7 @@ def _parts(name: str) -> tuple[str, ...]:
     parts = tuple(part for part in re.split(r"[/\\]", name) if part not in ("", "."))
     if ".." in parts or "\0" in name or len(parts) > _DEEPEST or not parts:
         raise SourceError(
-            "names of files within the folder that was sent",
-            f"got {name!r:.120}",
-            "Send the folder itself.",
+            f"{name!r:.120} leads out of the folder that was sent", "Send the folder itself."
         )
     return parts
 
@@ -200,7 +191,7 @@ def _is_image(parts: tuple[str, ...]) -> bool:
 
 
 def _is_wrapped(names: list[tuple[str, ...]], depth: int) -> bool:
-    """Tell whether all lie in one more folder that is no class and no part of a split."""
+    """Whether all lie in one more folder that is no class and no part of a split."""
     around = {each[depth] if len(each) > depth + 2 else "" for each in names}
     return len(around) == 1 and "" not in around and part_named(around.pop()) is None
 
@@ -254,7 +245,7 @@ def _taken(name: Path) -> bool:
 
 
 def _short(name: str) -> str:
-    """Return a name that file systems take: its end, where the suffix stands, is kept."""
+    """A name that file systems take: its end, where the suffix stands, is kept."""
     clean = "".join(each if each.isprintable() else "_" for each in name)
     while len(clean.encode("utf-8", "replace")) > _MOST_BYTES - _DIGITS - 1:
         clean = clean[1:] if len(clean) < _MOST_BYTES else clean[-_MOST_BYTES:]

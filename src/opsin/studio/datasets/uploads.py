@@ -49,10 +49,8 @@ _SWEPT_EVERY: Final = 3600.0
 _SILENCE: Final = 60.0
 
 
-class UploadTooLarge(RequestError):  # noqa: N818
+class UploadTooLarge(RequestError, status=413):  # noqa: N818
     """More bytes or files than the studio takes."""
-
-    status = 413
 
 
 class Uploads:
@@ -71,11 +69,11 @@ class Uploads:
         self._adding = threading.Lock()
         # Who writes to a file; held by those who do, or wait for it.
         self._writing = WeakValueDictionary[str, asyncio.Lock]()
-        self._swept = 0.0
+        self.swept = 0.0
         self.sweep()
 
     def offset(self, key: str) -> int:
-        """Return how many bytes of a file have arrived: 0 of one that is not known."""
+        """How many bytes of a file have arrived: 0 of one that is not known."""
         try:
             return self._path(key).stat().st_size
         except FileNotFoundError:
@@ -85,9 +83,7 @@ class Uploads:
         """Add bytes to a file, and return how many there are now."""
         path = self._path(key)
         if offset != self.offset(key):
-            raise BadRequest(
-                f"bytes from {self.offset(key):,} on", f"got {offset:,}", "Go on from there."
-            )
+            raise BadRequest(f"Byte {self.offset(key):,} is next, not {offset:,}")
         self.check_room(key, offset + len(content))
         try:
             with storage_errors(self._folder):
@@ -99,17 +95,15 @@ class Uploads:
         except StorageError as error:
             # Half a file keeps others from the space that it takes.
             self.drop(key)
-            raise _plainly(error) from error
+            raise StorageError("The upload cannot be kept", error.advice) from error
         self._count(key, offset + len(content))
         return offset + len(content)
 
     def path(self, key: str) -> Path:
-        """Return where a file lies that has arrived."""
+        """Where a file lies that has arrived."""
         path = self._path(key)
         if not path.is_file():
-            raise SourceError(
-                "a file that was uploaded", "it is not there any more", "Send it again."
-            )
+            raise SourceError("The uploaded file is not there any more", "Send it again.")
         return path
 
     def take(self, key: str, name: str = "the file") -> bytes:
@@ -132,9 +126,7 @@ class Uploads:
         keys = {_check(file["key"]) for file in files}
         with self._counting:
             if self._finishing & keys:
-                raise SourceError(
-                    "an upload that is finished once", "another window does it", "Wait for it."
-                )
+                raise SourceError("Another window finishes this upload", "Wait for it.")
             self._finishing |= keys
         try:
             with self._adding if into.is_dir() else contextlib.nullcontext():
@@ -147,15 +139,14 @@ class Uploads:
         for file in files:
             if self.offset(file["key"]) != file["size"]:
                 raise SourceError(
-                    "files that have arrived whole",
-                    f"{file['name']!r:.200} has not",
+                    f"{file['name']!r:.200} has not arrived whole",
                     "Send it again: it goes on where it stopped.",
                 )
         places = {self._path(file["key"]): file["path"] or file["name"] for file in files}
         try:
             source = arrange(places, into, loose=loose, labelled=labelled)
         except StorageError as error:
-            raise _plainly(error) from error
+            raise StorageError("The upload cannot be kept", error.advice) from error
         except SourceError:
             for path, name in places.items():
                 if not path.exists() or not usable(name):  # an archive that was refused
@@ -167,33 +158,27 @@ class Uploads:
 
     def sweep(self, older: float = _STALE) -> None:
         """Remove uploads that were not continued for a day, and count the rest."""
-        self._swept = time.time()
+        self.swept = time.time()
         for entry in self._folder.iterdir() if self._folder.is_dir() else ():
             with contextlib.suppress(OSError):
                 state = entry.stat()
-                if self._swept - state.st_mtime > older:
+                if self.swept - state.st_mtime > older:
                     entry.unlink()
                     self._count(entry.name, None)
                 else:
                     self._count(entry.name, state.st_size)
-
-    def sweep_sometimes(self) -> None:
-        """Remove abandoned uploads, at most once an hour."""
-        if time.time() - self._swept > _SWEPT_EVERY:
-            self.sweep()
 
     def check_room(self, key: str, size: int) -> None:
         """Refuse what is too much, before it is sent where its size is known."""
         others = len(self._sizes) - (key in self._sizes)
         if self._total - self._sizes.get(key, 0) + size > self._most_bytes:
             raise UploadTooLarge(
-                f"uploads of at most {file_size(self._most_bytes)} together",
-                "there is more",
+                f"All uploads together may have {file_size(self._most_bytes)}",
                 "Put the images into a folder of this machine instead.",
             )
         if others >= self._most_files:
             raise UploadTooLarge(
-                f"at most {self._most_files:,} files", "there are more", "Pack them into a zip."
+                f"At most {self._most_files:,} files may be sent", "Pack them into a zip."
             )
 
     def writing(self, key: str) -> asyncio.Lock:
@@ -223,7 +208,7 @@ def add_routes(api: FastAPI, uploads: Uploads) -> None:
     async def more(key: str, request: Request) -> Response:
         text = request.query_params.get("offset", "")
         if not (text.isascii() and text.isdecimal() and len(text) < 16):
-            raise BadRequest("an offset in bytes", "got none", "Use the studio's page.")
+            raise BadRequest("The offset in bytes is missing", "Use the studio's page.")
         async with uploads.writing(key):
             if int(text) != (there := await UPLOADS.run(uploads.offset, key)):
                 return json_reply({"offset": there}, 409)
@@ -240,16 +225,15 @@ async def _receive(uploads: Uploads, key: str, offset: int, request: Request) ->
     """Add a request's body to a file as it arrives; return how many bytes there are then."""
     stated = request.headers.get("content-length", "")
     size = int(stated) if stated.isdecimal() else 0
-    await UPLOADS.run(uploads.sweep_sometimes)
+    if time.time() - uploads.swept > _SWEPT_EVERY:
+        await UPLOADS.run(uploads.sweep)
     uploads.check_room(key, offset + size)
     most, waiting = offset + PART_MOST, bytearray()
     try:
         async for piece in _pieces(request):
             waiting += piece
             if offset + len(waiting) > most:
-                raise UploadTooLarge(
-                    f"parts of at most {PART_MOST >> 20} MB", "there is more", "Send it in parts."
-                )
+                raise UploadTooLarge(f"A part may have {PART_MOST >> 20} MB", "Send more parts.")
             if len(waiting) >= _BLOCK:
                 offset = await UPLOADS.run(uploads.append, key, offset, bytes(waiting))
                 waiting.clear()
@@ -274,9 +258,5 @@ async def _pieces(request: Request) -> AsyncIterator[bytes]:
 
 def _check(key: str) -> str:
     if not isinstance(key, str) or not _KEY.fullmatch(key):
-        raise BadRequest("a key of 16 hexadecimal digits", "got none", "Use the studio's page.")
+        raise BadRequest("An upload's key has 16 hexadecimal digits", "Use the studio's page.")
     return key
-
-
-def _plainly(error: StorageError) -> StorageError:
-    return StorageError("to keep the upload", error.received, error.advice)

@@ -77,7 +77,6 @@ class Job:
     asked: float | None = None  # when it was asked to stop or pause
     signals: int = 0  # how often it was asked
     goes_on: bool = False  # whether it goes on from the run's last checkpoint when its turn comes
-    place: float | None = None  # among those that wait, if it is not its time of creation
 
     @property
     def active(self) -> bool:
@@ -95,13 +94,11 @@ class Job:
         return not self.active and not self.pending
 
     @property
-    def rank(self) -> tuple[float, float, float]:
+    def rank(self) -> tuple[int, float]:
         """Its place among all: those at work, those that wait, then the last ended."""
         if self.active:
-            return (0, self.started or 0.0, 0.0)
-        if self.pending:
-            return (1, self.created if self.place is None else self.place, self.created)
-        return (2, -(self.ended or self.created), 0.0)
+            return 0, self.started or 0.0
+        return (1, self.created) if self.pending else (2, -(self.ended or self.created))
 
     @property
     def training(self) -> bool:
@@ -110,29 +107,29 @@ class Job:
 
     def at_its_end(self, folder: Path, status: int | None) -> Job:
         """The job now that its process is gone, by the exit status, where known, and its files."""
-        said = read_output(folder, JobAnswer)
+        answer = read_output(folder, JobAnswer)
         wishes: dict[str, State] = {"stopping": "stopped", "pausing": "paused"}
         wished = wishes.get(self.state)
         state: State
         cause: str | None = None
-        if said is None:
+        training = answer.training if answer and self.training else None
+        if answer is None:
             state, cause = (wished, _KILLED) if wished else ("failed", _death(folder, status))
-        elif (error := said.error) is not None:
+        elif (error := answer.error) is not None:
             by_ctrl_c = status is None and error["message"] == "Interrupted"
             if status != _INTERRUPTED and not by_ctrl_c:
-                state = "failed"
-                cause = f"{error['message']}. {error['advice']}"
+                state, cause = "failed", f"{error['message']}. {error['advice']}".strip()
             elif wished == "stopped" and self.training:
                 state, cause = wished, _BROKEN_OFF
             else:
                 state, cause = wished or "stopped", None if wished else _FROM_OUTSIDE
-        elif self.training and said.training and said.training.diverged:
-            state, cause = "failed", said.training.diverged
-        elif self.training and said.training and (said.training.stopped or status == _INTERRUPTED):
+        elif training and training.diverged:
+            state, cause = "failed", training.diverged
+        elif training and (training.stopped or status == _INTERRUPTED):
             state, cause = wished or "stopped", None if wished else _FROM_OUTSIDE
         else:
             state = "done"
-        run = Path(said.run).name if self.training and said and said.run else self.run
+        run = Path(answer.run).name if self.training and answer and answer.run else self.run
         return replace(self, state=state, cause=cause, run=run, ended=time.time())
 
 
@@ -164,15 +161,12 @@ def write_job(folder: Path, job: Job) -> None:
     write_json(folder / _JOB, asdict(job))
 
 
-def read_job(folder: Path) -> Job:
-    """Read what `write_job` kept; `RunError` where it is damaged."""
-    try:
+def read_job(folder: Path) -> Job | None:
+    """Read what `write_job` kept; ``None`` where it is damaged or not there."""
+    with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
         content = json.loads((folder / _JOB).read_text(encoding="utf-8"))
         return _STORED.validate_python(content | {"id": folder.name})
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise RunError(
-            "a job of the studio's queue", f"its file {_JOB} is damaged", "Remove it."
-        ) from error
+    return None
 
 
 def read_output(folder: Path, kind: type[M]) -> M | None:
@@ -210,14 +204,11 @@ class JobProcesses:
         """Start a process of its own session that outlives this one, and return its number."""
         if not CHILDREN_INHERIT:
             raise RunError(
-                "Linux or macOS, where a job is a lock that its process holds",
-                "this is Windows",
+                "The studio cannot run jobs on Windows",
                 "Train from the command line: opsin train …",
             )
         if not argv:
-            raise RunError(
-                "a job with a command line", "its file was damaged", "Remove it, and ask again."
-            )
+            raise RunError("The job has no command line", "Remove it, and ask again.")
         environment = child_environment() | ({RUN_NAME: run} if run else {})
         try:
             # After this block the child alone holds the lock.
@@ -231,14 +222,12 @@ class JobProcesses:
                     start_new_session=True, pass_fds=(lock,), env=environment,
                 )  # fmt: skip
         except BlockingIOError:
-            raise RunError(
-                "a job without a process", "its process is running", "Wait until it ends."
-            ) from None
+            raise RunError("The job's process is running", "Wait until it ends.") from None
         self._own[folder] = child
         return child.pid
 
     def alive(self, folder: Path, pid: int | None) -> bool:
-        """Tell whether the job's process is there."""
+        """Whether the job's process is there."""
         if not is_locked(folder / LOCK):
             return False
         own = self._own.get(folder)
@@ -248,7 +237,7 @@ class JobProcesses:
         return not gone
 
     def status(self, folder: Path) -> int | None:
-        """Return the exit status of a process that is gone, where this process started it."""
+        """The exit status of a process that is gone, where this process started it."""
         child = self._own.pop(folder, None)
         if child is None:
             return None

@@ -62,9 +62,7 @@ class Queue:
         """A job by its number, or `NotThere`."""
         job = self._jobs.get(id)
         if job is None:
-            raise NotThere(
-                "a job of the queue", "there is none of this number", "See the queue for all jobs."
-            )
+            raise NotThere("There is no such job in the queue", "See the queue for all jobs.")
         return job
 
     def of_run(self, run: str) -> Job | None:
@@ -86,20 +84,10 @@ class Queue:
 
     # What people ask for.
 
-    def add(
-        self,
-        kind: Kind,
-        title: str,
-        argv: Sequence[str],
-        *,
-        run: str | None = None,
-        first: bool = False,
-    ) -> Job:
-        """Put a job at the queue's end, or at its beginning; it starts at a later `tick`."""
+    def add(self, kind: Kind, title: str, argv: Sequence[str], *, run: str | None = None) -> Job:
+        """Put a job at the queue's end; it starts at a later `tick`."""
         with self._guard:
             job = new_job(kind, title, argv, run=run)
-            if first:
-                job = self._first(job)
             with storage_errors(self.folder(job)):
                 self.folder(job).mkdir(parents=True, exist_ok=True)
             self._put(job)
@@ -139,12 +127,12 @@ class Queue:
                 self._ask(replace(job, state="pausing", asked=time.time()))
 
     def resume(self, id: str) -> None:  # noqa: A002
-        """Put a job that is over in the queue's first place again."""
+        """Put a job that is over into the queue again, in its old place."""
         with self._guard:
             job = self.get(id)
             if job.over:
                 again = Job(job.id, job.kind, job.title, job.argv, job.created, run=job.run)
-                self._put(self._first(replace(again, goes_on=True)))
+                self._put(replace(again, goes_on=True))
 
     def remove(self, id: str) -> None:  # noqa: A002
         """Forget a job; its run stays. A short one that is at work is ended."""
@@ -153,11 +141,7 @@ class Queue:
             if job is None:
                 return
             if job.active and job.training:
-                raise RunError(
-                    "a job that is over",
-                    f"{job.title} is at work",
-                    "Stop it first, then remove it.",
-                )
+                raise RunError(f"{job.title} is at work", "Stop it first, then remove it.")
             self._processes.end(self.folder(job), job.pid)
             self._processes.status(self.folder(job))
             shutil.rmtree(self.folder(job), ignore_errors=True)
@@ -180,7 +164,6 @@ class Queue:
         return touched
 
     def _look(self, job: Job) -> None:
-        """See whether a job is still at work."""
         folder = self.folder(job)
         if not self._processes.alive(folder, job.pid):
             if job.training and job.run and not (self.runs / job.run).is_dir():
@@ -192,11 +175,11 @@ class Queue:
     def _may_break_off(self, job: Job) -> bool:
         """Whether the state that a pause asked for has reached the disk."""
         asked = job.asked or 0.0
-        if job.run is not None:
-            for place in RunDirectory(self.runs / job.run).checkpoints.glob("*.json"):
-                with contextlib.suppress(OSError):
-                    if place.stat().st_mtime > asked:
-                        return True
+        checkpoints = RunDirectory(self.runs / job.run).checkpoints if job.run else None
+        with contextlib.suppress(OSError):
+            for file in checkpoints.glob("*.json") if checkpoints else ():
+                if file.stat().st_mtime > asked:
+                    return True
         return time.time() - asked > _PATIENCE
 
     def _start_next(self) -> None:
@@ -227,9 +210,8 @@ class Queue:
             self._put(job)
             pid = self._processes.start(folder, argv, cwd=self.home.absolute(), run=new_run)
         except (OSError, ValueError, OpsinError) as error:
-            cause = (
-                str(error) if isinstance(error, OpsinError) else f"it cannot be started: {error}"
-            )
+            prefix = "" if isinstance(error, OpsinError) else "it cannot be started: "
+            cause = f"{prefix}{error}"
             self._put_best_effort(replace(job, state="failed", cause=cause, ended=time.time()))
         else:
             self._put_best_effort(replace(job, pid=pid))
@@ -240,9 +222,7 @@ class Queue:
             return job.argv
         run = RunDirectory(self.runs / job.run)
         if not run.path.is_dir():
-            raise RunError(
-                "the run that it goes on with", f"{job.run} is gone", "Restore it, or train again."
-            )
+            raise RunError(f"The run {job.run} is gone", "Restore it, or train again.")
         return command("resume", run.path) if any(run.checkpoints.glob("*.json")) else job.argv
 
     def _ask(self, job: Job) -> None:
@@ -255,11 +235,6 @@ class Queue:
             self._processes.interrupt(self.folder(job), job.pid)
 
     # What is kept.
-
-    def _first(self, job: Job) -> Job:
-        """A job in front of all that wait."""
-        waiting = [each.rank[1] for each in self._jobs.values() if each.pending]
-        return replace(job, place=min(waiting, default=job.created) - 1)
 
     def _put(self, job: Job) -> None:
         """Keep a job, a new one or a changed one."""
@@ -276,17 +251,9 @@ class Queue:
             self._touched.add(job.id)
 
     def _load(self) -> None:
-        """Read all jobs; one whose file is damaged is shown as failed."""
+        """Read all jobs but those whose files are damaged."""
         for folder in sorted(self._folder.iterdir()) if self._folder.is_dir() else ():
-            if len(folder.name) != 12 or not (folder / "job.json").exists():
-                continue
-            try:
-                self._jobs[folder.name] = read_job(folder)
-            except RunError as error:
-                then = folder.stat().st_mtime
-                self._jobs[folder.name] = Job(
-                    folder.name, "train", "A job whose file is damaged", (), created=then,
-                    state="failed", cause=str(error), ended=then,
-                )  # fmt: skip
+            if job := read_job(folder):
+                self._jobs[job.id] = job
         with contextlib.suppress(OSError, ValueError, RecursionError, AttributeError):
             self.paused = json.loads(self._file.read_text(encoding="utf-8")).get("paused") is True

@@ -60,4 +60,4 @@ def add(studio: Studio) -> None:
 
 
 def _nowhere() -> NotThere:
-    return NotThere("an address of the studio", "this leads to nothing", "Go on from the runs.")
+    return NotThere("There is nothing at this address", "Go on from the runs.")

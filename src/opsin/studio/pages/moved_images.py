@@ -142,8 +142,7 @@ class _Asking:
         """Say what differs; what the command line would do next is not for a page."""
         for place in (*now.values(), *now, str(self._directory.path)):
             text = text.replace(place, Path(place).name)
-        what = text.partition("; ")[2].partition(". Restore them")[0] or text
-        return OpsinError("the images that the run was made from", what, "Choose another place.")
+        return OpsinError(text.partition(". Restore them")[0], "Choose another place.")
 
 
 def _words(directory: RunDirectory, now: dict[str, str]) -> tuple[str, ...]:

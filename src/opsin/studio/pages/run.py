@@ -317,18 +317,15 @@ def _interrupt(directory: RunDirectory) -> None:
     state, _ = directory.state()
     pid = directory.read(RunStatus).pid
     if state != "running" or not _works_on(pid, directory.path):
-        raise RunError("a run that is being trained", "its process is gone", "Load this page anew.")
+        raise RunError("The run's process is gone", "Load this page anew.")
     try:
         with _ASKING:
             if (directory.path, pid) not in _ASKED:
                 interrupt(pid)
                 _ASKED.add((directory.path, pid))
     except (ProcessLookupError, PermissionError) as error:
-        raise RunError(
-            "a training of this user",
-            f"its process {pid} cannot be signalled",
-            "Stop it where it runs.",
-        ) from error
+        message = f"The process {pid} of the training belongs to another user"
+        raise RunError(message, "Stop it where it runs.") from error
 
 
 def _works_on(pid: int, run_path: Path) -> bool:

@@ -20,9 +20,7 @@ async def tour(studio: Studio, step: str) -> RedirectResponse:
     if step == "on":
         at = str(TourState.of(request.cookies.get(COOKIE, "")).step or 1)
     if at not in map(str, range(1, len(STEPS) + 1)):
-        raise NotThere(
-            f"a step of the tour from 1 to {len(STEPS)}", f"got {step:.20}", "Begin at /."
-        )
+        raise NotThere(f"The tour has steps 1 to {len(STEPS)}, not {step:.20}", "Begin at /.")
     reply = RedirectResponse(await asyncio.to_thread(address_of, studio, int(at)), 303)
     reply.set_cookie(COOKIE, at, max_age=KEPT, samesite="lax")
     return reply

@@ -7,7 +7,7 @@ from typing import Final
 
 from nicegui import ui
 
-from opsin.core.format import counted, file_size
+from opsin.core.format import file_size
 from opsin.data.cache_contents import PARTS, CacheContents, Part, empty_cache, list_cache
 from opsin.studio.parts import layout
 from opsin.studio.parts.status_line import StatusLine
@@ -43,7 +43,7 @@ class CachePanel:
                 self._line(part, found)
 
     def _line(self, part: Part, found: CacheContents) -> None:
-        size = sum(entry.bytes for entry in found.of(part))
+        size = found.sizes[part]
         with ui.element("div").classes("op-row"):
             ui.label(f"{_WORDS[part]}: {file_size(size)}")
             if size:
@@ -53,6 +53,5 @@ class CachePanel:
     async def _empty(self, part: Part) -> None:
         with self._status.errors():
             gone = await asyncio.to_thread(empty_cache, part)
-            removed = counted(len(gone.entries), "entry", "entries")
-            self._status.say(f"Removed {removed}, {file_size(gone.bytes)}.")
+            self._status.say(f"Removed {file_size(gone.bytes)}.")
         await self._fill()

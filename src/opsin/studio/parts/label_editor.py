@@ -309,7 +309,7 @@ class LabelEditor:
     def _known(self) -> Corrections:
         """The corrections, where the bar is there."""
         if self._corrections is None:
-            raise OpsinError("corrections", "they cannot be read", "Mend their file.")
+            raise OpsinError("The corrections cannot be read", "Mend their file.")
         return self._corrections
 
     def _put(self, label: str | None) -> Callable[[], object]:

@@ -28,9 +28,7 @@ class Compared:
 
     def __init__(self, runs: RunIndex, jobs: Queue, home: Path, ids: Sequence[str]) -> None:
         if not 2 <= len(ids) <= MOST:
-            raise RecipeError(
-                f"two to {MOST} runs to compare", f"got {len(ids)}", "Choose them above."
-            )
+            raise RecipeError(f"Two to {MOST} runs can be compared, not {len(ids)}")
         self._jobs = jobs
         self._runs: list[RunDirectory] = [runs.get(each) for each in ids]
         self._names = [runs.row(each).name for each in ids]
@@ -56,34 +54,31 @@ class Compared:
 
     def keep(self, job: Job) -> Comparison:
         """Return what a job that is over has found, and keep it."""
-        found = self._jobs.output(job.id, Comparison)
-        said = self._jobs.output(job.id, JobAnswer)
+        comparison = self._jobs.output(job.id, Comparison)
+        answer = self._jobs.output(job.id, JobAnswer)
         self._jobs.remove(job.id)  # its answer is kept here, or told now
-        if found is None:
-            raise self._refusal(job, said)
-        write_json(self._file, found.to_json())
-        self._sweep()
-        return found
+        if comparison is None:
+            if answer is not None and answer.error is not None:
+                error = OpsinError(answer.error["message"], answer.error["advice"])
+            else:
+                cause = job.cause or "The process ended without a message"
+                error = OpsinError(cause.rstrip("."), "Load this page again.")
+            for run, name in zip(self._runs, self._names, strict=True):
+                error.replace(str(run.path.absolute()), name).replace(str(run.path), name)
+            raise error
+        write_json(self._file, comparison.to_json())
+        # Those made longest ago go: those of runs that changed are never asked for.
+        with contextlib.suppress(OSError):
+            files = sorted(self._file.parent.glob("*.json"), key=lambda file: file.stat().st_mtime)
+            for old in files[:-_KEPT]:
+                old.unlink()
+        return comparison
 
     def in_names(self, text: str) -> str:
         """Return a text of the comparison with names for the paths of the runs."""
         for run, name in zip(self._runs, self._names, strict=True):
             text = text.replace(str(run.path.absolute()), name).replace(str(run.path), name)
         return text
-
-    def _sweep(self) -> None:
-        """Remove the comparisons made longest ago: those of runs that changed are never asked."""
-        with contextlib.suppress(OSError):
-            kept = sorted(self._file.parent.glob("*.json"), key=lambda each: each.stat().st_mtime)
-            for old in kept[:-_KEPT]:
-                old.unlink()
-
-    def _refusal(self, job: Job, said: JobAnswer | None) -> OpsinError:
-        if said is not None and (error := said.error) is not None:
-            parts = (error["message"], error["advice"])
-            return OpsinError(*(self.in_names(part) for part in parts))
-        cause = self.in_names(job.cause or "its process ended without a message")
-        return OpsinError("a comparison", cause.rstrip("."), "Load this page again.")
 
 
 def _stamp(run: RunDirectory) -> list[tuple[int, int]]:

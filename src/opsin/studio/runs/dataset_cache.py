@@ -9,21 +9,17 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError
-from opsin.core.events import SILENT
-from opsin.core.metadata import Bits
 from opsin.core.recipe import DataRecipe
 from opsin.core.stored_arrays import StoredArrays
-from opsin.data import cache, sources
 from opsin.data.apply_corrections import correct
 from opsin.data.audit import Finding
 from opsin.data.dataset import fingerprint_of
 from opsin.data.decoded_store import Decoded, take
-from opsin.data.fill_cache import cache_key, look_up, read_found
+from opsin.data.fill_cache import cache_key, look_up
 from opsin.data.run_images import recipe_of_run, rows_of_run
 from opsin.data.sources.named import NAMES
 from opsin.studio.datasets.catalogue import Library, LibraryDataset, without_places
@@ -52,8 +48,7 @@ class ImagePlaces:
         for place in filter(None, (*recipe.sources, recipe.test, recipe.labels)):
             if not (place in known or self._folders.holds(place) or self._own.holds(place)):
                 raise NotThere(
-                    "a run whose images lie where this studio may look",
-                    f"those of {run.path.name} lie elsewhere",
+                    f"The images of {run.path.name} lie where this studio may not look",
                     "If the run is yours, allow that folder: opsin studio --root FOLDER",
                 )
 
@@ -183,8 +178,7 @@ def open_run(run_id: str, directory: RunDirectory) -> DecodedDataset:
     rows = rows_of_run(directory, decoded) if written else np.arange(len(decoded.labels))
     if rows is None or fingerprint_of(decoded) != record.fingerprint:
         raise NotThere(
-            "the images that the run was trained with",
-            f"those of {recipe.source} have changed since",
+            f"The images of {recipe.source} have changed since the run was trained",
             "Put them back, or train again.",
         )
     if not np.array_equal(rows, np.arange(len(rows))):  # files were renamed since
@@ -228,22 +222,10 @@ def _key(recipe: DataRecipe) -> str:
 
 def _read_before(recipe: DataRecipe) -> tuple[str, Decoded | None]:
     key = _key(recipe)
-    decoded = look_up(key, recipe)
-    fly_key = cache.index_key(key, "on the fly")
-    if decoded is None and look_up(fly_key, recipe, _no_pixels) is not None:
-        # Too many for the disk, as it was: with no room at all, they are read on the fly again.
-        fly = recipe.model_copy(update={"disk_limit": 0.0})
-        decoded = read_found(sources.find_all(recipe), fly, SILENT, for_training=False)
-    return key, decoded
-
-
-def _no_pixels(rows: NDArray[np.int64], _: Bits | None) -> NDArray[np.uint8]:
-    return np.zeros((len(rows), 1, 1, 1), np.uint8)
+    return key, look_up(key, recipe)
 
 
 def _unread(title: str) -> OpsinError:
     return NotDecoded(
-        "images that were read before",
-        f"those of {title} are not in the cache",
-        "Open its page under Data, which reads them.",
+        f"The images of {title} were not read yet", "Open its page under Data, which reads them."
     )

@@ -118,12 +118,11 @@ class InspectionWorker:
             on_progress(*answer["progress"])
         status = await process.wait()
         if status < 0:
-            reason = f"its process was ended by {exit_reason(status)} (too little memory?)"
+            reason = f"The process was ended by {exit_reason(status)} (too little memory?)"
         else:
             printed = [line for line in last_lines(self._log, 20) if line.strip()]
-            reason = printed[-1] if printed else "its process ended without a message"
-        error = OpsinError("a look inside the run", reason.rstrip("."), "Ask again.")
-        raise without_path(error, self._directory)
+            reason = printed[-1] if printed else "The process ended without a message"
+        raise without_path(OpsinError(reason.rstrip("."), "Ask again."), self._directory)
 
     async def end(self) -> None:
         """End the process; a busy one may first remove what is half written."""
@@ -207,7 +206,7 @@ class InspectionSessions:
             return await asyncio.shield(asked.task)
         except asyncio.CancelledError:
             if asked.task.cancelled():  # that is what was given up, not the waiting for it
-                raise OpsinError("an answer", "it was given up", "Ask again.") from None
+                raise OpsinError("The question was given up", "Ask again.") from None
             raise
         finally:
             if on_progress is not None:
@@ -295,7 +294,7 @@ class InspectionSessions:
     async def _borrow(self, directory: RunDirectory, stamp: FileStamp) -> InspectionWorker:
         """Take an idle worker of the run, or start one in place of that used longest ago."""
         if self._ended:
-            raise OpsinError("a studio at work", "it is being stopped", "Start it again.")
+            raise OpsinError("The studio is being stopped")
         idle = [worker for worker in self._workers if not worker.busy]
         worker = next((each for each in idle if each.fits(directory, stamp)), None)
         if worker is not None:

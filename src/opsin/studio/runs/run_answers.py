@@ -64,8 +64,6 @@ class RunResults:
 def read_judged(directory: RunDirectory) -> RunResults:
     """Read a run's report and its answers."""
     if not directory.classifier.is_file() or not directory.report.is_file():
-        raise RunError(
-            "a run with a classifier", "this one has none yet", "Wait for its end, or resume it."
-        )
+        raise RunError("The run has no classifier yet", "Wait for its end, or resume it.")
     report = directory.read(Report)
     return RunResults(report.layers, report.split, read_answers(directory, report.split))

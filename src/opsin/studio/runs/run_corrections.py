@@ -82,12 +82,11 @@ def _set_of(sets: Library, opened: DecodedDataset, directory: RunDirectory) -> L
             return each
     if len(recipe.sources) > 1:
         raise SourceError(
-            "a run of one source",
-            f"this one has {len(recipe.sources)}",
+            f"This run has {len(recipe.sources)} sources",
             "Correct their labels with: opsin report RUN --fix labels.csv",
         )
     usual = DataRecipe.of(*recipe.sources)
-    kept = (*same, "size", "channels", "resize", "max_unreadable", "disk_limit")
+    kept = (*same, "size", "channels", "resize", "max_unreadable")
     options = {
         name: value for name in kept if (value := getattr(recipe, name)) != getattr(usual, name)
     }
@@ -115,8 +114,7 @@ def _rows_in(whole: DecodedDataset, opened: DecodedDataset) -> NDArray[np.int64]
     lost = int((rows < 0).sum())
     if lost:
         raise NotThere(
-            "the run's images in their set",
-            f"{lost:,} are not there",
+            f"{lost:,} of the run's images are not in their set",
             "Look at the set again under Data, or train again.",
         )
     return rows

@@ -135,15 +135,11 @@ def thin(points: Sequence[float], most: int) -> list[float]:
 
 
 def _size(path: Path) -> int:
-    total, folders = 0, [str(path)]
-    while folders:
-        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                with contextlib.suppress(OSError):
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
-                    else:
-                        total += entry.stat(follow_symlinks=False).st_size
+    total = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118
     return total
 
 
@@ -195,7 +191,7 @@ class RunIndex:
         """Return one run's row, as of the last scan; that of a newer run is read now."""
         row = self._rows.get(id) or self._read(id)
         if row is None:
-            raise NotThere("a run", "there is none of this number", "See the table of runs.")
+            raise NotThere("There is no such run", "See the table of runs.")
         return row
 
     def _read(self, id: str) -> RunRow | None:  # noqa: A002
@@ -236,9 +232,7 @@ class RunIndex:
         with contextlib.suppress(RunError):  # such a one may go
             state, _ = run.state()
         if state == "running":
-            raise RunError(
-                "a run that is over", f"{run.path.name} is being trained", "Stop it first."
-            )
+            raise RunError(f"{run.path.name} is being trained", "Stop it first.")
         token = self._trash.put(run.path.name)
         self.scan()
         return token
@@ -255,16 +249,12 @@ class RunIndex:
 
     def restore(self, token: str) -> str:
         """Take a deletion back, and return the run's number."""
-        for each in self._trash.removed():
-            if each.token == token:
-                if (self.root / each.folder).exists():
-                    raise RunError(
-                        "a free name", f"there is another run {each.folder}", "Rename or delete it."
-                    )
-                self._trash.restore(each)
-                self.scan()
-                return opaque(each.folder)
-        raise NotThere("a run that was deleted", "it is gone for good", "Train it again.")
+        removed = self._trash.get(token)
+        if (self.root / removed.folder).exists():
+            raise RunError(f"There is another run {removed.folder}", "Rename or delete it.")
+        self._trash.restore(removed)
+        self.scan()
+        return opaque(removed.folder)
 
     def sweep(self, kept: float = KEPT) -> None:
         """Remove for good the runs that were deleted at least ``kept`` seconds ago."""
