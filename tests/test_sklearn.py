@@ -212,7 +212,7 @@ def test_what_cannot_be_fitted_is_a_value_error(case: str) -> None:
 def test_another_shape_is_refused_and_files_have_any(
     fitted: ImageClassifier, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match="X has images of 9×8×1; .* 8×8×1"):
+    with pytest.raises(InputError, match=r"X has images of 9×8×1; .* 8×8×1"):
         fitted.predict(np.zeros((3, 9, 8)))
     with pytest.raises(InputError, match="images of 8×8×3"):
         fitted.predict(np.zeros((3, 8, 8, 3), np.uint8))

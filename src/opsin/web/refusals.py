@@ -40,11 +40,11 @@ class RequestError(OpsinError):
         cls.status = status or cls.status
 
 
-class BadRequest(RequestError, status=401):  # noqa: N818
+class BadRequest(RequestError, status=400):  # noqa: N818
     """A body or a query that cannot be understood."""
 
 
-class Unauthorized(RequestError):  # noqa: N818
+class Unauthorized(RequestError, status=401):  # noqa: N818
     """No token, or a wrong one."""
 
     # The browser's own dialog asks for it: any user name, the token as password.
