@@ -38,11 +38,7 @@ def runs(
         note: Keep a note with RUN.
     """
     if run is None and (name is not None or note is not None or data):
-<<<<<<< HEAD
-        raise RecipeError("--name, --note and --data need a run: opsin runs RUN --name NAME")
-=======
         raise RecipeError("No run is given", "Say which: opsin runs RUN --name NAME")
->>>>>>> trunk
     if run is not None:
         directory = RunDirectory.open(run)
         if name is not None or note is not None:
