@@ -188,8 +188,8 @@ def test_a_tracker_is_one_module(warm: Warm, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     accuracy = opsin.Run(tmp_path / "src" / json.loads(done.stdout)["run"]).accuracy
     assert told[0] == "logistic on ['digits']"
-    assert told[1].startswith("epoch 1: ")
-    assert told[2:] == [f"accuracy {accuracy:.4f}", "done"]
+    assert told[1].startswith("epoch 1: val_accuracy ")
+    assert told[2:] == [f"epoch 1: test/accuracy {accuracy:.4f}", "done"]
 
 
 @pytest.mark.torch

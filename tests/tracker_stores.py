@@ -54,13 +54,6 @@ class MLflowServer:
         found = self.ask("metrics/get-history", run_id=run, metric_key=metric)["metrics"]
         return [(int(each.get("step", 0)), each["value"]) for each in found]
 
-    def artifact(self, run: str, name: str) -> bytes:
-        """Return the content of an artifact."""
-        address = f"{self.url}/get-artifact?run_uuid={run}&path={name}"
-        with urllib.request.urlopen(address, timeout=60) as reply:
-            content: bytes = reply.read()
-        return content
-
 
 @contextmanager
 def mlflow_serving(folder: Path) -> Iterator[MLflowServer]:
@@ -129,11 +122,6 @@ def _log_entries(content: bytes) -> Iterator[bytes]:
 
 def tensorboard_events(run: Path) -> Any:
     """Return what TensorBoard makes of a run directory."""
-    from tensorboard.backend.event_processing.event_accumulator import (
-        IMAGES,
-        TENSORS,
-        EventAccumulator,
-    )
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    found = EventAccumulator(str(run), size_guidance={IMAGES: 0, TENSORS: 0})
-    return found.Reload()
+    return EventAccumulator(str(run)).Reload()

@@ -33,7 +33,7 @@ except ImportError as error:
 from opsin.classical.classical_recipe import TRAIN_OPTIONS
 from opsin.commands.report import without_page
 from opsin.commands.runs import Run
-from opsin.commands.train.pretrained import model_asked, open_given
+from opsin.commands.train.load import model_asked, open_given
 from opsin.commands.train.train import train
 from opsin.core.arguments import by_current_names
 from opsin.core.events import SILENT
@@ -50,7 +50,7 @@ from opsin.runtime.providers import choose
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from opsin.core.keyword_options import ImageClassifierOptions
+    from opsin.core.keyword_options import TrainOptions
 
 #: Options of a training that have no place here: `fit` is given all images, for training alone,
 #: and `random_state` is the seed.
@@ -115,7 +115,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         budget: str | float | None = None,
         random_state: int | np.random.RandomState | None = 0,
         runs: str | os.PathLike[str] | None = None,
-        **options: Unpack[ImageClassifierOptions],
+        **options: Unpack[TrainOptions],
     ) -> None:
         self.model = model
         self.image_shape = image_shape

@@ -12,6 +12,7 @@ import pytest
 import opsin
 from opsin.backbones.backbone import open_backbone
 from opsin.classical import backbone_head
+from opsin.classical.backbone_features import BackboneFeatures
 from opsin.classical.backbone_head import (
     HeadChoice,
     HeadSearch,
@@ -70,7 +71,7 @@ def test_few_groups_of_many_images(films: int, backbone: Path, tmp_path: Path) -
 def test_features_that_are_not_finite_are_refused(backbone: Path, tmp_path: Path) -> None:
     pixels = tmp_path / "pixels.json"
     pixels.write_text(json.dumps({"image_mean": [0] * 3, "image_std": [1e-38] * 3}))
-    with pytest.raises(ModelFileError, match="small gives others for some images"):
+    with pytest.raises(ModelFileError, match="small gives numbers for some images"):
         trained(coloured((20, 20)), backbone, tmp_path / "runs", prepare=str(pixels))
 
 
@@ -99,8 +100,9 @@ def test_a_head_for_a_fold_depends_on_nothing_outside_its_training_images(backbo
 
     def answers() -> Any:
         search = HeadSearch(
-            network, (16, 16, 3), network.at[:1], features, labels=labels, units=np.arange(60),
-            views=("whole",), assumed=np.full(3, 1 / 3), wanted=None, seed=0, threads=1,
+            BackboneFeatures(network, (16, 16, 3), network.at[:1], ("whole",)), features,
+            labels=labels, units=np.arange(60), assumed=np.full(3, 1 / 3), wanted=None, seed=0,
+            threads=1,
         )  # fmt: skip
         chosen = search.choose(train, train[:0], FitProgress())
         return chosen.choice, search.answer(chosen, train, asked).probabilities

@@ -34,7 +34,7 @@ def test_a_recipe_survives_its_file(name: str) -> None:
 
 def test_names_are_those_that_an_unknown_model_is_told() -> None:
     assert tuple(FITTED) == get_args(ClassicalName)
-    with pytest.raises(RecipeError, match="hist-gradient-boosting"):
+    with pytest.raises(RecipeError, match="svm"):
         resolve(DATA, model="vgg")
 
 
@@ -47,23 +47,19 @@ def test_names_are_those_that_an_unknown_model_is_told() -> None:
         ("knn", {"trees": 10}),
         ("forest", {"learning_rate": 0.1}),
         ("logistic", {"budget": "10m"}),
-        ("hist-gradient-boosting", {"hidden": (32,)}),
     ],
 )
 def test_what_makes_no_sense_for_a_model_is_refused(name: str, options: dict[str, Any]) -> None:
     with pytest.raises(RecipeError) as caught:
         resolve_classical(DATA, model=name, **options)
     (option,) = options
-    assert caught.value.received == f"got {option}"
-    assert f"--model {name} has" in caught.value.expected
-    assert "train a network" in caught.value.advice
+    assert f"--model {name} has no option {option}" in caught.value.message
 
 
 @pytest.mark.parametrize(
     ("name", "options"),
     [("forest", {"trees": 0}), ("svm", {"c": 0.0}), ("knn", {"neighbours": 0}),
-     ("logistic", {"seed": -1}), ("logistic", {"side": 2}), ("forest", {"leaves": 1}),
-     ("hist-gradient-boosting", {"learning_rate": 2.0})],
+     ("logistic", {"seed": -1}), ("logistic", {"side": 2}), ("forest", {"images": 1})],
 )  # fmt: skip
 def test_impossible_values_are_refused_by_name(name: str, options: dict[str, Any]) -> None:
     with pytest.raises(RecipeError, match=next(iter(options))):

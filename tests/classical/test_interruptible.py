@@ -7,15 +7,8 @@ import threading
 import pytest
 
 from opsin.classical.fit import FitProgress, run_interruptible
-from opsin.core.artifacts.records import Epoch
 from opsin.core.events import Watcher
 from tests.conftest import Notes
-
-
-def step(number: int) -> Epoch:
-    return Epoch(epoch=number, epochs=2, step=number, train_loss=1.0, train_accuracy=0.5,
-                 val_loss=1.0, val_accuracy=0.5, learning_rate=0.0, seconds=1.0,
-                 images_per_second=1.0, best=False)  # fmt: skip
 
 
 class Listener(Notes):
@@ -36,18 +29,16 @@ class Listener(Notes):
         self.open -= 1
 
 
-def test_steps_and_the_result_come_through_in_order_and_from_this_thread() -> None:
+def test_progress_and_the_result_come_through_from_this_thread() -> None:
     def work(progress: FitProgress) -> str:
-        for number in (1, 2):
-            progress.steps.put(step(number))
-            progress.advance(number)
+        for _ in range(2):
+            progress.add()
         return "fitted"
 
     listener = Listener()
     found = run_interruptible(work, what="Fit", total=2, unit="steps", watcher=listener,
                      stop=threading.Event())  # fmt: skip
     assert found == "fitted"
-    assert [epoch.epoch for epoch in listener.epochs] == [1, 2]
     assert listener.heard[-1] == (threading.get_ident(), 2)
     assert {thread for thread, _ in listener.heard} == {threading.get_ident()}
     assert listener.open == 0
@@ -74,7 +65,7 @@ def test_a_stop_leaves_a_call_that_does_not_listen() -> None:
         stop.set()
         over.wait(60)
         try:
-            progress.advance(1)
+            progress.add()
             went_on.append(True)
         finally:
             ended.set()

@@ -23,7 +23,7 @@ def test_impossible_data_options_are_refused(options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "changes", [{"epochs": -5}, {"epoch": 5}, {"learning_rate": float("nan")},
-                {"optimizer": "sgdd"}, {"shuffle_buffer": 100, "balance": "sampling"}],
+                {"optimizer": "sgdd"}],
 )  # fmt: skip
 def test_impossible_training_options_are_refused(changes: dict[str, Any]) -> None:
     recipe = resolve(DataRecipe.of("digits"))

@@ -55,7 +55,7 @@ def test_ctrl_c_ends_with_130_and_resume_says_what_to_do(
 ) -> None:
     command = ["train", "digits", "--model", "forest", "--trees", "10000", "--side", "4"]
     with warm.start(command, cwd=tmp_path) as begun:
-        while not list(tmp_path.glob("runs/*/history.jsonl")):
+        while not list(tmp_path.glob("runs/*/status.json")):
             assert begun.poll() is None, begun.wait().stderr
             time.sleep(0.05)
         begun.send_signal(signal.SIGINT)

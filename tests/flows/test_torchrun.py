@@ -24,11 +24,11 @@ pytestmark = [
 ]
 
 _ROOT = Path(__file__).parents[2]
-#: Dropout, BatchNorm, images that are varied at random, and read in shards.
+#: Dropout, BatchNorm, images that are varied at random.
 _TRAIN = (
     "train", "digits", "--model", "resnet", "--hidden", "8", "--dropout", "0.2", "--augment",
     "photos", "--rotate", "10", "--erase", "0.2", "--batch-size", "100", "--learning-rate", "0.01",
-    "--checkpoint-every", "1", "--shuffle-buffer", "480",
+    "--checkpoint-every", "1",
 )  # fmt: skip
 _LONGEST = 120.0
 _UNDRAWN = """\
@@ -136,11 +136,11 @@ def test_a_killed_process_costs_time_only(tmp_path: Path) -> None:
         out, _ = process.communicate(timeout=_LONGEST)
     said = (tmp_path / "said").read_text()
     assert process.returncode == 1
-    assert said.count("opsin: expected all 2 processes to the end; another one ended") == 1
+    assert said.count("opsin: One of the 2 processes ended") == 1
     (run,) = runs.iterdir()
     state, cause = opsin.Run(run).directory.state()
     assert state == "failed"
-    assert "another one ended" in str(cause)
+    assert "One of the 2 processes ended" in str(cause)
     assert list((run / "checkpoints").glob("*.json"))
 
     with _started(["resume", str(run), "--json"], tmp_path, restarts=1) as process:
@@ -170,7 +170,9 @@ def test_what_one_process_does_is_refused_by_the_first(
             refused = cli(*words, "--json")
             assert refused.returncode == 1
             if rank == "0":
-                assert json.loads(refused.stdout)["error"]["message"] == "torchrun started 2"
+                assert json.loads(refused.stdout)["error"]["message"].startswith(
+                    "torchrun started 2"
+                )
                 assert refused.stderr.count("\n") == 1
             else:
                 assert not refused.stdout + refused.stderr

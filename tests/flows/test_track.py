@@ -14,7 +14,7 @@ import pytest
 import opsin
 from opsin.core.recipe import flat_options
 from opsin.trackers.mlflow import MLflowTracker
-from tests.conftest import Notes, without_drawing
+from tests.conftest import Notes
 from tests.tracker_stores import (
     MLflowServer,
     mlflow_serving,
@@ -63,26 +63,17 @@ def judged(run: opsin.Run) -> dict[str, float]:
     }
 
 
-def check_tensorboard(run: opsin.Run, *, drawn: bool) -> None:
+def check_tensorboard(run: opsin.Run) -> None:
     shown = tensorboard_events(run.path)
     for figure in ("train_loss", "val_accuracy", "learning_rate"):
         points = [(point.step, point.value) for point in shown.Scalars(figure)]
         assert points == [(e.epoch, pytest.approx(getattr(e, figure))) for e in run.history]
-    assert shown.Scalars("norms/head")[-1].value == pytest.approx(run.history[-1].norms["head"])
     for figure, value in judged(run).items():
         assert shown.Scalars(figure)[-1].value == pytest.approx(value)
-    (state,) = shown.Tensors("state")[-1].tensor_proto.string_val
-    assert state.decode() == run.directory.state()[0]
-    if drawn:
-        pictures = {f"figures/{file.stem}": file for file in run.directory.figures.glob("*.png")}
-        assert shown.Tags()["images"] == sorted(pictures)
-        (image,) = shown.Images("figures/confusion")
-        assert image.encoded_image_string == pictures["figures/confusion"].read_bytes()
-        assert (image.width, image.height) > (100, 100)
 
 
 def check_hyperparameters(run: opsin.Run) -> None:
-    from tensorboard.plugins.hparams import api_pb2, metadata
+    from tensorboard.plugins.hparams import metadata
 
     content = tensorboard_events(run.path).summary_metadata
     started = metadata.parse_session_start_info_plugin_data(
@@ -91,10 +82,6 @@ def check_hyperparameters(run: opsin.Run) -> None:
     assert started.hparams["epochs"].number_value == 2
     assert started.hparams["optimizer"].string_value == options_of(run)["optimizer"]
     assert json.loads(started.hparams["hidden"].string_value) == options_of(run)["hidden"]
-    ended = metadata.parse_session_end_info_plugin_data(
-        content["_hparams_/session_end_info"].plugin_data.content
-    )
-    assert ended.status == api_pb2.STATUS_SUCCESS
 
 
 def check_mlflow(run: opsin.Run, server: MLflowServer, row: dict[str, Any]) -> None:
@@ -108,9 +95,6 @@ def check_mlflow(run: opsin.Run, server: MLflowServer, row: dict[str, Any]) -> N
     points: list[Any] = server.history(row["info"]["run_id"], "val_loss")
     assert points == [(epoch.epoch, pytest.approx(epoch.val_loss)) for epoch in run.history]
     assert row["info"]["status"] == "FINISHED"
-    drawn = run.directory.figures / "confusion.png"
-    kept = server.artifact(row["info"]["run_id"], "figures/confusion.png")
-    assert kept == drawn.read_bytes()
 
 
 def shown_in(items: Any) -> dict[str, Any]:
@@ -131,21 +115,17 @@ def check_wandb(run: opsin.Run, folder: Path) -> None:
     rows = [shown_in(record.history.item) for record in records if record.HasField("history")]
     shown = [(row["epoch"], row["val_loss"]) for row in rows if "val_loss" in row]
     assert shown == [(epoch.epoch, epoch.val_loss) for epoch in run.history]
-    named = {name for row in rows for name in row if name.startswith("figures/")}
-    assert named == {f"figures/{file.stem}" for file in run.directory.figures.glob("*.png")}
     summary: dict[str, Any] = {}
     for record in records:
         summary |= shown_in(record.summary.update)
     assert judged(run).items() <= summary.items()
     assert summary["state"] == "done"
-    assert any("test/confusion_table" in row for row in rows)
     assert [record.exit.exit_code for record in records if record.HasField("exit")] == [0]
     kept = {file.name for file in (folder / "wandb").rglob("*") if file.is_file()}
     assert not {"requirements.txt", "wandb-metadata.json", "output.log"} & kept
 
 
 @pytest.mark.slow
-@pytest.mark.drawn
 def test_a_training_is_shown_in_three_trackers_and_comes_to_the_same_weights(
     stores: tuple[MLflowServer, Path],
 ) -> None:
@@ -154,12 +134,11 @@ def test_a_training_is_shown_in_three_trackers_and_comes_to_the_same_weights(
     options: dict[str, Any] = {"model": "mlp", "epochs": 2, "watcher": told}
     run = opsin.train("digits", track=ALL, runs=folder / "runs", **options)
     assert told.notes == [note for note in told.notes if note.startswith("waiting for")]
-    check_tensorboard(run, drawn=True)
+    check_tensorboard(run)
     check_hyperparameters(run)
     check_mlflow(run, server, server.runs(folder.name)[run.path.name])
     check_wandb(run, folder)
-    with without_drawing():
-        alone = opsin.train("digits", runs=folder / "alone", **options)
+    alone = opsin.train("digits", runs=folder / "alone", **options)
     assert run.directory.classifier.read_bytes() == alone.directory.classifier.read_bytes()
     assert not list(alone.path.glob("*tfevents*")) and not alone.directory.trackers.exists()
 
@@ -173,12 +152,12 @@ def test_mlflow_takes_whatever_a_run_has(
     classes = [f"class {number}" for number in range(2_000)]
     first = MLflowTracker()
     first.start(folder, {"classes": classes}, "nosuchrun")
-    first.epoch(1, {"val_loss": float("nan"), "norms/größe[0]": 2.0})
+    first.log(1, {"val_loss": float("nan"), "test/größe[0]": 2.0})
     first.end("failed", "x" * 20_000)
     row = server.runs(folder.name)[folder.name]
     assert row["info"]["status"] == "FAILED"
     metrics = {each["key"]: each["value"] for each in row["data"]["metrics"]}
-    assert metrics == {"val_loss": "NaN", "norms/gr__e_0_": 2.0}
+    assert metrics == {"val_loss": "NaN", "test/gr__e_0_": 2.0}
     again = MLflowTracker()
     again.start(folder, {}, first.id)
     assert again.id == first.id
@@ -207,7 +186,7 @@ def test_a_training_that_ctrl_c_stopped_goes_on_in_its_trackers(
     assert stopped < 300
     (row,) = server.runs(folder.name).values()
     assert row["info"]["status"] == "KILLED"
-    check_tensorboard(run, drawn=False)
+    check_tensorboard(run)
     assert f"Tracked   MLflow · {server.url}/#/experiments/" in done.stderr
 
     told = Notes(interrupt_at=30, training=True)
@@ -215,7 +194,7 @@ def test_a_training_that_ctrl_c_stopped_goes_on_in_its_trackers(
     assert len(run.history) >= stopped
     (row,) = server.runs(folder.name).values()  # the same one
     assert run.directory.tracked_as("mlflow") == row["info"]["run_id"]
-    check_tensorboard(run, drawn=False)  # no epoch twice
+    check_tensorboard(run)  # no epoch twice
 
 
 def test_what_a_killed_training_has_shown_stays_readable(warm: Warm, tmp_path: Path) -> None:
@@ -227,12 +206,7 @@ def test_what_a_killed_training_has_shown_stays_readable(warm: Warm, tmp_path: P
             time.sleep(0.05)
         begun.kill()
     (run,) = opsin.list_runs(tmp_path / "runs")
-    (file,) = tmp_path.glob(files)
-    while b"session_end_info" not in file.read_bytes():  # its process ends by itself
-        time.sleep(0.05)
     shown = tensorboard_events(run.path)
-    (state,) = shown.Tensors("state")[0].tensor_proto.string_val
-    assert state.startswith(b"failed: its process")
     kept = {epoch.epoch: epoch.val_loss for epoch in run.history}
     points = shown.Scalars("val_loss")
     assert points and all(point.value == pytest.approx(kept[point.step]) for point in points)

@@ -92,5 +92,5 @@ def test_wrong_names_and_numbers(tmp_path: Path) -> None:
         with pytest.raises(ModelFileError, match="units are 0 to 3"):
             ablate(classifier, network, known, "conv", units=units)
     none = ReferenceSet(known.images, known.labels, known.names, known.train, known.val[:0], "here")
-    with pytest.raises(SourceError, match="here has none"):
+    with pytest.raises(SourceError, match="here has no"):
         ablate(classifier, network, none, "conv")

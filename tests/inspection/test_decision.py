@@ -34,7 +34,6 @@ def noise(*shape: int) -> NDArray[np.uint8]:
 
 @pytest.fixture
 def resnet(tmp_path: Path) -> Path:
-    """A small network whose weights nobody trained, 12×16 in colour."""
     torch = pytest.importorskip("torch")
     from opsin.core.metadata import Metadata, Preparation
     from opsin.core.recipe import DataRecipe
@@ -51,14 +50,10 @@ def resnet(tmp_path: Path) -> Path:
         recipe, (12, 16, 3), 3, statistics=Statistics([100.0, 90, 80], [60.0] * 3)
     )
     metadata = Metadata(
-        opsin=opsin.__version__,
-        model="resnet",
-        classes=("a", "b", "c"),
+        opsin=opsin.__version__, model="resnet", classes=("a", "b", "c"),
         preparation=Preparation(height=12, width=16, channels=3, resize="fit"),
-        layers=tuple(summarise(network, (12, 16, 3))),
-        source="x",
-        fingerprint="x",
-    )
+        layers=tuple(summarise(network, (12, 16, 3))), source="x", fingerprint="x",
+    )  # fmt: skip
     path = tmp_path / "classifier.onnx"
     path.write_bytes(to_onnx(network, metadata))
     return path
@@ -93,7 +88,7 @@ def test_a_network_with_maps_gets_four_maps_for_any_class(resnet: Path, target: 
 @pytest.mark.parametrize("name", ["forest", "knn"])
 def test_a_model_without_gradients_has_its_occlusion(name: str, tmp_path: Path) -> None:
     path = tmp_path / "classifier.onnx"
-    path.write_bytes(content_of(fitted(name, 3)[0]))
+    path.write_bytes(content_of(fitted(name, 3)))
     file, network = opened(path)
     decision = explain_fully(file, network, noise(9, 7, 3))
     assert [each.method for each in decision.maps] == ["occlusion"]

@@ -68,7 +68,7 @@ def test_images_are_the_numbers_themselves() -> None:
 @pytest.mark.parametrize("classes", [2, 5])
 def test_a_logistic_regression_is_an_image_a_class(classes: int) -> None:
     images, _ = noisy_images(6, classes)
-    model, _ = fitted("logistic", classes)
+    model = fitted("logistic", classes)
     content = content_of(model)
     network = OnnxGraph(content, Written(model).layers)
     (view,) = weight_views(network)

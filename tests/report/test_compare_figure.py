@@ -24,7 +24,7 @@ def curve(place: int, epochs: int, value: float = 0.8) -> Curve:
     events = [
         made_epoch(n, val_accuracy=value - 0.3 / n, val_loss=1 / n) for n in range(1, epochs + 1)
     ]
-    return Curve(LETTERS[place], "hist-gradient-boosting", events)
+    return Curve(LETTERS[place], "logistic", events)
 
 
 def disagreement(channels: int = 1, name: str = "a.png") -> Disagreement:

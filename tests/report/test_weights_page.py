@@ -20,7 +20,7 @@ from opsin.report.inside.weight_sections import (
     tile_address,
     weight_sections,
 )
-from opsin.report.maps import PUOR
+from opsin.report.maps import PALETTES
 from opsin.report.templates import Section, render_page
 from tests.made_epochs import made_epoch
 
@@ -62,7 +62,7 @@ def test_a_tile_is_exact() -> None:
     assert np.asarray(image).tolist() == [[[255, 128, 0], [191, 64, 128]]]
     grey = opened(tile_address(np.array([[[-1.0], [0], [1], [9]]], np.float32), 1.0))
     colours = np.asarray(grey.convert("RGB"))[0]
-    assert colours[[0, 2]].tolist() == PUOR[[0, 255]].tolist()
+    assert colours[[0, 2]].tolist() == PALETTES["PuOr"][[0, 255]].tolist()
     assert colours[3].tolist() == colours[2].tolist()
     assert np.ptp(colours[1].astype(int)) < 8 and colours[1].min() > 240  # 0 has no colour
 
@@ -77,7 +77,7 @@ def test_a_matrix_of_any_size_keeps_its_strongest_number(rows: int, columns: int
     image = opened(sheet.address).convert("RGB")
     assert max(image.size) <= 1024
     pixels = np.asarray(image)
-    assert pixels[row // down, column // across].tolist() == PUOR[0].tolist()
+    assert pixels[row // down, column // across].tolist() == PALETTES["PuOr"][0].tolist()
     for labels, length in ((sheet.rows, sheet.height), (sheet.columns, sheet.width)):
         places = [place for place, _ in labels]
         assert all(0 < place < length for place in places) and labels[0][1] == "0"

@@ -29,6 +29,6 @@ def test_a_missing_package_is_said_before_anything_is_read(
 ) -> None:
     with pytest.raises(MissingExtraError, match=rf"pip install 'opsin\[{name}\]'"):
         verb("there is no such source", track=name, runs=tmp_path)
-    with pytest.raises(RecipeError, match="got neptune"):
+    with pytest.raises(RecipeError, match="neptune is no tracker"):
         verb("there is no such source", track=["neptune"], runs=tmp_path)
     assert not list(tmp_path.iterdir())

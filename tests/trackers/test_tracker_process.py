@@ -11,8 +11,6 @@ import pytest
 
 from opsin.core.artifacts.records import State
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.artifacts.run_report import Report
-from opsin.core.files import file_stamp
 from opsin.data.dataset import Dataset
 from opsin.trackers import Tracker
 from opsin.trackers.tracking import follow, without_secrets
@@ -33,17 +31,8 @@ class Noting(Tracker):
         self.id = known or "run-7"
         self.address = "https://ann:s3cret@tracker.example/run-7"
 
-    def epoch(self, number: int, figures: Mapping[str, float]) -> None:
-        self.given.append(("epoch", number, figures["val_accuracy"]))
-
-    def rewind(self, epochs: int) -> None:
-        self.given.append(("rewind", epochs))
-
-    def results(self, report: Report, figures: Mapping[str, float]) -> None:
-        self.given.append(("results", *figures))
-
-    def picture(self, name: str, file: Path) -> None:
-        self.given.append(("picture", name, file.name))
+    def log(self, epoch: int, figures: Mapping[str, float]) -> None:
+        self.given.append(("log", epoch, *list(figures)[:3]))
 
     def end(self, state: State, cause: str | None) -> None:
         self.given.append(("end", state, cause))
@@ -57,7 +46,7 @@ def made(digits: Dataset, tmp_path: Path) -> RunDirectory:
 def followed(run: RunDirectory, *lines: bytes) -> tuple[list[tuple[Any, ...]], list[Any]]:
     tracker = Noting()
     said: list[Any] = []
-    follow(tracker, run, file_stamp(run.report), lines, said.append)
+    follow(tracker, run, lines, said.append)
     return tracker.given, said
 
 
@@ -65,40 +54,18 @@ def line(event: Any) -> bytes:
     return json.dumps(event).encode() + b"\n"
 
 
-def test_what_is_there_from_before_it_went_on_is_not_shown_again(made: RunDirectory) -> None:
+def test_a_tracker_gets_options_epochs_figures_and_the_end(made: RunDirectory) -> None:
     epochs = [line(made_epoch(number).to_json()) for number in (1, 2)]
-    given, said = followed(made, epochs[0], line({"rewind": 0}), *epochs, epochs[1][:-9])
-    first, second = (made_epoch(number).val_accuracy for number in (1, 2))
-    assert given == [
-        ("start", "made", "mlp", None),
-        ("epoch", 1, first), ("rewind", 0), ("epoch", 1, first), ("epoch", 2, second),
-        ("end", "done", None),
-    ]  # fmt: skip
-    assert said[0] == {"address": "https://tracker.example/run-7"}
+    given, said = followed(made, epochs[0], *epochs, epochs[1][:-9])
+    assert given[0] == ("start", "made", "mlp", None)
+    assert [each[:3] for each in given[1:4]] == [("log", n, "train_loss") for n in (1, 1, 2)]
+    assert given[4][2:] == ("test/accuracy", "test/accuracy_low", "test/accuracy_high")
+    assert given[5:] == [("end", "done", None)]
+    assert said == [{"address": "https://tracker.example/run-7"}]
     assert made.tracked_as("noting") == "run-7"
     again, _ = followed(made)
     assert again[0] == ("start", "made", "mlp", "run-7")
     assert len(made.trackers.read_text().splitlines()) == 1
-
-
-def test_results_and_pictures_follow_the_epochs(made: RunDirectory) -> None:
-    made.figures.mkdir(exist_ok=True)
-    for file in made.figures.glob("*.png"):
-        file.unlink()
-    (made.figures / "roc.png").write_bytes(b"png")
-    (made.figures / "of-a-stranger.png").symlink_to(made.recipe)
-    written = made.report.read_bytes()
-
-    def lines() -> Any:
-        yield line(made_epoch(1).to_json())
-        made.report.write_bytes(written + b"\n")  # while it trains
-
-    tracker = Noting()
-    follow(tracker, made, file_stamp(made.report), lines(), lambda _: None)
-    (_, _, results, picture, end) = tracker.given
-    assert results[:4] == ("results", "test/accuracy", "test/accuracy_low", "test/accuracy_high")
-    assert picture == ("picture", "figures/roc", "roc.png")
-    assert end == ("end", "done", None)
 
 
 @pytest.mark.parametrize("name", ["../../etc", "", "a/b", "x" * 200, 7, None])

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from opsin.core.metadata import Preparation
@@ -63,83 +59,6 @@ def test_processes_share_each_batch() -> None:
     assert batches(2) == whole
     # Three processes need three images in the last batch, or it joins the one before.
     assert batches(3) == [whole[0], whole[1], sorted([*whole[2], *whole[3]])]
-
-
-@given(
-    count=st.integers(2, 300),
-    size=st.integers(8, 60),
-    start=st.integers(0, 100),
-    at_once=st.integers(1, 120),
-    world=st.integers(1, 3),
-    lazy=st.booleans(),
-)
-def test_images_read_together_are_those_that_were_asked_for(
-    count: int, size: int, start: int, at_once: int, world: int, lazy: bool
-) -> None:
-    # An epoch goes on where a batch ends, and what is left has an image for each process.
-    assume(not 0 < count - start < world)
-    random = np.random.default_rng(count)
-    pixels = random.integers(0, 256, (count + 50, 4, 4, 1), np.uint8)
-    like = Preparation(height=4, width=4, channels=1, resize="fit")
-    images = LazyImages(pixels, [str(i) for i in range(len(pixels))], like) if lazy else pixels
-    rows, order = np.sort(random.permutation(len(pixels))[:count]), random.permutation(count)
-    for rank in range(world):
-        group = ProcessGroup(rank, world)
-        plain = TrainingBatches(pixels, np.arange(len(pixels)), rows, CPU, group)
-        read = TrainingBatches(images, np.arange(len(pixels)), rows, CPU, group)
-        for one, two in zip(
-            plain.batches(order, size, start),
-            read.batches(order, size, start, at_once=at_once),
-            strict=True,
-        ):
-            assert torch.equal(one[0], two[0])
-            assert torch.equal(one[1], two[1])
-
-
-_BOUNDED = """
-import sys
-import numpy as np, torch
-from opsin.core.recipe import DataRecipe
-from opsin.models.resolve import resolve
-from opsin.training.batches import TrainingBatches
-from opsin.training.sampling import epoch_order, read_at_once
-
-def status(field):
-    for line in open("/proc/self/status"):
-        if line.startswith(field + ":"):
-            return 1024 * int(line.split()[1])
-
-images = np.load(sys.argv[1], mmap_mode="r")
-recipe = resolve(DataRecipe.of("x"), shuffle_buffer=1000).training
-rows = np.arange(len(images))
-examples = TrainingBatches(images, rows, rows, torch.device("cpu"))
-before, total = status("VmRSS"), 0
-for batch, labels in examples.batches(
-    epoch_order(rows, recipe, 1, 1), 100, at_once=read_at_once(recipe)
-):
-    assert torch.equal(batch[:, 0, 0, 0], (labels % 251).to(torch.uint8))
-    total += len(labels)
-print(total, status("VmHWM") - before)
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc")
-def test_a_buffer_bounds_the_memory(tmp_path: Path) -> None:
-    count, pixels = 20_000, 10_000
-    images = np.lib.format.open_memmap(
-        tmp_path / "images.npy", "w+", np.uint8, (count, 100, 100, 1)
-    )
-    images[:] = (np.arange(count) % 251).astype(np.uint8)[:, None, None, None]
-    images.flush()
-    done = subprocess.run(
-        [sys.executable, "-c", _BOUNDED, str(tmp_path / "images.npy")],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    total, grew = map(int, done.stdout.split())
-    assert total == count
-    # Twice the buffer, and what is being read: of 200 MB.
-    assert grew < 0.25 * count * pixels
 
 
 @given(start=st.integers(0, 19), seed=st.integers(0, 9))

@@ -93,11 +93,15 @@ def test_norms_are_told_by_the_layers_names() -> None:
 
 
 def test_a_batch_that_has_no_room_is_halved() -> None:
-    from opsin.training.fine_tuning import fitting_batch
+    from opsin.core.metadata import Layer
+    from opsin.training.memory import fine_tuned_at_once
 
     recipe = resolve(DataRecipe.of("x"), batch_size=64).training
-    assert fitting_batch(recipe, [(3, 32, 32)]) == 64
-    assert fitting_batch(recipe, [(10**6, 10**6)]) == 8
+    for shape, size in (((3, 32, 32), 64), ((10**6, 10**6), 8)):
+        layers = [
+            Layer(name="conv", kind="Conv", shape=shape, parameters=0, trainable=0, multiply_adds=0)
+        ]
+        assert fine_tuned_at_once(recipe, layers) == size
 
 
 def test_weights_half_way_back_are_taken_where_they_are_better() -> None:

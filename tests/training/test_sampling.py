@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from opsin.core.errors import RecipeError
 from opsin.core.recipe import DataRecipe, TrainingRecipe
 from opsin.models.resolve import resolve
 from opsin.training.sampling import (
@@ -16,7 +15,6 @@ from opsin.training.sampling import (
     class_weights,
     epoch_order,
     mirrored_in,
-    read_at_once,
 )
 
 #: Images of each class; some may have none.
@@ -44,40 +42,6 @@ def test_an_epochs_order_is_found_again(
     assert len(one) == len(labels)
     if balance != "sampling":
         assert np.array_equal(np.sort(one), np.arange(len(labels)))
-
-
-@given(
-    count=st.integers(1, 40_000),
-    buffer=st.integers(48, 9_000),
-    epoch=st.integers(1, 99),
-    world=st.sampled_from([1, 2, 3, 4, 6, 8, 12, 16, 24, 48]),
-)
-def test_an_epoch_in_shards_shows_each_image_once_and_reads_few_runs(
-    count: int, buffer: int, epoch: int, world: int
-) -> None:
-    recipe = resolve(DataRecipe.of("x"), shuffle_buffer=buffer).training
-    labels = np.zeros(count, np.int64)
-    order, at_once = epoch_order(labels, recipe, epoch, 1), read_at_once(recipe)
-    assert np.array_equal(np.sort(order), np.arange(count))
-    assert np.array_equal(order, epoch_order(labels, recipe, epoch, 1))
-    assert at_once is not None
-    assert buffer - 48 < at_once <= buffer
-    lanes = [np.sort(order[lane::48]) for lane in range(48)]
-    assert np.array_equal(np.concatenate(lanes), np.arange(count))
-    # A process reads its own lanes and no other, as whole shards and two ends of such.
-    for rank in range(world):
-        own = order[:at_once][rank::world]
-        assert set(own) <= set(np.concatenate(lanes[rank::world]).tolist())
-        runs = 1 + np.count_nonzero(np.diff(np.sort(own)) > 1)
-        assert runs <= (48 // world) * (at_once // 48 // 256 + 3)
-
-
-def test_shards_leave_rare_classes_to_weights() -> None:
-    with pytest.raises(RecipeError, match="each image is read once an epoch"):
-        resolve(DataRecipe.of("x"), shuffle_buffer=100, balance="sampling")
-    choice, why = choose_balance(np.array([100, 10]), in_shards=True)
-    assert choice == "weights"
-    assert "shuffle buffer" in why
 
 
 @given(counts=COUNTS, epochs=st.integers(1, 12))

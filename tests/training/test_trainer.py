@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import nn
 
+from opsin.commands.train.recorder import graceful_interrupt
 from opsin.core.artifacts.records import Epoch
 from opsin.core.errors import RecipeError, StorageError
 from opsin.core.events import Watcher
@@ -26,7 +27,6 @@ from opsin.models.statistics import Statistics
 from opsin.training import trainer
 from opsin.training.batches import TrainingBatches
 from opsin.training.checkpoint import Checkpoints
-from opsin.training.graceful_interrupt import graceful_interrupt
 from opsin.training.step import TrainStep
 from opsin.training.trainer import Outcome, fit
 from tests.conftest import Notes
@@ -168,7 +168,7 @@ def test_a_deadline_ends_a_training_that_nobody_stopped(digits: Dataset, tmp_pat
     {"model": "mlp", "optimizer": "sgd", "learning_rate": 0.1, "balance": "sampling"},
     {"model": "resnet", "hidden": [4, 8], "optimizer": "muon"},
     {"model": "resnet", "hidden": [4, 8], "optimizer": "muon", "precision": "bfloat16"},
-    {"model": "resnet", "hidden": [4, 8], "shuffle_buffer": 240, "micro_batch": 40},
+    {"model": "resnet", "hidden": [4, 8], "micro_batch": 40},
 ], 4))  # fmt: skip
 def test_killed_at_any_step_it_comes_to_the_same_end(
     digits: Dataset, tmp_path: Path, options: dict[str, Any]

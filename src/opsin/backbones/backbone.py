@@ -80,20 +80,16 @@ class Backbone:
 
     def facts(self, at: tuple[str, ...]) -> BackboneFacts:
         """Return what a file states of it that holds it, or features of it."""
+        pixels, licence = self.pixels.words, self.licence
         return BackboneFacts(
-            name=self.name, sha256=self.digest, licence=self.licence, pixels=self.pixels.words,
-            at=at,
-        )  # fmt: skip
+            name=self.name, sha256=self.digest, licence=licence, pixels=pixels, at=at
+        )
 
 
 def open_backbone(
-    what: str | os.PathLike[str],
-    *,
-    prepare: str | None = None,
-    at: tuple[str, ...] | None = None,
-    offline: bool = False,
-    watcher: Watcher = SILENT,
-) -> Backbone:
+    what: str | os.PathLike[str], *, prepare: str | None = None,
+    at: tuple[str, ...] | None = None, offline: bool = False, watcher: Watcher = SILENT,
+) -> Backbone:  # fmt: skip
     """Open a pretrained network whose pixels are known."""
     found = look_into(what, prepare=prepare, offline=offline, watcher=watcher)
     if not found.pixels.stated:
@@ -111,12 +107,9 @@ def open_backbone(
 
 
 def look_into(
-    what: str | os.PathLike[str],
-    *,
-    prepare: str | None = None,
-    offline: bool = False,
+    what: str | os.PathLike[str], *, prepare: str | None = None, offline: bool = False,
     watcher: Watcher = SILENT,
-) -> Backbone:
+) -> Backbone:  # fmt: skip
     """Find a pretrained network and what is known of it; its pixels may be unstated."""
     prepared = None if prepare is None else PixelValues.named(prepare)
     text = full_name(os.fspath(what))
@@ -145,22 +138,13 @@ def look_into(
             f"{prepared.stated} is used, although {beside.stated} beside {path.name} says "
             f"otherwise: {beside.words}"
         )
-    if stated := probed.properties.get("license") or probed.properties.get("licence"):
-        licence = stated
-    else:
-        licence = _licence_on_hub(where) if where else licence_in(path.parent)
+    licence = probed.properties.get("license") or probed.properties.get("licence")
+    licence = licence or (_licence_on_hub(where) if where else licence_in(path.parent))
     name = f"{where.repository}@{where.revision[:12]}" if where else path.stem
-    return Backbone(
-        name=path.parent.name if path.name == "classifier.onnx" else name,
-        path=path,
-        digest=hashlib.sha256(content).hexdigest(),
-        content=present,
-        probed=probed,
-        pixels=prepared or beside or PixelValues(scale=1.0),
-        at=probed.usual,
-        licence=licence,
-        where=where,
-    )
+    name = path.parent.name if path.name == "classifier.onnx" else name
+    pixels = prepared or beside or PixelValues(scale=1.0)
+    digest = hashlib.sha256(content).hexdigest()
+    return Backbone(name, path, digest, present, probed, pixels, probed.usual, licence, where)
 
 
 def _in_the_box(name: str, weights: PackagedWeights, prepared: PixelValues | None) -> Backbone:
@@ -261,8 +245,7 @@ def trainable(backbone: Backbone) -> Backbone:
 def _unpack(model: onnx.ModelProto) -> None:
     """Make weights of what is computed from weights alone, such as unpacked bytes."""
     weights = {weight.name: weight for weight in model.graph.initializer}
-    static = set(weights)
-    moving = []
+    static, moving = set(weights), []
     for node in model.graph.node:
         taken = {name for name in node.input if name}
         if taken and taken <= static:
@@ -273,9 +256,8 @@ def _unpack(model: onnx.ModelProto) -> None:
     names = sorted(used & static - weights.keys())
     kept = [weights[name] for name in weights if name in used]
     if names:
-        part = onnx.load_model_from_string(
-            OnnxGraph(model.SerializeToString(), layers=()).up_to(names)
-        )
+        graph = OnnxGraph(model.SerializeToString(), layers=())
+        part = onnx.load_model_from_string(graph.up_to(names))
         del part.graph.input[:]
         values = cpu_session(part.SerializeToString()).run(names, {})
         kept += map(numpy_helper.from_array, values, names)

@@ -15,12 +15,11 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from opsin.backbones.pixel_values import PixelValues
 from opsin.backbones.probed import Probed, Value
-from opsin.onnx_files.graph_writer import GraphWriter
-from opsin.onnx_files.postprocessing import IR_VERSION, OPSET
+from opsin.onnx_files.postprocessing import GraphWriter, model_of
 from opsin.onnx_files.tensor_file import read_tensors
 
 # Of Lite0: kernel, stride, how much wider a block is inside, output channels, and blocks.
@@ -71,12 +70,16 @@ class _Writer:
         number = 0
         for stage, (kernel, stride, factor, channels, blocks) in enumerate(_STAGES):
             fixed = stage in (0, len(_STAGES) - 1)
+            # The nearest multiple of 8, but not 10% less.
+            scaled = channels * self._size.width
+            wide = max(8, int(scaled + 4) // 8 * 8)
+            wide += 8 * (wide < 0.9 * scaled)
             for block in range(blocks if fixed else math.ceil(self._size.depth * blocks)):
                 step = stride if block == 0 else 1
-                self._block(number, kernel, step, factor, self._wide(channels))
+                self._block(number, kernel, step, factor, wide)
                 number += 1
-        wide = [value.name for value in self._values if value.name.endswith(".expand")]
-        depths = [wide[min(int(at * len(wide)), len(wide) - 1)] for at in _DEPTHS]
+        names = [value.name for value in self._values if value.name.endswith(".expand")]
+        depths = [names[min(int(at * len(names)), len(names) - 1)] for at in _DEPTHS]
         self._convolution("top", "_conv_head", "_bn1", _HEAD, kernel=1, stride=1, relu6=True)
         self._add("GlobalAveragePool", [], "pool", side=1)
         to.node("Flatten", ["pool"], "features")
@@ -84,27 +87,15 @@ class _Writer:
         dense = [to.weight(f"dense.{part}", self._tensors[f"_fc.{part}"], np.float32)
                  for part in ("weight", "bias")]  # fmt: skip
         to.node("Gemm", ["features", *dense], "logits", transB=1)
-        graph = helper.make_graph(
-            to.nodes, "efficientnet-lite",
-            [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["N", 3, side, side])],
-            [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", _CLASSES])],
-            to.weights,
-        )  # fmt: skip
-        model = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
-        )
+        ends = (("pixels", (3, side, side)), ("logits", (_CLASSES,)))
+        floats = [(name, TensorProto.FLOAT, shape) for name, shape in ends]
+        model = model_of(to, "efficientnet-lite", *floats)
         probed = Probed(
             input="pixels", side=(side, side), channels=3, channels_last=False,
             dtype="float32", features="features", depths=tuple(depths),
             values=tuple(self._values), properties={},
         )  # fmt: skip
         return model.SerializeToString(), probed
-
-    def _wide(self, channels: int) -> int:
-        """Return a number of channels times the width, the nearest multiple of 8 but 10% less."""
-        wide = channels * self._size.width
-        rounded = max(8, int(wide + 4) // 8 * 8)
-        return rounded + 8 if rounded < 0.9 * wide else rounded
 
     def _block(self, number: int, kernel: int, stride: int, factor: int, channels: int) -> None:
         """Write an inverted bottleneck: expand, a convolution of each channel, project."""

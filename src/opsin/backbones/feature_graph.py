@@ -9,13 +9,12 @@ from typing import Any, Final, Literal
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from opsin.backbones.backbone import Backbone
 from opsin.core.metadata import Layer, LayerOp, Preparation
-from opsin.onnx_files.graph_writer import GraphWriter
 from opsin.onnx_files.onnx_graph import attribute
-from opsin.onnx_files.postprocessing import IMAGES, IR_VERSION
+from opsin.onnx_files.postprocessing import IMAGES, GraphWriter, model_of
 
 #: How an image is looked at.
 View = Literal["whole", "mirrored"]
@@ -28,26 +27,19 @@ _TYPES: Final = {
 
 def usual_preparation(backbone: Backbone) -> Preparation:
     """Return how images are prepared for a network where nothing else is asked for."""
-    height, width = backbone.side
-    return Preparation(
-        height=height, width=width, channels=backbone.probed.channels, resize="squash"
-    )
+    (height, width), channels = backbone.side, backbone.probed.channels
+    return Preparation(height=height, width=width, channels=channels, resize="squash")
 
 
 class FeatureGraph:
     """Operators from ``images: uint8[N, H, W, C]`` to the features of each view."""
 
     def __init__(
-        self,
-        backbone: Backbone,
-        shape: tuple[int, int, int],
-        views: Sequence[View],
+        self, backbone: Backbone, shape: tuple[int, int, int], views: Sequence[View],
         at: Sequence[str] | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.to = GraphWriter()
-        self._backbone = backbone
-        self._shape = shape
-        self._at = tuple(at or backbone.at)
+        self._backbone, self._shape, self._at = backbone, shape, tuple(at or backbone.at)
         graph = backbone.graph
         #: The network's operators that lead to its features.
         self.nodes = graph.leading_to(self._at)
@@ -71,17 +63,14 @@ class FeatureGraph:
     def content(self) -> bytes:
         """Return a file of its own that answers with each view's features."""
         height, width, channels = self._shape
-        inputs = [helper.make_tensor_value_info(
-            IMAGES, TensorProto.UINT8, ["N", height, width, channels]
-        )]  # fmt: skip
-        outputs = [helper.make_tensor_value_info(name, _FLOAT, ["N", self.units])
-                   for name in self.outputs]  # fmt: skip
-        graph = helper.make_graph(self.to.nodes, "features", inputs, outputs, self.to.weights)
-        model = helper.make_model(
-            graph,
-            opset_imports=self._backbone.graph.model.opset_import,
-            ir_version=max(IR_VERSION, self._backbone.graph.model.ir_version),
+        images = (IMAGES, TensorProto.UINT8, (height, width, channels))
+        model = model_of(
+            self.to, "features", images, *((name, _FLOAT, (self.units,)) for name in self.outputs)
         )
+        source = self._backbone.graph.model
+        del model.opset_import[:]
+        model.opset_import.extend(source.opset_import)
+        model.ir_version = max(model.ir_version, source.ir_version)
         content: bytes = model.SerializeToString()
         return content
 
@@ -103,10 +92,13 @@ class FeatureGraph:
         self._maps = value
 
     def _view(self, view: View, *, first: bool) -> str:
-        to, suffix = self.to, "" if first else f"@{view}"
-        value = self._looked_at(view, f"input.{view}")
+        to, suffix, name = self.to, "" if first else f"@{view}", f"input.{view}"
+        value, probed, width = self._resized(name), self._backbone.probed, self._backbone.side[1]
+        if view == "mirrored":
+            ends = {"start": [width - 1], "end": [-width - 1], "axis": [3], "step": [-1]}
+            bounds = [to.weight(f"{name}.{end}", of, np.int64) for end, of in ends.items()]
+            value = to.node("Slice", [value, *bounds], f"{name}.turned")
         value = self._scaled(value, f"input.values{suffix}")
-        probed = self._backbone.probed
         if probed.channels_last:
             value = to.node("Transpose", [value], f"input.last{suffix}", perm=[0, 2, 3, 1])
         if probed.dtype not in ("float32", "float64"):
@@ -125,11 +117,9 @@ class FeatureGraph:
             return to.node("Identity", parts, f"features.joined{suffix}")
         return to.node("Concat", parts, f"features.joined{suffix}", axis=1)
 
-    def _looked_at(self, view: View, name: str) -> str:
-        """Write one view of the maps, in the size that the network takes."""
+    def _resized(self, name: str) -> str:
         to, value = self.to, self._maps
-        height, width = self._backbone.side
-        ours = self._shape[:2]
+        (height, width), ours = self._backbone.side, self._shape[:2]
         if ours != (height, width):
             scales = [1.0, 1.0, height / ours[0], width / ours[1]]
             held = to.weight(f"{name}.scales", scales, np.float32)
@@ -141,10 +131,6 @@ class FeatureGraph:
             )  # fmt: skip
             if self._double:
                 value = to.node("Cast", [value], f"{name}.double", to=TensorProto.DOUBLE)
-        if view == "mirrored":
-            parts = {"start": [width - 1], "end": [-width - 1], "axis": [3], "step": [-1]}
-            bounds = [to.weight(f"{name}.{part}", of, np.int64) for part, of in parts.items()]
-            value = to.node("Slice", [value, *bounds], f"{name}.turned")
         return value
 
     def _scaled(self, value: str, name: str) -> str:
@@ -190,12 +176,9 @@ class FeatureGraph:
 
 
 def layer_table(
-    nodes: Sequence[onnx.NodeProto],
-    weights: Mapping[str, NDArray[Any]],
-    shapes: Mapping[str, tuple[int, ...]],
-    *,
-    times: int = 1,
-) -> list[Layer]:
+    nodes: Sequence[onnx.NodeProto], weights: Mapping[str, NDArray[Any]],
+    shapes: Mapping[str, tuple[int, ...]], *, times: int = 1,
+) -> list[Layer]:  # fmt: skip
     """Return the rows of the summary table, one an operator."""
     rows, known = [], dict(weights)
     for node in nodes:
@@ -208,16 +191,15 @@ def layer_table(
         name = node.output[0]
         if name not in shapes:
             continue
-        rows.append(
-            Layer(
-                name=name,
-                kind=_kind(node, held, shapes.get(node.input[0])),
-                shape=shapes[name],
-                parameters=sum(each.size for each in held if each.dtype.kind == "f"),
-                trainable=0,
-                multiply_adds=times * _work(node, held, shapes[name]),
-            )
-        )
+        work = 0
+        if held and node.op_type in ("Conv", "Gemm", "MatMul"):
+            places = shapes[name][1:] if node.op_type == "Conv" else shapes[name][:-1]
+            work = math.prod(places) * int(held[0].size)
+        rows.append(Layer(
+            name=name, kind=_kind(node, held, shapes.get(node.input[0])), shape=shapes[name],
+            parameters=sum(each.size for each in held if each.dtype.kind == "f"), trainable=0,
+            multiply_adds=times * work,
+        ))  # fmt: skip
     return rows
 
 
@@ -248,12 +230,3 @@ def _kind(node: Any, held: list[NDArray[Any]], before: tuple[int, ...] | None) -
             return LayerOp.BATCH_NORM
     named = {"Relu": LayerOp.RELU, "Add": LayerOp.ADD, "Flatten": LayerOp.FLATTEN}
     return str(named.get(node.op_type, node.op_type))
-
-
-def _work(node: Any, held: list[NDArray[Any]], shape: tuple[int, ...]) -> int:
-    if node.op_type == "Conv" and held:
-        return math.prod(shape[1:]) * int(held[0].size)
-    if node.op_type in ("Gemm", "MatMul") and held:
-        tokens = math.prod(shape[:-1])
-        return tokens * int(held[0].size)
-    return 0

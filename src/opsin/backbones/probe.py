@@ -1,39 +1,30 @@
-"""What is in a stranger's ONNX file, found out in a process that may die, and kept.
-
-    <cache>/probed/<rules>/<hash>.npz   about: JSON, and the file's present form, both uint8[…]
+"""What is in a stranger's ONNX file, found out in a process that may die.
 
 The file is brought into one form: operators of a present version, any number of images at once,
-weights as weights. Shapes are computed, not believed. What was found is kept by the file's content,
-where its owner alone may have written it, as for checked classifiers.
+weights as weights. Shapes are computed, not believed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
+import functools
 import math
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from graphlib import TopologicalSorter
 from typing import Any, Final
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from opsin.backbones.probed import Probed, depths_of, last_features, values_of
 from opsin.core.child_process import Header
-from opsin.core.errors import OpsinError, SandboxError, StorageError
+from opsin.core.errors import OpsinError, SandboxError
 from opsin.core.metadata import Metadata
 from opsin.core.platform import limit_computing
 from opsin.core.sandbox import Sandbox
-from opsin.core.storage import atomic_file
-from opsin.core.stored_arrays import StoredArrays
-from opsin.data.cache import cache_root, is_own, make_own
 from opsin.onnx_files.onnx_graph import attribute, rename_values
 from opsin.onnx_files.postprocessing import OPSET, TREES, TREES_OPSET
 from opsin.onnx_files.refusal import refused
@@ -44,10 +35,6 @@ from opsin.runtime.providers import cpu_session, session_options
 _OWN: Final = frozenset(f"opsin.{name}" for name in Metadata.model_fields)
 _LONGEST_OWN: Final = 1_000_000
 
-#: Folder of all networks within the cache.
-FOLDER: Final = "probed"
-# Changes whenever the same file would be seen otherwise.
-_RULES: Final = 4
 # Seconds of computing and bytes that reading a small file may take, and for each byte of a larger
 # one. On a busy machine it waits for a core, which takes longer.
 _SECONDS: Final = 5.0
@@ -70,11 +57,9 @@ _LOOPS: Final = frozenset(("Loop", "Scan", "SequenceMap"))
 # Version of the file format, which has all kinds of numbers that are read here.
 _NEWEST_FORMAT: Final = 11
 _TYPES: Final = {
-    TensorProto.FLOAT: np.float32,
-    TensorProto.DOUBLE: np.float64,
-    TensorProto.FLOAT16: np.float16,
-    TensorProto.UINT8: np.uint8,
-}
+    TensorProto.FLOAT: np.float32, TensorProto.DOUBLE: np.float64,
+    TensorProto.FLOAT16: np.float16, TensorProto.UINT8: np.uint8,
+}  # fmt: skip
 _CLOSE: Final = 1e-2
 # Numbers of the largest value that counts as computed from sizes.
 _SMALL: Final = 4_096
@@ -102,29 +87,14 @@ def in_sandbox(task: str, header: Header, size: int, content: bytes = b"") -> tu
         return sandbox.call({**header, "seconds": seconds}, content)
 
 
+@functools.lru_cache(2)
 def probed_network(content: bytes, name: str, side: int | None) -> tuple[Probed, bytes]:
-    """Return what is in a network's file, and the file in its present form."""
-    rules = f"{_RULES}-onnx-{onnx.__version__}-onnxruntime-{onnxruntime.__version__}"
-    key = hashlib.sha256(content)
-    key.update(f"side {side}".encode())
-    path = cache_root() / FOLDER / rules / f"{key.hexdigest()}.npz"
-    with contextlib.suppress(Exception):  # whatever it is, the file is looked into again
-        if is_own(path):
-            with StoredArrays(path) as arrays:
-                about, network = arrays.read("about"), arrays.read("network")
-            return Probed.model_validate_json(about.tobytes()), network.tobytes()
+    """What is in a network's file, and the file in its present form."""
     header = {"name": name, "side": side}
     try:
         found, form = in_sandbox("opsin.backbones.probe:probe", header, len(content), content)
     except SandboxError as error:
         raise refused(name, error.message) from error
-    about, network = (np.frombuffer(part, np.uint8) for part in (json.dumps(found).encode(), form))
-    # Where the cache may not be written, the file is looked into each time.
-    with contextlib.suppress(StorageError, OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(path) as scratch, scratch.open("wb") as file:
-            np.savez(file, about=about, network=network)
-        make_own(path)
     return Probed.model_validate(found), form
 
 
@@ -164,7 +134,7 @@ def check_bounded(model: onnx.ModelProto, name: str) -> None:
             graphs += (part.g for part in node.attribute if part.HasField("g"))
     if count > _MOST_OPERATORS:
         reason = f"it has {count:,} operators, and up to {_MOST_OPERATORS:,} are read"
-        raise refused(name, reason, "Simplify it, for example with onnxsim.")
+        raise refused(name, reason)
 
 
 class _Probe:
@@ -193,8 +163,7 @@ class _Probe:
         features = last_features(self._graph, values, self._made_of_weights())
         depths = depths_of(self._graph, list(values.values()), features, self.side)
         used = {name for node in self._graph.node for name in node.input}
-        weights = [weight for weight in self._graph.initializer if weight.name in used]
-        _set(self._graph.initializer, weights)
+        _set(self._graph.initializer, [w for w in self._graph.initializer if w.name in used])
         found = Probed(
             input=self.input, side=self.side, channels=self.channels,
             channels_last=self.channels_last, dtype=np.dtype(self.dtype).name, features=features,
@@ -213,16 +182,18 @@ class _Probe:
     def _refuse_foreign(self) -> None:
         for node in self._graph.node:
             tree = node.domain == TREES and node.op_type.startswith("TreeEnsemble")
-            if node.domain not in ("", "ai.onnx") and not tree:
+            node.domain = "" if node.domain == "ai.onnx" else node.domain
+            if node.domain and not tree:
                 operator = f"{printable(node.domain)}.{printable(node.op_type)}"
                 reason = f"its operator {operator} is no standard one"
                 raise refused(self._name, reason, _WITHOUT_IT)
         if len(self._model.functions) or not len(self._graph.node):
             raise refused(self._name, "it holds no operators, or functions of its own")
-        names = Counter(weight.name for weight in self._graph.initializer)
+        names: set[str] = set()
         for weight in self._graph.initializer:
-            if names[weight.name] > 1:
+            if weight.name in names:
                 raise refused(self._name, f"it has two weights called {printable(weight.name)}")
+            names.add(weight.name)
             if weight.data_location == TensorProto.EXTERNAL or weight.external_data:
                 advice = "Save it again as one file: onnx.save(onnx.load(FILE), NEW)."
                 raise refused(self._name, "its weights lie in another file", advice)
@@ -268,19 +239,17 @@ class _Probe:
             raise refused(self._name, f"its images have {height}×{width} pixels")
         self.input, self.side, self.channels = inputs[0].name, (height, width), channels or 3
         self.dtype = _TYPES[kind.elem_type]
+        last = (height, width, self.channels)
+        self._shape = last if self.channels_last else (self.channels, height, width)
         _set(self._graph.input, [self._declared("N")])
-
-    @property
-    def _shape(self) -> tuple[int, ...]:
-        return (*self.side, self.channels) if self.channels_last else (self.channels, *self.side)
 
     def _declared(self, batch: str | int) -> onnx.ValueInfoProto:
         kind = helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype))
         return helper.make_tensor_value_info(self.input, kind, [batch, *self._shape])
 
     def _to_present_operators(self) -> None:
-        versions = [e.version for e in self._model.opset_import if e.domain in ("", "ai.onnx")]
-        version = max(versions, default=0)
+        opsets = self._model.opset_import
+        version = max((e.version for e in opsets if e.domain in ("", "ai.onnx")), default=0)
         if version < _PRESENT:
             self._model = version_converter.convert_version(self._model, OPSET)
             self._graph = self._model.graph
@@ -290,10 +259,9 @@ class _Probe:
         self._model.ir_version = min(self._model.ir_version, _NEWEST_FORMAT)
         # Stated shapes may hold that there is one image, and would be believed.
         del self._graph.value_info[:]
-        opsets = [helper.make_opsetid("", version)]
-        if any(node.domain == TREES for node in self._graph.node):
-            opsets.append(helper.make_opsetid(TREES, TREES_OPSET))
-        _set(self._model.opset_import, opsets)
+        trees = any(node.domain == TREES for node in self._graph.node)
+        used = [("", version), *([(TREES, TREES_OPSET)] if trees else ())]
+        _set(self._model.opset_import, [helper.make_opsetid(*each) for each in used])
 
     def _refuse_large(self) -> None:
         """Refuse values that eight images could not be computed with, before they are computed."""
@@ -315,8 +283,7 @@ class _Probe:
             return
         for node in self._graph.node:
             if any(part.HasField("g") for part in node.attribute):
-                reason = f"its operator {printable(node.op_type)} is a loop or a branch"
-                raise refused(self._name, reason, _WITHOUT_IT)
+                raise refused(self._name, f"its operator {node.op_type} is a branch", _WITHOUT_IT)
         try:
             self._run(1)
         except Exception as error:
@@ -345,12 +312,8 @@ class _Probe:
         names = [name for node in nodes for name in node.output if name]
         values = self._run(1, names) if names else {}
         # Weights that are unpacked or turned stay as they are: they would take more room.
-        folded = {
-            name
-            for node in nodes
-            if all(values[output].size <= _SMALL for output in node.output)
-            for name in node.output
-        }
+        folded = {name for node in nodes for name in node.output
+                  if all(values[output].size <= _SMALL for output in node.output)}  # fmt: skip
         kept = [node for node in self._graph.node if not folded.intersection(node.output)]
         _set(self._graph.node, kept)
         for name in folded.intersection(name for node in kept for name in node.input):
@@ -366,7 +329,7 @@ class _Probe:
             for name, weight in weights.items()
             if weight.data_type == TensorProto.INT64 and math.prod(weight.dims) <= _SMALL
         }
-        axes = batch_axes(self._graph.node, self.input, shapes, constants)
+        axes = _batch_axes(self._graph.node, self.input, shapes, constants)
         nodes: list[onnx.NodeProto] = []
         for at, node in enumerate(list(self._graph.node)):
             name = node.output[0]
@@ -392,8 +355,8 @@ class _Probe:
             if weight is None or not moving or len(weight.dims) != 3 or weight.dims[0] != 1:
                 continue
             stem = f"{node.output[0]}.repeated{at}"
-            bounds = [self._weight(f"{stem}.{part}", np.array(value, np.int64))
-                      for part, value in (("start", [0]), ("end", [1]), ("axis", [1]))]  # fmt: skip
+            parts = {"start": [0], "end": [1], "axis": [1]}
+            bounds = [self._weight(f"{stem}.{part}", of) for part, of in parts.items()]
             zero = self._weight(f"{stem}.zero", np.zeros((), numpy_helper.to_array(weight).dtype))
             added += [
                 helper.make_node("Slice", [moving[0], *bounds], [f"{stem}.one"]),
@@ -410,13 +373,11 @@ class _Probe:
             if not isinstance(values, np.ndarray) or values.dtype.kind != "f":
                 continue
             if values.shape[:1] != (2,) or not np.isfinite(values).all():
-                raise refused(self._name, "its answers are none, or not one for each image")
+                raise refused(self._name, "its answers are no numbers, or not one for each image")
             first = alone[name]
             apart = np.abs(values[:1].astype(np.float64) - first).max(initial=0)
             if first.shape[1:] != values.shape[1:] or apart > _CLOSE * (1 + np.abs(first).max()):
-                sides = "×".join(map(str, self.side))
-                reason = f"images of {sides} get other answers together than alone"
-                raise refused(self._name, reason)
+                raise refused(self._name, "images get other answers together than alone")
 
     def _rename_ours(self) -> None:
         graph = self._graph
@@ -448,9 +409,8 @@ class _Probe:
 
     def _measured(self, count: int) -> dict[str, tuple[str, tuple[int, ...]]]:
         """Return kind and shape of each value that depends on the images, computed if need be."""
-        known, static = self._inferred(count), self._made_of_weights()
-        names = [name for node in self._graph.node for name in node.output
-                 if name and name not in static]  # fmt: skip
+        known, static = self._inferred(count), self._made_of_weights() | {""}
+        names = [name for node in self._graph.node for name in node.output if name not in static]
         unknown = [name for name in names if name not in known]
         for name, value in self._run(count, unknown).items() if unknown else ():
             if isinstance(value, np.ndarray):
@@ -493,13 +453,11 @@ def _set_for_now(field: Any, values: Iterable[Any]) -> Iterator[None]:
         _set(field, before)
 
 
-def batch_axes(
-    nodes: Iterable[onnx.NodeProto],
-    start: str,
-    shapes: Mapping[str, Shape],
+def _batch_axes(
+    nodes: Iterable[onnx.NodeProto], start: str, shapes: Mapping[str, Shape],
     constants: Mapping[str, Sequence[int]],
-) -> dict[str, int]:
-    """Return the axis along which the images lie, of each value as far as it can be followed.
+) -> dict[str, int]:  # fmt: skip
+    """The axis along which the images lie, of each value as far as it can be followed.
 
     A shape cannot tell: of one image that axis has size 1, or has merged with another.
     """
@@ -517,12 +475,9 @@ def batch_axes(
 
 
 def _axis_after(
-    node: onnx.NodeProto,
-    axis: int,
-    before: Shape,
-    after: Shape,
+    node: onnx.NodeProto, axis: int, before: Shape, after: Shape,
     constants: Mapping[str, Sequence[int]],
-) -> int | None:
+) -> int | None:  # fmt: skip
     """Return where an operator leaves the images; ``None`` where that cannot be known."""
     second = constants.get(node.input[1]) if len(node.input) > 1 else None
     axes: Sequence[int] | None = attribute(node, "axes", None) or second

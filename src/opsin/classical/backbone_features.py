@@ -40,6 +40,11 @@ class BackboneFeatures:
         return FeatureGraph(self.backbone, self.shape, self.views, self.at)
 
     @property
+    def blocks(self) -> tuple[int, ...]:
+        """Features at each depth."""
+        return self.backbone.units[: len(self.at)]
+
+    @property
     def features(self) -> int:
         """Numbers of an image."""
         return self.graph.units
@@ -49,7 +54,7 @@ class BackboneFeatures:
         return cpu_session(self.graph.content())
 
     def rows_of(self, images: Pixels) -> Floats:
-        """Return the numbers of some images, ``float32[N, features]``."""
+        """The numbers of some images, ``float32[N, features]``."""
         parts = [np.zeros((0, self.features), np.float32)]
         for start in range(0, len(images), _BATCH):
             values = self._session.run(self.graph.outputs, {IMAGES: images[start : start + _BATCH]})
@@ -57,7 +62,7 @@ class BackboneFeatures:
         return np.concatenate(parts)
 
     def layers(self) -> list[Layer]:
-        """Return the network's layers, by their names in its file, with what each costs."""
+        """The network's layers, by their names in its file, with what each costs."""
         shapes = {value.name: value.shape for value in self.backbone.probed.values}
         nodes, weights = self.graph.nodes, self.backbone.graph.weights
         return layer_table(nodes, weights, shapes, times=len(self.views))

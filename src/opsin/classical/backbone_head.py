@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final, Literal
 
 import numpy as np
@@ -40,7 +41,7 @@ _MOST: Final = 10_000
 _REGRESSED: Final = 100
 # Fewer images of a class, and the nearest class mean is tried as well.
 _FEW: Final = 5
-#: Inverse strengths; and widths of the kernel, relative to the mean squared distance of images.
+# Inverse strengths; and widths of the kernel, relative to the mean squared distance of images.
 _LOGISTIC: Final = (10.0, 100.0, 1000.0)
 _RIDGE: Final = ((30.0, 1.0), (100.0, 1.0), (100.0, 0.5))
 # The simpler head is taken where another is better by at most so many standard errors.
@@ -48,10 +49,8 @@ _TIE: Final = 0.5
 # Images up to which one core does the arithmetic: threads of several wait for one another longer
 # than they compute.
 _ONE_CORE: Final = 5_000
-# What a probability counts as at least.
-_TINY: Final = 1e-30
-# The least variance of points: that of equal images is 0.
-_SPREAD: Final = 1e-6
+# What a probability counts as at least; the least variance of points: that of equal images is 0.
+_TINY, _SPREAD = 1e-30, 1e-6
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ START: Final = Head("logistic", 100.0)
 class HeadChoice:
     """The head that was chosen, on which features."""
 
-    head: Head  # which, with its settings
+    head: Head
     at: tuple[str, ...]  # the values of the network
     views: tuple[View, ...]  # how an image is looked at
     # Its accuracy in cross-validation; ``None`` where there were too few images or groups to tell
@@ -110,16 +109,15 @@ class HeadChoice:
     mix_power: float
 
     def learnt(self, shares: Doubles) -> Doubles:
-        """Return the class mix that its scores imply, ``float64[K]``."""
+        """The class mix that its scores imply, ``float64[K]``."""
         powers = shares**self.mix_power
         return np.asarray(powers / powers.sum(), np.float64)
 
     @property
     def words(self) -> str:
         """What was chosen, and why."""
-        if self.score is None:
-            why = "the usual one: there are too few images, or groups, to tell heads apart"
-        else:
+        why = "the usual one: there are too few images, or groups, to tell heads apart"
+        if self.score is not None:
             why = (
                 f"the best of {self.compared} by cross-validation on the training images "
                 f"({self.score:.1%} right)"
@@ -132,106 +130,96 @@ class HeadChoice:
 class ChosenHead:
     """The best head for some features, as it is before and after it learns from all images."""
 
-    choice: HeadChoice  # what was chosen, and why
+    choice: HeadChoice
     held_out: Fitted  # fitted to the training images alone: what validation images measure
     final: Fitted  # fitted to the validation images as well, with the same settings
     # How sure it may be, by the images that it had not seen in cross-validation.
     calibration: Calibration | None = None
 
 
+@dataclass(frozen=True)
 class HeadSearch:
     """Chooses heads for a pretrained network's features, by cross-validation.
 
     Args:
-        backbone: Whose features they are.
-        shape: Height, width and channels of the prepared images.
-        at: The values of the network that are taken, the first of ``backbone.at``.
+        numbers: What the features are: of which network, where and in which views.
         features: Of all images, ``float32[N, V, D]``.
         labels: ``int64[N]``
         units: Images with the same number stay on one side of each fold, ``int64[N]``.
-        views: What V stands for; the whole image first.
         assumed: Share of each class that the answers are to assume, ``float64[K]``.
         wanted: The kind of head, if it was given.
         seed: Decides the folds.
         threads: How many fits run at once.
     """
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        shape: tuple[int, int, int],
-        at: tuple[str, ...],
-        features: Floats,
-        *,
-        labels: Ints,
-        units: Ints,
-        views: tuple[View, ...],
-        assumed: Doubles,
-        wanted: Kind | None,
-        seed: int,
-        threads: int,
-    ) -> None:
-        self._numbers = BackboneFeatures(backbone, shape, at, views)
-        self._blocks = backbone.units[: len(at)]
-        self._roots = _roots(features, self._blocks)
-        self._labels, self._units, self._assumed = labels, units, assumed
-        self._wanted, self._seed, self._threads = wanted, seed, threads
+    numbers: BackboneFeatures
+    features: Floats
+    labels: Ints
+    units: Ints
+    assumed: Doubles
+    wanted: Kind | None
+    seed: int
+    threads: int
+
+    @cached_property
+    def _roots(self) -> Floats:
+        return _roots_of(self.features, self.numbers)
 
     def choose(self, train: Ints, val: Ints, progress: FitProgress) -> ChosenHead:
         """Choose a head by the training images alone, and fit it."""
-        own = self._labels[train]
-        heads, numbers, calibration = self.candidates(own), self._numbers, None
+        labels, numbers, calibration = self.labels[train], self.numbers, None
+        heads = self.candidates(labels)
         choice = HeadChoice(
             heads[0], numbers.at, numbers.views, None, 0, len(val), heads[0].mix_power
         )
-        shown = drawn(np.arange(len(train)), own, COMPARED, self._seed)
-        folds = folds_of(own[shown], self._units[train[shown]], self._seed)
+        shown = drawn(np.arange(len(train)), labels, COMPARED, self.seed)
+        folds = folds_of(labels[shown], self.units[train[shown]], self.seed)
         with _cores_for(train):
-            points = _Points.of(self._roots, self._labels, train, val, self._blocks)
+            points = _Points(self._roots, self.labels, train, val, numbers)
         if folds:
-            compared, labels = points.of_rows(train[shown]), own[shown]
+            compared = points.of_rows(train[shown])
 
             def judged(head: Head) -> JudgedHead:
-                found = judge(
-                    head, compared, labels, folds, assumed=self._assumed, progress=progress
+                result = judge(
+                    head, compared, labels[shown], folds, assumed=self.assumed, progress=progress
                 )
                 progress.add()
-                return found
+                return result
 
             # Each fit has a core of its own.
-            with threadpool_limits(1), ThreadPoolExecutor(self._threads) as pool:
+            with threadpool_limits(1), ThreadPoolExecutor(self.threads) as pool:
                 results = list(pool.map(judged, heads))
-            place = simplest(results)
-            best, calibration = results[place], results[place].calibration
+            number = simplest(results)
+            best, calibration = results[number], results[number].calibration
             choice = replace(
-                choice, head=heads[place], score=best.accuracy, compared=len(heads),
+                choice, head=heads[number], score=best.accuracy, compared=len(heads),
                 mix_power=best.mix_power,
             )  # fmt: skip
         with _cores_for(train):
-            return points.fitted(choice, numbers, calibration, len(self._assumed))
+            return points.fitted(choice, calibration, len(self.assumed))
 
     def answer(self, chosen: ChosenHead, train: Ints, rows: Ints) -> Answers:
-        """Return what a head answers, as its file would."""
+        """The answers of a head, as its file would give them."""
         fitted = chosen.final
         points = fitted.projection.of_roots(self._roots[rows])
         known = ClassPrototypes.of_images(fitted.projection.of_roots(self._roots[train]))
-        shares = np.bincount(fitted.labels, minlength=len(self._assumed)) / len(fitted.labels)
+        shares = np.bincount(fitted.labels, minlength=len(self.assumed)) / len(fitted.labels)
         temperature = chosen.calibration.temperature if chosen.calibration else 1.0
         logits = np.log(np.maximum(fitted.probabilities(points), _TINY)) / temperature
-        shift = np.log(self._assumed / chosen.choice.learnt(shares))
+        shift = np.log(self.assumed / chosen.choice.learnt(shares))
         probabilities = softmax(logits + shift, axis=1)
         return Answers(probabilities.astype(np.float32), known.ood_score(points))
 
     def candidates(self, labels: Ints) -> list[Head]:
-        """Return the heads to compare for images with these labels, the simplest first."""
+        """The heads to compare for images with these labels, the simplest first."""
         counts = np.bincount(labels)
         heads = []
-        if counts[counts > 0].min() < _FEW or self._wanted == "nearest-mean":
+        if counts[counts > 0].min() < _FEW or self.wanted == "nearest-mean":
             heads.append(Head("nearest-mean"))
-        if len(self._assumed) <= _REGRESSED or self._wanted == "logistic":
+        if len(self.assumed) <= _REGRESSED or self.wanted == "logistic":
             heads += [Head("logistic", c) for c in _LOGISTIC]
         heads += [Head("kernel-ridge", c, width) for c, width in _RIDGE]
-        return [head for head in heads if self._wanted in (None, head.kind)]
+        return [head for head in heads if self.wanted in (None, head.kind)]
 
 
 def fit_as(
@@ -246,62 +234,53 @@ def fit_as(
     classes: int,
 ) -> ChosenHead:
     """Fit a head that was chosen; to a network as it is once it is fine-tuned, too."""
-    blocks = backbone.units[: len(choice.at)]
     numbers = BackboneFeatures(backbone, shape, choice.at, choice.views)
     with _cores_for(train):
-        points = _Points.of(_roots(features, blocks), labels, train, val, blocks)
-        return points.fitted(choice, numbers, None, classes)
+        points = _Points(_roots_of(features, numbers), labels, train, val, numbers)
+        return points.fitted(choice, None, classes)
 
 
 def _cores_for(images: Ints) -> threadpool_limits:
     return threadpool_limits(1 if len(images) <= _ONE_CORE else None)
 
 
-def _roots(features: Floats, blocks: Sequence[int]) -> Floats:
-    """Return the roots of the mean over views of the first features, ``float32[N, D]``."""
+def _roots_of(features: Floats, numbers: BackboneFeatures) -> Floats:
+    """The roots of the mean over views of the first features, ``float32[N, D]``."""
+    blocks = numbers.blocks
     return rooted(features[:, :, : sum(blocks)].mean(axis=1, dtype=np.float32), blocks)
 
 
-@dataclass(frozen=True)
 class _Points:
     """Training and validation images as the numbers that heads are fitted to."""
 
-    train: Ints  # rows of the training images, in whose directions the numbers are
-    every: Ints  # rows of both, ascending
-    labels: Ints  # of these
-    points: Floats  # of these, ``float32[N, K + 1]``
-    projection: Projection
-
-    @classmethod
-    def of(
-        cls, roots: Floats, labels: Ints, train: Ints, val: Ints, blocks: Sequence[int]
-    ) -> _Points:
-        # Of few images all components are kept: these then say no more than the images themselves.
-        projection = Projection.fit(roots[train], blocks)
-        every = np.sort(np.concatenate([train, val]))
-        return cls(train, every, labels[every], projection.of_roots(roots[every]), projection)
+    def __init__(
+        self, roots: Floats, labels: Ints, train: Ints, val: Ints, numbers: BackboneFeatures
+    ) -> None:
+        self._train, self._numbers = train, numbers
+        # In directions of the training images alone. Of few images all components are kept: these
+        # then say no more than the images themselves.
+        self._projection = Projection.fit(roots[train], numbers.blocks)
+        self._every = np.sort(np.concatenate([train, val]))
+        self._labels = labels[self._every]
+        self._points = self._projection.of_roots(roots[self._every])
 
     def of_rows(self, rows: Ints) -> Floats:
-        return self.points[np.searchsorted(self.every, rows)]
+        return self._points[np.searchsorted(self._every, rows)]
 
     def fitted(
-        self,
-        choice: HeadChoice,
-        numbers: BackboneFeatures,
-        calibration: Calibration | None,
-        classes: int,
+        self, choice: HeadChoice, calibration: Calibration | None, classes: int
     ) -> ChosenHead:
         def fit(rows: Ints) -> Fitted:
-            labels = self.labels[np.searchsorted(self.every, rows)]
+            labels = self._labels[np.searchsorted(self._every, rows)]
             if choice.head.kind == "kernel-ridge":
                 kept = drawn(np.arange(len(rows)), labels, _MOST, seed=0)
                 rows, labels = rows[kept], labels[kept]
             estimator = choice.head.fit(self.of_rows(rows), labels)
             recipe = Logistic(c=choice.head.c)
-            return Fitted(recipe, numbers, self.projection, estimator, labels, classes)
+            return Fitted(recipe, self._numbers, self._projection, estimator, labels, classes)
 
-        held_out = fit(self.train)
-        final = fit(self.every) if len(self.every) > len(self.train) else held_out
+        held_out = fit(self._train)
+        final = fit(self._every) if len(self._every) > len(self._train) else held_out
         return ChosenHead(choice, held_out, final, calibration)
 
 
@@ -309,21 +288,20 @@ class _Points:
 class JudgedHead:
     """How good a head is on images that it was not fitted to."""
 
-    accuracy: float  # share of right answers
-    # Of each fold, the lower the better: log loss, and the mean error of the classes.
-    losses: Doubles
+    accuracy: float
+    losses: Doubles  # of each fold, the lower the better: log loss, and mean error of the classes
     calibration: Calibration  # how sure it may be
     mix_power: float  # as for `HeadChoice`
 
 
 def simplest(results: Sequence[JudgedHead]) -> int:
-    """Return the place of the best, or of the first that is not clearly worse."""
+    """The place of the best, or of the first that is not clearly worse."""
     best = int(np.argmin([result.losses.mean() for result in results]))
-    for place, result in enumerate(results[:best]):
+    for number, result in enumerate(results[:best]):
         apart = result.losses - results[best].losses
         error = apart.std(ddof=1) / np.sqrt(len(apart)) if len(apart) > 1 else 0.0
         if apart.mean() <= _TIE * error:
-            return place
+            return number
     return best
 
 
@@ -336,7 +314,7 @@ def judge(
     assumed: Doubles,
     progress: FitProgress,
 ) -> JudgedHead:
-    """Return how good a head is on the images of each fold, fitted to the others.
+    """How good a head is on the images of each fold, fitted to the others.
 
     Args:
         head: Which.
@@ -347,7 +325,7 @@ def judge(
         progress: Ends it where its result is no longer wanted.
     """
     counts = np.maximum(np.bincount(labels, minlength=len(assumed)), 1)
-    own = counts / counts.sum()
+    shares = counts / counts.sum()
     logits = np.zeros((len(labels), len(assumed)))
     for train, test in folds:
         progress.check()
@@ -355,20 +333,20 @@ def judge(
         logits[test] = log_softmax(fitted.decision_function(points[test]), axis=1)
     tested = np.concatenate([test for _, test in folds])
     known, right_classes = logits[tested].astype(np.float32), labels[tested]
-    power = fit_mix_power(known, right_classes, own, head.mix_power)
-    shift = (1 - power) * np.log(own)
+    power = fit_mix_power(known, right_classes, shares, head.mix_power)
+    shift = (1 - power) * np.log(shares)
     temperature = fit_temperature(known, right_classes, shift)
     losses = (
         log_loss_of(known, right_classes, 1.0, shift),
         log_loss_of(known, right_classes, temperature, shift),
     )
     calibration = Calibration(temperature=temperature, images=len(tested), log_loss=losses)
-    shift += np.log(assumed / own)
+    shift += np.log(assumed / shares)
     answers = log_softmax(logits / temperature + shift, axis=1)
     right = answers.argmax(axis=1) == labels
     likelihood = answers[np.arange(len(answers)), labels]
     # As often as they would come.
-    weights = (assumed / own)[labels]
+    weights = (assumed / shares)[labels]
     of_folds = []
     for _, test in folds:
         loss = -np.average(likelihood[test], weights=weights[test])

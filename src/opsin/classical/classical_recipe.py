@@ -36,51 +36,27 @@ class ClassicalModelRecipe(RecipeModel):
     group: ClassVar[str] = WITHOUT_LAYERS
 
 
-_Side = Annotated[
-    int,
-    Field(
-        ge=4,
-        le=1024,
-        description="Longest side in pixels that a model without layers looks at: larger images "
-        "are averaged down by 2, 3 … until they fit.",
-        json_schema_extra={"metavar": "PIXELS"},
-    ),
-]
-_Images = Annotated[
-    int,
-    Field(
-        ge=2,
-        description="Most training images to fit it to, drawn by the seed with each class at its "
-        "share.",
-        json_schema_extra={"metavar": "N"},
-    ),
-]
-_Components = Annotated[
-    int,
-    Field(
-        ge=1,
-        le=4096,
-        description="Principal components that images are reduced to first (knn, svm).",
-    ),
-]
-_C = Annotated[
-    float,
-    Field(
-        gt=0,
-        le=1e9,
-        description="Inverse strength of regularisation (logistic, svm): a larger one fits the "
-        "training images more closely.",
-    ),
-]
-_Trees = Annotated[
-    int,
-    Field(
-        ge=1,
-        le=10_000,
-        description="Trees of a forest; rounds of boosting, each with a tree for each class.",
-    ),
-]
-_Leaves = Annotated[int, Field(ge=2, le=100_000, description="Most leaves of each tree.")]
+_Side = Annotated[int, Field(
+    ge=4, le=1024,
+    description="Longest side in pixels that a model without layers looks at: larger images are "
+    "averaged down by 2, 3 … until they fit.",
+    json_schema_extra={"metavar": "PIXELS"},
+)]  # fmt: skip
+_Images = Annotated[int, Field(
+    ge=2,
+    description="Most training images to fit it to, drawn by the seed with each class at its "
+    "share.",
+    json_schema_extra={"metavar": "N"},
+)]  # fmt: skip
+_Components = Annotated[int, Field(
+    ge=1, le=4096,
+    description="Principal components that images are reduced to first (knn, svm).",
+)]  # fmt: skip
+_C = Annotated[float, Field(
+    gt=0, le=1e9,
+    description="Inverse strength of regularisation (logistic, svm): a larger one fits the "
+    "training images more closely.",
+)]  # fmt: skip
 
 
 class Logistic(ClassicalModelRecipe):
@@ -96,8 +72,7 @@ class Forest(ClassicalModelRecipe):
     """A random forest on the pixels."""
 
     name: Literal["forest"] = "forest"
-    trees: _Trees = 100
-    leaves: _Leaves = 2_000
+    trees: Annotated[int, Field(ge=1, le=10_000, description="Trees of a forest.")] = 100
     side: _Side = 32
     images: _Images = 100_000
 
@@ -122,19 +97,6 @@ class Svm(ClassicalModelRecipe):
     components: _Components = 100
     side: _Side = 32
     images: _Images = 60_000
-
-
-class Boosting(ClassicalModelRecipe):
-    """Gradient boosting of small trees over binned pixels."""
-
-    name: Literal["hist-gradient-boosting"] = "hist-gradient-boosting"
-    trees: _Trees = 100
-    leaves: _Leaves = 31
-    learning_rate: Annotated[
-        float, Field(gt=0, le=1, description="Learning rate: how much of each round counts.")
-    ] = 0.1
-    side: _Side = 16
-    images: _Images = 100_000
 
 
 class FromBackbone(ClassicalModelRecipe):
@@ -173,7 +135,7 @@ class FromBackbone(ClassicalModelRecipe):
     images: _Images = 100_000
 
 
-PixelModel = Logistic | Forest | Knn | Svm | Boosting
+PixelModel = Logistic | Forest | Knn | Svm
 ClassicalModel = Annotated[PixelModel | FromBackbone, Field(discriminator="name")]
 #: Those that learn from the pixels themselves by name, in the order of the help.
 PIXEL_MODELS: Final[dict[str, type[PixelModel]]] = {
@@ -198,7 +160,7 @@ TRAIN_OPTIONS: Final = options_of(ModelRecipe, TrainingRecipe, *FITTED.values(),
 
 
 def options_for(model: str) -> dict[str, RecipeOption]:
-    """Return the options that a model has, by name."""
+    """The options of a model, by name."""
     if model == BACKBONE:
         return options_of(FromBackbone, TrainingRecipe, DataRecipe)
     own = (PIXEL_MODELS[model], Fitting) if model in PIXEL_MODELS else (ModelRecipe, TrainingRecipe)
@@ -231,18 +193,16 @@ def resolve_classical(
 ) -> ClassicalRecipe:
     """Fill in every default."""
     given = {key: value for key, value in options.items() if value is not None}
-    own = tuple(name for name in FITTED[model].model_fields if name != "name")
+    fields = tuple(name for name in FITTED[model].model_fields if name != "name")
     trains = bool(given.get("fine_tune"))
     further = TRAINING_OPTIONS if trains else tuple(Fitting.model_fields)
-    unknown = sorted(set(given) - {*own, *further})
-    if unknown:
-        advice = f"Leave out what is not among them, or train a network: --model {names()}."
-        if model == BACKBONE:
-            advice = "Leave out what is not among them, or train its weights too: --fine-tune."
+    if unknown := sorted(set(given) - {*fields, *further}):
         raise RecipeError(
-            f"options that --model {model} has: {', '.join((*own, *further))}",
-            f"got {', '.join(unknown)}",
-            advice,
+            f"--model {model} has no option {', '.join(unknown)}, but "
+            f"{', '.join((*fields, *further))}",
+            "To train the network's own weights: --fine-tune."
+            if model == BACKBONE
+            else f"To train a network: --model {names()}.",
         )
     asked = {name: given.pop(name) for name in further if name in given}
     try:
@@ -257,12 +217,9 @@ _CROPPED: Final = 0.77
 
 
 def _fine_tuning(data: DataRecipe, asked: dict[str, Any], *, mirrored: bool) -> TrainingRecipe:
-    """Fill in what is left open of a fine-tuning."""
     augment = asked.get("augment", "photos" if mirrored else "symbols")
     if augment not in AUGMENTATIONS:
-        raise RecipeError(
-            f"an augmentation among {', '.join(AUGMENTATIONS)}", f"got {augment!r}", "Choose one."
-        )
+        raise RecipeError(f"--augment must be one of {', '.join(AUGMENTATIONS)}, not {augment!r}")
     varied: dict[str, float | None] = {**AUGMENTATIONS["none"], "shift": 0}
     side = data.size[0] if data.size and data.size[0] == data.size[1] else None
     if augment == "photos":

@@ -1,7 +1,7 @@
 """A fitted model becomes classifier.onnx, operators that answer as scikit-learn does.
 
-`skl2onnx` would do for some: its 1.20 cannot write boosted trees with the onnx of today, it spends
-twice the bytes on a forest's node, and its nearest neighbours need operators that are no standard.
+`skl2onnx` would do for some: its 1.20 spends twice the bytes on a forest's node, and its nearest
+neighbours need operators that are no standard.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from onnx import TensorProto
 
 from opsin.classical.backbone_features import BackboneFeatures
-from opsin.classical.classical_recipe import Boosting, Forest, Knn, Logistic, Svm
+from opsin.classical.classical_recipe import Forest, Knn, Logistic, Svm
 from opsin.classical.fit import Fitted, least_of
 from opsin.classical.heads import LEAST, REST, SOFT, KernelRidge, Projection
 from opsin.classical.pixels import Pooling
@@ -27,9 +27,8 @@ from opsin.onnx_files.classical_heads import (
     write_scores,
     write_trees,
 )
-from opsin.onnx_files.graph_writer import GraphWriter
 from opsin.onnx_files.parity import answers_of, check_answers
-from opsin.onnx_files.postprocessing import FEATURES, OPSET, write_file
+from opsin.onnx_files.postprocessing import FEATURES, OPSET, GraphWriter, write_file
 from opsin.runtime.classifier import Classifier
 
 
@@ -67,19 +66,13 @@ class Written:
                 self._neighbours()
             case Svm():
                 self._machine()
-            case Boosting():
-                self._boosting()
 
     def content(self, metadata: Metadata) -> bytes:
-        """Return the file's bytes."""
+        """The bytes of the file."""
         return write_file(
-            self._to.nodes,
-            self._to.weights,
-            metadata,
-            embedding=self._embedding,
-            units=self._units,
-            opset=self._opset,
-        )
+            self._to.nodes, self._to.weights, metadata,
+            embedding=self._embedding, units=self._units, opset=self._opset,
+        )  # fmt: skip
 
     def _layer(
         self, name: str, kind: str, shape: tuple[int, ...], parameters: int = 0, work: int = 0
@@ -92,11 +85,10 @@ class Written:
         )  # fmt: skip
 
     def _output(self, name: str, kind: str, parameters: int = 0, work: int = 0) -> None:
-        """Describe a last layer, which puts out a number for each class."""
+        """A last layer, which puts out a number for each class."""
         self._layer(name, kind, (self._fitted.classes,), parameters, work)
 
     def _backbone(self, features: BackboneFeatures) -> None:
-        """Write the network as far as its features, and their mean over views."""
         graph, to = features.graph, self._to
         self._opset = features.backbone.graph.model.opset_import[0].version
         to.nodes.extend(graph.to.nodes)
@@ -106,7 +98,7 @@ class Written:
         self._layer(FEATURES, f"{LayerOp.MEAN} of views", (graph.units,))
 
     def _rooted(self, blocks: Sequence[int]) -> str:
-        """Write what `opsin.classical.heads.rooted` does."""
+        # What `opsin.classical.heads.rooted` does.
         to, count = self._to, len(blocks)
         size = to.node("Abs", [self._embedding], "features.size")
         more = to.node("Add", [size, to.weight("features.soft", SOFT, np.float32)], "features.more")
@@ -124,7 +116,7 @@ class Written:
         return to.node("Div", [roots, scales], "features.rooted")
 
     def _projected(self, projection: Projection) -> None:
-        """Write what `Projection.of_roots` does."""
+        # What `Projection.of_roots` does.
         to, weight = self._to, projection.weight
         held = to.weight("pca.weight", weight.T, np.float32)
         points = to.node("MatMul", [self._rooted(projection.blocks), held], "pca.points")
@@ -138,7 +130,7 @@ class Written:
         self._layer("pca", LayerOp.PCA, (self._units,), weight.size, weight.size)
 
     def _pixels(self, pooling: Pooling) -> None:
-        """Write what `Pooling.rows_of` does, to the same bits."""
+        # What `Pooling.rows_of` does, to the same bits.
         to = self._to
         value = to.node("Cast", ["images"], "input.float", to=TensorProto.FLOAT)
         factor = pooling.factor
@@ -161,7 +153,6 @@ class Written:
         self._layer("flatten", LayerOp.FLATTEN, (pooling.features,))
 
     def _components(self, pca: Any) -> None:
-        """Write the map to the principal components."""
         to, weight = self._to, pca.components_
         bias = -(pca.mean_.astype(np.float64) @ weight.T.astype(np.float64))
         inputs = [self._embedding, to.weight("pca.weight", weight, np.float32),
@@ -205,7 +196,6 @@ class Written:
         self._output("head", f"{len(points):,} support vectors", held, held)
 
     def _kernel_ridge(self, machine: KernelRidge) -> None:
-        """Write a weighted sum over the training images, by how near they are."""
         to = self._to
         kernel = gaussian_kernel(to, self._embedding, machine.points, machine.gamma)
         weight = to.weight("head.coefficients", machine.coefficients, np.float64)
@@ -228,30 +218,8 @@ class Written:
         self._output("votes", f"{len(forest):,} trees", held)
         self._logarithm()
 
-    def _boosting(self) -> None:
-        # scikit-learn shows a boosted tree's nodes nowhere else.
-        estimator, classes = self._fitted.estimator, self._fitted.classes
-        columns = range(1, 2) if classes == 2 else range(classes)
-        trees = []
-        for predictors in estimator._predictors:
-            for column, predictor in zip(columns, predictors, strict=True):
-                nodes = predictor.nodes
-                leaf = nodes["is_leaf"].astype(bool)
-                values = np.zeros((len(nodes), classes))
-                values[leaf, column] = nodes["value"][leaf]
-                trees.append(
-                    TreeNodes(
-                        nodes["feature_idx"], nodes["num_threshold"], nodes["left"], nodes["right"],
-                        leaf, values,
-                    )
-                )  # fmt: skip
-        start = np.zeros(classes)
-        start[columns.start :] = estimator._baseline_prediction.ravel()
-        held = write_trees(self._to, self._embedding, "head", trees, classes, base=start)
-        self._output("head", f"{len(estimator._predictors):,} rounds of trees", held)
-
     def _logarithm(self) -> None:
-        """Write the logits of shares that add up to 1."""
+        # The logits of shares that add up to 1.
         least = self._to.weight("head.least", least_of(self._fitted.classes), np.float32)
         self._to.node("Log", [self._to.node("Max", ["votes", least], "head.some")], "head")
         self._output("head", "Logarithm")
@@ -275,7 +243,7 @@ def check_parity(file: Classifier, fitted: Fitted, images: Pixels) -> float:
 
 
 def _settled(fitted: Fitted, embedding: Floats) -> Bools:
-    """Tell for which images there is one answer: neighbours at one distance are in no order."""
+    """The images with one answer: neighbours at one distance are in no order."""
     count = fitted.estimator.n_neighbors if isinstance(fitted.recipe, Knn) else 0
     if not count or count >= len(fitted.labels):
         return np.ones(len(embedding), bool)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -39,7 +40,7 @@ _APART: Final = 10.0
 
 
 def rooted(features: Floats, blocks: Sequence[int]) -> Floats:
-    """Return the signed roots of features, each block of them scaled to the same length.
+    """The signed roots of features, each block of them scaled to the same length.
 
     A block is what a network says at one depth. With roots of length 1, the product of two images
     is the Bhattacharyya coefficient of their activations (Hellinger's kernel): a few strong
@@ -79,25 +80,25 @@ class Projection:
         return cls(weight.astype(np.float32), tuple(blocks))
 
     def transform(self, features: Floats) -> Floats:
-        """Return the points of rows of features, ``float32[N, K + 1]``."""
+        """The points of rows of features, ``float32[N, K + 1]``."""
         return self.of_roots(rooted(features, self.blocks))
 
     def of_roots(self, roots: Floats) -> Floats:
-        """Return the points of what `rooted` returned, ``float32[N, K + 1]``."""
+        """The points of what `rooted` returned, ``float32[N, K + 1]``."""
         points = roots @ self.weight.T
         rest = np.maximum(1 - np.square(points).sum(axis=1, keepdims=True), np.float32(REST))
         return np.asarray(np.concatenate([points, np.sqrt(rest)], axis=1), np.float32)
 
 
-class _Softmax:
+class _Softmax(ABC):
     """Answers that are the softmax of logits."""
 
+    @abstractmethod
     def decision_function(self, points: Floats) -> Doubles:
-        """Return the logits, ``float64[N, K]``."""
-        raise NotImplementedError
+        """The logits, ``float64[N, K]``."""
 
     def predict_proba(self, points: Floats) -> Doubles:
-        """Return the softmax of the logits, ``float64[N, K]``."""
+        """The softmax of the logits, ``float64[N, K]``."""
         answers: Doubles = softmax(self.decision_function(points), axis=1)
         return answers
 
@@ -148,7 +149,7 @@ class LinearClassifier(_Softmax):
         return cls((means - means.mean(axis=0)) / scale, (squares.mean() - squares) / (2 * scale))
 
     def decision_function(self, points: Floats) -> Doubles:
-        """Return the logits, ``float64[N, K]``."""
+        """The logits, ``float64[N, K]``."""
         return np.asarray(points @ self.coef_.T + self.intercept_, np.float64)
 
 
@@ -183,14 +184,14 @@ class KernelRidge(_Softmax):
         return cls(points, found, np.full(classes, _APART / classes), gamma)
 
     def decision_function(self, points: Floats) -> Doubles:
-        """Return the scores, ``float64[N, K]``."""
+        """The scores, ``float64[N, K]``."""
         precision = self.coefficients.dtype
         kernel = _kernel(points.astype(precision), self.points.astype(precision), self.gamma)
         return np.asarray(kernel @ self.coefficients + self.bias, np.float64)
 
 
 def _kernel(left: NDArray[Any], right: NDArray[Any], gamma: float) -> NDArray[Any]:
-    """Return the Gaussian of the distances of rows, ``[N, M]``, as precise as these are."""
+    """The Gaussian of the distances of rows, ``[N, M]``, as precise as these are."""
     found: NDArray[Any] = left @ (2 * gamma * right).T
     found -= gamma * np.square(left).sum(axis=1)[:, None]
     found -= gamma * np.square(right).sum(axis=1)

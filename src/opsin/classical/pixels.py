@@ -60,7 +60,7 @@ class Pooling:
         return (255 * rows[:, None, None] * columns[None, :, None]).astype(np.float32)
 
     def rows_of(self, images: Pixels) -> Floats:
-        """Return the numbers of some images, ``float32[N, features]``."""
+        """The numbers of some images, ``float32[N, features]``."""
         below, right = self.padding
         _, height, width = self.shape
         whole = np.pad(images, ((0, 0), (0, below), (0, right), (0, 0)))
@@ -70,12 +70,9 @@ class Pooling:
         return rows
 
     def read(
-        self,
-        images: Images,
-        rows: Ints,
-        progress: Callable[[int], None] = lambda _: None,
+        self, images: Images, rows: Ints, progress: Callable[[int], None] = lambda _: None
     ) -> Floats:
-        """Return the numbers of some rows of a dataset, read block by block."""
+        """The numbers of some rows of a dataset, read block by block."""
         found = np.empty((len(rows), self.features), np.float32)
         size = max(1, _BLOCK // math.prod(images.shape[1:]))
         for start in range(0, len(rows), size):
@@ -86,7 +83,7 @@ class Pooling:
 
 
 def drawn(rows: Ints, labels: Ints, most: int, seed: int) -> Ints:
-    """Return at most ``most`` rows, each class at its share and with one row at least."""
+    """At most ``most`` rows, each class at its share and with one row at least."""
     if len(rows) <= most:
         return rows
     random = np.random.default_rng(seed)
@@ -100,7 +97,7 @@ def drawn(rows: Ints, labels: Ints, most: int, seed: int) -> Ints:
 
 
 def gradient_histograms(images: Images, rows: Ints) -> Floats:
-    """Return how strong the edges of each direction are in each of 8×8 cells.
+    """The strength of the edges of each direction in each of 8×8 cells.
 
     N. Dalal and B. Triggs, "Histograms of oriented gradients for human detection", CVPR 2005;
     here one length for the whole image, whose counts are rooted.

@@ -17,7 +17,6 @@ def compare(
     runs: list[Path] | None = None,
     *,
     baselines: str | None = None,
-    against: Path | None = None,
     out: Path | None = None,
     quiet: bool = False,
     as_json: bool = False,
@@ -29,15 +28,14 @@ def compare(
 
     Example: opsin compare runs/2026-11-21-fashion-mnist-mlp runs/2026-11-21-fashion-mnist-cnn
 
-    Example: opsin compare runs/a runs/b runs/c --against runs/b --out comparison
+    Example: opsin compare runs/a runs/b runs/c --out comparison
 
     Example: opsin compare --baselines fashion-mnist runs/2026-11-21-fashion-mnist-cnn
 
     Options:
         runs (RUN RUN...): Two to ten run directories that were judged by some of the same images.
-        baselines (SOURCE): Also train models without layers (logistic, forest, knn, svm,
-            hist-gradient-boosting) on these images, with the first run's split.
-        against (RUN): The run that the others are set against (default: the first).
+        baselines (SOURCE): Also train models without layers (logistic, forest, knn, svm) on
+            these images, with the first run's split.
         out (FOLDER): Folder for compare.html, compare.json and the figures, with the images on
             which the runs disagree.
     """
@@ -46,13 +44,11 @@ def compare(
     if baselines is None:
         from opsin.commands.compare import compare as workflow  # noqa: PLC0415  slow to load
 
-        found = workflow(*(runs or ()), against=against, out=out, watcher=watcher)
+        found = workflow(*(runs or ()), out=out, watcher=watcher)
     else:
         from opsin.commands.baselines import compare_baselines  # noqa: PLC0415  trains
 
-        found = compare_baselines(
-            baselines, *(runs or ()), against=against, out=out, watcher=watcher
-        )
+        found = compare_baselines(baselines, *(runs or ()), out=out, watcher=watcher)
     if as_json:
         print_json(found.to_json())
         return

@@ -20,9 +20,11 @@ from opsin.runtime.prediction import CANNOT_TELL
 
 if TYPE_CHECKING:
     from opsin.commands.inspect import Explained
-    from opsin.inspection.lessons.batch_normalisation import BatchNormalisationLesson
-    from opsin.inspection.lessons.dropout import DropoutLesson
-    from opsin.inspection.lessons.softmax import SoftmaxLesson
+    from opsin.inspection.lessons.values import (
+        BatchNormalisationLesson,
+        DropoutLesson,
+        SoftmaxLesson,
+    )
     from opsin.inspection.lessons.windows import ConvolutionLesson, PoolingLesson
 
 # Rows of a table that a screen should show; --json has all.

@@ -87,7 +87,7 @@ def _print_folder(written: HubExport) -> None:
     say(printable(f"Folder    {written.path}"))
     for name, size in written.files.items():
         say(printable(f"          {name} · {file_size(size)}"))
-    if not written.is_licensed:
+    if written.licence == "unknown":
         say("Licence   none is stated, and without one others may not use it: --licence NAME")
     say(printable(f"Hub       {PREFIX}{written.repository}"))
     say(printable(f"Verdict   {written.verdict}"))

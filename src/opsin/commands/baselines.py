@@ -20,7 +20,6 @@ from opsin.report.terminal import for_people
 def compare_baselines(
     source: str | os.PathLike[str],
     *runs: str | os.PathLike[str],
-    against: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     watcher: Watcher | None = None,
     quiet: bool = False,
@@ -30,7 +29,6 @@ def compare_baselines(
     Args:
         source: The images; read as the first run read its own, so that the split is the same.
         *runs: Run directories, up to five; the baselines are set against the first.
-        against: The run that all others are set against (default: the first).
         out: As for `opsin.compare`.
         watcher: Receives the progress of the work (default: a progress display on standard error).
         quiet: Show nothing.
@@ -49,7 +47,7 @@ def compare_baselines(
         ...             quiet=True)
         >>> found = compare_baselines("digits", run, quiet=True)
         >>> [row.model for row in found.runs]
-        ['logistic', 'logistic', 'forest', 'knn', 'svm', 'hist-gradient-boosting']
+        ['logistic', 'logistic', 'forest', 'knn', 'svm']
     """
     watcher, folder = watcher or for_people(quiet=quiet), Path("runs")
     if runs:
@@ -58,4 +56,4 @@ def compare_baselines(
     else:
         data = load(source, watcher=watcher)
     made = [train(data, model=name, runs=folder, watcher=watcher) for name in PIXEL_MODELS]
-    return compare(*runs, *made, against=against, out=out, watcher=watcher)
+    return compare(*runs, *made, out=out, watcher=watcher)

@@ -41,7 +41,6 @@ _MOST: Final = 10
 @checked
 def compare(
     *runs: str | os.PathLike[str],
-    against: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     watcher: Watcher = SILENT,
 ) -> Comparison:
@@ -54,7 +53,6 @@ def compare(
     Args:
         *runs: Two to ten run directories that were judged by some of the same images, with the same
             classes.
-        against: The run that the others are set against (default: the first).
         out: Folder for ``compare.html``, ``compare.json`` and the figures.
         watcher: Receives the progress of the work.
 
@@ -73,19 +71,12 @@ def compare(
         >>> found.pairs[0].p, found.pairs[0].better
         (1.0, None)
     """
-    paths = [Path(run) for run in runs]
-    if against is not None:
-        first = Path(against)
-        twins = [path for path in paths if path.absolute() == first.absolute()]
-        if twins:
-            paths.remove(twins[0])
-        paths.insert(0, first)
-    if not 2 <= len(paths) <= _MOST:
+    if not 2 <= len(runs) <= _MOST:
         raise RecipeError(
-            f"Two to {_MOST} runs can be compared, not {len(paths)}",
+            f"Two to {_MOST} runs can be compared, not {len(runs)}",
             "Name the run directories: opsin compare RUN RUN; opsin runs lists them.",
         )
-    opened = [Run(path) for path in paths]
+    opened = [Run(run) for run in runs]
     if out is not None:  # refused at once, not when all is measured
         importlib.import_module("opsin.report.figures")
         check_writable(Path(out) / "compare.json")

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from opsin.commands.paired_predictions import PREPARED
 from opsin.commands.runs import Run
 from opsin.core.arrays import Pixels
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
@@ -56,7 +55,7 @@ def write_files(
     """Write ``compare.html``, ``compare.json`` and the figures, and return it with their names."""
     kinds = [pair.by_who_is_right() for pair in comparison.pairs]
     wanted = {image.digest for pair in kinds for _, some in pair for image in some[:_ON_PAGE]}
-    pixels, missing = _pixels(runs, wanted, watcher)
+    pixels, missing = _pixels(runs[0], wanted, watcher)
     if missing:
         watcher.note(missing)
         comparison = comparison.model_copy(update={"notes": (*comparison.notes, missing)})
@@ -111,37 +110,24 @@ def write_files(
     return comparison
 
 
-def _pixels(
-    runs: Sequence[Run], wanted: set[str], watcher: Watcher
-) -> tuple[dict[str, Pixels], str | None]:
-    """Images by their content, from one place after another where the runs took them from."""
-    pixels: dict[str, Pixels] = {}
-    tried: list[Any] = []
-    reason = ""
-    for run in runs:
-        record = run.directory.read(DatasetRecord)
-        location = record.location.model_dump(include={"sources", "test"}, exclude_unset=True)
-        # Images of another preparation have other pixels, and so other digests.
-        place = [location, [getattr(record.preparation, key) for key in PREPARED]]
-        if len(pixels) == len(wanted) or place in tried or (tried and place[1] != tried[0][1]):
-            continue
-        tried.append(place)
-        try:
-            # Not the whole recipe: a run of another version may know other networks.
-            recipe = run.directory.read(RecordedRecipe).data.model_copy(update=location)
-            decoded = read(recipe, watcher=watcher, for_training=False)
-        except OpsinError as error:
-            reason = reason or str(error)
-            continue
+def _pixels(run: Run, wanted: set[str], watcher: Watcher) -> tuple[dict[str, Pixels], str | None]:
+    """Images by their content, from where the first run took them."""
+    location = run.directory.read(DatasetRecord).location
+    places = location.model_dump(include={"sources", "test"}, exclude_unset=True)
+    # Not the whole recipe: a run of another version may know other networks.
+    recipe = run.directory.read(RecordedRecipe).data.model_copy(update=places)
+    pixels, reason = {}, f"where {run.path} took them from, they are no more"
+    try:
+        decoded = read(recipe, watcher=watcher, for_training=False)
         for row, key in enumerate(digest_names(decoded.digests)):
             if key in wanted and key not in pixels:
                 pixels[key] = np.array(decoded.images[row])
+    except OpsinError as error:
+        reason = str(error)
     if len(pixels) == len(wanted):
         return pixels, None
-    return pixels, (
-        f"{len(wanted) - len(pixels):,} of {len(wanted):,} images cannot be shown, only named: "
-        f"{reason or 'where the runs took them from, they are no more'}"
-    )
+    missing = len(wanted) - len(pixels)
+    return pixels, f"{missing:,} of {len(wanted):,} images cannot be shown, only named: {reason}"
 
 
 def _group(

@@ -106,27 +106,21 @@ def _arrays(file: Path, classifier: Classifier) -> tuple[NDArray[np.uint8], NDAr
     """Images and the maker's answers; one number is the probability of the second class."""
     like = classifier.metadata.preparation
     shape = (like.height, like.width, like.channels)
+    refused = RecipeError(
+        f"{file} holds no images as uint8[N, {', '.join(map(str, shape))}], as they were before "
+        f"any scaling, with their probabilities of {len(classifier.classes)} classes",
+        "Write it: numpy.savez(FILE, images=images, probabilities=model.predict(scaled)).",
+    )
     try:
         with StoredArrays(file) as stored:
             images, answers = stored.read("images"), stored.read("probabilities")
     except (OSError, ValueError, KeyError) as error:
-        raise RecipeError(
-            f"{file} is no .npz with images and probabilities",
-            "Write it: numpy.savez(FILE, images=images, probabilities=model.predict(scaled)).",
-        ) from error
+        raise refused from error
     images = images[..., None] if images.ndim == 3 and like.channels == 1 else images
-    if images.dtype != np.uint8 or images.shape[1:] != shape or not len(images):
-        raise RecipeError(
-            f"The images in {file.name} are {images.dtype}{list(images.shape)}, not "
-            f"uint8[N, {', '.join(map(str, shape))}]",
-            "Write them as they were before any scaling.",
-        )
     answers = np.asarray(answers, np.float64).reshape(len(answers), -1)
     if answers.shape[1] == 1:
         answers = np.concatenate([1 - answers, answers], axis=1)
-    if answers.shape != (len(images), len(classifier.classes)):
-        raise RecipeError(
-            f"The probabilities in {file.name} are {' × '.join(map(str, answers.shape))}, not "
-            f"{len(images):,} × {len(classifier.classes)}, a row for each image"
-        )
+    fits = answers.shape == (len(images), len(classifier.classes)) and len(images)
+    if images.dtype != np.uint8 or images.shape[1:] != shape or not fits:
+        raise refused
     return images, answers

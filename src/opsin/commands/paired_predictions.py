@@ -208,7 +208,12 @@ def _places_in(
         (lambda image: image, itemgetter(0)),
     )
     if not pairs:
-        raise _other_images(first, other, PART_WORDS[part])
+        raise RunError(
+            f"None of the {len(ours):,} {PART_WORDS[part]} images of {first.run.path} is among "
+            f"the {len(theirs):,} of {other.run.path}",
+            "Train both on the same source with the same --split-seed and --size, or judge both by "
+            f"images that neither has seen: opsin evaluate {first.run.path} SOURCE",
+        )
     places = np.full(first.tested, -1)
     for one, two, _ in pairs:
         places[one] = two
@@ -230,24 +235,4 @@ def _names_of_both(
         f"{first.run.path} sees {first.size}, {other.run.path} {other.size}, and their "
         f"{PART_WORDS[part]} images {reason}",
         "Train both with the same --size, --channels and --resize.",
-    )
-
-
-def _other_images(first: _RunAnswers, other: _RunAnswers, word: str) -> RunError:
-    message = (
-        f"None of the {len(first.labels):,} {word} images of {first.run.path} is among the "
-        f"{len(other.labels):,} of {other.run.path}"
-    )
-    learnt = [
-        f"{known:,} {word} images of {judge.run.path} were used to train or choose "
-        f"{learner.run.path}"
-        for learner, judge in ((first, other), (other, first))
-        if (known := sum(key in learner.learnt for key in judge.keys))
-    ]
-    advice = "Train both on the same source with the same --split-seed"
-    if first.prepared != other.prepared:
-        advice = "Train both with one --size, since each has a split of its own, or give --test"
-    return RunError(
-        "; ".join([message, *learnt]),
-        f"{advice}, or judge both by others: opsin evaluate {first.run.path} SOURCE",
     )

@@ -39,7 +39,8 @@ def read_former_names(content: Any) -> Any:
     if not isinstance(content, dict):
         return content
     content = by_current_names(content)
-    content.pop("disk_limit", None)  # no option any more; recipes of earlier runs name it
+    for name in ("disk_limit", "shuffle_buffer", "leaves"):
+        content.pop(name, None)  # no options any more; recipes of earlier runs name them
     return content
 
 

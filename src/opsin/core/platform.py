@@ -11,7 +11,6 @@ import signal
 import socket
 import stat
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -168,27 +167,8 @@ def prefer_as_oom_victim() -> None:
         Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
 
 
-@contextlib.contextmanager
-def ended_after(seconds: float) -> Iterator[None]:
-    """End this process if the block takes longer, whatever it is doing; in the main thread."""
-    if sys.platform == "win32":
-        timer = threading.Timer(seconds, os._exit, [1])
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-        return
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-
-
 def limit_computing(seconds: float) -> None:
-    """End this process once it has computed for so long; waiting for a core does not count."""
+    """End this process once it has computed for so long; 0 takes that back."""
     if sys.platform != "win32":
         signal.setitimer(signal.ITIMER_PROF, seconds)
 

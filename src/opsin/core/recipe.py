@@ -18,8 +18,6 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
-    ValidationInfo,
-    field_validator,
     model_validator,
 )
 from pydantic.config import JsonDict
@@ -32,7 +30,7 @@ from opsin.core.platform import DEVICE_WORDS, DEVICES
 from opsin.core.stored_json import Json, JsonObject
 
 #: Models without layers; `opsin.classical.classical_recipe` has their options.
-ClassicalName = Literal["logistic", "forest", "knn", "svm", "hist-gradient-boosting", "backbone"]
+ClassicalName = Literal["logistic", "forest", "knn", "svm", "backbone"]
 _Value = TypeVar("_Value")
 Activation = Literal["relu", "gelu", "silu", "tanh"]
 Optimizer = Literal["adam", "adamw", "sgd", "muon"]
@@ -290,10 +288,6 @@ class TrainingRecipe(RecipeModel):
         "batch, which takes less memory (default: the whole batch).",
         None, metavar="IMAGES", ge=2, le=65_536,
     )  # fmt: skip
-    shuffle_buffer: int | None = _option(
-        "Images shuffled at a time, read in shards of neighbours, for collections larger than the"
-        " memory (default: all images at once).", None, metavar="IMAGES", ge=48, le=1_000_000_000,
-    )  # fmt: skip
     optimizer: Optimizer = _option(
         "adam, adamw, sgd (with Nesterov momentum), or muon (for convolutions; the other weights "
         "by adamw)."
@@ -367,17 +361,6 @@ class TrainingRecipe(RecipeModel):
         "Seconds between checkpoints: the training time that a crash may cost.",
         30, metavar="SECONDS", ge=0,
     )  # fmt: skip
-
-    @field_validator("balance")
-    @classmethod
-    def _can_be_drawn(cls, balance: str, others: ValidationInfo) -> str:
-        if balance == "sampling" and others.data.get("shuffle_buffer") is not None:
-            raise PydanticCustomError(
-                "shards",
-                "With a shuffle buffer each image is read once an epoch, so that rare classes "
-                "can only weigh more: weights",
-            )
-        return balance
 
 
 class Recipe(RecipeModel):

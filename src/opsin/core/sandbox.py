@@ -1,7 +1,6 @@
 """Runs a function in a process that may die, with limits on time and memory.
 
-A stranger's file can make a decoder loop, take all memory or crash. Opened here it costs one
-answer: the process is ended, the next call gets a new one, and the caller raises an error.
+A stranger's file can make a decoder loop, take all memory or crash: here it costs one answer.
 """
 
 from __future__ import annotations
@@ -33,12 +32,12 @@ from opsin.core.child_process import (
     whole,
 )
 from opsin.core.errors import OpsinError, SandboxError
-from opsin.core.platform import ended_after, limit_process, prefer_as_oom_victim
+from opsin.core.platform import limit_computing, limit_process, prefer_as_oom_victim
 
 #: Seconds and bytes of memory that opening one file may take.
 SECONDS: Final = 5.0
 MEMORY: Final = 512 << 20
-# How many times as long a call may take whose process was not given the time to work.
+# How many times as long a call may take where the machine is busy otherwise.
 _PATIENCE: Final = 3
 _ADVICE: Final = "Leave the file out, or save it again."
 
@@ -133,20 +132,16 @@ class _Child:
         return self.owner == os.getpid() and self.process.poll() is None
 
     def ask(self, header: Header, body: bytes | memoryview) -> tuple[Header, bytes]:
-        late, done = threading.Event(), threading.Event()
+        late = threading.Event()
 
         def end() -> None:
-            before = _worked(self.process.pid)
-            # A machine that is busy otherwise is no fault of the file.
-            for _ in range(_PATIENCE):
-                if done.wait(self.seconds):
-                    return
-                if _worked(self.process.pid) - before > 0.8 * self.seconds:
-                    break
             late.set()
             self.process.kill()
 
-        threading.Thread(target=end, daemon=True).start()
+        # It ends by itself once it has computed for too long; that a machine is busy is no fault.
+        timer = threading.Timer(_PATIENCE * self.seconds, end)
+        timer.daemon = True
+        timer.start()
         answer = None
         try:
             with contextlib.suppress(OSError):
@@ -155,16 +150,13 @@ class _Child:
                 self.input.flush()
                 answer = receive(self.output)
         finally:
-            done.set()
+            timer.cancel()
         if answer is not None:
             return answer[0], whole(answer[1])
         ended = exit_reason(self.process.wait())
-        reason = f"the process that opened it ended ({ended})"
-        if late.is_set():
-            reason = f"it took longer than {self.seconds:.3g} seconds"
-        elif ended == "SIGPROF":  # of `limit_computing`
-            reason = "it takes too long to compute"
-        raise SandboxError(reason, _ADVICE)
+        if late.is_set() or ended == "SIGPROF":
+            raise SandboxError("it takes too long to compute", _ADVICE)
+        raise SandboxError(f"the process that opened it ended ({ended})", _ADVICE)
 
     def kill(self) -> None:
         if self.owner != os.getpid():
@@ -174,17 +166,6 @@ class _Child:
             with contextlib.suppress(OSError):
                 pipe.close()
         self.process.wait()
-
-
-def _worked(pid: int) -> float:
-    """Seconds of processor time that a process has taken; 0 once it has ended."""
-    import psutil  # noqa: PLC0415  0.04 s
-
-    try:
-        times = psutil.Process(pid).cpu_times()
-    except psutil.Error:
-        return 0.0
-    return times.user + times.system
 
 
 def echo(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
@@ -197,9 +178,9 @@ def _serve(task: Task, seconds: float, source: BinaryIO, target: BinaryIO) -> No
     while (frame := receive(cast(io.BufferedIOBase, source))) is not None:
         parts: Sequence[bytes] = ()
         try:
-            # The owner ends what takes too long, unless it was killed meanwhile.
-            with ended_after(_PATIENCE * seconds + 1):
-                answer, parts = task(*frame)
+            limit_computing(seconds)
+            answer, parts = task(*frame)
+            limit_computing(0)
             reply: Header = {"answer": answer}
         except OpsinError as error:
             reply = {"error": error_values(error)}

@@ -60,7 +60,7 @@ class ImagePixels(NamedTuple):
 
 _Answers = Iterable[tuple[ListedImage, ImagePixels | ImageError]]
 #: Prepares so many images on other machines, in their order, or says why one cannot be read.
-RemoteReader = Callable[[Preparation, Iterator[ListedImage], int], _Answers]
+RemoteReader = Callable[[Preparation, Iterator[ListedImage]], _Answers]
 
 
 def read(recipe: DataRecipe, *, watcher: Watcher = SILENT, for_training: bool = True) -> Decoded:
@@ -227,7 +227,7 @@ def _fill(
     images = contents.images
     if remote is not None and not isinstance(images, np.ndarray):
         listed = (ListedImage.at(row, contents.names, images) for rows in pending for row in rows)
-        answers = iter(remote(preparation, listed, left))
+        answers = iter(remote(preparation, listed))
         chunks = (_chunk_of(rows, preparation, answers) for rows in pending)
     else:
         chunks = _decoded_here(contents, pending, preparation)

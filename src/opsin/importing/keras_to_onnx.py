@@ -9,11 +9,12 @@ from typing import Any, Final
 from onnx import TensorProto
 
 from opsin.core.metadata import Layer
-from opsin.importing.converted import Converted, model_of
+from opsin.importing.converted import Converted
 from opsin.importing.keras_config import Call, LayerConfig, NetworkConfig, Reference, read_network
 from opsin.importing.keras_file import KerasFile, open_keras
 from opsin.importing.keras_graph import KerasGraph, KerasTensor, LayerCall, tensors_in
 from opsin.importing.keras_layers import LAYERS
+from opsin.onnx_files.postprocessing import model_of
 from opsin.onnx_files.refusal import quoted
 
 # Layers that run code which the file holds.
@@ -49,12 +50,9 @@ class _Conversion:
                 (to.plain(answer), TensorProto.FLOAT, answer.shape)]  # fmt: skip
         version = ".".join(map(str, self._file.version))
         return Converted(
-            model_of(to, "keras", *ends),
-            f"Keras {version}",
-            network.name,
-            tuple(self._rows),
+            model_of(to, "keras", *ends), f"Keras {version}", network.name, tuple(self._rows),
             scales=_scaling(network),
-        )
+        )  # fmt: skip
 
     def _chosen(self, output: str | None) -> Reference:
         outputs = self._network.outputs
@@ -135,16 +133,10 @@ class _Conversion:
         *sides, channels = shown.shape
         shape = (channels, *sides) if len(sides) == 2 else shown.shape
         held = written.parameters if call.number == 0 else 0
-        self._rows.append(
-            Layer(
-                name=shown.name,
-                kind=str(written.words or layer.kind),
-                shape=shape,
-                parameters=held,
-                trainable=held and held - written.fixed,
-                multiply_adds=written.multiply_adds,
-            )
-        )
+        self._rows.append(Layer(
+            name=shown.name, kind=str(written.words or layer.kind), shape=shape, parameters=held,
+            trainable=held and held - written.fixed, multiply_adds=written.multiply_adds,
+        ))  # fmt: skip
         return shown
 
 

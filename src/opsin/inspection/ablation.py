@@ -88,37 +88,25 @@ class Ablation:
 
     def accuracy_by_class(self, effect: UnitEffect) -> dict[str, float | None]:
         """The accuracy for each class without a unit; ``None``: no images."""
-        found: dict[str, float | None] = dict.fromkeys(self.images)
-        for name, count in self.images.items():
-            if count:
-                change = effect.gained_by_class[name] - effect.lost_by_class[name]
-                found[name] = (self.right[name] + change) / count
-        return found
+        change = {name: gained - effect.lost_by_class[name]
+                  for name, gained in effect.gained_by_class.items()}  # fmt: skip
+        return {name: (self.right[name] + change[name]) / count if count else None
+                for name, count in self.images.items()}  # fmt: skip
 
     def to_json(self) -> JsonObject:
         """Plain data."""
+        effects = [{**effect.to_json(), "accuracy_by_class": self.accuracy_by_class(effect)}
+                   for effect in self.effects]  # fmt: skip
         return {
-            "layer": self.layer,
-            "split": "val",
-            "accuracy": self.accuracy,
-            "images": self.images,
-            "right": self.right,
-            "effects": [
-                {**effect.to_json(), "accuracy_by_class": self.accuracy_by_class(effect)}
-                for effect in self.effects
-            ],
-        }
+            "layer": self.layer, "split": "val", "accuracy": self.accuracy, "images": self.images,
+            "right": self.right, "effects": effects,
+        }  # fmt: skip
 
 
 def ablate(
-    classifier: Classifier,
-    network: OnnxGraph,
-    known: ReferenceSet,
-    layer: str,
-    *,
-    units: Sequence[int] | None = None,
-    watcher: Watcher = SILENT,
-) -> Ablation:
+    classifier: Classifier, network: OnnxGraph, known: ReferenceSet, layer: str, *,
+    units: Sequence[int] | None = None, watcher: Watcher = SILENT,
+) -> Ablation:  # fmt: skip
     """Switch off units of a layer, by default all, one after the other, and count what changes."""
     scipy_stats()  # what is missing is said before minutes of work
     count = network.layer(layer).shape[0]

@@ -81,11 +81,6 @@ class Activity(PlainData):
     layers: Mapping[str, UnitActivity]
 
 
-def layers_with_units(layers: Sequence[Layer]) -> tuple[Layer, ...]:
-    """The layers that compute something: normalising, flattening and dropout pass values on."""
-    return tuple(layer for layer in layers if traits_of(layer.op).has_units)
-
-
 class ActivityRecord:
     """Running figures of layers, from values that come batch by batch.
 
@@ -138,25 +133,18 @@ class _Sums:
 
     def result(self) -> UnitActivity:
         return UnitActivity(
-            self._op,
-            self._lowest,
-            self._highest,
-            self._mean,
-            np.sqrt(self._squares / self._count),
-            self._active / self._count,
+            self._op, self._lowest, self._highest, self._mean,
+            np.sqrt(self._squares / self._count), self._active / self._count,
             self._saturated / self._count,
-        )
+        )  # fmt: skip
 
 
 def activity_of(
-    classifier: Classifier,
-    network: OnnxGraph,
-    known: Callable[[], ReferenceSet] | None,
-    *,
+    classifier: Classifier, network: OnnxGraph, known: Callable[[], ReferenceSet] | None, *,
     watcher: Watcher = SILENT,
-) -> Activity | None:
+) -> Activity | None:  # fmt: skip
     """What each unit does over 1,000 training images; ``None`` without images."""
-    layers = layers_with_units(classifier.metadata.layers)
+    layers = tuple(each for each in classifier.metadata.layers if traits_of(each.op).has_units)
     digest = hashlib.sha256(classifier.content).hexdigest()
     directory = RunDirectory(classifier.path.parent)
     in_run = directory.recipe.is_file()
@@ -187,18 +175,14 @@ def activity_of(
         with contextlib.suppress(StorageError):
             directory.save_arrays(
                 directory.inspection / "activity.npz",
-                format=np.array(_FORMAT),
-                classifier=np.array(digest),
-                images=np.array(activity.images),
-                layers=np.array(list(units)),
+                format=np.array(_FORMAT), classifier=np.array(digest),
+                images=np.array(activity.images), layers=np.array(list(units)),
                 units=np.array([len(each.mean) for each in units.values()]),
-                figures=np.stack(
-                    [
-                        np.concatenate([getattr(each, column) for each in units.values()])
-                        for column in COLUMNS
-                    ]
-                ),
-            )
+                figures=np.stack([
+                    np.concatenate([getattr(each, column) for each in units.values()])
+                    for column in COLUMNS
+                ]),
+            )  # fmt: skip
     return activity
 
 

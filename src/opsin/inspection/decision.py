@@ -75,16 +75,14 @@ class HeatMap:
 
     def to_json(self) -> JsonObject:
         """Plain data, the map as lists of rows."""
+        own, chance = self.curves, self.by_chance
         return {
-            "method": self.method,
-            **self.verdict.to_json(),
-            "deletion_area": self.curves.deletion_area,
-            "insertion_area": self.curves.insertion_area,
-            "deletion_chance": list(self.by_chance.deletion_area),
-            "insertion_chance": list(self.by_chance.insertion_area),
-            "notes": list(self.notes),
+            "method": self.method, **self.verdict.to_json(),
+            "deletion_area": own.deletion_area, "insertion_area": own.insertion_area,
+            "deletion_chance": list(chance.deletion_area),
+            "insertion_chance": list(chance.insertion_area), "notes": list(self.notes),
             "heat": [[float(f"{value:.5g}") for value in row] for row in self.heat.tolist()],
-        }
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -120,21 +118,15 @@ class Decision:
 
 
 def explain(
-    classifier: Classifier,
-    network: OnnxGraph,
-    pixels: Pixels,
-    *,
-    target: int | None = None,
-    gradient_maps: GradientMaps | None = None,
-    seed: int = 0,
-    watcher: Watcher = SILENT,
-) -> Decision:
+    classifier: Classifier, network: OnnxGraph, pixels: Pixels, *, target: int | None = None,
+    gradient_maps: GradientMaps | None = None, seed: int = 0, watcher: Watcher = SILENT,
+) -> Decision:  # fmt: skip
     """What several methods say about one image and one class, and whether to believe them."""
     answer, classes = classifier.probabilities, classifier.classes
     (row,) = answer(pixels[None])
     best = int(row.argmax())
     wanted = best if target is None else target
-    fill = fill_of(pixels, training_mean(classifier, network.weights))
+    fill = fill_of(pixels, training_mean(classifier))
     if has_no_contrast(pixels):
         return Decision(pixels, classes, wanted, best, row, fill, (), None, (NO_MAPS,))
     watcher.doing("heat maps")

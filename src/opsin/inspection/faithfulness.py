@@ -102,13 +102,7 @@ class FaithfulnessVerdict(PlainData):
 
 
 def curves_of(
-    answer: Answer,
-    pixels: Pixels,
-    heat: Floats,
-    target: int,
-    fill: Pixels,
-    *,
-    seed: int = 0,
+    answer: Answer, pixels: Pixels, heat: Floats, target: int, fill: Pixels, *, seed: int = 0
 ) -> DeletionCurves:
     """The deletion and insertion curves of a map, its large values first.
 
@@ -135,13 +129,7 @@ def curves_of(
 
 
 def chance(
-    answer: Answer,
-    pixels: Pixels,
-    heat: Floats,
-    target: int,
-    fill: Pixels,
-    *,
-    seed: int = 0,
+    answer: Answer, pixels: Pixels, heat: Floats, target: int, fill: Pixels, *, seed: int = 0
 ) -> RandomBaseline:
     """The curves of a map when it is misplaced: mirrored and moved at random.
 
@@ -176,10 +164,7 @@ def _misplaced(heat: Floats, random: np.random.Generator) -> Floats:
 
 
 def assess_faithfulness(
-    heat: Floats,
-    curves: DeletionCurves,
-    by_chance: RandomBaseline,
-    random_heat: Floats | None,
+    heat: Floats, curves: DeletionCurves, by_chance: RandomBaseline, random_heat: Floats | None
 ) -> FaithfulnessVerdict:
     """Decide whether a map may be trusted.
 
@@ -220,12 +205,9 @@ def likeness(one: Floats, other: Floats) -> float:
 
 def random_weights(network: OnnxGraph, *, seed: int = 0) -> bytes | None:
     """The file with the weights of every layer drawn anew; ``None``: it has none to draw."""
-    names = [
-        f"{layer.name}.{name}"
-        for layer in network.layers
-        for name, value in network.weights_of(layer.name).items()
-        if name in _DRAWN and value.size
-    ]
+    names = [f"{layer.name}.{name}" for layer in network.layers
+             for name, value in network.weights_of(layer.name).items()
+             if name in _DRAWN and value.size]  # fmt: skip
     # Others than Opsin call weights as they like: those are known by their places.
     layers = {layer.name for layer in network.layers}
     by_place = (

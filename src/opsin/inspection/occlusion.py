@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from opsin.core.arrays import Bools, Doubles, Floats, Pixels
 from opsin.core.events import SILENT, Watcher
@@ -55,12 +54,7 @@ class Counterfactual(PlainData):
         return float(self.hidden.mean())
 
 
-def answers_without(
-    answer: Answer,
-    pixels: Pixels,
-    hidden: Bools,
-    fill: Pixels,
-) -> Floats:
+def answers_without(answer: Answer, pixels: Pixels, hidden: Bools, fill: Pixels) -> Floats:
     """The answers, ``float32[M, K]``, to an image with parts of it hidden, ``bool[M, H, W]``."""
     size = max(8, _PIXELS // (pixels.shape[0] * pixels.shape[1]))
     parts = []
@@ -71,12 +65,7 @@ def answers_without(
 
 
 def occlusion_map(
-    answer: Answer,
-    pixels: Pixels,
-    target: int,
-    fill: Pixels,
-    *,
-    watcher: Watcher = SILENT,
+    answer: Answer, pixels: Pixels, target: int, fill: Pixels, *, watcher: Watcher = SILENT
 ) -> Floats:
     """By how much the probability of a class falls when each part is hidden, ``float32[H, W]``.
 
@@ -111,10 +100,7 @@ def occlusion_map(
 
 
 def counterfactual(
-    answer: Answer,
-    pixels: Pixels,
-    heat: Floats,
-    fill: Pixels,
+    answer: Answer, pixels: Pixels, heat: Floats, fill: Pixels
 ) -> Counterfactual | None:
     """The smallest part found whose hiding changes the answer; ``None``: there is none."""
     height, width, _ = pixels.shape
@@ -124,9 +110,8 @@ def counterfactual(
     def found(hidden: Bools, box: tuple[int, int, int, int] | None, row: Floats) -> Counterfactual:
         after = int(row.argmax())
         image = np.where(hidden[:, :, None], fill, pixels)
-        return Counterfactual(
-            hidden, box, image, before, float(whole[before]), after, float(row[after])
-        )
+        shares = float(whole[before]), float(row[after])
+        return Counterfactual(hidden, box, image, before, shares[0], after, shares[1])
 
     smaller = min(height, width)
     step = max(1, round(smaller / _FINENESS))
@@ -195,12 +180,8 @@ def _growing(heat: Floats) -> Bools:
     return np.array(grown, bool).reshape(-1, height, width)
 
 
-def training_mean(
-    classifier: Classifier, weights: Mapping[str, NDArray[Any]] | None = None
-) -> Doubles | None:
+def training_mean(classifier: Classifier) -> Doubles | None:
     """The mean pixel of the training images, ``float64[C]``; ``None`` where it is not known."""
-    if weights and "input.mean" in weights:
-        return np.asarray(weights["input.mean"], np.float64).ravel()
     first, like = next(iter(classifier.metadata.layers), None), classifier.metadata.preparation
     if first is None or first.kind != LayerOp.NORMALISE:
         return None

@@ -69,14 +69,9 @@ def portraits(
 
 
 def _portrait(
-    classifier: Classifier,
-    known: ReferenceSet,
-    rows: Ints,
-    place: int,
-    *,
-    watcher: Watcher,
+    classifier: Classifier, known: ReferenceSet, rows: Ints, place: int, *, watcher: Watcher,
     done: int,
-) -> Portrait:
+) -> Portrait:  # fmt: skip
     network = OnnxGraph(classifier.content)
     scales = network.weights.get(SCALES)
     total = np.zeros(known.images.shape[1:], np.int64)

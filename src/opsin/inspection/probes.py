@@ -77,14 +77,9 @@ class Probes(PlainData):
 
 
 def probe_layers(
-    classifier: Classifier,
-    network: OnnxGraph,
-    known: ReferenceSet,
-    *,
-    names: Sequence[str] | None = None,
-    seed: int = 0,
-    watcher: Watcher = SILENT,
-) -> Probes:
+    classifier: Classifier, network: OnnxGraph, known: ReferenceSet, *,
+    names: Sequence[str] | None = None, seed: int = 0, watcher: Watcher = SILENT,
+) -> Probes:  # fmt: skip
     """Fit a linear probe to each layer's output, and score it on validation images."""
     layers = [PIXELS]
     if names is None:
@@ -189,12 +184,7 @@ def reduced(values: NDArray[Any], reduction: Reduction, *, seed: int = 0) -> Flo
     return found @ (directions / np.float32(math.sqrt(reduction.features)))
 
 
-def probe_hits(
-    train: Floats,
-    train_labels: Ints,
-    val: Floats,
-    val_labels: Ints,
-) -> Bools:
+def probe_hits(train: Floats, train_labels: Ints, val: Floats, val_labels: Ints) -> Bools:
     """Fit a linear probe to features ``[N, F]``; which validation images ``[M, F]`` are right."""
     mean, deviation = train.mean(axis=0), train.std(axis=0)
     # A feature that never varies says nothing; one that varies by a rounding says noise.

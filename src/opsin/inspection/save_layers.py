@@ -37,15 +37,9 @@ class SavedLayers:
 
 
 def save_layers(
-    classifier: Classifier,
-    file: str | os.PathLike[str],
-    names: Sequence[str],
-    images: Images,
-    *,
-    image_names: Sequence[str],
-    labels: Ints | None = None,
-    watcher: Watcher = SILENT,
-) -> SavedLayers:
+    classifier: Classifier, file: str | os.PathLike[str], names: Sequence[str], images: Images, *,
+    image_names: Sequence[str], labels: Ints | None = None, watcher: Watcher = SILENT,
+) -> SavedLayers:  # fmt: skip
     """Write what layers put out for each image into a ``.npz`` file, which NumPy reads."""
     network, wanted, count = OnnxGraph(classifier.content), list(dict.fromkeys(names)), len(images)
     if not wanted:

@@ -90,14 +90,10 @@ def summarise(classifier: Classifier, network: OnnxGraph, *, timed: bool = True)
         for layer in network.layers
     )
     return NetworkSummary(
-        rows=rows,
-        parameters=sum(row.parameters for row in rows),
-        trainable=sum(row.trainable for row in rows),
-        multiply_adds=sum(row.multiply_adds for row in rows),
-        seconds=whole if timed else None,
-        file_bytes=len(content),
-        size=(like.height, like.width),
-    )
+        rows, sum(row.parameters for row in rows), sum(row.trainable for row in rows),
+        sum(row.multiply_adds for row in rows), whole if timed else None, len(content),
+        (like.height, like.width),
+    )  # fmt: skip
 
 
 def layer_seconds(content: bytes, layers: Sequence[Layer], images: Pixels) -> dict[str, float]:

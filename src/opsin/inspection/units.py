@@ -130,17 +130,16 @@ class UnitGallery(PlainData):
             raise ModelFileError(f"{self.layer.name} has no unit {number}; {units}")
         mix, mean = self.record.mix[number], self.record.mean[number]
         shown = min(BEST, int(self.record.rows.shape[1]))
+        means = {
+            name: float(value) if count else None
+            for name, value, count in zip(self.classes, mean, self.record.counts, strict=True)
+        }
         return Unit(
-            number=number,
-            best=tuple(self._top(number, rank) for rank in range(shown)),
-            mix={self.classes[k]: int(mix[k]) for k in np.argsort(-mix, kind="stable") if mix[k]},
-            mean={
-                name: float(value) if count else None
-                for name, value, count in zip(self.classes, mean, self.record.counts, strict=True)
-            },
-            selectivity=dict(zip(self.classes, map(float, self.selectivity[number]), strict=True)),
+            number, tuple(self._top(number, rank) for rank in range(shown)),
+            {self.classes[k]: int(mix[k]) for k in np.argsort(-mix, kind="stable") if mix[k]},
+            means, dict(zip(self.classes, map(float, self.selectivity[number]), strict=True)),
             constant=bool(self.constant[number]),
-        )
+        )  # fmt: skip
 
     def _top(self, number: int, rank: int) -> TopActivation:
         row = int(self.record.rows[number, rank])
@@ -171,14 +170,9 @@ class UnitGallery(PlainData):
 
 
 def unit_gallery(
-    classifier: Classifier,
-    network: OnnxGraph,
-    known: ReferenceSet,
-    layer: str,
-    *,
-    limit: int | None = None,
-    watcher: Watcher = SILENT,
-) -> UnitGallery:
+    classifier: Classifier, network: OnnxGraph, known: ReferenceSet, layer: str, *,
+    limit: int | None = None, watcher: Watcher = SILENT,
+) -> UnitGallery:  # fmt: skip
     """Find the training images that excite each unit of a layer most."""
     row = network.layer(layer)
     if limit is not None and limit < 1:
@@ -296,11 +290,7 @@ class UnitCounter:
         variance = self._squares / counts.sum() - overall**2
         mix = np.bincount(units * classes + labels, minlength=self._units * classes)
         return UnitRecord(
-            rows=rows.reshape(shape),
-            values=values.reshape(shape),
-            places=places.reshape(shape),
-            mix=mix.reshape(-1, classes),
-            counts=counts.copy(),
-            mean=np.ascontiguousarray(mean),
-            deviation=np.sqrt(np.maximum(variance, 0)),
-        )
+            rows.reshape(shape), values.reshape(shape), places.reshape(shape),
+            mix.reshape(-1, classes), counts.copy(), np.ascontiguousarray(mean),
+            np.sqrt(np.maximum(variance, 0)),
+        )  # fmt: skip

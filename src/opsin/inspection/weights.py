@@ -24,11 +24,9 @@ _WITHIN: Final = 0.995
 # What each tensor is called, by its name in the file.
 _TITLES: Final = {"weight": "weights", "bias": "biases"}
 _NORM_TITLES: Final = {
-    "weight": "scale",
-    "bias": "shift",
-    "running_mean": "running mean",
+    "weight": "scale", "bias": "shift", "running_mean": "running mean",
     "running_var": "running deviation",
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -101,17 +99,10 @@ def values_of(name: str, title: str, weights: NDArray[Any]) -> TensorSummary:
     reach = float(np.abs(exact).max()) or 1.0
     counts, edges = np.histogram(exact, _BARS, (-reach, reach))
     return TensorSummary(
-        name=name,
-        title=title,
-        shape=tuple(exact.shape),
-        mean=float(exact.mean()),
-        deviation=float(exact.std()),
-        smallest=float(exact.min()),
-        largest=float(exact.max()),
-        norm=float(np.sqrt((exact**2).sum())),
-        edges=edges,
-        counts=counts.astype(np.int64),
-    )
+        name, title, tuple(exact.shape), float(exact.mean()), float(exact.std()),
+        float(exact.min()), float(exact.max()), float(np.sqrt((exact**2).sum())), edges,
+        counts.astype(np.int64),
+    )  # fmt: skip
 
 
 def _images(network: OnnxGraph, name: str, weights: Floats | None) -> WeightImages | None:

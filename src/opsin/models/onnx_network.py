@@ -13,11 +13,10 @@ from opsin.core.errors import MissingExtraError, ModelFileError
 try:
     import onnx
     import torch
-    from onnx import helper
     from torch import Tensor, nn
 
     from opsin.models.torch_operators import COMPUTED, VALUES, held
-    from opsin.onnx_files.onnx_graph import OnnxGraph, attribute
+    from opsin.onnx_files.onnx_graph import OnnxGraph, attributes
     from opsin.onnx_files.operators import OPERATORS
     from opsin.onnx_files.postprocessing import IMAGES, LOGITS
 except ImportError as error:
@@ -86,11 +85,9 @@ class TorchNetwork(nn.Module):
         return {name: found[name] for name in names}
 
     def layer(self, name: str) -> nn.Module:
-        """Return the module whose output is the layer's; a ``KeyError`` says that there is none."""
-        for step, (_, outputs) in zip(self._steps, self._wiring, strict=True):
-            if name in outputs:
-                return step
-        raise KeyError(name)
+        """The module whose output is the layer's; a ``KeyError`` says that there is none."""
+        steps = zip(self._steps, self._wiring, strict=True)
+        return {output: step for step, (_, outputs) in steps for output in outputs}[name]
 
     def learnt(self) -> dict[str, nn.Parameter]:
         """Return what is trained by its name in the file, in the order of the work."""
@@ -126,7 +123,7 @@ def check_gradients(nodes: Sequence[onnx.NodeProto]) -> None:
         node.op_type for node in nodes
         if node.op_type not in COMPUTED
         or any(
-            node.op_type == op and attribute(node, name, values[0]) not in values
+            node.op_type == op and attributes(node).get(name, values[0]) not in values
             for op, name, values in VALUES
         )
     ]  # fmt: skip
@@ -161,11 +158,7 @@ class _Step(nn.Module):
     def __init__(self, node: onnx.NodeProto) -> None:
         super().__init__()
         self._run = COMPUTED[node.op_type]
-        given = {each.name: helper.get_attribute_value(each) for each in node.attribute}
-        self._given = {
-            name: value.decode() if isinstance(value, bytes) else value
-            for name, value in given.items()
-        }
+        self._given = attributes(node)
 
     def forward(self, *inputs: Tensor | None) -> Any:
         return self._run(*inputs, **self._given)

@@ -15,7 +15,7 @@ from opsin.core.errors import MissingExtraError, ModelFileError
 from opsin.core.metadata import Layer, Metadata
 from opsin.data.lazy_images import Images
 from opsin.data.spelling import check_choices
-from opsin.onnx_files.operators import OPERATORS
+from opsin.onnx_files.operators import OPERATORS, padding
 from opsin.runtime.onnx_scan import printable, unreadable
 from opsin.runtime.providers import cpu_session
 
@@ -237,6 +237,13 @@ def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
     return next((helper.get_attribute_value(each) for each in given if each.name == name), default)
 
 
+def attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    """What all of an operator's attributes say, texts as such."""
+    found = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    return {key: value.decode() if isinstance(value, bytes) else value
+            for key, value in found.items()}  # fmt: skip
+
+
 def _parse(content: bytes) -> tuple[onnx.ModelProto, dict[str, NDArray[Any]]]:
     name = ""
     weights = {}
@@ -298,7 +305,13 @@ def receptive_fields(
         if field is not None and sees == "window":
             field = _through_window(field, node, weights)
         elif field is not None and node.op_type == "Pad":
-            field = _padded(field, weights.get(node.input[1]), len(node.input))
+            pads = weights.get(node.input[1])
+            if pads is None or len(pads) != 8 or len(node.input) > 3:
+                field = None
+            else:
+                (top, left), (down, across) = field.start, field.step
+                start = (top - int(pads[2]) * down, left - int(pads[3]) * across)
+                field = replace(field, start=start)
         elif field is not None and node.op_type == "Reshape":
             # A model without layers begins with means of squares of pixels.
             shape = weights[node.input[1]].tolist()
@@ -311,29 +324,18 @@ def receptive_fields(
     return fields
 
 
-def _padded(field: ReceptiveField, pads: NDArray[Any] | None, inputs: int) -> ReceptiveField | None:
-    if pads is None or len(pads) != 8 or inputs > 3:
-        return None
-    (top, left), (down, across) = field.start, field.step
-    return replace(field, start=(top - int(pads[2]) * down, left - int(pads[3]) * across))
-
-
 def _through_window(
     field: ReceptiveField, node: onnx.NodeProto, weights: Mapping[str, NDArray[Any]]
 ) -> ReceptiveField | None:
-    given = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    given = attributes(node)
     weight = weights.get(node.input[1]) if len(node.input) > 1 else None
     kernel = list(given.get("kernel_shape", () if weight is None else weight.shape[2:]))
     if len(kernel) != 2:
         return None
     stride = list(given.get("strides", (1, 1)))
     dilation = list(given.get("dilations", (1, 1)))
-    pads = list(given.get("pads", (0, 0, 0, 0)))
-    if (automatic := given.get("auto_pad", b"")).startswith(b"SAME"):
-        # As many as there are where the maps' sides are multiples of the stride, as is usual.
-        total = [max(0, (side - 1) * apart + 1 - step)
-                 for side, apart, step in zip(kernel, dilation, stride, strict=True)]  # fmt: skip
-        pads = [(each + (automatic == b"SAME_LOWER")) // 2 for each in total]
+    # As many as there are where the maps' sides are multiples of the stride, as is usual.
+    pads = padding(given, stride, kernel)
     reach = [(kernel[side] - 1) * dilation[side] * field.step[side] for side in (0, 1)]
     return ReceptiveField(
         field.height + reach[0],

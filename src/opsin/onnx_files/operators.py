@@ -6,9 +6,9 @@ What needs more than names to be written or computed has a function beside the r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from opsin.core.metadata import LayerOp
 
@@ -65,6 +65,21 @@ _ROWS: Final = (
 OPERATORS: Final = {row.name: row for row in _ROWS}
 #: Names of those that hold a network's weights.
 WEIGHTED: Final = frozenset(row.name for row in _ROWS if row.weighted)
+
+
+def padding(given: Mapping[str, Any], sizes: Sequence[int], kernel: Sequence[int]) -> list[int]:
+    """Rows or columns that a window's attributes add before each axis of maps, then after each."""
+    automatic, axes = given.get("auto_pad", "NOTSET"), len(kernel)
+    if automatic in ("NOTSET", "VALID"):
+        return list(given.get("pads", [0] * 2 * axes))
+    strides, dilations = (given.get(name, [1] * axes) for name in ("strides", "dilations"))
+    total = [
+        max(0, (-(-size // stride) - 1) * stride + (side - 1) * apart + 1 - size)
+        for size, side, stride, apart in zip(sizes, kernel, strides, dilations, strict=True)
+    ]
+    less, more = [each // 2 for each in total], [each - each // 2 for each in total]
+    return less + more if automatic == "SAME_UPPER" else more + less
+
 
 #: What a layer is drawn as.
 Family = Literal["convolution", "dense", "norm", "pooling", "activation", "sum", "other"]

@@ -9,13 +9,18 @@ from typing import Final
 
 from opsin.classical.classical_recipe import BACKBONE
 from opsin.core.artifacts.run_predictions import PART_WORDS
-from opsin.core.artifacts.run_report import PartFigures, Report
+from opsin.core.artifacts.run_report import Report
 from opsin.core.format import clock, counted, file_size, in_groups, plus_minus
 from opsin.core.metadata import BackboneFacts
 from opsin.evaluation.metric_table import known_metrics
 from opsin.hub.hub_name import PREFIX, HubName
 from opsin.report.run_page import verdict
 from opsin.report.terminal import corrected_in_words, leaks_in_words, over_classes
+
+#: Said of a licence that nobody has stated, as the hub calls it.
+UNSTATED: Final = "unknown"
+# https://yaml.org/spec/1.2.2/#51-character-set, the line breaks of YAML 1.1 among them.
+_UNPRINTABLE: Final = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 
 
 @dataclass(frozen=True)
@@ -25,14 +30,6 @@ class Publication:
     repository: str  # `owner/name` on the hub
     licence: str  # of the classifier, as the hub calls it; `unknown` where nobody has stated one
     inside: BackboneFacts | None = None
-
-    @property
-    def base_model(self) -> str | None:
-        """Repository of the pretrained network inside, where it is from the hub."""
-        if self.inside is None or "/" not in self.inside.name:  # a file's name, or a run's
-            return None
-        where = HubName.read(self.inside.name)
-        return where.repository if where else None
 
 
 def model_card(
@@ -47,55 +44,52 @@ def model_card(
 
     M. Mitchell et al., "Model cards for model reporting", FAT* 2019.
     """
-    figures = report.judged
-    judged = PART_WORDS[report.split]
-    names = [_plain(entry.name) for entry in figures.classes]
-    header = _header(report, judged, name, source, publication)
+    names = [_plain(entry.name) for entry in report.judged.classes]
     lines = ["---"]
-    for key, value in header.items():
+    for key, value in _header(report, name, source, publication).items():
         # YAML holds JSON, but for characters that cannot be printed.
         text = json.dumps(value, ensure_ascii=False)
-        text = _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+        text = _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
         lines.append(f"{key}: {text}")
-    lines.append("---")
     sections = {
         "What it tells apart": [f"{len(names)} classes: {', '.join(names)}."],
-        "How good it is": _figures(report, figures, judged),
-        "Where it fails": _failures(report, figures),
+        "How good it is": _figures(report),
+        "Where it fails": _failures(report),
         "What it assumes, and what is not known": _unknown(report),
         "How it was made": _origin(report, seed, source, published=publication is not None),
         **({"Licence": _licence(publication)} if publication else {}),
-        "Use": [_use(publication.repository) if publication else _USE],
+        "Use": [_use(publication)],
     }
-    lines += ["", f"# {_plain(name)}", "", verdict(report)]
+    lines += ["---", "", f"# {_plain(name)}", "", verdict(report)]
     for title, section in sections.items():
         lines += ["", f"## {title}", "", *section]
     return "\n".join(lines)
 
 
 def _header(
-    report: Report, judged: str, name: str, source: str, publication: Publication | None
+    report: Report, name: str, source: str, publication: Publication | None
 ) -> dict[str, object]:
-    """Return what machines read of it."""
-    figures = report.judged
-    over = f" {over_classes(figures)}"
-    optimistic = ", validation, optimistic" if judged == "validation" else ""
+    figures, over = report.judged, f" {over_classes(report.judged)}"
+    optimistic = ", validation, optimistic" if report.split == "val" else ""
     metrics = [
         {
-            "type": _KINDS.get(metric.key, metric.key),
+            # Model cards have another name for it than our key.
+            "type": metric.key.replace("macro_f1", "f1"),
             "value": round(metric.value(figures) or 0.0, 6),
             "name": metric.title + over * metric.over_classes + optimistic,
         }
         for metric in known_metrics(figures)
     ]
-    task = {"type": "image-classification", "name": "Image classification"}
-    data = {"name": source, "type": "image-folder", "split": judged}
-    result = {"task": task, "dataset": data, "metrics": metrics}
-    stated: dict[str, object] = {}
-    if publication:
-        stated["license"] = publication.licence
-        if publication.base_model:
-            stated["base_model"] = publication.base_model
+    result = {
+        "task": {"type": "image-classification", "name": "Image classification"},
+        "dataset": {"name": source, "type": "image-folder", "split": PART_WORDS[report.split]},
+        "metrics": metrics,
+    }
+    stated: dict[str, object] = {"license": publication.licence} if publication else {}
+    inside = publication.inside if publication else None
+    # Else its name is a file's, or a run's.
+    if inside is not None and "/" in inside.name and (where := HubName.read(inside.name)):
+        stated["base_model"] = where.repository
     return stated | {
         "library_name": "onnx",
         "pipeline_tag": "image-classification",
@@ -105,30 +99,13 @@ def _header(
     }
 
 
-#: Said of a licence that nobody has stated, as the hub calls it.
-UNSTATED: Final = "unknown"
-# https://yaml.org/spec/1.2.2/#51-character-set, the line breaks of YAML 1.1 among them.
-_UNPRINTABLE: Final = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
-# Kinds of metrics that model cards have another name for than their key.
-_KINDS: Final = {"macro_f1": "f1"}
-_USE = """```python
-import opsin
-opsin.Classifier("classifier.onnx").predict("image.jpg").answer
-```
-
-Or in any language with ONNX Runtime: input `images`, `uint8[N, H, W, C]`, upright and resized as
-the file's metadata says; outputs `probabilities`, `embedding` and `ood_score`.
-"""
-
-
-def _use(repository: str) -> str:
-    """Return how others run it, with Opsin and without."""
-    return f"""```python
-import opsin
-opsin.Classifier("{PREFIX}{repository}").predict("image.jpg").answer
-```
-```text
-opsin predict {PREFIX}{repository} image.jpg
+def _use(publication: Publication | None) -> str:
+    """How others run it, with Opsin and without."""
+    model, described, more = "classifier.onnx", "the file's metadata", ""
+    if publication is not None:
+        model, described = f"{PREFIX}{publication.repository}", "`classes.json`"
+        more = f"""```text
+opsin predict {model} image.jpg
 ```
 
 Without Opsin, with the files of this repository:
@@ -136,17 +113,22 @@ Without Opsin, with the files of this repository:
 pip install numpy pillow onnxruntime
 python predict.py image.jpg
 ```
-
+"""
+    return f"""```python
+import opsin
+opsin.Classifier("{model}").predict("image.jpg").answer
+```
+{more}
 Or in any language with ONNX Runtime: input `images`, `uint8[N, H, W, C]`, upright and resized as
-`classes.json` says; outputs `probabilities`, `embedding` and `ood_score`.
+{described} says; outputs `probabilities`, `embedding` and `ood_score`.
 """
 
 
-def _figures(report: Report, figures: PartFigures, judged: str) -> list[str]:
-    over = f" {over_classes(figures)}"
+def _figures(report: Report) -> list[str]:
+    figures, over = report.judged, f" {over_classes(report.judged)}"
     groups = in_groups(figures.groups, few=figures.few_groups)
     lines = [
-        f"On {figures.images:,} {judged} images{groups}:",
+        f"On {figures.images:,} {PART_WORDS[report.split]} images{groups}:",
         "",
         "| figure | value | 95% interval |",
         "|---|---|---|",
@@ -165,20 +147,29 @@ def _figures(report: Report, figures: PartFigures, judged: str) -> list[str]:
     return lines
 
 
-def _failures(report: Report, figures: PartFigures) -> list[str]:
-    pairs = [
+def _failures(report: Report) -> list[str]:
+    slices = report.failures.slices if report.failures else None
+    lines = [
         f"- {_plain(pair.actual)} is taken for {_plain(pair.predicted)}: "
         f"{pair.count:,} of {pair.of:,}."
-        for pair in figures.confused[:5]
+        for pair in report.judged.confused[:5]
     ]
-    slices = report.failures.slices if report.failures else None
-    weak = [
+    lines += [
         f"- {_plain(each.name)}: accuracy {plus_minus(each)} on {counted(each.images, 'image')}."
         for each in (slices.weakest[:5] if slices else ())
     ]
     if slices and slices.too_weak:
-        said = _plain(slices.too_weak)
-        weak.append(f"- On which images it is weaker, it is too weak to tell: {said}.")
+        weak = _plain(slices.too_weak)
+        lines.append(f"- On which images it is weaker, it is too weak to tell: {weak}.")
+    if report.deep:
+        levels = [
+            (kind.name, each) for kind in report.deep.robustness.kinds for each in kind.levels
+        ]
+        name, worst = min(levels, key=lambda each: each[1].accuracy)
+        lines.append(
+            f"- Of disturbed images, it does worst on {_plain(name)} ({_plain(worst.words)}): "
+            f"accuracy {worst.accuracy:.4f} instead of {report.deep.robustness.accuracy:.4f}."
+        )
     unknown = (
         "- Every image gets an answer, whatever it shows: there is no threshold to tell which are "
         "unlike the training images."
@@ -188,38 +179,25 @@ def _failures(report: Report, figures: PartFigures) -> list[str]:
             f'- Images unlike the training ones get "none of these"; {report.reject.rate:.1%} of '
             "good images are refused by mistake. Images of related things may pass."
         )
-    disturbed = []
-    if report.deep:
-        levels = [
-            (kind.name, each) for kind in report.deep.robustness.kinds for each in kind.levels
-        ]
-        name, worst = min(levels, key=lambda each: each[1].accuracy)
-        disturbed.append(
-            f"- Of disturbed images, it does worst on {_plain(name)} ({_plain(worst.words)}): "
-            f"accuracy {worst.accuracy:.4f} instead of {report.deep.robustness.accuracy:.4f}."
-        )
-    return [*pairs, *weak, *disturbed, unknown]
+    return [*lines, unknown]
 
 
 def _unknown(report: Report) -> list[str]:
-    """Say what the figures do not."""
-    mix = report.reasons.get("Class mix")
-    if mix:
-        assumed = f"- Class mix: {_plain(mix)}."
+    """What the figures do not say."""
+    assumed = "Its probabilities assume that all classes are equally common"
+    if mix := report.reasons.get("Class mix"):
+        assumed = f"Class mix: {_plain(mix)}"
     elif report.training.elsewhere:
-        assumed = "- Its probabilities are those of its maker's program."
-    else:
-        learnt = (
-            "each class is as common as among the training images"
-            if report.training.balance == "none"
-            else "all classes are equally common"
+        assumed = "Its probabilities are those of its maker's program"
+    elif report.training.balance == "none":
+        assumed = (
+            "Its probabilities assume that each class is as common as among the training images"
         )
-        assumed = f"- Its probabilities assume that {learnt}."
     elsewhere = (
         "- How good it is on images from elsewhere (another camera, place or time) is not known: "
         "the figures are of images from one source."
     )
-    lines = [assumed, elsewhere]
+    lines = [f"- {assumed}.", elsewhere]
     if report.split == "val":
         lines.append("- There were no test images, so that every figure is optimistic.")
     if not report.deep:
@@ -228,29 +206,26 @@ def _unknown(report: Report) -> list[str]:
 
 
 def _licence(publication: Publication) -> list[str]:
-    own = (
-        "- Of the classifier: its maker has stated none. Ask before you use it."
-        if publication.licence == UNSTATED
-        else f"- Of the classifier: {_plain(publication.licence)}."
-    )
-    inside = publication.inside
-    if inside is None:
-        return [own]
-    terms = (
-        "nothing says under which licence it is published"
-        if inside.licence == UNSTATED
-        else f"it is published under {_plain(inside.licence)}, whose terms hold for this file too"
-    )
-    return [own, f"- Of the pretrained network inside, {_plain(inside.name)}: {terms}."]
+    inside, terms = publication.inside, f"{_plain(publication.licence)}."
+    if publication.licence == UNSTATED:
+        terms = "its maker has stated none. Ask before you use it."
+    lines = [f"- Of the classifier: {terms}"]
+    if inside is not None:
+        terms = (
+            f"it is published under {_plain(inside.licence)}, whose terms hold for this file too"
+        )
+        if inside.licence == UNSTATED:
+            terms = "nothing says under which licence it is published"
+        lines.append(f"- Of the pretrained network inside, {_plain(inside.name)}: {terms}.")
+    return lines
 
 
 def _origin(report: Report, seed: int, source: str, *, published: bool) -> list[str]:
     training = report.training
     size = f"{training.parameters or 0:,} parameters, {training.multiply_adds or 0:,} multiply-adds"
-    how = training.device
-    if not published:
-        how += "; `import.json` says where the file is from"
-    if not training.elsewhere:
+    if training.elsewhere:
+        how = training.device + ("" if published else "; `import.json` says where the file is from")
+    else:
         took = clock(report.seconds["train"])
         how = f"{training.epochs} {training.unit} in {took} on {training.device}, seed {seed}"
         how += "" if published else "; `recipe.json` has the rest"
@@ -266,6 +241,6 @@ def _origin(report: Report, seed: int, source: str, *, published: bool) -> list[
 
 
 def _plain(text: str) -> str:
-    """Return text that Markdown takes as it is."""
+    """The text as Markdown takes it for itself."""
     flat = " ".join(text.split())
     return "".join(f"\\{char}" if char in "\\`*_{}[]<>#|" else char for char in flat)

@@ -61,16 +61,14 @@ def scale_of(low: float, high: float) -> Scale:
 def _between(colours: ColourMap) -> Pixels:
     stops = np.array([[int(stop[i : i + 2], 16) for i in (1, 3, 5)] for stop in STOPS[colours]])
     places = np.linspace(0, 1, len(stops))
-    wanted = np.linspace(0, 1, 256)
-    channels = [np.interp(wanted, places, stops[:, channel]) for channel in range(3)]
+    channels = [np.interp(np.linspace(0, 1, 256), places, stop) for stop in stops.T]
     return np.asarray(np.rint(np.stack(channels, axis=1)), np.uint8)
 
 
 #: The 256 colours of each map, ``uint8[256, 3]``.
-PUOR: Final = _between("PuOr")
 PALETTES: Final[dict[ColourMap, Pixels]] = {
     "viridis": _between("viridis"),
-    "PuOr": PUOR,
+    "PuOr": _between("PuOr"),
 }
 
 

@@ -159,14 +159,9 @@ class Terminal(Watcher):
         wide = self.console.width >= _WIDE
         if not self._heading:
             self._heading = True
-            row = "".join(
-                " " * (width - len(name)) + name
-                for name, width in (
-                    ("epoch", 8), ("train loss", 12), ("acc", 8), ("val loss", 11), ("acc", 8),
-                    *((("rate", 10),) if wide else ()), ("time", 8),
-                )
-            )  # fmt: skip
-            self.console.print(f"\n{row}", style="dim", highlight=False)
+            rate = f"{'rate':>10}" if wide else ""
+            heading = f"{'epoch':>8}{'train loss':>12}{'acc':>8}{'val loss':>11}{'acc':>8}{rate}"
+            self.console.print(f"\n{heading}{'time':>8}", style="dim", highlight=False)
         number = f"{epoch.epoch}/{epoch.epochs}"
         mark = " best" if epoch.best else ("" if epoch.complete else " cut short")
         rate = f"{epoch.learning_rate:>10.1e}" if wide else ""
@@ -221,29 +216,28 @@ def layer_table(layers: Sequence[Layer]) -> Table:
     table.add_column("Multiply-adds", f"{work:,}", justify="right")
     # Of a pretrained network that stays as it is, a hundred lines would hide what was learnt.
     kept = next((place for place, layer in enumerate(layers) if layer.trainable), 0)
+    rows = [
+        (layer.name, printable(layer.kind), layer.shape, layer.parameters, layer.multiply_adds)
+        for layer in layers
+    ]
     if kept > _KEPT_SHOWN:
-        first, last = layers[0], layers[kept - 1]
+        name = f"{layers[0].name} … {layers[kept - 1].name}"
+        sums = (sum(row[3] for row in rows[:kept]), sum(row[4] for row in rows[:kept]))
+        words = f"{kept:,} layers, kept as they are"
+        rows[:kept] = [(name, words, layers[kept - 1].shape, *sums)]
+    for name, kind, shape, parameters, multiply_adds in rows:
         table.add_row(
-            escape(f"{first.name} … {last.name}"),
-            f"{kept:,} layers, kept as they are",
-            "×".join(map(str, last.shape)),
-            f"{sum(layer.parameters for layer in layers[:kept]):,}",
-            f"{sum(layer.multiply_adds for layer in layers[:kept]):,}",
-        )
-        layers = layers[kept:]
-    for layer in layers:
-        table.add_row(
-            escape(layer.name),
-            escape(printable(layer.kind)),
-            "×".join(map(str, layer.shape)),
-            f"{layer.parameters:,}" if layer.parameters else "",
-            f"{layer.multiply_adds:,}" if layer.multiply_adds else "",
+            escape(name),
+            escape(kind),
+            "×".join(map(str, shape)),
+            f"{parameters:,}" if parameters else "",
+            f"{multiply_adds:,}" if multiply_adds else "",
         )
     return table
 
 
 def leaks_in_words(leaks: Leaks) -> str:
-    """Say how many test images were also trained on, and what comes of it."""
+    """How many test images were also trained on, and what comes of it."""
     if leaks.all_copied:
         return (
             f"every test image ({leaks.exact:,}) has an exact copy among the training images, so "
@@ -252,7 +246,7 @@ def leaks_in_words(leaks: Leaks) -> str:
         )
     kinds = [(leaks.exact, "an exact copy"), (leaks.near, "a near duplicate")]
     parts = [
-        f"{count:,} test image{'s have' if count > 1 else ' has'} {what}"
+        f"{counted(count, 'test image has', 'test images have')} {what}"
         for count, what in kinds
         if count
     ]
@@ -260,31 +254,30 @@ def leaks_in_words(leaks: Leaks) -> str:
 
 
 def images_in_words(figures: PartFigures) -> str:
-    """Say how many images figures rest on, and in how many groups."""
+    """How many images figures rest on, and in how many groups."""
     groups = in_groups(figures.groups, few=figures.few_groups)
     return f"{counted(figures.images, 'image')}{groups}"
 
 
 def corrected_in_words(corrected: CorrectedLabels, split: str | None) -> str:
-    """Say what corrections did to the measure, and what it would be without them."""
+    """What corrections did to the measure, and what it would be without them."""
     word = {"test": "test ", "val": "validation ", "out_of_fold": "held-out "}.get(split or "", "")
-    said = []
+    parts = []
     if corrected.labels:
-        said.append(
+        parts.append(
             f"{corrected.labels:,} of {corrected.images:,} {word}labels corrected; with the "
             f"earlier labels {plus_minus(corrected.earlier)}"
         )
     if corrected.left_out:
-        one = corrected.left_out == 1
-        said.append(
-            f"{corrected.left_out:,} image{'' if one else 's'} of the collection left out by "
-            f"corrections, and judged nowhere"
+        parts.append(
+            f"{counted(corrected.left_out, 'image')} of the collection left out by corrections, "
+            "and judged nowhere"
         )
-    return " · ".join(said)
+    return " · ".join(parts)
 
 
 def ood_in_words(ood: OodFigures) -> str:
-    """Say how well unknown images are distinguished from known ones."""
+    """How well unknown images are distinguished from known ones."""
     lowest = min(ood.classes, key=lambda each: each.auroc, default=None)
     some = f" (lowest: {printable(lowest.name)} {lowest.auroc:.3f})" if lowest else ""
     return (
@@ -293,35 +286,29 @@ def ood_in_words(ood: OodFigures) -> str:
     )
 
 
-def findings_table(findings: Sequence[Finding], examples: int = 2) -> Table:
-    """Return what an audit found: count, what, a few examples, what Opsin does, what is yours."""
+def findings_table(findings: Sequence[Finding]) -> Table:
+    """What an audit found: count, what, a few examples, what Opsin does, what is yours."""
     table = Table.grid(padding=(0, 2))
     table.add_column(justify="right", no_wrap=True)
     table.add_column(overflow="fold")
     for finding in findings:
         table.add_row(f"[bold]{finding.count:,}[/]", f"[bold]{escape(finding.title)}[/]")
-        notes = finding.elsewhere[:examples]
-        for note in notes:
+        for note in finding.elsewhere[:2]:
             table.add_row("", f"[dim]{escape(printable(note))}[/]")
         table.add_row("", f"Opsin {escape(finding.opsin)}. You can {escape(finding.yours)}.")
     return table
 
 
 def class_table(figures: PartFigures) -> Table:
-    """Return a row per class: precision, recall, F1, count."""
+    """A row per class: precision, recall, F1, count."""
     table = Table(box=None, pad_edge=False, padding=(0, 2))
     table.add_column("Class", overflow="fold")
     for name in ("Precision", "Recall", "F1", "Count"):
         table.add_column(name, justify="right", no_wrap=True)
     for entry in figures.classes:
-        table.add_row(
-            escape(printable(entry.name)),
-            *(
-                f"{value:.4f}" if entry.count else "—"
-                for value in (entry.precision, entry.recall, entry.f1)
-            ),
-            f"{entry.count:,}",
-        )
+        shares = [f"{share:.4f}" if entry.count else "—"
+                  for share in (entry.precision, entry.recall, entry.f1)]  # fmt: skip
+        table.add_row(escape(printable(entry.name)), *shares, f"{entry.count:,}")
     return table
 
 

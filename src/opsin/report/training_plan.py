@@ -18,10 +18,12 @@ class Plan(BaseModel):
     recipe: Recipe | ClassicalRecipe  # every option, decided
     summary: str  # the images in one line
     images: dict[str, int]  # how many there are in each part: `train`, `val`, `test`
-    layers: tuple[Layer, ...]  # the network
-    seconds: float | None
-    memory: int | None  # bytes that it takes beyond the images; `None` for a model without layers
-    rates: tuple[tuple[float, float], ...]  # the learning rate: pairs of progress, 0 to 1, and rate
+    layers: tuple[Layer, ...] = ()  # the network
+    seconds: float | None = None
+    # Bytes that it takes beyond the images; `None` for a model without layers.
+    memory: int | None = None
+    # The learning rate: pairs of progress, 0 to 1, and rate.
+    rates: tuple[tuple[float, float], ...] = ()
     device: str
     notes: tuple[str, ...]  # warnings: what is so, then what to do
 

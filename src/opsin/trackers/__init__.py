@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from opsin.core.errors import MissingExtraError, RecipeError
+from opsin.core.recipe_options import split_names
 
 if TYPE_CHECKING:
     from opsin.core.artifacts.records import State
-    from opsin.core.artifacts.run_report import Report
     from opsin.core.stored_json import Json
 
 
@@ -41,20 +41,12 @@ class Tracker(ABC):
         """Begin a run with the recipe's options, or continue the one with a known id."""
 
     @abstractmethod
-    def epoch(self, number: int, figures: Mapping[str, float]) -> None:
-        """Show an epoch's figures, by the names that ``history.jsonl`` has; some may be NaN."""
+    def log(self, epoch: int, figures: Mapping[str, float]) -> None:
+        """Show the figures of an epoch, which may come again, by their names in ``history.jsonl``.
 
-    @abstractmethod
-    def rewind(self, epochs: int) -> None:
-        """Only the first ``epochs`` epochs count from now on."""
-
-    @abstractmethod
-    def results(self, report: Report, figures: Mapping[str, float]) -> None:
-        """Show the report's figures and the ends of their intervals: ``test/accuracy_low`` …."""
-
-    @abstractmethod
-    def picture(self, name: str, file: Path) -> None:
-        """Show a PNG file under a name such as ``figures/confusion``."""
+        At the end those of the report with their intervals: ``test/accuracy``,
+        ``test/accuracy_low`` …. Some may be NaN.
+        """
 
     @abstractmethod
     def end(self, state: State, cause: str | None) -> None:
@@ -63,34 +55,29 @@ class Tracker(ABC):
 
 @functools.cache
 def trackers() -> dict[str, type[Tracker]]:
-    """Return the trackers by name: each module here with a ``TRACKER`` is one."""
+    """The trackers by name: each module here with a ``TRACKER`` is one."""
     names = sorted(module.name for module in pkgutil.iter_modules(__path__))
     modules = (importlib.import_module(f"{__name__}.{name}") for name in names)
     return {module.TRACKER.name: module.TRACKER for module in modules if hasattr(module, "TRACKER")}
 
 
 def is_installed(tracker: type[Tracker]) -> bool:
-    """Tell whether a tracker's package is there, without loading it."""
-    if not tracker.package:
-        return True
+    """Whether a tracker's package is there, which is not loaded."""
     try:
-        spec = importlib.util.find_spec(tracker.package)
+        spec = importlib.util.find_spec(tracker.package or __name__)
     except ValueError:  # it was made impossible to import
         return False
     return spec is not None and spec.origin is not None  # not just a folder of that name
 
 
 def chosen_trackers(names: str | Sequence[str] | None) -> list[type[Tracker]]:
-    """Return trackers by their names, separated by commas or one by one."""
-    written = [names] if isinstance(names, str) else list(names or ())
-    wanted = dict.fromkeys(word.strip() for text in written for word in text.split(","))
-    wanted.pop("", None)
+    """Trackers by their names, separated by commas or one by one."""
+    texts = [names] if isinstance(names, str) else names or ()
+    wanted = dict.fromkeys(name for text in texts for name in split_names(text))
     known = trackers()
-    if unknown := [name for name in wanted if name not in known]:
-        raise RecipeError(
-            f"trackers among {', '.join(known)}", f"got {', '.join(unknown)}", "Choose there."
-        )
     for name in wanted:
+        if name not in known:
+            raise RecipeError(f"{name} is no tracker; there are {', '.join(known)}")
         if not is_installed(known[name]):
             raise MissingExtraError(f"tracking with {known[name].title}", name)
     return [known[name] for name in wanted]

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import product
 from pathlib import Path
 from typing import ClassVar
 
 from opsin.core.artifacts.records import State
-from opsin.core.artifacts.run_report import PartFigures, Report
 from opsin.core.stored_json import Json
 from opsin.trackers import Tracker
 
@@ -32,7 +30,6 @@ class WandbTracker(Tracker):
             x_disable_machine_info=True, x_disable_meta=True, x_disable_stats=True,
             x_save_requirements=False,
         )  # fmt: skip
-        self._wandb = wandb
         self._run = wandb.init(
             name=run.name, id=known, resume="allow" if known else None, config=dict(options),
             save_code=False, settings=settings,
@@ -41,43 +38,15 @@ class WandbTracker(Tracker):
         self.address = self._run.url or f"wandb sync {self._run.settings.sync_dir}"
         # Not W&B's own steps, which cannot go back.
         self._run.define_metric("*", step_metric="epoch")
-        self._epoch = 0
 
-    def epoch(self, number: int, figures: Mapping[str, float]) -> None:
+    def log(self, epoch: int, figures: Mapping[str, float]) -> None:
         """Log the figures over the epoch."""
-        self._epoch = number
-        self._run.log({"epoch": number, **figures})
-
-    def rewind(self, epochs: int) -> None:
-        """W&B takes nothing back, and keeps both values of an epoch."""
-        self._epoch = epochs
-
-    def results(self, report: Report, figures: Mapping[str, float]) -> None:
-        """Update the run's summary, and show the confusion matrix of up to 50 classes."""
-        self._run.summary.update(dict(figures))
-        if report.judged.confusion and len(report.judged.classes) <= 50:
-            self._show_confusion(report.split, report.judged)
-
-    def picture(self, name: str, file: Path) -> None:
-        """Log it."""
-        self._run.log({"epoch": self._epoch, name: self._wandb.Image(str(file))})
+        self._run.log({"epoch": epoch, **figures})
 
     def end(self, state: State, cause: str | None) -> None:
         """Put the state into the summary, and wait until all is sent."""
         self._run.summary.update({"state": state, **({"cause": cause} if cause else {})})
         self._run.finish(exit_code={"done": 0, "stopped": 130}.get(state, 1))
-
-    def _show_confusion(self, part: str, figures: PartFigures) -> None:
-        names = [each.name for each in figures.classes]
-        counts = [count for row in figures.confusion for count in row]
-        pairs = zip(product(names, names), counts, strict=True)
-        columns = {name: name for name in ("Actual", "Predicted", "nPredictions")}
-        table = self._wandb.Table(
-            columns=[*columns], data=[[*pair, count] for pair, count in pairs]
-        )
-        title = {"title": f"Confusion matrix ({part})"}
-        chart = self._wandb.plot_table("wandb/confusion_matrix/v1", table, columns, title)
-        self._run.log({"epoch": self._epoch, f"{part}/confusion": chart})
 
 
 TRACKER = WandbTracker

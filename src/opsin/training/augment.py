@@ -16,21 +16,18 @@ _ASPECT = 4 / 3
 
 @dataclass(frozen=True)
 class _Chance:
-    """Numbers at random, one for each image of a batch."""
+    """Numbers at random, one for each image of a batch, ``[N, 1]``."""
 
     generator: torch.Generator
     count: int
 
     def integers(self, low: int, high: int) -> Tensor:
-        """Draw a number from ``low`` to before ``high`` for each image, ``int64[N, 1]``."""
         return torch.randint(low, high, (self.count, 1), generator=self.generator)
 
     def signed(self) -> Tensor:
-        """Draw a number between -1 and 1 for each image, ``float32[N, 1]``."""
         return 2 * self.uniform() - 1
 
     def uniform(self) -> Tensor:
-        """Draw a number between 0 and 1 for each image, ``float32[N, 1]``."""
         return torch.rand((self.count, 1), generator=self.generator)
 
 
@@ -163,20 +160,20 @@ def _erase(images: Tensor, colour: Tensor, share: float, chance: _Chance) -> Ten
     # Beyond the border the outermost row is meant again, which the square covers anyhow.
     rows = (chance.integers(0, height) + offsets).clamp(0, height - 1)
     columns = (chance.integers(0, width) + offsets).clamp(0, width - 1)
-    own = width * (height * torch.arange(count)[:, None] + rows)
-    places = (own[:, :, None] + columns[:, None, :]).view(-1).to(images.device)
+    starts = width * (height * torch.arange(count)[:, None] + rows)
+    places = (starts[:, :, None] + columns[:, None, :]).view(-1).to(images.device)
     varied = images.clone(memory_format=torch.contiguous_format)
     varied.view(-1, channels)[places] = colour
     return varied
 
 
 def erased_side(share: float, height: int, width: int) -> int:
-    """Return the side of the square that is put out, in pixels."""
+    """The side of the square that is put out, in pixels."""
     return max(1, round(share * min(height, width)))
 
 
 def _mean_colour(images: Tensor) -> Tensor:
-    """Return about the mean colour of a batch, ``uint8[C]``; some 64 pixels an image do."""
+    """About the mean colour of a batch, ``uint8[C]``; some 64 pixels an image do."""
     step = max(1, min(images.shape[1:3]) // 8)
     seen = images[:, ::step, ::step]
     total = seen.sum(dim=(0, 1, 2), dtype=torch.int64)

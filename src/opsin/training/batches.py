@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import functools
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator
 
 import numpy as np
 import torch
@@ -44,46 +43,43 @@ class TrainingBatches:
         self.rows = rows
         self.device = device
         self.group = group
-        self._there: Tensor | None = None
+        self._on_gpu: Tensor | None = None
         if device.type == "cuda" and isinstance(images, np.ndarray):
             free, _ = torch.cuda.mem_get_info(device)
             if len(rows) * images[0].nbytes < _SHARE * free:
-                self._there = torch.from_numpy(images[rows]).to(device)
+                self._on_gpu = torch.from_numpy(images[rows]).to(device)
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def batches(
-        self, order: Ints, size: int, start: int = 0, *, at_once: int | None = None
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield images ``uint8[B, H, W, C]`` and labels ``int64[B]`` on the device."""
+    def batches(self, order: Ints, size: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """This process's share of each batch: images ``uint8[B, H, W, C]``, labels ``int64[B]``."""
         spans = spans_of(len(order), size, start, self.group.world)
-        shares = [np.arange(begin, end)[self.group.share] for begin, end in spans]
-        with contextlib.closing(self._images(order, shares, at_once)) as images:
-            for batch, share in zip(images, shares, strict=True):
-                labels = torch.from_numpy(self.labels[order[share]])
-                yield batch.to(self.device), labels.to(self.device)
+        shares = [order[begin:end][self.group.share] for begin, end in spans]
+        with contextlib.closing(self._images(shares)) as batches:
+            for images, share in zip(batches, shares, strict=True):
+                yield images.to(self.device), torch.from_numpy(self.labels[share]).to(self.device)
 
-    def _images(self, order: Ints, shares: list[Ints], at_once: int | None) -> Generator[Tensor]:
-        """Yield the images of this process's share of each batch."""
-        if self._there is not None:
+    def _images(self, shares: list[Ints]) -> Generator[Tensor]:
+        if self._on_gpu is not None:
             for share in shares:
-                yield self._there[torch.from_numpy(order[share]).to(self.device)]
-        elif at_once is None and isinstance(self.images, np.ndarray):
+                yield self._on_gpu[torch.from_numpy(share).to(self.device)]
+        elif isinstance(self.images, np.ndarray):
             for share in shares:
-                yield torch.from_numpy(self.images[self.rows[order[share]]])
-        else:
-            blocks = shares if at_once is None else _cut(shares, at_once)
-            rows = (self.rows[order[block]] for block in blocks)
-            with contextlib.closing(
-                _ahead(functools.partial(read_rows, self.images), rows)
-            ) as read:
-                for images in read if at_once is None else _regrouped(read, map(len, shares)):
-                    yield torch.from_numpy(images)
+                yield torch.from_numpy(self.images[self.rows[share]])
+        else:  # the next batch is decoded while one is in use
+            with concurrent.futures.ThreadPoolExecutor(1) as pool:
+                ahead: concurrent.futures.Future[Pixels] | None = None
+                for share in shares:
+                    read, ahead = ahead, pool.submit(read_rows, self.images, self.rows[share])
+                    if read is not None:
+                        yield torch.from_numpy(read.result())
+                if ahead is not None:
+                    yield torch.from_numpy(ahead.result())
 
 
 def spans_of(count: int, size: int, start: int = 0, world: int = 1) -> Iterator[tuple[int, int]]:
-    """Yield start and end of each batch, all processes' shares together."""
+    """Start and end of each batch, all processes' shares together."""
     least = max(2, world)
     while start < count:
         end = min(start + size, count)
@@ -91,38 +87,3 @@ def spans_of(count: int, size: int, start: int = 0, world: int = 1) -> Iterator[
             end = count
         yield start, end
         start = end
-
-
-def _cut(shares: Sequence[Ints], at_once: int) -> list[Ints]:
-    """Cut the places of all batches anew, where a number is a multiple of ``at_once``."""
-    places = np.concatenate([*shares, np.empty(0, np.int64)])
-    return np.split(places, np.flatnonzero(np.diff(places // at_once)) + 1)
-
-
-def _ahead(read: Callable[[Ints], Pixels], blocks: Iterable[Ints]) -> Generator[Pixels]:
-    """Read one block after the other, the next one while one is in use."""
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        ahead: concurrent.futures.Future[Pixels] | None = None
-        for block in blocks:
-            wanted, ahead = ahead, pool.submit(read, block)
-            if wanted is not None:
-                yield wanted.result()
-        if ahead is not None:
-            yield ahead.result()
-
-
-def _regrouped(blocks: Iterator[Pixels], sizes: Iterable[int]) -> Iterator[Pixels]:
-    """Yield the images of all blocks, so many at a time; a block that is used up is let go."""
-    block: Pixels | None = None
-    at = 0
-    for size in sizes:
-        pieces, missing = [], size
-        while missing:
-            if block is None:
-                block, at = next(blocks), 0
-            # A copy, so that a batch in use keeps no block.
-            pieces.append(block[at : at + missing].copy())
-            at, missing = at + len(pieces[-1]), missing - len(pieces[-1])
-            if at == len(block):
-                block = None
-        yield np.concatenate(pieces)

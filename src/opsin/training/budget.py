@@ -21,7 +21,7 @@ from opsin.data.dataset import Dataset
 from opsin.models import build_network
 from opsin.models.statistics import Statistics
 from opsin.training.batches import TrainingBatches
-from opsin.training.device import isolated_rng, settle_precision, threads_for
+from opsin.training.device import choose_precision, isolated_rng, threads_for, work_of
 from opsin.training.memory import fit_memory, validation_batch
 from opsin.training.step import TrainStep
 
@@ -38,12 +38,8 @@ _SECONDS, _SHARE, _VAL_SHARE = 1.0, 0.02, 0.25
 # Steps that do not count, since in the first ones memory is taken and kernels are chosen; and
 # steps that there should be, unless they take several times as long as a measurement may.
 _WARM_UP, _STEPS, _PATIENCE = 2, 5, 4
-
 # What an epoch takes however small it is: a checkpoint, and its lines on the screen and the disk.
 _EPOCH: Final = 0.03
-
-#: Gives the seconds of an epoch of a recipe, its validation included.
-Measure = Callable[[Recipe], float]
 
 
 def fit_budget(
@@ -54,42 +50,92 @@ def fit_budget(
     device: torch.device,
     given: Collection[str] = (),
     watcher: Watcher = SILENT,
-    measure: Measure | None = None,
+    measure: Callable[[Recipe], float] | None = None,
 ) -> tuple[Recipe, str, float]:
-    """Choose the epochs and the size of the network so that the training fills a time."""
+    """Choose the epochs and the size of the network so that the training fills a time.
+
+    Returns:
+        The recipe, what was chosen in words, and the seconds of an epoch.
+    """
     sized, fixed = bool({"hidden", "depth"} & set(given)), "epochs" in given
     if sized and fixed:
         raise RecipeError(
-            "a budget that may choose the epochs or the size of the network",
-            "both are given",
+            "--budget has nothing to choose where the epochs and the size of the network are given",
             "Leave out --epochs, or --hidden and --depth, or --budget.",
         )
-
-    def measured(candidate: Recipe) -> float:
-        spent = min(_SECONDS, _SHARE * seconds)
-        return measure_epoch(candidate, data, device, seconds=spent, given=given)
-
+    began, costs = time.perf_counter(), dict[tuple[int, ...], float]()
     sizes = [recipe.model] if sized else _sizes(recipe.model)
+
+    def cost(model: ModelRecipe) -> float:
+        """The seconds of an epoch, measured once; infinite where the memory is too small."""
+        if model.hidden not in costs:
+            candidate = recipe.model_copy(update={"model": model})
+            spent = min(_SECONDS, _SHARE * seconds)
+            try:
+                costs[model.hidden] = (
+                    measure(candidate)
+                    if measure
+                    else measure_epoch(candidate, data, device, seconds=spent)
+                )
+            except RecipeError:
+                if model == sizes[0]:
+                    raise
+                costs[model.hidden] = math.inf
+            watcher.advance(len(costs))
+        return costs[model.hidden]
+
+    def fitting(model: ModelRecipe) -> float:
+        """The epochs that fit into what is left when measuring is over."""
+        an_epoch = cost(model)
+        return (_PLANNED * seconds - (time.perf_counter() - began)) / an_epoch
+
     watcher.begin("Measure", len(sizes), "sizes")
-    budget = _Budget(seconds, recipe, measure or measured, watcher)
     steps = max(1, math.ceil(len(data.split.train) / recipe.training.batch_size))
     few, plenty, most = (
         recipe.training.epochs if fixed else max(epochs, math.ceil(least / steps))
         for epochs, least in (_FEW, _PLENTY, _MOST)
     )
-    model = budget.largest(sizes, few, plenty)
-    epochs = int(min(most, budget.epochs(model)))
+    model = _largest(sizes, recipe.model, fitting, few, plenty)
+    epochs = int(min(most, fitting(model)))
     watcher.end()
-    budget.check(model, recipe.training.epochs if fixed else 1, epochs)
+    size = f"{model.name} {','.join(map(str, model.hidden))}".rstrip()
+    least = recipe.training.epochs if fixed else 1
+    if epochs < least:
+        needed = (time.perf_counter() - began + least * cost(model)) / _PLANNED
+        raise RecipeError(
+            f"A budget of {_in_words(seconds)} is too short: {counted(least, 'epoch')} of {size} "
+            f"need at least {_in_words(needed)} here",
+            f"Give a longer --budget, or {f'--epochs {epochs}' if epochs > 0 else 'fewer images'}.",
+        )
     return (
         recipe.model_copy(update={"model": model}).with_training(epochs=epochs),
-        f"{_sized(model)} · {epochs} epochs of about {_in_words(budget.cost(model))}",
-        budget.cost(model),
+        f"{size} · {epochs} epochs of about {_in_words(cost(model))}",
+        cost(model),
     )
 
 
+def _largest(
+    sizes: list[ModelRecipe],
+    usual: ModelRecipe,
+    fitting: Callable[[ModelRecipe], float],
+    few: int,
+    plenty: int,
+) -> ModelRecipe:
+    """The largest network for which enough epochs fit, or the smallest."""
+    number = sizes.index(usual)
+    while number and fitting(sizes[number]) < few:
+        number -= 1
+    while (
+        sizes[number].hidden >= usual.hidden
+        and number + 1 < len(sizes)
+        and min(fitting(sizes[number]), fitting(sizes[number + 1])) >= plenty
+    ):
+        number += 1
+    return sizes[number]
+
+
 def _sizes(model: ModelRecipe) -> list[ModelRecipe]:
-    """Return the network narrower, as it is, and wider; in multiples of four where it changes."""
+    """The network narrower, as it is, and wider; in multiples of four where it changes."""
     sizes = {}
     for share in _SIZES:
         hidden = tuple(max(4, 4 * round(share * units / 4)) for units in model.hidden)
@@ -99,93 +145,14 @@ def _sizes(model: ModelRecipe) -> list[ModelRecipe]:
     return [sizes[total] for total in sorted(sizes)]
 
 
-class _Budget:
-    """How many epochs of a network fit, by what one takes; each is measured once.
-
-    Args:
-        seconds: The budget.
-        recipe: What was asked for.
-        measure: How long an epoch takes.
-        watcher: Gets how many were measured.
-    """
-
-    def __init__(self, seconds: float, recipe: Recipe, measure: Measure, watcher: Watcher) -> None:
-        self._began = time.perf_counter()
-        self._seconds, self._recipe, self._measure = seconds, recipe, measure
-        self._watcher = watcher
-        self._known: dict[tuple[int, ...], float] = {}
-        self._trouble: RecipeError | None = None
-
-    def cost(self, model: ModelRecipe) -> float:
-        """Return the seconds of an epoch; infinite where the memory is too small."""
-        if model.hidden not in self._known:
-            try:
-                cost = self._measure(self._recipe.model_copy(update={"model": model}))
-            except RecipeError as error:
-                self._trouble, cost = error, math.inf
-            self._known[model.hidden] = cost
-            self._watcher.advance(len(self._known))
-        return self._known[model.hidden]
-
-    def epochs(self, model: ModelRecipe) -> float:
-        """Return how many epochs fit into what is left when measuring is over."""
-        cost = self.cost(model)
-        return (_PLANNED * self._seconds - self._spent) / cost
-
-    @property
-    def _spent(self) -> float:
-        return time.perf_counter() - self._began
-
-    def largest(self, sizes: list[ModelRecipe], few: int, plenty: int) -> ModelRecipe:
-        """Return the largest network for which enough epochs fit, or the smallest."""
-        own = self._recipe.model
-        number = sizes.index(own)
-        while number and self.epochs(sizes[number]) < few:
-            number -= 1
-        while (
-            sizes[number].hidden >= own.hidden
-            and number + 1 < len(sizes)
-            and min(self.epochs(sizes[number]), self.epochs(sizes[number + 1])) >= plenty
-        ):
-            number += 1
-        return sizes[number]
-
-    def check(self, model: ModelRecipe, least: int, possible: int) -> None:
-        """Refuse a budget in which fewer than the least epochs are possible."""
-        if possible >= least:
-            return
-        cost = self.cost(model)
-        if self._trouble is not None and math.isinf(cost):
-            raise self._trouble
-        needed = (self._spent + least * cost) / _PLANNED
-        instead = f"--epochs {possible}" if possible > 0 else "fewer or smaller images"
-        raise RecipeError(
-            f"a budget of at least {_in_words(needed)} for {counted(least, 'epoch')}",
-            f"got {_in_words(self._seconds)}, and an epoch of {_sized(model)} takes "
-            f"about {_in_words(cost)} here",
-            f"Give a longer --budget, or {instead}.",
-        )
-
-
-def _sized(model: ModelRecipe) -> str:
-    return f"{model.name} {','.join(map(str, model.hidden))}".rstrip()
-
-
 def _in_words(seconds: float) -> str:
     if seconds < 10:
         return f"{seconds:.2g} s"
     return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
 
 
-def measure_epoch(
-    recipe: Recipe,
-    data: Dataset,
-    device: torch.device,
-    *,
-    seconds: float,
-    given: Collection[str] = (),
-) -> float:
-    """Return how long an epoch and its validation would take, from a few real steps."""
+def measure_epoch(recipe: Recipe, data: Dataset, device: torch.device, *, seconds: float) -> float:
+    """The seconds of an epoch and its validation, from a few real steps."""
     height, width, channels = data.images.shape[1:]
     split = data.split
     with isolated_rng(device):
@@ -195,12 +162,14 @@ def measure_epoch(
         network = build_network.build(recipe.model, shape, len(data.classes), statistics=scale)
         image_bytes = (len(split.train) + len(split.val)) * math.prod(shape)
         layers = build_network.summarise(network, shape)
-        recipe, _ = fit_memory(recipe, layers, device=device, images=image_bytes, given=given)
-        recipe, work = settle_precision(recipe, layers, device)
+        recipe, _ = fit_memory(recipe, layers, device=device, image_bytes=image_bytes)
+        work = work_of(recipe.training, layers)
+        precision = choose_precision(recipe.training.precision, work, device)
+        training = recipe.training.model_copy(update={"precision": precision})
         train = TrainingBatches(data.images, data.labels, split.train, device)
         val = TrainingBatches(data.images, data.labels, split.val, device)
         with threads_for(work):
-            return time_epoch(network, recipe.training, train, val, seconds=seconds)
+            return time_epoch(network, training, train, val, seconds=seconds)
 
 
 def time_epoch(
@@ -211,14 +180,14 @@ def time_epoch(
     *,
     seconds: float,
 ) -> float:
-    """Return how long an epoch and its validation would take, from a few real steps."""
+    """The seconds of an epoch and its validation, from a few real steps."""
     stepper = TrainStep(network, recipe, device=train.device)
     rate = recipe.learning_rate / 25  # about what a one-cycle rate begins with
 
     def learn(images: Tensor, labels: Tensor) -> None:
         stepper.step(images, labels, rate)
 
-    def look(images: Tensor, _: Tensor) -> None:
+    def answer(images: Tensor, _: Tensor) -> None:
         with torch.inference_mode():
             stepper.logits(images)
 
@@ -226,13 +195,13 @@ def time_epoch(
     epoch = len(train) * _an_image(learn, train, recipe.batch_size, seconds)
     network.eval()
     batch = validation_batch(*train.images.shape[1:3])
-    return _EPOCH + epoch + len(val) * _an_image(look, val, batch, _VAL_SHARE * seconds)
+    return _EPOCH + epoch + len(val) * _an_image(answer, val, batch, _VAL_SHARE * seconds)
 
 
 def _an_image(
     work: Callable[[Tensor, Tensor], None], examples: TrainingBatches, size: int, seconds: float
 ) -> float:
-    """Return the seconds that work takes an image, reading included: the median over steps."""
+    """The seconds that work takes an image, reading included: the median over steps."""
     if not len(examples):
         return 0.0
     times: list[float] = []
@@ -256,7 +225,6 @@ def _an_image(
 
 
 def _endless(examples: TrainingBatches, size: int) -> Generator[tuple[Tensor, Tensor]]:
-    """Yield batches in a random order, from the start again when all were seen."""
     order = np.random.default_rng(0).permutation(len(examples))
     while True:
         yield from examples.batches(order, size)

@@ -69,9 +69,8 @@ class Checkpoints:
         self.tell = tell
 
     def steps(self) -> list[int]:
-        """Return the steps that have a checkpoint, the newest first."""
-        names = [path.stem for path in self.folder.glob("step-*.json")]
-        numbers = [name.removeprefix("step-") for name in names]
+        """The steps that have a checkpoint, the newest first."""
+        numbers = [path.stem.removeprefix("step-") for path in self.folder.glob("step-*.json")]
         return sorted((int(number) for number in numbers if number.isdecimal()), reverse=True)
 
     def save(self, tensors: Tensors, state: TrainingState) -> None:
@@ -85,8 +84,7 @@ class Checkpoints:
         write_bytes(about, _about(digest, kept_state))
         if _problem(weights, about):
             raise StorageError(
-                f"to read {weights} as it was written",
-                "the disk gave back other bytes",
+                f"The disk gave back other bytes of {weights} than were written",
                 "Check the disk, and choose another with --runs.",
             )
         kept = {*self.steps()[:KEPT], state.anchor}
@@ -98,14 +96,13 @@ class Checkpoints:
     def load(self, step: int) -> tuple[Tensors, TrainingState]:
         """Read one checkpoint."""
         weights, about = self._files(step)
-        problem = _problem(weights, about)
-        if problem:
-            raise RunError("a whole checkpoint", f"{weights} {problem}", "Take an older one.")
+        if problem := _problem(weights, about):
+            raise RunError(f"{weights} {problem}")
         state = TrainingState.model_validate_json(_state(weights))
         return safetensors.torch.load_file(weights), state
 
     def newest(self) -> tuple[Tensors, TrainingState] | None:
-        """Return the newest whole checkpoint, or ``None``; damaged ones are reported."""
+        """The newest whole checkpoint, or ``None``; damaged ones are reported."""
         steps = self.steps()
         for step in steps:
             try:
@@ -113,7 +110,7 @@ class Checkpoints:
             except RunError as error:
                 older = step != steps[-1]
                 then = "the checkpoint before it is used" if older else "there is none before it"
-                self.tell(f"{error.received}: {then}")
+                self.tell(f"{error.message}: {then}")
         return None
 
     def forget_after(self, step: int) -> None:
@@ -139,7 +136,7 @@ def _state(weights: Path) -> str:
 
 
 def _problem(weights: Path, about: Path) -> str | None:
-    """Say what is wrong with a checkpoint, as the end of a sentence about it."""
+    """What is wrong with a checkpoint, as the end of a sentence about it."""
     try:
         with weights.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,7 +10,7 @@ import torch
 
 from opsin.core.errors import RecipeError
 from opsin.core.metadata import Layer
-from opsin.core.recipe import Device, Precision, Recipe
+from opsin.core.recipe import Device, Precision, TrainingRecipe
 
 # Words of ONNX Runtime for the GPU that PyTorch trains on; it cannot use the others.
 _AS_PYTORCH: Final = {"tensorrt": "cuda", "coreml": "mps", "directml": "cpu", "openvino": "cpu"}
@@ -19,27 +19,23 @@ _LARGE: Final = 100_000_000
 
 
 def choose_device(name: Device) -> torch.device:
-    """Return the device that a recipe names; ``auto`` takes the fastest there is."""
-    there = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
+    """The device that a recipe names; ``auto`` takes the fastest there is."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    there["cpu"] = True
     if name == "auto":
         return torch.device(next(kind for kind, available in there.items() if available))
     kind, _, number = name.partition(":")
     kind = _AS_PYTORCH.get(kind, kind)
     if not there[kind] or (kind == "cuda" and int(number or 0) >= torch.cuda.device_count()):
         raise RecipeError(
-            f"a machine with {name}",
-            f"PyTorch {torch.__version__} sees none here",
+            f"PyTorch {torch.__version__} sees no {name} here",
             "Leave --device out, or install PyTorch's build for your GPU.",
         )
     return torch.device(f"{kind}:{number}" if number and kind == "cuda" else kind)
 
 
 def has_quick_bfloat16(device: torch.device) -> bool:
-    """Tell whether a device multiplies matrices of bfloat16 faster than of float32."""
+    """Whether a device multiplies matrices of bfloat16 faster than of float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # Read from the processor by PyTorch's build for x86; without oneDNN nothing would use it.
@@ -48,17 +44,13 @@ def has_quick_bfloat16(device: torch.device) -> bool:
     return bool(abilities.get("amx_bf16", False))
 
 
-def settle_precision(
-    recipe: Recipe, layers: Sequence[Layer], device: torch.device
-) -> tuple[Recipe, int]:
-    """Decide the arithmetic of a training by the work of a step."""
-    work = recipe.training.batch_size * sum(layer.multiply_adds for layer in layers)
-    precision = choose_precision(recipe.training.precision, work, device)
-    return recipe.with_training(precision=precision), work
+def work_of(training: TrainingRecipe, layers: Sequence[Layer]) -> int:
+    """Multiply-adds of one forward pass over a batch."""
+    return training.batch_size * sum(layer.multiply_adds for layer in layers)
 
 
 def choose_precision(name: Precision, multiply_adds: int, device: torch.device) -> Precision:
-    """Return the arithmetic for a training: what was asked for, else the faster."""
+    """The arithmetic of a training: what was asked for, else the faster."""
     if name != "auto":
         return name
     return "bfloat16" if multiply_adds >= _LARGE and has_quick_bfloat16(device) else "float32"
@@ -66,7 +58,7 @@ def choose_precision(name: Precision, multiply_adds: int, device: torch.device) 
 
 @contextlib.contextmanager
 def threads_for(multiply_adds: int) -> Iterator[None]:
-    """Give a step of training the threads that it can use."""
+    """The threads that a step of training can use."""
     before = torch.get_num_threads()
     if multiply_adds < _LARGE:
         torch.set_num_threads(1)
@@ -78,7 +70,7 @@ def threads_for(multiply_adds: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def isolated_rng(device: torch.device, seed: int | None = None) -> Iterator[None]:
-    """Let the caller's own random numbers go on as if nothing had happened."""
+    """PyTorch's random numbers of a training, which leave the caller's own as they were."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         if seed is not None:
             torch.manual_seed(seed)
@@ -86,7 +78,7 @@ def isolated_rng(device: torch.device, seed: int | None = None) -> Iterator[None
 
 
 def describe_device(device: torch.device) -> str:
-    """Name a device as a person would: ``CPU, 2 threads``."""
+    """A device in words: ``CPU, 2 threads``."""
     if device.type == "cuda":
         return f"GPU, {torch.cuda.get_device_name(device)}"
     if device.type == "mps":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final
 
 import torch
@@ -51,17 +51,12 @@ class Muon(Optimizer):
         self._products = torch.bfloat16 if half else torch.float32
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+    def step(self) -> None:  # type: ignore[override]
         """Make one step."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None:
                     self._turn(weight, weight.grad, group["lr"], group["momentum"])
-        return loss
 
     def _turn(self, weight: nn.Parameter, gradient: Tensor, rate: float, share: float) -> None:
         state = self.state[weight]
@@ -77,7 +72,7 @@ class Muon(Optimizer):
 
 
 def orthogonal(matrix: Tensor, products: torch.dtype = torch.float32) -> Tensor:
-    """Return about the nearest matrix whose singular values are all equal, about 1."""
+    """About the nearest matrix whose singular values are all equal, about 1."""
     one, three, five = _QUINTIC
     tall = matrix.shape[0] > matrix.shape[1]
     found = ((matrix.T if tall else matrix) / (matrix.norm() + 1e-7)).to(products)
@@ -89,7 +84,7 @@ def orthogonal(matrix: Tensor, products: torch.dtype = torch.float32) -> Tensor:
 
 
 def make_optimizers(network: nn.Module, recipe: TrainingRecipe) -> list[tuple[Optimizer, float]]:
-    """Return the optimisers that the recipe names, each with its share of the recipe's rate."""
+    """The optimisers that the recipe names, each with its share of the recipe's rate."""
     if not isinstance(network, TorchNetwork):
         return _optimizers([p for p in network.parameters() if p.requires_grad], recipe)
     return [
@@ -100,7 +95,7 @@ def make_optimizers(network: nn.Module, recipe: TrainingRecipe) -> list[tuple[Op
 
 
 def by_depth(network: TorchNetwork) -> list[tuple[float, list[nn.Parameter]]]:
-    """Return what a network learns in groups, the first layers first, with shares of the rate.
+    """The weights of a network in groups, the first layers first, with shares of the rate.
 
     J. Howard and S. Ruder, "Universal language model fine-tuning for text classification", ACL
     2018: each group learns slower than the one behind it; the last holds the head.
@@ -117,37 +112,30 @@ def by_depth(network: TorchNetwork) -> list[tuple[float, list[nn.Parameter]]]:
 def _optimizers(
     learnt: list[nn.Parameter], recipe: TrainingRecipe
 ) -> list[tuple[Optimizer, float]]:
-    """Return the optimisers of some parameters."""
+    rate, betas = recipe.learning_rate, (recipe.momentum, 0.999)
     weights = [p for p in learnt if p.ndim > 1]
     others = [p for p in learnt if p.ndim <= 1]
-    if recipe.optimizer != "muon":
-        return [(_plain(weights, others, recipe), 1.0)]
+    match recipe.optimizer:
+        case "adam":  # with Keras's epsilon
+            groups = _groups(weights, others, recipe.weight_decay)
+            return [(torch.optim.Adam(groups, rate, betas, eps=1e-7, fused=True), 1.0)]
+        case "adamw":
+            groups = _groups(weights, others, recipe.weight_decay)
+            return [(torch.optim.AdamW(groups, rate, betas, fused=True), 1.0)]
+        case "sgd":
+            groups, momentum = _groups(weights, others, recipe.weight_decay), recipe.momentum
+            nesterov = momentum > 0
+            return [(torch.optim.SGD(groups, rate, momentum, nesterov=nesterov, fused=True), 1.0)]
     filters = [p for p in weights if p.ndim == 4]
     rest = [p for p in weights if p.ndim != 4]
-    groups = _groups(rest, others, recipe.weight_decay)
-    half = recipe.precision == "bfloat16"
-    found: list[tuple[Optimizer, float]] = []
+    made: list[tuple[Optimizer, float]] = []
     if filters:
-        found.append((Muon(filters, recipe.learning_rate, recipe.momentum, half=half), 1.0))
+        half = recipe.precision == "bfloat16"
+        made.append((Muon(filters, rate, recipe.momentum, half=half), 1.0))
     if rest or others:
-        found.append((torch.optim.AdamW(groups, recipe.learning_rate, fused=True), _BESIDE_MUON))
-    return found
-
-
-def _plain(
-    weights: list[nn.Parameter], others: list[nn.Parameter], recipe: TrainingRecipe
-) -> Optimizer:
-    groups = _groups(weights, others, recipe.weight_decay)
-    betas = (recipe.momentum, 0.999)
-    if recipe.optimizer == "adam":
-        # Keras's epsilon.
-        return torch.optim.Adam(groups, recipe.learning_rate, betas, eps=1e-7, fused=True)
-    if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(groups, recipe.learning_rate, betas, fused=True)
-    nesterov = recipe.momentum > 0
-    return torch.optim.SGD(
-        groups, recipe.learning_rate, recipe.momentum, nesterov=nesterov, fused=True
-    )
+        groups = _groups(rest, others, recipe.weight_decay)
+        made.append((torch.optim.AdamW(groups, rate, fused=True), _BESIDE_MUON))
+    return made
 
 
 def _groups(
@@ -162,7 +150,7 @@ def _groups(
 
 
 def rate_at(recipe: TrainingRecipe, progress: float) -> float:
-    """Return the learning rate when a share ``progress`` of all steps is done."""
+    """The learning rate when a share ``progress`` of all steps is done."""
     match recipe.schedule:
         case "constant":
             factor = 1.0

@@ -17,8 +17,8 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -33,10 +33,9 @@ T = TypeVar("T")
 # The others wait while the first reads the images, or evaluates what was trained. Of a process that
 # ends they hear at once.
 _LONGEST: Final = dt.timedelta(days=1)
-# Where all processes fail alike, the first has so many seconds to say so.
-_FIRST_SPEAKS: Final = 3.0
-# Seconds between two looks at what others have said.
-_BETWEEN: Final = 0.02
+# Where all processes fail alike, the first has so many seconds to say so; and seconds between two
+# looks at whether it has.
+_FIRST_SPEAKS, _BETWEEN = 3.0, 0.02
 # What torchrun calls a job that was given no name.
 _NAMELESS: Final = "none"
 # Set once a process has lost the others, and is about to say so and end.
@@ -58,7 +57,7 @@ class Launch:
 
     @classmethod
     def current(cls, environment: Mapping[str, str] = os.environ) -> Launch | None:
-        """Return what torchrun has told this process; ``None`` where it did not start it."""
+        """What torchrun has told this process; ``None`` where it did not start it."""
         try:
             job = environment["TORCHELASTIC_RUN_ID"]
             if job == _NAMELESS:  # all such jobs: its own process tells it from others
@@ -84,12 +83,10 @@ class ProcessGroup:
     # Torchrun's job and which of its trainings this is: the same after a restart.
     launch: str | None = None
     restarted: bool = False  # whether any of them may have been started before
-    # Where processes leave word for each other.
-    store: Store | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def current(cls) -> ProcessGroup:
-        """Return the group that PyTorch was initialised with, or that of one process."""
+        """The group that PyTorch was initialised with, or that of one process."""
         if sys.modules.get("torch") is None:  # nothing can have been initialised
             return cls()
         from torch import distributed  # noqa: PLC0415  PyTorch
@@ -109,7 +106,7 @@ class ProcessGroup:
         return slice(self.rank, None, self.world)
 
     def first(self, value: T) -> T:
-        """Return the value that the first process gave."""
+        """The value of the first process."""
         if self.world == 1:
             return value
         from torch import distributed  # noqa: PLC0415  PyTorch
@@ -143,7 +140,7 @@ class ProcessGroup:
             self.add(tensors)
 
     def any(self, *conditions: bool) -> tuple[bool, ...]:
-        """Return for each condition whether it holds in any process, so that all decide alike."""
+        """Whether each condition holds in any process, so that all decide alike."""
         if self.world == 1:
             return conditions
         import torch  # noqa: PLC0415  PyTorch
@@ -151,17 +148,6 @@ class ProcessGroup:
         counts = torch.tensor(conditions, dtype=torch.int64)
         self.add([counts])
         return tuple(bool(count) for count in counts.tolist())
-
-    def differing(self, compute: Callable[[], str]) -> list[int]:
-        """Return the processes that compute another value than the first."""
-        if self.world == 1:
-            return []
-        import torch  # noqa: PLC0415  PyTorch
-
-        own, others = compute(), torch.zeros(self.world, dtype=torch.int64)
-        others[self.rank] = self.first(own) != own
-        self.add([others])
-        return [rank for rank, other in enumerate(others.tolist()) if other]
 
     def wait(self) -> None:
         """Wait until every process has come here."""
@@ -173,7 +159,7 @@ class ProcessGroup:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Turn a connection that breaks into an error with its cause, as far as that is known."""
+        """A block that needs the others: a connection that breaks becomes one error."""
         try:
             yield
         except RuntimeError as error:  # PyTorch's own are children of it
@@ -182,13 +168,8 @@ class ProcessGroup:
             if self.world == 1 or isinstance(error, torch.OutOfMemoryError):
                 raise
             _LOST.set()
-            ended = "another one ended, or does not answer"
-            if self.store is not None:
-                with contextlib.suppress(RuntimeError):
-                    ended = _said(self.store, "cause") or ended
             raise RunError(
-                f"all {self.world} processes to the end",
-                ended,
+                f"One of the {self.world} processes ended, or does not answer",
                 "torchrun --max-restarts 3 continues by itself.",
             ) from error
 
@@ -200,29 +181,27 @@ ALONE = ProcessGroup()
 @contextlib.contextmanager
 def joined() -> Iterator[ProcessGroup]:
     """Join the processes that torchrun started, and leave them at the end of the block."""
-    launch, there = Launch.current(), ProcessGroup.current()
+    launch, group = Launch.current(), ProcessGroup.current()
     if launch is None:
-        yield there
+        yield group
         return
     number = next(_TRAININGS)
     name = f"{launch.job}#{number}"
     _LOST.clear()
-    if launch.world == 1 or there.world > 1:
-        restarted = there.any(launch.restarts > 0)[0]
-        yield replace(there, launch=name, restarted=restarted)
+    if launch.world == 1 or group.world > 1:
+        restarted = group.any(launch.restarts > 0)[0]
+        yield replace(group, launch=name, restarted=restarted)
         return
     from torch import distributed  # noqa: PLC0415  PyTorch
 
     group = ProcessGroup(launch.rank, launch.world, name)
     with group.together():
-        # The store is the job's own; a nameless job is called otherwise on each machine.
         store = _connect(launch, f"training {number}")
-    group = replace(group, store=store)
     try:
-        with _ending_in_peace():
+        with _sigterm_waits():
             yield replace(group, restarted=group.any(launch.restarts > 0)[0])
     except OpsinError as error:
-        error.told = _is_told(error, launch.rank, store)
+        error.told = _is_told(launch.rank, store)
         raise
     finally:
         distributed.destroy_process_group()
@@ -233,8 +212,7 @@ def refuse_several(what: str) -> None:
     launch = Launch.current()
     if launch is not None and launch.world > 1:
         raise RecipeError(
-            f"one process for {what}",
-            f"torchrun started {launch.world}",
+            f"torchrun started {launch.world} processes, and {what} needs one",
             "Run it without torchrun.",
         )
 
@@ -265,43 +243,38 @@ def _connect(launch: Launch, name: str) -> Store:
 
 
 def _meet(store: Store, launch: Launch) -> str:
-    """Return a name that all processes agree on, and that none before a restart has used."""
+    """A name that all processes agree on, and that none before a restart has used."""
     own, ranks = uuid.uuid4().hex, range(launch.world)
     store.set(f"name{launch.rank}", own)
+
+    def said(key: str) -> str | None:
+        return store.get(key).decode() if store.check([key]) else None
+
     while True:
         if launch.rank == 0:
             store.set("names", " ".join(store.get(f"name{rank}").decode() for rank in ranks))
         names = store.get("names").decode()
         if own in names:
             store.set(f"confirmed{launch.rank}", names)
-            if launch.rank == 0 and all(
-                _said(store, f"confirmed{rank}") == names for rank in ranks
-            ):
+            if launch.rank == 0 and all(said(f"confirmed{rank}") == names for rank in ranks):
                 store.set("agreed", names)
-            if _said(store, "agreed") == names:
+            if said("agreed") == names:
                 return names.split()[0]
         time.sleep(_BETWEEN)
 
 
-def _said(store: Store, key: str) -> str | None:
-    return store.get(key).decode() if store.check([key]) else None
-
-
-def _is_told(error: OpsinError, rank: int, store: Store) -> bool:
-    """Leave word of an error, and tell whether another process has told the user."""
+def _is_told(rank: int, store: Store) -> bool:
+    """Whether another process has told the user of an error that this one has met, too."""
     with contextlib.suppress(RuntimeError):  # the store may be gone, too
-        if not _LOST.is_set():
-            store.set("cause", f"process {rank} ended: {error}")
-        if rank:
-            until = time.monotonic() + _FIRST_SPEAKS
-            while not store.check(["told"]) and time.monotonic() < until:
-                time.sleep(_BETWEEN)
+        until = time.monotonic() + _FIRST_SPEAKS
+        while rank and not store.check(["told"]) and time.monotonic() < until:
+            time.sleep(_BETWEEN)
         return bool(store.add("told", 1) > 1)
     return False
 
 
 @contextlib.contextmanager
-def _ending_in_peace() -> Iterator[None]:
+def _sigterm_waits() -> Iterator[None]:
     """Let a process that has lost the others write why, though torchrun wants it to end."""
 
     def on_signal(number: int, _: FrameType | None) -> None:

@@ -15,17 +15,10 @@ from opsin.core.recipe import TrainingRecipe
 # same ratio on.
 _UNBALANCED: Final = 10
 _MOST_REPEATS: Final = 15
-# Lanes that an epoch in shards reads side by side. So many are shared evenly by 2, 3, 4, 6, 8, 12,
-# 16, 24 or 48 processes, and images sorted by class are mixed even before any buffer.
-_LANES: Final = 48
-# Images of a shard, read in one go: 3 MB of 64×64 in colour.
-_SHARD: Final = 256
 
 
-def choose_balance(
-    counts: Ints, *, in_shards: bool = False
-) -> tuple[Literal["none", "weights", "sampling"], str]:
-    """Decide how ``balance="auto"`` makes up for rare classes, and say why."""
+def choose_balance(counts: Ints) -> tuple[Literal["none", "weights", "sampling"], str]:
+    """How ``balance="auto"`` makes up for rare classes, and why."""
     counts = counts[counts > 0]
     if not len(counts) or counts.min() == counts.max():
         return "none", "all classes have as many images"
@@ -35,62 +28,31 @@ def choose_balance(
     if ratio < _UNBALANCED:
         return "none", f"{what}: too little to make up for"
     repeats = counts.mean() / counts.min()
-    why = f"drawn more often, their images would come {repeats:,.0f} times an epoch"
-    if in_shards:
-        why = "with a shuffle buffer each image comes once an epoch"
-    elif repeats <= _MOST_REPEATS:
+    if repeats <= _MOST_REPEATS:
         return "sampling", f"{what}: rare classes are drawn more often"
+    why = f"drawn more often, their images would come {repeats:,.0f} times an epoch"
     return "weights", f"{what}: rare classes weigh more in the loss ({why})"
 
 
 def epoch_order(labels: Ints, recipe: TrainingRecipe, epoch: int, classes: int) -> Ints:
-    """Return the places of the training images in the order in which an epoch shows them."""
+    """The places of the training images in the order in which an epoch shows them."""
     random = np.random.default_rng((recipe.seed, epoch))
-    if recipe.shuffle_buffer is not None:
-        return order_in_shards(len(labels), recipe.shuffle_buffer, random)
     if recipe.balance != "sampling":
         return random.permutation(len(labels))
     ends = np.cumsum(np.bincount(labels, minlength=classes))[:-1]
-    members = [own for own in np.split(np.argsort(labels, kind="stable"), ends) if len(own)]
+    members = [rows for rows in np.split(np.argsort(labels, kind="stable"), ends) if len(rows)]
     # The places of all epochs are dealt to the classes in turn, so that a class may be one place
     # ahead of another and never more.
     before, after = (epoch - 1) * len(labels), epoch * len(labels)
     drawn = []
-    for turn, own in enumerate(members):
+    for turn, rows in enumerate(members):
         first, last = (-((turn - places) // len(members)) for places in (before, after))
-        drawn.append(own[_of_passes(len(own), first, last, recipe.seed, int(labels[own[0]]))])
+        drawn.append(rows[_of_passes(len(rows), first, last, recipe.seed, int(labels[rows[0]]))])
     return random.permutation(np.concatenate(drawn))
 
 
-def order_in_shards(
-    count: int, buffer: int, random: np.random.Generator, lanes: int = _LANES
-) -> Ints:
-    """Return the order of an epoch that is read shard by shard."""
-    order = np.empty(count, np.int64)
-    window, start = buffer // lanes, 0
-    for lane in range(lanes):
-        size = len(range(lane, count, lanes))
-        shards = [
-            np.arange(begin, min(begin + _SHARD, start + size))
-            for begin in range(start, start + size, _SHARD)
-        ]
-        places = [shards[number] for number in random.permutation(len(shards))]
-        shown = np.concatenate(places) if places else np.empty(0, np.int64)
-        for begin in range(0, size, window):
-            random.shuffle(shown[begin : begin + window])
-        order[lane::lanes] = shown
-        start += size
-    return order
-
-
-def read_at_once(recipe: TrainingRecipe) -> int | None:
-    """Return how many images of an epoch's order are neighbours, to be read together."""
-    buffer = recipe.shuffle_buffer
-    return None if buffer is None else buffer - buffer % _LANES
-
-
 def mirrored_in(epoch: int, recipe: TrainingRecipe, count: int) -> Bools:
-    """Tell which training images an epoch mirrors: each one every other time, half at first."""
+    """Which training images an epoch mirrors: each one every other time, half at first."""
     # A spawn key keeps these numbers apart from those that shuffle the epochs.
     random = np.random.default_rng(np.random.SeedSequence(recipe.seed, spawn_key=(0,)))
     at_first: Bools = random.random(count) < 0.5
@@ -98,9 +60,8 @@ def mirrored_in(epoch: int, recipe: TrainingRecipe, count: int) -> Bools:
 
 
 def _of_passes(size: int, first: int, last: int, seed: int, label: int) -> Ints:
-    """Return the numbers from ``first`` to before ``last`` of endless passes over a class."""
+    """The numbers from ``first`` to before ``last`` of endless passes over a class."""
     passes = [
-        # A spawn key keeps these numbers apart from those that shuffle the epochs.
         np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(label, number)))
         .permutation(size)
         for number in range(first // size, -(-last // size))
@@ -110,6 +71,6 @@ def _of_passes(size: int, first: int, last: int, seed: int, label: int) -> Ints:
 
 
 def class_weights(labels: Ints, classes: int) -> Floats:
-    """Return the weight of each class in the loss, 1 on average over the images."""
+    """The weight of each class in the loss, 1 on average over the images."""
     counts = np.bincount(labels, minlength=classes)
     return (len(labels) / (classes * np.maximum(counts, 1))).astype(np.float32)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import hashlib
 import importlib.util
 import shutil
 from collections.abc import Mapping
@@ -53,8 +52,8 @@ class TrainStep:
         self.device = device
         self.optimizers = make_optimizers(network, recipe)
         self.generator = torch.Generator().manual_seed(recipe.seed)
-        given = None if weights is None else torch.from_numpy(weights).to(device)
-        self.loss_of = nn.CrossEntropyLoss(weight=given, label_smoothing=recipe.label_smoothing)
+        balance = None if weights is None else torch.from_numpy(weights).to(device)
+        self.loss_of = nn.CrossEntropyLoss(balance, label_smoothing=recipe.label_smoothing)
         self._forward: nn.Module = network
         # Triton compiles with the system's C compiler. A graph of others may compute with shapes.
         compiles = device.type == "cuda" and not isinstance(network, TorchNetwork)
@@ -94,7 +93,10 @@ class TrainStep:
         parts = []
         for begin, end in spans_of(len(whole), size, world=world):
             own = slice(begin // world, -(-(end - rank) // world))
-            with self.group.together(), self._gradients_stay(last=end == len(whole)):
+            stay: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+            if isinstance(self._forward, DistributedDataParallel) and end < len(whole):
+                stay = self._forward.no_sync()  # until the last part, gradients stay here
+            with self.group.together(), stay:
                 parts.append(self._learn(varied[own], labels[own], whole, generator))
         loss, right = parts[0]
         for further, answered in parts[1:]:
@@ -114,7 +116,7 @@ class TrainStep:
     def _learn(
         self, images: Tensor, labels: Tensor, whole: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Add the gradients of a part of the batch to those that are there."""
+        """Add the gradients of a part of the batch to those of the parts before."""
         if self.recipe.mixup:
             logits, loss = self._mixed(images, labels, generator)
         else:
@@ -134,7 +136,7 @@ class TrainStep:
     def _mixed(
         self, images: Tensor, labels: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Return logits and loss of images that are each mixed with another.
+        """Logits and loss of images that are each mixed with another.
 
         H. Zhang et al., "mixup: beyond empirical risk minimization", ICLR 2018.
         """
@@ -144,14 +146,8 @@ class TrainStep:
         loss = share * self.loss_of(logits, labels)
         return logits, loss + (1 - share) * self.loss_of(logits, labels.flip(0))
 
-    def _gradients_stay(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
-        """Leave the gradients in this process, as all but the last part of a batch does."""
-        if isinstance(self._forward, DistributedDataParallel) and not last:
-            return self._forward.no_sync()
-        return contextlib.nullcontext()
-
     def logits(self, images: Tensor) -> Tensor:
-        """Return ``float32[N, K]``, as the network is now: training or evaluating."""
+        """Logits ``float32[N, K]``, as the network is now: training or evaluating."""
         forward = self._forward
         if not self.network.training and (self._mean is not None or self.group.world > 1):
             forward = self._mean or self.network
@@ -169,7 +165,7 @@ class TrainStep:
         self.network.to("cpu")
 
     def tensors(self) -> Tensors:
-        """Return the whole state under names of one level; nothing is copied."""
+        """The whole state under names of one level; nothing is copied."""
         found = {_NETWORK + name: value for name, value in self.network.state_dict().items()}
         if self._mean is not None:
             found |= {_MEAN + name: value for name, value in self._mean.state_dict().items()}
@@ -197,7 +193,7 @@ class TrainStep:
             torch.cuda.set_rng_state(tensors[f"{_RANDOM}cuda"], self.device)
 
     def norms(self) -> dict[str, float]:
-        """Return the L2 norm of each layer's trainable weights, biases left out, to six digits."""
+        """The L2 norm of each layer's trainable weights, biases left out, to six digits."""
         weights: Mapping[str, Tensor]
         if isinstance(self.network, TorchNetwork):
             weights = self.network.layer_weights()
@@ -211,21 +207,14 @@ class TrainStep:
         values = torch.stack(norms).tolist()  # from the device in one go
         return {name: float(f"{value:.6g}") for name, value in zip(weights, values, strict=True)}
 
-    def digest(self) -> str:
-        """Return the SHA-256 of all weights and of BatchNorm's statistics."""
-        digest = hashlib.sha256()
-        for value in self.network.state_dict().values():
-            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-        return digest.hexdigest()
-
     def finite(self) -> bool:
-        """Tell whether every parameter is a number."""
+        """Whether every parameter is a number."""
         sums = torch.stack([p.detach().sum() for p in self.network.parameters()])
         return bool(torch.isfinite(sums).all())
 
 
 def _data_parallel(network: nn.Module, device: torch.device) -> DistributedDataParallel:
-    """Return a network whose gradients are the mean over all processes; it shares its tensors."""
+    """A network whose gradients are the mean over all processes; it shares its tensors."""
     if device.type == "cuda":  # elsewhere each process has the statistics of its own images
         tensors = (*network.parameters(), *network.buffers())
         network = copy.deepcopy(network, {id(tensor): tensor for tensor in tensors}).train()

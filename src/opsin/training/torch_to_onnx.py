@@ -9,7 +9,7 @@ compares the file with the network on real images before anyone can use it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -21,10 +21,9 @@ from torch import Tensor, fx, nn
 from opsin.core.errors import RecipeError
 from opsin.core.metadata import Metadata
 from opsin.models.torch_layers import Add, GlobalMaximum, Normalise
-from opsin.onnx_files.graph_writer import GraphWriter
-from opsin.onnx_files.operators import OPERATORS, Operator
+from opsin.onnx_files.operators import OPERATORS
 from opsin.onnx_files.parity import answers_of, check_answers
-from opsin.onnx_files.postprocessing import write_file
+from opsin.onnx_files.postprocessing import GraphWriter, write_file
 from opsin.runtime.classifier import Classifier
 
 
@@ -63,26 +62,14 @@ def _normalise(to: _LayerWriter, name: str, layer: Normalise, inputs: list[str])
 
 
 def _conv(to: _LayerWriter, name: str, layer: nn.Conv2d, inputs: list[str]) -> None:
-    if layer.padding_mode != "zeros":
-        raise RecipeError(
-            "a convolution that is padded with zeros",
-            f"{name} is padded by {layer.padding_mode!r}",
-            "Pad its input by a layer of its own.",
-        )
-    # "same" and "valid" exist only as numbers here, so that no runtime can read them otherwise.
-    before = after = layer.padding
-    if isinstance(before, str):
-        wide = [
-            (size - 1) * step if before == "same" else 0
-            for size, step in zip(layer.kernel_size, layer.dilation, strict=True)
-        ]
-        before = tuple(side // 2 for side in wide)
-        after = tuple(side - side // 2 for side in wide)
+    if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
+        how = layer.padding if isinstance(layer.padding, str) else layer.padding_mode
+        raise RecipeError(f"The convolution {name} is padded by {how!r}, not by numbers of zeros")
     to.node(
         "Conv",
         [*inputs, *to.held(name, layer, "weight", "bias")],
         name,
-        pads=[int(side) for side in (*before, *after)],
+        pads=[int(side) for side in layer.padding] * 2,
         kernel_shape=list(layer.kernel_size),
         strides=list(layer.stride),
         **({"dilations": list(layer.dilation)} if layer.dilation != (1, 1) else {}),
@@ -101,73 +88,21 @@ def _norm(
     to.node("BatchNormalization", [*inputs, *held], name, epsilon=layer.eps)
 
 
-def _sides(size: int | tuple[int, ...]) -> list[int]:
-    return list(size) if isinstance(size, tuple) else [size, size]
-
-
-def _pool(kind: str) -> _Converter:
-    """Return a converter for a pooling of windows."""
-
-    def convert(
-        to: _LayerWriter, name: str, layer: nn.MaxPool2d | nn.AvgPool2d, inputs: list[str]
-    ) -> None:
-        given: dict[str, int | list[int]] = {
-            "kernel_shape": _sides(layer.kernel_size),
-            "strides": _sides(layer.stride),
-        }
-        if any(_sides(layer.padding)):
-            given["pads"] = _sides(layer.padding) * 2
-        if layer.ceil_mode:
-            given["ceil_mode"] = 1
-        if isinstance(layer, nn.MaxPool2d):
-            if _sides(layer.dilation) != [1, 1]:
-                given["dilations"] = _sides(layer.dilation)
-        elif "pads" in given:
-            given["count_include_pad"] = int(layer.count_include_pad)
-        to.node(kind, inputs, name, **given)
-
-    return convert
+def _max_pool(to: _LayerWriter, name: str, layer: nn.MaxPool2d, inputs: list[str]) -> None:
+    if layer.ceil_mode or layer.dilation not in (1, (1, 1)):
+        raise RecipeError(f"The pooling {name} has windows that are dilated or cut off")
+    kernel, strides, padding = (
+        list(size) if isinstance(size, tuple) else [size, size]
+        for size in (layer.kernel_size, layer.stride, layer.padding)
+    )
+    pads = {"pads": padding * 2} if any(padding) else {}
+    to.node("MaxPool", inputs, name, kernel_shape=kernel, strides=strides, **pads)
 
 
 def _mean(to: _LayerWriter, name: str, layer: nn.AdaptiveAvgPool2d, inputs: list[str]) -> None:
     if layer.output_size not in (1, (1, 1)):
-        raise RecipeError(
-            "AdaptiveAvgPool2d to one place", f"{name} gives {layer.output_size}", "Use AvgPool2d."
-        )
+        raise RecipeError(f"The pooling {name} leaves {layer.output_size} places, not one")
     to.node("GlobalAveragePool", inputs, name)
-
-
-def _layer_norm(to: _LayerWriter, name: str, layer: nn.LayerNorm, inputs: list[str]) -> None:
-    scale = layer.weight if layer.elementwise_affine else torch.ones(layer.normalized_shape)
-    held = [to.tensor(f"{name}.weight", scale)]
-    if layer.elementwise_affine:
-        held += to.held(name, layer, "bias")
-    axis = -len(layer.normalized_shape)
-    to.node("LayerNormalization", [*inputs, *held], name, axis=axis, epsilon=layer.eps)
-
-
-def _group_norm(to: _LayerWriter, name: str, layer: nn.GroupNorm, inputs: list[str]) -> None:
-    # Each group is one row of numbers; ONNX's own operator has a scale a group until opset 21.
-    groups, channels = layer.num_groups, layer.num_channels
-    unit, zero = torch.ones(groups), torch.zeros(groups)
-    rows = to.tensor(f"{name}.rows", torch.tensor([0, groups, -1]))
-    value = to.node("Reshape", [*inputs, rows], f"{name}.grouped")
-    plain = [to.tensor(f"{name}.unit", unit), to.tensor(f"{name}.zero", zero)]
-    value = to.node("InstanceNormalization", [value, *plain], f"{name}.even", epsilon=layer.eps)
-    shape = to.node("Shape", inputs, f"{name}.shape")
-    output = name if not layer.affine else f"{name}.plain"
-    value = to.node("Reshape", [value, shape], output)
-    if layer.affine:
-        scale, shift = (
-            to.tensor(f"{name}.{part}", getattr(layer, part).reshape(channels, 1, 1))
-            for part in ("weight", "bias")
-        )
-        to.node("Add", [to.node("Mul", [value, scale], f"{name}.scaled"), shift], name)
-
-
-def _relu6(to: _LayerWriter, name: str, _: nn.ReLU6, inputs: list[str]) -> None:
-    ends = [to.tensor(f"{name}.{end}", torch.tensor(float(end))) for end in (0, 6)]
-    to.node("Clip", [*inputs, *ends], name)
 
 
 def _maximum(to: _LayerWriter, name: str, _: GlobalMaximum, inputs: list[str]) -> None:
@@ -180,36 +115,28 @@ def _silu(to: _LayerWriter, name: str, _: nn.SiLU, inputs: list[str]) -> None:
     to.node("Mul", [*inputs, gate], name)
 
 
-def _plain(kind: str, **attributes: Any) -> _Converter:
-    """Return a converter for a layer that is one operator without weights."""
-
-    def convert(to: _LayerWriter, name: str, _: nn.Module, inputs: list[str]) -> None:
-        to.node(kind, inputs, name, **attributes)
-
-    return convert
-
-
-def _by_row(operator: Operator) -> _Converter:
-    """Return a converter for a layer that a row of the table is all about."""
+def _plain(kind: str, attributes: Mapping[str, str] = {}, **constants: Any) -> _Converter:
+    """A converter for a layer that is one operator without weights."""
 
     def convert(to: _LayerWriter, name: str, layer: nn.Module, inputs: list[str]) -> None:
-        given = {key: getattr(layer, own) for key, own in operator.attributes.items()}
-        to.node(operator.name, inputs, name, **given)
+        values = {key: getattr(layer, own) for key, own in attributes.items()}
+        to.node(kind, inputs, name, **values, **constants)
 
     return convert
 
 
 _CONVERTERS: Final[dict[type[nn.Module], _Converter]] = {
-    **{getattr(nn, row.layer): _by_row(row) for row in OPERATORS.values() if row.layer},
+    **{
+        getattr(nn, row.layer): _plain(row.name, row.attributes)
+        for row in OPERATORS.values()
+        if row.layer
+    },
     Normalise: _normalise,
     nn.Conv2d: _conv,
     nn.Linear: _dense,
     nn.BatchNorm1d: _norm,
     nn.BatchNorm2d: _norm,
-    nn.LayerNorm: _layer_norm,
-    nn.GroupNorm: _group_norm,
-    nn.MaxPool2d: _pool("MaxPool"),
-    nn.AvgPool2d: _pool("AveragePool"),
+    nn.MaxPool2d: _max_pool,
     nn.AdaptiveAvgPool2d: _mean,
     GlobalMaximum: _maximum,
     Add: _plain("Add"),
@@ -217,7 +144,6 @@ _CONVERTERS: Final[dict[type[nn.Module], _Converter]] = {
     # Once trained, dropout passes everything on; its name stays, so that it can be fetched.
     nn.Dropout: _plain("Identity"),
     nn.Dropout2d: _plain("Identity"),
-    nn.ReLU6: _relu6,
     nn.SiLU: _silu,
 }
 
@@ -228,8 +154,7 @@ def check_exportable(network: nn.Module) -> None:
         if not any(True for _ in layer.children()) and type(layer) not in _CONVERTERS:
             known = ", ".join(sorted(kind.__name__ for kind in _CONVERTERS))
             raise RecipeError(
-                f"layers that a file can hold: {known}",
-                f"{name} is {type(layer).__name__}",
+                f"{name} is {type(layer).__name__}, and a file can hold {known}",
                 "Add it to opsin/onnx_files/operators.py (docs/how-to/extend.md).",
             )
 
@@ -238,12 +163,11 @@ class _Leaves(fx.Tracer):
     """Follows the data from layer to layer, and into none of them."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002
-        """Stop at every module that holds no others."""
         return not any(True for _ in m.children())
 
 
 def to_onnx(network: nn.Sequential, metadata: Metadata) -> bytes:
-    """Write a network as an ONNX file whose values carry the names of the layers."""
+    """The ONNX file of a network, whose values carry the names of the layers."""
     writer = _LayerWriter()
     names: dict[str, str] = {}
     embedding = ""

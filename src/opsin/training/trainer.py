@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 from threading import Event
 
 import numpy as np
@@ -20,7 +20,7 @@ from opsin.training.batches import TrainingBatches, spans_of
 from opsin.training.checkpoint import Checkpoints, Tensors, TrainingState
 from opsin.training.memory import validation_batch
 from opsin.training.optimizers import rate_at
-from opsin.training.sampling import class_weights, epoch_order, mirrored_in, read_at_once
+from opsin.training.sampling import class_weights, epoch_order, mirrored_in
 from opsin.training.step import TrainStep
 
 # Steps between two looks at the loss, which on a GPU would hold up the work each time.
@@ -47,7 +47,7 @@ class Outcome:
 
 
 class _DivergedError(Exception):
-    """The loss is no number any more, or far beyond that of guessing."""
+    """A loss that is no number any more, or far beyond that of guessing."""
 
 
 def fit(
@@ -66,64 +66,56 @@ def fit(
     """Train a network; afterwards it holds the weights of the epoch that validated best."""
     if not len(train) or not len(val):
         raise RecipeError(
-            "images to train on and others to validate on",
-            f"got {len(train)} and {len(val)}",
+            f"There are {len(train)} images to train on and {len(val)} to validate on",
             "Give more images, or another --val-fraction.",
         )
-    least = max(2, train.group.world)
-    if train.group.world > 1 and min(len(train), recipe.batch_size) < least:
+    if train.group.world > min(len(train), recipe.batch_size):
         raise RecipeError(
-            f"batches of {least} images or more for {train.group.world} processes",
-            f"got {recipe.batch_size} of {len(train)}",
-            "Give a larger batch size, or start fewer processes.",
+            f"{train.group.world} processes cannot share a batch of {recipe.batch_size}, or "
+            f"{len(train)} images",
+            "Give a larger --batch-size, or start fewer processes.",
         )
-    training = _Training(
-        network, train, val, recipe,
-        classes=classes, checkpoints=checkpoints, watcher=watcher, stop=stop, deadline=deadline,
-    )  # fmt: skip
+    training = _Training(network, train, val, recipe, classes, checkpoints, watcher, stop, deadline)
     return training.run(start)
 
 
+@dataclass(eq=False)
 class _Training:
     """The state of one training that is no tensor, and what moves it on."""
 
-    def __init__(
-        self,
-        network: nn.Module,
-        train: TrainingBatches,
-        val: TrainingBatches,
-        recipe: TrainingRecipe,
-        *,
-        classes: int,
-        checkpoints: Checkpoints,
-        watcher: Watcher,
-        stop: Event,
-        deadline: float,
-    ) -> None:
-        self.train, self.val, self.recipe, self.classes = train, val, recipe, classes
-        self.checkpoints, self.watcher, self.stop = checkpoints, watcher, stop
-        self.deadline, self.late = deadline, False
-        weights, self.shift = None, None
+    network: InitVar[nn.Module]
+    train: TrainingBatches
+    val: TrainingBatches
+    recipe: TrainingRecipe
+    classes: int
+    checkpoints: Checkpoints
+    watcher: Watcher
+    stop: Event
+    deadline: float
+    state: TrainingState = field(default_factory=TrainingState)
+    # Loss, right answers and size of each batch since the last look.
+    pending: list[tuple[Tensor, Tensor, int]] = field(default_factory=list)
+    late: bool = False
+    stopped: bool = False
+    diverged: str | None = None
+
+    def __post_init__(self, network: nn.Module) -> None:
+        recipe, weights, self.shift = self.recipe, None, None
+        of_classes = class_weights(self.train.labels, self.classes)
         if recipe.balance == "weights":
-            weights = class_weights(train.labels, classes)
+            weights = of_classes
         if recipe.balance in ("weights", "sampling"):
             # Validated as if classes were as common as among the training images, which they are.
-            self.shift = -torch.from_numpy(class_weights(train.labels, classes)).log()
-        self.group = train.group
+            self.shift = -torch.from_numpy(of_classes).log()
+        self.group = self.train.group
         self.stepper = TrainStep(
-            network, recipe, device=train.device, weights=weights, group=train.group
+            network, recipe, device=self.train.device, weights=weights, group=self.group
         )
-        self.state = TrainingState()
-        #: Loss, right answers and size of each batch since the last look.
-        self.pending: list[tuple[Tensor, Tensor, int]] = []
-        self.resumed_at, self.saved_at = 0.0, 0.0
+        self.resumed_at = self.saved_at = time.perf_counter()
         self.pace = Pace(1.0)
-        self.diverged: str | None = None
-        self.stopped = False
 
     def run(self, start: tuple[Tensors, TrainingState] | None) -> Outcome:
         """Train to the end, however it comes."""
-        self.resumed_at = self.saved_at = time.perf_counter()
         if start is None:
             self.watcher.rewind(0)
         else:
@@ -144,7 +136,7 @@ class _Training:
         return self.finish()
 
     def over(self) -> bool:
-        """Tell whether there is no epoch left to train."""
+        """Whether there is no epoch left to train."""
         recipe, state = self.recipe, self.state
         patient = recipe.patience is None or state.epochs_since_best < recipe.patience
         return self.stopped or self.late or state.epoch > recipe.epochs or not patient
@@ -160,7 +152,7 @@ class _Training:
         watcher.doing("the first images of an epoch")
         self.stepper.network.train()
         spans = spans_of(count, recipe.batch_size, first, self.group.world)
-        batches = self.train.batches(order, recipe.batch_size, first, at_once=read_at_once(recipe))
+        batches = self.train.batches(order, recipe.batch_size, first)
         stopping = False
         for (begin, end), (images, labels) in zip(spans, batches, strict=True):
             watcher.doing("a training step")
@@ -188,12 +180,6 @@ class _Training:
             watcher.note(f"{why}: the best epoch so far is evaluated next")
             self.save(began)
         speed = (state.seen - first) / (time.perf_counter() - began)
-        if others := self.group.differing(self.stepper.digest):
-            raise RunError(
-                f"the same weights in all {self.group.world} processes",
-                f"those of process {others[0]} differ after epoch {number}",
-                "Start them with the same versions on machines of one kind.",
-            )
         self.validate_epoch(began, rate, speed)
 
     def validate_epoch(self, began: float, rate: float, speed: float) -> None:
@@ -262,15 +248,15 @@ class _Training:
         self.pending.clear()
 
     def progress(self, number: int, seen: int) -> float:
-        """Return the share of all images of all epochs that were shown."""
+        """The share of all images of all epochs that were shown."""
         return ((number - 1) * len(self.train) + seen) / (len(self.train) * self.recipe.epochs)
 
     def seconds(self) -> float:
-        """Return the time spent training, before a resume included."""
+        """The time spent training, before a resume included."""
         return self.state.seconds + time.perf_counter() - self.resumed_at
 
     def checkpoint_due(self) -> bool:
-        """Tell whether the last checkpoint is as old as the recipe lets it be."""
+        """Whether the last checkpoint is as old as the recipe lets it be."""
         return time.perf_counter() - self.saved_at > self.recipe.checkpoint_every
 
     def save(self, began: float | None = None) -> None:
@@ -307,7 +293,7 @@ class _Training:
             tensors, state = self.checkpoints.load(self.state.anchor)
         except RunError as error:
             self.diverged = trouble
-            self.watcher.note(f"{trouble}, and {error.received}: stopping")
+            self.watcher.note(f"{trouble}, and {error.message}: stopping")
             return False
         self.watcher.note(
             f"{trouble}: going back to step {state.step:,}, to go on with a tenth of the rate "
@@ -324,7 +310,7 @@ class _Training:
         self.group.wait()  # until the last checkpoint is written
         try:
             if best is None:
-                raise RunError("an epoch that was validated", "there is none", "Train again.")
+                raise RunError("No epoch was validated", "Train again.")
             self.stepper.restore(self.checkpoints.load(best.step)[0])
         except RunError as error:
             best = self.fall_back(error, best)
@@ -349,7 +335,7 @@ class _Training:
             raise error
         tensors, state = found
         if best is not None:
-            self.watcher.note(f"{error.received}: the weights of step {state.step:,} are used")
+            self.watcher.note(f"{error.message}: the weights of step {state.step:,} are used")
         self.stepper.restore(tensors)
         val_loss, val_accuracy = validate(self.stepper, self.val, shift=self.shift)
         epoch = Epoch(
@@ -369,7 +355,7 @@ def validate(
     counts: Tensor | None = None,
     shift: Tensor | None = None,
 ) -> tuple[float, float]:
-    """Return mean cross entropy in nats and accuracy, without dropout or augmentation."""
+    """Mean cross entropy in nats and accuracy, without dropout or augmentation."""
     stepper.network.eval()
     loss, right = 0.0, 0
     size = validation_batch(*val.images.shape[1:3])

@@ -168,7 +168,6 @@ def test_what_is_something_else_stays(
     [
         ("hf:boots", {}, "hf:owner/name"),
         ("hf:someone/boots@v2", {}, "Leave it out"),
-        (TO, {"licence": "My own licence"}, "such as apache-2.0"),
         (TO, {"force": True}, "neither force nor data"),
         (TO, {"data": ["digits"]}, "neither force nor data"),
         (TO, {"public": True}, "Give --upload"),

@@ -56,7 +56,7 @@ BALANCES = [
 ]
 CLASSICAL = [
     {"model": "logistic"}, {"model": "forest", "trees": 50}, {"model": "knn", "neighbours": 50},
-    {"model": "svm"}, {"model": "hist-gradient-boosting", "trees": 20},
+    {"model": "svm"},
 ]  # fmt: skip
 BACKBONE = [{"head": head} for head in ("auto", "nearest-mean", "logistic")]
 
@@ -130,9 +130,9 @@ def test_a_file_that_says_something_else_is_refused(
 ) -> None:
     shares = tmp_path / "mix.json"
     shares.write_text(content)
-    with pytest.raises(RecipeError, match="share above 0 for each class"):
+    with pytest.raises(RecipeError, match="share above 0"):
         assumed_mix(str(shares), uneven)
-    with pytest.raises(RecipeError, match="no file"):
+    with pytest.raises(RecipeError, match="no JSON file"):
         assumed_mix("evn", uneven)
 
 

@@ -58,7 +58,7 @@ def test_a_plan_with_a_budget_says_one_time(digits: Dataset) -> None:
 def test_what_the_training_would_refuse_is_refused(digits: Dataset) -> None:
     with pytest.raises(RecipeError, match="learning_rate"):
         plan(digits, model="mlp", learning_rate=-1.0, quiet=True)
-    with pytest.raises(RecipeError, match="loaded dataset"):
+    with pytest.raises(RecipeError, match="loaded already"):
         plan(digits, model="mlp", size=16, quiet=True)
 
 

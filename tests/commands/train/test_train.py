@@ -129,7 +129,7 @@ def test_a_failed_run_says_why_and_leaves_no_halves(
     from opsin.commands.train.network import NetworkLearner
 
     def differs(*_: object) -> None:
-        raise ParityError("the same answers", "they differ by 0.2", "Report this.")
+        raise ParityError("The answers differ by 0.2")
 
     monkeypatch.setattr(NetworkLearner, "export", differs)
     with pytest.raises(ParityError):

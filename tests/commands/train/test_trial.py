@@ -12,14 +12,9 @@ import opsin
 from opsin.backbones.backbone import open_backbone
 from opsin.backbones.named_backbones import PackagedWeights
 from opsin.commands.backbones import MeasuredBackbone
-from opsin.commands.train import load, pretrained
-from opsin.commands.train.load import load_for
-from opsin.commands.train.pretrained import (
-    leaves_open,
-    network_in_time,
-    solved_by_gradients,
-    try_backbone,
-)
+from opsin.commands.train import load, trial
+from opsin.commands.train.load import leaves_open, load_for, network_in_time
+from opsin.commands.train.trial import solved_by_gradients, try_backbone
 from opsin.core.events import SILENT, Watcher
 
 
@@ -71,16 +66,12 @@ def test_what_takes_too_long_takes_the_quicker_network_or_none(
     images = np.random.default_rng(0).integers(0, 256, (80, 28, 28, 1), np.uint8)
     data = opsin.from_arrays(images, np.repeat([0, 1], 40))
 
-    def network(
-        milliseconds: dict[str, float], budget: float | None = None, *, busy: float = 1.0
-    ) -> str | None:
+    def network(milliseconds: dict[str, float], budget: float | None = None) -> str | None:
         monkeypatch.setattr(
-            pretrained,
+            load,
             "measured_backbone",
-            lambda name, *, anew: MeasuredBackbone(
-                side=(8, 8),
-                multiply_adds=1,
-                milliseconds=milliseconds[name[-5:]] * (1 if anew else busy),
+            lambda name: MeasuredBackbone(
+                side=(8, 8), multiply_adds=1, milliseconds=milliseconds[name[-5:]]
             ),
         )
         return network_in_time(data, budget)
@@ -89,7 +80,6 @@ def test_what_takes_too_long_takes_the_quicker_network_or_none(
     assert network(usual) == "efficientnet-lite2"
     assert network({"lite0": 800.0, "lite2": 1600.0}) == "efficientnet-lite0"
     assert network({"lite0": 8000.0, "lite2": 9000.0}) is None
-    assert network(usual, busy=5.0) == "efficientnet-lite2"
     assert network(usual, budget=100.0) == "efficientnet-lite0"
     assert network(usual, budget=1.0) == "efficientnet-lite0"
 
@@ -129,7 +119,7 @@ def test_what_a_short_training_reaches_decides_once(
         assert set(tried.split.train).isdisjoint(tried.split.val)
         return accuracy
 
-    monkeypatch.setattr(pretrained, "_accuracy_from_scratch", trained)
+    monkeypatch.setattr(trial, "_accuracy_from_scratch", trained)
     seed = round(10 * accuracy)  # what was found is kept
     found = [try_backbone(marks, lambda: photographs, backbone, seed=seed) for _ in range(2)]
     assert found[0] == found[1]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import opsin
-from opsin.inspection.lessons.dropout import ANSWERS, DropoutLesson
 from opsin.inspection.lessons.explain_layer import explain_layer
+from opsin.inspection.lessons.values import ANSWERS, DropoutLesson
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from tests.inspection.lessons.lesson_network import (
     MIX,

@@ -10,7 +10,7 @@ import pytest
 
 import opsin
 from opsin.inspection.lessons.explain_layer import explain_layer
-from opsin.inspection.lessons.softmax import SoftmaxLesson
+from opsin.inspection.lessons.values import SoftmaxLesson
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from tests.inspection.lessons.lesson_network import (
     MIX,

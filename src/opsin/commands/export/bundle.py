@@ -89,16 +89,9 @@ def client(name: str) -> bytes:
 def classes_json(metadata: Metadata) -> bytes:
     """What clients read: the classes in their order, and how images are prepared."""
     like = metadata.preparation
-    about = {
-        "classes": list(metadata.classes),
-        "height": like.height,
-        "width": like.width,
-        "channels": like.channels,
-        "resize": like.resize,
-        **({} if like.bits is None else {"bits": like.bits}),
-        "reject": None if metadata.reject is None else metadata.reject.max_ood_score,
-    }
-    return _json(about)
+    prepared = like.model_dump(exclude={"background"}, exclude_none=True)
+    reject = None if metadata.reject is None else metadata.reject.max_ood_score
+    return _json({"classes": list(metadata.classes), **prepared, "reject": reject})
 
 
 def _json(content: Any) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from pathlib import Path
 from typing import Final
 
@@ -22,8 +21,6 @@ from opsin.report.card import UNSTATED, Publication, model_card
 from opsin.runtime.classifier import Classifier
 
 CARD: Final = "README.md"
-# Identifiers of licences: https://huggingface.co/docs/hub/repositories-licenses
-_LICENCE: Final = re.compile(r"[a-z0-9][a-z0-9.+-]{0,49}")
 
 
 class HubExport(BaseModel, frozen=True):
@@ -48,11 +45,6 @@ class HubExport(BaseModel, frozen=True):
     address: str | None = None
     commit: str | None = None
     private: bool | None = None
-
-    @property
-    def is_licensed(self) -> bool:
-        """Whether the card states a licence of the classifier."""
-        return self.licence != UNSTATED
 
     @property
     def verdict(self) -> str:
@@ -89,10 +81,6 @@ def export_to_hub(
         raise RecipeError(
             f"A revision, {name.revision}, cannot be written to",
             f"Leave it out: hf:{name.repository}",
-        )
-    if licence is not None and not _LICENCE.fullmatch(licence):
-        raise RecipeError(
-            f"{licence!r} is no licence as the hub calls it, such as apache-2.0, mit or cc-by-4.0"
         )
     folder = classifier.path.with_name(f"hub-{name.repository.replace('/', '-')}")
     folder = folder if out is None else Path(out)

@@ -166,16 +166,11 @@ def _quality(
 
 def _fell(to: To, part: str, images: int, before: Quality, after: Quality) -> ParityError:
     wrong = round((before.accuracy - after.accuracy) * images)
-    advice = "Write it all the same with --force."
-    if images * MOST_LOST < 1:
-        advice = (
-            "One image is more than 0.3 points here; judge by more of them (--data SOURCE), or "
-            "write it all the same with --force."
-        )
     return ParityError(
         f"{to} answers with accuracy {after.accuracy:.4f} instead of {before.accuracy:.4f} on the "
         f"{part} images, {wrong:,} more of {images:,} wrong; it may fall by 0.3 points",
-        f"Nothing was written. {advice}" + (" Or take --to fp16." if to == "int8" else ""),
+        "Nothing was written. Judge by more images (--data SOURCE), or write it all the same with "
+        "--force." + (" Or take --to fp16." if to == "int8" else ""),
     )
 
 

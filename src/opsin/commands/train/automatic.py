@@ -1,10 +1,9 @@
-"""`--model auto` and `--budget`: a recipe that suits the images, the machine and the time."""
+"""`--model auto`: a network and a recipe that suit the images and the machine."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from opsin.core.format import counted
@@ -66,31 +65,39 @@ class Choice(NamedTuple):
 
 def choose(
     *,
-    shape: tuple[int, int, int],
+    shape: Sequence[int],
     counts: Sequence[int],
     mirrored: bool = True,
     device: str = "cpu",
     quick: bool = False,
     given: Mapping[str, object] | None = None,
 ) -> Choice:
-    """Pick a network, its size and how it is trained, by the images and the machine."""
+    """A network, its size and how it is trained, by the images and the machine."""
     settled = {key: value for key, value in (given or {}).items() if value is not None}
-    task = _Task(shape, len(counts), sum(counts), device, quick or device != "cpu")
-    amount = next(amount for amount in _AMOUNTS if task.images <= amount.images)
-    model = "resnet" if min(shape[:2]) >= MODELS["resnet"].min_side else "mlp"
-    asked = resolve(task.data, model=model, mirrored=mirrored, **settled)
-    usual = resolve(task.data, model=model, optimizer=settled.get("optimizer")).training
+    height, width, channels = shape
+    images, classes = sum(counts), len(counts)
+    data = DataRecipe.of("images", size=(height, width))
+    amount = next(amount for amount in _AMOUNTS if images <= amount.images)
+    model = "resnet" if min(height, width) >= MODELS["resnet"].min_side else "mlp"
+    asked = resolve(data, model=model, mirrored=mirrored, **settled)
+    usual = resolve(data, model=model, optimizer=settled.get("optimizer")).training
     epochs, batch = amount.epochs, amount.batch
     if device != "cpu":
         epochs = round(_GPU_EPOCHS * epochs)
-        while batch < _GPU_BATCHES * amount.batch and task.images >= 2 * batch * _GPU_STEPS:
+        while batch < _GPU_BATCHES * amount.batch and images >= 2 * batch * _GPU_STEPS:
             batch *= 2
     batch = asked.training.batch_size if "batch_size" in settled else batch
     # Adam's steps may grow with the root of the batch (Malladi et al., arXiv:2205.10287).
     rate = usual.learning_rate * min(2.0, math.sqrt(batch / usual.batch_size))
     wanted = asked.training.epochs if "epochs" in settled else epochs
-    for size in _sizes(asked.model, task, settled):
-        fitting = 60 * amount.minutes / task.seconds(model, size, batch)
+    speed = _RATES["cpu with bfloat16" if device == "cpu" and quick else device]
+    speed *= cores() if device == "cpu" else 1
+    stems = _STEMS["quick" if quick or device != "cpu" else "slow"]
+    for size in _sizes(asked.model, min(height, width), classes, stems, settled):
+        hidden = resolve(data, model=model, mirrored=True, **size).model.hidden
+        work = _PASSES * images * MODELS[model].cost(hidden, (height, width, channels), classes)
+        an_epoch = work / speed + _STEP * math.ceil(images / batch)
+        fitting = 60 * amount.minutes / an_epoch
         if fitting >= wanted / 2:
             break
     options: dict[str, object] = {
@@ -101,54 +108,34 @@ def choose(
         **size,
         **settled,
     }
-    recipe = resolve(task.data, model=model, mirrored=mirrored, **options)
+    recipe = resolve(data, model=model, mirrored=mirrored, **options)
     where = counted(cores(), "core") if device == "cpu" else "a usual GPU"
-    few = ", few and so varied more" if recipe.training.rotate and task.images <= _FEW else ""
+    few = ", few and so varied more" if recipe.training.rotate and images <= _FEW else ""
     reason = (
         f"{recipe.model.name} {','.join(map(str, recipe.model.hidden))}, "
-        f"{recipe.training.epochs} epochs: {task.images:,} images of {shape[0]}×{shape[1]} for "
-        f"{task.classes} classes{few}, on {where}"
+        f"{recipe.training.epochs} epochs: {images:,} images of {height}×{width} for "
+        f"{classes} classes{few}, on {where}"
     )
     return Choice(model, options, reason)
 
 
-@dataclass(frozen=True)
-class _Task:
-    """What is to be learnt, and where."""
-
-    shape: tuple[int, int, int]
-    classes: int
-    images: int
-    device: str
-    quick: bool
-
-    @property
-    def data(self) -> DataRecipe:
-        return DataRecipe.of("images", size=self.shape[:2])
-
-    def seconds(self, model: str, size: Mapping[str, object], batch: int) -> float:
-        """Return about how long an epoch takes."""
-        hidden = resolve(self.data, model=model, mirrored=True, **size).model.hidden
-        work = _PASSES * self.images * MODELS[model].cost(hidden, self.shape, self.classes)
-        kind = "cpu with bfloat16" if self.device == "cpu" and self.quick else self.device
-        rate = _RATES[kind] * (cores() if self.device == "cpu" else 1)
-        return work / rate + _STEP * math.ceil(self.images / batch)
-
-
 def _sizes(
-    asked: ModelRecipe, task: _Task, settled: Mapping[str, object]
+    asked: ModelRecipe,
+    side: int,
+    classes: int,
+    stems: Sequence[int],
+    settled: Mapping[str, object],
 ) -> Iterator[Mapping[str, object]]:
-    """Yield options for the size of the network, the best first."""
+    """Options for the size of the network, the best first."""
     if not MODELS[asked.name].convolutional or "hidden" in settled:
         yield {name: settled[name] for name in ("hidden", "depth") if name in settled}
         return
-    side = min(task.shape[:2])
     stages = min(3, (side - 1).bit_length() - 1)
     while (side - 1) >> stages > _LAST_SIDE:
         stages += 1
     stages = asked.depth if "depth" in settled else stages
-    for stem in _STEMS["quick" if task.quick else "slow"]:
+    for stem in stems:
         filters = [min(stem << stage, _WIDEST * stem) for stage in range(stages)]
         # What tells many classes apart must have room in the last stage.
-        filters[-1:] = [max(last, min(2 * last, task.classes // 2)) for last in filters[-1:]]
+        filters[-1:] = [max(last, min(2 * last, classes // 2)) for last in filters[-1:]]
         yield {"hidden": tuple(filters)}

@@ -45,7 +45,7 @@ Outputs = dict[str, NDArray[np.float32]]
 
 
 def assumed_mix(asked: str, dataset: Dataset) -> NDArray[np.float64]:
-    """Return the share of each class that answers are to assume, ``float64[K]``."""
+    """The share of each class that answers are to assume, ``float64[K]``."""
     classes = len(dataset.classes)
     if asked == "even":
         return np.full(classes, 1 / classes)
@@ -55,31 +55,27 @@ def assumed_mix(asked: str, dataset: Dataset) -> NDArray[np.float64]:
 
 
 def shares_of(labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
-    """Return the share of each class, ``float64[K]``; one without images counts as one image."""
+    """The share of each class, ``float64[K]``; one without images counts as one image."""
     counts = np.maximum(np.bincount(labels, minlength=classes), 1)
     return np.asarray(counts / counts.sum(), np.float64)
 
 
 def _shares_in(path: Path, classes: tuple[str, ...]) -> NDArray[np.float64]:
-    def refused(received: str) -> RecipeError:
-        return RecipeError(
-            "as-trained, even, or a JSON file with a share above 0 for each class",
-            received,
-            f'Write such a file: {{"{classes[0]}": 0.9, …}}.',
-        )
-
+    advice = f'Write a file such as {{"{classes[0]}": 0.9, …}}, or give as-trained or even.'
     try:
-        if path.stat().st_size > _LARGEST:
-            raise refused(f"{path} is too large")
-        shares = {nfc(name): n for name, n in _SHARES.validate_json(path.read_bytes()).items()}
-    except OSError:
-        raise refused(f"got {str(path)!r}, which is no file") from None
-    except ValidationError:
-        raise refused(f"{path} holds something else") from None
+        content = path.read_bytes() if path.stat().st_size <= _LARGEST else b""
+        shares = {nfc(name): n for name, n in _SHARES.validate_json(content).items()}
+    except (OSError, ValidationError):
+        raise RecipeError(
+            f"{path} is no JSON file with a share above 0 for each class", advice
+        ) from None
     wrong = [name for name in classes if not 0 < shares.get(nfc(name), 0) < np.inf]
     wrong += [name for name in shares if name not in map(nfc, classes)]
     if wrong:
-        raise refused(f"{path} says none for {wrong[0]!r}, or it is no class")
+        raise RecipeError(
+            f"{path} needs a share above 0 for each class, and {wrong[0]!r} has none or is none",
+            advice,
+        )
     listed = np.array([shares[nfc(name)] for name in classes], np.float64)
     return np.asarray(listed / listed.sum(), np.float64)
 
@@ -88,25 +84,23 @@ def _shares_in(path: Path, classes: tuple[str, ...]) -> NDArray[np.float64]:
 class ExportedFile:
     """A file that is not calibrated; nothing is on the disk yet."""
 
-    #: Where it will be.
-    path: Path
-    #: What it was trained on.
-    dataset: Dataset
+    path: Path  # where it will be
+    dataset: Dataset  # what it was trained on
     content: bytes
     watcher: Watcher
-    #: A value of the file that is known for every image of the dataset, its name and
-    #: ``float32[N, D]``: only what follows it is computed.
+    # A value of the file that is known for every image of the dataset, its name and
+    # ``float32[N, D]``: only what follows it is computed.
     known: tuple[str, NDArray[np.float32]] | None = None
-    #: The file before it also learnt from the validation images, for which it answers.
+    # The file before it also learnt from the validation images, for which it answers.
     held_out: bytes | None = None
-    #: Answers by heads that had not seen the images, and how sure the file may be by them.
+    # Answers by heads that had not seen the images, and how sure the file may be by them.
     judged: tuple[OutOfFold, Calibration] | None = None
-    #: What is known of every image, of images of nothing in particular, ``float32[S, D]``.
+    # What is known of every image, of images of nothing in particular, ``float32[S, D]``.
     strange: NDArray[np.float32] | None = None
     device: str = "auto"
 
     def opened(self, content: bytes) -> Classifier:
-        """Open a file that is made of this one."""
+        """A classifier of a file that is made of this one."""
         return Classifier.of_content(
             self.path, content, most=None, device=self.device, watcher=self.watcher
         )
@@ -147,7 +141,7 @@ class ExportedFile:
         return np.asarray(np.log(shares / shares.sum()) - np.log(mix.learnt), np.float64)
 
     def outputs(self, rows: NDArray[np.int64], names: Sequence[str] = _NAMES) -> Outputs:
-        """Return outputs of the file for some images."""
+        """Outputs of the file for some images."""
         if self.known is None:
             return self._computed(rows, names)
         return {name: self._of_all[name][rows] for name in names}
@@ -168,7 +162,7 @@ class ExportedFile:
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
     def from_known(self, values: NDArray[np.float32], names: Sequence[str]) -> Outputs:
-        """Return outputs of the file for what ``known`` names of some images."""
+        """Outputs of the file for what ``known`` names of some images."""
         from opsin.onnx_files.onnx_graph import OnnxGraph  # noqa: PLC0415  needs onnx
 
         assert self.known is not None
@@ -240,7 +234,7 @@ def calibrate(exported: ExportedFile, *, adjusts: bool = True) -> FileWithAnswer
 
 
 def _prototypes(exported: ExportedFile) -> ClassPrototypes:
-    """Return the training images that a pretrained network knows, else the means of classes."""
+    """The training images that a pretrained network knows, else the means of classes."""
     from opsin.evaluation.out_of_distribution import ClassPrototypes  # noqa: PLC0415
 
     dataset, train = exported.dataset, exported.dataset.split.train

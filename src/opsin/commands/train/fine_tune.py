@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import threading
 from dataclasses import replace
@@ -31,16 +32,23 @@ from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.postprocessing import LOGITS
 from opsin.training.batches import TrainingBatches
 from opsin.training.budget import time_epoch
-from opsin.training.device import choose_device, choose_precision, isolated_rng, threads_for
-from opsin.training.fine_tuning import averaged, fitting_batch, fitting_epochs, learning, with_crops
+from opsin.training.device import (
+    choose_device,
+    choose_precision,
+    isolated_rng,
+    threads_for,
+    work_of,
+)
+from opsin.training.fine_tuning import averaged, learning, with_crops
+from opsin.training.memory import fine_tuned_at_once
 
 if TYPE_CHECKING:
     from opsin.classical.backbone_features import BackboneFeatures
 
 # Share of what is left of a budget that epochs are planned with; the evaluation needs the rest.
 _PLANNED: Final = 0.85
-# Seconds that steps are measured for in a plan, once the first ones are over.
-_MEASURED: Final = 0.5
+# Seconds that steps are measured for, once the first ones are over: in a plan, and for a budget.
+_MEASURED, _MEASURED_FOR_BUDGET = 0.5, 3.0
 # The most of the frozen features' log loss that a network worth keeping has.
 _LOWER: Final = 0.99
 # Weights of the head, by their names in the file.
@@ -84,7 +92,7 @@ class FineTuneLearner(HeadLearner):
     def _train(
         self, directory: RunDirectory, watcher: Watcher, stop: threading.Event
     ) -> Backbone | None:
-        """Return the network with its new weights, if there was time for any epoch."""
+        """The network with its new weights, if there was time for any epoch."""
         network, layers = self._network(self.features[:, :1], self.choice)
         device, fresh = choose_device(self.training.device), self.start is None
         keep_freed_memory()
@@ -107,8 +115,8 @@ class FineTuneLearner(HeadLearner):
         content = OnnxGraph(before.content, layers=()).with_weights(learnt)
         return replace(before, content=content)
 
-    def planned_seconds(self) -> float:
-        """Decide what is left open; return about how long all of it takes, from a few steps."""
+    def planned(self) -> dict[str, object]:
+        """Decide what is left open, and measure a few steps: about how long all of it takes."""
         keep_freed_memory()
         # The time does not depend on what the head has learnt.
         choice = HeadChoice(START, self.backbone.at, ("whole",), None, 0, 0, 1.0)
@@ -120,8 +128,8 @@ class FineTuneLearner(HeadLearner):
             with threads_for(work):
                 train, val = self._batches(device)
                 an_epoch = time_epoch(network, self.training, train, val, seconds=_MEASURED)
-        seconds = (super().planned_seconds() or 0.0) + self.training.epochs * an_epoch
-        return min(seconds, self.budget or math.inf)
+        seconds = cast("float", super().planned()["seconds"]) + self.training.epochs * an_epoch
+        return {"seconds": min(seconds, self.budget or math.inf)}
 
     @property
     def training(self) -> TrainingRecipe:
@@ -136,7 +144,7 @@ class FineTuneLearner(HeadLearner):
     def _network(
         self, features: NDArray[np.float32], choice: HeadChoice
     ) -> tuple[TorchNetwork, list[Layer]]:
-        """Return the network as it was with logistic regression on its features, and its layers."""
+        """The network as it was with logistic regression on its features, and its layers."""
         dataset, backbone = self.dataset, trainable(self.backbone)
         fitted = fit_as(
             replace(choice, head=START, views=("whole",)), backbone, self.shape, features,
@@ -156,11 +164,11 @@ class FineTuneLearner(HeadLearner):
         training, reasons = balanced(self.training, self.dataset, self.rows)
         self._settle(reasons, crop_side=crops.crop_side, balance=training.balance)
         if fresh:
-            size = fitting_batch(self.training, [layer.shape for layer in layers])
+            size = fine_tuned_at_once(self.training, layers)
             if size < (self.training.micro_batch or self.training.batch_size):
                 words = f"{size} images are computed at a time, for which there is room"
                 self._settle({"Memory": words}, micro_batch=size)
-        work = self.training.batch_size * sum(layer.multiply_adds for layer in layers)
+        work = work_of(self.training, layers)
         device = choose_device(self.training.device)
         self._settle(precision=choose_precision(self.training.precision, work, device))
         return work
@@ -180,9 +188,12 @@ class FineTuneLearner(HeadLearner):
             return True
         left = self.seconds_left
         seconds = max(1.0, _PLANNED * left)
-        epochs, an_epoch = fitting_epochs(
-            network, self.training, train, val, seconds=seconds, watcher=watcher
-        )
+        watcher.doing("measuring for the budget")
+        an_epoch = time_epoch(
+            copy.deepcopy(network), self.training, train, val,
+            seconds=min(_MEASURED_FOR_BUDGET, 0.02 * seconds),
+        )  # fmt: skip
+        epochs = max(1, min(self.training.epochs, int(seconds / an_epoch)))
         takes = f"about {clock(an_epoch)}"
         reason = f"{counted(epochs, 'epoch')} of {takes} fit into what is left of it"
         if an_epoch <= seconds:
@@ -194,19 +205,19 @@ class FineTuneLearner(HeadLearner):
         return an_epoch <= seconds
 
     def facts(self, *, interrupted: bool) -> TrainingFacts:
-        """Return how the epochs went, or, where frozen features were better, the fitting."""
+        """How the epochs went, or, where frozen features were better, the fitting."""
         if self.tuned:
             return self.facts_of_epochs(self.training, interrupted=interrupted)
         return super().facts(interrupted=interrupted)
 
 
 def _learning(layers: list[Layer]) -> list[Layer]:
-    """Return layers all of whose parameters are trained."""
+    """Layers all of whose parameters are trained."""
     return [layer.model_copy(update={"trainable": layer.parameters}) for layer in layers]
 
 
 def _is_better(frozen: ExportedFile, tuned: ExportedFile) -> tuple[bool, str]:
-    """Tell whether validation says that fine-tuning was better than the frozen features."""
+    """Whether validation says that fine-tuning was better than the frozen features, in words."""
     labels = tuned.dataset.labels[tuned.dataset.split.val]
     right, losses = [], []
     for file in (frozen, tuned):

@@ -134,10 +134,15 @@ def _report(
     evaluation: RunEvaluation,
     metadata: Metadata,
 ) -> Report:
-    """Return what is known of a run without another look at its images and files."""
+    """The report without what its images and files are looked at once more for."""
     layers, views, recipe, dataset = (
         learner.layers, metadata.views, learner.recipe, learner.dataset,
     )  # fmt: skip
+    sizes = {
+        "parameters": sum(layer.parameters for layer in layers),
+        "trainable": sum(layer.trainable for layer in layers),
+        "multiply_adds": sum(layer.multiply_adds for layer in layers),
+    }
     return Report(
         opsin=__version__,
         parent=recipe.parent,
@@ -156,14 +161,7 @@ def _report(
             ReportedFinding(count=finding.count, title=finding.title, opsin=finding.opsin)
             for finding in audit.findings
         ],
-        training=training.model_copy(
-            update={
-                "device": learner.device_name,
-                "parameters": sum(layer.parameters for layer in layers),
-                "trainable": sum(layer.trainable for layer in layers),
-                "multiply_adds": sum(layer.multiply_adds for layer in layers),
-            }
-        ),
+        training=training.model_copy(update={"device": learner.device_name, **sizes}),
         calibration=metadata.calibration,
         class_mix=metadata.class_mix,
         reject=metadata.reject,

@@ -14,32 +14,23 @@ from numpy.typing import NDArray
 
 from opsin.backbones.backbone import Backbone
 from opsin.backbones.features import Extractor, compute, source_keys
-from opsin.backbones.named_backbones import NAMED
 from opsin.classical import fitted_file
 from opsin.classical.backbone_features import BackboneFeatures
 from opsin.classical.backbone_head import COMPARED, ChosenHead, HeadChoice, HeadSearch
 from opsin.classical.classical_recipe import (
-    BACKBONE,
     ClassicalRecipe,
+    Forest,
     FromBackbone,
     PixelModel,
     resolve_classical,
 )
-from opsin.classical.fit import (
-    FitProgress,
-    Fitted,
-    TrainingRows,
-    figures_of,
-    fit,
-    run_interruptible,
-    work_of,
-)
+from opsin.classical.fit import FitProgress, Fitted, figures_of, fit, run_interruptible
 from opsin.classical.fitted_file import Written
 from opsin.classical.pixels import Pooling, drawn
 from opsin.commands.backbones import measure
 from opsin.commands.train.calibrate import ExportedFile, assumed_mix
 from opsin.commands.train.learner import Learner, Loaded, answering_device, versions
-from opsin.commands.train.pretrained import MANY_IMAGES, views_of
+from opsin.commands.train.trial import MANY_IMAGES, views_of
 from opsin.commands.train.words import class_mix_in_words, tell_model
 from opsin.core.artifacts.records import Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -49,7 +40,6 @@ from opsin.core.events import Watcher
 from opsin.core.format import about, seconds_of
 from opsin.core.metadata import Calibration, ClassMix, Layer
 from opsin.core.platform import cores
-from opsin.core.recipe import TrainingRecipe
 from opsin.core.storage import write_json
 from opsin.data.cache import digest_rows
 from opsin.data.dataset import Dataset
@@ -66,16 +56,13 @@ if TYPE_CHECKING:
 
 # Training images from which on fine-tuning mixes them: of fewer, each says too much.
 _MIXED: Final = 1_000
-# Training images that figures are computed on, where a model has no steps of its own.
+# Training images that figures are computed on: all of them would take as long as the fitting.
 _SAMPLE: Final = 2_000
 # Images of each strange kind: of 20 in all, the features take less than a second.
 _STRANGE: Final = 5
 # Seconds of a core that the choice of a head takes, however few images there are, and for the
 # square of those that heads are compared on.
 _CHOICE, _SQUARE = 0.1, 2.4e-6
-# Times as long as a network's features of an image that a step of fine-tuning takes for it, and
-# the least shorter side of a photograph.
-_STEP, _PHOTOGRAPH = 4.5, 64
 
 
 class HeadLearner(Learner):
@@ -95,9 +82,6 @@ class HeadLearner(Learner):
     #: strange images beside these, ``float32[S, V, D]``.
     judged: tuple[OutOfFold, Calibration] | None = None
     strange: NDArray[np.float32] | None = None
-    #: Trees or rounds; none for a model without such steps.
-    steps: int = 0
-    unit: str = "fits"
 
     def __init__(
         self,
@@ -139,14 +123,10 @@ class HeadLearner(Learner):
         labels, train = dataset.labels, split.train
         self.rows = drawn(train, labels[train], recipe.model.images, recipe.training.seed)
         self.also = split.val if len(self.rows) == len(train) else split.val[:0]
-        missing = set(range(len(dataset.classes))) - set(labels[self.rows].tolist())
-        if missing or len(dataset.classes) < 2:
-            received = "there is one class only"
-            if missing:
-                received = f"class {dataset.classes[min(missing)]!r} has none"
-            raise RecipeError(
-                "training images of two classes or more", received, "Add images, or a class."
-            )
+        if len(dataset.classes) < 2:
+            raise RecipeError("There is one class only, and two or more are needed")
+        if missing := set(range(len(dataset.classes))) - set(labels[self.rows].tolist()):
+            raise RecipeError(f"Class {dataset.classes[min(missing)]!r} has no training images")
         reasons = {}
         if len(self.rows) < len(train):
             reasons["Images"] = (
@@ -171,13 +151,13 @@ class HeadLearner(Learner):
                 )
         self.decided(**reasons)
         self.recipe = self.recipe.model_copy(update={"versions": packages})
-        answering_device(self.recipe)  # refuses what is not there
+        answering_device(self.recipe)
         group.wait()
         yield
 
     def fit(self, directory: RunDirectory, watcher: Watcher, stop: threading.Event) -> float:
         """Fit, and improve on it where the recipe says so."""
-        at, held_out = time.perf_counter(), None
+        began, held_out = time.perf_counter(), None
         if isinstance(self.recipe.model, FromBackbone):
             chosen = self._fit_head(self.recipe.model, watcher, stop)
             self.fitted, held_out = chosen.final, chosen.held_out
@@ -189,55 +169,48 @@ class HeadLearner(Learner):
         self.exported, self.layers = self.file_of(directory, watcher, self.fitted, held_out)
         self.improve(directory, watcher, stop)
         tell_model(watcher, self)
-        seconds = time.perf_counter() - at
-        if not self.steps and self.outcome is None:
+        seconds = time.perf_counter() - began
+        if self.outcome is None:
             watcher.epoch(self._only_epoch(seconds))
         return seconds
 
     def improve(self, directory: RunDirectory, watcher: Watcher, stop: threading.Event) -> None:
         """Do nothing: what was fitted is delivered."""
 
-    def planned_seconds(self) -> float | None:
-        """Return about how long the features that are not known yet and the choice of a head take.
-
-        ``None`` for a model on pixels.
-        """
+    def planned(self) -> dict[str, object]:
+        """About how long the features that are not known yet and the choice of a head take."""
         backbone, dataset, count = self.backbone, self.dataset, len(self.rows)
         if backbone is None:
-            return None
+            return {}
         missing = 0
         for view in views_of(dataset, count):
             cache = Extractor(backbone, self.shape, view).cache
             missing += len(dataset) - int(cache.knows(dataset.digests).sum())
         choices = 1 + most_folds(count) * dataset.judged_by_all
         heads = choices * (_CHOICE + _SQUARE * min(count, COMPARED) ** 2) / self.threads
-        return missing * measure(backbone).milliseconds / 1000 + heads
+        return {"seconds": missing * measure(backbone).milliseconds / 1000 + heads}
 
     def _fit_pixels(self, model: PixelModel, watcher: Watcher, stop: threading.Event) -> None:
-        dataset, val = self.dataset, self.dataset.split.val
         pooling = Pooling.to_fit(self.shape, model.side)
-        watcher.begin("Pixels", len(self.rows) + len(val), "images")
+        watcher.begin("Pixels", len(self.rows), "images")
 
         def read(done: int) -> None:
             watcher.advance(done)
             if stop.is_set():
                 raise KeyboardInterrupt("Ctrl-C while the images were read")
 
-        pixels = pooling.read(dataset.images, self.rows, read)
-        train = TrainingRows(pixels, dataset.labels[self.rows])
-        checked = TrainingRows(pooling.read(dataset.images, val), dataset.labels[val])
+        pixels = pooling.read(self.dataset.images, self.rows, read)
         watcher.end()
         watcher.doing("the fitting")
-        total, unit = work_of(model)
+        total, unit = (model.trees, "trees") if isinstance(model, Forest) else (1, "fits")
         self.fitted = run_interruptible(
             lambda progress: fit(
-                model, pooling, train, checked, classes=len(dataset.classes),
-                seed=self.recipe.training.seed, threads=self.threads, progress=progress,
+                model, pooling, pixels, self.dataset.labels[self.rows],
+                classes=len(self.dataset.classes), seed=self.recipe.training.seed,
+                threads=self.threads, progress=progress,
             ),
             what="Fit", total=total, unit=unit, watcher=watcher, stop=stop,
         )  # fmt: skip
-        if unit in ("trees", "rounds"):
-            self.steps, self.unit = total, unit
 
     def _fit_head(self, model: FromBackbone, watcher: Watcher, stop: threading.Event) -> ChosenHead:
         """Choose a head for the features, and say what was chosen among the reasons."""
@@ -248,11 +221,12 @@ class HeadLearner(Learner):
             sources=source_keys(dataset.source_digests, dataset.preparation),
         )  # fmt: skip
         watcher.doing("the choice of a head")
-        seed, units, most = self.recipe.training.seed, dataset.units, most_folds(len(dataset))
-        folds = [] if len(dataset.split.val) else folds_of(dataset.labels, units, seed, most)
+        seed, most = self.recipe.training.seed, most_folds(len(dataset))
+        by_all = not len(dataset.split.val)
+        folds = folds_of(dataset.labels, dataset.units, seed, most) if by_all else []
         search = HeadSearch(
-            backbone, self.shape, backbone.at, self.features,
-            labels=dataset.labels, units=units, views=views,
+            BackboneFeatures(backbone, self.shape, backbone.at, views), self.features,
+            labels=dataset.labels, units=dataset.units,
             assumed=assumed_mix(self.recipe.training.class_mix, dataset),
             wanted=None if model.head == "auto" else model.head, seed=seed, threads=self.threads,
         )  # fmt: skip
@@ -287,12 +261,11 @@ class HeadLearner(Learner):
         return chosen
 
     def features_of(self, backbone: Backbone, *images: Any, **options: Any) -> NDArray[np.float32]:
-        """Compute features (arguments as for `compute`), and refuse what no head can learn from."""
+        """Features (arguments as for `compute`), which must be numbers that a head can learn."""
         features = compute(backbone, *images, device=answering_device(self.recipe), **options)
         if not np.isfinite([features.min(), features.max()]).all():
             raise ModelFileError(
-                "finite numbers from the network",  # perhaps it computes in half precision
-                f"{backbone.name} gives others for some images",
+                f"{backbone.name} gives numbers for some images that are not finite",
                 "Check --prepare, or take an export of it in 32 bits.",
             )
         return features
@@ -300,7 +273,7 @@ class HeadLearner(Learner):
     def file_of(
         self, directory: RunDirectory, watcher: Watcher, fitted: Fitted, held_out: Fitted | None
     ) -> tuple[ExportedFile, list[Layer]]:
-        """Return the file of what was fitted, and its layers."""
+        """The file of what was fitted, and its layers."""
         layers, known, strange = Written(fitted).layers, None, None
         if not isinstance(fitted.numbers, Pooling):
             known = (FEATURES, _chosen(self.features, fitted.numbers))
@@ -324,11 +297,11 @@ class HeadLearner(Learner):
         return exported, layers
 
     def _only_epoch(self, seconds: float) -> Epoch:
-        """Return the one event of a model that is fitted in one go, by the answers of its file."""
+        """The one event of a model that is fitted in one go, by the answers of its file."""
         labels, exported, rows = self.dataset.labels, self.exported, self.rows
-        places = np.linspace(0, len(rows) - 1, min(_SAMPLE, len(rows))).astype(np.int64)
-        known = exported.outputs(rows[places], ["probabilities"])["probabilities"]
-        train_loss, train_accuracy = figures_of(known, labels[rows[places]])
+        sample = rows[np.linspace(0, len(rows) - 1, min(_SAMPLE, len(rows))).astype(np.int64)]
+        known = exported.outputs(sample, ["probabilities"])["probabilities"]
+        train_loss, train_accuracy = figures_of(known, labels[sample])
         if exported.judged is None:
             val, answers = self.dataset.split.val, exported.validation["probabilities"]
         else:
@@ -343,7 +316,7 @@ class HeadLearner(Learner):
         )  # fmt: skip
 
     def export(self, directory: RunDirectory, watcher: Watcher) -> ExportedFile:
-        """Return the better file."""
+        """The better file."""
         del directory, watcher
         return self.exported
 
@@ -352,12 +325,10 @@ class HeadLearner(Learner):
         return fitted_file.check_parity(file, self.fitted, images)
 
     def facts(self, *, interrupted: bool) -> TrainingFacts:
-        """Return how many trees or rounds were fitted, and to how many images."""
-        steps = self.steps or 1
+        """To how many images it was fitted."""
         return TrainingFacts(
-            best_epoch=steps, epochs=steps, asked=steps, stopped=False, interrupted=interrupted,
-            diverged=None, stepped_back=False, balance="none", precision="float32",
-            fitted_to=len(self.fitted.labels), unit=self.unit,
+            best_epoch=1, epochs=1, asked=1, interrupted=interrupted,
+            balance="none", precision="float32", fitted_to=len(self.fitted.labels), unit="fits",
         )  # fmt: skip
 
     @property
@@ -368,27 +339,9 @@ class HeadLearner(Learner):
         answers_on = answering_device(self.recipe)
         return where if answers_on == CPU else f"{where}; {what} on {answers_on}"
 
-    def further(self) -> str | None:
-        """Say how long fine-tuning would take, where photographs got a named network, frozen."""
-        dataset, backbone = self.dataset, self.backbone
-        if self.recipe.fine_tunes or backbone is None or backbone.name not in NAMED:
-            return None
-        if dataset.images.shape[3] == 1 or np.median(dataset.sizes.min(axis=1)) < _PHOTOGRAPH:
-            return None
-        tuned = resolve_classical(
-            dataset.recipe, model=BACKBONE, backbone=backbone.name, fine_tune=True
-        ).training
-        steps = cast("TrainingRecipe", tuned).epochs * len(self.rows)
-        seconds = steps * _STEP * measure(backbone).milliseconds / 1000
-        # One split of TrashNet with --budget 15m: 93.0 and 93.5% of 511 others right.
-        return (
-            f"fine-tuning would take about {about(seconds)} here (--from {backbone.name} "
-            "--fine-tune); with 2,016 photographs of waste it brought half a point"
-        )
-
 
 def _chosen(features: NDArray[np.float32], numbers: BackboneFeatures) -> NDArray[np.float32]:
-    """Return those features that were chosen, the mean over the views that were."""
+    """Those features that were chosen, the mean over the views that were."""
     chosen = features[:, : len(numbers.views), : numbers.features]
     mean: NDArray[np.float32] = chosen.mean(axis=1, dtype=np.float32)
     return mean

@@ -44,8 +44,7 @@ if TYPE_CHECKING:
 
 # How many times its budget a training takes at most, if the machine becomes slower than measured.
 _OVERRUN: Final = 1.1
-
-#: Looked for before anything is done, not missed at the end of an hour's training.
+# Looked for before anything is done, not missed at the end of an hour's training.
 _FOR_ALL: Final = ("onnx", "sklearn", "scipy", "matplotlib", "jinja2")
 _FOR_NETWORKS: Final = ("torch", "safetensors")
 
@@ -53,19 +52,26 @@ _FOR_NETWORKS: Final = ("torch", "safetensors")
 def need_training(model: str | None = None) -> None:
     """Look for all that training needs."""
     if model in FITTED:
-        if not all(map(_is_installed, _FOR_ALL)):
+        if not _are_installed(*_FOR_ALL):
             raise MissingExtraError("models without layers", "classical")
-    elif not all(map(_is_installed, (*_FOR_ALL, *_FOR_NETWORKS))):
+    elif not _are_installed(*_FOR_ALL, *_FOR_NETWORKS):
         raise MissingExtraError("training", "train")
 
 
 def can_train_networks() -> bool:
-    """Tell whether PyTorch is here, and what else a network is trained with."""
-    return all(map(_is_installed, _FOR_NETWORKS))
+    """Whether PyTorch is here, and what else a network is trained with."""
+    return _are_installed(*_FOR_NETWORKS)
+
+
+def _are_installed(*packages: str) -> bool:
+    try:
+        return all(importlib.util.find_spec(package) is not None for package in packages)
+    except ValueError:  # it was made impossible to import
+        return False
 
 
 def versions(*names: str) -> dict[str, str]:
-    """Return the versions of the packages that decide what comes out."""
+    """The versions of the packages that decide what comes out."""
     names = names or ("torch", "onnx", "onnxruntime", "numpy", "pillow")
     return {
         "opsin": __version__,
@@ -74,15 +80,8 @@ def versions(*names: str) -> dict[str, str]:
     }
 
 
-def _is_installed(package: str) -> bool:
-    try:
-        return importlib.util.find_spec(package) is not None
-    except ValueError:  # it was made impossible to import
-        return False
-
-
 def answering_device(recipe: Recipe | ClassicalRecipe) -> str:
-    """Return where ONNX Runtime computes features and answers in a training."""
+    """Where ONNX Runtime computes features and answers in a training; refuses what is not there."""
     from opsin.runtime.providers import choose  # noqa: PLC0415  loads ONNX Runtime
 
     device = recipe.training.device
@@ -94,17 +93,12 @@ def answering_device(recipe: Recipe | ClassicalRecipe) -> str:
 class Loaded:
     """What is to be trained on what, as far as it is settled before a learner decides the rest."""
 
-    #: The model's name; ``None`` where it is open.
-    model: str | None
+    model: str | None  # its name; ``None`` where it is open
     dataset: Dataset
-    #: The pretrained network.
     backbone: Backbone | None = None
-    #: Seconds or words for the time that is left for the training.
-    budget: str | float | None = None
-    #: What was decided, and why.
-    reasons: dict[str, str] = field(default_factory=dict)
-    #: Whether a trial of the pretrained network is still to be made (in a plan).
-    is_open: bool = False
+    budget: str | float | None = None  # seconds or words for the time that is left
+    reasons: dict[str, str] = field(default_factory=dict)  # what was decided, and why
+    is_open: bool = False  # in a plan: whether the pretrained network is still to be tried
 
 
 class Learner(ABC):
@@ -139,7 +133,7 @@ class Learner(ABC):
 
     @abstractmethod
     def export(self, directory: RunDirectory, watcher: Watcher) -> ExportedFile:
-        """Return the file of what was fitted."""
+        """The file of what was fitted."""
 
     @abstractmethod
     def difference(self, file: Classifier, images: NDArray[np.uint8]) -> float | None:
@@ -147,16 +141,16 @@ class Learner(ABC):
 
     @abstractmethod
     def facts(self, *, interrupted: bool) -> TrainingFacts:
-        """Return what the report says of the training."""
+        """What the report says of the training."""
 
     @property
     @abstractmethod
     def device_name(self) -> str:
         """Where it learns, as a person would say it."""
 
-    def further(self) -> str | None:
-        """Return what else could be tried, in words."""
-        return None
+    def planned(self) -> dict[str, object]:
+        """What a plan says of it, once it is ready: its seconds, and more of a network."""
+        return {}
 
     def decided(self, **reasons: str) -> None:
         """Keep what was decided, and why."""
@@ -175,7 +169,7 @@ class Learner(ABC):
         balanced: bool = False,
         layers: Sequence[Layer] | None = None,
     ) -> Metadata:
-        """Return what travels in a file that was fitted to labels, before its score is known."""
+        """What travels in a file that was fitted to labels, before its score is known."""
         recipe, dataset = self.recipe, self.dataset
         classes = len(dataset.classes)
         learnt = np.full(classes, 1 / classes) if balanced else shares_of(labels, classes)
@@ -206,21 +200,17 @@ class Learner(ABC):
         from opsin.training.trainer import fit  # noqa: PLC0415
 
         self.outcome = outcome = fit(
-            network,
-            *batches,
-            recipe,
+            network, *batches, recipe,
             classes=len(self.dataset.classes),
             checkpoints=Checkpoints(directory.checkpoints, watcher.note),
-            watcher=watcher,
-            stop=stop,
+            watcher=watcher, stop=stop, start=self.start,
             deadline=self.began + _OVERRUN * (self.budget or math.inf),
-            start=self.start,
-        )
+        )  # fmt: skip
         self.stopped, self.cause = outcome.stopped, outcome.diverged
         return outcome
 
     def facts_of_epochs(self, recipe: TrainingRecipe, *, interrupted: bool) -> TrainingFacts:
-        """Return what the report says of a training by epochs."""
+        """What the report says of a training by epochs."""
         assert self.outcome is not None
         return TrainingFacts(
             best_epoch=self.outcome.best.epoch,

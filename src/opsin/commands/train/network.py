@@ -6,7 +6,7 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,22 +31,28 @@ from opsin.models.statistics import statistics_of
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.providers import CPU
 from opsin.training.batches import TrainingBatches
-from opsin.training.budget import fit_budget
+from opsin.training.budget import fit_budget, measure_epoch
 from opsin.training.device import (
     choose_device,
+    choose_precision,
     describe_device,
     has_quick_bfloat16,
     isolated_rng,
-    settle_precision,
     threads_for,
+    work_of,
 )
-from opsin.training.memory import fit_memory
+from opsin.training.memory import estimate, fit_memory
+from opsin.training.optimizers import rate_at
 from opsin.training.process_group import ALONE, ProcessGroup
 from opsin.training.sampling import choose_balance
 from opsin.training.torch_to_onnx import check_exportable, check_parity, to_onnx
 
 if TYPE_CHECKING:
     from opsin.commands.train.learner import Start
+
+# Points of the learning-rate curve in a plan, and seconds for which its steps are measured, once
+# the first ones are over.
+_POINTS, _MEASURED = 100, 0.5
 
 
 class NetworkLearner(Learner):
@@ -61,16 +67,8 @@ class NetworkLearner(Learner):
     epoch_seconds: float | None = None
     group = ALONE
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        recipe: Recipe,
-        *,
-        given: Collection[str] = (),
-        start: Start | None = None,
-    ) -> None:
-        self.dataset, self.recipe, self.layers = dataset, recipe, []
-        self.given, self.start = given, start
+    def __init__(self, dataset: Dataset, recipe: Recipe, *, start: Start | None = None) -> None:
+        self.dataset, self.recipe, self.layers, self.start = dataset, recipe, [], start
 
     @classmethod
     def decide(
@@ -86,11 +84,10 @@ class NetworkLearner(Learner):
         device = choose_device(recipe.training.device)
         reasons = dict(loaded.reasons)
         if named is None:
-            height, width, channels = dataset.images.shape[1:]
             quick = recipe.training.precision != "float32" and has_quick_bfloat16(device)
             labels = dataset.labels[dataset.split.train]
             choice = choose(
-                shape=(height, width, channels),
+                shape=dataset.images.shape[1:],
                 counts=np.bincount(labels, minlength=len(dataset.classes)).tolist(),
                 mirrored=mirrored, device=device.type, quick=quick, given=given,
             )  # fmt: skip
@@ -104,11 +101,11 @@ class NetworkLearner(Learner):
         recipe, epoch_seconds = with_balance(recipe, dataset), None
         if seconds is not None:
             recipe, chosen, epoch_seconds = fit_budget(
-                seconds, recipe, dataset, device=device, given=set(given), watcher=watcher
+                seconds, recipe, dataset, device=device, given=given, watcher=watcher
             )
             reasons["Budget"] = f"{clock(seconds)} · {chosen}"
         recipe = recipe.model_copy(update={"reasons": reasons | recipe.reasons})
-        learner = cls(dataset, recipe, given=set(given))
+        learner = cls(dataset, recipe)
         learner.began, learner.budget, learner.epoch_seconds = began, seconds, epoch_seconds
         return learner
 
@@ -127,17 +124,14 @@ class NetworkLearner(Learner):
     def _build(self) -> None:
         dataset = self.dataset
         self.recipe = self.recipe.model_copy(update={"versions": versions()})
-        mix = class_mix_in_words(self.recipe.training.class_mix, dataset)
-        self.decided(**{"Class mix": mix})
-        answering_device(self.recipe)  # refuses what is not there
+        self.decided(**{"Class mix": class_mix_in_words(self.recipe.training.class_mix, dataset)})
+        answering_device(self.recipe)
         height, width, channels = dataset.images.shape[1:]
         shape, side = (height, width, channels), self.recipe.training.crop_side
         if side is not None and (side, side) != (height, width):
             raise RecipeError(
-                f"crops in the size of the images, {height}×{width}, for a network trained from "
-                "scratch",
-                f"got --crop-side {side}",
-                "Leave it out.",
+                f"--crop-side {side} is for fine-tuning: a network trained from scratch takes "
+                f"crops in the size of the images, {height}×{width}"
             )
         statistics = statistics_of(dataset.images, dataset.split.train)
         self.network = build_network.build(
@@ -145,15 +139,29 @@ class NetworkLearner(Learner):
         )
         check_exportable(self.network)
         self.layers = build_network.summarise(self.network, shape)
+        images = len(dataset.split.train) + len(dataset.split.val)
         self.recipe, note = fit_memory(
-            self.recipe, self.layers, device=self.device, processes=self.group.world,
-            images=(len(dataset.split.train) + len(dataset.split.val)) * math.prod(shape),
-            given=self.given,
-        )  # fmt: skip
+            self.recipe, self.layers, device=self.device, image_bytes=images * math.prod(shape)
+        )
         if note:
             self.decided(Memory=note)
-        settled = settle_precision(self.recipe, self.layers, self.device)
-        self.recipe, self.work = self.group.first(settled)
+        self.work = work_of(self.recipe.training, self.layers)
+        precision = choose_precision(self.recipe.training.precision, self.work, self.device)
+        self.recipe = self.group.first(self.recipe.with_training(precision=precision))
+
+    def planned(self) -> dict[str, object]:
+        """Its time, memory and learning rates, with some steps measured."""
+        training = self.recipe.training
+        # What was measured for a budget is not measured again: a plan says one time.
+        an_epoch = self.epoch_seconds or measure_epoch(
+            self.recipe, self.dataset, self.device, seconds=_MEASURED
+        )
+        steps = [point / (_POINTS - 1) for point in range(_POINTS)]
+        return {
+            "seconds": training.epochs * an_epoch,
+            "memory": estimate(self.recipe, self.layers, gpu=self.device.type != "cpu"),
+            "rates": tuple((step, rate_at(training, step)) for step in steps),
+        }
 
     def fit(self, directory: RunDirectory, watcher: Watcher, stop: threading.Event) -> float:
         """Train the network, which then holds the best epoch's weights."""
@@ -167,7 +175,7 @@ class NetworkLearner(Learner):
         ).seconds
 
     def export(self, directory: RunDirectory, watcher: Watcher) -> ExportedFile:
-        """Write the network as ONNX."""
+        """The network as ONNX."""
         labels = self.dataset.labels[self.dataset.split.train]
         balanced = self.recipe.training.balance in ("weights", "sampling")
         content = to_onnx(self.network, self.metadata(labels, balanced=balanced))
@@ -179,7 +187,7 @@ class NetworkLearner(Learner):
         return check_parity(file, self.network, images)
 
     def facts(self, *, interrupted: bool) -> TrainingFacts:
-        """Return how the epochs went."""
+        """How the epochs went."""
         return self.facts_of_epochs(self.recipe.training, interrupted=interrupted)
 
     @property
@@ -194,7 +202,7 @@ class NetworkLearner(Learner):
 
 
 def with_balance(recipe: Recipe, dataset: Dataset) -> Recipe:
-    """Return a recipe that says whether rare classes count more; decide it where it is open."""
+    """A recipe that says whether rare classes count more."""
     training, reasons = balanced(recipe.training, dataset, dataset.split.train)
     update = {"training": training, "reasons": recipe.reasons | reasons}
     return recipe.model_copy(update=update)
@@ -203,10 +211,10 @@ def with_balance(recipe: Recipe, dataset: Dataset) -> Recipe:
 def balanced(
     recipe: TrainingRecipe, dataset: Dataset, rows: NDArray[np.int64]
 ) -> tuple[TrainingRecipe, dict[str, str]]:
-    """Decide by the classes of training images whether rare ones count more, and say why."""
+    """Whether rare classes count more, by the classes of training images, and why."""
     if recipe.balance != "auto":
         return recipe, {}
     counts = np.bincount(dataset.labels[rows], minlength=len(dataset.classes))
-    balance, reason = choose_balance(counts, in_shards=recipe.shuffle_buffer is not None)
+    balance, reason = choose_balance(counts)
     reasons = {} if balance == "none" else {"Balance": reason}
     return recipe.model_copy(update={"balance": balance}), reasons

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final, Unpack, cast
+from typing import Any, Unpack
 
-from opsin.classical.classical_recipe import FITTED, ClassicalRecipe
-from opsin.commands.train.learner import Loaded
+from opsin.classical.classical_recipe import ClassicalRecipe
 from opsin.commands.train.load import load_for
-from opsin.commands.train.pretrained import TRIAL_SECONDS
+from opsin.commands.train.train import decide
+from opsin.commands.train.trial import TRIAL_SECONDS
 from opsin.commands.train.words import tell_limits
 from opsin.core.arguments import checked
 from opsin.core.events import Watcher, WatcherGroup
@@ -18,11 +17,6 @@ from opsin.core.recipe import Recipe, TrainingRecipe
 from opsin.report.terminal import for_people
 from opsin.report.training_plan import Plan
 from opsin.training.process_group import refuse_several
-
-#: Points of the learning-rate curve.
-_POINTS: Final = 100
-#: Seconds for which steps are measured, once the first ones are over.
-_MEASURED: Final = 0.5
 
 
 class _Noted(Watcher):
@@ -77,85 +71,42 @@ def plan(
     )
     dataset = loaded.dataset
     tell_limits(watcher, dataset)
-    if loaded.model in FITTED:
-        planned = _of_head(loaded, given)
-    else:
-        planned = _of_network(loaded, given, watcher)
-    images = {part: len(dataset.split.rows(part)) for part in ("train", "val", "test")}
-    images["train"] = cast("int", planned.pop("fitted", images["train"]))
-    return Plan.model_validate(
-        {"summary": dataset.summary(), "notes": tuple(noted.notes), "images": images, **planned}
-    )
-
-
-def _of_network(
-    loaded: Loaded, options: Mapping[str, object], watcher: Watcher
-) -> dict[str, object]:
-    from opsin.commands.train.network import NetworkLearner  # noqa: PLC0415  these need PyTorch
-    from opsin.training.budget import measure_epoch  # noqa: PLC0415
-    from opsin.training.memory import estimate  # noqa: PLC0415
-    from opsin.training.optimizers import rate_at  # noqa: PLC0415
-
-    learner = NetworkLearner.decide(loaded, options, watcher)
+    learner = decide(loaded, given, began=0.0, watcher=watcher)
     # The audit changes nothing of a training, and would take longer than all else.
     with learner.ready():
-        recipe, device = learner.recipe, learner.device
-        # What was measured for a budget is not measured again: a plan says one time.
-        an_epoch = learner.epoch_seconds or measure_epoch(
-            recipe, loaded.dataset, device, seconds=_MEASURED, given=learner.given
-        )
-        where = learner.device_name
-    steps = [point / (_POINTS - 1) for point in range(_POINTS)]
-    return {
-        "recipe": recipe,
-        "layers": tuple(learner.layers),
-        "seconds": recipe.training.epochs * an_epoch,
-        "memory": estimate(recipe, learner.layers, gpu=device.type != "cpu").total,
-        "rates": tuple((step, rate_at(recipe.training, step)) for step in steps),
-        "device": where,
-    }
-
-
-def _of_head(loaded: Loaded, options: Mapping[str, object]) -> dict[str, object]:
-    from opsin.commands.train.head import HeadLearner  # noqa: PLC0415  loads scikit-learn
-
-    kind = HeadLearner
-    if options.get("fine_tune"):
-        from opsin.commands.train.fine_tune import FineTuneLearner  # noqa: PLC0415  needs PyTorch
-
-        kind = FineTuneLearner
-    learner = kind.decide(loaded, options, began=0.0)
-    with learner.ready():
-        seconds = learner.planned_seconds()
+        planned = learner.planned()
         if loaded.is_open:
             learner.decided(
                 Trial="where histograms of gradients come close to the features, a network is "
                 f"trained from scratch for {TRIAL_SECONDS:.0f} s on training images; if that one "
                 "is better, it is trained in full"
             )
-    return {
-        "recipe": learner.recipe,
-        "layers": (),
-        "seconds": seconds,
-        "memory": None,
-        "rates": (),
-        "device": learner.device_name,
-        "fitted": len(learner.rows),
-    }
+        images = {part: len(dataset.split.rows(part)) for part in ("train", "val", "test")}
+        images["train"] = len(getattr(learner, "rows", dataset.split.train))
+        return Plan.model_validate({
+            "recipe": learner.recipe,
+            "summary": dataset.summary(),
+            "images": images,
+            "layers": tuple(learner.layers),
+            "device": learner.device_name,
+            "notes": tuple(noted.notes),
+            **planned,
+        })  # fmt: skip
 
 
 def in_words(planned: Plan) -> list[tuple[str, str]]:
-    """Return the plan as lines of a heading and a text."""
+    """The plan as lines of a heading and a text."""
     recipe = planned.recipe
-    lines = [("Data", f"{recipe.data.source} · {planned.summary}")]
-    if planned.parameters is None or planned.multiply_adds is None:
-        lines.append(("Model", f"{recipe.model.name} · its size is known once it is fitted"))
-    else:
-        work = planned.multiply_adds
-        size = f"{planned.parameters:,} parameters · {millions(work)} multiply-adds an image"
-        lines.append(("Model", f"{recipe.model.name} · {size}"))
-    lines += recipe.reasons.items()
-    lines.append(("Device", planned.device))
+    size = "its size is known once it is fitted"
+    if planned.parameters is not None and planned.multiply_adds is not None:
+        work = millions(planned.multiply_adds)
+        size = f"{planned.parameters:,} parameters · {work} multiply-adds an image"
+    lines = [
+        ("Data", f"{recipe.data.source} · {planned.summary}"),
+        ("Model", f"{recipe.model.name} · {size}"),
+        *recipe.reasons.items(),
+        ("Device", planned.device),
+    ]
     if isinstance(recipe.training, TrainingRecipe) and planned.seconds is not None:
         epochs, seconds = recipe.training.epochs, planned.seconds
         most = "at most " if recipe.training.patience else ""

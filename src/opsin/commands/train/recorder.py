@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -18,7 +20,7 @@ from opsin.report.terminal import LogFile, for_people, with_observers
 from opsin.trackers.tracking import tracking_of
 from opsin.training.process_group import ALONE, ProcessGroup
 
-#: Seconds between two signs of life in ``status.json``, at the least.
+# Seconds between two signs of life in ``status.json``, at the least.
 _HEARTBEAT: Final = 1.0
 
 
@@ -28,10 +30,8 @@ class Recorder(WatcherGroup):
     def __init__(self, directory: RunDirectory, *watchers: Watcher) -> None:
         super().__init__(*watchers)
         self.directory = directory
-        #: Set when Ctrl-C has ended the training early.
-        self.stopped = False
-        #: Why the training came to no good end, if it did not.
-        self.cause: str | None = None
+        self.stopped = False  # whether Ctrl-C has ended the training early
+        self.cause: str | None = None  # why the training came to no good end, if it did not
         self._beat = time.monotonic()
         self._doing = "the start"
         # Work in hand: what, units in all, their name.
@@ -41,7 +41,7 @@ class Recorder(WatcherGroup):
         self._ends: float | None = None
 
     def begin(self, what: str, total: int, unit: str) -> None:
-        """Pass on, and say what is being done."""
+        """Work starts: ``status.json`` says what."""
         self._work = what, total, unit
         if self._share is not None and epoch_of(what) is None:
             self._share, self._ends = 1.0, None  # what comes after a training
@@ -49,12 +49,12 @@ class Recorder(WatcherGroup):
         super().begin(what, total, unit)
 
     def advance(self, done: int, **figures: float) -> None:
-        """Pass on, and at most once a second write how far it is."""
+        """Work goes on: at most once a second ``status.json`` says how far it is."""
         self._show(done, figures)
         super().advance(done, **figures)
 
     def end(self) -> None:
-        """Pass on; what comes next is said by `doing`."""
+        """Work is over; what comes next is said by `doing`."""
         self._work = None
         super().end()
 
@@ -106,7 +106,7 @@ def watcher_of_run(
     quiet: bool,
     group: ProcessGroup = ALONE,
 ) -> Watcher:
-    """Return what gets the events of a run; of processes that train together, the first's do."""
+    """What gets the events of a run; of processes that train together, those of the first."""
     if not group.writes:
         return SILENT
     display = watcher or for_people(quiet=quiet)
@@ -145,3 +145,25 @@ def recorded(
             directory.set_status("stopped" if over else "done", cause=recorder.cause)
         finally:
             recorder.run_ended(directory.path)
+
+
+@contextlib.contextmanager
+def graceful_interrupt() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C, or a system's SIGTERM, sets; the second interrupts."""
+    stop = threading.Event()
+
+    def on_signal(_: int, __: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    requests = signal.SIGINT, signal.SIGTERM
+    before = {number: signal.signal(number, on_signal) for number in requests}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

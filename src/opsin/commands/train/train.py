@@ -11,12 +11,11 @@ from typing import Any, Final, Unpack
 
 from opsin.classical.classical_recipe import FITTED
 from opsin.commands.runs import Run
-from opsin.commands.train.begun import begun_before, learner_of
 from opsin.commands.train.finish import finish, write_request
-from opsin.commands.train.learner import Learner
-from opsin.commands.train.load import load_for
-from opsin.commands.train.pretrained import model_asked
-from opsin.commands.train.recorder import recorded, watcher_of_run
+from opsin.commands.train.learner import Learner, Loaded
+from opsin.commands.train.load import load_for, model_asked
+from opsin.commands.train.recorder import graceful_interrupt, recorded, watcher_of_run
+from opsin.commands.train.resume import begun_before, learner_of
 from opsin.commands.train.words import tell_end, tell_start
 from opsin.core.arguments import checked
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -26,7 +25,6 @@ from opsin.core.storage import check_writable
 from opsin.data.audit import audit
 from opsin.data.dataset import Dataset
 from opsin.data.run_images import Places
-from opsin.training.graceful_interrupt import graceful_interrupt
 from opsin.training.process_group import ALONE, ProcessGroup, joined, refuse_several
 
 _IN_ONE_GO: Final = "a model that is not a network trained from the start"
@@ -59,8 +57,7 @@ def train(
         data: A dataset, or what `opsin.load` takes: a source, an object, or a list of several.
         model: ``mlp``, ``cnn`` or ``resnet``; ``auto`` (default) takes a pretrained network, or
             chooses network, size and recipe, by the images and the machine. Without layers, and
-            without PyTorch: ``logistic``, ``forest``, ``knn``, ``svm``,
-            ``hist-gradient-boosting``.
+            without PyTorch: ``logistic``, ``forest``, ``knn``, ``svm``.
         budget: Time that the training may take, in seconds or as ``10m``. Where ``auto`` takes a
             pretrained network, it is fine-tuned in what is left of it; else epochs and size are
             fitted to it after a short measurement.
@@ -107,24 +104,13 @@ def train(
         if model_asked(model, given) in FITTED:  # said at once
             refuse_several(_IN_ONE_GO)
         loaded = load_for(data, model, given, budget=budget, offline=offline, watcher=tell)
-        fitted, tunes = loaded.model in FITTED, bool(given.get("fine_tune"))
-        if fitted:
+        if loaded.model in FITTED:
             refuse_several(_IN_ONE_GO)
-        learner: Learner
-        if begun is not None and begun.recipe.is_file() and (tunes or not fitted):
+        goes_on = given.get("fine_tune") or loaded.model not in FITTED
+        if begun is not None and begun.recipe.is_file() and goes_on:
             learner = learner_of(begun, loaded.dataset, group=group, watcher=tell, began=began)
-        elif tunes:
-            from opsin.commands.train.fine_tune import FineTuneLearner  # noqa: PLC0415  PyTorch
-
-            learner = FineTuneLearner.decide(loaded, given, began=began)
-        elif fitted:
-            from opsin.commands.train.head import HeadLearner  # noqa: PLC0415  scikit-learn
-
-            learner = HeadLearner.decide(loaded, given, began=began)
         else:
-            from opsin.commands.train.network import NetworkLearner  # noqa: PLC0415  PyTorch
-
-            learner = NetworkLearner.decide(loaded, given, tell)
+            learner = decide(loaded, given, began=began, watcher=tell)
 
         def directory_of() -> RunDirectory:
             title = name or f"{loaded.dataset.recipe.title}-{learner.recipe.model.name}"
@@ -205,6 +191,21 @@ def resume(
         return run_training(learner, directory_of, watcher=tell, began=began, group=group)
 
 
+def decide(loaded: Loaded, options: dict[str, Any], *, began: float, watcher: Watcher) -> Learner:
+    """The learner for what was loaded, which decides everything that the caller left open."""
+    if options.get("fine_tune"):
+        from opsin.commands.train.fine_tune import FineTuneLearner  # noqa: PLC0415  PyTorch
+
+        return FineTuneLearner.decide(loaded, options, began=began)
+    if loaded.model in FITTED:
+        from opsin.commands.train.head import HeadLearner  # noqa: PLC0415  scikit-learn
+
+        return HeadLearner.decide(loaded, options, began=began)
+    from opsin.commands.train.network import NetworkLearner  # noqa: PLC0415  PyTorch
+
+    return NetworkLearner.decide(loaded, options, watcher)
+
+
 def run_training(
     learner: Learner,
     directory_of: Callable[[], RunDirectory],
@@ -242,6 +243,6 @@ def run_training(
                     directory, learner, exported, audited, recorder, seconds=seconds,
                     training=learner.facts(interrupted=stop.is_set()),
                 )  # fmt: skip
-            tell_end(recorder, report, learner.further())
+            tell_end(recorder, report)
         group.wait()
     return Run(directory.path)

@@ -5,23 +5,18 @@ from __future__ import annotations
 from opsin.core.arrays import Pixels
 from opsin.core.errors import ModelFileError
 from opsin.data.spelling import check_choices
-from opsin.inspection.lessons.batch_normalisation import BatchNormalisationLesson
-from opsin.inspection.lessons.dropout import DropoutLesson
 from opsin.inspection.lessons.lesson_layers import Lesson, lesson_layers
 from opsin.inspection.lessons.lesson_terms import Term
-from opsin.inspection.lessons.softmax import SoftmaxLesson
+from opsin.inspection.lessons.values import BatchNormalisationLesson, DropoutLesson, SoftmaxLesson
 from opsin.inspection.lessons.windows import ConvolutionLesson, PoolingLesson
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.runtime.classifier import Classifier
 
 
 def explain_layer(
-    classifier: Classifier,
-    network: OnnxGraph,
-    pixels: Pixels,
-    term: Term,
+    classifier: Classifier, network: OnnxGraph, pixels: Pixels, term: Term,
     layer: str | None = None,
-) -> Lesson:
+) -> Lesson:  # fmt: skip
     """What a layer, by default the first of its kind, does to an image ``uint8[H, W, C]``."""
     known = lesson_layers(network)
     words = term.replace("-", " ")

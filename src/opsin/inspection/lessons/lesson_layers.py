@@ -29,7 +29,7 @@ class LessonLayer:
     name: str
     kind: str
     node: NodeProto
-    value: str = ""
+    value: str = ""  # what dropout acts on
 
 
 def lesson_layers(network: OnnxGraph) -> dict[Term, tuple[LessonLayer, ...]]:
@@ -45,8 +45,7 @@ def lesson_layers(network: OnnxGraph) -> dict[Term, tuple[LessonLayer, ...]]:
         if layer.op is LayerOp.DROPOUT and layer.name in makers:
             first.setdefault("dropout", makers[layer.name])
         for term, node in first.items():
-            value = layer.name if term == "dropout" else ""
-            found[term].append(LessonLayer(layer.name, layer.kind, node, value))
+            found[term].append(LessonLayer(layer.name, layer.kind, node, layer.name))
     last = named.get(LOGITS) or (network.layers[-1] if network.layers else None)
     answering = makers.get(PROBABILITIES)
     if last is not None and answering is not None and answering.op_type == "Softmax":
@@ -82,6 +81,7 @@ def fetch(
     return {name: np.asarray(value, np.float32) for name, value in found.items()}
 
 
+@dataclass(frozen=True)
 class Lesson(PlainData):
     """What a layer does to one image, in numbers, to seven digits, which is what float32 holds."""
 

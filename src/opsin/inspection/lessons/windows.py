@@ -15,7 +15,8 @@ from opsin.core.format import counted
 from opsin.inspection.lessons.lesson_layers import Lesson, LessonLayer, fetch
 from opsin.inspection.lessons.lesson_terms import Term
 from opsin.inspection.plain_data import PlainData
-from opsin.onnx_files.onnx_graph import OnnxGraph, attribute
+from opsin.onnx_files.onnx_graph import OnnxGraph, attribute, attributes
+from opsin.onnx_files.operators import padding
 
 _Pair = tuple[int, int]
 # Rows and columns of pooled windows that are shown side by side.
@@ -35,17 +36,9 @@ class WindowGrid:
     @classmethod
     def of(cls, node: NodeProto, kernel: Sequence[int], size: Sequence[int]) -> WindowGrid:
         """The windows of a ``Conv``, ``MaxPool`` or ``AveragePool`` on maps of a size."""
-        strides = attribute(node, "strides", (1, 1))
-        dilations = attribute(node, "dilations", (1, 1))
-        pads = list(attribute(node, "pads", (0, 0, 0, 0))[:2])
-        automatic = attribute(node, "auto_pad", b"NOTSET")
-        if automatic in (b"SAME_UPPER", b"SAME_LOWER"):
-            for axis in (0, 1):
-                reach = (-(-size[axis] // strides[axis]) - 1) * strides[axis]
-                reach += (kernel[axis] - 1) * dilations[axis] + 1
-                total = max(0, reach - size[axis])
-                pads[axis] = total // 2 if automatic == b"SAME_UPPER" else -(-total // 2)
-        pairs = (kernel, strides, dilations, pads, size)
+        given = attributes(node)
+        strides, dilations = (given.get(name, (1, 1)) for name in ("strides", "dilations"))
+        pairs = (kernel, strides, dilations, padding(given, size, kernel)[:2], size)
         return cls(*((int(tall), int(wide)) for tall, wide in pairs))
 
     def at(self, row: int, column: int) -> _Pair:
@@ -68,13 +61,12 @@ class WindowGrid:
 
     def cut(self, maps: Floats, row: int, column: int) -> tuple[Floats, Bools]:
         """What the window sees of maps ``[C, H, W]``, 0 in the padding, and what lies on them."""
-        rows, columns = self.places(row, column)
-        height, width = self.size
+        places = self.places(row, column)
         inside = np.logical_and.outer(
-            (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
+            *((at >= 0) & (at < side) for at, side in zip(places, self.size, strict=True))
         )
-        seen = maps[:, np.clip(rows, 0, height - 1)][:, :, np.clip(columns, 0, width - 1)]
-        return np.where(inside, seen, np.float32(0)), inside
+        rows, columns = (at.clip(0, side - 1) for at, side in zip(places, self.size, strict=True))
+        return np.where(inside, maps[:, rows][:, :, columns], np.float32(0)), inside
 
     def whole(self, rows: int, columns: int) -> Bools:
         """The places, ``bool[rows, columns]``, where the window lies on the maps as a whole."""
@@ -99,13 +91,11 @@ class ConvolutionLesson(Lesson):
 
     term: ClassVar[Term] = "convolution"
     JSON: ClassVar = "term layer kind unit place at maps window kernel sums bias total output"
-    layer: str
-    kind: str
     unit: int  # the map that the number is in, of as many as `units`
     units: int
-    place: tuple[int, int]
-    at: tuple[int, int]  # first row and column of the window; below 0: padding
-    reach: tuple[int, int]
+    place: _Pair
+    at: _Pair  # first row and column of the window; below 0: padding
+    reach: _Pair
     first: int  # the first map that the kernel sees: not 0 in groups
     window: Floats = field(repr=False)  # [C, h, w], 0 in the padding
     inside: Bools = field(repr=False)  # [h, w]
@@ -130,22 +120,11 @@ class ConvolutionLesson(Lesson):
         seen = maps[first : first + kernels.shape[1]]
         window, inside = grid.cut(seen, row, column)
         return cls(
-            layer=found.name,
-            kind=found.kind,
-            unit=unit,
-            units=len(after),
-            place=(row, column),
-            at=grid.at(row, column),
-            reach=grid.reach,
-            first=first,
-            window=window,
-            inside=inside,
-            kernel=kernels[unit],
+            found.name, found.kind, unit, len(after), (row, column), grid.at(row, column),
+            grid.reach, first, window, inside, kernels[unit],
             bias=float(values[bias][unit]) if bias else 0.0,
-            output=float(after[unit, row, column]),
-            before=seen,
-            after=after[unit],
-        )
+            output=float(after[unit, row, column]), before=seen, after=after[unit],
+        )  # fmt: skip
 
     @property
     def products(self) -> Doubles:
@@ -197,13 +176,7 @@ class PooledWindow(PlainData):
 
     @classmethod
     def of(
-        cls,
-        grid: WindowGrid,
-        before: Floats,
-        after: Floats,
-        place: tuple[int, int],
-        *,
-        largest: bool,
+        cls, grid: WindowGrid, before: Floats, after: Floats, place: _Pair, *, largest: bool
     ) -> PooledWindow:
         """The window of one place of the map that comes out."""
         (values,), inside = grid.cut(before[None], *place)
@@ -226,8 +199,6 @@ class PoolingLesson(Lesson):
     JSON: ClassVar = (
         "term layer kind takes unit size_before=before.shape size_after=after.shape windows"
     )
-    layer: str
-    kind: str
     takes: Literal["largest", "mean"]
     unit: int  # the map that is shown, of as many as `units`
     units: int
@@ -245,9 +216,7 @@ class PoolingLesson(Lesson):
         after = values[output].reshape(len(maps), *values[output].shape[1:3])
         if after.ndim == 1:
             after = after[:, None, None]
-        kernel = next(
-            (each.ints for each in node.attribute if each.name == "kernel_shape"), maps.shape[1:]
-        )
+        kernel = attribute(node, "kernel_shape", maps.shape[1:])
         grid = WindowGrid.of(node, kernel, maps.shape[1:])
         unit, row, column = strongest_place(after)
         largest = "Max" in node.op_type
@@ -255,19 +224,12 @@ class PoolingLesson(Lesson):
             range(start := max(0, min(place, count - _SIDE)), min(start + _SIDE, count))
             for place, count in zip((row, column), after.shape[1:], strict=True)
         )
-        return cls(
-            layer=found.name,
-            kind=found.kind,
-            takes="largest" if largest else "mean",
-            unit=unit,
-            units=len(maps),
-            windows=tuple(
-                PooledWindow.of(grid, maps[unit], after[unit], place, largest=largest)
-                for place in itertools.product(rows, columns)
-            ),
-            before=maps[unit],
-            after=after[unit],
+        windows = tuple(
+            PooledWindow.of(grid, maps[unit], after[unit], place, largest=largest)
+            for place in itertools.product(rows, columns)
         )
+        takes: Literal["largest", "mean"] = "largest" if largest else "mean"
+        return cls(found.name, found.kind, takes, unit, len(maps), windows, maps[unit], after[unit])
 
     @property
     def covered(self) -> tuple[int, int, int, int]:

@@ -18,9 +18,11 @@ from opsin.report.figures.style import (
     PALETTE,
     RIGHT,
     WRONG,
+    name_ends,
     new_figure,
     shorten,
     show_pixels,
+    title_of,
 )
 from opsin.report.side_by_side import ComparedRun
 
@@ -41,7 +43,7 @@ class Curve:
     epochs: Sequence[Epoch]
 
     def points(self, kind: str) -> tuple[list[int], list[float]]:
-        """Return epochs and values, those left out that are no number."""
+        """Epochs and values, those left out that are no number."""
         known = [each for each in self.epochs if math.isfinite(getattr(each, kind))]
         return [each.epoch for each in known], [getattr(each, kind) for each in known]
 
@@ -56,7 +58,7 @@ class Disagreement:
     answers: Sequence[tuple[str, str, float]]
 
     def said(self) -> list[tuple[str, bool]]:
-        """Return each answer in words, ``A Coat 87%``, and whether it is right."""
+        """Each answer in words, ``A Coat 87%``, and whether it is right."""
         return [
             (f"{letter} {shorten(label)} {share:.0%}", label == self.actual)
             for letter, label, share in self.answers
@@ -80,7 +82,8 @@ def draw_together(curves: Sequence[Curve]) -> Figure:
                 continue
             style = _LINES[number // len(PALETTE) % len(_LINES)]
             axes.plot(epochs, own, style, color=colour_of(number), marker=".", linewidth=1.6)
-            ends.append((f"{curve.letter} {curve.model}", colour_of(number), epochs[-1], own[-1]))
+            name = shorten(f"{curve.letter} {curve.model}", 16)
+            ends.append((name, colour_of(number), epochs[-1], own[-1]))
             values.append((best_of(own), curve.letter, epochs[own.index(best_of(own))]))
         axes.set_xlabel("epoch")
         axes.set_ylabel(unit)
@@ -89,35 +92,10 @@ def draw_together(curves: Sequence[Curve]) -> Figure:
         if values:
             value, letter, epoch = best_of(values)
             axes.set_title(f"{finding}: {letter}, {value:.4f} in epoch {epoch}", fontsize=9)
-            _name_ends(axes, ends)
+            name_ends(axes, ends)
         else:
             axes.set_title("No run kept a validation history")
     return figure
-
-
-def _name_ends(axes: Axes, ends: Sequence[tuple[str, str, int, float]]) -> None:
-    """Write the names beside the lines' ends, moved apart where they would overlap."""
-    low, high = axes.get_ylim()
-    left, right = axes.get_xlim()
-    axes.set_ylim(low, high)
-    axes.set_xlim(left, right)
-    # The height of a line of text, as a share of the axes.
-    step = min(0.075, 1 / max(1, len(ends)))
-    order = sorted(range(len(ends)), key=lambda i: ends[i][3])
-    places = [(ends[i][3] - low) / (high - low) for i in order]
-    for i in range(1, len(places)):
-        places[i] = max(places[i], places[i - 1] + step)
-    if places[-1] > 1:
-        places[-1] = 1.0
-        for i in reversed(range(len(places) - 1)):
-            places[i] = min(places[i], places[i + 1] - step)
-    for i, share in zip(order, places, strict=True):
-        label, colour, epoch, value = ends[i]
-        axes.annotate(shorten(label, 16), (epoch, value), (1.03, share), xycoords="data",
-                      textcoords="axes fraction", color=colour, fontsize=8, fontweight="bold",
-                      va="center", annotation_clip=False,
-                      arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6,
-                                  "linestyle": ":", "shrinkA": 0, "shrinkB": 2})  # fmt: skip
 
 
 def draw_accuracies(rows: Sequence[ComparedRun], title: str, part: str) -> Figure:
@@ -139,7 +117,7 @@ def draw_accuracies(rows: Sequence[ComparedRun], title: str, part: str) -> Figur
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))  # decimals as the range needs
     axes.grid(axis="x")
     axes.set_xlabel(f"{part} accuracy with its 95% interval")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=10.5, fontweight="bold")
+    title_of(figure, title)
     return figure
 
 
@@ -148,7 +126,7 @@ def draw_disagreements(groups: Sequence[tuple[str, Sequence[Disagreement]]], tit
     filled = [(name, images) for name, images in groups if images]
     columns = max((len(images) for _, images in filled), default=1)
     figure = new_figure(max(6.4, 1.62 * columns), 0.45 + 2.3 * max(1, len(filled)))
-    figure.suptitle(title, x=0.01, ha="left", fontsize=10.5, fontweight="bold")
+    title_of(figure, title)
     if not filled:
         return figure
     parts = figure.subfigures(len(filled), 1, squeeze=False)[:, 0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +9,7 @@ from matplotlib.figure import Figure
 
 from opsin.core.arrays import Ints, Pixels
 from opsin.data.lazy_images import Images
-from opsin.report.figures.style import MUTED, PALETTE, new_figure, shorten, show_pixels
+from opsin.report.figures.style import MUTED, PALETTE, new_figure, shorten, show_pixels, title_of
 
 
 def draw_heat_map(pixels: Pixels, title: str) -> Figure:
@@ -19,8 +18,7 @@ def draw_heat_map(pixels: Pixels, title: str) -> Figure:
     axes = figure.add_subplot()
     brightness = pixels.mean(axis=2)
     drawn = axes.imshow(brightness, cmap="viridis", vmin=0, vmax=255, interpolation="nearest")
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.spines[:].set_visible(False)
     axes.set_title(shorten(title, 44))
     axes.set_xlabel("column (pixels)")
     axes.set_ylabel("row (pixels)")
@@ -33,7 +31,7 @@ def draw_grid(images: Sequence[Pixels], names: Sequence[str], title: str) -> Fig
     columns = min(5, len(images))
     rows = -(-len(images) // columns)
     figure = new_figure(1.45 * columns + 0.2, 1.62 * rows + 0.4)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=10.5, fontweight="bold")
+    title_of(figure, title)
     for place, (pixels, name) in enumerate(zip(images, names, strict=True), start=1):
         axes = figure.add_subplot(rows, columns, place)
         show_pixels(axes, pixels)
@@ -103,10 +101,9 @@ def draw_varied(
     """Draw a row for each image: as it is, then its variations."""
     count = len(varied[0])
     width = 0.92 * (count + 1) + 1.3
-    # About ten letters of the title to an inch.
-    lines = textwrap.wrap(title, int(10 * width))
-    figure = new_figure(width, 0.98 * len(images) + 0.48 + 0.17 * len(lines))
-    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=10.5, fontweight="bold")
+    lines = len(title) // int(10 * width) + 1
+    figure = new_figure(width, 0.98 * len(images) + 0.48 + 0.17 * lines)
+    title_of(figure, title)
     # A narrow empty column sets the image as it is apart from the others.
     widths = [1.0, 0.12, *[1.0] * count]
     grid = figure.add_gridspec(len(images), len(widths), width_ratios=widths)

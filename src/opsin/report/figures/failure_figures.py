@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from typing import Final
 
@@ -21,6 +22,7 @@ from opsin.report.figures.style import (
     new_figure,
     shorten,
     show_pixels,
+    title_of,
 )
 
 #: Slices drawn of one trait, and classes named on the map, at most.
@@ -103,11 +105,12 @@ def draw_robustness(found: RobustnessFigures) -> Figure:
             axes.annotate(f"{value:.2f}", (place, value), (6, 5) if low else (0, -7),
                           ha="center", va="bottom" if low else "top", fontsize=7.5, color=INK,
                           textcoords="offset points")  # fmt: skip
-        names = [_strength(level.words) for level in levels]
+        # The number within the words for a strength: ``10°``.
+        names = [next(word for word in level.words.split() if re.search(r"\d", word))
+                 for level in levels]  # fmt: skip
         axes.set_xticks(places, ["as it\nis", *names], fontsize=7.5)
         axes.set_xlim(-0.25, len(levels) + 0.3)
-        title = f"{kind.name} ({kind.unit})"
-        axes.set_title(title, fontweight="normal", fontsize=9.5)
+        axes.set_title(f"{kind.name} ({kind.unit})", fontweight="normal", fontsize=9.5)
         axes.set_ylim(max(0.0, bottom - 0.06), 1.01)
         axes.grid(visible=True, axis="y")
     for axes in grid[:, 0]:
@@ -149,8 +152,7 @@ def draw_disturbed(examples: dict[str, Pixels], pixels: Pixels) -> Figure:
             show_pixels(grid[row, column], steps[row])
             if row == 2:
                 grid[row, column].set_xlabel(name, fontsize=8)
-    figure.suptitle("What is asked of it: each disturbance at three strengths", x=0.01, ha="left",
-                    fontsize=10.5, fontweight="bold")  # fmt: skip
+    title_of(figure, "What is asked of it: each disturbance at three strengths")
     return figure
 
 
@@ -165,28 +167,18 @@ def draw_map(found: MapFigures) -> Figure:
     labels = np.array([point.label for point in points])
     wrong = labels != np.array([point.answer for point in points])
     size = float(np.clip(6000 / len(points), 7, 40))
-    for label, (colour, mark) in _looks(places, labels).items():
-        own = labels == label
-        axes.scatter(
-            places[own, 0],
-            places[own, 1],
-            s=size,
-            color=colour,
-            marker=mark,
-            alpha=0.75,
-            linewidths=0,
-        )
-    if wrong.any():
-        axes.scatter(places[wrong, 0], places[wrong, 1], s=3.2 * size, linewidths=1.0,
-                     facecolors="none", edgecolors=WRONG)  # fmt: skip
     present = np.unique(labels)
+    for number, label in enumerate(present):
+        (repeat, place), (x, y) = divmod(number, len(PALETTE)), places[labels == label].T
+        axes.scatter(x, y, size, PALETTE[place], marker=_MARKS[repeat % len(_MARKS)], alpha=0.75,
+                     linewidths=0)  # fmt: skip
+    if wrong.any():
+        x, y = places[wrong].T
+        axes.scatter(x, y, 3.2 * size, linewidths=1.0, facecolors="none", edgecolors=WRONG)
     if len(present) <= _NAMED:
         _name_classes(axes, places, labels, names)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    axes.set_aspect("equal")
+    axes.set(xticks=[], yticks=[], aspect="equal")
+    axes.spines[:].set_visible(False)
     axes.margins(0.04)
     how = "t-SNE" if found.method == "t-sne" else "two principal components"
     _head(
@@ -210,29 +202,6 @@ def map_title(found: MapFigures) -> str:
         f"{shorten(least.name, 24)} lies least apart: {least.share:.0%} of its nearest "
         "neighbours are of its class"
     )
-
-
-def _looks(places: Doubles, labels: Ints) -> dict[int, tuple[str, str]]:
-    """Return colour and mark of each class; where colours repeat, not beside each other."""
-    present = np.unique(labels)
-    own = np.searchsorted(present, labels)
-    # How close each class comes to each other one: mean distance of its images to the nearest.
-    apart = np.zeros((len(present), len(present)))
-    for row, column in np.ndindex(apart.shape):
-        if row < column:
-            one, other = places[own == row], places[own == column]
-            distances = np.abs(one[:, None] - other[None, :]).sum(axis=2)
-            nearest = min(distances.min(axis=1).mean(), distances.min(axis=0).mean())
-            apart[row, column] = apart[column, row] = nearest
-    taken: list[list[int]] = [[] for _ in PALETTE]
-    chosen: dict[int, tuple[str, str]] = {}
-    for label in range(len(present)):
-        fewest = min(map(len, taken))
-        free = [place for place, classes in enumerate(taken) if len(classes) == fewest]
-        best = max(free, key=lambda place: min((apart[label, k] for k in taken[place]), default=0))
-        taken[best].append(label)
-        chosen[int(present[label])] = (PALETTE[best], _MARKS[fewest % len(_MARKS)])
-    return chosen
 
 
 def _name_classes(axes: Axes, places: Doubles, labels: Ints, names: list[str]) -> None:
@@ -286,19 +255,11 @@ def _shown(slices: list[Slice]) -> list[Slice]:
     return [each for each in slices if each in worst]
 
 
-def _strength(words: str) -> str:
-    """Return the number within the words for a strength: ``10°``."""
-    return next(word for word in words.split() if any(letter.isdigit() for letter in word))
-
-
 def _head(figure: Figure, title: str, below: str) -> None:
     """Write the finding and, smaller, what it was measured on."""
-    # About ten of the bold letters, and fifteen of the small ones, go to an inch.
-    width = figure.get_figwidth()
-    title, below = ("\n".join(textwrap.wrap(text, int(width * letters)))
-                    for text, letters in ((title, 10), (below, 15)))  # fmt: skip
-    figure.suptitle(title, x=0.01, ha="left", fontsize=10.5, fontweight="bold")
-    figure.supxlabel(below, x=0.01, ha="left", fontsize=8, color=MUTED)
+    title_of(figure, title)
+    lines = textwrap.wrap(below, int(15 * figure.get_figwidth()))
+    figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=8, color=MUTED)
 
 
 def _nothing(why: str) -> Figure:

@@ -8,13 +8,21 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from opsin.core.arrays import Doubles
 from opsin.core.artifacts.records import Epoch
-from opsin.report.figures.style import EMPTY, INK, MUTED, PALETTE, new_figure, shorten
+from opsin.report.figures.style import (
+    EMPTY,
+    INK,
+    MUTED,
+    PALETTE,
+    name_ends,
+    new_figure,
+    shorten,
+    title_of,
+)
 
 if TYPE_CHECKING:
     from opsin.inspection.probes import Probe
@@ -28,15 +36,15 @@ Row = Mapping[str, Any]
 
 
 def norms_of(history: Sequence[Epoch]) -> tuple[list[int], dict[str, Doubles]]:
-    """Return the epochs that have norms, and the norm of each layer after each of them."""
-    told = [line for line in history if line.norms]
-    names = list(dict.fromkeys(name for line in told for name in line.norms))
+    """The epochs that have norms, and the norm of each layer after each of them."""
+    epochs = [epoch for epoch in history if epoch.norms]
+    names = dict.fromkeys(name for epoch in epochs for name in epoch.norms)
     norms = {
         # A weight that became infinite has no norm in the file.
-        name: np.array([line.norms.get(name) or math.nan for line in told], np.float64)
+        name: np.array([epoch.norms.get(name) or math.nan for epoch in epochs], np.float64)
         for name in names
     }
-    return [line.epoch for line in told], norms
+    return [epoch.epoch for epoch in epochs], norms
 
 
 def norms_title(history: Sequence[Epoch]) -> str:
@@ -84,53 +92,21 @@ def draw_norms(history: Sequence[Epoch]) -> Figure:
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"L2 norm, as a multiple of that after epoch {epochs[0]}", fontsize=8)
     axes.grid(visible=True)
-    _name_lines(axes, epochs[-1], {n: norms[n] for n in named}, others=len(norms) - len(named))
-    return figure
-
-
-def _name_lines(axes: Axes, last: int, norms: Mapping[str, Doubles], *, others: int) -> None:
-    """Write each line's name at its end, no two over each other."""
-    low, high = (math.log(end) for end in axes.get_ylim())
-    ends = {}
-    for name, values in norms.items():
-        ratio = values[-1] / values[0]
-        height = (math.log(ratio) - low) / (high - low) if ratio > 0 else 0.0
-        ends[name] = height if math.isfinite(height) else 0.0
-    order = sorted(ends, key=lambda name: ends[name])
-    heights = _apart([ends[name] for name in order], 0.075)
-    for name, height in zip(order, heights, strict=True):
-        colour = PALETTE[list(norms).index(name)]
-        axes.annotate(
-            f"{shorten(name, 22)}  {norms[name][0]:.3g} → {norms[name][-1]:.3g}",
-            (last, math.exp(low + ends[name] * (high - low))), (1.015, height),
-            textcoords="axes fraction", va="center", color=colour, fontsize=8, fontweight="bold",
-            annotation_clip=False,
-        )  # fmt: skip
+    ends = []
+    for colour, name in zip(PALETTE, named, strict=False):
+        first, last = norms[name][0], norms[name][-1]
+        text = f"{shorten(name, 22)}  {first:.3g} → {last:.3g}"
+        ends.append((text, colour, epochs[-1], last / first))
+    lowest, others = name_ends(axes, ends), len(norms) - len(named)
     if others:
-        axes.text(1.015, heights[0] - 0.085, f"grey: {others} other layers", fontsize=7.5,
+        axes.text(1.03, lowest - 0.085, f"grey: {others} other layers", fontsize=7.5,
                   color=MUTED, va="center", transform=axes.transAxes)  # fmt: skip
-
-
-def _apart(heights: Sequence[float], least: float) -> list[float]:
-    """Move ascending places as little as it takes for a distance between each two."""
-    groups: list[tuple[float, int]] = []  # the middle of each, and how many there are
-    for height in heights:
-        middle, count = height, 1
-        while groups and middle - groups[-1][0] < least * (count + groups[-1][1]) / 2 - 1e-9:
-            other, more = groups.pop()
-            middle, count = (middle * count + other * more) / (count + more), count + more
-        groups.append((middle, count))
-    return [
-        middle + least * (place - (count - 1) / 2)
-        for middle, count in groups
-        for place in range(count)
-    ]
+    return figure
 
 
 def probes_title(rows: Sequence[Probe]) -> str:
     """Say between which layers the classes come apart."""
-    probes = rows[:-1]
-    step = _largest_step(rows)
+    probes, step = rows[:-1], _largest_step(rows)
     if step is not None:
         before, after = probes[step], probes[step + 1]
         return (
@@ -138,27 +114,21 @@ def probes_title(rows: Sequence[Probe]) -> str:
             f"{shorten(after.layer, 30)}: {before.accuracy:.1%} to {after.accuracy:.1%}"
         )
     first, best = probes[0], max(probes, key=lambda row: row.accuracy)
+    name = shorten(first.layer, 30)
     if best.low > first.high:
         return (
-            f"Classes come apart little by little: {first.accuracy:.1%} from the "
-            f"{shorten(first.layer, 30)}, {best.accuracy:.1%} from "
-            f"{shorten(best.layer, 30)}"
+            f"Classes come apart little by little: {first.accuracy:.1%} from the {name}, "
+            f"{best.accuracy:.1%} from {shorten(best.layer, 30)}"
         )
-    return (
-        "No layer tells the classes apart clearly better than "
-        f"{shorten(first.layer, 30)}: {first.accuracy:.1%}"
-    )
+    return f"No layer tells the classes apart clearly better than {name}: {first.accuracy:.1%}"
 
 
 def _largest_step(rows: Sequence[Probe]) -> int | None:
-    """Return the place before the largest gain; ``None`` where that may be chance."""
+    """The place before the largest gain; ``None`` where that may be chance."""
     probes = rows[:-1]
-    gains = [after.accuracy - before.accuracy
-             for before, after in itertools.pairwise(probes)]  # fmt: skip
-    if not gains:
-        return None
-    step = int(np.argmax(gains))
-    return step if probes[step + 1].low > probes[step].high else None
+    gains = [after.accuracy - before.accuracy for before, after in itertools.pairwise(probes)]
+    step = int(np.argmax(gains)) if gains else 0
+    return step if gains and probes[step + 1].low > probes[step].high else None
 
 
 def draw_probes(rows: Sequence[Probe]) -> Figure:
@@ -198,5 +168,5 @@ def draw_probes(rows: Sequence[Probe]) -> Figure:
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x")
-    figure.suptitle(probes_title(rows), x=0.01, ha="left", fontsize=10.5, fontweight="bold")
+    title_of(figure, probes_title(rows))
     return figure

@@ -126,7 +126,7 @@ _LEFT: Final = 0.22
 
 
 def image_size(rows: Sequence[LayerRow]) -> tuple[int, int]:
-    """Return height and width of the image as the first layer's output tells them, or 0 and 0."""
+    """Height and width of the image as the first layer's output tells them, or 0 and 0."""
     first = rows[0]
     if first.receptive_field is None or len(first.shape) != 3:
         return 0, 0
@@ -138,13 +138,12 @@ def image_size(rows: Sequence[LayerRow]) -> tuple[int, int]:
 class _Seen:
     """What the middle place of some layers sees: a box of the image, and how that is said."""
 
-    box: tuple[int, int, int, int]
+    box: tuple[int, int, int, int]  # top, left, bottom, right
     words: str
     layers: list[str]
 
 
 def _box(row: LayerRow, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Return what the middle place of a layer sees: top, left, bottom, right."""
     if row.receptive_field is None:
         return 0, 0, *size
     # The units of a flattened layer see what the places of the layer before do.
@@ -153,39 +152,36 @@ def _box(row: LayerRow, size: tuple[int, int]) -> tuple[int, int, int, int]:
 
 
 def sees(row: LayerRow, size: tuple[int, int]) -> str:
-    """Return in words what the middle place of a layer sees of an image."""
+    """What the middle place of a layer sees of an image, in words."""
     field = row.receptive_field
     if field is None or _box(row, size) == (0, 0, *size):
         return "whole image"
     return f"{field.height}×{field.width}"
 
 
-def _unflattened(rows: Sequence[LayerRow]) -> list[LayerRow]:
-    """Leave out layers that only lay in a row what the layer before them sees."""
-    return [row for row in rows if row.receptive_field is None or len(row.shape) == 3]
-
-
 def _seen(rows: Sequence[LayerRow], size: tuple[int, int]) -> list[_Seen]:
-    """Return what layers see, those together that follow each other and see the same."""
-    found: list[_Seen] = []
-    for row in _unflattened(rows):
-        box, words = _box(row, size), sees(row, size)
-        if row.receptive_field is not None and words[0].isdigit():
+    """What layers see, those together that follow each other and see the same."""
+    groups: list[_Seen] = []
+    for row in rows:
+        field, box, words = row.receptive_field, _box(row, size), sees(row, size)
+        if field is not None and len(row.shape) != 3:
+            continue  # it only lays in a row what the layer before sees
+        if field is not None and words[0].isdigit():
             top, left, bottom, right = box
-            whole = (row.receptive_field.height, row.receptive_field.width)
-            words += " pixels" if (bottom - top, right - left) == whole else ", cut at the edge"
-        if not found or found[-1].words != words:
-            found.append(_Seen(box, words, []))
-        found[-1].layers.append(row.name)
-    return found
+            whole = (bottom - top, right - left) == (field.height, field.width)
+            words += " pixels" if whole else ", cut at the edge"
+        if not groups or groups[-1].words != words:
+            groups.append(_Seen(box, words, []))
+        groups[-1].layers.append(row.name)
+    return groups
 
 
 def fields_title(rows: Sequence[LayerRow], size: tuple[int, int]) -> str:
     """Say from which layer on a unit sees the whole image."""
-    last = _seen(rows, size)[-1]
+    by_name, last = {row.name: row for row in rows}, _seen(rows, size)[-1]
     if last.box != (0, 0, *size):
-        return f"No unit sees more than {sees(_unflattened(rows)[-1], size)} pixels"
-    first = next(row for row in rows if row.name == last.layers[0])
+        return f"No unit sees more than {sees(by_name[last.layers[-1]], size)} pixels"
+    first = by_name[last.layers[0]]
     if first is rows[-1]:
         return f"Only {first.name} sees the whole image"
     unit = "each unit" if first.receptive_field is None else "the unit in the middle"

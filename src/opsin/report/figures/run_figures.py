@@ -62,21 +62,21 @@ class ShownAnswer:
         return self.actual is None or self.actual == self.label
 
     def bars(self) -> list[tuple[str, float]]:
-        """Return the probabilities to draw: all of a few classes, the first of many."""
+        """The probabilities to draw: all of a few classes, the first of many."""
         if len(self.probabilities) <= _BARS:
             return list(self.probabilities.items())
         return sorted(self.probabilities.items(), key=lambda item: -item[1])[:_BARS]
 
     def kind_of(self, name: str) -> Literal["right", "wrong", "other"]:
-        """Tell how to colour a class's bar: the right class, a wrong answer, or another."""
+        """How to colour a class's bar: the right class, a wrong answer, or another."""
         if name == self.label:
             return "right" if self.right else "wrong"
         return "right" if name == self.actual else "other"
 
     def caption(self) -> str:
-        """Return the answer in words: ``Coat 87% (is Pullover)``."""
-        said = f"{shorten(self.label)} {self.confidence:.0%}"
-        return said if self.right else f"{said} (is {shorten(str(self.actual))})"
+        """The answer in words: ``Coat 87% (is Pullover)``."""
+        answer = f"{shorten(self.label)} {self.confidence:.0%}"
+        return answer if self.right else f"{answer} (is {shorten(str(self.actual))})"
 
 
 def draw_curves(history: Sequence[Epoch], unit: str = "epochs") -> Figure:
@@ -119,7 +119,7 @@ def draw_confusion(figures: PartFigures) -> Figure:
     top = max(float(wrong.max()), 1e-9)
     drawn = axes.imshow(wrong, cmap="Reds", vmin=0, vmax=top)
     for place in range(size):
-        axes.add_patch(_square(place))
+        axes.add_patch(Rectangle((place - 0.5, place - 0.5), 1, 1, facecolor=EMPTY))
     if size <= _CELLS:
         for row, column in np.ndindex(size, size):
             if counts[row, column]:
@@ -132,8 +132,7 @@ def draw_confusion(figures: PartFigures) -> Figure:
     axes.set_yticks(ticks, labels)
     axes.set_xlabel("answer")
     axes.set_ylabel("right class")
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.spines[:].set_visible(False)
     bar = figure.colorbar(drawn, ax=axes, shrink=0.7, label="share of the right class")
     bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0 if top > 0.05 else 1))
     axes.set_title(confusion_title(figures))
@@ -149,10 +148,6 @@ def confusion_title(figures: PartFigures) -> str:
         f"{shorten(worst.actual)} is taken for {shorten(worst.predicted)} most often "
         f"({worst.count:,} of {worst.of:,})"
     )
-
-
-def _square(place: int) -> Rectangle:
-    return Rectangle((place - 0.5, place - 0.5), 1, 1, facecolor=EMPTY, edgecolor="none")
 
 
 def draw_answers(answers: Sequence[ShownAnswer], title: str) -> Figure:
@@ -206,22 +201,15 @@ def draw_answer(answer: ShownAnswer, original: Pixels | None = None) -> Figure:
             colour = RIGHT if answer.right else WRONG
             axes.set_title(title, color=MUTED if answer.refused else colour)
     axes = figure.add_subplot(grid[-1])
-    _draw_bars(axes, answer)
-    axes.tick_params(labelsize=8)
-    for place, (_, share) in enumerate(answer.bars()):
-        axes.annotate(f"{share:.1%}", (share, place), (3, 0), textcoords="offset points",
-                      va="center", fontsize=8)  # fmt: skip
-    axes.set_xlim(0, 1.16)
-    axes.set_title("Probability of each class")
-    return figure
-
-
-def _draw_bars(axes: Axes, answer: ShownAnswer) -> None:
     names, shares = zip(*answer.bars(), strict=True)
     axes.barh(range(len(names)), shares, color=[_COLOURS[answer.kind_of(name)] for name in names])
-    axes.set_yticks(range(len(names)), [shorten(name, 14) for name in names], fontsize=5.5)
+    axes.set_yticks(range(len(names)), [shorten(name, 14) for name in names])
+    axes.tick_params(labelsize=8, length=0)
     axes.invert_yaxis()
-    axes.set_xlim(0, 1)
-    axes.set_xticks([])
-    axes.tick_params(length=0)
+    axes.set(xlim=(0, 1.16), xticks=[])
     axes.spines["bottom"].set_visible(False)
+    for place, share in enumerate(shares):
+        axes.annotate(f"{share:.1%}", (share, place), (3, 0), textcoords="offset points",
+                      va="center", fontsize=8)  # fmt: skip
+    axes.set_title("Probability of each class")
+    return figure

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
+import textwrap
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -105,11 +107,51 @@ def show_pixels(axes: Axes, pixels: Any, **options: Any) -> Any:
     if grey:
         options = {"cmap": "gray", "vmin": 0, "vmax": 255, **options}
     drawn = axes.imshow(pixels[:, :, 0] if grey else pixels, interpolation="nearest", **options)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
     return drawn
+
+
+def title_of(figure: Figure, text: str) -> None:
+    """Write the finding over a figure, on as many lines as it takes."""
+    # About ten of the bold letters go to an inch.
+    lines = textwrap.wrap(text, int(10 * figure.get_figwidth()))
+    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=10.5, fontweight="bold")
+
+
+def name_ends(axes: Axes, ends: Sequence[tuple[str, str, float, float]]) -> float:
+    """Write names beside lines' ends, moved apart where they would overlap.
+
+    Args:
+        axes: With the lines drawn, and their scales set.
+        ends: Name, colour and end of each line.
+
+    Returns:
+        The height of the lowest, as a share of the axes.
+    """
+    axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())
+    to_share = axes.transData + axes.transAxes.inverted()
+
+    def height(end: tuple[str, str, float, float]) -> float:
+        share = float(to_share.transform(end[2:])[1])
+        return share if math.isfinite(share) else 0.0
+
+    # The height of a line of text, as a share of the axes.
+    step = min(0.075, 1 / max(1, len(ends)))
+    ordered = sorted(ends, key=height)
+    places = [height(end) for end in ordered]
+    for i in range(1, len(places)):
+        places[i] = max(places[i], places[i - 1] + step)
+    places[-1] = min(places[-1], 1.0)
+    for i in reversed(range(len(places) - 1)):
+        places[i] = min(places[i], places[i + 1] - step)
+    for (name, colour, x, y), place in zip(ordered, places, strict=True):
+        axes.annotate(name, (x, y), (1.03, place), xycoords="data",
+                      textcoords="axes fraction", color=colour, fontsize=8, fontweight="bold",
+                      va="center", annotation_clip=False,
+                      arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6,
+                                  "linestyle": ":", "shrinkA": 0, "shrinkB": 2})  # fmt: skip
+    return places[0]
 
 
 def shorten(text: str, length: int = 18) -> str:

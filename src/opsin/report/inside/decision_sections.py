@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.core.arrays import Floats, Pixels
+from opsin.core.arrays import Floats
 from opsin.data.array_image import png_address
 from opsin.report.maps import Scale, indexed_address, small
 from opsin.report.templates import Section, section
@@ -80,19 +80,19 @@ class _Chart(NamedTuple):
 def decision_sections(
     decision: Decision, neighbours: Sequence[Neighbour] = (), *, actual: int | None = None
 ) -> list[Section]:
-    """Return the parts of a page that say why an image got its answer."""
-    height, width = decision.pixels.shape[:2]
-    image, changed = png_address(small(decision.pixels, _SIDE)), decision.counterfactual
+    """The parts of a page that say why an image got its answer."""
+    pixels, changed = decision.pixels, decision.counterfactual
+    height, width, channels = pixels.shape
+    grey = pixels
+    if channels == 3:  # by the weights of ITU-R BT.601
+        grey = (pixels @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)[:, :, None]
     shared: dict[str, object] = {
-        "decision": decision,
-        "ratio": f"{width} / {height}",
-        "size": (width, height),
-        "image": image,
-    }
+        "decision": decision, "ratio": f"{width} / {height}", "size": (width, height),
+        "image": png_address(small(pixels, _SIDE)),
+    }  # fmt: skip
     sections = [
         section("decision", _title(decision), "decision.html", part="maps", methods=METHODS,
-                grey=png_address(small(_grey(decision.pixels), _SIDE)), coloured=_coloured,
-                charts=_charts, **shared)
+                grey=png_address(small(grey, _SIDE)), coloured=_coloured, charts=_charts, **shared)
     ]  # fmt: skip
     if decision.maps:  # otherwise no part was looked for either
         without = None if changed is None else png_address(small(changed.pixels, _SIDE))
@@ -136,16 +136,13 @@ def neighbours_words(neighbours: Sequence[Neighbour], decision: Decision) -> str
 
 def _title(decision: Decision) -> str:
     good, total = sum(each.verdict.trusted for each in decision.maps), len(decision.maps)
-    name = decision.classes[decision.target]
-    if not total:
-        verdict = "No heat maps were drawn"
-    elif total == 1:
+    verdict = "No heat maps were drawn"
+    if total == 1:
         verdict = "The heat map can be trusted" if good else "The heat map is not to be trusted"
-    elif good == total:
-        verdict = f"All {_NUMBERS[total].lower()} heat maps can be trusted"
-    else:
-        verdict = f"{_NUMBERS[good]} of {_NUMBERS[total].lower()} heat maps can be trusted"
-    return f"Why {name}? {verdict}"
+    elif total:
+        some = f"{_NUMBERS[good]} of" if good < total else "All"
+        verdict = f"{some} {_NUMBERS[total].lower()} heat maps can be trusted"
+    return f"Why {decision.classes[decision.target]}? {verdict}"
 
 
 def _charts(found: HeatMap) -> list[_Chart]:
@@ -172,21 +169,13 @@ def _charts(found: HeatMap) -> list[_Chart]:
 
 
 def _coloured(heat: Floats) -> str:
-    """Return a map in viridis as the address of an image; what is negative is as dark as 0."""
+    """A map in viridis as the address of an image; what is negative is as dark as 0."""
     brightest = float(np.quantile(heat, _BRIGHTEST))
     if brightest <= 0:
         brightest = max(float(heat.max()), 1e-30)
     every = -(-max(heat.shape) // _SIDE)
     places = Scale(0.0, brightest, "viridis").places(heat[::every, ::every])
     return indexed_address(places, "viridis")
-
-
-def _grey(pixels: Pixels) -> Pixels:
-    """Return an image without colours, ``uint8[H, W, 1]``, by the weights of ITU-R BT.601."""
-    if pixels.shape[2] == 1:
-        return pixels
-    grey: Pixels = (pixels @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)
-    return grey[:, :, None]
 
 
 def _points(shares: NDArray[Any], values: NDArray[Any]) -> list[str]:

@@ -14,7 +14,7 @@ from opsin.core.arrays import Ints, Pixels
 from opsin.core.format import counted
 from opsin.data.array_image import png_address
 from opsin.onnx_files.operators import traits_of
-from opsin.report.maps import PALETTES, STOPS, Scale, gradient, indexed_address, scale_of, sprite
+from opsin.report.maps import PALETTES, STOPS, gradient, indexed_address, scale_of, sprite
 from opsin.report.templates import Section, section
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _LISTED: Final = 24
 
 
 def figure(value: float) -> str:
-    """Return a number with three digits that count, for small and large ones alike."""
+    """A number with three digits that count, for small and large ones alike."""
     if value == 0:
         return "0"
     rounded = float(f"{value:.3g}")  # first, so that 0.9999 becomes 1.00, not 1.000
@@ -58,7 +58,7 @@ def layer_sections(
     answer_bars: Sequence[tuple[str, float]],
     fields: Mapping[str, ReceptiveField | None],
 ) -> list[Section]:
-    """Return the sections about an image: how it goes in, layer by layer, and the answer."""
+    """The sections about an image: how it goes in, layer by layer, and the answer."""
     height, width, channels = pixels.shape
     size = f"{width} × {height} pixels, {'grey' if channels == 1 else 'colour'}"
     sections = [
@@ -66,16 +66,12 @@ def layer_sections(
                 address=png_address(pixels), size=size, width=width, height=height)
     ]  # fmt: skip
     if views:
+        active = {} if activity is None else activity.layers
         layers = [
-            _Layer(
-                f"layer{number}",
-                view,
-                None if activity is None else activity.layers.get(view.name),
-                fields.get(view.name),
-                (height, width),
-            )
+            _Layer(f"layer{number}", view, active.get(view.name), fields.get(view.name),
+                   (height, width))
             for number, view in enumerate(views)
-        ]
+        ]  # fmt: skip
         palettes = {name: colours.ravel().tolist() for name, colours in PALETTES.items()}
         sections.append(
             section("layers", "What each layer makes of it", "layers.html", part="layers",
@@ -122,7 +118,13 @@ class _Layer:
     ) -> None:
         self.anchor, self.view, self.field, self.values = anchor, view, field, view.values
         self.is_map = view.values.ndim == 3
-        self.scale = self._scale()
+        low, high = view.minimum, view.maximum
+        if self.is_map:  # a few far values share the ends, so that others show
+            sizes = np.abs(np.nan_to_num(self.values))
+            sizes = sizes[sizes > 0]
+            reach = float(np.quantile(sizes, _WITHIN)) if sizes.size > _FEW else np.inf
+            low, high = max(low, -reach), min(high, reach)
+        self.scale = scale_of(low, high)
         self.sees = _sees(field, size) if self.is_map else ""
         self.passing = traits_of(view.layer.op).passes_on
         self.marks = [""] * len(self.values)
@@ -132,16 +134,6 @@ class _Layer:
                     self.marks[unit] = mark
         starts = range(0, len(view.order), PAGE)
         self.pages = [self._page(start, view.order[start : start + PAGE]) for start in starts]
-
-    def _scale(self) -> Scale:
-        """The layer's colours; a few far values share the ends', so that others show."""
-        low, high = self.view.minimum, self.view.maximum
-        if self.is_map:
-            sizes = np.abs(np.nan_to_num(self.values))
-            sizes = sizes[sizes > 0]
-            reach = float(np.quantile(sizes, _WITHIN)) if sizes.size > _FEW else np.inf
-            low, high = max(low, -reach), min(high, reach)
-        return scale_of(low, high)
 
     def _page(self, start: int, chosen: Ints) -> _Page:
         anchor, units = f"{self.anchor}-{start // PAGE}", [int(unit) for unit in chosen]
@@ -172,9 +164,10 @@ class _Layer:
 
     @property
     def shape(self) -> str:
-        shape = self.values.shape
-        maps = f"{counted(shape[0], 'map')} of {shape[2]} × {shape[1]}" if self.is_map else ""
-        return maps or counted(shape[0], "unit")
+        units, *sides = self.values.shape
+        if not self.is_map:
+            return counted(units, "unit")
+        return f"{counted(units, 'map')} of {sides[1]} × {sides[0]}"
 
     @property
     def cell(self) -> tuple[float, float]:
@@ -213,17 +206,15 @@ class _Layer:
     @property
     def marked(self) -> list[str]:
         """Which units are dead and which saturated, in words; all are marked in the grid."""
-        said = []
+        sentences = []
         for mark in ("dead", "saturated"):
-            found = [str(unit) for unit, own in enumerate(self.marks) if own == mark]
-            if not found:
-                continue
-            count = f"{len(found):,} of {len(self.marks):,} units {'are' if found[1:] else 'is'}"
-            if len(found) > _LISTED:
-                found = [*found[:_LISTED], f"{len(found) - _LISTED:,} more"]
-            last = f" and {found[-1]}" if found[1:] else found[-1]
-            said.append(f"{count} {mark}: {', '.join(found[:-1])}{last}.")
-        return said
+            units = [str(unit) for unit, own in enumerate(self.marks) if own == mark]
+            count = f"{len(units):,} of {len(self.marks):,} units {'are' if units[1:] else 'is'}"
+            if len(units) > _LISTED:
+                units = [*units[:_LISTED], f"{len(units) - _LISTED:,} more"]
+            names = " and ".join([", ".join(units[:-1]), units[-1]] if units[1:] else units)
+            sentences += [f"{count} {mark}: {names}."] if units else []
+        return sentences
 
 
 def _sees(field: ReceptiveField | None, size: tuple[int, int]) -> str:

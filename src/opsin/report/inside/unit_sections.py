@@ -58,12 +58,9 @@ class _Best:
         height, width, _ = pixels.shape
         top, left, bottom, right = shown.box
         part = shown.box != (0, 0, height, width)
-        frame = (
-            100 * left / width, 100 * top / height,
-            100 * (right - left) / width, 100 * (bottom - top) / height,
-        )  # fmt: skip
-        patch = room.address(pixels[top:bottom, left:right])
-        return cls(shown, patch, room.address(pixels) if part else None, frame)
+        shares = (left / width, top / height, (right - left) / width, (bottom - top) / height)
+        patch, whole = pixels[top:bottom, left:right], room.address(pixels) if part else None
+        return cls(shown, room.address(patch), whole, tuple(100 * share for share in shares))
 
 
 @dataclass(frozen=True)
@@ -153,7 +150,7 @@ def unit_sections(
         by = f"those that {label} lifts most first"
     elif ablation is not None:
         by = "those first without which most right answers are lost"
-    said = section(
+    gallery_section = section(
         f"units-{_word(name)}",
         f"{name}: {pure:,} of {counted(len(units), 'unit')} fire mostly for one class",
         "units.html",
@@ -170,21 +167,20 @@ def unit_sections(
         measured=ablation is not None,
         named=_NAMED,
     )
-    return [said] if ablation is None else [said, _ablation_section(ablation)]
+    return [gallery_section, *([] if ablation is None else [_ablation_section(ablation)])]
 
 
 def _ablation_section(ablation: Ablation) -> Section:
     name, effects = ablation.layer, ablation.effects
-    worst, some = effects[0], sum(bool(effect.matters_to) for effect in effects)
+    worst = effects[0]
+    felt = [(effect.losses[label], effect.unit, label)
+            for effect in effects for label in effect.matters_to]  # fmt: skip
     title = f"{name}: no unit alone is shown to matter"
     if worst.shown and worst.change < 0:
         title = f"{name}: without unit {worst.unit}, accuracy falls by {-worst.change:.4f}"
-    elif some:
-        felt = [(effect.losses[label], effect.unit, label)
-                for effect in effects for label in effect.matters_to]  # fmt: skip
+    elif felt:
         count, unit, label = max(felt, key=lambda item: item[0])
-        lost = counted(count, "right answer")
-        title = f"{name}: without unit {unit}, {label} loses {lost}"
+        title = f"{name}: without unit {unit}, {label} loses {counted(count, 'right answer')}"
     return section(
         f"ablation-{_word(name)}",
         title,
@@ -193,7 +189,7 @@ def _ablation_section(ablation: Ablation) -> Section:
         ablation=ablation,
         images=sum(ablation.images.values()),
         matter=sum(effect.shown for effect in effects),
-        matter_to_class=some,
+        matter_to_class=sum(bool(effect.matters_to) for effect in effects),
         named=_NAMED,
         first=effects[:_ROWS],
         more=effects[_ROWS:_EFFECTS],
@@ -207,14 +203,14 @@ def _ablation_section(ablation: Ablation) -> Section:
 
 
 def portrait_sections(portraits: Sequence[Portrait], *, room: int = ROOM) -> list[Section]:
-    """Return the section about the classes; beyond ``room`` bytes of images they are only named."""
+    """The section about the classes; beyond ``room`` bytes of images they are only named."""
     left, cards = _Room(room), []
     for portrait in portraits:
         if left.left <= 0:
             break
         rows = [
-            (title, told, [(example, left.address(example.pixels)) for example in examples])
-            for title, told, examples in (
+            (title, words, [(example, left.address(example.pixels)) for example in examples])
+            for title, words, examples in (
                 ("Surest", "the network gives these the highest probability", portrait.surest),
                 ("Most typical", "nearest to the mean of the class inside the network",
                  portrait.nearest),
@@ -233,5 +229,4 @@ def portrait_sections(portraits: Sequence[Portrait], *, room: int = ROOM) -> lis
 
 
 def _word(name: str) -> str:
-    """Return a layer's name as an anchor."""
     return re.sub(r"[^\w]+", "-", name)

@@ -13,9 +13,10 @@ from PIL import Image
 
 from opsin.core.arrays import Bools, Floats
 from opsin.core.artifacts.records import Epoch
+from opsin.core.format import counted
 from opsin.report.figures.inspection_charts import norms_of, norms_title, probes_title
 from opsin.report.figures.style import shorten
-from opsin.report.maps import PUOR, gradient, png_of
+from opsin.report.maps import PALETTES, gradient, png_of
 from opsin.report.run_page import themed
 from opsin.report.templates import Section, section
 
@@ -86,9 +87,15 @@ def weight_sections(
     *,
     classes: Sequence[str] = (),
 ) -> list[Section]:
-    """Return the sections on weights: the first layer, all layers, how their norms grew."""
+    """The sections on weights: the first layer, all layers, how their norms grew."""
+
+    def part(anchor: str, title: str, part: str, **values: object) -> Section:
+        return section(
+            anchor, title, "weights.html", part=part, gradient=gradient("PuOr"), **values
+        )
+
     if not views:
-        return [section("weights", "No weights to show", "weights.html", part="none")]
+        return [part("weights", "No weights to show", "none")]
     # The layers whose kernels there is room for, the smallest first.
     room, whole = _ALL_POINTS, set()
     sizes = [(view.images.weights.size, view.name) for view in views
@@ -98,36 +105,27 @@ def weight_sections(
         if size <= _POINTS and room >= 0:
             whole.add(name)
     layers = [_drawn(view, classes if view is views[-1] else (), whole) for view in views]
-    colours, found = gradient("PuOr"), []
-    first = next((layer for layer in layers if layer.tiles), None)
+    first, sections = next((layer for layer in layers if layer.tiles), None), []
     if first is not None and first.view.images is not None:
         count, height, width, _ = first.view.images.weights.shape
         what = f"{count:,} {first.view.images.kind} of {height}×{width} pixels"
         title = f"What the first layer looks for: {what}"
-        found.append(
-            section("first-layer", title, "weights.html", part="first", layer=first,
-                    gradient=colours)
-        )  # fmt: skip
+        sections.append(part("first-layer", title, "first", layer=first))
     total = sum(view.parameters for view in views)
-    title = (
-        f"{total:,} parameters in {len(views)} {'layers' if views[1:] else 'layer'} with weights"
-    )
-    found.append(
-        section("weights", title, "weights.html", part="all", layers=layers, bars=_bars,
-                first=first, gradient=colours)
-    )  # fmt: skip
+    title = f"{total:,} parameters in {counted(len(views), 'layer')} with weights"
+    sections.append(part("weights", title, "all", layers=layers, bars=_bars, first=first))
     if "norms" in drawn:
         epochs, norms = norms_of(history)
         rows = [(name, values[0], values[-1]) for name, values in norms.items()]
-        found.append(
-            section("norms", norms_title(history), "weights.html", part="norms",
-                    svg=themed(drawn["norms"]), epochs=epochs, rows=rows)
+        sections.append(
+            part("norms", norms_title(history), "norms", svg=themed(drawn["norms"]),
+                 epochs=epochs, rows=rows)
         )  # fmt: skip
-    return found
+    return sections
 
 
 def probe_sections(probes: Probes, drawn: Mapping[str, str]) -> list[Section]:
-    """Return the section on linear probes, with the figure ``probes`` as SVG."""
+    """The section on linear probes, with the figure ``probes`` as SVG."""
     title, svg = probes_title(probes.probes), themed(drawn["probes"])
     return [section("probes", title, "weights.html", part="probes", probes=probes, svg=svg)]
 
@@ -139,25 +137,26 @@ def _drawn(view: WeightView, classes: Sequence[str], whole: set[str]) -> _Drawn:
     if images.kind in ("filters", "units"):
         return _as_tiles(view, images, classes)
     source, weights, limit = " and ".join(images.sources), images.weights, images.limit
-    rows = f"A row for each of the {len(weights):,} units, in it"
-    if images.kind == "matrix":
-        numbers = f"its weights of the {weights.shape[1]:,} numbers of {source}."
-        return _as_matrix(view, weights, limit, f"{rows} {numbers}", classes)
-    maps, height, width = weights.shape[1:]
-    if view.name not in whole:
-        norms = np.sqrt((weights.astype(np.float64) ** 2).sum(axis=(2, 3)))
+    note = f"A row for each of the {len(weights):,} units, in it "
+    if images.kind == "kernels" and view.name in whole:
+        maps, height, width = weights.shape[1:]
+        note += f"a kernel of {height}×{width} for each of the {maps:,} maps of {source}."
+        starts = range(0, len(weights), _UNITS)
+        sheets = [kernel_sheet(weights[start : start + _UNITS], start, limit) for start in starts]
+        return _Drawn(view, note, limit, sheets=sheets)
+    if images.kind == "kernels":
         note = (
-            f"Too many kernels to draw them weight by weight. {rows} the norms of its kernels, one "
-            f"for each of the {maps:,} maps of {source}."
+            f"Too many kernels to draw them weight by weight. {note}the norms of its kernels, one "
+            f"for each of the {weights.shape[1]:,} maps of {source}."
         )
-        return _as_matrix(view, norms, float(np.quantile(norms, 0.995)) or 1.0, note, ())
-    starts = range(0, len(weights), _UNITS)
-    return _Drawn(
-        view,
-        f"{rows} a kernel of {height}×{width} for each of the {maps:,} maps of {source}.",
-        limit,
-        sheets=[kernel_sheet(weights[start : start + _UNITS], start, limit) for start in starts],
-    )
+        weights = np.sqrt((weights.astype(np.float64) ** 2).sum(axis=(2, 3)))
+        limit, classes = float(np.quantile(weights, 0.995)) or 1.0, ()
+    else:
+        note += f"its weights of the {weights.shape[1]:,} numbers of {source}."
+    sheet, (down, across) = matrix_sheet(weights, limit, classes)
+    if down > 1 or across > 1:
+        note += f" Each point is the strongest of {down}×{across} numbers."
+    return _Drawn(view, note, limit, sheets=[sheet])
 
 
 def _as_tiles(view: WeightView, images: WeightImages, classes: Sequence[str]) -> _Drawn:
@@ -176,17 +175,8 @@ def _as_tiles(view: WeightView, images: WeightImages, classes: Sequence[str]) ->
     return _Drawn(view, " ".join(notes), None if own else images.limit, tiles=tiles)
 
 
-def _as_matrix(
-    view: WeightView, matrix: NDArray[Any], limit: float, note: str, classes: Sequence[str]
-) -> _Drawn:
-    sheet, (down, across) = matrix_sheet(matrix, limit, classes)
-    if down > 1 or across > 1:
-        note += f" Each point is the strongest of {down}×{across} numbers."
-    return _Drawn(view, note, limit, sheets=[sheet])
-
-
 def _bars(values: TensorSummary) -> str:
-    """Return a histogram's outline for an SVG path, 160 wide and 40 high."""
+    """A histogram's outline for an SVG path, 160 wide and 40 high."""
     top = max(int(values.counts.max()), 1)
     wide = 160 / len(values.counts)
     return "".join(
@@ -197,8 +187,13 @@ def _bars(values: TensorSummary) -> str:
 
 
 def tile_address(weights: Floats, limit: float, factor: int = 1) -> str:
-    """Return a unit's weights ``float32[H, W, C]`` as the address of an embedded image."""
-    weights = _smaller(weights, factor)
+    """A unit's weights ``float32[H, W, C]`` as an embedded image, of means of blocks if need be."""
+    if factor > 1:
+        down, across = (np.arange(0, side, factor) for side in weights.shape[:2])
+        sums = np.add.reduceat(np.add.reduceat(weights, down, axis=0), across, axis=1)
+        sizes = (np.diff([*start, side]) for start, side in
+                 zip((down, across), weights.shape[:2], strict=True))  # fmt: skip
+        weights = np.asarray(sums / np.outer(*sizes)[:, :, None], np.float32)
     if weights.shape[2] == 3:
         colours = 127.5 + 127.5 * np.clip(weights / limit, -1, 1)
         return png_of(Image.fromarray(colours.round().astype(np.uint8)))
@@ -250,21 +245,8 @@ def matrix_sheet(
     return sheet, (down, across)
 
 
-def _smaller(image: Floats, factor: int) -> Floats:
-    """Return the means of blocks of an image ``[H, W, C]``; those at the edges may be smaller."""
-    if factor <= 1:
-        return image
-    starts = [np.arange(0, side, factor) for side in image.shape[:2]]
-    sums = np.add.reduceat(np.add.reduceat(image, starts[0], axis=0), starts[1], axis=1)
-    down, across = (
-        np.diff([*start, side]) for start, side in zip(starts, image.shape, strict=False)
-    )
-    smaller: Floats = sums / (down[:, None, None] * across[None, :, None])
-    return smaller
-
-
 def _strongest(matrix: NDArray[Any], down: int, across: int) -> NDArray[Any]:
-    """Return the number farthest from 0 of each block of a matrix."""
+    """The number farthest from 0 of each block of a matrix."""
     for axis, block in ((0, down), (1, across)):
         starts = np.arange(0, matrix.shape[axis], block)
         most = np.maximum.reduceat(matrix, starts, axis=axis)
@@ -291,12 +273,12 @@ def _numbers(
 
 
 def _map_address(weights: NDArray[Any], limit: float, steps: int, gaps: Bools | None = None) -> str:
-    """Return a map as an embedded PNG, transparent where there are gaps."""
+    """A map as an embedded PNG, transparent where there are gaps."""
     middle = (steps - 1) / 2
     level = (middle + middle * np.clip(weights / limit, -1, 1)).round().astype(np.uint8)
     if gaps is not None:
         level[gaps] = steps
     image = Image.fromarray(level)
-    colours = PUOR[np.linspace(0, 255, steps).round().astype(int)]
+    colours = PALETTES["PuOr"][np.linspace(0, 255, steps).round().astype(int)]
     image.putpalette(colours.tobytes() + bytes(3))
     return png_of(image, bits=4 if steps < 16 else 8, transparency=steps)

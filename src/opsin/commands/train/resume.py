@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from opsin.classical.classical_recipe import BACKBONE, ClassicalRecipe, FromBackbone
-from opsin.commands.import_recipe import AnyRecipe, ImportRecipe
+from opsin.commands.import_recipe import ImportRecipe
 from opsin.commands.runs import Run
 from opsin.commands.train.learner import Learner, need_training, versions
-from opsin.commands.train.pretrained import check_fine_tuning
+from opsin.commands.train.load import check_fine_tuning
 from opsin.core.artifacts.records import DatasetRecord, RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import RunPredictions
 from opsin.core.errors import RecipeError, RunError
 from opsin.core.events import Watcher
-from opsin.core.recipe import TRAINING_OPTIONS, Recipe
+from opsin.core.recipe import Recipe
 from opsin.data.cache import short_digest
 from opsin.data.dataset import Dataset
 from opsin.data.run_images import Places, load_run_images, with_run_split
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def begun_before(root: Path, group: ProcessGroup) -> tuple[RunDirectory | None, bool]:
-    """Return the run that these processes had begun, if they were started again; if it is done."""
+    """The run that these processes had begun, if they were started again; whether it is done."""
     if not group.restarted:
         return None, False
     begun: list[tuple[float, Path]] = []
@@ -58,10 +58,21 @@ def learner_of(
     watcher: Watcher,
     began: float,
 ) -> Learner:
-    """Return what was trained in a run directory, with the state that it goes on from."""
+    """What was trained in a run directory, with the state that it goes on from."""
     changes, recipe = changes or {}, Run(parent.path).recipe
-    if isinstance(recipe, ImportRecipe) or not (isinstance(recipe, Recipe) or recipe.fine_tunes):
-        raise _nothing_to_go_on_from(parent, recipe)
+    if isinstance(recipe, ImportRecipe):
+        raise RunError(
+            f"{parent.path} was imported",
+            f"Train a classifier that begins with it: opsin train SOURCE --from {parent.path}",
+        )
+    if isinstance(recipe, ClassicalRecipe) and not recipe.fine_tunes:
+        how = f"--model {recipe.model.name}"
+        if recipe.model.name == BACKBONE:  # which network, how prepared, is too much for a line
+            how = f"--recipe {shlex.quote(str(parent.recipe))}"
+        raise RunError(
+            f"{parent.path} is of the model {recipe.model.name}, which is fitted in one go",
+            f"Train it anew: opsin train {shlex.join(recipe.data.sources)} {how}",
+        )
     backbone = None
     if isinstance(recipe, ClassicalRecipe):
         refuse_several("fine-tuning")
@@ -78,36 +89,18 @@ def learner_of(
     if changes and isinstance(recipe, Recipe):
         other = with_balance(changed(recipe, **changes), dataset)
         other = other.model_copy(update={"parent": parent.path.name})
-        inherited = _inherited_state(parent, recipe, other, watcher)
-        return NetworkLearner(dataset, other, given=TRAINING_OPTIONS, start=inherited)
+        start = _inherited_state(parent, recipe, other, watcher)
+        return NetworkLearner(dataset, other, start=start)
     with contextlib.suppress(RunError):  # it was stopped before it was evaluated
         if "test" in RunPredictions.read(parent).parts:
             watcher.note(
                 f"{parent.path.name} was evaluated on its test images when it was stopped; at its "
                 "end it is evaluated again, which is one more look at them"
             )
-    start = _own_state(parent, recipe, watcher)
+    own = _own_state(parent, recipe, watcher)
     if isinstance(recipe, ClassicalRecipe):
-        return FineTuneLearner(dataset, recipe, backbone, began=began, start=start)
-    return NetworkLearner(dataset, recipe, given=TRAINING_OPTIONS, start=start)
-
-
-def _nothing_to_go_on_from(parent: RunDirectory, recipe: AnyRecipe) -> RunError:
-    """Return the error of what is fitted in one go."""
-    if isinstance(recipe, ImportRecipe):
-        return RunError(
-            "a run that was trained here",
-            f"{parent.path} was imported",
-            f"Train a classifier that begins with it: opsin train SOURCE --from {parent.path}",
-        )
-    how = f"--model {recipe.model.name}"
-    if recipe.model.name == BACKBONE:  # which network, how prepared, is too much for a line
-        how = f"--recipe {shlex.quote(str(parent.recipe))}"
-    return RunError(
-        "the run of a network, which is trained in steps",
-        f"{parent.path} is of the model {recipe.model.name}, which is fitted in one go",
-        f"Train it anew: opsin train {shlex.join(recipe.data.sources)} {how}",
-    )
+        return FineTuneLearner(dataset, recipe, backbone, began=began, start=own)
+    return NetworkLearner(dataset, recipe, start=own)
 
 
 def _same_backbone(
@@ -118,18 +111,17 @@ def _same_backbone(
 
     model = cast("FromBackbone", recipe.model)
     if changes or parent.state()[0] == "done":
-        raise RunError(
-            "a fine-tuning that was stopped or killed, to go on as it was begun",
-            f"got {', '.join(sorted(changes))}" if changes else f"{parent.path} is done",
-            "Train anew: opsin train … --fine-tune",
-        )
+        why = f"{parent.path} is done"
+        if changes:
+            why = f"A fine-tuning goes on as it was begun, without {', '.join(sorted(changes))}"
+        raise RunError(why, "Train anew: opsin train … --fine-tune")
     need_training()
     backbone = open_backbone(model.backbone, prepare=model.prepare, at=model.at, watcher=watcher)
     then, now = recipe.versions.get("backbone"), f"sha256:{backbone.digest}"
     if then not in (None, now):
         raise RunError(
-            f"the pretrained network that {parent.path.name} was begun with ({then})",
-            f"{model.backbone} is another now ({now})",
+            f"{model.backbone} is another network now ({now}) than {parent.path.name} was begun "
+            f"with ({then})",
             "Put the former one in its place, or train anew.",
         )
     check_fine_tuning(backbone)
@@ -148,37 +140,33 @@ def _check_state(
     with contextlib.suppress(RunError):  # a damaged status says nothing, and is written anew
         state, _ = parent.state()
     if state == "running":
-        raise RunError("a run that was stopped", f"{parent.path} is still being trained", "Wait.")
+        raise RunError(f"{parent.path} is still being trained")
     if state == "done" and not changes:
         raise RunError(
-            "a run that was stopped or killed",
             f"{parent.path} is done",
             f"To train it further, say how far: opsin resume {parent.path} --epochs "
             f"{2 * cast('Recipe', recipe).training.epochs}",
         )
     if name is not None and not changes:
         raise RecipeError(
-            "a name for a new run",
-            f"nothing changes, so {parent.path.name} itself goes on",
-            "Leave out --name, or say what is to change, such as --epochs.",
+            f"--name is for a new run, and without changes {parent.path.name} itself goes on"
         )
 
 
 def _own_state(
     parent: RunDirectory, recipe: Recipe | ClassicalRecipe, watcher: Watcher
 ) -> Start | None:
-    """Find a run's own newest checkpoint; ``None`` where it was killed before the first one."""
+    """A run's own newest checkpoint; ``None`` where it was killed before the first one."""
     from opsin.training.checkpoint import Checkpoints  # noqa: PLC0415
 
     checkpoints = Checkpoints(parent.checkpoints, watcher.note)
     if (state := checkpoints.newest()) is not None:
         return state
     if checkpoints.steps():
-        raise RunError("a whole checkpoint", f"{parent.path} has none left", "Train anew.")
+        raise RunError(f"{parent.path} has no whole checkpoint left", "Train anew.")
     if recipe.parent is not None:
         raise RunError(
-            f"the state that {parent.path.name} was to take over from {recipe.parent}",
-            "it was ended before it had",
+            f"{parent.path.name} was ended before it had taken over the state of {recipe.parent}",
             f"Resume {recipe.parent} again, with the same changes.",
         )
     watcher.note("there is no checkpoint yet: the training begins again")
@@ -188,19 +176,18 @@ def _own_state(
 def _inherited_state(
     parent: RunDirectory, before: Recipe, recipe: Recipe, watcher: Watcher
 ) -> Start:
-    """Find the state that a new run takes over from its parent."""
+    """The state that a new run takes over from its parent."""
     from opsin.training.checkpoint import Checkpoints  # noqa: PLC0415
 
     newest = Checkpoints(parent.checkpoints, watcher.note).newest()
     if newest is None:
-        raise RunError("a run with a checkpoint", f"{parent.path} has none", "Train anew.")
+        raise RunError(f"{parent.path} has no checkpoint", "Train anew.")
     tensors, state = newest
     done = state.epoch - 1
     if done >= recipe.training.epochs:
         raise RecipeError(
-            f"more than the {done} epochs that are trained already",
-            f"got {recipe.training.epochs}",
-            f"For example --epochs {2 * done}.",
+            f"{done} epochs are trained already, and --epochs is {recipe.training.epochs}",
+            f"Give more, such as --epochs {2 * done}.",
         )
     if recipe.training.optimizer != before.training.optimizer:
         tensors = {key: t for key, t in tensors.items() if not key.startswith("optimizer.")}
@@ -213,7 +200,7 @@ def _inherited_state(
 
 
 def _images_of(parent: RunDirectory, data: Dataset | Places, watcher: Watcher) -> Dataset:
-    """See that the images are those of the run, in its order; return them in its parts."""
+    """The images of the run, which must be the same in the same order, in its parts."""
     dataset = data if isinstance(data, Dataset) else load_run_images(parent, data, watcher=watcher)
     if not parent.dataset.is_file() or not parent.split.is_file():
         return dataset  # killed before it had written them: it begins again
@@ -222,8 +209,7 @@ def _images_of(parent: RunDirectory, data: Dataset | Places, watcher: Watcher) -
     same = np.array_equal(digests, short_digest(dataset.digests))
     if not same or fingerprint != dataset.fingerprint:
         raise RunError(
-            "the images that the run was trained on, in the same order",
-            f"those of {dataset.recipe.source} have changed since",
+            f"The images of {dataset.recipe.source} have changed since",
             f"To see how: opsin data --since {parent.path}. Then train anew: opsin train …",
         )
     return with_run_split(parent, dataset)

@@ -1,0 +1,290 @@
+"""What becomes of values: batch normalisation, dropout, softmax."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import ClassVar, Final
+
+import numpy as np
+
+from opsin.core.arrays import Bools, Doubles, Floats, Pixels
+from opsin.core.metadata import LayerOp
+from opsin.inspection.lessons.lesson_layers import Lesson, LessonLayer, fetch
+from opsin.inspection.lessons.lesson_terms import Term
+from opsin.inspection.lessons.windows import strongest_place
+from opsin.onnx_files.onnx_graph import OnnxGraph, Subnetwork, attribute
+from opsin.onnx_files.postprocessing import PROBABILITIES
+
+#: How often an image is answered with dropout on.
+ANSWERS: Final = 20
+
+
+@dataclass(frozen=True)
+class BatchNormalisationLesson(Lesson):
+    """What batch normalisation does to each of C units; one number is shown in full."""
+
+    term: ClassVar[Term] = "batch-normalisation"
+    JSON: ClassVar = "term layer kind unit place epsilon given normalised total output units"
+    unit: int
+    place: tuple[int, int] | None  # None: each unit is one number
+    epsilon: float  # keeps the variance above 0
+    mean: Floats = field(repr=False)  # [C], as are the next three
+    variance: Floats = field(repr=False)
+    scale: Floats = field(repr=False)
+    shift: Floats = field(repr=False)
+    before: Floats = field(repr=False)  # [C, H, W] or [C]
+    after: Floats = field(repr=False)
+
+    @classmethod
+    def of(cls, network: OnnxGraph, found: LessonLayer, pixels: Pixels) -> BatchNormalisationLesson:
+        """The lesson about one image."""
+        node = found.node
+        values = fetch(network, pixels, [*node.input, node.output[0]])
+        before, scale, shift, mean, variance = (values[name] for name in node.input)
+        after = values[node.output[0]]
+        maps = after.reshape(len(after), -1, math.prod(after.shape[2:]))
+        unit, row, column = strongest_place(maps)
+        place, epsilon = (
+            (row, column) if after.ndim == 3 else None,
+            attribute(node, "epsilon", 1e-5),
+        )
+        statistics = (mean, variance, scale, shift)
+        return cls(found.name, found.kind, unit, place, float(epsilon), *statistics, before, after)
+
+    @property
+    def given(self) -> float:
+        """The number that comes in."""
+        return float(self.before[(self.unit, *(self.place or ()))])
+
+    @property
+    def output(self) -> float:
+        """The number in the file that it becomes."""
+        return float(self.after[(self.unit, *(self.place or ()))])
+
+    @property
+    def deviation(self) -> Doubles:
+        """What each unit is divided by: the root of variance and epsilon, ``float64[C]``."""
+        return np.sqrt(np.asarray(self.variance, np.float64) + self.epsilon)
+
+    @property
+    def normalised(self) -> float:
+        """The number less the mean, over the deviation."""
+        return (self.given - float(self.mean[self.unit])) / float(self.deviation[self.unit])
+
+    @property
+    def total(self) -> float:
+        """What it becomes, computed here; the file says ``output``."""
+        return self.normalised * float(self.scale[self.unit]) + float(self.shift[self.unit])
+
+    @property
+    def steps(self) -> list[tuple[str, float]]:
+        """From the number that comes in to the one that goes out, by name."""
+        return [
+            ("Before", self.given),
+            ("− mean in training", float(self.mean[self.unit])),
+            ("÷ deviation in training", float(self.deviation[self.unit])),
+            ("= normalised", self.normalised),
+            ("× scale", float(self.scale[self.unit])),
+            ("+ shift", float(self.shift[self.unit])),
+            ("= after", self.total),
+            ("In the file", self.output),
+        ]
+
+    def spread(self, values: Floats) -> tuple[Doubles, Doubles]:
+        """Mean and deviation of each unit over the places of ``before`` or ``after``."""
+        flat = values.reshape(len(values), -1).astype(np.float64)
+        return flat.mean(axis=1), flat.std(axis=1)
+
+    def rows(self, count: int | None = None) -> list[tuple[int, list[float]]]:
+        """Units, the strongest after the layer first, with the eight figures of each."""
+        columns = (
+            *self.spread(self.before), self.mean, self.deviation, self.scale, self.shift,
+            *self.spread(self.after),
+        )  # fmt: skip
+        peaks = self.after.reshape(len(self.after), -1).max(axis=1)
+        order = np.argsort(-peaks, kind="stable")[:count]
+        return [(int(unit), [float(column[unit]) for column in columns]) for unit in order]
+
+    @property
+    def units(self) -> list[dict[str, object]]:
+        """The figures of each unit by name, before and after."""
+        units = []
+        for unit, figures in sorted(self.rows()):
+            mean_before, spread_before, mean, deviation, scale, shift, *after = figures
+            units.append({
+                "unit": unit, "mean": mean, "deviation": deviation, "scale": scale, "shift": shift,
+                "before": {"mean": mean_before, "deviation": spread_before},
+                "after": {"mean": after[0], "deviation": after[1]},
+            })  # fmt: skip
+        return units
+
+
+@dataclass(frozen=True)
+class DropoutLesson(Lesson):
+    """What dropout does to the answers to one image, K classes."""
+
+    term: ClassVar[Term] = "dropout"
+    JSON: ClassVar = (
+        "term layer kind rate assumed added values=values.size off=_off on=_on examples=_examples"
+    )
+    rate: float
+    assumed: bool  # the file does not say the rate
+    added: bool  # the network has no dropout: it is put in front of its last layer
+    classes: tuple[str, ...]
+    # What dropout acts on, [V, …]: mostly V=1, but some networks see several views of one image.
+    values: Floats = field(repr=False)
+    kept: Bools = field(repr=False)  # [20, V, …]
+    off: Floats = field(repr=False)  # the probabilities without dropout, [K]
+    on: Floats = field(repr=False)  # those with it, [20, K]
+
+    @classmethod
+    def of(
+        cls, network: OnnxGraph, found: LessonLayer, pixels: Pixels, classes: tuple[str, ...]
+    ) -> DropoutLesson:
+        """The lesson about one image, by the file alone.
+
+        Once training is over, dropout passes everything on; so values are set to 0 where it
+        stands, and the rest of the network answers (N. Srivastava et al., "Dropout: a simple way to
+        prevent neural networks from overfitting", JMLR 2014). Other dropout layers stay off.
+        """
+        content, inputs = network.after(found.value)
+        values = fetch(network, pixels, inputs, whole=True)
+        acted_on = values[found.value]
+        stated = re.fullmatch(r"\S*Dropout\S* (0(?:\.\d+)?)", found.kind)
+        rate = float(stated[1]) if stated else 0.5
+        random = np.random.default_rng(0)
+        # Dropout of whole maps, as PyTorch and Keras call it, decides once for all places of a map.
+        by_map = re.match(r"(Spatial)?Dropout2d", found.kind, re.IGNORECASE) and acted_on.ndim == 4
+        drawn = (*acted_on.shape[:2], 1, 1) if by_map else acted_on.shape
+        kept = np.stack(
+            [np.broadcast_to(random.random(drawn) >= rate, acted_on.shape) for _ in range(ANSWERS)]
+        )
+        rest = Subnetwork(content)
+
+        def answer(changed: Floats) -> Floats:
+            (probabilities,) = rest.run({**values, found.value: changed})
+            return np.asarray(probabilities[0])
+
+        factor = np.float32(1 / (1 - rate))
+        on = np.stack([answer(np.where(each, acted_on * factor, 0)) for each in kept])
+        added = LayerOp.of(found.kind) is not LayerOp.DROPOUT
+        return cls(
+            found.name, found.kind, rate, stated is None, added, classes, acted_on, kept,
+            answer(acted_on), on,
+        )  # fmt: skip
+
+    @property
+    def label(self) -> str:
+        """The answer without dropout."""
+        return self.classes[int(self.off.argmax())]
+
+    @property
+    def answers(self) -> list[tuple[str, float, int]]:
+        """Label and confidence of each answer with dropout, and how many values were dropped."""
+        return [
+            (self.classes[int(row.argmax())], float(row.max()), int(kept.size - kept.sum()))
+            for row, kept in zip(self.on, self.kept, strict=True)
+        ]
+
+    @property
+    def counts(self) -> list[tuple[str, int]]:
+        """How often each label is the answer with dropout, the most frequent first."""
+        return Counter(label for label, *_ in self.answers).most_common()
+
+    @property
+    def in_its_favour(self) -> Floats:
+        """The probability, in each answer, of what the answer is without dropout, ``[20]``."""
+        return np.asarray(self.on[:, int(self.off.argmax())])
+
+    def examples(self, count: int = 8) -> list[tuple[int, float, float]]:
+        """Some values that are not 0 and what the first answer makes of them: place, off, on."""
+        flat, kept = self.values.ravel(), self.kept[0].ravel()
+        active = np.flatnonzero(flat)
+        chosen = active[np.linspace(0, len(active) - 1, min(count, len(active))).astype(np.int64)]
+        scaled = np.where(kept, flat / (1 - self.rate), 0)
+        return [(int(place), float(flat[place]), float(scaled[place])) for place in chosen]
+
+    @property
+    def _off(self) -> dict[str, object]:
+        return dict(zip(self.classes, self.off, strict=True))
+
+    @property
+    def _on(self) -> list[dict[str, object]]:
+        return [
+            {"label": label, "confidence": share, "dropped": dropped,
+             "probabilities": dict(zip(self.classes, row, strict=True))}
+            for (label, share, dropped), row in zip(self.answers, self.on, strict=True)
+        ]  # fmt: skip
+
+    @property
+    def _examples(self) -> list[dict[str, float]]:
+        return [{"place": k, "before": off, "after": on} for k, off, on in self.examples()]
+
+
+@dataclass(frozen=True)
+class SoftmaxLesson(Lesson):
+    """How the logits of an image become its probabilities, K classes."""
+
+    term: ClassVar[Term] = "softmax"
+    JSON: ClassVar = "term layer kind temperature classes=rows"
+    classes: tuple[str, ...]
+    logits: Floats = field(repr=False)  # [K]
+    temperature: float  # 1, or what calibration found
+    mix: Floats = field(repr=False)  # what the class mix adds, [K]; mostly 0
+    probabilities: Floats = field(repr=False)  # those in the file, [K]
+
+    @classmethod
+    def of(
+        cls, network: OnnxGraph, found: LessonLayer, pixels: Pixels, classes: tuple[str, ...]
+    ) -> SoftmaxLesson:
+        """The lesson about one image."""
+        # Calibration puts a division and an addition between the network and its softmax.
+        logits, temperature, mix = found.node.input[0], "", ""
+        added = network.maker(logits)
+        if added is not None and added.op_type == "Add" and added.input[1] in network.weights:
+            logits, mix = added.input
+        divided = network.maker(logits)
+        if divided is not None and divided.op_type == "Div" and divided.input[1] in network.weights:
+            logits, temperature = divided.input
+        elif mix:  # a bias of the network's own
+            logits, mix = found.node.input[0], ""
+        values = fetch(network, pixels, [logits, temperature, mix, PROBABILITIES])
+        count = len(classes)
+        return cls(
+            found.name, found.kind, classes, values[logits].reshape(count),
+            temperature=float(values[temperature].ravel()[0]) if temperature else 1.0,
+            mix=np.broadcast_to(values[mix].ravel(), count) if mix else np.zeros(count, np.float32),
+            probabilities=values[PROBABILITIES],
+        )  # fmt: skip
+
+    @property
+    def exponentials(self) -> Doubles:
+        """The exponential of each logit over the temperature, the largest as 1, ``float64[K]``."""
+        return self._exponentials(self.temperature)
+
+    @property
+    def order(self) -> list[int]:
+        """Places of the classes, the most probable first."""
+        return [int(place) for place in np.argsort(-self.probabilities, kind="stable")]
+
+    def at(self, temperature: float) -> Doubles:
+        """The probabilities at another temperature; below 1 the answer is surer, ``float64[K]``."""
+        found = self._exponentials(temperature)
+        return np.asarray(found / found.sum())
+
+    def _exponentials(self, temperature: float) -> Doubles:
+        put = np.asarray(self.logits, np.float64) / temperature + self.mix
+        return np.asarray(np.exp(put - put.max()))
+
+    @property
+    def rows(self) -> list[dict[str, object]]:
+        """The numbers of each class by name, the most probable class first."""
+        own, uncalibrated = self.at(self.temperature), self.at(1)
+        return [
+            {"class": self.classes[k], "logit": self.logits[k], "mix": self.mix[k],
+             "total": own[k], "probability": self.probabilities[k], "uncalibrated": uncalibrated[k]}
+            for k in self.order
+        ]  # fmt: skip
