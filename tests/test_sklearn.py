@@ -189,7 +189,7 @@ _IMAGES = np.random.default_rng(0).integers(0, 256, (12, 8, 8)).astype(np.uint8)
 _LABELS = [0, 1] * 6
 REFUSED = {
     "rows": (logistic(), _IMAGES.reshape(12, 64), _LABELS, r"rows of 64 values.*image_shape"),
-    "shape": (logistic(image_shape=(8, 9)), _IMAGES.reshape(12, 64), _LABELS, r"image_shape=\(8, 9\)"),
+    "shape": (logistic(image_shape=(8, 9)), _IMAGES.reshape(12, 64), _LABELS, r"=\(8, 9\)"),
     "channels": (logistic(), _IMAGES.reshape(12, 8, 4, 2), _LABELS, r"uint8\[12, 8, 4, 2\]"),
     "ragged": (logistic(), [np.zeros((8, 8)), np.zeros((9, 8))], [0, 1], "np.stack"),
     "fractions": (logistic(), _IMAGES / 300, _LABELS, r"value_range=\(0, 1\)"),
