@@ -105,8 +105,6 @@ def test_a_name_that_holds_something_else(hub: HubServer) -> None:
 @pytest.mark.parametrize(
     ("token", "said"), [("", "There is no token"), ("hf_bad", "does not accept")]
 )
-    ("token", "said"), [("", "There is no token"), ("hf_bad", "does not accept")]
-)
 def test_tokens(hub: HubServer, monkeypatch: pytest.MonkeyPatch, token: str, said: str) -> None:
     monkeypatch.setenv("HF_TOKEN", token)
     with pytest.raises(UploadError, match=f"{said}.*hf auth login") as error:
