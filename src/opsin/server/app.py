@@ -177,13 +177,15 @@ class Application(FastAPI):
                 "password": {"type": "http", "scheme": "basic"},
             }
             schema["security"] = [{"token": []}, {"password": []}]
-        first = next(iter(self.engine.served), None)
+        examples = {}
+        if first := next(iter(self.engine.served.values()), None):
+            examples = {"model": first.name, "version": kserve.version_of(first)}
         for operation in (each for path in schema["paths"].values() for each in path.values()):
             if "HTTPValidationError" in str(operation["responses"].get("422")):
                 del operation["responses"]["422"]
             for parameter in operation.get("parameters", ()):
-                if first and parameter["name"] == "model":
-                    parameter["example"] = first
+                if parameter["name"] in examples:
+                    parameter["example"] = examples[parameter["name"]]
         return schema
 
 
