@@ -206,6 +206,8 @@ def _models(engine: Engine) -> list[BaseRoute]:
         responses=error_replies(404),
     )
     async def model(model: str) -> Response:
+        if model.endswith((":predict-image", ":explain-image")):  # a GET of these
+            raise HTTPException(405, headers={"allow": "POST"})
         return json_reply(ModelCard.of(engine.model(model)).model_dump(mode="json"))
 
     @figures.get("/metrics", summary="Figures for Prometheus", response_class=Response)
