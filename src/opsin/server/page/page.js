@@ -141,7 +141,7 @@ async function classify(explain) {
 
 function complain(error) {
   part.error.textContent = error instanceof Refused ? error.message
-    : "expected an answer; this page failed at it. Reload it.";
+    : "This page failed. Reload it.";
   show(part.error, true);
   if (!(error instanceof Refused)) console.error(error);
 }
@@ -270,7 +270,7 @@ document.addEventListener("paste", (event) => receive(event.clipboardData, "past
 function receive(data, how) {
   const file = data && data.files[0];
   if (file) return take(file);
-  complain(new Refused(`expected an image; what was ${how} holds none. Select a file instead.`));
+  complain(new Refused(`What was ${how} holds no image. Select a file instead.`));
 }
 
 part.photograph.addEventListener("click", async () => {
@@ -283,8 +283,8 @@ part.photograph.addEventListener("click", async () => {
     stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
   } catch (error) {
     return complain(new Refused(error.name === "NotAllowedError"
-      ? "expected leave to use the camera; it was not given. Allow it in the browser, or select a file."
-      : "expected a camera; none can be used. Select a file instead."));
+      ? "The camera is not allowed. Allow it in the browser, or select a file."
+      : "No camera can be used. Select a file instead."));
   } finally {
     part.photograph.disabled = false;
   }
