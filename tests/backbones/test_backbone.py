@@ -26,25 +26,17 @@ from tests.variants import a_few
 from .small_networks import SIDE, UNITS, network
 
 FORMS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "batch-of-one": {"batch": 1, "reshape": "constant"},
-    "channels-last": {"channels_last": True},
-    "logits": {"head": "logits"},
-    "last-convolution": {"head": "conv"},
-    "no-head": {"head": "none"},
-    "constants": {"constants": True},
-    "half": {"half": True},
-    "half-within": {"half": "within"},
-    "oldest-operators": {"opset": 9, "reshape": "constant"},
-    "old-operators": {"opset": 11},
-    "new-operators": {"opset": 21},
-    "computed-sizes": {"reshape": "shape", "constants": True},
+    "plain": {}, "batch-of-one": {"batch": 1, "reshape": "constant"},
+    "channels-last": {"channels_last": True}, "logits": {"head": "logits"},
+    "last-convolution": {"head": "conv"}, "no-head": {"head": "none"},
+    "constants": {"constants": True}, "half": {"half": True}, "half-within": {"half": "within"},
+    "oldest-operators": {"opset": 9, "reshape": "constant"}, "old-operators": {"opset": 11},
+    "new-operators": {"opset": 21}, "computed-sizes": {"reshape": "shape", "constants": True},
     "open-sides": {"side": "S"},
-}
+}  # fmt: skip
 
 
 def features_of(path: Path, images: np.ndarray[Any, Any], **options: Any) -> np.ndarray[Any, Any]:
-    """Return the last features of each image seen whole."""
     backbone = open_backbone(path, **options)
     shape = images.shape[1:]
     graph = FeatureGraph(backbone, shape, ["whole"], backbone.at[:1])
@@ -53,7 +45,6 @@ def features_of(path: Path, images: np.ndarray[Any, Any], **options: Any) -> np.
 
 
 def layers_of(path: Path, prepare: str) -> list[Layer]:
-    """Return the rows of the summary table."""
     backbone = open_backbone(path, prepare=prepare)
     return BackboneFeatures(backbone, (SIDE, SIDE, 3), backbone.at[:1], ("whole",)).layers()
 
@@ -65,7 +56,6 @@ def images_of(count: int = 3, side: int = SIDE, channels: int = 3) -> np.ndarray
 
 @pytest.fixture
 def expected(tmp_path: Path) -> np.ndarray[Any, Any]:
-    """The features that the plain network has, computed by hand."""
     session = onnxruntime.InferenceSession(network(head="none"))
     pixels = (images_of() / 127.5 - 1).astype(np.float32).transpose(0, 3, 1, 2)
     return np.asarray(session.run(None, {"pixels": pixels})[0])
@@ -271,7 +261,6 @@ def test_a_network_that_takes_bytes_is_told_no_other_pixels(tmp_path: Path) -> N
 
 
 def _means_of(kind: int) -> bytes:
-    """Return a network whose features are the means of each colour of 8×8 pixels."""
     return _model(
         NODE("Cast", ["pixels"], ["values"], to=TensorProto.FLOAT),
         NODE("ReduceMean", ["values"], ["out"], axes=[2, 3], keepdims=0), kind=kind,
@@ -293,13 +282,9 @@ TRUE = numpy_helper.from_array(np.array(True), "true")
 
 
 def _model(
-    *nodes: onnx.NodeProto,
-    shape: list[Any] | None = IMAGE,
-    kind: int = TensorProto.FLOAT,
-    inputs: Sequence[str] = ("pixels",),
-    output: str = "out",
-    weights: Sequence[TensorProto] = (),
-) -> bytes:
+    *nodes: onnx.NodeProto, shape: list[Any] | None = IMAGE, kind: int = TensorProto.FLOAT,
+    inputs: Sequence[str] = ("pixels",), output: str = "out", weights: Sequence[TensorProto] = (),
+) -> bytes:  # fmt: skip
     graph = helper.make_graph(
         nodes, "odd", [helper.make_tensor_value_info(name, kind, shape) for name in inputs],
         [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)], weights,
@@ -312,7 +297,6 @@ def _model(
 
 
 def _body(*nodes: onnx.NodeProto, inputs: Sequence[tuple[str, int]] = ()) -> Any:
-    """Return what a loop or a branch runs."""
     given = [helper.make_tensor_value_info(name, kind, []) for name, kind in inputs]
     made = [helper.make_tensor_value_info(node.output[0], TensorProto.FLOAT, None)
             for node in nodes]  # fmt: skip
@@ -548,7 +532,6 @@ def tokens_of(kind: str) -> bytes:
 def test_tokens_become_the_class_token_beside_the_mean_of_the_patches(
     kind: str, tmp_path: Path
 ) -> None:
-    """Registers stay out; without a class token it is the mean alone."""
     file = tmp_path / "network.onnx"
     file.write_bytes(tokens_of(kind))
     images = images_of(3, 8)

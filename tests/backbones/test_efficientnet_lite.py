@@ -80,7 +80,6 @@ def test_stated_shapes_are_those_that_are_computed() -> None:
 def test_a_damaged_package_is_refused(
     damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each says what to install."""
     weights = PackagedWeights("made-up-package", weights_of("efficientnet-lite0").sha256)
     package = tmp_path / "made_up_package"
     if damage != "not installed":
@@ -98,7 +97,6 @@ def test_a_damaged_package_is_refused(
 @pytest.mark.skipif(not JUDGE.exists(), reason="no judge: make .venv-keras/ready")
 @pytest.mark.parametrize("name", BOX)
 def test_answers_are_those_of_the_implementation_in_pytorch(name: str, tmp_path: Path) -> None:
-    """Within 1e-4 of logits up to 8."""
     side, _ = BOX[name]
     random = np.random.default_rng(0)
     images = (random.integers(0, 256, (4, 3, side, side)).astype(np.float32) - 127) / 128

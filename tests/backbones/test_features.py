@@ -22,8 +22,6 @@ Images = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
 
 
 class Counted(Watcher):
-    """Notes how many images are computed, and stops after some of them."""
-
     def __init__(self, stop: threading.Event | None = None, after: int = 0) -> None:
         self.asked: list[int] = []
         self._stop, self._after = stop, after
@@ -45,7 +43,6 @@ def backbone(tmp_path: Path) -> Backbone:
 
 @pytest.fixture
 def images() -> Images:
-    """Images that no other test has, and their digests."""
     random = np.random.default_rng(11)
     drawn = random.integers(0, 256, (20, SIDE, SIDE, 3), np.uint8)
     return drawn, random.integers(0, 256, (20, 32), np.uint8)
@@ -67,13 +64,9 @@ def test_what_was_computed_before_a_stop_stays(
 
 @pytest.mark.parametrize("writable", [True, False])
 def test_features_too_large_for_the_memory_lie_on_the_disk(
-    writable: bool,
-    backbone: Backbone,
-    images: Images,
-    tmp_path: Path,
+    writable: bool, backbone: Backbone, images: Images, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Where the disk refuses them, the memory has to do; the file goes with the array."""
+) -> None:  # fmt: skip
     expected = compute(backbone, *images, ("whole",), watcher=SILENT)
     monkeypatch.setattr(features, "_IN_MEMORY", 0)
     cache = tmp_path / "cache"
@@ -213,7 +206,6 @@ def test_a_damaged_file_costs_its_own_images(
 
 
 def _keep(key: str, seed: int) -> None:
-    """Keep what another process keeps at the same time, and something of one's own."""
     shared, own = np.random.default_rng(0), np.random.default_rng(seed)
     for _ in range(30):
         for random in (shared, own):

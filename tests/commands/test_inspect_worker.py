@@ -126,7 +126,7 @@ def test_an_explanation_has_its_checks_and_no_script_in_an_attribute(
         (question("layer", layer=3), '"layer": 3'),
         (question("layer"), "''"),
         (question("lesson", image="test/1", term="magic"), '"magic"'),
-        (question("lesson", image="test/1", term="pooling"), "no such layer"),
+        (question("lesson", image="test/1", term="pooling"), "has no pooling"),
         (question("lesson", image="test/1", term="softmax", layer="input"), "'input'"),
         (question("nowhere"), "nowhere"),
         (question("nearest", image="test/1") | {"with": []}, "[]"),

@@ -99,9 +99,6 @@ def test_mean_and_deviation_are_those_of_the_runs(repeats: opsin.Repeats) -> Non
     assert summary.pooled is None
     assert not repeats.stopped
     assert f"{repeats.accuracy:.4f}" in repr(repeats)
-    page = repeats._repr_html_()
-    assert f"mean {repeats.accuracy:.4f}, standard deviation {repeats.deviation:.4f}" in page
-    assert all(run.path.name in page for run in repeats.runs)
 
 
 @pytest.mark.slow
@@ -178,7 +175,6 @@ def test_runs_that_were_stopped_are_shown_and_not_averaged(
     assert found.stopped
     assert found.accuracy is found.deviation is None
     assert "no mean" in repr(found)
-    assert "mean" not in found._repr_html_()
 
 
 @pytest.mark.torch
@@ -231,12 +227,12 @@ def test_an_error_is_raised_after_what_is_done_was_told(
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"repeats": 0}, "1 to 100 repeats; got 0"),
-        ({"repeats": 101}, "1 to 100 repeats; got 101"),
+        ({"repeats": 0}, "from 1 to 100, not 0"),
+        ({"repeats": 101}, "not 101"),
         ({"repeats": 3, "seed": 2**31 - 2}, "seed"),
         ({"repeats": 3, "seed": "often"}, "often"),
-        ({"folds": 1}, "2 to 100 folds; got 1"),
-        ({"folds": 101}, "2 to 100 folds; got 101"),
+        ({"folds": 1}, "folds must be from 2"),
+        ({"folds": 101}, "not 101"),
         ({"folds": 3, "fold": "1/3"}, "3 folds and the fold 1/3"),
     ],
 )

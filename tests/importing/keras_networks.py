@@ -26,7 +26,6 @@ Build = Callable[[], Any]
 
 
 def after(*these: Any, shape: tuple[int, ...] = SHAPE) -> Any:
-    """Return layers, and a dense layer behind them."""
     return Sequential([Input(shape), *these, layers.Flatten(), layers.Dense(5, "softmax")])
 
 
@@ -67,7 +66,6 @@ def windows(pad: str) -> dict[str, Build]:
 
 
 def activations() -> dict[str, Build]:
-    """Return every activation by name, and the layers of activations."""
     names = (
         "relu", "sigmoid", "tanh", "softmax", "elu", "selu", "softplus", "softsign", "swish",
         "gelu", "hard_sigmoid", "hard_silu", "leaky_relu", "exponential", "mish", "relu6",
@@ -79,19 +77,14 @@ def activations() -> dict[str, Build]:
 
     found = {f"Activation {name}": behind(partial(layers.Activation, name)) for name in names}
     made: dict[str, Build] = {
-        "ReLU up to 6": lambda: layers.ReLU(max_value=6.0),
-        "ReLU with a slope": lambda: layers.ReLU(negative_slope=0.1, threshold=0.2, max_value=1.5),
-        "LeakyReLU": layers.LeakyReLU,
-        "PReLU": layers.PReLU,
-        "PReLU shared": lambda: layers.PReLU(shared_axes=[1, 2]),
-        "ELU": lambda: layers.ELU(alpha=0.5),
-        "Softmax of rows": lambda: layers.Softmax(axis=1),
-    }
+        "ReLU up to 6": lambda: layers.ReLU(max_value=6.0), "LeakyReLU": layers.LeakyReLU,
+        "PReLU": layers.PReLU, "PReLU shared": lambda: layers.PReLU(shared_axes=[1, 2]),
+        "ELU": lambda: layers.ELU(alpha=0.5), "Softmax of rows": lambda: layers.Softmax(axis=1),
+    }  # fmt: skip
     return found | {name: behind(make) for name, make in made.items()}
 
 
 def others() -> dict[str, Build]:
-    """Return normalisation, shapes, and what only training needs."""
     return {
         "Conv2D in groups": lambda: after(layers.Conv2D(8, 1), layers.Conv2D(8, 3, groups=4)),
         "Conv1D causal": lambda: after(
@@ -203,22 +196,12 @@ def transfer() -> Any:
     return Model(image, layers.Dense(3, "softmax")(value))
 
 
-def channels_first() -> Any:
-    order = "channels_first"
-    return Sequential([
-        Input((3, 13, 10)), layers.Conv2D(4, 3, padding="same", data_format=order),
-        layers.BatchNormalization(axis=1), layers.MaxPooling2D(data_format=order),
-        layers.Flatten(data_format=order), layers.Dense(5),
-    ])  # fmt: skip
-
-
 def whole() -> dict[str, Build]:
-    """Return networks of many layers: graphs, the tutorials', and those that Keras publishes."""
     found: dict[str, Build] = {
         "merged": merged, "squeeze and excite": squeeze_and_excite,
         "shared": shared, "nested": nested, "arithmetic": arithmetic, "transfer": transfer,
         "attention": lambda: attention(plain=True), "attention 2": lambda: attention(plain=False),
-        "tutorial, convolutions": tutorial_convolutions, "channels first": channels_first,
+        "tutorial, convolutions": tutorial_convolutions,
         "tutorial, dense": lambda: Sequential(
             [Input((28, 28)), layers.Flatten(), layers.Dense(128, "relu"), layers.Dense(10)]
         ),
@@ -244,7 +227,6 @@ def whole() -> dict[str, Build]:
 
 
 def shaken(model: Any) -> Any:
-    """Return a network whose weights are none that a layer begins with."""
     drawn = np.random.default_rng(0)
     for variable in model.variables:
         shape = tuple(variable.shape)
@@ -257,7 +239,6 @@ def shaken(model: Any) -> Any:
 
 
 def main() -> None:
-    """Save all networks, or those that are named."""
     folder, *wanted = sys.argv[1:]
     Path(folder).mkdir(parents=True, exist_ok=True)
     networks = windows("same") | windows("valid") | activations() | others() | whole()

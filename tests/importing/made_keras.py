@@ -19,7 +19,6 @@ Weights = Sequence[NDArray[Any]]
 
 
 def layer(kind: str, name: str, **options: Any) -> dict[str, Any]:
-    """Return a layer's configuration as Keras 3 writes it."""
     return {
         "module": "keras.layers",
         "class_name": kind,
@@ -29,12 +28,10 @@ def layer(kind: str, name: str, **options: Any) -> dict[str, Any]:
 
 
 def image(*shape: int | None) -> dict[str, Any]:
-    """Return an input layer."""
     return layer("InputLayer", "input_layer", batch_shape=[None, *shape])
 
 
 def sequential(*layers: Mapping[str, Any], name: str = "sequential") -> dict[str, Any]:
-    """Return the configuration of layers that follow one another."""
     return {
         "module": "keras",
         "class_name": "Sequential",
@@ -46,13 +43,6 @@ def sequential(*layers: Mapping[str, Any], name: str = "sequential") -> dict[str
 def functional(
     layers: Sequence[tuple[Mapping[str, Any], Sequence[str]]], *, outputs: Sequence[str]
 ) -> dict[str, Any]:
-    """Return the configuration of a graph of layers.
-
-    Args:
-        layers: Each with the names of the layers that it is given.
-        outputs: Names of those that answer.
-    """
-
     def value(name: str) -> dict[str, Any]:
         history = {"shape": [], "dtype": "float32", "keras_history": [name, 0, 0]}
         return {"class_name": "__keras_tensor__", "config": history}
@@ -78,24 +68,10 @@ def functional(
 
 
 def write_keras(
-    path: Path,
-    config: Mapping[str, Any],
-    weights: Mapping[str, Weights],
-    *,
-    version: str = "3.15.1",
-    changed: Callable[[h5py.File], object] = lambda _: None,
+    path: Path, config: Mapping[str, Any], weights: Mapping[str, Weights], *,
+    version: str = "3.15.1", changed: Callable[[h5py.File], object] = lambda _: None,
     further: Mapping[str, bytes] | None = None,
-) -> Path:
-    """Write a ``.keras`` file.
-
-    Args:
-        path: Where.
-        config: The network.
-        weights: Of each layer, by its name.
-        version: Of the Keras that is said to have saved it.
-        changed: What becomes of the weights in the end.
-        further: Members of the archive beside, or in place of, the usual ones.
-    """
+) -> Path:  # fmt: skip
     stored = io.BytesIO()
     layers = read_network("made", config).layers if weights else ()
     keys = {each.name: each.key for each in layers}
@@ -118,17 +94,9 @@ def write_keras(
 
 
 def write_h5(
-    path: Path,
-    config: Mapping[str, Any],
-    weights: Mapping[str, Weights],
-    *,
-    version: str = "2.15.0",
-    changed: Callable[[h5py.File], object] = lambda _: None,
-) -> Path:
-    """Write an ``.h5`` file, as `write_keras` writes the other kind.
-
-    Weights of ``network/layer`` belong to a layer within a network.
-    """
+    path: Path, config: Mapping[str, Any], weights: Mapping[str, Weights], *,
+    version: str = "2.15.0", changed: Callable[[h5py.File], object] = lambda _: None,
+) -> Path:  # fmt: skip
     with h5py.File(path, "w") as file:
         file.attrs["model_config"] = json.dumps(config)
         file.attrs["keras_version"] = version
@@ -143,12 +111,10 @@ def write_h5(
 
 
 def drawn(*shape: int, seed: int = 0) -> NDArray[np.float32]:
-    """Return numbers around 0."""
     return np.random.default_rng(seed).normal(0, 0.3, shape).astype(np.float32)
 
 
 def tutorial() -> tuple[dict[str, Any], dict[str, Weights]]:
-    """Return the 784-128-10 network of Keras' first tutorial, and weights for it."""
     config = sequential(
         image(28, 28),
         layer("Flatten", "flatten"),

@@ -16,24 +16,20 @@ Members = dict[str, bytes]
 
 
 def npy(values: Any, *, allow_pickle: bool = False) -> bytes:
-    """Return an array as `numpy.save` writes it."""
     stored = io.BytesIO()
     np.save(stored, values, allow_pickle=allow_pickle)
     return stored.getvalue()
 
 
 def node(kind: str, module: str, loader: str, **further: Any) -> Node:
-    """Return how skops describes an object."""
     return {"__class__": kind, "__module__": module, "__loader__": loader, **further}
 
 
 def plain(value: object) -> Node:
-    """Return how skops describes a text or a number."""
     return node("str", "builtins", "JsonNode", content=json.dumps(value), is_json=True)
 
 
 def described(value: Any, members: Members) -> Node:
-    """Return how skops describes a value, and add its arrays to the members."""
     kind, module = type(value).__name__, type(value).__module__
     if value is None or isinstance(value, str | int | float):
         return plain(value)
@@ -60,7 +56,6 @@ def described(value: Any, members: Members) -> Node:
 
 
 def attributes(schema: Node) -> dict[str, Node]:
-    """Return what an object in a file knows, to look at or to change."""
     found: dict[str, Node] = schema["content"]["content"]
     return found
 
@@ -72,14 +67,6 @@ def write_skops(
     changed: Callable[[Node, Members], object] = lambda _, __: None,
     further: Mapping[str, bytes] | None = None,
 ) -> Path:
-    """Write a ``.skops`` file.
-
-    Args:
-        path: Where.
-        estimator: What it holds.
-        changed: What becomes of its description and its arrays in the end.
-        further: Members of the archive beside, or in place of, the usual ones.
-    """
     members: Members = {}
     schema = described(estimator, members)
     changed(schema, members)

@@ -30,6 +30,7 @@ from tests.importing.made_keras import (
     write_h5,
     write_keras,
 )
+from tests.onnx_files.made_files import model_file
 from tests.variants import a_few
 
 Maker = Callable[[Path], Path]
@@ -37,8 +38,6 @@ MARK = "ran"
 
 
 class Evil:
-    """Writes a file when it is unpickled."""
-
     def __init__(self, path: Path) -> None:
         self.path = path
 
@@ -55,8 +54,6 @@ def keras(*layers: dict[str, Any], weights: dict[str, Any] | None = None) -> Mak
 
 
 def with_config(change: Callable[[dict[str, Any]], Any]) -> Maker:
-    """Return the tutorial's network with another configuration."""
-
     def make(folder: Path) -> Path:
         config, weights = tutorial()
         changed = json.loads(json.dumps(config))
@@ -69,8 +66,6 @@ def with_config(change: Callable[[dict[str, Any]], Any]) -> Maker:
 
 
 def with_weights(change: Callable[[h5py.File], object], *, archive: bool = True) -> Maker:
-    """Return the tutorial's network with other weights."""
-
     def make(folder: Path) -> Path:
         config, weights = tutorial()
         if archive:
@@ -98,8 +93,6 @@ def as_bytes(name: str, content: bytes) -> Maker:
 
 
 def first_layer(**changes: Any) -> Maker:
-    """Return the tutorial's network with something else said of its first dense layer."""
-
     def change(config: dict[str, Any]) -> None:
         dense = config["config"]["layers"][2]
         dense.update({key: value for key, value in changes.items() if key in dense})
@@ -173,13 +166,8 @@ def onnx_file(
     *nodes: onnx.NodeProto, shape: tuple[Any, ...] = ("N", 1, 4, 4), kind: int = TensorProto.FLOAT
 ) -> Maker:
     def make(folder: Path) -> Path:
-        graph = helper.make_graph(
-            list(nodes), "network", [helper.make_tensor_value_info("x", kind, list(shape))],
-            [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        )  # fmt: skip
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
-        (folder / "network.onnx").write_bytes(model.SerializeToString())
-        return folder / "network.onnx"
+        content = model_file(nodes, {}, ("x", kind, list(shape)), {"y": None})
+        return as_bytes("network.onnx", content)(folder)
 
     return make
 
@@ -386,7 +374,6 @@ def test_hostile_weights_cost_one_line(case: str, tmp_path: Path) -> None:
 
 
 def test_what_reading_may_take_is_limited(tmp_path: Path) -> None:
-    """A process that reads takes no gigabyte, whatever the file asks for."""
     make, _ = HOSTILE["padding that is a bomb"]
     program = (
         "import pathlib, resource, sys\n"

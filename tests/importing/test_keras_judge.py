@@ -22,7 +22,6 @@ pytestmark = [
 
 
 def test_answers_are_those_of_keras(tmp_path: Path) -> None:
-    """Within 1e-4 of 32 images each, and every label."""
     subprocess.run(
         [JUDGE, ROOT / "tests" / "importing" / "keras_networks.py", tmp_path],
         env=os.environ | {"KERAS_BACKEND": "torch"}, check=True, capture_output=True,

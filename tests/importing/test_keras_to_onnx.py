@@ -35,7 +35,6 @@ Array = NDArray[Any]
 
 
 def computed(converted: Converted, images: Array, *names: str) -> list[Array]:
-    """Return what the converted file answers, or what its layers put out."""
     model = onnx.ModelProto()
     model.CopyFrom(converted.model)
     onnx.checker.check_model(model, full_check=True)
@@ -48,12 +47,10 @@ def computed(converted: Converted, images: Array, *names: str) -> list[Array]:
 
 
 def maps(values: Array) -> Any:
-    """Return images as PyTorch has them."""
     return torch.from_numpy(np.ascontiguousarray(values.transpose(0, 3, 1, 2)))
 
 
 def kernel(weights: Array) -> Any:
-    """Return the weights of a convolution as PyTorch has them."""
     return torch.from_numpy(np.ascontiguousarray(weights.transpose(3, 2, 0, 1)))
 
 
@@ -281,7 +278,6 @@ def test_an_open_size_and_several_outputs_are_asked_for(tmp_path: Path) -> None:
 
 
 def earlier(kind: str, name: str, nodes: list[Any], **options: Any) -> dict[str, Any]:
-    """Return a layer as Keras 2 writes it: each call a list of rows."""
     return {
         "class_name": kind, "config": {"name": name, **options}, "name": name,
         "inbound_nodes": nodes,

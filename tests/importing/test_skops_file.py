@@ -57,8 +57,6 @@ def _fitted() -> None:
 
 
 def put(name: str, value: Any) -> Change:
-    """Put another value, or another description, in the place of an attribute."""
-
     def change(schema: Node, members: Members) -> None:
         given = value if isinstance(value, dict) else described(value, members)
         attributes(schema)[name] = given
@@ -67,8 +65,6 @@ def put(name: str, value: Any) -> Change:
 
 
 def again(name: str, function: Callable[[Any], Any]) -> Change:
-    """Put an array that is made of the one that was there in its place."""
-
     def change(schema: Node, members: Members) -> None:
         file = attributes(schema)[name]["file"]
         members[file] = npy(function(array(members[file])))
@@ -81,19 +77,15 @@ def array(content: bytes) -> Any:
 
 
 def tree(schema: Node) -> dict[str, Node]:
-    """Return what the first tree of a forest knows."""
     first: Node = attributes(schema)["estimators_"]["content"][0]
     return attributes(attributes(first)["tree_"])
 
 
 def predictor(schema: Node) -> dict[str, Node]:
-    """Return what the first tree of boosting knows."""
     return attributes(attributes(schema)["_predictors"]["content"][0]["content"][0])
 
 
 def nodes(of: Callable[[Node], dict[str, Node]], **columns: Any) -> Change:
-    """Write other numbers into the root of a tree."""
-
     def change(schema: Node, members: Members) -> None:
         file = of(schema)["nodes"]["file"]
         found = array(members[file])
@@ -324,7 +316,6 @@ def test_a_hostile_archive_costs_one_line(
 
 @pytest.mark.parametrize("member", a_few(["schema.json", "0.npy"], 1))
 def test_a_bomb_takes_no_gigabyte(member: str, tmp_path: Path) -> None:
-    """Its parts unpack to more than it could hold; what reading may take is limited."""
     plainly = write_skops(tmp_path / "plain.skops", ESTIMATORS["logistic"])
     path = tmp_path / "model.skops"
     with zipfile.ZipFile(plainly) as source:

@@ -21,7 +21,6 @@ pytestmark = [
 
 
 def test_answers_are_those_of_scikit_learn(tmp_path: Path) -> None:
-    """Within 1e-4 of 32 images each, and every label."""
     script = ROOT / "tests" / "importing" / "sklearn_estimators.py"
     subprocess.run([JUDGE, script, tmp_path], check=True, capture_output=True)
     files = sorted(tmp_path.glob("*.skops"))

@@ -45,7 +45,6 @@ def digits() -> tuple[NDArray[np.uint8], NDArray[Any]]:
 
 
 def fitted(estimator: Any, *only: str) -> Any:
-    """Return an estimator, fitted to some of the digits."""
     images, labels = digits()
     rows = np.flatnonzero(np.isin(labels, only or NAMES))[:400]
     with warnings.catch_warnings():
@@ -54,7 +53,6 @@ def fitted(estimator: Any, *only: str) -> Any:
 
 
 def computed(converted: Converted, images: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return the probabilities of images."""
     onnx.checker.check_model(converted.model, full_check=True)
     rows = images.reshape(len(images), -1) / 255
     session = onnxruntime.InferenceSession(converted.model.SerializeToString())
@@ -66,7 +64,6 @@ def computed(converted: Converted, images: NDArray[np.uint8]) -> NDArray[np.floa
 
 
 def imported(path: Path) -> opsin.Run:
-    """Return the run that a file becomes."""
     return opsin.import_model(path, prepare="0..1", runs=path.parent / "runs", quiet=True)
 
 
@@ -108,7 +105,6 @@ CASES: dict[str, tuple[Any, tuple[str, ...], str]] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_it_answers_as_scikit_learn_does(case: str, tmp_path: Path) -> None:
-    """Within 1e-4 of 32 images that it has not seen, and every label."""
     estimator, only, form = CASES[case]
     estimator = fitted(estimator, *only)
     converted = convert_estimator(write_skops(tmp_path / "model.skops", estimator))
@@ -136,7 +132,6 @@ def test_it_answers_as_scikit_learn_does(case: str, tmp_path: Path) -> None:
     ids=["forest", "boosting"],
 )
 def test_a_pixel_has_the_last_bit_that_a_division_gives(estimator: Any, tmp_path: Path) -> None:
-    """By it a tree takes another branch, where a pixel lies between two that it has seen."""
     pixels = np.arange(256, dtype=np.uint8)
     images = np.broadcast_to(pixels[:, None, None, None], (256, 4, 4, 1))
     rows = images.reshape(256, 16) / 255
@@ -169,7 +164,6 @@ def test_its_steps_are_layers(tmp_path: Path) -> None:
 
 
 def as_objects(schema: Node, members: Members) -> None:
-    """Let the names of the classes be Python's texts, as those of a data frame are."""
     stored = attributes(schema)["classes_"]
     del members[stored.pop("file")]
     stored |= {"type": "json", "content": [plain(str(name)) for name in NAMES]}
@@ -188,7 +182,6 @@ def test_names_of_classes_may_be_objects(tmp_path: Path) -> None:
 def test_two_classes_as_earlier_versions_answered(
     way: str, solver: str, wanted: float, tmp_path: Path
 ) -> None:
-    """Those that were told to be multinomial took the softmax of the decision and its negative."""
     estimator = fitted(LogisticRegression(max_iter=5), *TWO)
 
     def earlier(schema: Node, _: Members) -> None:

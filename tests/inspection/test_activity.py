@@ -83,14 +83,11 @@ def test_dead_is_never_above_zero_after_relu_and_constant_elsewhere() -> None:
 
 @pytest.fixture
 def classifier(tmp_path: Path, digits: Dataset, nearest_mean: Path) -> opsin.Classifier:
-    """A classifier in a finished run."""
     run = write_run(tmp_path, "run", digits, answers_right(digits, 0.9), classifier=nearest_mean)
     return opsin.Classifier(run)
 
 
 class Asked:
-    """Images, and how often somebody asked for them."""
-
     def __init__(self, classifier: opsin.Classifier) -> None:
         self.classifier, self.times = classifier, 0
 

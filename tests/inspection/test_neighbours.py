@@ -1,4 +1,4 @@
-"""The nearest rows are the nearest, whatever batches they come in."""
+"""The nearest images are those of a full comparison, and found again quickly."""
 
 from __future__ import annotations
 
@@ -8,37 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from opsin.core.events import Watcher
 from opsin.data.dataset import Dataset
 from opsin.data.reference_set import ReferenceSet
 from opsin.inspection import neighbours
-from opsin.inspection.neighbours import FILE, directions, most_alike, nearest
+from opsin.inspection.neighbours import FILE, directions, nearest
 from opsin.runtime.classifier import Classifier
-
-
-@given(
-    count=st.integers(0, 40),
-    size=st.integers(1, 8),
-    batch=st.integers(1, 41),
-    wanted=st.integers(1, 12),
-    seed=st.integers(0, 99),
-)
-def test_batches_do_not_matter(count: int, size: int, batch: int, wanted: int, seed: int) -> None:
-    random = np.random.default_rng(seed)
-    # Few values, so that many rows are equally near.
-    rows = directions(random.integers(-1, 2, (count, size)).astype(np.float32), None)
-    one = directions(random.normal(size=(1, size)).astype(np.float32), None)[0]
-    parts = [rows[i : i + batch] for i in range(0, count, batch)]
-    places, cosines = most_alike(parts, one, wanted)
-    expected = (rows @ one).astype(np.float32)
-    assert len(places) == min(wanted, count)
-    np.testing.assert_allclose(cosines, np.sort(expected)[::-1][:wanted], atol=1e-6)
-    np.testing.assert_allclose(expected[places], cosines, atol=1e-6)
-    assert len(set(places.tolist())) == len(places)
 
 
 def test_rows_that_are_no_numbers_or_nothing_are_like_none() -> None:
@@ -47,8 +24,6 @@ def test_rows_that_are_no_numbers_or_nothing_are_like_none() -> None:
 
 
 class Asked(Watcher):
-    """Counts the images that the network was asked about."""
-
     def __init__(self) -> None:
         self.images = 0
 
@@ -66,14 +41,12 @@ def known(digits: Dataset) -> ReferenceSet:
 
 @pytest.fixture
 def file(nearest_mean: Path, tmp_path: Path) -> Classifier:
-    """A classifier in something that passes for a run directory."""
     (tmp_path / "recipe.json").write_text("{}", encoding="utf-8")
     shutil.copy(nearest_mean, tmp_path / "classifier.onnx")
     return Classifier(tmp_path / "classifier.onnx", threads=1)
 
 
 def by_hand(known: ReferenceSet, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return the cosines to all training images; the embedding is the image itself."""
     rows = known.images[known.train].reshape(len(known.train), -1).astype(float)
     one = pixels.ravel().astype(float)
     cosines: NDArray[np.float64] = rows @ one / np.linalg.norm(rows, axis=1) / np.linalg.norm(one)

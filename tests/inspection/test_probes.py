@@ -77,7 +77,6 @@ def known_digits(digits: Dataset) -> ReferenceSet:
 
 @pytest.fixture
 def opened(nearest_mean: Path) -> tuple[Classifier, OnnxGraph]:
-    """The nearest mean, and its graph."""
     file = opsin.Classifier(nearest_mean)
     layers = [each.model_copy(update={"kind": KINDS[each.name]}) for each in file.metadata.layers]
     return file, OnnxGraph(file.content, layers)

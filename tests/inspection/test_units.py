@@ -18,13 +18,9 @@ from tests.inspection.made_network import made
 
 
 def record_of(
-    maps: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    sizes: list[int],
-    *,
-    keep: int = 4,
+    maps: NDArray[np.float32], labels: NDArray[np.int64], sizes: list[int], *, keep: int = 4,
     rows: NDArray[np.int64] | None = None,
-) -> UnitRecord:
+) -> UnitRecord:  # fmt: skip
     rows = np.arange(len(maps)) if rows is None else rows
     counter = UnitCounter(maps.shape[1], 3, keep=keep)
     start = 0
@@ -37,7 +33,6 @@ def record_of(
 
 
 def drawn(seed: int, count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return maps with few different values, so that most are equal to another."""
     drawing = np.random.default_rng(seed)
     maps = drawing.integers(-2, 3, (count, 5, 2, 3)).astype(np.float32)
     return maps, drawing.integers(0, 3, count)

@@ -9,34 +9,27 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from tests.onnx_files.made_files import model_file
+
 Array = NDArray[Any]
 
 
 class Graph:
-    """Collects operators; what the last one puts out is ``y``.
-
-    Args:
-        shape: Of the input ``x``.
-    """
-
     def __init__(self, shape: Sequence[int]) -> None:
         self._shape = tuple(shape)
         self._random = np.random.default_rng(0)
         self._nodes: list[NodeProto] = []
-        self._weights: list[TensorProto] = []
+        self._weights: dict[str, Array] = {}
 
     def constant(self, value: Any) -> str:
-        """Hold an array, and return its name."""
         name = f"held{len(self._weights)}"
-        self._weights.append(numpy_helper.from_array(np.asarray(value), name))
+        self._weights[name] = np.asarray(value)
         return name
 
     def weight(self, *shape: int, scale: float = 0.3) -> str:
-        """Hold random numbers, and return their name."""
         return self.constant(self._random.normal(0, scale, shape).astype(np.float32))
 
     def node(self, op: str, *inputs: str, outputs: int = 1, **attributes: Any) -> str:
-        """Add an operator, and return the name of its first output; the others count on."""
         number = len(self._nodes)
         names = [f"value{number}" + (f".{place}" if place else "") for place in range(outputs)]
         self._nodes.append(helper.make_node(op, inputs, names, **attributes))
@@ -45,60 +38,47 @@ class Graph:
     def network(self) -> tuple[bytes, Array]:
         """Return the file, and something to put in."""
         nodes = [*self._nodes, helper.make_node("Identity", [self._nodes[-1].output[0]], ["y"])]
-        graph = helper.make_graph(
-            nodes,
-            "small",
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT, self._shape)],
-            [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-            self._weights,
+        content = model_file(
+            nodes, self._weights, ("x", TensorProto.FLOAT, self._shape), {"y": None}
         )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
         values = np.random.default_rng(1).normal(size=self._shape).astype(np.float32)
-        return model.SerializeToString(), values
+        return content, values
 
     # Parts that several networks share
 
     def conv(self, value: str, units: int, of: int, side: int = 3, **attributes: Any) -> str:
-        """Add a convolution with a bias that keeps the size."""
         half = side // 2
         held = self.weight(units, of // attributes.get("group", 1), side, side), self.weight(units)
         return self.node("Conv", value, *held, pads=[half] * 4, **attributes)
 
     def norm(self, value: str, units: int) -> str:
-        """Add a BatchNorm with statistics."""
         statistics = [self.constant(np.abs(self._random.normal(1, 0.2, units)).astype(np.float32))
                       for _ in range(4)]  # fmt: skip
         return self.node("BatchNormalization", value, *statistics)
 
     def clip(self, value: str) -> str:
-        """Add a ReLU up to 6."""
         ends = [self.constant(np.float32(end)) for end in (0, 6)]
         return self.node("Clip", value, *ends)
 
     def silu(self, value: str) -> str:
-        """Add x times its sigmoid."""
         return self.node("Mul", value, self.node("Sigmoid", value))
 
     def gelu(self, value: str) -> str:
-        """Add a GELU of elementary operators, as exporters write it."""
         root, one, half = (self.constant(np.float32(each)) for each in (2**0.5, 1, 0.5))
         bent = self.node("Erf", self.node("Div", value, root))
         product = self.node("Mul", value, self.node("Add", bent, one))
         return self.node("Mul", product, half)
 
     def squeezed(self, value: str, units: int, gate: str = "Sigmoid") -> str:
-        """Add what weighs channels by their means (squeeze and excitation)."""
         mean = self.node("ReduceMean", value, self.constant(np.array([2, 3])), keepdims=1)
         inner = self.node("Relu", self.conv(mean, 4, units, 1))
         return self.node("Mul", value, self.node(gate, self.conv(inner, units, 4, 1)))
 
     def dense(self, value: str, units: int, of: int) -> str:
-        """Add a product and a sum, as exporters write a dense layer on tokens."""
         return self.node("Add", self.node("MatMul", value, self.weight(of, units)),
                          self.weight(units))  # fmt: skip
 
     def layer_norm(self, value: str, units: int, *, whole: bool = True) -> str:
-        """Add a LayerNorm, as one operator or as older exporters write it."""
         if whole:
             return self.node("LayerNormalization", value, self.weight(units), self.weight(units))
         axis, two, least = (self.constant(each) for each in (
@@ -110,13 +90,11 @@ class Graph:
         return self.node("Add", self.node("Mul", even, self.weight(units)), self.weight(units))
 
     def logits(self, value: str, units: int) -> str:
-        """Add a mean over places and a dense layer."""
         mean = self.node("Flatten", self.node("GlobalAveragePool", value), axis=1)
         return self.node("Gemm", mean, self.weight(5, units), self.weight(5), transB=1)
 
 
 def mobilenet_v2() -> Graph:
-    """Return an inverted residual."""
     graph = Graph((2, 3, 12, 12))
     start = graph.clip(graph.norm(graph.conv("x", 8, 3, strides=[2, 2]), 8))
     wide = graph.clip(graph.conv(start, 16, 8, 1))
@@ -127,7 +105,6 @@ def mobilenet_v2() -> Graph:
 
 
 def mobilenet_v3() -> Graph:
-    """Return a block with hard activations and squeeze and excitation."""
     graph = Graph((2, 3, 12, 12))
     value = graph.node("HardSwish", graph.conv("x", 8, 3, strides=[2, 2]))
     deep = graph.node("HardSwish", graph.conv(value, 8, 8, 5, group=8))
@@ -137,7 +114,6 @@ def mobilenet_v3() -> Graph:
 
 
 def mobilenet_v4() -> Graph:
-    """Return a block with attention in which all heads share keys and values."""
     graph = Graph((2, 8, 6, 6))
     start = graph.norm(graph.conv("x", 8, 8, group=8), 8)
     query = graph.node("Reshape", graph.conv(start, 16, 8, 1), graph.constant([0, 2, 8, 36]))
@@ -158,7 +134,6 @@ def mobilenet_v4() -> Graph:
 
 
 def resnet() -> Graph:
-    """Return a bottleneck behind the usual stem."""
     graph = Graph((2, 3, 16, 16))
     value = graph.node("Relu", graph.norm(graph.conv("x", 8, 3, 7, strides=[2, 2]), 8))
     value = graph.node("MaxPool", value, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
@@ -169,7 +144,6 @@ def resnet() -> Graph:
 
 
 def efficientnet() -> Graph:
-    """Return a block with SiLU and squeeze and excitation, padded as TensorFlow pads."""
     graph = Graph((2, 3, 13, 13))
     first = graph.weight(8, 3, 3, 3), graph.weight(8)
     value = graph.silu(graph.node("Conv", "x", *first, strides=[2, 2], auto_pad="SAME_UPPER"))
@@ -179,7 +153,6 @@ def efficientnet() -> Graph:
 
 
 def regnet() -> Graph:
-    """Return a block of grouped convolutions with squeeze and excitation."""
     graph = Graph((2, 8, 10, 10))
     value = graph.node("Relu", graph.conv("x", 8, 8, 1))
     value = graph.squeezed(graph.node("Relu", graph.conv(value, 8, 8, group=2, strides=[2, 2])), 8)
@@ -189,7 +162,6 @@ def regnet() -> Graph:
 
 
 def convnext() -> Graph:
-    """Return a block that is computed with channels last."""
     graph = Graph((2, 3, 16, 16))
     value = graph.node("Conv", "x", graph.weight(8, 3, 4, 4), graph.weight(8), strides=[4, 4])
     last = graph.node("Transpose", graph.conv(value, 8, 8, 7, group=8), perm=[0, 2, 3, 1])
@@ -201,12 +173,10 @@ def convnext() -> Graph:
 
 
 def vit() -> Graph:
-    """Return a transformer's block on patches and a class token, its norms elementary."""
     return _transformer(whole=False, joined=True)
 
 
 def dinov2() -> Graph:
-    """Return the same with scaled layers and separate queries, keys and values."""
     return _transformer(whole=True, joined=False)
 
 

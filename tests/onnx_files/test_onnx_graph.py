@@ -19,9 +19,8 @@ from onnx import TensorProto, helper, numpy_helper
 import opsin
 from opsin.core.errors import ModelFileError
 from opsin.core.metadata import Layer
-from opsin.onnx_files.graph_writer import GraphWriter
 from opsin.onnx_files.onnx_graph import OnnxGraph
-from opsin.onnx_files.postprocessing import outputs, tail
+from opsin.onnx_files.postprocessing import GraphWriter, as_model, outputs, tail
 
 SIZE = (13, 12)
 CLASSES = 3
@@ -29,12 +28,6 @@ CLASSES = 3
 
 @dataclass
 class Made:
-    """A small convolutional network, layer by layer, written as Opsin's exporter does.
-
-    Args:
-        positive: Weights above 0 and no biases, so that whatever a unit sees changes it.
-    """
-
     positive: bool = False
     random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(7))
     nodes: list[onnx.NodeProto] = field(default_factory=list)
@@ -96,15 +89,9 @@ class Made:
     def content(self, size: tuple[int, int] = SIZE) -> bytes:
         to = GraphWriter(list(self.nodes), list(self.weights))
         tail(to, "head", "maximum", classes=CLASSES, units=self.channels)
-        graph = helper.make_graph(
-            to.nodes,
-            "made",
-            [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", *size, 1])],
-            outputs(classes=CLASSES, units=self.channels),
-            to.weights,
-        )
-        opsets = [helper.make_opsetid("", 20)]
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
+        images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", *size, 1])
+        answered = outputs(classes=CLASSES, units=self.channels)
+        model = as_model(helper.make_graph(to.nodes, "made", [images], answered, to.weights))
         onnx.checker.check_model(model, full_check=True)
         content: bytes = model.SerializeToString()
         return content
@@ -123,7 +110,6 @@ class Made:
 
 
 def run(content: bytes, names: Sequence[str], images: NDArray[np.uint8]) -> dict[str, Any]:
-    """Return what layers put out, by way of further outputs of the graph."""
     model = onnx.load_model_from_string(content)
     have = {value.name for value in model.graph.output}
     model.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names if n not in have)
@@ -162,7 +148,6 @@ def windows(draw: st.DrawFn, padded: bool) -> tuple[str, dict[str, Any]]:
 
 
 def built(parts: Sequence[tuple[str, dict[str, Any]]]) -> Made | None:
-    """Build the network of some parts; ``None`` where it would leave nothing of the image."""
     made, sides = Made(positive=True), list(SIZE)
     value = made.input()
     for number, (kind, options) in enumerate(parts):
@@ -198,7 +183,6 @@ def seen_by(network: OnnxGraph, name: str) -> NDArray[np.bool_]:
 
 
 def bounds(seen: NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    """Return the box around what is true."""
     rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
     return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
 
@@ -235,7 +219,6 @@ def test_parents_are_layers_not_the_operators_between() -> None:
 
 
 def check_the_rest(network: OnnxGraph, images: NDArray[np.uint8]) -> None:
-    """Compare what the rest behind each layer answers with what the whole does."""
     content = network.model.SerializeToString()
     names = [layer.name for layer in network.layers]
     # Other values may have to go in as well, such as those within a layer.
@@ -294,7 +277,6 @@ def test_exchanged_weights_are_used_and_no_others_change() -> None:
 
 
 def test_the_squares_of_a_model_without_layers_are_its_field(shapes: Path) -> None:
-    """Large images are averaged first: a place sees the pixels that change it, and no others."""
     pytest.importorskip("sklearn")
     run = opsin.train(
         shapes, model="logistic", size=(60, 50), runs=shapes.parent / "runs", quiet=True

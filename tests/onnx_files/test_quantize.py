@@ -19,7 +19,6 @@ pytestmark = pytest.mark.torch
 
 
 def kernels(content: bytes, folder: Path) -> set[str]:
-    """Return the operators that ONNX Runtime computes a file with."""
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(folder / "loaded.onnx")
     onnxruntime.InferenceSession(content, options)

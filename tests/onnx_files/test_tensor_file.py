@@ -20,7 +20,6 @@ from tests.importing.made_keras import drawn
 
 
 def write_safetensors(path: Path, tensors: dict[str, NDArray[Any]]) -> Path:
-    """Write the file as the format says: a header in JSON, and the numbers behind it."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     at = 0
     for name, values in tensors.items():
@@ -35,7 +34,6 @@ def write_safetensors(path: Path, tensors: dict[str, NDArray[Any]]) -> Path:
 
 
 def chain() -> dict[str, NDArray[Any]]:
-    """Return the weights of 16-8-3, as PyTorch has them."""
     return {
         "stack.0.weight": drawn(8, 16), "stack.0.bias": drawn(8, seed=1),
         "stack.2.weight": drawn(3, 8, seed=2), "stack.2.bias": drawn(3, seed=3),
@@ -135,7 +133,7 @@ def test_the_form_before_the_zip_is_read_without_pytorch(tmp_path: Path) -> None
         {"numbers": struct.pack("<q", -1) + bytes(64)},
         {"numbers": b""},
     ],
-)
+)  # fmt: skip
 def test_a_damaged_one_is_refused(tmp_path: Path, changed: dict[str, bytes]) -> None:
     with pytest.raises(ModelFileError):
         read_bytes(tmp_path / "w.pth", legacy(STATE, **changed))

@@ -28,6 +28,7 @@ from opsin.server import engine as engine_module
 from opsin.server import workers
 from opsin.server.engine import Engine
 from opsin.server.errors import BadAnswer, Expired, Overloaded, Stopping, TooLarge, WorkerDied
+from opsin.server.settings import ServerSettings
 from opsin.server.waiting import ImageToAnswer, PredictResult, Result
 from tests.inspection.made_network import write_network
 from tests.made_classifier import LAST, classifier, unsound_for_sevens
@@ -47,8 +48,8 @@ def runner() -> Iterator[asyncio.Runner]:
 
 @contextlib.contextmanager
 def shared(runner: asyncio.Runner, models: dict[str, Path], **options: Any) -> Iterator[Engine]:
-    """Run an engine that several tests ask, on their one event loop."""
-    engine = Engine(models, poll_seconds=0.05, **options)
+    metrics = options.pop("metrics")
+    engine = Engine(models, ServerSettings(**options), metrics=metrics, poll_seconds=0.05)
     runner.run(engine.start())
     try:
         yield engine
@@ -99,7 +100,6 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
 
 
 def all_ended(started: list[subprocess.Popen[bytes]]) -> bool:
-    """Tell whether there were processes, and each has ended and been waited for."""
     return bool(started) and all(each.returncode is not None for each in started)
 
 
@@ -114,7 +114,6 @@ def noise(count: int, side: int, seed: int = 0) -> NDArray[np.uint8]:
 
 @contextlib.asynccontextmanager
 async def halted(engine: Engine) -> AsyncIterator[None]:
-    """Let nothing be computed for a while."""
     for pid in engine.pids:
         os.kill(pid, signal.SIGSTOP)
     try:
@@ -125,7 +124,6 @@ async def halted(engine: Engine) -> AsyncIterator[None]:
 
 
 def same(answer: Result, expected: Prediction) -> bool:
-    """Tell whether an answer is the serial one, to the last bit."""
     assert isinstance(answer, PredictResult)
     return (
         list(map(float, answer.probabilities)) == list(expected.probabilities.values())
@@ -360,7 +358,7 @@ def test_stopping_answers_what_was_taken(
     nearest_mean: Path, image_files: list[bytes], started: list[subprocess.Popen[bytes]]
 ) -> None:
     async def main() -> None:
-        engine = Engine({"m": nearest_mean}, workers=1)
+        engine = Engine({"m": nearest_mean}, ServerSettings(workers=1))
         ready = [engine.ready]
         await engine.start()
         ready.append(engine.ready)
@@ -386,7 +384,7 @@ def test_stopping_in_haste_answers_that_it_stops(
     nearest_mean: Path, image_files: list[bytes], started: list[subprocess.Popen[bytes]]
 ) -> None:
     async def main() -> None:
-        engine = Engine({"m": nearest_mean}, workers=1)
+        engine = Engine({"m": nearest_mean}, ServerSettings(workers=1))
         await engine.start()
         for pid in engine.pids:
             os.kill(pid, signal.SIGSTOP)
@@ -409,12 +407,14 @@ def test_it_does_not_start_with_a_broken_model(
     (tmp_path / "broken.onnx").write_bytes(nearest_mean.read_bytes()[:1000])
 
     async def main() -> None:
-        broken = Engine({"m": nearest_mean, "b": tmp_path / "broken.onnx"}, workers=1)
+        broken = Engine(
+            {"m": nearest_mean, "b": tmp_path / "broken.onnx"}, ServerSettings(workers=1)
+        )
         with pytest.raises(
             ModelFileError, match=r"broken\.onnx is none: it is no readable ONNX file"
         ):
             await broken.start()
-        missing = Engine({"m": tmp_path / "missing"}, workers=1)
+        missing = Engine({"m": tmp_path / "missing"}, ServerSettings(workers=1))
         with pytest.raises(RunError, match="does not exist"):
             await missing.start()
         assert not started
@@ -485,8 +485,9 @@ def test_workers_end_with_their_server(nearest_mean: Path) -> None:
         "import asyncio, sys\n"
         "from pathlib import Path\n"
         "from opsin.server.engine import Engine\n"
+        "from opsin.server.settings import ServerSettings\n"
         "async def main():\n"
-        "    engine = Engine({'m': Path(sys.argv[1])}, workers=1)\n"
+        "    engine = Engine({'m': Path(sys.argv[1])}, ServerSettings(workers=1))\n"
         "    await engine.start()\n"
         "    print(*engine.pids, flush=True)\n"
         "    await asyncio.sleep(60)\n"

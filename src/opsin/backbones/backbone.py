@@ -87,13 +87,9 @@ class Backbone:
 
 
 def open_backbone(
-    what: str | os.PathLike[str],
-    *,
-    prepare: str | None = None,
-    at: tuple[str, ...] | None = None,
-    offline: bool = False,
-    watcher: Watcher = SILENT,
-) -> Backbone:
+    what: str | os.PathLike[str], *, prepare: str | None = None,
+    at: tuple[str, ...] | None = None, offline: bool = False, watcher: Watcher = SILENT,
+) -> Backbone:  # fmt: skip
     """Open a pretrained network whose pixels are known."""
     found = look_into(what, prepare=prepare, offline=offline, watcher=watcher)
     if not found.pixels.stated:
@@ -111,12 +107,9 @@ def open_backbone(
 
 
 def look_into(
-    what: str | os.PathLike[str],
-    *,
-    prepare: str | None = None,
-    offline: bool = False,
+    what: str | os.PathLike[str], *, prepare: str | None = None, offline: bool = False,
     watcher: Watcher = SILENT,
-) -> Backbone:
+) -> Backbone:  # fmt: skip
     """Find a pretrained network and what is known of it; its pixels may be unstated."""
     prepared = None if prepare is None else PixelValues.named(prepare)
     text = full_name(os.fspath(what))

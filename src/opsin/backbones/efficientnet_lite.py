@@ -19,8 +19,7 @@ from onnx import TensorProto
 
 from opsin.backbones.pixel_values import PixelValues
 from opsin.backbones.probed import Probed, Value
-from opsin.onnx_files.graph_writer import GraphWriter
-from opsin.onnx_files.postprocessing import model_of
+from opsin.onnx_files.postprocessing import GraphWriter, model_of
 from opsin.onnx_files.tensor_file import read_tensors
 
 # Of Lite0: kernel, stride, how much wider a block is inside, output channels, and blocks.

@@ -13,9 +13,8 @@ from onnx import TensorProto
 
 from opsin.backbones.backbone import Backbone
 from opsin.core.metadata import Layer, LayerOp, Preparation
-from opsin.onnx_files.graph_writer import GraphWriter
 from opsin.onnx_files.onnx_graph import attribute
-from opsin.onnx_files.postprocessing import IMAGES, model_of
+from opsin.onnx_files.postprocessing import IMAGES, GraphWriter, model_of
 
 #: How an image is looked at.
 View = Literal["whole", "mirrored"]
@@ -177,12 +176,9 @@ class FeatureGraph:
 
 
 def layer_table(
-    nodes: Sequence[onnx.NodeProto],
-    weights: Mapping[str, NDArray[Any]],
-    shapes: Mapping[str, tuple[int, ...]],
-    *,
-    times: int = 1,
-) -> list[Layer]:
+    nodes: Sequence[onnx.NodeProto], weights: Mapping[str, NDArray[Any]],
+    shapes: Mapping[str, tuple[int, ...]], *, times: int = 1,
+) -> list[Layer]:  # fmt: skip
     """Return the rows of the summary table, one an operator."""
     rows, known = [], dict(weights)
     for node in nodes:

@@ -218,17 +218,10 @@ class Extractor:
 
 
 def compute(
-    backbone: Backbone,
-    images: Images,
-    digests: Digests,
-    views: tuple[View, ...],
-    *,
-    watcher: Watcher,
-    stop: threading.Event | None = None,
-    sources: Digests | None = None,
-    kept: bool = True,
-    device: str = CPU,
-) -> NDArray[np.float32]:
+    backbone: Backbone, images: Images, digests: Digests, views: tuple[View, ...], *,
+    watcher: Watcher, stop: threading.Event | None = None, sources: Digests | None = None,
+    kept: bool = True, device: str = CPU,
+) -> NDArray[np.float32]:  # fmt: skip
     """Return the features of images, ``float32[N, V, D]``, from the cache where they are known."""
     stop = stop or threading.Event()
     _, *shape = images.shape

@@ -27,9 +27,8 @@ from opsin.onnx_files.classical_heads import (
     write_scores,
     write_trees,
 )
-from opsin.onnx_files.graph_writer import GraphWriter
 from opsin.onnx_files.parity import answers_of, check_answers
-from opsin.onnx_files.postprocessing import FEATURES, OPSET, write_file
+from opsin.onnx_files.postprocessing import FEATURES, OPSET, GraphWriter, write_file
 from opsin.runtime.classifier import Classifier
 
 

@@ -79,7 +79,6 @@ def data(
             audit.html and audit.json.
         export (PATH): Write the images into a new folder, with a table of their classes and parts,
             or into one .npz or .parquet file, to be moved to another machine or tool; draw nothing.
-            A .csv names the files where they are.
         export_as: What --export writes: datasets is a folder for Hugging Face's library (default:
             by the name's ending, else a folder).
         since (RUN): Say what has changed since a run: images added, removed, renamed, relabelled or

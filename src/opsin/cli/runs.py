@@ -38,10 +38,7 @@ def runs(
         note: Keep a note with RUN.
     """
     if run is None and (name is not None or note is not None or data):
-        raise RecipeError(
-            "the run that the name, note or place is for", "none is given",
-            "Say which: opsin runs RUN --name NAME",
-        )  # fmt: skip
+        raise RecipeError("No run is given", "Say which: opsin runs RUN --name NAME")
     if run is not None:
         directory = RunDirectory.open(run)
         if name is not None or note is not None:

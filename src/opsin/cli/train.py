@@ -102,9 +102,7 @@ def train(
         from opsin.commands.repeats import train_folds, train_repeats  # noqa: PLC0415  0.3 s
 
         if repeats != 1 and folds is not None:
-            raise RecipeError(
-                "repeats or folds", f"got {repeats} repeats and {folds} folds", "Give one of them."
-            )
+            raise RecipeError("Both --repeats and --folds are given")
         _show_repeats(
             train_repeats(source, repeats=repeats, **wanted)
             if folds is None

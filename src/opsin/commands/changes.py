@@ -68,25 +68,23 @@ class Changes:
         return dict(Counter((pair.then.part, pair.now.part) for pair in self.moved).most_common())
 
     def to_json(self) -> JsonObject:
-        """Return everything as ``--json`` prints it."""
+        """Everything as ``--json`` prints it."""
 
         def shown(image: RunImage) -> dict[str, str]:
             return {"name": image.name, "label": image.label, "part": image.part}
 
-        def pairs(some: tuple[Pair, ...]) -> list[dict[str, dict[str, str]]]:
-            return [{"then": shown(pair.then), "now": shown(pair.now)} for pair in some]
-
+        images = {kind: [*map(shown, getattr(self, kind))] for kind in ("added", "removed")}
+        pairs = {
+            kind: [{"then": shown(then), "now": shown(now)} for then, now in getattr(self, kind)]
+            for kind in ("renamed", "relabelled", "changed", "moved")
+        }
         return {
             "run": str(self.run),
             "source": self.source,
             "fingerprint": {"then": self.fingerprint_then, "now": self.fingerprint_now},
             "unchanged": self.unchanged,
-            "added": [shown(image) for image in self.added],
-            "removed": [shown(image) for image in self.removed],
-            "renamed": pairs(self.renamed),
-            "relabelled": pairs(self.relabelled),
-            "changed": pairs(self.changed),
-            "moved": pairs(self.moved),
+            **images,
+            **pairs,
         }
 
 
@@ -126,6 +124,9 @@ def changes_since(
     data = load_recipe(recipe, watcher=watcher, missing_ok=True)
     pairs, removed, added = _match(then, list(_images(data)))
     same_pixels = (*pairs["unchanged"], *pairs["renamed"], *pairs["relabelled"])
+    # A run that was judged by all its images had no parts.
+    had_parts = {image.part for image in then} != {"train"}
+    moved = [pair for pair in same_pixels if pair.then.part != pair.now.part and had_parts]
     return Changes(
         run=opened.path,
         source=recipe.source,
@@ -137,12 +138,7 @@ def changes_since(
         renamed=tuple(pairs["renamed"]),
         relabelled=tuple(pairs["relabelled"]),
         changed=tuple(pairs["changed"]),
-        # A run that was judged by all its images had no parts.
-        moved=tuple(
-            pair
-            for pair in same_pixels
-            if pair.then.part != pair.now.part and {each.part for each in then} != {"train"}
-        ),
+        moved=tuple(moved),
     )
 
 
@@ -178,14 +174,11 @@ _STEPS: Final[tuple[tuple[str, Callable[[RunImage], Hashable]], ...]] = (
 def _match(
     then: list[RunImage], now: list[RunImage]
 ) -> tuple[dict[str, list[Pair]], list[RunImage], list[RunImage]]:
-    """Return pairs by kind, and what is left on either side; each image is in one place."""
+    """Pairs by kind, and what is left on either side; each image is in one place."""
     pairs: dict[str, list[Pair]] = defaultdict(list)
-    found = pair_up(then, now, [key for _, key in _STEPS])
-    for one, other, step in found:
+    matched = pair_up(then, now, [key for _, key in _STEPS])
+    for one, other, step in matched:
         pairs[_STEPS[step][0]].append(Pair(then[one], now[other]))
-    ones, others = {one for one, _, _ in found}, {other for _, other, _ in found}
-    return (
-        pairs,
-        [each for place, each in enumerate(then) if place not in ones],
-        [each for place, each in enumerate(now) if place not in others],
-    )
+    ones, others = {one for one, _, _ in matched}, {other for _, other, _ in matched}
+    removed = [image for number, image in enumerate(then) if number not in ones]
+    return pairs, removed, [image for number, image in enumerate(now) if number not in others]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 import statistics
 from collections.abc import Callable, Sequence
@@ -33,12 +32,12 @@ from opsin.training.process_group import refuse_several
 
 Kind = Literal["repeats", "folds"]
 
-#: The fewest of each kind; more than the most tell nothing that these do not.
+# The fewest of each kind; more than the most tell nothing that these do not.
 _LEAST: Final[dict[Kind, int]] = {"repeats": 1, "folds": 2}
 _MOST: Final = 100
-#: Letters of a run's name that leave room for its seed or fold in the directory's name.
+# Letters of a run's name that leave room for its seed or fold in the directory's name.
 _LONGEST: Final = 60
-#: Options of `opsin.train` that are no fields of the recipe.
+# Options of `opsin.train` that are no fields of the recipe.
 _OF_RUNS: Final = ("runs", "name", "watcher", "observers", "track", "quiet", "offline")
 
 
@@ -129,16 +128,6 @@ class Repeats:
         mean = "no mean" if self.accuracy is None else f"mean accuracy {self.accuracy:.4f}"
         return f"<Repeats {self.file}: {len(self.runs)} {self.summary.kind}, {mean}>"
 
-    def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{html.escape(Path(row.run).name)}</td><td>{plus_minus(row)}</td></tr>"
-            for row in self.summary.runs
-        )
-        mean = "" if self.accuracy is None else f"mean {self.accuracy:.4f}"
-        spread = "" if self.deviation is None else f", standard deviation {self.deviation:.4f}"
-        head = f"<tr><th>run</th><th>{self.summary.split} accuracy</th></tr>"
-        return f"<table>{head}{rows}</table><p>{mean}{spread}</p>"
-
 
 @checked
 def train_repeats(data: object, *, repeats: int = 5, **options: Any) -> Repeats:
@@ -211,9 +200,7 @@ def _train_series(kind: Kind, count: int, data: object, options: dict[str, Any])
     """Train one after the other, and keep the summary of those there are after each."""
     refuse_several(kind)
     if not _LEAST[kind] <= count <= _MOST:
-        raise RecipeError(
-            f"{_LEAST[kind]} to {_MOST} {kind}", f"got {count}", f"Give another number of {kind}."
-        )
+        raise RecipeError(f"{kind} must be from {_LEAST[kind]} to {_MOST}, not {count}")
     of_runs = {name: options.pop(name) for name in _OF_RUNS if name in options}
     chosen_trackers(of_runs.get("track"))
     watcher = of_runs.get("watcher") or for_people(quiet=of_runs.get("quiet", False))
@@ -221,32 +208,30 @@ def _train_series(kind: Kind, count: int, data: object, options: dict[str, Any])
         data, options.pop("model", None), options, offline=of_runs.get("offline", False),
         watcher=watcher, by_all=kind == "repeats",
     )  # fmt: skip
-    dataset, first = loaded.dataset, options.pop("seed", None)
-    first = resolve(loaded.dataset.recipe, seed=first).training.seed
+    dataset = loaded.dataset
+    seed = resolve(dataset.recipe, seed=options.pop("seed", None)).training.seed
     if kind == "repeats":
-        resolve(dataset.recipe, seed=first + count - 1)  # refused now, not after some runs
-        datasets, seeds = [dataset] * count, range(first, first + count)
-        endings = [f"seed{seed}" for seed in seeds]
+        resolve(dataset.recipe, seed=seed + count - 1)  # refused now, not after some runs
+        series = [(f"seed{seed + number}", seed + number, dataset) for number in range(count)]
     else:
-        datasets, seeds = cut_into_folds(dataset, count), range(first, first + 1)
-        endings = [f"fold{number}of{count}" for number in range(1, count + 1)]
-        if untested := len(dataset) - sum(len(fold.split.test) for fold in datasets):
+        folds = cut_into_folds(dataset, count)
+        series = [(f"fold{n}of{count}", seed, fold) for n, fold in enumerate(folds, start=1)]
+        if untested := len(dataset) - sum(len(fold.split.test) for fold in folds):
             watcher.note(
                 f"{untested:,} of {len(dataset):,} images are tested in no fold: their classes "
                 "have too few others to learn from (add images of these classes)"
             )
-    recipe = datasets[0].recipe
+    recipe = series[0][2].recipe
     model = loaded.model or resolve(recipe).model.name
     title = (of_runs.pop("name", None) or f"{recipe.title}-{model}")[:_LONGEST]
     options["model"] = loaded.model
     made: list[Run] = []
     try:
-        for number, (part, ending) in enumerate(zip(datasets, endings, strict=True)):
-            seed = seeds[number % len(seeds)]
+        for number, (ending, run_seed, part) in enumerate(series, start=1):
             heading = "Repeat" if kind == "repeats" else "Fold"
-            watcher.fact(heading, f"{number + 1} of {count} · seed {seed}")
-            made.append(train(part, name=f"{title}-{ending}", seed=seed, **of_runs, **options))
-            series = _keep(kind, made, count, endings[0])
+            watcher.fact(heading, f"{number} of {count} · seed {run_seed}")
+            made.append(train(part, name=f"{title}-{ending}", seed=run_seed, **of_runs, **options))
+            kept = _keep(kind, made, count, series[0][0])
             if made[-1].report.training.interrupted:  # the run itself may have been whole
                 break
             # The first may have measured: one recipe for all.
@@ -263,7 +248,7 @@ def _train_series(kind: Kind, count: int, data: object, options: dict[str, Any])
         for run in made:
             watcher.fact("Done", f"{run.path} · accuracy {plus_minus(run.figures)}")
         raise
-    return series
+    return kept
 
 
 def _keep(kind: Kind, made: Sequence[Run], count: int, ending: str) -> Repeats:
@@ -300,35 +285,22 @@ def summarise(runs: Sequence[Run], *, kind: Kind, asked: int) -> RepeatsSummary:
         answers = _out_of_fold([r for r, row in zip(runs, rows, strict=True) if not row.stopped])
         pooled = measure(*answers[:2], _classes(runs), answers[2])
     return RepeatsSummary(
-        kind=kind,
-        asked=asked,
-        source=report.source,
-        model=report.model,
-        split=report.split,
+        kind=kind, asked=asked, source=report.source, model=report.model, split=report.split,
         runs=rows,
         mean=averages(statistics.fmean) if whole else None,
         deviation=averages(statistics.stdev) if len(whole) > 1 else None,
         pooled=pooled,
-    )
+    )  # fmt: skip
 
 
 def _row(run: Run) -> RepeatedRun:
-    recipe, report = run.recipe, run.report
-    figures = report.judged
+    recipe, training, figures = run.recipe, run.report.training, run.report.judged
     return RepeatedRun(
-        run=str(run.path),
-        seed=recipe.training.seed,
-        fold=recipe.data.fold,
-        stopped=report.training.stopped,
-        diverged=report.training.diverged,
-        images=figures.images,
-        accuracy=figures.accuracy,
-        low=figures.low,
-        high=figures.high,
-        log_loss=figures.log_loss,
-        epochs=report.training.epochs,
-        seconds=report.seconds["train"],
-    )
+        run=str(run.path), seed=recipe.training.seed, fold=recipe.data.fold,
+        stopped=training.stopped, diverged=training.diverged, images=figures.images,
+        accuracy=figures.accuracy, low=figures.low, high=figures.high, log_loss=figures.log_loss,
+        epochs=training.epochs, seconds=run.report.seconds["train"],
+    )  # fmt: skip
 
 
 def _classes(runs: Sequence[Run]) -> list[str]:
@@ -338,7 +310,7 @@ def _classes(runs: Sequence[Run]) -> list[str]:
 def _out_of_fold(
     runs: Sequence[Run],
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64] | None]:
-    """Return probabilities, labels and groups; numbers of groups are the same in all folds."""
+    """Probabilities, labels and groups; numbers of groups are the same in all folds."""
     answers = [RunPredictions.read(run.directory).of("test") for run in runs]
     groups = [kept.groups for kept in answers if kept.groups is not None]
     return (
@@ -349,23 +321,25 @@ def _out_of_fold(
 
 
 def _doubted_labels(runs: Sequence[Run]) -> tuple[FoldDoubts, list[Correction]]:
-    """Return the labels that the answers of the folds contradict, the most doubtful first."""
+    """The labels that the answers of the folds contradict, the most doubtful first."""
     from opsin.evaluation.label_errors import doubt_labels  # noqa: PLC0415
 
     images = []
     for run in runs:
-        own = read_images(run.directory)
-        images += [own[row] for row in RunPredictions.read(run.directory).of("test").rows]
+        of_run = read_images(run.directory)
+        images += [of_run[row] for row in RunPredictions.read(run.directory).of("test").rows]
     classes = _classes(runs)
     probabilities, labels, groups = _out_of_fold(runs)
     doubts = doubt_labels(probabilities, labels, classes, groups)
-    found = doubts.suspects
-    doubted = (images[row] for row in found.rows)
+    suspects = doubts.suspects
+    doubted = (images[row] for row in suspects.rows)
     suspected = [
-        Correction(each.digest, each.name, each.label, classes[suggested], float(score))
-        for each, suggested, score in zip(doubted, found.suggested, found.scores, strict=True)
+        Correction(image.digest, image.name, image.label, classes[suggested], float(score))
+        for image, suggested, score in zip(
+            doubted, suspects.suggested, suspects.scores, strict=True
+        )
     ]
     before = runs[0].directory.corrections
     earlier = read_corrections(before) if suspected and before.is_file() else ()
-    summary = FoldDoubts(suspected=len(found), labels=doubts.evidence)
+    summary = FoldDoubts(suspected=len(suspects), labels=doubts.evidence)
     return summary, with_earlier(suspected, earlier)

@@ -19,7 +19,6 @@ from opsin.core.artifacts.records import IMPORTED, LATEST, Epoch, ImportRecord
 from opsin.core.artifacts.run_directory import RunDirectory, find_runs
 from opsin.core.artifacts.run_report import PartFigures, Report, RunSummary, summarise
 from opsin.core.errors import MissingExtraError, OpsinError, RunError
-from opsin.core.format import clock
 from opsin.core.recipe import Recipe
 from opsin.core.stored_json import JsonObject
 from opsin.runtime.classifier import Classifier
@@ -34,7 +33,7 @@ class History(list[Epoch]):
     """The figures of each epoch, in order."""
 
     def frame(self) -> pd.DataFrame:
-        """Return a row for each epoch, by its number, and a column for each of its figures."""
+        """A row for each epoch, by its number, and a column for each of its figures."""
         try:
             import pandas as pd  # noqa: PLC0415  takes a second to load
         except ImportError as error:
@@ -48,23 +47,6 @@ class History(list[Epoch]):
         always = [name for name in Epoch.model_fields if name != "norms"]
         columns = dict.fromkeys([*always, *(name for row in rows for name in row)])
         return pd.DataFrame(rows, columns=list(columns)).set_index("epoch")
-
-    def _repr_html_(self) -> str:
-        # The last that none before it was better than is the one that is delivered.
-        best = next((epoch for epoch in reversed(self) if epoch.best), None)
-        heads = ("epoch", "train loss", "acc", "val loss", "acc", "rate", "time")
-        rows = ["".join(f"<th>{head}</th>" for head in heads)]
-        for epoch in self:
-            cells = (
-                f"{epoch.epoch}/{epoch.epochs}",
-                *(f"{epoch.train_loss:.3f}", f"{epoch.train_accuracy:.4f}"),
-                *(f"{epoch.val_loss:.3f}", f"{epoch.val_accuracy:.4f}"),
-                *(f"{epoch.learning_rate:.2g}", clock(epoch.seconds)),
-            )
-            tag = "th" if epoch is best else "td"
-            rows.append("".join(f"<{tag}>{cell}</{tag}>" for cell in cells))
-        table = "".join(f"<tr>{row}</tr>" for row in rows)
-        return f"<div style='max-height:30em;overflow:auto'><table>{table}</table></div>"
 
 
 @checked
@@ -83,7 +65,7 @@ class Run:
 
     @classmethod
     def _listed(cls, directory: RunDirectory) -> Run:
-        """Return a run that may be damaged; what needs its files says so."""
+        """A run that may be damaged; what needs its files says so."""
         run = cls.__new__(cls)
         run.directory = directory
         return run
@@ -104,8 +86,8 @@ class Run:
             return kind.model_validate(recorded.model_dump(exclude_unset=True))
         except ValidationError as error:
             raise RunError(
-                f"a recipe of Opsin in {self.directory.recipe}",
-                "it lacks some of its parts, or has others",
+                f"{self.directory.recipe} is no recipe of Opsin: it lacks some of its parts, or "
+                "has others",
                 "Restore the file, or train again.",
             ) from error
 
@@ -134,7 +116,7 @@ class Run:
         return self.figures.accuracy
 
     def network(self) -> nn.Module:
-        """Return its network as a PyTorch module, with the weights of its file, which are fixed.
+        """Its network as a PyTorch module, with the weights of its file, which are fixed.
 
         It takes prepared images, ``[N, H, W, C]`` with pixels from 0 to 255, and returns logits,
         ``float32[N, K]``, as they are before calibration.
@@ -148,7 +130,7 @@ class Run:
         return TorchNetwork(self.classifier().content)
 
     def imported(self) -> ImportRecord:
-        """Return where an imported classifier is from, and what it was compared with.
+        """Where an imported classifier is from, and what it was compared with.
 
         Raises:
             RunError: It was trained, and not imported.
@@ -160,7 +142,7 @@ class Run:
         return Classifier(self.path, device=device)
 
     def summary(self) -> RunSummary:
-        """Return what a table of runs says of it; what is not known is ``None``.
+        """What a table of runs says of it; what is not known is ``None``.
 
         A run whose files were damaged has the state ``damaged`` and its cause.
         """
@@ -183,7 +165,7 @@ class Run:
             return None
 
     def row(self) -> JsonObject:
-        """Return `summary` as ``opsin runs --json`` prints it."""
+        """`summary` as ``opsin runs --json`` prints it."""
         summary = self.summary()
         row = asdict(summary)
         del row["sources"]
@@ -219,12 +201,12 @@ class Run:
 
 @checked
 def list_runs(root: str | os.PathLike[str] = "runs") -> list[Run]:
-    """Return the runs below a folder, the newest first."""
+    """The runs below a folder, the newest first."""
     return [Run._listed(directory) for directory in find_runs(Path(root))]
 
 
 def _written(file: Path) -> float | None:
-    """Return when a file was written, by a clock that goes right."""
+    """When a file was written, by a clock that goes right."""
     try:
         when = file.lstat().st_mtime
     except OSError:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import hashlib
-import io
 import os
 import shlex
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -26,7 +24,6 @@ from opsin.core.storage import (
     publish_directory,
     scratch_directory,
     storage_errors,
-    write_bytes,
 )
 from opsin.core.stored_json import JsonObject
 from opsin.data.dataset import Dataset
@@ -36,9 +33,9 @@ from opsin.data.sources.arrow_tables import need_pyarrow
 from opsin.report.terminal import printable
 
 #: What a collection can be written as.
-Form = Literal["folder", "npz", "csv", "parquet", "datasets"]
+Form = Literal["folder", "npz", "parquet", "datasets"]
 # Those that are one file, and how its name ends.
-_ENDINGS: Final[dict[Form, str]] = {"npz": ".npz", "csv": ".csv", "parquet": ".parquet"}
+_ENDINGS: Final[dict[Form, str]] = {"npz": ".npz", "parquet": ".parquet"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,7 @@ class Exported:
         return shlex.join(["opsin", "train", str(self.path), *self.options])
 
     def to_json(self) -> JsonObject:
-        """Return what ``--json`` prints."""
+        """What ``--json`` prints."""
         return {"path": str(self.path), "images": self.images, "bytes": self.bytes}
 
 
@@ -88,8 +85,7 @@ def export_data(
 
     ``parquet`` is one file and ``datasets`` a folder of them, a file or more for each part, in the
     form of Hugging Face's library: ``datasets.load_dataset(folder)`` reads it, and so does
-    `opsin.load`. ``csv`` is a table of the files where they are: ``path``, ``label``, ``split``,
-    ``group``.
+    `opsin.load`.
 
     Unreadable files are left out. Reading the export with the same options gives the same images
     and classes and the same fingerprint and, from a folder, the same parts of the split.
@@ -98,15 +94,15 @@ def export_data(
         dataset: The images.
         path: A folder that is new or empty, or a new file. It gets its name when it is whole, so
             that nothing half done is left behind.
-        form: ``folder``, ``npz``, ``csv``, ``parquet`` or ``datasets`` (default: by the ending of
-            the path's name, a folder where it has none of these).
+        form: ``folder``, ``npz``, ``parquet`` or ``datasets`` (default: by the ending of the
+            path's name, a folder where it has none of these).
         watcher: Receives the progress of the work.
 
     Raises:
         RecipeError: The name of the path does not fit the form.
         MissingExtraError: A form needs pyarrow, which is not installed.
         SourceError: The images' files are gone, or have changed; or a table cannot hold the name
-            of a class, or the images are no files that it could name.
+            of a class.
         StorageError: There is something at ``path`` already, or the disk refuses a write.
 
     Example:
@@ -123,15 +119,13 @@ def export_data(
     for source in filter(None, (*dataset.located.sources, dataset.located.test)):
         if os.path.isdir(source) and target.is_relative_to(os.path.realpath(source)):  # noqa: PTH112
             raise StorageError(
-                "a place outside of the source",
-                f"{target} lies in {source}",
-                "The copies would be taken for images of their own; choose another place.",
+                f"{target} lies in {source}, whose images the copies would become",
+                "Choose another place.",
             )
-    for name in dataset.classes if form in ("folder", "csv") else ():
+    for name in dataset.classes if form == "folder" else ():
         if not name.isprintable() or not name or name != name.strip():
             raise SourceError(
-                "class names that a table can hold: printable, without blanks at their ends",
-                f"one is {name!r}",
+                f"No table can hold the class name {name!r}",
                 "Rename the class, or export an .npz file.",
             )
     if dataset.unreadable:
@@ -141,8 +135,8 @@ def export_data(
         with storage_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
         write = {
-            "folder": _write_folder, "npz": write_npz, "csv": _write_csv,
-            "parquet": write_parquet, "datasets": write_parquet_parts,
+            "folder": _write_folder, "npz": write_npz, "parquet": write_parquet,
+            "datasets": write_parquet_parts,
         }[form]  # fmt: skip
         write(dataset, target, watcher)
     except BaseException:
@@ -162,45 +156,22 @@ def _form_of(path: Path) -> Form:
 
 
 def check_target(path: str | os.PathLike[str], form: Form | None = None) -> Path:
-    """Return the place that an export means, without links; refuse at once what cannot work."""
+    """The place that an export means, without links; refuses at once what cannot work."""
     target = Path(os.path.realpath(os.path.expanduser(path)))  # noqa: PTH111
     form = form or _form_of(target)
     ending = _ENDINGS.get(form)
     if ending is not None and target.suffix.lower() != ending:
-        raise RecipeError(f"a name that ends in {ending}", f"got {path}", "Give another name.")
+        raise RecipeError(f"{path} must end in {ending}")
     if form in ("parquet", "datasets"):
         need_pyarrow()
     with storage_errors(target):
         if os.path.lexists(target) and (ending or not target.is_dir() or any(target.iterdir())):
-            raise StorageError(
-                "a new file" if ending else "a new or an empty folder",
-                f"{target} is there already",
-                "Choose another name.",
-            )
+            what = "a new file" if ending else "a new or an empty folder"
+            raise StorageError(f"{target} is there already", f"Name {what}.")
         if target.exists() and target.samefile(Path.cwd()):
-            raise StorageError(
-                "a folder other than the one you are in",
-                f"{target} is that one",
-                "Name a folder in it.",
-            )
+            raise StorageError(f"{target} is the folder that you are in", "Name a folder in it.")
     check_writable(target)
     return target
-
-
-def _write_csv(dataset: Dataset, target: Path, watcher: Watcher) -> None:
-    """Write a table of the files where they are, by their way from the table's folder."""
-    images = SourceImages.of(dataset)
-    files = [images.file(row) for row in range(len(dataset))]
-    paths = [os.path.relpath(file, target.parent) for file in files if file is not None]
-    if len(paths) < len(files):
-        raise SourceError(
-            "images that are files, for a table to name them",
-            f"those of {dataset.recipe.source} are none",
-            "Export a folder.",
-        )
-    write_bytes(target, _table(dataset, {"path": paths}, {}))
-    if any(path.startswith("..") for path in paths):
-        watcher.note("the images lie outside the table's folder: it is read with --outside")
 
 
 def _write_folder(dataset: Dataset, target: Path, watcher: Watcher) -> None:
@@ -234,34 +205,23 @@ def _write_folder(dataset: Dataset, target: Path, watcher: Watcher) -> None:
                 digests.append(digest)
                 watcher.advance(len(digests))
         watcher.end()
-        table = _table(dataset, {"file_name": names}, {"sha256": digests})
-        (scratch / "metadata.csv").write_bytes(table)
+        labels = [dataset.classes[label] for label in dataset.labels]
+        columns = {
+            "file_name": names, "label": labels, "split": parts_of(dataset), "sha256": digests,
+        }  # fmt: skip
+        if any(dataset.groups):
+            columns["group"] = [printable(group) for group in dataset.groups]
+        with (scratch / "metadata.csv").open("w", encoding="utf-8", newline="") as stream:
+            write_rows(stream, [columns, *zip(*columns.values(), strict=True)])
         for path, _, _ in os.walk(scratch):
             sync(path)
         publish_directory(scratch, target)
         if scratch.exists():
-            raise StorageError(
-                "a new or an empty folder",
-                f"another program has written into {target} meanwhile",
-                "Choose another name.",
-            )
-
-
-def _table(
-    dataset: Dataset, names: Mapping[str, Sequence[str]], further: Mapping[str, Sequence[str]]
-) -> bytes:
-    """Return the images' names, labels and parts as CSV."""
-    labels = [dataset.classes[label] for label in dataset.labels]
-    columns = {**names, "label": labels, "split": parts_of(dataset), **further}
-    if any(dataset.groups):
-        columns["group"] = [printable(group) for group in dataset.groups]
-    stream = io.StringIO(newline="")
-    write_rows(stream, [columns, *zip(*columns.values(), strict=True)])
-    return stream.getvalue().encode()
+            raise StorageError(f"Another program has written into {target} meanwhile")
 
 
 def _options(dataset: Dataset, form: Form) -> tuple[str, ...]:
-    """Return the options that make up for what the export does not say."""
+    """The options that make up for what the export does not say."""
     _, height, width, channels = dataset.images.shape
     options = ["--no-flip"] if not dataset.mirrored else []
     if form == "npz":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel
@@ -17,9 +17,8 @@ from opsin.core.stored_json import JsonObject
 from opsin.data.dataset import Dataset
 from opsin.models.resolve import resolve
 
-#: Images that are shown, and variations of each.
-_SHOWN: Final = 6
-_EACH: Final = 8
+# Images that are shown, and variations of each.
+_SHOWN, _EACH = 6, 8
 
 
 class Variations(BaseModel):
@@ -34,7 +33,7 @@ class Variations(BaseModel):
     image: Path
 
     def to_json(self) -> JsonObject:
-        """Return all of it as plain values."""
+        """All of it as plain values."""
         parts = {"policy": self.policy, **self.parts}
         return {**parts, "words": self.words, "image": str(self.image)}
 
@@ -68,15 +67,11 @@ def draw_variations(
     batch = torch.from_numpy(np.repeat(images, _EACH, axis=0))
     varied = augment(batch, recipe, torch.Generator().manual_seed(recipe.seed)).numpy()
     varied = varied.reshape(len(images), _EACH, *varied.shape[1:])
-    _, height, width, _ = dataset.images.shape
-    words = in_words(recipe, height, width)
+    words = in_words(recipe, *dataset.images.shape[1:3])
+    classes = [dataset.classes[dataset.labels[row]] for row in rows]
     with styled():
-        figure = draw_varied(
-            list(images),
-            list(varied),
-            [dataset.classes[dataset.labels[row]] for row in rows],
-            words[:1].upper() + words[1:],
-        )
+        title = words[:1].upper() + words[1:]
+        figure = draw_varied(list(images), list(varied), classes, title)
         image = save(figure, Path(folder) / "augment.png")
     parts = {name: getattr(recipe, name) for name in AUGMENTATIONS["none"]}
     return Variations(policy=recipe.augment, parts=parts, words=words, image=image)
@@ -92,7 +87,8 @@ def check_varying(**options: Any) -> None:
 
 
 def in_words(recipe: TrainingRecipe, height: int, width: int) -> str:
-    """Return what is done to training images of a size, in words."""
+    """What is done to training images of a size, in words."""
+    side = max(1, round(recipe.erase * min(height, width)))
     amounts = {
         "mirrored": recipe.flip,
         f"moved by up to {recipe.shift} pixel{'s' if recipe.shift > 1 else ''}": recipe.shift,
@@ -103,11 +99,7 @@ def in_words(recipe: TrainingRecipe, height: int, width: int) -> str:
             recipe.brightness
         ),
         f"saturation and tint changed by up to {100 * recipe.colour:.3g}%": recipe.colour,
+        f"a square of {side} × {side} put out": recipe.erase,
     }
     done = [words for words, amount in amounts.items() if amount]
-    if recipe.erase:
-        from opsin.training.augment import erased_side  # noqa: PLC0415
-
-        side = erased_side(recipe.erase, height, width)
-        done.append(f"a square of {side} × {side} put out")
     return ", ".join(done) or "left as they are"

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict
 
 from opsin.core.metadata import MAX_CLASSES
 from opsin.importing.converted import Form
-from opsin.onnx_files.graph_writer import GraphWriter
 from opsin.onnx_files.onnx_graph import attribute, rename_values
+from opsin.onnx_files.postprocessing import GraphWriter
 from opsin.onnx_files.refusal import quoted, refused
 from opsin.runtime.providers import cpu_session
 
@@ -58,13 +58,9 @@ class FoundAnswers(BaseModel):
 
 
 def find_answers(
-    file: str,
-    model: onnx.ModelProto,
-    *,
-    chosen: str | None = None,
-    shown: Sequence[str] = (),
+    file: str, model: onnx.ModelProto, *, chosen: str | None = None, shown: Sequence[str] = (),
     stated: Form | None = None,
-) -> FoundAnswers:
+) -> FoundAnswers:  # fmt: skip
     """Find out what a network answers with, and add operators that make logits of it."""
     rows = _outputs(model)
     output = _output(file, rows, chosen)
@@ -100,15 +96,14 @@ def _outputs(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
 def _output(file: str, rows: dict[str, NDArray[Any]], chosen: str | None) -> str:
     vectors = [name for name, value in rows.items()
                if value.ndim >= 2 and value.size == len(value) * value.shape[1]]  # fmt: skip
-    names = quoted(", ".join(vectors)) or "none"
-    if chosen is not None and chosen not in vectors:
-        reason = f"it has no output {quoted(chosen)} with one row for each image"
-        raise refused(file, reason, f"Choose among: {names}.")
-    if chosen is None and not vectors:
+    choices = f"Say which one answers: --output with one of {quoted(', '.join(vectors))}."
+    if not vectors:
         raise refused(file, "it does not put out one row of numbers for each image")
     if chosen is None and len(vectors) > 1:
-        reason = f"it has {len(vectors)} outputs that could answer"
-        raise refused(file, reason, f"Say which one does: --output with one of {names}.")
+        raise refused(file, f"it has {len(vectors)} outputs that could answer", choices)
+    if chosen not in (None, *vectors):
+        reason = f"it has no output {quoted(chosen)} with one row for each image"
+        raise refused(file, reason, choices)
     return chosen or vectors[0]
 
 
@@ -155,6 +150,5 @@ def _add_logits(model: onnx.ModelProto, source: str, form: Form, units: int) -> 
     model.graph.node.extend(to.nodes)
     model.graph.initializer.extend(to.weights)
     del model.graph.output[:]
-    model.graph.output.append(
-        helper.make_tensor_value_info(ANSWERS, onnx.TensorProto.FLOAT, ["N", max(units, 2)])
-    )
+    ends: list[str | int | None] = ["N", max(units, 2)]
+    model.graph.output.append(helper.make_tensor_value_info(ANSWERS, onnx.TensorProto.FLOAT, ends))

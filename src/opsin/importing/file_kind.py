@@ -16,7 +16,8 @@ ZIP: Final = b"PK\x03\x04"
 HDF5: Final = b"\x89HDF\r\n\x1a\n"
 #: Bytes for each byte of the file that compression could explain.
 DENSEST: Final = 1_000
-_FROM_TORCH: Final = "torch.onnx.export(model.eval(), (images,), 'NAME.onnx', dynamo=True)"
+#: What writes another file in the user's own program.
+FROM_TORCH: Final = "torch.onnx.export(model.eval(), (images,), 'NAME.onnx', dynamo=True)"
 _FROM_SKLEARN: Final = "skops.io.dump(joblib.load('NAME{}'), 'NAME.skops')"
 # Pickles that are packed, or written as text, begin as other files do.
 _PICKLES: Final = (".pkl", ".pickle", ".joblib")
@@ -45,11 +46,10 @@ def kind_of(path: Path) -> FileKind:
     if start.startswith(b"\x80") or ending in _PICKLES:
         from_sklearn = _FROM_SKLEARN.format(ending if ending in _PICKLES else ".pkl")
         raise refused(
-            path.name,
-            "it is a pickle, which runs a program when it is opened",
+            path.name, "it is a pickle, which runs a program when it is opened",
             "Make another file of it in the program that it comes from, which you trust. "
-            f"scikit-learn: {from_sklearn}. PyTorch: {_FROM_TORCH}.",
-        )
+            f"scikit-learn: {from_sklearn}. PyTorch: {FROM_TORCH}.",
+        )  # fmt: skip
     if start[4:8] == b"TFL3":
         advice = "Give the .keras or .h5 file that it was made from."
         raise refused(path.name, "it is a file of TensorFlow Lite", advice)
@@ -74,7 +74,7 @@ def _kind_of_archive(path: Path) -> FileKind:
         if not any(name.endswith((".pt2", "archive_format", "model.json")) for name in names):
             raise refused(path.name, "it is an archive of something else")
         program = "an archive of torch.export, which is a program"
-    advice = f"Export it to ONNX from your own program: {_FROM_TORCH}."
+    advice = f"Export it to ONNX from your own program: {FROM_TORCH}."
     raise refused(path.name, f"it is {program}", advice)
 
 

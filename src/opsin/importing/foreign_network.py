@@ -26,12 +26,11 @@ from opsin.core.platform import limit_computing
 from opsin.importing.answers import ANSWERS, FoundAnswers, find_answers
 from opsin.importing.class_names import names_in
 from opsin.importing.converted import Converted
-from opsin.importing.file_kind import FileKind, kind_of
+from opsin.importing.file_kind import FROM_TORCH, FileKind, kind_of
 from opsin.importing.keras_to_onnx import convert
 from opsin.importing.sklearn_operators import use_standard_operators
 from opsin.importing.skops_to_onnx import convert_estimator
-from opsin.onnx_files.graph_writer import GraphWriter
-from opsin.onnx_files.postprocessing import model_of
+from opsin.onnx_files.postprocessing import GraphWriter, model_of
 from opsin.onnx_files.refusal import quoted, refused
 from opsin.onnx_files.tensor_file import read_tensors
 
@@ -58,13 +57,9 @@ class ForeignNetwork(BaseModel):
 
 
 def read_foreign(
-    path: Path,
-    *,
-    side: int | None = None,
-    output: str | None = None,
-    architecture: Architecture | None = None,
-    graph: Path | None = None,
-) -> ForeignNetwork:
+    path: Path, *, side: int | None = None, output: str | None = None,
+    architecture: Architecture | None = None, graph: Path | None = None,
+) -> ForeignNetwork:  # fmt: skip
     """Read a file of Keras, ONNX, skops, or weights alone; nothing in it is run or looked up."""
     if graph is not None:
         _digest(graph)  # says so where it is no file
@@ -84,11 +79,10 @@ def _digest(path: Path) -> tuple[str, int]:
     """Return the hash and the size of a file, which must be a regular one."""
     if path.is_dir():
         raise refused(
-            path.name,
-            "it is a folder",
+            path.name, "it is a folder",
             "Give a file; a folder that model.export wrote holds a program: save the network with "
             "model.save('NAME.keras').",
-        )
+        )  # fmt: skip
     try:
         with open_regular(path) as file:
             whole = cast(BufferedReader, file)
@@ -131,25 +125,20 @@ def _read(path: Path, header: Header) -> tuple[Header, Sequence[bytes]]:
     last = Value(name=ANSWERS, op="Identity", shape=(answers.classes,))
     probed = probed.model_copy(update={"values": (*probed.values, last)})
     return {
-        "probed": probed.model_dump(mode="json"),
-        "answers": answers.model_dump(),
-        "layers": [row.model_dump() for row in found.layers],
-        "maker": quoted(found.maker),
-        "network": quoted(found.network),
-        "scales": found.scales,
+        "probed": probed.model_dump(mode="json"), "answers": answers.model_dump(),
+        "layers": [row.model_dump() for row in found.layers], "maker": quoted(found.maker),
+        "network": quoted(found.network), "scales": found.scales,
         "classes": found.classes or named,
-    }, [model.SerializeToString()]
+    }, [model.SerializeToString()]  # fmt: skip
 
 
 def _of_weights(path: Path, architecture: str | None, graph: str | None) -> onnx.ModelProto:
     if architecture is None and graph is None:
         raise refused(
-            path.name,
-            "it holds weights alone, and no network",
+            path.name, "it holds weights alone, and no network",
             "Say what they are of: --as mlp for dense layers with ReLU between them, or --graph "
-            "FILE.onnx for a graph with the same names. Or export the network from PyTorch: "
-            "torch.onnx.export(model.eval(), (images,), 'NAME.onnx', dynamo=True).",
-        )
+            f"FILE.onnx for a graph with the same names. Or export the network: {FROM_TORCH}.",
+        )  # fmt: skip
     tensors = read_tensors(path)
     if graph is None:
         return _dense_chain(path.name, tensors)
@@ -190,12 +179,9 @@ def _dense_chain(file: str, tensors: Mapping[str, NDArray[Any]]) -> onnx.ModelPr
 
 
 def _not_dense(file: str, name: str, why: str) -> Exception:
-    return refused(
-        file,
-        f"its {quoted(name)} {why}, so its weights are not those of a chain of dense layers",
-        "Give the network's graph beside them: --graph FILE.onnx. From PyTorch: "
-        "torch.onnx.export(model.eval(), (images,), 'NAME.onnx', dynamo=True).",
-    )
+    reason = f"its {quoted(name)} {why}, so its weights are not those of a chain of dense layers"
+    advice = f"Give the network's graph beside them: --graph FILE.onnx. From PyTorch: {FROM_TORCH}."
+    return refused(file, reason, advice)
 
 
 def _with_tensors(
@@ -213,10 +199,7 @@ def _with_tensors(
         weight.CopyFrom(numpy_helper.from_array(values.astype(dtype), weight.name))
         taken += 1
     if not taken:
-        raise refused(
-            file, "none of its weights has a name of the graph's",
-            "Export the graph with the names kept: torch.onnx.export(…, dynamo=True).",
-        )  # fmt: skip
+        raise refused(file, "none of its weights has a name of the graph's")
     return model
 
 

@@ -52,10 +52,6 @@ class ImportedFile:
     def content(self, metadata: Metadata) -> bytes:
         """Return the file's bytes, as `write_file` makes them."""
         return write_file(
-            self._graph.to.nodes,
-            self._graph.to.weights,
-            metadata,
-            embedding=self._embedding,
-            units=self._units,
-            opset=self._backbone.graph.model.opset_import[0].version,
-        )
+            self._graph.to.nodes, self._graph.to.weights, metadata, embedding=self._embedding,
+            units=self._units, opset=self._backbone.graph.model.opset_import[0].version,
+        )  # fmt: skip

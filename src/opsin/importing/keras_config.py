@@ -13,6 +13,7 @@ from opsin.onnx_files.refusal import quoted, refused
 
 # Networks, which may also stand where a layer stands.
 _NETWORKS: Final = frozenset(("Sequential", "Functional", "Model"))
+_EXPORT: Final = "Export it to ONNX from the program that defines it: model.export(…)."
 # More than any network that people use.
 _MOST_LAYERS: Final = 5_000
 _DEEPEST: Final = 8
@@ -82,11 +83,8 @@ class _Reader:
         kind, config = self._kind(stated), stated["config"]
         if kind not in _NETWORKS or depth < 0:
             reason = f"its network is of the class {quoted(kind)}, which is a program of its own"
-            raise refused(
-                self._file,
-                reason if depth else "networks lie within networks within networks",
-                "Export it to ONNX from the program that defines the class: model.export(…).",
-            )
+            reason = reason if depth else "networks lie within networks within networks"
+            raise refused(self._file, reason, _EXPORT)
         listed = config if isinstance(config, list) else config["layers"]
         name = "sequential" if isinstance(config, list) else str(config.get("name", "network"))
         self._left -= len(listed)
@@ -121,11 +119,8 @@ class _Reader:
         foreign |= not re.fullmatch(r"\w{1,100}", kind)
         if foreign:
             name = registered or (f"{module}.{kind}" if module else kind)
-            raise refused(
-                self._file,
-                f"{quoted(name)} is no layer of Keras, but a program of somebody's",
-                "Export it to ONNX from the program that defines it: model.export(…).",
-            )
+            reason = f"{quoted(name)} is no layer of Keras, but a program of somebody's"
+            raise refused(self._file, reason, _EXPORT)
         return kind
 
     def _layer(self, stated: Mapping[str, Any], key: str, depth: int) -> LayerConfig:

@@ -55,12 +55,10 @@ class WeightList:
     def __init__(self, file: str, stored: Sequence[Any], allowed: int) -> None:
         self._file, self._stored, self._allowed = file, stored, allowed
 
-    def __len__(self) -> int:
-        return len(self._stored)
-
-    def shape(self, number: int) -> tuple[int, ...]:
-        """Return the shape of one of them."""
-        return tuple(self._stored[number].shape)
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """The shape of each."""
+        return [tuple(each.shape) for each in self._stored]
 
     def read(self, number: int, layer: str) -> NDArray[np.float32]:
         """Read one of them, which must be an array of finite numbers within the file."""
@@ -93,16 +91,16 @@ class LayerWeights:
     by_name: bool  # of each layer, as in ``.h5``; in ``.keras`` by class and place among its like
 
     def of(self, trail: Sequence[LayerConfig]) -> WeightList:
-        """Return the weights of a layer, which comes last, behind the networks that it is in."""
-        found = self._by_name(trail) if self.by_name else self._by_place(trail)
+        """The weights of a layer, which comes last, behind the networks that it is in."""
+        if self.by_name:
+            found = self._by_name(trail)
+        else:
+            # As TensorFlow 2.12 to 2.15 wrote it.
+            earlier = self._walk(self.file, "_layer_checkpoint_dependencies")
+            names = [name for layer in trail for name in ("layers", layer.key)]
+            group = self._walk(self.file if earlier is None else earlier, *names)
+            found = [] if group is None else list(self._stored(group))
         return WeightList(self.name, found, DENSEST * self.size)
-
-    def _by_place(self, trail: Sequence[LayerConfig]) -> list[Any]:
-        # As TensorFlow 2.12 to 2.15 wrote it.
-        earlier = self._walk(self.file, "_layer_checkpoint_dependencies")
-        names = [name for layer in trail for name in ("layers", layer.key)]
-        group = self._walk(self.file if earlier is None else earlier, *names)
-        return [] if group is None else list(self._stored(group))
 
     def _stored(self, group: Any) -> Iterator[Any]:
         own = self._walk(group, "vars")
@@ -190,10 +188,8 @@ def _from_archive(name: str, stream: BinaryIO, size: int, stack: contextlib.Exit
         else:
             content = io.BytesIO(read_member(archive, name, _WEIGHTS, _LARGEST_WEIGHTS))
     except (zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError, EOFError) as error:
-        raise refused(
-            name, f"one of its parts is missing or broken ({quoted(error)})",
-            "Save it again: model.save('NAME.keras').",
-        ) from error  # fmt: skip
+        reason = f"one of its parts is missing or broken ({quoted(error)})"
+        raise refused(name, reason, "Save it again: model.save('NAME.keras').") from error
     weights = LayerWeights(name, stack.enter_context(_hdf5(name, content)), size, by_name=False)
     return KerasFile(name, config, _version(about.get("keras_version")), weights)
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.importing.keras_file import WeightList
-from opsin.onnx_files.graph_writer import GraphWriter
 from opsin.onnx_files.onnx_graph import rename_values
+from opsin.onnx_files.postprocessing import GraphWriter
 from opsin.onnx_files.refusal import quoted, refused
 
 # Numbers of one value for one image; a shape may be a bomb.
@@ -160,12 +160,12 @@ class LayerCall:
     def take(self, *shapes: tuple[int, ...] | None) -> list[NDArray[np.float32]]:
         """Read the layer's weights; ``None`` stands for one that the options leave out."""
         wanted = [shape for shape in shapes if shape is not None]
-        if len(self.stored) < len(wanted):
-            raise self.refuse(f"has {len(self.stored)} weights, and needs {len(wanted)}")
-        for number, shape in enumerate(wanted):
-            if self.stored.shape(number) != shape:
-                has, needs = ("×".join(map(str, each)) or "one number"
-                              for each in (self.stored.shape(number), shape))  # fmt: skip
+        stored = self.stored.shapes
+        if len(stored) < len(wanted):
+            raise self.refuse(f"has {len(stored)} weights, and needs {len(wanted)}")
+        for pair in zip(stored, wanted, strict=False):
+            if pair[0] != pair[1]:
+                has, needs = ("×".join(map(str, each)) or "one number" for each in pair)
                 raise self.refuse(f"has a weight of {has} where {needs} is needed")
         self.parameters += sum(math.prod(shape) for shape in wanted)
         return [self.stored.read(number, self.name) for number in range(len(wanted))]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper
 
-from opsin.onnx_files.graph_writer import GraphWriter
 from opsin.onnx_files.onnx_graph import attribute, leading_to
-from opsin.onnx_files.postprocessing import TREES
+from opsin.onnx_files.postprocessing import TREES, GraphWriter
 
 _ENDINGS: Final[dict[bytes, tuple[str, dict[str, Any]]]] = {
     b"SOFTMAX": ("Softmax", {"axis": 1}),
@@ -28,7 +26,12 @@ def use_standard_operators(model: onnx.ModelProto) -> tuple[str, ...] | None:
             write(to, node)
         elif node.domain == TREES and node.op_type == "ZipMap":
             # Of a table of names and probabilities, the probabilities are what is wanted.
-            classes = _class_names(node)
+            names = attribute(node, "classlabels_strings", None)
+            names = names or attribute(node, "classlabels_int64s", ())
+            classes = tuple(
+                name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+                for name in names
+            )
             to.node("Identity", node.input[:1], node.output[0])
             for output in graph.output:
                 if output.name == node.output[0]:
@@ -47,26 +50,15 @@ def use_standard_operators(model: onnx.ModelProto) -> tuple[str, ...] | None:
     return classes
 
 
-def _class_names(node: NodeProto) -> tuple[str, ...]:
-    names = attribute(node, "classlabels_strings", None)
-    return tuple(
-        name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
-        for name in names or attribute(node, "classlabels_int64s", ())
-    )
-
-
 def _linear(to: GraphWriter, node: NodeProto) -> None:
     stem = node.output[1]
     intercepts = np.array(attribute(node, "intercepts", ()), np.float32)
     weights = np.array(attribute(node, "coefficients", ()), np.float32)
     held = [to.weight(f"{stem}.weight", weights.reshape(len(intercepts), -1), np.float32),
             to.weight(f"{stem}.bias", intercepts, np.float32)]  # fmt: skip
-    ending = _ENDINGS.get(attribute(node, "post_transform", b"NONE"))
-    made = f"{stem}.scores" if ending else stem
-    to.node("Gemm", [node.input[0], *held], made, transB=1)
-    if ending is not None:
-        kind, options = ending
-        to.node(kind, [made], stem, **options)
+    made = to.node("Gemm", [node.input[0], *held], f"{stem}.scores", transB=1)
+    kind, options = _ENDINGS.get(attribute(node, "post_transform", b"NONE"), ("Identity", {}))
+    to.node(kind, [made], stem, **options)
 
 
 def _scaler(to: GraphWriter, node: NodeProto) -> None:
@@ -77,18 +69,4 @@ def _scaler(to: GraphWriter, node: NodeProto) -> None:
     to.node("Mul", [moved, scale], stem)
 
 
-def _normalizer(to: GraphWriter, node: NodeProto) -> None:
-    stem, size = node.output[0], node.input[0]
-    kind = {b"L1": "ReduceL1", b"L2": "ReduceL2"}.get(attribute(node, "norm", b"MAX"))
-    if kind is None:  # the largest magnitude
-        kind, size = "ReduceMax", to.node("Abs", [size], f"{stem}.size")
-    # As an attribute: such files are older than operators that take it as an input.
-    length = to.node(kind, [size], f"{stem}.length", axes=[1], keepdims=1)
-    to.node("Div", [node.input[0], length], stem)
-
-
-_WRITERS: Final[dict[str, Callable[[GraphWriter, NodeProto], None]]] = {
-    "LinearClassifier": _linear,
-    "Scaler": _scaler,
-    "Normalizer": _normalizer,
-}
+_WRITERS: Final = {"LinearClassifier": _linear, "Scaler": _scaler}

@@ -64,11 +64,11 @@ class SkopsFile:
     def array(self, member: object) -> NDArray[Any]:
         """Return an array that lies beside the schema."""
         # One array in many places would be far more than the file is long.
-        if not isinstance(member, str) or member in self.read:
+        if not isinstance(member, str) or not _MEMBER.fullmatch(member):
+            raise refused(self.name, f"its array {quoted(member)} lies elsewhere")
+        if member in self.read:
             raise refused(self.name, f"its array {quoted(member)} is in two places")
         self.read.add(member)
-        if not _MEMBER.fullmatch(member):
-            raise refused(self.name, f"its array {quoted(member)} lies elsewhere")
         try:
             return _array(read_member(self.archive, self.name, member, _LARGEST_ARRAY))
         except (ValueError, TypeError, SyntaxError, OverflowError, RecursionError) as error:
@@ -132,10 +132,6 @@ class SkopsObject:
             raise self.refusal(f"has no {name}, so it is not fitted", advice)
         return SkopsObject(self.file, self.attributes[name])
 
-    def items(self, name: str) -> list[SkopsObject]:
-        """Return the items of an attribute that is a list."""
-        return self.object(name).listed
-
     @property
     def listed(self) -> list[SkopsObject]:
         """Its items, where it is a list or a tuple."""
@@ -143,13 +139,9 @@ class SkopsObject:
             raise self.refusal("stands in the place of a list")
         return [SkopsObject(self.file, each) for each in self.node["content"]]
 
-    def plain(self, name: str) -> Any:
-        """Return an attribute that is text, a number, true, false or ``None``."""
-        return self.object(name).value
-
     @property
     def value(self) -> Any:
-        """The text or number that it is."""
+        """The text, number, true, false or ``None`` that it is."""
         loader, content = self.node["__loader__"], self.node.get("content")
         if loader == "NdArrayNode":
             values = self.file.array(self.node.get("file"))
@@ -163,14 +155,14 @@ class SkopsObject:
 
     def whole(self, name: str, least: int, most: int) -> int:
         """Return an attribute that is a whole number within bounds."""
-        found = self.plain(name)
+        found = self.object(name).value
         if type(found) is not int or not least <= found <= most:
             raise self._fault(name, f"is {quoted(found)}")
         return found
 
     def number(self, name: str) -> float:
         """Return an attribute that is a finite number."""
-        found = self.plain(name)
+        found = self.object(name).value
         if not isinstance(found, int | float) or not abs(found) <= LARGEST:
             raise self._fault(name, f"is {quoted(found)}")
         return float(found)
@@ -238,10 +230,9 @@ def open_skops(path: Path) -> Iterator[SkopsObject]:
             zipfile.BadZipFile, zlib.error, KeyError, TypeError, ValueError, AttributeError,
             IndexError, NotImplementedError, RuntimeError, EOFError,
         ) as error:  # fmt: skip
-            raise refused(
-                name, f"it is not as skops writes it ({quoted(error) or type(error).__name__})",
-                "Save it again: skops.io.dump(model, 'NAME.skops').",
-            ) from error  # fmt: skip
+            reason = f"it is not as skops writes it ({quoted(error) or type(error).__name__})"
+            advice = "Save it again: skops.io.dump(model, 'NAME.skops')."
+            raise refused(name, reason, advice) from error
 
 
 def _check(file: str, schema: Any) -> None:
@@ -271,14 +262,10 @@ def _check_node(file: str, node: Mapping[str, Any]) -> None:
     full = f"{module}.{kind}"
     known = kind in _BUILT_IN if module == "builtins" else bool(_KNOWN.fullmatch(module))
     if not known or not re.fullmatch(r"\w{1,100}", kind):
-        raise refused(
-            file, f"{quoted(full)} in it is no part of scikit-learn, but a program of somebody's",
-            "Save an estimator of scikit-learn's own.",
-        )  # fmt: skip
+        reason = f"{quoted(full)} in it is no part of scikit-learn, but a program of somebody's"
+        raise refused(file, reason, "Save an estimator of scikit-learn's own.")
     called = "__reduce__" in node and loader not in _REDUCED
     if loader not in _LOADERS or called:
         what = "a call" if called else quoted(loader.removesuffix("Node"))
-        raise refused(
-            file, f"{quoted(full)} in it is a program ({what}), which is never run",
-            "Save an estimator that is given no functions.",
-        )  # fmt: skip
+        reason = f"{quoted(full)} in it is a program ({what}), which is never run"
+        raise refused(file, reason, "Save an estimator that is given no functions.")

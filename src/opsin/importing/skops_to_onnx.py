@@ -21,8 +21,7 @@ from opsin.onnx_files.classical_heads import (
     write_scores,
     write_trees,
 )
-from opsin.onnx_files.graph_writer import GraphWriter
-from opsin.onnx_files.postprocessing import model_of
+from opsin.onnx_files.postprocessing import GraphWriter, model_of
 from opsin.onnx_files.refusal import quoted, refused
 
 # By this name `opsin.backbones.probe` knows what the classifier is given.
@@ -91,7 +90,7 @@ def _converted(estimator: SkopsObject) -> Converted:
         rows = rows._replace(source=name, units=written.units)
     *before, kind = (step.kind for step in steps)
     network = f"Pipeline of {', '.join(before)} and {kind}" if before else kind
-    version = last.plain("_sklearn_version") if "_sklearn_version" in last else ""
+    version = last.object("_sklearn_version").value if "_sklearn_version" in last else ""
     model = model_of(
         to, network,
         ("rows", TensorProto.DOUBLE, (first,)),
@@ -105,7 +104,7 @@ def _converted(estimator: SkopsObject) -> Converted:
 
 
 def _steps(pipeline: SkopsObject) -> list[SkopsObject]:
-    pairs = [each.listed for each in pipeline.items("steps")]
+    pairs = [each.listed for each in pipeline.object("steps").listed]
     if not 1 <= len(pairs) <= _MOST_STEPS or any(len(pair) != 2 for pair in pairs):
         raise pipeline.refusal(f"has {len(pairs):,} steps")
     passes = [
@@ -124,7 +123,7 @@ def _standard(to: GraphWriter, step: SkopsObject, rows: _Rows, name: str) -> _Wr
         ("with_mean", "Sub", "mean", "centred"),
         ("with_std", "Div", "scale", "scaled"),
     ):
-        if step.plain(option):
+        if step.object(option).value:
             numbers = step.numbers(f"{part}_", units)
             if kind == "Div" and not numbers.all():
                 raise step.refusal("divides by 0")
@@ -139,8 +138,8 @@ def _min_max(to: GraphWriter, step: SkopsObject, rows: _Rows, name: str) -> _Wri
     for kind, part, made in (("Mul", "scale", "scaled"), ("Add", "min", "moved")):
         held = to.weight(f"{name}.{part}", step.numbers(f"{part}_", units), np.float64)
         value = to.node(kind, [value, held], f"{name}.{made}")
-    if "clip" in step and step.plain("clip"):
-        ends = [each.value for each in step.items("feature_range")]
+    if "clip" in step and step.object("clip").value:
+        ends = [each.value for each in step.object("feature_range").listed]
         if len(ends) != 2 or not all(isinstance(each, int | float) for each in ends):
             raise step.refusal(f"has the feature_range {quoted(ends)}")
         names = [to.weight(f"{name}.{end}", each, np.float64)
@@ -153,7 +152,7 @@ def _components(to: GraphWriter, step: SkopsObject, rows: _Rows, name: str) -> _
     units = step.whole("n_features_in_", rows.units, rows.units)
     weight = step.numbers("components_", None, units)
     held = weight.size + units
-    if step.plain("whiten"):
+    if step.object("whiten").value:
         deviation = np.sqrt(np.maximum(step.numbers("explained_variance_", len(weight)), 0))
         weight = weight / np.maximum(deviation, _LEAST_DEVIATION)[:, None]
     mean = to.weight(f"{name}.mean", step.numbers("mean_", units), np.float64)
@@ -172,12 +171,12 @@ def _logistic(to: GraphWriter, given: SkopsObject, rows: _Rows, _: str) -> _Writ
     weight = given.numbers("coef_", count, rows.units)
     bias = given.numbers("intercept_", count)
     # Before 1.8 it could be told to answer class by class, or for two classes by a softmax.
-    way = given.plain("multi_class") if "multi_class" in given else "auto"
+    way = given.object("multi_class").value if "multi_class" in given else "auto"
     form: Form = "logits"
     if rows.classes == 2:
         doubled = 1 if way == "multinomial" else 2
         weight, bias = (np.concatenate([-part, part]) / doubled for part in (weight, bias))
-    elif way == "ovr" or (way != "multinomial" and given.plain("solver") == "liblinear"):
+    elif way == "ovr" or (way != "multinomial" and given.object("solver").value == "liblinear"):
         form = "sigmoid"
     inputs = [_single(to, rows.source), to.weight("head.weight", weight, np.float32),
               to.weight("head.bias", bias, np.float32)]  # fmt: skip
@@ -190,7 +189,7 @@ def _logistic(to: GraphWriter, given: SkopsObject, rows: _Rows, _: str) -> _Writ
 
 
 def _forest(to: GraphWriter, forest: SkopsObject, rows: _Rows, _: str) -> _Written:
-    estimators = forest.items("estimators_")
+    estimators = forest.object("estimators_").listed
     forest.whole("n_estimators", len(estimators), len(estimators))
     if not estimators:
         raise forest.refusal("has no trees")
@@ -215,11 +214,11 @@ def _forest(to: GraphWriter, forest: SkopsObject, rows: _Rows, _: str) -> _Writt
 
 
 def _boosting(to: GraphWriter, boosting: SkopsObject, rows: _Rows, _: str) -> _Written:
-    if "_preprocessor" in boosting and boosting.plain("_preprocessor") is not None:
+    if "_preprocessor" in boosting and boosting.object("_preprocessor").value is not None:
         raise boosting.refusal("encodes categories")
     columns = range(1, 2) if rows.classes == 2 else range(rows.classes)
     trees = []
-    for predictors in (each.listed for each in boosting.items("_predictors")):
+    for predictors in (each.listed for each in boosting.object("_predictors").listed):
         if len(predictors) != len(columns):
             raise boosting.refusal("has a round that lacks trees")
         for column, predictor in zip(columns, predictors, strict=True):
@@ -265,7 +264,7 @@ def _checked(file: str, tree: TreeNodes, units: int) -> TreeNodes:
 
 def _neighbours(to: GraphWriter, given: SkopsObject, rows: _Rows, _: str) -> _Written:
     for name, wanted in (("weights", "uniform"), ("effective_metric_", "euclidean")):
-        if (found := given.plain(name)) != wanted:
+        if (found := given.object(name).value) != wanted:
             raise given.refusal(f"has {name}={quoted(found)}, and only {wanted} is known here")
     points = given.numbers("_fit_X", None, rows.units)
     count = given.whole("n_neighbors", 1, min(len(points), _MOST_NEIGHBOURS))
@@ -283,7 +282,7 @@ def _neighbours(to: GraphWriter, given: SkopsObject, rows: _Rows, _: str) -> _Wr
 
 def _machine(to: GraphWriter, given: SkopsObject, rows: _Rows, _: str) -> _Written:
     """Write a kernel machine's scores, also where it was asked for probabilities."""
-    name: Any = given.plain("kernel")
+    name: Any = given.object("kernel").value
     if name not in KERNELS:
         raise given.refusal(f"has the kernel {quoted(name)}")
     points = given.numbers("support_vectors_", None, rows.units)

@@ -75,19 +75,13 @@ def _kind(module: nn.Module) -> str:
             same = "valid" if module.padding in ((0, 0), "valid") else "same"
             step = f", stride {module.stride[0]}" if module.stride != (1, 1) else ""
             return f"{LayerOp.CONV} {module.kernel_size[0]}×{module.kernel_size[1]} {same}{step}"
-        case nn.Linear():
-            return LayerOp.DENSE
-        case nn.BatchNorm1d() | nn.BatchNorm2d():
-            return LayerOp.BATCH_NORM
         case nn.MaxPool2d():
             return f"{LayerOp.MAX_POOL} {module.kernel_size}"
         case nn.Dropout():
             return f"{LayerOp.DROPOUT} {module.p:g}"
-        case GlobalMaximum():
-            return LayerOp.MAXIMUM
-        case Normalise():
-            return LayerOp.NORMALISE
-        case Add():
-            return LayerOp.ADD
-        case _:
-            return type(module).__name__
+    named = {
+        nn.Linear: LayerOp.DENSE, nn.BatchNorm1d: LayerOp.BATCH_NORM,
+        nn.BatchNorm2d: LayerOp.BATCH_NORM, GlobalMaximum: LayerOp.MAXIMUM,
+        Normalise: LayerOp.NORMALISE, Add: LayerOp.ADD,
+    }  # fmt: skip
+    return named.get(type(module), type(module).__name__)

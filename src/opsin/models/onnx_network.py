@@ -85,11 +85,9 @@ class TorchNetwork(nn.Module):
         return {name: found[name] for name in names}
 
     def layer(self, name: str) -> nn.Module:
-        """Return the module whose output is the layer's; a ``KeyError`` says that there is none."""
-        for step, (_, outputs) in zip(self._steps, self._wiring, strict=True):
-            if name in outputs:
-                return step
-        raise KeyError(name)
+        """The module whose output is the layer's; a ``KeyError`` says that there is none."""
+        steps = zip(self._steps, self._wiring, strict=True)
+        return {output: step for step, (_, outputs) in steps for output in outputs}[name]
 
     def learnt(self) -> dict[str, nn.Parameter]:
         """Return what is trained by its name in the file, in the order of the work."""

@@ -42,7 +42,12 @@ def resolve(
     given = {key: value for key, value in options.items() if value is not None}
     refuse_unknown(given, (*MODEL_OPTIONS, *TRAINING_OPTIONS))
     fields = {**_defaults(MODELS[name], given, mirrored=mirrored), **given}
-    fields = {**_varied(fields["augment"], min(data.size or (32, 32))), **fields}
+    augment, side = fields["augment"], min(data.size or (32, 32))
+    if not isinstance(augment, str) or augment not in AUGMENTATIONS:
+        names = ", ".join(AUGMENTATIONS)
+        raise RecipeError(f"There is no augmentation {augment!r}; there are {names}")
+    parts = AUGMENTATIONS[augment]
+    fields = {**parts, "shift": min(64, round(parts["shift"] * side)), **fields}
     if not MODELS[name].convolutional and fields["optimizer"] == "muon":
         advice = "Give --optimizer adam."
         raise RecipeError(f"muon trains networks with convolutions, not {name}", advice)
@@ -50,7 +55,12 @@ def resolve(
         # A falling rate gets its best epochs last; only a rate that stays can have passed its best.
         fields["patience"] = 5
     if "depth" in given and "hidden" not in given:
-        fields["hidden"] = _hidden(MODELS[name], fields["hidden"], given["depth"])
+        # Dense layers repeat the last size, blocks double it.
+        sizes, wanted = list(fields["hidden"]), given["depth"]
+        wanted = wanted if isinstance(wanted, int) and 0 <= wanted <= DEEPEST else len(sizes)
+        while len(sizes) < wanted:
+            sizes.append(2 * sizes[-1] if MODELS[name].convolutional else sizes[-1])
+        fields["hidden"] = tuple(sizes[:wanted])
     hidden = fields["hidden"]
     length = len(hidden) if isinstance(hidden, tuple | list) else None
     if fields.setdefault("depth", length) != length:
@@ -93,20 +103,3 @@ def _defaults(spec: ModelSpec, given: Mapping[str, object], *, mirrored: bool) -
     if isinstance(optimizer, str) and optimizer != defaults["optimizer"]:
         defaults |= OPTIMIZERS.get(optimizer, {})
     return defaults
-
-
-def _varied(augment: object, side: int) -> dict[str, float]:
-    if not isinstance(augment, str) or augment not in AUGMENTATIONS:
-        names = ", ".join(AUGMENTATIONS)
-        raise RecipeError(f"There is no augmentation {augment!r}; there are {names}")
-    parts = AUGMENTATIONS[augment]
-    return {**parts, "shift": min(64, round(parts["shift"] * side))}
-
-
-def _hidden(spec: ModelSpec, hidden: tuple[int, ...], depth: Any) -> tuple[int, ...]:
-    """Bring the default sizes to a depth: dense layers repeat the last one, blocks double it."""
-    sizes = list(hidden)
-    wanted = depth if isinstance(depth, int) and 0 <= depth <= DEEPEST else len(sizes)
-    while len(sizes) < wanted:
-        sizes.append(2 * sizes[-1] if spec.convolutional else sizes[-1])
-    return tuple(sizes[:wanted])

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 
 from opsin.core.recipe import Activation
 
-_ACTIVATIONS: dict[Activation, type[nn.Module]] = {
-    "relu": nn.ReLU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "tanh": nn.Tanh,
-}
-
-
-def activation(name: Activation) -> nn.Module:
-    """Return a fresh non-linearity."""
-    return _ACTIVATIONS[name]()
+#: Makes a fresh non-linearity.
+ACTIVATIONS: Final[dict[Activation, type[nn.Module]]] = {
+    "relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh,
+}  # fmt: skip
 
 
 class Normalise(nn.Module):
-    """``uint8[N, H, W, C]`` to ``float32[N, C, H, W]`` with mean 0 and deviation 1 a channel.
-
-    Args:
-        mean: Mean of each channel over the training images, 0 to 255.
-        deviation: Standard deviation of each channel.
-    """
+    """``uint8[N, H, W, C]`` to ``float32[N, C, H, W]`` with mean 0 and deviation 1 a channel."""
 
     mean: Tensor
     deviation: Tensor
@@ -58,22 +48,17 @@ class GlobalMaximum(nn.Module):
 
 
 class Residual(nn.Module):
-    """A convolution whose result is added to what came in.
-
-    Args:
-        filters: Number of maps, in and out.
-        name: The non-linearity.
-    """
+    """A convolution whose result is added to what came in, ``float32[N, filters, H, W]``."""
 
     def __init__(self, filters: int, name: Activation) -> None:
         super().__init__()
         self.conv = nn.Conv2d(filters, filters, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(filters)
-        self.act = activation(name)
+        self.act = ACTIVATIONS[name]()
         self.add = Add()
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Return ``float32[N, filters, H, W]``, the shape of ``maps``."""
+        """The sum."""
         result: Tensor = self.add(maps, self.act(self.norm(self.conv(maps))))
         return result
 

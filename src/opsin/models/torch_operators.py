@@ -28,16 +28,11 @@ Computed = Callable[..., Any]
 
 # Numbers of 16 bits are computed with 32: no processor's are rounded the same way.
 _TYPES: Final[dict[int, torch.dtype]] = {
-    TensorProto.FLOAT: torch.float32,
-    TensorProto.FLOAT16: torch.float32,
-    TensorProto.BFLOAT16: torch.float32,
-    TensorProto.DOUBLE: torch.float64,
-    TensorProto.INT64: torch.int64,
-    TensorProto.INT32: torch.int32,
-    TensorProto.INT8: torch.int8,
-    TensorProto.UINT8: torch.uint8,
-    TensorProto.BOOL: torch.bool,
-}
+    TensorProto.FLOAT: torch.float32, TensorProto.FLOAT16: torch.float32,
+    TensorProto.BFLOAT16: torch.float32, TensorProto.DOUBLE: torch.float64,
+    TensorProto.INT64: torch.int64, TensorProto.INT32: torch.int32, TensorProto.INT8: torch.int8,
+    TensorProto.UINT8: torch.uint8, TensorProto.BOOL: torch.bool,
+}  # fmt: skip
 
 
 def held(value: NDArray[Any]) -> Tensor:
@@ -125,14 +120,9 @@ def _batch_norm(*inputs: Tensor, epsilon: float = 1e-5, **_: Any) -> Tensor:
 
 
 def _layer_norm(
-    values: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    *,
-    axis: int = -1,
-    epsilon: float = 1e-5,
-    **_: Any,
-) -> Tensor:
+    values: Tensor, weight: Tensor, bias: Tensor | None = None, *, axis: int = -1,
+    epsilon: float = 1e-5, **_: Any,
+) -> Tensor:  # fmt: skip
     shape = values.shape[axis:]
     shift = None if bias is None else bias.expand(shape)
     return functional.layer_norm(values, list(shape), weight.expand(shape), shift, eps=epsilon)
@@ -168,10 +158,6 @@ def _clip(values: Tensor, least: Tensor | None = None, most: Tensor | None = Non
     return functional.hardtanh(values, low, high)  # whose gradient takes a tenth of clamp's time
 
 
-def _power(base: Tensor, exponent: Tensor) -> Tensor:
-    return base.pow(exponent.item() if exponent.numel() == 1 else exponent)
-
-
 def _divide(left: Tensor, right: Tensor) -> Tensor:
     whole = not left.is_floating_point()
     return torch.div(left, right, rounding_mode="trunc" if whole else None)
@@ -181,22 +167,15 @@ def _every(how: Callable[[Tensor, Tensor], Tensor]) -> Computed:
     return lambda *inputs, **_: functools.reduce(how, inputs)
 
 
-def _mean(*inputs: Tensor, **_: Any) -> Tensor:
-    return functools.reduce(torch.add, inputs) / len(inputs)
-
-
 def _softmax(how: Callable[..., Tensor]) -> Computed:
     return lambda values, axis=-1, **_: how(values, dim=axis)
 
 
 def _reduced(how: Callable[..., Tensor]) -> Computed:
     def reduce(
-        values: Tensor,
-        axes: Iterable[int] | None = None,
-        *,
-        keepdims: int = 1,
+        values: Tensor, axes: Iterable[int] | None = None, *, keepdims: int = 1,
         noop_with_empty_axes: int = 0,
-    ) -> Tensor:
+    ) -> Tensor:  # fmt: skip
         chosen = None if axes is None else [int(axis) for axis in axes]
         if chosen == [] and noop_with_empty_axes:
             return values
@@ -223,10 +202,6 @@ def _reshape(values: Tensor, shape: Tensor, *, allowzero: int = 0) -> Tensor:
     return values.reshape(wanted)
 
 
-def _squeeze(values: Tensor, axes: Tensor | None = None) -> Tensor:
-    return values.squeeze() if axes is None else values.squeeze(tuple(_numbers(axes)))
-
-
 def _unsqueeze(values: Tensor, axes: Tensor) -> Tensor:
     places = _numbers(axes)
     ndim = values.ndim + len(places)
@@ -236,12 +211,9 @@ def _unsqueeze(values: Tensor, axes: Tensor) -> Tensor:
 
 
 def _pad(
-    values: Tensor,
-    pads: Tensor,
-    fill: Tensor | None = None,
-    along: Tensor | None = None,
+    values: Tensor, pads: Tensor, fill: Tensor | None = None, along: Tensor | None = None,
     **_: Any,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     sides = _numbers(pads)
     axes = list(range(values.ndim)) if along is None else _numbers(along)
     before, after = [0] * values.ndim, [0] * values.ndim
@@ -260,12 +232,9 @@ def _split(
 
 
 def _slice(
-    values: Tensor,
-    starts: Tensor,
-    ends: Tensor,
-    axes: Tensor | None = None,
+    values: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None,
     steps: Tensor | None = None,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     begins, stops = _numbers(starts), _numbers(ends)
     along = list(range(len(begins))) if axes is None else _numbers(axes)
     strides = [1] * len(begins) if steps is None else _numbers(steps)
@@ -295,12 +264,9 @@ def _constant_of_shape(shape: Tensor, *, value: TensorProto | None = None) -> Te
 
 
 def _resize(
-    values: Tensor,
-    _region: Tensor | None = None,
-    scales: Tensor | None = None,
-    sizes: Tensor | None = None,
-    **given: Any,
-) -> Tensor:
+    values: Tensor, _region: Tensor | None = None, scales: Tensor | None = None,
+    sizes: Tensor | None = None, **given: Any,
+) -> Tensor:  # fmt: skip
     """Enlarge or shrink along each axis by a product with a matrix that says what is mixed."""
     usual = {
         "mode": "nearest", "coordinate_transformation_mode": "half_pixel",
@@ -371,11 +337,11 @@ _PLAIN: Final[dict[str, Computed]] = {
     "Mul": torch.mul,
     "Neg": torch.neg,
     "PRelu": lambda values, slope: torch.where(values < 0, values * slope, values),
-    "Pow": _power,
+    "Pow": lambda base, power: base.pow(power.item() if power.numel() == 1 else power),
     "Slice": _slice,
     "Softplus": functional.softplus,
     "Sqrt": torch.sqrt,
-    "Squeeze": _squeeze,
+    "Squeeze": lambda values, *axes: values.squeeze(*(tuple(_numbers(each)) for each in axes)),
     "Sub": torch.sub,
     "Unsqueeze": _unsqueeze,
     "Where": lambda chosen, one, other: torch.where(
@@ -404,7 +370,7 @@ COMPUTED: Final[dict[str, Computed]] = {
     "LogSoftmax": _softmax(torch.log_softmax),
     "Max": _every(torch.maximum),
     "MaxPool": _max_pool,
-    "Mean": _mean,
+    "Mean": lambda *inputs, **_: functools.reduce(torch.add, inputs) / len(inputs),
     "Min": _every(torch.minimum),
     "Pad": _pad,
     "ReduceMax": _reduced(torch.amax),

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from opsin.onnx_files.graph_writer import GraphWriter
-from opsin.onnx_files.postprocessing import TREES
+from opsin.onnx_files.postprocessing import TREES, GraphWriter
 
 #: What scikit-learn calls a kernel.
 KernelName = Literal["rbf", "linear", "poly", "sigmoid"]
@@ -46,15 +45,9 @@ def gaussian_kernel(to: GraphWriter, source: str, points: NDArray[np.float32], g
 
 
 def kernel(
-    to: GraphWriter,
-    source: str,
-    points: NDArray[np.float32],
-    *,
-    name: KernelName,
-    gamma: float,
-    degree: float,
-    shift: float,
-) -> str:
+    to: GraphWriter, source: str, points: NDArray[np.float32], *, name: KernelName, gamma: float,
+    degree: float, shift: float,
+) -> str:  # fmt: skip
     """Write a kernel between an image and some points, ``float64[N, M]``."""
     if name == "rbf":
         return gaussian_kernel(to, source, points, gamma)
@@ -70,14 +63,9 @@ def kernel(
 
 
 def write_neighbours(
-    to: GraphWriter,
-    source: str,
-    points: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    *,
-    count: int,
-    classes: int,
-) -> str:
+    to: GraphWriter, source: str, points: NDArray[np.float32], labels: NDArray[np.int64], *,
+    count: int, classes: int,
+) -> str:  # fmt: skip
     """Write each class's share of the votes, ``votes: float32[N, K]``."""
     halves = _half_distances(to, source, points)
     most = to.weight("head.count", [count], np.int64)
@@ -147,9 +135,8 @@ def _votes(to: GraphWriter, decisions: str, classes: int) -> str:
     places = np.arange(len(pairs))
     signs = np.zeros((len(pairs), classes))
     signs[places, pairs[:, 0]], signs[places, pairs[:, 1]] = 1, -1
-    margins = to.node(
-        "MatMul", [decisions, to.weight("head.signs", signs, np.float64)], "head.margins"
-    )
+    held = to.weight("head.signs", signs, np.float64)
+    margins = to.node("MatMul", [decisions, held], "head.margins")
     nothing = to.weight("head.nothing", 0.0, np.float64)
     lost = to.node("Less", [decisions, nothing], "head.below")
     lost = to.node("Cast", [lost], "head.lost", to=TensorProto.DOUBLE)
@@ -176,15 +163,9 @@ class TreeNodes(NamedTuple):
 
 
 def write_trees(
-    to: GraphWriter,
-    source: str,
-    output: str,
-    trees: Sequence[TreeNodes],
-    classes: int,
-    *,
-    base: NDArray[np.float64] | None,
-    double: bool = False,
-) -> int:
+    to: GraphWriter, source: str, output: str, trees: Sequence[TreeNodes], classes: int, *,
+    base: NDArray[np.float64] | None, double: bool = False,
+) -> int:  # fmt: skip
     """Write trees whose leaves are added up, and return how many numbers they hold."""
     sizes = [len(tree.leaf) for tree in trees]
     number = np.repeat(np.arange(len(trees)), sizes)

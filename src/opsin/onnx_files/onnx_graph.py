@@ -305,7 +305,13 @@ def receptive_fields(
         if field is not None and sees == "window":
             field = _through_window(field, node, weights)
         elif field is not None and node.op_type == "Pad":
-            field = _padded(field, weights.get(node.input[1]), len(node.input))
+            pads = weights.get(node.input[1])
+            if pads is None or len(pads) != 8 or len(node.input) > 3:
+                field = None
+            else:
+                (top, left), (down, across) = field.start, field.step
+                start = (top - int(pads[2]) * down, left - int(pads[3]) * across)
+                field = replace(field, start=start)
         elif field is not None and node.op_type == "Reshape":
             # A model without layers begins with means of squares of pixels.
             shape = weights[node.input[1]].tolist()
@@ -316,13 +322,6 @@ def receptive_fields(
             field = None
         fields.update(dict.fromkeys(node.output, field))
     return fields
-
-
-def _padded(field: ReceptiveField, pads: NDArray[Any] | None, inputs: int) -> ReceptiveField | None:
-    if pads is None or len(pads) != 8 or inputs > 3:
-        return None
-    (top, left), (down, across) = field.start, field.step
-    return replace(field, start=(top - int(pads[2]) * down, left - int(pads[3]) * across))
 
 
 def _through_window(

@@ -24,14 +24,9 @@ def answers_of(metadata: Metadata, logits: NDArray[np.float64]) -> NDArray[np.fl
 
 
 def check_answers(
-    answers: NDArray[np.float32],
-    expected: NDArray[np.float64],
-    metadata: Metadata,
-    *,
-    of: str,
-    settled: NDArray[np.bool_] | None = None,
-    apart: float | None = None,
-) -> float:
+    answers: NDArray[np.float32], expected: NDArray[np.float64], metadata: Metadata, *, of: str,
+    settled: NDArray[np.bool_] | None = None, apart: float | None = None,
+) -> float:  # fmt: skip
     """Compare a file's answers with those of the model that it was made from."""
     temperature = 1.0 if metadata.calibration is None else metadata.calibration.temperature
     # Dividing logits by less than 1 enlarges their rounding as well.

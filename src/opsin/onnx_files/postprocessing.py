@@ -1,18 +1,17 @@
-"""The end of every classifier.onnx: calibrated answers, and how unusual the image is."""
+"""What is written into graphs, and the end of every classifier.onnx: its calibrated answers."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.errors import MissingExtraError
 from opsin.core.metadata import Metadata
-from opsin.onnx_files.graph_writer import GraphWriter
 from opsin.runtime.providers import cpu_session
 
 try:
@@ -42,15 +41,30 @@ MEANS: Final = "ood_score.means"
 _NO_LENGTH: Final = 1e-12
 
 
+@dataclass
+class GraphWriter:
+    """Collects the nodes and weights of one ONNX graph."""
+
+    nodes: list[NodeProto] = field(default_factory=list)
+    weights: list[TensorProto] = field(default_factory=list)
+
+    def weight(self, name: str, value: Any, dtype: type[np.generic]) -> str:
+        """Store an array and return the name to use as an input."""
+        array = np.ascontiguousarray(value, dtype)
+        self.weights.append(numpy_helper.from_array(array.reshape(np.shape(value)), name))
+        return name
+
+    def node(self, kind: str, inputs: Sequence[str], *outputs: str, **attributes: Any) -> str:
+        """Add an operator and return the name of its first output."""
+        name = f"{outputs[0]}/{kind}"
+        self.nodes.append(helper.make_node(kind, inputs, outputs, name=name, **attributes))
+        return outputs[0]
+
+
 def tail(
-    to: GraphWriter,
-    logits: str,
-    embedding: str,
-    *,
-    classes: int,
-    units: int,
+    to: GraphWriter, logits: str, embedding: str, *, classes: int, units: int,
     mix: NDArray[np.float64] | None = None,
-) -> None:
+) -> None:  # fmt: skip
     """Write the last operators of a file, and their weights."""
     to.weight(TEMPERATURE, 1, np.float32)
     to.weight(CLASS_MIX, np.zeros(classes) if mix is None else mix, np.float32)
@@ -128,11 +142,9 @@ def as_model(
     """Return a model of a graph's operators, with what travels in it, if anything."""
     domains = {"": opset, TREES: TREES_OPSET}
     used = {node.domain for node in graph.node} | {""}
+    opsets = [helper.make_opsetid(name, domains[name]) for name in sorted(used)]
     model = helper.make_model(
-        graph,
-        producer_name="opsin",
-        opset_imports=[helper.make_opsetid(name, domains[name]) for name in sorted(used)],
-        ir_version=IR_VERSION,
+        graph, producer_name="opsin", opset_imports=opsets, ir_version=IR_VERSION
     )
     if metadata is not None:
         model.producer_version = metadata.opsin
@@ -151,14 +163,9 @@ def model_of(
 
 
 def write_file(
-    nodes: Sequence[NodeProto],
-    weights: Sequence[TensorProto],
-    metadata: Metadata,
-    *,
-    embedding: str,
-    units: int,
-    opset: int = OPSET,
-) -> bytes:
+    nodes: Sequence[NodeProto], weights: Sequence[TensorProto], metadata: Metadata, *,
+    embedding: str, units: int, opset: int = OPSET,
+) -> bytes:  # fmt: skip
     """Return a classifier.onnx that is not calibrated yet."""
     like, classes = metadata.preparation, len(metadata.classes)
     pixels: list[str | int | None] = ["N", like.height, like.width, like.channels]

@@ -207,7 +207,13 @@ def _correct_biases(quantised: OnnxGraph, graph: OnnxGraph, means: Means) -> Non
         integers, scale = (quantised.weights[name] for name in weight.input[:2])
         scale = scale.reshape(-1, *[1] * (integers.ndim - 1)) if scale.ndim else scale
         error = integers * scale.astype(np.float64) - graph.weights[layer.input[1]]
-        shift = _shift(layer, error, means[layer.input[0]])
+        # What the error adds to each of the layer's answers on average.
+        error, groups = (
+            error.reshape(*error.shape[:2], -1).sum(axis=2),
+            attribute(layer, "group", 1),
+        )
+        mean = means[layer.input[0]].reshape(groups, -1)
+        shift = (error * np.repeat(mean, len(error) // groups, axis=0)).sum(axis=1)
         steps = shift / quantised.weights[bias.input[1]].astype(np.float64)
         held = quantised.weights[bias.input[0]]
         quantised.weights[bias.input[0]] = (held - np.round(steps)).astype(held.dtype)
@@ -220,13 +226,3 @@ def _layers_with_bias(graph: OnnxGraph) -> list[NodeProto]:
         if whole and len(node.input) > 2 and node.input[1] in graph.weights:
             found.append(node)
     return found
-
-
-def _shift(
-    layer: NodeProto, error: NDArray[np.float64], mean: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    error = error.reshape(*error.shape[:2], -1).sum(axis=2)
-    groups = attribute(layer, "group", 1)
-    each = np.repeat(mean.reshape(groups, -1), len(error) // groups, axis=0)
-    shift: NDArray[np.float64] = (error * each).sum(axis=1)
-    return shift

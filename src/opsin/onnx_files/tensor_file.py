@@ -87,18 +87,12 @@ def _slice(file: BinaryIO, start: int, size: int, stated: Mapping[str, Any]) -> 
     return np.frombuffer(file.read(last - first), kind).reshape(shape)
 
 
-def _checkpoint(
-    name: str, file: BinaryIO, read: Callable[[BinaryIO], dict[str, NDArray[Any]]]
-) -> Tensors:
+def _checkpoint(name: str, file: BinaryIO, read: Callable[[BinaryIO], Tensors]) -> Tensors:
     try:
         found = read(file)
     except NotTensorsError as error:
-        raise refused(
-            name,
-            f"it holds more than weights ({quoted(error)})",
-            "Save the weights alone: torch.save(model.state_dict(), FILE). Or export the network: "
-            "torch.onnx.export(model.eval(), (images,), 'NAME.onnx', dynamo=True).",
-        ) from error
+        advice = "Save the weights alone: torch.save(model.state_dict(), FILE)."
+        raise refused(name, f"it holds more than weights ({quoted(error)})", advice) from error
     except (
         zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError, IndexError, EOFError,
         NotImplementedError, RuntimeError, OverflowError, RecursionError,

@@ -30,7 +30,7 @@ from opsin.server.errors import (
 )
 from opsin.server.metrics import ServerMetrics
 from opsin.server.models import ModelFile, ServedModel, training_shares
-from opsin.server.settings import MAX_PIXELS
+from opsin.server.settings import ServerSettings
 from opsin.server.waiting import (
     BATCH_BYTES,
     ImageToAnswer,
@@ -58,8 +58,7 @@ class Engine:
     Nothing is decoded or computed in the process that it lives in: that one only hands images
     over and answers back. A worker that is free is given what waits at once, up to ``batch``
     images of a model; so batches grow by themselves where there is much to do, and no image waits
-    for a batch to fill. The arguments are those of `ServerSettings`; whether a model's file has
-    changed is looked for every ``poll_seconds``.
+    for a batch to fill. Whether a model's file has changed is looked for every ``poll_seconds``.
 
     Example:
         A server's life: ``await engine.start()``, any number of ``await engine.predict(…)``
@@ -69,22 +68,18 @@ class Engine:
     def __init__(
         self,
         models: Mapping[str, Path],
+        settings: ServerSettings | None = None,
         *,
-        workers: int | None = None,
-        device: str = "auto",
-        queue: int = 256,
-        batch: int = 16,
-        deadline: float = 30.0,
-        max_pixels: int = MAX_PIXELS,
         metrics: ServerMetrics | None = None,
         poll_seconds: float = 1.0,
     ) -> None:
-        self._paths, self._device, self._poll_seconds = dict(models), device, poll_seconds
-        self._batch, self._deadline, self._max_pixels = batch, deadline, max_pixels
+        self.settings = settings = settings or ServerSettings()
+        self._paths, self._poll_seconds = dict(models), poll_seconds
+        self._batch, self._deadline = settings.batch, settings.deadline
         self.metrics = metrics or ServerMetrics()
         #: The models in service.
         self.served: dict[str, ServedModel] = {}
-        self._queue = RequestQueue(queue)
+        self._queue = RequestQueue(settings.queue)
         self.metrics.images.set_function(lambda: self.waiting)
         self._requests: set[PendingRequest] = set()
         # Any image of a batch whose process died may be why: each is computed alone from then on,
@@ -93,7 +88,7 @@ class Engine:
         #: Images that workers have.
         self.computing = 0
         self._pool = WorkerPool(
-            workers or cores(),
+            settings.workers or cores(),
             lambda: [model.file for model in self.served.values()],
             self._dispatch,
             self.metrics.worker_died,
@@ -129,7 +124,7 @@ class Engine:
         if not CHILDREN_INHERIT:
             raise RecipeError("Windows cannot serve", "Serve from its Linux subsystem (WSL).")
         files = {
-            name: await asyncio.to_thread(ModelFile.read, path, self._device)
+            name: await asyncio.to_thread(ModelFile.read, path, self.settings.device)
             for name, path in self._paths.items()
         }
         known = await self._pool.start(list(files.values()), trial_batch=self._batch)
@@ -258,7 +253,7 @@ class Engine:
             images = [entry.image for entry in batch]
             parts = [image.content for image in images]
             header = {
-                "max_pixels": self._max_pixels,
+                "max_pixels": self.settings.max_pixels,
                 "images": [
                     (len(part), getattr(image.image, "shape", None), image.as_is, image.embedding,
                      image.explain)
@@ -329,7 +324,7 @@ class Engine:
         """
         old = self.served[name].file
         try:
-            new = await asyncio.to_thread(ModelFile.read, old.path, self._device)
+            new = await asyncio.to_thread(ModelFile.read, old.path, self.settings.device)
             if new.digest == old.digest:
                 return
             header = await self._pool.try_out(new, trial_batch=self._batch)

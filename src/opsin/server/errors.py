@@ -20,53 +20,38 @@ _LOG: Final = logging.getLogger(__name__)
 CLIENT_GONE: Final = 499
 
 
-class NotFound(RequestError):  # noqa: N818
+class NotFound(RequestError, status=404):  # noqa: N818
     """No such address."""
 
-    status = 404
 
-
-class UnknownModel(RequestError):  # noqa: N818
+class UnknownModel(RequestError, status=404):  # noqa: N818
     """No model of that name is served."""
 
-    status = 404
 
-
-class MethodNotAllowed(RequestError):  # noqa: N818
+class MethodNotAllowed(RequestError, status=405):  # noqa: N818
     """An address that knows other methods."""
 
-    status = 405
 
-
-class SlowRequest(RequestError):  # noqa: N818
+class SlowRequest(RequestError, status=408):  # noqa: N818
     """A body that did not arrive in time."""
 
-    status = 408
     headers: Mapping[str, str] = {"connection": "close"}
 
 
-class TooLarge(RequestError):  # noqa: N818
+class TooLarge(RequestError, status=413):  # noqa: N818
     """A request with more bytes or images than this server takes, even when nothing else waits."""
 
-    status = 413
 
-
-class WrongMediaType(RequestError):  # noqa: N818
+class WrongMediaType(RequestError, status=415):  # noqa: N818
     """A kind of body that is not read here."""
 
-    status = 415
 
-
-class BadAnswer(RequestError):  # noqa: N818
+class BadAnswer(RequestError, status=500):  # noqa: N818
     """A model's answer to an image is none: no number, or no probability."""
 
-    status = 500
 
-
-class Overloaded(RequestError):  # noqa: N818
+class Overloaded(RequestError, status=503):  # noqa: N818
     """More images wait than the queue holds; none of the request's was taken."""
-
-    status = 503
 
     def __init__(self, message: str, advice: str, *, retry_after: float) -> None:
         super().__init__(message, advice)
@@ -74,10 +59,9 @@ class Overloaded(RequestError):  # noqa: N818
         self.headers = {"retry-after": str(max(1, math.ceil(retry_after)))}
 
 
-class WorkerDied(RequestError):  # noqa: N818
+class WorkerDied(RequestError, status=503):  # noqa: N818
     """The process that computed the answer ended; another takes its place."""
 
-    status = 503
     headers: Mapping[str, str] = {"retry-after": "1"}
 
     def __init__(self, message: str = "The process that computed the answer ended") -> None:
@@ -88,20 +72,17 @@ class NotBegun(WorkerDied):
     """The process ended over what came before."""
 
 
-class Stopping(RequestError):  # noqa: N818
+class Stopping(RequestError, status=503):  # noqa: N818
     """The server is on its way out and takes no further images."""
 
-    status = 503
     headers: Mapping[str, str] = {"retry-after": "1"}
 
     def __init__(self, message: str = "The server is being stopped") -> None:
         super().__init__(message, "Ask again in a moment.")
 
 
-class Expired(RequestError):  # noqa: N818
+class Expired(RequestError, status=504):  # noqa: N818
     """The deadline passed before the answer was there."""
-
-    status = 504
 
 
 def reply_to(error: Exception, write: Callable[[OpsinError], Response] = error_reply) -> Response:

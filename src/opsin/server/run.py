@@ -68,16 +68,7 @@ def serve(
 
 def application(models: Mapping[str, Path], settings: ServerSettings) -> Application:
     """A server's application, with the engine that its settings ask for."""
-    engine = Engine(
-        models,
-        workers=settings.workers,
-        device=settings.device,
-        queue=settings.queue,
-        batch=settings.batch,
-        deadline=settings.deadline,
-        max_pixels=settings.max_pixels,
-    )
-    return Application(engine, settings)
+    return Application(Engine(models, settings), settings)
 
 
 async def _serve(

@@ -9,16 +9,12 @@ from opsin.core.errors import ImageError, OpsinError, StorageError
 from opsin.web.refusals import RequestError, error_reply
 
 
-class NotThere(RequestError):  # noqa: N818  it is what the page says
+class NotThere(RequestError, status=404):  # noqa: N818  it is what the page says
     """An address that leads to nothing: a run, a set, an image or a job that is gone."""
 
-    status = 404
 
-
-class DiskFull(RequestError):  # noqa: N818
+class DiskFull(RequestError, status=507):  # noqa: N818
     """What was sent cannot be kept."""
-
-    status = 507  # RFC 4918
 
 
 def new_api() -> FastAPI:

@@ -36,53 +36,46 @@ class RequestError(OpsinError):
     status: int = 400
     headers: Mapping[str, str] = {}
 
+    def __init_subclass__(cls, *, status: int | None = None) -> None:
+        cls.status = status or cls.status
 
-class BadRequest(RequestError):  # noqa: N818
+
+class BadRequest(RequestError, status=400):  # noqa: N818
     """A body or a query that cannot be understood."""
 
 
-class Unauthorized(RequestError):  # noqa: N818
+class Unauthorized(RequestError, status=401):  # noqa: N818
     """No token, or a wrong one."""
 
-    status = 401
     # The browser's own dialog asks for it: any user name, the token as password.
     headers: Mapping[str, str] = {
         "www-authenticate": 'Basic realm="Opsin: any name, the token as password", charset="UTF-8"'
     }
 
 
-class ForeignOrigin(RequestError):  # noqa: N818
+class ForeignOrigin(RequestError, status=403):  # noqa: N818
     """A page of another site asks."""
 
-    status = 403
 
-
-class WrongHost(RequestError):  # noqa: N818
+class WrongHost(RequestError, status=421):  # noqa: N818
     """Called by a name that is not this server's."""
 
-    status = 421
 
-
-class LongHeaders(RequestError):  # noqa: N818
+class LongHeaders(RequestError, status=431):  # noqa: N818
     """Too many headers."""
-
-    status = 431
 
     def __init__(self, message: str = "The headers have more than 64 KB") -> None:
         super().__init__(message)
 
 
-class TooManyConnections(RequestError):  # noqa: N818
+class TooManyConnections(RequestError, status=503):  # noqa: N818
     """More connections than the server holds at a time."""
 
-    status = 503
     headers: Mapping[str, str] = {"retry-after": "1"}
 
 
-class InternalError(RequestError):
+class InternalError(RequestError, status=500):
     """A fault of the server; what happened stays in its log."""
-
-    status = 500
 
     def __init__(self, message: str = "The server failed at the answer") -> None:
         super().__init__(message, "Tell its administrator; its log holds the reason.")

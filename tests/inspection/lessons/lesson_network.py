@@ -19,24 +19,9 @@ MIX = np.log(np.linspace(0.5, 1.5, CLASSES))
 
 
 def write_lesson_network(
-    path: Path,
-    *,
-    dropout: str = "Dropout 0.25",
-    pool: str = "MaxPool",
-    group: int = 1,
-    conv: dict[str, Any] | None = None,
-    seed: int = 0,
-) -> Path:
-    """Write input, two convolutions, BatchNorm, pooling, dropout, flatten and head.
-
-    Args:
-        path: The file.
-        dropout: Kind of the dropout layer; ``""``: there is none.
-        pool: Operator of the pooling.
-        group: Of the second convolution.
-        conv: Its attributes (default: padded by 1).
-        seed: Decides the weights.
-    """
+    path: Path, *, dropout: str = "Dropout 0.25", pool: str = "MaxPool", group: int = 1,
+    conv: dict[str, Any] | None = None, seed: int = 0,
+) -> Path:  # fmt: skip
     random = np.random.default_rng(seed)
     given: dict[str, Any] = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], **(conv or {})}
     weights: dict[str, NDArray[Any]] = {
@@ -106,7 +91,6 @@ def write_lesson_network(
 
 
 def _side(given: dict[str, Any]) -> int:
-    """Return how many rows the second convolution puts out."""
     step = int(given.get("strides", [1, 1])[0])
     if "auto_pad" in given:
         given.pop("pads")
@@ -116,5 +100,4 @@ def _side(given: dict[str, Any]) -> int:
 
 
 def drawn_image(seed: int = 1) -> NDArray[np.uint8]:
-    """Return an image for it, ``uint8[8, 8, 1]``."""
     return np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 1), np.uint8)

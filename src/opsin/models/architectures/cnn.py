@@ -18,7 +18,7 @@ def build(recipe: ModelRecipe, shape: Shape, classes: int) -> dict[str, nn.Modul
     """Build a block for each of ``recipe.hidden``, then Flatten and Dense K."""
     from torch import nn
 
-    from opsin.models.torch_layers import activation, glorot_uniform
+    from opsin.models.torch_layers import ACTIVATIONS, glorot_uniform
 
     height, width, channels = shape
     kind = recipe.activation
@@ -34,11 +34,11 @@ def build(recipe: ModelRecipe, shape: Shape, classes: int) -> dict[str, nn.Modul
             )
         block: OrderedDict[str, nn.Module] = OrderedDict()
         block["conv1"] = nn.Conv2d(channels, filters, 3, padding=1)
-        block[f"{kind}1"] = activation(kind)
+        block[f"{kind}1"] = ACTIVATIONS[kind]()
         # Keras's momentum 0.99 is PyTorch's 0.01.
         block["norm"] = nn.BatchNorm2d(filters, eps=1e-3, momentum=0.01)
         block["conv2"] = nn.Conv2d(filters, filters, 3)
-        block[f"{kind}2"] = activation(kind)
+        block[f"{kind}2"] = ACTIVATIONS[kind]()
         block["pool"] = nn.MaxPool2d(2)
         if recipe.dropout:
             block["dropout"] = nn.Dropout(recipe.dropout)

@@ -18,13 +18,13 @@ def build(recipe: ModelRecipe, shape: Shape, classes: int) -> dict[str, nn.Modul
     """Build Flatten, then Dense and activation for each of ``recipe.hidden``, then Dense K."""
     from torch import nn
 
-    from opsin.models.torch_layers import activation, glorot_uniform
+    from opsin.models.torch_layers import ACTIVATIONS, glorot_uniform
 
     layers: dict[str, nn.Module] = {"flatten": nn.Flatten()}
     units = shape[0] * shape[1] * shape[2]
     for number, hidden in enumerate(recipe.hidden, start=1):
         layers[f"dense{number}"] = nn.Linear(units, hidden)
-        layers[f"{recipe.activation}{number}"] = activation(recipe.activation)
+        layers[f"{recipe.activation}{number}"] = ACTIVATIONS[recipe.activation]()
         if recipe.dropout:
             layers[f"dropout{number}"] = nn.Dropout(recipe.dropout)
         units = hidden

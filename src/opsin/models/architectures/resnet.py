@@ -18,7 +18,7 @@ def build(recipe: ModelRecipe, shape: Shape, classes: int) -> dict[str, nn.Modul
 
     The first layer is fixed: its filters give patches of 2×2 pixels equal variance in every
     direction (see `opsin.models.statistics`). A stage is Conv 3×3, MaxPool 2, BatchNorm,
-    activation, and a residual block of one convolution (He et al., "Deep residual learning for
+    ACTIVATIONS, and a residual block of one convolution (He et al., "Deep residual learning for
     image recognition", CVPR 2016). The shape of the whole is after K. Jordan's cifar10-airbench
     ("94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498), made narrower. Pooling
     comes before BatchNorm and activation because on a CPU these are bound by memory, and so have
@@ -26,11 +26,11 @@ def build(recipe: ModelRecipe, shape: Shape, classes: int) -> dict[str, nn.Modul
     """
     from torch import nn
 
-    from opsin.models.torch_layers import GlobalMaximum, Residual, activation
+    from opsin.models.torch_layers import ACTIVATIONS, GlobalMaximum, Residual
 
     height, width, channels = shape
     layers: dict[str, nn.Module] = {"whiten": nn.Conv2d(channels, 8 * channels, 2, bias=False)}
-    layers[f"whiten_{recipe.activation}"] = activation(recipe.activation)
+    layers[f"whiten_{recipe.activation}"] = ACTIVATIONS[recipe.activation]()
     channels *= 8
     side = min(height, width) - 1
     for number, filters in enumerate(recipe.hidden, start=1):
@@ -39,7 +39,7 @@ def build(recipe: ModelRecipe, shape: Shape, classes: int) -> dict[str, nn.Modul
         if side > 1:
             stage["pool"] = nn.MaxPool2d(2)
         stage["norm"] = nn.BatchNorm2d(filters)
-        stage[recipe.activation] = activation(recipe.activation)
+        stage[recipe.activation] = ACTIVATIONS[recipe.activation]()
         layers[f"stage{number}"] = nn.Sequential(stage)
         side = max(1, side // 2)
         layers[f"residual{number}"] = Residual(filters, recipe.activation)

@@ -49,17 +49,16 @@ async function ask(path, options = {}) {
   }
   if (reply.ok && content) return content;
   const said = content && content.error;
-  if (said && said.message) throw new Refused(`${said.message}. ${said.advice}`);
+  if (said && said.message) throw new Refused(`${said.message}. ${said.advice}`.trim());
   throw new Refused(`The server answered with status ${reply.status}. Try again.`);
 }
 
 const chosen = () => models[part.model.selectedIndex] || models[0];
 
 function address_of(explain) {
-  const query = new URLSearchParams({ top: String(SHOWN) });
+  const query = new URLSearchParams({ model: chosen().name, top: String(SHOWN) });
   if (part.keep.checked && !part["as-is"].hidden) query.set("as_is", "true");
-  const verb = explain ? "explain-image" : "predict-image";
-  return `v1/models/${encodeURIComponent(chosen().name)}:${verb}?${query}`;
+  return `${explain ? "explain" : "predict"}?${query}`;
 }
 
 async function start() {

@@ -49,10 +49,8 @@ _SWEPT_EVERY: Final = 3600.0
 _SILENCE: Final = 60.0
 
 
-class UploadTooLarge(RequestError):  # noqa: N818
+class UploadTooLarge(RequestError, status=413):  # noqa: N818
     """More bytes or files than the studio takes."""
-
-    status = 413
 
 
 class Uploads:

@@ -18,7 +18,7 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RunError
 from opsin.core.format import file_size, with_interval
 from opsin.studio.jobs.job import last_lines
-from opsin.studio.jobs.progress import JsonlFollower
+from opsin.studio.jobs.progress import read_lines
 from opsin.studio.parts import layout, terms
 from opsin.studio.parts.live_curves import LiveCurves
 from opsin.studio.parts.matrix import Matrix
@@ -51,8 +51,6 @@ async def show(studio: Studio, row: RunRow, directory: RunDirectory, *, epoch: i
 class _Live:
     def __init__(self, studio: Studio, row: RunRow, directory: RunDirectory) -> None:
         self._studio, self._row, self._directory = studio, row, directory
-        self._history = JsonlFollower(directory.history, Epoch)
-        self._confusions = JsonlFollower(directory.confusions, EpochConfusion)
         self._process: psutil.Process | None = None
         self._names: list[str] = []
         self._epochs: int | None = None
@@ -84,7 +82,9 @@ class _Live:
     def _read(self) -> tuple[list[Epoch], list[EpochConfusion]]:
         if not self._names:
             self._names = _recipe_classes(self._directory)
-        return self._history.read(), self._confusions.read()
+        directory = self._directory
+        history = read_lines(directory.history, Epoch)
+        return history, read_lines(directory.confusions, EpochConfusion)
 
     def _draw(self, history: list[Epoch], matrices: list[EpochConfusion]) -> None:
         if not self._row.in_steps or (not history and self._row.state != "running"):
