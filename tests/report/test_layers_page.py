@@ -93,6 +93,15 @@ def test_every_map_is_there_in_its_colours_the_strongest_first(units: int, kind:
             assert np.abs(own).max() == np.abs(own.ravel()[int(strongest)])
 
 
+def test_a_thousand_classes_are_all_there_and_names_do_not_run() -> None:
+    names = [*HOSTILE, *(f"class {number}" for number in range(1000))]
+    dense = view("<img src=x>", "<img src=x>", np.ones(2, np.float32))
+    html = shown([maps(3, name="<img src=x>"), dense], names)
+    assert html.count("<dt>") >= len(names)
+    assert "<img src=x" not in html
+    assert html.count("<script") == 1
+
+
 def test_nothing_is_loaded_and_every_image_has_a_text() -> None:
     html = shown([maps(70), view("dense", "Dense", np.ones(3, np.float32))])
     assert re.findall(r'(?:src|href)="(?!data:|#)([^"]*)"', html) == []
