@@ -20,6 +20,7 @@ from opsin.onnx_files.onnx_graph import ReceptiveField
 from opsin.report.inside.layer_sections import PAGE, layer_sections
 from opsin.report.maps import PALETTES
 from opsin.report.templates import render_page
+from tests.report.test_figures import HOSTILE
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
 FIELD = ReceptiveField(5, 5, (2, 2), (-1, -1))
