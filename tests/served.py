@@ -50,7 +50,6 @@ class Server:
         return found
 
     def said(self) -> str:
-        """Return what it has written on standard error."""
         self._errors.seek(0)
         return self._errors.read().decode("utf-8", "replace")
 
@@ -63,7 +62,6 @@ class Server:
 
     @contextlib.contextmanager
     def halted(self) -> Iterator[None]:
-        """Let nothing be computed for as long as the block lasts."""
         workers = self.workers()
         for worker in workers:
             os.kill(worker, signal.SIGSTOP)
@@ -75,7 +73,6 @@ class Server:
                     os.kill(worker, signal.SIGCONT)
 
     def stop(self, *by: signal.Signals) -> int:
-        """Send signals, one that asks it to end where none is given; return its exit status."""
         for each in by or (signal.SIGTERM,):
             self.process.send_signal(each)
             time.sleep(0.2)  # two at once would be one
@@ -119,14 +116,12 @@ def image(number: int, size: int = 8) -> bytes:
 
 
 def encoded(pixels: NDArray[np.uint8], kind: str = "PNG") -> bytes:
-    """Return an image's file."""
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, kind)
     return out.getvalue()
 
 
 def request(port: int, body: bytes, *, path: str = "/predict", kind: str = "image/png") -> bytes:
-    """Return a whole POST."""
     head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: {kind}\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
@@ -143,7 +138,6 @@ class Reply:
         self.body = body
 
     def json(self) -> Any:
-        """Return the body as plain data."""
         return json.loads(self.body)
 
     def __repr__(self) -> str:
@@ -151,7 +145,6 @@ class Reply:
 
 
 async def answer(reader: asyncio.StreamReader) -> Reply:
-    """Read one answer."""
     try:
         head = (await reader.readuntil(b"\r\n\r\n"))[:-4]
         length = int(Reply(head).headers["content-length"])
@@ -168,7 +161,6 @@ class Client:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self, request: bytes) -> Reply:
-        """Send a request and return the answer."""
         try:
             if self._streams is None:
                 self._streams = await asyncio.open_connection("127.0.0.1", self.port)
@@ -184,14 +176,12 @@ class Client:
         return reply
 
     def close(self) -> None:
-        """Close it, whatever is still to be sent."""
         if self._streams is not None:
             self._streams[1].transport.abort()
         self._streams = None
 
 
 def ask_all(port: int, requests: Sequence[bytes], connections: int = 64) -> list[Reply]:
-    """Send each request once, on so many connections; return the answers in order."""
     replies: list[Reply] = [Reply()] * len(requests)
 
     async def one(start: int) -> None:
@@ -209,7 +199,6 @@ def ask_all(port: int, requests: Sequence[bytes], connections: int = 64) -> list
 
 @contextlib.contextmanager
 def load(port: int, requests: Sequence[bytes], connections: int = 8) -> Iterator[list[Reply]]:
-    """Keep asking for as long as the block lasts; the list fills with the answers."""
     replies: list[Reply] = []
     stopped = threading.Event()
 
@@ -236,7 +225,6 @@ def load(port: int, requests: Sequence[bytes], connections: int = 8) -> Iterator
 
 
 def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait until something holds; fail where it does not come to hold."""
     until = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < until, "it did not come to hold"
@@ -244,5 +232,4 @@ def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
 
 
 def kill(process: int) -> None:
-    """End a process without a word."""
     os.kill(process, signal.SIGKILL)

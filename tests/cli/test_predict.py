@@ -30,7 +30,7 @@ def test_a_device_that_is_not_there(cli: Cli, nearest_mean: Path, tmp_path: Path
     Image.new("L", (8, 8)).save(tmp_path / "boot.png")
     told = cli("predict", nearest_mean, "boot.png", "--device", "tensorrt")
     assert told.returncode == 1
-    assert "the one installed here has cpu" in told.stderr
+    assert "installed here has no tensorrt, only cpu" in told.stderr
     assert "pip install 'onnxruntime-gpu[cuda,cudnn]'" in told.stderr
     told = cli("predict", nearest_mean, "boot.png", "--device", "gpu")
     assert told.returncode == 2

@@ -10,12 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 import opsin
-from opsin.evaluation.robustness import (
-    DISTURBANCES,
-    disturbed_examples,
-    paired_change,
-    robustness,
-)
+from opsin.evaluation.robustness import DISTURBANCES, disturbed_examples, paired_change, robustness
 
 NAMES = [kind.name for kind in DISTURBANCES]
 

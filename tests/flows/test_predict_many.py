@@ -178,7 +178,8 @@ def test_ctrl_c_says_how_to_go_on(
         process.stdin.write("\n".join(names) + "\n")
         process.stdin.flush()
         deadline = time.monotonic() + 60
-        while not out.exists() or not out.stat().st_size:
+        log = out.with_name(".r.jsonl.sqlite-wal")
+        while not log.exists() or not log.stat().st_size:
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)

@@ -137,7 +137,7 @@ def test_an_image_that_ends_its_process_costs_one_answer(
 
         images = (ListedImage(str(number), b"") for number in range(40))
         with Cluster("ray") as cluster:
-            for item, found in cluster.answers(steps, images, count=40):
+            for item, found in cluster.answers(steps, images):
                 print(item.name, found)
         """)
     )
@@ -166,8 +166,7 @@ def test_what_a_node_lacks_is_said_before_anything_starts(
     cluster.kill(len(cluster) - 1)
     assert (blind.returncode, other.returncode) == (1, 1)
     assert f"cannot see {cluster_images}" in blind.stderr
-    assert f"expected Opsin {opsin.__version__} on each node" in other.stderr
-    assert "0.0.9" in other.stderr
+    assert f"it has Opsin 0.0.9, not {opsin.__version__}" in other.stderr
     assert not (tmp_path / "out.csv").exists()
 
 
@@ -176,7 +175,7 @@ def test_a_cluster_that_is_not_there_is_said(
 ) -> None:
     words = command("predict", nearest_mean, cluster_images, "--out", tmp_path / "out.csv", "--on")
     for on, what in (
-        ("ray://127.0.0.1:9", "nothing answers at ray://127.0.0.1:9"),
+        ("ray://127.0.0.1:9", "Nothing answers at ray://127.0.0.1:9"),
         ("ray://", "local, ray, or ray://HOST:PORT"),
         ("spark", "local, ray, or ray://HOST:PORT"),
     ):

@@ -74,9 +74,6 @@ def test_a_pickled_classifier_needs_no_file(
     assert (again.path, again.threads) == (Path(copied), 1)
     images = digits.images[:50]
     assert np.array_equal(again.probabilities(images), classifier.probabilities(images))
-    page = again._repr_html_()
-    assert "a &lt;b&gt;.onnx" in page
-    assert "8×8 grey" in page
 
 
 def test_a_photograph_is_turned_and_the_answer_says_so(
@@ -147,7 +144,7 @@ def test_layers_are_fetched_by_name(classifier: Classifier, digits: Dataset) -> 
     assert list(layers) == ["flatten", "input"]
     np.testing.assert_allclose(layers["input"], images / np.float32(255), rtol=1e-6)
     assert layers["flatten"].shape == (3, 64)
-    with pytest.raises(ModelFileError, match=r"input, flatten, head, .*; got conv9"):
+    with pytest.raises(ModelFileError, match=r"conv9 is no layer.*input, flatten, head"):
         classifier.layers(images, ["conv9"])
 
 
@@ -219,7 +216,7 @@ def test_views_that_helped_are_averaged_and_ood_score_is_not(
     ("said", "words"),
     [
         (None, "this file of an older Opsin does not say which test-time views suit it"),
-        ({"flip": False, "shift": 0}, "its training varied nothing that could be varied here"),
+        ({"flip": False, "shift": 0}, "its training varied nothing"),
         (
             {"flip": True, "shift": 2, "images": 180, "gained": 2, "lost": 2},
             "do not help this classifier on its 180 validation images: 2 put right, 2 put wrong",

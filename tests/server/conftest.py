@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def refusing(nearest_mean: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The classifier that refuses whatever it is not sure about."""
     return write_refusing(tmp_path_factory.mktemp("refusing") / "classifier.onnx", nearest_mean)
 
 

@@ -26,8 +26,6 @@ from opsin.server.waiting import PredictResult
 
 
 class Listener(ServerMetrics):
-    """Writes down what it is told."""
-
     def __init__(self) -> None:
         super().__init__()
         self.told: list[tuple[Any, ...]] = []
@@ -54,7 +52,6 @@ class Listener(ServerMetrics):
 
 @contextlib.asynccontextmanager
 async def running(models: dict[str, Path], **options: Any) -> AsyncIterator[Engine]:
-    """Start an engine, and stop it at the end, so that nothing of it is left."""
     metrics = options.pop("metrics", None)
     settings = ServerSettings(**{"workers": 1, **options})
     engine = Engine(models, settings, metrics=metrics, poll_seconds=0.05)
@@ -67,7 +64,6 @@ async def running(models: dict[str, Path], **options: Any) -> AsyncIterator[Engi
 
 
 async def until(condition: Callable[[], bool], seconds: float = 20) -> float:
-    """Wait for a condition, and return how long that took."""
     began = time.monotonic()
     async with asyncio.timeout(seconds):
         while not condition():
@@ -76,7 +72,6 @@ async def until(condition: Callable[[], bool], seconds: float = 20) -> float:
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
-    """Return an image's pixels as a PNG file."""
     file = io.BytesIO()
     Image.fromarray(pixels.squeeze()).save(file, "PNG")
     return file.getvalue()

@@ -19,15 +19,12 @@ Kind = TypeVar("Kind")
 
 
 class Asks:
-    """Asks an application that lives on an event loop of its own."""
-
     def __init__(self, app: Application, loop: asyncio.AbstractEventLoop) -> None:
         self.app, self._loop = app, loop
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000")
 
     def run(self, work: Coroutine[Any, Any, Kind]) -> Kind:
-        """Wait for work on the application's loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
 
     def get(self, path: str, **options: Any) -> httpx.Response:
@@ -38,19 +35,15 @@ class Asks:
 
 
 class Host:
-    """An engine on an event loop of its own, for any number of applications."""
-
     def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
         self.engine, self.loop = engine, loop
 
     def asks(self, settings: ServerSettings | None = None) -> Asks:
-        """Return what asks an application with these settings."""
         return Asks(Application(self.engine, settings or ServerSettings()), self.loop)
 
 
 @contextlib.contextmanager
 def hosting(models: dict[str, Path], **options: Any) -> Iterator[Host]:
-    """Run an engine with one worker for as long as the block lasts."""
     loop = asyncio.new_event_loop()
     engine = Engine(models, ServerSettings(workers=1, **options))
     thread = threading.Thread(target=loop.run_forever)

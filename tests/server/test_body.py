@@ -33,8 +33,6 @@ FORM = "multipart/form-data; boundary=cut"
 
 
 class Pieces:
-    """A body that arrives in pieces, and counts how many were taken."""
-
     def __init__(self, *pieces: bytes, more: bool = False, endless: bool = False) -> None:
         self._pieces: Iterator[bytes] = iter(pieces)
         self._more, self._endless, self._left = more, endless, len(pieces)

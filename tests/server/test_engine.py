@@ -48,7 +48,6 @@ def runner() -> Iterator[asyncio.Runner]:
 
 @contextlib.contextmanager
 def shared(runner: asyncio.Runner, models: dict[str, Path], **options: Any) -> Iterator[Engine]:
-    """Run an engine that several tests ask, on their one event loop."""
     metrics = options.pop("metrics")
     engine = Engine(models, ServerSettings(**options), metrics=metrics, poll_seconds=0.05)
     runner.run(engine.start())
@@ -101,7 +100,6 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
 
 
 def all_ended(started: list[subprocess.Popen[bytes]]) -> bool:
-    """Tell whether there were processes, and each has ended and been waited for."""
     return bool(started) and all(each.returncode is not None for each in started)
 
 
@@ -116,7 +114,6 @@ def noise(count: int, side: int, seed: int = 0) -> NDArray[np.uint8]:
 
 @contextlib.asynccontextmanager
 async def halted(engine: Engine) -> AsyncIterator[None]:
-    """Let nothing be computed for a while."""
     for pid in engine.pids:
         os.kill(pid, signal.SIGSTOP)
     try:
@@ -127,7 +124,6 @@ async def halted(engine: Engine) -> AsyncIterator[None]:
 
 
 def same(answer: Result, expected: Prediction) -> bool:
-    """Tell whether an answer is the serial one, to the last bit."""
     assert isinstance(answer, PredictResult)
     return (
         list(map(float, answer.probabilities)) == list(expected.probabilities.values())

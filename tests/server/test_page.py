@@ -33,8 +33,6 @@ def client(address: str) -> Iterator[httpx.Client]:
 
 
 class Marked(HTMLParser):
-    """Collects what a page loads, and what it would run inside itself."""
-
     def __init__(self, text: str) -> None:
         super().__init__()
         self.loaded: list[str] = []

@@ -157,7 +157,6 @@ def test_queries_that_are_none(asks: Asks, images: list[bytes], query: str) -> N
 
 
 async def come_and_go(asks: Asks, path: str, kind: bytes, body: bytes) -> list[Any]:
-    """Send a request, wait until it waits, and go."""
     engine, sent, leaving = asks.app.engine, [], asyncio.Event()
     messages = iter([{"type": "http.request", "body": body, "more_body": False}])
 

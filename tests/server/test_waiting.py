@@ -13,8 +13,6 @@ from opsin.server.waiting import BATCH_BYTES, QueueEntry, RequestQueue
 
 
 class Request:
-    """A request for a model, of which the queue looks at nothing else."""
-
     def __init__(self, model: str) -> None:
         self.model = model
 

@@ -27,7 +27,6 @@ def studio(tmp_path: Path) -> Studio:
 
 @pytest.fixture
 def queue(tmp_path: Path) -> Iterator[Queue]:
-    """A queue of jobs, whose processes end with the test."""
     queue = Queue(tmp_path, runs=tmp_path / "runs")
     yield queue
     for job in queue.jobs():

@@ -47,7 +47,6 @@ def python(code: str, *words: str) -> list[str]:
 
 
 def until(queue: Queue, true: Callable[[], bool], seconds: float = 20) -> None:
-    """Tick until something is true."""
     end = time.monotonic() + seconds
     queue.tick()
     while not true():
@@ -57,7 +56,6 @@ def until(queue: Queue, true: Callable[[], bool], seconds: float = 20) -> None:
 
 
 async def fetch(api: FastAPI, address: str) -> httpx.Response:
-    """Return what an application replies to a GET."""
     transport = httpx.ASGITransport(api)
     async with httpx.AsyncClient(transport=transport, base_url="http://studio") as client:
         return await client.get(address)

@@ -8,8 +8,6 @@ from opsin.studio.threads import ComputedOnce
 
 
 class Work:
-    """Computes when it is let, and counts how often."""
-
     def __init__(self) -> None:
         self.begun = 0
         self.let = asyncio.Event()

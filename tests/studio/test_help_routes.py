@@ -11,14 +11,14 @@ pytest.importorskip("nicegui")
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from opsin.studio.help_routes import add_routes
+from opsin.studio.image_routes import add_help
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
 def client(site: Path) -> TestClient:
     api = FastAPI()
-    add_routes(api, site)
+    add_help(api, site)
     return TestClient(api)
 
 

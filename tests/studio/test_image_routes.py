@@ -35,7 +35,6 @@ class Routes:
 
 
 def refused(reply: httpx.Response) -> str:
-    """Check the one shape of what is not there, and return what was received."""
     assert reply.status_code == 404
     assert reply.headers["cache-control"] == "no-store"
     (error,) = reply.json().values()

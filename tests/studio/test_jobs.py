@@ -26,7 +26,6 @@ from tests.studio.made_jobs import TRAINS, WAITS, python, until
 
 
 def begun(queue: Queue, job: Job) -> bool:
-    """Tell whether a training has its signal handlers, and says so in its run."""
     run = queue.get(job.id).run
     return run is not None and (queue.runs / run / "status.json").exists()
 
@@ -397,7 +396,6 @@ ASKS = st.lists(
 
 
 def ask(queue: Queue, what: str, number: int) -> str:
-    """Ask for something, and return whom it was about."""
     ids = sorted(job.id for job in queue.jobs())
     if what == "add":
         return queue.add("train", "x", ["true"]).id

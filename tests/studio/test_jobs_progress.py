@@ -49,8 +49,6 @@ def test_a_status_that_says_nothing_is_no_progress(run: RunDirectory, content: s
 
 
 class _Screen(Terminal):
-    """A terminal whose last line can be read."""
-
     def __init__(self) -> None:
         self.stream = io.StringIO()
         super().__init__(Console(file=self.stream, force_terminal=True, width=160, no_color=True))

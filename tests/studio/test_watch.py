@@ -24,30 +24,29 @@ from opsin.studio import image_routes
 from opsin.studio.datasets import uploads as uploading
 from opsin.studio.datasets.uploads import Uploads
 from opsin.studio.runs.run_index import opaque
-from opsin.studio.state import Studio, look, watch
+from opsin.studio.state import Studio
 
 
 @pytest.fixture
 def told(studio: Studio) -> list[str]:
-    """What the watcher tells."""
     news: list[str] = []
     studio.changed.subscribe(news.append)
     return news
 
 
 def test_only_what_changed_is_told(tmp_path: Path, studio: Studio, told: list[str]) -> None:
-    asyncio.run(look(studio.runs, studio.jobs, studio.changed))
+    asyncio.run(studio.look())
     assert told == []
     run = RunDirectory.create(tmp_path / "runs", "one")
     run.recipe.write_text(json.dumps({"data": {"sources": ["digits"]}, "model": {"name": "mlp"}}))
     run.set_status("done")
     job = studio.jobs.add("plan", "x", [sys.executable, "-S", "-c", "print('{}')"])
-    asyncio.run(look(studio.runs, studio.jobs, studio.changed))
+    asyncio.run(studio.look())
     assert told == ["jobs", "runs", f"run:{opaque(run.path.name)}"]
     while not studio.jobs.get(job.id).over:
         studio.jobs.tick()
     told.clear()
-    asyncio.run(look(studio.runs, studio.jobs, studio.changed))
+    asyncio.run(studio.look())
     assert told == []
 
 
@@ -68,7 +67,7 @@ def test_what_fails_is_said_once_and_tried_again(
     monkeypatch.setattr(studio.runs, "scan", fails)
 
     async def wait() -> None:
-        task = asyncio.create_task(watch(studio.runs, studio.jobs, studio.changed, every=0))
+        task = asyncio.create_task(studio.watch(every=0))
         while not told:
             await asyncio.sleep(0)
         task.cancel()
@@ -103,7 +102,7 @@ def test_uploads_that_hang_keep_neither_the_watcher_nor_images_waiting(
             ]
             try:
                 async with asyncio.timeout(20):
-                    await look(studio.runs, studio.jobs, studio.changed)
+                    await studio.look()
                     assert (await client.get(here.address(0))).status_code == 200
                     assert (await asyncio.to_thread(np.arange, 3)).size == 3
             finally:

@@ -56,7 +56,6 @@ async def messages(
     kind: str = "http",
     query: bytes = b"",
 ) -> list[dict[str, Any]]:
-    """Send a request as it is; return all that is answered."""
     sent: list[dict[str, Any]] = []
     scope = {
         "type": kind, "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method,

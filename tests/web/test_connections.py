@@ -90,7 +90,6 @@ def serving(test: Test, app: Any = echo, ws: Any = "none", **limits: int) -> Non
 
 
 async def ends(reader: asyncio.StreamReader) -> bytes:
-    """Return all that comes until the server closes."""
     with contextlib.suppress(ConnectionError):
         return await asyncio.wait_for(reader.read(), 30)
     return b""
@@ -266,7 +265,6 @@ def test_a_body_behind_a_refused_request_has_its_time() -> None:
 
 
 async def ends_with(reader: asyncio.StreamReader, end: bytes) -> bytes:
-    """Return all that comes up to an end."""
     return await asyncio.wait_for(reader.readuntil(end), 30)
 
 
@@ -330,14 +328,12 @@ async def parrot(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def upgraded(client: Client) -> bytes:
-    """Ask for a WebSocket, and return the answer's head."""
     reader, writer = client
     writer.write(UPGRADE + b"\r\n")
     return await reader.readuntil(b"\r\n\r\n")
 
 
 async def said_back(client: Client, text: bytes) -> None:
-    """Send a message by a WebSocket, and see it come back."""
     reader, writer = client
     writer.write(bytes([0x82, 0x80 | len(text), 0, 0, 0, 0]) + text)  # masked with zeros
     assert await ends_with(reader, text) == bytes([0x82, len(text)]) + text

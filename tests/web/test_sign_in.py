@@ -41,7 +41,6 @@ def guard(
 
 
 def signed_in(guarded: AccessMiddleware) -> tuple[bytes, bytes]:
-    """Return the header of a browser that showed the token."""
     first = ask(guarded, [HOST], query=b"token=" + TOKEN.encode())
     found = re.match(rb"[^;]*", dict(first["headers"])[b"set-cookie"])
     assert found

@@ -9,11 +9,7 @@ from opsin.report.terminal import for_people
 
 
 def merge(
-    shards: list[str],
-    *,
-    out: str | None = None,
-    quiet: bool = False,
-    as_json: bool = False,
+    shards: list[str], *, out: str | None = None, quiet: bool = False, as_json: bool = False
 ) -> None:
     """Join the shards of a file: the same bytes as made in one go.
 

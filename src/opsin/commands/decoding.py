@@ -38,8 +38,9 @@ def decode(
         **options: As for `opsin.load`.
 
     Raises:
-        SourceError: The source is missing or damaged, holds no images, or a node does not see it.
-        RecipeError: An option has an impossible value, or there is no such cluster.
+        SourceError: The source is missing or damaged, or holds no images.
+        RecipeError: An option has an impossible value, or there is no such cluster, or a node of
+            it lacks something.
         MissingExtraError: Ray is not installed.
 
     Example:
@@ -58,9 +59,9 @@ def decode(
             cluster = stack.enter_context(Cluster(on, folders=folders))
 
             def remote(
-                preparation: Preparation, images: Iterator[ListedImage], count: int
+                preparation: Preparation, images: Iterator[ListedImage]
             ) -> Generator[tuple[ListedImage, ImagePixels | ImageError]]:
-                return cluster.answers(_steps(preparation), images, count=count)
+                return cluster.answers(_steps(preparation), images)
 
         found = held or sources.find_all(recipe, watcher=watcher)
         read_found(found, recipe, watcher, for_training=False, remote=remote)

@@ -416,7 +416,7 @@ class _Work:
             yield from answer_images(steps, read_ahead(stream), end_wait=stream.close)
             return
         with Cluster(on, stream.sample()) as cluster:
-            yield from cluster.answers(steps, stream, count=stream.count())
+            yield from cluster.answers(steps, stream)
 
     def _take(
         self, item: ListedImage, answer: _Features | ImageError, rows: FeatureRows,

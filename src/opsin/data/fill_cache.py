@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.core.errors import ImageError, OpsinError, SourceError, StorageError
+from opsin.core.errors import ImageError, SourceError, StorageError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted, file_size
 from opsin.core.metadata import Bits, Preparation
@@ -60,7 +60,7 @@ class ImagePixels(NamedTuple):
 
 _Answers = Iterable[tuple[ListedImage, ImagePixels | ImageError]]
 #: Prepares so many images on other machines, in their order, or says why one cannot be read.
-RemoteReader = Callable[[Preparation, Iterator[ListedImage], int], _Answers]
+RemoteReader = Callable[[Preparation, Iterator[ListedImage]], _Answers]
 
 
 def read(recipe: DataRecipe, *, watcher: Watcher = SILENT, for_training: bool = True) -> Decoded:
@@ -227,7 +227,7 @@ def _fill(
     images = contents.images
     if remote is not None and not isinstance(images, np.ndarray):
         listed = (ListedImage.at(row, contents.names, images) for rows in pending for row in rows)
-        answers = iter(remote(preparation, listed, left))
+        answers = iter(remote(preparation, listed))
         chunks = (_chunk_of(rows, preparation, answers) for rows in pending)
     else:
         chunks = _decoded_here(contents, pending, preparation)
@@ -245,7 +245,6 @@ def _fill(
                 if time.monotonic() - saved > _SAVED_EVERY:
                     store.save()
                     saved = time.monotonic()
-        store.save()
     except KeyboardInterrupt:
         store.save()
         watcher.note(
@@ -253,9 +252,8 @@ def _fill(
             "kept; the same command goes on from there"
         )
         raise
-    except OpsinError:  # of a store or a cluster, which may give the rest another time
+    finally:
         store.save()
-        raise
     shown.end()
 
 

@@ -59,12 +59,7 @@ def fit_temperature(logits: Floats, labels: Ints, shift: Doubles | float = 0.0) 
     return temperature if better else 1.0
 
 
-def fit_mix_power(
-    logits: Floats,
-    labels: Ints,
-    shares: Doubles,
-    expected: float,
-) -> float:
+def fit_mix_power(logits: Floats, labels: Ints, shares: Doubles, expected: float) -> float:
     """Find the power of the class mix that logits imply, together with their temperature.
 
     A regularised model gives doubtful images to common classes more often than these occur, as if

@@ -43,11 +43,7 @@ class EmbeddingMap:
 
 
 def map_embedding(
-    embedding: Floats,
-    labels: Ints,
-    *,
-    most: int = MOST,
-    seed: int = 0,
+    embedding: Floats, labels: Ints, *, most: int = MOST, seed: int = 0
 ) -> EmbeddingMap:
     """Lay images out so that those with similar embeddings lie side by side.
 
@@ -83,11 +79,7 @@ def map_embedding(
 
 
 def map_figures(
-    found: EmbeddingMap,
-    names: Sequence[str],
-    labels: Ints,
-    answers: Ints,
-    classes: Sequence[str],
+    found: EmbeddingMap, names: Sequence[str], labels: Ints, answers: Ints, classes: Sequence[str]
 ) -> MapFigures:
     """Return a map as a page shows it, to be searched and enlarged; the least apart class first."""
     own = labels[found.rows]

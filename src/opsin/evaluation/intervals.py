@@ -197,10 +197,7 @@ def of_counts(counts: Ints, figure: Callable[[Ints], Doubles]) -> tuple[Doubles,
 
 
 def without_each_group(
-    cells: Ints,
-    shape: tuple[int, ...],
-    numbers: Ints,
-    figure: Callable[[Ints], Doubles],
+    cells: Ints, shape: tuple[int, ...], numbers: Ints, figure: Callable[[Ints], Doubles]
 ) -> Doubles:
     """Return figures that follow from how often each outcome came, without each group in turn."""
     size = math.prod(shape)

@@ -66,10 +66,7 @@ def folds_of(labels: Ints, units: Ints, seed: int, most: int = USUAL) -> list[Fo
     return found
 
 
-def out_of_fold(
-    folds: Sequence[Fold],
-    answer: Callable[[Ints, Ints], Answers],
-) -> OutOfFold:
+def out_of_fold(folds: Sequence[Fold], answer: Callable[[Ints, Ints], Answers]) -> OutOfFold:
     """Let each fold be answered by a model that is made of the others.
 
     Everything that looks at labels has to be chosen by ``answer`` anew, or the figures would be

@@ -20,11 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from opsin.core.arrays import Bools, Floats, Ints, Pixels
-from opsin.core.artifacts.run_report import (
-    DisturbanceKind,
-    DisturbedAccuracy,
-    RobustnessFigures,
-)
+from opsin.core.artifacts.run_report import DisturbanceKind, DisturbedAccuracy, RobustnessFigures
 from opsin.core.errors import MissingExtraError
 from opsin.core.events import SILENT, Watcher
 from opsin.data.lazy_images import Images

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import html
 import itertools
 import os
 import reprlib
@@ -18,7 +17,6 @@ from numpy.typing import NDArray
 from opsin.core.arguments import checked
 from opsin.core.errors import ImageError, ModelFileError, RecipeError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.format import grey_or_colour, plus_minus
 from opsin.core.metadata import Metadata, Views
 from opsin.data.array_image import to_bytes
 from opsin.data.images import ImageLike, prepare
@@ -109,15 +107,9 @@ class Classifier:
         self._open(Path(path), content, most, threads=state["threads"], device=device)
 
     def _open(
-        self,
-        path: Path,
-        content: bytes,
-        most: int | None,
-        *,
-        threads: int | None,
-        device: str,
+        self, path: Path, content: bytes, most: int | None, *, threads: int | None, device: str,
         watcher: Watcher = SILENT,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.path: Path = path
         self.threads: int | None = threads
         self._asked = device
@@ -153,16 +145,12 @@ class Classifier:
 
     @property
     def batch_size(self) -> int:
-        """How many images are computed at once: fewer of large ones, for the same memory."""
+        """How many images are computed at once."""
         return largest_batch(self.metadata.preparation)
 
     @property
     def views(self) -> Views | None:
-        """The views that ``tta`` takes the mean over; ``None`` where it answers as without.
-
-        They are those of the training, and used if they helped on the validation images
-        (`Metadata.views`).
-        """
+        """The views that ``tta`` takes the mean over; ``None`` where they did not help."""
         views = self.metadata.views
         return views if views and views.helped else None
 
@@ -176,22 +164,6 @@ class Classifier:
 
     def __repr__(self) -> str:
         return f"<Classifier {self.title}: {', '.join(self.classes)}>"
-
-    def _repr_html_(self) -> str:
-        like, score = self.metadata.preparation, self.metadata.score
-        said = {
-            "classifier": str(self.path),
-            "model": self.metadata.model,
-            "images": f"{like.height}×{like.width} {grey_or_colour(like.channels)}",
-            "classes": ", ".join(self.classes[:30]) + (" …" if len(self.classes) > 30 else ""),
-        }
-        if score is not None:
-            said["accuracy"] = f"{plus_minus(score)} ({score.images:,} {score.split} images)"
-        cells = "".join(
-            f"<tr><th style='text-align:left'>{name}</th><td>{html.escape(text)}</td></tr>"
-            for name, text in said.items()
-        )
-        return f"<table>{cells}</table>"
 
     @overload
     def predict(
@@ -235,9 +207,7 @@ class Classifier:
             called = name or _called(image, "image")
             return self._predict([(image, called)], as_is=as_is, tta=tta)[0]
         if name is not None:
-            raise RecipeError(
-                "a name for one image", f"got a list of {len(image)}", "Leave the name out."
-            )
+            raise RecipeError(f"A name is for one image, and this is a list of {len(image)}")
         named = [(each, _called(each, f"image {place}")) for place, each in enumerate(image)]
         return self._predict(named, as_is=as_is, tta=tta)
 
@@ -256,35 +226,27 @@ class Classifier:
     def predict_prepared(
         self, prepared: Sequence[PreparedImage], *, tta: bool = False
     ) -> list[Prediction]:
-        """Classify images that `prepare` made ready, in one batch; the answers in their order.
-
-        It may be called from several threads at once.
-
-        Args:
-            prepared: The batch; its size bounds the memory.
-            tta: As in `predict`, without the note.
-        """
+        """Classify images that `prepare` made ready, in one batch; any thread may do so."""
         if not prepared:
             return []
-        images = np.stack([one.pixels for one in prepared])
+        images = np.stack([image.pixels for image in prepared])
         answers = self.answers(images)
-        probabilities = answers.probabilities
+        probabilities, scores = answers.probabilities, answers.ood_score
         if tta and self.views is not None:
             probabilities = self._mean_over_views(images, probabilities, self.views)
         rejected = answers.rejected(self.metadata.reject)
-        known = answers.ood_score
         return [
             Prediction(
-                name=one.name,
-                label=self.classes[int(row.argmax())],
-                confidence=float(row.max()),
-                probabilities=dict(zip(self.classes, map(float, row), strict=True)),
-                ood_score=None if known is None else float(known[place]),
-                rejected=None if rejected is None else bool(rejected[place]),
-                notes=one.notes,
-                pixels=one.pixels,
+                name=image.name,
+                label=self.classes[int(shares.argmax())],
+                confidence=float(shares.max()),
+                probabilities=dict(zip(self.classes, map(float, shares), strict=True)),
+                ood_score=None if scores is None else float(scores[row]),
+                rejected=None if rejected is None else bool(rejected[row]),
+                notes=image.notes,
+                pixels=image.pixels,
             )
-            for place, (one, row) in enumerate(zip(prepared, probabilities, strict=True))
+            for row, (image, shares) in enumerate(zip(prepared, probabilities, strict=True))
         ]
 
     def _mean_over_views(
@@ -299,17 +261,9 @@ class Classifier:
         return (total / count).astype(np.float32)
 
     def prepare(self, image: ImageLike, name: str, *, as_is: bool = False) -> PreparedImage:
-        """Decode an image into the pixels that training would have made of it.
+        """Decode an image into the pixels that training would have made of it; in any thread.
 
-        It may be called from several threads at once.
-
-        Args:
-            image: What `predict` takes.
-            name: What to call the image.
-            as_is: As in `predict`.
-
-        Raises:
-            ImageError: The image cannot be read.
+        Arguments and errors are those of `predict`.
         """
         ready = prepare(image, self.metadata.preparation, name, match=not as_is)
         return PreparedImage.of(name, ready.pixels, ready.notes)
@@ -327,14 +281,9 @@ class Classifier:
         return np.concatenate(parts) if parts else np.zeros((0, len(self.classes)), np.float32)
 
     def answers(self, images: NDArray[np.uint8], *, embedding: bool = False) -> Answers:
-        """Return the answers to one batch of prepared images, ``uint8[N, H, W, C]``.
+        """Return the answers to prepared images, ``uint8[N, H, W, C]``, computed at once.
 
-        Args:
-            images: The batch; all of it is computed at once, so its size bounds the memory.
-            embedding: Whether to return what the last layer sees, too.
-
-        Raises:
-            ImageError: As in `probabilities`.
+        With ``embedding``, what the last layer sees is among them. Errors as in `probabilities`.
         """
         images = self._batch(images)[:]
         wanted = ("probabilities", "ood_score", "embedding" if embedding else "")
@@ -342,22 +291,12 @@ class Classifier:
         return Answers(found["probabilities"], found.get("ood_score"), found.get("embedding"))
 
     def iter_answers(
-        self,
-        images: Images,
-        rows: NDArray[np.int64] | None = None,
-        *,
-        views: Views | None = None,
+        self, images: Images, rows: NDArray[np.int64] | None = None, *, views: Views | None = None
     ) -> Iterator[Answers]:
-        """Yield the answers batch by batch, to all images or to some rows.
+        """Yield the answers batch by batch, to all prepared images or to some rows, ``int64[M]``.
 
-        Args:
-            images: Prepared images, ``uint8[N, H, W, C]``.
-            rows: Which of them, ``int64[M]``.
-            views: Variations whose mean probabilities are the answer, such as `views`.
-
-        Raises:
-            ImageError: As in `probabilities`.
-            RecipeError: There are no such rows.
+        ``views`` are variations whose mean probabilities are the answer. Errors as in
+        `probabilities`, and `RecipeError` where there are no such rows.
         """
         for batch in self._batches(images, rows):
             answers = self.answers(batch)
@@ -371,23 +310,21 @@ class Classifier:
     ) -> Iterator[NDArray[np.uint8]]:
         images = self._batch(images)
         if rows is not None:
-            rows = _checked_rows(rows, len(images))
+            rows = np.asarray(rows)
+            is_whole = rows.ndim == 1 and rows.dtype.kind in "iu"
+            if not is_whole or (
+                rows.size and not -len(images) <= rows.min() <= rows.max() < len(images)
+            ):
+                raise RecipeError(f"{reprlib.repr(rows)} are no rows below {len(images):,}")
         count = len(images) if rows is None else len(rows)
         for start in range(0, count, self.batch_size):
             places = slice(start, start + self.batch_size)
             yield images[places] if rows is None else images[rows[places]]
 
     def _ask(
-        self,
-        names: Sequence[str],
-        images: NDArray[np.uint8],
-        session: Session | None = None,
+        self, names: Sequence[str], images: NDArray[np.uint8], session: Session | None = None
     ) -> dict[str, NDArray[Any]]:
-        """Compute outputs for a batch, no more images at once than were tried out, and check them.
-
-        Raises:
-            ModelFileError: What the network puts out is no answer.
-        """
+        """Compute outputs, for no more images at once than were tried out, and check them."""
         step = self.most or len(images)
         parts = []
         for start in range(0, max(1, len(images)), max(1, step)):
@@ -409,27 +346,29 @@ class Classifier:
         """Return prepared images ``uint8[N, H, W, C]``, or say which axis or type is wrong."""
         like = self.metadata.preparation
         wanted = (like.height, like.width, like.channels)
-        expected = f"prepared images, an array uint8[N, {', '.join(map(str, wanted))}]"
         if not hasattr(images, "__array__"):
-            advice = "For anything else: classifier.predict(images)"
-            raise ImageError(expected, f"got {type(images).__name__}", advice)
+            raise ImageError(
+                f"A {type(images).__name__} is no array of prepared images",
+                "For anything else: classifier.predict(images)",
+            )
         if images.dtype == np.uint8 and images.shape[1:] == wanted:
             return images
-        given, array = list(images.shape), np.asarray(images)
+        array = np.asarray(images)
         if array.ndim == 3 and like.channels == 1:
             array = array[..., None]
-        advice = "Bring them there: (255.0 * images).round().astype('uint8')"
-        if tuple(given) == wanted:
-            advice = "It is one image, give a batch of it: images[None]"
-        elif array.shape[1:] != wanted:
-            line = "np.stack([classifier.prepare(image, 'its name').pixels for image in images])"
-            advice = f"Prepare them: {line}"
-        else:
+        if array.shape[1:] == wanted:
             pixels, note = to_bytes(array, "the batch")
             if not note:  # there is no place where it could be said
                 return pixels
-            expected = "prepared images of whole numbers from 0 to 255"
-        raise ImageError(expected, f"got {array.dtype}{given}", advice)
+            advice = "Bring them there: (255.0 * images).round().astype('uint8')"
+        elif images.shape == wanted:
+            advice = "It is one image, give a batch of it: images[None]"
+        else:
+            line = "np.stack([classifier.prepare(image, 'its name').pixels for image in images])"
+            advice = f"Prepare them: {line}"
+        shape = ", ".join(map(str, wanted))
+        message = f"{images.dtype}{list(images.shape)} are no prepared images uint8[N, {shape}]"
+        raise ImageError(message, advice)
 
     def layers(self, images: NDArray[np.uint8], names: Sequence[str]) -> dict[str, NDArray[Any]]:
         """Return what layers put out, under the names of the summary table.
@@ -444,38 +383,24 @@ class Classifier:
         """
         parts = list(self.iter_layers(images, names))
         if not parts:
-            raise ImageError("one image or more", "got none", "Check how they were chosen.")
+            raise ImageError("There are no images")
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
     def iter_layers(
         self, images: Images, names: Sequence[str], rows: NDArray[np.int64] | None = None
     ) -> Iterator[dict[str, NDArray[Any]]]:
         """Yield what `layers` returns batch by batch, of all images or of some rows."""
-        if len(names) == 0:
-            raise ModelFileError("the name of a layer", "got none", "Name one or more.")
-        known = [layer.name for layer in self.metadata.layers]
-        known += self._outputs
+        known = [*(layer.name for layer in self.metadata.layers), *self._outputs]
         unknown = [name for name in names if name not in known]
-        if unknown:
+        if unknown or not len(names):
             raise ModelFileError(
-                f"layers among {', '.join(known)}", f"got {', '.join(unknown)}", "Choose there."
+                f"{', '.join(unknown) or 'No name'} is no layer",
+                f"The layers are {', '.join(known)}.",
             )
         further = tuple(name for name in names if name not in self._outputs)
         session = self._layer_session(further) if further else self._session
         for batch in self._batches(images, rows):
             yield self._ask(names, batch, session)
-
-
-def _checked_rows(rows: Any, count: int) -> NDArray[np.int64]:
-    found = np.asarray(rows)
-    whole = found.ndim == 1 and found.dtype.kind in "iu"
-    if not whole or (found.size and not -count <= found.min() <= found.max() < count):
-        raise RecipeError(
-            f"rows, an array of whole numbers below {count:,}",
-            f"got {reprlib.repr(rows)}",
-            "Choose rows of these images.",
-        )
-    return found.astype(np.int64)
 
 
 def _called(image: object, otherwise: str) -> str:

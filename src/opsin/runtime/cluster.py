@@ -14,21 +14,14 @@ import platform
 import socket
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from opsin._version import __version__
-from opsin.core.errors import (
-    ImageError,
-    MissingExtraError,
-    OpsinError,
-    RecipeError,
-    RunError,
-    SourceError,
-)
+from opsin.core.errors import ImageError, MissingExtraError, OpsinError, RecipeError, RunError
 from opsin.data.image_stream import ListedImage
 from opsin.data.read_ahead import read_ahead
 from opsin.runtime.image_engine import ImageSteps, answer_blocks
@@ -38,8 +31,6 @@ from opsin.stores.store_address import StoredObject
 _T = TypeVar("_T")
 _Answer = TypeVar("_Answer")
 
-#: What `--on` may say.
-PLACES: Final = "local, ray, or ray://HOST:PORT"
 # Packages that decide what an image's pixels and answers are.
 _PACKAGES: Final = ("numpy", "pillow", "simplejpeg", "onnxruntime")
 # A block is begun this often before it is suspected to end the process that works on it.
@@ -48,8 +39,6 @@ _RETRIES: Final = 5
 _PATIENCE: Final = 5.0
 _ANSWERING: Final = 120.0
 _PORT: Final = 10001
-# Nodes that an error names.
-_NAMED: Final = 3
 
 
 def is_elsewhere(on: str) -> bool:
@@ -58,7 +47,7 @@ def is_elsewhere(on: str) -> bool:
         return False
     if on == "ray" or (on.startswith("ray://") and urlsplit(on).hostname):
         return True
-    raise RecipeError(PLACES, f"got {on!r}", "Give one of these with --on.")
+    raise RecipeError(f"--on must be local, ray, or ray://HOST:PORT, not {on!r}")
 
 
 class Cluster(Executor):
@@ -109,23 +98,19 @@ class Cluster(Executor):
         return future
 
     def answers(
-        self,
-        steps: ImageSteps[ListedImage, Any, _Answer],
-        images: Iterable[ListedImage],
-        *,
-        count: int | None,
+        self, steps: ImageSteps[ListedImage, Any, _Answer], images: Iterable[ListedImage]
     ) -> Generator[tuple[ListedImage, _Answer | ImageError]]:
         """Yield each image with its answer, or the reason why there is none, in their order."""
         whole = (image.absolute() for image in images)
         blocks: Generator[tuple[ListedImage, _Answer | ImageError | _Unseen]] = answer_blocks(
-            self, _BlockOnNode(steps), whole, cost=steps.cost, slots=lambda: self.slots, count=count
+            self, _BlockOnNode(steps), whole, cost=steps.cost, slots=lambda: self.slots
         )
         with contextlib.closing(blocks):
             for item, answer in blocks:
                 if not isinstance(answer, _Unseen):
                     yield item, answer
                 elif item.path is not None and os.path.lexists(item.path):
-                    raise _blind(answer.node, item.path)
+                    raise _unfit(answer.node, f"it cannot see {item.path}")
                 else:  # it is not here, either
                     yield item, answer.error
 
@@ -149,8 +134,7 @@ class Cluster(Executor):
             return BrokenExecutor(str(error))
         if isinstance(error, lost.RayError | ConnectionError):
             gone = RunError(
-                "a cluster that keeps running",
-                f"it is gone ({type(error).__name__})",
+                f"The cluster is gone ({type(error).__name__})",
                 "Start the same command again when it is back; what is done is kept.",
             )
             gone.__cause__ = error
@@ -168,76 +152,55 @@ class Cluster(Executor):
         if self._joined:
             self._ray.shutdown()
 
-    def _nodes(self) -> dict[str, Mapping[str, Any]]:
-        """What Ray says of the nodes that can work, by their ids."""
+    def _nodes(self) -> dict[str, str]:
+        """The names of the nodes that can work, by their ids."""
         return {
-            node["NodeID"]: node
+            node["NodeID"]: node["NodeManagerHostname"]
             for node in self._ray.nodes()
             if node["Alive"] and node["Resources"].get("CPU")
         }
 
     def _check_nodes(self, files: Sequence[str], stored: StoredObject | None) -> None:
         """See that each node has what is needed, before anything starts."""
-        if not self._nodes():
-            raise RecipeError("a cluster with processors", "its nodes have none", "Add a node.")
-        here, found = _versions(), self._ask_nodes(files, stored)
-        for package, version in here.items():
-            if other := [node for node in found if node.versions[package] != version]:
-                has = "has" if len(other) == 1 else "have"
-                raise RecipeError(
-                    f"{package} {version} on each node",
-                    f"{_names(other)} {has} {other[0].versions[package] or 'none'}",
-                    "Install the same version everywhere.",
-                )
-        for file in files:
-            if blind := [node for node in found if file in node.unseen]:
-                raise _blind(_names(blind), file)
-        for node in found:
-            if node.unread is not None:
-                reason, advice = node.unread
-                raise SourceError(
-                    "an object store that each node can read",
-                    f"{node.name} cannot: {reason}",
-                    advice,
-                )
-
-    def _ask_nodes(self, files: Sequence[str], stored: StoredObject | None) -> list[_Node]:
-        """Return what each node says of itself; refuse one that has no Opsin, or is silent."""
         from ray.util.scheduling_strategies import (  # noqa: PLC0415  an extra
             NodeAffinitySchedulingStrategy,
         )
 
-        ray = self._ray
-        describe = ray.remote(_describe)
+        ray, nodes = self._ray, self._nodes()
+        find_problem = ray.remote(_problem_of_node)
 
         def ask(node: str) -> Any:
             where = NodeAffinitySchedulingStrategy(node, soft=False)
-            asking = describe.options(num_cpus=0, max_retries=0, scheduling_strategy=where)
-            return asking.remote(list(files), stored)
+            asking = find_problem.options(num_cpus=0, max_retries=0, scheduling_strategy=where)
+            return asking.remote(_versions(), list(files), stored)
 
-        nodes = self._nodes()
+        if not nodes:
+            raise RecipeError("The nodes of the cluster have no processors")
         asked = {node: ask(node) for node in nodes}
-        found: list[_Node] = []
         until = time.monotonic() + _ANSWERING
         while asked:
             node, reference = asked.popitem()
             try:
-                found.append(ray.get(reference, timeout=_ANSWERING))
+                problem = ray.get(reference, timeout=_ANSWERING)
             except Exception as error:
-                missing = "No module named 'opsin'" in str(error)
-                # What was raised there is an answer: it has an Opsin that is made otherwise.
-                other = isinstance(error, ray.exceptions.RayTaskError)
-                if missing or other or time.monotonic() > until:
-                    has = "has none" if missing else "has another" if other else "does not answer"
-                    raise RecipeError(
-                        f"Opsin {__version__} on each node",
-                        f"{nodes[node]['NodeManagerHostname']} {has}",
-                        "Install it there." if missing or other else "See to it: ray status.",
-                    ) from error
+                raised_there = isinstance(error, ray.exceptions.RayTaskError)
+                if raised_there or "No module named" in str(error):
+                    raise _unfit(nodes[node], "it has no Opsin, or another one") from error
+                if time.monotonic() > until:
+                    raise _unfit(nodes[node], "it does not answer") from error
                 time.sleep(1)  # one that has died is listed for some seconds more
                 if node in self._nodes():
                     asked[node] = ask(node)
-        return found
+            else:
+                if problem is not None:
+                    raise _unfit(nodes[node], problem)
+
+
+def _unfit(node: str, problem: str) -> RecipeError:
+    return RecipeError(
+        f"{node} cannot take part: {problem}",
+        "Each node needs the same Opsin and packages, and the images at the same place.",
+    )
 
 
 class _Unseen(NamedTuple):
@@ -263,49 +226,34 @@ class _BlockOnNode:
         ]
 
 
-def _blind(names: str, path: str) -> SourceError:
-    return SourceError(
-        "images that each node can read, at the same place",
-        f"{names} cannot see {path}",
-        "Put them on a file system that all nodes share.",
-    )
-
-
-class _Node(NamedTuple):
-    """What a node says of itself; `unread`: why it cannot read the store, and what to do."""
-
-    name: str
-    versions: dict[str, str | None]
-    unseen: list[str]
-    unread: tuple[str, str] | None
-
-
-def _describe(files: Sequence[str], stored: StoredObject | None) -> _Node:
-    unread = None
+def _problem_of_node(
+    versions: dict[str, str], files: Sequence[str], stored: StoredObject | None
+) -> str | None:
+    """What keeps the node that this runs on from taking part."""
+    own = _versions()
+    for package, version in versions.items():
+        if own[package] != version:
+            return f"it has {package} {own[package]}, not {version}"
+    for file in files:
+        if not os.path.lexists(file):
+            return f"it cannot see {file}"
     try:
         if stored is not None:
             open_bucket(stored).content(stored, 1)
     except FileNotFoundError:  # gone meanwhile, which is no node's fault
         pass
     except OpsinError as error:
-        unread = (error.received, error.advice)
-    unseen = [file for file in files if not os.path.lexists(file)]
-    return _Node(platform.node(), _versions(), unseen, unread)
+        return f"it cannot read the object store: {error}"
+    return None
 
 
-def _versions() -> dict[str, str | None]:
-    found: dict[str, str | None] = {"Opsin": __version__}
+def _versions() -> dict[str, str]:
+    versions = {"Opsin": __version__}
     for package in _PACKAGES:
+        versions[package] = "none"
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-        found.setdefault(package, None)
-    return found
-
-
-def _names(nodes: Sequence[_Node]) -> str:
-    names = list(dict.fromkeys(node.name for node in nodes))
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+            versions[package] = importlib.metadata.version(package)
+    return versions
 
 
 # The function that this process was sent last.
@@ -332,9 +280,7 @@ def _connect(ray: Any, on: str) -> None:
             place = (parts.hostname or "", parts.port or _PORT)
             socket.create_connection(place, timeout=_PATIENCE).close()
         except (OSError, ValueError) as error:
-            raise RecipeError(
-                "the address of a Ray cluster", f"nothing answers at {on}", "Is it running?"
-            ) from error
+            raise RecipeError(f"Nothing answers at {on}", "Is the Ray cluster running?") from error
     # What dying workers say would stand between our own lines; Ray's logs hold it all the same.
     with contextlib.suppress(AttributeError):
         ray._private.worker._worker_logs_enabled = False
@@ -342,13 +288,8 @@ def _connect(ray: Any, on: str) -> None:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
     except (ConnectionError, RuntimeError) as error:
-        reason, advice = " ".join(str(error).split()), "See to it: ray status."
-        expected = "a Ray cluster that lets this program in"
-        if not isinstance(error, ConnectionError):
-            expected, advice = "a cluster with the same versions of Ray and Python", "Install them."
-        elif on == "ray":
-            expected, reason = "a Ray cluster that this machine is part of", "there is none"
-            advice = (
-                "Start one with `ray start --head`, or give its address: --on ray://HOST:10001."
-            )
-        raise RecipeError(expected, reason, advice) from error
+        raise RecipeError(
+            f"There is no Ray cluster that lets this program in: {' '.join(str(error).split())}",
+            "Start one here with `ray start --head`, with the same Ray and Python everywhere, or "
+            "give its address: --on ray://HOST:10001.",
+        ) from error

@@ -18,9 +18,8 @@ from opsin.data.lazy_images import THREADS
 _BATCHES: Final = 3
 _WAITING: Final = 64 << 20
 # Images that another machine is sent at once, and blocks of them on their way for each processor.
-_FAR: Final = 256
+_FAR: Final = 64
 _FAR_AHEAD: Final = 4
-_FEWEST: Final = 8
 # Seconds that a listed image waits for its block to fill up: names on standard input may come
 # slowly, and a user who watches wants to see something.
 _PATIENCE: Final = 0.1
@@ -31,7 +30,6 @@ _UNLIMITED: Final = contextlib.nullcontext()
 _Item = TypeVar("_Item")
 _Prepared = TypeVar("_Prepared")
 _Answer = TypeVar("_Answer")
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -127,14 +125,21 @@ def answer_blocks(
     *,
     cost: Callable[[_Item], int],
     slots: Callable[[], int],
-    count: int | None = None,
 ) -> Generator[tuple[_Item, _Answer | ImageError]]:
     """Yield each image with its answer, or the reason why there is none, in their order."""
-    most = _FAR
-    if count is not None:  # few are shared out as well
-        most = min(most, max(_FEWEST, count // (_FAR_AHEAD * slots())))
-    blocks = _in_blocks(images, cost, most)
-    yield from _in_order(executor, answer, blocks, lambda: _FAR_AHEAD * slots())
+
+    def blocks() -> Iterator[list[_Item]]:
+        items: list[_Item] = []
+        weight = 0
+        for item in images:
+            items.append(item)
+            weight += cost(item)
+            if len(items) >= _FAR or weight >= _WAITING // 8:
+                yield items
+                items, weight = [], 0
+        yield items
+
+    yield from _in_order(executor, answer, blocks(), lambda: _FAR_AHEAD * slots())
 
 
 def _in_order(
@@ -149,13 +154,14 @@ def _in_order(
 
     def first() -> Iterator[tuple[_Item, _Answer | ImageError]]:
         items, future = waiting.popleft()
+        while not future.done():  # on Windows only a wait that ends sees Ctrl-C
+            concurrent.futures.wait([future], 1.0)
         try:
-            answers: Sequence[_Answer | ImageError] = _result(future)
+            answers = future.result()
             yield from zip(items, answers, strict=True)
         except BrokenExecutor:
             if len(items) == 1:
-                wanted = "an image that can be read"
-                yield items[0], ImageError(wanted, "reading it ended the process", "Look at it.")
+                yield items[0], ImageError("reading it ended the process")
                 return
             for item in reversed(items):
                 waiting.appendleft(([item], executor.submit(answer, [item])))
@@ -173,32 +179,6 @@ def _in_order(
     finally:
         for _, future in waiting:
             future.cancel()
-
-
-def _result(future: Future[_Result]) -> _Result:
-    """Wait for a result, a second at a time: on Windows only a wait that ends sees Ctrl-C."""
-    while True:
-        try:
-            return future.result(1.0)
-        except concurrent.futures.TimeoutError:
-            if future.done():  # it was the work's own
-                return future.result()
-
-
-def _in_blocks(
-    images: Iterable[_Item], cost: Callable[[_Item], int], most: int
-) -> Iterator[list[_Item]]:
-    """Yield images together, so many or so many bytes."""
-    items: list[_Item] = []
-    weight = 0
-    for item in images:
-        items.append(item)
-        weight += cost(item)
-        if len(items) >= most or weight >= _WAITING // 8:
-            yield items
-            items, weight = [], 0
-    if items:
-        yield items
 
 
 class _Listing(threading.Thread, Generic[_Item]):
@@ -263,8 +243,8 @@ class _Listing(threading.Thread, Generic[_Item]):
 
 def _without_frames(error: ImageError) -> ImageError:
     """Return an error without its traceback, which would keep the image in memory."""
-    each: BaseException | None = error
-    while each is not None:
-        each.__traceback__ = None
-        each = each.__cause__ or each.__context__
+    cause: BaseException | None = error
+    while cause is not None:
+        cause.__traceback__ = None
+        cause = cause.__cause__ or cause.__context__
     return error

@@ -60,7 +60,7 @@ ANSWERS: Final = {"probabilities": 2, "embedding": 2, "ood_score": 1}
 def find_model(
     model: str | os.PathLike[str], *, watcher: Watcher = SILENT
 ) -> tuple[Path, HubName | None]:
-    """Return the ``classifier.onnx`` that MODEL means, fetched where it is named on the hub."""
+    """The ``classifier.onnx`` that MODEL means, fetched where it is named on the hub."""
     name = None if os.path.lexists(model) else HubName.prefixed(os.fspath(model))
     if name is None:
         return find_classifier(model), None
@@ -73,7 +73,7 @@ def find_model(
 
 
 def read_classifier(path: Path) -> bytes:
-    """Return the content of a file that may be a classifier."""
+    """The content of a file that may be a classifier."""
     try:
         with open_regular(path) as file:
             if os.fstat(file.fileno()).st_size > _MAX_FILE:
@@ -97,11 +97,9 @@ def check_model(content: bytes, name: str) -> int | None:
         with Sandbox(where, seconds=SECONDS, memory=memory + _MAX_LAYERS) as sandbox:
             answer, _ = sandbox.call({"memory": memory, "name": name}, content)
     except SandboxError as error:
-        raise ModelFileError(
-            f"a classifier.onnx that opens within {SECONDS:g} s and {memory >> 20:,} MB",
-            f"{name} does not: {error.received}",
-            "Give a run directory, or the classifier.onnx inside one.",
-        ) from error
+        limits = f"{SECONDS:g} s and {memory >> 20:,} MB"
+        why = f"it does not open within {limits}: {error.message}"
+        raise unreadable(name, why) from error
     _remember(place, int(answer["most"]))
     return int(answer["most"])
 
@@ -113,7 +111,7 @@ def write_classifier(path: Path, content: bytes, *, most: int | None = None) -> 
 
 
 def _known(content: bytes) -> Path:
-    """Return where it is noted that a file was let in, by these rules and this ONNX Runtime."""
+    """The note that a file was let in, by these rules and this ONNX Runtime."""
     rules = f"{_RULES}-onnxruntime-{onnxruntime.__version__}"
     return cache_root() / "models" / rules / f"{hashlib.sha256(content).hexdigest()}.json"
 
@@ -138,13 +136,9 @@ def try_out(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
 
 
 def open_session(
-    content: bytes,
-    name: str,
-    *,
-    threads: int | None = None,
-    device: str = CPU,
+    content: bytes, name: str, *, threads: int | None = None, device: str = CPU,
     watcher: Watcher = SILENT,
-) -> tuple[Session, Metadata]:
+) -> tuple[Session, Metadata]:  # fmt: skip
     """Load a file, and see that its network is what its description says."""
     try:
         session = Session(content, device, threads=threads, watcher=watcher)
@@ -154,42 +148,42 @@ def open_session(
         raise unreadable(name, f"it is no readable ONNX file: {printable(error)}") from error
     opened = session.opened
     metadata = Metadata.from_props(opened.get_modelmeta().custom_metadata_map, name)
-    like, kind = metadata.preparation, "tensor(float)"
+    like = metadata.preparation
     wanted: dict[str, tuple[str, list[int | None]]] = {
         "images": ("tensor(uint8)", [like.height, like.width, like.channels]),
-        "probabilities": (kind, [len(metadata.classes)]),
-        "embedding": (kind, [None]),
-        "ood_score": (kind, []),
+        "probabilities": ("tensor(float)", [len(metadata.classes)]),
+        "embedding": ("tensor(float)", [None]),
+        "ood_score": ("tensor(float)", []),
     }
     inputs, outputs = opened.get_inputs(), opened.get_outputs()
-    found = {value.name: (value.type, value.shape) for value in (*inputs, *outputs)}
-    if [value.name for value in inputs] != ["images"] or "probabilities" not in found:
-        raise unreadable(name, f"it has other inputs and outputs: {printable(', '.join(found))}")
-    for value, (kind, sides) in wanted.items():
-        has = found.get(value)
-        if has and not (has[0] == kind and _fits(has[1], sides)):
-            raise ModelFileError(
-                f"a description that fits the network: {value} is {kind} of N by {sides}",
-                f"in {name} it is {has[0]} of {printable(has[1])}",
-                "The file was changed; take the original.",
+    values = {value.name: value for value in (*inputs, *outputs)}
+    if [value.name for value in inputs] != ["images"] or "probabilities" not in values:
+        raise unreadable(name, f"it has other inputs and outputs: {printable(', '.join(values))}")
+    for key, (kind, sides) in wanted.items():
+        value = values.get(key)
+        if value and not (value.type == kind and _fits(value.shape, sides)):
+            shape = printable(value.shape)
+            raise unreadable(
+                name, f"its description does not fit the network: {key} is {value.type} of {shape}"
             )
     return session, metadata
 
 
 def _fits(shape: Sequence[object], sides: Sequence[int | None]) -> bool:
-    """Tell whether a declared shape is any number of rows by these sides; None: any one side."""
+    """Whether a declared shape is any number of rows by these sides; None: any one side."""
+    rows, *others = shape or [0]
     return (
-        len(shape) == 1 + len(sides)
-        and not isinstance(shape[0], int)
+        len(others) == len(sides)
+        and not isinstance(rows, int)
         and all(
-            isinstance(has, int) and side in (None, has)
-            for has, side in zip(shape[1:], sides, strict=True)
+            isinstance(other, int) and side in (None, other)
+            for other, side in zip(others, sides, strict=True)
         )
     )
 
 
 def largest_batch(like: Preparation) -> int:
-    """Return how many images are computed at once: fewer of large ones, for the same memory."""
+    """How many images are computed at once: fewer of large ones, for the same memory."""
     return max(8, min(_MOST, _PIXELS // (like.height * like.width)))
 
 
@@ -218,9 +212,9 @@ def _try_batches(session: Session, metadata: Metadata, name: str) -> int:
         try:
             together = ask(images[:batch])[:3]
         except (ModelFileError, MemoryError):
-            if not most:
-                raise
-            return most
+            if most:
+                return most
+            raise
         if not np.abs(together - alone).max() <= TOLERANCE:
             raise unreadable(name, "its answer to an image depends on the others beside it")
         most, now = batch, time.monotonic()
@@ -231,13 +225,11 @@ def _try_batches(session: Session, metadata: Metadata, name: str) -> int:
 
 
 def unsound(name: str, answers: Mapping[str, NDArray[Any]], fault: str) -> ModelFileError:
-    """Return the error of a classifier whose answers are none."""
+    """The error of a classifier whose answers are none."""
     if all(np.isfinite(value).all() for value in answers.values() if value.dtype.kind == "f"):
         advice = "The file is damaged or was changed; take the original."
-        wanted = "a classifier.onnx whose answers are sound"
-        return ModelFileError(wanted, f"{name}: {fault}", advice)
+        return ModelFileError(f"{name} gives no sound answers: {fault}", advice)
     return ModelFileError(
-        "a network whose weights and answers are finite numbers",
         f"{name} answers with infinity or NaN (not a number): {fault}",
         "Its training diverged: give a smaller --learning-rate. Or it was changed since.",
     )

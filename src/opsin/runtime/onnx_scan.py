@@ -60,8 +60,7 @@ def scan(content: bytes, name: str) -> None:
 def unreadable(name: str, reason: str) -> ModelFileError:
     """Return the error of a file that is no classifier."""
     return ModelFileError(
-        "a classifier.onnx written by Opsin",
-        f"{name} is none: {reason}",
+        f"{name} is no classifier that Opsin wrote: {reason}",
         "Give a run directory, or the classifier.onnx inside one.",
     )
 

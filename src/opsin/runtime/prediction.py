@@ -74,7 +74,7 @@ class Prediction:
         return bytes(digest_rows(self.pixels[None])[0])
 
     def without_pixels(self) -> Prediction:
-        """Return the same without its pixels, whose digest stays: a hundredth of the bytes."""
+        """The same without its pixels, whose digest stays: a hundredth of the bytes."""
         made = replace(self, pixels=_nothing())
         made.__dict__["digest"] = self.digest
         return made
@@ -85,7 +85,7 @@ class Prediction:
         return ranked[:count]
 
     def to_json(self) -> JsonObject:
-        """Return the answer as plain data, the pixels left out."""
+        """The answer as plain data, the pixels left out."""
         return {
             "image": self.name,
             "warning": self.warning,
@@ -141,10 +141,8 @@ class Answers:
 
     def of(self, rows: NDArray[np.int64]) -> Answers:
         """Return the answers to some of the images."""
-        further = (
-            None if part is None else part[rows] for part in (self.ood_score, self.embedding)
-        )
-        return Answers(self.probabilities[rows], *further)
+        further = [self.ood_score, self.embedding]
+        return Answers(self.probabilities[rows], *(v if v is None else v[rows] for v in further))
 
     def rejected(self, reject: Reject | None) -> NDArray[np.bool_] | None:
         """Tell which images are like none of the training images, ``bool[N]``."""

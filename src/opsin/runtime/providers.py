@@ -28,8 +28,6 @@ _WARNINGS, _NOTHING = 2, 4
 
 
 class _Provider(NamedTuple):
-    """An execution provider: its name, how it is got, and its options."""
-
     name: str
     install: str
     options: Mapping[str, str]
@@ -45,9 +43,7 @@ _PROVIDERS: Final = {
     ),
     "directml": _Provider("DmlExecutionProvider", f"{_INSTEAD} onnxruntime-directml (Windows)", {}),
     "openvino": _Provider(
-        "OpenVINOExecutionProvider",
-        f"{_INSTEAD} onnxruntime-openvino",
-        {"precision": "ACCURACY"},
+        "OpenVINOExecutionProvider", f"{_INSTEAD} onnxruntime-openvino", {"precision": "ACCURACY"}
     ),
     # The Neural Engine computes in 16 bits.
     "coreml": _Provider(
@@ -67,35 +63,32 @@ _one_at_a_time = threading.Lock()
 
 
 def installed(available: Sequence[str] | None = None) -> list[str]:
-    """Return the devices beside the CPU that ONNX Runtime has code for."""
+    """The devices beside the CPU that ONNX Runtime has code for."""
     names = onnxruntime.get_available_providers() if available is None else available
     return [kind for kind, provider in _PROVIDERS.items() if provider.name in names]
 
 
 def choose(asked: str, available: Sequence[str] | None = None, *, needed: bool = True) -> str:
-    """Return the device that is used where one is asked for."""
+    """The device that is used where one is asked for; the CPU where that is not ``needed``."""
     if not re.fullmatch(DEVICES, asked):
-        raise RecipeError(DEVICE_WORDS, f"got {asked!r}", "Choose one of them.")
+        raise RecipeError(f"{asked!r} is no device: {DEVICE_WORDS}")
     there = installed(available)
     if asked == "auto":
         return next((kind for kind in _AUTO if kind in there and kind not in _failed), CPU)
     device = asked.replace("mps", "coreml")
     kind = device.partition(":")[0]
-    if kind == CPU or device in _failed:
-        return CPU
-    if kind in there:
+    if kind in there and device not in _failed:
         return device
-    if not needed:
+    if kind == CPU or device in _failed or not needed:
         return CPU
     raise RecipeError(
-        f"an ONNX Runtime with {kind}",
-        f"the one installed here has {', '.join([CPU, *there])} only",
+        f"The ONNX Runtime installed here has no {kind}, only {', '.join([CPU, *there])}",
         f"Leave --device out; or, for {kind}: {_PROVIDERS[kind].install}.",
     )
 
 
 def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:
-    """Return the options of all sessions."""
+    """The options of all sessions."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # its warnings are about the machine, not about the file
     # Bytes could also be in ONNX Runtime's own format, which `onnx_scan` does not read.
@@ -108,23 +101,18 @@ def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:
 def cpu_session(
     content: bytes, options: onnxruntime.SessionOptions | None = None
 ) -> onnxruntime.InferenceSession:
-    """Open a network on the CPU."""
-    return onnxruntime.InferenceSession(
-        content, options or session_options(), providers=[_CPU_PROVIDER]
-    )
+    """A network on the CPU."""
+    options = options or session_options()
+    return onnxruntime.InferenceSession(content, options, providers=[_CPU_PROVIDER])
 
 
 class Session:
     """A network that is opened on a device; what fails there is computed on the CPU."""
 
     def __init__(
-        self,
-        content: bytes,
-        device: str = CPU,
-        *,
-        threads: int | None = None,
+        self, content: bytes, device: str = CPU, *, threads: int | None = None,
         watcher: Watcher = SILENT,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._content, self._threads, self._watcher = content, threads, watcher
         self._falling = threading.Lock()
         #: Where it computes.
@@ -177,11 +165,9 @@ class Session:
             if kind in ("cuda", "tensorrt"):
                 onnxruntime.preload_dlls()  # of NVIDIA's packages, which no system path leads to
             session = onnxruntime.InferenceSession(
-                self._content,
-                options,
+                self._content, options, enable_fallback=0,  # it would print
                 providers=[(provider.name, settings), _CPU_PROVIDER],
-                enable_fallback=0,  # it would print
-            )
+            )  # fmt: skip
         if provider.name not in session.get_providers():
             raise RuntimeError("no such GPU, or its libraries are missing")
         return session

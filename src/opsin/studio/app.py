@@ -21,7 +21,7 @@ from nicegui import ui
 
 from opsin.core.events import SILENT, Watcher
 from opsin.core.platform import allow_open_files
-from opsin.studio import help_routes, image_routes
+from opsin.studio import image_routes
 from opsin.studio.datasets import uploads
 from opsin.studio.errors import new_api
 from opsin.studio.pages import error_pages
@@ -45,7 +45,7 @@ def build(studio: Studio) -> FastAPI:
     """Return the application: every page and every route, as yet without its guard."""
     api = new_api()
     image_routes.add_routes(api, studio.opened, studio.runs, studio.sets)
-    help_routes.add_routes(api)
+    image_routes.add_help(api)
     terms.add_routes(api)
     uploads.add_routes(api, studio.uploads)
     prediction_session.add_routes(api, studio.tried, studio.jobs)

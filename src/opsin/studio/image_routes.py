@@ -1,4 +1,4 @@
-"""Routes of images and files, by ids."""
+"""Routes of images and files, by ids, and of the documentation."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Final
 
 from fastapi import FastAPI
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.staticfiles import StaticFiles
 
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.glossary import SITE
 from opsin.core.recipe import AUGMENTATIONS
 from opsin.studio.content_security import ALONE
 from opsin.studio.datasets.catalogue import Library
@@ -19,6 +21,8 @@ from opsin.studio.runs.dataset_cache import DatasetCache
 from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.threads import IMAGES
 
+#: Where the documentation is in the studio.
+HELP: Final = "/help"
 # An image's address holds its version, so what is behind it never changes.
 _FOREVER: Final = {"cache-control": "private, max-age=31536000, immutable"}
 _NOW: Final = {"cache-control": "no-store"}
@@ -54,6 +58,15 @@ def add_routes(api: FastAPI, opened: DatasetCache, runs: RunIndex, sets: Library
     @api.get("/previews/{set_id}/{policy}")
     async def of_preview(set_id: str, policy: str) -> Response:
         return _file(await IMAGES.run(_previews, sets, set_id), policy, "preview")
+
+
+def add_help(api: FastAPI, site: Path = SITE) -> None:
+    """Serve the files that `opsin docs` opens; where they were not built, say so."""
+    if (site / "index.html").is_file():
+        api.mount(HELP, StaticFiles(directory=site, html=True), name="help")
+        return
+    text = "The documentation is not part of this installation. In a clone, build it: make site."
+    api.mount(HELP, PlainTextResponse(text, 404))
 
 
 def _previews(sets: Library, set_id: str) -> Mapping[str, Path]:

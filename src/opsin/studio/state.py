@@ -63,7 +63,7 @@ class Studio:
     async def start(self) -> None:
         """Look at what there is, and go on looking."""
         self._tasks = [
-            asyncio.create_task(watch(self.runs, self.jobs, self.changed), name="watch"),
+            asyncio.create_task(self.watch(), name="watch"),
             asyncio.create_task(self._sweep(), name="sweep"),
         ]
 
@@ -90,31 +90,29 @@ class Studio:
         words = [f"{running} running"] * bool(running) + [f"{waiting} waiting"] * bool(waiting)
         return " · ".join(words)
 
+    async def watch(self, every: float = 1.0) -> None:
+        """Check runs and jobs again and again, and emit what changed."""
+        last = ""
+        while True:
+            fault = ""
+            try:
+                await self.look()
+            except Exception as error:  # noqa: BLE001  without it, the studio would show old data
+                fault = str(error)
+                if fault != last:
+                    _LOG.warning("the studio could not look at its files: %s", error)
+            last = fault
+            await asyncio.sleep(every)
 
-async def watch(runs: RunIndex, jobs: Queue, changed: Event[str], every: float = 1.0) -> None:
-    """Check runs and jobs again and again, and emit what changed."""
-    said = ""
-    while True:
-        try:
-            await look(runs, jobs, changed)
-        except Exception as error:  # noqa: BLE001  without its watcher, the studio would show old data
-            if str(error) != said:
-                _LOG.warning("the studio could not look at its files: %s", error)
-            said = str(error)
-        else:
-            said = ""
-        await asyncio.sleep(every)
-
-
-async def look(runs: RunIndex, jobs: Queue, changed: Event[str]) -> None:
-    """Check runs and jobs once, and emit what changed."""
-    version = runs.version
-    # The jobs first: one that ended has then written all that its run's row is read from.
-    jobs_changed = await WATCHER.run(jobs.tick)
-    runs_changed = await WATCHER.run(runs.scan)
-    if jobs_changed:
-        changed.emit("jobs")
-    if runs.version != version:
-        changed.emit("runs")
-    for run in sorted(runs_changed):
-        changed.emit(f"run:{run}")
+    async def look(self) -> None:
+        """Check runs and jobs once, and emit what changed."""
+        version = self.runs.version
+        # The jobs first: one that ended has then written all that its run's row is read from.
+        jobs_changed = await WATCHER.run(self.jobs.tick)
+        runs_changed = await WATCHER.run(self.runs.scan)
+        if jobs_changed:
+            self.changed.emit("jobs")
+        if self.runs.version != version:
+            self.changed.emit("runs")
+        for run in sorted(runs_changed):
+            self.changed.emit(f"run:{run}")

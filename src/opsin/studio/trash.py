@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from opsin.core.storage import storage_errors
+from opsin.studio.errors import NotThere
 
 #: Seconds for which what was removed is kept.
 KEPT: Final = 7 * 86_400.0
@@ -50,6 +51,13 @@ class Trash:
                 if match := _WAITING.fullmatch(place.name):
                     found.append(Removed(place.name, match[2], match[2], int(match[1]) / 1e9))
         return sorted(found, key=lambda each: each.when, reverse=True)
+
+    def get(self, token: str) -> Removed:
+        """What a token stands for, or `NotThere`."""
+        for removed in self.removed():
+            if removed.token == token:
+                return removed
+        raise NotThere("What was removed is gone for good", "Make it again.")
 
     def restore(self, removed: Removed) -> None:
         """Bring a folder back, under a name that must be free."""

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from opsin.commands.predict.answers_file import Answer, AnswersFile, database_beside
 from opsin.commands.predict.rows import ResultRow, RowFormat
@@ -20,13 +17,13 @@ from opsin.core.errors import RecipeError
 BEGUN: dict[str, Any] = {"the classifier": "abc", "top": 5}
 
 
-def open_answers(out: Path, whole: bool = False, **begun: Any) -> AnswersFile:
-    return AnswersFile(database_beside(out), RowFormat(out, 1), BEGUN | begun, kinds=4, whole=whole)
+def open_answers(out: Path, **begun: Any) -> AnswersFile:
+    return AnswersFile(database_beside(out), RowFormat(out, 1), BEGUN | begun, kinds=4)
 
 
-def keep(out: Path, *names: str, whole: bool = False, end: bool = True) -> AnswersFile:
+def keep(out: Path, *names: str, end: bool = True) -> AnswersFile:
     """Keep answers as a command does; without an end as one that was killed."""
-    with open_answers(out, whole) as answers:
+    with open_answers(out) as answers:
         for name in names:
             assert answers.claim(name)
             answers.append([Answer(name, len(name) % 3, ResultRow(name).to_json_line())])
@@ -46,6 +43,7 @@ def test_what_is_done_is_known_and_counted(tmp_path: Path) -> None:
         answers.append([Answer(name, len(name) % 3, b'{"image": ""}') for name in names])
         answers.append([Answer("left out", 1, None)])
         assert (answers.resumed, answers.images) == (0, 5)
+        answers.finish()
     assert out.read_bytes().count(b"\n") == 4
     for _ in range(2):
         with open_answers(out) as answers:
@@ -57,34 +55,27 @@ def test_what_is_done_is_known_and_counted(tmp_path: Path) -> None:
             assert answers.claim("b") and not answers.claim("b")
 
 
-@pytest.mark.parametrize("form", ["jsonl", "csv"])
-@settings(max_examples=20, deadline=None)
-@given(size=st.integers(0, 400))
-def test_rows_that_a_kill_kept_out_of_the_output_are_added(
-    tmp_path_factory: pytest.TempPathFactory, form: str, size: int
-) -> None:
-    out = tmp_path_factory.mktemp("cut") / f"results.{form}"
-    keep(out, *map(str, range(5)))
-    content = out.read_bytes()
-    os.truncate(out, min(size, len(content)))
-    keep(out)
-    assert out.read_bytes() == content
-
-
-def test_an_output_that_appears_whole_is_written_where_it_lacks_rows(tmp_path: Path) -> None:
+def test_the_output_is_written_where_it_lacks_rows(tmp_path: Path) -> None:
     out = tmp_path / "results.jsonl"
-    keep(out, "1", "2", whole=True, end=False)
+    keep(out, "1", "2", end=False)
     assert not out.exists()
-    keep(out, "3", whole=True)
+    keep(out, "3")
     assert images(out) == ["1", "2", "3"]
     before = out.stat()
-    keep(out, whole=True)  # nothing is new
+    keep(out)  # nothing is new
     assert out.stat() == before
-    keep(out, "4", whole=True)
+    keep(out, "4")
     assert images(out) == ["1", "2", "3", "4"]
-    out.write_bytes(b"mine")
-    with pytest.raises(RecipeError, match="changed since"):
-        keep(out, whole=True)
+
+
+def test_what_takes_the_outputs_name_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    out = tmp_path / "results.jsonl"
+    with open_answers(out) as answers:
+        answers.append([Answer("1", 1, b"{}")])
+        out.write_text("mine")
+        with pytest.raises(RecipeError, match="changed since"):
+            answers.finish()
+    assert out.read_text() == "mine"
 
 
 @pytest.mark.parametrize("how", ["added", "shorter and changed", "gone before"])

@@ -326,7 +326,7 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
 
     out = tmp_path / "below" / "r.jsonl"
     refused("neither a file for the answers")
-    refused("one of copy, move", out=out, sort_by="steal")
+    refused("copy", out=out, sort_by="steal")
     refused("no folder to move", out=out, sort_by="move")
     refused("at least 1", out=out, top=0)
     refused("must be 0 to 1", out=out, min_confidence=2)

@@ -74,9 +74,10 @@ def test_lines_of_json_come_back(rows: list[ResultRow]) -> None:
 @given(st.lists(ROWS, max_size=4))
 def test_tables_come_back(rows: list[ResultRow]) -> None:
     form = RowFormat(Path("r.CSV"), top=3)
+    heading = (",".join(form.columns) + "\n").encode()
     lines = [form.encode(row.to_json_line()) for row in rows]
     wanted = [flat(json.loads(row.to_json_line()), 3) for row in rows]
-    assert read_back(form, form.heading + b"".join(lines)) == wanted
+    assert read_back(form, heading + b"".join(lines)) == wanted
 
 
 def test_numbers_are_short_and_lose_nothing() -> None:
@@ -110,10 +111,7 @@ def test_a_parquet_file_is_made_of_all_rows(
         ResultRow(f"{n}.png", "Bag", "Bag", n / 32, None, False, (("Bag", n / 32), ("Coat", 0.0)))
         for n in range(20)
     ]
-    rows += [
-        ResultRow("bad \udcff\n.png", error="no image"),
-        ResultRow("n", notes=("one", "two")),
-    ]
+    rows += [ResultRow("bad \udcff\n.png", error="no image"), ResultRow("n", notes=("one", "two"))]
     form.write(out, [row.to_json_line() for row in rows])
     table = parquet.read_table(out)
     assert table.column_names == list(form.columns)

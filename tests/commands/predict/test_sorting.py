@@ -75,6 +75,7 @@ def work(
                 images.append((image, answer_of(content.decode())))
                 entries.append(Answer(name, 0, json.dumps(name).encode()))
             sorter.place(images, entries)
+        answers.finish()
     return sorter, notes
 
 
@@ -174,7 +175,7 @@ def test_a_copy_whose_original_went_after_a_kill_is_kept(tmp_path: Path) -> None
         killed_at(step, lambda: work(source, folder, "copy"))  # noqa: B023
         if len(contents(folder)) == 2:  # made, and not done yet
             break
-    assert not (folder / "results.jsonl").read_text()
+    assert not (folder / "results.jsonl").exists()
     (source / "0" / "0.png").unlink()
     work(source, folder, "copy")
     assert set(contents(folder)) == {"image 0", "image 1"}

@@ -16,12 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opsin.commands.predict.answers_file import (
-    Answer,
-    AnswersFile,
-    Sorting,
-    database_beside,
-)
+from opsin.commands.predict.answers_file import Answer, AnswersFile, Sorting, database_beside
 from opsin.commands.predict.moves import Origins
 from opsin.commands.predict.rows import RowFormat
 from opsin.commands.predict.sorting import SORTED

@@ -10,13 +10,7 @@ import pytest
 from opsin.commands.predict.sorting import SORTED, By
 from opsin.commands.predict.undo import undo
 from opsin.core.errors import RecipeError
-from tests.commands.predict.test_sorting import (
-    WAYS,
-    contents,
-    killed_at,
-    work,
-    write_source,
-)
+from tests.commands.predict.test_sorting import WAYS, contents, killed_at, work, write_source
 
 
 @pytest.mark.parametrize(

@@ -53,8 +53,6 @@ def sets(queue: Queue) -> Library:
 
 @pytest.fixture
 def answered(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Any]], None]:
-    """Let looks be a process that answers at once, and writes the rows that it is asked for."""
-
     def answer(said: dict[str, Any]) -> None:
         code = (
             "import sys, pathlib; rows = sys.argv[sys.argv.index('--rows') + 1]; "
@@ -259,17 +257,6 @@ def test_a_look_that_failed_is_repeated_only_when_asked(
     assert again is not None
     run_until_over(queue, again.id)
     assert sets.glance(added.id).look is not None
-
-
-def test_the_answer_of_a_look_that_ended_while_no_studio_ran_is_kept(
-    sets: Library, queue: Queue, tmp_path: Path, answered: Callable[[dict[str, Any]], None]
-) -> None:
-    answered(ANSWER)
-    added = sets.add_source("digits")
-    job = sets.look(added.id)
-    assert job is not None
-    run_until_over(queue, job.id)
-    assert Library(tmp_path / "home", Queue(tmp_path / "home")).looked(added.id) is not None
 
 
 def test_a_real_look_finds_rows_and_counts(sets: Library, queue: Queue, shapes: Path) -> None:

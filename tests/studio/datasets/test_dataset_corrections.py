@@ -29,7 +29,6 @@ def opened(
     names: Sequence[str] | None = None,
     classes: Sequence[str] = CLASSES,
 ) -> DecodedDataset:
-    """Return images of one pixel each, in memory."""
     images = np.array(pixels, np.uint8).reshape(-1, 1, 1, 1)
     count = len(images)
     decoded = Decoded(
@@ -168,17 +167,6 @@ def test_a_table_that_somebody_edited_counts(tmp_path: Path) -> None:
     assert Corrections(tmp_path, here).steps() == (1, 0)
 
 
-def test_a_table_that_somebody_removed_takes_the_steps_along(tmp_path: Path) -> None:
-    here = opened([1, 2, 3], [0, 0, 1])
-    corrections = Corrections(tmp_path, here)
-    corrections.put([0], "bag")
-    corrections.put([1], "bag")
-    corrections.path.unlink()
-    assert corrections.steps() == (0, 0)
-    assert not corrections.undo()
-    assert read_moved(tmp_path) == {}
-
-
 def test_what_finds_no_room_is_not_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = opened([1, 2, 3], [0, 0, 1])
     corrections = Corrections(tmp_path, here)
@@ -194,7 +182,6 @@ def test_what_finds_no_room_is_not_done(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def no_room(*_: object) -> None:
-    """Refuse, as a full disk does."""
     raise StorageError("There is no room on the disk", "Make some.")
 
 
@@ -228,6 +215,7 @@ def test_counts_by_class_follow_the_corrections(tmp_path: Path) -> None:
     corrections.put([1], None)
     labels = corrections.labels()
     assert labels.tolist() == [1, -1, 1, 2]
+    assert read_moved(tmp_path) == {"boot": -2, "bag": 1}
     assert here.counts(labels).sum(axis=1).tolist() == [0, 2, 1]
     assert here.counts().sum(axis=1).tolist() == [2, 1, 1]
     # A page of a class has what belongs to it now, and what was taken out of it.

@@ -35,7 +35,6 @@ def image(seed: int) -> bytes:
 
 
 def put(uploads: Uploads, name: str, content: bytes, key: int, path: str = "") -> SentFile:
-    """Upload a file whole; return what a browser says of it."""
     text = f"{key:016x}"
     uploads.append(text, 0, content)
     return {"key": text, "name": name, "path": path, "size": len(content)}

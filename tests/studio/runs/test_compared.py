@@ -36,7 +36,6 @@ def compared_by(looking: Studio, ids: list[str]) -> Compared:
 
 
 def over(looking: Studio, job: Job) -> Job:
-    """Return a job once its process is gone."""
     while not job.over:
         looking.jobs.tick()
         job = looking.jobs.get(job.id)

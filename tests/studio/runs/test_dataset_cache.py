@@ -88,7 +88,6 @@ def test_a_folder_that_has_changed_is_told(tmp_path: Path, studio: Studio) -> No
 
 
 def corrected_run(shapes: Path, tmp_path: Path) -> tuple[opsin.Dataset, RunDirectory]:
-    """Write a run that was trained without one image, and with another class of one."""
     table = tmp_path / "labels.csv"
     table.write_text("name,label\ndisc/3.png,-\ndisc/1.png,square\n")
     data = opsin.load(shapes, labels=table)

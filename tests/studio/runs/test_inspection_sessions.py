@@ -29,15 +29,12 @@ RUN = opaque("means")
 
 @pytest.fixture
 def looking(studio: Studio, digits: Dataset, nearest_mean: Path) -> Studio:
-    """A studio with one finished run."""
     right = answers_right(digits, 0.9)
     write_run(studio.settings.runs, "means", digits, right, classifier=nearest_mean)
     return studio
 
 
 def within(work: Coroutine[Any, Any, None], workers: InspectionSessions) -> None:
-    """Run something and stop the workers, whatever came of it."""
-
     async def whole() -> None:
         try:
             await asyncio.wait_for(work, 60)
@@ -48,7 +45,6 @@ def within(work: Coroutine[Any, Any, None], workers: InspectionSessions) -> None
 
 
 def processes(workers: InspectionSessions) -> list[int]:
-    """Return the numbers of the child processes."""
     found = [worker._process for worker in workers._workers]
     return [process.pid for process in found if process is not None]
 

@@ -27,7 +27,6 @@ def of(studio: Studio, name: str) -> tuple[LibraryDataset, RunCorrections]:
 
 
 def trained(data: opsin.Dataset, tmp_path: Path, name: str = "one") -> RunDirectory:
-    """Write a run that was trained with these images, and their corrections."""
     directory = RunDirectory(write_run(tmp_path / "runs", name, data, answers_right(data, 0.8)))
     if data.recipe.labels:
         directory.corrections.write_bytes(Path(data.recipe.labels).read_bytes())

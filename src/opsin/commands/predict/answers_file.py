@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from filelock import FileLock, Timeout
 from pydantic import Field
@@ -25,7 +25,6 @@ from opsin._version import __version__
 from opsin.commands.predict.rows import RowFormat
 from opsin.core.artifacts.records import Stored
 from opsin.core.errors import RecipeError
-from opsin.core.files import ConfinedDir
 from opsin.core.storage import atomic_file, storage_errors
 from opsin.core.stored_json import JsonObject
 from opsin.data.cache import DigestSet
@@ -94,22 +93,13 @@ class AnswersFile:
     """
 
     def __init__(
-        self,
-        path: Path,
-        form: RowFormat,
-        begun: JsonObject,
-        *,
-        kinds: int = 1 << 31,
-        whole: bool = False,
+        self, path: Path, form: RowFormat, begun: JsonObject, *, kinds: int = 1 << 31
     ) -> None:
         self.path, self.form, self.out, self._kinds = path, form, form.out, kinds
         #: How many images have each answer, and of these how many are in the output.
         self.answers: Counter[int] = Counter()
         self.kept: Counter[int] = Counter()
-        self._whole = whole or form.form == "parquet"  # such an output appears at the end
         self._digests = DigestSet()
-        self._inserted: list[Answer] = []
-        self._rows = b""
         with storage_errors(self.out):
             path.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
@@ -119,7 +109,7 @@ class AnswersFile:
                 stack.callback(self.db.close)
                 self._key = bytes.fromhex(self.about.key)
                 self._learn()
-            self._open_output(stack)
+            self._check_output()
             self._stack = stack.pop_all()
         #: How many images were done before.
         self.resumed = self.images
@@ -170,52 +160,13 @@ class AnswersFile:
                 raise damaged(self.path)
             self._digests.update(self._digest(name) for (name,) in some)
 
-    def _open_output(self, stack: ExitStack) -> None:
-        """See that the output is as it was left, and add the rows that a kill kept out of it."""
-        out, about = self.out, self.about
-        if self._whole:
-            if out.exists() and out.stat().st_size not in (about.written, about.next):
-                raise self._changed()
-            return
-        with storage_errors(out), ConfinedDir(out.parent) as folder:
-            if not folder.has(out.name):
-                if about.written is None:
-                    self.note(written=len(self.form.heading))
-                folder.open(out.name, "xb").close()
-            if out.stat().st_size != self.about.written:
-                with folder.open(out.name, "rb+") as file:
-                    self._catch_up(file)
-            self._file = stack.enter_context(folder.open(out.name, "ab"))
-
-    def _catch_up(self, file: BinaryIO) -> None:
-        behind = False
-        for row in self._content():
-            if not behind:
-                there = file.read(len(row))
-                if there == row:
-                    continue
-                if file.read(1) or not row.startswith(there):
-                    raise self._changed()
-                file.seek(-len(there), 2)
-                behind = True
-            file.write(row)
-        if not behind and file.read(1):
-            raise self._changed()
-
-    def _content(self) -> Iterator[bytes]:
-        yield self.form.heading
-        for line in self.lines():
-            try:
-                row = self.form.encode(line)
-            except _UNSOUND as error:
-                raise damaged(self.path) from error
-            yield row
-
-    def _changed(self) -> RecipeError:
-        return RecipeError(
-            f"{self.out} was changed since, or something else wrote it",
-            "Give another file, or move that one away.",
-        )
+    def _check_output(self) -> None:
+        sizes = (self.about.written, self.about.next)
+        if self.out.exists() and self.out.stat().st_size not in sizes:
+            raise RecipeError(
+                f"{self.out} was changed since, or something else wrote it",
+                "Give another file, or move that one away.",
+            )
 
     @property
     def images(self) -> int:
@@ -235,7 +186,6 @@ class AnswersFile:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """What is done in the block is on the disk at its end, all of it or nothing."""
-        before = self.about
         with self._errors():
             self.db.execute("BEGIN IMMEDIATE")
             try:
@@ -244,38 +194,26 @@ class AnswersFile:
             except BaseException:
                 if self.db.in_transaction:
                     self.db.execute("ROLLBACK")
-                self.about, self._inserted, self._rows = before, [], b""
                 raise
 
     def append(self, answers: Sequence[Answer]) -> None:
-        """Keep answers, and add their rows to the output."""
+        """Keep answers."""
         with self.transaction():
             self.insert(answers)
-        self.add_rows()
+        self.count(answers)
 
     def insert(self, answers: Sequence[Answer]) -> None:
-        """Keep answers in the transaction; `add_rows` when it has ended well."""
+        """Keep answers in the transaction; `count` them when it has ended well."""
         rows = ((as_bytes(image), answer, line) for image, answer, line in answers)
         self.db.executemany("INSERT INTO answers (image, answer, line) VALUES (?, ?, ?)", rows)
-        self._inserted = [*answers]
-        if not self._whole:
-            self._rows = b"".join(self.form.encode(a.line) for a in answers if a.line is not None)
-            self.note(written=(self.about.written or 0) + len(self._rows))
 
-    def add_rows(self) -> None:
-        """Count the answers that were inserted, and add their rows to the output."""
-        for answer in self._inserted:
-            self.answers[answer.answer] += 1
-            if answer.line is not None:
-                self.kept[answer.answer] += 1
-        with storage_errors(self.out):
-            left = memoryview(self._rows)
-            while left:
-                left = left[self._file.write(left) or 0 :]
-        self._inserted, self._rows = [], b""
+    def count(self, answers: Sequence[Answer]) -> None:
+        """Count answers that are kept."""
+        self.answers.update(answer.answer for answer in answers)
+        self.kept.update(answer.answer for answer in answers if answer.line is not None)
 
     def note(self, **facts: object) -> None:
-        """Keep facts about the work, in the transaction if there is one."""
+        """Keep facts about the work."""
         self.about = self.about.model_copy(update=facts)
         with self._errors():
             self.db.execute("UPDATE about SET content = ?", (self.about.to_text(),))
@@ -290,10 +228,11 @@ class AnswersFile:
                 yield line
 
     def finish(self) -> None:
-        """Write the output where it appears at the end and lacks rows."""
+        """Write the output, where it lacks rows."""
         rows = self.kept.total()
-        if not self._whole or (self.about.rows == rows and self.out.exists()):
+        if self.about.rows == rows and self.out.exists():
             return
+        self._check_output()
         with atomic_file(self.out) as temporary:
             try:
                 self.form.write(temporary, self.lines())

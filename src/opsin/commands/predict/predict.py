@@ -6,10 +6,10 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, Literal
 
 from opsin._version import __version__
 from opsin.commands.out_file import OutFile, ShardTask
@@ -25,7 +25,7 @@ from opsin.commands.predict.stream import (
     open_streams,
 )
 from opsin.core.arguments import checked
-from opsin.core.errors import ImageError, RecipeError, SourceError
+from opsin.core.errors import ImageError, OpsinError, RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
 from opsin.core.stored_json import JsonObject
@@ -88,7 +88,7 @@ def classify(
     out: str | os.PathLike[str] | None = None, top: int = 5,
     where: Sequence[str] = (), min_confidence: float = 0.0,
     reject: bool = True, as_is: bool = False, tta: bool = False,
-    sort_into: str | os.PathLike[str] | None = None, sort_by: By = "copy",
+    sort_into: str | os.PathLike[str] | None = None, sort_by: Literal["copy", "move"] = "copy",
     columns: Mapping[str, str] | None = None, follow_links: bool = False, outside: bool = False,
     stdin: BinaryIO | None = None, shard: str | None = None, on: str = "local",
     device: str = "auto", watcher: Watcher = SILENT,
@@ -207,20 +207,23 @@ class _Work:
             if is_elsewhere(self.on):
                 cluster = stack.enter_context(Cluster(self.on, self.stream.sample()))
             database = self.folder / SORTED if self.folder else database_beside(path)
-            whole = self.place.address is not None or task is not None
             self._answers = answers = stack.enter_context(
-                AnswersFile(database, self.form, self._begun(), kinds=len(self.labels), whole=whole)
+                AnswersFile(database, self.form, self._begun(), kinds=len(self.labels))
             )
             if self.folder is not None:
                 sorter = Sorter(self.folder, self.by, self.labels, answers, self.watcher)
                 self._sorter = stack.enter_context(closing(sorter))
             try:
                 self._answer(cluster)
-                answers.finish()
-            except KeyboardInterrupt:
-                kept_now = counted(answers.images, "image is", "images are")
-                self.watcher.note(f"{kept_now} done and kept; the same command goes on there")
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt):
+                    kept_now = counted(answers.images, "image is", "images are")
+                    self.watcher.note(f"{kept_now} done and kept; the same command goes on there")
+                if task is None and self.place.address is None:  # these appear when complete
+                    with suppress(OpsinError):
+                        answers.finish()
                 raise
+            answers.finish()
             counts = self._counts()
             if task is not None:
                 task.finish(answers.kept.total(), counts)
@@ -270,7 +273,7 @@ class _Work:
                 for image, answer in noted:
                     self._take(image, answer)
             self._write()
-        except SourceError:
+        except OpsinError:
             # An archive that is torn ends here each time; its last answers must not be lost.
             self._write()
             raise

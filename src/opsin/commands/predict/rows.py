@@ -138,11 +138,6 @@ class RowFormat:
         if form == "parquet":
             load_pyarrow()
 
-    @property
-    def heading(self) -> bytes:
-        """What a file begins with."""
-        return (",".join(self.columns) + "\n").encode() if self.form == "csv" else b""
-
     def encode(self, line: bytes) -> bytes:
         """A row of the file, from the line of JSON that is kept of it."""
         if self.form == "jsonl":
@@ -160,7 +155,8 @@ class RowFormat:
             self._write_parquet(file, iter(lines))
             return
         with file.open("wb") as stream:
-            stream.write(self.heading)
+            if self.form == "csv":
+                stream.write((",".join(self.columns) + "\n").encode())
             for line in lines:
                 stream.write(self.encode(line))
 

@@ -169,7 +169,7 @@ class Sorter:
             self._mark(undone)
             if self.by == "copy":
                 self._answers.insert(answers)
-        self._answers.add_rows()
+        self._answers.count(answers)
 
     def _mark(self, undone: Sequence[Move]) -> None:
         """Call the planned moves done, but for some."""

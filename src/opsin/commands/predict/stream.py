@@ -14,13 +14,7 @@ from opsin.core.arguments import checked
 from opsin.core.errors import ImageError, RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
-from opsin.data.image_stream import (
-    ListedImage,
-    Stream,
-    cut_stream,
-    held_bytes,
-    join_streams,
-)
+from opsin.data.image_stream import ListedImage, Stream, cut_stream, held_bytes, join_streams
 from opsin.data.lazy_images import THREADS
 from opsin.data.read_ahead import read_ahead
 from opsin.data.shard import Shard
@@ -161,10 +155,9 @@ def classify_stream(
         batch=max(8, classifier.batch_size // together),
         together=together,
     )
-    known = stream if isinstance(stream, Stream) else None
     if cluster is not None:
-        return cluster.answers(steps, stream, count=known.count() if known else None)
-    end_wait = known.close if known else lambda: None
+        return cluster.answers(steps, stream)
+    end_wait = stream.close if isinstance(stream, Stream) else lambda: None
     return answer_images(steps, read_ahead(stream), end_wait=end_wait, idle=idle)
 
 

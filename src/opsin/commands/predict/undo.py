@@ -10,13 +10,7 @@ from pathlib import Path
 from sqlite3 import Connection
 from typing import Final
 
-from opsin.commands.predict.answers_file import (
-    About,
-    damaged,
-    database_errors,
-    hold,
-    open_database,
-)
+from opsin.commands.predict.answers_file import About, damaged, database_errors, hold, open_database
 from opsin.commands.predict.moves import (
     Move,
     Origins,
@@ -236,8 +230,8 @@ def _clear(own: ConfinedDir, about: About) -> None:
             own.rmdir(name)
     results = Placement(own, RESULTS)
     if sorting and sorting.results and not results.is_free:
-        found = results.stat()
-        if stat.S_ISREG(found.st_mode) and found.st_size == about.written:
+        there = results.stat()
+        if stat.S_ISREG(there.st_mode) and there.st_size in (about.written, about.next):
             results.unlink()
     for name in (SORTED, f"{SORTED}-wal", f"{SORTED}.lock"):
         Placement(own, name).unlink(missing_ok=True)

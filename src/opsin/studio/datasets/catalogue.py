@@ -261,9 +261,7 @@ class Library:
 
     def restore(self, token: str) -> LibraryDataset:
         """Bring back what was removed, with its corrections."""
-        removed = next((each for each in self._trash.removed() if each.token == token), None)
-        if removed is None:
-            raise NotThere("The removed set is gone for good", "Add it again.")
+        removed = self._trash.get(token)
         folder = self._folder / removed.folder
         with self._guard:
             if (folder / "set.json").is_file():

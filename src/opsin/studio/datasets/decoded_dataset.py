@@ -33,6 +33,15 @@ class ImagePage:
     total: int
 
 
+def png_of(pixels: NDArray[np.uint8]) -> bytes:
+    """An image ``uint8[H, W, C]`` as a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(
+        file, "PNG", compress_level=1
+    )
+    return file.getvalue()
+
+
 class DecodedDataset:
     """A set of decoded images, or those of a run."""
 
@@ -73,11 +82,7 @@ class DecodedDataset:
 
     def png(self, row: int) -> bytes:
         """Return an image as a PNG file, at the size at which it is trained with."""
-        pixels = self.decoded.images[self._row(row)]
-        image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-        file = io.BytesIO()
-        image.save(file, "PNG", compress_level=1)
-        return file.getvalue()
+        return png_of(self.decoded.images[self._row(row)])
 
     def label(self, row: int) -> int:
         """Return an image's class as the source says (of a run: as it was trained with)."""

@@ -13,7 +13,7 @@ from nicegui import ui
 from opsin.core.errors import MovedError, OpsinError
 from opsin.studio import parts
 from opsin.studio.errors import NotThere
-from opsin.studio.help_routes import HELP
+from opsin.studio.image_routes import HELP
 from opsin.studio.parts import terms, tour_panel
 from opsin.studio.runs.run_index import opaque
 from opsin.studio.words import safe

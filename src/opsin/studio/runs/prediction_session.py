@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import secrets
 from collections import OrderedDict
@@ -13,7 +12,6 @@ import numpy as np
 from fastapi import FastAPI, Response
 from fastapi.responses import FileResponse
 from numpy.typing import NDArray
-from PIL import Image
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import ImageError, OpsinError
@@ -22,6 +20,7 @@ from opsin.core.format import file_size
 from opsin.data.sandboxed_decoding import open_apart
 from opsin.report.maps import PALETTES, Scale
 from opsin.runtime.prediction import Prediction
+from opsin.studio.datasets.decoded_dataset import png_of
 from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job_action import output_of
 from opsin.studio.jobs.queue import Queue
@@ -34,8 +33,6 @@ MOST: Final = 200
 # Bytes of all of them together, and of one.
 _BYTES: Final = 96 << 20
 _ONE: Final = 32 << 20
-# Classifiers whose files stay in memory.
-_OPEN: Final = 2
 # Answers and heat maps that are kept.
 _ANSWERS: Final = 400
 # The longer side of an image as pages show it, in pixels.
@@ -69,7 +66,6 @@ class PredictionSession:
         self._kept: OrderedDict[str, UploadedImage] = OrderedDict()
         self._bytes = 0
         self._classifying = Classifying()
-        self._open = ComputedOnce[_Stamp, ModelContent](_OPEN)
         self._answers = ComputedOnce[_Asked, Prediction](_ANSWERS)
         self._heats = ComputedOnce[_Asked, bytes](_ANSWERS)
 
@@ -96,35 +92,39 @@ class PredictionSession:
         return kept
 
     async def answer(self, run: str, key: str) -> Prediction:
-        """Return what a run's classifier says about an image."""
+        """What a run's classifier says about an image."""
         return (await self._answered(run, key))[2]
 
     async def heat(self, run: str, key: str) -> bytes:
-        """Return a heat map over the image, as a PNG file of the network's size."""
-        stamp, model, answer = await self._answered(run, key)
-        return await self._heats.get((stamp, key), lambda: IMAGES.run(self._heat, model, answer))
+        """A heat map over the image, as a PNG file of the network's size."""
+        stamp, directory, answer = await self._answered(run, key)
 
-    async def _answered(self, run: str, key: str) -> tuple[_Stamp, ModelContent, Prediction]:
+        def draw() -> bytes:
+            heat = self._classifying.heat(ModelContent.read(directory), answer)
+            return _over(answer.pixels, heat)
+
+        return await self._heats.get((stamp, key), lambda: IMAGES.run(draw))
+
+    async def _answered(self, run: str, key: str) -> tuple[_Stamp, RunDirectory, Prediction]:
         kept = self.get(key)
         directory = await IMAGES.run(self._runs.get, run)
         stamp = str(directory.path), await IMAGES.run(file_stamp, directory.classifier)
+
+        def predict() -> Prediction:
+            model = ModelContent.read(directory)
+            return self._classifying.predict(model, kept.content, kept.name)
+
         try:
-            model = await self._open.get(stamp, lambda: IMAGES.run(ModelContent.read, directory))
-            answer = await self._answers.get(
-                (stamp, key),
-                lambda: IMAGES.run(self._classifying.predict, model, kept.content, kept.name),
-            )
+            answer = await self._answers.get((stamp, key), lambda: IMAGES.run(predict))
         except OpsinError as error:
             raise without_path(error, directory) from None
-        return stamp, model, answer
+        return stamp, directory, answer
 
     async def image(self, key: str) -> bytes:
-        """Return an image as a PNG file, upright and of a size for pages."""
+        """An image as a PNG file, upright and of a size for pages."""
         kept = self.get(key)
-        return await IMAGES.run(_upright, kept)
-
-    def _heat(self, model: ModelContent, answer: Prediction) -> bytes:
-        return _over(answer.pixels, self._classifying.heat(model, answer))
+        pixels, _ = await IMAGES.run(open_apart, kept.content, kept.name, side=_SIDE)
+        return png_of(pixels)
 
     def stop(self) -> None:
         """End the processes in which classifiers are asked."""
@@ -162,17 +162,6 @@ def _png(content: bytes, kept: str) -> Response:
     return Response(content, media_type="image/png", headers={"cache-control": kept})
 
 
-def _upright(kept: UploadedImage) -> bytes:
-    pixels, _ = open_apart(kept.content, kept.name, side=_SIDE)
-    return _encoded(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
-
-
-def _encoded(image: Image.Image) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, "PNG", compress_level=1)
-    return stream.getvalue()
-
-
 def _over(pixels: NDArray[np.uint8], heat: NDArray[np.float32]) -> bytes:
     """Lay the occlusion map of an answer over its image in grey."""
     brightest = float(np.quantile(heat, _BRIGHTEST))
@@ -182,4 +171,4 @@ def _over(pixels: NDArray[np.uint8], heat: NDArray[np.float32]) -> bytes:
     colours = PALETTES["viridis"][Scale(0.0, brightest, "viridis").places(heat)]
     grey = pixels[..., 0] if pixels.shape[2] == 1 else pixels @ _GREY
     mixed = _COVER * colours + (1 - _COVER) * grey[:, :, None]
-    return _encoded(Image.fromarray(np.rint(mixed).astype(np.uint8)))
+    return png_of(np.rint(mixed).astype(np.uint8))

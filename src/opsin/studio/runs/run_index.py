@@ -135,15 +135,11 @@ def thin(points: Sequence[float], most: int) -> list[float]:
 
 
 def _size(path: Path) -> int:
-    total, folders = 0, [str(path)]
-    while folders:
-        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                with contextlib.suppress(OSError):
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
-                    else:
-                        total += entry.stat(follow_symlinks=False).st_size
+    total = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118
     return total
 
 
@@ -253,15 +249,12 @@ class RunIndex:
 
     def restore(self, token: str) -> str:
         """Take a deletion back, and return the run's number."""
-        for each in self._trash.removed():
-            if each.token == token:
-                if (self.root / each.folder).exists():
-                    message = f"There is another run {each.folder}"
-                    raise RunError(message, "Rename or delete it.")
-                self._trash.restore(each)
-                self.scan()
-                return opaque(each.folder)
-        raise NotThere("The deleted run is gone for good", "Train it again.")
+        removed = self._trash.get(token)
+        if (self.root / removed.folder).exists():
+            raise RunError(f"There is another run {removed.folder}", "Rename or delete it.")
+        self._trash.restore(removed)
+        self.scan()
+        return opaque(removed.folder)
 
     def sweep(self, kept: float = KEPT) -> None:
         """Remove for good the runs that were deleted at least ``kept`` seconds ago."""
