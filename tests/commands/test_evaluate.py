@@ -81,7 +81,7 @@ def test_figures_that_find_no_room_are_told_all_the_same(
     done = cold_cli(*words, preexec_fn=no_room)
     assert done.returncode == 1
     assert only_json(done)["accuracy"] == whole.accuracy
-    assert "figures.json; file too large. Free some space" in done.stderr
+    assert "figures.json: file too large. Free some space" in done.stderr
     assert not list(tmp_path.iterdir())
 
 
