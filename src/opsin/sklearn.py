@@ -181,11 +181,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             fitted, got = (
                 "×".join(map(str, shape)) for shape in (self.image_shape_, given.shape[1:])
             )
-            raise InputError(
-                f"images of {fitted}, as were fitted",
-                f"got {got}",
-                "Bring them to this shape, or give the names of their files.",
-            )
+            raise InputError(f"X has images of {got}; those that were fitted have {fitted}")
         like = self.classifier_.metadata.preparation
         images: Images
         if isinstance(given, Files):
@@ -253,8 +249,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         shape = self.image_shape
         if shape is None and X.ndim == 2:
             raise InputError(
-                "images [N, H, W] or [N, H, W, C], or names of files",
-                f"got rows of {X.shape[1]:,} values",
+                f"X has rows of {X.shape[1]:,} values",
                 "Say what image a row is, such as image_shape=(8, 8), for its height and width.",
             )
         found = validate_data(self, X, y, reset=fits)
@@ -263,9 +258,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return rows.reshape(len(rows), *(shape or ())), y
         except (ValueError, TypeError) as error:
             raise InputError(
-                f"an image_shape (H, W) or (H, W, C) for rows of {rows.shape[1]:,} values",
-                f"got {shape!r}",
-                "Give the height and width of the images that the rows hold.",
+                f"image_shape={shape!r} does not fit rows of {rows.shape[1]:,} values"
             ) from error
 
 
@@ -278,9 +271,7 @@ def _files(X: Any) -> Files | None:  # noqa: N803
     try:
         return Files(Path(), [os.fsdecode(name) for name in X])
     except TypeError as error:
-        raise InputError(
-            "names of files", f"X also holds others ({error})", "Give one name for each image."
-        ) from error
+        raise InputError(f"X does not hold names of files alone ({error})") from error
 
 
 def _with_axes(X: Any) -> Any:  # noqa: N803
@@ -290,7 +281,7 @@ def _with_axes(X: Any) -> Any:  # noqa: N803
     try:
         return arrays.as_array(X, "X")
     except SourceError as error:
-        raise InputError(error.expected, error.received, error.advice) from error
+        raise InputError(error.message, error.advice) from error
 
 
 def _pixels(images: NDArray[Any], value_range: tuple[float, float] | None) -> NDArray[np.uint8]:
@@ -305,10 +296,9 @@ def _pixels(images: NDArray[Any], value_range: tuple[float, float] | None) -> ND
     try:
         pixels, note = to_bytes(images, "X")
     except ImageError as error:
-        raise InputError(error.expected, error.received, _SAY_RANGE) from error
+        raise InputError(error.message, _SAY_RANGE) from error
     if note and images.dtype.kind == "f":
-        raise InputError("whole numbers from 0 to 255", f"X has {note.partition(' taken')[0]}",
-                         _SAY_RANGE)  # fmt: skip
+        raise InputError(f"X has {note.partition(' taken')[0]}, not 0 to 255", _SAY_RANGE)
     return pixels
 
 
@@ -319,15 +309,9 @@ def _between(images: NDArray[Any], value_range: tuple[float, float]) -> NDArray[
     except (TypeError, ValueError):
         low = high = 0.0
     if not (np.isfinite([low, high]).all() and low != high):
-        raise RecipeError(
-            "the values of black and white as value_range",
-            f"got {value_range!r}",
-            "Give both, such as value_range=(0, 1).",
-        )
+        raise RecipeError(f"value_range is such as (0, 1), not {value_range!r}")
     if images.dtype.kind not in "biuf" or not np.isfinite(images).all():
-        raise InputError(
-            "finite numbers", f"X is {images.dtype} or holds NaN", "Find out why, and mend it."
-        )
+        raise InputError(f"X must hold finite numbers; it is {images.dtype} or holds NaN")
     shares = (images.astype(np.float64) - low) / (high - low)
     return np.asarray((255 * shares.clip(0, 1)).round(), np.uint8)
 
@@ -337,9 +321,7 @@ def _dataset(images: NDArray[np.uint8] | Files, labels: Any, options: dict[str, 
     recipe = DataRecipe.of("X", test_fraction=0.0, **options)
     classes, codes = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
-        raise InputError(
-            "labels of two classes or more", f"y has one class ({classes[0]})", "Add images."
-        )
+        raise InputError(f"y has one class ({classes[0]}); two or more are expected")
     try:
         if isinstance(images, Files):
             contents = LabelledImages(
@@ -351,7 +333,7 @@ def _dataset(images: NDArray[np.uint8] | Files, labels: Any, options: dict[str, 
         contents.check()
         dataset = from_contents(contents, recipe)
     except SourceError as error:
-        raise InputError(error.expected, error.received, error.advice) from error
+        raise InputError(error.message, error.advice) from error
     if dataset.unreadable:
         name, reason = dataset.unreadable[0]
         warnings.warn(

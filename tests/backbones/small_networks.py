@@ -105,12 +105,9 @@ def network(  # noqa: C901, PLR0915  one form an option
     shape_of = [batch, *sides, 3] if channels_last else [batch, 3, *sides]
     tensor = TensorProto.FLOAT16 if half is True else TensorProto.FLOAT
     graph = helper.make_graph(
-        [*nodes, *late],
-        "small",
-        [helper.make_tensor_value_info("pixels", tensor, shape_of)],
-        [helper.make_tensor_value_info(value, tensor, None)],
-        weights,
-    )
+        [*nodes, *late], "small", [helper.make_tensor_value_info("pixels", tensor, shape_of)],
+        [helper.make_tensor_value_info(value, tensor, None)], weights,
+    )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
     content: bytes = model.SerializeToString()
     return content

@@ -26,21 +26,14 @@ from tests.variants import a_few
 from .small_networks import SIDE, UNITS, network
 
 FORMS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "batch-of-one": {"batch": 1, "reshape": "constant"},
-    "channels-last": {"channels_last": True},
-    "logits": {"head": "logits"},
-    "last-convolution": {"head": "conv"},
-    "no-head": {"head": "none"},
-    "constants": {"constants": True},
-    "half": {"half": True},
-    "half-within": {"half": "within"},
-    "oldest-operators": {"opset": 9, "reshape": "constant"},
-    "old-operators": {"opset": 11},
-    "new-operators": {"opset": 21},
-    "computed-sizes": {"reshape": "shape", "constants": True},
+    "plain": {}, "batch-of-one": {"batch": 1, "reshape": "constant"},
+    "channels-last": {"channels_last": True}, "logits": {"head": "logits"},
+    "last-convolution": {"head": "conv"}, "no-head": {"head": "none"},
+    "constants": {"constants": True}, "half": {"half": True}, "half-within": {"half": "within"},
+    "oldest-operators": {"opset": 9, "reshape": "constant"}, "old-operators": {"opset": 11},
+    "new-operators": {"opset": 21}, "computed-sizes": {"reshape": "shape", "constants": True},
     "open-sides": {"side": "S"},
-}
+}  # fmt: skip
 
 
 def features_of(path: Path, images: np.ndarray[Any, Any], **options: Any) -> np.ndarray[Any, Any]:
@@ -289,13 +282,9 @@ TRUE = numpy_helper.from_array(np.array(True), "true")
 
 
 def _model(
-    *nodes: onnx.NodeProto,
-    shape: list[Any] | None = IMAGE,
-    kind: int = TensorProto.FLOAT,
-    inputs: Sequence[str] = ("pixels",),
-    output: str = "out",
-    weights: Sequence[TensorProto] = (),
-) -> bytes:
+    *nodes: onnx.NodeProto, shape: list[Any] | None = IMAGE, kind: int = TensorProto.FLOAT,
+    inputs: Sequence[str] = ("pixels",), output: str = "out", weights: Sequence[TensorProto] = (),
+) -> bytes:  # fmt: skip
     graph = helper.make_graph(
         nodes, "odd", [helper.make_tensor_value_info(name, kind, shape) for name in inputs],
         [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)], weights,

@@ -64,12 +64,9 @@ def test_what_was_computed_before_a_stop_stays(
 
 @pytest.mark.parametrize("writable", [True, False])
 def test_features_too_large_for_the_memory_lie_on_the_disk(
-    writable: bool,
-    backbone: Backbone,
-    images: Images,
-    tmp_path: Path,
+    writable: bool, backbone: Backbone, images: Images, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:
+) -> None:  # fmt: skip
     expected = compute(backbone, *images, ("whole",), watcher=SILENT)
     monkeypatch.setattr(features, "_IN_MEMORY", 0)
     cache = tmp_path / "cache"
@@ -122,7 +119,7 @@ def test_a_full_disk_costs_the_cache_and_not_the_features(
     backbone: Backbone, images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(path: Path) -> None:
-        raise StorageError("room on the disk", "it is full", "Make some.")
+        raise StorageError("The disk is full", "Free some space.")
 
     monkeypatch.setattr(features, "atomic_file", refuse)
     found = compute(backbone, *images, ("whole",), watcher=SILENT)

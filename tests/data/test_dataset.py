@@ -45,17 +45,6 @@ def test_a_changed_file_is_noticed(shapes: Path) -> None:
     assert load(shapes).fingerprint != before
 
 
-def test_a_damaged_cache_is_made_again(shapes: Path, tmp_path: Path,
-                                       monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "cache"))
-    before = load(shapes)
-    for file in (tmp_path / "cache" / "decoded").glob("*/labels.npy"):
-        file.unlink()
-    again = load(shapes)
-    assert again.fingerprint == before.fingerprint
-    assert len(again.labels) == 24
-
-
 def test_unreadable_files_are_named_skipped_and_counted(shapes: Path) -> None:
     (shapes / "disc" / "broken.png").write_bytes(b"no image")
     data = load(shapes)

@@ -141,39 +141,6 @@ def test_a_depth_holds_the_largest_number_and_no_smaller_one_does(largest: int) 
     assert bits == 8 or largest >= 1 << (bits - 2)
 
 
-def test_the_order_of_the_files_does_not_matter(tmp_path: Path) -> None:
-    one = load(folder(tmp_path / "one", ".png", png, 4095))
-    for file in (tmp_path / "one").rglob("*.png"):
-        file.rename(file.with_name(f"{99 - int(file.stem):02}.png"))
-    other = load(tmp_path / "one")
-    assert one.recipe.bits == other.recipe.bits == 12
-    assert one.fingerprint == other.fingerprint
-
-
-def test_a_collection_of_bytes_is_decoded_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for row in range(8):
-        place = tmp_path / "abcd"[row % 2] / f"{row}.png"
-        place.parent.mkdir(exist_ok=True)
-        Image.fromarray(np.full((8, 8), row, np.uint8)).save(place)
-    asked: list[object] = []
-
-    def counted(*args: Any, **options: Any) -> PreparedPixels:
-        asked.append(args)
-        return prepare(*args, **options)
-
-    monkeypatch.setattr(fill_cache, "prepare", counted)
-    data = load(tmp_path)
-    assert len(asked) == 8
-    assert data.recipe.bits is None
-    assert "bits" not in data.preparation.model_dump(exclude_none=True)
-    load(tmp_path, size=8, channels=1)
-    known = len(asked)
-    load(tmp_path, size=8, channels=1, bits=12)  # which makes no difference to bytes
-    assert len(asked) == known
-
-
 def test_other_bits_are_other_pixels_in_the_cache(tmp_path: Path) -> None:
     source = folder(tmp_path / "images", ".png", png, 4095)
     assert [int(load(source, bits=bits).ranges.max()) for bits in (None, 16, 12, 14, None)] == [

@@ -268,6 +268,17 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_done(many: Path, own_cache:
     as_if_read_at_once(many, Notes())
 
 
+def test_too_little_room_is_told_before_anything_is_read(
+    shapes: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(shapes)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=24 * 24 * 24 * 3 - 1))
+    with pytest.raises(StorageError, match=r"takes .* decoded, and .* are free.*larger disk\."):
+        load(shapes)
+    with pytest.raises(StorageError, match="a smaller --size"):
+        load(shapes, size=100)
+
+
 class Changing(Notes):
     """Changes a collection once it is listed, as its first images are read."""
 

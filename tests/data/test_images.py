@@ -19,7 +19,7 @@ from PIL import Image, ImageFile
 from opsin.core.errors import ImageError
 from opsin.core.metadata import Preparation
 from opsin.data import images
-from opsin.data.images import open_image, open_upright, prepare, read_header, read_image
+from opsin.data.images import open_here, open_image, prepare, read_header, read_image
 from opsin.data.resize import to_pixels
 
 # Pillow's buffer for writing optimised JPEG files is sometimes too small for them.
@@ -193,7 +193,7 @@ def test_a_jpeg_is_never_decoded_smaller_than_its_pixels_need(
     exif[0x0112] = orientation
     content = encoded(Image.new("RGB", (width, height), "olive"), "JPEG", exif=exif)
     preparation = Preparation(height=target[0], width=target[1], channels=3, resize=resize)
-    with open_upright(content, preparation) as upright:
+    with open_here(content, preparation, "it") as upright:
         size = (width, height) if orientation < 5 else (height, width)
         assert (upright.width, upright.height) == size
         assert upright.image.size == tuple(-(-side * upright.eighths // 8) for side in size)
@@ -215,7 +215,7 @@ def test_less_than_all_of_a_jpeg_gives_nearly_the_same_pixels(
     image = Image.fromarray(photograph(403, 501)).convert(mode)
     content = encoded(image, "JPEG", exif=exif, quality=85)
     preparation = Preparation(height=64, width=64, channels=3, resize=resize)
-    with open_upright(content, preparation) as upright:
+    with open_here(content, preparation, "it") as upright:
         assert upright.eighths < 8
         some = to_pixels(upright, preparation).astype(int)
     whole = to_pixels(open_image(content), preparation).astype(int)
@@ -253,7 +253,7 @@ def test_one_large_image_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "_LARGE", 5_000)
     large, small = (encoded(Image.new("L", (side, side))) for side in (80, 60))
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        with open_upright(large):
+        with open_here(large, None, "it"):
             waiting = pool.submit(open_image, large)
             assert pool.submit(open_image, small).result().size == (60, 60)
             assert not waiting.done()

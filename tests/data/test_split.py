@@ -179,7 +179,7 @@ def test_groups_never_straddle(data: list[tuple[int, int]], seed: int, fold: str
     try:
         parts = split(labels, groups=groups, split_seed=seed, fold=fold)
     except SourceError as error:
-        assert "hang together" in str(error)
+        assert "belong together" in str(error)
         return
     side = sides(parts, len(labels))
     for group in set(groups) - {""}:

@@ -77,13 +77,10 @@ def activations() -> dict[str, Build]:
 
     found = {f"Activation {name}": behind(partial(layers.Activation, name)) for name in names}
     made: dict[str, Build] = {
-        "ReLU up to 6": lambda: layers.ReLU(max_value=6.0),
-        "LeakyReLU": layers.LeakyReLU,
-        "PReLU": layers.PReLU,
-        "PReLU shared": lambda: layers.PReLU(shared_axes=[1, 2]),
-        "ELU": lambda: layers.ELU(alpha=0.5),
-        "Softmax of rows": lambda: layers.Softmax(axis=1),
-    }
+        "ReLU up to 6": lambda: layers.ReLU(max_value=6.0), "LeakyReLU": layers.LeakyReLU,
+        "PReLU": layers.PReLU, "PReLU shared": lambda: layers.PReLU(shared_axes=[1, 2]),
+        "ELU": lambda: layers.ELU(alpha=0.5), "Softmax of rows": lambda: layers.Softmax(axis=1),
+    }  # fmt: skip
     return found | {name: behind(make) for name, make in made.items()}
 
 

@@ -28,22 +28,16 @@ CLASSIFIERS = {
     "extra": ExtraTreesClassifier(50, random_state=0),
     "boosting": HistGradientBoostingClassifier(max_iter=10, random_state=0),
     "stopped": HistGradientBoostingClassifier(max_iter=10, early_stopping=True, random_state=0),
-    "neighbours": KNeighborsClassifier(),
-    "kd": KNeighborsClassifier(3, algorithm="kd_tree"),
-    "ball": KNeighborsClassifier(3, algorithm="ball_tree"),
-    "machine": SVC(),
-    "linear": SVC(kernel="linear"),
-    "poly": SVC(kernel="poly", coef0=1),
+    "neighbours": KNeighborsClassifier(), "kd": KNeighborsClassifier(3, algorithm="kd_tree"),
+    "ball": KNeighborsClassifier(3, algorithm="ball_tree"), "machine": SVC(),
+    "linear": SVC(kernel="linear"), "poly": SVC(kernel="poly", coef0=1),
     "sigmoid": SVC(kernel="sigmoid", gamma=1e-3),
     "weighted": SVC(class_weight="balanced", decision_function_shape="ovr"),
-}
+}  # fmt: skip
 STEPS = {
-    "alone": (),
-    "standard": (StandardScaler(),),
-    "range": (MinMaxScaler((-1, 1), clip=True),),
-    "pca": (PCA(20),),
-    "white": (StandardScaler(), PCA(20, whiten=True)),
-}
+    "alone": (), "standard": (StandardScaler(),), "range": (MinMaxScaler((-1, 1), clip=True),),
+    "pca": (PCA(20),), "white": (StandardScaler(), PCA(20, whiten=True)),
+}  # fmt: skip
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from opsin.core.errors import ModelFileError
 from opsin.importing.foreign_network import read_foreign
 from tests.importing.made_keras import drawn
+from tests.onnx_files.made_files import model_file
 from tests.onnx_files.test_tensor_file import chain, write_safetensors
 
 
@@ -35,13 +36,9 @@ def test_a_graph_gets_weights_by_name(tmp_path: Path) -> None:
         helper.make_node("Tanh", ["hidden"], ["bent"]),
         helper.make_node("Gemm", ["bent", "stack.2.weight", "stack.2.bias"], ["y"], transB=1),
     ]
-    held = [numpy_helper.from_array(np.zeros_like(v), name) for name, v in chain().items()]
-    graph = helper.make_graph(
-        nodes, "graph", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 1, 4, 4])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 3])], held,
-    )  # fmt: skip
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
-    (tmp_path / "graph.onnx").write_bytes(model.SerializeToString())
+    empty = {name: np.zeros_like(values) for name, values in chain().items()}
+    given = ("x", TensorProto.FLOAT, ["N", 1, 4, 4])
+    (tmp_path / "graph.onnx").write_bytes(model_file(nodes, empty, given, {"y": ["N", 3]}))
     file = write_safetensors(tmp_path / "w.safetensors", chain())
     network = read_foreign(file, graph=tmp_path / "graph.onnx")
     found = {

@@ -30,6 +30,7 @@ from tests.importing.made_keras import (
     write_h5,
     write_keras,
 )
+from tests.onnx_files.made_files import model_file
 from tests.variants import a_few
 
 Maker = Callable[[Path], Path]
@@ -165,13 +166,8 @@ def onnx_file(
     *nodes: onnx.NodeProto, shape: tuple[Any, ...] = ("N", 1, 4, 4), kind: int = TensorProto.FLOAT
 ) -> Maker:
     def make(folder: Path) -> Path:
-        graph = helper.make_graph(
-            list(nodes), "network", [helper.make_tensor_value_info("x", kind, list(shape))],
-            [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        )  # fmt: skip
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
-        (folder / "network.onnx").write_bytes(model.SerializeToString())
-        return folder / "network.onnx"
+        content = model_file(nodes, {}, ("x", kind, list(shape)), {"y": None})
+        return as_bytes("network.onnx", content)(folder)
 
     return make
 

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
-import opsin
-from opsin.core.metadata import Layer, Metadata, Preparation
+from opsin.core.metadata import Layer
 from opsin.data.reference_set import ReferenceSet
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.runtime.classifier import Classifier
+from tests.made_classifier import metadata
+from tests.onnx_files.made_files import model_file
 
 CLASSES = ("disc", "square", "cross <b>")
 SIDE = 6
@@ -48,33 +49,19 @@ def write_network(path: Path, *, units: int = 4, side: int = SIDE, seed: int = 0
         ("Softmax", ["head"], "probabilities", {"axis": 1}),
         ("Identity", ["dense"], "embedding", {}),
     ]
-    graph = helper.make_graph(
-        [helper.make_node(kind, given, [out], **more) for kind, given, out, more in steps],
-        "made",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", side, side, 1])],
-        [
-            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 3]),
-            helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", 5]),
-        ],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    nodes = [helper.make_node(kind, given, [out], **more) for kind, given, out, more in steps]
+    images = ("images", TensorProto.UINT8, ["N", side, side, 1])
+    ends = {"probabilities": ["N", 3], "embedding": ["N", 5]}
+    model = onnx.load_model_from_string(model_file(nodes, weights, images, ends))
     maps = (units, side, side)
     shapes = {"input": (1, side, side), "conv": maps, "relu": maps, "conv2": maps, "add": maps,
               "flatten": (units * side * side,), "dense": (5,), "head": (3,)}  # fmt: skip
-    metadata = Metadata(
-        opsin=opsin.__version__,
-        model="made",
-        classes=CLASSES,
-        preparation=Preparation(height=side, width=side, channels=1, resize="fit"),
-        layers=tuple(
-            Layer(name=n, kind=n, shape=s, parameters=0, trainable=0, multiply_adds=0)
-            for n, s in shapes.items()
-        ),
-        source="made",
-        fingerprint="made",
+    layers = tuple(
+        Layer(name=n, kind=n, shape=s, parameters=0, trainable=0, multiply_adds=0)
+        for n, s in shapes.items()
     )
-    helper.set_model_props(model, metadata.to_props())
+    about = {"model": "made", "classes": CLASSES, "layers": layers}
+    helper.set_model_props(model, metadata(side=side).model_copy(update=about).to_props())
     onnx.save_model(model, path)
     return path
 
@@ -90,10 +77,7 @@ def made(
     order = random.permutation(count)
     known = ReferenceSet(
         images=random.integers(0, 256, (count, like.height, like.width, 1), np.uint8),
-        labels=random.integers(0, 3, count),
-        names=[f"train/{row}" for row in range(count)],
-        train=order[count // 3 :],
-        val=order[: count // 3],
-        source="made",
-    )
+        labels=random.integers(0, 3, count), names=[f"train/{row}" for row in range(count)],
+        train=order[count // 3 :], val=order[: count // 3], source="made",
+    )  # fmt: skip
     return classifier, network, known

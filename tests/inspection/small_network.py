@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from opsin.core.metadata import Layer
 from opsin.onnx_files.onnx_graph import OnnxGraph
+from tests.onnx_files.made_files import model_file
 
 KINDS = {"input": "Normalise", "conv1": "Conv 3×3 same", "relu1": "ReLU", "norm": "BatchNorm",
          "conv2": "Conv 3×3 same", "dropout": "Dropout 0.1", "flatten": "Flatten",
@@ -51,14 +52,9 @@ def small_network(weights: Mapping[str, NDArray[Any]], side: int = 8) -> OnnxGra
         ("Gemm", ["flatten", "head.weight", "head.bias"], "head", {"transB": 1}),
         ("Softmax", ["head"], "probabilities", {}),
     ]
-    graph = helper.make_graph(
-        [helper.make_node(kind, inputs, [out], **more) for kind, inputs, out, more in steps],
-        "small",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", side, side, channels])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", classes])],
-        [numpy_helper.from_array(value, name) for name, value in weights.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    nodes = [helper.make_node(kind, inputs, [out], **more) for kind, inputs, out, more in steps]
+    images = ("images", TensorProto.UINT8, ["N", side, side, channels])
+    content = model_file(nodes, weights, images, {"probabilities": ["N", classes]})
     units = {"input": channels, "conv1": one, "relu1": one, "norm": one, "conv2": two}
     shapes: dict[str, tuple[int, ...]] = {n: (u, side, side) for n, u in units.items()}
     shapes |= {"dropout": shapes["conv2"], "flatten": (two * side * side,), "head": (classes,)}
@@ -72,5 +68,5 @@ def small_network(weights: Mapping[str, NDArray[Any]], side: int = 8) -> OnnxGra
             multiply_adds=0,
         )
         for name, kind in KINDS.items()
-    ]
-    return OnnxGraph(model.SerializeToString(), layers)
+    ]  # fmt: skip
+    return OnnxGraph(content, layers)

@@ -50,14 +50,10 @@ def resnet(tmp_path: Path) -> Path:
         recipe, (12, 16, 3), 3, statistics=Statistics([100.0, 90, 80], [60.0] * 3)
     )
     metadata = Metadata(
-        opsin=opsin.__version__,
-        model="resnet",
-        classes=("a", "b", "c"),
+        opsin=opsin.__version__, model="resnet", classes=("a", "b", "c"),
         preparation=Preparation(height=12, width=16, channels=3, resize="fit"),
-        layers=tuple(summarise(network, (12, 16, 3))),
-        source="x",
-        fingerprint="x",
-    )
+        layers=tuple(summarise(network, (12, 16, 3))), source="x", fingerprint="x",
+    )  # fmt: skip
     path = tmp_path / "classifier.onnx"
     path.write_bytes(to_onnx(network, metadata))
     return path

@@ -1,4 +1,4 @@
-"""The nearest rows are the nearest, whatever batches they come in."""
+"""The nearest images are those of a full comparison, and found again quickly."""
 
 from __future__ import annotations
 
@@ -8,37 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from opsin.core.events import Watcher
 from opsin.data.dataset import Dataset
 from opsin.data.reference_set import ReferenceSet
 from opsin.inspection import neighbours
-from opsin.inspection.neighbours import FILE, directions, most_alike, nearest
+from opsin.inspection.neighbours import FILE, directions, nearest
 from opsin.runtime.classifier import Classifier
-
-
-@given(
-    count=st.integers(0, 40),
-    size=st.integers(1, 8),
-    batch=st.integers(1, 41),
-    wanted=st.integers(1, 12),
-    seed=st.integers(0, 99),
-)
-def test_batches_do_not_matter(count: int, size: int, batch: int, wanted: int, seed: int) -> None:
-    random = np.random.default_rng(seed)
-    # Few values, so that many rows are equally near.
-    rows = directions(random.integers(-1, 2, (count, size)).astype(np.float32), None)
-    one = directions(random.normal(size=(1, size)).astype(np.float32), None)[0]
-    parts = [rows[i : i + batch] for i in range(0, count, batch)]
-    places, cosines = most_alike(parts, one, wanted)
-    expected = (rows @ one).astype(np.float32)
-    assert len(places) == min(wanted, count)
-    np.testing.assert_allclose(cosines, np.sort(expected)[::-1][:wanted], atol=1e-6)
-    np.testing.assert_allclose(expected[places], cosines, atol=1e-6)
-    assert len(set(places.tolist())) == len(places)
 
 
 def test_rows_that_are_no_numbers_or_nothing_are_like_none() -> None:

@@ -20,13 +20,9 @@ def test_a_whole_source(tmp_path: Path, nearest_mean: Path, digits: Dataset) -> 
     names = [f"{row} 漢字" for row in range(len(digits))]
     layers = ["head", "input", "embedding", "head"]
     said = save_layers(
-        classifier,
-        tmp_path / "raw.npz",
-        layers,
-        digits.images,
-        image_names=names,
+        classifier, tmp_path / "raw.npz", layers, digits.images, image_names=names,
         labels=digits.labels,
-    )
+    )  # fmt: skip
     with np.load(tmp_path / "raw.npz", allow_pickle=False) as found:
         assert list(found) == ["names", "labels", "classes", "head", "input", "embedding"]
         assert found["names"].tolist() == names

@@ -38,14 +38,6 @@ def test_a_file_without_pytorch_is_summarised(nearest_mean: Path) -> None:
     assert [row.parents for row in summary.rows] == [("images",), ("input",), ("flatten",)]
     said = json.loads(json.dumps(summary.to_json()))
     assert said["layers"][2] | {"seconds": 0, "share": 0} == {
-        "name": "head",
-        "kind": "head",
-        "shape": [10],
-        "parents": ["flatten"],
-        "parameters": 0,
-        "trainable": 0,
-        "multiply_adds": 0,
-        "seconds": 0,
-        "share": 0,
-        "receptive_field": None,
-    }
+        "name": "head", "kind": "head", "shape": [10], "parents": ["flatten"], "parameters": 0,
+        "trainable": 0, "multiply_adds": 0, "seconds": 0, "share": 0, "receptive_field": None,
+    }  # fmt: skip

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import numpy as np
 import onnx
-import pytest
 
 from opsin.core.metadata import Layer
 from opsin.inspection.summary import layer_seconds
-from tests.onnx_files.test_onnx_graph import SIZE, Made, residual_network
 
 # The layer "heavy" multiplies large matrices under names of its own; the end does so for no layer.
 _UNEVEN = """
@@ -55,20 +50,3 @@ def test_operators_count_for_the_layer_that_they_lead_to() -> None:
     # What lies behind the last layer counts for none.
     alone = layer_seconds(uneven(), layers[:1], images)
     assert alone["input"] < again["light"]
-
-
-def test_every_layer_of_a_file_has_a_time_and_nothing_stays_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    made: Made = residual_network()
-    network = made.network()
-    content = made.content()
-    images = np.random.default_rng(0).integers(0, 256, (8, *SIZE, 1), np.uint8)
-    seconds = layer_seconds(content, network.layers, images)
-    assert list(seconds) == made.names
-    assert all(0 <= each < 1 for each in seconds.values())
-    assert sum(seconds.values()) > 0
-    assert list(tmp_path.iterdir()) == []
-    assert made.content() == content

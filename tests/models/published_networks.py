@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from tests.onnx_files.made_files import model_file
+
 Array = NDArray[Any]
 
 
@@ -17,11 +19,11 @@ class Graph:
         self._shape = tuple(shape)
         self._random = np.random.default_rng(0)
         self._nodes: list[NodeProto] = []
-        self._weights: list[TensorProto] = []
+        self._weights: dict[str, Array] = {}
 
     def constant(self, value: Any) -> str:
         name = f"held{len(self._weights)}"
-        self._weights.append(numpy_helper.from_array(np.asarray(value), name))
+        self._weights[name] = np.asarray(value)
         return name
 
     def weight(self, *shape: int, scale: float = 0.3) -> str:
@@ -36,16 +38,11 @@ class Graph:
     def network(self) -> tuple[bytes, Array]:
         """Return the file, and something to put in."""
         nodes = [*self._nodes, helper.make_node("Identity", [self._nodes[-1].output[0]], ["y"])]
-        graph = helper.make_graph(
-            nodes,
-            "small",
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT, self._shape)],
-            [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-            self._weights,
+        content = model_file(
+            nodes, self._weights, ("x", TensorProto.FLOAT, self._shape), {"y": None}
         )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
         values = np.random.default_rng(1).normal(size=self._shape).astype(np.float32)
-        return model.SerializeToString(), values
+        return content, values
 
     # Parts that several networks share
 

@@ -8,7 +8,9 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
+
+from tests.onnx_files.made_files import model_file
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("captum")
@@ -20,15 +22,9 @@ SIDE = 8
 def network_of(weights: dict[str, NDArray[Any]], nodes: list[onnx.NodeProto]) -> Any:
     from opsin.models.onnx_network import TorchNetwork
 
-    graph = helper.make_graph(
-        [helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT), *nodes],
-        "made",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", SIDE, SIDE, 1])],
-        [helper.make_tensor_value_info("head", TensorProto.FLOAT, ["N", 2])],
-        [numpy_helper.from_array(value, name) for name, value in weights.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
-    return TorchNetwork(model.SerializeToString())
+    nodes = [helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT), *nodes]
+    images = ("images", TensorProto.UINT8, ["N", SIDE, SIDE, 1])
+    return TorchNetwork(model_file(nodes, weights, images, {"head": ["N", 2]}))
 
 
 def linear(weight: NDArray[np.float32]) -> Any:

@@ -10,12 +10,12 @@ import onnx
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from opsin.core.errors import ModelFileError
 from opsin.data.dataset import Dataset
 from tests.classical.test_fitted_file import content_of, fitted
-from tests.onnx_files.made_files import SHAPE, trained
+from tests.onnx_files.made_files import SHAPE, model_file, trained
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
@@ -140,13 +140,8 @@ def test_pads_of_either_side_and_reshaping_are_those_of_onnx(factor: int) -> Non
                          pads=[0, 1, 1, 0]),
         helper.make_node("ReduceMax", ["pool", "all"], ["head"], keepdims=0),
     ]  # fmt: skip
-    graph = helper.make_graph(
-        nodes, "g", [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", 2, 6, 7])],
-        [helper.make_tensor_value_info("head", TensorProto.FLOAT, ["N", 2])],
-        [numpy_helper.from_array(value, name) for name, value in weights.items()],
-    )  # fmt: skip
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
-    content = model.SerializeToString()
+    given = ("images", TensorProto.UINT8, ["N", 2, 6, 7])
+    content = model_file(nodes, weights, given, {"head": ["N", 2]})
     images = np.random.default_rng(1).integers(0, 256, (3, 2, 6, 7), np.uint8)
     (expected,) = by_onnxruntime(content, ["head"], images)
     found = TorchNetwork(content)(torch.from_numpy(images).float()).numpy()

@@ -52,7 +52,7 @@ def test_depth_decides_the_number_of_layers(model: str, depth: int) -> None:
         ({"dropout": 1.0}, "dropout"),
         ({"epoch": 3}, "epoch"),
     ],
-)
+)  # fmt: skip
 def test_nonsense_is_refused_by_name(options: dict[str, Any], words: str) -> None:
     with pytest.raises(RecipeError, match=words):
         resolve(DATA, **options)

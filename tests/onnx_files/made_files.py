@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 
 import opsin
 from opsin.core.metadata import Metadata, Preparation
@@ -14,6 +17,22 @@ from opsin.core.recipe import DataRecipe
 from opsin.models.resolve import resolve
 
 SHAPE = (28, 24, 3)
+
+
+def model_file(
+    nodes: Sequence[onnx.NodeProto], weights: Mapping[str, Any],
+    taken: tuple[str, int, Sequence[Any]], outputs: Mapping[str, Sequence[Any] | None],
+    *, opset: int = 20,
+) -> bytes:  # fmt: skip
+    """A file of operators; `taken`: name, type and shape of its input."""
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+            for name, shape in outputs.items()]  # fmt: skip
+    held = [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()]
+    first = helper.make_tensor_value_info(*taken)
+    graph = helper.make_graph(nodes, "made", [first], ends, held)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+    content: bytes = model.SerializeToString()
+    return content
 
 
 def trained(name: str, *, low: float = 0.2, **options: Any) -> tuple[Any, Metadata]:
@@ -36,14 +55,10 @@ def trained(name: str, *, low: float = 0.2, **options: Any) -> tuple[Any, Metada
             nn.init.uniform_(module.weight, low, 1.0)
             nn.init.normal_(module.bias)
     metadata = Metadata(
-        opsin=opsin.__version__,
-        model=name,
-        classes=("a", "b", "c", "d"),
+        opsin=opsin.__version__, model=name, classes=("a", "b", "c", "d"),
         preparation=Preparation(height=SHAPE[0], width=SHAPE[1], channels=3, resize="fit"),
-        layers=tuple(build_network.summarise(network, SHAPE)),
-        source="x",
-        fingerprint="f",
-    )
+        layers=tuple(build_network.summarise(network, SHAPE)), source="x", fingerprint="f",
+    )  # fmt: skip
     return network.eval(), metadata
 
 

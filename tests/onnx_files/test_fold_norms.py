@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from opsin.onnx_files.fold_norms import fold
 from opsin.onnx_files.onnx_graph import OnnxGraph
-from tests.onnx_files.made_files import images, made, opened
+from tests.onnx_files.made_files import images, made, model_file, opened
 from tests.variants import a_few
 
 pytestmark = pytest.mark.torch
@@ -173,13 +173,9 @@ class _Chain:
 def _file(
     nodes: list[onnx.NodeProto], weights: dict[str, NDArray[Any]], size: list[int], ends: list[str]
 ) -> bytes:
-    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 4, *size])
-    outputs = [onnx.ValueInfoProto(name=name) for name in ends if name != "images"]
-    held = [numpy_helper.from_array(value, name) for name, value in weights.items()]
-    graph = helper.make_graph(nodes, "chain", [images], outputs, held)
-    opset = [helper.make_opsetid("", 18)]
-    content: bytes = helper.make_model(graph, opset_imports=opset, ir_version=9).SerializeToString()
-    return content
+    images = ("images", TensorProto.FLOAT, ["N", 4, *size])
+    outputs = dict.fromkeys(name for name in ends if name != "images")
+    return model_file(nodes, weights, images, outputs, opset=18)
 
 
 def _answers(content: bytes, images: NDArray[np.float32]) -> list[NDArray[np.float32]]:

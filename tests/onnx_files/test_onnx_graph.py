@@ -20,7 +20,7 @@ import opsin
 from opsin.core.errors import ModelFileError
 from opsin.core.metadata import Layer
 from opsin.onnx_files.onnx_graph import OnnxGraph
-from opsin.onnx_files.postprocessing import GraphWriter, outputs, tail
+from opsin.onnx_files.postprocessing import GraphWriter, as_model, outputs, tail
 
 SIZE = (13, 12)
 CLASSES = 3
@@ -89,15 +89,9 @@ class Made:
     def content(self, size: tuple[int, int] = SIZE) -> bytes:
         to = GraphWriter(list(self.nodes), list(self.weights))
         tail(to, "head", "maximum", classes=CLASSES, units=self.channels)
-        graph = helper.make_graph(
-            to.nodes,
-            "made",
-            [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", *size, 1])],
-            outputs(classes=CLASSES, units=self.channels),
-            to.weights,
-        )
-        opsets = [helper.make_opsetid("", 20)]
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
+        images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", *size, 1])
+        answered = outputs(classes=CLASSES, units=self.channels)
+        model = as_model(helper.make_graph(to.nodes, "made", [images], answered, to.weights))
         onnx.checker.check_model(model, full_check=True)
         content: bytes = model.SerializeToString()
         return content

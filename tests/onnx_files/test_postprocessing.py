@@ -16,7 +16,14 @@ from scipy.special import softmax
 
 from opsin.core.metadata import Calibration, Metadata, Preparation
 from opsin.evaluation.out_of_distribution import ClassPrototypes
-from opsin.onnx_files.postprocessing import Calibrated, GraphWriter, finished, outputs, tail
+from opsin.onnx_files.postprocessing import (
+    Calibrated,
+    GraphWriter,
+    as_model,
+    finished,
+    outputs,
+    tail,
+)
 
 CLASSES, UNITS = 4, 6
 
@@ -24,18 +31,10 @@ CLASSES, UNITS = 4, 6
 def write_file(path: Path) -> Metadata:
     to = GraphWriter()
     tail(to, "logits", "seen", classes=CLASSES, units=UNITS)
-    graph = helper.make_graph(
-        to.nodes,
-        "tail",
-        [
-            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", CLASSES]),
-            helper.make_tensor_value_info("seen", TensorProto.FLOAT, ["N", UNITS]),
-        ],
-        outputs(classes=CLASSES, units=UNITS),
-        to.weights,
-    )
-    opset = [helper.make_opsetid("", 20)]
-    model = helper.make_model(graph, opset_imports=opset, ir_version=9)
+    taken = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", units])
+             for name, units in (("logits", CLASSES), ("seen", UNITS))]  # fmt: skip
+    answered = outputs(classes=CLASSES, units=UNITS)
+    model = as_model(helper.make_graph(to.nodes, "tail", taken, answered, to.weights))
     onnx.checker.check_model(model, full_check=True)
     onnx.save_model(model, path)
     return Metadata(

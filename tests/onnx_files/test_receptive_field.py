@@ -8,9 +8,10 @@ import numpy as np
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from opsin.onnx_files.onnx_graph import receptive_fields
+from tests.onnx_files.made_files import model_file
 
 SIDE = 16
 CONV: dict[str, Any] = {"op": "Conv"}
@@ -39,15 +40,9 @@ def test_its_border_is_where_pixels_begin_to_matter(layers: list[dict[str, Any]]
         name = "end" if place == len(layers) - 1 else f"layer{place}"
         nodes.append(helper.make_node(layer["op"], [value, *held], [name], **options))
         value = name
-    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 1, SIDE, SIDE])
-    outputs = [helper.make_tensor_value_info("end", TensorProto.FLOAT, None)]
-    used = {name for node in nodes for name in node.input}
-    kept = [numpy_helper.from_array(weights[name], name) for name in used.intersection(weights)]
-    graph = helper.make_graph(nodes, "windows", [images], outputs, kept)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
+    images = ("images", TensorProto.FLOAT, ["N", 1, SIDE, SIDE])
+    content = model_file(nodes, weights, images, {"end": None}, opset=18)
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     # Each image has one pixel that is not 0: where the answer is not 0 either, it was seen.
     pixels = np.eye(SIDE * SIDE, dtype=np.float32).reshape(-1, 1, SIDE, SIDE)
     (seen,) = session.run(["end"], {"images": pixels})

@@ -133,7 +133,7 @@ def test_the_form_before_the_zip_is_read_without_pytorch(tmp_path: Path) -> None
         {"numbers": struct.pack("<q", -1) + bytes(64)},
         {"numbers": b""},
     ],
-)
+)  # fmt: skip
 def test_a_damaged_one_is_refused(tmp_path: Path, changed: dict[str, bytes]) -> None:
     with pytest.raises(ModelFileError):
         read_bytes(tmp_path / "w.pth", legacy(STATE, **changed))

@@ -257,32 +257,34 @@ def look_up(key: str) -> Decoded | None:
         )
         if rows.dtype != ROW or not len(rows) == len(labels) == len(given) == len(about["names"]):
             return None
-        good = np.flatnonzero(rows["done"])
-        bits = used if about["depths"] else None
-        images: Images = np.load(folder / f"images-{used}.npy", mmap_mode="r", allow_pickle=False)
+        images = np.load(folder / f"images-{used}.npy", mmap_mode="r", allow_pickle=False)
         if len(images) != len(rows):
             return None
-        if len(good) < len(rows):
-            images = ImageSubset(images, good)
-        rows = rows[good]
-        return Decoded(
+        digest, source_digest, size, extent = (
+            np.ascontiguousarray(rows[name])
+            for name in ("digest", "source_digest", "size", "range")
+        )
+        decoded = Decoded(
             images=images,
             classes=tuple(about["classes"]),
-            labels=labels[good],
-            given=given[good],
-            digests=np.ascontiguousarray(rows["digest"]),
-            source_digests=np.ascontiguousarray(rows["source_digest"]),
-            sizes=np.ascontiguousarray(rows["size"]),
-            ranges=np.ascontiguousarray(rows["range"]),
-            names=[about["names"][row] for row in good],
-            groups=[about["groups"][row] for row in good] if about["groups"] else [],
+            labels=labels,
+            given=given,
+            digests=digest,
+            source_digests=source_digest,
+            sizes=size,
+            ranges=extent,
+            names=about["names"],
+            groups=about["groups"],
             mirrored=about["mirrored"],
-            rows=np.arange(len(good)),
+            rows=np.arange(len(rows)),
             unreadable=[(name, reason) for name, reason in about["unreadable"]],
             repeated=about["repeated"],
             left_out=tuple(LeftOut(**each) for each in about["left_out"]),
-            bits=bits,
+            bits=used if about["depths"] else None,
             depths={int(depth): count for depth, count in about["depths"].items()},
         )
+        good = np.flatnonzero(rows["done"])
+        whole = len(good) == len(rows)
+        return decoded if whole else replace(take(decoded, good), rows=np.arange(len(good)))
     except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, IndexError):
         return None

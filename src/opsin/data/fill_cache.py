@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.core.errors import ImageError, OpsinError, SourceError, StorageError
+from opsin.core.errors import ImageError, SourceError, StorageError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted, file_size
 from opsin.core.metadata import Bits, Preparation
@@ -187,7 +187,8 @@ def _decode(
                 raise StorageError(
                     f"{recipe.source} takes {file_size(needed)} decoded, and {file_size(free)} are "
                     f"free in {cache.cache_root()}",
-                    "Set OPSIN_CACHE to a folder on a larger disk, or give a smaller --size.",
+                    "Set OPSIN_CACHE to a folder on a larger disk"
+                    + (", or give a smaller --size." if recipe.size else "."),
                 )
             store = filled(preparation)
             deepest = int(store.rows["depth"].max())
@@ -245,7 +246,6 @@ def _fill(
                 if time.monotonic() - saved > _SAVED_EVERY:
                     store.save()
                     saved = time.monotonic()
-        store.save()
     except KeyboardInterrupt:
         store.save()
         watcher.note(
@@ -253,9 +253,8 @@ def _fill(
             "kept; the same command goes on from there"
         )
         raise
-    except OpsinError:  # of a store or a cluster, which may give the rest another time
+    finally:
         store.save()
-        raise
     shown.end()
 
 

@@ -63,13 +63,21 @@ class PreparedPixels(NamedTuple):
 def open_image(
     image: ImageLike, name: str | None = None, *, side: int | None = None
 ) -> Image.Image:
-    """Decode an image and turn it upright."""
-    with open_upright(image, name=name, side=side) as upright:
-        if side is None:
-            return upright.image
-        small = upright.image.copy()  # an image of the caller's stays as large as it is
-        small.thumbnail((side, side))
-        return small
+    """Decode an image and turn it upright, no side longer than ``side``."""
+    name = name or _name_of(image)
+    content = b"" if is_decoded(image) else content_of(image, name)
+    here, stated = image if is_decoded(image) else content, plain(content)
+    opened = None
+    if stated is not None or is_decoded(image):
+        with contextlib.suppress(_DamagedError), open_here(here, None, name, stated) as upright:
+            opened = upright.image
+    if opened is None:
+        pixels, _ = sandboxed_decoding.open_apart(content, name, side=side)
+        opened = image_from_array(pixels, name)[0]
+    if side is not None:
+        opened = opened.copy()  # an image of the caller's stays as large as it is
+        opened.thumbnail((side, side))
+    return opened
 
 
 def read_image(
@@ -190,38 +198,13 @@ def content_of(image: str | os.PathLike[str] | bytes | BinaryIO | StoredObject, 
 
 
 @contextlib.contextmanager
-def open_upright(
-    image: ImageLike,
-    preparation: Preparation | None = None,
-    name: str | None = None,
-    *,
-    side: int | None = None,
-) -> Iterator[Upright]:
-    """Decode an image and turn it upright, for as long as the block lasts."""
-    name = name or _name_of(image)
-    with contextlib.ExitStack() as stack:
-        if is_decoded(image):
-            yield stack.enter_context(open_here(image, preparation, name))
-            return
-        content = content_of(image, name)
-        opened, stated = None, plain(content)
-        if stated is not None:
-            with contextlib.suppress(_DamagedError):
-                opened = stack.enter_context(open_here(content, preparation, name, stated))
-        if opened is None:
-            pixels, _ = sandboxed_decoding.open_apart(content, name, side=side)
-            opened = Upright.whole(image_from_array(pixels, name)[0])
-        yield opened
-
-
-@contextlib.contextmanager
 def open_here(
     image: bytes | Image.Image | NDArray[Any],
     preparation: Preparation | None,
     name: str,
     stated: PlainFile | None = None,
 ) -> Iterator[Upright]:
-    """Do as `open_upright`, in this process."""
+    """Decode an image in this process and turn it upright, for as long as the block lasts."""
     bits = preparation.bits if preparation else None
     with contextlib.ExitStack() as stack:
         with explained(name):  # a tensor on another device, say

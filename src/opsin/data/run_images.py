@@ -53,16 +53,15 @@ def recipe_of_run(run: RunDirectory, data: Places = (), *, others: bool = False)
     """
     recipe = _recorded(run)
     places = [os.fspath(each) for each in ([data] if isinstance(data, str | os.PathLike) else data)]
-    count = len(recipe.sources)
-    if places and recipe.test and len(places) == count + 1:
+    known = _places(recipe)
+    if places and recipe.test and len(places) == len(known):
         recipe = recipe.model_copy(update={"sources": tuple(places[:-1]), "test": places[-1]})
-    elif places and (others or len(places) == count):
+    elif places and (others or len(places) == len(recipe.sources)):
         recipe = recipe.model_copy(update={"sources": tuple(places)})
     elif places:
-        more = ", and one more for its test images" if recipe.test else ""
         raise RecipeError(
-            f"{run.path} has {counted(count, 'source')}{more}; got {counted(len(places), 'place')}",
-            f"They were, in this order: {', '.join(_places(recipe))}.",
+            f"{run.path} has {counted(len(known), 'source')}, not {len(places)}",
+            f"They were, in this order: {', '.join(known)}.",
         )
     gone = [place for place in _missing(recipe) if place not in places]
     if gone and not has_no_images(run):
@@ -71,7 +70,7 @@ def recipe_of_run(run: RunDirectory, data: Places = (), *, others: bool = False)
 
 
 def _recorded(run: RunDirectory) -> DataRecipe:
-    """Return the data part of a run's recipe with the recorded places."""
+    """The data part of a run's recipe with the recorded places."""
     # Its own parts are recorded by now.
     recipe = run.read(RecordedRecipe).data.model_copy(update={"parts_of": None})
     if not run.dataset.is_file():
@@ -152,7 +151,6 @@ def with_run_split(directory: RunDirectory, dataset: Dataset) -> Dataset:
 
 
 def _difference(run: RunDirectory, decoded: Decoded) -> str:
-    """Say in words how images differ from those that a run was made from."""
     then = Counter(bytes(each) for each in run.load_arrays(run.split)["digests"])
     now = Counter(bytes(each) for each in short_digest(decoded.digests))
     missing, others = (then - now).total(), (now - then).total()
@@ -215,7 +213,6 @@ def rows_of_run(directory: RunDirectory, decoded: Decoded) -> NDArray[np.int64] 
         return None
     if np.array_equal(here, mine) and len(np.unique(as_keys(mine))) == len(mine):
         return np.arange(len(mine))
-    then = read_images(directory)
     labels = [decoded.classes[label] for label in decoded.labels]
     now = [
         RunImage(name, label, "", digest)
@@ -223,7 +220,6 @@ def rows_of_run(directory: RunDirectory, decoded: Decoded) -> NDArray[np.int64] 
     ]
     # A name may have changed.
     keys = (lambda one: (one.digest, one.label, one.name), lambda one: (one.digest, one.label))
-    rows = np.full(len(mine), -1)
-    for one, other, _ in pair_up(then, now, keys) if len(then) == len(rows) else ():
-        rows[one] = other
-    return None if (rows < 0).any() else rows
+    pairs = sorted(pair_up(read_images(directory), now, keys))
+    whole = [one for one, _, _ in pairs] == list(range(len(mine)))
+    return np.array([other for _, other, _ in pairs], np.int64) if whole else None

@@ -70,26 +70,19 @@ class SplitInputs:
     @cached_property
     def independent(self) -> NDArray[np.int64]:
         """How many units each class has, ``int64[K]``."""
-        classes = len(self.classes)
-        return np.bincount(
-            np.unique(self.units * classes + self.labels) % classes, minlength=classes
-        )
+        count = len(self.classes)
+        return np.bincount(np.unique(self.units * count + self.labels) % count, minlength=count)
 
     def keys(self, recipe: DataRecipe, cut: Literal["test", "val"]) -> NDArray[np.float64]:
         """Return a number from 0 to 1 for each image, the same for those of one unit."""
         seed = recipe.split_seed + (2**31 if cut == "val" else 0)
-        start = hashlib.sha256(f"opsin split {seed}".encode())
-
-        def hashed(content: bytes) -> bytes:
-            whole = start.copy()
-            whole.update(content)
-            return whole.digest()[:16]
-
+        start = f"opsin split {seed}".encode()
         groups = self.groups or [""] * len(self.labels)
-        own = b"".join(
-            hashed(group.encode("utf-8", "surrogateescape") if group else digest.tobytes())
+        contents = (
+            group.encode("utf-8", "surrogateescape") if group else digest.tobytes()
             for group, digest in zip(groups, self.source_digests, strict=True)
         )
+        own = b"".join(hashlib.sha256(start + content).digest()[:16] for content in contents)
         # Two numbers each, since the smallest of several would not be evenly spread itself.
         rank, number = np.frombuffer(own, ">u8").reshape(-1, 2).T
         order = np.lexsort((rank, self.units))
@@ -147,8 +140,6 @@ def _take_up(
 
 @dataclass(frozen=True)
 class _Cut:
-    """A part that is cut out of the training images."""
-
     subjects: SplitInputs
     parts: NDArray[np.uint8]
     free: NDArray[np.bool_]
@@ -184,7 +175,6 @@ class _Cut:
     def _units(
         self, among: NDArray[np.bool_], edges: NDArray[np.float64], early: float
     ) -> tuple[NDArray[np.int64], NDArray[np.float64], dict[int, list[tuple[int, int]]]]:
-        """Return the units that may be cut."""
         labels, classes = self.subjects.labels, len(self.subjects.classes)
         rows = np.flatnonzero(among & self.free & (self.parts == TRAIN))
         unit = np.full(len(labels), -1)
@@ -269,17 +259,14 @@ def _are_even(
     """Tell in which classes numbers are spread evenly, as far as chance explains, ``bool[K]``."""
     bins = len(edges)
     where = np.searchsorted(edges, numbers, side="right") - 1
-    found = np.bincount(labels * bins + where, minlength=classes * bins).reshape(classes, bins)
+    counts = np.bincount(labels * bins + where, minlength=classes * bins).reshape(classes, bins)
     share = np.diff(edges, append=1.0)
-    expected = found.sum(axis=1, keepdims=True) * share
-    even: NDArray[np.bool_] = (
-        np.abs(found - expected) <= _UNLIKELY * np.sqrt(expected * (1 - share))
-    ).all(axis=1)
-    return even
+    expected = counts.sum(axis=1, keepdims=True) * share
+    even = np.abs(counts - expected) <= _UNLIKELY * np.sqrt(expected * (1 - share))
+    return np.asarray(even.all(axis=1))
 
 
 def _checked(subjects: SplitInputs, parts: NDArray[np.uint8]) -> Split:
-    """Return the parts of the images that corrections left."""
     rows, labels = subjects.corrected or (np.arange(len(parts)), subjects.labels)
     given, parts = subjects.given[rows], parts[rows]
     flat = as_keys(subjects.digests[rows])
@@ -328,14 +315,13 @@ def recorded_parts(
     for kind in digests:
         codes = [known.get(bytes(digest), UNASSIGNED) for digest in short_digest(kind)]
         parts = np.where(parts == UNASSIGNED, codes, parts).astype(np.uint8)
-    found = int(np.count_nonzero(parts))
-    if not found:
+    known_count = int(np.count_nonzero(parts))
+    if not known_count:
         raise RecipeError(
             f"{run} was trained on none of these images", "Leave parts_of out, or name another run."
         )
-    new = len(parts) - found
-    fill = f"; {counted(new, 'new image')} {'fill' if new > 1 else 'fills'} them up"
-    watcher.fact("Parts", f"as in {run} for {counted(found, 'image')}{fill if new else ''}")
+    new = len(parts) - known_count
+    watcher.fact("Parts", f"as in {run} for {counted(known_count, 'image')}; {new:,} are new")
     return parts
 
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.core.arrays import Floats, Ints, Pixels
+from opsin.core.arrays import Floats, Pixels
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RunError, StorageError
 from opsin.core.events import SILENT, Watcher
@@ -44,21 +44,6 @@ def directions(embedding: Floats, scales: Floats | None) -> Floats:
     lengths = np.linalg.norm(scaled, axis=1, keepdims=True)
     found: Floats = scaled / np.maximum(lengths, _NO_LENGTH)
     return found
-
-
-def most_alike(
-    batches: Iterable[NDArray[np.floating]], wanted: Floats, count: int
-) -> tuple[Ints, Floats]:
-    """The rows whose directions are nearest to one, and their cosines, the nearest first."""
-    rows, cosines = np.zeros(0, np.int64), np.zeros(0, np.float32)
-    start = 0
-    for batch in batches:
-        rows = np.concatenate([rows, np.arange(start, start + len(batch))])
-        cosines = np.concatenate([cosines, batch.astype(np.float32) @ wanted])
-        best = np.lexsort((rows, -cosines))[:count]
-        rows, cosines = rows[best], cosines[best]
-        start += len(batch)
-    return rows, cosines.astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -116,8 +101,8 @@ def nearest(
             with contextlib.suppress(StorageError):  # a run on a read-only disk
                 directory.save_arrays(directory.path / FILE, key=np.array(key), directions=kept)
         batches = [kept]
-    places, _ = most_alike(batches, wanted, count * _FURTHER)
-    rows = known.train[places]
+    cosines = np.concatenate([batch.astype(np.float32) @ wanted for batch in batches])
+    rows = known.train[np.argsort(-cosines, kind="stable")[: count * _FURTHER]]
     found = known.images[rows]
     exact = direction_of(found) @ wanted
     neighbours = []

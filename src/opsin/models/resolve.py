@@ -42,7 +42,12 @@ def resolve(
     given = {key: value for key, value in options.items() if value is not None}
     refuse_unknown(given, (*MODEL_OPTIONS, *TRAINING_OPTIONS))
     fields = {**_defaults(MODELS[name], given, mirrored=mirrored), **given}
-    fields = {**_varied(fields["augment"], min(data.size or (32, 32))), **fields}
+    augment, side = fields["augment"], min(data.size or (32, 32))
+    if not isinstance(augment, str) or augment not in AUGMENTATIONS:
+        names = ", ".join(AUGMENTATIONS)
+        raise RecipeError(f"There is no augmentation {augment!r}; there are {names}")
+    parts = AUGMENTATIONS[augment]
+    fields = {**parts, "shift": min(64, round(parts["shift"] * side)), **fields}
     if not MODELS[name].convolutional and fields["optimizer"] == "muon":
         advice = "Give --optimizer adam."
         raise RecipeError(f"muon trains networks with convolutions, not {name}", advice)
@@ -98,11 +103,3 @@ def _defaults(spec: ModelSpec, given: Mapping[str, object], *, mirrored: bool) -
     if isinstance(optimizer, str) and optimizer != defaults["optimizer"]:
         defaults |= OPTIMIZERS.get(optimizer, {})
     return defaults
-
-
-def _varied(augment: object, side: int) -> dict[str, float]:
-    if not isinstance(augment, str) or augment not in AUGMENTATIONS:
-        names = ", ".join(AUGMENTATIONS)
-        raise RecipeError(f"There is no augmentation {augment!r}; there are {names}")
-    parts = AUGMENTATIONS[augment]
-    return {**parts, "shift": min(64, round(parts["shift"] * side))}

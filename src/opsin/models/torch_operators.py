@@ -158,10 +158,6 @@ def _clip(values: Tensor, least: Tensor | None = None, most: Tensor | None = Non
     return functional.hardtanh(values, low, high)  # whose gradient takes a tenth of clamp's time
 
 
-def _power(base: Tensor, exponent: Tensor) -> Tensor:
-    return base.pow(exponent.item() if exponent.numel() == 1 else exponent)
-
-
 def _divide(left: Tensor, right: Tensor) -> Tensor:
     whole = not left.is_floating_point()
     return torch.div(left, right, rounding_mode="trunc" if whole else None)
@@ -169,10 +165,6 @@ def _divide(left: Tensor, right: Tensor) -> Tensor:
 
 def _every(how: Callable[[Tensor, Tensor], Tensor]) -> Computed:
     return lambda *inputs, **_: functools.reduce(how, inputs)
-
-
-def _mean(*inputs: Tensor, **_: Any) -> Tensor:
-    return functools.reduce(torch.add, inputs) / len(inputs)
 
 
 def _softmax(how: Callable[..., Tensor]) -> Computed:
@@ -208,10 +200,6 @@ def _reshape(values: Tensor, shape: Tensor, *, allowzero: int = 0) -> Tensor:
     if not allowzero:
         wanted = [values.shape[place] if size == 0 else size for place, size in enumerate(wanted)]
     return values.reshape(wanted)
-
-
-def _squeeze(values: Tensor, axes: Tensor | None = None) -> Tensor:
-    return values.squeeze() if axes is None else values.squeeze(tuple(_numbers(axes)))
 
 
 def _unsqueeze(values: Tensor, axes: Tensor) -> Tensor:
@@ -349,11 +337,11 @@ _PLAIN: Final[dict[str, Computed]] = {
     "Mul": torch.mul,
     "Neg": torch.neg,
     "PRelu": lambda values, slope: torch.where(values < 0, values * slope, values),
-    "Pow": _power,
+    "Pow": lambda base, power: base.pow(power.item() if power.numel() == 1 else power),
     "Slice": _slice,
     "Softplus": functional.softplus,
     "Sqrt": torch.sqrt,
-    "Squeeze": _squeeze,
+    "Squeeze": lambda values, *axes: values.squeeze(*(tuple(_numbers(each)) for each in axes)),
     "Sub": torch.sub,
     "Unsqueeze": _unsqueeze,
     "Where": lambda chosen, one, other: torch.where(
@@ -382,7 +370,7 @@ COMPUTED: Final[dict[str, Computed]] = {
     "LogSoftmax": _softmax(torch.log_softmax),
     "Max": _every(torch.maximum),
     "MaxPool": _max_pool,
-    "Mean": _mean,
+    "Mean": lambda *inputs, **_: functools.reduce(torch.add, inputs) / len(inputs),
     "Min": _every(torch.minimum),
     "Pad": _pad,
     "ReduceMax": _reduced(torch.amax),

@@ -19,14 +19,9 @@ MIX = np.log(np.linspace(0.5, 1.5, CLASSES))
 
 
 def write_lesson_network(
-    path: Path,
-    *,
-    dropout: str = "Dropout 0.25",
-    pool: str = "MaxPool",
-    group: int = 1,
-    conv: dict[str, Any] | None = None,
-    seed: int = 0,
-) -> Path:
+    path: Path, *, dropout: str = "Dropout 0.25", pool: str = "MaxPool", group: int = 1,
+    conv: dict[str, Any] | None = None, seed: int = 0,
+) -> Path:  # fmt: skip
     random = np.random.default_rng(seed)
     given: dict[str, Any] = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], **(conv or {})}
     weights: dict[str, NDArray[Any]] = {

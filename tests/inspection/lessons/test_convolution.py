@@ -39,7 +39,7 @@ def lesson_of(path: Path, layer: str | None = None) -> tuple[opsin.Classifier, C
         {"kernel_shape": [8, 8], "pads": [4, 4, 4, 4], "strides": [3, 3]},
     ],
     ids=str,
-)
+)  # fmt: skip
 def test_the_sum_is_the_layers_own_number(conv: dict[str, Any], group: int, tmp_path: Path) -> None:
     path = write_lesson_network(tmp_path / "classifier.onnx", conv=conv, group=group)
     classifier, lesson = lesson_of(path, "conv2")

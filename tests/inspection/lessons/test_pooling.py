@@ -25,7 +25,7 @@ from tests.inspection.lessons.lesson_network import drawn_image, write_lesson_ne
         ("ReduceMax", "largest", (1, 1)),
         ("ReduceMean", "mean", (1, 1)),
     ],
-)
+)  # fmt: skip
 def test_each_window_becomes_the_layers_own_number(
     pool: str, takes: str, shape: tuple[int, int], tmp_path: Path
 ) -> None:
