@@ -78,7 +78,7 @@ def test_what_cannot_be_explained_is_refused(
 ) -> None:
     refused = cli("explain", nearest_mean, "--term", "convolution", "--data", "digits")
     assert refused.returncode == 1
-    assert "This mlp has no pooling; it has dropout, softmax." in refused.stderr
+    assert "This mlp has no convolution; it has dropout, softmax" in refused.stderr
     refused = cli("explain", made, "--layer", "conv1")
     assert refused.returncode == 1
     assert "expected a term with a layer; got none" in refused.stderr

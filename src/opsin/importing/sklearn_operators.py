@@ -69,4 +69,14 @@ def _scaler(to: GraphWriter, node: NodeProto) -> None:
     to.node("Mul", [moved, scale], stem)
 
 
-_WRITERS: Final = {"LinearClassifier": _linear, "Scaler": _scaler}
+def _normalizer(to: GraphWriter, node: NodeProto) -> None:
+    stem, size = node.output[0], node.input[0]
+    kind = {b"L1": "ReduceL1", b"L2": "ReduceL2"}.get(attribute(node, "norm", b"MAX"))
+    if kind is None:  # the largest magnitude
+        kind, size = "ReduceMax", to.node("Abs", [size], f"{stem}.size")
+    # As an attribute: such files are older than operators that take it as an input.
+    length = to.node(kind, [size], f"{stem}.length", axes=[1], keepdims=1)
+    to.node("Div", [node.input[0], length], stem)
+
+
+_WRITERS: Final = {"LinearClassifier": _linear, "Scaler": _scaler, "Normalizer": _normalizer}

@@ -122,7 +122,7 @@ def test_what_cannot_be_read_is_a_row(classifier: Classifier, photos: Path, tmp_
     assert "photos: is a directory" in str(answers[2])
     ((_, alone),) = classify_stream(classifier, open_stream(tmp_path / "none.png"))
     assert isinstance(alone, ImageError)
-    problem = ImageError("a", "b", "c")
+    problem = ImageError("b", "c")
     known = [ListedImage("x", b"", problem=problem)]
     assert list(classify_stream(classifier, known)) == [(known[0], problem)]
 
