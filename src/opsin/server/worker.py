@@ -173,7 +173,7 @@ def prepare(
     except Exception as error:  # a decoder's surprise must not end a worker
         raise ImageError(
             f"image: damaged ({type(error).__name__})",
-            "Open it in a viewer and save it again, or leave it out.",
+            "Save it again with another program, or leave it out.",
         ) from error
 
 
