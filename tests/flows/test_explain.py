@@ -81,7 +81,7 @@ def test_what_cannot_be_explained_is_refused(
     assert "This mlp has no convolution; it has dropout, softmax" in refused.stderr
     refused = cli("explain", made, "--layer", "conv1")
     assert refused.returncode == 1
-    assert "expected a term with a layer; got none" in refused.stderr
+    assert "A layer needs a term" in refused.stderr
     assert cli("explain", made, "--term", "magic").returncode == 2
     alone = shutil.copy(nearest_mean, tmp_path)
     with pytest.raises(SourceError, match="lies in no run"):
