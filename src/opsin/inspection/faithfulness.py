@@ -73,7 +73,7 @@ class RandomBaseline:
 
 
 def _areas(curves: Floats, shares: Floats) -> tuple[float, float]:
-    areas = np.trapezoid(curves, shares, axis=1)
+    areas: Doubles = np.asarray(np.trapezoid(curves, shares, axis=1), np.float64)
     return float(areas.mean()), float(areas.std(ddof=1)) if len(areas) > 1 else 0.0
 
 

@@ -95,7 +95,7 @@ def nearest(
     batches: Iterable[NDArray[Any]] = computed()
     if directory.recipe.is_file() and 2 * shape[0] * shape[1] <= MOST:
         key = digest.hexdigest()
-        kept = np.zeros(0)
+        kept: NDArray[Any] = np.zeros(0)
         with contextlib.suppress(RunError, KeyError):  # missing or damaged
             arrays = directory.load_arrays(directory.path / FILE)
             if str(arrays["key"]) == key:
