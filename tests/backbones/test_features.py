@@ -119,7 +119,7 @@ def test_a_full_disk_costs_the_cache_and_not_the_features(
     backbone: Backbone, images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(path: Path) -> None:
-        raise StorageError("room on the disk", "it is full", "Make some.")
+        raise StorageError("The disk is full", "Free some space.")
 
     monkeypatch.setattr(features, "atomic_file", refuse)
     found = compute(backbone, *images, ("whole",), watcher=SILENT)

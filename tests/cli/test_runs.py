@@ -33,7 +33,7 @@ def test_a_name_and_a_note_are_kept_and_shown(
 
 
 def test_a_name_needs_its_run(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="the run that the name, note or place is for"):
+    with pytest.raises(RecipeError, match="No run is given"):
         runs(name="Boots")
     with pytest.raises(RunError, match="does not exist"):
         runs(tmp_path / "none", name="Boots")

@@ -80,19 +80,6 @@ def test_the_features_are_those_that_training_learns_from(
     assert tuple(found["classes"]) == data.classes
 
 
-def test_training_computes_no_view_that_embedding_did(
-    shapes: Path, backbone: Path, tmp_path: Path, computed: list[int]
-) -> None:
-    opsin.embed(shapes, backbone=backbone, out=tmp_path / "a.npz")
-    computed.clear()
-    opsin.train(shapes, backbone=backbone, runs=tmp_path / "runs", quiet=True)
-    assert (
-        sum(computed) >= 24
-    )  # mirrored; what the file is compared by comes behind it, and 20 strange images
-    folder = Extractor(open_backbone(backbone), (32, 32, 3), "whole").cache.folder
-    assert sum(len(np.load(path)["digests"]) for path in folder.glob("*.npz")) == 24 + 20
-
-
 def test_images_without_labels(shapes: Path, backbone: Path, tmp_path: Path) -> None:
     heap = tmp_path / "heap"
     heap.mkdir()
@@ -160,20 +147,6 @@ def test_nothing_but_unreadable_files(backbone: Path, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"a\.png"):
         opsin.embed(heap, backbone=backbone, out=tmp_path / "a.npz")
     assert not (tmp_path / "a.npz").exists()
-
-
-def test_ctrl_c_keeps_what_is_done(
-    shapes: Path, backbone: Path, tmp_path: Path, computed: list[int]
-) -> None:
-    notes = Notes(interrupt_at=17)
-    with pytest.raises(KeyboardInterrupt):
-        opsin.embed(shapes, backbone=backbone, out=tmp_path / "a.npz", watcher=notes)
-    assert "the same command goes on" in notes.notes[-1]
-    assert not list(tmp_path.glob("*.npz"))
-    assert not list(tmp_path.glob(".scratch*"))
-    done = opsin.embed(shapes, backbone=backbone, out=tmp_path / "a.npz")
-    assert done.images == 24
-    assert 0 < done.computed <= 24 - 16
 
 
 def test_what_is_known_is_not_even_decoded(

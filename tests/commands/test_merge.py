@@ -179,19 +179,6 @@ def test_shards_of_another_model_or_option_are_refused(
         opsin.classify(nearest_mean, images, out=out, top=2, shard="1/2")
 
 
-def test_old_shards_beside_new_ones_of_another_number_are_refused(
-    tmp_path: Path, nearest_mean: Path, images: Path
-) -> None:
-    out = tmp_path / "out.csv"
-    for shard in ("1/2", "2/2"):
-        opsin.classify(nearest_mean, images, out=out, shard=shard)
-    for shard in ("1/4", "2/4", "3/4", "4/4"):
-        opsin.classify(nearest_mean, images, out=out, shard=shard, top=2)
-    with pytest.raises(RecipeError, match="another top than"):
-        opsin.merge(out)
-    assert not out.exists()
-
-
 def test_places_that_cannot_be_are_refused(shards: list[Path], tmp_path: Path) -> None:
     out = shards[0].with_stem("out")
     with pytest.raises(RecipeError, match="does not end in"):

@@ -1,4 +1,4 @@
-"""Errors have three parts, and the tree in the docstring is the tree there is."""
+"""Errors pass to another process whole."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def test_every_error_passes_to_another_process() -> None:
     }
     for _, kind in inspect.getmembers(errors, inspect.isclass):
         if issubclass(kind, errors.OpsinError):
-            error = made.get(kind) or kind("a folder", "boots.txt is a file", "Give another.")
+            error = made.get(kind) or kind("boots.txt is a file", "Give a folder.")
             error.told = True
             passed = pickle.loads(pickle.dumps(error))
             assert type(passed) is kind

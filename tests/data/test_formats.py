@@ -236,7 +236,7 @@ def _check(kind: str, name: str, read: Callable[[], NDArray[np.uint8]]) -> None:
 def _from(dataset: Dataset, name: str) -> NDArray[np.uint8]:
     for file, reason in dataset.unreadable:
         if file == name:
-            raise ImageError("a readable image", reason, "")
+            raise ImageError(reason)
     return dataset.images[dataset.names.index(name)]
 
 
@@ -338,7 +338,7 @@ def test_heic_without_its_reader_says_the_line_that_installs_it(
     monkeypatch.setitem(sys.modules, "pi_heif", None)
     with pytest.raises(ImageError, match=r"pip install pi-heif") as refused:
         open_header(HEIC, "IMG_0042.heic")
-    assert "IMG_0042.heic: HEIC needs pi-heif" in refused.value.received
+    assert "IMG_0042.heic: HEIC needs pi-heif" in refused.value.message
 
 
 @pytest.mark.parametrize("kind", ["TGA", "PCX", "ICO", "JPEG2000", "MPO"])

@@ -65,7 +65,7 @@ def test_every_image_comes_exactly_once(places: set[tuple[str, ...]]) -> None:
             if not any(name.startswith(".") for name in relative):
                 wanted.add("/".join(relative))
         if not wanted:
-            with pytest.raises(SourceError, match="holds none"):
+            with pytest.raises(SourceError, match="has no images"):
                 names_in(root)
             return
         found = names_in(root)
@@ -157,9 +157,7 @@ def test_ten_times_the_images_take_the_same_memory(
         root.mkdir()
         for number in range(count):
             os.close(os.open(root / f"{number}.png", os.O_CREAT))
-            if number % 50 == 0:
-                (root / str(number)).mkdir()
-            os.close(os.open(root / str(number - number % 50) / "x.png", os.O_CREAT))
-            os.close(os.open(root / str(number - number % 50) / f"{number}.png", os.O_CREAT))
+            (root / str(number % 20)).mkdir(exist_ok=True)
+            os.close(os.open(root / str(number % 20) / f"{number}.png", os.O_CREAT))
         peaks.append(peak_of_listing(root))
     assert peaks[1] < 1.1 * peaks[0] + 10_000

@@ -53,7 +53,7 @@ def test_a_selected_picture_gets_its_label(
         assert browser.find_element(By.CSS_SELECTOR, "img").size["width"] > 1
         assert console(browser, "browser") == []
         select(browser, tmp_path / "notes.txt")
-        until(browser, lambda: "Open it in a viewer" in label(browser))
+        until(browser, lambda: "Save it again" in label(browser))
         changes_are_shown(browser, server, page)
         # From elsewhere, as by a double click, nothing answers.
         browser.get(PAGE.as_uri())

@@ -9,7 +9,6 @@ import pytest
 
 from opsin.core.errors import UploadError
 from opsin.core.events import Watcher
-from opsin.hub import hub_upload
 from opsin.hub.hub_upload import upload
 from tests.hub_server import TOKEN, HubServer
 
@@ -60,7 +59,7 @@ def test_an_upload_that_was_stopped_changed_nothing_and_can_be_repeated(hub: Hub
         upload(NAME, FILES, public=False, watcher=Seen(interrupt_at=100_000))
     assert list(hub.repositories[NAME].files) == [".gitattributes"]
     hub.refuses["commit"] = 500
-    with pytest.raises(UploadError, match="answers 500"):
+    with pytest.raises(UploadError, match="500"):
         upload(NAME, FILES, public=False)
     assert list(hub.repositories[NAME].files) == [".gitattributes"]
     assert list(hub.sent.values()) == [LARGE]
@@ -72,14 +71,14 @@ def test_an_upload_that_was_stopped_changed_nothing_and_can_be_repeated(hub: Hub
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "a right": ({"refuses": {"create": 403}}, "the right to write to someone/boots.*may write"),
-    "a plan": ({"refuses": {"create": 402}}, "answers 402"),
-    "a quick change": ({"refuses": {"commit": 412}}, "something else changed it.*Run it again"),
-    "a repository": ({"refuses": {"preupload": 404}}, "the right to write"),
-    "a large file": ({"refuses": {"lfs": 403}}, "the right to write"),
-    "its content": ({"refuses": {"/upload/": 403}}, "the right to write"),
-    "a size": ({"refuses": {"lfs": 413}}, "answers 413"),
-    "the hub": ({"refuses": {"create": 500}}, "answers 500.*Try again later"),
+    "a right": ({"refuses": {"create": 403}}, "does not let your token write to someone/boots"),
+    "a plan": ({"refuses": {"create": 402}}, r"refuses \(402"),
+    "a quick change": ({"refuses": {"commit": 412}}, "was changed while.*Run it again"),
+    "a repository": ({"refuses": {"preupload": 404}}, "does not let your token write"),
+    "a large file": ({"refuses": {"lfs": 403}}, "does not let your token write"),
+    "its content": ({"refuses": {"/upload/": 403}}, "does not let your token write"),
+    "a size": ({"refuses": {"lfs": 413}}, r"refuses \(413"),
+    "the hub": ({"refuses": {"create": 500}}, r"refuses \(500"),
     "a card": ({"card_errors": ["license must be one of"]}, "license must be one of.*README.md"),
 }
 
@@ -98,12 +97,14 @@ def test_what_the_hub_refuses(hub: HubServer, what: str) -> None:
 
 def test_a_name_that_holds_something_else(hub: HubServer) -> None:
     hub.publish(NAME, {"model.safetensors": b"x", "README.md": b"x"})
-    with pytest.raises(UploadError, match=r"holds something else.*nothing was changed"):
+    with pytest.raises(UploadError, match=r"holds no classifier.*nothing was changed"):
         upload(NAME, FILES, public=False)
     assert not [path for method, path, _ in hub.asked if method != "GET"]
 
 
-@pytest.mark.parametrize(("token", "said"), [("", "there is none"), ("hf_bad", "does not accept")])
+@pytest.mark.parametrize(
+    ("token", "said"), [("", "There is no token"), ("hf_bad", "does not accept")]
+)
 def test_tokens(hub: HubServer, monkeypatch: pytest.MonkeyPatch, token: str, said: str) -> None:
     monkeypatch.setenv("HF_TOKEN", token)
     with pytest.raises(UploadError, match=f"{said}.*hf auth login") as error:
@@ -114,9 +115,9 @@ def test_tokens(hub: HubServer, monkeypatch: pytest.MonkeyPatch, token: str, sai
 def test_a_hub_that_says_nothing(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub.utils._http import get_session
 
-    monkeypatch.setattr(hub_upload, "_PATIENCE", 0.2)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 0.5)
     hub.silent = True
     before = get_session().timeout
-    with pytest.raises(UploadError, match=r"was silent for .*HF_HUB_DOWNLOAD_TIMEOUT"):
+    with pytest.raises(UploadError, match="cannot be reached"):
         upload(NAME, FILES, public=False)
     assert get_session().timeout == before

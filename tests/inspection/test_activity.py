@@ -178,10 +178,10 @@ def test_lost_images_are_told_and_no_reason_to_stop(
     classifier: opsin.Classifier, kind: type[OpsinError]
 ) -> None:
     def lost() -> ReferenceSet:
-        raise kind("the images", "they are gone", "Restore them.")
+        raise kind("The images are gone", "Restore them.")
 
     notes = Notes()
     network = OnnxGraph(classifier.path.read_bytes(), classifier.metadata.layers)
     assert activity_of(classifier, network, lost, watcher=notes) is None
     assert len(notes.notes) == 1
-    assert "they are gone" in notes.notes[0]
+    assert "images are gone" in notes.notes[0]

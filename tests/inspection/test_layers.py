@@ -61,4 +61,4 @@ def test_an_unknown_layer_is_answered_with_the_names_there_are(nearest_mean: Pat
     with pytest.raises(ModelFileError) as caught:
         layer_views(classifier, np.zeros((8, 8, 1), np.uint8), names=["Flaten"])
     assert "'Flaten'" in caught.value.message
-    assert caught.value.expected == "a layer among flatten, head, input"
+    assert "flatten, head, input" in caught.value.message

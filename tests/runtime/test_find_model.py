@@ -49,16 +49,6 @@ def test_it_answers_as_the_file_that_was_published(
     assert not published.asked
 
 
-def test_a_newer_commit_is_another_classifier(published: HubServer) -> None:
-    first = opsin.Classifier(NAME)
-    files = published.repositories["someone/digits"].files
-    changed = files["classifier.onnx"].replace(b'"digits"', b'"Digits"')
-    published.publish("someone/digits", files | {"classifier.onnx": changed}, commit="f" * 40)
-    assert opsin.Classifier(NAME).metadata.source == "Digits"
-    assert opsin.Classifier(first.title).metadata.source == "digits"
-    assert opsin.Classifier(f"{NAME}@main").metadata.source == "Digits"
-
-
 def test_offline_and_without_network_what_is_here_is_used(
     published: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

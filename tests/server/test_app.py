@@ -51,6 +51,7 @@ def test_a_class_whose_name_is_no_unicode(asks: Asks, monkeypatch: pytest.Monkey
         ("GET", "/nowhere", 404, "NotFound"), ("POST", "/", 405, "MethodNotAllowed"),
         ("GET", "/predict", 405, "MethodNotAllowed"), ("GET", "/predict/", 404, "NotFound"),
         ("GET", "/v1/models/dogs", 404, "UnknownModel"),
+        ("GET", "/v1/models/digits:predict-image", 405, "MethodNotAllowed"),
         ("DELETE", "/v1/models/digits", 405, "MethodNotAllowed"),
         ("OPTIONS", "/predict", 405, "MethodNotAllowed"),
         ("GET", "/v1/models/..%2f..%2fetc%2fpasswd", 404, "NotFound"),
@@ -113,7 +114,7 @@ def test_the_description_is_whole(asks: Asks) -> None:
     described = {path for path in schema["paths"] if not path.startswith("/v2")}
     assert described == {
         "/predict", "/explain", "/v1/models", "/v1/models/{model}",
-        "/metrics",
+        "/v1/models/{model}:predict-image", "/v1/models/{model}:explain-image", "/metrics",
     }  # fmt: skip
     assert "security" not in schema
     for path, operations in schema["paths"].items():

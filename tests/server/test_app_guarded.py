@@ -20,7 +20,7 @@ def asks(host: Host) -> Asks:
 
 def test_nothing_passes(asks: Asks) -> None:
     paths = paths_of(asks.app.routes, "digits")
-    assert {"/predict", "/v1/models/digits", "/v2/health/live", "/metrics", "/",
+    assert {"/predict", "/v1/models/digits:predict-image", "/v2/health/live", "/metrics", "/",
             "/docs", "/openapi.json"} <= set(paths)  # fmt: skip
     assert not asks.run(passed(asks.app, [*paths, "/nowhere"]))
 

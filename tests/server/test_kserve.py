@@ -213,8 +213,11 @@ def test_server_and_models_describe_themselves(client: Any) -> None:
     ]
     model = client.get("v2/models/refusing").json()
     assert [each["name"] for each in model["outputs"]][2:] == ["ood_score", "rejected"]
-    assert len(model["versions"]) == 1
-    assert client.get("v2/models/refusing/ready").json()["ready"]
+    (version,) = model["versions"]
+    for path in ("", "/ready"):
+        with_version = client.get(f"v2/models/refusing/versions/{version}{path}")
+        assert with_version.status_code == 200
+        assert with_version.json() == client.get(f"v2/models/refusing{path}").json()
 
 
 def test_answers_are_those_of_the_file(client: Any, refusing: Path, digits: Dataset) -> None:
@@ -255,6 +258,7 @@ def test_errors_have_the_shape_of_the_protocol(client: Any, digits: Dataset) -> 
     right = asking(digits.images[:1])
     post = client.post
     error_of(post("v2/models/no/infer", json=right), 404)
+    error_of(post("v2/models/plain/versions/1/infer", json=right), 404)
     error_of(client.get("v2/models"), 404)
     error_of(client.get("v2/models/plain/infer"), 405)
     error_of(post("v2/models/plain/infer", content=b"{"), 400)
@@ -307,7 +311,7 @@ with triton.InferenceServerClient(where) as client:
         "models": [client.is_model_ready(name) for name in ("plain", "refusing", "other")],
         "server": client.get_server_metadata()["name"],
     }
-    assert len(client.get_model_metadata("refusing")["versions"]) == 1
+    version, = client.get_model_metadata("refusing")["versions"]
     found = []
     for binary in (True, False):
         given = triton.InferInput("images", list(images.shape), "UINT8")
@@ -315,7 +319,8 @@ with triton.InferenceServerClient(where) as client:
         wanted = [triton.InferRequestedOutput("probabilities", binary_data=binary),
                   triton.InferRequestedOutput("rejected", binary_data=binary)]
         for outputs in (None, wanted):
-            answer = client.infer("refusing", [given], outputs=outputs, request_id="9")
+            answer = client.infer("refusing", [given], outputs=outputs, request_id="9",
+                                  model_version=version)
             found.append(answer.as_numpy("probabilities").astype(float).tolist())
             assert answer.as_numpy("rejected").dtype == bool
             assert answer.get_response()["id"] == "9"

@@ -150,7 +150,7 @@ def test_figures_in_whatever_form_is_asked_for(accept: str) -> None:
 
 
 class _Route:
-    path = "/v2/models/{model}/infer"
+    path = "/v1/models/{model}:predict-image"
 
 
 def test_requests_are_counted_by_pattern_and_known_model_only() -> None:

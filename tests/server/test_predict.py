@@ -68,6 +68,7 @@ def test_every_way_of_sending_gives_the_same(asks: Asks, images: list[bytes]) ->
     files = [("image", (f"{place}.png", image)) for place, image in enumerate(images)]
     ways = [
         asks.post("/predict", files=files),
+        asks.post("/v1/models/digits:predict-image", files=files),
         asks.post("/predict", json={"images": texts}),
         asks.post("/predict?model=digits", json={"images": texts}),
     ]
@@ -88,9 +89,10 @@ def test_further_answers(asks: Asks, images: list[bytes]) -> None:
     query = "?top=100&all=true&embedding=1&as_is=true"
     replies = [
         asks.post(f"{path}{query}", content=images[0], headers=PNG).json()["predictions"][0]
-        for path in ("/predict", "/explain")
+        for path in ("/predict", "/explain", "/v1/models/digits:explain-image")
     ]
     found = replies[1]
+    assert replies[2] == found
     assert replies[0] == {name: value for name, value in found.items() if name != "explanation"}
     assert len(found["top"]) == len(found["probabilities"]) == 10
     assert sum(found["probabilities"].values()) == pytest.approx(1, abs=1e-5)
@@ -130,8 +132,9 @@ def test_limits_of_a_request(asks: Asks) -> None:
     assert asks.app.budget.left == 25 * 200_000
 
 
-def test_an_unknown_model(asks: Asks) -> None:
-    reply = asks.post("/predict?model=dogs", content=b"", headers=PNG)
+@pytest.mark.parametrize("path", ["/predict?model=dogs", "/v1/models/dogs:predict-image"])
+def test_an_unknown_model(asks: Asks, path: str) -> None:
+    reply = asks.post(path, content=b"", headers=PNG)
     assert reply.status_code == 404
     assert reply.json()["error"]["kind"] == "UnknownModel"
     assert "digits" in reply.json()["error"]["message"]
@@ -154,6 +157,8 @@ def test_several_models(address: str, images: list[bytes]) -> None:
 def test_queries_that_are_none(asks: Asks, images: list[bytes], query: str) -> None:
     reply = asks.post(f"/predict?{query}", content=images[0], headers=PNG)
     assert (reply.status_code, reply.json()["error"]["kind"]) == (400, "BadRequest")
+    by_path = "/v1/models/digits:predict-image?model=digits"
+    assert asks.post(by_path, content=images[0], headers=PNG).status_code == 400
 
 
 async def come_and_go(asks: Asks, path: str, kind: bytes, body: bytes) -> list[Any]:

@@ -74,8 +74,6 @@ def test_what_is_listed(store: ObjectStore, bucket: Bucket, kind: Store) -> None
     assert [each.key for each in found] == sorted(keys, key=str.encode)
     assert [each.key for each in bucket.objects("a")] == [each.key for each in found[:4]]
     assert [each.key for each in bucket.objects("a/")] == [each.key for each in found[:3]]
-    assert list(bucket.level("a/")) == [*found[:2], "b"]
-    assert set(bucket.level("")) == {found[4], "a", "ab"}
     assert all(bucket.content(each) == each.key.encode() for each in found)
     assert all(bucket.find(each.key) == each for each in found)
     assert str(found[0].address) == f"{kind}://{BUCKET}/a/1.png"
@@ -88,7 +86,7 @@ def test_nothing_that_appeared_meanwhile_is_replaced(
     store.put("key", b"of another")
     there = bucket.find("key")
     with pytest.raises(
-        StorageError, match=rf"another one was written to {kind}://photos/key meanwhile"
+        StorageError, match=rf"Another object was written to {kind}://photos/key meanwhile"
     ):
         bucket.write("key", file, None, digest(content))
     store.put("key", b"of a third")
@@ -129,7 +127,7 @@ def test_a_large_file_goes_on_where_it_broke_off(
     ("name", "value", "said"),
     [
         *(
-            ("GOOGLE_BASE_URL", address, "GOOGLE_BASE_URL is none")
+            ("GOOGLE_BASE_URL", address, "GOOGLE_BASE_URL is no address")
             for address in (
                 "localhost:9000",
                 "http://[bad",
@@ -141,8 +139,8 @@ def test_a_large_file_goes_on_where_it_broke_off(
                 "http://me:secret@h",
             )
         ),
-        ("GOOGLE_SKIP_SIGNATURE", "maybe", "this account's cannot be used"),
-        ("GOOGLE_BEARER_TOKEN", "token\n", "this account's cannot be used"),
+        ("GOOGLE_SKIP_SIGNATURE", "maybe", "cannot be used"),
+        ("GOOGLE_BEARER_TOKEN", "token\n", "cannot be used"),
     ],
 )
 def test_settings_that_cannot_work(
@@ -184,7 +182,7 @@ def test_a_copied_process_does_not_wait_for_ever(store: ObjectStore) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", asks], capture_output=True, timeout=60, check=False
     )
-    assert b"this one was (fork)" in done.stderr
+    assert b"(fork)" in done.stderr
 
 
 def test_one_that_trickles(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:

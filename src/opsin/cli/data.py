@@ -90,9 +90,9 @@ def data(
         empty (PART): With --cache: remove sources, datasets, features, models or all; they are made
             again when they are needed.
     """
-    expect(cache or not empty, "--cache beside it.", "--empty")
+    expect(cache or not empty, "--cache beside it", "--empty")
     if cache:
-        expect(not (source or since or given), "no source beside it.", "--cache")
+        expect(not (source or since or given), "no source beside it", "--cache")
         _show_cache(empty or [], as_json)
         return
     watcher = for_people(quiet=quiet)
@@ -101,25 +101,25 @@ def data(
         alone = not (given or audit or export or rows or is_elsewhere(on))
         expect(
             alone,
-            "no other option that reads or writes images: the run says how they are read.",
+            "no other option that reads or writes images: the run says how they are read",
             "--since",
         )
         _show_changes(changes_since(since, *sources, *(moved or []), watcher=watcher), as_json)
         return
-    expect(not moved, "--since RUN beside it.", "--data")
-    expect(sources, "a source; received none.", "SOURCE")
+    expect(not moved, "--since RUN beside it", "--data")
+    expect(sources, "a source", "SOURCE")
     reading = {name: value for name, value in given.items() if name in DATA_OPTIONS}
     varying = {name: value for name, value in given.items() if name not in DATA_OPTIONS}
     # What could not be written or shown is refused before an hour's reading.
     if varying:
         expect(
             draw and not export,
-            "neither --export nor --no-draw beside it: it is shown as an image.",
+            "neither --export nor --no-draw beside it: it is shown as an image",
             f"--{next(iter(varying))}",
         )
         check_varying(**varying)
-    expect(export or not export_as, "--export PATH beside it.", "--export-as")
-    expect(not (export and (audit or rows)), "neither --audit nor --rows beside it.", "--export")
+    expect(export or not export_as, "--export PATH beside it", "--export-as")
+    expect(not (export and (audit or rows)), "neither --audit nor --rows beside it", "--export")
     if export is not None:
         check_target(export, export_as)
     if is_elsewhere(on):

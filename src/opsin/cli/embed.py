@@ -44,7 +44,7 @@ def embed(
     """
     from opsin.commands.embed import embed as workflow  # noqa: PLC0415  loads onnx
 
-    options.expect("backbone" in given, "a pretrained network: an ONNX file, or a run.", "--from")
+    options.expect("backbone" in given, "a pretrained network: an ONNX file, or a run", "--from")
     try:
         done = workflow(
             source, at=at, out=out, offline=offline, shard=shard, on=on, device=device,

@@ -36,10 +36,10 @@ def parser_of(read: Callable[[str], Any]) -> Callable[[str], Any]:
     return parse
 
 
-def expect(met: object, expected: str, option: str) -> None:
+def expect(met: object, words: str, option: str) -> None:
     """Refuse a command line that lacks what an option needs."""
     if not met:
-        raise typer.BadParameter(f"expected {expected}", param_hint=option)
+        raise typer.BadParameter(f"takes {words}", param_hint=option)
 
 
 _SOURCES = typer.Argument(metavar="SOURCE", show_default=False)

@@ -86,7 +86,7 @@ def train(
     wanted |= {"quiet": quiet, "offline": offline}
     several = repeats != 1 or folds is not None
     if plan:
-        expect(not several, "no --repeats or --folds beside it: one training is planned.", "--plan")
+        expect(not several, "no --repeats or --folds beside it: one training is planned", "--plan")
         from opsin.commands.train.plan import plan as plan_training  # noqa: PLC0415  trains
 
         planned = plan_training(source, **wanted)

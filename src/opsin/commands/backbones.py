@@ -244,7 +244,7 @@ def describe_backbone(
     Example:
         >>> describe_backbone("smal")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        opsin.core.errors.ModelFileError: expected a pretrained network: ... owner/name on the hub.
+        opsin.core.errors.ModelFileError: There is no pretrained network at smal. ... on the hub.
     """
     try:
         from opsin.backbones.backbone import look_into  # noqa: PLC0415  loads onnx

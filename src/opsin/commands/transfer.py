@@ -29,7 +29,7 @@ from opsin.core.stored_json import JsonObject
 from opsin.data.dataset import Dataset
 from opsin.data.image_tree import natural
 from opsin.data.lazy_images import THREADS
-from opsin.data.sources.arrow_tables import need_pyarrow
+from opsin.data.sources.parquet import need_pyarrow
 from opsin.report.terminal import printable
 
 #: What a collection can be written as.
@@ -221,7 +221,7 @@ def _write_folder(dataset: Dataset, target: Path, watcher: Watcher) -> None:
 
 
 def _options(dataset: Dataset, form: Form) -> tuple[str, ...]:
-    """The options that make up for what the export does not say."""
+    # What the export does not say.
     _, height, width, channels = dataset.images.shape
     options = ["--no-flip"] if not dataset.mirrored else []
     if form == "npz":

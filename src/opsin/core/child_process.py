@@ -54,17 +54,17 @@ def exit_reason(status: int) -> str:
 
 def error_values(error: OpsinError) -> list[str]:
     """An error as plain values, which `error_from` turns into the error again."""
-    return [type(error).__name__, *error.args]
+    return [type(error).__name__, error.message, error.advice]
 
 
 def error_from(parts: Sequence[str]) -> OpsinError:
     """The error that a child described; one that Opsin does not know is an `OpsinError`."""
-    kind, *texts = parts
+    kind, message, advice = parts
     known = getattr(opsin.core.errors, kind, None)
     if not (isinstance(known, type) and issubclass(known, OpsinError)):
         known = OpsinError
-    error = known.__new__(known, *texts)
-    OpsinError.__init__(error, *texts)  # its own may take other values than the texts
+    error = known.__new__(known, message, advice)
+    OpsinError.__init__(error, message, advice)  # its own may take other values
     return error
 
 

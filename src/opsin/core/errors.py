@@ -27,12 +27,8 @@ class OpsinError(Exception):
     #: Whether another process has told the user; ``None`` where none was asked.
     told: bool | None = None
 
-    def __init__(self, message: str, advice: str = "", last: str | None = None) -> None:
-        # Being removed: the three parts of before (expected, received, advice).
-        self.expected, self.received = (message, advice) if last is not None else ("", message)
-        super().__init__(message, advice, *(() if last is None else (last,)))
-        if last is not None:
-            message, advice = f"expected {message}; {advice}", last
+    def __init__(self, message: str, advice: str = "") -> None:
+        super().__init__(message, advice)
         self.message = message
         self.advice = advice
 
@@ -42,7 +38,6 @@ class OpsinError(Exception):
     def replace(self, old: str, new: str) -> Self:
         """The error itself, with other words for something."""
         self.message = self.message.replace(old, new)
-        self.received = self.received.replace(old, new)
         self.advice = self.advice.replace(old, new)
         return self
 

@@ -187,7 +187,8 @@ def _decode(
                 raise StorageError(
                     f"{recipe.source} takes {file_size(needed)} decoded, and {file_size(free)} are "
                     f"free in {cache.cache_root()}",
-                    "Set OPSIN_CACHE to a folder on a larger disk, or give a smaller --size.",
+                    "Set OPSIN_CACHE to a folder on a larger disk"
+                    + (", or give a smaller --size." if recipe.size else "."),
                 )
             store = filled(preparation)
             deepest = int(store.rows["depth"].max())

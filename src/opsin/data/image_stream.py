@@ -39,7 +39,7 @@ class ListedImage:
         names: Sequence[str],
         images: Sequence[Path | StoredObject | bytes | NDArray[np.uint8]] | NDArray[Any],
     ) -> Self:
-        """Return the image of a row, or why its archive does not give it."""
+        """The image of a row, or why its archive does not give it."""
         name = str(names[row])
         try:
             return cls(name, images[row])
@@ -52,14 +52,14 @@ class ListedImage:
         return str(self.image) if isinstance(self.image, str | Path) else None
 
     def absolute(self) -> Self:
-        """Return the same with its file's whole path, for a process that works elsewhere."""
+        """The same with its file's whole path, for a process that works elsewhere."""
         if self.path is None:
             return self
         return replace(self, image=os.path.abspath(self.path))  # noqa: PTH100  any text
 
 
 def held_bytes(item: ListedImage) -> int:
-    """Return the bytes of a content that was listed with an image."""
+    """The bytes of a content that was listed with an image."""
     if isinstance(item.image, np.ndarray):
         return item.image.nbytes
     return len(item.image) if isinstance(item.image, bytes) else 0
@@ -96,17 +96,17 @@ class Stream:
         return self.each()
 
     def sample(self) -> ListedImage | None:
-        """Return one of the images; ``None`` where that would take it away, or there is none."""
+        """One of the images; ``None`` where that would take it away, or there is none."""
         return None if self.passing else next(iter(self), None)
 
 
 def stream_of_one(source: str, path: Path) -> Stream:
-    """Return the stream of one image file."""
+    """The stream of one image file."""
     return Stream(source, "file", lambda: iter([ListedImage(source, str(path))]), lambda: 1)
 
 
 def join_streams(streams: Sequence[Stream]) -> Stream:
-    """Return the images of several sources as one stream."""
+    """The images of several sources as one stream."""
     if len(streams) == 1:
         return streams[0]
     places = [
@@ -145,7 +145,7 @@ def join_streams(streams: Sequence[Stream]) -> Stream:
 
 
 def cut_stream(stream: Stream, shard: Shard, again: Stream, *, once: bool) -> Stream:
-    """Return the images of a source that are in one shard; ``once``: each name counts once."""
+    """The images of a source that are in one shard; ``once``: each name counts once."""
 
     def named(images: Stream) -> Iterator[ListedImage]:
         seen, key = DigestSet(), os.urandom(16)
@@ -165,8 +165,8 @@ def cut_stream(stream: Stream, shard: Shard, again: Stream, *, once: bool) -> St
             digest.update(counted_name(image.name))
         if digest.hexdigest() != inputs.fingerprint:
             raise SourceError(
-                "a source that stays as it is while its shards are made",
-                f"images of {stream.source} were added, removed or renamed",
+                f"Images of {stream.source} were added, removed or renamed while its shards were "
+                "made",
                 "Begin anew with another file.",
             )
 

@@ -24,12 +24,7 @@ class Shard:
 
     def __post_init__(self) -> None:
         if not 1 <= self.number <= self.count:
-            raise RecipeError(
-                f"a shard from 1/{self.count} to {self.count}/{self.count}" if self.count > 0
-                else "one shard or more",
-                f"got {self}",
-                "Give another.",
-            )  # fmt: skip
+            raise RecipeError(f"There is no shard {self}: the first of two is 1/2")
 
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
@@ -39,9 +34,7 @@ class Shard:
         """Read ``2/3``, the second of three."""
         found = _WRITTEN.fullmatch(text)
         if found is None:
-            raise RecipeError(
-                "a shard such as 2/3, the second of three", f"got {text!r}", "Give another."
-            )
+            raise RecipeError(f"A shard is such as 2/3, the second of three, not {text!r}")
         return cls(int(found[1]), int(found[2]))
 
     def rows(self, total: int) -> range:

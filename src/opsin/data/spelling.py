@@ -67,9 +67,7 @@ def check_choices(
     """Refuse names that are not among the known ones."""
     for name in given:
         if name not in known:
-            raise error(
-                f"a {what} among {closest_first(known, name)}", f"got {name!r}", "Choose there."
-            )
+            raise error(f"There is no {what} {name!r}, but {closest_first(known, name)}")
 
 
 def _plain(name: str) -> str:

@@ -67,11 +67,11 @@ def map_embedding(
         method: Literal["t-sne", "pca"] = "pca"
         if different >= _FEW:
             method = "t-sne"
-            model = TSNE(
-                perplexity=min(_PERPLEXITY, (len(values) - 1) / 3),
-                init=_start(values),
-                random_state=seed,
-            )
+            plane = _plane(values)
+            # It starts from the two largest components, small, as it likes them.
+            start: Floats = (1e-4 * plane / plane[:, 0].std()).astype(np.float32)
+            perplexity = min(_PERPLEXITY, (len(values) - 1) / 3)
+            model = TSNE(perplexity=perplexity, init=start, random_state=seed)
             places = model.fit_transform(values)
         else:
             places = _plane(values)
@@ -135,13 +135,6 @@ def _plane(values: Doubles) -> Doubles:
     plane = np.zeros((len(values), 2))
     plane[:, : min(2, values.shape[1])] = values[:, :2]
     return plane
-
-
-def _start(values: Doubles) -> Floats:
-    """Return where t-SNE starts: the two largest components, small, as it likes them."""
-    plane = _plane(values)
-    start: Floats = (1e-4 * plane / plane[:, 0].std()).astype(np.float32)
-    return start
 
 
 def _framed(places: NDArray[Any]) -> Floats:

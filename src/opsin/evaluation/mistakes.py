@@ -66,7 +66,7 @@ def cells_of(probabilities: Floats, labels: Ints) -> list[ConfusionCell]:
 def check_seed(seed: int) -> None:
     """Refuse a seed that draws nothing, before anything is done."""
     if seed < 0:
-        raise RecipeError("a seed of 0 or more", f"got {seed}", "Give another.")
+        raise RecipeError(f"--seed must be 0 or more, not {seed}")
 
 
 def drawn_rows(total: int, count: int = 15, *, seed: int = 0) -> Ints:

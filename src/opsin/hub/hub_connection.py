@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from opsin._version import __version__
 from opsin.core.errors import (
@@ -37,7 +36,7 @@ class HubConnection:
         )
 
 
-def connect(need: str) -> HubConnection:
+def connect(need: str, *, patience: int = 1) -> HubConnection:
     """Load huggingface_hub; nothing is asked yet."""
     # The library reads its variables when it is imported.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -49,7 +48,7 @@ def connect(need: str) -> HubConnection:
     except ImportError as error:
         raise MissingExtraError(need, "hub") from error
     endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-    seconds = huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT
+    seconds = patience * huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT
     return HubConnection(huggingface_hub, endpoint.rstrip("/"), seconds)
 
 
@@ -83,94 +82,62 @@ def hub_errors(hub: HubConnection, name: HubName, *, sending: bool = False) -> I
     except Exception as error:
         wraps = isinstance(error, hub.library.errors.LocalEntryNotFoundError | RuntimeError)
         cause = error.__cause__ if wraps and error.__cause__ else error
-        status = getattr(getattr(cause, "response", None), "status_code", None)
         if isinstance(cause, OSError) and cause.errno and not isinstance(cause, ConnectionError):
             with storage_errors(hub_cache(), "set HF_HOME"):
                 raise cause from None
-        trouble = _trouble(hub, cause, status, sending=sending)
-        kind, *said = _SAID[trouble]
+        status = getattr(getattr(cause, "response", None), "status_code", None)
         reason = " ".join((str(cause) or type(cause).__name__).split())[:200]
-        known = {
-            "name": name.repository, "revision": name.revision, "host": hub.endpoint,
-            "owner": name.repository.partition("/")[0], "status": status, "reason": reason,
-            "seconds": f"{hub.seconds:g}", "verb": "to send" if sending else "to fetch",
-        }  # fmt: skip
-        kind = kind or (UploadError if sending else DownloadError)
-        raise kind(*(text.format_map(known) for text in said)) from error
+        refused = _upload_refused if sending else _fetch_refused
+        explained = refused(hub, cause, name, status, reason)
+        kind = UploadError if sending else DownloadError
+        raise explained or kind(
+            f"{hub.endpoint} cannot be reached, or refuses ({status or reason})",
+            "Check the network and HF_ENDPOINT, and run it again.",
+        ) from error
 
 
-def _trouble(hub: HubConnection, error: BaseException, status: int | None, *, sending: bool) -> str:
-    """Return which of `_SAID` an error is."""
-    errors = hub.library.errors
-    invalid = isinstance(error, errors.HFValidationError)
-    if sending:
-        of_status = {401: "token", 403: "right", 404: "right", 409: "conflict", 412: "conflict"}
-        if status in of_status:
-            return of_status[status]
-        if status == 400 or invalid or "Invalid metadata" in str(error):
-            return "card"
-    elif isinstance(error, errors.GatedRepoError) or status == 403:
-        return "gated"
-    elif isinstance(error, errors.RevisionNotFoundError):
-        return "revision"
-    elif invalid or status in (401, 404):
-        return "unknown"
-    # The HTTP library of huggingface_hub, which is another in each of its versions.
-    base = next(kind for kind in errors.HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")
-    client = importlib.import_module(base.__module__.partition(".")[0])
-    if isinstance(error, client.TimeoutException):
-        return "silent"
-    if status is not None:
-        return "status"
-    if isinstance(error, client.RequestError | ConnectionError):
-        return "network"
-    return "network" if isinstance(error, OSError) else "nonsense"
+def _upload_refused(
+    hub: HubConnection, error: BaseException, name: HubName, status: int | None, reason: str
+) -> OpsinError | None:
+    host, repository = hub.endpoint, name.repository
+    if status == 401:
+        return UploadError(
+            f"{host} does not accept your token",
+            "Make one that may write: hf auth login. HF_TOKEN, where it is set, is used instead.",
+        )
+    if status in (403, 404):
+        return UploadError(
+            f"{host} does not let your token write to {repository}",
+            f"Check the token, and that you belong to {repository.partition('/')[0]}; or use your "
+            "own name: hf:YOU/NAME",
+        )
+    if status in (409, 412):
+        return UploadError(f"{repository} was changed while it was written", "Run it again.")
+    invalid = isinstance(error, hub.library.errors.HFValidationError)
+    if status == 400 or invalid or "Invalid metadata" in str(error):
+        return UploadError(
+            f"{host} does not take the repository's name or the card: {reason}",
+            "Choose another name, or another licence; or mend README.md.",
+        )
+    return None
 
 
-# What is said of each trouble: the error (default: of the upload or the download) and its parts.
-_SAID: Final[dict[str, tuple[type[OpsinError] | None, str, str, str]]] = {
-    "gated": (
-        ModelFileError, "{name} to be open to you",
-        "{host} says that its owners must let you in first",
-        "Ask at {host}/{name}, sign in: hf auth login, and run it again.",
-    ),
-    "revision": (
-        ModelFileError, "a revision of {name}", "{host} has no {revision} of it",
-        "For the newest: {name}@main",
-    ),
-    "unknown": (
-        ModelFileError, "the name of a repository on the hub", "{host} shows you no {name}",
-        "Check the name; for one that is private, sign in: hf auth login.",
-    ),
-    "token": (
-        UploadError, "a token that the hub accepts", "{host} does not accept yours",
-        ("Make one that may write, and sign in with it: hf auth login. HF_TOKEN, where it is set, "
-        "is used instead."),
-    ),
-    "right": (
-        UploadError, "the right to write to {name}", "{host} does not give it to your token",
-        ("Check that the token may write, and that you belong to {owner}; or use your own name: "
-        "hf:YOU/NAME"),
-    ),
-    "conflict": (
-        UploadError, "{name} to stay as it was while it is written",
-        "{host} says that something else changed it", "Run it again.",
-    ),
-    "card": (
-        UploadError, "{host} to take the repository's name and the card", "it does not: {reason}",
-        "Choose another name, or another licence; or mend README.md.",
-    ),
-    "silent": (
-        None, "the hub to go on", "{host} was silent for {seconds} seconds",
-        "Run it again later. To wait longer: HF_HUB_DOWNLOAD_TIMEOUT=60",
-    ),
-    "status": (None, "{verb} {name}", "{host} answers {status}", "Try again later."),
-    "network": (
-        None, "{verb} {name}", "{host} cannot be reached, or breaks off ({reason})",
-        "Check the network and run it again.",
-    ),
-    "nonsense": (
-        None, "{host} to speak as the hub does", "its answer makes no sense ({reason})",
-        "Check HF_ENDPOINT, and whether the network asks you to sign in first.",
-    ),
-}  # fmt: skip
+def _fetch_refused(
+    hub: HubConnection, error: BaseException, name: HubName, status: int | None, _: str
+) -> OpsinError | None:
+    errors, host, repository = hub.library.errors, hub.endpoint, name.repository
+    if isinstance(error, errors.GatedRepoError) or status == 403:
+        return ModelFileError(
+            f"The owners of {repository} must let you in first, says {host}",
+            f"Ask at {host}/{repository}, sign in: hf auth login, and run it again.",
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return ModelFileError(
+            f"{repository} has no {name.revision}", f"For the newest: {repository}@main"
+        )
+    if isinstance(error, errors.HFValidationError) or status in (401, 404):
+        return ModelFileError(
+            f"{host} shows you no {repository}",
+            "Check the name; for one that is private, sign in: hf auth login.",
+        )
+    return None

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,7 +41,7 @@ def fetch(
     offline: bool = False,
     watcher: Watcher = SILENT,
 ) -> HubFile:
-    """Return a file of the hub, fetched where it is not on this machine."""
+    """A file of the hub, fetched where it is not on this machine."""
     here = found_here(name, wanted)
     if here is not None and name.is_pinned:
         said = [snapshot_of(here.where) / file for file in PREPARATION]
@@ -48,14 +49,11 @@ def fetch(
             return here
     if offline or is_offline():
         if here is None:
-            fetches = (
-                f"opsin backbones {name}"
-                if wanted is Wanted.NETWORK
-                else f"opsin predict {PREFIX}{name} IMAGE"
-            )
+            fetches = f"opsin backbones {name}"
+            if wanted is Wanted.CLASSIFIER:
+                fetches = f"opsin predict {PREFIX}{name} IMAGE"
             raise ModelFileError(
-                f"{name} on this machine, since nothing may be fetched",
-                "it is not here",
+                f"{name} is not on this machine, and nothing may be fetched",
                 f"Fetch it where there is a network: {fetches}",
             )
         return here
@@ -66,12 +64,12 @@ def fetch(
     except (DownloadError, MissingExtraError) as error:
         if here is None:
             raise
-        watcher.note(f"{error.received}: {here.where}, which is here, is used")
+        watcher.note(f"{error.message}: {here.where}, which is here, is used")
         return here
 
 
 def base_of(card: Path) -> HubName | None:
-    """Return the model that a model card says its weights are from."""
+    """The model that a model card says its weights are from."""
     with contextlib.suppress(OSError):
         found = _BASE.search(card.read_text(encoding="utf-8", errors="replace")[:_LARGEST_TEXT])
         return HubName.read(found[1]) if found else None
@@ -79,36 +77,33 @@ def base_of(card: Path) -> HubName | None:
 
 
 def _fetched(hub: HubConnection, name: HubName, wanted: Wanted, watcher: Watcher) -> HubFile:
-    where, files = _listed(hub, name)
+    where, files = listed(hub, name)
     chosen = wanted.choose(files)
     if chosen is None:
         networks = [file for file in files if file.endswith(".onnx")]
         raise ModelFileError(
-            f"one {wanted} in a repository, as {' or '.join(wanted.usual)}",
-            f"{name} has {', '.join(networks[:8]) or 'no ONNX file'}",
+            f"{name} has {', '.join(networks[:8]) or 'no ONNX file'}; one {wanted}, as "
+            f"{' or '.join(wanted.usual)}, is expected",
             "Fetch the file that you mean and give its path, or name another repository. "
             "A file of another program becomes a classifier by: opsin import FILE",
         )
     outside = [file for file in files if file in (f"{chosen}_data", f"{chosen}.data")]
     if outside:
         raise ModelFileError(
-            f"a {wanted} in one file",
-            f"the weights of {name} lie in another, {outside[0]}",
+            f"The weights of {name} lie in a file of their own, {outside[0]}",
             "Name another repository, or save it in one file and give its path.",
         )
     if (files[chosen].size or 0) > _LARGEST:
-        raise ModelFileError(
-            "files of at most 2 GB", f"{chosen} of {name} is larger", "Name another."
-        )
+        raise ModelFileError(f"{chosen} of {name} is larger than 2 GB")
     if wanted is Wanted.NETWORK:  # first what is said of it, so that it is never alone
         _fetch_texts(hub, where, files, (*PREPARATION, *CARDS))
         base = base_of(snapshot_of(where) / "README.md")
         if base is not None and commit_of(base) is None:
             # Licences are often stated there alone; without it, it is unknown.
             with contextlib.suppress(Exception):
-                _fetch_texts(hub, base, _listed(hub, base)[1], CARDS)
+                _fetch_texts(hub, base, listed(hub, base)[1], CARDS)
     # By the name of the revision, so that the library keeps which commit it is at.
-    path, stated = Path(_download(hub, name, chosen, watcher)), files[chosen].lfs
+    path, stated = Path(download(hub, name, chosen, watcher)), files[chosen].lfs
     watcher.end()
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -116,24 +111,23 @@ def _fetched(hub: HubConnection, name: HubName, wanted: Wanted, watcher: Watcher
         path.resolve().unlink()
         path.unlink(missing_ok=True)
         raise DownloadError(
-            f"the bytes that the hub announces, with the digest {stated.sha256[:12]}…",
-            f"it sent others, with {found[:12]}…",
-            "They are thrown away; run it again.",
+            f"The hub sent other bytes of {name} than it announces (SHA-256)", "Run it again."
         )
     return HubFile(path, where)
 
 
-def _listed(hub: HubConnection, name: HubName) -> tuple[HubName, dict[str, Any]]:
-    """Return the commit of a revision, and its files by their names."""
-    info = hub.api.model_info(
-        name.repository, revision=name.revision, timeout=hub.seconds, files_metadata=True
-    )
+def listed(hub: HubConnection, name: HubName) -> tuple[HubName, dict[str, Any]]:
+    """The commit of a revision, and its files by their names."""
+    info = hub.api.repo_info(
+        name.repository, revision=name.revision, repo_type=name.kind, timeout=hub.seconds,
+        files_metadata=True,
+    )  # fmt: skip
     if not is_commit(info.sha or ""):
         raise ValueError("it names no commit")
     files = {file.rfilename: file for file in info.siblings or ()}
     inside = {file: about for file, about in files.items()
               if ".." not in file and re.match(r"[A-Za-z0-9_]", file)}  # fmt: skip
-    return HubName(name.repository, info.sha), inside
+    return replace(name, revision=info.sha), inside
 
 
 def _fetch_texts(
@@ -141,10 +135,12 @@ def _fetch_texts(
 ) -> None:
     for file in wanted:
         if file in files and (files[file].size or 0) <= _LARGEST_TEXT:
-            _download(hub, name, file, SILENT)
+            download(hub, name, file, SILENT)
 
 
-def _download(hub: HubConnection, name: HubName, file: str, watcher: Watcher) -> str:
+def download(hub: HubConnection, name: HubName, file: str, watcher: Watcher) -> str:
+    """Fetch one file into the hub's cache, and return where it is."""
+
     class Progress(contextlib.nullcontext[Any]):
         """What the library takes for a class of progress bars."""
 
@@ -158,7 +154,7 @@ def _download(hub: HubConnection, name: HubName, file: str, watcher: Watcher) ->
             watcher.advance(self._done)
 
     path: str = hub.library.hf_hub_download(
-        name.repository, file, revision=name.revision, cache_dir=hub_cache(),
+        name.repository, file, revision=name.revision, repo_type=name.kind, cache_dir=hub_cache(),
         endpoint=hub.endpoint, library_name="opsin", etag_timeout=hub.seconds,
         tqdm_class=Progress,
     )  # fmt: skip

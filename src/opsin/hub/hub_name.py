@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from opsin.core.errors import RecipeError
 
@@ -29,10 +29,11 @@ class HubName:
 
     repository: str
     revision: str = "main"
+    kind: Literal["model", "dataset"] = "model"
 
     @classmethod
     def read(cls, text: str) -> HubName | None:
-        """Return what a text names; ``None`` where it is no such name."""
+        """What a text names; ``None`` where it is no such name."""
         text = text.removeprefix(PREFIX)
         found = _NAME.fullmatch(text)
         if found is None or text.endswith(".onnx") or ".." in text or "--" in found[1]:
@@ -41,16 +42,16 @@ class HubName:
 
     @classmethod
     def prefixed(cls, text: str) -> HubName | None:
-        """Return what ``hf:owner/name[@revision]`` names; ``None`` without that beginning."""
+        """What ``hf:owner/name[@revision]`` names; ``None`` without that beginning."""
         if not text.startswith(PREFIX):
             return None
         # Windows turns the strokes of what it takes for a path.
         found = cls.read(text.replace("\\", "/"))
         if found is None:
             raise RecipeError(
-                f"{PREFIX}owner/name, or {PREFIX}owner/name@revision",
-                f"got {text!r}",
-                "Copy the name from the repository's page.",
+                f"{text!r} is no name on the hub, such as {PREFIX}owner/name or "
+                f"{PREFIX}owner/name@revision",
+                "Copy it from the repository's page.",
             )
         return found
 
@@ -81,7 +82,7 @@ class Wanted(StrEnum):
     CLASSIFIER = "classifier"
 
     def choose(self, names: Iterable[str]) -> str | None:
-        """Return the name of the file among a repository's; ``None`` where it is not clear."""
+        """The name of the file among a repository's; ``None`` where it is not clear."""
         networks = [name for name in names if name.endswith(".onnx")]
         if self is Wanted.NETWORK:
             networks = [name for name in networks if "/model_" not in f"/{name}"]
@@ -103,7 +104,7 @@ class HubFile:
 
 
 def hub_cache() -> Path:
-    """Return the folder that the hub's programs share, as its variables say."""
+    """The folder that the hub's programs share, as its variables say."""
     known = os.environ.get
     home = known("HF_HOME") or f"{known('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
     folder = known("HF_HUB_CACHE") or known("HUGGINGFACE_HUB_CACHE") or f"{home}/hub"
@@ -111,27 +112,27 @@ def hub_cache() -> Path:
 
 
 def snapshot_of(name: HubName) -> Path:
-    """Return where the files of a commit are."""
+    """Where the files of a commit are."""
     return _folder_of(name) / "snapshots" / name.revision
 
 
 def _folder_of(name: HubName) -> Path:
-    return hub_cache() / f"models--{name.repository.replace('/', '--')}"
+    return hub_cache() / f"{name.kind}s--{name.repository.replace('/', '--')}"
 
 
 def commit_of(name: HubName) -> HubName | None:
-    """Return a name with the commit that its revision was at; ``None`` where none is known."""
+    """A name with the commit that its revision was at; ``None`` where none is known."""
     if name.is_pinned:
         return name
     try:
         commit = (_folder_of(name) / "refs" / name.revision).read_text(encoding="ascii").strip()
     except (OSError, ValueError):
         return None
-    return HubName(name.repository, commit) if is_commit(commit) else None
+    return replace(name, revision=commit) if is_commit(commit) else None
 
 
 def found_here(name: HubName, wanted: Wanted = Wanted.NETWORK) -> HubFile | None:
-    """Return a file of a repository that is on this machine; ``None`` where it is not."""
+    """A file of a repository that is on this machine; ``None`` where it is not."""
     where = commit_of(name)
     if where is None:
         return None

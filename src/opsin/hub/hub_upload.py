@@ -17,8 +17,6 @@ from opsin.core.events import SILENT, Watcher
 from opsin.hub.hub_connection import HubConnection, connect, hub_errors, is_offline, quiet
 from opsin.hub.hub_name import CLASSIFIER, HubName
 
-# The hub has more to do before it answers than while it sends.
-_PATIENCE: Final = 3
 # What the hub puts into a new repository.
 _OF_THE_HUB: Final = frozenset({".gitattributes", "README.md"})
 
@@ -36,18 +34,14 @@ def upload(
     repository: str, files: Mapping[str, bytes], *, public: bool, watcher: Watcher = SILENT
 ) -> Uploaded:
     """Send files, after making the repository where there is none."""
-    hub = connect("uploading to the hub")
+    hub = connect("uploading to the hub", patience=3)  # it does more before it answers
     if is_offline():
-        raise UploadError(
-            "the hub in reach", "HF_HUB_OFFLINE forbids to ask it", "Unset it, and run it again."
-        )
+        raise UploadError("HF_HUB_OFFLINE forbids to ask the hub", "Unset it, and run it again.")
     if hub.library.get_token() is None:
         raise UploadError(
-            "a token of the hub that may write",
-            "there is none on this machine",
-            "Make one on the hub's page of settings, and sign in with it: hf auth login",
+            "There is no token of the hub on this machine",
+            "Make one that may write on the hub's page of settings, and sign in: hf auth login",
         )
-    hub = HubConnection(hub.library, hub.endpoint, _PATIENCE * hub.seconds)
     session = hub.library.utils.get_session()
     before, session.timeout = session.timeout, hub.seconds  # most requests wait for ever
     try:
@@ -69,8 +63,7 @@ def _ready(hub: HubConnection, repository: str, *, public: bool, watcher: Watche
     names = {file.rfilename for file in info.siblings or ()}
     if CLASSIFIER not in names and names - _OF_THE_HUB:
         raise UploadError(
-            f"a new repository, or one with a {CLASSIFIER}, to write to",
-            f"{repository} holds something else: {', '.join(sorted(names)[:4])}",
+            f"{repository} holds no {CLASSIFIER}, but {', '.join(sorted(names)[:4])}",
             "Choose another name; nothing was changed.",
         )
     private = bool(info.private)

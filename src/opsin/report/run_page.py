@@ -54,7 +54,7 @@ def render(
     """Return the page."""
     figures, failures, deep = report.judged, report.failures, report.deep
     if failures is None:
-        raise RunError("failures in report.json", "it has none", "Make it again: opsin report RUN")
+        raise RunError("report.json has no failures", "Make it again: opsin report RUN")
     shown = [(cell, answers) for cell, answers in images.cells if answers]
     leaks = report.leaks
     corrected = figures.corrected

@@ -177,13 +177,15 @@ class Application(FastAPI):
                 "password": {"type": "http", "scheme": "basic"},
             }
             schema["security"] = [{"token": []}, {"password": []}]
-        first = next(iter(self.engine.served), None)
+        examples = {}
+        if first := next(iter(self.engine.served.values()), None):
+            examples = {"model": first.name, "version": kserve.version_of(first)}
         for operation in (each for path in schema["paths"].values() for each in path.values()):
             if "HTTPValidationError" in str(operation["responses"].get("422")):
                 del operation["responses"]["422"]
             for parameter in operation.get("parameters", ()):
-                if first and parameter["name"] == "model":
-                    parameter["example"] = first
+                if parameter["name"] in examples:
+                    parameter["example"] = examples[parameter["name"]]
         return schema
 
 
@@ -204,6 +206,8 @@ def _models(engine: Engine) -> list[BaseRoute]:
         responses=error_replies(404),
     )
     async def model(model: str) -> Response:
+        if model.endswith((":predict-image", ":explain-image")):  # a GET of these
+            raise HTTPException(405, headers={"allow": "POST"})
         return json_reply(ModelCard.of(engine.model(model)).model_dump(mode="json"))
 
     @figures.get("/metrics", summary="Figures for Prometheus", response_class=Response)

@@ -16,7 +16,7 @@ _ERRORS: Final[Mapping[int, str]] = {
     400: "The body, the query or the Host header cannot be understood.",
     401: "The token is missing or wrong.",
     403: "A page of another site asks.",
-    404: "There is no such model.",
+    404: "There is no such model, or no such version of it.",
     408: "The body did not arrive in time.",
     413: "The body has too many bytes, or too many images.",
     415: "A body of this kind is not read here.",

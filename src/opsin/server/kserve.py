@@ -29,6 +29,8 @@ from opsin.core.errors import OpsinError
 from opsin.core.metadata import Preparation
 from opsin.server.body import limited, read_body, while_connected
 from opsin.server.describe import OpenApi, Replies, described_router, disc, error_replies
+from opsin.server.engine import Engine
+from opsin.server.errors import NotFound
 from opsin.server.models import ServedModel
 from opsin.server.predict import Predictor
 from opsin.server.waiting import ImageToAnswer, PredictResult, Result
@@ -99,6 +101,14 @@ def protocol_error(error: OpsinError, headers: Mapping[str, str] | None = None) 
     return error_reply(error, headers, content=lambda error: {"error": str(error)})
 
 
+def version_of(served: ServedModel) -> str:
+    """The version of a model: the first characters of its file's SHA-256.
+
+    Who names it never gets answers of another file, not even after the file was changed.
+    """
+    return served.digest[:12]
+
+
 def routes(predictor: Predictor) -> APIRouter:
     """The routes of the protocol, below ``/v2``."""
     engine = predictor.engine
@@ -114,14 +124,14 @@ def routes(predictor: Predictor) -> APIRouter:
     async def ready() -> Response:
         return json_reply({"ready": engine.ready}, 200 if engine.ready else 503)
 
-    async def describe(model: str) -> Response:
-        served = engine.model(model)
+    async def describe(model: str, version: str | None = None) -> Response:
+        served = _served(engine, model, version)
         like = served.metadata.preparation
         pixels = [-1, like.height, like.width, like.channels]
         return json_reply(
             {
                 "name": served.name,
-                "versions": [served.digest[:12]],
+                "versions": [version_of(served)],
                 "platform": "onnxruntime_onnx",
                 "inputs": [
                     {"name": "image_bytes", "datatype": "BYTES", "shape": [-1]},
@@ -131,12 +141,12 @@ def routes(predictor: Predictor) -> APIRouter:
             }
         )
 
-    async def model_ready(model: str) -> Response:
-        reply = {"name": engine.model(model).name, "ready": engine.ready}
+    async def model_ready(model: str, version: str | None = None) -> Response:
+        reply = {"name": _served(engine, model, version).name, "ready": engine.ready}
         return json_reply(reply, 200 if engine.ready else 503)
 
-    async def infer(request: Request, model: str) -> Response:
-        return await _infer(request, model, predictor)
+    async def infer(request: Request, model: str, version: str | None = None) -> Response:
+        return await _infer(request, model, version, predictor)
 
     unready: Replies = {503: {"description": "It does not answer now."}}
     unknown = error_replies(404, shape=ProtocolError)
@@ -145,20 +155,20 @@ def routes(predictor: Predictor) -> APIRouter:
     get("", server, summary="Which server this is")
     get("/health/live", live, summary="Whether the server runs")
     get("/health/ready", ready, summary="Whether it answers", responses=unready)
-    path = "/models/{model}"
-    get(path, describe, summary="What a model takes and answers with", responses=unknown)
-    replies = unknown | unready
-    get(f"{path}/ready", model_ready, summary="Whether a model answers", responses=replies)
-    router.add_api_route(
-        f"{path}/infer",
-        infer,
-        methods=["POST"],
-        summary="Classify images",
-        operation_id="infer",
-        response_class=Response,
-        responses=errors | answer,
-        openapi_extra=_described_request(),
-    )
+    for path in ("/models/{model}", "/models/{model}/versions/{version}"):
+        get(path, describe, summary="What a model takes and answers with", responses=unknown)
+        replies = unknown | unready
+        get(f"{path}/ready", model_ready, summary="Whether a model answers", responses=replies)
+        router.add_api_route(
+            f"{path}/infer",
+            infer,
+            methods=["POST"],
+            summary="Classify images",
+            operation_id="infer" if path.endswith("{model}") else "infer_version",
+            response_class=Response,
+            responses=errors | answer,
+            openapi_extra=_described_request(),
+        )
     return router
 
 
@@ -172,15 +182,17 @@ def _described_request() -> OpenApi:
     return {"requestBody": {"required": True, "content": content}}
 
 
-async def _infer(request: Request, model: str, predictor: Predictor) -> Response:
+async def _infer(
+    request: Request, model: str, version: str | None, predictor: Predictor
+) -> Response:
     engine, settings = predictor.engine, predictor.settings
     until = asyncio.get_running_loop().time() + settings.deadline
-    engine.model(model)  # before a body is read in vain
+    _served(engine, model, version)  # before a body is read in vain
     with limited(request, settings, predictor.budget) as body:
         content = await read_body(body, settings)
         # Once more: the file may have been replaced meanwhile. From here to the engine nothing is
         # waited for.
-        served = engine.model(model)
+        served = _served(engine, model, version)
         asked, images = read_request(
             content,
             request.headers.get(JSON_LENGTH),
@@ -228,7 +240,7 @@ def _written(
         tensors.append(tensor)
     reply: _Tensor = {
         "model_name": served.name,
-        "model_version": served.digest[:12],
+        "model_version": version_of(served),
         "outputs": tensors,
     }
     if asked.id:
@@ -251,6 +263,16 @@ def _outputs(served: ServedModel) -> list[_Tensor]:
         outputs.append({"name": "ood_score", "datatype": "FP32", "shape": [-1]})
         outputs.append({"name": "rejected", "datatype": "BOOL", "shape": [-1]})
     return outputs
+
+
+def _served(engine: Engine, model: str, version: str | None) -> ServedModel:
+    served = engine.model(model)
+    if version not in (None, version_of(served)):
+        raise NotFound(
+            f"{served.name} has the version {version_of(served)}, not {str(version)[:40]!r}",
+            "Leave the version out to get answers of the file that is served now.",
+        )
+    return served
 
 
 def _whole(answer: Result, number: int, count: int) -> PredictResult:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import re
 from typing import Annotated, Final, Literal, Required, cast
+from urllib.parse import parse_qsl
 
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
@@ -30,12 +32,11 @@ from opsin.web.refusals import BadRequest, Error, error_object, json_reply
 PREDICT: Final = "/predict"
 
 
-class PredictOptions(BaseModel):
+class AnswerOptions(BaseModel):
     """What a request wants to know beyond the label."""
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str | None = Field(None, description="Which model; not needed where one is served.")
     top: int | None = Field(
         None, ge=1, le=999_999_999, description="Classes to return, the most probable first."
     )
@@ -45,6 +46,12 @@ class PredictOptions(BaseModel):
         False,
         description="Leave a background as it is that is the opposite of the training images'.",
     )
+
+
+class PredictOptions(AnswerOptions):
+    """The same, where the address does not name the model."""
+
+    model: str | None = Field(None, description="Which model; not needed where one is served.")
 
 
 _REJECTED: Final = (
@@ -113,7 +120,7 @@ class Predictions(TypedDict):
 
 
 def routes(predictor: Predictor) -> APIRouter:
-    """The routes that predict and explain.
+    """The routes that predict and explain, by the only model or a named one.
 
     FastAPI describes them. `Predictor` answers as plain ASGI: of a request that takes a network
     half a millisecond, FastAPI's own way would take as much again.
@@ -131,15 +138,23 @@ def routes(predictor: Predictor) -> APIRouter:
         f"a part of the image is hidden; this takes many times as long. {limits}."
     )
 
-    def described(options: Annotated[PredictOptions, Query()]) -> None:
+    def by_query(options: Annotated[PredictOptions, Query()]) -> None:
         del options
 
-    for path, explain in ((PREDICT, False), ("/explain", True)):
+    def by_path(model: str, options: Annotated[AnswerOptions, Query()]) -> None:
+        del model, options
+
+    for path, explain in (
+        (PREDICT, False),
+        ("/v1/models/{model}:predict-image", False),
+        ("/explain", True),
+        ("/v1/models/{model}:explain-image", True),
+    ):
         router.add_api_route(
             path,
-            described,
+            by_path if "{model}" in path else by_query,
             methods=["POST"],
-            operation_id=path[1:],
+            operation_id=re.sub(r"\W+", "_", path.replace("/v1/models/{model}:", "")).strip("_"),
             response_class=Response,
             responses=error_replies()
             | {200: {"model": Predictions, "description": "The answers, in order."}},
@@ -173,8 +188,12 @@ class Predictor:
 
     async def _answer(self, request: Request, explain: bool) -> Response:
         until = asyncio.get_running_loop().time() + self.settings.deadline
-        options = PredictOptions.model_validate(dict(request.query_params))
-        name = options.model
+        name = request.scope.get("path_params", {}).get("model")
+        query = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        kind = AnswerOptions if name else PredictOptions
+        options = kind.model_validate(dict(query))
+        if isinstance(options, PredictOptions):
+            name = options.model
         if name is None:
             name, *others = self.engine.served
             if others:
@@ -211,7 +230,7 @@ class Predictor:
         return json_reply(reply)
 
     def _described(
-        self, upload: Upload, result: Result, served: ServedModel, options: PredictOptions
+        self, upload: Upload, result: Result, served: ServedModel, options: AnswerOptions
     ) -> ImagePrediction:
         if not isinstance(result, PredictResult):
             return {"name": upload.name, "error": error_object(result)}

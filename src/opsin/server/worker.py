@@ -152,7 +152,11 @@ def prepare(
     as_is: bool,
     max_pixels: int,
 ) -> PreparedImage:
-    """Make an image ready: decode its file, or take prepared pixels as they are."""
+    """Make an image ready: decode its file, or take prepared pixels, whose shape is known, as is.
+
+    Raises:
+        ImageError: It cannot be read, or has more than ``max_pixels``.
+    """
     if shape is not None:
         return PreparedImage.of("image", np.frombuffer(content, np.uint8).reshape(shape))
     image = bytes(content)
@@ -169,7 +173,7 @@ def prepare(
     except Exception as error:  # a decoder's surprise must not end a worker
         raise ImageError(
             f"image: damaged ({type(error).__name__})",
-            "Open it in a viewer and save it again, or leave it out.",
+            "Save it again with another program, or leave it out.",
         ) from error
 
 
@@ -189,13 +193,20 @@ def sound_answers(
 
 
 def answer(model: LoadedModel, header: Header, body: memoryview) -> tuple[Header, list[bytes]]:
-    """Answer a batch, whose images are the body, one behind another.
+    """Answer a batch.
 
-    The header has ``max_pixels`` of the largest image, and of each image its bytes, its shape where
-    it is prepared pixels, and whether the background stays as it is, the embedding is wanted, the
-    heat map is wanted. The reply names its arrays by their shapes: ``probabilities`` float32[M, K]
-    of the M images that could be read, ``ood_score`` float32[M], ``embedding`` float32[M, D],
-    ``heat`` float32[E, H, W] of the images ``explained``, ``rejected`` bool[M].
+    Args:
+        model: What answers.
+        header: ``max_pixels``: of the largest image. ``images``: for each its bytes, its shape
+            where it is prepared pixels, and whether the background stays as it is, the embedding is
+            wanted, the heat map is wanted.
+        body: The images, one behind another.
+
+    Returns:
+        The header of the reply, and the arrays that it names by their shapes:
+        ``probabilities`` float32[M, K] of the M images that could be read, ``ood_score``
+        float32[M], ``embedding`` float32[M, D] where any image wants it, ``heat`` float32[E, H, W]
+        of the images ``explained``, ``rejected`` bool[M] where the file has a threshold.
     """
     began, start = time.perf_counter(), 0
     ready: dict[int, PreparedImage] = {}

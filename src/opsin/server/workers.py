@@ -118,7 +118,11 @@ class WorkerProcess(asyncio.Protocol):
         """Have it open a model, and return what it found.
 
         With a ``trial_batch``, answers are tried out in batches of up to so many images, and a
-        process that ends over it is the file's fault: `ModelFileError`, and not `WorkerDied`.
+        process that ends over it is the file's fault.
+
+        Raises:
+            OpsinError: The file is no classifier.
+            WorkerDied: The process ended over it.
         """
         self.loading = True
         try:
@@ -209,8 +213,11 @@ def _start(connection: socket.socket) -> subprocess.Popen[bytes]:
 class WorkerPool:
     """Keeps a fixed number of workers running: one that ends is replaced.
 
-    A new one opens ``models()`` first; ``free()`` is called when a worker has replied or a new one
-    is ready, ``died()`` when one has ended unasked.
+    Args:
+        size: How many.
+        models: Returns the models that a new worker opens first.
+        free: Called when a worker has replied, or a new one is ready.
+        died: Called when a worker has ended unasked.
     """
 
     def __init__(
@@ -244,7 +251,10 @@ class WorkerPool:
         return known
 
     async def try_out(self, model: ModelFile, *, trial_batch: int) -> Header:
-        """Open a model in a process of its own, and try batches of all sizes: up to 3 s."""
+        """Open a model in a process of its own, and try batches of all sizes.
+
+        That takes up to 3 s, and no worker stops for it.
+        """
         scout = WorkerProcess(lambda: None)
         await scout.open()
         try:

@@ -71,9 +71,7 @@ class Bucket:
             written = os.environ.get(variable)
             if written and not _is_address(written):
                 raise SourceError(
-                    "the address of a store, such as http://127.0.0.1:9000, without credentials",
-                    f"{variable} is none",
-                    "Set it, or remove it.",
+                    f"{variable} is no address such as http://127.0.0.1:9000, without credentials"
                 )
         kind: Any = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}[self.store]
         # A store of one's own may speak plain HTTP.
@@ -111,15 +109,6 @@ class Bucket:
             if not page or page[-1]["path"].replace("/", "\0") > end:
                 return
 
-    def level(self, prefix: str) -> Iterator[StoredObject | str]:
-        """Yield the objects right below ``prefix``, and what folders would be called there."""
-        folder = prefix.removesuffix("/") or None
-        with store_errors(self.address(prefix)):
-            found = _wait_for(lambda: self._obstore.list_with_delimiter(self._client, folder))
-        yield from map(self._of, found["objects"])
-        for name in found["common_prefixes"]:
-            yield name.rpartition("/")[2]
-
     def find(self, key: str) -> StoredObject | None:
         """Return the object of a key; ``None`` where there is none."""
         with store_errors(self.address(key)):
@@ -146,9 +135,7 @@ class Bucket:
         try:
             pieces = self._pieces(wanted)
         except FileNotFoundError as error:
-            raise SourceError(
-                "an object that stays as it is", f"{wanted.address} is gone", "Start again."
-            ) from error
+            raise SourceError(f"{wanted.address} is gone", "Start again.") from error
         with atomic_file(file) as temporary, temporary.open("wb") as target:
             target.writelines(pieces)
 
@@ -177,9 +164,8 @@ class Bucket:
                         raise TimeoutError
             except Exception as error:
                 raise SourceError(
-                    "a store that sends what it announced",
                     f"{wanted.address} {said}",
-                    "See to the network; the same command goes on where it was.",
+                    "Check the network; the same command goes on where it was.",
                 ) from error
 
         return pieces()
@@ -194,8 +180,8 @@ class Bucket:
                 size = file.stat().st_size
                 if size > _LARGEST[self.store]:
                     raise StorageError(
-                        f"a file of at most {_LARGEST[self.store] >> 20:,} MiB for one object",
-                        f"{address} would have {size >> 20:,}",
+                        f"{address} would have {size >> 20:,} MiB, and an object may have "
+                        f"{_LARGEST[self.store] >> 20:,}",
                         "Make it in parts: --shard.",
                     )
                 version = self._send(key, file, size, replaces, digest)
@@ -206,8 +192,7 @@ class Bucket:
             if there is not None:  # the answer to it got lost, and it was sent again
                 return there
             raise StorageError(
-                "an object that no other command writes to",
-                f"another one was written to {address} meanwhile",
+                f"Another object was written to {address} meanwhile",
                 "Give another name; what is done is kept.",
             ) from error
         return self.stored(key, size, version)
@@ -263,8 +248,7 @@ def _wait_for(call: Callable[[], T]) -> T:
     """Return what a call of obstore returns; Ctrl-C ends the wait for it."""
     if os.getpid() != _PROCESS:  # it would wait for ever
         raise SourceError(
-            "a process that was not copied from one that uses the store",
-            "this one was (fork)",
+            "This process was copied from one that uses the store (fork)",
             "Start processes by spawn: multiprocessing.set_start_method.",
         )
     if threading.current_thread() is not threading.main_thread():

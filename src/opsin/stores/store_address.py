@@ -45,15 +45,10 @@ class StoreAddress(os.PathLike[str]):
         text = os.fspath(written)
         found = _ADDRESS.fullmatch(text)
         if found is None or not found[2]:
-            raise RecipeError(
-                "an address on an object store, such as s3://bucket/photos",
-                f"got {text!r}",
-                "Name the bucket, and what is meant in it.",
-            )
+            raise RecipeError(f"{text!r} is no address such as s3://bucket/photos")
         if found[1] not in get_args(Store):
             raise RecipeError(
-                "an address that begins with s3://, gs:// or az://",
-                f"got {text!r}",
+                f"{text!r} does not begin with s3://, gs:// or az://",
                 f"Azure: az://container/photos, with {AZURE_ACCOUNT}.",
             )
         address = cls(found[2], found[3] or "", cast("Store", found[1]))
@@ -61,9 +56,7 @@ class StoreAddress(os.PathLike[str]):
         names = address.key.removesuffix("/").split("/") if address.key else ["-"]
         if control or {"", ".", ".."}.intersection(names) or not _BUCKET.fullmatch(found[2]):
             raise RecipeError(
-                "the name of a bucket, and a key with a name between any two slashes",
-                f"got {text!r}",
-                "Check the address, or rename the object.",
+                f"{text!r} has no name of a bucket, or a key without a name between two slashes"
             )
         return address
 

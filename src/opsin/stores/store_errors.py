@@ -32,54 +32,36 @@ _CREDENTIALS: Final[dict[Store, str]] = {
     "gs": "GOOGLE_APPLICATION_CREDENTIALS (GOOGLE_SKIP_SIGNATURE=true for a public bucket)",
     "az": f"{AZURE_ACCOUNT} and AZURE_STORAGE_ACCOUNT_KEY, or the role of this machine",
 }
-_LATER: Final = "what is done is kept, and the same command goes on there"
-# Codes of a store: what was expected, what is there, what to do.
+# What is said where a store answers with one of some codes, and what to do.
 _REFUSED: Final = {
     "NoSuchBucket ContainerNotFound 404": (
-        "a bucket that exists", "there is no bucket {bucket}",
-        "Check its name, and {endpoint} for a store of your own.",
+        "There is no bucket {bucket}", "Check its name, and {endpoint} for a store of your own.",
     ),
     "ExpiredToken ExpiredTokenException RequestExpired TokenRefreshRequired": (
-        "credentials that are valid", "those for {address} have expired", "Renew them; {later}.",
+        "The credentials for {address} have expired",
+        "Renew them; the same command goes on where it was.",
     ),
-    "InvalidAccessKeyId SignatureDoesNotMatch InvalidToken InvalidClientTokenId 401": (
-        "credentials that the store knows", "it does not accept those for {address} ({code})",
+    "InvalidAccessKeyId SignatureDoesNotMatch InvalidToken InvalidClientTokenId 401 settings": (
+        "The credentials or settings for {address} cannot be used ({code})",
         "Check {credentials}.",
     ),
     "AccessDenied AllAccessDisabled AccountProblem 403": (
-        "the right to {verb} {address}", "access is denied",
-        "Ask for that right, or use other credentials; {later}.",
-    ),
-    "SlowDown ServiceUnavailable InternalError RequestTimeout TooManyRequests 429 500 502 503 504":
-    (
-        "a store that answers", "{address} was refused again and again ({code})",
-        "Try later; {later}.",
+        "You have no right to {verb} {address}", "Ask for it, or use other credentials.",
     ),
     "PermanentRedirect AuthorizationHeaderMalformed 301 307": (
-        "the region of the bucket", "{bucket} is in another ({code})",
-        "Set AWS_REGION, or AWS_ENDPOINT_URL.",
+        "The bucket {bucket} is in another region ({code})", "Set AWS_REGION, or AWS_ENDPOINT_URL.",
     ),
     "InvalidObjectState BlobArchived": (
-        "an object that can be read at once", "{address} is in an archive",
-        "Restore it first, or leave it out.",
+        "{address} is in an archive", "Restore it first, or leave it out.",
     ),
     "InvalidPath": (
-        "keys with a name between any two slashes",
-        "there are others at or below {address}, such as a//b or ../a", "Rename them.",
-    ),
-    "settings": (
-        "credentials and settings for the store", "this account's cannot be used for {address}",
-        "Check {credentials}; {later}.",
-    ),
-    "": (
-        "a store that can be reached", "{address} got no answer",
-        "Check the network and {endpoint}; {later}.",
+        "There are keys at or below {address} such as a//b or ../a, without a name between slashes",
+        "Rename them.",
     ),
 }  # fmt: skip
 _OTHERWISE: Final = (
-    "a store that {verb}s {address}",
-    "it answered {code}",
-    "Look that up in the store's manual; {later}.",
+    "{address} got no answer, or was refused again and again ({code})",
+    "Check the network and {endpoint}, or try later; the same command goes on where it was.",
 )
 
 
@@ -120,15 +102,15 @@ def store_errors(address: StoreAddress, *, writing: bool = False) -> Iterator[No
         code = "InvalidPath" if isinstance(error, ValueError) else code_of(error)
         if code is None:
             raise
-        said = next((said for codes, said in _REFUSED.items() if code in codes.split(" ")),
-                    _OTHERWISE)  # fmt: skip
+        parts = next((each for codes, each in _REFUSED.items() if code in codes.split(" ")),
+                     _OTHERWISE)  # fmt: skip
         known = {
-            "address": address, "bucket": address.bucket, "code": code, "later": _LATER,
+            "address": address, "bucket": address.bucket, "code": code or "network",
             "credentials": _CREDENTIALS[address.store], "endpoint": ADDRESSES[address.store][0],
             "verb": "write" if writing else "read",
         }  # fmt: skip
         kind = StorageError if writing else SourceError
-        raise kind(*(part.format_map(known) for part in said)) from error
+        raise kind(*(part.format_map(known) for part in parts)) from error
 
 
 @contextmanager

@@ -54,9 +54,16 @@ _HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
 class AccessMiddleware:
     """Lets requests pass that come from where they should, and gives every reply its headers.
 
-    Browsers show the token by ``sign_in``, or in their own dialog; without a token, its codes are
-    the only way in. ``refused`` is called with the reason of each refused request. The names of
-    ``headers`` and of the ``dropped`` ones of requests are in small letters.
+    Args:
+        app: What is guarded.
+        host: Address that is listened on.
+        headers: What replies say that do not say otherwise themselves, in small letters.
+        allowed_hosts: Further names by which clients may call the server.
+        token: What clients must show.
+        sign_in: How browsers show it; without, by the browser's own dialog. Without a token,
+            its codes are the only way in.
+        dropped: Names of request headers that the application never sees, in small letters.
+        refused: Called with the reason of each refused request.
     """
 
     def __init__(

@@ -120,7 +120,7 @@ def test_a_file_that_differs_is_never_written(
     from opsin.classical import fitted_file
 
     def differs(*_: object) -> float:
-        raise ParityError("the same answers", "they differ by 0.2", "Report this.")
+        raise ParityError("The answers differ by 0.2", "Report this.")
 
     monkeypatch.setattr(fitted_file, "check_parity", differs)
     with pytest.raises(ParityError):

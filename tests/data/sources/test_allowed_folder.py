@@ -65,9 +65,9 @@ def test_a_table_names_images_of_its_folder_only(
     folder.mkdir()
     written = downloaded(folder, [WAYS[way](folder, private)], table)
     source = str(written if table == "set.csv" else folder)
-    with pytest.raises(SourceError, match=r"folder of the table .*line 26.*--outside"):
+    with pytest.raises(SourceError, match=r"Line 26 .*folder of the table.*--outside"):
         opsin.load(source)
-    with pytest.raises(SourceError, match="line 26"):
+    with pytest.raises(SourceError, match="Line 26"):
         list(open_stream(written))
     assert len(opsin.load(source, outside=True)) == 25
     assert len(list(open_stream(written, outside=True))) == 25
@@ -81,7 +81,7 @@ def test_links_out_of_a_tables_folder_are_followed_where_that_is_asked_for(
     assert len(opsin.load(str(table), follow_links=True)) == 25
     assert len(list(open_stream(table, follow_links=True))) == 25
     table = downloaded(tmp_path / "downloaded", ["../private/disc/0.png"])
-    with pytest.raises(SourceError, match="line 26"):
+    with pytest.raises(SourceError, match="Line 26"):
         opsin.load(str(table), follow_links=True)
 
 
@@ -98,7 +98,7 @@ def test_a_folders_table_may_be_no_link_that_leads_elsewhere(tmp_path: Path) -> 
     private = downloaded(tmp_path / "private", [])
     write_shapes(tmp_path / "downloaded")
     (tmp_path / "downloaded" / "metadata.csv").symlink_to(private)
-    with pytest.raises(SourceError, match=r"metadata\.csv leads out of it"):
+    with pytest.raises(SourceError, match=r"metadata\.csv leads out of"):
         opsin.load(str(tmp_path / "downloaded"))
     # A table that the user names may be one.
     (tmp_path / "downloaded" / "named.csv").symlink_to(private)

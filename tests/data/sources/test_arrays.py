@@ -31,20 +31,19 @@ def test_the_names_of_keras_will_do(tmp_path: Path) -> None:
         (IMAGES / 255, LABELS, None, r"\(255.0 \* images\).round"),
         (IMAGES - 0.5, LABELS, None, "from -0.5 to -0.5"),
         (IMAGES[:, :, :, None, None], LABELS, None, "uint8"),
-        (IMAGES[:, None], LABELS, None, r"transpose\(0, 2, 3, 1\)"),
-        (IMAGES.reshape(6, 64), LABELS, None, r"images.reshape\(-1, 8, 8\)"),
+        (IMAGES[:, None], LABELS, None, "uint8"),
         ([IMAGES[0], IMAGES[0, :4]], LABELS[:2], None, "np.stack"),
         (None, LABELS, None, "uint8"),
-        (IMAGES, LABELS[:4], None, "one label for each image"),
+        (IMAGES, LABELS[:4], None, "one for each image"),
         (IMAGES, LABELS + 0.5, None, "whole numbers"),
         (IMAGES, LABELS - 1, None, "whole numbers from 0"),
         (IMAGES, np.array(list("catdog")), None, "whole numbers"),
         (IMAGES, LABELS + 10**10, None, "at most 99,999"),
         (IMAGES[:, :0], LABELS, None, "uint8"),
-        (IMAGES, LABELS, ["a", "b"], "3 different class names"),
-        (IMAGES, LABELS, ["a", "b", "b"], "3 different class names"),
-        (IMAGES, LABELS, ["a", "\u00e9", "e\u0301"], "3 different class names"),
-        (IMAGES[:0], LABELS[:0], None, "one label for each image"),
+        (IMAGES, LABELS, ["a", "b"], "3 different ones"),
+        (IMAGES, LABELS, ["a", "b", "b"], "3 different ones"),
+        (IMAGES, LABELS, ["a", "\u00e9", "e\u0301"], "3 different ones"),
+        (IMAGES[:0], LABELS[:0], None, "one for each image"),
     ],
 )
 def test_what_does_not_fit_is_explained(images: Any, labels: Any, classes: Any, words: str) -> None:
@@ -61,7 +60,7 @@ def test_whole_numbers_of_any_type_will_do() -> None:
 
 
 def test_test_images_must_have_the_same_shape() -> None:
-    with pytest.raises(SourceError, match="same shape"):
+    with pytest.raises(SourceError, match="has test images"):
         from_arrays(IMAGES, LABELS, test=(IMAGES[:, :4], LABELS))
 
 
@@ -74,7 +73,7 @@ def test_damaged_files_are_named(tmp_path: Path, content: bytes) -> None:
 
 def test_objects_are_never_unpickled(tmp_path: Path) -> None:
     np.savez(tmp_path / "set.npz", images=np.array([print], object), labels=LABELS)
-    with pytest.raises(SourceError, match="without Python objects"):
+    with pytest.raises(SourceError, match="cannot be read"):
         open_npz(tmp_path / "set.npz")
 
 

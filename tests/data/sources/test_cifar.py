@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import hashlib
 import io
 import tarfile
@@ -11,8 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import opsin
@@ -87,57 +84,12 @@ def test_cifar100_has_its_fine_classes(tmp_path: Path) -> None:
     assert np.array_equal(contents.images[:20], planes(1, 20).transpose(0, 2, 3, 1))
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"batches.meta.txt": b""}, "10 different class names"),
-        ({"batches.meta.txt": None}, "it holds data_batch_1"),
-        ({"test_batch.bin": None}, "it holds batches.meta.txt, data_batch_1"),
-        ({"test_batch.bin": b""}, "test_batch.bin has 0 bytes"),
-        ({"data_batch_2.bin": batch(1, 2)[:-1]}, "data_batch_2.bin has 6,145 bytes"),
-        ({"data_batch_2.bin": b"\xff" * 3073}, "256 different class names"),
-    ],
-)
-def test_what_is_missing_is_named(
-    tmp_path: Path, change: dict[str, bytes | None], words: str
-) -> None:
-    files = [
-        (name, content) for name, content in (cifar10() | change).items() if content is not None
-    ]
-    with pytest.raises(SourceError, match=words):
-        open_cifar(pack(tmp_path / "c.tar.gz", files), source="c")
-
-
-def test_damaged_archives_are_named(tmp_path: Path) -> None:
-    path = pack(tmp_path / "c.tar.gz", list(cifar10().items()))
-    whole = path.read_bytes()
-    for content in (whole[:5000], b"", b"x" * 600):
+def test_an_archive_of_something_else_is_named(tmp_path: Path) -> None:
+    path = pack(tmp_path / "c.tar.gz", [("other.bin", b"")])
+    for content in (path.read_bytes(), b"", b"x" * 600):
         path.write_bytes(content)
-        with pytest.raises(SourceError, match=r"c\.tar\.gz is damaged"):
+        with pytest.raises(SourceError, match=r"c\.tar\.gz is no archive of CIFAR"):
             open_cifar(path, source="c")
-    pack(path, [*cifar10().items(), ("test_batch.bin", batch(9, 10))])
-    with pytest.raises(SourceError, match=r"test_batch\.bin twice"):
-        open_cifar(path, source="c")
-
-
-@pytest.mark.slow
-def test_what_expands_to_more_than_the_collection_is_refused(tmp_path: Path) -> None:
-    path = pack(tmp_path / "c.tar.gz", [("data_batch_1.bin", bytes(401_000_000))])
-    with pytest.raises(SourceError, match="more bytes"):
-        open_cifar(path, source="c")
-
-
-@given(st.data())
-def test_any_damage_is_an_explained_error(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
-    path = pack(tmp_path_factory.mktemp("c") / "c.tar", list(cifar10().items()))
-    content = bytearray(path.read_bytes())
-    for _ in range(data.draw(st.integers(1, 3))):
-        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    path.write_bytes(content)
-    with contextlib.suppress(SourceError):
-        assert len(open_cifar(path, source="c")) == 110
 
 
 def test_nothing_in_opsin_unpickles() -> None:

@@ -82,7 +82,7 @@ def test_labels_must_be_there_and_match(tmp_path: Path) -> None:
     write_pair(tmp_path, "train", 9, packed=False)
     labels = tmp_path / "train-labels-idx1-ubyte"
     labels.write_bytes(idx(np.zeros(8, np.uint8)))
-    with pytest.raises(SourceError, match="one label for each image"):
+    with pytest.raises(SourceError, match="one for each image"):
         sources.find_all(DataRecipe.of(str(tmp_path))).open()
     labels.unlink()
     with pytest.raises(SourceError, match="there is no train-labels-idx1-ubyte"):

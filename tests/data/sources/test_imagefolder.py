@@ -65,7 +65,7 @@ def test_metadata_without_labels_leaves_the_classes_to_the_folders(tmp_path: Pat
     put(tmp_path, "cat/1.png", "dog/1.png")
     (tmp_path / "metadata.csv").write_text("file_name,caption\ncat/1.png,hello\n")
     assert labels_of(opened(tmp_path)) == {"cat/1.png": "cat", "dog/1.png": "dog"}
-    with pytest.raises(SourceError, match=r"a column kind; .* has file_name, caption"):
+    with pytest.raises(SourceError, match="no column kind, but file_name, caption"):
         opened(tmp_path, columns={"label": "kind"})
     with_labels = opened(tmp_path, columns={"label": "caption"})
     assert labels_of(with_labels) == {"cat/1.png": "hello"}
@@ -74,7 +74,7 @@ def test_metadata_without_labels_leaves_the_classes_to_the_folders(tmp_path: Pat
 def test_a_part_without_metadata_is_named(tmp_path: Path) -> None:
     put(tmp_path, "train/1.png", "test/1.png")
     (tmp_path / "train" / "metadata.csv").write_text("file_name,label\n1.png,cat\n")
-    with pytest.raises(SourceError, match=r"in each part; .* has none in test"):
+    with pytest.raises(SourceError, match="no metadata file with labels in test"):
         opened(tmp_path)
 
 

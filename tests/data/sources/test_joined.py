@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -23,33 +22,25 @@ def test_a_source_given_twice_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     write_shapes(tmp_path / "a")
     (tmp_path / "link").symlink_to("a")
-    with pytest.raises(SourceError, match="each source once; got digits twice"):
+    with pytest.raises(SourceError, match="digits and digits are the same source"):
         opsin.load("digits", "digits")
     for other in ("a", "a/", "./a", "link", "a/disc/..", tmp_path / "a"):
-        with pytest.raises(SourceError, match="each source once"):
+        with pytest.raises(SourceError, match="are the same source"):
             opened("a", other)
-        with pytest.raises(SourceError, match="each source once"):
+        with pytest.raises(SourceError, match="are the same source"):
             opened("a", test=Path(other))
-
-
-def test_a_copy_of_a_file_is_the_same_source(tmp_path: Path) -> None:
-    write_shapes(tmp_path / "a")
-    archive = Path(shutil.make_archive(str(tmp_path / "a"), "zip", tmp_path / "a"))
-    shutil.copy(archive, tmp_path / "b.zip")
-    with pytest.raises(SourceError, match=r"a\.zip and .*b\.zip, the same"):
-        opened(archive, tmp_path / "b.zip")
 
 
 def test_an_image_in_two_sources_is_refused(tmp_path: Path) -> None:
     write_shapes(tmp_path / "a")
     write_shapes(tmp_path / "a" / "disc")
-    with pytest.raises(SourceError, match=r"each image in one source only; .*disc/0\.png is in"):
+    with pytest.raises(SourceError, match=r"disc/0\.png is in"):
         opened(tmp_path / "a", tmp_path / "a" / "disc")
     for name in ("one", "three"):
         (tmp_path / "a" / f"{name}.csv").write_text(
             f"path,label\ndisc/0.png,disc\ndisc/../square/{len(name)}.png,square\n"
         )
-    with pytest.raises(SourceError, match="each image in one source only"):
+    with pytest.raises(SourceError, match=r" is in .*Leave one"):
         opened(tmp_path / "a" / "one.csv", tmp_path / "a" / "three.csv")
 
 

@@ -33,7 +33,7 @@ def test_an_image_without_an_ending_is_known_by_its_bytes(tmp_path: Path) -> Non
         ("gone", "there is no 'gone' here"),
         ("digits", "there is no 'digits' here"),
         ("a\0b", "there is no"),
-        ("", "got an empty name"),
+        ("", "is empty"),
         ("notes.txt", "is a file of another kind"),
         ("arrays.npz", r"opsin evaluate MODEL FILE"),
         ("pipe", "a pipe or a device"),
@@ -46,12 +46,11 @@ def test_what_is_no_source_is_named(
     Path("notes.txt").write_text("no image\n")
     np.savez("arrays.npz", images=np.zeros((1, 2, 2, 1), np.uint8))
     os.mkfifo("pipe")
-    with pytest.raises(SourceError, match=words) as caught:
+    with pytest.raises(SourceError, match=f"(?i){words}"):
         open_stream(source)
-    assert "expected an image, a folder, an archive" in str(caught.value)
 
 
 def test_no_standard_input_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", None)
-    with pytest.raises(SourceError, match="was started without one"):
+    with pytest.raises(SourceError, match="without a standard input"):
         open_stream("-")

@@ -18,12 +18,22 @@ from opsin.data import sources
 from opsin.data.dataset import load
 from opsin.data.sources import table as tables
 from opsin.data.sources.contents import LabelledImages
-from opsin.data.sources.source_kind import AllowedFolder
-from opsin.data.sources.table import open_table
+from opsin.data.sources.source_kind import AllowedFolder, SourceRequest
 from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
 from tests.conftest import write_shapes
 
 HEAD = b"path,label\n"
+
+
+def open_table(
+    path: Path,
+    columns: dict[str, str] | None = None,
+    *,
+    inside: AllowedFolder | None = None,
+) -> LabelledImages:
+    tables.check_columns(columns)
+    request = SourceRequest(str(path), columns, archive=inside, outside=True)
+    return sources.locate(request).open()
 
 
 def labels_of(contents: LabelledImages) -> list[str]:
@@ -88,31 +98,27 @@ def test_parts_of_the_split_by_all_their_names(tmp_path: Path, written: str, cod
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", r"a column path and a column label; .* has none"),
-        (b"\n\n", "has none"),
-        (HEAD, "a table with rows"),
-        (b"file,label\na.png,cat\n", r"a column path; .* has file, label.*--columns"),
-        (b"path,label,label\na.png,cat,dog\n", "has label more than once"),
-        (HEAD + b"a.png,cat\nb.png,\n", "a label in each line; line 3 "),
-        (HEAD + b"a.png,cat\nb.png\n", "a label in each line; line 3 "),
-        (HEAD + b"a.png,cat\n,dog\n", "a path in each line; line 3 "),
-        (HEAD + b"a.png,cat\n\n\nb.png, \n", "a label in each line; line 5 "),
-        (b"\n" + HEAD + b"a.png,\n", "a label in each line; line 3 "),
-        (HEAD + b'a.png,"cat\nlarge"\nb.png,\n', "a label in each line; line 4 "),
-        (HEAD + b'a.png,"cat\rlarge"\r\nb.png,\r\n', "a label in each line; line 4 "),
-        (HEAD.replace(b"\n", b"\r") + b'a.png,"cat\nlarge"\rb.png,\r', "each line; line 4 "),
-        (HEAD.replace(b"\n", b"\r") + b"a.png,cat\r\rb.png,\r", "each line; line 4 "),
-        (HEAD + b"a.png,cat,tame\n", "2 fields as in the header in each line; line 2 "),
-        (HEAD + b'a.png,cat\n"b.png,dog\nc.png,dog\n', r"line 3 of .* is broken"),
-        (HEAD + b'a.png,"cat"s\n', r"line 2 of .* is broken"),
-        (HEAD + b"a.png,c\0at\n", "line 2 .* NUL"),
-        (HEAD + b"a.png,caf\xe9\n", r"UTF-8 in each line; line 2 .* other bytes"),
+        (b"", "has no column path and no column label"),
+        (HEAD, "has no rows"),
+        (b"file,label\na.png,cat\n", r"no column path, but file, label.*--columns"),
+        (b"path,label,label\na.png,cat,dog\n", "column label more than once"),
+        (HEAD + b"a.png,cat\nb.png,\n", "Line 3 .* no label"),
+        (HEAD + b"a.png,cat\nb.png\n", "Line 3 .* no label"),
+        (HEAD + b"a.png,cat\n,dog\n", "Line 3 .* no path"),
+        (HEAD + b"a.png,cat\n\n\nb.png, \n", "Line 5 "),
+        (b"\n" + HEAD + b"a.png,\n", "Line 3 "),
+        (HEAD + b'a.png,"cat\nlarge"\nb.png,\n', "Line 4 "),
+        (HEAD + b'a.png,"cat\rlarge"\r\nb.png,\r\n', "Line 4 "),
+        (HEAD.replace(b"\n", b"\r") + b"a.png,cat\r\rb.png,\r", "Line 4 "),
+        (HEAD + b"a.png,cat,tame\n", "Line 2 .* 3 fields, and the header 2"),
+        (HEAD + b'a.png,cat\n"b.png,dog\nc.png,dog\n', r"Line 3 of .* is broken"),
+        (HEAD + b"a.png,c\0at\n", "Line 2 .* NUL"),
+        (HEAD + b"a.png,caf\xe9\n", r"Line 2 .* not in UTF-8"),
         ("path,label\na.png,cat\n".encode("utf-16"), "Save the table"),
-        (HEAD + b"a.png," + b"x" * 1_100_000, "at most 1 MB in each line; line 2"),
-        (b"path,label,split\na.png,cat,half\n",
-         "a split among train, val and test .* in each line; line 2 .*'half'"),
-        (HEAD + b"a.png,c\x07at\n", "printable"),
-        (HEAD + b"b.png,cat\nc.png,cat\n", r"none of the 2 in .* first would be .*b\.png"),
+        (HEAD + b"a.png," + b"x" * 1_100_000, "Line 2 .* longer than 1 MB"),
+        (b"path,label,split\na.png,cat,half\n", "Line 2 .* names the split 'half'"),
+        (HEAD + b"a.png,c\x07at\n", "cannot be printed"),
+        (HEAD + b"b.png,cat\nc.png,cat\n", r"None of the 2 .* first would be .*b\.png"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, content: bytes, words: str) -> None:
@@ -123,16 +129,16 @@ def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, content: bytes, wor
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ('{"path": "b.png", "label"', "a JSON object in each line; line 2 .* is broken"),
-        ("[" * 100_000, "line 2 .* is broken"),
-        ('["b.png", "cat"]', "line 2 .* holds a list"),
-        ('{"path": "b.png"}', "a label in each line; line 2"),
-        ('{"path": "b.png", "label": null}', "a label in each line; line 2"),
-        ('{"path": "b.png", "label": ["cat"]}', r"text or a number as label.*\['cat'\]"),
+        ('{"path": "b.png", "label"', "Line 2 .* is broken"),
+        ("[" * 100_000, "Line 2 .* is broken"),
+        ('["b.png", "cat"]', "Line 2 .* holds a list"),
+        ('{"path": "b.png"}', "Line 2 .* no label"),
+        ('{"path": "b.png", "label": null}', "Line 2 .* no label"),
+        ('{"path": "b.png", "label": ["cat"]}', r"\['cat'\]; text or a number .* as label"),
         ('{"path": 7, "label": "cat"}', None),
-        ('{"path": "b\\u0000.png", "label": "cat"}', "text or a number as path"),
-        ('{"path": "\\ud800.png", "label": "cat"}', "text or a number as path"),
-        ('{"path": "b.png", "label": 1' + "0" * 5000 + "}", "line 2 .* is broken"),
+        ('{"path": "b\\u0000.png", "label": "cat"}', "text or a number is expected as path"),
+        ('{"path": "\\ud800.png", "label": "cat"}', "text or a number is expected as path"),
+        ('{"path": "b.png", "label": 1' + "0" * 5000 + "}", "Line 2 .* is broken"),
     ],
 )
 def test_what_is_wrong_with_json_is_said_with_its_line(
@@ -149,9 +155,9 @@ def test_what_is_wrong_with_json_is_said_with_its_line(
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
-        ({"kind": "label"}, "among path, label, split, group; got kind"),
-        ({"label": "species"}, r"a column species; .* has path, label"),
-        ({"group": "who"}, r"a column who; .* has path, label"),
+        ({"kind": "label"}, "path, label, split, group, not kind"),
+        ({"label": "species"}, "no column species, but path, label"),
+        ({"group": "who"}, "no column who, but path, label"),
     ],
 )
 def test_columns_that_are_not_there_are_named_with_those_that_are(
@@ -190,7 +196,7 @@ def test_lines_end_alike_wherever_a_piece_of_the_file_ends(
 def test_a_table_of_a_stranger_stays_inside(tmp_path: Path, name: str) -> None:
     (tmp_path / "in").mkdir()
     path = table(tmp_path / "in", f"path,label\na.png,cat\n{name},dog\n")
-    with pytest.raises(SourceError, match="a path within the archive in each line; line 3 "):
+    with pytest.raises(SourceError, match=r"Line 3 .* leads out of the archive"):
         open_table(path, inside=AllowedFolder(tmp_path / "in", archive=True))
 
 
@@ -246,7 +252,7 @@ def test_the_key_knows_table_images_and_columns(tmp_path: Path) -> None:
 
 def test_a_header_that_breaks_with_one_separator_is_read_with_another(tmp_path: Path) -> None:
     text = b'path;"label" ;"a"b,c\n' + b"a.png;cat;x\nb.png;dog;y\n"
-    with pytest.raises(SourceError, match=r"line 1 of .* is broken"):
+    with pytest.raises(SourceError, match=r"Line 1 of .* is broken"):
         open_table(table(tmp_path, text))
     for text in (b'"path"x,label\n', b"path,\rlabel\n", b'"'):
         with pytest.raises(SourceError):

@@ -35,7 +35,7 @@ def test_rows_before_a_damage_are_answered(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("path,n\n1.png,1\n,2\n")
     images = iter(open_stream(tmp_path / "a.csv"))
     assert next(images).name == "1.png"
-    with pytest.raises(SourceError, match=r"a path in each line; line 3 of .*a\.csv has none"):
+    with pytest.raises(SourceError, match=r"Line 3 of .*a\.csv has no path"):
         next(images)
 
 

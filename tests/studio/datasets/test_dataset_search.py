@@ -10,7 +10,7 @@ import pytest
 from opsin.core.errors import SourceError
 from opsin.core.recipe import DataRecipe
 from opsin.data import sources
-from opsin.data.sources import archive
+from opsin.data.sources.unpack import unpack
 from opsin.studio.datasets.dataset_search import check_archive, key_of
 
 
@@ -41,7 +41,7 @@ def test_an_archive_is_in_the_cache_afterwards(shapes: Path, tmp_path: Path) -> 
         for image in sorted(shapes.rglob("*.png")):
             file.write(image, image.relative_to(shapes))
     check_archive(packed)
-    assert archive.unpack(packed).is_dir()
+    assert unpack(packed).is_dir()
 
 
 @pytest.mark.parametrize("kind", ["outside", "cut short"])

@@ -152,6 +152,10 @@ class Learner(ABC):
         """What a plan says of it, once it is ready: its seconds, and more of a network."""
         return {}
 
+    def further(self) -> str | None:
+        """What else could be tried, in words."""
+        return None
+
     def decided(self, **reasons: str) -> None:
         """Keep what was decided, and why."""
         update = {"reasons": self.recipe.reasons | reasons}

@@ -243,6 +243,6 @@ def run_training(
                     directory, learner, exported, audited, recorder, seconds=seconds,
                     training=learner.facts(interrupted=stop.is_set()),
                 )  # fmt: skip
-            tell_end(recorder, report)
+            tell_end(recorder, report, learner.further())
         group.wait()
     return Run(directory.path)

@@ -103,8 +103,8 @@ def class_mix_in_words(asked: str, dataset: Dataset) -> str:
     return f"{words}, as among the training images" if asked == AS_TRAINED else words
 
 
-def tell_end(watcher: Watcher, report: Report) -> None:
-    """Say how the training went, how good the file is, and what it confuses."""
+def tell_end(watcher: Watcher, report: Report, further: str | None = None) -> None:
+    """Say how the training went, how good the file is, what it confuses, and what could follow."""
     training, seconds, file = report.training, report.seconds, report.file
     if training.elsewhere:
         _tell_measured(watcher, report, "")
@@ -124,6 +124,8 @@ def tell_end(watcher: Watcher, report: Report) -> None:
         f"classifier.onnx · {file_size(file.bytes or 0)} · same answers as {original} on "
         f"{file.parity_images} images (largest difference {file.difference:.0e})",
     )
+    if further is not None:
+        watcher.fact("Further", further)
 
 
 def _tell_measured(watcher: Watcher, report: Report, of_validation: str) -> None:

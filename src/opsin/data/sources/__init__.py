@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import filecmp
 import functools
 import importlib
 import itertools
@@ -33,16 +32,15 @@ _ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 @functools.cache
 def kinds() -> tuple[SourceKind, ...]:
-    """Return the kinds of source, in the order in which they are asked."""
+    """The kinds of source, in the order in which they are asked."""
     names = sorted(module.name for module in pkgutil.iter_modules(__path__))
-    # The reader of Parquet loads pyarrow, in a process of its own.
-    modules = (importlib.import_module(f"{__name__}.{n}") for n in names if n != "arrow_reader")
+    modules = (importlib.import_module(f"{__name__}.{name}") for name in names)
     listed: list[SourceKind] = [kind for module in modules for kind in getattr(module, "KINDS", ())]
     return tuple(sorted(listed, key=lambda kind: kind.rank))
 
 
 def kinds_in_words(*, labelled: bool = True) -> str:
-    """Return what a source, with labels or without, may be: the most general kinds first."""
+    """What a source, with labels or without, may be: the most general kinds first."""
     *most, last = [
         kind.title
         for kind in sorted(kinds(), key=lambda kind: -kind.rank)
@@ -96,25 +94,12 @@ def _check_different(sources: Sequence[str]) -> None:
     """Refuse a source that is given twice: its images would count twice, in each figure."""
     from opsin.data.sources.named import is_place  # noqa: PLC0415
 
+    def place_of(source: str) -> str:
+        return os.path.realpath(os.path.expanduser(source)) if is_place(source) else source  # noqa: PTH111
+
     for one, other in itertools.combinations(sources, 2):
-        if one == other or (is_place(one) and is_place(other) and _is_same(one, other)):
-            twice = f"{one} twice" if one == other else f"{one} and {other}, the same"
-            raise SourceError("each source once", f"got {twice}", "Leave one of them out.")
-
-
-def _is_same(one: str, other: str) -> bool:
-    """Tell whether two places are one, or two files hold the same bytes."""
-    from opsin.data.sources.table import is_table  # noqa: PLC0415
-
-    one, other = os.path.expanduser(one), os.path.expanduser(other)  # noqa: PTH111
-    try:
-        if os.path.samefile(one, other):  # noqa: PTH121
-            return True
-        # Equal tables in two folders name different images.
-        files = os.path.isfile(one) and os.path.isfile(other) and not is_table(Path(one))  # noqa: PTH113
-        return files and filecmp.cmp(one, other, shallow=False)
-    except (OSError, ValueError):  # one is missing, which its reader explains
-        return False
+        if place_of(one) == place_of(other):
+            raise SourceError(f"{one} and {other} are the same source", "Leave one of them out.")
 
 
 def locate(request: SourceRequest) -> LocatedSource:
@@ -126,13 +111,12 @@ def locate(request: SourceRequest) -> LocatedSource:
 
     if request.is_file:
         raise SourceError(
-            kinds_in_words(),
-            f"{request.written} is a file of another kind",
+            f"{request.written} is a file of another kind than {kinds_in_words()}",
             "Put images into one sub-folder for each class and give the folder.",
         )
     raise SourceError(
-        f"a folder, a file, or a name among {', '.join(sorted(NAMES))}",
-        f"there is no {request.written!r} here",
+        f"There is no {request.written!r} here, and the names that Opsin knows are "
+        f"{', '.join(sorted(NAMES))}",
         "Check the spelling, or give the folder's whole name.",
     )
 
@@ -156,27 +140,26 @@ def open_stream(
     from opsin.data.sources.source_kind import SourceRequest  # noqa: PLC0415
     from opsin.data.sources.table import check_columns  # noqa: PLC0415
 
+    if not source:  # a shell's variable that is not set, never the folder one happens to be in
+        raise SourceError("The name of the source is empty", "Check it, or give . for this folder.")
     check_columns(columns)
     request = SourceRequest(
         source, columns, follow_links=follow_links, outside=outside, stdin=stdin, watcher=watcher
     )
-    if source:  # empty: a shell's variable that is not set, never the folder one happens to be in
-        for kind in kinds():
-            if kind.iter_unlabelled and kind.match(request):
-                return kind.iter_unlabelled(request)
-        if named_image and not (request.is_folder or _ADDRESS.match(source)):
-            return stream_of_one(source, path)  # read like any other, it tells why it cannot be
-    if not source:
-        why, advice = "got an empty name", "Check it, or give . for this folder."
-    elif request.is_file:
+    for kind in kinds():
+        if kind.iter_unlabelled and kind.match(request):
+            return kind.iter_unlabelled(request)
+    if named_image and not (request.is_folder or _ADDRESS.match(source)):
+        return stream_of_one(source, path)  # read like any other, it tells why it cannot be
+    if request.is_file:
         why = f"{source} is a file of another kind"
         advice = "Images that a data set keeps as arrays are evaluated: opsin evaluate MODEL FILE."
     elif _ADDRESS.match(source):
         why = f"{source} is an address, and Opsin fetches nothing by itself"
         advice = "Download it first, or pipe one image: curl -s ADDRESS | opsin predict MODEL -"
     elif os.path.exists(request.path):  # noqa: PTH110
-        why = f"{source} is none of these, but a pipe or a device"
+        why = f"{source} is a pipe or a device"
         advice = "Pipe it into the command and give - as the source."
     else:
-        why, advice = f"there is no {source!r} here", "Check the spelling, or give the whole name."
-    raise SourceError(kinds_in_words(labelled=False), why, advice)
+        why, advice = f"There is no {source!r} here", "Check the spelling, or give the whole name."
+    raise SourceError(f"{why}; {kinds_in_words(labelled=False)} is expected", advice)

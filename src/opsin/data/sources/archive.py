@@ -1,238 +1,65 @@
-"""Archives, read without trust: unpacked once into the cache, or one image after the other."""
+"""Archives of any other kind of source, and WebDataset shards: both are folders once unpacked.
+
+In a shard an image and its class share the beginning of their names: ``1.jpg``, ``1.cls``.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fnmatch
-import hashlib
+import itertools
 import json
-import os
-import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from opsin.core.artifacts.records import LeftOut
 from opsin.core.errors import ImageError, SourceError
-from opsin.core.events import SILENT, Watcher
-from opsin.core.file_names import free_name
-from opsin.core.platform import sync_all
-from opsin.core.storage import publish_directory, scratch_directory
 from opsin.data import sources
-from opsin.data.cache import DigestSet, cache_root
 from opsin.data.formats import MAX_BYTES
 from opsin.data.image_stream import ListedImage, Stream
-from opsin.data.image_tree import LEFT_OUT_FILE, is_image_name
+from opsin.data.image_tree import LEFT_OUT_FILE, ImageTree
 from opsin.data.left_out import add_up
 from opsin.data.sources import arrays, table
-from opsin.data.sources.contents import LabelledImages, LocatedSource, digest_of, key_of_files
-from opsin.data.sources.folder import note_left_out
-from opsin.data.sources.members import Archive, Member
-from opsin.data.sources.packed import DISK_SHARE
+from opsin.data.sources.contents import LabelledImages, LocatedSource, key_of_files
+from opsin.data.sources.folder import folder_stream, note_left_out
+from opsin.data.sources.parquet import part_in_name
+from opsin.data.sources.rows import Row, collect
 from opsin.data.sources.source_kind import AllowedFolder, SourceKind, SourceRequest
-from opsin.data.split import TRAIN, part_named
+from opsin.data.sources.table_cells import text_of
+from opsin.data.sources.unpack import SUFFIXES, is_archive, unpack, unpacked_folder
 
-#: File names of archives.
-SUFFIXES = (
-    ".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2",
-)  # fmt: skip
-_MAX_DEPTH, _MAX_NAME = 64, 255
-_UNPACK = "Unpack it yourself and give the folder."
-
-
-def is_archive(path: Path) -> bool:
-    """Tell by its name whether a file is an archive."""
-    return path.name.lower().endswith(SUFFIXES)
+# Endings of members that say the class: alone, or within JSON under one of the names.
+_SAYS_CLASS = ("cls", "label", "class", "json")
+_KEYS = ("label", "cls", "class", "class_name")
+# Images looked at to tell a shard from other archives, bytes of the longest class, and shards.
+_LOOK, _LONGEST, _MOST_SHARDS = 16, 1 << 20, 100_000
 
 
-def images_in_archive(path: Path, watcher: Watcher = SILENT) -> Iterator[ListedImage]:
-    """Yield each image in an archive with its content, in the archive's order."""
-    archive = Archive(path)
-    names, renamed = DigestSet(), 0
-    with contextlib.closing(archive.files(is_image_name)) as files:
-        for parts, member in files:
-            name = "/".join(parts)
-            own = free_name(name, lambda name: digest_of(name) in names)
-            names.add(digest_of(own))
-            renamed += own != name
-            yield _unlabelled(own, member, archive)
-    if not len(names):
-        raise archive.without("an archive with images")
-    note_left_out(archive.passed.listed(), watcher)
-    _note_renamed(renamed, path, watcher)
-
-
-def _note_renamed(renamed: int, path: Path, watcher: Watcher) -> None:
-    if renamed:
-        watcher.note(
-            f"In {path} several images have one name; {renamed:,} of them were given a number"
-        )
-
-
-def _unlabelled(name: str, member: Member, archive: Archive) -> ListedImage:
+@contextlib.contextmanager
+def _named_as(path: Path) -> Iterator[None]:
+    """Name the archive in errors: the user knows it, and not where it was unpacked."""
     try:
-        content = archive.read(member, MAX_BYTES)
+        yield
     except SourceError as error:
-        # The members of a zip, which are metered, stand each for itself. What is refused for its
-        # size has no cause but the budget.
-        if not member.metered or error.__cause__ is None:
-            raise
-        reason = str(error.__cause__) or type(error.__cause__).__name__
-        problem = ImageError(
-            "a readable image",
-            f"{name}: damaged in the archive ({reason})",
-            "Pack it again, or leave it out.",
-        )
-        return ListedImage(name, b"", problem=problem)
-    if len(content) > MAX_BYTES:
-        megabytes = MAX_BYTES // 1_000_000
-        problem = ImageError(
-            f"an image file of at most {megabytes} MB",
-            f"{name} is larger",
-            "Make it smaller first.",
-        )
-        return ListedImage(name, b"", problem=problem)
-    return ListedImage(name, content)
+        error.replace(str(unpacked_folder(path)), str(path))
+        raise
 
 
-def _count_images(path: Path) -> int | None:
-    """Return how many images a zip lists; ``None`` for a tar, which has no list."""
-    with contextlib.suppress(SourceError):
-        archive = Archive(path)
-        if archive.start[:2] == b"PK":
-            return sum(1 for _ in archive.files(is_image_name))
-    return None
+def _left_out(path: Path) -> list[LeftOut]:
+    stored = json.loads((unpacked_folder(path) / LEFT_OUT_FILE).read_text(encoding="utf-8"))
+    return [LeftOut.model_validate(each) for each in stored]
 
 
-def unpack(path: Path, watcher: Watcher = SILENT) -> Path:
-    """Unpack an archive into the cache, or find it there; return the folder of the source."""
-    target = _unpacked(path)
-    if not target.is_dir():
-        with scratch_directory(target.parent) as scratch:
-            _unpack_into(scratch, path, watcher)
-            sync_all()  # once for all, for a tree may have a million files
-            publish_directory(scratch, target)
-    return _unwrapped(target)
-
-
-def _unpacked(path: Path) -> Path:
-    name = hashlib.sha256(key_of_files(path).encode()).hexdigest()[:32]
-    return cache_root() / "unpacked" / name
-
-
-def _unpack_into(folder: Path, path: Path, watcher: Watcher) -> None:
-    archive, others = Archive(path), _names_of_kinds()
-    room = int(DISK_SHARE * shutil.disk_usage(folder).free)
-    written, renamed = 0, 0
-    watcher.begin("Unpack", archive.size, "B")
-    wanted = archive.files(lambda name: is_image_name(name) or bool(others.match(name)))
-    with contextlib.closing(wanted) as files:
-        for parts, member in files:
-            name = "/".join(parts)
-            try:
-                own = _name_in(folder, parts, path)
-                renamed += own != name
-                room -= _copy(member, folder / own, archive, room)
-                written += 1
-            except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
-                raise SourceError(
-                    "an archive whose members have places of their own",
-                    f"{path} has {member.name!r} as a file and as a folder",
-                    _UNPACK,
-                ) from error
-            except OSError as error:
-                if error.errno != errno.ENAMETOOLONG:
-                    raise
-                archive.passed.add("name that cannot be written", name[:100])
-            watcher.advance(min(archive.position, archive.size))
-    watcher.advance(archive.size)
-    watcher.end()
-    if not written:
-        raise archive.without("images, a table, an .npz or an IDX file in the archive")
-    passed = [each.model_dump() for each in archive.passed.listed()]
-    (folder / LEFT_OUT_FILE).write_text(json.dumps(passed), encoding="utf-8")
-    _note_renamed(renamed, path, watcher)
-
-
-def _name_in(folder: Path, parts: tuple[str, ...], path: Path) -> str:
-    """Return a name that no member before had: images get a number, as in a stream of them."""
-    if len(parts) > _MAX_DEPTH or any(len(os.fsencode(part)) > _MAX_NAME for part in parts):
-        raise OSError(errno.ENAMETOOLONG, "common file systems take no such name")
-
-    def is_file(name: str) -> bool:
-        return os.path.isfile(folder / name)  # noqa: PTH113
-
-    name = "/".join(parts)
-    if is_file(name) and not is_image_name(name):
-        raise SourceError(
-            "an archive that holds each table once",
-            f"{path} has two files called {name!r:.120}",
-            _UNPACK,
-        )
-    return free_name(name, is_file)
-
-
-def _copy(member: Member, target: Path, archive: Archive, room: int) -> int:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    done = 0
-    with target.open("wb") as file:
-        for piece in archive.pieces(member):
-            done += len(piece)
-            if done > room:
-                raise SourceError(
-                    f"an archive that fills at most {DISK_SHARE:.0%} of the free disk",
-                    f"{archive.path} holds more",
-                    "Free some space, or set OPSIN_CACHE to a larger disk.",
-                )
-            file.write(piece)
-    return done
-
-
-def _names_of_kinds() -> re.Pattern[str]:
-    """Return a pattern of the names of files that belong to some kind of source, images aside."""
-    patterns = (fnmatch.translate(each) for kind in sources.kinds() for each in kind.files)
-    return re.compile("|".join(patterns), re.IGNORECASE)
-
-
-def _unwrapped(folder: Path) -> Path:
-    """Take off folders that only wrap: the only thing in theirs, and no part of a split."""
-    others = _names_of_kinds()
-    while True:
-        entries = [entry for entry in folder.iterdir() if entry.name != LEFT_OUT_FILE]
-        if len(entries) != 1 or not entries[0].is_dir():
-            return folder
-        inner = list(entries[0].iterdir())
-        a_part = part_named(entries[0].name) == TRAIN and any(
-            entry.is_dir() or table.is_table(entry) for entry in inner
-        )
-        # A folder with images in it is a class, and not a wrapping.
-        a_class = any(e.is_file() and is_image_name(e.name) for e in inner)
-        a_source = any(e.is_file() and others.match(e.name) for e in inner)
-        if a_part or (a_class and not a_source):
-            return folder
-        folder = entries[0]
-
-
-def _locate(request: SourceRequest) -> LocatedSource:
-    key = repr(("archive", key_of_files(request.path), request.columns))
-    return LocatedSource(key, lambda: _open_unpacked(request))
-
-
-def _open_unpacked(request: SourceRequest) -> LabelledImages:
-    unpacked = unpack(request.path, request.watcher)
-    try:
-        contents = _locate_unpacked(request, unpacked).open()
-    except SourceError as error:
-        # The user knows the archive, and not where it was unpacked.
-        parts = (error.expected, error.received, error.advice)
-        raise type(error)(
-            *(text.replace(str(unpacked), str(request.path)) for text in parts)
-        ) from error
-    stored = json.loads((_unpacked(request.path) / LEFT_OUT_FILE).read_text(encoding="utf-8"))
-    passed = [LeftOut.model_validate(each) for each in stored]
-    return replace(contents, source=str(request.path), left_out=add_up([passed, contents.left_out]))
+def open_archive(request: SourceRequest) -> LabelledImages:
+    """Unpack an archive, and read what it holds."""
+    root = unpack(request.path, request.watcher)
+    with _named_as(request.path):
+        if _is_shard(root):
+            contents = collect(request.written, _samples(root))
+        else:
+            contents = _locate_unpacked(request, root).open()
+    left_out = add_up([_left_out(request.path), contents.left_out])
+    return replace(contents, source=str(request.path), left_out=left_out)
 
 
 def _locate_unpacked(request: SourceRequest, root: Path) -> LocatedSource:
@@ -243,10 +70,9 @@ def _locate_unpacked(request: SourceRequest, root: Path) -> LocatedSource:
         files = (replace(inside, written=str(entry)) for entry in sorted(root.iterdir()))
         single = [file for file in files if any(match(file) for match in packed)]
         if len(single) > 1:
+            names = ", ".join(file.path.name for file in single[:5])
             raise SourceError(
-                f"one table, .npz or IDX file of images in {root}",
-                f"it holds {', '.join(file.path.name for file in single[:5])}",
-                "Unpack it and give one of them.",
+                f"{root} has several tables or arrays: {names}", "Unpack it and give one of them."
             )
         if single:
             return sources.locate(single[0])
@@ -254,20 +80,115 @@ def _locate_unpacked(request: SourceRequest, root: Path) -> LocatedSource:
 
 
 def _iter_unlabelled(request: SourceRequest) -> Stream:
-    path, watcher = request.path, request.watcher
-    return Stream(
-        request.written,
-        "archive",
-        lambda: images_in_archive(path, watcher),
-        lambda: _count_images(path),
-    )
+    def images() -> Iterator[ListedImage]:
+        for path in [request.path] if request.is_file else _shards_in(request):
+            unpack(path, request.watcher)
+            inside = replace(request, written=str(unpacked_folder(path)), follow_links=False)
+            with _named_as(path):
+                for image in folder_stream(inside):
+                    # Shards may use the same names.
+                    name = image.name if request.is_file else f"{path.name}/{image.name}"
+                    yield _with_content(replace(image, name=name))
+            note_left_out(_left_out(path), request.watcher)
+
+    return Stream(request.written, "archive", images)
+
+
+def _with_content(image: ListedImage) -> ListedImage:
+    """Read an image, for its file is the cache's and no user's."""
+    with open(str(image.image), "rb") as file:  # noqa: PTH123  as text
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        problem = ImageError(f"{image.name}: it is larger than {MAX_BYTES // 1_000_000} MB")
+        return replace(image, image=b"", problem=problem)
+    return replace(image, image=content)
+
+
+def _shards_in(request: SourceRequest) -> list[Path]:
+    """The archives in a folder without images."""
+    if not request.is_folder or request.holds_images:
+        return []
+    files = itertools.islice(request.path.iterdir(), _MOST_SHARDS)
+    return sorted(file for file in files if is_archive(file) and file.is_file())
+
+
+def _is_shard(folder: Path) -> bool:
+    """Tell an unpacked archive by its first images: the class lies beside one of them."""
+    images = itertools.islice(ImageTree(folder, stream=True).images(), _LOOK)
+    return any(_file_of_class(folder, name) for name in images)
+
+
+def _file_of_class(folder: Path, name: str) -> Path | None:
+    key = folder / _key_of(name)
+    files = (key.with_name(f"{key.name}.{ending}") for ending in _SAYS_CLASS)
+    return next(filter(Path.is_file, files), None)
+
+
+def _key_of(name: str) -> str:
+    """Part a name at the first dot after its folders, as WebDataset does."""
+    around, slash, last = name.rpartition("/")
+    return f"{around}{slash}{last.partition('.')[0]}"
+
+
+def _samples(folder: Path, split: str = "") -> Iterator[Row]:
+    last = ""
+    for name in ImageTree(folder).images():
+        if (key := _key_of(name)) != last:
+            last, file = key, _file_of_class(folder, name)
+            place = folder / name
+            yield Row(place, _class_in(file) if file else "", split, name=key, place=str(place))
+
+
+def _class_in(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(_LONGEST + 1)
+        if len(content) > _LONGEST:
+            raise ValueError("it is longer than any name")
+        text = content.decode("utf-8").strip()
+        if not file.name.endswith(".json"):
+            return text
+        about = json.loads(text)
+        named = [about[name] for name in _KEYS if name in about] if isinstance(about, dict) else []
+        return text_of(named[0], "label").strip() if named else ""
+    except (ValueError, RecursionError) as error:
+        raise SourceError(f"{file} names no class ({error})", "Pack the archive again.") from error
+
+
+def _locate_shards(request: SourceRequest) -> LocatedSource:
+    shards = _shards_in(request)
+
+    def rows() -> Iterator[Row]:
+        for shard in shards:
+            root = unpack(shard, request.watcher)
+            if not _is_shard(root):
+                raise SourceError(
+                    f"{shard} is no shard of WebDataset: no class lies beside its images",
+                    "Give one archive, or unpack them into one folder.",
+                )
+            with _named_as(shard):
+                yield from _samples(root, part_in_name(shard.name))
+
+    key = repr(("webdataset", key_of_files(*shards)))
+    return LocatedSource(key, lambda: collect(request.written, rows()))
 
 
 KINDS = (
     SourceKind(
         title=f"an archive ({' '.join(SUFFIXES)})",
         match=lambda request: request.is_file and is_archive(request.path),
-        locate=_locate,
+        locate=lambda request: LocatedSource(
+            repr(("archive", key_of_files(request.path), request.columns)),
+            lambda: open_archive(request),
+        ),
         iter_unlabelled=_iter_unlabelled,
+        files=tuple(f"*.{ending}" for ending in _SAYS_CLASS),
+    ),
+    SourceKind(
+        title="WebDataset shards",
+        match=lambda request: bool(_shards_in(request)),
+        locate=_locate_shards,
+        iter_unlabelled=_iter_unlabelled,
+        rank=-1,
     ),
 )

@@ -61,9 +61,8 @@ def from_arrays(
         test_images, test_labels = _checked(*test, f"{source} (test)")
         if test_images.shape[1:] != images.shape[1:]:
             raise SourceError(
-                "test images of the same shape as the training images",
-                f"{source} has {list(test_images.shape[1:])} and {list(images.shape[1:])}",
-                "Resize one of them.",
+                f"{source} has test images {list(test_images.shape[1:])}, and others "
+                f"{list(images.shape[1:])} to train"
             )
         images = np.concatenate([images, test_images])
         labels = np.concatenate([labels, test_labels])
@@ -73,9 +72,8 @@ def from_arrays(
     names_of = tuple(map(str, range(count) if classes is None else classes))
     if len(names_of) < count or len(set(map(nfc, names_of))) < len(names_of):
         raise SourceError(
-            f"{count} different class names, one for each label from 0 to {count - 1}",
-            f"{source} has {len(names_of)} ({', '.join(names_of[:5])} …)",
-            "Give a name for each.",
+            f"{source} has {len(names_of)} class names ({', '.join(names_of[:5])} …); {count} "
+            f"different ones, for the labels from 0 to {count - 1}, are expected"
         )
     return LabelledImages(source, names_of, labels, given, names, images, mirrored=mirrored)
 
@@ -88,7 +86,7 @@ def open_npz(path: Path) -> LabelledImages:
                      if name in file}  # fmt: skip
             if not {"images", "labels"} <= set(there):
                 holds = ", ".join(file.names[:20]) or "nothing"
-                raise SourceError("the arrays images and labels", f"{path} holds {holds}", _ADVICE)
+                raise SourceError(f"{path} holds {holds}, and not images and labels", _ADVICE)
             for ours, name in there.items():
                 rows = math.prod(file.stated(name).shape[:1])
                 _check_count(path, rows)
@@ -96,9 +94,7 @@ def open_npz(path: Path) -> LabelledImages:
                     raise ValueError(f"it names {rows:,} classes")
             content = {ours: file.read(name) for ours, name in there.items()}
     except (OSError, ValueError) as error:
-        raise SourceError(
-            "an .npz file without Python objects", f"{path} cannot be read ({error})", _ADVICE
-        ) from error
+        raise SourceError(f"{path} cannot be read ({error})", _ADVICE) from error
     test = None
     if {"test_images", "test_labels"} <= set(content):
         test = (content["test_images"], content["test_labels"])
@@ -124,29 +120,26 @@ def _checked(
         images = images[..., None]
     if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape[1:3]:
         raise SourceError(
-            "images uint8[N, H, W] or uint8[N, H, W, 3] with values from 0 to 255",
-            f"{source} has {images.dtype}{list(images.shape)}",
-            _reshaped(images.shape),
+            f"{source} has {images.dtype}{list(images.shape)}; uint8[N, H, W] or "
+            "uint8[N, H, W, 3] from 0 to 255 is expected"
         )
     images, note = to_bytes_or_deep(images, source)
     if note:
         raise SourceError(
-            "images of whole numbers from 0 (black) to 255 (white), such as uint8",
-            f"{source} has {note.partition(' taken')[0]}",
+            f"{source} has {note.partition(' taken')[0]}, and not 0 (black) to 255 (white)",
             "Bring them there: (255.0 * images).round().astype('uint8')",
         )
     if labels.ndim != 1 or labels.size != images.shape[0] or labels.size == 0:
         raise SourceError(
-            "one label for each image",
-            f"{source} has {images.shape[0]:,} images and labels of shape {list(labels.shape)}",
-            "Check that both come from the same set.",
+            f"{source} has {images.shape[0]:,} images and labels of shape {list(labels.shape)}; "
+            "one for each image is expected"
         )
     whole = labels.dtype.kind in "iu"  # and no spans of time
     if not whole or labels.min() < 0 or labels.max() > _MAX_LABEL:
         there = f"such as {labels[0]!r}" if not whole else f"{labels.min()} to {labels.max()}"
         raise SourceError(
-            f"labels that are whole numbers from 0 to at most {_MAX_LABEL:,}",
-            f"{source} has {labels.dtype}, {there}",
+            f"{source} has labels of {labels.dtype}, {there}; whole numbers from 0 to at most "
+            f"{_MAX_LABEL:,} are expected",
             "Number the classes from 0 and give their names as classes.",
         )
     return images, labels.astype(np.int64)
@@ -168,20 +161,9 @@ def as_array(value: Any, name: str) -> NDArray[Any]:
         return np.asarray(value)
     except Exception as error:
         raise SourceError(
-            "an array, or what NumPy can make one of",
-            f"{name} is a {type(value).__name__} that it cannot ({error})",
+            f"NumPy makes no array of {name}, a {type(value).__name__} ({error})",
             "Bring all images to one size: np.stack(images)",
         ) from error
-
-
-def _reshaped(shape: tuple[int, ...]) -> str:
-    if len(shape) == 4 and shape[1] in (1, 3):
-        return "Put the channels last: images.transpose(0, 2, 3, 1)"
-    if len(shape) == 4 and shape[3] == 4:
-        return "Leave the transparency out: images[..., :3]"
-    if len(shape) == 2 and (side := math.isqrt(shape[1])) ** 2 == shape[1]:
-        return f"Give each its height and width: images.reshape(-1, {side}, {side})"
-    return "Bring all images to one size and stack them: np.stack(images)"
 
 
 def _is_idx_images(path: Path) -> bool:
@@ -194,9 +176,7 @@ def _labels_of(images: Path) -> Path:
         if path.is_file() and path != images:
             return path
     raise SourceError(
-        f"the labels of {images.name} beside it",
-        f"there is no {stem}[.gz] in {images.parent}",
-        "Put both files into one folder.",
+        f"The labels of {images.name} are not beside it: there is no {stem}[.gz] in {images.parent}"
     )
 
 
@@ -236,9 +216,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
                 raise ValueError(f"it holds another number of values than the {count:,} stated")
             return values.reshape(sizes)
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise SourceError(
-            "an IDX file of bytes, plain or gzip", f"{path}: {error}", "Fetch it again."
-        ) from error
+        raise SourceError(f"{path} is no IDX file: {error}", "Fetch it again.") from error
 
 
 def _find_idx(folder: Path, prefix: str) -> Path | None:

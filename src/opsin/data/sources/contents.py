@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 from abc import abstractmethod
-from array import array
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeVar, overload
+from typing import Any, Self, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +17,12 @@ from numpy.typing import NDArray
 from opsin.core.artifacts.records import LeftOut
 from opsin.core.errors import ImageError, SourceError
 from opsin.core.files import MISSING, file_stamp, open_regular
-from opsin.data.cache import DigestSet, digest_rows
-from opsin.data.image_tree import natural
-from opsin.data.left_out import LeftOutCounts
-from opsin.data.spelling import nfc, places_among
-from opsin.data.split import TRAIN, UNASSIGNED, part_named
+from opsin.data.cache import digest_rows
+from opsin.data.spelling import places_among
+from opsin.data.split import TRAIN
 from opsin.stores.store_address import StoredObject
 
 _Image_co = TypeVar("_Image_co", covariant=True)
-_part_named = functools.lru_cache(256)(part_named)
 
 
 @dataclass(frozen=True)
@@ -84,7 +79,7 @@ class Files(UnreadImages[Path]):
     def places(self) -> Iterator[str]:
         """Yield each file's whole name: text, in a tenth of the time of paths."""
         folder = os.path.abspath(self.folder)  # noqa: PTH100  as the rest: no Path each
-        for name in self.names:
+        for name in self._items:
             yield os.path.join(folder, name)  # noqa: PTH118
 
 
@@ -97,15 +92,16 @@ class PackedImages(UnreadImages[bytes]):
         self._items = np.stack([starts[: len(ends)], ends], axis=1).astype(np.int64)
 
     def _made(self, item: NDArray[np.int64]) -> bytes:
-        reason, content, (start, end) = "it has been cut short", b"", map(int, item)
+        start, end = map(int, item)
         try:
             with open_regular(self.file) as file:
                 file.seek(start)
                 content = file.read(end - start)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
+            raise ImageError(f"{self.file}: {reason}", "Load again.") from error
         if len(content) != end - start:
-            raise ImageError("an image that can be read", f"{self.file}: {reason}", "Load again.")
+            raise ImageError(f"{self.file}: it has been cut short", "Load again.")
         return content
 
 
@@ -131,7 +127,7 @@ UnpreparedImages = (
 
 
 def key_of_files(*files: Path | Files) -> str:
-    """Return a key from the files' names, sizes and times of change; some may be missing."""
+    """A key of the files' names, sizes and times of change; some may be missing."""
     key = hashlib.sha256()
     for each in files:
         for place in each.places() if isinstance(each, Files) else [str(each.absolute())]:
@@ -201,9 +197,8 @@ class LabelledImages:
         unknown = [name for name, place in zip(classes, places, strict=True) if place < 0]
         if unknown or len(set(places)) < len(places):
             raise SourceError(
-                f"different classes among {', '.join(self.classes)}",
-                f"got {', '.join(unknown or classes)}",
-                "Write them as they stand there, separated by commas.",
+                f"{', '.join(unknown or classes)}: different classes among "
+                f"{', '.join(self.classes)} are expected"
             )
         new_label = np.full(len(self.classes), -1, np.int64)
         new_label[places] = np.arange(len(places))
@@ -215,8 +210,16 @@ class LabelledImages:
         """Refuse contents that no classifier can be made from: see `check_classes`."""
         check_classes(self.source, self.classes, self.labels, self.given)
 
+    def located_by_files(self, *tables: Path, about: object = None) -> LocatedSource:
+        """A source that changes with its files: its images, and tables that name them."""
+        images = [self.images] if isinstance(self.images, Files) else []
+        key = key_of_files(*tables, *images)
+        return LocatedSource(
+            key if about is None else repr((key, about)), lambda: self, self.left_out
+        )
+
     def located(self) -> LocatedSource:
-        """Return images that no source names as one whose key is their content."""
+        """Images that no source names, as one whose key is their content."""
         images = self.images
         key = hashlib.sha256(repr((self.classes, self.groups)).encode())
         if isinstance(images, Files):
@@ -230,124 +233,28 @@ class LabelledImages:
         return LocatedSource(key.hexdigest(), lambda: self)
 
 
-class Row(NamedTuple):
-    """One image of a source, and what the source says of it: "" for nothing.
-
-    ``split`` is the source's own word for a part, ``name`` what the image is called, ``line``
-    where a table names it, and ``place`` what tells it from other images, by default its name.
-    """
-
-    reference: str | Path | bytes
-    label: str
-    split: str = ""
-    group: str = ""
-    name: str = ""
-    line: int = 0
-    place: str = ""
-
-
-class RowCollector:
-    """Gathers what a source says of its images beside their pixels, row by row.
-
-    Rows without a class, or of an unknown part, are left out and counted in ``passed``.
-    """
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-        self.passed = LeftOutCounts()
-        self._labels = array("q")
-        self._parts = bytearray()
-        self._lines = array("q")
-        self._groups: list[str] = []
-        self._classes: dict[str, tuple[int, str]] = {}
-        self._shared: dict[str, str] = {}
-        self._seen = DigestSet()
-        self._repeated = 0
-
-    def add(self, row: Row) -> bool:
-        """Add an image; tell whether it is new, or is left out."""
-        part = _part_named(row.split) if row.split.strip() else UNASSIGNED
-        if not row.label or part is None:
-            kind = f"image in the part {row.split}" if row.label else "image without a class"
-            self.passed.add(kind, row.name)
-            return False
-        label = nfc(row.label)
-        known = "\0".join((row.place or row.name, label, str(part)))
-        again = not self._seen.add(digest_of(known))
-        if self._seen.add(digest_of(f"{known}\0{row.group}")) and again:
-            raise SourceError(
-                "one group for each image",
-                f"{row.name} is in two, one of them {row.group or 'none'!r}",
-                "Keep one of its rows.",
-            )
-        if again:
-            self._repeated += 1
-            return False
-        self.names.append(row.name)
-        number, _ = self._classes.setdefault(label, (len(self._classes), row.label))
-        self._labels.append(number)
-        self._parts.append(part)
-        self._lines.append(row.line)
-        self._groups.append(self._shared.setdefault(row.group, row.group))
-        return True
-
-    def labelled(
-        self, source: str, images: UnpreparedImages, classes: Sequence[str] = ()
-    ) -> LabelledImages:
-        """Return the images, their classes in the order that the source has, else a natural one."""
-        listed = [name for name in classes if nfc(name) in self._classes]
-        rest = sorted(sorted(self._classes.keys() - set(map(nfc, listed))), key=natural)
-        order = (*listed, *(self._classes[name][1] for name in rest))
-        for name in order[len(listed) :]:
-            if not name.isprintable():
-                what = "class names of printable characters"
-                raise SourceError(what, f"{source} has {name!r}", "Rename the class.")
-        labels = np.array(places_among(self._classes, order), np.int64)
-        return LabelledImages(
-            source=source,
-            classes=order,
-            labels=labels[np.frombuffer(self._labels, "q")],
-            given=np.frombuffer(bytes(self._parts), np.uint8),
-            names=self.names,
-            images=images,
-            groups=self._groups if any(self._shared) else (),
-            left_out=self.passed.listed(),
-            lines=np.frombuffer(self._lines, "q") if any(self._lines) else None,
-            repeated=self._repeated,
-        )
-
-
-def digest_of(text: str) -> int:
-    """Return 64 bits that stand for a text."""
-    content = text.encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest())
-
-
 def check_classes(
     source: str, classes: Sequence[str], labels: NDArray[np.int64], given: NDArray[np.uint8]
 ) -> None:
     """Refuse images that no classifier can be made from."""
     if not labels.size:
-        raise SourceError("images", f"{source} holds none", "Is it the right source?")
+        raise SourceError(f"{source} has no images")
     if len(classes) < 2:
         raise SourceError(
-            "two classes or more to tell apart",
-            f"{source} has {len(classes)} ({', '.join(classes)})",
+            f"{source} has one class only ({', '.join(classes)}); two or more are expected",
             "Add a sub-folder with images of something else.",
         )
     counts = np.bincount(labels, minlength=len(classes))
     if counts.min() < 2:
         few = [f"{name!r} has {n}" for name, n in zip(classes, counts, strict=True) if n < 2]
         raise SourceError(
-            "at least two images of each class",
-            f"class {', '.join(few[:5])}",
+            f"At least two images of each class are expected: {', '.join(few[:5])}",
             "Add images, or leave the class out with --classes.",
         )
     learnt = np.bincount(labels[given <= TRAIN], minlength=len(classes))
     if np.any(given == TRAIN) and learnt.min() == 0:
         unlearnt = [name for name, count in zip(classes, learnt, strict=True) if not count]
         raise SourceError(
-            "the same classes in each part",
-            f"{source} has {', '.join(unlearnt[:5])} in another part, and none to train",
+            f"{source} has {', '.join(unlearnt[:5])} in another part, but none to train",
             "Call the classes alike in each part, or leave these out with --classes.",
         )

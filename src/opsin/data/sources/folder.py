@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from opsin.core.artifacts.records import LeftOut
@@ -12,18 +12,10 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
 from opsin.data.formats import SUFFIXES
 from opsin.data.image_stream import ListedImage, Stream
-from opsin.data.image_tree import ImageTree, is_run
+from opsin.data.image_tree import ImageTree, Walk, is_run
 from opsin.data.left_out import NOTED, left_out_in_words
-from opsin.data.sources.contents import (
-    Files,
-    LabelledImages,
-    LocatedSource,
-    Row,
-    RowCollector,
-    UnpreparedImages,
-    key_of_files,
-)
-from opsin.data.sources.key_tree import KeyTree
+from opsin.data.sources.contents import Files, LabelledImages, LocatedSource
+from opsin.data.sources.rows import Row, RowCollector
 from opsin.data.sources.source_kind import SourceKind, SourceRequest
 from opsin.data.split import TRAIN, part_named
 
@@ -37,104 +29,85 @@ def open_folder(
 ) -> LabelledImages:
     """List ``root/<class>/**/*`` or ``root/train|val|test/<class>/**/*``."""
     tree = ImageTree(root, follow_links=follow_links)
-    return labelled_tree(tree, str(root), lambda names: Files(root, names), watcher)
+    rows = rows_by_folder(tree, list(tree.images()), watcher)
+    return rows.labelled(str(root), Files(root, rows.names))
 
 
-def labelled_tree(
-    tree: ImageTree | KeyTree,
-    source: str,
-    images_of: Callable[[Sequence[str]], UnpreparedImages],
-    watcher: Watcher,
-) -> LabelledImages:
-    """Do the work of `open_folder`, for folders and for what looks like folders."""
-    folders = tree.folders("")
+def rows_by_folder(walk: Walk, names: Sequence[str], watcher: Watcher) -> RowCollector:
+    """Take the folders of images for their classes, and for parts where they are called so."""
+    tops = [name for name in walk.folders if "/" not in name]
+    inner = [name for name in walk.folders if "/" in name]
+    holders = {name.partition("/")[0] for name in inner}
     # A class, too, may be called "test".
-    parts = {name: code for name in folders
-             if (code := part_named(name)) is not None and tree.folders(name)}  # fmt: skip
+    parts = {name: code for name in tops
+             if (code := part_named(name)) is not None and name in holders}  # fmt: skip
     split = TRAIN in parts.values()
-    if split:
-        classes = [(f"{part}/{name}", part) for part in parts for name in tree.folders(part)]
-        _look_beside_parts(tree, source, parts, folders, watcher)
-    elif parts and len(parts) == len(folders):
-        raise _explain(tree, folders, parts)
-    else:
-        classes = [(name, "") for name in folders]
-    found = RowCollector()
-    for folder, part in classes:
-        images = _images_of_class(tree, folder)
-        for name in images:
-            found.add(Row(name, folder.rpartition("/")[2], part, name=name))
-        if not images:
-            what = "empty folder" if folder in tree.bare else "folder without images"
-            tree.passed.add(what, folder)
-    for place in ("", *parts) if split else ("",):
-        for name in tree.loose(place):
-            tree.passed.add("loose image beside the class folders", name)
-    if not found.names:
-        raise _explain(tree, folders, parts)
-    note_passed_over(tree, watcher)
+    if not split and parts and len(parts) == len(tops):
+        raise _explain(walk, names, parts)
+    rows, outside = RowCollector(), Counter[str]()
+    rows.passed = walk.passed
+    for name in names:
+        folder, *below = name.split("/")
+        part = folder if split and folder in parts else ""
+        if split and not part and below:
+            outside[folder] += 1
+            walk.passed.add("image outside the parts", name)
+        elif len(below) > bool(part):
+            rows.add(Row(name, below[0] if part else folder, part, name=name))
+        else:
+            walk.passed.add("loose image beside the class folders", name)
+    strange = [name for name in outside if part_named(name) is None]
+    if strange:
+        raise SourceError(
+            f"{walk.root} has {', '.join(parts)}, which look like parts of a split, and "
+            f"{', '.join(strange[:5])}",
+            "Take the others away if these are parts; rename these if all are classes.",
+        )
+    for name, count in outside.items():  # such as the tests of competitions
+        watcher.note(
+            f"Passed over: {count:,} images in {name}, for they have no class (sort them "
+            "into a folder for each class, or classify them: opsin predict)"
+        )
+    _count_empty(walk, [name for name in inner if name.partition("/")[0] in parts]
+                 if split else tops, names)  # fmt: skip
+    if not rows.names:
+        raise _explain(walk, names, parts)
+    note_passed_over(walk, watcher)
     if split and not set(parts) <= set(_USUAL):
         in_order = sorted(parts.items(), key=lambda part: part[1])
         words = [f"{name} ({_USUAL[code - 1]})" for name, code in in_order]
         watcher.note(f"Taken for parts of a split: {', '.join(words)}")
-    return replace(found.labelled(source, images_of(found.names)), left_out=tree.passed.listed())
+    return rows
 
 
-def _images_of_class(tree: ImageTree | KeyTree, folder: str) -> list[str]:
-    left_out = tree.left_out
-    images = list(tree.images(folder))
-    if not images and tree.left_out > left_out:
-        raise SourceError(
-            f"images within {tree.root}",
-            f"the folder {folder} holds only links that lead out of it",
-            _FOLLOW,
-        )
-    return images
-
-
-def _look_beside_parts(
-    tree: ImageTree | KeyTree,
-    source: str,
-    parts: Collection[str],
-    folders: Iterable[str],
-    watcher: Watcher,
-) -> None:
-    """Refuse folders of images beside the parts (which are classes?), and count loose images."""
-    others = [name for name in folders if name not in parts]
-    strange = [name for name in others
-               if part_named(name) is None and next(tree.images(name), None)]  # fmt: skip
-    if strange:
-        raise SourceError(
-            "the parts of a split, or one sub-folder for each class",
-            f"{source} has {', '.join(parts)}, which look like parts, and {', '.join(strange[:5])}",
-            "Take the others away if these are parts; rename these if all are classes.",
-        )
-    for name in others:  # such as the tests of competitions
-        images = _images_of_class(tree, name)
-        for image in images:
-            tree.passed.add("image outside the parts", image)
-        if images:
-            watcher.note(
-                f"Passed over: {len(images):,} images in {name}, for they have no class (sort them "
-                "into a folder for each class, or classify them: opsin predict)"
+def _count_empty(walk: Walk, classes: Iterable[str], names: Iterable[str]) -> None:
+    holding = {"/".join(name.split("/")[:depth]) for name in names for depth in (1, 2)}
+    for folder in classes:
+        if folder in holding:
+            continue
+        if any(f"{place}/".startswith(f"{folder}/") for place in walk.linked_out):
+            raise SourceError(
+                f"The folder {folder} of {walk.root} holds only links that lead out of it", _FOLLOW
             )
+        what = "empty folder" if folder in walk.bare else "folder without images"
+        walk.passed.add(what, folder)
 
 
-def note_passed_over(tree: ImageTree | KeyTree, watcher: Watcher) -> None:
+def note_passed_over(walk: Walk, watcher: Watcher) -> None:
     """Note what a walk has passed over and what can be done about it."""
-    if tree.left_out:
+    if walk.links_out:
         watcher.note(
-            f"Passed over, for they lead out of {tree.root}: links, {tree.left_out:,} in all; "
+            f"Passed over, for they lead out of {walk.root}: links, {walk.links_out:,} in all; "
             "--follow-links follows them."
         )
-    if tree.runs:
+    if walk.runs:
         watcher.note(
-            f"Passed over in {tree.root}: runs of Opsin, {tree.runs:,} in all; they hold figures."
+            f"Passed over in {walk.root}: runs of Opsin, {walk.runs:,} in all; they hold figures."
         )
-    if tree.unreadable:
+    if walk.unreadable:
         watcher.note(
-            f"Passed over: folders that cannot be read, {tree.unreadable:,} in all "
-            f"({tree.first_unreadable}); check their rights."
+            f"Passed over: folders that cannot be read, {walk.unreadable:,} in all "
+            f"({walk.first_unreadable}); check their rights."
         )
 
 
@@ -145,62 +118,68 @@ def note_left_out(left_out: Iterable[LeftOut], watcher: Watcher) -> None:
         watcher.note(f"Left out: {left_out_in_words(rest)}")
 
 
-def _explain(tree: ImageTree | KeyTree, folders: list[str], parts: Collection[str]) -> SourceError:
-    root, loose = tree.root, tree.loose()
-    advice = "Put images into one sub-folder for each class."
+def _explain(walk: Walk, names: Sequence[str], parts: Iterable[str]) -> SourceError:
+    root, others = walk.root, walk.passed.files()
+    but = f", but {others}" if others else ""
+    wanted = "one sub-folder for each class is expected"
     if parts:
-        received = f"{root} has a part of a split ({', '.join(parts)}), and none called train"
-        advice = "Put the training images into train/<class>, or give the part itself."
-    elif tree.runs:
-        received = f"{root} holds {counted(tree.runs, 'run')} of Opsin, and only their figures"
-        advice = "Give the images that they were trained on; see the runs with: opsin runs"
-    elif tree.left_out:
-        received, advice = f"{root} holds only links that lead out of it", _FOLLOW
-    elif folders:
-        names = ", ".join(folders[:5])
-        received = f"{root} has the folders {names}, and none of them holds images"
-        advice = f"{_ENDINGS}, one folder for each class."
-    elif loose:
-        received = f"{root} holds {counted(len(loose), 'image')} and no folders"
-        advice = "Sort a few into sub-folders first."
-    else:
-        received = f"{root} is empty" if tree.is_empty() else f"{root} holds no images"
-    if others := tree.passed.files():
-        received += f", but {others}"
-    return SourceError("a folder with one sub-folder for each class", received, advice)
+        return SourceError(
+            f"{root} has a part of a split ({', '.join(parts)}), and none called train",
+            "Put the training images into train/<class>, or give the part itself.",
+        )
+    if walk.runs:
+        return SourceError(
+            f"{root} holds {counted(walk.runs, 'run')} of Opsin, and only their figures",
+            "Give the images that they were trained on; see the runs with: opsin runs",
+        )
+    if walk.links_out:
+        return SourceError(f"{root} holds only links that lead out of it", _FOLLOW)
+    if walk.folders:
+        tops = ", ".join([name for name in walk.folders if "/" not in name][:5])
+        return SourceError(
+            f"{root} has the folders {tops}, and none of them holds images{but}; {wanted}", _ENDINGS
+        )
+    if names:
+        return SourceError(
+            f"{root} has {counted(len(names), 'image')} but no folders{but}; {wanted}",
+            "Sort a few into sub-folders first.",
+        )
+    return SourceError(
+        f"{root} is empty; {wanted}" if "" in walk.bare else f"{root} has no images{but}; {wanted}"
+    )
 
 
-def explain_no_images(tree: ImageTree | KeyTree) -> SourceError:
-    """Return what is said of a source that has no images."""
+def explain_no_images(walk: Walk) -> SourceError:
+    """The error of a source that has no images."""
     more, advice = "", _ENDINGS
-    if tree.left_out:
-        more, advice = f", but {tree.left_out:,} links that lead out of it", _FOLLOW
-    elif tree.runs:
-        more = f", but {tree.runs:,} runs of Opsin, whose figures are no images of yours"
+    if walk.links_out:
+        more, advice = f", but {walk.links_out:,} links that lead out of it", _FOLLOW
+    elif walk.runs:
+        more = f", but {walk.runs:,} runs of Opsin, whose figures are no images of yours"
         advice = "Give the images that are to be classified."
-    elif tree.unreadable:
-        more = f", and {counted(tree.unreadable, 'folder')} that cannot be read"
-        advice = f"Check their rights; the first is {tree.first_unreadable}."
-    elif others := tree.passed.files():
+    elif walk.unreadable:
+        more = f", but {counted(walk.unreadable, 'folder')} that cannot be read"
+        advice = f"Check their rights; the first is {walk.first_unreadable}."
+    elif others := walk.passed.files():
         more = f", but {others}"
-    return SourceError("a folder with images", f"{tree.root} holds none{more}", advice)
+    return SourceError(f"{walk.root} has no images{more}", advice)
 
 
 def _locate(request: SourceRequest) -> LocatedSource:
     place = request.written
     if request.archive is None and is_run(str(request.path)):
         raise SourceError(
-            "images with labels",
             f"{place} is a run of Opsin, which holds figures",
             f"To train it further: opsin resume {place}; to classify with it: opsin predict "
             f"{place} IMAGE; to measure it: opsin evaluate {place} SOURCE.",
         )
     contents = open_folder(request.path, follow_links=request.follow_links, watcher=request.watcher)
-    files = [contents.images] if isinstance(contents.images, Files) else []
-    return LocatedSource(key_of_files(*files), lambda: contents, contents.left_out)
+    return contents.located_by_files()
 
 
-def _iter_unlabelled(request: SourceRequest) -> Stream:
+def folder_stream(request: SourceRequest) -> Stream:
+    """The images below a folder."""
+
     def walk() -> ImageTree:
         return ImageTree(request.path, follow_links=request.follow_links, stream=True)
 
@@ -208,8 +187,7 @@ def _iter_unlabelled(request: SourceRequest) -> Stream:
         tree, found = walk(), False
         for name in tree.images():
             found = True
-            place = f"{tree.root}/{name}"
-            yield ListedImage(name, place)
+            yield ListedImage(name, f"{tree.root}/{name}")
         if not found:
             raise explain_no_images(tree)
         note_passed_over(tree, request.watcher)
@@ -229,7 +207,7 @@ KINDS = (
         title="a folder",
         match=lambda request: request.is_folder,
         locate=_locate,
-        iter_unlabelled=_iter_unlabelled,
+        iter_unlabelled=folder_stream,
         rank=3,
     ),
 )

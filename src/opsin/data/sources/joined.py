@@ -48,18 +48,15 @@ def join(
         classes=classes,
         labels=np.concatenate(labels),
         given=np.concatenate(given),
-        names=[
-            f"{title}/{name}"
-            for title, each in zip(titles, contents, strict=True)
-            for name in each.names
-        ],
+        names=[f"{title}/{name}" for title, each in zip(titles, contents, strict=True)
+               for name in each.names],
         images=_together([each.images for each in contents]),
         groups=groups if any(each.groups for each in contents) else (),
         mirrored=all(each.mirrored for each in contents),
         left_out=add_up(each.left_out for each in contents),
         lines=np.concatenate(lines) if any(each.lines is not None for each in contents) else None,
         repeated=sum(each.repeated for each in contents),
-    )
+    )  # fmt: skip
 
 
 def _together(parts: Sequence[UnpreparedImages]) -> UnpreparedImages:
@@ -80,9 +77,7 @@ def _check_once(parts: Sequence[tuple[str, Files]]) -> None:
             place = os.path.normpath(name)
             if seen.setdefault(place, source) != source:
                 raise SourceError(
-                    "each image in one source only",
-                    f"{place} is in {seen[place]} and in {source}",
-                    "Leave one of the two out.",
+                    f"{place} is in {seen[place]} and in {source}", "Leave one of the two out."
                 )
 
 
@@ -96,14 +91,12 @@ def _check_test(
     unknown = [name for name, place in zip(contents.classes, places, strict=True) if place < 0]
     if unknown:
         raise SourceError(
-            f"test images of the classes {', '.join(classes[:10])}",
-            f"{source} also has {', '.join(unknown[:5])}",
-            "Name its classes as the training images' are named.",
+            f"{source} has the classes {', '.join(unknown[:5])}, which the training images lack",
+            f"They have {', '.join(classes[:10])}.",
         )
     for other, each in parts:
         if np.any(each.given == TEST):
             raise SourceError(
-                "one set of test images",
                 f"{other} has a test part of its own beside {source}",
                 "Leave --test out, or give the training part alone.",
             )

@@ -8,17 +8,17 @@ import importlib.resources
 import math
 import shutil
 import subprocess
+import tarfile
 import tempfile
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path, PurePosixPath
 from ssl import SSLError
-from typing import Final, cast
+from typing import IO, Final, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,6 @@ from opsin.core.storage import exclusive, publish_directory, scratch_directory, 
 from opsin.data.cache import cache_root
 from opsin.data.sources.arrays import from_arrays, opened_plain, read_idx
 from opsin.data.sources.contents import LabelledImages, LocatedSource
-from opsin.data.sources.members import Archive
 from opsin.data.sources.source_kind import SourceKind, SourceRequest
 from opsin.hub.hub_name import PREFIX
 from opsin.stores.store_address import is_stored
@@ -142,17 +141,25 @@ CIFAR100: Final = Published(
 )  # fmt: skip
 
 
-# CIFAR's binary archives (https://www.cs.toronto.edu/~kriz/cifar.html): records of one label (of
-# CIFAR-100 the coarse one, then the fine one) and a 32×32 image in three planes, red first. For
-# each number of labels: the files to train, the one to test, and that of the classes' names.
-_LAYOUTS: Final = {
-    1: ([f"data_batch_{number}.bin" for number in range(1, 6)], "test_batch.bin",
-        "batches.meta.txt"),
-    2: (["train.bin"], "test.bin", "fine_label_names.txt"),
-}  # fmt: skip
+class _Layout(NamedTuple):
+    """CIFAR's binary archive (https://www.cs.toronto.edu/~kriz/cifar.html).
+
+    A record is one label (of CIFAR-100 the coarse one, then the fine one) and a 32×32 image in
+    three planes, red first.
+    """
+
+    labels: int
+    train: tuple[str, ...]
+    test: str
+    classes: str
+
+
+_LAYOUTS: Final = (
+    _Layout(1, tuple(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin",
+            "batches.meta.txt"),
+    _Layout(2, ("train.bin",), "test.bin", "fine_label_names.txt"),
+)  # fmt: skip
 _SHAPE: Final = (3, 32, 32)
-#: Bytes that all files of an archive may have: those of either collection have 185 million.
-_MAX_BYTES: Final = 400_000_000
 
 _PUBLISHED: Final = {
     # Krizhevsky's 60,000 photographs (Learning Multiple Layers of Features, 2009): 32×32, colour.
@@ -198,51 +205,34 @@ def open_published(name: str, published: Published, watcher: Watcher) -> Labelle
 
 
 def open_cifar(path: Path, *, source: str) -> LabelledImages:
-    """Read ``cifar-10-binary.tar.gz`` or ``cifar-100-binary.tar.gz``."""
-    wanted = {name for train, *others in _LAYOUTS.values() for name in (*train, *others)}
-    files: dict[str, bytes] = {}
-    archive = Archive(path, most_bytes=_MAX_BYTES)
-    with closing(archive.members()) as members:
-        for member in members:
-            name = PurePosixPath(member.name).name
-            if name in wanted and member.kind == "file":
-                if name in files:
-                    raise _wrong(path, f"it holds {name} twice")
-                files[name] = archive.read(member, _MAX_BYTES)
-    for labels, (train, test, names) in _LAYOUTS.items():
-        if {*train, test, names} <= set(files):
-            parts = [_records(path, name, files[name], labels) for name in train]
-            return from_arrays(
-                np.concatenate([images for images, _ in parts]),
-                np.concatenate([label for _, label in parts]),
-                files[names].decode("utf-8", "replace").split(),
-                source=source,
-                test=_records(path, test, files[test], labels),
-            )
-    raise _wrong(path, f"it holds {', '.join(sorted(files)) or 'none of its files'}")
+    """Read ``cifar-10-binary.tar.gz`` or ``cifar-100-binary.tar.gz``, whose digest is known."""
+    try:
+        with tarfile.open(path) as archive:
+            members = {PurePosixPath(member.name).name: member for member in archive}
+            layout = next(each for each in _LAYOUTS if each.test in members)
+            contents = {
+                name: cast("IO[bytes]", archive.extractfile(members[name])).read()
+                for name in (*layout.train, layout.test, layout.classes)
+            }
+    except (OSError, EOFError, zlib.error, tarfile.TarError, StopIteration, KeyError) as error:
+        raise SourceError(
+            f"{path} is no archive of CIFAR's binary files ({error!r:.200})", "Fetch it again."
+        ) from error
 
+    def records(names: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        values = np.frombuffer(b"".join(contents[name] for name in names), np.uint8)
+        rows = values.reshape(-1, layout.labels + math.prod(_SHAPE))
+        planes = rows[:, layout.labels :].reshape(-1, *_SHAPE)
+        images = np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
+        return images, rows[:, layout.labels - 1].astype(np.int64)
 
-def _records(
-    path: Path, name: str, content: bytes, labels: int
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return a file's images ``uint8[N, 32, 32, 3]`` and labels ``int64[N]``."""
-    size = labels + math.prod(_SHAPE)
-    if not content or len(content) % size:
-        raise _wrong(path, f"{name} has {len(content):,} bytes, and an image takes {size:,}")
-    records = np.frombuffer(content, np.uint8).reshape(-1, size)
-    planes = records[:, labels:].reshape(-1, *_SHAPE)
-    images = np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
-    return images, records[:, labels - 1].astype(np.int64)
-
-
-def _wrong(path: Path, received: str) -> SourceError:
-    return SourceError(
-        "an archive of CIFAR's binary files", f"{path}: {received}", "Fetch it again."
-    )
+    images, labels = records(layout.train)
+    classes = contents[layout.classes].decode("utf-8", "replace").split()
+    return from_arrays(images, labels, classes, source=source, test=records([layout.test]))
 
 
 def locate_files(name: str, published: Published, watcher: Watcher) -> Path:
-    """Return a folder with the published files: cache, system, upstream, Debian, in this order."""
+    """A folder with the published files: cache, system, upstream, Debian, in this order."""
     kept = cache_root() / "sources"
     cached = kept / name
     for folder in (cached, published.system):
@@ -258,98 +248,65 @@ def locate_files(name: str, published: Published, watcher: Watcher) -> Path:
         if published.is_whole(cached):  # that process has
             return cached
         reasons = []
-        parts = kept / f"{name}.parts"  # where they stay until all are there
         for fetch_all in (_from_upstream, *([_from_debian] if published.package else [])):
             try:
                 with scratch_directory(kept) as folder:
-                    fetch_all(folder, parts, published, watcher)
+                    fetch_all(folder, published, watcher)
                     # Only now: what was there stays where nothing better comes.
                     shutil.rmtree(cached, ignore_errors=True)
                     publish_directory(folder, cached)
             except DownloadError as error:
-                reasons.append(error.received)
+                reasons.append(error.message)
             else:
-                shutil.rmtree(parts, ignore_errors=True)
                 return cached
     raise DownloadError(
-        f"to fetch {name}",
-        "; ".join(reasons),
+        f"{name} cannot be fetched: {'; '.join(reasons)}",
         f"Connect to the network, or put the published files into {cached}: "
         f"{', '.join(published.files)}.",
     )
 
 
-def _differs(name: str) -> DownloadError:
-    return DownloadError(
-        "the published content (its SHA-256)",
-        f"{name} came otherwise",
-        "Try again later, or from another network.",
-    )
-
-
-def _from_upstream(folder: Path, parts: Path, published: Published, watcher: Watcher) -> None:
-    parts.mkdir(parents=True, exist_ok=True)
+def _from_upstream(folder: Path, published: Published, watcher: Watcher) -> None:
     watcher.begin("Download", published.size, "B")
     done = 0
     for name in published.files:
-        part = parts / f"{name}.part"
-        if not published.is_one(part, name):
-            before = done
-            fetch(
-                published.url + name,
-                part,
-                limit=2 * published.size,
-                advance=lambda got, before=before: watcher.advance(before + got),  # type: ignore[misc]
-            )
-            if not published.is_one(part, name):
-                part.unlink()
-                raise _differs(name)
-        done += part.stat().st_size
-        watcher.advance(done)
+        for piece in _download(published.url + name, folder / name, limit=2 * published.size):
+            done += piece
+            watcher.advance(done)
+        if not published.is_one(folder / name, name):
+            raise DownloadError(f"{name} is not what was published (its SHA-256 differs)")
     watcher.end()
-    for name in published.files:
-        (parts / f"{name}.part").rename(folder / name)
 
 
-def fetch(
-    url: str, target: Path, *, limit: int, advance: Callable[[int], None] = lambda _: None
-) -> None:
-    """Download one file, or the rest of it where an earlier download broke off."""
-    done = target.stat().st_size if target.exists() else 0
+def _download(url: str, target: Path, *, limit: int) -> Iterator[int]:
+    """Download one file; yield how many bytes have come at a time."""
+    done = 0
     try:
-        request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})  # noqa: S310  addresses are Opsin's own
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310
-            goes_on = answer.headers.get("Content-Range", "").startswith(f"bytes {done}-")
-            done = done if answer.status == http.client.PARTIAL_CONTENT and goes_on else 0
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:  # noqa: S310  addresses are Opsin's own
             expected = int(answer.headers.get("Content-Length") or 0)
-            expected = expected and done + expected
-            advance(done)
-            with target.open("ab" if done else "wb") as file:
+            with target.open("wb") as file:
                 while (chunk := answer.read(_CHUNK)) and done <= limit:
                     done += file.write(chunk)
-                    advance(done)
+                    yield len(chunk)
     except (
         urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, SSLError
     ) as error:  # fmt: skip
         if isinstance(error, urllib.error.HTTPError):
             error.close()
-            if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
-                target.unlink(missing_ok=True)  # the server has less than is here
         reason = getattr(error, "reason", None) or str(error) or type(error).__name__
-        raise DownloadError("a download", f"{url}: {reason}", "Check the network.") from error
+        raise DownloadError(f"{url}: {reason}", "Check the network.") from error
     if done > limit:
-        target.unlink()
-        raise DownloadError(f"at most {limit:,} bytes", f"{url} sends more", "Report this.")
+        raise DownloadError(f"{url} sends more than {limit:,} bytes", "Report this.")
     if expected and expected != done:
-        raise DownloadError(f"{expected:,} bytes", f"{url} ended after {done:,}", "Try again.")
+        raise DownloadError(f"{url} ended after {done:,} of {expected:,} bytes", "Try again.")
 
 
-def _from_debian(folder: Path, _: Path, published: Published, __: Watcher) -> None:
+def _from_debian(folder: Path, published: Published, _: Watcher) -> None:
     """Take the files out of Debian's data package, without installing it."""
     package, system = published.package or "", published.system or Path("/")
     apt, dpkg = shutil.which("apt-get"), shutil.which("dpkg-deb")
     if not (apt and dpkg):
-        raise DownloadError("apt-get and dpkg-deb", "this system has none", "Use another way.")
+        raise DownloadError("This system has no apt-get and dpkg-deb")
     unpacked = Path(tempfile.mkdtemp(dir=folder, prefix="package."))
     try:
         for command in ([apt, "--quiet", "download", package], [dpkg, "-x", "", "."]):
@@ -358,13 +315,13 @@ def _from_debian(folder: Path, _: Path, published: Published, __: Watcher) -> No
             subprocess.run(words, cwd=unpacked, check=True, capture_output=True, timeout=600)  # noqa: S603
     except subprocess.CalledProcessError as error:
         lines = error.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
-        raise DownloadError("Debian's package", f"{package}: {lines[-1]}", "Try again.") from error
+        raise DownloadError(f"Debian's package {package}: {lines[-1]}") from error
     except (OSError, IndexError, subprocess.TimeoutExpired) as error:
-        raise DownloadError("Debian's package", f"{package}: {error}", "Try again.") from error
+        raise DownloadError(f"Debian's package {package}: {error}") from error
     for name in published.files:
         file = unpacked / system.relative_to("/") / name
         if not published.is_one(file, name):
-            raise _differs(f"{name} of {package}")
+            raise DownloadError(f"{name} of {package} is not what was published")
         file.rename(folder / name)
     shutil.rmtree(unpacked)
 

@@ -27,7 +27,7 @@ class AllowedFolder:
         self._real = os.path.realpath(folder)
         # Whether a folder leads to one inside; a table names few of them many times.
         self._known: dict[str, bool] = {}
-        self.expected = f"a path within the {'archive' if archive else 'folder of the table'}"
+        self.outside = f"leads out of the {'archive' if archive else 'folder of the table'}"
         self.advice = "If you trust the table and mean these images, allow it with --outside."
         if archive:
             self.advice = "A table in an archive can name the archive's own files only."
@@ -64,7 +64,7 @@ class SourceRequest:
     # os.path in these, because it answers for impossible names instead of raising.
     @cached_property
     def path(self) -> Path:
-        """Where it lies, if it is a place."""
+        """The place that it names, if it is one."""
         return Path(os.path.expanduser(self.written))  # noqa: PTH111
 
     @cached_property
@@ -96,9 +96,7 @@ class SourceRequest:
         allowed = self.archive or AllowedFolder(folder, follow_links=self.follow_links)
         for file in files:
             if not allowed.holds(str(file.relative_to(folder)), folder):
-                raise SourceError(
-                    f"files within {folder}", f"{file} leads out of it", allowed.advice
-                )
+                raise SourceError(f"{file} leads out of {folder}", allowed.advice)
         return allowed
 
 

@@ -18,75 +18,25 @@ from opsin.data.image_stream import ListedImage, Stream, stream_of_one
 from opsin.data.image_tree import is_image_name
 from opsin.data.sources.source_kind import SourceKind, SourceRequest
 
-_CALLED: Final = "standard input"
 _EXAMPLE: Final = "Write, for example: find photos -name '*.jpg' | opsin predict MODEL -"
 _CHUNK: Final = 1 << 16
 #: Bytes of the longest name: bounds what input without line ends can ask for.
 _LONGEST: Final = 1 << 16
 # Milliseconds after which a wait for input looks whether it is still wanted.
 _LOOK: Final = 100
-
-# What image files begin with: bytes at places. Text begins with none of these, names included.
-_BEGINNINGS: Final = (
-    ((0, b"\xff\xd8\xff"),),  # JPEG
-    ((0, b"\x89PNG\r\n\x1a\n"),),
-    ((0, b"RIFF"), (8, b"WEBP")),
-    ((0, b"GIF8"), (5, b"a")),
-    ((0, b"BM"), (15, b"\0\0\0")),  # the size of its header, less than 256
-    ((0, b"II*\0"),),  # TIFF
-    ((0, b"MM\0*"),),
-    ((0, b"II+\0"),),
-    ((0, b"MM\0+"),),
-    ((4, b"ftypavi"),),  # AVIF
-    ((0, b"\0\0\0\x0cjP  \r\n\x87\n"),),  # JPEG 2000, and its bare code stream
-    ((0, b"\xff\x4f\xff\x51\0"),),
-    ((0, b"\0\0\1\0"),),  # ICO
-)
-# PPM and its kin are text themselves: the kind, comments, width and height. Each part takes what it
-# can and gives none of it back, so that the time is linear in the bytes, whatever they are.
-_PPM: Final = re.compile(rb"P[1-6]\s++(?:#[^\n]*+\n\s*+)*+\d++\s++\d++\s")
-_MAY_BE_PPM: Final = re.compile(rb"P([1-6](\s+(#|\d|$)|$)|$)")
-#: Bytes that tell; a PPM may have comments before them.
+#: Bytes that tell an image from text, and how images begin. Names begin with none of these.
 _START: Final = 64
-_COMMENTED: Final = 1 << 12
+_BEGINNING: Final = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF....WEBP|GIF8.a|II[*+]\x00|MM\x00[*+]|BM.{13}\x00{3}"
+    rb"|.{4}ftypavi|\x00\x00\x00\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51\x00|\x00\x00\x01\x00"
+    rb"|P[1-6]\s+[#\d]",
+    re.DOTALL,
+)
 
 
 def begins_like_an_image(start: bytes) -> bool:
     """Tell by a file's first 64 bytes whether it is an image of a known format."""
-    return bool(_PPM.match(start) or is_heif(start)) or any(
-        all(start[place:].startswith(magic) for place, magic in each) for each in _BEGINNINGS
-    )
-
-
-def _may_become_one(start: bytes) -> bool:
-    # A whole line of text, such as BMW.jpg, is a name: waiting for the next could take long.
-    is_line = start.endswith(b"\n") and start.isascii() and b"\0" not in start
-    short = not is_line and len(start) < _START
-    if short and any(
-        all(magic.startswith(start[place : place + len(magic)]) for place, magic in each)
-        for each in _BEGINNINGS
-    ):
-        return True
-    return len(start) < _COMMENTED and bool(_MAY_BE_PPM.match(start)) and not _PPM.match(start)
-
-
-def open_piped(stdin: BinaryIO) -> Stream:
-    """Find out whether standard input holds one image or names, by its first bytes."""
-    pipe = _Pipe(stdin)
-    start = pipe.read()
-    while start and _may_become_one(start) and (more := pipe.read()):
-        start += more
-    if begins_like_an_image(start):
-        return Stream(
-            "-", "image", lambda: _image(start, pipe), lambda: 1, pipe.close, passing=True
-        )
-    if not start or start.startswith(b"\0") or b"\0\0" in start:
-        raise SourceError(
-            "an image of a known format, or names of files, on standard input",
-            "it holds something else" if start else "it is empty",
-            _EXAMPLE,
-        )
-    return Stream("-", "paths", lambda: _named(start, pipe), close=pipe.close, passing=True)
+    return bool(_BEGINNING.match(start) or is_heif(start))
 
 
 class _Pipe:
@@ -104,7 +54,7 @@ class _Pipe:
                 self._poll.register(number, select.POLLIN | select.POLLHUP)
 
     def read(self) -> bytes:
-        """Return what is there, at least a byte; nothing at the end, or once it was closed."""
+        """What is there, at least a byte; nothing at the end, or once it was closed."""
         while self._poll and not self._closed and not self._poll.poll(_LOOK):
             pass
         content: bytes = b"" if self._closed else self._read(_CHUNK)
@@ -115,68 +65,67 @@ class _Pipe:
         self._closed = True
 
 
+def open_piped(stdin: BinaryIO) -> Stream:
+    """Find out whether standard input holds one image or names, by its first bytes."""
+    pipe = _Pipe(stdin)
+    start = more = pipe.read()
+    # A whole line of text, such as BMW.jpg, is a name: waiting for the next could take long.
+    while more and len(start) < _START and not _is_line(start):
+        more = pipe.read()
+        start += more
+    if begins_like_an_image(start):
+        return Stream(
+            "-", "image", lambda: _image(start, pipe), lambda: 1, pipe.close, passing=True
+        )
+    if not start or b"\0" in start:
+        what = "holds no image of a known format and no names" if start else "is empty"
+        raise SourceError(f"Standard input {what}", _EXAMPLE)
+    return Stream("-", "paths", lambda: _named(start, pipe), close=pipe.close, passing=True)
+
+
+def _is_line(start: bytes) -> bool:
+    first, end, _ = start.decode("utf-8", "surrogateescape").partition("\n")
+    return bool(end) and first.rstrip("\r").isprintable() and not re.match(rb"P[1-6]\s", start)
+
+
 def _image(start: bytes, pipe: _Pipe) -> Iterator[ListedImage]:
-    content, problem = bytearray(start), None
+    name, content, problem = "standard input", bytearray(start), None
     while len(content) <= MAX_BYTES and (piece := pipe.read()):
         content += piece
     if len(content) > MAX_BYTES:
         content.clear()
-        problem = ImageError(
-            f"an image of at most {MAX_BYTES // 1_000_000} MB",
-            f"{_CALLED} holds more",
-            "Make it smaller first.",
-        )
-    yield ListedImage(_CALLED, bytes(content), problem=problem)
+        problem = ImageError(f"{name}: it is larger than {MAX_BYTES // 1_000_000} MB")
+    yield ListedImage(name, bytes(content), problem=problem)
 
 
 def _named(start: bytes, pipe: _Pipe) -> Iterator[ListedImage]:
-    """Yield the image of each name, as soon as the name is whole."""
-    # Some write a name and its end apart.
-    while b"\0" not in start and b"\n" not in start and len(start) <= _LONGEST:
-        more = pipe.read()
-        if not more:
-            break
-        start += more
-    # A name may hold a line end, but never a NUL.
-    separator = b"\0" if b"\0" in start else b"\n"
-    rest = start.removeprefix(codecs.BOM_UTF8)
-    more = start
+    """Yield the image of each name, as soon as its line is whole."""
+    rest, more = start.removeprefix(codecs.BOM_UTF8), start
     while more:
-        *names, rest = rest.split(separator)
-        for name in names:
-            yield from _one(name, separator)
+        *lines, rest = rest.split(b"\n")
         if len(rest) > _LONGEST:
             raise SourceError(
-                "names of files, a line each, on standard input",
-                f"a line is longer than {_LONGEST:,} bytes",
-                _EXAMPLE,
+                f"A line of standard input is longer than {_LONGEST:,} bytes", _EXAMPLE
             )
+        yield from _listed(lines)
         more = pipe.read()
         rest += more
-    yield from _one(rest, separator)
+    yield from _listed([rest])
 
 
-def _one(written: bytes, separator: bytes) -> Iterator[ListedImage]:
-    if separator == b"\n":
-        written = written.removesuffix(b"\r")  # written on Windows
-        written = written if written.strip() else b""
-    if written:
+def _listed(lines: list[bytes]) -> Iterator[ListedImage]:
+    for line in lines:
         # Names that are no Unicode come through as they do from the file system.
-        name = os.fsdecode(written)
-        problem = None
-        if "\0" in name:
-            problem = ImageError(
-                "names parted either by line ends or by NUL", f"{name!r:.120} has both", "Use one."
-            )
-        yield ListedImage(name, name, problem=problem)
+        name = os.fsdecode(line.removesuffix(b"\r"))
+        if name.strip():
+            problem = ImageError(f"{name!r:.120}: it is no name") if "\0" in name else None
+            yield ListedImage(name, name, problem=problem)
 
 
 def _iter_unlabelled(request: SourceRequest) -> Stream:
     if request.stdin is None and sys.stdin is None:
         raise SourceError(
-            "an image or names of files on standard input",
-            "the process was started without one",
-            "Give a folder or an image by name.",
+            "The process was started without a standard input", "Give a folder or an image by name."
         )
     return open_piped(sys.stdin.buffer if request.stdin is None else request.stdin)
 
@@ -190,9 +139,7 @@ def _is_image_file(request: SourceRequest) -> bool:
             return begins_like_an_image(file.read(_START))
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise SourceError(
-            "a readable file", f"{request.path}: {reason}", "Check its rights."
-        ) from error
+        raise SourceError(f"{request.path}: {reason}", "Check its rights.") from error
 
 
 KINDS = (

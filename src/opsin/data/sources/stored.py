@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import posixpath
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +15,11 @@ from opsin.core.events import Watcher
 from opsin.core.file_names import legal_name
 from opsin.data.cache import cache_root
 from opsin.data.image_stream import ListedImage, Stream
-from opsin.data.image_tree import is_image_name
-from opsin.data.sources import archive, kinds, table
-from opsin.data.sources.contents import LabelledImages, LocatedSource, RowCollector
-from opsin.data.sources.folder import explain_no_images, labelled_tree, note_passed_over
-from opsin.data.sources.key_tree import KeyTree
+from opsin.data.image_tree import RUN_FILES, SORTED, Walk, is_image_name, is_visible, natural
+from opsin.data.sources import kinds, table, unpack
+from opsin.data.sources.contents import LabelledImages, LocatedSource
+from opsin.data.sources.folder import explain_no_images, note_passed_over, rows_by_folder
+from opsin.data.sources.rows import Row, RowCollector, stream_of_rows
 from opsin.data.sources.source_kind import SourceKind, SourceRequest
 from opsin.stores.bucket import Bucket, open_bucket
 from opsin.stores.store_address import StoreAddress, StoredObject, is_stored
@@ -25,7 +27,7 @@ from opsin.stores.store_errors import said_as
 
 
 def fetched(wanted: StoredObject, watcher: Watcher) -> Path:
-    """Return an object's content as a file of the cache, fetched once for each version of it."""
+    """An object's content as a file of the cache, fetched once for each version of it."""
     version = hashlib.sha256(repr(wanted).encode()).hexdigest()[:32]
     file = cache_root() / "objects" / version / legal_name(wanted.name)
     if not file.is_file():
@@ -34,31 +36,90 @@ def fetched(wanted: StoredObject, watcher: Watcher) -> Path:
     return file
 
 
+def images_below(
+    bucket: Bucket, address: StoreAddress, walk: Walk, *, stream: bool = False
+) -> Iterator[tuple[str, StoredObject]]:
+    """Yield images by their names, in the order of a folder with the same files.
+
+    A stream of very many comes as the store has them, and runs are not looked for.
+    """
+    start, objects = len(address.folder), bucket.objects(address.folder)
+    first = list(itertools.islice(objects, SORTED + 1 if stream else None))
+    if stream and len(first) > SORTED:
+        for each in itertools.chain(first, objects):
+            if _is_image(each.key[start:], walk):
+                yield each.key[start:], each
+        return
+    if not first:
+        raise SourceError(f"There is nothing at {address}", "Check the spelling.")
+    walk.folders = _folders_of([each.key[start:] for each in first])
+    for name, each in _in_order(first, start, walk):
+        yield name, each
+
+
+def _in_order(
+    objects: Sequence[StoredObject], start: int, walk: Walk
+) -> list[tuple[str, StoredObject]]:
+    """Sort a folder's images before those of folders in it; leave out those of runs."""
+    holders = defaultdict[str, set[str]](set)
+    for each in objects:
+        folder, _, name = f"/{each.key[start:]}".rpartition("/")
+        if name in RUN_FILES:
+            holders[folder].add(name)
+    runs = [f"{folder}/" for folder, names in holders.items() if len(names) == len(RUN_FILES)]
+    outer = tuple(run for run in runs if not run.startswith(tuple(r for r in runs if r != run)))
+    walk.runs = len(outer)
+    kept = []
+    for each in objects:
+        name = each.key[start:]
+        if _is_image(name, walk) and not f"/{name}".startswith(outer):
+            *folders, last = name.split("/")
+            place = [(1, natural(folder), folder) for folder in folders]
+            kept.append(([*place, (0, natural(last), last)], name, each))
+    return [(name, each) for _, name, each in sorted(kept, key=lambda image: image[0])]
+
+
+def _is_image(name: str, walk: Walk) -> bool:
+    if not all(map(is_visible, name.rstrip("/").split("/"))):
+        walk.passed.add("hidden file", name)
+    elif is_image_name(name):
+        return True
+    elif not name.endswith("/"):  # which stands for a folder
+        walk.passed.add_file(name)
+    return False
+
+
+def _folders_of(names: Sequence[str]) -> list[str]:
+    """The folders of one and two levels in natural order, a folder before those in it."""
+    parts = (name.split("/")[:-1][:2] for name in names)
+    folders = {tuple(part[:depth]) for part in parts for depth in range(1, len(part) + 1)
+               if all(map(is_visible, part[:depth]))}  # fmt: skip
+    return ["/".join(part) for part in sorted(folders, key=lambda part: [
+        (natural(name), name) for name in part
+    ])]  # fmt: skip
+
+
 def _open(request: SourceRequest) -> tuple[StoreAddress, Bucket, StoredObject | None]:
-    """Return what an address means: an object, or what keys begin with."""
+    """The object that an address means, if it means one and not what keys begin with."""
     try:
         address = StoreAddress.read(request.written)
     except RecipeError as error:
-        raise SourceError(error.expected, error.received, error.advice) from error
+        raise SourceError(error.message, error.advice) from error
     bucket, key = open_bucket(address), address.key
     return address, bucket, bucket.find(key) if key and not key.endswith("/") else None
 
 
 def _local(found: StoredObject, request: SourceRequest) -> tuple[SourceKind, SourceRequest]:
-    """Fetch an object, and return of what kind its file is."""
+    """Fetch an object; the kind of its file."""
     known = [pattern.removeprefix("*") for kind in kinds() for pattern in kind.files]
-    if not legal_name(found.name).lower().endswith((*known, *archive.SUFFIXES)):
-        raise SourceError(
-            "images, a table, an archive or a file of arrays on the store",
-            f"{found.address} is an object of another kind",
-            f"If it is meant as a folder, write it with a slash: {found.address}/.",
-        )
-    local = replace(request, written=str(fetched(found, request.watcher)))
-    for kind in kinds():
-        if kind.match(local):
-            return kind, local
+    if legal_name(found.name).lower().endswith((*known, *unpack.SUFFIXES)):
+        local = replace(request, written=str(fetched(found, request.watcher)))
+        for kind in kinds():
+            if kind.match(local):
+                return kind, local
     raise SourceError(
-        "a file that holds images", f"{found.address} holds none", "Is it the right one?"
+        f"{found.address} is no image, table, archive or file of arrays",
+        f"If it is meant as a folder, write it with a slash: {found.address}/.",
     )
 
 
@@ -66,22 +127,18 @@ def _locate(request: SourceRequest) -> LocatedSource:
     address, bucket, found = _open(request)
     written = request.written
     if found is None:
-        tree = KeyTree(bucket, address)
-        if tree.is_empty():
-            raise _nothing_at(address)
-        contents = labelled_tree(
-            tree, written, lambda names: [tree.found[name] for name in names], request.watcher
-        )
+        walk = Walk(written.rstrip("/"))
+        images = dict(images_below(bucket, address, walk))
+        rows = rows_by_folder(walk, list(images), request.watcher)
+        contents = rows.labelled(written, [images[name] for name in rows.names])
         return LocatedSource(f"{_key_of(contents)} {written}", lambda: contents)
     key = hashlib.sha256(repr((found, request.columns)).encode()).hexdigest()
     if table.is_table(Path(found.name)):
-        file = fetched(found, request.watcher)
-        with said_as(file, written):
-            contents = _open_table(address, bucket, file, request)
+        contents = _open_table(found, bucket, request)
         return LocatedSource(f"{key} {_key_of(contents)}", lambda: contents)
     kind, local = (None, request) if is_image_name(found.key) else _local(found, request)
     if kind is None or kind.locate is None:
-        raise SourceError("images with labels", f"{written} has none", "Give a folder of classes.")
+        raise SourceError(f"{written} has no labels", "Give a folder of classes.")
     locate = kind.locate
 
     def read() -> LabelledImages:
@@ -95,92 +152,77 @@ def _key_of(contents: LabelledImages) -> str:
     return hashlib.sha256(b"".join(repr(each).encode() for each in contents.images)).hexdigest()
 
 
-def _nothing_at(address: StoreAddress) -> SourceError:
-    return SourceError(
-        "an object, or keys that begin with the address",
-        f"there is nothing at {address}",
-        "Check the spelling of bucket and key.",
-    )
+def _rows_of_table(
+    found: StoredObject, bucket: Bucket, request: SourceRequest, needed: Sequence[str]
+) -> Iterator[Row]:
+    """Yield the rows of a table, whose images lie beside or below it."""
+    file, start = fetched(found, request.watcher), found.address.beside("").key
+    with said_as(file, found.address):
+        for row in table.rows_of(file, request.columns, needed):
+            path = row.name
+            key = posixpath.normpath(posixpath.join(start, path.replace("\\", "/")))
+            out = not key.startswith(start) or key[:2] == ".."
+            if path.startswith("/") or is_stored(path) or out:
+                raise SourceError(
+                    f"Line {row.line:,} of {found.address} names {path!r:.200}, which does not lie "
+                    "beside or below it",
+                    "Put the table above its images.",
+                )
+            yield row._replace(reference=bucket.stored(key), place=key)
 
 
-def _open_table(
-    address: StoreAddress, bucket: Bucket, file: Path, request: SourceRequest
-) -> LabelledImages:
-    """Return the images that a table on the store names, which lie beside or below it."""
-    found = RowCollector()
-    there = {each.key: each for each in bucket.objects(address.beside("").key)}
-    objects: list[StoredObject] = []
-    for row in table.rows_of(file, request.columns):
-        key = _key_in_table(row.name, address, row.line)
-        if found.add(row._replace(place=key)):
-            objects.append(there.get(key, bucket.stored(key)))
+def _open_table(found: StoredObject, bucket: Bucket, request: SourceRequest) -> LabelledImages:
+    there = {each.key: each for each in bucket.objects(found.address.beside("").key)}
+    rows = RowCollector()
+    for row in _rows_of_table(found, bucket, request, ("path", "label")):
+        rows.add(row._replace(reference=there.get(row.place, row.reference)))
+    objects: list[StoredObject] = rows.references
     if not any(each.version for each in objects):
         first = f"; the first would be {objects[0].address}" if objects else ""
         raise SourceError(
-            "a table that names images beside it",
-            f"none of the {len(objects):,} in {address} exists{first}",
+            f"None of the {len(objects):,} images in {found.address} exists{first}",
             "Paths begin at the table's place.",
         )
-    return replace(found.labelled(request.written, objects), lines=None)
-
-
-def _key_in_table(path: str, address: StoreAddress, line: int) -> str:
-    """Return the key that a table's path means, beside or below the table."""
-    start = address.beside("").key
-    key = posixpath.normpath(posixpath.join(start, path.replace("\\", "/")))
-    if path.startswith("/") or is_stored(path) or not key.startswith(start) or key[:2] == "..":
-        raise SourceError(
-            "a path beside or below the table in each line",
-            f"line {line:,} of {address} names {path!r:.200}",
-            "Put the table above its images.",
-        )
-    return key
+    return replace(rows.labelled(request.written, objects), lines=None)
 
 
 def _iter_unlabelled(request: SourceRequest) -> Stream:
     address, bucket, found = _open(request)
     written = request.written
     if found is None:
-        tree = KeyTree(bucket, address)
 
         def below() -> Iterator[ListedImage]:
-            some = False
-            for name, image in tree.stream():
+            walk, some = Walk(written.rstrip("/")), False
+            for name, image in images_below(bucket, address, walk, stream=True):
                 some = True
                 yield ListedImage(name, image)
             if not some:
-                raise _nothing_at(address) if tree.is_empty() else explain_no_images(tree)
-            note_passed_over(tree, request.watcher)
+                raise explain_no_images(walk)
+            note_passed_over(walk, request.watcher)
 
-        return Stream(written, "store", below, lambda: sum(1 for _ in tree.stream()))
+        def count() -> int:
+            return sum(1 for _ in images_below(bucket, address, Walk(""), stream=True))
+
+        return Stream(written, "store", below, count)
     if is_image_name(found.key):
         return Stream(written, "file", lambda: iter([ListedImage(written, found)]), lambda: 1)
     if table.is_table(Path(found.name)):
-        file = fetched(found, request.watcher)
 
         def named() -> Iterator[ListedImage]:
-            for row in table.rows_of(file, request.columns, needed=("path",)):
-                key = _key_in_table(row.name, address, row.line)
-                yield ListedImage(row.name, bucket.stored(key))
+            return stream_of_rows(written, _rows_of_table(found, bucket, request, ("path",)))
 
-        stream = Stream(written, "table", named, lambda: table.count_rows(file))
-        return _called(file, written, stream)
+        return Stream(written, "table", named)
     kind, local = _local(found, request)
     if kind.iter_unlabelled is None:
         raise SourceError(
-            "images in files",
-            f"{written} holds arrays",
+            f"{written} holds arrays, and no images in files",
             "They are evaluated: opsin evaluate MODEL.",
         )
     with said_as(local.path, written):
-        return _called(local.path, written, kind.iter_unlabelled(local))
-
-
-def _called(file: Path, written: str, images: Stream) -> Stream:
-    """Return the images of a file with the name of the object that it is."""
+        images = kind.iter_unlabelled(local)
 
     def renamed() -> Iterator[ListedImage]:
-        with said_as(file, written):
+        with said_as(local.path, written):
             yield from images
 
     return replace(images, source=written, each=renamed)

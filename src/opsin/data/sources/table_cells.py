@@ -13,7 +13,7 @@ import numpy as np
 
 from opsin.core.errors import ImageError, SourceError
 from opsin.data.array_image import image_from_array
-from opsin.data.sources.contents import Row
+from opsin.data.sources.rows import Row
 
 #: What a table can say of an image; the first two it must.
 COLUMNS: Final = ("path", "label", "split", "group")
@@ -49,29 +49,30 @@ class TableSchema:
         with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
             stated = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
             features = {name: about for name, about in stated.items() if isinstance(about, dict)}
-        found: dict[str, str] = {}
+        columns: dict[str, str] = {}
         missing = []
         for ours in COLUMNS:
-            theirs = asked.get(ours) or _known_column(ours, there, usual[ours], features)
-            if there.count(theirs or "") > 1:
-                raise SourceError(
-                    "different names for the columns",
-                    f"{source} has {theirs} more than once",
-                    "Rename one of them.",
-                )
+            named = [name for name in usual[ours] if name in there]
+            typed = [name for name, about in features.items()
+                     if ours in _TYPES and about.get("_type") == _TYPES[ours]]  # fmt: skip
+            both = [name for name in named if name in typed]
+            guesses = (both, named[:1], typed)
+            theirs = asked.get(ours) or next((g[0] for g in guesses if len(g) == 1), None)
+            if theirs is not None and there.count(theirs) > 1:
+                raise SourceError(f"{source} has the column {theirs} more than once")
             if theirs is not None and theirs in there:
-                found[ours] = theirs
+                columns[ours] = theirs
             elif ours in asked or ours in needed:
                 missing.append(theirs or ours)
         if missing:
             raise SourceError(
-                f"a column {' and a column '.join(missing)}",
-                f"{source} has {', '.join(filter(None, there[:20])) or 'none'}",
+                f"{source} has no column {' and no column '.join(missing)}, but "
+                f"{', '.join(filter(None, there[:20])) or 'none at all'}",
                 "Say which is which with --columns, such as path=file,label=species.",
             )
-        names = features.get(found.get("label", ""), {}).get("names")
+        names = features.get(columns.get("label", ""), {}).get("names")
         listed = isinstance(names, list) and all(isinstance(name, str) for name in names)
-        return cls(found, tuple(names) if names and listed else None)
+        return cls(columns, tuple(names) if names and listed else None)
 
     def rows(self, cells: Mapping[str, Iterable[Any]]) -> Iterator[Row]:
         """Yield the rows of columns, by our names: images as the content of a file, or as paths."""
@@ -82,21 +83,8 @@ class TableSchema:
             yield Row(image, class_name(label, self.classes), split, group, name)
 
 
-def _known_column(
-    ours: str, there: Sequence[str], usual: Sequence[str], features: Mapping[str, Any]
-) -> str | None:
-    """Return which column one of ours is; ``None`` where none is, or several may be."""
-    usual = [name for name in usual if name in there]
-    kind = _TYPES.get(ours)
-    typed = [name for name, about in features.items() if kind and about.get("_type") == kind]
-    for found in ([name for name in usual if name in typed], usual[:1], typed):
-        if len(found) == 1:
-            return found[0]
-    return None
-
-
 def image_of(value: Any, column: str) -> tuple[bytes | str, str]:
-    """Return what a cell holds, as the content of a file or as a path; and its name."""
+    """What a cell holds, as the content of a file or as a path; and its name."""
     if isinstance(value, Mapping) and {"bytes", "path"} >= set(value):
         path = str(value.get("path") or "")
         if value.get("bytes") is not None:
@@ -104,15 +92,14 @@ def image_of(value: Any, column: str) -> tuple[bytes | str, str]:
         return path or b"", path
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value), ""
-    if isinstance(value, str):
-        return value, value
+    if isinstance(value, str | os.PathLike):
+        return os.fspath(value), os.fspath(value)
     if isinstance(value, list | np.ndarray):
         return _plain_file(value, column), ""
     if _is_missing(value):
         return b"", ""
     raise SourceError(
-        "images as paths, as the bytes of files or as arrays",
-        f"{column} holds a {type(value).__name__}",
+        f"The column {column} holds a {type(value).__name__}, and no paths, files or arrays",
         "Choose the column of images with --columns path=NAME.",
     )
 
@@ -128,11 +115,9 @@ def _plain_file(value: Any, column: str) -> bytes:
             image, _ = image_from_array(array, f"an image of the column {column}")
             array = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
     except ImageError as error:
-        raise SourceError(error.expected, error.received, error.advice) from error
+        raise SourceError(error.message, error.advice) from error
     except ValueError as error:
-        raise SourceError(
-            "arrays [H, W] or [H, W, C]", f"{column} has rows of different lengths", "Mend them."
-        ) from error
+        raise SourceError(f"An array of the column {column} has rows of several lengths") from error
     kind, white = "P5" if array.ndim == 2 else "P6", np.iinfo(array.dtype).max
     head = f"{kind} {array.shape[1]} {array.shape[0]} {white}\n"
     return head.encode() + array.astype(array.dtype.newbyteorder(">")).tobytes()
@@ -146,8 +131,8 @@ def _is_missing(value: Any) -> bool:
         return type(value).__name__ == "NAType"  # which refuses to be true or false
 
 
-def text_of(value: Any, column: str, where: str = "got") -> str:
-    """Return a cell as text: whole numbers and truth values are names of classes, too."""
+def text_of(value: Any, column: str, where: str = "A cell is") -> str:
+    """A cell as text: whole numbers and truth values are names of classes, too."""
     if isinstance(value, str):
         # Half of a surrogate pair names no file.
         with contextlib.suppress(UnicodeEncodeError):
@@ -162,21 +147,15 @@ def text_of(value: Any, column: str, where: str = "got") -> str:
         return str(int(value))
     elif isinstance(value, int | float | np.number):
         return str(value)
-    raise SourceError(
-        f"text or a number as {column}", f"{where} {value!r:.60}", "Write the name of the class."
-    )
+    raise SourceError(f"{where} {value!r:.60}; text or a number is expected as {column}")
 
 
 def class_name(written: str, classes: Sequence[str] | None) -> str:
-    """Return the name of a class that may be written as its number in a list of them."""
+    """The name of a class that may be written as its number in a list of them."""
     if classes is None or written in classes or not written.lstrip("-").isdecimal():
         return written
     if written == "-1":
         return ""
     if int(written) not in range(len(classes)):
-        raise SourceError(
-            f"classes from 0 to {len(classes) - 1}, as the table names them",
-            f"a row has {written}",
-            "Mend the table.",
-        )
+        raise SourceError(f"A row has the class {written}, and the table names {len(classes)}")
     return classes[int(written)]

@@ -49,16 +49,17 @@ async function ask(path, options = {}) {
   }
   if (reply.ok && content) return content;
   const said = content && content.error;
-  if (said && said.message) throw new Refused(`${said.message}. ${said.advice}`.trim());
+  if (said && said.message) throw new Refused(`${said.message}. ${said.advice}`);
   throw new Refused(`The server answered with status ${reply.status}. Try again.`);
 }
 
 const chosen = () => models[part.model.selectedIndex] || models[0];
 
 function address_of(explain) {
-  const query = new URLSearchParams({ model: chosen().name, top: String(SHOWN) });
+  const query = new URLSearchParams({ top: String(SHOWN) });
   if (part.keep.checked && !part["as-is"].hidden) query.set("as_is", "true");
-  return `${explain ? "explain" : "predict"}?${query}`;
+  const verb = explain ? "explain-image" : "predict-image";
+  return `v1/models/${encodeURIComponent(chosen().name)}:${verb}?${query}`;
 }
 
 async function start() {
@@ -140,7 +141,7 @@ async function classify(explain) {
 
 function complain(error) {
   part.error.textContent = error instanceof Refused ? error.message
-    : "expected an answer; this page failed at it. Reload it.";
+    : "This page failed. Reload it.";
   show(part.error, true);
   if (!(error instanceof Refused)) console.error(error);
 }
@@ -269,7 +270,7 @@ document.addEventListener("paste", (event) => receive(event.clipboardData, "past
 function receive(data, how) {
   const file = data && data.files[0];
   if (file) return take(file);
-  complain(new Refused(`expected an image; what was ${how} holds none. Select a file instead.`));
+  complain(new Refused(`What was ${how} holds no image. Select a file instead.`));
 }
 
 part.photograph.addEventListener("click", async () => {
@@ -282,8 +283,8 @@ part.photograph.addEventListener("click", async () => {
     stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
   } catch (error) {
     return complain(new Refused(error.name === "NotAllowedError"
-      ? "expected leave to use the camera; it was not given. Allow it in the browser, or select a file."
-      : "expected a camera; none can be used. Select a file instead."));
+      ? "The camera is not allowed. Allow it in the browser, or select a file."
+      : "No camera can be used. Select a file instead."));
   } finally {
     part.photograph.disabled = false;
   }

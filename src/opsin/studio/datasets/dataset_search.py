@@ -24,10 +24,10 @@ from opsin.core.recipe import DataRecipe
 from opsin.core.sandbox import Sandbox
 from opsin.data import sources
 from opsin.data.image_tree import is_image_name, is_visible
-from opsin.data.sources import archive, webdataset
 from opsin.data.sources.folder import open_folder
 from opsin.data.sources.named import NAMES
 from opsin.data.sources.source_kind import SourceRequest
+from opsin.data.sources.unpack import is_archive, unpack
 
 # Seconds for a source: a folder of a million files on a slow disk takes a minute.
 _SECONDS: Final = 120.0
@@ -82,10 +82,10 @@ def main() -> None:
     error_parts: list[str] = []
     root = path
     try:
-        if not (path.is_file() and archive.is_archive(path)) or webdataset.is_webdataset(path):
+        if not (path.is_file() and is_archive(path)):
             sources.locate(SourceRequest(str(path))).open()
         else:
-            root = archive.unpack(path)
+            root = unpack(path)
             # Tables and arrays are checked when they are read.
             seen = [entry for entry in root.iterdir() if is_visible(entry.name)]
             if all(entry.is_dir() or is_image_name(entry.name) for entry in seen):

@@ -373,7 +373,7 @@ class _InsideBody:
                 if said.address is None:
                     return
             if said is None or said.address is None:
-                layout.error_line(error or "expected a page; there is none. Ask again.")
+                layout.error_line(error or "There is no page. Ask again.")
                 return
             if asked.view == "units":
                 self._how_many(said)

@@ -127,7 +127,7 @@ export default {
       const found = [];
       try {
         for (const entry of entries) for await (const each of filesIn(entry, '')) found.push(each);
-      } catch (error) { this.fault = 'expected a folder that can be read; the browser says ' + error.name + '. Check its rights.'; return; }
+      } catch (error) { this.fault = 'The folder cannot be read (' + error.name + '). Check its rights.'; return; }
       this.send(found);
     },
     paste(event) {
@@ -140,7 +140,7 @@ export default {
       this.fault = '';
       const wanted = { video: { width: { ideal: 1280 }, height: { ideal: 720 }, facingMode: 'environment' } };
       try { this.stream = await navigator.mediaDevices.getUserMedia(wanted); } catch (error) {
-        this.fault = `expected a camera; the browser says ${error.name}. Plug one in, or allow it in the address bar.`;
+        this.fault = `No camera can be used (${error.name}). Plug one in, or allow it in the address bar.`;
         return;
       }
       await this.$nextTick();
@@ -226,7 +226,7 @@ export default {
         if (signal.aborted) return false;
         if (!answer && !(await this.readable(file))) {
           [this.total, this.count] = [this.total - file.size + entry.offset, this.count - 1]; // the others can go on
-          this.fail({ expected: 'a file that can be read', received: file.name + ' cannot be', advice: 'It may have been moved or changed: choose it again, or go on without it.' });
+          this.fail({ message: file.name + ' cannot be read', advice: 'It may have been moved or changed: choose it again, or go on without it.' });
           return true;
         }
         if (!answer) { // the studio is away, or the network is

@@ -1,0 +1,303 @@
+"""Parquet files: alone, in a folder, or from the hub; read in a process of its own, with limits."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from opsin.core.child_process import Header
+from opsin.core.errors import (
+    DownloadError,
+    MissingExtraError,
+    ModelFileError,
+    OpsinError,
+    SourceError,
+)
+from opsin.core.sandbox import Sandbox
+from opsin.data.image_stream import Stream
+from opsin.data.image_tree import holds_images
+from opsin.data.sources.contents import LabelledImages, LocatedSource, key_of_files
+from opsin.data.sources.rows import Row, collect, open_packed, stream_of_rows
+from opsin.data.sources.source_kind import AllowedFolder, SourceKind, SourceRequest
+from opsin.data.sources.table import name_of
+from opsin.data.sources.table_cells import COLUMNS, TableSchema
+from opsin.data.sources.unpack import MAX_RATIO, SPARE_BYTES
+from opsin.data.split import part_named
+from opsin.hub.hub_connection import connect, hub_errors, is_offline, quiet
+from opsin.hub.hub_fetch import download, listed
+from opsin.hub.hub_name import PREFIX, HubName, commit_of, snapshot_of
+
+# What reading a block may take, in seconds and bytes.
+_SECONDS: Final = 60.0
+_MEMORY: Final = 2 << 30
+# Bytes of images that are handed over at a time, and rows at the most.
+_BLOCK: Final = 8 << 20
+_MOST_ROWS: Final = 1024
+# Parts of a split in names of files, as Hugging Face's library knows them: train-00000-of-00002.
+_PART: Final = re.compile(
+    r"(?:^|[-._ /])(train(?:ing)?|test(?:ing)?|holdout|eval(?:uation)?|val(?:id(?:ation)?)?|dev)"
+    r"(?=[-._ /0-9]|$)",
+    re.IGNORECASE,
+)
+_ADDRESS: Final = re.compile(rf"(?P<name>{PREFIX}[^:]+)(?::(?P<config>[^:]+))?")
+# Where the hub keeps its own conversion of data sets that are no Parquet.
+_CONVERTED: Final = "refs/convert/parquet"
+
+
+def need_pyarrow() -> None:
+    """Refuse to go on without pyarrow."""
+    if importlib.util.find_spec("pyarrow") is None:
+        raise MissingExtraError("reading Parquet", "parquet")
+
+
+def part_in_name(name: str) -> str:
+    """The part of a split that a file's name says, as ``train-00000-of-00002.parquet``."""
+    words = _PART.findall(name)
+    return "test" if words and words[-1].lower().startswith("eval") else (words or [""])[-1].lower()
+
+
+def _blocks(header: Header) -> Iterator[tuple[Header, Sequence[bytes]]]:
+    """Yield how many rows there are, and the classes; then the rows, block by block."""
+    import pyarrow as pa  # noqa: PLC0415  an extra, and in a process of its own
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    # In a process with limits: what is reserved ahead would count.
+    pa.set_memory_pool(pa.system_memory_pool())
+    files = [Path(name) for name in header["files"]]
+    path = files[0]
+
+    def schema_of(file: Any) -> TableSchema:
+        schema = file.schema_arrow
+        return TableSchema.of(
+            schema.names, header["columns"], path.name,
+            needed=COLUMNS[: 1 + header["labelled"]], metadata=schema.metadata,
+        )  # fmt: skip
+
+    try:
+        with pq.ParquetFile(path) as first:
+            classes = schema_of(first).classes
+        total = 0
+        for path in files:
+            total += pq.read_metadata(path).num_rows
+        yield {"total": total, "classes": classes}, []
+        for number, path in enumerate(files):
+            # Read piece by piece: a group of rows may be as large as the file.
+            with pq.ParquetFile(path, buffer_size=_BLOCK, pre_buffer=False) as file:
+                schema, about = schema_of(file), file.metadata
+                groups = range(about.num_row_groups)
+                size = max(1, sum(about.row_group(group).total_byte_size for group in groups))
+                step = max(1, min(_MOST_ROWS, _BLOCK * about.num_rows // size))
+                for batch in file.iter_batches(batch_size=step, use_threads=False):
+                    few = max(1, min(_MOST_ROWS, _BLOCK * batch.num_rows // (batch.nbytes or 1)))
+                    for start in range(0, batch.num_rows, few):
+                        yield _block(number, batch.slice(start, few), schema)
+    except (pa.ArrowException, OSError, ValueError, EOFError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+        raise SourceError(f"{path.name} is no whole Parquet file: {reason}") from error
+    yield {"rows": []}, []
+
+
+def _block(number: int, batch: Any, schema: TableSchema) -> tuple[Header, list[bytes]]:
+    cells = {ours: batch.column(theirs).to_pylist() for ours, theirs in schema.columns.items()}
+    rows, contents = [], []
+    for row in schema.rows(cells):
+        about: Header = {"split": row.split, "group": row.group, "name": row.name}
+        if isinstance(row.reference, bytes):
+            about["size"] = len(row.reference)
+            contents.append(row.reference)
+        rows.append(about | {"label": row.label})
+    return {"file": number, "rows": rows}, contents
+
+
+_reading: Iterator[tuple[Header, Sequence[bytes]]] = iter(())
+
+
+def read(header: Header, _: memoryview) -> tuple[Header, Sequence[bytes]]:
+    """Begin with files, or read on: `opsin.core.sandbox` runs this."""
+    global _reading  # noqa: PLW0603  one process reads one source
+    if header:
+        _reading = _blocks(header)
+    block = next(_reading, None)
+    if block is None:
+        raise SourceError("The reader of the file has ended", "Load it again.")
+    return block
+
+
+#: Files of one table in their order, the part of each, and the folder that paths may not leave.
+_Tables = tuple[list[Path], list[str], AllowedFolder | None]
+
+
+def _open(
+    request: SourceRequest, tables: _Tables, *, labelled: bool
+) -> tuple[Header, Iterator[Row]]:
+    """Begin to read; return what the reader tells of the whole, and the rows."""
+    need_pyarrow()
+    files, splits, inside = tables
+    sandbox = Sandbox(f"{__name__}:read", seconds=_SECONDS, memory=_MEMORY)
+
+    def ask(header: Header) -> tuple[Header, bytes]:
+        try:
+            return sandbox.call(header)
+        except OpsinError as error:
+            sandbox.close()
+            raise SourceError(error.message, error.advice) from error
+
+    def rows() -> Iterator[Row]:
+        with sandbox:
+            line = 0
+            while (block := ask({}))[0]["rows"]:
+                (header, body), start = block, 0
+                table, split = files[header["file"]], splits[header["file"]]
+                for about in header["rows"]:
+                    line += 1
+                    about["split"] = about["split"] or split
+                    if "size" in about:
+                        end = start + about.pop("size")
+                        yield Row(body[start:end], **about)
+                        start = end
+                    else:
+                        name = name_of(about["name"], table, line, inside)
+                        place = str(table.parent / name)
+                        yield Row(place, **about, place=place)
+
+    paths = [os.path.abspath(file) for file in files]  # noqa: PTH100
+    columns = dict(request.columns or {})
+    about, _ = ask({"files": paths, "columns": columns, "labelled": labelled})
+    return about, rows()
+
+
+def _located(request: SourceRequest, tables: _Tables) -> LocatedSource:
+    files, splits, _ = tables
+    key = repr(("parquet", key_of_files(*files), splits, request.columns))
+
+    def read_all() -> LabelledImages:
+        if kept := open_packed(request.written, key):
+            return kept
+        about, rows = _open(request, tables, labelled=True)
+        return collect(
+            request.written,
+            rows,
+            key=key,
+            classes=lambda: about["classes"] or (),
+            total=about["total"],
+            most=MAX_RATIO * sum(file.stat().st_size for file in files) + SPARE_BYTES,
+            watcher=request.watcher,
+        )
+
+    return LocatedSource(key, read_all)
+
+
+def _stream(request: SourceRequest, tables: _Tables) -> Stream:
+    return Stream(
+        request.written, "table",
+        lambda: stream_of_rows(request.written, _open(request, tables, labelled=False)[1]),
+    )  # fmt: skip
+
+
+def _tables_in(request: SourceRequest) -> _Tables:
+    """The files that a source means; none where it is of another kind."""
+    root = request.path
+    if request.is_file_of(".parquet"):
+        return [root], [""], request.allowed(root.parent)
+    if not request.is_folder or request.holds_images:  # among images a table is of something else
+        return [], [], None
+    files = sorted(
+        file for pattern in ("*.parquet", "*/*.parquet", "*/*/*.parquet")
+        for file in root.glob(pattern) if file.is_file() and not file.name.startswith(".")
+    )  # fmt: skip
+    return files, _parts_of(files, root), request.allowed(root, *files)
+
+
+def _parts_of(files: Sequence[Path], root: Path) -> list[str]:
+    return [part_in_name(file.relative_to(root).as_posix().removesuffix(".parquet"))
+            for file in files]  # fmt: skip
+
+
+def _from_hub(request: SourceRequest) -> _Tables:
+    """Fetch the Parquet files of a data set of the hub, or find them in its cache."""
+    need_pyarrow()
+    address = _ADDRESS.fullmatch(request.written)
+    name = HubName.read(address["name"]) if address else None
+    if address is None or name is None:
+        raise SourceError(
+            f"{request.written!r} is no data set of the hub, such as {PREFIX}ylecun/mnist; "
+            "@revision and :configuration may follow"
+        )
+    name = replace(name, kind="dataset")
+    for where in (name, replace(name, revision=_CONVERTED)):
+        try:
+            root = _snapshot(request, where, address["config"])
+        except ModelFileError as error:
+            if where is name:
+                raise SourceError(error.message, error.advice) from error
+            break
+        names = sorted(file.relative_to(root).as_posix() for file in root.rglob("*.parquet"))
+        if names:
+            files = [root / file for file in _of_config(names, address["config"], request)]
+            return files, _parts_of(files, root), request.allowed(root.parent.parent, *files)
+    raise SourceError(f"{request.written} has no Parquet files, and the hub has converted none")
+
+
+def _snapshot(request: SourceRequest, name: HubName, config: str | None) -> Path:
+    """Fetch the tables of a revision; the folder that they are in, or would be in."""
+    if not is_offline():
+        hub = connect("data sets of the hub")
+        try:
+            with quiet(hub), hub_errors(hub, name):
+                where, names = listed(hub, name)
+                if not name.is_pinned:
+                    request.watcher.note(f"{name.repository} is at commit {where.revision[:12]}")
+                tables = [file for file in names if file.endswith(".parquet")]
+                for file in _of_config(tables, config, request):
+                    # By the name of the revision, so that the library keeps its commit.
+                    download(hub, name, file, request.watcher)
+                return snapshot_of(where)
+        except DownloadError as error:
+            request.watcher.note(f"{error.message}: what is here of {name.repository} is used")
+            if commit_of(name) is None:
+                raise
+    return snapshot_of(commit_of(name) or name)
+
+
+def _of_config(files: list[str], config: str | None, request: SourceRequest) -> list[str]:
+    """The files of one configuration: a folder of its name is around them."""
+    configs: dict[str, list[str]] = {}
+    for file in files:
+        around = (name for name in file.split("/")[:-1] if name != "data" and not part_named(name))
+        configs.setdefault(next(around, ""), []).append(file)
+    config = config or ("default" if "default" in configs else None)
+    if config is None and len(configs) < 2:
+        return files
+    if config not in configs:
+        raise SourceError(
+            f"{request.written} has the configurations {', '.join(sorted(configs)[:20])}"
+            + (f", and {config!r} not found" if config else ""),
+            f"One is named behind it: {PREFIX}owner/name:NAME.",
+        )
+    return configs[config]
+
+
+KINDS = (
+    SourceKind(
+        title="Parquet files",
+        match=lambda request: bool(_tables_in(request)[0]),
+        match_packed=lambda request: (
+            request.is_file_of(".parquet") and not holds_images(request.path.parent)
+        ),
+        files=("*.parquet",),
+        locate=lambda request: _located(request, _tables_in(request)),
+        iter_unlabelled=lambda request: _stream(request, _tables_in(request)),
+    ),
+    SourceKind(
+        title=f"a data set of the hub ({PREFIX}owner/name)",
+        match=lambda request: request.written.startswith(PREFIX),
+        locate=lambda request: _located(request, _from_hub(request)),
+        iter_unlabelled=lambda request: _stream(request, _from_hub(request)),
+        rank=-1,
+    ),
+)
