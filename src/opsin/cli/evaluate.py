@@ -44,7 +44,7 @@ def evaluate(
     device: options.Device = "auto",
     quiet: bool = False,
     as_json: bool = False,
-    **given: Any,
+    **fields: Any,
 ) -> None:
     """Evaluate a classifier on labelled images.
 
@@ -68,7 +68,7 @@ def evaluate(
         if os.path.lexists(out):
             raise StorageError(f"{out} is there already", "Choose another name with --out.")
         check_writable(out)
-    figures = workflow(model, *source, tta=tta, device=device, watcher=watcher, **given)
+    figures = workflow(model, *source, tta=tta, device=device, watcher=watcher, **fields)
     if as_json:
         print_json(figures.to_json())
     else:

@@ -112,11 +112,11 @@ def _beside(parts: Sequence[tuple[str, RenderableType]], signs: Sequence[str] = 
     table = Table.grid(padding=(0, 2))
     headings: list[str] = []
     cells: list[RenderableType] = []
-    for place, (heading, cell) in enumerate(parts):
-        if place:
+    for index, (heading, cell) in enumerate(parts):
+        if index:
             table.add_column(vertical="middle", justify="center")
             headings.append("")
-            cells.append(signs[place - 1])
+            cells.append(signs[index - 1])
         table.add_column(no_wrap=True)
         headings.append(f"[bold]{heading}[/]")
         cells.append(cell)
@@ -203,8 +203,8 @@ def _dropout(lesson: DropoutLesson) -> Iterator[RenderableType]:
         yield f"While training, {dropped} are set to 0{assumed}, {scaled}."
     yield "Some of these values, without dropout and in the first answer with it:"
     table = columns("Value", figures=("Off", "On"), gap=2)
-    for place, before, after in lesson.examples():
-        table.add_row(f"{place}", f"{before:.3f}", f"{after:.3f}")
+    for index, before, after in lesson.examples():
+        table.add_row(f"{index}", f"{before:.3f}", f"{after:.3f}")
     yield table
     answers = columns("Answer", "Dropped", "Label", "", figures=("Confidence",), gap=2)
     answers.columns[1].justify = "right"
@@ -228,26 +228,26 @@ def _softmax(lesson: SoftmaxLesson) -> Iterator[RenderableType]:
     calibrated = "" if lesson.temperature == 1 else ", which calibration found"
     yield f"Temperature {lesson.temperature:.3f}{calibrated}."
     mixed = bool(np.any(lesson.mix))
-    tried = [lesson.at(each) for each in _TEMPERATURES]
-    temperatures = [f"T = {each:g}" for each in _TEMPERATURES]
+    tried = [lesson.at(temperature) for temperature in _TEMPERATURES]
+    temperatures = [f"T = {temperature:g}" for temperature in _TEMPERATURES]
     headings = ["Logit", *(["Mix"] if mixed else []), "e^(logit/T)", "Probability", *temperatures]
     table = columns("Class", figures=headings, gap=2)
-    own = lesson.exponentials
-    for place in lesson.order[:_ROWS]:
+    exponentials = lesson.exponentials
+    for index in lesson.order[:_ROWS]:
         table.add_row(
-            plain(lesson.classes[place]),
-            f"{lesson.logits[place]:.3f}",
-            *((f"{lesson.mix[place]:.3f}",) if mixed else ()),
-            f"{own[place]:.4f}",
-            percent(float(lesson.probabilities[place])),
-            *(percent(float(each[place])) for each in tried),
+            plain(lesson.classes[index]),
+            f"{lesson.logits[index]:.3f}",
+            *((f"{lesson.mix[index]:.3f}",) if mixed else ()),
+            f"{exponentials[index]:.4f}",
+            percent(float(lesson.probabilities[index])),
+            *(percent(float(probabilities[index])) for probabilities in tried),
         )
     rest = lesson.order[_ROWS:]
     if rest:
         table.add_row(
             counted(len(rest), "other", "others"), "", *(("",) if mixed else ()),
-            f"{own[rest].sum():.4f}", percent(float(lesson.probabilities[rest].sum())),
-            *(percent(float(each[rest].sum())) for each in tried),
+            f"{exponentials[rest].sum():.4f}", percent(float(lesson.probabilities[rest].sum())),
+            *(percent(float(probabilities[rest].sum())) for probabilities in tried),
         )  # fmt: skip
     yield table
     yield "A probability is the share of e^(logit/T) in all of them; the largest is put as 1."

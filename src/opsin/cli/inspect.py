@@ -190,8 +190,8 @@ def _decision(decision: Decision, insight: Insight) -> str:
     )
 
     lines = [f"Why {printable(decision.classes[decision.target])}?"]
-    for each in decision.maps:
-        lines.append(f"    {METHODS[each.method].title:<22}{each.verdict.words}")
+    for heat_map in decision.maps:
+        lines.append(f"    {METHODS[heat_map.method].title:<22}{heat_map.verdict.words}")
     if decision.maps:
         lines.append(f"    {printable(counterfactual_words(decision))}")
     if insight.neighbours:

@@ -160,8 +160,8 @@ def describe(verb: Verb) -> str:
     ``moved (--data SOURCE): Text.`` where the flag has another name than the parameter. What
     several verbs share is described here, in such a section.
     """
-    about, own = _described(_docstring_of(inspect.unwrap(verb)))
-    texts = _described(_SHARED)[1] | own
+    about, texts = _described(_docstring_of(inspect.unwrap(verb)))
+    texts = _described(_SHARED)[1] | texts
     parameters = dict(inspect.signature(verb, eval_str=True).parameters)
     for name, parameter in parameters.items():
         kind, info = parameter.annotation, None
@@ -183,5 +183,5 @@ def describe(verb: Verb) -> str:
         info.metavar, info.help = word or None, text
         parameters[name] = parameter.replace(annotation=Annotated[kind, info])
     verb.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
-    verb.__annotations__ = {name: each.annotation for name, each in parameters.items()}
+    verb.__annotations__ = {name: parameter.annotation for name, parameter in parameters.items()}
     return about

@@ -91,7 +91,7 @@ def _ctrl_c_waits() -> Iterator[None]:
 
 def encoded(content: Json) -> bytes:
     """Return JSON as it is printed: letters as they are, what commands a terminal as escapes."""
-    text = COMMANDS.sub(lambda found: f"\\u{ord(found[0]):04x}", json_text(content))
+    text = COMMANDS.sub(lambda match: f"\\u{ord(match[0]):04x}", json_text(content))
     return text.encode("utf-8", "backslashreplace")
 
 

@@ -27,7 +27,7 @@ from opsin.core.recipe_options import RecipeOption, options_of
 from opsin.core.stored_json import JsonObject
 from opsin.trackers import trackers
 
-_TRACKERS: Final = ", ".join(f"{each.name} ({each.title})" for each in trackers().values())
+_TRACKERS: Final = ", ".join(f"{tracker.name} ({tracker.title})" for tracker in trackers().values())
 Track = Annotated[
     str | None,
     flag(
@@ -41,7 +41,7 @@ Track = Annotated[
 DATA: Final = tuple(options_of(DataRecipe))
 TRAINING: Final = tuple(name for name in TRAIN_OPTIONS if name not in DATA)
 #: Those that say how images are varied while training.
-VARYING: Final = tuple(n for n, each in TRAIN_OPTIONS.items() if each.group == AUGMENTATION)
+VARYING: Final = tuple(n for n, option in TRAIN_OPTIONS.items() if option.group == AUGMENTATION)
 #: Those that say how a source is read, and nothing about its split.
 READING: Final = tuple(n for n in DATA if TRAIN_OPTIONS[n].group == SOURCE and n != "test")
 
@@ -54,9 +54,9 @@ def takes(*fields: str, after: str, most_used: Sequence[str] = ()) -> Callable[[
 
     def decorate(verb: Verb) -> Verb:
         @functools.wraps(verb)
-        def call(**given: Any) -> None:
-            left_out = {name for name in fields if given[name] is None}
-            verb(**{name: value for name, value in given.items() if name not in left_out})
+        def call(**values: Any) -> None:
+            left_out = {name for name in fields if values[name] is None}
+            verb(**{name: value for name, value in values.items() if name not in left_out})
 
         parameters: list[inspect.Parameter] = []
         for name, parameter in inspect.signature(verb, eval_str=True).parameters.items():
@@ -90,11 +90,11 @@ def _parameter(option: RecipeOption, *, first: bool) -> inspect.Parameter:
     )
 
 
-def merge_options(file: Mapping[str, object], given: Mapping[str, object]) -> dict[str, Any]:
+def merge_options(file: Mapping[str, object], flags: Mapping[str, object]) -> dict[str, Any]:
     """Let the options that were given win over those of a recipe file, as `override` says."""
     file = {key: value for key, value in file.items() if key != "sources"}
     refuse_unknown(file, ("model", "budget", *TRAIN_OPTIONS))
-    return override(file, given)
+    return override(file, flags)
 
 
 def read_options(path: Path) -> JsonObject:

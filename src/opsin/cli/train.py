@@ -54,7 +54,7 @@ def train(
     runs: options.Runs = Path("runs"),
     quiet: bool = False,
     as_json: bool = False,
-    **given: Any,
+    **fields: Any,
 ) -> None:
     """Train a classifier, evaluate it, and write its report.
 
@@ -79,10 +79,10 @@ def train(
         folds (K): Cross-validate: K runs, each tested on another K-th of the images.
     """
     if model != "auto":
-        given["model"] = model
+        fields["model"] = model
     if budget is not None:
-        given["budget"] = budget
-    wanted = merge_options(read_options(recipe) if recipe else {}, given)
+        fields["budget"] = budget
+    wanted = merge_options(read_options(recipe) if recipe else {}, fields)
     wanted |= {"quiet": quiet, "offline": offline}
     several = repeats != 1 or folds is not None
     if plan:

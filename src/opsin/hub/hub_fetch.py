@@ -44,8 +44,8 @@ def fetch(
     """A file of the hub, fetched where it is not on this machine."""
     here = found_here(name, wanted)
     if here is not None and name.is_pinned:
-        said = [snapshot_of(here.where) / file for file in PREPARATION]
-        if wanted is Wanted.CLASSIFIER or any(map(Path.is_file, said)):
+        texts = [snapshot_of(here.where) / file for file in PREPARATION]
+        if wanted is Wanted.CLASSIFIER or any(map(Path.is_file, texts)):
             return here
     if offline or is_offline():
         if here is None:
@@ -71,8 +71,8 @@ def fetch(
 def base_of(card: Path) -> HubName | None:
     """The model that a model card says its weights are from."""
     with contextlib.suppress(OSError):
-        found = _BASE.search(card.read_text(encoding="utf-8", errors="replace")[:_LARGEST_TEXT])
-        return HubName.read(found[1]) if found else None
+        match = _BASE.search(card.read_text(encoding="utf-8", errors="replace")[:_LARGEST_TEXT])
+        return HubName.read(match[1]) if match else None
     return None
 
 
@@ -106,8 +106,8 @@ def _fetched(hub: HubConnection, name: HubName, wanted: Wanted, watcher: Watcher
     path, stated = Path(download(hub, name, chosen, watcher)), files[chosen].lfs
     watcher.end()
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if stated and found != stated.sha256:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if stated and digest != stated.sha256:
         path.resolve().unlink()
         path.unlink(missing_ok=True)
         raise DownloadError(

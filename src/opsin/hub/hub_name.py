@@ -35,10 +35,10 @@ class HubName:
     def read(cls, text: str) -> HubName | None:
         """What a text names; ``None`` where it is no such name."""
         text = text.removeprefix(PREFIX)
-        found = _NAME.fullmatch(text)
-        if found is None or text.endswith(".onnx") or ".." in text or "--" in found[1]:
+        match = _NAME.fullmatch(text)
+        if match is None or text.endswith(".onnx") or ".." in text or "--" in match[1]:
             return None
-        return cls(found[1], found[2] or "main")
+        return cls(match[1], match[2] or "main")
 
     @classmethod
     def prefixed(cls, text: str) -> HubName | None:
@@ -46,14 +46,14 @@ class HubName:
         if not text.startswith(PREFIX):
             return None
         # Windows turns the strokes of what it takes for a path.
-        found = cls.read(text.replace("\\", "/"))
-        if found is None:
+        name = cls.read(text.replace("\\", "/"))
+        if name is None:
             raise RecipeError(
                 f"{text!r} is no name on the hub, such as {PREFIX}owner/name or "
                 f"{PREFIX}owner/name@revision",
                 "Copy it from the repository's page.",
             )
-        return found
+        return name
 
     def __str__(self) -> str:
         return f"{self.repository}@{self.revision}"
@@ -86,8 +86,8 @@ class Wanted(StrEnum):
         networks = [name for name in names if name.endswith(".onnx")]
         if self is Wanted.NETWORK:
             networks = [name for name in networks if "/model_" not in f"/{name}"]
-        found = next((name for name in self.usual if name in networks), None)
-        return found or (networks[0] if len(networks) == 1 else None)
+        usual = next((name for name in self.usual if name in networks), None)
+        return usual or (networks[0] if len(networks) == 1 else None)
 
     @property
     def usual(self) -> tuple[str, ...]:

@@ -84,12 +84,12 @@ def _commit(
         sent[CLASSIFIER].advance = watcher.advance
     watcher.begin(f"Sending {repository}", len(files.get(CLASSIFIER, b"")), "B")
     try:
-        with warnings.catch_warnings(record=True) as said:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             done = hub.api.create_commit(
                 repository, operations, commit_message="Classifier by Opsin"
             )
-        for warning in said:
+        for warning in caught:
             if issubclass(warning.category, UserWarning):
                 watcher.note(" ".join(str(warning.message).split()))
     finally:

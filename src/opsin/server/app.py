@@ -180,7 +180,7 @@ class Application(FastAPI):
         examples = {}
         if first := next(iter(self.engine.served.values()), None):
             examples = {"model": first.name, "version": kserve.version_of(first)}
-        for operation in (each for path in schema["paths"].values() for each in path.values()):
+        for operation in (op for path in schema["paths"].values() for op in path.values()):
             if "HTTPValidationError" in str(operation["responses"].get("422")):
                 del operation["responses"]["422"]
             for parameter in operation.get("parameters", ()):

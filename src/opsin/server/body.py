@@ -276,5 +276,5 @@ async def while_connected(receive: Receive, work: Awaitable[T]) -> T:
         raise
     finally:
         timer.cancel()
-        for each in looking:
-            each.cancel()
+        for watch in looking:
+            watch.cancel()

@@ -364,8 +364,8 @@ def _results(
     heats = dict(zip(header["explained"], values.pop("heat", ()), strict=True))
     results: list[Result] = []
     row = 0
-    for place, entry in enumerate(batch):
-        if parts := header["errors"].get(str(place)):
+    for index, entry in enumerate(batch):
+        if parts := header["errors"].get(str(index)):
             error = error_from(parts)
             if not isinstance(error, ImageError):  # what only the server's owner may read
                 _LOG.error("model %s gave no sound answer: %s", model.name, error.message)
@@ -378,8 +378,8 @@ def _results(
         answer = {name: array[row] for name, array in values.items()}
         if not entry.image.embedding:
             answer.pop("embedding", None)
-        notes = tuple(header["notes"].get(str(place), ()))
-        results.append(PredictResult(**answer, notes=notes, heat=heats.get(place)))
+        notes = tuple(header["notes"].get(str(index), ()))
+        results.append(PredictResult(**answer, notes=notes, heat=heats.get(index)))
         row += 1
     return results
 

@@ -126,8 +126,8 @@ def routes(predictor: Predictor) -> APIRouter:
 
     async def describe(model: str, version: str | None = None) -> Response:
         served = _served(engine, model, version)
-        like = served.metadata.preparation
-        pixels = [-1, like.height, like.width, like.channels]
+        preparation = served.metadata.preparation
+        pixels = [-1, preparation.height, preparation.width, preparation.channels]
         return json_reply(
             {
                 "name": served.name,
@@ -310,9 +310,9 @@ def read_request(
     return request, _images(request.inputs[0], tail, preparation, most)
 
 
-def _images(tensor: InputTensor, tail: memoryview, like: Preparation, most: int) -> list[Image]:
+def _images(tensor: InputTensor, tail: memoryview, target: Preparation, most: int) -> list[Image]:
     name, shape = tensor.name, tensor.shape
-    pixels = (like.height, like.width, like.channels) if name == "images" else ()
+    pixels = (target.height, target.width, target.channels) if name == "images" else ()
     datatype = "UINT8" if pixels else "BYTES"
     if tensor.datatype != datatype:
         raise TensorError(f"{name} must have the datatype {datatype}, not {tensor.datatype}")
@@ -378,16 +378,16 @@ def _decoded(data: list[Any], count: int) -> list[Image]:
 def _cut(content: memoryview, count: int) -> list[Image]:
     """Image files behind the JSON, each after its length in four bytes."""
     files: list[Image] = []
-    place = 0
+    position = 0
     for number in range(1, count + 1):
-        start = place + _LENGTH.size
-        end = start + _LENGTH.unpack_from(content, place)[0] if start <= len(content) else start
+        start = position + _LENGTH.size
+        end = start + _LENGTH.unpack_from(content, position)[0] if start <= len(content) else start
         if end > len(content):
             raise TensorError(f"The bytes end inside element {number:,} of {count:,}")
         files.append(bytes(content[start:end]))
-        place = end
-    if place != len(content):
-        raise TensorError(f"{count:,} elements take {place:,} bytes, and {len(content):,} came")
+        position = end
+    if position != len(content):
+        raise TensorError(f"{count:,} elements take {position:,} bytes, and {len(content):,} came")
     return files
 
 

@@ -185,7 +185,7 @@ def drift(answers: Mapping[str, int], training: Mapping[str, float]) -> tuple[fl
     if not count:
         return math.nan, math.nan
     labels = {*answers, *training}
-    far = sum(abs(answers.get(each, 0) / count - training.get(each, 0.0)) for each in labels)
+    far = sum(abs(answers.get(label, 0) / count - training.get(label, 0.0)) for label in labels)
     chance = sum(math.sqrt(2 * q * (1 - q) / (math.pi * count)) for q in training.values())
     return far / 2, min(chance / 2, 1.0)
 

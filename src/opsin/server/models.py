@@ -134,11 +134,11 @@ def fetch_models(models: Mapping[str, Path], watcher: Watcher) -> dict[str, Path
 def _name_of(path: Path) -> str:
     """A tame name: the file's, or the directory's where that says more."""
     # Absolute, so that "." and "classifier.onnx" have a directory to be named after.
-    place = Path(os.path.abspath(path))  # noqa: PTH100  a link keeps the name it was given under
-    name = place.name
+    absolute = Path(os.path.abspath(path))  # noqa: PTH100  a link keeps the name it was given under
+    name = absolute.name
     if name.endswith(".onnx"):
-        name = place.stem
+        name = absolute.stem
         if name.startswith("classifier"):
-            name = place.parent.name + name.removeprefix("classifier")
+            name = absolute.parent.name + name.removeprefix("classifier")
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     return re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip(".-")[:80] or "model"

@@ -83,24 +83,24 @@ class PendingRequest:
         self.results: list[Result | None] = [None] * len(images)
         self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.entries: list[QueueEntry] = []
-        like = model.metadata.preparation
-        shape = (like.height, like.width, like.channels)
-        for place, image in enumerate(images):
+        preparation = model.metadata.preparation
+        shape = (preparation.height, preparation.width, preparation.channels)
+        for index, image in enumerate(images):
             pixels = image.image
             if isinstance(pixels, bytes):
-                self.entries.append(QueueEntry(self, place, len(pixels), image.explain))
+                self.entries.append(QueueEntry(self, index, len(pixels), image.explain))
             elif pixels.shape == shape and pixels.dtype == np.uint8:
-                self.entries.append(QueueEntry(self, place, pixels.nbytes, image.explain))
+                self.entries.append(QueueEntry(self, index, pixels.nbytes, image.explain))
             else:
-                self.results[place] = ImageError(
+                self.results[index] = ImageError(
                     f"The image is {pixels.dtype}{list(pixels.shape)}, not uint8{list(shape)}",
                     "Send the image's file instead, or prepare it as the model states.",
                 )
         self.left = len(self.entries)
 
-    def settle(self, place: int, result: Result) -> None:
+    def settle(self, index: int, result: Result) -> None:
         """Store the answer to one image; the last completes the request."""
-        self.results[place] = result
+        self.results[index] = result
         self.left -= 1
         if not self.left and not self.future.done():
             self.future.set_result(None)

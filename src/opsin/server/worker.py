@@ -82,8 +82,8 @@ def load(content: memoryview, header: Header) -> tuple[LoadedModel, Header]:
         device=header["device"],
         watcher=_Log(),
     )
-    like = classifier.metadata.preparation
-    blank = np.zeros((1, like.height, like.width, like.channels), np.uint8)
+    preparation = classifier.metadata.preparation
+    blank = np.zeros((1, preparation.height, preparation.width, preparation.channels), np.uint8)
     first = classifier.answers(blank, embedding=True)
     if classifier.device != CPU:  # the same bits are a promise of the CPU
         invariant = True
@@ -112,8 +112,8 @@ def batch_invariant(classifier: Classifier, batch: int) -> bool:
     A matrix of one row may be multiplied by another routine than a larger one. That is tried with
     noise, in every size; where there is no time for all of them, the answer is no.
     """
-    like = classifier.metadata.preparation
-    shape = (batch, like.height, like.width, like.channels)
+    preparation = classifier.metadata.preparation
+    shape = (batch, preparation.height, preparation.width, preparation.channels)
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     end = time.monotonic() + _TRIAL
     alone = _joined([classifier.answers(images[i : i + 1], embedding=True) for i in range(batch)])
@@ -212,33 +212,33 @@ def answer(model: LoadedModel, header: Header, body: memoryview) -> tuple[Header
     ready: dict[int, PreparedImage] = {}
     errors: dict[int, list[str]] = {}
     images = header["images"]
-    for place, (size, shape, as_is, *_) in enumerate(images):
+    for index, (size, shape, as_is, *_) in enumerate(images):
         content = body[start : start + size]
         start += size
         try:
-            ready[place] = prepare(
+            ready[index] = prepare(
                 model.classifier, content, shape, as_is=as_is, max_pixels=header["max_pixels"]
             )
         except ImageError as error:
-            errors[place] = error_values(error)
-    notes = {place: image.notes for place, image in ready.items() if image.notes}
+            errors[index] = error_values(error)
+    notes = {index: image.notes for index, image in ready.items() if image.notes}
     answers = None
     if ready:
         pixels = np.stack([image.pixels for image in ready.values()])
-        embedding = any(images[place][3] for place in ready)
+        embedding = any(images[index][3] for index in ready)
         answers, faults = sound_answers(model, pixels, embedding=embedding)
-        for place, fault in zip(list(ready), faults, strict=True):
+        for index, fault in zip(list(ready), faults, strict=True):
             if fault:
-                errors[place] = error_values(fault)
-                del ready[place]
+                errors[index] = error_values(fault)
+                del ready[index]
     arrays: dict[str, NDArray[Any] | None] = {}
     heats: dict[int, NDArray[np.float32]] = {}
     if answers:
-        for row, (place, image) in enumerate(ready.items()):
-            if images[place][4] and not has_no_contrast(image.pixels):
+        for row, (index, image) in enumerate(ready.items()):
+            if images[index][4] and not has_no_contrast(image.pixels):
                 with contextlib.suppress(ModelFileError):  # no answer, so no map of its evidence
                     target = int(answers.probabilities[row].argmax())
-                    heats[place] = model.heat(image.pixels, target)
+                    heats[index] = model.heat(image.pixels, target)
         arrays = {
             "probabilities": answers.probabilities,
             "ood_score": answers.ood_score,

@@ -87,8 +87,8 @@ class Bucket:
         """Return an object of it; where only its key is given, one that was not looked up."""
         return StoredObject(self.name, key, size, version, self.store)
 
-    def _of(self, found: ObjectMeta) -> StoredObject:
-        return self.stored(found["path"], found["size"], _version(found["e_tag"]))
+    def _of(self, meta: ObjectMeta) -> StoredObject:
+        return self.stored(meta["path"], meta["size"], _version(meta["e_tag"]))
 
     def objects(self, prefix: str = "") -> Iterator[StoredObject]:
         """Yield the objects whose keys begin with ``prefix``, in the order of their keys' bytes."""
@@ -103,9 +103,9 @@ class Bucket:
         while True:
             with store_errors(self.address(prefix)):
                 page = _wait_for(lambda: next(pages, None))
-            for each in page or ():
-                if each["path"].startswith(prefix):
-                    yield self._of(each)
+            for entry in page or ():
+                if entry["path"].startswith(prefix):
+                    yield self._of(entry)
             if not page or page[-1]["path"].replace("/", "\0") > end:
                 return
 
@@ -154,17 +154,17 @@ class Bucket:
                 ) from error
 
         def pieces() -> Iterator[bytes]:
-            said = "broke off again and again"
+            problem = "broke off again and again"
             blocks = answer.stream(min_chunk_size=64 << 10)
             try:
                 while (block := _wait_for(lambda: next(blocks, None))) is not None:
                     yield bytes(block)
                     if time.monotonic() > until:
-                        said = "comes too slowly"
+                        problem = "comes too slowly"
                         raise TimeoutError
             except Exception as error:
                 raise SourceError(
-                    f"{wanted.address} {said}",
+                    f"{wanted.address} {problem}",
                     "Check the network; the same command goes on where it was.",
                 ) from error
 
@@ -215,19 +215,19 @@ class Bucket:
         with file.open("rb") as stream:
             # The system reads the file as it goes.
             content: Any = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
-            told = _wait_for(
+            result = _wait_for(
                 lambda: self._obstore.put(
                     client, key, content, mode=mode, attributes={"sha256": digest},
                     use_multipart=False,
                 )
             )  # fmt: skip
-        return _version(told["e_tag"])
+        return _version(result["e_tag"])
 
     def sent(self, key: str, digest: str) -> StoredObject | None:
         """Return the object that is there, where `write` made it of a content with this SHA-256."""
         with store_errors(self.address(key), writing=True):
-            found = _wait_for(lambda: self._obstore.get(self._client, key, options={"head": True}))
-            return self._of(found.meta) if found.attributes.get("sha256") == digest else None
+            answer = _wait_for(lambda: self._obstore.get(self._client, key, options={"head": True}))
+            return self._of(answer.meta) if answer.attributes.get("sha256") == digest else None
 
 
 def _version(tag: str | None) -> str:

@@ -43,18 +43,18 @@ class StoreAddress(os.PathLike[str]):
     def read(cls, written: str | os.PathLike[str]) -> StoreAddress:
         """Read what the user wrote; `RecipeError` where it is no address that Opsin reads."""
         text = os.fspath(written)
-        found = _ADDRESS.fullmatch(text)
-        if found is None or not found[2]:
+        match = _ADDRESS.fullmatch(text)
+        if match is None or not match[2]:
             raise RecipeError(f"{text!r} is no address such as s3://bucket/photos")
-        if found[1] not in get_args(Store):
+        if match[1] not in get_args(Store):
             raise RecipeError(
                 f"{text!r} does not begin with s3://, gs:// or az://",
                 f"Azure: az://container/photos, with {AZURE_ACCOUNT}.",
             )
-        address = cls(found[2], found[3] or "", cast("Store", found[1]))
+        address = cls(match[2], match[3] or "", cast("Store", match[1]))
         control = re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", address.key)
         names = address.key.removesuffix("/").split("/") if address.key else ["-"]
-        if control or {"", ".", ".."}.intersection(names) or not _BUCKET.fullmatch(found[2]):
+        if control or {"", ".", ".."}.intersection(names) or not _BUCKET.fullmatch(match[2]):
             raise RecipeError(
                 f"{text!r} has no name of a bucket, or a key without a name between two slashes"
             )

@@ -81,12 +81,12 @@ def code_of(error: BaseException | None) -> str | None:
     nameless = isinstance(error, FileNotFoundError) and error.filename is None
     if not (nameless or type(error).__module__.startswith(("obstore", "pyo3_runtime"))):
         return None
-    said, _, details = text.partition("Debug source:")
-    answered = _STATUS.search(said) is not None and "token request" not in said
+    summary, _, details = text.partition("Debug source:")
+    answered = _STATUS.search(summary) is not None and "token request" not in summary
     if name == "PanicException" or (not answered and _SETTINGS.search(details)):
         return "settings"
-    if found := _CODE.search(text):
-        return found[1]
+    if match := _CODE.search(text):
+        return match[1]
     status = _STATUS.search(text)
     return _CLASSES.get(name, status[1] if status else "")
 
@@ -102,7 +102,7 @@ def store_errors(address: StoreAddress, *, writing: bool = False) -> Iterator[No
         code = "InvalidPath" if isinstance(error, ValueError) else code_of(error)
         if code is None:
             raise
-        parts = next((each for codes, each in _REFUSED.items() if code in codes.split(" ")),
+        parts = next((parts for codes, parts in _REFUSED.items() if code in codes.split(" ")),
                      _OTHERWISE)  # fmt: skip
         known = {
             "address": address, "bucket": address.bucket, "code": code or "network",

@@ -154,11 +154,11 @@ class AccessMiddleware:
 
     def _check_origin(self, scope: Scope, headers: Headers, host: tuple[str, str]) -> None:
         """Refuse what a page of another site asks for."""
-        own = {f"{scope.get('scheme', 'http').replace('ws', 'http')}://{host[0]}"}
+        allowed = {f"{scope.get('scheme', 'http').replace('ws', 'http')}://{host[0]}"}
         if host[1] in self._behind_proxy:
-            own.add(f"https://{host[0]}")
+            allowed.add(f"https://{host[0]}")
         origins, sites = headers.getlist("origin"), headers.getlist("sec-fetch-site")
-        foreign = [origin for origin in origins if origin.lower() not in own]
+        foreign = [origin for origin in origins if origin.lower() not in allowed]
         if len(origins) < 2 and not foreign:
             foreign = [site for site in sites if site not in ("same-origin", "none")]
             # A link that is followed shows a page and changes nothing.

@@ -119,5 +119,5 @@ def error_reply(
 ) -> Response:
     """The reply to an error: its status, its headers and the one shape (or another)."""
     error = for_client(error)
-    own = error.headers if isinstance(error, RequestError) else {}
-    return json_reply(content(error), status_of(error), {**own, **(headers or {})})
+    error_headers = error.headers if isinstance(error, RequestError) else {}
+    return json_reply(content(error), status_of(error), {**error_headers, **(headers or {})})

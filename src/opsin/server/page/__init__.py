@@ -48,21 +48,21 @@ _SWAGGER: Final = ("swagger-ui-bundle.js", "swagger-ui.css")
 _INLINE: Final = re.compile(r"<(script|style)\b[^>]*>(.*?)</\1", re.DOTALL | re.IGNORECASE)
 
 
-def routes(own: str | None = None) -> APIRouter:
+def routes(user_page: str | None = None) -> APIRouter:
     """The routes of both pages and of the files that they need.
 
     Args:
-        own: An HTML file of the user's, to be shown at ``/`` in place of Opsin's page.
+        user_page: An HTML file of the user's, to be shown at ``/`` in place of Opsin's page.
 
     Raises:
         MissingExtraError: The package that brings Swagger UI is not installed.
         RecipeError: That file cannot be read.
     """
     router = APIRouter(include_in_schema=False)
-    if own is not None:
-        _read(own)
+    if user_page is not None:
+        _read(user_page)
         # The first route of an address answers.
-        router.add_api_route("/", _user_page(own), methods=["GET", "HEAD"])
+        router.add_api_route("/", _user_page(user_page), methods=["GET", "HEAD"])
     for address, name in _OWN.items():
         content = files(__name__).joinpath(name).read_bytes()
         router.add_api_route(address, _sender(content, name), methods=["GET", "HEAD"])

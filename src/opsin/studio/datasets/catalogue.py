@@ -130,11 +130,11 @@ class Library:
 
     def all(self) -> list[LibraryDataset]:
         """Return all sets, the newest first."""
-        found = []
+        datasets = []
         for folder in self._folder.iterdir() if self._folder.is_dir() else ():
             with contextlib.suppress(NotThere):
-                found.append(self.get(folder.name))
-        return sorted(found, key=lambda each: (-each.created, each.id))
+                datasets.append(self.get(folder.name))
+        return sorted(datasets, key=lambda dataset: (-dataset.created, dataset.id))
 
     def get(self, id: str) -> LibraryDataset:  # noqa: A002  the word that everybody uses for it
         """Return a set."""
@@ -168,9 +168,9 @@ class Library:
 
     def classes(self, id: str) -> list[str]:  # noqa: A002
         """Return the classes of a set that was made here, empty ones too."""
-        place = self.images_path(id)
-        names = (each.name for each in place.iterdir()) if place.is_dir() else ()
-        return sorted((name for name in names if (place / name).is_dir()), key=natural)
+        folder = self.images_path(id)
+        names = (entry.name for entry in folder.iterdir()) if folder.is_dir() else ()
+        return sorted((name for name in names if (folder / name).is_dir()), key=natural)
 
     # What is added and removed.
 
@@ -208,18 +208,18 @@ class Library:
                 f"{', '.join(names) or 'none'}"
             )
         title = _titled(title, ", ".join(names))
-        place = self.new_place(title)
-        with storage_errors(place):
+        folder = self.new_place(title)
+        with storage_errors(folder):
             for name in names:
-                (place / name).mkdir(parents=True)
-        return self._add(LibraryDataset(place.parent.name, title, (str(place),), made_here=True))
+                (folder / name).mkdir(parents=True)
+        return self._add(LibraryDataset(folder.parent.name, title, (str(folder),), made_here=True))
 
     def add_class(self, id: str, name: str) -> str:  # noqa: A002
         """Add a class to a set that was made here; return its name."""
         name = class_name(name)
-        place = self._made_here(id) / name
-        with storage_errors(place):
-            place.mkdir(parents=True, exist_ok=True)
+        folder = self._made_here(id) / name
+        with storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         return name
 
     def keep_image(
@@ -230,14 +230,14 @@ class Library:
         name: str,
     ) -> Path:
         """Add an image to a class of a set that was made here; the same file is kept once."""
-        place = self._made_here(id)
+        folder = self._made_here(id)
         if class_ not in self.classes(id):
             raise SourceError(f"The set has no class {class_!r:.80}", "Choose one, or add it.")
         _, kind = open_apart(content, name, side=1)
         stem, suffix = file_name(Path(name).stem), Path(name).suffix
         if suffix.lower() not in formats.SUFFIXES:
             suffix = _SUFFIX.get(kind, f".{kind.lower()}")
-        path = place / class_ / f"{stem}{suffix}"
+        path = folder / class_ / f"{stem}{suffix}"
         with self._adding:
             if not write_new(path, content) and path.read_bytes() != content:
                 digest = hashlib.sha256(content).hexdigest()[:16]
@@ -253,11 +253,11 @@ class Library:
 
     def removed(self) -> list[Removed]:
         """Return the sets that can be brought back, the last removed first."""
-        found = []
-        for each in self._trash.removed():
+        items = []
+        for item in self._trash.removed():
             with contextlib.suppress(OSError, ValueError):
-                found.append(replace(each, name=_read_set(self._trash.path / each.token).title))
-        return found
+                items.append(replace(item, name=_read_set(self._trash.path / item.token).title))
+        return items
 
     def restore(self, token: str) -> LibraryDataset:
         """Bring back what was removed, with its corrections."""
@@ -274,7 +274,7 @@ class Library:
     def sweep(self, older: float = KEPT) -> None:
         """Remove for good what was removed seven days ago, and images that belong to no set."""
         self._trash.sweep(older)
-        kept = {each.folder for each in self._trash.removed()}
+        kept = {item.folder for item in self._trash.removed()}
         for folder in list(self._images.iterdir()) if self._images.is_dir() else ():
             with contextlib.suppress(OSError):
                 aged = time.time() - folder.stat().st_mtime > older
@@ -312,9 +312,9 @@ class Library:
         with self._guard:
             job, rows = self._look_job(folder)
             if job is not None and job.state == "done":
-                found = self._jobs.output(job.id, AuditAnswer)
-                if found is not None:
-                    result = AuditResult(key=rows.stem, when=time.time(), found=found)
+                answer = self._jobs.output(job.id, AuditAnswer)
+                if answer is not None:
+                    result = AuditResult(key=rows.stem, when=time.time(), found=answer)
                     # As JSON, pydantic would change names of classes that are no Unicode.
                     write_json(folder / "look.json", result.model_dump())
                     rows.replace(folder / "rows.npz")
@@ -372,19 +372,19 @@ class Library:
 
     def in_names(self, text: str) -> str:
         """Return a text in which sets are called by their titles, and not by where they lie."""
-        places = {place: each.title for each in self.all() for place in each.sources}
-        for place in sorted(filter(os.path.isabs, places), key=len, reverse=True):
-            text = text.replace(place, places[place])
+        places = {source: dataset.title for dataset in self.all() for source in dataset.sources}
+        for source in sorted(filter(os.path.isabs, places), key=len, reverse=True):
+            text = text.replace(source, places[source])
         return text
 
 
 @contextlib.contextmanager
-def without_places(place: str, name: str) -> Iterator[None]:
+def without_places(path: str, name: str) -> Iterator[None]:
     """Say in errors what people call a source, and not where it lies."""
     try:
         yield
     except SourceError as error:
-        error.replace(place, name)
+        error.replace(path, name)
         raise
 
 

@@ -241,8 +241,8 @@ def _as_training_reads(
     corrected = correct(whole, path, missing_ok=True)
     kept = corrected.rows
     now = dict.fromkeys(np.setdiff1d(np.arange(len(opened)), kept).tolist(), "")
-    for place in np.flatnonzero(corrected.labels != whole.labels[kept]):
-        now[int(kept[place])] = opened.classes[corrected.labels[place]]
+    for index in np.flatnonzero(corrected.labels != whole.labels[kept]):
+        now[int(kept[index])] = opened.classes[corrected.labels[index]]
     digests = set(digest_names(whole.digests))
     names = {*whole.names, *(name for name, _ in whole.unreadable)}
     rows = corrected.corrected.rows if corrected.corrected else ()

@@ -125,11 +125,11 @@ class DecodedDataset:
         """Return a page of those rows that all of this is true of."""
         chosen = np.arange(len(self)) if among is None else np.array(list(among), np.int64)
         if finding is not None:
-            found = (self.findings or {}).get(finding)
-            chosen = found.rows if found else np.array([], np.int64)
+            details = (self.findings or {}).get(finding)
+            chosen = details.rows if details else np.array([], np.int64)
         if label is not None:
-            own = self.decoded.labels[chosen] == label
-            chosen = chosen[own if labels is None else own | (labels[chosen] == label)]
+            labelled = self.decoded.labels[chosen] == label
+            chosen = chosen[labelled if labels is None else labelled | (labels[chosen] == label)]
         if part is not None:
             code = next((code for code, name in PARTS.items() if name == part), -1)
             chosen = chosen[self.parts[chosen] == code]

@@ -51,9 +51,9 @@ class NetworkFiles:
 
     def get(self, number: str) -> Path:
         """Where a network is."""
-        if number not in (found := self.all()):
+        if number not in (files := self.all()):
             raise NotThere("The network's file is not there any more", "Send it again.")
-        return found[number]
+        return files[number]
 
     def all(self) -> dict[str, Path]:
         """Where each is, by its id."""

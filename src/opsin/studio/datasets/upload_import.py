@@ -95,7 +95,7 @@ def common_name(files: Sequence[SentFile]) -> str:
 
 def file_name(title: str) -> str:
     """A name for a folder or file that is legal everywhere and close to a title."""
-    clean = "".join("-" if each in RESERVED else each for each in title if each.isprintable())
+    clean = "".join("-" if char in RESERVED else char for char in title if char.isprintable())
     clean = nfc(clean.encode("utf-8", "ignore").decode()).strip().lstrip(".").strip()
     while len(clean.encode()) > _NAME_MOST:
         clean = clean[:-1]
@@ -192,7 +192,7 @@ def _is_image(parts: tuple[str, ...]) -> bool:
 
 def _is_wrapped(names: list[tuple[str, ...]], depth: int) -> bool:
     """Whether all lie in one more folder that is no class and no part of a split."""
-    around = {each[depth] if len(each) > depth + 2 else "" for each in names}
+    around = {parts[depth] if len(parts) > depth + 2 else "" for parts in names}
     return len(around) == 1 and "" not in around and part_named(around.pop()) is None
 
 
@@ -246,7 +246,7 @@ def _taken(name: Path) -> bool:
 
 def _short(name: str) -> str:
     """A name that file systems take: its end, where the suffix stands, is kept."""
-    clean = "".join(each if each.isprintable() else "_" for each in name)
+    clean = "".join(char if char.isprintable() else "_" for char in name)
     while len(clean.encode("utf-8", "replace")) > _MOST_BYTES - _DIGITS - 1:
         clean = clean[1:] if len(clean) < _MOST_BYTES else clean[-_MOST_BYTES:]
     return clean
