@@ -411,7 +411,8 @@ def test_it_does_not_start_with_a_broken_model(
             {"m": nearest_mean, "b": tmp_path / "broken.onnx"}, ServerSettings(workers=1)
         )
         with pytest.raises(
-            ModelFileError, match=r"broken\.onnx is none: it is no readable ONNX file"
+            ModelFileError,
+            match=r"broken\.onnx is no classifier that Opsin wrote: it is no readable ONNX file",
         ):
             await broken.start()
         missing = Engine({"m": tmp_path / "missing"}, ServerSettings(workers=1))

@@ -48,7 +48,8 @@ def test_a_broken_file_is_named_as_the_user_knows_it(plain: Path) -> None:
         "device": "cpu",
     }
     with pytest.raises(
-        ModelFileError, match=r"; runs/demo/classifier\.onnx is none: it is no readable ONNX file"
+        ModelFileError,
+        match=r"classifier\.onnx is no classifier that Opsin wrote: it is no readable ONNX file",
     ):
         load(memoryview(b"nothing"), header)
     # One that ONNX Runtime opens and cannot compute: it wants a column that is not there.

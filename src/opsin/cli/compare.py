@@ -1,4 +1,4 @@
-"""`opsin compare`: which run is better, if any is shown to be?"""
+"""`opsin compare`: is one run significantly better?"""
 
 from __future__ import annotations
 
@@ -76,11 +76,11 @@ def compare(
 
 
 def _table(comparison: Comparison, width: int) -> Table:
-    # All columns fit 80 characters, if they stand close.
+    # With narrow gaps, all columns fit 80 characters.
     table = Table(box=None, pad_edge=False, padding=(0, 2 if width > 96 else 1, 0, 0))
     shown = columns_of(comparison.runs)
     for index, column in enumerate(shown):
-        # Headings are broken before figures are.
+        # Wrap headings rather than figures.
         table.add_column(
             column.heading.replace(" ", "\n"),
             justify="left" if index < 2 else "right",

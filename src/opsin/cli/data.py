@@ -29,7 +29,7 @@ from opsin.data.left_out import left_out_in_words
 from opsin.report.terminal import findings_table, for_people, leaks_in_words
 from opsin.runtime.cluster import is_elsewhere
 
-# Images of a kind of change that are named on the screen.
+# Most images named on the screen for each kind of change.
 _SHOWN: Final = 3
 
 
@@ -110,7 +110,7 @@ def data(
     expect(sources, "a source", "SOURCE")
     reading = {name: value for name, value in fields.items() if name in DATA_OPTIONS}
     varying = {name: value for name, value in fields.items() if name not in DATA_OPTIONS}
-    # What could not be written or shown is refused before an hour's reading.
+    # Refuse impossible output before reading for an hour.
     if varying:
         expect(
             draw and not export,

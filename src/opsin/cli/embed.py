@@ -1,4 +1,4 @@
-"""`opsin embed`: what does a pretrained network say of each image?"""
+"""`opsin embed`: a pretrained network's features of each image."""
 
 from __future__ import annotations
 

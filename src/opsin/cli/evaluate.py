@@ -1,4 +1,4 @@
-"""`opsin evaluate`: how good is a file on these images?"""
+"""`opsin evaluate`: how good is a classifier on these images?"""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def evaluate(
 
 
 def _print_figures(source: list[str], figures: EvaluationResult) -> None:
-    """Print the figures, what they do not tell, and the classes."""
+    """Print the figures, remarks on them, and the classes."""
     screen = console()
     part = _PARTS[figures.part]
     if figures.part == "unseen" and figures.seen_nearly != 0:
@@ -101,7 +101,7 @@ def _print_figures(source: list[str], figures: EvaluationResult) -> None:
 
 
 def _remarks(figures: EvaluationResult) -> Iterator[str]:
-    """Say what makes the figures too good, or is not known of them."""
+    """Yield reasons why the figures may be too good, and what is unknown."""
     if figures.seen:
         yield f"Optimistic: {figures.seen:,} of them were seen in training (exact copies)."
     if figures.seen_nearly:

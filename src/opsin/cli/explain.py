@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     )
     from opsin.inspection.lessons.windows import ConvolutionLesson, PoolingLesson
 
-# Rows of a table that a screen should show; --json has all.
+# Most rows of a printed table; --json has all.
 _ROWS: Final = 10
-# Sides of a window up to which its numbers are printed.
+# Largest side of a window whose numbers are printed.
 _WIDEST: Final = 7
-# Temperatures that are tried beside the file's own.
+# Temperatures shown beside the file's own.
 _TEMPERATURES: Final = (0.5, 1.0, 2.0, 5.0)
 
 
@@ -69,7 +69,7 @@ def explain(
 
 
 def _show(screen: Console, explained: Explained) -> None:
-    """Print a lesson; or, where none was asked for, which there are."""
+    """Print a lesson, or list those available."""
     lesson, answer = explained.lesson, explained.answer
     if lesson is None or answer is None:
         terms = columns("Term", "Layers", "What it does", gap=2)
@@ -91,7 +91,7 @@ def _show(screen: Console, explained: Explained) -> None:
 
 
 def _grid(values: NDArray[Any], marked: Sequence[tuple[int, int]] = ()) -> Table:
-    """Numbers in rows and columns; those marked stand in brackets."""
+    """A grid of numbers; marked ones in brackets."""
     places = decimals(float(np.abs(values).max()))
     table = Table.grid(padding=(0, 1))
     for _ in range(values.shape[1]):
@@ -108,7 +108,7 @@ def _grid(values: NDArray[Any], marked: Sequence[tuple[int, int]] = ()) -> Table
 
 
 def _beside(parts: Sequence[tuple[str, RenderableType]], signs: Sequence[str] = ()) -> Table:
-    """Tables side by side, a heading over each and a sign between them."""
+    """Tables side by side, with headings above and signs between."""
     table = Table.grid(padding=(0, 2))
     headings: list[str] = []
     cells: list[RenderableType] = []

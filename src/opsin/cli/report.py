@@ -1,4 +1,4 @@
-"""`opsin report`: a run's page, drawn anew."""
+"""`opsin report`: a run's analysis and page."""
 
 from __future__ import annotations
 

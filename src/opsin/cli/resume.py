@@ -1,4 +1,4 @@
-"""`opsin resume`: a training goes on."""
+"""`opsin resume`: continue a training."""
 
 from __future__ import annotations
 

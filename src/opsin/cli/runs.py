@@ -1,4 +1,4 @@
-"""`opsin runs`: what was trained so far."""
+"""`opsin runs`: the runs so far."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def runs(
         directory = RunDirectory.open(run)
         if name is not None or note is not None:
             directory.write_notes(name=name, note=note)
-        if data:  # kept once they are proved to be the run's images
+        if data:  # stored once verified to be the run's images
             load_run_images(directory, data, watcher=for_people(quiet=as_json))
     chosen = list_runs(runs) if run is None else [Run(run)]
     if as_json:
