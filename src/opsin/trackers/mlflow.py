@@ -31,7 +31,7 @@ class MLflowTracker(Tracker):
     }  # fmt: skip
 
     def start(self, run: Path, options: Mapping[str, Json], known: str | None) -> None:
-        """Make a run in the experiment that MLflow's own variables name, or continue it."""
+        """Begin a run in the experiment of MLflow's environment variables, or continue it."""
         import mlflow.entities  # noqa: PLC0415
         import mlflow.exceptions  # noqa: PLC0415
 

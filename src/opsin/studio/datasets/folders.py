@@ -16,7 +16,7 @@ from opsin.data.image_tree import is_within, kind_of_entry, natural, readable_fo
 from opsin.data.sources import table, unpack
 from opsin.studio.errors import NotThere
 
-# A folder of a million images is as good as one of ten thousand, seen from above.
+# Images are counted up to this number only.
 _COUNTED: Final = 10_000
 _LISTED: Final = 1_000
 _FILES: Final = (*unpack.SUFFIXES, *table.SUFFIXES, ".npz")
@@ -24,7 +24,7 @@ _FILES: Final = (*unpack.SUFFIXES, *table.SUFFIXES, ".npz")
 
 @dataclass(frozen=True)
 class FolderEntry:
-    """A folder, or a file that is a source by itself."""
+    """A folder, or a file that is a source."""
 
     id: str
     name: str
@@ -35,7 +35,7 @@ class FolderEntry:
 
 @dataclass(frozen=True)
 class Listing:
-    """What one folder holds."""
+    """A folder's content."""
 
     here: FolderEntry
     parents: tuple[FolderEntry, ...]
@@ -46,7 +46,7 @@ class Listing:
 
 
 class Folders:
-    """The folders that visitors may look into: some roots, and what is below them."""
+    """The folders that visitors may browse: some roots, and what is below."""
 
     def __init__(self, roots: Sequence[Path]) -> None:
         self._roots = tuple(os.path.realpath(root) for root in roots)
@@ -59,7 +59,7 @@ class Folders:
         return tuple(map(self._id, self._roots))
 
     def path(self, identity: str, kind: Literal["folder", "file"] = "folder") -> Path:
-        """Return what an id stands for."""
+        """Return the path of an id."""
         path = self._known.get(identity)
         there = os.path.isdir if kind == "folder" else os.path.isfile
         if path is None or os.path.realpath(path) != path or not there(path):
@@ -70,15 +70,15 @@ class Folders:
         return Path(path)
 
     def id_of(self, path: Path) -> str:
-        """Return the id of a place that `path` has returned."""
+        """Return the id of a path from `path`."""
         return self._id(str(path))
 
     def entry(self, identity: str) -> FolderEntry:
-        """Return a folder, with what lies right in it counted; reads the disk."""
+        """Return a folder with its direct content counted; reads the disk."""
         return self._counted(str(self.path(identity)))
 
     def list(self, identity: str) -> Listing:
-        """Return what a folder holds; reads the disk, so not for the event loop."""
+        """Return a folder's content; reads the disk, so not for the event loop."""
         path = str(self.path(identity))
         images, out = 0, 0
         paths: dict[str, list[str]] = {"folder": [], "file": []}
@@ -105,11 +105,11 @@ class Folders:
         )
 
     def holds(self, path: str) -> bool:
-        """Tell whether a place is one of the roots, or lies below one, links followed."""
+        """Whether a path is a root or below one, links resolved."""
         return self._inside(os.path.realpath(os.path.expanduser(path)))  # noqa: PTH111  never raises
 
     def _id(self, path: str) -> str:
-        # Sixteen digits of a hash: the same after a restart, and nothing to be guessed from it.
+        # Sixteen digits of a hash: the same after a restart, and revealing nothing.
         identity = blake2s(os.fsencode(path), digest_size=8).hexdigest()
         self._known[identity] = path
         return identity
@@ -119,7 +119,7 @@ class Folders:
 
     def _above(self, path: str) -> Iterator[str]:
         """Yield the folders above one, from its root on."""
-        # Of roots within each other, the outer one is the way back.
+        # Of nested roots, the outermost.
         here = min((root for root in self._roots if is_within(path, root)), key=len)
         for part in Path(path).relative_to(here).parts:
             yield here
@@ -130,7 +130,7 @@ class Folders:
 
     def _counted(self, folder: str) -> FolderEntry:
         kinds: Counter[str | None] = Counter()
-        # What may not be read is shown as empty, and says why when it is opened.
+        # Unreadable folders look empty; opening them shows the error.
         with contextlib.suppress(OSError), os.scandir(folder) as entries:
             kinds.update(map(kind_of_entry, islice(entries, _COUNTED + 1)))
         return self._entry(folder, images=kinds["image"], folders=kinds["folder"])
