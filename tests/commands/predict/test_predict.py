@@ -10,9 +10,7 @@ import resource
 import shutil
 import subprocess
 import sys
-import tarfile
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,6 @@ import pytest
 from PIL import Image
 
 import opsin
-from opsin.commands.predict.answers_file import Answer, AnswersFile
 from opsin.commands.predict.predict import classify
 from opsin.commands.predict.stream import predict_each
 from opsin.commands.predict.undo import undo
@@ -30,7 +27,6 @@ from opsin.core.errors import ImageError, RecipeError, SourceError, StorageError
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Prediction
 from tests.conftest import Notes
-from tests.data.sources.test_archive import pack
 
 
 @pytest.fixture
@@ -117,48 +113,6 @@ def test_ctrl_c_keeps_what_is_done(
     assert watch.notes[-1] == "8 images are done and kept; the same command goes on there"
     assert classify(nearest_mean, images, out=out).resumed == 8
     assert out.read_bytes() == whole.read_bytes()
-
-
-@pytest.mark.parametrize("suffix", [".zip", ".tar"])
-def test_members_of_one_name_are_answered_each_however_often_it_is_stopped(
-    tmp_path: Path, nearest_mean: Path, images: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
-) -> None:
-    monkeypatch.setattr("opsin.commands.predict.predict._BATCH", 1)
-    names = ["a.png", "a.png", "b.png", "a.png"]
-    content = [(name, (images / f"{n}.png").read_bytes()) for n, name in enumerate(names)]
-    archive = pack(tmp_path / f"twice{suffix}", content)
-    whole, out = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
-    classify(nearest_mean, archive, out=whole)
-    assert [row["image"] for row in rows(whole)] == ["a.png", "a-2.png", "b.png", "a-3.png"]
-    answers = [classify(nearest_mean, images / f"{n}.png", out=tmp_path / f"{n}.jsonl").answers
-               for n in range(len(names))]  # fmt: skip
-    assert [{row["answer"]: 1} for row in rows(whole)] == answers
-
-    def append_and_die(file: AnswersFile, answers: Sequence[Answer]) -> None:
-        append(file, answers)
-        raise KeyboardInterrupt
-
-    append = AnswersFile.append
-    with monkeypatch.context() as patch:
-        patch.setattr(AnswersFile, "append", append_and_die)
-        for _ in names:
-            with pytest.raises(KeyboardInterrupt):
-                classify(nearest_mean, archive, out=out)
-    assert classify(nearest_mean, archive, out=out).resumed == len(names)
-    assert out.read_bytes() == whole.read_bytes()
-
-
-def test_answers_before_a_damage_are_kept(tmp_path: Path, nearest_mean: Path, images: Path) -> None:
-    archive, out = tmp_path / "torn.tar", tmp_path / "r.jsonl"
-    with tarfile.open(archive, "w", format=tarfile.USTAR_FORMAT) as file:
-        for path in sorted(images.glob("*.png")):
-            file.add(path, path.name)
-    os.truncate(archive, 12 * 1024 - 500)
-    for _ in range(2):
-        with pytest.raises(SourceError, match="cut short"):
-            classify(nearest_mean, archive, out=out)
-        whole = sorted(path.name for path in images.iterdir())[:11]
-        assert [row["image"] for row in rows(out)] == whole
 
 
 def test_an_image_that_is_given_twice_is_one_row(

@@ -107,8 +107,11 @@ def test_every_kind_of_source_gives_the_same(
     lines = io.BytesIO("".join(f"{path}\n" for path in paths).encode())
     wanted = [classifier.predict(path).label for path in paths]
     for stream in (open_stream(table), open_stream(packed), open_stream("-", stdin=lines)):
-        answers = [answer for _, answer in classify_stream(classifier, stream)]
-        assert [label_of(answer) for answer in answers] == wanted, stream.kind
+        answers = [label_of(answer) for _, answer in classify_stream(classifier, stream)]
+        if stream.kind == "archive":  # in an order of its own
+            assert sorted(answers) == sorted(wanted)
+        else:
+            assert answers == wanted, stream.kind
     one = io.BytesIO(paths[0].read_bytes())
     ((item, answer),) = classify_stream(classifier, open_stream("-", stdin=one))
     assert (item.name, label_of(answer)) == ("standard input", wanted[0])
@@ -150,14 +153,16 @@ def test_an_error_that_is_kept_keeps_no_image(classifier: Classifier, tmp_path: 
 
 
 def test_an_error_of_the_source_comes_behind_the_answers(
-    classifier: Classifier, digits: Dataset, tmp_path: Path
+    classifier: Classifier, digits: Dataset
 ) -> None:
-    content = {f"{n}.png": png(digits.images[n]) for n in range(30)}
-    path = pack(tmp_path / "a.tar", {**content, "../x.png": b""})
+    def torn() -> Iterator[ListedImage]:
+        yield from (ListedImage(f"{n}.png", png(digits.images[n])) for n in range(30))
+        raise SourceError("it is cut short")
+
     answered: list[tuple[ListedImage, Prediction | ImageError]] = []
-    with pytest.raises(SourceError, match="leads out"):
-        answered.extend(classify_stream(classifier, open_stream(path)))
-    assert [item.name for item, _ in answered] == list(content)
+    with pytest.raises(SourceError, match="cut short"):
+        answered.extend(classify_stream(classifier, torn()))
+    assert [item.name for item, _ in answered] == [f"{n}.png" for n in range(30)]
 
 
 class Watched:
