@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,7 +20,7 @@ import opsin
 from opsin.commands.compare import sentence
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import RunPredictions
-from opsin.core.errors import RecipeError, RunError, StorageError
+from opsin.core.errors import RecipeError, RunError
 from opsin.data.cache import short_digest
 from opsin.data.dataset import Dataset
 from opsin.data.split import Split
@@ -343,34 +342,6 @@ def test_everything_is_written_where_it_was_asked_for(make: Make, tmp_path: Path
     for foreign in ("<script", 'src="http', 'href="http', "url("):
         assert foreign not in page.replace("url(#", ""), foreign
     assert len(page) < 1_000_000
-
-
-def test_a_place_that_cannot_be_written_is_told_before_anything_is_measured(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def never(*_: object) -> None:
-        raise AssertionError
-
-    monkeypatch.setattr("opsin.commands.compare.bring_together", never)
-    (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match="not a directory"):
-        opsin.compare(make("poor", 0.5), make("good", 0.9), out=tmp_path / "file" / "below")
-
-
-def test_a_full_disk_leaves_what_was_written_before(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    runs, out = (make("poor", 0.5), make("good", 0.9)), tmp_path / "out"
-    opsin.compare(*runs, out=out)
-    before = {path.name: path.read_bytes() for path in out.iterdir()}
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StorageError, match=r"no space left on device\. Free some space"):
-        opsin.compare(*runs[::-1], out=out)
-    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
 def test_images_that_are_gone_are_named_and_that_is_said(make: Make, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from PIL import Image
 
 import opsin
 from opsin.commands.inspect_model import Inspection
-from opsin.core.errors import ModelFileError, StorageError
+from opsin.core.errors import ModelFileError
 from opsin.data.dataset import Dataset
 
 
@@ -24,16 +23,6 @@ def test_all_layers_are_known_before_the_first_is_looked_at(
     monkeypatch.setattr(Inspection, "units", never)
     with pytest.raises(ModelFileError, match="got 'conv9'"):
         opsin.inspect(nearest_mean, layers=["flatten", "conv9"], data="digits")
-
-
-@pytest.mark.parametrize("option", ["out", "save"])
-def test_a_place_that_cannot_be_written_is_told_before_the_work(
-    nearest_mean: Path, tmp_path: Path, option: str
-) -> None:
-    (tmp_path / "file").touch()
-    place: Any = {option: tmp_path / "file" / "below.npz"}
-    with pytest.raises(StorageError, match="not a directory"):  # and not that there is no image
-        opsin.inspect(nearest_mean, tmp_path / "none.png", **place)
 
 
 def test_an_image_does_not_take_the_page_of_the_network(

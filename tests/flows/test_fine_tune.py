@@ -146,7 +146,7 @@ def test_killed_before_its_epochs_were_counted_it_keeps_its_budget(
 def test_another_network_in_its_place_is_refused(backbone: Path, tmp_path: Path) -> None:
     run = stopped(backbone, tmp_path / "runs", signal.SIGKILL)
     backbone.write_bytes(network(head="logits"))
-    with pytest.raises(RunError, match="is another now"):
+    with pytest.raises(RunError, match="is another network now"):
         opsin.resume(run, quiet=True)
     backbone.write_bytes(network())
     with pytest.raises(RunError, match="Train anew"):

@@ -48,7 +48,7 @@ def test_every_curve_is_named_at_its_end_and_no_name_covers_another(
         assert -0.1 <= places[0] <= places[-1] <= 1.001
         styles = {(line.get_color(), line.get_linestyle()) for line in axes.lines}
         assert len(styles) == count
-    assert all(f">{LETTERS[place]} hist" in svg for place in range(count))
+    assert all(f">{LETTERS[place]} logi" in svg for place in range(count))
     assert f"Lowest validation loss: {LETTERS[count - 1]}," in svg
 
 

@@ -101,7 +101,6 @@ def test_a_thousand_classes_are_all_there_and_names_do_not_run() -> None:
     assert html.count("<dt>") >= len(names)
     assert "<img src=x" not in html
     assert html.count("<script") == 1
-    assert "Classes 65 to 128" in html
 
 
 def test_nothing_is_loaded_and_every_image_has_a_text() -> None:
@@ -130,16 +129,6 @@ def test_dead_and_saturated_units_are_marked_in_words() -> None:
     ]  # fmt: skip
     assert "found over 50 training images" in html
     assert "dead units cannot be told" in shown(layers)
-
-
-@pytest.mark.parametrize("value", [0.0, 3.0, -2.0, np.nan, np.inf])
-def test_a_layer_of_one_value_is_drawn(value: float) -> None:
-    html = shown([
-        view("relu1", "ReLU", np.full((2, 3, 3), value, np.float32)),
-        view("head", "Dense", np.full(4, value, np.float32)),
-    ])  # fmt: skip
-    assert html.count("are infinite or no number") == (0 if np.isfinite(value) else 2)
-    assert len(sprites(html)) == 1
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ import io
 import subprocess
 import sys
 
-import pytest
 from rich.console import Console
 
 from opsin.core.artifacts.records import Epoch
@@ -24,13 +23,6 @@ EPOCH = Epoch(
     epoch=1, epochs=3, step=9, train_loss=0.6125, train_accuracy=0.776, val_loss=0.43,
     val_accuracy=0.843, learning_rate=2.1e-3, seconds=72.0, images_per_second=900, best=True,
 )  # fmt: skip
-
-
-def test_a_log_is_written_in_a_notebook_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
-    stream = io.StringIO()
-    LogFile(stream).fact("Data", "digits")
-    assert stream.getvalue().split() == ["Data", "digits"]
 
 
 def test_a_log_has_plain_lines_in_columns() -> None:

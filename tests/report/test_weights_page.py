@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
@@ -45,15 +44,6 @@ def page(sections: Sequence[Section]) -> str:
 
 def opened(address: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2])))
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_filters_say_how_they_are_scaled(channels: int) -> None:
-    text = page(weight_sections([view("conv1", "filters", 8, 3, 3, channels)], [], {}))
-    assert text.count("<img ") == 8
-    assert "a colour scale of its own" in text
-    assert ("Mid grey is 0" in text) == (channels == 3)
-    assert "They are fixed" not in text
 
 
 def test_a_tile_is_exact() -> None:

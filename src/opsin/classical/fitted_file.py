@@ -85,7 +85,6 @@ class Written:
         )  # fmt: skip
 
     def _output(self, name: str, kind: str, parameters: int = 0, work: int = 0) -> None:
-        """A last layer, which puts out a number for each class."""
         self._layer(name, kind, (self._fitted.classes,), parameters, work)
 
     def _backbone(self, features: BackboneFeatures) -> None:

@@ -197,7 +197,6 @@ def train_folds(data: object, *, folds: int = 5, **options: Any) -> Repeats:
 
 
 def _train_series(kind: Kind, count: int, data: object, options: dict[str, Any]) -> Repeats:
-    """Train one after the other, and keep the summary of those there are after each."""
     refuse_several(kind)
     if not _LEAST[kind] <= count <= _MOST:
         raise RecipeError(f"{kind} must be from {_LEAST[kind]} to {_MOST}, not {count}")

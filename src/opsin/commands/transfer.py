@@ -221,7 +221,7 @@ def _write_folder(dataset: Dataset, target: Path, watcher: Watcher) -> None:
 
 
 def _options(dataset: Dataset, form: Form) -> tuple[str, ...]:
-    """The options that make up for what the export does not say."""
+    # What the export does not say.
     _, height, width, channels = dataset.images.shape
     options = ["--no-flip"] if not dataset.mirrored else []
     if form == "npz":

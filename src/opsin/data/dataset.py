@@ -264,7 +264,7 @@ def load(*sources: object, watcher: Watcher = SILENT, **options: Unpack[LoadOpti
     Args:
         *sources: Named sources (``fashion-mnist``, ``digits``), folders, tables, archives, arrays
             (see `docs/reference/sources.md`), or what a program holds: data frames of pandas or
-            Polars, data sets of Hugging Face's ``datasets``, PyTorch's ``Dataset``; several are
+            Polars, data sets of Hugging Face's ``datasets``; several are
             joined into one.
         watcher: Receives the progress of the work.
         **options: Fields of `DataRecipe`: ``test``, ``classes``, ``size``, ``val_fraction`` …

@@ -95,8 +95,12 @@ def nearest(
     batches: Iterable[NDArray[Any]] = computed()
     if directory.recipe.is_file() and 2 * shape[0] * shape[1] <= MOST:
         key = digest.hexdigest()
-        kept = _read(directory, key, shape)
-        if kept is None:
+        kept: NDArray[Any] = np.zeros(0)
+        with contextlib.suppress(RunError, KeyError):  # missing or damaged
+            arrays = directory.load_arrays(directory.path / FILE)
+            if str(arrays["key"]) == key:
+                kept = arrays["directions"]
+        if kept.shape != shape or kept.dtype != "<f2":
             kept = np.concatenate([batch.astype("<f2") for batch in batches])
             with contextlib.suppress(StorageError):  # a run on a read-only disk
                 directory.save_arrays(directory.path / FILE, key=np.array(key), directions=kept)
@@ -113,14 +117,3 @@ def nearest(
         name, class_name = known.names[row], classifier.classes[label]
         neighbours.append(Neighbour(row, name, label, class_name, similarity, same, image))
     return neighbours
-
-
-def _read(directory: RunDirectory, key: str, shape: tuple[int, int]) -> NDArray[Any] | None:
-    """The directions in a run's file, unless it is missing, damaged or of other images."""
-    try:
-        arrays = directory.load_arrays(directory.path / FILE)
-        found = arrays["directions"]
-        fits = str(arrays["key"]) == key and found.shape == shape and found.dtype == "<f2"
-    except (RunError, KeyError):
-        return None
-    return found if fits else None

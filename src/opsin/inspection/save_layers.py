@@ -60,7 +60,13 @@ def save_layers(
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     with scratch_directory(path.parent) as folder, storage_errors(path):
-        _check_room(path, first, count)
+        sizes = [count * values.nbytes // len(values) for values in first.values()]
+        needed, free = sum(sizes) + max(sizes), shutil.disk_usage(path.parent).free
+        if needed > free:
+            raise StorageError(
+                f"{path} needs {file_size(needed)} of free disk space; there are {file_size(free)}",
+                "Choose fewer layers or images, or a place on another disk.",
+            )
         _write_rows(folder, itertools.chain([first], batches), count, watcher)
         with atomic_file(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
             for name, array in arrays.items():
@@ -76,16 +82,6 @@ def save_layers(
     shapes = {name: [count, *first[name].shape[1:]] for name in first}
     size = path.stat().st_size
     return SavedLayers(file=str(path), bytes=size, images=count, layers=shapes)
-
-
-def _check_room(path: Path, first: dict[str, NDArray[Any]], count: int) -> None:
-    sizes = [count * values.nbytes // len(values) for values in first.values()]
-    needed, free = sum(sizes) + max(sizes), shutil.disk_usage(path.parent).free
-    if needed > free:
-        raise StorageError(
-            f"{path} needs {file_size(needed)} of free disk space, and there are {file_size(free)}",
-            "Choose fewer layers or images, or a place on another disk.",
-        )
 
 
 def _write_rows(

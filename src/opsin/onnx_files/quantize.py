@@ -220,9 +220,8 @@ def _correct_biases(quantised: OnnxGraph, graph: OnnxGraph, means: Means) -> Non
 
 
 def _layers_with_bias(graph: OnnxGraph) -> list[NodeProto]:
-    found = []
-    for node in graph.nodes:
-        whole = node.op_type == "Conv" or (node.op_type == "Gemm" and attribute(node, "transB", 0))
-        if whole and len(node.input) > 2 and node.input[1] in graph.weights:
-            found.append(node)
-    return found
+    return [
+        node for node in graph.nodes
+        if node.op_type == "Conv" or (node.op_type == "Gemm" and attribute(node, "transB", 0))
+        if len(node.input) > 2 and node.input[1] in graph.weights
+    ]  # fmt: skip

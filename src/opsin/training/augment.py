@@ -71,7 +71,6 @@ def _draw_moves(
 
 
 def _move(images: Tensor, recipe: TrainingRecipe, chance: _Chance, chosen: Tensor | None) -> Tensor:
-    """Move and mirror by gathering."""
     count, height, width, channels = images.shape
     down, right, mirrored = _draw_moves(recipe, chance, chosen)
     rows = (torch.arange(height) + down).clamp(0, height - 1)

@@ -93,7 +93,4 @@ def available(device: torch.device) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    if device.type == "mps":
-        taken = torch.mps.driver_allocated_memory()
-        return max(0, min(memory_left(), torch.mps.recommended_max_memory() - taken))
-    return memory_left()
+    return memory_left()  # of a Mac's GPU, too

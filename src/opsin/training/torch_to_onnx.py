@@ -1,10 +1,8 @@
 """A trained network becomes classifier.onnx, checked against it.
 
-PyTorch's own exporter would do, at a price: 3 to 5 seconds cold, BatchNorm folded away or four
-nodes of shape arithmetic around each convolution, and layer names to be recovered afterwards.
-The networks of `opsin.models` are made of a dozen kinds of layers, so here each becomes the one
-standard operator that it is, its output under its own name, in milliseconds; and the parity check
-compares the file with the network on real images before anyone can use it.
+PyTorch's own exporter takes 3 to 5 seconds, folds BatchNorm away and loses the names of layers. The
+networks of `opsin.models` are made of a dozen kinds of layers: each becomes the one standard
+operator that it is, its output under its own name.
 """
 
 from __future__ import annotations

@@ -61,14 +61,6 @@ def test_samples_are_validation_images_and_rightly_recognised(
         assert sample["probabilities"] == classifier.probabilities(pixels[None])[0].tolist()
 
 
-def test_the_words_fit_the_file(bundle: zipfile.ZipFile) -> None:
-    text = bundle.read("README.md").decode()
-    assert "$" not in text
-    assert "uint8[N, 8, 8, 1]" in text
-    assert json.loads(bundle.read("classes.json"))["classes"] == [str(k) for k in range(10)]
-    assert "the file has no threshold" in text
-
-
 def test_another_zip_is_not_overwritten(nearest_mean: Path, tmp_path: Path) -> None:
     other = tmp_path / "photos.zip"
     with zipfile.ZipFile(other, "w") as photos:

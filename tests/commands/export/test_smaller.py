@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from opsin.commands.export.export import export_model
 from opsin.commands.export.shipped import To
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.errors import ModelFileError, ParityError, RecipeError, StorageError
+from opsin.core.errors import ModelFileError, ParityError, RecipeError
 from tests.conftest import write_shapes
 
 pytestmark = pytest.mark.torch
@@ -98,15 +97,6 @@ def test_nothing_else_is_ever_overwritten(own: Path, tmp_path: Path) -> None:
     assert again.path.read_bytes() == first
     with pytest.raises(RecipeError, match="something else"):
         export_model(own, "int8", out=shipped.path)
-
-
-@pytest.mark.parametrize("to", get_args(To))
-def test_a_place_that_cannot_be_written_is_told_before_the_work(
-    to: To, nearest_mean: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match="not a directory"):  # and not that there are no images
-        export_model(nearest_mean, to, out=tmp_path / "file" / "below", data=[tmp_path / "none"])
 
 
 def test_what_cannot_become_smaller_is_refused(own: Path, tmp_path: Path) -> None:

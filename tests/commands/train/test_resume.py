@@ -62,7 +62,7 @@ def test_with_changes_it_is_a_new_run_that_names_its_parent(tmp_path: Path) -> N
     assert {p: p.read_bytes() for p in first.path.rglob("*") if p.is_file()} == kept
     with pytest.raises(RecipeError, match="2 epochs are trained already"):
         opsin.resume(first, epochs=2, quiet=True)
-    with pytest.raises(RecipeError, match="got hidden"):
+    with pytest.raises(RecipeError, match="hidden cannot be changed"):
         opsin.resume(first, hidden=(3,), quiet=True)
 
 

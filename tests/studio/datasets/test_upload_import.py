@@ -61,11 +61,11 @@ def evil_tar() -> bytes:
     ("name", "content", "fault"),
     [
         ("out.zip", packed({"../../out.png": b"x"}), "leads out of it"),
-        ("links.tar", evil_tar(), "holds none, but 1 link in"),
+        ("links.tar", evil_tar(), "but 1 link in"),
         ("broken.zip", b"PK\x03\x04 and no more", "broken.zip is damaged"),
-        ("flat.zip", packed({f"{n}.png": b"x" for n in range(3)}), "3 images and no folders"),
-        ("empty.zip", packed({}), "holds none"),
-        ("deep.zip", packed({"a/" * 80 + "1.png": b"x"}), "holds none"),
+        ("flat.zip", packed({f"{n}.png": b"x" for n in range(3)}), "3 images but no folders"),
+        ("empty.zip", packed({}), "has no images"),
+        ("deep.zip", packed({"a/" * 80 + "1.png": b"x"}), "has no images"),
     ],
 )
 def test_archives_that_are_none_leave_nothing(

@@ -212,7 +212,6 @@ class FineTuneLearner(HeadLearner):
 
 
 def _learning(layers: list[Layer]) -> list[Layer]:
-    """Layers all of whose parameters are trained."""
     return [layer.model_copy(update={"trainable": layer.parameters}) for layer in layers]
 
 

@@ -176,7 +176,6 @@ def _own_state(
 def _inherited_state(
     parent: RunDirectory, before: Recipe, recipe: Recipe, watcher: Watcher
 ) -> Start:
-    """The state that a new run takes over from its parent."""
     from opsin.training.checkpoint import Checkpoints  # noqa: PLC0415
 
     newest = Checkpoints(parent.checkpoints, watcher.note).newest()

@@ -209,7 +209,6 @@ def _beside_training(
 
 
 def _averaged_down(dataset: Dataset, split: Split) -> Dataset:
-    """The images of a split alone, small."""
     from opsin.classical.pixels import Pooling  # noqa: PLC0415  stays quick to import
 
     pooling = Pooling.to_fit(cast("tuple[int, int, int]", dataset.images.shape[1:]), _SIDE)
