@@ -113,7 +113,7 @@ def test_corrections_written_by_a_report_are_taken_by_a_training(
 ) -> None:
     fix = finished.path.parent / "labels.csv"
     lines = fix.read_text(encoding="utf-8").splitlines()
-    assert lines[0] == "digest,name,present,label,suggested,score"
+    assert lines[0] == "digest,name,label,suggested,score"
     digest = lines[1].partition(",")[0]
     label, suggested, score = lines[1].rsplit(",", 3)[1:]
     assert label != suggested

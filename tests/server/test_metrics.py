@@ -90,6 +90,7 @@ def test_the_drift_is_that_of_the_newest_answers() -> None:
         metrics.answered("demo", answer(), "ab"[place % 2])
     found = figures(metrics, demo=demo)
     assert found[("opsin_drift", "demo")] == 0
+    assert found[("opsin_device", "cpu", "demo")] == 1
     assert found[("opsin_training_share", "a", "demo")] == 0.5
     assert found[("opsin_answers_total", "a", "demo")] == 1.5 * WINDOW
     assert 0 < found[("opsin_drift_by_chance", "demo")] < 0.02

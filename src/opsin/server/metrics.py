@@ -148,7 +148,12 @@ class ServerMetrics(Collector):
             "opsin_drift_by_chance", "What opsin_drift would be if only chance were at work.",
             labels=["model"],
         )  # fmt: skip
+        device = GaugeMetricFamily(
+            "opsin_device", "1 for the device that each model is computed on.",
+            labels=["model", "device"],
+        )  # fmt: skip
         for name, served in self._served.items():
+            device.add_metric([name, served.file.device], 1)
             mix = training_mix(served)
             if mix is None:
                 continue
@@ -158,7 +163,7 @@ class ServerMetrics(Collector):
                 far, by_chance = drift(Tally(self._newest[name]), mix)
                 distance.add_metric([name], far)
                 chance.add_metric([name], by_chance)
-        return [shares, distance, chance]
+        return [shares, distance, chance, device]
 
 
 def drift(answers: Mapping[str, int], training: Mapping[str, float]) -> tuple[float, float]:
