@@ -207,13 +207,13 @@ def test_a_source_that_is_not_there(cli: Cli, nearest_mean: Path, store: ObjectS
     store.put("photos/notes.txt", b"no image")
     for source, said in {
         "s3://no-such-bucket/photos": "There is no bucket no-such-bucket",
-        f"s3://{BUCKET}/none": f"there is nothing at s3://{BUCKET}/none",
+        f"s3://{BUCKET}/none": f"There is nothing at s3://{BUCKET}/none",
         "s3://": "an address on an object store",
         "s3:///photos": "an address on an object store",
         "s3://Not a bucket/x": "the name of a bucket, and a key",
         "abfs://bucket/photos": "an address that begins with s3://, gs:// or az://",
         "gs://no-such-bucket/photos": "There is no bucket no-such-bucket",
-        f"gs://{BUCKET}/none": f"there is nothing at gs://{BUCKET}/none",
+        f"gs://{BUCKET}/none": f"There is nothing at gs://{BUCKET}/none",
         f"{PHOTOS}/notes.txt": "an object of another kind",
     }.items():
         assert said in failed(cli("predict", nearest_mean, source))
@@ -257,7 +257,7 @@ def test_a_store_that_cannot_be_written_keeps_the_answers(
     out = f"s3://{BUCKET}/answers.csv"
     words = ("predict", nearest_mean, PHOTOS, "--out", out, "--json")
     store.faults = [Fault("expired", method="PUT")]
-    assert f"those for {out} have expired" in failed(cli(*words))
+    assert f"credentials for {out} have expired" in failed(cli(*words))
     assert store.keys("answers") == []
     store.faults, store.asked = [], []
     assert only_json(cli(*words))["resumed"] == 62
@@ -327,4 +327,6 @@ def test_no_store_answers(
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     assert f"{PHOTOS} got no answer" in failed(cli("predict", nearest_mean, PHOTOS))
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    assert "credentials and settings for the store" in failed(cli("predict", nearest_mean, PHOTOS))
+    assert "credentials or settings for s3://photos/" in failed(
+        cli("predict", nearest_mean, PHOTOS)
+    )
