@@ -61,7 +61,8 @@ def checked(target: _T) -> _T:
             several = signature.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL
             for item in value if several else (value,):
                 if name in hints and not _fits(item, hints[name]):
-                    kind = function.__annotations__[name]
+                    choices = ", ".join(map(str, _choices(hints[name])))
+                    kind = f"one of {choices}" if choices else function.__annotations__[name]
                     raise RecipeError(f"{name} must be {kind}, not {reprlib.repr(item)}")
         return function(*args, **options)
 
@@ -80,6 +81,13 @@ def _hints_of(function: Callable[..., Any]) -> dict[str, Any]:
     }
     holder = types.SimpleNamespace(__annotations__=asked)
     return typing.get_type_hints(holder, function.__globals__)
+
+
+def _choices(hint: Any) -> tuple[Any, ...]:
+    args = typing.get_args(hint)
+    if typing.get_origin(hint) in (typing.Literal, None):
+        return args
+    return tuple(choice for arg in args for choice in _choices(arg))
 
 
 def _fits(value: Any, hint: Any) -> bool:

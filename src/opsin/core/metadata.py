@@ -258,10 +258,11 @@ class Metadata(_Frozen):
             fields = {
                 name: json.loads(value, parse_constant=_no_number) for name, value in texts.items()
             }
-            if fields.get("format", FORMAT) > FORMAT:
+            if (written := fields.get("format", FORMAT)) != FORMAT:
+                later = written > FORMAT
                 raise ModelFileError(
-                    f"{file} has format {fields['format']}; this Opsin reads up to {FORMAT}",
-                    "Update Opsin: pip install --upgrade opsin",
+                    f"{file} has format {written}; this Opsin reads format {FORMAT}",
+                    "Update Opsin: pip install --upgrade opsin" if later else "Train it again.",
                 )
             return cls.model_validate(fields)
         except (ValueError, TypeError, RecursionError) as error:

@@ -193,6 +193,8 @@ def limit_process(memory: int) -> None:
     for limit in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE):
         resource.setrlimit(limit, (0, 0))
     limit_memory(memory)
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (soft, soft))  # for good
 
 
 def limit_memory(memory: int) -> None:

@@ -42,7 +42,7 @@ _REFUSED: Final = {
         "Renew them; the same command goes on where it was.",
     ),
     "InvalidAccessKeyId SignatureDoesNotMatch InvalidToken InvalidClientTokenId 401 settings": (
-        "The credentials or settings for {address} cannot be used ({code})",
+        "The credentials or settings for {address} cannot be used",
         "Check {credentials}.",
     ),
     "AccessDenied AllAccessDisabled AccountProblem 403": (
@@ -54,15 +54,21 @@ _REFUSED: Final = {
     "InvalidObjectState BlobArchived": (
         "{address} is in an archive", "Restore it first, or leave it out.",
     ),
+    "SlowDown ServiceUnavailable InternalError RequestTimeout TooManyRequests 429 500 502 503 504":
+    (
+        "{address} was refused again and again ({code})",
+        "Try later; the same command goes on where it was.",
+    ),
+    "": (
+        "{address} got no answer",
+        "Check the network and {endpoint}; the same command goes on where it was.",
+    ),
     "InvalidPath": (
         "There are keys at or below {address} such as a//b or ../a, without a name between slashes",
         "Rename them.",
     ),
 }  # fmt: skip
-_OTHERWISE: Final = (
-    "{address} got no answer, or was refused again and again ({code})",
-    "Check the network and {endpoint}, or try later; the same command goes on where it was.",
-)
+_OTHERWISE: Final = ("{address} was answered with {code}", "Look it up in the store's manual.")
 
 
 def is_missing(error: BaseException | None) -> bool:
@@ -105,7 +111,7 @@ def store_errors(address: StoreAddress, *, writing: bool = False) -> Iterator[No
         parts = next((parts for codes, parts in _REFUSED.items() if code in codes.split(" ")),
                      _OTHERWISE)  # fmt: skip
         known = {
-            "address": address, "bucket": address.bucket, "code": code or "network",
+            "address": address, "bucket": address.bucket, "code": code,
             "credentials": _CREDENTIALS[address.store], "endpoint": ADDRESSES[address.store][0],
             "verb": "write" if writing else "read",
         }  # fmt: skip

@@ -289,6 +289,8 @@ class RunDirectory:
 
     def load_arrays(self, file: Path) -> dict[str, NDArray[Any]]:
         """Read what `save_arrays` wrote; a missing array raises `RunError`, too."""
+        if not file.is_file():
+            raise RunError(f"{self.path} has no {file.name} ({self.state()[0]})", "Train again.")
         try:
             with StoredArrays(file, follow_links=False) as stored:
                 arrays = _Arrays({name: stored.read(name) for name in stored.names})

@@ -33,7 +33,7 @@ FEW_GROUPS: Final = 20
 class Accuracy(Stored):
     """An accuracy with its 95% interval, and the number of images that it was measured on."""
 
-    images: Count = 0
+    images: Count
     accuracy: Share
     low: Share = Field(description="Lower end of the accuracy's 95% interval.")
     high: Share = Field(description="Upper end.")
