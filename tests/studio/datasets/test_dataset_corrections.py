@@ -152,8 +152,8 @@ def test_a_table_that_cannot_be_written_costs_no_step(
     corrections.put([0], "bag")
     corrections.put([1], "bag")
     corrections.undo()
-    with monkeypatch.context() as full, pytest.raises(KeyboardInterrupt):
-        full.setattr(dataset_corrections, "write_corrections", interrupted)
+    monkeypatch.setattr(dataset_corrections, "write_corrections", interrupted)
+    with pytest.raises(KeyboardInterrupt):
         corrections.put([2], None)
     assert corrections.now() == {0: "bag"}
     assert corrections.steps() == (1, 1)
