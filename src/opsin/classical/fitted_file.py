@@ -1,4 +1,4 @@
-"""A fitted model becomes classifier.onnx, operators that answer as scikit-learn does.
+"""Export of a fitted model: operators that answer as scikit-learn does.
 
 `skl2onnx` would do for some: its 1.20 spends twice the bytes on a forest's node, and its nearest
 neighbours need operators that are no standard.
@@ -226,8 +226,8 @@ class Written:
 
 def check_parity(file: Classifier, fitted: Fitted, images: Pixels) -> float:
     """Compare a calibrated file's answers with scikit-learn's, with its temperature and mix."""
-    found = file.layers(images, ["probabilities", "embedding"])
-    answers, embedding = found["probabilities"], found["embedding"]
+    outputs = file.layers(images, ["probabilities", "embedding"])
+    answers, embedding = outputs["probabilities"], outputs["embedding"]
     shares = isinstance(fitted.recipe, Forest | Knn)
     least = least_of(fitted.classes) if shares else np.finfo(np.float64).tiny
     logits = np.log(np.maximum(fitted.probabilities(embedding), least))
@@ -242,7 +242,7 @@ def check_parity(file: Classifier, fitted: Fitted, images: Pixels) -> float:
 
 
 def _settled(fitted: Fitted, embedding: Floats) -> Bools:
-    """The images with one answer: neighbours at one distance are in no order."""
+    """The images with one answer: the order of neighbours at one distance is undefined."""
     count = fitted.estimator.n_neighbors if isinstance(fitted.recipe, Knn) else 0
     if not count or count >= len(fitted.labels):
         return np.ones(len(embedding), bool)

@@ -1,4 +1,4 @@
-"""What kind of file is given, by its content and not by its name; members of its archive."""
+"""The kind of a file by its content, not its name; members of its archive."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _kind_of_archive(path: Path) -> FileKind:
 
 
 def read_member(archive: zipfile.ZipFile, file: str, member: str, most: int) -> bytes:
-    """Return a member of an archive; what it says of its own size is not believed."""
+    """Return a member of an archive; the size that it declares is not trusted."""
     info = archive.getinfo(member)
     if info.file_size > min(most, DENSEST * max(info.compress_size, 1)):
         raise refused(file, f"its {member} is declared larger than the file could hold")

@@ -10,7 +10,7 @@ import numpy as np
 from opsin.core.arrays import Doubles, Floats, Ints
 from opsin.data.lazy_images import Images
 
-# Pixels whose patches are looked at: the directions of 2×2 colour pixels, twelve, need no more.
+# Pixels whose patches are measured: the twelve directions of 2×2 colour pixels need no more.
 _PATCHED: Final = 4_000_000
 _BLOCK: Final = 250_000
 # Added to each variance, so that directions in which nothing varies are not blown up.

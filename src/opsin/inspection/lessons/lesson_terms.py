@@ -1,4 +1,4 @@
-"""What there are lessons about."""
+"""The terms that have lessons."""
 
 from __future__ import annotations
 
