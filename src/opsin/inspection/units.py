@@ -144,15 +144,15 @@ class UnitGallery(PlainData):
     def _top(self, number: int, rank: int) -> TopActivation:
         row = int(self.record.rows[number, rank])
         _, height, width, _ = self.known.images.shape
-        place, box = None, (0, 0, height, width)
+        position, box = None, (0, 0, height, width)
         if len(self.layer.shape) == 3:
             y, x = divmod(int(self.record.places[number, rank]), self.layer.shape[2])
-            place = y, x
+            position = y, x
             if self.field is not None:
                 box = self.field.box(y, x, (height, width))
         name, label = self.known.names[row], self.classes[self.known.labels[row]]
         value = float(self.record.values[number, rank])
-        return TopActivation(row, name, label, value, place, box, self.known.images)
+        return TopActivation(row, name, label, value, position, box, self.known.images)
 
     def search(self, class_name: str) -> list[UnitMatch]:
         """The units that fire for a class, the most selective first."""

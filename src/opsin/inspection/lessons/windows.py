@@ -176,19 +176,19 @@ class PooledWindow(PlainData):
 
     @classmethod
     def of(
-        cls, grid: WindowGrid, before: Floats, after: Floats, place: _Pair, *, largest: bool
+        cls, grid: WindowGrid, before: Floats, after: Floats, position: _Pair, *, largest: bool
     ) -> PooledWindow:
         """The window of one place of the output."""
-        (values,), inside = grid.cut(before[None], *place)
+        (values,), inside = grid.cut(before[None], *position)
         picked = None
         if largest:
             most = int(np.where(inside, values, -np.inf).argmax())
             down, across = np.unravel_index(most, values.shape)
-            rows, columns = grid.places(*place)
+            rows, columns = grid.places(*position)
             picked = (int(rows[down]), int(columns[across]))
-        top, left = grid.at(*place)
+        top, left = grid.at(*position)
         end = (top + grid.reach[0], left + grid.reach[1])
-        return cls(place, (top, left), end, values, picked, float(after[place]))
+        return cls(position, (top, left), end, values, picked, float(after[position]))
 
 
 @dataclass(frozen=True)
@@ -221,12 +221,12 @@ class PoolingLesson(Lesson):
         unit, row, column = strongest_place(after)
         largest = "Max" in node.op_type
         rows, columns = (
-            range(start := max(0, min(place, count - _SIDE)), min(start + _SIDE, count))
-            for place, count in zip((row, column), after.shape[1:], strict=True)
+            range(start := max(0, min(position, count - _SIDE)), min(start + _SIDE, count))
+            for position, count in zip((row, column), after.shape[1:], strict=True)
         )
         windows = tuple(
-            PooledWindow.of(grid, maps[unit], after[unit], place, largest=largest)
-            for place in itertools.product(rows, columns)
+            PooledWindow.of(grid, maps[unit], after[unit], position, largest=largest)
+            for position in itertools.product(rows, columns)
         )
         takes: Literal["largest", "mean"] = "largest" if largest else "mean"
         return cls(layer.name, layer.kind, takes, unit, len(maps), windows, maps[unit], after[unit])
