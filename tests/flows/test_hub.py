@@ -57,7 +57,7 @@ def test_a_recipe_means_the_same_bytes_for_ever(
 def test_a_plan_fetches_too(published: HubServer, cli: Cli, shapes: Path) -> None:
     plan = cli("train", shapes, "--from", "someone/network", "--plan", "--offline")
     assert plan.returncode == 1
-    assert "not here" in plan.stderr
+    assert "is not on this machine" in plan.stderr
     plan = cli("train", shapes, "--from", "someone/network", "--plan")
     assert "someone/network@0123456789ab" in plan.stdout
 

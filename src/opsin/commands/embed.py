@@ -228,8 +228,8 @@ def _find_images(
             names, columns=columns, follow_links=follow_links, outside=outside, stdin=stdin,
             shard=shard, once=False, watcher=watcher,
         )  # fmt: skip
-    except SourceError:
-        raise why or SourceError(f"{recipe.source} holds no images") from None
+    except SourceError as error:
+        raise why or error from None
     if why is not None:
         watcher.note(f"taken as images without labels: {why.message}")
     title = "images" if recipe.sources == (sources.STANDARD_INPUT,) else recipe.title

@@ -37,20 +37,20 @@ class Trash:
 
     def put(self, folder: str) -> str:
         """Remove a folder; the token restores it."""
-        place, token = self.path.parent / folder, f"{time.time_ns()}-{folder}"
-        with storage_errors(place):
+        path, token = self.path.parent / folder, f"{time.time_ns()}-{folder}"
+        with storage_errors(path):
             self.path.mkdir(exist_ok=True)
-            place.rename(self.path / token)
+            path.rename(self.path / token)
         return token
 
     def removed(self) -> list[Removed]:
         """What can be restored, the last removed first."""
-        found = []
+        items = []
         with contextlib.suppress(OSError):
-            for place in self.path.iterdir():
-                if match := _WAITING.fullmatch(place.name):
-                    found.append(Removed(place.name, match[2], match[2], int(match[1]) / 1e9))
-        return sorted(found, key=lambda each: each.when, reverse=True)
+            for folder in self.path.iterdir():
+                if match := _WAITING.fullmatch(folder.name):
+                    items.append(Removed(folder.name, match[2], match[2], int(match[1]) / 1e9))
+        return sorted(items, key=lambda item: item.when, reverse=True)
 
     def get(self, token: str) -> Removed:
         """What a token stands for, or `NotThere`."""
@@ -61,17 +61,17 @@ class Trash:
 
     def restore(self, removed: Removed) -> None:
         """Bring a folder back, under a name that must be free."""
-        place = self.path.parent / removed.folder
-        with storage_errors(place):
-            (self.path / removed.token).rename(place)
+        path = self.path.parent / removed.folder
+        with storage_errors(path):
+            (self.path / removed.token).rename(path)
 
     def sweep(self, kept: float = KEPT) -> None:
         """Delete what was removed at least ``kept`` seconds ago."""
-        for each in self.removed():
-            if time.time() - each.when >= kept:
+        for item in self.removed():
+            if time.time() - item.when >= kept:
                 # Under a hidden name first, so that half of a folder is never restored.
                 with contextlib.suppress(OSError):
-                    (self.path / each.token).rename(self.path / f".{each.token}")
+                    (self.path / item.token).rename(self.path / f".{item.token}")
         for folder in self.path.glob(".*"):
             with contextlib.suppress(RecursionError):  # a stranger's folder of any depth
                 shutil.rmtree(folder, ignore_errors=True)

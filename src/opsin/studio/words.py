@@ -15,11 +15,11 @@ def safe(text: str, most: int = NAME_MOST) -> str:
     """Return a user's text as one line that changes nothing around it."""
     # Other than half a million characters of a hostile name, no more is looked at than is shown.
     head, tail = text[: 4 * most], text[-4 * most :] if len(text) > 8 * most else text[4 * most :]
-    clean = " ".join("".join(_kept(each) for each in head + tail).split())
+    clean = " ".join("".join(_kept(char) for char in head + tail).split())
     if len(clean) > most:
         half = (most - 1) // 2
         clean = f"{clean[:half]}…{clean[-half:]}" if half else clean[:most]
-    turns = any(unicodedata.bidirectional(each) in {"R", "AL", "AN"} for each in clean)
+    turns = any(unicodedata.bidirectional(char) in {"R", "AL", "AN"} for char in clean)
     return f"{_ISOLATE}{clean}{_END}" if turns else clean
 
 

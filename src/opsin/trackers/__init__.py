@@ -1,4 +1,4 @@
-"""Programs that keep experiments, which a run can be shown in: one module each."""
+"""Experiment trackers, one module each."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ if TYPE_CHECKING:
 
 
 class Tracker(ABC):
-    """Shows one run in a program that keeps experiments, in a process of its own."""
+    """Logs one run to an experiment tracker, in a separate process."""
 
-    #: What ``--track`` takes, and the extra that brings the package.
+    #: Its name for ``--track``, and the extra with its package.
     name: ClassVar[str]
     title: ClassVar[str]
-    #: What to do where it fails.
+    #: Advice if it fails.
     advice: ClassVar[str]
     package: ClassVar[str] = ""
-    #: Variables of its process, such as those that turn its own telemetry off.
+    #: Environment variables of its process, for example to turn off telemetry.
     environment: ClassVar[Mapping[str, str]] = {}
 
-    #: The run's id in the program, once it has begun; a resumed run continues under it.
+    #: The tracker's id of the run once begun; a resumed run keeps it.
     id: str | None = None
-    #: Where the run can be looked at.
+    #: URL of the run.
     address: str = ""
 
     @abstractmethod
     def start(self, run: Path, options: Mapping[str, Json], known: str | None) -> None:
-        """Begin a run with the recipe's options, or continue the one with a known id."""
+        """Begin a run with the recipe's options, or continue one by its id."""
 
     @abstractmethod
     def log(self, epoch: int, figures: Mapping[str, float]) -> None:
-        """Show the figures of an epoch, which may come again, by their names in ``history.jsonl``.
+        """Log an epoch's figures, named as in ``history.jsonl``; epochs may repeat.
 
         At the end those of the report with their intervals: ``test/accuracy``,
         ``test/accuracy_low`` …. Some may be NaN.

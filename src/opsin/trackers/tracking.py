@@ -111,9 +111,9 @@ class RunTracking(Watcher):
                 stdin.flush()
         with contextlib.suppress(ValueError), stdout:  # it was killed while it wrote
             for line in stdout:
-                said = json.loads(line)
-                self._address = said.get("address", self._address)
-                self._failed = said.get("failed", self._failed)
+                message = json.loads(line)
+                self._address = message.get("address", self._address)
+                self._failed = message.get("failed", self._failed)
         process.wait()
         self._over.set()
 

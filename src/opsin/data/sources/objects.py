@@ -5,6 +5,7 @@ Neither library is imported here: an object is known by what it can do.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -42,7 +43,7 @@ def located_object(
                     image = Path(str(image)).expanduser()
                 yield row._replace(split=row.split or str(name), reference=image)
 
-    total = sum(len(part) if hasattr(part, "__len__") else 0 for part in parts.values())
+    total = sum(map(operator.length_hint, parts.values()))  # 0 for what streams
     return collect(title, rows(), classes=lambda: classes, total=total, watcher=watcher).located()
 
 
@@ -64,6 +65,6 @@ def _rows(
             yield schema, row
     else:
         raise SourceError(
-            f"A {title} is no source, data frame or data set of Hugging Face's library",
+            f"A {title_of(part)} is no source, data frame or data set of Hugging Face's library",
             "Arrays go in by opsin.from_arrays(images, labels).",
         )

@@ -230,8 +230,8 @@ class JobProcesses:
         """Whether the job's process is there."""
         if not is_locked(folder / LOCK):
             return False
-        own = self._own.get(folder)
-        gone = own.poll() is not None if own else pid is not None and not process_exists(pid)
+        child = self._own.get(folder)
+        gone = child.poll() is not None if child else pid is not None and not process_exists(pid)
         if gone and pid is not None:
             end_group(pid)
         return not gone

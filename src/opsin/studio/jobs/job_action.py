@@ -40,9 +40,9 @@ class JobAction:
         """Wait for the job's end; ``False`` where the page was left meanwhile."""
         while not (job := self._jobs.get(self.job.id)).over:
             lines = await asyncio.to_thread(self._jobs.log_tail, job.id, 1)
-            told = tell(lines[-1].strip() if lines and job.active else "Waiting to start")
-            if inspect.isawaitable(told):
-                await told
+            shown = tell(lines[-1].strip() if lines and job.active else "Waiting to start")
+            if inspect.isawaitable(shown):
+                await shown
             await asyncio.sleep(_EVERY)
             if left():
                 return False
@@ -51,9 +51,9 @@ class JobAction:
 
     async def answer(self, kind: type[M]) -> tuple[M | None, str]:
         """What the job that is over answered; where it could not, ``None`` and why."""
-        found = await asyncio.to_thread(self._jobs.output, self.job.id, kind)
-        if self.job.state == "done" and found is not None:
-            return found, ""
+        output = await asyncio.to_thread(self._jobs.output, self.job.id, kind)
+        if self.job.state == "done" and output is not None:
+            return output, ""
         return None, self.job.cause or "The work was stopped."
 
 

@@ -67,8 +67,8 @@ class Queue:
 
     def of_run(self, run: str) -> Job | None:
         """The newest job that works, or worked, on a run, by the run directory's name."""
-        found = [job for job in self.jobs() if job.training and job.run == run]
-        return max(found, key=lambda job: (job.active, job.started or job.created), default=None)
+        jobs = [job for job in self.jobs() if job.training and job.run == run]
+        return max(jobs, key=lambda job: (job.active, job.started or job.created), default=None)
 
     def output(self, id: str, kind: type[M]) -> M | None:  # noqa: A002
         """The one JSON object that a job answered with, if it is of this kind."""
@@ -145,7 +145,7 @@ class Queue:
             self._processes.end(self.folder(job), job.pid)
             self._processes.status(self.folder(job))
             shutil.rmtree(self.folder(job), ignore_errors=True)
-            self._jobs = {key: each for key, each in self._jobs.items() if key != job.id}
+            self._jobs = {key: other for key, other in self._jobs.items() if key != job.id}
             self._touched.add(job.id)
 
     # What happens by itself.
@@ -203,7 +203,7 @@ class Queue:
             if job.kind == "train" and argv == job.argv:
                 # A new attempt writes a run of its own, whose name is known from here on.
                 named = [word[7:] for word in argv if word.startswith("--name=")]
-                taken = {each.run for each in self._jobs.values() if each.active and each.run}
+                taken = {other.run for other in self._jobs.values() if other.active and other.run}
                 new_run = free_name(self.runs, named[0] if named else job.title, taken)
                 job = replace(job, run=new_run)
             # Before the process is: a studio that dies in between starts no second one.

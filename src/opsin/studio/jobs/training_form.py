@@ -57,11 +57,11 @@ def prepared_options() -> tuple[str, ...]:
 
 def fields_for(model: str) -> dict[str, list[RecipeOption]]:
     """Return the options of a model that do not stand in front, by heading."""
-    found: dict[str, list[RecipeOption]] = {}
+    groups: dict[str, list[RecipeOption]] = {}
     for name, option in options_for(model).items():
         if name not in FRONT and option.group != SOURCE:
-            found.setdefault(option.group, []).append(option)
-    return found
+            groups.setdefault(option.group, []).append(option)
+    return groups
 
 
 def fault(name: str, text: str, model: str) -> str:

@@ -30,9 +30,9 @@ class Compared:
         if not 2 <= len(ids) <= MOST:
             raise RecipeError(f"Two to {MOST} runs can be compared, not {len(ids)}")
         self._jobs = jobs
-        self._runs: list[RunDirectory] = [runs.get(each) for each in ids]
-        self._names = [runs.row(each).name for each in ids]
-        stamps = [(each, _stamp(run)) for each, run in zip(ids, self._runs, strict=True)]
+        self._runs: list[RunDirectory] = [runs.get(run_id) for run_id in ids]
+        self._names = [runs.row(run_id).name for run_id in ids]
+        stamps = [(run_id, _stamp(run)) for run_id, run in zip(ids, self._runs, strict=True)]
         #: The same for the same runs as they are now, and no others.
         self.name = hashlib.blake2s(repr(stamps).encode(), digest_size=8).hexdigest()
         self._file: Path = home / "compare" / f"{self.name}.json"

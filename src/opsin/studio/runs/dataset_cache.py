@@ -44,9 +44,9 @@ class ImagePlaces:
     def check(self, run: RunDirectory) -> None:
         """Check that the images of a run lie in these places."""
         recipe = recipe_of_run(run)
-        known = {*NAMES, *(place for each in self._sets.all() for place in each.sources)}
-        for place in filter(None, (*recipe.sources, recipe.test, recipe.labels)):
-            if not (place in known or self._folders.holds(place) or self._own.holds(place)):
+        known = {*NAMES, *(source for dataset in self._sets.all() for source in dataset.sources)}
+        for source in filter(None, (*recipe.sources, recipe.test, recipe.labels)):
+            if not (source in known or self._folders.holds(source) or self._own.holds(source)):
                 raise NotThere(
                     f"The images of {run.path.name} lie where this studio may not look",
                     "If the run is yours, allow that folder: opsin studio --root FOLDER",
@@ -201,17 +201,17 @@ def _take_look(opened: DecodedDataset, sets: Library) -> bool:
         opened.take_split(parts)
     except (OSError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile):
         return False  # the next look writes them again
-    place = the_set.sources[0], the_set.title
-    opened.findings = {each.kind: in_names(each, *place) for each in look.found.findings}
+    source = the_set.sources[0], the_set.title
+    opened.findings = {finding.kind: in_names(finding, *source) for finding in look.found.findings}
     opened.looked = look.when
     return True
 
 
-def in_names(finding: Finding, place: str, name: str) -> Finding:
+def in_names(finding: Finding, path: str, name: str) -> Finding:
     """Return a finding that calls a place by its name where it speaks of files."""
     cases = (
-        each if each.rows else replace(each, note=each.note.replace(place, name))
-        for each in finding.cases
+        case if case.rows else replace(case, note=case.note.replace(path, name))
+        for case in finding.cases
     )
     return replace(finding, cases=tuple(cases))
 

@@ -246,7 +246,7 @@ class InspectionSessions:
         self._ended = True
         for asked in self._asked.values():
             asked.task.cancel()
-        await asyncio.gather(*(each.task for each in self._asked.values()), return_exceptions=True)
+        await asyncio.gather(*(item.task for item in self._asked.values()), return_exceptions=True)
         await asyncio.gather(*(worker.end() for worker in self._workers))
         self._workers.clear()
         self._asked.clear()
@@ -296,7 +296,7 @@ class InspectionSessions:
         if self._ended:
             raise OpsinError("The studio is being stopped")
         idle = [worker for worker in self._workers if not worker.busy]
-        worker = next((each for each in idle if each.fits(directory, stamp)), None)
+        worker = next((worker for worker in idle if worker.fits(directory, stamp)), None)
         if worker is not None:
             worker.busy = True
             if worker.timer is not None:

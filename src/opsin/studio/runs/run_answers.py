@@ -41,9 +41,9 @@ class RunAnswers:
         """Return the places of the right answers, the least certain first."""
         return self._surest_first(np.flatnonzero(self.right))[::-1]
 
-    def _surest_first(self, places: NDArray[np.int64]) -> list[int]:
-        order = np.argsort(-self.confidence[places], kind="stable")
-        return [int(place) for place in places[order]]
+    def _surest_first(self, indices: NDArray[np.int64]) -> list[int]:
+        order = np.argsort(-self.confidence[indices], kind="stable")
+        return [int(index) for index in indices[order]]
 
 
 def read_answers(directory: RunDirectory, split: PredictedPart) -> RunAnswers:

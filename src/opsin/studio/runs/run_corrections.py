@@ -28,16 +28,16 @@ class RunCorrections:
         self.whole = whole
         self._opened = opened
         self._rows = rows
-        self._place = {int(row): place for place, row in enumerate(rows)}
+        self._place = {int(row): index for index, row in enumerate(rows)}
 
     def now(self) -> dict[int, str | None]:
         """Return the class of each image that is another than the run was trained with."""
-        said = self.whole.now()
-        own, classes = self._opened.decoded.labels, self._opened.classes
+        changes = self.whole.now()
+        labels, classes = self._opened.decoded.labels, self._opened.classes
         # What the run was trained with may have been taken back since.
-        asked = {*said, *(int(row) for row in self._rows[self._differs()])}
+        asked = {*changes, *(int(row) for row in self._rows[self._differs()])}
         now = {self._place[row]: self.whole.label(row) for row in asked if row in self._place}
-        return {place: label for place, label in now.items() if label != classes[own[place]]}
+        return {index: label for index, label in now.items() if label != classes[labels[index]]}
 
     def put(self, rows: Collection[int], label: str | None) -> int:
         """Do as `Corrections.put`, with the run's rows."""
@@ -74,12 +74,12 @@ async def of_run(
 def _set_of(sets: Library, opened: DecodedDataset, directory: RunDirectory) -> LibraryDataset:
     recipe = opened.recipe
     same = ("test", "classes", "columns", "follow_links")
-    for each in sets.all():
-        other = recipe_of(each)
+    for dataset in sets.all():
+        other = recipe_of(dataset)
         if other.sources == recipe.sources and all(
             getattr(other, name) == getattr(recipe, name) for name in same
         ):
-            return each
+            return dataset
     if len(recipe.sources) > 1:
         raise SourceError(
             f"This run has {len(recipe.sources)} sources",
@@ -105,11 +105,11 @@ def _rows_in(whole: DecodedDataset, opened: DecodedDataset) -> NDArray[np.int64]
         return kept
     # By content as well, where they are as large: two images may bear one name.
     mine, theirs = (
-        [(name, digest.tobytes()) for name, digest in zip(each.names, each.digests, strict=True)]
-        for each in (opened.decoded, whole.decoded)
+        [(name, digest.tobytes()) for name, digest in zip(side.names, side.digests, strict=True)]
+        for side in (opened.decoded, whole.decoded)
     )
     rows = np.full(len(names), -1)
-    for one, other, _ in pair_up(mine, theirs, (lambda each: each, lambda each: each[0])):
+    for one, other, _ in pair_up(mine, theirs, (lambda key: key, lambda key: key[0])):
         rows[one] = other
     lost = int((rows < 0).sum())
     if lost:

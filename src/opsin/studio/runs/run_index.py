@@ -109,7 +109,7 @@ def read_row(path: Path, stamp: Stamp) -> RunRow:
             row = replace(row, state="damaged", cause=str(error))
         else:
             points = [epoch.val_accuracy for epoch in history]
-            curve = thin([each for each in points if math.isfinite(each)], CURVE)
+            curve = thin([point for point in points if math.isfinite(point)], CURVE)
             row = replace(row, curve=tuple(curve))
             lengths = [epoch.seconds for epoch in history if math.isfinite(epoch.seconds)]
             if row.state == "running":
@@ -131,7 +131,7 @@ def thin(points: Sequence[float], most: int) -> list[float]:
     """Return at most ``most`` of the points, evenly spaced, with the first and the last."""
     if len(points) <= most:
         return list(points)
-    return [points[round(place * (len(points) - 1) / (most - 1))] for place in range(most)]
+    return [points[round(index * (len(points) - 1) / (most - 1))] for index in range(most)]
 
 
 def _size(path: Path) -> int:
@@ -239,13 +239,13 @@ class RunIndex:
 
     def deleted(self) -> list[Removed]:
         """Return the runs that can be restored, the last deleted first."""
-        found = []
-        for each in self._trash.removed():
+        items = []
+        for item in self._trash.removed():
             name = ""
             with contextlib.suppress(OpsinError, OSError):  # a damaged one has its folder's
-                name = RunDirectory(self._trash.path / each.token).read_notes().name
-            found.append(replace(each, name=name or each.folder))
-        return found
+                name = RunDirectory(self._trash.path / item.token).read_notes().name
+            items.append(replace(item, name=name or item.folder))
+        return items
 
     def restore(self, token: str) -> str:
         """Take a deletion back, and return the run's number."""
