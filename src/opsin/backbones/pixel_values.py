@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from opsin.core.errors import RecipeError
 
-#: What may follow ``--prepare`` beside a JSON file; each also with ``,bgr``.
+#: Values of ``--prepare`` beside a JSON file; each also with ``,bgr``.
 CHOICES: Final = ("imagenet", "-1..1", "0..1", "0..255")
 # Files that other libraries write beside a network, in the order of looking.
 _BESIDE: Final = ("preprocessor_config.json", "config.json")
@@ -23,7 +23,7 @@ _Side = Annotated[int, Field(ge=4, le=1024)]
 
 
 class PixelValues(BaseModel):
-    """How pixels 0 to 255 become the numbers that a network was trained on."""
+    """Scaling of pixels 0 to 255 to a network's input."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

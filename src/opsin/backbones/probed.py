@@ -36,7 +36,7 @@ class Value(BaseModel):
     name: str
     op: str
     shape: tuple[int, ...]  # for one image
-    patches: int = 0  # how many of its tokens are, where a class token was put first
+    patches: int = 0  # its patch tokens, if a class token comes first
 
     @property
     def units(self) -> int:
@@ -154,7 +154,7 @@ def depths_of(
     for node in graph.node:
         for name in node.input:
             users[name].append(node.op_type)
-    # What an activation follows at once is repeated, more clearly, by its output.
+    # A value right before an activation is skipped: the activation's output says more.
     ends = [
         value for value in maps[len(maps) // 4 :]
         if value.op in _BLOCK_ENDS

@@ -68,7 +68,7 @@ class Projection:
     def fit(cls, roots: Floats, blocks: Sequence[int]) -> Projection:
         """Keep the directions that images lie in most: of up to 512 images, all of them."""
         places = np.linspace(0, len(roots) - 1, min(len(roots), _SHOWN)).round().astype(np.int64)
-        # Where few are left out of many, single precision finds the directions as well.
+        # If few are left out of many, single precision suffices.
         few = len(places) <= 2 * COMPONENTS
         shown: NDArray[Any] = roots[places].astype(np.float64 if few else np.float32)
         last = len(shown) - 1

@@ -23,7 +23,7 @@ _ARITHMETIC: Final = {
     "math.multiply": "Multiply", "math.truediv": "Divide", "math.divide": "Divide",
     "nn.relu": "ReLU", "nn.relu6": "ReLU6",
 }  # fmt: skip
-# Where Keras' own layers are; whatever is registered elsewhere is somebody's code.
+# Modules of Keras' own layers; classes from elsewhere are somebody's code.
 _KERAS: Final = re.compile(r"(keras|tf_keras|tensorflow\.(python\.)?keras)(\.|$)")
 
 

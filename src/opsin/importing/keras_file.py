@@ -45,7 +45,7 @@ _PARTS: Final = (
     "query_dense", "_query_dense", "key_dense", "_key_dense", "value_dense", "_value_dense",
     "output_dense", "_output_dense", "attention_output",
 )  # fmt: skip
-# What h5py raises for hostile files.
+# Errors of h5py for hostile files.
 _BROKEN: Final = (OSError, RuntimeError, KeyError, ValueError, TypeError)
 
 

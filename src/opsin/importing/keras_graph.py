@@ -112,7 +112,7 @@ class LayerCall:
     version: tuple[int, ...]  # of the Keras that saved it
     given: tuple[Any, ...]  # values, and constants among them
     named: Mapping[str, Any]
-    words: str = ""  # its kind in the summary table; its class where a layer sets none
+    words: str = ""  # its kind in the summary table; its class by default
     parameters: int = field(default=0, init=False)
     fixed: int = field(default=0, init=False)  # parameters that training does not change
     multiply_adds: int = field(default=0, init=False)

@@ -35,7 +35,7 @@ _LARGEST_ARRAY: Final = 4 << 30
 _LONGEST: Final = 10_000
 _DEEPEST: Final = 100
 _MEMBER: Final = re.compile(r"[\w-]{1,100}\.(npy|npz|bin)")
-# What an object is written as. Others stand for functions, methods and calls of them.
+# Kinds of nodes. Others stand for functions, methods and calls of them.
 _OBJECT: Final = "ObjectNode"
 _REDUCED: Final = frozenset(("TreeNode", "LossNode"))
 _LOADERS: Final = _REDUCED | {
@@ -43,7 +43,7 @@ _LOADERS: Final = _REDUCED | {
     "NdArrayNode", "MaskedArrayNode", "SparseMatrixNode", "JsonNode", "TypeNode", "DTypeNode",
     "RandomStateNode", "RandomGeneratorNode", "BytesNode", "BytearrayNode",
 }  # fmt: skip
-# Where the classes of fitted estimators are; whatever comes from elsewhere is somebody's code.
+# Modules of fitted estimators; classes from elsewhere are somebody's code.
 _KNOWN: Final = re.compile(r"(sklearn|numpy|scipy)(\.\w+)*|collections|_loss")
 _BUILT_IN: Final = frozenset((
     "str", "int", "float", "bool", "complex", "NoneType", "list", "dict", "tuple", "set",

@@ -1,4 +1,4 @@
-"""How the accuracy changes when a unit is switched off."""
+"""Accuracy with a unit switched off."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ class SwitchedOff:
         layer, *past = values
         active = (layer != 0).reshape(*layer.shape[:2], -1).max(axis=2)
         for index, unit in enumerate(self.units):
-            rows = np.flatnonzero(active[:, unit])  # where the unit is 0 already, nothing changes
+            rows = np.flatnonzero(active[:, unit])  # if the unit is 0 already, nothing changes
             if len(rows):
                 changed, of = layer[rows], labels[rows]
                 changed[:, unit] = 0

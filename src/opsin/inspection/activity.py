@@ -124,7 +124,7 @@ class _Sums:
         mean = flat.mean(axis=(0, 2), dtype=np.float64)
         away = flat - mean.astype(np.float32)[:, None]
         squares = np.einsum("ncp,ncp->c", away, away, dtype=np.float64)
-        # What the mean lost as float32 is made good.
+        # Corrects for the mean's rounding to float32.
         squares -= count * (mean - mean.astype(np.float32)) ** 2
         apart, together = mean - self._mean, self._count + count
         self._squares += np.maximum(squares, 0) + apart**2 * (self._count * count / together)

@@ -84,7 +84,7 @@ def nearest(
     if not len(known.train):
         return []
     wanted = direction_of(pixels[None])[0]
-    # What the embeddings depend on: the file and the images.
+    # The embeddings depend on the file and the images.
     digest = hashlib.sha256(hashlib.sha256(content).digest())
     digest.update(np.ascontiguousarray(known.train).tobytes())
     sample = known.train[np.linspace(0, len(known.train) - 1, _SAMPLE).astype(np.int64)]

@@ -41,7 +41,7 @@ class Counterfactual(PlainData):
 
     JSON: ClassVar = "box share before before_probability after after_probability"
     hidden: Bools  # [H, W]
-    box: tuple[int, int, int, int] | None  # top, left, bottom, right where it is one square patch
+    box: tuple[int, int, int, int] | None  # top, left, bottom, right if it is one square patch
     pixels: Pixels  # the image without it, [H, W, C]
     before: int  # the answer to the whole image, a place among the classes
     before_probability: float
@@ -50,7 +50,7 @@ class Counterfactual(PlainData):
 
     @property
     def share(self) -> float:
-        """How much of the image is hidden, 0 to 1."""
+        """The hidden share of the image, 0 to 1."""
         return float(self.hidden.mean())
 
 
@@ -67,7 +67,7 @@ def answers_without(answer: Answer, pixels: Pixels, hidden: Bools, fill: Pixels)
 def occlusion_map(
     answer: Answer, pixels: Pixels, target: int, fill: Pixels, *, watcher: Watcher = SILENT
 ) -> Floats:
-    """By how much the probability of a class falls when each part is hidden, ``float32[H, W]``.
+    """The fall of a class's probability when each part is hidden, ``float32[H, W]``.
 
     M. D. Zeiler and R. Fergus, "Visualizing and understanding convolutional networks", ECCV 2014.
     A square of a seventh of the smaller side moves in steps of half its own side; each pixel gets
@@ -194,7 +194,7 @@ def training_mean(classifier: Classifier) -> Doubles | None:
     if values.shape != (2, prep.channels, prep.height, prep.width):
         return None
     black, white = values.mean(axis=(2, 3))
-    # Where black stays 0, the layer only scales: the file does not hold the mean.
+    # If black stays 0, the layer only scales: the file does not hold the mean.
     return np.asarray(255 * black / (black - white)) if black.any() else None
 
 

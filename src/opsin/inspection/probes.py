@@ -1,4 +1,4 @@
-"""How well a linear probe tells the classes apart behind each layer."""
+"""Accuracy of a linear probe behind each layer."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def reduced(values: NDArray[Any], reduction: Reduction, *, seed: int = 0) -> Flo
     """Reduce a layer's output for some images to a probe's features, ``float32[N, F]``."""
     features = np.asarray(values, np.float32)
     if reduction.block != (1, 1):
-        # The last block of a side is smaller where the side is no multiple.
+        # The last block of a side may be smaller.
         for axis, block in zip((2, 3), reduction.block, strict=True):
             starts = np.arange(0, features.shape[axis], block)
             counts = np.diff([*starts, features.shape[axis]])

@@ -104,12 +104,12 @@ class UnitGallery(PlainData):
 
     @cached_property
     def selectivity(self) -> Doubles:
-        """How far each class lifts each unit, ``float64[U, K]``."""
+        """The lift of each class on each unit, ``float64[U, K]``."""
         return self.record.selectivity()
 
     @cached_property
     def constant(self) -> Bools:
-        """Which units are the same on all images, ``bool[U]``."""
+        """Units with one value on all images, ``bool[U]``."""
         return self.record.constant()
 
     @property
@@ -223,7 +223,7 @@ class UnitRecord:
         return np.divide(apart, width, out=np.zeros_like(apart), where=moves)
 
     def constant(self) -> Bools:
-        """Which units are the same on all images, as dead ones are, ``bool[U]``."""
+        """Units with one value on all images, as dead ones, ``bool[U]``."""
         rounding: Doubles = _ROUNDING * np.abs(np.nan_to_num(self.mean)).max(axis=1)
         return self.deviation <= rounding
 

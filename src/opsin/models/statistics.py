@@ -41,7 +41,7 @@ def statistics_of(images: Images, rows: Ints) -> Statistics:
         total += block.sum(axis=0, dtype=np.int64)
         squares += np.square(block, dtype=np.uint16).sum(axis=0, dtype=np.int64)
     mean = total / count
-    # A channel that never changes is left where it is.
+    # A channel that never changes is not scaled.
     deviation = np.sqrt(np.maximum(squares / count - mean**2, 1.0))
     # Spread over the rows, which may be sorted by class.
     enough = min(len(rows), max(16, _PATCHED // (images.shape[1] * images.shape[2])))

@@ -103,7 +103,7 @@ def _average_pool(maps: Tensor, *, kernel_shape: list[int], **attrs: Any) -> Ten
     if pads[:axes] == pads[axes:]:
         return pool(maps, padding=pads[:axes], count_include_pad=include)
     mean = pool(_padded(maps, pads))
-    # Where a window reaches over the border, only what is inside counts.
+    # Over the border, only pixels inside count.
     return mean if include else mean / pool(_padded(torch.ones_like(maps[:1, :1]), pads))
 
 
@@ -291,7 +291,7 @@ def _resize(
 def _mixture(size: int, wanted: int, scale: float, options: tuple[tuple[str, Any], ...]) -> Tensor:
     """Return the share of each of ``size`` places in each of ``wanted`` others."""
     chosen = dict(options)
-    # Where each new place lies among the old ones, rounded as ONNX Runtime does.
+    # Positions of new places among the old ones, rounded as ONNX Runtime does.
     at = (np.arange(wanted, dtype=np.float32) + 0.5) / np.float32(scale) - 0.5
     if chosen["coordinate_transformation_mode"] == "pytorch_half_pixel" and wanted == 1:
         at = np.zeros(1, np.float32)
@@ -300,7 +300,7 @@ def _mixture(size: int, wanted: int, scale: float, options: tuple[tuple[str, Any
         nearest = (np.ceil(at - 0.5) if down else np.floor(at + 0.5)).astype(np.int64)
         return torch.eye(size)[np.clip(nearest, 0, size - 1)]
     reach = 1 if chosen["mode"] == "linear" else 2
-    # Where an image shrinks, each place mixes as many as fall on it.
+    # In a shrinking image, each place mixes all that fall on it.
     wide = min(scale, 1.0) if chosen["antialias"] else 1.0
     reach = math.ceil(reach / wide)
     first = np.floor(at).astype(np.int64)
@@ -341,7 +341,7 @@ _PLAIN: Final[dict[str, Computed]] = {
     "Slice": _slice,
     "Softplus": functional.softplus,
     "Sqrt": torch.sqrt,
-    "Squeeze": lambda values, *axes: values.squeeze(*(tuple(_numbers(each)) for each in axes)),
+    "Squeeze": lambda values, *axes: values.squeeze(*(tuple(_numbers(part)) for part in axes)),
     "Sub": torch.sub,
     "Unsqueeze": _unsqueeze,
     "Where": lambda chosen, one, other: torch.where(

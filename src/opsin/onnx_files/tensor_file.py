@@ -29,7 +29,7 @@ _LARGEST_HEADER: Final = 64 << 20
 _LARGEST_PICKLE: Final = 64 << 20
 _MOST: Final = 100_000
 _ZIP: Final = b"PK\x03\x04"
-#: How a checkpoint from before PyTorch 1.6 begins: a pickle of the number 0x1950a86a20f9469cfc6c.
+#: First bytes of a checkpoint before PyTorch 1.6: a pickle of the number 0x1950a86a20f9469cfc6c.
 LEGACY: Final = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 _KINDS: Final = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "I64": np.int64, "I32": np.int32,

@@ -100,7 +100,7 @@ def _header(
 
 
 def _use(publication: Publication | None) -> str:
-    """How others run it, with Opsin and without."""
+    """Instructions to run it, with Opsin and without."""
     model, described, more = "classifier.onnx", "the file's metadata", ""
     if publication is not None:
         model, described = f"{PREFIX}{publication.repository}", "`classes.json`"

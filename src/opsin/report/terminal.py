@@ -277,7 +277,7 @@ def corrected_in_words(corrected: CorrectedLabels, split: str | None) -> str:
 
 
 def ood_in_words(ood: OodFigures) -> str:
-    """How well unknown images are distinguished from known ones."""
+    """AUROC of unknown images in words."""
     lowest = min(ood.classes, key=lambda entry: entry.auroc, default=None)
     some = f" (lowest: {printable(lowest.name)} {lowest.auroc:.3f})" if lowest else ""
     return (

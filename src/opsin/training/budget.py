@@ -135,7 +135,7 @@ def _largest(
 
 
 def _sizes(model: ModelRecipe) -> list[ModelRecipe]:
-    """The network narrower, as it is, and wider; in multiples of four where it changes."""
+    """The network narrower, as it is, and wider; changed sizes are multiples of four."""
     sizes = {}
     for share in _SIZES:
         hidden = tuple(max(4, 4 * round(share * units / 4)) for units in model.hidden)

@@ -65,7 +65,7 @@ def fetch(
     if computed := [name for name in wanted if name not in arrays]:
         part = Subnetwork(network.up_to(computed))
         values = part.run({IMAGES: np.ascontiguousarray(pixels[None])})
-        # What is made of weights alone has no axis of images.
+        # Values made of weights alone have no batch axis.
         of_images = {IMAGES}
         for node in network.leading_to(computed):
             if of_images.intersection(node.input):

@@ -18,7 +18,7 @@ from opsin.inspection.lessons.windows import strongest_place
 from opsin.onnx_files.onnx_graph import OnnxGraph, Subnetwork, attribute
 from opsin.onnx_files.postprocessing import PROBABILITIES
 
-#: How often an image is answered with dropout on.
+#: Number of answers with dropout on.
 ANSWERS: Final = 20
 
 
@@ -134,7 +134,7 @@ class DropoutLesson(Lesson):
     assumed: bool  # the file does not say the rate
     added: bool  # the network has no dropout: it is put in front of its last layer
     classes: tuple[str, ...]
-    # What dropout acts on, [V, …]: mostly V=1, but some networks see several views of one image.
+    # Input of dropout, [V, …]: mostly V=1, but some networks see several views of one image.
     values: Floats = field(repr=False)
     kept: Bools = field(repr=False)  # [20, V, …]
     off: Floats = field(repr=False)  # the probabilities without dropout, [K]
@@ -200,7 +200,7 @@ class DropoutLesson(Lesson):
         return np.asarray(self.on[:, int(self.off.argmax())])
 
     def examples(self, count: int = 8) -> list[tuple[int, float, float]]:
-        """Some nonzero values in the first answer: their index, value without dropout, and with."""
+        """Some nonzero values: their index, value without dropout, and in the first answer."""
         flat, kept = self.values.ravel(), self.kept[0].ravel()
         active = np.flatnonzero(flat)
         chosen = active[np.linspace(0, len(active) - 1, min(count, len(active))).astype(np.int64)]

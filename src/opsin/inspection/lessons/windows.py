@@ -69,7 +69,7 @@ class WindowGrid:
         return np.where(inside, maps[:, rows][:, :, columns], np.float32(0)), inside
 
     def whole(self, rows: int, columns: int) -> Bools:
-        """The places, ``bool[rows, columns]``, where the window lies on the maps as a whole."""
+        """The places, ``bool[rows, columns]``, whose window lies on the maps as a whole."""
         fits = []
         for axis, count in enumerate((rows, columns)):
             first = np.arange(count) * self.strides[axis] - self.pads[axis]
@@ -204,7 +204,7 @@ class PoolingLesson(Lesson):
     units: int
     windows: tuple[PooledWindow, ...]  # around the map's largest number
     before: Floats = field(repr=False)  # [H, W]
-    after: Floats = field(repr=False)  # [H', W']; 1×1 where it becomes one number
+    after: Floats = field(repr=False)  # [H', W']; 1×1 if it becomes one number
 
     @classmethod
     def of(cls, network: OnnxGraph, layer: LessonLayer, pixels: Pixels) -> PoolingLesson:

@@ -42,7 +42,7 @@ class ShownAnswer:
 
     pixels: Pixels  # uint8[H, W, C]
     name: str
-    actual: str | None  # its class; `None` where it is unknown
+    actual: str | None  # its class; `None` if it is unknown
     probabilities: dict[str, float]  # probability of each class, in the classes' order
     refused: str = ""
 

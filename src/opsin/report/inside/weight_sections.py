@@ -272,7 +272,7 @@ def _numbers(
 
 
 def _map_address(weights: NDArray[Any], limit: float, steps: int, gaps: Bools | None = None) -> str:
-    """A map as an embedded PNG, transparent where there are gaps."""
+    """A map as an embedded PNG, with transparent gaps."""
     middle = (steps - 1) / 2
     level = (middle + middle * np.clip(weights / limit, -1, 1)).round().astype(np.uint8)
     if gaps is not None:
