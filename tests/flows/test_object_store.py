@@ -214,7 +214,7 @@ def test_a_source_that_is_not_there(cli: Cli, nearest_mean: Path, store: ObjectS
         "abfs://bucket/photos": "does not begin with s3://, gs:// or az://",
         "gs://no-such-bucket/photos": "There is no bucket no-such-bucket",
         f"gs://{BUCKET}/none": f"There is nothing at gs://{BUCKET}/none",
-        f"{PHOTOS}/notes.txt": "an object of another kind",
+        f"{PHOTOS}/notes.txt": "notes.txt is no image, table, archive",
     }.items():
         assert said in failed(cli("predict", nearest_mean, source))
     assert said in failed(cli("data", source))

@@ -149,7 +149,7 @@ class AnswersFile:
         """Read which images are done, and how many have each answer."""
         self.recount()
         names = self.db.execute("SELECT image FROM answers")
-        self._digests.update(self._digest(name) for (name,) in names)
+        self._digests.update(self._digest_read(name) for (name,) in names)
 
     def recount(self) -> None:
         """Count what the file holds: Ctrl-C may come between keeping answers and counting them."""
@@ -162,6 +162,11 @@ class AnswersFile:
             self.answers[answer] += count
             if is_kept:
                 self.kept[answer] += count
+
+    def _digest_read(self, name: object) -> int:
+        if not isinstance(name, bytes):
+            raise damaged(self.path)
+        return self._digest(name)
 
     def _check_output(self) -> None:
         sizes = (self.about.written, self.about.next)
