@@ -150,7 +150,7 @@ def _check_limits(header: ImageFile.ImageFile, name: str) -> None:
     if width * height > MAX_PIXELS:
         millions = MAX_PIXELS // 1_000_000
         raise ImageError(
-            f"{name} has {width:,} × {height:,} pixels; at most {millions} million are read"
+            f"{name}: {width:,} × {height:,} pixels; at most {millions} million are read"
         )
 
 
@@ -204,7 +204,7 @@ def grey_or_rgb(image: Image.Image, name: str) -> Image.Image:
     """Convert Pillow's modes of 8 bits to ``L`` or ``RGB``, transparent parts to white."""
     if image.mode == "F":
         raise ImageError(
-            f"{name} holds floating-point numbers, whose white is unknown",
+            f"{name}: holds floating-point numbers, whose white is unknown",
             "Save it as an 8-bit PNG.",
         )
     if image.has_transparency_data:

@@ -193,7 +193,7 @@ def content_of(image: str | os.PathLike[str] | bytes | BinaryIO | StoredObject, 
         reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise ImageError(f"{name}: {reason}") from error
     if content is None or len(content) > MAX_BYTES:
-        raise ImageError(f"{name} is larger than {MAX_BYTES // 1_000_000} MB")
+        raise ImageError(f"{name}: larger than {MAX_BYTES // 1_000_000} MB")
     return content
 
 

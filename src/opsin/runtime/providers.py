@@ -71,7 +71,7 @@ def installed(available: Sequence[str] | None = None) -> list[str]:
 def choose(asked: str, available: Sequence[str] | None = None, *, needed: bool = True) -> str:
     """The device that is used where one is asked for; the CPU where that is not ``needed``."""
     if not re.fullmatch(DEVICES, asked):
-        raise RecipeError(f"{asked!r} is no device: {DEVICE_WORDS}")
+        raise RecipeError(f"The device must be {DEVICE_WORDS}, not {asked!r}")
     there = installed(available)
     if asked == "auto":
         return next((kind for kind in _AUTO if kind in there and kind not in _failed), CPU)
