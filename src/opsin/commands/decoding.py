@@ -13,8 +13,8 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.keyword_options import LoadOptions
 from opsin.core.metadata import Preparation
 from opsin.data import sources
-from opsin.data.dataset import find_given
-from opsin.data.fill_cache import ImagePixels, read_found, read_pixels
+from opsin.data.dataset import resolve_sources
+from opsin.data.fill_cache import ImagePixels, read_located, read_pixels
 from opsin.data.image_stream import ListedImage, held_bytes
 from opsin.data.sources.named import is_place
 from opsin.runtime.cluster import Cluster, is_elsewhere
@@ -50,7 +50,7 @@ def decode(
         1797
     """
     elsewhere = is_elsewhere(on)
-    recipe, held = find_given(given, {**options}, watcher)
+    recipe, held = resolve_sources(given, {**options}, watcher)
     with contextlib.ExitStack() as stack:
         remote = None
         if elsewhere:
@@ -64,7 +64,7 @@ def decode(
                 return cluster.answers(_steps(preparation), images)
 
         found = held or sources.find_all(recipe, watcher=watcher)
-        read_found(found, recipe, watcher, for_training=False, remote=remote)
+        read_located(found, recipe, watcher, for_training=False, remote=remote)
 
 
 def _steps(preparation: Preparation) -> ImageSteps[ListedImage, ImagePixels, ImagePixels]:

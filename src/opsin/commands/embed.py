@@ -31,7 +31,7 @@ from opsin.core.recipe import DataRecipe
 from opsin.core.stored_json import JsonObject
 from opsin.data import sources
 from opsin.data.cache import digest_rows
-from opsin.data.dataset import find_given
+from opsin.data.dataset import resolve_sources
 from opsin.data.fill_cache import content_and_digest
 from opsin.data.formats import SUFFIXES
 from opsin.data.image_stream import ListedImage, Stream, held_bytes
@@ -212,7 +212,7 @@ def _find_images(
         "follow_links": follow_links,
         "outside": outside,
     }
-    recipe, held = find_given(data, options, watcher)
+    recipe, held = resolve_sources(data, options, watcher)
     names = list(recipe.sources)
     why: SourceError | None = None
     if held is not None or not all(map(_is_one_image, names)):

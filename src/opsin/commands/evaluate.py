@@ -33,7 +33,7 @@ from opsin.core.metadata import Metadata, Score
 from opsin.core.recipe import DataRecipe
 from opsin.data.cache import short_digest
 from opsin.data.corrections import Applied
-from opsin.data.dataset import Dataset, find_given, fingerprint_of, read_corrected
+from opsin.data.dataset import Dataset, fingerprint_of, read_corrected, resolve_sources
 from opsin.data.decoded_store import Decoded
 from opsin.data.fill_cache import rows_at_once
 from opsin.data.lazy_images import THREADS, Images
@@ -325,8 +325,8 @@ def evaluate(
         "resize": like.resize,
         "bits": like.bits or 16,
     }
-    recipe, held = find_given(sources, options | prepared, watcher)
-    _, decoded = read_corrected(recipe, found=held, watcher=watcher, for_training=False)
+    recipe, held = resolve_sources(sources, options | prepared, watcher)
+    _, decoded = read_corrected(recipe, located=held, watcher=watcher, for_training=False)
     if decoded.left_out:
         watcher.note(f"Left out: {left_out_in_words(decoded.left_out)}")
     known_classes(classifier, decoded.classes, recipe.source)
