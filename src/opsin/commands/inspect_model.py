@@ -166,10 +166,10 @@ class Inspection:
         Raises:
             RecipeError: There is no such class.
         """
-        (place,) = places_among([label], self.classifier.classes)
-        if place < 0:
+        (index,) = places_among([label], self.classifier.classes)
+        if index < 0:
             check_choices("class", [label], self.classifier.classes)
-        return place
+        return index
 
     def summary(self) -> NetworkSummary:
         """Describe each layer: shape, parameters, work, receptive field, share of the time."""

@@ -79,8 +79,8 @@ def look_at_network(
         "Multiply-adds an image": f"{summary.multiply_adds:,}",
         "File": file_size(summary.file_bytes),
     }
-    like = look.classifier.metadata.preparation
-    size = f"{like.width}×{like.height} {grey_or_colour(like.channels)} pixels"
+    preparation = look.classifier.metadata.preparation
+    size = f"{preparation.width}×{preparation.height} {grey_or_colour(preparation.channels)} pixels"
     layers = counted(len(rows), "layer leads", "layers lead")
     verdict = f"{layers} from {size} to {counted(len(classes), 'class', 'classes')}"
     _write(insight, page, render_page(_name(look), verdict, facts, sections))

@@ -91,17 +91,17 @@ def _nearest(question: _Question, look: Inspection, content: bytes, _: Path) -> 
 def _lesson(question: _Question, look: Inspection, content: bytes, page: Path) -> Header:
     """What a layer does to an image; by default the first lesson that there is."""
     answer, terms = question.predict(look, content), look.terms()
-    found: Header = {
+    header: Header = {
         "answer": answer.to_json(),
         "terms": {term: list(layers) for term, layers in terms.items()},
     }
     fitting = [term for term, layers in terms.items() if question.layer in (None, *layers)]
     term = question.term or next(iter(fitting), None)
     if term is None:
-        return found
+        return header
     lesson = look.lesson(term, answer, question.layer)
     look_at_lesson(look, answer, lesson, page)
-    return found | {"term": term, "layer": lesson.layer}
+    return header | {"term": term, "layer": lesson.layer}
 
 
 def _units(question: _Question, look: Inspection, _: bytes, page: Path) -> Header:

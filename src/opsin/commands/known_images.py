@@ -36,7 +36,7 @@ def known_images(
 ) -> ReferenceSet:
     """Return the images that a classifier can be looked at with."""
     data = _of_run(classifier, sources, watcher)
-    own = data is not None
+    is_run = data is not None
     if data is None:
         preparation = classifier.metadata.preparation
         data = look_at(
@@ -47,24 +47,24 @@ def known_images(
             bits=preparation.bits or 16,
             watcher=watcher,
         )
-    places = known_classes(classifier, data.classes, data.recipe.source)
+    class_index = known_classes(classifier, data.classes, data.recipe.source)
     split = data.split
     return ReferenceSet(
-        data.images, places[data.labels], data.names, split.train, split.val, data.recipe.source,
-        split.test, own=own, groups=data.units,
+        data.images, class_index[data.labels], data.names, split.train, split.val,
+        data.recipe.source, split.test, own=is_run, groups=data.units,
     )  # fmt: skip
 
 
 def known_classes(classifier: Classifier, classes: Sequence[str], source: str) -> NDArray[np.int64]:
     """Where a source's classes stand among the classifier's; `SourceError` for others."""
-    places = places_among(classes, classifier.classes)
-    foreign = [name for name, place in zip(classes, places, strict=True) if place < 0]
+    indices = places_among(classes, classifier.classes)
+    foreign = [name for name, index in zip(classes, indices, strict=True) if index < 0]
     if foreign:
         raise SourceError(
             f"{source} also has {', '.join(foreign[:5])}, which the classifier does not know",
             f"Rename folders, or give --classes: it knows {', '.join(classifier.classes)}.",
         )
-    return np.array(places, np.int64)
+    return np.array(indices, np.int64)
 
 
 def _of_run(
@@ -94,7 +94,7 @@ def can_compare(images: int, shape: Sequence[int]) -> bool:
 
 
 def nearly_seen(
-    own: OwnImages, decoded: Decoded, rows: NDArray[np.int64], watcher: Watcher
+    run_images: OwnImages, decoded: Decoded, rows: NDArray[np.int64], watcher: Watcher
 ) -> NDArray[np.bool_] | None:
     """Tell which images are near duplicates of some that a run learnt from, ``bool[M]``."""
     shape = decoded.images.shape[1:]
@@ -102,7 +102,7 @@ def nearly_seen(
     if not can_compare(listed, shape):
         return None
     try:
-        recipe = recipe_of_run(own.run)
+        recipe = recipe_of_run(run_images.run)
         if not all(map(is_place, filter(None, (*recipe.sources, recipe.test)))):
             return None  # which may be on another machine
         known = read_corrected(recipe, watcher=watcher, for_training=False, missing_ok=True)[1]
@@ -110,7 +110,7 @@ def nearly_seen(
         return None
     if known.images.shape[1:] != shape:
         return None
-    train, val, _ = own.among(known.digests)
+    train, val, _ = run_images.among(known.digests)
     _, once = np.unique(as_keys(known.digests), return_index=True)
     learnt = once[(train | val)[once]]
     if not can_compare(len(learnt) + listed, shape):
@@ -123,5 +123,5 @@ def nearly_seen(
     )
     one, other = near.pairs.T  # the smaller row first
     keys = as_keys(decoded.digests[rows])
-    found = keys[other[(one < len(learnt)) & (other >= len(learnt))] - len(learnt)]
-    return np.isin(keys, found) & ~np.isin(keys, as_keys(known.digests[learnt]))
+    copies = keys[other[(one < len(learnt)) & (other >= len(learnt))] - len(learnt)]
+    return np.isin(keys, copies) & ~np.isin(keys, as_keys(known.digests[learnt]))

@@ -75,7 +75,7 @@ class OwnImages:
                     keys = (digest.tobytes() for digest in of_run[kept.rows])
                     known.update(zip(keys, kept.groups.tolist(), strict=True))
         short = [digest.tobytes() for digest in short_digest(digests)]
-        return np.array([known.get(each, -1 - row) for row, each in enumerate(short)], np.int64)
+        return np.array([known.get(key, -1 - row) for row, key in enumerate(short)], np.int64)
 
 
 def noting_looks(
@@ -86,10 +86,10 @@ def noting_looks(
     inputs: str | None = None,
 ) -> Generator[tuple[_One, Prediction | ImageError]]:
     """Yield answers as they are; count those to the run's own test images, each once, as a look."""
-    own = None
+    run_images = None
     with contextlib.suppress(RunError):  # a damaged run's file still answers
-        own = OwnImages.of(classifier)
-    if own is None or not own.test:
+        run_images = OwnImages.of(classifier)
+    if run_images is None or not run_images.test:
         yield from answers
         return
     seen: set[bytes] = set()
@@ -98,13 +98,13 @@ def noting_looks(
             if isinstance(answer, Prediction):
                 (short,) = short_digest(np.frombuffer(answer.digest, np.uint8)[None])
                 digest = short.tobytes()
-                if digest in own.test:
+                if digest in run_images.test:
                     seen.add(digest)
             yield item, answer
     finally:
         if seen:
             looks = looks_in_words(
-                note_look(own.run, own.key, len(seen), None, inputs, watcher=watcher)
+                note_look(run_images.run, run_images.key, len(seen), None, inputs, watcher=watcher)
             )
             watcher.note(
                 f"{len(seen):,} of these are the run's own test images, by now {looks}: who "

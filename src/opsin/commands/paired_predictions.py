@@ -112,24 +112,24 @@ def bring_together(runs: Sequence[Run]) -> PairedPredictions:
             f"Train with test images, or judge both by others: opsin evaluate {optimistic} SOURCE",
         )
     word, notes = PART_WORDS[part], []
-    every = [_RunAnswers(run, own) for run, own in zip(runs, parts, strict=True)]
+    every = [_RunAnswers(run, run_part) for run, run_part in zip(runs, parts, strict=True)]
     first, *others = every
     columns = [_same_classes(first, run) for run in every]
-    places = [np.arange(first.tested)]
+    positions = [np.arange(first.tested)]
     for other, column in zip(others, columns[1:], strict=True):
-        places.append(_places_in(other, first, column, part))
+        positions.append(_positions_in(other, first, column, part))
         if first.prepared != other.prepared:
             notes.append(
                 f"{first.run.path} sees {first.size} and {other.run.path} {other.size}, so the "
                 "images were paired by name, not by content; that holds if no file was changed "
                 "between the two trainings"
             )
-    shared = np.flatnonzero(np.all(np.stack(places) >= 0, axis=0))
+    shared = np.flatnonzero(np.all(np.stack(positions) >= 0, axis=0))
     if not len(shared):
         raise RunError(f"No {word} image is shared by all {len(runs)} runs", "Compare two.")
     tested = tuple(run.tested for run in every)
-    for run, place, column in zip(every, places, columns, strict=True):
-        run.take(place[shared], column)
+    for run, position, column in zip(every, positions, columns, strict=True):
+        run.take(position[shared], column)
     if max(tested) > len(shared):
         notes.append(
             f"compared on the {len(shared):,} {word} images that all of these runs have, of "
@@ -162,12 +162,12 @@ def bring_together(runs: Sequence[Run]) -> PairedPredictions:
 def _same_classes(first: _RunAnswers, other: _RunAnswers) -> NDArray[np.int64]:
     """Which of the other's classes each class of the first is."""
     ours, theirs = first.record.classes, other.record.classes
-    places, back = places_among(ours, theirs), places_among(theirs, ours)
-    if min(*places, *back) >= 0:
-        return np.array(places, np.int64)
+    indices, back = places_among(ours, theirs), places_among(theirs, ours)
+    if min(*indices, *back) >= 0:
+        return np.array(indices, np.int64)
     alone = []
-    for run, names, found in ((first, ours, places), (other, theirs, back)):
-        extra = [name for name, place in zip(names, found, strict=True) if place < 0]
+    for run, names, matched in ((first, ours, indices), (other, theirs, back)):
+        extra = [name for name, index in zip(names, matched, strict=True) if index < 0]
         if extra:
             more = f" and {len(extra) - 5:,} more" if len(extra) > 5 else ""
             alone.append(f"only {run.run.path} knows {', '.join(extra[:5])}{more}")
@@ -194,7 +194,7 @@ def _agreed_labels(every: Sequence[_RunAnswers], word: str) -> NDArray[np.int64]
     return right
 
 
-def _places_in(
+def _positions_in(
     other: _RunAnswers, first: _RunAnswers, columns: NDArray[np.int64], part: PredictedPart
 ) -> NDArray[np.int64]:
     """The place of each image of the first among the other's, -1 where it has none."""
@@ -214,10 +214,10 @@ def _places_in(
             "Train both on the same source with the same --split-seed and --size, or judge both by "
             f"images that neither has seen: opsin evaluate {first.run.path} SOURCE",
         )
-    places = np.full(first.tested, -1)
+    positions = np.full(first.tested, -1)
     for one, two, _ in pairs:
-        places[one] = two
-    return places
+        positions[one] = two
+    return positions
 
 
 def _names_of_both(

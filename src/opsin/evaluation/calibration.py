@@ -52,9 +52,9 @@ def fit_temperature(logits: Floats, labels: Ints, shift: Doubles | float = 0.0) 
         return loss_at(float(np.exp(log_temperature))) + held
 
     ends = (float(np.log(_COLDEST)), float(np.log(_HOTTEST)))
-    found = minimize_scalar(loss, bounds=ends, method="bounded", options={"xatol": 1e-4})
+    result = minimize_scalar(loss, bounds=ends, method="bounded", options={"xatol": 1e-4})
     # As the file will hold it.
-    temperature = float(np.float32(np.exp(found.x)))
+    temperature = float(np.float32(np.exp(result.x)))
     better = loss_at(temperature) <= loss_at(1.0)
     return temperature if better else 1.0
 

@@ -140,8 +140,8 @@ def sign_flip_test(differences: Ints) -> float:
     image this is McNemar's exact test (R. A. Fisher, "The design of experiments", 1935).
     """
     values, counts = np.unique(np.abs(differences[differences != 0]), return_counts=True)
-    reach, found = int(values @ counts), abs(int(differences.sum()))
-    if not found:
+    reach, observed = int(values @ counts), abs(int(differences.sum()))
+    if not observed:
         return 1.0
     length = 2 * reach + 1
     turns = 2 * np.pi * np.arange(length) / length
@@ -149,7 +149,7 @@ def sign_flip_test(differences: Ints) -> float:
     for value, count in zip(values, counts, strict=True):
         product *= np.cos(turns * value) ** count
     chances = np.fft.ifft(product).real
-    beyond = 2 * float(chances[found : reach + 1].sum())
+    beyond = 2 * float(chances[observed : reach + 1].sum())
     return min(1.0, max(round(beyond, 15), 2.0 ** (1 - int(counts.sum()))))
 
 
@@ -177,9 +177,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """
     adjusted = [0.0] * len(p_values)
     largest = 0.0
-    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        adjusted[place] = largest
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
     return adjusted
 
 
@@ -210,4 +210,4 @@ def shown_best(
     for pair, test in zip(pairs, decide(tests), strict=True):
         if test.better:
             wins[pair[test.better == "second"]] += 1
-    return next((place for place, won in enumerate(wins) if won == len(answers) - 1), None)
+    return next((index for index, won in enumerate(wins) if won == len(answers) - 1), None)

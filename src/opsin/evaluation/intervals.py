@@ -77,8 +77,8 @@ def number_groups(groups: NDArray[np.integer[Any]] | None) -> Ints | None:
     """Number the groups of images from 0; ``None`` where every image stands alone."""
     if groups is None:
         return None
-    found, numbers = np.unique(groups, return_inverse=True)
-    return None if len(found) == len(groups) else numbers.ravel()
+    unique, numbers = np.unique(groups, return_inverse=True)
+    return None if len(unique) == len(groups) else numbers.ravel()
 
 
 def share(which: Bools, groups: Ints | None = None) -> Interval:

@@ -44,23 +44,23 @@ class ConfusionCell:
 def cells_of(probabilities: Floats, labels: Ints) -> list[ConfusionCell]:
     """Return the cells of the confusion matrix with rows to show, the fullest mistakes first."""
     answers = probabilities.argmax(axis=1)
-    pairs, place, counts = np.unique(
+    pairs, inverse, counts = np.unique(
         np.stack([labels, answers], axis=1), axis=0, return_inverse=True, return_counts=True
     )
     right = pairs[:, 0] == pairs[:, 1]
     order = np.lexsort((-counts, right))
-    each = int(np.clip(_IN_ALL // max(len(pairs), 1), _FEWEST, _MOST))
-    found = []
+    per_cell = int(np.clip(_IN_ALL // max(len(pairs), 1), _FEWEST, _MOST))
+    cells = []
     for number, cell in enumerate(order):
-        rows = np.flatnonzero(place.reshape(-1) == cell) if number < _CELLS else labels[:0]
+        rows = np.flatnonzero(inverse.reshape(-1) == cell) if number < _CELLS else labels[:0]
         if right[cell]:
-            rows = rows[typical_rows(len(rows), min(each, 6))]
+            rows = rows[typical_rows(len(rows), min(per_cell, 6))]
         else:
             sure = probabilities[rows, answers[rows]]
-            rows = rows[np.argsort(-sure, kind="stable")][:each]
+            rows = rows[np.argsort(-sure, kind="stable")][:per_cell]
         actual, predicted = (int(value) for value in pairs[cell])
-        found.append(ConfusionCell(actual, predicted, int(counts[cell]), rows))
-    return found
+        cells.append(ConfusionCell(actual, predicted, int(counts[cell]), rows))
+    return cells
 
 
 def check_seed(seed: int) -> None:

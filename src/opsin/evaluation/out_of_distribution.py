@@ -87,11 +87,11 @@ def choose_threshold(values: Floats) -> tuple[float, float] | None:
     k / (n + 1), whatever their distribution is.
     """
     count = len(values)
-    place = max(1, int(RATE * (count + 1) + 1e-9))
-    rate = place / (count + 1)
+    rank = max(1, int(RATE * (count + 1) + 1e-9))
+    rate = rank / (count + 1)
     if rate > HIGHEST_RATE + 1e-9:
         return None
-    return float(np.partition(values, count - place)[count - place]), rate
+    return float(np.partition(values, count - rank)[count - rank]), rate
 
 
 def strange_images(
@@ -160,13 +160,13 @@ def measure_synthetic_ood(
     known: Floats, strange: Mapping[str, Floats], most: float | None
 ) -> list[StrangeKind]:
     """Measure how well the OOD score tells strange images from known ones."""
-    found = []
+    kinds = []
     for name, values in strange.items():
         is_strange = np.repeat([0, 1], [len(known), len(values)])
         auroc = float(roc_auc_score(is_strange, np.concatenate([known, values])))
         refused = None if most is None else float((values > most).mean())
-        found.append(StrangeKind(name=name, images=len(values), auroc=auroc, refused=refused))
-    return found
+        kinds.append(StrangeKind(name=name, images=len(values), auroc=auroc, refused=refused))
+    return kinds
 
 
 def near_and_far(
@@ -187,12 +187,12 @@ def near_and_far(
     scores[judged.fold[:, None] == judged.fold] = 2
     # The score of each image if only one class were known.
     nearest = np.stack([scores[:, labels == label].min(axis=1) for label in present], axis=1)
-    found = []
-    for place, label in enumerate(present):
-        others = np.delete(nearest, place, axis=1).min(axis=1)
-        own = labels == label
-        found += measure_synthetic_ood(others[~own], {classes[label]: others[own]}, most)
+    kinds = []
+    for index, label in enumerate(present):
+        others = np.delete(nearest, index, axis=1).min(axis=1)
+        of_class = labels == label
+        kinds += measure_synthetic_ood(others[~of_class], {classes[label]: others[of_class]}, most)
     far_scores = {"far": known.ood_score(strange)}
     (far,) = measure_synthetic_ood(judged.answers.ood_score, far_scores, most)
-    near = float(np.mean([each.auroc for each in found]))
-    return OodFigures(near=near, far=far.auroc, classes=found)
+    near = float(np.mean([kind.auroc for kind in kinds]))
+    return OodFigures(near=near, far=far.auroc, classes=kinds)

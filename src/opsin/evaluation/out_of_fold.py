@@ -55,15 +55,15 @@ def folds_of(labels: Ints, units: Ints, seed: int, most: int = USUAL) -> list[Fo
     splitter = (StratifiedGroupKFold if groups < len(rows) else StratifiedKFold)(
         count, shuffle=True, random_state=seed
     )
-    found = []
+    folds = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a class may have few groups
         for train, test in splitter.split(rows, labels[rows], units[rows]):
             apart = single[~np.isin(units[single], units[rows[test]])]
             learnt = np.union1d(rows[train], apart)
             if len(np.unique(labels[learnt])) == len(names) and len(test):
-                found.append((learnt, rows[test]))
-    return found
+                folds.append((learnt, rows[test]))
+    return folds
 
 
 def out_of_fold(folds: Sequence[Fold], answer: Callable[[Ints, Ints], Answers]) -> OutOfFold:

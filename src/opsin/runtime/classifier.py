@@ -208,7 +208,7 @@ class Classifier:
             return self._predict([(image, called)], as_is=as_is, tta=tta)[0]
         if name is not None:
             raise RecipeError(f"A name is for one image, and this is a list of {len(image)}")
-        named = [(each, _called(each, f"image {place}")) for place, each in enumerate(image)]
+        named = [(item, _called(item, f"image {index}")) for index, item in enumerate(image)]
         return self._predict(named, as_is=as_is, tta=tta)
 
     def _predict(
@@ -221,7 +221,7 @@ class Classifier:
             answers += self.predict_prepared(prepared, tta=tta)
         if not tta or self.views:
             return answers
-        return [replace(each, notes=(*each.notes, self.without_views)) for each in answers]
+        return [replace(answer, notes=(*answer.notes, self.without_views)) for answer in answers]
 
     def predict_prepared(
         self, prepared: Sequence[PreparedImage], *, tta: bool = False
@@ -287,8 +287,8 @@ class Classifier:
         """
         images = self._batch(images)[:]
         wanted = ("probabilities", "ood_score", "embedding" if embedding else "")
-        found = self._ask([name for name in wanted if name in self._outputs], images)
-        return Answers(found["probabilities"], found.get("ood_score"), found.get("embedding"))
+        outputs = self._ask([name for name in wanted if name in self._outputs], images)
+        return Answers(outputs["probabilities"], outputs.get("ood_score"), outputs.get("embedding"))
 
     def iter_answers(
         self, images: Images, rows: NDArray[np.int64] | None = None, *, views: Views | None = None
@@ -344,8 +344,8 @@ class Classifier:
 
     def _batch(self, images: Images) -> Images:
         """Return prepared images ``uint8[N, H, W, C]``, or say which axis or type is wrong."""
-        like = self.metadata.preparation
-        wanted = (like.height, like.width, like.channels)
+        preparation = self.metadata.preparation
+        wanted = (preparation.height, preparation.width, preparation.channels)
         if not hasattr(images, "__array__"):
             raise ImageError(
                 f"A {type(images).__name__} is no array of prepared images",
@@ -354,7 +354,7 @@ class Classifier:
         if images.dtype == np.uint8 and images.shape[1:] == wanted:
             return images
         array = np.asarray(images)
-        if array.ndim == 3 and like.channels == 1:
+        if array.ndim == 3 and preparation.channels == 1:
             array = array[..., None]
         if array.shape[1:] == wanted:
             pixels, note = to_bytes(array, "the batch")

@@ -230,10 +230,10 @@ def _problem_of_node(
     versions: dict[str, str], files: Sequence[str], stored: StoredObject | None
 ) -> str | None:
     """What keeps the node that this runs on from taking part."""
-    own = _versions()
+    installed = _versions()
     for package, version in versions.items():
-        if own[package] != version:
-            return f"it has {package} {own[package]}, not {version}"
+        if installed[package] != version:
+            return f"it has {package} {installed[package]}, not {version}"
     for file in files:
         if not os.path.lexists(file):
             return f"it cannot see {file}"
@@ -277,8 +277,8 @@ def _connect(ray: Any, on: str) -> None:
     if on != "ray":
         parts = urlsplit(on)
         try:
-            place = (parts.hostname or "", parts.port or _PORT)
-            socket.create_connection(place, timeout=_PATIENCE).close()
+            target = (parts.hostname or "", parts.port or _PORT)
+            socket.create_connection(target, timeout=_PATIENCE).close()
         except (OSError, ValueError) as error:
             raise RecipeError(f"Nothing answers at {on}", "Is the Ray cluster running?") from error
     # What dying workers say would stand between our own lines; Ray's logs hold it all the same.

@@ -304,8 +304,8 @@ def open_database(path: Path) -> tuple[sqlite3.Connection, About]:
     for name in (path, _beside(path, "-wal"), _beside(path, "-shm"), _beside(path, "-journal")):
         if not os.path.lexists(name):
             continue
-        found = name.lstat()
-        if name.name.endswith("-journal") or not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        info = name.lstat()
+        if name.name.endswith("-journal") or not stat.S_ISREG(info.st_mode) or info.st_nlink > 1:
             raise damaged(path, f"{name} is a link, or not of this command")
     with path.open("rb") as file:
         if file.read(_WAL.stop)[_WAL] != b"\2\2":
@@ -343,9 +343,9 @@ def _connect(path: Path, how: str) -> sqlite3.Connection:
 def _check_tables(db: sqlite3.Connection, path: Path) -> None:
     """Refuse any table, index, view or trigger but ours."""
     (application,) = db.execute("PRAGMA application_id").fetchone()
-    found = db.execute("SELECT type, name, sql FROM sqlite_master").fetchmany(len(_TABLES) + 1)
+    tables = db.execute("SELECT type, name, sql FROM sqlite_master").fetchmany(len(_TABLES) + 1)
     ours = {("table", name, sql) for name, sql in _TABLES.items()}
-    if application != _APPLICATION or set(found) != ours or len(found) != len(ours):
+    if application != _APPLICATION or set(tables) != ours or len(tables) != len(ours):
         raise damaged(path)
 
 

@@ -48,7 +48,7 @@ class ResultRow:
         """The row as a line of JSON, without its end; names that are no Unicode are escaped."""
         top = [{"label": label, "probability": share} for label, share in self.top]
         text = json_text({**vars(self), "top": top, "notes": list(self.notes)})
-        text = _LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+        text = _LINES.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
         return text.encode("utf-8", "backslashreplace")
 
 
@@ -132,8 +132,8 @@ class RowFormat:
             "image": "string", "answer": "string", "label": "string", "confidence": "float",
             "ood_score": "float", "rejected": "bool",
         }  # fmt: skip
-        for place in range(2, top + 1):
-            self.columns |= {f"label_{place}": "string", f"probability_{place}": "float"}
+        for rank in range(2, top + 1):
+            self.columns |= {f"label_{rank}": "string", f"probability_{rank}": "float"}
         self.columns |= {"notes": "string", "error": "string"}
         if form == "parquet":
             load_pyarrow()
@@ -182,10 +182,10 @@ class RowFormat:
 def flat(row: Mapping[str, Any], top: int) -> dict[str, Cell]:
     """A row of JSON as the columns of a table."""
     fields = {name: value for name, value in row.items() if name != "top"}
-    for place in range(2, top + 1):
-        best = row["top"][place - 1] if place <= len(row["top"]) else {}
-        fields[f"label_{place}"] = best.get("label")
-        fields[f"probability_{place}"] = best.get("probability")
+    for rank in range(2, top + 1):
+        best = row["top"][rank - 1] if rank <= len(row["top"]) else {}
+        fields[f"label_{rank}"] = best.get("label")
+        fields[f"probability_{rank}"] = best.get("probability")
     fields["notes"] = "; ".join(row["notes"]) or None
     return fields
 
