@@ -166,7 +166,7 @@ def _mistakes(tmp_path: Path) -> None:
 MISTAKES = [
     (("train", "no such source"), "digits, fashion-mnist"),
     (("train", "empty"), "empty is empty"),
-    (("train", "one class"), "two classes or more"),
+    (("train", "one class"), "two or more are expected"),
     (("train", "one image"), "at least two images"),
     (("train", "loose"), "holds 1 image and no folders"),
     (("train", "uneven.npz"), "one label for each image"),

@@ -1,4 +1,4 @@
-"""The images that a classifier knows: those it is looked at with, and their near copies."""
+"""The images known for a classifier, and near copies of its training images."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def known_images(
     *,
     watcher: Watcher = SILENT,
 ) -> ReferenceSet:
-    """Return the images that a classifier can be looked at with."""
+    """Return the images of a classifier's run, or of other sources."""
     data = _of_run(classifier, sources, watcher)
     is_run = data is not None
     if data is None:
@@ -56,7 +56,7 @@ def known_images(
 
 
 def known_classes(classifier: Classifier, classes: Sequence[str], source: str) -> NDArray[np.int64]:
-    """Where a source's classes stand among the classifier's; `SourceError` for others."""
+    """Return each class's index among the classifier's; raise `SourceError` for others."""
     indices = places_among(classes, classifier.classes)
     foreign = [name for name, index in zip(classes, indices, strict=True) if index < 0]
     if foreign:
@@ -70,7 +70,7 @@ def known_classes(classifier: Classifier, classes: Sequence[str], source: str) -
 def _of_run(
     classifier: Classifier, sources: Sequence[str | os.PathLike[str]], watcher: Watcher
 ) -> Dataset | None:
-    """Return the images of the run that the file lies in; ``None`` where ``sources`` are others."""
+    """Return the images of the file's run, or ``None`` if ``sources`` are others."""
     directory = RunDirectory(classifier.path.parent)
     if sources:
         if not directory.recipe.is_file() or not is_moved(directory):
@@ -89,14 +89,14 @@ def _of_run(
 
 
 def can_compare(images: int, shape: Sequence[int]) -> bool:
-    """Tell whether near duplicates are looked for among so many images of a shape."""
+    """Tell whether so many images of a shape are searched for near duplicates."""
     return min(shape[:2]) >= SMALLEST and images * math.prod(shape) <= _MOST
 
 
 def nearly_seen(
     run_images: OwnImages, decoded: Decoded, rows: NDArray[np.int64], watcher: Watcher
 ) -> NDArray[np.bool_] | None:
-    """Tell which images are near duplicates of some that a run learnt from, ``bool[M]``."""
+    """Tell which images are near duplicates of a run's training images, ``bool[M]``."""
     shape = decoded.images.shape[1:]
     listed = len(decoded.labels) + len(decoded.unreadable)
     if not can_compare(listed, shape):

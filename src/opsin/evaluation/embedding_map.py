@@ -1,4 +1,4 @@
-"""A map on which images that the network finds alike lie side by side."""
+"""A two-dimensional map of embeddings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ except ImportError as error:
 
 #: More images than this take minutes, and cover each other.
 MOST: Final = 2000
-# Below this, neighbourhoods are no more than the images themselves.
+# Fewer images are shown by principal components.
 _FEW: Final = 30
 _COMPONENTS: Final = 50
 _PERPLEXITY: Final = 30.0
@@ -32,7 +32,7 @@ _NEIGHBOURS: Final = 10
 
 @dataclass(frozen=True)
 class EmbeddingMap:
-    """Where images lie."""
+    """Positions of images on the map."""
 
     rows: Ints  # which images, places in what was given, ascending, ``int64[M]``
     places: Floats  # where each lies, ``float32[M, 2]``, from -1 to 1, the shape kept
@@ -135,7 +135,7 @@ def _alike(values: Doubles, labels: Ints) -> Floats:
 
 
 def _plane(values: Doubles) -> Doubles:
-    """Return the first two columns; zeros where there are fewer."""
+    """Return the first two columns, padded with zeros."""
     plane = np.zeros((len(values), 2))
     plane[:, : min(2, values.shape[1])] = values[:, :2]
     return plane

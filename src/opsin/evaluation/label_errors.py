@@ -1,4 +1,4 @@
-"""Labels that answers contradict, unless the classifier is too weak to accuse any."""
+"""Suspected label errors, unless the classifier is too weak to flag them reliably."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class SuspectedLabels:
 
 @dataclass(frozen=True)
 class Doubts:
-    """Labels that are doubted, or why nothing can be said of them."""
+    """Suspected labels, or why there are none."""
 
     # Those whose label is probably wrong; none where the classifier is too weak.
     suspects: SuspectedLabels
@@ -104,7 +104,7 @@ def doubt_labels(
 
 
 def too_weak(right: Bools, labels: Ints, classes: Sequence[str], groups: Ints | None = None) -> str:
-    """Reason why answers are no evidence against anything, or ``""``."""
+    """Return why a classifier is too weak as evidence, or ``""``."""
     low, high = share(right, groups)
     counts = np.bincount(labels, minlength=len(classes))
     if low > counts.max() / len(labels):
@@ -118,7 +118,7 @@ def too_weak(right: Bools, labels: Ints, classes: Sequence[str], groups: Ints | 
 
 
 def expect(probabilities: Floats, labels: Ints, count: int, *, seed: int = 0) -> ExpectedSuspects:
-    """Try on flipped labels what suspects are worth."""
+    """Estimate the precision of suspects on flipped labels."""
     chance = np.random.default_rng(seed)
     images, classes = probabilities.shape
     part = np.sort(chance.permutation(images)[:_IMAGES])

@@ -1,4 +1,4 @@
-"""The metrics: what each is called, how it is computed and shown."""
+"""The table of metrics: names, computation and display."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ METRICS: Final[list[Metric]] = [
 
 
 def known_metrics(figures: PartFigures) -> list[Metric]:
-    """Return the metrics of which some figures, of this version or an older one, know the value."""
+    """Return the metrics that some figures, even of an older version, have a value for."""
     return [metric for metric in METRICS if metric.value(figures) is not None]
 
 

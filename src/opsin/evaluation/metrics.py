@@ -1,4 +1,4 @@
-"""How good a classifier's answers are: figures with their intervals, curves, and calibration."""
+"""Metrics of a classifier's answers, with intervals, curves and calibration."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def measure(
 
 
 def widen(figures: PartFigures) -> PartFigures:
-    """Return the figures of out-of-fold answers with intervals as wide as `widened` makes them."""
+    """Widen the intervals of out-of-fold figures by `widened`."""
     data: Any = figures.to_json()
     values = data["curves"] | data
     for name, ends in data["intervals"].items():
@@ -278,7 +278,7 @@ def _confused(confusion: Ints, classes: Sequence[str]) -> list[ConfusedPair]:
 def measure_curves(
     probabilities: Floats, labels: Ints, classes: Sequence[str], groups: Ints | None = None
 ) -> tuple[Curves, _Ends]:
-    """Measure how well the probability of each class finds its images."""
+    """Measure ROC and precision-recall curves of each class."""
     by_class = [
         _curves_of(name, probabilities[:, number], labels == number, drawn=len(classes) <= _DRAWN)
         for number, name in enumerate(classes)
@@ -317,7 +317,7 @@ def _curves_of(name: str, scores: Floats, positive: Bools, *, drawn: bool) -> Cl
 
 
 def _thinned(across: Doubles, up: Doubles) -> list[list[float]]:
-    """Keep as many points of a curve as an eye can tell apart, evenly along its length."""
+    """Thin a curve to visible points, evenly along its length."""
     steps = np.hypot(np.diff(across), np.diff(up))
     along = np.concatenate([[0.0], np.cumsum(steps)])
     places = np.unique(np.searchsorted(along, np.linspace(0, along[-1], _POINTS)))

@@ -1,4 +1,4 @@
-"""Which answers to show: the typical, the worst, the doubtful, and each cell's."""
+"""Selection of answers to show: typical, worst, doubtful, and by cell."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def least_confident_correct(probabilities: Floats, labels: Ints, count: int = 12
 
 @dataclass(frozen=True, eq=False)
 class ConfusionCell:
-    """A cell of the confusion matrix; its classes are places among the names."""
+    """A cell of the confusion matrix; its classes are indices."""
 
     actual: int
     predicted: int
@@ -70,11 +70,11 @@ def check_seed(seed: int) -> None:
 
 
 def drawn_rows(total: int, count: int = 15, *, seed: int = 0) -> Ints:
-    """Return rows that show the answers as they are: drawn at random, right and wrong alike."""
+    """Return rows drawn at random, right and wrong alike."""
     chosen = np.random.default_rng(seed).permutation(total)[:count]
     return np.sort(chosen).astype(np.int64)
 
 
 def typical_rows(total: int, count: int = 15) -> Ints:
-    """Return rows that stand for all: evenly spread over them."""
+    """Return evenly spaced rows."""
     return np.linspace(0, total - 1, min(count, total)).round().astype(np.int64)

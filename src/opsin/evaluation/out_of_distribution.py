@@ -1,4 +1,4 @@
-"""When to answer "none of these", and whether images of other things get that answer."""
+"""Out-of-distribution detection: the threshold for "none of these", and its quality."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _WORDS: Final = ("quick", "brown", "fox", "jumps", "over", "lazy", "dog", "nobod
 
 @dataclass(frozen=True)
 class ClassPrototypes:
-    """What the known classes look like to a classifier."""
+    """The known classes in a classifier's embedding."""
 
     # What each unit of an embedding is multiplied by, ``float32[D]``: one over its deviation, so
     # that no unit drowns the others. Units that hardly vary count as if they varied a tenth as much
@@ -49,7 +49,7 @@ class ClassPrototypes:
 
     @classmethod
     def of(cls, embeddings: Floats, labels: Ints, classes: int) -> ClassPrototypes:
-        """Learn it from training images."""
+        """Fit them to training images."""
         exact = embeddings.astype(np.float64)
         variances = exact.var(axis=0)
         scales = 1 / np.sqrt(variances + max(_FLOOR**2 * float(variances.mean()), _NO_LENGTH))
@@ -80,7 +80,7 @@ def _directions(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def choose_threshold(values: Floats) -> tuple[float, float] | None:
-    """Choose the largest OOD score that gets an answer, so that few of the known are refused.
+    """Choose the largest accepted OOD score, so that few known images are refused.
 
     By conformal prediction (V. Vovk et al., "Algorithmic learning in a random world", 2005): the
     k-th largest of n values is exceeded by a further one of the same kind with a probability of
@@ -97,7 +97,7 @@ def choose_threshold(values: Floats) -> tuple[float, float] | None:
 def strange_images(
     height: int, width: int, channels: int, *, count: int = COUNT, seed: int = 0
 ) -> dict[str, Pixels]:
-    """Make images that belong to no class, the same ones each time."""
+    """Make images of no class, always the same."""
     chance = np.random.default_rng(seed)
     shape = (count, height, width, channels)
 

@@ -1,4 +1,4 @@
-"""How accuracy falls when images are disturbed a little.
+"""Accuracy on disturbed images.
 
 After D. Hendrycks and T. Dietterich, "Benchmarking neural network robustness to common corruptions
 and perturbations", ICLR 2019; strengths grow with the image's sides, so that they look alike at any
@@ -50,7 +50,7 @@ class Disturbance:
     change: Callable[[Pixels, float, Generator], NDArray[Any]]
 
     def apply(self, images: Pixels, strength: float, seed: Sequence[int]) -> Pixels:
-        """Disturb images, with the same draws at each strength, whatever other kinds draw."""
+        """Disturb images, with the same random draws at each strength."""
         random = np.random.default_rng(seed)
         changed = (self.change(image, strength, random) for image in images)
         return np.stack([np.clip(np.rint(pixels), 0, 255).astype(np.uint8) for pixels in changed])
@@ -93,7 +93,7 @@ def robustness(
 
 
 def disturbed_examples(pixels: Pixels, *, seed: int = 0) -> dict[str, Pixels]:
-    """Return one image disturbed in each way, to be shown."""
+    """Return one image disturbed in each way."""
     return {
         kind.name: np.concatenate([
             kind.apply(pixels[None], strength, [seed, number]) for strength in kind.strengths

@@ -1,4 +1,4 @@
-"""Kinds of images on which a classifier is worse than on the rest."""
+"""Accuracy by slices, to find weak ones."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def measure_traits(
     *,
     watcher: Watcher = SILENT,
 ) -> dict[str, Doubles]:
-    """Measure what images can be sliced by."""
+    """Measure traits of images to slice by."""
     step = max(1, _BLOCK_PIXELS // (images.shape[1] * images.shape[2]))
     names = ("brightness", "contrast", "sharpness")
     parts = [np.zeros((len(names), 0))]

@@ -42,7 +42,7 @@ _LAYER_SESSIONS: Final = 2
 
 @checked
 class Classifier:
-    """A classifier.onnx, ready to answer; it never needs PyTorch.
+    """A classifier.onnx for inference; it never needs PyTorch.
 
     Args:
         model: A run directory, a ``classifier.onnx``, or ``hf:owner/name[@revision]`` for one on
@@ -135,7 +135,7 @@ class Classifier:
 
     @property
     def title(self) -> str:
-        """What people give to open this very file: its path, or its name on the hub."""
+        """The name that opens this file: its path, or its name on the hub."""
         return str(self.path) if self.published is None else f"{PREFIX}{self.published}"
 
     @property
@@ -150,13 +150,13 @@ class Classifier:
 
     @property
     def views(self) -> Views | None:
-        """The views that ``tta`` takes the mean over; ``None`` where they did not help."""
+        """The views that ``tta`` averages over, or ``None`` if they did not help."""
         views = self.metadata.views
         return views if views and views.helped else None
 
     @property
     def without_views(self) -> str:
-        """Why ``tta`` answers as without; ``""`` where it does not."""
+        """Why ``tta`` has no effect, or ``""``."""
         if self.views:
             return ""
         unknown = "this file of an older Opsin does not say which test-time views suit it"
@@ -324,7 +324,7 @@ class Classifier:
     def _ask(
         self, names: Sequence[str], images: NDArray[np.uint8], session: Session | None = None
     ) -> dict[str, NDArray[Any]]:
-        """Compute outputs, for no more images at once than were tried out, and check them."""
+        """Compute outputs in batches no larger than were tried out, and check them."""
         step = self.most or len(images)
         parts = []
         for start in range(0, max(1, len(images)), max(1, step)):
@@ -343,7 +343,7 @@ class Classifier:
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
     def _batch(self, images: Images) -> Images:
-        """Return prepared images ``uint8[N, H, W, C]``, or say which axis or type is wrong."""
+        """Check prepared images ``uint8[N, H, W, C]``."""
         preparation = self.metadata.preparation
         wanted = (preparation.height, preparation.width, preparation.channels)
         if not hasattr(images, "__array__"):
@@ -371,7 +371,7 @@ class Classifier:
         raise ImageError(message, advice)
 
     def layers(self, images: NDArray[np.uint8], names: Sequence[str]) -> dict[str, NDArray[Any]]:
-        """Return what layers put out, under the names of the summary table.
+        """Return the outputs of layers, by the names of the summary table.
 
         Args:
             images: Prepared images, ``uint8[N, H, W, C]``.

@@ -60,7 +60,7 @@ ANSWERS: Final = {"probabilities": 2, "embedding": 2, "ood_score": 1}
 def find_model(
     model: str | os.PathLike[str], *, watcher: Watcher = SILENT
 ) -> tuple[Path, HubName | None]:
-    """The ``classifier.onnx`` that MODEL means, fetched where it is named on the hub."""
+    """Return the ``classifier.onnx`` of a model, fetched if it is on the hub."""
     name = None if os.path.lexists(model) else HubName.prefixed(os.fspath(model))
     if name is None:
         return find_classifier(model), None
@@ -73,7 +73,7 @@ def find_model(
 
 
 def read_classifier(path: Path) -> bytes:
-    """The content of a file that may be a classifier."""
+    """Read a file that may be a classifier."""
     try:
         with open_regular(path) as file:
             if os.fstat(file.fileno()).st_size > _MAX_FILE:
@@ -84,7 +84,7 @@ def read_classifier(path: Path) -> bytes:
 
 
 def check_model(content: bytes, name: str) -> int | None:
-    """Try a file out, once, and return how many images may be computed at once (``None``: any)."""
+    """Try a file out once; return the largest batch (``None``: any)."""
     path = _known(content)
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         if is_own(path):
@@ -105,13 +105,13 @@ def check_model(content: bytes, name: str) -> int | None:
 
 
 def write_classifier(path: Path, content: bytes, *, most: int | None = None) -> None:
-    """Write a classifier that this process made and checked, so that it needs no trial."""
+    """Write a classifier that this process made, marked as checked."""
     write_bytes(path, content)
     _remember(_known(content), most)
 
 
 def _known(content: bytes) -> Path:
-    """The note that a file was let in, by these rules and this ONNX Runtime."""
+    """Return the path of the note that a file passed, by these rules and this ONNX Runtime."""
     rules = f"{_RULES}-onnxruntime-{onnxruntime.__version__}"
     return cache_root() / "models" / rules / f"{hashlib.sha256(content).hexdigest()}.json"
 
@@ -139,7 +139,7 @@ def open_session(
     content: bytes, name: str, *, threads: int | None = None, device: str = CPU,
     watcher: Watcher = SILENT,
 ) -> tuple[Session, Metadata]:  # fmt: skip
-    """Load a file, and see that its network is what its description says."""
+    """Load a file, and check its network against its description."""
     try:
         session = Session(content, device, threads=threads, watcher=watcher)
     except RecipeError:
@@ -183,12 +183,12 @@ def _fits(shape: Sequence[object], sides: Sequence[int | None]) -> bool:
 
 
 def largest_batch(preparation: Preparation) -> int:
-    """How many images are computed at once: fewer of large ones, for the same memory."""
+    """Return the batch size: smaller for large images, for the same memory."""
     return max(8, min(_MOST, _PIXELS // (preparation.height * preparation.width)))
 
 
 def _try_batches(session: Session, metadata: Metadata, name: str) -> int:
-    """Ask about one image, three and more, and return the most that could be computed."""
+    """Run batches of one image, three and more; return the largest that succeeds."""
     preparation, end = metadata.preparation, time.monotonic() + SECONDS
     shape = (
         largest_batch(preparation),
@@ -230,7 +230,7 @@ def _try_batches(session: Session, metadata: Metadata, name: str) -> int:
 
 
 def unsound(name: str, answers: Mapping[str, NDArray[Any]], fault: str) -> ModelFileError:
-    """The error of a classifier whose answers are none."""
+    """Return the error for a classifier with invalid answers."""
     if all(np.isfinite(value).all() for value in answers.values() if value.dtype.kind == "f"):
         advice = "The file is damaged or was changed; take the original."
         return ModelFileError(f"{name} gives no sound answers: {fault}", advice)
@@ -241,7 +241,7 @@ def unsound(name: str, answers: Mapping[str, NDArray[Any]], fault: str) -> Model
 
 
 def fault_of(answers: Mapping[str, NDArray[Any]], count: int, classes: int) -> str | None:
-    """Say what is wrong with a network's answers, if anything is."""
+    """Describe what is wrong with a network's answers, if anything."""
     for name, value in answers.items():
         # A layer may have any numbers; texts would be read as the places where they lie.
         sound = value.dtype.kind in "fiub" and value.ndim

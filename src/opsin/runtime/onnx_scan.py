@@ -1,4 +1,4 @@
-"""What an ONNX file may hold, looked at in its bytes before anything computes with it.
+"""A scan of an ONNX file's bytes, before anything computes with it.
 
 Walking the encoding (https://protobuf.dev/programming-guides/encoding/) takes no ONNX library, no
 recursion and no memory, so that it can be done with any file.
@@ -48,7 +48,7 @@ _ENDED: Final = "it is no readable ONNX file"
 
 
 def scan(content: bytes, name: str) -> None:
-    """See that an ONNX file is whole, self-contained and of bounded work."""
+    """Check that an ONNX file is whole, self-contained and of bounded work."""
     try:
         _Scan(content).model()
     except _Refused as error:
@@ -66,11 +66,11 @@ def unreadable(name: str, reason: str) -> ModelFileError:
 
 
 class _Refused(Exception):  # noqa: N818  it becomes an error
-    """What is wrong with a file."""
+    """The reason to refuse a file."""
 
 
 class _Scan:
-    """A file, and how many of its fields may still be looked at."""
+    """A file, and the number of fields that may still be read."""
 
     def __init__(self, content: bytes) -> None:
         self._content = memoryview(content)

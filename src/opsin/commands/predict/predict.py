@@ -43,7 +43,7 @@ _OFTEN: Final = 0.5
 
 @dataclass(frozen=True)
 class Classified:
-    """What `classify` did; earlier calls for the same results are counted in, unless said.
+    """The result of `classify`, including earlier calls for the same file.
 
     Args:
         out: The results.
@@ -174,7 +174,7 @@ def classify(
 
 
 class _Work:
-    """One call of `classify`: what is to be answered, how, and where to."""
+    """One call of `classify`."""
 
     def __init__(
         self, *, classifier: Classifier, stream: Stream, target: OutFile, folder: Path | None,
@@ -194,7 +194,7 @@ class _Work:
         self._passed = self._inside = 0
 
     def run(self) -> Classified:
-        """Answer what is not done yet, and return what was done."""
+        """Answer the remaining images, and return the result."""
         inputs, there, path = self.stream.inputs, self.target.claim(), self.target.path
         task = None
         if inputs is not None:
@@ -237,7 +237,7 @@ class _Work:
         )
 
     def _begun(self) -> JsonObject:
-        """What the work was begun with: with something else it cannot continue."""
+        """Return the options that must not change on resuming."""
         inputs = self.stream.inputs
         if inputs is not None:
             shard = {"the list of images": inputs.fingerprint[:16], "the shard": str(inputs.shard)}
@@ -249,7 +249,7 @@ class _Work:
         return self.options | {"the source": _real(self.stream.source), **sorting}
 
     def _answer(self, cluster: Cluster | None) -> None:
-        """Answer what is not done yet, here or on a cluster."""
+        """Answer the remaining images, here or on a cluster."""
         answers, stream, watcher = self._answers, self.stream, self.watcher
         if resumed := answers.resumed:
             watcher.fact("Resumed", f"{counted(resumed, 'image was', 'images were')} done before")
@@ -317,12 +317,12 @@ class _Work:
             self._write_in_time()
 
     def _write_in_time(self) -> None:
-        """Keep answers after a while, even when no further name comes on standard input."""
+        """Save answers after a while, even if standard input is idle."""
         if self._batch and time.monotonic() - self._written >= _OFTEN:
             self._write()
 
     def _write(self) -> None:
-        """Keep the answers that there are, and place their images."""
+        """Save the batch's answers, and place their images."""
         answers: list[Answer] = []
         wanted: list[tuple[ListedImage, str]] = []
         for image, row in self._batch:
