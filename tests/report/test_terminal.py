@@ -83,7 +83,7 @@ def test_tables_show_names_as_they_are_written() -> None:
     stream = io.StringIO()
     console = Console(file=stream, width=100)
     entry = ClassFigures(name="[bold]x[/]", precision=0.5, recall=1, f1=0.6, count=1234)
-    figures = PartFigures(accuracy=0.9, low=0.8, high=1, classes=[entry])
+    figures = PartFigures(images=1234, accuracy=0.9, low=0.8, high=1, classes=[entry])
     console.print(class_table(figures))
     layer = Layer(name="block1.conv1", kind="Conv 3×3 same", shape=(32, 8, 8), parameters=320,
                   trainable=320, multiply_adds=18432)  # fmt: skip

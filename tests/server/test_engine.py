@@ -410,9 +410,7 @@ def test_it_does_not_start_with_a_broken_model(
         broken = Engine(
             {"m": nearest_mean, "b": tmp_path / "broken.onnx"}, ServerSettings(workers=1)
         )
-        with pytest.raises(
-            ModelFileError, match=r"broken\.onnx is none: it is no readable ONNX file"
-        ):
+        with pytest.raises(ModelFileError, match=r"broken\.onnx is no classifier that Opsin wrote"):
             await broken.start()
         missing = Engine({"m": tmp_path / "missing"}, ServerSettings(workers=1))
         with pytest.raises(RunError, match="does not exist"):

@@ -47,9 +47,7 @@ def test_a_broken_file_is_named_as_the_user_knows_it(plain: Path) -> None:
         "max_batch": None,
         "device": "cpu",
     }
-    with pytest.raises(
-        ModelFileError, match=r"; runs/demo/classifier\.onnx is none: it is no readable ONNX file"
-    ):
+    with pytest.raises(ModelFileError, match=r"classifier\.onnx is no classifier that Opsin wrote"):
         load(memoryview(b"nothing"), header)
     # One that ONNX Runtime opens and cannot compute: it wants a column that is not there.
     network = onnx.load_model(plain)
@@ -59,9 +57,7 @@ def test_a_broken_file_is_named_as_the_user_knows_it(plain: Path) -> None:
     pick = helper.make_node("Gather", ["logits", "places"], ["picked"], axis=1)
     network.graph.node.insert(len(network.graph.node) - 1, pick)
     softmax.input[0] = "picked"
-    with pytest.raises(
-        ModelFileError, match=r"; runs/demo/classifier\.onnx: ONNX Runtime cannot compute"
-    ):
+    with pytest.raises(ModelFileError, match=r"classifier\.onnx gives no sound answers"):
         load(memoryview(network.SerializeToString()), header)
     model, known = load(memoryview(plain.read_bytes()), header)
     assert known["embedding"] == 0

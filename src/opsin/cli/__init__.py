@@ -14,10 +14,10 @@ def main() -> None:
         _open_closed_streams()
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
-                # A file name may hold what the terminal's encoding cannot show.
+                # File names may contain characters outside the terminal's encoding.
                 stream.reconfigure(errors="backslashreplace")
-        gc.disable()  # until the verb is loaded: none of it becomes garbage
-        # Looking for plugins of pydantic, of which Opsin has none, takes 10 ms.
+        gc.disable()  # while the verb loads, nothing becomes garbage
+        # Searching for pydantic plugins takes 10 ms.
         os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
         from opsin.cli.verbs import run  # noqa: PLC0415  so that Ctrl-C is caught meanwhile
 
@@ -33,7 +33,7 @@ def _open_closed_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            null = os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+            null = os.open(os.devnull, os.O_RDWR)  # the lowest free descriptor, which is this one
             os.set_inheritable(null, True)
             if number:  # without standard input, ``-`` says so
                 setattr(sys, name, os.fdopen(null, "w", encoding="utf-8", closefd=False))

@@ -1,4 +1,4 @@
-"""`opsin compare`: which run is better, if any is shown to be?"""
+"""`opsin compare`: is one run significantly better?"""
 
 from __future__ import annotations
 
@@ -44,20 +44,20 @@ def compare(
     if baselines is None:
         from opsin.commands.compare import compare as workflow  # noqa: PLC0415  slow to load
 
-        found = workflow(*(runs or ()), out=out, watcher=watcher)
+        comparison = workflow(*(runs or ()), out=out, watcher=watcher)
     else:
         from opsin.commands.baselines import compare_baselines  # noqa: PLC0415  trains
 
-        found = compare_baselines(baselines, *(runs or ()), out=out, watcher=watcher)
+        comparison = compare_baselines(baselines, *(runs or ()), out=out, watcher=watcher)
     if as_json:
-        print_json(found.to_json())
+        print_json(comparison.to_json())
         return
     screen = console()
-    for row in found.runs:
+    for row in comparison.runs:
         say(f"{row.letter}  {printable(row.run)}")
     screen.print()
-    screen.print(_table(found, screen.width))
-    for pair in found.pairs:
+    screen.print(_table(comparison, screen.width))
+    for pair in comparison.pairs:
         first, second = pair.letters
         screen.print(f"\n{pair.sentence}.", markup=False)
         screen.print(
@@ -66,26 +66,26 @@ def compare(
             f"({pair.both_wrong_differently:,} of them with different answers)",
             markup=False,
         )
-    remarks = list(found.remarks)
-    if screen.is_terminal and any(row.best for row in found.runs):
+    remarks = list(comparison.remarks)
+    if screen.is_terminal and any(row.best for row in comparison.runs):
         remarks.append(BOLD)
     for remark in remarks:
         screen.print(f"\n{remark}", style="dim", markup=False)
-    if found.files:
-        say(f"\nLook      {found.files[0]}")
+    if comparison.files:
+        say(f"\nLook      {comparison.files[0]}")
 
 
-def _table(found: Comparison, width: int) -> Table:
-    # All columns fit 80 characters, if they stand close.
+def _table(comparison: Comparison, width: int) -> Table:
+    # With narrow gaps, all columns fit 80 characters.
     table = Table(box=None, pad_edge=False, padding=(0, 2 if width > 96 else 1, 0, 0))
-    shown = columns_of(found.runs)
-    for place, column in enumerate(shown):
-        # Headings are broken before figures are.
+    shown = columns_of(comparison.runs)
+    for index, column in enumerate(shown):
+        # Wrap headings rather than figures.
         table.add_column(
             column.heading.replace(" ", "\n"),
-            justify="left" if place < 2 else "right",
+            justify="left" if index < 2 else "right",
             overflow="fold",
-            no_wrap=place >= 2,
+            no_wrap=index >= 2,
         )
     for row in zip(*(column.cells for column in shown), strict=True):
         table.add_row(*(f"[bold]{escape(text)}[/]" if best else escape(text) for text, best in row))

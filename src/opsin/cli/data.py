@@ -29,7 +29,7 @@ from opsin.data.left_out import left_out_in_words
 from opsin.report.terminal import findings_table, for_people, leaks_in_words
 from opsin.runtime.cluster import is_elsewhere
 
-# Images of a kind of change that are named on the screen.
+# Most images named on the screen for each kind of change.
 _SHOWN: Final = 3
 
 
@@ -52,7 +52,7 @@ def data(
     on: str = "local",
     quiet: bool = False,
     as_json: bool = False,
-    **given: Any,
+    **fields: Any,
 ) -> None:
     """Show what a source holds: classes, counts, sizes and samples.
 
@@ -92,13 +92,13 @@ def data(
     """
     expect(cache or not empty, "--cache beside it", "--empty")
     if cache:
-        expect(not (source or since or given), "no source beside it", "--cache")
+        expect(not (source or since or fields), "no source beside it", "--cache")
         _show_cache(empty or [], as_json)
         return
     watcher = for_people(quiet=quiet)
     sources = source or []
     if since is not None:
-        alone = not (given or audit or export or rows or is_elsewhere(on))
+        alone = not (fields or audit or export or rows or is_elsewhere(on))
         expect(
             alone,
             "no other option that reads or writes images: the run says how they are read",
@@ -108,9 +108,9 @@ def data(
         return
     expect(not moved, "--since RUN beside it", "--data")
     expect(sources, "a source", "SOURCE")
-    reading = {name: value for name, value in given.items() if name in DATA_OPTIONS}
-    varying = {name: value for name, value in given.items() if name not in DATA_OPTIONS}
-    # What could not be written or shown is refused before an hour's reading.
+    reading = {name: value for name, value in fields.items() if name in DATA_OPTIONS}
+    varying = {name: value for name, value in fields.items() if name not in DATA_OPTIONS}
+    # Refuse impossible output before reading for an hour.
     if varying:
         expect(
             draw and not export,
@@ -207,9 +207,9 @@ class _Overview:
 
     def print_files(self) -> None:
         if self.findings is not None:
-            found = self.findings.findings
-            say("\nFindings, the worst first" if found else "\nNothing suspicious")
-            console().print(findings_table(found))
+            findings = self.findings.findings
+            say("\nFindings, the worst first" if findings else "\nNothing suspicious")
+            console().print(findings_table(findings))
         elif any(self.dataset.leaks):
             console().print(f"\n{leaks_in_words(leaks_of(self.dataset))}", markup=False)
         if self.page is not None:

@@ -1,4 +1,4 @@
-"""`opsin embed`: what does a pretrained network say of each image?"""
+"""`opsin embed`: a pretrained network's features of each image."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def embed(
     device: options.Device = "auto",
     quiet: bool = False,
     as_json: bool = False,
-    **given: Any,
+    **fields: Any,
 ) -> None:
     """Write what a pretrained network says of images into a file.
 
@@ -44,11 +44,11 @@ def embed(
     """
     from opsin.commands.embed import embed as workflow  # noqa: PLC0415  loads onnx
 
-    options.expect("backbone" in given, "a pretrained network: an ONNX file, or a run", "--from")
+    options.expect("backbone" in fields, "a pretrained network: an ONNX file, or a run", "--from")
     try:
         done = workflow(
             source, at=at, out=out, offline=offline, shard=shard, on=on, device=device,
-            watcher=for_people(quiet=quiet), **given,
+            watcher=for_people(quiet=quiet), **fields,
         )  # fmt: skip
     except KeyboardInterrupt:
         STOP_SAID.set()

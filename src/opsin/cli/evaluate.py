@@ -1,4 +1,4 @@
-"""`opsin evaluate`: how good is a file on these images?"""
+"""`opsin evaluate`: how good is a classifier on these images?"""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def evaluate(
     device: options.Device = "auto",
     quiet: bool = False,
     as_json: bool = False,
-    **given: Any,
+    **fields: Any,
 ) -> None:
     """Evaluate a classifier on labelled images.
 
@@ -68,7 +68,7 @@ def evaluate(
         if os.path.lexists(out):
             raise StorageError(f"{out} is there already", "Choose another name with --out.")
         check_writable(out)
-    figures = workflow(model, *source, tta=tta, device=device, watcher=watcher, **given)
+    figures = workflow(model, *source, tta=tta, device=device, watcher=watcher, **fields)
     if as_json:
         print_json(figures.to_json())
     else:
@@ -78,7 +78,7 @@ def evaluate(
 
 
 def _print_figures(source: list[str], figures: EvaluationResult) -> None:
-    """Print the figures, what they do not tell, and the classes."""
+    """Print the figures, remarks on them, and the classes."""
     screen = console()
     part = _PARTS[figures.part]
     if figures.part == "unseen" and figures.seen_nearly != 0:
@@ -101,7 +101,7 @@ def _print_figures(source: list[str], figures: EvaluationResult) -> None:
 
 
 def _remarks(figures: EvaluationResult) -> Iterator[str]:
-    """Say what makes the figures too good, or is not known of them."""
+    """Yield reasons why the figures may be too good, and what is unknown."""
     if figures.seen:
         yield f"Optimistic: {figures.seen:,} of them were seen in training (exact copies)."
     if figures.seen_nearly:

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     )
     from opsin.inspection.lessons.windows import ConvolutionLesson, PoolingLesson
 
-# Rows of a table that a screen should show; --json has all.
+# Most rows of a printed table; --json has all.
 _ROWS: Final = 10
-# Sides of a window up to which its numbers are printed.
+# Largest side of a window whose numbers are printed.
 _WIDEST: Final = 7
-# Temperatures that are tried beside the file's own.
+# Temperatures shown beside the file's own.
 _TEMPERATURES: Final = (0.5, 1.0, 2.0, 5.0)
 
 
@@ -69,7 +69,7 @@ def explain(
 
 
 def _show(screen: Console, explained: Explained) -> None:
-    """Print a lesson; or, where none was asked for, which there are."""
+    """Print a lesson, or list those available."""
     lesson, answer = explained.lesson, explained.answer
     if lesson is None or answer is None:
         terms = columns("Term", "Layers", "What it does", gap=2)
@@ -91,7 +91,7 @@ def _show(screen: Console, explained: Explained) -> None:
 
 
 def _grid(values: NDArray[Any], marked: Sequence[tuple[int, int]] = ()) -> Table:
-    """Numbers in rows and columns; those marked stand in brackets."""
+    """A grid of numbers; marked ones in brackets."""
     places = decimals(float(np.abs(values).max()))
     table = Table.grid(padding=(0, 1))
     for _ in range(values.shape[1]):
@@ -108,15 +108,15 @@ def _grid(values: NDArray[Any], marked: Sequence[tuple[int, int]] = ()) -> Table
 
 
 def _beside(parts: Sequence[tuple[str, RenderableType]], signs: Sequence[str] = ()) -> Table:
-    """Tables side by side, a heading over each and a sign between them."""
+    """Tables side by side, with headings above and signs between."""
     table = Table.grid(padding=(0, 2))
     headings: list[str] = []
     cells: list[RenderableType] = []
-    for place, (heading, cell) in enumerate(parts):
-        if place:
+    for index, (heading, cell) in enumerate(parts):
+        if index:
             table.add_column(vertical="middle", justify="center")
             headings.append("")
-            cells.append(signs[place - 1])
+            cells.append(signs[index - 1])
         table.add_column(no_wrap=True)
         headings.append(f"[bold]{heading}[/]")
         cells.append(cell)
@@ -203,8 +203,8 @@ def _dropout(lesson: DropoutLesson) -> Iterator[RenderableType]:
         yield f"While training, {dropped} are set to 0{assumed}, {scaled}."
     yield "Some of these values, without dropout and in the first answer with it:"
     table = columns("Value", figures=("Off", "On"), gap=2)
-    for place, before, after in lesson.examples():
-        table.add_row(f"{place}", f"{before:.3f}", f"{after:.3f}")
+    for index, before, after in lesson.examples():
+        table.add_row(f"{index}", f"{before:.3f}", f"{after:.3f}")
     yield table
     answers = columns("Answer", "Dropped", "Label", "", figures=("Confidence",), gap=2)
     answers.columns[1].justify = "right"
@@ -228,26 +228,26 @@ def _softmax(lesson: SoftmaxLesson) -> Iterator[RenderableType]:
     calibrated = "" if lesson.temperature == 1 else ", which calibration found"
     yield f"Temperature {lesson.temperature:.3f}{calibrated}."
     mixed = bool(np.any(lesson.mix))
-    tried = [lesson.at(each) for each in _TEMPERATURES]
-    temperatures = [f"T = {each:g}" for each in _TEMPERATURES]
+    tried = [lesson.at(temperature) for temperature in _TEMPERATURES]
+    temperatures = [f"T = {temperature:g}" for temperature in _TEMPERATURES]
     headings = ["Logit", *(["Mix"] if mixed else []), "e^(logit/T)", "Probability", *temperatures]
     table = columns("Class", figures=headings, gap=2)
-    own = lesson.exponentials
-    for place in lesson.order[:_ROWS]:
+    exponentials = lesson.exponentials
+    for index in lesson.order[:_ROWS]:
         table.add_row(
-            plain(lesson.classes[place]),
-            f"{lesson.logits[place]:.3f}",
-            *((f"{lesson.mix[place]:.3f}",) if mixed else ()),
-            f"{own[place]:.4f}",
-            percent(float(lesson.probabilities[place])),
-            *(percent(float(each[place])) for each in tried),
+            plain(lesson.classes[index]),
+            f"{lesson.logits[index]:.3f}",
+            *((f"{lesson.mix[index]:.3f}",) if mixed else ()),
+            f"{exponentials[index]:.4f}",
+            percent(float(lesson.probabilities[index])),
+            *(percent(float(probabilities[index])) for probabilities in tried),
         )
     rest = lesson.order[_ROWS:]
     if rest:
         table.add_row(
             counted(len(rest), "other", "others"), "", *(("",) if mixed else ()),
-            f"{own[rest].sum():.4f}", percent(float(lesson.probabilities[rest].sum())),
-            *(percent(float(each[rest].sum())) for each in tried),
+            f"{exponentials[rest].sum():.4f}", percent(float(lesson.probabilities[rest].sum())),
+            *(percent(float(probabilities[rest].sum())) for probabilities in tried),
         )  # fmt: skip
     yield table
     yield "A probability is the share of e^(logit/T) in all of them; the largest is put as 1."

@@ -68,7 +68,7 @@ def export(
 
 
 def _print_file(shipped: Shipped) -> None:
-    """Print what a file brought."""
+    """Print the effect of an export to one file."""
     size = f"{file_size(shipped.bytes)} (before {file_size(shipped.bytes_before)})"
     say(printable(f"File      {shipped.path} · {size}"))
     say(f"Verdict   {shipped.verdict}")
@@ -83,7 +83,7 @@ def _print_file(shipped: Shipped) -> None:
 
 
 def _print_folder(written: HubExport) -> None:
-    """Print what is in a folder for the hub, and what became of it."""
+    """Print a hub folder's content, and its upload if any."""
     say(printable(f"Folder    {written.path}"))
     for name, size in written.files.items():
         say(printable(f"          {name} · {file_size(size)}"))

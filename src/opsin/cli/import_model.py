@@ -33,7 +33,7 @@ def import_model(
     runs: options.Runs = Path("runs"),
     quiet: bool = False,
     as_json: bool = False,
-    **given: Any,
+    **fields: Any,
 ) -> None:
     """Bring in a classifier that another program saved, as a run.
 
@@ -70,7 +70,7 @@ def import_model(
     run = workflow(
         file, data=data or (), classes_from=classes_from, size=size, output=output,
         architecture=architecture, graph=graph, check=check,
-        licence=licence, name=name, runs=runs, quiet=quiet, **given,
+        licence=licence, name=name, runs=runs, quiet=quiet, **fields,
     )  # fmt: skip
     if run.directory.report.is_file():
         show_run(run, as_json=as_json)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from opsin.inspection.summary import NetworkSummary
     from opsin.inspection.units import UnitGallery
 
-# Lines of a table that a screen should show; the page and --json have all.
+# Most lines of a printed table; the page and --json have all.
 _LINES: Final = 20
 
 
@@ -84,7 +84,7 @@ def inspect(
 
 
 def show_insight(screen: Console, insight: Insight, label: str | None = None) -> None:
-    """Print what was found; units are sorted by the class ``label``, if one was asked for."""
+    """Print the findings; units are sorted by the class ``label``, if given."""
     for number, part in enumerate(_parts(insight, label)):
         if number:
             screen.print()
@@ -156,7 +156,7 @@ def _answer(answer: Prediction) -> str:
     nearest = f"{printable(answer.label)}   {answer.confidence:.1%}"
     if answer.rejected:
         nearest = f"{answer.answer}   (nearest: {nearest})"
-    # What makes the answer worthless stands before it.
+    # A warning that invalidates the answer comes first.
     before = [answer.warning] if answer.warning else []
     after = [f"{CANNOT_TELL}."] if answer.rejected is None else []
     after += [note for note in answer.notes if note not in before]
@@ -164,7 +164,7 @@ def _answer(answer: Prediction) -> str:
 
 
 def _layers(insight: Insight) -> Table:
-    """Return what an image makes of each layer."""
+    """Return statistics of each layer for the image."""
     activity = insight.activity
     figures = ["Output", "Mean", "Deviation", "Largest", "Sparsity", "Strongest"]
     figures += [] if activity is None else ["Dead"]
@@ -190,8 +190,8 @@ def _decision(decision: Decision, insight: Insight) -> str:
     )
 
     lines = [f"Why {printable(decision.classes[decision.target])}?"]
-    for each in decision.maps:
-        lines.append(f"    {METHODS[each.method].title:<22}{each.verdict.words}")
+    for heat_map in decision.maps:
+        lines.append(f"    {METHODS[heat_map.method].title:<22}{heat_map.verdict.words}")
     if decision.maps:
         lines.append(f"    {printable(counterfactual_words(decision))}")
     if insight.neighbours:
@@ -200,7 +200,7 @@ def _decision(decision: Decision, insight: Insight) -> str:
 
 
 def _gallery(insight: Insight, layer: str, gallery: UnitGallery, label: str | None) -> Table:
-    """Return the units that fire for a class, or that matter most, or that one class lifts most."""
+    """Return the top units: for a class, by importance, or by lift."""
     ablation = insight.ablations.get(layer)
     if label is not None:
         chosen = [match.unit for match in gallery.search(label)]

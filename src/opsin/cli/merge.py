@@ -11,7 +11,7 @@ from opsin.report.terminal import for_people
 def merge(
     shards: list[str], *, out: str | None = None, quiet: bool = False, as_json: bool = False
 ) -> None:
-    """Join the shards of a file: the same bytes as made in one go.
+    """Join the shards of a file: the same rows as made in one go.
 
     Example: opsin merge answers.csv
 

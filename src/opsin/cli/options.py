@@ -18,14 +18,14 @@ from opsin.core.platform import DEVICE_WORDS, DEVICES
 
 
 def flag(name: str, text: str, **more: Any) -> Any:
-    """Declare an option such as ``--out FILE``; its default is shown with ``show_default=True``."""
+    """Declare an option such as ``--out FILE``; ``show_default=True`` shows its default."""
     name, _, metavar = name.partition(" ")
     declared = {"help": text, "metavar": metavar or None, "show_default": False, **more}
     return typer.Option(name, **declared)
 
 
 def parser_of(read: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Return a reader whose complaints Typer shows with the name of the flag."""
+    """Return a parser whose errors Typer shows with the flag's name."""
 
     def parse(text: str) -> Any:
         try:
@@ -37,7 +37,7 @@ def parser_of(read: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def expect(met: object, words: str, option: str) -> None:
-    """Refuse a command line that lacks what an option needs."""
+    """Refuse an option whose requirement is not met."""
     if not met:
         raise typer.BadParameter(f"takes {words}", param_hint=option)
 
@@ -46,7 +46,7 @@ _SOURCES = typer.Argument(metavar="SOURCE", show_default=False)
 
 
 def describe_sources() -> None:
-    """Write the kinds of source into the help, which loads them all: only for who asks for it."""
+    """Write the kinds of source into the help; loads them all, so only for ``--help``."""
     from opsin.data.sources import kinds_in_words  # noqa: PLC0415  all kinds
 
     _SOURCES.help = (
@@ -56,9 +56,9 @@ def describe_sources() -> None:
 
 
 Sources = Annotated[list[str], _SOURCES]
-#: Sources that may be left out, since something else can say which they are.
+#: Sources that may be omitted.
 AnySources = Annotated[list[str] | None, _SOURCES]
-#: A folder of runs, and the number that decides which images are drawn as examples.
+#: A folder of runs, and the seed that selects example images.
 Runs = Annotated[Path, typer.Option(envvar="OPSIN_RUNS")]
 Seed = Annotated[int, typer.Option(min=0)]
 
@@ -70,7 +70,7 @@ def _device(text: str) -> str:
 
 
 Device = Annotated[str, typer.Option(parser=parser_of(_device))]
-# What means the same in each verb that has it.
+# Options with the same meaning in every verb.
 _SHARED: Final = f"""
 Options:
     model (MODEL): A run directory, a classifier.onnx, or hf:owner/name[@revision] for one on the
@@ -98,21 +98,21 @@ Options:
 
 
 def token_of(file: Path | None) -> str | None:
-    """The token of a file, or of the environment, or none."""
+    """The token of a file or of the environment, if any."""
     from opsin.web.tokens import TOKEN_VARIABLE, token_from_file  # noqa: PLC0415  few verbs listen
 
     return token_from_file(file) if file else os.environ.get(TOKEN_VARIABLE) or None
 
 
 Verb = Callable[..., None]
-#: The heading of the options that most people use, which the help shows first.
+#: Heading of the most used options, which the help shows first.
 MOST_USED: Final = "Most used"
 
 
 class GroupedCommand(TyperCommand):
     """A verb whose help shows its options under their headings.
 
-    Typer groups them too, but in boxes that leave 20 of 80 columns to the text.
+    Typer's own groups are boxes that leave 20 of 80 columns for the text.
     """
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
@@ -134,7 +134,7 @@ _ENTRY: Final = re.compile(r"^    (\w+)(?: \(([^)]*)\))?: (.*(?:\n {8}.*)*)", re
 
 
 def _described(docstring: str) -> tuple[str, dict[str, tuple[str, str, str]]]:
-    """Return a docstring's text, and of its options the headings, the metavars and the texts."""
+    """Return a docstring's text, and its options' headings, metavars and texts."""
     about, *sections = re.split(rf"\n(Options|{MOST_USED}):\n", docstring)
     texts = {
         name: (heading, metavar, " ".join(text.split()))
@@ -145,7 +145,7 @@ def _described(docstring: str) -> tuple[str, dict[str, tuple[str, str, str]]]:
 
 
 def _docstring_of(verb: Verb) -> str:
-    """The docstring, which `python -OO` leaves in the source alone."""
+    """The docstring, read from the source under `python -OO`."""
     if verb.__doc__ is not None:
         return inspect.getdoc(verb) or ""
     (function,) = ast.parse(inspect.getsource(verb)).body
@@ -154,18 +154,18 @@ def _docstring_of(verb: Verb) -> str:
 
 
 def describe(verb: Verb) -> str:
-    """Give a verb's options the texts of its docstring, and return the rest of that.
+    """Give a verb's options the texts of its docstring; return the rest.
 
     A section, ``Options:`` or `MOST_USED`, has an entry for each: ``out (FILE): Text.``, or
     ``moved (--data SOURCE): Text.`` where the flag has another name than the parameter. What
     several verbs share is described here, in such a section.
     """
-    about, own = _described(_docstring_of(inspect.unwrap(verb)))
-    texts = _described(_SHARED)[1] | own
+    about, texts = _described(_docstring_of(inspect.unwrap(verb)))
+    texts = _described(_SHARED)[1] | texts
     parameters = dict(inspect.signature(verb, eval_str=True).parameters)
     for name, parameter in parameters.items():
         kind, info = parameter.annotation, None
-        if get_origin(kind) is Annotated:  # with limits, or with what reads it
+        if get_origin(kind) is Annotated:  # with limits or a parser
             kind, info = get_args(kind)
         if name not in texts or (info is not None and info.help):
             continue
@@ -183,5 +183,5 @@ def describe(verb: Verb) -> str:
         info.metavar, info.help = word or None, text
         parameters[name] = parameter.replace(annotation=Annotated[kind, info])
     verb.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
-    verb.__annotations__ = {name: each.annotation for name, each in parameters.items()}
+    verb.__annotations__ = {name: parameter.annotation for name, parameter in parameters.items()}
     return about

@@ -17,32 +17,32 @@ from opsin.core.errors import OpsinError
 from opsin.core.stored_json import Json, JsonObject, json_text
 from opsin.report.terminal import COMMANDS, UNWRAPPED, PlainLines, printable
 
-#: Set once a verb has itself said that Ctrl-C ended it, and what it kept.
+#: Set once a verb has reported Ctrl-C and what it kept.
 STOP_SAID = threading.Event()
-#: Set once the document that ``--json`` promises was begun: there is one, or none.
+#: Set once the ``--json`` document is begun: there is at most one.
 DOCUMENT_BEGUN = threading.Event()
 
 
 def console() -> PlainLines:
-    """Return the console for answers; into a pipe or a file nothing is wrapped or cut."""
-    # A file may be called :dog:.png, which is no image of a dog.
+    """Return the console for answers; it wraps nothing in a pipe or file."""
+    # A file called :dog:.png must not show an emoji.
     return PlainLines(
         highlight=False, emoji=False, width=None if sys.stdout.isatty() else UNWRAPPED
     )
 
 
 def say(text: str = "", **style: Any) -> None:
-    """Print text as it is: without markup, and on a terminal without breaking lines."""
+    """Print text verbatim: no markup, no wrapping."""
     console().print(text, markup=False, soft_wrap=True, **style)
 
 
 def plain(text: str) -> str:
-    """Return text to stand between markup, with control characters made visible."""
+    """Return text escaped for markup, with control characters made visible."""
     return escape(printable(text))
 
 
 def columns(*words: str, figures: Sequence[str] = (), gap: int = 4) -> Table:
-    """Return an empty table: columns of words, which are folded, then of figures, which are not."""
+    """Return an empty table: columns of words, which fold, then of figures, which do not."""
     made = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0))
     for heading in words:
         made.add_column(heading, overflow="fold")
@@ -52,7 +52,7 @@ def columns(*words: str, figures: Sequence[str] = (), gap: int = 4) -> Table:
 
 
 def say_unreadable(files: Sequence[tuple[str, str]]) -> None:
-    """Name the first files that could not be read, with the reasons."""
+    """Print the first unreadable files with reasons."""
     for name, reason in files[:5]:
         say(f"unreadable: {printable(name)}: {reason}")
     if len(files) > 5:
@@ -60,23 +60,23 @@ def say_unreadable(files: Sequence[tuple[str, str]]) -> None:
 
 
 def print_json(content: JsonObject) -> None:
-    """Print the one object that ``--json`` promises."""
+    """Print the ``--json`` document."""
     write_document(encoded(content) + b"\n")
 
 
 def write_document(part: bytes) -> None:
-    """Write a part of that object, whole: Ctrl-C waits for its end."""
+    """Write a part of that document; Ctrl-C waits until it is whole."""
     with _ctrl_c_waits():
         DOCUMENT_BEGUN.set()
         left = memoryview(part)
-        while left:  # what is written to an unbuffered stream may be cut short by a signal
+        while left:  # a signal may cut an unbuffered write short
             left = left[sys.stdout.buffer.write(left) :]
         sys.stdout.flush()
 
 
 @contextlib.contextmanager
 def _ctrl_c_waits() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # Ctrl-C never stops another
+    if threading.current_thread() is not threading.main_thread():  # it gets no Ctrl-C
         yield
         return
     asked: list[tuple[int, FrameType | None]] = []
@@ -90,19 +90,19 @@ def _ctrl_c_waits() -> Iterator[None]:
 
 
 def encoded(content: Json) -> bytes:
-    """Return JSON as it is printed: letters as they are, what commands a terminal as escapes."""
-    text = COMMANDS.sub(lambda found: f"\\u{ord(found[0]):04x}", json_text(content))
+    """Return JSON as printed: not escaped to ASCII, but without terminal controls."""
+    text = COMMANDS.sub(lambda match: f"\\u{ord(match[0]):04x}", json_text(content))
     return text.encode("utf-8", "backslashreplace")
 
 
 def print_error(error: OpsinError) -> None:
-    """Print an error as its line and, under ``--json``, as the object on standard output."""
+    """Print an error as a line and, under ``--json``, as the object on standard output."""
     sys.stderr.write(f"opsin: {printable(str(error))}\n")
     if "--json" in sys.argv:
         print_json_error(type(error).__name__, error.message, error.advice)
 
 
 def print_json_error(kind: str, message: str, advice: str) -> None:
-    """Print the one shape that errors have under ``--json``."""
+    """Print an error in its ``--json`` form."""
     if not DOCUMENT_BEGUN.is_set():
         print_json({"error": {"kind": kind, "message": message, "advice": advice}})

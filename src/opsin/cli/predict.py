@@ -32,7 +32,7 @@ from opsin.runtime.prediction import CANNOT_TELL, Prediction
 if TYPE_CHECKING:
     from opsin.commands.predict.predict import Classified
 
-# More images than this are a line each, without bars.
+# Beyond this many images, each is one line without bars.
 _FEW = 20
 
 
@@ -103,7 +103,7 @@ def predict(
                 follow_links=follow_links, outside=outside, shard=shard, on=on, device=device,
                 watcher=for_people(quiet=quiet),
             )  # fmt: skip
-        except KeyboardInterrupt:  # it has said what is kept, and how to go on
+        except KeyboardInterrupt:  # already reported, with how to resume
             STOP_SAID.set()
             raise typer.Exit(130) from None
         if as_json:
@@ -137,19 +137,19 @@ def predict(
 
 
 class _AnswerPrinter:
-    """Prints each image's answer, with bars or in a line, and draws it."""
+    """Prints each image's answer with bars or in one line, and plots it."""
 
     def __init__(self, plot: Path | None, top: int, *, numbered: bool, bars: bool) -> None:
         self.plot, self.numbered, self.bars, self.top = plot, numbered, bars, top
         self.failures: list[str] = []
 
     def fail(self, error: OpsinError) -> None:
-        """Print an error, and remember it."""
+        """Print and count an error."""
         self.failures.append(str(error))
         sys.stderr.write(f"opsin: {printable(str(error))}\n")
 
     def draw(self, answers: Iterable[Answered]) -> Iterator[Prediction]:
-        """Yield the answers that there are; print the errors, and draw what is to be drawn."""
+        """Yield the answers; print errors and plot."""
         drawn = 0
         for image, answer in answers:
             if isinstance(answer, ImageError):
@@ -162,7 +162,7 @@ class _AnswerPrinter:
             yield answer
 
     def print_all(self, answers: Iterable[Answered]) -> None:
-        """Print an image's answer with its bars or, of many, a line each."""
+        """Print one answer with its bars, or many with a line each."""
         screen, rejects = console(), True
         for answer in self.draw(answers):
             rejects = rejects and answer.rejected is not None
@@ -178,7 +178,7 @@ class _AnswerPrinter:
             screen.print(f"{CANNOT_TELL}.", style="dim")
 
     def print_json(self, model: str, answers: Iterable[Answered]) -> None:
-        """Print one object, each answer as soon as it is there: there may be millions."""
+        """Print one object, streaming its answers: there may be millions."""
         head = b'{"model": ' + encoded(model) + b', "predictions": ['
         more: tuple[str, ...] = ()
         try:

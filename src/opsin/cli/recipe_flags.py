@@ -1,4 +1,4 @@
-"""Fields of a recipe as flags, beside a recipe file; and what the verbs that train share."""
+"""Recipe fields as flags and from recipe files, for the verbs that train."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from opsin.core.recipe_options import RecipeOption, options_of
 from opsin.core.stored_json import JsonObject
 from opsin.trackers import trackers
 
-_TRACKERS: Final = ", ".join(f"{each.name} ({each.title})" for each in trackers().values())
+_TRACKERS: Final = ", ".join(f"{tracker.name} ({tracker.title})" for tracker in trackers().values())
 Track = Annotated[
     str | None,
     flag(
@@ -37,26 +37,26 @@ Track = Annotated[
     ),
 ]
 
-#: Options of the data, and those of the model and its training.
+#: Options of the data, and of model and training.
 DATA: Final = tuple(options_of(DataRecipe))
 TRAINING: Final = tuple(name for name in TRAIN_OPTIONS if name not in DATA)
-#: Those that say how images are varied while training.
-VARYING: Final = tuple(n for n, each in TRAIN_OPTIONS.items() if each.group == AUGMENTATION)
-#: Those that say how a source is read, and nothing about its split.
+#: Augmentation options.
+VARYING: Final = tuple(n for n, option in TRAIN_OPTIONS.items() if option.group == AUGMENTATION)
+#: Options for reading a source, without those for its split.
 READING: Final = tuple(n for n in DATA if TRAIN_OPTIONS[n].group == SOURCE and n != "test")
 
 
 def takes(*fields: str, after: str, most_used: Sequence[str] = ()) -> Callable[[Verb], Verb]:
-    """Give a verb options for fields of the recipe, behind one of its parameters.
+    """Give a verb options for recipe fields, placed after one of its parameters.
 
-    Those that were given are passed on as keyword arguments.
+    Those set by the user are passed on as keyword arguments.
     """
 
     def decorate(verb: Verb) -> Verb:
         @functools.wraps(verb)
-        def call(**given: Any) -> None:
-            left_out = {name for name in fields if given[name] is None}
-            verb(**{name: value for name, value in given.items() if name not in left_out})
+        def call(**values: Any) -> None:
+            left_out = {name for name in fields if values[name] is None}
+            verb(**{name: value for name, value in values.items() if name not in left_out})
 
         parameters: list[inspect.Parameter] = []
         for name, parameter in inspect.signature(verb, eval_str=True).parameters.items():
@@ -90,11 +90,11 @@ def _parameter(option: RecipeOption, *, first: bool) -> inspect.Parameter:
     )
 
 
-def merge_options(file: Mapping[str, object], given: Mapping[str, object]) -> dict[str, Any]:
-    """Let the options that were given win over those of a recipe file, as `override` says."""
+def merge_options(file: Mapping[str, object], flags: Mapping[str, object]) -> dict[str, Any]:
+    """Override a recipe file's options by flags, as `override` does."""
     file = {key: value for key, value in file.items() if key != "sources"}
     refuse_unknown(file, ("model", "budget", *TRAIN_OPTIONS))
-    return override(file, given)
+    return override(file, flags)
 
 
 def read_options(path: Path) -> JsonObject:

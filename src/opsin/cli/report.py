@@ -1,4 +1,4 @@
-"""`opsin report`: a run's page, drawn anew."""
+"""`opsin report`: a run's analysis and page."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def report(
         run, deep=not quick, fix=fix, data=data or (), seed=seed, svg=svg, device=device,
         watcher=for_people(quiet=quiet),
     )  # fmt: skip
-    found = RunDirectory(run).read(Report)
-    failures = found.failures
+    stored = RunDirectory(run).read(Report)
+    failures = stored.failures
     too_weak = bool(failures and failures.labels and failures.labels.too_weak)
     if as_json:
         written = None if fix is None or too_weak else str(fix)
-        print_json({"page": str(page), "fix": written, **found.to_json()})
+        print_json({"page": str(page), "fix": written, **stored.to_json()})
     elif failures:
         say(str(page))
         grounds = labels_grounds(failures.suspected, failures.labels)

@@ -1,4 +1,4 @@
-"""`opsin resume`: a training goes on."""
+"""`opsin resume`: continue a training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def resume(
     track: Track = None,
     quiet: bool = False,
     as_json: bool = False,
-    **given: Any,
+    **fields: Any,
 ) -> None:
     """Continue a run that was stopped or killed where it left off.
 
@@ -39,5 +39,5 @@ def resume(
     """
     from opsin.commands.train.train import resume as workflow  # noqa: PLC0415  needs what trains
 
-    resumed = workflow(run, data or (), name=name, track=track, quiet=quiet, **given)
+    resumed = workflow(run, data or (), name=name, track=track, quiet=quiet, **fields)
     show_run(resumed, as_json=as_json)

@@ -1,4 +1,4 @@
-"""`opsin runs`: what was trained so far."""
+"""`opsin runs`: the runs so far."""
 
 from __future__ import annotations
 
@@ -43,26 +43,26 @@ def runs(
         directory = RunDirectory.open(run)
         if name is not None or note is not None:
             directory.write_notes(name=name, note=note)
-        if data:  # kept once they are proved to be the run's images
+        if data:  # stored once verified to be the run's images
             load_run_images(directory, data, watcher=for_people(quiet=as_json))
     chosen = list_runs(runs) if run is None else [Run(run)]
     if as_json:
-        print_json({"runs": [each.row() for each in chosen]})
+        print_json({"runs": [entry.row() for entry in chosen]})
         return
     if not chosen:
         say(f"No runs in {runs} yet. Make one: opsin train fashion-mnist")
         return
-    rows = [(each, each.summary()) for each in chosen]
+    rows = [(entry, entry.summary()) for entry in chosen]
     console().print(_table(rows))
-    for each, row in rows:
+    for entry, row in rows:
         if row.corrected:
             words = corrected_in_words(row.corrected, row.split)
-            console().print(f"{each.path}: {words}", markup=False)
+            console().print(f"{entry.path}: {words}", markup=False)
         if run is not None and row.note:
             for line in row.note.splitlines():
                 console().print(printable(line), markup=False)
         if row.cause:
-            console().print(f"{each.path}: {row.cause}", style="red", markup=False)
+            console().print(f"{entry.path}: {row.cause}", style="red", markup=False)
 
 
 def _table(rows: list[tuple[Run, RunSummary]]) -> Table:

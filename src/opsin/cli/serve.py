@@ -72,16 +72,16 @@ def serve(
         run_server(
             models, settings, watcher=WatcherGroup(watcher, _Address()) if as_json else watcher
         )
-    except KeyboardInterrupt:  # the usual way to end it, and everything accepted is answered
+    except KeyboardInterrupt:  # the usual way to stop; accepted requests were answered
         STOP_SAID.set()
         raise typer.Exit(130) from None
 
 
 class _Address(Watcher):
-    """Prints the address for scripts, once the server answers."""
+    """Prints the address for scripts once the server is ready."""
 
     def fact(self, name: str, text: str) -> None:
-        """Print the address when it comes by."""
+        """Print the address."""
         if name == "Page":
             print_json({"url": text})
 

@@ -58,6 +58,6 @@ def studio(
             watcher=for_people(quiet=quiet),
             announce=(lambda address: print_json({"url": address})) if as_json else None,
         )
-    except KeyboardInterrupt:  # the usual way to end it, and nothing is lost
+    except KeyboardInterrupt:  # the usual way to stop; nothing is lost
         STOP_SAID.set()
         raise typer.Exit(130) from None

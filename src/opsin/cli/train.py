@@ -54,7 +54,7 @@ def train(
     runs: options.Runs = Path("runs"),
     quiet: bool = False,
     as_json: bool = False,
-    **given: Any,
+    **fields: Any,
 ) -> None:
     """Train a classifier, evaluate it, and write its report.
 
@@ -79,10 +79,10 @@ def train(
         folds (K): Cross-validate: K runs, each tested on another K-th of the images.
     """
     if model != "auto":
-        given["model"] = model
+        fields["model"] = model
     if budget is not None:
-        given["budget"] = budget
-    wanted = merge_options(read_options(recipe) if recipe else {}, given)
+        fields["budget"] = budget
+    wanted = merge_options(read_options(recipe) if recipe else {}, fields)
     wanted |= {"quiet": quiet, "offline": offline}
     several = repeats != 1 or folds is not None
     if plan:
@@ -119,7 +119,7 @@ def show_run(run: Run, *, as_json: bool) -> None:
     """Print a run's figures and where to look next.
 
     Raises:
-        typer.Exit: It was stopped (status 130), or its loss ran away (status 1).
+        typer.Exit: It was stopped (status 130), or its loss diverged (status 1).
     """
     report = run.directory.read(Report)
     if as_json:
@@ -127,7 +127,7 @@ def show_run(run: Run, *, as_json: bool) -> None:
     else:
         say()
         console().print(class_table(report.judged))
-        if run.directory.page.is_file():  # which a full disk may refuse
+        if run.directory.page.is_file():  # missing if the disk was full
             say(f"\nLook      {run.directory.page}")
         say(f"Try       opsin predict {run.path} IMAGE")
         if report.training.stopped:
@@ -144,7 +144,7 @@ def _exit_with(*, stopped: bool, diverged: bool) -> None:
 
 
 def _show_plan(planned: Plan, *, as_json: bool) -> None:
-    """Print a plan: its layers, what was decided and why, and what it will cost."""
+    """Print a plan: its layers, choices with reasons, and cost."""
     from opsin.commands.train.plan import in_words  # noqa: PLC0415  loads what training needs
 
     if as_json:
@@ -160,7 +160,7 @@ def _show_plan(planned: Plan, *, as_json: bool) -> None:
 
 
 def _show_repeats(repeats: Repeats, *, as_json: bool) -> None:
-    """Print a row for each run, mean and deviation, and what these do and do not mean."""
+    """Print a row for each run, mean and deviation, and how to read them."""
     summary, labels = repeats.summary, repeats.labels
     if as_json:
         where = None if labels is None else str(labels)
@@ -214,7 +214,7 @@ def _repeats_table(repeats: Repeats) -> Table:
 
 
 def _meaning(repeats: Repeats) -> Iterator[str]:
-    """Say in words what the figures are, and what they are not."""
+    """Yield sentences on how to read the figures."""
     summary = repeats.summary
     rows, pooled = summary.runs, summary.pooled
     if repeats.stopped:

@@ -40,8 +40,8 @@ def _about(
     """
 
 
-#: Every verb, a module of this package each, with the first line of its help: to load them all
-#: takes longer than to answer an image.
+#: Every verb, a module of this package, with the first line of its help: loading them all
+#: takes longer than an answer.
 VERBS: Final = {
     "data": "Show what a source holds: classes, counts, sizes and samples.",
     "embed": "Write what a pretrained network says of images into a file.",
@@ -64,18 +64,18 @@ VERBS: Final = {
     "bench": "Measure images a second in training and answering.",
     "docs": "Open the documentation in a browser; it needs no network.",
 }
-#: Those in which processes that torchrun started work together.
+#: Verbs that run distributed under torchrun.
 _TOGETHER: Final = ("train", "resume")
-# What Python's own words are called instead.
+# Modules of verbs that are Python keywords.
 _MODULES: Final = {"import": "import_model"}
-# Words of before, which are still understood.
+# Former words, which are still accepted.
 _FORMER: Final = {"unsort": "undo", "--rate": "--learning-rate", "--light": "--brightness"}
-# Typer keeps the parent of its usage errors to itself.
+# Typer does not export the base of its usage errors.
 _UsageError: type[Any] = typer.BadParameter.__bases__[0]
 
 
 def _application(words: Sequence[str]) -> typer.Typer:
-    """Return the command line: the verb that is asked for, or the list of all."""
+    """Return the application: the requested verb, or the list of all."""
     app = typer.Typer(
         name="opsin",
         add_completion=False,
@@ -88,7 +88,7 @@ def _application(words: Sequence[str]) -> typer.Typer:
         for verb, summary in VERBS.items():
             app.command(verb, help=summary)(lambda: None)
         return app
-    from opsin.cli import options  # noqa: PLC0415  nor is it needed for the list
+    from opsin.cli import options  # noqa: PLC0415  not needed for the list
 
     if "--help" in words:
         options.describe_sources()
@@ -99,14 +99,14 @@ def _application(words: Sequence[str]) -> typer.Typer:
 
 
 def _current(word: str) -> str:
-    """A verb or an option, with or without a value behind =, under the name that it has now."""
+    """A verb or option, with or without =value, under its current name."""
     name, equals, value = word.partition("=")
     return _FORMER.get(name, name) + equals + value
 
 
 def run() -> int:
-    """Run the verb that was asked for and return the exit status."""
-    # Pillow's doubts about a file's tags: what cannot be read is reported with its reason anyway.
+    """Run the requested verb and return the exit status."""
+    # Pillow's warnings about tags: unreadable files are reported with a reason anyway.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     logging.getLogger("PIL").addHandler(logging.NullHandler())
     if _is_first():
@@ -145,7 +145,7 @@ def _run(words: Sequence[str]) -> int:
         if _is_first():
             error.show()
         return 2
-    if status == 130:  # Typer turns Ctrl-C into it, and a verb that was stopped ends with it
+    if status == 130:  # Ctrl-C in Typer, or a stopped verb
         from opsin.cli.output import STOP_SAID  # noqa: PLC0415
 
         return status if STOP_SAID.is_set() else _failed(stopped, status=130)
@@ -153,7 +153,7 @@ def _run(words: Sequence[str]) -> int:
 
 
 def _launch() -> Launch | None:
-    """Return what torchrun has told this process; ``None`` where it did not start it."""
+    """Return torchrun's settings; ``None`` if it did not start this process."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return None
     from opsin.training.process_group import Launch  # noqa: PLC0415  few are
@@ -169,8 +169,8 @@ def _is_first() -> bool:
 def _failed(error: OpsinError, *, status: int = 1) -> int:
     from opsin.cli.output import print_error  # noqa: PLC0415
 
-    told = not _is_first() if error.told is None else error.told
-    with contextlib.suppress(OSError):  # the reader may have gone
-        if not told:
+    already_printed = not _is_first() if error.told is None else error.told
+    with contextlib.suppress(OSError):  # the reader may have closed
+        if not already_printed:
             print_error(error)
     return status

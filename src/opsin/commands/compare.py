@@ -121,7 +121,9 @@ def _row(run: Run, number: int, paired: PairedPredictions) -> ComparedRun:
     report = run.directory.read(Report)
     figures, reported = report.judged, None
     if paired.rescored[number]:
-        reported = Accuracy(accuracy=figures.accuracy, low=figures.low, high=figures.high)
+        reported = Accuracy(
+            images=figures.images, accuracy=figures.accuracy, low=figures.low, high=figures.high
+        )
     if paired.rescored[number] or paired.tested[number] > len(paired.labels):
         probabilities = paired.probabilities[number]
         figures = measure(probabilities, paired.labels, paired.classes, paired.groups)
@@ -133,6 +135,7 @@ def _row(run: Run, number: int, paired: PairedPredictions) -> ComparedRun:
         run=str(run.path),
         model=report.model,
         source=report.source,
+        images=figures.images,
         accuracy=figures.accuracy,
         low=figures.low,
         high=figures.high,

@@ -14,15 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin._version import __version__
-from opsin.backbones.backbone import Backbone, open_backbone
-from opsin.backbones.feature_graph import usual_preparation
-from opsin.backbones.features import BATCH, KEPT, Extractor, source_keys
 from opsin.commands.feature_file import FeatureRows, check_feature_file
 from opsin.commands.out_file import OutFile, ShardTask
 from opsin.commands.predict.rows import reason_of
 from opsin.commands.predict.stream import Progress, open_streams
 from opsin.core.arguments import checked
-from opsin.core.errors import ImageError, RecipeError, SourceError
+from opsin.core.errors import ImageError, MissingExtraError, RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.file_names import legal_name
 from opsin.core.format import counted
@@ -31,7 +28,7 @@ from opsin.core.recipe import DataRecipe
 from opsin.core.stored_json import JsonObject
 from opsin.data import sources
 from opsin.data.cache import digest_rows
-from opsin.data.dataset import resolve_sources
+from opsin.data.dataset import Dataset, resolve_sources
 from opsin.data.fill_cache import content_and_digest
 from opsin.data.formats import SUFFIXES
 from opsin.data.image_stream import ListedImage, Stream, held_bytes
@@ -44,6 +41,13 @@ from opsin.runtime.cluster import Cluster, is_elsewhere
 from opsin.runtime.image_engine import Done, ImageSteps, answer_images
 from opsin.runtime.providers import choose
 from opsin.stores.store_address import StoreAddress
+
+try:
+    from opsin.backbones.backbone import Backbone, open_backbone
+    from opsin.backbones.feature_graph import usual_preparation
+    from opsin.backbones.features import BATCH, KEPT, Extractor, source_keys
+except ImportError as error:
+    raise MissingExtraError("pretrained networks", "evaluate") from error
 
 # Seconds between saves for a slow network.
 _OFTEN: Final = 30.0
@@ -211,6 +215,8 @@ def _find_images(
         "follow_links": follow_links,
         "outside": outside,
     }
+    if any(isinstance(part, Dataset) for part in data):
+        raise SourceError("An opsin.Dataset is not embedded", "Give the source that it is from.")
     recipe, held = resolve_sources(data, options, watcher)
     names = list(recipe.sources)
     why: SourceError | None = None
@@ -227,8 +233,8 @@ def _find_images(
             names, columns=columns, follow_links=follow_links, outside=outside, stdin=stdin,
             shard=shard, once=False, watcher=watcher,
         )  # fmt: skip
-    except SourceError:
-        raise why or SourceError(f"{recipe.source} holds no images") from None
+    except SourceError as error:
+        raise why or error from None
     if why is not None:
         watcher.note(f"taken as images without labels: {why.message}")
     title = "images" if recipe.sources == (sources.STANDARD_INPUT,) else recipe.title

@@ -93,8 +93,8 @@ def compare_answers(content: bytes, file: Path) -> ImportParity:
     other = (actual.argmax(axis=1) != wanted.argmax(axis=1)) & (first - second > 2 * TOLERANCE)
     if difference > TOLERANCE or other.any():
         raise ParityError(
-            f"It answers otherwise than {file.name} says: probabilities differ by up to "
-            f"{difference:.2g}, {int(other.sum())} of {len(images)} labels with them",
+            f"The classifier answers otherwise than {file.name} says: probabilities differ by up "
+            f"to {difference:.2g}, {int(other.sum())} of {len(images)} labels with them",
             "Check the pixels (--prepare): images in the file must be as before any scaling.",
         )
     return ImportParity(
@@ -116,11 +116,13 @@ def _arrays(file: Path, classifier: Classifier) -> tuple[NDArray[np.uint8], NDAr
             images, answers = stored.read("images"), stored.read("probabilities")
     except (OSError, ValueError, KeyError) as error:
         raise refused from error
+    if not images.size or not answers.ndim:
+        raise refused
     images = images[..., None] if images.ndim == 3 and preparation.channels == 1 else images
     answers = np.asarray(answers, np.float64).reshape(len(answers), -1)
     if answers.shape[1] == 1:
         answers = np.concatenate([1 - answers, answers], axis=1)
-    fits = answers.shape == (len(images), len(classifier.classes)) and len(images)
+    fits = answers.shape == (len(images), len(classifier.classes))
     if images.dtype != np.uint8 or images.shape[1:] != shape or not fits:
         raise refused
     return images, answers

@@ -62,7 +62,7 @@ def known_classes(classifier: Classifier, classes: Sequence[str], source: str) -
     if foreign:
         raise SourceError(
             f"{source} also has {', '.join(foreign[:5])}, which the classifier does not know",
-            f"Rename folders, or give --classes: it knows {', '.join(classifier.classes)}.",
+            f"Rename folders, or give other images: it knows {', '.join(classifier.classes)}.",
         )
     return np.array(indices, np.int64)
 

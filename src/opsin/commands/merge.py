@@ -163,7 +163,9 @@ def _complete(files: Sequence[Path], *, by_name: bool) -> list[_Shard]:
                 "Make those anew that are wrong, or move them away.",
             )
         if part in by_part:
-            raise RecipeError(f"{by_part[part].file} and {shard.file} are both shard {part}")
+            raise RecipeError(
+                f"{by_part[part].file} and {shard.file} are both shard {part}", "Leave one out."
+            )
         by_part[part] = shard
     count = shards[0].manifest.shards
     wanted = [Shard(number, count) for number in range(1, count + 1)]

@@ -66,6 +66,8 @@ class _RunAnswers:
             self.digests, self.labels = digests[kept.rows], kept.labels
             self.probabilities, self.groups = kept.probabilities, kept.groups
             images = read_images(directory)
+            if len(images) != len(digests):
+                raise ValueError("an image without a row")
             self.names = [images[row].name for row in kept.rows]
             #: What pixels depend on.
             self.prepared = tuple(getattr(self.record.preparation, key) for key in PREPARED)

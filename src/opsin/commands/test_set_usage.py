@@ -59,8 +59,7 @@ def note_look(
         except StorageError as error:
             unkept = 1
             watcher.note(
-                f"{directory.path} cannot be written ({error.message}), so this look at the test "
-                "images is not counted there"
+                f"this look at the test images is not counted in {directory.path}: {error.message}"
             )
     return count_looks(directory, key) + unkept
 

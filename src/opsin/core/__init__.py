@@ -1,1 +1,1 @@
-"""What everything else rests on: errors, storage, recipes, metadata, and the files of a run."""
+"""The foundation: errors, storage, recipes, metadata and the files of a run."""

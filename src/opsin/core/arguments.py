@@ -1,4 +1,4 @@
-"""Arguments of the public functions, checked against their annotations before anything is done."""
+"""Checks of public functions' arguments against their annotations, before anything is done."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from opsin.core.errors import RecipeError
 FORMER_NAMES: Final = {"rate": "learning_rate", "light": "brightness"}
 _Value = TypeVar("_Value")
 _T = TypeVar("_T", bound=Callable[..., Any])
-# Beyond what libraries take for a number.
+# Libraries overflow beyond this.
 _LARGEST: Final = 2**63
 
 
 def by_current_names(options: Mapping[str, _Value]) -> dict[str, _Value]:
-    """Options by the names that they have now; one that is there under both keeps its former."""
+    """Options under their current names; an option present under both names is left alone."""
     return {
         name if FORMER_NAMES.get(name) in options else FORMER_NAMES.get(name, name): value
         for name, value in options.items()
@@ -35,12 +35,12 @@ def by_current_names(options: Mapping[str, _Value]) -> dict[str, _Value]:
 
 
 def read_former_names(content: Any) -> Any:
-    """What a validator of a model's whole content returns for former names."""
+    """Rename former option names; a pydantic validator in mode "before"."""
     if not isinstance(content, dict):
         return content
     content = by_current_names(content)
     for name in ("disk_limit", "shuffle_buffer", "leaves"):
-        content.pop(name, None)  # no options any more; recipes of earlier runs name them
+        content.pop(name, None)  # removed options that earlier runs' recipes still name
     return content
 
 
@@ -48,8 +48,8 @@ def checked(target: _T) -> _T:
     """Check a function's arguments, or those of a class's public methods, when it is called."""
     if isinstance(target, type):
         for name, value in list(vars(target).items()):
-            own = name == "__init__" and not dataclasses.is_dataclass(target)
-            if inspect.isfunction(value) and (own or not name.startswith("_")):
+            is_init = name == "__init__" and not dataclasses.is_dataclass(target)
+            if inspect.isfunction(value) and (is_init or not name.startswith("_")):
                 setattr(target, name, checked(value))
         return target
     function, signature = target, inspect.signature(target)
@@ -59,11 +59,11 @@ def checked(target: _T) -> _T:
         hints, options = _hints_of(function), by_current_names(options)
         for name, value in signature.bind(*args, **options).arguments.items():
             several = signature.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL
-            for each in value if several else (value,):
-                if name in hints and not _fits(each, hints[name]):
+            for item in value if several else (value,):
+                if name in hints and not _fits(item, hints[name]):
                     choices = ", ".join(map(str, _choices(hints[name])))
                     kind = f"one of {choices}" if choices else function.__annotations__[name]
-                    raise RecipeError(f"{name} must be {kind}, not {reprlib.repr(each)}")
+                    raise RecipeError(f"{name} must be {kind}, not {reprlib.repr(item)}")
         return function(*args, **options)
 
     return typing.cast(_T, call)
@@ -71,13 +71,13 @@ def checked(target: _T) -> _T:
 
 @functools.cache
 def _hints_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """Each parameter's annotation, but that of the keyword options."""
+    """Each parameter's annotation, without that of ``**options``."""
     parameters = inspect.signature(function).parameters.values()
-    # That of the answer may be there for type checkers alone.
+    # The return annotation may exist for type checkers alone.
     asked = {
-        each.name: each.annotation
-        for each in parameters
-        if each.kind is not each.VAR_KEYWORD and each.annotation is not each.empty
+        p.name: p.annotation
+        for p in parameters
+        if p.kind is not p.VAR_KEYWORD and p.annotation is not p.empty
     }
     holder = types.SimpleNamespace(__annotations__=asked)
     return typing.get_type_hints(holder, function.__globals__)
@@ -93,9 +93,9 @@ def _choices(hint: Any) -> tuple[Any, ...]:
 def _fits(value: Any, hint: Any) -> bool:
     origin, args = typing.get_origin(hint) or hint, typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        if any(typing.get_origin(each) is os.PathLike for each in args):  # a text is a path there
-            args = tuple(each for each in args if each is not str)
-        return any(_fits(value, each) for each in args)
+        if any(typing.get_origin(arg) is os.PathLike for arg in args):  # here a str is a path
+            args = tuple(arg for arg in args if arg is not str)
+        return any(_fits(value, arg) for arg in args)
     if origin is typing.Literal:
         return isinstance(value, str) and value in args
     if origin is tuple and ... not in args:
@@ -107,10 +107,10 @@ def _fits(value: Any, hint: Any) -> bool:
         if not (hasattr(value, "__len__") and hasattr(value, "__getitem__")):
             return False
         flat = not isinstance(value, np.ndarray) or value.ndim == 1
-        return flat and all(_fits(each, args[0]) for each in value)
+        return flat and all(_fits(item, args[0]) for item in value)
     if origin is collections.abc.Mapping:
         return isinstance(value, collections.abc.Mapping) and all(
-            _is_text(key) and _fits(each, args[1]) for key, each in value.items()
+            _is_text(key) and _fits(item, args[1]) for key, item in value.items()
         )
     if origin in _SIMPLE:
         return _SIMPLE[origin](value)
@@ -118,7 +118,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _is_checked_class(origin: Any) -> bool:
-    # What shapes, numbers and files decide is read elsewhere.
+    # Arrays, numbers and files are checked where they are read.
     protocol = getattr(origin, "_is_protocol", False)
     return isinstance(origin, type) and not protocol and origin not in (np.ndarray, typing.BinaryIO)
 
@@ -134,7 +134,7 @@ def _is_path(value: object) -> bool:
 
 
 def _is_whole(value: Any) -> bool:
-    # Not `bool`, which calls itself a whole number too.
+    # Not `bool`, a subclass of `int`.
     whole = isinstance(value, int | np.integer) and value is not True and value is not False
     return whole and abs(int(value)) < _LARGEST
 

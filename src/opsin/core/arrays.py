@@ -1,4 +1,4 @@
-"""Arrays by the type of their numbers, named shortly."""
+"""Short names for array types."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What runs beside this process: how children start, what they say, how they end; calls in threads.
+"""Child processes and calls in threads: how they start, communicate and end.
 
 A frame is the header's length (4 bytes, little-endian), the body's length (8 bytes), the header
-(short JSON), the body. Nothing that arrives is ever run, as it would be with pickle.
+(short JSON), the body. Unlike with pickle, nothing that arrives is executed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from opsin.core.errors import OpsinError
 if TYPE_CHECKING:
     import asyncio
 
-# Not for children: what belongs to the web framework or to a test, and the servers' token.
+# Prefixes not passed on: the web framework's, the tests', and the servers' token.
 _PRIVATE: Final = ("NICEGUI_", "PYTEST_", "OPSIN_TOKEN")
 
 
@@ -34,11 +34,11 @@ def module_command(module: str, *arguments: str) -> list[str]:
 
 
 def child_environment(*, one_thread: bool = False) -> dict[str, str]:
-    """This process's environment without what is private to it."""
+    """This process's environment without private variables."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(_PRIVATE)}
     if one_thread:
         kept |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    # Nothing in the folder that a child works in is a module: it may hold what people upload.
+    # The working folder may hold uploads, and must not be searched for modules.
     return kept | {"PYTHONSAFEPATH": "1"}
 
 
@@ -58,13 +58,13 @@ def error_values(error: OpsinError) -> list[str]:
 
 
 def error_from(parts: Sequence[str]) -> OpsinError:
-    """The error that a child described; one that Opsin does not know is an `OpsinError`."""
+    """The error that a child described; an unknown class becomes `OpsinError`."""
     kind, message, advice = parts
     known = getattr(opsin.core.errors, kind, None)
     if not (isinstance(known, type) and issubclass(known, OpsinError)):
         known = OpsinError
     error = known.__new__(known, message, advice)
-    OpsinError.__init__(error, message, advice)  # its own may take other values
+    OpsinError.__init__(error, message, advice)  # the subclass's may take other arguments
     return error
 
 
@@ -87,13 +87,13 @@ def pack(header: Header, parts: Sequence[bytes] = ()) -> list[bytes]:
 
 
 class Unpacker:
-    """Puts frames together from whatever pieces arrive."""
+    """Reassembles frames from pieces of any size."""
 
     def __init__(self) -> None:
         self._held = bytearray()
 
     def feed(self, piece: bytes) -> Iterator[tuple[Header, bytes]]:
-        """The frames that are now whole: header and body."""
+        """The frames that are now complete: header and body."""
         held = self._held
         held += piece
         while len(held) >= _LENGTHS.size:
@@ -108,7 +108,7 @@ class Unpacker:
 
 
 def receive(stream: io.RawIOBase | io.BufferedIOBase) -> tuple[Header, memoryview] | None:
-    """Wait for a frame from a pipe or socket; ``None``: the other side has closed."""
+    """Wait for a frame from a pipe or socket; ``None`` if the other side has closed."""
     lengths = _exactly(stream, _LENGTHS.size)
     if lengths is None:
         return None
@@ -129,9 +129,9 @@ async def receive_async(stream: asyncio.StreamReader) -> tuple[Header, bytes] | 
 
 
 def whole(view: memoryview) -> bytes:
-    """A frame's body as bytes, without a copy where it arrived as such."""
-    own = view.obj
-    return own if isinstance(own, bytes) and len(own) == len(view) else bytes(view)
+    """A frame's body as bytes, without a copy if possible."""
+    base = view.obj
+    return base if isinstance(base, bytes) and len(base) == len(view) else bytes(view)
 
 
 def _exactly(stream: io.RawIOBase | io.BufferedIOBase, count: int) -> memoryview | None:
@@ -150,7 +150,7 @@ def _exactly(stream: io.RawIOBase | io.BufferedIOBase, count: int) -> memoryview
 
 T = TypeVar("T")
 
-# Seconds between two looks at a call, and those that the process's end waits for one that was left.
+# Seconds between two checks of a call, and those that exit waits for an abandoned one.
 _LOOK, _MOMENT = 0.2, 2.0
 
 
@@ -166,7 +166,7 @@ def call_in_thread(
         except BaseException as error:  # noqa: BLE001  raised again in the caller's thread
             result.set_exception(error)
 
-    # A daemon: the process must not wait long for a result that is not wanted.
+    # A daemon, so that the process can exit without an unwanted result.
     thread = threading.Thread(target=work, name=name, daemon=True)
     thread.start()
     done = False
@@ -175,7 +175,7 @@ def call_in_thread(
             done = bool(wait([result], timeout=_LOOK).done)
             look()
     except BaseException:
-        # Native code that still runs while Python is taken down often ends the process by SIGABRT.
+        # Native code still running at interpreter shutdown often aborts the process (SIGABRT).
         atexit.register(thread.join, _MOMENT)
         raise
     return result.result()

@@ -1,6 +1,6 @@
-"""Cells of CSV files that a spreadsheet takes for text, whatever they hold.
+"""CSV cells that no spreadsheet takes for formulas.
 
-A spreadsheet runs a cell as a formula where it begins with ``=``, ``+``, ``-``, ``@``, a tab or a
+A spreadsheet runs a cell as a formula if it begins with ``=``, ``+``, ``-``, ``@``, a tab or a
 carriage return. Names of files and classes may begin so. They are written with an apostrophe in
 front, which reading takes away again (OWASP, "CSV Injection").
 """
@@ -14,12 +14,12 @@ from typing import Any, Final, TextIO
 
 _FORMULA: Final = re.compile(r"'*[=+\-@\t\r]")
 _GUARDED: Final = re.compile(r"'+[=+\-@\t\r]")
-# In a table of corrections it leaves an image out; alone it is no formula.
+# Leaves an image out in a table of corrections; alone it is no formula.
 _DASH: Final = "-"
 
 
 def guard(text: str) -> str:
-    """A cell's text so that no spreadsheet runs it."""
+    """A cell's text, escaped so that no spreadsheet runs it."""
     return f"'{text}" if text != _DASH and _FORMULA.match(text) else text
 
 
@@ -49,5 +49,5 @@ class Reader:
 
     @property
     def line_num(self) -> int:
-        """How many lines were read."""
+        """The number of lines read."""
         return self._reader.line_num

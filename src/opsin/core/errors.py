@@ -12,19 +12,19 @@ from typing import Self
 
 
 class OpsinError(Exception):
-    """An error that its user can do something about.
+    """An error that the user can act on.
 
     Args:
         message: What is wrong, naming the value, and what is expected: a sentence without its
             full stop.
-        advice: What to do, as a sentence; empty where nothing can be advised.
+        advice: What to do, as a sentence; may be empty.
 
     Example:
         >>> print(OpsinError("boots.txt is a file", "Give the folder that it lies in."))
         boots.txt is a file. Give the folder that it lies in.
     """
 
-    #: Whether another process has told the user; ``None`` where none was asked.
+    #: Whether another process has told the user; ``None`` if there is no other.
     told: bool | None = None
 
     def __init__(self, message: str, advice: str = "") -> None:
@@ -36,13 +36,13 @@ class OpsinError(Exception):
         return f"{self.message}. {self.advice}" if self.advice else self.message
 
     def replace(self, old: str, new: str) -> Self:
-        """The error itself, with other words for something."""
+        """Replace text in the message and the advice; return the error."""
         self.message = self.message.replace(old, new)
         self.advice = self.advice.replace(old, new)
         return self
 
     def __reduce__(self) -> tuple[object, ...]:
-        # An exception is otherwise made anew from its arguments, which not every class takes.
+        # By default, unpickling calls the class with `args`, which not every class accepts.
         return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
 
 
@@ -72,7 +72,7 @@ class MovedError(SourceError):
 
 
 class ImageError(SourceError):
-    """Bytes that are no readable image."""
+    """Bytes that are not a readable image."""
 
 
 class InputError(SourceError, ValueError):
@@ -84,15 +84,15 @@ class RecipeError(OpsinError):
 
 
 class RunError(OpsinError):
-    """A run directory that is missing, half there or not usable."""
+    """A run directory that is missing, incomplete or unusable."""
 
 
 class ModelFileError(OpsinError):
-    """A file that is no Opsin classifier."""
+    """A file that is not an Opsin classifier."""
 
 
 class ParityError(OpsinError):
-    """An exported file that answers otherwise than the network it came from."""
+    """An exported file whose answers differ from its network's."""
 
 
 class StorageError(OpsinError):
@@ -100,7 +100,7 @@ class StorageError(OpsinError):
 
 
 class UploadError(OpsinError):
-    """An upload that was refused, or broke off."""
+    """An upload that was refused or interrupted."""
 
 
 class SandboxError(OpsinError):

@@ -1,4 +1,4 @@
-"""The events of long work, who gets them, and how fast it goes."""
+"""Events of long-running work, their observers, and its speed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from opsin.core.artifacts.records import Epoch
     from opsin.core.metadata import Layer
 
-# Seconds after which a speed means something, and between two marks.
+# Seconds before a speed is reported, and between two samples.
 _ENOUGH, _APART = 2.0, 0.25
 _EPOCH: Final = re.compile(r"(\d{1,9})/(\d{1,9})")
 
@@ -30,7 +30,7 @@ class Watcher:
     """
 
     def fact(self, name: str, text: str) -> None:
-        """Something that is now known: ``fact("Device", "CPU, 2 threads")``."""
+        """A fact that is now known: ``fact("Device", "CPU, 2 threads")``."""
 
     def layers(self, layers: Sequence[Layer]) -> None:
         """The network, as the summary before training shows it."""
@@ -79,15 +79,15 @@ class Watcher:
         """
 
     def doing(self, what: str) -> None:
-        """What is being done from now on, such as "validation"; called often, so be quick."""
+        """The current activity, such as "validation"; called often, so be quick."""
 
 
-#: Watches in silence.
+#: Ignores all events.
 SILENT = Watcher()
 
 
 class WatcherGroup(Watcher):
-    """Passes every event on to several watchers."""
+    """Forwards every event to several watchers."""
 
     def __init__(self, *watchers: Watcher) -> None:
         self.watchers = list(watchers)
@@ -109,7 +109,7 @@ for _name in [name for name in vars(Watcher) if not name.startswith("_")]:
 
 
 class Observers(WatcherGroup):
-    """Watchers that a user adds: one that raises costs a warning and gets no further events."""
+    """Watchers added by the user; one that raises is dropped with a warning."""
 
     def __init__(self, display: Watcher, observers: Sequence[Watcher]) -> None:
         super().__init__(*observers)
@@ -127,7 +127,7 @@ class Observers(WatcherGroup):
 
 
 class Pace:
-    """The speed of work over the last half of the time that it has taken."""
+    """The speed of work, over the latter half of its time so far."""
 
     def __init__(self, total: float, done: float = 0.0, now: float | None = None) -> None:
         self._total = total
@@ -137,7 +137,7 @@ class Pace:
         self._last = (now, done)
 
     def saw(self, done: float, now: float | None = None) -> None:
-        """Record how many units are done; fewer than before begin anew."""
+        """Record how many units are done; fewer than before restart the clock."""
         now = time.monotonic() if now is None else now
         if done < self._last[1]:
             self._began, self._marks = now, deque([(now, done)])
@@ -149,7 +149,7 @@ class Pace:
 
     @property
     def speed(self) -> float | None:
-        """Units a second, once that can be said."""
+        """Units a second; ``None`` at first."""
         (since, before), (now, done) = self._marks[0], self._last
         if now - self._began < _ENOUGH or done <= before or now <= since:
             return None
@@ -157,12 +157,12 @@ class Pace:
 
     @property
     def left(self) -> float | None:
-        """Seconds that the rest takes, where the speed is known."""
+        """Seconds until the end; ``None`` without a speed."""
         speed = self.speed
         return max(0.0, self._total - self._last[1]) / speed if speed else None
 
 
 def epoch_of(doing: str) -> tuple[int, int] | None:
-    """The epoch in hand and how many there are, from the name of the work."""
-    found = _EPOCH.fullmatch(doing.strip())
-    return (int(found[1]), int(found[2])) if found else None
+    """The current epoch and the number of epochs, parsed from ``3/10``."""
+    match = _EPOCH.fullmatch(doing.strip())
+    return (int(match[1]), int(match[2])) if match else None

@@ -1,4 +1,4 @@
-"""Names for files and folders: legal on every system, and not yet in use."""
+"""File and folder names: legal on every system, and free."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ import unicodedata
 from collections.abc import Callable
 from typing import Final
 
-#: Characters that Windows lets no name hold.
+#: Characters that Windows forbids in names.
 RESERVED: Final = '/\\:*?"<>|'
-# Those, and what a URL's rules keep for themselves.
+# Those, and the escape character of URLs.
 _TAKEN: Final = re.compile(f"[{re.escape(RESERVED)}%]")
-# Devices of Windows, which no file may be called after, whatever its suffix.
+# Windows's device names, which are reserved with any suffix.
 _DEVICE: Final = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\.|$)", re.I)
-# Bytes of the longest legal name, its number included; systems take 255, some tools add to that.
+# Most bytes of a legal name with its number; systems take 255, but some tools append.
 _LONGEST: Final = 120
-# Bytes of a name that is kept as it came, before it gets a number.
+# Most bytes of a name that is otherwise kept, before it gets a number.
 _LONGEST_NUMBERED: Final = 200
 
 
 def legal_name(name: str) -> str:
-    """A name as near to ``name`` as every file system allows; letters of any script stay."""
+    """The name closest to ``name`` that every file system allows, in any script."""
     text = unicodedata.normalize("NFC", name)
     text = _TAKEN.sub("-", "".join(c if c.isprintable() else "-" for c in text)).strip(" .")
     if is_device(text):
         text = f"_{text}"
     stem, suffix = os.path.splitext(text)  # noqa: PTH122  a Path would take "." apart
-    if len(suffix.encode()) > 20:  # no suffix then, but a sentence
+    if len(suffix.encode()) > 20:  # a sentence, not a suffix
         stem, suffix = text, ""
     stem = stem.encode()[: _LONGEST - len(suffix.encode())].decode("utf-8", "ignore")
     return stem.rstrip(" .") + suffix or "_"
 
 
 def is_device(name: str) -> bool:
-    """Tell whether Windows would take a name for a device, whatever its suffix."""
+    """Whether Windows reserves a name for a device, with any suffix."""
     return _DEVICE.match(name) is not None
 
 
 def free_name(name: str, used: Callable[[str], bool]) -> str:
-    """``name``, or ``name`` with a number before its suffix, that is not used."""
+    """``name``, with a number before its suffix if it is used."""
     if not used(name):
         return name
     folder, slash, plain = name.rpartition("/")
@@ -60,15 +60,15 @@ def free_name(name: str, used: Callable[[str], bool]) -> str:
 
 
 class NamesInUse:
-    """Gives a name a number where another like it, in any case, is in use."""
+    """Numbers names that are already in use, ignoring case."""
 
     def __init__(self) -> None:
         self._used: set[str] = set()
-        # The next number to try, so that a million equal names take a million steps.
+        # The next number to try: linear time for many equal names.
         self._next: dict[str, int] = {}
 
     def take(self, name: str) -> str:
-        """``name``, or ``name`` with a number; it counts as used from now on."""
+        """``name``, with a number if it is in use; marks the result as used."""
         alike, free = _alike(name), name
         stem, suffix = os.path.splitext(name)  # noqa: PTH122
         while _alike(free) in self._used:
@@ -80,5 +80,5 @@ class NamesInUse:
 
 
 def _alike(name: str) -> str:
-    """A key of all names that some system takes for one."""
+    """A key that is equal for names that some system treats as one."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())

@@ -1,4 +1,4 @@
-"""Numbers and times as text, the same in terminal, report and studio."""
+"""Numbers and times as text, for terminal, report and studio."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ _TIME: Final = re.compile(rf"(?:{_NUMBER}h)?(?:{_NUMBER}m(?:in)?)?(?:{_NUMBER}s)
 
 def clock(seconds: float) -> str:
     """Return a time as 0:12 or 1:04:09."""
-    # To the millisecond first: a rounding error must not make 2:02.5 another time elsewhere.
+    # To the millisecond first, so that 2:02.5 rounds the same on every machine.
     whole = round(round(seconds, 3))
     hours, minutes = whole // 3600, whole % 3600 // 60
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
 def about(seconds: float) -> str:
-    """Return a time that is not known well, with the digits that are."""
+    """Return an estimated time with few digits."""
     if seconds < 100:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def ago(then: float, now: float | None = None) -> str:
-    """Return how long ago a moment was, in seconds since 1970."""
+    """Return how long ago a timestamp was, in words."""
     seconds = (time.time() if now is None else now) - then
     if seconds < 60:
         return "just now"
@@ -44,7 +44,7 @@ def ago(then: float, now: float | None = None) -> str:
 
 
 def day(then: float) -> str:
-    """Return a moment's date and time on this machine's clock."""
+    """Return a timestamp as local date and time."""
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(then))
 
 
@@ -54,23 +54,23 @@ def count(number: float) -> str:
 
 
 def counted(number: int, one: str, several: str | None = None) -> str:
-    """Return a number with its noun, in the singular or plural."""
+    """Return a number with its noun, singular or plural."""
     return f"{number:,} {one if number == 1 else several or f'{one}s'}"
 
 
 def grey_or_colour(channels: int) -> str:
-    """Return what images of 1 or 3 channels are called."""
+    """Return the word for images of 1 or 3 channels."""
     return "grey" if channels == 1 else "colour"
 
 
 def decimals(largest: float) -> int:
-    """Return how many decimals show three digits of the largest of some numbers, 2 to 6."""
+    """Return the decimals that give the largest number three digits, 2 to 6."""
     digits = 2 - math.floor(math.log10(abs(largest))) if largest else 0
     return min(6, max(2, digits))
 
 
 def short_count(number: float) -> str:
-    """Return a count in few letters."""
+    """Return a count in short form: 1.23 M."""
     for unit, least in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         value = number / least
         if value >= 0.9995:
@@ -96,12 +96,12 @@ def file_size(size: float) -> str:
 
 
 def speed(per_second: float) -> str:
-    """Return images a second with the digits that matter."""
+    """Return images a second with significant digits."""
     return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.2g}"
 
 
 def percent(value: float) -> str:
-    """Return one answer's probability."""
+    """Return a probability in percent."""
     return f"{100 * value:.1f}%"
 
 
@@ -124,14 +124,14 @@ class _WithAccuracy(Protocol):
 
 
 def in_groups(groups: int | None, *, few: bool) -> str:
-    """Say in how many groups images come; ``""`` where each stands alone."""
+    """Say how many groups the images form; ``""`` without groups."""
     if groups is None:
         return ""
     return f" in {counted(groups, 'group')}{', which are few: the interval is rough' * few}"
 
 
 def repeats(rows: int) -> str:
-    """Say how many rows of a table name an image once more."""
+    """Say how many rows of a table repeat an image."""
     says = "rows repeat" if rows > 1 else "row repeats"
     return f"{rows:,} {says} an image; each image counts once"
 
@@ -144,8 +144,8 @@ def plus_minus(figures: _WithAccuracy) -> str:
 def seconds_of(text: str | float) -> float:
     """Read a time: ``10m``, ``90s``, ``1h30m`` or a number of seconds."""
     plain = str(text).strip().lower()
-    found = _TIME.fullmatch(f"{plain}s" if re.fullmatch(_NUMBER, plain) else plain)
-    hours, minutes, seconds = map(float, found.groups("0")) if found else (0.0, 0.0, 0.0)
+    match = _TIME.fullmatch(f"{plain}s" if re.fullmatch(_NUMBER, plain) else plain)
+    hours, minutes, seconds = map(float, match.groups("0")) if match else (0.0, 0.0, 0.0)
     total = 3600 * hours + 60 * minutes + seconds
     if not 0 < total < math.inf:
         raise RecipeError(f"A time is such as 10m, 90s, 1h30m or 600, not {text!r}")

@@ -1,4 +1,4 @@
-"""The documentation: where its site is, and the terms of its glossary."""
+"""The documentation's site and the terms of its glossary."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-#: Where the site is, if it is there; its pages need no server.
+#: The site's folder, which may be missing; its pages need no server.
 SITE: Final = Path(__file__).parents[1] / "site"
 
 
 @dataclass(frozen=True)
 class Term:
-    """A word of the field, as Opsin uses it, explained in three sentences."""
+    """A technical term, explained in three sentences."""
 
     title: str
     says: tuple[str, ...]
-    #: The page of the studio and the command that show it at work.
+    #: The studio's page and the command that show it.
     studio: str
     command: str
-    #: Other names that it is printed under: headings, labels, and options with dashes.
+    #: Other names in print: headings, labels, and options with dashes.
     words: tuple[str, ...] = ()
-    #: Words in the kinds of layers that it explains, such as ``BatchNorm``.
+    #: Words in kinds of layer that it explains, such as ``BatchNorm``.
     layers: tuple[str, ...] = ()
-    #: Name of the picture that explains it, where one does.
+    #: Name of its picture, if any.
     picture: str = ""
 
     @property
@@ -55,7 +55,7 @@ def glossary() -> dict[str, tuple[Term, ...]]:
         lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
         return Term(**{**fields, **lists})
 
-    return {each["title"]: tuple(map(term, each["terms"])) for each in content["sections"]}
+    return {section["title"]: tuple(map(term, section["terms"])) for section in content["sections"]}
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""What travels inside classifier.onnx beside the network."""
+"""The metadata inside classifier.onnx."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from pydantic import (
 
 from opsin.core.errors import ModelFileError
 
-#: Raised when a reader of today would misread a file of tomorrow.
+#: Incremented when older readers would misread a file.
 FORMAT = 3
 
 Resize = Literal["fit", "fill", "squash"]
-#: Bits that numbers of more than one byte may use, as cameras and scanners fill them.
+#: Bits that 16-bit pixels may use, as cameras and scanners fill them.
 Bits = Literal[8, 10, 12, 14, 16]
 Precision = Literal["float32", "float16", "int8"]
 
 
-#: Pixels of the longest side, and classes, that a classifier may have.
+#: Most pixels of a side, and most classes, of a classifier.
 MAX_SIDE: Final = 4096
 MAX_CLASSES: Final = 100_000
 _MAX_NAME: Final = 10_000
@@ -39,8 +39,8 @@ def _limited(name: str) -> str:
     return name
 
 
-# A file may be a stranger's: nothing in it may be larger than what Opsin writes.
-# Pydantic's own limit would refuse names of files that are no Unicode.
+# Files are untrusted: nothing in them may be larger than what Opsin writes.
+# Pydantic's own limit refuses file names that are not valid Unicode.
 _Name = Annotated[str, AfterValidator(_limited)]
 _Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 _Side = Annotated[int, Field(gt=0, le=MAX_SIDE)]
@@ -53,7 +53,7 @@ class _Frozen(BaseModel):
 
 
 class Background(_Frozen):
-    """What lies behind the subjects of the training images, and how these stand before it."""
+    """The background of the training images, and how subjects contrast with it."""
 
     #: Median brightness of the images' outermost pixels, 0 (black) to 255 (white).
     level: int = Field(ge=0, le=255)
@@ -72,14 +72,14 @@ class Preparation(_Frozen):
     width: _Side
     channels: Literal[1, 3]
     resize: Resize
-    #: Where the training images agree on one.
+    #: Set if the training images agree on one.
     background: Background | None = None
-    #: Bits used in files of 16 bits a channel; ``None``: deeper files are taken for 16.
+    #: Bits used in files of 16 bits a channel; ``None`` means all 16.
     bits: Bits | None = None
 
 
 class LayerOp(StrEnum):
-    """What a layer computes, as the first word of its ``kind`` says."""
+    """A layer's operation: the first word of its ``kind``."""
 
     ADD = "Add"
     BATCH_NORM = "BatchNorm"
@@ -104,7 +104,7 @@ class LayerOp(StrEnum):
 
     @classmethod
     def of(cls, kind: str) -> LayerOp:
-        """What a layer of some kind computes."""
+        """The operation of a kind of layer."""
         return cls(kind.partition(" ")[0].removesuffix("1d").removesuffix("2d"))
 
     @classmethod
@@ -113,13 +113,13 @@ class LayerOp(StrEnum):
 
 
 class Layer(_Frozen):
-    """One row of the summary table; its name is that of its output in the file."""
+    """One row of the summary table, named after its output in the file."""
 
     name: _Name
     kind: _Name
-    #: Of its output for one image: ``(channels, height, width)`` or ``(units,)``.
+    #: Shape of its output for one image: ``(channels, height, width)`` or ``(units,)``.
     shape: Annotated[tuple[_Count, ...], Field(max_length=8)]
-    #: BatchNorm's running mean and variance included.
+    #: Including BatchNorm's running mean and variance.
     parameters: _Count
     trainable: _Count
     #: Multiplications with an addition, for one image.
@@ -127,12 +127,12 @@ class Layer(_Frozen):
 
     @property
     def op(self) -> LayerOp:
-        """What it computes."""
+        """Its operation."""
         return LayerOp.of(self.kind)
 
 
 class Score(_Frozen):
-    """How good the file was when it was made, and on what."""
+    """The file's accuracy when it was made, and the part it was measured on."""
 
     split: Literal["test", "val", "out_of_fold"]
     images: _Count
@@ -151,44 +151,44 @@ class Calibration(_Frozen):
 
 
 class ClassMix(_Frozen):
-    """How common each class is: in what the scores imply, and in what the answers assume."""
+    """Class frequencies that the scores imply, and those that the answers assume."""
 
     learnt: Annotated[tuple[_Part, ...], Field(max_length=MAX_CLASSES)]
     assumed: Annotated[tuple[_Part, ...], Field(max_length=MAX_CLASSES)]
 
     @property
     def log_ratio(self) -> NDArray[np.float64]:
-        """What is added to the logits, ``float64[K]``: Bayes' rule for another mix of classes."""
+        """The logits' offset, ``float64[K]``: Bayes' rule for another mix of classes."""
         ratio: NDArray[np.float64] = np.log(self.assumed) - np.log(self.learnt)
         return ratio
 
 
 class Reject(_Frozen):
-    """When the answer is "none of these": above a limit chosen on validation images."""
+    """The threshold for the answer "none of these", chosen on validation images."""
 
     max_ood_score: float
-    #: Expected share of images of the known classes that are refused by mistake.
+    #: Expected share of known images that are wrongly refused.
     rate: float = Field(gt=0, lt=1)
     images: _Count
 
 
 class Views(_Frozen):
-    """How the training varied its images, and whether averaging over such views is better."""
+    """The training's augmentation, and whether averaging over such views helps."""
 
     flip: bool
-    #: Pixels that images were moved by, at most.
+    #: Largest shift in pixels.
     shift: int = Field(ge=0)
-    #: 0 where there are no views.
+    #: 0 without views.
     images: int = Field(0, ge=0)
     gained: int = Field(0, ge=0)
     lost: int = Field(0, ge=0)
     p: float = Field(1.0, ge=0, le=1)
-    #: Whether they help beyond chance, and are used where they are asked for.
+    #: Whether they help beyond chance; if so, they are used on request.
     helped: bool = False
 
     @property
     def words(self) -> str:
-        """What the trial found."""
+        """The trial's result as a sentence."""
         if not self.images:
             return "test-time views do not suit this classifier: its training varied nothing"
         verb = "help" if self.helped else "do not help"
@@ -202,18 +202,18 @@ class BackboneFacts(_Frozen):
     """The pretrained network that is inside the file."""
 
     name: _Name
-    #: Of the file that it was read from, in hexadecimal.
+    #: SHA-256 of its file, in hexadecimal.
     sha256: _Name
-    #: ``unknown`` where nothing says it.
+    #: ``unknown`` if not stated.
     licence: _Name
-    #: What it takes for pixels, and where that is stated.
+    #: The pixel range that it expects, and where that is stated.
     pixels: _Name
-    #: Names of the values that are taken as features.
+    #: Names of the values used as features.
     at: Annotated[tuple[_Name, ...], Field(max_length=10_000)]
 
 
 class Metadata(_Frozen):
-    """All that a reader needs to use the file as it was meant."""
+    """Everything needed to use the file correctly."""
 
     format: int = FORMAT
     opsin: _Name
@@ -253,15 +253,16 @@ class Metadata(_Frozen):
     @classmethod
     def from_props(cls, props: dict[str, str], file: str) -> Metadata:
         """Read what `to_props` wrote."""
-        own = {k.removeprefix("opsin."): v for k, v in props.items() if k.startswith("opsin.")}
+        texts = {k.removeprefix("opsin."): v for k, v in props.items() if k.startswith("opsin.")}
         try:
             fields = {
-                name: json.loads(value, parse_constant=_no_number) for name, value in own.items()
+                name: json.loads(value, parse_constant=_no_number) for name, value in texts.items()
             }
-            if fields.get("format", FORMAT) > FORMAT:
+            if (written := fields.get("format", FORMAT)) != FORMAT:
+                later = written > FORMAT
                 raise ModelFileError(
-                    f"{file} has format {fields['format']}; this Opsin reads up to {FORMAT}",
-                    "Update Opsin: pip install --upgrade opsin",
+                    f"{file} has format {written}; this Opsin reads format {FORMAT}",
+                    "Update Opsin: pip install --upgrade opsin" if later else "Train it again.",
                 )
             return cls.model_validate(fields)
         except (ValueError, TypeError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""What Linux, macOS and Windows do in different ways; no other module asks which it runs on."""
+"""Differences between Linux, macOS and Windows; no other module asks for the platform."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if sys.platform != "win32":
 
 #: Whether a child process can be given an open socket, and the lock on an open file.
 CHILDREN_INHERIT: Final = sys.platform != "win32"
-#: Whether a folder can be opened, and names looked up in it wherever it lies by then.
+#: Whether names can be looked up relative to an open folder.
 FOLDER_HANDLES: Final = {os.open, os.stat, os.unlink, os.mkdir, os.rmdir, os.link, os.rename} <= (
     os.supports_dir_fd
 )
-#: Characters that no name here may hold; `opsin.core.file_names` makes names for every system.
+#: Characters forbidden in names here; `opsin.core.file_names` is for every system.
 NOT_IN_NAMES: Final = '/\\:*?"<>|' if sys.platform == "win32" else "/\\"
 #: Flags of `os.open`: never wait for the other end of a pipe, and read bytes as they are.
 NO_WAITING: Final = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -33,7 +33,7 @@ NO_WAITING: Final = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
 _FOLDER: Final = getattr(os, "O_DIRECTORY", 0)
 
-#: Where to compute, as a pattern: a word, some with the number of a device.
+#: Devices as a pattern: a word, some with a device number.
 DEVICES: Final = r"auto|cpu|coreml|mps|(cuda|tensorrt|directml|openvino)(:[0-9]+)?"
 #: The same in words.
 DEVICE_WORDS: Final = (
@@ -41,19 +41,19 @@ DEVICE_WORDS: Final = (
 )
 
 
-def open_folder(place: str | os.PathLike[str], *, within: int | None = None) -> int:
-    """Open a folder where there are `FOLDER_HANDLES`."""
+def open_folder(path: str | os.PathLike[str], *, within: int | None = None) -> int:
+    """Open a folder; needs `FOLDER_HANDLES`."""
     no_link = 0 if within is None else NO_LINK  # a handle may be 0
-    return os.open(place, os.O_RDONLY | _FOLDER | no_link, dir_fd=within)
+    return os.open(path, os.O_RDONLY | _FOLDER | no_link, dir_fd=within)
 
 
 def hard_link(name: str, new: str, *, within: int | None, into: int | None) -> None:
-    """Give a file a second name, which must be free."""
+    """Link a file under a second name, which must be free."""
     os.link(name, new, src_dir_fd=within, dst_dir_fd=into, follow_symlinks=not FOLDER_HANDLES)
 
 
 def sync(path: str | os.PathLike[str]) -> None:
-    """Bring a file, or the names in a folder, to the disk; Windows does the latter by itself."""
+    """Flush a file or a folder to the disk; Windows flushes folders itself."""
     folder = os.path.isdir(path)  # noqa: PTH112  no Path for each of many
     if folder and sys.platform == "win32":
         return
@@ -65,27 +65,27 @@ def sync(path: str | os.PathLike[str]) -> None:
 
 
 def sync_all() -> None:
-    """Bring all that was written to the disk; Windows lets no program ask for that."""
+    """Flush all writes to the disk; not available on Windows."""
     if sys.platform != "win32":
         os.sync()
 
 
-def is_private(found: os.stat_result) -> bool:
-    """Tell whether only its owner may read a file; Windows' rights are not asked."""
-    return sys.platform == "win32" or not found.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+def is_private(status: os.stat_result) -> bool:
+    """Whether only its owner may read a file; always true on Windows."""
+    return sys.platform == "win32" or not status.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
 
 
-def only_we_write(found: os.stat_result) -> bool:
-    """Tell whether a file is this user's and no one else may change it; true on Windows."""
+def only_we_write(status: os.stat_result) -> bool:
+    """Whether a file is this user's and writable by no one else; true on Windows."""
     if sys.platform == "win32":
         return True
-    shared = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    return found.st_uid == os.getuid() and not stat.S_ISLNK(found.st_mode) and not shared
+    shared = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return status.st_uid == os.getuid() and not stat.S_ISLNK(status.st_mode) and not shared
 
 
 @contextlib.contextmanager
 def inheritable_lock(path: Path) -> Iterator[int]:
-    """Lock a file by a handle that a child can take over, where ``CHILDREN_INHERIT``."""
+    """Lock a file by a handle that a child can inherit; needs ``CHILDREN_INHERIT``."""
     if sys.platform == "win32":
         raise OSError(errno.ENOTSUP, "A lock belongs to one process on Windows", str(path))
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -97,7 +97,7 @@ def inheritable_lock(path: Path) -> Iterator[int]:
 
 
 def is_locked(path: Path) -> bool:
-    """Tell whether a process holds the `inheritable_lock` of a file."""
+    """Whether a process holds the `inheritable_lock` of a file."""
     if path.exists():
         try:
             with inheritable_lock(path):
@@ -108,14 +108,14 @@ def is_locked(path: Path) -> bool:
 
 
 def process_exists(pid: int) -> bool:
-    """Tell whether there is a process of this number, of any user."""
+    """Whether a process with this id exists, of any user."""
     import psutil  # noqa: PLC0415  0.04 s
 
     return psutil.pid_exists(pid)
 
 
 def command_line(pid: int) -> str | None:
-    """The command line of a process, where the system shows it."""
+    """The command line of a process; ``None`` if access is denied."""
     import psutil  # noqa: PLC0415  0.04 s
 
     try:
@@ -134,15 +134,15 @@ def interrupt(pid: int) -> None:
 
 
 def end_group(pid: int) -> None:
-    """End a process that leads a group, and all that it started, at once."""
+    """Kill a process group by its leader."""
     if sys.platform == "win32":
         import psutil  # noqa: PLC0415  0.04 s
 
         with contextlib.suppress(psutil.Error):
             leader = psutil.Process(pid)
-            for each in (*leader.children(recursive=True), leader):
+            for process in (*leader.children(recursive=True), leader):
                 with contextlib.suppress(psutil.Error):
-                    each.kill()
+                    process.kill()
         return
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
@@ -150,7 +150,7 @@ def end_group(pid: int) -> None:
 
 @contextlib.contextmanager
 def stop_signals_blocked() -> Iterator[None]:
-    """Block Ctrl-C and SIGTERM, in the processes that are started meanwhile, too."""
+    """Block Ctrl-C and SIGTERM, also in processes started in the block."""
     if sys.platform == "win32":
         yield
         return
@@ -162,19 +162,19 @@ def stop_signals_blocked() -> Iterator[None]:
 
 
 def prefer_as_oom_victim() -> None:
-    """Have the system end this process before its parent where memory runs out (Linux)."""
+    """Let the system kill this process before its parent if memory runs out (Linux)."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
 
 
 def limit_computing(seconds: float) -> None:
-    """End this process once it has computed for so long; 0 takes that back."""
+    """End this process after so much computing time; 0 removes the limit."""
     if sys.platform != "win32":
         signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
 def lower_priority() -> None:
-    """Let processes of the usual priority go before this one."""
+    """Lower this process's priority."""
     if sys.platform == "win32":
         import psutil  # noqa: PLC0415  0.04 s
 
@@ -186,19 +186,21 @@ def lower_priority() -> None:
 
 
 def limit_process(memory: int) -> None:
-    """Let this process take no more memory, write no file and leave no core dump behind."""
+    """Limit this process's further memory; forbid writing files and core dumps."""
     if sys.platform == "win32":
         return
 
     for limit in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE):
         resource.setrlimit(limit, (0, 0))
     limit_memory(memory)
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (soft, soft))  # for good
 
 
 def limit_memory(memory: int) -> None:
-    """Let this process take no more memory from now on; the limit may be changed again."""
+    """Limit this process's further memory; may be called again."""
     present = _fields(Path("/proc/self/status")).get("VmSize")
-    if sys.platform == "win32" or present is None:  # no limit on addresses holds elsewhere
+    if sys.platform == "win32" or present is None:  # other systems have no such limit
         return
     _, most = resource.getrlimit(resource.RLIMIT_AS)
     wanted = 1024 * present + memory
@@ -207,7 +209,7 @@ def limit_memory(memory: int) -> None:
 
 
 def allow_open_files(wanted: int) -> None:
-    """Raise the number of files that may be open to ``wanted``, or what the system grants."""
+    """Raise the limit on open files to ``wanted``, or to what the system grants."""
     if sys.platform == "win32":  # it has no such limit on sockets
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -218,25 +220,25 @@ def allow_open_files(wanted: int) -> None:
 
 
 def reuse_address(listener: socket.socket) -> None:
-    """Let a port be taken again right after the server before; Windows does so by itself."""
+    """Let a port be reused right after the previous server; Windows does so anyway."""
     if sys.platform != "win32":
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
 
 def return_memory() -> None:
-    """Give free memory back to the system, where the C library keeps it (glibc)."""
+    """Give free memory back to the system (glibc)."""
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def cores() -> int:
-    """How many cores this process may use; a container may allow fewer than there are."""
+    """The number of cores this process may use; containers may restrict it."""
     allowed = getattr(os, "sched_getaffinity", None)  # Linux alone has it
     return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def processor_name() -> str:
-    """The processor as its maker calls it, or at least its kind."""
+    """The processor's model name, or at least its architecture."""
     for line in _text(Path("/proc/cpuinfo")).splitlines():
         if line.startswith("model name"):
             return " ".join(line.partition(":")[2].split())
@@ -244,7 +246,7 @@ def processor_name() -> str:
 
 
 def memory_left(system: Path = Path("/")) -> int:
-    """How many bytes this process may still take."""
+    """The bytes of memory this process may still use."""
     free = _fields(system / "proc/meminfo").get("MemAvailable")
     if free is not None:
         return max(0, min([1024 * free, *_groups_leave(system), *_limits_leave(system)]))
@@ -254,7 +256,7 @@ def memory_left(system: Path = Path("/")) -> int:
 
 
 def _groups_leave(system: Path) -> Iterator[int]:
-    """What each control group above this process leaves (Linux, version 2)."""
+    """The memory each enclosing control group leaves (Linux, version 2)."""
     for line in _text(system / "proc/self/cgroup").splitlines():
         if line.startswith("0::/"):
             below = Path(line.removeprefix("0::/"))
@@ -269,7 +271,7 @@ def _groups_leave(system: Path) -> Iterator[int]:
 
 
 def _limits_leave(system: Path) -> Iterator[int]:
-    """What the process's own limits leave: of addresses, and of data (Linux)."""
+    """The memory the process's own limits leave: address space and data (Linux)."""
     if sys.platform == "win32":
         return
     used = _fields(system / "proc/self/status")
@@ -280,7 +282,7 @@ def _limits_leave(system: Path) -> Iterator[int]:
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep large blocks that are freed, for those that are asked for next."""
+    """Let the C library reuse large freed blocks."""
     with contextlib.suppress(OSError, AttributeError, TypeError):
         library = ctypes.CDLL(None)
         library.mallopt(-1, 2**31 - 1)  # glibc's M_TRIM_THRESHOLD
@@ -288,7 +290,7 @@ def keep_freed_memory() -> None:
 
 
 def _fields(file: Path) -> dict[str, int]:
-    """The lines of a file that hold a name and a whole number."""
+    """The lines of a file that are a name and an integer."""
     lines = (line.replace(":", " ").split() for line in _text(file).splitlines())
     return {words[0]: int(words[1]) for words in lines if len(words) > 1 and words[1].isdigit()}
 

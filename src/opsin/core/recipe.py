@@ -1,4 +1,4 @@
-"""A recipe: everything that can be asked of a training, each option with its type and its help.
+"""A recipe: all options of a training, with types and help texts.
 
 Defaults that depend on the network are filled in by `opsin.models.resolve`.
 """
@@ -44,7 +44,7 @@ def _known_device(device: str) -> str:
     return device
 
 
-#: Where to compute; of all that `DEVICES` allows, a form offers the usual ones.
+#: Where to compute; forms offer the common ones of `DEVICES`.
 Device = Annotated[
     Literal["auto", "cpu", "cuda", "mps"] | str,
     AfterValidator(_known_device),
@@ -56,13 +56,13 @@ Device = Annotated[
 Precision = Literal["auto", "float32", "bfloat16"]
 #: Most dense layers, or blocks.
 DEEPEST: Final = 16
-# Suffixes of files that are sources by themselves.
+# Suffixes of files that are sources.
 _KIND_OF_FILE = re.compile(
     r"(\.tar)?\.(zip|tar|tgz|txz|tbz2|gz|xz|bz2|npz|parquet|csv|tsv|jsonl?|ndjson|xml)$",
     re.IGNORECASE,
 )
 Side = Annotated[int, Field(ge=4, le=1024)]
-#: Height and width; one number is both.
+#: Height and width; one number stands for both.
 Sides = Annotated[
     tuple[Side, Side],
     BeforeValidator(
@@ -70,7 +70,7 @@ Sides = Annotated[
         json_schema_input_type=int | tuple[int, int],
     ),
 ]
-#: The name of a file or of something else that is known by a name.
+#: The name of a file or of a known entry.
 Named = Annotated[
     str,
     BeforeValidator(
@@ -84,36 +84,36 @@ _PLAIN: Final[dict[str, float]] = {
     "flip": False, "shift": 0.0, "zoom": 0.0, "rotate": 0.0, "brightness": 0.0, "erase": 0.0,
     "crop": 0.0, "colour": 0.0, "mixup": 0.0,
 }  # fmt: skip
-#: How each kind of training image is varied; shifts are shares of the smaller side.
+#: Augmentation of each kind of image; shifts are shares of the smaller side.
 AUGMENTATIONS: Final[dict[str, dict[str, float]]] = {
     "none": _PLAIN,
     "photos": _PLAIN | {"flip": True, "shift": 1 / 16},
-    # A page is photographed or scanned in any light, a little askew, never as its mirror image.
+    # Pages come in any light and slightly askew, but never mirrored.
     "documents": _PLAIN | {"shift": 1 / 32, "zoom": 0.05, "rotate": 3.0, "brightness": 0.2},
-    # A mirrored or strongly turned sign is another sign.
+    # Mirroring or strong rotation changes a sign's meaning.
     "symbols": _PLAIN | {"shift": 1 / 16, "zoom": 0.1, "rotate": 8.0},
 }
-#: What goes with an optimiser that is not the network's own.
+#: Defaults of an optimiser other than the network's own.
 OPTIMIZERS: Final[dict[str, dict[str, float]]] = {
     "adam": {"learning_rate": 2e-3, "momentum": 0.9},
     "adamw": {"learning_rate": 1e-2, "momentum": 0.9},
     "sgd": {"learning_rate": 0.1, "momentum": 0.9},
     "muon": {"learning_rate": 0.1, "momentum": 0.6},
 }
-#: Headings that the options are grouped under: in the help, in the studio's form, in the docs.
+#: Headings of the options in the help, the studio's form and the docs.
 SOURCE, PREPARATION, SPLIT = "Source", "Preparation of images", "Split"
 NETWORK, TRAINING, AUGMENTATION = "Network", "Training", "Augmentation"
 
 
 class RecipeModel(BaseModel):
-    """Fields that a person can set, each with what its option needs beside type and help."""
+    """Fields that users can set, with what their options need beside type and help."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False,
-        # Predicting needs none of them built, and that takes longer than the answer.
+        # Predicting does not need them, and building takes longer than an answer.
         defer_build=True,
     )  # fmt: skip
-    #: The heading of fields that name no other.
+    #: The default heading of its fields.
     group: ClassVar[str] = SOURCE
 
     _former_names = model_validator(mode="before")(read_former_names)
@@ -134,19 +134,19 @@ _augmentation = functools.partial(_option, group=AUGMENTATION)
 
 
 def _without_folder(source: str) -> str:
-    # One on a hub or a store stays whole, but for credentials.
+    # URLs stay whole, without credentials.
     if re.match(r"(?!file:)[a-z][a-z0-9]+:", source):
         return re.sub(r"(?<=://)[^/@]*@|[?].*", "", source)
     return os.path.basename(os.path.abspath(source))  # noqa: PTH100, PTH119
 
 
 def without_folders(value: Any) -> Any:
-    """JSON in which paths are their last part, for others to read."""
+    """JSON with paths cut to their last part, for sharing."""
     match value:
         case dict():
-            return {key: without_folders(each) for key, each in value.items()}
+            return {key: without_folders(item) for key, item in value.items()}
         case list():
-            return [without_folders(each) for each in value]
+            return [without_folders(item) for item in value]
         case str() if os.path.isabs(value) or value.startswith(("~", "..")):  # noqa: PTH117
             return _without_folder(value)
     return value
@@ -228,13 +228,13 @@ class DataRecipe(RecipeModel):
 
     @property
     def source_names(self) -> str:
-        """The same without the folders that they lie in, for others to read."""
+        """The same without folders, for sharing."""
         names = [_without_folder(source) for source in self.sources]
         return " + ".join(names) + (f" · test: {_without_folder(self.test)}" if self.test else "")
 
     @classmethod
     def of(cls, *sources: str, **options: Any) -> DataRecipe:
-        """The recipe of some sources; an option that is ``None`` has its default."""
+        """The recipe of some sources; options that are ``None`` get their defaults."""
         refuse_unknown(options, DATA_OPTIONS)
         values = {name: value for name, value in options.items() if value is not None}
         try:
@@ -391,10 +391,10 @@ class Recipe(RecipeModel):
 #: Options of `opsin.models.resolve.resolve`: those of the model, and those of the training.
 MODEL_OPTIONS = tuple(name for name in ModelRecipe.model_fields if name != "name")
 TRAINING_OPTIONS = tuple(TrainingRecipe.model_fields)
-#: Those that may change when a training goes on; the rest would make it another training.
+#: Those that may change when a training resumes.
 CHANGEABLE = tuple(name for name in TRAINING_OPTIONS if name != "seed")
 DATA_OPTIONS = tuple(name for name in DataRecipe.model_fields if name != "sources")
-#: Options that belong to a choice: another choice replaces their values, too.
+#: Options to reset when another option changes.
 RESET_BY: Final[Mapping[str, tuple[str, ...]]] = {
     "augment": tuple(AUGMENTATIONS["none"]),
     "optimizer": ("learning_rate", "momentum"),
@@ -405,19 +405,19 @@ RESET_BY: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
-def override(options: Mapping[str, _Value], given: Mapping[str, _Value]) -> dict[str, _Value]:
-    """The options of a recipe with those that are given beside it in their place."""
+def override(options: Mapping[str, _Value], changes: Mapping[str, _Value]) -> dict[str, _Value]:
+    """Options of a recipe, updated; dependent ones are dropped."""
     kept = dict(options)
-    if given.get("model", options.get("model")) != options.get("model"):
+    if changes.get("model", options.get("model")) != options.get("model"):
         kept = {name: value for name, value in options.items() if name in DATA_OPTIONS}
     for choice, belonging in RESET_BY.items():
-        if choice in given and given[choice] != options.get(choice):
+        if choice in changes and changes[choice] != options.get(choice):
             kept = {name: value for name, value in kept.items() if name not in belonging}
-    return kept | dict(given)
+    return kept | dict(changes)
 
 
 def flat_options(content: Mapping[str, Json]) -> JsonObject:
-    """The options of a recipe's sections side by side; ``model`` is the model's name."""
+    """The options of all sections in one dictionary; ``model`` is the model's name."""
     options: JsonObject = {}
     for key, value in content.items():
         if key not in ("versions", "parent", "reasons"):
@@ -429,7 +429,7 @@ def flat_options(content: Mapping[str, Json]) -> JsonObject:
 
 
 def refuse_unknown(options: Iterable[str], known: Sequence[str]) -> None:
-    """Refuse options of which there are none."""
+    """Refuse unknown options."""
     if unknown := sorted(set(options) - set(known)):
         raise RecipeError(
             f"There is no option {', '.join(unknown)} here", f"There are: {', '.join(known)}."
@@ -437,7 +437,7 @@ def refuse_unknown(options: Iterable[str], known: Sequence[str]) -> None:
 
 
 def invalid(error: ValidationError) -> RecipeError:
-    """The first fault that pydantic found, as one line."""
+    """The first validation error as one line."""
     first = error.errors()[0]
     option = ".".join(str(part) for part in first["loc"])
     rule = first["msg"][:1].lower() + first["msg"][1:]

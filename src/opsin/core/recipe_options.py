@@ -1,4 +1,4 @@
-"""The options of a recipe: what flags, forms and pages need of its fields."""
+"""Recipe fields as options of the command line and of forms."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from pydantic.fields import FieldInfo
 if TYPE_CHECKING:
     from opsin.core.recipe import RecipeModel
 
-#: What stands for true and false in a form.
+#: True and false in a form.
 YES, NO = "yes", "no"
 
 
 class RecipeOption:
-    """A field of a recipe as people set it: by a flag, in a form, in a file."""
+    """A recipe field as an option: a flag, a form's field, a file's key."""
 
     def __init__(self, name: str, field: FieldInfo, group: str) -> None:
         extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
         self.name = name
         self.field = field
-        #: The heading that it stands under.
+        #: Its heading.
         self.group = str(extra.get("group", group))
         self.flag = str(extra.get("flag", f"--{name.replace('_', '-')}"))
         #: Its name in a form.
         self.label = name.replace("_", " ").capitalize()
         self.help = field.description or ""
-        #: What the help shows for its value, where the type does not say it.
+        #: The help's word for its value; by default from the type.
         self.metavar = str(extra["metavar"]) if "metavar" in extra else None
         kind: Any = field.annotation
         if get_origin(kind) in (Union, types.UnionType):
-            kind = next(each for each in get_args(kind) if each is not type(None))
+            kind = next(arg for arg in get_args(kind) if arg is not type(None))
         # The type without ``None`` and without limits.
         self._inner: Any = get_args(kind)[0] if get_origin(kind) is Annotated else kind
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The values of a closed set, as text; none where there is no such set."""
+        """The allowed values as text; empty for an open set."""
         if self._inner is bool:
             return (YES, NO)
         closed = get_origin(self._inner) is Literal
@@ -47,7 +47,7 @@ class RecipeOption:
 
     @property
     def kind(self) -> type[bool] | type[int] | type[float] | type[str]:
-        """The plain type that is typed for it."""
+        """The plain type of its text."""
         kind = self._inner
         if get_origin(kind) is Literal:
             kind = type(get_args(kind)[0])
@@ -59,7 +59,7 @@ class RecipeOption:
         return get_origin(self._inner) in (tuple, dict)
 
     def read(self, text: str) -> Any:
-        """The value that a text stands for, its limits unchecked; or raise `ValueError`."""
+        """Parse a text without checking limits, or raise `ValueError`."""
         if not self.is_structured:
             return text == YES if self.kind is bool else self.kind(text)
         if get_origin(self._inner) is dict:
@@ -76,7 +76,7 @@ class RecipeOption:
         return numbers if many else (numbers[0], numbers[-1])
 
     def write(self, value: Any) -> str:
-        """A value as text: what `read`, and a form, take for it."""
+        """A value as text, for `read` and forms."""
         if isinstance(value, bool):
             return YES if value else NO
         if isinstance(value, dict):
@@ -86,13 +86,13 @@ class RecipeOption:
         return str(value)
 
     def argument(self, text: str) -> str:
-        """The word of the command line that gives it a value."""
+        """The command-line argument that sets it."""
         if self.kind is bool:
             return self.flag if text == YES else f"--no-{self.flag[2:]}"
         return f"{self.flag}={text}"
 
     def fault(self, text: str) -> str:
-        """What is wrong with a text, of a flag or of a form; empty where it is a value."""
+        """What is wrong with a text; empty if it is valid."""
         if self.choices:
             return "" if text in self.choices else f"it is one of {', '.join(self.choices)}"
         limited: Any = Annotated[self.field.annotation, self.field]
@@ -108,17 +108,17 @@ class RecipeOption:
 
 
 def options_of(*recipes: type[RecipeModel]) -> dict[str, RecipeOption]:
-    """The options of parts of a recipe by name; the first of a name counts."""
-    found: dict[str, RecipeOption] = {}
+    """The options of parts of a recipe by name; the first of a name wins."""
+    options: dict[str, RecipeOption] = {}
     for recipe in recipes:
         for name, field in recipe.model_fields.items():
             if name not in ("name", "sources"):
-                found.setdefault(name, RecipeOption(name, field, recipe.group))
-    return found
+                options.setdefault(name, RecipeOption(name, field, recipe.group))
+    return options
 
 
 def split_names(text: str) -> tuple[str, ...]:
-    """The parts of ``a,b,c``; an empty one is no name."""
+    """The parts of ``a,b,c``, without empty ones."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 

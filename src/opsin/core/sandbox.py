@@ -1,6 +1,6 @@
-"""Runs a function in a process that may die, with limits on time and memory.
+"""Runs functions in disposable processes with limits on time and memory.
 
-A stranger's file can make a decoder loop, take all memory or crash: here it costs one answer.
+A hostile file can make a decoder loop, exhaust memory or crash: this costs one answer.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from opsin.core.child_process import (
 from opsin.core.errors import OpsinError, SandboxError
 from opsin.core.platform import limit_computing, limit_process, prefer_as_oom_victim
 
-#: Seconds and bytes of memory that opening one file may take.
+#: Most seconds and bytes of memory for opening one file.
 SECONDS: Final = 5.0
 MEMORY: Final = 512 << 20
-# How many times as long a call may take where the machine is busy otherwise.
+# Factor by which a call may take longer on a busy machine.
 _PATIENCE: Final = 3
 _ADVICE: Final = "Leave the file out, or save it again."
 
-#: What runs inside: it takes a header and a body, and returns a header and the parts of a body.
+#: The function inside: from header and body to header and parts of a body.
 Task = Callable[[Header, memoryview], tuple[Header, Sequence[bytes]]]
 
 
 class Sandbox:
-    """Keeps processes that run one task each time they are asked."""
+    """Processes that run one task on request."""
 
     def __init__(
         self, task: str, *, seconds: float = SECONDS, memory: int = MEMORY, processes: int = 1
@@ -89,7 +89,7 @@ class Sandbox:
 
 
 def _end_all(idle: queue.LifoQueue[_Child | None]) -> int:
-    """End the idle processes, and return how many places there were."""
+    """End the idle processes, and return the number of places."""
     places = 0
     with contextlib.suppress(queue.Empty):
         while True:
@@ -104,12 +104,12 @@ class _Child:
 
     def __init__(self, task: str, seconds: float, memory: int) -> None:
         self.seconds = seconds
-        # A fork has the pipes but not the process: two owners would mix up their answers.
+        # A fork shares the pipes: two owners would mix up their answers.
         self.owner = os.getpid()
         command = module_command("opsin.core.sandbox", task, str(seconds), str(memory))
         # Each thread's own heap would reserve 64 MB of addresses.
         environment = child_environment(one_thread=True) | {"MALLOC_ARENA_MAX": "2"}
-        # No fault of the file, which must not be left out for it.
+        # Not the file's fault: it must not be skipped for this.
         refused = OpsinError(
             "The process that opens files did not start", "Close other programs and try again."
         )
@@ -122,7 +122,7 @@ class _Child:
             raise refused from error
         self.input = cast(BinaryIO, self.process.stdin)
         self.output = cast(io.BufferedIOBase, self.process.stdout)
-        # It says when it is ready, so that importing is no part of the first call's time.
+        # It reports when it is ready, so that imports do not count for the first call.
         if receive(self.output) is None:
             self.kill()
             raise refused
@@ -138,7 +138,7 @@ class _Child:
             late.set()
             self.process.kill()
 
-        # It ends by itself once it has computed for too long; that a machine is busy is no fault.
+        # The child limits its own computing time; this one allows for a busy machine.
         timer = threading.Timer(_PATIENCE * self.seconds, end)
         timer.daemon = True
         timer.start()
@@ -169,7 +169,7 @@ class _Child:
 
 
 def echo(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
-    """Return what was sent, for tests and examples."""
+    """Return the input, for tests and examples."""
     return header, [bytes(body)]
 
 

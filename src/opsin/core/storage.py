@@ -1,4 +1,4 @@
-"""Writes that are whole, or not there at all."""
+"""Atomic writes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from opsin.core.errors import StorageError
 from opsin.core.platform import sync
 from opsin.core.stored_json import Json, json_text
 
-# Names of temporary files and folders, which no user would choose: what bears one is swept away.
+# Names of temporary files and folders, which are swept away.
 _UNFINISHED: Final = re.compile(r"\..*\.[0-9a-f]{16}\.unfinished", re.DOTALL)
 _SCRATCH: Final = re.compile(r"\.scratch-[0-9a-f]{16}")
 _STALE: Final = 86_400.0
@@ -29,14 +29,14 @@ _swept: set[Path] = set()
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that replaces it when the block ends well."""
+    """Yield a temporary path that replaces ``path`` if the block succeeds."""
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.parent not in _swept:
             _swept.add(path.parent)
             _sweep(path.parent, _UNFINISHED)
         temporary = path.parent / f".{path.name[:32]}.{secrets.token_hex(8)}.unfinished"
-        # The system takes its umask off these rights; a name that is there, even a link, fails.
+        # The umask applies; an existing name, even a link, fails.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))
     try:
         with storage_errors(path):
@@ -50,7 +50,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def scratch_directory(parent: Path) -> Iterator[Path]:
-    """Yield a hidden directory inside ``parent`` that is gone when the block ends."""
+    """Yield a hidden directory inside ``parent``, removed when the block ends."""
     with storage_errors(parent):
         parent.mkdir(parents=True, exist_ok=True)
         _sweep(parent, _SCRATCH)
@@ -64,7 +64,7 @@ def scratch_directory(parent: Path) -> Iterator[Path]:
 
 
 def publish_directory(scratch: Path, path: Path) -> None:
-    """Bring a `scratch_directory` of files to the disk and give it its name, whole."""
+    """Flush a `scratch_directory` of files to the disk and rename it atomically."""
     with storage_errors(path):
         for file in scratch.iterdir():
             sync(file)
@@ -78,13 +78,13 @@ def publish_directory(scratch: Path, path: Path) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a whole file."""
+    """Write a file atomically."""
     with atomic_file(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_new(path: Path, content: bytes) -> bool:
-    """Write a whole file where there is none; ``False``: there is one, and it stays."""
+    """Write a file atomically; ``False`` if it exists, which leaves it unchanged."""
     with storage_errors(path):
         try:
             path.touch(exist_ok=False)
@@ -99,14 +99,14 @@ def write_new(path: Path, content: bytes) -> bool:
 
 
 def write_json(path: Path, content: Json) -> None:
-    """Write a whole JSON file, readable by people."""
+    """Write an indented JSON file atomically."""
     text = json_text(content, indent=2) + "\n"
     write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 @contextlib.contextmanager
 def exclusive(lock: Path, wait: Callable[[], None]) -> Iterator[None]:
-    """Keep other processes out of the block; the system lets them in when this process ends."""
+    """Exclude other processes from the block; released even if this one is killed."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     held = filelock.FileLock(lock)
     try:
@@ -124,22 +124,22 @@ def exclusive(lock: Path, wait: Callable[[], None]) -> Iterator[None]:
         held.release()
 
 
-def check_writable(path: Path) -> None:
-    """See that a file can be written at ``path``, before long work is done for it."""
-    place = path.parent
-    while not os.path.lexists(place):
-        place = place.parent
-    with storage_errors(path), tempfile.TemporaryFile(dir=place):
+def check_writable(path: Path, elsewhere: str = "") -> None:
+    """Check that a file can be written at ``path``, before long work."""
+    folder = path.parent
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    with storage_errors(path, elsewhere), tempfile.TemporaryFile(dir=folder):
         pass
 
 
 @contextlib.contextmanager
 def storage_errors(path: Path, elsewhere: str = "") -> Iterator[None]:
-    """Turn the system's refusal to write ``path`` into one line that says what to do."""
+    """Turn an `OSError` on writing ``path`` into a `StorageError` with advice."""
     try:
         yield
     except OSError as error:
-        # strerror is None for the errors that libraries raise without the system's number.
+        # strerror is None for errors that libraries raise without errno.
         reason = (error.strerror or str(error)).lower()
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         advice = "Free some space" if full else "Check its rights"
@@ -149,7 +149,7 @@ def storage_errors(path: Path, elsewhere: str = "") -> Iterator[None]:
 
 
 def _sweep(folder: Path, name: re.Pattern[str]) -> None:
-    """Remove what killed processes left in a directory, untouched for a day."""
+    """Remove leftovers of killed processes, a day old or more."""
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
             if name.fullmatch(path.name) and time.time() - path.lstat().st_mtime > _STALE:

@@ -1,7 +1,7 @@
-"""Arrays in ``.npz`` files that a stranger may have written.
+"""Arrays in untrusted ``.npz`` files.
 
-A header of 359 bytes can state 10^15 rows, and a megabyte can expand to a gigabyte: headers are
-read first, and no more is made than the file can hold.
+A header of 359 bytes can claim 10^15 rows, and a megabyte can expand to a gigabyte: headers are
+read first, and no more is allocated than the file can hold.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from numpy.typing import NDArray
 
 from opsin.core.files import open_regular
 
-#: What a packed file may expand to: this many times its own size, or this many bytes if more.
+#: Most that a file may expand to: this many times its size, or this many bytes if more.
 MAX_RATIO: Final = 20
 SPARE: Final = 128 << 20
 _MAX_MEMBERS: Final = 10_000
-# NumPy's reader of headers may be given short texts only; those of arrays have some 100 bytes.
+# NumPy's header reader is safe for short texts only; usual ones have about 100 bytes.
 _MAX_HEADER: Final = 1_000
 _MAX_DIMENSIONS: Final = 32
 
 
 class Budget:
-    """The bytes that may still be made of a file of some packed size."""
+    """The bytes that may still be unpacked from a file of some size."""
 
     def __init__(self, packed: int) -> None:
         self._left = max(SPARE, MAX_RATIO * packed)
 
     def take(self, size: int) -> None:
-        """Take some bytes, or raise `ValueError` where there are not as many left."""
+        """Take some bytes, or raise `ValueError` if too few are left."""
         if size > self._left:
             raise ValueError(
                 f"it expands to more than {MAX_RATIO} times its size and {SPARE >> 20} MB; if you "
@@ -48,7 +48,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Stated:
-    """What an array's header states; ``by_columns`` is Fortran's order."""
+    """An array's header; ``by_columns`` is Fortran order."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -61,17 +61,17 @@ class Stated:
 
 
 class StoredArrays:
-    """The arrays of a ``.npz`` file, read one by one; a context manager."""
+    """The arrays of an ``.npz`` file, read one by one; a context manager."""
 
     def __init__(self, path: str | os.PathLike[str], *, follow_links: bool = True) -> None:
         self._file = open_regular(path, follow_links=follow_links)
         try:
-            #: What may still be read.
+            #: The remaining budget.
             self.budget = Budget(os.fstat(self._file.fileno()).st_size)
             with _explained():
                 self._archive = zipfile.ZipFile(self._file)
                 members = self._archive.infolist()
-                self._members = {each.filename.removesuffix(".npy"): each for each in members}
+                self._members = {member.filename.removesuffix(".npy"): member for member in members}
                 if len(members) > _MAX_MEMBERS:
                     raise ValueError(f"it holds more than {_MAX_MEMBERS:,} arrays")
                 if len(self._members) < len(members):
@@ -96,22 +96,22 @@ class StoredArrays:
         return name in self._members
 
     def stated(self, name: str) -> Stated:
-        """What an array's header says, its values unread."""
+        """An array's header; its values are not read."""
         with self._open(name) as (_, stated):
             return stated
 
     def read(self, name: str) -> NDArray[Any]:
-        """An array, unless it holds Python objects or is too large for its file."""
+        """An array; refused if it has Python objects or is too large for its file."""
         with self._open(name) as (stream, stated):
             self.budget.take(stated.nbytes)
             content = np.empty(stated.nbytes, np.uint8)
             _fill(stream, content)
-            stream.read(1)  # the end, where the checksum is looked at
+            stream.read(1)  # the end, where the checksum is verified
             order: Any = "F" if stated.by_columns else "C"
             return np.ndarray(stated.shape, stated.dtype, content.data, order=order)
 
     def blocks(self, name: str, rows: int) -> Iterator[NDArray[Any]]:
-        """An array's rows, so many at a time, up to a damage."""
+        """An array's rows in blocks, up to any damage."""
         with self._open(name) as (stream, stated):
             if stated.by_columns or not stated.shape:
                 raise ValueError(f"{name} has no rows that lie one after the other")
@@ -126,7 +126,7 @@ class StoredArrays:
     def _open(self, name: str) -> Iterator[tuple[IO[bytes], Stated]]:
         member = self._members[name]
         with _explained():
-            # NumPy writes no others, and some of those take memory as they like.
+            # NumPy writes no others, and some of them use unbounded memory.
             if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise ValueError(f"{name} is packed in a way that NumPy does not write")
             with self._archive.open(member) as stream:
@@ -163,7 +163,7 @@ def _fill(stream: IO[bytes], target: NDArray[np.uint8]) -> None:
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Turn the many ways in which a damaged archive fails into a `ValueError`."""
+    """Turn all errors of a damaged archive into `ValueError`."""
     try:
         yield
     except Exception as error:

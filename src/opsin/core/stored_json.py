@@ -1,6 +1,6 @@
-"""JSON: how it is written, and how it is read from files that a stranger may have written.
+"""JSON written, and read from untrusted files.
 
-A few megabytes of brackets become gigabytes of objects: that is estimated before reading.
+A few megabytes of brackets can become gigabytes of objects, so memory is estimated first.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import BinaryIO, Final, TypeAlias
 
-#: What JSON can say.
+#: Any JSON value.
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 JsonObject: TypeAlias = "dict[str, Json]"
 
-#: Bytes of the longest file: a report on 1,500 classes, twice.
+#: Most bytes of a file: twice a report on 1,500 classes.
 MOST: Final = 64 << 20
-# Bytes that a file's text and objects may take together.
+# Most bytes of a file's text and objects together.
 _MEMORY: Final = 448 << 20
 
 
 def json_text(content: object, *, indent: int | None = None, compact: bool = False) -> str:
-    """Content as JSON, letters as they are; numbers that are not finite are null."""
+    """Content as JSON, not escaped to ASCII; non-finite numbers become null."""
     encoder = json.JSONEncoder(
         ensure_ascii=False, allow_nan=False, indent=indent,
         separators=(",", ":") if compact else None,
@@ -49,7 +49,7 @@ def read_json(file: BinaryIO) -> Json:
 
 
 def read_json_lines(file: BinaryIO, *, skip: bool = False) -> list[JsonObject]:
-    """Read lines of JSON up to the first that is no object: a crash may have cut the last."""
+    """Read JSON lines up to the first that is not an object, perhaps cut by a crash."""
     objects: list[JsonObject] = []
     for line in _content(file).splitlines():
         try:
@@ -64,10 +64,10 @@ def read_json_lines(file: BinaryIO, *, skip: bool = False) -> list[JsonObject]:
 
 
 def _content(file: BinaryIO) -> bytes:
-    # A file of five gigabytes is not even begun with.
+    # Huge files are refused unread.
     if os.fstat(file.fileno()).st_size > MOST or len(content := file.read(MOST + 1)) > MOST:
         raise ValueError(f"it is longer than {MOST >> 20} MB")
-    # Bytes of the text's characters, and of what its parts become.
+    # Bytes of the text's characters and of the parsed objects.
     memory = len(content) * (1 if content.isascii() else 4)
     memory += 64 * (content.count(b"[") + content.count(b"{"))
     memory += 32 * content.count(b'"') + 40 * content.count(b",")

@@ -92,8 +92,8 @@ def _images_of(
         same, named = digests.get(row.digest, []), names.get(nfc(row.name), [])
         if same:
             matches.append(sorted({*same} & {*named}) or same)
-        elif named and (trust_names or not row.digest):
-            # Other pixels under the same name are another image.
+        elif named and (not row.digest or (trust_names and not row.name.isdigit())):
+            # Other pixels under the same name are another image, and numbers may have moved.
             matches.append(named)
         else:
             matches.append([] if nfc(row.name) in unreadable else None)

@@ -133,4 +133,5 @@ class DigestSet:
     def update(self, digests: Iterable[int]) -> None:
         """Add many digests."""
         for digest in digests:
-            self.add(digest)
+            self._buckets[digest >> (64 - _BUCKET_BITS)].append(digest)
+        self._buckets = [array("Q", sorted(set(bucket))) for bucket in self._buckets]

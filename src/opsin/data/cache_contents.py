@@ -29,7 +29,7 @@ _HASH: Final = "[0-9a-f]{32}"
 # Folders of the cache with the names of Opsin's own entries: OPSIN_CACHE can name any folder.
 _FOLDERS: Final[dict[Part, dict[str, str]]] = {
     "sources": {
-        "sources": rf"({'|'.join(NAMES)})(\.parts)?", "unpacked": _HASH, "objects": _HASH
+        "sources": rf"({'|'.join(NAMES)})", "unpacked": _HASH, "objects": _HASH
     },
     "datasets": {"decoded": "[0-9a-f]{64}", "near": rf"{_HASH}\.npz"},
     "features": {"features": _HASH, "trials": rf"{_HASH}\.json"},
@@ -96,7 +96,7 @@ def empty_cache(*parts: str) -> CacheContents:
         for path in _paths_of(part) if part in (parts or PARTS) else ():
             size = _size_of(path)
             with contextlib.suppress(filelock.Timeout, OSError), contextlib.ExitStack() as stack:
-                lock = path.with_name(f"{path.name.removesuffix('.parts')}.lock")
+                lock = path.with_name(f"{path.name}.lock")
                 if lock.exists():
                     stack.enter_context(filelock.FileLock(lock, timeout=0))
                 if path.is_dir():

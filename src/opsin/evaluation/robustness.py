@@ -119,7 +119,7 @@ def _level(
     else:
         change_low, change_high = interval_by_groups(after.astype(np.int64) - before, groups)
     return DisturbedAccuracy(
-        strength=strength, words=kind.words.format(strength),
+        strength=strength, words=kind.words.format(strength), images=len(after),
         accuracy=float(after.mean()), low=low, high=high, lost=lost, won=won,
         change=(won - lost) / len(after), change_low=change_low, change_high=change_high,
     )  # fmt: skip

@@ -1,1 +1,1 @@
-"""The Hugging Face hub: what is fetched from it, and what is sent to it."""
+"""The Hugging Face hub: downloads and uploads."""

@@ -1,4 +1,4 @@
-"""huggingface_hub, loaded when it is needed, and its errors as ours."""
+"""huggingface_hub, loaded lazily, and its errors as ours."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from opsin.hub.hub_name import HubName, hub_cache
 
 @dataclass(frozen=True)
 class HubConnection:
-    """The library; the hub's address; and the seconds for which the hub may be silent."""
+    """The library, the hub's address, and the timeout in seconds."""
 
     library: Any
     endpoint: str
@@ -30,15 +30,15 @@ class HubConnection:
 
     @property
     def api(self) -> Any:
-        """What asks the hub."""
+        """The library's client."""
         return self.library.HfApi(
             endpoint=self.endpoint, library_name="opsin", library_version=__version__
         )
 
 
 def connect(need: str, *, patience: int = 1) -> HubConnection:
-    """Load huggingface_hub; nothing is asked yet."""
-    # The library reads its variables when it is imported.
+    """Load huggingface_hub; sends no request."""
+    # The library reads its variables on import.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         import huggingface_hub  # noqa: PLC0415  an extra, and half a second
@@ -53,13 +53,13 @@ def connect(need: str, *, patience: int = 1) -> HubConnection:
 
 
 def is_offline() -> bool:
-    """Tell whether ``HF_HUB_OFFLINE`` forbids to ask the hub."""
+    """Whether ``HF_HUB_OFFLINE`` forbids requests."""
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
 @contextlib.contextmanager
 def quiet(hub: HubConnection) -> Iterator[None]:
-    """Keep the library from writing on its own: progress and errors are said once, by us."""
+    """Silence the library: we report progress and errors."""
     utils = hub.library.utils
     level, had_bars = utils.logging.get_verbosity(), not utils.are_progress_bars_disabled()
     utils.logging.set_verbosity(utils.logging.CRITICAL)
@@ -74,7 +74,7 @@ def quiet(hub: HubConnection) -> Iterator[None]:
 
 @contextlib.contextmanager
 def hub_errors(hub: HubConnection, name: HubName, *, sending: bool = False) -> Iterator[None]:
-    """Turn what huggingface_hub raises over a repository into an error of ours."""
+    """Turn huggingface_hub's errors about a repository into ours."""
     try:
         yield
     except OpsinError:

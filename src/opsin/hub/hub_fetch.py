@@ -1,4 +1,4 @@
-"""Networks and classifiers fetched from the hub by its library, only when they are named."""
+"""Networks and classifiers fetched from the hub."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from opsin.hub.hub_name import (
     snapshot_of,
 )
 
-#: Files that say under which licence a network is published, in the order of looking.
+#: Files that may state a network's licence, in order of preference.
 CARDS: Final = ("README.md", "LICENSE", "LICENSE.txt", "LICENSE.md")
-# Bytes of the largest text that is fetched beside a network, and of the largest network.
+# Most bytes of a text fetched beside a network, and of a network.
 _LARGEST_TEXT: Final = 1 << 20
 _LARGEST: Final = (2 << 30) - 1
 _BASE: Final = re.compile(r"^base_model:[ \t]*(?:\n-[ \t]*)?[\"']?([^\s\"']+)", re.MULTILINE)
@@ -41,11 +41,11 @@ def fetch(
     offline: bool = False,
     watcher: Watcher = SILENT,
 ) -> HubFile:
-    """A file of the hub, fetched where it is not on this machine."""
+    """A file of the hub, fetched if it is not on this machine."""
     here = found_here(name, wanted)
     if here is not None and name.is_pinned:
-        said = [snapshot_of(here.where) / file for file in PREPARATION]
-        if wanted is Wanted.CLASSIFIER or any(map(Path.is_file, said)):
+        texts = [snapshot_of(here.where) / file for file in PREPARATION]
+        if wanted is Wanted.CLASSIFIER or any(map(Path.is_file, texts)):
             return here
     if offline or is_offline():
         if here is None:
@@ -69,10 +69,10 @@ def fetch(
 
 
 def base_of(card: Path) -> HubName | None:
-    """The model that a model card says its weights are from."""
+    """The base model that a model card states."""
     with contextlib.suppress(OSError):
-        found = _BASE.search(card.read_text(encoding="utf-8", errors="replace")[:_LARGEST_TEXT])
-        return HubName.read(found[1]) if found else None
+        match = _BASE.search(card.read_text(encoding="utf-8", errors="replace")[:_LARGEST_TEXT])
+        return HubName.read(match[1]) if match else None
     return None
 
 
@@ -95,19 +95,19 @@ def _fetched(hub: HubConnection, name: HubName, wanted: Wanted, watcher: Watcher
         )
     if (files[chosen].size or 0) > _LARGEST:
         raise ModelFileError(f"{chosen} of {name} is larger than 2 GB")
-    if wanted is Wanted.NETWORK:  # first what is said of it, so that it is never alone
+    if wanted is Wanted.NETWORK:  # its descriptions first, so that it never lacks them
         _fetch_texts(hub, where, files, (*PREPARATION, *CARDS))
         base = base_of(snapshot_of(where) / "README.md")
         if base is not None and commit_of(base) is None:
-            # Licences are often stated there alone; without it, it is unknown.
+            # Often only the base model states the licence.
             with contextlib.suppress(Exception):
                 _fetch_texts(hub, base, listed(hub, base)[1], CARDS)
-    # By the name of the revision, so that the library keeps which commit it is at.
+    # By the revision's name, so that the library records its commit.
     path, stated = Path(download(hub, name, chosen, watcher)), files[chosen].lfs
     watcher.end()
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if stated and found != stated.sha256:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if stated and digest != stated.sha256:
         path.resolve().unlink()
         path.unlink(missing_ok=True)
         raise DownloadError(
@@ -139,10 +139,10 @@ def _fetch_texts(
 
 
 def download(hub: HubConnection, name: HubName, file: str, watcher: Watcher) -> str:
-    """Fetch one file into the hub's cache, and return where it is."""
+    """Fetch one file into the hub's cache, and return its path."""
 
     class Progress(contextlib.nullcontext[Any]):
-        """What the library takes for a class of progress bars."""
+        """A stand-in for the library's progress bars."""
 
         def __init__(self, *, total: int | None = None, initial: int = 0, **_: object) -> None:
             super().__init__(self)

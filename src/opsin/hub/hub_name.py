@@ -1,4 +1,4 @@
-"""Names on the hub (``owner/name[@revision]``), and what its own cache has of them here.
+"""Names on the hub (``owner/name[@revision]``), and their files in its cache.
 
 The cache is read without the hub's library. Its layout:
 https://huggingface.co/docs/huggingface_hub/guides/manage-cache
@@ -18,14 +18,14 @@ from opsin.core.errors import RecipeError
 
 _PART: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_-])?"
 _NAME: Final = re.compile(rf"({_PART}/{_PART})(?:@([A-Za-z0-9][A-Za-z0-9._/-]{{0,199}}))?")
-#: What stands before such a name where a path could stand, too.
+#: Prefix of such a name where a path is possible, too.
 PREFIX: Final = "hf:"
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
 class HubName:
-    """A repository on the hub, in one of its revisions: a branch, a tag or a commit."""
+    """A repository on the hub at a revision: a branch, a tag or a commit."""
 
     repository: str
     revision: str = "main"
@@ -33,78 +33,78 @@ class HubName:
 
     @classmethod
     def read(cls, text: str) -> HubName | None:
-        """What a text names; ``None`` where it is no such name."""
+        """Parse a name; ``None`` if it is not one."""
         text = text.removeprefix(PREFIX)
-        found = _NAME.fullmatch(text)
-        if found is None or text.endswith(".onnx") or ".." in text or "--" in found[1]:
+        match = _NAME.fullmatch(text)
+        if match is None or text.endswith(".onnx") or ".." in text or "--" in match[1]:
             return None
-        return cls(found[1], found[2] or "main")
+        return cls(match[1], match[2] or "main")
 
     @classmethod
     def prefixed(cls, text: str) -> HubName | None:
-        """What ``hf:owner/name[@revision]`` names; ``None`` without that beginning."""
+        """Parse ``hf:owner/name[@revision]``; ``None`` without the prefix."""
         if not text.startswith(PREFIX):
             return None
-        # Windows turns the strokes of what it takes for a path.
-        found = cls.read(text.replace("\\", "/"))
-        if found is None:
+        # Windows may have turned the slashes.
+        name = cls.read(text.replace("\\", "/"))
+        if name is None:
             raise RecipeError(
                 f"{text!r} is no name on the hub, such as {PREFIX}owner/name or "
                 f"{PREFIX}owner/name@revision",
                 "Copy it from the repository's page.",
             )
-        return found
+        return name
 
     def __str__(self) -> str:
         return f"{self.repository}@{self.revision}"
 
     @property
     def is_pinned(self) -> bool:
-        """Whether it means the same bytes for ever."""
+        """Whether the revision is a commit, which never changes."""
         return is_commit(self.revision)
 
 
 def is_commit(text: str) -> bool:
-    """Tell whether a text is a commit, in full."""
+    """Whether a text is a full commit hash."""
     return _COMMIT.fullmatch(text) is not None
 
 
-#: Files that say what a network takes for pixels.
+#: Files that state a network's preprocessing.
 PREPARATION: Final = ("preprocessor_config.json", "config.json")
-#: What a classifier is called in every repository that Opsin writes.
+#: A classifier's file name in repositories that Opsin writes.
 CLASSIFIER: Final = "classifier.onnx"
 
 
 class Wanted(StrEnum):
-    """Which file of a repository is meant."""
+    """The kind of file wanted from a repository."""
 
     NETWORK = "network"
     CLASSIFIER = "classifier"
 
     def choose(self, names: Iterable[str]) -> str | None:
-        """The name of the file among a repository's; ``None`` where it is not clear."""
+        """The matching file of a repository; ``None`` if ambiguous."""
         networks = [name for name in names if name.endswith(".onnx")]
         if self is Wanted.NETWORK:
             networks = [name for name in networks if "/model_" not in f"/{name}"]
-        found = next((name for name in self.usual if name in networks), None)
-        return found or (networks[0] if len(networks) == 1 else None)
+        usual = next((name for name in self.usual if name in networks), None)
+        return usual or (networks[0] if len(networks) == 1 else None)
 
     @property
     def usual(self) -> tuple[str, ...]:
-        """How it is usually called, the preferred name first."""
+        """Usual file names, the preferred one first."""
         return ("onnx/model.onnx", "model.onnx") if self is Wanted.NETWORK else (CLASSIFIER,)
 
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file of the hub that is on this machine, and the commit that it is of."""
+    """A local file of the hub, and its commit."""
 
     path: Path
     where: HubName
 
 
 def hub_cache() -> Path:
-    """The folder that the hub's programs share, as its variables say."""
+    """The hub's shared cache folder, by its environment variables."""
     known = os.environ.get
     home = known("HF_HOME") or f"{known('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
     folder = known("HF_HUB_CACHE") or known("HUGGINGFACE_HUB_CACHE") or f"{home}/hub"
@@ -112,7 +112,7 @@ def hub_cache() -> Path:
 
 
 def snapshot_of(name: HubName) -> Path:
-    """Where the files of a commit are."""
+    """The folder of a commit's files."""
     return _folder_of(name) / "snapshots" / name.revision
 
 
@@ -121,7 +121,7 @@ def _folder_of(name: HubName) -> Path:
 
 
 def commit_of(name: HubName) -> HubName | None:
-    """A name with the commit that its revision was at; ``None`` where none is known."""
+    """A name with its revision's last known commit, if any."""
     if name.is_pinned:
         return name
     try:
@@ -132,7 +132,7 @@ def commit_of(name: HubName) -> HubName | None:
 
 
 def found_here(name: HubName, wanted: Wanted = Wanted.NETWORK) -> HubFile | None:
-    """A file of a repository that is on this machine; ``None`` where it is not."""
+    """A repository's file on this machine, if any."""
     where = commit_of(name)
     if where is None:
         return None

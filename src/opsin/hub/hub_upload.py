@@ -1,7 +1,7 @@
-"""Files sent to the hub: a repository, in one commit.
+"""Files uploaded to the hub in one commit.
 
-Large files go first, each under its digest, and the commit names them all at the end: an upload
-that broke off changed nothing, and what had arrived is not sent again.
+Large files go first, by digest, and the commit names them all at the end: an interrupted
+upload changes nothing, and what had arrived is not sent again.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from opsin.core.events import SILENT, Watcher
 from opsin.hub.hub_connection import HubConnection, connect, hub_errors, is_offline, quiet
 from opsin.hub.hub_name import CLASSIFIER, HubName
 
-# What the hub puts into a new repository.
+# Files that the hub puts into a new repository.
 _OF_THE_HUB: Final = frozenset({".gitattributes", "README.md"})
 
 
 @dataclass(frozen=True)
 class Uploaded:
-    """What the hub has now: the page of the repository, its newest commit, who sees it."""
+    """The repository's page, its newest commit, and its visibility."""
 
     address: str
     commit: str
@@ -33,8 +33,8 @@ class Uploaded:
 def upload(
     repository: str, files: Mapping[str, bytes], *, public: bool, watcher: Watcher = SILENT
 ) -> Uploaded:
-    """Send files, after making the repository where there is none."""
-    hub = connect("uploading to the hub", patience=3)  # it does more before it answers
+    """Upload files, creating the repository if needed."""
+    hub = connect("uploading to the hub", patience=3)  # answers take longer
     if is_offline():
         raise UploadError("HF_HUB_OFFLINE forbids to ask the hub", "Unset it, and run it again.")
     if hub.library.get_token() is None:
@@ -43,7 +43,7 @@ def upload(
             "Make one that may write on the hub's page of settings, and sign in: hf auth login",
         )
     session = hub.library.utils.get_session()
-    before, session.timeout = session.timeout, hub.seconds  # most requests wait for ever
+    before, session.timeout = session.timeout, hub.seconds  # most requests have no timeout
     try:
         with quiet(hub), hub_errors(hub, HubName(repository), sending=True):
             private = _ready(hub, repository, public=public, watcher=watcher)
@@ -54,7 +54,7 @@ def upload(
 
 
 def _ready(hub: HubConnection, repository: str, *, public: bool, watcher: Watcher) -> bool:
-    """Make the repository where there is none, and tell whether it is private."""
+    """Create the repository if needed, and return whether it is private."""
     try:
         info = hub.api.model_info(repository)
     except hub.library.errors.RepositoryNotFoundError:
@@ -77,19 +77,19 @@ def _ready(hub: HubConnection, repository: str, *, public: bool, watcher: Watche
 def _commit(
     hub: HubConnection, repository: str, files: Mapping[str, bytes], watcher: Watcher
 ) -> str:
-    """Send the files and name them in one commit; where all are there already, none is made."""
+    """Upload the files in one commit, or none if all are there already."""
     sent = {name: _Counted(content) for name, content in files.items()}
     operations = [hub.library.CommitOperationAdd(name, file) for name, file in sent.items()]
-    if CLASSIFIER in sent:  # it was read for its digest until now
+    if CLASSIFIER in sent:  # until now it was read for its digest
         sent[CLASSIFIER].advance = watcher.advance
     watcher.begin(f"Sending {repository}", len(files.get(CLASSIFIER, b"")), "B")
     try:
-        with warnings.catch_warnings(record=True) as said:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             done = hub.api.create_commit(
                 repository, operations, commit_message="Classifier by Opsin"
             )
-        for warning in said:
+        for warning in caught:
             if issubclass(warning.category, UserWarning):
                 watcher.note(" ".join(str(warning.message).split()))
     finally:
@@ -98,7 +98,7 @@ def _commit(
 
 
 class _Counted(io.BytesIO):
-    """A file's content that says how far it was read."""
+    """A file's content that reports how far it was read."""
 
     advance: Callable[[int], None] = staticmethod(lambda _: None)
 

@@ -33,16 +33,16 @@ def serve(
         settings: How to listen, whom to answer and what to accept
             (default: `ServerSettings` of ``opsin.server.settings`` as it is: this machine
             only, port 8000).
-        watcher: Receives what is served, and where.
+        watcher: Receives the models served and the address.
 
     Raises:
         MissingExtraError: ``opsin[serve]`` is not installed.
         RecipeError: The address is in use, or not this machine's; there is no model, a name stands
-            for two of them, or cannot be a name.
-        RunError: A model is not there.
-        ModelFileError: A file is no classifier of Opsin's.
-        DownloadError: One could not be fetched.
-        KeyboardInterrupt: Ctrl-C ended it, after everything that was accepted was answered.
+            for two of them, or is invalid.
+        RunError: A model is missing.
+        ModelFileError: A file is not an Opsin classifier.
+        DownloadError: A model could not be fetched.
+        KeyboardInterrupt: Ctrl-C ended it, after all accepted requests were answered.
 
     Example:
         ``opsin.serve(["boots=runs/boots", "runs/bags"])``
@@ -53,18 +53,18 @@ def serve(
 
 @checked
 def served_app(models: Models, **settings: Any) -> Application:
-    """Return what `serve` serves as an ASGI application, for a server of another program.
+    """Return the application of `serve` for another ASGI server.
 
-    Its lifespan starts the processes that compute, and ends them. It listens on nothing itself;
-    that other server decides who can connect.
+    Its lifespan starts and ends the worker processes. It does not listen itself:
+    the other server decides who can connect.
 
     Args:
         models: As for `serve`.
-        **settings: Fields of `ServerSettings`; those that say how to listen or what to write into
-            logs have no effect.
+        **settings: Fields of `ServerSettings`; those for listening and
+            logging have no effect.
 
     Raises:
-        OpsinError: As from `serve`, but for the address.
+        OpsinError: As from `serve`, except for the address.
 
     Example:
         ``serve.ingress(lambda: served_app("runs/boots", workers=1))`` with Ray Serve.
@@ -75,7 +75,7 @@ def served_app(models: Models, **settings: Any) -> Application:
 
 
 def _server() -> ModuleType:
-    """What needs FastAPI, which takes a while to load."""
+    """The part that needs FastAPI, which is slow to load."""
     try:
         from opsin.server import run  # noqa: PLC0415
     except ModuleNotFoundError as error:

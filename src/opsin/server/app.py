@@ -45,7 +45,7 @@ class Size(BaseModel):
 
 
 class ModelCard(BaseModel):
-    """What clients may know of a model; where its file lies is none of it."""
+    """A model as clients see it, without its file's path."""
 
     name: str
     digest: str
@@ -63,7 +63,7 @@ class ModelCard(BaseModel):
 
     @classmethod
     def of(cls, served: ServedModel) -> ModelCard:
-        """Describe a model in service."""
+        """Describe a served model."""
         metadata = served.metadata
         preparation = metadata.preparation
         return cls(
@@ -84,13 +84,13 @@ class ModelCard(BaseModel):
 
 
 class ModelCards(BaseModel):
-    """The models in service."""
+    """The served models."""
 
     models: list[ModelCard]
 
 
 class Application(FastAPI):
-    """A FastAPI application behind `AccessMiddleware`, which surrounds FastAPI's own layers, too.
+    """A FastAPI application inside `AccessMiddleware`, which wraps FastAPI's own layers, too.
 
     Its lifespan starts the engine and stops it; `opsin.server.run.serve` does that itself.
 
@@ -101,7 +101,7 @@ class Application(FastAPI):
     def __init__(self, engine: Engine, settings: ServerSettings) -> None:
         self.settings, self.engine = settings, engine
         self.budget = MemoryBudget.of(settings)
-        self._described: list[str] = []  # digests of the models that /openapi.json speaks of
+        self._described: list[str] = []  # digests of the models in /openapi.json
 
         @asynccontextmanager
         async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -122,7 +122,7 @@ class Application(FastAPI):
             lifespan=lifespan,
         )
         predictor = predict.Predictor(engine, settings, self.budget)
-        # Not included as FastAPI does, which would hide them from `app.routes`.
+        # Not by `include_router`, which would hide them from `app.routes`.
         self.router.routes += [
             *predict.routes(predictor).routes,
             *_models(engine),
@@ -150,15 +150,15 @@ class Application(FastAPI):
         )
 
     async def _quick(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Reach the most frequent route without FastAPI's six layers and its search for a route."""
+        """Shortcut to the most frequent route, past FastAPI's six layers and its routing."""
         if scope["type"] == "http" and scope["path"] == PREDICT and scope["method"] == "POST":
-            scope["route"] = self._predict  # by which the request is counted
+            scope["route"] = self._predict  # the key for counting
             await self._predict.app(scope, receive, send)
         else:
             await self._below(scope, receive, send)
 
     def openapi(self) -> OpenApi:
-        """The description of all routes, with examples of the models that are served now."""
+        """The OpenAPI schema, with the served models as examples."""
         digests = [served.digest for served in self.engine.served.values()]
         if self.openapi_schema and digests == self._described:
             return self.openapi_schema
@@ -168,7 +168,7 @@ class Application(FastAPI):
         components["schemas"] |= kserve.InferRequest.model_json_schema(
             ref_template="#/components/schemas/{model}"
         )["$defs"]
-        # FastAPI assumes them of every route with a parameter; here, errors have another shape.
+        # FastAPI adds these to every route with parameters; errors here have another shape.
         for name in ("HTTPValidationError", "ValidationError"):
             components["schemas"].pop(name, None)
         if self.settings.token is not None:
@@ -180,7 +180,7 @@ class Application(FastAPI):
         examples = {}
         if first := next(iter(self.engine.served.values()), None):
             examples = {"model": first.name, "version": kserve.version_of(first)}
-        for operation in (each for path in schema["paths"].values() for each in path.values()):
+        for operation in (op for path in schema["paths"].values() for op in path.values()):
             if "HTTPValidationError" in str(operation["responses"].get("422")):
                 del operation["responses"]["422"]
             for parameter in operation.get("parameters", ()):
@@ -190,10 +190,10 @@ class Application(FastAPI):
 
 
 def _models(engine: Engine) -> list[BaseRoute]:
-    """The routes that describe models, and that of the figures."""
+    """The routes for models and for metrics."""
     described, figures = described_router("Models", "/v1"), described_router("Server")
 
-    # By `json_reply`: pydantic cannot write a label that is no Unicode, as a folder may be called.
+    # By `json_reply`: pydantic cannot write labels (folder names) that are not valid Unicode.
     @described.get("/models", summary="The models in service", response_model=ModelCards)
     async def models() -> Response:
         cards = ModelCards(models=[ModelCard.of(served) for served in engine.served.values()])
@@ -219,7 +219,7 @@ def _models(engine: Engine) -> list[BaseRoute]:
 
 
 async def _explain(request: Request, error: Exception) -> Response:
-    """Give every error the one shape; the Open Inference Protocol has its own."""
+    """Turn an error into a reply; the Open Inference Protocol has its own shape."""
     protocol = request.url.path == "/v2" or request.url.path.startswith("/v2/")
     write = kserve.protocol_error if protocol else error_reply
     if not isinstance(error, HTTPException):

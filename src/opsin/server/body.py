@@ -1,6 +1,6 @@
-"""What clients send becomes images, within limits that hold while it arrives.
+"""Request bodies read into images, within limits that hold as they arrive.
 
-Nothing is written to the disk, nothing is expanded, and no more is kept than the limits allow: of
+Nothing is written to disk or decompressed, and no more is kept than the limits allow: of
 one request (`ServerSettings.max_bytes`), and of all together (`MemoryBudget`).
 """
 
@@ -27,11 +27,11 @@ from opsin.server.errors import Overloaded, SlowRequest, TooLarge, WrongMediaTyp
 from opsin.server.settings import ServerSettings
 from opsin.web.refusals import BadRequest
 
-#: Seconds that a request waits before its client is looked for.
+#: Seconds that a request waits before its client is checked.
 LOOK_AFTER: Final = 0.25
-# All bodies that are held at a time, as a multiple of the largest one.
+# Most bytes of all bodies together, as a multiple of the largest body.
 _TOGETHER: Final = 25
-# Bytes of bodies after which the memory that they took is given back to the system.
+# Bytes of bodies after which freed memory is returned to the system.
 _TRIMMED: Final = 256_000_000
 _ADDRESS: Final = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
 _FORM_ADVICE: Final = "With curl: -F image=@boot.png, once for each image."
@@ -40,14 +40,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Upload:
-    """An image as it was sent, under its file's name where the client gave one."""
+    """An uploaded image, with its file name if given."""
 
     name: str
     content: bytes = field(repr=False)
 
 
 class MemoryBudget:
-    """The bytes that bodies may take at a time, all requests together."""
+    """The bytes that the bodies of all requests may take together."""
 
     def __init__(self, size: int) -> None:
         self.left = size
@@ -55,29 +55,29 @@ class MemoryBudget:
 
     @classmethod
     def of(cls, settings: ServerSettings) -> MemoryBudget:
-        """A budget of many times the largest body."""
+        """A budget for many of the largest bodies."""
         return cls(_TOGETHER * settings.max_bytes)
 
     def take(self, size: int) -> None:
-        """Take bytes of it, or raise `Overloaded`."""
+        """Reserve bytes, or raise `Overloaded`."""
         if size > self.left:
             message = "The images of other requests fill the server's memory"
             raise Overloaded(message, "Try again.", retry_after=1)
         self.left -= size
 
     def give(self, size: int) -> None:
-        """Give bytes back."""
+        """Release bytes."""
         self.left += size
         self._returned += size
         if self._returned >= _TRIMMED:
             self._returned = 0
-            gc.collect()  # an error's traceback may hold a body in a circle
+            gc.collect()  # a traceback may hold a body in a reference cycle
             return_memory()
 
 
 @contextlib.contextmanager
 def limited(request: Request, settings: ServerSettings, budget: MemoryBudget) -> Iterator[Request]:
-    """The request with a body that keeps the limits while it arrives: `TooLarge`, `Overloaded`."""
+    """The request with a limited body, which may raise `TooLarge` or `Overloaded`."""
     most, taken = settings.max_bytes, 0
     stated = request.headers.get("content-length", "")
 
@@ -104,7 +104,7 @@ def limited(request: Request, settings: ServerSettings, budget: MemoryBudget) ->
 
 
 async def read_body(request: Request, settings: ServerSettings) -> bytes:
-    """A body that is not compressed, and all there by the deadline.
+    """Read an uncompressed body by the deadline.
 
     Raises:
         WrongMediaType: It is compressed.
@@ -124,7 +124,7 @@ async def read_body(request: Request, settings: ServerSettings) -> bytes:
 
 
 async def read_images(request: Request, settings: ServerSettings, most: int) -> list[Upload]:
-    """Read the images of a `limited` request, so many at most: raw, as a form, or as JSON."""
+    """Read at most so many images of a `limited` request: raw, as a form, or as JSON."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     raw = kind.startswith("image/") or kind in ("", "application/octet-stream")
     if not raw and kind not in ("application/json", "multipart/form-data"):
@@ -149,7 +149,7 @@ def _too_many(most: int) -> TooLarge:
 
 
 class _Form(MultiPartParser):
-    """Starlette's parser of forms, which tells whether the form came to its end."""
+    """Starlette's form parser, which records whether the form was complete."""
 
     ended = False
 
@@ -164,7 +164,7 @@ async def _images_of_form(content: bytes, headers: Headers, most: int) -> list[U
             raise MultiPartException("The body ends before the form does")
 
     form = _Form(headers, whole(), max_files=most, max_fields=0)
-    form.spool_max_size = len(content) + 1  # in memory: nothing comes upon the disk
+    form.spool_max_size = len(content) + 1  # keep it in memory, off the disk
     try:
         parts = (await form.parse()).multi_items()
     except MultiPartException as error:
@@ -179,7 +179,7 @@ async def _images_of_form(content: bytes, headers: Headers, most: int) -> list[U
         assert isinstance(file, UploadFile)
         image = file.file.read()
         file.file.close()
-        if image or file.filename:  # else: a page's file field in which nothing was chosen
+        if image or file.filename:  # else an empty file field of a page
             uploads.append(Upload(file.filename or f"image {number}", image))
     if not uploads:
         raise BadRequest("The form holds no file", _FORM_ADVICE)
@@ -188,12 +188,12 @@ async def _images_of_form(content: bytes, headers: Headers, most: int) -> list[U
 
 def _decoded(text: object) -> bytes:
     if not isinstance(text, str):
-        raise ValueError("it is no text")  # noqa: TRY004  what pydantic takes for a refusal
+        raise ValueError("it is no text")  # noqa: TRY004  as pydantic expects
     if address := _ADDRESS.match(text):
         text = text[address.end() :]
     try:
         return binascii.a2b_base64(text, strict_mode=True)
-    except ValueError:  # of which binascii.Error is one
+    except ValueError:  # includes binascii.Error
         raise ValueError("it is not base64, or has line breaks in it") from None
 
 
@@ -222,8 +222,8 @@ def images_of_json(content: bytes, most: int) -> list[Upload]:
         >>> images_of_json(b'{"image": "aGk="}', 1)[0].content
         b'hi'
     """
-    # Counted before it is parsed: each "[]," would become an object of twenty times its size. A
-    # data: address has one comma, and another stands between two of them.
+    # Counted before parsing: each "[]," would become an object of twenty times its size. A
+    # data: URL has one comma, and another separates two of them.
     if content.count(b",") > 2 * most:
         raise _too_many(most)
     try:
@@ -247,11 +247,11 @@ def images_of_json(content: bytes, most: int) -> list[Upload]:
 
 
 async def while_connected(receive: Receive, work: Awaitable[T]) -> T:
-    """Wait for work, which is cancelled once the client has gone: ``ClientDisconnect``.
+    """Wait for work; cancel it with ``ClientDisconnect`` once the client has gone.
 
-    A client that is gone would keep its place in the queue until the deadline, and the server would
-    compute in vain. Looking costs a task, so only requests that wait for a while do it: the others
-    pay for a timer alone. All of the request's body must have been read.
+    A disconnected client would keep its place in the queue until the deadline, and the server would
+    compute in vain. Checking costs a task, so only requests that wait for a while do it: others
+    need only a timer. The request's body must have been read.
     """
     task = asyncio.current_task()
     assert task is not None
@@ -261,7 +261,7 @@ async def while_connected(receive: Receive, work: Awaitable[T]) -> T:
     async def look() -> None:
         nonlocal gone
         while (await receive())["type"] != "http.disconnect":
-            pass  # the end of a body may be sent once more
+            pass  # the end of the body may be repeated
         gone = True
         task.cancel()
 
@@ -270,11 +270,11 @@ async def while_connected(receive: Receive, work: Awaitable[T]) -> T:
     try:
         return await work
     except asyncio.CancelledError:
-        # As `asyncio.timeout` does: the task may have been cancelled from elsewhere as well.
+        # As in `asyncio.timeout`: the task may also have been cancelled from elsewhere.
         if gone and task.uncancel() <= before:
             raise ClientDisconnect from None
         raise
     finally:
         timer.cancel()
-        for each in looking:
-            each.cancel()
+        for watch in looking:
+            watch.cancel()

@@ -1,4 +1,4 @@
-"""What ``/openapi.json`` says beyond what FastAPI reads from the routes."""
+"""Additions to what FastAPI derives for ``/openapi.json``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ERRORS: Final[Mapping[int, str]] = {
     504: "There was no answer in time.",
 }
 
-#: The tags of the routes, in the order in which ``/docs`` shows them.
+#: The tags of the routes, in the order of ``/docs``.
 TAGS: Final = [
     {"name": "Predict", "description": "An image in, its label out."},
     {"name": "Models", "description": "What is served."},
@@ -37,14 +37,14 @@ TAGS: Final = [
     {"name": "Server", "description": "How it fares."},
 ]
 
-#: A part of an OpenAPI description, as FastAPI takes and returns it.
+#: A part of an OpenAPI schema.
 OpenApi = dict[str, Any]
-#: What a route may reply, by status, as FastAPI's ``responses`` takes it.
+#: A route's replies by status, for FastAPI's ``responses``.
 Replies = dict[int | str, OpenApi]
 
 
 def error_replies(*statuses: int, shape: object = ErrorReply) -> Replies:
-    """The replies of some statuses that are errors, or of all."""
+    """The error replies of some statuses, or of all."""
     return {
         status: {"model": shape, "description": text}
         for status, text in _ERRORS.items()
@@ -53,12 +53,12 @@ def error_replies(*statuses: int, shape: object = ErrorReply) -> Replies:
 
 
 def described_router(tag: str, prefix: str = "") -> APIRouter:
-    """A router whose routes are described with the refusals of `AccessMiddleware`."""
+    """A router whose routes document the refusals of `AccessMiddleware`."""
     return APIRouter(prefix=prefix, tags=[tag], responses=error_replies(400, 401, 403, 421))
 
 
 def image_body(*, many: bool) -> OpenApi:
-    """The body of a predicting route: FastAPI itself knows bodies of one media type alone."""
+    """The body of a predicting route; FastAPI supports one media type only."""
     image = {"schema": {"type": "string", "format": "binary"}}
     files = {"type": "array", "items": image["schema"], "minItems": 1}
     form = {"type": "object", "properties": {"image": files}, "required": ["image"]}
@@ -79,7 +79,7 @@ def image_body(*, many: bool) -> OpenApi:
 
 
 def disc(radius: int = 9) -> str:
-    """A light disc on black, 28×28 grey, as the address of a PNG: an example's image."""
+    """An example image as a PNG data URL: a light disc on black, 28×28 grey."""
     rows, columns = np.mgrid[:28, :28] - 13.5
     inside = rows**2 + columns**2 <= radius**2
     return png_address((inside * np.uint8(220)).astype(np.uint8)[:, :, None])

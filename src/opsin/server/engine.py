@@ -42,23 +42,23 @@ from opsin.server.waiting import (
 )
 from opsin.server.workers import Reply, WorkerPool, log_failure
 
-# Seconds beyond the deadline after which a worker is taken for stuck.
+# Seconds beyond the deadline after which a worker counts as stuck.
 _GRACE: Final = 10.0
-# How much the newest batch counts in the mean time an image takes.
+# Weight of the newest batch in the mean time per image.
 _NEWEST: Final = 0.1
-# Images that are remembered since a process died with them; the oldest are forgotten first.
+# Most images remembered from batches whose process died.
 _SUSPECTS: Final = 256
 
 _LOG: Final = logging.getLogger(__name__)
 
 
 class Engine:
-    """Answers images in worker processes, as many at once as the machine can.
+    """Answers images in worker processes.
 
-    Nothing is decoded or computed in the process that it lives in: that one only hands images
-    over and answers back. A worker that is free is given what waits at once, up to ``batch``
-    images of a model; so batches grow by themselves where there is much to do, and no image waits
-    for a batch to fill. Whether a model's file has changed is looked for every ``poll_seconds``.
+    Nothing is decoded or computed in this process, which only hands images
+    over and answers back. A free worker gets the waiting images at once, up to ``batch``
+    images of a model; so batches grow with the load, and no image waits
+    for a batch to fill. Model files are checked for changes every ``poll_seconds``.
 
     Example:
         A server's life: ``await engine.start()``, any number of ``await engine.predict(…)``
@@ -77,15 +77,15 @@ class Engine:
         self._paths, self._poll_seconds = dict(models), poll_seconds
         self._batch, self._deadline = settings.batch, settings.deadline
         self.metrics = metrics or ServerMetrics()
-        #: The models in service.
+        #: The served models.
         self.served: dict[str, ServedModel] = {}
         self._queue = RequestQueue(settings.queue)
         self.metrics.images.set_function(lambda: self.waiting)
         self._requests: set[PendingRequest] = set()
-        # Any image of a batch whose process died may be why: each is computed alone from then on,
+        # Any image of a batch whose process died may be the cause: each is computed alone
         # until it has an answer.
         self._suspects: dict[bytes, None] = {}
-        #: Images that workers have.
+        #: Number of images in workers.
         self.computing = 0
         self._pool = WorkerPool(
             settings.workers or cores(),
@@ -95,28 +95,28 @@ class Engine:
         )
         self._dispatching = self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
-        # Mean seconds of a worker for an image; until the first batch, a guess.
+        # Mean seconds per image; a guess until the first batch.
         self._pace = 0.01
 
     @property
     def ready(self) -> bool:
-        """Whether asking makes sense now."""
+        """Whether requests can be answered."""
         return bool(self.served) and not self._stopping and bool(self._pool.workers)
 
     def model(self, name: str) -> ServedModel:
-        """The model of a name, or `UnknownModel`."""
+        """A model by name, or `UnknownModel`."""
         if name not in self.served:
             raise UnknownModel(f"There is no model {name[:80]!r}, only {', '.join(self.served)}")
         return self.served[name]
 
     @property
     def waiting(self) -> int:
-        """Images that wait for a worker."""
+        """The number of images waiting for a worker."""
         return len(self._queue)
 
     @property
     def pids(self) -> list[int]:
-        """The process numbers of the workers that are ready."""
+        """The process ids of the ready workers."""
         return [worker.pid for worker in self._pool.workers]
 
     async def start(self) -> None:
@@ -135,9 +135,9 @@ class Engine:
             task.add_done_callback(log_failure)
 
     async def stop(self, *, wait: bool = True) -> None:
-        """Take no more images, answer those that were taken, and end the workers.
+        """Accept no more images, answer the accepted ones, and end the workers.
 
-        Without ``wait``, those that were taken get `Stopping`, too.
+        Without ``wait``, accepted images get `Stopping`, too.
         """
         self._stopping = True
         while self._requests:
@@ -145,7 +145,7 @@ class Engine:
                 for request in self._requests:
                     request.fail(Stopping())
             await asyncio.wait([request.future for request in self._requests])
-            await asyncio.sleep(0)  # `predict` goes on, and forgets them
+            await asyncio.sleep(0)  # `predict` continues and forgets them
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -154,24 +154,24 @@ class Engine:
     async def predict(
         self, model: str, images: Sequence[ImageToAnswer], *, deadline: float | None = None
     ) -> list[Result]:
-        """Answer images; a cancelled task frees the places of its images at once.
+        """Answer images; cancelling frees their places in the queue at once.
 
         Args:
-            model: A name among `served`.
-            images: All of them are taken, or none.
-            deadline: Seconds after which the answers are of no use (at most the engine's own).
+            model: A name in `served`.
+            images: Accepted all together or not at all.
+            deadline: Seconds after which the answers are useless (at most the engine's own).
 
         Returns:
-            The answers in order; an `ImageError` in place of the answer to an unreadable image,
-            a `BadAnswer` where the model's is none.
+            The answers in order; an `ImageError` for an unreadable image,
+            a `BadAnswer` for an unsound answer.
 
         Raises:
             UnknownModel: There is no such model.
-            Stopping: The engine takes no more images.
+            Stopping: The engine accepts no more images.
             TooLarge: The request is larger than the whole queue.
-            Overloaded: There is no room now.
+            Overloaded: The queue is full.
             Expired: The deadline passed.
-            WorkerDied: The process that worked on it ended.
+            WorkerDied: The worker process died.
         """
         request = self._admit(model, images, deadline)
         if request.left:
@@ -186,14 +186,14 @@ class Engine:
             finally:
                 timer.cancel()
                 self._requests.discard(request)
-                for entry in request.entries:  # those that still wait free their places
+                for entry in request.entries:  # waiting entries free their places
                     self._queue.drop(entry)
         return cast("list[Result]", request.results)
 
     def _admit(
         self, name: str, images: Sequence[ImageToAnswer], deadline: float | None
     ) -> PendingRequest:
-        """Queue a request's images, or raise why not."""
+        """Queue a request's images, or raise."""
         model = self.model(name)
         if self._stopping:
             self.metrics.refused("stopping")
@@ -211,18 +211,18 @@ class Engine:
             message = f"At most {self._queue.most:,} images may be in a request"
             raise TooLarge(message, "Split them into several requests.")
         if not self._queue.add(request.entries):
-            # Images that a free worker is about to get do not count as waiting.
+            # Images about to go to a free worker do not count as waiting.
             self._dispatch()
             if not self._queue.add(request.entries):
                 raise self._overloaded()
         if not self._dispatching:
-            # At the end of this turn of the event loop, when all of its requests are in.
+            # At the end of this event loop iteration, when all its requests are in.
             self._dispatching = True
             asyncio.get_running_loop().call_soon(self._dispatch)
         return request
 
     def check_queue(self) -> None:
-        """Turn a request away before any of it is read, where the queue is full: `Overloaded`."""
+        """Raise `Overloaded` if the queue is full, before a request is read."""
         if self.waiting >= self._queue.most:
             raise self._overloaded()
 
@@ -235,13 +235,13 @@ class Engine:
         return Overloaded(message, f"Try again in {seconds} s.", retry_after=seconds)
 
     def _dispatch(self) -> None:
-        """Give free workers what waits."""
+        """Give waiting images to free workers."""
         self._dispatching = False
         while self.waiting:
             workers = [worker for worker in self._pool.workers if worker.alive]
             free = [worker for worker in workers if not worker.asked]
-            # The next batch lies ready behind the present one only where it could not grow
-            # any more; until then, further images may still join it.
+            # The next batch is queued behind the current one only if it could not grow
+            # any more; until then, further images may join it.
             least = 1 if free else self._batch
             free = free or [w for w in workers if len(w.asked) == 1 and w.light]
             batch = self._queue.take(most=self._batch, among=len(free), least=least) if free else []
@@ -264,7 +264,7 @@ class Engine:
             reply.add_done_callback(partial(self._deliver, batch))
 
     def _deliver(self, batch: list[QueueEntry], reply: asyncio.Future[Reply]) -> None:
-        """Give a batch's requests their answers, or fail them if its worker has ended."""
+        """Deliver a batch's answers to its requests, or fail them if the worker died."""
         self.computing -= len(batch)
         if error := reply.exception():
             for entry in () if isinstance(error, NotBegun) else batch:
@@ -282,7 +282,7 @@ class Engine:
             request = entry.request
             if self._suspects:
                 self._suspects.pop(_mark(entry.image), None)
-            if not request.future.done():  # else the client has gone, or the deadline has passed
+            if not request.future.done():  # else the client left, or the deadline passed
                 if isinstance(result, PredictResult):
                     label = model.metadata.classes[int(result.probabilities.argmax())]
                     self.metrics.answered(model.name, result, label)
@@ -301,26 +301,26 @@ class Engine:
             self._pool.kill_stuck(now, self._deadline + _GRACE)
 
     async def _watch(self) -> None:
-        """Replace models whose files are replaced, until cancelled."""
+        """Reload models whose files change, until cancelled."""
         tried = {name: model.file.stamp for name, model in self.served.items()}
         seen = dict(tried)
         while True:
             await asyncio.sleep(self._poll_seconds)
             for name in self._paths:
                 stamp = await asyncio.to_thread(file_stamp, self.served[name].file.path)
-                if stamp == MISSING:  # between two files, or gone: the old one goes on
+                if stamp == MISSING:  # missing: keep serving the old one
                     continue
-                # The same twice: it seems to be written completely.
+                # Unchanged since the last check: the write seems complete.
                 if stamp == seen[name] != tried[name]:
                     tried[name] = stamp
                     await self._replace(name)
                 seen[name] = stamp
 
     async def _replace(self, name: str) -> None:
-        """Open a model's new file, and let it take over; a bad one changes nothing.
+        """Load a model's new file and switch to it; a bad file changes nothing.
 
-        Every worker opens it beside the old one, and only then do new requests get it; those that
-        came before have their answers from the old one.
+        Every worker loads it beside the old one before new requests get it; those that
+        came before are answered by the old one.
         """
         old = self.served[name].file
         try:
@@ -334,7 +334,7 @@ class Engine:
             return
         await self._pool.load(new)
         self._serve(name, new, header)
-        # By then, none of the requests that came before is left.
+        # By then, all earlier requests are done.
         asyncio.get_running_loop().call_later(self._deadline, self._forget, old.digest)
         _LOG.info("model %s: the new file is in use", name)
         self.metrics.reloaded(name, ok=True)
@@ -354,7 +354,7 @@ def _results(
     model: ServedModel, batch: Sequence[QueueEntry], header: Header, body: bytes
 ) -> list[Result]:
     """A worker's reply as the results of a batch's images."""
-    values: dict[str, Any] = {}  # by row of the images that have an answer
+    values: dict[str, Any] = {}  # by row of the answered images
     start = 0
     for name, shape in header["arrays"].items():
         kind = np.bool_ if name == "rejected" else np.float32
@@ -364,10 +364,10 @@ def _results(
     heats = dict(zip(header["explained"], values.pop("heat", ()), strict=True))
     results: list[Result] = []
     row = 0
-    for place, entry in enumerate(batch):
-        if parts := header["errors"].get(str(place)):
+    for index, entry in enumerate(batch):
+        if parts := header["errors"].get(str(index)):
             error = error_from(parts)
-            if not isinstance(error, ImageError):  # what only the server's owner may read
+            if not isinstance(error, ImageError):  # for the server's owner only
                 _LOG.error("model %s gave no sound answer: %s", model.name, error.message)
                 error = BadAnswer(
                     f"The model {model.name} gives no sound answer to this image",
@@ -378,14 +378,14 @@ def _results(
         answer = {name: array[row] for name, array in values.items()}
         if not entry.image.embedding:
             answer.pop("embedding", None)
-        notes = tuple(header["notes"].get(str(place), ()))
-        results.append(PredictResult(**answer, notes=notes, heat=heats.get(place)))
+        notes = tuple(header["notes"].get(str(index), ()))
+        results.append(PredictResult(**answer, notes=notes, heat=heats.get(index)))
         row += 1
     return results
 
 
 def _mark(image: ImageToAnswer) -> bytes:
-    """What an image is known again by: this is done on the event loop, so by its ends."""
+    """A cheap fingerprint of an image, from its ends, for the event loop."""
     content = image.content
     return hashlib.sha256(content[:4096] + content[-4096:] + len(content).to_bytes(8)).digest()
 

@@ -1,4 +1,4 @@
-"""The server's own errors; those that the studio has, too, are in `opsin.web.refusals`."""
+"""The server's own errors; those shared with the studio are in `opsin.web.refusals`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from opsin.core.errors import OpsinError
 from opsin.web.refusals import BadRequest, InternalError, RequestError, error_reply, status_of
 
 _LOG: Final = logging.getLogger(__name__)
-#: What is counted where a client went away before its answer, as nginx does; it is never sent.
+#: Counted when a client leaves before its answer, as in nginx; never sent.
 CLIENT_GONE: Final = 499
 
 
 class NotFound(RequestError, status=404):  # noqa: N818
-    """No such address."""
+    """There is no such path."""
 
 
 class UnknownModel(RequestError, status=404):  # noqa: N818
@@ -29,7 +29,7 @@ class UnknownModel(RequestError, status=404):  # noqa: N818
 
 
 class MethodNotAllowed(RequestError, status=405):  # noqa: N818
-    """An address that knows other methods."""
+    """The path does not support the method."""
 
 
 class SlowRequest(RequestError, status=408):  # noqa: N818
@@ -39,19 +39,19 @@ class SlowRequest(RequestError, status=408):  # noqa: N818
 
 
 class TooLarge(RequestError, status=413):  # noqa: N818
-    """A request with more bytes or images than this server takes, even when nothing else waits."""
+    """A request with more bytes or images than this server accepts, even when idle."""
 
 
 class WrongMediaType(RequestError, status=415):  # noqa: N818
-    """A kind of body that is not read here."""
+    """An unsupported kind of body."""
 
 
 class BadAnswer(RequestError, status=500):  # noqa: N818
-    """A model's answer to an image is none: no number, or no probability."""
+    """An unsound answer of a model: not a number, or not a probability."""
 
 
 class Overloaded(RequestError, status=503):  # noqa: N818
-    """More images wait than the queue holds; none of the request's was taken."""
+    """The queue is full; none of the request's images was accepted."""
 
     def __init__(self, message: str, advice: str, *, retry_after: float) -> None:
         super().__init__(message, advice)
@@ -60,7 +60,7 @@ class Overloaded(RequestError, status=503):  # noqa: N818
 
 
 class WorkerDied(RequestError, status=503):  # noqa: N818
-    """The process that computed the answer ended; another takes its place."""
+    """The worker process died; another takes its place."""
 
     headers: Mapping[str, str] = {"retry-after": "1"}
 
@@ -69,11 +69,11 @@ class WorkerDied(RequestError, status=503):  # noqa: N818
 
 
 class NotBegun(WorkerDied):
-    """The process ended over what came before."""
+    """The process died on an earlier batch."""
 
 
 class Stopping(RequestError, status=503):  # noqa: N818
-    """The server is on its way out and takes no further images."""
+    """The server is stopping and accepts no more images."""
 
     headers: Mapping[str, str] = {"retry-after": "1"}
 
@@ -82,11 +82,11 @@ class Stopping(RequestError, status=503):  # noqa: N818
 
 
 class Expired(RequestError, status=504):  # noqa: N818
-    """The deadline passed before the answer was there."""
+    """The deadline passed before the answer."""
 
 
 def reply_to(error: Exception, write: Callable[[OpsinError], Response] = error_reply) -> Response:
-    """The reply to whatever went wrong; what is no client's business goes into the log alone."""
+    """The reply to an error; internal details go into the log only."""
     if isinstance(error, ClientDisconnect):
         return Response(status_code=CLIENT_GONE)
     if isinstance(error, RequestValidationError | ValidationError):

@@ -1,8 +1,8 @@
-"""The Open Inference Protocol (KServe V2) over REST: JSON, and tensors as bytes behind it.
+"""The Open Inference Protocol (KServe V2) over REST, with binary tensors.
 
 Opsin's models for clients of other servers. Sources:
 https://github.com/kserve/open-inference-protocol, and Triton's extension for binary tensors. An
-error is ``{"error": "one line"}``, as the protocol says; everywhere else the server uses the shape
+error is ``{"error": "one line"}``, as the protocol demands; elsewhere the server uses the shape
 of `opsin.web.refusals`.
 """
 
@@ -36,20 +36,20 @@ from opsin.server.predict import Predictor
 from opsin.server.waiting import ImageToAnswer, PredictResult, Result
 from opsin.web.refusals import BadRequest, error_reply, json_bytes, json_reply
 
-#: The header that says how many bytes of the body are JSON.
+#: The header with the length of the body's JSON in bytes.
 JSON_LENGTH: Final = "Inference-Header-Content-Length"
-#: What this server knows beyond the protocol, by Triton's names for it.
+#: Supported extensions, by Triton's names.
 EXTENSIONS: Final = ("binary_tensor_data", "parameters")
-# How the length of an element of bytes is written before it.
+# The length prefix of a BYTES element.
 _LENGTH: Final = struct.Struct("<I")
-# What is counted before it is parsed: lists inside each other cost twenty times their size as
-# objects, and many numbers hold up everybody else.
+# Counted before parsing: nested lists take twenty times their size as
+# objects, and many numbers block other requests.
 _MOST_BRACKETS: Final = 100_000
 _MOST_NUMBERS: Final = 250_000
 
 Image = bytes | NDArray[np.uint8]
 Parameters = dict[str, bool | StrictInt | float | str]
-# A tensor of the answers, as the protocol describes it in JSON.
+# An output tensor's metadata as JSON.
 _Tensor = dict[str, object]
 
 
@@ -67,7 +67,7 @@ class TensorError(BadRequest):
 
 
 class InputTensor(BaseModel):
-    """A tensor that a client sends: images."""
+    """An input tensor: images."""
 
     name: Literal["image_bytes", "images"] = Field(description="Encoded files, or prepared pixels")
     shape: list[Annotated[StrictInt, Field(ge=0)]] = Field(
@@ -81,14 +81,14 @@ class InputTensor(BaseModel):
 
 
 class OutputTensor(BaseModel):
-    """A tensor that a client wants."""
+    """A requested output tensor."""
 
     name: str = Field(description="`probabilities`, `embedding`, `ood_score` or `rejected`")
     parameters: Parameters = {}
 
 
 class InferRequest(BaseModel):
-    """What a client asks: one tensor of images, and which tensors it wants of the answers."""
+    """An inference request: one tensor of images, and the wanted output tensors."""
 
     id: str = ""
     parameters: Parameters = {}
@@ -104,7 +104,7 @@ def protocol_error(error: OpsinError, headers: Mapping[str, str] | None = None) 
 def version_of(served: ServedModel) -> str:
     """The version of a model: the first characters of its file's SHA-256.
 
-    Who names it never gets answers of another file, not even after the file was changed.
+    Clients that name it never get another file's answers, even after a change.
     """
     return served.digest[:12]
 
@@ -126,8 +126,8 @@ def routes(predictor: Predictor) -> APIRouter:
 
     async def describe(model: str, version: str | None = None) -> Response:
         served = _served(engine, model, version)
-        like = served.metadata.preparation
-        pixels = [-1, like.height, like.width, like.channels]
+        preparation = served.metadata.preparation
+        pixels = [-1, preparation.height, preparation.width, preparation.channels]
         return json_reply(
             {
                 "name": served.name,
@@ -173,7 +173,7 @@ def routes(predictor: Predictor) -> APIRouter:
 
 
 def _described_request() -> OpenApi:
-    """The body of an infer request; FastAPI would read it as JSON alone."""
+    """The body of an infer request; FastAPI would read it as JSON only."""
     file = disc().partition(",")[2]
     image = {"name": "image_bytes", "datatype": "BYTES", "shape": [1], "data": [file]}
     schema = InferRequest.model_json_schema(ref_template="#/components/schemas/{model}")
@@ -187,11 +187,11 @@ async def _infer(
 ) -> Response:
     engine, settings = predictor.engine, predictor.settings
     until = asyncio.get_running_loop().time() + settings.deadline
-    _served(engine, model, version)  # before a body is read in vain
+    _served(engine, model, version)  # before reading a body in vain
     with limited(request, settings, predictor.budget) as body:
         content = await read_body(body, settings)
-        # Once more: the file may have been replaced meanwhile. From here to the engine nothing is
-        # waited for.
+        # Again: the file may have been replaced meanwhile. From here to the engine there is no
+        # await.
         served = _served(engine, model, version)
         asked, images = read_request(
             content,
@@ -219,7 +219,7 @@ def _written(
     wanted: list[OutputTensor],
     answers: list[PredictResult],
 ) -> Response:
-    """Write the answers: JSON, and behind it the tensors that are wanted as bytes."""
+    """Write the answers as JSON, followed by the binary tensors."""
     all_binary = _flag(asked.parameters, "binary_data_output")
     tensors: list[_Tensor] = []
     behind = b""
@@ -253,7 +253,7 @@ def _written(
 
 
 def _outputs(served: ServedModel) -> list[_Tensor]:
-    """The tensors that a model answers with; -1 = the images."""
+    """A model's output tensors; -1 is the number of images."""
     outputs: list[_Tensor] = [
         {"name": "probabilities", "datatype": "FP32", "shape": [-1, len(served.metadata.classes)]}
     ]
@@ -276,7 +276,7 @@ def _served(engine: Engine, model: str, version: str | None) -> ServedModel:
 
 
 def _whole(answer: Result, number: int, count: int) -> PredictResult:
-    """An answer, or the error that says which image has none: there are no partial answers."""
+    """An answer, or an error that names the failed image: answers are never partial."""
     if isinstance(answer, PredictResult):
         return answer
     which = f"Image {number:,} of {count:,}: " if count > 1 else ""
@@ -286,10 +286,10 @@ def _whole(answer: Result, number: int, count: int) -> PredictResult:
 def read_request(
     body: bytes, json_length: str | None, preparation: Preparation, most: int
 ) -> tuple[InferRequest, list[Image]]:
-    """Read the body of an ``infer`` request: what is asked, and its images, ``most`` of them.
+    """Read the body of an ``infer`` request: its parameters and at most ``most`` images.
 
-    Nothing is allocated by a size that the request only claims: it is compared with the bytes that
-    are there. Raises `TensorError`.
+    Claimed sizes are compared with the actual bytes before anything is
+    allocated. Raises `TensorError`.
     """
     head, tail = body, memoryview(b"")
     if json_length is not None:
@@ -310,9 +310,9 @@ def read_request(
     return request, _images(request.inputs[0], tail, preparation, most)
 
 
-def _images(tensor: InputTensor, tail: memoryview, like: Preparation, most: int) -> list[Image]:
+def _images(tensor: InputTensor, tail: memoryview, target: Preparation, most: int) -> list[Image]:
     name, shape = tensor.name, tensor.shape
-    pixels = (like.height, like.width, like.channels) if name == "images" else ()
+    pixels = (target.height, target.width, target.channels) if name == "images" else ()
     datatype = "UINT8" if pixels else "BYTES"
     if tensor.datatype != datatype:
         raise TensorError(f"{name} must have the datatype {datatype}, not {tensor.datatype}")
@@ -345,7 +345,7 @@ def _images(tensor: InputTensor, tail: memoryview, like: Preparation, most: int)
 
 
 def _numbers(data: list[Any], shape: list[int]) -> bytes:
-    """Pixels, nested as the shape says or in one flat list, as bytes."""
+    """Pixels as bytes, from a nested or flat list."""
     with contextlib.suppress(ValueError, OverflowError):  # parts of different lengths
         values = np.asarray(data)
         fits = values.ndim == 1 or list(values.shape) == shape
@@ -376,18 +376,18 @@ def _decoded(data: list[Any], count: int) -> list[Image]:
 
 
 def _cut(content: memoryview, count: int) -> list[Image]:
-    """Image files behind the JSON, each after its length in four bytes."""
+    """Image files after the JSON, each prefixed by its length in four bytes."""
     files: list[Image] = []
-    place = 0
+    position = 0
     for number in range(1, count + 1):
-        start = place + _LENGTH.size
-        end = start + _LENGTH.unpack_from(content, place)[0] if start <= len(content) else start
+        start = position + _LENGTH.size
+        end = start + _LENGTH.unpack_from(content, position)[0] if start <= len(content) else start
         if end > len(content):
             raise TensorError(f"The bytes end inside element {number:,} of {count:,}")
         files.append(bytes(content[start:end]))
-        place = end
-    if place != len(content):
-        raise TensorError(f"{count:,} elements take {place:,} bytes, and {len(content):,} came")
+        position = end
+    if position != len(content):
+        raise TensorError(f"{count:,} elements take {position:,} bytes, and {len(content):,} came")
     return files
 
 
@@ -399,6 +399,6 @@ def _flag(parameters: Parameters, name: str, otherwise: bool = False) -> bool:
 
 
 def _short(text: str) -> str:
-    """What a client sent, cut to a length that fits into one line of an error."""
+    """A client's text, shortened for an error message."""
     text = " ".join(text.split())
     return text if len(text) <= 80 else text[:77] + "…"

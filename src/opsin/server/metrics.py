@@ -1,4 +1,4 @@
-"""What the server counts, for Prometheus."""
+"""The server's metrics, for Prometheus."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from opsin.server.models import ServedModel
 from opsin.server.waiting import PredictResult
 from opsin.web.refusals import BadRequest, ForeignOrigin, RequestError, Unauthorized, WrongHost
 
-#: Newest answers of each model that the drift is computed from.
+#: Number of newest answers per model for computing drift.
 WINDOW: Final = 1_000
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _BATCHES: Final = (1, 2, 4, 8, 16, 32, 64)
 _REASONS: Final = ("overloaded", "too large", "expired", "stopping", "worker died")
-# What `AccessMiddleware` refuses, by the kind of its error.
+# Reasons of refusals by `AccessMiddleware`, by error kind.
 _ACCESS_REASONS: Final = {
     BadRequest: "no host",
     WrongHost: "wrong host",
@@ -39,9 +39,9 @@ _OTHER: Final = "other"
 
 
 class ServerMetrics(Collector):
-    """Counts what the engine tells it, and what `MetricsMiddleware` sees of each request.
+    """Metrics of the engine, and of each request from `MetricsMiddleware`.
 
-    It keeps a registry of its own, so that several servers in one process do not mix.
+    It has its own registry, so that several servers in one process do not mix.
     """
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class ServerMetrics(Collector):
             "opsin_reloads", "Changed model files: ok=true came into use, ok=false was broken and "
             "the old one stays.", ["model", "ok"],
         )  # fmt: skip
-        # What has not happened yet is 0, not absent.
+        # Start at 0 instead of absent.
         for reason in (*_REASONS, *_ACCESS_REASONS.values()):
             self.refusals.labels(reason)
         self._newest: dict[str, deque[str]] = {}  # labels of each model's newest answers
@@ -99,41 +99,41 @@ class ServerMetrics(Collector):
         self.batches.labels(model).observe(images)
 
     def refused(self, reason: str) -> None:
-        """A request was turned away."""
+        """Count a refused request."""
         self.refusals.labels(reason if reason in _REASONS else _OTHER).inc()
 
     def access_refused(self, error: RequestError) -> None:
-        """A request was refused before anything looked at what it asks for."""
+        """Count a request refused by `AccessMiddleware`."""
         self.refusals.labels(_ACCESS_REASONS.get(type(error), _OTHER)).inc()
 
     def answered(self, model: str, answer: PredictResult, label: str) -> None:
-        """An image has its answer."""
+        """Count an answer."""
         label = NONE_OF_THESE if answer.rejected else label
         self.answers.labels(model, _in_utf8(label)).inc()
         self.confidence.labels(model).observe(float(answer.probabilities.max()))
         self._newest.setdefault(model, deque(maxlen=WINDOW)).append(label)
 
     def worker_died(self) -> None:
-        """A worker ended that should not have."""
+        """Count a worker that died."""
         self.deaths.inc()
 
     def reloaded(self, model: str, ok: bool) -> None:
-        """A model's file changed."""
+        """Count a change of a model's file."""
         self.reloads.labels(model, "true" if ok else "false").inc()
-        if ok:  # another file's answers say nothing about this one's drift
+        if ok:  # drift starts anew with another file
             self._newest.pop(model, None)
 
     def text(self, served: Mapping[str, ServedModel], accept: str = "") -> tuple[bytes, str]:
-        """All figures, as the header ``Accept`` wants them, and their media type."""
+        """All metrics in the format of the header ``Accept``, and their media type."""
         self._served = served
         try:
             encode, kind = choose_encoder(accept)
-        except (TypeError, ValueError):  # of a version that is no number
+        except (TypeError, ValueError):  # a version that is not a number
             encode, kind = choose_encoder("")
         return encode(self.registry), kind
 
     def collect(self) -> Iterable[Metric]:
-        """Compute what is not counted with each answer."""
+        """Compute the metrics that are not counters."""
         shares = GaugeMetricFamily(
             "opsin_training_share", "Share of each label to be expected if images are like those "
             "of the training.", labels=["model", "label"],
@@ -167,7 +167,7 @@ class ServerMetrics(Collector):
 
 
 def drift(answers: Mapping[str, int], training: Mapping[str, float]) -> tuple[float, float]:
-    """How far the labels given are from the mix of the training, and how far by chance alone.
+    """The distance between the answers' and the training's label mix, and its value by chance.
 
     The total variation distance, ½ Σ |p − q| (Levin, Peres, Wilmer: Markov Chains and Mixing
     Times, 2nd ed., section 4.1), is the share of answers that would need another label for the
@@ -185,15 +185,15 @@ def drift(answers: Mapping[str, int], training: Mapping[str, float]) -> tuple[fl
     if not count:
         return math.nan, math.nan
     labels = {*answers, *training}
-    far = sum(abs(answers.get(each, 0) / count - training.get(each, 0.0)) for each in labels)
+    far = sum(abs(answers.get(label, 0) / count - training.get(label, 0.0)) for label in labels)
     chance = sum(math.sqrt(2 * q * (1 - q) / (math.pi * count)) for q in training.values())
     return far / 2, min(chance / 2, 1.0)
 
 
 def training_mix(served: ServedModel) -> dict[str, float] | None:
-    """The share of each label that is to be expected if images are like the training's.
+    """The expected share of each label if images are like the training's.
 
-    "none of these" has the share of known images that the file refuses by mistake.
+    "none of these" has the share of known images wrongly refused.
     """
     if served.mix is None:
         return None
@@ -208,14 +208,14 @@ def training_mix(served: ServedModel) -> dict[str, float] | None:
 
 
 def _in_utf8(label: str) -> str:
-    """A label as UTF-8 can write it; one that is a folder's name may be no Unicode."""
+    """A label in valid UTF-8; one from a folder's name may not be."""
     return label.encode("utf-8", "backslashreplace").decode()
 
 
 class MetricsMiddleware:
-    """Counts and times each request, whatever becomes of it.
+    """Counts and times every request.
 
-    Models that are not in service are counted under no name, since a client could make up any
+    Unknown models are counted without a name, since a client could make up any
     number of them.
     """
 
@@ -223,7 +223,7 @@ class MetricsMiddleware:
         self.app, self.metrics, self.models = app, metrics, models
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, and count, by the pattern of an address and not the address."""
+        """Answer and count, by route pattern rather than path."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

@@ -1,4 +1,4 @@
-"""The models that are served, and their names."""
+"""The served models and their names."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,80}")
 
 @dataclass(eq=False)
 class ModelFile:
-    """A model's file as it was read once, so that every worker has the same one."""
+    """A model's file, read once so that all workers have the same."""
 
     path: Path
     content: bytes = field(repr=False)
     stamp: FileStamp
-    max_batch: int | None = None  # as `check_model` found
-    device: str = "cpu"  # where workers compute it; once one has opened it, where that works
-    # Whether answers are the same to the last bit in batches of any size. Where they are not,
+    max_batch: int | None = None  # from `check_model`
+    device: str = "cpu"  # where workers compute; once loaded, where that works
+    # Whether answers are bit-identical in batches of any size. If not,
     # images are computed one at a time, so that an answer never depends on other requests.
     batch_invariant: bool = True
 
@@ -43,9 +43,9 @@ class ModelFile:
 
     @classmethod
     def read(cls, path: Path, device: str = "cpu") -> ModelFile:
-        """Read a model's file, and see that it can be served without harm."""
+        """Read a model's file, and check that it is safe to serve."""
         file = find_classifier(path)
-        # First: where it is replaced meanwhile, it is found to have changed.
+        # First, so that a replacement meanwhile is detected.
         stamp = file_stamp(file)
         if stamp == MISSING:
             raise RunError(f"{file} was removed just now")
@@ -55,12 +55,12 @@ class ModelFile:
 
 @dataclass(frozen=True, eq=False)
 class ServedModel:
-    """A model in service."""
+    """A served model."""
 
     name: str
     file: ModelFile
     metadata: Metadata
-    embedding: int = 0  # its length; 0 if the file has none
+    embedding: int = 0  # its length; 0 without one
     # Share of each class among the training images, if the file lies in its run directory.
     mix: tuple[float, ...] | None = None
     loaded: float = field(default_factory=time.time)  # seconds since 1970
@@ -72,7 +72,7 @@ class ServedModel:
 
 
 def training_shares(file: Path, metadata: Metadata) -> tuple[float, ...] | None:
-    """The share of each class among a file's training images, as its run directory says."""
+    """The share of each class among a file's training images, from its run directory."""
     with contextlib.suppress(OpsinError, LookupError, ArithmeticError):
         record = RunDirectory(file.parent).read(DatasetRecord)
         if record.fingerprint == metadata.fingerprint:
@@ -82,9 +82,9 @@ def training_shares(file: Path, metadata: Metadata) -> tuple[float, ...] | None:
 
 
 def parse_models(texts: Sequence[str]) -> dict[str, Path]:
-    """Read the models of the command line: ``NAME=PATH``, or ``PATH`` and it gets a name.
+    """Read the models of the command line: ``NAME=PATH``, or ``PATH``, named automatically.
 
-    Without a name, a run directory's is taken, or the file's where it is not called classifier.
+    The default name is the run directory's, or the file's unless it is called classifier.
 
     Example:
         >>> models = parse_models(["demo=runs/x", "runs/y", "z/classifier.onnx", "boots.onnx"])
@@ -111,7 +111,7 @@ def parse_models(texts: Sequence[str]) -> dict[str, Path]:
 
 
 def check_models(models: Mapping[str, str | os.PathLike[str]]) -> dict[str, Path]:
-    """The models by name; `RecipeError` where there is none, or a name cannot be one."""
+    """The models by name; `RecipeError` without models, or for an invalid name."""
     if not models:
         raise RecipeError("There is no model to serve", "Name one: opsin serve runs/…")
     for name in models:
@@ -124,7 +124,7 @@ def check_models(models: Mapping[str, str | os.PathLike[str]]) -> dict[str, Path
 
 
 def fetch_models(models: Mapping[str, Path], watcher: Watcher) -> dict[str, Path]:
-    """The models with those that are named on the hub fetched, once, at the start."""
+    """The models with those on the hub fetched, once, at the start."""
     return {
         name: find_model(path, watcher=watcher)[0] if str(path).startswith(PREFIX) else path
         for name, path in models.items()
@@ -132,13 +132,13 @@ def fetch_models(models: Mapping[str, Path], watcher: Watcher) -> dict[str, Path
 
 
 def _name_of(path: Path) -> str:
-    """A tame name: the file's, or the directory's where that says more."""
-    # Absolute, so that "." and "classifier.onnx" have a directory to be named after.
-    place = Path(os.path.abspath(path))  # noqa: PTH100  a link keeps the name it was given under
-    name = place.name
+    """A URL-safe name: the file's, or the directory's if that says more."""
+    # Absolute, so that "." and "classifier.onnx" have a named directory.
+    absolute = Path(os.path.abspath(path))  # noqa: PTH100  a link keeps the name it was given under
+    name = absolute.name
     if name.endswith(".onnx"):
-        name = place.stem
+        name = absolute.stem
         if name.startswith("classifier"):
-            name = place.parent.name + name.removeprefix("classifier")
+            name = absolute.parent.name + name.removeprefix("classifier")
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     return re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip(".-")[:80] or "model"

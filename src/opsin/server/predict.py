@@ -33,7 +33,7 @@ PREDICT: Final = "/predict"
 
 
 class AnswerOptions(BaseModel):
-    """What a request wants to know beyond the label."""
+    """What a request wants beyond the label."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -49,7 +49,7 @@ class AnswerOptions(BaseModel):
 
 
 class PredictOptions(AnswerOptions):
-    """The same, where the address does not name the model."""
+    """The same, with the model as a parameter."""
 
     model: str | None = Field(None, description="Which model; not needed where one is served.")
 
@@ -72,7 +72,7 @@ class ClassScore(TypedDict):
 
 
 class StrongestFall(TypedDict):
-    """Where the probability falls most."""
+    """The cell where the probability falls most."""
 
     row: int
     column: int
@@ -80,7 +80,7 @@ class StrongestFall(TypedDict):
 
 
 class Explanation(TypedDict):
-    """By how much the label's probability falls where a part is hidden."""
+    """The fall of the label's probability when a part is hidden."""
 
     method: Literal["occlusion"]
     heat: Annotated[list[list[float]], Field(description="For each pixel of the network's input.")]
@@ -88,7 +88,7 @@ class Explanation(TypedDict):
 
 
 class ImagePrediction(TypedDict, total=False):
-    """The answer for one image, or the error that stands in its place."""
+    """The answer for one image, or an error in its place."""
 
     name: Required[Annotated[str, Field(description="The file's name where one was given.")]]
     answer: Annotated[str, Field(description='The label, or "none of these".')]
@@ -120,10 +120,10 @@ class Predictions(TypedDict):
 
 
 def routes(predictor: Predictor) -> APIRouter:
-    """The routes that predict and explain, by the only model or a named one.
+    """The routes for predictions and explanations, by the only model or a named one.
 
-    FastAPI describes them. `Predictor` answers as plain ASGI: of a request that takes a network
-    half a millisecond, FastAPI's own way would take as much again.
+    FastAPI documents them; `Predictor` answers as plain ASGI: for a request that takes a network
+    half a millisecond, FastAPI would add as much again.
     """
     settings = predictor.settings
     router = described_router("Predict")
@@ -171,11 +171,11 @@ class Predictor:
 
     def __init__(self, engine: Engine, settings: ServerSettings, budget: MemoryBudget) -> None:
         self.engine, self.settings, self.budget = engine, settings, budget
-        # One worker is kept from explanations, which take long, so that others get through.
+        # One worker is kept free of explanations, which take long.
         self._explaining = asyncio.Semaphore(max(1, (settings.workers or cores()) - 1))
 
     def app(self, *, explain: bool = False) -> ASGIApp:
-        """What answers a route."""
+        """The ASGI application of a route."""
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             try:
@@ -261,7 +261,7 @@ class Predictor:
 
 
 def _explanation(heat: NDArray[np.float32]) -> Explanation:
-    """An occlusion map ``float32[H, W]`` as plain data, with the place that matters most."""
+    """An occlusion map ``float32[H, W]`` as plain data, with its most important cell."""
     row, column = divmod(int(heat.argmax()), heat.shape[1])
     rounded = np.round(heat.astype(np.float64), 5)
     return {
@@ -272,5 +272,5 @@ def _explanation(heat: NDArray[np.float32]) -> Explanation:
 
 
 def _number(value: float) -> float | None:
-    """A number as JSON can say it: what is not finite becomes ``null``."""
+    """A number for JSON: ``None`` if it is not finite."""
     return value if math.isfinite(value) else None

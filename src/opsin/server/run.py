@@ -1,4 +1,4 @@
-"""A server's life: started, announced, ended."""
+"""A server's life cycle."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from opsin.web.listening import BACKLOG, OPEN_FILES, Server, bound, listen
 if TYPE_CHECKING:
     from opsin.server import Models
 
-# Seconds that a connection without a request is kept.
+# Seconds that an idle connection is kept.
 _KEEP_ALIVE: Final = 60
-# Seconds beyond the deadline that stopping waits for clients that read slowly.
+# Seconds beyond the deadline that stopping waits for slow readers.
 _LAST: Final = 5
 
 
@@ -47,7 +47,7 @@ def serve(
 ) -> None:
     """Serve models by name until the process is asked to stop (Ctrl-C, SIGTERM).
 
-    The address is taken first and opened once all models are loaded, so that every
+    The address is bound first, and accepts connections once all models are loaded, so that every
     client that can connect gets answers. Accepted requests are answered before this returns.
     """
     settings = settings or ServerSettings()
@@ -67,14 +67,14 @@ def serve(
 
 
 def application(models: Mapping[str, Path], settings: ServerSettings) -> Application:
-    """A server's application, with the engine that its settings ask for."""
+    """The application with the engine of its settings."""
     return Application(Engine(models, settings), settings)
 
 
 async def _serve(
     models: Mapping[str, Path], settings: ServerSettings, held: socket.socket, watcher: Watcher
 ) -> int | None:
-    """Serve, and return the signal that ended it."""
+    """Serve, and return the signal that stopped it."""
     app = application(models, settings)
     engine = app.engine
     await engine.start()
@@ -142,8 +142,8 @@ def _announce(
 
 
 def _set_up_logs(settings: ServerSettings) -> None:
-    """Log faults of the server, and requests where the settings say so."""
-    # Each malformed request would be a line: no client should be able to fill the disk.
+    """Log the server's errors and, by the settings, requests."""
+    # Malformed requests are not logged: no client may fill the disk.
     for name in ("uvicorn.error", "python_multipart"):
         logging.getLogger(name).setLevel(logging.ERROR)
     log = logging.getLogger("uvicorn.access")

@@ -1,4 +1,4 @@
-"""How a prediction server is set up."""
+"""The settings of a prediction server."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from opsin.core.errors import RecipeError
 from opsin.core.platform import DEVICE_WORDS, DEVICES
 from opsin.web.addresses import AddressSettings, is_loopback
 
-#: Pixels of the largest image that workers decode; a server may be set to take less.
+#: Most pixels of an image that workers decode; the settings may allow less.
 MAX_PIXELS: Final = 50_000_000
 
 
 class ServerSettings(AddressSettings):
-    """How a server listens, whom it answers and how much it takes.
+    """A server's address, access and limits.
 
-    Each field is an option of ``opsin serve``, whose help says what it means.
+    Each field is an option of ``opsin serve``; see its help.
 
     Raises:
         RecipeError: A value is out of its range, or an address other than this machine's own is
@@ -42,7 +42,7 @@ class ServerSettings(AddressSettings):
     access_log: bool = False
 
     def model_post_init(self, _: object) -> None:
-        """Check what a field's type cannot say."""
+        """Check what field types cannot express."""
         super().model_post_init(_)
         if not re.fullmatch(DEVICES, self.device):
             raise RecipeError(f"The device must be {DEVICE_WORDS}, not {self.device!r}")

@@ -36,7 +36,7 @@ from opsin.runtime.prediction import Answers, PreparedImage
 from opsin.runtime.providers import CPU
 
 _LOG: Final = logging.getLogger(__name__)
-# Seconds that trying out batches may take. A network that is slower gains nothing by them.
+# Most seconds for trying out batches; slower networks gain nothing by batching.
 _TRIAL: Final = 3.0
 
 
@@ -48,14 +48,14 @@ class LoadedModel:
     batch_invariant: bool = True
 
     def answers(self, images: NDArray[np.uint8], *, embedding: bool = False) -> Answers:
-        """The answers to a batch, each to the last bit as if it had been asked alone."""
+        """The answers to a batch, each bit-identical to that of the image alone."""
         if self.batch_invariant or len(images) == 1:
             return self.classifier.answers(images, embedding=embedding)
         return _joined([self.classifier.answers(i[None], embedding=embedding) for i in images])
 
     @cached_property
     def mean(self) -> NDArray[np.float64] | None:
-        """The mean pixel of its training images, where it is known."""
+        """The mean pixel of its training images, if known."""
         return training_mean(self.classifier)
 
     def heat(self, pixels: NDArray[np.uint8], target: int) -> NDArray[np.float32]:
@@ -73,7 +73,7 @@ def _joined(parts: Sequence[Answers]) -> Answers:
 
 
 def load(content: memoryview, header: Header) -> tuple[LoadedModel, Header]:
-    """Open a classifier from its file's content, and say what it is, or raise `OpsinError`."""
+    """Load a classifier from its file's content and describe it, or raise `OpsinError`."""
     classifier = Classifier.of_content(
         Path(header["path"]),
         bytes(content),
@@ -82,10 +82,10 @@ def load(content: memoryview, header: Header) -> tuple[LoadedModel, Header]:
         device=header["device"],
         watcher=_Log(),
     )
-    like = classifier.metadata.preparation
-    blank = np.zeros((1, like.height, like.width, like.channels), np.uint8)
+    preparation = classifier.metadata.preparation
+    blank = np.zeros((1, preparation.height, preparation.width, preparation.channels), np.uint8)
     first = classifier.answers(blank, embedding=True)
-    if classifier.device != CPU:  # the same bits are a promise of the CPU
+    if classifier.device != CPU:  # bit-identity is promised on the CPU only
         invariant = True
     elif header["trial_batch"]:
         invariant = batch_invariant(classifier, header["trial_batch"])
@@ -100,20 +100,20 @@ def load(content: memoryview, header: Header) -> tuple[LoadedModel, Header]:
 
 
 class _Log(Watcher):
-    """Writes notes where the server's log goes."""
+    """Writes notes to the server's log."""
 
     def note(self, text: str) -> None:
         _LOG.warning("%s", text)
 
 
 def batch_invariant(classifier: Classifier, batch: int) -> bool:
-    """Whether answers are the same to the last bit in batches of any size.
+    """Whether answers are bit-identical in batches of any size.
 
-    A matrix of one row may be multiplied by another routine than a larger one. That is tried with
-    noise, in every size; where there is no time for all of them, the answer is no.
+    Different routines may multiply matrices of one row and of several. This is tested with
+    noise in every size; if time runs out, the answer is no.
     """
-    like = classifier.metadata.preparation
-    shape = (batch, like.height, like.width, like.channels)
+    preparation = classifier.metadata.preparation
+    shape = (batch, preparation.height, preparation.width, preparation.channels)
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     end = time.monotonic() + _TRIAL
     alone = _joined([classifier.answers(images[i : i + 1], embedding=True) for i in range(batch)])
@@ -129,9 +129,9 @@ def batch_invariant(classifier: Classifier, batch: int) -> bool:
 
 
 def size_of(image: bytes) -> tuple[int, int]:
-    """An image's width and height by its header, or `ImageError`.
+    """An image's width and height from its header, or `ImageError`.
 
-    The two usual formats are read directly, in a tenth of the time. A file that states its size
+    The two common formats are read directly, in a tenth of the time. A file that states its size
     twice may deceive this, but not the decoder, which has a limit of its own.
     """
     if image[:8] == b"\x89PNG\r\n\x1a\n" and image[12:16] == b"IHDR" and len(image) >= 24:
@@ -152,7 +152,7 @@ def prepare(
     as_is: bool,
     max_pixels: int,
 ) -> PreparedImage:
-    """Make an image ready: decode its file, or take prepared pixels, whose shape is known, as is.
+    """Prepare an image: decode its file, or take prepared pixels of known shape as they are.
 
     Raises:
         ImageError: It cannot be read, or has more than ``max_pixels``.
@@ -170,7 +170,7 @@ def prepare(
         return classifier.prepare(image, "image", as_is=as_is)
     except ImageError:
         raise
-    except Exception as error:  # a decoder's surprise must not end a worker
+    except Exception as error:  # a decoder's error must not end the worker
         raise ImageError(
             f"image: damaged ({type(error).__name__})",
             "Save it again with another program, or leave it out.",
@@ -180,13 +180,13 @@ def prepare(
 def sound_answers(
     model: LoadedModel, images: NDArray[np.uint8], *, embedding: bool
 ) -> tuple[Answers | None, list[ModelFileError | None]]:
-    """The answers to the images that have a sound one, and what is wrong with each other's."""
+    """The sound answers, and an error for every other image."""
     try:
         return model.answers(images, embedding=embedding), [None] * len(images)
     except ModelFileError as error:
         if len(images) == 1:
             return None, [error]
-    # One image must not cost the others their answers.
+    # One bad image must not spoil the others.
     alone = [sound_answers(model, image[None], embedding=embedding) for image in images]
     parts = [answers for answers, _ in alone if answers]
     return _joined(parts) if parts else None, [fault for _, (fault,) in alone]
@@ -196,49 +196,49 @@ def answer(model: LoadedModel, header: Header, body: memoryview) -> tuple[Header
     """Answer a batch.
 
     Args:
-        model: What answers.
+        model: The classifier.
         header: ``max_pixels``: of the largest image. ``images``: for each its bytes, its shape
             where it is prepared pixels, and whether the background stays as it is, the embedding is
             wanted, the heat map is wanted.
-        body: The images, one behind another.
+        body: The images, concatenated.
 
     Returns:
         The header of the reply, and the arrays that it names by their shapes:
         ``probabilities`` float32[M, K] of the M images that could be read, ``ood_score``
-        float32[M], ``embedding`` float32[M, D] where any image wants it, ``heat`` float32[E, H, W]
-        of the images ``explained``, ``rejected`` bool[M] where the file has a threshold.
+        float32[M], ``embedding`` float32[M, D] if any image wants it, ``heat`` float32[E, H, W]
+        of the images ``explained``, ``rejected`` bool[M] if the file has a threshold.
     """
     began, start = time.perf_counter(), 0
     ready: dict[int, PreparedImage] = {}
     errors: dict[int, list[str]] = {}
     images = header["images"]
-    for place, (size, shape, as_is, *_) in enumerate(images):
+    for index, (size, shape, as_is, *_) in enumerate(images):
         content = body[start : start + size]
         start += size
         try:
-            ready[place] = prepare(
+            ready[index] = prepare(
                 model.classifier, content, shape, as_is=as_is, max_pixels=header["max_pixels"]
             )
         except ImageError as error:
-            errors[place] = error_values(error)
-    notes = {place: image.notes for place, image in ready.items() if image.notes}
+            errors[index] = error_values(error)
+    notes = {index: image.notes for index, image in ready.items() if image.notes}
     answers = None
     if ready:
         pixels = np.stack([image.pixels for image in ready.values()])
-        embedding = any(images[place][3] for place in ready)
+        embedding = any(images[index][3] for index in ready)
         answers, faults = sound_answers(model, pixels, embedding=embedding)
-        for place, fault in zip(list(ready), faults, strict=True):
+        for index, fault in zip(list(ready), faults, strict=True):
             if fault:
-                errors[place] = error_values(fault)
-                del ready[place]
+                errors[index] = error_values(fault)
+                del ready[index]
     arrays: dict[str, NDArray[Any] | None] = {}
     heats: dict[int, NDArray[np.float32]] = {}
     if answers:
-        for row, (place, image) in enumerate(ready.items()):
-            if images[place][4] and not has_no_contrast(image.pixels):
-                with contextlib.suppress(ModelFileError):  # no answer, so no map of its evidence
+        for row, (index, image) in enumerate(ready.items()):
+            if images[index][4] and not has_no_contrast(image.pixels):
+                with contextlib.suppress(ModelFileError):  # no answer, so no heat map
                     target = int(answers.probabilities[row].argmax())
-                    heats[place] = model.heat(image.pixels, target)
+                    heats[index] = model.heat(image.pixels, target)
         arrays = {
             "probabilities": answers.probabilities,
             "ood_score": answers.ood_score,
@@ -258,7 +258,7 @@ def answer(model: LoadedModel, header: Header, body: memoryview) -> tuple[Header
 
 
 def serve(connection: socket.socket) -> None:
-    """Carry out commands until the other side closes."""
+    """Execute commands until the other side closes."""
     frames: queue.SimpleQueue[tuple[Header, memoryview]] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(connection, frames), daemon=True).start()
     models: dict[str, LoadedModel] = {}
@@ -282,7 +282,7 @@ def serve(connection: socket.socket) -> None:
 def _receive(
     connection: socket.socket, frames: queue.SimpleQueue[tuple[Header, memoryview]]
 ) -> None:
-    """Fetch the next frame while one is computed; end the process where none can come."""
+    """Fetch the next frame while one is computed; exit when the connection closes."""
     stream = connection.makefile("rb", buffering=0)
     while True:
         try:
@@ -297,10 +297,10 @@ def _receive(
 
 def main() -> None:
     """Serve the socket that is this process's standard input."""
-    prefer_as_oom_victim()  # a worker is replaced, the server is not
-    # The server comes first: it must always have time to refuse a request.
+    prefer_as_oom_victim()  # a worker can be replaced, the server cannot
+    # The server has priority: it must always be able to refuse requests.
     lower_priority()
-    # Oddities of clients' images would fill the log; the clients get them in their answers.
+    # Warnings about clients' images would fill the log; answers carry them.
     warnings.simplefilter("ignore")
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
     serve(socket.socket(fileno=0))

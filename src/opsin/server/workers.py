@@ -1,4 +1,4 @@
-"""The worker processes as the server sees them, and the pool that keeps their number."""
+"""The server's handles of worker processes, and their pool."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from opsin.server.errors import NotBegun, WorkerDied
 from opsin.server.models import ModelFile
 
 _LOG: Final = logging.getLogger(__name__)
-# Seconds that loading a model may take before its worker is taken for stuck.
+# Most seconds for loading a model before its worker counts as stuck.
 _LOADING: Final = 120.0
-# Seconds that a worker has to end by itself once asked.
+# Seconds that a worker gets to end by itself.
 _ENDING: Final = 2.0
-# Seconds to wait before a worker is started that did not even come up: doubled each time.
+# Seconds before restarting a worker that failed to start; doubled each time.
 _PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
 
@@ -38,16 +38,16 @@ Reply = tuple[Header, bytes]
 
 
 class WorkerProcess(asyncio.Protocol):
-    """One worker process and the socket to it; `replied` is called after each of its replies."""
+    """A worker process and its socket; `replied` is called after each reply."""
 
     def __init__(self, replied: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
         self.loaded: set[str] = set()
-        #: What it has not replied to yet; it replies in order.
+        #: Pending replies, in order.
         self.asked: deque[asyncio.Future[Reply]] = deque()
-        #: When it began with the first of these.
+        #: When it began the first of these.
         self.since = 0.0
-        #: Whether the last of these takes so little that the next may be sent behind it.
+        #: Whether the last of these is so short that another may follow it.
         self.light = False
         self.loading = False
         self.gone: asyncio.Future[None] = loop.create_future()
@@ -59,16 +59,16 @@ class WorkerProcess(asyncio.Protocol):
 
     @property
     def alive(self) -> bool:
-        """Whether what is sent to it may arrive."""
+        """Whether it is connected."""
         return self._transport is not None and not self._transport.is_closing()
 
     @property
     def pid(self) -> int:
-        """The number of its process."""
+        """Its process id."""
         return self._process.pid if self._process else 0
 
     async def open(self) -> None:
-        """Start the process; what was begun is undone where that fails or is cancelled."""
+        """Start the process; failure or cancellation cleans up."""
         ours, theirs = socket.socketpair()
         try:
             with theirs:
@@ -82,7 +82,7 @@ class WorkerProcess(asyncio.Protocol):
             raise
 
     def data_received(self, data: bytes) -> None:
-        """Take what the worker sent."""
+        """Handle data from the worker."""
         for reply in self._unpacker.feed(data):
             future = self.asked.popleft()
             self.since = self._loop.time()
@@ -91,7 +91,7 @@ class WorkerProcess(asyncio.Protocol):
             self._replied()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        """Take note that the worker has ended, or is no longer to be trusted."""
+        """Handle the worker's end, or drop one that broke the protocol."""
         if not self._closing:
             self.kill()
         lost: type[WorkerDied] = WorkerDied
@@ -107,7 +107,7 @@ class WorkerProcess(asyncio.Protocol):
     def answer(
         self, file: ModelFile, header: Header, parts: list[bytes], *, light: bool
     ) -> asyncio.Future[Reply]:
-        """Give it a batch to answer, and the model first where it does not have it yet."""
+        """Send a batch, after the model if the worker lacks it."""
         if file.digest not in self.loaded:
             self._load(file)
         reply = self._ask({"do": "answer", "key": file.digest, **header}, parts)
@@ -115,14 +115,14 @@ class WorkerProcess(asyncio.Protocol):
         return reply
 
     async def load(self, file: ModelFile, *, trial_batch: int = 0) -> Header:
-        """Have it open a model, and return what it found.
+        """Load a model in the worker, and return its description.
 
-        With a ``trial_batch``, answers are tried out in batches of up to so many images, and a
-        process that ends over it is the file's fault.
+        With a ``trial_batch``, answers are tested in batches of up to so many images, and a
+        crash is blamed on the file.
 
         Raises:
-            OpsinError: The file is no classifier.
-            WorkerDied: The process ended over it.
+            OpsinError: The file is not a classifier.
+            WorkerDied: The process died on it.
         """
         self.loading = True
         try:
@@ -141,25 +141,25 @@ class WorkerProcess(asyncio.Protocol):
         if "error" in header:
             self.loaded.discard(file.digest)
             raise error_from(header["error"])
-        if trial_batch:  # the others need not find out by themselves
+        if trial_batch:  # the other workers reuse the result
             file.device, file.batch_invariant = header["device"], header["batch_invariant"]
         return header
 
     def drop(self, key: str) -> None:
-        """Have it forget a model."""
+        """Unload a model in the worker."""
         if key in self.loaded:
             self.loaded.discard(key)
             self._write({"do": "drop", "key": key})
 
     def kill(self) -> None:
-        """End the process at once; what it was given counts as lost."""
+        """Kill the process; its pending work is lost."""
         if self._process:
             self._process.kill()
         if self._transport:
             self._transport.abort()
 
     async def close(self) -> None:
-        """Let the process end, and wait until nothing of it is left."""
+        """Let the process end, and wait for it."""
         self._closing = True
         if self._transport:
             self._transport.close()
@@ -194,30 +194,30 @@ class WorkerProcess(asyncio.Protocol):
         return future
 
     def _write(self, header: Header, parts: Sequence[bytes] = ()) -> None:
-        if self.alive and self._transport:  # else `connection_lost` tells all who wait for it
+        if self.alive and self._transport:  # else `connection_lost` fails the waiters
             self._transport.writelines(pack(header, parts))
 
 
 def _start(connection: socket.socket) -> subprocess.Popen[bytes]:
-    # Ctrl-C reaches every process of the group, but accepted images are still to be answered: the
+    # Ctrl-C reaches the whole process group, but accepted images must still be answered: the
     # server decides when its workers end.
     with stop_signals_blocked():
         return subprocess.Popen(  # noqa: S603  the interpreter that runs this
             module_command("opsin.server.worker"),
             stdin=connection.fileno(),
             stdout=subprocess.DEVNULL,
-            env=child_environment(one_thread=True),  # there is one worker for each core
+            env=child_environment(one_thread=True),  # one worker per core
         )
 
 
 class WorkerPool:
-    """Keeps a fixed number of workers running: one that ends is replaced.
+    """A fixed number of workers; dead ones are replaced.
 
     Args:
-        size: How many.
-        models: Returns the models that a new worker opens first.
-        free: Called when a worker has replied, or a new one is ready.
-        died: Called when a worker has ended unasked.
+        size: Number of workers.
+        models: Returns the models that a new worker loads.
+        free: Called when a worker has replied or is ready.
+        died: Called when a worker has died.
     """
 
     def __init__(
@@ -232,7 +232,7 @@ class WorkerPool:
         self._keepers: list[asyncio.Task[None]] = []
 
     async def start(self, models: Sequence[ModelFile], *, trial_batch: int) -> list[Header]:
-        """Start all workers with these models, and return what the first found of each."""
+        """Start all workers with these models, and return the first one's descriptions."""
         opened = [WorkerProcess(self._free) for _ in range(self._size)]
         try:
             await asyncio.gather(*(worker.open() for worker in opened))
@@ -243,7 +243,7 @@ class WorkerPool:
                 worker.kill()
             await asyncio.gather(*(worker.close() for worker in opened))
             raise
-        # One may have ended while the others were still loading; its keeper replaces it.
+        # One may have died while others were loading; its keeper replaces it.
         self.workers = [worker for worker in opened if not worker.gone.done()]
         self._keepers = [asyncio.create_task(self._keep(worker)) for worker in opened]
         for keeper in self._keepers:
@@ -251,9 +251,9 @@ class WorkerPool:
         return known
 
     async def try_out(self, model: ModelFile, *, trial_batch: int) -> Header:
-        """Open a model in a process of its own, and try batches of all sizes.
+        """Load a model in a separate process, and test batches of all sizes.
 
-        That takes up to 3 s, and no worker stops for it.
+        That takes up to 3 s and blocks no worker.
         """
         scout = WorkerProcess(lambda: None)
         await scout.open()
@@ -264,14 +264,14 @@ class WorkerPool:
             await scout.close()
 
     async def load(self, model: ModelFile) -> None:
-        """Open a model in each worker, one after another, while the others go on."""
+        """Load a model in each worker in turn, while the others keep working."""
         for worker in list(self.workers):
-            # A worker that ends over it is replaced, like any other.
+            # A worker that dies on it is replaced, like any other.
             with contextlib.suppress(OpsinError):
                 await worker.load(model)
 
     async def stop(self, *, at_once: bool = False) -> None:
-        """End all of them: by themselves, or at once, whatever they are doing."""
+        """End all workers: gracefully, or at once."""
         for keeper in self._keepers:
             keeper.cancel()
         if at_once:
@@ -280,7 +280,7 @@ class WorkerPool:
         await asyncio.gather(*self._keepers, return_exceptions=True)
 
     def kill_stuck(self, now: float, limit: float) -> None:
-        """End those that have worked on one batch for longer than ``limit`` seconds."""
+        """Kill workers that have been on one batch for over ``limit`` seconds."""
         for worker in self.workers:
             loads_now = worker.loading and len(worker.asked) == 1
             if worker.asked and not loads_now and now - worker.since > limit:
@@ -297,7 +297,7 @@ class WorkerPool:
                     await worker.open()
                     for model in self._models():
                         await worker.load(model)
-                    if not worker.gone.done():  # it may have ended just now
+                    if not worker.gone.done():  # it may have died just now
                         self.workers.append(worker)
                         failures = 0
                         self._free()
@@ -316,11 +316,11 @@ class WorkerPool:
                     await worker.close()
             worker = None
             if failures:
-                # A power beyond what a float can hold would end this after a night of failures.
+                # Capped: the power would overflow after a night of failures.
                 await asyncio.sleep(min(_LONGEST_PAUSE, _PAUSE * 2 ** min(failures, 16)))
 
 
 def log_failure(task: asyncio.Task[None]) -> None:
-    """Log what ended a task that should run for ever: nothing else would report it."""
+    """Log the exception of a background task, which would otherwise be lost."""
     if not task.cancelled() and (error := task.exception()):
         _LOG.error("the server no longer looks after its workers and files", exc_info=error)

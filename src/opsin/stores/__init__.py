@@ -1,1 +1,1 @@
-"""Object stores: what lies in a bucket, read and written over the network."""
+"""Object stores: buckets, read and written over the network."""

@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Requests at the same time; a store takes some ten milliseconds for each.
+#: Concurrent requests; each takes some ten milliseconds.
 CONNECTIONS: Final = 16
-#: A content may take this many seconds, and one more for each so many bytes.
+#: A transfer may take this many seconds, plus one for each so many bytes.
 PATIENCE, SLOWEST = 120, 100_000
-# Bytes of the largest file that stores take in one request, which alone can be conditional.
+# Most bytes of a single request; only single requests can be conditional.
 _LARGEST: Final = {"s3": 5 << 30, "gs": 5 << 40, "az": 5000 << 20}
 _PROCESS: Final = os.getpid()
 
 
 def open_bucket(where: StoreAddress | StoredObject) -> Bucket:
-    """Return the bucket that something lies in, one for the process; the store is not asked yet."""
-    # Credentials that were renewed in this process count from then on.
+    """Return the bucket of an address, cached in the process; sends no request."""
+    # Renewed credentials in this process take effect.
     settings = [item for item in os.environ.items() if item[0].startswith(("AWS", "GOOG", "AZUR"))]
     return _opened(where.store, where.bucket, hash(frozenset(settings)))
 
@@ -49,7 +49,7 @@ def _opened(store: Store, name: str, settings: int) -> Bucket:  # noqa: ARG001  
 
 
 class Bucket:
-    """A bucket; several threads may use it. Credentials come from the environment."""
+    """A bucket, safe for threads. Credentials come from the environment."""
 
     def __init__(self, store: Store, name: str) -> None:
         try:
@@ -59,7 +59,7 @@ class Bucket:
         self.store: Store = store
         self.name = name
         self._obstore = obstore
-        # `_pieces` sees to contents that come too slowly.
+        # `_pieces` handles slow transfers.
         self._client = self._connect(
             timeout=timedelta(hours=1), read_timeout=timedelta(seconds=30)
         )  # of silence
@@ -74,55 +74,55 @@ class Bucket:
                     f"{variable} is no address such as http://127.0.0.1:9000, without credentials"
                 )
         kind: Any = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}[self.store]
-        # A store of one's own may speak plain HTTP.
+        # Self-hosted stores may speak plain HTTP.
         options = {"connect_timeout": timedelta(seconds=10), "allow_http": True, **timeouts}
         with store_errors(self.address("")):
             return kind(self.name, client_options=options, retry_config={"max_retries": 5})
 
     def address(self, key: str) -> StoreAddress:
-        """Return the address of a key in it."""
+        """Return the address of a key."""
         return StoreAddress(self.name, key, self.store)
 
     def stored(self, key: str, size: int = UNKNOWN_SIZE, version: str = "") -> StoredObject:
-        """Return an object of it; where only its key is given, one that was not looked up."""
+        """Return an object; by its key alone, without a lookup."""
         return StoredObject(self.name, key, size, version, self.store)
 
-    def _of(self, found: ObjectMeta) -> StoredObject:
-        return self.stored(found["path"], found["size"], _version(found["e_tag"]))
+    def _of(self, meta: ObjectMeta) -> StoredObject:
+        return self.stored(meta["path"], meta["size"], _version(meta["e_tag"]))
 
     def objects(self, prefix: str = "") -> Iterator[StoredObject]:
-        """Yield the objects whose keys begin with ``prefix``, in the order of their keys' bytes."""
-        # The library takes whole names of folders only.
+        """Yield the objects whose keys begin with ``prefix``, in byte order of keys."""
+        # obstore takes whole folder names only.
         folder, _, name = prefix.rpartition("/")
         with store_errors(self.address(prefix)):
             pages = self._obstore.list(
                 self._client, folder or None, offset=prefix[:-1] if name else None
             )
-        # Azure's accounts with folders list slashes first, the others by bytes.
+        # Azure accounts with folders list slashes first, others by bytes.
         end = f"{prefix}\U0010ffff".replace("/", "\0")
         while True:
             with store_errors(self.address(prefix)):
                 page = _wait_for(lambda: next(pages, None))
-            for each in page or ():
-                if each["path"].startswith(prefix):
-                    yield self._of(each)
+            for entry in page or ():
+                if entry["path"].startswith(prefix):
+                    yield self._of(entry)
             if not page or page[-1]["path"].replace("/", "\0") > end:
                 return
 
     def find(self, key: str) -> StoredObject | None:
-        """Return the object of a key; ``None`` where there is none."""
+        """Return the object of a key, if any."""
         with store_errors(self.address(key)):
             try:
                 return self._of(_wait_for(lambda: self._obstore.head(self._client, key)))
             except Exception as error:
-                # A list says in words what is wrong, such as that there is no bucket.
+                # Listing gives a clear error, for example for a missing bucket.
                 _wait_for(lambda: next(self._obstore.list(self._client, key), None))
                 if is_missing(error):
                     return None
                 raise
 
     def content(self, wanted: StoredObject, limit: int | None = None) -> bytes:
-        """Return an object's content, of which no more than ``limit`` bytes are wanted."""
+        """Return an object's content, at most ``limit`` bytes."""
         content = bytearray()
         for block in self._pieces(wanted):
             content += block
@@ -131,7 +131,7 @@ class Bucket:
         return bytes(content[:limit])
 
     def fetch(self, wanted: StoredObject, file: Path) -> None:
-        """Write an object's content into a file, whole or not at all."""
+        """Write an object's content into a file atomically."""
         try:
             pieces = self._pieces(wanted)
         except FileNotFoundError as error:
@@ -140,13 +140,13 @@ class Bucket:
             target.writelines(pieces)
 
     def _pieces(self, wanted: StoredObject) -> Iterator[bytes]:
-        """Return a content in pieces; obstore itself goes on where it broke off."""
+        """Yield a content in pieces; obstore itself resumes interrupted downloads."""
         until = time.monotonic() + PATIENCE + max(0, wanted.size) / SLOWEST
         with store_errors(wanted.address):
             try:
                 answer = _wait_for(lambda: self._obstore.get(self._client, wanted.key))
             except Exception as error:
-                # A key that the library does not ask for is none that is there.
+                # Keys that obstore rejects do not exist.
                 if not is_missing(error) and not isinstance(error, ValueError):
                     raise
                 raise FileNotFoundError(
@@ -154,17 +154,17 @@ class Bucket:
                 ) from error
 
         def pieces() -> Iterator[bytes]:
-            said = "broke off again and again"
+            problem = "broke off again and again"
             blocks = answer.stream(min_chunk_size=64 << 10)
             try:
                 while (block := _wait_for(lambda: next(blocks, None))) is not None:
                     yield bytes(block)
                     if time.monotonic() > until:
-                        said = "comes too slowly"
+                        problem = "comes too slowly"
                         raise TimeoutError
             except Exception as error:
                 raise SourceError(
-                    f"{wanted.address} {said}",
+                    f"{wanted.address} {problem}",
                     "Check the network; the same command goes on where it was.",
                 ) from error
 
@@ -173,7 +173,7 @@ class Bucket:
     def write(
         self, key: str, file: Path, replaces: StoredObject | None, digest: str
     ) -> StoredObject:
-        """Write a file as one object, which appears whole or not at all."""
+        """Write a file as one object, atomically."""
         address = self.address(key)
         try:
             with storage_errors(file), store_errors(address, writing=True):
@@ -189,7 +189,7 @@ class Bucket:
             if not is_taken(error.__cause__):
                 raise
             there = self.sent(key, digest)
-            if there is not None:  # the answer to it got lost, and it was sent again
+            if there is not None:  # a retry after a lost answer
                 return there
             raise StorageError(
                 f"Another object was written to {address} meanwhile",
@@ -210,33 +210,33 @@ class Bucket:
                 raise self._obstore.exceptions.PreconditionError
             known = {"e_tag": there["e_tag"], "version": there["version"]}
             mode = {name: value for name, value in known.items() if value is not None}
-        # No answer comes before all is sent.
+        # The answer comes only after the whole upload.
         client = self._connect(timeout=timedelta(seconds=PATIENCE + size / SLOWEST))
         with file.open("rb") as stream:
-            # The system reads the file as it goes.
+            # Read lazily by the system.
             content: Any = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
-            told = _wait_for(
+            result = _wait_for(
                 lambda: self._obstore.put(
                     client, key, content, mode=mode, attributes={"sha256": digest},
                     use_multipart=False,
                 )
             )  # fmt: skip
-        return _version(told["e_tag"])
+        return _version(result["e_tag"])
 
     def sent(self, key: str, digest: str) -> StoredObject | None:
-        """Return the object that is there, where `write` made it of a content with this SHA-256."""
+        """Return the object if `write` made it from content with this SHA-256."""
         with store_errors(self.address(key), writing=True):
-            found = _wait_for(lambda: self._obstore.get(self._client, key, options={"head": True}))
-            return self._of(found.meta) if found.attributes.get("sha256") == digest else None
+            answer = _wait_for(lambda: self._obstore.get(self._client, key, options={"head": True}))
+            return self._of(answer.meta) if answer.attributes.get("sha256") == digest else None
 
 
 def _version(tag: str | None) -> str:
-    """Return an ETag without the quotation marks, which Azure's lists leave out."""
+    """Return an ETag without quotation marks, which Azure's lists omit."""
     return (tag or "").strip('"')
 
 
 def _is_address(written: str) -> bool:
-    """Tell whether the library can ask this address; it ends in a panic where it cannot."""
+    """Whether obstore accepts this address; otherwise it would panic."""
     try:
         HttpUrl(written)
     except ValidationError:
@@ -245,8 +245,8 @@ def _is_address(written: str) -> bool:
 
 
 def _wait_for(call: Callable[[], T]) -> T:
-    """Return what a call of obstore returns; Ctrl-C ends the wait for it."""
-    if os.getpid() != _PROCESS:  # it would wait for ever
+    """Return the result of a call of obstore; Ctrl-C interrupts the wait."""
+    if os.getpid() != _PROCESS:  # it would hang in a fork
         raise SourceError(
             "This process was copied from one that uses the store (fork)",
             "Start processes by spawn: multiprocessing.set_start_method.",

@@ -1,4 +1,4 @@
-"""Addresses on object stores (``s3://bucket/photos``), and the objects that lie there."""
+"""Addresses on object stores (``s3://bucket/photos``), and objects."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from typing import Final, Literal, cast, get_args
 
 from opsin.core.errors import RecipeError
 
-#: S3 and what speaks its protocol, Google Cloud Storage, and Azure Blob Storage.
+#: S3 and compatible stores, Google Cloud Storage, and Azure Blob Storage.
 Store = Literal["s3", "gs", "az"]
-#: Variables that hold the address of a store of one's own.
+#: Environment variables with the endpoint of a self-hosted store.
 ADDRESSES: Final[dict[Store, tuple[str, ...]]] = {
     "s3": ("AWS_ENDPOINT_URL",),
     "gs": ("GOOGLE_BASE_URL",),
     "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
 }
-#: Which account of Azure a container belongs to.
+#: Environment variable with the Azure account of a container.
 AZURE_ACCOUNT: Final = "AZURE_STORAGE_ACCOUNT_NAME"
-#: The size of an object that was not looked up.
+#: The size of an object before lookup.
 UNKNOWN_SIZE: Final = -1
-# A single slash is what is left of the two in a `Path`.
+# A `Path` turns two slashes into one.
 _ADDRESS: Final = re.compile(r"(s3|gs|az|abfss?):/{1,2}([^/]*)(?:/(.*))?", re.DOTALL)
 _BUCKET: Final = re.compile(r"[A-Za-z0-9$_][A-Za-z0-9._-]*")
 
 
 def is_stored(written: str | os.PathLike[str]) -> bool:
-    """Tell whether this is an address on an object store."""
+    """Whether this is an address on an object store."""
     return _ADDRESS.fullmatch(os.fspath(written)) is not None
 
 
 @dataclass(frozen=True)
 class StoreAddress(os.PathLike[str]):
-    """A bucket (of Azure, a container), and a key in it or what several keys begin with."""
+    """A bucket (on Azure, a container), and a key or a prefix of keys."""
 
     bucket: str
     key: str
@@ -41,20 +41,20 @@ class StoreAddress(os.PathLike[str]):
 
     @classmethod
     def read(cls, written: str | os.PathLike[str]) -> StoreAddress:
-        """Read what the user wrote; `RecipeError` where it is no address that Opsin reads."""
+        """Parse the user's text; `RecipeError` if it is not a valid address."""
         text = os.fspath(written)
-        found = _ADDRESS.fullmatch(text)
-        if found is None or not found[2]:
+        match = _ADDRESS.fullmatch(text)
+        if match is None or not match[2]:
             raise RecipeError(f"{text!r} is no address such as s3://bucket/photos")
-        if found[1] not in get_args(Store):
+        if match[1] not in get_args(Store):
             raise RecipeError(
                 f"{text!r} does not begin with s3://, gs:// or az://",
                 f"Azure: az://container/photos, with {AZURE_ACCOUNT}.",
             )
-        address = cls(found[2], found[3] or "", cast("Store", found[1]))
+        address = cls(match[2], match[3] or "", cast("Store", match[1]))
         control = re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", address.key)
         names = address.key.removesuffix("/").split("/") if address.key else ["-"]
-        if control or {"", ".", ".."}.intersection(names) or not _BUCKET.fullmatch(found[2]):
+        if control or {"", ".", ".."}.intersection(names) or not _BUCKET.fullmatch(match[2]):
             raise RecipeError(
                 f"{text!r} has no name of a bucket, or a key without a name between two slashes"
             )
@@ -64,7 +64,7 @@ class StoreAddress(os.PathLike[str]):
         return f"{self.store}://{self.bucket}/{self.key}"
 
     def __fspath__(self) -> str:
-        """Return it as the user writes it, for whatever takes sources or places."""
+        """Return it as the user writes it, for functions that take sources or paths."""
         return str(self)
 
     @property
@@ -74,17 +74,17 @@ class StoreAddress(os.PathLike[str]):
 
     @property
     def folder(self) -> str:
-        """What keys begin with that lie below this one, as files do below a folder."""
+        """The prefix of the keys below this one, as of files in a folder."""
         return self.key if not self.key or self.key.endswith("/") else f"{self.key}/"
 
     def beside(self, name: str) -> StoreAddress:
-        """Return the address of another key that differs in what follows the last slash."""
+        """Return the address of another key in the same folder."""
         return replace(self, key=f"{self.key[: len(self.key) - len(self.name)]}{name}")
 
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """One object of a store without its content: there are millions of them."""
+    """One object without its content; there may be millions."""
 
     bucket: str
     key: str
@@ -94,7 +94,7 @@ class StoredObject:
 
     @property
     def address(self) -> StoreAddress:
-        """Where it is."""
+        """Its address."""
         return StoreAddress(self.bucket, self.key, self.store)
 
     @property

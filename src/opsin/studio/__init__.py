@@ -29,26 +29,26 @@ def open_studio(
 ) -> None:
     """Run the studio until the process is asked to stop (Ctrl-C, SIGTERM).
 
-    Trainings are processes of their own and go on without it. Browsers sign in by an address that
-    works once: other accounts of the machine reach the studio, too.
+    Trainings are separate processes and continue without it. Browsers sign in by an address that
+    works once, since other accounts of the machine can reach the studio, too.
 
     Args:
         runs: Folder of the run directories.
         home: Folder of the studio's own files (default: the user's data folder).
         roots: Folders below which people may browse for images (default: the user's home).
-        host: Address to listen on; any but this machine's own needs a token.
+        host: Address to listen on; any but a loopback address needs a token.
         port: Port, or the next that is free; 0 takes any.
-        token: What visitors may show; needed on an address that other machines reach.
+        token: Token for visitors; needed on an address that other machines can reach.
         allowed_hosts: Further names by which the studio may be called.
-        at_once: Trainings that run at the same time.
-        open_browser: Whether to show the first page in this machine's browser.
+        at_once: Number of concurrent trainings.
+        open_browser: Whether to open a browser.
         watcher: Receives the address.
         announce: Receives an address that signs in once (default: shown in the terminal).
 
     Raises:
         MissingExtraError: ``opsin[studio]`` is not installed.
-        RecipeError: A value cannot work, or the address cannot be taken.
-        RunError: Another studio works with the same files.
+        RecipeError: A value is invalid, or the address cannot be bound.
+        RunError: Another studio uses the same files.
         KeyboardInterrupt: Ctrl-C ended it.
 
     Example:

@@ -11,7 +11,7 @@ import webbrowser
 from collections.abc import Callable
 from typing import Final
 
-# Read when NiceGUI is imported: nothing is kept in browsers, so nothing is written either.
+# Read when NiceGUI is imported: we use none of its storage.
 os.environ.setdefault("NICEGUI_STORAGE_PATH", os.devnull)
 
 import uvicorn
@@ -35,14 +35,14 @@ from opsin.web.addresses import url_of
 from opsin.web.connections import ConnectionLimits
 from opsin.web.listening import OPEN_FILES, Server, listening
 
-# Seconds that a window which lost its connection is remembered.
+# Seconds that a disconnected window is remembered.
 _RECONNECT: Final = 10.0
-# Ports tried after the one that is wanted.
+# Ports tried after the requested one.
 _FURTHER: Final = 20
 
 
 def build(studio: Studio) -> FastAPI:
-    """Return the application: every page and every route, as yet without its guard."""
+    """Return the application with all pages and routes, not yet guarded."""
     api = new_api()
     image_routes.add_routes(api, studio.opened, studio.runs, studio.sets)
     image_routes.add_help(api)
@@ -61,11 +61,11 @@ def build(studio: Studio) -> FastAPI:
     nicegui_app.on_startup(studio.start)
     nicegui_app.on_shutdown(studio.stop)
 
-    # A window that is closed while its page is built is no fault.
+    # Closing a window while its page is built is not an error.
     logging.getLogger("nicegui").addFilter(
         lambda record: not str(record.msg).startswith("Client has been deleted")
     )
-    # No second bar, at the window's top, whenever a script asks for something.
+    # No loading bar at the top for requests of scripts.
     nicegui_app.config.quasar_config["loadingBar"]["skipHijack"] = True
     ui.run_with(
         api,
@@ -83,7 +83,7 @@ def build(studio: Studio) -> FastAPI:
 
 
 def show_in_terminal(address: str) -> None:
-    """Show the address that signs in where a person reads it; no log keeps it."""
+    """Print the sign-in address on a terminal only, never into a log."""
     if sys.stderr.isatty():
         sys.stderr.write(f"Sign in   {address}  (works once)\n")
 
@@ -95,7 +95,7 @@ def serve(
     watcher: Watcher = SILENT,
     announce: Callable[[str], None] = show_in_terminal,
 ) -> None:
-    """Run a studio until Ctrl-C or SIGTERM; trainings that it started go on."""
+    """Run a studio until Ctrl-C or SIGTERM; its trainings continue."""
     allow_open_files(OPEN_FILES)
     with listening(settings.host, settings.port, further=_FURTHER) as socket:
         port = socket.getsockname()[1]
@@ -121,7 +121,7 @@ def serve(
             if open_browser:
                 webbrowser.open(entrance.file.as_uri())
 
-        # Each window that is open has a WebSocket.
+        # Each open window has a WebSocket.
         limits = ConnectionLimits(most=2_000, most_web_sockets=250)
         config = uvicorn.Config(
             limits.around(door),

@@ -1,11 +1,11 @@
-"""What the studio's pages, and pages in a run's folder, may do in a browser."""
+"""Content security policies of the studio's pages, and of pages in run folders."""
 
 from __future__ import annotations
 
 from typing import Final
 
-#: Pages get everything from here. NiceGUI's templates are compiled in the browser, hence
-#: 'unsafe-inline' and 'unsafe-eval'; no attribute such as onerror= may hold a script, which is how
+#: Pages load everything from here. NiceGUI compiles templates in the browser, hence
+#: 'unsafe-inline' and 'unsafe-eval'; script attributes such as onerror= are forbidden, which is how
 #: a name that holds HTML would run one.
 CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
@@ -15,7 +15,7 @@ CONTENT_SECURITY_POLICY: Final = (
     "object-src 'none'"
 )
 
-#: A page in a run's folder may be a stranger's, since runs are copied between machines: it may run
+#: A page in a run's folder is untrusted, since runs are copied between machines: it may run
 #: its own scripts, but reaches nothing of the studio.
 ALONE: Final = {
     "content-security-policy": "sandbox allow-scripts allow-popups allow-downloads; "

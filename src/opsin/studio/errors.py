@@ -1,4 +1,4 @@
-"""Errors that only the studio has, and the replies of its routes to errors."""
+"""The studio's own errors, and the replies of its routes to errors."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from opsin.web.refusals import RequestError, error_reply
 
 
 class NotThere(RequestError, status=404):  # noqa: N818  it is what the page says
-    """An address that leads to nothing: a run, a set, an image or a job that is gone."""
+    """A run, set, image or job that does not exist."""
 
 
 class DiskFull(RequestError, status=507):  # noqa: N818
-    """What was sent cannot be kept."""
+    """The disk is full."""
 
 
 def new_api() -> FastAPI:
-    """An application whose routes answer errors with JSON that names no place of this machine."""
+    """An application whose routes answer errors with JSON without local paths."""
     api = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     api.add_exception_handler(OpsinError, _explain)
     return api
@@ -29,6 +29,6 @@ async def _explain(_: Request, error: Exception) -> Response:
     if isinstance(error, StorageError):
         error = DiskFull("The disk is full, or refuses the write", "Free some space first.")
     elif not isinstance(error, RequestError | ImageError):
-        # What the page says of a source or a run that is damaged names places on this machine.
+        # Messages about damaged sources and runs contain local paths.
         error = NotThere("These images or files are gone or damaged", "Open their page.")
     return error_reply(error, {"cache-control": "no-store"})

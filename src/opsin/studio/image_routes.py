@@ -1,4 +1,4 @@
-"""Routes of images and files, by ids, and of the documentation."""
+"""Routes for images and files, by id, and for the documentation."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from opsin.studio.runs.dataset_cache import DatasetCache
 from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.threads import IMAGES
 
-#: Where the documentation is in the studio.
+#: The documentation's path in the studio.
 HELP: Final = "/help"
-# An image's address holds its version, so what is behind it never changes.
+# An image's URL contains its version, so its content never changes.
 _FOREVER: Final = {"cache-control": "private, max-age=31536000, immutable"}
 _NOW: Final = {"cache-control": "no-store"}
 
-# Kinds of a run's files by suffix; the others are saved, not shown.
+# Media types of a run's files; others are downloaded, not shown.
 _SHOWN: Final = {
     ".html": "text/html; charset=utf-8",
     ".png": "image/png",
@@ -40,7 +40,7 @@ _SHOWN: Final = {
 
 
 def add_routes(api: FastAPI, opened: DatasetCache, runs: RunIndex, sets: Library) -> None:
-    """Serve images of sets and runs, the files of runs, and previews."""
+    """Serve images of sets and runs, files of runs, and previews."""
 
     @api.get("/images/{set_id}/{row}")
     async def of_set(set_id: str, row: str, v: str = "") -> Response:
@@ -61,7 +61,7 @@ def add_routes(api: FastAPI, opened: DatasetCache, runs: RunIndex, sets: Library
 
 
 def add_help(api: FastAPI, site: Path = SITE) -> None:
-    """Serve the files that `opsin docs` opens; where they were not built, say so."""
+    """Serve the documentation's site, or an error if it was not built."""
     if (site / "index.html").is_file():
         api.mount(HELP, StaticFiles(directory=site, html=True), name="help")
         return
@@ -76,7 +76,7 @@ def _previews(sets: Library, set_id: str) -> Mapping[str, Path]:
 
 
 def files_of(directory: RunDirectory) -> Mapping[str, Path]:
-    """The files of a run that a page may ask for, by the names that it uses for them."""
+    """The files of a run that pages may request, by their names there."""
     fixed = (
         directory.page, directory.card, directory.classifier, directory.report, directory.recipe,
         directory.dataset, directory.history, directory.predictions, directory.images,
@@ -87,7 +87,7 @@ def files_of(directory: RunDirectory) -> Mapping[str, Path]:
 
 
 async def _image(opened: DecodedDataset, row: str, version: str) -> Response:
-    # Nine digits are more than there are images, and int() takes its time for a million.
+    # Nine digits suffice, and int() is slow for a million.
     if not (row.isascii() and row.isdigit() and len(row) <= 9):
         raise NotThere(f"There is no image {row!r:.40}", "Go back a page.")
     content = await IMAGES.run(opened.png, int(row))

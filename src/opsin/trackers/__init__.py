@@ -1,4 +1,4 @@
-"""Programs that keep experiments, which a run can be shown in: one module each."""
+"""Experiment trackers, one module each."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ if TYPE_CHECKING:
 
 
 class Tracker(ABC):
-    """Shows one run in a program that keeps experiments, in a process of its own."""
+    """Logs one run to an experiment tracker, in a separate process."""
 
-    #: What ``--track`` takes, and the extra that brings the package.
+    #: Its name for ``--track``, and the extra with its package.
     name: ClassVar[str]
     title: ClassVar[str]
-    #: What to do where it fails.
+    #: Advice if it fails.
     advice: ClassVar[str]
     package: ClassVar[str] = ""
-    #: Variables of its process, such as those that turn its own telemetry off.
+    #: Environment variables of its process, for example to turn off telemetry.
     environment: ClassVar[Mapping[str, str]] = {}
 
-    #: The run's id in the program, once it has begun; a resumed run continues under it.
+    #: The tracker's id of the run once begun; a resumed run keeps it.
     id: str | None = None
-    #: Where the run can be looked at.
+    #: URL of the run.
     address: str = ""
 
     @abstractmethod
     def start(self, run: Path, options: Mapping[str, Json], known: str | None) -> None:
-        """Begin a run with the recipe's options, or continue the one with a known id."""
+        """Begin a run with the recipe's options, or continue one by its id."""
 
     @abstractmethod
     def log(self, epoch: int, figures: Mapping[str, float]) -> None:
-        """Show the figures of an epoch, which may come again, by their names in ``history.jsonl``.
+        """Log an epoch's figures, named as in ``history.jsonl``; epochs may repeat.
 
         At the end those of the report with their intervals: ``test/accuracy``,
         ``test/accuracy_low`` …. Some may be NaN.
@@ -50,7 +50,7 @@ class Tracker(ABC):
 
     @abstractmethod
     def end(self, state: State, cause: str | None) -> None:
-        """Close the run: it is done, or was stopped or failed for a cause."""
+        """Close the run, which is done, stopped or failed."""
 
 
 @functools.cache
@@ -62,12 +62,12 @@ def trackers() -> dict[str, type[Tracker]]:
 
 
 def is_installed(tracker: type[Tracker]) -> bool:
-    """Whether a tracker's package is there, which is not loaded."""
+    """Whether a tracker's package is installed, without loading it."""
     try:
         spec = importlib.util.find_spec(tracker.package or __name__)
-    except ValueError:  # it was made impossible to import
+    except ValueError:  # its import is blocked
         return False
-    return spec is not None and spec.origin is not None  # not just a folder of that name
+    return spec is not None and spec.origin is not None  # not merely a folder of that name
 
 
 def chosen_trackers(names: str | Sequence[str] | None) -> list[type[Tracker]]:

@@ -1,4 +1,4 @@
-"""MLflow: a run of an experiment, on a server or in a database here."""
+"""MLflow: a run of an experiment, on a server or in a local database."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from opsin.core.stored_json import Json
 from opsin.trackers import Tracker
 
 _STATES: Final[Mapping[str, str]] = {"done": "FINISHED", "stopped": "KILLED"}
-# What its servers refuse in names.
+# Characters that its servers refuse in names.
 _REFUSED: Final = re.compile(r"[^\w.\- :/]", re.ASCII)
 
 
 class MLflowTracker(Tracker):
-    """Writes by MLflow's client, which adds nothing about user, code and machine."""
+    """Logs by MLflow's client, which adds nothing about user, code and machine."""
 
     name = "mlflow"
     title = "MLflow"
@@ -31,7 +31,7 @@ class MLflowTracker(Tracker):
     }  # fmt: skip
 
     def start(self, run: Path, options: Mapping[str, Json], known: str | None) -> None:
-        """Make a run in the experiment that MLflow's own variables name, or continue it."""
+        """Begin a run in the experiment of MLflow's environment variables, or continue it."""
         import mlflow.entities  # noqa: PLC0415
         import mlflow.exceptions  # noqa: PLC0415
 
@@ -56,8 +56,8 @@ class MLflowTracker(Tracker):
             self._client.log_batch(self.id, params=params)
         self.address = self._client.tracking_uri
         if self.address.startswith("http"):
-            place = f"experiments/{experiment.experiment_id}/runs/{self.id}"
-            self.address = f"{self.address.rstrip('/')}/#/{place}"
+            path = f"experiments/{experiment.experiment_id}/runs/{self.id}"
+            self.address = f"{self.address.rstrip('/')}/#/{path}"
 
     def log(self, epoch: int, figures: Mapping[str, float]) -> None:
         """Log the figures at the epoch."""

@@ -1,4 +1,4 @@
-"""Weights & Biases: a run of a project, sent to its service or kept in a folder here."""
+"""Weights & Biases: a run of a project, on its service or in a local folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from opsin.trackers import Tracker
 
 
 class WandbTracker(Tracker):
-    """Sends what Opsin says of a run, and nothing that W&B would find out by itself."""
+    """Sends only Opsin's data, nothing that W&B would collect itself."""
 
     name = "wandb"
     title = "Weights & Biases"
@@ -21,10 +21,10 @@ class WandbTracker(Tracker):
     environment: ClassVar = {"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}
 
     def start(self, run: Path, options: Mapping[str, Json], known: str | None) -> None:
-        """Begin a run in the project that W&B's own variables name, or continue it."""
+        """Begin a run in the project of W&B's environment variables, or continue it."""
         import wandb  # noqa: PLC0415
 
-        # Not the machine, its load and packages, the command, the code and the terminal.
+        # No machine, load, packages, command, code or terminal output.
         settings = wandb.Settings(
             silent=True, console="off", disable_code=True, disable_git=True,
             x_disable_machine_info=True, x_disable_meta=True, x_disable_stats=True,
@@ -36,7 +36,7 @@ class WandbTracker(Tracker):
         )  # fmt: skip
         self.id = self._run.id
         self.address = self._run.url or f"wandb sync {self._run.settings.sync_dir}"
-        # Not W&B's own steps, which cannot go back.
+        # W&B's own steps cannot go back.
         self._run.define_metric("*", step_metric="epoch")
 
     def log(self, epoch: int, figures: Mapping[str, float]) -> None:
@@ -44,7 +44,7 @@ class WandbTracker(Tracker):
         self._run.log({"epoch": epoch, **figures})
 
     def end(self, state: State, cause: str | None) -> None:
-        """Put the state into the summary, and wait until all is sent."""
+        """Put the state into the summary, and wait for the upload."""
         self._run.summary.update({"state": state, **({"cause": cause} if cause else {})})
         self._run.finish(exit_code={"done": 0, "stopped": 130}.get(state, 1))
 

@@ -1,4 +1,4 @@
-"""One part of the split, handed out in batches."""
+"""Batches of one part of the split."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class TrainingBatches:
     """Images and labels of one part of the split.
 
     Args:
-        images: Images of the whole collection, ``uint8[N, H, W, C]``: in memory, on disk, or
-            read on the fly.
+        images: Images of the whole collection, ``uint8[N, H, W, C]``: in memory, or on
+            disk.
         labels: Their labels, ``int64[N]``.
         rows: Which of them are in this part, ``int64[M]``.
         device: Where batches are wanted.

@@ -1,1 +1,1 @@
-"""Who may ask, for every server of Opsin's: the prediction server and the studio."""
+"""Access control for all servers of Opsin: the prediction server and the studio."""

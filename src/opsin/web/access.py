@@ -1,7 +1,7 @@
-"""Who may ask: the outermost layer.
+"""Access control: the outermost layer.
 
 Every path, method and kind of connection passes it. A page of any site can send requests to an
-address on this machine, so that nothing but the request itself tells a friend from a stranger:
+address on this machine, so only the request itself tells friend from stranger:
 
 - `Host` must be a name of this server. A name that an attacker owns can be pointed at 127.0.0.1
   ("DNS rebinding": Jackson et al. 2007, "Protecting Browsers from DNS Rebinding Attacks"), after
@@ -52,17 +52,17 @@ _HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
 
 
 class AccessMiddleware:
-    """Lets requests pass that come from where they should, and gives every reply its headers.
+    """Lets legitimate requests pass, and gives every reply its headers.
 
     Args:
-        app: What is guarded.
-        host: Address that is listened on.
-        headers: What replies say that do not say otherwise themselves, in small letters.
+        app: The guarded application.
+        host: Address to listen on.
+        headers: Default headers of replies, in lower case.
         allowed_hosts: Further names by which clients may call the server.
-        token: What clients must show.
-        sign_in: How browsers show it; without, by the browser's own dialog. Without a token,
+        token: The token that clients must show.
+        sign_in: How browsers show it (default: the browser's own dialog). Without a token,
             its codes are the only way in.
-        dropped: Names of request headers that the application never sees, in small letters.
+        dropped: Names of request headers hidden from the application, in lower case.
         refused: Called with the reason of each refused request.
     """
 
@@ -80,7 +80,7 @@ class AccessMiddleware:
     ) -> None:
         self.app, self._refused = app, refused
         self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
-        # Names behind a proxy: there, pages come by https and reach this server by http.
+        # Names behind a proxy, where pages may use https although this server speaks http.
         self._behind_proxy = frozenset(map(_in_url, allowed_hosts))
         self._everywhere = host in EVERYWHERE
         self._names = {*self._behind_proxy, _in_url(host)}
@@ -101,7 +101,7 @@ class AccessMiddleware:
             app = self._admit(scope, headers)
         except RequestError as error:
             self._refused(error)
-            if scope["type"] == "websocket":  # before it is accepted: the client gets status 403
+            if scope["type"] == "websocket":  # before it is accepted, which sends status 403
                 await send({"type": "websocket.close", "code": 1008, "reason": "refused"})
                 return
             app = error_reply(error)
@@ -113,7 +113,7 @@ class AccessMiddleware:
 
         async def send_with_headers(message: Message) -> None:
             nonlocal begun
-            begun = begun or not gone  # a reply that says what went wrong reaches nobody
+            begun = begun or not gone  # an error reply would reach nobody
             if message["type"] == "http.response.start":
                 sent = list(message.get("headers", ()))
                 names = {name for name, _ in sent}
@@ -130,20 +130,20 @@ class AccessMiddleware:
         try:
             await app(scope, receive_and_look, send_with_headers)
         except Exception as error:
-            # Starlette and engineio stumble over clients that go away before their reply.
+            # Starlette and engineio raise if clients disconnect before their reply.
             if begun or not gone:
                 raise
             _LOG.debug("a client has gone", exc_info=error)
 
     def _check_host(self, headers: Headers) -> tuple[str, str]:
-        """The one Host header, in small letters, and its name, which must be this server's."""
+        """The one Host header, in lower case, and its name, which must be this server's."""
         hosts = headers.getlist("host")
         if len(hosts) != 1:
             raise BadRequest(f"The request has {len(hosts)} Host headers, not one")
         host = hosts[0].lower()
         match = _HOST.fullmatch(host)  # its port may be a proxy's
-        # Who listens everywhere cannot know all the machine's addresses. An address, other than a
-        # name, cannot be pointed elsewhere by an attacker.
+        # A server that listens everywhere cannot know the machine's addresses. Addresses, unlike
+        # names, cannot be redirected by an attacker.
         if match and (match[1] in self._names or (self._everywhere and _is_address(match[1]))):
             return host, match[1]
         raise WrongHost(
@@ -153,15 +153,15 @@ class AccessMiddleware:
         )
 
     def _check_origin(self, scope: Scope, headers: Headers, host: tuple[str, str]) -> None:
-        """Refuse what a page of another site asks for."""
-        own = {f"{scope.get('scheme', 'http').replace('ws', 'http')}://{host[0]}"}
+        """Refuse requests from pages of other sites."""
+        allowed = {f"{scope.get('scheme', 'http').replace('ws', 'http')}://{host[0]}"}
         if host[1] in self._behind_proxy:
-            own.add(f"https://{host[0]}")
+            allowed.add(f"https://{host[0]}")
         origins, sites = headers.getlist("origin"), headers.getlist("sec-fetch-site")
-        foreign = [origin for origin in origins if origin.lower() not in own]
+        foreign = [origin for origin in origins if origin.lower() not in allowed]
         if len(origins) < 2 and not foreign:
             foreign = [site for site in sites if site not in ("same-origin", "none")]
-            # A link that is followed shows a page and changes nothing.
+            # Following a link shows a page and changes nothing.
             link = headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")
             reads = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
             if not foreign or (reads and link == ("navigate", "document")):
@@ -172,7 +172,7 @@ class AccessMiddleware:
         )
 
     def _admit(self, scope: Scope, headers: Headers) -> ASGIApp:
-        """What answers: the application, to who shows the token, or signing in."""
+        """The application if the request shows the token, else the sign-in."""
         if self._token is None and self._sign_in is None:
             return self.app
         if self._sign_in is not None:
@@ -196,7 +196,7 @@ class AccessMiddleware:
 
 
 def _credentials(shown: str) -> bytes:
-    """What an Authorization header shows: a token, or a password."""
+    """The token or password of an Authorization header."""
     kind, _, value = shown.strip().partition(" ")
     content = value.strip().encode("latin-1")
     if kind.lower() == "bearer":
@@ -210,7 +210,7 @@ def _credentials(shown: str) -> bytes:
 
 
 def _in_url(host: str) -> str:
-    """An address as a Host header writes it: that of IPv6 in brackets."""
+    """An address as in a Host header: IPv6 in brackets."""
     return f"[{host.lower()}]" if ":" in host and host[:1] != "[" else host.lower()
 
 

@@ -1,4 +1,4 @@
-"""Addresses to listen on, and who reaches them."""
+"""Addresses to listen on, and who can reach them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from opsin.core.errors import RecipeError
 from opsin.web.tokens import TOKEN_VARIABLE, check_token
 
-#: Addresses that stand for all that the machine has.
+#: Addresses that stand for all of the machine's.
 EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104  compared, not bound to
-#: Advice about an address that cannot be listened on.
+#: Advice for an address that cannot be bound.
 ADDRESS_ADVICE: Final = "127.0.0.1 is this machine alone, 0.0.0.0 every address it has."
 
 _HOST_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?\.?")
@@ -29,13 +29,13 @@ def is_loopback(host: str) -> bool:
 
 
 def url_of(host: str, port: int) -> str:
-    """Where a browser on this machine finds what listens there."""
+    """The URL of an address for a browser on this machine."""
     host = "127.0.0.1" if host in EVERYWHERE else host
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def check_address(host: str, token: str | None, allowed_hosts: Sequence[str]) -> None:
-    """Refuse to be reached in an unsafe way."""
+    """Refuse unsafe settings."""
     if not host:
         raise RecipeError("The address to listen on (--host) is empty", ADDRESS_ADVICE)
     for name in allowed_hosts:

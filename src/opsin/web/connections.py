@@ -1,9 +1,9 @@
-"""HTTP connections that come to an end, for every server of Opsin's.
+"""HTTP connections with time limits, for all servers of Opsin.
 
-uvicorn 0.54 waits for a request's headers as long as the client likes, keeps as many of them as it
+uvicorn 0.54 waits for a request's headers without a limit, keeps as many of them as the client
 sends, and waits for clients that do not read their answer. Each of these lets a few hundred slow
-clients hold a server ("slowloris"), or its memory. So `_Connection` sees what comes and goes
-as bytes, and `ConnectionLimits.around` the requests.
+clients block a server ("slowloris"), or fill its memory. So `_Connection` watches the
+bytes, and `ConnectionLimits.around` the requests.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from opsin.web.refusals import (
     error_reply,
 )
 
-#: Seconds within which a request's headers must be there, or the rest of a body that is refused.
+#: Most seconds for a request's headers, or for the rest of a refused body.
 HEADER_SECONDS: Final = 10.0
-#: Seconds that a client may take for reading what it is sent.
+#: Most seconds for a client to read its reply.
 PATIENCE_SECONDS: Final = 20.0
-# Bytes that headers may have.
+# Most bytes of headers.
 _HEADER_BYTES: Final = 65_536
-# Bytes of a refused body that are read and forgotten, so that the client comes to read the reply;
-# of one whose length is not stated, fewer.
+# Most bytes of a refused body that are discarded, so that the client gets to read the reply;
+# fewer without a stated length.
 _FORGOTTEN: Final = 100_000_000
 _FORGOTTEN_CHUNKS: Final = 20_000_000
 _CLOSE: Final = {"connection": "close"}
@@ -39,7 +39,7 @@ _HTTP_ADVICE: Final = "Use an HTTP client, set to HTTP/1.1."
 
 
 class ConnectionLimits:
-    """Limits on the connections of one server; `protocol` makes uvicorn's for a new one."""
+    """Connection limits of one server; `protocol` is uvicorn's factory."""
 
     def __init__(self, most: int = 12_000, most_web_sockets: int = 0) -> None:
         self.most, self.most_web_sockets = most, most_web_sockets
@@ -49,14 +49,14 @@ class ConnectionLimits:
         self._web_sockets = 0
 
     def around(self, app: ASGIApp) -> ASGIApp:
-        """An application whose requests are known to their connections."""
+        """Wrap an application so that connections know their requests."""
 
         async def limited(scope: Scope, receive: Receive, send: Send) -> None:
             connection = self.open.get(scope.get("client"))
             if connection is None:
                 await app(scope, receive, send)
             elif scope["type"] == "websocket":
-                connection.wait(None)  # from here on, uvicorn reads without us
+                connection.wait(None)  # uvicorn takes over
                 full = self._web_sockets >= self.most_web_sockets or connection.too_many
                 self._web_sockets += 1
                 try:
@@ -83,7 +83,7 @@ class ConnectionLimits:
         elif sum(len(name) + len(value) for name, value in scope["headers"]) > _HEADER_BYTES:
             app = error_reply(LongHeaders(), _CLOSE)
         elif rest and b"upgrade" in headers.get(b"connection", b"").lower():
-            # The body would be left out: better an error than an empty image.
+            # The body would be dropped: better an error than an empty image.
             message = "The request has a body and asks for another protocol (Upgrade)"
             app = error_reply(BadRequest(message, _HTTP_ADVICE), _CLOSE)
 
@@ -110,10 +110,10 @@ class _Connection(HttpToolsProtocol):
         self._limits = limits
         self._timer: asyncio.TimerHandle | None = None
         self._read_timer: asyncio.TimerHandle | None = None
-        self._requests = 0  # that are being answered
-        self._begun = 0  # of all that have been
-        self._outside = 0  # bytes that came while none was
-        self._rest = 0  # of these, those that may belong to a request that was answered early
+        self._requests = 0  # in progress
+        self._begun = 0  # so far
+        self._outside = 0  # bytes received between requests
+        self._rest = 0  # of these, possibly the rest of a request answered early
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -135,7 +135,7 @@ class _Connection(HttpToolsProtocol):
                 self.wait(HEADER_SECONDS)
         super().data_received(data)
         if not inside:
-            # Once a request that begins with it has begun; until then, more may have come.
+            # After any request that begins with it has begun.
             self.loop.call_soon(self._check, self._outside, self._begun)
 
     def pause_writing(self) -> None:
@@ -149,31 +149,31 @@ class _Connection(HttpToolsProtocol):
             super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP in the shape of all errors, where uvicorn sends plain text."""
+        """Answer malformed HTTP in the usual error shape; uvicorn sends plain text."""
         self._refuse(BadRequest(msg.rstrip("."), _HTTP_ADVICE))
 
     def wait(self, seconds: float | None) -> None:
-        """Close the connection where no request begins in time."""
+        """Close the connection if no request begins in time."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None if seconds is None else self.loop.call_later(seconds, self._give_up)
 
     def begin(self) -> None:
-        """A request's headers are there."""
+        """A request's headers have arrived."""
         self._requests += 1
         self._begun += 1
         self._outside = self._rest = 0
         self.wait(None)
 
     def end(self, rest: int) -> None:
-        """It is answered, maybe before the rest of it was there."""
+        """The request is answered, maybe before all of it arrived."""
         self._requests -= 1
         self._rest = min(rest, _FORGOTTEN)
         if rest:
             self.wait(HEADER_SECONDS)
 
     def forget(self) -> None:
-        """Count the connection no more."""
+        """Stop counting the connection."""
         if self._limits.open.get(self.client) is self:
             del self._limits.open[self.client]
 
@@ -183,7 +183,7 @@ class _Connection(HttpToolsProtocol):
         self.forget()
 
     def _check(self, outside: int, begun: int) -> None:
-        """Close the connection where more came outside of requests than headers may have."""
+        """Close the connection if more came between requests than headers may have."""
         too_long = outside > self._rest + _HEADER_BYTES
         if self._begun != begun or self.transport.is_closing() or not too_long:
             return
@@ -206,7 +206,7 @@ async def _refuse_web_socket(_scope: Scope, _receive: Receive, send: Send) -> No
 
 
 def _is_no_client_that_left(record: logging.LogRecord) -> bool:
-    # Of several requests on a connection that is lost, uvicorn tells the last one alone; the others
-    # fail at writing, which no client may fill the log with.
+    # When a connection is lost, uvicorn tells only its last request; the others
+    # fail on writing, with which no client may fill the log.
     error = record.exc_info[1] if record.exc_info else None
     return not (isinstance(error, RuntimeError) and "handler is closed" in str(error))

@@ -1,4 +1,4 @@
-"""Addresses taken, and the server that runs on one."""
+"""Bound addresses, and the server that runs on one."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from opsin.core.errors import RecipeError
 from opsin.core.platform import reuse_address
 from opsin.web.addresses import ADDRESS_ADVICE
 
-#: Files, sockets included, that a server wants to hold open: each connection is one.
+#: Open files that a server asks for: each connection is one.
 OPEN_FILES: Final = 65_536
-#: Connections that may wait to be accepted; systems cut it to what they allow.
+#: Most connections waiting to be accepted; systems may lower it.
 BACKLOG: Final = 4096
 
 
 @contextlib.contextmanager
 def bound(host: str, port: int) -> Iterator[socket.socket]:
-    """Hold an address for as long as the block lasts, without taking connections yet."""
+    """Bind an address for the block, without accepting connections yet."""
     name = "127.0.0.1" if host.lower() == "localhost" else host
     with contextlib.ExitStack() as stack:
         with _explained(host, port):
@@ -39,14 +39,14 @@ def bound(host: str, port: int) -> Iterator[socket.socket]:
 
 
 def listen(held: socket.socket, host: str, port: int) -> None:
-    """Take connections on an address that is held; they wait until they are accepted."""
+    """Listen on a bound address; connections wait until accepted."""
     with _explained(host, port):
         held.listen(BACKLOG)
 
 
 @contextlib.contextmanager
 def listening(host: str, port: int, *, further: int = 0) -> Iterator[socket.socket]:
-    """Take connections on an address, or on the next free port after one that is in use."""
+    """Listen on an address, or on the next free port."""
     with contextlib.ExitStack() as stack:
         for candidate in range(port, min(port + further, 65_535) + 1):
             try:
@@ -62,7 +62,7 @@ def listening(host: str, port: int, *, further: int = 0) -> Iterator[socket.sock
 
 @contextlib.contextmanager
 def _explained(host: str, port: int) -> Iterator[None]:
-    """Turn what the system says about an address into one line."""
+    """Turn an `OSError` about an address into a `RecipeError`."""
     try:
         yield
     except OSError as error:
@@ -79,7 +79,7 @@ def _explained(host: str, port: int) -> Iterator[None]:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which comes back from a signal instead of ending the process with it."""
+    """uvicorn's server, which returns after a signal instead of raising it again."""
 
     def __init__(
         self, config: uvicorn.Config, started: Callable[[], None], stopping: Callable[[], None]
@@ -90,11 +90,11 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Listen to Ctrl-C and to the system's request to stop, until the server is down."""
+        """Handle Ctrl-C and SIGTERM until the server is down."""
         stop_signals = (signal.SIGINT, signal.SIGTERM)
         try:
             before = {number: signal.signal(number, self.handle_exit) for number in stop_signals}
-        except ValueError:  # not in the main thread: stopped by other means
+        except ValueError:  # not in the main thread: stopped otherwise
             before = {}
         try:
             yield
@@ -103,22 +103,22 @@ class Server(uvicorn.Server):
                 signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop; at a second Ctrl-C without waiting for requests."""
+        """Stop; on a second Ctrl-C without waiting for requests."""
         self.stopped_by = self.stopped_by or sig
         super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take connections."""
+        """Accept connections."""
         await super().startup(sockets)
         self._say_started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take no more, and wait until those that are there are done."""
+        """Accept no more, and wait for the open ones."""
         self._say_stopping()
         await super().shutdown(sockets)
 
     async def abandon(self) -> None:
-        """Leave those who still send or read: only after a second Ctrl-C are there any."""
+        """Drop open connections, after a second Ctrl-C."""
         for connection in list(self.server_state.connections):
             connection.transport.abort()
         with contextlib.suppress(TimeoutError):

@@ -1,4 +1,4 @@
-"""Errors that clients get, and plain data as JSON.
+"""Errors sent to clients, and JSON replies.
 
 An error is ``{"error": {"kind", "message", "advice"}}``, as under ``--json``.
 """
@@ -31,7 +31,7 @@ class ErrorReply(TypedDict):
 
 
 class RequestError(OpsinError):
-    """A request that is not answered; its children say why, and their ``status`` is HTTP's."""
+    """A refused request; subclasses say why, with their HTTP ``status``."""
 
     status: int = 400
     headers: Mapping[str, str] = {}
@@ -41,24 +41,24 @@ class RequestError(OpsinError):
 
 
 class BadRequest(RequestError, status=400):  # noqa: N818
-    """A body or a query that cannot be understood."""
+    """A malformed body or query."""
 
 
 class Unauthorized(RequestError, status=401):  # noqa: N818
     """No token, or a wrong one."""
 
-    # The browser's own dialog asks for it: any user name, the token as password.
+    # For the browser's dialog: any user name, and the token as password.
     headers: Mapping[str, str] = {
         "www-authenticate": 'Basic realm="Opsin: any name, the token as password", charset="UTF-8"'
     }
 
 
 class ForeignOrigin(RequestError, status=403):  # noqa: N818
-    """A page of another site asks."""
+    """A request from a page of another site."""
 
 
 class WrongHost(RequestError, status=421):  # noqa: N818
-    """Called by a name that is not this server's."""
+    """A Host header that does not name this server."""
 
 
 class LongHeaders(RequestError, status=431):  # noqa: N818
@@ -69,38 +69,38 @@ class LongHeaders(RequestError, status=431):  # noqa: N818
 
 
 class TooManyConnections(RequestError, status=503):  # noqa: N818
-    """More connections than the server holds at a time."""
+    """More connections than the server allows."""
 
     headers: Mapping[str, str] = {"retry-after": "1"}
 
 
 class InternalError(RequestError, status=500):
-    """A fault of the server; what happened stays in its log."""
+    """A bug in the server; details stay in its log."""
 
     def __init__(self, message: str = "The server failed at the answer") -> None:
         super().__init__(message, "Tell its administrator; its log holds the reason.")
 
 
 def for_client(error: OpsinError) -> RequestError | ImageError:
-    """The error itself where it is made for clients; else one that says nothing of the server."""
+    """The error if it is meant for clients, else an `InternalError`."""
     return error if isinstance(error, RequestError | ImageError) else InternalError()
 
 
 def status_of(error: OpsinError) -> int:
-    """The status of the reply to an error."""
+    """The HTTP status of an error."""
     error = for_client(error)
     return 422 if isinstance(error, ImageError) else error.status
 
 
 def error_object(error: OpsinError) -> Error:
-    """An error as plain data, without what clients must not read."""
+    """An error as plain data, without internal details."""
     error = for_client(error)
     return {"kind": type(error).__name__, "message": error.message, "advice": error.advice}
 
 
 def json_bytes(content: Any) -> bytes:
     """Plain data as UTF-8 JSON without spaces."""
-    # A label or a file name may hold half a surrogate pair, which UTF-8 cannot.
+    # Labels and file names may hold lone surrogates, which UTF-8 cannot encode.
     return json_text(content, compact=True).encode("utf-8", "backslashreplace")
 
 
@@ -117,7 +117,7 @@ def error_reply(
     *,
     content: Callable[[OpsinError], Any] = lambda error: {"error": error_object(error)},
 ) -> Response:
-    """The reply to an error: its status, its headers and the one shape (or another)."""
+    """The reply to an error: its status, headers and JSON."""
     error = for_client(error)
-    own = error.headers if isinstance(error, RequestError) else {}
-    return json_reply(content(error), status_of(error), {**own, **(headers or {})})
+    error_headers = error.headers if isinstance(error, RequestError) else {}
+    return json_reply(content(error), status_of(error), {**error_headers, **(headers or {})})

@@ -1,10 +1,10 @@
-"""Browsers let in by a cookie, for the token or for a code that works once.
+"""Browsers signed in by a cookie, in exchange for the token or a one-time code.
 
-A browser shows no header of its own on a WebSocket, and not every browser its dialog's password.
-So an address with the right token, ``/?token=TOKEN``, is answered with a cookie and sent on to
-itself without the token, which then stands in no history and no bookmark. A code stands in the
-token's place once: it is useless to anyone who reads the address later. Another start of the server
-knows none of the cookies and codes given before.
+Browsers send no custom header on a WebSocket, and not all send their dialog's password.
+So an address with the right token, ``/?token=TOKEN``, is answered with a cookie and redirected to
+itself without the token, which then is in no history or bookmark. A code takes the
+token's place once, so the address is useless later. Cookies and codes are void after a
+restart of the server.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from starlette.types import Scope
 
 from opsin.web.refusals import Unauthorized, error_reply
 
-#: The query's field that holds the token, or a code.
+#: The query parameter with the token or a code.
 FIELD: Final = "token"
 
 Fields = list[tuple[str, str]]
 
 
 class SignIn:
-    """Gives cookies for the token or a code, knows them again, and asks for the token."""
+    """Issues and verifies cookies, and asks for the token."""
 
     def __init__(self, cookie: str, page: Callable[[bool, Fields], str]) -> None:
         self._cookie, self._page = cookie, page
         self._secret = secrets.token_urlsafe(32)
         self._codes: set[str] = set()
-        self.used: Callable[[str], object] = str  # called with each code that is used
+        self.used: Callable[[str], object] = str  # called with each code used
 
     def new_code(self) -> str:
-        """A code that can be shown once in place of the token."""
+        """A one-time code in place of the token."""
         code = secrets.token_urlsafe(32)
         self._codes.add(code)
         return code
@@ -49,21 +49,21 @@ class SignIn:
         return hmac.compare_digest(shown.encode(), self._secret.encode())
 
     def reply(self, scope: Scope, token: bytes | None) -> Response | None:
-        """The cookie for who asks for an address with the right token, or with a code."""
+        """A redirect with the cookie, for an address with the right token or a code."""
         if not _reads(scope):
             return None
         shown, others = _fields(scope)
         if len(shown) != 1 or not self._is_right(shown[0].encode(), token):
             return None
-        # Two slashes at the start would lead to another host.
+        # Two leading slashes would lead to another host.
         where = "/" + quote(scope["path"].lstrip("/"), errors="replace")
         if others:
             where += f"?{urlencode(others)}"
         headers = HTTPConnection(scope).headers
         reply = Response(status_code=303, headers={"location": where})
         if headers.getlist("sec-fetch-site") not in ([], ["none"], ["same-origin"]):
-            # Browsers do not show a strict cookie where a page of another site, or a file, sends
-            # them on. From here on, the page is our own.
+            # Browsers do not send a strict cookie if a page of another site, or a file, sends
+            # them here. From here on, the page is our own.
             reply = HTMLResponse(
                 f'<!doctype html><meta http-equiv="refresh" content="0;url={escape(where)}">'
                 f'<title>Opsin</title><a href="{escape(where)}">Continue</a>'
@@ -86,8 +86,8 @@ class SignIn:
         return False
 
     def refusal(self, scope: Scope, error: Unauthorized) -> Response:
-        """Ask for the token: people by a page, programs by an error."""
-        # No browser's dialog, which other kinds would open: the page is what asks.
+        """Ask for the token: browsers by a page, programs by an error."""
+        # Bearer opens no browser dialog, as others would: the page asks.
         headers = {"www-authenticate": "Bearer"}
         if _reads(scope) and "text/html" in HTTPConnection(scope).headers.get("accept", ""):
             shown, others = _fields(scope)
@@ -100,7 +100,7 @@ def _reads(scope: Scope) -> bool:
 
 
 def _fields(scope: Scope) -> tuple[list[str], Fields]:
-    """The tokens that an address holds, and its other fields."""
+    """The tokens in an address, and its other query parameters."""
     fields = HTTPConnection(scope).query_params.multi_items()
     shown = [value for name, value in fields if name == FIELD]
     return shown, [(name, value) for name, value in fields if name != FIELD]

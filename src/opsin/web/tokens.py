@@ -12,14 +12,14 @@ from typing import Final
 from opsin.core.errors import RecipeError, StorageError
 from opsin.core.platform import is_private
 
-#: Environment variable that the command line reads a token from.
+#: Environment variable with the token.
 TOKEN_VARIABLE: Final = "OPSIN_TOKEN"  # noqa: S105  a variable's name
 
 
 def check_token(token: str) -> None:
-    """Refuse a token that could be guessed."""
+    """Refuse a guessable token."""
     # 22 characters of base64url and 32 hexadecimal digits hold 128 bits or more. Drawn at random,
-    # they hold fewer than 9 and 6 different ones once in more than a million times.
+    # fewer than 9 and 6 different ones occur less than once in a million times.
     hexadecimal = re.fullmatch(r"[0-9A-Fa-f]+", token)
     least, different = (32, 6) if hexadecimal else (22, 9)
     if not re.fullmatch(r"[A-Za-z0-9._~+/=-]+", token):
@@ -37,7 +37,7 @@ def check_token(token: str) -> None:
 
 
 def token_from_file(path: str | os.PathLike[str]) -> str:
-    """Read a token from its file, or make both where there is none."""
+    """Read a token from its file, or create both."""
     path = Path(path)
     try:
         try:
@@ -57,7 +57,7 @@ def token_from_file(path: str | os.PathLike[str]) -> str:
 
 def _read_token(path: Path) -> str:
     with path.open("rb") as file:
-        # Of the open file: the folder's owner could replace it in the meantime.
+        # Of the open file: the folder's owner could replace it meanwhile.
         state = os.fstat(file.fileno())
         if not is_private(state):
             raise RecipeError(

@@ -13,7 +13,7 @@ rates = st.lists(st.floats(1, 1e6), min_size=7, max_size=7).map(tuple)
 
 
 def quality(accuracy: float) -> Quality:
-    return Quality(accuracy=accuracy, low=0.9, high=1.0, log_loss=0.2, refused=0.02)
+    return Quality(images=100, accuracy=accuracy, low=0.9, high=1.0, log_loss=0.2, refused=0.02)
 
 
 def shipped(*speed: tuple[int, tuple[float, ...], tuple[float, ...]]) -> Shipped:

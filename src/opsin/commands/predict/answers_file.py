@@ -155,10 +155,12 @@ class AnswersFile:
             if is_kept:
                 self.kept[answer] += count
         names = self.db.execute("SELECT image FROM answers")
-        while some := names.fetchmany(1 << 16):
-            if not all(isinstance(name, bytes) for (name,) in some):
-                raise damaged(self.path)
-            self._digests.update(self._digest(name) for (name,) in some)
+        self._digests.update(self._digest_read(name) for (name,) in names)
+
+    def _digest_read(self, name: object) -> int:
+        if not isinstance(name, bytes):
+            raise damaged(self.path)
+        return self._digest(name)
 
     def _check_output(self) -> None:
         sizes = (self.about.written, self.about.next)

@@ -201,7 +201,9 @@ class _Work:
             task = ShardTask("predict", inputs, self.options, path)
             if before := task.finished():
                 self.watcher.note(f"{path} is finished")
-                return self._classified(**before.summary, resumed=int(before.summary["images"]))
+                known = ("images", "answered", "refused", "unreadable", "left_out", "answers")
+                counts = {name: before.summary[name] for name in known}
+                return self._classified(**counts, resumed=int(counts["images"]))
         with ExitStack() as stack:
             cluster = None
             if is_elsewhere(self.on):
@@ -273,8 +275,7 @@ class _Work:
                 for image, answer in noted:
                     self._take(image, answer)
             self._write()
-        except OpsinError:
-            # An archive that is torn ends here each time; its last answers must not be lost.
+        except SourceError:  # the last answers before it must not be lost
             self._write()
             raise
         finally:
@@ -325,7 +326,8 @@ class _Work:
         """Save the batch's answers, and place their images."""
         answers: list[Answer] = []
         wanted: list[tuple[ListedImage, str]] = []
-        for image, row in self._batch:
+        batch, self._batch = self._batch, []  # what cannot be kept is never tried again here
+        for image, row in batch:
             keep = self.selection.keeps(row)
             if row.error is not None:
                 number = len(self._numbers) + 1
@@ -338,7 +340,6 @@ class _Work:
             self._answers.append(answers)
         else:
             self._sorter.place(wanted, answers)
-        self._batch.clear()
         self._written = time.monotonic()
         self._progress.advance(self._passed + self._answers.images - self._answers.resumed)
 

@@ -1,4 +1,4 @@
-"""What every run's ``recipe.json`` says, whatever its model is."""
+"""The part of ``recipe.json`` that all models share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The JSON files of a run but its report: how they are read and written, and what they hold."""
+"""Schemas of a run's JSON files, except its report."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from opsin.core.metadata import Preparation
 from opsin.core.storage import write_json
 from opsin.core.stored_json import JsonObject, read_json, read_json_lines
 
-#: Seconds since 1970 that no clock shows: about the year 9900.
+#: Latest accepted time, in seconds since 1970: about the year 9900.
 LATEST: Final = 2.5e11
-#: Characters of the longest text; a source may be long, and a cause holds some.
+#: Most characters of a text; sources can be long.
 LONGEST: Final = 20_000
 
 
@@ -39,16 +39,16 @@ def _limited(text: str) -> str:
     return text
 
 
-# Pydantic's own limit on lengths would refuse names of files that are no Unicode.
+# Pydantic's own length limit refuses file names that are not valid Unicode.
 Text = Annotated[str, AfterValidator(_limited)]
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
-# Sums of many products may end a rounding error above 1, as average precisions do.
+# Average precisions can exceed 1 by a rounding error.
 Share = Annotated[float, Field(ge=0, le=1 + 1e-9)]
 Seconds = Annotated[float, Field(ge=0, le=LATEST)]
 
 
 class Stored(BaseModel):
-    """A part of a file: unknown fields are kept, since a later Opsin may have written them."""
+    """A part of a file; unknown fields, perhaps of a later Opsin, are kept."""
 
     model_config = ConfigDict(
         extra="allow", frozen=True, allow_inf_nan=False, defer_build=True,
@@ -56,7 +56,7 @@ class Stored(BaseModel):
     )  # fmt: skip
 
     def to_json(self) -> JsonObject:
-        """Plain values for JSON: the fields that were read or set, no others."""
+        """Plain values for JSON: only fields that were read or set."""
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
@@ -115,7 +115,7 @@ def damaged(file: Path, why: Exception | str) -> RunError:
 
 
 def first_of(error: ValidationError) -> str:
-    """What is wrong with the first bad value, but not which value a stranger wrote there."""
+    """The first validation error, without the offending value: it is untrusted."""
     first = error.errors(include_url=False, include_input=False)[0]
     field = ".".join(str(part) for part in first["loc"])
     return f"{field}: {first['msg'][:1].lower()}{first['msg'][1:]}"[:300]
@@ -137,7 +137,7 @@ class Unreadable(Stored):
 
 
 class LeftOut(Stored):
-    """What a source holds and is not read, of one kind."""
+    """Entries of one kind that a source contains but Opsin does not read."""
 
     kind: str = Field(description="In the singular: text file, hidden file, empty folder …")
     count: Count
@@ -189,7 +189,7 @@ class DatasetRecord(Artifact):
     test_set: Text | None = Field(None, description="Identifies the test images by content.")
 
 
-# JSON has no NaN: a value that is no finite number is null there.
+# JSON has no NaN: non-finite values are null.
 _Measured = Annotated[
     float,
     BeforeValidator(
@@ -203,7 +203,7 @@ class Epoch(Line):
 
     Losses are mean cross entropies in nats, accuracies shares between 0 and 1, times seconds.
     Training figures are running means over the epoch, with augmentation and dropout on; validation
-    figures are exact. A value that is no finite number is ``null`` in the file. ``norms`` are those
+    figures are exact. Non-finite values are ``null`` in the file. ``norms`` are those
     of each layer's trainable weights after the epoch (L2), biases left out.
     """
 
@@ -227,7 +227,7 @@ class Epoch(Line):
     _former_names = model_validator(mode="before")(read_former_names)
 
     def to_json(self) -> JsonObject:
-        """Plain values for JSON, ``None`` for those that are no finite number."""
+        """Plain values for JSON, ``None`` for non-finite numbers."""
         content: JsonObject = json.loads(self.model_dump_json(exclude_unset=True))
         return content
 
@@ -249,7 +249,7 @@ _Amount = Annotated[float, Field(ge=0)]
 
 
 class RunStatus(Artifact):
-    """What a run is doing or how it ended; while it trains, also how far it is."""
+    """What a run is doing and how far it is, or how it ended."""
 
     FILE: ClassVar[str] = "status.json"
 
@@ -277,7 +277,7 @@ IMPORTED: Final = "imported"
 
 
 class RunNotes(Artifact):
-    """The name and the note that people gave a run; empty where they gave none."""
+    """The user's name for a run and note about it; empty by default."""
 
     FILE: ClassVar[str] = "notes.json"
 
@@ -287,7 +287,7 @@ class RunNotes(Artifact):
     @field_validator("name", "note", mode="before")
     @classmethod
     def _shorten(cls, text: object, info: ValidationInfo) -> object:
-        """Cut what another program wrote to the length that pages have room for."""
+        """Cut overlong texts of other programs to the limit."""
         most = NAME_MOST if info.field_name == "name" else NOTE_MOST
         return text[:most] if isinstance(text, str) else text or ""
 
@@ -305,17 +305,17 @@ class LoggedEvaluation(Line):
 
 
 class TrackedRun(Line):
-    """What a tracker calls the run, a line of the file; the last line of a tracker counts."""
+    """A tracker's id of the run, a line of the file; a tracker's last line counts."""
 
     FILE: ClassVar[str] = "trackers.jsonl"
 
     tracker: Text = Field(description="Its name, as `--track` takes it.")
-    # It becomes part of addresses and of names of folders, and a stranger may have written it.
+    # Untrusted, and part of URLs and folder names.
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
 
 
 class ImportParity(Stored):
-    """How close the file's answers are to those that its maker's program gave."""
+    """How close the file's answers are to those of the program that saved it."""
 
     file: Text = Field(description="Array file with the images and the maker's answers.")
     images: Count
@@ -324,7 +324,7 @@ class ImportParity(Stored):
 
 
 class ImportRecord(Artifact):
-    """Where an imported classifier is from, what was found out, and what it was compared with."""
+    """Origin of an imported classifier, what was inferred about it, and its parity check."""
 
     FILE: ClassVar[str] = "import.json"
 

@@ -47,18 +47,18 @@ A = TypeVar("A", bound=Artifact)
 L = TypeVar("L", bound=Line)
 
 CLASSIFIER: Final = "classifier.onnx"
-#: Environment variable with the name of the run directory that a process is to make.
+#: Environment variable that names the run directory a process will create.
 RUN_NAME: Final = "OPSIN_RUN_NAME"
-# Seconds without a sign of life after which no process number proves that a run goes on.
+# Seconds without a heartbeat after which a process id no longer counts as alive.
 _STALE: Final = 1800.0
-# Probabilities are rounded.
+# Tolerance for rounded probabilities.
 _SLACK: Final = 1e-3
 
 
 def free_name(root: Path, name: str, taken: Container[str] = ()) -> str:
     """A name for a new run directory: ``2026-11-21-name``, with a number if taken."""
     day = dt.datetime.now(tz=dt.UTC).astimezone().date().isoformat()
-    # Letters of any script stay; what a file system or a shell could trip over does not.
+    # Letters of any script stay; characters special to file systems or shells go.
     tame = re.sub(r"[^\w.-]+", "-", name).strip(".-")[:80]
     stem = free = f"{day}-{tame or 'run'}"
     number = 1
@@ -69,7 +69,7 @@ def free_name(root: Path, name: str, taken: Container[str] = ()) -> str:
 
 
 class RunDirectory:
-    """One directory of plain files that is the whole truth about one training."""
+    """A directory of plain files with everything about one training."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -102,7 +102,7 @@ class RunDirectory:
         with storage_errors(root):
             root.mkdir(parents=True, exist_ok=True)
             while True:
-                # A process that the studio started is told the name once.
+                # The studio names the run of the process that it starts, once.
                 path = root / (os.environ.pop(RUN_NAME, "") or free_name(root, name))
                 with contextlib.suppress(FileExistsError):
                     path.mkdir()
@@ -119,7 +119,7 @@ class RunDirectory:
         return run
 
     def check_own(self) -> None:
-        """See that all of the directory is its own: a stranger's may hold links to anywhere."""
+        """Check that the directory has only files and folders: links may lead anywhere."""
         folders = [self.path]
         try:
             while folders:
@@ -138,18 +138,18 @@ class RunDirectory:
 
     def open_to_add(self, file: Path) -> BinaryIO:
         """Open one of the directory's files to add lines to it; no link is followed."""
-        with ConfinedDir(self.path) as own:
-            return io.BufferedWriter(cast(io.RawIOBase, own.open(file.name, "ab")))
+        with ConfinedDir(self.path) as folder:
+            return io.BufferedWriter(cast(io.RawIOBase, folder.open(file.name, "ab")))
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
-        """Keep the run to this process, so that no other trains in it or takes it for dead."""
+        """Lock the run, so that no other process trains in it or thinks it dead."""
         lock = FileLock(self.lock)
         with storage_errors(self.lock):
             try:
-                # Someone who only asks for the state holds it for a moment.
+                # A process that only reads the state holds it for a moment.
                 lock.acquire(timeout=2)
-            except Timeout:  # inside: it is an OSError as well, and no refusal of the disk's
+            except Timeout:  # inside: it is an OSError too, but not a disk error
                 pid = RunStatus.read(self.status).pid
                 raise RunError(
                     f"{self.path} is being trained by process {pid}", "Wait until it is done."
@@ -160,7 +160,7 @@ class RunDirectory:
             lock.release()
 
     def _held(self) -> bool | None:
-        """Whether a process works on the run, where that can be known."""
+        """Whether a process works on the run; ``None`` if unknown."""
         if not self.lock.is_file():
             return None
         try:
@@ -172,11 +172,11 @@ class RunDirectory:
             return None
 
     def set_status(self, state: State, **fields: Any) -> None:
-        """Write what the run is doing, with this process and the present time."""
+        """Write the status, with this process's id and the current time."""
         self._status(state, **fields).write(self.path)
 
     def show_progress(self, **work: Any) -> None:
-        """Write how far a work is; not synced, as it comes every second."""
+        """Write the progress; not synced, since it is written every second."""
         waiting = self.path / ".status.json.next"
         with contextlib.suppress(OSError):
             waiting.unlink(missing_ok=True)
@@ -187,7 +187,7 @@ class RunDirectory:
     def _status(self, state: State, **fields: object) -> RunStatus:
         now = time.time()
         kept: dict[str, object] = {"started": now}
-        with contextlib.suppress(RunError):  # a damaged one is written anew
+        with contextlib.suppress(RunError):  # a damaged one is rewritten
             before = RunStatus.read(self.status)
             kept = {"started": before.started, "launch": before.launch}
         about = {"state": state, "pid": os.getpid(), "heartbeat": now}
@@ -200,7 +200,7 @@ class RunDirectory:
         status = RunStatus.read(self.status)
         if status.state == "running":
             held = self._held()
-            if held is None:  # the number may by now be another process's
+            if held is None:  # the pid may have been reused
                 held = time.time() - status.heartbeat <= _STALE and process_exists(status.pid)
             if not held:
                 return "failed", f"its process {status.pid} ended without a message"
@@ -216,7 +216,7 @@ class RunDirectory:
                 os.fsync(stream.fileno())
 
     def lines(self, kind: type[L]) -> list[L]:
-        """The lines of a kind's file that are of that kind, and whole."""
+        """The valid lines of a kind's file."""
         lines = []
         for line in read_objects(self.path / kind.FILE, skip=True):
             with contextlib.suppress(ValidationError):
@@ -234,10 +234,10 @@ class RunDirectory:
             if len(lines) > events:
                 write_bytes(self.history, b"".join(lines[:events]))
         if self.confusions.is_file():
-            # By the epochs' numbers: the last line may have no event yet, or be half of a line.
+            # By epoch number: the last line may be cut short, or have no event yet.
             kept = {epoch.epoch for epoch in self.read_history()}
-            matrices = [each for each in self.lines(EpochConfusion) if each.epoch in kept]
-            text = "".join(each.model_dump_json() + "\n" for each in matrices)
+            matrices = [matrix for matrix in self.lines(EpochConfusion) if matrix.epoch in kept]
+            text = "".join(matrix.model_dump_json() + "\n" for matrix in matrices)
             write_bytes(self.confusions, text.encode())
 
     def read_history(self) -> list[Epoch]:
@@ -269,7 +269,7 @@ class RunDirectory:
         return RunNotes.read(self.notes) if self.notes.is_file() else RunNotes()
 
     def write_notes(self, *, name: str | None = None, note: str | None = None) -> None:
-        """Keep a name, a note or both; the directory keeps its own name."""
+        """Store a name, a note or both; the directory is not renamed."""
         texts = {"name": name, "note": note}
         for (what, text), most in zip(texts.items(), (NAME_MOST, NOTE_MOST), strict=True):
             if text is not None and len(text) > most:
@@ -278,7 +278,7 @@ class RunDirectory:
         self.read_notes().model_copy(update=changed).write(self.path)
 
     def tracked_as(self, tracker: str) -> str | None:
-        """What a tracker called the run last."""
+        """A tracker's latest id of the run."""
         names = [line.id for line in self.lines(TrackedRun) if line.tracker == tracker]
         return names[-1] if names else None
 
@@ -288,7 +288,9 @@ class RunDirectory:
             np.savez_compressed(stream, allow_pickle=False, **arrays)
 
     def load_arrays(self, file: Path) -> dict[str, NDArray[Any]]:
-        """Read what `save_arrays` wrote; an array that is not there is a `RunError` too."""
+        """Read what `save_arrays` wrote; a missing array raises `RunError`, too."""
+        if not file.is_file():
+            raise RunError(f"{self.path} has no {file.name} ({self.state()[0]})", "Train again.")
         try:
             with StoredArrays(file, follow_links=False) as stored:
                 arrays = _Arrays({name: stored.read(name) for name in stored.names})
@@ -303,9 +305,9 @@ class RunDirectory:
 
 
 def find_classifier(model: str | os.PathLike[str]) -> Path:
-    """The ``classifier.onnx`` that MODEL means: the file itself, or a run directory."""
+    """The ``classifier.onnx`` of MODEL: a file, or a run directory."""
     path = Path(model)
-    if os.path.isfile(path):  # noqa: PTH113  answers for impossible names instead of raising
+    if os.path.isfile(path):  # noqa: PTH113  does not raise for impossible names
         return path
     run = RunDirectory.open(path)
     if not run.classifier.is_file():
@@ -319,13 +321,13 @@ def find_runs(root: Path) -> list[RunDirectory]:
     """The run directories below ``root``, the newest first."""
     runs = []
     for path in root.iterdir() if root.is_dir() else ():
-        with contextlib.suppress(OSError):  # no recipe, or a directory that may not be entered
+        with contextlib.suppress(OSError):  # no recipe, or permission denied
             runs.append(((path / "recipe.json").lstat().st_mtime, path))
     return [RunDirectory(path) for _, path in sorted(runs, reverse=True)]
 
 
 class _Arrays(dict[str, NDArray[Any]]):
-    """Arrays of a run's file by their names; one that is not there is a `RunError`."""
+    """A run file's arrays by name; a missing one raises `RunError`."""
 
     file = Path()
 
@@ -334,11 +336,11 @@ class _Arrays(dict[str, NDArray[Any]]):
 
 
 class _MissingArrayError(RunError, KeyError):
-    """A `RunError`; who knows better what a missing array means catches the key."""
+    """A missing array; callers that can explain it catch the `KeyError`."""
 
 
 def _check_split(arrays: dict[str, NDArray[Any]]) -> None:
-    """See that the parts are rows of the run's images."""
+    """Check that the parts are rows of the run's images."""
     count = None
     for name in arrays.keys() & {"digests", "source_digests"}:
         digests = arrays[name]
@@ -351,7 +353,7 @@ def _check_split(arrays: dict[str, NDArray[Any]]) -> None:
 
 
 def _check_predictions(arrays: dict[str, NDArray[Any]]) -> None:
-    """See that each part has a row, a label and probabilities for each of its images."""
+    """Check that each part has a row, a label and probabilities for each of its images."""
     for part in ("val", "test", "out_of_fold"):
         names = [f"{part}_{what}" for what in ("rows", "labels", "probabilities")]
         if len({len(arrays[name]) for name in names if name in arrays and arrays[name].ndim}) > 1:

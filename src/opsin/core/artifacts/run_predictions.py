@@ -1,4 +1,4 @@
-"""What a run's file answers on its validation and test images: ``predictions.npz``."""
+"""The answers to a run's validation and test images: ``predictions.npz``."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class PartPredictions:
     labels: NDArray[np.int64]
     #: The calibrated answers, ``float32[N, K]``.
     probabilities: NDArray[np.float32]
-    #: How unlike the training images each image is, 0 (alike) to 2, ``float32[N]``.
+    #: Dissimilarity of each image to the training images, 0 to 2, ``float32[N]``.
     ood_score: NDArray[np.float32] | None = None
-    #: The labels before the user's corrections, ``int64[N]``; ``None``: nothing was corrected.
+    #: The labels before the user's corrections, ``int64[N]``; ``None`` without any.
     source_labels: NDArray[np.int64] | None = None
     #: Images with the same number belong together: copies, groups of the source, ``int64[N]``.
     groups: NDArray[np.int64] | None = None
@@ -52,7 +52,7 @@ class PartPredictions:
 
 @dataclass(frozen=True)
 class RunPredictions:
-    """The answers to the parts of a run's images that there are."""
+    """The answers to each part of a run's images."""
 
     parts: Mapping[PredictedPart, PartPredictions]
 
@@ -62,22 +62,22 @@ class RunPredictions:
         arrays = directory.load_arrays(directory.predictions)
         parts: dict[PredictedPart, PartPredictions] = {}
         for part in _PARTS:
-            own: dict[str, NDArray[Any]] = {
+            columns: dict[str, NDArray[Any]] = {
                 field.name: arrays[name]
                 for field in fields(PartPredictions)
                 if (name := f"{part}_{field.name}") in arrays
             }
-            if {"rows", "labels", "probabilities"} <= own.keys():
-                parts[part] = PartPredictions(**own)
+            if {"rows", "labels", "probabilities"} <= columns.keys():
+                parts[part] = PartPredictions(**columns)
         return cls(parts)
 
     def write(self, directory: RunDirectory) -> None:
         """Write ``predictions.npz`` into a run."""
         arrays = {
             f"{part}_{field.name}": array
-            for part, own in self.parts.items()
+            for part, answers in self.parts.items()
             for field in fields(PartPredictions)
-            if (array := getattr(own, field.name)) is not None
+            if (array := getattr(answers, field.name)) is not None
         }
         directory.save_arrays(directory.predictions, **arrays)
 

@@ -1,4 +1,4 @@
-"""Everything that was measured of a run: ``report.json``."""
+"""Everything measured on a run: ``report.json``."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from opsin.core.metadata import Calibration, ClassMix, Layer, Reject
 
 #: The ends of a 95% interval.
 Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
-#: Fewer groups than this tell little of how much groups vary.
+#: With fewer groups than this, intervals are rough.
 FEW_GROUPS: Final = 20
 
 
 class Accuracy(Stored):
     """An accuracy with its 95% interval, and the number of images that it was measured on."""
 
-    images: Count = 0
+    images: Count
     accuracy: Share
     low: Share = Field(description="Lower end of the accuracy's 95% interval.")
     high: Share = Field(description="Upper end.")
@@ -147,7 +147,7 @@ class PartFigures(Accuracy):
     @property
     def uneven(self) -> bool:
         """Whether the largest class has over 1.5 times the images of the smallest that has any."""
-        counts = [each.count for each in self.classes if each.count]
+        counts = [figures.count for figures in self.classes if figures.count]
         return bool(counts) and max(counts) > 1.5 * min(counts)
 
 
@@ -241,7 +241,7 @@ class LabelEvidence(Stored):
 
 
 class Slice(Accuracy):
-    """The accuracy on one kind of images."""
+    """The accuracy on one kind of image."""
 
     name: str
     start: float | None = Field(None, alias="from")
@@ -345,7 +345,7 @@ class ClassApart(Stored):
 
 
 class MapFigures(Stored):
-    """The images on a plane, by what the last layer sees in them."""
+    """The images on a plane, by the last layer's features."""
 
     method: str
     classes: list[str]
@@ -412,7 +412,7 @@ class Report(Artifact):
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A run in a row; what is not known is ``None``."""
+    """A run as a table row; unknown values are ``None``."""
 
     state: str = "damaged"
     cause: str | None = None
@@ -431,7 +431,7 @@ class RunSummary:
 
 
 def summarise(run: RunDirectory) -> RunSummary:
-    """Return a run's row; no file of it, whatever it holds, raises an error."""
+    """Return a run's row; damaged files never raise."""
     row = RunSummary()
     try:
         run.check_own()

@@ -55,7 +55,7 @@ def open_archive(request: SourceRequest) -> LabelledImages:
     root = unpack(request.path, request.watcher)
     with _named_as(request.path):
         if _is_shard(root):
-            contents = collect(request.written, _samples(root))
+            contents = collect(request.written, _samples(root, part_in_name(request.path.name)))
         else:
             contents = _locate_unpacked(request, root).open()
     left_out = add_up([_left_out(request.path), contents.left_out])
@@ -120,7 +120,10 @@ def _is_shard(folder: Path) -> bool:
 
 def _file_of_class(folder: Path, name: str) -> Path | None:
     key = folder / _key_of(name)
-    files = (key.with_name(f"{key.name}.{ending}") for ending in _SAYS_CLASS)
+    files = (
+        key.with_name(f"{key.name}.{ending}")
+        for lower in _SAYS_CLASS for ending in (lower, lower.upper())
+    )  # fmt: skip
     return next(filter(Path.is_file, files), None)
 
 
@@ -167,7 +170,8 @@ def _locate_shards(request: SourceRequest) -> LocatedSource:
                     "Give one archive, or unpack them into one folder.",
                 )
             with _named_as(shard):
-                yield from _samples(root, part_in_name(shard.name))
+                for row in _samples(root, part_in_name(shard.name)):
+                    yield row._replace(name=f"{shard.name}/{row.name}")  # shards may share keys
 
     key = repr(("webdataset", key_of_files(*shards)))
     return LocatedSource(key, lambda: collect(request.written, rows()))
@@ -189,6 +193,6 @@ KINDS = (
         match=lambda request: bool(_shards_in(request)),
         locate=_locate_shards,
         iter_unlabelled=_iter_unlabelled,
-        rank=-1,
+        rank=2,
     ),
 )

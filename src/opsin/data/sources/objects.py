@@ -65,6 +65,6 @@ def _rows(
             yield schema, row
     else:
         raise SourceError(
-            f"A {title} is no source, data frame or data set of Hugging Face's library",
+            f"A {title_of(part)} is no source, data frame or data set of Hugging Face's library",
             "Arrays go in by opsin.from_arrays(images, labels).",
         )

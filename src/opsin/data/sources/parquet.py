@@ -128,6 +128,8 @@ def read(header: Header, _: memoryview) -> tuple[Header, Sequence[bytes]]:
     return block
 
 
+# How a file of a series says how many there are: train-00000-of-00003.parquet
+_SHARD: Final = re.compile(r"-\d+-of-(\d{1,6})(?=[-.])")
 #: Files of one table in order, their parts, and the folder that paths may not leave.
 _Tables = tuple[list[Path], list[str], AllowedFolder | None]
 
@@ -229,7 +231,8 @@ def _from_hub(request: SourceRequest) -> _Tables:
             "@revision and :configuration may follow"
         )
     name = replace(name, kind="dataset")
-    for where in (name, replace(name, revision=_CONVERTED)):
+    converted = [replace(name, revision=_CONVERTED)] if name.revision == HubName.revision else []
+    for where in (name, *converted):
         try:
             root = _snapshot(request, where, address["config"])
         except ModelFileError as error:
@@ -239,8 +242,25 @@ def _from_hub(request: SourceRequest) -> _Tables:
         names = sorted(file.relative_to(root).as_posix() for file in root.rglob("*.parquet"))
         if names:
             files = [root / file for file in _of_config(names, address["config"], request)]
+            _check_whole(files, request)
             return files, _parts_of(files, root), request.allowed(root.parent.parent, *files)
-    raise SourceError(f"{request.written} has no Parquet files, and the hub has converted none")
+    raise SourceError(
+        f"{request.written} has no Parquet files, and the hub has converted none",
+        "It converts the newest revision only.",
+    )
+
+
+def _check_whole(files: Sequence[Path], request: SourceRequest) -> None:
+    """Refuse what a download that broke off has left, where files say how many there are."""
+    stated = [match for file in files if (match := _SHARD.search(file.name))]
+    for match in stated:
+        series = match.string[: match.start()]
+        there = sum(other.string.startswith(series) for other in stated)
+        if there < int(match[1]):
+            raise SourceError(
+                f"Of {request.written}, {there:,} of {int(match[1]):,} files are here",
+                "The same command with a connection fetches the rest.",
+            )
 
 
 def _snapshot(request: SourceRequest, name: HubName, config: str | None) -> Path:
@@ -250,22 +270,26 @@ def _snapshot(request: SourceRequest, name: HubName, config: str | None) -> Path
         try:
             with quiet(hub), hub_errors(hub, name):
                 where, names = listed(hub, name)
-                if not name.is_pinned:
-                    request.watcher.note(f"{name.repository} is at commit {where.revision[:12]}")
-                tables = [file for file in names if file.endswith(".parquet")]
+        except DownloadError as error:
+            if commit_of(name) is None:
+                raise
+            request.watcher.note(f"{error.message}: what is here of {name.repository} is used")
+        else:
+            if not name.is_pinned:
+                request.watcher.note(f"{name.repository} is at commit {where.revision[:12]}")
+            tables = [file for file in names if file.endswith(".parquet")]
+            with quiet(hub), hub_errors(hub, name):
                 for file in _of_config(tables, config, request):
                     # By the revision's name, so that the library records its commit.
                     download(hub, name, file, request.watcher)
-                return snapshot_of(where)
-        except DownloadError as error:
-            request.watcher.note(f"{error.message}: what is here of {name.repository} is used")
-            if commit_of(name) is None:
-                raise
+            return snapshot_of(where)
     return snapshot_of(commit_of(name) or name)
 
 
 def _of_config(files: list[str], config: str | None, request: SourceRequest) -> list[str]:
     """Return the files of one configuration, by the folder around them."""
+    if not files:
+        return []
     configs: dict[str, list[str]] = {}
     for file in files:
         around = (name for name in file.split("/")[:-1] if name != "data" and not part_named(name))

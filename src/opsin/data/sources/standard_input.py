@@ -29,7 +29,7 @@ _START: Final = 64
 _BEGINNING: Final = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF....WEBP|GIF8.a|II[*+]\x00|MM\x00[*+]|BM.{13}\x00{3}"
     rb"|.{4}ftypavi|\x00\x00\x00\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51\x00|\x00\x00\x01\x00"
-    rb"|P[1-6]\s+[#\d]",
+    rb"|P[1-6]\s+(?:#|\d+\s+\d+\s)",
     re.DOTALL,
 )
 

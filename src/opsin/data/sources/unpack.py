@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import contextlib
+import errno
 import fnmatch
 import functools
 import gzip
@@ -50,6 +51,7 @@ _MAX_HEADER = 1 << 22
 _CHUNK = 1 << 18
 _MAX_DEPTH, _MAX_NAME = 64, 255
 _UNPACK = "Unpack it yourself and give the folder."
+_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
 # Signatures of compressed tars, and their openers.
 _OPENERS: dict[bytes, Callable[[IO[bytes]], Any]] = {
     b"\x1f\x8b": gzip.open, b"\xfd7zXZ\0": lzma.open, b"BZh": bz2.open,
@@ -73,6 +75,10 @@ class _Member(NamedTuple):
     open: Callable[[], IO[bytes] | None]
     position: int
     chunk: int = _CHUNK
+
+
+class _DamagedMember(Exception):  # noqa: N818
+    """A file of a zip whose bytes are not what was packed; the others may be whole."""
 
 
 @contextlib.contextmanager
@@ -169,7 +175,7 @@ def _tar_members(path: Path, budget: _Budget) -> Generator[_Member]:
         packed.seek(0)
         opener = next((o for magic, o in _OPENERS.items() if start.startswith(magic)), None)
         with opener(packed) if opener else packed as plain:
-            stream: Any = _Bounded(plain)
+            stream: Any = _Bounded(plain, budget)
             archive = tarfile.TarFile(fileobj=stream)
             while True:
                 stream.left = _MAX_HEADER
@@ -197,18 +203,35 @@ def _tar_members(path: Path, budget: _Budget) -> Generator[_Member]:
 class _Bounded:
     """A file with a read limit: tarfile reads headers whole, of any stated size."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], budget: _Budget) -> None:
         self.left = _MAX_HEADER
         #: The bytes read last.
         self.last = b""
-        self._file, self.seek, self.tell = file, file.seek, file.tell
+        self._file, self._budget, self._position = file, budget, 0
 
     def read(self, size: int = -1) -> bytes:
         self.left -= size
         if size < 0 or self.left < 0:
             raise tarfile.ReadError("a header is impossibly large")
-        self.last = self._file.read(size)
+        self.last = self._take(size)
         return self.last
+
+    def seek(self, position: int) -> int:
+        if position < self._position:
+            raise tarfile.ReadError("a member's size leads backwards")
+        while position > self._position and self._take(min(_CHUNK, position - self._position)):
+            pass
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def _take(self, size: int) -> bytes:
+        content = self._file.read(size)
+        self._position += len(content)
+        # What it really expands to: headers, sparse files and skipped members too.
+        self._budget.take(len(content), members=0)
+        return content
 
 
 def unpack(path: Path, watcher: Watcher = SILENT) -> Path:
@@ -259,6 +282,13 @@ def _unpack_into(folder: Path, path: Path, watcher: Watcher) -> None:
                     written += 1
                 except (FileExistsError, IsADirectoryError, NotADirectoryError):
                     passed.add("file of a name that was taken", name)
+                except OSError as error:
+                    if error.errno != errno.ENAMETOOLONG:
+                        raise
+                    passed.add("name that cannot be written", name[:100])
+                except _DamagedMember:
+                    (folder / name).unlink()
+                    passed.add("damaged file", name)
     watcher.advance(size)
     watcher.end()
     if not written:
@@ -291,8 +321,13 @@ def _copy(member: _Member, target: IO[bytes], path: Path, room: int) -> int:
         stream = member.open()
     with contextlib.closing(stream) if stream else contextlib.nullcontext():
         while True:
-            with _reading(path):
-                piece = stream.read(member.chunk) if stream else b""
+            try:
+                with _reading(path):
+                    piece = stream.read(member.chunk) if stream else b""
+            except SourceError as error:
+                if isinstance(error.__cause__, _DAMAGE):
+                    raise _DamagedMember from error
+                raise
             if not piece:
                 return member.size
             target.write(piece)

@@ -16,8 +16,8 @@ from fastapi import APIRouter, Request, Response
 from opsin.core.errors import MissingExtraError, RecipeError
 from opsin.core.files import open_regular
 
-#: Of every reply: nothing comes from elsewhere, no other site may frame a page, and no script runs
-#: that is not a file of this server, so a class named like a script stays a name.
+#: For every reply: nothing loads from elsewhere, no other site may frame a page, and no script runs
+#: unless it is a file of this server, so a class named like a script is harmless.
 CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
     "media-src 'self' blob:; connect-src 'self'; form-action 'self'; base-uri 'none'; "
@@ -34,7 +34,7 @@ _KINDS: Final = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-#: Address and file of what belongs to Opsin.
+#: Address and file of Opsin's own page.
 _OWN: Final = {
     "/": "index.html",
     "/page/page.css": "page.css",
@@ -48,25 +48,25 @@ _SWAGGER: Final = ("swagger-ui-bundle.js", "swagger-ui.css")
 _INLINE: Final = re.compile(r"<(script|style)\b[^>]*>(.*?)</\1", re.DOTALL | re.IGNORECASE)
 
 
-def routes(own: str | None = None) -> APIRouter:
-    """The routes of both pages and of the files that they need.
+def routes(user_page: str | None = None) -> APIRouter:
+    """The routes of both pages and their files.
 
     Args:
-        own: An HTML file of the user's, to be shown at ``/`` in place of Opsin's page.
+        user_page: The user's HTML file, to show at ``/`` instead of Opsin's page.
 
     Raises:
         MissingExtraError: The package that brings Swagger UI is not installed.
         RecipeError: That file cannot be read.
     """
     router = APIRouter(include_in_schema=False)
-    if own is not None:
-        _read(own)
-        # The first route of an address answers.
-        router.add_api_route("/", _user_page(own), methods=["GET", "HEAD"])
+    if user_page is not None:
+        _read(user_page)
+        # The first matching route answers.
+        router.add_api_route("/", _user_page(user_page), methods=["GET", "HEAD"])
     for address, name in _OWN.items():
         content = files(__name__).joinpath(name).read_bytes()
         router.add_api_route(address, _sender(content, name), methods=["GET", "HEAD"])
-    # Where fastapi-offline keeps the files of Swagger UI; it is not imported.
+    # fastapi-offline's files of Swagger UI; it is not imported.
     spec = find_spec("fastapi_offline")
     if spec is None or not spec.submodule_search_locations:
         raise MissingExtraError("the server", "serve")
@@ -77,7 +77,7 @@ def routes(own: str | None = None) -> APIRouter:
 
 
 def _sender(content: bytes, name: str) -> Callable[[Request], Response]:
-    """What answers with a file, or says that the browser has it already."""
+    """An endpoint that sends a file, or 304 if the browser has it."""
     tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
     headers = _HEADERS | {"etag": tag}
 
@@ -98,9 +98,9 @@ def _read(file: str) -> str:
 
 
 def _user_page(file: str) -> Callable[[], Response]:
-    """What answers with the user's page as it is now, so that a reload shows a change.
+    """An endpoint for the user's page, read anew at each request.
 
-    Browsers run the scripts and styles that stand in the page as written, and no others.
+    Browsers run only the inline scripts and styles written in the page.
     """
 
     def send() -> Response:

@@ -1,1 +1,1 @@
-"""Datasets that the studio keeps: uploaded, found, audited, corrected."""
+"""The studio's datasets: uploaded, found, audited, corrected."""

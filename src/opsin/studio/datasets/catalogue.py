@@ -1,11 +1,11 @@
 """Datasets that the user added.
 
 <home>/sets/<id>/set.json          id, title, sources, options, made_here, created
-<home>/sets/<id>/corrections.csv   what people say about its labels
+<home>/sets/<id>/corrections.csv   corrections of its labels
 (`opsin.studio.datasets.dataset_corrections`)
-<home>/sets/<id>/look.json         what `opsin data --audit` found, when, and of which files
+<home>/sets/<id>/look.json         results of `opsin data --audit`, with time and files
 <home>/sets/<id>/rows.npz          rows of each part and each finding
-<home>/sets/.deleted/<time>-<id>/  what was removed, for seven days
+<home>/sets/.deleted/<time>-<id>/  removed sets, for seven days
 <home>/pictures/<id>/<title>/      images of sets that were made here, a folder a class
 <home>/pictures/<id>/<title>.zip   an archive that was uploaded
 """
@@ -62,11 +62,11 @@ class LibraryDataset:
     created: float = field(default_factory=time.time)
 
     def words(self) -> list[str]:
-        """Return what says on the command line which images are meant, the sources last."""
+        """Return the command-line arguments for its images, the sources last."""
         return [*self._flags(), "--", *self.sources]
 
     def words_to_measure(self) -> list[str]:
-        """Return what says which images an imported classifier is measured on."""
+        """Return the arguments for evaluating an imported classifier on it."""
         sources = (f"--data={source}" for source in self.sources)
         return [*self._flags("size", "channels"), *sources]
 
@@ -83,7 +83,7 @@ _STORED: Final = TypeAdapter(LibraryDataset)
 
 
 class AuditAnswer(BaseModel):
-    """What ``opsin data --audit --json`` says, as far as it is shown."""
+    """The displayed part of ``opsin data --audit --json``."""
 
     images: int
     counts: dict[str, dict[str, int]]
@@ -91,7 +91,7 @@ class AuditAnswer(BaseModel):
 
 
 class AuditResult(BaseModel):
-    """What the last check found, and of which state of the files: ``look.json``."""
+    """The last audit's results, and the state of the files: ``look.json``."""
 
     key: str
     when: float
@@ -105,7 +105,7 @@ class AuditResult(BaseModel):
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """What a set's panel tells; ``job`` looks at it, or has failed to."""
+    """The content of a set's panel; ``job`` audits it, or has failed to."""
 
     counts: dict[str, int] | None
     look: AuditResult | None
@@ -122,7 +122,7 @@ class Library:
         self._jobs = jobs
         # Held while a set's files are written or moved.
         self._guard = threading.RLock()
-        # What another window writes at the same time is compared when it is whole.
+        # Serialises windows, so that complete files are compared.
         self._adding = threading.Lock()
         self.sweep()
 
@@ -130,22 +130,22 @@ class Library:
 
     def all(self) -> list[LibraryDataset]:
         """Return all sets, the newest first."""
-        found = []
+        datasets = []
         for folder in self._folder.iterdir() if self._folder.is_dir() else ():
             with contextlib.suppress(NotThere):
-                found.append(self.get(folder.name))
-        return sorted(found, key=lambda each: (-each.created, each.id))
+                datasets.append(self.get(folder.name))
+        return sorted(datasets, key=lambda dataset: (-dataset.created, dataset.id))
 
     def get(self, id: str) -> LibraryDataset:  # noqa: A002  the word that everybody uses for it
         """Return a set."""
-        # An id is a name without a path in it.
+        # An id is a single name, not a path.
         with contextlib.suppress(OSError, ValueError):
             if re.fullmatch(r"[0-9a-f]{16}", id):
                 return replace(_read_set(self._folder / id), id=id)
         raise NotThere("There is no such set", "Choose one of those under Data.")
 
     def find(self, *sources: str, **options: object) -> LibraryDataset | None:
-        """Return the set of these sources and options, if there is one."""
+        """Return the set of these sources and options, if any."""
         with contextlib.suppress(NotThere):
             return self.get(_id_of(sources, options))
         return None
@@ -155,11 +155,11 @@ class Library:
         return self._folder / self.get(id).id
 
     def corrections_path(self, id: str) -> Path:  # noqa: A002
-        """Return where a set's corrections are, or would be."""
+        """Return the path of a set's corrections, which may not exist."""
         return self.folder(id) / "corrections.csv"
 
     def rows_path(self, id: str) -> Path:  # noqa: A002
-        """Return the file with the rows of its parts and findings, written by a check."""
+        """Return the file with the rows of parts and findings, written by an audit."""
         return self.folder(id) / "rows.npz"
 
     def images_path(self, id: str) -> Path:  # noqa: A002
@@ -168,9 +168,9 @@ class Library:
 
     def classes(self, id: str) -> list[str]:  # noqa: A002
         """Return the classes of a set that was made here, empty ones too."""
-        place = self.images_path(id)
-        names = (each.name for each in place.iterdir()) if place.is_dir() else ()
-        return sorted((name for name in names if (place / name).is_dir()), key=natural)
+        folder = self.images_path(id)
+        names = (entry.name for entry in folder.iterdir()) if folder.is_dir() else ()
+        return sorted((name for name in names if (folder / name).is_dir()), key=natural)
 
     # What is added and removed.
 
@@ -190,11 +190,11 @@ class Library:
         )
 
     def new_place(self, title: str) -> Path:
-        """Return a folder that is not there yet, for an upload: runs are called after it."""
+        """Return a new folder for an upload; runs are named after it."""
         return self._images / secrets.token_hex(8) / file_name(title)
 
     def add_upload(self, path: Path, *, title: str) -> LibraryDataset:
-        """Add what an upload became in a `new_place`: that folder, or an archive beside it."""
+        """Add an upload in a `new_place`: that folder, or an archive beside it."""
         identity = path.relative_to(self._images).parts[0]
         title = _titled(title, "Upload")
         return self._add(LibraryDataset(identity, title, (str(path),), made_here=path.is_dir()))
@@ -208,18 +208,18 @@ class Library:
                 f"{', '.join(names) or 'none'}"
             )
         title = _titled(title, ", ".join(names))
-        place = self.new_place(title)
-        with storage_errors(place):
+        folder = self.new_place(title)
+        with storage_errors(folder):
             for name in names:
-                (place / name).mkdir(parents=True)
-        return self._add(LibraryDataset(place.parent.name, title, (str(place),), made_here=True))
+                (folder / name).mkdir(parents=True)
+        return self._add(LibraryDataset(folder.parent.name, title, (str(folder),), made_here=True))
 
     def add_class(self, id: str, name: str) -> str:  # noqa: A002
         """Add a class to a set that was made here; return its name."""
         name = class_name(name)
-        place = self._made_here(id) / name
-        with storage_errors(place):
-            place.mkdir(parents=True, exist_ok=True)
+        folder = self._made_here(id) / name
+        with storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         return name
 
     def keep_image(
@@ -229,15 +229,15 @@ class Library:
         content: bytes,
         name: str,
     ) -> Path:
-        """Add an image to a class of a set that was made here; the same file is kept once."""
-        place = self._made_here(id)
+        """Add an image to a class of a set that was made here; duplicates are skipped."""
+        folder = self._made_here(id)
         if class_ not in self.classes(id):
             raise SourceError(f"The set has no class {class_!r:.80}", "Choose one, or add it.")
         _, kind = open_apart(content, name, side=1)
         stem, suffix = file_name(Path(name).stem), Path(name).suffix
         if suffix.lower() not in formats.SUFFIXES:
             suffix = _SUFFIX.get(kind, f".{kind.lower()}")
-        path = place / class_ / f"{stem}{suffix}"
+        path = folder / class_ / f"{stem}{suffix}"
         with self._adding:
             if not write_new(path, content) and path.read_bytes() != content:
                 digest = hashlib.sha256(content).hexdigest()[:16]
@@ -246,35 +246,35 @@ class Library:
         return path
 
     def remove(self, id: str) -> str:  # noqa: A002
-        """Remove a set; for seven days `restore` brings it back. Sources stay where they are."""
+        """Remove a set; `restore` works for seven days. Sources stay."""
         self.folder(id)
         with self._guard:
             return self._trash.put(id)
 
     def removed(self) -> list[Removed]:
-        """Return the sets that can be brought back, the last removed first."""
-        found = []
-        for each in self._trash.removed():
+        """Return the sets that can be restored, the last removed first."""
+        items = []
+        for item in self._trash.removed():
             with contextlib.suppress(OSError, ValueError):
-                found.append(replace(each, name=_read_set(self._trash.path / each.token).title))
-        return found
+                items.append(replace(item, name=_read_set(self._trash.path / item.token).title))
+        return items
 
     def restore(self, token: str) -> LibraryDataset:
-        """Bring back what was removed, with its corrections."""
+        """Restore a removed set with its corrections."""
         removed = self._trash.get(token)
         folder = self._folder / removed.folder
         with self._guard:
             if (folder / "set.json").is_file():
                 self.remove(removed.folder)
-            # A look that was still at work has written its rows, into nothing.
+            # An audit that was still running wrote its rows here.
             shutil.rmtree(folder, ignore_errors=True)
             self._trash.restore(removed)
         return self.get(removed.folder)
 
     def sweep(self, older: float = KEPT) -> None:
-        """Remove for good what was removed seven days ago, and images that belong to no set."""
+        """Delete sets removed seven days ago, and images without a set."""
         self._trash.sweep(older)
-        kept = {each.folder for each in self._trash.removed()}
+        kept = {item.folder for item in self._trash.removed()}
         for folder in list(self._images.iterdir()) if self._images.is_dir() else ():
             with contextlib.suppress(OSError):
                 aged = time.time() - folder.stat().st_mtime > older
@@ -284,7 +284,7 @@ class Library:
     # What is in them.
 
     def look(self, id: str, *, again: bool = False) -> Job | None:  # noqa: A002
-        """Ask for a look at a set, where its files have changed since the last one."""
+        """Start an audit of a set if its files have changed since the last one."""
         the_set, folder = self.get(id), self.folder(id)
         if the_set.made_here and not any(self._listed(the_set).values()):
             return None
@@ -307,15 +307,15 @@ class Library:
             return self._jobs.add("look", f"Look at {the_set.title}", [*argv, *the_set.words()])
 
     def looked(self, id: str) -> AuditResult | None:  # noqa: A002
-        """Return the last look, keeping what a job has found meanwhile; reads small files only."""
+        """Return the last audit, saving a finished job's first; reads small files only."""
         folder = self.folder(id)
         with self._guard:
             job, rows = self._look_job(folder)
             if job is not None and job.state == "done":
-                found = self._jobs.output(job.id, AuditAnswer)
-                if found is not None:
-                    result = AuditResult(key=rows.stem, when=time.time(), found=found)
-                    # As JSON, pydantic would change names of classes that are no Unicode.
+                answer = self._jobs.output(job.id, AuditAnswer)
+                if answer is not None:
+                    result = AuditResult(key=rows.stem, when=time.time(), found=answer)
+                    # Pydantic's own JSON would alter class names that are not valid Unicode.
                     write_json(folder / "look.json", result.model_dump())
                     rows.replace(folder / "rows.npz")
         with contextlib.suppress(OSError, ValueError):
@@ -324,7 +324,7 @@ class Library:
         return None
 
     def _look_job(self, folder: Path) -> tuple[Job | None, Path]:
-        """The last job that looks at a set, until its answer is kept, and its file of rows."""
+        """The unsaved audit job of a set, if any, and its file of rows."""
         for job in self._jobs.jobs():
             if job.kind == "look" and "--rows" in job.argv:
                 rows = Path(job.argv[job.argv.index("--rows") + 1])
@@ -333,7 +333,7 @@ class Library:
         return None, folder
 
     def glance(self, id: str) -> DatasetSummary:  # noqa: A002
-        """Return what a dataset's panel shows: counts at once, findings after a check."""
+        """Return a set's summary: counts at once, findings after an audit."""
         the_set, folder, look = self.get(id), self.folder(id), self.looked(id)
         counts = look.counts if look and not the_set.made_here else None
         if counts is None and Path(the_set.sources[0]).is_dir():
@@ -357,7 +357,7 @@ class Library:
         return self.images_path(id)
 
     def _listed(self, the_set: LibraryDataset) -> dict[str, int]:
-        """Count the files of a folder, without a look into them."""
+        """Count the files of a folder without opening them."""
         empty = dict.fromkeys(self.classes(the_set.id) if the_set.made_here else (), 0)
         try:
             contents = open_folder(Path(the_set.sources[0]))
@@ -371,20 +371,20 @@ class Library:
         return empty | dict(zip(contents.classes, numbers, strict=True))
 
     def in_names(self, text: str) -> str:
-        """Return a text in which sets are called by their titles, and not by where they lie."""
-        places = {place: each.title for each in self.all() for place in each.sources}
-        for place in sorted(filter(os.path.isabs, places), key=len, reverse=True):
-            text = text.replace(place, places[place])
+        """Replace the paths of sets in a text by their titles."""
+        places = {source: dataset.title for dataset in self.all() for source in dataset.sources}
+        for source in sorted(filter(os.path.isabs, places), key=len, reverse=True):
+            text = text.replace(source, places[source])
         return text
 
 
 @contextlib.contextmanager
-def without_places(place: str, name: str) -> Iterator[None]:
-    """Say in errors what people call a source, and not where it lies."""
+def without_places(path: str, name: str) -> Iterator[None]:
+    """Replace a source's path by its name in errors."""
     try:
         yield
     except SourceError as error:
-        error.replace(place, name)
+        error.replace(path, name)
         raise
 
 
@@ -394,7 +394,7 @@ def _read_set(folder: Path) -> LibraryDataset:
 
 
 def _id_of(sources: Sequence[str], options: dict[str, object]) -> str:
-    """The id of these sources, so that the same are added once."""
+    """The id of these sources, which is the same for the same sources."""
     text = json.dumps([list(sources), options], sort_keys=True, default=str)
     return hashlib.blake2s(text.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 

@@ -1,4 +1,4 @@
-"""Relabel, leave out, undo, in one file."""
+"""Label corrections in one file, with undo."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ from opsin.data.cache import digest_names
 from opsin.data.corrections import LEFT_OUT, Correction, write_corrections
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
 
-# An image's digest and name, and its label before and after: "" leaves it out, None is the
-# source's. By content and name: the rows of a set that grows are others tomorrow.
+# An image's digest, name, and labels before and after: "" leaves it out, None is the
+# source's. By content and name, since rows change when a set grows.
 _Change = tuple[str, str, str | None, str | None]
 _Changes = list[_Change]
 
-#: Changes that can be taken back, after a restart too; of many images, fewer.
+#: Most undo steps, also after a restart; fewer for changes of many images.
 STEPS: Final = 200
 _STEPS_IMAGES: Final = 20_000
 
 
 @dataclass
 class _History:
-    """``corrections.json``, written before the table: what can be taken back and made again."""
+    """``corrections.json``, written before the table: undo and redo."""
 
     done: list[_Changes] = field(default_factory=list)
     undone: list[_Changes] = field(default_factory=list)
-    now: str = ""  # the table that it belongs to, as `Corrections._state`
-    moved: dict[str, int] = field(default_factory=dict)  # images that each class has more, or fewer
+    now: str = ""  # `Corrections._state` of its table
+    moved: dict[str, int] = field(default_factory=dict)  # change in the images of each class
 
     @classmethod
     def read(cls, path: Path) -> _History:
-        """Read what is kept; what is damaged is forgotten."""
+        """Read the file; damage gives an empty history."""
         with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, KeyError):
             kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             done, undone = (
@@ -57,23 +57,23 @@ class _History:
 
 
 def read_moved(folder: Path) -> dict[str, int]:
-    """How many images each class of a set has more by its corrections, or fewer."""
+    """The change in the images of each class by a set's corrections."""
     return _History.read(folder / "corrections.json").moved
 
 
 class Corrections:
-    """What people say about the labels of a set; the sources themselves are never changed."""
+    """Corrections of a set's labels; the sources are never changed."""
 
     def __init__(self, folder: Path, opened: DecodedDataset) -> None:
         self.path = folder / "corrections.csv"
         self._history_file = folder / "corrections.json"
         self._lock = FileLock(folder / ".corrections.lock", timeout=10)
         self._opened = opened
-        #: Names of the classes that an image may be given.
+        #: Names of the classes to choose from.
         self.classes = opened.classes
-        #: Class of each image as the source says, ``int64[N]``.
+        #: Class of each image in the source, ``int64[N]``.
         self.source_labels = opened.decoded.labels
-        # Several, where the table cannot tell images apart.
+        # Several if the table cannot distinguish images.
         self._rows = defaultdict[tuple[str, str], list[int]](list)
         digests = digest_names(opened.decoded.digests)
         for row, key in enumerate(zip(digests, opened.decoded.names, strict=True)):
@@ -84,17 +84,17 @@ class Corrections:
         self._history = _History()
 
     def now(self) -> dict[int, str | None]:
-        """The class of each image that was corrected, by row; ``None`` is left out."""
+        """The class of each corrected image, by row; ``None`` is left out."""
         with self._held():
             return {row: label or None for row, label in self._now.items()}
 
     def steps(self) -> tuple[int, int]:
-        """How many changes can be taken back, and how many made again."""
+        """The number of undo and of redo steps."""
         with self._held():
             return len(self._history.done), len(self._history.undone)
 
     def put(self, rows: Collection[int], label: str | None) -> int:
-        """Give images a class, or leave them out; return how many changed."""
+        """Relabel images, or leave them out; return how many changed."""
         if label is not None and label not in self.classes:
             raise SourceError(
                 f"The source has no class {label!r:.80}, only {', '.join(self.classes[:20])}",
@@ -103,7 +103,7 @@ class Corrections:
         return self._put(rows, label or "")
 
     def take_back(self, rows: Collection[int]) -> int:
-        """Give images the class again that the source says; return how many changed."""
+        """Restore the source's labels of images; return how many changed."""
         return self._put(rows, None)
 
     def _put(self, rows: Collection[int], after: str | None) -> int:
@@ -124,7 +124,7 @@ class Corrections:
             return count
 
     def undo(self) -> bool:
-        """Take the last change back; return whether there was one."""
+        """Undo the last change; return whether there was one."""
         with self._held():
             *earlier, last = self._history.done or [[]]
             if last:
@@ -133,7 +133,7 @@ class Corrections:
             return bool(last)
 
     def redo(self) -> bool:
-        """Make the last change that was taken back again; return whether there was one."""
+        """Redo the last undone change; return whether there was one."""
         with self._held():
             *earlier, last = self._history.undone or [[]]
             if last:
@@ -141,13 +141,13 @@ class Corrections:
             return bool(last)
 
     def forget_gone(self) -> None:
-        """Drop the lines that mean images which are not here any more."""
+        """Drop the lines of images that no longer exist."""
         with self._held():
             self._strange = []
             self._write(self._now)
 
     def labels(self) -> NDArray[np.int64]:
-        """Each image's class with its correction, -1 where it is left out: ``int64[N]``."""
+        """Each image's corrected class, -1 if left out: ``int64[N]``."""
         numbers = {name: label for label, name in enumerate(self.classes)}
         labels = self.source_labels.copy()
         for row, label in self.now().items():
@@ -156,11 +156,11 @@ class Corrections:
 
     @property
     def gone(self) -> int:
-        """How many lines of the table mean images that are not here any more."""
+        """The number of lines of images that no longer exist."""
         return len(self._strange)
 
     def label(self, row: int) -> str | None:
-        """An image's class with its correction, as of the last look at the file."""
+        """An image's corrected class, as of the last read."""
         return self._label(row) or None
 
     def _label(self, row: int) -> str:
@@ -170,7 +170,7 @@ class Corrections:
         return str(self.classes[self.source_labels[row]])
 
     def _do(self, changes: _Changes, done: list[_Changes], undone: list[_Changes]) -> None:
-        """Write down what can be taken back after a change, then make it."""
+        """Write the history of a change, then the change."""
         now = dict(self._now)
         for digest, name, _, label in changes:
             for row in self._rows.get((digest, name), ()):
@@ -196,7 +196,7 @@ class Corrections:
         self._history = history
 
     def _write(self, now: dict[int, str]) -> None:
-        # A class may be called like the mark; an empty cell leaves images out as well.
+        # If a class is named like the mark, an empty cell leaves images out instead.
         left_out = "" if LEFT_OUT in self.classes else LEFT_OUT
         rows = [
             Correction(self._opened.digest(row), self._opened.name(row), label or left_out)
@@ -207,7 +207,7 @@ class Corrections:
 
     @contextlib.contextmanager
     def _held(self) -> Iterator[None]:
-        """Keep others out, and learn first what they have written."""
+        """Lock the files, and first read others' changes."""
         with storage_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             held = self._lock.acquire()
@@ -217,7 +217,7 @@ class Corrections:
                 self._history = _History.read(self._history_file)
                 known = self._history.now or self.path.is_file()
                 if known and self._state(self._now) != self._history.now:
-                    # Somebody else wrote the table or removed it, or this was killed in between.
+                    # Others changed or removed the table, or this was killed in between.
                     self._keep([], [], self._now)
                 self._stamp = self._stamps()
             yield
@@ -234,15 +234,15 @@ class Corrections:
 def _as_training_reads(
     path: Path, opened: DecodedDataset
 ) -> tuple[dict[int, str], list[Correction]]:
-    """The images whose class a table changes, and its lines that mean none of them."""
+    """The images that a table relabels, and its lines without an image."""
     if not path.is_file():
         return {}, []
     whole = opened.decoded
     corrected = correct(whole, path, missing_ok=True)
     kept = corrected.rows
     now = dict.fromkeys(np.setdiff1d(np.arange(len(opened)), kept).tolist(), "")
-    for place in np.flatnonzero(corrected.labels != whole.labels[kept]):
-        now[int(kept[place])] = opened.classes[corrected.labels[place]]
+    for index in np.flatnonzero(corrected.labels != whole.labels[kept]):
+        now[int(kept[index])] = opened.classes[corrected.labels[index]]
     digests = set(digest_names(whole.digests))
     names = {*whole.names, *(name for name, _ in whole.unreadable)}
     rows = corrected.corrected.rows if corrected.corrected else ()

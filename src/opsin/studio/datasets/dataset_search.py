@@ -1,4 +1,4 @@
-"""Lists sources in sandboxed processes, since tables and archives may be a stranger's."""
+"""Lists sources in sandboxed processes, since tables and archives are untrusted."""
 
 from __future__ import annotations
 
@@ -29,36 +29,36 @@ from opsin.data.sources.named import NAMES
 from opsin.data.sources.source_kind import SourceRequest
 from opsin.data.sources.unpack import is_archive, unpack
 
-# Seconds for a source: a folder of a million files on a slow disk takes a minute.
+# Most seconds for a source: a million files on a slow disk take a minute.
 _SECONDS: Final = 120.0
 _MEMORY: Final = 1 << 30
-# Seconds for an archive, and bytes of it that a slow disk takes in a second.
+# Least seconds for an archive, and bytes a second of a slow disk.
 _ARCHIVE: Final = 60.0
 _SPEED: Final = 5e6
 
 
 def key_of(recipe: DataRecipe) -> str:
-    """What changes whenever a recipe's sources do."""
+    """A key that changes whenever a recipe's sources do."""
     if {*recipe.sources, *([recipe.test] if recipe.test else [])} <= set(NAMES):
-        return sources.find_all(recipe).key  # Opsin's own, checked by their content
+        return sources.find_all(recipe).key  # built-in, verified by content
     answer, _ = _sandbox(os.getpid()).call({"recipe": recipe.model_dump(mode="json")})
     return str(answer["key"])
 
 
 @functools.cache
 def _sandbox(owner: int) -> Sandbox:
-    """This process's sandbox: a fork shares neither locks nor pipes with what it was."""
+    """This process's sandbox; forks need their own locks and pipes."""
     del owner
     return Sandbox(f"{__name__}:find", seconds=_SECONDS, memory=_MEMORY, processes=2)
 
 
 def find(header: Header, _: memoryview) -> tuple[Header, Sequence[bytes]]:
-    """Find a recipe's sources: `opsin.core.sandbox` runs this."""
+    """Find a recipe's sources, in the sandbox."""
     return {"key": sources.find_all(DataRecipe.model_validate(header["recipe"])).key}, []
 
 
 def check_archive(path: Path) -> None:
-    """Unpack an archive or a Parquet file into the cache, where `opsin data` finds it."""
+    """Unpack an archive or Parquet file into the cache of `opsin data`."""
     seconds = _ARCHIVE + path.stat().st_size / _SPEED
     reason = "it took too much memory, or the process that unpacked it crashed"
     try:
@@ -76,7 +76,7 @@ def check_archive(path: Path) -> None:
 
 
 def main() -> None:
-    """Unpack the archive or table that the command line names, and say what is wrong with it."""
+    """Unpack the archive or table in ``argv``, and print any error."""
     path = Path(sys.argv[1])
     limit_memory(_MEMORY)
     error_parts: list[str] = []

@@ -19,7 +19,7 @@ from opsin.data.decoded_store import Decoded
 from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
 from opsin.studio.errors import NotThere
 
-#: Parts of a split by their codes; images of the first kind are not in a part yet.
+#: Parts of a split by their codes; the first is for images without one.
 PARTS: Final = {UNASSIGNED: "unsplit", TRAIN: "train", VAL: "val", TEST: "test"}
 #: Images on a page.
 PER_PAGE: Final = 100
@@ -27,7 +27,7 @@ PER_PAGE: Final = 100
 
 @dataclass(frozen=True)
 class ImagePage:
-    """Some rows of a set, and how many there are."""
+    """A page of rows of a set, and the number of all."""
 
     rows: tuple[int, ...]
     total: int
@@ -43,7 +43,7 @@ def png_of(pixels: NDArray[np.uint8]) -> bytes:
 
 
 class DecodedDataset:
-    """A set of decoded images, or those of a run."""
+    """The decoded images of a set or a run."""
 
     def __init__(
         self,
@@ -77,19 +77,19 @@ class DecodedDataset:
 
     @property
     def split(self) -> bool:
-        """Whether it is known which part each image is in."""
+        """Whether the part of each image is known."""
         return bool((self.parts != UNASSIGNED).all()) and bool((self.parts == VAL).any())
 
     def png(self, row: int) -> bytes:
-        """Return an image as a PNG file, at the size at which it is trained with."""
+        """Return an image as a PNG file, at the training size."""
         return png_of(self.decoded.images[self._row(row)])
 
     def label(self, row: int) -> int:
-        """Return an image's class as the source says (of a run: as it was trained with)."""
+        """Return an image's class in the source, or as the run was trained."""
         return int(self.decoded.labels[self._row(row)])
 
     def name(self, row: int) -> str:
-        """Return what an image is called: its path below the source, or ``train/123``."""
+        """Return an image's name: its path below the source, or ``train/123``."""
         return str(self.decoded.names[self._row(row)])
 
     def part(self, row: int) -> str:
@@ -97,12 +97,12 @@ class DecodedDataset:
         return PARTS[int(self.parts[self._row(row)])]
 
     def digest(self, row: int) -> str:
-        """Return what a corrections file knows an image by: 32 hexadecimal digits."""
+        """Return an image's key in a corrections file: 32 hexadecimal digits."""
         [name] = cache.digest_names(self.decoded.digests[[self._row(row)]])
         return name
 
     def address(self, row: int) -> str:
-        """Return where a page finds an image; another version has another address."""
+        """Return an image's URL, which differs for each version."""
         route = "images" if self._kept is None else "run-images"
         return f"/{route}/{self.id}/{row}?v={self.version}"
 
@@ -122,14 +122,14 @@ class DecodedDataset:
         among: Collection[int] | None = None,
         labels: NDArray[np.int64] | None = None,
     ) -> ImagePage:
-        """Return a page of those rows that all of this is true of."""
+        """Return a page of the rows that match all conditions."""
         chosen = np.arange(len(self)) if among is None else np.array(list(among), np.int64)
         if finding is not None:
-            found = (self.findings or {}).get(finding)
-            chosen = found.rows if found else np.array([], np.int64)
+            details = (self.findings or {}).get(finding)
+            chosen = details.rows if details else np.array([], np.int64)
         if label is not None:
-            own = self.decoded.labels[chosen] == label
-            chosen = chosen[own if labels is None else own | (labels[chosen] == label)]
+            labelled = self.decoded.labels[chosen] == label
+            chosen = chosen[labelled if labels is None else labelled | (labels[chosen] == label)]
         if part is not None:
             code = next((code for code, name in PARTS.items() if name == part), -1)
             chosen = chosen[self.parts[chosen] == code]
@@ -145,7 +145,7 @@ class DecodedDataset:
         return counted.reshape(-1, len(PARTS))
 
     def take_split(self, rows: Mapping[str, NDArray[np.int64]]) -> None:
-        """Learn which rows are in which part, as a run's ``split.npz`` says."""
+        """Set the part of each row, as in a run's ``split.npz``."""
         self.parts = np.full(len(self), UNASSIGNED, np.uint8)
         for code, part in PARTS.items():
             chosen = rows.get(part, np.array([], np.int64))

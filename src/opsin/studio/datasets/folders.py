@@ -16,7 +16,7 @@ from opsin.data.image_tree import is_within, kind_of_entry, natural, readable_fo
 from opsin.data.sources import table, unpack
 from opsin.studio.errors import NotThere
 
-# A folder of a million images is as good as one of ten thousand, seen from above.
+# Images are counted up to this number only.
 _COUNTED: Final = 10_000
 _LISTED: Final = 1_000
 _FILES: Final = (*unpack.SUFFIXES, *table.SUFFIXES, ".npz")
@@ -24,7 +24,7 @@ _FILES: Final = (*unpack.SUFFIXES, *table.SUFFIXES, ".npz")
 
 @dataclass(frozen=True)
 class FolderEntry:
-    """A folder, or a file that is a source by itself."""
+    """A folder, or a file that is a source."""
 
     id: str
     name: str
@@ -35,7 +35,7 @@ class FolderEntry:
 
 @dataclass(frozen=True)
 class Listing:
-    """What one folder holds."""
+    """A folder's content."""
 
     here: FolderEntry
     parents: tuple[FolderEntry, ...]
@@ -46,7 +46,7 @@ class Listing:
 
 
 class Folders:
-    """The folders that visitors may look into: some roots, and what is below them."""
+    """The folders that visitors may browse: some roots, and what is below."""
 
     def __init__(self, roots: Sequence[Path]) -> None:
         self._roots = tuple(os.path.realpath(root) for root in roots)
@@ -59,30 +59,30 @@ class Folders:
         return tuple(map(self._id, self._roots))
 
     def path(self, identity: str, kind: Literal["folder", "file"] = "folder") -> Path:
-        """Return what an id stands for."""
-        place = self._known.get(identity)
+        """Return the path of an id."""
+        path = self._known.get(identity)
         there = os.path.isdir if kind == "folder" else os.path.isfile
-        if place is None or os.path.realpath(place) != place or not there(place):
+        if path is None or os.path.realpath(path) != path or not there(path):
             raise NotThere(
                 f"The {kind} is gone, or the studio was started anew since",
                 "Begin again at the top.",
             )
-        return Path(place)
+        return Path(path)
 
-    def id_of(self, place: Path) -> str:
-        """Return the id of a place that `path` has returned."""
-        return self._id(str(place))
+    def id_of(self, path: Path) -> str:
+        """Return the id of a path from `path`."""
+        return self._id(str(path))
 
     def entry(self, identity: str) -> FolderEntry:
-        """Return a folder, with what lies right in it counted; reads the disk."""
+        """Return a folder with its direct content counted; reads the disk."""
         return self._counted(str(self.path(identity)))
 
     def list(self, identity: str) -> Listing:
-        """Return what a folder holds; reads the disk, so not for the event loop."""
-        place = str(self.path(identity))
+        """Return a folder's content; reads the disk, so not for the event loop."""
+        path = str(self.path(identity))
         images, out = 0, 0
-        found: dict[str, list[str]] = {"folder": [], "file": []}
-        with readable_folder(place, called=Path(place).name), os.scandir(place) as entries:
+        paths: dict[str, list[str]] = {"folder": [], "file": []}
+        with readable_folder(path, called=Path(path).name), os.scandir(path) as entries:
             for entry in entries:
                 kind = kind_of_entry(entry)
                 if kind == "image":
@@ -90,57 +90,57 @@ class Folders:
                 elif kind == "folder" or (kind == "file" and entry.name.lower().endswith(_FILES)):
                     target = os.path.realpath(entry.path)
                     if self._inside(target):
-                        found[kind].append(target)
+                        paths[kind].append(target)
                     else:
                         out += 1
-        folders, files = (_in_order(places) for places in found.values())
+        folders, files = (_in_order(places) for places in paths.values())
         out += max(0, len(folders) - _LISTED) + max(0, len(files) - _LISTED)
         return Listing(
-            here=self._entry(place),
-            parents=tuple(self._entry(each) for each in self._above(place)),
-            folders=tuple(self._counted(each) for each in folders[:_LISTED]),
-            files=tuple(self._entry(each, size=_size(each)) for each in files[:_LISTED]),
+            here=self._entry(path),
+            parents=tuple(self._entry(folder) for folder in self._above(path)),
+            folders=tuple(self._counted(folder) for folder in folders[:_LISTED]),
+            files=tuple(self._entry(file, size=_size(file)) for file in files[:_LISTED]),
             images=images,
             passed_over=out,
         )
 
-    def holds(self, place: str) -> bool:
-        """Tell whether a place is one of the roots, or lies below one, links followed."""
-        return self._inside(os.path.realpath(os.path.expanduser(place)))  # noqa: PTH111  never raises
+    def holds(self, path: str) -> bool:
+        """Whether a path is a root or below one, links resolved."""
+        return self._inside(os.path.realpath(os.path.expanduser(path)))  # noqa: PTH111  never raises
 
-    def _id(self, place: str) -> str:
-        # Sixteen digits of a hash: the same after a restart, and nothing to be guessed from it.
-        identity = blake2s(os.fsencode(place), digest_size=8).hexdigest()
-        self._known[identity] = place
+    def _id(self, path: str) -> str:
+        # Sixteen digits of a hash: the same after a restart, and revealing nothing.
+        identity = blake2s(os.fsencode(path), digest_size=8).hexdigest()
+        self._known[identity] = path
         return identity
 
-    def _inside(self, place: str) -> bool:
-        return any(is_within(place, root) for root in self._roots)
+    def _inside(self, path: str) -> bool:
+        return any(is_within(path, root) for root in self._roots)
 
-    def _above(self, place: str) -> Iterator[str]:
+    def _above(self, path: str) -> Iterator[str]:
         """Yield the folders above one, from its root on."""
-        # Of roots within each other, the outer one is the way back.
-        here = min((root for root in self._roots if is_within(place, root)), key=len)
-        for part in Path(place).relative_to(here).parts:
+        # Of nested roots, the outermost.
+        here = min((root for root in self._roots if is_within(path, root)), key=len)
+        for part in Path(path).relative_to(here).parts:
             yield here
             here = os.path.join(here, part)  # noqa: PTH118  as folder.py: text, no Path
 
-    def _entry(self, place: str, **known: int) -> FolderEntry:
-        return FolderEntry(self._id(place), os.path.basename(place) or place, **known)  # noqa: PTH119
+    def _entry(self, path: str, **known: int) -> FolderEntry:
+        return FolderEntry(self._id(path), os.path.basename(path) or path, **known)  # noqa: PTH119
 
-    def _counted(self, place: str) -> FolderEntry:
+    def _counted(self, folder: str) -> FolderEntry:
         kinds: Counter[str | None] = Counter()
-        # What may not be read is shown as empty, and says why when it is opened.
-        with contextlib.suppress(OSError), os.scandir(place) as entries:
+        # Unreadable folders look empty; opening them shows the error.
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
             kinds.update(map(kind_of_entry, islice(entries, _COUNTED + 1)))
-        return self._entry(place, images=kinds["image"], folders=kinds["folder"])
+        return self._entry(folder, images=kinds["image"], folders=kinds["folder"])
 
 
-def _size(place: str) -> int:
+def _size(path: str) -> int:
     with contextlib.suppress(OSError):
-        return os.stat(place).st_size  # noqa: PTH116
+        return os.stat(path).st_size  # noqa: PTH116
     return 0
 
 
-def _in_order(places: list[str]) -> list[str]:
-    return sorted(sorted(set(places)), key=lambda place: natural(os.path.basename(place)))  # noqa: PTH119
+def _in_order(paths: list[str]) -> list[str]:
+    return sorted(sorted(set(paths)), key=lambda path: natural(os.path.basename(path)))  # noqa: PTH119

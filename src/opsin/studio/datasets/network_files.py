@@ -1,4 +1,4 @@
-"""Pretrained networks that the studio was given as files."""
+"""Pretrained networks uploaded to the studio."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from opsin.web.refusals import Error
 
 _ID: Final = re.compile(r"[0-9a-f]{16}")
 _ASK: Final = "ask-for-pixels"
-# After these, a process that looks into a network is ended.
+# Most seconds for checking a network.
 _SECONDS: Final = 120.0
 
 
 class _Description(BaseModel):
-    """What matters here of the answer of ``opsin backbones FILE --json``."""
+    """The used part of ``opsin backbones FILE --json``."""
 
     pixels: object = None
     error: Error | None = None
 
 
 class NetworkFiles:
-    """ONNX files, each in a folder of its own, known by its content."""
+    """ONNX files, each in its own folder, with ids by content."""
 
     def __init__(self, home: Path) -> None:
         self._folder = home / "networks"
         self._asking = {path.parent.name for path in self._folder.glob(f"*/{_ASK}")}
 
     def add(self, sent: Path, name: str) -> str:
-        """Take a file over; its id."""
+        """Move a file here; return its id."""
         with storage_errors(self._folder):
             with sent.open("rb") as file:
                 number = hashlib.file_digest(file, "sha256").hexdigest()[:16]
@@ -50,13 +50,13 @@ class NetworkFiles:
         return number
 
     def get(self, number: str) -> Path:
-        """Where a network is."""
-        if number not in (found := self.all()):
+        """A network's path."""
+        if number not in (files := self.all()):
             raise NotThere("The network's file is not there any more", "Send it again.")
-        return found[number]
+        return files[number]
 
     def all(self) -> dict[str, Path]:
-        """Where each is, by its id."""
+        """All paths by id."""
         return {
             path.parent.name: path
             for path in sorted(self._folder.glob("*/*.onnx"))
@@ -64,7 +64,7 @@ class NetworkFiles:
         }
 
     def check(self, number: str) -> None:
-        """Look into a network, in a process of its own, and forget one that cannot be built on."""
+        """Check a network in a separate process, and remove it if unusable."""
         path = self.get(number)
         message, advice = "", "Give an ONNX network that takes one image."
         network = _Description()
@@ -90,10 +90,10 @@ class NetworkFiles:
             self._asking.add(number)
 
     def asks_for_pixels(self, number: str) -> bool:
-        """Whether people have to say which pixels a network was trained on."""
+        """Whether the user must state a network's pixel range."""
         return number in self._asking
 
     def remove(self, number: str) -> None:
-        """Forget a network, if there is one."""
+        """Remove a network, if it exists."""
         self._asking.discard(number)
         shutil.rmtree(self._folder / number, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What was uploaded becomes a source."""
+"""Uploads arranged as sources."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from opsin.data.split import part_named
 from opsin.studio.datasets.dataset_search import check_archive
 
 _MOST_BYTES: Final = 255
-# Bytes of a name that others are made of, with a suffix.
+# Most bytes of a name that suffixes are added to.
 _NAME_MOST: Final = 200
-# Digits of an image's content that tell it from others of its name.
+# Digits of a content hash that distinguish images of one name.
 _DIGITS: Final = 16
-# Files that an error names.
+# Most files named in an error.
 _NAMED: Final = 3
 _DEEPEST: Final = 32
 
 
 class SentFile(TypedDict):
-    """What the browser says about a file that it sends."""
+    """The browser's description of an uploaded file."""
 
     key: str
     name: str
@@ -44,7 +44,7 @@ class SentFile(TypedDict):
 def arrange(
     files: Mapping[Path, str], into: Path, *, loose: str = "", labelled: bool = True
 ) -> Path:
-    """Lay files out as a source: all of them, or none."""
+    """Arrange files as a source: all of them, or none."""
     packed = {path: suffix for path, name in files.items() if (suffix := _packed(name))}
     if packed and len(files) == 1:
         ((path, suffix),) = packed.items()
@@ -71,7 +71,7 @@ def arrange(
         with scratch_directory(into.parent) as scratch:
             moved = _move(kept, scratch)
             try:
-                sync_all()  # once for all, for there may be many
+                sync_all()  # once for all files
                 publish_directory(scratch, into)
             except BaseException:
                 _move_back(moved)
@@ -80,12 +80,12 @@ def arrange(
 
 
 def usable(name: str) -> bool:
-    """Whether a file can, by its name, be an image of a source, or a source by itself."""
+    """Whether a file name is that of an image or of a source."""
     return bool(_packed(name)) or is_image_name(name)
 
 
 def common_name(files: Sequence[SentFile]) -> str:
-    """What an upload is called by itself: its archive, or the folder around it."""
+    """An upload's default name: its archive, or its common folder."""
     around = {file["path"].partition("/")[0] for file in files if "/" in file["path"]}
     if len(around) == 1:
         return around.pop()
@@ -95,7 +95,7 @@ def common_name(files: Sequence[SentFile]) -> str:
 
 def file_name(title: str) -> str:
     """A name for a folder or file that is legal everywhere and close to a title."""
-    clean = "".join("-" if each in RESERVED else each for each in title if each.isprintable())
+    clean = "".join("-" if char in RESERVED else char for char in title if char.isprintable())
     clean = nfc(clean.encode("utf-8", "ignore").decode()).strip().lstrip(".").strip()
     while len(clean.encode()) > _NAME_MOST:
         clean = clean[:-1]
@@ -104,8 +104,8 @@ def file_name(title: str) -> str:
 
 
 def class_name(text: str) -> str:
-    """A class's name, fit to be a folder's."""
-    name = nfc(text.strip())  # one folder for a class, whichever system its name comes from
+    """A class's name, valid for a folder."""
+    name = nfc(text.strip())  # one folder for a class, from any system
     try:
         long = len(os.fsencode(name)) > _MOST_BYTES
     except UnicodeEncodeError:
@@ -147,17 +147,17 @@ def _keep_archive(path: Path, name: str, into: Path, suffix: str, *, check: bool
             target.unlink()
         else:
             target.rename(path)
-        with contextlib.suppress(OSError):  # others may use it
+        with contextlib.suppress(OSError):  # it may be in use
             target.parent.rmdir()
         if isinstance(error, SourceError):
-            # People know their archive, and not where it lies.
+            # Users know the archive's name, not its path here.
             error.replace(str(target), name.rpartition("/")[2])
         raise
     return target
 
 
 def _in_classes(files: dict[Path, tuple[str, ...]], loose: str) -> dict[Path, tuple[str, ...]]:
-    """Where each image belongs: the class's folder, folders within it, its name."""
+    """Each image's target: class folder, subfolders, name."""
     in_folders = [names for names in files.values() if len(names) > 1]
     wrapped = 0
     while in_folders and _is_wrapped(in_folders, wrapped):
@@ -191,17 +191,17 @@ def _is_image(parts: tuple[str, ...]) -> bool:
 
 
 def _is_wrapped(names: list[tuple[str, ...]], depth: int) -> bool:
-    """Whether all lie in one more folder that is no class and no part of a split."""
-    around = {each[depth] if len(each) > depth + 2 else "" for each in names}
+    """Whether all are in one extra folder that is neither a class nor a split part."""
+    around = {parts[depth] if len(parts) > depth + 2 else "" for parts in names}
     return len(around) == 1 and "" not in around and part_named(around.pop()) is None
 
 
 def _move(places: dict[Path, tuple[str, ...]], root: Path) -> list[tuple[Path, Path]]:
-    """Move files below a folder, all or none; return from where to where."""
+    """Move files into a folder, all or none; return sources and targets."""
     moved: list[tuple[Path, Path]] = []
     try:
         for path, (*within, name) in places.items():
-            # Folders inside a class say nothing here, but keep equal names apart.
+            # Subfolders of a class only keep equal names apart.
             folder = root.joinpath(*within)
             folder.mkdir(parents=True, exist_ok=True)
             target = _free(folder / name, path)
@@ -217,19 +217,19 @@ def _move(places: dict[Path, tuple[str, ...]], root: Path) -> list[tuple[Path, P
 def _move_back(moved: list[tuple[Path, Path]]) -> None:
     for path, target in reversed(moved):
         with contextlib.suppress(OSError):
-            if path.exists():  # its move has failed: the name alone was taken
+            if path.exists():  # its move failed: only the name was reserved
                 target.unlink()
             else:
                 target.rename(path)
 
 
 def _free(target: Path, path: Path) -> Path | None:
-    """Take a name that is free, or return ``None`` where the same image is there already."""
+    """Reserve a free name, or return ``None`` if the same image exists."""
     if _taken(target):
         return target
     if filecmp.cmp(path, target, shallow=False):
         return None
-    # By the content: of ten thousand images with one name, none looks for the others' numbers.
+    # By content, so that many equal names take linear time.
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:_DIGITS]
     named = target.with_name(f"{target.stem}-{digest}{target.suffix}")
@@ -237,7 +237,7 @@ def _free(target: Path, path: Path) -> Path | None:
 
 
 def _taken(name: Path) -> bool:
-    """Take a name, so that no other window gets it; ``False``: one has it."""
+    """Reserve a name against other windows; ``False`` if it is taken."""
     with contextlib.suppress(FileExistsError):
         name.touch(exist_ok=False)
         return True
@@ -245,8 +245,8 @@ def _taken(name: Path) -> bool:
 
 
 def _short(name: str) -> str:
-    """A name that file systems take: its end, where the suffix stands, is kept."""
-    clean = "".join(each if each.isprintable() else "_" for each in name)
+    """A name short enough for file systems; its end, with the suffix, is kept."""
+    clean = "".join(char if char.isprintable() else "_" for char in name)
     while len(clean.encode("utf-8", "replace")) > _MOST_BYTES - _DIGITS - 1:
         clean = clean[1:] if len(clean) < _MOST_BYTES else clean[-_MOST_BYTES:]
     return clean

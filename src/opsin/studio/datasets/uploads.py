@@ -1,9 +1,9 @@
-"""Uploads in parts, resumed where they stopped.
+"""Resumable uploads in parts.
 
-    <home>/uploads/<key>            what has arrived of one file; a part more lengthens it
+    <home>/uploads/<key>            the part of a file that has arrived
 
-A key is made by the browser from a file's name, size and time, and says nothing else: anyone who
-sends the same file again goes on where the last attempt ended, even after a reload, a restart of
+A key is the browser's hash of a file's name, size and time: anyone who
+sends the same file again resumes the last attempt, even after a reload, a restart of
 the studio or of the machine.
 """
 
@@ -32,29 +32,29 @@ from opsin.studio.datasets.upload_import import SentFile, arrange, usable
 from opsin.studio.threads import UPLOADS
 from opsin.web.refusals import BadRequest, RequestError, json_reply
 
-#: Bytes and files of all uploads together.
+#: Most bytes and files of all uploads together.
 MOST_BYTES: Final = 4 << 30
 MOST_FILES: Final = 100_000
 
 _KEY: Final = re.compile(r"[0-9a-f]{16}")
-#: Bytes of one request at most; the browser sends parts of 4 MB.
+#: Most bytes of a request; the browser sends parts of 4 MB.
 PART_MOST: Final = 16 << 20
-# Bytes that are gathered before they are written.
+# Bytes buffered before writing.
 _BLOCK: Final = 1 << 20
-# What an upload leaves free: trainings write to the same disk.
+# Bytes to leave free: trainings write to the same disk.
 _SPARE: Final = 256 << 20
 _STALE: Final = 86_400.0
 _SWEPT_EVERY: Final = 3600.0
-# Seconds without a byte after which a request no longer keeps others from its file.
+# Seconds without data after which a request releases its file.
 _SILENCE: Final = 60.0
 
 
 class UploadTooLarge(RequestError, status=413):  # noqa: N818
-    """More bytes or files than the studio takes."""
+    """More bytes or files than the studio accepts."""
 
 
 class Uploads:
-    """Files that are on their way, or have arrived and were not used yet."""
+    """Files that are arriving, or have arrived but are not used yet."""
 
     def __init__(
         self, home: Path, most_bytes: int = MOST_BYTES, most_files: int = MOST_FILES
@@ -64,23 +64,23 @@ class Uploads:
         self._sizes: dict[str, int] = {}
         self._total = 0
         self._counting = threading.Lock()
-        self._finishing: set[str] = set()  # files that become a source just now
-        # Into a folder that is there, one after the other: two would choose the same free name.
+        self._finishing: set[str] = set()  # files being turned into a source
+        # One at a time into an existing folder: two would choose the same free name.
         self._adding = threading.Lock()
-        # Who writes to a file; held by those who do, or wait for it.
+        # Locks of files; held by writers and waiters.
         self._writing = WeakValueDictionary[str, asyncio.Lock]()
         self.swept = 0.0
         self.sweep()
 
     def offset(self, key: str) -> int:
-        """How many bytes of a file have arrived: 0 of one that is not known."""
+        """The bytes of a file that have arrived; 0 for an unknown one."""
         try:
             return self._path(key).stat().st_size
         except FileNotFoundError:
             return 0
 
     def append(self, key: str, offset: int, content: bytes) -> int:
-        """Add bytes to a file, and return how many there are now."""
+        """Append bytes to a file, and return its size."""
         path = self._path(key)
         if offset != self.offset(key):
             raise BadRequest(f"Byte {self.offset(key):,} is next, not {offset:,}")
@@ -93,21 +93,21 @@ class Uploads:
                 with path.open("ab") as file:
                     file.write(content)
         except StorageError as error:
-            # Half a file keeps others from the space that it takes.
+            # A partial file would occupy the space.
             self.drop(key)
             raise StorageError("The upload cannot be kept", error.advice) from error
         self._count(key, offset + len(content))
         return offset + len(content)
 
     def path(self, key: str) -> Path:
-        """Where a file lies that has arrived."""
+        """The path of a file that has arrived."""
         path = self._path(key)
         if not path.is_file():
             raise SourceError("The uploaded file is not there any more", "Send it again.")
         return path
 
     def take(self, key: str, name: str = "the file") -> bytes:
-        """Return an image file's content, and keep it no longer."""
+        """Return an image file's content, and remove it."""
         path = self.path(key)
         try:
             return content_of(path, name=name)
@@ -115,14 +115,14 @@ class Uploads:
             self.drop(key)
 
     def drop(self, key: str) -> None:
-        """Forget what has arrived of a file."""
+        """Remove a file."""
         self._path(key).unlink(missing_ok=True)
         self._count(key, None)
 
     def finish(
         self, files: Sequence[SentFile], into: Path, *, loose: str = "", labelled: bool = True
     ) -> Path:
-        """Turn what was uploaded together into a source, whole or not at all: see `arrange`."""
+        """Turn uploads into a source, all or none: see `arrange`."""
         keys = {_check(file["key"]) for file in files}
         with self._counting:
             if self._finishing & keys:
@@ -149,15 +149,15 @@ class Uploads:
             raise StorageError("The upload cannot be kept", error.advice) from error
         except SourceError:
             for path, name in places.items():
-                if not path.exists() or not usable(name):  # an archive that was refused
+                if not path.exists() or not usable(name):  # a refused archive
                     self.drop(path.name)
             raise
         for path in places:
-            self.drop(path.name)  # what is no image is still here
+            self.drop(path.name)  # others than images are still here
         return source
 
     def sweep(self, older: float = _STALE) -> None:
-        """Remove uploads that were not continued for a day, and count the rest."""
+        """Remove uploads idle for a day, and recount the rest."""
         self.swept = time.time()
         for entry in self._folder.iterdir() if self._folder.is_dir() else ():
             with contextlib.suppress(OSError):
@@ -169,7 +169,7 @@ class Uploads:
                     self._count(entry.name, state.st_size)
 
     def check_room(self, key: str, size: int) -> None:
-        """Refuse what is too much, before it is sent where its size is known."""
+        """Refuse uploads that are too large, before they are sent if the size is known."""
         others = len(self._sizes) - (key in self._sizes)
         if self._total - self._sizes.get(key, 0) + size > self._most_bytes:
             raise UploadTooLarge(
@@ -182,11 +182,11 @@ class Uploads:
             )
 
     def writing(self, key: str) -> asyncio.Lock:
-        """The lock that keeps other requests from a file."""
+        """The lock of a file against other requests."""
         return self._writing.setdefault(_check(key), asyncio.Lock())
 
     def _count(self, key: str, size: int | None) -> None:
-        """Remember how large a file is now; ``None``: it is gone."""
+        """Record a file's size; ``None`` if it is gone."""
         with self._counting:
             self._total -= self._sizes.pop(key, 0)
             if size is not None:
@@ -198,7 +198,7 @@ class Uploads:
 
 
 def add_routes(api: FastAPI, uploads: Uploads) -> None:
-    """Register ``/uploads/{key}``: how much has arrived, a part more, and forget it."""
+    """Register ``/uploads/{key}``: query, append, remove."""
 
     @api.get("/uploads/{key}")
     async def arrived(key: str) -> Response:
@@ -217,12 +217,12 @@ def add_routes(api: FastAPI, uploads: Uploads) -> None:
     @api.delete("/uploads/{key}")
     async def forget(key: str) -> Response:
         async with uploads.writing(key):
-            await UPLOADS.run(uploads.drop, key)  # of a large file it takes a while
+            await UPLOADS.run(uploads.drop, key)  # slow for large files
         return json_reply({"offset": 0})
 
 
 async def _receive(uploads: Uploads, key: str, offset: int, request: Request) -> int:
-    """Add a request's body to a file as it arrives; return how many bytes there are then."""
+    """Append a request's body to a file as it arrives; return the file's size."""
     stated = request.headers.get("content-length", "")
     size = int(stated) if stated.isdecimal() else 0
     if time.time() - uploads.swept > _SWEPT_EVERY:
@@ -238,14 +238,14 @@ async def _receive(uploads: Uploads, key: str, offset: int, request: Request) ->
                 offset = await UPLOADS.run(uploads.append, key, offset, bytes(waiting))
                 waiting.clear()
     except ClientDisconnect:
-        pass  # what has arrived is right as far as it goes
-    if waiting or not offset:  # an empty file is one, too
+        pass  # what has arrived is valid
+    if waiting or not offset:  # also for an empty file
         offset = await UPLOADS.run(uploads.append, key, offset, bytes(waiting))
     return offset
 
 
 async def _pieces(request: Request) -> AsyncIterator[bytes]:
-    """Yield a body's pieces; one that stops coming has ended."""
+    """Yield a body's pieces; a stalled body ends."""
     stream = request.stream()
     while True:
         try:
