@@ -1,4 +1,4 @@
-"""An estimator of scikit-learn that trains, and answers from the file that comes out."""
+"""A scikit-learn estimator that trains a run and predicts with its file."""
 
 from __future__ import annotations
 
@@ -52,36 +52,36 @@ if TYPE_CHECKING:
 
     from opsin.core.keyword_options import TrainOptions
 
-#: Options of a training that have no place here: `fit` is given all images, for training alone,
+#: Training options that do not apply here: `fit` gets all images, for training only,
 #: and `random_state` is the seed.
 NOT_HERE: Final = (
     *("test", "test_fraction", "fold", "parts_of", "classes", "labels", "columns"),
     *("follow_links", "outside", "seed"),
 )
-#: The others, each a parameter that can be searched over.
+#: The others, each a parameter to search over.
 OPTIONS: Final = tuple(name for name in TRAIN_OPTIONS if name not in NOT_HERE)
 
-#: What scikit-learn takes for "nothing to check".
+#: scikit-learn's marker for "nothing to check".
 _NO_LABELS: Final = "no_validation"
 _SAY_RANGE: Final = "Say which values are black and white, such as value_range=(0, 1)."
 
 
 class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """An image classifier for pipelines, searches and cross-validation of scikit-learn.
+    """An image classifier for scikit-learn's pipelines, searches and cross-validation.
 
     ``X`` holds images in one of three forms: an array ``[N, H, W]`` or ``[N, H, W, C]`` with one or
     three channels; rows of pixels ``[N, F]``, whose ``image_shape`` must then be given; or names of
     files. ``y`` holds labels of any kind. All images are for training: those for validation (early
     stopping, calibration) are cut from them, and there is no test part.
 
-    As scikit-learn asks for, parameters are stored as they are given, and checked by `fit`.
+    Following scikit-learn, parameters are stored unchanged and checked by `fit`.
 
     Args:
         model: ``auto``, a network, or a model without layers, as for `opsin.train`.
         image_shape: ``(H, W)`` or ``(H, W, C)`` of the image that each row holds; one of them may
             be -1, as for `numpy.reshape`.
-        value_range: The values that are black and white in arrays; what lies outside is cut off.
-            ``None``: they are whole numbers from 0 to 255, or ``bool``.
+        value_range: The values of black and white in arrays; values outside are clipped.
+            ``None``: integers from 0 to 255, or ``bool``.
         budget: Time that `fit` may take, in seconds or as ``10m``.
         random_state: Same seed, data and machine: same classifier. ``None`` draws a seed.
         runs: Folder for run directories, with figures and page (default: a temporary folder,
@@ -92,9 +92,9 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Attributes:
         classes_: The labels, sorted, ``[K]``.
         run_: The run, an `opsin.Run`. A temporary one stays behind when the estimator is pickled.
-        classifier_: What answers, an `opsin.Classifier`.
-        image_shape_: Shape of the images that were fitted, ``(H, W, C)``; ``None`` after files.
-        n_features_in_: Pixels of a row, where rows were given.
+        classifier_: The trained `opsin.Classifier`.
+        image_shape_: Shape of the fitted images, ``(H, W, C)``; ``None`` for files.
+        n_features_in_: Pixels of a row, if rows were given.
 
     Example:
         >>> from sklearn.datasets import load_digits
@@ -123,10 +123,10 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.budget = budget
         self.random_state = random_state
         self.runs = runs
-        given = by_current_names(options)
-        refuse_unknown(given, OPTIONS)
+        current = by_current_names(options)
+        refuse_unknown(current, OPTIONS)
         for name in OPTIONS:
-            setattr(self, name, given.get(name))
+            setattr(self, name, current.get(name))
 
     def fit(self, X: Any, y: Any) -> ImageClassifier:  # noqa: N803  scikit-learn's name
         """Train on images and their labels.
@@ -137,15 +137,15 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises:
             InputError: Images or labels cannot be fitted; it is a `ValueError`, too.
-            ValueError: scikit-learn finds a fault in rows or labels.
-            RecipeError: A parameter has an impossible value.
-            MissingExtraError: A network is asked for, and PyTorch is not installed.
+            ValueError: scikit-learn rejects the rows or labels.
+            RecipeError: A parameter has an invalid value.
+            MissingExtraError: A network is requested, and PyTorch is not installed.
         """
         images, labels = self._read(X, y)
         options = {name: _plain(getattr(self, name)) for name in OPTIONS}
         options = {name: value for name, value in options.items() if value is not None}
         model = model_asked(self.model, options)
-        if "backbone" in options:  # images are prepared in its size, as by `opsin.train`
+        if "backbone" in options:  # images get its size, as in `opsin.train`
             open_given("X", options, offline=False, watcher=SILENT)
         data = {name: options.pop(name) for name in DATA_OPTIONS if name in options}
         dataset = _dataset(images, labels, data)
@@ -160,7 +160,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Return the most probable label of each image, ``[N]``.
 
         Args:
-            X: Images of the shape that was fitted, or names of files.
+            X: Images of the fitted shape, or file names.
 
         Raises:
             InputError: They have another shape, or other values; it is a `ValueError`, too.
@@ -176,20 +176,20 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Arguments and errors are those of `predict`.
         """
         check_is_fitted(self, "classifier_")
-        given, _ = self._read(X)
-        if isinstance(given, np.ndarray) and self.image_shape_ not in (None, given.shape[1:]):
+        inputs, _ = self._read(X)
+        if isinstance(inputs, np.ndarray) and self.image_shape_ not in (None, inputs.shape[1:]):
             fitted, got = (
-                "×".join(map(str, shape)) for shape in (self.image_shape_, given.shape[1:])
+                "×".join(map(str, shape)) for shape in (self.image_shape_, inputs.shape[1:])
             )
             raise InputError(f"X has images of {got}; those that were fitted have {fitted}")
-        like = self.classifier_.metadata.preparation
+        preparation = self.classifier_.metadata.preparation
         images: Images
-        if isinstance(given, Files):
-            images = LazyImages(given, given.names, like)
-        elif given.shape[1:] == (like.height, like.width, like.channels):
-            images = given
+        if isinstance(inputs, Files):
+            images = LazyImages(inputs, inputs.names, preparation)
+        elif inputs.shape[1:] == (preparation.height, preparation.width, preparation.channels):
+            images = inputs
         else:
-            images = LazyImages(given, [f"image {row}" for row in range(len(given))], like)
+            images = LazyImages(inputs, [f"image {row}" for row in range(len(inputs))], preparation)
         probabilities = self.classifier_.probabilities(images).astype(np.float64)
         whole: NDArray[np.float64] = probabilities / probabilities.sum(axis=1, keepdims=True)
         return whole
@@ -228,21 +228,21 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         X: Any,  # noqa: N803
         y: Any = _NO_LABELS,
     ) -> tuple[NDArray[np.uint8] | Files, Any]:
-        """Return images ``uint8[N, H, W, C]``, or files, and the labels that `fit` is given."""
+        """Return images ``uint8[N, H, W, C]``, or files, and the labels for `fit`."""
         fits = y is not _NO_LABELS
-        for name in ("n_features_in_", "feature_names_in_"):  # of rows that were fitted before
+        for name in ("n_features_in_", "feature_names_in_"):  # of an earlier fit on rows
             if fits and hasattr(self, name):
                 delattr(self, name)
         files = _files(X)
-        given: Any = _with_axes(X) if files is None else files
-        if files is None and given.ndim < 3:
-            given, y = self._rows(given, y, fits=fits)
+        inputs: Any = _with_axes(X) if files is None else files
+        if files is None and inputs.ndim < 3:
+            inputs, y = self._rows(inputs, y, fits=fits)
         elif fits:
             y = validate_data(self, X=_NO_LABELS, y=y)
-            check_consistent_length(given, y)
+            check_consistent_length(inputs, y)
         if fits:
             check_classification_targets(y)
-        return _pixels(given, self.value_range) if files is None else files, y
+        return _pixels(inputs, self.value_range) if files is None else files, y
 
     def _rows(self, X: Any, y: Any, *, fits: bool) -> tuple[NDArray[Any], Any]:  # noqa: N803
         """Return rows of pixels as images ``[N, H, W]`` or ``[N, H, W, C]``."""
@@ -252,8 +252,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 f"X has rows of {X.shape[1]:,} values",
                 "Say what image a row is, such as image_shape=(8, 8), for its height and width.",
             )
-        found = validate_data(self, X, y, reset=fits)
-        rows, y = found if fits else (found, y)
+        result = validate_data(self, X, y, reset=fits)
+        rows, y = result if fits else (result, y)
         try:
             return rows.reshape(len(rows), *(shape or ())), y
         except (ValueError, TypeError) as error:
@@ -263,7 +263,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _files(X: Any) -> Files | None:  # noqa: N803
-    """Return a list of names as files; ``None`` where it is none."""
+    """Return a list of names as files, or ``None`` for anything else."""
     if getattr(X, "ndim", 1) != 1 or isinstance(X, str | bytes) or not hasattr(X, "__iter__"):
         return None
     if not isinstance(next(iter(X), None), str | os.PathLike):
@@ -275,7 +275,7 @@ def _files(X: Any) -> Files | None:  # noqa: N803
 
 
 def _with_axes(X: Any) -> Any:  # noqa: N803
-    """Return what has axes as it is, a table's names with it; anything else as an array."""
+    """Return arrays and tables unchanged, anything else as an array."""
     if hasattr(X, "ndim"):
         return X
     try:
@@ -285,7 +285,7 @@ def _with_axes(X: Any) -> Any:  # noqa: N803
 
 
 def _pixels(images: NDArray[Any], value_range: tuple[float, float] | None) -> NDArray[np.uint8]:
-    """Bring values to 0 (black) to 255 (white), by what is known of them, not by what they are."""
+    """Scale values to 0 (black) to 255 (white), by their known range, not by the data."""
     images = np.asarray(images)
     if images.ndim == 3:
         images = images[..., None]
@@ -317,7 +317,7 @@ def _between(images: NDArray[Any], value_range: tuple[float, float]) -> NDArray[
 
 
 def _dataset(images: NDArray[np.uint8] | Files, labels: Any, options: dict[str, Any]) -> Dataset:
-    """Return images, all for training, with a validation part that is cut from them."""
+    """Return the images as a dataset for training, with a validation part."""
     recipe = DataRecipe.of("X", test_fraction=0.0, **options)
     classes, codes = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
@@ -345,17 +345,17 @@ def _dataset(images: NDArray[np.uint8] | Files, labels: Any, options: dict[str, 
 
 
 def _plain(value: Any) -> Any:
-    """Return a number of a search's grid, which is NumPy's, as Python's."""
+    """Convert a NumPy scalar, as in a search's grid, to Python's."""
     return value.item() if isinstance(value, np.generic) else value
 
 
 def _with_named_options(estimator: type[ImageClassifier]) -> None:
-    """Let `__init__` name each option, as scikit-learn finds parameters by its signature."""
+    """Name each option in `__init__`, where scikit-learn looks for parameters."""
     signature = inspect.signature(estimator.__init__)
-    own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+    parameters = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
     named = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None)
              for name in OPTIONS]  # fmt: skip
-    estimator.__init__.__signature__ = signature.replace(parameters=[*own, *named])  # type: ignore[attr-defined]
+    estimator.__init__.__signature__ = signature.replace(parameters=[*parameters, *named])  # type: ignore[attr-defined]
 
 
 _with_named_options(ImageClassifier)

@@ -30,9 +30,9 @@ from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.runtime.model_check import read_classifier
 from opsin.runtime.providers import cpu_session
 
-# Characters of a file about the licence that are read.
+# Most characters read from a file about the licence.
 _LONGEST: Final = 100_000
-#: Said where no licence is stated.
+#: The licence if none is stated.
 UNKNOWN: Final = "unknown"
 _LICENCE_LINE: Final = re.compile(
     r"^[ \t]*licen[sc]e[ \t]*:(.*\S.*)$", re.IGNORECASE | re.MULTILINE
@@ -42,26 +42,26 @@ _HALF: Final = TensorProto.FLOAT16
 
 @dataclass(frozen=True)
 class Backbone:
-    """A pretrained network, and what is known of it."""
+    """A pretrained network and its properties."""
 
     name: str
     path: Path
     digest: str  # SHA-256 of the file, in hexadecimal
     content: bytes = field(repr=False)
     probed: Probed = field(repr=False)
-    pixels: PixelValues  # not `stated` where nothing says them
+    pixels: PixelValues  # not `stated` if they are unknown
     at: tuple[str, ...]  # the values that are taken as features
     licence: str
     where: HubName | None = None
 
     @property
     def words(self) -> str:
-        """What it is, in a line."""
+        """A description in one line."""
         return f"{self.name} · {self.pixels.words} · licence: {self.licence}"
 
     @property
     def side(self) -> tuple[int, int]:
-        """Height and width of what it takes."""
+        """Height and width of its images."""
         return self.probed.side
 
     @cached_property
@@ -75,11 +75,11 @@ class Backbone:
 
     @property
     def units(self) -> tuple[int, ...]:
-        """How many numbers each of `at` comes to."""
+        """Number of features of each of `at`."""
         return tuple(self.value(name).units for name in self.at)
 
     def facts(self, at: tuple[str, ...]) -> BackboneFacts:
-        """Return what a file states of it that holds it, or features of it."""
+        """Return its description for files built on it."""
         pixels, licence = self.pixels.words, self.licence
         return BackboneFacts(
             name=self.name, sha256=self.digest, licence=licence, pixels=pixels, at=at
@@ -91,26 +91,26 @@ def open_backbone(
     at: tuple[str, ...] | None = None, offline: bool = False, watcher: Watcher = SILENT,
 ) -> Backbone:  # fmt: skip
     """Open a pretrained network whose pixels are known."""
-    found = look_into(what, prepare=prepare, offline=offline, watcher=watcher)
-    if not found.pixels.stated:
+    backbone = look_into(what, prepare=prepare, offline=offline, watcher=watcher)
+    if not backbone.pixels.stated:
         raise RecipeError(
-            f"Neither {found.path.name} nor a file beside it (preprocessor_config.json, "
+            f"Neither {backbone.path.name} nor a file beside it (preprocessor_config.json, "
             "config.json) says which pixels it was trained on",
             f"Say it: --prepare with one of {', '.join(CHOICES)} (each also with ,bgr), or a JSON "
             "file; where the network was published, it is called preprocessing.",
         )
     if not at:
-        return found
-    names = [value.name for value in found.probed.values]
+        return backbone
+    names = [value.name for value in backbone.probed.values]
     check_choices("value", at, names, RecipeError)
-    return replace(found, at=tuple(dict.fromkeys(at)))
+    return replace(backbone, at=tuple(dict.fromkeys(at)))
 
 
 def look_into(
     what: str | os.PathLike[str], *, prepare: str | None = None, offline: bool = False,
     watcher: Watcher = SILENT,
 ) -> Backbone:  # fmt: skip
-    """Find a pretrained network and what is known of it; its pixels may be unstated."""
+    """Find a pretrained network and its properties; its pixels may be unstated."""
     prepared = None if prepare is None else PixelValues.named(prepare)
     text = full_name(os.fspath(what))
     if text in NAMED and not Path(what).exists():
@@ -126,7 +126,7 @@ def look_into(
         if prepared is None:
             raise
         beside = None
-    side = next((each.side for each in (prepared, beside) if each and each.side), None)
+    side = next((values.side for values in (prepared, beside) if values and values.side), None)
     probed, present = probed_network(content, str(path), side)
     ours = any(key.startswith("opsin.") for key in probed.properties)
     if ours:
@@ -172,13 +172,13 @@ def _of_bytes(prepared: PixelValues | None, name: str, *, ours: bool) -> PixelVa
 def _file_of(
     what: str | os.PathLike[str], offline: bool, watcher: Watcher
 ) -> tuple[Path, HubName | None]:
-    """Return a network's file, fetched where a name and no path is given; what exists is a path."""
+    """Return a network's file, fetched if a name is given; an existing path comes first."""
     path = Path(what)
     if path.is_dir():
         return find_classifier(path), None
     if path.is_file():
         return path, None
-    # In a folder that exists, a name is that of a file that does not.
+    # Inside an existing folder, a missing file is not a name on the hub.
     is_path = path.parent.name and path.parent.is_dir()
     name = None if is_path else HubName.read(os.fspath(what))
     if name is None:
@@ -187,12 +187,12 @@ def _file_of(
             "Give an ONNX file, a run, its classifier.onnx, or a name: "
             f"{', '.join(NAMED)}, or owner/name on the hub.",
         )
-    found = fetch(name, offline=offline, watcher=watcher)
-    return found.path, found.where
+    fetched = fetch(name, offline=offline, watcher=watcher)
+    return fetched.path, fetched.where
 
 
 def _licence_on_hub(where: HubName) -> str:
-    """Return the licence of a repository, else that of the model which its weights are from."""
+    """Return the licence of a repository, else that of its base model."""
     folder = snapshot_of(where)
     licence = licence_in(folder)
     base = base_of(folder / "README.md") if licence == UNKNOWN else None
@@ -204,7 +204,7 @@ def _licence_on_hub(where: HubName) -> str:
 
 
 def licence_in(folder: Path) -> str:
-    """Return the licence that a file beside a network names; ``unknown`` where none does."""
+    """Return the licence in a file beside a network; ``unknown`` if there is none."""
     for name in CARDS:
         try:
             with (folder / name).open(encoding="utf-8", errors="replace") as file:
@@ -220,7 +220,7 @@ def licence_in(folder: Path) -> str:
 
 
 def trainable(backbone: Backbone) -> Backbone:
-    """Return a network with numbers of 32 bits, weights of bytes or halves among them."""
+    """Return a network in float32, with packed or float16 weights converted."""
     model = onnx.ModelProto()
     model.CopyFrom(backbone.graph.model)
     _unpack(model)
@@ -243,7 +243,7 @@ def trainable(backbone: Backbone) -> Backbone:
 
 
 def _unpack(model: onnx.ModelProto) -> None:
-    """Make weights of what is computed from weights alone, such as unpacked bytes."""
+    """Fold values computed from weights alone, such as unpacked bytes, into weights."""
     weights = {weight.name: weight for weight in model.graph.initializer}
     static, moving = set(weights), []
     for node in model.graph.node:

@@ -29,7 +29,7 @@ _STAGES: Final = (
 )  # fmt: skip
 _STEM, _HEAD, _CLASSES = 32, 1280, 1000
 _EPSILON: Final = 1e-3
-# How deep the values lie, as shares of all blocks, that say more together with the last features.
+# Depths of further features, as shares of all blocks.
 _DEPTHS: Final = (0.1, 0.25, 0.4, 0.5, 0.65, 0.75, 0.85, 1.0)
 #: RGB, (pixel - 127) / 128.
 PIXELS: Final = PixelValues(
@@ -38,7 +38,7 @@ PIXELS: Final = PixelValues(
 
 
 class LiteSize(NamedTuple):
-    """One size of it: its images' side, and the factors of channels and of blocks in a stage."""
+    """One size: the images' side, and the factors of channels and of blocks in a stage."""
 
     side: int
     width: float
@@ -52,7 +52,7 @@ SIZES: Final = {
 
 
 def read_network(package: str, path: Path) -> tuple[bytes, Probed]:
-    """Return the network of a package as ONNX, and what is in it."""
+    """Return the network of a package as ONNX, and its description."""
     return _Writer(SIZES[package], read_tensors(path)).network()
 
 
@@ -135,8 +135,8 @@ class _Writer:
             "scale": "weight", "shift": "bias", "mean": "running_mean", "variance": "running_var"
         }  # fmt: skip
         numbers = [
-            self._to.weight(f"{name}.norm.{part}", self._tensors[f"{norm}.{own}"], np.float32)
-            for part, own in parts.items()
+            self._to.weight(f"{name}.norm.{part}", self._tensors[f"{norm}.{stored}"], np.float32)
+            for part, stored in parts.items()
         ]
         last = f"{name}.norm" if relu6 else name
         self._add("BatchNormalization", numbers, last, epsilon=_EPSILON)

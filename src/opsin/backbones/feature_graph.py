@@ -16,7 +16,7 @@ from opsin.core.metadata import Layer, LayerOp, Preparation
 from opsin.onnx_files.onnx_graph import attribute
 from opsin.onnx_files.postprocessing import IMAGES, GraphWriter, model_of
 
-#: How an image is looked at.
+#: Views of an image.
 View = Literal["whole", "mirrored"]
 _FLOAT: Final = TensorProto.FLOAT
 _TYPES: Final = {
@@ -26,7 +26,7 @@ _TYPES: Final = {
 
 
 def usual_preparation(backbone: Backbone) -> Preparation:
-    """Return how images are prepared for a network where nothing else is asked for."""
+    """Return a network's default preparation of images."""
     (height, width), channels = backbone.side, backbone.probed.channels
     return Preparation(height=height, width=width, channels=channels, resize="squash")
 
@@ -53,7 +53,7 @@ class FeatureGraph:
         self._double = backbone.probed.dtype == "float64"
         self._pixels()
         #: Name of each view's features, ``float32[N, D]``.
-        self.outputs = [self._view(view, first=not place) for place, view in enumerate(views)]
+        self.outputs = [self._view(view, first=not index) for index, view in enumerate(views)]
 
     @property
     def units(self) -> int:
@@ -77,15 +77,15 @@ class FeatureGraph:
         return content
 
     def _pixels(self) -> None:
-        """Write what all views share: colours as the network's, channels first."""
+        """Write the part that all views share: the network's colours, channels first."""
         to, probed = self.to, self._backbone.probed
         kind = TensorProto.DOUBLE if self._double else _FLOAT
         value = to.node("Cast", [IMAGES], "input.float", to=kind)
         value = to.node("Transpose", [value], "input.maps", perm=[0, 3, 1, 2])
-        given = self._shape[2]
-        if given == 1 and probed.channels == 3:
+        channels = self._shape[2]
+        if channels == 1 and probed.channels == 3:
             value = to.node("Concat", [value] * 3, "input.colours", axis=1)
-        elif given == 3 and probed.channels == 1:
+        elif channels == 3 and probed.channels == 1:
             axis = to.weight("input.axis", [1], np.int64)
             value = to.node("ReduceMean", [value, axis], "input.grey", keepdims=1)
         elif self._backbone.pixels.bgr:
@@ -158,22 +158,22 @@ class FeatureGraph:
 
     def pooled(self, name: str, value: str, suffix: str = "") -> str:
         """Write a value as one row of numbers an image: the mean of maps or tokens."""
-        to, found = self.to, self._backbone.value(name)
-        shape = found.shape
+        to, source = self.to, self._backbone.value(name)
+        shape = source.shape
         if self._half or self._double:
             value = to.node("Cast", [value], f"{name}.single{suffix}", to=_FLOAT)
         if len(shape) == 1:
             return value
         axes = to.weight(f"{name}.axes{suffix}", [2, 3] if len(shape) == 3 else [1], np.int64)
-        if not found.patches:
+        if not source.patches:
             return to.node("ReduceMean", [value, axes], f"{name}.mean{suffix}", keepdims=0)
         sizes = to.weight(
-            f"{name}.sizes{suffix}", [1, shape[0] - 1 - found.patches, found.patches], np.int64
+            f"{name}.sizes{suffix}", [1, shape[0] - 1 - source.patches, source.patches], np.int64
         )
         parts = [f"{name}.{part}{suffix}" for part in ("class", "registers", "patches")]
         to.node("Split", [value, sizes], *parts, axis=1)
-        means = [to.node("ReduceMean", [each, axes], f"{each}.mean", keepdims=0)
-                 for each in (parts[0], parts[2])]  # fmt: skip
+        means = [to.node("ReduceMean", [part, axes], f"{part}.mean", keepdims=0)
+                 for part in (parts[0], parts[2])]  # fmt: skip
         return to.node("Concat", means, f"{name}.joined{suffix}", axis=1)
 
 
@@ -184,8 +184,8 @@ def layer_table(
     """Return the rows of the summary table, one an operator."""
     rows, known = [], dict(weights)
     for node in nodes:
-        taken = [each for each in node.input if each]
-        held = [known[each] for each in taken if each in known]
+        taken = [name for name in node.input if name]
+        held = [known[name] for name in taken if name in known]
         if len(held) == len(taken):
             if held:
                 known[node.output[0]] = _unpacked(node, held[0])
@@ -199,14 +199,14 @@ def layer_table(
             work = math.prod(places) * int(held[0].size)
         rows.append(Layer(
             name=name, kind=_kind(node, held, shapes.get(node.input[0])), shape=shapes[name],
-            parameters=sum(each.size for each in held if each.dtype.kind == "f"), trainable=0,
+            parameters=sum(weight.size for weight in held if weight.dtype.kind == "f"), trainable=0,
             multiply_adds=times * work,
         ))  # fmt: skip
     return rows
 
 
 def _unpacked(node: onnx.NodeProto, weight: NDArray[Any]) -> NDArray[Any]:
-    """Return what an operator makes of a weight alone, as far as the table asks: its shape."""
+    """Return an array of the shape that an operator gives a weight."""
     if node.op_type == "Transpose":
         return weight.transpose(attribute(node, "perm", None))
     if weight.dtype.kind == "f" or weight.size == 1:
@@ -220,8 +220,8 @@ def _kind(node: Any, held: list[NDArray[Any]], before: tuple[int, ...] | None) -
             kernel = held[0].shape[2:] if held else ()
             sides = "×".join(map(str, attribute(node, "kernel_shape", kernel)))
             groups = attribute(node, "group", 1)
-            each = " depthwise" if groups > 1 and before and groups == before[0] else ""
-            return f"{LayerOp.CONV} {sides}{each}"
+            depthwise = " depthwise" if groups > 1 and before and groups == before[0] else ""
+            return f"{LayerOp.CONV} {sides}{depthwise}"
         case "Gemm" | "MatMul" if held:
             return LayerOp.DENSE
         case "Clip":

@@ -2,9 +2,9 @@
 
     <cache>/features/<hash>/<hash>.npz    digests uint8[N, 32], features float32[N, D],
                                           sources uint8[N, 32], zeros where unknown
-    <cache>/features/<hash>/about.json    whose they are, for `opsin.data.cache_contents`
+    <cache>/features/<hash>/about.json    their origin, for `opsin.data.cache_contents`
 
-The folder's hash says which network, preparation, view and values they are of. Images are known by
+The folder's hash is of network, preparation, view and values. Images are known by
 their prepared pixels, and by their files' bytes with what prepares these: whoever has the bytes
 need not decode them. What was computed before a crash or Ctrl-C stays.
 """
@@ -36,67 +36,67 @@ from opsin.data.lazy_images import THREADS, Images
 from opsin.onnx_files.postprocessing import IMAGES
 from opsin.runtime.providers import CPU, Session, choose
 
-#: Images whose features are kept in one file: what a crash may cost.
+#: Images of one file of features: the most that a crash loses.
 KEPT: Final = 256
 #: Images computed at once, always: of another number some networks make other last bits.
 BATCH: Final = 8
 _ROWS: Final = KEPT
 # Folder of all features within the cache.
 _FOLDER: Final = "features"
-# Bytes of files that are held open for the next look.
+# Most bytes of files cached in memory.
 _HELD: Final = 32 << 20
-# Numbers of all images that are held in memory: 256 MB.
+# Most numbers held in memory: 256 MB.
 _IN_MEMORY: Final = 64 << 20
 
-#: How an image is known: by its prepared pixels, or by its file with what prepares it.
+#: Keys of an image: its prepared pixels, or its file with the preparation.
 By = Literal["digests", "sources"]
 Digests = NDArray[np.uint8]
 _Places = tuple[NDArray[np.uint64], NDArray[np.int64]]
 
 
 def source_keys(digests: Digests, preparation: Preparation) -> Digests:
-    """Return what files are known by, ``uint8[N, 32]``."""
-    like = preparation
-    parts = (like.height, like.width, like.channels, like.resize, like.bits)
-    made = index_key(_FOLDER, *parts[: 4 + (like.bits is not None)]).encode()
+    """Return the keys of files, ``uint8[N, 32]``."""
+    prep = preparation
+    parts = (prep.height, prep.width, prep.channels, prep.resize, prep.bits)
+    made = index_key(_FOLDER, *parts[: 4 + (prep.bits is not None)]).encode()
     keys = [hashlib.sha256(made + digest.tobytes()).digest() for digest in digests]
     return np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32)
 
 
 class KnownFeatures(NamedTuple):
-    """Features ``float32[D]`` that were found."""
+    """Features ``float32[D]`` from the cache."""
 
     digest: bytes
     features: NDArray[np.float32]
 
 
 class FeatureCache:
-    """Features of one network, seen in one way. What is damaged counts as unknown."""
+    """Features of one network and view. Damaged files count as missing."""
 
     def __init__(self, key: str, units: int, what: str = "") -> None:
         self.folder = cache_root() / _FOLDER / key
         self._units, self._what = units, what
-        #: Why features could not be kept, where the disk refused the last of them.
+        #: Why the last features could not be written, if so.
         self.refused: str | None = None
         self._files: list[Path] = []
         self._listing = threading.Lock()
         self._read = lru_cache(max(2, _HELD // (4 * units * _ROWS)))(self._stored)
 
-    def fill(self, found: NDArray[np.float32], digests: Digests) -> NDArray[np.int64]:
-        """Fill in what is known of many images, and return the rows that are not."""
+    def fill(self, target: NDArray[np.float32], digests: Digests) -> NDArray[np.int64]:
+        """Fill in the known features of many images, and return the rows of the others."""
         rows: dict[bytes, list[int]] = {}
         for row, digest in enumerate(map(bytes, digests)):
             rows.setdefault(digest, []).append(row)
         missing = np.ones(len(digests), bool)
         for path in sorted(self.folder.glob("*.npz")):
             with contextlib.suppress(Exception):
-                with StoredArrays(path) as arrays:  # there may be millions that are not wanted
+                with StoredArrays(path) as arrays:  # there may be millions of others
                     if rows.keys().isdisjoint(map(bytes, arrays.read("digests"))):
                         continue
                 names, _, features = self._stored(path)
                 for digest, values in zip(map(bytes, names), features, strict=True):
                     wanted = rows.get(digest, [])
-                    found[wanted] = values
+                    target[wanted] = values
                     missing[wanted] = False
         return np.flatnonzero(missing)
 
@@ -106,13 +106,13 @@ class FeatureCache:
             return np.isin(_beginnings(digests), self._index["digests"][0])
 
     def find(self, key: bytes, by: By) -> KnownFeatures | None:
-        """Return the features of one image; ``None`` where they are unknown."""
+        """Return the features of one image; ``None`` if they are unknown."""
         with self._listing:
-            names, places = self._index[by]
+            names, positions = self._index[by]
         name = np.frombuffer(key, np.uint64, 1)[0]
         first, last = np.searchsorted(names, name), np.searchsorted(names, name, "right")
-        for place in places[first:last]:
-            file, row = divmod(int(place), _ROWS)
+        for position in positions[first:last]:
+            file, row = divmod(int(position), _ROWS)
             with contextlib.suppress(Exception):
                 digests, sources, features = self._read(self._files[file])
                 if (digests if by == "digests" else sources)[row].tobytes() == key:
@@ -139,7 +139,7 @@ class FeatureCache:
 
     @cached_property
     def _index(self) -> dict[By, _Places]:
-        """Beginnings of what images are known by, sorted, and ``file * _ROWS + row`` of each."""
+        """First bytes of images' keys, sorted, and ``file * _ROWS + row`` of each."""
         none = (np.zeros(0, np.uint64), np.zeros(0, np.int64))
         listed: dict[By, list[_Places]] = {"digests": [none], "sources": [none]}
         for path in sorted(self.folder.glob("*.npz")):
@@ -179,7 +179,7 @@ def _are_names(digests: Digests, sources: Digests) -> bool:
 
 
 class Extractor:
-    """Computes a network's features of images that are looked at in one way."""
+    """Computes a network's features of images in one view."""
 
     def __init__(
         self, backbone: Backbone, shape: tuple[int, int, int], view: View, device: str = CPU,
@@ -191,11 +191,11 @@ class Extractor:
         self._content, self._output = graph.content(), graph.outputs[0]
         self._device, self._watcher = choose(device), watcher
         self._opening = threading.Lock()
-        # Those of the CPU are the same bit for bit, and stay so: others' are kept apart.
+        # Features of the CPU are the same bit for bit: those of other devices are kept apart.
         where = "" if self._device == CPU else f" on {self._device.partition(':')[0]}"
         key = hashlib.sha256(self._content + where.encode()).hexdigest()[:32]
         what = f"{backbone.name}, image {view}{where}, {self.units:,} numbers"
-        #: What is known.
+        #: Features computed before.
         self.cache = FeatureCache(key, self.units, what)
 
     def rows_of(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -222,24 +222,24 @@ def compute(
     watcher: Watcher, stop: threading.Event | None = None, sources: Digests | None = None,
     kept: bool = True, device: str = CPU,
 ) -> NDArray[np.float32]:  # fmt: skip
-    """Return the features of images, ``float32[N, V, D]``, from the cache where they are known."""
+    """Return the features of images, ``float32[N, V, D]``, cached or computed."""
     stop = stop or threading.Event()
     _, *shape = images.shape
     extractors = [Extractor(backbone, tuple(shape), view, device, watcher) for view in views]
-    found = _room_for((len(images), len(views), extractors[0].units))
+    features = _room_for((len(images), len(views), extractors[0].units))
     missing = np.zeros((len(images), len(views)), bool)
     for at, extractor in enumerate(extractors):
-        missing[extractor.cache.fill(found[:, at], digests), at] = True
+        missing[extractor.cache.fill(features[:, at], digests), at] = True
     rows = np.flatnonzero(missing.any(axis=1))
     if not len(rows):
-        return found
+        return features
 
     def work(part: NDArray[np.int64]) -> None:
         pixels = images[part]
         for at, extractor in enumerate(extractors):
             wanted = missing[part, at]
             if wanted.any():
-                found[part[wanted], at] = extractor.rows_of(pixels[wanted])
+                features[part[wanted], at] = extractor.rows_of(pixels[wanted])
 
     watcher.begin("Features", len(rows), "images")
     done = 0
@@ -257,15 +257,15 @@ def compute(
                 new = chunk[missing[chunk, at]]
                 if len(new):
                     known = None if sources is None else sources[new]
-                    extractor.cache.keep(digests[new], found[new, at], known)
+                    extractor.cache.keep(digests[new], features[new, at], known)
             if stop.is_set():
                 raise KeyboardInterrupt("Ctrl-C while features were computed")
     watcher.end()
-    return found
+    return features
 
 
 def _room_for(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return an array; a large one lies in a file without a name, which goes when it does."""
+    """Return an array; a large one is mapped to a deleted file, which goes with it."""
     if math.prod(shape) > _IN_MEMORY:
         with contextlib.suppress(OSError):  # the memory has to do
             root = cache_root()

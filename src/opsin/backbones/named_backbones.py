@@ -20,17 +20,17 @@ class PackagedWeights:
     sha256: str
 
     def find(self) -> Path | None:
-        """The file of weights, unread; ``None`` where the package is not installed."""
+        """The file of weights, unread; ``None`` if the package is not installed."""
         spec = importlib.util.find_spec(self.repository.replace("-", "_"))
         if spec is None or not spec.submodule_search_locations:
             return None
-        found = sorted(Path(spec.submodule_search_locations[0]).glob("models/*.pth"))
-        if len(found) != 1:
+        files = sorted(Path(spec.submodule_search_locations[0]).glob("models/*.pth"))
+        if len(files) != 1:
             raise self._damaged("its file of weights is missing")
-        return found[0]
+        return files[0]
 
     def checked(self) -> Path:
-        """Return the file of weights, whose content is the one that was published."""
+        """Return the file of weights, verified by its hash."""
         path = self.find()
         if path is None:
             raise MissingExtraError(f"the network of the package {self.repository}", "evaluate")
@@ -57,11 +57,11 @@ class NamedBackbone:
 
     @property
     def path(self) -> Path | None:
-        """Its file on this machine; ``None`` where it is not here."""
+        """Its file on this machine, if it is here."""
         if isinstance(self.where, PackagedWeights):
             return self.where.find()
-        found = found_here(self.where)
-        return None if found is None else found.path
+        cached = found_here(self.where)
+        return None if cached is None else cached.path
 
     @property
     def repository(self) -> str:
@@ -69,7 +69,7 @@ class NamedBackbone:
         return self.where.repository
 
 
-#: From small and fast to large. `docs/how-to/pretrained.md` says what is known of each.
+#: From small and fast to large. `docs/how-to/pretrained.md` describes each.
 NAMED: Final = {
     "efficientnet-lite0": NamedBackbone(
         PackagedWeights(
@@ -107,7 +107,7 @@ NAMED: Final = {
 
 
 def full_name(text: str) -> str:
-    """Return the name that ``small``, ``medium`` and ``large`` stand for; others as they are."""
+    """Resolve ``small``, ``medium`` and ``large`` to a name; others stay as they are."""
     if text == "large" and NAMED["dinov2-small"].path is not None:
         return "dinov2-small"
     medium = "efficientnet-lite2"

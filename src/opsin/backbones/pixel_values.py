@@ -1,4 +1,4 @@
-"""What a pretrained network takes for pixels: their scale, mean, deviation and order of colours."""
+"""Pixels of a pretrained network: their scale, mean, deviation and order of colours."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from opsin.core.errors import RecipeError
 
-#: What may follow ``--prepare`` beside a JSON file; each also with ``,bgr``.
+#: Values of ``--prepare`` beside a JSON file; each also with ``,bgr``.
 CHOICES: Final = ("imagenet", "-1..1", "0..1", "0..255")
 # Files that other libraries write beside a network, in the order of looking.
 _BESIDE: Final = ("preprocessor_config.json", "config.json")
@@ -23,7 +23,7 @@ _Side = Annotated[int, Field(ge=4, le=1024)]
 
 
 class PixelValues(BaseModel):
-    """How pixels 0 to 255 become the numbers that a network was trained on."""
+    """Scaling of pixels 0 to 255 to a network's input."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -36,13 +36,13 @@ class PixelValues(BaseModel):
 
     @classmethod
     def named(cls, text: str) -> PixelValues:
-        """Return what one of `CHOICES` stands for, or what a JSON file holds."""
+        """Return the preparation of one of `CHOICES` or of a JSON file."""
         word, _, order = text.partition(",")
         if word in _NAMED and order in ("", "bgr"):
             stated = f"--prepare={text}"
             return _NAMED[word].model_copy(update={"bgr": order == "bgr", "stated": stated})
-        if text.endswith(".json") and (found := _read(Path(text))) is not None:
-            return found
+        if text.endswith(".json") and (values := _read(Path(text))) is not None:
+            return values
         raise RecipeError(
             f"{text!r} is no preparation: {', '.join(CHOICES)} (each also with ,bgr), or a JSON "
             "file with image_mean and image_std, or mean and std",
@@ -51,10 +51,10 @@ class PixelValues(BaseModel):
 
     @classmethod
     def beside(cls, file: Path) -> PixelValues | None:
-        """Return what a file beside a network says, or one in the folder above; else ``None``."""
+        """Return the preparation in a file beside a network or in the folder above, if any."""
         folders = (file.parent, file.parent.parent)
-        found = (_read(folder / name) for folder in folders for name in _BESIDE)
-        return next((values for values in found if values is not None), None)
+        contents = (_read(folder / name) for folder in folders for name in _BESIDE)
+        return next((values for values in contents if values is not None), None)
 
     def of_pixel(self, pixel: float) -> tuple[float, ...]:
         """Return the value of a grey pixel for each colour."""
@@ -62,13 +62,13 @@ class PixelValues(BaseModel):
         return tuple(float(value) for value in values)
 
     def same_as(self, other: PixelValues) -> bool:
-        """Tell whether both make the same numbers of the same image."""
-        own, others = ((each.of_pixel(0), each.of_pixel(255)) for each in (self, other))
-        return self.bgr == other.bgr and np.allclose(own, others, atol=1e-3)
+        """Tell whether both prepare images the same way."""
+        ours, theirs = ((values.of_pixel(0), values.of_pixel(255)) for values in (self, other))
+        return self.bgr == other.bgr and np.allclose(ours, theirs, atol=1e-3)
 
     @property
     def words(self) -> str:
-        """What it is, in a few words."""
+        """A description in a few words."""
         low, high = self.of_pixel(0), self.of_pixel(255)
         spread = f"{min(low):.3g} to {max(high):.3g}"
         return f"{'BGR' if self.bgr else 'RGB'}, {spread} ({self.stated})"
@@ -85,7 +85,7 @@ _NAMED: Final = {
 
 
 def _read(path: Path) -> PixelValues | None:
-    """Read what transformers or timm write beside a network; ``None`` where it states nothing."""
+    """Read a config file of transformers or timm; ``None`` if it states no preparation."""
     try:
         if path.stat().st_size > _LARGEST:
             return None

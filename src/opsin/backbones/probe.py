@@ -1,4 +1,4 @@
-"""What is in a stranger's ONNX file, found out in a process that may die.
+"""Inspection of an untrusted ONNX file in a process that may die.
 
 The file is brought into one form: operators of a present version, any number of images at once,
 weights as weights. Shapes are computed, not believed.
@@ -31,26 +31,26 @@ from opsin.onnx_files.refusal import refused
 from opsin.runtime.onnx_scan import printable, scan
 from opsin.runtime.providers import cpu_session, session_options
 
-# What Opsin writes into its files lists all layers and classes.
+# Opsin's own metadata lists all layers and classes.
 _OWN: Final = frozenset(f"opsin.{name}" for name in Metadata.model_fields)
 _LONGEST_OWN: Final = 1_000_000
 
-# Seconds of computing and bytes that reading a small file may take, and for each byte of a larger
-# one. On a busy machine it waits for a core, which takes longer.
+# Limits of computing seconds and bytes for a small file, and for each byte of a larger one. On a
+# busy machine it waits longer for a core.
 _SECONDS: Final = 5.0
 _BUSY: Final = 12
 _MEMORY: Final = 512 << 20
 _BYTES_A_SECOND: Final = 2 << 20
 _COPIES: Final = 8
-# Side of the images where the file leaves it open, and nothing beside it says another.
+# Default side of the images if neither the file nor one beside it states one.
 _USUAL_SIDE: Final = 224
 _LARGEST_SIDE: Final = 1024
 # Oldest operators that need no conversion: from here on, axes are inputs everywhere.
 _PRESENT: Final = 18
 # Operators of the largest network that is read: ONNX Runtime's work grows with their square.
 _MOST_OPERATORS: Final = 5_000
-# Bytes that one value of an image may have, and for each of the image's pixels where that is more:
-# eight images are computed at once.
+# Most bytes of one value of an image, or for each of the image's pixels if that is more: eight
+# images are computed at once.
 _LARGEST_VALUE: Final = 16 << 20
 _OF_A_PIXEL: Final = 512
 _LOOPS: Final = frozenset(("Loop", "Scan", "SequenceMap"))
@@ -64,11 +64,11 @@ _CLOSE: Final = 1e-2
 # Numbers of the largest value that counts as computed from sizes.
 _SMALL: Final = 4_096
 _WITHOUT_IT: Final = "Export the network again without it."
-# Names, or how names begin, of what stands before and behind a backbone.
+# Names, or their prefixes, of operators before and behind a backbone.
 _OURS: Final = re.compile(
     r"(images|calibrated|class_mix|embedding|probabilities|temperature|tempered|votes)$|(head|pca)$|(input|features|head|ood_score|pca)\."
 )
-# What ONNX Runtime says before the reason: a code, and where in its source.
+# The prefix of ONNX Runtime's messages: a code, and a place in its source.
 _WHERE_IN_RUNTIME: Final = re.compile(
     r"^\[ONNXRuntimeError\] : \d+ : \w+ : (/\S+:\d+ .*?\) (?=[A-Z]))?", re.DOTALL
 )
@@ -80,7 +80,7 @@ Shape = Sequence[int]
 
 
 def in_sandbox(task: str, header: Header, size: int, content: bytes = b"") -> tuple[Header, bytes]:
-    """Read a stranger's file in a process that may die, within limits that fit its size."""
+    """Read an untrusted file in a process that may die, within limits that fit its size."""
     seconds = _SECONDS + size / _BYTES_A_SECOND
     memory = _MEMORY + _COPIES * size
     with Sandbox(task, seconds=_BUSY * seconds, memory=memory) as sandbox:
@@ -89,13 +89,13 @@ def in_sandbox(task: str, header: Header, size: int, content: bytes = b"") -> tu
 
 @functools.lru_cache(2)
 def probed_network(content: bytes, name: str, side: int | None) -> tuple[Probed, bytes]:
-    """What is in a network's file, and the file in its present form."""
+    """A network's description, and its file in one form."""
     header = {"name": name, "side": side}
     try:
-        found, form = in_sandbox("opsin.backbones.probe:probe", header, len(content), content)
+        facts, form = in_sandbox("opsin.backbones.probe:probe", header, len(content), content)
     except SandboxError as error:
         raise refused(name, error.message) from error
-    return Probed.model_validate(found), form
+    return Probed.model_validate(facts), form
 
 
 def probe(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
@@ -106,8 +106,8 @@ def probe(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
         model = onnx.load_model_from_string(bytes(body))
     except Exception as error:
         raise refused(name, printable(error) or type(error).__name__) from error
-    found, model = probe_model(model, name, header["side"])
-    return found.model_dump(mode="json"), [model.SerializeToString()]
+    probed, model = probe_model(model, name, header["side"])
+    return probed.model_dump(mode="json"), [model.SerializeToString()]
 
 
 def probe_model(
@@ -124,7 +124,7 @@ def probe_model(
 
 
 def check_bounded(model: onnx.ModelProto, name: str) -> None:
-    """Refuse what would keep ONNX Runtime busy for long, before it is computed."""
+    """Refuse networks that would keep ONNX Runtime busy for long."""
     count, graphs = 0, [model.graph]
     while graphs:
         for node in graphs.pop().node:
@@ -164,16 +164,16 @@ class _Probe:
         depths = depths_of(self._graph, list(values.values()), features, self.side)
         used = {name for node in self._graph.node for name in node.input}
         _set(self._graph.initializer, [w for w in self._graph.initializer if w.name in used])
-        found = Probed(
+        probed = Probed(
             input=self.input, side=self.side, channels=self.channels,
             channels_last=self.channels_last, dtype=np.dtype(self.dtype).name, features=features,
             depths=tuple(depths), values=tuple(values.values()),
             properties={
-                each.key[:200]: each.value[: _LONGEST_OWN if each.key in _OWN else 10_000]
-                for each in self._model.metadata_props
+                prop.key[:200]: prop.value[: _LONGEST_OWN if prop.key in _OWN else 10_000]
+                for prop in self._model.metadata_props
             },
         )  # fmt: skip
-        return found, self._model
+        return probed, self._model
 
     def _weight(self, name: str, value: Any) -> str:
         self._graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
@@ -199,7 +199,7 @@ class _Probe:
                 raise refused(self._name, "its weights lie in another file", advice)
 
     def _sort(self) -> None:
-        """Bring each operator behind those that it needs, as the format asks."""
+        """Sort operators topologically, as the format demands."""
         nodes = list(self._graph.node)
         makers = {name: at for at, node in enumerate(nodes) for name in node.output}
         needs = {at: {makers[name] for name in node.input if name in makers}
@@ -208,7 +208,7 @@ class _Probe:
             _set(self._graph.node, [nodes[at] for at in TopologicalSorter(needs).static_order()])
 
     def _constants_to_weights(self) -> None:
-        """Keep constants where weights are, which is where all that follows looks for them."""
+        """Turn constants into weights."""
         kept = []
         for node in self._graph.node:
             value = attribute(node, "value", None) if node.op_type == "Constant" else None
@@ -221,12 +221,12 @@ class _Probe:
 
     def _find_input(self, side: int | None) -> None:
         weights = {weight.name for weight in self._graph.initializer}
-        inputs = [each for each in self._graph.input if each.name not in weights]
+        inputs = [value for value in self._graph.input if value.name not in weights]
         if len(inputs) != 1:
-            names = ", ".join(printable(each.name) for each in inputs) or "none"
+            names = ", ".join(printable(value.name) for value in inputs) or "none"
             raise refused(self._name, f"it has {len(inputs)} inputs ({names})")
         kind = inputs[0].type.tensor_type
-        dims = [each.dim_value if each.HasField("dim_value") else 0 for each in kind.shape.dim]
+        dims = [dim.dim_value if dim.HasField("dim_value") else 0 for dim in kind.shape.dim]
         if kind.elem_type not in _TYPES or len(dims) != 4:
             raise refused(self._name, f"its input {printable(inputs[0].name)} is no image")
         self.channels_last = dims[3] in (1, 3) and dims[1] not in (1, 3)
@@ -234,7 +234,7 @@ class _Probe:
         if channels not in (0, 1, 3):
             raise refused(self._name, f"its images have {channels} channels")
         sides = dims[1:3] if self.channels_last else dims[2:4]
-        height, width = (each or side or _USUAL_SIDE for each in sides)
+        height, width = (stated or side or _USUAL_SIDE for stated in sides)
         if max(height, width) > _LARGEST_SIDE or min(height, width) < 4:
             raise refused(self._name, f"its images have {height}×{width} pixels")
         self.input, self.side, self.channels = inputs[0].name, (height, width), channels or 3
@@ -257,14 +257,14 @@ class _Probe:
             version = OPSET
         # The newest exporters write more than runtimes read; what is read needs no more.
         self._model.ir_version = min(self._model.ir_version, _NEWEST_FORMAT)
-        # Stated shapes may hold that there is one image, and would be believed.
+        # Stated shapes may fix the number of images at 1.
         del self._graph.value_info[:]
         trees = any(node.domain == TREES for node in self._graph.node)
         used = [("", version), *([(TREES, TREES_OPSET)] if trees else ())]
-        _set(self._model.opset_import, [helper.make_opsetid(*each) for each in used])
+        _set(self._model.opset_import, [helper.make_opsetid(*entry) for entry in used])
 
     def _refuse_large(self) -> None:
-        """Refuse values that eight images could not be computed with, before they are computed."""
+        """Refuse values too large to compute for eight images."""
         most = max(_LARGEST_VALUE, _OF_A_PIXEL * math.prod(self.side))
         static = self._made_of_weights()
         for name, (_, shape) in self._inferred(1).items():
@@ -276,7 +276,7 @@ class _Probe:
     def _open_batch(self) -> None:
         if self._takes_any():
             return
-        with contextlib.suppress(Exception):  # what is wrong shows next
+        with contextlib.suppress(Exception):  # the next try shows the error
             self._fold_sizes()
             self._open_reshapes()
         if self._takes_any():
@@ -303,7 +303,7 @@ class _Probe:
         return True
 
     def _fold_sizes(self) -> None:
-        """Make constants of what is computed from the sizes of one image alone."""
+        """Fold values computed from the sizes of one image alone into constants."""
         static = {weight.name for weight in self._graph.initializer}
         nodes: list[onnx.NodeProto] = []
         for node in self._graph.node:
@@ -313,7 +313,7 @@ class _Probe:
                 static.update(node.output)
         names = [name for node in nodes for name in node.output if name]
         values = self._run(1, names) if names else {}
-        # Weights that are unpacked or turned stay as they are: they would take more room.
+        # Unpacked or transposed weights stay as they are: they would take more room.
         folded = {name for node in nodes for name in node.output
                   if all(values[output].size <= _SMALL for output in node.output)}  # fmt: skip
         kept = [node for node in self._graph.node if not folded.intersection(node.output)]
@@ -322,7 +322,7 @@ class _Probe:
             self._weight(name, values[name])
 
     def _open_reshapes(self) -> None:
-        """Leave the number of images open wherever a constant shape holds that there is one."""
+        """Open the number of images wherever a constant shape fixes it at 1."""
         weights = {weight.name: weight for weight in self._graph.initializer}
         shapes = {name: shape for name, (_, shape) in self._measured(1).items()}
         shapes[self.input] = (1, *self._shape)
@@ -349,7 +349,7 @@ class _Probe:
     def _repeated(
         self, node: onnx.NodeProto, weights: Mapping[str, TensorProto]
     ) -> list[onnx.NodeProto]:
-        """Repeat a weight that stands beside each image's values, as a class token does."""
+        """Repeat a weight that is joined to each image's values, such as a class token."""
         moving = [name for name in node.input if name not in weights]
         added = []
         for at, name in enumerate(node.input):
@@ -369,7 +369,7 @@ class _Probe:
         return added
 
     def _agree(self) -> None:
-        """See that images computed together get what each gets alone."""
+        """Check that images get the same answers together as alone."""
         together, alone = self._run(2), self._run(1)
         for name, values in together.items():
             if not isinstance(values, np.ndarray) or values.dtype.kind != "f":
@@ -384,11 +384,11 @@ class _Probe:
     def _rename_ours(self) -> None:
         graph = self._graph
         infos = [*graph.initializer, *graph.input, *graph.output]
-        names = {each.name for each in infos} | {n for node in graph.node for n in node.output}
+        names = {info.name for info in infos} | {n for node in graph.node for n in node.output}
         changed = {name: f"backbone.{name}" for name in names if _OURS.match(name)}
         rename_values(graph.node, changed)
-        for each in infos:
-            each.name = changed.get(each.name, each.name)
+        for info in infos:
+            info.name = changed.get(info.name, info.name)
         self.input = changed.get(self.input, self.input)
 
     def _run(self, count: int, names: Iterable[str] | None = None) -> dict[str, NDArray[Any]]:
@@ -396,7 +396,7 @@ class _Probe:
         images = (drawn * 255 if self.dtype == np.uint8 else drawn).astype(self.dtype)
         options = session_options(threads=1)
         options.log_severity_level = 4  # errors are put in our own words
-        outputs = [each.name for each in self._graph.output] if names is None else list(names)
+        outputs = [output.name for output in self._graph.output] if names is None else list(names)
         infos = [onnx.ValueInfoProto(name=name) for name in outputs]
         with _set_for_now(self._graph.output, self._graph.output if names is None else infos):
             session = cpu_session(self._model.SerializeToString(), options)
@@ -410,7 +410,7 @@ class _Probe:
         return static
 
     def _measured(self, count: int) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """Return kind and shape of each value that depends on the images, computed if need be."""
+        """Return kind and shape of each value that depends on the images, computed if needed."""
         known, static = self._inferred(count), self._made_of_weights() | {""}
         names = [name for node in self._graph.node for name in node.output if name not in static]
         unknown = [name for name in names if name not in known]
@@ -420,8 +420,8 @@ class _Probe:
         return {name: known[name] for name in names if name in known}
 
     def _inferred(self, count: int) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """Return kind and shape of each value as far as the standard says what they are."""
-        outputs = [onnx.ValueInfoProto(name=each.name) for each in self._graph.output]
+        """Return kind and shape of each value that ONNX can infer."""
+        outputs = [onnx.ValueInfoProto(name=output.name) for output in self._graph.output]
         with (
             _set_for_now(self._graph.input, [self._declared(count)]),
             _set_for_now(self._graph.output, outputs),
@@ -430,13 +430,13 @@ class _Probe:
                 graph = onnx.shape_inference.infer_shapes(self._model, data_prop=True).graph
             except onnx.shape_inference.InferenceError:
                 return {}
-        found: dict[str, tuple[str, tuple[int, ...]]] = {}
+        known: dict[str, tuple[str, tuple[int, ...]]] = {}
         for value in (*graph.value_info, *graph.output):
             kind = value.type.tensor_type
-            shape = tuple(each.dim_value for each in kind.shape.dim)
+            shape = tuple(dim.dim_value for dim in kind.shape.dim)
             if kind.elem_type and kind.HasField("shape") and all(shape):
-                found[value.name] = (helper.tensor_dtype_to_np_dtype(kind.elem_type).kind, shape)
-        return found
+                known[value.name] = (helper.tensor_dtype_to_np_dtype(kind.elem_type).kind, shape)
+        return known
 
 
 def _set(field: Any, values: Iterable[Any]) -> None:
@@ -459,28 +459,28 @@ def _batch_axes(
     nodes: Iterable[onnx.NodeProto], start: str, shapes: Mapping[str, Shape],
     constants: Mapping[str, Sequence[int]],
 ) -> dict[str, int]:  # fmt: skip
-    """The axis along which the images lie, of each value as far as it can be followed.
+    """The batch axis of each value as far as it can be followed.
 
     A shape cannot tell: of one image that axis has size 1, or has merged with another.
     """
-    found = {start: 0}
+    axes = {start: 0}
     for node in nodes:
-        source = next((name for name in node.input if name in found), None)
+        source = next((name for name in node.input if name in axes), None)
         if source is None or source not in shapes:
             continue
         for output in node.output:
             if output in shapes:
-                axis = _axis_after(node, found[source], shapes[source], shapes[output], constants)
+                axis = _axis_after(node, axes[source], shapes[source], shapes[output], constants)
                 if axis is not None:
-                    found[output] = axis
-    return found
+                    axes[output] = axis
+    return axes
 
 
 def _axis_after(
     node: onnx.NodeProto, axis: int, before: Shape, after: Shape,
     constants: Mapping[str, Sequence[int]],
 ) -> int | None:  # fmt: skip
-    """Return where an operator leaves the images; ``None`` where that cannot be known."""
+    """Return the batch axis after an operator; ``None`` if it cannot be known."""
     second = constants.get(node.input[1]) if len(node.input) > 1 else None
     axes: Sequence[int] | None = attribute(node, "axes", None) or second
     match node.op_type:
@@ -500,11 +500,11 @@ def _axis_after(
         case "Squeeze" | "Unsqueeze" if axes is None:
             return None
         case "Unsqueeze" if axes is not None:
-            added = {each % len(after) for each in axes}
+            added = {number % len(after) for number in axes}
             return [at for at in range(len(after)) if at not in added][axis]
         case op if op == "Squeeze" or (op in _REDUCTIONS and len(after) < len(before)):
-            gone = {each % len(before) for each in axes or [attribute(node, "axis", 0)]}
-            return None if axis in gone else axis - sum(each < axis for each in gone)
+            gone = {number % len(before) for number in axes or [attribute(node, "axis", 0)]}
+            return None if axis in gone else axis - sum(number < axis for number in gone)
     # Others keep their axes, or align shapes at their ends.
     moved = axis + len(after) - len(before)
     return moved if 0 <= moved < len(after) else None

@@ -1,4 +1,4 @@
-"""A pretrained network as it was found: its input, its values, and which of them are features."""
+"""Description of a pretrained network: its input, its values, and its features."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from pydantic import BaseModel, ConfigDict
 
 from opsin.onnx_files.onnx_graph import attribute
 
-# What stands between the last dense layer and the answers, and changes no number's place.
+# Elementwise operators between the last dense layer and the answers.
 _AFTER_HEAD: Final = frozenset((
     "Softmax", "LogSoftmax", "Sigmoid", "Identity", "Cast", "Reshape", "Flatten", "Squeeze",
     "Unsqueeze", "Add", "Sub", "Mul", "Div", "Dropout", "DequantizeLinear", "QuantizeLinear",
 ))  # fmt: skip
-# What stands between a last convolution and its pooled answers.
+# Operators between a last convolution and its pooled answers.
 _POOLING: Final = frozenset(("GlobalAveragePool", "AveragePool", "ReduceMean", "Relu", "Clip"))
 _ACTIVATIONS: Final = frozenset((
     "Relu", "Clip", "HardSwish", "HardSigmoid", "Sigmoid", "LeakyRelu", "Gelu", "Erf", "PRelu",
 ))  # fmt: skip
 _BLOCK_ENDS: Final = frozenset(("Conv", "Add", "Relu", "Clip", "HardSwish", "Gelu", "Mul"))
-# Values at these depths are joined with the last features, where they help.
+# Number of values that may be joined with the last features.
 _DEPTHS: Final = 5
 
 
 class Value(BaseModel):
-    """A value of the network that could be taken as features."""
+    """A value of the network that could serve as features."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str
     op: str
     shape: tuple[int, ...]  # for one image
-    patches: int = 0  # how many of its tokens are, where a class token was put first
+    patches: int = 0  # its patch tokens, if a class token comes first
 
     @property
     def units(self) -> int:
-        """How many numbers it is once it is pooled."""
+        """Number of features after pooling."""
         width = self.shape[-1] if len(self.shape) == 2 else self.shape[0]
         return 2 * width if self.patches else width
 
 
 class Probed(BaseModel):
-    """A network as it was found."""
+    """The description of a network."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -62,7 +62,7 @@ class Probed(BaseModel):
 
     @property
     def usual(self) -> tuple[str, ...]:
-        """The values that are taken as features where no others are asked for."""
+        """The values that serve as features by default."""
         return tuple(dict.fromkeys((self.features, *self.depths)))
 
 
@@ -87,7 +87,7 @@ def values_of(graph: onnx.GraphProto, shapes: Mapping[str, tuple[int, ...]]) -> 
 def last_features(graph: onnx.GraphProto, values: Mapping[str, Value], static: set[str]) -> str:
     """Return the value before the last dense layer, or the last that could be features."""
     makers = {output: node for node in graph.node for output in node.output}
-    outputs = [each.name for each in graph.output]
+    outputs = [output.name for output in graph.output]
     if "backbone.embedding" in outputs:  # a classifier of ours names it
         return str(makers["backbone.embedding"].input[0])
 
@@ -101,7 +101,7 @@ def last_features(graph: onnx.GraphProto, values: Mapping[str, Value], static: s
     name = start = vectors[-1] if vectors else outputs[0]
     answers = pooled = activated = False
     while (node := makers.get(name)) is not None:
-        moving = [each for each in node.input if each and each not in static]
+        moving = [value for value in node.input if value and value not in static]
         weighted = node.op_type in ("Gemm", "MatMul") and len(node.input) > 1 == len(moving)
         if weighted and moving[0] in values:
             return undropped(moving[0])
@@ -126,7 +126,7 @@ def last_features(graph: onnx.GraphProto, values: Mapping[str, Value], static: s
 def _is_pointwise(node: onnx.NodeProto, graph: onnx.GraphProto) -> bool:
     kernel = attribute(node, "kernel_shape", None)
     if kernel is None:
-        dims = {each.name: each.dims for each in graph.initializer}
+        dims = {weight.name: weight.dims for weight in graph.initializer}
         kernel = dims.get(node.input[1], (0,))[2:]
     return set(kernel) == {1} and attribute(node, "group", 1) == 1
 
@@ -154,7 +154,7 @@ def depths_of(
     for node in graph.node:
         for name in node.input:
             users[name].append(node.op_type)
-    # What an activation follows at once is repeated, more clearly, by its output.
+    # A value right before an activation is skipped: the activation's output says more.
     ends = [
         value for value in maps[len(maps) // 4 :]
         if value.op in _BLOCK_ENDS

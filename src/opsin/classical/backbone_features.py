@@ -1,4 +1,4 @@
-"""Images become the features of a pretrained network, as the file will compute them."""
+"""Features of images from a pretrained network, as the file will compute them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BATCH: Final = 8
 
 @dataclass(frozen=True)
 class BackboneFeatures:
-    """The mean over views of what a pretrained network says of an image."""
+    """The mean over views of a pretrained network's features."""
 
     backbone: Backbone = field(repr=False)
     shape: tuple[int, int, int]  # height, width and channels of the prepared images
@@ -31,12 +31,12 @@ class BackboneFeatures:
 
     @property
     def facts(self) -> BackboneFacts:
-        """What the file says of the network inside it."""
+        """The file's description of the network inside it."""
         return self.backbone.facts(self.at)
 
     @cached_property
     def graph(self) -> FeatureGraph:
-        """The operators that compute it."""
+        """The operators that compute the features."""
         return FeatureGraph(self.backbone, self.shape, self.views, self.at)
 
     @property
@@ -62,7 +62,7 @@ class BackboneFeatures:
         return np.concatenate(parts)
 
     def layers(self) -> list[Layer]:
-        """The network's layers, by their names in its file, with what each costs."""
+        """The network's layers by their names in its file."""
         shapes = {value.name: value.shape for value in self.backbone.probed.values}
         nodes, weights = self.graph.nodes, self.backbone.graph.weights
         return layer_table(nodes, weights, shapes, times=len(self.views))

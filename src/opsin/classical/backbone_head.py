@@ -33,23 +33,23 @@ except ImportError as error:
     raise MissingExtraError("classical models", "classical") from error
 
 Kind = Literal["logistic", "kernel-ridge", "nearest-mean"]
-#: Images that heads are compared on, each class at its share: more would tell the same, later.
+#: Most images for the comparison of heads, each class at its share.
 COMPARED: Final = 1_500
-# Images that a kernel is fitted to at most: time grows by their cube, and memory by their square.
+# Most images that a kernel is fitted to: time grows by their cube, and memory by their square.
 _MOST: Final = 10_000
-# Classes up to which logistic regression is compared: of hundreds, a fit takes minutes.
+# Most classes for logistic regression: with hundreds, a fit takes minutes.
 _REGRESSED: Final = 100
 # Fewer images of a class, and the nearest class mean is tried as well.
 _FEW: Final = 5
 # Inverse strengths; and widths of the kernel, relative to the mean squared distance of images.
 _LOGISTIC: Final = (10.0, 100.0, 1000.0)
 _RIDGE: Final = ((30.0, 1.0), (100.0, 1.0), (100.0, 0.5))
-# The simpler head is taken where another is better by at most so many standard errors.
+# A simpler head wins if another is better by at most so many standard errors.
 _TIE: Final = 0.5
-# Images up to which one core does the arithmetic: threads of several wait for one another longer
-# than they compute.
+# Most images that are fitted on one core: threads would wait for one another longer than they
+# compute.
 _ONE_CORE: Final = 5_000
-# What a probability counts as at least; the least variance of points: that of equal images is 0.
+# Floors of a probability, and of the variance of points, which is 0 for equal images.
 _TINY, _SPREAD = 1e-30, 1e-6
 
 
@@ -68,7 +68,7 @@ class Head:
 
     @property
     def words(self) -> str:
-        """What it is, in a few words."""
+        """A description in a few words."""
         return {
             "logistic": f"logistic regression (C {self.c:g})",
             "kernel-ridge": f"kernel ridge (C {self.c:g}, kernel width {self.width:g})",
@@ -88,19 +88,18 @@ class Head:
         return KernelRidge.fit(points, labels, c=self.c, gamma=gamma, exact=exact)
 
 
-#: What fine-tuning begins with.
+#: The first head of a fine-tuning.
 START: Final = Head("logistic", 100.0)
 
 
 @dataclass(frozen=True)
 class HeadChoice:
-    """The head that was chosen, on which features."""
+    """The chosen head and its features."""
 
     head: Head
     at: tuple[str, ...]  # the values of the network
     views: tuple[View, ...]  # how an image is looked at
-    # Its accuracy in cross-validation; ``None`` where there were too few images or groups to tell
-    # heads apart.
+    # Its accuracy in cross-validation; ``None`` with too few images or groups to compare heads.
     score: float | None
     compared: int  # how many heads were compared
     also: int  # validation images that the chosen head was then fitted to as well
@@ -115,7 +114,7 @@ class HeadChoice:
 
     @property
     def words(self) -> str:
-        """What was chosen, and why."""
+        """The choice, and the reason for it."""
         why = "the usual one: there are too few images, or groups, to tell heads apart"
         if self.score is not None:
             why = (
@@ -128,12 +127,12 @@ class HeadChoice:
 
 @dataclass(frozen=True)
 class ChosenHead:
-    """The best head for some features, as it is before and after it learns from all images."""
+    """The best head for some features, fitted without and with the validation images."""
 
     choice: HeadChoice
     held_out: Fitted  # fitted to the training images alone: what validation images measure
     final: Fitted  # fitted to the validation images as well, with the same settings
-    # How sure it may be, by the images that it had not seen in cross-validation.
+    # From the held-out images of cross-validation.
     calibration: Calibration | None = None
 
 
@@ -142,7 +141,7 @@ class HeadSearch:
     """Chooses heads for a pretrained network's features, by cross-validation.
 
     Args:
-        numbers: What the features are: of which network, where and in which views.
+        numbers: The features' network, values and views.
         features: Of all images, ``float32[N, V, D]``.
         labels: ``int64[N]``
         units: Images with the same number stay on one side of each fold, ``int64[N]``.
@@ -233,7 +232,7 @@ def fit_as(
     val: Ints,
     classes: int,
 ) -> ChosenHead:
-    """Fit a head that was chosen; to a network as it is once it is fine-tuned, too."""
+    """Fit a chosen head, for instance to a fine-tuned network."""
     numbers = BackboneFeatures(backbone, shape, choice.at, choice.views)
     with _cores_for(train):
         points = _Points(_roots_of(features, numbers), labels, train, val, numbers)
@@ -251,7 +250,7 @@ def _roots_of(features: Floats, numbers: BackboneFeatures) -> Floats:
 
 
 class _Points:
-    """Training and validation images as the numbers that heads are fitted to."""
+    """Training and validation images as the points that heads are fitted to."""
 
     def __init__(
         self, roots: Floats, labels: Ints, train: Ints, val: Ints, numbers: BackboneFeatures
@@ -286,16 +285,16 @@ class _Points:
 
 @dataclass(frozen=True)
 class JudgedHead:
-    """How good a head is on images that it was not fitted to."""
+    """The quality of a head on held-out images."""
 
     accuracy: float
     losses: Doubles  # of each fold, the lower the better: log loss, and mean error of the classes
-    calibration: Calibration  # how sure it may be
+    calibration: Calibration
     mix_power: float  # as for `HeadChoice`
 
 
 def simplest(results: Sequence[JudgedHead]) -> int:
-    """The place of the best, or of the first that is not clearly worse."""
+    """The index of the best head, or of the first that is not clearly worse."""
     best = int(np.argmin([result.losses.mean() for result in results]))
     for number, result in enumerate(results[:best]):
         apart = result.losses - results[best].losses
@@ -314,15 +313,15 @@ def judge(
     assumed: Doubles,
     progress: FitProgress,
 ) -> JudgedHead:
-    """How good a head is on the images of each fold, fitted to the others.
+    """Measure a head on the images of each fold, fitted to the others.
 
     Args:
         head: Which.
-        points: Numbers of the images that look at no label, ``float32[N, D]``.
+        points: Numbers of the images, independent of labels, ``float32[N, D]``.
         labels: ``int64[N]``
         folds: Where it learns, and where it answers.
         assumed: Share of each class that the answers are to assume, ``float64[K]``.
-        progress: Ends it where its result is no longer wanted.
+        progress: Ends it if its result is no longer wanted.
     """
     counts = np.maximum(np.bincount(labels, minlength=len(assumed)), 1)
     shares = counts / counts.sum()

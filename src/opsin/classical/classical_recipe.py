@@ -1,4 +1,4 @@
-"""What a model without layers can be asked for: few options, each resolved."""
+"""Options of models without layers, and their defaults."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from opsin.core.recipe import (
 from opsin.core.recipe_options import RecipeOption, options_of
 from opsin.models.registry import names
 
-#: The headings of the options that networks do not have.
+#: Headings of options that networks do not have.
 WITHOUT_LAYERS: Final = "Models without layers"
 PRETRAINED: Final = "Pretrained network"
 #: The model that is built on a pretrained network.
@@ -149,16 +149,16 @@ class FormerBoosting(ClassicalModelRecipe):
 
 PixelModel = Logistic | Forest | Knn | Svm
 ClassicalModel = Annotated[PixelModel | FromBackbone | FormerBoosting, Field(discriminator="name")]
-#: Those that learn from the pixels themselves by name, in the order of the help.
+#: Models that learn from the pixels by name, in the order of the help.
 PIXEL_MODELS: Final[dict[str, type[PixelModel]]] = {
     str(model.model_fields["name"].default): model for model in get_args(PixelModel)
 }
-#: All that scikit-learn fits, by name.
+#: All models without layers by name.
 FITTED: Final[dict[str, type[PixelModel | FromBackbone]]] = {**PIXEL_MODELS, BACKBONE: FromBackbone}
 
 
 class Fitting(RecipeModel):
-    """How such a model is fitted."""
+    """Options of a fitting."""
 
     group: ClassVar[str] = TRAINING
 
@@ -175,8 +175,9 @@ def options_for(model: str) -> dict[str, RecipeOption]:
     """The options of a model, by name."""
     if model == BACKBONE:
         return options_of(FromBackbone, TrainingRecipe, DataRecipe)
-    own = (PIXEL_MODELS[model], Fitting) if model in PIXEL_MODELS else (ModelRecipe, TrainingRecipe)
-    return options_of(*own, DataRecipe)
+    if model in PIXEL_MODELS:
+        return options_of(PIXEL_MODELS[model], Fitting, DataRecipe)
+    return options_of(ModelRecipe, TrainingRecipe, DataRecipe)
 
 
 class ClassicalRecipe(RecipeModel):
@@ -204,11 +205,11 @@ def resolve_classical(
     data: DataRecipe, *, model: str, mirrored: bool = True, **options: Any
 ) -> ClassicalRecipe:
     """Fill in every default."""
-    given = {key: value for key, value in options.items() if value is not None}
+    chosen = {key: value for key, value in options.items() if value is not None}
     fields = tuple(name for name in FITTED[model].model_fields if name != "name")
-    trains = bool(given.get("fine_tune"))
+    trains = bool(chosen.get("fine_tune"))
     further = TRAINING_OPTIONS if trains else tuple(Fitting.model_fields)
-    if unknown := sorted(set(given) - {*fields, *further}):
+    if unknown := sorted(set(chosen) - {*fields, *further}):
         raise RecipeError(
             f"--model {model} has no option {', '.join(unknown)}, but "
             f"{', '.join((*fields, *further))}",
@@ -216,10 +217,10 @@ def resolve_classical(
             if model == BACKBONE
             else f"To train a network: --model {names()}.",
         )
-    asked = {name: given.pop(name) for name in further if name in given}
+    asked = {name: chosen.pop(name) for name in further if name in chosen}
     try:
         training = _fine_tuning(data, asked, mirrored=mirrored) if trains else Fitting(**asked)
-        return ClassicalRecipe(data=data, model=FITTED[model](**given), training=training)
+        return ClassicalRecipe(data=data, model=FITTED[model](**chosen), training=training)
     except ValidationError as error:
         raise invalid(error) from None
 

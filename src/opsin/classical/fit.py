@@ -1,4 +1,4 @@
-"""scikit-learn fits a model without layers, in a thread that reports its progress."""
+"""Fitting of models without layers by scikit-learn, in a thread that reports its progress."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from opsin.classical.backbone_features import BackboneFeatures
 
 T = TypeVar("T")
-# Iterations of L-BFGS for logistic regression. More change the third digit of the loss.
+# Iterations of L-BFGS for logistic regression: more change the third digit of the loss.
 _ITERATIONS: Final = 200
 # Trees that a forest grows at a time, and leaves of each tree at most.
 _STEP, _LEAVES = 10, 2_000
@@ -42,7 +42,7 @@ _KERNEL_CACHE: Final = 500
 
 
 class _Unwanted(BaseException):
-    """Ends a fitting from inside, since its result is no longer wanted."""
+    """Ends an unwanted fitting from inside."""
 
 
 class FitProgress:
@@ -54,13 +54,13 @@ class FitProgress:
         self.unwanted = threading.Event()
 
     def add(self, units: int = 1) -> None:
-        """Some more units are finished; does not return if the result is no longer wanted."""
+        """Count finished units; ends the thread if the result is no longer wanted."""
         with self._adding:
             self.done += units
         self.check()
 
     def check(self) -> None:
-        """Do not return if the result is no longer wanted."""
+        """End the thread if the result is no longer wanted."""
         if self.unwanted.is_set():
             raise _Unwanted
 
@@ -74,7 +74,7 @@ def run_interruptible(
     watcher: Watcher,
     stop: threading.Event,
 ) -> T:
-    """Make a call in a thread, pass on its progress, and leave it when a stop is asked for."""
+    """Run work in a thread, report its progress, and abandon it on a stop."""
     progress, pace = FitProgress(), Pace(total)
 
     def look() -> None:
@@ -107,7 +107,7 @@ class Fitted:
     classes: int  # K
 
     def embedding(self, images: Pixels) -> Floats:
-        """What the classifier is given for prepared images, ``float32[N, D]``."""
+        """The classifier's input for prepared images, ``float32[N, D]``."""
         features = self.numbers.rows_of(images)
         return features if self.projection is None else self.projection.transform(features)
 
@@ -145,7 +145,7 @@ def fit(
         case Logistic():
             estimator = LogisticRegression(C=model.c, max_iter=_ITERATIONS)
         case Knn():
-            # More neighbours than images there are none.
+            # There are no more neighbours than images.
             estimator = KNeighborsClassifier(min(model.neighbours, len(labels)), algorithm="brute")
         case Svm():
             # scikit-learn's own "scale", stated, so that the file can state it too.
@@ -156,14 +156,14 @@ def fit(
             estimator = RandomForestClassifier(
                 max_leaf_nodes=_LEAVES, random_state=seed, n_jobs=threads, warm_start=True
             )
-            # A few trees at a time, which are the trees that would grow at once.
+            # A few trees at a time give the same forest.
             for grown in range(0, model.trees, _STEP):
                 step = min(_STEP, model.trees - grown)
                 estimator.set_params(n_estimators=grown + step).fit(features, labels)
                 progress.add(step)
     if not isinstance(model, Forest):
         with warnings.catch_warnings():
-            # Stopped before the optimum it is as good, and simpler.
+            # Stopped early it is as good.
             warnings.simplefilter("ignore", ConvergenceWarning)
             estimator.fit(features, labels)
         progress.add()
@@ -171,12 +171,12 @@ def fit(
 
 
 def least_of(classes: int) -> float:
-    """What a class's share of the votes counts as at least, so that it has a logarithm."""
+    """The floor of a class's share of the votes, so that it has a logarithm."""
     return 1e-5 / classes
 
 
 def figures_of(probabilities: NDArray[np.floating[Any]], labels: Ints) -> tuple[float, float]:
-    """Cross entropy in nats and accuracy; without images neither is a number."""
+    """Cross entropy in nats and accuracy; NaN without images."""
     if not len(labels):
         return float("nan"), float("nan")
     of_labels = probabilities[np.arange(len(labels)), labels].astype(np.float64)

@@ -1,4 +1,4 @@
-"""A fitted model becomes classifier.onnx, operators that answer as scikit-learn does.
+"""Export of a fitted model: operators that answer as scikit-learn does.
 
 `skl2onnx` would do for some: its 1.20 spends twice the bytes on a forest's node, and its nearest
 neighbours need operators that are no standard.
@@ -97,7 +97,7 @@ class Written:
         self._layer(FEATURES, f"{LayerOp.MEAN} of views", (graph.units,))
 
     def _rooted(self, blocks: Sequence[int]) -> str:
-        # What `opsin.classical.heads.rooted` does.
+        # As `opsin.classical.heads.rooted`.
         to, count = self._to, len(blocks)
         size = to.node("Abs", [self._embedding], "features.size")
         more = to.node("Add", [size, to.weight("features.soft", SOFT, np.float32)], "features.more")
@@ -115,7 +115,7 @@ class Written:
         return to.node("Div", [roots, scales], "features.rooted")
 
     def _projected(self, projection: Projection) -> None:
-        # What `Projection.of_roots` does.
+        # As `Projection.of_roots`.
         to, weight = self._to, projection.weight
         held = to.weight("pca.weight", weight.T, np.float32)
         points = to.node("MatMul", [self._rooted(projection.blocks), held], "pca.points")
@@ -129,7 +129,7 @@ class Written:
         self._layer("pca", LayerOp.PCA, (self._units,), weight.size, weight.size)
 
     def _pixels(self, pooling: Pooling) -> None:
-        # What `Pooling.rows_of` does, to the same bits.
+        # As `Pooling.rows_of`, to the same bits.
         to = self._to
         value = to.node("Cast", ["images"], "input.float", to=TensorProto.FLOAT)
         factor = pooling.factor
@@ -160,7 +160,7 @@ class Written:
         self._units = len(weight)
         self._layer("pca", LayerOp.PCA, (len(weight),), weight.size + bias.size, weight.size)
 
-    # What turns the embedding into logits, ``head: float32[N, K]``
+    # From the embedding to logits, ``head: float32[N, K]``
 
     def _logistic(self) -> None:
         to, estimator = self._to, self._fitted.estimator
@@ -226,8 +226,8 @@ class Written:
 
 def check_parity(file: Classifier, fitted: Fitted, images: Pixels) -> float:
     """Compare a calibrated file's answers with scikit-learn's, with its temperature and mix."""
-    found = file.layers(images, ["probabilities", "embedding"])
-    answers, embedding = found["probabilities"], found["embedding"]
+    outputs = file.layers(images, ["probabilities", "embedding"])
+    answers, embedding = outputs["probabilities"], outputs["embedding"]
     shares = isinstance(fitted.recipe, Forest | Knn)
     least = least_of(fitted.classes) if shares else np.finfo(np.float64).tiny
     logits = np.log(np.maximum(fitted.probabilities(embedding), least))
@@ -242,7 +242,7 @@ def check_parity(file: Classifier, fitted: Fitted, images: Pixels) -> float:
 
 
 def _settled(fitted: Fitted, embedding: Floats) -> Bools:
-    """The images with one answer: neighbours at one distance are in no order."""
+    """The images with one answer: the order of neighbours at one distance is undefined."""
     count = fitted.estimator.n_neighbors if isinstance(fitted.recipe, Knn) else 0
     if not count or count >= len(fitted.labels):
         return np.ones(len(embedding), bool)

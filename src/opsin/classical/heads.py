@@ -1,4 +1,4 @@
-"""What learns from a network's features: their projection, and the classifiers on top of it."""
+"""Heads on a network's features: their projection, and the classifiers on top of it."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ COMPONENTS: Final = 512
 SOFT: Final = 0.01
 #: Added to a squared length, which may be 0.
 LEAST: Final = 1e-6
-#: What is left of a squared length counts as this at least: less is rounding.
+#: Floor of the rest of a squared length: less is rounding.
 REST: Final = 1e-4
 # Images that directions are found in.
 _SHOWN: Final = 3_000
 # Squared lengths below this share of the largest are rounding.
 _ROUNDING: Final = 1e-7
-# L-BFGS ends where the objective falls by less than this share of it, or after so many steps.
+# L-BFGS ends if the objective falls by less than this share, or after so many steps.
 _TOLERANCE: Final = 1e-6
 _ITERATIONS: Final = 200
-# Targets lie this far apart, so that the softmax of what is fitted is about as sure as it is right.
+# Distance of targets, at which the softmax of scores is about as confident as accurate.
 _APART: Final = 10.0
 
 
 def rooted(features: Floats, blocks: Sequence[int]) -> Floats:
     """The signed roots of features, each block of them scaled to the same length.
 
-    A block is what a network says at one depth. With roots of length 1, the product of two images
-    is the Bhattacharyya coefficient of their activations (Hellinger's kernel): a few strong
+    A block holds a network's features at one depth. With roots of length 1, the product of two
+    images is the Bhattacharyya coefficient of their activations (Hellinger's kernel): a few strong
     features outweigh the others less (F. Perronnin et al., "Improving the Fisher kernel", ECCV
     2010), and nothing about the scale has to be learnt from the images.
     """
@@ -68,7 +68,7 @@ class Projection:
     def fit(cls, roots: Floats, blocks: Sequence[int]) -> Projection:
         """Keep the directions that images lie in most: of up to 512 images, all of them."""
         places = np.linspace(0, len(roots) - 1, min(len(roots), _SHOWN)).round().astype(np.int64)
-        # Where few are left out of many, single precision finds the directions as well.
+        # If few are left out of many, single precision suffices.
         few = len(places) <= 2 * COMPONENTS
         shown: NDArray[Any] = roots[places].astype(np.float64 if few else np.float32)
         last = len(shown) - 1
@@ -84,7 +84,7 @@ class Projection:
         return self.of_roots(rooted(features, self.blocks))
 
     def of_roots(self, roots: Floats) -> Floats:
-        """The points of what `rooted` returned, ``float32[N, K + 1]``."""
+        """The points of roots from `rooted`, ``float32[N, K + 1]``."""
         points = roots @ self.weight.T
         rest = np.maximum(1 - np.square(points).sum(axis=1, keepdims=True), np.float32(REST))
         return np.asarray(np.concatenate([points, np.sqrt(rest)], axis=1), np.float32)
@@ -133,8 +133,8 @@ class LinearClassifier(_Softmax):
 
         start = np.zeros(classes * (size + 1))
         options: Any = {"maxiter": _ITERATIONS, "ftol": _TOLERANCE, "gtol": 0.0}
-        found = minimize(objective, start, jac=True, method="L-BFGS-B", options=options)
-        values = found.x.reshape(classes, size + 1) * scales
+        result = minimize(objective, start, jac=True, method="L-BFGS-B", options=options)
+        values = result.x.reshape(classes, size + 1) * scales
         return cls(values[:, :-1], values[:, -1])
 
     @classmethod
@@ -144,7 +144,7 @@ class LinearClassifier(_Softmax):
             points[labels == label].mean(axis=0, dtype=np.float64) for label in np.unique(labels)
         ])  # fmt: skip
         scale = float(points.var(axis=0, dtype=np.float64).sum()) or 1.0
-        # What all classes share changes no answer, and would cost digits.
+        # A common offset changes no answer, and would cost digits.
         squares = (means**2).sum(axis=1)
         return cls((means - means.mean(axis=0)) / scale, (squares.mean() - squares) / (2 * scale))
 
@@ -164,8 +164,8 @@ class KernelRidge(_Softmax):
     """
 
     points: Floats  # the training images, ``float32[N, D]``
-    # What each adds to each class's score, ``float64[N, K]``, or ``float32``: all is computed in
-    # their precision.
+    # Each image's part in each class's score, ``float64[N, K]`` or ``float32``, which sets the
+    # precision of all arithmetic.
     coefficients: Doubles | Floats
     bias: Doubles  # of each class, ``float64[K]``
     gamma: float  # inverse squared width of the kernel
@@ -180,8 +180,8 @@ class KernelRidge(_Softmax):
         system[np.diag_indices_from(system)] += 1 / c
         targets = np.full((len(labels), classes), -_APART / classes, precision)
         targets[np.arange(len(labels)), labels] += _APART
-        found = solve(system, targets, assume_a="pos", overwrite_a=True, overwrite_b=True)
-        return cls(points, found, np.full(classes, _APART / classes), gamma)
+        solution = solve(system, targets, assume_a="pos", overwrite_a=True, overwrite_b=True)
+        return cls(points, solution, np.full(classes, _APART / classes), gamma)
 
     def decision_function(self, points: Floats) -> Doubles:
         """The scores, ``float64[N, K]``."""
@@ -192,9 +192,9 @@ class KernelRidge(_Softmax):
 
 def _kernel(left: NDArray[Any], right: NDArray[Any], gamma: float) -> NDArray[Any]:
     """The Gaussian of the distances of rows, ``[N, M]``, as precise as these are."""
-    found: NDArray[Any] = left @ (2 * gamma * right).T
-    found -= gamma * np.square(left).sum(axis=1)[:, None]
-    found -= gamma * np.square(right).sum(axis=1)
-    np.minimum(found, 0, out=found)
-    np.exp(found, out=found)
-    return found
+    values: NDArray[Any] = left @ (2 * gamma * right).T
+    values -= gamma * np.square(left).sum(axis=1)[:, None]
+    values -= gamma * np.square(right).sum(axis=1)
+    np.minimum(values, 0, out=values)
+    np.exp(values, out=values)
+    return values

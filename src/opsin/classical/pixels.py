@@ -1,4 +1,4 @@
-"""Images become rows of numbers, in a way that a file can repeat to the last bit."""
+"""Images as rows of numbers, which a file can repeat to the last bit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SIDE, _CELLS, _DIRECTIONS, _ROWS = 32, 8, 9, 256
 
 @dataclass(frozen=True)
 class Pooling:
-    """Pixels 0 to 1, means over squares where the images are large."""
+    """Pixels 0 to 1, averaged over squares in large images."""
 
     height: int  # of the prepared images
     width: int  # of the prepared images
@@ -36,7 +36,7 @@ class Pooling:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of what comes out."""
+        """Channels, height and width of the output."""
         up = math.ceil(self.height / self.factor), math.ceil(self.width / self.factor)
         return self.channels, *up
 
@@ -47,13 +47,13 @@ class Pooling:
 
     @property
     def padding(self) -> tuple[int, int]:
-        """Rows and columns of nothing that are added below and at the right."""
+        """Rows and columns of zeros added below and at the right."""
         _, height, width = self.shape
         return height * self.factor - self.height, width * self.factor - self.width
 
     @property
     def divisors(self) -> Floats:
-        """What each square's sum is divided by, ``float32[h, w, 1]``: 255 times its pixels."""
+        """Divisor of each square's sum, ``float32[h, w, 1]``: 255 times its pixels."""
         _, height, width = self.shape
         rows = np.minimum(self.factor, self.height - np.arange(height) * self.factor)
         columns = np.minimum(self.factor, self.width - np.arange(width) * self.factor)
@@ -73,13 +73,13 @@ class Pooling:
         self, images: Images, rows: Ints, progress: Callable[[int], None] = lambda _: None
     ) -> Floats:
         """The numbers of some rows of a dataset, read block by block."""
-        found = np.empty((len(rows), self.features), np.float32)
+        result = np.empty((len(rows), self.features), np.float32)
         size = max(1, _BLOCK // math.prod(images.shape[1:]))
         for start in range(0, len(rows), size):
             block = rows[start : start + size]
-            found[start : start + len(block)] = self.rows_of(images[block])
+            result[start : start + len(block)] = self.rows_of(images[block])
             progress(start + len(block))
-        return found
+        return result
 
 
 def drawn(rows: Ints, labels: Ints, most: int, seed: int) -> Ints:
@@ -89,9 +89,9 @@ def drawn(rows: Ints, labels: Ints, most: int, seed: int) -> Ints:
     random = np.random.default_rng(seed)
     kept = []
     for label in np.unique(labels):
-        own = np.flatnonzero(labels == label)
-        count = max(1, round(most * len(own) / len(rows)))
-        kept.append(random.choice(own, min(count, len(own)), replace=False))
+        members = np.flatnonzero(labels == label)
+        count = max(1, round(most * len(members) / len(rows)))
+        kept.append(random.choice(members, min(count, len(members)), replace=False))
     chosen: Ints = rows[np.sort(np.concatenate(kept))]
     return chosen
 
@@ -107,9 +107,9 @@ def gradient_histograms(images: Images, rows: Ints) -> Floats:
     _, height, width = pooling.shape
     cell = _CELLS * (np.arange(height) * _CELLS // height)[:, None]
     cell = cell + np.arange(width) * _CELLS // width
-    found = np.zeros((len(rows), _CELLS**2 * _DIRECTIONS), np.float32)
+    histograms = np.zeros((len(rows), _CELLS**2 * _DIRECTIONS), np.float32)
     for start in range(0, len(rows), _ROWS):
-        part = found[start : start + _ROWS]
+        part = histograms[start : start + _ROWS]
         pixels = pooling.read(images, rows[start : start + _ROWS])
         grey = np.sqrt(pixels.reshape(-1, channels, height, width).mean(axis=1))
         around = np.pad(grey, ((0, 0), (1, 1), (1, 1)), mode="edge")
@@ -118,10 +118,10 @@ def gradient_histograms(images: Images, rows: Ints) -> Floats:
         direction = np.arctan2(down, right) * (_DIRECTIONS / np.pi) % _DIRECTIONS
         lower = direction.astype(np.int64) % _DIRECTIONS
         share, strength = direction % 1, np.hypot(down, right)
-        first = np.arange(len(part))[:, None, None] * found.shape[1] + cell * _DIRECTIONS
+        first = np.arange(len(part))[:, None, None] * histograms.shape[1] + cell * _DIRECTIONS
         for weight, bin_ in ((1 - share, lower), (share, (lower + 1) % _DIRECTIONS)):
             counts = np.bincount((first + bin_).ravel(), (strength * weight).ravel(), part.size)
             part += counts.reshape(part.shape)
-    found = np.sqrt(found)
-    length = np.sqrt(np.square(found).sum(axis=1, keepdims=True))
-    return np.asarray(found / np.maximum(length, np.float32(1e-6)), np.float32)
+    histograms = np.sqrt(histograms)
+    length = np.sqrt(np.square(histograms).sum(axis=1, keepdims=True))
+    return np.asarray(histograms / np.maximum(length, np.float32(1e-6)), np.float32)

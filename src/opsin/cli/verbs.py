@@ -88,7 +88,7 @@ def _application(words: Sequence[str]) -> typer.Typer:
         for verb, summary in VERBS.items():
             app.command(verb, help=summary)(lambda: None)
         return app
-    from opsin.cli import options  # noqa: PLC0415  nor is it needed for the list
+    from opsin.cli import options  # noqa: PLC0415  not needed for the list
 
     if "--help" in words:
         options.describe_sources()

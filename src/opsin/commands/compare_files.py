@@ -112,6 +112,8 @@ def write_files(
 
 def _pixels(run: Run, wanted: set[str], watcher: Watcher) -> tuple[dict[str, Pixels], str | None]:
     """Images by their content, from where the first run took them."""
+    if not wanted:
+        return {}, None
     location = run.directory.read(DatasetRecord).location
     places = location.model_dump(include={"sources", "test"}, exclude_unset=True)
     # Not the whole recipe: a run of another version may know other networks.

@@ -14,15 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin._version import __version__
-from opsin.backbones.backbone import Backbone, open_backbone
-from opsin.backbones.feature_graph import usual_preparation
-from opsin.backbones.features import BATCH, KEPT, Extractor, source_keys
 from opsin.commands.feature_file import FeatureRows, check_feature_file
 from opsin.commands.out_file import OutFile, ShardTask
 from opsin.commands.predict.rows import reason_of
 from opsin.commands.predict.stream import Progress, open_streams
 from opsin.core.arguments import checked
-from opsin.core.errors import ImageError, RecipeError, SourceError
+from opsin.core.errors import ImageError, MissingExtraError, RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.file_names import legal_name
 from opsin.core.format import counted
@@ -31,7 +28,7 @@ from opsin.core.recipe import DataRecipe
 from opsin.core.stored_json import JsonObject
 from opsin.data import sources
 from opsin.data.cache import digest_rows
-from opsin.data.dataset import find_given
+from opsin.data.dataset import Dataset, find_given
 from opsin.data.fill_cache import content_and_digest
 from opsin.data.formats import SUFFIXES
 from opsin.data.image_stream import ListedImage, Stream, held_bytes
@@ -44,6 +41,13 @@ from opsin.runtime.cluster import Cluster, is_elsewhere
 from opsin.runtime.image_engine import Done, ImageSteps, answer_images
 from opsin.runtime.providers import choose
 from opsin.stores.store_address import StoreAddress
+
+try:
+    from opsin.backbones.backbone import Backbone, open_backbone
+    from opsin.backbones.feature_graph import usual_preparation
+    from opsin.backbones.features import BATCH, KEPT, Extractor, source_keys
+except ImportError as error:
+    raise MissingExtraError("pretrained networks", "evaluate") from error
 
 # Seconds of work that a killed process may lose, where the network is slow.
 _OFTEN: Final = 30.0
@@ -212,6 +216,8 @@ def _find_images(
         "follow_links": follow_links,
         "outside": outside,
     }
+    if any(isinstance(part, Dataset) for part in data):
+        raise SourceError("An opsin.Dataset is not embedded", "Give the source that it is from.")
     recipe, held = find_given(data, options, watcher)
     names = list(recipe.sources)
     why: SourceError | None = None

@@ -124,12 +124,12 @@ def exclusive(lock: Path, wait: Callable[[], None]) -> Iterator[None]:
         held.release()
 
 
-def check_writable(path: Path) -> None:
+def check_writable(path: Path, elsewhere: str = "") -> None:
     """Check that a file can be written at ``path``, before long work."""
     folder = path.parent
     while not os.path.lexists(folder):
         folder = folder.parent
-    with storage_errors(path), tempfile.TemporaryFile(dir=folder):
+    with storage_errors(path, elsewhere), tempfile.TemporaryFile(dir=folder):
         pass
 
 

@@ -1,4 +1,4 @@
-"""What a network answers with: logits, or probabilities, and in which form."""
+"""The answers of a network: logits or probabilities, and their form."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from opsin.onnx_files.postprocessing import GraphWriter
 from opsin.onnx_files.refusal import quoted, refused
 from opsin.runtime.providers import cpu_session
 
-#: What the logits are called in the graph.
+#: The name of the logits in the graph.
 ANSWERS: Final = "answers"
-# What changes no number of a row.
+# Operators that change no number of a row.
 _PASSING: Final = frozenset(("Identity", "Cast", "Flatten", "Squeeze", "Reshape", "Dropout"))
 _IMAGES: Final = 16
 _CLOSE: Final = 1e-3
@@ -41,7 +41,7 @@ _KINDS: Final = {
 
 
 class FoundAnswers(BaseModel):
-    """What the logits come from: an output, what it holds, and how many classes it tells apart."""
+    """The source of the logits: an output, its form, and the number of classes."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -51,7 +51,7 @@ class FoundAnswers(BaseModel):
 
     @property
     def words(self) -> str:
-        """What was found, in a line."""
+        """A description in one line."""
         if self.form == "sigmoid" and self.classes == 2:
             return "one probability, of the second class"
         return _WORDS[self.form]
@@ -61,7 +61,7 @@ def find_answers(
     file: str, model: onnx.ModelProto, *, chosen: str | None = None, shown: Sequence[str] = (),
     stated: Form | None = None,
 ) -> FoundAnswers:  # fmt: skip
-    """Find out what a network answers with, and add operators that make logits of it."""
+    """Find a network's answers, and add operators that turn them into logits."""
     rows = _outputs(model)
     output = _output(file, rows, chosen)
     values = rows[output].reshape(_IMAGES, -1)
@@ -79,16 +79,16 @@ def find_answers(
 
 
 def _outputs(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
-    """Return what it puts out for a few drawn images, of each output that holds numbers."""
+    """Return each numeric output for a few random images."""
     session = cpu_session(model.SerializeToString())
-    (given,) = session.get_inputs()
-    images = np.random.default_rng(0).uniform(-1, 1, [_IMAGES, *given.shape[1:]])
-    if given.type == "tensor(uint8)":
+    (image_input,) = session.get_inputs()
+    images = np.random.default_rng(0).uniform(-1, 1, [_IMAGES, *image_input.shape[1:]])
+    if image_input.type == "tensor(uint8)":
         images = images * 127 + 128
-    names = [each.name for each in session.get_outputs()]
-    found = session.run(names, {given.name: images.astype(_KINDS[given.type])})
+    names = [output.name for output in session.get_outputs()]
+    arrays = session.run(names, {image_input.name: images.astype(_KINDS[image_input.type])})
     return {
-        name: value for name, value in zip(names, found, strict=True)
+        name: value for name, value in zip(names, arrays, strict=True)
         if isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.shape[0] == _IMAGES
     }  # fmt: skip
 
@@ -108,7 +108,7 @@ def _output(file: str, rows: dict[str, NDArray[Any]], chosen: str | None) -> str
 
 
 def _before(graph: onnx.GraphProto, output: str, values: NDArray[Any]) -> tuple[str, Form]:
-    """Return the value that logits are made of, and how."""
+    """Return the value that logits are computed from, and its form."""
     makers = {name: node for node in graph.node for name in node.output}
     node = makers.get(output)
     while node is not None and node.op_type in _PASSING:

@@ -1,4 +1,4 @@
-"""The names of the classes, as a file beside a network or in it says them; never invented."""
+"""Class names from a network's file or from one beside it; never invented."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any, Final
 from opsin.core.errors import RecipeError
 from opsin.core.files import open_regular
 
-# What other programs call the file beside a network, in the order of looking.
+# Names of files beside a network in other programs, in the order of looking.
 _BESIDE: Final = (
     "labels.txt", "class_names.json", "class_names.txt", "classes.txt", "classes.json",
     "metadata.json", "config.json",
 )  # fmt: skip
-# Where such a file, or the network's own, keeps them.
+# Their keys in such a file or in the network's metadata.
 _KEYS: Final = ("labels", "class_names", "classes", "names", "id2label", "label_names")
 _LARGEST: Final = 8 << 20
 
@@ -27,39 +27,39 @@ def names_from(path: Path) -> tuple[str, ...]:
     """Return the names in a text or JSON file, or those of a folder's sub-folders, sorted."""
     try:
         if path.is_dir():
-            found = tuple(sorted(each.name for each in path.iterdir()
-                                 if each.is_dir() and not each.name.startswith(".")))  # fmt: skip
+            names = tuple(sorted(item.name for item in path.iterdir()
+                                 if item.is_dir() and not item.name.startswith(".")))  # fmt: skip
         else:
-            found = _read(path) or ()
+            names = _read(path) or ()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise RecipeError(f"{path} cannot be read ({reason})") from error
-    if not found:
+    if not names:
         raise RecipeError(
             f"{path} names no classes: it is no folder with a sub-folder for each class, no text "
             "with a name a line, and no JSON with labels",
             "Say them: --classes a,b,c, in the order of the network's answers.",
         )
-    return found
+    return names
 
 
 def names_beside(path: Path) -> tuple[tuple[str, ...], str] | None:
-    """Return the names that a file beside a network says, and which; ``None`` where none does."""
+    """Return the names in a file beside a network, and the file's name, if there is one."""
     for name in _BESIDE:
         with contextlib.suppress(OSError):
-            if found := _read(path.parent / name):
-                return found, name
+            if names := _read(path.parent / name):
+                return names, name
     return None
 
 
 def names_in(properties: Mapping[str, str]) -> tuple[str, ...] | None:
-    """Return the names that travel in an ONNX file; ``None`` where there are none."""
+    """Return the names in an ONNX file's metadata, if there are any."""
     for text in filter(None, map(properties.get, _KEYS)):
-        found = _names(_parsed(text)) if len(text) <= _LARGEST else None
-        if found is None and "," in text and "{" not in text:
-            found = tuple(part.strip() for part in text.split(","))
-        if found:
-            return found
+        names = _names(_parsed(text)) if len(text) <= _LARGEST else None
+        if names is None and "," in text and "{" not in text:
+            names = tuple(part.strip() for part in text.split(","))
+        if names:
+            return names
     return None
 
 
@@ -72,16 +72,16 @@ def _read(path: Path) -> tuple[str, ...] | None:
     text = content.decode("utf-8-sig", "replace")
     if path.suffix == ".json":
         try:
-            given = json.loads(text)
+            stated = json.loads(text)
         except (ValueError, RecursionError):
             return None
-        if isinstance(given, dict):
-            given = next((given[key] for key in _KEYS if key in given), None)
-        return _names(given)
+        if isinstance(stated, dict):
+            stated = next((stated[key] for key in _KEYS if key in stated), None)
+        return _names(stated)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     numbered = [re.match(r"(\d+)[\s:,]+(.+)", line) for line in lines]
-    if all(each and int(each[1]) == place for place, each in enumerate(numbered)):
-        return tuple(str(each[2]).strip() for each in numbered if each)
+    if all(match and int(match[1]) == index for index, match in enumerate(numbered)):
+        return tuple(str(match[2]).strip() for match in numbered if match)
     return tuple(lines)
 
 
@@ -93,17 +93,17 @@ def _parsed(text: str) -> Any:
     return None
 
 
-def _names(given: Any) -> tuple[str, ...] | None:
-    if isinstance(given, list | tuple):
-        return tuple(map(str, given)) if all(isinstance(e, str | int) for e in given) else None
-    if not isinstance(given, dict) or not given:
+def _names(stated: Any) -> tuple[str, ...] | None:
+    if isinstance(stated, list | tuple):
+        return tuple(map(str, stated)) if all(isinstance(e, str | int) for e in stated) else None
+    if not isinstance(stated, dict) or not stated:
         return None
-    if all(isinstance(value, int) for value in given.values()):
-        given = {value: key for key, value in given.items()}
+    if all(isinstance(value, int) for value in stated.values()):
+        stated = {value: key for key, value in stated.items()}
     try:
-        places = {int(key): str(value) for key, value in given.items()}
+        names = {int(key): str(value) for key, value in stated.items()}
     except (ValueError, TypeError):
         return None
-    if sorted(places) != list(range(len(places))):
+    if sorted(names) != list(range(len(names))):
         return None
-    return tuple(places[place] for place in range(len(places)))
+    return tuple(names[index] for index in range(len(names)))

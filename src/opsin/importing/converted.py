@@ -1,4 +1,4 @@
-"""What each reader makes of a file: a network of standard operators."""
+"""The result of each reader: a network of standard operators."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from onnx import ModelProto
 
 from opsin.core.metadata import Layer
 
-#: What a network answers with.
+#: The form of a network's answers.
 Form = Literal["logits", "softmax", "probabilities", "sigmoid", "scores"]
 
 
 @dataclass(frozen=True)
 class Converted:
-    """A network as standard operators, and what its file says of it."""
+    """A network as standard operators, and details from its file."""
 
     model: ModelProto
     maker: str

@@ -1,4 +1,4 @@
-"""What kind of file is given, by its content and not by its name; members of its archive."""
+"""The kind of a file by its content, not its name; members of its archive."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from opsin.core.files import open_regular
 from opsin.onnx_files.refusal import refused
 from opsin.onnx_files.tensor_file import LEGACY
 
-#: How archives and HDF5 files begin.
+#: First bytes of archives and of HDF5 files.
 ZIP: Final = b"PK\x03\x04"
 HDF5: Final = b"\x89HDF\r\n\x1a\n"
 #: Bytes for each byte of the file that compression could explain.
 DENSEST: Final = 1_000
-#: What writes another file in the user's own program.
+#: Code that writes another file in the user's own program.
 FROM_TORCH: Final = "torch.onnx.export(model.eval(), (images,), 'NAME.onnx', dynamo=True)"
 _FROM_SKLEARN: Final = "skops.io.dump(joblib.load('NAME{}'), 'NAME.skops')"
 # Pickles that are packed, or written as text, begin as other files do.
@@ -79,7 +79,7 @@ def _kind_of_archive(path: Path) -> FileKind:
 
 
 def read_member(archive: zipfile.ZipFile, file: str, member: str, most: int) -> bytes:
-    """Return a member of an archive; what it says of its own size is not believed."""
+    """Return a member of an archive; the size that it declares is not trusted."""
     info = archive.getinfo(member)
     if info.file_size > min(most, DENSEST * max(info.compress_size, 1)):
         raise refused(file, f"its {member} is declared larger than the file could hold")

@@ -34,7 +34,7 @@ from opsin.onnx_files.postprocessing import GraphWriter, model_of
 from opsin.onnx_files.refusal import quoted, refused
 from opsin.onnx_files.tensor_file import read_tensors
 
-#: What weights alone may be of.
+#: The architectures that weights alone may belong to.
 Architecture = Literal["mlp"]
 _ENDS: Final = re.compile(r"\.?(weight|bias)$")
 
@@ -62,17 +62,17 @@ def read_foreign(
 ) -> ForeignNetwork:  # fmt: skip
     """Read a file of Keras, ONNX, skops, or weights alone; nothing in it is run or looked up."""
     if graph is not None:
-        _digest(graph)  # says so where it is no file
+        _digest(graph)  # raises if it is no file
     digest, size = _digest(path)
     header = {
         "path": str(path), "side": side, "output": output, "architecture": architecture,
         "graph": None if graph is None else str(graph),
     }  # fmt: skip
     try:
-        found, content = in_sandbox("opsin.importing.foreign_network:read", header, size)
+        fields, content = in_sandbox("opsin.importing.foreign_network:read", header, size)
     except SandboxError as error:
         raise refused(path.name, error.message) from error
-    return ForeignNetwork(path=path, digest=digest, content=content, **found)
+    return ForeignNetwork(path=path, digest=digest, content=content, **fields)
 
 
 def _digest(path: Path) -> tuple[str, int]:
@@ -108,27 +108,27 @@ def _read(path: Path, header: Header) -> tuple[Header, Sequence[bytes]]:
     kind = kind_of(path)
     if kind is FileKind.WEIGHTS:
         model = _of_weights(path, header["architecture"], header["graph"])
-        found = Converted(model, "weights by name", model.graph.name, output=header["output"])
+        parsed = Converted(model, "weights by name", model.graph.name, output=header["output"])
     elif kind is FileKind.KERAS:
-        found = convert(path, side=header["side"], output=header["output"])
+        parsed = convert(path, side=header["side"], output=header["output"])
     elif kind is FileKind.SKOPS:
-        found = convert_estimator(path)
+        parsed = convert_estimator(path)
     else:
-        found = _of_onnx(path, header["output"])
-    model = found.model
+        parsed = _of_onnx(path, header["output"])
+    model = parsed.model
     check_bounded(model, path.name)
     named = use_standard_operators(model)
     _take_images(path.name, model)
     probed, model = probe_model(model, path.name, header["side"])
-    shown = [row.name for row in found.layers]
-    answers = find_answers(path.name, model, chosen=found.output, shown=shown, stated=found.form)
+    shown = [row.name for row in parsed.layers]
+    answers = find_answers(path.name, model, chosen=parsed.output, shown=shown, stated=parsed.form)
     last = Value(name=ANSWERS, op="Identity", shape=(answers.classes,))
     probed = probed.model_copy(update={"values": (*probed.values, last)})
     return {
         "probed": probed.model_dump(mode="json"), "answers": answers.model_dump(),
-        "layers": [row.model_dump() for row in found.layers], "maker": quoted(found.maker),
-        "network": quoted(found.network), "scales": found.scales,
-        "classes": found.classes or named,
+        "layers": [row.model_dump() for row in parsed.layers], "maker": quoted(parsed.maker),
+        "network": quoted(parsed.network), "scales": parsed.scales,
+        "classes": parsed.classes or named,
     }, [model.SerializeToString()]  # fmt: skip
 
 
@@ -156,11 +156,11 @@ def _dense_chain(file: str, tensors: Mapping[str, NDArray[Any]]) -> onnx.ModelPr
         layers.setdefault(_ENDS.sub("", name) or "dense", {})[part[1]] = values
     to = GraphWriter()
     value, units = "rows", 0
-    for place, (name, held) in enumerate(layers.items()):
+    for index, (name, held) in enumerate(layers.items()):
         weight = held.get("weight")
         if weight is None or weight.ndim != 2 or 0 in weight.shape:
             raise _not_dense(file, name, "is no dense layer")
-        if place and weight.shape[1] != units:
+        if index and weight.shape[1] != units:
             raise _not_dense(file, name, f"takes {weight.shape[1]} numbers and is given {units}")
         bias = held.get("bias", np.zeros(len(weight)))
         if bias.shape != (len(weight),):
@@ -168,7 +168,7 @@ def _dense_chain(file: str, tensors: Mapping[str, NDArray[Any]]) -> onnx.ModelPr
         inputs = [to.weight(f"{name}.weight", weight, np.float32),
                   to.weight(f"{name}.bias", bias, np.float32)]  # fmt: skip
         value = to.node("Gemm", [value, *inputs], name, transB=1)
-        if place + 1 < len(layers):
+        if index + 1 < len(layers):
             value = to.node("Relu", [value], f"{name}.relu")
         units = len(weight)
     if not layers:
@@ -193,7 +193,7 @@ def _with_tensors(
         if values is None:
             continue
         if tuple(weight.dims) != values.shape:
-            has, needs = ("×".join(map(str, each)) for each in (values.shape, weight.dims))
+            has, needs = ("×".join(map(str, shape)) for shape in (values.shape, weight.dims))
             raise refused(file, f"its {quoted(weight.name)} has {has}, and the graph needs {needs}")
         dtype = helper.tensor_dtype_to_np_dtype(weight.data_type)
         weight.CopyFrom(numpy_helper.from_array(values.astype(dtype), weight.name))
@@ -206,7 +206,7 @@ def _with_tensors(
 def _of_onnx(path: Path, output: str | None) -> Converted:
     with open_regular(path) as file:
         model = _parsed(path.name, file.read())
-    properties = {each.key: each.value for each in model.metadata_props}
+    properties = {entry.key: entry.value for entry in model.metadata_props}
     if any(key.startswith("opsin.") for key in properties):
         advice = f"Use it as it is: opsin evaluate {path.name} SOURCE."
         raise refused(path.name, "it is a classifier of Opsin's own already", advice)
@@ -224,11 +224,11 @@ def _parsed(name: str, content: bytes) -> onnx.ModelProto:
 def _take_images(name: str, model: onnx.ModelProto) -> None:
     """Let a network that takes rows of pixels, or grey images without a third axis, take images."""
     weights = {weight.name for weight in model.graph.initializer}
-    inputs = [each for each in model.graph.input if each.name not in weights]
+    inputs = [value for value in model.graph.input if value.name not in weights]
     if len(inputs) != 1:
         return  # the probe says so
     kind = inputs[0].type.tensor_type
-    dims = [each.dim_value if each.HasField("dim_value") else 0 for each in kind.shape.dim]
+    dims = [dim.dim_value if dim.HasField("dim_value") else 0 for dim in kind.shape.dim]
     if len(dims) not in (2, 3) or not all(dims[1:]):
         return
     shape = [1, *dims[1:]]

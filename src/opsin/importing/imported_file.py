@@ -46,7 +46,7 @@ class ImportedFile:
         shapes = {value.name: value.shape for value in self._backbone.probed.values}
         del shapes[ANSWERS]
         rows = layer_table(self._graph.nodes, self._backbone.graph.weights, shapes)
-        # All of it was trained where it was made.
+        # All of it was trained by its maker.
         return [row.model_copy(update={"trainable": row.parameters}) for row in rows]
 
     def content(self, metadata: Metadata) -> bytes:

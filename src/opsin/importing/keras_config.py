@@ -1,4 +1,4 @@
-"""A network's configuration as Keras writes it: which layers there are, and what each is given."""
+"""A network's configuration as Keras writes it: its layers and their inputs."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _ARITHMETIC: Final = {
     "math.multiply": "Multiply", "math.truediv": "Divide", "math.divide": "Divide",
     "nn.relu": "ReLU", "nn.relu6": "ReLU6",
 }  # fmt: skip
-# Where Keras' own layers are; whatever is registered elsewhere is somebody's code.
+# Modules of Keras' own layers; classes from elsewhere are somebody's code.
 _KERAS: Final = re.compile(r"(keras|tf_keras|tensorflow\.(python\.)?keras)(\.|$)")
 
 
 class Reference(NamedTuple):
-    """Something that a layer puts out in one of its calls."""
+    """One output of one call of a layer."""
 
     layer: str
     call: int
@@ -48,7 +48,7 @@ class LayerConfig:
 
 @dataclass(frozen=True)
 class Call:
-    """A layer, and what it is given in one of its calls: references, and plain values."""
+    """A call of a layer, and its inputs: references and plain values."""
 
     layer: LayerConfig
     number: int
@@ -91,7 +91,7 @@ class _Reader:
         if self._left < 0:
             raise refused(self._file, f"it has more than {_MOST_LAYERS:,} layers")
         layers = tuple(
-            self._layer(each, key, depth) for each, key in zip(listed, _keys(listed), strict=True)
+            self._layer(row, key, depth) for row, key in zip(listed, _keys(listed), strict=True)
         )
         if not layers:
             raise refused(self._file, "it has no layers")
@@ -99,11 +99,11 @@ class _Reader:
             return _in_a_row(name, layers)
         calls = [
             call
-            for each, layer in zip(listed, layers, strict=True)
-            for call in _calls(layer, each.get("inbound_nodes", []))
+            for row, layer in zip(listed, layers, strict=True)
+            for call in _calls(layer, row.get("inbound_nodes", []))
         ]
         inputs, outputs = _references(config["input_layers"]), _references(config["output_layers"])
-        if not {layer.name for layer in layers} >= {each.layer for each in (*inputs, *outputs)}:
+        if not {layer.name for layer in layers} >= {ref.layer for ref in (*inputs, *outputs)}:
             raise refused(self._file, "its configuration names a layer that is not there")
         ordered = _in_order(_as_counted(calls, outputs), inputs)
         if ordered is None:
@@ -137,7 +137,7 @@ class _Reader:
 
 
 def _keys(layers: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return what a ``.keras`` file calls each layer: its class, and how many came before."""
+    """Return each layer's name in a ``.keras`` file: its class and a running number."""
     seen: Counter[str] = Counter()
     keys = []
     for layer in layers:
@@ -165,10 +165,10 @@ def _in_a_row(name: str, layers: tuple[LayerConfig, ...]) -> NetworkConfig:
 
 def _references(ends: Any) -> tuple[Reference, ...]:
     if isinstance(ends, dict):
-        return tuple(each for part in ends.values() for each in _references(part))
+        return tuple(ref for part in ends.values() for ref in _references(part))
     if len(ends) == 3 and isinstance(ends[0], str) and isinstance(ends[1], int):
         return (Reference(ends[0], ends[1], int(ends[2])),)
-    return tuple(each for part in ends for each in _references(part))
+    return tuple(ref for part in ends for ref in _references(part))
 
 
 def _calls(layer: LayerConfig, nodes: Any) -> list[Call]:
@@ -176,13 +176,13 @@ def _calls(layer: LayerConfig, nodes: Any) -> list[Call]:
     calls = []
     for number, node in enumerate(nodes):
         if isinstance(node, dict):
-            values = tuple(_argument(each) for each in node.get("args", ()))
-            named = {str(key): _argument(each) for key, each in node.get("kwargs", {}).items()}
+            values = tuple(_argument(value) for value in node.get("args", ()))
+            named = {str(key): _argument(value) for key, value in node.get("kwargs", {}).items()}
         else:
             rows = node if node and isinstance(node[0], list) else [node]
             values = tuple(Reference(str(row[0]), int(row[1]), int(row[2])) for row in rows)
             further = [row[3] for row in rows if len(row) > 3]
-            named = {str(key): _row_argument(each) for row in further for key, each in row.items()}
+            named = {str(key): _row_argument(item) for row in further for key, item in row.items()}
         calls.append(Call(layer, number, values, named))
     return calls
 
@@ -193,9 +193,9 @@ def _argument(stated: Any) -> Any:
             name, call, output = stated["config"]["keras_history"]
             return Reference(str(name), int(call), int(output))
         if stated.get("class_name") == "__tuple__":
-            return tuple(_argument(each) for each in stated["items"])
+            return tuple(_argument(item) for item in stated["items"])
         raise ValueError("an argument that is no value")
-    return tuple(_argument(each) for each in stated) if isinstance(stated, list) else stated
+    return tuple(_argument(item) for item in stated) if isinstance(stated, list) else stated
 
 
 def _row_argument(stated: Any) -> Any:
@@ -209,8 +209,8 @@ def _as_counted(calls: Sequence[Call], outputs: Sequence[Reference]) -> list[Cal
     """Number the calls of networks in the place of layers as those that need them do."""
     listed = Counter(call.layer.name for call in calls)
     last = {name: count - 1 for name, count in listed.items()}
-    for each in (*(one for call in calls for one in _needs(call)), *outputs):
-        last[each.layer] = max(last.get(each.layer, 0), each.call)
+    for ref in (*(ref for call in calls for ref in _needs(call)), *outputs):
+        last[ref.layer] = max(last.get(ref.layer, 0), ref.call)
     return [
         replace(call, number=call.number + last[call.layer.name] - listed[call.layer.name] + 1)
         if call.layer.inner is not None
@@ -226,19 +226,18 @@ def _needs(values: Any) -> list[Reference]:
         return [values]
     if isinstance(values, Mapping):
         values = tuple(values.values())
-    return [each for part in values for each in _needs(part)] if isinstance(values, tuple) else []
+    return [ref for part in values for ref in _needs(part)] if isinstance(values, tuple) else []
 
 
 def _in_order(calls: Sequence[Call], inputs: Sequence[Reference]) -> tuple[Call, ...] | None:
-    """Bring each call behind those that it needs; ``None`` where one waits in vain."""
-    known = {each[:2] for each in inputs}
+    """Sort calls behind those that they need; ``None`` if that is impossible."""
+    known = {ref[:2] for ref in inputs}
     made = {(call.layer.name, call.number): call for call in calls}
     needs = {
-        key: [each[:2] for each in _needs(call) if each[:2] not in known]
-        for key, call in made.items()
+        key: [ref[:2] for ref in _needs(call) if ref[:2] not in known] for key, call in made.items()
     }
     if len(made) < len(calls) or not made.keys() >= {
-        each for part in needs.values() for each in part
+        ref for refs in needs.values() for ref in refs
     }:
         return None
     try:

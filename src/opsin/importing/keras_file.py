@@ -45,7 +45,7 @@ _PARTS: Final = (
     "query_dense", "_query_dense", "key_dense", "_key_dense", "value_dense", "_value_dense",
     "output_dense", "_output_dense", "attention_output",
 )  # fmt: skip
-# What h5py raises for what a stranger may write.
+# Errors of h5py for hostile files.
 _BROKEN: Final = (OSError, RuntimeError, KeyError, ValueError, TypeError)
 
 
@@ -58,7 +58,7 @@ class WeightList:
     @property
     def shapes(self) -> list[tuple[int, ...]]:
         """The shape of each."""
-        return [tuple(each.shape) for each in self._stored]
+        return [tuple(stored.shape) for stored in self._stored]
 
     def read(self, number: int, layer: str) -> NDArray[np.float32]:
         """Read one of them, which must be an array of finite numbers within the file."""
@@ -91,21 +91,21 @@ class LayerWeights:
     by_name: bool  # of each layer, as in ``.h5``; in ``.keras`` by class and place among its like
 
     def of(self, trail: Sequence[LayerConfig]) -> WeightList:
-        """The weights of a layer, which comes last, behind the networks that it is in."""
+        """The weights of the last layer of a trail; the networks around it come first."""
         if self.by_name:
-            found = self._by_name(trail)
+            weights = self._by_name(trail)
         else:
             # As TensorFlow 2.12 to 2.15 wrote it.
             earlier = self._walk(self.file, "_layer_checkpoint_dependencies")
             names = [name for layer in trail for name in ("layers", layer.key)]
             group = self._walk(self.file if earlier is None else earlier, *names)
-            found = [] if group is None else list(self._stored(group))
-        return WeightList(self.name, found, DENSEST * self.size)
+            weights = [] if group is None else list(self._stored(group))
+        return WeightList(self.name, weights, DENSEST * self.size)
 
     def _stored(self, group: Any) -> Iterator[Any]:
-        own = self._walk(group, "vars")
-        for number in range(0 if own is None else len(own)):
-            stored = self._walk(own, str(number))
+        variables = self._walk(group, "vars")
+        for number in range(0 if variables is None else len(variables)):
+            stored = self._walk(variables, str(number))
             if isinstance(stored, h5py.Dataset):
                 yield stored
         for part in _PARTS:
@@ -114,15 +114,15 @@ class LayerWeights:
                 yield from self._stored(inner)
 
     def _by_name(self, trail: Sequence[LayerConfig]) -> list[Any]:
-        own = trail[-1].name
+        layer = trail[-1].name
         group = self._walk(self.file, "model_weights", trail[0].name)
         names = [] if group is None else self._names(group)
         if len(trail) > 1:  # the names of all layers of a network within a network are in one list
-            names = [name for name in names if own in name.split("/")[:-1]]
-        found = [self._walk(group, *name.split("/")) for name in names]
-        if not all(isinstance(each, h5py.Dataset) for each in found):
-            raise refused(self.name, f"weights of layer {quoted(own)} are missing")
-        return found
+            names = [name for name in names if layer in name.split("/")[:-1]]
+        datasets = [self._walk(group, *name.split("/")) for name in names]
+        if not all(isinstance(dataset, h5py.Dataset) for dataset in datasets):
+            raise refused(self.name, f"weights of layer {quoted(layer)} are missing")
+        return datasets
 
     def _names(self, group: Any) -> list[str]:
         """Return the names of a layer's weights; long lists are kept in several attributes."""
@@ -137,7 +137,7 @@ class LayerWeights:
             raise refused(self.name, f"its weights are broken ({quoted(error)})") from error
 
     def _walk(self, group: Any, *names: str) -> Any:
-        """Return what lies at a path in a group, where it lies there itself; else ``None``."""
+        """Follow a path in a group; ``None`` if it is missing, and links are refused."""
         for name in names:
             if not isinstance(group, h5py.Group):
                 raise refused(self.name, "its weights are in no order that Keras writes")
@@ -217,16 +217,16 @@ def _hdf5(name: str, stream: BinaryIO) -> h5py.File:
 
 def _json(name: str, text: bytes) -> JsonObject:
     try:
-        found = json.loads(text)
+        config = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise refused(name, "its configuration is no JSON") from error
-    if not isinstance(found, dict):
+    if not isinstance(config, dict):
         raise refused(name, "its configuration is not that of a network")
-    return found
+    return config
 
 
 def _version(text: object) -> tuple[int, ...]:
-    """Return the numbers of a version; that of the first Keras with a file where none is said."""
+    """Return the numbers of a version; that of the first Keras if it is unknown."""
     shown = text.decode("ascii", "replace") if isinstance(text, bytes) else str(text)
     numbers = tuple(int(part) for part in re.findall(r"\d{1,6}", shown.split("-")[0])[:3])
     return numbers or (1,)

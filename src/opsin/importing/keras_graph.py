@@ -39,17 +39,17 @@ class KerasGraph(GraphWriter):
     _names: set[str] = field(default_factory=set)
 
     def refuse(self, reason: str, advice: str = "") -> Exception:
-        """Return the error of something that the file asks for and the graph cannot do."""
+        """Return the error for something that the graph cannot express."""
         return refused(self.file, reason, advice)
 
     def fresh(self, name: str) -> str:
-        """Return a name that no value has yet, which begins with this one."""
-        found, number = name, 1
-        while found in self._names:
+        """Return an unused name that begins with this one."""
+        candidate, number = name, 1
+        while candidate in self._names:
             number += 1
-            found = f"{name}@{number}"
-        self._names.add(found)
-        return found
+            candidate = f"{name}@{number}"
+        self._names.add(candidate)
+        return candidate
 
     def stored(self, name: str, value: Any) -> str:
         """Store a weight once, however often its layer is used, and return its name."""
@@ -71,7 +71,7 @@ class KerasGraph(GraphWriter):
         return KerasTensor(sizes, name)
 
     def of_plain(self, shape: Sequence[int], plain: str) -> KerasTensor:
-        """The value that the graph has, so far, in Keras' order."""
+        """Turn a value in Keras' order into one in the graph's."""
         self.tensor(shape, plain)
         if len(shape) == 3:
             plain = self.apply("Transpose", [plain], f"{plain}.maps", perm=[0, 3, 1, 2])
@@ -91,10 +91,10 @@ class KerasGraph(GraphWriter):
         return height, width, channels
 
     def show(self, value: KerasTensor, name: str, since: int) -> KerasTensor:
-        """Let the value of a layer, whose operators began at `since`, bear the layer's name."""
-        own, named = self.nodes[since:], self.fresh(name)
-        if any(value.name in node.output for node in own):
-            rename_values(own, {value.name: named})
+        """Name the value of a layer, whose operators began at `since`, after the layer."""
+        nodes, named = self.nodes[since:], self.fresh(name)
+        if any(value.name in node.output for node in nodes):
+            rename_values(nodes, {value.name: named})
         else:
             self.node("Identity", [value.name], named)
         return KerasTensor(value.shape, named)
@@ -112,23 +112,23 @@ class LayerCall:
     version: tuple[int, ...]  # of the Keras that saved it
     given: tuple[Any, ...]  # values, and constants among them
     named: Mapping[str, Any]
-    words: str = ""  # its kind in the summary table; its class where a layer sets none
+    words: str = ""  # its kind in the summary table; its class by default
     parameters: int = field(default=0, init=False)
     fixed: int = field(default=0, init=False)  # parameters that training does not change
     multiply_adds: int = field(default=0, init=False)
 
     def refuse(self, reason: str) -> Exception:
-        """Return the error of something that the layer asks for and is not possible here."""
+        """Return the error for something the layer needs that is not supported."""
         return self.to.refuse(f"layer {quoted(self.name)} ({self.kind}) {reason}")
 
     @property
     def values(self) -> list[KerasTensor]:
-        """The values that it is given."""
+        """The input tensors."""
         return tensors_in(self.given)
 
     @property
     def value(self) -> KerasTensor:
-        """The one value that it is given."""
+        """The only input tensor."""
         values = self.values
         if len(values) != 1:
             raise self.refuse(f"is given {len(values)} values")
@@ -147,7 +147,7 @@ class LayerCall:
         return self.to.stored(f"{self.name}.{part}", value)
 
     def same(self, name: str) -> KerasTensor:
-        """A value of the shape of the one that it is given."""
+        """A value of the input's shape."""
         return KerasTensor(self.value.shape, name)
 
     def affine(self, value: str, factor: str | None, offset: str | None, part: str) -> str:
@@ -165,39 +165,39 @@ class LayerCall:
             raise self.refuse(f"has {len(stored)} weights, and needs {len(wanted)}")
         for pair in zip(stored, wanted, strict=False):
             if pair[0] != pair[1]:
-                has, needs = ("×".join(map(str, each)) or "one number" for each in pair)
+                has, needs = ("×".join(map(str, shape)) or "one number" for shape in pair)
                 raise self.refuse(f"has a weight of {has} where {needs} is needed")
         self.parameters += sum(math.prod(shape) for shape in wanted)
         return [self.stored.read(number, self.name) for number in range(len(wanted))]
 
     def flag(self, name: str, default: bool) -> bool:
         """Return an option that is yes or no."""
-        found = self.options.get(name, default)
-        if not isinstance(found, bool):
+        value = self.options.get(name, default)
+        if not isinstance(value, bool):
             raise self.refuse(f"has no usable {name}")
-        return found
+        return value
 
     def number(self, name: str, default: float | None = None) -> float:
         """Return an option that is a finite number."""
-        found = self.options.get(name, default)
-        if isinstance(found, dict):  # as NumPy's numbers are written
-            found = found.get("config", {}).get("value")
-        if type(found) not in (int, float) or not math.isfinite(found):
+        value = self.options.get(name, default)
+        if isinstance(value, dict):  # as NumPy's numbers are written
+            value = value.get("config", {}).get("value")
+        if type(value) not in (int, float) or not math.isfinite(value):
             raise self.refuse(f"has no usable {name}")
-        return float(found)
+        return float(value)
 
     def count(self, name: str, default: int | None = None) -> int:
         """Return an option that is a whole number from 1 on."""
-        found = self.options.get(name, default)
-        if type(found) is not int or not 1 <= found < 1 << 24:
+        value = self.options.get(name, default)
+        if type(value) is not int or not 1 <= value < 1 << 24:
             raise self.refuse(f"has no usable {name}")
-        return found
+        return value
 
     def sizes(self, name: str, default: int | Sequence[int], axes: int = 2) -> tuple[int, ...]:
         """Return an option that is a number from 1 on for each axis, or one for all."""
-        found = self.options.get(name, default)
-        found = default if found is None else found
-        parts = [found] * axes if isinstance(found, int) else list(found)
+        value = self.options.get(name, default)
+        value = default if value is None else value
+        parts = [value] * axes if isinstance(value, int) else list(value)
         whole = all(isinstance(size, int) and 1 <= size < 1 << 20 for size in parts)
         if len(parts) != axes or not whole:
             raise self.refuse(f"has no usable {name}")
@@ -205,11 +205,11 @@ class LayerCall:
 
     def text(self, name: str, default: str, choices: Sequence[str]) -> str:
         """Return an option that is one of a few words."""
-        found = self.options.get(name)
-        found = default if found is None else found
-        if found not in choices:
-            raise self.refuse(f"has {name}={quoted(found)}, which is not known here")
-        return str(found)
+        value = self.options.get(name)
+        value = default if value is None else value
+        if value not in choices:
+            raise self.refuse(f"has {name}={quoted(value)}, which is not known here")
+        return str(value)
 
 
 #: Writes a layer and returns what it puts out.
@@ -217,9 +217,9 @@ Writer = Callable[[LayerCall], KerasTensor]
 
 
 def tensors_in(values: Any) -> list[KerasTensor]:
-    """Return the values among what a layer is given, in their order."""
+    """Return the tensors among a layer's inputs, in order."""
     if isinstance(values, KerasTensor):
         return [values]
     if isinstance(values, tuple):
-        return [each for part in values for each in tensors_in(part)]
+        return [tensor for part in values for tensor in tensors_in(part)]
     return []

@@ -56,31 +56,31 @@ class _Conversion:
 
     def _chosen(self, output: str | None) -> Reference:
         outputs = self._network.outputs
-        names = quoted(", ".join(each.layer for each in outputs))
+        names = quoted(", ".join(reference.layer for reference in outputs))
         if output is None and len(outputs) != 1:
             advice = f"Say which one answers: --output with one of {names}."
             raise self._to.refuse(f"it has {len(outputs)} outputs", advice)
-        found = [each for each in outputs if output in (None, each.layer)]
-        if not found:
+        matches = [reference for reference in outputs if output in (None, reference.layer)]
+        if not matches:
             raise self._to.refuse(f"it has no output {quoted(output)}", f"Choose among {names}.")
-        return found[0]
+        return matches[0]
 
     def _input_shape(self, side: int | None) -> tuple[int, ...]:
-        given = _stated_shape(self._network, self._file.config)
-        if given is None:
+        shape = _stated_shape(self._network, self._file.config)
+        if shape is None:
             raise self._to.refuse(
                 "it does not say which images it takes",
                 "Begin it with keras.Input((height, width, channels)), and save it again.",
             )
-        if len(given) == 3 and None in given:
+        if len(shape) == 3 and None in shape:
             if side is None:
                 advice = "Say the size that it is for: --size 224."
                 raise self._to.refuse("it takes images of any size", advice)
-            given = [side if each is None else each for each in given]
-        whole = all(isinstance(each, int) and 0 < each <= 1 << 24 for each in given)
-        if not given or len(given) > 3 or not whole:
-            raise self._to.refuse(f"its input {quoted(given)} is no image")
-        return tuple(given)
+            shape = [side if size is None else size for size in shape]
+        whole = all(isinstance(size, int) and 0 < size <= 1 << 24 for size in shape)
+        if not shape or len(shape) > 3 or not whole:
+            raise self._to.refuse(f"its input {quoted(shape)} is no image")
+        return tuple(shape)
 
     def _walk(
         self,
@@ -88,24 +88,24 @@ class _Conversion:
         known: dict[Reference, KerasTensor],
         trail: tuple[LayerConfig, ...],
     ) -> None:
-        """Write the calls of a network; ``known`` is filled with what they put out."""
+        """Write the calls of a network; their outputs are added to ``known``."""
         for call in network.calls:
-            given = _replaced(call.given, known)
+            inputs = _replaced(call.given, known)
             if call.layer.inner is None:
                 named = _replaced(dict(call.named), known)
-                made = self._layer(call, given, named, trail)
+                made = self._layer(call, inputs, named, trail)
                 known[Reference(call.layer.name, call.number, 0)] = made
                 continue
-            inner, values = call.layer.inner, tensors_in(given)
+            inner, values = call.layer.inner, tensors_in(inputs)
             if len(values) != len(inner.inputs):
                 raise self._to.refuse(f"{quoted(inner.name)} is given {len(values)} values")
-            own = dict(zip(inner.inputs, values, strict=True))
-            self._walk(inner, own, (*trail, call.layer))
-            for place, output in enumerate(inner.outputs):
-                known[Reference(call.layer.name, call.number, place)] = own[output]
+            inner_known = dict(zip(inner.inputs, values, strict=True))
+            self._walk(inner, inner_known, (*trail, call.layer))
+            for index, output in enumerate(inner.outputs):
+                known[Reference(call.layer.name, call.number, index)] = inner_known[output]
 
     def _layer(
-        self, call: Call, given: Any, named: Any, trail: tuple[LayerConfig, ...]
+        self, call: Call, inputs: Any, named: Any, trail: tuple[LayerConfig, ...]
     ) -> KerasTensor:
         layer, to = call.layer, self._to
         write = LAYERS.get(layer.kind)
@@ -119,11 +119,11 @@ class _Conversion:
             what = "has its channels first, which is not known here"
             raise to.refuse(f"layer {quoted(layer.name)} ({layer.kind}) {what}", _ELSEWHERE)
         name, since = layer.name, len(to.nodes)
-        if trail and name in {each.name for each in self._network.layers}:
-            name = "/".join((*(each.name for each in trail), name))
+        if trail and name in {outer.name for outer in self._network.layers}:
+            name = "/".join((*(outer.name for outer in trail), name))
         stored = self._file.weights.of((*trail, layer))
         written = LayerCall(
-            to, layer.kind, name, layer.config, stored, self._file.version, given, named
+            to, layer.kind, name, layer.config, stored, self._file.version, inputs, named
         )
         try:
             made = write(written)
@@ -141,7 +141,7 @@ class _Conversion:
 
 
 def _scaling(network: NetworkConfig) -> str | None:
-    """Return the layer that scales the pixels, if one does before any other that computes."""
+    """Return the layer that scales the pixels before any other computes, if any."""
     for call in network.calls:
         layer = call.layer
         if layer.kind in _SCALING:
@@ -154,8 +154,8 @@ def _scaling(network: NetworkConfig) -> str | None:
 
 
 def _stated_shape(network: NetworkConfig, config: Mapping[str, Any]) -> list[Any] | None:
-    """Return the shape of an image as one of several places states it."""
-    first = next((each for each in network.layers if each.name == network.inputs[0].layer), None)
+    """Return the shape of an image from wherever the file states it."""
+    first = next((layer for layer in network.layers if layer.name == network.inputs[0].layer), None)
     if first is None and network.layers:
         first = network.layers[0]
     if first is not None and first.inner is not None:
@@ -171,11 +171,11 @@ def _stated_shape(network: NetworkConfig, config: Mapping[str, Any]) -> list[Any
     return list(stated[1:]) if isinstance(stated, list) and len(stated) > 1 else None
 
 
-def _replaced(given: Any, known: Mapping[Reference, KerasTensor]) -> Any:
-    if isinstance(given, Reference):
-        return known[given]
-    if isinstance(given, tuple):
-        return tuple(_replaced(each, known) for each in given)
-    if isinstance(given, dict):
-        return {key: _replaced(each, known) for key, each in given.items()}
-    return given
+def _replaced(value: Any, known: Mapping[Reference, KerasTensor]) -> Any:
+    if isinstance(value, Reference):
+        return known[value]
+    if isinstance(value, tuple):
+        return tuple(_replaced(item, known) for item in value)
+    if isinstance(value, dict):
+        return {key: _replaced(item, known) for key, item in value.items()}
+    return value

@@ -41,8 +41,8 @@ def use_standard_operators(model: onnx.ModelProto) -> tuple[str, ...] | None:
         else:
             to.nodes.append(node)
     labels = (TensorProto.INT64, TensorProto.STRING)
-    kept = [each for each in graph.output if each.type.tensor_type.elem_type not in labels]
-    nodes = leading_to(to.nodes, [each.name for each in kept])
+    kept = [output for output in graph.output if output.type.tensor_type.elem_type not in labels]
+    nodes = leading_to(to.nodes, [output.name for output in kept])
     del graph.node[:], graph.output[:]
     graph.node.extend(nodes)
     graph.output.extend(kept)

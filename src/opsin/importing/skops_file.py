@@ -35,7 +35,7 @@ _LARGEST_ARRAY: Final = 4 << 30
 _LONGEST: Final = 10_000
 _DEEPEST: Final = 100
 _MEMBER: Final = re.compile(r"[\w-]{1,100}\.(npy|npz|bin)")
-# What an object is written as. Others stand for functions, methods and calls of them.
+# Kinds of nodes. Others stand for functions, methods and calls of them.
 _OBJECT: Final = "ObjectNode"
 _REDUCED: Final = frozenset(("TreeNode", "LossNode"))
 _LOADERS: Final = _REDUCED | {
@@ -43,7 +43,7 @@ _LOADERS: Final = _REDUCED | {
     "NdArrayNode", "MaskedArrayNode", "SparseMatrixNode", "JsonNode", "TypeNode", "DTypeNode",
     "RandomStateNode", "RandomGeneratorNode", "BytesNode", "BytearrayNode",
 }  # fmt: skip
-# Where the classes of fitted estimators are; whatever comes from elsewhere is somebody's code.
+# Modules of fitted estimators; classes from elsewhere are somebody's code.
 _KNOWN: Final = re.compile(r"(sklearn|numpy|scipy)(\.\w+)*|collections|_loss")
 _BUILT_IN: Final = frozenset((
     "str", "int", "float", "bool", "complex", "NoneType", "list", "dict", "tuple", "set",
@@ -107,7 +107,7 @@ class SkopsObject:
         return quoted(self.node["__class__"])
 
     def refusal(self, reason: str, advice: str = "") -> ModelFileError:
-        """Return the error of an object that is not as it should be."""
+        """Return the error for a malformed object."""
         return refused(self.file.name, f"its {self.kind} {reason}", advice)
 
     def _fault(self, name: str, reason: str) -> ModelFileError:
@@ -115,12 +115,12 @@ class SkopsObject:
 
     @property
     def attributes(self) -> Mapping[str, Any]:
-        """How the file describes its attributes."""
+        """Its attributes, as the file has them."""
         content = self.node.get("content")
         if not isinstance(content, dict) or content.get("__loader__") != "DictNode":
             raise self.refusal("has no attributes")
-        found: Mapping[str, Any] = content["content"]
-        return found
+        attributes: Mapping[str, Any] = content["content"]
+        return attributes
 
     def __contains__(self, name: str) -> bool:
         return name in self.attributes
@@ -134,38 +134,38 @@ class SkopsObject:
 
     @property
     def listed(self) -> list[SkopsObject]:
-        """Its items, where it is a list or a tuple."""
+        """The items of a list or a tuple."""
         if self.node["__loader__"] not in ("ListNode", "TupleNode"):
             raise self.refusal("stands in the place of a list")
-        return [SkopsObject(self.file, each) for each in self.node["content"]]
+        return [SkopsObject(self.file, item) for item in self.node["content"]]
 
     @property
     def value(self) -> Any:
-        """The text, number, true, false or ``None`` that it is."""
+        """Its text, number, boolean or ``None``."""
         loader, content = self.node["__loader__"], self.node.get("content")
         if loader == "NdArrayNode":
             values = self.file.array(self.node.get("file"))
             if values.shape == () and values.dtype.kind in "biufU":
                 return values.item()
         elif loader == "JsonNode" and isinstance(content, str) and len(content) <= _LONGEST:
-            found = json.loads(content)
-            if found is None or isinstance(found, str | int | float):
-                return found
+            value = json.loads(content)
+            if value is None or isinstance(value, str | int | float):
+                return value
         raise self.refusal("stands in the place of a number or a text")
 
     def whole(self, name: str, least: int, most: int) -> int:
         """Return an attribute that is a whole number within bounds."""
-        found = self.object(name).value
-        if type(found) is not int or not least <= found <= most:
-            raise self._fault(name, f"is {quoted(found)}")
-        return found
+        value = self.object(name).value
+        if type(value) is not int or not least <= value <= most:
+            raise self._fault(name, f"is {quoted(value)}")
+        return value
 
     def number(self, name: str) -> float:
         """Return an attribute that is a finite number."""
-        found = self.object(name).value
-        if not isinstance(found, int | float) or not abs(found) <= LARGEST:
-            raise self._fault(name, f"is {quoted(found)}")
-        return float(found)
+        value = self.object(name).value
+        if not isinstance(value, int | float) or not abs(value) <= LARGEST:
+            raise self._fault(name, f"is {quoted(value)}")
+        return float(value)
 
     def numbers(self, name: str, *shape: int | None) -> NDArray[np.float64]:
         """Return an array of finite numbers; ``None`` in its shape is any length but 0."""
@@ -180,7 +180,7 @@ class SkopsObject:
             for size, wanted in zip(values.shape, shape, strict=True)
         ):
             has = "×".join(map(str, values.shape)) or "one number"
-            needed = "×".join("any" if each is None else str(each) for each in shape)
+            needed = "×".join("any" if length is None else str(length) for length in shape)
             raise self._fault(name, f"has the shape {has}, not {needed}")
         checked = values.astype(np.float64)
         # Not beyond single precision either, in which it will be computed.
@@ -194,23 +194,23 @@ class SkopsObject:
         columns = values.dtype.fields
         if values.ndim != 1 or columns is None or not len(values):
             raise self._fault(name, "is no table")
-        found = {}
+        table = {}
         for column, allowed in kinds.items():
             inner = columns[column][0] if column in columns else None
             if inner is None or inner.kind not in allowed or inner.shape:
                 raise self._fault(name, f"has no numbers {column}")
-            found[column] = values[column].astype(np.float64 if inner.kind == "f" else np.int64)
-        return found
+            table[column] = values[column].astype(np.float64 if inner.kind == "f" else np.int64)
+        return table
 
     def values(self, name: str) -> list[Any]:
         """Return the values of a row of texts or numbers."""
         stored = self.object(name).node
         if stored.get("type") == "json":  # as Python's objects, which text often is
-            return [SkopsObject(self.file, each).value for each in stored["content"]]
-        found = self.file.array(stored.get("file"))
-        if found.ndim != 1 or found.dtype.kind not in "biufU":
+            return [SkopsObject(self.file, item).value for item in stored["content"]]
+        array = self.file.array(stored.get("file"))
+        if array.ndim != 1 or array.dtype.kind not in "biufU":
             raise self._fault(name, "is no row of values")
-        return list(found.tolist())
+        return list(array.tolist())
 
 
 @contextlib.contextmanager
@@ -241,18 +241,18 @@ def _check(file: str, schema: Any) -> None:
         raise TypeError("a schema that is no object")
     waiting: list[tuple[Any, tuple[int | None, ...]]] = [(schema, ())]
     while waiting:
-        given, within = waiting.pop()
-        if isinstance(given, list):
-            waiting.extend((each, within) for each in given)
-        if not isinstance(given, dict):
+        value, within = waiting.pop()
+        if isinstance(value, list):
+            waiting.extend((item, within) for item in value)
+        if not isinstance(value, dict):
             continue
-        if "__class__" in given or "__loader__" in given:
-            _check_node(file, given)
-            own = given.get("__id__")
-            if (own is not None and own in within) or len(within) > _DEEPEST:
-                raise refused(file, f"its {quoted(given['__class__'])} holds itself")
-            within = (*within, own)
-        waiting.extend((each, within) for each in given.values() if isinstance(each, dict | list))
+        if "__class__" in value or "__loader__" in value:
+            _check_node(file, value)
+            identity = value.get("__id__")
+            if (identity is not None and identity in within) or len(within) > _DEEPEST:
+                raise refused(file, f"its {quoted(value['__class__'])} holds itself")
+            within = (*within, identity)
+        waiting.extend((item, within) for item in value.values() if isinstance(item, dict | list))
 
 
 def _check_node(file: str, node: Mapping[str, Any]) -> None:

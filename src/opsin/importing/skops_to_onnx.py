@@ -34,7 +34,7 @@ _LEAST_DEVIATION: Final = float(np.finfo(np.float64).eps)
 
 
 class _Rows(NamedTuple):
-    """What a step or a classifier is given: a value ``float64[N, D]`` of the graph."""
+    """The input of a step or a classifier: a value ``float64[N, D]`` of the graph."""
 
     source: str
     units: int
@@ -42,7 +42,7 @@ class _Rows(NamedTuple):
 
 
 class _Written(NamedTuple):
-    """What a step or a classifier became, and its row of the summary table."""
+    """The output of a step or a classifier, and its row of the summary table."""
 
     value: str
     units: int
@@ -65,7 +65,7 @@ def _converted(estimator: SkopsObject) -> Converted:
     steps = _steps(estimator) if estimator.kind == "Pipeline" else [estimator]
     last = steps[-1]
     values = last.values("classes_")
-    texts = tuple(each for each in values if isinstance(each, str))
+    texts = tuple(value for value in values if isinstance(value, str))
     if not 2 <= len(values) <= MAX_CLASSES or len(set(values)) != len(values):
         raise last.refusal(f"has {len(values):,} classes, or one twice")
     first = steps[0].whole("n_features_in_", 1, _MOST_UNITS)
@@ -104,7 +104,7 @@ def _converted(estimator: SkopsObject) -> Converted:
 
 
 def _steps(pipeline: SkopsObject) -> list[SkopsObject]:
-    pairs = [each.listed for each in pipeline.object("steps").listed]
+    pairs = [pair.listed for pair in pipeline.object("steps").listed]
     if not 1 <= len(pairs) <= _MOST_STEPS or any(len(pair) != 2 for pair in pairs):
         raise pipeline.refusal(f"has {len(pairs):,} steps")
     passes = [
@@ -139,11 +139,11 @@ def _min_max(to: GraphWriter, step: SkopsObject, rows: _Rows, name: str) -> _Wri
         held = to.weight(f"{name}.{part}", step.numbers(f"{part}_", units), np.float64)
         value = to.node(kind, [value, held], f"{name}.{made}")
     if "clip" in step and step.object("clip").value:
-        ends = [each.value for each in step.object("feature_range").listed]
-        if len(ends) != 2 or not all(isinstance(each, int | float) for each in ends):
+        ends = [end.value for end in step.object("feature_range").listed]
+        if len(ends) != 2 or not all(isinstance(end, int | float) for end in ends):
             raise step.refusal(f"has the feature_range {quoted(ends)}")
-        names = [to.weight(f"{name}.{end}", each, np.float64)
-                 for end, each in zip(("least", "most"), ends, strict=True)]  # fmt: skip
+        names = [to.weight(f"{name}.{bound}", end, np.float64)
+                 for bound, end in zip(("least", "most"), ends, strict=True)]  # fmt: skip
         value = to.node("Clip", [value, *names], f"{name}.clipped")
     return _Written(value, units, step.kind, 2 * units, units)
 
@@ -166,17 +166,17 @@ def _single(to: GraphWriter, source: str) -> str:
     return to.node("Cast", [source], "head.given", to=TensorProto.FLOAT)
 
 
-def _logistic(to: GraphWriter, given: SkopsObject, rows: _Rows, _: str) -> _Written:
+def _logistic(to: GraphWriter, model: SkopsObject, rows: _Rows, _: str) -> _Written:
     count = 1 if rows.classes == 2 else rows.classes
-    weight = given.numbers("coef_", count, rows.units)
-    bias = given.numbers("intercept_", count)
+    weight = model.numbers("coef_", count, rows.units)
+    bias = model.numbers("intercept_", count)
     # Before 1.8 it could be told to answer class by class, or for two classes by a softmax.
-    way = given.object("multi_class").value if "multi_class" in given else "auto"
+    way = model.object("multi_class").value if "multi_class" in model else "auto"
     form: Form = "logits"
     if rows.classes == 2:
         doubled = 1 if way == "multinomial" else 2
         weight, bias = (np.concatenate([-part, part]) / doubled for part in (weight, bias))
-    elif way == "ovr" or (way != "multinomial" and given.object("solver").value == "liblinear"):
+    elif way == "ovr" or (way != "multinomial" and model.object("solver").value == "liblinear"):
         form = "sigmoid"
     inputs = [_single(to, rows.source), to.weight("head.weight", weight, np.float32),
               to.weight("head.bias", bias, np.float32)]  # fmt: skip
@@ -194,7 +194,7 @@ def _forest(to: GraphWriter, forest: SkopsObject, rows: _Rows, _: str) -> _Writt
     if not estimators:
         raise forest.refusal("has no trees")
     trees = []
-    for tree in (each.object("tree_") for each in estimators):
+    for tree in (estimator.object("tree_") for estimator in estimators):
         nodes = tree.records("nodes", left_child="iu", right_child="iu", feature="iu",
                              threshold="f")  # fmt: skip
         leaf = nodes["left_child"] == -1
@@ -218,7 +218,7 @@ def _boosting(to: GraphWriter, boosting: SkopsObject, rows: _Rows, _: str) -> _W
         raise boosting.refusal("encodes categories")
     columns = range(1, 2) if rows.classes == 2 else range(rows.classes)
     trees = []
-    for predictors in (each.listed for each in boosting.object("_predictors").listed):
+    for predictors in (row.listed for row in boosting.object("_predictors").listed):
         if len(predictors) != len(columns):
             raise boosting.refusal("has a round that lacks trees")
         for column, predictor in zip(columns, predictors, strict=True):
@@ -262,15 +262,15 @@ def _checked(file: str, tree: TreeNodes, units: int) -> TreeNodes:
     return tree
 
 
-def _neighbours(to: GraphWriter, given: SkopsObject, rows: _Rows, _: str) -> _Written:
+def _neighbours(to: GraphWriter, model: SkopsObject, rows: _Rows, _: str) -> _Written:
     for name, wanted in (("weights", "uniform"), ("effective_metric_", "euclidean")):
-        if (found := given.object(name).value) != wanted:
-            raise given.refusal(f"has {name}={quoted(found)}, and only {wanted} is known here")
-    points = given.numbers("_fit_X", None, rows.units)
-    count = given.whole("n_neighbors", 1, min(len(points), _MOST_NEIGHBOURS))
-    labels = given.numbers("_y", len(points)).astype(np.int64)
+        if (value := model.object(name).value) != wanted:
+            raise model.refusal(f"has {name}={quoted(value)}, and only {wanted} is known here")
+    points = model.numbers("_fit_X", None, rows.units)
+    count = model.whole("n_neighbors", 1, min(len(points), _MOST_NEIGHBOURS))
+    labels = model.numbers("_y", len(points)).astype(np.int64)
     if labels.min() < 0 or labels.max() >= rows.classes:
-        raise given.refusal("names a class that there is not in _y")
+        raise model.refusal("names a class that there is not in _y")
     write_neighbours(
         to, _single(to, rows.source), points.astype(np.float32), labels, count=count,
         classes=rows.classes,
@@ -280,24 +280,24 @@ def _neighbours(to: GraphWriter, given: SkopsObject, rows: _Rows, _: str) -> _Wr
     return _Written("votes", rows.classes, kind, held, points.size, "probabilities")
 
 
-def _machine(to: GraphWriter, given: SkopsObject, rows: _Rows, _: str) -> _Written:
-    """Write a kernel machine's scores, also where it was asked for probabilities."""
-    name: Any = given.object("kernel").value
+def _machine(to: GraphWriter, model: SkopsObject, rows: _Rows, _: str) -> _Written:
+    """Write a kernel machine's scores, even if it was fitted for probabilities."""
+    name: Any = model.object("kernel").value
     if name not in KERNELS:
-        raise given.refusal(f"has the kernel {quoted(name)}")
-    points = given.numbers("support_vectors_", None, rows.units)
-    counts = given.numbers("_n_support", rows.classes).astype(np.int64)
+        raise model.refusal(f"has the kernel {quoted(name)}")
+    points = model.numbers("support_vectors_", None, rows.units)
+    counts = model.numbers("_n_support", rows.classes).astype(np.int64)
     if (counts < 1).any() or counts.sum() != len(points):
-        raise given.refusal("has an _n_support of other vectors")
+        raise model.refusal("has an _n_support of other vectors")
     machine = SupportVectors(
-        given.numbers("dual_coef_", rows.classes - 1, len(points)),
-        given.numbers("intercept_", rows.classes * (rows.classes - 1) // 2),
+        model.numbers("dual_coef_", rows.classes - 1, len(points)),
+        model.numbers("intercept_", rows.classes * (rows.classes - 1) // 2),
         counts,
         rows.classes,
     )
     near = kernel(
         to, _single(to, rows.source), points.astype(np.float32), name=name,
-        gamma=given.number("_gamma"), degree=given.number("degree"), shift=given.number("coef0"),
+        gamma=model.number("_gamma"), degree=model.number("degree"), shift=model.number("coef0"),
     )  # fmt: skip
     held = points.size + machine.coefficients.size
     kind = f"{len(points):,} support vectors"

@@ -1,1 +1,1 @@
-"""What is inside a classifier.onnx: one file a question."""
+"""Inspection of a classifier.onnx."""

@@ -1,4 +1,4 @@
-"""How the accuracy changes when a unit is switched off."""
+"""Accuracy with a unit switched off."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from opsin.evaluation.intervals import scipy_stats
 from opsin.onnx_files.onnx_graph import OnnxGraph, Subnetwork
 from opsin.runtime.classifier import Classifier
 
-# A change counts as shown where chance alone makes one as large less often than this.
+# Significance level of a change.
 _LEVEL: Final = 0.05
-#: The rest of a network: takes values, the layer's first, and returns answers, ``int64[B]``.
+#: The rest of a network: from values, the layer's first, to answers, ``int64[B]``.
 Rest = Callable[[Sequence[Floats]], Ints]
 
 
 @dataclass(frozen=True)
 class UnitEffect:
-    """What becomes of the answers without a unit."""
+    """The effect of switching off a unit."""
 
     unit: int
     lost: int  # images that are right only with it
@@ -42,7 +42,7 @@ class UnitEffect:
 
     @property
     def losses(self) -> dict[str, int]:
-        """Right answers that each class loses without it, on balance; the most first."""
+        """Net loss of right answers of each class without it, the largest first."""
         loss = {
             name: lost - self.gained_by_class[name] for name, lost in self.lost_by_class.items()
         }
@@ -51,11 +51,11 @@ class UnitEffect:
 
     @property
     def matters_to(self) -> tuple[str, ...]:
-        """Classes that are shown to lose right answers without it, the most first."""
+        """Classes that lose right answers without it significantly, the most first."""
         return tuple(name for name in self.losses if self.p_by_class[name] < _LEVEL)
 
     def to_json(self) -> JsonObject:
-        """Plain data; classes where nothing changes are left out."""
+        """Plain data; unchanged classes are left out."""
         plain = ("unit", "lost", "gained", "change", "low", "high", "p", "shown")
         return {
             **{name: getattr(self, name) for name in plain},
@@ -70,7 +70,7 @@ class UnitEffect:
 
 @dataclass(frozen=True)
 class Ablation:
-    """What each unit of a layer is worth on validation images, the largest loss first."""
+    """The effect of each unit of a layer on validation images, the largest loss first."""
 
     layer: str
     images: dict[str, int]  # of each class, and those that the whole network has right
@@ -87,7 +87,7 @@ class Ablation:
         return next((effect for effect in self.effects if effect.unit == unit), None)
 
     def accuracy_by_class(self, effect: UnitEffect) -> dict[str, float | None]:
-        """The accuracy for each class without a unit; ``None``: no images."""
+        """The accuracy for each class without a unit; ``None`` without images."""
         change = {name: gained - effect.lost_by_class[name]
                   for name, gained in effect.gained_by_class.items()}  # fmt: skip
         return {name: (self.right[name] + change[name]) / count if count else None
@@ -108,7 +108,7 @@ def ablate(
     units: Sequence[int] | None = None, watcher: Watcher = SILENT,
 ) -> Ablation:  # fmt: skip
     """Switch off units of a layer, by default all, one after the other, and count what changes."""
-    scipy_stats()  # what is missing is said before minutes of work
+    scipy_stats()  # fails before minutes of work, if it is missing
     count = network.layer(layer).shape[0]
     chosen = np.arange(count) if units is None else np.unique(np.asarray(units, np.int64))
     wrong = [int(unit) for unit in chosen if not 0 <= unit < count]
@@ -148,13 +148,13 @@ def _tested_effects(layer: str, classes: Sequence[str], off: SwitchedOff) -> Abl
 
     effects = [
         UnitEffect(
-            int(unit), int(lost[place]), int(gained[place]),
-            (int(gained[place]) - int(lost[place])) / total,
+            int(unit), int(lost[index]), int(gained[index]),
+            (int(gained[index]) - int(lost[index])) / total,
             test.low, test.high, test.p_adjusted, test.better is not None,
-            by_class(off.lost[place]), by_class(off.gained[place]),
-            dict(zip(classes, map(float, within[place]), strict=True)),
+            by_class(off.lost[index]), by_class(off.gained[index]),
+            dict(zip(classes, map(float, within[index]), strict=True)),
         )
-        for place, (unit, test) in enumerate(zip(off.units, decide(tests), strict=True))
+        for index, (unit, test) in enumerate(zip(off.units, decide(tests), strict=True))
     ]  # fmt: skip
     effects.sort(key=lambda effect: (effect.change, -effect.lost, effect.unit))
     return Ablation(layer, by_class(off.images), by_class(off.right), tuple(effects))
@@ -191,12 +191,12 @@ class SwitchedOff:
         self.right += np.bincount(labels[right], minlength=classes)
         layer, *past = values
         active = (layer != 0).reshape(*layer.shape[:2], -1).max(axis=2)
-        for place, unit in enumerate(self.units):
-            rows = np.flatnonzero(active[:, unit])  # where the unit is 0 already, nothing changes
+        for index, unit in enumerate(self.units):
+            rows = np.flatnonzero(active[:, unit])  # if the unit is 0 already, nothing changes
             if len(rows):
                 changed, of = layer[rows], labels[rows]
                 changed[:, unit] = 0
                 still = self._answer([changed, *(value[rows] for value in past)]) == of
-                self.lost[place] += np.bincount(of[right[rows] & ~still], minlength=classes)
-                self.gained[place] += np.bincount(of[~right[rows] & still], minlength=classes)
+                self.lost[index] += np.bincount(of[right[rows] & ~still], minlength=classes)
+                self.gained[index] += np.bincount(of[~right[rows] & still], minlength=classes)
             yield int(unit)

@@ -1,4 +1,4 @@
-"""What each unit does over many training images: which are dead, which saturated."""
+"""Activity of units over many training images: which are dead, which saturated."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _FORMAT: Final = 1
 
 @dataclass(frozen=True)
 class UnitActivity(PlainData):
-    """What the C units of one layer did over images and places, ``float64[C]`` each."""
+    """Activity of the C units of one layer over images and places, ``float64[C]`` each."""
 
     JSON: ClassVar = (
         "lowest highest mean deviation active saturation dead=_dead saturated=_saturated"
@@ -52,7 +52,7 @@ class UnitActivity(PlainData):
 
     @property
     def dead(self) -> Bools:
-        """Units that were never above 0 after ReLU, or elsewhere always had one value."""
+        """Units that were never above 0 after ReLU, or constant after other activations."""
         if self.op is LayerOp.RELU:
             return np.asarray(self.highest <= 0)
         largest = np.maximum(np.abs(self.lowest), np.abs(self.highest)).max(initial=0.0)
@@ -74,7 +74,7 @@ class UnitActivity(PlainData):
 
 @dataclass(frozen=True)
 class Activity(PlainData):
-    """What the units of each layer did over many images, by the layer's name."""
+    """Activity of the units of each layer over many images, by the layer's name."""
 
     JSON: ClassVar = "images layers"
     images: int
@@ -124,7 +124,7 @@ class _Sums:
         mean = flat.mean(axis=(0, 2), dtype=np.float64)
         away = flat - mean.astype(np.float32)[:, None]
         squares = np.einsum("ncp,ncp->c", away, away, dtype=np.float64)
-        # What the mean lost as float32 is made good.
+        # Corrects for the mean's rounding to float32.
         squares -= count * (mean - mean.astype(np.float32)) ** 2
         apart, together = mean - self._mean, self._count + count
         self._squares += np.maximum(squares, 0) + apart**2 * (self._count * count / together)
@@ -143,8 +143,8 @@ def activity_of(
     classifier: Classifier, network: OnnxGraph, known: Callable[[], ReferenceSet] | None, *,
     watcher: Watcher = SILENT,
 ) -> Activity | None:  # fmt: skip
-    """What each unit does over 1,000 training images; ``None`` without images."""
-    layers = tuple(each for each in classifier.metadata.layers if traits_of(each.op).has_units)
+    """Activity of each unit over 1,000 training images; ``None`` without images."""
+    layers = tuple(layer for layer in classifier.metadata.layers if traits_of(layer.op).has_units)
     digest = hashlib.sha256(classifier.content).hexdigest()
     directory = RunDirectory(classifier.path.parent)
     in_run = directory.recipe.is_file()
@@ -177,9 +177,9 @@ def activity_of(
                 directory.inspection / "activity.npz",
                 format=np.array(_FORMAT), classifier=np.array(digest),
                 images=np.array(activity.images), layers=np.array(list(units)),
-                units=np.array([len(each.mean) for each in units.values()]),
+                units=np.array([len(layer.mean) for layer in units.values()]),
                 figures=np.stack([
-                    np.concatenate([getattr(each, column) for each in units.values()])
+                    np.concatenate([getattr(layer, column) for layer in units.values()])
                     for column in COLUMNS
                 ]),
             )  # fmt: skip

@@ -63,7 +63,7 @@ GradientMaps = Callable[
 
 @dataclass(frozen=True)
 class HeatMap:
-    """What one method says about an image and a class, with its checks."""
+    """The heat map of one method for an image and a class, with its checks."""
 
     method: str  # ``saliency``, ``grad-cam``, ``integrated-gradients`` or ``occlusion``
     heat: Floats
@@ -75,10 +75,10 @@ class HeatMap:
 
     def to_json(self) -> JsonObject:
         """Plain data, the map as lists of rows."""
-        own, chance = self.curves, self.by_chance
+        curves, chance = self.curves, self.by_chance
         return {
             "method": self.method, **self.verdict.to_json(),
-            "deletion_area": own.deletion_area, "insertion_area": own.insertion_area,
+            "deletion_area": curves.deletion_area, "insertion_area": curves.insertion_area,
             "deletion_chance": list(chance.deletion_area),
             "insertion_chance": list(chance.insertion_area), "notes": list(self.notes),
             "heat": [[float(f"{value:.5g}") for value in row] for row in self.heat.tolist()],
@@ -111,7 +111,7 @@ class Decision:
             "class": self.classes[self.target],
             "probability": float(self.probabilities[self.target]),
             "answer": self.classes[self.answer],
-            "maps": [each.to_json() for each in self.maps],
+            "maps": [heat_map.to_json() for heat_map in self.maps],
             "counterfactual": changed,
             "notes": list(self.notes),
         }
@@ -121,7 +121,7 @@ def explain(
     classifier: Classifier, network: OnnxGraph, pixels: Pixels, *, target: int | None = None,
     gradient_maps: GradientMaps | None = None, seed: int = 0, watcher: Watcher = SILENT,
 ) -> Decision:  # fmt: skip
-    """What several methods say about one image and one class, and whether to believe them."""
+    """Heat maps of several methods for one image and one class, each checked."""
     answer, classes = classifier.probabilities, classifier.classes
     (row,) = answer(pixels[None])
     best = int(row.argmax())
@@ -131,35 +131,35 @@ def explain(
         return Decision(pixels, classes, wanted, best, row, fill, (), None, (NO_MAPS,))
     watcher.doing("heat maps")
     drawn = random_weights(network, seed=seed)
-    found: dict[str, MethodHeat] = {}
+    by_method: dict[str, MethodHeat] = {}
     notes: list[str] = []
     if gradient_maps is not None:
-        found, notes = gradient_maps(network, drawn, pixels, wanted, fill)
+        by_method, notes = gradient_maps(network, drawn, pixels, wanted, fill)
     heat = occlusion_map(answer, pixels, wanted, fill, watcher=watcher)
     random = None if drawn is None else occlusion_map(_asking(drawn), pixels, wanted, fill)
-    found["occlusion"] = MethodHeat(heat, random)
+    by_method["occlusion"] = MethodHeat(heat, random)
     watcher.doing("checks of the heat maps")
     maps = []
-    for method, each in found.items():
-        curves = curves_of(answer, pixels, each.heat, wanted, fill, seed=seed)
-        by_chance = chance(answer, pixels, each.heat, wanted, fill, seed=seed)
-        verdict = assess_faithfulness(each.heat, curves, by_chance, each.random)
-        maps.append(HeatMap(method, each.heat, each.random, curves, by_chance, verdict, each.notes))
+    for method, raw in by_method.items():
+        curves = curves_of(answer, pixels, raw.heat, wanted, fill, seed=seed)
+        by_chance = chance(answer, pixels, raw.heat, wanted, fill, seed=seed)
+        verdict = assess_faithfulness(raw.heat, curves, by_chance, raw.random)
+        maps.append(HeatMap(method, raw.heat, raw.random, curves, by_chance, verdict, raw.notes))
     if drawn is None:
         notes.append(NO_WEIGHTS)
     watcher.doing("smallest part that decides")
-    own = heat if wanted == best else occlusion_map(answer, pixels, best, fill)
-    changed = counterfactual(answer, pixels, own, fill)
+    answer_heat = heat if wanted == best else occlusion_map(answer, pixels, best, fill)
+    changed = counterfactual(answer, pixels, answer_heat, fill)
     return Decision(pixels, classes, wanted, best, row, fill, tuple(maps), changed, tuple(notes))
 
 
 def _asking(content: bytes) -> Answer:
     part = Subnetwork(content)
-    place = part.outputs.index(PROBABILITIES)
+    index = part.outputs.index(PROBABILITIES)
 
     def answer(images: Pixels) -> Floats:
         size = max(8, _PIXELS // (images.shape[1] * images.shape[2]))
         parts = (images[start : start + size] for start in range(0, len(images), size))
-        return np.concatenate([part.run({IMAGES: some})[place] for some in parts])
+        return np.concatenate([part.run({IMAGES: some})[index] for some in parts])
 
     return answer

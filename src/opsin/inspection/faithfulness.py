@@ -79,7 +79,7 @@ def _areas(curves: Floats, shares: Floats) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class FaithfulnessVerdict(PlainData):
-    """Whether a map may be trusted; ``None`` where a check could not be made."""
+    """Whether a map may be trusted; ``None`` if a check was impossible."""
 
     JSON: ClassVar = "trusted deletion insertion sanity likeness reasons"
     deletion: bool  # better than misplaced maps at hiding
@@ -123,9 +123,9 @@ def curves_of(
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
     hidden = rank[cells][None] < counts[:, None, None]
-    found = answers_without(answer, pixels, np.concatenate([hidden, ~hidden]), fill)[:, target]
+    answers = answers_without(answer, pixels, np.concatenate([hidden, ~hidden]), fill)[:, target]
     shares = hidden.mean(axis=(1, 2), dtype=np.float64).astype(np.float32)
-    return DeletionCurves(shares, found[: len(hidden)], found[len(hidden) :])
+    return DeletionCurves(shares, answers[: len(hidden)], answers[len(hidden) :])
 
 
 def chance(
@@ -141,14 +141,14 @@ def chance(
     """
     random = np.random.default_rng([seed, 1])
     orders = _ORDERS if heat.size <= _LARGE else _ORDERS_LARGE
-    found = [
+    baseline = [
         curves_of(answer, pixels, _misplaced(heat, random), target, fill, seed=seed + number)
         for number in range(orders)
     ]
     return RandomBaseline(
-        found[0].shares,
-        np.stack([each.deletion for each in found]),
-        np.stack([each.insertion for each in found]),
+        baseline[0].shares,
+        np.stack([curves.deletion for curves in baseline]),
+        np.stack([curves.insertion for curves in baseline]),
     )
 
 
@@ -195,8 +195,8 @@ def assess_faithfulness(
 
 
 def likeness(one: Floats, other: Floats) -> float:
-    """The rank correlation of two maps' sizes (Spearman), -1 to 1; 0 where one is flat."""
-    ranks = [rankdata(np.abs(each), axis=None) for each in (one, other)]
+    """The rank correlation of two maps' sizes (Spearman), -1 to 1; 0 if one is flat."""
+    ranks = [rankdata(np.abs(heat), axis=None) for heat in (one, other)]
     if any(np.ptp(rank) == 0 for rank in ranks):
         return 0.0
     table: Doubles = np.asarray(np.corrcoef(ranks))
@@ -204,18 +204,18 @@ def likeness(one: Floats, other: Floats) -> float:
 
 
 def random_weights(network: OnnxGraph, *, seed: int = 0) -> bytes | None:
-    """The file with the weights of every layer drawn anew; ``None``: it has none to draw."""
+    """The file with random weights in every layer; ``None`` if it has no weights."""
     names = [f"{layer.name}.{name}" for layer in network.layers
              for name, value in network.weights_of(layer.name).items()
              if name in _DRAWN and value.size]  # fmt: skip
-    # Others than Opsin call weights as they like: those are known by their places.
+    # Other programs name weights freely: theirs are known by their positions.
     layers = {layer.name for layer in network.layers}
     by_place = (
-        node.input[place]
+        node.input[index]
         for node in network.nodes
         if layers.intersection(node.output) and node.op_type in OPERATORS
-        for place in OPERATORS[node.op_type].learnt
-        if place < len(node.input)
+        for index in OPERATORS[node.op_type].learnt
+        if index < len(node.input)
     )
     for name in by_place:
         value = network.weights.get(name)

@@ -1,4 +1,4 @@
-"""What layers make of an image: every value, and figures of them."""
+"""Activations of layers for an image: every value, and figures of them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class LayerView:
 
     @property
     def kind(self) -> str:
-        """What the layer is, such as ``Conv 3×3 same``."""
+        """The kind of layer, such as ``Conv 3×3 same``."""
         return self.layer.kind
 
     def to_json(self) -> JsonObject:
@@ -91,7 +91,7 @@ def view_of(layer: Layer, values: Floats) -> LayerView:
 def layer_views(
     classifier: Classifier, pixels: Pixels, *, names: Sequence[str] | None = None
 ) -> list[LayerView]:
-    """What layers, by default all, make of an image ``uint8[H, W, C]``."""
+    """The activations of layers, by default all, for an image ``uint8[H, W, C]``."""
     layers = {layer.name: layer for layer in classifier.metadata.layers}
     wanted = list(layers) if names is None else list(dict.fromkeys(names))
     check_choices("layer", wanted, list(layers), ModelFileError)

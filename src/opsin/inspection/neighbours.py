@@ -1,4 +1,4 @@
-"""Which training images the network finds most like an image."""
+"""Nearest training images in the network's embedding."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.postprocessing import SCALES
 from opsin.runtime.classifier import Classifier
 
-#: Where a run keeps the embeddings of its training images, and the bytes that it keeps at most.
+#: A run's file of the embeddings of its training images, and its most bytes.
 FILE: Final = Path("inspection") / "embedding.npz"
 MOST: Final = 250_000_000
-# So that an image which excites nothing at all is like none, not an error.
+# Keeps the directions of all-zero embeddings finite.
 _NO_LENGTH: Final = 1e-12
-# Images by which it is seen that others have taken their place.
+# Images that tell whether the training images have changed.
 _SAMPLE: Final = 64
-# How many more than asked for are compared exactly, since the file holds half precision.
+# This many times the count are compared exactly, since the file holds half precision.
 _FURTHER: Final = 3
 
 
@@ -42,8 +42,8 @@ def directions(embedding: Floats, scales: Floats | None) -> Floats:
     scaled = embedding if scales is None else embedding * scales
     scaled = np.nan_to_num(scaled.astype(np.float32), posinf=0.0, neginf=0.0)
     lengths = np.linalg.norm(scaled, axis=1, keepdims=True)
-    found: Floats = scaled / np.maximum(lengths, _NO_LENGTH)
-    return found
+    unit_rows: Floats = scaled / np.maximum(lengths, _NO_LENGTH)
+    return unit_rows
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def nearest(
     if not len(known.train):
         return []
     wanted = direction_of(pixels[None])[0]
-    # What the embeddings depend on: the file and the images.
+    # The embeddings depend on the file and the images.
     digest = hashlib.sha256(hashlib.sha256(content).digest())
     digest.update(np.ascontiguousarray(known.train).tobytes())
     sample = known.train[np.linspace(0, len(known.train) - 1, _SAMPLE).astype(np.int64)]
@@ -107,12 +107,12 @@ def nearest(
         batches = [kept]
     cosines = np.concatenate([batch.astype(np.float32) @ wanted for batch in batches])
     rows = known.train[np.argsort(-cosines, kind="stable")[: count * _FURTHER]]
-    found = known.images[rows]
-    exact = direction_of(found) @ wanted
+    candidates = known.images[rows]
+    exact = direction_of(candidates) @ wanted
     neighbours = []
-    for place in np.lexsort((rows, -exact))[:count]:
-        row, image = int(rows[place]), found[place]
-        label, similarity = int(known.labels[row]), min(1.0, float(exact[place]))
+    for index in np.lexsort((rows, -exact))[:count]:
+        row, image = int(rows[index]), candidates[index]
+        label, similarity = int(known.labels[row]), min(1.0, float(exact[index]))
         same = bool(np.array_equal(image, pixels))
         name, class_name = known.names[row], classifier.classes[label]
         neighbours.append(Neighbour(row, name, label, class_name, similarity, same, image))

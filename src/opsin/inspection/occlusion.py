@@ -1,4 +1,4 @@
-"""What hiding parts of an image changes, and what hidden pixels become."""
+"""Effects of hiding parts of an image, and the fill of hidden pixels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Answer = Callable[[Pixels], Floats]
 _PATCH: Final = 7
 # Places of the patch along a side, at most.
 _PLACES: Final = 40
-# Share of the side, or of the image, of which hiding is no longer a part of the image.
+# Largest hidden share of the side, or of the image.
 _MOST: Final = 0.6
 # Sizes of patches that are tried differ by this share of the side.
 _FINENESS: Final = 28
@@ -37,11 +37,11 @@ _PIXELS: Final = 2_000_000
 
 @dataclass(frozen=True)
 class Counterfactual(PlainData):
-    """A part of the image without which the answer is another."""
+    """A part of the image whose hiding changes the answer."""
 
     JSON: ClassVar = "box share before before_probability after after_probability"
     hidden: Bools  # [H, W]
-    box: tuple[int, int, int, int] | None  # top, left, bottom, right where it is one square patch
+    box: tuple[int, int, int, int] | None  # top, left, bottom, right if it is one square patch
     pixels: Pixels  # the image without it, [H, W, C]
     before: int  # the answer to the whole image, a place among the classes
     before_probability: float
@@ -50,7 +50,7 @@ class Counterfactual(PlainData):
 
     @property
     def share(self) -> float:
-        """How much of the image is hidden, 0 to 1."""
+        """The hidden share of the image, 0 to 1."""
         return float(self.hidden.mean())
 
 
@@ -67,7 +67,7 @@ def answers_without(answer: Answer, pixels: Pixels, hidden: Bools, fill: Pixels)
 def occlusion_map(
     answer: Answer, pixels: Pixels, target: int, fill: Pixels, *, watcher: Watcher = SILENT
 ) -> Floats:
-    """By how much the probability of a class falls when each part is hidden, ``float32[H, W]``.
+    """The fall of a class's probability when each part is hidden, ``float32[H, W]``.
 
     M. D. Zeiler and R. Fergus, "Visualizing and understanding convolutional networks", ECCV 2014.
     A square of a seventh of the smaller side moves in steps of half its own side; each pixel gets
@@ -76,7 +76,7 @@ def occlusion_map(
     """
     height, width, _ = pixels.shape
     side = max(1, round(min(height, width) / _PATCH))
-    # Of an image that is much longer than wide, the patches reach from one place to the next.
+    # On a much longer than wide image, patches are stretched so that none is left out.
     tall, wide = (max(side, -(-length // _PLACES)) for length in (height, width))
     boxes = [
         (top, left, top + tall, left + wide)
@@ -102,12 +102,12 @@ def occlusion_map(
 def counterfactual(
     answer: Answer, pixels: Pixels, heat: Floats, fill: Pixels
 ) -> Counterfactual | None:
-    """The smallest part found whose hiding changes the answer; ``None``: there is none."""
+    """The smallest part found whose hiding changes the answer, if there is one."""
     height, width, _ = pixels.shape
     whole = answers_without(answer, pixels, np.zeros((1, height, width), bool), fill)[0]
     before = int(whole.argmax())
 
-    def found(hidden: Bools, box: tuple[int, int, int, int] | None, row: Floats) -> Counterfactual:
+    def result(hidden: Bools, box: tuple[int, int, int, int] | None, row: Floats) -> Counterfactual:
         after = int(row.argmax())
         image = np.where(hidden[:, :, None], fill, pixels)
         shares = float(whole[before]), float(row[after])
@@ -124,20 +124,20 @@ def counterfactual(
         if len(changed):
             # Of several of one size, the one that is surest of its new answer.
             best = changed[rows[changed].max(axis=1).argmax()]
-            return found(masks[best], boxes[best], rows[best])
+            return result(masks[best], boxes[best], rows[best])
     masks = _growing(heat)
     if len(masks):
         rows = answers_without(answer, pixels, masks, fill)
         changed = np.flatnonzero(rows.argmax(axis=1) != before)
         if len(changed):
-            return found(masks[changed[0]], None, rows[changed[0]])
+            return result(masks[changed[0]], None, rows[changed[0]])
     return None
 
 
 def _starts(length: int, side: int, step: int) -> list[int]:
-    """Where a patch begins along a side, the last one flush with the end."""
+    """Starts of patches along a side, the last one flush with the end."""
     count = min(_PLACES, -(-(length - side) // step) + 1)
-    return sorted({round(place) for place in np.linspace(0, length - side, count)})
+    return sorted({round(start) for start in np.linspace(0, length - side, count)})
 
 
 def _masks(boxes: list[tuple[int, int, int, int]], height: int, width: int) -> Bools:
@@ -148,7 +148,7 @@ def _masks(boxes: list[tuple[int, int, int, int]], height: int, width: int) -> B
 
 
 def _promising(heat: Floats, side: int, count: int) -> list[tuple[int, int, int, int]]:
-    """The square patches of a size over which the map adds up to most."""
+    """The square patches of a size with the largest sums of the map."""
     height, width = heat.shape
     sums = np.zeros((height + 1, width + 1))
     sums[1:, 1:] = heat.astype(np.float64).cumsum(axis=0).cumsum(axis=1)
@@ -181,25 +181,25 @@ def _growing(heat: Floats) -> Bools:
 
 
 def training_mean(classifier: Classifier) -> Doubles | None:
-    """The mean pixel of the training images, ``float64[C]``; ``None`` where it is not known."""
-    first, like = next(iter(classifier.metadata.layers), None), classifier.metadata.preparation
+    """The mean pixel of the training images, ``float64[C]``; ``None`` if it is unknown."""
+    first, prep = next(iter(classifier.metadata.layers), None), classifier.metadata.preparation
     if first is None or first.kind != LayerOp.NORMALISE:
         return None
-    ends = np.zeros((2, like.height, like.width, like.channels), np.uint8)
+    ends = np.zeros((2, prep.height, prep.width, prep.channels), np.uint8)
     ends[1] = 255
     try:
         values = classifier.layers(ends, [first.name])[first.name].astype(np.float64)
-    except Exception:  # noqa: BLE001  where whole numbers are computed with, that layer is gone
+    except Exception:  # noqa: BLE001  quantized files lack that layer
         return None
-    if values.shape != (2, like.channels, like.height, like.width):
+    if values.shape != (2, prep.channels, prep.height, prep.width):
         return None
     black, white = values.mean(axis=(2, 3))
-    # Where black stays 0, the layer only scales: the file does not hold the mean.
+    # If black stays 0, the layer only scales: the file does not hold the mean.
     return np.asarray(255 * black / (black - white)) if black.any() else None
 
 
 def fill_of(pixels: Pixels, mean: Doubles | None) -> Pixels:
-    """What hidden pixels of an image become, ``uint8[C]``; without a mean, that of the image."""
-    own = pixels.mean(axis=(0, 1)) if mean is None else np.broadcast_to(mean, pixels.shape[2:])
-    fill: Pixels = np.clip(np.round(own), 0, 255).astype(np.uint8)
+    """The fill of hidden pixels, ``uint8[C]``; without a mean, that of the image."""
+    colour = pixels.mean(axis=(0, 1)) if mean is None else np.broadcast_to(mean, pixels.shape[2:])
+    fill: Pixels = np.clip(np.round(colour), 0, 255).astype(np.uint8)
     return fill

@@ -12,7 +12,7 @@ from opsin.core.stored_json import JsonObject
 
 
 class PlainData:
-    """A result of which some attributes are plain data as well."""
+    """A result with some attributes as plain data."""
 
     #: Their names: ``"row class=label.name"`` writes ``label.name`` as ``class``.
     JSON: ClassVar[str]
@@ -22,19 +22,19 @@ class PlainData:
     def to_json(self) -> JsonObject:
         """Return the attributes that `JSON` names."""
         pairs = (name.partition("=")[::2] for name in self.JSON.split())
-        return {key: plain(attrgetter(own or key)(self), self.DIGITS) for key, own in pairs}
+        return {key: plain(attrgetter(path or key)(self), self.DIGITS) for key, path in pairs}
 
 
 def plain(value: Any, digits: int | None = None) -> Any:
-    """Return what JSON can say: lists for arrays, numbers of Python for NumPy's."""
+    """Return a JSON value: lists for arrays, numbers of Python for NumPy's."""
     if hasattr(value, "to_json"):
         return value.to_json()
     if isinstance(value, Mapping):
-        return {key: plain(each, digits) for key, each in value.items()}
+        return {key: plain(item, digits) for key, item in value.items()}
     if isinstance(value, np.generic | np.ndarray) and not value.ndim:
         value = value.item()
     if isinstance(value, list | tuple | np.ndarray):
-        return [plain(each, digits) for each in value]
+        return [plain(item, digits) for item in value]
     if isinstance(value, float) and digits is not None:
         return float(f"{value:.{digits}g}")
     return value

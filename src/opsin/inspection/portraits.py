@@ -1,4 +1,4 @@
-"""Which training images stand for each class."""
+"""Representative training images of each class."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.postprocessing import SCALES
 from opsin.runtime.classifier import Classifier
 
-#: Images of each kind that stand for a class.
+#: Images of each kind for a class.
 SHOWN: Final = 8
 
 
 @dataclass(frozen=True)
 class PortraitImage(PlainData):
-    """An image that stands for its class."""
+    """A representative image of its class."""
 
     JSON: ClassVar = "row name probability distance"
     row: int
@@ -39,7 +39,7 @@ class PortraitImage(PlainData):
 
 @dataclass(frozen=True)
 class Portrait(PlainData):
-    """A class, as its training images and the network show it; empty without images."""
+    """A class by its training images; empty without images."""
 
     JSON: ClassVar = "label images surest nearest farthest"
     label: str
@@ -54,22 +54,22 @@ def portraits(
     classifier: Classifier, known: ReferenceSet, *, watcher: Watcher = SILENT
 ) -> list[Portrait]:
     """Find for each class its surest, its most and its least typical training images."""
-    rows, found = known.rows_of("train"), []
+    rows, result = known.rows_of("train"), []
     watcher.begin("Classes", len(rows), "images")
     done = 0
-    for place, label in enumerate(classifier.classes):
-        own = rows[known.labels[rows] == place]
-        if not len(own):
-            found.append(Portrait(label, 0, None, (), (), ()))
+    for target, label in enumerate(classifier.classes):
+        members = rows[known.labels[rows] == target]
+        if not len(members):
+            result.append(Portrait(label, 0, None, (), (), ()))
             continue
-        found.append(_portrait(classifier, known, own, place, watcher=watcher, done=done))
-        done += len(own)
+        result.append(_portrait(classifier, known, members, target, watcher=watcher, done=done))
+        done += len(members)
     watcher.end()
-    return found
+    return result
 
 
 def _portrait(
-    classifier: Classifier, known: ReferenceSet, rows: Ints, place: int, *, watcher: Watcher,
+    classifier: Classifier, known: ReferenceSet, rows: Ints, target: int, *, watcher: Watcher,
     done: int,
 ) -> Portrait:  # fmt: skip
     network = OnnxGraph(classifier.content)
@@ -78,7 +78,7 @@ def _portrait(
     scores, embeddings = [], []
     for batch in network.stream(["probabilities", "embedding"], known.images, rows):
         total += batch.images.sum(axis=0, dtype=np.int64)
-        scores.append(batch.values["probabilities"][:, place])
+        scores.append(batch.values["probabilities"][:, target])
         scaled = batch.values["embedding"] * (1 if scales is None else scales)
         embeddings.append(np.asarray(scaled, np.float32))
         watcher.advance(done := done + len(batch.rows))
@@ -98,7 +98,7 @@ def _portrait(
 
     mean = (total / len(rows)).round().astype(np.uint8)
     chosen = map(examples, (surest, nearest, nearest[::-1]))
-    return Portrait(classifier.classes[place], len(rows), mean, *chosen)
+    return Portrait(classifier.classes[target], len(rows), mean, *chosen)
 
 
 def angles(embedding: Floats, middle: Doubles) -> Doubles:

@@ -1,4 +1,4 @@
-"""How well a linear probe tells the classes apart behind each layer."""
+"""Accuracy of a linear probe behind each layer."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ try:
 except ImportError as error:
     raise MissingExtraError("probing a network", "evaluate") from error
 
-#: Training images that probes are fitted to, and validation images they are judged by, at most.
+#: Most training images that probes are fitted to, and validation images for their scores.
 FITTED: Final = 4000
 JUDGED: Final = 2000
-#: What the pixels, and the file's own answer, are called among the layers.
+#: Names of the pixels and of the file's own answer among the layers.
 PIXELS: Final = "pixels"
 CLASSIFIER: Final = "classifier"
-#: Numbers of an image that a probe looks at, at most.
+#: Most features of a probe.
 MOST: Final = 1024
 # Layers whose features are held at once: 300 MB.
 _TOGETHER: Final = 12
@@ -46,7 +46,7 @@ _FREEDOM, _STEPS = 0.01, 100
 
 @dataclass(frozen=True)
 class Reduction:
-    """What a probe sees of a layer."""
+    """The features of a layer for a probe."""
 
     layer: str
     outputs: int  # numbers that the layer puts out for an image, and that the probe looks at
@@ -110,7 +110,7 @@ def probe_layers(
     for start in range(0, len(layers), _TOGETHER):
         group = layers[start : start + _TOGETHER]
         reductions = [reduction_of(name, shapes[name]) for name in group]
-        features = [np.empty((len(rows), each.features), np.float32) for each in reductions]
+        features = [np.empty((len(rows), r.features), np.float32) for r in reductions]
         answers = np.zeros(0, np.int64)
         asked = [*(name for name in group if name != PIXELS), "probabilities"]
         watcher.begin("Layers", len(rows), "images")
@@ -131,8 +131,8 @@ def probe_layers(
             watcher.advance(done)
         watcher.end()
     classes = len(classifier.classes)
-    own = answers[len(train) :] == judged
-    probes.append(probe(Reduction(CLASSIFIER, classes, classes, "own"), own))
+    hits = answers[len(train) :] == judged
+    probes.append(probe(Reduction(CLASSIFIER, classes, classes, "own"), hits))
     return Probes(tuple(probes), len(train), len(val), known.source)
 
 
@@ -143,7 +143,7 @@ def _some(rows: Ints, most: int, seed: int) -> Ints:
 
 
 def reduction_of(layer: str, shape: Sequence[int], most: int = MOST) -> Reduction:
-    """How an output of many numbers becomes one of few.
+    """Choose how an output of many numbers is reduced to few.
 
     Maps are averaged over the smallest blocks that are large enough. Where even the means of whole
     maps are too many, random directions of them are taken, which keep what is far apart apart
@@ -165,23 +165,23 @@ def reduction_of(layer: str, shape: Sequence[int], most: int = MOST) -> Reductio
 
 
 def reduced(values: NDArray[Any], reduction: Reduction, *, seed: int = 0) -> Floats:
-    """What a probe sees of a layer's output for some images, ``float32[N, features]``."""
-    found = np.asarray(values, np.float32)
+    """Reduce a layer's output for some images to a probe's features, ``float32[N, F]``."""
+    features = np.asarray(values, np.float32)
     if reduction.block != (1, 1):
-        # The last block of a side is smaller where the side is no multiple.
+        # The last block of a side may be smaller.
         for axis, block in zip((2, 3), reduction.block, strict=True):
-            starts = np.arange(0, found.shape[axis], block)
-            counts = np.diff([*starts, found.shape[axis]])
+            starts = np.arange(0, features.shape[axis], block)
+            counts = np.diff([*starts, features.shape[axis]])
             shape = [1, 1, 1, 1]
             shape[axis] = len(counts)
-            sums = np.add.reduceat(found, starts, axis=axis)
-            found = np.asarray(sums / counts.reshape(shape), np.float32)
-    found = found.reshape(len(found), -1)
+            sums = np.add.reduceat(features, starts, axis=axis)
+            features = np.asarray(sums / counts.reshape(shape), np.float32)
+    features = features.reshape(len(features), -1)
     if reduction.how != "projected":
-        return found
-    size = (found.shape[1], reduction.features)
+        return features
+    size = (features.shape[1], reduction.features)
     directions = np.random.default_rng(seed).standard_normal(size, np.float32)
-    return found @ (directions / np.float32(math.sqrt(reduction.features)))
+    return features @ (directions / np.float32(math.sqrt(reduction.features)))
 
 
 def probe_hits(train: Floats, train_labels: Ints, val: Floats, val_labels: Ints) -> Bools:

@@ -40,7 +40,7 @@ def save_layers(
     classifier: Classifier, file: str | os.PathLike[str], names: Sequence[str], images: Images, *,
     image_names: Sequence[str], labels: Ints | None = None, watcher: Watcher = SILENT,
 ) -> SavedLayers:  # fmt: skip
-    """Write what layers put out for each image into a ``.npz`` file, which NumPy reads."""
+    """Write the outputs of layers for each image into a ``.npz`` file."""
     network, wanted, count = OnnxGraph(classifier.content), list(dict.fromkeys(names)), len(images)
     if not wanted:
         raise RecipeError("There is no layer to save", "Name one: --layer NAME.")
@@ -87,7 +87,7 @@ def save_layers(
 def _write_rows(
     folder: Path, batches: Iterator[dict[str, NDArray[Any]]], count: int, watcher: Watcher
 ) -> None:
-    """Write each layer's rows into a ``.npy`` file of its own, called by the layer's number."""
+    """Write each layer's rows into a ``.npy`` file named by the layer's number."""
     done = 0
     with ExitStack() as stack:
         streams: list[BinaryIO] = []

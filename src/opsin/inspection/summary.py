@@ -38,7 +38,7 @@ _KERNEL: Final = "_kernel_time"
 
 
 class LayerRow(Layer):
-    """One layer; time is of one image, and ``None`` where it was not measured."""
+    """One layer; time is of one image, and ``None`` if it was not measured."""
 
     parents: tuple[str, ...]  # the layers that it takes the output of, or ``images``
     seconds: float | None
@@ -68,11 +68,11 @@ class NetworkSummary(PlainData):
 
 def summarise(classifier: Classifier, network: OnnxGraph, *, timed: bool = True) -> NetworkSummary:
     """Describe each layer of a classifier; time is measured on noise of the images' size."""
-    like, content = classifier.metadata.preparation, classifier.content
+    preparation, content = classifier.metadata.preparation, classifier.content
     seconds: dict[str, float] = {}
     if timed:
-        count = min(_IMAGES, max(1, _PIXELS // (like.height * like.width)))
-        shape = (count, like.height, like.width, like.channels)
+        count = min(_IMAGES, max(1, _PIXELS // (preparation.height * preparation.width)))
+        shape = (count, preparation.height, preparation.width, preparation.channels)
         noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
         seconds = layer_seconds(content, network.layers, noise)
     whole = sum(seconds.values())
@@ -92,7 +92,7 @@ def summarise(classifier: Classifier, network: OnnxGraph, *, timed: bool = True)
     return NetworkSummary(
         rows, sum(row.parameters for row in rows), sum(row.trainable for row in rows),
         sum(row.multiply_adds for row in rows), whole if timed else None, len(content),
-        (like.height, like.width),
+        (preparation.height, preparation.width),
     )  # fmt: skip
 
 
@@ -100,12 +100,12 @@ def layer_seconds(content: bytes, layers: Sequence[Layer], images: Pixels) -> di
     """Seconds an image of each layer of a classifier.onnx, for images run as one batch."""
     graph = OnnxGraph(content, layers)
     nodes = graph.model.graph.node
-    # Which layer each value leads to: operators are in the order of the work, so from the end
+    # The layer that each value leads to: operators are in the order of the work, so from the end
     # each use of a value comes first.
     leads_to: dict[str, str | None] = {layer.name: layer.name for layer in layers}
     owners: dict[str, str] = {}
     for number, node in reversed(list(enumerate(nodes))):
-        node.name = f"n{number}"  # by which the profile calls it
+        node.name = f"n{number}"  # its name in the profile
         owner = next((leads_to[value] for value in node.output if leads_to.get(value)), None)
         if owner is not None:
             owners[node.name] = owner
@@ -143,4 +143,4 @@ def _durations(content: bytes, images: Pixels) -> dict[str, list[int]]:
         if event.get("cat") == "Node" and event["name"].endswith(_KERNEL):
             operator = event["name"].removesuffix(_KERNEL)
             durations.setdefault(operator, []).append(event["dur"])
-    return {operator: each[_WARM:] for operator, each in durations.items()}
+    return {operator: microseconds[_WARM:] for operator, microseconds in durations.items()}

@@ -1,4 +1,4 @@
-"""What excites each unit of a layer, and which classes it fires for."""
+"""Images that activate each unit of a layer most, and the classes it fires for."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from opsin.inspection.plain_data import PlainData
 from opsin.onnx_files.onnx_graph import OnnxGraph, ReceptiveField
 from opsin.runtime.classifier import Classifier
 
-#: Images that are shown, and that are kept, for each unit.
+#: Images shown, and kept, for each unit.
 BEST: Final = 9
 KEPT: Final = 100
 # Share of the mean activity below which a deviation is rounding.
@@ -30,7 +30,7 @@ _ROUNDING: Final = 1e-9
 
 @dataclass(frozen=True)
 class TopActivation(PlainData):
-    """One of the images that excite a unit most."""
+    """One of the images that activate a unit most."""
 
     JSON: ClassVar = "row name label value place box"
     row: int
@@ -48,7 +48,7 @@ class TopActivation(PlainData):
 
     @property
     def patch(self) -> Pixels:
-        """What the unit sees of it, ``uint8[h, w, C]``."""
+        """The unit's receptive field in it, ``uint8[h, w, C]``."""
         top, left, bottom, right = self.box
         return self.pixels[top:bottom, left:right]
 
@@ -83,7 +83,7 @@ class UnitMatch:
 
 @dataclass(frozen=True)
 class UnitGallery(PlainData):
-    """The units of a layer, with the images that excite them."""
+    """The units of a layer, with the images that activate them most."""
 
     JSON: ClassVar = "layer=layer.name kind=layer.kind shape=layer.shape images sees units"
     layer: Layer
@@ -94,22 +94,22 @@ class UnitGallery(PlainData):
 
     @property
     def images(self) -> int:
-        """How many training images were looked at."""
+        """Number of training images."""
         return int(self.record.counts.sum())
 
     @property
     def sees(self) -> tuple[int, int] | None:
-        """Height and width in pixels that a unit sees; ``None``: the whole image."""
+        """Height and width of a unit's receptive field in pixels; ``None``: the whole image."""
         return None if self.field is None else (self.field.height, self.field.width)
 
     @cached_property
     def selectivity(self) -> Doubles:
-        """How far each class lifts each unit, ``float64[U, K]``."""
+        """The lift of each class on each unit, ``float64[U, K]``."""
         return self.record.selectivity()
 
     @cached_property
     def constant(self) -> Bools:
-        """Which units are the same on all images, ``bool[U]``."""
+        """Units with one value on all images, ``bool[U]``."""
         return self.record.constant()
 
     @property
@@ -144,22 +144,22 @@ class UnitGallery(PlainData):
     def _top(self, number: int, rank: int) -> TopActivation:
         row = int(self.record.rows[number, rank])
         _, height, width, _ = self.known.images.shape
-        place, box = None, (0, 0, height, width)
+        position, box = None, (0, 0, height, width)
         if len(self.layer.shape) == 3:
             y, x = divmod(int(self.record.places[number, rank]), self.layer.shape[2])
-            place = y, x
+            position = y, x
             if self.field is not None:
                 box = self.field.box(y, x, (height, width))
         name, label = self.known.names[row], self.classes[self.known.labels[row]]
         value = float(self.record.values[number, rank])
-        return TopActivation(row, name, label, value, place, box, self.known.images)
+        return TopActivation(row, name, label, value, position, box, self.known.images)
 
     def search(self, class_name: str) -> list[UnitMatch]:
         """The units that fire for a class, the most selective first."""
-        (place,) = places_among([class_name], self.classes)
-        if place < 0:
+        (index,) = places_among([class_name], self.classes)
+        if index < 0:
             check_choices("class", [class_name], self.classes)
-        by, mean, rest = (each[:, place] for each in (
+        by, mean, rest = (column[:, index] for column in (
             self.selectivity, self.record.mean, self.record.rest(),
         ))  # fmt: skip
         return [
@@ -173,7 +173,7 @@ def unit_gallery(
     classifier: Classifier, network: OnnxGraph, known: ReferenceSet, layer: str, *,
     limit: int | None = None, watcher: Watcher = SILENT,
 ) -> UnitGallery:  # fmt: skip
-    """Find the training images that excite each unit of a layer most."""
+    """Find the training images that activate each unit of a layer most."""
     row = network.layer(layer)
     if limit is not None and limit < 1:
         raise RecipeError(f"limit must be at least 1 image, not {limit}", "Leave it out for all.")
@@ -223,13 +223,13 @@ class UnitRecord:
         return np.divide(apart, width, out=np.zeros_like(apart), where=moves)
 
     def constant(self) -> Bools:
-        """Which units are the same on all images, as dead ones are, ``bool[U]``."""
+        """Units with one value on all images, as dead ones, ``bool[U]``."""
         rounding: Doubles = _ROUNDING * np.abs(np.nan_to_num(self.mean)).max(axis=1)
         return self.deviation <= rounding
 
 
 class UnitCounter:
-    """Makes a `UnitRecord` of a layer's maps, which come batch by batch."""
+    """Builds a `UnitRecord` from a layer's maps, batch by batch."""
 
     def __init__(self, units: int, classes: int, *, keep: int = KEPT) -> None:
         self._units, self._keep = units, keep
@@ -239,7 +239,7 @@ class UnitCounter:
         # Candidates, each with unit, value, row, place and class; thinned out now and then.
         self._found: list[tuple[NDArray[Any], ...]] = []
         self.waiting = 0
-        # What an image must beat to be kept: the weakest that is.
+        # The weakest candidate of each unit, which an image must beat.
         self._least = np.full(units, -np.inf, np.float32)
         self._last = np.full(units, np.iinfo(np.int64).max)
 
@@ -266,7 +266,7 @@ class UnitCounter:
             self._thin_out()
 
     def _thin_out(self) -> tuple[NDArray[Any], ...]:
-        """Keep the strongest of each unit only, and return them, unit by unit."""
+        """Keep and return only the strongest of each unit, unit by unit."""
         units, values, rows, places, labels = map(np.concatenate, zip(*self._found, strict=True))
         order = np.lexsort((rows, -values, units))
         units = units[order]

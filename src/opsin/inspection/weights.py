@@ -1,4 +1,4 @@
-"""What each layer has learnt: its weights in figures and as images."""
+"""Weights of each layer, in figures and as images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from opsin.runtime.classifier import Classifier
 _BARS: Final = 40
 # Share of a layer's weights that lie within the ends of its colour scale.
 _WITHIN: Final = 0.995
-# What each tensor is called, by its name in the file.
+# Titles of tensors by their names in the file.
 _TITLES: Final = {"weight": "weights", "bias": "biases"}
 _NORM_TITLES: Final = {
     "weight": "scale", "bias": "shift", "running_mean": "running mean",
@@ -48,7 +48,7 @@ class TensorSummary(PlainData):
 
 @dataclass(frozen=True)
 class WeightImages:
-    """A layer's weights, arranged so that they can be seen."""
+    """A layer's weights, arranged as images."""
 
     kind: Literal["filters", "units", "kernels", "matrix"]
     weights: Floats
@@ -58,7 +58,7 @@ class WeightImages:
 
 @dataclass(frozen=True)
 class WeightView(PlainData):
-    """The tensors of a layer; ``images`` is ``None`` where they are mere lists of numbers."""
+    """The tensors of a layer; ``images`` is ``None`` if they have no axes to show."""
 
     JSON: ClassVar = "layer=name kind parameters trainable images=_images values"
     name: str
@@ -74,25 +74,25 @@ class WeightView(PlainData):
 
 
 def weight_views(network: OnnxGraph) -> list[WeightView]:
-    """What each layer that holds weights has learnt, in the order of the layers."""
+    """The weights of each layer that has some, in the order of the layers."""
     views = []
     for layer in network.layers:
         held = network.weights_of(layer.name)
         titles = _NORM_TITLES if "running_var" in held else _TITLES
-        found = tuple(
+        tensors = tuple(
             values_of(name, title, held[name])
             for name, title in titles.items()
             if name in held and held[name].size
         )
-        if found:
+        if tensors:
             images = _images(network, layer.name, held.get("weight"))
             sizes = layer.parameters, layer.trainable
-            views.append(WeightView(layer.name, layer.kind, *sizes, found, images))
+            views.append(WeightView(layer.name, layer.kind, *sizes, tensors, images))
     return views
 
 
 def values_of(name: str, title: str, weights: NDArray[Any]) -> TensorSummary:
-    """Describe a tensor; a variance is shown as a deviation, in the unit of what it is of."""
+    """Describe a tensor; a variance is shown as a standard deviation."""
     exact = np.asarray(weights, np.float64)
     if name == "running_var":
         exact = np.asarray(np.sqrt(np.maximum(weights, 0)), np.float64)
@@ -120,7 +120,7 @@ def _images(network: OnnxGraph, name: str, weights: Floats | None) -> WeightImag
 
 
 def limit_of(weights: NDArray[Any]) -> float:
-    """Where the colour scale of a layer ends: 99.5% of its weights lie within."""
+    """The end of a layer's colour scale: 99.5% of its weights lie within."""
     strengths = np.abs(np.asarray(weights, np.float64))
     ends = float(np.quantile(strengths, _WITHIN))
     return ends or float(strengths.max()) or 1.0
@@ -134,7 +134,7 @@ def _from_first(network: OnnxGraph, sources: tuple[str, ...]) -> bool:
 
 
 def _pixels_into(network: OnnxGraph, name: str) -> tuple[int, ...] | None:
-    """The shape of the pixels, channels first, if nothing else goes into a layer."""
+    """The shape of the pixels, channels first, if they are a layer's only input."""
     sources = network.parents(name)
     while len(sources) == 1 and not _from_first(network, sources):
         if sources[0] == IMAGES or not traits_of(network.layer(sources[0]).op).passes_on:

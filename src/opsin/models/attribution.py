@@ -1,4 +1,4 @@
-"""Which pixels speak for a class, by gradients."""
+"""Heat maps by gradients: the pixels that speak for a class."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ try:
 except ImportError as error:
     raise MissingExtraError("heat maps by gradients", "train") from error
 
-#: Largest share by which an integral may miss what it should add up to before more steps are taken.
+#: Largest share by which an integral may miss its exact value before more steps are taken.
 GAP: Final = 0.02
 _STEPS: Final = (32, 128)
-# Pixels of the images whose gradients are kept at once.
+# Pixels of a batch of gradients.
 _PIXELS: Final = 200_000
-# What a difference of logits is compared with at least.
+# Least difference of logits that a gap is measured against.
 _LEAST: Final = 1e-3
 
 
@@ -46,8 +46,8 @@ def saliency(network: TorchNetwork, pixels: Pixels, target: int) -> Floats:
     largest counts, as there.
     """
     with _captum() as captum:
-        found = captum.Saliency(network).attribute(_input(pixels), target=target)
-    return _numbers(found[0].amax(dim=2))
+        gradients = captum.Saliency(network).attribute(_input(pixels), target=target)
+    return _numbers(gradients[0].amax(dim=2))
 
 
 def grad_cam(network: TorchNetwork, pixels: Pixels, target: int, *, layer: str) -> Floats:
@@ -58,11 +58,11 @@ def grad_cam(network: TorchNetwork, pixels: Pixels, target: int, *, layer: str) 
     what is negative left out. Enlarged bilinearly.
     """
     with _captum() as captum:
-        found = captum.LayerGradCam(network, network.layer(layer)).attribute(
+        maps = captum.LayerGradCam(network, network.layer(layer)).attribute(
             _input(pixels), target=target, relu_attributions=True
         )
     size = (pixels.shape[0], pixels.shape[1])
-    large = functional.interpolate(found, size=size, mode="bilinear", align_corners=False)
+    large = functional.interpolate(maps, size=size, mode="bilinear", align_corners=False)
     return _numbers(large[0, 0])
 
 
@@ -84,14 +84,14 @@ def integrated_gradients(
     heat, gap = np.zeros(pixels.shape[:2], np.float32), float("inf")
     for steps in _STEPS:
         with _captum() as captum:
-            found = captum.IntegratedGradients(network).attribute(
+            shares = captum.IntegratedGradients(network).attribute(
                 _input(pixels), baselines=start, target=target, n_steps=steps,
                 internal_batch_size=at_once,
             )  # fmt: skip
-        missing = abs(float(found.detach().double().sum()) - difference)
+        missing = abs(float(shares.detach().double().sum()) - difference)
         missing /= max(abs(difference), _LEAST)
         if missing < gap:
-            heat, gap = _numbers(found[0].sum(dim=2)), missing
+            heat, gap = _numbers(shares[0].sum(dim=2)), missing
         if gap <= GAP:
             break
     return Integrated(heat, gap)
@@ -99,7 +99,7 @@ def integrated_gradients(
 
 @contextlib.contextmanager
 def _captum() -> Iterator[Any]:
-    """Captum, its remarks about its own handling of gradients left out."""
+    """Captum, without its warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -114,5 +114,5 @@ def _input(pixels: Pixels) -> Tensor:
 
 
 def _numbers(values: Tensor) -> Floats:
-    found: Floats = values.detach().to(torch.float32).numpy().copy()
-    return found
+    numbers: Floats = values.detach().to(torch.float32).numpy().copy()
+    return numbers

@@ -1,4 +1,4 @@
-"""What an architecture says of itself."""
+"""The description of an architecture."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ModelSpec:
 
     name: str  # what ``--model`` takes
     description: str  # a few words that follow the name in the help
-    # Options of `ModelRecipe` and `TrainingRecipe` that are used where none are given; ``hidden``,
+    # Defaults of options of `ModelRecipe` and `TrainingRecipe`; ``hidden``,
     # ``dropout``, ``epochs``, ``batch_size``, ``optimizer``, ``learning_rate``, ``schedule``,
     # ``weight_decay``, ``label_smoothing`` and ``augment`` are needed.
     defaults: Mapping[str, Any]

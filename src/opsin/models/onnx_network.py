@@ -22,7 +22,7 @@ try:
 except ImportError as error:
     raise MissingExtraError("gradients of a classifier", "train") from error
 
-# Share of its size that a bias is learnt in multiples of.
+# A bias is learnt in multiples of this share of its size.
 _BIAS: Final = 0.15
 
 
@@ -40,7 +40,7 @@ class TorchNetwork(nn.Module):
         self._steps = nn.ModuleList(_Step(node) for node in nodes)
         self._wiring = [(list(node.input), list(node.output)) for node in nodes]
         self._last = {name: at for at, (names, _) in enumerate(self._wiring) for name in names}
-        # Weights by their place: names in files hold what names of attributes may not.
+        # Weights by number: names in files need not be names of attributes.
         self._places: dict[str, str] = {}
         self._scales: dict[str, str] = {}
         self._constants: dict[str, Tensor] = {}
@@ -73,26 +73,26 @@ class TorchNetwork(nn.Module):
         return self.values(pixels, [self._target])[self._target]
 
     def values(self, pixels: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-        """Return what layers put out for some images."""
-        found: dict[str, Any] = {"": None, self._source: pixels, **self._constants}
-        found |= {name: self._weight(name) for name in self._places}
+        """Return the outputs of layers for some images."""
+        tensors: dict[str, Any] = {"": None, self._source: pixels, **self._constants}
+        tensors |= {name: self._weight(name) for name in self._places}
         for at, (step, (inputs, outputs)) in enumerate(zip(self._steps, self._wiring, strict=True)):
-            made = step(*(found[name] for name in inputs))
-            found.update(zip(outputs, made if isinstance(made, tuple) else (made,), strict=False))
+            made = step(*(tensors[name] for name in inputs))
+            tensors.update(zip(outputs, made if isinstance(made, tuple) else (made,), strict=False))
             for name in inputs:  # so that no more is held than is needed
                 if self._last[name] == at and name and name not in names:
-                    found.pop(name, None)
-        return {name: found[name] for name in names}
+                    tensors.pop(name, None)
+        return {name: tensors[name] for name in names}
 
     def layer(self, name: str) -> nn.Module:
-        """The module whose output is the layer's; a ``KeyError`` says that there is none."""
+        """The module whose output is the layer's; ``KeyError`` if there is none."""
         steps = zip(self._steps, self._wiring, strict=True)
         return {output: step for step, (_, outputs) in steps for output in outputs}[name]
 
     def learnt(self) -> dict[str, nn.Parameter]:
-        """Return what is trained by its name in the file, in the order of the work."""
-        found = {name: self.get_parameter(place) for name, place in self._places.items()}
-        return {name: value for name, value in found.items() if value.requires_grad}
+        """Return the trained parameters by their names in the file, in the order of the work."""
+        weights = {name: self.get_parameter(key) for name, key in self._places.items()}
+        return {name: value for name, value in weights.items() if value.requires_grad}
 
     def layer_weights(self) -> dict[str, Tensor]:
         """Return the trained weights of convolutions and dense layers by the layers' names."""
@@ -118,7 +118,7 @@ class TorchNetwork(nn.Module):
 
 
 def check_gradients(nodes: Sequence[onnx.NodeProto]) -> None:
-    """Refuse operators that PyTorch has no counterpart of here."""
+    """Refuse operators that have no counterpart in PyTorch here."""
     steps = [
         node.op_type for node in nodes
         if node.op_type not in COMPUTED
@@ -141,26 +141,26 @@ def _size_of(value: Tensor) -> Tensor:
     if value.ndim == 1:
         sizes = _BIAS * sizes
     whole = sizes.mean().item() or 1.0
-    return sizes.clamp(min=0.01 * whole)  # what is nothing yet can become something
+    return sizes.clamp(min=0.01 * whole)  # so that zeros can become something
 
 
 def _learnt(nodes: Sequence[onnx.NodeProto], weights: dict[str, NDArray[Any]]) -> set[str]:
-    """Return the names of weights that training may change, in places where such stand."""
-    found: set[str] = set()
+    """Return the names of weights that training may change, by their inputs' positions."""
+    learnt: set[str] = set()
     fixed: set[str] = set()
     for node in nodes:
         places = OPERATORS[node.op_type].learnt if node.op_type in OPERATORS else ()
-        for place, name in enumerate(node.input):
+        for index, name in enumerate(node.input):
             if name in weights and weights[name].dtype.kind == "f" and weights[name].size > 1:
-                (found if place in places else fixed).add(name)
-    return found - fixed
+                (learnt if index in places else fixed).add(name)
+    return learnt - fixed
 
 
 class _Step(nn.Module):
     def __init__(self, node: onnx.NodeProto) -> None:
         super().__init__()
         self._run = COMPUTED[node.op_type]
-        self._given = attributes(node)
+        self._attributes = attributes(node)
 
     def forward(self, *inputs: Tensor | None) -> Any:
-        return self._run(*inputs, **self._given)
+        return self._run(*inputs, **self._attributes)

@@ -10,7 +10,7 @@ from opsin.models import architectures
 from opsin.models.model_spec import ModelSpec
 
 _MODULES: Final = pkgutil.iter_modules(architectures.__path__, f"{architectures.__name__}.")
-_SPECS: Final[list[ModelSpec]] = [importlib.import_module(each.name).SPEC for each in _MODULES]
+_SPECS: Final[list[ModelSpec]] = [importlib.import_module(module.name).SPEC for module in _MODULES]
 _SPECS.sort(key=lambda spec: spec.cost(spec.defaults["hidden"], (32, 32, 3), 10))
 #: The architectures by name, the cheapest first.
 MODELS: Final = {spec.name: spec for spec in _SPECS}

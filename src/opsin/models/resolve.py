@@ -1,4 +1,4 @@
-"""A recipe is made of the options that were given: each network fills in its own defaults."""
+"""A recipe from the given options and each network's own defaults."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from opsin.core.recipe import (
 from opsin.models.model_spec import ModelSpec
 from opsin.models.registry import MODELS
 
-# The network where none is named.
+# The default network.
 _USUAL: Final = "resnet"
 
 
 def resolve(
     data: DataRecipe, *, model: str | None = None, mirrored: bool = True, **options: Any
 ) -> Recipe:
-    """Return a recipe with the options that were given, and every other at its default."""
+    """Return a recipe with the given options, and every other at its default."""
     name = model or _USUAL
     if name not in MODELS:
         models = ", ".join((*MODELS, *get_args(ClassicalName)))
         raise RecipeError(f"There is no model {name!r}; there are {models}")
-    given = {key: value for key, value in options.items() if value is not None}
-    refuse_unknown(given, (*MODEL_OPTIONS, *TRAINING_OPTIONS))
-    fields = {**_defaults(MODELS[name], given, mirrored=mirrored), **given}
+    options = {key: value for key, value in options.items() if value is not None}
+    refuse_unknown(options, (*MODEL_OPTIONS, *TRAINING_OPTIONS))
+    fields = {**_defaults(MODELS[name], options, mirrored=mirrored), **options}
     augment, side = fields["augment"], min(data.size or (32, 32))
     if not isinstance(augment, str) or augment not in AUGMENTATIONS:
         names = ", ".join(AUGMENTATIONS)
@@ -51,12 +51,12 @@ def resolve(
     if not MODELS[name].convolutional and fields["optimizer"] == "muon":
         advice = "Give --optimizer adam."
         raise RecipeError(f"muon trains networks with convolutions, not {name}", advice)
-    if fields["schedule"] in ("constant", "step") and "patience" not in given:
+    if fields["schedule"] in ("constant", "step") and "patience" not in options:
         # A falling rate gets its best epochs last; only a rate that stays can have passed its best.
         fields["patience"] = 5
-    if "depth" in given and "hidden" not in given:
+    if "depth" in options and "hidden" not in options:
         # Dense layers repeat the last size, blocks double it.
-        sizes, wanted = list(fields["hidden"]), given["depth"]
+        sizes, wanted = list(fields["hidden"]), options["depth"]
         wanted = wanted if isinstance(wanted, int) and 0 <= wanted <= DEEPEST else len(sizes)
         while len(sizes) < wanted:
             sizes.append(2 * sizes[-1] if MODELS[name].convolutional else sizes[-1])
@@ -84,22 +84,22 @@ def changed(recipe: Recipe, **changes: Any) -> Recipe:
             f"{', '.join(fixed)} cannot be changed, only {', '.join(CHANGEABLE)}",
             "Train a new run.",
         )
-    given = {key: value for key, value in changes.items() if value is not None}
+    changes = {key: value for key, value in changes.items() if value is not None}
     model = recipe.model.model_dump()
-    options = override(recipe.training.model_dump(), given)
+    options = override(recipe.training.model_dump(), changes)
     return resolve(recipe.data, model=model.pop("name"), **model, **options)
 
 
-def _defaults(spec: ModelSpec, given: Mapping[str, object], *, mirrored: bool) -> dict[str, object]:
+def _defaults(spec: ModelSpec, options: Mapping[str, Any], *, mirrored: bool) -> dict[str, object]:
     defaults = dict(spec.defaults)
     if not mirrored and defaults["augment"] == "photos":
         defaults["augment"] = "symbols"
-    if "augment" in given:
-        # A policy that was asked for is not weakened by the network's own values.
+    if "augment" in options:
+        # The network's own values do not weaken an explicit policy.
         defaults = {
             key: value for key, value in defaults.items() if key not in AUGMENTATIONS["none"]
         }
-    optimizer = given.get("optimizer")
+    optimizer = options.get("optimizer")
     if isinstance(optimizer, str) and optimizer != defaults["optimizer"]:
         defaults |= OPTIMIZERS.get(optimizer, {})
     return defaults

@@ -10,7 +10,7 @@ import numpy as np
 from opsin.core.arrays import Doubles, Floats, Ints
 from opsin.data.lazy_images import Images
 
-# Pixels whose patches are looked at: the directions of 2×2 colour pixels, twelve, need no more.
+# Pixels whose patches are measured: the twelve directions of 2×2 colour pixels need no more.
 _PATCHED: Final = 4_000_000
 _BLOCK: Final = 250_000
 # Added to each variance, so that directions in which nothing varies are not blown up.
@@ -41,7 +41,7 @@ def statistics_of(images: Images, rows: Ints) -> Statistics:
         total += block.sum(axis=0, dtype=np.int64)
         squares += np.square(block, dtype=np.uint16).sum(axis=0, dtype=np.int64)
     mean = total / count
-    # A channel that never changes is left where it is.
+    # A channel that never changes is not scaled.
     deviation = np.sqrt(np.maximum(squares / count - mean**2, 1.0))
     # Spread over the rows, which may be sorted by class.
     enough = min(len(rows), max(16, _PATCHED // (images.shape[1] * images.shape[2])))

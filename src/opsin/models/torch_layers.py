@@ -1,4 +1,4 @@
-"""The few layers that PyTorch has under no name, and Keras's first weights."""
+"""The few layers that PyTorch lacks, and Keras's initial weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ONNX operators compute, by PyTorch, so that it has gradients."""
+"""ONNX operators in PyTorch, which gives them gradients."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def held(value: NDArray[Any]) -> Tensor:
 
 
 def _numbers(value: Tensor) -> list[int]:
-    found: list[int] = value.reshape(-1).tolist()
-    return found
+    numbers: list[int] = value.reshape(-1).tolist()
+    return numbers
 
 
 def _plain(how: Computed) -> Computed:
@@ -52,8 +52,8 @@ def _plain(how: Computed) -> Computed:
 def _by_row(operator: Operator) -> Computed:
     layer = getattr(nn, operator.layer)
 
-    def run(values: Tensor, **given: Any) -> Any:
-        options = {own: given[key] for key, own in operator.attributes.items() if key in given}
+    def run(values: Tensor, **attrs: Any) -> Any:
+        options = {name: attrs[key] for key, name in operator.attributes.items() if key in attrs}
         return layer(**options)(values)
 
     return run
@@ -70,40 +70,40 @@ def _padded(maps: Tensor, pads: Sequence[int], value: float = 0.0) -> Tensor:
     return functional.pad(maps, [side for pair in pairs for side in pair], value=value)
 
 
-def _conv(maps: Tensor, weight: Tensor, bias: Tensor | None = None, **given: Any) -> Tensor:
+def _conv(maps: Tensor, weight: Tensor, bias: Tensor | None = None, **attrs: Any) -> Tensor:
     axes = weight.ndim - 2
-    pads = padding(given, maps.shape[2:], weight.shape[2:])
+    pads = padding(attrs, maps.shape[2:], weight.shape[2:])
     if pads[:axes] != pads[axes:]:  # PyTorch's own is quicker, and knows one number for both sides
         maps, pads = _padded(maps, pads), [0] * axes
-    strides, dilations = (given.get(name, [1] * axes) for name in ("strides", "dilations"))
+    strides, dilations = (attrs.get(name, [1] * axes) for name in ("strides", "dilations"))
     convolve = (functional.conv1d, functional.conv2d, functional.conv3d)[axes - 1]
-    return convolve(maps, weight, bias, strides, pads[:axes], dilations, given.get("group", 1))
+    return convolve(maps, weight, bias, strides, pads[:axes], dilations, attrs.get("group", 1))
 
 
-def _max_pool(maps: Tensor, *, kernel_shape: list[int], **given: Any) -> Any:
+def _max_pool(maps: Tensor, *, kernel_shape: list[int], **attrs: Any) -> Any:
     return functional.max_pool2d(
-        _padded(maps, padding(given, maps.shape[2:], kernel_shape), -torch.inf),
+        _padded(maps, padding(attrs, maps.shape[2:], kernel_shape), -torch.inf),
         kernel_shape,
-        stride=given.get("strides", (1, 1)),
-        dilation=given.get("dilations", (1, 1)),
-        ceil_mode=bool(given.get("ceil_mode", 0)),
+        stride=attrs.get("strides", (1, 1)),
+        dilation=attrs.get("dilations", (1, 1)),
+        ceil_mode=bool(attrs.get("ceil_mode", 0)),
     )
 
 
-def _average_pool(maps: Tensor, *, kernel_shape: list[int], **given: Any) -> Tensor:
+def _average_pool(maps: Tensor, *, kernel_shape: list[int], **attrs: Any) -> Tensor:
     axes = len(kernel_shape)
-    pads = padding(given, maps.shape[2:], kernel_shape)
+    pads = padding(attrs, maps.shape[2:], kernel_shape)
     pool = functools.partial(
         (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)[axes - 1],
         kernel_size=kernel_shape,
-        stride=given.get("strides", [1] * axes),
-        ceil_mode=bool(given.get("ceil_mode", 0)),
+        stride=attrs.get("strides", [1] * axes),
+        ceil_mode=bool(attrs.get("ceil_mode", 0)),
     )
-    include = bool(given.get("count_include_pad", 0))
+    include = bool(attrs.get("count_include_pad", 0))
     if pads[:axes] == pads[axes:]:
         return pool(maps, padding=pads[:axes], count_include_pad=include)
     mean = pool(_padded(maps, pads))
-    # Where a window reaches over the border, only what is inside counts.
+    # Over the border, only pixels inside count.
     return mean if include else mean / pool(_padded(torch.ones_like(maps[:1, :1]), pads))
 
 
@@ -137,15 +137,15 @@ def _instance_norm(
 # Products and activations
 
 
-def _gemm(left: Tensor, right: Tensor, bias: Tensor | None = None, **given: Any) -> Tensor:
-    left = left.T if given.get("transA", 0) else left
-    right = right.T if given.get("transB", 0) else right
+def _gemm(left: Tensor, right: Tensor, bias: Tensor | None = None, **attrs: Any) -> Tensor:
+    left = left.T if attrs.get("transA", 0) else left
+    right = right.T if attrs.get("transB", 0) else right
     product = left @ right
-    if given.get("alpha", 1.0) != 1.0:
-        product = given["alpha"] * product
+    if attrs.get("alpha", 1.0) != 1.0:
+        product = attrs["alpha"] * product
     if bias is None:
         return product
-    return torch.add(product, bias, alpha=given.get("beta", 1.0))
+    return torch.add(product, bias, alpha=attrs.get("beta", 1.0))
 
 
 def _clip(values: Tensor, least: Tensor | None = None, most: Tensor | None = None) -> Tensor:
@@ -198,15 +198,15 @@ def _shape(values: Tensor, *, start: int = 0, end: int | None = None) -> Tensor:
 def _reshape(values: Tensor, shape: Tensor, *, allowzero: int = 0) -> Tensor:
     wanted = _numbers(shape)
     if not allowzero:
-        wanted = [values.shape[place] if size == 0 else size for place, size in enumerate(wanted)]
+        wanted = [values.shape[axis] if size == 0 else size for axis, size in enumerate(wanted)]
     return values.reshape(wanted)
 
 
 def _unsqueeze(values: Tensor, axes: Tensor) -> Tensor:
-    places = _numbers(axes)
-    ndim = values.ndim + len(places)
-    for place in sorted(place % ndim for place in places):
-        values = values.unsqueeze(place)
+    dims = _numbers(axes)
+    ndim = values.ndim + len(dims)
+    for axis in sorted(axis % ndim for axis in dims):
+        values = values.unsqueeze(axis)
     return values
 
 
@@ -217,8 +217,8 @@ def _pad(
     sides = _numbers(pads)
     axes = list(range(values.ndim)) if along is None else _numbers(along)
     before, after = [0] * values.ndim, [0] * values.ndim
-    for place, axis in enumerate(axes):
-        before[axis], after[axis] = sides[place], sides[place + len(axes)]
+    for index, axis in enumerate(axes):
+        before[axis], after[axis] = sides[index], sides[index + len(axes)]
     pairs = [side for pair in zip(before[::-1], after[::-1], strict=True) for side in pair]
     return functional.pad(values, pairs, value=0.0 if fill is None else fill.item())
 
@@ -265,21 +265,21 @@ def _constant_of_shape(shape: Tensor, *, value: TensorProto | None = None) -> Te
 
 def _resize(
     values: Tensor, _region: Tensor | None = None, scales: Tensor | None = None,
-    sizes: Tensor | None = None, **given: Any,
+    sizes: Tensor | None = None, **attrs: Any,
 ) -> Tensor:  # fmt: skip
-    """Enlarge or shrink along each axis by a product with a matrix that says what is mixed."""
+    """Enlarge or shrink along each axis by a product with a matrix of shares."""
     usual = {
         "mode": "nearest", "coordinate_transformation_mode": "half_pixel",
         "nearest_mode": "round_prefer_floor", "antialias": 0, "cubic_coeff_a": -0.75,
     }  # fmt: skip
-    options = tuple((name, given.get(name, default)) for name, default in usual.items())
-    for place, axis in enumerate(given.get("axes", range(values.ndim))):
+    options = tuple((name, attrs.get(name, default)) for name, default in usual.items())
+    for index, axis in enumerate(attrs.get("axes", range(values.ndim))):
         size = values.shape[axis]
         if scales is not None and scales.numel():
-            scale = float(scales[place])
+            scale = float(scales[index])
             wanted = math.floor(size * scale)
         elif sizes is not None:
-            wanted = int(sizes[place])
+            wanted = int(sizes[index])
             scale = wanted / size
         if wanted != size or scale != 1:
             mixed = _mixture(size, wanted, scale, options).to(values.device, values.dtype)
@@ -289,33 +289,33 @@ def _resize(
 
 @functools.lru_cache(64)
 def _mixture(size: int, wanted: int, scale: float, options: tuple[tuple[str, Any], ...]) -> Tensor:
-    """Return how much of each of ``size`` places is in each of ``wanted`` others."""
-    given = dict(options)
-    # Where each new place lies among the old ones, rounded as ONNX Runtime does.
+    """Return the share of each of ``size`` places in each of ``wanted`` others."""
+    chosen = dict(options)
+    # Positions of new places among the old ones, rounded as ONNX Runtime does.
     at = (np.arange(wanted, dtype=np.float32) + 0.5) / np.float32(scale) - 0.5
-    if given["coordinate_transformation_mode"] == "pytorch_half_pixel" and wanted == 1:
+    if chosen["coordinate_transformation_mode"] == "pytorch_half_pixel" and wanted == 1:
         at = np.zeros(1, np.float32)
-    if given["mode"] == "nearest":
-        down = given["nearest_mode"] == "round_prefer_floor"
+    if chosen["mode"] == "nearest":
+        down = chosen["nearest_mode"] == "round_prefer_floor"
         nearest = (np.ceil(at - 0.5) if down else np.floor(at + 0.5)).astype(np.int64)
         return torch.eye(size)[np.clip(nearest, 0, size - 1)]
-    reach = 1 if given["mode"] == "linear" else 2
-    # Where an image shrinks, each place mixes as many as fall on it.
-    wide = min(scale, 1.0) if given["antialias"] else 1.0
+    reach = 1 if chosen["mode"] == "linear" else 2
+    # In a shrinking image, each place mixes all that fall on it.
+    wide = min(scale, 1.0) if chosen["antialias"] else 1.0
     reach = math.ceil(reach / wide)
     first = np.floor(at).astype(np.int64)
     places = first[:, None] + np.arange(1 - reach, reach + 1)
     away = np.abs(at[:, None] - places) * wide
     shares = np.clip(1 - away, 0, 1)
-    if given["mode"] != "linear":
-        a = given["cubic_coeff_a"]
+    if chosen["mode"] != "linear":
+        a = chosen["cubic_coeff_a"]
         near = ((a + 2) * away - (a + 3)) * away**2 + 1
         far = ((a * away - 5 * a) * away + 8 * a) * away - 4 * a
         shares = np.where(away <= 1, near, np.where(away < 2, far, 0.0))
     shares = shares / shares.sum(axis=1, keepdims=True)
-    found = np.zeros((wanted, size))
-    np.add.at(found, (np.arange(wanted)[:, None], places.clip(0, size - 1)), shares)
-    return torch.from_numpy(found.astype(np.float32))
+    mixture = np.zeros((wanted, size))
+    np.add.at(mixture, (np.arange(wanted)[:, None], places.clip(0, size - 1)), shares)
+    return torch.from_numpy(mixture.astype(np.float32))
 
 
 # Operators that are functions of their inputs alone.
@@ -341,7 +341,7 @@ _PLAIN: Final[dict[str, Computed]] = {
     "Slice": _slice,
     "Softplus": functional.softplus,
     "Sqrt": torch.sqrt,
-    "Squeeze": lambda values, *axes: values.squeeze(*(tuple(_numbers(each)) for each in axes)),
+    "Squeeze": lambda values, *axes: values.squeeze(*(tuple(_numbers(part)) for part in axes)),
     "Sub": torch.sub,
     "Unsqueeze": _unsqueeze,
     "Where": lambda chosen, one, other: torch.where(

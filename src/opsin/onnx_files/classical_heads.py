@@ -1,4 +1,4 @@
-"""What models without layers compute, as operators: neighbours, kernel machines, trees."""
+"""Classical models as operators: neighbours, kernel machines, trees."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onnx import TensorProto, numpy_helper
 
 from opsin.onnx_files.postprocessing import TREES, GraphWriter
 
-#: What scikit-learn calls a kernel.
+#: Kernels by their names in scikit-learn.
 KernelName = Literal["rbf", "linear", "poly", "sigmoid"]
 KERNELS = get_args(KernelName)
 
@@ -26,7 +26,7 @@ def _products(to: GraphWriter, source: str, points: NDArray[np.float32]) -> str:
 
 
 def _half_distances(to: GraphWriter, source: str, points: NDArray[np.float32]) -> str:
-    """Write half the squared distances to points, but for half the image's own square."""
+    """Write half the squared distances to points, less half the image's own square."""
     products = _products(to, source, points)
     halves = (points.astype(np.float32).astype(np.float64) ** 2).sum(axis=1) / 2
     lengths = to.weight("head.lengths", halves, np.float64)
@@ -34,12 +34,12 @@ def _half_distances(to: GraphWriter, source: str, points: NDArray[np.float32]) -
 
 
 def gaussian_kernel(to: GraphWriter, source: str, points: NDArray[np.float32], gamma: float) -> str:
-    """Write how near an image is to each of some points, by a Gaussian."""
+    """Write a Gaussian kernel between an image and some points."""
     halves = _half_distances(to, source, points)
     axis = to.weight("head.axis", [1], np.int64)
-    own = to.node("ReduceSumSquare", ["head.image", axis], "head.own", keepdims=1)
-    own = to.node("Mul", [own, to.weight("head.half", 0.5, np.float64)], "head.own.half")
-    distances = to.node("Add", [halves, own], "head.distances")
+    square = to.node("ReduceSumSquare", ["head.image", axis], "head.own", keepdims=1)
+    square = to.node("Mul", [square, to.weight("head.half", 0.5, np.float64)], "head.own.half")
+    distances = to.node("Add", [halves, square], "head.distances")
     width = to.weight("head.gamma", -2 * gamma, np.float64)
     return to.node("Exp", [to.node("Mul", [distances, width], "head.scaled")], "head.kernel")
 
@@ -74,9 +74,9 @@ def write_neighbours(
     voting = to.node("Gather", [held, "head.places"], "head.voting")
     depth = to.weight("head.classes", classes, np.int64)
     share = to.weight("head.share", [0, 1 / count], np.float32)
-    each = to.node("OneHot", [voting, depth, share], "head.each")
+    one_hot = to.node("OneHot", [voting, depth, share], "head.each")
     axis = to.weight("head.axis", [1], np.int64)
-    return to.node("ReduceSum", [each, axis], "votes", keepdims=0)
+    return to.node("ReduceSum", [one_hot, axis], "votes", keepdims=0)
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,8 @@ def _decisions(to: GraphWriter, machine: SupportVectors, kernel: str) -> str:
     ends = np.concatenate([[0], np.cumsum(counts)])
     sums = []
     for label, part in enumerate(parts):
-        own = coefficients[ends[label] : ends[label + 1]]
-        weight = to.weight(f"head.coefficients{label}", own, np.float64)
+        weights = coefficients[ends[label] : ends[label + 1]]
+        weight = to.weight(f"head.coefficients{label}", weights, np.float64)
         sums.append(to.node("MatMul", [part, weight], f"head.sums{label}"))
     joined = to.node("Concat", sums, "head.sums", axis=1)
     pairs = np.array(list(itertools.combinations(range(classes), 2)))
@@ -152,7 +152,7 @@ def _votes(to: GraphWriter, decisions: str, classes: int) -> str:
 
 
 class TreeNodes(NamedTuple):
-    """A tree of M nodes: what they compare, their children, and what leaves say, ``[M, K]``."""
+    """A tree of M nodes: their comparisons, children, and values of leaves ``[M, K]``."""
 
     feature: NDArray[np.int64]
     threshold: NDArray[np.float64]
@@ -169,7 +169,7 @@ def write_trees(
     """Write trees whose leaves are added up, and return how many numbers they hold."""
     sizes = [len(tree.leaf) for tree in trees]
     number = np.repeat(np.arange(len(trees)), sizes)
-    place = np.concatenate([np.arange(size) for size in sizes])
+    node = np.concatenate([np.arange(size) for size in sizes])
     leaf = np.concatenate([tree.leaf for tree in trees])
     values = np.concatenate([tree.values for tree in trees])
 
@@ -178,19 +178,19 @@ def write_trees(
         return [int(value) for value in np.where(leaf, 0, joined.astype(np.int64))]
 
     thresholds = np.where(leaf, 0, np.concatenate([tree.threshold for tree in trees]))
-    # A leaf that says nothing must say so about one class at least.
-    said = values != 0
-    said[leaf & ~said.any(axis=1), 0] = True
+    # A leaf of zeros still needs one class.
+    nonzero = values != 0
+    nonzero[leaf & ~nonzero.any(axis=1), 0] = True
     kind = np.float64 if double else np.float32
-    speaking, target = np.nonzero(said & leaf[:, None])
+    speaking, target = np.nonzero(nonzero & leaf[:, None])
     to.node(
         "TreeEnsembleRegressor", [source], output,
         domain=TREES, n_targets=classes, aggregate_function="SUM", post_transform="NONE",
-        nodes_treeids=number.tolist(), nodes_nodeids=place.tolist(),
+        nodes_treeids=number.tolist(), nodes_nodeids=node.tolist(),
         nodes_modes=["LEAF" if end else "BRANCH_LEQ" for end in leaf.tolist()],
         nodes_featureids=inner("feature"),
         nodes_truenodeids=inner("left"), nodes_falsenodeids=inner("right"),
-        target_treeids=number[speaking].tolist(), target_nodeids=place[speaking].tolist(),
+        target_treeids=number[speaking].tolist(), target_nodeids=node[speaking].tolist(),
         target_ids=target.tolist(),
         **_stored("nodes_values", thresholds if double else _downwards(thresholds)),
         **_stored("target_weights", values[speaking, target].astype(kind)),
@@ -200,7 +200,7 @@ def write_trees(
 
 
 def _stored(name: str, values: NDArray[Any]) -> dict[str, Any]:
-    """Return an attribute by the name that it has for its kind of numbers."""
+    """Return an attribute by its name for this kind of numbers."""
     if values.dtype == np.float32:
         return {name: values.tolist()}
     full = f"{name}_as_tensor"

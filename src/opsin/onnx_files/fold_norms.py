@@ -35,7 +35,7 @@ def fold(graph: OnnxGraph) -> list[Layer]:
 def _into_earlier(
     graph: OnnxGraph, rows: dict[str, Layer], norm: NodeProto, scale: Numbers, shift: Numbers
 ) -> bool:
-    """Fold into the convolution before it, also past pooling, with which its ReLU goes along."""
+    """Fold into the convolution before it, also past pooling, with its ReLU."""
     conv, pool, relu = graph.maker(norm.input[0]), None, None
     if conv is None or _only_user(graph, norm.input[0]) is None:
         return False
@@ -68,7 +68,7 @@ def _into_earlier(
 def _into_later(
     graph: OnnxGraph, rows: dict[str, Layer], norm: NodeProto, scale: Numbers, shift: Numbers
 ) -> None:
-    """Fold into the convolution behind it, where nothing is padded between."""
+    """Fold into the convolution behind it, if that has no padding."""
     conv = _only_user(graph, norm.output[0])
     if conv is None or attribute(conv, "group", 1) != 1 or any(attribute(conv, "pads", [])):
         return
@@ -94,7 +94,7 @@ def _only_user(graph: OnnxGraph, value: str) -> NodeProto | None:
 
 
 def _can_hold(graph: OnnxGraph, conv: NodeProto, norm: NodeProto, name: str) -> bool:
-    """Tell whether a convolution's weights can take a BatchNorm in, under the name of a layer."""
+    """Tell whether a BatchNorm fits into a convolution's weights, under a layer's name."""
     users = (*graph.users(f"{name}.weight"), *graph.users(f"{name}.bias"))
     return (
         conv.op_type == "Conv"
@@ -124,7 +124,7 @@ def _store(
 
 
 def _join(graph: OnnxGraph, rows: dict[str, Layer], name: str, parts: list[str]) -> None:
-    """Make one row of the summary of those whose layers became one, ``name`` among them."""
+    """Merge the summary rows of folded layers, ``name`` among them, into one."""
     if name not in rows:
         return
     joined = [rows[part] for part in parts if part in rows]

@@ -28,7 +28,7 @@ except ImportError as error:
     raise MissingExtraError("looking inside a network", "evaluate") from error
 
 
-# Bytes of values and pixels that a batch may come to, and its images.
+# Most bytes of values and pixels in a batch, and most images.
 _BYTES: Final = 32 << 20
 _BATCH: Final = 256
 
@@ -44,8 +44,8 @@ class OnnxGraph:
 
     @cached_property
     def metadata(self) -> Metadata:
-        """What travels in the file."""
-        props = {each.key: each.value for each in self.model.metadata_props}
+        """The file's metadata."""
+        props = {prop.key: prop.value for prop in self.model.metadata_props}
         return Metadata.from_props(props, "the file")
 
     @cached_property
@@ -67,28 +67,28 @@ class OnnxGraph:
         return [node for node in self.nodes if value in node.input]
 
     def values(self) -> set[str]:
-        """Return the names of all values that operators put out."""
+        """Return the names of all operators' outputs."""
         return {output for node in self.nodes for output in node.output}
 
     def parents(self, name: str) -> tuple[str, ...]:
         """Return the layers whose output a layer takes, or ``images``."""
         makers = {output: node for node in self.nodes for output in node.output}
         layers = {layer.name for layer in self.layers}
-        found: dict[str, None] = {}
+        parents: dict[str, None] = {}
         seen = {name}
         pending = [name]
         while pending:
             node = makers.get(pending.pop(0))
             for value in () if node is None else node.input:
                 if value in layers or value == IMAGES:
-                    found[value] = None
+                    parents[value] = None
                 elif value and value not in self.weights and value not in seen:
                     seen.add(value)
                     pending.append(value)
-        return tuple(found)
+        return tuple(parents)
 
     def weights_of(self, name: str) -> dict[str, NDArray[Any]]:
-        """Return what a layer holds, such as ``weight``, ``bias`` and ``running_mean``."""
+        """Return a layer's weights by name, such as ``weight``, ``bias`` and ``running_mean``."""
         start = f"{name}."
         return {
             key.removeprefix(start): value
@@ -103,11 +103,11 @@ class OnnxGraph:
         return receptive_fields(self.nodes, self.weights)
 
     def receptive_field(self, name: str) -> ReceptiveField | None:
-        """Return what a place of the layer's maps sees; ``None``: the whole image."""
+        """Return the receptive field of the layer's maps; ``None``: the whole image."""
         return self._fields.get(name)
 
     def leading_to(self, values: Iterable[str]) -> list[onnx.NodeProto]:
-        """Return the operators that some values are computed by, in their order."""
+        """Return the operators that compute some values, in their order."""
         return leading_to(self.nodes, values)
 
     def up_to(self, names: Sequence[str]) -> bytes:
@@ -146,9 +146,9 @@ class OnnxGraph:
             if needed.intersection(node.output):
                 needed.update(set(node.input) - {name})
                 nodes.append(node)
-        given = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+        start = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
         outputs = [onnx.ValueInfoProto(name=value) for value in values]
-        return self._part(nodes[::-1], [given], outputs)
+        return self._part(nodes[::-1], [start], outputs)
 
     def stream(
         self, names: Sequence[str], images: Images, rows: NDArray[np.int64] | None = None
@@ -172,7 +172,7 @@ class OnnxGraph:
         inputs: Sequence[onnx.ValueInfoProto],
         outputs: Sequence[onnx.ValueInfoProto],
     ) -> bytes:
-        used = {value for node in nodes for value in node.input} | {each.name for each in outputs}
+        used = {value for node in nodes for value in node.input} | {end.name for end in outputs}
         weights = [weight for weight in self.model.graph.initializer if weight.name in used]
         graph = helper.make_graph(nodes, "part", inputs, outputs, weights)
         model = helper.make_model(
@@ -193,7 +193,7 @@ class OnnxGraph:
         return content
 
     def content(self, metadata: Metadata, *, further: Mapping[str, str] | None = None) -> bytes:
-        """Return the file of the operators and weights as they are now."""
+        """Return a file of the present operators and weights."""
         model, used = onnx.ModelProto(), {name for node in self.nodes for name in node.input}
         model.CopyFrom(self.model)
         graph = model.graph
@@ -204,9 +204,9 @@ class OnnxGraph:
             for name, value in self.weights.items()
             if name in used
         )
-        own = {each.domain: each.version for each in self.model.opset_import}
+        versions = {opset.domain: opset.version for opset in self.model.opset_import}
         for domain in sorted({node.domain for node in self.nodes} | {""}):
-            model.opset_import.append(helper.make_opsetid(domain, own[domain]))
+            model.opset_import.append(helper.make_opsetid(domain, versions[domain]))
         model.producer_name, model.producer_version = "opsin", metadata.opsin
         helper.set_model_props(model, metadata.to_props() | dict(further or {}))
         onnx.checker.check_model(model, full_check=True)
@@ -215,33 +215,33 @@ class OnnxGraph:
 
 
 def leading_to(nodes: Sequence[onnx.NodeProto], values: Iterable[str]) -> list[onnx.NodeProto]:
-    """Return those operators that some values are computed by, in their order."""
-    needed, found = set(values), []
+    """Return the operators that compute some values, in their order."""
+    needed, leading = set(values), []
     for node in reversed(nodes):
         if needed.intersection(node.output):
             needed.update(node.input)
-            found.append(node)
-    return found[::-1]
+            leading.append(node)
+    return leading[::-1]
 
 
 def rename_values(nodes: Iterable[onnx.NodeProto], names: Mapping[str, str]) -> None:
-    """Give values other names wherever operators take them or put them out."""
+    """Rename values in the inputs and outputs of operators."""
     for node in nodes:
         for part in (node.input, node.output):
             part[:] = [names.get(name, name) for name in part]
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
-    """Return what an operator's attribute says."""
-    given: Iterable[onnx.AttributeProto] = node.attribute
-    return next((helper.get_attribute_value(each) for each in given if each.name == name), default)
+    """Return the value of an operator's attribute."""
+    items: Iterable[onnx.AttributeProto] = node.attribute
+    return next((helper.get_attribute_value(item) for item in items if item.name == name), default)
 
 
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    """What all of an operator's attributes say, texts as such."""
-    found = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    """All of an operator's attributes by name, bytes as text."""
+    values = {item.name: helper.get_attribute_value(item) for item in node.attribute}
     return {key: value.decode() if isinstance(value, bytes) else value
-            for key, value in found.items()}  # fmt: skip
+            for key, value in values.items()}  # fmt: skip
 
 
 def _parse(content: bytes) -> tuple[onnx.ModelProto, dict[str, NDArray[Any]]]:
@@ -270,7 +270,7 @@ class ReceptiveField:
     start: tuple[int, int]
 
     def box(self, y: int, x: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
-        """Return what place (y, x) of the map sees: top, left, bottom, right, the ends left out."""
+        """Return the field of place (y, x): top, left, bottom, right, the ends left out."""
         top, left = self.start[0] + y * self.step[0], self.start[1] + x * self.step[1]
         return (
             min(max(top, 0), size[0] - 1),
@@ -291,7 +291,7 @@ class ReceptiveField:
 def receptive_fields(
     nodes: Sequence[onnx.NodeProto], weights: Mapping[str, NDArray[Any]]
 ) -> dict[str, ReceptiveField | None]:
-    """Return what a place of each value sees."""
+    """Return the receptive field of each value."""
     fields: dict[str, ReceptiveField | None] = {IMAGES: ReceptiveField(1, 1, (1, 1), (0, 0))}
     for node in nodes:
         before = [fields[value] for value in node.input if value in fields]
@@ -327,15 +327,15 @@ def receptive_fields(
 def _through_window(
     field: ReceptiveField, node: onnx.NodeProto, weights: Mapping[str, NDArray[Any]]
 ) -> ReceptiveField | None:
-    given = attributes(node)
+    options = attributes(node)
     weight = weights.get(node.input[1]) if len(node.input) > 1 else None
-    kernel = list(given.get("kernel_shape", () if weight is None else weight.shape[2:]))
+    kernel = list(options.get("kernel_shape", () if weight is None else weight.shape[2:]))
     if len(kernel) != 2:
         return None
-    stride = list(given.get("strides", (1, 1)))
-    dilation = list(given.get("dilations", (1, 1)))
-    # As many as there are where the maps' sides are multiples of the stride, as is usual.
-    pads = padding(given, stride, kernel)
+    stride = list(options.get("strides", (1, 1)))
+    dilation = list(options.get("dilations", (1, 1)))
+    # Exact if the maps' sides are multiples of the stride, as is usual.
+    pads = padding(options, stride, kernel)
     reach = [(kernel[side] - 1) * dilation[side] * field.step[side] for side in (0, 1)]
     return ReceptiveField(
         field.height + reach[0],

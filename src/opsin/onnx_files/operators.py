@@ -26,7 +26,7 @@ class Operator:
     quantised: bool = False  # whether ONNX Runtime computes it in integers
 
 
-# What computes each place by itself; nothing else is to be said of them.
+# Operators that compute each place by itself.
 _PLACE: Final = (
     "Abs", "Cast", "DequantizeLinear", "Div", "Dropout", "Equal", "Erf", "Greater",
     "GreaterOrEqual", "HardSigmoid", "Less", "Log", "Max", "Mean", "Min", "Neg", "Pad", "Pow",
@@ -61,33 +61,33 @@ _ROWS: Final = (
     Operator("Tanh", "Tanh"),
     *map(Operator, _PLACE),
 )
-#: The operators by name; others mix places, and hold nothing that training changes.
+#: The operators by name; others mix places and have nothing to train.
 OPERATORS: Final = {row.name: row for row in _ROWS}
 #: Names of those that hold a network's weights.
 WEIGHTED: Final = frozenset(row.name for row in _ROWS if row.weighted)
 
 
-def padding(given: Mapping[str, Any], sizes: Sequence[int], kernel: Sequence[int]) -> list[int]:
-    """Rows or columns that a window's attributes add before each axis of maps, then after each."""
-    automatic, axes = given.get("auto_pad", "NOTSET"), len(kernel)
+def padding(attrs: Mapping[str, Any], sizes: Sequence[int], kernel: Sequence[int]) -> list[int]:
+    """The padding of a window before each axis of maps, then after each."""
+    automatic, axes = attrs.get("auto_pad", "NOTSET"), len(kernel)
     if automatic in ("NOTSET", "VALID"):
-        return list(given.get("pads", [0] * 2 * axes))
-    strides, dilations = (given.get(name, [1] * axes) for name in ("strides", "dilations"))
+        return list(attrs.get("pads", [0] * 2 * axes))
+    strides, dilations = (attrs.get(name, [1] * axes) for name in ("strides", "dilations"))
     total = [
         max(0, (-(-size // stride) - 1) * stride + (side - 1) * apart + 1 - size)
         for size, side, stride, apart in zip(sizes, kernel, strides, dilations, strict=True)
     ]
-    less, more = [each // 2 for each in total], [each - each // 2 for each in total]
+    less, more = [pad // 2 for pad in total], [pad - pad // 2 for pad in total]
     return less + more if automatic == "SAME_UPPER" else more + less
 
 
-#: What a layer is drawn as.
+#: Kinds of layers in drawings.
 Family = Literal["convolution", "dense", "norm", "pooling", "activation", "sum", "other"]
 
 
 @dataclass(frozen=True)
 class LayerTraits:
-    """What is known of a layer from what it computes."""
+    """Properties of a kind of layer."""
 
     family: Family = "other"
     passes_on: bool = False
@@ -96,7 +96,7 @@ class LayerTraits:
 
     @property
     def has_units(self) -> bool:
-        """Whether its numbers are units of its own, not another layer's."""
+        """Whether its numbers are its own units, not another layer's."""
         return not (self.passes_on or self.scales_pixels)
 
 
@@ -123,5 +123,5 @@ _LAYERS: Final = {
 
 
 def traits_of(op: LayerOp) -> LayerTraits:
-    """Return what is known of layers that compute this."""
+    """Return the properties of a kind of layer."""
     return _LAYERS.get(op, LayerTraits())

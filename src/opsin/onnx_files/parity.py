@@ -1,4 +1,4 @@
-"""How far a file's answers may be from those of the model that it was made from."""
+"""Comparison of a file's answers with those of its model."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from scipy.special import softmax
 from opsin.core.errors import ParityError
 from opsin.core.metadata import Metadata
 
-#: Largest difference of probabilities that is put down to rounding, at temperature 1.
+#: Largest difference of probabilities by rounding, at temperature 1.
 TOLERANCE: Final = 1e-4
 
 
 def answers_of(metadata: Metadata, logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the probabilities that a file gives to logits, ``float64[N, K]``."""
+    """Return a file's probabilities for logits, ``float64[N, K]``."""
     temperature = 1.0 if metadata.calibration is None else metadata.calibration.temperature
     mix = 0.0 if metadata.class_mix is None else metadata.class_mix.log_ratio
     answers: NDArray[np.float64] = softmax(logits / temperature + mix, axis=1)
@@ -27,7 +27,7 @@ def check_answers(
     answers: NDArray[np.float32], expected: NDArray[np.float64], metadata: Metadata, *, of: str,
     settled: NDArray[np.bool_] | None = None, apart: float | None = None,
 ) -> float:  # fmt: skip
-    """Compare a file's answers with those of the model that it was made from."""
+    """Compare a file's answers with those of its model."""
     temperature = 1.0 if metadata.calibration is None else metadata.calibration.temperature
     # Dividing logits by less than 1 enlarges their rounding as well.
     tolerance = TOLERANCE * max(1.0, 1 / temperature)

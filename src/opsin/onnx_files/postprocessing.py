@@ -1,4 +1,4 @@
-"""What is written into graphs, and the end of every classifier.onnx: its calibrated answers."""
+"""Writing of graphs, and the last operators of every classifier.onnx: calibrated answers."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ IR_VERSION: Final = 9
 #: Names in every file: the pixels ``uint8[N, H, W, C]``, and the network's and the file's answers.
 IMAGES: Final = "images"
 LOGITS: Final = "head"
-#: What a head on a pretrained network is fitted to.
+#: The input of a head on a pretrained network.
 FEATURES: Final = "features.mean"
 PROBABILITIES: Final = "probabilities"
-#: Names in the file of what is only known once the network is trained.
+#: Names of weights that are known only after the training.
 TEMPERATURE: Final = "temperature"
 CLASS_MIX: Final = "class_mix"
 SCALES: Final = "ood_score.scales"
 MEANS: Final = "ood_score.means"
-# So that an image which excites nothing at all is unlike them, not an error.
+# Keeps the directions of all-zero embeddings finite.
 _NO_LENGTH: Final = 1e-12
 
 
@@ -87,7 +87,7 @@ def tail(
 
 
 def outputs(*, classes: int, units: int) -> list[onnx.ValueInfoProto]:
-    """Return the declarations of what every file answers with."""
+    """Return the declarations of every file's outputs."""
     return [
         helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, ["N", classes]),
         helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", units]),
@@ -97,7 +97,7 @@ def outputs(*, classes: int, units: int) -> list[onnx.ValueInfoProto]:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """What the last operators are given once the network is trained."""
+    """Weights of the last operators, known after the training."""
 
     temperature: float
     scales: NDArray[np.float32]  # float32[D]
@@ -118,7 +118,7 @@ class Calibrated:
     def answer(
         self, logits: NDArray[np.float32], embedding: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return what a file answers to images whose logits are known, without the network."""
+        """Return a file's answers for known logits and embeddings, without the network."""
         classes, units = logits.shape[1], embedding.shape[1]
         to = GraphWriter()
         tail(to, "logits", "seen", classes=classes, units=units, mix=self.mix)
@@ -139,7 +139,7 @@ class Calibrated:
 def as_model(
     graph: onnx.GraphProto, metadata: Metadata | None = None, *, opset: int = OPSET
 ) -> onnx.ModelProto:
-    """Return a model of a graph's operators, with what travels in it, if anything."""
+    """Return a model of a graph, with metadata, if any."""
     domains = {"": opset, TREES: TREES_OPSET}
     used = {node.domain for node in graph.node} | {""}
     opsets = [helper.make_opsetid(name, domains[name]) for name in sorted(used)]
@@ -155,11 +155,11 @@ def as_model(
 def model_of(
     to: GraphWriter, name: str, *ends: tuple[str, int, tuple[int, ...]]
 ) -> onnx.ModelProto:
-    """A model of what was written; `ends`: name, type and shape of its input and its outputs."""
-    given, *answers = (
+    """A model of a written graph; `ends`: name, type and shape of its input and outputs."""
+    source, *answers = (
         helper.make_tensor_value_info(value, kind, ["N", *shape]) for value, kind, shape in ends
     )
-    return as_model(helper.make_graph(to.nodes, name, [given], answers, to.weights))
+    return as_model(helper.make_graph(to.nodes, name, [source], answers, to.weights))
 
 
 def write_file(
@@ -167,8 +167,8 @@ def write_file(
     embedding: str, units: int, opset: int = OPSET,
 ) -> bytes:  # fmt: skip
     """Return a classifier.onnx that is not calibrated yet."""
-    like, classes = metadata.preparation, len(metadata.classes)
-    pixels: list[str | int | None] = ["N", like.height, like.width, like.channels]
+    size, classes = metadata.preparation, len(metadata.classes)
+    pixels: list[str | int | None] = ["N", size.height, size.width, size.channels]
     mix = None if metadata.class_mix is None else metadata.class_mix.log_ratio
     to = GraphWriter(list(nodes), list(weights))
     tail(to, LOGITS, embedding, classes=classes, units=units, mix=mix)
@@ -182,7 +182,7 @@ def write_file(
 
 
 def finished(content: bytes, metadata: Metadata, calibrated: Calibrated | None = None) -> bytes:
-    """Return a file with what it is given after its training; its network stays as it is."""
+    """Return a file with new metadata and calibration; its network stays as it is."""
     model = onnx.load_model_from_string(content)
     helper.set_model_props(model, metadata.to_props())
     if calibrated is not None:

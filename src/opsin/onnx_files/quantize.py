@@ -30,9 +30,9 @@ from opsin.runtime.providers import cpu_session
 
 Means = dict[str, NDArray[np.float64]]
 
-# What has a kernel for integers in ONNX Runtime; other steps, such as GELU, stay in float.
+# Operators with an integer kernel in ONNX Runtime; others, such as GELU, stay in float.
 _KINDS: Final = [name for name, operator in OPERATORS.items() if operator.quantised]
-# What ONNX Runtime leaves out, since rounding to a range does the same.
+# Activations that ONNX Runtime drops, since rounding to a range does the same.
 _ACTIVATIONS: Final = ("Relu", "Clip")
 # The first layers, and the last, stay in float where they are no more than this share of the work:
 # they lose the most and gain the least (docs/understand/quantization.md).
@@ -74,7 +74,7 @@ def to_int8(
     layers = fold(graph)
     float_ends = _float_ends(graph, layers)
     metadata = graph.metadata.model_copy(update={"layers": tuple(layers), "precision": "int8"})
-    # The property keeps ONNX Runtime from advising, on the standard error stream, what is done.
+    # The property silences ONNX Runtime's advice to do what is done already.
     folded = graph.content(metadata, further={"onnx.quant.pre_process": "onnxruntime.quant"})
     values = sum(math.prod(layer.shape) for layer in layers)
     size = max(1, min(_MOST, _ROOM // max(values, 1), len(images)))
@@ -109,7 +109,7 @@ def _float_ends(graph: OnnxGraph, layers: Sequence[Layer]) -> list[str]:
         network = {node.name for node in graph.leading_to([FEATURES])}
         return first + [node.name for node in graph.nodes if node.name not in network]
     ending = {node.name for node in graph.leading_to([LOGITS])}
-    last = max(place for place, node in enumerate(weighted) if node.name in ending)
+    last = max(index for index, node in enumerate(weighted) if node.name in ending)
     return first + [weighted[last].name] * (shares[last] <= most)
 
 
@@ -144,7 +144,7 @@ class _CalibrationImages:
 def _quantised(content: bytes, images: _CalibrationImages, float_ends: list[str]) -> bytes:
     from onnxruntime import quantization  # noqa: PLC0415  it takes a third of a second to load
 
-    # It tells what it does on standard output, which is the user's.
+    # It writes its progress to standard output, which is the user's.
     silence = contextlib.redirect_stdout(io.StringIO())
     with tempfile.TemporaryDirectory(prefix="opsin-") as folder, silence:
         source, target = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
@@ -181,7 +181,7 @@ def _restore_activations(graph: OnnxGraph, before: OnnxGraph) -> None:
 
 
 def _mean_inputs(graph: OnnxGraph, batches: Iterable[NDArray[np.uint8]]) -> Means:
-    """Return what each layer with a bias gets on average, by the value's name: ``float64[C]``."""
+    """Return the mean input of each layer with a bias, by the value's name: ``float64[C]``."""
     names = list(dict.fromkeys(node.input[0] for node in _layers_with_bias(graph)))
     if not names:
         return {}
@@ -196,7 +196,7 @@ def _mean_inputs(graph: OnnxGraph, batches: Iterable[NDArray[np.uint8]]) -> Mean
 
 
 def _correct_biases(quantised: OnnxGraph, graph: OnnxGraph, means: Means) -> None:
-    """Take back, in place, what rounding each layer's weights added to its mean."""
+    """Subtract, in place, the mean error of each layer's rounded weights from its bias."""
     for layer in _layers_with_bias(graph):
         node = quantised.maker(layer.output[0])
         if node is None or len(node.input) < 3:
@@ -207,7 +207,7 @@ def _correct_biases(quantised: OnnxGraph, graph: OnnxGraph, means: Means) -> Non
         integers, scale = (quantised.weights[name] for name in weight.input[:2])
         scale = scale.reshape(-1, *[1] * (integers.ndim - 1)) if scale.ndim else scale
         error = integers * scale.astype(np.float64) - graph.weights[layer.input[1]]
-        # What the error adds to each of the layer's answers on average.
+        # The mean error of each of the layer's outputs.
         error, groups = (
             error.reshape(*error.shape[:2], -1).sum(axis=2),
             attribute(layer, "group", 1),

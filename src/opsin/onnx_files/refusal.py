@@ -1,4 +1,4 @@
-"""The error of a stranger's file that cannot be used."""
+"""The error for an unusable file."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from opsin.runtime.onnx_scan import printable
 
 
 def refused(name: str, reason: str, advice: str = "") -> ModelFileError:
-    """The error of a file that cannot be used; by default it advises another one."""
+    """The error for an unusable file; by default it advises another one."""
     advice = advice or "Give another file; where its own program can, export it to ONNX."
     return ModelFileError(f"{name} cannot be used: {reason}", advice)
 
 
 def quoted(text: object) -> str:
-    """Text out of a stranger's file, fit for a line of a message."""
+    """Text from an untrusted file, made safe for a message."""
     return printable(str(text)[:200])

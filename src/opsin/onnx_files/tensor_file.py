@@ -1,4 +1,4 @@
-"""Weights by name, out of safetensors or a checkpoint of PyTorch; nothing else is built.
+"""Weights by name from safetensors or a checkpoint of PyTorch; nothing else is built.
 
 A checkpoint is a pickle, which could run anything. Here nothing is unpickled: its operations are
 taken apart, and those that a dictionary of tensors is made of are followed, by a reader that builds
@@ -29,7 +29,7 @@ _LARGEST_HEADER: Final = 64 << 20
 _LARGEST_PICKLE: Final = 64 << 20
 _MOST: Final = 100_000
 _ZIP: Final = b"PK\x03\x04"
-#: How a checkpoint from before PyTorch 1.6 begins: a pickle of the number 0x1950a86a20f9469cfc6c.
+#: First bytes of a checkpoint before PyTorch 1.6: a pickle of the number 0x1950a86a20f9469cfc6c.
 LEGACY: Final = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 _KINDS: Final = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "I64": np.int64, "I32": np.int32,
@@ -50,15 +50,15 @@ def read_tensors(path: Path) -> Tensors:
         start = file.read(len(LEGACY))
         file.seek(0)
         if start.startswith(_ZIP):
-            found = _checkpoint(path.name, file, _zipped)
+            tensors = _checkpoint(path.name, file, _zipped)
         elif start == LEGACY:
-            found = _checkpoint(path.name, file, _legacy)
+            tensors = _checkpoint(path.name, file, _legacy)
         else:
-            found = _safetensors(path.name, file)
-    for name, values in found.items():
+            tensors = _safetensors(path.name, file)
+    for name, values in tensors.items():
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise refused(path.name, f"weight {quoted(name)} holds values that are no numbers")
-    return found
+    return tensors
 
 
 def _safetensors(name: str, file: BinaryIO) -> Tensors:
@@ -69,17 +69,17 @@ def _safetensors(name: str, file: BinaryIO) -> Tensors:
         raise refused(name, "it is no safetensors file: its header is longer than the file")
     try:
         header = json.loads(file.read(length))
-        listed = {key: each for key, each in header.items() if key != "__metadata__"}
-        return {key: _slice(file, 8 + length, size, each) for key, each in listed.items()}
+        listed = {key: entry for key, entry in header.items() if key != "__metadata__"}
+        return {key: _slice(file, 8 + length, size, entry) for key, entry in listed.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise refused(name, f"it is no safetensors file ({quoted(error)})") from error
 
 
 def _slice(file: BinaryIO, start: int, size: int, stated: Mapping[str, Any]) -> NDArray[Any]:
     kind = np.dtype(_KINDS[stated["dtype"]])
-    shape = tuple(int(each) for each in stated["shape"])
-    first, last = (int(each) for each in stated["data_offsets"])
-    if any(each < 0 for each in shape) or not 0 <= first <= last <= size - start:
+    shape = tuple(int(dim) for dim in stated["shape"])
+    first, last = (int(offset) for offset in stated["data_offsets"])
+    if any(dim < 0 for dim in shape) or not 0 <= first <= last <= size - start:
         raise ValueError("a weight outside the file")
     if math.prod(shape) * kind.itemsize != last - first:
         raise ValueError("a weight of another size than stated")
@@ -89,7 +89,7 @@ def _slice(file: BinaryIO, start: int, size: int, stated: Mapping[str, Any]) -> 
 
 def _checkpoint(name: str, file: BinaryIO, read: Callable[[BinaryIO], Tensors]) -> Tensors:
     try:
-        found = read(file)
+        tensors = read(file)
     except NotTensorsError as error:
         advice = "Save the weights alone: torch.save(model.state_dict(), FILE)."
         raise refused(name, f"it holds more than weights ({quoted(error)})", advice) from error
@@ -98,18 +98,18 @@ def _checkpoint(name: str, file: BinaryIO, read: Callable[[BinaryIO], Tensors]) 
         NotImplementedError, RuntimeError, OverflowError, RecursionError,
     ) as error:  # fmt: skip
         raise refused(name, f"it is no checkpoint of PyTorch ({quoted(error)})") from error
-    if not found:
+    if not tensors:
         raise refused(name, "it holds no weights by name")
-    return found
+    return tensors
 
 
 def _zipped(file: BinaryIO) -> Tensors:
     with zipfile.ZipFile(file) as archive:
-        (inner,) = (each for each in archive.namelist() if each.endswith("data.pkl"))
+        (inner,) = (member for member in archive.namelist() if member.endswith("data.pkl"))
         if archive.getinfo(inner).file_size > _LARGEST_PICKLE:
             raise ValueError("its list of weights is too long")
         stem = inner.removesuffix("data.pkl")
-        found = _weights_in(_TensorReader().load(io.BytesIO(archive.read(inner))))
+        tensors = _weights_in(_TensorReader().load(io.BytesIO(archive.read(inner))))
 
         def numbers(storage: _Storage) -> NDArray[Any]:
             info = archive.getinfo(f"{stem}data/{storage.key}")
@@ -117,7 +117,7 @@ def _zipped(file: BinaryIO) -> Tensors:
                 raise NotTensorsError("a storage of another size than stated")
             return np.frombuffer(archive.read(info), storage.dtype)
 
-        return {name: tensor.of(numbers(tensor.storage)) for name, tensor in found.items()}
+        return {name: tensor.of(numbers(tensor.storage)) for name, tensor in tensors.items()}
 
 
 def _legacy(file: BinaryIO) -> Tensors:
@@ -127,8 +127,8 @@ def _legacy(file: BinaryIO) -> Tensors:
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise ValueError("its numbers begin with their highest byte")
     reader = _TensorReader()
-    found = _weights_in(reader.load(head))
-    places, end = {}, file.seek(0, io.SEEK_END)
+    tensors = _weights_in(reader.load(head))
+    offsets, end = {}, file.seek(0, io.SEEK_END)
     keys = _TensorReader().load(head)
     at = head.tell()
     for key in keys:
@@ -136,26 +136,26 @@ def _legacy(file: BinaryIO) -> Tensors:
         file.seek(at)
         if int.from_bytes(file.read(8), "little") != storage.length or at + 8 + storage.size > end:
             raise ValueError("a storage of another size than stated")
-        places[key] = at + 8
+        offsets[key] = at + 8
         at += 8 + storage.size
 
     def numbers(storage: _Storage) -> NDArray[Any]:
-        file.seek(places[storage.key])
+        file.seek(offsets[storage.key])
         return np.frombuffer(file.read(storage.size), storage.dtype)
 
-    return {name: tensor.of(numbers(tensor.storage)) for name, tensor in found.items()}
+    return {name: tensor.of(numbers(tensor.storage)) for name, tensor in tensors.items()}
 
 
 def _weights_in(whole: object) -> dict[str, _Tensor]:
     if not isinstance(whole, Mapping):
         return {}
-    own = {str(key): each for key, each in whole.items() if isinstance(each, _Tensor)}
+    weights = {str(key): value for key, value in whole.items() if isinstance(value, _Tensor)}
     for key in ("model_state_dict", "state_dict", "model"):
         inner = _weights_in(whole.get(key))
         if inner:
             return inner
-    others = [_weights_in(each) for each in whole.values() if isinstance(each, Mapping)]
-    return max([own, *others], key=len)
+    others = [_weights_in(value) for value in whole.values() if isinstance(value, Mapping)]
+    return max([weights, *others], key=len)
 
 
 class _Storage(NamedTuple):
@@ -188,7 +188,7 @@ class _Name(NamedTuple):
 
 
 class NotTensorsError(ValueError):
-    """Something that no dictionary of tensors is made of."""
+    """A pickle holds more than a dictionary of tensors."""
 
 
 # Operations that put a plain value, which stands in the pickle, on the stack.
@@ -254,7 +254,7 @@ class _TensorReader:
             case "REDUCE":
                 arguments, function = stack.pop(), stack.pop()
                 stack.append(self._called(function, arguments))
-            case "BUILD":  # what a dictionary remembers of its making
+            case "BUILD":  # attributes of a dictionary
                 stack.pop()
                 self._top(dict)
             case _:
@@ -262,9 +262,9 @@ class _TensorReader:
 
     def _marked(self) -> list[Any]:
         start = self._marks.pop()
-        found = self._stack[start:]
+        values = self._stack[start:]
         del self._stack[start:]
-        return found
+        return values
 
     def _top(self, kind: type[Any]) -> Any:
         top = self._stack[-1]
@@ -288,12 +288,12 @@ class _TensorReader:
             case ("storage", _Name("torch", kind), str(key), _, int(count), *view) if (
                 kind in _STORAGES and key.isalnum() and count >= 0 and not any(view)
             ):
-                found = _Storage(key, np.dtype(_STORAGES[kind]), count)
+                storage = _Storage(key, np.dtype(_STORAGES[kind]), count)
             case _:
                 raise NotTensorsError("an unknown storage")
-        if self.storages.setdefault(key, found) != found:
+        if self.storages.setdefault(key, storage) != storage:
             raise NotTensorsError("a storage of another size than stated")
-        return found
+        return storage
 
     def _tensor(self, storage: Any, offset: int, shape: Any, strides: Any, *_: object) -> _Tensor:
         self._left -= 1

@@ -1,1 +1,1 @@
-"""What people look at: tables, figures and the page."""
+"""Tables, figures and pages of results."""

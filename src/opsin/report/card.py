@@ -1,4 +1,4 @@
-"""The model card: what a stranger must know before using the file."""
+"""The model card: facts for users of the file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from opsin.hub.hub_name import PREFIX, HubName
 from opsin.report.run_page import verdict
 from opsin.report.terminal import corrected_in_words, leaks_in_words, over_classes
 
-#: Said of a licence that nobody has stated, as the hub calls it.
+#: The hub's word for a missing licence.
 UNSTATED: Final = "unknown"
 # https://yaml.org/spec/1.2.2/#51-character-set, the line breaks of YAML 1.1 among them.
 _UNPRINTABLE: Final = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
@@ -25,10 +25,10 @@ _UNPRINTABLE: Final = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufff
 
 @dataclass(frozen=True)
 class Publication:
-    """Where others will find a classifier, and under which terms."""
+    """The repository and licence of a published classifier."""
 
     repository: str  # `owner/name` on the hub
-    licence: str  # of the classifier, as the hub calls it; `unknown` where nobody has stated one
+    licence: str  # of the classifier, as the hub calls it; `unknown` if none is stated
     inside: BackboneFacts | None = None
 
 
@@ -47,7 +47,7 @@ def model_card(
     names = [_plain(entry.name) for entry in report.judged.classes]
     lines = ["---"]
     for key, value in _header(report, name, source, publication).items():
-        # YAML holds JSON, but for characters that cannot be printed.
+        # YAML includes JSON except for unprintable characters.
         text = json.dumps(value, ensure_ascii=False)
         text = _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
         lines.append(f"{key}: {text}")
@@ -100,7 +100,7 @@ def _header(
 
 
 def _use(publication: Publication | None) -> str:
-    """How others run it, with Opsin and without."""
+    """Instructions to run it, with Opsin and without."""
     model, described, more = "classifier.onnx", "the file's metadata", ""
     if publication is not None:
         model, described = f"{PREFIX}{publication.repository}", "`classes.json`"
@@ -155,17 +155,17 @@ def _failures(report: Report) -> list[str]:
         for pair in report.judged.confused[:5]
     ]
     lines += [
-        f"- {_plain(each.name)}: accuracy {plus_minus(each)} on {counted(each.images, 'image')}."
-        for each in (slices.weakest[:5] if slices else ())
+        f"- {_plain(entry.name)}: accuracy {plus_minus(entry)} on {counted(entry.images, 'image')}."
+        for entry in (slices.weakest[:5] if slices else ())
     ]
     if slices and slices.too_weak:
         weak = _plain(slices.too_weak)
         lines.append(f"- On which images it is weaker, it is too weak to tell: {weak}.")
     if report.deep:
         levels = [
-            (kind.name, each) for kind in report.deep.robustness.kinds for each in kind.levels
+            (kind.name, level) for kind in report.deep.robustness.kinds for level in kind.levels
         ]
-        name, worst = min(levels, key=lambda each: each[1].accuracy)
+        name, worst = min(levels, key=lambda pair: pair[1].accuracy)
         lines.append(
             f"- Of disturbed images, it does worst on {_plain(name)} ({_plain(worst.words)}): "
             f"accuracy {worst.accuracy:.4f} instead of {report.deep.robustness.accuracy:.4f}."
@@ -183,7 +183,7 @@ def _failures(report: Report) -> list[str]:
 
 
 def _unknown(report: Report) -> list[str]:
-    """What the figures do not say."""
+    """Limits of the figures."""
     assumed = "Its probabilities assume that all classes are equally common"
     if mix := report.reasons.get("Class mix"):
         assumed = f"Class mix: {_plain(mix)}"
@@ -241,6 +241,6 @@ def _origin(report: Report, seed: int, source: str, *, published: bool) -> list[
 
 
 def _plain(text: str) -> str:
-    """The text as Markdown takes it for itself."""
+    """Escape a text for Markdown."""
     flat = " ".join(text.split())
     return "".join(f"\\{char}" if char in "\\`*_{}[]<>#|" else char for char in flat)

@@ -1,4 +1,4 @@
-"""What is said of labels that a classifier doubts: on the page, in the terminal, in the studio."""
+"""Sentences on suspected labels, for page, terminal and studio."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from opsin.core.format import counted
 
 
 def labels_title(failures: Failures) -> str:
-    """Return how many labels are suspected, or that nothing can be said."""
+    """Return the number of suspected labels in words."""
     if failures.labels and failures.labels.too_weak:
         return "Label errors: too weak to tell"
     count = failures.suspected
@@ -17,7 +17,7 @@ def labels_title(failures: Failures) -> str:
 
 
 def labels_grounds(suspected: int, labels: LabelEvidence | None) -> str:
-    """Return what that rests on: what to expect of the suspects, or why there are none."""
+    """Return the evidence behind suspected labels, or why there are none."""
     if labels and labels.too_weak:
         return f"The classifier is too weak to tell: {labels.too_weak}."
     if suspected and labels and labels.expected:

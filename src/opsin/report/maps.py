@@ -1,4 +1,4 @@
-"""Images inside a page: photographs in few bytes, and numbers as colours, without matplotlib."""
+"""Images in pages: compact photographs, and numbers as colours, without matplotlib."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ColourMap = Literal["viridis", "PuOr"]
 
 #: Longest side of a photograph on a page, in pixels.
 SIDE: Final = 96
-# Bytes from which a photograph is kept as JPEG, of this quality.
+# Least bytes of a photograph stored as JPEG, and its quality.
 _HEAVY, _QUALITY = 1500, 88
 
 # Colours at even distances, linear between them. Viridis is S. van der Walt's and N. Smith's (2015,
@@ -37,14 +37,14 @@ STOPS: Final[dict[ColourMap, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Scale:
-    """How a layer's values become colours: one scale for all its maps."""
+    """The colour scale of a layer's values, one for all its maps."""
 
     low: float
     high: float
-    colours: ColourMap  # viridis from 0 where nothing is negative
+    colours: ColourMap  # viridis from 0 if nothing is negative
 
     def places(self, values: Floats) -> Pixels:
-        """Return the place of each value among the 256 colours."""
+        """Return the index of each value among the 256 colours."""
         width = (self.high - self.low) or 1.0
         share = (np.nan_to_num(values, nan=self.low).astype(np.float64) - self.low) / width
         return np.asarray(np.rint(255 * np.clip(share, 0, 1)), np.uint8)
@@ -88,7 +88,7 @@ def sprite(maps: Pixels, columns: int) -> Pixels:
 
 
 def indexed_address(places: Pixels, colours: ColourMap) -> str:
-    """Return places among the colours, ``uint8[H, W]``, as the address of an embedded PNG."""
+    """Return indices of colours, ``uint8[H, W]``, as the address of an embedded PNG."""
     image = Image.fromarray(places)
     image.putpalette(PALETTES[colours].tobytes())
     return png_of(image)
@@ -100,7 +100,7 @@ def png_of(image: Image.Image, **options: Any) -> str:
 
 
 def small(pixels: Pixels, side: int = SIDE) -> Pixels:
-    """Shrink an image to what a page of hundreds can carry; a smaller one stays as it is."""
+    """Shrink an image for a page of hundreds; a smaller one stays as it is."""
     height, width, channels = pixels.shape
     if max(height, width) <= side:
         return pixels
@@ -113,7 +113,7 @@ def image_address(pixels: Pixels) -> str:
     """Return ``uint8[H, W, C]`` as the address of an embedded image of a page."""
     shrunk = small(pixels)
     image = Image.fromarray(shrunk[:, :, 0] if shrunk.shape[2] == 1 else shrunk)
-    # Photographs show themselves by how little a quick PNG saves: the best one takes far longer.
+    # A quick PNG tells photographs, which it compresses little: the best one takes far longer.
     quick = _encoded(image, "PNG", compress_level=1)
     if len(quick) <= _HEAVY:
         return _address(_encoded(image, "PNG", optimize=True), "png")

@@ -25,13 +25,13 @@ from opsin.report.figures.style import INK
 from opsin.report.templates import fill
 from opsin.report.terminal import corrected_in_words, leaks_in_words, ood_in_words, over_classes
 
-#: Classes whose whole matrix is shown; of more, only the pairs most often mistaken.
+#: Most classes with a whole matrix; with more, only the most confused pairs are shown.
 _MATRIX: Final = 25
 
 
 @dataclass(frozen=True)
 class PageImages:
-    """What the page shows: answers drawn at random by a seed, mistakes, and more."""
+    """Images of the page: answers drawn at random by a seed, mistakes, and more."""
 
     drawn: Sequence[ShownAnswer]
     mistakes: Sequence[ShownAnswer]
@@ -90,7 +90,7 @@ def render(
 
 
 def verdict(report: Report) -> str:
-    """Say in one sentence how good the classifier is, and on what grounds."""
+    """Say in one sentence how good the classifier is, and by which images."""
     figures = report.judged
     span = f"95% interval {percent(figures.low)} to {percent(figures.high)}"
     if figures.groups is not None:
@@ -118,7 +118,7 @@ def themed(svg: str) -> str:
 
 
 class _MatrixCell(NamedTuple):
-    """A number of the confusion matrix, as the page shows it."""
+    """A cell of the confusion matrix on the page."""
 
     images: int
     share: float  # of the right class
@@ -144,10 +144,10 @@ def _matrix(figures: PartFigures, shown: Sequence[ConfusionCell]) -> list[list[_
 
 
 def _mistaken_for(figures: PartFigures, most: int = 2) -> list[list[tuple[str, int]]]:
-    """Return for each class the answers that its images got by mistake, the commonest first."""
+    """Return each class's wrong answers with their counts, the commonest first."""
     names = [entry.name for entry in figures.classes]
-    found = []
-    for place, row in enumerate(figures.confusion):
-        others = [(names[i], n) for i, n in enumerate(row) if n and i != place]
-        found.append(sorted(others, key=lambda pair: -pair[1])[:most])
-    return found
+    mistakes = []
+    for index, row in enumerate(figures.confusion):
+        others = [(names[i], n) for i, n in enumerate(row) if n and i != index]
+        mistakes.append(sorted(others, key=lambda pair: -pair[1])[:most])
+    return mistakes

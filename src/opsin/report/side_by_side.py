@@ -1,4 +1,4 @@
-"""A comparison of runs, as terminal, page, studio and ``--json`` show it."""
+"""A comparison of runs for terminal, page, studio and ``--json``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from opsin.core.format import clock, counted, file_size, plus_minus
 from opsin.evaluation.comparison import PairedTest
 from opsin.evaluation.metric_table import headline_metrics
 
-#: It means of a figure that it stands out.
+#: The legend of bold figures.
 BOLD: Final = (
     "Bold: the best of its column, and shown to be: accuracy by tests of all pairs, size by "
     "counting."
@@ -22,7 +22,7 @@ BOLD: Final = (
 
 
 class ComparedRun(Accuracy):
-    """A run in a comparison; ``None`` where a figure is not known."""
+    """A run in a comparison; ``None`` for unknown figures."""
 
     letter: str
     run: str
@@ -56,7 +56,7 @@ class DifferentAnswers(Stored):
 
 
 class ComparedPair(PairedTest):
-    """Two runs on the same images: the test, whose ``better`` is a letter here, and in words."""
+    """Two runs on the same images: the test, with ``better`` as a letter, and in words."""
 
     letters: list[str]
     sentence: str
@@ -76,11 +76,11 @@ class ComparedPair(PairedTest):
 
 
 class Comparison(Stored):
-    """What `opsin.compare` found: the runs side by side, and a paired test for each pair.
+    """Result of `opsin.compare`: the runs side by side, and a paired test for each pair.
 
-    ``part`` is ``test``, or ``val`` where no run has test images, or ``out_of_fold`` where a run
-    was judged by all its images. ``pairs`` sets the first run against each other one. ``files``:
-    what was written, where it was asked for, the page first.
+    ``part`` is ``test``, or ``val`` if no run has test images, or ``out_of_fold`` if a run was
+    judged by all its images. ``pairs`` sets the first run against each other one. ``files``: the
+    written files, if any, the page first.
     """
 
     part: PredictedPart
@@ -119,7 +119,7 @@ def headline_of(part: str, first: str, pairs: Sequence[ComparedPair]) -> str:
 
 
 def remarks_on(part: str, comparisons: int, groups: int | None = None) -> list[str]:
-    """Return what the figures of a comparison do and do not mean."""
+    """Return remarks on how to read a comparison."""
     remarks = []
     if groups is not None and groups < FEW_GROUPS:
         remarks.append(
@@ -147,7 +147,7 @@ class Column(NamedTuple):
 
 
 def columns_of(rows: Sequence[ComparedRun]) -> list[Column]:
-    """Return the columns of which at least one run knows something."""
+    """Return the columns that at least one run has values for."""
     shown: list[tuple[str, str, Callable[[Any], str]]] = [
         (metric.key, metric.column or metric.heading, "{:.3f}".format)
         for metric in headline_metrics()

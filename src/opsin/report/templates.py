@@ -1,4 +1,4 @@
-"""The pages' templates, what they may call, and the page about a classifier's inside."""
+"""The pages' templates and their filters, and the page about a classifier's inside."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ except ImportError as error:
 
 @functools.cache
 def environment() -> jinja2.Environment:
-    """Return what renders a page: everything escaped, nothing missing passed over."""
+    """Return the renderer of pages: everything is escaped, missing values are errors."""
     templates = jinja2.Environment(
         loader=jinja2.PackageLoader("opsin", "report"),
         autoescape=True,
@@ -53,7 +53,7 @@ def fill(template: str, **values: object) -> str:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: where the page has it, its headline, and finished HTML."""
+    """A part of the page: its anchor, headline, and finished HTML."""
 
     anchor: str
     title: str
@@ -68,7 +68,7 @@ def section(anchor: str, title: str, template: str, **values: object) -> Section
 def render_page(
     name: str, verdict: str, facts: Mapping[str, str], sections: Sequence[Section]
 ) -> str:
-    """Return the page about a run or an image; its headline says what was found."""
+    """Return the page about a run or an image, with the verdict as its headline."""
     return fill("inside/page.html", name=name, verdict=verdict, facts=facts, sections=sections)
 
 

@@ -1,4 +1,4 @@
-"""What a person at a terminal, or a log file, gets to read."""
+"""Output for terminals and log files."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from opsin.data.audit import Finding
 
 _FACT = 10
-# Columns from which an epoch's line has room for the rate.
+# Least columns for the rate in an epoch's line.
 _WIDE = 76
-# Seconds without a line after which a log says how far the work is.
+# Seconds of silence before a log reports progress.
 _SILENCE = 15.0
 #: Columns of a file or a pipe, where nothing is wrapped.
 UNWRAPPED = 10_000
 
 
-#: Control characters but for line and tab, and those that turn the direction of what follows.
+#: Control characters except line and tab, and those that change the direction of text.
 COMMANDS: Final = re.compile(
     "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]"
 )
@@ -46,23 +46,23 @@ def printable(text: str) -> str:
 
 
 class PlainLines(Console):
-    """A console that goes quiet when its reader has gone, and shows no text that commands it."""
+    """A console that survives a closed pipe and shows no control characters from text."""
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterator[Segment]:
-        """Render, with a mark for each control character in what is text."""
+        """Render, with a mark for each control character in text."""
         for text, style, control in super().render(renderable, options):
             yield Segment(text if control else COMMANDS.sub("\N{REPLACEMENT CHARACTER}", text),
                           style, control)  # fmt: skip
 
     def on_broken_pipe(self) -> None:
-        """Say no more; the work goes on."""
+        """Go quiet; the work goes on."""
         self.quiet = True
 
 
 class _Rate(ProgressColumn):
-    """Units a second, and the time that the whole still takes."""
+    """Units a second, and the time left."""
 
     def render(self, task: Task) -> Text:
         speed, left = task.fields["speed"], task.fields["left"]
@@ -95,7 +95,7 @@ class Terminal(Watcher):
         self._row("", f"[yellow]{escape(printable(text))}[/]")
 
     def _row(self, name: str, text: str) -> None:
-        """Print two columns, the second wrapped on a terminal and left whole elsewhere."""
+        """Print two columns, the second wrapped on a terminal only."""
         row = Table.grid(padding=(0, 1))
         row.add_column(width=_FACT - 1)
         row.add_column(no_wrap=not self.console.is_terminal, overflow="fold")
@@ -107,7 +107,7 @@ class Terminal(Watcher):
         self.console.print(layer_table(layers))
 
     def begin(self, what: str, total: int, unit: str) -> None:
-        """Start a bar, in place of one whose work broke off."""
+        """Start a bar, in place of an unfinished one."""
         self.end()
         if not (epoch_of(what) and epoch_of(self._work[0])):
             self._next = 0.1
@@ -130,7 +130,7 @@ class Terminal(Watcher):
         atexit.register(self.end)
 
     def advance(self, done: int, **figures: float) -> None:
-        """Move the bar; without a terminal, print a line each tenth of work that takes long."""
+        """Move the bar; without a terminal, print a line for each tenth of long work."""
         what, total = self._work
         self._pace.saw(done)
         share, left, speed = (figures.pop(name, None) for name in ("share", "left", "speed"))
@@ -148,7 +148,7 @@ class Terminal(Watcher):
             self.console.print(f"{what:>8}  {share:4.0%}{rest}", highlight=False)
 
     def end(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
@@ -186,7 +186,7 @@ class LogFile(Terminal):
 
 
 def for_people(*, quiet: bool = False) -> Watcher:
-    """Return the watcher of the command line: on standard error, which leaves output to answers."""
+    """Return the watcher of the command line, which writes to standard error."""
     width = None if sys.stderr.isatty() else UNWRAPPED
     return Watcher() if quiet else Terminal(PlainLines(stderr=True, emoji=False, width=width))
 
@@ -194,12 +194,12 @@ def for_people(*, quiet: bool = False) -> Watcher:
 def with_observers(
     watcher: Watcher | None, observers: Sequence[Watcher], *, quiet: bool = False
 ) -> Watcher:
-    """Return a watcher, by default that of the command line, that the user's observers join."""
+    """Return a watcher, by default that of the command line, joined by the user's observers."""
     display = watcher or for_people(quiet=quiet)
     return WatcherGroup(display, Observers(display, observers)) if observers else display
 
 
-# Up to this many layers that training does not change are shown one by one.
+# Most frozen layers shown one by one.
 _KEPT_SHOWN: Final = 12
 
 
@@ -215,7 +215,7 @@ def layer_table(layers: Sequence[Layer]) -> Table:
     table.add_column("Parameters", f"{held:,}", justify="right")
     table.add_column("Multiply-adds", f"{work:,}", justify="right")
     # Of a pretrained network that stays as it is, a hundred lines would hide what was learnt.
-    kept = next((place for place, layer in enumerate(layers) if layer.trainable), 0)
+    kept = next((index for index, layer in enumerate(layers) if layer.trainable), 0)
     rows = [
         (layer.name, printable(layer.kind), layer.shape, layer.parameters, layer.multiply_adds)
         for layer in layers
@@ -237,7 +237,7 @@ def layer_table(layers: Sequence[Layer]) -> Table:
 
 
 def leaks_in_words(leaks: Leaks) -> str:
-    """How many test images were also trained on, and what comes of it."""
+    """Number of test images that were also trained on, and the consequence."""
     if leaks.all_copied:
         return (
             f"every test image ({leaks.exact:,}) has an exact copy among the training images, so "
@@ -254,13 +254,13 @@ def leaks_in_words(leaks: Leaks) -> str:
 
 
 def images_in_words(figures: PartFigures) -> str:
-    """How many images figures rest on, and in how many groups."""
+    """Number of images, and of their groups, behind figures."""
     groups = in_groups(figures.groups, few=figures.few_groups)
     return f"{counted(figures.images, 'image')}{groups}"
 
 
 def corrected_in_words(corrected: CorrectedLabels, split: str | None) -> str:
-    """What corrections did to the measure, and what it would be without them."""
+    """Effect of corrections on the accuracy."""
     word = {"test": "test ", "val": "validation ", "out_of_fold": "held-out "}.get(split or "", "")
     parts = []
     if corrected.labels:
@@ -277,8 +277,8 @@ def corrected_in_words(corrected: CorrectedLabels, split: str | None) -> str:
 
 
 def ood_in_words(ood: OodFigures) -> str:
-    """How well unknown images are distinguished from known ones."""
-    lowest = min(ood.classes, key=lambda each: each.auroc, default=None)
+    """AUROC of unknown images in words."""
+    lowest = min(ood.classes, key=lambda entry: entry.auroc, default=None)
     some = f" (lowest: {printable(lowest.name)} {lowest.auroc:.3f})" if lowest else ""
     return (
         f"AUROC {ood.near:.3f} for a class left out{some}, {ood.far:.3f} for noise, text and "
@@ -287,7 +287,7 @@ def ood_in_words(ood: OodFigures) -> str:
 
 
 def findings_table(findings: Sequence[Finding]) -> Table:
-    """What an audit found: count, what, a few examples, what Opsin does, what is yours."""
+    """Findings of an audit: count, title, a few examples, Opsin's action, and yours."""
     table = Table.grid(padding=(0, 2))
     table.add_column(justify="right", no_wrap=True)
     table.add_column(overflow="fold")
@@ -313,7 +313,7 @@ def class_table(figures: PartFigures) -> Table:
 
 
 def over_classes(figures: PartFigures) -> str:
-    """Say which classes the means over classes are taken over: those that have images."""
+    """Return the classes behind means over classes: those that have images."""
     present = sum(entry.count > 0 for entry in figures.classes)
     if present == len(figures.classes):
         return f"over all {present:,} classes"

@@ -1,4 +1,4 @@
-"""What a training would be, as terminal, studio and ``--json`` show it."""
+"""The plan of a training for terminal, studio and ``--json``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from opsin.core.stored_json import JsonObject
 
 
 class Plan(BaseModel):
-    """A training that is not begun: what it would do, how long it takes and how much it needs."""
+    """The plan of a training: its options, time and memory."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -29,12 +29,12 @@ class Plan(BaseModel):
 
     @property
     def parameters(self) -> int | None:
-        """How many numbers the network holds; ``None`` for a model without layers."""
+        """Number of parameters; ``None`` for a model without layers."""
         return sum(layer.parameters for layer in self.layers) if self.layers else None
 
     @property
     def multiply_adds(self) -> int | None:
-        """What the network computes for an image; ``None`` for a model without layers."""
+        """Multiply-adds of an image; ``None`` for a model without layers."""
         return sum(layer.multiply_adds for layer in self.layers) if self.layers else None
 
     def to_json(self) -> JsonObject:

@@ -1,4 +1,4 @@
-"""Who may ask the studio; what pages may do."""
+"""Access control of the studio."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from opsin.web.access import HEADERS, AccessMiddleware
 from opsin.web.addresses import url_of
 from opsin.web.sign_in import FIELD, SignIn
 
-# Headers of proxies, which NiceGUI would believe from anyone.
+# Proxy headers, which NiceGUI would trust from anyone.
 _DROPPED: Final = (
     "forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-prefix",
     "x-forwarded-proto", "x-real-ip",
@@ -29,7 +29,7 @@ _DROPPED: Final = (
 
 
 def sign_in_at(port: int) -> SignIn:
-    """Return how browsers sign in to the studio; two studios of one machine differ by port."""
+    """Return the studio's sign-in; cookies of two studios on a machine differ by port."""
     return SignIn(f"opsin-studio-{port}", page)
 
 
@@ -58,12 +58,12 @@ def guarded(
 
 
 def signed_in_address(host: str, port: int, code: str) -> str:
-    """Return the address at which a browser on this machine finds the studio, signed in."""
+    """Return the studio's sign-in URL for a browser on this machine."""
     return f"{url_of(host, port)}/?{urlencode({FIELD: code})}"
 
 
 class SignInFile:
-    """A page on the disk, readable by its owner alone, that opens the studio signed in."""
+    """A local page, readable by its owner only, that opens the studio signed in."""
 
     def __init__(self, file: Path, host: str, port: int, sign_in: SignIn) -> None:
         self.file = file
@@ -73,7 +73,7 @@ class SignInFile:
 
     def _renew(self, used: str) -> None:
         if used == self._code:
-            with contextlib.suppress(StorageError):  # who came in is in
+            with contextlib.suppress(StorageError):  # the visitor is in anyway
                 self.write()
 
     def write(self) -> None:
@@ -94,5 +94,5 @@ class SignInFile:
                 Path(name).unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Take the page away."""
+        """Remove the page."""
         self.file.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Everything that all windows share, in one place, and the watcher that tells them of news."""
+"""State shared by all windows, and the watcher that reports changes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LOG = logging.getLogger("opsin.studio")
 
 
 class Studio:
-    """The state behind the pages: what is on the disk, what is open, and who waits for news."""
+    """The state behind the pages: files, caches and listeners."""
 
     def __init__(self, settings: StudioSettings) -> None:
         self.settings = settings
@@ -47,7 +47,7 @@ class Studio:
         self._tasks: list[asyncio.Task[None]] = []
 
     def hold(self) -> None:
-        """Keep the studio's files to this process."""
+        """Lock the studio's files for this process."""
         home = self.settings.home
         with storage_errors(home):
             home.mkdir(parents=True, exist_ok=True)
@@ -61,14 +61,14 @@ class Studio:
                 ) from None
 
     async def start(self) -> None:
-        """Look at what there is, and go on looking."""
+        """Check runs and jobs, and keep watching."""
         self._tasks = [
             asyncio.create_task(self.watch(), name="watch"),
             asyncio.create_task(self._sweep(), name="sweep"),
         ]
 
     async def stop(self) -> None:
-        """End what belongs to the studio alone; trainings go on."""
+        """Stop the studio; trainings continue."""
         for task in self._tasks:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -78,20 +78,20 @@ class Studio:
         self._lock.release()
 
     async def _sweep(self) -> None:
-        """Remove for good, each hour, the runs that were deleted a week ago."""
+        """Delete for good, each hour, what was removed a week ago."""
         while True:
             await asyncio.to_thread(self.runs.sweep)
             await asyncio.sleep(3600)
 
     def queue_in_words(self) -> str:
-        """Return what the queue does in a few words, or nothing where it is empty."""
+        """Return the queue's state in a few words; ``""`` if it is empty."""
         jobs = self.jobs.jobs()
         running, waiting = sum(job.active for job in jobs), sum(job.pending for job in jobs)
         words = [f"{running} running"] * bool(running) + [f"{waiting} waiting"] * bool(waiting)
         return " · ".join(words)
 
     async def watch(self, every: float = 1.0) -> None:
-        """Check runs and jobs again and again, and emit what changed."""
+        """Check runs and jobs periodically, and emit changes."""
         last = ""
         while True:
             fault = ""
@@ -105,9 +105,9 @@ class Studio:
             await asyncio.sleep(every)
 
     async def look(self) -> None:
-        """Check runs and jobs once, and emit what changed."""
+        """Check runs and jobs once, and emit changes."""
         version = self.runs.version
-        # The jobs first: one that ended has then written all that its run's row is read from.
+        # Jobs first: an ended one has written all files of its run's row.
         jobs_changed = await WATCHER.run(self.jobs.tick)
         runs_changed = await WATCHER.run(self.runs.scan)
         if jobs_changed:

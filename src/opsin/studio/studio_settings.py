@@ -1,4 +1,4 @@
-"""How a studio is set up, and checked."""
+"""The settings of a studio."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ PORT: Final = 8600
 
 
 def default_home() -> Path:
-    """Where the studio keeps its sets, jobs and corrections."""
+    """The default folder of the studio's sets, jobs and corrections."""
     return user_data_path("opsin") / "studio"
 
 
 class StudioSettings(AddressSettings):
-    """Where a studio reads and writes, on which address, and how much it takes."""
+    """A studio's folders, address and limits."""
 
     runs: Path
     home: Path
@@ -31,11 +31,11 @@ class StudioSettings(AddressSettings):
 
     @property
     def entrance(self) -> Path:
-        """The page that signs its owner in as long as the studio runs."""
+        """The sign-in page of a running studio's owner."""
         return self.home / "sign-in.html"
 
     def model_post_init(self, _: object) -> None:
-        """Check what a field's type cannot say."""
+        """Check what field types cannot express."""
         super().model_post_init(_)
         for folder in (self.runs, self.home):
             if folder.exists() and not folder.is_dir():

@@ -1,4 +1,4 @@
-"""Work beside the event loop: in threads of its own kind, and once for all who wait for it."""
+"""Work beside the event loop: thread pools, and shared computations."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ V = TypeVar("V")
 
 
 class Threads:
-    """A pool of threads, used as `asyncio.to_thread` uses the event loop's own."""
+    """A thread pool with the interface of `asyncio.to_thread`."""
 
     def __init__(self, name: str, most: int) -> None:
         self._pool = ThreadPoolExecutor(most, name)
 
     async def run(self, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
-        """Return what a function returns that is called in one of the threads."""
+        """Call a function in one of the threads, and return its result."""
         call = functools.partial(contextvars.copy_context().run, work, *args, **named)
         return await asyncio.get_running_loop().run_in_executor(self._pool, call)
 
 
-#: Jobs and runs are looked at here, whatever else hangs.
+#: For checking jobs and runs, whatever else hangs.
 WATCHER: Final = Threads("watcher", 1)
-#: Images are read, drawn and classified here.
+#: For reading, drawing and classifying images.
 IMAGES: Final = Threads("images", 8)
-#: What arrives is written here, and becomes sources.
+#: For writing uploads and turning them into sources.
 UPLOADS: Final = Threads("uploads", 8)
 
 
 class ComputedOnce(Generic[K, V]):
-    """Keeps values by their keys; those used longest ago go. To be used in one event loop."""
+    """An LRU cache of async results, for one event loop."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -45,15 +45,15 @@ class ComputedOnce(Generic[K, V]):
         self._coming: dict[K, asyncio.Task[V]] = {}
 
     def kept(self, key: K) -> V | None:
-        """Return a value that is kept, or ``None``."""
+        """Return a cached value, or ``None``."""
         return self._kept.get(key)
 
     def forget(self, key: K) -> None:
-        """Keep a value no longer."""
+        """Drop a value."""
         self._kept.pop(key, None)
 
     async def get(self, key: K, compute: Callable[[], Awaitable[V]]) -> V:
-        """Return the value of a key, computed unless it is kept or on its way."""
+        """Return the value of a key, computed unless it is cached or pending."""
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]

@@ -1,4 +1,4 @@
-"""The tour: eight steps from images to an answer, each at its place in the studio."""
+"""The tour: eight steps through the studio, from images to an answer."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from opsin.studio.runs.run_index import RunRow
     from opsin.studio.state import Studio
 
-#: Where a browser keeps the step that it is at; every visitor of a studio has a tour of their own.
+#: Cookie with a browser's step: every visitor has their own tour.
 COOKIE: Final = "opsin-tour"
-#: Seconds for which it is kept.
+#: Its lifetime in seconds.
 KEPT: Final = 365 * 24 * 3600
 
 
@@ -30,20 +30,20 @@ class TourStep:
     missing_at: str = "/data"
 
     def is_at(self, address: str) -> bool:
-        """Tell whether an address, with its query, is that of its page."""
+        """Whether a URL, with its query, is that of its page."""
         return re.fullmatch(self.page, address) is not None
 
 
 @dataclass(frozen=True)
 class TourState:
-    """How far a visitor is."""
+    """A visitor's progress."""
 
     step: int = 0
     is_open: bool = False
 
     @classmethod
     def of(cls, cookie: str) -> TourState:
-        """Read what a browser keeps; what means nothing is a tour that was not begun."""
+        """Parse the cookie; an invalid one means a tour not begun."""
         left, step = cookie.startswith("left-"), cookie.removeprefix("left-")
         if step not in map(str, range(1, len(STEPS) + 1)):
             return cls()
@@ -56,7 +56,7 @@ def _of_set(studio: Studio) -> str | None:
 
 
 def _of_run(end: str, fits: Callable[[RunRow], bool]) -> Callable[[Studio], str | None]:
-    """Return what finds the page of the newest run of a kind, a network's before others'."""
+    """Return a finder of the page of the newest matching run, networks first."""
 
     def address(studio: Studio) -> str | None:
         studio.runs.scan()
@@ -152,6 +152,6 @@ STEPS: Final = (
 
 
 def address_of(studio: Studio, step: int) -> str:
-    """Return where a step is shown; before it can be, where what it needs is made."""
+    """Return a step's URL, or where its prerequisite is made."""
     chosen = STEPS[step - 1]
     return chosen.address(studio) or chosen.missing_at

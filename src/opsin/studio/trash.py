@@ -1,4 +1,4 @@
-"""Folders that were removed and wait for a week, so that removing can be undone."""
+"""Removed folders, kept for a week so that removing can be undone."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import Final
 from opsin.core.storage import storage_errors
 from opsin.studio.errors import NotThere
 
-#: Seconds for which what was removed is kept.
+#: Seconds that removed folders are kept.
 KEPT: Final = 7 * 86_400.0
-# When it was removed (nanoseconds), and its name.
+# Time of removal (nanoseconds), and name.
 _WAITING: Final = re.compile(r"(\d+)-(.+)", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Removed:
-    """A folder that was removed and can still be restored."""
+    """A removed folder that can still be restored."""
 
     token: str
     folder: str
@@ -30,7 +30,7 @@ class Removed:
 
 
 class Trash:
-    """What was removed from a folder; it waits in ``.deleted`` there."""
+    """The removed subfolders of a folder, in its ``.deleted``."""
 
     def __init__(self, root: Path) -> None:
         self.path = root / ".deleted"
@@ -44,7 +44,7 @@ class Trash:
         return token
 
     def removed(self) -> list[Removed]:
-        """What can be restored, the last removed first."""
+        """The folders that can be restored, the last removed first."""
         items = []
         with contextlib.suppress(OSError):
             for folder in self.path.iterdir():
@@ -53,25 +53,25 @@ class Trash:
         return sorted(items, key=lambda item: item.when, reverse=True)
 
     def get(self, token: str) -> Removed:
-        """What a token stands for, or `NotThere`."""
+        """The removed folder of a token, or `NotThere`."""
         for removed in self.removed():
             if removed.token == token:
                 return removed
         raise NotThere("What was removed is gone for good", "Make it again.")
 
     def restore(self, removed: Removed) -> None:
-        """Bring a folder back, under a name that must be free."""
+        """Restore a folder, whose name must be free."""
         path = self.path.parent / removed.folder
         with storage_errors(path):
             (self.path / removed.token).rename(path)
 
     def sweep(self, kept: float = KEPT) -> None:
-        """Delete what was removed at least ``kept`` seconds ago."""
+        """Delete folders removed at least ``kept`` seconds ago."""
         for item in self.removed():
             if time.time() - item.when >= kept:
-                # Under a hidden name first, so that half of a folder is never restored.
+                # Under a hidden name first, so that no partial folder is ever restored.
                 with contextlib.suppress(OSError):
                     (self.path / item.token).rename(self.path / f".{item.token}")
         for folder in self.path.glob(".*"):
-            with contextlib.suppress(RecursionError):  # a stranger's folder of any depth
+            with contextlib.suppress(RecursionError):  # an untrusted folder of any depth
                 shutil.rmtree(folder, ignore_errors=True)

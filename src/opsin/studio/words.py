@@ -1,19 +1,19 @@
-"""Names as a page shows them."""
+"""Names for display."""
 
 from __future__ import annotations
 
 import unicodedata
 from typing import Final
 
-#: Characters of a name that a page shows; whole names stand in the element's title.
+#: Most characters of a shown name; titles have the whole name.
 NAME_MOST: Final = 200
 
 _ISOLATE, _END = "\u2068", "\u2069"
 
 
 def safe(text: str, most: int = NAME_MOST) -> str:
-    """Return a user's text as one line that changes nothing around it."""
-    # Other than half a million characters of a hostile name, no more is looked at than is shown.
+    """Return a user's text as one line that is safe to embed."""
+    # Long hostile names: look at the ends only.
     head, tail = text[: 4 * most], text[-4 * most :] if len(text) > 8 * most else text[4 * most :]
     clean = " ".join("".join(_kept(char) for char in head + tail).split())
     if len(clean) > most:
@@ -27,7 +27,7 @@ def _kept(character: str) -> str:
     category = unicodedata.category(character)
     if category in {"Zl", "Zp"} or character in "\t\n\r\x0b\x0c\x85":
         return " "
-    # Cf: invisible marks, those of direction among them; joiners make letters of some scripts.
+    # Cf: invisible marks, also of direction; joiners form letters of some scripts.
     return (
         ""
         if category in {"Cc", "Cs"} or (category == "Cf" and character not in "\u200c\u200d")

@@ -50,7 +50,7 @@ class Tracker(ABC):
 
     @abstractmethod
     def end(self, state: State, cause: str | None) -> None:
-        """Close the run: it is done, or was stopped or failed for a cause."""
+        """Close the run, which is done, stopped or failed."""
 
 
 @functools.cache
@@ -62,12 +62,12 @@ def trackers() -> dict[str, type[Tracker]]:
 
 
 def is_installed(tracker: type[Tracker]) -> bool:
-    """Whether a tracker's package is there, which is not loaded."""
+    """Whether a tracker's package is installed, without loading it."""
     try:
         spec = importlib.util.find_spec(tracker.package or __name__)
-    except ValueError:  # it was made impossible to import
+    except ValueError:  # its import is blocked
         return False
-    return spec is not None and spec.origin is not None  # not just a folder of that name
+    return spec is not None and spec.origin is not None  # not merely a folder of that name
 
 
 def chosen_trackers(names: str | Sequence[str] | None) -> list[type[Tracker]]:

@@ -1,4 +1,4 @@
-"""MLflow: a run of an experiment, on a server or in a database here."""
+"""MLflow: a run of an experiment, on a server or in a local database."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from opsin.core.stored_json import Json
 from opsin.trackers import Tracker
 
 _STATES: Final[Mapping[str, str]] = {"done": "FINISHED", "stopped": "KILLED"}
-# What its servers refuse in names.
+# Characters that its servers refuse in names.
 _REFUSED: Final = re.compile(r"[^\w.\- :/]", re.ASCII)
 
 
 class MLflowTracker(Tracker):
-    """Writes by MLflow's client, which adds nothing about user, code and machine."""
+    """Logs by MLflow's client, which adds nothing about user, code and machine."""
 
     name = "mlflow"
     title = "MLflow"

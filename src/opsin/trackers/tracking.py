@@ -1,4 +1,4 @@
-"""A run's events on their way to a tracker's process, which a training never waits for.
+"""A run's events, sent to a tracker's process without blocking the training.
 
 ``python -m opsin.trackers.tracking NAME RUN`` reads a line of JSON for each epoch, and closes the
 run once its standard input is closed: the training is over then, however it ended.
@@ -31,24 +31,24 @@ from opsin.core.stored_json import JsonObject
 from opsin.evaluation.metric_table import known_metrics
 from opsin.trackers import Tracker, chosen_trackers, trackers
 
-# Seconds that the end of a run waits for.
+# Seconds to wait for it at the end of a run.
 _PATIENCE: Final = 30.0
 _LOGIN_IN_ADDRESS: Final = re.compile(r"(?<=//)[^/@\s]+@")
 _SECRET: Final = re.compile(r"KEY|TOKEN|PASSWORD|SECRET|CREDENTIAL", re.IGNORECASE)
 
 
 def tracking_of(names: str | Sequence[str] | None, display: Watcher) -> list[Watcher]:
-    """A watcher for each tracker that is named; ``display`` gets notes about them."""
+    """A watcher for each named tracker; ``display`` gets notes about them."""
     return [RunTracking(tracker, display) for tracker in chosen_trackers(names)]
 
 
 class RunTracking(Watcher):
-    """Passes a run's events on to a tracker's process; whatever becomes of it costs a note."""
+    """Forwards a run's events to a tracker's process; failures only cause a note."""
 
     def __init__(self, tracker: type[Tracker], display: Watcher) -> None:
         self._tracker, self._display = tracker, display
         self._events: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        #: None before the run, and once it has failed.
+        #: None before the run and after a failure.
         self._process: subprocess.Popen[bytes] | None = None
         self._over = threading.Event()
         self._address = self._failed = ""
@@ -67,7 +67,7 @@ class RunTracking(Watcher):
         threading.Thread(target=self._talk, args=[process], name=name, daemon=True).start()
 
     def epoch(self, epoch: Epoch) -> None:
-        """Pass it on."""
+        """Forward it."""
         if self._works():
             self._events.put(json.dumps(epoch.to_json()).encode() + b"\n")
 
@@ -92,7 +92,7 @@ class RunTracking(Watcher):
             self._display.fact("Tracked", f"{title} · {self._address}")
 
     def _works(self) -> bool:
-        """Whether the process has not ended badly, which is said once."""
+        """Whether the process is well; a failure is noted once."""
         process = self._process
         if process is not None and self._over.is_set() and process.returncode:
             reason = self._failed or f"its process ended with {exit_reason(process.returncode)}"
@@ -109,7 +109,7 @@ class RunTracking(Watcher):
             while (line := self._events.get()) is not None:
                 stdin.write(line)
                 stdin.flush()
-        with contextlib.suppress(ValueError), stdout:  # it was killed while it wrote
+        with contextlib.suppress(ValueError), stdout:  # it was killed while writing
             for line in stdout:
                 message = json.loads(line)
                 self._address = message.get("address", self._address)
@@ -124,14 +124,14 @@ def main(name: str, run: str) -> int:
     lower_priority()
 
     def say(content: JsonObject) -> None:
-        # A training that was killed listens no more; what it sent before is shown all the same.
+        # A killed training no longer listens, but what it sent is logged.
         with contextlib.suppress(OSError):
             output.write(json.dumps(content).encode() + b"\n")
             output.flush()
 
     try:
         follow(trackers()[name](), RunDirectory(run), sys.stdin.buffer, say)
-    except Exception as error:  # noqa: BLE001  it is another's code, and the run goes on
+    except Exception as error:  # noqa: BLE001  third-party code must not stop the run
         text = " ".join(without_secrets(str(error), os.environ).split())
         say({"failed": f"{type(error).__name__}: {text}"[:300].rstrip(": ")})
         return 1
@@ -141,7 +141,7 @@ def main(name: str, run: str) -> int:
 def follow(
     tracker: Tracker, run: RunDirectory, lines: Iterable[bytes], say: Callable[[JsonObject], None]
 ) -> None:
-    """Show a run: its options at once, each epoch as it comes, its figures at the end."""
+    """Log a run: options at once, each epoch as it comes, figures at the end."""
     known = run.tracked_as(tracker.name)
     recipe = flat_options(run.read(RecordedRecipe).to_json())
     options = {name: value for name, value in recipe.items() if value is not None}
@@ -150,11 +150,11 @@ def follow(
         run.append(TrackedRun(tracker=tracker.name, id=tracker.id))
     say({"address": without_secrets(tracker.address, os.environ)})
     for line in lines:
-        if line.endswith(b"\n"):  # the training was not killed while it wrote
+        if line.endswith(b"\n"):  # else the training was killed while writing
             epoch = Epoch.model_validate_json(line)
             figures = {name: value for name, value in epoch if isinstance(value, float)}
             tracker.log(epoch.epoch, figures)
-    # The system may take a moment to free the lock of a killed training.
+    # The lock of a killed training may be released with a delay.
     until = time.monotonic() + 10
     while run.state()[0] == "running" and time.monotonic() < until:
         time.sleep(0.05)
@@ -172,7 +172,7 @@ def follow(
 
 
 def without_secrets(text: str, environment: Mapping[str, str]) -> str:
-    """A text without logins in addresses and without the environment's secrets."""
+    """A text without credentials in URLs and without the environment's secrets."""
     for name, value in environment.items():
         if len(value) > 5 and _SECRET.search(name):
             text = text.replace(value, "…")

@@ -1,4 +1,4 @@
-"""Weights & Biases: a run of a project, sent to its service or kept in a folder here."""
+"""Weights & Biases: a run of a project, on its service or in a local folder."""
 
 from __future__ import annotations
 

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from opsin.core.recipe import TrainingRecipe
 
-# How much wider than high a crop is at most, or higher than wide.
+# Largest aspect ratio of a crop.
 _ASPECT = 4 / 3
 
 
 @dataclass(frozen=True)
 class _Chance:
-    """Numbers at random, one for each image of a batch, ``[N, 1]``."""
+    """Random numbers, one for each image of a batch, ``[N, 1]``."""
 
     generator: torch.Generator
     count: int
@@ -37,7 +37,7 @@ def augment(
     generator: torch.Generator,
     mirrored: Tensor | None = None,
 ) -> Tensor:
-    """Vary each image of a batch at random: its place, light and colour, and a square put out."""
+    """Augment each image of a batch: its position, brightness and colour, and an erased square."""
     chance = _Chance(generator, len(images))
     if recipe.zoom or recipe.rotate or recipe.crop:
         varied = _transform(images, recipe, chance, mirrored)
@@ -57,7 +57,7 @@ def augment(
 def _draw_moves(
     recipe: TrainingRecipe, chance: _Chance, mirrored: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw the moves down and right in pixels, ``int64[N, 1]``, and who is mirrored."""
+    """Draw shifts down and right in pixels, ``int64[N, 1]``, and mirrored images."""
     none = torch.zeros((chance.count, 1), dtype=torch.int64)
     down = right = none
     if recipe.shift:
@@ -78,8 +78,8 @@ def _move(images: Tensor, recipe: TrainingRecipe, chance: _Chance, chosen: Tenso
     columns = torch.where(mirrored, columns.flip(0), columns)
     columns = (columns + right).clamp(0, width - 1)
     if recipe.shift:
-        own = (height * torch.arange(count)[:, None] + rows).view(-1).to(images.device)
-        images = images.reshape(count * height, -1).index_select(0, own)
+        indices = (height * torch.arange(count)[:, None] + rows).view(-1).to(images.device)
+        images = images.reshape(count * height, -1).index_select(0, indices)
     values = (channels * columns[:, :, None] + torch.arange(channels)).view(count, 1, -1)
     flat = images.reshape(count, height, -1)
     return flat.gather(2, values.to(images.device).expand_as(flat)).view(
@@ -94,7 +94,7 @@ def _transform(
     count, height, width, channels = images.shape
     down, right, mirrored = _draw_moves(recipe, chance, chosen)
     turn = torch.zeros((count, 1))
-    # How much larger things become down and across, and the middle of what is seen.
+    # Scales down and across, and the centre of the crop.
     tall = wide = torch.ones((count, 1))
     row, column = 2 * down / height, 2 * right / width
     if recipe.zoom:
@@ -148,7 +148,7 @@ def _recolour(images: Tensor, share: float, chance: _Chance) -> Tensor:
 
 
 def _erase(images: Tensor, colour: Tensor, share: float, chance: _Chance) -> Tensor:
-    """Put out a square of each image; its centre is anywhere, so that it may be cut off.
+    """Erase a square of each image; its centre is anywhere, so it may be cut off.
 
     Source: DeVries and Taylor, "Improved regularization of convolutional neural networks with
     Cutout" (2017), arXiv:1708.04552.
@@ -156,7 +156,7 @@ def _erase(images: Tensor, colour: Tensor, share: float, chance: _Chance) -> Ten
     count, height, width, channels = images.shape
     side = erased_side(share, height, width)
     offsets = torch.arange(side) - side // 2
-    # Beyond the border the outermost row is meant again, which the square covers anyhow.
+    # Rows beyond the border are clamped to the outermost one, which the square covers anyhow.
     rows = (chance.integers(0, height) + offsets).clamp(0, height - 1)
     columns = (chance.integers(0, width) + offsets).clamp(0, width - 1)
     starts = width * (height * torch.arange(count)[:, None] + rows)
@@ -167,12 +167,12 @@ def _erase(images: Tensor, colour: Tensor, share: float, chance: _Chance) -> Ten
 
 
 def erased_side(share: float, height: int, width: int) -> int:
-    """The side of the square that is put out, in pixels."""
+    """The side of the erased square, in pixels."""
     return max(1, round(share * min(height, width)))
 
 
 def _mean_colour(images: Tensor) -> Tensor:
-    """About the mean colour of a batch, ``uint8[C]``; some 64 pixels an image do."""
+    """The approximate mean colour of a batch, ``uint8[C]``, from some 64 pixels an image."""
     step = max(1, min(images.shape[1:3]) // 8)
     seen = images[:, ::step, ::step]
     total = seen.sum(dim=(0, 1, 2), dtype=torch.int64)

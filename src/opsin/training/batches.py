@@ -1,4 +1,4 @@
-"""One part of the split, handed out in batches."""
+"""Batches of one part of the split."""
 
 from __future__ import annotations
 

@@ -25,20 +25,20 @@ from opsin.training.device import choose_precision, isolated_rng, threads_for, w
 from opsin.training.memory import fit_memory, validation_batch
 from opsin.training.step import TrainStep
 
-# Share of the budget that is planned with; the rest is for what a short measurement cannot know.
+# Planned share of the budget; the rest covers the error of a short measurement.
 _PLANNED: Final = 0.92
-# Sizes that come into question, as shares of the recipe's own filters or units.
+# Candidate sizes, as shares of the recipe's own filters or units.
 _SIZES: Final = (0.25, 0.5, 1, 1.5, 2)
-# A smaller network is taken where fewer epochs fit, a larger one where that many fit; more do not
-# pay. Epochs of a small set are short: it needs as many as make up so many steps.
+# Fewer epochs than the first: a smaller network; the second: a larger one; at most the third.
+# Each as epochs and, for small datasets with short epochs, as steps.
 _FEW, _PLENTY, _MOST = (5, 400), (20, 1_000), (100, 3_000)
-# A measurement takes this number of seconds a size, or this share of the budget if that is less;
-# validation, which is less work on fewer images, is looked at for a quarter of that.
+# Seconds of a measurement of each size, its share of the budget if that is less, and the
+# validation's share of that.
 _SECONDS, _SHARE, _VAL_SHARE = 1.0, 0.02, 0.25
-# Steps that do not count, since in the first ones memory is taken and kernels are chosen; and
-# steps that there should be, unless they take several times as long as a measurement may.
+# First steps that are not timed, since they allocate and choose kernels; timed steps; and how many
+# times as long a measurement may take to reach these.
 _WARM_UP, _STEPS, _PATIENCE = 2, 5, 4
-# What an epoch takes however small it is: a checkpoint, and its lines on the screen and the disk.
+# Seconds of the smallest epoch: a checkpoint, and its lines on the screen and the disk.
 _EPOCH: Final = 0.03
 
 
@@ -67,7 +67,7 @@ def fit_budget(
     sizes = [recipe.model] if sized else _sizes(recipe.model)
 
     def cost(model: ModelRecipe) -> float:
-        """The seconds of an epoch, measured once; infinite where the memory is too small."""
+        """The seconds of an epoch, measured once; infinite if the memory is too small."""
         if model.hidden not in costs:
             candidate = recipe.model_copy(update={"model": model})
             spent = min(_SECONDS, _SHARE * seconds)
@@ -85,7 +85,7 @@ def fit_budget(
         return costs[model.hidden]
 
     def fitting(model: ModelRecipe) -> float:
-        """The epochs that fit into what is left when measuring is over."""
+        """The epochs that fit into the time left."""
         an_epoch = cost(model)
         return (_PLANNED * seconds - (time.perf_counter() - began)) / an_epoch
 
@@ -135,12 +135,12 @@ def _largest(
 
 
 def _sizes(model: ModelRecipe) -> list[ModelRecipe]:
-    """The network narrower, as it is, and wider; in multiples of four where it changes."""
+    """The network narrower, as it is, and wider; changed sizes are multiples of four."""
     sizes = {}
     for share in _SIZES:
         hidden = tuple(max(4, 4 * round(share * units / 4)) for units in model.hidden)
         sizes[sum(hidden)] = model.model_copy(update={"hidden": hidden})
-    # What is no smaller after rounding is no other size.
+    # Of sizes equal after rounding, the recipe's own stays.
     sizes[sum(model.hidden)] = model
     return [sizes[total] for total in sorted(sizes)]
 
@@ -201,7 +201,7 @@ def time_epoch(
 def _an_image(
     work: Callable[[Tensor, Tensor], None], examples: TrainingBatches, size: int, seconds: float
 ) -> float:
-    """The seconds that work takes an image, reading included: the median over steps."""
+    """The seconds of work an image, reading included: the median over steps."""
     if not len(examples):
         return 0.0
     times: list[float] = []

@@ -1,4 +1,4 @@
-"""A training's whole state on disk, in immutable files that prove themselves."""
+"""A training's whole state on disk, in immutable files with checksums."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from opsin.core.artifacts.records import Epoch
 from opsin.core.errors import RunError, StorageError
 from opsin.core.storage import write_bytes
 
-#: The newest ones that are kept, beside the best.
+#: Newest checkpoints kept beside the best.
 KEPT: Final = 2
 _NAME: Final = "step-{:08d}"
 
@@ -26,7 +26,7 @@ Tensors = dict[str, Tensor]
 
 
 class TrainingState(BaseModel):
-    """Where a training stands: all of its state that is no tensor."""
+    """The state of a training beside its tensors."""
 
     # Files keep the short names of two fields.
     model_config = ConfigDict(
@@ -37,7 +37,7 @@ class TrainingState(BaseModel):
     start: int = 0  # step of the run's first checkpoint
     epoch: int = 1  # number of the epoch in hand, from 1; beyond the last one when all are done
     seen: int = 0  # images of this epoch that were shown
-    # What the learning rate is multiplied by: less than 1 after a step back.
+    # Factor of the learning rate: less than 1 after a step back.
     rate_factor: float = 1.0
     epochs_since_best: int = Field(0, alias="waited")  # number of them
     epochs_logged: int = Field(0, alias="told")  # epochs in the history
@@ -57,7 +57,7 @@ class TrainingState(BaseModel):
 
 
 class Checkpoints:
-    """The checkpoints of one run: ``step-00000420.safetensors`` and a ``.json`` beside it.
+    """The checkpoints of one run: ``step-00000420.safetensors`` with a ``.json``.
 
     Args:
         folder: ``checkpoints/`` of the run.
@@ -74,7 +74,7 @@ class Checkpoints:
         return sorted((int(number) for number in numbers if number.isdecimal()), reverse=True)
 
     def save(self, tensors: Tensors, state: TrainingState) -> None:
-        """Write a checkpoint, read it back, and let older ones go."""
+        """Write a checkpoint, verify it, and remove older ones."""
         weights, about = self._files(state.step)
         whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         kept_state = state.model_dump_json()
@@ -88,7 +88,7 @@ class Checkpoints:
                 "Check the disk, and choose another with --runs.",
             )
         kept = {*self.steps()[:KEPT], state.anchor}
-        # The second pattern is what a kill in the middle of a write has left.
+        # The second pattern matches leftovers of killed writes.
         for path in (*self.folder.glob("step-*"), *self.folder.glob(".step-*")):
             if path.stem not in {_NAME.format(step) for step in kept}:
                 path.unlink(missing_ok=True)
@@ -114,7 +114,7 @@ class Checkpoints:
         return None
 
     def forget_after(self, step: int) -> None:
-        """Remove the checkpoints of later steps, which the training comes to again."""
+        """Remove the checkpoints of later steps, which are trained again."""
         for later in self.steps():
             if later > step:
                 for path in reversed(self._files(later)):
@@ -136,7 +136,7 @@ def _state(weights: Path) -> str:
 
 
 def _problem(weights: Path, about: Path) -> str | None:
-    """What is wrong with a checkpoint, as the end of a sentence about it."""
+    """The fault of a checkpoint, as the end of a sentence."""
     try:
         with weights.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Where the arithmetic is done."""
+"""Devices, precision and threads of a training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LARGE: Final = 100_000_000
 
 
 def choose_device(name: Device) -> torch.device:
-    """The device that a recipe names; ``auto`` takes the fastest there is."""
+    """The device of a recipe; ``auto`` takes the fastest."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     there["cpu"] = True
     if name == "auto":
@@ -50,7 +50,7 @@ def work_of(training: TrainingRecipe, layers: Sequence[Layer]) -> int:
 
 
 def choose_precision(name: Precision, multiply_adds: int, device: torch.device) -> Precision:
-    """The arithmetic of a training: what was asked for, else the faster."""
+    """The precision of a training; ``auto`` takes the faster."""
     if name != "auto":
         return name
     return "bfloat16" if multiply_adds >= _LARGE and has_quick_bfloat16(device) else "float32"
@@ -70,7 +70,7 @@ def threads_for(multiply_adds: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def isolated_rng(device: torch.device, seed: int | None = None) -> Iterator[None]:
-    """PyTorch's random numbers of a training, which leave the caller's own as they were."""
+    """Random state of a training, which leaves the caller's untouched."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         if seed is not None:
             torch.manual_seed(seed)

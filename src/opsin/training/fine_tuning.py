@@ -1,4 +1,4 @@
-"""A pretrained network and its head as one module that learns."""
+"""A pretrained network and its head as one trainable module."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from opsin.training.batches import TrainingBatches
 from opsin.training.step import TrainStep
 from opsin.training.trainer import validate
 
-# Shares of what was learnt that weights are tried with.
+# Shares of the new weights in the averages that are tried.
 _SHARES = (1.0, 0.8, 0.6, 0.4)
 
 
@@ -24,18 +24,17 @@ def learning(content: bytes, names: Collection[str]) -> TorchNetwork:
     for name, value in network.learnt().items():
         value.requires_grad_(name in names)
     for value in network.parameters():
-        if value.ndim == 4:  # in which order convolutions are quicker
+        if value.ndim == 4:  # the quicker order of convolutions
             value.data = value.data.contiguous(memory_format=torch.channels_last)
     return network
 
 
 def with_crops(recipe: TrainingRecipe, network: TorchNetwork, channels: int) -> TrainingRecipe:
-    """A recipe whose crops have a size that a network takes.
+    """A recipe with crops of a size that a network accepts.
 
     Things look larger in a crop than in the whole image, by which crops may have fewer pixels: that
     is quicker and no worse (H. Touvron et al., "Fixing the train-test resolution discrepancy",
-    NeurIPS 2019). Where a network takes one size only, as where it tells places apart, they have
-    that.
+    NeurIPS 2019). If a network takes one size only, crops have that.
     """
     if not recipe.crop or recipe.crop_side is None:
         return recipe
@@ -54,7 +53,7 @@ def averaged(
     val: TrainingBatches,
     recipe: TrainingRecipe,
 ) -> float:
-    """Leave a network with a mean of its weights and its first ones: that of the lowest log loss.
+    """Set a network to the mean of its weights and its first ones with the lowest log loss.
 
     M. Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022.
     """

@@ -1,4 +1,4 @@
-"""How much memory a training needs, and how much there is."""
+"""The memory that a training needs, and the memory available."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from opsin.core.metadata import Layer
 from opsin.core.platform import memory_left
 from opsin.core.recipe import Recipe, TrainingRecipe
 
-# PyTorch, its threads and what its allocator keeps in hand; a GPU's context and libraries.
+# PyTorch, its threads and its allocator's reserve; a GPU's context and libraries.
 _BASE: Final = {"cpu": 140_000_000, "gpu": 700_000_000}
 # The libraries of the export, the evaluation and the report, once the training is over.
 _AFTERWARDS: Final = 200_000_000
-# Bytes for each number that a layer puts out, while training and while validating, measured on a
-# CPU (tests/training/test_memory.py); while fine-tuning, whose layers hold several operators each.
+# Bytes for each number of a layer's output while training and validating, measured on a CPU
+# (tests/training/test_memory.py), and while fine-tuning, whose layers hold several operators each.
 _TRAINING, _VALIDATING, _FINE_TUNING = 6.0, 2.2, 32.0
 _FLOAT: Final = 4
 _MOMENTS: Final = {"adam": 2, "adamw": 2, "sgd": 1, "muon": 1}
@@ -32,7 +32,7 @@ _GPU_SHARE: Final = 0.5
 
 
 def estimate(recipe: Recipe, layers: Sequence[Layer], *, gpu: bool = False) -> int:
-    """The bytes that a training takes at most, from the shapes of the layers alone."""
+    """The most bytes of a training, from the shapes of the layers alone."""
     training = recipe.training
     numbers = sum(math.prod(layer.shape) for layer in layers)
     validated = validation_batch(*layers[0].shape[1:])
@@ -53,7 +53,7 @@ def _at_once(training: TrainingRecipe) -> int:
 
 
 def validation_batch(height: int, width: int) -> int:
-    """The number of images of a size that are validated at once."""
+    """The number of images in a validation batch."""
     return max(8, _VAL_PIXELS // (height * width))
 
 
@@ -61,10 +61,10 @@ def fit_memory(
     recipe: Recipe, layers: Sequence[Layer], *, device: torch.device, image_bytes: int = 0,
     fixed: bool = False,
 ) -> tuple[Recipe, str | None]:  # fmt: skip
-    """Halve what is computed at once until the training fits into the memory.
+    """Halve the micro-batch until the training fits into the memory.
 
-    Other parts make other weights: a training that goes on, or whose parts were asked for, keeps
-    them or is refused.
+    Another micro-batch makes other weights: a training that is resumed, or whose micro-batch was
+    given, is refused instead.
     """
     fixed = fixed or recipe.training.micro_batch is not None
     gpu, free, fitted = device.type != "cpu", available(device), recipe
@@ -90,7 +90,7 @@ def fit_memory(
 
 
 def fine_tuned_at_once(training: TrainingRecipe, layers: Sequence[Layer]) -> int:
-    """The images of a batch that are fine-tuned at once, which the memory has room for."""
+    """The largest micro-batch of a fine-tuning that fits into the memory."""
     an_image, free = _FINE_TUNING * sum(math.prod(layer.shape) for layer in layers), memory_left()
     size = training.micro_batch or training.batch_size
     while size > _SMALLEST_PART and size * an_image > free:

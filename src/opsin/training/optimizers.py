@@ -16,10 +16,10 @@ from opsin.models.onnx_network import TorchNetwork
 
 # AdamW's rate beside Muon's.
 _BESIDE_MUON: Final = 0.2
-# Groups of layers that are fine-tuned, and the rate of each relative to the one behind it.
+# Groups of layers in fine-tuning, and the rate of each relative to the one behind it.
 _DEPTHS: Final = 10
 _SLOWER: Final = 0.8
-# Of the quintic that drives all singular values towards 1, and how often it is applied.
+# Coefficients and iterations of the quintic that drives all singular values towards 1.
 _QUINTIC: Final = (3.4445, -4.7750, 2.0315)
 _ROUNDS: Final = 5
 
@@ -72,19 +72,19 @@ class Muon(Optimizer):
 
 
 def orthogonal(matrix: Tensor, products: torch.dtype = torch.float32) -> Tensor:
-    """About the nearest matrix whose singular values are all equal, about 1."""
+    """The approximately nearest matrix with all singular values about 1."""
     one, three, five = _QUINTIC
     tall = matrix.shape[0] > matrix.shape[1]
-    found = ((matrix.T if tall else matrix) / (matrix.norm() + 1e-7)).to(products)
+    iterate = ((matrix.T if tall else matrix) / (matrix.norm() + 1e-7)).to(products)
     for _ in range(_ROUNDS):
-        square = found @ found.T
-        found = one * found + (three * square + five * square @ square) @ found
-    result: Tensor = (found.T if tall else found).float()
+        square = iterate @ iterate.T
+        iterate = one * iterate + (three * square + five * square @ square) @ iterate
+    result: Tensor = (iterate.T if tall else iterate).float()
     return result
 
 
 def make_optimizers(network: nn.Module, recipe: TrainingRecipe) -> list[tuple[Optimizer, float]]:
-    """The optimisers that the recipe names, each with its share of the recipe's rate."""
+    """The optimisers of a recipe, each with its share of the recipe's rate."""
     if not isinstance(network, TorchNetwork):
         return _optimizers([p for p in network.parameters() if p.requires_grad], recipe)
     return [
@@ -150,7 +150,7 @@ def _groups(
 
 
 def rate_at(recipe: TrainingRecipe, progress: float) -> float:
-    """The learning rate when a share ``progress`` of all steps is done."""
+    """The learning rate after a share ``progress`` of all steps."""
     match recipe.schedule:
         case "constant":
             factor = 1.0

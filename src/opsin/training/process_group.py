@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# The others wait while the first reads the images, or evaluates what was trained. Of a process that
-# ends they hear at once.
+# The others wait while the first reads the images or evaluates. They notice at once if a process
+# ends.
 _LONGEST: Final = dt.timedelta(days=1)
-# Where all processes fail alike, the first has so many seconds to say so; and seconds between two
-# looks at whether it has.
+# If all processes fail alike, seconds for the first to report it, and between two checks whether it
+# has.
 _FIRST_SPEAKS, _BETWEEN = 3.0, 0.02
-# What torchrun calls a job that was given no name.
+# Torchrun's name of a job without one.
 _NAMELESS: Final = "none"
-# Set once a process has lost the others, and is about to say so and end.
+# Set once a process has lost the others and is about to report it.
 _LOST = threading.Event()
 # Numbers the trainings of this process: the same in each that runs the same script.
 _TRAININGS = itertools.count(1)
@@ -46,7 +46,7 @@ _TRAININGS = itertools.count(1)
 
 @dataclass(frozen=True)
 class Launch:
-    """What torchrun tells the processes that it starts."""
+    """Torchrun's settings for the processes that it starts."""
 
     job: str  # name of the whole, the same after a restart
     rank: int  # number of this process, from 0
@@ -57,7 +57,7 @@ class Launch:
 
     @classmethod
     def current(cls, environment: Mapping[str, str] = os.environ) -> Launch | None:
-        """What torchrun has told this process; ``None`` where it did not start it."""
+        """Torchrun's settings for this process; ``None`` without torchrun."""
         try:
             job = environment["TORCHELASTIC_RUN_ID"]
             if job == _NAMELESS:  # all such jobs: its own process tells it from others
@@ -76,19 +76,19 @@ class Launch:
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """The place of this process among those that train together."""
+    """The rank of this process among those that train together."""
 
     rank: int = 0  # its number, from 0
     world: int = 1  # how many there are. A process by itself computes what it would without a group
     # Torchrun's job and which of its trainings this is: the same after a restart.
     launch: str | None = None
     restarted: bool = False  # whether any of them may have been started before
-    # Where processes leave word for each other.
+    # Holds the error that ended a process, for the others.
     store: Store | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def current(cls) -> ProcessGroup:
-        """The group that PyTorch was initialised with, or that of one process."""
+        """PyTorch's process group, or one of a single process."""
         if sys.modules.get("torch") is None:  # nothing can have been initialised
             return cls()
         from torch import distributed  # noqa: PLC0415  PyTorch
@@ -104,7 +104,7 @@ class ProcessGroup:
 
     @property
     def share(self) -> slice:
-        """Which images of a batch are this process's."""
+        """This process's images of a batch."""
         return slice(self.rank, None, self.world)
 
     def first(self, value: T) -> T:
@@ -161,7 +161,7 @@ class ProcessGroup:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """A block that needs the others: a broken connection becomes an error with its cause."""
+        """Turn a broken connection in a block into one error, with its cause."""
         try:
             yield
         except RuntimeError as error:  # PyTorch's own are children of it
@@ -212,7 +212,7 @@ def joined() -> Iterator[ProcessGroup]:
 
 
 def refuse_several(what: str) -> None:
-    """Refuse what one process does where torchrun started several."""
+    """Refuse work for one process if torchrun started several."""
     launch = Launch.current()
     if launch is not None and launch.world > 1:
         raise RecipeError(
@@ -231,8 +231,8 @@ def _connect(launch: Launch, name: str) -> Store:
     kept, _, _ = next(rendezvous("env://", launch.rank, launch.world))
     store = PrefixStore(name, kept)
     store = PrefixStore(_meet(store, launch), store)
-    own = torch.cuda.is_available() and torch.cuda.device_count() >= launch.local_world
-    store.set(f"gpu{launch.rank}", "yes" if own and distributed.is_nccl_available() else "no")
+    gpu_each = torch.cuda.is_available() and torch.cuda.device_count() >= launch.local_world
+    store.set(f"gpu{launch.rank}", "yes" if gpu_each and distributed.is_nccl_available() else "no")
     gpus = all(store.get(f"gpu{rank}") == b"yes" for rank in range(launch.world))
     if gpus:
         torch.cuda.set_device(launch.local_rank)
@@ -247,28 +247,28 @@ def _connect(launch: Launch, name: str) -> Store:
 
 
 def _meet(store: Store, launch: Launch) -> str:
-    """A name that all processes agree on, and that none before a restart has used."""
-    own, ranks = uuid.uuid4().hex, range(launch.world)
-    store.set(f"name{launch.rank}", own)
+    """Agree on a name between all processes that none before a restart has used."""
+    name, ranks = uuid.uuid4().hex, range(launch.world)
+    store.set(f"name{launch.rank}", name)
 
-    def said(key: str) -> str | None:
+    def stored(key: str) -> str | None:
         return store.get(key).decode() if store.check([key]) else None
 
     while True:
         if launch.rank == 0:
             store.set("names", " ".join(store.get(f"name{rank}").decode() for rank in ranks))
         names = store.get("names").decode()
-        if own in names:
+        if name in names:
             store.set(f"confirmed{launch.rank}", names)
-            if launch.rank == 0 and all(said(f"confirmed{rank}") == names for rank in ranks):
+            if launch.rank == 0 and all(stored(f"confirmed{rank}") == names for rank in ranks):
                 store.set("agreed", names)
-            if said("agreed") == names:
+            if stored("agreed") == names:
                 return names.split()[0]
         time.sleep(_BETWEEN)
 
 
 def _is_told(error: OpsinError, rank: int, store: Store) -> bool:
-    """Leave word of an error; whether another process has told the user."""
+    """Record an error for the others; whether another process has reported it."""
     with contextlib.suppress(RuntimeError):  # the store may be gone, too
         if not _LOST.is_set():
             store.set("cause", f"Process {rank} ended: {error.message}")
@@ -281,7 +281,7 @@ def _is_told(error: OpsinError, rank: int, store: Store) -> bool:
 
 @contextlib.contextmanager
 def _sigterm_waits() -> Iterator[None]:
-    """Let a process that has lost the others write why, though torchrun wants it to end."""
+    """Delay SIGTERM in a process that has lost the others until it has written why."""
 
     def on_signal(number: int, _: FrameType | None) -> None:
         if not _LOST.is_set():

@@ -1,4 +1,4 @@
-"""Which images an epoch shows, and how much each class counts."""
+"""Images of an epoch, and weights of classes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST_REPEATS: Final = 15
 
 
 def choose_balance(counts: Ints) -> tuple[Literal["none", "weights", "sampling"], str]:
-    """How ``balance="auto"`` makes up for rare classes, and why."""
+    """Resolve ``balance="auto"``, with the reason."""
     counts = counts[counts > 0]
     if not len(counts) or counts.min() == counts.max():
         return "none", "all classes have as many images"
@@ -35,7 +35,7 @@ def choose_balance(counts: Ints) -> tuple[Literal["none", "weights", "sampling"]
 
 
 def epoch_order(labels: Ints, recipe: TrainingRecipe, epoch: int, classes: int) -> Ints:
-    """The places of the training images in the order in which an epoch shows them."""
+    """The order of the training images in an epoch."""
     random = np.random.default_rng((recipe.seed, epoch))
     if recipe.balance != "sampling":
         return random.permutation(len(labels))
@@ -52,7 +52,7 @@ def epoch_order(labels: Ints, recipe: TrainingRecipe, epoch: int, classes: int) 
 
 
 def mirrored_in(epoch: int, recipe: TrainingRecipe, count: int) -> Bools:
-    """Which training images an epoch mirrors: each one every other time, half at first."""
+    """The training images mirrored in an epoch: each one every other time, half at first."""
     # A spawn key keeps these numbers apart from those that shuffle the epochs.
     random = np.random.default_rng(np.random.SeedSequence(recipe.seed, spawn_key=(0,)))
     at_first: Bools = random.random(count) < 0.5

@@ -27,7 +27,7 @@ _NETWORK, _OPTIMIZER, _RANDOM, _MEAN = "network.", "optimizer.", "random.", "mea
 
 
 class TrainStep:
-    """Network, loss, optimiser and random states: all that a step reads and changes.
+    """Network, loss, optimiser and random states of a training.
 
     Args:
         network: Takes ``uint8[N, H, W, C]``, gives logits ``float32[N, K]``; it is moved.
@@ -55,7 +55,7 @@ class TrainStep:
         balance = None if weights is None else torch.from_numpy(weights).to(device)
         self.loss_of = nn.CrossEntropyLoss(balance, label_smoothing=recipe.label_smoothing)
         self._forward: nn.Module = network
-        # Triton compiles with the system's C compiler. A graph of others may compute with shapes.
+        # Triton needs a C compiler. An imported graph may compute with shapes.
         compiles = device.type == "cuda" and not isinstance(network, TorchNetwork)
         if group.world > 1:
             self._forward = _data_parallel(network, device)
@@ -76,7 +76,7 @@ class TrainStep:
         *,
         whole: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Learn from one batch, whose gradients are added up where it is computed in parts.
+        """Learn from one batch; gradients of its parts are added up.
 
         Of several processes each has its share of the batch; ``whole`` holds the labels of all.
         """
@@ -88,16 +88,16 @@ class TrainStep:
             generator = torch.Generator().manual_seed(seed + world)
         varied = augment(images, self.recipe, generator, mirrored)
         self.network.zero_grad(set_to_none=True)
-        # A multiple of their number: each process has its share of each part, and as many parts.
+        # A multiple of the world size: each process has its share of each part, and as many parts.
         size = -(-(self.recipe.micro_batch or len(whole)) // world) * world
         parts = []
         for begin, end in spans_of(len(whole), size, world=world):
-            own = slice(begin // world, -(-(end - rank) // world))
+            rows = slice(begin // world, -(-(end - rank) // world))
             stay: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
             if isinstance(self._forward, DistributedDataParallel) and end < len(whole):
                 stay = self._forward.no_sync()  # until the last part, gradients stay here
             with self.group.together(), stay:
-                parts.append(self._learn(varied[own], labels[own], whole, generator))
+                parts.append(self._learn(varied[rows], labels[rows], whole, generator))
         loss, right = parts[0]
         for further, answered in parts[1:]:
             loss, right = loss + further, right + answered
@@ -136,7 +136,7 @@ class TrainStep:
     def _mixed(
         self, images: Tensor, labels: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Logits and loss of images that are each mixed with another.
+        """Logits and loss of mixed pairs of images.
 
         H. Zhang et al., "mixup: beyond empirical risk minimization", ICLR 2018.
         """
@@ -159,34 +159,34 @@ class TrainStep:
         return logits.float()
 
     def deliver(self) -> None:
-        """Leave the network with the weights that answered, on the CPU."""
+        """Leave the network on the CPU, with averaged weights, if any."""
         if self._mean is not None:
             self.network.load_state_dict(self._mean.module.state_dict())
         self.network.to("cpu")
 
     def tensors(self) -> Tensors:
         """The whole state under names of one level; nothing is copied."""
-        found = {_NETWORK + name: value for name, value in self.network.state_dict().items()}
+        tensors = {_NETWORK + name: value for name, value in self.network.state_dict().items()}
         if self._mean is not None:
-            found |= {_MEAN + name: value for name, value in self._mean.state_dict().items()}
-        for place, (optimizer, _) in enumerate(self.optimizers):
+            tensors |= {_MEAN + name: value for name, value in self._mean.state_dict().items()}
+        for index, (optimizer, _) in enumerate(self.optimizers):
             for number, state in optimizer.state_dict()["state"].items():
                 for name, value in state.items():
                     if value is not None:
-                        found[f"{_OPTIMIZER}{place}.{number}.{name}"] = value
-        found[f"{_RANDOM}variation"] = self.generator.get_state()
-        found[f"{_RANDOM}cpu"] = torch.get_rng_state()
+                        tensors[f"{_OPTIMIZER}{index}.{number}.{name}"] = value
+        tensors[f"{_RANDOM}variation"] = self.generator.get_state()
+        tensors[f"{_RANDOM}cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
-            found[f"{_RANDOM}cuda"] = torch.cuda.get_rng_state(self.device)
-        return found
+            tensors[f"{_RANDOM}cuda"] = torch.cuda.get_rng_state(self.device)
+        return tensors
 
     def restore(self, tensors: Tensors) -> None:
-        """Take over a state that `tensors` gave; without an optimiser's part, that starts anew."""
+        """Restore a state from `tensors`; an optimiser without state starts anew."""
         self.network.load_state_dict(_below(tensors, _NETWORK))
         if self._mean is not None:
             self._mean.load_state_dict(_below(tensors, _MEAN))
-        for place, (optimizer, _) in enumerate(self.optimizers):
-            _restore(optimizer, tensors, f"{_OPTIMIZER}{place}.")
+        for index, (optimizer, _) in enumerate(self.optimizers):
+            _restore(optimizer, tensors, f"{_OPTIMIZER}{index}.")
         self.generator.set_state(tensors[f"{_RANDOM}variation"])
         torch.set_rng_state(tensors[f"{_RANDOM}cpu"])
         if self.device.type == "cuda" and f"{_RANDOM}cuda" in tensors:
@@ -223,8 +223,8 @@ def _data_parallel(network: nn.Module, device: torch.device) -> DistributedDataP
 
 
 def _below(tensors: Tensors, prefix: str) -> Tensors:
-    found = tensors.items()
-    return {name.removeprefix(prefix): value for name, value in found if name.startswith(prefix)}
+    items = tensors.items()
+    return {name.removeprefix(prefix): value for name, value in items if name.startswith(prefix)}
 
 
 def _restore(optimizer: torch.optim.Optimizer, tensors: Tensors, prefix: str) -> None:
@@ -233,9 +233,9 @@ def _restore(optimizer: torch.optim.Optimizer, tensors: Tensors, prefix: str) ->
     for key, value in tensors.items():
         if key.startswith(prefix):
             number, name = key.removeprefix(prefix).split(".")
-            like = parameters[int(number)]
+            target = parameters[int(number)]
             # In the parameter's own order in memory, which a file does not keep.
-            whole = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+            whole = torch.empty_like(target).copy_(value) if value.shape == target.shape else value
             state.setdefault(int(number), {})[name] = whole
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -114,10 +114,10 @@ def _silu(to: _LayerWriter, name: str, _: nn.SiLU, inputs: list[str]) -> None:
 
 
 def _plain(kind: str, attributes: Mapping[str, str] = {}, **constants: Any) -> _Converter:
-    """A converter for a layer that is one operator without weights."""
+    """Return a converter for a layer that is one operator without weights."""
 
     def convert(to: _LayerWriter, name: str, layer: nn.Module, inputs: list[str]) -> None:
-        values = {key: getattr(layer, own) for key, own in attributes.items()}
+        values = {key: getattr(layer, option) for key, option in attributes.items()}
         to.node(kind, inputs, name, **values, **constants)
 
     return convert
@@ -139,7 +139,7 @@ _CONVERTERS: Final[dict[type[nn.Module], _Converter]] = {
     GlobalMaximum: _maximum,
     Add: _plain("Add"),
     nn.Flatten: _plain("Flatten", axis=1),
-    # Once trained, dropout passes everything on; its name stays, so that it can be fetched.
+    # Dropout becomes an identity, so that its name can still be fetched.
     nn.Dropout: _plain("Identity"),
     nn.Dropout2d: _plain("Identity"),
     nn.SiLU: _silu,
@@ -158,7 +158,7 @@ def check_exportable(network: nn.Module) -> None:
 
 
 class _Leaves(fx.Tracer):
-    """Follows the data from layer to layer, and into none of them."""
+    """Traces from layer to layer, and into none of them."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002
         return not any(True for _ in m.children())
@@ -186,13 +186,13 @@ def to_onnx(network: nn.Sequential, metadata: Metadata) -> bytes:
 def check_parity(file: Classifier, network: nn.Module, images: NDArray[np.uint8]) -> float:
     """Compare a calibrated file's answers with the network's."""
     network.eval()
-    parts, own_parts = [], []
+    parts, expected_parts = [], []
     size = max(8, 1_000_000 // (images.shape[1] * images.shape[2]))
     with torch.inference_mode():
         for start in range(0, len(images), size):
             batch = np.ascontiguousarray(images[start : start + size])
             logits = network(torch.from_numpy(batch)).double().numpy()
-            own_parts.append(answers_of(file.metadata, logits))
+            expected_parts.append(answers_of(file.metadata, logits))
             parts.append(file.probabilities(batch))
-    answers, own = np.concatenate(parts), np.concatenate(own_parts)
-    return check_answers(answers, own, file.metadata, of="the network")
+    answers, expected = np.concatenate(parts), np.concatenate(expected_parts)
+    return check_answers(answers, expected, file.metadata, of="the network")

@@ -23,20 +23,19 @@ from opsin.training.optimizers import rate_at
 from opsin.training.sampling import class_weights, epoch_order, mirrored_in
 from opsin.training.step import TrainStep
 
-# Steps between two looks at the loss, which on a GPU would hold up the work each time.
+# Steps between two reads of the loss, which would stall a GPU each time.
 _LOOK = 8
-# A loss this many times that of guessing has left the range from which training comes back.
+# A loss this many times that of guessing counts as diverged.
 _EXPLODED = 10.0
-# What the learning rate is multiplied by after a step back.
+# Factor of the learning rate after a step back.
 _SLOWER = 0.1
-# Classes up to which each epoch's confusion matrix is kept: more could not be read, and would fill
-# the disk.
+# Most classes with a confusion matrix of each epoch: more would be unreadable and fill the disk.
 _KEPT_CLASSES = 50
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a training ended."""
+    """The outcome of a training."""
 
     best: Epoch  # the epoch that validated best, whose weights the network now holds
     last: Epoch  # the last epoch
@@ -47,7 +46,7 @@ class Outcome:
 
 
 class _DivergedError(Exception):
-    """A loss that is no number any more, or far beyond that of guessing."""
+    """The loss is not finite, or far beyond that of guessing."""
 
 
 def fit(
@@ -81,7 +80,7 @@ def fit(
 
 @dataclass(eq=False)
 class _Training:
-    """The state of one training that is no tensor, and what moves it on."""
+    """One training in progress."""
 
     network: InitVar[nn.Module]
     train: TrainingBatches
@@ -115,7 +114,7 @@ class _Training:
         self.pace = Pace(1.0)
 
     def run(self, start: tuple[Tensors, TrainingState] | None) -> Outcome:
-        """Train to the end, however it comes."""
+        """Train to the end."""
         if start is None:
             self.watcher.rewind(0)
         else:
@@ -123,7 +122,7 @@ class _Training:
         self.pace = Pace(1.0, self.progress(self.state.epoch, self.state.seen))
         (fresh,) = self.group.any(self.state.step not in self.checkpoints.steps())
         if fresh:
-            # Its first one, or what a run takes over from its parent, to whom it owes nothing more.
+            # Its first checkpoint, or a copy of its parent's.
             self.state.start = self.state.step
             self.save()
         while not self.over():
@@ -157,9 +156,9 @@ class _Training:
         for (begin, end), (images, labels) in zip(spans, batches, strict=True):
             watcher.doing("a training step")
             rate = state.rate_factor * rate_at(recipe, self.progress(number, begin))
-            own = mirrored[begin:end][self.group.share]
+            flips = mirrored[begin:end][self.group.share]
             whole = torch.from_numpy(self.train.labels[order[begin:end]])
-            done = self.stepper.step(images, labels, rate, own, whole=whole)
+            done = self.stepper.step(images, labels, rate, flips, whole=whole)
             self.pending.append((*done, end - begin))
             state.step, state.seen = state.step + 1, end
             watcher.doing("the next images")
@@ -223,7 +222,7 @@ class _Training:
             self.save()
 
     def look(self) -> None:
-        """Tell how far it is, and see whether the loss has run away."""
+        """Report progress, and check the loss for divergence."""
         self.flush()
         state = self.state
         recent = state.recent_sum / state.recent if state.recent else 0.0
@@ -239,7 +238,7 @@ class _Training:
         self.watcher.advance(state.seen, **shown)
 
     def flush(self) -> None:
-        """Add up what the steps since the last time gave, in the order in which they gave it."""
+        """Add up the results of pending steps, in order."""
         for mean, correct, size in self.pending:
             self.state.loss_sum += float(mean) * size
             self.state.right_sum += int(correct)
@@ -248,7 +247,7 @@ class _Training:
         self.pending.clear()
 
     def progress(self, number: int, seen: int) -> float:
-        """The share of all images of all epochs that were shown."""
+        """The share of all epochs' images trained on so far."""
         return ((number - 1) * len(self.train) + seen) / (len(self.train) * self.recipe.epochs)
 
     def seconds(self) -> float:
@@ -256,11 +255,11 @@ class _Training:
         return self.state.seconds + time.perf_counter() - self.resumed_at
 
     def checkpoint_due(self) -> bool:
-        """Whether the last checkpoint is as old as the recipe lets it be."""
+        """Whether a checkpoint is due by the recipe's interval."""
         return time.perf_counter() - self.saved_at > self.recipe.checkpoint_every
 
     def save(self, began: float | None = None) -> None:
-        """Write a checkpoint, unless the weights are no numbers."""
+        """Write a checkpoint; weights must be finite."""
         self.flush()
         if not self.stepper.finite():
             raise _DivergedError("a weight became infinite or undefined")
@@ -304,7 +303,7 @@ class _Training:
         return True
 
     def finish(self) -> Outcome:
-        """Put the best weights into the network, and say how it went."""
+        """Restore the best weights, and return the outcome."""
         seconds, state = self.seconds(), self.state
         best = state.best
         self.group.wait()  # until the last checkpoint is written
@@ -326,14 +325,14 @@ class _Training:
 
     def fall_back(self, error: RunError, best: Epoch | None) -> Epoch:
         """Take another whole checkpoint in place of the best, and validate it anew."""
-        found = None
+        checkpoint = None
         if best is None:
             with contextlib.suppress(RunError):
-                found = self.checkpoints.load(self.state.start)
-        found = found or self.checkpoints.newest()
-        if found is None:
+                checkpoint = self.checkpoints.load(self.state.start)
+        checkpoint = checkpoint or self.checkpoints.newest()
+        if checkpoint is None:
             raise error
-        tensors, state = found
+        tensors, state = checkpoint
         if best is not None:
             self.watcher.note(f"{error.message}: the weights of step {state.step:,} are used")
         self.stepper.restore(tensors)
@@ -369,8 +368,8 @@ def validate(
             right += int((answers == labels).sum())
             if counts is not None:
                 cells = len(counts) * labels + answers
-                found = torch.bincount(cells.cpu(), minlength=counts.numel())
-                counts += found.view_as(counts)
+                cell_counts = torch.bincount(cells.cpu(), minlength=counts.numel())
+                counts += cell_counts.view_as(counts)
     sums = torch.tensor([loss, right], dtype=torch.float64)
     val.group.add([sums] if counts is None else [sums, counts])
     loss, right = sums.tolist()

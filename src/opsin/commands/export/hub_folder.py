@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from pathlib import Path
 from typing import Final
 
@@ -85,6 +86,10 @@ def export_to_hub(
     folder = classifier.path.with_name(f"hub-{name.repository.replace('/', '-')}")
     folder = folder if out is None else Path(out)
     stated = UNSTATED if licence is None else licence
+    if licence is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]{0,49}", licence):
+        raise RecipeError(
+            f"{licence!r} is no licence as the hub writes it: apache-2.0, mit, cc-by-4.0"
+        )
     files = _files(classifier, name, stated)
     changed = _changed_card(folder, files[CLASSIFIER])
     # Without its checksum a changed card is known for changed the next time, too.

@@ -32,7 +32,7 @@ from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
 from opsin.core.file_names import NamesInUse, free_name, legal_name
 from opsin.core.files import ConfinedDir, open_regular
-from opsin.core.storage import storage_errors
+from opsin.core.storage import check_writable, storage_errors
 from opsin.data.image_stream import ListedImage
 
 By = Literal["copy", "move"]
@@ -62,6 +62,8 @@ class Sorter:
         for name in (SORTED, RESULTS):
             names.take(name)
         self._folders = {label: names.take(legal_name(label)) for label in labels}
+        # Without it nothing could be taken back; better to know before any image is answered.
+        check_writable(self._origins.path, "set OPSIN_STATE to one")
         with ExitStack() as stack:
             with storage_errors(folder):
                 self._dir = stack.enter_context(ConfinedDir(folder))

@@ -76,11 +76,11 @@ _ACTIVATIONS: Final[dict[str, tuple[_Write, str]]] = {
 
 def activated(call: LayerCall, value: KerasTensor) -> KerasTensor:
     """Write the activation that a layer has or is, if any."""
-    found = call.options.get("activation")
-    if isinstance(found, dict):  # an activation of Keras' own, as an object
-        config = found.get("config")
-        found = config if isinstance(config, str) else found.get("class_name")
-    name = "linear" if found is None else str(found)
+    activation = call.options.get("activation")
+    if isinstance(activation, dict):  # an activation of Keras' own, as an object
+        config = activation.get("config")
+        activation = config if isinstance(config, str) else activation.get("class_name")
+    name = "linear" if activation is None else str(activation)
     if name == "linear":
         call.words = call.words or name
         return value
@@ -136,27 +136,27 @@ def _softmax(call: LayerCall) -> KerasTensor:
 
 
 def _in_order(numbers: NDArray[Any]) -> NDArray[Any]:
-    """Numbers for a value, as the graph has it."""
+    """Bring numbers into the graph's order of axes."""
     return numbers.transpose(2, 0, 1) if numbers.ndim == 3 else numbers
 
 
 def _scale_and_center(
     call: LayerCall, shape: tuple[int, ...], *further: tuple[int, ...]
 ) -> tuple[NDArray[Any] | None, NDArray[Any] | None, list[NDArray[Any]]]:
-    """Read the weights that a normalisation has where its options name them, and those behind."""
+    """Read a normalisation's optional scale and offset, and its further weights."""
     scale, center = call.flag("scale", True), call.flag("center", True)
-    found = call.take(shape if scale else None, shape if center else None, *further)
-    weight = found.pop(0) if scale else None
-    bias = found.pop(0) if center else None
-    return weight, bias, found
+    weights = call.take(shape if scale else None, shape if center else None, *further)
+    weight = weights.pop(0) if scale else None
+    bias = weights.pop(0) if center else None
+    return weight, bias, weights
 
 
 def _axes(call: LayerCall) -> list[int]:
     axis, count = call.options.get("axis", -1), len(call.value.shape) + 1
     axes = [] if axis is None else axis if isinstance(axis, list) else [axis]
-    if not all(isinstance(each, int) and each % count > 0 for each in axes):
+    if not all(isinstance(axis, int) and axis % count > 0 for axis in axes):
         raise call.refuse("has no usable axis")
-    return [each % count for each in axes]
+    return [axis % count for axis in axes]
 
 
 def _batch(call: LayerCall) -> KerasTensor:
@@ -176,7 +176,7 @@ def _batch(call: LayerCall) -> KerasTensor:
         inputs = [value.name, *names]
         return call.same(call.apply("BatchNormalization", inputs, "norm", epsilon=epsilon))
     factor = weight / np.sqrt(variance + epsilon)
-    shape = [units if each == axis else 1 for each in range(1, rank + 1)]
+    shape = [units if number == axis else 1 for number in range(1, rank + 1)]
     pair = (call.constant("factor", _in_order(factor.reshape(shape))),
             call.constant("offset", _in_order((bias - mean * factor).reshape(shape))))  # fmt: skip
     return call.same(call.affine(value.name, *pair, "norm"))
@@ -223,12 +223,12 @@ def _group(call: LayerCall) -> KerasTensor:
 
 def _numbers(call: LayerCall, name: str, default: float) -> NDArray[np.float32]:
     try:
-        found = np.asarray(call.options.get(name, default), np.float32)
+        values = np.asarray(call.options.get(name, default), np.float32)
     except (ValueError, TypeError) as error:
         raise call.refuse(f"has no usable {name}") from error
-    if found.size > 1 << 20 or not np.isfinite(found).all():
+    if values.size > 1 << 20 or not np.isfinite(values).all():
         raise call.refuse(f"has no usable {name}")
-    return found
+    return values
 
 
 def _rescaling(call: LayerCall) -> KerasTensor:
@@ -257,8 +257,8 @@ def _normalization(call: LayerCall) -> KerasTensor:
         call.fixed = call.parameters
     shape = [size if axis in axes else 1 for axis, size in enumerate(value.shape, start=1)]
     mean, variance = (
-        (np.broadcast_to(each, kept) if each.size == 1 else each).reshape(shape)
-        for each in (mean, variance)
+        (np.broadcast_to(numbers, kept) if numbers.size == 1 else numbers).reshape(shape)
+        for numbers in (mean, variance)
     )
     deviation = np.maximum(np.sqrt(variance), _LEAST_DEVIATION)
     call.words = LayerOp.NORMALISE

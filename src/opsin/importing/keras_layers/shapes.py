@@ -26,13 +26,13 @@ def _flatten(call: LayerCall) -> KerasTensor:
 
 def _reshape(call: LayerCall) -> KerasTensor:
     value, target = call.value, call.options.get("target_shape")
-    if not isinstance(target, list | tuple) or not all(isinstance(each, int) for each in target):
+    if not isinstance(target, list | tuple) or not all(isinstance(dim, int) for dim in target):
         raise call.refuse("has no usable target_shape")
     size, shape = math.prod(value.shape), list(target)
     if shape.count(-1) == 1:
-        rest = math.prod(each for each in shape if each != -1)
+        rest = math.prod(dim for dim in shape if dim != -1)
         shape[shape.index(-1)] = size // rest if rest > 0 else 0
-    if any(each < 1 for each in shape) or math.prod(shape) != size:
+    if any(dim < 1 for dim in shape) or math.prod(shape) != size:
         raise call.refuse("has a target_shape of another size")
     into = call.constant("shape", [0, *shape], np.int64)
     return call.to.of_plain(shape, call.apply("Reshape", [call.to.plain(value), into], "reshaped"))
@@ -43,13 +43,13 @@ def _permute(call: LayerCall) -> KerasTensor:
     if not isinstance(dims, list | tuple) or sorted(dims) != list(range(1, len(value.shape) + 1)):
         raise call.refuse("has no usable dims")
     made = call.apply("Transpose", [call.to.plain(value)], "permuted", perm=[0, *dims])
-    return call.to.of_plain([value.shape[each - 1] for each in dims], made)
+    return call.to.of_plain([value.shape[dim - 1] for dim in dims], made)
 
 
 def _sides(call: LayerCall, name: str) -> list[tuple[int, int]]:
-    found = call.options.get(name, 1)
-    parts = [found, found] if isinstance(found, int) else list(found)
-    pairs = [(each, each) if isinstance(each, int) else tuple(each) for each in parts]
+    value = call.options.get(name, 1)
+    parts = [value, value] if isinstance(value, int) else list(value)
+    pairs = [(part, part) if isinstance(part, int) else tuple(part) for part in parts]
     sides = [side for pair in pairs for side in pair]
     whole = all(isinstance(side, int) and 0 <= side < 1 << 16 for side in sides)
     if [len(pair) for pair in pairs] != [2, 2] or not whole:
@@ -125,16 +125,16 @@ def _resizing(call: LayerCall) -> KerasTensor:
 
 def _joined(call: LayerCall, kind: str) -> KerasTensor:
     further = (call.named.get(key) for key in ("x1", "x2", "y"))
-    parts = _parts(call, (call.given, *(each for each in further if each is not None)))
-    values = [each for each in parts if isinstance(each, KerasTensor)]
+    parts = _parts(call, (call.given, *(part for part in further if part is not None)))
+    values = [part for part in parts if isinstance(part, KerasTensor)]
     if not values or len(parts) < 2:
         raise call.refuse("is given too few values")
-    shape = np.broadcast_shapes(*(each.shape for each in values))
-    in_maps = all(len(each.shape) == 3 for each in values)
+    shape = np.broadcast_shapes(*(part.shape for part in values))
+    in_maps = all(len(part.shape) == 3 for part in values)
     names = [
-        call.constant("number", each) if not isinstance(each, KerasTensor)
-        else each.name if in_maps else call.to.plain(each)
-        for each in parts
+        call.constant("number", part) if not isinstance(part, KerasTensor)
+        else part.name if in_maps else call.to.plain(part)
+        for part in parts
     ]  # fmt: skip
     if kind in ("Max", "Min", "Mean"):
         made = call.apply(kind, names, "joined")
@@ -146,28 +146,28 @@ def _joined(call: LayerCall, kind: str) -> KerasTensor:
     return call.to.tensor(shape, made) if in_maps else call.to.of_plain(shape, made)
 
 
-def _parts(call: LayerCall, given: Any) -> list[Any]:
-    if isinstance(given, tuple):
-        return [each for part in given for each in _parts(call, part)]
-    number = type(given) in (int, float) and math.isfinite(given)
-    if isinstance(given, KerasTensor) or number:
-        return [given]
-    raise call.refuse(f"is given {quoted(given)}, which is no value")
+def _parts(call: LayerCall, values: Any) -> list[Any]:
+    if isinstance(values, tuple):
+        return [value for part in values for value in _parts(call, part)]
+    number = type(values) in (int, float) and math.isfinite(values)
+    if isinstance(values, KerasTensor) or number:
+        return [values]
+    raise call.refuse(f"is given {quoted(values)}, which is no value")
 
 
 def _concatenate(call: LayerCall) -> KerasTensor:
     values = call.values
     rank = len(values[0].shape) if values else 0
     axis = call.options.get("axis", -1)
-    if not isinstance(axis, int) or not values or any(len(each.shape) != rank for each in values):
+    if not isinstance(axis, int) or not values or any(len(value.shape) != rank for value in values):
         raise call.refuse("is given values that cannot be joined")
     axis %= rank + 1
     shape = list(values[0].shape)
-    shape[axis - 1] = sum(each.shape[axis - 1] for each in values)
+    shape[axis - 1] = sum(value.shape[axis - 1] for value in values)
     call.words = "Concatenate"
-    place = {1: 2, 2: 3, 3: 1}[axis] if rank == 3 else axis
-    names = [each.name for each in values]
-    return call.to.tensor(shape, call.apply("Concat", names, "joined", axis=place))
+    channel_axis = {1: 2, 2: 3, 3: 1}[axis] if rank == 3 else axis
+    names = [value.name for value in values]
+    return call.to.tensor(shape, call.apply("Concat", names, "joined", axis=channel_axis))
 
 
 # Layers that only training needs, or that only check something.

@@ -24,29 +24,29 @@ def _dense(call: LayerCall) -> KerasTensor:
     call.multiply_adds = math.prod(value.shape[:-1]) * inputs * units
     plain = call.to.plain(value)
     if len(value.shape) == 1:
-        names = [call.weight("weight", kernel.T), *(call.weight("bias", each) for each in rest)]
+        names = [call.weight("weight", kernel.T), *(call.weight("bias", shift) for shift in rest)]
         made = call.apply("Gemm", [plain, *names], "dense", transB=1)
     else:
         made = call.apply("MatMul", [plain, call.weight("weight", kernel)], "dense")
-        for each in rest:
-            made = call.apply("Add", [made, call.weight("bias", each)], "biased")
+        for shift in rest:
+            made = call.apply("Add", [made, call.weight("bias", shift)], "biased")
     return activated(call, call.to.of_plain((*value.shape[:-1], units), made))
 
 
 def _window(
     call: LayerCall, sizes: Sizes, kernel: Sizes, strides: Sizes
 ) -> tuple[list[int], list[int]]:
-    """Return the padding before and behind the axes, and the sizes of what a window puts out."""
+    """Return a window's padding before and after the axes, and the sizes of its output."""
     if call.options.get("padding") == "causal" and len(sizes) == 1:
         return [kernel[0] - 1, 0], [math.ceil(sizes[0] / strides[0])]
     axes = list(zip(sizes, kernel, strides, strict=True))
     if call.text("padding", "valid", ("valid", "same")) == "same":
         out = [math.ceil(size / step) for size, _, step in axes]
         # As TensorFlow pads: what is odd goes behind.
-        total = [max((count - 1) * step + own - size, 0)
-                 for count, (size, own, step) in zip(out, axes, strict=True)]  # fmt: skip
-        return [each // 2 for each in total] + [each - each // 2 for each in total], out
-    out = [(size - own) // step + 1 for size, own, step in axes]
+        total = [max((count - 1) * step + width - size, 0)
+                 for count, (size, width, step) in zip(out, axes, strict=True)]  # fmt: skip
+        return [pad // 2 for pad in total] + [pad - pad // 2 for pad in total], out
+    out = [(size - width) // step + 1 for size, width, step in axes]
     if min(out) < 1:
         raise call.refuse("has a window that is larger than what it looks at")
     return [0] * (2 * len(sizes)), out
@@ -77,23 +77,23 @@ def _convolution(
         call.sizes(name, 1, axes) for name in ("kernel_size", "strides", "dilation_rate")
     )
     groups = channels if kind else call.count("groups", 1)
-    each = call.count("depth_multiplier", 1) if kind else 0
-    filters = channels * each if kind == "depthwise" else call.count("filters")
+    multiplier = call.count("depth_multiplier", 1) if kind else 0
+    filters = channels * multiplier if kind == "depthwise" else call.count("filters")
     if channels % groups or (filters % groups and not kind):
         raise call.refuse("has groups that its channels cannot be divided into")
     first, *rest = call.take(
-        (*kernel, channels, each) if kind else (*kernel, channels // groups, filters),
-        (1, 1, channels * each, filters) if kind == "separable" else None,
+        (*kernel, channels, multiplier) if kind else (*kernel, channels // groups, filters),
+        (1, 1, channels * multiplier, filters) if kind == "separable" else None,
         (filters,) if call.flag("use_bias", True) else None,
     )
     if kind:
-        first = first.transpose(2, 3, 0, 1).reshape(channels * each, 1, *kernel)
+        first = first.transpose(2, 3, 0, 1).reshape(channels * multiplier, 1, *kernel)
     else:
         first = first.transpose(axes + 1, axes, *range(axes))
     step = f", stride {strides[0]}" if max(strides) > 1 else ""
     shape = f"{'×'.join(map(str, kernel))} {call.options.get('padding')}{step}"
     call.words = f"{LayerOp.CONV} {shape} {kind}".rstrip()
-    spread = [(own - 1) * hole + 1 for own, hole in zip(kernel, holes, strict=True)]
+    spread = [(size - 1) * hole + 1 for size, hole in zip(kernel, holes, strict=True)]
     pads, out = _window(call, sizes, spread, strides)
 
     def convolved(value: str, weights: NDArray[Any], bias: list[Any], part: str, **how: Any) -> str:
@@ -153,10 +153,10 @@ def _attention(call: LayerCall) -> KerasTensor:
     bias = call.flag("use_bias", True)
     parts = (("query", query, size), ("key", key, size), ("value", value, wide))
     wanted: list[tuple[int, ...] | None] = []
-    for _, tensor, each in parts:
-        wanted += [(tensor.shape[-1], heads, each), (heads, each) if bias else None]
-    found = call.take(*wanted, (heads, wide, out), (out,) if bias else None)
-    weights, biases = (found[::2], found[1::2]) if bias else (found, [None] * 4)
+    for _, tensor, width in parts:
+        wanted += [(tensor.shape[-1], heads, width), (heads, width) if bias else None]
+    arrays = call.take(*wanted, (heads, wide, out), (out,) if bias else None)
+    weights, biases = (arrays[::2], arrays[1::2]) if bias else (arrays, [None] * 4)
     call.words = f"Attention, {heads} heads"
 
     def projected(rows: str, number: int, name: str, inputs: int) -> str:
@@ -167,9 +167,9 @@ def _attention(call: LayerCall) -> KerasTensor:
         return call.apply("Add", [made, call.weight(f"{name}.bias", shift.reshape(-1))], name)
 
     in_heads = []
-    for number, (name, tensor, each) in enumerate(parts):
+    for number, (name, tensor, width) in enumerate(parts):
         made = projected(call.to.plain(tensor), number, name, tensor.shape[-1])
-        into = call.constant(f"{name}.heads", [0, tensor.shape[0], heads, each], np.int64)
+        into = call.constant(f"{name}.heads", [0, tensor.shape[0], heads, width], np.int64)
         made = call.apply("Reshape", [made, into], f"{name}.heads")
         in_heads.append(call.apply("Transpose", [made], f"{name}.heads", perm=[0, 2, 1, 3]))
         call.multiply_adds += tensor.shape[0] * int(weights[number].size)
@@ -192,17 +192,17 @@ def _attended(call: LayerCall) -> tuple[KerasTensor, KerasTensor, KerasTensor]:
         raise call.refuse("is given a mask")
     if call.named.get("use_causal_mask") or call.options.get("use_gate"):
         raise call.refuse("attends in a way that is not known here")
-    values, found = call.values, {}
+    values, tensors = call.values, {}
     for name in ("query", "value", "key"):
         if isinstance(named := call.named.get(name), KerasTensor):
-            found[name] = named
+            tensors[name] = named
         elif values:
-            found[name] = values.pop(0)
-    if not {"query", "value"} <= found.keys():
+            tensors[name] = values.pop(0)
+    if not {"query", "value"} <= tensors.keys():
         raise call.refuse("is not given query and value")
-    if any(len(each.shape) != 2 for each in found.values()):
+    if any(len(tensor.shape) != 2 for tensor in tensors.values()):
         raise call.refuse("is not given rows of places")
-    return found["query"], found["value"], found.get("key", found["value"])
+    return tensors["query"], tensors["value"], tensors.get("key", tensors["value"])
 
 
 LAYERS: Final[dict[str, Writer]] = {

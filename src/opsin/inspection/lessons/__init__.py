@@ -1,1 +1,1 @@
-"""What one layer does, shown with the real numbers of one image: one file a lesson."""
+"""Lessons on single layers, with the real numbers of one image."""

@@ -17,25 +17,25 @@ def explain_layer(
     classifier: Classifier, network: OnnxGraph, pixels: Pixels, term: Term,
     layer: str | None = None,
 ) -> Lesson:  # fmt: skip
-    """What a layer, by default the first of its kind, does to an image ``uint8[H, W, C]``."""
+    """The lesson on a layer, by default the first of its kind, ``pixels`` ``uint8[H, W, C]``."""
     known = lesson_layers(network)
     words = term.replace("-", " ")
     if term not in known:
         has = ", ".join(known) or "no layers"
         raise ModelFileError(f"This {classifier.metadata.model} has no {words}; it has {has}")
-    layers = {each.name: each for each in reversed(known[term])}
+    layers = {row.name: row for row in reversed(known[term])}
     if layer is None:
         layer = known[term][0].name
     check_choices(f"layer with {words}", [layer], list(layers)[::-1], ModelFileError)
-    found, classes = layers[layer], classifier.classes
+    chosen, classes = layers[layer], classifier.classes
     match term:
         case "convolution":
-            return ConvolutionLesson.of(network, found, pixels)
+            return ConvolutionLesson.of(network, chosen, pixels)
         case "pooling":
-            return PoolingLesson.of(network, found, pixels)
+            return PoolingLesson.of(network, chosen, pixels)
         case "batch-normalisation":
-            return BatchNormalisationLesson.of(network, found, pixels)
+            return BatchNormalisationLesson.of(network, chosen, pixels)
         case "dropout":
-            return DropoutLesson.of(network, found, pixels, classes)
+            return DropoutLesson.of(network, chosen, pixels, classes)
         case "softmax":
-            return SoftmaxLesson.of(network, found, pixels, classes)
+            return SoftmaxLesson.of(network, chosen, pixels, classes)

@@ -1,4 +1,4 @@
-"""Which layers of a network there are lessons about, and the numbers that go in and come out."""
+"""Layers of a network that have lessons, and the values around them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class LessonLayer:
 def lesson_layers(network: OnnxGraph) -> dict[Term, tuple[LessonLayer, ...]]:
     """The layers that each lesson can be about, in the order of their work."""
     makers = {output: node for node in network.nodes for output in node.output}
-    found: dict[Term, list[LessonLayer]] = {term: [] for term in SENTENCES}
+    by_term: dict[Term, list[LessonLayer]] = {term: [] for term in SENTENCES}
     named = {layer.name: layer for layer in network.layers}
     for layer in network.layers:
         first: dict[Term, NodeProto] = {}
@@ -45,15 +45,15 @@ def lesson_layers(network: OnnxGraph) -> dict[Term, tuple[LessonLayer, ...]]:
         if layer.op is LayerOp.DROPOUT and layer.name in makers:
             first.setdefault("dropout", makers[layer.name])
         for term, node in first.items():
-            found[term].append(LessonLayer(layer.name, layer.kind, node, layer.name))
+            by_term[term].append(LessonLayer(layer.name, layer.kind, node, layer.name))
     last = named.get(LOGITS) or (network.layers[-1] if network.layers else None)
     answering = makers.get(PROBABILITIES)
     if last is not None and answering is not None and answering.op_type == "Softmax":
-        found["softmax"].append(LessonLayer(last.name, last.kind, answering))
+        by_term["softmax"].append(LessonLayer(last.name, last.kind, answering))
         head = _dense_before(LOGITS, makers, network.weights)
-        if not found["dropout"] and head is not None:
-            found["dropout"].append(LessonLayer(last.name, last.kind, head, head.input[0]))
-    return {term: tuple(layers) for term, layers in found.items() if layers}
+        if not by_term["dropout"] and head is not None:
+            by_term["dropout"].append(LessonLayer(last.name, last.kind, head, head.input[0]))
+    return {term: tuple(layers) for term, layers in by_term.items() if layers}
 
 
 def fetch(
@@ -61,29 +61,29 @@ def fetch(
 ) -> dict[str, Floats]:
     """Values of a network for one image, and weights, by name; ``""`` is passed over."""
     wanted = [name for name in dict.fromkeys(names) if name]
-    found = {name: network.weights[name] for name in wanted if name in network.weights}
-    if computed := [name for name in wanted if name not in found]:
+    arrays = {name: network.weights[name] for name in wanted if name in network.weights}
+    if computed := [name for name in wanted if name not in arrays]:
         part = Subnetwork(network.up_to(computed))
         values = part.run({IMAGES: np.ascontiguousarray(pixels[None])})
-        # What is made of weights alone has no axis of images.
+        # Values made of weights alone have no batch axis.
         of_images = {IMAGES}
         for node in network.leading_to(computed):
             if of_images.intersection(node.input):
                 of_images.update(node.output)
         for name, value in zip(part.outputs, values, strict=True):
-            found[name] = value if whole or name not in of_images else value[0]
-    for name, value in found.items():
+            arrays[name] = value if whole or name not in of_images else value[0]
+    for name, value in arrays.items():
         if not np.isfinite(value).all():
             raise ModelFileError(
                 f"{name} holds values that are no finite numbers for this image",
                 "Train again, best at a smaller --learning-rate.",
             )
-    return {name: np.asarray(value, np.float32) for name, value in found.items()}
+    return {name: np.asarray(value, np.float32) for name, value in arrays.items()}
 
 
 @dataclass(frozen=True)
 class Lesson(PlainData):
-    """What a layer does to one image, in numbers, to seven digits, which is what float32 holds."""
+    """A layer's work on one image, in numbers of seven digits, as float32 holds."""
 
     DIGITS = 7
     term: ClassVar[Term]
@@ -109,7 +109,7 @@ def _own_nodes(
 
 
 def _term_of(node: NodeProto, weights: Mapping[str, NDArray[Any]]) -> Term | None:
-    """The lesson that an operator on maps of two axes is of, if there is one."""
+    """The lesson of an operator on maps of two axes, if there is one."""
     kind = node.op_type
     held = weights.get(node.input[1]) if len(node.input) > 1 else None
     if kind == "Conv":
@@ -132,10 +132,10 @@ def _dense_before(
 ) -> NodeProto | None:
     """The dense operator that a value comes from, past a bias that is added."""
     while (node := makers.get(value)) is not None:
-        given = [each for each in node.input if each and each not in weights]
-        if len(given) != 1 or node.op_type not in ("Gemm", "MatMul", "Add", "Identity"):
+        inputs = [name for name in node.input if name and name not in weights]
+        if len(inputs) != 1 or node.op_type not in ("Gemm", "MatMul", "Add", "Identity"):
             return None
         if node.op_type in ("Gemm", "MatMul"):
-            return node if node.input[0] == given[0] else None
-        value = given[0]
+            return node if node.input[0] == inputs[0] else None
+        value = inputs[0]
     return None

@@ -1,11 +1,11 @@
-"""What there are lessons about."""
+"""The terms that have lessons."""
 
 from __future__ import annotations
 
 from typing import Final, Literal
 
 Term = Literal["convolution", "pooling", "batch-normalisation", "dropout", "softmax"]
-#: What each of them does, in one sentence, in the order of the lessons.
+#: One sentence on each, in the order of the lessons.
 SENTENCES: Final[dict[Term, str]] = {
     "convolution": "A kernel slides over the maps; at each place the window is multiplied by it "
     "and added up.",

@@ -1,4 +1,4 @@
-"""What becomes of values: batch normalisation, dropout, softmax."""
+"""Lessons on values: batch normalisation, dropout, softmax."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from opsin.inspection.lessons.windows import strongest_place
 from opsin.onnx_files.onnx_graph import OnnxGraph, Subnetwork, attribute
 from opsin.onnx_files.postprocessing import PROBABILITIES
 
-#: How often an image is answered with dropout on.
+#: Number of answers with dropout on.
 ANSWERS: Final = 20
 
 
 @dataclass(frozen=True)
 class BatchNormalisationLesson(Lesson):
-    """What batch normalisation does to each of C units; one number is shown in full."""
+    """Batch normalisation of each of C units; one number is shown in full."""
 
     term: ClassVar[Term] = "batch-normalisation"
     JSON: ClassVar = "term layer kind unit place epsilon given normalised total output units"
@@ -39,20 +39,20 @@ class BatchNormalisationLesson(Lesson):
     after: Floats = field(repr=False)
 
     @classmethod
-    def of(cls, network: OnnxGraph, found: LessonLayer, pixels: Pixels) -> BatchNormalisationLesson:
+    def of(cls, network: OnnxGraph, layer: LessonLayer, pixels: Pixels) -> BatchNormalisationLesson:
         """The lesson about one image."""
-        node = found.node
+        node = layer.node
         values = fetch(network, pixels, [*node.input, node.output[0]])
         before, scale, shift, mean, variance = (values[name] for name in node.input)
         after = values[node.output[0]]
         maps = after.reshape(len(after), -1, math.prod(after.shape[2:]))
         unit, row, column = strongest_place(maps)
-        place, epsilon = (
+        at, epsilon = (
             (row, column) if after.ndim == 3 else None,
             attribute(node, "epsilon", 1e-5),
         )
         statistics = (mean, variance, scale, shift)
-        return cls(found.name, found.kind, unit, place, float(epsilon), *statistics, before, after)
+        return cls(layer.name, layer.kind, unit, at, float(epsilon), *statistics, before, after)
 
     @property
     def given(self) -> float:
@@ -66,7 +66,7 @@ class BatchNormalisationLesson(Lesson):
 
     @property
     def deviation(self) -> Doubles:
-        """What each unit is divided by: the root of variance and epsilon, ``float64[C]``."""
+        """The divisor of each unit: the root of variance and epsilon, ``float64[C]``."""
         return np.sqrt(np.asarray(self.variance, np.float64) + self.epsilon)
 
     @property
@@ -76,7 +76,7 @@ class BatchNormalisationLesson(Lesson):
 
     @property
     def total(self) -> float:
-        """What it becomes, computed here; the file says ``output``."""
+        """The output, computed here; ``output`` is the file's."""
         return self.normalised * float(self.scale[self.unit]) + float(self.shift[self.unit])
 
     @property
@@ -124,7 +124,7 @@ class BatchNormalisationLesson(Lesson):
 
 @dataclass(frozen=True)
 class DropoutLesson(Lesson):
-    """What dropout does to the answers to one image, K classes."""
+    """The effect of dropout on the answers to one image, K classes."""
 
     term: ClassVar[Term] = "dropout"
     JSON: ClassVar = (
@@ -134,7 +134,7 @@ class DropoutLesson(Lesson):
     assumed: bool  # the file does not say the rate
     added: bool  # the network has no dropout: it is put in front of its last layer
     classes: tuple[str, ...]
-    # What dropout acts on, [V, …]: mostly V=1, but some networks see several views of one image.
+    # Input of dropout, [V, …]: mostly V=1, but some networks see several views of one image.
     values: Floats = field(repr=False)
     kept: Bools = field(repr=False)  # [20, V, …]
     off: Floats = field(repr=False)  # the probabilities without dropout, [K]
@@ -142,7 +142,7 @@ class DropoutLesson(Lesson):
 
     @classmethod
     def of(
-        cls, network: OnnxGraph, found: LessonLayer, pixels: Pixels, classes: tuple[str, ...]
+        cls, network: OnnxGraph, layer: LessonLayer, pixels: Pixels, classes: tuple[str, ...]
     ) -> DropoutLesson:
         """The lesson about one image, by the file alone.
 
@@ -150,14 +150,14 @@ class DropoutLesson(Lesson):
         stands, and the rest of the network answers (N. Srivastava et al., "Dropout: a simple way to
         prevent neural networks from overfitting", JMLR 2014). Other dropout layers stay off.
         """
-        content, inputs = network.after(found.value)
+        content, inputs = network.after(layer.value)
         values = fetch(network, pixels, inputs, whole=True)
-        acted_on = values[found.value]
-        stated = re.fullmatch(r"\S*Dropout\S* (0(?:\.\d+)?)", found.kind)
+        acted_on = values[layer.value]
+        stated = re.fullmatch(r"\S*Dropout\S* (0(?:\.\d+)?)", layer.kind)
         rate = float(stated[1]) if stated else 0.5
         random = np.random.default_rng(0)
         # Dropout of whole maps, as PyTorch and Keras call it, decides once for all places of a map.
-        by_map = re.match(r"(Spatial)?Dropout2d", found.kind, re.IGNORECASE) and acted_on.ndim == 4
+        by_map = re.match(r"(Spatial)?Dropout2d", layer.kind, re.IGNORECASE) and acted_on.ndim == 4
         drawn = (*acted_on.shape[:2], 1, 1) if by_map else acted_on.shape
         kept = np.stack(
             [np.broadcast_to(random.random(drawn) >= rate, acted_on.shape) for _ in range(ANSWERS)]
@@ -165,14 +165,14 @@ class DropoutLesson(Lesson):
         rest = Subnetwork(content)
 
         def answer(changed: Floats) -> Floats:
-            (probabilities,) = rest.run({**values, found.value: changed})
+            (probabilities,) = rest.run({**values, layer.value: changed})
             return np.asarray(probabilities[0])
 
         factor = np.float32(1 / (1 - rate))
-        on = np.stack([answer(np.where(each, acted_on * factor, 0)) for each in kept])
-        added = LayerOp.of(found.kind) is not LayerOp.DROPOUT
+        on = np.stack([answer(np.where(mask, acted_on * factor, 0)) for mask in kept])
+        added = LayerOp.of(layer.kind) is not LayerOp.DROPOUT
         return cls(
-            found.name, found.kind, rate, stated is None, added, classes, acted_on, kept,
+            layer.name, layer.kind, rate, stated is None, added, classes, acted_on, kept,
             answer(acted_on), on,
         )  # fmt: skip
 
@@ -183,7 +183,7 @@ class DropoutLesson(Lesson):
 
     @property
     def answers(self) -> list[tuple[str, float, int]]:
-        """Label and confidence of each answer with dropout, and how many values were dropped."""
+        """Label, confidence and number of dropped values of each answer with dropout."""
         return [
             (self.classes[int(row.argmax())], float(row.max()), int(kept.size - kept.sum()))
             for row, kept in zip(self.on, self.kept, strict=True)
@@ -191,21 +191,21 @@ class DropoutLesson(Lesson):
 
     @property
     def counts(self) -> list[tuple[str, int]]:
-        """How often each label is the answer with dropout, the most frequent first."""
+        """Counts of the labels of answers with dropout, the most frequent first."""
         return Counter(label for label, *_ in self.answers).most_common()
 
     @property
     def in_its_favour(self) -> Floats:
-        """The probability, in each answer, of what the answer is without dropout, ``[20]``."""
+        """The probability of `label` in each answer with dropout, ``[20]``."""
         return np.asarray(self.on[:, int(self.off.argmax())])
 
     def examples(self, count: int = 8) -> list[tuple[int, float, float]]:
-        """Some values that are not 0 and what the first answer makes of them: place, off, on."""
+        """Some nonzero values: their index, value without dropout, and in the first answer."""
         flat, kept = self.values.ravel(), self.kept[0].ravel()
         active = np.flatnonzero(flat)
         chosen = active[np.linspace(0, len(active) - 1, min(count, len(active))).astype(np.int64)]
         scaled = np.where(kept, flat / (1 - self.rate), 0)
-        return [(int(place), float(flat[place]), float(scaled[place])) for place in chosen]
+        return [(int(index), float(flat[index]), float(scaled[index])) for index in chosen]
 
     @property
     def _off(self) -> dict[str, object]:
@@ -226,7 +226,7 @@ class DropoutLesson(Lesson):
 
 @dataclass(frozen=True)
 class SoftmaxLesson(Lesson):
-    """How the logits of an image become its probabilities, K classes."""
+    """The softmax of an image's logits, K classes."""
 
     term: ClassVar[Term] = "softmax"
     JSON: ClassVar = "term layer kind temperature classes=rows"
@@ -238,11 +238,11 @@ class SoftmaxLesson(Lesson):
 
     @classmethod
     def of(
-        cls, network: OnnxGraph, found: LessonLayer, pixels: Pixels, classes: tuple[str, ...]
+        cls, network: OnnxGraph, layer: LessonLayer, pixels: Pixels, classes: tuple[str, ...]
     ) -> SoftmaxLesson:
         """The lesson about one image."""
         # Calibration puts a division and an addition between the network and its softmax.
-        logits, temperature, mix = found.node.input[0], "", ""
+        logits, temperature, mix = layer.node.input[0], "", ""
         added = network.maker(logits)
         if added is not None and added.op_type == "Add" and added.input[1] in network.weights:
             logits, mix = added.input
@@ -250,11 +250,11 @@ class SoftmaxLesson(Lesson):
         if divided is not None and divided.op_type == "Div" and divided.input[1] in network.weights:
             logits, temperature = divided.input
         elif mix:  # a bias of the network's own
-            logits, mix = found.node.input[0], ""
+            logits, mix = layer.node.input[0], ""
         values = fetch(network, pixels, [logits, temperature, mix, PROBABILITIES])
         count = len(classes)
         return cls(
-            found.name, found.kind, classes, values[logits].reshape(count),
+            layer.name, layer.kind, classes, values[logits].reshape(count),
             temperature=float(values[temperature].ravel()[0]) if temperature else 1.0,
             mix=np.broadcast_to(values[mix].ravel(), count) if mix else np.zeros(count, np.float32),
             probabilities=values[PROBABILITIES],
@@ -268,12 +268,12 @@ class SoftmaxLesson(Lesson):
     @property
     def order(self) -> list[int]:
         """Places of the classes, the most probable first."""
-        return [int(place) for place in np.argsort(-self.probabilities, kind="stable")]
+        return [int(index) for index in np.argsort(-self.probabilities, kind="stable")]
 
     def at(self, temperature: float) -> Doubles:
         """The probabilities at another temperature; below 1 the answer is surer, ``float64[K]``."""
-        found = self._exponentials(temperature)
-        return np.asarray(found / found.sum())
+        weights = self._exponentials(temperature)
+        return np.asarray(weights / weights.sum())
 
     def _exponentials(self, temperature: float) -> Doubles:
         put = np.asarray(self.logits, np.float64) / temperature + self.mix
@@ -282,9 +282,9 @@ class SoftmaxLesson(Lesson):
     @property
     def rows(self) -> list[dict[str, object]]:
         """The numbers of each class by name, the most probable class first."""
-        own, uncalibrated = self.at(self.temperature), self.at(1)
+        now, uncalibrated = self.at(self.temperature), self.at(1)
         return [
             {"class": self.classes[k], "logit": self.logits[k], "mix": self.mix[k],
-             "total": own[k], "probability": self.probabilities[k], "uncalibrated": uncalibrated[k]}
+             "total": now[k], "probability": self.probabilities[k], "uncalibrated": uncalibrated[k]}
             for k in self.order
         ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""A window of maps becomes one number: what a convolution and a pooling do."""
+"""Lessons on windows: convolution and pooling."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class WindowGrid:
     @classmethod
     def of(cls, node: NodeProto, kernel: Sequence[int], size: Sequence[int]) -> WindowGrid:
         """The windows of a ``Conv``, ``MaxPool`` or ``AveragePool`` on maps of a size."""
-        given = attributes(node)
-        strides, dilations = (given.get(name, (1, 1)) for name in ("strides", "dilations"))
-        pairs = (kernel, strides, dilations, padding(given, size, kernel)[:2], size)
+        options = attributes(node)
+        strides, dilations = (options.get(name, (1, 1)) for name in ("strides", "dilations"))
+        pairs = (kernel, strides, dilations, padding(options, size, kernel)[:2], size)
         return cls(*((int(tall), int(wide)) for tall, wide in pairs))
 
     def at(self, row: int, column: int) -> _Pair:
@@ -60,7 +60,7 @@ class WindowGrid:
         )
 
     def cut(self, maps: Floats, row: int, column: int) -> tuple[Floats, Bools]:
-        """What the window sees of maps ``[C, H, W]``, 0 in the padding, and what lies on them."""
+        """The window's part of maps ``[C, H, W]``, 0 in the padding, and what lies on them."""
         places = self.places(row, column)
         inside = np.logical_and.outer(
             *((at >= 0) & (at < side) for at, side in zip(places, self.size, strict=True))
@@ -69,7 +69,7 @@ class WindowGrid:
         return np.where(inside, maps[:, rows][:, :, columns], np.float32(0)), inside
 
     def whole(self, rows: int, columns: int) -> Bools:
-        """The places, ``bool[rows, columns]``, where the window lies on the maps as a whole."""
+        """The places, ``bool[rows, columns]``, whose window lies on the maps as a whole."""
         fits = []
         for axis, count in enumerate((rows, columns)):
             first = np.arange(count) * self.strides[axis] - self.pads[axis]
@@ -87,7 +87,7 @@ def strongest_place(maps: Floats, allowed: Bools | None = None) -> tuple[int, in
 
 @dataclass(frozen=True)
 class ConvolutionLesson(Lesson):
-    """How the largest number that a convolution makes of an image comes about."""
+    """The largest number that a convolution computes for an image, in full."""
 
     term: ClassVar[Term] = "convolution"
     JSON: ClassVar = "term layer kind unit place at maps window kernel sums bias total output"
@@ -106,9 +106,9 @@ class ConvolutionLesson(Lesson):
     after: Floats = field(repr=False)  # [H', W']
 
     @classmethod
-    def of(cls, network: OnnxGraph, found: LessonLayer, pixels: Pixels) -> ConvolutionLesson:
+    def of(cls, network: OnnxGraph, layer: LessonLayer, pixels: Pixels) -> ConvolutionLesson:
         """The lesson about one image; places whose window reaches into the padding come last."""
-        node = found.node
+        node = layer.node
         source, weights, *rest = node.input
         bias = rest[0] if rest else ""
         values = fetch(network, pixels, [source, weights, bias, node.output[0]])
@@ -120,7 +120,7 @@ class ConvolutionLesson(Lesson):
         seen = maps[first : first + kernels.shape[1]]
         window, inside = grid.cut(seen, row, column)
         return cls(
-            found.name, found.kind, unit, len(after), (row, column), grid.at(row, column),
+            layer.name, layer.kind, unit, len(after), (row, column), grid.at(row, column),
             grid.reach, first, window, inside, kernels[unit],
             bias=float(values[bias][unit]) if bias else 0.0,
             output=float(after[unit, row, column]), before=seen, after=after[unit],
@@ -143,11 +143,11 @@ class ConvolutionLesson(Lesson):
 
     @property
     def total(self) -> float:
-        """All products and the bias, added up here; the file says ``output``."""
+        """All products and the bias, added up here; ``output`` is the file's."""
         return float(self.products.sum()) + self.bias
 
     def addends(self, count: int) -> list[tuple[str, float]]:
-        """What adds up to the number, by name: the maps that matter most first."""
+        """The terms of the sum by name, the maps that matter most first."""
         order = np.argsort(-np.abs(self.sums), kind="stable")
         rows = [(f"Products on map {self.first + i}", float(self.sums[i])) for i in order[:count]]
         if len(order) > count:
@@ -163,7 +163,7 @@ class ConvolutionLesson(Lesson):
 
 @dataclass(frozen=True)
 class PooledWindow(PlainData):
-    """A window and the number that it becomes; rows and columns below 0 are padding."""
+    """A window and its output; rows and columns below 0 are padding."""
 
     JSON: ClassVar = "place at window=values picked output"
     DIGITS = 7
@@ -176,24 +176,24 @@ class PooledWindow(PlainData):
 
     @classmethod
     def of(
-        cls, grid: WindowGrid, before: Floats, after: Floats, place: _Pair, *, largest: bool
+        cls, grid: WindowGrid, before: Floats, after: Floats, position: _Pair, *, largest: bool
     ) -> PooledWindow:
-        """The window of one place of the map that comes out."""
-        (values,), inside = grid.cut(before[None], *place)
+        """The window of one place of the output."""
+        (values,), inside = grid.cut(before[None], *position)
         picked = None
         if largest:
             most = int(np.where(inside, values, -np.inf).argmax())
             down, across = np.unravel_index(most, values.shape)
-            rows, columns = grid.places(*place)
+            rows, columns = grid.places(*position)
             picked = (int(rows[down]), int(columns[across]))
-        top, left = grid.at(*place)
+        top, left = grid.at(*position)
         end = (top + grid.reach[0], left + grid.reach[1])
-        return cls(place, (top, left), end, values, picked, float(after[place]))
+        return cls(position, (top, left), end, values, picked, float(after[position]))
 
 
 @dataclass(frozen=True)
 class PoolingLesson(Lesson):
-    """What a pooling makes of an image's strongest map."""
+    """The pooling of an image's strongest map."""
 
     term: ClassVar[Term] = "pooling"
     JSON: ClassVar = (
@@ -204,12 +204,12 @@ class PoolingLesson(Lesson):
     units: int
     windows: tuple[PooledWindow, ...]  # around the map's largest number
     before: Floats = field(repr=False)  # [H, W]
-    after: Floats = field(repr=False)  # [H', W']; 1×1 where it becomes one number
+    after: Floats = field(repr=False)  # [H', W']; 1×1 if it becomes one number
 
     @classmethod
-    def of(cls, network: OnnxGraph, found: LessonLayer, pixels: Pixels) -> PoolingLesson:
+    def of(cls, network: OnnxGraph, layer: LessonLayer, pixels: Pixels) -> PoolingLesson:
         """The lesson about one image."""
-        node = found.node
+        node = layer.node
         source, output = node.input[0], node.output[0]
         values = fetch(network, pixels, [source, output])
         maps = values[source]
@@ -221,21 +221,21 @@ class PoolingLesson(Lesson):
         unit, row, column = strongest_place(after)
         largest = "Max" in node.op_type
         rows, columns = (
-            range(start := max(0, min(place, count - _SIDE)), min(start + _SIDE, count))
-            for place, count in zip((row, column), after.shape[1:], strict=True)
+            range(start := max(0, min(position, count - _SIDE)), min(start + _SIDE, count))
+            for position, count in zip((row, column), after.shape[1:], strict=True)
         )
         windows = tuple(
-            PooledWindow.of(grid, maps[unit], after[unit], place, largest=largest)
-            for place in itertools.product(rows, columns)
+            PooledWindow.of(grid, maps[unit], after[unit], position, largest=largest)
+            for position in itertools.product(rows, columns)
         )
         takes: Literal["largest", "mean"] = "largest" if largest else "mean"
-        return cls(found.name, found.kind, takes, unit, len(maps), windows, maps[unit], after[unit])
+        return cls(layer.name, layer.kind, takes, unit, len(maps), windows, maps[unit], after[unit])
 
     @property
     def covered(self) -> tuple[int, int, int, int]:
         """The part of ``before`` in the windows: top, left, bottom, right, ends left out."""
-        tops, lefts = zip(*(each.at for each in self.windows), strict=True)
-        bottoms, rights = zip(*(each.end for each in self.windows), strict=True)
+        tops, lefts = zip(*(window.at for window in self.windows), strict=True)
+        bottoms, rights = zip(*(window.end for window in self.windows), strict=True)
         return max(0, min(tops)), max(0, min(lefts)), max(bottoms), max(rights)
 
     @property
@@ -246,13 +246,13 @@ class PoolingLesson(Lesson):
 
     @property
     def picked(self) -> list[tuple[int, int]]:
-        """Where in ``block`` the largest numbers are that pass."""
+        """Positions in ``block`` of the largest numbers, which pass."""
         top, left, *_ = self.covered
-        found = [each.picked for each in self.windows if each.picked is not None]
-        return [(row - top, column - left) for row, column in found]
+        places = [window.picked for window in self.windows if window.picked is not None]
+        return [(row - top, column - left) for row, column in places]
 
     @property
     def outputs(self) -> Floats:
-        """What the windows become, in their rows and columns."""
-        rows = len({each.place[0] for each in self.windows})
-        return np.array([each.output for each in self.windows], np.float32).reshape(rows, -1)
+        """The outputs of the windows, in their rows and columns."""
+        rows = len({window.place[0] for window in self.windows})
+        return np.array([window.output for window in self.windows], np.float32).reshape(rows, -1)

@@ -1,4 +1,4 @@
-"""Figures of how far answers can be trusted."""
+"""Figures of calibration, ROC and precision-recall."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NAMED = 3
 
 
 def draw_reliability(figures: PartFigures) -> Figure:
-    """Draw how sure the answers were against how often they were right, and how many they are."""
+    """Draw confidence against accuracy, and the number of answers at each confidence."""
     bins = figures.reliability
     figure = new_figure(8.4, 3.6)
     grid = figure.add_gridspec(1, 2, width_ratios=[1.0, 1.0])
@@ -46,14 +46,14 @@ def draw_reliability(figures: PartFigures) -> Figure:
     counts.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     counts.set_title(f"{bins[-1].count / sizes.sum():.0%} of answers are surer than "
                      f"{bins[-1].low:.0%}")  # fmt: skip
-    for each in (axes, counts):
-        each.xaxis.set_major_formatter(PercentFormatter(1.0))
+    for panel in (axes, counts):
+        panel.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     return figure
 
 
 def reliability_title(figures: PartFigures) -> str:
-    """Return what the diagram says: ``Confidence is off by 1.1 points``."""
+    """Return the diagram's finding: ``Confidence is off by 1.1 points``."""
     points = 100 * (figures.calibration_error or 0.0)
     bins = figures.reliability
     lean = sum(entry.count * (entry.confidence - entry.accuracy) for entry in bins)
@@ -73,8 +73,8 @@ def draw_curves_of_classes(figures: PartFigures) -> Figure:
         "roc": ("false positive rate", "true positive rate", "auroc"),
         "precision_recall": ("recall", "precision", "average_precision"),
     }
-    for place, (kind, (across, up, area)) in enumerate(kinds.items(), start=1):
-        axes = figure.add_subplot(1, 2, place)
+    for index, (kind, (across, up, area)) in enumerate(kinds.items(), start=1):
+        axes = figure.add_subplot(1, 2, index)
         for entry in entries:
             if entry not in hardest:
                 axes.plot(*getattr(entry, kind), color=MUTED, linewidth=0.8, alpha=0.6)
@@ -91,13 +91,13 @@ def draw_curves_of_classes(figures: PartFigures) -> Figure:
 
 
 def curves_title(figures: PartFigures, kind: str) -> str:
-    """Return what the curves say, in numbers."""
+    """Return the curves' mean area or precision."""
     if kind == "roc":
         return f"Mean area under the ROC curves {figures.curves.macro_auroc:.4f}"
     return f"Mean average precision {figures.curves.macro_average_precision:.4f}"
 
 
 def _legend(axes: Axes, title: str) -> None:
-    found = axes.legend(frameon=False, fontsize=7.5, title=title, loc="lower center",
+    legend = axes.legend(frameon=False, fontsize=7.5, title=title, loc="lower center",
                         title_fontsize=7.5)  # fmt: skip
-    found.get_title().set_color(MUTED)
+    legend.get_title().set_color(MUTED)

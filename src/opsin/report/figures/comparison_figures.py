@@ -1,4 +1,4 @@
-"""Figures that set several runs side by side."""
+"""Figures of several runs side by side."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from opsin.report.figures.style import (
 )
 from opsin.report.side_by_side import ComparedRun
 
-# When the colours are used up, they come again with another line.
+# Lines of repeated colours.
 _LINES: Final = ("-", "--", ":")
 _KINDS: Final = (
     ("val_accuracy", "accuracy", "Highest validation accuracy", max),
@@ -43,9 +43,9 @@ class Curve:
     epochs: Sequence[Epoch]
 
     def points(self, kind: str) -> tuple[list[int], list[float]]:
-        """Epochs and values, those left out that are no number."""
-        known = [each for each in self.epochs if math.isfinite(getattr(each, kind))]
-        return [each.epoch for each in known], [getattr(each, kind) for each in known]
+        """Epochs and values, only finite ones."""
+        known = [epoch for epoch in self.epochs if math.isfinite(getattr(epoch, kind))]
+        return [epoch.epoch for epoch in known], [getattr(epoch, kind) for epoch in known]
 
 
 @dataclass(frozen=True)
@@ -65,26 +65,26 @@ class Disagreement:
         ]
 
 
-def colour_of(place: int) -> str:
+def colour_of(index: int) -> str:
     """Return the colour of a run in every figure of a comparison."""
-    return PALETTE[place % len(PALETTE)]
+    return PALETTE[index % len(PALETTE)]
 
 
 def draw_together(curves: Sequence[Curve]) -> Figure:
     """Draw validation accuracy and loss of several runs, each named at its line's end."""
     figure = new_figure(9.4, 3.3 + 0.12 * max(0, len(curves) - 6))
-    for place, (kind, unit, finding, best_of) in enumerate(_KINDS, start=1):
-        axes = figure.add_subplot(1, 2, place)
+    for index, (kind, unit, finding, best_of) in enumerate(_KINDS, start=1):
+        axes = figure.add_subplot(1, 2, index)
         ends, values = [], []
         for number, curve in enumerate(curves):
-            epochs, own = curve.points(kind)
-            if not own:
+            epochs, series = curve.points(kind)
+            if not series:
                 continue
             style = _LINES[number // len(PALETTE) % len(_LINES)]
-            axes.plot(epochs, own, style, color=colour_of(number), marker=".", linewidth=1.6)
+            axes.plot(epochs, series, style, color=colour_of(number), marker=".", linewidth=1.6)
             name = shorten(f"{curve.letter} {curve.model}", 16)
-            ends.append((name, colour_of(number), epochs[-1], own[-1]))
-            values.append((best_of(own), curve.letter, epochs[own.index(best_of(own))]))
+            ends.append((name, colour_of(number), epochs[-1], series[-1]))
+            values.append((best_of(series), curve.letter, epochs[series.index(best_of(series))]))
         axes.set_xlabel("epoch")
         axes.set_ylabel(unit)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -102,11 +102,11 @@ def draw_accuracies(rows: Sequence[ComparedRun], title: str, part: str) -> Figur
     """Draw each run's accuracy as a dot on its 95% interval."""
     figure = new_figure(7.6, 1.25 + 0.34 * len(rows))
     axes = figure.add_subplot()
-    for place, row in enumerate(rows):
-        colour = colour_of(place)
-        axes.hlines(place, row.low, row.high, color=colour, linewidth=2.4)
-        axes.plot(row.accuracy, place, "o", color=colour, markersize=6)
-        axes.annotate(f"{row.accuracy:.2%}", (row.accuracy, place), (0, 4), ha="center",
+    for index, row in enumerate(rows):
+        colour = colour_of(index)
+        axes.hlines(index, row.low, row.high, color=colour, linewidth=2.4)
+        axes.plot(row.accuracy, index, "o", color=colour, markersize=6)
+        axes.annotate(f"{row.accuracy:.2%}", (row.accuracy, index), (0, 4), ha="center",
                       va="bottom", textcoords="offset points", fontsize=8)  # fmt: skip
     axes.set_yticks(range(len(rows)), [f"{row.letter} {shorten(row.model)}" for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.75)
@@ -133,8 +133,8 @@ def draw_disagreements(groups: Sequence[tuple[str, Sequence[Disagreement]]], tit
     for part, (name, images) in zip(parts, filled, strict=True):
         part.suptitle(name, x=0.01, ha="left", fontsize=9)
         grid = part.add_gridspec(1, columns)
-        for place, image in enumerate(images):
-            _draw_disagreement(part.add_subplot(grid[0, place]), image)
+        for column, image in enumerate(images):
+            _draw_disagreement(part.add_subplot(grid[0, column]), image)
     return figure
 
 

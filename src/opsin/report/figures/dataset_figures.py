@@ -32,8 +32,8 @@ def draw_grid(images: Sequence[Pixels], names: Sequence[str], title: str) -> Fig
     rows = -(-len(images) // columns)
     figure = new_figure(1.45 * columns + 0.2, 1.62 * rows + 0.4)
     title_of(figure, title)
-    for place, (pixels, name) in enumerate(zip(images, names, strict=True), start=1):
-        axes = figure.add_subplot(rows, columns, place)
+    for index, (pixels, name) in enumerate(zip(images, names, strict=True), start=1):
+        axes = figure.add_subplot(rows, columns, index)
         show_pixels(axes, pixels)
         axes.set_xlabel(shorten(name), fontsize=8)
     return figure
@@ -54,17 +54,17 @@ def draw_class_sizes(counts: dict[str, dict[str, int]]) -> Figure:
     shown = names[:60]
     figure = new_figure(6.4, 0.9 + 0.27 * len(shown))
     axes = figure.add_subplot()
-    places = np.arange(len(shown))
+    positions = np.arange(len(shown))
     left = np.zeros(len(shown))
     for part, colour in zip(("train", "val", "test"), PALETTE, strict=False):
         values = np.array([counts[name][part] for name in shown])
         if values.any():
-            axes.barh(places, values, left=left, color=colour, label=part, height=0.72)
+            axes.barh(positions, values, left=left, color=colour, label=part, height=0.72)
         left += values
-    for place, total in enumerate(left):
-        axes.annotate(f"{int(total):,}", (total, place), (4, 0), textcoords="offset points",
+    for index, total in enumerate(left):
+        axes.annotate(f"{int(total):,}", (total, index), (4, 0), textcoords="offset points",
                       va="center", fontsize=8, color=MUTED)  # fmt: skip
-    axes.set_yticks(places, [shorten(name, 24) for name in shown])
+    axes.set_yticks(positions, [shorten(name, 24) for name in shown])
     axes.invert_yaxis()
     axes.margins(x=0.12, y=0.02)
     axes.set_xlabel("images")
@@ -84,10 +84,10 @@ def class_means(images: Images, labels: Ints, rows: Ints, classes: int) -> Pixel
     """Return the mean image of each class, ``uint8[K, H, W, C]``, read block by block."""
     sums = np.zeros((classes, *images.shape[1:]), np.int64)
     for start in range(0, len(rows), 1024):
-        places = rows[start : start + 1024]
-        block, own = images[places], labels[places]
-        for label in np.unique(own):
-            sums[label] += block[own == label].sum(axis=0, dtype=np.int64)
+        indices = rows[start : start + 1024]
+        block, block_labels = images[indices], labels[indices]
+        for label in np.unique(block_labels):
+            sums[label] += block[block_labels == label].sum(axis=0, dtype=np.int64)
     counts = np.maximum(np.bincount(labels[rows], minlength=classes), 1)
     return (sums / counts[:, None, None, None]).round().astype(np.uint8)
 
@@ -113,9 +113,9 @@ def draw_varied(
         axes.set_ylabel(shorten(name, 16), rotation=0, ha="right", va="center", fontsize=8)
         if row == 0:
             axes.set_title("as it is", fontsize=8, fontweight="normal", color=MUTED)
-        for place, variation in enumerate(variations):
-            axes = figure.add_subplot(grid[row, place + 2])
+        for column, variation in enumerate(variations):
+            axes = figure.add_subplot(grid[row, column + 2])
             show_pixels(axes, variation)
-            if row == place == 0:
+            if row == column == 0:
                 axes.set_title("as trained on", fontsize=8, fontweight="normal", color=MUTED)
     return figure

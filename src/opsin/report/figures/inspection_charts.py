@@ -48,7 +48,7 @@ def norms_of(history: Sequence[Epoch]) -> tuple[list[int], dict[str, Doubles]]:
 
 
 def norms_title(history: Sequence[Epoch]) -> str:
-    """Say which layer's weights changed most, from the first epoch that is told to the last."""
+    """Say which layer's weights changed most from the first recorded epoch to the last."""
     _, norms = norms_of(history)
     name = _most_changed(norms)[0]
     first, last = norms[name][0], norms[name][-1]
@@ -62,7 +62,7 @@ def norms_title(history: Sequence[Epoch]) -> str:
 
 
 def _most_changed(norms: Mapping[str, Doubles]) -> list[str]:
-    """Return the layers, those first whose norm changed by the largest factor."""
+    """Return the layers by the factor of change of their norm, the largest first."""
 
     def change(name: str) -> float:
         with np.errstate(all="ignore"):
@@ -124,7 +124,7 @@ def probes_title(rows: Sequence[Probe]) -> str:
 
 
 def _largest_step(rows: Sequence[Probe]) -> int | None:
-    """The place before the largest gain; ``None`` where that may be chance."""
+    """The index before the largest gain; ``None`` if that may be chance."""
     probes = rows[:-1]
     gains = [after.accuracy - before.accuracy for before, after in itertools.pairwise(probes)]
     step = int(np.argmax(gains)) if gains else 0
@@ -133,29 +133,29 @@ def _largest_step(rows: Sequence[Probe]) -> int | None:
 
 def draw_probes(rows: Sequence[Probe]) -> Figure:
     """Draw the accuracy of a linear probe behind each layer, from the pixels down."""
-    probes, own = rows[:-1], rows[-1]
+    probes, model = rows[:-1], rows[-1]
     height = min(_ROW * len(probes), _TALL)
     figure = new_figure(8.4, 1.35 + height)
     axes = figure.add_subplot()
-    places = list(range(len(probes)))
+    positions = list(range(len(probes)))
     values = [row.accuracy for row in probes]
-    axes.plot(values, places, color=PALETTE[0], linewidth=1.0, alpha=0.5)
-    axes.hlines(places, [row.low for row in probes], [row.high for row in probes],
+    axes.plot(values, positions, color=PALETTE[0], linewidth=1.0, alpha=0.5)
+    axes.hlines(positions, [row.low for row in probes], [row.high for row in probes],
                 color=PALETTE[0], linewidth=2.2)  # fmt: skip
-    axes.plot(values, places, "o", color=PALETTE[0], markersize=4.5)
+    axes.plot(values, positions, "o", color=PALETTE[0], markersize=4.5)
     step = _largest_step(rows)
     if step is not None:
-        axes.plot(values[step : step + 2], places[step : step + 2], "o-", color=PALETTE[5],
+        axes.plot(values[step : step + 2], positions[step : step + 2], "o-", color=PALETTE[5],
                   linewidth=2.4, markersize=5)  # fmt: skip
-    axes.axvspan(own.low, own.high, color=EMPTY, zorder=0, linewidth=0)
-    axes.axvline(own.accuracy, color=INK, linewidth=1.0, linestyle="--")
-    axes.annotate(f"the classifier itself {own.accuracy:.1%}", (own.accuracy, -0.9), (-4, 0),
+    axes.axvspan(model.low, model.high, color=EMPTY, zorder=0, linewidth=0)
+    axes.axvline(model.accuracy, color=INK, linewidth=1.0, linestyle="--")
+    axes.annotate(f"the classifier itself {model.accuracy:.1%}", (model.accuracy, -0.9), (-4, 0),
                   textcoords="offset points", ha="right", va="center", fontsize=8)  # fmt: skip
     every = math.ceil(len(probes) / _NAMED_ROWS)
-    for place in places[::every]:
-        axes.text(1.01, place, f"{values[place]:.1%}", transform=axes.get_yaxis_transform(),
+    for index in positions[::every]:
+        axes.text(1.01, index, f"{values[index]:.1%}", transform=axes.get_yaxis_transform(),
                   va="center", fontsize=7.5)  # fmt: skip
-    axes.set_yticks(places[::every], [shorten(row.layer, 26) for row in probes[::every]],
+    axes.set_yticks(positions[::every], [shorten(row.layer, 26) for row in probes[::every]],
                     fontsize=8)  # fmt: skip
     axes.set_ylim(len(probes) - 0.5, -1.4)
     low = min(row.low for row in rows)

@@ -1,4 +1,4 @@
-"""The network as one column of boxes, and what its layers see of an image."""
+"""The network as one column of boxes, and the receptive fields of its layers."""
 
 from __future__ import annotations
 
@@ -55,20 +55,20 @@ def draw_network(rows: Sequence[LayerRow]) -> Figure:
     lines = textwrap.wrap(network_title(rows), int(10.5 * width))
     head = 0.7 + 0.17 * len(lines)
     height = head + len(rows) * _PITCH + 0.3
-    # Longer images are more than matplotlib can write as PNG.
+    # Matplotlib cannot write longer images as PNG.
     figure = Figure(figsize=(width, height), dpi=min(DPI, 60_000 / height))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, width), ylim=(height, 0), aspect="auto")
     axes.axis("off")
     axes.text(0.08, 0.08, "\n".join(lines), fontsize=10.5, fontweight="bold", va="top")
-    tops = {row.name: head + place * _PITCH for place, row in enumerate(rows)}
+    tops = {row.name: head + index * _PITCH for index, row in enumerate(rows)}
     shapes = {row.name: row.shape for row in rows}
     middle = _LANE + _WIDE / 2
     field, pixels = rows[0].receptive_field, "pixels"
     if field is not None and field.step == (1, 1):
         pixels += f" {'×'.join(map(str, (*image_size(rows), rows[0].shape[0])))}"
     axes.text(middle, head - 0.2, pixels, fontsize=7, ha="center", fontweight="bold")
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         top = tops[row.name]
         colour = _COLOURS[traits_of(LayerOp.of(row.kind)).family]
         axes.add_patch(
@@ -79,9 +79,9 @@ def draw_network(rows: Sequence[LayerRow]) -> Figure:
         at, kind = top + _TALL / 2, shorten(row.kind, 52 - len(name))
         axes.text(_LANE + 0.06, at, name, fontsize=7, fontweight="bold", va="center_baseline")
         axes.text(_LANE + _WIDE - 0.06, at, kind, fontsize=6.5, ha="right", va="center_baseline")
-        above = rows[place - 1].name if place else "images"
+        above = rows[index - 1].name if index else "images"
         for parent in row.parents:
-            if parent == above or not place:
+            if parent == above or not index:
                 axes.annotate("", (middle, top), (middle, top - _PITCH + _TALL),
                               arrowprops=_EDGE | {"color": MUTED})  # fmt: skip
                 continue
@@ -89,7 +89,7 @@ def draw_network(rows: Sequence[LayerRow]) -> Figure:
             bulge = max(0.02, _LANE - 0.12 * (at - start) / _PITCH - 0.2)
             curve = Path([(_LANE, start), (bulge, start), (bulge, at), (_LANE, at)], _CURVE)
             axes.add_patch(FancyArrowPatch(path=curve, color=PALETTE[3], **_EDGE))
-        changed = row.shape not in [shapes[each] for each in row.parents if each in shapes]
+        changed = row.shape not in [shapes[name] for name in row.parents if name in shapes]
         shape, weight, colour = ("×".join(map(str, row.shape)),
                                  *(("bold", INK) if changed else ("normal", MUTED)))  # fmt: skip
         axes.text(middle + 0.06, top + _TALL + 0.1, shape, fontsize=6, va="center",
@@ -106,11 +106,11 @@ def draw_network(rows: Sequence[LayerRow]) -> Figure:
 def _draw_bars(
     axes: Axes, title: str, colour: str, values: Sequence[tuple[float, str]], top: float
 ) -> None:
-    """Draw a bar beside each box, the largest value's as long as there is room."""
+    """Draw a bar beside each box; that of the largest value fills the room."""
     most, left = max(value for value, _ in values) or 1.0, _LANE + _WIDE + 0.08
     axes.text(left, top - 0.18, title, fontsize=6, color=colour, va="center", fontweight="bold")
-    for place, (value, words) in enumerate(values):
-        at, length = top + place * _PITCH + 0.02, (_BARS - 0.5) * value / most
+    for index, (value, words) in enumerate(values):
+        at, length = top + index * _PITCH + 0.02, (_BARS - 0.5) * value / most
         if value:
             axes.add_patch(Rectangle((left, at), length, 0.08, facecolor=colour))
         if value >= 0.005:
@@ -118,15 +118,15 @@ def _draw_bars(
                       va="center_baseline")  # fmt: skip
 
 
-# Images in a row and in all, what each takes and its own side in inches, and how much is left
-# of the pixels that are not seen.
+# Images in a row and in all, the size of a card and of its image in inches, and the opacity of
+# unseen pixels.
 _ROW, _MOST = 6, 42
 _CARD, _SIDE = (1.55, 1.95), 1.35
 _LEFT: Final = 0.22
 
 
 def image_size(rows: Sequence[LayerRow]) -> tuple[int, int]:
-    """Height and width of the image as the first layer's output tells them, or 0 and 0."""
+    """Height and width of the image by the first layer's output, or 0 and 0."""
     first = rows[0]
     if first.receptive_field is None or len(first.shape) != 3:
         return 0, 0
@@ -136,7 +136,7 @@ def image_size(rows: Sequence[LayerRow]) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What the middle place of some layers sees: a box of the image, and how that is said."""
+    """The receptive field of the middle place of some layers: a box, and in words."""
 
     box: tuple[int, int, int, int]  # top, left, bottom, right
     words: str
@@ -146,13 +146,13 @@ class _Seen:
 def _box(row: LayerRow, size: tuple[int, int]) -> tuple[int, int, int, int]:
     if row.receptive_field is None:
         return 0, 0, *size
-    # The units of a flattened layer see what the places of the layer before do.
+    # A flattened layer's units see the same as the layer before.
     y, x = (side // 2 for side in row.shape[1:]) if len(row.shape) == 3 else (0, 0)
     return row.receptive_field.box(y, x, size)
 
 
 def sees(row: LayerRow, size: tuple[int, int]) -> str:
-    """What the middle place of a layer sees of an image, in words."""
+    """The receptive field of the middle place of a layer, in words."""
     field = row.receptive_field
     if field is None or _box(row, size) == (0, 0, *size):
         return "whole image"
@@ -160,7 +160,7 @@ def sees(row: LayerRow, size: tuple[int, int]) -> str:
 
 
 def _seen(rows: Sequence[LayerRow], size: tuple[int, int]) -> list[_Seen]:
-    """What layers see, those together that follow each other and see the same."""
+    """Receptive fields of layers, consecutive equal ones joined."""
     groups: list[_Seen] = []
     for row in rows:
         field, box, words = row.receptive_field, _box(row, size), sees(row, size)
@@ -189,13 +189,13 @@ def fields_title(rows: Sequence[LayerRow], size: tuple[int, int]) -> str:
 
 
 def draw_receptive_fields(rows: Sequence[LayerRow], pixels: Pixels) -> Figure:
-    """Draw on an image what the middle place of each layer's maps sees of it."""
+    """Draw the receptive field of the middle place of each layer's maps on an image."""
     size = (pixels.shape[0], pixels.shape[1])
     seen = _seen(rows, size)
     title = fields_title(rows, size)
     if len(seen) > _MOST:
         title += f" ({_MOST} of {len(seen)} sizes shown)"
-        seen = [seen[round(place)] for place in np.linspace(0, len(seen) - 1, _MOST)]
+        seen = [seen[round(index)] for index in np.linspace(0, len(seen) - 1, _MOST)]
     across = min(_ROW, max(3, len(seen)))
     width = across * _CARD[0] + 0.1
     lines = textwrap.wrap(title, int(10.5 * width))
@@ -204,9 +204,9 @@ def draw_receptive_fields(rows: Sequence[LayerRow], pixels: Pixels) -> Figure:
     figure = Figure(figsize=(width, height), dpi=DPI)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.text(0.1, 0.08, "\n".join(lines), fontsize=10.5, fontweight="bold", va="top")
-    for place, each in enumerate(seen):
-        down, right = divmod(place, across)
-        _draw_seen(axes, pixels, each, 0.1 + right * _CARD[0], top + down * _CARD[1])
+    for index, field in enumerate(seen):
+        down, right = divmod(index, across)
+        _draw_seen(axes, pixels, field, 0.1 + right * _CARD[0], top + down * _CARD[1])
     axes.set(xlim=(0, width), ylim=(height, 0), aspect="auto")
     axes.axis("off")
     return figure

@@ -31,7 +31,7 @@ from opsin.report.figures.style import (
 
 #: Bars drawn beside an image, and cells printed in a confusion matrix, at most.
 _BARS, _CELLS = 10, 20
-# Inches that an image takes with its bars and captions, its own longest side, and the title.
+# Inches of an image with its bars and captions, of its longest side, and of the title.
 _CARD, _SIDE, _HEAD = (3.3, 1.66), 1.25, 0.52
 _COLOURS = {"right": RIGHT, "wrong": WRONG, "other": MUTED}
 
@@ -42,7 +42,7 @@ class ShownAnswer:
 
     pixels: Pixels  # uint8[H, W, C]
     name: str
-    actual: str | None  # its class; `None` where it is unknown
+    actual: str | None  # its class; `None` if it is unknown
     probabilities: dict[str, float]  # probability of each class, in the classes' order
     refused: str = ""
 
@@ -68,7 +68,7 @@ class ShownAnswer:
         return sorted(self.probabilities.items(), key=lambda item: -item[1])[:_BARS]
 
     def kind_of(self, name: str) -> Literal["right", "wrong", "other"]:
-        """How to colour a class's bar: the right class, a wrong answer, or another."""
+        """The colour of a class's bar: the right class, a wrong answer, or another."""
         if name == self.label:
             return "right" if self.right else "wrong"
         return "right" if name == self.actual else "other"
@@ -88,8 +88,8 @@ def draw_curves(history: Sequence[Epoch], unit: str = "epochs") -> Figure:
         "accuracy": f"Validation accuracy {best.val_accuracy:.4f}, {best.epoch:,} {unit}",
         "loss": f"Validation loss {best.val_loss:.3f} there",
     }
-    for place, (kind, title) in enumerate(titles.items(), start=1):
-        axes = figure.add_subplot(1, 2, place)
+    for index, (kind, title) in enumerate(titles.items(), start=1):
+        axes = figure.add_subplot(1, 2, index)
         for part, label, colour in zip(
             ("train", "val"), ("training", "validation"), PALETTE, strict=False
         ):
@@ -118,8 +118,8 @@ def draw_confusion(figures: PartFigures) -> Figure:
     wrong = np.where(np.eye(size, dtype=bool), 0.0, shares)
     top = max(float(wrong.max()), 1e-9)
     drawn = axes.imshow(wrong, cmap="Reds", vmin=0, vmax=top)
-    for place in range(size):
-        axes.add_patch(Rectangle((place - 0.5, place - 0.5), 1, 1, facecolor=EMPTY))
+    for index in range(size):
+        axes.add_patch(Rectangle((index - 0.5, index - 0.5), 1, 1, facecolor=EMPTY))
     if size <= _CELLS:
         for row, column in np.ndindex(size, size):
             if counts[row, column]:
@@ -140,7 +140,7 @@ def draw_confusion(figures: PartFigures) -> Figure:
 
 
 def confusion_title(figures: PartFigures) -> str:
-    """Return what the confusion matrix says: ``Shirt is taken for Coat most often``."""
+    """Return the matrix's finding: ``Shirt is taken for Coat most often``."""
     if not figures.confused:
         return f"No mistake in {counted(figures.images, 'image')}"
     worst = figures.confused[0]
@@ -158,8 +158,8 @@ def draw_answers(answers: Sequence[ShownAnswer], title: str) -> Figure:
     figure = Figure(figsize=(width, height), dpi=DPI)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.text(0.06, 0.12, title, fontsize=10.5, fontweight="bold", va="top")
-    for place, answer in enumerate(answers):
-        row, column = divmod(place, columns)
+    for index, answer in enumerate(answers):
+        row, column = divmod(index, columns)
         _draw_card(axes, answer, 0.06 + column * _CARD[0], _HEAD + row * _CARD[1])
     axes.set(xlim=(0, width), ylim=(height, 0), aspect="auto")
     axes.axis("off")
@@ -179,11 +179,11 @@ def _draw_card(axes: Axes, answer: ShownAnswer, left: float, top: float) -> None
     bars = answer.bars()
     step = min(0.16, _SIDE / len(bars))
     begin, middle = left + _SIDE + 0.95, top + 0.04 + 0.5 * step
-    places = [middle + number * step for number in range(len(bars))]
-    axes.barh(places, [0.95 * share for _, share in bars], height=0.75 * step, left=begin,
+    heights = [middle + number * step for number in range(len(bars))]
+    axes.barh(heights, [0.95 * share for _, share in bars], height=0.75 * step, left=begin,
               color=[_COLOURS[answer.kind_of(name)] for name, _ in bars])  # fmt: skip
-    for place, (name, _) in zip(places, bars, strict=True):
-        axes.text(begin - 0.05, place, shorten(name, 14), fontsize=5.5, ha="right", va="center")
+    for y, (name, _) in zip(heights, bars, strict=True):
+        axes.text(begin - 0.05, y, shorten(name, 14), fontsize=5.5, ha="right", va="center")
 
 
 def draw_answer(answer: ShownAnswer, original: Pixels | None = None) -> Figure:
@@ -192,11 +192,11 @@ def draw_answer(answer: ShownAnswer, original: Pixels | None = None) -> Figure:
     images.append((answer.pixels, "as the network sees it"))
     figure = new_figure(3.9 + 3.1 * len(images), 3.2)
     grid = figure.add_gridspec(1, len(images) + 1, width_ratios=[1.0] * len(images) + [1.3])
-    for place, (pixels, caption) in enumerate(images):
-        axes = figure.add_subplot(grid[place])
+    for index, (pixels, caption) in enumerate(images):
+        axes = figure.add_subplot(grid[index])
         show_pixels(axes, pixels)
         axes.set_xlabel(caption, color=MUTED)
-        if place == 0:
+        if index == 0:
             title = answer.refused or f"{shorten(answer.label, 26)} {answer.confidence:.1%}"
             colour = RIGHT if answer.right else WRONG
             axes.set_title(title, color=MUTED if answer.refused else colour)
@@ -208,8 +208,8 @@ def draw_answer(answer: ShownAnswer, original: Pixels | None = None) -> Figure:
     axes.invert_yaxis()
     axes.set(xlim=(0, 1.16), xticks=[])
     axes.spines["bottom"].set_visible(False)
-    for place, share in enumerate(shares):
-        axes.annotate(f"{share:.1%}", (share, place), (3, 0), textcoords="offset points",
+    for index, share in enumerate(shares):
+        axes.annotate(f"{share:.1%}", (share, index), (3, 0), textcoords="offset points",
                       va="center", fontsize=8)  # fmt: skip
     axes.set_title("Probability of each class")
     return figure

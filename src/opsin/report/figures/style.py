@@ -24,7 +24,7 @@ RIGHT: Final = "#2166ac"
 WRONG: Final = "#b2182b"
 #: Every other series (Okabe and Ito, "Color universal design", 2008).
 PALETTE: Final = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
-#: A colour for text and axes that no series uses, so that a page can exchange it.
+#: The colour of text and axes, reserved so that a page can replace it.
 INK: Final = "#1c2127"
 MUTED: Final = "#8a929c"
 EMPTY: Final = "#e9ecef"
@@ -120,7 +120,7 @@ def title_of(figure: Figure, text: str) -> None:
 
 
 def name_ends(axes: Axes, ends: Sequence[tuple[str, str, float, float]]) -> float:
-    """Write names beside lines' ends, moved apart where they would overlap.
+    """Write names beside lines' ends, moved apart to avoid overlap.
 
     Args:
         axes: With the lines drawn, and their scales set.
@@ -139,19 +139,19 @@ def name_ends(axes: Axes, ends: Sequence[tuple[str, str, float, float]]) -> floa
     # The height of a line of text, as a share of the axes.
     step = min(0.075, 1 / max(1, len(ends)))
     ordered = sorted(ends, key=height)
-    places = [height(end) for end in ordered]
-    for i in range(1, len(places)):
-        places[i] = max(places[i], places[i - 1] + step)
-    places[-1] = min(places[-1], 1.0)
-    for i in reversed(range(len(places) - 1)):
-        places[i] = min(places[i], places[i + 1] - step)
-    for (name, colour, x, y), place in zip(ordered, places, strict=True):
-        axes.annotate(name, (x, y), (1.03, place), xycoords="data",
+    heights = [height(end) for end in ordered]
+    for i in range(1, len(heights)):
+        heights[i] = max(heights[i], heights[i - 1] + step)
+    heights[-1] = min(heights[-1], 1.0)
+    for i in reversed(range(len(heights) - 1)):
+        heights[i] = min(heights[i], heights[i + 1] - step)
+    for (name, colour, x, y), at in zip(ordered, heights, strict=True):
+        axes.annotate(name, (x, y), (1.03, at), xycoords="data",
                       textcoords="axes fraction", color=colour, fontsize=8, fontweight="bold",
                       va="center", annotation_clip=False,
                       arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6,
                                   "linestyle": ":", "shrinkA": 0, "shrinkB": 2})  # fmt: skip
-    return places[0]
+    return heights[0]
 
 
 def shorten(text: str, length: int = 18) -> str:

@@ -1,4 +1,4 @@
-"""Sections on why an image got its answer."""
+"""Sections that explain an image's answer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NUMBERS: Final = ("None", "One", "Two", "Three", "Four")
 
 
 class Method(NamedTuple):
-    """How a kind of heat map is called and explained in plain words, and the paper."""
+    """A kind of heat map: its name, explanation and paper."""
 
     title: str
     what: str
@@ -68,7 +68,7 @@ METHODS: Final = {
 
 
 class _Chart(NamedTuple):
-    """The probability while the image is hidden, or shown: points on the chart's own plain."""
+    """The probability while the image is hidden, or shown, as points of a chart."""
 
     title: str
     words: str
@@ -80,7 +80,7 @@ class _Chart(NamedTuple):
 def decision_sections(
     decision: Decision, neighbours: Sequence[Neighbour] = (), *, actual: int | None = None
 ) -> list[Section]:
-    """The parts of a page that say why an image got its answer."""
+    """The parts of a page that explain an image's answer."""
     pixels, changed = decision.pixels, decision.counterfactual
     height, width, channels = pixels.shape
     grey = pixels
@@ -111,21 +111,21 @@ def decision_sections(
 
 def counterfactual_words(decision: Decision) -> str:
     """Say it like ``Hiding this 9×9 patch turns Ankle boot (99%) into Sneaker (61%)``."""
-    found = decision.counterfactual
-    if found is None:
+    change = decision.counterfactual
+    if change is None:
         return f"No part alone decides that this is {decision.classes[decision.answer]}"
-    part = f"these {found.share:.0%} of the image"
-    if found.box is not None:
-        top, left, bottom, right = found.box
+    part = f"these {change.share:.0%} of the image"
+    if change.box is not None:
+        top, left, bottom, right = change.box
         part = f"this {right - left}×{bottom - top} patch"
-    before = f"{decision.classes[found.before]} ({found.before_probability:.0%})"
-    after = f"{decision.classes[found.after]} ({found.after_probability:.0%})"
+    before = f"{decision.classes[change.before]} ({change.before_probability:.0%})"
+    after = f"{decision.classes[change.after]} ({change.after_probability:.0%})"
     return f"Hiding {part} turns {before} into {after}"
 
 
 def neighbours_words(neighbours: Sequence[Neighbour], decision: Decision) -> str:
     """Say it like ``7 of the 9 training images most like it are Ankle boot``."""
-    (label, count), *_ = Counter(each.label for each in neighbours).most_common(1)
+    (label, count), *_ = Counter(neighbour.label for neighbour in neighbours).most_common(1)
     name, total = decision.classes[label], len(neighbours)
     if total == 1:
         return f"The training image most like it is {name}"
@@ -135,7 +135,7 @@ def neighbours_words(neighbours: Sequence[Neighbour], decision: Decision) -> str
 
 
 def _title(decision: Decision) -> str:
-    good, total = sum(each.verdict.trusted for each in decision.maps), len(decision.maps)
+    good, total = sum(heat_map.verdict.trusted for heat_map in decision.maps), len(decision.maps)
     verdict = "No heat maps were drawn"
     if total == 1:
         verdict = "The heat map can be trusted" if good else "The heat map is not to be trusted"
@@ -145,8 +145,8 @@ def _title(decision: Decision) -> str:
     return f"Why {decision.classes[decision.target]}? {verdict}"
 
 
-def _charts(found: HeatMap) -> list[_Chart]:
-    curves, chance = found.curves, found.by_chance
+def _charts(heat_map: HeatMap) -> list[_Chart]:
+    curves, chance = heat_map.curves, heat_map.by_chance
     charts = []
     for title, values, area, of_chance, areas in (
         ("Hidden first: low is good", curves.deletion, curves.deletion_area,
@@ -169,7 +169,7 @@ def _charts(found: HeatMap) -> list[_Chart]:
 
 
 def _coloured(heat: Floats) -> str:
-    """A map in viridis as the address of an image; what is negative is as dark as 0."""
+    """A map in viridis as the address of an image; negative values are as dark as 0."""
     brightest = float(np.quantile(heat, _BRIGHTEST))
     if brightest <= 0:
         brightest = max(float(heat.max()), 1e-30)

@@ -1,4 +1,4 @@
-"""Sections on what layers make of an image."""
+"""Sections on the activations of layers for an image."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 PAGE: Final = 64
 # Maps in a row of the image that holds a page of maps; layers.css counts with it.
 _COLUMNS: Final = 8
-# About how many pixels of the screen a map's longer side takes up in the grid, and at most.
+# Approximate screen pixels of a map's longer side in the grid, and the most.
 _SIDE: Final = 56
 _WIDEST: Final = 96
-# Share of a layer's values, zeros left out, that lie within its scale; with fewer, all do.
+# Share of a layer's nonzero values within its scale; with fewer values than this, all are.
 _WITHIN: Final = 0.995
 _FEW: Final = 200
 # Numbers of dead units that a sentence lists.
@@ -37,7 +37,7 @@ _LISTED: Final = 24
 
 
 def figure(value: float) -> str:
-    """A number with three digits that count, for small and large ones alike."""
+    """A number with three significant digits."""
     if value == 0:
         return "0"
     rounded = float(f"{value:.3g}")  # first, so that 0.9999 becomes 1.00, not 1.000
@@ -106,7 +106,7 @@ class _Page:
 
 
 class _Layer:
-    """A layer as the page shows it: its view, in colours and words."""
+    """A layer on the page: its view, in colours and words."""
 
     def __init__(
         self,
@@ -129,8 +129,8 @@ class _Layer:
         self.passing = traits_of(view.layer.op).passes_on
         self.marks = [""] * len(self.values)
         if units is not None and len(units.dead) == len(self.values):
-            for mark, found in (("saturated", units.saturated), ("dead", units.dead)):
-                for unit in np.flatnonzero(found):
+            for mark, flags in (("saturated", units.saturated), ("dead", units.dead)):
+                for unit in np.flatnonzero(flags):
                     self.marks[unit] = mark
         starts = range(0, len(view.order), PAGE)
         self.pages = [self._page(start, view.order[start : start + PAGE]) for start in starts]
@@ -145,11 +145,11 @@ class _Layer:
         flat = np.nan_to_num(maps).reshape(len(chosen), -1)
         # The script's: unit, smallest and largest value, and the strongest place.
         places = [
-            [unit, float(f"{row.min():.3g}"), float(f"{row.max():.3g}"), int(place)]
-            for unit, row, place in zip(units, flat, np.abs(flat).argmax(axis=1), strict=True)
+            [unit, float(f"{row.min():.3g}"), float(f"{row.max():.3g}"), int(strongest)]
+            for unit, row, strongest in zip(units, flat, np.abs(flat).argmax(axis=1), strict=True)
         ]
-        told = json.dumps(places, separators=(",", ":"))
-        return _Page(anchor, start + 1, units, address, told, columns)
+        encoded = json.dumps(places, separators=(",", ":"))
+        return _Page(anchor, start + 1, units, address, encoded, columns)
 
     def said(self, unit: int) -> str:
         """A map's strength, or a dense unit's value."""
@@ -191,24 +191,24 @@ class _Layer:
         counts = self.view.counts
         heights = 24 * np.sqrt(counts / max(1, counts.max(initial=1)))
         return "".join(
-            f"M{place} 24v{-height:.3g}h1v{height:.3g}z"
-            for place, height in enumerate(heights)
+            f"M{index} 24v{-height:.3g}h1v{height:.3g}z"
+            for index, height in enumerate(heights)
             if height
         )
 
     @property
     def places(self) -> str:
-        """What a place sees, as the page's script reads it."""
+        """The receptive field, for the page's script."""
         field = self.field
         numbers = () if field is None else (field.height, field.width, *field.step, *field.start)
         return " ".join(map(str, numbers))
 
     @property
     def marked(self) -> list[str]:
-        """Which units are dead and which saturated, in words; all are marked in the grid."""
+        """Dead and saturated units in words; all are marked in the grid."""
         sentences = []
         for mark in ("dead", "saturated"):
-            units = [str(unit) for unit, own in enumerate(self.marks) if own == mark]
+            units = [str(unit) for unit, unit_mark in enumerate(self.marks) if unit_mark == mark]
             count = f"{len(units):,} of {len(self.marks):,} units {'are' if units[1:] else 'is'}"
             if len(units) > _LISTED:
                 units = [*units[:_LISTED], f"{len(units) - _LISTED:,} more"]

@@ -1,4 +1,4 @@
-"""The section on what a layer does, with its real numbers."""
+"""The section on a layer's work, with its real numbers."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from opsin.report.templates import Section, section
 if TYPE_CHECKING:
     from opsin.inspection.lessons.lesson_layers import Lesson
 
-# Numbers a side up to which each is written into its place.
+# Most numbers a side that are written as text.
 _WRITTEN: Final = 7
 
 
 @dataclass(frozen=True)
 class _Picture:
-    """Numbers as they are shown: a table of cells where there are few, else a picture."""
+    """Numbers as a table of cells if there are few, else as a picture."""
 
     title: str
     words: str  # the same for who cannot see it
@@ -58,12 +58,12 @@ def _picture(
     marked: Sequence[tuple[int, int]] = (),
     written: bool = True,
 ) -> _Picture:
-    """Show numbers ``[H, W]`` in the colours of those that they are ``among``."""
+    """Show numbers ``[H, W]`` in the colour scale of ``among``."""
     tall, wide = values.shape
     scaled = values if among is None else among
     scale = scale_of(float(scaled.min()), float(scaled.max()))
     places = scale.places(np.asarray(values, np.float32))
-    low, high = (figure(float(each)) for each in (values.min(), values.max()))
+    low, high = (figure(float(end)) for end in (values.min(), values.max()))
     words = f"{title}: {tall} rows, {wide} columns, from {low} to {high}"
     if not written or max(tall, wide) > _WRITTEN:
         framed = [

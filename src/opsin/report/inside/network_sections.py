@@ -14,16 +14,16 @@ from opsin.report.templates import Section, section
 if TYPE_CHECKING:
     from opsin.inspection.summary import LayerRow
 
-# Layers from which the table scrolls in a window of its own.
+# Most layers without a scrolling table.
 _LONG: Final = 40
-# A point, matplotlib's unit, in a page's rem of 16 pixels; the page's width; how much larger than
-# on paper a figure is shown where there is room.
+# A point, matplotlib's unit, in a page's rem of 16 pixels; the page's width; the enlargement of a
+# figure if there is room.
 _REM: Final = 96 / 72 / 16
 _PAGE, _ENLARGED = 65.5, 1.3
 
 
 class _Drawing(NamedTuple):
-    """A figure for the page: SVG, and how wide it is shown, in rem."""
+    """A figure for the page: SVG, and its width in rem."""
 
     svg: str
     width: float
@@ -65,7 +65,7 @@ def network_sections(rows: Sequence[LayerRow], drawn: Mapping[str, str]) -> list
 
 
 def _width(svg: str) -> float:
-    """How wide to show a figure, in rem: large enough to read, on phones beyond the edge."""
-    found = re.search(r'<svg[^>]*? width="([0-9.]+)pt"', svg)
-    own = float(found[1]) * _REM if found else _PAGE
-    return round(max(own, min(_ENLARGED * own, _PAGE)), 2)
+    """The width of a figure in rem: large enough to read, on phones beyond the edge."""
+    match = re.search(r'<svg[^>]*? width="([0-9.]+)pt"', svg)
+    width = float(match[1]) * _REM if match else _PAGE
+    return round(max(width, min(_ENLARGED * width, _PAGE)), 2)

@@ -17,23 +17,23 @@ if TYPE_CHECKING:
     from opsin.inspection.portraits import Portrait
     from opsin.inspection.units import TopActivation, Unit, UnitGallery
 
-#: Bytes of images that a section may hold, so that the page stays quick.
+#: Most bytes of images in a section, so that the page stays quick.
 ROOM: Final = 8_000_000
 # Cards in a fold, classes with a bar, classes named in a mix, and rows of a table before its fold.
 _FOLD, _BARS, _NAMED, _ROWS = 24, 12, 3, 12
-# Classes that a table has a column for.
+# Most classes with a column in a table.
 _TABLE: Final = 25
-# Effects that a table names; the rest is in the JSON.
+# Most effects in a table; the rest is in the JSON.
 _EFFECTS: Final = 500
-# Classes that a unit can be found by: those that lift it, this far at least.
+# Least lift of a class that a unit can be found by.
 _LIFTED: Final = 0.1
-# Classes that are shown unfolded.
+# Most classes shown unfolded.
 _OPEN: Final = 12
 
 
 @dataclass
 class _Room:
-    """How many bytes of images are left."""
+    """Bytes left for images."""
 
     left: int
 
@@ -45,11 +45,11 @@ class _Room:
 
 @dataclass(frozen=True)
 class _Best:
-    """One of the images that excite a unit most: addresses of the patch, and of all of it."""
+    """A top activation: addresses of the patch, and of the whole image."""
 
     shown: TopActivation
     patch: str
-    whole: str | None  # where that is more than the patch
+    whole: str | None  # if that is more than the patch
     frame: tuple[float, ...]  # where the patch lies: left, top, width, height in percent
 
     @classmethod
@@ -65,7 +65,7 @@ class _Best:
 
 @dataclass(frozen=True)
 class _Card:
-    """A unit with its images, and what it is worth where that was measured."""
+    """A unit with its images, and its effect if measured."""
 
     unit: Unit
     best: list[_Best]
@@ -79,12 +79,12 @@ class _Card:
 
     @property
     def total(self) -> int:
-        """How many images excite it most."""
+        """Number of its top activations."""
         return sum(self.unit.mix.values())
 
     @property
     def mix(self) -> list[tuple[str, int]]:
-        """Their commonest classes, with how many of them are of each."""
+        """Their commonest classes with counts."""
         return list(self.unit.mix.items())[:_NAMED]
 
     @property
@@ -93,10 +93,10 @@ class _Card:
 
     @property
     def lifts(self) -> list[tuple[int, float]]:
-        """The classes that lift it, by their places among all, and how far."""
+        """The classes that lift it, by index, and how far."""
         lifts = sorted(self.unit.selectivity.items(), key=lambda item: -item[1])
-        places = {name: place for place, name in enumerate(self.classes)}
-        return [(places[name], lift) for name, lift in lifts[:50] if lift >= _LIFTED]
+        indices = {name: index for index, name in enumerate(self.classes)}
+        return [(indices[name], lift) for name, lift in lifts[:50] if lift >= _LIFTED]
 
     @property
     def bars(self) -> list[tuple[str, float | None, float, float, int | None]]:
@@ -194,7 +194,7 @@ def _ablation_section(ablation: Ablation) -> Section:
         first=effects[:_ROWS],
         more=effects[_ROWS:_EFFECTS],
         left_out=max(0, len(effects) - _EFFECTS),
-        # What each class comes to with all units, and without each of the first ones.
+        # Accuracy of each class with all units, and without each of the first ones.
         whole={
             name: ablation.right[name] / count for name, count in ablation.images.items() if count
         },

@@ -24,16 +24,15 @@ if TYPE_CHECKING:
     from opsin.inspection.probes import Probes
     from opsin.inspection.weights import TensorSummary, WeightImages, WeightView
 
-# Images, and units of a map of kernels, that a fold of the page holds.
+# Images, and units of a map of kernels, in a fold of the page.
 _TILES, _UNITS = 128, 64
-# Weights of one layer, and of all, whose kernels are drawn weight by weight.
+# Most weights of one layer, and of all, for kernels drawn weight by weight.
 _POINTS, _ALL_POINTS = 1_000_000, 4_000_000
-# Numbers of all tiles of one layer: larger ones are made smaller.
+# Most numbers of all tiles of one layer: larger ones are shrunk.
 _TILE_NUMBERS: Final = 4_000_000
 
 
-# A map's width in pixels of the page, as near as whole numbers come; pixels between the numbers
-# along its sides.
+# Approximate width of a map in pixels of the page; pixels between the numbers along its sides.
 _WIDE, _ACROSS, _DOWN = 960, 56, 14
 # Rows and columns of a map of a matrix; of more, each point stands for a block.
 _SIDE: Final = 1024
@@ -96,7 +95,7 @@ def weight_sections(
 
     if not views:
         return [part("weights", "No weights to show", "none")]
-    # The layers whose kernels there is room for, the smallest first.
+    # Layers whose kernels fit, the smallest first.
     room, whole = _ALL_POINTS, set()
     sizes = [(view.images.weights.size, view.name) for view in views
              if view.images and view.images.kind == "kernels"]  # fmt: skip
@@ -162,17 +161,17 @@ def _drawn(view: WeightView, classes: Sequence[str], whole: set[str]) -> _Drawn:
 def _as_tiles(view: WeightView, images: WeightImages, classes: Sequence[str]) -> _Drawn:
     weights, count = images.weights, len(images.weights)
     factor = math.ceil(math.sqrt(weights.size / _TILE_NUMBERS))
-    own = images.kind == "filters"
+    own_scale = images.kind == "filters"
     names = list(classes) if len(classes) == count else [str(unit) for unit in range(count)]
     tiles = []
     for name, unit in zip(names, weights, strict=True):
         strongest = float(np.abs(unit).max())
-        limit = (strongest or 1.0) if own else images.limit
+        limit = (strongest or 1.0) if own_scale else images.limit
         tiles.append((name, tile_address(unit, limit, factor), strongest))
-    notes = ["Each has a colour scale of its own, whose ends stand under it."] if own else []
+    notes = ["Each has a colour scale of its own, whose ends stand under it."] if own_scale else []
     if factor > 1:
         notes.append(f"Each point is the mean of {factor}×{factor} pixels.")
-    return _Drawn(view, " ".join(notes), None if own else images.limit, tiles=tiles)
+    return _Drawn(view, " ".join(notes), None if own_scale else images.limit, tiles=tiles)
 
 
 def _bars(values: TensorSummary) -> str:
@@ -180,14 +179,14 @@ def _bars(values: TensorSummary) -> str:
     top = max(int(values.counts.max()), 1)
     wide = 160 / len(values.counts)
     return "".join(
-        f"M{place * wide:.4g} 40v{-40 * count / top:.3g}h{wide - 0.6:.4g}V40z"
-        for place, count in enumerate(values.counts.tolist())
+        f"M{index * wide:.4g} 40v{-40 * count / top:.3g}h{wide - 0.6:.4g}V40z"
+        for index, count in enumerate(values.counts.tolist())
         if count
     )
 
 
 def tile_address(weights: Floats, limit: float, factor: int = 1) -> str:
-    """A unit's weights ``float32[H, W, C]`` as an embedded image, of means of blocks if need be."""
+    """A unit's weights ``float32[H, W, C]`` as an embedded image, averaged over blocks if large."""
     if factor > 1:
         down, across = (np.arange(0, side, factor) for side in weights.shape[:2])
         sums = np.add.reduceat(np.add.reduceat(weights, down, axis=0), across, axis=1)
@@ -256,24 +255,24 @@ def _strongest(matrix: NDArray[Any], down: int, across: int) -> NDArray[Any]:
 
 
 def _numbers(
-    start: int, count: int, each: int, pixels: int, apart: int
+    start: int, count: int, block: int, pixels: int, apart: int
 ) -> Iterator[tuple[float, str]]:
-    """Yield where the numbers along a side stand: round ones, as close as they can be read."""
+    """Yield round numbers along a side and their positions, as close as is readable."""
     step = next(
         size * 10**power
         for power in range(9)
         for size in (1, 2, 5)
-        if size * 10**power * pixels >= apart * each
+        if size * 10**power * pixels >= apart * block
     )
-    for number in range(start, start + count * each):
-        place = (number - start) / each + 0.5
-        # The last point may stand for fewer than the others, and the number for none of them.
-        if number % step == 0 and place < count:
-            yield pixels * place, str(number)
+    for number in range(start, start + count * block):
+        position = (number - start) / block + 0.5
+        # The last block may be smaller than the others, and end before the number.
+        if number % step == 0 and position < count:
+            yield pixels * position, str(number)
 
 
 def _map_address(weights: NDArray[Any], limit: float, steps: int, gaps: Bools | None = None) -> str:
-    """A map as an embedded PNG, transparent where there are gaps."""
+    """A map as an embedded PNG, with transparent gaps."""
     middle = (steps - 1) / 2
     level = (middle + middle * np.clip(weights / limit, -1, 1)).round().astype(np.uint8)
     if gaps is not None:

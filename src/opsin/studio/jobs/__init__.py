@@ -1,1 +1,1 @@
-"""Work in child processes, kept as plain files."""
+"""Jobs: child processes, recorded in plain files."""

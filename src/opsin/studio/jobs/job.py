@@ -39,12 +39,12 @@ Kind = Literal[
 ]  # fmt: skip
 State = Literal["waiting", "running", "pausing", "stopping", "paused", "done", "stopped", "failed"]
 
-# What a job's folder holds; the lock shows that its process is running.
+# Files of a job's folder; the lock shows that its process is running.
 _JOB, _OUTPUT, _LOG, LOCK = "job.json", "out.json", "log.txt", "alive.lock"
-# Characters that a title may have on the disk, and of a log's last line that a cause repeats.
+# Most characters of a stored title, and of a log line in a cause.
 _TITLE_MOST: Final = 500
 _LINE_MOST: Final = 300
-# Exit status of a verb that Ctrl-C ended.
+# Exit status after Ctrl-C.
 _INTERRUPTED: Final = 130
 _FROM_OUTSIDE: Final = "it was asked to stop from outside the studio (Ctrl-C or SIGTERM)"
 _BROKEN_OFF: Final = "it was interrupted before it was evaluated; Resume continues it"
@@ -52,7 +52,7 @@ _KILLED: Final = "its process was ended at once; what it did since its last chec
 
 
 class JobAnswer(BaseModel):
-    """What every job's process answers: why it could not, if so, and how a training went."""
+    """The common part of all jobs' answers: any error, and a training's result."""
 
     error: Error | None = None
     run: str | None = None
@@ -61,22 +61,22 @@ class JobAnswer(BaseModel):
 
 @dataclass(frozen=True)
 class Job:
-    """One piece of work that a child process does, with all that must survive the studio."""
+    """A child process's work, with all that must survive the studio."""
 
     id: str  # twelve hexadecimal digits, the name of its folder
     kind: Kind
     title: str
-    argv: tuple[str, ...]  # built by us: no shell reads it
+    argv: tuple[str, ...]  # built by us, no shell
     created: float = field(default_factory=time.time)  # seconds since 1970, as all times here
     state: State = "waiting"
-    cause: str | None = None  # why it stands there, in one line
-    run: str | None = None  # name of the run directory that it writes or works on
+    cause: str | None = None  # of the state, in one line
+    run: str | None = None  # name of its run directory
     pid: int | None = None
     started: float | None = None
     ended: float | None = None
     asked: float | None = None  # when it was asked to stop or pause
-    signals: int = 0  # how often it was asked
-    goes_on: bool = False  # whether it goes on from the run's last checkpoint when its turn comes
+    signals: int = 0  # number of requests to stop
+    goes_on: bool = False  # whether it resumes from the run's last checkpoint
 
     @property
     def active(self) -> bool:
@@ -85,28 +85,28 @@ class Job:
 
     @property
     def pending(self) -> bool:
-        """Whether its turn is to come."""
+        """Whether it is waiting to start."""
         return self.state == "waiting"
 
     @property
     def over(self) -> bool:
-        """Whether it is neither at work nor waiting."""
+        """Whether it is neither running nor waiting."""
         return not self.active and not self.pending
 
     @property
     def rank(self) -> tuple[int, float]:
-        """Its place among all: those at work, those that wait, then the last ended."""
+        """Its sort key: running, then waiting, then the last ended."""
         if self.active:
             return 0, self.started or 0.0
         return (1, self.created) if self.pending else (2, -(self.ended or self.created))
 
     @property
     def training(self) -> bool:
-        """Whether it waits for its turn; the others are short and run beside the trainings."""
+        """Whether it is queued; other jobs are short and run beside trainings."""
         return self.kind in ("train", "resume")
 
     def at_its_end(self, folder: Path, status: int | None) -> Job:
-        """The job now that its process is gone, by the exit status, where known, and its files."""
+        """The ended job, from the exit status, if known, and its files."""
         answer = read_output(folder, JobAnswer)
         wishes: dict[str, State] = {"stopping": "stopped", "pausing": "paused"}
         wished = wishes.get(self.state)
@@ -134,7 +134,7 @@ class Job:
 
 
 def _death(folder: Path, status: int | None) -> str:
-    """What a process died of that answered nothing."""
+    """The cause of death of a process without an answer."""
     if status is not None and status < 0:
         name = exit_reason(status)
         killed = " (killed, or out of memory)" if name == "SIGKILL" else ""
@@ -147,22 +147,22 @@ def _death(folder: Path, status: int | None) -> str:
 
 
 def command(*words: str | os.PathLike[str]) -> tuple[str, ...]:
-    """The command line of a verb of Opsin's that answers with one JSON object."""
+    """The command line of a verb with ``--json``."""
     return (sys.executable, "-m", "opsin", *(os.fspath(word) for word in words), "--json")
 
 
 def new_job(kind: Kind, title: str, argv: Sequence[str], *, run: str | None = None) -> Job:
-    """A job with a number of its own that waits for its turn."""
+    """A new job, waiting to start."""
     return Job(secrets.token_hex(6), kind, title[:_TITLE_MOST], tuple(argv), run=run)
 
 
 def write_job(folder: Path, job: Job) -> None:
-    """Keep a job in its folder, whole or not at all."""
+    """Store a job in its folder atomically."""
     write_json(folder / _JOB, asdict(job))
 
 
 def read_job(folder: Path) -> Job | None:
-    """Read what `write_job` kept; ``None`` where it is damaged or not there."""
+    """Read what `write_job` wrote; ``None`` if it is damaged or missing."""
     with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
         content = json.loads((folder / _JOB).read_text(encoding="utf-8"))
         return _STORED.validate_python(content | {"id": folder.name})
@@ -170,8 +170,8 @@ def read_job(folder: Path) -> Job | None:
 
 
 def read_output(folder: Path, kind: type[M]) -> M | None:
-    """The one JSON object that the job's process answered with, if it is of this kind."""
-    # Names of files that are no Unicode are escapes that only Python's own reader takes.
+    """The JSON answer of the job's process, if it is of this kind."""
+    # Only Python's own reader takes the escapes of file names that are not valid Unicode.
     with contextlib.suppress(OSError, ValueError, RecursionError):
         content = (folder / _OUTPUT).read_text(encoding="utf-8", errors="replace")
         return kind.model_validate(json.loads(content))
@@ -184,7 +184,7 @@ def read_log(folder: Path, lines: int) -> list[str]:
 
 
 def last_lines(path: Path, lines: int, *, most: int = 200_000) -> list[str]:
-    """The end of a log, of which so many bytes at most are looked at, the oldest line first."""
+    """The last lines of a log, oldest first, from at most so many bytes."""
     with contextlib.suppress(OSError), path.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - most))
         return file.read().decode("utf-8", "replace").splitlines()[-lines:]
@@ -195,13 +195,13 @@ _STORED: Final = TypeAdapter(Job)
 
 
 class JobProcesses:
-    """The processes of jobs: each holds the lock of its job's folder as long as it lives."""
+    """The processes of jobs; each locks its job's folder while it lives."""
 
     def __init__(self) -> None:
         self._own: dict[Path, subprocess.Popen[bytes]] = {}
 
     def start(self, folder: Path, argv: Sequence[str], *, cwd: Path, run: str = "") -> int:
-        """Start a process of its own session that outlives this one, and return its number."""
+        """Start a process in a new session, which outlives this one; return its id."""
         if not CHILDREN_INHERIT:
             raise RunError(
                 "The studio cannot run jobs on Windows",
@@ -211,7 +211,7 @@ class JobProcesses:
             raise RunError("The job has no command line", "Remove it, and ask again.")
         environment = child_environment() | ({RUN_NAME: run} if run else {})
         try:
-            # After this block the child alone holds the lock.
+            # After this block only the child holds the lock.
             with (
                 inheritable_lock(folder / LOCK) as lock,
                 (folder / _OUTPUT).open("wb") as out,
@@ -227,7 +227,7 @@ class JobProcesses:
         return child.pid
 
     def alive(self, folder: Path, pid: int | None) -> bool:
-        """Whether the job's process is there."""
+        """Whether the job's process is alive."""
         if not is_locked(folder / LOCK):
             return False
         child = self._own.get(folder)
@@ -237,24 +237,24 @@ class JobProcesses:
         return not gone
 
     def status(self, folder: Path) -> int | None:
-        """The exit status of a process that is gone, where this process started it."""
+        """The exit status of an ended process, if this process started it."""
         child = self._own.pop(folder, None)
         if child is None:
             return None
         try:
-            # The lock is free a moment before the status can be had.
+            # The lock is released shortly before the status is available.
             return child.wait(timeout=5)
         except subprocess.TimeoutExpired:
             self._own[folder] = child
             return None
 
     def interrupt(self, folder: Path, pid: int | None) -> None:
-        """Ask the process to stop, as Ctrl-C does; nothing where it is gone."""
+        """Ask the process to stop, as Ctrl-C does, if it is alive."""
         if pid is not None and self.alive(folder, pid):
             with contextlib.suppress(ProcessLookupError):
                 interrupt(pid)
 
     def end(self, folder: Path, pid: int | None) -> None:
-        """End the process, and what it started, at once."""
+        """Kill the process and its children."""
         if pid is not None and self.alive(folder, pid):
             end_group(pid)

@@ -1,4 +1,4 @@
-"""A job that one page asks for and waits for, and where it writes what people download."""
+"""A job that a page waits for, and the folder of its downloads."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from typing import Final
 from opsin.studio.jobs.job import Job, Kind, M
 from opsin.studio.jobs.queue import Queue
 
-# Seconds between two looks at the job.
+# Seconds between two polls of the job.
 _EVERY: Final = 0.5
-# Seconds that a folder stays without a job.
+# Seconds that a folder is kept without a job.
 _STAYS: Final = 86_400.0
 # The option that names a job's file, by the kind of job.
 _OPTIONS: Final = {"predict": "--out", "embed": "--out", "export": "--export"}
 
 
 class JobAction:
-    """A job that one page asks for: added, waited for, and its answer read."""
+    """A job for one page: added, awaited, and its answer read."""
 
     def __init__(self, jobs: Queue, job: Job) -> None:
         self._jobs, self.job = jobs, job
@@ -37,7 +37,7 @@ class JobAction:
     async def over(
         self, tell: Callable[[str], object] = str, left: Callable[[], bool] = bool
     ) -> bool:
-        """Wait for the job's end; ``False`` where the page was left meanwhile."""
+        """Wait for the job's end; ``False`` if the page was left meanwhile."""
         while not (job := self._jobs.get(self.job.id)).over:
             lines = await asyncio.to_thread(self._jobs.log_tail, job.id, 1)
             shown = tell(lines[-1].strip() if lines and job.active else "Waiting to start")
@@ -50,7 +50,7 @@ class JobAction:
         return True
 
     async def answer(self, kind: type[M]) -> tuple[M | None, str]:
-        """What the job that is over answered; where it could not, ``None`` and why."""
+        """The ended job's answer, or ``None`` and the cause."""
         output = await asyncio.to_thread(self._jobs.output, self.job.id, kind)
         if self.job.state == "done" and output is not None:
             return output, ""
@@ -63,7 +63,7 @@ def new_output_folder(queue: Queue) -> Path:
     parent.mkdir(parents=True, exist_ok=True)
     words = [word for job in queue.jobs() for word in job.argv]
     for old in parent.iterdir():
-        with contextlib.suppress(FileNotFoundError):  # another visitor was quicker
+        with contextlib.suppress(FileNotFoundError):  # another request was quicker
             aged = time.time() - old.stat().st_mtime > _STAYS
             if aged and not any(old.name in word for word in words):
                 shutil.rmtree(old, ignore_errors=True)
@@ -73,7 +73,7 @@ def new_output_folder(queue: Queue) -> Path:
 
 
 def output_of(job: Job) -> Path | None:
-    """Return the file that a job writes for people to download; ``None`` for another job."""
+    """Return a job's file for download, if it has one."""
     option = _OPTIONS.get(job.kind)
     if option is None or option not in job.argv:
         return None

@@ -1,4 +1,4 @@
-"""How far a training is, and what it appends to its files."""
+"""A training's progress, and the lines that it appends."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from opsin.studio.words import safe
 
 M = TypeVar("M", bound=BaseModel)
 
-# Seconds beyond which no time left is shown.
+# Most seconds of a remaining time to show.
 _LONGEST: Final = 1e7
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training is, by its own word: what every page shows of it."""
+    """A training's progress, as it reports it."""
 
     doing: str
     done: float
@@ -36,7 +36,7 @@ class Progress:
     pid: int | None = None
 
     def in_words(self, *, full: bool = False) -> str:
-        """Say what is done, how far the whole is and how long it still takes."""
+        """Describe the current work, the progress and the remaining time."""
         epoch = epoch_of(self.doing)
         doing = f"Epoch {count(epoch[0])} of {count(epoch[1])}" if epoch else safe(self.doing, 60)
         words = [doing[:1].upper() + doing[1:]]
@@ -52,7 +52,7 @@ class Progress:
 
 
 def progress_of(run: RunDirectory) -> Progress | None:
-    """Read how far a run is from its status; ``None`` where it does not say."""
+    """Read a run's progress from its status, if it is there."""
     try:
         status = RunStatus.read(run.status)
     except RunError:
@@ -72,7 +72,7 @@ def progress_of(run: RunDirectory) -> Progress | None:
 
 
 def read_lines(path: Path, kind: type[M]) -> list[M]:
-    """The whole lines of JSON in a file that another process appends to, the oldest first."""
+    """The complete JSON lines of a growing file, oldest first."""
     lines: list[M] = []
     with contextlib.suppress(OSError):
         for line in path.read_bytes().split(b"\n")[:-1]:

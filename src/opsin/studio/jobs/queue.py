@@ -1,4 +1,4 @@
-"""The studio's jobs: one training at a time, in order, through anything."""
+"""The studio's job queue, which survives restarts."""
 
 from __future__ import annotations
 
@@ -31,47 +31,47 @@ from opsin.studio.jobs.job import (
 
 #: Short jobs that run beside the trainings.
 BESIDE: Final = 2
-# Seconds after which the second request of a pause is sent even without a new checkpoint.
+# Seconds before a pause breaks off a training without a new checkpoint.
 _PATIENCE: Final = 10.0
-# Seconds that a short job is kept after its end: its answer is of no use any more.
+# Seconds that a short job is kept after its end.
 _KEPT: Final = 86_400.0
 
 
 class Queue:
-    """The studio's jobs: each a folder of plain files with a process of its own."""
+    """The studio's jobs: each a folder of plain files and a process."""
 
     def __init__(self, home: Path, at_once: int = 1, runs: Path | None = None) -> None:
         self.home = home
         self.at_once = at_once
         self.runs = (home / "runs" if runs is None else runs).absolute()
-        self.paused = False  # whether no further training begins
+        self.paused = False  # whether no more trainings start
         self._folder = home.absolute() / "jobs"
         self._file = home.absolute() / "queue.json"
         self._guard = threading.RLock()
         self._processes = JobProcesses()
         self._jobs: dict[str, Job] = {}
-        # Numbers of the jobs that changed; an empty one for the queue itself.
+        # Ids of changed jobs; an empty one for the queue itself.
         self._touched: set[str] = set()
         self._load()
 
     def jobs(self) -> list[Job]:
-        """All jobs: those at work, then those that wait, in order, then the last ended."""
+        """All jobs: running, then waiting, in order, then the last ended."""
         return sorted(self._jobs.values(), key=lambda job: job.rank)
 
     def get(self, id: str) -> Job:  # noqa: A002  the word that everybody uses for it
-        """A job by its number, or `NotThere`."""
+        """A job by its id, or `NotThere`."""
         job = self._jobs.get(id)
         if job is None:
             raise NotThere("There is no such job in the queue", "See the queue for all jobs.")
         return job
 
     def of_run(self, run: str) -> Job | None:
-        """The newest job that works, or worked, on a run, by the run directory's name."""
+        """The newest job of a run, by the run directory's name."""
         jobs = [job for job in self.jobs() if job.training and job.run == run]
         return max(jobs, key=lambda job: (job.active, job.started or job.created), default=None)
 
     def output(self, id: str, kind: type[M]) -> M | None:  # noqa: A002
-        """The one JSON object that a job answered with, if it is of this kind."""
+        """A job's JSON answer, if it is of this kind."""
         return read_output(self.folder(self.get(id)), kind)
 
     def log_tail(self, id: str, lines: int = 100) -> list[str]:  # noqa: A002
@@ -79,13 +79,13 @@ class Queue:
         return read_log(self.folder(self.get(id)), lines)
 
     def folder(self, job: Job) -> Path:
-        """Where a job's files are."""
+        """The folder of a job's files."""
         return self._folder / job.id
 
     # What people ask for.
 
     def add(self, kind: Kind, title: str, argv: Sequence[str], *, run: str | None = None) -> Job:
-        """Put a job at the queue's end; it starts at a later `tick`."""
+        """Append a job to the queue; a later `tick` starts it."""
         with self._guard:
             job = new_job(kind, title, argv, run=run)
             with storage_errors(self.folder(job)):
@@ -94,14 +94,14 @@ class Queue:
         return job
 
     def pause_all(self, paused: bool) -> None:
-        """Let no further training begin, or let them begin again; what runs goes on."""
+        """Pause or continue starting trainings; running ones are not affected."""
         with self._guard:
             write_json(self._file, {"paused": paused})
             self.paused = paused
             self._touched.add("")
 
     def stop(self, id: str) -> None:  # noqa: A002
-        """Ask a job to end where it is; asking again changes nothing."""
+        """Ask a job to stop gracefully; repeated calls have no effect."""
         with self._guard:
             job = self.get(id)
             if job.pending:
@@ -109,25 +109,25 @@ class Queue:
             elif job.state == "running":
                 self._ask(replace(job, state="stopping", asked=time.time()))
             elif job.state == "pausing" and job.signals == 1:
-                # Its process has been asked to end; now it is not broken off after that.
+                # A pause already asked it to end; now do not break it off.
                 self._put_best_effort(replace(job, state="stopping"))
 
     def stop_at_once(self, id: str) -> None:  # noqa: A002
-        """Break off a job without an evaluation; asked again, its process is killed."""
+        """Break off a job without an evaluation; a second call kills its process."""
         with self._guard:
             job = self.get(id)
             if job.active:
                 self._ask(replace(job, state="stopping", asked=time.time()))
 
     def pause(self, id: str) -> None:  # noqa: A002
-        """Ask a training to keep its state and to end, so that `resume` goes on from there."""
+        """Ask a training to checkpoint and end, for `resume`."""
         with self._guard:
             job = self.get(id)
             if job.state == "running":
                 self._ask(replace(job, state="pausing", asked=time.time()))
 
     def resume(self, id: str) -> None:  # noqa: A002
-        """Put a job that is over into the queue again, in its old place."""
+        """Requeue an ended job in its old place."""
         with self._guard:
             job = self.get(id)
             if job.over:
@@ -135,7 +135,7 @@ class Queue:
                 self._put(replace(again, goes_on=True))
 
     def remove(self, id: str) -> None:  # noqa: A002
-        """Forget a job; its run stays. A short one that is at work is ended."""
+        """Remove a job, but not its run; a short running job is ended."""
         with self._guard:
             job = self._jobs.get(id)
             if job is None:
@@ -151,7 +151,7 @@ class Queue:
     # What happens by itself.
 
     def tick(self) -> set[str]:
-        """Update the running jobs, and start those that are next; return what changed."""
+        """Update running jobs and start the next; return the ids of changed ones."""
         with self._guard:
             for job in self.jobs():
                 if job.active:
@@ -167,13 +167,13 @@ class Queue:
         folder = self.folder(job)
         if not self._processes.alive(folder, job.pid):
             if job.training and job.run and not (self.runs / job.run).is_dir():
-                job = replace(job, run=None)  # it was never begun
+                job = replace(job, run=None)  # never begun
             self._put_best_effort(job.at_its_end(folder, self._processes.status(folder)))
         elif job.state == "pausing" and job.signals == 1 and self._may_break_off(job):
             self._ask(job)
 
     def _may_break_off(self, job: Job) -> bool:
-        """Whether the state that a pause asked for has reached the disk."""
+        """Whether a paused training's checkpoint has been written."""
         asked = job.asked or 0.0
         checkpoints = RunDirectory(self.runs / job.run).checkpoints if job.run else None
         with contextlib.suppress(OSError):
@@ -194,19 +194,19 @@ class Queue:
                 self._start(job)
 
     def _start(self, job: Job) -> None:
-        """Start a job's process, and write down that it runs."""
+        """Start a job's process, and record it."""
         folder = self.folder(job)
         job = replace(job, state="running", started=time.time())
         new_run = ""
         try:
             argv = self._argv(job)
             if job.kind == "train" and argv == job.argv:
-                # A new attempt writes a run of its own, whose name is known from here on.
+                # A new attempt writes a new run, whose name is fixed here.
                 named = [word[7:] for word in argv if word.startswith("--name=")]
                 taken = {other.run for other in self._jobs.values() if other.active and other.run}
                 new_run = free_name(self.runs, named[0] if named else job.title, taken)
                 job = replace(job, run=new_run)
-            # Before the process is: a studio that dies in between starts no second one.
+            # Before the start, so that a crash in between causes no second process.
             self._put(job)
             pid = self._processes.start(folder, argv, cwd=self.home.absolute(), run=new_run)
         except (OSError, ValueError, OpsinError) as error:
@@ -217,7 +217,7 @@ class Queue:
             self._put_best_effort(replace(job, pid=pid))
 
     def _argv(self, job: Job) -> Sequence[str]:
-        """The job's command line, or that which goes on with its run."""
+        """The job's command line, or that which resumes its run."""
         if not (job.goes_on and job.training and job.run):
             return job.argv
         run = RunDirectory(self.runs / job.run)
@@ -226,7 +226,7 @@ class Queue:
         return command("resume", run.path) if any(run.checkpoints.glob("*.json")) else job.argv
 
     def _ask(self, job: Job) -> None:
-        """Tell a job's process to stop: gently, then at once, then by force."""
+        """Stop a job's process: gracefully, then at once, then by force."""
         job = replace(job, signals=job.signals + 1)
         self._put_best_effort(job)
         if job.signals > 2:
@@ -237,13 +237,13 @@ class Queue:
     # What is kept.
 
     def _put(self, job: Job) -> None:
-        """Keep a job, a new one or a changed one."""
+        """Store a new or changed job."""
         write_job(self.folder(job), job)
         self._jobs = {**self._jobs, job.id: job}
         self._touched.add(job.id)
 
     def _put_best_effort(self, job: Job) -> None:
-        """Keep a job as it now is, in memory at least, even where the disk is full."""
+        """Store a job, at least in memory if the disk is full."""
         try:
             self._put(job)
         except StorageError:
@@ -251,7 +251,7 @@ class Queue:
             self._touched.add(job.id)
 
     def _load(self) -> None:
-        """Read all jobs but those whose files are damaged."""
+        """Read all undamaged jobs."""
         for folder in sorted(self._folder.iterdir()) if self._folder.is_dir() else ():
             if job := read_job(folder):
                 self._jobs[job.id] = job

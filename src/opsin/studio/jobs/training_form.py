@@ -1,4 +1,4 @@
-"""What people ask of a training, as arguments."""
+"""The form of a training, as command-line arguments."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MODEL_WORDS: Final[dict[str, str]] = {
     **{name: f"{name}: {spec.description}" for name, spec in NETWORKS.items()},
     **{name: f"{name}: without layers" for name in PIXEL_MODELS},
 }
-#: What training images show, and what comes of it.
+#: Kinds of training images, and their augmentation.
 AUGMENT_WORDS: Final[dict[str, str]] = {
     "": "automatic",
     "photos": "photos: also mirrored and moved",
@@ -35,28 +35,28 @@ AUGMENT_WORDS: Final[dict[str, str]] = {
     "symbols": "letters, digits, signs: never mirrored",
     "none": "leave them as they are",
 }
-#: Options that may name a file on the command line, with what can be chosen here.
+#: Options that take a file on the command line, with their choices here.
 CHOICES: Final[dict[str, dict[str, str]]] = {
     "class_mix": {"as-trained": "As common as in the training images", "even": "All equally common"}
 }
-#: Those in front of the others.
+#: Options shown first.
 FRONT: Final = ("model", "epochs", "budget", "augment", "backbone", "prepare", "fine_tune")
-# Groups of the recipe's options that are about preparing and splitting, not about a set itself.
+# Option groups for preparing and splitting, not for a set itself.
 _PREPARED: Final = (PREPARATION, SPLIT)
 
 
 def tracker_words() -> dict[str, str]:
-    """Return the trackers that are installed, by name, as people call them."""
+    """Return the titles of the installed trackers, by name."""
     return {name: kind.title for name, kind in trackers().items() if is_installed(kind)}
 
 
 def prepared_options() -> tuple[str, ...]:
-    """Return the options that say how a set is prepared and split."""
+    """Return the options for preparing and splitting a set."""
     return tuple(name for name, o in options_of(DataRecipe).items() if o.group in _PREPARED)
 
 
 def fields_for(model: str) -> dict[str, list[RecipeOption]]:
-    """Return the options of a model that do not stand in front, by heading."""
+    """Return the other options of a model, by heading."""
     groups: dict[str, list[RecipeOption]] = {}
     for name, option in options_for(model).items():
         if name not in FRONT and option.group != SOURCE:
@@ -65,7 +65,7 @@ def fields_for(model: str) -> dict[str, list[RecipeOption]]:
 
 
 def fault(name: str, text: str, model: str) -> str:
-    """Return what is wrong with the text of a field, or nothing; an empty one is left open."""
+    """Return what is wrong with a field's text, or ``""``; empty means the default."""
     text = text.strip()
     label, reason = "Time", ""
     if text and name == "budget":
@@ -81,7 +81,7 @@ def fault(name: str, text: str, model: str) -> str:
 
 
 def flags(values: Mapping[str, str]) -> list[str]:
-    """Return options as the command line takes them; what is empty is left to be decided."""
+    """Return options as flags, without empty ones."""
     return [
         TRAIN_OPTIONS[name].argument(text) if name in TRAIN_OPTIONS else f"--{name}={text}"
         for name, value in values.items()
@@ -115,13 +115,13 @@ def argv(
 
 
 def words_of_location(location: Location) -> tuple[list[str], Path | None]:
-    """Return the words for a run's own images, and the table of corrections it was trained with."""
+    """Return the arguments for a run's own images, and its table of corrections."""
     words = [f"--test={location.test}"] if location.test else []
     return [*words, "--", *location.sources], Path(location.labels) if location.labels else None
 
 
 def values_of(recipe: RecordedRecipe) -> dict[str, str]:
-    """Return a run's options as a form shows them, those of its source left out."""
+    """Return a run's options as form values, without its source's."""
     options = flat_options(recipe.to_json())
     known = options_for(recipe.model.name)
     return {
@@ -134,12 +134,12 @@ def values_of(recipe: RecordedRecipe) -> dict[str, str]:
 def keep_recipe(
     folder: Path, recipe: RecordedRecipe, changed: Mapping[str, str], *, same_images: bool
 ) -> Path:
-    """Write what is taken over from a run's recipe as a file for ``--recipe``; return its path."""
-    # Where the images are, and whose parts they keep, is said by the caller.
+    """Write a run's remaining recipe to a file for ``--recipe``; return its path."""
+    # The caller states the images and their parts.
     gone = {"sources", "test", "labels", "parts_of", *changed}
     if not same_images:
         gone |= set(DataRecipe.model_fields)
-    # What belongs to an emptied choice is still as the form shows it.
+    # Options that depend on an emptied choice keep the form's values.
     others = {name: new for name, new in changed.items() if new or name == "model"}
     options = override(flat_options(recipe.to_json()), others)
     kept = {key: v for key, v in options.items() if key not in gone and v is not None}

@@ -1,1 +1,1 @@
-"""Runs as the studio shows them, and what is asked of their classifiers."""
+"""Runs in the studio, and questions to their classifiers."""

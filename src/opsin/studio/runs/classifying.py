@@ -1,4 +1,4 @@
-"""Classifiers of runs, perhaps a stranger's, loaded and asked in processes that may die."""
+"""Untrusted classifiers of runs, loaded and used in sandboxed processes."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from opsin.runtime.classifier import Classifier
 from opsin.runtime.model_check import check_model, read_classifier
 from opsin.runtime.prediction import Prediction
 
-# A heat map asks a network hundreds of times; one that never ends was found out before.
+# Most seconds of a call: a heat map takes hundreds of evaluations.
 _SECONDS: Final = 60.0
 _MEMORY: Final = 2 << 30
-# Classifiers that stay open in a process.
+# Most classifiers open in a process.
 _OPEN: Final = 2
 
 
 @dataclass(frozen=True)
 class ModelContent:
-    """A run's classifier as it was read."""
+    """The content of a run's classifier file."""
 
     content: bytes = field(repr=False)
     path: str
@@ -37,14 +37,14 @@ class ModelContent:
 
     @classmethod
     def read(cls, directory: RunDirectory) -> ModelContent:
-        """Read it, and see that it can be opened without harm."""
+        """Read it, and check that it is safe to load."""
         path = find_classifier(directory.path)
         content = read_classifier(path)
         return cls(content, str(path), check_model(content, str(path)))
 
 
 class Classifying:
-    """Asks classifiers about images; may be called from any thread."""
+    """Classifies images in sandboxes; thread-safe."""
 
     def __init__(self) -> None:
         self._sandbox = Sandbox(f"{__name__}:ask", seconds=_SECONDS, memory=_MEMORY, processes=2)
@@ -74,13 +74,13 @@ class Classifying:
         self._sandbox.close()
 
 
-# What follows runs in such a process.
+# The rest runs in the sandbox.
 
 _opened: OrderedDict[bytes, Classifier] = OrderedDict()
 
 
 def ask(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
-    """Ask the classifier in front of what it is asked about: `opsin.core.sandbox` runs this."""
+    """Use the classifier at the start of the body, in the sandbox."""
     content, rest = body[: header["size"]], body[header["size"] :]
     digest = hashlib.sha256(content).digest()
     if digest not in _opened:

@@ -1,4 +1,4 @@
-"""Comparisons of runs, made once and kept."""
+"""Cached comparisons of runs."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from opsin.studio.jobs.job import Job, JobAnswer, command
 from opsin.studio.jobs.queue import Queue
 from opsin.studio.runs.run_index import RunIndex
 
-#: Runs that are compared at once, at most.
+#: Most runs in a comparison.
 MOST: Final = 10
-# Comparisons that are kept: each takes up to some megabytes.
+# Most comparisons kept: each takes up to some megabytes.
 _KEPT: Final = 50
 
 
 class Compared:
-    """What `opsin compare` said of some runs, kept until one of them changes."""
+    """The result of `opsin compare` for some runs, kept until one changes."""
 
     def __init__(self, runs: RunIndex, jobs: Queue, home: Path, ids: Sequence[str]) -> None:
         if not 2 <= len(ids) <= MOST:
@@ -33,18 +33,18 @@ class Compared:
         self._runs: list[RunDirectory] = [runs.get(run_id) for run_id in ids]
         self._names = [runs.row(run_id).name for run_id in ids]
         stamps = [(run_id, _stamp(run)) for run_id, run in zip(ids, self._runs, strict=True)]
-        #: The same for the same runs as they are now, and no others.
+        #: A hash of the runs and their state.
         self.name = hashlib.blake2s(repr(stamps).encode(), digest_size=8).hexdigest()
         self._file: Path = home / "compare" / f"{self.name}.json"
 
     def known(self) -> Comparison | None:
-        """Return the comparison, if it was made before."""
+        """Return the stored comparison, if any."""
         with contextlib.suppress(OSError, ValueError):
             return Comparison.model_validate_json(self._file.read_bytes())
         return None
 
     def start(self) -> Job:
-        """Return the job that makes it: the one that is at it already, or a new one."""
+        """Return the job that computes it: the running one, or a new one."""
         paths = [run.path.absolute() for run in self._runs]
         argv = command("compare", *paths, "--quiet")
         for job in self._jobs.jobs():
@@ -53,10 +53,10 @@ class Compared:
         return self._jobs.add("compare", " and ".join(self._names), argv)
 
     def keep(self, job: Job) -> Comparison:
-        """Return what a job that is over has found, and keep it."""
+        """Return and store the comparison of an ended job."""
         comparison = self._jobs.output(job.id, Comparison)
         answer = self._jobs.output(job.id, JobAnswer)
-        self._jobs.remove(job.id)  # its answer is kept here, or told now
+        self._jobs.remove(job.id)  # its answer is stored below, or its error raised
         if comparison is None:
             if answer is not None and answer.error is not None:
                 error = OpsinError(answer.error["message"], answer.error["advice"])
@@ -67,7 +67,7 @@ class Compared:
                 error.replace(str(run.path.absolute()), name).replace(str(run.path), name)
             raise error
         write_json(self._file, comparison.to_json())
-        # Those made longest ago go: those of runs that changed are never asked for.
+        # Remove the oldest: outdated ones are never requested.
         with contextlib.suppress(OSError):
             files = sorted(self._file.parent.glob("*.json"), key=lambda file: file.stat().st_mtime)
             for old in files[:-_KEPT]:
@@ -75,7 +75,7 @@ class Compared:
         return comparison
 
     def in_names(self, text: str) -> str:
-        """Return a text of the comparison with names for the paths of the runs."""
+        """Replace the runs' paths in a text by their names."""
         for run, name in zip(self._runs, self._names, strict=True):
             text = text.replace(str(run.path.absolute()), name).replace(str(run.path), name)
         return text

@@ -1,4 +1,4 @@
-"""Decoded images that are open, few at most."""
+"""A small cache of open decoded images."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from opsin.studio.errors import NotThere
 from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.threads import IMAGES, ComputedOnce
 
-# Seconds after which the files of a set's sources are looked at again: of 60,000 that takes two.
+# Seconds before a set's files are checked again: 60,000 take two seconds.
 _FRESH: Final = 60.0
 
 
 class ImagePlaces:
-    """The places where the studio may look for the images of runs."""
+    """The places where the studio may read images of runs."""
 
     def __init__(self, sets: Library, folders: Folders, home: Path) -> None:
         self._sets, self._folders, self._own = sets, folders, Folders([home])
@@ -54,26 +54,26 @@ class ImagePlaces:
 
 
 class NotDecoded(NotThere):
-    """Images that have not been read yet; opening their dataset's page reads them."""
+    """Images not decoded yet; their dataset's page decodes them."""
 
 
 @dataclass
 class _OpenDataset:
-    """What is open, and the corrections of its labels once somebody asked for them."""
+    """An open dataset, and its corrections once requested."""
 
     images: DecodedDataset
     corrections: Corrections | None = None
 
 
 class DatasetCache:
-    """Keeps the images of datasets and runs open; the least recently used are closed."""
+    """An LRU cache of the open images of datasets and runs."""
 
     def __init__(self, sets: Library, runs: RunIndex, places: ImagePlaces, most: int = 2) -> None:
         self._sets, self._runs, self._places = sets, runs, places
         self._open = ComputedOnce[tuple[str, str], _OpenDataset](most)
 
     def is_open(self, set_id: str) -> bool:
-        """Tell whether the images of a set are there at once."""
+        """Whether the images of a set are open."""
         return self._open.kept(("set", set_id)) is not None
 
     async def of_set(self, set_id: str) -> DecodedDataset:
@@ -81,7 +81,7 @@ class DatasetCache:
         return (await self._set(set_id)).images
 
     async def corrections_of(self, set_id: str) -> Corrections:
-        """Return the corrections of a set's labels, the same for all windows."""
+        """Return the corrections of a set's labels, shared by all windows."""
         opened = await self._set(set_id)
         if opened.corrections is None:
             made = await IMAGES.run(lambda: Corrections(self._sets.folder(set_id), opened.images))
@@ -89,7 +89,7 @@ class DatasetCache:
         return opened.corrections
 
     async def look(self, set_id: str) -> bool:
-        """Take over what the last look at an open set found; return whether that was news."""
+        """Load the last audit of an open set; return whether it is new."""
         opened = self._open.kept(("set", set_id))
         if opened is None:
             return False
@@ -106,7 +106,7 @@ class DatasetCache:
         return (await self._open.get(("run", run_id), lambda: IMAGES.run(read))).images
 
     async def changed(self, set_id: str) -> bool:
-        """Look whether a set's sources are still what was opened; if not, it is closed."""
+        """Return whether a set's sources have changed; if so, close it."""
         opened = self._open.kept(("set", set_id))
         if opened is None:
             return True
@@ -118,19 +118,19 @@ class DatasetCache:
         return True
 
     def is_fresh(self, set_id: str) -> bool:
-        """Tell whether a set is open, was looked at, and its sources were seen a moment ago."""
+        """Whether a set is open and audited, and its sources were checked recently."""
         opened = self._open.kept(("set", set_id))
         if opened is None or opened.images.findings is None:
             return False
         return time.monotonic() - opened.images.checked < _FRESH
 
     def forget(self, id_: str) -> None:
-        """Close a set or a run, since it was changed or removed."""
+        """Close a changed or removed set or run."""
         for kind in ("set", "run"):
             self._open.forget((kind, id_))
 
     async def _set(self, set_id: str) -> _OpenDataset:
-        """Open a set; many images of a page ask at once, and one of them reads."""
+        """Open a set; only one of a page's concurrent requests reads it."""
         the_set = await IMAGES.run(self._sets.get, set_id)
 
         def read() -> _OpenDataset:
@@ -143,13 +143,13 @@ class DatasetCache:
 
 
 def recipe_of(the_set: LibraryDataset) -> DataRecipe:
-    """Return how the images of a set are read, without its corrections."""
+    """Return the recipe for reading a set, without its corrections."""
     options = {name: value for name, value in the_set.options.items() if name != "labels"}
     return DataRecipe.of(*the_set.sources, **options)
 
 
 def open_set(the_set: LibraryDataset) -> DecodedDataset:
-    """Open the images of a set that were read before."""
+    """Open the decoded images of a set."""
     recipe = recipe_of(the_set)
     key, decoded = _read_before(recipe)
     if decoded is None:
@@ -158,10 +158,10 @@ def open_set(the_set: LibraryDataset) -> DecodedDataset:
 
 
 def open_run(run_id: str, directory: RunDirectory) -> DecodedDataset:
-    """Open the images of a run as it was trained with them."""
+    """Open the images of a run as they were in training."""
     recipe = recipe_of_run(directory)
     record = directory.read(DatasetRecord)
-    # Older runs: their images may have been cached before the size was fixed in the recipe.
+    # Older runs may have cached images before the recipe fixed the size.
     asked: tuple[dict[str, None], ...] = (
         {"size": None, "channels": None}, {"size": None}, {"channels": None}, {},
     )  # fmt: skip
@@ -190,7 +190,7 @@ def open_run(run_id: str, directory: RunDirectory) -> DecodedDataset:
 
 
 def _take_look(opened: DecodedDataset, sets: Library) -> bool:
-    """Learn the parts and the findings, unless they are of other images."""
+    """Load the parts and findings, unless they are of other images."""
     look = sets.looked(opened.id)
     if look is None or look.when == opened.looked or look.found.images != len(opened):
         return False
@@ -200,7 +200,7 @@ def _take_look(opened: DecodedDataset, sets: Library) -> bool:
             parts = {part: stored.read(part) for part in ("train", "val", "test")}
         opened.take_split(parts)
     except (OSError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile):
-        return False  # the next look writes them again
+        return False  # the next audit rewrites them
     source = the_set.sources[0], the_set.title
     opened.findings = {finding.kind: in_names(finding, *source) for finding in look.found.findings}
     opened.looked = look.when
@@ -208,7 +208,7 @@ def _take_look(opened: DecodedDataset, sets: Library) -> bool:
 
 
 def in_names(finding: Finding, path: str, name: str) -> Finding:
-    """Return a finding that calls a place by its name where it speaks of files."""
+    """Replace a path by its name in a finding's notes on files."""
     cases = (
         case if case.rows else replace(case, note=case.note.replace(path, name))
         for case in finding.cases

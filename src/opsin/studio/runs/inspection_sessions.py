@@ -1,4 +1,4 @@
-"""Questions about what is inside a classifier, and the processes that answer them."""
+"""Questions about a classifier's inside, and the processes that answer them."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ from opsin.studio.runs.dataset_cache import ImagePlaces
 from opsin.studio.runs.prediction_session import PredictionSession, without_path
 from opsin.studio.runs.run_index import RunIndex
 
-#: Called as the work goes on: what is done, units done, units in all (0: unknown).
+#: Progress callback: current work, units done, units in all (0: unknown).
 OnProgress = Callable[[str, int, int], object]
 
-# Answers that are kept; a page of them takes about a megabyte of the disk.
+# Most answers kept; a page takes about a megabyte on disk.
 _KEPT: Final = 64
-# Seconds that a busy worker gets to leave nothing half written behind.
+# Seconds that a busy worker gets to clean up.
 _GRACE: Final = 2.0
 
 
 class ClassifiedImage(BaseModel):
-    """What the classifier says of the image that was asked about."""
+    """The classifier's answer to the image."""
 
     image: str
     answer: str
@@ -55,7 +55,7 @@ class ClassifiedImage(BaseModel):
 
 
 class NearImage(BaseModel):
-    """A training image that the network sees like it; ``shown`` is its address."""
+    """A similar training image; ``shown`` is its URL."""
 
     name: str
     class_name: str = Field(alias="class")
@@ -65,7 +65,7 @@ class NearImage(BaseModel):
 
 
 class InspectionAnswer(BaseModel):
-    """An answer from inside a run; what is said depends on the question."""
+    """An answer about a run; its fields depend on the question."""
 
     page: Path | None = None
     address: str | None = None
@@ -79,7 +79,7 @@ class InspectionAnswer(BaseModel):
 
 
 class InspectionWorker:
-    """A child process that looks into one run."""
+    """A child process that inspects one run."""
 
     def __init__(self, directory: RunDirectory, stamp: FileStamp, folder: Path) -> None:
         self.busy = True
@@ -89,12 +89,12 @@ class InspectionWorker:
         self._process: asyncio.subprocess.Process | None = None
 
     def fits(self, directory: RunDirectory, stamp: FileStamp) -> bool:
-        """Return whether it is running and has this classifier open."""
+        """Whether it is running and has this classifier open."""
         running = self._process is not None and self._process.returncode is None
         return running and self._directory.path == directory.path and self._stamp == stamp
 
     async def ask(self, question: Header, content: bytes, on_progress: OnProgress) -> Header:
-        """Send a question and return the header that answers it."""
+        """Send a question and return the answer's header."""
         if self._process is None:
             run = str(self._directory.path.absolute())
             with await asyncio.to_thread(self._log.open, "wb") as log:
@@ -106,7 +106,7 @@ class InspectionWorker:
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
-        with contextlib.suppress(ConnectionError):  # then nothing can be received below
+        with contextlib.suppress(ConnectionError):  # then receiving fails below
             process.stdin.writelines(pack(question, [content]))
             await process.stdin.drain()
         while (frame := await receive_async(process.stdout)) is not None:
@@ -125,7 +125,7 @@ class InspectionWorker:
         raise without_path(OpsinError(reason.rstrip("."), "Ask again."), self._directory)
 
     async def end(self) -> None:
-        """End the process; a busy one may first remove what is half written."""
+        """End the process; a busy one may first clean up."""
         if self.timer is not None:
             self.timer.cancel()
         process = self._process
@@ -142,7 +142,7 @@ class InspectionWorker:
 
 @dataclass
 class _Question:
-    """A question that is being answered, or was."""
+    """A question, pending or answered."""
 
     run_id: str
     task: asyncio.Task[InspectionAnswer]
@@ -164,7 +164,7 @@ class _Question:
 
 
 class InspectionSessions:
-    """Child processes that are kept open, each looking into one run, and what they found."""
+    """Child processes, each inspecting one run, and their answers."""
 
     def __init__(
         self,
@@ -179,7 +179,7 @@ class InspectionSessions:
         self._runs, self._places, self._tried = runs, places, tried
         self._most, self._idle = most, idle
         self._folder = home.absolute() / "inside"
-        self._workers: list[InspectionWorker] = []  # those used longest ago come first
+        self._workers: list[InspectionWorker] = []  # least recently used first
         self._free = asyncio.Semaphore(most)
         self._ending: set[asyncio.Task[None]] = set()
         self._asked: OrderedDict[str, _Question] = OrderedDict()
@@ -188,13 +188,13 @@ class InspectionSessions:
     async def ask(
         self, run_id: str, do: str, *, on_progress: OnProgress | None = None, **with_: str | int
     ) -> InspectionAnswer:
-        """Ask a question; one that is being answered, or was, is not asked twice."""
+        """Answer a question, computing each only once."""
         directory, stamp, key = await asyncio.to_thread(self._identify, run_id, do, with_)
         asked = self._asked.get(key)
         if asked is None or asked.failed:
             work = self._answer(directory, stamp, key, do, with_)
             asked = _Question(run_id, asyncio.create_task(work, name=f"inside {do}"))
-            # It may fail when no page waits for it any more.
+            # It may fail when no page waits any more.
             asked.task.add_done_callback(lambda task: task.cancelled() or task.exception())
             self._asked[key] = asked
         self._asked.move_to_end(key)
@@ -205,7 +205,7 @@ class InspectionSessions:
         try:
             return await asyncio.shield(asked.task)
         except asyncio.CancelledError:
-            if asked.task.cancelled():  # that is what was given up, not the waiting for it
+            if asked.task.cancelled():  # the question was cancelled, not this wait
                 raise OpsinError("The question was given up", "Ask again.") from None
             raise
         finally:
@@ -215,7 +215,7 @@ class InspectionSessions:
     def _identify(
         self, run_id: str, do: str, with_: dict[str, str | int]
     ) -> tuple[RunDirectory, FileStamp, str]:
-        """The run, its classifier as it is now, and the same letters for the same question."""
+        """The run, its classifier's stamp, and a key of the question."""
         directory = self._runs.get(run_id)
         stamp = file_stamp(directory.classifier)
         texts = (str(directory.path), str(stamp), do, str(sorted(with_.items())))
@@ -223,12 +223,12 @@ class InspectionSessions:
         return directory, stamp, hashlib.blake2s(content, digest_size=12).hexdigest()
 
     async def known(self, run_id: str, do: str, **with_: str | int) -> bool:
-        """Tell whether a question was answered already, or is being answered."""
+        """Whether a question is answered or pending."""
         *_, key = await asyncio.to_thread(self._identify, run_id, do, with_)
         return key in self._asked and not self._asked[key].failed
 
     async def cancel(self, run_id: str, do: str, **with_: str | int) -> None:
-        """Give up a question that is being answered; its worker is ended."""
+        """Cancel a pending question and end its worker."""
         *_, key = await asyncio.to_thread(self._identify, run_id, do, with_)
         asked = self._asked.pop(key, None)
         if asked is not None and not asked.task.done():
@@ -237,7 +237,7 @@ class InspectionSessions:
                 await asked.task
 
     def page(self, run_id: str, key: str) -> Path | None:
-        """Return the file of a page that was made, by the names in its address."""
+        """Return the file of a generated page, by the names in its URL."""
         asked = self._asked.get(key)
         return asked.page if asked is not None and asked.run_id == run_id else None
 
@@ -261,7 +261,7 @@ class InspectionSessions:
         with_: dict[str, str | int],
     ) -> InspectionAnswer:
         asked = self._asked[key]
-        # The worker looks for the run's images by itself; without any it can do all else.
+        # The worker finds the run's images itself, and can do without them.
         with contextlib.suppress(MovedError):
             await asyncio.to_thread(self._places.check, directory)
         await asyncio.to_thread(self._make_folder)
@@ -286,13 +286,13 @@ class InspectionSessions:
         return InspectionAnswer.model_validate({**answer["said"], "page": page, "address": address})
 
     def _make_folder(self) -> None:
-        if not self._cleaned:  # what a studio that was killed has left
+        if not self._cleaned:  # leftovers of a killed studio
             shutil.rmtree(self._folder, ignore_errors=True)
             self._cleaned = True
         self._folder.mkdir(parents=True, exist_ok=True)
 
     async def _borrow(self, directory: RunDirectory, stamp: FileStamp) -> InspectionWorker:
-        """Take an idle worker of the run, or start one in place of that used longest ago."""
+        """Take an idle worker of the run, or start one, replacing the least recently used."""
         if self._ended:
             raise OpsinError("The studio is being stopped")
         idle = [worker for worker in self._workers if not worker.busy]
@@ -308,7 +308,7 @@ class InspectionSessions:
             self._workers.remove(idle[0])
             try:
                 await idle[0].end()
-            except BaseException:  # nobody asks it any more
+            except BaseException:  # no longer needed
                 self._workers.remove(worker)
                 raise
         return worker
@@ -327,14 +327,14 @@ class InspectionSessions:
         worker.timer = asyncio.get_running_loop().call_later(self._idle, end)
 
     def _forget(self) -> list[Path]:
-        """Keep the answers used last; return the pages of the others."""
+        """Drop the least recently used answers; return their pages."""
         done = [key for key, asked in self._asked.items() if asked.task.done()]
         forgotten = [self._asked.pop(key) for key in done[: max(0, len(self._asked) - _KEPT)]]
         return [asked.page for asked in forgotten if asked.page is not None]
 
 
 def add_routes(api: FastAPI, inside: InspectionSessions) -> None:
-    """Add the address of pages that were made: by opaque names only."""
+    """Add the route for generated pages, by opaque names only."""
 
     @api.get("/inside/{run_id}/{key}.html")
     async def page(run_id: str, key: str) -> Response:

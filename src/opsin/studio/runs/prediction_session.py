@@ -1,4 +1,4 @@
-"""Images to be classified in the browser, and the answers to them."""
+"""Images classified in the browser, and their answers."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ from opsin.studio.runs.classifying import Classifying, ModelContent
 from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.threads import IMAGES, ComputedOnce
 
-#: Images that are kept; of more, those given first are forgotten.
+#: Most images kept; the oldest are dropped.
 MOST: Final = 200
-# Bytes of all of them together, and of one.
+# Most bytes of all of them, and of one.
 _BYTES: Final = 96 << 20
 _ONE: Final = 32 << 20
-# Answers and heat maps that are kept.
+# Most answers and heat maps kept.
 _ANSWERS: Final = 400
-# The longer side of an image as pages show it, in pixels.
+# Longest side of a shown image in pixels.
 _SIDE: Final = 640
-# Share of a heat map's pixels that lie within its scale, and how much of the image it covers.
+# Quantile of a heat map that is the top of its scale, and its opacity.
 _BRIGHTEST: Final = 0.99
 _COVER: Final = 0.6
-# By these weights colours become grey (ITU-R BT.601).
+# Weights from colour to grey (ITU-R BT.601).
 _GREY: Final = np.array([0.299, 0.587, 0.114])
 
-# Kinds of the files that jobs write.
+# Media types of jobs' files.
 _KINDS: Final = {".csv": "text/csv", ".npz": "application/octet-stream"}
 
 _Stamp = tuple[str, FileStamp]
@@ -52,14 +52,14 @@ _Asked = tuple[_Stamp, str]
 
 @dataclass(frozen=True)
 class UploadedImage:
-    """An image as it was given."""
+    """An image as uploaded."""
 
     name: str
     content: bytes
 
 
 class PredictionSession:
-    """Images that were chosen, dropped, pasted or taken; kept in memory until the studio ends."""
+    """Images chosen, dropped, pasted or photographed; kept in memory until the studio ends."""
 
     def __init__(self, runs: RunIndex) -> None:
         self._runs = runs
@@ -70,7 +70,7 @@ class PredictionSession:
         self._heats = ComputedOnce[_Asked, bytes](_ANSWERS)
 
     def put(self, content: bytes, name: str) -> str:
-        """Keep an image and return its key: random letters that cannot be guessed."""
+        """Store an image and return its unguessable key."""
         if len(content) > _ONE:
             raise ImageError(
                 f"The image has {file_size(len(content))}, and {_ONE >> 20} MB are allowed",
@@ -92,11 +92,11 @@ class PredictionSession:
         return kept
 
     async def answer(self, run: str, key: str) -> Prediction:
-        """What a run's classifier says about an image."""
+        """The answer of a run's classifier to an image."""
         return (await self._answered(run, key))[2]
 
     async def heat(self, run: str, key: str) -> bytes:
-        """A heat map over the image, as a PNG file of the network's size."""
+        """A heat map over the image, as a PNG file in the network's size."""
         stamp, directory, answer = await self._answered(run, key)
 
         def draw() -> bytes:
@@ -121,33 +121,33 @@ class PredictionSession:
         return stamp, directory, answer
 
     async def image(self, key: str) -> bytes:
-        """An image as a PNG file, upright and of a size for pages."""
+        """An image as a PNG file, upright and scaled for pages."""
         kept = self.get(key)
         pixels, _ = await IMAGES.run(open_apart, kept.content, kept.name, side=_SIDE)
         return png_of(pixels)
 
     def stop(self) -> None:
-        """End the processes in which classifiers are asked."""
+        """End the sandboxed processes."""
         self._classifying.close()
 
 
 def without_path(error: OpsinError, directory: RunDirectory) -> OpsinError:
-    """Return an error about a run without the folder that it lies in: no page shows a path."""
+    """Return an error about a run without its path, which no page shows."""
     path, name = str(directory.path.absolute()), directory.path.name
     return error.replace(f"{path}{os.sep}", "").replace(path, name)
 
 
 def add_routes(api: FastAPI, tried: PredictionSession, jobs: Queue) -> None:
-    """Add the addresses of kept images, heat maps and answers: by opaque names only."""
+    """Add the routes for images, heat maps and answers, by opaque names only."""
 
     @api.get("/kept/{key}.png")
     async def kept(key: str) -> Response:
-        # A key is never given to another image.
+        # Keys are never reused.
         return _png(await tried.image(key), "private, max-age=86400")
 
     @api.get("/heat/{run}/{key}.png")
     async def heat(run: str, key: str) -> Response:
-        # The run may get another classifier.
+        # The run's classifier may change.
         return _png(await tried.heat(run, key), "no-store")
 
     @api.get("/answers/{job}.{kind}")
@@ -163,11 +163,11 @@ def _png(content: bytes, kept: str) -> Response:
 
 
 def _over(pixels: NDArray[np.uint8], heat: NDArray[np.float32]) -> bytes:
-    """Lay the occlusion map of an answer over its image in grey."""
+    """Overlay an occlusion map on the grey image."""
     brightest = float(np.quantile(heat, _BRIGHTEST))
     if brightest <= 0:
         brightest = max(float(heat.max()), 1e-30)
-    # What speaks against the answer is as dark as what says nothing.
+    # Evidence against the answer is as dark as none.
     colours = PALETTES["viridis"][Scale(0.0, brightest, "viridis").places(heat)]
     grey = pixels[..., 0] if pixels.shape[2] == 1 else pixels @ _GREY
     mixed = _COVER * colours + (1 - _COVER) * grey[:, :, None]

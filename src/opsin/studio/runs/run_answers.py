@@ -1,4 +1,4 @@
-"""What a finished run answers on its test images, from its files."""
+"""The answers of a finished run to its test images, from its files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from opsin.core.metadata import Layer
 
 @dataclass(frozen=True)
 class RunAnswers:
-    """What a run's file answers on its test images (or on validation images)."""
+    """A run's answers to its test images (or validation images)."""
 
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]
@@ -29,16 +29,16 @@ class RunAnswers:
         return np.equal(self.labels, self.answers)
 
     def of_cell(self, actual: int, predicted: int) -> list[int]:
-        """Return the places of the answers of a cell of the confusion matrix, the surest first."""
+        """Return the indices of the answers in a cell of the confusion matrix, the surest first."""
         places = np.flatnonzero((self.labels == actual) & (self.answers == predicted))
         return self._surest_first(places)
 
     def mistakes(self) -> list[int]:
-        """Return the places of the wrong answers, the most confident first."""
+        """Return the indices of the wrong answers, the most confident first."""
         return self._surest_first(np.flatnonzero(~self.right))
 
     def least_sure(self) -> list[int]:
-        """Return the places of the right answers, the least certain first."""
+        """Return the indices of the right answers, the least certain first."""
         return self._surest_first(np.flatnonzero(self.right))[::-1]
 
     def _surest_first(self, indices: NDArray[np.int64]) -> list[int]:
@@ -54,7 +54,7 @@ def read_answers(directory: RunDirectory, split: PredictedPart) -> RunAnswers:
 
 @dataclass(frozen=True)
 class RunResults:
-    """What is known of a finished run without asking its classifier."""
+    """A finished run's report and answers."""
 
     layers: list[Layer]
     part: str

@@ -22,7 +22,7 @@ from opsin.studio.runs.run_index import RunIndex
 
 
 class RunCorrections:
-    """Corrections of a run's images, by the run's own rows; they are those of its set."""
+    """Corrections of a run's images, by the run's rows; stored in its set."""
 
     def __init__(self, whole: Corrections, opened: DecodedDataset, rows: NDArray[np.int64]) -> None:
         self.whole = whole
@@ -31,20 +31,20 @@ class RunCorrections:
         self._place = {int(row): index for index, row in enumerate(rows)}
 
     def now(self) -> dict[int, str | None]:
-        """Return the class of each image that is another than the run was trained with."""
+        """Return the class of each image that differs from training."""
         changes = self.whole.now()
         labels, classes = self._opened.decoded.labels, self._opened.classes
-        # What the run was trained with may have been taken back since.
+        # Corrections of the training may have been undone since.
         asked = {*changes, *(int(row) for row in self._rows[self._differs()])}
         now = {self._place[row]: self.whole.label(row) for row in asked if row in self._place}
         return {index: label for index, label in now.items() if label != classes[labels[index]]}
 
     def put(self, rows: Collection[int], label: str | None) -> int:
-        """Do as `Corrections.put`, with the run's rows."""
+        """Like `Corrections.put`, with the run's rows."""
         return self.whole.put(self._in_set(rows), label)
 
     def take_back(self, rows: Collection[int]) -> int:
-        """Do as `Corrections.take_back`, with the run's rows."""
+        """Like `Corrections.take_back`, with the run's rows."""
         return self.whole.take_back(self._in_set(rows))
 
     def _in_set(self, rows: Collection[int]) -> list[int]:
@@ -52,7 +52,7 @@ class RunCorrections:
         return [int(self._rows[row]) for row in rows]
 
     def _differs(self) -> NDArray[np.bool_]:
-        """Tell which images the run's own corrections gave another class."""
+        """Which images the run's own corrections relabelled."""
         names = np.array(self._opened.classes, object)[self._opened.decoded.labels]
         source = np.array(self.whole.classes, object)[self.whole.source_labels[self._rows]]
         different: NDArray[np.bool_] = names != source
@@ -62,7 +62,7 @@ class RunCorrections:
 async def of_run(
     cache: DatasetCache, runs: RunIndex, sets: Library, run_id: str
 ) -> tuple[LibraryDataset, RunCorrections]:
-    """Return the set that a run was trained with, and the corrections of the run's images."""
+    """Return the set of a run, and the corrections of its images."""
     opened = await cache.of_run(run_id)
     the_set = await asyncio.to_thread(lambda: _set_of(sets, opened, runs.get(run_id)))
     whole_set = await cache.of_set(the_set.id)
@@ -103,7 +103,7 @@ def _rows_in(whole: DecodedDataset, opened: DecodedDataset) -> NDArray[np.int64]
     there = whole.decoded.names
     if kept.size and kept.max() < len(there) and [there[row] for row in kept] == names:
         return kept
-    # By content as well, where they are as large: two images may bear one name.
+    # Also by content: two images may have one name.
     mine, theirs = (
         [(name, digest.tobytes()) for name, digest in zip(side.names, side.digests, strict=True)]
         for side in (opened.decoded, whole.decoded)

@@ -1,4 +1,4 @@
-"""The table of runs, read where it changed."""
+"""The table of runs, reread on change."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from opsin.studio.errors import NotThere
 from opsin.studio.jobs.progress import Progress, progress_of
 from opsin.studio.trash import KEPT, Removed, Trash
 
-#: Options that say how images are split.
+#: Options for splitting images.
 SPLIT_OPTIONS: Final = tuple(
     name for name, option in options_of(DataRecipe).items() if option.group == SPLIT
 )
-#: Points that a run's small curve has at most.
+#: Most points of a run's small curve.
 CURVE: Final = 40
-# What a row is read from: a row is read again only when one of these changed.
+# Files of a row, which is reread only when one of these changes.
 _FILES: Final = ("recipe.json", "status.json", "history.jsonl", "report.json", "notes.json")
-# Models that are fitted in one go: nothing to pause, nothing to go on from.
+# Models fitted in one go: they cannot be paused or resumed.
 _IN_ONE_GO: Final = frozenset((*get_args(ClassicalName), IMPORTED))
 # Those of them that are networks.
 _NETWORKS: Final = frozenset(("backbone", IMPORTED))
@@ -42,13 +42,13 @@ Stamp = tuple[FileStamp, ...]
 
 
 def opaque(text: str | os.PathLike[str]) -> str:
-    """Return a number that stands for a name in addresses: the same one after every start."""
+    """Return a name's id for URLs, the same after every start."""
     return hashlib.blake2s(os.fsencode(text), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunRow(RunSummary):
-    """A run as the studio's table shows it: its summary, in texts that a page can hold."""
+    """A run in the studio's table: its summary in valid UTF-8."""
 
     id: str
     folder: str
@@ -59,28 +59,28 @@ class RunRow(RunSummary):
 
     @property
     def source(self) -> str | None:
-        """What it was trained on; of paths their last parts."""
+        """Its sources; of paths only the last parts."""
         return " + ".join(Path(source).name or source for source in self.sources) or None
 
     @property
     def corrections(self) -> str:
-        """What corrections of labels did to its accuracy, in words."""
+        """The effect of corrected labels on its accuracy, in words."""
         return corrected_in_words(self.corrected, self.split) if self.corrected else ""
 
     @property
     def in_steps(self) -> bool:
-        """Whether it is trained in steps, so that it can be paused and gone on with."""
+        """Whether it is trained in steps, and so can be paused and resumed."""
         return self.model is not None and self.model not in _IN_ONE_GO
 
     @property
     def has_layers(self) -> bool:
-        """Whether there is a network to look into."""
+        """Whether it has a network to inspect."""
         return self.in_steps or self.model in _NETWORKS
 
 
 def stamp_of(path: Path) -> Stamp:
-    """Return the stamp of each file that a row is read from."""
-    # Strings, for building paths would take most of the time. Links are no files of a run.
+    """Return the stamps of a row's files."""
+    # Strings, since paths would take most of the time.
     return tuple(file_stamp(f"{path}/{name}", follow_links=False) for name in _FILES)
 
 
@@ -144,29 +144,29 @@ def _size(path: Path) -> int:
 
 
 class RunIndex:
-    """The runs below a folder, kept in memory and disposable: the directories are the truth."""
+    """The runs below a folder, cached in memory."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
         self._trash = Trash(self.root)
-        # Replaced as a whole by each scan, so that pages read it without waiting: newest first.
+        # Replaced by each scan, so that pages read it without a lock; newest first.
         self._rows: dict[str, RunRow] = {}
         self._guard = threading.Lock()
-        #: Goes up whenever something that the table shows has changed.
+        #: Incremented on each change of the table.
         self.version = 0
-        #: Whether the directories were looked at yet.
+        #: Whether the first scan is done.
         self.scanned = False
 
     def scan(self) -> set[str]:
-        """Read again what changed on the disk; called in a thread each second."""
+        """Reread changed runs; called in a thread each second."""
         with self._guard:
             rows: dict[str, RunRow] = {}
             for folder in _folders(self.root):
                 row = self._rows.get(opaque(folder))
                 stamp = stamp_of(self.root / folder)
-                if stamp[0] == MISSING:  # no recipe: no run, or not yet
+                if stamp[0] == MISSING:  # no recipe: not a run, or not yet
                     continue
-                # The process of one that runs may have gone without a word.
+                # A running one's process may have died silently.
                 if row is None or row.stamp != stamp or row.state == "running":
                     row = read_row(self.root / folder, stamp)
                 rows[row.id] = row
@@ -184,18 +184,18 @@ class RunIndex:
         return list(self._rows.values())
 
     def find(self, folder: str) -> RunRow | None:
-        """Return the row of a run by its directory's name, or ``None`` where there is none."""
+        """Return the row of a run by its directory's name, if there is one."""
         return self._rows.get(opaque(folder))
 
     def row(self, id: str) -> RunRow:  # noqa: A002  the word that everybody uses for it
-        """Return one run's row, as of the last scan; that of a newer run is read now."""
+        """Return a run's row as of the last scan; a newer run's is read now."""
         row = self._rows.get(id) or self._read(id)
         if row is None:
             raise NotThere("There is no such run", "See the table of runs.")
         return row
 
     def _read(self, id: str) -> RunRow | None:  # noqa: A002
-        """Read the row of a run that was started since the last scan, which alone keeps rows."""
+        """Read the row of a run started since the last scan, without caching it."""
         for folder in _folders(self.root):
             if opaque(folder) == id:
                 stamp = stamp_of(self.root / folder)
@@ -213,23 +213,23 @@ class RunIndex:
         return self.row(id), self.get(id)
 
     def last_of(self, recipe: DataRecipe) -> RunDirectory | None:
-        """The newest run of the same images that split them alike."""
+        """The newest run with the same images and split."""
         same = ("sources", "test", "classes", *SPLIT_OPTIONS)
         for row in self.rows():
             directory = RunDirectory(self.root / row.folder)
             with contextlib.suppress(OpsinError):
                 before = directory.read(RecordedRecipe).data
                 alike = all(getattr(before, name) == getattr(recipe, name) for name in same)
-                # One that was judged by all its images has no parts.
+                # Cross-validated runs have no parts.
                 if alike and "fold" not in directory.load_arrays(directory.split):
                     return directory
         return None
 
     def delete(self, id: str) -> str:  # noqa: A002
-        """Take a run out of the table; its files are kept for a week."""
+        """Remove a run; its files are kept for a week."""
         run = RunDirectory(self.root / self.row(id).folder)
         state = "damaged"
-        with contextlib.suppress(RunError):  # such a one may go
+        with contextlib.suppress(RunError):  # a damaged one may go
             state, _ = run.state()
         if state == "running":
             raise RunError(f"{run.path.name} is being trained", "Stop it first.")
@@ -242,13 +242,13 @@ class RunIndex:
         items = []
         for item in self._trash.removed():
             name = ""
-            with contextlib.suppress(OpsinError, OSError):  # a damaged one has its folder's
+            with contextlib.suppress(OpsinError, OSError):  # a damaged one gets its folder's
                 name = RunDirectory(self._trash.path / item.token).read_notes().name
             items.append(replace(item, name=name or item.folder))
         return items
 
     def restore(self, token: str) -> str:
-        """Take a deletion back, and return the run's number."""
+        """Restore a deleted run, and return its id."""
         removed = self._trash.get(token)
         if (self.root / removed.folder).exists():
             raise RunError(f"There is another run {removed.folder}", "Rename or delete it.")
@@ -257,7 +257,7 @@ class RunIndex:
         return opaque(removed.folder)
 
     def sweep(self, kept: float = KEPT) -> None:
-        """Remove for good the runs that were deleted at least ``kept`` seconds ago."""
+        """Delete for good the runs removed at least ``kept`` seconds ago."""
         self._trash.sweep(kept)
 
 
