@@ -70,7 +70,6 @@ BENCHMARKS: Final = {
     "serving": Benchmark(
         "FastAPI with PyTorch, LitServe", "20 min", "RUN --repeats 1 --seconds 0.5 --settings 1"
     ),
-    "shuffle": Benchmark("", "1 h", "--source digits --seeds 1 --epochs 1 --buffers 96"),
     "studio": Benchmark("", "10 min", "RUN --runs 3 --repeats 1"),
     "training": Benchmark(
         "Keras on three backends, PyTorch", "1 h", "--work mlp-epoch --source digits --repeats 1"

@@ -131,7 +131,7 @@ def test_without_images_it_answers_and_says_what_it_cannot(
     assert run.summary().state == "done"
     with pytest.raises(RunError, match="opsin import FILE --data SOURCE"):
         opsin.write_report(run)
-    with pytest.raises(RunError, match="trained here"):
+    with pytest.raises(RunError, match="was imported"):
         opsin.resume(run)
 
 

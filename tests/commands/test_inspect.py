@@ -21,7 +21,7 @@ def test_all_layers_are_known_before_the_first_is_looked_at(
         raise AssertionError
 
     monkeypatch.setattr(Inspection, "units", never)
-    with pytest.raises(ModelFileError, match="got 'conv9'"):
+    with pytest.raises(ModelFileError, match="no layer 'conv9' among"):
         opsin.inspect(nearest_mean, layers=["flatten", "conv9"], data="digits")
 
 

@@ -81,7 +81,7 @@ def test_each_source_has_its_place_in_order(tmp_path: Path) -> None:
     with pytest.raises(MovedError) as error:
         load_run_images(run)
     assert error.value.gone == tuple(map(str, (*places, test)))
-    with pytest.raises(RecipeError, match=r"2 sources, and one more for its test"):
+    with pytest.raises(RecipeError, match=r"has 3 sources, not 1"):
         load_run_images(run, moved[0])
     with pytest.raises(MovedError) as error:
         load_run_images(run, moved[:2])

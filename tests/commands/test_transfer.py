@@ -168,14 +168,14 @@ def test_nothing_is_overwritten(
         (tmp_path / "file.npz", "a new file"),
         (tmp_path / "full", "is there already"),
         (tmp_path / "folder.npz", "a new file"),
-        (tmp_path / "file" / "below", "to write"),
+        (tmp_path / "file" / "below", "Cannot write"),
         (tmp_path / "here", "that you are in"),
         (shapes / "out", "lies in"),
         (shapes / "x.npz", "lies in"),
     ):
         with pytest.raises(StorageError, match=message):
             opsin.export_data(data, target)
-    with pytest.raises(StorageError, match="to write"):
+    with pytest.raises(StorageError, match="Cannot write"):
         check_target(tmp_path / "file" / "new" / "below")  # at once, not after an hour's reading
     assert everything(tmp_path) == before
 
@@ -185,7 +185,7 @@ def test_images_that_are_gone_or_others_by_now(tmp_path: Path, shapes: Path) -> 
     hidden = shapes / "disc" / "3.png"
     content = hidden.read_bytes()
     hidden.unlink()
-    with pytest.raises(SourceError, match="it holds others by now"):
+    with pytest.raises(SourceError, match="holds other images by now"):
         opsin.export_data(data, tmp_path / "new" / "out")
     hidden.write_bytes(content)
     for path in shapes.rglob("*.png"):

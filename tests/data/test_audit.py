@@ -125,11 +125,11 @@ def test_any_names_can_be_compared(names: list[str]) -> None:
 
 def test_what_cannot_be_trained_is_looked_at_all_the_same(tmp_path: Path) -> None:
     write_shapes(tmp_path, 1, ("disc",))
-    with pytest.raises(SourceError, match="two classes or more"):
+    with pytest.raises(SourceError, match="has one class only"):
         load(tmp_path)
     found = audit(look_at(tmp_path))
     assert found.findings[0].kind == "untrainable"
-    assert "two classes or more" in found.findings[0].cases[0].note
+    assert "has one class only" in found.findings[0].cases[0].note
     assert opsin.draw_data(found.dataset, tmp_path / "look")
 
 

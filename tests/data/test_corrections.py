@@ -154,7 +154,7 @@ def test_copies_are_told_by_name_and_else_all_meant(shapes: Path, tmp_path: Path
         ("name,label\ndisc/1.png,disc,more\n", "Line 2 .* has 3"),
         ("digest,label\nabc,disc\n", "Line 2 .* has 'abc'"),
         ("digest,name,label\n,,disc\n", "Line 2 .* has neither"),
-        ('name,label\n"disc/1.png,disc\n', "line 2 .* is broken"),
+        ('name,label\n"disc/1.png,disc\n', "Line 2 .* is broken"),
         ("name,label\ndisc/1.png,di\0sc\n", "NUL"),
         ("name,label\nwolf.png,disc\nfox.png,disc\n",
          r"2 of the 2 images.*line 2 \(wolf.png\), line 3 \(fox.png\)"),

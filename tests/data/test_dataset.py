@@ -70,7 +70,7 @@ def test_file_names_that_are_no_unicode_are_read(shapes: Path) -> None:
     assert odd in names
     assert load(shapes).names == names
     (shapes / "disc").rename(shapes / os.fsdecode(b"d\xe9"))
-    with pytest.raises(SourceError, match="printable"):
+    with pytest.raises(SourceError, match="cannot be printed"):
         load(shapes)
 
 

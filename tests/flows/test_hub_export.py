@@ -81,6 +81,6 @@ def test_its_inside_is_shown_in_the_current_folder(
 def test_an_upload_that_is_refused_leaves_the_folder(hub: HubServer, cli: Cli, run: Path) -> None:
     refused = cli("export", run, "--to", "hf:other/digits", "--upload")
     assert refused.returncode == 1
-    assert "the right to write to other/digits" in refused.stderr
+    assert "does not let your token write to other/digits" in refused.stderr
     assert TOKEN not in refused.stderr + refused.stdout
     assert (run / "hub-other-digits" / "README.md").is_file()

@@ -135,7 +135,7 @@ def test_a_file_alone_is_enough_for_all_but_images(
         (("--ablate",), "layers"),
         (("IMAGE", "--probes"), "neither"),
         (("IMAGE", "--class", "3"), "explain"),
-        (("IMAGE", "--explain", "--class", "boot"), "a class among 0, 1"),
+        (("IMAGE", "--explain", "--class", "boot"), "no class 'boot' among 0, 1"),
         (("--save", "x.npy", "--data", "digits"), "ends in .npz"),
         (("missing.png",), "missing.png"),
         (("NOTES",), "notes.txt"),

@@ -208,13 +208,13 @@ def test_a_source_that_is_not_there(cli: Cli, nearest_mean: Path, store: ObjectS
     for source, said in {
         "s3://no-such-bucket/photos": "There is no bucket no-such-bucket",
         f"s3://{BUCKET}/none": f"There is nothing at s3://{BUCKET}/none",
-        "s3://": "an address on an object store",
-        "s3:///photos": "an address on an object store",
-        "s3://Not a bucket/x": "the name of a bucket, and a key",
-        "abfs://bucket/photos": "an address that begins with s3://, gs:// or az://",
+        "s3://": "no address such as s3://bucket/photos",
+        "s3:///photos": "no address such as s3://bucket/photos",
+        "s3://Not a bucket/x": "has no name of a bucket",
+        "abfs://bucket/photos": "does not begin with s3://, gs:// or az://",
         "gs://no-such-bucket/photos": "There is no bucket no-such-bucket",
         f"gs://{BUCKET}/none": f"There is nothing at gs://{BUCKET}/none",
-        f"{PHOTOS}/notes.txt": "an object of another kind",
+        f"{PHOTOS}/notes.txt": "notes.txt is no image, table, archive",
     }.items():
         assert said in failed(cli("predict", nearest_mean, source))
     assert said in failed(cli("data", source))

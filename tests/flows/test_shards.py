@@ -93,7 +93,7 @@ def test_killed_shards_go_on(folder: Path, cli: Cli) -> None:
 
 def test_errors_say_what_to_do(folder: Path, cli: Cli) -> None:
     done = cli("predict", "boots", "photos", "--out", "answers.csv", "--shard", "4/3")
-    assert done.returncode == 1 and "a shard from 1/3 to 3/3" in done.stderr
+    assert done.returncode == 1 and "no shard 4/3: they go from 1/3 to 3/3" in done.stderr
     done = cli("predict", "boots", "photos", "--shard", "1/3")
     assert done.returncode == 1 and "--out FILE" in done.stderr
     assert (

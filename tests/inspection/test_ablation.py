@@ -86,7 +86,7 @@ def test_it_equals_a_file_without_the_units_weights(tmp_path: Path, layer: str) 
 
 def test_wrong_names_and_numbers(tmp_path: Path) -> None:
     classifier, network, known = made(tmp_path)
-    with pytest.raises(ModelFileError, match="but dense, "):
+    with pytest.raises(ModelFileError, match="no layer 'dens' among dense, "):
         ablate(classifier, network, known, "dens")
     for units in ([4], [-1, 0], []):
         with pytest.raises(ModelFileError, match="units are 0 to 3"):

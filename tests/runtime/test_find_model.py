@@ -53,7 +53,9 @@ def test_offline_and_without_network_what_is_here_is_used(
     published: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(ModelFileError, match=r"not here.*opsin predict hf:someone/digits@main"):
+    with pytest.raises(
+        ModelFileError, match=r"not on this machine.*opsin predict hf:someone/digits@main"
+    ):
         opsin.Classifier(NAME)
     monkeypatch.delenv("HF_HUB_OFFLINE")
     here = opsin.Classifier(NAME)

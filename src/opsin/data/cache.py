@@ -7,7 +7,6 @@
     <cache>/near/<hash>.npz         pairs of near duplicates (`opsin.data.near_duplicates`)
     <cache>/features/<hash>/        features by networks (`opsin.backbones.features`)
     <cache>/models/<rules>/         checks of classifiers (`opsin.runtime.model_check`)
-    <cache>/probed/<rules>/         networks in one form (`opsin.backbones.probe`)
     <cache>/backbones/<hash>….json  speeds of pretrained networks (`opsin.commands.backbones`)
 
 Everything here can be deleted at any time; it is made again when it is needed.

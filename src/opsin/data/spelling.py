@@ -67,7 +67,7 @@ def check_choices(
     """Refuse names that are not among the known ones."""
     for name in given:
         if name not in known:
-            raise error(f"There is no {what} {name!r}, but {closest_first(known, name)}")
+            raise error(f"There is no {what} {name!r} among {closest_first(known, name)}")
 
 
 def _plain(name: str) -> str:

@@ -278,8 +278,24 @@ def test_a_size_that_only_the_header_states_is_not_believed(tmp_path: Path) -> N
     content = path.read_bytes()
     assert content.count((5000).to_bytes(4, "little")) == 2
     path.write_bytes(content.replace((5000).to_bytes(4, "little"), (10).to_bytes(4, "little")))
-    with pytest.raises(SourceError, match="is damaged"):
-        opened(path)
+    contents = opened(path)
+    assert contents.names == list(CLASSES)
+    assert left_out_of(contents) == {"damaged file": 1}
+
+
+def test_a_damaged_member_of_a_zip_is_left_out_and_counted(tmp_path: Path) -> None:
+    names = [f"{label}/{n}.png" for label, n in zip("aabbb", range(5), strict=True)]
+    path = tmp_path / "set.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as packed:
+        for name in names:
+            packed.writestr(name, f"the bytes of {name}")
+    content = path.read_bytes()
+    assert content.count(b"the bytes of b/2.png") == 1
+    path.write_bytes(content.replace(b"the bytes of b/2.png", b"not bytes of b/2.png"))
+    contents = opened(path)
+    assert contents.names == ["a/0.png", "a/1.png", "b/3.png", "b/4.png"]
+    assert left_out_of(contents) == {"damaged file": 1}
+    assert left_out_of(opened(path)) == {"damaged file": 1}  # from the cache, too
 
 
 def test_a_huge_header_is_refused_before_it_is_read(

@@ -33,7 +33,7 @@ def test_every_term_names_its_layers(tmp_path: Path) -> None:
 
 def test_a_layer_of_another_kind_is_refused(tmp_path: Path) -> None:
     classifier = opsin.Classifier(write_lesson_network(tmp_path / "classifier.onnx"))
-    with pytest.raises(ModelFileError, match="no layer with pooling 'conv1', but pool"):
+    with pytest.raises(ModelFileError, match="no layer with pooling 'conv1' among pool"):
         explain_layer(classifier, OnnxGraph(classifier.content), drawn_image(), "pooling", "conv1")
 
 

@@ -105,7 +105,7 @@ def test_sources_that_are_none_are_refused_in_words_without_their_place(
 ) -> None:
     (tmp_path / "holiday").mkdir()
     (tmp_path / "holiday" / "1.png").write_bytes(b"x")
-    with pytest.raises(SourceError, match="holiday holds 1 image and no folders") as caught:
+    with pytest.raises(SourceError, match="holiday has 1 image but no folders") as caught:
         sets.add_source(str(tmp_path / "holiday"))
     assert str(tmp_path) not in str(caught.value)
     with pytest.raises(SourceError):

@@ -147,6 +147,14 @@ class AnswersFile:
 
     def _learn(self) -> None:
         """Read which images are done, and how many have each answer."""
+        self.recount()
+        names = self.db.execute("SELECT image FROM answers")
+        self._digests.update(self._digest_read(name) for (name,) in names)
+
+    def recount(self) -> None:
+        """Count what the file holds: Ctrl-C may come between keeping answers and counting them."""
+        self.answers.clear()
+        self.kept.clear()
         query = "SELECT answer, line IS NOT NULL, count(*) FROM answers GROUP BY 1, 2"
         for answer, is_kept, count in self.db.execute(query):
             if type(answer) is not int or not 0 <= answer < self._kinds:
@@ -154,8 +162,6 @@ class AnswersFile:
             self.answers[answer] += count
             if is_kept:
                 self.kept[answer] += count
-        names = self.db.execute("SELECT image FROM answers")
-        self._digests.update(self._digest_read(name) for (name,) in names)
 
     def _digest_read(self, name: object) -> int:
         if not isinstance(name, bytes):
@@ -189,8 +195,8 @@ class AnswersFile:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """What is done in the block is on the disk at its end, all of it or nothing."""
         with self._errors():
-            self.db.execute("BEGIN IMMEDIATE")
             try:
+                self.db.execute("BEGIN IMMEDIATE")
                 yield self.db
                 self.db.execute("COMMIT")
             except BaseException:

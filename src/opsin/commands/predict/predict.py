@@ -219,6 +219,7 @@ class _Work:
                 self._answer(cluster)
             except BaseException as error:
                 if isinstance(error, KeyboardInterrupt):
+                    answers.recount()
                     kept_now = counted(answers.images, "image is", "images are")
                     self.watcher.note(f"{kept_now} done and kept; the same command goes on there")
                 if task is None and self.place.address is None:  # these appear when complete

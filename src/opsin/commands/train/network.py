@@ -141,8 +141,9 @@ class NetworkLearner(Learner):
         self.layers = build_network.summarise(self.network, shape)
         images = len(dataset.split.train) + len(dataset.split.val)
         self.recipe, note = fit_memory(
-            self.recipe, self.layers, device=self.device, image_bytes=images * math.prod(shape)
-        )
+            self.recipe, self.layers, device=self.device,
+            image_bytes=images * math.prod(shape), fixed=self.start is not None,
+        )  # fmt: skip
         if note:
             self.decided(Memory=note)
         self.work = work_of(self.recipe.training, self.layers)

@@ -129,7 +129,9 @@ class RowCollector:
         order = (*listed, *(self._classes[name][1] for name in rest))
         for name in order[len(listed) :]:
             if not name.isprintable():
-                raise SourceError(f"{source}: the class name {name!r} cannot be printed")
+                raise SourceError(
+                    f"{source}: the class name {name!r} cannot be printed", "Rename the class."
+                )
         labels = np.array(places_among(self._classes, order), np.int64)
         unique = all(self.names) and len(set(self.names)) == len(self.names)
         files = isinstance(images, Files | list)
