@@ -425,7 +425,7 @@ def flat_options(content: Mapping[str, Json]) -> JsonObject:
             if key == "model" and "name" in section:
                 section = {"model": section.pop("name"), **section}
             options |= section
-    return by_current_names(options)
+    return dict(read_former_names(options))
 
 
 def refuse_unknown(options: Iterable[str], known: Sequence[str]) -> None:
