@@ -85,7 +85,7 @@ from opsin.studio.studio_settings import StudioSettings
 folder = Path(sys.argv[1])
 pages.__path__.append(str(folder / "pages"))
 studio = Studio(StudioSettings(runs=folder, home=folder / "home", roots=(folder,)))
-studio.hold("http://127.0.0.1")
+studio.hold()
 with TestClient(build(studio)) as client:
     texts = [client.get(address).text for address in ("/", "/accuracies?least=0.9")]
 print(*texts, sep="<separator>")
