@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -200,6 +201,13 @@ def test_images_of_another_size_and_grey_ones_are_taken(
     found = features_of(file, images_of(2, side, channels), prepare="0..1")
     assert found.shape == (2, UNITS)
     assert np.isfinite(found).all()
+
+
+def test_the_key_of_cached_features_stays() -> None:
+    backbone = open_backbone("efficientnet-lite0", offline=True)
+    content = FeatureGraph(backbone, (224, 224, 3), ["whole"]).content()
+    # Where it must change, all features that users have kept are computed anew.
+    assert hashlib.sha256(content).hexdigest().startswith("08a8c89c32b01b26")
 
 
 def test_what_nothing_says_is_asked(tmp_path: Path) -> None:

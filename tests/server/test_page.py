@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -132,3 +134,16 @@ def test_the_examples_of_the_api_can_be_sent(client: httpx.Client) -> None:
         if "get" in methods:
             given = {each["name"]: each["example"] for each in methods["get"].get("parameters", ())}
             assert client.get(path.format(**given)).status_code == 200
+
+
+def test_only_the_scripts_and_styles_that_a_users_page_has_are_allowed(tmp_path: Path) -> None:
+    file = tmp_path / "page.html"
+    file.write_text(
+        "<!-- no <script>b()</script> --><title><style></title><script data-if='a > b'>a()</script>"
+    )
+    (route, *_) = page.routes(str(file)).routes
+    policy: str = route.endpoint().headers["content-security-policy"]  # type: ignore[attr-defined]
+    allowed = base64.b64encode(hashlib.sha256(b"a()").digest()).decode()
+    assert policy == page.CONTENT_SECURITY_POLICY.replace(
+        "script-src 'self'", f"script-src 'self' 'sha256-{allowed}'"
+    )

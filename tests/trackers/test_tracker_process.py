@@ -11,11 +11,15 @@ import pytest
 
 from opsin.core.artifacts.records import State
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.files import MISSING, FileStamp, file_stamp
 from opsin.data.dataset import Dataset
 from opsin.trackers import Tracker
+from opsin.trackers.mlflow import MLflowTracker
+from opsin.trackers.tensorboard import TensorBoardTracker
 from opsin.trackers.tracking import follow, without_secrets
 from tests.made_epochs import made_epoch
 from tests.made_runs import answers_right, write_run
+from tests.tracker_stores import tensorboard_events
 
 
 class Noting(Tracker):
@@ -43,10 +47,12 @@ def made(digits: Dataset, tmp_path: Path) -> RunDirectory:
     return RunDirectory(write_run(tmp_path, "made", digits, answers_right(digits, 0.9)))
 
 
-def followed(run: RunDirectory, *lines: bytes) -> tuple[list[tuple[Any, ...]], list[Any]]:
+def followed(
+    run: RunDirectory, *lines: bytes, earlier: FileStamp = MISSING
+) -> tuple[list[tuple[Any, ...]], list[Any]]:
     tracker = Noting()
     said: list[Any] = []
-    follow(tracker, run, lines, said.append)
+    follow(tracker, run, earlier, lines, said.append)
     return tracker.given, said
 
 
@@ -63,8 +69,8 @@ def test_a_tracker_gets_options_epochs_figures_and_the_end(made: RunDirectory) -
     assert given[5:] == [("end", "done", None)]
     assert said == [{"address": "https://tracker.example/run-7"}]
     assert made.tracked_as("noting") == "run-7"
-    again, _ = followed(made)
-    assert again[0] == ("start", "made", "mlp", "run-7")
+    again, _ = followed(made, earlier=file_stamp(made.report))
+    assert again == [("start", "made", "mlp", "run-7"), ("end", "done", None)]
     assert len(made.trackers.read_text().splitlines()) == 1
 
 
@@ -84,3 +90,35 @@ def test_secrets_are_not_shown() -> None:
     }
     text = "https://ann:pw@host/x said 0123456789abcdef in /home/ann"
     assert without_secrets(text, secrets) == "https://host/x said … in /home/ann"
+
+
+def test_tensorboard_keeps_the_last_points_of_a_run_that_goes_on(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    for epochs in ((1, 2, 3), (3, 3), ()):
+        tracker = TensorBoardTracker()
+        tracker.start(tmp_path, {}, None)
+        for epoch in epochs:
+            tracker.log(epoch, {"val_loss": 0.5})
+        tracker.results(2 if epochs else 3, {"test/accuracy": 0.5})
+        tracker.end("done", None)
+    shown = tensorboard_events(tmp_path)
+    assert [point.step for point in shown.Scalars("val_loss")] == [1, 2, 3]
+    assert {point.step for point in shown.Scalars("test/accuracy")} == {3}
+
+
+def test_mlflow_begins_a_new_run_only_where_the_known_one_is_gone() -> None:
+    class RefusedError(Exception):
+        error_code = "INTERNAL_ERROR"
+
+    class GoneError(RefusedError):
+        error_code = "RESOURCE_DOES_NOT_EXIST"
+
+    class Client:
+        def get_run(self, known: str) -> None:
+            raise GoneError if known == "gone" else RefusedError
+
+    tracker = MLflowTracker()
+    tracker._client = Client()
+    assert tracker._info_of("gone", RefusedError) is None
+    with pytest.raises(RefusedError):
+        tracker._info_of("there", RefusedError)

@@ -75,16 +75,39 @@ if group.writes:
 """
 
 
+def torchrun(folder: Path, script: str, world: int) -> subprocess.CompletedProcess[str]:
+    (folder / "steps.py").write_text(script)
+    return subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
+         str(world), "steps.py"],
+        capture_output=True, text=True, cwd=folder, check=False, timeout=250,
+        env=os.environ | {"PYTHONPATH": str(_ROOT / "src"), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("world", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_processes_make_the_steps_of_one(tmp_path: Path, world: int) -> None:
     """Where nothing is drawn, and but for BatchNorm, whose statistics are each process's own."""
-    (tmp_path / "steps.py").write_text(_SCRIPT)
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
-         str(world), "steps.py"],
-        capture_output=True, text=True, cwd=tmp_path, check=False, timeout=250,
-        env=os.environ | {"PYTHONPATH": str(_ROOT / "src"), "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    done = torchrun(tmp_path, _SCRIPT, world)
     assert done.returncode == 0, done.stderr
     for name, (alone, together) in json.loads(done.stdout).items():
         assert together == pytest.approx(alone, rel=1e-3 if "mlp" in name else 0.3)
+
+
+_FAILING = """\
+from opsin.core.errors import OpsinError, SourceError
+from opsin.training.process_group import joined
+
+try:
+    with joined() as group:
+        if group.rank == 1:
+            raise SourceError("boots/7.jpg has gone")
+        group.wait()
+except OpsinError as error:
+    print(f"{group.rank}: {error.message}", flush=True)
+"""
+
+
+def test_the_others_say_why_one_ended(tmp_path: Path) -> None:
+    done = torchrun(tmp_path, _FAILING, 2)
+    assert "0: Process 1 ended: boots/7.jpg has gone\n" in done.stdout, done.stderr

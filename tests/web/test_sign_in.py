@@ -128,6 +128,8 @@ def test_who_comes_from_elsewhere_is_sent_on_by_a_page_of_ours() -> None:
         ([HOST, (b"x-forwarded-proto", b"https")], True),
         ([HOST, (b"x-forwarded-proto", b"http")], False),
         ([(b"host", b"images.example.org")], False),
+        # Sent by HTTPS alone, whatever the proxy says.
+        ([(b"host", b"images.example.org"), (b"sec-fetch-site", b"none")], True),
     ],
 )
 def test_behind_https_the_cookie_stays_there(

@@ -67,6 +67,8 @@ class FeatureGraph:
         model = model_of(
             self.to, "features", images, *((name, _FLOAT, (self.units,)) for name in self.outputs)
         )
+        # The key of all cached features is the digest of this file.
+        model.ClearField("producer_name")
         source = self._backbone.graph.model
         del model.opset_import[:]
         model.opset_import.extend(source.opset_import)

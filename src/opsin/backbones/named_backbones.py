@@ -33,7 +33,7 @@ class PackagedWeights:
         """Return the file of weights, verified by its hash."""
         path = self.find()
         if path is None:
-            raise MissingExtraError(f"The network of the package {self.repository}", "evaluate")
+            raise MissingExtraError(f"the network of the package {self.repository}", "evaluate")
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != self.sha256:
                 raise self._damaged(f"{path.name} has another content")

@@ -283,7 +283,9 @@ class _Probe:
             return
         for node in self._graph.node:
             if any(part.HasField("g") for part in node.attribute):
-                raise refused(self._name, f"its operator {node.op_type} is a branch", _WITHOUT_IT)
+                raise refused(
+                    self._name, f"its operator {printable(node.op_type)} is a branch", _WITHOUT_IT
+                )
         try:
             self._run(1)
         except Exception as error:

@@ -16,6 +16,7 @@ from opsin.commands.decoding import decode
 from opsin.commands.test_set_usage import leaks_of
 from opsin.commands.transfer import Exported, Form, check_target, export_data
 from opsin.commands.variations import Variations, check_varying, draw_variations
+from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
 from opsin.core.format import counted, file_size, repeats
 from opsin.core.recipe import DATA_OPTIONS
@@ -120,6 +121,7 @@ def data(
         check_varying(**varying)
     expect(export or not export_as, "--export PATH beside it", "--export-as")
     expect(not (export and (audit or rows)), "neither --audit nor --rows beside it", "--export")
+    _check_rows(rows)
     if export is not None:
         check_target(export, export_as)
     if is_elsewhere(on):
@@ -147,6 +149,11 @@ def data(
     else:
         overview.print_facts()
         overview.print_files()
+
+
+def _check_rows(target: Path | None) -> None:
+    if target is not None and target.suffix.lower() != ".npz":  # NumPy would change the name
+        raise RecipeError(f"{target} does not end in .npz")
 
 
 @dataclass

@@ -57,13 +57,16 @@ def checked(target: _T) -> _T:
     @functools.wraps(function)
     def call(*args: Any, **options: Any) -> Any:
         hints, options = _hints_of(function), by_current_names(options)
-        for name, value in signature.bind(*args, **options).arguments.items():
+        try:
+            given = signature.bind(*args, **options).arguments
+        except TypeError:
+            given = {}  # the call says what is wrong, in Python's words
+        for name, value in given.items():
             several = signature.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL
             for item in value if several else (value,):
                 if name in hints and not _fits(item, hints[name]):
-                    choices = ", ".join(map(str, _choices(hints[name])))
-                    kind = f"one of {choices}" if choices else function.__annotations__[name]
-                    raise RecipeError(f"{name} must be {kind}, not {reprlib.repr(item)}")
+                    words = _words(hints[name])
+                    raise RecipeError(f"{name} must be {words}, not {reprlib.repr(item)}")
         return function(*args, **options)
 
     return typing.cast(_T, call)
@@ -83,18 +86,19 @@ def _hints_of(function: Callable[..., Any]) -> dict[str, Any]:
     return typing.get_type_hints(holder, function.__globals__)
 
 
-def _choices(hint: Any) -> tuple[Any, ...]:
-    args = typing.get_args(hint)
-    if typing.get_origin(hint) in (typing.Literal, None):
-        return args
-    return tuple(choice for arg in args for choice in _choices(arg))
+def _parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    """An annotation's origin and arguments."""
+    origin, args = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if origin is types.UnionType:
+        origin = typing.Union
+    if any(typing.get_origin(arg) is os.PathLike for arg in args):  # here a str is a path
+        args = tuple(arg for arg in args if arg is not str)
+    return origin, args
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    origin, args = typing.get_origin(hint) or hint, typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        if any(typing.get_origin(arg) is os.PathLike for arg in args):  # here a str is a path
-            args = tuple(arg for arg in args if arg is not str)
+    origin, args = _parts(hint)
+    if origin is typing.Union:
         return any(_fits(value, arg) for arg in args)
     if origin is typing.Literal:
         return isinstance(value, str) and value in args
@@ -113,8 +117,25 @@ def _fits(value: Any, hint: Any) -> bool:
             _is_text(key) and _fits(item, args[1]) for key, item in value.items()
         )
     if origin in _SIMPLE:
-        return _SIMPLE[origin](value)
+        return _SIMPLE[origin][0](value)
     return not _is_checked_class(origin) or isinstance(value, origin)
+
+
+def _words(hint: Any) -> str:
+    origin, args = _parts(hint)
+    if origin is typing.Union:
+        return " or ".join(dict.fromkeys(map(_words, args)))
+    if origin is typing.Literal:
+        return f"one of {', '.join(map(str, args))}"
+    if origin is tuple and ... not in args:
+        return f"{len(args)} values"
+    if origin in _LISTS:
+        return f"a list, each {_words(args[0])}"
+    if origin is collections.abc.Mapping:
+        return f"a dictionary of names and {_words(args[1])}"
+    if origin in _SIMPLE:
+        return _SIMPLE[origin][1]
+    return f"a {origin.__name__}" if _is_checked_class(origin) else "anything"
 
 
 def _is_checked_class(origin: Any) -> bool:
@@ -144,12 +165,12 @@ def _is_number(value: Any) -> bool:
 
 
 _LISTS: Final = (collections.abc.Sequence, list, tuple)
-_SIMPLE: Final[dict[Any, Callable[[Any], bool]]] = {
-    bool: lambda value: isinstance(value, bool | np.bool_),
-    int: _is_whole,
-    float: _is_number,
-    str: _is_text,
-    os.PathLike: _is_path,
-    types.NoneType: lambda value: value is None,
-    collections.abc.Callable: callable,
+_SIMPLE: Final[dict[Any, tuple[Callable[[Any], bool], str]]] = {
+    bool: (lambda value: isinstance(value, bool | np.bool_), "True or False"),
+    int: (_is_whole, "a whole number"),
+    float: (_is_number, "a number"),
+    str: (_is_text, "a text"),
+    os.PathLike: (_is_path, "a path"),
+    types.NoneType: (lambda value: value is None, "None"),
+    collections.abc.Callable: (callable, "a function"),
 }

@@ -117,6 +117,6 @@ class MissingExtraError(OpsinError):
 
     def __init__(self, need: str, extra: str) -> None:
         super().__init__(
-            f"{need} needs an optional part that is not installed",
-            f"Install it: pip install 'opsin[{extra}]'",
+            f"The optional part for {need} is not installed",
+            f"Install it: pip install 'opsin[{extra}]'.",
         )

@@ -40,7 +40,7 @@ Schedule = Literal["constant", "cosine", "one-cycle", "step"]
 
 def _known_device(device: str) -> str:
     if not re.fullmatch(DEVICES, device):
-        raise PydanticCustomError("device", DEVICE_WORDS)
+        raise PydanticCustomError("device", f"must be {DEVICE_WORDS}")
     return device
 
 
@@ -425,7 +425,7 @@ def flat_options(content: Mapping[str, Json]) -> JsonObject:
             if key == "model" and "name" in section:
                 section = {"model": section.pop("name"), **section}
             options |= section
-    return by_current_names(options)
+    return dict(read_former_names(options))
 
 
 def refuse_unknown(options: Iterable[str], known: Sequence[str]) -> None:

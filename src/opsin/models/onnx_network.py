@@ -123,8 +123,10 @@ def check_gradients(nodes: Sequence[onnx.NodeProto]) -> None:
         node.op_type for node in nodes
         if node.op_type not in COMPUTED
         or any(
-            node.op_type == op and attributes(node).get(name, values[0]) not in values
-            for op, name, values in VALUES
+            node.op_type == op
+            and attributes(node).get(name, values[0]) not in values
+            and mode in ("", attributes(node).get("mode", "nearest"))
+            for op, name, values, mode in VALUES
         )
     ]  # fmt: skip
     if steps or not nodes:

@@ -385,10 +385,11 @@ COMPUTED: Final[dict[str, Computed]] = {
     "Sum": _every(torch.add),
     "Transpose": lambda values, perm=None: values.permute(perm or [*range(values.ndim)][::-1]),
 }
-#: Attributes whose values, the usual one first, are the only ones that are computed.
+#: Attributes whose values, the usual one first, are the only ones that are computed; the last is
+#: the mode in which they matter, where that is not every one.
 VALUES: Final = (
-    ("Pad", "mode", ("constant",)),
-    ("Resize", "coordinate_transformation_mode", ("half_pixel", "pytorch_half_pixel")),
-    ("Resize", "nearest_mode", ("round_prefer_floor", "round_prefer_ceil")),
-    ("Resize", "exclude_outside", (0,)),
+    ("Pad", "mode", ("constant",), ""),
+    ("Resize", "coordinate_transformation_mode", ("half_pixel", "pytorch_half_pixel"), ""),
+    ("Resize", "nearest_mode", ("round_prefer_floor", "round_prefer_ceil"), "nearest"),
+    ("Resize", "exclude_outside", (0,), "cubic"),
 )

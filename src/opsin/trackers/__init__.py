@@ -48,6 +48,10 @@ class Tracker(ABC):
         ``test/accuracy_low`` …. Some may be NaN.
         """
 
+    def results(self, epoch: int, figures: Mapping[str, float]) -> None:
+        """Log the report's figures at the end, beside those of the last epoch."""
+        self.log(epoch, figures)
+
     @abstractmethod
     def end(self, state: State, cause: str | None) -> None:
         """Close the run, which is done, stopped or failed."""

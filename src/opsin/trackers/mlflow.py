@@ -37,27 +37,39 @@ class MLflowTracker(Tracker):
 
         self._entities: Any = mlflow.entities
         self._client: Any = mlflow.MlflowClient()
-        named, number = (os.environ.get(f"MLFLOW_EXPERIMENT_{key}") for key in ("NAME", "ID"))
-        experiment: Any = (
-            mlflow.set_experiment(named) if named else self._client.get_experiment(number or "0")
-        )
-        self.id = known or ""
-        try:
-            self._client.update_run(self.id, status="RUNNING")
-        except mlflow.exceptions.MlflowException:  # it is new, or was deleted
-            made = self._client.create_run(experiment.experiment_id, run_name=run.name)
-            self.id = made.info.run_id
+        info = self._info_of(known, mlflow.exceptions.MlflowException) if known else None
+        if info:
+            self._client.update_run(info.run_id, status="RUNNING")
+        else:
+            named, number = (os.environ.get(f"MLFLOW_EXPERIMENT_{key}") for key in ("NAME", "ID"))
+            experiment: Any = (
+                mlflow.set_experiment(named)
+                if named
+                else self._client.get_experiment(number or "0")
+            )
+            info = self._client.create_run(experiment.experiment_id, run_name=run.name).info
             params = [
                 self._entities.Param(
                     _REFUSED.sub("_", key), value if isinstance(value, str) else json.dumps(value)
                 )
                 for key, value in options.items()
             ]
-            self._client.log_batch(self.id, params=params)
+            self._client.log_batch(info.run_id, params=params)
+        self.id = info.run_id
         self.address = self._client.tracking_uri
         if self.address.startswith("http"):
-            path = f"experiments/{experiment.experiment_id}/runs/{self.id}"
+            path = f"experiments/{info.experiment_id}/runs/{self.id}"
             self.address = f"{self.address.rstrip('/')}/#/{path}"
+
+    def _info_of(self, known: str, refused: type[Any]) -> Any:
+        """What MLflow knows about a run; ``None`` if it was deleted."""
+        try:
+            info = self._client.get_run(known).info
+        except refused as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
+        return info if info.lifecycle_stage == "active" else None
 
     def log(self, epoch: int, figures: Mapping[str, float]) -> None:
         """Log the figures at the epoch."""

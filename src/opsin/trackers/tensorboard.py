@@ -47,10 +47,15 @@ class TensorBoardTracker(Tracker):
 
     def log(self, epoch: int, figures: Mapping[str, float]) -> None:
         """Add a point to each curve, in place of those of epochs that are trained again."""
-        if self._logged is None or epoch < self._logged:
+        if self._logged is None or epoch <= self._logged:
             log = self._proto.SessionLog
             self._write(epoch, session_log=log(status=log.START))
         self._logged = epoch
+        self.results(epoch, figures)
+
+    def results(self, epoch: int, figures: Mapping[str, float]) -> None:
+        """Add points at the last epoch, in place of none."""
+        epoch = max(epoch, self._logged or 0)
         value = self._summary.Value
         values = [value(tag=tag, simple_value=figure) for tag, figure in figures.items()]
         self._write(epoch, summary=self._summary(value=values))

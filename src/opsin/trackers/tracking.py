@@ -1,7 +1,8 @@
 """A run's events, sent to a tracker's process without blocking the training.
 
-``python -m opsin.trackers.tracking NAME RUN`` reads a line of JSON for each epoch, and closes the
-run once its standard input is closed: the training is over then, however it ended.
+``python -m opsin.trackers.tracking NAME RUN STAMP`` reads a line of JSON for each epoch, and closes
+the run once its standard input is closed: the training is over then, however it ended. STAMP is
+that of the report from before the run was resumed.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import Report
 from opsin.core.child_process import child_environment, exit_reason, module_command, take_output
 from opsin.core.events import Watcher
+from opsin.core.files import MISSING, FileStamp, file_stamp
 from opsin.core.platform import end_group, lower_priority
 from opsin.core.recipe import flat_options
 from opsin.core.stored_json import JsonObject
@@ -55,9 +57,9 @@ class RunTracking(Watcher):
 
     def run_started(self, run: Path) -> None:
         """Start the process."""
-        name = self._tracker.name
+        name, stamp = self._tracker.name, json.dumps(file_stamp(run / Report.FILE))
         self._process = process = subprocess.Popen(  # noqa: S603  our own module
-            module_command("opsin.trackers.tracking", name, str(run.absolute())),
+            module_command("opsin.trackers.tracking", name, str(run.absolute()), stamp),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -118,7 +120,7 @@ class RunTracking(Watcher):
         self._over.set()
 
 
-def main(name: str, run: str) -> int:
+def main(name: str, run: str, stamp: str) -> int:
     """Follow a run to its end, in the tracker's process; return the exit status."""
     output = take_output()
     lower_priority()
@@ -130,7 +132,8 @@ def main(name: str, run: str) -> int:
             output.flush()
 
     try:
-        follow(trackers()[name](), RunDirectory(run), sys.stdin.buffer, say)
+        earlier = FileStamp(*json.loads(stamp))
+        follow(trackers()[name](), RunDirectory(run), earlier, sys.stdin.buffer, say)
     except Exception as error:  # noqa: BLE001  third-party code must not stop the run
         text = " ".join(without_secrets(str(error), os.environ).split())
         say({"failed": f"{type(error).__name__}: {text}"[:300].rstrip(": ")})
@@ -139,7 +142,11 @@ def main(name: str, run: str) -> int:
 
 
 def follow(
-    tracker: Tracker, run: RunDirectory, lines: Iterable[bytes], say: Callable[[JsonObject], None]
+    tracker: Tracker,
+    run: RunDirectory,
+    earlier: FileStamp,
+    lines: Iterable[bytes],
+    say: Callable[[JsonObject], None],
 ) -> None:
     """Log a run: options at once, each epoch as it comes, figures at the end."""
     known = run.tracked_as(tracker.name)
@@ -159,7 +166,7 @@ def follow(
     while run.state()[0] == "running" and time.monotonic() < until:
         time.sleep(0.05)
     state, cause = run.state()
-    if state != "failed" and run.report.is_file():
+    if state != "failed" and file_stamp(run.report) not in (earlier, MISSING):
         report = run.read(Report)
         measured: dict[str, float | None] = {}
         for metric in known_metrics(report.judged):
@@ -167,7 +174,7 @@ def follow(
             low, high = metric.interval(report.judged) or (None, None)
             measured |= {name: value, f"{name}_low": low, f"{name}_high": high}
         figures = {name: value for name, value in measured.items() if value is not None}
-        tracker.log(report.training.epochs, figures)
+        tracker.results(report.training.epochs, figures)
     tracker.end(state, cause)
 
 

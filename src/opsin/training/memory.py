@@ -36,7 +36,10 @@ def estimate(recipe: Recipe, layers: Sequence[Layer], *, gpu: bool = False) -> i
     training = recipe.training
     numbers = sum(math.prod(layer.shape) for layer in layers)
     validated = validation_batch(*layers[0].shape[1:])
-    batch = max(_TRAINING * _at_once(training), _VALIDATING * validated) * numbers
+    at_once = _at_once(training)
+    # The whole batch is varied before a part of it is computed.
+    varied = 2 * _FLOAT * (training.batch_size - at_once) * math.prod(layers[0].shape)
+    batch = max(_TRAINING * at_once * numbers + varied, _VALIDATING * validated * numbers)
     # Gradients and moments; on a CPU twice more while a checkpoint is written.
     copies = (1 + _MOMENTS[training.optimizer]) * (1 if gpu else 3) + gpu
     weights = _FLOAT * copies * sum(layer.trainable for layer in layers)
@@ -55,18 +58,25 @@ def validation_batch(height: int, width: int) -> int:
 
 
 def fit_memory(
-    recipe: Recipe, layers: Sequence[Layer], *, device: torch.device, image_bytes: int = 0
-) -> tuple[Recipe, str | None]:
-    """Halve the micro-batch until the training fits into the memory."""
+    recipe: Recipe, layers: Sequence[Layer], *, device: torch.device, image_bytes: int = 0,
+    fixed: bool = False,
+) -> tuple[Recipe, str | None]:  # fmt: skip
+    """Halve the micro-batch until the training fits into the memory.
+
+    Another micro-batch makes other weights: a training that is resumed, or whose micro-batch was
+    given, is refused instead.
+    """
+    fixed = fixed or recipe.training.micro_batch is not None
     gpu, free, fitted = device.type != "cpu", available(device), recipe
     if gpu and image_bytes < _GPU_SHARE * free:
         free -= image_bytes
     while (need := estimate(fitted, layers, gpu=gpu)) > free:
-        if _at_once(fitted.training) <= _SMALLEST_PART:
+        if fixed or _at_once(fitted.training) <= _SMALLEST_PART:
             raise RecipeError(
                 f"This training needs about {file_size(need)} of memory, and {file_size(free)} "
                 "are free",
-                "Give fewer --hidden units or a smaller --size.",
+                "Close other programs, or give a smaller --micro-batch, fewer --hidden units or a "
+                "smaller --size.",
             )
         part = max(_SMALLEST_PART, _at_once(fitted.training) // 2)
         fitted = recipe.with_training(micro_batch=part)

@@ -18,7 +18,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -83,6 +83,8 @@ class ProcessGroup:
     # Torchrun's job and which of its trainings this is: the same after a restart.
     launch: str | None = None
     restarted: bool = False  # whether any of them may have been started before
+    # Holds the error that ended a process, for the others.
+    store: Store | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def current(cls) -> ProcessGroup:
@@ -159,7 +161,7 @@ class ProcessGroup:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Turn a broken connection in a block into one error."""
+        """Turn a broken connection in a block into one error, with its cause."""
         try:
             yield
         except RuntimeError as error:  # PyTorch's own are children of it
@@ -168,10 +170,11 @@ class ProcessGroup:
             if self.world == 1 or isinstance(error, torch.OutOfMemoryError):
                 raise
             _LOST.set()
-            raise RunError(
-                f"One of the {self.world} processes ended, or does not answer",
-                "torchrun --max-restarts 3 continues by itself.",
-            ) from error
+            why = f"One of the {self.world} processes ended, or does not answer"
+            with contextlib.suppress(RuntimeError):  # the store may be gone, too
+                if self.store is not None and self.store.check(["cause"]):
+                    why = self.store.get("cause").decode()
+            raise RunError(why, "torchrun --max-restarts 3 continues by itself.") from error
 
 
 #: A process by itself.
@@ -197,11 +200,12 @@ def joined() -> Iterator[ProcessGroup]:
     group = ProcessGroup(launch.rank, launch.world, name)
     with group.together():
         store = _connect(launch, f"training {number}")
+    group = replace(group, store=store)
     try:
         with _sigterm_waits():
             yield replace(group, restarted=group.any(launch.restarts > 0)[0])
     except OpsinError as error:
-        error.told = _is_told(launch.rank, store)
+        error.told = _is_told(error, launch.rank, store)
         raise
     finally:
         distributed.destroy_process_group()
@@ -263,9 +267,11 @@ def _meet(store: Store, launch: Launch) -> str:
         time.sleep(_BETWEEN)
 
 
-def _is_told(rank: int, store: Store) -> bool:
-    """Whether another process has reported the same error."""
+def _is_told(error: OpsinError, rank: int, store: Store) -> bool:
+    """Record an error for the others; whether another process has reported it."""
     with contextlib.suppress(RuntimeError):  # the store may be gone, too
+        if not _LOST.is_set():
+            store.set("cause", f"Process {rank} ended: {error.message}")
         until = time.monotonic() + _FIRST_SPEAKS
         while rank and not store.check(["told"]) and time.monotonic() < until:
             time.sleep(_BETWEEN)

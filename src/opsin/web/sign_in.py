@@ -10,6 +10,7 @@ restart of the server.
 from __future__ import annotations
 
 import hmac
+import re
 import secrets
 from collections.abc import Callable
 from html import escape
@@ -26,6 +27,8 @@ from opsin.web.refusals import Unauthorized, error_reply
 FIELD: Final = "token"
 
 Fields = list[tuple[str, str]]
+
+_OWN: Final = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?", re.IGNORECASE)
 
 
 class SignIn:
@@ -68,8 +71,11 @@ class SignIn:
                 f'<!doctype html><meta http-equiv="refresh" content="0;url={escape(where)}">'
                 f'<title>Opsin</title><a href="{escape(where)}">Continue</a>'
             )
-        # A proxy in front of this server may speak HTTPS.
-        secure = "https" in (scope["scheme"], headers.get("x-forwarded-proto"))
+        # A proxy in front of this server may speak HTTPS, and not say so: browsers send
+        # Sec-Fetch-Site to this machine or by HTTPS alone.
+        secure = "https" in (scope["scheme"], headers.get("x-forwarded-proto")) or (
+            "sec-fetch-site" in headers and not _OWN.fullmatch(headers.get("host", ""))
+        )
         reply.set_cookie(
             self._cookie, self._secret, secure=secure, httponly=True, samesite="strict"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RecipeError, RunError
 from opsin.data.dataset import Dataset, from_arrays
+from opsin.training import memory
 from tests.conftest import Notes, without_drawing
 
 pytestmark = pytest.mark.torch
@@ -78,6 +80,24 @@ def test_more_epochs_after_a_patient_end_are_trained(tmp_path: Path) -> None:
 def test_a_finished_run_says_how_it_can_go_on(run: opsin.Run) -> None:
     with pytest.raises(RunError, match="--epochs 6"):
         opsin.resume(run, quiet=True)
+
+
+def test_less_memory_than_it_was_begun_with_is_refused(
+    stopped: opsin.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = stopped.directory.recipe.read_bytes()
+    monkeypatch.setattr(memory, "available", lambda _: 100_000_000)
+    with pytest.raises(RecipeError, match="needs about"):
+        opsin.resume(stopped, quiet=True)
+    assert stopped.directory.recipe.read_bytes() == before
+
+
+def test_an_order_that_is_gone_is_refused(stopped: opsin.Run) -> None:
+    recipe = json.loads(stopped.directory.recipe.read_text())
+    recipe["training"]["shuffle_buffer"] = 1000
+    stopped.directory.recipe.write_text(json.dumps(recipe))
+    with pytest.raises(RunError, match="begun with --shuffle-buffer"):
+        opsin.resume(stopped, quiet=True)
 
 
 def test_a_run_in_use_is_left_alone(stopped: opsin.Run) -> None:

@@ -66,12 +66,16 @@ def test_what_takes_too_long_takes_the_quicker_network_or_none(
     images = np.random.default_rng(0).integers(0, 256, (80, 28, 28, 1), np.uint8)
     data = opsin.from_arrays(images, np.repeat([0, 1], 40))
 
-    def network(milliseconds: dict[str, float], budget: float | None = None) -> str | None:
+    def network(
+        milliseconds: dict[str, float], budget: float | None = None, slowed: float = 1.0
+    ) -> str | None:
         monkeypatch.setattr(
             load,
             "measured_backbone",
-            lambda name: MeasuredBackbone(
-                side=(8, 8), multiply_adds=1, milliseconds=milliseconds[name[-5:]]
+            lambda name, anew=False: MeasuredBackbone(
+                side=(8, 8),
+                multiply_adds=1,
+                milliseconds=milliseconds[name[-5:]] / (slowed if anew else 1),
             ),
         )
         return network_in_time(data, budget)
@@ -82,6 +86,8 @@ def test_what_takes_too_long_takes_the_quicker_network_or_none(
     assert network({"lite0": 8000.0, "lite2": 9000.0}) is None
     assert network(usual, budget=100.0) == "efficientnet-lite0"
     assert network(usual, budget=1.0) == "efficientnet-lite0"
+    # The machine was busy at the first measurement.
+    assert network({"lite0": 800.0, "lite2": 1600.0}, slowed=4.0) == "efficientnet-lite2"
 
 
 @pytest.mark.torch

@@ -142,7 +142,26 @@ def test_killed_between_the_steps_and_the_table(tmp_path: Path) -> None:
     again = Corrections(tmp_path, here)
     assert again.now() == {0: "bag"}
     assert as_trained(here, again.path) == ["bag", "boot", "bag"]
-    assert again.steps() == (0, 0)
+    assert again.steps() == (1, 0)
+
+
+def test_a_table_that_cannot_be_written_costs_no_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corrections = Corrections(tmp_path, opened([1, 2, 3], [0, 0, 1]))
+    corrections.put([0], "bag")
+    corrections.put([1], "bag")
+    corrections.undo()
+    monkeypatch.setattr(dataset_corrections, "write_corrections", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        corrections.put([2], None)
+    assert corrections.now() == {0: "bag"}
+    assert corrections.steps() == (1, 1)
+    assert read_moved(tmp_path) == {"boot": -1, "bag": 1}
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_damaged_history_costs_the_steps_alone(tmp_path: Path) -> None:

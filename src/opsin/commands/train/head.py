@@ -170,7 +170,7 @@ class HeadLearner(Learner):
             if self.start is None:  # what goes on is decided already
                 write_json(directory.recipe, self.recipe.model_dump(mode="json"))
         else:
-            self._fit_pixels(self.recipe.model, watcher, stop)
+            self._fit_pixels(cast("PixelModel", self.recipe.model), watcher, stop)
         watcher.doing("the export")
         self.exported, self.layers = self.file_of(directory, watcher, self.fitted, held_out)
         self.improve(directory, watcher, stop)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from opsin.classical.classical_recipe import BACKBONE, ClassicalRecipe, FromBackbone
+from opsin.classical.classical_recipe import BACKBONE, FORMER, ClassicalRecipe, FromBackbone
 from opsin.commands.import_recipe import ImportRecipe
 from opsin.commands.runs import Run
 from opsin.commands.train.learner import Learner, need_training, versions
 from opsin.commands.train.load import check_fine_tuning
+from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.records import DatasetRecord, RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import RunPredictions
@@ -66,12 +67,16 @@ def learner_of(
             f"Train a classifier that begins with it: opsin train SOURCE --from {parent.path}",
         )
     if isinstance(recipe, ClassicalRecipe) and not recipe.fine_tunes:
-        how = f"--model {recipe.model.name}"
+        how = "" if recipe.model.name == FORMER else f" --model {recipe.model.name}"
         if recipe.model.name == BACKBONE:  # which network, how prepared, is too much for a line
-            how = f"--recipe {shlex.quote(str(parent.recipe))}"
+            how = f" --recipe {shlex.quote(str(parent.recipe))}"
         raise RunError(
             f"{parent.path} is of the model {recipe.model.name}, which is fitted in one go",
-            f"Train it anew: opsin train {shlex.join(recipe.data.sources)} {how}",
+            f"Train it anew: opsin train {shlex.join(recipe.data.sources)}{how}",
+        )
+    if (parent.read(RecordedRecipe).training.model_extra or {}).get("shuffle_buffer") is not None:
+        raise RunError(
+            f"{parent.path} was begun with --shuffle-buffer, which is gone", "Train anew."
         )
     backbone = None
     if isinstance(recipe, ClassicalRecipe):
@@ -97,10 +102,10 @@ def learner_of(
                 f"{parent.path.name} was evaluated on its test images when it was stopped; at its "
                 "end it is evaluated again, which is one more look at them"
             )
-    own = _own_state(parent, recipe, watcher)
+    state = _own_state(parent, recipe, watcher)
     if isinstance(recipe, ClassicalRecipe):
-        return FineTuneLearner(dataset, recipe, backbone, began=began, start=own)
-    return NetworkLearner(dataset, recipe, start=own)
+        return FineTuneLearner(dataset, recipe, backbone, began=began, start=state)
+    return NetworkLearner(dataset, recipe, start=state)
 
 
 def _same_backbone(

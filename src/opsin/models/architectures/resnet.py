@@ -18,7 +18,7 @@ def build(recipe: ModelRecipe, shape: Shape, classes: int) -> dict[str, nn.Modul
 
     The first layer is fixed: its filters give patches of 2×2 pixels equal variance in every
     direction (see `opsin.models.statistics`). A stage is Conv 3×3, MaxPool 2, BatchNorm,
-    ACTIVATIONS, and a residual block of one convolution (He et al., "Deep residual learning for
+    activation, and a residual block of one convolution (He et al., "Deep residual learning for
     image recognition", CVPR 2016). The shape of the whole is after K. Jordan's cifar10-airbench
     ("94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498), made narrower. Pooling
     comes before BatchNorm and activation because on a CPU these are bound by memory, and so have

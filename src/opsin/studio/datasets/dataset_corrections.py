@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 from collections import Counter, defaultdict
@@ -41,18 +42,21 @@ class _History:
     undone: list[_Changes] = field(default_factory=list)
     now: str = ""  # `Corrections._state` of its table
     moved: dict[str, int] = field(default_factory=dict)  # change in the images of each class
+    # `now`, `done` and `undone` before, in case the table is not written.
+    was: tuple[str, list[_Changes], list[_Changes]] = ("", [], [])
 
     @classmethod
     def read(cls, path: Path) -> _History:
         """Read the file; damage gives an empty history."""
         with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, KeyError):
             kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            done, undone = (
-                [[(d, n, before, after) for d, n, before, after in step] for step in kept[name]]
-                for name in ("done", "undone")
+            state, *before = kept.get("was", ("", [], []))
+            done, undone, done_before, undone_before = (
+                [[(d, n, before, after) for d, n, before, after in step] for step in steps]
+                for steps in (kept["done"], kept["undone"], *before)
             )
             moved = {str(name): int(count) for name, count in kept["moved"].items()}
-            return cls(done, undone, kept["now"], moved)
+            return cls(done, undone, kept["now"], moved, (state, done_before, undone_before))
         return cls()
 
 
@@ -73,11 +77,6 @@ class Corrections:
         self.classes = opened.classes
         #: Class of each image in the source, ``int64[N]``.
         self.source_labels = opened.decoded.labels
-        # Several if the table cannot distinguish images.
-        self._rows = defaultdict[tuple[str, str], list[int]](list)
-        digests = digest_names(opened.decoded.digests)
-        for row, key in enumerate(zip(digests, opened.decoded.names, strict=True)):
-            self._rows[key].append(row)
         self._stamp: tuple[FileStamp, ...] = ()
         self._strange: list[Correction] = []
         self._now: dict[int, str] = {}  # by row; "" is left out
@@ -163,6 +162,15 @@ class Corrections:
         """An image's corrected class, as of the last read."""
         return self._label(row) or None
 
+    @functools.cached_property
+    def _rows(self) -> Mapping[tuple[str, str], list[int]]:
+        """Rows by digest and name: several if the table cannot distinguish images."""
+        rows = defaultdict[tuple[str, str], list[int]](list)
+        decoded = self._opened.decoded
+        for row, key in enumerate(zip(digest_names(decoded.digests), decoded.names, strict=True)):
+            rows[key].append(row)
+        return rows
+
     def _label(self, row: int) -> str:
         return self._now.get(row, self._own(row))
 
@@ -191,7 +199,8 @@ class Corrections:
             moved[self._own(row)] -= 1
             if label:
                 moved[label] += 1
-        history = _History(done, undone, self._state(now), dict(moved))
+        was = self._state(self._now), self._history.done, self._history.undone
+        history = _History(done, undone, self._state(now), dict(moved), was)
         write_json(self._history_file, vars(history))
         self._history = history
 
@@ -216,9 +225,11 @@ class Corrections:
                 self._now, self._strange = _as_training_reads(self.path, self._opened)
                 self._history = _History.read(self._history_file)
                 known = self._history.now or self.path.is_file()
-                if known and self._state(self._now) != self._history.now:
-                    # Others changed or removed the table, or this was killed in between.
-                    self._keep([], [], self._now)
+                state, (before, *steps) = self._state(self._now), self._history.was
+                if known and state != self._history.now:
+                    # The table was not written after the history, or others changed or removed it.
+                    done, undone = steps if state == before else ([], [])
+                    self._keep(done, undone, self._now)
                 self._stamp = self._stamps()
             yield
 

@@ -12,9 +12,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, TypeAdapter, model_validator
 
 from opsin.core.artifacts.run_directory import RUN_NAME
 from opsin.core.artifacts.run_report import TrainingFacts
@@ -57,6 +57,18 @@ class JobAnswer(BaseModel):
     error: Error | None = None
     run: str | None = None
     training: TrainingFacts | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_three_parts(cls, content: Any) -> Any:
+        """Read the errors of Opsin before 2026-11-26."""
+        error = content.get("error") if isinstance(content, dict) else None
+        if not isinstance(error, dict) or "received" not in error:
+            return content
+        received = str(error["received"])
+        by_ctrl_c = received.startswith("Ctrl-C")
+        message = "Interrupted" if by_ctrl_c else f"Expected {error.get('expected')}; {received}"
+        return content | {"error": error | {"message": message}}
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,9 @@ class _Asking:
         """Say what differs; what the command line would do next is not for a page."""
         for place in (*now.values(), *now, str(self._directory.path)):
             text = text.replace(place, Path(place).name)
-        return OpsinError(text.partition(". Restore them")[0], "Choose another place.")
+        return OpsinError(
+            text.partition(". Restore the images")[0].rstrip("."), "Choose another place."
+        )
 
 
 def _words(directory: RunDirectory, now: dict[str, str]) -> tuple[str, ...]:

@@ -111,6 +111,8 @@ class _Train:
             self._cloned = row.name
             self._before = training_form.values_of(self._recipe)
             self._values = dict(self._before)
+            if self._values.get("model") not in training_form.MODEL_WORDS:  # of an earlier version
+                self._values["model"] = "auto"
             self._images["run"] = f"the images of {safe(row.name, 60)}"
             if labels:
                 self._labels = self._studio.sets.get(labels).id
