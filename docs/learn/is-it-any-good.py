@@ -206,7 +206,7 @@ figure, axes = plt.subplots(2, 5, figsize=(7, 3.6), layout="constrained")
 for each, suspect, row in zip(axes.flat, suspects, rows):
     each.imshow(images[row], cmap="gray", vmin=0, vmax=255)
     colour = BLUE if row in wrong else RED
-    title = f"{suspect['present']}?\n{suspect['suggested']}"
+    title = f"{suspect['label']}?\n{suspect['suggested']}"
     each.set_title(title, fontsize=8, color=colour)
 for each in axes.flat:
     each.axis("off")

@@ -303,7 +303,7 @@ def test_a_file_beyond_the_limit_is_refused_before_it_is_in_memory(
     monkeypatch.setattr(images, "MAX_BYTES", 3_000_000)
     with (tmp_path / "long.png").open("wb") as file:
         file.truncate(1 << 40)  # a hole: no disk is that patient
-    with pytest.raises(ImageError, match=r"long\.png is larger than 3 MB"):
+    with pytest.raises(ImageError, match=r"long\.png: larger than 3 MB"):
         open_image(tmp_path / "long.png")
 
 

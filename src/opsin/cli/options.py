@@ -65,7 +65,7 @@ Seed = Annotated[int, typer.Option(min=0)]
 
 def _device(text: str) -> str:
     if not re.fullmatch(DEVICES, text):
-        raise ValueError(f"{text!r} is not {DEVICE_WORDS}")
+        raise ValueError(f"must be {DEVICE_WORDS}, not {text!r}")
     return text
 
 

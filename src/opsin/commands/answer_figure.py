@@ -1,4 +1,4 @@
-"""An answer as an image."""
+"""Figures of single answers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DRAWN: Final = (".png", ".svg", ".pdf")
 
 
 def check_drawing(path: str | os.PathLike[str]) -> Path:
-    """Return the path of an image that is to be drawn; so that it fails at once."""
+    """Check the path of a figure before any work is done."""
     path = Path(path)
     if path.suffix.lower() not in _DRAWN:
         raise RecipeError(f"{path} does not end in {', '.join(_DRAWN)}")
@@ -33,12 +33,12 @@ def draw_prediction(
     """Draw an image beside the bars of its probabilities.
 
     Args:
-        prediction: An answer; it holds the image as the network saw it.
+        prediction: An answer, with the network's pixels.
         path: File to write; its ending decides the format (PNG, SVG, PDF).
-        image: The image itself, to be shown as well.
+        image: The original image, to be shown as well.
 
     Raises:
-        RecipeError: The ending is none of these.
+        RecipeError: Another ending.
         MissingExtraError: matplotlib is not installed.
         StorageError: The disk refuses the write.
     """

@@ -1,4 +1,4 @@
-"""Pretrained networks to build on: those with short names, and what is known of any one."""
+"""Pretrained networks: the named ones, and facts about any."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from opsin.runtime.providers import cpu_session
 if TYPE_CHECKING:
     from opsin.backbones.backbone import Backbone
 
-# Images computed at once, and seconds for which they are.
+# Images per batch, and seconds of timing.
 _BATCH: Final = 8
 _SECONDS: Final = 0.5
 
@@ -39,12 +39,12 @@ class ListedBackbone(BaseModel, frozen=True):
         suits: What it is good for.
         repository: Where it is published: on the hub, or a package.
         revision: The commit that is meant; ``None`` for a package.
-        size: Bytes of its file; about, where it is not on this machine. So are the next two.
+        size: Bytes of its file. This and the next two are estimates before it is fetched.
         side: Height and width of its images.
-        multiply_adds: What it computes for an image.
-        milliseconds: What an image takes on this machine; ``None`` where it is not here.
+        multiply_adds: Multiply-adds per image.
+        milliseconds: Time per image on this machine, or ``None`` before it is fetched.
         licence: Of its weights.
-        path: Its file on this machine; ``None`` where it is not here.
+        path: Its file on this machine, or ``None``.
     """
 
     name: str
@@ -60,13 +60,13 @@ class ListedBackbone(BaseModel, frozen=True):
 
 
 class FeatureValue(BaseModel, frozen=True):
-    """A value of a network that may be taken as features.
+    """A value of a network that can serve as features.
 
     Args:
         name: In the file: what to give as ``at``.
         op: The operator that it comes from.
         shape: Of one image: ``(units,)``, ``(channels, height, width)`` or ``(tokens, units)``.
-        usual: Whether it is taken where nothing else is asked for.
+        usual: Whether it is the default.
     """
 
     name: str
@@ -76,21 +76,21 @@ class FeatureValue(BaseModel, frozen=True):
 
 
 class KnownBackbone(BaseModel, frozen=True):
-    """What is known of one network.
+    """Facts about one network.
 
     Args:
         name: What people call it.
         path: Its file.
         sha256: Of the file, in hexadecimal.
-        repository: Where it is published, with the commit; ``None`` where it is a file.
+        repository: Where it is published, with the commit; ``None`` for a file.
         size: Bytes of the file.
         side: Height and width of its images.
         channels: 1 or 3.
-        pixels: What it takes for pixels, and where that is stated; ``None`` where nothing says it.
-        licence: Under which it is published; ``unknown`` where nothing says so.
-        multiply_adds: What it computes for an image, up to its last features.
-        milliseconds: What that takes on this machine.
-        values: Those that may be taken as features, in the order of the work.
+        pixels: The pixel values it expects, and where that is stated; ``None`` if unknown.
+        licence: Under which it is published, or ``unknown``.
+        multiply_adds: Multiply-adds per image, up to its last features.
+        milliseconds: Time per image on this machine.
+        values: Possible features, in order of computation.
     """
 
     name: str
@@ -108,7 +108,7 @@ class KnownBackbone(BaseModel, frozen=True):
 
 
 class MeasuredBackbone(BaseModel, frozen=True):
-    """What a network takes on this machine, as the cache keeps it."""
+    """A network's cost on this machine, as cached."""
 
     side: tuple[int, int]
     multiply_adds: int
@@ -155,7 +155,7 @@ def list_backbones(*, watcher: Watcher = SILENT) -> list[ListedBackbone]:
 
 
 def measured_backbone(name: str, *, anew: bool = False) -> MeasuredBackbone:
-    """What a network that is on this machine takes here, measured once."""
+    """Return a local network's cost, measured once."""
     from opsin.backbones.backbone import open_backbone  # noqa: PLC0415  loads onnx
 
     path = NAMED[name].path
@@ -168,7 +168,7 @@ def measured_backbone(name: str, *, anew: bool = False) -> MeasuredBackbone:
 
 
 def measure(backbone: Backbone, *, anew: bool = False) -> MeasuredBackbone:
-    """Measure an open network; what was faster at an earlier time, on a quieter machine, stays."""
+    """Measure an open network, keeping the fastest of all measurements."""
     file, kept = _kept(backbone.digest)
     if kept is not None and not anew:
         return kept
@@ -184,14 +184,14 @@ def measure(backbone: Backbone, *, anew: bool = False) -> MeasuredBackbone:
         measured = MeasuredBackbone(
             side=backbone.side, multiply_adds=work, milliseconds=milliseconds
         )
-    # Where the cache cannot be written it is measured again the next time.
+    # Without a writable cache it is measured again next time.
     with contextlib.suppress(StorageError):
         write_json(file, measured.model_dump(mode="json"))
     return measured
 
 
 def _kept(digest: str) -> tuple[Path, MeasuredBackbone | None]:
-    """The file that keeps what a network takes on this machine, and what it says."""
+    """Return the cache file of a network's cost, and its content."""
     name = f"{digest[:32]}-{cores()}-{onnxruntime.__version__}.json"
     file = cache_root() / "backbones" / name
     with contextlib.suppress(OSError, ValidationError):
@@ -211,7 +211,7 @@ def _milliseconds(backbone: Backbone) -> float:
     session.run(graph.outputs, {IMAGES: images[:1]})
     if (alone := time.perf_counter() - began) > _SECONDS:
         return float(f"{1000 * alone:.4g}")
-    session.run(graph.outputs, {IMAGES: images})  # it finds its memory
+    session.run(graph.outputs, {IMAGES: images})  # warm-up
     fastest, until = float("inf"), time.perf_counter() + _SECONDS
     while time.perf_counter() < until or fastest == float("inf"):
         began = time.perf_counter()
@@ -228,16 +228,16 @@ def describe_backbone(
     offline: bool = False,
     watcher: Watcher = SILENT,
 ) -> KnownBackbone:
-    """Look into a pretrained network; one on the hub is fetched where it is not on this machine.
+    """Describe a pretrained network, fetching it from the hub if needed.
 
     Args:
         what: An ONNX file, a run, or its ``classifier.onnx``; else the name of one on the hub.
-        prepare: What it takes for pixels, where nothing says it.
+        prepare: The pixel values it expects, if they are not stated.
         offline: Whether only what is on this machine may be used.
         watcher: Receives how far a download is.
 
     Raises:
-        ModelFileError: There is no such file or name, or nothing in it could be features.
+        ModelFileError: There is no such file or name, or it has no usable features.
         DownloadError: It could not be fetched.
         MissingExtraError: huggingface_hub or onnx is not installed.
 
@@ -251,23 +251,26 @@ def describe_backbone(
     except ImportError as error:
         raise MissingExtraError("looking into networks", "evaluate") from error
 
-    found = look_into(what, prepare=prepare, offline=offline, watcher=watcher)
-    probed, measured = found.probed, measure(found)  # another scale of pixels is the same work
+    backbone = look_into(what, prepare=prepare, offline=offline, watcher=watcher)
+    probed, measured = (
+        backbone.probed,
+        measure(backbone),
+    )  # another scale of pixels is the same work
     return KnownBackbone(
-        name=found.name,
-        path=found.path,
-        sha256=found.digest,
-        repository=str(found.where) if found.where else None,
-        size=found.path.stat().st_size,
+        name=backbone.name,
+        path=backbone.path,
+        sha256=backbone.digest,
+        repository=str(backbone.where) if backbone.where else None,
+        size=backbone.path.stat().st_size,
         side=probed.side,
         channels=probed.channels,
-        pixels=found.pixels.words if found.pixels.stated else None,
-        licence=found.licence,
+        pixels=backbone.pixels.words if backbone.pixels.stated else None,
+        licence=backbone.licence,
         multiply_adds=measured.multiply_adds,
         milliseconds=measured.milliseconds,
         values=tuple(
             FeatureValue(
-                name=value.name, op=value.op, shape=value.shape, usual=value.name in found.at
+                name=value.name, op=value.op, shape=value.shape, usual=value.name in backbone.at
             )
             for value in probed.values
         ),

@@ -1,4 +1,4 @@
-"""What can be had without a neural network, on the same images and the same split."""
+"""Baselines without a neural network, on the same images and split."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def compare_baselines(
         >>> from opsin import train
         >>> run = train("digits", model="logistic", classes=["1", "7"], runs=tempfile.mkdtemp(),
         ...             quiet=True)
-        >>> found = compare_baselines("digits", run, quiet=True)
-        >>> [row.model for row in found.runs]
+        >>> comparison = compare_baselines("digits", run, quiet=True)
+        >>> [row.model for row in comparison.runs]
         ['logistic', 'logistic', 'forest', 'knn', 'svm']
     """
     watcher, folder = watcher or for_people(quiet=quiet), Path("runs")

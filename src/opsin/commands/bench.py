@@ -1,4 +1,4 @@
-"""Images a second: what this machine trains on and answers for."""
+"""Images a second of this machine, in training and prediction."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _ROUND: Final = 0.3
 
 
 class Machine(BaseModel):
-    """What figures of speed depend on; ``gpu`` is known only where PyTorch was asked."""
+    """The machine that speeds were measured on; ``gpu`` is known only if PyTorch was loaded."""
 
     cpu: str
     threads: int
@@ -47,7 +47,7 @@ class Machine(BaseModel):
 
     @classmethod
     def here(cls, watcher: Watcher, *, gpu: str | None = None) -> Machine:
-        """The machine at hand, which the watcher is told of; the name of PyTorch's GPU is given."""
+        """Describe this machine, and report it to the watcher."""
         versions = {
             "opsin": __version__,
             "python": platform.python_version(),
@@ -72,7 +72,7 @@ class Machine(BaseModel):
         return machine
 
     def line(self) -> str:
-        """The machine in one line, without its load."""
+        """Return the machine in one line, without its load."""
         parts = [self.cpu, f"{self.threads} threads", f"{self.memory / 1e9:.0f} GB of memory"]
         if "torch" in self.versions:
             parts += [self.gpu or "no GPU", f"PyTorch {self.versions['torch']}"]
@@ -93,7 +93,7 @@ class ImageRate(BaseModel):
 
 
 class Benchmark(BaseModel):
-    """All that was measured on a machine."""
+    """All measurements of a machine."""
 
     machine: Machine
     rates: list[ImageRate]
@@ -106,13 +106,13 @@ def bench(
     classifier: str | os.PathLike[str] | None = None,
     watcher: Watcher = SILENT,
 ) -> Benchmark:
-    """Measure how many images a second this machine trains on and answers for.
+    """Measure images a second of this machine, in training and prediction.
 
     Networks are trained with their default recipes, for some epochs on the CPU and on PyTorch's
-    GPU. The file that comes out is asked on the CPU and on each device of ONNX Runtime.
+    GPU. The exported file predicts on the CPU and on each device of ONNX Runtime.
 
     Args:
-        models: Networks to train and to ask (default: all of them).
+        models: Networks to train and time (default: all of them).
         classifier: A run directory or ``classifier.onnx`` to ask instead; needs no PyTorch.
         watcher: Receives the progress of the work.
 
@@ -160,7 +160,7 @@ def bench(
 
 
 def _noise(model: str) -> Dataset:
-    """Images like CIFAR-10's for convolutional networks, like Fashion-MNIST's for dense ones."""
+    """Make noise of CIFAR-10's shape for convolutional networks, Fashion-MNIST's for dense ones."""
     shape = (32, 32, 3) if MODELS[model].convolutional else (28, 28, 1)
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (_IMAGES, *shape), np.uint8)
@@ -169,22 +169,22 @@ def _noise(model: str) -> Dataset:
 
 def _answering(classifier: Classifier) -> Iterator[ImageRate]:
     """Measure a classifier one image at a time, then in batches on each device."""
-    like = classifier.metadata.preparation
-    side = (like.height, like.width)
+    preparation = classifier.metadata.preparation
+    side = (preparation.height, preparation.width)
     about = {"work": "prediction", "name": classifier.metadata.model}
     rates = _answer_rates(classifier, 1)
     yield _rate(rates, side, how="one at a time", device=CPU, **about)
-    images = max(8, min(256, 1_000_000 // (like.height * like.width)))
+    images = max(8, min(256, 1_000_000 // (preparation.height * preparation.width)))
     for device in (CPU, *installed()):
         rates = _answer_rates(Classifier(classifier.path, device=device), images)
-        if choose(device, needed=False) == device:  # it can be used after all
+        if choose(device, needed=False) == device:  # it works
             yield _rate(rates, side, how=f"batch of {images}", device=device, **about)
 
 
 def _answer_rates(classifier: Classifier, images: int) -> list[float]:
-    """Answered images of noise a second, of each round."""
-    like = classifier.metadata.preparation
-    shape = (images, like.height, like.width, like.channels)
+    """Return predictions of noise images a second, for each round."""
+    preparation = classifier.metadata.preparation
+    shape = (images, preparation.height, preparation.width, preparation.channels)
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
     def seconds() -> float:
@@ -192,7 +192,7 @@ def _answer_rates(classifier: Classifier, images: int) -> list[float]:
         classifier.probabilities(pixels)
         return max(time.perf_counter() - began, 1e-9)
 
-    seconds()  # it finds its memory and wakes the threads
+    seconds()  # warm-up
     times = max(1, round(_ROUND / seconds()))
     return [images * times / sum(seconds() for _ in range(times)) for _ in range(ROUNDS)]
 

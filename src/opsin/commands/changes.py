@@ -1,4 +1,4 @@
-"""What changed in a collection since a run."""
+"""Changes of a dataset since a run."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Changes:
-    """What `changes_since` found.
+    """The result of `changes_since`.
 
     Args:
         run: The run directory.
-        source: What it was compared with.
+        source: The source it was compared with.
         fingerprint_then: Fingerprint of the images that the run was made from.
         fingerprint_now: Fingerprint of the images now.
         unchanged: Number of images with the same name, class and pixels.
@@ -64,11 +64,11 @@ class Changes:
 
     @property
     def sides(self) -> dict[tuple[str, str], int]:
-        """How many images move from which part to which, the most first."""
+        """Number of images by old and new part, the most first."""
         return dict(Counter((pair.then.part, pair.now.part) for pair in self.moved).most_common())
 
     def to_json(self) -> JsonObject:
-        """Everything as ``--json`` prints it."""
+        """Return everything as ``--json`` prints it."""
 
         def shown(image: RunImage) -> dict[str, str]:
             return {"name": image.name, "label": image.label, "part": image.part}
@@ -92,19 +92,19 @@ class Changes:
 def changes_since(
     run: str | os.PathLike[str], *sources: str | os.PathLike[str], watcher: Watcher = SILENT
 ) -> Changes:
-    """Compare a collection with the one that a run was made from, image by image.
+    """Compare a dataset with the one that a run was trained on, image by image.
 
-    Images are prepared and split as the run's recipe says, and known by their pixels. Of several
-    copies each counts: three of them, where there were two, are one added.
+    Images are prepared and split by the run's recipe, and identified by their pixels. Copies count:
+    three where there were two are one added.
 
     Args:
         run: A run directory.
-        *sources: What to compare with (default: the run's own sources, where they were then).
+        *sources: What to compare with (default: the run's own sources at their old paths).
         watcher: Receives the progress of the work.
 
     Raises:
         RunError: The run is missing, or was made before Opsin kept ``pictures.csv``.
-        MovedError: The run's own sources are gone, and no other place was named.
+        MovedError: The run's own sources are gone, and no others were named.
         SourceError: No classifier can be made from the source any more.
 
     Example:
@@ -112,19 +112,19 @@ def changes_since(
         >>> from opsin import train
         >>> folder = tempfile.mkdtemp()
         >>> run = train("digits", model="mlp", epochs=1, runs=folder, quiet=True)
-        >>> found = changes_since(run)
-        >>> found.unchanged, len(found.added), len(found.moved)
+        >>> changes = changes_since(run)
+        >>> changes.unchanged, len(changes.added), len(changes.moved)
         (1797, 0, 0)
     """
     opened = Run(run)
     then = read_images(opened.directory)
     record = opened.directory.read(DatasetRecord)
     recipe = recipe_of_run(opened.directory, sources, others=True)
-    # An image that was corrected then and is gone now is one that was removed.
+    # An image that was corrected and is gone now counts as removed.
     data = load_recipe(recipe, watcher=watcher, missing_ok=True)
     pairs, removed, added = _match(then, list(_images(data)))
     same_pixels = (*pairs["unchanged"], *pairs["renamed"], *pairs["relabelled"])
-    # A run that was judged by all its images had no parts.
+    # A cross-validated run had no parts.
     had_parts = {image.part for image in then} != {"train"}
     moved = [pair for pair in same_pixels if pair.then.part != pair.now.part and had_parts]
     return Changes(
@@ -156,8 +156,8 @@ def _images(dataset: Dataset) -> Iterator[RunImage]:
     return map(RunImage, dataset.names, labels, parts_of(dataset), digest_names(dataset.digests))
 
 
-# What two images have in common that are taken for one, and what that makes of them. The more
-# they share the earlier they are matched, so that of several copies the fewest have changed.
+# What a matched pair has in common, and the kind of change. Closer matches come first, so that the
+# fewest copies count as changed.
 _STEPS: Final[tuple[tuple[str, Callable[[RunImage], Hashable]], ...]] = (
     ("unchanged", lambda p: p),
     ("unchanged", lambda p: (p.digest, p.name, p.label)),
@@ -174,7 +174,7 @@ _STEPS: Final[tuple[tuple[str, Callable[[RunImage], Hashable]], ...]] = (
 def _match(
     then: list[RunImage], now: list[RunImage]
 ) -> tuple[dict[str, list[Pair]], list[RunImage], list[RunImage]]:
-    """Pairs by kind, and what is left on either side; each image is in one place."""
+    """Return pairs by kind, and the unmatched images of either side."""
     pairs: dict[str, list[Pair]] = defaultdict(list)
     matched = pair_up(then, now, [key for _, key in _STEPS])
     for one, other, step in matched:

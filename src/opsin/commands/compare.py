@@ -1,4 +1,4 @@
-"""Which of several runs is better, if any is shown to be."""
+"""Comparison of several runs on the same images."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from opsin.report.side_by_side import (
     remarks_on,
 )
 
-#: More runs than this make no table and no chart that anyone can read.
+#: More runs would make an unreadable table and chart.
 _MOST: Final = 10
 
 
@@ -44,11 +44,11 @@ def compare(
     out: str | os.PathLike[str] | None = None,
     watcher: Watcher = SILENT,
 ) -> Comparison:
-    """Compare runs by the same images, and say which is better, if that is shown.
+    """Compare runs on the same images, and say which is better, if that is significant.
 
-    Each is set against the first, on the images that all of them were tested on. One is called
-    better only where an exact test (McNemar's; by groups where images belong together) and the
-    interval of the difference agree; otherwise no difference can be shown.
+    Each is compared with the first, on the images that all were tested on. One is called better
+    only if an exact test (McNemar's, or by groups for images that belong together) and the interval
+    of the difference agree; otherwise no difference can be shown.
 
     Args:
         *runs: Two to ten run directories that were judged by some of the same images, with the same
@@ -67,8 +67,8 @@ def compare(
         >>> from opsin import train
         >>> folder = tempfile.mkdtemp()
         >>> run = train("digits", model="mlp", epochs=1, runs=folder, quiet=True)
-        >>> found = compare(run, run)
-        >>> found.pairs[0].p, found.pairs[0].better
+        >>> comparison = compare(run, run)
+        >>> comparison.pairs[0].p, comparison.pairs[0].better
         (1.0, None)
     """
     if not 2 <= len(runs) <= _MOST:
@@ -77,7 +77,7 @@ def compare(
             "Name the run directories: opsin compare RUN RUN; opsin runs lists them.",
         )
     opened = [Run(run) for run in runs]
-    if out is not None:  # refused at once, not when all is measured
+    if out is not None:  # fail before the work
         importlib.import_module("opsin.report.figures")
         check_writable(Path(out) / "compare.json")
     paired = bring_together(opened)
@@ -151,7 +151,7 @@ def _row(run: Run, number: int, paired: PairedPredictions) -> ComparedRun:
 
 
 def _with_best(rows: Sequence[ComparedRun], paired: PairedPredictions) -> list[ComparedRun]:
-    """The rows with the columns in which each is best, and shown to be."""
+    """Return the rows with the columns in which each is significantly best."""
     most_accurate = shown_best(
         paired.answers, paired.labels, paired.groups, out_of_fold=paired.part == "out_of_fold"
     )
@@ -169,7 +169,7 @@ def _with_best(rows: Sequence[ComparedRun], paired: PairedPredictions) -> list[C
 
 
 def _pairs(paired: PairedPredictions, letters: Sequence[str]) -> list[ComparedPair]:
-    """Each run against the first."""
+    """Compare each run with the first."""
     answers, unseen = paired.answers, paired.part == "out_of_fold"
     tests = [
         compare_answers(answers[0], other, paired.labels, paired.groups, out_of_fold=unseen)
@@ -193,13 +193,13 @@ def _pairs(paired: PairedPredictions, letters: Sequence[str]) -> list[ComparedPa
 def sentence(
     test: PairedTest, letters: tuple[str, str], part: PredictedPart, *, comparisons: int = 1
 ) -> str:
-    """Say what a comparison has shown, or that it has shown nothing."""
+    """Describe the result of a comparison."""
 
     def shown(p: float) -> str:
         return "< 0.0001" if p < 0.0001 else f"= {p:.2g}"
 
     first, second = letters
-    # An image is worth 0.1 points of a thousand, 0.01 of ten thousand: so many digits tell.
+    # One image is 0.1 points of a thousand, 0.01 of ten thousand.
     digits = max(1, math.ceil(math.log10(test.images)) - 2)
     p = f"exact McNemar p {shown(test.p)}"
     if test.groups is not None:
@@ -229,7 +229,7 @@ def sentence(
 def _disagreements(
     paired: PairedPredictions, answers: Sequence[NDArray[np.int64]], number: int
 ) -> list[DifferentAnswers]:
-    """The images to which a run and the first gave different answers."""
+    """Return the images that a run and the first answered differently."""
     rows = np.flatnonzero(answers[0] != answers[number])
     labels = [answers[run][rows] for run in (0, number)]
     shares = [
@@ -237,7 +237,7 @@ def _disagreements(
         for run, label in zip((0, number), labels, strict=True)
     ]
     right = [label == paired.labels[rows] for label in labels]
-    # How sure the wrong one of the two answers was; of two wrong ones, the surer.
+    # The confidence of the wrong answer, or of the more confident one if both are wrong.
     mistaken = np.maximum(
         *(np.where(ok, 0, share) for ok, share in zip(right, shares, strict=True))
     )

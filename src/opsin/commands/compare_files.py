@@ -1,4 +1,4 @@
-"""A comparison written down: page, figures and JSON."""
+"""The files of a comparison: page, figures and JSON."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from opsin.report.templates import fill
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Images of a group that the page shows, and the figure.
+# Images of a group on the page, and in the figure.
 _ON_PAGE: Final = 12
 _DRAWN: Final = 5
 
@@ -45,7 +45,7 @@ class _Group:
 
     title: str  # which way: `Only B is right`
     count: int
-    images: Sequence[Disagreement]  # the first of them, where they can still be shown
+    images: Sequence[Disagreement]  # the first ones still available
     others: Sequence[str]  # the first of the others: name, class and both answers in a line
 
 
@@ -75,7 +75,9 @@ def write_files(
             "accuracy": draw_accuracies(comparison.runs, comparison.headline, word),
         }
         for pair, of_pair in zip(comparison.pairs, groups, strict=True):
-            drawn = [(f"{each.title} ({each.count:,})", each.images[:_DRAWN]) for each in of_pair]
+            drawn = [
+                (f"{group.title} ({group.count:,})", group.images[:_DRAWN]) for group in of_pair
+            ]
             if any(images for _, images in drawn):
                 first, second = pair.letters
                 only = len(comparison.pairs) == 1
@@ -111,7 +113,7 @@ def write_files(
 
 
 def _pixels(run: Run, wanted: set[str], watcher: Watcher) -> tuple[dict[str, Pixels], str | None]:
-    """Images by their content, from where the first run took them."""
+    """Return images by digest, from the first run's sources."""
     if not wanted:
         return {}, None
     location = run.directory.read(DatasetRecord).location

@@ -1,4 +1,4 @@
-"""What a collection of images holds."""
+"""Figures and the audit page of a dataset."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from opsin.report.templates import fill
 
 @checked
 def draw_data(dataset: Dataset, folder: str | os.PathLike[str], *, seed: int = 0) -> list[Path]:
-    """Draw what every tutorial begins with.
+    """Draw an overview of a dataset.
 
     Args:
         dataset: The images.
-        folder: Where the figures go: ``image.png`` (a training image enlarged, as a heat map),
+        folder: Folder for the figures: ``image.png`` (a training image enlarged, as a heat map),
             ``grid.png`` (25 with their names), ``means.png`` (the mean of each class) and
             ``classes.png`` (their sizes).
-        seed: Decides which training images are drawn, at random; another one draws others.
+        seed: Seed of the random choice of training images.
 
     Returns:
         The files.
@@ -69,8 +69,8 @@ def write_audit(audit: Audit, folder: str | os.PathLike[str]) -> Path:
     """Write the findings of an audit as a page, and all of them as JSON.
 
     Args:
-        audit: What `opsin.audit` found.
-        folder: Where ``audit.html`` and ``audit.json`` go.
+        audit: The result of `opsin.audit`.
+        folder: Folder for ``audit.html`` and ``audit.json``.
 
     Returns:
         The page.
@@ -83,7 +83,7 @@ def write_audit(audit: Audit, folder: str | os.PathLike[str]) -> Path:
     part_of = np.full(len(data), "train", "<U5")
     for part in ("val", "test"):
         part_of[data.split.rows(part)] = part
-    # Of each kind 18 cases, and of each case 4 images: copies beyond these look the same.
+    # 18 cases per kind, and 4 images per case.
     text = fill("audit.html", data=data, part_of=part_of, findings=audit.findings, shown=18,
                 together=4)  # fmt: skip
     write_bytes(page, text.encode("utf-8", "backslashreplace"))

@@ -1,4 +1,4 @@
-"""A collection in one .npz file, or as Parquet in the form of Hugging Face's data sets."""
+"""A dataset in one .npz file, or as Parquet in the form of Hugging Face's data sets."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from opsin.core.events import Watcher
 from opsin.core.storage import atomic_file, publish_directory, scratch_directory
 from opsin.data.dataset import Dataset
 
-#: Bytes of pixels that are held at once.
+#: Bytes of pixels per block.
 _BLOCK: Final = 1 << 22
-# Bytes of images in a group of Parquet's rows, which is read at once, and in a file.
+# Bytes of images per row group of Parquet, and per file.
 _GROUP: Final = 16 << 20
 _FILE: Final = 500 << 20
-# What Hugging Face's library calls the parts.
+# Names of the parts in Hugging Face's library.
 _CALLED: Final = {"train": "train", "val": "validation", "test": "test"}
 
 
 def write_npz(dataset: Dataset, target: Path, watcher: Watcher) -> None:
-    """Write ``images``, ``labels``, ``classes`` and, where there is a test part, that as well."""
+    """Write ``images``, ``labels``, ``classes`` and the test part, if any."""
     split = dataset.split
     train = np.sort(np.concatenate([split.train, split.val]))
     if len(split.val):
@@ -56,7 +56,7 @@ def write_npz(dataset: Dataset, target: Path, watcher: Watcher) -> None:
 def _in_blocks(
     dataset: Dataset, rows: NDArray[np.int64], advance: Callable[[int], None]
 ) -> tuple[Iterator[NDArray[Any]], int]:
-    """Yield images a few at a time, since all may be larger than the memory; and their number."""
+    """Return blocks of images, which may exceed the memory, and their number."""
     step = max(1, _BLOCK // max(1, dataset.images.nbytes // len(dataset)))
 
     def blocks() -> Iterator[NDArray[Any]]:
@@ -74,7 +74,7 @@ def add_array(
     count: int | None = None,
 ) -> None:
     """Add an array that comes in blocks."""
-    # Without the time, so that the same images give the same file.
+    # Without a time, so that the same images give the same file.
     info = zipfile.ZipInfo(f"{name}.npy")
     info.compress_type = archive.compression
     with archive.open(info, "w", force_zip64=True) as stream:
@@ -147,7 +147,7 @@ class _PartWriter:
         return columns
 
     def _schema(self, arrow: Any) -> Any:
-        """Return the columns with what Hugging Face's library wants to know of them."""
+        """Return the schema with the features that Hugging Face's library expects."""
         image = arrow.struct([("bytes", arrow.binary()), ("path", arrow.string())])
         fields: list[tuple[str, object]] = [("image", image), ("label", arrow.int64())]
         features: dict[str, object] = {

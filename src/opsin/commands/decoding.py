@@ -1,4 +1,4 @@
-"""A source's images decoded into the cache, here or by the machines of a cluster."""
+"""Decoding of a source into the cache, here or on a cluster."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from opsin.core.errors import ImageError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.keyword_options import LoadOptions
 from opsin.core.metadata import Preparation
-from opsin.data import sources
-from opsin.data.dataset import find_given
-from opsin.data.fill_cache import ImagePixels, read_found, read_pixels
+from opsin.data.dataset import resolve_sources
+from opsin.data.fill_cache import ImagePixels, read_located, read_pixels
 from opsin.data.image_stream import ListedImage, held_bytes
+from opsin.data.sources import find_all
 from opsin.data.sources.named import is_place
 from opsin.runtime.cluster import Cluster, is_elsewhere
 from opsin.runtime.image_engine import Done, ImageSteps
@@ -23,15 +23,15 @@ from opsin.runtime.image_engine import Done, ImageSteps
 
 @checked
 def decode(
-    *given: object, on: str = "local", watcher: Watcher = SILENT, **options: Unpack[LoadOptions]
+    *sources: object, on: str = "local", watcher: Watcher = SILENT, **options: Unpack[LoadOptions]
 ) -> None:
-    """Decode a source's images into the cache, where `opsin.load` and `opsin.look_at` find them.
+    """Decode a source's images into the cache ahead of `opsin.load` and `opsin.look_at`.
 
-    These do it themselves where it was not done before. On a cluster many machines share the work,
-    with the same result: each reads files itself, and is sent images of archives and Parquet.
+    On a cluster many machines share the work, with the same result: each reads files itself, and is
+    sent images of archives and Parquet.
 
     Args:
-        *given: As for `opsin.load`.
+        *sources: As for `opsin.load`.
         on: Where: ``local``, or a Ray cluster: ``ray`` (the one this machine is part of) or
             ``ray://HOST:PORT``.
         watcher: Receives the progress of the work.
@@ -50,7 +50,7 @@ def decode(
         1797
     """
     elsewhere = is_elsewhere(on)
-    recipe, held = find_given(given, {**options}, watcher)
+    recipe, held = resolve_sources(sources, {**options}, watcher)
     with contextlib.ExitStack() as stack:
         remote = None
         if elsewhere:
@@ -63,8 +63,8 @@ def decode(
             ) -> Generator[tuple[ListedImage, ImagePixels | ImageError]]:
                 return cluster.answers(_steps(preparation), images)
 
-        found = held or sources.find_all(recipe, watcher=watcher)
-        read_found(found, recipe, watcher, for_training=False, remote=remote)
+        located = held or find_all(recipe, watcher=watcher)
+        read_located(located, recipe, watcher, for_training=False, remote=remote)
 
 
 def _steps(preparation: Preparation) -> ImageSteps[ListedImage, ImagePixels, ImagePixels]:

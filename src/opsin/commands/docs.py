@@ -11,10 +11,10 @@ from opsin.core.glossary import SITE
 
 @checked
 def open_docs(*, open_browser: bool = True) -> str:
-    """Open the documentation in this machine's browser; it lies on the disk.
+    """Open the local documentation in the browser.
 
     Args:
-        open_browser: Whether to open it, or to say only where it is.
+        open_browser: Whether to open it, or only to return its address.
 
     Returns:
         Its address, ``file://…``.

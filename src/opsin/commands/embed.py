@@ -1,4 +1,4 @@
-"""The verb `embed`: images become what a pretrained network says of them."""
+"""The verb `embed`: features of images by a pretrained network."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from opsin.core.recipe import DataRecipe
 from opsin.core.stored_json import JsonObject
 from opsin.data import sources
 from opsin.data.cache import digest_rows
-from opsin.data.dataset import Dataset, find_given
+from opsin.data.dataset import Dataset, resolve_sources
 from opsin.data.fill_cache import content_and_digest
 from opsin.data.formats import SUFFIXES
 from opsin.data.image_stream import ListedImage, Stream, held_bytes
@@ -49,25 +49,25 @@ try:
 except ImportError as error:
     raise MissingExtraError("pretrained networks", "evaluate") from error
 
-# Seconds of work that a killed process may lose, where the network is slow.
+# Seconds between saves for a slow network.
 _OFTEN: Final = 30.0
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """What `embed` wrote.
+    """The result of `embed`.
 
     Args:
         out: The file.
         images: Images in it.
-        units: Numbers of each, D.
-        computed: Images whose features were computed now; the others' were known.
-        unreadable: Name and reason of each file that was passed over.
-        classes: What labels stand for; ``None`` where the source has none.
+        units: Features per image, D.
+        computed: Images whose features were computed now; the others were cached.
+        unreadable: Name and reason of each file that was skipped.
+        classes: Class names of the labels, or ``None`` without labels.
         backbone: The network.
-        preparation: How images become its pixels.
-        device: Where features are computed.
-        seconds: How long it took.
+        preparation: The preparation of images for it.
+        device: The device that computed features.
+        seconds: Duration.
     """
 
     out: Path | StoreAddress
@@ -119,35 +119,34 @@ def embed(
     device: str = "auto",
     watcher: Watcher = SILENT,
 ) -> Embedded:
-    """Write what a pretrained network says of images: a row of numbers for each.
+    """Write a pretrained network's features of images, one row each.
 
     They are those that ``train(data, backbone=…)`` learns from, each image seen whole, and are
-    computed once for both. Stopped or killed, the same call goes on where it was. Memory is the
-    same for a thousand images and a million, but for 32 bytes an image that is known.
+    computed once for both. Stopped or killed, the same call resumes. Memory does not grow with the
+    number of images, but for 32 bytes per cached one.
 
     Args:
         data: Images with labels, as `train` takes them, or without, as `classify` takes them.
         backbone: An ONNX file, a run, or its ``classifier.onnx``; else a name on the hub.
-        prepare: The pixels that the network was trained on, where nothing beside it says them.
+        prepare: The pixel values that the network was trained on, if they are not stated.
         at: Values of the network to take (default: that before its last dense layer).
         out: A new ``.npz`` file (default: ``SOURCE-NETWORK.npz``). On an object store
             (``s3://…``) it appears whole, at the end.
         test: A second source, of test images.
         classes: Classes to keep, in this order.
-        columns: Names of a table's columns, where they are others.
+        columns: Names of a table's columns, if not the usual ones.
         follow_links: Enter folders through symbolic links.
         outside: Let a table name images outside its folder.
         stdin: What ``-`` reads.
-        offline: Whether only a network that is on this machine may be used.
+        offline: Use only a network that is on this machine.
         shard: ``2/3``: only the second of three equal parts of the source, into
             ``photos-00002-of-00003.npz``, for `merge`.
-        on: Where features are computed: ``local``, or on a Ray cluster, ``ray`` or
-            ``ray://HOST:PORT``; they are the same.
-        device: Where each machine computes: see `opsin.Classifier`.
+        on: ``local``, or a Ray cluster: ``ray`` or ``ray://HOST:PORT``; the features are the same.
+        device: Device of each machine: see `opsin.Classifier`.
         watcher: Receives progress and notes.
 
     Raises:
-        RecipeError: There is no network, nothing says its pixels, or an impossible option.
+        RecipeError: There is no network, its pixel values are unknown, or an impossible option.
         ModelFileError: The network cannot be used.
         DownloadError: It cannot be fetched.
         SourceError: The source is missing or damaged, or holds no image that can be read.
@@ -164,16 +163,16 @@ def embed(
     device = choose(device)
     part = None if shard is None else Shard.parse(shard)
 
-    def checked_place(out: str | os.PathLike[str]) -> OutFile:
-        place = OutFile.read(out, part)
-        with place.errors():
-            # Without its manifest a shard is not finished, nor what is for a store without its
+    def open_target(out: str | os.PathLike[str]) -> OutFile:
+        target = OutFile.read(out, part)
+        with target.errors():
+            # A shard without its manifest is unfinished, as is a file for a store without its
             # object.
-            check_feature_file(place.path, replace=part is not None or place.address is not None)
-            place.claim()
-        return place
+            check_feature_file(target.path, replace=part is not None or target.address is not None)
+            target.claim()
+        return target
 
-    place = None if out is None else checked_place(out)
+    target = None if out is None else open_target(out)
     network = open_backbone(
         backbone, prepare=prepare, at=None if at is None else tuple(at), offline=offline,
         watcher=watcher,
@@ -182,13 +181,13 @@ def embed(
         data, test=None if test is None else os.fspath(test), classes=classes, columns=columns,
         follow_links=follow_links, outside=outside, stdin=stdin, shard=part, watcher=watcher,
     )  # fmt: skip
-    place = place or checked_place(legal_name(f"{images.title}-{network.name}.npz"))
+    target = target or open_target(legal_name(f"{images.title}-{network.name}.npz"))
     watcher.fact("Network", network.words)
-    # All values are computed, for a training may want them; the first alone is taken.
+    # All values are computed, since a training may use them; only the first is written.
     taken = network.at if at is not None else network.at[:1]
-    with place.errors():
+    with target.errors():
         return _Work(images, _Embedder(network, device, watcher), taken, watcher).run(
-            place, on, began
+            target, on, began
         )
 
 
@@ -205,7 +204,7 @@ def _find_images(
     columns: Mapping[str, str] | None, follow_links: bool, outside: bool, stdin: BinaryIO | None,
     shard: Shard | None, watcher: Watcher,
 ) -> _Images:  # fmt: skip
-    """Find the images of a source: those with labels, if it has any, or all of them."""
+    """Open a source: its labelled images if it has any, else all."""
     data = list(data) if isinstance(data, list | tuple) else [data]
     if not data:
         raise SourceError("There is no source")
@@ -218,7 +217,7 @@ def _find_images(
     }
     if any(isinstance(part, Dataset) for part in data):
         raise SourceError("An opsin.Dataset is not embedded", "Give the source that it is from.")
-    recipe, held = find_given(data, options, watcher)
+    recipe, held = resolve_sources(data, options, watcher)
     names = list(recipe.sources)
     why: SourceError | None = None
     if held is not None or not all(map(_is_one_image, names)):
@@ -243,7 +242,7 @@ def _find_images(
 
 
 def _is_one_image(source: str) -> bool:
-    """Whether it never has a label: an image's file, and standard input."""
+    """Whether a source never has labels: an image file, or standard input."""
     named = os.path.splitext(source)[1].lower() in SUFFIXES  # noqa: PTH122  any text
     return source == sources.STANDARD_INPUT or (named and not os.path.isdir(source))  # noqa: PTH112
 
@@ -268,7 +267,7 @@ def _labelled(contents: LabelledImages, recipe: DataRecipe, shard: Shard | None)
 
 
 class _Pixels(NamedTuple):
-    """An image that is decoded, and what it is known by."""
+    """A decoded image with its digests."""
 
     digest: NDArray[np.uint8]
     source: NDArray[np.uint8]
@@ -276,7 +275,7 @@ class _Pixels(NamedTuple):
 
 
 class _Features(NamedTuple):
-    """The features of an image; those with a source were computed now, and are to be kept."""
+    """The features of an image; those with a source were computed now and must be cached."""
 
     digest: bytes
     features: NDArray[np.float32]
@@ -290,15 +289,15 @@ class _Embedder:
         self.network, self.device = network, device
         self.like = usual_preparation(network)
         shape = (self.like.height, self.like.width, self.like.channels)
-        #: Computes features of pixels, and knows those that are kept.
+        #: Computes features of pixels, with their cache.
         self.extractor = Extractor(network, shape, "whole", device, watcher)
 
     def __reduce__(self) -> tuple[object, ...]:
-        # A copy in another process opens the network there.
+        # Another process opens the network itself.
         return _Embedder, (self.network, self.device)
 
     def steps(self) -> ImageSteps[ListedImage, _Pixels, _Features]:
-        """What is done to each image."""
+        """Return the steps for each image."""
         pixels = self.like.height * self.like.width * self.like.channels
         return ImageSteps(
             prepare=self.prepare,
@@ -309,7 +308,7 @@ class _Embedder:
         )
 
     def prepare(self, item: ListedImage) -> _Pixels | Done[_Features]:
-        """Decode an image; raises `ImageError` where it cannot be read."""
+        """Decode an image; raise `ImageError` if it cannot be read."""
         if item.problem:
             raise item.problem
         cache = self.extractor.cache
@@ -333,7 +332,7 @@ class _Embedder:
 
 
 class _Work:
-    """One call of `embed`: takes images up in their order, and keeps what is computed."""
+    """One call of `embed`: writes rows in order, and caches new features."""
 
     def __init__(
         self, images: _Images, embedder: _Embedder, taken: tuple[str, ...], watcher: Watcher
@@ -348,7 +347,7 @@ class _Work:
         self._computed = 0
         self._unreadable: list[tuple[str, str]] = []
 
-    def run(self, place: OutFile, on: str, began: float) -> Embedded:
+    def run(self, target: OutFile, on: str, began: float) -> Embedded:
         """Embed the images, and write the file."""
         images, embedder = self._images, self._embedder
         made: JsonObject = {
@@ -360,17 +359,17 @@ class _Work:
         before = task = None
         if images.stream.inputs is not None:
             options = made | {"classes": images.classes}
-            task = ShardTask("embed", images.stream.inputs, options, place.path)
+            task = ShardTask("embed", images.stream.inputs, options, target.path)
             before = task.finished()
         if before is not None:
             count = before.rows
             self._unreadable = [
                 (file["name"], file["reason"]) for file in before.summary["unreadable"]
             ]
-            self._watcher.note(f"{place.path} is finished")
+            self._watcher.note(f"{target.path} is finished")
         else:
-            there, source = place.claim(), images.stream.source
-            with FeatureRows(place.path, self._units) as rows:
+            there, source = target.claim(), images.stream.source
+            with FeatureRows(target.path, self._units) as rows:
                 self._fill(rows, on)
                 count = rows.count
                 listed: JsonObject = {"unreadable": _as_json(self._unreadable)}
@@ -378,16 +377,16 @@ class _Work:
                 rows.finish(origin | made | listed, images.classes)
             if task is not None:
                 task.finish(count, {"source": source, **listed})
-            place.publish(there)
+            target.publish(there)
         return Embedded(
-            out=place.shown, images=count, units=self._units, computed=self._computed,
+            out=target.shown, images=count, units=self._units, computed=self._computed,
             unreadable=tuple(self._unreadable), classes=images.classes, backbone=self._facts,
             preparation=embedder.like, device=choose(embedder.device),
             seconds=time.monotonic() - began,
         )  # fmt: skip
 
     def _fill(self, rows: FeatureRows, on: str) -> None:
-        """Write a row for each image that can be read."""
+        """Write a row for each readable image."""
         progress = Progress("Embed", self._images.stream.count(), self._watcher)
         kept = time.monotonic()
         try:
@@ -442,7 +441,7 @@ class _Work:
         progress.advance(rows.count + len(self._unreadable))
 
     def _keep(self) -> None:
-        """Bring what was computed into the cache."""
+        """Write new features to the cache."""
         cache, computed = self._embedder.extractor.cache, self._unkept
         self._unkept = []
         if not computed:

@@ -1,4 +1,4 @@
-"""How good a file is, on its own run's images or on others."""
+"""Evaluation of a classifier file, on its own run's images or on others."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from opsin.core.metadata import Metadata, Score
 from opsin.core.recipe import DataRecipe
 from opsin.data.cache import short_digest
 from opsin.data.corrections import Applied
-from opsin.data.dataset import Dataset, find_given, fingerprint_of, read_corrected
+from opsin.data.dataset import Dataset, fingerprint_of, read_corrected, resolve_sources
 from opsin.data.decoded_store import Decoded
 from opsin.data.fill_cache import rows_at_once
 from opsin.data.lazy_images import THREADS, Images
@@ -51,20 +51,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunEvaluation:
-    """A run's answers, and how good they are, by part."""
+    """A run's answers and figures, by part."""
 
     predictions: RunPredictions
     figures: Mapping[PredictedPart, PartFigures]
 
     @property
     def split(self) -> PredictedPart:
-        """What the verdict rests on: ``test`` or, where there is none, all images, or ``val``."""
+        """The part that the verdict rests on: ``test``, else all images, else ``val``."""
         order: tuple[PredictedPart, ...] = ("test", "out_of_fold")
         return next((part for part in order if part in self.figures), "val")
 
     @property
     def score(self) -> Score:
-        """The verdict, as it travels in the file."""
+        """The verdict, as stored in the file."""
         figures = self.figures[self.split]
         return Score(
             split=self.split,
@@ -95,7 +95,7 @@ def answers(
         return _joined([*classifier.iter_answers(images, piece, views=views)])
 
     try:
-        if classifier.threads == 1:  # of several batches, each has a processor
+        if classifier.threads == 1:  # batches run in parallel
             step = rows_at_once(images.shape[1:])
             pieces = [rows[start : start + step] for start in range(0, len(rows), step)]
             answered: Iterable[Answers] = pool.map(part_of, pieces)
@@ -130,13 +130,13 @@ def evaluate_run(
     judged: OutOfFold | None = None,
 ) -> RunEvaluation:
     """Evaluate a run's file on validation data and, once, on the test set."""
-    found: dict[PredictedPart, Answers] = {} if validation is None else {"val": validation}
+    by_part: dict[PredictedPart, Answers] = {} if validation is None else {"val": validation}
     rows = {part: dataset.split.rows(part) for part in ("val", "test")}
     if judged is not None:
-        found["out_of_fold"], rows["out_of_fold"] = judged.answers, judged.rows
+        by_part["out_of_fold"], rows["out_of_fold"] = judged.answers, judged.rows
     test = dataset.split.test
     if len(test) and not dataset.test_is_copied:
-        found["test"] = (
+        by_part["test"] = (
             answers(classifier, dataset.images, test, "Test", watcher)
             if known is None
             else known.of(test)
@@ -145,19 +145,19 @@ def evaluate_run(
         part: PartPredictions(
             rows[part],
             dataset.labels[rows[part]],
-            given.probabilities,
-            given.ood_score,
+            predicted.probabilities,
+            predicted.ood_score,
             source_labels(dataset, rows[part]),
             dataset.units[rows[part]],
         )
-        for part, given in found.items()
+        for part, predicted in by_part.items()
     })  # fmt: skip
     predictions.write(directory)
     return measure_run(classifier.metadata, predictions, dataset)
 
 
 def source_labels(dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
-    """Return labels before the user's corrections, ``int64[N]``; ``None``: the same."""
+    """Return labels before the user's corrections, ``int64[N]``, or ``None`` without any."""
     return None if dataset.source_labels is None else dataset.source_labels[rows]
 
 
@@ -167,9 +167,9 @@ def measure_run(metadata: Metadata, predictions: RunPredictions, dataset: Datase
 
     figures: dict[PredictedPart, PartFigures] = {}
     for part, kept in predictions:
-        found = Answers(kept.probabilities, kept.ood_score)
+        predicted = Answers(kept.probabilities, kept.ood_score)
         measured = _measured(
-            metadata, found, kept.labels, kept.groups, before=kept.source_labels,
+            metadata, predicted, kept.labels, kept.groups, before=kept.source_labels,
             corrections=dataset.corrected,
         )  # fmt: skip
         if part == "test":
@@ -182,22 +182,22 @@ def measure_run(metadata: Metadata, predictions: RunPredictions, dataset: Datase
 
 def _measured(
     metadata: Metadata,
-    found: Answers,
+    predicted: Answers,
     labels: NDArray[np.int64],
     groups: NDArray[np.int64] | None,
     *,
     before: NDArray[np.int64] | None,
     corrections: Applied | None,
 ) -> PartFigures:
-    """Return what `measure` says, and what temperature, threshold and corrections changed.
+    """Return the figures, with the effect of temperature, threshold and corrections.
 
-    ``before`` are the labels before the user's corrections, where there are any.
+    ``before`` are the labels before the user's corrections, if any.
     """
     from opsin.evaluation.metrics import measure  # noqa: PLC0415  scipy takes a second to load
 
-    answered = found.probabilities.argmax(axis=1)
-    more: dict[str, object] = {"uncalibrated": _uncalibrated(metadata, found, labels)}
-    if (refused := found.rejected(metadata.reject)) is not None:
+    answered = predicted.probabilities.argmax(axis=1)
+    more: dict[str, object] = {"uncalibrated": _uncalibrated(metadata, predicted, labels)}
+    if (refused := predicted.rejected(metadata.reject)) is not None:
         share = accuracy_of(refused, groups)
         more["refused"] = Refused(
             images=len(refused),
@@ -219,22 +219,22 @@ def _measured(
             left_out=left_out,
             earlier=accuracy_of(answered == earlier, groups),
         )
-    figures = measure(found.probabilities, labels, metadata.classes, groups)
+    figures = measure(predicted.probabilities, labels, metadata.classes, groups)
     return figures.model_copy(update={"refused": None, "corrected": None} | more)
 
 
 def _uncalibrated(
-    metadata: Metadata, found: Answers, labels: NDArray[np.int64]
+    metadata: Metadata, predicted: Answers, labels: NDArray[np.int64]
 ) -> Uncalibrated | None:
-    """Return the figures as they would be without the file's temperature."""
+    """Return the figures without the file's temperature."""
     from opsin.evaluation.calibration import log_loss_of  # noqa: PLC0415  loads scipy
     from opsin.evaluation.metrics import calibration_error, reliability  # noqa: PLC0415
 
     if metadata.calibration is None:
         return None
     mix = 0.0 if metadata.class_mix is None else metadata.class_mix.log_ratio
-    # Probabilities to the power of the temperature are, but for their sum, those without it.
-    logs = np.log(np.maximum(found.probabilities, np.finfo(np.float32).tiny, dtype=np.float64))
+    # Up to normalisation, probabilities to the power of the temperature are those without it.
+    logs = np.log(np.maximum(predicted.probabilities, np.finfo(np.float32).tiny, dtype=np.float64))
     logs = (logs - mix) * metadata.calibration.temperature + mix
     before = np.exp(logs - logs.max(axis=1, keepdims=True))
     before /= before.sum(axis=1, keepdims=True)
@@ -247,7 +247,7 @@ def _uncalibrated(
 def _without(
     which: NDArray[np.bool_], right: NDArray[np.bool_], groups: NDArray[np.int64] | None
 ) -> Accuracy | None:
-    """Return the accuracy without some images; ``None`` where they are none or all."""
+    """Return the accuracy without some images, or ``None`` if these are none or all."""
     if not which.any() or which.all():
         return None
     return accuracy_of(right[~which], None if groups is None else groups[~which])
@@ -262,7 +262,7 @@ def accuracy_of(right: NDArray[np.bool_], groups: NDArray[np.int64] | None) -> A
 
 
 class EvaluationResult(PartFigures):
-    """The figures of a file on some images, and how they came about."""
+    """The figures of a file on some images, and their origin."""
 
     model: str
     source: str
@@ -292,11 +292,10 @@ def evaluate(
 ) -> EvaluationResult:
     """Evaluate a classifier on images with labels.
 
-    Judged are the test part, where the source names one; else those images that the classifier
-    has not seen in its training; else all of them. An image is one image however many rows of a
-    table name it; copies under other names are images of their own, as in training. All are
-    prepared as the file asks, whatever their own size. Where any of the run's own test images are
-    among them, this is one more look at its test set.
+    The test part is evaluated if the source names one; else the images that the classifier did not
+    see in training; else all of them. An image that a table names repeatedly counts once; copies
+    under other names count separately, as in training. All are prepared as the file requires. If
+    any of the run's own test images are among them, this is one more look at its test set.
 
     Args:
         model: A run directory, a ``classifier.onnx`` or an open classifier.
@@ -304,29 +303,29 @@ def evaluate(
             classifier's.
         tta: Average the answers to a few variations of each image, as in `Classifier.predict`, if
             these helped on the validation images; else ``watcher`` receives why not.
-        device: Where it computes: see `Classifier`; an open one stays where it is.
+        device: Device: see `Classifier`; an open one keeps its own.
         watcher: Receives the progress of the work.
-        **options: Fields of `DataRecipe` that say how to read: ``classes``, ``columns`` …, and
-            ``group_by``, which images belong together.
+        **options: Fields of `DataRecipe` about reading: ``classes``, ``columns`` …, and
+            ``group_by``.
 
     Returns:
-        The figures, with ``part``, what was judged; ``seen_nearly`` counts by
-        `opsin.commands.known_images.nearly_seen`, and ``looks`` how often the runs of its folder
-        have looked at this test set.
+        The figures, with ``part``, the images evaluated; ``seen_nearly``, from
+        `opsin.commands.known_images.nearly_seen`; and ``looks``, the number of looks at this test
+        set by the runs of its folder.
 
     Raises:
         SourceError: The source is unusable or has classes that the classifier does not know.
     """
     classifier = open_classifier(model, device=device, watcher=watcher)
-    like = classifier.metadata.preparation
+    preparation = classifier.metadata.preparation
     prepared = {
-        "size": (like.height, like.width),
-        "channels": like.channels,
-        "resize": like.resize,
-        "bits": like.bits or 16,
+        "size": (preparation.height, preparation.width),
+        "channels": preparation.channels,
+        "resize": preparation.resize,
+        "bits": preparation.bits or 16,
     }
-    recipe, held = find_given(sources, options | prepared, watcher)
-    _, decoded = read_corrected(recipe, found=held, watcher=watcher, for_training=False)
+    recipe, held = resolve_sources(sources, options | prepared, watcher)
+    _, decoded = read_corrected(recipe, located=held, watcher=watcher, for_training=False)
     if decoded.left_out:
         watcher.note(f"Left out: {left_out_in_words(decoded.left_out)}")
     known_classes(classifier, decoded.classes, recipe.source)
@@ -334,10 +333,10 @@ def evaluate(
     if tta and classifier.without_views:
         watcher.note(classifier.without_views)
     began = time.perf_counter()
-    found = answers(classifier, decoded.images, judged.rows, "Test", watcher, tta=tta)
+    predicted = answers(classifier, decoded.images, judged.rows, "Test", watcher, tta=tta)
     seconds = time.perf_counter() - began
     return _result(
-        classifier, decoded, judged, found, recipe=recipe, seconds=seconds, watcher=watcher
+        classifier, decoded, judged, predicted, recipe=recipe, seconds=seconds, watcher=watcher
     )
 
 
@@ -345,21 +344,21 @@ def _result(
     classifier: Classifier,
     decoded: Decoded,
     judged: Judged,
-    found: Answers,
+    predicted: Answers,
     *,
     recipe: DataRecipe,
     seconds: float,
     watcher: Watcher,
 ) -> EvaluationResult:
-    """Measure the answers to the images judged, and count the look at them."""
+    """Measure the answers, and count the look at the test set."""
     rows = judged.rows
-    own = known_classes(classifier, decoded.classes, recipe.source)
-    labels = own[decoded.labels[rows]]
+    class_index = known_classes(classifier, decoded.classes, recipe.source)
+    labels = class_index[decoded.labels[rows]]
     groups = _groups_of(judged, decoded, recipe, watcher)
-    before = None if decoded.source_labels is None else own[decoded.source_labels[rows]]
+    before = None if decoded.source_labels is None else class_index[decoded.source_labels[rows]]
     corrections = None if before is None else decoded.corrected
     measured = _measured(
-        classifier.metadata, found, labels, groups, before=before, corrections=corrections
+        classifier.metadata, predicted, labels, groups, before=before, corrections=corrections
     )
     figures: dict[str, object] = {
         "model": classifier.title,
@@ -375,7 +374,7 @@ def _result(
         "seconds": seconds,
         **measured.model_dump(exclude_unset=True),
     }
-    right = found.probabilities.argmax(axis=1) == labels
+    right = predicted.probabilities.argmax(axis=1) == labels
     if judged.own is not None and judged.part != "own-test":
         near = nearly_seen(judged.own, decoded, rows, watcher)
         if near is not None:
@@ -393,7 +392,7 @@ def _result(
 def _groups_of(
     judged: Judged, decoded: Decoded, recipe: DataRecipe, watcher: Watcher
 ) -> NDArray[np.int64]:
-    """Return which of the images judged belong together: groups, copies and near copies."""
+    """Return the units of the images judged: groups, copies and near copies."""
     rows = judged.rows
     names = groups_by_name(decoded.names, recipe.group_by) if recipe.group_by else decoded.groups
     pairs = [np.zeros((0, 2), np.int64)]
@@ -412,7 +411,7 @@ def _groups_of(
 
 @dataclass(frozen=True)
 class Judged:
-    """Which rows are judged, why these, and how many of them the classifier has seen, if known."""
+    """The rows to judge by, and how many of them the classifier has seen, if known."""
 
     part: Part
     rows: NDArray[np.int64]
@@ -422,16 +421,16 @@ class Judged:
 
 
 def judge(classifier: Classifier, decoded: Decoded) -> Judged:
-    """Choose the rows to judge by, and count those that the classifier knows."""
+    """Choose the rows to judge by, and count those that the classifier has seen."""
     test, everything = np.flatnonzero(decoded.given == TEST), np.arange(len(decoded.labels))
     part: Part = "test" if test.size else "all"
     rows = test if test.size else everything
-    own = OwnImages.of(classifier)
-    if own is None:
-        # A file alone knows its training images as a whole only.
+    run_images = OwnImages.of(classifier)
+    if run_images is None:
+        # A file alone has only a fingerprint of its training images.
         is_known = fingerprint_of(decoded) == classifier.metadata.fingerprint
         return Judged(part, rows, (0 if test.size else len(rows)) if is_known else None)
-    train, val, tested = own.among(decoded.digests)
+    train, val, tested = run_images.among(decoded.digests)
     seen = train | val
     if test.size:
         part = "own-test" if tested[test].all() else "test"
@@ -442,4 +441,4 @@ def judge(classifier: Classifier, decoded: Decoded) -> Judged:
         part = "val"
     else:
         part, rows = "all", everything
-    return Judged(part, rows, int(seen[rows].sum()), int(tested[rows].sum()), own)
+    return Judged(part, rows, int(seen[rows].sum()), int(tested[rows].sum()), run_images)

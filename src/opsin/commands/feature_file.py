@@ -20,13 +20,13 @@ from opsin.data.split import UNASSIGNED
 
 # Names of the parts of a split, by their codes.
 _PARTS: Final = ("", "train", "val", "test")
-# Bytes of features that are held at once, and what else is kept of an image.
+# Bytes of features per block, and other facts about an image.
 _BLOCK: Final = 1 << 22
 _FACTS: Final = np.dtype([("label", "<i8"), ("part", "u1"), ("digest", "u1", (32,))])
 
 
 def check_feature_file(out: Path, *, replace: bool = False) -> None:
-    """Refuse at once what could not be written after an hour's work."""
+    """Check that the file can be written, before the work."""
     if out.suffix.lower() != ".npz":
         raise RecipeError(f"{out} does not end in .npz")
     with storage_errors(out):
@@ -36,12 +36,12 @@ def check_feature_file(out: Path, *, replace: bool = False) -> None:
 
 
 class FeatureRows:
-    """Rows on their way into a file: on the disk beside it, until `finish` writes it whole."""
+    """Rows buffered on the disk until `finish` writes the file."""
 
     def __init__(self, out: Path, units: int) -> None:
         self._out, self._units = out, units
         self._stack = ExitStack()
-        #: How many there are.
+        #: Number of rows.
         self.count = 0
         self._longest = 1
         self._parted = False
@@ -63,7 +63,7 @@ class FeatureRows:
     def add(
         self, name: str, label: int, part: int, digest: bytes, features: NDArray[np.float32]
     ) -> None:
-        """Add an image: its class (-1: none), part of the split, and SHA-256 of its pixels."""
+        """Add an image: label (-1: none), part of the split, and SHA-256 of its pixels."""
         with storage_errors(self._out):
             self._names.write(json.dumps(name).encode() + b"\n")
             facts = np.array((label, part, np.frombuffer(digest, np.uint8)), _FACTS)
@@ -99,7 +99,7 @@ class FeatureRows:
                 add_array(archive, "classes", [np.array(classes)])
 
     def _blocks(self, file: IO[bytes], kind: np.dtype[Any]) -> Iterator[NDArray[Any]]:
-        """Yield the rows of a file, some at a time; of none, an empty block."""
+        """Yield the rows of a file in blocks, at least an empty one."""
         file.seek(0)
         for _ in range(0, max(1, self.count), self._step):
             yield np.frombuffer(file.read(kind.itemsize * self._step), kind)

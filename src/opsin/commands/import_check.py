@@ -1,4 +1,4 @@
-"""Whether an imported classifier answers as it should: beside its maker's program, and at all."""
+"""Checks of an imported classifier: parity with its maker's program, and plausibility."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ from opsin.importing.imported_file import ImportedFile
 from opsin.onnx_files.parity import TOLERANCE
 from opsin.runtime.classifier import Classifier
 
-# Images that order of classes and preparation are doubted by.
+# Images to check class order and preparation on.
 _TRIED: Final = 500
-# How much better another order, or another preparation, must be before it is worth a line.
+# How much better another order or preparation must be to be reported.
 _FAR: Final = 0.15
-# Share of right answers below which a network is too weak to tell the order of its classes.
+# Accuracy below which a network is too weak to reveal its class order.
 _LEAST: Final = 0.5
 _SHOWN: Final = 6
 
 
 def doubts_about(exported: ExportedFile, network: ForeignNetwork, pixels: PixelValues) -> list[str]:
-    """What labelled images say against the order of the classes, or the preparation."""
+    """Check class order and preparation on labelled images; return the doubts."""
     dataset = exported.dataset
     rows = np.concatenate([dataset.split.val, dataset.split.train])
     rows = np.sort(np.random.default_rng(0).permutation(rows)[:_TRIED])
     if not len(rows):
         return []
     labels = dataset.labels[rows]
-    found = exported.outputs(rows, ["probabilities"])["probabilities"].argmax(axis=1)
-    doubts = _doubts_about_order(found, labels, dataset.classes)
+    predicted = exported.outputs(rows, ["probabilities"])["probabilities"].argmax(axis=1)
+    doubts = _doubts_about_order(predicted, labels, dataset.classes)
     if network.scales is None and network.probed.dtype != "uint8":
-        now = float((found == labels).mean())
+        now = float((predicted == labels).mean())
         right = {}
         for choice in CHOICES:
             other = PixelValues.named(choice)
             if other.model_copy(update={"stated": pixels.stated, "bgr": pixels.bgr}) == pixels:
                 continue
             content = ImportedFile(network, other, UNKNOWN).content(exported.classifier.metadata)
-            with contextlib.suppress(ModelFileError):  # pixels that large are no numbers to it
+            with contextlib.suppress(ModelFileError):  # such large pixels give NaN
                 answers = replace(exported, content=content).outputs(rows, ["probabilities"])
-                found = answers["probabilities"].argmax(axis=1)
-                right[choice] = float((found == labels).mean())
+                predicted = answers["probabilities"].argmax(axis=1)
+                right[choice] = float((predicted == labels).mean())
         best = max(right, key=lambda name: right[name], default="")
         if best and right[best] >= now + _FAR:
             doubts.append(
@@ -65,7 +65,7 @@ def doubts_about(exported: ExportedFile, network: ForeignNetwork, pixels: PixelV
 def _doubts_about_order(
     answers: NDArray[np.int64], labels: NDArray[np.int64], classes: Sequence[str]
 ) -> list[str]:
-    """The order of the classes that would suit the answers far better, if there is one."""
+    """Return a doubt if another class order fits the answers far better."""
     from scipy.optimize import linear_sum_assignment  # noqa: PLC0415  slow to load
 
     table = np.zeros((len(classes), len(classes)), np.int64)
@@ -87,10 +87,10 @@ def compare_answers(content: bytes, file: Path) -> ImportParity:
     """Compare the file's answers with those of the maker's program."""
     classifier = Classifier.of_content(file, content, most=None)
     images, wanted = _arrays(file, classifier)
-    found = classifier.layers(images, ["probabilities"])["probabilities"]
-    difference = float(np.abs(found - wanted).max())
+    actual = classifier.layers(images, ["probabilities"])["probabilities"]
+    difference = float(np.abs(actual - wanted).max())
     second, first = np.sort(wanted, axis=1)[:, -2:].T
-    other = (found.argmax(axis=1) != wanted.argmax(axis=1)) & (first - second > 2 * TOLERANCE)
+    other = (actual.argmax(axis=1) != wanted.argmax(axis=1)) & (first - second > 2 * TOLERANCE)
     if difference > TOLERANCE or other.any():
         raise ParityError(
             f"The classifier answers otherwise than {file.name} says: probabilities differ by up "
@@ -103,9 +103,9 @@ def compare_answers(content: bytes, file: Path) -> ImportParity:
 
 
 def _arrays(file: Path, classifier: Classifier) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Images and the maker's answers; one number is the probability of the second class."""
-    like = classifier.metadata.preparation
-    shape = (like.height, like.width, like.channels)
+    """Read images and the maker's answers; a single output is the second class's probability."""
+    preparation = classifier.metadata.preparation
+    shape = (preparation.height, preparation.width, preparation.channels)
     refused = RecipeError(
         f"{file} holds no images as uint8[N, {', '.join(map(str, shape))}], as they were before "
         f"any scaling, with their probabilities of {len(classifier.classes)} classes",
@@ -118,7 +118,7 @@ def _arrays(file: Path, classifier: Classifier) -> tuple[NDArray[np.uint8], NDAr
         raise refused from error
     if not images.size or not answers.ndim:
         raise refused
-    images = images[..., None] if images.ndim == 3 and like.channels == 1 else images
+    images = images[..., None] if images.ndim == 3 and preparation.channels == 1 else images
     answers = np.asarray(answers, np.float64).reshape(len(answers), -1)
     if answers.shape[1] == 1:
         answers = np.concatenate([1 - answers, answers], axis=1)

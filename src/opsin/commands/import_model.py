@@ -1,4 +1,4 @@
-"""A classifier that another program saved becomes a run."""
+"""Import of classifiers saved by other programs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from opsin.importing.imported_file import ImportedFile
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.model_check import write_classifier
 
-# How pixels of networks that Keras itself publishes were scaled, by how their names begin.
+# Pixel values of networks that Keras publishes, by the beginnings of their names.
 _KNOWN_NAMES: Final = {
     "mobilenet": "-1..1", "xception": "-1..1", "inception": "-1..1", "nasnet": "-1..1",
     "densenet": "imagenet", "resnet50v2": "-1..1", "resnet101v2": "-1..1", "resnet152v2": "-1..1",
@@ -47,7 +47,7 @@ _KNOWN_NAMES: Final = {
 
 
 class ImportedLearner(Learner):
-    """A classifier from elsewhere, which is measured as if it had been trained on the images."""
+    """An imported classifier, measured as if trained on the images."""
 
     calibrates = False
     recipe: ImportRecipe
@@ -64,12 +64,12 @@ class ImportedLearner(Learner):
         self.network, self.pixels, self.file = network, pixels, file
 
     def fit(self, directory: RunDirectory, watcher: Watcher, stop: threading.Event) -> None:
-        """Nothing is to be trained."""
+        """Write the import's record; nothing is trained."""
         del watcher, stop
         self.file.record.write(directory.path)
 
     def export(self, directory: RunDirectory, watcher: Watcher) -> ExportedFile:
-        """Return the file, and say what images say against it."""
+        """Return the file, and note doubts about it."""
         content = self.file.content
         exported = ExportedFile(directory.classifier, self.dataset, content, watcher)
         for doubt in doubts_about(exported, self.network, self.pixels):
@@ -77,16 +77,16 @@ class ImportedLearner(Learner):
         return exported
 
     def difference(self, file: Classifier, images: NDArray[np.uint8]) -> None:
-        """There is nothing to compare it with."""
+        """Return ``None``: there is no other implementation to compare with."""
 
     def facts(self, *, interrupted: bool) -> TrainingFacts:
-        """It was trained elsewhere."""
+        """Return facts that say only that it was trained elsewhere."""
         del interrupted
         return TrainingFacts(elsewhere=True)
 
     @property
     def device_name(self) -> str:
-        """Where it learnt."""
+        """Where it was trained."""
         return "elsewhere"
 
 
@@ -111,43 +111,43 @@ def import_model(
     quiet: bool = False,
     **options: Any,
 ) -> Run:
-    """Bring in a classifier that another program saved.
+    """Import a classifier saved by another program.
 
-    The file is read in a process of its own, and nothing in it is run or looked up. Its answers
-    stay what they were: nothing is calibrated, and no answer is refused. With labelled images it is
-    measured like a run that was trained on them, on the same test images.
+    The file is read in a sandbox, and no code in it is run. Its answers stay the same: nothing is
+    calibrated, and no answer is refused. With labelled images it is measured like a run trained on
+    them, on the same test images.
 
     Args:
         file: A file of Keras (``.keras``, ``.h5``), an ONNX file of any maker, an estimator of
             scikit-learn that skops saved (``.skops``), or weights alone (``.safetensors``, a
             checkpoint of PyTorch).
         data: Images with labels to measure it on.
-        classes: Names of the classes in the order of its answers (default: as the file says, or one
-            beside it, or ``data``).
+        classes: Class names in the order of its outputs (default: from the file, one beside it, or
+            ``data``).
         classes_from: A folder whose sub-folders, or a file whose lines, name the classes.
-        prepare: The pixels that it was trained on, where neither the file nor one beside it says
+        prepare: The pixel values it was trained on, if neither the file nor one beside it states
             them: ``imagenet``, ``-1..1``, ``0..1``, ``0..255``, each also with ``,bgr``, or a JSON
             file.
-        size: Height and width of its images, where the file leaves them open.
-        output: Which of its outputs answers, where there are several.
-        architecture: What weights alone are of: ``mlp``, dense layers with ReLU between them.
-        graph: An ONNX file that weights alone are put into, by their names.
+        size: Height and width of its images, if the file leaves them open.
+        output: Which of several outputs to use.
+        architecture: The architecture of bare weights: ``mlp``, dense layers with ReLU between.
+        graph: An ONNX file that takes bare weights, by name.
         check: Arrays with ``images`` (``uint8[N, H, W, C]``) and the ``probabilities`` that its
-            maker's program gives them; other answers than these are an error.
-        licence: Under which it is published (default: as beside it, or unknown).
+            maker's program gives them; different answers are an error.
+        licence: Under which it is published (default: from a file beside it, or unknown).
         runs: Folder for run directories.
-        name: What the run directory is called (default: as the file).
+        name: Name of the run directory (default: the file's).
         watcher: Receives the progress of the work (default: a progress display on standard error).
-        observers: Get the same events beside the display.
+        observers: Receive the same events.
         quiet: Show nothing.
-        **options: Fields of `DataRecipe` that say how ``data`` is read.
+        **options: Fields of `DataRecipe` for reading ``data``.
 
     Returns:
-        The run. It has a report where there is ``data``.
+        The run, with a report if ``data`` is given.
 
     Raises:
-        ModelFileError: It is no classifier of images, or holds what is not known here.
-        RecipeError: Nothing says its classes or its pixels.
+        ModelFileError: It is not an image classifier, or holds unsupported operators.
+        RecipeError: Its classes or pixel values are unknown.
         ParityError: Its answers are not those in ``check``.
         SourceError: ``data`` cannot be read, or has other classes.
         StorageError: ``runs`` cannot be written.
@@ -165,7 +165,7 @@ def import_model(
         >>> run.accuracy == own.accuracy
         True
     """
-    check_writable(Path(runs) / "run")  # at once, not when all is read
+    check_writable(Path(runs) / "run")  # before the work
     began = time.perf_counter()
     watcher = watcher_of_run(watcher, observers, quiet=quiet)
     path = Path(file)
@@ -178,9 +178,12 @@ def import_model(
     places = [data] if isinstance(data, str | os.PathLike) else list(data)
     dataset = None
     if places:  # prepared as the network takes them
-        like: dict[str, Any] = {"size": network.probed.side, "channels": network.probed.channels}
-        given = {"resize": "squash", **options}
-        dataset = load(*places, classes=names, watcher=watcher, **like, **given)
+        prepared: dict[str, Any] = {
+            "size": network.probed.side,
+            "channels": network.probed.channels,
+        }
+        data_options = {"resize": "squash", **options}
+        dataset = load(*places, classes=names, watcher=watcher, **prepared, **data_options)
     if names is None and dataset is not None:
         names, stated = dataset.classes, f"in the order of {dataset.recipe.source_names}"
     names = _checked_names(network, names, stated)
@@ -240,15 +243,17 @@ def _make_file(
     resize: str,
     check: str | os.PathLike[str] | None,
 ) -> _MadeFile:
-    """The classifier.onnx, compared with its maker's answers, and what ``import.json`` says."""
+    """Return the classifier.onnx, compared with its maker's answers, and the import's record."""
     imported = ImportedFile(network, pixels, licence)
     (height, width), channels = network.probed.side, network.probed.channels
-    like = {"height": height, "width": width, "channels": channels, "resize": resize}
+    prepared = {"height": height, "width": width, "channels": channels, "resize": resize}
     metadata = Metadata(
         opsin=__version__,
         model=IMPORTED,
         classes=classes,
-        preparation=Preparation.model_validate(like) if dataset is None else dataset.preparation,
+        preparation=Preparation.model_validate(prepared)
+        if dataset is None
+        else dataset.preparation,
         layers=tuple(imported.layers),
         source=network.path.name if dataset is None else dataset.recipe.source_names,
         fingerprint="" if dataset is None else dataset.fingerprint,
@@ -269,7 +274,7 @@ def _make_file(
 
 
 def _reasons(record: ImportRecord, classes: int, *, measured: bool) -> dict[str, str]:
-    """What people are told of the file, each under its heading."""
+    """Return facts about the file under their headings."""
     reasons = {
         "Imported": " · ".join(filter(None, (record.file, record.maker, record.network))),
         "Pixels": record.pixels,
@@ -314,7 +319,7 @@ def _classes(
     classes: Sequence[str] | None,
     classes_from: str | os.PathLike[str] | None,
 ) -> tuple[tuple[str, ...] | None, str]:
-    """The names of the classes, as far as anything but images says them, and what does."""
+    """Return class names known without images, and where they come from."""
     if classes is not None:
         return tuple(classes), "as given"
     if classes_from is not None:

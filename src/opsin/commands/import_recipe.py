@@ -1,4 +1,4 @@
-"""What was asked for when a classifier was imported: ``recipe.json`` of its run."""
+"""The recipe of an import: ``recipe.json`` of its run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ImportedModel(RecipeModel):
 
 
 class ImportRecipe(RecipeModel):
-    """A whole request for an import."""
+    """The recipe of an import."""
 
     data: DataRecipe = Field(
         description="The images that it was measured on; without any, the file itself."

@@ -1,4 +1,4 @@
-"""A classifier to look inside: everything that can be asked, and what was found."""
+"""Inspection of a classifier, and its results."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 @checked
 class Inspection:
-    """A classifier.onnx, opened to look inside; it needs no PyTorch but for heat maps by gradients.
+    """A classifier.onnx opened for inspection; only gradient heat maps need PyTorch.
 
     Args:
         model: A run directory, a ``classifier.onnx`` or an open classifier.
@@ -101,7 +101,7 @@ class Inspection:
 
     @cached_property
     def known(self) -> ReferenceSet:
-        """The images that it is looked at with.
+        """The known images.
 
         Raises:
             SourceError: The file lies in no run and no source was given, or they cannot be read.
@@ -116,12 +116,12 @@ class Inspection:
 
     @property
     def has_images(self) -> bool:
-        """Whether there should be images to look at it with."""
+        """Whether known images should be available."""
         return bool(self._sources) or self.run is not None
 
     @property
     def first_image(self) -> str:
-        """The first known image, of the test set where there is one: ``test/0``.
+        """The first known image, from the test set if possible: ``test/0``.
 
         Raises:
             SourceError: There are none.
@@ -156,20 +156,20 @@ class Inspection:
         return image if isinstance(image, Prediction) else self.predict(image)
 
     def actual(self, answer: Prediction) -> int | None:
-        """Return the right class of an image that was named, where it is one of the known ones."""
+        """Return the right class of a known image, else ``None``."""
         row = self._rows.get(answer.name)
         return None if row is None else int(self.known.labels[row])
 
     def class_called(self, label: str) -> int:
-        """Return a class's place.
+        """Return a class's index.
 
         Raises:
             RecipeError: There is no such class.
         """
-        (place,) = places_among([label], self.classifier.classes)
-        if place < 0:
+        (index,) = places_among([label], self.classifier.classes)
+        if index < 0:
             check_choices("class", [label], self.classifier.classes)
-        return place
+        return index
 
     def summary(self) -> NetworkSummary:
         """Describe each layer: shape, parameters, work, receptive field, share of the time."""
@@ -343,7 +343,7 @@ def gradient_maps(
     except ModelFileError as error:
         names = "Saliency, Grad-CAM and Integrated Gradients need gradients"
         return {}, [f"{names}: {error.message}. Occlusion needs none."]
-    # The last hidden layer whose units have more than one place.
+    # The last hidden layer with a spatial map.
     maps = [
         layer.name
         for layer in network.layers
@@ -362,7 +362,7 @@ def gradient_maps(
 
 @dataclass
 class Insight:
-    """What `inspect` found; parts that were not asked for are ``None`` or empty.
+    """The result of `inspect`; parts not requested are ``None`` or empty.
 
     Args:
         model: The file looked into.

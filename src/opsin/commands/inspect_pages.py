@@ -1,4 +1,4 @@
-"""What was found inside a classifier, written as pages and figures."""
+"""Pages and figures of an inspection."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def look_at_network(
     probes: bool = False,
     portraits: bool = False,
 ) -> None:
-    """Write what the network is: layers, receptive fields, weights, and what was asked for."""
+    """Write the page of a network: layers, receptive fields, weights and options."""
     from opsin.inspection.weights import norm_history  # noqa: PLC0415  needs onnx
     from opsin.report.figures import inspection_charts, network_figures  # noqa: PLC0415  matplotlib
     from opsin.report.figures.style import save, styled  # noqa: PLC0415
@@ -79,8 +79,8 @@ def look_at_network(
         "Multiply-adds an image": f"{summary.multiply_adds:,}",
         "File": file_size(summary.file_bytes),
     }
-    like = look.classifier.metadata.preparation
-    size = f"{like.width}×{like.height} {grey_or_colour(like.channels)} pixels"
+    preparation = look.classifier.metadata.preparation
+    size = f"{preparation.width}×{preparation.height} {grey_or_colour(preparation.channels)} pixels"
     layers = counted(len(rows), "layer leads", "layers lead")
     verdict = f"{layers} from {size} to {counted(len(classes), 'class', 'classes')}"
     _write(insight, page, render_page(_name(look), verdict, facts, sections))
@@ -96,7 +96,7 @@ def look_at_image(
     explain: bool = False,
     label: str | None = None,
 ) -> None:
-    """Write what layers (all of them, or none) make of an image and, if asked, why its answer."""
+    """Write the page of an image: the layers' outputs and, if requested, heat maps."""
     if layers is not None:
         insight.views = look.layers(answer, list(layers) or None)
         insight.activity = look.activity()
@@ -116,7 +116,7 @@ def look_at_image(
 
 
 def look_at_lesson(look: Inspection, answer: Prediction, lesson: Lesson, page: Path) -> None:
-    """Write what a layer does to an image, with its real numbers."""
+    """Write the page of a lesson on one layer and image."""
     insight, sections = Insight(look.classifier.path), lesson_sections(lesson, answer.pixels)
     _write_about(look, insight, answer, sections, page)
 
@@ -131,7 +131,7 @@ def look_at_units(
     ablate: bool = False,
     limit: int | None = None,
 ) -> None:
-    """Write what excites the units of layers and, if that is asked, what each of them is worth."""
+    """Write the page of layers' units and, if requested, their ablation."""
     if label is not None:
         look.class_called(label)
     # All names first: what a unit is worth may take many minutes a layer.
@@ -203,7 +203,7 @@ def _facts(look: Inspection) -> dict[str, str]:
 
 
 def _known_image(look: Inspection) -> NDArray[np.uint8] | None:
-    """One of the known images, if there are any to be had."""
+    """Return one of the known images, if any is available."""
     if not look.has_images:
         return None
     try:

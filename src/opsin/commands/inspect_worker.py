@@ -66,7 +66,7 @@ class _Question(BaseModel):
 
 
 def _image(question: _Question, look: Inspection, content: bytes, page: Path) -> Header:
-    """What a layer, or each of them, makes of an image."""
+    """Show the output of one layer, or all, for an image."""
     layers = () if question.layer is None else (question.layer,)
     answer = question.predict(look, content)
     look_at_image(look, Insight(look.classifier.path), answer, page, layers)
@@ -74,14 +74,14 @@ def _image(question: _Question, look: Inspection, content: bytes, page: Path) ->
 
 
 def _explain(question: _Question, look: Inspection, content: bytes, page: Path) -> Header:
-    """Why an image got its answer: heat maps for a class, by default the answer."""
+    """Explain an answer by heat maps for a class, by default the answer."""
     answer, insight = question.predict(look, content), Insight(look.classifier.path)
     look_at_image(look, insight, answer, page, None, explain=True, label=question.label)
     return _with_label(look, answer)
 
 
 def _nearest(question: _Question, look: Inspection, content: bytes, _: Path) -> Header:
-    """The training images that the network sees most like an image, with their pixels; no page."""
+    """Return an image's nearest training images with their pixels; no page."""
     answer = question.predict(look, content)
     nearest = look.nearest(answer, question.count)
     shown = [{**image.to_json(), "shown": png_address(image.pixels)} for image in nearest]
@@ -89,23 +89,23 @@ def _nearest(question: _Question, look: Inspection, content: bytes, _: Path) -> 
 
 
 def _lesson(question: _Question, look: Inspection, content: bytes, page: Path) -> Header:
-    """What a layer does to an image; by default the first lesson that there is."""
+    """Show a lesson on a layer and an image, by default the first."""
     answer, terms = question.predict(look, content), look.terms()
-    found: Header = {
+    header: Header = {
         "answer": answer.to_json(),
         "terms": {term: list(layers) for term, layers in terms.items()},
     }
     fitting = [term for term, layers in terms.items() if question.layer in (None, *layers)]
     term = question.term or next(iter(fitting), None)
     if term is None:
-        return found
+        return header
     lesson = look.lesson(term, answer, question.layer)
     look_at_lesson(look, answer, lesson, page)
-    return found | {"term": term, "layer": lesson.layer}
+    return header | {"term": term, "layer": lesson.layer}
 
 
 def _units(question: _Question, look: Inspection, _: bytes, page: Path) -> Header:
-    """What excites each unit of a layer, sorted by a class."""
+    """Show a layer's units, sorted by a class."""
     insight, layer = Insight(look.classifier.path), question.layer or ""
     look_at_units(look, insight, page, [layer], label=question.label, limit=question.limit)
     gallery = insight.galleries[layer]
@@ -113,7 +113,7 @@ def _units(question: _Question, look: Inspection, _: bytes, page: Path) -> Heade
 
 
 def _network(_: _Question, look: Inspection, __: bytes, page: Path) -> Header:
-    """What the network is: layers, receptive fields, weights."""
+    """Show the network: layers, receptive fields, weights."""
     look_at_network(look, Insight(look.classifier.path), page)
     return {"layers": len(look.classifier.metadata.layers)}
 
@@ -136,7 +136,7 @@ _ANSWERERS: Final[dict[str, Callable[[_Question, Inspection, bytes, Path], Heade
 
 
 class _Worker(Watcher):
-    """One classifier, opened at the first question; says how far it is a few times a second."""
+    """One classifier, opened at the first question; reports progress a few times a second."""
 
     def __init__(self, model: str | os.PathLike[str], folder: Path, target: BinaryIO) -> None:
         self._model, self._folder, self._target = model, folder, target
@@ -153,9 +153,9 @@ class _Worker(Watcher):
         self._target.flush()
 
     def answer(self, asked: Header, content: bytes) -> None:
-        """Answer one question: what was found, or why nothing was."""
+        """Answer one question with a result or an error."""
         number, verb, options = asked.get("id"), asked.get("do"), asked.get("with", {})
-        # A page is called as its question.
+        # A page is named after its question.
         named = isinstance(number, str) and re.fullmatch(r"[A-Za-z0-9]{1,64}", number)
         self._number = str(number) if named else None
         try:

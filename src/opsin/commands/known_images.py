@@ -1,4 +1,4 @@
-"""The images that a classifier knows: those it is looked at with, and their near copies."""
+"""The images known for a classifier, and near copies of its training images."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def known_images(
     *,
     watcher: Watcher = SILENT,
 ) -> ReferenceSet:
-    """Return the images that a classifier can be looked at with."""
+    """Return the images of a classifier's run, or of other sources."""
     data = _of_run(classifier, sources, watcher)
-    own = data is not None
+    is_run = data is not None
     if data is None:
         preparation = classifier.metadata.preparation
         data = look_at(
@@ -47,30 +47,30 @@ def known_images(
             bits=preparation.bits or 16,
             watcher=watcher,
         )
-    places = known_classes(classifier, data.classes, data.recipe.source)
+    class_index = known_classes(classifier, data.classes, data.recipe.source)
     split = data.split
     return ReferenceSet(
-        data.images, places[data.labels], data.names, split.train, split.val, data.recipe.source,
-        split.test, own=own, groups=data.units,
+        data.images, class_index[data.labels], data.names, split.train, split.val,
+        data.recipe.source, split.test, own=is_run, groups=data.units,
     )  # fmt: skip
 
 
 def known_classes(classifier: Classifier, classes: Sequence[str], source: str) -> NDArray[np.int64]:
-    """Where a source's classes stand among the classifier's; `SourceError` for others."""
-    places = places_among(classes, classifier.classes)
-    foreign = [name for name, place in zip(classes, places, strict=True) if place < 0]
+    """Return each class's index among the classifier's; raise `SourceError` for others."""
+    indices = places_among(classes, classifier.classes)
+    foreign = [name for name, index in zip(classes, indices, strict=True) if index < 0]
     if foreign:
         raise SourceError(
             f"{source} also has {', '.join(foreign[:5])}, which the classifier does not know",
             f"Rename folders, or give other images: it knows {', '.join(classifier.classes)}.",
         )
-    return np.array(places, np.int64)
+    return np.array(indices, np.int64)
 
 
 def _of_run(
     classifier: Classifier, sources: Sequence[str | os.PathLike[str]], watcher: Watcher
 ) -> Dataset | None:
-    """Return the images of the run that the file lies in; ``None`` where ``sources`` are others."""
+    """Return the images of the file's run, or ``None`` if ``sources`` are others."""
     directory = RunDirectory(classifier.path.parent)
     if sources:
         if not directory.recipe.is_file() or not is_moved(directory):
@@ -89,20 +89,20 @@ def _of_run(
 
 
 def can_compare(images: int, shape: Sequence[int]) -> bool:
-    """Tell whether near duplicates are looked for among so many images of a shape."""
+    """Tell whether so many images of a shape are searched for near duplicates."""
     return min(shape[:2]) >= SMALLEST and images * math.prod(shape) <= _MOST
 
 
 def nearly_seen(
-    own: OwnImages, decoded: Decoded, rows: NDArray[np.int64], watcher: Watcher
+    run_images: OwnImages, decoded: Decoded, rows: NDArray[np.int64], watcher: Watcher
 ) -> NDArray[np.bool_] | None:
-    """Tell which images are near duplicates of some that a run learnt from, ``bool[M]``."""
+    """Tell which images are near duplicates of a run's training images, ``bool[M]``."""
     shape = decoded.images.shape[1:]
     listed = len(decoded.labels) + len(decoded.unreadable)
     if not can_compare(listed, shape):
         return None
     try:
-        recipe = recipe_of_run(own.run)
+        recipe = recipe_of_run(run_images.run)
         if not all(map(is_place, filter(None, (*recipe.sources, recipe.test)))):
             return None  # which may be on another machine
         known = read_corrected(recipe, watcher=watcher, for_training=False, missing_ok=True)[1]
@@ -110,7 +110,7 @@ def nearly_seen(
         return None
     if known.images.shape[1:] != shape:
         return None
-    train, val, _ = own.among(known.digests)
+    train, val, _ = run_images.among(known.digests)
     _, once = np.unique(as_keys(known.digests), return_index=True)
     learnt = once[(train | val)[once]]
     if not can_compare(len(learnt) + listed, shape):
@@ -123,5 +123,5 @@ def nearly_seen(
     )
     one, other = near.pairs.T  # the smaller row first
     keys = as_keys(decoded.digests[rows])
-    found = keys[other[(one < len(learnt)) & (other >= len(learnt))] - len(learnt)]
-    return np.isin(keys, found) & ~np.isin(keys, as_keys(known.digests[learnt]))
+    copies = keys[other[(one < len(learnt)) & (other >= len(learnt))] - len(learnt)]
+    return np.isin(keys, copies) & ~np.isin(keys, as_keys(known.digests[learnt]))

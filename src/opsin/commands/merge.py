@@ -1,4 +1,4 @@
-"""The verb `merge`: shards become the file that one command would have written."""
+"""The verb `merge`: shards joined into one file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from opsin.core.stored_json import JsonObject
 from opsin.data.shard import Shard, named_shard, whole_file
 from opsin.stores.store_address import is_stored
 
-# Bytes that are copied at once, rows of features, and missing shards that an error names.
+# Bytes and rows of features per block, and missing shards that an error names.
 _BLOCK: Final = 1 << 20
 _ROWS: Final = 1024
 _NAMED: Final = 5
@@ -37,7 +37,7 @@ _NAMED: Final = 5
 
 @dataclass(frozen=True)
 class Merged:
-    """What `merge` wrote.
+    """The result of `merge`.
 
     Args:
         out: The file.
@@ -135,7 +135,7 @@ def _changed(file: Path) -> StorageError:
 
 
 def _shards_of(whole: Path) -> list[Path]:
-    """The files that are shards of another by their names."""
+    """Return the shards of a file, by their names."""
     with storage_errors(whole.parent):
         names = sorted(entry.name for entry in os.scandir(whole.parent))
     files = [
@@ -150,8 +150,8 @@ def _shards_of(whole: Path) -> list[Path]:
 
 
 def _complete(files: Sequence[Path], *, by_name: bool) -> list[_Shard]:
-    """Return all shards of a whole, in their order; refuse others, and name those missing."""
-    # Of those that share a name, one that is not finished is as good as missing.
+    """Return all shards in order; raise for foreign or missing ones."""
+    # An unfinished shard counts as missing.
     finished = [file for file in files if not by_name or manifest_of(file).exists()] or files
     shards = [_Shard(file, ShardManifest.read(file)) for file in finished]
     by_part: dict[Shard, _Shard] = {}

@@ -1,7 +1,7 @@
-"""Where a verb writes: a file, or an object on a store; and the manifests of shards.
+"""Output files of verbs, local or on a store, and manifests of shards.
 
-An object is a file of this account first: what is done of it lies below the account's state, so
-that the same command continues there after it was killed. It appears whole, at the end.
+An object is first a file in this account's state folder, so that a killed command can resume. It
+is uploaded whole, at the end.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from opsin.stores.store_errors import said_as
 
 
 class ShardManifest(Stored):
-    """A finished shard: of what it was made, and what its file holds."""
+    """The manifest of a finished shard: its inputs and its file."""
 
     format: Literal[1] = Field(description="Version of this file's format.")
     opsin: Text = Field(description="The version that made it.")
@@ -54,11 +54,11 @@ class ShardManifest(Stored):
 
     @property
     def part(self) -> Shard:
-        """Which shard it is."""
+        """Its shard."""
         return Shard(self.shard, self.shards)
 
     def difference(self, other: ShardManifest) -> str:
-        """In which way two shards do not belong together; empty where they do."""
+        """Name a difference between two shards' inputs, or return ``""``."""
         if self.verb != other.verb:
             return "command"
         if (self.images, self.inputs) != (other.images, other.inputs):
@@ -70,7 +70,7 @@ class ShardManifest(Stored):
 
     @classmethod
     def read(cls, file: Path) -> ShardManifest:
-        """Read the manifest of a shard's file; `RecipeError` where there is none, or a bad one."""
+        """Read the manifest of a shard's file; raise `RecipeError` if missing or damaged."""
         path = manifest_of(file)
         try:
             with open_regular(path, follow_links=False) as stream:
@@ -88,13 +88,13 @@ class ShardManifest(Stored):
 
 
 def manifest_of(file: Path) -> Path:
-    """Where the manifest of a shard's file is."""
+    """Return the path of a shard's manifest."""
     return file.with_name(f"{file.name}.manifest.json")
 
 
 @dataclass(frozen=True)
 class ShardTask:
-    """A shard that is to be made: by which command, of which images, with which options."""
+    """A shard to be made: its command, images and options."""
 
     verb: Literal["predict", "embed"]
     inputs: ShardInputs
@@ -102,7 +102,7 @@ class ShardTask:
     file: Path
 
     def finished(self) -> ShardManifest | None:
-        """The manifest where the shard was made before, with the same inputs and options."""
+        """Return the manifest if the shard is finished with the same inputs and options."""
         if not manifest_of(self.file).exists():
             return None
         manifest = ShardManifest.read(self.file)
@@ -119,7 +119,7 @@ class ShardTask:
         return manifest if is_whole else None
 
     def finish(self, rows: int, summary: JsonObject) -> None:
-        """Write the manifest of the file, which is there."""
+        """Write the manifest of the finished file."""
         manifest = ShardManifest(
             format=1,
             opsin=__version__,
@@ -139,14 +139,14 @@ class ShardTask:
 
 @dataclass(frozen=True)
 class OutFile:
-    """What the user named with ``--out``: a file, or the one that becomes an object."""
+    """The target of ``--out``: a file, or the local file of an object."""
 
     path: Path
     address: StoreAddress | None = None
 
     @classmethod
     def read(cls, out: str | os.PathLike[str], shard: Shard | None = None) -> OutFile:
-        """What the user wrote; of a shard, its own file beside that."""
+        """Read ``--out``; a shard gets its own file beside it."""
         if not is_stored(out):
             return cls(Path(out) if shard is None else shard.file(Path(out)))
         address = StoreAddress.read(out)
@@ -160,7 +160,7 @@ class OutFile:
 
     @property
     def shown(self) -> Path | StoreAddress:
-        """What it is called."""
+        """The path or address to show."""
         return self.path if self.address is None else self.address
 
     def errors(self) -> AbstractContextManager[None]:
@@ -168,7 +168,7 @@ class OutFile:
         return nullcontext() if self.address is None else said_as(self.path, self.address)
 
     def claim(self) -> StoredObject | None:
-        """The object that is there already; `StorageError` where this account did not make it."""
+        """Return the existing object; raise `StorageError` if this account did not make it."""
         if self.address is None:
             return None
         bucket = open_bucket(self.address)
@@ -181,7 +181,7 @@ class OutFile:
         raise StorageError(f"{self.address} is there already", "Choose another name with --out.")
 
     def publish(self, there: StoredObject | None, *, keep: bool = False) -> None:
-        """Make the object; ``keep`` what it was made from, to continue there."""
+        """Upload the object; ``keep`` the local file to resume later."""
         if self.address is None:
             return
         digest = digest_of(self.path)
@@ -194,7 +194,7 @@ class OutFile:
             shutil.rmtree(self.path.parent, ignore_errors=True)
 
     def _record(self) -> dict[str, str]:
-        """Version and digest of the object that was made before."""
+        """Return version and digest of the last upload."""
         with suppress(OSError, ValueError):
             record = json.loads(self.path.with_name(".stored.json").read_bytes())
             if isinstance(record, dict):
@@ -203,7 +203,7 @@ class OutFile:
 
 
 def digest_of(file: Path) -> str:
-    """SHA-256 of a file."""
+    """Return the SHA-256 of a file."""
     digest = hashlib.sha256()
     with storage_errors(file), open_regular(file) as stream:
         while block := stream.read(1 << 20):

@@ -1,4 +1,4 @@
-"""Which images are a run's own: learnt from, chosen by, or its test images."""
+"""Images of a run, recognised by digest: training, validation or test."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class OwnImages:
 
     Args:
         run: The run.
-        train: Digests of those it learnt from.
-        val: Digests of those it was chosen by.
-        test: Digests of its test images that are in neither.
-        key: What tells its test set from others (`key_of`); ``None`` where it has none.
+        train: Digests of training images.
+        val: Digests of validation images.
+        test: Digests of test images that are in neither.
+        key: Identity of its test set (`key_of`), or ``None`` without one.
     """
 
     run: RunDirectory
@@ -42,7 +42,7 @@ class OwnImages:
 
     @classmethod
     def of(cls, classifier: Classifier) -> OwnImages | None:
-        """Read them from the run that a file lies in; ``None`` where it lies in none."""
+        """Read them from a file's run, or return ``None`` without one."""
         run = RunDirectory(classifier.path.parent)
         if not run.split.is_file():
             return None
@@ -57,7 +57,7 @@ class OwnImages:
     def among(
         self, digests: NDArray[np.uint8]
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-        """Tell which images are for training, for validation and for the test, ``bool[N]`` each."""
+        """Tell which images are training, validation and test ones, ``bool[N]`` each."""
         short = [digest.tobytes() for digest in short_digest(digests)]
         train, val, test = (
             np.fromiter((digest in part for digest in short), bool, len(short))
@@ -66,7 +66,7 @@ class OwnImages:
         return train, val, test
 
     def groups(self, digests: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Return which images the run's split kept together, ``int64[N]``; others stand alone."""
+        """Return the units of the run's split, ``int64[N]``; other images get their own."""
         known: dict[bytes, int] = {}
         with contextlib.suppress(RunError):  # stopped before it was evaluated
             of_run = self.run.load_arrays(self.run.split)["digests"]
@@ -75,7 +75,7 @@ class OwnImages:
                     keys = (digest.tobytes() for digest in of_run[kept.rows])
                     known.update(zip(keys, kept.groups.tolist(), strict=True))
         short = [digest.tobytes() for digest in short_digest(digests)]
-        return np.array([known.get(each, -1 - row) for row, each in enumerate(short)], np.int64)
+        return np.array([known.get(key, -1 - row) for row, key in enumerate(short)], np.int64)
 
 
 def noting_looks(
@@ -85,11 +85,11 @@ def noting_looks(
     *,
     inputs: str | None = None,
 ) -> Generator[tuple[_One, Prediction | ImageError]]:
-    """Yield answers as they are; count those to the run's own test images, each once, as a look."""
-    own = None
+    """Pass answers through; note those to the run's own test images as one look."""
+    run_images = None
     with contextlib.suppress(RunError):  # a damaged run's file still answers
-        own = OwnImages.of(classifier)
-    if own is None or not own.test:
+        run_images = OwnImages.of(classifier)
+    if run_images is None or not run_images.test:
         yield from answers
         return
     seen: set[bytes] = set()
@@ -98,13 +98,13 @@ def noting_looks(
             if isinstance(answer, Prediction):
                 (short,) = short_digest(np.frombuffer(answer.digest, np.uint8)[None])
                 digest = short.tobytes()
-                if digest in own.test:
+                if digest in run_images.test:
                     seen.add(digest)
             yield item, answer
     finally:
         if seen:
             looks = looks_in_words(
-                note_look(own.run, own.key, len(seen), None, inputs, watcher=watcher)
+                note_look(run_images.run, run_images.key, len(seen), None, inputs, watcher=watcher)
             )
             watcher.note(
                 f"{len(seen):,} of these are the run's own test images, by now {looks}: who "

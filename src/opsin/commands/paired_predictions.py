@@ -1,4 +1,4 @@
-"""The answers of several runs, brought to the same images in the same order."""
+"""Answers of several runs, aligned on the same images."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from opsin.data.run_images import pair_up, read_images
 from opsin.data.spelling import places_among
 from opsin.data.split import pairs_of, split_groups
 
-#: What of its preparation an image's pixels, and so its digest, depend on.
+#: Fields of the preparation that determine an image's pixels, and so its digest.
 PREPARED: Final = ("height", "width", "channels", "resize", "bits")
 _NO_PAIRS: Final = np.zeros((0, 2), np.int64)
 
 
 @dataclass(frozen=True)
 class PairedPredictions:
-    """What several runs answered to the same images, in the order and classes of the first run."""
+    """Several runs' answers to the same images, in the order and classes of the first."""
 
     part: PredictedPart  # ``out_of_fold`` where a run was judged by all of its images
     classes: tuple[str, ...]
@@ -47,7 +47,7 @@ class PairedPredictions:
 
 
 class _RunAnswers:
-    """What one run keeps of its answers to one part, and of the images they belong to."""
+    """One run's recorded answers to one part, with their images."""
 
     def __init__(self, run: Run, part: PredictedPart) -> None:
         directory = run.directory
@@ -85,7 +85,7 @@ class _RunAnswers:
         self.tested = len(self.labels)
 
     def take(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> None:
-        """Keep some of the images, in this order, their classes in the order of the first run."""
+        """Select images, and reorder classes to those of the first run."""
         self.digests, self.corrected = self.digests[rows], self.corrected[rows]
         self.names = [self.names[row] for row in rows]
         self.labels = np.argsort(columns)[self.labels[rows]]
@@ -104,7 +104,7 @@ class _RunAnswers:
 
 
 def bring_together(runs: Sequence[Run]) -> PairedPredictions:
-    """The runs' answers, paired image by image."""
+    """Pair the runs' answers image by image."""
     parts: list[PredictedPart] = [run.directory.read(Report).split for run in runs]
     part = parts[0] if len(set(parts)) == 1 else "out_of_fold"
     if part == "out_of_fold" and "val" in parts:
@@ -114,24 +114,24 @@ def bring_together(runs: Sequence[Run]) -> PairedPredictions:
             f"Train with test images, or judge both by others: opsin evaluate {optimistic} SOURCE",
         )
     word, notes = PART_WORDS[part], []
-    every = [_RunAnswers(run, own) for run, own in zip(runs, parts, strict=True)]
+    every = [_RunAnswers(run, run_part) for run, run_part in zip(runs, parts, strict=True)]
     first, *others = every
     columns = [_same_classes(first, run) for run in every]
-    places = [np.arange(first.tested)]
+    positions = [np.arange(first.tested)]
     for other, column in zip(others, columns[1:], strict=True):
-        places.append(_places_in(other, first, column, part))
+        positions.append(_positions_in(other, first, column, part))
         if first.prepared != other.prepared:
             notes.append(
                 f"{first.run.path} sees {first.size} and {other.run.path} {other.size}, so the "
                 "images were paired by name, not by content; that holds if no file was changed "
                 "between the two trainings"
             )
-    shared = np.flatnonzero(np.all(np.stack(places) >= 0, axis=0))
+    shared = np.flatnonzero(np.all(np.stack(positions) >= 0, axis=0))
     if not len(shared):
         raise RunError(f"No {word} image is shared by all {len(runs)} runs", "Compare two.")
     tested = tuple(run.tested for run in every)
-    for run, place, column in zip(every, places, columns, strict=True):
-        run.take(place[shared], column)
+    for run, position, column in zip(every, positions, columns, strict=True):
+        run.take(position[shared], column)
     if max(tested) > len(shared):
         notes.append(
             f"compared on the {len(shared):,} {word} images that all of these runs have, of "
@@ -162,14 +162,14 @@ def bring_together(runs: Sequence[Run]) -> PairedPredictions:
 
 
 def _same_classes(first: _RunAnswers, other: _RunAnswers) -> NDArray[np.int64]:
-    """Which of the other's classes each class of the first is."""
+    """Return the other run's index of each class of the first."""
     ours, theirs = first.record.classes, other.record.classes
-    places, back = places_among(ours, theirs), places_among(theirs, ours)
-    if min(*places, *back) >= 0:
-        return np.array(places, np.int64)
+    indices, back = places_among(ours, theirs), places_among(theirs, ours)
+    if min(*indices, *back) >= 0:
+        return np.array(indices, np.int64)
     alone = []
-    for run, names, found in ((first, ours, places), (other, theirs, back)):
-        extra = [name for name, place in zip(names, found, strict=True) if place < 0]
+    for run, names, matched in ((first, ours, indices), (other, theirs, back)):
+        extra = [name for name, index in zip(names, matched, strict=True) if index < 0]
         if extra:
             more = f" and {len(extra) - 5:,} more" if len(extra) > 5 else ""
             alone.append(f"only {run.run.path} knows {', '.join(extra[:5])}{more}")
@@ -180,7 +180,7 @@ def _same_classes(first: _RunAnswers, other: _RunAnswers) -> NDArray[np.int64]:
 
 
 def _agreed_labels(every: Sequence[_RunAnswers], word: str) -> NDArray[np.int64]:
-    """The right classes: where runs differ, those that one of them corrected."""
+    """Return the labels; where runs differ, the corrected ones."""
     first, *others = every
     right, known = first.labels.copy(), first.corrected.copy()
     for run in others:
@@ -196,10 +196,10 @@ def _agreed_labels(every: Sequence[_RunAnswers], word: str) -> NDArray[np.int64]
     return right
 
 
-def _places_in(
+def _positions_in(
     other: _RunAnswers, first: _RunAnswers, columns: NDArray[np.int64], part: PredictedPart
 ) -> NDArray[np.int64]:
-    """The place of each image of the first among the other's, -1 where it has none."""
+    """Return the other run's position of each image of the first, or -1."""
     ours: Sequence[Any] = first.keys
     theirs: Sequence[Any] = other.keys
     if first.prepared != other.prepared:  # other pixels: known by their names
@@ -216,16 +216,16 @@ def _places_in(
             "Train both on the same source with the same --split-seed and --size, or judge both by "
             f"images that neither has seen: opsin evaluate {first.run.path} SOURCE",
         )
-    places = np.full(first.tested, -1)
+    positions = np.full(first.tested, -1)
     for one, two, _ in pairs:
-        places[one] = two
-    return places
+        positions[one] = two
+    return positions
 
 
 def _names_of_both(
     first: _RunAnswers, other: _RunAnswers, part: PredictedPart
 ) -> tuple[list[str], list[str]]:
-    """Names to tell images by whose pixels are not the same."""
+    """Return names that identify images across different preparations."""
     here, there = first.record.location, other.record.location
     if (here.sources, here.test) != (there.sources, there.test):
         reason = "come from different places, so that names prove nothing"

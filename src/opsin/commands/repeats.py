@@ -153,9 +153,9 @@ def train_repeats(data: object, *, repeats: int = 5, **options: Any) -> Repeats:
     Example:
         >>> import tempfile
         >>> folder = tempfile.mkdtemp()
-        >>> found = train_repeats("digits", repeats=2, model="mlp", epochs=1, runs=folder,
-        ...                       quiet=True)
-        >>> [run.recipe.training.seed for run in found.runs], found.deviation < found.accuracy
+        >>> series = train_repeats("digits", repeats=2, model="mlp", epochs=1, runs=folder,
+        ...                        quiet=True)
+        >>> [run.recipe.training.seed for run in series.runs], series.deviation < series.accuracy
         ([0, 1], True)
     """
     return _train_series("repeats", repeats, data, options)
@@ -189,8 +189,8 @@ def train_folds(data: object, *, folds: int = 5, **options: Any) -> Repeats:
     Example:
         >>> import tempfile
         >>> folder = tempfile.mkdtemp()
-        >>> found = train_folds("digits", folds=2, model="mlp", epochs=1, runs=folder, quiet=True)
-        >>> found.summary.pooled.images
+        >>> series = train_folds("digits", folds=2, model="mlp", epochs=1, runs=folder, quiet=True)
+        >>> series.summary.pooled.images
         1797
     """
     return _train_series("folds", folds, data, options)

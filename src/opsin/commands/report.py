@@ -124,8 +124,10 @@ def write_report(
         watcher.note(f"{os.fspath(fix)} was not written. {grounds}")
     elif fix is not None:
         rows = [
-            Correction(each.digest, each.name, each.label, each.suggested, each.score)
-            for each in failures.suspects
+            Correction(
+                suspect.digest, suspect.name, suspect.label, suspect.suggested, suspect.score
+            )
+            for suspect in failures.suspects
         ]
         earlier = images.corrected.rows if images.corrected else ()
         write_corrections(fix, with_earlier(rows, earlier))
@@ -246,15 +248,15 @@ def _images(dataset: Dataset, report: Report, judged: PartPredictions, seed: int
     labels, probabilities, classes = judged.labels, judged.probabilities, dataset.classes
     suspects = report.failures.suspects[:12] if report.failures else ()
 
-    def shown(places: NDArray[np.int64]) -> list[ShownAnswer]:
+    def shown(indices: NDArray[np.int64]) -> list[ShownAnswer]:
         return [
             ShownAnswer(
                 pixels=dataset.images[row],
                 name=dataset.names[row],
-                actual=classes[labels[place]],
-                probabilities=dict(zip(classes, map(float, probabilities[place]), strict=True)),
+                actual=classes[labels[index]],
+                probabilities=dict(zip(classes, map(float, probabilities[index]), strict=True)),
             )
-            for place, row in zip(places, judged.rows[places], strict=True)
+            for index, row in zip(indices, judged.rows[indices], strict=True)
         ]
 
     return PageImages(
@@ -264,9 +266,9 @@ def _images(dataset: Dataset, report: Report, judged: PartPredictions, seed: int
         unsure=shown(least_confident_correct(probabilities, labels)),
         cells=[(cell, shown(cell.rows)) for cell in cells_of(probabilities, labels)],
         suspects=[
-            (each, dataset.images[each.row],
-             None if each.example is None else dataset.images[each.example])
-            for each in suspects
+            (suspect, dataset.images[suspect.row],
+             None if suspect.example is None else dataset.images[suspect.example])
+            for suspect in suspects
         ],
     )  # fmt: skip
 
@@ -281,17 +283,17 @@ def find_failures(
         labels, probabilities, rows = unseen.labels, unseen.probabilities, unseen.rows
         doubts = doubt_labels(probabilities, labels, dataset.classes, unseen.groups)
         doubted = doubts.suspects
-        for place, suggested, score in zip(
+        for index, suggested, score in zip(
             doubted.rows[:SUSPECTS], doubted.suggested, doubted.scores, strict=False
         ):
             clear = clear_examples(probabilities, labels, int(suggested), 1)
-            row = int(rows[place])
+            row = int(rows[index])
             suspects.append(
                 SuspectedLabel(
                     row=row,
                     name=dataset.names[row],
                     digest=digest_names(dataset.digests[[row]])[0],
-                    label=dataset.classes[labels[place]],
+                    label=dataset.classes[labels[index]],
                     suggested=dataset.classes[suggested],
                     score=round(float(score), 6),
                     example=int(rows[clear[0]]) if len(clear) else None,

@@ -70,12 +70,12 @@ class SourceImages:
         image = None if self.images is None else self.images[row]
         if isinstance(image, Path | StoredObject):
             return image.name
-        own = self.dataset.names[row].rpartition("/")[2]
+        base = self.dataset.names[row].rpartition("/")[2]
         if isinstance(image, bytes):
             ending = next((e for start, e in _BEGINNINGS.items() if image.startswith(start)), "")
             ending = ".heic" if is_heif(image) else ending
-            return own if own.lower().endswith(SUFFIXES) else own + ending
-        return f"{own}.png"
+            return base if base.lower().endswith(SUFFIXES) else base + ending
+        return f"{base}.png"
 
     def content(self, row: int) -> bytes:
         """Return the content of an image's file; pixels become PNG, prepared as they are."""

@@ -34,7 +34,7 @@ def count_looks(directory: RunDirectory, key: str | None) -> int:
         with contextlib.suppress(RunError, OSError):
             looked = run.report.is_file() or run.path == directory.path
             looks += looked and run.read(DatasetRecord).test_set == key
-            noted = [each.inputs for each in run.lines(LoggedEvaluation) if each.test_set == key]
+            noted = [look.inputs for look in run.lines(LoggedEvaluation) if look.test_set == key]
             looks += noted.count(None) + len({*noted} - {None})
     return looks
 

@@ -37,7 +37,8 @@ _FOLDER: Final = getattr(os, "O_DIRECTORY", 0)
 DEVICES: Final = r"auto|cpu|coreml|mps|(cuda|tensorrt|directml|openvino)(:[0-9]+)?"
 #: The same in words.
 DEVICE_WORDS: Final = (
-    "auto, cpu, cuda, tensorrt, coreml or mps, directml, openvino; perhaps a number: cuda:1"
+    "auto, cpu, cuda, tensorrt, coreml, mps, directml or openvino, with a number where there are "
+    "several (cuda:1)"
 )
 
 

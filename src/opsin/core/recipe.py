@@ -40,7 +40,7 @@ Schedule = Literal["constant", "cosine", "one-cycle", "step"]
 
 def _known_device(device: str) -> str:
     if not re.fullmatch(DEVICES, device):
-        raise PydanticCustomError("device", DEVICE_WORDS)
+        raise PydanticCustomError("device", f"must be {DEVICE_WORDS}")
     return device
 
 

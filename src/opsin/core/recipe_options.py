@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import types
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
@@ -94,7 +95,7 @@ class RecipeOption:
     def fault(self, text: str) -> str:
         """What is wrong with a text; empty if it is valid."""
         if self.choices:
-            return "" if text in self.choices else f"it is one of {', '.join(self.choices)}"
+            return "" if text in self.choices else not_one_of(self.choices, text)
         limited: Any = Annotated[self.field.annotation, self.field]
         try:
             TypeAdapter(limited).validate_python(self.read(text))
@@ -103,8 +104,13 @@ class RecipeOption:
             return first[:1].lower() + first[1:]
         except ValueError as error:
             number = "a whole number" if self.kind is int else "a number"
-            return str(error) if self.is_structured else f"it is {number}"
+            return str(error) if self.is_structured else f"must be {number}, not {text!r:.80}"
         return ""
+
+
+def not_one_of(choices: Iterable[str], text: str) -> str:
+    """What is wrong with a text that is none of the choices."""
+    return f"must be one of {', '.join(choices)}, not {text!r:.80}"
 
 
 def options_of(*recipes: type[RecipeModel]) -> dict[str, RecipeOption]:

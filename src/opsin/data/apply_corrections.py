@@ -79,7 +79,7 @@ def correct(
 def _images_of(
     rows: Sequence[Correction], decoded: Decoded, *, trust_names: bool
 ) -> list[list[int] | None]:
-    """Return the images that each row means; ``None`` where there is none such."""
+    """Return the images that each row matches; ``None`` for a row without any."""
     digests, names = defaultdict[str, list[int]](list), defaultdict[str, list[int]](list)
     for image, (digest, name) in enumerate(
         zip(digest_names(decoded.digests), decoded.names, strict=True)
@@ -87,24 +87,24 @@ def _images_of(
         digests[digest].append(image)
         names[nfc(as_written(name))].append(image)
     unreadable = {nfc(as_written(name)) for name, _ in decoded.unreadable}
-    found: list[list[int] | None] = []
+    matches: list[list[int] | None] = []
     for row in rows:
         same, named = digests.get(row.digest, []), names.get(nfc(row.name), [])
         if same:
-            found.append(sorted({*same} & {*named}) or same)
+            matches.append(sorted({*same} & {*named}) or same)
         elif named and (not row.digest or (trust_names and not row.name.isdigit())):
             # Other pixels under the same name are another image, and numbers may have moved.
-            found.append(named)
+            matches.append(named)
         else:
-            found.append([] if nfc(row.name) in unreadable else None)
-    return found
+            matches.append([] if nfc(row.name) in unreadable else None)
+    return matches
 
 
 def _wanted_labels(
     path: str | os.PathLike[str], rows: Sequence[Correction], classes: Sequence[str]
 ) -> list[int | None]:
     """Return the class that each row asks for; ``None`` to leave the image out."""
-    # A class that is called like the mark is a class; an empty cell will still do.
+    # A class named "-" is a class; an empty cell still leaves an image out.
     known: dict[str, int | None] = {"": None, LEFT_OUT: None}
     known |= {nfc(name): label for label, name in enumerate(classes)}
     written = [nfc(row.label) for row in rows]

@@ -1,4 +1,4 @@
-"""An array as an image, where it can mean one thing only."""
+"""Arrays as images, if unambiguous."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CHANNELS: Final = (1, 3, 4)
 def image_from_array(
     array: NDArray[Any], name: str, bits: Bits | None = None
 ) -> tuple[Image.Image, str | None]:
-    """Take an array, or a batch of one, as an image; say what its numbers were taken for."""
+    """Convert an array, or a batch of one, to an image; note how its numbers were interpreted."""
     shape = array.shape
     if array.ndim == 4 and shape[0] == 1:
         array = array[0]
@@ -42,7 +42,7 @@ def image_from_array(
 def to_bytes(
     array: NDArray[Any], name: str, *, bits: Bits | None = None
 ) -> tuple[NDArray[np.uint8], str | None]:
-    """Bring an array's numbers to 0 (black) to 255 (white); say what they were taken for."""
+    """Scale an array to 0 (black) to 255 (white); note how its numbers were interpreted."""
     kind = array.dtype.kind
     if array.dtype == np.uint8:
         return array, None
@@ -69,7 +69,7 @@ def to_bytes(
 
 
 def png_address(pixels: NDArray[np.uint8]) -> str:
-    """Return ``uint8[H, W, 1]`` or ``uint8[H, W, 3]`` as the address of an embedded PNG."""
+    """Return ``uint8[H, W, 1]`` or ``uint8[H, W, 3]`` as the data URL of a PNG."""
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     stream = io.BytesIO()
     image.save(stream, "PNG", optimize=True)

@@ -1,4 +1,4 @@
-"""What is wrong with these images, the worst first."""
+"""Problems of a dataset, the worst first."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from opsin.data.dataset import Dataset
 from opsin.data.left_out import left_out_in_words
 from opsin.data.spelling import alike_names
 
-# Fewer images than this teach little, and judge nothing: at ten the interval spans 0.3.
+# Too few to train or measure on: at ten images the interval spans 0.3.
 _FEW: Final = 20
 # Classes further apart in size than this are learnt unequally.
 _UNBALANCED: Final = 10.0
@@ -103,10 +103,10 @@ _ODD: Final = {
 
 
 def _rows_of(images: object) -> object:
-    """The rows of images that `Audit.to_json` has named."""
+    """Read the rows of images that `Audit.to_json` wrote."""
     if not isinstance(images, list | tuple):
         return images
-    return [each.get("row") if isinstance(each, dict) else each for each in images]
+    return [image.get("row") if isinstance(image, dict) else image for image in images]
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of trouble; pydantic reads it from what `Audit.to_json` has made of it.
+    """One kind of problem; pydantic reads it from the output of `Audit.to_json`.
 
     Args:
         kind: A short name, such as ``near-duplicates``.
@@ -148,7 +148,7 @@ class Finding:
 
     @cached_property
     def notes(self) -> dict[int, str]:
-        """What is wrong with each of the images, by their rows; in the order of the cases."""
+        """The problem of each image by its row, in the order of the cases."""
         notes: dict[int, str] = {}
         for case in self.cases:
             for row in case.rows:
@@ -162,7 +162,7 @@ class Finding:
 
     @property
     def elsewhere(self) -> list[str]:
-        """What is said where there is no image, such as of files that cannot be read."""
+        """Notes about no image in particular, such as unreadable files."""
         return [case.note for case in self.cases if not case.rows]
 
 
@@ -219,12 +219,12 @@ def audit(dataset: Dataset, *, watcher: Watcher = SILENT) -> Audit:
         watcher: Receives the progress of the work.
     """
     measures = quality.measure(dataset.images, watcher=watcher)
-    found = _copies(dataset) | _files(dataset) | _classes(dataset)
+    cases_by_kind = _copies(dataset) | _files(dataset) | _classes(dataset)
     for kind, odd in quality.odd_images(measures, dataset.sizes).items():
-        found[kind] = len(odd), [Case((row,), note) for row, note in odd]
+        cases_by_kind[kind] = len(odd), [Case((row,), note) for row, note in odd]
     problem, bits = dataset.problem, dataset.recipe.bits or 16
     if problem is not None:
-        found["untrainable"] = (len(dataset), [Case((), str(problem))])
+        cases_by_kind["untrainable"] = (len(dataset), [Case((), str(problem))])
     counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
     largest = int(counts.argmax())
     words = {
@@ -240,7 +240,7 @@ def audit(dataset: Dataset, *, watcher: Watcher = SILENT) -> Audit:
     odd_texts = {kind: (title, "uses them", look) for kind, (title, look) in _ODD.items()}
     findings = []
     for kind, texts in (_KINDS | odd_texts).items():
-        count, cases = found.get(kind, (0, ()))
+        count, cases = cases_by_kind.get(kind, (0, ()))
         if count:
             title, opsin, yours = (text.format(**words) for text in texts)
             findings.append(Finding(kind, count, title, opsin, yours, tuple(cases)))
@@ -248,7 +248,7 @@ def audit(dataset: Dataset, *, watcher: Watcher = SILENT) -> Audit:
 
 
 def _copies(dataset: Dataset) -> _Found:
-    """Look for copies and near duplicates, most first, and for what is wrong with some."""
+    """Find copies and near duplicates, the largest groups first, and conflicts among them."""
     _, content = np.unique(as_keys(dataset.digests), return_inverse=True)
     order = np.argsort(content, kind="stable")
     bundles = np.split(order, np.flatnonzero(np.diff(content[order])) + 1)
@@ -290,10 +290,10 @@ def _files(dataset: Dataset) -> _Found:
     clipped = sum(count for depth, count in depths.items() if depth > bits)
     needs = f"the brightest of them needs {max(depths, default=8)} bits"
     broken = [Case((), f"{name}: {reason}") for name, reason in unreadable]
-    others = [Case((), left_out_in_words([each])) for each in left_out]
+    others = [Case((), left_out_in_words([entry])) for entry in left_out]
     return {
         "unreadable": (len(unreadable), broken),
-        "left-out": (sum(each.count for each in left_out), others),
+        "left-out": (sum(entry.count for entry in left_out), others),
         "repeated-rows": (dataset.repeated, ()),
         "clipped": (clipped, [Case((), f"{counted(clipped, 'image')} of more bits")]),
         "with-unused-bits": (sum(depths.values()) if bits < 16 else 0, [Case((), needs)]),

@@ -18,11 +18,11 @@ from opsin.core.metadata import Background, Preparation
 from opsin.data.blank_images import has_no_contrast
 from opsin.data.resize import to_pixels
 
-# A border between these is neither dark nor light: nothing is done to such an image.
+# An image with a border between these is left as it is.
 _DARK, _LIGHT = 96, 160
-# Training images must agree this far before an input on the other side is taken for inverted.
+# Share of training images on one side from which on an input on the other is inverted.
 _AGREEMENT: Final = 0.8
-# A subject that fills less is a speck: a square that large would be work for nothing.
+# A subject that fills less is a speck.
 _LEAST_FILL: Final = 0.2
 # The longest side of a square.
 _LONGEST: Final = 4096
@@ -65,7 +65,7 @@ def measure_background(images: NDArray[np.uint8]) -> Background | None:
 
 
 def lies_on_other_side(image: Image.Image, background: Background) -> bool:
-    """Tell whether an image's border is as light as the training images' were dark, or opposite."""
+    """Tell whether an image's border is light and the training images' dark, or the reverse."""
     level = float(np.mean(border_of(image)))
     return level > _LIGHT if background.level < _DARK else level < _DARK
 
@@ -85,12 +85,12 @@ def match_background(
         image = image.resize(size, Image.Resampling.BOX)
     floor = border_of(image)
     pixels = np.asarray(image)
-    # How much each pixel differs from the background it lies on, which is all that stays.
+    # Only each pixel's difference from its background is kept.
     difference = _difference(pixels.reshape(*pixels.shape[:2], -1), floor)
     box = _subject(difference)
     if box is None:
         inverted = to_pixels(ImageOps.invert(image), preparation)
-        # Without contrast it is all background, and could as well be all subject.
+        # Without contrast, subject and background cannot be told apart.
         return None if has_no_contrast(inverted) else (inverted, note)
     away = np.arange(256, dtype=np.float32)[:, None] - np.array(floor, np.float32)
     away *= -background.contrast / _strongest(difference, box)
@@ -113,7 +113,7 @@ def _difference(pixels: NDArray[np.uint8], floor: tuple[int, ...]) -> NDArray[np
 
 
 def _subject(difference: NDArray[np.int16]) -> tuple[int, int, int, int] | None:
-    """The box (left, top, right, bottom) around what stands out from the background."""
+    """The box (left, top, right, bottom) around the subject."""
     standing = difference > max(24.0, 0.2 * float(difference.max()))
     # A row or column counts when more than a speck of dust stands in it.
     rows = np.flatnonzero(standing.mean(axis=1) > 0.01)

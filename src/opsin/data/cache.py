@@ -1,4 +1,4 @@
-"""Opsin's cache: where it lies, and how images and their digests are kept in it.
+"""Opsin's cache: its location, and the storage of images and their digests.
 
     <cache>/sources/<name>/         downloaded files of the named sources
     <cache>/unpacked/<hash>/        unpacked archives and tables (`opsin.data.sources.unpack`)
@@ -31,38 +31,38 @@ from numpy.typing import NDArray
 
 from opsin.core.platform import only_we_write
 
-#: File in a folder of the cache that says what is in it.
+#: File that describes the contents of its folder.
 ABOUT: Final = "about.json"
-# Changes whenever the same files would give other pixels, or other arrays are kept of them.
+# Changes whenever the same files give other pixels or arrays.
 _VERSION: Final = "8"
 _BLOCK: Final = 1 << 22
 _BUCKET_BITS: Final = 10
 
 
 def cache_root() -> Path:
-    """Return the cache's folder: ``$OPSIN_CACHE``, or the system's usual place."""
-    own = os.environ.get("OPSIN_CACHE")
-    return Path(os.path.expanduser(own)) if own else platformdirs.user_cache_path("opsin")  # noqa: PTH111  never raises
+    """Return the cache's folder: ``$OPSIN_CACHE``, or the system's default."""
+    value = os.environ.get("OPSIN_CACHE")
+    return Path(os.path.expanduser(value)) if value else platformdirs.user_cache_path("opsin")  # noqa: PTH111  never raises
 
 
-def is_own(place: Path) -> bool:
+def is_own(path: Path) -> bool:
     """Tell whether only this account can have written a file: caches may be in shared folders."""
-    return all(only_we_write(part.lstat()) for part in (place, place.parent))
+    return all(only_we_write(part.lstat()) for part in (path, path.parent))
 
 
-def make_own(place: Path) -> None:
-    """Let no other account write a file that `is_own` is to believe."""
-    for part in (place, place.parent):
+def make_own(path: Path) -> None:
+    """Remove other accounts' write permission, so that `is_own` holds."""
+    for part in (path, path.parent):
         part.chmod(stat.S_IMODE(part.stat().st_mode) & ~0o022)
 
 
 def index_key(*parts: object) -> str:
-    """Return the key of a listing and the way in which it is decoded."""
+    """Return the cache key of a listing and its preparation."""
     return hashlib.sha256(repr((_VERSION, *parts)).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def new_array(path: Path, dtype: type[np.generic] | np.dtype[Any], shape: tuple[int, ...]) -> None:
-    """Make an ``.npy`` file of zeros whose place on the disk is taken."""
+    """Make an ``.npy`` file of zeros with its disk space allocated."""
     kind = np.dtype(dtype)
     descr = np.lib.format.dtype_to_descr(kind)
     header = {"descr": descr, "fortran_order": False, "shape": shape}
@@ -76,22 +76,22 @@ def new_array(path: Path, dtype: type[np.generic] | np.dtype[Any], shape: tuple[
             cannot = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
             if isinstance(error, OSError) and error.errno not in cannot:
                 raise
-            for place in range(start, end, _BLOCK):
-                file.write(bytes(min(_BLOCK, end - place)))
+            for position in range(start, end, _BLOCK):
+                file.write(bytes(min(_BLOCK, end - position)))
 
 
 def short_digest(digests: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the first half of digests: enough to tell images apart, in half the space."""
+    """Return the first half of digests, enough to identify images."""
     return digests[..., :16]
 
 
 def digest_names(digests: NDArray[np.uint8]) -> list[str]:
-    """Return the first half of each digest as text, as tables hold it."""
+    """Return the first half of each digest in hexadecimal, as written to tables."""
     return [half.tobytes().hex() for half in short_digest(digests)]
 
 
 def as_keys(digests: NDArray[np.uint8]) -> NDArray[np.void]:
-    """Return each digest as one value that can be compared, sorted and made unique, ``[N]``."""
+    """Return each digest as one value ``[N]``, to compare, sort and make unique."""
     return np.ascontiguousarray(digests).view(f"V{digests.shape[1]}").ravel()
 
 
@@ -117,16 +117,16 @@ class DigestSet:
 
     def __contains__(self, digest: int) -> bool:
         bucket = self._buckets[digest >> (64 - _BUCKET_BITS)]
-        place = bisect_left(bucket, digest)
-        return place < len(bucket) and bucket[place] == digest
+        index = bisect_left(bucket, digest)
+        return index < len(bucket) and bucket[index] == digest
 
     def add(self, digest: int) -> bool:
         """Add a digest; tell whether it is new."""
         bucket = self._buckets[digest >> (64 - _BUCKET_BITS)]
-        place = bisect_left(bucket, digest)
-        if place < len(bucket) and bucket[place] == digest:
+        index = bisect_left(bucket, digest)
+        if index < len(bucket) and bucket[index] == digest:
             return False
-        bucket.insert(place, digest)
+        bucket.insert(index, digest)
         return True
 
     def update(self, digests: Iterable[int]) -> None:

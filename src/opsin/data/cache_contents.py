@@ -1,4 +1,4 @@
-"""How much Opsin's cache holds, and how it is emptied."""
+"""Size and removal of the cache's contents."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Part = Literal["sources", "datasets", "features", "models"]
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
 
 _HASH: Final = "[0-9a-f]{32}"
-# Folders of the cache, and what in them is Opsin's own: OPSIN_CACHE can name any folder.
+# Folders of the cache with the names of Opsin's own entries: OPSIN_CACHE can name any folder.
 _FOLDERS: Final[dict[Part, dict[str, str]]] = {
     "sources": {
         "sources": rf"({'|'.join(NAMES)})", "unpacked": _HASH, "objects": _HASH
@@ -64,22 +64,22 @@ class CacheContents:
 
 
 def list_cache() -> CacheContents:
-    """Return how much Opsin's cache holds, whatever else lies in its folder.
+    """Return how much Opsin's cache holds; other files in its folder are not counted.
 
     Example:
         >>> contents = list_cache()
         >>> contents.bytes == sum(contents.sizes.values())
         True
     """
-    sizes: dict[str, int] = {part: sum(map(_size_of, _places(part))) for part in PARTS}
+    sizes: dict[str, int] = {part: sum(map(_size_of, _paths_of(part))) for part in PARTS}
     return CacheContents(cache_root(), sizes)
 
 
 @checked
 def empty_cache(*parts: str) -> CacheContents:
-    """Remove what the cache holds; all of it is made again when it is needed.
+    """Empty the cache; its contents are made again when needed.
 
-    What another process is writing at the moment stays. One that reads may have to begin anew.
+    Files that another process is writing stay. A process that is reading may have to start over.
 
     Args:
         *parts: Among ``sources``, ``datasets``, ``features`` and ``models`` (default: all).
@@ -93,36 +93,36 @@ def empty_cache(*parts: str) -> CacheContents:
     check_choices("part of the cache", parts, PARTS, RecipeError)
     removed: dict[str, int] = dict.fromkeys(PARTS, 0)
     for part in PARTS:
-        for place in _places(part) if part in (parts or PARTS) else ():
-            size = _size_of(place)
+        for path in _paths_of(part) if part in (parts or PARTS) else ():
+            size = _size_of(path)
             with contextlib.suppress(filelock.Timeout, OSError), contextlib.ExitStack() as stack:
-                lock = place.with_name(f"{place.name}.lock")
+                lock = path.with_name(f"{path.name}.lock")
                 if lock.exists():
                     stack.enter_context(filelock.FileLock(lock, timeout=0))
-                if place.is_dir():
-                    shutil.rmtree(place)
+                if path.is_dir():
+                    shutil.rmtree(path)
                 else:
-                    place.unlink()
+                    path.unlink()
                 removed[part] += size
     return CacheContents(cache_root(), removed)
 
 
-def _places(part: Part) -> list[Path]:
-    """What is Opsin's of a part; a link is none of it."""
-    folders = {cache_root() / name: own for name, own in _FOLDERS[part].items()}
+def _paths_of(part: Part) -> list[Path]:
+    """Return a part's files and folders; links are left alone."""
+    folders = {cache_root() / name: pattern for name, pattern in _FOLDERS[part].items()}
     return [
-        place
-        for folder, own in folders.items()
+        path
+        for folder, pattern in folders.items()
         if folder.is_dir() and not folder.is_symlink()
-        for place in folder.iterdir()
-        if re.fullmatch(own, place.name) and not place.is_symlink()
+        for path in folder.iterdir()
+        if re.fullmatch(pattern, path.name) and not path.is_symlink()
     ]
 
 
-def _size_of(place: Path) -> int:
-    """Bytes of a file, or of all files in a folder."""
+def _size_of(path: Path) -> int:
+    """Return the bytes of a file, or of all files in a folder."""
     size = 0
-    for folder, _, names in os.walk(place) if place.is_dir() else [(place.parent, (), [place])]:
+    for folder, _, names in os.walk(path) if path.is_dir() else [(path.parent, (), [path])]:
         for name in names:
             with contextlib.suppress(OSError):
                 size += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118

@@ -17,7 +17,7 @@ from opsin.core.errors import SourceError
 from opsin.core.storage import atomic_file
 from opsin.data.sources.table import fields
 
-#: What stands for the class of an image that is to be left out; an empty cell does too.
+#: The label of an image to leave out; an empty cell means the same.
 LEFT_OUT: Final = "-"
 #: The columns that are written. ``label`` and one of the first two must be there to be read;
 #: ``suggested`` and ``score`` are for people.
@@ -41,7 +41,7 @@ class Correction(NamedTuple):
 
 @dataclass(frozen=True)
 class Applied:
-    """What corrections have done."""
+    """Summary of the corrections applied."""
 
     file: str
     rows: tuple[Correction, ...]
@@ -51,21 +51,21 @@ class Applied:
 
     @property
     def words(self) -> str:
-        """What was done, in words: ``3 relabelled, 1 left out``."""
+        """Both counts in words: ``3 relabelled, 1 left out``."""
         return f"{self.relabelled:,} relabelled, {self.left_out:,} left out"
 
     def counts(self) -> CorrectionCounts:
-        """Return the file and how many of each, as a run's ``dataset.json`` keeps it."""
+        """Return the file and the counts, as in a run's ``dataset.json``."""
         return CorrectionCounts(**vars(self) | {"rows": len(self.rows)})
 
 
 def write_corrections(path: str | os.PathLike[str], rows: Iterable[Correction]) -> Path:
-    """Write a corrections file, ready to be edited with any spreadsheet or editor (RFC 4180)."""
+    """Write a corrections file: CSV (RFC 4180) for any spreadsheet or editor."""
     table: list[Sequence[str]] = [COLUMNS]
     for row in rows:
         score = "" if math.isnan(row.score) else f"{row.score:.4g}"
         table.append([*map(as_written, row[:4]), score])
-    # Without quotes a blank at the beginning is lost, and a carriage return ends the row.
+    # Unquoted, leading blanks are lost, and a carriage return ends the row.
     quoted = any(text[:1].isspace() or "\r" in text for texts in table for text in texts)
     with (
         atomic_file(Path(path)) as temporary,
@@ -77,7 +77,7 @@ def write_corrections(path: str | os.PathLike[str], rows: Iterable[Correction]) 
 
 
 def with_earlier(rows: Sequence[Correction], earlier: Sequence[Correction]) -> list[Correction]:
-    """Return rows about images as corrections left them, and those corrections behind them."""
+    """Return new rows, followed by earlier ones about other images."""
     named = {(row.digest, row.name) for row in rows}
     return [*rows, *(row for row in earlier if (row.digest, row.name) not in named)]
 
@@ -122,5 +122,5 @@ def read_corrections(path: str | os.PathLike[str]) -> list[Correction]:
 
 
 def as_written(text: str) -> str:
-    """Return text as it stands in a file: bytes of names that are no Unicode are escaped."""
+    """Return text as written to a file: bytes that are not Unicode are escaped."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -29,7 +29,7 @@ from opsin.data import sources
 from opsin.data.apply_corrections import correct
 from opsin.data.background import measure_background
 from opsin.data.decoded_store import Decoded
-from opsin.data.fill_cache import read_by_default, read_found
+from opsin.data.fill_cache import read_by_default, read_located
 from opsin.data.lazy_images import Images
 from opsin.data.near_duplicates import NO_PAIRS, NearDuplicates, near_duplicates
 from opsin.data.sources import arrays
@@ -62,8 +62,8 @@ class DatasetPart:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, place: int) -> tuple[NDArray[np.uint8], int]:
-        row = self.rows[place]
+    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], int]:
+        row = self.rows[index]
         return np.array(self.images[row]), int(self.labels[row])
 
 
@@ -89,10 +89,10 @@ class Dataset(Decoded):
         unreadable: Name and reason of each file that was skipped.
         repeated: Rows of a table that named an image once more, which are left out.
         rows: The images' rows in the source, before corrections, ``int64[N]``.
-        source_labels: The labels before corrections, ``int64[N]``; ``None`` where there are none.
-        corrected: What the user's corrections of labels did, where there are any.
+        source_labels: The labels before corrections, ``int64[N]``, if there are any.
+        corrected: Summary of the user's corrections of labels, if there are any.
         left_out: What the source holds beside the images, by kind.
-        bits: Bits that numbers of more than a byte were taken to use; ``None``: there are none.
+        bits: Bits assumed for values of more than a byte; ``None`` without such values.
         depths: Number of images by the bits that their numbers use, those of bytes left out.
         recipe: What was asked for, the size and the channels resolved.
         fingerprint: SHA-256 of the content, whatever the order of the images.
@@ -101,8 +101,8 @@ class Dataset(Decoded):
         near: Near duplicates.
         split: Rows for training, validation and test.
         subjects: What the split was made of.
-        problem: Why no classifier can be made of these images, if so (`look_at` only).
-        held: Its images before they were decoded, where a program holds them and no source does.
+        problem: Why no classifier can be trained on these images, if so (`look_at` only).
+        held: The images before decoding, if they were passed as objects.
 
     Example:
         >>> data = load("digits")
@@ -129,8 +129,7 @@ class Dataset(Decoded):
     def part(self, name: Literal["train", "val", "test"]) -> DatasetPart:
         """Return the images of one part with their labels, one by one.
 
-        It has a length and answers to numbers, which is all that PyTorch's `DataLoader` asks of a
-        dataset.
+        It has a length and can be indexed, as PyTorch's `DataLoader` requires of a dataset.
 
         Args:
             name: Which part.
@@ -148,7 +147,7 @@ class Dataset(Decoded):
 
     @cached_property
     def preparation(self) -> Preparation:
-        """How bytes become pixels, for the classifier that is trained on these images."""
+        """The preparation of images for the classifier trained on these."""
         _, height, width, channels = self.images.shape
         train = self.images[self.split.train[:: max(1, len(self.split.train) // 500)]]
         return Preparation(
@@ -162,7 +161,7 @@ class Dataset(Decoded):
 
     @property
     def located(self) -> DataRecipe:
-        """The recipe with its sources in words that mean the same in any folder."""
+        """The recipe with absolute paths."""
 
         def placed(source: str) -> str:
             path = os.path.abspath(os.path.expanduser(source))  # noqa: PTH100, PTH111
@@ -177,18 +176,18 @@ class Dataset(Decoded):
 
     @property
     def given_parts(self) -> tuple[str, ...]:
-        """Those of ``train``, ``val`` and ``test`` whose images the source names."""
+        """Parts among ``train``, ``val`` and ``test`` that the source assigns."""
         codes = {"train": TRAIN, "val": VAL, "test": TEST}
         return tuple(part for part, code in codes.items() if np.any(self.given == code))
 
     @property
     def given_test(self) -> bool:
-        """Whether the source names its test images."""
+        """Whether the source assigns its test images."""
         return "test" in self.given_parts
 
     @property
     def judged_by_all(self) -> bool:
-        """Whether all images are learnt from, and each is judged by a model that is not."""
+        """Whether all images are trained on, and each is scored by a model that never saw it."""
         return len(self.split.train) == len(self) and self.problem is None
 
     @cached_property
@@ -198,13 +197,13 @@ class Dataset(Decoded):
 
     @property
     def leaks(self) -> tuple[int, int]:
-        """How many they are."""
+        """Number of test images with an exact, and with only a near, duplicate."""
         exact, near = self.leaking
         return len(exact), len(near)
 
     @property
     def test_is_copied(self) -> bool:
-        """Whether every test image has an exact copy in the other parts: they prove nothing."""
+        """Whether every test image has an exact copy in the other parts."""
         return 0 < len(self.split.test) == len(self.leaking[0])
 
     def counts(self) -> dict[str, dict[str, int]]:
@@ -219,7 +218,7 @@ class Dataset(Decoded):
         }
 
     def summary(self) -> str:
-        """Return the dataset in one line."""
+        """Return a one-line summary."""
         _, height, width, channels = self.images.shape
         sizes = {part: len(self.split.rows(part)) for part in ("train", "val", "test")}
         parts = ", ".join(f"{size:,} {part}" for part, size in sizes.items() if size)
@@ -227,7 +226,7 @@ class Dataset(Decoded):
         return f"{images} · {len(self.classes)} classes · {parts}"
 
     def describe(self) -> DatasetRecord:
-        """Return everything about the dataset but its pixels: ``dataset.json`` of a run."""
+        """Return the record of the dataset in a run's ``dataset.json``."""
         located = self.located
         return DatasetRecord(
             source=self.recipe.source,
@@ -277,16 +276,16 @@ def load(*sources: object, watcher: Watcher = SILENT, **options: Unpack[LoadOpti
         >>> load("digits", classes=["3", "8"]).classes
         ('3', '8')
     """
-    recipe, found = find_given(sources, {**options}, watcher)
-    return load_recipe(recipe, found=found, watcher=watcher)
+    recipe, located = resolve_sources(sources, {**options}, watcher)
+    return load_recipe(recipe, located=located, watcher=watcher)
 
 
-def find_given(
-    given: Sequence[object], options: dict[str, Any], watcher: Watcher
+def resolve_sources(
+    inputs: Sequence[object], options: dict[str, Any], watcher: Watcher
 ) -> tuple[DataRecipe, LocatedSource | None]:
-    """Return the recipe of what `load` is given, and the sources a program holds."""
+    """Return the recipe of the inputs of `load`, with those passed as objects located."""
     test = options.get("test")
-    everything = [*given, *([] if test is None else [test])]
+    everything = [*inputs, *([] if test is None else [test])]
     names: list[str] = []
     for source in everything:
         if isinstance(source, str | os.PathLike):
@@ -297,30 +296,30 @@ def find_given(
             names.append(f"{title} {again + 1}" if again else title)
     if test is not None:
         options = {**options, "test": names[-1]}
-    recipe = DataRecipe.of(*names[: len(given)], **options)
+    recipe = DataRecipe.of(*names[: len(inputs)], **options)
     check_columns(recipe.columns)
     held = {
         name: located_object(source, name, recipe.columns, watcher=watcher)
         for name, source in zip(names, everything, strict=True)
         if not isinstance(source, str | os.PathLike)
     }
-    return recipe, sources.find_all(recipe, given=held, watcher=watcher) if held else None
+    return recipe, sources.find_all(recipe, held=held, watcher=watcher) if held else None
 
 
 def load_recipe(
     recipe: DataRecipe,
     *,
     watcher: Watcher = SILENT,
-    found: LocatedSource | None = None,
+    located: LocatedSource | None = None,
     missing_ok: bool = False,
     for_training: bool = True,
     prove: Callable[[Decoded], Decoded] | None = None,
 ) -> Dataset:
-    """Load what a recipe asks for: `load`, with every option checked already."""
+    """Load the dataset of a checked recipe."""
     # Listing a folder, or asking the hub, is done once.
-    source = found or sources.find_all(recipe, watcher=watcher)
+    source = located or sources.find_all(recipe, watcher=watcher)
     before, decoded = read_corrected(
-        recipe, found=source, watcher=watcher, for_training=for_training, missing_ok=missing_ok
+        recipe, located=source, watcher=watcher, for_training=for_training, missing_ok=missing_ok
     )
     if prove is not None:
         decoded = prove(decoded)
@@ -363,23 +362,23 @@ def load_recipe(
         split=split,
         subjects=subjects,
         problem=problem,
-        held=found,
+        held=located,
     )
 
 
 def read_corrected(
     recipe: DataRecipe,
     *,
-    found: LocatedSource | None = None,
+    located: LocatedSource | None = None,
     watcher: Watcher = SILENT,
     for_training: bool = True,
     missing_ok: bool = False,
 ) -> tuple[Decoded, Decoded]:
-    """Read a source's images; return them as they are, and by the user's corrections."""
-    found = found or sources.find_all(recipe, watcher=watcher)
-    # Whether a classifier can be made of them, only the corrected labels tell.
+    """Read a source's images; return them before and after the user's corrections."""
+    located = located or sources.find_all(recipe, watcher=watcher)
+    # Corrected labels decide whether a classifier can be trained.
     for_training = for_training and recipe.labels is None
-    decoded = read_found(found, recipe, watcher, for_training=for_training)
+    decoded = read_located(located, recipe, watcher, for_training=for_training)
     if recipe.labels is None:
         return decoded, decoded
     return decoded, correct(decoded, recipe.labels, missing_ok=missing_ok, watcher=watcher)
@@ -387,14 +386,14 @@ def read_corrected(
 
 @checked
 def look_at(*sources: object, watcher: Watcher = SILENT, **options: Unpack[LoadOptions]) -> Dataset:
-    """Load images to look at them: `load` that says in ``problem`` why they could not be trained.
+    """Load images for inspection, even if unfit for training (see ``problem``).
 
     Raises:
         SourceError: The source is missing or damaged, or holds no images.
         RecipeError: An option has an impossible value.
     """
-    recipe, found = find_given(sources, {**options}, watcher)
-    return load_recipe(recipe, found=found, watcher=watcher, for_training=False)
+    recipe, located = resolve_sources(sources, {**options}, watcher)
+    return load_recipe(recipe, located=located, watcher=watcher, for_training=False)
 
 
 @checked
@@ -409,14 +408,14 @@ def from_arrays(
     watcher: Watcher = SILENT,
     **options: Any,
 ) -> Dataset:
-    """Take images and labels that are in memory.
+    """Make a dataset of images and labels in memory.
 
     Args:
         images: ``[N, H, W]`` or ``[N, H, W, C]`` with one or three channels; whole numbers from 0
             (black) to 255 (white), or of 10, 12, 14 or 16 bits, fractions from 0 to 1, or ``bool``.
         labels: ``[N]`` whole numbers from 0.
         classes: A name for each label (default: the numbers).
-        test: Images and labels of a test set, where there is one.
+        test: Images and labels of a test set.
         groups: What each image shares with others (a person, a film), so that they stay on one
             side of the split; ``""`` for none.
         name: What to call the collection.
@@ -435,7 +434,7 @@ def from_arrays(
 
     def as_bytes(images: NDArray[Any], name: str) -> NDArray[np.uint8 | np.uint16]:
         array = arrays.as_array(images, f"{name} (images)")
-        if not array.size:  # what is wrong with its shape, the rest tells better
+        if not array.size:  # later checks explain its shape better
             return array
         pixels, note = arrays.to_bytes_or_deep(array, name)
         if note:
@@ -462,12 +461,12 @@ def from_arrays(
 def from_contents(
     contents: LabelledImages, recipe: DataRecipe, *, watcher: Watcher = SILENT
 ) -> Dataset:
-    """Decode and split labelled images that no source names: arrays, or files from anywhere."""
-    return load_recipe(recipe, found=contents.located(), watcher=watcher)
+    """Decode and split labelled images: arrays, or files from anywhere."""
+    return load_recipe(recipe, located=contents.located(), watcher=watcher)
 
 
 def fingerprint_of(decoded: Decoded) -> str:
-    """Return the SHA-256 of the content: pixels and class of each image, in any order."""
+    """Return the SHA-256 of all pixels and classes, whatever the order of the images."""
     names = [name.encode("utf-8", "surrogateescape") for name in decoded.classes]
     rows = sorted(
         digest.tobytes() + names[label]
@@ -480,17 +479,17 @@ def _find_units(
     decoded: Decoded,
     recipe: DataRecipe,
     groups: Sequence[str],
-    place: LocatedSource,
+    source: LocatedSource,
     watcher: Watcher,
 ) -> tuple[NearDuplicates, NDArray[np.int64]]:
-    """Find near duplicates, and say by a number which images must stay in one part."""
-    # No preparation changes the parts, so what they hang by neither.
-    alike = read_by_default(place, recipe, decoded, watcher)
+    """Find near duplicates, and number the images that must stay in one part."""
+    # By the default preparation, so that the parts do not depend on the recipe's.
+    alike = read_by_default(source, recipe, decoded, watcher)
     mirrored = decoded.mirrored
     near = near_duplicates(alike.images, alike.digests, mirrored=mirrored, watcher=watcher)
     together = near if recipe.near_duplicates == "together" else NO_PAIRS
     units = split_groups(decoded.digests, groups, together.pairs)
-    if alike is not decoded:  # equal as one or as the other
+    if alike is not decoded:  # duplicates in either preparation
         same = np.stack([np.arange(len(units)), units], axis=1)
         units = split_groups(alike.digests, [], same)
     return near, units

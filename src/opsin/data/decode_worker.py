@@ -1,4 +1,4 @@
-"""What the process does that opens strangers' images; `opsin.data.sandboxed_decoding` asks it."""
+"""The worker of `opsin.data.sandboxed_decoding`: it opens untrusted images."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from opsin.core.child_process import Header, whole
 from opsin.core.metadata import Preparation
 from opsin.data import formats, images
 
-# Each thread would reserve memory that this process may not have.
+# Each thread would reserve memory beyond this process's limit.
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
-# Bytes of rows that are handed over at a time: Pillow holds what it converts twice.
+# Bytes of rows per piece: Pillow keeps two copies of what it converts.
 _PIECE: Final = 8 << 20
 # Numbers of a PNM that are brought to bytes at a time.
 _NUMBERS: Final = 1 << 20
 
 
 def decode(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
-    """Do what `opsin.core.sandbox` is asked with a file's bytes: prepare, open, read its header."""
+    """Prepare a file, open it, or read its header, as `opsin.core.sandbox` asks."""
     content, name = whole(body), header["name"]
     if header["do"] == "prepare":
         preparation = Preparation.model_validate(header["preparation"])

@@ -35,9 +35,9 @@ from opsin.data.formats import NEEDS_HEIF, heif_reader
 from opsin.data.lazy_images import Images, ImageSubset
 from opsin.data.sources.contents import LabelledImages
 
-# Seconds after which a set that was left unfinished is given up.
+# Seconds after which an unfinished set is removed.
 _STALE: Final = 7 * 86_400
-#: What is known of a row.
+#: Facts about one image.
 ROW: Final = np.dtype(
     [
         ("done", np.bool_),
@@ -52,7 +52,7 @@ ROW: Final = np.dtype(
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Decoded:
-    """Decoded images, with what their source says of them; `Dataset` describes the fields."""
+    """Decoded images with their source's facts; `Dataset` describes the fields."""
 
     images: Images
     classes: tuple[str, ...]
@@ -76,7 +76,7 @@ class Decoded:
 
 
 def take(decoded: Decoded, rows: NDArray[np.int64]) -> Decoded:
-    """Return some of the images, in the order of ``rows``, with all that is known of each."""
+    """Return the images of some rows, in their order."""
     names = ("labels", "given", "digests", "source_digests", "sizes", "ranges", "rows")
     arrays = {name: getattr(decoded, name)[rows] for name in names}
     before = decoded.source_labels
@@ -91,7 +91,7 @@ def take(decoded: Decoded, rows: NDArray[np.int64]) -> Decoded:
 
 
 class Chunk(NamedTuple):
-    """Some images in a row, decoded: the first one's row, pixels, what is known, and reasons."""
+    """Consecutive decoded images: first row, pixels, facts, and why some cannot be read."""
 
     start: int
     images: NDArray[np.uint8]
@@ -102,7 +102,7 @@ class Chunk(NamedTuple):
     def of(
         cls, start: int, images: NDArray[np.uint8], rows: NDArray[np.void], reasons: dict[int, str]
     ) -> Chunk:
-        """Fill in what pixels tell of rows."""
+        """Fill in the rows' ranges and digests."""
         flat = images.reshape(len(images), -1)
         rows["range"] = np.stack([flat.min(axis=1), flat.max(axis=1)], axis=1)
         rows["digest"] = digest_rows(images)
@@ -110,13 +110,13 @@ class Chunk(NamedTuple):
 
 
 def folder_of(key: str) -> Path:
-    """Return where the images of a key lie."""
+    """Return the folder of a key."""
     return cache_root() / "decoded" / key
 
 
 @contextlib.contextmanager
 def alone(key: str, watcher: Watcher) -> Iterator[None]:
-    """Let one process at a time work on a set; sets that were left for a week are removed."""
+    """Lock a set for one process; unfinished sets are removed after a week."""
     too_old = time.time() - _STALE
     for lock in (cache_root() / "decoded").glob("*.lock"):
         folder = lock.with_suffix("")
@@ -135,7 +135,7 @@ def alone(key: str, watcher: Watcher) -> Iterator[None]:
 
 
 class DecodedStore:
-    """A set that is being decoded; what an earlier process has done is taken over where it fits."""
+    """A set that is being decoded; an earlier process's rows are reused if they fit."""
 
     def __init__(self, folder: Path, count: int, shape: tuple[int, int, int], bits: Bits) -> None:
         self.folder, self.count, self.shape, self.bits = folder, count, shape, bits
@@ -157,14 +157,14 @@ class DecodedStore:
                 for name, wanted in arrays.items():
                     new_array(files[name], *wanted)
             except OSError:
-                # The space that was taken already is not free for others any more.
+                # Free the space that was allocated already.
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
             self.rows = np.zeros(count, ROW)
         self._files = {name: file.open("r+b") for name, file in files.items()}
 
     def pending(self, step: int) -> list[range]:
-        """Return the rows that are left to do, in pieces of at most ``step``."""
+        """Return the missing rows, in pieces of at most ``step``."""
         left = np.flatnonzero(~self.rows["done"])
         return [
             range(start, min(start + step, int(run[-1]) + 1))
@@ -174,12 +174,12 @@ class DecodedStore:
         ]
 
     def put(self, chunk: Chunk) -> None:
-        """Take what was decoded; it counts as done after the next `save`."""
+        """Add a chunk; it counts as done after the next `save`."""
         self._write("images", chunk.start, chunk.images)
         self._unsaved.append(chunk)
 
     def save(self) -> None:
-        """Bring all to the disk, and only then mark it as done."""
+        """Write all pixels to the disk, and only then mark their rows as done."""
         if not self._unsaved:
             return
         _sync(self._files["images"])
@@ -197,13 +197,13 @@ class DecodedStore:
         file.write(rows.tobytes())
 
     def close(self) -> None:
-        """Let go of the files: some systems remove none that is open."""
+        """Close the files: some systems cannot remove an open one."""
         for file in self._files.values():
             with contextlib.suppress(OSError):
                 file.close()
 
     def complete(self, contents: LabelledImages) -> None:
-        """Say what the set holds, whose rows are all done: from now on it is found."""
+        """Describe the set once all rows are done, so that `look_up` finds it."""
         depths, counts = np.unique(self.rows["depth"], return_counts=True)
         lines = contents.lines
         np.save(self.folder / "labels.npy", contents.labels, allow_pickle=False)
@@ -225,13 +225,13 @@ class DecodedStore:
                 )
                 for row, reason in sorted(self.reasons.items())
             ],
-            "left_out": [each.model_dump() for each in contents.left_out],
+            "left_out": [entry.model_dump() for entry in contents.left_out],
         }
         write_json(self.folder / ABOUT, about)
 
 
 def _holds(file: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:
-    # In a function of its own, so that the file is not open when it is written anew.
+    # In its own function, so that the map is closed before the file is rewritten.
     array = np.load(file, mmap_mode="r", allow_pickle=False)
     whole = array.offset + array.nbytes == file.stat().st_size
     return bool(whole and array.dtype == dtype and array.shape == shape)
@@ -243,11 +243,11 @@ def _sync(file: BinaryIO) -> None:
 
 
 def look_up(key: str) -> Decoded | None:
-    """Return the images of a key, or ``None`` where they are not (all) there."""
+    """Return the images of a key, or ``None`` if any is missing."""
     folder = folder_of(key)
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        # Its reader may have been installed since: then they are read once more.
+        # A HEIC reader may have been installed since.
         if any(reason == NEEDS_HEIF for _, reason in about["unreadable"]) and heif_reader():
             return None
         used: Bits = about["assumed"]
@@ -279,7 +279,7 @@ def look_up(key: str) -> Decoded | None:
             rows=np.arange(len(rows)),
             unreadable=[(name, reason) for name, reason in about["unreadable"]],
             repeated=about["repeated"],
-            left_out=tuple(LeftOut(**each) for each in about["left_out"]),
+            left_out=tuple(LeftOut(**entry) for entry in about["left_out"]),
             bits=used if about["depths"] else None,
             depths={int(depth): count for depth, count in about["depths"].items()},
         )

@@ -1,8 +1,7 @@
-"""Numbers of more than 8 bits become bytes: by the bits that a collection uses.
+"""Values of more than 8 bits become bytes, by the bits that a dataset uses.
 
-A microscope writes 12 bits into files of 16, and no file says so: what white is, only the brightest
-of all images tells. Formats that state their white (PNM, JPEG 2000, TIFF of 12 bits a sample) are
-scaled by it.
+A microscope writes 12 bits into files of 16 without saying so, so the brightest of all images sets
+white. Formats that state their white (PNM, JPEG 2000, TIFF of 12 bits a sample) are scaled by it.
 """
 
 from __future__ import annotations
@@ -20,26 +19,26 @@ from opsin.core.metadata import Bits
 DEPTHS: Final[tuple[Bits, ...]] = get_args(Bits)
 # Numbers of TIFF's tags.
 _BITS_PER_SAMPLE, _LARGEST_SAMPLES = 258, (281, 341)
-# What Pillow calls colours of 16 bits in a file; it decodes the upper bytes, or the lower ones
-# where the order of the bytes is stated the other way round.
+# Pillow's raw modes of 16 bits a channel; it decodes the upper bytes, or the lower ones if the
+# byte order in the mode is swapped.
 _COLOURS: Final = ("RGB;16", "RGBX;16", "RGBA;16")
 _OTHER_ORDER: Final = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
 
 class StatedDepth(NamedTuple):
-    """What a file says of its numbers."""
+    """The depth that a file states."""
 
     bits: int = 0
     scaled: int = 0
 
 
 def bits_needed(largest: int) -> Bits:
-    """Return the fewest bits of a camera or scanner that hold a number."""
+    """Return the smallest depth of a camera or scanner that holds a value."""
     return next((bits for bits in DEPTHS if largest < 1 << bits), 16)
 
 
 def brighter_than(bits: int) -> str:
-    """Return what is said of an image with larger numbers than the training images have."""
+    """Return the note on an image with larger values than the training images."""
     return (
         "brighter than the training images' range: whatever is above "
         f"{(1 << bits) - 1:,} ({bits} bits) is white"
@@ -52,9 +51,9 @@ def load_bytes(
     content: bytes | None = None,
     again: Callable[[], ImageFile.ImageFile] | None = None,
 ) -> tuple[Image.Image, str | None, int]:
-    """Decode an image to bytes; return what is said of it, and the bits that its numbers need.
+    """Decode an image to bytes; return it with a note and the bits that its values need.
 
-    Of a file that is not decoded yet, its content says more; ``again`` opens it once more.
+    For a file not yet decoded, pass its ``content`` and ``again``, which reopens it.
     """
     stated, colours, depth = StatedDepth(), False, 0
     if content is not None and isinstance(image, ImageFile.ImageFile):
@@ -64,7 +63,7 @@ def load_bytes(
     if image.mode.startswith("I"):  # 16 bits a pixel, or 32 that hold 16
         shallow, depth = _grey_bytes(image, bits, stated)
     elif colours:
-        # By the upper bytes; alpha is left out.
+        # From the upper bytes, without alpha.
         depth = max(stated.bits, bits_needed(int(np.asarray(image)[..., :3].max()) << 8 | 255))
         if again is not None and bits is not None and bits < 16:
             lower = again()
@@ -76,12 +75,12 @@ def load_bytes(
 
 
 def _stated_depth(header: ImageFile.ImageFile, content: bytes) -> StatedDepth:
-    """Return what a file that is not decoded yet says of its numbers."""
+    """Return the depth that a file states, before decoding."""
     if isinstance(header, TiffImagePlugin.TiffImageFile):
         if header.tag_v2.get(_BITS_PER_SAMPLE) == (12,):
             return StatedDepth(12, 12)
         largest = [header.tag_v2.get(tag) for tag in _LARGEST_SAMPLES]
-        values = [v for each in largest for v in (each if isinstance(each, tuple) else (each,))
+        values = [v for value in largest for v in (value if isinstance(value, tuple) else (value,))
                   if isinstance(v, int | float) and 0 < v < 65535]  # fmt: skip
         return StatedDepth(bits_needed(int(max(values)))) if values else StatedDepth()
     if header.format == "PPM":
@@ -105,7 +104,7 @@ def _stated_depth(header: ImageFile.ImageFile, content: bytes) -> StatedDepth:
 def _grey_bytes(
     image: Image.Image, bits: Bits | None, stated: StatedDepth
 ) -> tuple[Image.Image, int]:
-    """Bring grey of 16 bits, or of 32 that hold 16, to bytes."""
+    """Scale grey of 16 bits, or of 32 that hold 16, to bytes."""
     deep: NDArray[np.integer] = np.asarray(image)
     if deep.dtype.itemsize > 2:
         deep = np.clip(deep, 0, 65535)
@@ -125,7 +124,7 @@ def _grey_bytes(
 
 
 def _take_bytes(header: ImageFile.ImageFile, *, lower: bool = False) -> bool:
-    """Have a file of 16 bits a colour decoded to the upper (or lower) bytes; tell if it is one."""
+    """Set a file of 16 bits a channel to decode to the upper (or lower) bytes, if it is one."""
     if not header.tile:
         return False
     tiles = list(header.tile)
@@ -137,7 +136,7 @@ def _take_bytes(header: ImageFile.ImageFile, *, lower: bool = False) -> bool:
         return False
     if lower:
         mode = mode[:-1] + _OTHER_ORDER[mode[-1]]
-    header.tile = [each._replace(args=(mode, *rest) if rest else mode) for each in tiles]
+    header.tile = [tile._replace(args=(mode, *rest) if rest else mode) for tile in tiles]
     return True
 
 

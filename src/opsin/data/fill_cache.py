@@ -37,20 +37,20 @@ from opsin.data.split import TEST
 #: Side that larger images, and collections of several sizes, are brought to.
 DEFAULT_SIZE = 64
 _PROBES = 200
-# Smaller images are enlarged: a network needs something to look at.
+# Smaller images are enlarged.
 _SMALLEST = 4
-# Images that a thread decodes before it hands them over, and bytes of pixels that may wait
-# for that: the memory that reading takes is the same for ten thousand images and ten million.
+# Images per chunk, their bytes at most, and bytes of chunks in flight: memory use does not depend
+# on the number of images.
 _ROWS: Final = 32
 _CHUNK: Final = 1 << 20
 _WAITING: Final = 32 << 20
 _ELSEWHERE: Final = "set OPSIN_CACHE to another folder"
-# Seconds of work that a killed process may lose.
+# Seconds between saves: the most work that a killed process loses.
 _SAVED_EVERY: Final = 2.0
 
 
 class ImagePixels(NamedTuple):
-    """A prepared image, SHA-256 of what it was, its own height and width, and its numbers' bits."""
+    """A prepared image, with the SHA-256, height, width and depth of the original."""
 
     pixels: NDArray[np.uint8]
     source_digest: NDArray[np.uint8]
@@ -59,29 +59,29 @@ class ImagePixels(NamedTuple):
 
 
 _Answers = Iterable[tuple[ListedImage, ImagePixels | ImageError]]
-#: Prepares so many images on other machines, in their order, or says why one cannot be read.
+#: Prepares images on other machines, in their order, or says why one cannot be read.
 RemoteReader = Callable[[Preparation, Iterator[ListedImage]], _Answers]
 
 
 def read(recipe: DataRecipe, *, watcher: Watcher = SILENT, for_training: bool = True) -> Decoded:
-    """Decode a source's images, or find them in the cache, without splitting them."""
-    found = sources.find_all(recipe, watcher=watcher)
-    return read_found(found, recipe, watcher, for_training=for_training)
+    """Decode a source's images, or take them from the cache, without splitting them."""
+    source = sources.find_all(recipe, watcher=watcher)
+    return read_located(source, recipe, watcher, for_training=for_training)
 
 
-def read_found(
-    found: LocatedSource,
+def read_located(
+    source: LocatedSource,
     recipe: DataRecipe,
     watcher: Watcher,
     *,
     for_training: bool,
     remote: RemoteReader | None = None,
 ) -> Decoded:
-    """Do as `read` for a source that was found already."""
-    key = cache_key(found.key, recipe)
+    """Read a located source: see `read`."""
+    key = cache_key(source.key, recipe)
     decoded = look_up(key, recipe)
     if decoded is None:
-        contents = _opened(found, recipe)
+        contents = _opened(source, recipe)
         if for_training:
             contents.check()
         elif not len(contents):
@@ -100,16 +100,16 @@ def read_found(
     clipped = sum(count for depth, count in decoded.depths.items() if depth > (decoded.bits or 16))
     if decoded.bits is not None and clipped:
         watcher.note(f"{counted(clipped, 'image')}: {brighter_than(decoded.bits)}")
-    return decoded if found.left_out is None else replace(decoded, left_out=found.left_out)
+    return decoded if source.left_out is None else replace(decoded, left_out=source.left_out)
 
 
-def _opened(found: LocatedSource, recipe: DataRecipe) -> LabelledImages:
-    contents = found.open()
+def _opened(source: LocatedSource, recipe: DataRecipe) -> LabelledImages:
+    contents = source.open()
     return contents.keep(recipe.classes) if recipe.classes else contents
 
 
 def cache_key(found_key: str, recipe: DataRecipe) -> str:
-    """Return the key of a source's images, prepared as a recipe asks, for `look_up`."""
+    """Return the cache key of a source's images under a recipe's preparation."""
     return cache.index_key(found_key, recipe.classes, recipe.size, recipe.channels, recipe.resize)
 
 
@@ -118,7 +118,7 @@ def _key_of_bits(key: str, bits: Bits | None) -> str:
 
 
 def look_up(key: str, recipe: DataRecipe) -> Decoded | None:
-    """Do as `decoded_store.look_up`, for images in the bits that a recipe asks for, or in any."""
+    """Return cached images in the recipe's bits, or in any if it names none."""
     for one in dict.fromkeys((key, _key_of_bits(key, recipe.bits))):
         decoded = decoded_store.look_up(one)
         if decoded and (recipe.bits in (None, decoded.bits) or not decoded.depths):
@@ -127,9 +127,9 @@ def look_up(key: str, recipe: DataRecipe) -> Decoded | None:
 
 
 def read_by_default(
-    found: LocatedSource, recipe: DataRecipe, decoded: Decoded, watcher: Watcher
+    source: LocatedSource, recipe: DataRecipe, decoded: Decoded, watcher: Watcher
 ) -> Decoded:
-    """Return the same images, in the same order, as they are prepared by default."""
+    """Return the same images, in the same order, under the default preparation."""
     default = recipe.model_copy(
         update={"size": None, "channels": None, "resize": "fit", "bits": None}
     )
@@ -137,11 +137,11 @@ def read_by_default(
         return decoded
     as_asked = (*decoded.images.shape[1:], recipe.resize)
     own_bits = recipe.bits is None or not decoded.depths
-    if own_bits and look_up(cache_key(found.key, default), default) is None:
-        usual = choose_preparation(_opened(found, recipe), default)
+    if own_bits and look_up(cache_key(source.key, default), default) is None:
+        usual = choose_preparation(_opened(source, recipe), default)
         if (usual.height, usual.width, usual.channels, usual.resize) == as_asked:
             return decoded
-    plain = read_found(found, default, watcher, for_training=False)
+    plain = read_located(source, default, watcher, for_training=False)
     if (*plain.images.shape[1:], "fit", plain.bits) == (*as_asked, decoded.bits):
         return decoded
 
@@ -163,8 +163,8 @@ def _decode(
     """Decode a set into the cache."""
     preparation = choose_preparation(contents, recipe)
     shape = (preparation.height, preparation.width, preparation.channels)
-    own = _key_of_bits(key, recipe.bits)
-    folder = decoded_store.folder_of(own)
+    full_key = _key_of_bits(key, recipe.bits)
+    folder = decoded_store.folder_of(full_key)
 
     def filled(preparation: Preparation) -> DecodedStore:
         store = DecodedStore(folder, len(contents), shape, preparation.bits or 16)
@@ -174,7 +174,7 @@ def _decode(
             store.close()
         return store
 
-    with storage_errors(folder, _ELSEWHERE), decoded_store.alone(own, watcher):
+    with storage_errors(folder, _ELSEWHERE), decoded_store.alone(full_key, watcher):
         # Another process may have done the work meanwhile.
         decoded = look_up(key, recipe)
         if decoded is None:
@@ -208,7 +208,7 @@ def _decode(
 
 
 def rows_at_once(shape: Sequence[int]) -> int:
-    """Return how many images of a shape ``H, W, C`` a thread works on at once."""
+    """Return the number of images of shape ``H, W, C`` per chunk."""
     return max(1, min(_ROWS, _CHUNK // math.prod(shape)))
 
 
@@ -219,7 +219,7 @@ def _fill(
     watcher: Watcher,
     remote: RemoteReader | None,
 ) -> None:
-    """Decode the rows that are left to do, and keep what is done whatever happens."""
+    """Decode the missing rows; finished ones are saved whatever happens."""
     pending = store.pending(rows_at_once(store.shape))
     left = sum(map(len, pending))
     if left < store.count:
@@ -232,7 +232,7 @@ def _fill(
         chunks = (_chunk_of(rows, preparation, answers) for rows in pending)
     else:
         chunks = _decoded_here(contents, pending, preparation)
-    # For arrays that have their size already there is nothing to wait for.
+    # Arrays of the right size take no time.
     ready = isinstance(images, np.ndarray) and images.shape[1:] == store.shape
     shown = SILENT if ready else watcher
     shown.begin("Read", left, "images")
@@ -261,7 +261,7 @@ def _fill(
 def _decoded_here(
     contents: LabelledImages, pending: Sequence[range], preparation: Preparation
 ) -> Generator[Chunk]:
-    """Decode images in threads; what is not plainly harmless, in processes that may die."""
+    """Decode images in threads; unusual files are opened in sandboxed processes."""
     shape = (preparation.height, preparation.width, preparation.channels)
     images = contents.images
 
@@ -298,14 +298,14 @@ def _chunk_of(
     shape = (preparation.height, preparation.width, preparation.channels)
     images, known = np.zeros((len(rows), *shape), np.uint8), np.zeros(len(rows), ROW)
     reasons: dict[int, str] = {}
-    for place, (item, answer) in enumerate(itertools.islice(answers, len(rows))):
+    for index, (item, answer) in enumerate(itertools.islice(answers, len(rows))):
         if isinstance(answer, ImageError):
-            reasons[rows[place]] = answer.message.removeprefix(f"{item.name}: ")
+            reasons[rows[index]] = answer.message.removeprefix(f"{item.name}: ")
             continue
-        images[place] = answer.pixels
+        images[index] = answer.pixels
         for name in ("source_digest", "size", "depth"):
-            known[name][place] = getattr(answer, name)
-        known["done"][place] = True
+            known[name][index] = getattr(answer, name)
+        known["done"][index] = True
     return Chunk.of(rows.start, images, known, reasons)
 
 
@@ -333,7 +333,7 @@ def read_pixels(item: ListedImage, preparation: Preparation) -> ImagePixels:
 def content_and_digest(
     image: Listed, name: str
 ) -> tuple[bytes | NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return a file's bytes, or an array, with their SHA-256, ``uint8[32]``."""
+    """Return a file's bytes, or an array, with its SHA-256 ``uint8[32]``."""
     if isinstance(image, np.ndarray):
         return image, cache.digest_rows(image[None])[0]
     content = content_of(image, name)
@@ -341,7 +341,7 @@ def content_and_digest(
 
 
 def choose_preparation(contents: LabelledImages, recipe: DataRecipe) -> Preparation:
-    """Choose size and channels, by the recipe or by a look at some of the images."""
+    """Choose size and channels by the recipe, or by a sample of the images."""
     sizes: set[tuple[int, int]] = set()
     colour = False
     if isinstance(contents.images, np.ndarray):
@@ -349,7 +349,7 @@ def choose_preparation(contents: LabelledImages, recipe: DataRecipe) -> Preparat
         sizes.add((height, width))
         colour = channels == 3
     elif recipe.size is None or recipe.channels is None:
-        # Not at the test images: they decide nothing.
+        # Test images must not influence it.
         rows = np.flatnonzero(contents.given != TEST)
         rows = rows if rows.size else np.arange(len(contents))
         for row in rows[:: max(1, len(rows) // _PROBES)]:
@@ -357,10 +357,10 @@ def choose_preparation(contents: LabelledImages, recipe: DataRecipe) -> Preparat
                 height, width, has_colour = read_header(contents.images[row])
                 sizes.add((height, width))
                 colour = colour or has_colour
-    own = next(iter(sizes), (DEFAULT_SIZE, DEFAULT_SIZE))
-    if len(sizes) > 1 or max(own) > DEFAULT_SIZE:
-        own = (DEFAULT_SIZE, DEFAULT_SIZE)
-    height, width = recipe.size or (max(_SMALLEST, own[0]), max(_SMALLEST, own[1]))
+    size = next(iter(sizes), (DEFAULT_SIZE, DEFAULT_SIZE))
+    if len(sizes) > 1 or max(size) > DEFAULT_SIZE:
+        size = (DEFAULT_SIZE, DEFAULT_SIZE)
+    height, width = recipe.size or (max(_SMALLEST, size[0]), max(_SMALLEST, size[1]))
     return Preparation(
         height=height,
         width=width,

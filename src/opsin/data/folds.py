@@ -1,4 +1,4 @@
-"""A dataset cut into folds, each of them the test part once; and parts that came out thin."""
+"""Cross-validation folds, and warnings about parts that are too small."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from opsin.core.errors import RecipeError
 from opsin.data.dataset import Dataset
 from opsin.data.split import make_split
 
-# From this many images on, a part varies little by chance; of fewer, the interval tells.
+# Smaller parts vary by chance, which the interval shows.
 _LEAST: Final = 4
 
 
@@ -19,11 +19,11 @@ def cut_into_folds(dataset: Dataset, folds: int) -> list[Dataset]:
     """Return the dataset once for each fold, with that fold as its test part."""
     if dataset.recipe.fold:
         raise RecipeError(f"{folds} folds and the fold {dataset.recipe.fold} exclude each other")
-    # A split other than Opsin would make is the source's, or a run's.
-    own = make_split(dataset.subjects, dataset.recipe)
+    # Any other split comes from the source or a run.
+    expected = make_split(dataset.subjects, dataset.recipe)
     named = dataset.given_parts or dataset.recipe.parts_of
     if named or not all(
-        np.array_equal(own.rows(part), dataset.split.rows(part))
+        np.array_equal(expected.rows(part), dataset.split.rows(part))
         for part in ("train", "val", "test")
     ):
         raise RecipeError(
@@ -47,7 +47,7 @@ def cut_into_folds(dataset: Dataset, folds: int) -> list[Dataset]:
 
 
 def thin_parts(dataset: Dataset) -> str:
-    """Say which part has far fewer images than were asked for, or lacks a class."""
+    """Describe a part that has far fewer images than requested, or lacks a class."""
     recipe, split = dataset.recipe, dataset.split
     if dataset.judged_by_all or recipe.fold or dataset.problem:
         return ""
@@ -65,7 +65,7 @@ def thin_parts(dataset: Dataset) -> str:
             )
     part, name = ("test", "test") if len(split.test) else ("val", "validation")
     there = np.unique(dataset.labels[split.rows(part)])
-    absent = [each for label, each in enumerate(dataset.classes) if label not in there]
+    absent = [class_name for label, class_name in enumerate(dataset.classes) if label not in there]
     if absent:
         more = f" and {len(absent) - 5:,} more" if len(absent) > 5 else ""
         sentences.append(

@@ -50,11 +50,11 @@ _OPENERS: Final[dict[str, Callable[[IO[bytes], str], ImageFile.ImageFile]]] = {
 #: What may be decoded. A list, because Pillow knows formats that can start other programs.
 FORMATS: Final = tuple(_OPENERS)
 
-#: File names that a folder is searched for.
+#: Endings of image files in a folder.
 SUFFIXES: Final = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff",
     ".ppm", ".pgm", ".pbm", ".pnm", *([".avif"] if "AVIF" in FORMATS else []),
-    # Listed even where pi-heif is missing, so that these images are not left out in silence.
+    # Listed even without pi-heif, so that these images are not skipped silently.
     ".heic", ".heif", ".hif", ".mpo", ".tga", ".pcx", ".ico",
     *([".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"] if "JPEG2000" in FORMATS else []),
 )  # fmt: skip
@@ -62,7 +62,7 @@ SUFFIXES: Final = (
 #: The formats in words, as errors list them.
 NAMED: Final = "JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC, AVIF, JPEG 2000, PNM, TGA, PCX or ICO"
 
-#: Why a HEIC is not read where `pi_heif` is missing.
+#: The error for a HEIC without `pi_heif`.
 NEEDS_HEIF: Final = "HEIC needs pi-heif, which is not installed (pip install pi-heif)"
 
 # Brands of HEIC files (ISO/IEC 23008-12, annexes B to D); the last two are containers.
@@ -96,14 +96,14 @@ TURN_TOP: Final = (3, 4, 7, 8)
 
 
 def open_header(content: bytes, name: str) -> ImageFile.ImageFile:
-    """Find out what a file is and how large, without decoding it."""
+    """Read a file's format and size without decoding it."""
     for kind, opener in _OPENERS.items():
         accept = Image.OPEN[kind][1]
         if accept is None:  # a TGA is told by its footer or, since old ones have none, by its name
             accepted: object = content.endswith(_TGA_END) or name.lower().endswith(".tga")
         else:
             accepted = accept(content[:16])
-        # A text instead of True says that this build of Pillow lacks the format.
+        # A string means that this build of Pillow lacks the format.
         if accepted is not True:
             continue
         with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
@@ -121,12 +121,12 @@ def open_header(content: bytes, name: str) -> ImageFile.ImageFile:
 
 
 def heif_reader() -> ModuleType | None:
-    """Return the package that reads HEIC, an optional part; ``None`` where it is missing."""
+    """Return the optional package that reads HEIC, or ``None`` if it is missing."""
     try:
         import pi_heif  # noqa: PLC0415  loading it takes as long as a small image
     except ImportError:
         return None
-    # Only the image itself is wanted, and not on more cores than other images get.
+    # Only the main image, on one core.
     options = pi_heif.options
     options.THUMBNAILS = options.DEPTH_IMAGES = options.AUX_IMAGES = False
     options.DECODE_THREADS = 1
@@ -135,14 +135,14 @@ def heif_reader() -> ModuleType | None:
 
 
 def is_heif(content: bytes) -> bool:
-    """Tell a HEIC or HEIF file by its first bytes; a readable AVIF may begin alike."""
+    """Recognise HEIC or HEIF by its first bytes; some AVIF files begin alike."""
     return content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS
 
 
 def _check_limits(header: ImageFile.ImageFile, name: str) -> None:
     sizes = [header.size]
     if isinstance(header, TiffImagePlugin.TiffImageFile):
-        # A tile is decoded whole, even where little of it is part of the image.
+        # Tiles are decoded whole, even beyond the image's edge.
         wide, high = (header.tag_v2.get(tag) for tag in (_TILE_WIDTH, _TILE_HEIGHT))
         if isinstance(wide, int) and isinstance(high, int):
             sizes.append((wide, high))
@@ -150,7 +150,7 @@ def _check_limits(header: ImageFile.ImageFile, name: str) -> None:
     if width * height > MAX_PIXELS:
         millions = MAX_PIXELS // 1_000_000
         raise ImageError(
-            f"{name} has {width:,} × {height:,} pixels; at most {millions} million are read"
+            f"{name}: {width:,} × {height:,} pixels; at most {millions} million are read"
         )
 
 
@@ -171,7 +171,7 @@ def upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def is_simple_jpeg(content: bytes, size: tuple[int, int], *, grey: bool) -> bool:
-    """Tell whether simplejpeg, too, takes a JPEG for one of this size, grey or in colour."""
+    """Tell whether simplejpeg agrees on a JPEG's size and colour."""
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(content)
     except ValueError:
@@ -204,7 +204,7 @@ def grey_or_rgb(image: Image.Image, name: str) -> Image.Image:
     """Convert Pillow's modes of 8 bits to ``L`` or ``RGB``, transparent parts to white."""
     if image.mode == "F":
         raise ImageError(
-            f"{name} holds floating-point numbers, whose white is unknown",
+            f"{name}: holds floating-point numbers, whose white is unknown",
             "Save it as an 8-bit PNG.",
         )
     if image.has_transparency_data:
@@ -217,7 +217,7 @@ def grey_or_rgb(image: Image.Image, name: str) -> Image.Image:
 def _opaque(image: Image.Image) -> Image.Image:
     grey = image.mode in ("1", "L", "LA", "La")
     white = Image.new("L" if grey else "RGB", image.size, "white")
-    # Of a large image part by part: whole, its layers would take its memory again and again.
+    # In strips: each layer of a whole large image would take its memory again.
     step = max(1, _LAID // image.width)
     for top in range(0, image.height, step):
         box = (0, top, image.width, min(top + step, image.height))

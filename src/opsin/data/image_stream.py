@@ -1,4 +1,4 @@
-"""Images that are listed and not yet decoded, with or without labels, one at a time."""
+"""Streams of images that are listed and not yet decoded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Listed = str | Path | StoredObject | bytes | NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class ListedImage:
-    """An image before it is decoded, or why it cannot be had; -1: no label."""
+    """An image before decoding, or why it is unavailable; label -1 for none."""
 
     name: str
     image: Listed
@@ -39,7 +39,7 @@ class ListedImage:
         names: Sequence[str],
         images: Sequence[Path | StoredObject | bytes | NDArray[np.uint8]] | NDArray[Any],
     ) -> Self:
-        """The image of a row, or why its archive does not give it."""
+        """Return the image of a row, or with the problem of reading it."""
         name = str(names[row])
         try:
             return cls(name, images[row])
@@ -48,18 +48,18 @@ class ListedImage:
 
     @property
     def path(self) -> str | None:
-        """Its file, where it is one."""
+        """Its file, or ``None`` for other content."""
         return str(self.image) if isinstance(self.image, str | Path) else None
 
     def absolute(self) -> Self:
-        """The same with its file's whole path, for a process that works elsewhere."""
+        """Return it with an absolute path, for a process in another folder."""
         if self.path is None:
             return self
         return replace(self, image=os.path.abspath(self.path))  # noqa: PTH100  any text
 
 
 def held_bytes(item: ListedImage) -> int:
-    """The bytes of a content that was listed with an image."""
+    """Return the number of bytes that a listed image holds in memory."""
     if isinstance(item.image, np.ndarray):
         return item.image.nbytes
     return len(item.image) if isinstance(item.image, bytes) else 0
@@ -67,16 +67,16 @@ def held_bytes(item: ListedImage) -> int:
 
 @dataclass(frozen=True)
 class Stream:
-    """Images of one source, found while they are asked for: any number in the same memory.
+    """Images of one source, listed lazily in constant memory.
 
     Args:
         source: What the user called it.
         kind: What it is: ``folder``, ``table``, ``archive`` …
         each: Lists the images.
-        count: Counts them by a quick pass; ``None`` where only reading tells.
+        count: Counts them by a quick pass; ``None`` if that needs reading.
         close: Ends a wait for names on standard input, from any thread.
         inputs: Which shard of the source they are.
-        passing: Whether they come once only.
+        passing: Whether it can be read only once.
     """
 
     source: str
@@ -89,24 +89,24 @@ class Stream:
 
     @property
     def unique(self) -> bool:
-        """Whether no two images can share a name, as those of tables and lists may."""
+        """Whether names are unique; those in tables and lists may repeat."""
         return self.kind in ("folder", "store", "archive", "image")
 
     def __iter__(self) -> Iterator[ListedImage]:
         return self.each()
 
     def sample(self) -> ListedImage | None:
-        """One of the images; ``None`` where that would take it away, or there is none."""
+        """Return one image; ``None`` if there is none, or reading would consume it."""
         return None if self.passing else next(iter(self), None)
 
 
 def stream_of_one(source: str, path: Path) -> Stream:
-    """The stream of one image file."""
+    """Return the stream of one image file."""
     return Stream(source, "file", lambda: iter([ListedImage(source, str(path))]), lambda: 1)
 
 
 def join_streams(streams: Sequence[Stream]) -> Stream:
-    """The images of several sources as one stream."""
+    """Return the images of several sources as one stream."""
     if len(streams) == 1:
         return streams[0]
     places = [
@@ -114,7 +114,7 @@ def join_streams(streams: Sequence[Stream]) -> Stream:
         for stream in streams
         if stream.source != "-"
     ]
-    # A pattern such as *.jpg stands for other files tomorrow: their folder is the source.
+    # *.jpg may expand to other files tomorrow, so their folder is the source.
     try:
         source = os.path.commonpath(places) if places else "-"
     except ValueError:  # on different drives, or a disk and a store
@@ -145,7 +145,7 @@ def join_streams(streams: Sequence[Stream]) -> Stream:
 
 
 def cut_stream(stream: Stream, shard: Shard, again: Stream, *, once: bool) -> Stream:
-    """The images of a source that are in one shard; ``once``: each name counts once."""
+    """Return the images of one shard; with ``once``, each name counts once."""
 
     def named(images: Stream) -> Iterator[ListedImage]:
         seen, key = DigestSet(), os.urandom(16)

@@ -1,4 +1,4 @@
-"""Which files below a folder, or in an archive, are images: one walk for all who look for some."""
+"""The walk over a folder or an unpacked archive that finds its images."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from opsin.core.errors import SourceError
 from opsin.data.formats import SUFFIXES
 from opsin.data.left_out import LeftOutCounts
 
-#: Files that make a folder a run of Opsin.
+#: Files that mark a folder as a run of Opsin.
 RUN_FILES: Final = ("recipe.json", "status.json")
-#: File of an unpacked archive that says what of it was not unpacked.
+#: File that lists the members of an archive that were not unpacked.
 LEFT_OUT_FILE: Final = ".opsin-left-out.json"
-#: Entries of one folder that a stream sorts; to be sorted, they must be in memory.
+#: Most entries of a folder that a stream sorts, since sorting holds them in memory.
 SORTED: Final = 10_000
 
-# What systems leave in folders and archives, beside hidden files.
+# Files that systems leave in folders and archives.
 _LITTER: Final = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
 _IMAGES: Final = frozenset(SUFFIXES)
 _NUMBER: Final = re.compile(r"\d+")
 
 
 def is_visible(name: str) -> bool:
-    """Tell whether a file or folder of this name counts: not hidden, and not left by a system."""
+    """Tell whether a name is neither hidden nor left by a system."""
     return not name.startswith(".") and name not in _LITTER
 
 
 def is_image_name(name: str) -> bool:
-    """Tell whether a name ends as an image's does."""
+    """Tell whether a name has an image's ending."""
     return os.path.splitext(name)[1].lower() in _IMAGES  # noqa: PTH122  as text
 
 
-def is_within(place: str, folder: str) -> bool:
-    """Tell whether a path is a folder or lies below it; both absolute, links resolved."""
-    return place == folder or place.startswith(folder.rstrip(os.sep) + os.sep)
+def is_within(path: str, folder: str) -> bool:
+    """Tell whether a path is a folder or below it; both absolute, links resolved."""
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 def is_run(folder: str) -> bool:
@@ -50,7 +50,7 @@ def is_run(folder: str) -> bool:
 
 
 def natural(name: str) -> str:
-    """Return a key that sorts numbers inside names by their value, before other text."""
+    """Return a sort key that orders numbers in names by value, before other text."""
 
     def with_length(number: re.Match[str]) -> str:
         digits = number[0]
@@ -59,12 +59,12 @@ def natural(name: str) -> str:
         digits = digits.lstrip("0")
         return f"\1{chr(min(len(digits), 0x10FFFF))}{digits}"
 
-    # One flat string a name: a million nested tuples would take a gigabyte.
+    # Flat strings: a million nested tuples would take a gigabyte.
     return _NUMBER.sub(with_length, name.casefold())
 
 
 def kind_of_entry(entry: os.DirEntry[str]) -> Literal["folder", "image", "file"] | None:
-    """Return what an entry of a folder is, links followed."""
+    """Return the kind of an entry of a folder, links followed."""
     if not is_visible(entry.name):
         return None
     try:
@@ -78,37 +78,37 @@ def kind_of_entry(entry: os.DirEntry[str]) -> Literal["folder", "image", "file"]
 
 
 @contextlib.contextmanager
-def readable_folder(place: str, *, called: str | None = None) -> Iterator[None]:
-    """Say in one line why a folder cannot be read."""
+def readable_folder(path: str, *, called: str | None = None) -> Iterator[None]:
+    """Turn an `OSError` about a folder into a `SourceError`."""
     try:
         yield
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise SourceError(f"{called or place}: {reason}", "Check its rights.") from error
+        raise SourceError(f"{called or path}: {reason}", "Check its rights.") from error
 
 
 class Walk:
-    """What a walk over a folder, or over what looks like one, comes by beside images."""
+    """What a walk over a folder, or over a store's prefix, finds besides images."""
 
     def __init__(self, root: str) -> None:
         self.root = root
-        #: Folders down to two levels, those without images among them, and those without anything.
+        #: Folders down to two levels, and the empty ones.
         self.folders: list[str] = []
         self.bare: set[str] = set()
-        #: Links to images and folders that lead out of the root, and the folders that they lie in.
+        #: Number of links that lead out of the root, and the folders that hold them.
         self.links_out = 0
         self.linked_out: set[str] = set()
-        #: Runs of Opsin: the images that they hold are figures.
+        #: Runs of Opsin, whose images are figures.
         self.runs = 0
         #: Folders that could not be read, and the first of them with the reason.
         self.unreadable = 0
         self.first_unreadable = ""
-        #: What else is left out, by kind.
+        #: Everything else that is left out, by kind.
         self.passed = LeftOutCounts()
 
 
 class _Entry(NamedTuple):
-    """An image, a folder, or a link to a folder, with what it leads to."""
+    """An image, a folder, or a link to a folder with its target."""
 
     name: str
     kind: Literal["image", "folder", "link"]
@@ -116,7 +116,7 @@ class _Entry(NamedTuple):
 
 
 class ImageTree(Walk):
-    """The images below a folder; a `stream` of them passes over folders that cannot be read."""
+    """The images below a folder; a `stream` skips unreadable folders."""
 
     def __init__(self, root: Path, *, follow_links: bool = False, stream: bool = False) -> None:
         super().__init__(str(root))
@@ -125,7 +125,7 @@ class ImageTree(Walk):
         self._inside = os.path.realpath(root)
 
     def images(self) -> Iterator[str]:
-        """Yield each image by its path from the root, a folder's before those of folders in it."""
+        """Yield the images' paths from the root, each folder's own before its sub-folders'."""
         entered = set[str]()
         links = deque([("", self._inside)])
         while links:
@@ -135,7 +135,7 @@ class ImageTree(Walk):
             folders = [links.popleft()]
             while folders:
                 folder, real = folders.pop()
-                if real in entered:  # below what a link leads to
+                if real in entered:  # reached through a link before
                     continue
                 entered.add(real)
                 if folder and folder.count("/") < 2:
@@ -152,22 +152,22 @@ class ImageTree(Walk):
                 folders += reversed(inner)
 
     def _entries(self, folder: str) -> Iterator[_Entry]:
-        """Yield a folder's entries in natural order; a stream of very many, as they come."""
+        """Yield a folder's entries in natural order, or unsorted if a stream has very many."""
         scanned = self._scan(folder)
         first = list(itertools.islice(scanned, SORTED + 1 if self._stream else None))
         if not self._stream or len(first) <= SORTED:
-            # Twice, so that names of the same key, such as 1 and 01, have an order of their own.
+            # Twice, so that names of equal keys, such as 1 and 01, have a fixed order.
             first = sorted(sorted(first), key=lambda entry: natural(entry.name))
         return itertools.chain(first, scanned)
 
     def _scan(self, folder: str) -> Iterator[_Entry]:
-        """Yield what counts in a folder, as the file system lists it."""
-        place = f"{self.root}/{folder}" if folder else self.root
-        if is_run(place):
+        """Yield a folder's images and folders in the file system's order."""
+        path = f"{self.root}/{folder}" if folder else self.root
+        if is_run(path):
             self.runs += 1
             return
         try:
-            with readable_folder(place), os.scandir(place) as entries:
+            with readable_folder(path), os.scandir(path) as entries:
                 bare = True
                 for entry in entries:
                     bare, kind = False, kind_of_entry(entry)
@@ -186,7 +186,7 @@ class ImageTree(Walk):
             if not (self._stream and folder):
                 raise
             self.unreadable += 1
-            reason = error.message.removeprefix(f"{place}: ")
+            reason = error.message.removeprefix(f"{path}: ")
             self.first_unreadable = self.first_unreadable or f"{folder}: {reason}"
 
     def _leave_out(self, entry: os.DirEntry[str], kind: str | None, name: str) -> None:
@@ -204,5 +204,5 @@ class ImageTree(Walk):
 
 
 def holds_images(folder: Path) -> bool:
-    """Tell whether a folder has an image in it or below; it is read until one is found."""
+    """Tell whether a folder has an image in it or below."""
     return next(ImageTree(folder, stream=True).images(), None) is not None

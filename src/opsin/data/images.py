@@ -32,26 +32,26 @@ if TYPE_CHECKING:
 
 ImageLike = str | os.PathLike[str] | bytes | BinaryIO | StoredObject | Image.Image | NDArray[Any]
 
-# How many times larger than wanted a JPEG must stay where less than all of it is decoded. Measured:
+# How many times larger than the target a JPEG must stay when decoded at a fraction. Measured:
 # at 1.9 the pixels differ by less than 1 of 255 on average from those of the whole image
 # (docs/understand/measured.md). Only halves are used: libjpeg-turbo takes longer for 5/8 to
 # 7/8 than for the whole.
 _SPARE: Final = 1.9
 _EIGHTHS: Final = (1, 2, 4)
-# Of images that take more memory than this many pixels, one is decoded at a time.
+# Larger images are decoded one at a time.
 _LARGE: Final = 8_000_000
-# The same image may be decoded at a fraction of its size and then whole.
+# Reentrant: the same image may be decoded at a fraction of its size and then whole.
 _one_large = threading.RLock()
 _one_quiet = threading.Lock()
 _PIECE: Final = 1 << 20
 
 
 class _DamagedError(Exception):
-    """A JPEG that looked plain, of which Pillow has to say whether it can be read."""
+    """A JPEG that looked plain and failed; Pillow decides whether it is readable."""
 
 
 class PreparedPixels(NamedTuple):
-    """What `prepare` makes of an image."""
+    """A prepared image."""
 
     pixels: NDArray[np.uint8]
     height: int
@@ -83,14 +83,14 @@ def open_image(
 def read_image(
     image: ImageLike, preparation: Preparation, name: str | None = None
 ) -> NDArray[np.uint8]:
-    """Decode an image into the network's pixels, its background as it is."""
+    """Decode an image into the network's pixels, its background unchanged."""
     return prepare(image, preparation, name, match=False).pixels
 
 
 def prepare(
     image: ImageLike, preparation: Preparation, name: str | None = None, *, match: bool = True
 ) -> PreparedPixels:
-    """Make the network's pixels of an image, wherever it can be decoded safely."""
+    """Make the network's pixels of an image, here or in the sandbox."""
     name = name or _name_of(image)
     if is_decoded(image):
         return prepare_here(image, preparation, name, match=match)
@@ -117,7 +117,7 @@ def prepare_here(
     match: bool,
     stated: PlainFile | None = None,
 ) -> PreparedPixels:
-    """Do as `prepare`, in this process."""
+    """Run `prepare` in this process."""
     with open_here(image, preparation, name, stated) as upright:
         notes = (upright.note,) if upright.note else ()
         ready = PreparedPixels(
@@ -126,7 +126,7 @@ def prepare_here(
         background = preparation.background
         if not (match and background and lies_on_other_side(upright.image, background)):
             return ready
-        # The subject is cut out, and needs all the pixels that there are of it.
+        # The subject is cut out, at full resolution.
         with (
             open_here(image, None, name, stated)
             if upright.eighths < 8
@@ -139,7 +139,7 @@ def prepare_here(
 
 
 def read_header(image: ImageLike, name: str | None = None) -> tuple[int, int, bool]:
-    """Return an image's upright height and width and whether it has colours, by its header."""
+    """Return an image's upright height and width, and whether it is in colour, by its header."""
     name = name or _name_of(image)
     if is_decoded(image):
         decoded = open_image(image, name)
@@ -153,7 +153,7 @@ def read_header(image: ImageLike, name: str | None = None) -> tuple[int, int, bo
 
 
 def read_header_here(content: bytes, name: str) -> tuple[int, int, bool]:
-    """Do as `read_header`, in this process."""
+    """Run `read_header` in this process."""
     with explained(name):
         header = formats.open_header(content, name)
         turned = formats.orientation_of(header) >= 5
@@ -175,7 +175,7 @@ def content_of(image: str | os.PathLike[str] | bytes | BinaryIO | StoredObject, 
         elif isinstance(image, StoredObject):
             from opsin.stores.bucket import open_bucket  # noqa: PLC0415  few read a store
 
-            # One that is too large is not even asked for.
+            # Too large an object is not requested.
             if image.size <= MAX_BYTES:
                 content = open_bucket(image).content(image, MAX_BYTES + 1)
         elif callable(getattr(image, "read", None)):
@@ -193,7 +193,7 @@ def content_of(image: str | os.PathLike[str] | bytes | BinaryIO | StoredObject, 
         reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise ImageError(f"{name}: {reason}") from error
     if content is None or len(content) > MAX_BYTES:
-        raise ImageError(f"{name} is larger than {MAX_BYTES // 1_000_000} MB")
+        raise ImageError(f"{name}: larger than {MAX_BYTES // 1_000_000} MB")
     return content
 
 
@@ -204,12 +204,12 @@ def open_here(
     name: str,
     stated: PlainFile | None = None,
 ) -> Iterator[Upright]:
-    """Decode an image in this process and turn it upright, for as long as the block lasts."""
+    """Decode an image in this process and turn it upright, for the duration of the block."""
     bits = preparation.bits if preparation else None
     with contextlib.ExitStack() as stack:
         with explained(name):  # a tensor on another device, say
             if isinstance(image, Image.Image):
-                # Pillow's warnings about an image that somebody opened are not our users'.
+                # Warnings about an image that the caller opened are not Opsin's.
                 with _one_quiet, warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     opened = _whole(image, name, bits)
@@ -231,9 +231,9 @@ def _decoded(
     stated: PlainFile | None,
     stack: contextlib.ExitStack,
 ) -> Upright:
-    """Decode a file: a simple JPEG with simplejpeg, at a fraction of its size; others by Pillow.
+    """Decode a file: a simple JPEG by simplejpeg, at a fraction of its size; others by Pillow.
 
-    Of a plain JPEG nothing is left to Pillow, whose look at the header takes as long as the pixels.
+    A plain JPEG never reaches Pillow, whose header parsing takes as long as the pixels.
     """
     header = None
     if stated is not None and stated.kind == "JPEG":
@@ -250,7 +250,7 @@ def _decoded(
         inner, (left, top, right, bottom) = placement(width, height, preparation)
         spare = min((right - left) / inner[0], (bottom - top) / inner[1])
         eighths = next((n for n in _EIGHTHS if spare * n / 8 >= _SPARE), 8)
-    # A progressive JPEG's coefficients are kept whole, whatever is made of them.
+    # A progressive JPEG's coefficients are all kept in memory, at any scale.
     if width * height * (8 if passes else eighths) ** 2 // 64 > _LARGE:
         stack.enter_context(_one_large)
     stored = formats.decode_jpeg(content, size, eighths, grey=grey) if simple else None
@@ -267,10 +267,10 @@ def _decoded(
 def _whole(
     image: Image.Image, name: str, bits: Bits | None, content: bytes | None = None
 ) -> Upright:
-    """Decode all of an image with Pillow, its numbers by the bits that are used."""
+    """Decode an image with Pillow, scaled from ``bits``."""
     again = None if content is None else functools.partial(formats.open_header, content, name)
     shallow, note, depth = load_bytes(image, bits, content, again)
-    # After the pixels: a PNG may bring its EXIF data behind them.
+    # After the pixels: a PNG may store its EXIF data behind them.
     orientation = formats.orientation_of(image)
     flat = formats.upright(formats.grey_or_rgb(shallow, name), orientation)
     return Upright.whole(flat, note, depth)
@@ -283,7 +283,7 @@ def _name_of(image: ImageLike) -> str:
 
 
 def _all_of(stream: io.RawIOBase | BinaryIO, size: int = _PIECE) -> bytes:
-    """Read a stream to its end, or a little beyond the limit, and hold nothing twice."""
+    """Read a stream to its end, or just beyond the limit, without holding two copies."""
     first: bytes = stream.read(min(size, MAX_BYTES) + 1)
     if len(first) > MAX_BYTES or not (piece := stream.read(_PIECE)):
         return first
@@ -296,13 +296,13 @@ def _all_of(stream: io.RawIOBase | BinaryIO, size: int = _PIECE) -> bytes:
 
 
 def is_decoded(image: object) -> TypeIs[Image.Image | NDArray[Any]]:
-    """Tell a Pillow image, an array, or what NumPy takes for one, such as a tensor."""
+    """Tell whether an object is a Pillow image or array-like, such as a tensor."""
     return isinstance(image, Image.Image) or hasattr(image, "__array__")
 
 
 @contextlib.contextmanager
 def explained(name: str) -> Iterator[None]:
-    """Turn whatever a decoder raises into one line that names the image."""
+    """Turn any error of a decoder into an `ImageError` that names the image."""
     try:
         yield
     except (ImageError, _DamagedError):

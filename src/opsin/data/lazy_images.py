@@ -1,4 +1,4 @@
-"""Images that are taken from a file or a source when they are asked for: like an array."""
+"""Array-like images that are read on access."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from opsin.core.metadata import Preparation
 from opsin.core.platform import cores
 from opsin.data.images import ImageLike, read_image
 
-#: Threads that decode; the decoders let each other run.
+#: Threads that decode; the decoders release the GIL.
 THREADS: Final = min(16, cores())
-# Bytes that are read at once, and images in between that are read with those around them.
+# Bytes per read, and the largest gap between rows that is read through.
 _BLOCK: Final = 1 << 22
 _BETWEEN: Final = 8
 
 
 class _LikeArray:
-    """What an array tells of itself."""
+    """The attributes of an array."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape: tuple[int, ...] = shape
@@ -48,7 +48,7 @@ class _LikeArray:
 
 
 class ImageSubset(_LikeArray):
-    """Some images of others, not copied."""
+    """A view of some images."""
 
     def __init__(self, images: Images, rows: NDArray[np.int64]) -> None:
         super().__init__((len(rows), *images.shape[1:]))
@@ -62,7 +62,7 @@ class ImageSubset(_LikeArray):
 
 
 class LazyImages(_LikeArray):
-    """Images of a source, each decoded anew when its row is taken."""
+    """Images of a source, decoded on each access."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class LazyImages(_LikeArray):
         self._images, self._names, self._preparation = images, names, preparation
 
     def __getitem__(self, rows: Any) -> NDArray[np.uint8]:
-        # NumPy's own rules, applied to the row numbers.
+        # NumPy's indexing rules, applied to the row numbers.
         chosen = np.arange(len(self))[rows]
         images = np.empty((chosen.size, *self.shape[1:]), np.uint8)
 
@@ -88,21 +88,21 @@ class LazyImages(_LikeArray):
         return images.reshape(*chosen.shape, *self.shape[1:])
 
 
-#: Decoded images ``uint8[N, H, W, C]``: an array, a memory map, or images read when asked for.
+#: Decoded images ``uint8[N, H, W, C]``: an array, a memory map, or images read on access.
 Images = NDArray[np.uint8] | ImageSubset | LazyImages
 
 
 def read_rows(images: Images, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Read some images, in any order, neighbours on the disk in one go."""
+    """Read some images in any order, disk neighbours in one go."""
     while isinstance(images, ImageSubset):
         rows, images = images.rows[rows], images.images
-    # A part of a map has the whole one's place in the file, and a base that is no map.
+    # A slice of a map keeps the whole map's offset; its base is not an mmap.
     base: object = getattr(images, "base", None)
     if not (isinstance(images, np.memmap) and isinstance(base, mmap.mmap)):
         return images[rows]
     taken = np.empty((len(rows), *images.shape[1:]), np.uint8)
     size, ascending = math.prod(images.shape[1:]), np.argsort(rows)
-    # Through the file: pages of a map would count as memory of this process.
+    # Read from the file: pages of a map would count as this process's memory.
     with Path(str(images.filename)).open("rb") as file:
         for run in np.split(ascending, np.flatnonzero(np.diff(rows[ascending]) > _BETWEEN) + 1):
             for start in range(0, len(run), step := max(1, _BLOCK // size)):

@@ -1,4 +1,4 @@
-"""What a source holds and is not read: counted by kind, and named."""
+"""Files of a source that are left out, counted by kind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 from opsin.core.artifacts.records import LeftOut
 from opsin.core.format import counted
 
-#: What names of kinds begin with where a note of their own says what to do about them.
+#: Beginnings of kinds that have their own note.
 NOTED: Final = ("link out of", "run of Opsin", "folder that cannot")
 _EXAMPLES: Final = 5
 _NAMED: Final = 3
@@ -33,7 +33,7 @@ _KIND_OF: Final = {
 
 
 class LeftOutCounts:
-    """Counts what is left out; of each kind it keeps the first five names."""
+    """Counts of what is left out, with the first five names of each kind."""
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
@@ -41,7 +41,7 @@ class LeftOutCounts:
         self._endings: set[str] = set()
 
     def add(self, kind: str, name: str, count: int = 1) -> None:
-        """Count something of a kind, which is said in the singular."""
+        """Count something of a kind, named in the singular."""
         self._counts[kind] = self._counts.get(kind, 0) + count
         examples = self._examples.setdefault(kind, [])
         if name and len(examples) < _EXAMPLES:
@@ -56,11 +56,11 @@ class LeftOutCounts:
         self.add(kind, name)
 
     def files(self) -> str:
-        """Say which files of other kinds there are."""
-        return left_out_in_words(each for each in self.listed() if each.kind in self._endings)
+        """Describe the files of other kinds."""
+        return left_out_in_words(entry for entry in self.listed() if entry.kind in self._endings)
 
     def listed(self) -> tuple[LeftOut, ...]:
-        """Return the kinds in the order in which they were found."""
+        """Return the kinds in order of appearance."""
         return tuple(
             LeftOut(kind=kind, count=count, examples=self._examples[kind])
             for kind, count in self._counts.items()
@@ -68,25 +68,25 @@ class LeftOutCounts:
 
 
 def add_up(parts: Iterable[Iterable[LeftOut]]) -> tuple[LeftOut, ...]:
-    """Return what several sources leave out as one list."""
+    """Merge what several sources leave out."""
     whole = LeftOutCounts()
     for part in parts:
-        for each in part:
-            whole.add(each.kind, "", each.count)
-            for name in each.examples:
-                whole.add(each.kind, name, 0)
+        for entry in part:
+            whole.add(entry.kind, "", entry.count)
+            for name in entry.examples:
+                whole.add(entry.kind, name, 0)
     return whole.listed()
 
 
 def left_out_in_words(left_out: Iterable[LeftOut]) -> str:
-    """Say in one line what is left out."""
+    """Describe in one line what is left out."""
     kinds = []
-    for each in left_out:
+    for entry in left_out:
         noun, *rest = re.split(
-            r"(?= (?:beside|with|without|in|of|out|outside|that) )", each.kind, maxsplit=1
+            r"(?= (?:beside|with|without|in|of|out|outside|that) )", entry.kind, maxsplit=1
         )
-        number = counted(each.count, each.kind, f"{noun}s{''.join(rest)}")
-        names = ", ".join(each.examples[:_NAMED])
-        more = " …" if each.count > _NAMED and names else ""
+        number = counted(entry.count, entry.kind, f"{noun}s{''.join(rest)}")
+        names = ", ".join(entry.examples[:_NAMED])
+        more = " …" if entry.count > _NAMED and names else ""
         kinds.append(f"{number} ({names}{more})" if names else number)
     return ", ".join(kinds)

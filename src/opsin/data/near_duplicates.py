@@ -1,9 +1,9 @@
 """Near duplicates: the same image cropped, resized, mirrored, recoded or brightened.
 
-Perceptual hashes of each image, of four crops of it and of their mirror images ask scikit-learn
-for the images nearest to them. A pair is a near duplicate if the detail of one, cut as the other
-may have been, agrees with the other's far better than with that of unrelated images (a ratio test,
-Lowe, IJCV 2004): all trousers of Fashion-MNIST are alike.
+Candidates are the nearest neighbours (scikit-learn) of perceptual hashes of each image, of four
+crops of it and of their mirror images. A pair is a near duplicate if the detail of one, cropped,
+matches the other's far better than that of unrelated images (a ratio test, Lowe, IJCV 2004): all
+trousers of Fashion-MNIST are alike.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from opsin.data.lazy_images import Images
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
-#: Images with a shorter side have too little detail to tell a copy from a likeness.
+#: Images with a shorter side have too little detail to tell copies from similar images.
 SMALLEST: Final = 16
-# Changes whenever the same images would give other pairs.
+# Changes whenever the same images give other pairs.
 _VERSION: Final = "4"
 _SIDE: Final = 32
 _BLOCK: Final = 256
-# Low frequencies of a hash (pHash keeps their signs), and what of them is searched by.
+# Low frequencies of a hash (pHash keeps their signs), and the principal components searched.
 _FREQUENCIES: Final = 6
 _COMPONENTS: Final = 12
-# Neighbours that are looked at; fewer where there are many to ask.
+# Neighbours per query, and fewer for many images.
 _NEIGHBOURS, _MANY, _OF_MANY = 6, 10_000, 3
-# Size, top and left of the crops that ask, as shares of the sides.
+# Size, top and left of the query crops, as shares of the sides.
 _ASKING: Final = ((1.0, 0.0, 0.0), *((0.92, top, left) for top in (0, 0.08) for left in (0, 0.08)))
 # Distances of a pair's hashes and of its detail, as shares of the usual distance, at most.
 _HASH_RATIO, _DETAIL_RATIO = 0.6, 0.12
 _MOST_APART: Final = 0.1
-# Unrelated images are those beyond a gap between an image's own kind and the rest.
+# Unrelated images lie beyond a gap between an image's own kind and the rest.
 _SAMPLE: Final = 2000
 _CLOSE, _GAP = 0.12, 0.4
-# Agreement of detail from which on the right crop may be near.
+# Correlation from which on finer crops are tried.
 _HOPE: Final = 0.5
 
 
@@ -60,14 +60,14 @@ def _windows(*steps: tuple[float, int]) -> list[tuple[float, float, float]]:
     ]
 
 
-# The crops by which two images are compared: a few, and more where one of them comes near.
+# Crops by which two images are compared: a few, and finer ones if one comes near.
 _COARSE: Final = _windows((1.0, 1), (0.95, 2), (0.9, 3))
 _FINE: Final = _windows((0.95, 4), (0.9, 8))
 
 
 @dataclass(frozen=True)
 class NearDuplicates:
-    """Pairs of images that are the same one, changed.
+    """Pairs of images that are near duplicates.
 
     Args:
         pairs: Rows of both images, the smaller first, ``int64[M, 2]``; the most alike pair first.
@@ -80,10 +80,10 @@ class NearDuplicates:
     mirrored: NDArray[np.bool_]
 
     def among(self, rows: Rows) -> NearDuplicates:
-        """Return the pairs that are left of some images, as places among these."""
-        place = np.full(max(rows.max(initial=-1), self.pairs.max(initial=-1)) + 1, -1)
-        place[rows] = np.arange(len(rows))
-        pairs = np.sort(place[self.pairs], axis=1)
+        """Return the pairs within some rows, as indices among these."""
+        index = np.full(max(rows.max(initial=-1), self.pairs.max(initial=-1)) + 1, -1)
+        index[rows] = np.arange(len(rows))
+        pairs = np.sort(index[self.pairs], axis=1)
         left = pairs.min(axis=1, initial=len(rows)) >= 0
         return NearDuplicates(pairs[left], self.likeness[left], self.mirrored[left])
 
@@ -96,7 +96,7 @@ NO_PAIRS: Final = NearDuplicates(
 def near_duplicates(
     images: Images, digests: NDArray[np.uint8], *, mirrored: bool, watcher: Watcher
 ) -> NearDuplicates:
-    """Find near duplicates, or what an earlier search of the same images has left in the cache."""
+    """Find near duplicates, or take them from the cache."""
     flat = cache.as_keys(digests)
     _, rows = np.unique(flat, return_index=True)
     key = hashlib.sha256(repr((_VERSION, images.shape[1:], mirrored)).encode())
@@ -109,22 +109,27 @@ def near_duplicates(
     except (OSError, ValueError, KeyError, EOFError, IndexError, zipfile.BadZipFile):
         pass
     try:
-        found = find_near_duplicates(images, rows, mirrored=mirrored, watcher=watcher)
+        duplicates = find_near_duplicates(images, rows, mirrored=mirrored, watcher=watcher)
     except ImportError:
         watcher.note("only exact copies are found; for near ones: pip install 'opsin[evaluate]'")
         return NO_PAIRS
-    place = np.empty(len(digests), np.int64)
-    place[rows] = np.arange(len(rows))
-    # Only a saving: where the cache refuses it, the next search takes as long as this one.
+    index = np.empty(len(digests), np.int64)
+    index[rows] = np.arange(len(rows))
+    # A failed write costs only time in the next search.
     with contextlib.suppress(StorageError), atomic_file(file) as new, new.open("wb") as target:
-        np.savez(target, pairs=place[found.pairs], likeness=found.likeness, mirrored=found.mirrored)
-    return found
+        np.savez(
+            target,
+            pairs=index[duplicates.pairs],
+            likeness=duplicates.likeness,
+            mirrored=duplicates.mirrored,
+        )
+    return duplicates
 
 
 def find_near_duplicates(
     images: Images, rows: Rows, *, mirrored: bool = True, watcher: Watcher = SILENT
 ) -> NearDuplicates:
-    """Find pairs of rows that show the same image; exact copies should be among them once only."""
+    """Find pairs of rows that show the same image; exact copies should be given once."""
     if min(images.shape[1:3]) < SMALLEST or len(rows) < 2:
         return NO_PAIRS
     grey = _thumbnails(images, rows)
@@ -134,7 +139,7 @@ def find_near_duplicates(
     involved, which = np.unique(pairs, return_inverse=True)
     usual = _usual_distance(involved, lambda places: _detail(grey[places]), drawn)
     near = 1 - likeness <= _DETAIL_RATIO * usual[which.reshape(-1, 2)].min(axis=1)
-    # The most alike first, and each pair once, whoever asked.
+    # The most alike first, and each pair once, in either direction.
     order = np.flatnonzero(near)[np.argsort(-likeness[near], kind="stable")]
     pairs = np.sort(rows[pairs[order]], axis=1)
     once = np.sort(np.unique(pairs, axis=0, return_index=True)[1])
@@ -142,20 +147,20 @@ def find_near_duplicates(
 
 
 def _thumbnails(images: Images, rows: Rows) -> Floats:
-    """Return the brightness of images, averaged to 32 pixels a side: ``float32[N, h, w]``."""
+    """Return grey thumbnails of at most 32 pixels a side, ``float32[N, h, w]``."""
     height, width = (min(side, _SIDE) for side in images.shape[1:3])
     grey = np.empty((len(rows), height, width), np.float32)
     for block in _blocks(len(rows)):
-        for place, pixels in enumerate(images[rows[block]], block.start):
+        for index, pixels in enumerate(images[rows[block]], block.start):
             image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).convert("L")
-            grey[place] = np.asarray(image.resize((width, height), Image.Resampling.BOX))
+            grey[index] = np.asarray(image.resize((width, height), Image.Resampling.BOX))
     return grey
 
 
 def _candidates(
     grey: Floats, drawn: Rows, *, mirrored: bool, watcher: Watcher
 ) -> tuple[Rows, NDArray[np.bool_]]:
-    """Return who asked and whom it resembles, ``int64[M, 2]``, and whether it is mirrored."""
+    """Return query and neighbour, ``int64[M, 2]``, and whether the query was mirrored."""
     from sklearn.decomposition import PCA  # noqa: PLC0415  an optional part
     from sklearn.neighbors import NearestNeighbors  # noqa: PLC0415
 
@@ -167,32 +172,34 @@ def _candidates(
     search = NearestNeighbors(n_neighbors=min(most, len(grey))).fit(space.transform(whole))
     ways = list(itertools.product(_ASKING, (False, True) if mirrored else (False,)))
     watcher.begin("Compare", len(ways) * len(grey), "images")
-    found = []
+    candidates = []
     for number, (crop, turned) in enumerate(ways, 1):
         asking = _hashes(grey, *crop, turned=turned)
         nearest = search.kneighbors(space.transform(asking), return_distance=False)
         away = 1 - np.einsum("nd,nkd->nk", asking, whole[nearest])
         asker, column = np.nonzero(away <= limit)
-        found.append(np.stack([asker, nearest[asker, column], np.full(len(asker), turned)], axis=1))
+        candidates.append(
+            np.stack([asker, nearest[asker, column], np.full(len(asker), turned)], axis=1)
+        )
         watcher.advance(number * len(grey))
     watcher.end()
-    unique = np.unique(np.concatenate(found), axis=0)
+    unique = np.unique(np.concatenate(candidates), axis=0)
     unique = unique[unique[:, 0] != unique[:, 1]]
     return unique[:, :2], unique[:, 2] > 0
 
 
 def _hashes(grey: Floats, scale: float, top: float, left: float, *, turned: bool = False) -> Floats:
-    """Return the low frequencies of a crop of each image, of length 1: ``float32[N, 35]``."""
+    """Return the normalised low frequencies of a crop of each image, ``float32[N, 35]``."""
     _, height, width = grey.shape
     down = _cosines(height) @ _resampling(height, scale, top)
     across = _cosines(width) @ _resampling(width, scale, left)
-    if turned:  # of a mirror image the odd frequencies change their sign
+    if turned:  # mirroring flips the sign of odd frequencies
         across[1::2] *= -1
     return _unit((down @ grey @ across.T).reshape(len(grey), -1)[:, 1:])
 
 
 def _likeness(grey: Floats, pairs: Rows, turned: NDArray[np.bool_]) -> Floats:
-    """Return the best correlation of a crop of the one who asked with the other image."""
+    """Return the best correlation of a crop of each query with the other image."""
     best = np.full(len(pairs), -1, np.float32)
     for block in _blocks(len(pairs)):
         asker, other = grey[pairs[block]].swapaxes(0, 1)
@@ -209,7 +216,7 @@ def _likeness(grey: Floats, pairs: Rows, turned: NDArray[np.bool_]) -> Floats:
 
 
 def _usual_distance(rows: Rows, vectors_of: Callable[[Rows], Floats], drawn: Rows) -> Floats:
-    """Return how far unrelated images, of those drawn at random, are from each of some."""
+    """Return the distance of each row to unrelated images of a random sample."""
     others = vectors_of(drawn)
     usual = np.empty(len(rows), np.float32)
     most = min(64, len(drawn)) if len(drawn) == _SAMPLE else len(drawn)
@@ -219,15 +226,15 @@ def _usual_distance(rows: Rows, vectors_of: Callable[[Rows], Floats], drawn: Row
         away = np.sort(np.partition(away, most - 1, axis=1)[:, :most], axis=1)
         last, following = away[:, :-1].clip(0), away[:, 1:]
         gap = (last <= np.minimum(_CLOSE, _GAP * following)) & (following < 2)
-        # Without a gap the fourth nearest: images that are all alike have near ones among them.
+        # Without a gap, the fourth nearest.
         beyond = np.where(gap, np.arange(1, away.shape[1]), 0).max(axis=1, initial=0)
-        place = np.where(beyond > 0, beyond, min(3, away.shape[1] - 1))
-        usual[block] = away[np.arange(len(away)), place]
+        index = np.where(beyond > 0, beyond, min(3, away.shape[1] - 1))
+        usual[block] = away[np.arange(len(away)), index]
     return usual
 
 
 def _detail(grey: Floats, scale: float = 1, top: float = 0, left: float = 0) -> Floats:
-    """Return what lies between coarse shape and noise in a window of images, of length 1."""
+    """Return the normalised mid frequencies of a window of images."""
     _, height, width = grey.shape
     bands = []
     for times in (1, 4):
@@ -260,14 +267,16 @@ def _cosines(size: int) -> Floats:
 
 
 def _resampling(size: int, scale: float, offset: float) -> Floats:
-    """Return the matrix that brings a crop back to the full size, interpolated linearly."""
-    place = (((np.arange(size) + 0.5) / size * scale + offset) * size - 0.5).clip(0, size - 1)
-    matrix: Floats = np.maximum(1 - np.abs(place[:, None] - np.arange(size)), 0).astype(np.float32)
+    """Return the matrix that enlarges a crop to full size by linear interpolation."""
+    position = (((np.arange(size) + 0.5) / size * scale + offset) * size - 0.5).clip(0, size - 1)
+    matrix: Floats = np.maximum(1 - np.abs(position[:, None] - np.arange(size)), 0).astype(
+        np.float32
+    )
     return matrix
 
 
 def _blurring(size: int, times: int) -> Floats:
-    """Return the matrix that averages each pixel with its neighbours by 1 2 1, again and again."""
+    """Return the matrix that blurs by 1 2 1, several times."""
     matrix = np.eye(size) / 2 + np.eye(size, k=1) / 4 + np.eye(size, k=-1) / 4
     matrix[0, 0] = matrix[-1, -1] = 0.75  # the outermost pixels are repeated
     blurring: Floats = np.linalg.matrix_power(matrix, times).astype(np.float32)

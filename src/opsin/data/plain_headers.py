@@ -1,9 +1,8 @@
-"""Which JPEG and PNG files are plainly harmless, by a walk over their headers within bounds.
+"""Recognition of harmless JPEG and PNG files, by a bounded walk over their headers.
 
 A decoder's time and memory depend on more than the size of an image: on segments, scans, chunks
-and camera notes. A file that has few of each, and nothing unusual, is decoded where it is wanted;
-any other is opened in a process of its own (`opsin.data.sandboxed_decoding`), which gives the same
-pixels. So it costs no file its answer to be called unusual here.
+and EXIF. A file with few of each, and nothing unusual, is decoded in this process; any other in a
+sandbox (`opsin.data.sandboxed_decoding`), which gives the same pixels.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ _OLD_EXIF: Final = (b"Raw profile type exif\0", b"exif\0")
 
 
 class PlainFile(NamedTuple):
-    """What a plain file states."""
+    """The header of a plain file."""
 
     kind: str
     width: int
@@ -57,7 +56,7 @@ class PlainFile(NamedTuple):
 
 
 def plain(content: bytes) -> PlainFile | None:
-    r"""Return what a JPEG or PNG states, or ``None`` where it is not plainly harmless."""
+    r"""Return the header of a JPEG or PNG, or ``None`` if it is not plainly harmless."""
     if len(content) > _BYTES:
         return None
     try:
@@ -71,20 +70,20 @@ def plain(content: bytes) -> PlainFile | None:
 
 
 def _plain_jpeg(content: bytes) -> PlainFile | None:
-    place, frames, notes = 2, [], []
+    position, frames, notes = 2, [], []
     for _ in range(_PARTS):
-        mark, marker, length = _SEGMENT.unpack_from(content, place)
-        if mark != 0xFF or length < 2 or place > _NOTES:
+        mark, marker, length = _SEGMENT.unpack_from(content, position)
+        if mark != 0xFF or length < 2 or position > _NOTES:
             return None
         if marker == _SCAN:
             break
         if marker in _FRAMES:
-            frames.append((marker, place + 4))
+            frames.append((marker, position + 4))
         elif marker == _APP1:
-            notes.append(content[place + 4 : place + 2 + length])
+            notes.append(content[position + 4 : position + 2 + length])
         elif marker not in _CARRIED:
             return None
-        place += 2 + length
+        position += 2 + length
     else:
         return None
     orientation = _noted_orientation(notes) if notes else 1
@@ -94,7 +93,7 @@ def _plain_jpeg(content: bytes) -> PlainFile | None:
     bits, height, width, channels = _FRAME.unpack_from(content, start)
     if bits != 8 or channels not in (1, 3) or not 0 < width * height <= _PIXELS:
         return None
-    passes = kind == _PROGRESSIVE or content[place + 4] != channels
+    passes = kind == _PROGRESSIVE or content[position + 4] != channels
     # Outside a marker, the byte FF is always followed by 00.
     if passes and content.count(b"\xff\xda") * width * height > _PASSED:
         return None
@@ -102,7 +101,7 @@ def _plain_jpeg(content: bytes) -> PlainFile | None:
 
 
 def _noted_orientation(notes: Sequence[bytes]) -> int | None:
-    """Return the orientation that a JPEG's notes state; ``None`` where they are unusual."""
+    """Return the orientation in a JPEG's EXIF, or ``None`` if that is unusual."""
     exif = [note[len(_EXIF) :] for note in notes if note.startswith(_EXIF)]
     if len(exif) > 1:  # Pillow joins them
         return None
@@ -120,10 +119,10 @@ def _plain_png(content: bytes) -> PlainFile | None:
         return None
     # Encoders write the pixels in pieces of kilobytes.
     pieces = _PARTS + len(content) // 1024
-    place, parts, notes, pixels, sound = 33, 0, 0, 0, True
+    position, parts, notes, pixels, sound = 33, 0, 0, 0, True
     while sound:
-        length, kind = _CHUNK.unpack_from(content, place)
-        place += 8
+        length, kind = _CHUNK.unpack_from(content, position)
+        position += 8
         if kind == b"IEND":
             break
         if kind == b"IDAT":
@@ -134,15 +133,17 @@ def _plain_png(content: bytes) -> PlainFile | None:
             notes += length
             sound = parts <= _PARTS and notes <= _NOTES and kind not in _UNUSUAL
             if kind == b"eXIf":
-                sound = sound and exif_orientation(content[place : place + length]) is not None
+                sound = (
+                    sound and exif_orientation(content[position : position + length]) is not None
+                )
             elif kind in (b"tEXt", b"zTXt", b"iTXt"):
-                sound = sound and not content.startswith(_OLD_EXIF, place)
-        place += length + 4
+                sound = sound and not content.startswith(_OLD_EXIF, position)
+        position += length + 4
     return PlainFile("PNG", width, height) if sound and pixels else None
 
 
 def exif_orientation(tiff: bytes) -> int | None:
-    r"""Return the orientation that EXIF data state, 0 where they state none."""
+    r"""Return the orientation in EXIF data: 0 if absent, ``None`` if unusual."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
     if order is None:
         return None
@@ -154,8 +155,8 @@ def exif_orientation(tiff: bytes) -> int | None:
         orientation, held = 0, 0
         seen = set()
         entry = struct.Struct(order + "HHII")
-        for place in range(start + 2, start + 2 + 12 * count, 12):
-            tag, kind, values, offset = entry.unpack_from(tiff, place)
+        for position in range(start + 2, start + 2 + 12 * count, 12):
+            tag, kind, values, offset = entry.unpack_from(tiff, position)
             size = _VALUE_BYTES[kind] * values
             if not size or tag in seen:
                 return None
@@ -167,7 +168,7 @@ def exif_orientation(tiff: bytes) -> int | None:
             if tag == _ORIENTATION:
                 if kind != _SHORT or values != 1:
                     return None
-                (orientation,) = struct.unpack_from(order + "H", tiff, place + 8)
+                (orientation,) = struct.unpack_from(order + "H", tiff, position + 8)
     except (struct.error, IndexError):
         return None
     return orientation

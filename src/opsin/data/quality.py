@@ -1,4 +1,4 @@
-"""Images that look unlike the rest: dark, blurred, empty or grey."""
+"""Outliers among images: dark, blurred, empty or grey."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from opsin.data.lazy_images import THREADS, Images
 Odd = list[tuple[int, str]]
 
 _BLOCK_PIXELS: Final = 1_000_000
-# A trait that more images than this share is the collection's nature.
+# A trait shared by more images is normal for the dataset.
 _RARE: Final = 0.05
-# Robust deviations (1.4826 times the median of absolute deviations) that make an image odd.
+# Robust standard deviations (1.4826 times the median absolute deviation) that make an outlier.
 _FAR: Final = 5.0
 
 
 class QualityMeasures(NamedTuple):
-    """What the prepared pixels of each image measure, ``float32[N]`` each.
+    """Measures of each image's prepared pixels, ``float32[N]`` each.
 
     Args:
         low: The 2nd percentile of its brightness, 0 to 255.
@@ -62,7 +62,7 @@ def measure(images: Images, *, watcher: Watcher = SILENT) -> QualityMeasures:
 def _measures_of(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     count, height, width, channels = pixels.shape
     measured = np.zeros((5, count), np.float32)
-    # Plane by plane: along an axis of three, NumPy takes ten times as long.
+    # Plane by plane: reducing an axis of three takes NumPy ten times as long.
     planes = [pixels[..., channel] for channel in range(channels)]
     if channels == 3:
         colour = functools.reduce(np.maximum, planes) - functools.reduce(np.minimum, planes)
@@ -84,14 +84,14 @@ def _measures_of(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def odd_images(looks: QualityMeasures, sizes: NDArray[np.int32]) -> dict[str, Odd]:
-    """Return images that look unlike the others, ``sizes`` being their own heights and widths."""
-    # Nearly one colour: nothing else can be said of these.
+    """Return the outliers by kind; ``sizes`` are original heights and widths."""
+    # Nearly one colour: no other kind applies.
     empty = looks.contrast < 5
     detail = np.log(np.maximum(looks.sharpness, 1e-3))
     usual = float(np.median(detail))
     deviation = 1.4826 * float(np.median(np.abs(detail - usual)))
     soft = detail < usual - max(0.7, _FAR * deviation)
-    # Twice as long, or as wide, as the others; less than a quarter of their pixels each way.
+    # Twice the usual aspect ratio; a sixteenth of the usual area.
     shape = np.log2(sizes[:, 1] / sizes[:, 0])
     stretched = np.abs(shape - np.median(shape))
     area = np.log2(sizes.astype(np.float64).prod(axis=1))
@@ -118,9 +118,9 @@ def _rare(
     *,
     most: float = _RARE,
 ) -> Odd:
-    """The chosen rows, the lowest value first; none where they are the common case."""
+    """Return the chosen rows, the lowest value first; none if they are common."""
     rows = np.flatnonzero(which)
-    # One of a handful is rare as well.
+    # A single one is always rare.
     if len(rows) > max(1, most * len(which)):
         return []
     rows = rows[np.argsort(worst_low[rows], kind="stable")]

@@ -1,4 +1,4 @@
-"""Contents of objects, asked for before they are needed: a store takes its time for each."""
+"""Prefetching of objects from a store."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from opsin.data.images import content_of
 from opsin.stores.bucket import CONNECTIONS
 from opsin.stores.store_address import StoredObject
 
-# Images that wait for their contents, and the bytes of these.
+# Images and bytes in flight at most.
 _AHEAD: Final = 4 * CONNECTIONS
 _WAITING: Final = 32 << 20
-# Bytes that are expected where a size is unknown.
+# Bytes assumed for an unknown size.
 _USUAL: Final = 1 << 20
 
 
 def read_ahead(images: Iterable[ListedImage]) -> Generator[ListedImage]:
-    """Yield images in their order; those that lie in a store with their contents, or a problem."""
+    """Yield images in order; those in a store with their contents, or a problem."""
     waiting: deque[tuple[ListedImage, int, Future[ListedImage] | None]] = deque()
     held, pool = 0, None
 

@@ -36,7 +36,7 @@ class ReferenceSet:
         return int(rows[int(number)]) if number.isdecimal() and int(number) < len(rows) else None
 
     def rows_of(self, part: Literal["train", "val"]) -> NDArray[np.int64]:
-        """Return the rows of a part in the order of the disk."""
+        """Return a part's rows, ascending."""
         rows = np.sort(self.train if part == "train" else self.val)
         if not len(rows):
             kind = "training" if part == "train" else "validation"

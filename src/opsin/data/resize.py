@@ -1,4 +1,4 @@
-"""An upright image of any size becomes pixels of one size."""
+"""Resizing of upright images."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Upright:
 
     @classmethod
     def whole(cls, image: Image.Image, note: str | None = None, depth: int = 0) -> Upright:
-        """Describe an image that was decoded whole."""
+        """Wrap an image that was decoded whole."""
         return cls(image, image.width, image.height, note=note, depth=depth)
 
 
@@ -35,7 +35,7 @@ def to_pixels(upright: Upright | Image.Image, preparation: Preparation) -> NDArr
     if isinstance(upright, Image.Image):
         upright = Upright.whole(upright)
     image, mode = upright.image, "L" if preparation.channels == 1 else "RGB"
-    if image.mode == "RGB" and mode == "L":  # converting to its own mode would copy it
+    if image.mode == "RGB" and mode == "L":  # convert always copies
         image = image.convert(mode)
     size = (preparation.width, preparation.height)
     if upright.eighths < 8 or image.size != size:
@@ -44,19 +44,19 @@ def to_pixels(upright: Upright | Image.Image, preparation: Preparation) -> NDArr
         x, y = upright.left, upright.top
         within = (x + left, y + top, x + right, y + bottom)
         image = image.resize(inner, Image.Resampling.BILINEAR, within)
-    if image.mode != mode:  # grey becomes colour once it is small: it is the same, in less memory
+    if image.mode != mode:  # grey to colour after resizing takes less memory
         image = image.convert(mode)
     pixels = np.asarray(image, np.uint8).reshape(image.height, image.width, -1)
     return pixels if image.size == size else filled(pixels, preparation)
 
 
 def filled(pixels: NDArray[np.uint8], preparation: Preparation) -> NDArray[np.uint8]:
-    """Lay pixels into the middle of an image that has the colour of their border."""
+    """Centre pixels on a canvas of their border's colour."""
     edge = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
     middle = len(edge) // 2
     line = np.tile(np.partition(edge, middle, axis=0)[middle], preparation.width)
     whole = np.empty((preparation.height, preparation.width, pixels.shape[2]), np.uint8)
-    # Line by line: three bytes at a time would take as long as reading the file.
+    # By line: filling three bytes at a time would take as long as reading the file.
     whole.reshape(preparation.height, -1)[:] = line
     top = (whole.shape[0] - pixels.shape[0]) // 2
     left = (whole.shape[1] - pixels.shape[1]) // 2
@@ -67,13 +67,13 @@ def filled(pixels: NDArray[np.uint8], preparation: Preparation) -> NDArray[np.ui
 def placement(
     width: int, height: int, preparation: Preparation
 ) -> tuple[tuple[int, int], tuple[float, float, float, float]]:
-    """Say which part of an image becomes how large."""
+    """Return the target size and the source box of an image."""
     wide, high = preparation.width, preparation.height
     everything = (0.0, 0.0, float(width), float(height))
     match preparation.resize:
         case "fit":
             scale = min(wide / width, high / height)
-            # A line a thousand times as long as it is thick is still there.
+            # At least one pixel, for extreme aspect ratios.
             inner = (max(1, round(width * scale)), max(1, round(height * scale)))
             return inner, everything
         case "fill":

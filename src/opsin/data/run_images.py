@@ -1,4 +1,4 @@
-"""The images that a run was made from: where they are now, read again, and matched row by row."""
+"""The images of a run: located, read again, and matched row by row."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ from opsin.data.decoded_store import Decoded, take
 from opsin.data.sources.named import is_place
 from opsin.data.split import Split
 
-#: One place, or several, in the order in which the run names its own.
+#: One path, or several in the run's order.
 Places = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 _One = TypeVar("_One")
 
 
 def is_moved(run: RunDirectory) -> bool:
-    """Tell whether there is nothing any more where a run's images were."""
+    """Tell whether a run's images are gone from their recorded paths."""
     return not has_no_images(run) and bool(_missing(_recorded(run)))
 
 
 def has_no_images(run: RunDirectory) -> bool:
-    """Tell whether a run is a classifier that was imported without any images."""
+    """Tell whether a run is a classifier imported without images."""
     return run.imported.is_file() and not run.dataset.is_file()
 
 
 def recipe_of_run(run: RunDirectory, data: Places = (), *, others: bool = False) -> DataRecipe:
-    """Return which images a run was made from, and where they are now.
+    """Return the recipe of a run's images at their current paths.
 
-    ``data`` names the places in the run's order, the test images last; with ``others``, it may be
+    ``data`` names the paths in the run's order, the test images last; with ``others``, it may be
     any number of sources.
     """
     recipe = _recorded(run)
-    places = [os.fspath(each) for each in ([data] if isinstance(data, str | os.PathLike) else data)]
+    places = [os.fspath(path) for path in ([data] if isinstance(data, str | os.PathLike) else data)]
     known = _places(recipe)
     if places and recipe.test and len(places) == len(known):
         recipe = recipe.model_copy(update={"sources": tuple(places[:-1]), "test": places[-1]})
@@ -63,14 +63,14 @@ def recipe_of_run(run: RunDirectory, data: Places = (), *, others: bool = False)
             f"{run.path} has {counted(len(known), 'source')}, not {len(places)}",
             f"They were, in this order: {', '.join(known)}.",
         )
-    gone = [place for place in _missing(recipe) if place not in places]
+    gone = [source for source in _missing(recipe) if source not in places]
     if gone and not has_no_images(run):
         raise MovedError(run.path, gone)
     return recipe
 
 
 def _recorded(run: RunDirectory) -> DataRecipe:
-    """The data part of a run's recipe with the recorded places."""
+    """Return the data part of a run's recipe with the recorded paths."""
     # Its own parts are recorded by now.
     recipe = run.read(RecordedRecipe).data.model_copy(update={"parts_of": None})
     if not run.dataset.is_file():
@@ -90,21 +90,21 @@ def _places(recipe: DataRecipe) -> list[str]:
 
 def _missing(recipe: DataRecipe) -> list[str]:
     return [
-        place
-        for place in _places(recipe)
-        if is_place(place) and not os.path.exists(os.path.expanduser(place))  # noqa: PTH110, PTH111
+        source
+        for source in _places(recipe)
+        if is_place(source) and not os.path.exists(os.path.expanduser(source))  # noqa: PTH110, PTH111
     ]
 
 
 def load_run_images(run: RunDirectory, data: Places = (), *, watcher: Watcher = SILENT) -> Dataset:
-    """Read the images a run was made from, in its order and parts; prove they are these."""
+    """Read a run's images, in its order and parts, and verify that they are unchanged."""
     if has_no_images(run):
         raise RunError(
             f"{run.path} was imported without any images",
             "Import it again with some: opsin import FILE --data SOURCE.",
         )
     recipe = recipe_of_run(run, data)
-    if not run.dataset.is_file():  # ended before it wrote what it was made from
+    if not run.dataset.is_file():  # ended before writing dataset.json
         return load_recipe(recipe, watcher=watcher)
     record = run.read(DatasetRecord)
 
@@ -120,11 +120,11 @@ def load_run_images(run: RunDirectory, data: Places = (), *, watcher: Watcher = 
                 f"Restore the images, or train again; to see what changed: "
                 f"opsin data {shlex.join(recipe.sources)} --since {shlex.quote(str(run.path))}",
             )
-        # Files that were renamed come in another order; the run's rows stay what they are.
+        # Renamed files come in another order; the run's rows stay the same.
         in_order = np.array_equal(rows, np.arange(len(rows)))
         return decoded if in_order else take(decoded, rows)
 
-    # A correction of an image that is gone is no error of its own: the fingerprint tells.
+    # A correction of a missing image is no error of its own: the fingerprint shows it.
     # Nor is a split that Opsin would refuse today.
     dataset = load_recipe(
         recipe,
@@ -135,15 +135,15 @@ def load_run_images(run: RunDirectory, data: Places = (), *, watcher: Watcher = 
     )
     if is_moved(run):
         located = dataset.located
-        place = {"sources": list(located.sources), "test": located.test}
-        location = record.location.model_copy(update=place)
+        update = {"sources": list(located.sources), "test": located.test}
+        location = record.location.model_copy(update=update)
         with contextlib.suppress(StorageError):
             record.model_copy(update={"location": location}).write(run.path)
     return with_run_split(run, dataset)
 
 
 def with_run_split(directory: RunDirectory, dataset: Dataset) -> Dataset:
-    """Return a run's images with the split that the run keeps."""
+    """Return a run's images with the recorded split."""
     if not directory.split.is_file():
         return dataset
     kept = directory.load_arrays(directory.split)
@@ -151,8 +151,8 @@ def with_run_split(directory: RunDirectory, dataset: Dataset) -> Dataset:
 
 
 def _difference(run: RunDirectory, decoded: Decoded) -> str:
-    then = Counter(bytes(each) for each in run.load_arrays(run.split)["digests"])
-    now = Counter(bytes(each) for each in short_digest(decoded.digests))
+    then = Counter(bytes(digest) for digest in run.load_arrays(run.split)["digests"])
+    now = Counter(bytes(digest) for digest in short_digest(decoded.digests))
     missing, others = (then - now).total(), (now - then).total()
     if not missing and not others:
         return "the images are the same, but classes of some are others"
@@ -161,7 +161,7 @@ def _difference(run: RunDirectory, decoded: Decoded) -> str:
 
 
 class RunImage(NamedTuple):
-    """An image as a run keeps it: a row of ``pictures.csv``."""
+    """A row of a run's ``pictures.csv``."""
 
     name: str
     label: str
@@ -190,23 +190,23 @@ def read_images(directory: RunDirectory) -> list[RunImage]:
 def pair_up(
     then: Sequence[_One], now: Sequence[_One], keys: Sequence[Callable[[_One], Hashable]]
 ) -> list[tuple[int, int, int]]:
-    """Pair what is the same on two sides one to one, by the first key, then by the next."""
+    """Pair equal items of two lists one to one, by the first key, then by the next."""
     pairs: list[tuple[int, int, int]] = []
     ones, others = list(range(len(then))), list(range(len(now)))
     for step, key in enumerate(keys):
         waiting: dict[Hashable, list[int]] = defaultdict(list)
         for other in reversed(others):
             waiting[key(now[other])].append(other)
-        found = [(one, same.pop(), step) for one in ones if (same := waiting.get(key(then[one])))]
-        pairs += found
-        paired = {one for one, _, _ in found}
+        matches = [(one, same.pop(), step) for one in ones if (same := waiting.get(key(then[one])))]
+        pairs += matches
+        paired = {one for one, _, _ in matches}
         ones = [one for one in ones if one not in paired]
         others = sorted(other for rest in waiting.values() for other in rest)
     return pairs
 
 
 def rows_of_run(directory: RunDirectory, decoded: Decoded) -> NDArray[np.int64] | None:
-    """Return where each image of a run is today; ``None`` where one is missing."""
+    """Return the current row of each image of a run, or ``None`` if one is missing."""
     mine = directory.load_arrays(directory.split)["digests"]
     here = short_digest(decoded.digests)
     if here.shape != mine.shape:

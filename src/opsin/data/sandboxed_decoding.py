@@ -1,7 +1,7 @@
-"""Images opened in a process that may die, whatever they hold.
+"""Decoding of untrusted images in a sandboxed process.
 
-A decoder can be made to loop or to take all memory before it has told an image's size. What is not
-plainly harmless is opened here, within limits, and costs one answer.
+A malicious file can make a decoder loop or exhaust memory before its size is known. Files that are
+not plainly harmless are opened here, within limits, so that each costs at most one answer.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from opsin.core.errors import ImageError, SandboxError
 from opsin.core.platform import cores
 from opsin.core.sandbox import Sandbox
 
-# Beside what reading the file takes, so that a file costs less than five seconds in all.
+# Besides reading the file, so that a file costs less than five seconds in all.
 _SECONDS: Final = 3.0
-# Beside the 50 MB that the process has from its start, so that it stays below 512 MB.
+# Besides the 50 MB of the bare process, so that it stays below 512 MB.
 _MEMORY: Final = 440 << 20
 _PROCESSES: Final = min(8, cores())
-# What was refused for its time, memory or a crash: why, and when. A busy machine is no fault of the
-# file, so that is forgotten after this many seconds, and all of it where it becomes too many.
+# Files refused for time, memory or a crash: why, and when. The machine may have been busy, so an
+# entry expires after this many seconds; beyond the limit all are dropped.
 _REMEMBERED: Final = 300.0
 _MOST: Final = 10_000
 _refused: dict[bytes, tuple[str, float]] = {}
@@ -36,14 +36,14 @@ _refused: dict[bytes, tuple[str, float]] = {}
 def open_apart(
     content: bytes, name: str = "the image", *, side: int | None = None
 ) -> tuple[NDArray[np.uint8], str]:
-    """Open an image in a process of its own; return its upright pixels and its format."""
+    """Open an image in the sandbox; return its upright pixels and its format."""
     answer, pixels = ask({"do": "open", "name": name, "side": side}, content)
     return np.frombuffer(pixels, np.uint8).reshape(answer["shape"]), answer["format"]
 
 
 def ask(header: Header, content: bytes) -> tuple[Header, bytes]:
-    """Have `opsin.data.decode_worker` do something with a file's bytes."""
-    # A file is looked at more than once: it takes its time once.
+    """Send a file's bytes to `opsin.data.decode_worker`."""
+    # A file is read more than once, but refused only once.
     digest = _digest(content) if _refused else b""
     reason, since = _refused.get(digest, ("", -math.inf))
     if time.monotonic() - since > _REMEMBERED:
@@ -65,7 +65,7 @@ def _digest(content: bytes) -> bytes:
 
 @functools.cache
 def _sandbox(owner: int) -> Sandbox:
-    """This process's sandbox: a fork shares neither locks nor pipes with what it was."""
+    """Return this process's sandbox: a fork must not share locks and pipes with its parent."""
     del owner
     return Sandbox(
         "opsin.data.decode_worker:decode", seconds=_SECONDS, memory=_MEMORY, processes=_PROCESSES

@@ -1,4 +1,4 @@
-"""Equal parts of a source, cut alike on every machine that sees it."""
+"""Equal parts of a source, the same on every machine."""
 
 from __future__ import annotations
 
@@ -35,42 +35,42 @@ class Shard:
     @classmethod
     def parse(cls, text: str) -> Shard:
         """Read ``2/3``, the second of three."""
-        found = _WRITTEN.fullmatch(text)
-        if found is None:
+        match = _WRITTEN.fullmatch(text)
+        if match is None:
             raise RecipeError(f"A shard is such as 2/3, the second of three, not {text!r}")
-        return cls(int(found[1]), int(found[2]))
+        return cls(int(match[1]), int(match[2]))
 
     def rows(self, total: int) -> range:
-        """Return which rows of a source are in the shard; it may have none."""
+        """Return the shard's rows of a source, possibly none."""
         return range(total * (self.number - 1) // self.count, total * self.number // self.count)
 
     def file(self, out: Path) -> Path:
-        """Return where the shard's part of ``out`` is written."""
+        """Return the path of the shard's part of ``out``."""
         return out.with_stem(f"{out.stem}-{self.number:05}-of-{self.count:05}")
 
 
 def named_shard(part: Path) -> Shard | None:
-    """Return which shard a file is by its name; ``None`` where it is none."""
-    found = _NAMED.fullmatch(part.stem)
-    if found is None or not 1 <= int(found["number"]) <= int(found["count"]):
+    """Return the shard in a file's name, if any."""
+    match = _NAMED.fullmatch(part.stem)
+    if match is None or not 1 <= int(match["number"]) <= int(match["count"]):
         return None
-    return Shard(int(found["number"]), int(found["count"]))
+    return Shard(int(match["number"]), int(match["count"]))
 
 
 def whole_file(part: Path) -> Path | None:
-    """Return the file of which another is a shard by its name; ``None`` where it is none."""
-    found = _NAMED.fullmatch(part.stem)
-    return None if found is None else part.with_stem(found["stem"])
+    """Return the whole file of a shard's file, by its name, if it is one."""
+    match = _NAMED.fullmatch(part.stem)
+    return None if match is None else part.with_stem(match["stem"])
 
 
 def counted_name(name: str) -> bytes:
-    """Return what a name adds to the fingerprint of a source's images."""
+    """Encode a name for the fingerprint of a source's images."""
     return name.encode("utf-8", "surrogatepass") + b"\0"
 
 
 @dataclass(frozen=True)
 class ShardInputs:
-    """The images of a whole source, SHA-256 of their names, and which of them are in a shard."""
+    """A shard of a source, with the source's count and the SHA-256 of its names."""
 
     shard: Shard
     images: int
@@ -78,7 +78,7 @@ class ShardInputs:
 
     @classmethod
     def of(cls, shard: Shard, names: Iterable[str]) -> ShardInputs:
-        """Count names, or whatever else is different between images, in their order."""
+        """Count and hash names, or other identities of images, in order."""
         digest, images = hashlib.sha256(), 0
         for name in names:
             digest.update(counted_name(name))
@@ -87,5 +87,5 @@ class ShardInputs:
 
     @property
     def rows(self) -> range:
-        """Which images are in the shard, in the source's order."""
+        """The shard's rows, in the source's order."""
         return self.shard.rows(self.images)

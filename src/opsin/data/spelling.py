@@ -1,4 +1,4 @@
-"""Names that are alike: two spellings of one, or the one that was meant."""
+"""Similar names: two spellings of one, or suggestions for a misspelled one."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def alike_names(names: Sequence[str]) -> list[tuple[int, int]]:
     """Return pairs of names that differ in case, spaces, marks, a plural or a single letter."""
     plain = [_plain(name) for name in names]
     pairs: set[tuple[int, int]] = set()
-    # Each name is looked up by all that it might be taken for, so that many names cost little.
-    places: dict[str, set[int]] = {}
-    for place, name in enumerate(plain):
-        for variant in _variants(name, names[place]):
-            places.setdefault(variant, set()).add(place)
-    for variant, members in places.items():
+    # Indexed by all variants of each name, so that many names cost little.
+    by_variant: dict[str, set[int]] = {}
+    for index, name in enumerate(plain):
+        for variant in _variants(name, names[index]):
+            by_variant.setdefault(variant, set()).add(index)
+    for variant, members in by_variant.items():
         if len(members) == 2 or (len(members) > 2 and variant in plain):
             pairs |= {
                 (one, other)
@@ -35,19 +35,19 @@ def alike_names(names: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def nfc(name: str) -> str:
-    """Return a name in the form in which names are compared: Macs write é as two characters."""
+    """Normalise a name for comparison: Macs write é as two characters."""
     return unicodedata.normalize("NFC", name)
 
 
 def places_among(names: Iterable[str], known: Sequence[str]) -> list[int]:
-    """Return where each name stands among known ones, compared in NFC; -1 for none of them."""
-    places = {nfc(name): place for place, name in enumerate(known)}
-    return [places.get(nfc(name), -1) for name in names]
+    """Return each name's index among known ones, compared in NFC; -1 if unknown."""
+    indices = {nfc(name): index for index, name in enumerate(known)}
+    return [indices.get(nfc(name), -1) for name in names]
 
 
-def closest_first(names: Sequence[str], given: str) -> str:
-    """Return names in one line, the most like the given one first; of very many only those."""
-    alike = difflib.SequenceMatcher(b=given.lower())
+def closest_first(names: Sequence[str], wanted: str) -> str:
+    """List names by similarity to a wanted one, at most thirty."""
+    alike = difflib.SequenceMatcher(b=wanted.lower())
 
     def likeness(name: str) -> float:
         alike.set_seq1(name.lower())
@@ -60,12 +60,12 @@ def closest_first(names: Sequence[str], given: str) -> str:
 
 def check_choices(
     what: str,
-    given: Iterable[str],
+    names: Iterable[str],
     known: Sequence[str],
     error: type[OpsinError] = RecipeError,
 ) -> None:
     """Refuse names that are not among the known ones."""
-    for name in given:
+    for name in names:
         if name not in known:
             raise error(f"There is no {what} {name!r} among {closest_first(known, name)}")
 
@@ -78,12 +78,12 @@ def _plain(name: str) -> str:
 
 
 def _variants(name: str, written: str) -> set[str]:
-    """Return texts that two names share when they are nearly the same."""
+    """Return texts that nearly equal names share."""
     variants = {name, name.removesuffix("s"), name.removesuffix("es")} - {""}
     words = re.split(r"[\W\d_]+", written)
     if len(name) >= 6 and min(map(len, filter(None, words)), default=0) >= 6:
-        # Two names that are one letter apart are the same once the right letter is gone.
-        variants |= {name[:place] + name[place + 1 :] for place in range(1, len(name))}
+        # Names one letter apart are equal once that letter is removed.
+        variants |= {name[:index] + name[index + 1 :] for index in range(1, len(name))}
     return variants
 
 

@@ -1,4 +1,4 @@
-"""Train, validation and test splits that content decides."""
+"""Train, validation and test splits, determined by the images' content."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from opsin.core.format import counted
 from opsin.core.recipe import DataRecipe
 from opsin.data.cache import as_keys, short_digest
 
-#: Codes of the ``given`` array: what a source says of each of its images.
+#: Codes of the ``given`` array: the part that a source assigns to each image.
 UNASSIGNED, TRAIN, VAL, TEST = 0, 1, 2, 3
 _PART_NAMES: Final = {
     "train": TRAIN, "training": TRAIN,
@@ -27,14 +27,14 @@ _PART_NAMES: Final = {
     "test": TEST, "testing": TEST, "holdout": TEST, "eval": TEST, "evaluation": TEST,
 }  # fmt: skip
 
-#: Independent images from which on a class is cut by thresholds, which move no old image.
+#: Independent images from which on a class is cut by thresholds, which keep old images in place.
 LARGE: Final = 500
-# Standard deviations by which numbers that an earlier cut has used up are told from chance.
+# Standard deviations beyond which keys are uneven because of an earlier cut, not by chance.
 _UNLIKELY: Final = 5
 
 
 def part_named(name: str) -> int | None:
-    """Return the code of a part by one of its usual names, in any case and form; else ``None``."""
+    """Return the code of a part by one of its usual names, or ``None``."""
     word = re.sub(r"[-_\s]", "", name.casefold())
     return _PART_NAMES.get(word, _PART_NAMES.get(word.removesuffix("set")))
 
@@ -55,7 +55,7 @@ class Split:
 
 @dataclass(frozen=True)
 class SplitInputs:
-    """What a split is made of: the images as their source has them, before any correction."""
+    """The inputs of a split: the images of a source, before any correction."""
 
     labels: NDArray[np.int64]
     digests: NDArray[np.uint8]
@@ -69,12 +69,12 @@ class SplitInputs:
 
     @cached_property
     def independent(self) -> NDArray[np.int64]:
-        """How many units each class has, ``int64[K]``."""
+        """Number of units of each class, ``int64[K]``."""
         count = len(self.classes)
         return np.bincount(np.unique(self.units * count + self.labels) % count, minlength=count)
 
     def keys(self, recipe: DataRecipe, cut: Literal["test", "val"]) -> NDArray[np.float64]:
-        """Return a number from 0 to 1 for each image, the same for those of one unit."""
+        """Return a hash from 0 to 1 for each image, equal within a unit."""
         seed = recipe.split_seed + (2**31 if cut == "val" else 0)
         start = f"opsin split {seed}".encode()
         groups = self.groups or [""] * len(self.labels)
@@ -82,9 +82,9 @@ class SplitInputs:
             group.encode("utf-8", "surrogateescape") if group else digest.tobytes()
             for group, digest in zip(groups, self.source_digests, strict=True)
         )
-        own = b"".join(hashlib.sha256(start + content).digest()[:16] for content in contents)
-        # Two numbers each, since the smallest of several would not be evenly spread itself.
-        rank, number = np.frombuffer(own, ">u8").reshape(-1, 2).T
+        digests = b"".join(hashlib.sha256(start + content).digest()[:16] for content in contents)
+        # Two numbers each, since the smallest of several would not be uniform itself.
+        rank, number = np.frombuffer(digests, ">u8").reshape(-1, 2).T
         order = np.lexsort((rank, self.units))
         speaker = order[np.searchsorted(self.units[order], self.units)]
         keys: NDArray[np.float64] = number[speaker] / 2.0**64
@@ -92,9 +92,9 @@ class SplitInputs:
 
 
 def make_split(subjects: SplitInputs, recipe: DataRecipe) -> Split:
-    """Cut validation, and test where none is given, out of the training images."""
+    """Cut validation and test parts out of the training images, unless given."""
     given, recorded = subjects.given, subjects.recorded
-    # A source that names a training part but no test has said which images are for training.
+    # A source with a training part but no test has fixed its training images.
     cut_val, cut_test = not np.any(given == VAL), not np.any(given)
     if recipe.fold and (recorded is not None or not cut_test):
         which = "test" if np.any(given == TEST) else "training"
@@ -115,8 +115,8 @@ def make_split(subjects: SplitInputs, recipe: DataRecipe) -> Split:
         elif recipe.test_fraction:
             cut.take_share(recipe.test_fraction)
     if cut_val:
-        # By a second hash: where the test part was cut by the first and is given now, its range
-        # is used up.
+        # By a second hash: a test part that was cut by the first, and is given now, used up its
+        # range.
         cut = _Cut(subjects, parts, free, subjects.keys(recipe, "val"), VAL)
         cut.take_share(recipe.val_fraction)
     return _checked(subjects, parts)
@@ -125,11 +125,11 @@ def make_split(subjects: SplitInputs, recipe: DataRecipe) -> Split:
 def _take_up(
     subjects: SplitInputs, parts: NDArray[np.uint8], recorded: NDArray[np.uint8]
 ) -> NDArray[np.bool_]:
-    """Write recorded parts into ``parts``; return whose are settled: theirs, and of their units."""
+    """Write recorded parts into ``parts``; return the images settled so, with their units."""
     given, units = subjects.given, subjects.units
     known = np.where((given == UNASSIGNED) | ((given == TRAIN) & (recorded == VAL)), recorded, 0)
     settled = known > 0
-    for part in (TEST, VAL, TRAIN):  # what belongs to a training image is never tested
+    for part in (TEST, VAL, TRAIN):  # an image of a training image's unit is never tested
         new = (known == 0) & (given <= (TRAIN if part == VAL else UNASSIGNED))
         new &= np.isin(units, units[known == part])
         parts[new] = part
@@ -147,7 +147,7 @@ class _Cut:
     part: int
 
     def take_share(self, share: float) -> None:
-        """Cut a share of each class, and one unit at least if two others are left."""
+        """Cut a share of each class, at least one unit if two others are left."""
         units = self.subjects.units
         sizes = np.bincount(units[self.parts == TRAIN], minlength=len(units))[units]
         larger = (sizes > 1) & (sizes > share * np.count_nonzero(self.parts == TRAIN))
@@ -160,16 +160,16 @@ class _Cut:
         self._lend(np.where(larger, sizes, 0))
 
     def take_fold(self, number: int, count: int) -> None:
-        """Cut the first, second … of so many folds: each unit is in one of them."""
+        """Cut one of ``count`` folds: each unit is in one of them."""
         edges = np.arange(count) / count
         unit, numbers, ranked = self._units(np.ones_like(self.free), edges, 1.0)
         fold = np.floor(numbers * count)
         have = np.zeros((len(self.subjects.classes), count), np.int64)
-        for each, held in ranked.items():
+        for index, held in ranked.items():
             labels, sizes = map(list, zip(*held, strict=True))
-            # Where the fewest of its classes are, and of these the fewest images.
-            fold[each] = np.lexsort((have.sum(axis=0), sizes @ have[labels]))[0]
-            have[labels, int(fold[each])] += sizes
+            # To the fold with the fewest of its classes, then the fewest images.
+            fold[index] = np.lexsort((have.sum(axis=0), sizes @ have[labels]))[0]
+            have[labels, int(fold[index])] += sizes
         self._take(unit, fold == number - 1)
 
     def _units(
@@ -186,50 +186,50 @@ class _Cut:
         holder, label = np.divmod(held, classes)
         large = self.subjects.independent >= LARGE
         small = np.flatnonzero(~(large & _are_even(label, numbers[holder], classes, edges))[label])
-        # Those of one class make up for what the first of several are wrong about.
+        # Units of one class come later, to balance those of several.
         alone = np.bincount(holder[small], minlength=len(numbers))[holder[small]] < 2
         turn = np.where(alone, 1, np.where(numbers[holder[small]] < early, 0, 2))
         small = small[np.lexsort((holder[small], numbers[holder[small]], turn))]
         ranked: dict[int, list[tuple[int, int]]] = {}
-        for each in small.tolist():
-            content = int(label[each]), int(sizes[each])
-            ranked.setdefault(int(holder[each]), []).append(content)
+        for index in small.tolist():
+            content = int(label[index]), int(sizes[index])
+            ranked.setdefault(int(holder[index]), []).append(content)
         return unit, numbers, ranked
 
     def _take(self, unit: NDArray[np.int64], chosen: NDArray[np.bool_]) -> None:
         self.parts[np.append(chosen, False)[unit]] = self.part
 
     def _nearer(self, ranked: dict[int, list[tuple[int, int]]], share: float) -> list[int]:
-        """Return the units that bring the part nearer to its share, taken by rank."""
+        """Return the units, by rank, that bring the part nearer to its share."""
         labels, classes = self.subjects.labels, len(self.subjects.classes)
         shared = self.subjects.given <= TRAIN
         if self.part == VAL:
             shared &= self.parts != TEST
         wanted = np.floor(share * np.bincount(labels[shared], minlength=classes) + 0.5).tolist()
         have = np.bincount(labels[shared & (self.parts == self.part)], minlength=classes).tolist()
-        found = []
-        for each, held in ranked.items():
-            # How much less the squared distance to the shares is with the unit than without.
+        chosen = []
+        for unit, held in ranked.items():
+            # The decrease of the squared distance to the shares by this unit.
             if sum(size * (2 * (wanted[k] - have[k]) - size) for k, size in held) > 0:
-                found.append(each)
+                chosen.append(unit)
                 for k, size in held:
                     have[k] += size
-        return found
+        return chosen
 
     def _keep_learnable(self) -> None:
-        """Give a class without training images the unit of the highest number back."""
+        """Return the unit with the highest key to a class without training images."""
         parts, free, units = self.parts, self.free, self.subjects.units
         for label in range(len(self.subjects.classes)):
-            own = free & (self.subjects.labels == label)
+            of_class = free & (self.subjects.labels == label)
             for least in (1, 2) if self.part == TEST else (1,):
-                away = np.flatnonzero(own & (parts != TRAIN))
+                away = np.flatnonzero(of_class & (parts != TRAIN))
                 spare = len(np.unique(units[away]))
-                if spare >= least and len(np.unique(units[own & (parts == TRAIN)])) < least:
+                if spare >= least and len(np.unique(units[of_class & (parts == TRAIN)])) < least:
                     last = away[np.argmax(self.keys[away])]
                     parts[free & (units == units[last])] = TRAIN
 
     def _lend(self, large: NDArray[np.int64]) -> None:
-        """Give a part that lacks a class its unit of the lowest number, if that can be spared."""
+        """Give a part that lacks a class the unit with the lowest key, if it can be spared."""
         parts, free = self.parts, self.free
         labels, units = self.subjects.labels, self.subjects.units
         for label in range(len(self.subjects.classes)):
@@ -242,7 +242,7 @@ class _Cut:
                 left = (parts == TRAIN) & ~unit
                 if all(
                     len(np.unique(units[left & (labels == other)]))
-                    # One to learn from and, where the test part chooses first, one for validation.
+                    # One for training and, since the test part chooses first, one for validation.
                     > (self.part == TEST and not np.any((labels == other) & (parts == VAL)))
                     for other in np.unique(labels[unit])
                 ):
@@ -256,7 +256,7 @@ def _are_even(
     classes: int,
     edges: NDArray[np.float64],
 ) -> NDArray[np.bool_]:
-    """Tell in which classes numbers are spread evenly, as far as chance explains, ``bool[K]``."""
+    """Tell for which classes numbers are uniform up to chance, ``bool[K]``."""
     bins = len(edges)
     where = np.searchsorted(edges, numbers, side="right") - 1
     counts = np.bincount(labels * bins + where, minlength=classes * bins).reshape(classes, bins)
@@ -296,7 +296,7 @@ def _checked(subjects: SplitInputs, parts: NDArray[np.uint8]) -> Split:
 def recorded_parts(
     run: str, digests: Sequence[NDArray[np.uint8]], watcher: Watcher
 ) -> NDArray[np.uint8]:
-    """Return the part that each image had in a run, ``uint8[N]``; ``UNASSIGNED`` for new ones."""
+    """Return each image's part in a run, ``uint8[N]``; ``UNASSIGNED`` for new ones."""
     directory = RunDirectory.open(run)
     if not directory.split.is_file():
         raise RunError(f"{run} ended before it recorded the parts of its images")
@@ -307,7 +307,7 @@ def recorded_parts(
             "Leave parts_of out: images that come later move nothing there.",
         )
     known: dict[bytes, int] = {}
-    # Of copies in several parts, one that was trained on counts.
+    # Of copies in several parts, the training one wins.
     for part, code in (("test", TEST), ("val", VAL), ("train", TRAIN)):
         for name in ("digests", "source_digests"):
             known |= {bytes(digest): code for digest in kept[name][kept[part]]}
@@ -328,7 +328,7 @@ def recorded_parts(
 def find_leaks(
     split: Split, digests: NDArray[np.uint8], pairs: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Find test images that were also trained or chosen on: exact copies, and near ones."""
+    """Find test images with an exact copy, or only a near one, in the other parts."""
     flat = as_keys(digests)
     tested = np.zeros(len(flat), bool)
     tested[split.test] = True
@@ -336,7 +336,7 @@ def find_leaks(
     outside = np.zeros(len(flat), bool)
     outside[content[~tested]] = True
     copied = tested & outside[content]
-    # A pair speaks for all exact copies of its two images.
+    # A pair stands for all exact copies of its images.
     inside = np.zeros(len(flat), bool)
     inside[content[tested]] = True
     near = np.zeros(len(flat), bool)
@@ -346,7 +346,7 @@ def find_leaks(
 
 
 def groups_by_name(names: Sequence[str], pattern: str) -> list[str]:
-    r"""Return what a regular expression (its first group, where it has one) finds in each name."""
+    r"""Return the match of a regular expression, or of its first group, in each name."""
     try:
         compiled = re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
@@ -364,7 +364,7 @@ def groups_by_name(names: Sequence[str], pattern: str) -> list[str]:
 def split_groups(
     digests: NDArray[np.uint8], groups: Sequence[str], pairs: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Return for each image the smallest row of those that it belongs together with."""
+    """Return each image's unit: the smallest row connected with it."""
     edges = [pairs.reshape(-1, 2), pairs_of(as_keys(digests))]
     first: dict[str, int] = {}
     named = [(row, first.setdefault(text, row)) for row, text in enumerate(groups) if text]
@@ -382,6 +382,6 @@ def split_groups(
 
 
 def pairs_of(keys: NDArray[Any]) -> NDArray[np.int64]:
-    """Return each row beside the first one with the same key, ``int64[N, 2]``."""
+    """Pair each row with the first one of the same key, ``int64[N, 2]``."""
     _, first, which = np.unique(keys, return_index=True, return_inverse=True)
     return np.stack([np.arange(len(keys)), first[which.ravel()]], axis=1)

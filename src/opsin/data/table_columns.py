@@ -1,4 +1,4 @@
-"""What a table says of its images beside their classes."""
+"""Columns of a table besides path and label."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from opsin.data.sources.table import is_table, metadata_tables, other_columns
 
 
 def columns_of(dataset: Dataset) -> dict[str, list[str]]:
-    """Return what is known of each image in words: its group, and a table's other columns."""
-    found = {"group": list(dataset.groups)} if dataset.groups else {}
+    """Return text attributes of the images: groups, and a table's other columns."""
+    columns = {"group": list(dataset.groups)} if dataset.groups else {}
     table = _table_of(dataset.located)
     if table is not None:
         for column, texts in other_columns(table, dataset.recipe.columns).items():
-            found[column] = [texts.get(name, "") for name in dataset.names]
-    return {column: texts for column, texts in found.items() if len(set(texts)) > 1}
+            columns[column] = [texts.get(name, "") for name in dataset.names]
+    return {column: texts for column, texts in columns.items() if len(set(texts)) > 1}
 
 
 def _table_of(recipe: DataRecipe) -> Path | None:

@@ -1,1 +1,1 @@
-"""Arrays in, plain data out: how good, and where not."""
+"""Evaluation: from arrays of answers to figures."""

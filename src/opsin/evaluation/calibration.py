@@ -1,4 +1,4 @@
-"""The temperature, and the class mix, with which 90% sure means right nine times in ten."""
+"""Calibration: temperature and class mix."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ try:
 except ImportError as error:
     raise MissingExtraError("calibration", "evaluate") from error
 
-# Temperatures beyond these say that there is too little to go by.
+# Temperatures beyond these mean too little data.
 _COLDEST, _HOTTEST = 0.05, 20.0
-# A handful of images that are all right would ask for certainty. Log temperatures are held near
-# 0 as by a normal distribution of this deviation, which a few hundred images outweigh.
+# A few images that are all right would give infinite confidence. Log temperatures have a normal
+# prior of this deviation around 0, which a few hundred images outweigh.
 _PRIOR: Final = 0.5
 
 
@@ -35,7 +35,7 @@ def log_loss_of(
 
 
 def fit_temperature(logits: Floats, labels: Ints, shift: Doubles | float = 0.0) -> float:
-    """Find the number that logits are to be divided by, so that they say how sure they may be.
+    """Fit the temperature that logits are divided by, so that confidence matches accuracy.
 
     C. Guo et al., "On calibration of modern neural networks", ICML 2017. The order of the classes
     stays as it is, so that no answer changes.
@@ -52,9 +52,9 @@ def fit_temperature(logits: Floats, labels: Ints, shift: Doubles | float = 0.0) 
         return loss_at(float(np.exp(log_temperature))) + held
 
     ends = (float(np.log(_COLDEST)), float(np.log(_HOTTEST)))
-    found = minimize_scalar(loss, bounds=ends, method="bounded", options={"xatol": 1e-4})
+    result = minimize_scalar(loss, bounds=ends, method="bounded", options={"xatol": 1e-4})
     # As the file will hold it.
-    temperature = float(np.float32(np.exp(found.x)))
+    temperature = float(np.float32(np.exp(result.x)))
     better = loss_at(temperature) <= loss_at(1.0)
     return temperature if better else 1.0
 

@@ -1,4 +1,4 @@
-"""Whether one classifier is better than another on the same images."""
+"""Paired comparison of classifiers on the same images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from opsin.evaluation.intervals import (
     widened,
 )
 
-#: A difference counts as shown where chance alone makes one as large less often than this.
+#: Significance level.
 LEVEL: Final = 0.05
 _SEED: Final = 0
 # Half of all resamples: they are drawn in two mirrored halves.
@@ -28,7 +28,7 @@ _ADDED: Final = 0.5
 
 
 class DifferenceTest(Stored):
-    """A difference between two accuracies, and whether chance alone makes one as large.
+    """A difference between two accuracies, with its significance.
 
     ``low`` and ``high`` are the ends of its 95% interval; ``p`` is of the exact test, two-sided:
     McNemar's, or by groups (`sign_flip_test`). `decide` fills in ``p_adjusted`` for the number of
@@ -43,7 +43,7 @@ class DifferenceTest(Stored):
 
 
 class PairedTest(DifferenceTest):
-    """Two classifiers' answers to the same images, and the test that sets them apart.
+    """The paired test of two classifiers' answers to the same images.
 
     The four counts after ``images`` sum to it. ``difference`` is the accuracy of the second less
     that of the first, -1 to 1; ``groups`` is ``None`` where each image stands alone.
@@ -67,7 +67,7 @@ def compare_answers(
     *,
     out_of_fold: bool = False,
 ) -> PairedTest:
-    """Set two classifiers' answers to the same images against each other.
+    """Compare two classifiers' answers to the same images.
 
     Only the images that one of them has right and the other wrong tell them apart. If neither
     were better, these would fall to either side as a fair coin does: that is McNemar's test in its
@@ -125,14 +125,14 @@ def difference_interval(only_first: int, only_second: int, count: int) -> Interv
         counts = chance.multinomial(count, weights / weights.sum(), _RESAMPLES)
         return counts[:, 0] - counts[:, 1]
 
-    # Mirrored, so that neither side has luck that the other has not.
+    # Mirrored, so that the result is symmetric.
     both = np.append(redrawn(only_first, only_second), -redrawn(only_second, only_first))
     low, high = np.quantile(both, [0.025, 0.975])
     return float(low) / count, float(high) / count
 
 
 def sign_flip_test(differences: Ints) -> float:
-    """Return how often groups make at least such a difference if neither classifier is better.
+    """Return the p-value of a difference by groups, if neither classifier is better.
 
     Then the difference of each group might as well have had the other sign. The sum over all
     signs, of which each is as likely, has the product of ``cos(difference * t)`` as its
@@ -140,8 +140,8 @@ def sign_flip_test(differences: Ints) -> float:
     image this is McNemar's exact test (R. A. Fisher, "The design of experiments", 1935).
     """
     values, counts = np.unique(np.abs(differences[differences != 0]), return_counts=True)
-    reach, found = int(values @ counts), abs(int(differences.sum()))
-    if not found:
+    reach, observed = int(values @ counts), abs(int(differences.sum()))
+    if not observed:
         return 1.0
     length = 2 * reach + 1
     turns = 2 * np.pi * np.arange(length) / length
@@ -149,7 +149,7 @@ def sign_flip_test(differences: Ints) -> float:
     for value, count in zip(values, counts, strict=True):
         product *= np.cos(turns * value) ** count
     chances = np.fft.ifft(product).real
-    beyond = 2 * float(chances[found : reach + 1].sum())
+    beyond = 2 * float(chances[observed : reach + 1].sum())
     return min(1.0, max(round(beyond, 15), 2.0 ** (1 - int(counts.sum()))))
 
 
@@ -177,9 +177,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """
     adjusted = [0.0] * len(p_values)
     largest = 0.0
-    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        adjusted[place] = largest
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
     return adjusted
 
 
@@ -187,7 +187,7 @@ _Test = TypeVar("_Test", bound=DifferenceTest)
 
 
 def decide(tests: Sequence[_Test]) -> list[_Test]:
-    """Return the tests with which of the two is better, where it is shown."""
+    """Return the tests with the better classifier, where significant."""
     decided = []
     for test, p_adjusted in zip(tests, holm([test.p for test in tests]), strict=True):
         better = None
@@ -200,7 +200,7 @@ def decide(tests: Sequence[_Test]) -> list[_Test]:
 def shown_best(
     answers: Sequence[Ints], labels: Ints, groups: Ints | None = None, *, out_of_fold: bool = False
 ) -> int | None:
-    """Return which classifier is shown to be better than every other one, if any is."""
+    """Return the classifier that is significantly better than every other one, if any."""
     pairs = list(combinations(range(len(answers)), 2))
     tests = [
         compare_answers(answers[i], answers[j], labels, groups, out_of_fold=out_of_fold)
@@ -210,4 +210,4 @@ def shown_best(
     for pair, test in zip(pairs, decide(tests), strict=True):
         if test.better:
             wins[pair[test.better == "second"]] += 1
-    return next((place for place, won in enumerate(wins) if won == len(answers) - 1), None)
+    return next((index for index, won in enumerate(wins) if won == len(answers) - 1), None)

@@ -1,4 +1,4 @@
-"""A map on which images that the network finds alike lie side by side."""
+"""A two-dimensional map of embeddings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ except ImportError as error:
 
 #: More images than this take minutes, and cover each other.
 MOST: Final = 2000
-# Below this, neighbourhoods are no more than the images themselves.
+# Fewer images are shown by principal components.
 _FEW: Final = 30
 _COMPONENTS: Final = 50
 _PERPLEXITY: Final = 30.0
@@ -32,7 +32,7 @@ _NEIGHBOURS: Final = 10
 
 @dataclass(frozen=True)
 class EmbeddingMap:
-    """Where images lie."""
+    """Positions of images on the map."""
 
     rows: Ints  # which images, places in what was given, ascending, ``int64[M]``
     places: Floats  # where each lies, ``float32[M, 2]``, from -1 to 1, the shape kept
@@ -57,13 +57,13 @@ def map_embedding(
     rows = usable[_evenly(labels[usable], most, seed)]
     values = embedding[rows].astype(np.float64)
     values -= values.mean(axis=0) if len(values) else 0.0
-    own = labels[rows]
+    chosen = labels[rows]
     different = len(np.unique(values, axis=0))
     with threadpool_limits(1):  # sums in another order would lead to another map
         if len(rows) >= 3 and np.ptp(values, axis=0).any():
             parts = min(_COMPONENTS, values.shape[1], len(values) - 1)
             values = PCA(parts, svd_solver="full").fit_transform(values)
-        alike = _alike(values, own)
+        alike = _alike(values, chosen)
         method: Literal["t-sne", "pca"] = "pca"
         if different >= _FEW:
             method = "t-sne"
@@ -79,18 +79,22 @@ def map_embedding(
 
 
 def map_figures(
-    found: EmbeddingMap, names: Sequence[str], labels: Ints, answers: Ints, classes: Sequence[str]
+    placed: EmbeddingMap,
+    names: Sequence[str],
+    labels: Ints,
+    answers: Ints,
+    classes: Sequence[str],
 ) -> MapFigures:
     """Return a map as a page shows it, to be searched and enlarged; the least apart class first."""
-    own = labels[found.rows]
+    chosen = labels[placed.rows]
     apart = []
-    for label in np.unique(own):
-        share = found.alike[own == label]
+    for label in np.unique(chosen):
+        share = placed.alike[chosen == label]
         if np.isfinite(share).any():
             near = float(np.nanmean(share))
             apart.append(ClassApart(name=classes[label], images=len(share), share=near))
     return MapFigures(
-        method=found.method,
+        method=placed.method,
         classes=list(classes),
         points=[
             MapPoint(
@@ -101,9 +105,9 @@ def map_figures(
                 label=int(labels[row]),
                 answer=int(answers[row]),
             )
-            for row, (x, y) in zip(found.rows, found.places, strict=True)
+            for row, (x, y) in zip(placed.rows, placed.places, strict=True)
         ],
-        apart=sorted(apart, key=lambda each: each.share),
+        apart=sorted(apart, key=lambda entry: entry.share),
     )
 
 
@@ -131,7 +135,7 @@ def _alike(values: Doubles, labels: Ints) -> Floats:
 
 
 def _plane(values: Doubles) -> Doubles:
-    """Return the first two columns; zeros where there are fewer."""
+    """Return the first two columns, padded with zeros."""
     plane = np.zeros((len(values), 2))
     plane[:, : min(2, values.shape[1])] = values[:, :2]
     return plane

@@ -1,4 +1,4 @@
-"""How far a figure could be from the truth: 95% intervals.
+"""95% confidence intervals.
 
 Images of one group (a person, a film, copies of one image) are alike, so that many of them say
 little more than one. Where there are such groups, they are what is resampled, not the images: each
@@ -74,11 +74,11 @@ def widened(value: float, ends: Sequence[float], least: float = 0.0, most: float
 
 
 def number_groups(groups: NDArray[np.integer[Any]] | None) -> Ints | None:
-    """Number the groups of images from 0; ``None`` where every image stands alone."""
+    """Number groups from 0, or return ``None`` if every image is alone."""
     if groups is None:
         return None
-    found, numbers = np.unique(groups, return_inverse=True)
-    return None if len(found) == len(groups) else numbers.ravel()
+    unique, numbers = np.unique(groups, return_inverse=True)
+    return None if len(unique) == len(groups) else numbers.ravel()
 
 
 def share(which: Bools, groups: Ints | None = None) -> Interval:
@@ -102,7 +102,7 @@ def share(which: Bools, groups: Ints | None = None) -> Interval:
 
 
 def effective_groups(sizes: NDArray[np.integer[Any]], axis: int | None = None) -> Any:
-    """Return how many groups of one size tell as much as these, by L. Kish, 1965."""
+    """Return the effective number of groups (L. Kish, 1965)."""
     exact = sizes.astype(np.float64)
     return exact.sum(axis) ** 2 / np.maximum(np.square(exact).sum(axis), 1)
 
@@ -213,7 +213,7 @@ def without_each_group(
 
 
 def in_parts(number: int, size: int) -> list[int]:
-    """Split resamples into parts that memory has room for."""
+    """Split resamples into parts that fit into memory."""
     most = max(1, _AT_ONCE // size)
     return [min(most, number - start) for start in range(0, number, most)]
 

@@ -1,4 +1,4 @@
-"""Labels that answers contradict, unless the classifier is too weak to accuse any."""
+"""Suspected label errors, unless the classifier is too weak to flag them reliably."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class SuspectedLabels:
 
 @dataclass(frozen=True)
 class Doubts:
-    """Labels that are doubted, or why nothing can be said of them."""
+    """Suspected labels, or why there are none."""
 
     # Those whose label is probably wrong; none where the classifier is too weak.
     suspects: SuspectedLabels
@@ -77,19 +77,22 @@ def doubt_labels(
     reason = too_weak(probabilities.argmax(axis=1) == labels, labels, classes, groups)
     if reason:
         return nothing(reason)
-    found = suspects(probabilities, labels)
-    if len(found) > MOST * len(labels):
+    chosen = suspects(probabilities, labels)
+    if len(chosen) > MOST * len(labels):
         return nothing(
-            f"it would suspect {len(found):,} of {len(labels):,} labels, more than one in five; "
+            f"it would suspect {len(chosen):,} of {len(labels):,} labels, more than one in five; "
             "most of these are more likely its own mistakes"
         )
-    clear = probabilities[found.rows].max(axis=1) >= _CLEARLY * (1 - found.scores)
-    found = SuspectedLabels(
-        found.rows[clear], found.suggested[clear], found.scores[clear], found.looked_at
+    clear = probabilities[chosen.rows].max(axis=1) >= _CLEARLY * (1 - chosen.scores)
+    chosen = SuspectedLabels(
+        chosen.rows[clear],
+        chosen.suggested[clear],
+        chosen.scores[clear],
+        chosen.looked_at,
     )
-    if not len(found):
+    if not len(chosen):
         return nothing("")
-    expected = expect(probabilities, labels, len(found))
+    expected = expect(probabilities, labels, len(chosen))
     if expected.precision < BAR:
         return nothing(
             f"in trials with {counted(expected.flipped, 'label')} flipped at random, "
@@ -97,11 +100,11 @@ def doubt_labels(
             "average, fewer than a quarter",
             expected,
         )
-    return Doubts(found, LabelEvidence(too_weak="", expected=expected))
+    return Doubts(chosen, LabelEvidence(too_weak="", expected=expected))
 
 
 def too_weak(right: Bools, labels: Ints, classes: Sequence[str], groups: Ints | None = None) -> str:
-    """Reason why answers are no evidence against anything, or ``""``."""
+    """Return why a classifier is too weak as evidence, or ``""``."""
     low, high = share(right, groups)
     counts = np.bincount(labels, minlength=len(classes))
     if low > counts.max() / len(labels):
@@ -114,19 +117,19 @@ def too_weak(right: Bools, labels: Ints, classes: Sequence[str], groups: Ints | 
     )
 
 
-def expect(probabilities: Floats, labels: Ints, found: int, *, seed: int = 0) -> ExpectedSuspects:
-    """Try on flipped labels what suspects are worth."""
+def expect(probabilities: Floats, labels: Ints, count: int, *, seed: int = 0) -> ExpectedSuspects:
+    """Estimate the precision of suspects on flipped labels."""
     chance = np.random.default_rng(seed)
     images, classes = probabilities.shape
     part = np.sort(chance.permutation(images)[:_IMAGES])
-    answers, own = probabilities[part], labels[part]
+    answers, part_labels = probabilities[part], labels[part]
     flipped = max(1, round(FLIPPED * len(part)))
-    first = min(flipped, max(1, round(found * len(part) / images)))
+    first = min(flipped, max(1, round(count * len(part) / images)))
     hits = []
     for _ in range(max(2, min(_TRIALS, _ANSWERS // answers.size))):
         rows = chance.permutation(len(part))[:flipped]
-        tried = own.copy()
-        tried[rows] = (own[rows] + chance.integers(1, classes, flipped)) % classes
+        tried = part_labels.copy()
+        tried[rows] = (part_labels[rows] + chance.integers(1, classes, flipped)) % classes
         hits.append(np.isin(suspects(answers, tried).rows[:first], rows).sum())
     mean = float(np.mean(hits))
     spoken = min(first, _SPOKEN)
@@ -152,15 +155,15 @@ def suspects(
     """
     exact = probabilities.astype(np.float64)
     usable = np.isfinite(exact).all(axis=1)
-    exact, own = exact[usable], labels[usable]
-    if len(np.unique(own)) < 2:
+    exact, kept = exact[usable], labels[usable]
+    if len(np.unique(kept)) < 2:
         return SuspectedLabels.none(len(labels))
     exact /= exact.sum(axis=1, keepdims=True)
-    rows = _doubted(exact, own, filter_by, rank_by)
+    rows = _doubted(exact, kept, filter_by, rank_by)
     return SuspectedLabels(
         rows=np.flatnonzero(usable)[rows],
         suggested=exact.argmax(axis=1)[rows],
-        scores=(1 - exact[rows, own[rows]]).astype(np.float32),
+        scores=(1 - exact[rows, kept[rows]]).astype(np.float32),
         looked_at=len(labels),
     )
 

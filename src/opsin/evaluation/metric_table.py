@@ -1,4 +1,4 @@
-"""The metrics: what each is called, how it is computed and shown."""
+"""The table of metrics: names, computation and display."""
 
 from __future__ import annotations
 
@@ -74,13 +74,13 @@ METRICS: Final[list[Metric]] = [
 
 
 def known_metrics(figures: PartFigures) -> list[Metric]:
-    """Return the metrics of which some figures, of this version or an older one, know the value."""
-    return [each for each in METRICS if each.value(figures) is not None]
+    """Return the metrics that some figures, even of an older version, have a value for."""
+    return [metric for metric in METRICS if metric.value(figures) is not None]
 
 
 def headline_metrics() -> list[Metric]:
     """Return the metrics that are named beside the accuracy."""
-    return [each for each in METRICS if each.headline]
+    return [metric for metric in METRICS if metric.headline]
 
 
 def summary_of(figures: PartFigures) -> str:

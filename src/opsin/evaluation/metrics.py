@@ -1,4 +1,4 @@
-"""How good a classifier's answers are: figures with their intervals, curves, and calibration."""
+"""Metrics of a classifier's answers, with intervals, curves and calibration."""
 
 from __future__ import annotations
 
@@ -142,9 +142,9 @@ class ScoredAnswers:
             return np.zeros(_MEANS + classes), np.ones(_MEANS + classes)
         # A class's F1 rests on the images of it, and on those to which it was the answer.
         wrong = self.answers != self.labels
-        own = numbers * classes + self.labels
+        actual = numbers * classes + self.labels
         taken = numbers[wrong] * classes + self.answers[wrong]
-        sizes = np.bincount(np.append(own, taken), minlength=count * classes)
+        sizes = np.bincount(np.append(actual, taken), minlength=count * classes)
         every = np.full(_MEANS, effective_groups(np.bincount(numbers)))
         cells = self.labels * classes + self.answers
         return by_groups(
@@ -161,10 +161,10 @@ class ScoredAnswers:
     def _share(self, which: Bools) -> Scored:
         return float(which.mean()), share(which, self.groups)
 
-    def _mean_over_classes(self, place: int) -> Scored:
+    def _mean_over_classes(self, index: int) -> Scored:
         low, high = self.ends
-        value = float(_means_and_f1(self.confusion)[place])
-        return value, (float(low[place]), float(high[place]))
+        value = float(_means_and_f1(self.confusion)[index])
+        return value, (float(low[index]), float(high[index]))
 
     def _mean(self, values: Doubles) -> Scored:
         return float(values.mean()), of_mean(values, self.groups)
@@ -172,15 +172,15 @@ class ScoredAnswers:
 
 def _means_and_f1(confusion: Ints) -> Doubles:
     """Return balanced accuracy, macro and weighted F1, and each class's F1."""
-    found = confusion.diagonal(axis1=-2, axis2=-1)
-    given, own = confusion.sum(axis=-2), confusion.sum(axis=-1)
-    recall = found / np.maximum(own, 1)
-    f1 = 2 * found / np.maximum(given + own, 1)
-    there = own > 0
+    hits = confusion.diagonal(axis1=-2, axis2=-1)
+    predicted, actual = confusion.sum(axis=-2), confusion.sum(axis=-1)
+    recall = hits / np.maximum(actual, 1)
+    f1 = 2 * hits / np.maximum(predicted + actual, 1)
+    there = actual > 0
     means = [
         np.where(there, recall, 0).sum(axis=-1) / there.sum(axis=-1),
         np.where(there, f1, 0).sum(axis=-1) / there.sum(axis=-1),
-        (f1 * own).sum(axis=-1) / own.sum(axis=-1),
+        (f1 * actual).sum(axis=-1) / actual.sum(axis=-1),
     ]
     return np.concatenate([np.stack(means, axis=-1), f1], axis=-1)
 
@@ -190,9 +190,9 @@ def measure(
 ) -> PartFigures:
     """Measure the answers to one set of images."""
     scored = ScoredAnswers(probabilities, labels, groups)
-    found = {metric.key: metric.compute(scored) for metric in METRICS}
+    values = {metric.key: metric.compute(scored) for metric in METRICS}
     curves, ends_of_areas = measure_curves(probabilities, labels, classes, scored.groups)
-    known = {key: each[1] for key, each in found.items() if each is not None and each[1]}
+    known = {key: value[1] for key, value in values.items() if value is not None and value[1]}
     intervals = known | ends_of_areas
     low, high = intervals["accuracy"]
     groups_there = None if scored.groups is None else int(scored.groups.max()) + 1
@@ -202,7 +202,7 @@ def measure(
         "few_groups": groups_there is not None and groups_there < FEW_GROUPS,
         "low": low,
         "high": high,
-        **{key: None if each is None else each[0] for key, each in found.items()},
+        **{key: None if value is None else value[0] for key, value in values.items()},
         "reliability": scored.reliability,
         "intervals": {name: list(ends) for name, ends in intervals.items()},
         "classes": _of_classes(scored, classes),
@@ -213,47 +213,49 @@ def measure(
 
 
 def widen(figures: PartFigures) -> PartFigures:
-    """Return the figures of out-of-fold answers with intervals as wide as `widened` makes them."""
-    found: Any = figures.to_json()
-    values = found["curves"] | found
-    for name, ends in found["intervals"].items():
+    """Widen the intervals of out-of-fold figures by `widened`."""
+    data: Any = figures.to_json()
+    values = data["curves"] | data
+    for name, ends in data["intervals"].items():
         ends[:] = widened(values[name], ends, most=math.inf if name in _LOSSES else 1.0)
-    for entry in found["classes"]:
+    for entry in data["classes"]:
         for key in ("precision", "recall", "f1"):
             if entry[key] is not None:
                 entry[f"{key}_interval"] = widened(entry[key], entry[f"{key}_interval"])
-    earlier = (found.get("corrected") or {}).get("earlier")
-    for part, key in ((found, "accuracy"), (found.get("refused"), "share"), (earlier, "accuracy")):
+    earlier = (data.get("corrected") or {}).get("earlier")
+    for part, key in ((data, "accuracy"), (data.get("refused"), "share"), (earlier, "accuracy")):
         if part:
             part["low"], part["high"] = widened(part[key], (part["low"], part["high"]))
-    return PartFigures.model_validate(found)
+    return PartFigures.model_validate(data)
 
 
 def _of_classes(scored: ScoredAnswers, classes: Sequence[str]) -> list[ClassFigures]:
     confusion, right = scored.confusion, scored.answers == scored.labels
-    hits, own, given = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
+    hits, actual, predicted = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
     low, high = (ends[_MEANS:] for ends in scored.ends)
 
     def among(which: Bools) -> list[float]:
         return list(share(right[which], None if scored.groups is None else scored.groups[which]))
 
-    found = []
+    measured = []
     for i, name in enumerate(classes):
         # Nothing can be said of a class without images, least of all that it is never found.
         figures: dict[str, object] = dict.fromkeys(
             ("precision", "precision_interval", "recall", "recall_interval", "f1", "f1_interval")
         )
-        if own[i]:
+        if actual[i]:
             figures = {
-                "precision": float(hits[i] / max(given[i], 1)),
+                "precision": float(hits[i] / max(predicted[i], 1)),
                 "precision_interval": among(scored.answers == i),
-                "recall": float(hits[i] / own[i]),
+                "recall": float(hits[i] / actual[i]),
                 "recall_interval": among(scored.labels == i),
-                "f1": float(2 * hits[i] / (own[i] + given[i])),
+                "f1": float(2 * hits[i] / (actual[i] + predicted[i])),
                 "f1_interval": [float(low[i]), float(high[i])],
             }
-        found.append(ClassFigures(name=name, count=int(own[i]), answers=int(given[i]), **figures))
-    return found
+        measured.append(
+            ClassFigures(name=name, count=int(actual[i]), answers=int(predicted[i]), **figures)
+        )
+    return measured
 
 
 def _confused(confusion: Ints, classes: Sequence[str]) -> list[ConfusedPair]:
@@ -276,34 +278,36 @@ def _confused(confusion: Ints, classes: Sequence[str]) -> list[ConfusedPair]:
 def measure_curves(
     probabilities: Floats, labels: Ints, classes: Sequence[str], groups: Ints | None = None
 ) -> tuple[Curves, _Ends]:
-    """Measure how well the probability of each class finds its images."""
-    found = [
+    """Measure ROC and precision-recall curves of each class."""
+    by_class = [
         _curves_of(name, probabilities[:, number], labels == number, drawn=len(classes) <= _DRAWN)
         for number, name in enumerate(classes)
     ]
-    aurocs = [each.auroc for each in found if each.auroc is not None]
-    precisions = [each.average_precision for each in found if each.average_precision is not None]
+    aurocs = [entry.auroc for entry in by_class if entry.auroc is not None]
+    precisions = [
+        entry.average_precision for entry in by_class if entry.average_precision is not None
+    ]
     curves = Curves(
-        classes=found,
+        classes=by_class,
         macro_auroc=float(np.mean(aurocs)) if aurocs else None,
         macro_average_precision=float(np.mean(precisions)) if precisions else None,
     )
     return curves, _area_intervals(probabilities, labels, groups) if aurocs else {}
 
 
-def _curves_of(name: str, scores: Floats, own: Bools, *, drawn: bool) -> ClassCurves:
+def _curves_of(name: str, scores: Floats, positive: Bools, *, drawn: bool) -> ClassCurves:
     """Measure the curves of a class, with their points where they are drawn."""
-    if not own.any() or own.all():
+    if not positive.any() or positive.all():
         return ClassCurves(name=name, auroc=None, average_precision=None)
     areas = ClassCurves(
         name=name,
-        auroc=float(roc_auc_score(own, scores)),
-        average_precision=float(average_precision_score(own, scores)),
+        auroc=float(roc_auc_score(positive, scores)),
+        average_precision=float(average_precision_score(positive, scores)),
     )
     if not drawn:
         return areas
-    false, true, _ = roc_points(own, scores)
-    precision, recall, _ = precision_recall_curve(own, scores)
+    false, true, _ = roc_points(positive, scores)
+    precision, recall, _ = precision_recall_curve(positive, scores)
     return areas.model_copy(
         update={
             "roc": _thinned(false, true),
@@ -313,7 +317,7 @@ def _curves_of(name: str, scores: Floats, own: Bools, *, drawn: bool) -> ClassCu
 
 
 def _thinned(across: Doubles, up: Doubles) -> list[list[float]]:
-    """Keep as many points of a curve as an eye can tell apart, evenly along its length."""
+    """Thin a curve to visible points, evenly along its length."""
     steps = np.hypot(np.diff(across), np.diff(up))
     along = np.concatenate([[0.0], np.cumsum(steps)])
     places = np.unique(np.searchsorted(along, np.linspace(0, along[-1], _POINTS)))
@@ -341,9 +345,9 @@ def _area_intervals(probabilities: Floats, labels: Ints, groups: Ints | None) ->
             else np.arange(part.start, start)[:, None] != numbers
         ).astype(np.int32)
         for name in range(classes):
-            own = labels == name
-            if own.any() and not own.all():
-                areas = _areas(weights, probabilities[:, name], own)
+            positive = labels == name
+            if positive.any() and not positive.all():
+                areas = _areas(weights, probabilities[:, name], positive)
                 # A resample may lack a class.
                 sums[:, part] += np.nan_to_num(areas)
                 there[part] += np.isfinite(areas[0])
@@ -358,11 +362,11 @@ def _area_intervals(probabilities: Floats, labels: Ints, groups: Ints | None) ->
     return {name: (float(low[i]), float(high[i])) for i, name in enumerate(names)}
 
 
-def _areas(weights: NDArray[np.integer[Any]], scores: Floats, own: Bools) -> Doubles:
+def _areas(weights: NDArray[np.integer[Any]], scores: Floats, positive: Bools) -> Doubles:
     """Return area under ROC and average precision of weighted images, ``float64[2, R]``."""
     order = np.argsort(-scores, kind="stable")
     ties = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
-    true = np.cumsum(weights[:, order] * own[order], axis=1)[:, ties].astype(np.float64)
+    true = np.cumsum(weights[:, order] * positive[order], axis=1)[:, ties].astype(np.float64)
     both = np.cumsum(weights[:, order], axis=1)[:, ties]
     false = both - true
     with np.errstate(invalid="ignore"):
@@ -384,13 +388,13 @@ def reliability(probabilities: NDArray[np.floating[Any]], labels: Ints) -> list[
     bins = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
     return [
         {
-            "low": place / BINS,
-            "high": (place + 1) / BINS,
-            "count": int((bins == place).sum()),
-            "confidence": float(confidence[bins == place].mean()),
-            "accuracy": float(right[bins == place].mean()),
+            "low": index / BINS,
+            "high": (index + 1) / BINS,
+            "count": int((bins == index).sum()),
+            "confidence": float(confidence[bins == index].mean()),
+            "accuracy": float(right[bins == index].mean()),
         }
-        for place in np.unique(bins).tolist()
+        for index in np.unique(bins).tolist()
     ]
 
 
@@ -412,5 +416,5 @@ def brier_terms(probabilities: NDArray[np.floating[Any]], labels: Ints) -> Doubl
     distance of the probabilities from the truth, over all classes.
     """
     exact = probabilities.astype(np.float64)
-    own = exact[np.arange(len(labels)), labels]
-    return np.asarray(np.square(exact).sum(axis=1) - 2 * own + 1, np.float64)
+    of_label = exact[np.arange(len(labels)), labels]
+    return np.asarray(np.square(exact).sum(axis=1) - 2 * of_label + 1, np.float64)

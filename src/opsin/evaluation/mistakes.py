@@ -1,4 +1,4 @@
-"""Which answers to show: the typical, the worst, the doubtful, and each cell's."""
+"""Selection of answers to show: typical, worst, doubtful, and by cell."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def least_confident_correct(probabilities: Floats, labels: Ints, count: int = 12
 
 @dataclass(frozen=True, eq=False)
 class ConfusionCell:
-    """A cell of the confusion matrix; its classes are places among the names."""
+    """A cell of the confusion matrix; its classes are indices."""
 
     actual: int
     predicted: int
@@ -44,23 +44,23 @@ class ConfusionCell:
 def cells_of(probabilities: Floats, labels: Ints) -> list[ConfusionCell]:
     """Return the cells of the confusion matrix with rows to show, the fullest mistakes first."""
     answers = probabilities.argmax(axis=1)
-    pairs, place, counts = np.unique(
+    pairs, inverse, counts = np.unique(
         np.stack([labels, answers], axis=1), axis=0, return_inverse=True, return_counts=True
     )
     right = pairs[:, 0] == pairs[:, 1]
     order = np.lexsort((-counts, right))
-    each = int(np.clip(_IN_ALL // max(len(pairs), 1), _FEWEST, _MOST))
-    found = []
+    per_cell = int(np.clip(_IN_ALL // max(len(pairs), 1), _FEWEST, _MOST))
+    cells = []
     for number, cell in enumerate(order):
-        rows = np.flatnonzero(place.reshape(-1) == cell) if number < _CELLS else labels[:0]
+        rows = np.flatnonzero(inverse.reshape(-1) == cell) if number < _CELLS else labels[:0]
         if right[cell]:
-            rows = rows[typical_rows(len(rows), min(each, 6))]
+            rows = rows[typical_rows(len(rows), min(per_cell, 6))]
         else:
             sure = probabilities[rows, answers[rows]]
-            rows = rows[np.argsort(-sure, kind="stable")][:each]
+            rows = rows[np.argsort(-sure, kind="stable")][:per_cell]
         actual, predicted = (int(value) for value in pairs[cell])
-        found.append(ConfusionCell(actual, predicted, int(counts[cell]), rows))
-    return found
+        cells.append(ConfusionCell(actual, predicted, int(counts[cell]), rows))
+    return cells
 
 
 def check_seed(seed: int) -> None:
@@ -70,11 +70,11 @@ def check_seed(seed: int) -> None:
 
 
 def drawn_rows(total: int, count: int = 15, *, seed: int = 0) -> Ints:
-    """Return rows that show the answers as they are: drawn at random, right and wrong alike."""
+    """Return rows drawn at random, right and wrong alike."""
     chosen = np.random.default_rng(seed).permutation(total)[:count]
     return np.sort(chosen).astype(np.int64)
 
 
 def typical_rows(total: int, count: int = 15) -> Ints:
-    """Return rows that stand for all: evenly spread over them."""
+    """Return evenly spaced rows."""
     return np.linspace(0, total - 1, min(count, total)).round().astype(np.int64)

@@ -1,4 +1,4 @@
-"""When to answer "none of these", and whether images of other things get that answer."""
+"""Out-of-distribution detection: the threshold for "none of these", and its quality."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _WORDS: Final = ("quick", "brown", "fox", "jumps", "over", "lazy", "dog", "nobod
 
 @dataclass(frozen=True)
 class ClassPrototypes:
-    """What the known classes look like to a classifier."""
+    """The known classes in a classifier's embedding."""
 
     # What each unit of an embedding is multiplied by, ``float32[D]``: one over its deviation, so
     # that no unit drowns the others. Units that hardly vary count as if they varied a tenth as much
@@ -49,7 +49,7 @@ class ClassPrototypes:
 
     @classmethod
     def of(cls, embeddings: Floats, labels: Ints, classes: int) -> ClassPrototypes:
-        """Learn it from training images."""
+        """Fit them to training images."""
         exact = embeddings.astype(np.float64)
         variances = exact.var(axis=0)
         scales = 1 / np.sqrt(variances + max(_FLOOR**2 * float(variances.mean()), _NO_LENGTH))
@@ -80,24 +80,24 @@ def _directions(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def choose_threshold(values: Floats) -> tuple[float, float] | None:
-    """Choose the largest OOD score that gets an answer, so that few of the known are refused.
+    """Choose the largest accepted OOD score, so that few known images are refused.
 
     By conformal prediction (V. Vovk et al., "Algorithmic learning in a random world", 2005): the
     k-th largest of n values is exceeded by a further one of the same kind with a probability of
     k / (n + 1), whatever their distribution is.
     """
     count = len(values)
-    place = max(1, int(RATE * (count + 1) + 1e-9))
-    rate = place / (count + 1)
+    rank = max(1, int(RATE * (count + 1) + 1e-9))
+    rate = rank / (count + 1)
     if rate > HIGHEST_RATE + 1e-9:
         return None
-    return float(np.partition(values, count - place)[count - place]), rate
+    return float(np.partition(values, count - rank)[count - rank]), rate
 
 
 def strange_images(
     height: int, width: int, channels: int, *, count: int = COUNT, seed: int = 0
 ) -> dict[str, Pixels]:
-    """Make images that belong to no class, the same ones each time."""
+    """Make images of no class, always the same."""
     chance = np.random.default_rng(seed)
     shape = (count, height, width, channels)
 
@@ -160,13 +160,13 @@ def measure_synthetic_ood(
     known: Floats, strange: Mapping[str, Floats], most: float | None
 ) -> list[StrangeKind]:
     """Measure how well the OOD score tells strange images from known ones."""
-    found = []
+    kinds = []
     for name, values in strange.items():
         is_strange = np.repeat([0, 1], [len(known), len(values)])
         auroc = float(roc_auc_score(is_strange, np.concatenate([known, values])))
         refused = None if most is None else float((values > most).mean())
-        found.append(StrangeKind(name=name, images=len(values), auroc=auroc, refused=refused))
-    return found
+        kinds.append(StrangeKind(name=name, images=len(values), auroc=auroc, refused=refused))
+    return kinds
 
 
 def near_and_far(
@@ -187,12 +187,12 @@ def near_and_far(
     scores[judged.fold[:, None] == judged.fold] = 2
     # The score of each image if only one class were known.
     nearest = np.stack([scores[:, labels == label].min(axis=1) for label in present], axis=1)
-    found = []
-    for place, label in enumerate(present):
-        others = np.delete(nearest, place, axis=1).min(axis=1)
-        own = labels == label
-        found += measure_synthetic_ood(others[~own], {classes[label]: others[own]}, most)
+    kinds = []
+    for index, label in enumerate(present):
+        others = np.delete(nearest, index, axis=1).min(axis=1)
+        of_class = labels == label
+        kinds += measure_synthetic_ood(others[~of_class], {classes[label]: others[of_class]}, most)
     far_scores = {"far": known.ood_score(strange)}
     (far,) = measure_synthetic_ood(judged.answers.ood_score, far_scores, most)
-    near = float(np.mean([each.auroc for each in found]))
-    return OodFigures(near=near, far=far.auroc, classes=found)
+    near = float(np.mean([kind.auroc for kind in kinds]))
+    return OodFigures(near=near, far=far.auroc, classes=kinds)

@@ -1,4 +1,4 @@
-"""Answers to every image, each by a model that has not seen it."""
+"""Cross-validated answers: each image by a model that has not seen it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FEW: Final = 500
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """What models answer to the images that they have not seen."""
+    """Out-of-fold answers."""
 
     rows: Ints  # the images that are in a fold, ascending, ``int64[M]``
     fold: Ints  # the number of each one's fold, from 0, ``int64[M]``
@@ -37,12 +37,12 @@ class OutOfFold:
 
 
 def most_folds(images: int) -> int:
-    """Return in how many folds so many images are judged."""
+    """Return the number of folds for so many images."""
     return MANY if images <= _FEW else USUAL
 
 
 def folds_of(labels: Ints, units: Ints, seed: int, most: int = USUAL) -> list[Fold]:
-    """Return folds in which each class has its share, and groups stay together."""
+    """Return stratified folds that keep groups together."""
     names, counts = np.unique(labels, return_counts=True)
     alone = np.isin(labels, names[counts < 2])
     single, rows = np.flatnonzero(alone), np.flatnonzero(~alone)
@@ -55,19 +55,19 @@ def folds_of(labels: Ints, units: Ints, seed: int, most: int = USUAL) -> list[Fo
     splitter = (StratifiedGroupKFold if groups < len(rows) else StratifiedKFold)(
         count, shuffle=True, random_state=seed
     )
-    found = []
+    folds = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a class may have few groups
         for train, test in splitter.split(rows, labels[rows], units[rows]):
             apart = single[~np.isin(units[single], units[rows[test]])]
             learnt = np.union1d(rows[train], apart)
             if len(np.unique(labels[learnt])) == len(names) and len(test):
-                found.append((learnt, rows[test]))
-    return found
+                folds.append((learnt, rows[test]))
+    return folds
 
 
 def out_of_fold(folds: Sequence[Fold], answer: Callable[[Ints, Ints], Answers]) -> OutOfFold:
-    """Let each fold be answered by a model that is made of the others.
+    """Answer each fold by a model trained on the others.
 
     Everything that looks at labels has to be chosen by ``answer`` anew, or the figures would be
     those of models that were chosen by the very images that judge them (S. Varma and R. Simon,

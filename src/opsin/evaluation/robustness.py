@@ -1,4 +1,4 @@
-"""How accuracy falls when images are disturbed a little.
+"""Accuracy on disturbed images.
 
 After D. Hendrycks and T. Dietterich, "Benchmarking neural network robustness to common corruptions
 and perturbations", ICLR 2019; strengths grow with the image's sides, so that they look alike at any
@@ -50,10 +50,10 @@ class Disturbance:
     change: Callable[[Pixels, float, Generator], NDArray[Any]]
 
     def apply(self, images: Pixels, strength: float, seed: Sequence[int]) -> Pixels:
-        """Disturb images, with the same draws at each strength, whatever other kinds draw."""
+        """Disturb images, with the same random draws at each strength."""
         random = np.random.default_rng(seed)
         changed = (self.change(image, strength, random) for image in images)
-        return np.stack([np.clip(np.rint(each), 0, 255).astype(np.uint8) for each in changed])
+        return np.stack([np.clip(np.rint(pixels), 0, 255).astype(np.uint8) for pixels in changed])
 
 
 def robustness(
@@ -69,17 +69,17 @@ def robustness(
 ) -> RobustnessFigures:
     """Measure the accuracy on disturbed images: six kinds, three strengths each, weak to strong."""
     chosen = np.sort(np.random.default_rng(seed).permutation(rows)[:most])
-    pixels, own = images[chosen], labels[chosen]
+    pixels, expected = images[chosen], labels[chosen]
     numbers = None if groups is None else number_groups(groups[chosen])
     steps = 1 + sum(len(kind.strengths) for kind in DISTURBANCES)
     watcher.begin("Disturb", steps * len(chosen), "images")
-    before = answer(pixels).argmax(axis=1) == own
+    before = answer(pixels).argmax(axis=1) == expected
     watcher.advance(done := len(chosen))
     kinds = []
     for number, kind in enumerate(DISTURBANCES):
         levels = []
         for strength in kind.strengths:
-            after = answer(kind.apply(pixels, strength, [seed, number])).argmax(axis=1) == own
+            after = answer(kind.apply(pixels, strength, [seed, number])).argmax(axis=1) == expected
             levels.append(_level(kind, strength, before, after, numbers))
             watcher.advance(done := done + len(chosen))
         kinds.append(DisturbanceKind(name=kind.name, unit=kind.unit, levels=levels))
@@ -93,7 +93,7 @@ def robustness(
 
 
 def disturbed_examples(pixels: Pixels, *, seed: int = 0) -> dict[str, Pixels]:
-    """Return one image disturbed in each way, to be shown."""
+    """Return one image disturbed in each way."""
     return {
         kind.name: np.concatenate([
             kind.apply(pixels[None], strength, [seed, number]) for strength in kind.strengths

@@ -1,4 +1,4 @@
-"""Kinds of images on which a classifier is worse than on the rest."""
+"""Accuracy by slices, to find weak ones."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def measure_traits(
     *,
     watcher: Watcher = SILENT,
 ) -> dict[str, Doubles]:
-    """Measure what images can be sliced by."""
+    """Measure traits of images to slice by."""
     step = max(1, _BLOCK_PIXELS // (images.shape[1] * images.shape[2]))
     names = ("brightness", "contrast", "sharpness")
     parts = [np.zeros((len(names), 0))]
@@ -94,7 +94,7 @@ def slice_accuracy(
         hits = int(right[rows].sum())
         low, high = interval(rows)
         expected = None if class_accuracy is None else float(class_accuracy[rows].mean())
-        found = Slice(
+        result = Slice(
             name=name,
             images=len(rows),
             right=hits,
@@ -106,26 +106,26 @@ def slice_accuracy(
             expected=expected,
             explained=expected is not None and expected <= high,
         )
-        return found.model_copy(update=limits)
+        return result.model_copy(update=limits)
 
     by_trait: dict[str, list[Slice]] = {}
     for trait, members in _all_slices(traits, columns or {}):
         by_trait.setdefault(trait, []).append(measured(*members))
     by_trait = {name: slices for name, slices in by_trait.items() if len(slices) > 1}
     # One test for each slice that is large enough.
-    tested = [each.p for slices in by_trait.values() for each in slices if each.p is not None]
+    tested = [entry.p for slices in by_trait.values() for entry in slices if entry.p is not None]
     corrected = iter(holm(tested))
     for slices in by_trait.values():
-        for place, each in enumerate(slices):
-            if each.p is not None:
+        for index, entry in enumerate(slices):
+            if entry.p is not None:
                 p = next(corrected)
-                weak = not too_weak and p < LEVEL and each.high < overall
-                slices[place] = each.model_copy(update={"p": p, "weak": weak})
+                weak = not too_weak and p < LEVEL and entry.high < overall
+                slices[index] = entry.model_copy(update={"p": p, "weak": weak})
     weakest = [
-        each.model_copy(update={"trait": name})
+        entry.model_copy(update={"trait": name})
         for name, slices in by_trait.items()
-        for each in slices
-        if each.weak
+        for entry in slices
+        if entry.weak
     ]
     low, high = interval(np.arange(len(right)))
     return Slices(
@@ -136,7 +136,7 @@ def slice_accuracy(
         judged=len(tested),
         too_weak=too_weak,
         traits=[Trait(name=name, slices=slices) for name, slices in by_trait.items()],
-        weakest=sorted(weakest, key=lambda each: (each.explained, each.accuracy)),
+        weakest=sorted(weakest, key=lambda entry: (entry.explained, entry.accuracy)),
     )
 
 
@@ -199,9 +199,9 @@ def _bins(name: str, values: Doubles) -> Iterator[_Members]:
         return
     # Equal cuts become one, and a cut at the lowest value parts nothing.
     cuts = np.unique(np.quantile(values[known], np.arange(1, _BINS) / _BINS))
-    places = np.searchsorted(cuts, values[known], side="right")
-    for place in np.unique(places):
-        rows = known[places == place]
+    indices = np.searchsorted(cuts, values[known], side="right")
+    for index in np.unique(indices):
+        rows = known[indices == index]
         low, high = float(values[rows].min()), float(values[rows].max())
         span = short(low) if low == high else f"{short(low)} to {short(high)}"
         yield f"{name} {span}", rows, {"start": low, "to": high}

@@ -1,1 +1,1 @@
-"""A `classifier.onnx`, checked and ready to answer; needs no PyTorch."""
+"""Inference with a `classifier.onnx`; needs no PyTorch."""

@@ -42,7 +42,7 @@ _LAYER_SESSIONS: Final = 2
 
 @checked
 class Classifier:
-    """A classifier.onnx, ready to answer; it never needs PyTorch.
+    """A classifier.onnx for inference; it never needs PyTorch.
 
     Args:
         model: A run directory, a ``classifier.onnx``, or ``hf:owner/name[@revision]`` for one on
@@ -135,7 +135,7 @@ class Classifier:
 
     @property
     def title(self) -> str:
-        """What people give to open this very file: its path, or its name on the hub."""
+        """The name that opens this file: its path, or its name on the hub."""
         return str(self.path) if self.published is None else f"{PREFIX}{self.published}"
 
     @property
@@ -150,13 +150,13 @@ class Classifier:
 
     @property
     def views(self) -> Views | None:
-        """The views that ``tta`` takes the mean over; ``None`` where they did not help."""
+        """The views that ``tta`` averages over, or ``None`` if they did not help."""
         views = self.metadata.views
         return views if views and views.helped else None
 
     @property
     def without_views(self) -> str:
-        """Why ``tta`` answers as without; ``""`` where it does not."""
+        """Why ``tta`` has no effect, or ``""``."""
         if self.views:
             return ""
         unknown = "this file of an older Opsin does not say which test-time views suit it"
@@ -208,7 +208,7 @@ class Classifier:
             return self._predict([(image, called)], as_is=as_is, tta=tta)[0]
         if name is not None:
             raise RecipeError(f"A name is for one image, and this is a list of {len(image)}")
-        named = [(each, _called(each, f"image {place}")) for place, each in enumerate(image)]
+        named = [(item, _called(item, f"image {index}")) for index, item in enumerate(image)]
         return self._predict(named, as_is=as_is, tta=tta)
 
     def _predict(
@@ -221,7 +221,7 @@ class Classifier:
             answers += self.predict_prepared(prepared, tta=tta)
         if not tta or self.views:
             return answers
-        return [replace(each, notes=(*each.notes, self.without_views)) for each in answers]
+        return [replace(answer, notes=(*answer.notes, self.without_views)) for answer in answers]
 
     def predict_prepared(
         self, prepared: Sequence[PreparedImage], *, tta: bool = False
@@ -287,8 +287,8 @@ class Classifier:
         """
         images = self._batch(images)[:]
         wanted = ("probabilities", "ood_score", "embedding" if embedding else "")
-        found = self._ask([name for name in wanted if name in self._outputs], images)
-        return Answers(found["probabilities"], found.get("ood_score"), found.get("embedding"))
+        outputs = self._ask([name for name in wanted if name in self._outputs], images)
+        return Answers(outputs["probabilities"], outputs.get("ood_score"), outputs.get("embedding"))
 
     def iter_answers(
         self, images: Images, rows: NDArray[np.int64] | None = None, *, views: Views | None = None
@@ -324,7 +324,7 @@ class Classifier:
     def _ask(
         self, names: Sequence[str], images: NDArray[np.uint8], session: Session | None = None
     ) -> dict[str, NDArray[Any]]:
-        """Compute outputs, for no more images at once than were tried out, and check them."""
+        """Compute outputs in batches no larger than were tried out, and check them."""
         step = self.most or len(images)
         parts = []
         for start in range(0, max(1, len(images)), max(1, step)):
@@ -343,9 +343,9 @@ class Classifier:
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
     def _batch(self, images: Images) -> Images:
-        """Return prepared images ``uint8[N, H, W, C]``, or say which axis or type is wrong."""
-        like = self.metadata.preparation
-        wanted = (like.height, like.width, like.channels)
+        """Check prepared images ``uint8[N, H, W, C]``."""
+        preparation = self.metadata.preparation
+        wanted = (preparation.height, preparation.width, preparation.channels)
         if not hasattr(images, "__array__"):
             raise ImageError(
                 f"A {type(images).__name__} is no array of prepared images",
@@ -354,7 +354,7 @@ class Classifier:
         if images.dtype == np.uint8 and images.shape[1:] == wanted:
             return images
         array = np.asarray(images)
-        if array.ndim == 3 and like.channels == 1:
+        if array.ndim == 3 and preparation.channels == 1:
             array = array[..., None]
         if array.shape[1:] == wanted:
             pixels, note = to_bytes(array, "the batch")
@@ -371,7 +371,7 @@ class Classifier:
         raise ImageError(message, advice)
 
     def layers(self, images: NDArray[np.uint8], names: Sequence[str]) -> dict[str, NDArray[Any]]:
-        """Return what layers put out, under the names of the summary table.
+        """Return the outputs of layers, by the names of the summary table.
 
         Args:
             images: Prepared images, ``uint8[N, H, W, C]``.

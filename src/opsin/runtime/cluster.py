@@ -1,4 +1,4 @@
-"""Blocks of images, answered by the machines of a Ray cluster.
+"""Prediction on a Ray cluster, in blocks of images.
 
 Ray schedules the blocks, and gives those of a machine that dies to another one (Moritz et al.,
 "Ray: A Distributed Framework for Emerging AI Applications", OSDI 2018).
@@ -42,7 +42,7 @@ _PORT: Final = 10001
 
 
 def is_elsewhere(on: str) -> bool:
-    """Whether work is to be done on a cluster; `RecipeError` where it is no place to work on."""
+    """Tell whether ``on`` names a cluster; raise `RecipeError` for an invalid one."""
     if on == "local":
         return False
     if on == "ray" or (on.startswith("ray://") and urlsplit(on).hostname):
@@ -80,7 +80,7 @@ class Cluster(Executor):
 
     @property
     def slots(self) -> int:
-        """How many calls can run at the same time; nodes may come and go."""
+        """Number of parallel calls; nodes may come and go."""
         return max(1, int(self._ray.cluster_resources().get("CPU", 1)))
 
     def submit(self, function: Callable[..., _T], /, *args: Any, **options: Any) -> Future[_T]:
@@ -125,7 +125,7 @@ class Cluster(Executor):
                 future.set_exception(self._explained(error))
 
     def _explained(self, error: BaseException) -> BaseException:
-        """What went wrong in the call itself, or that it ended its process."""
+        """Return the error of the call itself, or a `BrokenExecutor`."""
         cause = getattr(error, "cause", None)
         if isinstance(cause, BaseException):
             return cause
@@ -142,7 +142,7 @@ class Cluster(Executor):
         return error
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
-        """Leave the cluster; what runs there for this program is ended."""
+        """Leave the cluster, cancelling this program's calls."""
         with self._lock:
             running, self._running = list(self._running.values()), {}
         for reference in running:
@@ -153,7 +153,7 @@ class Cluster(Executor):
             self._ray.shutdown()
 
     def _nodes(self) -> dict[str, str]:
-        """The names of the nodes that can work, by their ids."""
+        """Return the names of usable nodes by their ids."""
         return {
             node["NodeID"]: node["NodeManagerHostname"]
             for node in self._ray.nodes()
@@ -161,7 +161,7 @@ class Cluster(Executor):
         }
 
     def _check_nodes(self, files: Sequence[str], stored: StoredObject | None) -> None:
-        """See that each node has what is needed, before anything starts."""
+        """Check every node before anything starts."""
         from ray.util.scheduling_strategies import (  # noqa: PLC0415  an extra
             NodeAffinitySchedulingStrategy,
         )
@@ -204,7 +204,7 @@ def _unfit(node: str, problem: str) -> RecipeError:
 
 
 class _Unseen(NamedTuple):
-    """A file that a node does not see, and what is wrong if it is nowhere else, either."""
+    """A file that a node cannot see, and the error if it is missing everywhere."""
 
     node: str
     error: ImageError
@@ -229,11 +229,11 @@ class _BlockOnNode:
 def _problem_of_node(
     versions: dict[str, str], files: Sequence[str], stored: StoredObject | None
 ) -> str | None:
-    """What keeps the node that this runs on from taking part."""
-    own = _versions()
+    """Return why this node cannot take part, if so."""
+    installed = _versions()
     for package, version in versions.items():
-        if own[package] != version:
-            return f"it has {package} {own[package]}, not {version}"
+        if installed[package] != version:
+            return f"it has {package} {installed[package]}, not {version}"
     for file in files:
         if not os.path.lexists(file):
             return f"it cannot see {file}"
@@ -261,7 +261,7 @@ _held: dict[str, Callable[..., Any]] = {}
 
 
 def _call(sent: list[Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    """Call, on a node, what was sent there."""
+    """Call the function that was sent, on a node."""
     import ray  # noqa: PLC0415  an extra
 
     (reference,) = sent
@@ -273,12 +273,12 @@ def _call(sent: list[Any], args: tuple[Any, ...], options: dict[str, Any]) -> An
 
 
 def _connect(ray: Any, on: str) -> None:
-    """Join a cluster; `RecipeError` where there is none, or its Ray or Python is another."""
+    """Join a cluster; raise `RecipeError` without one, or if its Ray or Python differs."""
     if on != "ray":
         parts = urlsplit(on)
         try:
-            place = (parts.hostname or "", parts.port or _PORT)
-            socket.create_connection(place, timeout=_PATIENCE).close()
+            target = (parts.hostname or "", parts.port or _PORT)
+            socket.create_connection(target, timeout=_PATIENCE).close()
         except (OSError, ValueError) as error:
             raise RecipeError(f"Nothing answers at {on}", "Is the Ray cluster running?") from error
     # What dying workers say would stand between our own lines; Ray's logs hold it all the same.

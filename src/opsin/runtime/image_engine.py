@@ -1,4 +1,4 @@
-"""Images listed, decoded and computed at once."""
+"""The prediction engine: listing, decoding and computing in parallel."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Done(Generic[_Answer]):
 
 @dataclass(frozen=True)
 class ImageSteps(Generic[_Item, _Prepared, _Answer]):
-    """What is done to each image; several threads call each function."""
+    """The steps for each image; several threads call each function."""
 
     #: Decodes an image, or knows its answer; raises `ImageError` where it cannot be read.
     prepare: Callable[[_Item], _Prepared | Done[_Answer]]
@@ -182,7 +182,7 @@ def _in_order(
 
 
 class _Listing(threading.Thread, Generic[_Item]):
-    """Asks for images, which may take long, and gives them out in blocks."""
+    """A thread that lists images, which may block, and yields them in blocks."""
 
     def __init__(
         self,
@@ -222,7 +222,7 @@ class _Listing(threading.Thread, Generic[_Item]):
             self._changed.notify_all()
 
     def blocks(self) -> Iterator[list[_Item]]:
-        """Yield blocks; what was listed slowly in smaller ones, and empty ones between."""
+        """Yield blocks: smaller ones if listing is slow, and empty ones between."""
         ended = False
         while not ended:
             with self._changed:
@@ -233,7 +233,7 @@ class _Listing(threading.Thread, Generic[_Item]):
             yield block
 
     def end(self) -> None:
-        """Let go of the source, unless it still keeps the thread waiting."""
+        """Close the source, unless it still blocks the thread."""
         if self.ident is not None:  # it was started
             self.join(_FAREWELL)
         close = getattr(self._images, "close", None)

@@ -60,20 +60,20 @@ ANSWERS: Final = {"probabilities": 2, "embedding": 2, "ood_score": 1}
 def find_model(
     model: str | os.PathLike[str], *, watcher: Watcher = SILENT
 ) -> tuple[Path, HubName | None]:
-    """The ``classifier.onnx`` that MODEL means, fetched where it is named on the hub."""
+    """Return the ``classifier.onnx`` of a model, fetched if it is on the hub."""
     name = None if os.path.lexists(model) else HubName.prefixed(os.fspath(model))
     if name is None:
         return find_classifier(model), None
     from opsin.hub.hub_fetch import fetch  # noqa: PLC0415  few classifiers are there
 
-    found = fetch(name, Wanted.CLASSIFIER, watcher=watcher)
+    fetched = fetch(name, Wanted.CLASSIFIER, watcher=watcher)
     if not name.is_pinned:
-        watcher.note(f"{name.repository} is at commit {found.where.revision[:12]}")
-    return found.path, found.where
+        watcher.note(f"{name.repository} is at commit {fetched.where.revision[:12]}")
+    return fetched.path, fetched.where
 
 
 def read_classifier(path: Path) -> bytes:
-    """The content of a file that may be a classifier."""
+    """Read a file that may be a classifier."""
     try:
         with open_regular(path) as file:
             if os.fstat(file.fileno()).st_size > _MAX_FILE:
@@ -84,11 +84,11 @@ def read_classifier(path: Path) -> bytes:
 
 
 def check_model(content: bytes, name: str) -> int | None:
-    """Try a file out, once, and return how many images may be computed at once (``None``: any)."""
-    place = _known(content)
+    """Try a file out once; return the largest batch (``None``: any)."""
+    path = _known(content)
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        if is_own(place):
-            most = json.loads(place.read_text(encoding="utf-8"))["most"]
+        if is_own(path):
+            most = json.loads(path.read_text(encoding="utf-8"))["most"]
             if most is None or (type(most) is int and most > 0):
                 return most
     memory = _MEMORY + _COPIES * len(content)
@@ -100,27 +100,27 @@ def check_model(content: bytes, name: str) -> int | None:
         limits = f"{SECONDS:g} s and {memory >> 20:,} MB"
         why = f"it does not open within {limits}: {error.message}"
         raise unreadable(name, why) from error
-    _remember(place, int(answer["most"]))
+    _remember(path, int(answer["most"]))
     return int(answer["most"])
 
 
 def write_classifier(path: Path, content: bytes, *, most: int | None = None) -> None:
-    """Write a classifier that this process made and checked, so that it needs no trial."""
+    """Write a classifier that this process made, marked as checked."""
     write_bytes(path, content)
     _remember(_known(content), most)
 
 
 def _known(content: bytes) -> Path:
-    """The note that a file was let in, by these rules and this ONNX Runtime."""
+    """Return the path of the note that a file passed, by these rules and this ONNX Runtime."""
     rules = f"{_RULES}-onnxruntime-{onnxruntime.__version__}"
     return cache_root() / "models" / rules / f"{hashlib.sha256(content).hexdigest()}.json"
 
 
-def _remember(place: Path, most: int | None) -> None:
+def _remember(path: Path, most: int | None) -> None:
     # Where the cache may not be written, the file is tried out again each time.
     with contextlib.suppress(StorageError, OSError):
-        write_json(place, {"most": most})
-        make_own(place)
+        write_json(path, {"most": most})
+        make_own(path)
 
 
 def try_out(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
@@ -130,8 +130,8 @@ def try_out(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
     content = bytes(body)
     scan(content, name)
     session, metadata = open_session(content, name, threads=1)
-    like = metadata.preparation
-    limit_memory(memory + min(_MAX_LAYERS, 3 * _PIXEL * like.height * like.width))
+    preparation = metadata.preparation
+    limit_memory(memory + min(_MAX_LAYERS, 3 * _PIXEL * preparation.height * preparation.width))
     return {"most": _try_batches(session, metadata, name)}, []
 
 
@@ -139,7 +139,7 @@ def open_session(
     content: bytes, name: str, *, threads: int | None = None, device: str = CPU,
     watcher: Watcher = SILENT,
 ) -> tuple[Session, Metadata]:  # fmt: skip
-    """Load a file, and see that its network is what its description says."""
+    """Load a file, and check its network against its description."""
     try:
         session = Session(content, device, threads=threads, watcher=watcher)
     except RecipeError:
@@ -148,9 +148,9 @@ def open_session(
         raise unreadable(name, f"it is no readable ONNX file: {printable(error)}") from error
     opened = session.opened
     metadata = Metadata.from_props(opened.get_modelmeta().custom_metadata_map, name)
-    like = metadata.preparation
+    preparation = metadata.preparation
     wanted: dict[str, tuple[str, list[int | None]]] = {
-        "images": ("tensor(uint8)", [like.height, like.width, like.channels]),
+        "images": ("tensor(uint8)", [preparation.height, preparation.width, preparation.channels]),
         "probabilities": ("tensor(float)", [len(metadata.classes)]),
         "embedding": ("tensor(float)", [None]),
         "ood_score": ("tensor(float)", []),
@@ -182,15 +182,20 @@ def _fits(shape: Sequence[object], sides: Sequence[int | None]) -> bool:
     )
 
 
-def largest_batch(like: Preparation) -> int:
-    """How many images are computed at once: fewer of large ones, for the same memory."""
-    return max(8, min(_MOST, _PIXELS // (like.height * like.width)))
+def largest_batch(preparation: Preparation) -> int:
+    """Return the batch size: smaller for large images, for the same memory."""
+    return max(8, min(_MOST, _PIXELS // (preparation.height * preparation.width)))
 
 
 def _try_batches(session: Session, metadata: Metadata, name: str) -> int:
-    """Ask about one image, three and more, and return the most that could be computed."""
-    like, end = metadata.preparation, time.monotonic() + SECONDS
-    shape = (largest_batch(like), like.height, like.width, like.channels)
+    """Run batches of one image, three and more; return the largest that succeeds."""
+    preparation, end = metadata.preparation, time.monotonic() + SECONDS
+    shape = (
+        largest_batch(preparation),
+        preparation.height,
+        preparation.width,
+        preparation.channels,
+    )
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     images[1], images[2] = 0, 255
     names = [output.name for output in session.opened.get_outputs() if output.name in ANSWERS]
@@ -225,7 +230,7 @@ def _try_batches(session: Session, metadata: Metadata, name: str) -> int:
 
 
 def unsound(name: str, answers: Mapping[str, NDArray[Any]], fault: str) -> ModelFileError:
-    """The error of a classifier whose answers are none."""
+    """Return the error for a classifier with invalid answers."""
     if all(np.isfinite(value).all() for value in answers.values() if value.dtype.kind == "f"):
         advice = "The file is damaged or was changed; take the original."
         return ModelFileError(f"{name} gives no sound answers: {fault}", advice)
@@ -236,7 +241,7 @@ def unsound(name: str, answers: Mapping[str, NDArray[Any]], fault: str) -> Model
 
 
 def fault_of(answers: Mapping[str, NDArray[Any]], count: int, classes: int) -> str | None:
-    """Say what is wrong with a network's answers, if anything is."""
+    """Describe what is wrong with a network's answers, if anything."""
     for name, value in answers.items():
         # A layer may have any numbers; texts would be read as the places where they lie.
         sound = value.dtype.kind in "fiub" and value.ndim

@@ -1,4 +1,4 @@
-"""What an ONNX file may hold, looked at in its bytes before anything computes with it.
+"""A scan of an ONNX file's bytes, before anything computes with it.
 
 Walking the encoding (https://protobuf.dev/programming-guides/encoding/) takes no ONNX library, no
 recursion and no memory, so that it can be done with any file.
@@ -48,7 +48,7 @@ _ENDED: Final = "it is no readable ONNX file"
 
 
 def scan(content: bytes, name: str) -> None:
-    """See that an ONNX file is whole, self-contained and of bounded work."""
+    """Check that an ONNX file is whole, self-contained and of bounded work."""
     try:
         _Scan(content).model()
     except _Refused as error:
@@ -66,11 +66,11 @@ def unreadable(name: str, reason: str) -> ModelFileError:
 
 
 class _Refused(Exception):  # noqa: N818  it becomes an error
-    """What is wrong with a file."""
+    """The reason to refuse a file."""
 
 
 class _Scan:
-    """A file, and how many of its fields may still be looked at."""
+    """A file, and the number of fields that may still be read."""
 
     def __init__(self, content: bytes) -> None:
         self._content = memoryview(content)
@@ -164,31 +164,31 @@ class _Scan:
 
     def _fields(self, part: memoryview) -> Iterator[tuple[int, Any]]:
         """Yield number and value of each field: a whole number, or a view of bytes."""
-        place, end = 0, len(part)
-        while place < end:
+        position, end = 0, len(part)
+        while position < end:
             self._left -= 1
             if self._left < 0:
                 raise _Refused(f"it holds more than {_MAX_FIELDS:,} parts")
-            tag, place = _varint(part, place)
+            tag, position = _varint(part, position)
             number, kind = tag >> 3, tag & 7
             if kind == _VARINT:
-                value, place = _varint(part, place)
+                value, position = _varint(part, position)
                 yield number, value
             elif kind == _BYTES:
-                size, place = _varint(part, place)
-                if size > end - place:
+                size, position = _varint(part, position)
+                if size > end - position:
                     raise IndexError
-                yield number, part[place : place + size]
-                place += size
+                yield number, part[position : position + size]
+                position += size
             elif kind in (_WIDE, _NARROW):
-                place += 8 if kind == _WIDE else 4
-                if place > end:
+                position += 8 if kind == _WIDE else 4
+                if position > end:
                     raise IndexError
             else:
                 raise _Refused(_ENDED)
             # Trees hold millions of numbers and words, each a field of its own.
-            if tag in _LISTS and (run := _run_of(tag).match(part, place)):
-                place = run.end()
+            if tag in _LISTS and (run := _run_of(tag).match(part, position)):
+                position = run.end()
 
 
 # Tags of an attribute's numbers and words; of a tensor's, where the same ones occur, likewise.
@@ -204,14 +204,14 @@ def _run_of(tag: int) -> re.Pattern[bytes]:
     return re.compile(rb"(?:" + re.escape(bytes([tag])) + _LISTS[tag] + rb")*+", re.DOTALL)
 
 
-def _varint(part: memoryview, place: int) -> tuple[int, int]:
+def _varint(part: memoryview, position: int) -> tuple[int, int]:
     value = shift = 0
     while True:
-        byte = part[place]
-        place += 1
+        byte = part[position]
+        position += 1
         value |= (byte & 127) << shift
         if byte < 128:
-            return value, place
+            return value, position
         shift += 7
         if shift > 63:
             raise _Refused(_ENDED)

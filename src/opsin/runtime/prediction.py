@@ -74,7 +74,7 @@ class Prediction:
         return bytes(digest_rows(self.pixels[None])[0])
 
     def without_pixels(self) -> Prediction:
-        """The same without its pixels, whose digest stays: a hundredth of the bytes."""
+        """Return a copy without pixels, but with their digest: a hundredth of the bytes."""
         made = replace(self, pixels=_nothing())
         made.__dict__["digest"] = self.digest
         return made
@@ -85,7 +85,7 @@ class Prediction:
         return ranked[:count]
 
     def to_json(self) -> JsonObject:
-        """The answer as plain data, the pixels left out."""
+        """Return the answer as plain data, without pixels."""
         return {
             "image": self.name,
             "warning": self.warning,
@@ -119,7 +119,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """A prepared image, with its name and what there is to say of it."""
+    """A prepared image, with its name and notes."""
 
     name: str
     pixels: NDArray[np.uint8] = field(repr=False, compare=False)  # uint8[H, W, C]
@@ -127,7 +127,7 @@ class PreparedImage:
 
     @classmethod
     def of(cls, name: str, pixels: NDArray[np.uint8], notes: tuple[str, ...] = ()) -> PreparedImage:
-        """Look whether there is anything to recognise, and say so first where there is nothing."""
+        """Make it, noting first if the image has no contrast."""
         return cls(name, pixels, (NO_CONTRAST, *notes) if has_no_contrast(pixels) else notes)
 
 

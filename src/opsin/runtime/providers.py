@@ -63,15 +63,15 @@ _one_at_a_time = threading.Lock()
 
 
 def installed(available: Sequence[str] | None = None) -> list[str]:
-    """The devices beside the CPU that ONNX Runtime has code for."""
+    """Return the devices besides the CPU that ONNX Runtime supports."""
     names = onnxruntime.get_available_providers() if available is None else available
     return [kind for kind, provider in _PROVIDERS.items() if provider.name in names]
 
 
 def choose(asked: str, available: Sequence[str] | None = None, *, needed: bool = True) -> str:
-    """The device that is used where one is asked for; the CPU where that is not ``needed``."""
+    """Resolve a requested device; fall back to the CPU if it is not ``needed``."""
     if not re.fullmatch(DEVICES, asked):
-        raise RecipeError(f"{asked!r} is no device: {DEVICE_WORDS}")
+        raise RecipeError(f"The device must be {DEVICE_WORDS}, not {asked!r}")
     there = installed(available)
     if asked == "auto":
         return next((kind for kind in _AUTO if kind in there and kind not in _failed), CPU)
@@ -101,13 +101,13 @@ def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:
 def cpu_session(
     content: bytes, options: onnxruntime.SessionOptions | None = None
 ) -> onnxruntime.InferenceSession:
-    """A network on the CPU."""
+    """Open a network on the CPU."""
     options = options or session_options()
     return onnxruntime.InferenceSession(content, options, providers=[_CPU_PROVIDER])
 
 
 class Session:
-    """A network that is opened on a device; what fails there is computed on the CPU."""
+    """A network on a device; the CPU takes over on failure."""
 
     def __init__(
         self, content: bytes, device: str = CPU, *, threads: int | None = None,
@@ -187,7 +187,7 @@ _FREE: Final = contextlib.nullcontext()
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what ONNX Runtime prints of a device that fails from the user's streams."""
+    """Silence ONNX Runtime's messages about a failing device."""
     with _one_at_a_time, contextlib.redirect_stdout(io.StringIO()):
         onnxruntime.set_default_logger_severity(_NOTHING)
         try:

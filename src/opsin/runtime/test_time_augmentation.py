@@ -1,4 +1,4 @@
-"""An image moved a little, and mirrored, as its classifier's training did."""
+"""Test-time augmentation: shifted and mirrored views."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOVES: Final = ((0, 0), (1, 1), (-1, 1), (1, -1), (-1, -1))
 
 
 def step_of(height: int, width: int, shift: int) -> int:
-    """Return how many pixels a view is moved by; 0 for not at all."""
+    """Return the shift of a view in pixels, possibly 0."""
     side = min(height, width)
     return min(shift, max(1, round(_SHARE * side))) if side >= _SMALLEST else 0
 

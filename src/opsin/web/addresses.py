@@ -73,7 +73,7 @@ class AddressSettings(BaseModel):
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             name = ".".join(map(str, first["loc"]))
-            shown = "" if name == "token" else f", not {first['input']!r:.80}"
+            shown = "" if name == "token" else f" (got {first['input']!r:.80})"
             raise RecipeError(f"{name}: {first['msg'].lower()}{shown}") from None
 
     def model_post_init(self, _: object) -> None:

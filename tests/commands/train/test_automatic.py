@@ -107,7 +107,7 @@ def test_the_time_is_bounded(side: int, monkeypatch: pytest.MonkeyPatch) -> None
 def test_what_was_given_is_kept(
     shape: tuple[int, int, int], counts: list[int], given: dict[str, Any]
 ) -> None:
-    recipe = resolved(shape, counts, given=given)
+    recipe = resolved(shape, counts, requested=given)
     kept = {**dict(recipe.model), **dict(recipe.training)}
     assert {name: kept[name] for name in given} == given
 
@@ -115,4 +115,4 @@ def test_what_was_given_is_kept(
 @pytest.mark.parametrize("given", [{"epochs": "many"}, {"epochs": 0}, {"colour": 3}])
 def test_nonsense_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(RecipeError):
-        choose(shape=(28, 28, 1), counts=[100] * 3, given=given)
+        choose(shape=(28, 28, 1), counts=[100] * 3, requested=given)

@@ -1,1 +1,1 @@
-"""A classifier made ready to leave."""
+"""Export of classifiers."""

@@ -1,4 +1,4 @@
-"""A classifier for others: its file without notes of this machine, and one zip with clients."""
+"""Export for others: the file without local paths, and a zip with clients."""
 
 from __future__ import annotations
 
@@ -36,34 +36,33 @@ from opsin.runtime.providers import cpu_session
 
 #: File of checksums.
 SUMS: Final = "SHA256SUMS"
-#: Largest difference of probabilities that is put down to rounding.
+#: Largest difference of probabilities explained by rounding.
 TOLERANCE: Final = 1e-4
-# Images that plain ONNX Runtime and Opsin both answer to; and made up ones.
+# Real and synthetic images to compare plain ONNX Runtime with Opsin.
 _COMPARED: Final = 512
 _NOISE: Final = 8
-# Years before it are unknown to zip; a time of the clock would make each bundle another.
+# The earliest year of zip; a fixed time makes bundles reproducible.
 _TIME: Final = (1980, 1, 1, 0, 0, 0)
 _CLIENTS: Final = ("predict.py", "predict.mjs", "package.json")
-# Among the rightly recognised images of a class, in rising order of confidence: sure, and yet
-# no extreme.
+# Quantile of confidence among a class's correct images: confident, but not extreme.
 _PLACE: Final = 0.75
 
 
 def for_others(classifier: Classifier) -> bytes:
-    """The file without folders and notes of this machine; what it answers stays the same."""
+    """Return the file without local paths and notes; its answers stay the same."""
     from opsin.onnx_files.postprocessing import finished, without_notes  # noqa: PLC0415  onnx
 
-    own, path = classifier.metadata, classifier.path
+    metadata, path = classifier.metadata, classifier.path
     if (directory := run_of(classifier)) is not None:
         source = Run(directory.path).recipe.data.source_names
     else:
-        sources, _, test = own.source.partition(" · test: ")
+        sources, _, test = metadata.source.partition(" · test: ")
         source = DataRecipe.of(*sources.split(" + "), test=test or None).source_names
-    named = own.model_copy(update={"source": source})
+    named = metadata.model_copy(update={"source": source})
     content = without_notes(finished(classifier.content, named))
     written = Classifier.of_content(path, content, most=classifier.most)
-    like = own.preparation
-    shape = (_NOISE, like.height, like.width, like.channels)
+    preparation = metadata.preparation
+    shape = (_NOISE, preparation.height, preparation.width, preparation.channels)
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     apart = np.abs(classifier.probabilities(images) - written.probabilities(images)).max()
     if not apart == 0:
@@ -75,21 +74,21 @@ def for_others(classifier: Classifier) -> bytes:
 
 
 def run_of(classifier: Classifier) -> RunDirectory | None:
-    """The run that a file is the classifier of; ``None`` where it lies elsewhere."""
+    """Return the run of a classifier file, or ``None`` if it lies elsewhere."""
     directory = RunDirectory(classifier.path.parent)
-    own = directory.classifier == classifier.path and directory.recipe.is_file()
-    return directory if own else None
+    is_classifier = directory.classifier == classifier.path and directory.recipe.is_file()
+    return directory if is_classifier else None
 
 
 def client(name: str) -> bytes:
-    """A program that classifies images, or what belongs to it."""
+    """Return a file of the clients."""
     return (resources.files("opsin.commands.export") / "clients" / name).read_bytes()
 
 
 def classes_json(metadata: Metadata) -> bytes:
-    """What clients read: the classes in their order, and how images are prepared."""
-    like = metadata.preparation
-    prepared = like.model_dump(exclude={"background"}, exclude_none=True)
+    """Return the clients' settings: classes and preparation."""
+    preparation = metadata.preparation
+    prepared = preparation.model_dump(exclude={"background"}, exclude_none=True)
     reject = None if metadata.reject is None else metadata.reject.max_ood_score
     return _json({"classes": list(metadata.classes), **prepared, "reject": reject})
 
@@ -99,7 +98,7 @@ def _json(content: Any) -> bytes:
 
 
 def checksums(files: Mapping[str, bytes]) -> bytes:
-    """The lines that ``sha256sum --check`` reads, in the order of the names."""
+    """Return the lines for ``sha256sum --check``, sorted by name."""
     lines = [f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files)]
     return "".join(lines).encode()
 
@@ -113,26 +112,28 @@ def write_bundle(
 ) -> Shipped:
     """Write a bundle, after comparing plain ONNX Runtime with Opsin on real images."""
     known = known_images(classifier, data, watcher=watcher)
-    # Those of training where all were learnt from, since each was judged by another head.
+    # Training images for a cross-validated run, which trained on all.
     parts: dict[ShippedPart, NDArray[np.int64]] = {"val": known.val, "test": known.test}
     if known.own:
         parts["train"] = known.train
-    part, rows = next((each for each in parts.items() if len(each[1])), ("val", known.val))
+    part, rows = next((item for item in parts.items() if len(item[1])), ("val", known.val))
     if not len(rows):
         raise SourceError(
             f"{known.source} has no images left that could be samples",
             "Name others: --data SOURCE.",
         )
     content, metadata = for_others(classifier), classifier.metadata
-    found = answers(classifier, known.images, rows, "Samples", watcher)
+    predicted = answers(classifier, known.images, rows, "Samples", watcher)
     compared = rows[np.linspace(0, len(rows) - 1, min(_COMPARED, len(rows))).astype(np.int64)]
     difference = _compare(classifier, content, np.ascontiguousarray(known.images[compared]))
-    expected, pictures = _samples(classifier, known, rows, found)
+    expected, pictures = _samples(classifier, known, rows, predicted)
     files = {
         "classifier.onnx": content,
         "classes.json": classes_json(metadata),
         "expected.json": _json(expected),
-        "README.md": _readme(metadata, {str(each["class"]) for each in expected.values()}, part),
+        "README.md": _readme(
+            metadata, {str(answer["class"]) for answer in expected.values()}, part
+        ),
         **{name: client(name) for name in _CLIENTS},
         **{f"samples/{file}": picture for file, picture in pictures.items()},
     }
@@ -152,23 +153,27 @@ def write_bundle(
 
 
 def _samples(
-    classifier: Classifier, known: ReferenceSet, rows: NDArray[np.int64], found: Answers
+    classifier: Classifier, known: ReferenceSet, rows: NDArray[np.int64], predicted: Answers
 ) -> tuple[dict[str, dict[str, object]], dict[str, bytes]]:
-    """What Opsin answers to an image of each class, rightly recognised if possible; and as PNG."""
-    labels, answered, names = known.labels[rows], found.probabilities.argmax(axis=1), known.names
-    refused = found.rejected(classifier.metadata.reject)
+    """Return Opsin's answers to one image of each class, correct if possible, and PNG files."""
+    labels, answered, names = (
+        known.labels[rows],
+        predicted.probabilities.argmax(axis=1),
+        known.names,
+    )
+    refused = predicted.rejected(classifier.metadata.reject)
     sure = answered == labels if refused is None else (answered == labels) & ~refused
     expected: dict[str, dict[str, object]] = {}
     pictures = {}
     for label in np.unique(labels):
         right = np.flatnonzero((labels == label) & sure)
         among = right if len(right) else np.flatnonzero(labels == label)
-        ranked = among[np.argsort(found.probabilities[among, label], kind="stable")]
+        ranked = among[np.argsort(predicted.probabilities[among, label], kind="stable")]
         row = int(rows[ranked[int(_PLACE * (len(ranked) - 1)) if len(right) else -1]])
-        # Asked once more, alone: what a client is compared with is the answer to one image.
+        # Computed alone, as clients do.
         pixels = np.ascontiguousarray(known.images[row : row + 1])
         probabilities = classifier.answers(pixels).probabilities[0]
-        # A name that every file system takes: ``3-ankle-boot.png``.
+        # A portable name: ``3-ankle-boot.png``.
         tame = re.sub(r"[^a-z0-9]+", "-", classifier.classes[label].lower()).strip("-")[:40]
         width = len(str(len(classifier.classes) - 1))
         file = f"{label:0{width}}-{tame or 'class'}.png"
@@ -183,15 +188,15 @@ def _samples(
 
 
 def _compare(classifier: Classifier, content: bytes, images: NDArray[np.uint8]) -> float:
-    """The largest difference between plain ONNX Runtime and Opsin."""
+    """Return the largest difference between plain ONNX Runtime and Opsin."""
     session = cpu_session(content)
-    own = classifier.probabilities(images)
+    expected = classifier.probabilities(images)
     plain = np.concatenate(
         [session.run(["probabilities"], {"images": images[start : start + 64]})[0]
          for start in range(0, len(images), 64)]
     )  # fmt: skip
-    difference = float(np.abs(own - plain).max())
-    changed = int((own.argmax(axis=1) != plain.argmax(axis=1)).sum())
+    difference = float(np.abs(expected - plain).max())
+    changed = int((expected.argmax(axis=1) != plain.argmax(axis=1)).sum())
     if changed or not difference <= TOLERANCE:
         raise ParityError(
             f"Plain ONNX Runtime answers otherwise: {changed} of {len(images)} labels differ, "
@@ -202,16 +207,16 @@ def _compare(classifier: Classifier, content: bytes, images: NDArray[np.uint8]) 
 
 
 def _readme(metadata: Metadata, shown: set[str], part: ShippedPart) -> bytes:
-    like, score = metadata.preparation, metadata.score
+    preparation, score = metadata.preparation, metadata.score
     without = [name for name in metadata.classes if name not in shown]
     words = {
         "count": len(metadata.classes),
         "classes": ", ".join(metadata.classes[:50]) + (" …" if len(metadata.classes) > 50 else ""),
         "opsin": metadata.opsin,
         "model": metadata.model,
-        "width": like.width,
-        "height": like.height,
-        "channels": like.channels,
+        "width": preparation.width,
+        "height": preparation.height,
+        "channels": preparation.channels,
         "score": "accuracy not known" if score is None else
         f"accuracy {score.accuracy:.4f} on {score.images:,} "
         f"{PART_WORDS[score.split]} images",
@@ -222,7 +227,7 @@ def _readme(metadata: Metadata, shown: set[str], part: ShippedPart) -> bytes:
         "none is, it is the one with the highest probability of its class, and `label` says what "
         "the file answers instead.",
         "background": "The clients leave the background as it is."
-        if like.background is None else
+        if preparation.background is None else
         "Opsin turns a background dark or light where the training images' was; the clients "
         "leave it as it is, as `opsin predict --as-is` does.",
         "reject": "the file has no threshold, so it cannot tell whether an image is similar to "
@@ -239,13 +244,13 @@ def _readme(metadata: Metadata, shown: set[str], part: ShippedPart) -> bytes:
 
 
 def _zip(files: dict[str, bytes]) -> bytes:
-    """Pack files so that the same content gives the same bytes."""
+    """Pack files reproducibly."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as bundle:
         for name in sorted(files):
             entry = zipfile.ZipInfo(name, _TIME)
             entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.create_system = 3  # as on Unix, wherever it is made
+            entry.create_system = 3  # Unix, on any system
             entry.external_attr = 0o100644 << 16
             bundle.writestr(entry, files[name], compresslevel=6)
     return stream.getvalue()

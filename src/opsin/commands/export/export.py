@@ -66,11 +66,11 @@ def export_model(
 ) -> Shipped | HubExport:
     """Write a classifier in another form.
 
-    ``int8`` computes in integers and ``fp16`` keeps its weights in half the space
-    (`opsin.onnx_files.quantize`); both answer to the test images beside the original, which
+    ``int8`` computes in integers and ``fp16`` stores weights in half the space
+    (`opsin.onnx_files.quantize`); both are compared with the original on the test images, which
     counts as a look at them. ``bundle`` is one zip with the file, sample images and clients that
     need no Opsin. ``hf:owner/name`` is a folder for the Hugging Face hub: the file, a model card
-    with the run's figures, and a client; it is uploaded when ``upload`` says so.
+    with the run's figures, and a client; ``upload`` sends it.
 
     Args:
         model: A run directory, a ``classifier.onnx``, or one on the hub; for the hub, a run.
@@ -79,25 +79,24 @@ def export_model(
             of a classifier on the hub, in the current folder), or the folder for the hub
             (default: beside the classifier, such as ``hub-owner-name``).
             An earlier export of the same form is replaced; nothing else ever is.
-        force: Write it even where its accuracy falls by more than 0.3 points.
-        data: Images with labels (default: those of the run that the file lies in).
+        force: Write it even if its accuracy falls by more than 0.3 points.
+        data: Images with labels (default: those of its run).
         licence: For the hub: under which licence you publish it, such as ``apache-2.0``
             (default: none is stated).
         upload: For the hub: send the folder, with the token of ``hf auth login`` or ``HF_TOKEN``.
-        public: For the hub: let everybody see a new repository (default: only its owners do).
+        public: For the hub: make a new repository public (default: private).
         watcher: Receives the progress of the work.
 
     Returns:
-        What was written: a `HubExport` for the hub, else a `Shipped`.
+        A `HubExport` for the hub, else a `Shipped`.
 
     Raises:
-        ModelFileError: There is nothing to make smaller in it, as in a forest.
-        ParityError: The export answers otherwise than its original.
-        RecipeError: ``out`` is something else than an earlier export, or options do not go
-            together.
+        ModelFileError: It cannot be made smaller, such as a forest.
+        ParityError: The export's answers differ from its original's.
+        RecipeError: ``out`` is not an earlier export, or options contradict each other.
         RunError: For the hub: it is not the classifier of a finished run.
         SourceError: The images cannot be found.
-        StorageError: ``out`` cannot be written, which is said at once.
+        StorageError: ``out`` cannot be written, which is checked first.
         UploadError: The hub refuses it, or cannot be reached; the folder stays.
 
     Example:
@@ -129,7 +128,7 @@ def export_model(
     form = cast(To, to)
     classifier = Classifier(model, device=CPU, watcher=watcher)
     target = _target(classifier, form, out)
-    check_writable(target)  # at once, not when all is measured
+    check_writable(target)  # before the work
     if form == "bundle":
         from opsin.commands.export.bundle import write_bundle  # noqa: PLC0415
 
@@ -140,7 +139,7 @@ def export_model(
 
 
 def _target(classifier: Classifier, to: To, out: str | os.PathLike[str] | None) -> Path:
-    """Where to write; what is no earlier export of this form is refused."""
+    """Return the file to write; only an earlier export of this form is replaced."""
     path = classifier.path
     if classifier.published is not None:  # the hub's cache is no place for it
         path = Path(f"{classifier.published.repository.partition('/')[2]}.onnx")

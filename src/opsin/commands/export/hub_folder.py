@@ -1,4 +1,4 @@
-"""A folder for the Hugging Face hub: the classifier, its card, and what running it takes."""
+"""A folder for the Hugging Face hub: the classifier, its card, and a client."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ CARD: Final = "README.md"
 
 
 class HubExport(BaseModel, frozen=True):
-    """A folder for the hub, and what became of it there.
+    """A folder for the hub, and its upload.
 
     Args:
         path: The folder.
         repository: ``owner/name``.
         files: Bytes of each file, by its name; nothing else is uploaded.
-        licence: As the card states it; ``unknown`` where it states none.
-        kept: Files that were changed by hand, and are as they were.
-        address: Page of the repository; ``None`` while nothing was uploaded.
+        licence: As the card states it, or ``unknown``.
+        kept: Files that were changed by hand, and kept.
+        address: Page of the repository, or ``None`` before an upload.
         commit: The commit that holds the files.
-        private: Whether only the repository's owners see it.
+        private: Whether the repository is private.
     """
 
     path: Path
@@ -49,7 +49,7 @@ class HubExport(BaseModel, frozen=True):
 
     @property
     def verdict(self) -> str:
-        """What was done, in a few sentences."""
+        """The result in a few sentences."""
         many = f"{len(self.files)} files, {file_size(sum(self.files.values()))}"
         if self.commit is None:
             return (
@@ -60,7 +60,7 @@ class HubExport(BaseModel, frozen=True):
         return f"{many} are at {self.address} ({who}), commit {self.commit[:12]}."
 
     def to_json(self) -> JsonObject:
-        """Plain data."""
+        """Return it as plain data."""
         fields = self.model_dump(mode="json", exclude={"repository"})
         return fields | {"to": f"{PREFIX}{self.repository}", "verdict": self.verdict}
 
@@ -75,7 +75,7 @@ def export_to_hub(
     public: bool,
     watcher: Watcher,
 ) -> HubExport:
-    """Write the folder for the hub, and send it where that is asked for."""
+    """Write the folder for the hub, and upload it if requested."""
     if public and not upload:
         raise RecipeError("Nothing is uploaded, so nothing can be public", "Give --upload as well.")
     if name.revision != "main":
@@ -92,7 +92,7 @@ def export_to_hub(
         )
     files = _files(classifier, name, stated)
     changed = _changed_card(folder, files[CLASSIFIER])
-    # Without its checksum a changed card is known for changed the next time, too.
+    # Without a checksum, a changed card is recognised next time, too.
     written = {file: value for file, value in files.items() if file != CARD or changed is None}
     if changed is not None:
         files[CARD] = changed
@@ -140,7 +140,7 @@ def _files(classifier: Classifier, name: HubName, licence: str) -> dict[str, byt
 
 
 def _changed_card(folder: Path, content: bytes) -> bytes | None:
-    """The card that somebody changed in an earlier folder; ``None`` where there is none."""
+    """Return the card of an earlier folder if it was changed by hand."""
     if not os.path.lexists(folder):
         return None
     refused = RecipeError(

@@ -1,4 +1,4 @@
-"""What an export brought, in figures and words."""
+"""The result of an export, in figures and words."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from opsin.core.artifacts.run_report import Accuracy
 from opsin.core.format import counted
 from opsin.core.stored_json import JsonObject
 
-#: What a classifier can be exported to.
+#: Forms of export.
 To = Literal["int8", "fp16", "bundle"]
 
-#: Which images an export is compared on, and what they are called.
+#: Images that an export is compared on, and their names.
 ShippedPart = Literal["test", "val", "train"]
 SHIPPED_WORDS: Final[dict[ShippedPart, str]] = {
     "test": "test", "val": "validation", "train": "training"
 }  # fmt: skip
-# Less than this is called no difference, even where every turn shows it.
+# Smaller ratios count as equal, even if every turn agrees.
 _NOTABLE: Final = 1.05
 
 
 class Quality(Accuracy):
-    """How good a file's answers are."""
+    """Quality of a file's answers."""
 
     log_loss: float
     refused: float | None
@@ -39,11 +39,11 @@ class Speed(BaseModel, frozen=True):
     before: float
     after: float
     ratio: float
-    shown: bool  # whether one of them was the faster in every turn, and by 5% or more
+    shown: bool  # whether one was faster in every turn, by 5% or more
 
     @classmethod
     def of(cls, batch: int, before: Sequence[float], after: Sequence[float]) -> Speed:
-        """The medians of the turns; nothing is called faster that a turn contradicts."""
+        """Compare the medians of the turns; a difference must hold in every turn."""
         medians = statistics.median(before), statistics.median(after)
         ratio = medians[1] / medians[0]
         wins = [new > old for old, new in zip(before, after, strict=True)]
@@ -52,30 +52,28 @@ class Speed(BaseModel, frozen=True):
         return cls(batch=batch, before=medians[0], after=medians[1], ratio=ratio, shown=shown)
 
     def in_words(self) -> str:
-        """The finding, such as ``2.05 times as fast one image at a time``."""
+        """Return the result, such as ``2.05 times as fast one image at a time``."""
         how = f"in batches of {self.batch:,}" if self.batch > 1 else "one image at a time"
         return f"{self.ratio:.2f} times as fast {how}" if self.shown else f"as fast as before {how}"
 
 
 class Shipped(BaseModel, frozen=True):
-    """An exported file and how it compares with its original.
+    """An exported file, compared with its original.
 
     Args:
         path: The file.
         to: What it was exported to.
         bytes: Its size.
         bytes_before: The original's size.
-        part: The images both answered to: ``test``, or ``val`` where there are none.
-        images: How many they are.
+        part: The images compared on: ``test``, or ``val`` without any.
+        images: Their number.
         labels_changed: Images that get another label.
         largest_difference: Of probabilities, over all these images and classes.
-        before: How good the original's answers are; ``None`` for a bundle, which holds the very
-            same file.
-        after: How good the export's are.
+        before: The original's quality; ``None`` for a bundle, which holds the same file.
+        after: The export's quality.
         speed: One image at a time, then many; empty for a bundle.
-        looks: How often the runs of the folder have now looked at this test set; ``None`` where
-            this export did not look at one.
-        layers_gone: Layers of the original that can no longer be fetched by their name.
+        looks: Looks at this test set by the runs of the folder, or ``None`` if this was none.
+        layers_gone: Layers of the original that can no longer be fetched by name.
         samples: Sample images in a bundle.
         forced: Whether it was written although its accuracy fell too far.
     """
@@ -98,12 +96,12 @@ class Shipped(BaseModel, frozen=True):
 
     @property
     def optimistic(self) -> bool:
-        """Whether the accuracy is of images that the classifier was chosen by."""
+        """Whether the accuracy is on images that the classifier was chosen by."""
         return self.part != "test" and self.before is not None
 
     @property
     def verdict(self) -> str:
-        """What it brings and what it costs, in a few sentences."""
+        """Gains and costs in a few sentences."""
         if self.before is None or self.after is None:
             return (
                 f"The same file with {self.samples} sample images and clients in Python and "

@@ -1,4 +1,4 @@
-"""A smaller classifier, and the gate it passes."""
+"""Export of a smaller classifier, with an accuracy check."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from opsin.runtime.prediction import Answers
 
 #: How far the accuracy may fall: 0.3 points.
 MOST_LOST: Final = 0.003
-# Training images that the ranges of the values are taken from: as many as have so many values in
-# all layers together, about ten seconds' work.
+# Training images to calibrate value ranges: limited by values in all layers, about ten seconds'
+# work.
 _FEWEST, _MOST_IMAGES, _VALUES = 64, 1000, 300_000_000
-# In each turn both have their time, so that a machine that is busy for a while is busy for both.
+# Both are timed in each turn, so that load on the machine affects both.
 _TURNS: Final = 7
-# Images of a large batch, at most, and seconds that a turn of one may take.
+# Images of a large batch at most, and seconds per turn.
 _MANY: Final = 256
 _SECONDS: Final = 0.1
 
@@ -55,7 +55,7 @@ def write_smaller(
 
     _refuse_others(classifier, to)
     known = known_images(classifier, data, watcher=watcher)
-    # A head that was judged by all images has learnt from all: they show what rounding changes.
+    # A cross-validated head trained on all images: they still show the effect of rounding.
     parts: dict[ShippedPart, NDArray[np.int64]] = {"test": known.test, "val": known.val}
     parts |= {"train": known.train} if known.own else {}
     part = next((part for part, rows in parts.items() if len(rows)), None)
@@ -81,13 +81,13 @@ def write_smaller(
     if too_far and not force:
         raise _fell(to, part, len(rows), old, new)
     speed = _speed(classifier, fresh, _at(known.images, rows[:_MANY]), watcher)
-    score = None  # what was learnt from says nothing
+    score = None  # training images prove nothing
     if part != "train":
         ends = {"accuracy": new.accuracy, "low": new.low, "high": new.high}
         score = Score(split=part, images=len(rows), **ends)
     content = finished(content, fresh.metadata.model_copy(update={"score": score}))
     write_classifier(target, content, most=classifier.most)
-    labels = (found.probabilities.argmax(axis=1) for found in (before, after))
+    labels = (predicted.probabilities.argmax(axis=1) for predicted in (before, after))
     left = {layer.name for layer in fresh.metadata.layers}
     return Shipped(
         path=target,
@@ -148,12 +148,12 @@ def _at(images: Images, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
 
 
 def _quality(
-    classifier: Classifier, found: Answers, known: ReferenceSet, rows: NDArray[np.int64]
+    classifier: Classifier, predicted: Answers, known: ReferenceSet, rows: NDArray[np.int64]
 ) -> Quality:
     labels, groups = known.labels[rows], None if known.groups is None else known.groups[rows]
-    accuracy = accuracy_of(found.probabilities.argmax(axis=1) == labels, groups)
-    shares = found.probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    rejected = found.rejected(classifier.metadata.reject)
+    accuracy = accuracy_of(predicted.probabilities.argmax(axis=1) == labels, groups)
+    shares = predicted.probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    rejected = predicted.rejected(classifier.metadata.reject)
     return Quality(
         images=accuracy.images,
         accuracy=accuracy.accuracy,
@@ -177,8 +177,8 @@ def _fell(to: To, part: str, images: int, before: Quality, after: Quality) -> Pa
 def _speed(
     before: Classifier, after: Classifier, images: NDArray[np.uint8], watcher: Watcher
 ) -> tuple[Speed, ...]:
-    """Images a second of two classifiers in turn: one at a time, then many at once."""
-    slower = min(_rate(each, images[:8], 1) for each in (before, after))
+    """Time two classifiers in turn: one image at a time, then in batches."""
+    slower = min(_rate(classifier, images[:8], 1) for classifier in (before, after))
     many = int(max(1, min(len(images), slower * _SECONDS)))
     speeds = []
     watcher.begin("Speed", 2 * _TURNS, "turns")
@@ -187,7 +187,9 @@ def _speed(
             repeats = max(1, int(slower * _SECONDS / count))
             turns = []
             for turn in range(_TURNS):
-                turns.append([_rate(each, images[:count], repeats) for each in (before, after)])
+                turns.append(
+                    [_rate(classifier, images[:count], repeats) for classifier in (before, after)]
+                )
                 watcher.advance(step * _TURNS + turn + 1)
             speeds.append(Speed.of(count, *zip(*turns, strict=True)))
     finally:
@@ -196,7 +198,7 @@ def _speed(
 
 
 def _rate(classifier: Classifier, images: NDArray[np.uint8], repeats: int) -> float:
-    """Images a second, after one batch that is not counted."""
+    """Return images a second, after a warm-up batch."""
     classifier.answers(images)
     began = time.perf_counter()
     for _ in range(repeats):

@@ -1,7 +1,7 @@
-"""What is answered, in one SQLite file beside the output that is written from it.
+"""The SQLite file of answers, beside the output that is written from it.
 
-It may be a stranger's. So nothing is opened that SQLite would follow elsewhere (a rollback journal,
-links), the tables must be ours to the letter, and nothing of its schema is ever run.
+It may come from a stranger. So nothing is opened that makes SQLite access other files (a rollback
+journal, links), the schema must match exactly, and nothing in it is ever executed.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Sorting(Stored):
 
 
 class About(Stored):
-    """What an answers file says about its work."""
+    """Facts about the work of an answers file."""
 
     format: Literal[1] = 1
     opsin: str = __version__
@@ -69,12 +69,12 @@ class About(Stored):
     undone: bool = False
 
     def to_text(self) -> str:
-        """The text that is kept: names that are no Unicode are escaped."""
+        """Return the stored text; names that are not Unicode are escaped."""
         return json.dumps(self.model_dump())
 
 
 class Answer(NamedTuple):
-    """An image that is done: its answer's number, and its row as JSON where it is kept."""
+    """A finished image: its answer's number, and its row as JSON if selected."""
 
     image: str
     answer: int
@@ -82,14 +82,14 @@ class Answer(NamedTuple):
 
 
 def database_beside(out: Path) -> Path:
-    """The database of the answers that become a file."""
+    """Return the path of the database beside an output."""
     return out.with_name(f".{out.name}.sqlite")
 
 
 class AnswersFile:
-    """The answers of one work, and the output that is written from them.
+    """The answers of one command, and the output written from them.
 
-    This process alone holds both.
+    This process locks both.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class AnswersFile:
         self.resumed = self.images
 
     def _opened(self, begun: JsonObject) -> tuple[sqlite3.Connection, About]:
-        """Begin, or find what is done."""
+        """Create the file, or resume from it."""
         there = os.path.lexists(self.out)
         if there and not stat.S_ISREG(self.out.lstat().st_mode):
             raise RecipeError(f"{self.out} is a link, or no regular file", "Give another file.")
@@ -146,7 +146,7 @@ class AnswersFile:
         return open_database(self.path)
 
     def _learn(self) -> None:
-        """Read which images are done, and how many have each answer."""
+        """Read the finished images, and the count of each answer."""
         self.recount()
         names = self.db.execute("SELECT image FROM answers")
         self._digests.update(self._digest_read(name) for (name,) in names)
@@ -187,13 +187,13 @@ class AnswersFile:
         return int.from_bytes(hashlib.blake2b(name, digest_size=8, key=self._key).digest())
 
     def claim(self, name: str, *, unique: bool = False) -> bool:
-        """Whether an image is new: neither done nor claimed before; a unique one is forgotten."""
+        """Tell whether an image is new: neither done nor claimed; unique ones are not kept."""
         digest = self._digest(as_bytes(name))
         return digest not in self._digests if unique else self._digests.add(digest)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """What is done in the block is on the disk at its end, all of it or nothing."""
+        """Commit the block's changes atomically."""
         with self._errors():
             try:
                 self.db.execute("BEGIN IMMEDIATE")
@@ -211,7 +211,7 @@ class AnswersFile:
         self.count(answers)
 
     def insert(self, answers: Sequence[Answer]) -> None:
-        """Keep answers in the transaction; `count` them when it has ended well."""
+        """Insert answers in the transaction; `count` them after it succeeds."""
         rows = ((as_bytes(image), answer, line) for image, answer, line in answers)
         self.db.executemany("INSERT INTO answers (image, answer, line) VALUES (?, ?, ?)", rows)
 
@@ -221,13 +221,13 @@ class AnswersFile:
         self.kept.update(answer.answer for answer in answers if answer.line is not None)
 
     def note(self, **facts: object) -> None:
-        """Keep facts about the work."""
+        """Store facts about the work."""
         self.about = self.about.model_copy(update=facts)
         with self._errors():
             self.db.execute("UPDATE about SET content = ?", (self.about.to_text(),))
 
     def lines(self) -> Iterator[bytes]:
-        """Yield the rows of the output as JSON, in their order."""
+        """Yield the rows of the output as JSON, in order."""
         query = "SELECT line FROM answers WHERE line IS NOT NULL ORDER BY id"
         with self._errors():
             for (line,) in self.db.execute(query):
@@ -236,7 +236,7 @@ class AnswersFile:
                 yield line
 
     def finish(self) -> None:
-        """Write the output, where it lacks rows."""
+        """Write the output, unless it is complete."""
         rows = self.kept.total()
         if self.about.rows == rows and self.out.exists():
             return
@@ -254,14 +254,14 @@ class AnswersFile:
         return database_errors(self.path, self.out)
 
     def remove(self) -> None:
-        """Remove the file: what was written from it is finished, and stays as it is."""
+        """Remove the file; the output stays."""
         self.close()
         with storage_errors(self.path):
             self.path.unlink()
             _beside(self.path, ".lock").unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Close the file, and let others in."""
+        """Close the file and release its lock."""
         self._stack.close()
 
     def __enter__(self) -> AnswersFile:
@@ -294,7 +294,7 @@ def _check_begun(then: dict[str, object], begun: JsonObject, out: Path) -> None:
 
 
 def hold(path: Path, shown: Path) -> FileLock:
-    """Keep an answers file to this process until the lock is released."""
+    """Lock an answers file for this process."""
     lock = FileLock(path.with_name(f"{path.name}.lock"))
     with storage_errors(shown):
         try:
@@ -308,12 +308,12 @@ def hold(path: Path, shown: Path) -> FileLock:
 
 
 def open_database(path: Path) -> tuple[sqlite3.Connection, About]:
-    """Open an answers file, and what it says about its work; refuse what is none of ours."""
+    """Open an answers file with its facts; refuse any other file."""
     for name in (path, _beside(path, "-wal"), _beside(path, "-shm"), _beside(path, "-journal")):
         if not os.path.lexists(name):
             continue
-        found = name.lstat()
-        if name.name.endswith("-journal") or not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        info = name.lstat()
+        if name.name.endswith("-journal") or not stat.S_ISREG(info.st_mode) or info.st_nlink > 1:
             raise damaged(path, f"{name} is a link, or not of this command")
     with path.open("rb") as file:
         if file.read(_WAL.stop)[_WAL] != b"\2\2":
@@ -351,14 +351,14 @@ def _connect(path: Path, how: str) -> sqlite3.Connection:
 def _check_tables(db: sqlite3.Connection, path: Path) -> None:
     """Refuse any table, index, view or trigger but ours."""
     (application,) = db.execute("PRAGMA application_id").fetchone()
-    found = db.execute("SELECT type, name, sql FROM sqlite_master").fetchmany(len(_TABLES) + 1)
+    tables = db.execute("SELECT type, name, sql FROM sqlite_master").fetchmany(len(_TABLES) + 1)
     ours = {("table", name, sql) for name, sql in _TABLES.items()}
-    if application != _APPLICATION or set(found) != ours or len(found) != len(ours):
+    if application != _APPLICATION or set(tables) != ours or len(tables) != len(ours):
         raise damaged(path)
 
 
 def _create(path: Path, about: About) -> None:
-    """Make an empty answers file, whole or not at all."""
+    """Create an empty answers file atomically."""
     with atomic_file(path) as temporary:
         with closing(sqlite3.connect(temporary, isolation_level=None)) as db:
             db.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -373,7 +373,7 @@ def _create(path: Path, about: About) -> None:
 
 @contextmanager
 def database_errors(path: Path, shown: Path) -> Iterator[None]:
-    """Turn what SQLite says into what a user can act on."""
+    """Turn errors of SQLite into errors for the user."""
     try:
         yield
     except sqlite3.Error as error:
@@ -389,7 +389,7 @@ def _code(error: sqlite3.Error) -> int:
 
 
 def damaged(path: Path, why: str = "") -> RecipeError:
-    """The error for an answers file that is not as Opsin left it."""
+    """Return the error for a damaged answers file."""
     why = why or f"{path} is damaged, or something else wrote it"
     return RecipeError(
         f"{why}, so it is unknown which images are done",
@@ -402,5 +402,5 @@ def _beside(path: Path, ending: str) -> Path:
 
 
 def as_bytes(name: str) -> bytes:
-    """A name as it is kept, even one that is no Unicode."""
+    """Encode a name, even one that is not Unicode."""
     return name.encode("utf-8", "surrogatepass")

@@ -43,7 +43,7 @@ _OFTEN: Final = 0.5
 
 @dataclass(frozen=True)
 class Classified:
-    """What `classify` did; earlier calls for the same results are counted in, unless said.
+    """The result of `classify`, including earlier calls for the same file.
 
     Args:
         out: The results.
@@ -148,15 +148,15 @@ def classify(
         raise RecipeError("The images of a shard cannot be sorted into folders")
     if top < 1:
         raise RecipeError(f"top must be at least 1, not {top}")
-    place = OutFile.read(out or Path(folder or "") / RESULTS, part)
+    target = OutFile.read(out or Path(folder or "") / RESULTS, part)
     stream = open_streams(
         source, columns=columns, follow_links=follow_links, outside=outside, stdin=stdin,
         shard=part, watcher=watcher,
     )  # fmt: skip
     classifier = open_classifier(model, device=device, tta=tta, watcher=watcher)
-    with place.errors():
+    with target.errors():
         rejects = reject and classifier.metadata.reject is not None
-        form = RowFormat(place.path, min(top, len(classifier.classes)))
+        form = RowFormat(target.path, min(top, len(classifier.classes)))
         selection = Selection(where, min_confidence, classifier.classes, rejects=rejects)
         if folder is not None:
             _check_places(stream, folder, sort_by)
@@ -166,7 +166,7 @@ def classify(
             "reject": reject, "as_is": as_is, "tta": tta,
         }  # fmt: skip
         work = _Work(
-            classifier=classifier, stream=stream, place=place, folder=folder, by=sort_by, on=on,
+            classifier=classifier, stream=stream, target=target, folder=folder, by=sort_by, on=on,
             form=form, selection=selection, options=options, reject=reject, as_is=as_is, tta=tta,
             watcher=watcher, began=began,
         )  # fmt: skip
@@ -174,14 +174,14 @@ def classify(
 
 
 class _Work:
-    """One call of `classify`: what is to be answered, how, and where to."""
+    """One call of `classify`."""
 
     def __init__(
-        self, *, classifier: Classifier, stream: Stream, place: OutFile, folder: Path | None,
+        self, *, classifier: Classifier, stream: Stream, target: OutFile, folder: Path | None,
         by: By, on: str, form: RowFormat, selection: Selection, options: JsonObject, reject: bool,
         as_is: bool, tta: bool, watcher: Watcher, began: float,
     ) -> None:  # fmt: skip
-        self.classifier, self.stream, self.place, self.folder = classifier, stream, place, folder
+        self.classifier, self.stream, self.target, self.folder = classifier, stream, target, folder
         self.by, self.on, self.form, self.selection = by, on, form, selection
         self.options, self.reject, self.as_is, self.tta = options, reject, as_is, tta
         self.watcher, self.began = watcher, began
@@ -194,8 +194,8 @@ class _Work:
         self._passed = self._inside = 0
 
     def run(self) -> Classified:
-        """Answer what is not done yet, and return what was done."""
-        inputs, there, path = self.stream.inputs, self.place.claim(), self.place.path
+        """Answer the remaining images, and return the result."""
+        inputs, there, path = self.stream.inputs, self.target.claim(), self.target.path
         task = None
         if inputs is not None:
             task = ShardTask("predict", inputs, self.options, path)
@@ -222,7 +222,7 @@ class _Work:
                     answers.recount()
                     kept_now = counted(answers.images, "image is", "images are")
                     self.watcher.note(f"{kept_now} done and kept; the same command goes on there")
-                if task is None and self.place.address is None:  # these appear when complete
+                if task is None and self.target.address is None:  # these appear when complete
                     with suppress(OpsinError):
                         answers.finish()
                 raise
@@ -231,7 +231,7 @@ class _Work:
             if task is not None:
                 task.finish(answers.kept.total(), counts)
                 answers.remove()
-            self.place.publish(there, keep=True)
+            self.target.publish(there, keep=True)
         return self._classified(
             **counts,
             resumed=answers.resumed,
@@ -240,19 +240,19 @@ class _Work:
         )
 
     def _begun(self) -> JsonObject:
-        """What the work was begun with: with something else it cannot continue."""
+        """Return the options that must not change on resuming."""
         inputs = self.stream.inputs
         if inputs is not None:
             shard = {"the list of images": inputs.fingerprint[:16], "the shard": str(inputs.shard)}
             return self.options | shard
         sorting: JsonObject = {"sort_into": None, "sort_by": None, "out": None}
         if self.folder is not None:
-            out = os.path.realpath(self.place.path)
+            out = os.path.realpath(self.target.path)
             sorting = {"sort_into": os.path.realpath(self.folder), "sort_by": self.by, "out": out}
         return self.options | {"the source": _real(self.stream.source), **sorting}
 
     def _answer(self, cluster: Cluster | None) -> None:
-        """Answer what is not done yet, here or on a cluster."""
+        """Answer the remaining images, here or on a cluster."""
         answers, stream, watcher = self._answers, self.stream, self.watcher
         if resumed := answers.resumed:
             watcher.fact("Resumed", f"{counted(resumed, 'image was', 'images were')} done before")
@@ -264,15 +264,15 @@ class _Work:
         self._progress = Progress("Predict", stream.count(), watcher)
         self._written = time.monotonic()
         left = replace(stream, each=self._not_done)
-        found = classify_stream(
+        answered = classify_stream(
             self.classifier, left, as_is=self.as_is, tta=self.tta, cluster=cluster,
             idle=self._write_in_time,
         )  # fmt: skip
         inputs = None if stream.inputs is None else stream.inputs.fingerprint
-        noted = noting_looks(found, self.classifier, watcher, inputs=inputs)
+        noted = noting_looks(answered, self.classifier, watcher, inputs=inputs)
         try:
             # The stream first: a thread may be waiting for a name on standard input.
-            with closing(found), closing(noted), closing(stream):
+            with closing(answered), closing(noted), closing(stream):
                 for image, answer in noted:
                     self._take(image, answer)
             self._write()
@@ -286,7 +286,7 @@ class _Work:
             watcher.note(
                 f"{lie} in {self._sorter.folder}, where sorted ones go; they were passed over"
             )
-        self._progress.note_unreadable(f"; their rows in {self.place.shown} say why")
+        self._progress.note_unreadable(f"; their rows in {self.target.shown} say why")
 
     def _not_done(self) -> Iterator[ListedImage]:
         sorter, any_found = self._sorter, False
@@ -319,12 +319,12 @@ class _Work:
             self._write_in_time()
 
     def _write_in_time(self) -> None:
-        """Keep answers after a while, even when no further name comes on standard input."""
+        """Save answers after a while, even if standard input is idle."""
         if self._batch and time.monotonic() - self._written >= _OFTEN:
             self._write()
 
     def _write(self) -> None:
-        """Keep the answers that there are, and place their images."""
+        """Save the batch's answers, and place their images."""
         answers: list[Answer] = []
         wanted: list[tuple[ListedImage, str]] = []
         batch, self._batch = self._batch, []  # what cannot be kept is never tried again here
@@ -362,7 +362,7 @@ class _Work:
 
     def _classified(self, *, placed: int = 0, unplaced: int = 0, **counts: Any) -> Classified:
         return Classified(
-            out=self.place.shown, sorted_into=self.folder, placed=placed, unplaced=unplaced,
+            out=self.target.shown, sorted_into=self.folder, placed=placed, unplaced=unplaced,
             device=self.classifier.device, seconds=time.monotonic() - self.began, **counts,
         )  # fmt: skip
 

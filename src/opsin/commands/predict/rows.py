@@ -1,4 +1,4 @@
-"""Answers as rows of JSON, CSV or Parquet, and which of them are kept."""
+"""Rows of answers in JSON, CSV or Parquet, and their selection."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from opsin.runtime.prediction import NONE_OF_THESE, Prediction
 Cell = str | float | bool | None
 
 _FORMS: Final = ("jsonl", "csv", "parquet")
-#: What stands in place of an answer where an image cannot be read.
+#: The answer for an unreadable image.
 UNREADABLE: Final = "unreadable"
 # Rows of a group in a Parquet file.
 _GROUP: Final = 10_000
@@ -32,7 +32,7 @@ _LINES: Final = re.compile("[\x85\u2028\u2029]")
 
 @dataclass(frozen=True)
 class ResultRow:
-    """What is kept of one image; `error` says in one line why it cannot be read."""
+    """The row of one image; `error` says in one line why it cannot be read."""
 
     image: str
     answer: str | None = None
@@ -45,17 +45,17 @@ class ResultRow:
     error: str | None = None
 
     def to_json_line(self) -> bytes:
-        """The row as a line of JSON, without its end; names that are no Unicode are escaped."""
+        """Return the row as JSON, without a line end; bytes that are not Unicode are escaped."""
         top = [{"label": label, "probability": share} for label, share in self.top]
         text = json_text({**vars(self), "top": top, "notes": list(self.notes)})
-        text = _LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+        text = _LINES.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
         return text.encode("utf-8", "backslashreplace")
 
 
 def row_of(
     name: str, answer: Prediction | ImageError, top: int, *, reject: bool = True
 ) -> ResultRow:
-    """The row of an answer with the best ``top`` classes; without ``reject`` none is refused."""
+    """Return an answer's row with the ``top`` classes; without ``reject`` none is refused."""
     if isinstance(answer, ImageError):
         return ResultRow(name, error=reason_of(name, answer))
     answer = answer if reject else replace(answer, rejected=False)
@@ -72,7 +72,7 @@ def row_of(
 
 
 def reason_of(name: str, error: ImageError) -> str:
-    """Why an image cannot be read; its name stands in the row already."""
+    """Return why an image cannot be read, without its name."""
     _, prefix, reason = error.message.partition(f"{name}: ")
     return reason if prefix else error.message
 
@@ -120,7 +120,7 @@ class Selection:
 
 
 class RowFormat:
-    """How rows are written into a file, by its ending."""
+    """The format of rows in a file, by its ending."""
 
     def __init__(self, out: Path, top: int) -> None:
         form = out.suffix.lower().removeprefix(".")
@@ -132,14 +132,14 @@ class RowFormat:
             "image": "string", "answer": "string", "label": "string", "confidence": "float",
             "ood_score": "float", "rejected": "bool",
         }  # fmt: skip
-        for place in range(2, top + 1):
-            self.columns |= {f"label_{place}": "string", f"probability_{place}": "float"}
+        for rank in range(2, top + 1):
+            self.columns |= {f"label_{rank}": "string", f"probability_{rank}": "float"}
         self.columns |= {"notes": "string", "error": "string"}
         if form == "parquet":
             load_pyarrow()
 
     def encode(self, line: bytes) -> bytes:
-        """A row of the file, from the line of JSON that is kept of it."""
+        """Return a row of the file from its stored line of JSON."""
         if self.form == "jsonl":
             return line + b"\n"
         fields = flat(json.loads(line), self.top)
@@ -180,18 +180,18 @@ class RowFormat:
 
 
 def flat(row: Mapping[str, Any], top: int) -> dict[str, Cell]:
-    """A row of JSON as the columns of a table."""
+    """Flatten a row of JSON into the columns of a table."""
     fields = {name: value for name, value in row.items() if name != "top"}
-    for place in range(2, top + 1):
-        best = row["top"][place - 1] if place <= len(row["top"]) else {}
-        fields[f"label_{place}"] = best.get("label")
-        fields[f"probability_{place}"] = best.get("probability")
+    for rank in range(2, top + 1):
+        best = row["top"][rank - 1] if rank <= len(row["top"]) else {}
+        fields[f"label_{rank}"] = best.get("label")
+        fields[f"probability_{rank}"] = best.get("probability")
     fields["notes"] = "; ".join(row["notes"]) or None
     return fields
 
 
 def _field(value: Cell) -> str:
-    """A field of a CSV file, in quotes where a reader would take it apart otherwise."""
+    """Return a field of a CSV file, quoted if needed."""
     if value is None:
         return ""
     if isinstance(value, bool):

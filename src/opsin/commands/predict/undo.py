@@ -208,33 +208,33 @@ def _same_content(one: Placement, other: Placement) -> bool:
 def _is_there(move: Move, source: Placement, target: Placement) -> bool:
     """Whether the image that a copy was made of is still where it was."""
     try:
-        found, copy = source.stat(), target.stat()
-        linked = stat.S_ISLNK(found.st_mode)
+        original, copy = source.stat(), target.stat()
+        linked = stat.S_ISLNK(original.st_mode)
         if linked:  # the image that was copied may have been one that a link leads to
-            found = os.stat(move.source or "")  # noqa: PTH116
+            original = os.stat(move.source or "")  # noqa: PTH116
     except OSError:
         return False
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(original.st_mode):
         return False
-    if identity_of(found) == identity_of(copy):
+    if identity_of(original) == identity_of(copy):
         return not linked
-    return move.is_like(found) or (not linked and _same_content(source, target))
+    return move.is_like(original) or (not linked and _same_content(source, target))
 
 
-def _clear(own: ConfinedDir, about: About) -> None:
+def _clear(folder: ConfinedDir, about: About) -> None:
     """Remove what the sorting made beside the images; the answers last."""
-    Placement(own, SCRATCH).unlink(missing_ok=True)
+    Placement(folder, SCRATCH).unlink(missing_ok=True)
     sorting = about.sorting
     for name in sorting.folders if sorting else ():
         with suppress(OSError):  # not empty: something else is in there
-            own.rmdir(name)
-    results = Placement(own, RESULTS)
+            folder.rmdir(name)
+    results = Placement(folder, RESULTS)
     if sorting and sorting.results and not results.is_free:
         there = results.stat()
         if stat.S_ISREG(there.st_mode) and there.st_size in (about.written, about.next):
             results.unlink()
     for name in (SORTED, f"{SORTED}-wal", f"{SORTED}.lock"):
-        Placement(own, name).unlink(missing_ok=True)
+        Placement(folder, name).unlink(missing_ok=True)
     if sorting and sorting.made:
         with suppress(OSError):
-            own.path.rmdir()
+            folder.path.rmdir()

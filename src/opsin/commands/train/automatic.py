@@ -70,10 +70,10 @@ def choose(
     mirrored: bool = True,
     device: str = "cpu",
     quick: bool = False,
-    given: Mapping[str, object] | None = None,
+    requested: Mapping[str, object] | None = None,
 ) -> Choice:
     """A network, its size and how it is trained, by the images and the machine."""
-    settled = {key: value for key, value in (given or {}).items() if value is not None}
+    settled = {key: value for key, value in (requested or {}).items() if value is not None}
     height, width, channels = shape
     images, classes = sum(counts), len(counts)
     data = DataRecipe.of("images", size=(height, width))

@@ -46,8 +46,8 @@ def write_request(directory: RunDirectory, learner: Learner, audit: Audit) -> No
     write_json(directory.recipe, learner.recipe.model_dump(mode="json"))
     split = {part: dataset.split.rows(part) for part in ("train", "val", "test")}
     digests = short_digest(dataset.digests)
-    found = {"findings": audit.counts(), "test_set": key_of(digests, split["test"])}
-    dataset.describe().model_copy(update=found).write(directory.path)
+    facts = {"findings": audit.counts(), "test_set": key_of(digests, split["test"])}
+    dataset.describe().model_copy(update=facts).write(directory.path)
     sources = short_digest(dataset.source_digests)
     directory.save_arrays(directory.split, digests=digests, source_digests=sources, **split)
     write_images(directory, dataset)

@@ -77,10 +77,10 @@ class NetworkLearner(Learner):
         """Choose network, size, epochs and balance where they were not given."""
         began, dataset = time.perf_counter(), loaded.dataset
         seconds = None if loaded.budget is None else seconds_of(loaded.budget)
-        given = {key: value for key, value in options.items() if value is not None}
+        requested = {key: value for key, value in options.items() if value is not None}
         named, mirrored = None if loaded.model == "auto" else loaded.model, dataset.mirrored
         # Refuses an unknown option before any of them is used.
-        recipe = resolve(dataset.recipe, model=named, mirrored=mirrored, **given)
+        recipe = resolve(dataset.recipe, model=named, mirrored=mirrored, **requested)
         device = choose_device(recipe.training.device)
         reasons = dict(loaded.reasons)
         if named is None:
@@ -89,7 +89,7 @@ class NetworkLearner(Learner):
             choice = choose(
                 shape=dataset.images.shape[1:],
                 counts=np.bincount(labels, minlength=len(dataset.classes)).tolist(),
-                mirrored=mirrored, device=device.type, quick=quick, given=given,
+                mirrored=mirrored, device=device.type, quick=quick, requested=requested,
             )  # fmt: skip
             if seconds is None:  # with a budget, its network and its epochs are the ones that hold
                 reasons["Auto"] = choice.reason
@@ -101,7 +101,7 @@ class NetworkLearner(Learner):
         recipe, epoch_seconds = with_balance(recipe, dataset), None
         if seconds is not None:
             recipe, chosen, epoch_seconds = fit_budget(
-                seconds, recipe, dataset, device=device, given=given, watcher=watcher
+                seconds, recipe, dataset, device=device, given=requested, watcher=watcher
             )
             reasons["Budget"] = f"{clock(seconds)} · {chosen}"
         recipe = recipe.model_copy(update={"reasons": reasons | recipe.reasons})

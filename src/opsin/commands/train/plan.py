@@ -65,13 +65,13 @@ def plan(
     refuse_several("a plan")
     noted = _Noted()
     watcher = WatcherGroup(watcher or for_people(quiet=quiet), noted)
-    given: dict[str, Any] = {**options}
+    requested: dict[str, Any] = {**options}
     loaded = load_for(
-        data, model, given, budget=budget, offline=offline, watcher=watcher, planned=True
+        data, model, requested, budget=budget, offline=offline, watcher=watcher, planned=True
     )
     dataset = loaded.dataset
     tell_limits(watcher, dataset)
-    learner = decide(loaded, given, began=0.0, watcher=watcher)
+    learner = decide(loaded, requested, began=0.0, watcher=watcher)
     # The audit changes nothing of a training, and would take longer than all else.
     with learner.ready():
         planned = learner.planned()

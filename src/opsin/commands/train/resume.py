@@ -102,10 +102,10 @@ def learner_of(
                 f"{parent.path.name} was evaluated on its test images when it was stopped; at its "
                 "end it is evaluated again, which is one more look at them"
             )
-    own = _own_state(parent, recipe, watcher)
+    state = _own_state(parent, recipe, watcher)
     if isinstance(recipe, ClassicalRecipe):
-        return FineTuneLearner(dataset, recipe, backbone, began=began, start=own)
-    return NetworkLearner(dataset, recipe, start=own)
+        return FineTuneLearner(dataset, recipe, backbone, began=began, start=state)
+    return NetworkLearner(dataset, recipe, start=state)
 
 
 def _same_backbone(

@@ -97,20 +97,20 @@ def train(
     began = time.perf_counter()
     with joined() as group:
         tell = watcher_of_run(watcher, observers, track, quiet=quiet, group=group)
-        given: dict[str, Any] = {**options}
+        requested: dict[str, Any] = {**options}
         begun, done = begun_before(Path(runs), group)
         if begun is not None and done:
             return Run(begun.path)
-        if model_asked(model, given) in FITTED:  # said at once
+        if model_asked(model, requested) in FITTED:  # said at once
             refuse_several(_IN_ONE_GO)
-        loaded = load_for(data, model, given, budget=budget, offline=offline, watcher=tell)
+        loaded = load_for(data, model, requested, budget=budget, offline=offline, watcher=tell)
         if loaded.model in FITTED:
             refuse_several(_IN_ONE_GO)
-        goes_on = given.get("fine_tune") or loaded.model not in FITTED
+        goes_on = requested.get("fine_tune") or loaded.model not in FITTED
         if begun is not None and begun.recipe.is_file() and goes_on:
             learner = learner_of(begun, loaded.dataset, group=group, watcher=tell, began=began)
         else:
-            learner = decide(loaded, given, began=began, watcher=tell)
+            learner = decide(loaded, requested, began=began, watcher=tell)
 
         def directory_of() -> RunDirectory:
             title = name or f"{loaded.dataset.recipe.title}-{learner.recipe.model.name}"

@@ -120,6 +120,7 @@ class CorrectedLabels(Stored):
 class PartFigures(Accuracy):
     """How good the answers to one part of the images are; ``None`` where a run does not say."""
 
+    images: Count = 0
     groups: Count | None = Field(
         None, description="Groups that the intervals take; null where each image stands alone."
     )

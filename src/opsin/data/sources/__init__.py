@@ -1,4 +1,4 @@
-"""Where images come from: one module for each kind of source."""
+"""Sources of images: one module for each kind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from opsin.core.events import SILENT, Watcher
 from opsin.data.formats import SUFFIXES
 from opsin.data.image_stream import Stream, stream_of_one
 
-# The modules of the kinds take longer to load than an image to answer.
+# Loading the modules of the kinds takes longer than classifying an image.
 if TYPE_CHECKING:
     from opsin.core.recipe import DataRecipe
     from opsin.data.sources.contents import LabelledImages, LocatedSource
@@ -32,7 +32,7 @@ _ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 @functools.cache
 def kinds() -> tuple[SourceKind, ...]:
-    """The kinds of source, in the order in which they are asked."""
+    """Return the kinds of source, in order of rank."""
     names = sorted(module.name for module in pkgutil.iter_modules(__path__))
     modules = (importlib.import_module(f"{__name__}.{name}") for name in names)
     listed: list[SourceKind] = [kind for module in modules for kind in getattr(module, "KINDS", ())]
@@ -40,7 +40,7 @@ def kinds() -> tuple[SourceKind, ...]:
 
 
 def kinds_in_words(*, labelled: bool = True) -> str:
-    """What a source, with labels or without, may be: the most general kinds first."""
+    """List the kinds of source, labelled or not, the most general first."""
     *most, last = [
         kind.title
         for kind in sorted(kinds(), key=lambda kind: -kind.rank)
@@ -52,10 +52,10 @@ def kinds_in_words(*, labelled: bool = True) -> str:
 def find_all(
     recipe: DataRecipe,
     *,
-    given: Mapping[str, LocatedSource] | None = None,
+    held: Mapping[str, LocatedSource] | None = None,
     watcher: Watcher = SILENT,
 ) -> LocatedSource:
-    """Find every source of a recipe, to be opened as one."""
+    """Locate every source of a recipe, to be opened as one."""
     from opsin.data.left_out import add_up  # noqa: PLC0415
     from opsin.data.sources.contents import LocatedSource  # noqa: PLC0415
     from opsin.data.sources.joined import join  # noqa: PLC0415
@@ -72,26 +72,26 @@ def find_all(
         outside=recipe.outside,
         watcher=watcher,
     )
-    held = given or {}
-    found = [held.get(each) or locate(replace(request, written=each)) for each in written]
-    if len(found) == 1:
-        return found[0]
-    keys = [each.key for each in found[: len(recipe.sources)]]
+    held = held or {}
+    located = [held.get(name) or locate(replace(request, written=name)) for name in written]
+    if len(located) == 1:
+        return located[0]
+    keys = [source.key for source in located[: len(recipe.sources)]]
 
     def read() -> LabelledImages:
-        contents = [(each, place.open()) for each, place in zip(written, found, strict=True)]
+        contents = [(name, source.open()) for name, source in zip(written, located, strict=True)]
         return join(contents[: len(keys)], contents[-1] if recipe.test else None)
 
-    known = [each.left_out for each in found]
+    known = [source.left_out for source in located]
     return LocatedSource(
-        repr([*keys, found[-1].key if recipe.test else None]),
+        repr([*keys, located[-1].key if recipe.test else None]),
         read,
         None if None in known else add_up(filter(None, known)),
     )
 
 
 def _check_different(sources: Sequence[str]) -> None:
-    """Refuse a source that is given twice: its images would count twice, in each figure."""
+    """Refuse a source that is given twice: its images would count twice."""
     from opsin.data.sources.named import is_place  # noqa: PLC0415
 
     def place_of(source: str) -> str:
@@ -103,7 +103,7 @@ def _check_different(sources: Sequence[str]) -> None:
 
 
 def locate(request: SourceRequest) -> LocatedSource:
-    """Find out what a source of labelled images is, without reading images."""
+    """Locate a source of labelled images, without reading images."""
     for kind in kinds():
         if kind.locate and kind.match(request):
             return kind.locate(request)
@@ -130,7 +130,7 @@ def open_stream(
     outside: bool = False,
     watcher: Watcher = SILENT,
 ) -> Stream:
-    """Find the images of a source, labelled or not, without reading any."""
+    """Open the images of a source, labelled or not, as a stream."""
     source = os.fspath(source)
     path = Path(os.path.expanduser(source))  # noqa: PTH111  no error where there is no home
     named_image = path.suffix.lower() in SUFFIXES

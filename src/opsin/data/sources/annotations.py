@@ -1,4 +1,4 @@
-"""Classes that a labelling tool wrote: exports of COCO's form, or of Label Studio."""
+"""Exports of labelling tools: COCO's format, and Label Studio's."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from opsin.data.sources.source_kind import SourceKind, SourceRequest
 from opsin.data.sources.table import check_any_exists, name_of
 from opsin.data.split import part_named
 
-# Where COCO's form lies in the folders that Roboflow exports.
+# COCO's file in folders that Roboflow exports.
 _COCO: Final = "_annotations.coco.json"
 # Label Studio puts this before the names of files that were uploaded to it.
 _UPLOAD: Final = re.compile(r"[0-9a-f]{8}-(?=.)")
 
-#: The classes of each image in an export, with its file as the export names it.
+#: Each image's file, as the export names it, and classes.
 _Annotations = list[tuple[str, set[str]]]
 
 
 def _read_coco(content: Json) -> _Annotations | None:
     if not isinstance(content, dict) or not {"images", "categories"} <= set(content):
         return None
-    names = {each["id"]: str(each["name"]) for each in _objects(content["categories"])}
+    names = {category["id"]: str(category["name"]) for category in _objects(content["categories"])}
     classes: dict[Any, set[str]] = {}
-    for each in _objects(content.get("annotations") or []):
-        classes.setdefault(each["image_id"], set()).add(names[each["category_id"]])
+    for note in _objects(content.get("annotations") or []):
+        classes.setdefault(note["image_id"], set()).add(names[note["category_id"]])
     images = _objects(content["images"])
-    return [(str(each["file_name"]), classes.get(each["id"], set())) for each in images]
+    return [(str(image["file_name"]), classes.get(image["id"], set())) for image in images]
 
 
 def _read_label_studio(content: Json) -> _Annotations | None:
-    """Return the choices made for each image in a JSON export of Label Studio, short or full."""
+    """Read the choices in a JSON export of Label Studio, short or full."""
     if not isinstance(content, list) or not content:
         return None
     read = []
@@ -49,8 +49,10 @@ def _read_label_studio(content: Json) -> _Annotations | None:
             values = task["data"]
         elif (choice := task.get("choice", task.get("label"))) is not None:
             choices = {str(choice)}  # the short form: one key each
-        for each in _objects(task.get("annotations") or task.get("completions") or []):
-            for result in [] if each.get("was_cancelled") else _objects(each.get("result") or []):
+        for annotation in _objects(task.get("annotations") or task.get("completions") or []):
+            for result in (
+                [] if annotation.get("was_cancelled") else _objects(annotation.get("result") or [])
+            ):
                 if result.get("type") == "choices":
                     choices.update(map(str, result["value"]["choices"]))
         texts = (value for value in values.values() if isinstance(value, str))
@@ -62,7 +64,7 @@ def _read_label_studio(content: Json) -> _Annotations | None:
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:
-    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise ValueError("a list holds something else than objects")
     return value
 
@@ -85,14 +87,14 @@ def _annotations_in(path: Path) -> _Annotations:
 
 
 def _files_of(request: SourceRequest) -> list[tuple[Path, str]]:
-    """The exports that a source means, with the part of each."""
+    """Return the exports in a source, with the part of each."""
     path = request.path
     if request.is_file:
         return [(path, "")] if path.suffix.lower() == ".json" else []
     if not request.is_folder:
         return []
     folders = [(path, "")]
-    with contextlib.suppress(OSError):  # what cannot be read is explained by others
+    with contextlib.suppress(OSError):  # other kinds explain an unreadable folder
         parts = [(code, entry) for entry in path.iterdir()
                  if (code := part_named(entry.name)) is not None and entry.is_dir()]  # fmt: skip
         folders += [(entry, entry.name) for _, entry in sorted(parts)]
@@ -110,7 +112,7 @@ def _locate(request: SourceRequest) -> LocatedSource:
             elif not any(classes):
                 rows.passed.add("image without a class", image)
             else:
-                name = name_of(_place_of(image, file, root), root / "_", line, inside)
+                name = name_of(_path_of(image, file, root), root / "_", line, inside)
                 rows.add(Row(name, next(iter(classes)), part, name=name))
     if not rows.names:
         raise SourceError(f"{request.written} has no images with a class each", "Export more.")
@@ -120,8 +122,8 @@ def _locate(request: SourceRequest) -> LocatedSource:
     return contents.located_by_files(*[file for file, _ in files], about="annotations")
 
 
-def _place_of(written: str, file: Path, root: Path) -> str:
-    """Where an image lies below the root: as written, or in a folder called images."""
+def _path_of(written: str, file: Path, root: Path) -> str:
+    """Return an image's path below the root: as written, or in a folder called images."""
     address = urllib.parse.urlsplit(written)
     path = written
     if address.scheme or address.path != written:
@@ -130,10 +132,10 @@ def _place_of(written: str, file: Path, root: Path) -> str:
     path = query[0] if query else path
     base = os.path.relpath(file.parent, root)
     last = path.rpartition("/")[2]
-    own = _UPLOAD.sub("", last, count=1)
-    names = (path.lstrip("/"), f"images/{path}", f"images/{last}", last, f"images/{own}", own)
-    places = [os.path.normpath(os.path.join(base, name)) for name in filter(None, names)]  # noqa: PTH118
-    return next((place for place in places if os.path.isfile(root / place)), places[0])  # noqa: PTH113
+    clean = _UPLOAD.sub("", last, count=1)
+    names = (path.lstrip("/"), f"images/{path}", f"images/{last}", last, f"images/{clean}", clean)
+    paths = [os.path.normpath(os.path.join(base, name)) for name in filter(None, names)]  # noqa: PTH118
+    return next((path for path in paths if os.path.isfile(root / path)), paths[0])  # noqa: PTH113
 
 
 def _is_usable(request: SourceRequest) -> bool:

@@ -1,4 +1,4 @@
-"""Archives of any other kind of source, and WebDataset shards: both are folders once unpacked.
+"""Archives of any other kind of source, and WebDataset shards; both are unpacked to folders.
 
 In a shard an image and its class share the beginning of their names: ``1.jpg``, ``1.cls``.
 """
@@ -28,16 +28,16 @@ from opsin.data.sources.source_kind import AllowedFolder, SourceKind, SourceRequ
 from opsin.data.sources.table_cells import text_of
 from opsin.data.sources.unpack import SUFFIXES, is_archive, unpack, unpacked_folder
 
-# Endings of members that say the class: alone, or within JSON under one of the names.
+# Endings of members that hold the class: as text, or as JSON under one of the keys.
 _SAYS_CLASS = ("cls", "label", "class", "json")
 _KEYS = ("label", "cls", "class", "class_name")
-# Images looked at to tell a shard from other archives, bytes of the longest class, and shards.
+# Images sampled to recognise a shard, bytes of the longest class, and shards at most.
 _LOOK, _LONGEST, _MOST_SHARDS = 16, 1 << 20, 100_000
 
 
 @contextlib.contextmanager
 def _named_as(path: Path) -> Iterator[None]:
-    """Name the archive in errors: the user knows it, and not where it was unpacked."""
+    """Name the archive in errors, not the folder that it was unpacked to."""
     try:
         yield
     except SourceError as error:
@@ -47,11 +47,11 @@ def _named_as(path: Path) -> Iterator[None]:
 
 def _left_out(path: Path) -> list[LeftOut]:
     stored = json.loads((unpacked_folder(path) / LEFT_OUT_FILE).read_text(encoding="utf-8"))
-    return [LeftOut.model_validate(each) for each in stored]
+    return [LeftOut.model_validate(entry) for entry in stored]
 
 
 def open_archive(request: SourceRequest) -> LabelledImages:
-    """Unpack an archive, and read what it holds."""
+    """Unpack an archive and open its contents."""
     root = unpack(request.path, request.watcher)
     with _named_as(request.path):
         if _is_shard(root):
@@ -95,7 +95,7 @@ def _iter_unlabelled(request: SourceRequest) -> Stream:
 
 
 def _with_content(image: ListedImage) -> ListedImage:
-    """Read an image, for its file is the cache's and no user's."""
+    """Read an image: its file belongs to the cache."""
     with open(str(image.image), "rb") as file:  # noqa: PTH123  as text
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
@@ -105,7 +105,7 @@ def _with_content(image: ListedImage) -> ListedImage:
 
 
 def _shards_in(request: SourceRequest) -> list[Path]:
-    """The archives in a folder without images."""
+    """Return the archives in a folder without images."""
     if not request.is_folder or request.holds_images:
         return []
     files = itertools.islice(request.path.iterdir(), _MOST_SHARDS)
@@ -113,7 +113,7 @@ def _shards_in(request: SourceRequest) -> list[Path]:
 
 
 def _is_shard(folder: Path) -> bool:
-    """Tell an unpacked archive by its first images: the class lies beside one of them."""
+    """Recognise an unpacked shard: a class lies beside one of its first images."""
     images = itertools.islice(ImageTree(folder, stream=True).images(), _LOOK)
     return any(_file_of_class(folder, name) for name in images)
 
@@ -128,7 +128,7 @@ def _file_of_class(folder: Path, name: str) -> Path | None:
 
 
 def _key_of(name: str) -> str:
-    """Part a name at the first dot after its folders, as WebDataset does."""
+    """Cut a name at the first dot after its folders, as WebDataset does."""
     around, slash, last = name.rpartition("/")
     return f"{around}{slash}{last.partition('.')[0]}"
 
@@ -138,8 +138,8 @@ def _samples(folder: Path, split: str = "") -> Iterator[Row]:
     for name in ImageTree(folder).images():
         if (key := _key_of(name)) != last:
             last, file = key, _file_of_class(folder, name)
-            place = folder / name
-            yield Row(place, _class_in(file) if file else "", split, name=key, place=str(place))
+            path = folder / name
+            yield Row(path, _class_in(file) if file else "", split, name=key, place=str(path))
 
 
 def _class_in(file: Path) -> str:

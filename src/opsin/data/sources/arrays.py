@@ -1,4 +1,4 @@
-"""Images and labels that are arrays already: ``.npz`` files and IDX files, MNIST's format.
+"""Images and labels in arrays: ``.npz`` files and IDX files, MNIST's format.
 
 IDX: two zero bytes, a type code, the number of dimensions, each dimension as a big-endian 32-bit
 number, then the values (http://yann.lecun.com/exdb/mnist/).
@@ -28,11 +28,11 @@ from opsin.data.sources.source_kind import SourceKind, SourceRequest
 from opsin.data.spelling import nfc
 from opsin.data.split import TEST, TRAIN, UNASSIGNED
 
-#: Classes that a classifier can sensibly have.
+#: The largest label accepted.
 _MAX_LABEL = 99_999
-#: Bytes that an image takes beside its pixels: its name, its digest and the like.
+#: Bytes of memory per image besides its pixels: name, digest and so on.
 _BESIDE = 256
-#: The arrays of a file by our names, with those of Keras.
+#: Names of the arrays of a file, and Keras' names for them.
 _NAMES = {
     "images": "x_train", "labels": "y_train", "test_images": "x_test", "test_labels": "y_test",
     "classes": "classes",
@@ -40,7 +40,7 @@ _NAMES = {
 _ADVICE = "Save it with numpy.savez(path, images=…, labels=…)."
 _GZIP = b"\x1f\x8b"
 _CHUNK = 1 << 20
-# What gzip can make of a byte at most.
+# The largest expansion of gzip.
 _DEFLATE = 1032
 
 
@@ -53,7 +53,7 @@ def from_arrays(
     test: tuple[NDArray[Any], NDArray[Any] | Sequence[int]] | None = None,
     mirrored: bool = True,
 ) -> LabelledImages:
-    """Check arrays and take them as a source."""
+    """Check arrays and return them as a source."""
     images, labels = _checked(images, labels, source)
     given = np.full(labels.size, TRAIN if test else UNASSIGNED, np.uint8)
     names = [f"train/{i}" if test else str(i) for i in range(labels.size)]
@@ -79,7 +79,7 @@ def from_arrays(
 
 
 def open_npz(path: Path) -> LabelledImages:
-    """Read a file with ``images`` and ``labels``, or with the names that Keras gives them."""
+    """Read a file with ``images`` and ``labels``, or with Keras' names."""
     try:
         with StoredArrays(path) as file:
             there = {ours: name for ours, keras in _NAMES.items() for name in (keras, ours)
@@ -105,14 +105,14 @@ def open_npz(path: Path) -> LabelledImages:
 
 
 def _check_count(path: Path, count: int) -> None:
-    """Refuse more images than an honest file of its size holds, by a `ValueError`."""
+    """Raise a `ValueError` for more images than a file of its size can hold."""
     Budget(path.stat().st_size).take(_BESIDE * count)
 
 
 def _checked(
     images: NDArray[Any], labels: NDArray[Any] | Sequence[int], source: str
 ) -> tuple[NDArray[np.uint8 | np.uint16], NDArray[np.int64]]:
-    """Bring both arrays to their shape and type, or say what is wrong with them."""
+    """Normalise the shape and type of both arrays, or raise."""
     images, labels = as_array(images, f"{source} (images)"), as_array(labels, f"{source} (labels)")
     if labels.ndim == 2 and labels.shape[1] == 1:  # as CIFAR-10 has them in Keras
         labels = labels[:, 0]
@@ -148,7 +148,7 @@ def _checked(
 def to_bytes_or_deep(
     images: NDArray[Any], source: str
 ) -> tuple[NDArray[np.uint8 | np.uint16], str | None]:
-    """Do as `to_bytes`, but leave whole numbers of up to 16 bits for `fill_cache` to bring."""
+    """Run `to_bytes`, but leave integers of up to 16 bits for `fill_cache` to scale."""
     whole = images.dtype.kind in "iu" and images.size > 0
     if whole and images.min() >= 0 and 255 < images.max() < 1 << 16:
         return images.astype(np.uint16), None
@@ -156,7 +156,7 @@ def to_bytes_or_deep(
 
 
 def as_array(value: Any, name: str) -> NDArray[Any]:
-    """Return what NumPy makes of images or labels."""
+    """Convert images or labels to a NumPy array."""
     try:
         return np.asarray(value)
     except Exception as error:
@@ -182,7 +182,7 @@ def _labels_of(images: Path) -> Path:
 
 @contextlib.contextmanager
 def opened_plain(path: Path) -> Iterator[io.BufferedIOBase]:
-    """Open a file's content, decompressed where it is a gzip."""
+    """Open a file, decompressing gzip."""
     with open_regular(path) as file:
         packed = file.read(len(_GZIP)) == _GZIP
         file.seek(0)
@@ -194,7 +194,7 @@ def opened_plain(path: Path) -> Iterator[io.BufferedIOBase]:
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """Read one IDX file of bytes, plain or gzip, in the shape that its header states."""
+    """Read an IDX file of bytes, plain or gzip."""
     try:
         with opened_plain(path) as file:
             header = file.read(4)
@@ -208,11 +208,11 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
                 raise ValueError("its header states an impossible size")
             _check_count(path, sizes[0])
             Budget(size).take(count)
-            values, place = np.empty(count, np.uint8), 0
-            while (chunk := file.read(_CHUNK)) and place + len(chunk) <= count:
-                values[place : place + len(chunk)] = np.frombuffer(chunk, np.uint8)
-                place += len(chunk)
-            if chunk or place < count:
+            values, filled = np.empty(count, np.uint8), 0
+            while (chunk := file.read(_CHUNK)) and filled + len(chunk) <= count:
+                values[filled : filled + len(chunk)] = np.frombuffer(chunk, np.uint8)
+                filled += len(chunk)
+            if chunk or filled < count:
                 raise ValueError(f"it holds another number of values than the {count:,} stated")
             return values.reshape(sizes)
     except (OSError, EOFError, ValueError, zlib.error) as error:
@@ -239,7 +239,7 @@ def _locate_idx(request: SourceRequest) -> LocatedSource:
         images, files = path, [path, _labels_of(path)]
 
     def read() -> LabelledImages:
-        pairs = [(read_idx(each), read_idx(_labels_of(each))) for each in (images, test) if each]
+        pairs = [(read_idx(file), read_idx(_labels_of(file))) for file in (images, test) if file]
         return from_arrays(*pairs[0], source=str(path), test=pairs[1] if test else None)
 
     return LocatedSource(key_of_files(*files), read)

@@ -1,4 +1,4 @@
-"""What a source holds before anything is decoded: its images, and what it says of each."""
+"""The contents of a source before decoding: images, labels and parts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _Image_co = TypeVar("_Image_co", covariant=True)
 
 @dataclass(frozen=True)
 class LocatedSource:
-    """A source that was found, and not yet read."""
+    """A source that was located, and not yet read."""
 
     key: str
     open: Callable[[], LabelledImages]
@@ -35,7 +35,7 @@ class LocatedSource:
 
 
 class UnreadImages(Sequence[_Image_co]):
-    """Images that are made when they are asked for: a million objects would take a gigabyte."""
+    """A sequence that makes images on access: a million objects would take a gigabyte."""
 
     _items: Sequence[Any] | NDArray[np.int64]
 
@@ -55,14 +55,14 @@ class UnreadImages(Sequence[_Image_co]):
         return len(self._items)
 
     def rows(self, rows: NDArray[np.int64]) -> Self:
-        """Keep some images, in the order given."""
+        """Return some images, in the order of ``rows``."""
         kept, items = copy(self), self._items
         kept._items = items[rows] if isinstance(items, np.ndarray) else [items[row] for row in rows]
         return kept
 
 
 class Files(UnreadImages[Path]):
-    """Images in files: a folder, and names below it with ``/``, or absolute ones."""
+    """Image files: a folder, and names below it with ``/``, or absolute ones."""
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
         self.folder = folder
@@ -77,14 +77,14 @@ class Files(UnreadImages[Path]):
         return self.folder / item
 
     def places(self) -> Iterator[str]:
-        """Yield each file's whole name: text, in a tenth of the time of paths."""
+        """Yield absolute file names as text, ten times faster than paths."""
         folder = os.path.abspath(self.folder)  # noqa: PTH100  as the rest: no Path each
         for name in self._items:
             yield os.path.join(folder, name)  # noqa: PTH118
 
 
 class PackedImages(UnreadImages[bytes]):
-    """Images behind each other in one file, which end at places ``int64[N]``."""
+    """Images concatenated in one file; ``ends`` are their end offsets, ``int64[N]``."""
 
     def __init__(self, file: Path, ends: NDArray[np.int64]) -> None:
         self.file = file
@@ -106,7 +106,7 @@ class PackedImages(UnreadImages[bytes]):
 
 
 class ChainedImages(UnreadImages[Path | StoredObject | bytes | NDArray[np.uint8]]):
-    """Images of several sources behind each other, each asked for where it is."""
+    """Images of several sources, concatenated without reading."""
 
     def __init__(self, parts: Sequence[UnpreparedImages]) -> None:
         self._parts = parts
@@ -119,29 +119,29 @@ class ChainedImages(UnreadImages[Path | StoredObject | bytes | NDArray[np.uint8]
         return part[int(item - self._ends[number] + len(part))]
 
 
-#: Files still, or objects of a store, their contents, or arrays already: of one shape
-#: ``uint8`` or ``uint16[N, H, W, C]``, or each of its own.
+#: Files, objects of a store, contents of files, or arrays: all in one ``uint8`` or
+#: ``uint16[N, H, W, C]``, or each of its own shape.
 UnpreparedImages = (
     Sequence[Path | StoredObject | bytes | NDArray[np.uint8]] | NDArray[np.uint8 | np.uint16]
 )
 
 
 def key_of_files(*files: Path | Files) -> str:
-    """A key of the files' names, sizes and times of change; some may be missing."""
+    """Return a key of files' names, sizes and times of change; some may be missing."""
     key = hashlib.sha256()
-    for each in files:
-        for place in each.places() if isinstance(each, Files) else [str(each.absolute())]:
-            stamp = file_stamp(place)
-            # The same words as always, for the keys of what is cached.
+    for item in files:
+        for path in item.places() if isinstance(item, Files) else [str(item.absolute())]:
+            stamp = file_stamp(path)
+            # Unchanged for the sake of existing cache keys.
             known = (-1, -1) if stamp == MISSING else (stamp.size, stamp.mtime_ns)
-            # Names that are no Unicode have lone surrogates, which repr escapes.
-            key.update(repr((place, *known)).encode("utf-8", "surrogateescape"))
+            # Names that are not Unicode have lone surrogates, which repr escapes.
+            key.update(repr((path, *known)).encode("utf-8", "surrogateescape"))
     return key.hexdigest()
 
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images, still files or already arrays, with what the source says about them.
+    """The images of a source, with their labels, parts and groups.
 
     Args:
         source: The source as the user wrote it.
@@ -153,8 +153,8 @@ class LabelledImages:
         groups: What each image shares with others (a person, a patient, a film), so that they
             belong on one side of a split; ``""`` for none. Empty where the source does not say.
         mirrored: Whether a mirrored image is still of its class.
-        left_out: What the source holds beside them.
-        lines: Lines of the table that name them, ``int64[N]``, 0 for none; ``None``: no table does.
+        left_out: Other contents of the source, by kind.
+        lines: Line of the table that names each, ``int64[N]``, 0 for none; ``None`` without one.
         repeated: Rows of a table that named an image once more, which are left out.
     """
 
@@ -174,7 +174,7 @@ class LabelledImages:
         return int(self.labels.size)
 
     def rows(self, rows: NDArray[np.int64]) -> LabelledImages:
-        """Keep some images, in the order given."""
+        """Return some images, in the order of ``rows``."""
         if isinstance(self.images, np.ndarray):
             images: UnpreparedImages = self.images[rows]
         elif isinstance(self.images, UnreadImages):
@@ -192,26 +192,26 @@ class LabelledImages:
         )
 
     def keep(self, classes: Sequence[str]) -> LabelledImages:
-        """Keep some classes, in the order given; each must be there, and be named once."""
-        places = places_among(classes, self.classes)
-        unknown = [name for name, place in zip(classes, places, strict=True) if place < 0]
-        if unknown or len(set(places)) < len(places):
+        """Return the images of some classes, in the order given; each must exist once."""
+        indices = places_among(classes, self.classes)
+        unknown = [name for name, index in zip(classes, indices, strict=True) if index < 0]
+        if unknown or len(set(indices)) < len(indices):
             raise SourceError(
                 f"{', '.join(unknown or classes)}: different classes among "
                 f"{', '.join(self.classes)} are expected"
             )
         new_label = np.full(len(self.classes), -1, np.int64)
-        new_label[places] = np.arange(len(places))
+        new_label[indices] = np.arange(len(indices))
         kept = self.rows(np.flatnonzero(new_label[self.labels] >= 0))
-        names = tuple(self.classes[place] for place in places)
+        names = tuple(self.classes[index] for index in indices)
         return replace(kept, classes=names, labels=new_label[kept.labels])
 
     def check(self) -> None:
-        """Refuse contents that no classifier can be made from: see `check_classes`."""
+        """Refuse contents unfit for training: see `check_classes`."""
         check_classes(self.source, self.classes, self.labels, self.given)
 
     def located_by_files(self, *tables: Path, about: object = None) -> LocatedSource:
-        """A source that changes with its files: its images, and tables that name them."""
+        """Return a source with a key of its images and the tables that name them."""
         images = [self.images] if isinstance(self.images, Files) else []
         key = key_of_files(*tables, *images)
         return LocatedSource(
@@ -219,7 +219,7 @@ class LabelledImages:
         )
 
     def located(self) -> LocatedSource:
-        """Images that no source names, as one whose key is their content."""
+        """Return a source whose key is a hash of its content."""
         images = self.images
         key = hashlib.sha256(repr((self.classes, self.groups)).encode())
         if isinstance(images, Files):
@@ -236,7 +236,7 @@ class LabelledImages:
 def check_classes(
     source: str, classes: Sequence[str], labels: NDArray[np.int64], given: NDArray[np.uint8]
 ) -> None:
-    """Refuse images that no classifier can be made from."""
+    """Refuse images unfit for training."""
     if not labels.size:
         raise SourceError(f"{source} has no images")
     if len(classes) < 2:

@@ -1,4 +1,4 @@
-"""A folder of images: one sub-folder for each class, or any layout where no labels are needed."""
+"""A folder of images: one sub-folder for each class, or any layout without labels."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def open_folder(
 
 
 def rows_by_folder(walk: Walk, names: Sequence[str], watcher: Watcher) -> RowCollector:
-    """Take the folders of images for their classes, and for parts where they are called so."""
+    """Read classes, and parts of a split, from the names of folders."""
     tops = [name for name in walk.folders if "/" not in name]
     inner = [name for name in walk.folders if "/" in name]
     holders = {name.partition("/")[0] for name in inner}
@@ -85,7 +85,7 @@ def _count_empty(walk: Walk, classes: Iterable[str], names: Iterable[str]) -> No
     for folder in classes:
         if folder in holding:
             continue
-        if any(f"{place}/".startswith(f"{folder}/") for place in walk.linked_out):
+        if any(f"{linked}/".startswith(f"{folder}/") for linked in walk.linked_out):
             raise SourceError(
                 f"The folder {folder} of {walk.root} holds only links that lead out of it", _FOLLOW
             )
@@ -94,7 +94,7 @@ def _count_empty(walk: Walk, classes: Iterable[str], names: Iterable[str]) -> No
 
 
 def note_passed_over(walk: Walk, watcher: Watcher) -> None:
-    """Note what a walk has passed over and what can be done about it."""
+    """Note what a walk passed over, with advice."""
     if walk.links_out:
         watcher.note(
             f"Passed over, for they lead out of {walk.root}: links, {walk.links_out:,} in all; "
@@ -112,8 +112,8 @@ def note_passed_over(walk: Walk, watcher: Watcher) -> None:
 
 
 def note_left_out(left_out: Iterable[LeftOut], watcher: Watcher) -> None:
-    """Note what is left out, but for what `note_passed_over` has said."""
-    rest = [each for each in left_out if not each.kind.startswith(NOTED)]
+    """Note what is left out, except what `note_passed_over` reports."""
+    rest = [entry for entry in left_out if not entry.kind.startswith(NOTED)]
     if rest:
         watcher.note(f"Left out: {left_out_in_words(rest)}")
 
@@ -150,7 +150,7 @@ def _explain(walk: Walk, names: Sequence[str], parts: Iterable[str]) -> SourceEr
 
 
 def explain_no_images(walk: Walk) -> SourceError:
-    """The error of a source that has no images."""
+    """Return the error for a source without images."""
     more, advice = "", _ENDINGS
     if walk.links_out:
         more, advice = f", but {walk.links_out:,} links that lead out of it", _FOLLOW
@@ -166,29 +166,29 @@ def explain_no_images(walk: Walk) -> SourceError:
 
 
 def _locate(request: SourceRequest) -> LocatedSource:
-    place = request.written
+    written = request.written
     if request.archive is None and is_run(str(request.path)):
         raise SourceError(
-            f"{place} is a run of Opsin, which holds figures",
-            f"To train it further: opsin resume {place}; to classify with it: opsin predict "
-            f"{place} IMAGE; to measure it: opsin evaluate {place} SOURCE.",
+            f"{written} is a run of Opsin, which holds figures",
+            f"To train it further: opsin resume {written}; to classify with it: opsin predict "
+            f"{written} IMAGE; to measure it: opsin evaluate {written} SOURCE.",
         )
     contents = open_folder(request.path, follow_links=request.follow_links, watcher=request.watcher)
     return contents.located_by_files()
 
 
 def folder_stream(request: SourceRequest) -> Stream:
-    """The images below a folder."""
+    """Return the images below a folder."""
 
     def walk() -> ImageTree:
         return ImageTree(request.path, follow_links=request.follow_links, stream=True)
 
     def images() -> Iterator[ListedImage]:
-        tree, found = walk(), False
+        tree, has_images = walk(), False
         for name in tree.images():
-            found = True
+            has_images = True
             yield ListedImage(name, f"{tree.root}/{name}")
-        if not found:
+        if not has_images:
             raise explain_no_images(tree)
         note_passed_over(tree, request.watcher)
         note_left_out(tree.passed.listed(), request.watcher)

@@ -1,4 +1,4 @@
-"""Collections that are known by a name: found, fetched over HTTPS or out of a package, checked."""
+"""Named datasets, fetched over HTTPS or from a Debian package, and verified."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ TIMEOUT = 20.0
 
 @dataclass(frozen=True)
 class Published:
-    """A collection of files that others publish."""
+    """The files of a published dataset."""
 
     files: dict[str, str]
     url: str
@@ -53,11 +53,11 @@ class Published:
     package: str | None = None
 
     def is_whole(self, folder: Path) -> bool:
-        """Tell whether all files are in a folder."""
+        """Tell whether a folder has all files, intact."""
         return all(self.is_one(folder / name, name) for name in self.files)
 
     def is_one(self, file: Path, name: str) -> bool:
-        """Tell whether a file is there and its content is the published one of a name."""
+        """Tell whether a file exists with the published content of a name."""
         try:
             with open_regular(file) if self.packed else opened_plain(file) as stream:
                 digest = hashlib.file_digest(cast(BufferedIOBase, stream), "sha256")
@@ -66,7 +66,7 @@ class Published:
         return digest.hexdigest() == self.files[name]
 
 
-# The files of MNIST and of what takes its place.
+# The files of MNIST and its replacements.
 _IDX_FILES: Final = (
     "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz",
     "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz",
@@ -173,7 +173,7 @@ _PUBLISHED: Final = {
     "mnist": MNIST,
 }
 
-#: The names there are.
+#: All names.
 NAMES: Final = tuple(sorted([*_PUBLISHED, "digits"]))
 
 
@@ -187,7 +187,7 @@ def _open_digits() -> LabelledImages:
 
 
 def open_published(name: str, published: Published, watcher: Watcher) -> LabelledImages:
-    """Read a collection of four IDX files, or of one archive of CIFAR's."""
+    """Read a dataset of four IDX files, or of one CIFAR archive."""
     folder, files = locate_files(name, published, watcher), list(published.files)
     if len(files) == 1:
         return open_cifar(folder / files[0], source=name)
@@ -209,7 +209,7 @@ def open_cifar(path: Path, *, source: str) -> LabelledImages:
     try:
         with tarfile.open(path) as archive:
             members = {PurePosixPath(member.name).name: member for member in archive}
-            layout = next(each for each in _LAYOUTS if each.test in members)
+            layout = next(candidate for candidate in _LAYOUTS if candidate.test in members)
             contents = {
                 name: cast("IO[bytes]", archive.extractfile(members[name])).read()
                 for name in (*layout.train, layout.test, layout.classes)
@@ -232,7 +232,7 @@ def open_cifar(path: Path, *, source: str) -> LabelledImages:
 
 
 def locate_files(name: str, published: Published, watcher: Watcher) -> Path:
-    """A folder with the published files: cache, system, upstream, Debian, in this order."""
+    """Return a folder with the published files: cache, system, upstream or Debian."""
     kept = cache_root() / "sources"
     cached = kept / name
     for folder in (cached, published.system):
@@ -252,7 +252,7 @@ def locate_files(name: str, published: Published, watcher: Watcher) -> Path:
             try:
                 with scratch_directory(kept) as folder:
                     fetch_all(folder, published, watcher)
-                    # Only now: what was there stays where nothing better comes.
+                    # Only now, so that a failed download removes nothing.
                     shutil.rmtree(cached, ignore_errors=True)
                     publish_directory(folder, cached)
             except DownloadError as error:
@@ -279,7 +279,7 @@ def _from_upstream(folder: Path, published: Published, watcher: Watcher) -> None
 
 
 def _download(url: str, target: Path, *, limit: int) -> Iterator[int]:
-    """Download one file; yield how many bytes have come at a time."""
+    """Download a file; yield the size of each chunk."""
     done = 0
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:  # noqa: S310  addresses are Opsin's own
@@ -302,7 +302,7 @@ def _download(url: str, target: Path, *, limit: int) -> Iterator[int]:
 
 
 def _from_debian(folder: Path, published: Published, _: Watcher) -> None:
-    """Take the files out of Debian's data package, without installing it."""
+    """Extract the files from Debian's data package, without installing it."""
     package, system = published.package or "", published.system or Path("/")
     apt, dpkg = shutil.which("apt-get"), shutil.which("dpkg-deb")
     if not (apt and dpkg):
@@ -327,7 +327,7 @@ def _from_debian(folder: Path, published: Published, _: Watcher) -> None:
 
 
 def is_place(source: str) -> bool:
-    """Tell a place on this machine from a name, and from an address on the hub or on a store."""
+    """Tell whether a source is a local path, not a name or an address on the hub or a store."""
     return source not in NAMES and not source.startswith(PREFIX) and not is_stored(source)
 
 

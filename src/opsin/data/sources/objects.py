@@ -1,6 +1,6 @@
-"""Images that a program holds: data frames, and data sets of Hugging Face's library.
+"""Images in objects: data frames, and data sets of Hugging Face's library.
 
-Neither library is imported here: an object is known by what it can do.
+Neither library is imported: objects are recognised by their methods.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from opsin.data.sources.contents import LocatedSource
 from opsin.data.sources.rows import Row, collect
 from opsin.data.sources.table_cells import TableSchema
 
-# Rows that a data set hands over at a time.
+# Rows per batch of a data set.
 _BATCH: Final = 64
 
 
 def title_of(source: object) -> str:
-    """What an object is called: the name of its type, with its library's."""
+    """Return an object's type with its library."""
     kind = type(source)
     return f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
 
@@ -29,7 +29,7 @@ def title_of(source: object) -> str:
 def located_object(
     source: Any, title: str, columns: Mapping[str, str] | None = None, *, watcher: Watcher = SILENT
 ) -> LocatedSource:
-    """Take images that a program holds; they are read once, and kept in the cache."""
+    """Read the images in an object into the cache."""
     parts = source if isinstance(source, Mapping) else {"": source}
     classes: tuple[str, ...] = ()
 
@@ -50,7 +50,7 @@ def located_object(
 def _rows(
     part: Any, name: str, title: str, columns: Mapping[str, str]
 ) -> Iterator[tuple[TableSchema, Row]]:
-    """Yield an object's images, by what it can do."""
+    """Yield an object's images."""
     if hasattr(part, "features") and hasattr(part, "with_format"):  # of Hugging Face
         metadata = part.features.arrow_schema.metadata if part.features is not None else None
         for table in part.with_format("arrow").iter(batch_size=_BATCH):

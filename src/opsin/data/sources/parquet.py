@@ -1,4 +1,4 @@
-"""Parquet files: alone, in a folder, or from the hub; read in a process of its own, with limits."""
+"""Parquet files: alone, in a folder, or from the hub; read in a sandbox."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ from opsin.hub.hub_connection import connect, hub_errors, is_offline, quiet
 from opsin.hub.hub_fetch import download, listed
 from opsin.hub.hub_name import PREFIX, HubName, commit_of, snapshot_of
 
-# What reading a block may take, in seconds and bytes.
+# Limits of reading a block, in seconds and bytes.
 _SECONDS: Final = 60.0
 _MEMORY: Final = 2 << 30
-# Bytes of images that are handed over at a time, and rows at the most.
+# Bytes and rows per block at most.
 _BLOCK: Final = 8 << 20
 _MOST_ROWS: Final = 1024
-# Parts of a split in names of files, as Hugging Face's library knows them: train-00000-of-00002.
+# Parts of a split in file names, as in Hugging Face's library: train-00000-of-00002.
 _PART: Final = re.compile(
     r"(?:^|[-._ /])(train(?:ing)?|test(?:ing)?|holdout|eval(?:uation)?|val(?:id(?:ation)?)?|dev)"
     r"(?=[-._ /0-9]|$)",
     re.IGNORECASE,
 )
 _ADDRESS: Final = re.compile(rf"(?P<name>{PREFIX}[^:]+)(?::(?P<config>[^:]+))?")
-# Where the hub keeps its own conversion of data sets that are no Parquet.
+# The hub's own conversion of other data sets to Parquet.
 _CONVERTED: Final = "refs/convert/parquet"
 
 
@@ -56,17 +56,17 @@ def need_pyarrow() -> None:
 
 
 def part_in_name(name: str) -> str:
-    """The part of a split that a file's name says, as ``train-00000-of-00002.parquet``."""
+    """Return the part of a split in a file's name, such as ``train-00000-of-00002.parquet``."""
     words = _PART.findall(name)
     return "test" if words and words[-1].lower().startswith("eval") else (words or [""])[-1].lower()
 
 
 def _blocks(header: Header) -> Iterator[tuple[Header, Sequence[bytes]]]:
-    """Yield how many rows there are, and the classes; then the rows, block by block."""
+    """Yield the number of rows and the classes, then blocks of rows."""
     import pyarrow as pa  # noqa: PLC0415  an extra, and in a process of its own
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    # In a process with limits: what is reserved ahead would count.
+    # Memory reserved ahead would count towards the limit.
     pa.set_memory_pool(pa.system_memory_pool())
     files = [Path(name) for name in header["files"]]
     path = files[0]
@@ -86,7 +86,7 @@ def _blocks(header: Header) -> Iterator[tuple[Header, Sequence[bytes]]]:
             total += pq.read_metadata(path).num_rows
         yield {"total": total, "classes": classes}, []
         for number, path in enumerate(files):
-            # Read piece by piece: a group of rows may be as large as the file.
+            # In pieces: a row group may be as large as the file.
             with pq.ParquetFile(path, buffer_size=_BLOCK, pre_buffer=False) as file:
                 schema, about = schema_of(file), file.metadata
                 groups = range(about.num_row_groups)
@@ -130,14 +130,14 @@ def read(header: Header, _: memoryview) -> tuple[Header, Sequence[bytes]]:
 
 # How a file of a series says how many there are: train-00000-of-00003.parquet
 _SHARD: Final = re.compile(r"-\d+-of-(\d{1,6})(?=[-.])")
-#: Files of one table in their order, the part of each, and the folder that paths may not leave.
+#: Files of one table in order, their parts, and the folder that paths may not leave.
 _Tables = tuple[list[Path], list[str], AllowedFolder | None]
 
 
 def _open(
     request: SourceRequest, tables: _Tables, *, labelled: bool
 ) -> tuple[Header, Iterator[Row]]:
-    """Begin to read; return what the reader tells of the whole, and the rows."""
+    """Start reading; return facts about the whole, and the rows."""
     need_pyarrow()
     files, splits, inside = tables
     sandbox = Sandbox(f"{__name__}:read", seconds=_SECONDS, memory=_MEMORY)
@@ -164,8 +164,8 @@ def _open(
                         start = end
                     else:
                         name = name_of(about["name"], table, line, inside)
-                        place = str(table.parent / name)
-                        yield Row(place, **about, place=place)
+                        path = str(table.parent / name)
+                        yield Row(path, **about, place=path)
 
     paths = [os.path.abspath(file) for file in files]  # noqa: PTH100
     columns = dict(request.columns or {})
@@ -202,11 +202,11 @@ def _stream(request: SourceRequest, tables: _Tables) -> Stream:
 
 
 def _tables_in(request: SourceRequest) -> _Tables:
-    """The files that a source means; none where it is of another kind."""
+    """Return a source's files; none if it is of another kind."""
     root = request.path
     if request.is_file_of(".parquet"):
         return [root], [""], request.allowed(root.parent)
-    if not request.is_folder or request.holds_images:  # among images a table is of something else
+    if not request.is_folder or request.holds_images:  # a table among images is another kind
         return [], [], None
     files = sorted(
         file for pattern in ("*.parquet", "*/*.parquet", "*/*/*.parquet")
@@ -221,7 +221,7 @@ def _parts_of(files: Sequence[Path], root: Path) -> list[str]:
 
 
 def _from_hub(request: SourceRequest) -> _Tables:
-    """Fetch the Parquet files of a data set of the hub, or find them in its cache."""
+    """Fetch a hub data set's Parquet files, or find them in its cache."""
     need_pyarrow()
     address = _ADDRESS.fullmatch(request.written)
     name = HubName.read(address["name"]) if address else None
@@ -264,7 +264,7 @@ def _check_whole(files: Sequence[Path], request: SourceRequest) -> None:
 
 
 def _snapshot(request: SourceRequest, name: HubName, config: str | None) -> Path:
-    """Fetch the tables of a revision; the folder that they are in, or would be in."""
+    """Fetch the tables of a revision; return their folder."""
     if not is_offline():
         hub = connect("data sets of the hub")
         try:
@@ -280,14 +280,14 @@ def _snapshot(request: SourceRequest, name: HubName, config: str | None) -> Path
             tables = [file for file in names if file.endswith(".parquet")]
             with quiet(hub), hub_errors(hub, name):
                 for file in _of_config(tables, config, request):
-                    # By the name of the revision, so that the library keeps its commit.
+                    # By the revision's name, so that the library records its commit.
                     download(hub, name, file, request.watcher)
             return snapshot_of(where)
     return snapshot_of(commit_of(name) or name)
 
 
 def _of_config(files: list[str], config: str | None, request: SourceRequest) -> list[str]:
-    """The files of one configuration: a folder of its name is around them."""
+    """Return the files of one configuration, by the folder around them."""
     if not files:
         return []
     configs: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""The rows of a source, gathered into its labelled images; contents go into a file of the cache."""
+"""Rows of a source, collected into labelled images."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from opsin.data.spelling import nfc, places_among
 from opsin.data.split import UNASSIGNED, part_named
 from opsin.stores.store_address import StoredObject
 
-#: Share of the free disk that may be filled.
+#: Share of the free disk space that may be filled.
 DISK_SHARE = 0.5
 _part_named = functools.lru_cache(256)(part_named)
 
 
 class Row(NamedTuple):
-    """One image of a source, and what the source says of it: "" for nothing.
+    """One image of a source; empty text means unknown.
 
     ``reference`` is a file's path, a file's content, or an object of a store; ``split`` the
-    source's own word for a part; ``name`` what the image is called; ``line`` where a table names
-    it; ``place`` what tells it from other images, by default its name.
+    source's own word for a part; ``line`` the table's line that names it; ``place`` its identity,
+    by default its name.
     """
 
     reference: str | Path | bytes | StoredObject
@@ -53,7 +53,7 @@ class Row(NamedTuple):
 
 
 def stream_of_rows(source: str, rows: Iterable[Row]) -> Iterator[ListedImage]:
-    """Yield the images of rows without their labels; there must be some."""
+    """Yield the images of rows without their labels; raise if there are none."""
     number = -1
     for number, row in enumerate(rows):
         image = str(row.reference) if isinstance(row.reference, Path) else row.reference
@@ -63,7 +63,7 @@ def stream_of_rows(source: str, rows: Iterable[Row]) -> Iterator[ListedImage]:
 
 
 class RowCollector:
-    """Gathers rows; those without a class, or of an unknown part, are counted in ``passed``."""
+    """Collects rows; those without a class, or of an unknown part, are counted in ``passed``."""
 
     def __init__(self, passed: LeftOutCounts | None = None) -> None:
         self.names: list[str] = []
@@ -76,11 +76,11 @@ class RowCollector:
         self._classes: dict[str, tuple[int, str]] = {}
         self._seen = DigestSet()
         self._repeated = 0
-        #: Bytes of the contents, whose ends are the references, and what they hash to.
+        #: Bytes and hash of the contents; their end offsets are the references.
         self.size, self.digest = 0, hashlib.sha256()
 
     def add(self, row: Row, file: BinaryIO | None = None) -> None:
-        """Add an image that is new; a content is written to the file."""
+        """Add an image unless it is a repeat; its content is written to ``file``."""
         split, content = row.split.strip().lower(), row.reference
         part = _part_named(split) if split else UNASSIGNED
         if not row.label or part is None:
@@ -88,11 +88,11 @@ class RowCollector:
             self.passed.add(kind, row.name)
             return
         label, number = nfc(row.label), self._counts.get(split, 0)
-        name, place = f"{split}/{number}" if split else str(number), row.place or row.name
+        name, identity = f"{split}/{number}" if split else str(number), row.place or row.name
         if isinstance(content, bytes):
             digest = hashlib.sha256(content)
-            place = f"{digest.hexdigest()} {row.name}" if row.name else name
-        known = "\0".join((place or str(content), label, str(part)))
+            identity = f"{digest.hexdigest()} {row.name}" if row.name else name
+        known = "\0".join((identity or str(content), label, str(part)))
         again = not self._seen.add(_digest_of(known))
         if self._seen.add(_digest_of(f"{known}\0{row.group}")) and again:
             raise SourceError(
@@ -119,7 +119,7 @@ class RowCollector:
     def labelled(
         self, source: str, images: UnpreparedImages, classes: Sequence[str] = ()
     ) -> LabelledImages:
-        """The images, their classes in the order that the source has, else a natural one."""
+        """Return the images, with classes in the source's order, else in natural order."""
         if not self.references:
             passed = left_out_in_words(self.passed.listed())
             raise SourceError(f"{source} has no images with classes"
@@ -164,11 +164,11 @@ def collect(
     most: float = math.inf,
     watcher: Watcher = SILENT,
 ) -> LabelledImages:
-    """Take rows as a source: files stay where they are, contents go into the cache by a key.
+    """Collect rows into a source: files stay in place, contents are cached under a key.
 
     ``classes`` gives the source's own order of the classes, once the rows have been read.
     """
-    found, rows = RowCollector(), iter(rows)
+    collector, rows = RowCollector(), iter(rows)
     first = next(rows, None)
     packed = first is not None and isinstance(first.reference, bytes)
     with ExitStack() as stack:
@@ -183,39 +183,39 @@ def collect(
                 raise SourceError(
                     f"{source} names files and holds contents", "Give them as two sources."
                 )
-            found.add(row, file)
-            if found.size > most:
+            collector.add(row, file)
+            if collector.size > most:
                 raise SourceError(f"{source} holds more bytes than any honest table of its size",
                                   "If you trust it, write the images as files first.")  # fmt: skip
-            if found.size > room:
+            if collector.size > room:
                 raise SourceError(
                     f"{source} would fill more than {DISK_SHARE:.0%} of the free disk",
                     "Free some space, or set OPSIN_CACHE to a larger disk.",
                 )
-            if packed and len(found.references) % 64 == 0:
-                watcher.advance(len(found.references))
+            if packed and len(collector.references) % 64 == 0:
+                watcher.advance(len(collector.references))
         if file is None:
-            names = [str(reference) for reference in found.references]
-            return found.labelled(source, Files(Path(), names), classes())
-        watcher.advance(len(found.references))
+            names = [str(reference) for reference in collector.references]
+            return collector.labelled(source, Files(Path(), names), classes())
+        watcher.advance(len(collector.references))
         watcher.end()
         file.close()
-        ends = np.array(found.references, np.int64)
-        whole = found.labelled(source, PackedImages(scratch, ends), classes())
+        ends = np.array(collector.references, np.int64)
+        whole = collector.labelled(source, PackedImages(scratch, ends), classes())
         arrays = scratch / "columns.npz"
         np.savez(arrays, ends=ends, labels=whole.labels, given=whole.given, allow_pickle=False)
         about: JsonObject = {
             "classes": list(whole.classes),
             "names": list(whole.names),
             "groups": list(whole.groups),
-            "left_out": [each.model_dump() for each in whole.left_out],
+            "left_out": [entry.model_dump() for entry in whole.left_out],
             "repeated": whole.repeated,
         }
         write_json(scratch / "about.json", about)
-        found.digest.update(whole.labels.tobytes() + whole.given.tobytes())
-        found.digest.update(repr(about).encode("utf-8", "surrogateescape"))
-        key = found.digest.hexdigest() if key is None else key
-        if open_packed(source, key) is None:  # damaged, where it is there
+        collector.digest.update(whole.labels.tobytes() + whole.given.tobytes())
+        collector.digest.update(repr(about).encode("utf-8", "surrogateescape"))
+        key = collector.digest.hexdigest() if key is None else key
+        if open_packed(source, key) is None:  # missing or damaged
             shutil.rmtree(_folder_of(key), ignore_errors=True)
         publish_directory(scratch, _folder_of(key))
     kept = open_packed(source, key)
@@ -231,7 +231,7 @@ def _folder_of(key: str) -> Path:
 
 
 def open_packed(source: str, key: str) -> LabelledImages | None:
-    """What `collect` has kept by a key, if it is there."""
+    """Return the images that `collect` cached under a key, if any."""
     folder = _folder_of(key)
     try:
         about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
@@ -245,7 +245,7 @@ def open_packed(source: str, key: str) -> LabelledImages | None:
             names=about["names"],
             images=PackedImages(folder / "images.bin", ends),
             groups=about["groups"],
-            left_out=tuple(LeftOut.model_validate(each) for each in about["left_out"]),
+            left_out=tuple(LeftOut.model_validate(entry) for entry in about["left_out"]),
             repeated=about["repeated"],
         )
     except (OSError, ValueError, KeyError, TypeError, EOFError):

@@ -1,4 +1,4 @@
-"""One image in a file of its own, or standard input: an image, or names of many."""
+"""A single image file, or standard input: an image, or names of many."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from opsin.data.sources.source_kind import SourceKind, SourceRequest
 
 _EXAMPLE: Final = "Write, for example: find photos -name '*.jpg' | opsin predict MODEL -"
 _CHUNK: Final = 1 << 16
-#: Bytes of the longest name: bounds what input without line ends can ask for.
+#: Bytes of the longest name: bounds memory for input without line ends.
 _LONGEST: Final = 1 << 16
-# Milliseconds after which a wait for input looks whether it is still wanted.
+# Milliseconds between checks whether a wait was cancelled.
 _LOOK: Final = 100
-#: Bytes that tell an image from text, and how images begin. Names begin with none of these.
+#: Bytes that tell an image from text, and the signatures of images. No name begins like these.
 _START: Final = 64
 _BEGINNING: Final = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF....WEBP|GIF8.a|II[*+]\x00|MM\x00[*+]|BM.{13}\x00{3}"
@@ -35,26 +35,26 @@ _BEGINNING: Final = re.compile(
 
 
 def begins_like_an_image(start: bytes) -> bool:
-    """Tell by a file's first 64 bytes whether it is an image of a known format."""
+    """Tell by its first 64 bytes whether a file is an image of a known format."""
     return bool(_BEGINNING.match(start) or is_heif(start))
 
 
 class _Pipe:
-    """Bytes as they come; a wait for them can be ended from another thread."""
+    """A reader whose waits can be ended from another thread."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._read = getattr(stream, "read1", stream.read)
         self._closed = False
         self._poll: select.poll | None = None
-        # A file or bytes in memory never keep anyone waiting; on Windows there is no asking.
+        # Seekable streams never block; Windows has no poll.
         if hasattr(select, "poll") and not stream.seekable():
-            with contextlib.suppress(OSError):  # it has no number: bytes that a program makes
+            with contextlib.suppress(OSError):  # a stream without a descriptor
                 number = stream.fileno()
                 self._poll = select.poll()
                 self._poll.register(number, select.POLLIN | select.POLLHUP)
 
     def read(self) -> bytes:
-        """What is there, at least a byte; nothing at the end, or once it was closed."""
+        """Return available bytes, at least one; none at the end, or once closed."""
         while self._poll and not self._closed and not self._poll.poll(_LOOK):
             pass
         content: bytes = b"" if self._closed else self._read(_CHUNK)
@@ -66,10 +66,10 @@ class _Pipe:
 
 
 def open_piped(stdin: BinaryIO) -> Stream:
-    """Find out whether standard input holds one image or names, by its first bytes."""
+    """Open standard input as one image or as names, by its first bytes."""
     pipe = _Pipe(stdin)
     start = more = pipe.read()
-    # A whole line of text, such as BMW.jpg, is a name: waiting for the next could take long.
+    # A whole line, such as BMW.jpg, is a name: the next may take long.
     while more and len(start) < _START and not _is_line(start):
         more = pipe.read()
         start += more
@@ -99,7 +99,7 @@ def _image(start: bytes, pipe: _Pipe) -> Iterator[ListedImage]:
 
 
 def _named(start: bytes, pipe: _Pipe) -> Iterator[ListedImage]:
-    """Yield the image of each name, as soon as its line is whole."""
+    """Yield the image of each name, as soon as its line is complete."""
     rest, more = start.removeprefix(codecs.BOM_UTF8), start
     while more:
         *lines, rest = rest.split(b"\n")
@@ -115,7 +115,7 @@ def _named(start: bytes, pipe: _Pipe) -> Iterator[ListedImage]:
 
 def _listed(lines: list[bytes]) -> Iterator[ListedImage]:
     for line in lines:
-        # Names that are no Unicode come through as they do from the file system.
+        # Names that are not Unicode are decoded like the file system's.
         name = os.fsdecode(line.removesuffix(b"\r"))
         if name.strip():
             problem = ImageError(f"{name!r:.120}: it is no name") if "\0" in name else None
@@ -131,7 +131,7 @@ def _iter_unlabelled(request: SourceRequest) -> Stream:
 
 
 def _is_image_file(request: SourceRequest) -> bool:
-    """Tell an image by its name or, whatever that is, by its first bytes."""
+    """Tell whether a source is an image, by its name or its first bytes."""
     if not request.is_file or is_image_name(request.path.name):
         return request.is_file
     try:

@@ -29,16 +29,16 @@ from opsin.data.split import TRAIN, UNASSIGNED, part_named
 _JSON = (".jsonl", ".ndjson")
 #: Files that are tables.
 SUFFIXES = (".csv", ".tsv", *_JSON)
-# Names of columns; a table among images that says "image" may say anything of them.
+# Names of columns, without "image": in a table among images that may mean anything.
 _USUAL = USUAL | {"path": ("path", "file_name"), "label": ("label",)}
-#: Bytes of the longest line: bounds what a file without line ends can ask for.
+#: Bytes of the longest line: bounds memory for a file without line ends.
 _LONGEST = 1 << 20
 #: Tables that Hugging Face's library reads in a folder of images.
 _METADATA = ("metadata.csv", "metadata.jsonl")
 
 
 def is_table(path: Path) -> bool:
-    """Tell by its name whether a file is a table."""
+    """Tell whether a file is a table, by its name."""
     return path.suffix.lower() in SUFFIXES
 
 
@@ -50,7 +50,7 @@ def _is_usable(request: SourceRequest) -> bool:
 
 
 def check_columns(columns: Mapping[str, str] | None) -> None:
-    """Refuse names for columns that no table has: keys that are none of `COLUMNS`."""
+    """Refuse keys that are not among `COLUMNS`."""
     unknown = [name for name in columns or {} if name not in COLUMNS]
     if unknown:
         raise SourceError(
@@ -62,32 +62,32 @@ def check_columns(columns: Mapping[str, str] | None) -> None:
 def _collected(
     tables: Sequence[Path], request: SourceRequest, inside: AllowedFolder | None
 ) -> LabelledImages:
-    """Read tables of a folder, in it or in its parts; images that do not exist stay listed."""
+    """Read tables in a folder or its parts; images that do not exist stay listed."""
     root = request.path if request.is_folder else request.path.parent
-    found = RowCollector()
+    rows = RowCollector()
     for path in tables:
         part = "" if path.parent == root else path.parent.name
         folder = os.path.realpath(path.parent)
         for row in rows_of(path, request.columns):
             name = name_of(row.name, path, row.line, inside)
-            place = os.path.join(folder, name)  # noqa: PTH118  a million paths as text
-            if ".." in name:  # which leads up from where a link leads to
-                above, last = os.path.split(place)
-                place = os.path.join(os.path.realpath(above), last)  # noqa: PTH118
+            full_path = os.path.join(folder, name)  # noqa: PTH118  a million paths as text
+            if ".." in name:  # relative to the target of a link
+                above, last = os.path.split(full_path)
+                full_path = os.path.join(os.path.realpath(above), last)  # noqa: PTH118
             name = name if not part or os.path.isabs(name) else f"{part}/{name}"  # noqa: PTH117
-            # The same place for all ways to write it that follow no link.
-            place = os.path.normpath(place)
-            found.add(row._replace(name=name, split=part or row.split, place=place))
-    images = Files(root, found.names)
+            # One spelling for all that follow no link.
+            full_path = os.path.normpath(full_path)
+            rows.add(row._replace(name=name, split=part or row.split, place=full_path))
+    images = Files(root, rows.names)
     check_any_exists(images, request.written)
-    return found.labelled(request.written, images)
+    return rows.labelled(request.written, images)
 
 
 def check_any_exists(images: Files, table: object) -> None:
-    """Refuse a table without rows, and one none of whose images exists."""
+    """Refuse a table without rows, or without any existing image."""
     if not len(images):
         raise SourceError(f"{table} has no rows")
-    if not any(os.path.exists(place) for place in images.places()):  # noqa: PTH110  for text
+    if not any(os.path.exists(path) for path in images.places()):  # noqa: PTH110  for text
         raise SourceError(
             f"None of the {len(images):,} images in {table} exists; the first would be {images[0]}",
             f"Paths begin at the table's folder, {images.folder}.",
@@ -95,7 +95,7 @@ def check_any_exists(images: Files, table: object) -> None:
 
 
 def count_rows(path: Path) -> int | None:
-    """The number of a table's rows; ``None`` where it is damaged."""
+    """Return the number of a table's rows, or ``None`` if it is damaged."""
     with contextlib.suppress(SourceError):
         return sum(1 for _ in _records(path))
     return None
@@ -104,7 +104,7 @@ def count_rows(path: Path) -> int | None:
 def other_columns(
     path: Path, columns: Mapping[str, str] | None = None
 ) -> dict[str, dict[str, str]]:
-    """What a table says of its images beside our `COLUMNS`: texts by column and name."""
+    """Return a table's columns besides `COLUMNS`: texts by column and name."""
     used = _schema(path, columns).columns
     others: dict[str, dict[str, str]] = {
         name: {} for name in _header(path) if name and name not in used.values()
@@ -122,14 +122,14 @@ def other_columns(
 def rows_of(
     path: Path, columns: Mapping[str, str] | None, needed: Sequence[str] = COLUMNS[:2]
 ) -> Iterator[Row]:
-    """Yield a table's rows, named by their paths; what is not ``needed`` may be empty."""
+    """Yield a table's rows, named by their paths; columns not ``needed`` may be empty."""
     schema = _schema(path, columns, needed)
     # In JSON lines, later rows may have more than the first.
     names = [schema.columns.get(ours, ours) for ours in COLUMNS]
     for line, values in _records(path):
         where = f"line {line:,} of {path} has"
         name, *rest = (text_of(values.get(name), name, where) for name in names)
-        # A path may begin or end with a blank; nothing else does on purpose.
+        # Only a path may begin or end with a blank on purpose.
         label, split, group = map(str.strip, rest)
         for ours, value in (("path", name), ("label", label)):
             if not value and ours in needed:
@@ -159,7 +159,7 @@ def _header(path: Path) -> list[str]:
 
 
 def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Json]]]:
-    """Yield what each row says by the names of the columns, with the number of its line."""
+    """Yield each row's line number and its values by column."""
     if path.suffix.lower() not in _JSON:
         rows = fields(path)
         _, there = next(rows, (0, list[str]()))
@@ -184,7 +184,7 @@ def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Json]]]:
 
 
 def fields(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield the fields of each line that has any, the header first, with the line's number."""
+    """Yield line number and fields of each non-empty line, the header first."""
     lines = lines_of(path)
     blank, first = 0, ""
     for first in lines:
@@ -193,7 +193,7 @@ def fields(path: Path) -> Iterator[tuple[int, list[str]]]:
         blank += 1
 
     def count(separator: str) -> int:
-        try:  # by a reader each, because a quoted name may hold another separator
+        try:  # a quoted name may hold another separator
             return len(next(Reader([first], delimiter=separator), []))
         except csv.Error:
             return 0
@@ -216,7 +216,7 @@ def fields(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def lines_of(path: Path) -> Iterator[str]:
-    """Yield a file's lines, a megabyte in memory at a time."""
+    """Yield a file's lines, holding a megabyte at a time."""
     line, advice = 0, "Save the table as text in UTF-8."
     try:
         with open_regular(path) as file:
@@ -235,10 +235,10 @@ def lines_of(path: Path) -> Iterator[str]:
 
 
 def _lines_in(file: BinaryIO) -> Iterator[bytes]:
-    """Yield lines with their ends: LF, CR LF or, as old programs on a Mac write them, CR alone."""
+    """Yield lines with their ends: LF, CR LF or, as on old Macs, CR."""
     rest = b""
     while piece := file.read(_LONGEST):
-        # The last may go on in the next piece, be it by the LF of its CR LF.
+        # The last may continue in the next piece, even with the LF of a CR LF.
         *lines, rest = (rest + piece).splitlines(keepends=True)
         yield from lines
         if len(rest) > _LONGEST:
@@ -248,7 +248,7 @@ def _lines_in(file: BinaryIO) -> Iterator[bytes]:
 
 
 def name_of(written: str, table: Path, line: int, inside: AllowedFolder | None = None) -> str:
-    """An image's path with ``/``; refuse one that leaves ``inside``."""
+    """Return an image's path with ``/``; refuse one that leaves ``inside``."""
     if "\\" in written and not os.path.exists(os.path.join(table.parent, written)):  # noqa: PTH110, PTH118
         written = written.replace("\\", "/")  # written on Windows
     if inside is not None and not inside.holds(written, table.parent):
@@ -261,7 +261,7 @@ def _wrong(path: Path, line: int, problem: str, advice: str) -> SourceError:
 
 
 def metadata_tables(root: Path, columns: Mapping[str, str] | None) -> list[Path]:
-    """A folder's metadata files with labels: its own, or one of each part of the split."""
+    """Return a folder's metadata files with labels: its own, or one for each part."""
 
     def metadata_in(folder: Path) -> Path | None:
         for table in (folder / name for name in _METADATA):
@@ -270,9 +270,9 @@ def metadata_tables(root: Path, columns: Mapping[str, str] | None) -> list[Path]
                 return table
         return None
 
-    own = metadata_in(root)
-    if own:
-        return [own]
+    root_table = metadata_in(root)
+    if root_table:
+        return [root_table]
     parts = sorted(
         entry for entry in root.iterdir() if part_named(entry.name) is not None and entry.is_dir()
     )
@@ -297,7 +297,7 @@ def _locate_folder(request: SourceRequest) -> LocatedSource:
     tables = metadata_tables(root, request.columns)
     contents = _collected(tables, request, request.allowed(root, *tables))
     if not np.any(contents.given != UNASSIGNED):
-        # The table names no parts: train/1.jpg and its like are taken at their word.
+        # Without parts in the table, folders such as train/ decide.
         tops = [name.removeprefix("./").partition("/")[0] for name in contents.names]
         of_top = {top: part_named(top) or UNASSIGNED for top in set(tops)}
         given = np.array([of_top[top] for top in tops], np.uint8)

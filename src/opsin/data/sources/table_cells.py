@@ -1,4 +1,4 @@
-"""What the cells of a table say: which columns hold what, images in any form, names of classes."""
+"""Interpretation of a table's columns and cells: images in any form, class names, text."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from opsin.core.errors import ImageError, SourceError
 from opsin.data.array_image import image_from_array
 from opsin.data.sources.rows import Row
 
-#: What a table can say of an image; the first two it must.
+#: Columns of a table; the first two are required.
 COLUMNS: Final = ("path", "label", "split", "group")
-#: Names under which a column is known without being asked for.
+#: Names by which a column is recognised.
 USUAL: Final = {
     "path": ("path", "file_name", "image", "img"), "label": ("label", "labels"),
     "split": ("split",), "group": ("group",),
 }  # fmt: skip
-# What Hugging Face's library calls the types of columns.
+# Types of columns in Hugging Face's library.
 _TYPES: Final = {"path": "Image", "label": "ClassLabel"}
 
 
 @dataclass(frozen=True)
 class TableSchema:
-    """The table's own name of each of our columns that it has, and its list of classes."""
+    """A table's own names of our columns, and its list of classes."""
 
     columns: Mapping[str, str]
     classes: tuple[str, ...] | None
@@ -44,7 +44,7 @@ class TableSchema:
         usual: Mapping[str, Sequence[str]] = USUAL,
         metadata: Mapping[bytes, bytes] | None = None,
     ) -> TableSchema:
-        """Find the columns: as asked for, by the features of Hugging Face's data sets, by name."""
+        """Find the columns: as requested, by Hugging Face's features, or by name."""
         features: dict[str, Any] = {}
         with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
             stated = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
@@ -75,7 +75,7 @@ class TableSchema:
         return cls(columns, tuple(names) if names and listed else None)
 
     def rows(self, cells: Mapping[str, Iterable[Any]]) -> Iterator[Row]:
-        """Yield the rows of columns, by our names: images as the content of a file, or as paths."""
+        """Yield the rows of columns: images as the content of a file, or as paths."""
         for values in zip(*cells.values(), strict=True):
             row = dict(zip(cells, values, strict=True))
             image, name = image_of(row.pop("path"), self.columns["path"])
@@ -84,7 +84,7 @@ class TableSchema:
 
 
 def image_of(value: Any, column: str) -> tuple[bytes | str, str]:
-    """What a cell holds, as the content of a file or as a path; and its name."""
+    """Return a cell's image, as the content of a file or as a path, and its name."""
     if isinstance(value, Mapping) and {"bytes", "path"} >= set(value):
         path = str(value.get("path") or "")
         if value.get("bytes") is not None:
@@ -105,7 +105,7 @@ def image_of(value: Any, column: str) -> tuple[bytes | str, str]:
 
 
 def _plain_file(value: Any, column: str) -> bytes:
-    """Return an array as a file of PGM or PPM, of 16 bits where its type has as many."""
+    """Encode an array as PGM or PPM, with 16 bits for ``uint16``."""
     try:
         array = np.array(value)
         if array.ndim == 3 and array.shape[2] == 1:
@@ -124,7 +124,7 @@ def _plain_file(value: Any, column: str) -> bytes:
 
 
 def _is_missing(value: Any) -> bool:
-    """Tell what data frames have for nothing: ``None``, NaN, NaT, and pandas' NA."""
+    """Tell whether a cell is missing: ``None``, NaN, NaT, or pandas' NA."""
     try:
         return value is None or bool(value != value)  # noqa: PLR0124  these equal not even themselves
     except (TypeError, ValueError):
@@ -132,7 +132,7 @@ def _is_missing(value: Any) -> bool:
 
 
 def text_of(value: Any, column: str, where: str = "A cell is") -> str:
-    """A cell as text: whole numbers and truth values are names of classes, too."""
+    """Return a cell as text; whole numbers and booleans are class names, too."""
     if isinstance(value, str):
         # Half of a surrogate pair names no file.
         with contextlib.suppress(UnicodeEncodeError):
@@ -151,7 +151,7 @@ def text_of(value: Any, column: str, where: str = "A cell is") -> str:
 
 
 def class_name(written: str, classes: Sequence[str] | None) -> str:
-    """The name of a class that may be written as its number in a list of them."""
+    """Return a class's name, which may be written as its number in a list."""
     if classes is None or written in classes or not written.lstrip("-").isdecimal():
         return written
     if written == "-1":

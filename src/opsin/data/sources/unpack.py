@@ -1,4 +1,4 @@
-"""Archives, unpacked once into the cache: without trust, and within a budget."""
+"""Safe unpacking of archives into the cache, within a budget."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ from opsin.data.split import TRAIN, part_named
 SUFFIXES = (
     ".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2",
 )  # fmt: skip
-#: What an archive may expand to: images compress little, so more is a bomb.
+#: Limits of an archive's expansion: images compress little, so more is a bomb.
 MAX_RATIO, SPARE_BYTES, MAX_MEMBERS = 100, 1_000_000_000, 5_000_000
 # Members that any archive may have, and bytes of the archive for each further one: in general,
-# and in a zip, whose list takes about 0.6 kB of memory for each.
+# and in a zip, whose list takes about 0.6 kB of memory per member.
 _SPARE_MEMBERS, _PACKED_BYTES, _LISTED_BYTES = 200_000, 20, 300
 #: Bytes of one member's headers in a tar: real ones are a few thousand.
 _MAX_HEADER = 1 << 22
@@ -52,21 +52,21 @@ _CHUNK = 1 << 18
 _MAX_DEPTH, _MAX_NAME = 64, 255
 _UNPACK = "Unpack it yourself and give the folder."
 _DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
-# How compressed tars begin, and what decompresses them.
+# Signatures of compressed tars, and their openers.
 _OPENERS: dict[bytes, Callable[[IO[bytes]], Any]] = {
     b"\x1f\x8b": gzip.open, b"\xfd7zXZ\0": lzma.open, b"BZh": bz2.open,
 }  # fmt: skip
 
 
 def is_archive(path: Path) -> bool:
-    """Tell by its name whether a file is an archive."""
+    """Tell whether a file is an archive, by its name."""
     return path.name.lower().endswith(SUFFIXES)
 
 
 class _Member(NamedTuple):
-    """One entry of an archive; in a tar it can be read until the next is asked for.
+    """One entry of an archive; in a tar it is readable until the next is requested.
 
-    ``position`` is how far the archive has been read, ``chunk`` what can be read at once.
+    ``position`` is the offset read so far, ``chunk`` the bytes to read at once.
     """
 
     name: str
@@ -83,7 +83,7 @@ class _DamagedMember(Exception):  # noqa: N818
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Turn what archive libraries raise over bad bytes into one line."""
+    """Turn errors of archive libraries over bad bytes into a `SourceError`."""
     try:
         yield
     except (
@@ -98,12 +98,12 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 class _Budget:
-    """The bytes and members that an honest archive of its size may still have."""
+    """The bytes and members that an archive of this size may still have."""
 
     def __init__(self, path: Path) -> None:
         self.path, size = path, path.stat().st_size
         self.bytes = MAX_RATIO * size + SPARE_BYTES
-        # Even the smallest image takes more bytes than these in an archive.
+        # Even the smallest image takes more bytes in an archive.
         self.members = min(MAX_MEMBERS, max(_SPARE_MEMBERS, size // _PACKED_BYTES))
 
     def take(self, size: int, members: int = 1) -> None:
@@ -116,7 +116,7 @@ class _Budget:
 
 
 def _members(path: Path) -> Generator[_Member]:
-    """Yield the members of a zip or a tar, known by its content, within its budget."""
+    """Yield the members of a zip or a tar, by its content, within its budget."""
     with _reading(path):
         budget = _Budget(path)
         with path.open("rb") as file:
@@ -133,13 +133,13 @@ def _members(path: Path) -> Generator[_Member]:
 
 
 def _zip_members(path: Path, budget: _Budget) -> Generator[_Member]:
-    # More than a file of this size holds are refused before they are read into memory: by the
-    # marks in its list. Its place is what `zipfile` itself goes by: with a reading of our own a
-    # file could be two things at once.
+    # Too many members for the file's size are refused before they are read into memory, by counting
+    # the marks in its directory. Its offset comes from `zipfile` itself: our own parser might
+    # disagree with it.
     with path.open("rb") as file:
         if end := zipfile._EndRecData(file):  # type: ignore[attr-defined]
-            size, place = end[zipfile._ECD_SIZE], end[zipfile._ECD_LOCATION]  # type: ignore[attr-defined]
-            file.seek(max(0, place - size - 76))  # the long kind of end record lies between
+            size, location = end[zipfile._ECD_SIZE], end[zipfile._ECD_LOCATION]  # type: ignore[attr-defined]
+            file.seek(max(0, location - size - 76))  # the long kind of end record lies between
             listed = file.read(size + 76).count(b"PK\1\2")
             if listed > max(_SPARE_MEMBERS, path.stat().st_size // _LISTED_BYTES):
                 budget.take(0, members=budget.members + 1)
@@ -148,20 +148,19 @@ def _zip_members(path: Path, budget: _Budget) -> Generator[_Member]:
         for info in archive.infolist():
             if info.flag_bits & 0x1:
                 raise SourceError(f"{path} is encrypted ({info.filename!r:.120})", _UNPACK)
-            name = info.orig_filename  # the other one is cut at a NUL
+            name = info.orig_filename  # filename is cut at a NUL
             if not info.flag_bits & 0x800:
-                # Many packers write UTF-8 without saying so; read as the old code page it is
-                # garbled.
+                # Many packers write UTF-8 without the flag.
                 with contextlib.suppress(UnicodeError):
                     name = name.encode("cp437").decode("utf-8")
-            # Only Unix keeps its kinds of files there.
+            # Only Unix stores file types there.
             mode = stat.S_IFMT(info.external_attr >> 16) if info.create_system == 3 else 0
             kind: Literal["file", "folder", "link", "special"] = (
                 "folder" if name.endswith(("/", "\\")) or mode == stat.S_IFDIR
                 else "link" if mode == stat.S_IFLNK
                 else "file" if mode in (0, stat.S_IFREG) else "special"
             )  # fmt: skip
-            # Only deflate gives back part of what a block expands to.
+            # Other methods return a whole decompressed block.
             steady = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
             position += info.compress_size
             yield _Member(
@@ -174,7 +173,7 @@ def _tar_members(path: Path, budget: _Budget) -> Generator[_Member]:
     with path.open("rb") as packed:
         start = packed.read(6)
         packed.seek(0)
-        opener = next((each for magic, each in _OPENERS.items() if start.startswith(magic)), None)
+        opener = next((o for magic, o in _OPENERS.items() if start.startswith(magic)), None)
         with opener(packed) if opener else packed as plain:
             stream: Any = _Bounded(plain, budget)
             archive = tarfile.TarFile(fileobj=stream)
@@ -183,7 +182,7 @@ def _tar_members(path: Path, budget: _Budget) -> Generator[_Member]:
                 info = archive.next()
                 if info is None:
                     break
-                archive.members = []  # type: ignore[attr-defined]  # it would keep every one
+                archive.members = []  # type: ignore[attr-defined]  # it would keep them all
                 if info.size < 0:
                     raise tarfile.ReadError("a member's size leads backwards")
                 stream.left = info.size + _CHUNK
@@ -193,20 +192,20 @@ def _tar_members(path: Path, budget: _Budget) -> Generator[_Member]:
                 )  # fmt: skip
                 opened = functools.partial(archive.extractfile, info)
                 yield _Member(info.name, kind, info.size, opened, packed.tell())
-            # tarfile takes damaged headers for the end; the true end is a block of zeros.
+            # tarfile mistakes damaged headers for the end; the true end is a block of zeros.
             if stream.last != bytes(tarfile.BLOCKSIZE):
                 raise tarfile.ReadError("it ends before its end mark")
-            # What follows the end holds the checksum of the compression.
+            # The compression's checksum follows the end.
             while rest := plain.read(_CHUNK):
                 budget.take(len(rest), members=0)
 
 
 class _Bounded:
-    """A file of which so much is read: tarfile takes headers whole, of the size they state."""
+    """A file with a read limit: tarfile reads headers whole, of any stated size."""
 
     def __init__(self, file: IO[bytes], budget: _Budget) -> None:
         self.left = _MAX_HEADER
-        #: What was read last.
+        #: The bytes read last.
         self.last = b""
         self._file, self._budget, self._position = file, budget, 0
 
@@ -236,7 +235,7 @@ class _Bounded:
 
 
 def unpack(path: Path, watcher: Watcher = SILENT) -> Path:
-    """Unpack an archive into the cache, or find it there; return the folder of the source."""
+    """Unpack an archive into the cache, unless it is there; return the folder of the source."""
     target = unpacked_folder(path)
     if not target.is_dir():
         with scratch_directory(target.parent) as scratch:
@@ -247,7 +246,7 @@ def unpack(path: Path, watcher: Watcher = SILENT) -> Path:
 
 
 def unpacked_folder(path: Path) -> Path:
-    """The folder of the cache that an archive is unpacked into."""
+    """Return the cache folder of an archive."""
     name = hashlib.sha256(key_of_files(path).encode()).hexdigest()[:32]
     return cache_root() / "unpacked" / name
 
@@ -298,12 +297,12 @@ def _unpack_into(folder: Path, path: Path, watcher: Watcher) -> None:
             f"{path} has no images, tables or arrays" + (f", but {words}" if words else ""),
             "Archives within it are not opened: unpack those first.",
         )
-    about = [each.model_dump() for each in passed.listed()]
+    about = [entry.model_dump() for entry in passed.listed()]
     (folder / LEFT_OUT_FILE).write_text(json.dumps(about), encoding="utf-8")
 
 
 def _check_name(member: _Member, path: Path) -> None:
-    """Refuse names that lead out, and devices."""
+    """Refuse devices, and names that lead out of the archive."""
     outside = re.match(r"[/\\]|[A-Za-z]:", member.name) or ".." in re.split(r"[/\\]", member.name)
     if outside or "\0" in member.name or member.kind == "special":
         what = "a device or pipe" if member.kind == "special" else "a name that leads out of it"
@@ -335,13 +334,13 @@ def _copy(member: _Member, target: IO[bytes], path: Path, room: int) -> int:
 
 
 def _names_of_kinds() -> re.Pattern[str]:
-    """A pattern of the names of files that belong to some kind of source, images aside."""
-    patterns = (fnmatch.translate(each) for kind in sources.kinds() for each in kind.files)
+    """Return a pattern of the file names of all kinds of source, except images."""
+    patterns = (fnmatch.translate(pattern) for kind in sources.kinds() for pattern in kind.files)
     return re.compile("|".join(patterns), re.IGNORECASE)
 
 
 def _unwrapped(folder: Path) -> Path:
-    """Take off folders that only wrap: the only thing in theirs, and no part of a split."""
+    """Descend through wrapper folders: the only entry of theirs, and no part of a split."""
     others = _names_of_kinds()
     while True:
         entries = [entry for entry in folder.iterdir() if entry.name != LEFT_OUT_FILE]
@@ -351,7 +350,7 @@ def _unwrapped(folder: Path) -> Path:
         a_part = part_named(entries[0].name) == TRAIN and any(
             entry.is_dir() or table.is_table(entry) for entry in inner
         )
-        # A folder with images in it is a class, and not a wrapping.
+        # A folder with images is a class, not a wrapper.
         a_class = any(e.is_file() and is_image_name(e.name) for e in inner)
         a_source = any(e.is_file() and others.match(e.name) for e in inner)
         if a_part or (a_class and not a_source):

@@ -95,7 +95,7 @@ class Uploads:
         except StorageError as error:
             # A partial file would occupy the space.
             self.drop(key)
-            raise StorageError("The upload cannot be kept", error.advice) from error
+            raise _without_path(error) from error
         self._count(key, offset + len(content))
         return offset + len(content)
 
@@ -146,7 +146,7 @@ class Uploads:
         try:
             source = arrange(places, into, loose=loose, labelled=labelled)
         except StorageError as error:
-            raise StorageError("The upload cannot be kept", error.advice) from error
+            raise _without_path(error) from error
         except SourceError:
             for path, name in places.items():
                 if not path.exists() or not usable(name):  # a refused archive
@@ -260,3 +260,8 @@ def _check(key: str) -> str:
     if not isinstance(key, str) or not _KEY.fullmatch(key):
         raise BadRequest("An upload's key has 16 hexadecimal digits", "Use the studio's page.")
     return key
+
+
+def _without_path(error: StorageError) -> StorageError:
+    reason = error.message.rpartition(": ")[2]
+    return StorageError(f"The upload cannot be kept: {reason}", error.advice)

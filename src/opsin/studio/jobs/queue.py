@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import shutil
 import threading
 import time
@@ -35,6 +36,7 @@ BESIDE: Final = 2
 _PATIENCE: Final = 10.0
 # Seconds that a short job is kept after its end.
 _KEPT: Final = 86_400.0
+_LOG: Final = logging.getLogger("opsin.studio")
 
 
 class Queue:
@@ -255,5 +257,7 @@ class Queue:
         for folder in sorted(self._folder.iterdir()) if self._folder.is_dir() else ():
             if job := read_job(folder):
                 self._jobs[job.id] = job
+            elif (folder / "job.json").is_file():
+                _LOG.warning("The file of the job %s is damaged", folder)
         with contextlib.suppress(OSError, ValueError, RecursionError, AttributeError):
             self.paused = json.loads(self._file.read_text(encoding="utf-8")).get("paused") is True

@@ -15,7 +15,7 @@ from opsin.core.artifacts.records import Location
 from opsin.core.errors import RecipeError
 from opsin.core.format import seconds_of
 from opsin.core.recipe import PREPARATION, SOURCE, SPLIT, DataRecipe, flat_options, override
-from opsin.core.recipe_options import RecipeOption, options_of
+from opsin.core.recipe_options import RecipeOption, not_one_of, options_of
 from opsin.core.storage import write_json
 from opsin.models.registry import MODELS as NETWORKS
 from opsin.trackers import is_installed, trackers
@@ -74,7 +74,7 @@ def fault(name: str, text: str, model: str) -> str:
         except RecipeError as error:
             reason = error.message
     elif text and name in CHOICES and text not in CHOICES[name]:
-        label, reason = TRAIN_OPTIONS[name].label, f"it is one of {', '.join(CHOICES[name])}"
+        label, reason = TRAIN_OPTIONS[name].label, not_one_of(CHOICES[name], text)
     elif text and (option := options_for(model).get(name)):
         label, reason = option.label, option.fault(text)
     return f"{label}: {reason}" if reason else ""

@@ -324,7 +324,7 @@ def _interrupt(directory: RunDirectory) -> None:
                 interrupt(pid)
                 _ASKED.add((directory.path, pid))
     except (ProcessLookupError, PermissionError) as error:
-        message = f"The process {pid} of the training belongs to another user"
+        message = f"The training's process {pid} cannot be signalled"
         raise RunError(message, "Stop it where it runs.") from error
 
 

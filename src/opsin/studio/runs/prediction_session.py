@@ -33,6 +33,8 @@ MOST: Final = 200
 # Most bytes of all of them, and of one.
 _BYTES: Final = 96 << 20
 _ONE: Final = 32 << 20
+# Classifiers whose files are kept.
+_OPENED: Final = 2
 # Most answers and heat maps kept.
 _ANSWERS: Final = 400
 # Longest side of a shown image in pixels.
@@ -66,6 +68,7 @@ class PredictionSession:
         self._kept: OrderedDict[str, UploadedImage] = OrderedDict()
         self._bytes = 0
         self._classifying = Classifying()
+        self._opened = ComputedOnce[_Stamp, ModelContent](_OPENED)
         self._answers = ComputedOnce[_Asked, Prediction](_ANSWERS)
         self._heats = ComputedOnce[_Asked, bytes](_ANSWERS)
 
@@ -97,28 +100,28 @@ class PredictionSession:
 
     async def heat(self, run: str, key: str) -> bytes:
         """A heat map over the image, as a PNG file in the network's size."""
-        stamp, directory, answer = await self._answered(run, key)
+        stamp, model, answer = await self._answered(run, key)
 
         def draw() -> bytes:
-            heat = self._classifying.heat(ModelContent.read(directory), answer)
+            heat = self._classifying.heat(model, answer)
             return _over(answer.pixels, heat)
 
         return await self._heats.get((stamp, key), lambda: IMAGES.run(draw))
 
-    async def _answered(self, run: str, key: str) -> tuple[_Stamp, RunDirectory, Prediction]:
+    async def _answered(self, run: str, key: str) -> tuple[_Stamp, ModelContent, Prediction]:
         kept = self.get(key)
         directory = await IMAGES.run(self._runs.get, run)
         stamp = str(directory.path), await IMAGES.run(file_stamp, directory.classifier)
 
         def predict() -> Prediction:
-            model = ModelContent.read(directory)
             return self._classifying.predict(model, kept.content, kept.name)
 
         try:
+            model = await self._opened.get(stamp, lambda: IMAGES.run(ModelContent.read, directory))
             answer = await self._answers.get((stamp, key), lambda: IMAGES.run(predict))
         except OpsinError as error:
             raise without_path(error, directory) from None
-        return stamp, directory, answer
+        return stamp, model, answer
 
     async def image(self, key: str) -> bytes:
         """An image as a PNG file, upright and scaled for pages."""
