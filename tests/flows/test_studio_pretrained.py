@@ -72,7 +72,7 @@ def test_from_a_file_to_a_classifier(
     odd = tmp_path / "text.onnx"
     odd.write_bytes(b"no network")
     send(browser, odd)
-    until(browser, lambda: "text.onnx is none" in shown(browser))
+    until(browser, lambda: "text.onnx cannot be" in shown(browser))
     assert str(tmp_path) not in shown(browser)
     assert str(running.folder) not in shown(browser)
     file = tmp_path / "мой network.onnx"

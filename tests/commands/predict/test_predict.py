@@ -20,6 +20,7 @@ import pytest
 from PIL import Image
 
 import opsin
+from opsin.commands.predict.answers_file import AnswersFile
 from opsin.commands.predict.predict import classify
 from opsin.commands.predict.stream import predict_each
 from opsin.commands.predict.undo import undo
@@ -378,3 +379,22 @@ def test_of_several_sources_what_was_sorted_is_not_found_again(
     assert (again.resumed, again.images) == (24, 24)
     assert "23 images lie in" in watch.notes[-1]
     assert undo(folder).removed == 23
+
+
+def test_what_was_kept_when_ctrl_c_came_is_counted(
+    tmp_path: Path, nearest_mean: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may come when answers are on the disk and not counted yet."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    watch, out = Watch(), tmp_path / "r.jsonl"
+    with monkeypatch.context() as patch:
+        patch.setattr(AnswersFile, "count", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            classify(nearest_mean, images, out=out, watcher=watch)
+    assert "21 images are done and kept; the same command goes on there" in watch.notes
+    assert len(rows(out)) == 21
+    assert classify(nearest_mean, images, out=out).resumed == 21
+    assert len(rows(out)) == 21

@@ -86,7 +86,10 @@ def test_less_memory_than_it_was_begun_with_is_refused(
     stopped: opsin.Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = stopped.directory.recipe.read_bytes()
-    monkeypatch.setattr(memory, "available", lambda _: 100_000_000)
+    monkeypatch.setattr(
+        memory, "estimate", lambda recipe, *_, **__: recipe.training.micro_batch or 16
+    )
+    monkeypatch.setattr(memory, "available", lambda _: 12)
     with pytest.raises(RecipeError, match="needs about"):
         opsin.resume(stopped, quiet=True)
     assert stopped.directory.recipe.read_bytes() == before
