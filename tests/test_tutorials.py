@@ -95,7 +95,7 @@ def folder(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     """A folder with that data in it; figures go nowhere, and speeds are measured briefly."""
     shutil.copytree(data, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("opsin.commands.bench._TURN", 0.02)
+    monkeypatch.setattr("opsin.commands.bench._ROUND", 0.02)
     with mpl.rc_context():
         mpl.use("agg")
         yield tmp_path
