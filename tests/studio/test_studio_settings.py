@@ -21,7 +21,7 @@ def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     refused: list[tuple[dict[str, Any], str]] = [
         ({"port": 65_536}, "65,536|65536"),
-        ({"at_once": 0}, "not 0"),
+        ({"at_once": 0}, "got 0"),
         ({"roots": (tmp_path / "nowhere",)}, "nowhere"),
         ({"roots": (tmp_path / "file",)}, "no folder"),
         ({"runs": tmp_path / "file"}, "file is a file"),

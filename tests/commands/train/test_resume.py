@@ -13,7 +13,6 @@ import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RecipeError, RunError
 from opsin.data.dataset import Dataset, from_arrays
-from opsin.training import memory
 from tests.conftest import Notes, without_drawing
 
 pytestmark = pytest.mark.torch
@@ -87,9 +86,9 @@ def test_less_memory_than_it_was_begun_with_is_refused(
 ) -> None:
     before = stopped.directory.recipe.read_bytes()
     monkeypatch.setattr(
-        memory, "estimate", lambda recipe, *_, **__: recipe.training.micro_batch or 16
+        "opsin.training.memory.estimate", lambda recipe, *_, **__: recipe.training.micro_batch or 16
     )
-    monkeypatch.setattr(memory, "available", lambda _: 12)
+    monkeypatch.setattr("opsin.training.memory.available", lambda _: 12)
     with pytest.raises(RecipeError, match="needs about"):
         opsin.resume(stopped, quiet=True)
     assert stopped.directory.recipe.read_bytes() == before
