@@ -84,10 +84,13 @@ def test_the_whole_story(running: StudioProcess, browser: webdriver.Chrome) -> N
     browser.get(f"{running.address}/train?set=digits")
     until(browser, lambda: one(browser, field("Model")))
     choose(browser, "Model", "dense layers")
-    until(browser, lambda: typed(browser, "Epochs", str(EPOCHS)))
-    # The plan is made in a process of its own, while the page can be used.
-    # One that began before the epochs were typed may be shown first.
-    until(browser, lambda: f"{EPOCHS:,} epochs" in shown(browser), 120)
+    # The plan is made in a process of its own, while the page can be used. One that began before
+    # the epochs were typed may be shown first, and the field may be replaced once it holds them.
+    until(
+        browser,
+        lambda: typed(browser, "Epochs", str(EPOCHS)) and f"{EPOCHS:,} epochs" in shown(browser),
+        120,
+    )
     assert "9,610" in shown(browser)
     assert "dense1" in shown(browser)
     assert browser.find_elements(By.CSS_SELECTOR, ".op-chart svg path")
