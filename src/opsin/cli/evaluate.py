@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -10,9 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from opsin.cli import options, recipe_flags
 from opsin.cli.output import console, plain, print_json
 from opsin.commands.test_set_usage import looks_in_words
-from opsin.core.errors import RecipeError, StorageError
 from opsin.core.format import plus_minus, repeats
-from opsin.core.storage import check_writable, write_json
+from opsin.core.storage import check_new_file, write_json
 from opsin.evaluation.metric_table import summary_of
 from opsin.report.terminal import (
     class_table,
@@ -63,11 +61,7 @@ def evaluate(
 
     watcher = for_people(quiet=quiet)
     if out is not None:
-        if out.suffix.lower() != ".json":
-            raise RecipeError(f"{out} does not end in .json")
-        if os.path.lexists(out):
-            raise StorageError(f"{out} is there already", "Choose another name with --out.")
-        check_writable(out)
+        check_new_file(out, ".json")
     figures = workflow(model, *source, tta=tta, device=device, watcher=watcher, **fields)
     if as_json:
         print_json(figures.to_json())

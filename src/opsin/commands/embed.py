@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin._version import __version__
-from opsin.commands.feature_file import FeatureRows, check_feature_file
+from opsin.commands.feature_file import FeatureRows
 from opsin.commands.out_file import OutFile, ShardTask
 from opsin.commands.predict.rows import reason_of
 from opsin.commands.predict.stream import Progress, open_streams
@@ -25,6 +25,7 @@ from opsin.core.file_names import legal_name
 from opsin.core.format import counted
 from opsin.core.metadata import BackboneFacts, Preparation
 from opsin.core.recipe import DataRecipe
+from opsin.core.storage import check_new_file
 from opsin.core.stored_json import JsonObject
 from opsin.data import sources
 from opsin.data.cache import digest_rows
@@ -168,7 +169,8 @@ def embed(
         with target.errors():
             # A shard without its manifest is unfinished, as is a file for a store without its
             # object.
-            check_feature_file(target.path, replace=part is not None or target.address is not None)
+            replace = part is not None or target.address is not None
+            check_new_file(target.path, ".npz", replace=replace)
             target.claim()
         return target
 

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.commands.data_files import add_array
-from opsin.core.errors import RecipeError, StorageError
-from opsin.core.storage import atomic_file, check_writable, scratch_directory, storage_errors
+from opsin.core.storage import atomic_file, scratch_directory, storage_errors
 from opsin.core.stored_json import JsonObject
 from opsin.data.split import UNASSIGNED
 
@@ -23,16 +22,6 @@ _PARTS: Final = ("", "train", "val", "test")
 # Bytes of features per block, and other facts about an image.
 _BLOCK: Final = 1 << 22
 _FACTS: Final = np.dtype([("label", "<i8"), ("part", "u1"), ("digest", "u1", (32,))])
-
-
-def check_feature_file(out: Path, *, replace: bool = False) -> None:
-    """Check that the file can be written, before the work."""
-    if out.suffix.lower() != ".npz":
-        raise RecipeError(f"{out} does not end in .npz")
-    with storage_errors(out):
-        if not replace and (out.exists() or out.is_symlink()):
-            raise StorageError(f"{out} is there already", "Choose another name with --out.")
-    check_writable(out)
 
 
 class FeatureRows:

@@ -23,7 +23,7 @@ from opsin.core.errors import RecipeError, StorageError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.files import open_regular
 from opsin.core.format import counted
-from opsin.core.storage import atomic_file, storage_errors
+from opsin.core.storage import atomic_file, check_new_file, storage_errors
 from opsin.core.stored_arrays import StoredArrays
 from opsin.core.stored_json import JsonObject
 from opsin.data.shard import Shard, named_shard, whole_file
@@ -98,11 +98,7 @@ def merge(
     ending = ordered[0].file.suffix.lower()
     if whole is None:
         raise RecipeError(f"{files[0].name} does not name the merged file", "Give --out FILE.")
-    if whole.suffix.lower() != ending:
-        raise RecipeError(f"{whole.name} does not end in {ending}")
-    with storage_errors(whole):
-        if whole.exists() or whole.is_symlink():
-            raise StorageError(f"{whole} is there already", "Choose another name with --out.")
+    check_new_file(whole, ending)
     versions = sorted({shard.manifest.opsin for shard in ordered})
     if len(versions) > 1:
         watcher.note(f"they were made by several versions of Opsin: {', '.join(versions)}")

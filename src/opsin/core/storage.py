@@ -16,7 +16,7 @@ from typing import Final
 
 import filelock
 
-from opsin.core.errors import StorageError
+from opsin.core.errors import RecipeError, StorageError
 from opsin.core.platform import sync
 from opsin.core.stored_json import Json, json_text
 
@@ -131,6 +131,16 @@ def check_writable(path: Path, elsewhere: str = "") -> None:
         folder = folder.parent
     with storage_errors(path, elsewhere), tempfile.TemporaryFile(dir=folder):
         pass
+
+
+def check_new_file(path: Path, suffix: str, *, replace: bool = False) -> None:
+    """Check that a file of a kind can be written where there is none yet, before long work."""
+    if path.suffix.lower() != suffix:
+        raise RecipeError(f"{path} does not end in {suffix}")
+    with storage_errors(path):
+        if not replace and os.path.lexists(path):
+            raise StorageError(f"{path} is there already", "Choose another name with --out.")
+    check_writable(path)
 
 
 @contextlib.contextmanager

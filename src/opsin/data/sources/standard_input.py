@@ -115,9 +115,10 @@ def _named(start: bytes, pipe: _Pipe) -> Iterator[ListedImage]:
 
 def _listed(lines: list[bytes]) -> Iterator[ListedImage]:
     for line in lines:
-        # Names that are not Unicode are decoded like the file system's.
-        name = os.fsdecode(line.removesuffix(b"\r"))
-        if name.strip():
+        written = line.removesuffix(b"\r")
+        if written.strip():  # of bytes: a text's `strip` also takes characters that names may be
+            # Names that are not Unicode are decoded like the file system's.
+            name = os.fsdecode(written)
             problem = ImageError(f"{name!r:.120}: it is no name") if "\0" in name else None
             yield ListedImage(name, name, problem=problem)
 

@@ -128,7 +128,6 @@ def _members(path: Path) -> Generator[_Member]:
                 member = next(listed, None)
             if member is None:
                 return
-            budget.take(member.size)
             yield member
 
 
@@ -163,6 +162,7 @@ def _zip_members(path: Path, budget: _Budget) -> Generator[_Member]:
             # Other methods return a whole decompressed block.
             steady = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
             position += info.compress_size
+            budget.take(info.file_size)
             yield _Member(
                 name.replace("\\", "/"), kind, info.file_size,
                 functools.partial(archive.open, info), position, _CHUNK if steady else 4096,
@@ -185,6 +185,8 @@ def _tar_members(path: Path, budget: _Budget) -> Generator[_Member]:
                 archive.members = []  # type: ignore[attr-defined]  # it would keep them all
                 if info.size < 0:
                     raise tarfile.ReadError("a member's size leads backwards")
+                # What is stored counts as it is read; only a sparse file is larger than that.
+                budget.take(info.size if info.issparse() else 0)
                 stream.left = info.size + _CHUNK
                 kind: Literal["file", "folder", "link", "special"] = (
                     "file" if info.isreg() else "link" if info.issym() or info.islnk()
