@@ -217,7 +217,7 @@ def _positions_in(
             f"images that neither has seen: opsin evaluate {first.run.path} SOURCE",
         )
     positions = np.full(first.tested, -1)
-    for one, two, _ in pairs:
+    for one, two in pairs:
         positions[one] = two
     return positions
 

@@ -270,7 +270,7 @@ def rows_of(images: Sequence[DifferentAnswers], opened: DecodedDataset) -> list[
     ]
     there = [(each.digest, each.name, each.actual) for each in images]
     rows: list[int | None] = [None] * len(images)
-    for one, other, _ in pair_up(there, here, (lambda each: each, itemgetter(0, 2))):
+    for one, other in pair_up(there, here, (lambda each: each, itemgetter(0, 2))):
         rows[one] = other
     return rows
 

@@ -13,7 +13,7 @@ from opsin.core.artifacts.run_predictions import RunPredictions
 from opsin.core.artifacts.run_report import Failures, Report, SuspectedLabel
 from opsin.core.errors import OpsinError
 from opsin.core.format import count
-from opsin.report.doubts import labels_grounds, labels_title
+from opsin.report.terminal import labels_grounds, labels_title
 from opsin.studio.pages.relabel import Relabel, open_relabel
 from opsin.studio.pages.report import shown
 from opsin.studio.parts import layout

@@ -277,7 +277,7 @@ def _rows_in(whole: DecodedDataset, opened: DecodedDataset) -> NDArray[np.int64]
         for side in (opened.decoded, whole.decoded)
     )
     rows = np.full(len(names), -1)
-    for one, other, _ in pair_up(mine, theirs, (lambda key: key, lambda key: key[0])):
+    for one, other in pair_up(mine, theirs, (lambda key: key, lambda key: key[0])):
         rows[one] = other
     if lost := int((rows < 0).sum()):
         raise NotThere(
