@@ -20,7 +20,7 @@ from opsin.report.maps import PALETTES, indexed_address, scale_of
 from opsin.report.templates import Section, section
 
 if TYPE_CHECKING:
-    from opsin.inspection.lessons.lesson_layers import Lesson
+    from opsin.inspection.lessons.windows import Lesson
 
 # Most numbers a side that are written as text.
 _WRITTEN: Final = 7
