@@ -14,7 +14,7 @@ import numpy as np
 
 from opsin.commands.runs import Run
 from opsin.core.arguments import checked
-from opsin.core.arrays import Floats, Ints
+from opsin.core.arrays import Floats, Ints, Pixels
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_predictions import PART_WORDS, PredictedPart, RunPredictions
 from opsin.core.artifacts.run_report import Accuracy, PartFigures, Report
@@ -123,7 +123,7 @@ class _Paired:
 
     part: PredictedPart  # `out_of_fold` if a run was judged by all of its images
     classes: tuple[str, ...]
-    digests: Ints  # [N, 16], of the pixels in the first run
+    digests: Pixels  # uint8[N, 16], of the pixels in the first run
     names: list[str]
     labels: Ints  # those corrected by any run
     probabilities: list[Floats]  # of each run, [N, K]

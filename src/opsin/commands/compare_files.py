@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -38,7 +39,8 @@ _ON_PAGE: Final = 12
 _DRAWN: Final = 5
 
 
-class _Group(NamedTuple):
+@dataclass(frozen=True)
+class _Group:
     """Images that two runs answered differently, in one of three ways."""
 
     title: str  # which way: `Only B is right`

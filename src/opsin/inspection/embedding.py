@@ -87,7 +87,8 @@ def nearest(
     batches: Iterable[NDArray[Any]] = computed()
     shape = (len(train), len(wanted))
     if known.own and 2 * shape[0] * shape[1] <= MOST:
-        directory, kept = RunDirectory(classifier.path.parent), np.zeros(0)
+        directory = RunDirectory(classifier.path.parent)
+        kept: NDArray[Any] = np.zeros(0)
         key = hashlib.sha256(hashlib.sha256(content).digest() + train.tobytes()).hexdigest()
         with contextlib.suppress(RunError, KeyError):  # missing or damaged
             arrays = directory.load_arrays(directory.path / FILE)
