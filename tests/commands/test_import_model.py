@@ -275,51 +275,6 @@ def test_it_loads_neither_keras_nor_torch(tmp_path: Path) -> None:
     assert done.stdout.strip() == "set()"
 
 
-@pytest.mark.parametrize(
-    "labels",
-    [{"classlabels_int64s": range(10)}, {"classlabels_strings": [f"n{n}" for n in range(10)]}],
-)
-def test_what_skl2onnx_writes(labels: dict[str, Any], learnt: Any, tmp_path: Path) -> None:
-    """A scaler, a linear classifier, and a table in the place of probabilities."""
-    weight, bias = learnt
-    domain = "ai.onnx.ml"
-    nodes = [
-        helper.make_node("Scaler", ["x"], ["scaled"], domain=domain,
-                         offset=[1.0] * 64, scale=[0.5] * 64),
-        helper.make_node("LinearClassifier", ["scaled"], ["label", "scores"], domain=domain,
-                         coefficients=(2 * weight.T).ravel().tolist(),
-                         intercepts=(bias + weight.sum(axis=0)).tolist(),
-                         classlabels_ints=list(range(10)), post_transform="SOFTMAX"),
-        helper.make_node("Normalizer", ["scores"], ["shares"], domain=domain, norm="L1"),
-        helper.make_node("ZipMap", ["shares"], ["table"], domain=domain, **labels),
-    ]  # fmt: skip
-    table = helper.make_value_info(
-        "table",
-        helper.make_sequence_type_proto(
-            helper.make_map_type_proto(
-                TensorProto.INT64, helper.make_tensor_type_proto(TensorProto.FLOAT, None)
-            )
-        ),
-    )
-    graph = helper.make_graph(
-        nodes, "Pipeline", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 64])],
-        [helper.make_tensor_value_info("label", TensorProto.INT64, ["N"]), table],
-    )  # fmt: skip
-    opsets = [helper.make_opsetid("", 9), helper.make_opsetid(domain, 1)]
-    model = helper.make_model(graph, producer_name="skl2onnx", opset_imports=opsets)
-    file = tmp_path / "model.onnx"
-    file.write_bytes(model.SerializeToString())
-    digits = load_digits()
-    images = np.rint(digits.images[:40] * (255 / 16)).astype(np.uint8)
-    logits = images.reshape(-1, 64) / 255 @ weight + bias
-    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    run = opsin.import_model(file, prepare="0..1", runs=tmp_path / "runs", quiet=True)
-    prepared = images[..., None]
-    np.testing.assert_allclose(run.classifier().probabilities(prepared), shares, atol=1e-4)
-    assert run.classifier().classes[3] in ("3", "n3")
-    assert run.imported().classes_from == "as in the file"
-
-
 @pytest.mark.torch
 def test_its_network_is_a_module_of_pytorch(digits_file: Path, learnt: Any, tmp_path: Path) -> None:
     import torch

@@ -212,8 +212,7 @@ class Written:
             shares = tree.value[:, 0, :] / tree.value[:, 0, :].sum(axis=1, keepdims=True)
             values = np.where((left < 0)[:, None], shares / len(forest), 0)
             trees.append(TreeNodes(tree.feature, tree.threshold, left, right, left < 0, values))
-        classes = self._fitted.classes
-        held = write_trees(self._to, self._embedding, "votes", trees, classes, base=None)
+        held = write_trees(self._to, self._embedding, trees, self._fitted.classes)
         self._output("votes", f"{len(forest):,} trees", held)
         self._logarithm()
 

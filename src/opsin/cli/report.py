@@ -10,8 +10,7 @@ from opsin.cli import options
 from opsin.cli.output import console, print_json, say
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import Report
-from opsin.report.doubts import labels_grounds, labels_title
-from opsin.report.terminal import for_people, printable
+from opsin.report.terminal import for_people, labels_grounds, labels_title, printable
 
 
 def report(

@@ -312,7 +312,7 @@ def _positions_in(other: _RunAnswers, first: _RunAnswers, part: PredictedPart) -
             f"images that neither has seen: opsin evaluate {first.path} SOURCE",
         )
     positions = np.full(len(ours), -1)
-    for one, two, _ in pairs:
+    for one, two in pairs:
         positions[one] = two
     return positions
 

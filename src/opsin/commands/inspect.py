@@ -9,11 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from opsin.commands.inspect_model import Insight, Inspection
 from opsin.core.arguments import checked
-from opsin.core.arrays import Pixels
 from opsin.core.errors import OpsinError, RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted, file_size, grey_or_colour, plus_minus
@@ -25,11 +22,9 @@ from opsin.inspection.lessons.lesson_terms import Term
 from opsin.inspection.lessons.windows import Lesson
 from opsin.inspection.weights import norm_history
 from opsin.report.inside.decision_sections import decision_sections
-from opsin.report.inside.layer_sections import layer_sections
-from opsin.report.inside.lesson_sections import lesson_sections
-from opsin.report.inside.network_sections import network_sections
+from opsin.report.inside.layer_sections import layer_sections, lesson_sections
+from opsin.report.inside.network_sections import network_section, probe_section, weight_sections
 from opsin.report.inside.unit_sections import ROOM, portrait_sections, unit_sections
-from opsin.report.inside.weight_sections import probe_sections, weight_sections
 from opsin.report.templates import Section, render_page
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Prediction
@@ -205,8 +200,8 @@ def explain(
 def network_page(
     look: Inspection, page: Path, *, probes: bool = False, portraits: bool = False
 ) -> Insight:
-    """Write the page of a network: layers, receptive fields, weights and options."""
-    from opsin.report.figures import inspection_charts, network_figures  # noqa: PLC0415  matplotlib
+    """Write the page of a network: layers, weights and options."""
+    from opsin.report.figures import network_figures  # noqa: PLC0415  matplotlib
     from opsin.report.figures.style import save, styled, svg_of  # noqa: PLC0415
 
     insight = Insight(look.classifier.path)
@@ -216,14 +211,11 @@ def network_page(
     drawings: dict[str, Callable[[], Figure]] = {
         "network": lambda: network_figures.draw_network(rows)
     }
-    pixels = _known_image(look)
-    if pixels is not None:
-        drawings["receptive-fields"] = lambda: network_figures.draw_receptive_fields(rows, pixels)
-    if len(inspection_charts.norms_of(history)[0]) > 1:  # one epoch is no history
-        drawings["norms"] = lambda: inspection_charts.draw_norms(history)
+    if len(network_figures.norms_of(history)[0]) > 1:  # one epoch is no history
+        drawings["norms"] = lambda: network_figures.draw_norms(history)
     if probes:
         insight.probes = probed = look.probes()
-        drawings["probes"] = lambda: inspection_charts.draw_probes(probed.probes)
+        drawings["probes"] = lambda: network_figures.draw_probes(probed.probes)
     if portraits:
         insight.portraits = look.portraits()
     drawn: dict[str, str] = {}
@@ -232,9 +224,9 @@ def network_page(
             figure = draw()
             insight.files.append(save(figure, page.parent / "figures" / f"{name}.png"))
             drawn[name] = svg_of(figure)
-    sections = network_sections(rows, drawn)
+    sections = [network_section(rows, drawn["network"])]
     if insight.probes is not None:
-        sections += probe_sections(insight.probes, drawn)
+        sections.append(probe_section(insight.probes, drawn["probes"]))
     if insight.portraits:
         sections += portrait_sections(insight.portraits)
     sections += weight_sections(insight.weights, history, drawn, classes=classes)
@@ -372,18 +364,3 @@ def _facts(look: Inspection) -> dict[str, str]:
         }[metadata.score.split]  # fmt: skip
         facts[what] = plus_minus(metadata.score)
     return facts
-
-
-def _known_image(look: Inspection) -> Pixels | None:
-    """Return one of the known images, if any is available."""
-    if not look.has_images:
-        return None
-    try:
-        known = look.known
-        # An image that cannot be read any more shows only here.
-        for rows in (known.val, known.train, known.test):
-            if len(rows):
-                return np.asarray(known.images[int(rows[0])])
-    except OpsinError as error:
-        look.watcher.note(f"No image to draw on: {error}")
-    return None

@@ -42,17 +42,23 @@ from opsin.evaluation.out_of_distribution import measure_synthetic_ood, strange_
 from opsin.evaluation.robustness import disturbed_examples, robustness
 from opsin.evaluation.slices import measure_traits, slice_accuracy
 from opsin.report.card import model_card
-from opsin.report.doubts import labels_grounds
-from opsin.report.figures.calibration_figures import draw_curves_of_classes, draw_reliability
 from opsin.report.figures.failure_figures import (
     draw_disturbed,
     draw_map,
     draw_robustness,
     draw_slices,
 )
-from opsin.report.figures.run_figures import ShownAnswer, draw_answers, draw_confusion, draw_curves
+from opsin.report.figures.run_figures import (
+    ShownAnswer,
+    draw_answers,
+    draw_confusion,
+    draw_curves,
+    draw_curves_of_classes,
+    draw_reliability,
+)
 from opsin.report.figures.style import save, styled, svg_of
 from opsin.report.run_page import PageImages, render
+from opsin.report.terminal import labels_grounds
 from opsin.runtime.classifier import Classifier
 
 if TYPE_CHECKING:

@@ -70,7 +70,13 @@ def to_bytes(
 
 def png_address(pixels: NDArray[np.uint8]) -> str:
     """Return ``uint8[H, W, 1]`` or ``uint8[H, W, 3]`` as the data URL of a PNG."""
+    content = base64.b64encode(encode_png(pixels, optimize=True)).decode("ascii")
+    return f"data:image/png;base64,{content}"
+
+
+def encode_png(pixels: NDArray[np.uint8], *, optimize: bool = False) -> bytes:
+    """Return ``uint8[H, W, 1]`` or ``uint8[H, W, 3]`` as a PNG file."""
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     stream = io.BytesIO()
-    image.save(stream, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
+    image.save(stream, "PNG", optimize=optimize)
+    return stream.getvalue()

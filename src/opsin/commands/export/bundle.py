@@ -20,7 +20,6 @@ from opsin.commands.evaluate import answers
 from opsin.commands.export.shipped import SHIPPED_WORDS, Shipped, ShippedPart
 from opsin.commands.known_images import known_images
 from opsin.commands.runs import Run
-from opsin.commands.source_images import encode_png
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import PART_WORDS
 from opsin.core.errors import ParityError, SourceError
@@ -29,6 +28,7 @@ from opsin.core.metadata import Metadata
 from opsin.core.recipe import DataRecipe
 from opsin.core.storage import write_bytes
 from opsin.core.stored_json import json_text
+from opsin.data.array_image import encode_png
 from opsin.data.reference_set import ReferenceSet
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Answers

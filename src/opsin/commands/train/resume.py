@@ -213,6 +213,6 @@ def _images_of(parent: RunDirectory, data: Dataset | Places, watcher: Watcher) -
     if not same or fingerprint != dataset.fingerprint:
         raise RunError(
             f"The images of {dataset.recipe.source} have changed since",
-            f"To see how: opsin data --since {parent.path}. Then train anew: opsin train …",
+            "Restore them, or train anew: opsin train …",
         )
     return with_run_split(parent, dataset)
