@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from opsin.classical.classical_recipe import FITTED, FORMER, ClassicalRecipe
+from opsin.classical.classical_recipe import FITTED, ClassicalRecipe
 from opsin.commands.import_recipe import AnyRecipe, ImportRecipe
 from opsin.core.arguments import checked
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
@@ -80,7 +80,7 @@ class Run:
         """What was asked for, every default resolved."""
         recorded = self.directory.read(RecordedRecipe)
         name = recorded.model.name
-        fitted: type[AnyRecipe] = ClassicalRecipe if name in {*FITTED, FORMER} else Recipe
+        fitted: type[AnyRecipe] = ClassicalRecipe if name in FITTED else Recipe
         kind = ImportRecipe if name == IMPORTED else fitted
         try:
             return kind.model_validate(recorded.model_dump(exclude_unset=True))
