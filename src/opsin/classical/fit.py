@@ -6,7 +6,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,9 +28,6 @@ try:
     from sklearn.svm import SVC
 except ImportError as error:
     raise MissingExtraError("classical models", "classical") from error
-
-if TYPE_CHECKING:
-    from opsin.classical.backbone_head import BackboneFeatures
 
 T = TypeVar("T")
 # Iterations of L-BFGS for logistic regression: more change the third digit of the loss.
@@ -89,12 +86,23 @@ def run_interruptible(
         watcher.end()
 
 
+class Numbers(Protocol):
+    """How images become rows of numbers."""
+
+    @property
+    def features(self) -> int:
+        """Numbers of an image."""
+
+    def rows_of(self, images: Pixels) -> Floats:
+        """The numbers of some images, ``float32[N, features]``."""
+
+
 @dataclass(frozen=True)
 class Fitted:
     """A fitted model."""
 
     recipe: PixelModel  # which model, with its options
-    numbers: Pooling | BackboneFeatures  # how images become numbers
+    numbers: Numbers  # how images become numbers
     projection: Any  # their principal components (knn, svm, backbone), else ``None``
     estimator: Any  # scikit-learn's classifier
     # The classes as numbers, in training order, for `knn`'s votes, ``int64[N]``.

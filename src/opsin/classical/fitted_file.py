@@ -43,7 +43,7 @@ class Written:
         if isinstance(fitted.numbers, Pooling):
             self._pixels(fitted.numbers)
             self._embedding = "flatten"
-        else:
+        elif isinstance(fitted.numbers, BackboneFeatures):
             self._backbone(fitted.numbers)
         self._units = fitted.numbers.features
         if isinstance(fitted.projection, Projection):

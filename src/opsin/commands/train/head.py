@@ -285,13 +285,13 @@ class HeadLearner(Learner):
     ) -> tuple[ExportedFile, list[Layer]]:
         """The file of what was fitted, and its layers."""
         layers, known, strange = Written(fitted).layers, None, None
-        if not isinstance(fitted.numbers, Pooling):
+        if isinstance(fitted.numbers, BackboneFeatures):
             known = (FEATURES, _chosen(self.features, fitted.numbers))
             strange = None if self.strange is None else _chosen(self.strange, fitted.numbers)
 
         def content_of(model: Fitted) -> bytes:
             metadata = self.metadata(model.labels, layers=layers)
-            if not isinstance(model.numbers, Pooling):
+            if isinstance(model.numbers, BackboneFeatures):
                 mix = cast("ClassMix", metadata.class_mix)
                 learnt = tuple(self.choice.learnt(np.array(mix.learnt)).tolist())
                 mix = mix.model_copy(update={"learnt": learnt})
