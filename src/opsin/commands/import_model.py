@@ -190,21 +190,10 @@ def import_model(
         if names is None:
             names, stated = dataset.classes, f"in the order of {dataset.recipe.source_names}"
     names = _checked_names(network, names, stated)
-    licence = licence or licence_in(path.parent)
-    content, metadata = _make_file(
-        network, pixels, names, licence=licence, dataset=dataset, resize=resize
-    )
-    words = pixels.words
-    record = ImportRecord(
-        file=path.name,
-        sha256=network.digest,
-        maker=network.maker,
-        network=network.network,
-        pixels=words.replace("RGB", "grey", 1) if network.probed.channels == 1 else words,
-        answers=network.answers.words,
-        classes_from=stated,
-        licence=licence,
-    )
+    content, metadata, record = _make_file(
+        network, pixels, names, stated, licence=licence or licence_in(path.parent),
+        dataset=dataset, resize=resize,
+    )  # fmt: skip
     recipe = ImportRecipe(
         data=DataRecipe.of(str(path)) if dataset is None else dataset.recipe,
         model=ImportedModel(
@@ -245,12 +234,13 @@ def _make_file(
     network: ForeignNetwork,
     pixels: PixelValues,
     classes: tuple[str, ...],
+    stated: str,
     *,
     licence: str,
     dataset: Dataset | None,
     resize: str,
-) -> tuple[bytes, Metadata]:
-    """Return the classifier.onnx and its metadata."""
+) -> tuple[bytes, Metadata, ImportRecord]:
+    """Return the classifier.onnx, its metadata, and the import's record."""
     imported = ImportedFile(network, pixels, licence)
     (height, width), channels = network.probed.side, network.probed.channels
     prepared = {"height": height, "width": width, "channels": channels, "resize": resize}
@@ -265,7 +255,17 @@ def _make_file(
         source=network.path.name if dataset is None else dataset.recipe.source_names,
         fingerprint="" if dataset is None else dataset.fingerprint,
     )
-    return imported.content(metadata), metadata
+    record = ImportRecord(
+        file=network.path.name,
+        sha256=network.digest,
+        maker=network.maker,
+        network=network.network,
+        pixels=pixels.words.replace("RGB", "grey", 1) if channels == 1 else pixels.words,
+        answers=network.answers.words,
+        classes_from=stated,
+        licence=licence,
+    )
+    return imported.content(metadata), metadata, record
 
 
 def _reasons(record: ImportRecord, classes: int, *, measured: bool) -> dict[str, str]:
