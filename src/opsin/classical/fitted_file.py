@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
-from opsin.classical.backbone_features import BackboneFeatures
+from opsin.classical.backbone_head import BackboneFeatures
 from opsin.classical.classical_recipe import Forest, Knn, Logistic, Svm
 from opsin.classical.fit import Fitted, least_of
 from opsin.classical.heads import LEAST, REST, SOFT, KernelRidge, Projection
@@ -33,11 +33,7 @@ from opsin.runtime.classifier import Classifier
 
 
 class Written:
-    """The graph of a fitted model, and the table of its layers.
-
-    Args:
-        fitted: The model.
-    """
+    """The graph of a fitted model, and the table of its layers."""
 
     def __init__(self, fitted: Fitted) -> None:
         self._to = GraphWriter()
@@ -47,7 +43,7 @@ class Written:
         if isinstance(fitted.numbers, Pooling):
             self._pixels(fitted.numbers)
             self._embedding = "flatten"
-        else:
+        elif isinstance(fitted.numbers, BackboneFeatures):
             self._backbone(fitted.numbers)
         self._units = fitted.numbers.features
         if isinstance(fitted.projection, Projection):

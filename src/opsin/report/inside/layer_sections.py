@@ -23,7 +23,7 @@ from opsin.report.templates import Section, section
 if TYPE_CHECKING:
     from opsin.inspection.activity import Activity, UnitActivity
     from opsin.inspection.layers import LayerView
-    from opsin.inspection.lessons.lesson_layers import Lesson
+    from opsin.inspection.lessons.windows import Lesson
     from opsin.onnx_files.onnx_graph import ReceptiveField
 
 #: Maps or bars on a page of a layer; further pages are folded.
