@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, TypedDict
 
 from opsin.core.errors import SourceError
-from opsin.core.file_names import legal_name
+from opsin.core.files import legal_name
 from opsin.core.platform import NOT_IN_NAMES, sync_all
 from opsin.core.storage import publish_directory, scratch_directory, storage_errors
 from opsin.data.formats import NAMED
