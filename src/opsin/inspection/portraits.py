@@ -9,8 +9,7 @@ import numpy as np
 
 from opsin.core.arrays import Doubles, Floats, Ints, Pixels
 from opsin.core.events import SILENT, Watcher
-from opsin.data.lazy_images import Images
-from opsin.data.reference_set import ReferenceSet
+from opsin.data.lazy_images import Images, ReferenceSet
 from opsin.inspection.plain_data import PlainData
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.postprocessing import SCALES

@@ -12,7 +12,7 @@ import numpy as np
 
 from opsin.core.arrays import Ints, Pixels
 from opsin.core.format import counted
-from opsin.data.array_image import png_address
+from opsin.data.pixel_values import png_address
 from opsin.onnx_files.operators import traits_of
 from opsin.report.maps import PALETTES, STOPS, gradient, indexed_address, scale_of, sprite
 from opsin.report.templates import Section, section

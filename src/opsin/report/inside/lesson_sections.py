@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from opsin.core.arrays import Pixels
 from opsin.core.format import decimals
-from opsin.data.array_image import png_address
+from opsin.data.pixel_values import png_address
 from opsin.inspection.lessons.lesson_terms import SENTENCES
 from opsin.report.inside.layer_sections import figure
 from opsin.report.maps import PALETTES, indexed_address, scale_of
