@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from opsin.classical.classical_recipe import BACKBONE, FORMER, ClassicalRecipe, FromBackbone
-from opsin.commands.import_recipe import ImportRecipe
-from opsin.commands.runs import Run
+from opsin.classical.classical_recipe import BACKBONE, ClassicalRecipe, FromBackbone
+from opsin.commands.runs import ImportRecipe, Run
 from opsin.commands.train.learner import Learner, need_training, versions
 from opsin.commands.train.load import check_fine_tuning
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
@@ -67,7 +66,7 @@ def learner_of(
             f"Train a classifier that begins with it: opsin train SOURCE --from {parent.path}",
         )
     if isinstance(recipe, ClassicalRecipe) and not recipe.fine_tunes:
-        how = "" if recipe.model.name == FORMER else f" --model {recipe.model.name}"
+        how = f" --model {recipe.model.name}"
         if recipe.model.name == BACKBONE:  # which network, how prepared, is too much for a line
             how = f" --recipe {shlex.quote(str(parent.recipe))}"
         raise RunError(

@@ -20,7 +20,7 @@ from opsin.data.network_pixels import NO_CONTRAST
 from opsin.runtime.prediction import CANNOT_TELL, Prediction
 from opsin.studio.datasets.upload_import import SentFile, common_name, file_name
 from opsin.studio.jobs.job import command
-from opsin.studio.jobs.job_action import JobAction, new_output_folder
+from opsin.studio.jobs.queue import JobAction, new_output_folder
 from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout, terms
 from opsin.studio.parts.answer_tables import ManyAnswers, answer_row, summary, table
