@@ -34,7 +34,7 @@ from opsin.core.recipe import DataRecipe
 from opsin.data.cache import short_digest
 from opsin.data.corrections import Applied
 from opsin.data.dataset import Dataset, fingerprint_of, read_corrected, resolve_sources
-from opsin.data.decoded_store import Decoded
+from opsin.data.decoded import Decoded
 from opsin.data.fill_cache import rows_at_once
 from opsin.data.lazy_images import THREADS, Images
 from opsin.data.left_out import left_out_in_words

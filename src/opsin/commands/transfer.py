@@ -31,12 +31,12 @@ from opsin.core.storage import (
 )
 from opsin.core.stored_json import JsonObject
 from opsin.data import sources
-from opsin.data.array_image import encode_png
 from opsin.data.dataset import Dataset
 from opsin.data.formats import SUFFIXES, is_heif
 from opsin.data.image_tree import natural
 from opsin.data.images import content_of
 from opsin.data.lazy_images import THREADS
+from opsin.data.pixel_values import encode_png
 from opsin.data.sources.contents import UnpreparedImages
 from opsin.report.terminal import printable
 from opsin.stores.store_address import StoredObject

@@ -25,7 +25,7 @@ from opsin.core.recipe import DataRecipe
 from opsin.core.storage import atomic_file
 from opsin.data.cache import as_keys, digest_names, short_digest
 from opsin.data.dataset import Dataset, fingerprint_of, load_recipe
-from opsin.data.decoded_store import Decoded, take
+from opsin.data.decoded import Decoded, take
 from opsin.data.sources.named import is_place
 from opsin.data.split import Split
 

@@ -35,7 +35,7 @@ from opsin.core.storage import storage_errors, write_bytes, write_json
 from opsin.data import formats
 from opsin.data.audit import Finding
 from opsin.data.image_tree import natural
-from opsin.data.sandboxed_decoding import open_apart
+from opsin.data.images import open_apart
 from opsin.data.sources import named
 from opsin.data.sources.folder import open_folder
 from opsin.studio.datasets.corrections import read_moved

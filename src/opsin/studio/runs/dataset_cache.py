@@ -17,10 +17,9 @@ from opsin.core.errors import OpsinError, SourceError
 from opsin.core.recipe import DataRecipe
 from opsin.core.storage import write_bytes
 from opsin.core.stored_arrays import StoredArrays
-from opsin.data.apply_corrections import correct
 from opsin.data.audit import Finding
 from opsin.data.dataset import fingerprint_of
-from opsin.data.decoded_store import Decoded, take
+from opsin.data.decoded import Decoded, correct, take
 from opsin.data.fill_cache import cache_key, look_up
 from opsin.data.run_images import pair_up, recipe_of_run, rows_of_run
 from opsin.data.sources.named import NAMES
