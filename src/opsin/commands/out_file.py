@@ -20,8 +20,7 @@ from pydantic import Field, ValidationError
 from opsin._version import __version__
 from opsin.core.artifacts.records import Count, Stored, Text, first_of
 from opsin.core.errors import RecipeError, StorageError
-from opsin.core.file_names import legal_name
-from opsin.core.files import open_regular, state_root
+from opsin.core.files import legal_name, open_regular, state_root
 from opsin.core.storage import storage_errors, write_json
 from opsin.core.stored_json import JsonObject, read_json
 from opsin.data.shard import Shard, ShardInputs

@@ -27,9 +27,9 @@ from opsin.core.errors import (
 )
 from opsin.core.events import SILENT, Watcher
 from opsin.core.sandbox import Sandbox
-from opsin.data.array_image import image_from_array
 from opsin.data.image_stream import Stream
 from opsin.data.image_tree import holds_images
+from opsin.data.pixel_values import image_from_array
 from opsin.data.sources.archive import MAX_RATIO, SPARE_BYTES
 from opsin.data.sources.contents import LabelledImages, LocatedSource, key_of_files
 from opsin.data.sources.rows import (

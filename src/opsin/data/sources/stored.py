@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from opsin.core.errors import RecipeError, SourceError
-from opsin.core.file_names import legal_name
+from opsin.core.files import legal_name
 from opsin.data.cache import cache_root
 from opsin.data.image_stream import ListedImage, Stream
 from opsin.data.image_tree import SORTED, Walk, is_image_name, is_visible, natural
