@@ -34,14 +34,13 @@ from opsin.commands.predict.rows import RowFormat
 from opsin.core.arguments import checked
 from opsin.core.errors import RecipeError, StorageError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.file_names import legal_name
-from opsin.core.files import open_regular, state_root
+from opsin.core.files import legal_name, open_regular, state_root
 from opsin.core.format import counted
 from opsin.core.storage import atomic_file, check_new_file, storage_errors, write_json
 from opsin.core.stored_json import JsonObject
 from opsin.data.shard import Shard, ShardInputs, named_shard, whole_file
 from opsin.data.split import UNASSIGNED
-from opsin.stores.bucket import open_bucket
+from opsin.stores.bucket import open_bucket, said_as
 from opsin.stores.store_address import (
     ADDRESSES,
     AZURE_ACCOUNT,
@@ -49,7 +48,6 @@ from opsin.stores.store_address import (
     StoredObject,
     is_stored,
 )
-from opsin.stores.store_errors import said_as
 
 #: What a shard's file ends in, behind the name of the whole.
 SHARD: Final = ".sqlite"
@@ -350,7 +348,7 @@ def feature_row(units: int) -> np.dtype[Any]:
 
 def write_features(file: Path, rows: Rows, *, about: About) -> None:
     """Write a ``.npz`` file of features, block by block."""
-    from opsin.commands.data_files import add_array  # noqa: PLC0415  predict needs none of it
+    from opsin.commands.transfer import add_array  # noqa: PLC0415  predict needs none of it
 
     begun = about.begun
     kind, classes = feature_row(sum(begun["units"])), begun["classes"]

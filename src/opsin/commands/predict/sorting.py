@@ -28,8 +28,15 @@ from typing import Any, BinaryIO, Final, Literal, NamedTuple
 from opsin.commands.predict.answers_file import Answer, AnswersFile, Sorting, as_bytes, damaged
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
-from opsin.core.file_names import NamesInUse, free_name, legal_name
-from opsin.core.files import ConfinedDir, is_plain_name, open_regular, state_root
+from opsin.core.files import (
+    ConfinedDir,
+    NamesInUse,
+    free_name,
+    is_plain_name,
+    legal_name,
+    open_regular,
+    state_root,
+)
 from opsin.core.storage import check_writable, storage_errors
 from opsin.data.image_stream import ListedImage
 
