@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from opsin.commands.import_model import import_model
     from opsin.commands.inspect import Explained, explain, inspect
     from opsin.commands.inspect_model import Insight, Inspection
-    from opsin.commands.out_file import Merged, merge
+    from opsin.commands.predict.out_file import Merged, merge
     from opsin.commands.predict.predict import Classified, classify
     from opsin.commands.predict.stream import draw_prediction, predict_each
     from opsin.commands.predict.undo import Undone, undo
@@ -115,7 +115,7 @@ _DEFINED = {
     "commands.import_model": "import_model",
     "commands.inspect": "Explained explain inspect",
     "commands.inspect_model": "Insight Inspection",
-    "commands.out_file": "Merged merge",
+    "commands.predict.out_file": "Merged merge",
     "commands.predict.predict": "Classified classify",
     "commands.predict.stream": "draw_prediction predict_each",
     "commands.predict.undo": "Undone undo",

@@ -15,8 +15,8 @@ from typing import BinaryIO, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.commands.out_file import OutFile, feature_row, shard_facts, write_features
 from opsin.commands.predict.answers_file import Answer, AnswersFile, damaged
+from opsin.commands.predict.out_file import OutFile, feature_row, shard_facts, write_features
 from opsin.commands.predict.rows import reason_of
 from opsin.commands.predict.stream import Progress, open_streams
 from opsin.core.arguments import checked

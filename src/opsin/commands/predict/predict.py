@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
 from opsin._version import __version__
-from opsin.commands.out_file import OutFile, shard_facts
 from opsin.commands.predict.answers_file import Answer, AnswersFile
+from opsin.commands.predict.out_file import OutFile, shard_facts
 from opsin.commands.predict.rows import UNREADABLE, ResultRow, RowFormat, Selection, row_of
 from opsin.commands.predict.sorting import RESULTS, SORTED, Sorter
 from opsin.commands.predict.stream import (
