@@ -20,7 +20,6 @@ def report(
     data: list[str] | None = None,
     seed: options.Seed = 0,
     quick: bool = False,
-    svg: bool = False,
     device: options.Device = "auto",
     open_page: bool = False,
     quiet: bool = False,
@@ -39,12 +38,11 @@ def report(
         fix (FILE): Write the suspected label errors as a table: correct its column label, and give
             it to opsin train --labels. Nothing is written where the classifier is too weak to tell.
         quick: Leave out what takes a minute: disturbed and strange images, and the map.
-        svg: Write each figure as SVG, too, beside the PNG.
     """
     from opsin.commands.report import write_report  # noqa: PLC0415  needs matplotlib
 
     page = write_report(
-        run, deep=not quick, fix=fix, data=data or (), seed=seed, svg=svg, device=device,
+        run, deep=not quick, fix=fix, data=data or (), seed=seed, device=device,
         watcher=for_people(quiet=quiet),
     )  # fmt: skip
     stored = RunDirectory(run).read(Report)

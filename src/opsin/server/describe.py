@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from fastapi import APIRouter
 
-from opsin.data.array_image import png_address
+from opsin.data.pixel_values import png_address
 from opsin.server.body import JsonImages
 from opsin.web.refusals import ErrorReply
 

@@ -28,8 +28,8 @@ from opsin.core.metadata import Metadata
 from opsin.core.recipe import DataRecipe
 from opsin.core.storage import write_bytes
 from opsin.core.stored_json import json_text
-from opsin.data.array_image import encode_png
-from opsin.data.reference_set import ReferenceSet
+from opsin.data.lazy_images import ReferenceSet
+from opsin.data.pixel_values import encode_png
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Answers
 from opsin.runtime.providers import cpu_session

@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from opsin.classical.classical_recipe import BACKBONE, ClassicalRecipe, FromBackbone
-from opsin.commands.import_recipe import ImportRecipe
-from opsin.commands.runs import Run
+from opsin.commands.runs import ImportRecipe, Run
 from opsin.commands.train.learner import Learner, need_training, versions
 from opsin.commands.train.load import check_fine_tuning
-from opsin.core.artifacts.recorded_recipe import RecordedRecipe
-from opsin.core.artifacts.records import DatasetRecord, RunStatus
+from opsin.core.artifacts.records import DatasetRecord, RecordedRecipe, RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import RunPredictions
 from opsin.core.errors import RecipeError, RunError
