@@ -24,12 +24,9 @@ from onnx import TensorProto, helper
 from opsin.core.errors import ImageError, ModelFileError, RunError
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Prediction
-from opsin.server import engine as engine_module
-from opsin.server import workers
-from opsin.server.engine import Engine
+from opsin.server import ServerSettings, workers
+from opsin.server.engine import Engine, ImageToAnswer, PredictResult, Result
 from opsin.server.errors import BadAnswer, Expired, Overloaded, Stopping, TooLarge, WorkerDied
-from opsin.server.settings import ServerSettings
-from opsin.server.waiting import ImageToAnswer, PredictResult, Result
 from tests.inspection.made_network import write_network
 from tests.made_classifier import LAST, classifier, unsound_for_sevens
 from tests.server.made_engine import Listener, large, png, running, until, write_leaning
@@ -202,7 +199,7 @@ def test_neither_an_unreadable_image_nor_a_signal_touches_the_others(
         assert all(isinstance(answers[place], ImageError) for place in (1, 2, 3, 5))
         assert "no image" in texts[0]
         assert "8,000 × 8,000 pixels, and 50,000,000" in texts[1]
-        assert "uint8[9, 9, 1], not uint8[8, 8, 1]" in texts[2]
+        assert "uint8[8, 8, 1] but of shape [9, 9, 1]" in texts[2]
         assert not any("/" in text for text in texts)
         assert two_models.pids == pids
 
@@ -220,9 +217,8 @@ def test_the_queue_is_bounded(
                 for p in image_files[:4]
             ]
             await until(lambda: small.computing == 8 and small.waiting == 8)
-            with pytest.raises(Overloaded, match="8 images wait") as caught:
+            with pytest.raises(Overloaded, match="8 images wait"):
                 await small.predict("m", [ImageToAnswer(image_files[0])])
-            assert caught.value.retry_after >= 1
             with pytest.raises(TooLarge, match="At most 8 images"):
                 await small.predict("m", [ImageToAnswer(image_files[0])] * 9)
             assert listener.count("refused", "overloaded") == 1
@@ -308,7 +304,7 @@ def test_an_image_of_a_batch_whose_process_died_is_computed_alone(
 def test_a_worker_that_is_stuck_is_replaced(
     nearest_mean: Path, image_files: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "_GRACE", 0.2)
+    monkeypatch.setattr(workers, "_GRACE", 0.2)
 
     async def main() -> None:
         async with running({"m": nearest_mean}, deadline=0.3) as engine:
@@ -483,7 +479,7 @@ def test_workers_end_with_their_server(nearest_mean: Path) -> None:
         "import asyncio, sys\n"
         "from pathlib import Path\n"
         "from opsin.server.engine import Engine\n"
-        "from opsin.server.settings import ServerSettings\n"
+        "from opsin.server import ServerSettings\n"
         "async def main():\n"
         "    engine = Engine({'m': Path(sys.argv[1])}, ServerSettings(workers=1))\n"
         "    await engine.start()\n"

@@ -17,8 +17,8 @@ import pytest
 import opsin
 from opsin.data.blank_images import NO_CONTRAST
 from opsin.data.dataset import Dataset
-from opsin.server.settings import ServerSettings
-from opsin.server.waiting import ImageToAnswer, PredictResult
+from opsin.server import ServerSettings
+from opsin.server.engine import ImageToAnswer, PredictResult
 from tests.server.made_engine import png, until
 from tests.server.made_server import Asks, Host
 

@@ -19,7 +19,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from opsin.runtime.prediction import NONE_OF_THESE
 from opsin.server.errors import CLIENT_GONE
 from opsin.server.models import ServedModel
-from opsin.server.waiting import PredictResult
 from opsin.web.refusals import BadRequest, ForeignOrigin, RequestError, Unauthorized, WrongHost
 
 #: Number of newest answers per model for computing drift.
@@ -29,7 +28,7 @@ _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _BATCHES: Final = (1, 2, 4, 8, 16, 32, 64)
 _REASONS: Final = ("overloaded", "too large", "expired", "stopping", "worker died")
 # Reasons of refusals by `AccessMiddleware`, by error kind.
-_ACCESS_REASONS: Final = {
+_ACCESS_REASONS: Final[Mapping[type[RequestError], str]] = {
     BadRequest: "no host",
     WrongHost: "wrong host",
     ForeignOrigin: "foreign origin",
@@ -98,19 +97,16 @@ class ServerMetrics(Collector):
         """Count the images of a batch."""
         self.batches.labels(model).observe(images)
 
-    def refused(self, reason: str) -> None:
-        """Count a refused request."""
-        self.refusals.labels(reason if reason in _REASONS else _OTHER).inc()
+    def refused(self, reason: str | RequestError) -> None:
+        """Count a refused request; errors are those of `AccessMiddleware`."""
+        if isinstance(reason, RequestError):
+            reason = _ACCESS_REASONS.get(type(reason), _OTHER)
+        self.refusals.labels(reason).inc()
 
-    def access_refused(self, error: RequestError) -> None:
-        """Count a request refused by `AccessMiddleware`."""
-        self.refusals.labels(_ACCESS_REASONS.get(type(error), _OTHER)).inc()
-
-    def answered(self, model: str, answer: PredictResult, label: str) -> None:
+    def answered(self, model: str, label: str, confidence: float) -> None:
         """Count an answer."""
-        label = NONE_OF_THESE if answer.rejected else label
         self.answers.labels(model, _in_utf8(label)).inc()
-        self.confidence.labels(model).observe(float(answer.probabilities.max()))
+        self.confidence.labels(model).observe(confidence)
         self._newest.setdefault(model, deque(maxlen=WINDOW)).append(label)
 
     def worker_died(self) -> None:
@@ -155,11 +151,9 @@ class ServerMetrics(Collector):
         for name, served in self._served.items():
             device.add_metric([name, served.file.device], 1)
             mix = training_mix(served)
-            if mix is None:
-                continue
             for label, share in mix.items():
                 shares.add_metric([name, _in_utf8(label)], share)
-            if name in self._newest:
+            if mix and name in self._newest:
                 far, by_chance = drift(Tally(self._newest[name]), mix)
                 distance.add_metric([name], far)
                 chance.add_metric([name], by_chance)
@@ -170,8 +164,7 @@ def drift(answers: Mapping[str, int], training: Mapping[str, float]) -> tuple[fl
     """The distance between the answers' and the training's label mix, and its value by chance.
 
     The total variation distance, ½ Σ |p − q| (Levin, Peres, Wilmer: Markov Chains and Mixing
-    Times, 2nd ed., section 4.1), is the share of answers that would need another label for the
-    mixes to be equal. By chance, as many answers drawn from the training's mix would be
+    Times, 2nd ed., section 4.1). By chance, as many answers drawn from the training's mix would be
     ½ Σ √(2 q (1 − q) / (π n)) from it. Counting labels shows a shift without knowing the truth:
     Lipton, Wang and Smola (2018, https://arxiv.org/abs/1802.03916), Rabanser et al. (2019,
     https://arxiv.org/abs/1810.11953).
@@ -182,26 +175,23 @@ def drift(answers: Mapping[str, int], training: Mapping[str, float]) -> tuple[fl
         (0.3, 0.04)
     """
     count = sum(answers.values())
-    if not count:
-        return math.nan, math.nan
     labels = {*answers, *training}
     far = sum(abs(answers.get(label, 0) / count - training.get(label, 0.0)) for label in labels)
     chance = sum(math.sqrt(2 * q * (1 - q) / (math.pi * count)) for q in training.values())
     return far / 2, min(chance / 2, 1.0)
 
 
-def training_mix(served: ServedModel) -> dict[str, float] | None:
-    """The expected share of each label if images are like the training's.
+def training_mix(served: ServedModel) -> dict[str, float]:
+    """The expected share of each label if images are like the training's; empty if unknown.
 
     "none of these" has the share of known images wrongly refused.
     """
-    if served.mix is None:
-        return None
     reject = served.metadata.reject
-    refused = reject.rate if reject is not None else 0.0
-    mix = dict.fromkeys(served.metadata.classes, 0.0)
-    for label, share in zip(served.metadata.classes, served.mix, strict=True):
-        mix[label] += share * (1 - refused)
+    refused = reject.rate if reject and served.mix else 0.0
+    mix: dict[str, float] = {}
+    # A class may be called so itself.
+    for label, share in zip(served.metadata.classes, served.mix or (), strict=False):
+        mix[label] = mix.get(label, 0.0) + share * (1 - refused)
     if refused:
         mix[NONE_OF_THESE] = mix.get(NONE_OF_THESE, 0.0) + refused
     return mix

@@ -32,8 +32,7 @@ from opsin.studio.security import SignInFile, guarded, sign_in_at, signed_in_add
 from opsin.studio.state import Studio
 from opsin.studio.studio_settings import StudioSettings
 from opsin.web.addresses import url_of
-from opsin.web.connections import ConnectionLimits
-from opsin.web.listening import OPEN_FILES, Server, listening
+from opsin.web.listening import OPEN_FILES, ConnectionLimits, Server, listening
 
 # Seconds that a disconnected window is remembered.
 _RECONNECT: Final = 10.0

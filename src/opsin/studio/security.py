@@ -17,9 +17,8 @@ from opsin.core.errors import StorageError
 from opsin.core.storage import storage_errors
 from opsin.studio.content_security import CONTENT_SECURITY_POLICY
 from opsin.studio.pages.sign_in import page
-from opsin.web.access import HEADERS, AccessMiddleware
+from opsin.web.access import FIELD, AccessMiddleware, SignIn
 from opsin.web.addresses import url_of
-from opsin.web.sign_in import FIELD, SignIn
 
 # Proxy headers, which NiceGUI would trust from anyone.
 _DROPPED: Final = (
@@ -46,7 +45,6 @@ def guarded(
         app,
         host=host,
         headers={
-            **HEADERS,
             "content-security-policy": CONTENT_SECURITY_POLICY,
             "cross-origin-opener-policy": "same-origin",
         },
