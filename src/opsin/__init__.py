@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     )
     from opsin.commands.baselines import compare_baselines
     from opsin.commands.bench import Benchmark, ImageRate, bench
-    from opsin.commands.changes import Changes, changes_since
     from opsin.commands.compare import compare
     from opsin.commands.data import draw_data, write_audit
     from opsin.commands.decoding import decode
@@ -83,14 +82,14 @@ if TYPE_CHECKING:
     from opsin.studio import open_studio
 
 __all__ = [
-    "Audit", "Benchmark", "CacheContents", "Changes", "Classified", "Classifier", "Comparison",
+    "Audit", "Benchmark", "CacheContents", "Classified", "Classifier", "Comparison",
     "Dataset", "DownloadError", "Embedded", "Epoch", "Explained", "Exported", "FeatureValue",
     "Finding", "HubExport", "ImageError", "ImageRate", "InputError", "Insight", "Inspection",
     "KnownBackbone", "ListedBackbone", "LoadOptions", "Merged", "MissingExtraError",
     "ModelFileError", "MovedError", "OpsinError", "ParityError", "Prediction", "Recipe",
     "RecipeError", "Repeats", "Run", "RunError", "SandboxError", "Shipped", "SourceError",
     "StorageError", "TrainOptions", "Undone", "UploadError", "Watcher", "__version__", "audit",
-    "bench", "changes_since", "classify", "compare", "compare_baselines", "decode",
+    "bench", "classify", "compare", "compare_baselines", "decode",
     "describe_backbone", "draw_data", "draw_prediction", "embed", "empty_cache", "evaluate",
     "explain", "export_data", "export_model", "from_arrays", "import_model", "inspect",
     "list_backbones", "list_cache", "list_runs", "load", "look_at", "merge", "open_docs",
@@ -106,7 +105,6 @@ _DEFINED = {
     "list_backbones",
     "commands.baselines": "compare_baselines",
     "commands.bench": "Benchmark ImageRate bench",
-    "commands.changes": "Changes changes_since",
     "commands.compare": "compare",
     "commands.data": "draw_data write_audit",
     "commands.decoding": "decode",

@@ -149,16 +149,16 @@ def test_nothing_but_unreadable_files(backbone: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "a.npz").exists()
 
 
-def test_what_is_known_is_not_even_decoded(
+def test_what_is_known_is_not_computed_again(
     shapes: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = opsin.embed(shapes, backbone=backbone, out=tmp_path / "a.npz")
 
     def refuse(*_: object) -> None:
-        raise AssertionError("an image was decoded")
+        raise AssertionError("features were computed")
 
     with monkeypatch.context() as patch:
-        patch.setattr("opsin.commands.embed.read_image", refuse)
+        patch.setattr("opsin.commands.embed.Extractor.rows_of", refuse)
         moved = shutil.copytree(shapes, tmp_path / "relabelled")
         (moved / "disc" / "0.png").rename(moved / "square" / "new.png")
         again = opsin.embed(moved, backbone=backbone, out=tmp_path / "b.npz")

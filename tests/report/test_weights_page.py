@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from opsin.inspection.weights import WeightImages, WeightView, values_of
-from opsin.report.inside.weight_sections import (
+from opsin.report.inside.network_sections import (
     matrix_sheet,
     tile_address,
     weight_sections,

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import opsin
-from opsin.data.blank_images import NO_CONTRAST
 from opsin.data.dataset import Dataset
+from opsin.data.network_pixels import NO_CONTRAST
 from opsin.server import ServerSettings
 from opsin.server.engine import ImageToAnswer, PredictResult
 from tests.server.made_engine import png, until

@@ -19,8 +19,13 @@ from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import RecipeError
 from opsin.core.format import clock, plus_minus
 from opsin.models.registry import MODELS as NETWORKS
-from opsin.report.doubts import labels_grounds
-from opsin.report.terminal import Terminal, class_table, for_people, printable
+from opsin.report.terminal import (
+    Terminal,
+    class_table,
+    for_people,
+    labels_grounds,
+    printable,
+)
 
 if TYPE_CHECKING:
     from opsin.commands.repeats import Repeats

@@ -26,7 +26,7 @@ from opsin.report.figures.comparison_figures import (
     draw_disagreements,
     draw_together,
 )
-from opsin.report.figures.style import save, styled
+from opsin.report.figures.style import save, styled, svg_of
 from opsin.report.run_page import themed
 from opsin.report.side_by_side import BOLD, ComparedPair, Comparison, DifferentAnswers, columns_of
 from opsin.report.templates import fill
@@ -75,10 +75,10 @@ def write_files(
             "accuracy": draw_accuracies(comparison.runs, comparison.headline, word),
         }
         for pair, of_pair in zip(comparison.pairs, groups, strict=True):
-            drawn = [
+            shown = [
                 (f"{group.title} ({group.count:,})", group.images[:_DRAWN]) for group in of_pair
             ]
-            if any(images for _, images in drawn):
+            if any(images for _, images in shown):
                 first, second = pair.letters
                 only = len(comparison.pairs) == 1
                 title = (
@@ -86,11 +86,12 @@ def write_files(
                     f"answers from {first} and {second}"
                 )
                 name = "disagreements" if only else f"disagreements-{first}-{second}"
-                drawings[name] = draw_disagreements(drawn, title)
+                drawings[name] = draw_disagreements(shown, title)
         watcher.begin("Figures", len(drawings), "figures")
         for done, (name, figure) in enumerate(drawings.items()):
             watcher.advance(done)
-            files += [save(figure, folder / f"{name}.{kind}") for kind in ("png", "svg")]
+            files.append(save(figure, folder / f"{name}.png"))
+        drawn = {name: themed(svg_of(drawings[name])) for name in ("curves", "accuracy")}
         watcher.end()
     comparison = comparison.model_copy(update={"files": tuple(files)})
     columns = columns_of(comparison.runs)
@@ -99,10 +100,7 @@ def write_files(
         found=comparison,
         headings=[column.heading.replace("- ", "") for column in columns],
         table=list(zip(*(column.cells for column in columns), strict=True)),
-        drawn={
-            name: themed((folder / f"{name}.svg").read_text(encoding="utf-8"))
-            for name in ("curves", "accuracy")
-        },
+        drawn=drawn,
         groups=groups,
         word=word,
         bold=BOLD if any(row.best for row in comparison.runs) else None,

@@ -46,7 +46,7 @@ from opsin.stores.store_address import StoreAddress
 try:
     from opsin.backbones.backbone import Backbone, open_backbone
     from opsin.backbones.feature_graph import usual_preparation
-    from opsin.backbones.features import BATCH, KEPT, Extractor, source_keys
+    from opsin.backbones.features import BATCH, KEPT, Extractor
 except ImportError as error:
     raise MissingExtraError("pretrained networks", "evaluate") from error
 
@@ -269,19 +269,18 @@ def _labelled(contents: LabelledImages, recipe: DataRecipe, shard: Shard | None)
 
 
 class _Pixels(NamedTuple):
-    """A decoded image with its digests."""
+    """A decoded image with its digest."""
 
     digest: NDArray[np.uint8]
-    source: NDArray[np.uint8]
     pixels: NDArray[np.uint8]
 
 
 class _Features(NamedTuple):
-    """The features of an image; those with a source were computed now and must be cached."""
+    """The features of an image; new ones were computed now and must be cached."""
 
     digest: bytes
     features: NDArray[np.float32]
-    source: NDArray[np.uint8] | None = None
+    new: bool = False
 
 
 class _Embedder:
@@ -313,22 +312,19 @@ class _Embedder:
         """Decode an image; raise `ImageError` if it cannot be read."""
         if item.problem:
             raise item.problem
-        cache = self.extractor.cache
-        content, of_source = content_and_digest(item.image, item.name)
-        (source,) = source_keys(of_source[None], self.like)
-        if known := cache.find(source.tobytes(), "sources"):
-            return Done(_Features(*known))
+        content, _ = content_and_digest(item.image, item.name)
         pixels = read_image(content, self.like, item.name)
         (digest,) = digest_rows(pixels[None])
-        if known := cache.find(digest.tobytes(), "digests"):
-            return Done(_Features(*known))
-        return _Pixels(digest, source, pixels)
+        known = self.extractor.cache.find(digest.tobytes())
+        if known is not None:
+            return Done(_Features(digest.tobytes(), known))
+        return _Pixels(digest, pixels)
 
     def compute(self, batch: list[_Pixels]) -> list[_Features]:
         """Return the features of a batch."""
         features = self.extractor.rows_of(np.stack([image.pixels for image in batch]))
         return [
-            _Features(image.digest.tobytes(), row, image.source)
+            _Features(image.digest.tobytes(), row, new=True)
             for image, row in zip(batch, features, strict=True)
         ]
 
@@ -437,7 +433,7 @@ class _Work:
         else:
             features = answer.features[: self._units]
             rows.add(item.name, item.label, item.part, answer.digest, features)
-            if answer.source is not None:
+            if answer.new:
                 self._computed += 1
                 self._unkept.append(answer)
         progress.advance(rows.count + len(self._unreadable))
@@ -451,7 +447,6 @@ class _Work:
         cache.keep(
             np.stack([np.frombuffer(image.digest, np.uint8) for image in computed]),
             np.stack([image.features for image in computed]),
-            np.stack([image.source for image in computed if image.source is not None]),
         )
         if cache.refused is None:
             self._kept_count += len(computed)

@@ -12,7 +12,7 @@ from typing import IO, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.commands.data_files import add_array
+from opsin.commands.transfer import add_array
 from opsin.core.storage import atomic_file, scratch_directory, storage_errors
 from opsin.core.stored_json import JsonObject
 from opsin.data.split import UNASSIGNED

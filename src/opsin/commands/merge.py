@@ -15,9 +15,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.commands.data_files import add_array
 from opsin.commands.out_file import ShardManifest, digest_of, manifest_of
 from opsin.commands.predict.rows import load_pyarrow
+from opsin.commands.transfer import add_array
 from opsin.core.arguments import checked
 from opsin.core.errors import RecipeError, StorageError
 from opsin.core.events import SILENT, Watcher

@@ -42,17 +42,23 @@ from opsin.evaluation.out_of_distribution import measure_synthetic_ood, strange_
 from opsin.evaluation.robustness import disturbed_examples, robustness
 from opsin.evaluation.slices import measure_traits, slice_accuracy
 from opsin.report.card import model_card
-from opsin.report.doubts import labels_grounds
-from opsin.report.figures.calibration_figures import draw_curves_of_classes, draw_reliability
 from opsin.report.figures.failure_figures import (
     draw_disturbed,
     draw_map,
     draw_robustness,
     draw_slices,
 )
-from opsin.report.figures.run_figures import ShownAnswer, draw_answers, draw_confusion, draw_curves
+from opsin.report.figures.run_figures import (
+    ShownAnswer,
+    draw_answers,
+    draw_confusion,
+    draw_curves,
+    draw_curves_of_classes,
+    draw_reliability,
+)
 from opsin.report.figures.style import save, styled, svg_of
 from opsin.report.run_page import PageImages, render
+from opsin.report.terminal import labels_grounds
 from opsin.runtime.classifier import Classifier
 
 if TYPE_CHECKING:
@@ -76,7 +82,6 @@ def write_report(
     fix: str | os.PathLike[str] | None = None,
     data: Places = (),
     seed: int = 0,
-    svg: bool = False,
     device: str = "auto",
     watcher: Watcher = SILENT,
 ) -> Path:
@@ -90,7 +95,6 @@ def write_report(
             and ``watcher`` receives the reason.
         data: Where the run's images are now, if they were moved; they must be the same.
         seed: Decides which images are drawn as examples of the answers; another one draws others.
-        svg: Write each figure as SVG, too, beside the PNG.
         device: Where it computes: see `opsin.Classifier`.
         watcher: Receives the progress of the work.
 
@@ -131,7 +135,7 @@ def write_report(
         ]
         earlier = images.corrected.rows if images.corrected else ()
         write_corrections(fix, with_earlier(rows, earlier))
-    draw_run(directory, report, images, predictions, watcher, seed=seed, svg=svg)
+    draw_run(directory, report, images, predictions, watcher, seed=seed)
     return directory.page
 
 
@@ -167,7 +171,6 @@ def draw_run(
     watcher: Watcher,
     *,
     seed: int = 0,
-    svg: bool = False,
 ) -> None:
     """Write ``figures/``, ``report.html`` and ``README.md`` from the run's files and images."""
     if not _page_wanted.get():
@@ -180,17 +183,14 @@ def draw_run(
     with styled():
         for done, (name, draw) in enumerate(drawings.items()):
             watcher.advance(done)
-            png, vector = (directory.figures / f"{name}.{kind}" for kind in ("png", "svg"))
-            with best_effort(f"the figure {name}", watcher, [png, vector]):
+            file = directory.figures / f"{name}.png"
+            with best_effort(f"the figure {name}", watcher, file):
                 figure = draw()
-                save(figure, png)
-                vector.unlink(missing_ok=True)  # of an earlier report
-                if svg:
-                    save(figure, vector)
+                save(figure, file)
                 if name not in _BESIDE_THE_PAGE:
                     drawn[name] = svg_of(figure)
     name = directory.path.name
-    with best_effort("the model card", watcher, [directory.card]):
+    with best_effort("the model card", watcher, directory.card):
         source = recipe.data.source_names
         card = model_card(report, recipe.training.seed, name=name, source=source)
         write_bytes(directory.card, card.encode("utf-8", "replace"))
@@ -232,14 +232,14 @@ def _drawings(
 
 
 @contextlib.contextmanager
-def best_effort(what: str, watcher: Watcher, files: Sequence[Path] = ()) -> Iterator[None]:
+def best_effort(what: str, watcher: Watcher, file: Path | None = None) -> Iterator[None]:
     """Let a part of the report fail without the rest: hours of training may hang on it."""
     try:
         yield
     except Exception as error:  # noqa: BLE001  whatever it is, the run is worth more
         why = str(error) if isinstance(error, OpsinError) else f"{type(error).__name__}: {error}"
         watcher.note(f"{what} could not be made, and is left out ({why})")
-        for file in files:
+        if file is not None:  # of an earlier report
             with contextlib.suppress(OSError):
                 file.unlink()
 

@@ -24,7 +24,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive
 
 from opsin.core.platform import return_memory
-from opsin.data.array_image import png_address
+from opsin.data.pixel_values import png_address
 from opsin.server import ServerSettings
 from opsin.server.errors import OpenApi, Overloaded, SlowRequest, TooLarge, WrongMediaType
 from opsin.web.refusals import BadRequest

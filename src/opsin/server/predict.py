@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from typing_extensions import TypedDict
 
 from opsin.core.platform import cores
-from opsin.data.blank_images import NO_CONTRAST
+from opsin.data.network_pixels import NO_CONTRAST
 from opsin.runtime.prediction import NONE_OF_THESE
 from opsin.server import ServerSettings
 from opsin.server.body import MemoryBudget, Upload, image_body, read_images, while_connected

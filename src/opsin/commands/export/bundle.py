@@ -20,7 +20,6 @@ from opsin.commands.evaluate import answers
 from opsin.commands.export.shipped import SHIPPED_WORDS, Shipped, ShippedPart
 from opsin.commands.known_images import known_images
 from opsin.commands.runs import Run
-from opsin.commands.source_images import encode_png
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import PART_WORDS
 from opsin.core.errors import ParityError, SourceError
@@ -29,7 +28,8 @@ from opsin.core.metadata import Metadata
 from opsin.core.recipe import DataRecipe
 from opsin.core.storage import write_bytes
 from opsin.core.stored_json import json_text
-from opsin.data.reference_set import ReferenceSet
+from opsin.data.lazy_images import ReferenceSet
+from opsin.data.pixel_values import encode_png
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Answers
 from opsin.runtime.providers import cpu_session

@@ -43,7 +43,7 @@ from opsin.training.fine_tuning import averaged, learning, with_crops
 from opsin.training.memory import fine_tuned_at_once
 
 if TYPE_CHECKING:
-    from opsin.classical.backbone_features import BackboneFeatures
+    from opsin.classical.backbone_head import BackboneFeatures
 
 # Share of what is left of a budget that epochs are planned with; the evaluation needs the rest.
 _PLANNED: Final = 0.85

@@ -314,17 +314,8 @@ class TrackedRun(Line):
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
 
 
-class ImportParity(Stored):
-    """How close the file's answers are to those of the program that saved it."""
-
-    file: Text = Field(description="Array file with the images and the maker's answers.")
-    images: Count
-    difference: float = Field(description="Largest difference of probabilities.")
-    labels: Count = Field(0, description="Images with another label.")
-
-
 class ImportRecord(Artifact):
-    """Origin of an imported classifier, what was inferred about it, and its parity check."""
+    """Origin of an imported classifier, and what was inferred about it."""
 
     FILE: ClassVar[str] = "import.json"
 
@@ -336,4 +327,3 @@ class ImportRecord(Artifact):
     answers: Text = Field(description="What it answers with, and how that became probabilities.")
     classes_from: Text = Field(description="Where the names of the classes are stated.")
     licence: Text = Field(description="Under which it is published, or unknown.")
-    parity: ImportParity | None = Field(None, description="Comparison with the maker's answers.")

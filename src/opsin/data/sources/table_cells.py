@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from opsin.core.errors import ImageError, SourceError
-from opsin.data.array_image import image_from_array
+from opsin.data.pixel_values import image_from_array
 from opsin.data.sources.rows import Row
 
 #: Columns of a table; the first two are required.

@@ -2,7 +2,7 @@
 
 <home>/sets/<id>/set.json          id, title, sources, options, made_here, created
 <home>/sets/<id>/corrections.csv   corrections of its labels
-(`opsin.studio.datasets.dataset_corrections`)
+(`opsin.studio.datasets.corrections`)
 <home>/sets/<id>/look.json         results of `opsin data --audit`, with time and files
 <home>/sets/<id>/rows.npz          rows of each part and each finding
 <home>/sets/.deleted/<time>-<id>/  removed sets, for seven days
@@ -35,10 +35,10 @@ from opsin.core.storage import storage_errors, write_json, write_new
 from opsin.data import formats
 from opsin.data.audit import Finding
 from opsin.data.image_tree import natural
-from opsin.data.sandboxed_decoding import open_apart
+from opsin.data.images import open_apart
 from opsin.data.sources import named
 from opsin.data.sources.folder import open_folder
-from opsin.studio.datasets.dataset_corrections import read_moved
+from opsin.studio.datasets.corrections import read_moved
 from opsin.studio.datasets.dataset_search import key_of
 from opsin.studio.datasets.upload_import import class_name, file_name
 from opsin.studio.errors import NotThere

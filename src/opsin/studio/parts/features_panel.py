@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from opsin.core.format import count, counted
 from opsin.studio.jobs.job import command
-from opsin.studio.jobs.job_action import JobAction, new_output_folder
+from opsin.studio.jobs.queue import JobAction, new_output_folder
 from opsin.studio.parts import layout
 from opsin.studio.parts.download_link import download_link
 from opsin.studio.parts.network_choice import NetworkChoice, fault_of, text_of

@@ -1,4 +1,4 @@
-"""Label corrections in one file, with undo."""
+"""Label corrections of a dataset in one file, with undo, and those of a run's images in it."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from opsin.core.errors import SourceError
 from opsin.core.files import FileStamp, file_stamp
 from opsin.core.storage import storage_errors, write_json
-from opsin.data.apply_corrections import correct
 from opsin.data.cache import digest_names
 from opsin.data.corrections import LEFT_OUT, Correction, write_corrections
+from opsin.data.decoded import correct
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
 
 # An image's digest, name, and labels before and after: "" leaves it out, None is the
@@ -34,29 +34,21 @@ STEPS: Final = 200
 _STEPS_IMAGES: Final = 20_000
 
 
-@dataclass
-class _History:
+class _History(BaseModel):
     """``corrections.json``, written before the table: undo and redo."""
 
-    done: list[_Changes] = field(default_factory=list)
-    undone: list[_Changes] = field(default_factory=list)
+    done: list[_Changes] = []
+    undone: list[_Changes] = []
     now: str = ""  # `Corrections._state` of its table
-    moved: dict[str, int] = field(default_factory=dict)  # change in the images of each class
+    moved: dict[str, int] = {}  # change in the images of each class
     # `now`, `done` and `undone` before, in case the table is not written.
     was: tuple[str, list[_Changes], list[_Changes]] = ("", [], [])
 
     @classmethod
     def read(cls, path: Path) -> _History:
         """Read the file; damage gives an empty history."""
-        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, KeyError):
-            kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            state, *before = kept.get("was", ("", [], []))
-            done, undone, done_before, undone_before = (
-                [[(d, n, before, after) for d, n, before, after in step] for step in steps]
-                for steps in (kept["done"], kept["undone"], *before)
-            )
-            moved = {str(name): int(count) for name, count in kept["moved"].items()}
-            return cls(done, undone, kept["now"], moved, (state, done_before, undone_before))
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
         return cls()
 
 
@@ -75,9 +67,8 @@ class Corrections:
         self._opened = opened
         #: Names of the classes to choose from.
         self.classes = opened.classes
-        #: Class of each image in the source, ``int64[N]``.
-        self.source_labels = opened.decoded.labels
         self._stamp: tuple[FileStamp, ...] = ()
+        # Lines of images that no longer exist.
         self._strange: list[Correction] = []
         self._now: dict[int, str] = {}  # by row; "" is left out
         self._history = _History()
@@ -92,6 +83,14 @@ class Corrections:
         with self._held():
             return len(self._history.done), len(self._history.undone)
 
+    def labels(self) -> NDArray[np.int64]:
+        """Each image's corrected class, -1 if left out: ``int64[N]``."""
+        numbers = {name: label for label, name in enumerate(self.classes)}
+        labels = self._opened.decoded.labels.copy()
+        for row, label in self.now().items():
+            labels[row] = -1 if label is None else numbers[label]
+        return labels
+
     def put(self, rows: Collection[int], label: str | None) -> int:
         """Relabel images, or leave them out; return how many changed."""
         if label is not None and label not in self.classes:
@@ -104,23 +103,6 @@ class Corrections:
     def take_back(self, rows: Collection[int]) -> int:
         """Restore the source's labels of images; return how many changed."""
         return self._put(rows, None)
-
-    def _put(self, rows: Collection[int], after: str | None) -> int:
-        wanted = self._opened.source_rows(rows)
-        with self._held():
-            changes, count = dict[tuple[str, str], _Change](), 0
-            for row in wanted:
-                key = self._opened.digest(row), self._opened.name(row)
-                same = self._rows[key]
-                changed = sum(self._label(r) != (self._own(r) if after is None else after)
-                              for r in same)  # fmt: skip
-                if changed and key not in changes:
-                    before = next((self._now[r] for r in same if r in self._now), None)
-                    changes[key] = (*key, before, after)
-                    count += changed
-            if step := list(changes.values()):
-                self._do(step, [*self._history.done, step], [])
-            return count
 
     def undo(self) -> bool:
         """Undo the last change; return whether there was one."""
@@ -139,28 +121,35 @@ class Corrections:
                 self._do(last, [*self._history.done, last], earlier)
             return bool(last)
 
+    @property
+    def gone(self) -> int:
+        """The number of lines of images that no longer exist, as of the last read."""
+        return len(self._strange)
+
     def forget_gone(self) -> None:
         """Drop the lines of images that no longer exist."""
         with self._held():
             self._strange = []
             self._write(self._now)
 
-    def labels(self) -> NDArray[np.int64]:
-        """Each image's corrected class, -1 if left out: ``int64[N]``."""
-        numbers = {name: label for label, name in enumerate(self.classes)}
-        labels = self.source_labels.copy()
-        for row, label in self.now().items():
-            labels[row] = -1 if label is None else numbers[label]
-        return labels
-
-    @property
-    def gone(self) -> int:
-        """The number of lines of images that no longer exist."""
-        return len(self._strange)
-
-    def label(self, row: int) -> str | None:
-        """An image's corrected class, as of the last read."""
-        return self._label(row) or None
+    def _put(self, rows: Collection[int], after: str | None) -> int:
+        wanted = self._opened.source_rows(rows)
+        with self._held():
+            changes, count = dict[tuple[str, str], _Change](), 0
+            for row in wanted:
+                key = self._opened.digest(row), self._opened.name(row)
+                same = self._rows[key]
+                changed = sum(
+                    self._now.get(r, self._own(r)) != (self._own(r) if after is None else after)
+                    for r in same
+                )
+                if changed and key not in changes:
+                    before = next((self._now[r] for r in same if r in self._now), None)
+                    changes[key] = (*key, before, after)
+                    count += changed
+            if step := list(changes.values()):
+                self._do(step, [*self._history.done, step], [])
+            return count
 
     @functools.cached_property
     def _rows(self) -> Mapping[tuple[str, str], list[int]]:
@@ -171,11 +160,8 @@ class Corrections:
             rows[key].append(row)
         return rows
 
-    def _label(self, row: int) -> str:
-        return self._now.get(row, self._own(row))
-
     def _own(self, row: int) -> str:
-        return str(self.classes[self.source_labels[row]])
+        return self.classes[self._opened.label(row)]
 
     def _do(self, changes: _Changes, done: list[_Changes], undone: list[_Changes]) -> None:
         """Write the history of a change, then the change."""
@@ -186,7 +172,7 @@ class Corrections:
                     now.pop(row, None)
                 else:
                     now[row] = label
-        if sum(not label for label in now.values()) == len(self.source_labels):
+        if sum(not label for label in now.values()) == len(self._opened):
             raise SourceError("All images would be left out", "Keep some.")
         while len(done) > STEPS or (len(done) > 1 and sum(map(len, done)) > _STEPS_IMAGES):
             done = done[1:]
@@ -194,14 +180,13 @@ class Corrections:
         self._write(now)
 
     def _keep(self, done: list[_Changes], undone: list[_Changes], now: dict[int, str]) -> None:
-        moved: Counter[str] = Counter()
-        for row, label in now.items():
-            moved[self._own(row)] -= 1
-            if label:
-                moved[label] += 1
+        moved = Counter(filter(None, now.values()))
+        moved.subtract(map(self._own, now))
         was = self._state(self._now), self._history.done, self._history.undone
-        history = _History(done, undone, self._state(now), dict(moved), was)
-        write_json(self._history_file, vars(history))
+        history = _History(
+            done=done, undone=undone, now=self._state(now), moved=dict(moved), was=was
+        )
+        write_json(self._history_file, history.model_dump())
         self._history = history
 
     def _write(self, now: dict[int, str]) -> None:
@@ -264,3 +249,31 @@ def _as_training_reads(
         if not (row.digest in digests or (row.name in names and not (row.digest and known)))
     ]
     return now, strange
+
+
+class RunCorrections:
+    """Corrections of a run's images, by the run's rows; stored in its set."""
+
+    def __init__(self, whole: Corrections, opened: DecodedDataset, rows: NDArray[np.int64]) -> None:
+        self.whole = whole
+        self._opened = opened
+        self._rows = rows  # of the run's images in the set
+
+    def now(self) -> dict[int, str | None]:
+        """Return the class of each image that differs from training."""
+        labels = self.whole.labels()[self._rows]
+        now = np.array([*self.whole.classes, None], object)[labels]  # -1, left out, is the last
+        trained = np.array(self._opened.classes, object)[self._opened.decoded.labels]
+        return {int(row): now[row] for row in np.flatnonzero(now != trained)}
+
+    def put(self, rows: Collection[int], label: str | None) -> int:
+        """Like `Corrections.put`, with the run's rows."""
+        return self.whole.put(self._in_set(rows), label)
+
+    def take_back(self, rows: Collection[int]) -> int:
+        """Like `Corrections.take_back`, with the run's rows."""
+        return self.whole.take_back(self._in_set(rows))
+
+    def _in_set(self, rows: Collection[int]) -> list[int]:
+        self._opened.source_rows(rows)  # checks them
+        return [int(self._rows[row]) for row in rows]

@@ -65,28 +65,16 @@ def _padding(call: LayerCall) -> KerasTensor:
     return call.to.tensor((height + top + bottom, width + left + right, channels), made)
 
 
-def _cut(call: LayerCall, top: int, left: int, bottom: int, right: int) -> KerasTensor:
-    if top >= bottom or left >= right:
-        raise call.refuse("cuts all of it away")
-    bounds = [call.constant(part, where, np.int64) for part, where in
-              (("start", [top, left]), ("end", [bottom, right]), ("axes", [2, 3]))]  # fmt: skip
-    made = call.apply("Slice", [call.value.name, *bounds], "cut")
-    return call.to.tensor((bottom - top, right - left, call.value.shape[2]), made)
-
-
 def _cropping(call: LayerCall) -> KerasTensor:
-    height, width, _ = call.to.sizes(call.value)
+    height, width, channels = call.to.sizes(call.value)
     (top, bottom), (left, right) = _sides(call, "cropping")
-    return _cut(call, top, left, height - bottom, width - right)
-
-
-def _center_crop(call: LayerCall) -> KerasTensor:
-    height, width, _ = call.to.sizes(call.value)
-    down, across = call.count("height"), call.count("width")
-    if down > height or across > width:
-        raise call.refuse("is larger than what it is given")
-    top, left = (height - down) // 2, (width - across) // 2
-    return _cut(call, top, left, top + down, left + across)
+    tall, wide = height - top - bottom, width - left - right
+    if tall < 1 or wide < 1:
+        raise call.refuse("cuts all of it away")
+    ends = (("start", [top, left]), ("end", [height - bottom, width - right]), ("axes", [2, 3]))
+    bounds = [call.constant(part, where, np.int64) for part, where in ends]
+    made = call.apply("Slice", [call.value.name, *bounds], "cut")
+    return call.to.tensor((tall, wide, channels), made)
 
 
 _RESIZED: Final = {
@@ -95,8 +83,13 @@ _RESIZED: Final = {
 }
 
 
-def _resized(call: LayerCall, sizes: tuple[int, int], method: str) -> KerasTensor:
+def _resizing(call: LayerCall) -> KerasTensor:
+    for name in ("crop_to_aspect_ratio", "pad_to_aspect_ratio", "antialias"):
+        if call.flag(name, False):
+            raise call.refuse(f"has {name}=True, which is not known here")
+    method = call.text("interpolation", "bilinear", tuple(_RESIZED))
     height, width, channels = call.to.sizes(call.value)
+    sizes = (call.count("height"), call.count("width"))
     # Rounded up, or as many pixels as wanted would not come out.
     scales = [np.nextafter(np.float32(new / old), np.float32(np.inf)) if new % old else new // old
               for new, old in zip(sizes, (height, width), strict=True)]  # fmt: skip
@@ -106,21 +99,6 @@ def _resized(call: LayerCall, sizes: tuple[int, int], method: str) -> KerasTenso
         coordinate_transformation_mode="half_pixel", **_RESIZED[method],
     )  # fmt: skip
     return call.to.tensor((*sizes, channels), made)
-
-
-def _upsampling(call: LayerCall) -> KerasTensor:
-    height, width, _ = call.to.sizes(call.value)
-    down, across = call.sizes("size", 2)
-    method = call.text("interpolation", "nearest", tuple(_RESIZED))
-    return _resized(call, (height * down, width * across), method)
-
-
-def _resizing(call: LayerCall) -> KerasTensor:
-    for name in ("crop_to_aspect_ratio", "pad_to_aspect_ratio", "antialias"):
-        if call.flag(name, False):
-            raise call.refuse(f"has {name}=True, which is not known here")
-    method = call.text("interpolation", "bilinear", tuple(_RESIZED))
-    return _resized(call, (call.count("height"), call.count("width")), method)
 
 
 def _joined(call: LayerCall, kind: str) -> KerasTensor:
@@ -172,7 +150,7 @@ def _concatenate(call: LayerCall) -> KerasTensor:
 
 # Layers that only training needs, or that only check something.
 _NOTHING: Final = (
-    "Dropout", "SpatialDropout1D", "SpatialDropout2D", "GaussianDropout", "GaussianNoise",
+    "Dropout", "SpatialDropout2D", "GaussianDropout", "GaussianNoise",
     "AlphaDropout", "StochasticDepth", "ActivityRegularization", "Identity", "RandomFlip",
     "RandomRotation", "RandomZoom", "RandomTranslation", "RandomContrast", "RandomBrightness",
     "RandomHeight", "RandomWidth", "RandomCrop", "RandomShear", "RandomHue", "RandomSaturation",
@@ -180,16 +158,14 @@ _NOTHING: Final = (
     "RandomInvert", "RandomErasing", "RandomPosterization", "RandomPerspective",
     "RandomSharpness", "RandomElasticTransform", "MixUp", "CutMix", "AugMix", "RandAugment",
 )  # fmt: skip
-LAYERS: Final[dict[str, Writer]] = {
+SHAPES: Final[dict[str, Writer]] = {
     **dict.fromkeys(_NOTHING, _identity),
     "Flatten": _flatten,
     "Reshape": _reshape,
     "Permute": _permute,
     "ZeroPadding2D": _padding,
     "Cropping2D": _cropping,
-    "UpSampling2D": _upsampling,
     "Resizing": _resizing,
-    "CenterCrop": _center_crop,
     "Add": lambda call: _joined(call, "Add"),
     "Subtract": lambda call: _joined(call, "Sub"),
     "Multiply": lambda call: _joined(call, "Mul"),

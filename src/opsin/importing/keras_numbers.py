@@ -21,8 +21,8 @@ def _simple(kind: str, **attributes: Any) -> _Write:
     return lambda call, value: call.apply(kind, [value], kind.lower(), **attributes)
 
 
-def _with_itself(kind: str, inner: _Write, part: str) -> _Write:
-    return lambda call, value: call.apply(kind, [value, inner(call, value)], part)
+def _gated(gate: _Write, part: str) -> _Write:
+    return lambda call, value: call.apply("Mul", [value, gate(call, value)], part)
 
 
 def _clipped(call: LayerCall, value: str, low: float, high: float) -> str:
@@ -40,8 +40,8 @@ def _hard_sigmoid(call: LayerCall, value: str) -> str:
     return call.apply("HardSigmoid", [value], "hard_sigmoid", alpha=alpha, beta=0.5)
 
 
-_SILU: Final = _with_itself("Mul", _simple("Sigmoid"), "silu")
-_HARD_SILU: Final = _with_itself("Mul", _hard_sigmoid, "hard_silu")
+_SILU: Final = _gated(_simple("Sigmoid"), "silu")
+_HARD_SILU: Final = _gated(_hard_sigmoid, "hard_silu")
 # By what Keras calls them: how they are written, and what the summary table calls them.
 _ACTIVATIONS: Final[dict[str, tuple[_Write, str]]] = {
     "relu": (_simple("Relu"), LayerOp.RELU),
@@ -52,7 +52,6 @@ _ACTIVATIONS: Final[dict[str, tuple[_Write, str]]] = {
     "log_softmax": (_simple("LogSoftmax", axis=-1), "log_softmax"),
     "elu": (_simple("Elu", alpha=1.0), "elu"),
     "selu": (_simple("Selu"), "selu"),
-    "celu": (_simple("Celu", alpha=1.0), "celu"),
     "softplus": (_simple("Softplus"), "softplus"),
     "softsign": (_simple("Softsign"), "softsign"),
     "exponential": (_simple("Exp"), "exponential"),
@@ -64,13 +63,6 @@ _ACTIVATIONS: Final[dict[str, tuple[_Write, str]]] = {
     "hard_silu": (_HARD_SILU, "hard_silu"),
     "hard_swish": (_HARD_SILU, "hard_swish"),
     "leaky_relu": (_simple("LeakyRelu", alpha=0.2), "leaky_relu"),
-    "log_sigmoid": (
-        lambda call, value: call.apply(
-            "Log", [call.apply("Sigmoid", [value], "sigmoid")], "log_sigmoid"
-        ),
-        "log_sigmoid",
-    ),
-    "tanh_shrink": (_with_itself("Sub", _simple("Tanh"), "tanh_shrink"), "tanh_shrink"),
 }
 
 
@@ -113,15 +105,6 @@ def _sloped(call: LayerCall, kind: str, words: str, option: str, default: float)
 def _leaky_relu(call: LayerCall) -> KerasTensor:
     option = "negative_slope" if "negative_slope" in call.options else "alpha"
     return _sloped(call, "LeakyRelu", "LeakyReLU", option, 0.3)
-
-
-def _prelu(call: LayerCall) -> KerasTensor:
-    value, shared = call.value, call.options.get("shared_axes") or []
-    shape = tuple(1 if axis in shared else size for axis, size in enumerate(value.shape, start=1))
-    (slope,) = call.take(shape)
-    call.words = "PReLU"
-    inputs = [value.name, call.weight("weight", _in_order(slope))]
-    return call.same(call.apply("PRelu", inputs, "prelu"))
 
 
 def _softmax(call: LayerCall) -> KerasTensor:
@@ -199,28 +182,6 @@ def _layer(call: LayerCall) -> KerasTensor:
     return call.to.of_plain(value.shape, made)
 
 
-def _group(call: LayerCall) -> KerasTensor:
-    height, width, channels = call.to.sizes(call.value)
-    groups = channels if call.options.get("groups") == -1 else call.count("groups", 32)
-    if call.options.get("axis", -1) not in (-1, 3) or channels % groups:
-        raise call.refuse("has groups that its channels cannot be divided into")
-    weight, bias, _ = _scale_and_center(call, (channels,))
-    call.words = "GroupNorm"
-    into = call.constant("groups", [0, groups, -1], np.int64)
-    back = call.constant("maps", [0, channels, height, width], np.int64)
-    made = call.apply("Reshape", [call.value.name, into], "grouped")
-    units = [call.constant("ones", np.ones(groups)), call.constant("zeros", np.zeros(groups))]
-    made = call.apply(
-        "InstanceNormalization", [made, *units], "norm", epsilon=call.number("epsilon", 1e-3)
-    )
-    made = call.apply("Reshape", [made, back], "maps")
-    factor, offset = (
-        None if part is None else call.weight(name, part.reshape(-1, 1, 1))
-        for name, part in (("weight", weight), ("bias", bias))
-    )
-    return call.same(call.affine(made, factor, offset, "norm"))
-
-
 def _numbers(call: LayerCall, name: str, default: float) -> NDArray[np.float32]:
     try:
         values = np.asarray(call.options.get(name, default), np.float32)
@@ -276,17 +237,15 @@ def _layer_scale(call: LayerCall) -> KerasTensor:
     return call.same(call.affine(call.value.name, weight, None, "scaled"))
 
 
-LAYERS: Final[dict[str, Writer]] = {
+NUMBERS: Final[dict[str, Writer]] = {
     "Activation": lambda call: activated(call, call.value),
     "ReLU": _relu,
     "ReLU6": lambda call: call.same(_relu6(call, call.value.name)),
     "LeakyReLU": _leaky_relu,
-    "PReLU": _prelu,
     "ELU": lambda call: _sloped(call, "Elu", "ELU", "alpha", 1.0),
     "Softmax": _softmax,
     "BatchNormalization": _batch,
     "LayerNormalization": _layer,
-    "GroupNormalization": _group,
     "Rescaling": _rescaling,
     "Normalization": _normalization,
     "LayerScale": _layer_scale,

@@ -12,11 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opsin.core.errors import SourceError, StorageError
-from opsin.data.apply_corrections import correct
 from opsin.data.cache import digest_rows
-from opsin.data.decoded_store import Decoded
-from opsin.studio.datasets import dataset_corrections
-from opsin.studio.datasets.dataset_corrections import Corrections, read_moved
+from opsin.data.decoded import Decoded, correct
+from opsin.studio.datasets import corrections as module
+from opsin.studio.datasets.corrections import Corrections, read_moved
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.errors import NotThere
 
@@ -152,7 +151,7 @@ def test_a_table_that_cannot_be_written_costs_no_step(
     corrections.put([0], "bag")
     corrections.put([1], "bag")
     corrections.undo()
-    monkeypatch.setattr(dataset_corrections, "write_corrections", interrupted)
+    monkeypatch.setattr(module, "write_corrections", interrupted)
     with pytest.raises(KeyboardInterrupt):
         corrections.put([2], None)
     assert corrections.now() == {0: "bag"}
@@ -192,7 +191,7 @@ def test_what_finds_no_room_is_not_done(tmp_path: Path, monkeypatch: pytest.Monk
     corrections.put([0], "bag")
     corrections.put([1], "bag")
     with monkeypatch.context() as patch:
-        patch.setattr(dataset_corrections, "write_json", no_room)
+        patch.setattr(module, "write_json", no_room)
         with pytest.raises(StorageError):
             corrections.undo()
     assert corrections.steps() == (2, 0)
