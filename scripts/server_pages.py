@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from docstrings import entries_of, split_sections
 
+from opsin.server import ServerSettings
 from opsin.server.app import Application
 from opsin.server.engine import Engine
 from opsin.server.metrics import ServerMetrics
-from opsin.server import ServerSettings
 
 Schema = Mapping[str, Any]
 _METHODS: Final = ("get", "post", "put", "delete")
