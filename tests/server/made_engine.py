@@ -63,6 +63,10 @@ async def running(models: dict[str, Path], **options: Any) -> AsyncIterator[Engi
             await engine.stop()
 
 
+def pids(engine: Engine) -> list[int]:
+    return [worker.pid for worker in engine._pool.workers]
+
+
 async def until(condition: Callable[[], bool], seconds: float = 20) -> float:
     began = time.monotonic()
     async with asyncio.timeout(seconds):

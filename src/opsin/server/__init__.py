@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 from pydantic import Field
 
@@ -14,11 +14,6 @@ from opsin.core.errors import MissingExtraError, RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.platform import DEVICE_WORDS, DEVICES
 from opsin.web.addresses import AddressSettings, is_loopback
-
-if TYPE_CHECKING:
-    from types import ModuleType
-
-    from opsin.server.app import Application
 
 #: Most pixels of an image that workers decode; the settings may allow less.
 MAX_PIXELS: Final = 50_000_000
@@ -91,37 +86,10 @@ def serve(
     Example:
         ``opsin.serve(["boots=runs/boots", "runs/bags"])``
     """
-    _server().serve(models, settings or ServerSettings(), watcher)
-
-
-@checked
-def served_app(models: Models, **settings: Any) -> Application:
-    """Return the application of `serve` for another ASGI server.
-
-    Its lifespan starts and ends the worker processes. It does not listen itself:
-    the other server decides who can connect.
-
-    Args:
-        models: As for `serve`.
-        **settings: Fields of `ServerSettings`; those for listening and
-            logging have no effect.
-
-    Raises:
-        OpsinError: As from `serve`, except for the address.
-
-    Example:
-        ``serve.ingress(lambda: served_app("runs/boots", workers=1))`` with Ray Serve.
-    """
-    app: Application = _server().application(models, ServerSettings(**settings), SILENT)
-    return app
-
-
-def _server() -> ModuleType:
-    """The part that needs FastAPI, which is slow to load."""
     try:
-        from opsin.server import app  # noqa: PLC0415
+        from opsin.server import app  # noqa: PLC0415  FastAPI is slow to load
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("opsin"):
             raise
         raise MissingExtraError("serving", "serve") from error
-    return app
+    app.serve(models, settings or ServerSettings(), watcher)

@@ -17,9 +17,10 @@ from datetime import UTC, datetime
 from typing import Final
 
 import uvicorn
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -121,11 +122,12 @@ class Application(FastAPI):
     Its lifespan starts the engine and stops it; `serve` does that itself.
 
     Example:
-        ``Application(Engine(models), ServerSettings())`` is an ASGI application for any server.
+        ``Application(Engine(models))`` is an ASGI application for any server.
     """
 
-    def __init__(self, engine: Engine, settings: ServerSettings) -> None:
-        self.settings, self.engine = settings, engine
+    def __init__(self, engine: Engine, settings: ServerSettings | None = None) -> None:
+        self.settings, self.engine = settings or engine.settings, engine
+        settings = self.settings
         self.budget = MemoryBudget(_TOGETHER * settings.max_bytes)
         self._described: list[str] = []  # digests of the models in /openapi.json
 
@@ -237,21 +239,16 @@ def _models(engine: Engine) -> list[BaseRoute]:
         return json_reply(ModelCard.of(engine.model(model)).model_dump(mode="json"))
 
     @figures.get("/metrics", summary="Figures for Prometheus", response_class=Response)
-    async def metrics(request: Request) -> Response:
-        content, kind = engine.metrics.text(engine.served, request.headers.get("accept", ""))
-        return Response(content, headers={"content-type": kind})
+    async def metrics() -> Response:
+        text = engine.metrics.text(engine.served)
+        return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
 
     return [*described.routes, *figures.routes]
 
 
-def application(models: Models, settings: ServerSettings, watcher: Watcher) -> Application:
-    """The application that serves these models."""
-    return Application(Engine(named_models(models, watcher), settings), settings)
-
-
 def serve(models: Models, settings: ServerSettings, watcher: Watcher) -> None:
     """Serve models until the process is asked to stop, and answer accepted requests before."""
-    app = application(models, settings, watcher)
+    app = Application(Engine(named_models(models, watcher), settings))
     allow_open_files(OPEN_FILES)
     # Malformed requests are not logged: no client may fill the disk.
     for name in ("uvicorn.error", "python_multipart"):

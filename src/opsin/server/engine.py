@@ -174,11 +174,6 @@ class Engine:
         """The number of images waiting for a worker."""
         return len(self._queue)
 
-    @property
-    def pids(self) -> list[int]:
-        """The process ids of the ready workers."""
-        return [worker.pid for worker in self._pool.workers]
-
     async def start(self) -> None:
         """Start the workers and open the models."""
         if not CHILDREN_INHERIT:
@@ -396,14 +391,14 @@ def _results(
     model: ServedModel, batch: Sequence[Entry], header: Header, body: bytes
 ) -> list[Result]:
     """A worker's reply as the results of a batch's images."""
-    values: dict[str, Any] = {}  # by row of the answered images
-    start = 0
+    arrays: dict[str, Any] = {}  # by row of the answered images
+    reject, start = model.metadata.reject, 0
     for name, shape in header["arrays"].items():
-        kind = np.bool_ if name == "rejected" else np.float32
-        array = np.frombuffer(body, kind, math.prod(shape), start).reshape(shape)
-        values[name] = array.tolist() if array.ndim == 1 else array
+        array = np.frombuffer(body, np.float32, math.prod(shape), start).reshape(shape)
+        arrays[name] = array.tolist() if array.ndim == 1 else array
+        if name == "ood_score" and reject is not None:
+            arrays["rejected"] = (array > reject.max_ood_score).tolist()
         start += array.nbytes
-    heats = dict(zip(header["explained"], values.pop("heat", ()), strict=True))
     results: list[Result] = []
     row = 0
     for index, entry in enumerate(batch):
@@ -417,11 +412,11 @@ def _results(
                 )
             results.append(error)
             continue
-        answer = {name: array[row] for name, array in values.items()}
+        values = {name: array[row] for name, array in arrays.items()}
         if not entry.image.embedding:
-            answer.pop("embedding", None)
+            values.pop("embedding", None)
         notes = tuple(header["notes"].get(str(index), ()))
-        results.append(PredictResult(**answer, notes=notes, heat=heats.get(index)))
+        results.append(PredictResult(**values, notes=notes))
         row += 1
     return results
 

@@ -34,8 +34,6 @@ from opsin.web.refusals import BadRequest, json_bytes, json_reply
 
 #: The header with the length of the body's JSON in bytes.
 JSON_LENGTH: Final = "Inference-Header-Content-Length"
-#: Supported extensions, by Triton's names.
-EXTENSIONS: Final = ("binary_tensor_data", "parameters")
 # The length prefix of a BYTES element.
 _LENGTH: Final = struct.Struct("<I")
 # Counted before parsing: nested lists take twenty times their size as
@@ -110,7 +108,8 @@ def routes(predictor: Predictor) -> APIRouter:
         return json_reply(reply | {"ready": engine.ready}, 200 if engine.ready else 503)
 
     async def server() -> Response:
-        return json_reply({"name": "opsin", "version": __version__, "extensions": EXTENSIONS})
+        extensions = ["binary_tensor_data", "parameters"]  # by Triton's names
+        return json_reply({"name": "opsin", "version": __version__, "extensions": extensions})
 
     async def live() -> Response:
         return json_reply({"live": True})
@@ -119,21 +118,7 @@ def routes(predictor: Predictor) -> APIRouter:
         return readiness({})
 
     async def describe(model: str, version: str | None = None) -> Response:
-        served = _served(engine, model, version)
-        preparation = served.metadata.preparation
-        pixels = [-1, preparation.height, preparation.width, preparation.channels]
-        return json_reply(
-            {
-                "name": served.name,
-                "versions": [version_of(served)],
-                "platform": "onnxruntime_onnx",
-                "inputs": [
-                    {"name": "image_bytes", "datatype": "BYTES", "shape": [-1]},
-                    {"name": "images", "datatype": "UINT8", "shape": pixels},
-                ],
-                "outputs": _outputs(served),
-            }
-        )
+        return json_reply(_described(_served(engine, model, version)))
 
     async def model_ready(model: str, version: str | None = None) -> Response:
         return readiness({"name": _served(engine, model, version).name})
@@ -188,7 +173,7 @@ async def _infer(
             served.metadata.preparation,
             settings.queue,
         )
-        known = [str(output["name"]) for output in _outputs(served)]
+        known = [output["name"] for output in _described(served)["outputs"]]
         wanted = asked.outputs or [OutputTensor(name=name) for name in known]
         for name in {output.name for output in wanted} - set(known):
             raise TensorError(f"The model has no output {name[:40]!r}, only {', '.join(known)}")
@@ -246,8 +231,10 @@ def _written(
     return Response(text + behind, headers=headers, media_type="application/octet-stream")
 
 
-def _outputs(served: ServedModel) -> list[_Tensor]:
-    """A model's output tensors; -1 is the number of images."""
+def _described(served: ServedModel) -> dict[str, Any]:
+    """What a model takes and answers with; -1 is the number of images."""
+    preparation = served.metadata.preparation
+    pixels = [-1, preparation.height, preparation.width, preparation.channels]
     outputs: list[_Tensor] = [
         {"name": "probabilities", "datatype": "FP32", "shape": [-1, len(served.metadata.classes)]}
     ]
@@ -256,7 +243,16 @@ def _outputs(served: ServedModel) -> list[_Tensor]:
     if served.metadata.reject is not None:
         outputs.append({"name": "ood_score", "datatype": "FP32", "shape": [-1]})
         outputs.append({"name": "rejected", "datatype": "BOOL", "shape": [-1]})
-    return outputs
+    return {
+        "name": served.name,
+        "versions": [version_of(served)],
+        "platform": "onnxruntime_onnx",
+        "inputs": [
+            {"name": "image_bytes", "datatype": "BYTES", "shape": [-1]},
+            {"name": "images", "datatype": "UINT8", "shape": pixels},
+        ],
+        "outputs": outputs,
+    }
 
 
 def _served(engine: Engine, model: str, version: str | None) -> ServedModel:

@@ -7,13 +7,10 @@ import math
 import time
 from collections import Counter as Tally
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.registry import Collector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from opsin.runtime.prediction import NONE_OF_THESE
@@ -37,7 +34,7 @@ _ACCESS_REASONS: Final[Mapping[type[RequestError], str]] = {
 _OTHER: Final = "other"
 
 
-class ServerMetrics(Collector):
+class ServerMetrics:
     """Metrics of the engine, and of each request from `MetricsMiddleware`.
 
     It has its own registry, so that several servers in one process do not mix.
@@ -47,6 +44,7 @@ class ServerMetrics(Collector):
         self.registry = CollectorRegistry()
         counter = functools.partial(Counter, registry=self.registry)
         histogram = functools.partial(Histogram, registry=self.registry)
+        gauge = functools.partial(Gauge, registry=self.registry)
         self.requests = counter(
             "opsin_requests", "Requests answered, refusals and errors included, by address, model "
             "and HTTP status.", ["route", "model", "status"],
@@ -55,9 +53,9 @@ class ServerMetrics(Collector):
             "opsin_request_seconds", "From the first byte of a request to the last byte of its "
             "answer, in seconds.", ["route", "model"], buckets=_SECONDS,
         )  # fmt: skip
-        self.images = Gauge(
+        self.images = gauge(
             "opsin_images_waiting", "Images that wait for a worker now. At the queue's size, "
-            "requests are refused.", registry=self.registry,
+            "requests are refused.",
         )  # fmt: skip
         self.batches = histogram(
             "opsin_batch_images", "Images that a worker computed together. 1 throughout: the "
@@ -86,12 +84,27 @@ class ServerMetrics(Collector):
             "opsin_reloads", "Changed model files: ok=true came into use, ok=false was broken and "
             "the old one stays.", ["model", "ok"],
         )  # fmt: skip
+        self.shares = gauge(
+            "opsin_training_share", "Share of each label to be expected if images are like those "
+            "of the training.", ["model", "label"],
+        )  # fmt: skip
+        self.distance = gauge(
+            "opsin_drift", f"How far the labels of the newest {WINDOW:,} answers are from the mix "
+            "of the training: the share of answers that would need another label, 0 (same mix) to "
+            "1. Compare with opsin_drift_by_chance; several times that is a change.", ["model"],
+        )  # fmt: skip
+        self.chance = gauge(
+            "opsin_drift_by_chance", "What opsin_drift would be if only chance were at work.",
+            ["model"],
+        )  # fmt: skip
+        self.device = gauge(
+            "opsin_device", "1 for the device that each model is computed on.",
+            ["model", "device"],
+        )  # fmt: skip
         # Start at 0 instead of absent.
         for reason in (*_REASONS, *_ACCESS_REASONS.values()):
             self.refusals.labels(reason)
         self._newest: dict[str, deque[str]] = {}  # labels of each model's newest answers
-        self._served: Mapping[str, ServedModel] = {}
-        self.registry.register(self)
 
     def batch(self, model: str, images: int) -> None:
         """Count the images of a batch."""
@@ -119,45 +132,20 @@ class ServerMetrics(Collector):
         if ok:  # drift starts anew with another file
             self._newest.pop(model, None)
 
-    def text(self, served: Mapping[str, ServedModel], accept: str = "") -> tuple[bytes, str]:
-        """All metrics in the format of the header ``Accept``, and their media type."""
-        self._served = served
-        try:
-            encode, kind = choose_encoder(accept)
-        except (TypeError, ValueError):  # a version that is not a number
-            encode, kind = choose_encoder("")
-        return encode(self.registry), kind
-
-    def collect(self) -> Iterable[Metric]:
-        """Compute the metrics that are not counters."""
-        shares = GaugeMetricFamily(
-            "opsin_training_share", "Share of each label to be expected if images are like those "
-            "of the training.", labels=["model", "label"],
-        )  # fmt: skip
-        distance = GaugeMetricFamily(
-            "opsin_drift", f"How far the labels of the newest {WINDOW:,} answers are from the mix "
-            "of the training: the share of answers that would need another label, 0 (same mix) to "
-            "1. Compare with opsin_drift_by_chance; several times that is a change.",
-            labels=["model"],
-        )  # fmt: skip
-        chance = GaugeMetricFamily(
-            "opsin_drift_by_chance", "What opsin_drift would be if only chance were at work.",
-            labels=["model"],
-        )  # fmt: skip
-        device = GaugeMetricFamily(
-            "opsin_device", "1 for the device that each model is computed on.",
-            labels=["model", "device"],
-        )  # fmt: skip
-        for name, served in self._served.items():
-            device.add_metric([name, served.file.device], 1)
-            mix = training_mix(served)
+    def text(self, served: Mapping[str, ServedModel]) -> bytes:
+        """All metrics, as Prometheus reads them."""
+        for gauge in (self.shares, self.distance, self.chance, self.device):
+            gauge.clear()
+        for name, model in served.items():
+            self.device.labels(name, model.file.device).set(1)
+            mix = training_mix(model)
             for label, share in mix.items():
-                shares.add_metric([name, _in_utf8(label)], share)
+                self.shares.labels(name, _in_utf8(label)).set(share)
             if mix and name in self._newest:
                 far, by_chance = drift(Tally(self._newest[name]), mix)
-                distance.add_metric([name], far)
-                chance.add_metric([name], by_chance)
-        return [shares, distance, chance, device]
+                self.distance.labels(name).set(far)
+                self.chance.labels(name).set(by_chance)
+        return generate_latest(self.registry)
 
 
 def drift(answers: Mapping[str, int], training: Mapping[str, float]) -> tuple[float, float]:

@@ -48,9 +48,13 @@ class LoadedModel:
     batch_invariant: bool = True
 
     @cached_property
-    def mean(self) -> NDArray[np.float64] | None:
-        """The mean pixel of its training images, if known."""
+    def _mean(self) -> NDArray[np.float64] | None:
         return training_mean(self.classifier)
+
+    def heat(self, pixels: NDArray[np.uint8], answers: Answers) -> NDArray[np.float32]:
+        """The occlusion map of an image's answer, ``float32[H, W]``."""
+        target, fill = int(answers.probabilities[0].argmax()), fill_of(pixels, self._mean)
+        return occlusion_map(self.classifier.probabilities, pixels, target, fill)
 
     def answers(
         self, images: NDArray[np.uint8], *, embedding: bool
@@ -195,14 +199,13 @@ def answer(model: LoadedModel, header: Header, body: memoryview) -> tuple[Header
         model: The classifier.
         header: ``max_pixels``: of the largest image. ``images``: for each its bytes, its shape
             where it is prepared pixels, and whether the background stays as it is, the embedding is
-            wanted, the heat map is wanted.
+            wanted, the heat map is wanted (of an image that is alone in its batch).
         body: The images, concatenated.
 
     Returns:
         The header of the reply, and the arrays that it names by their shapes:
         ``probabilities`` float32[M, K] of the M images that could be read, ``ood_score``
-        float32[M], ``embedding`` float32[M, D] if any image wants it, ``heat`` float32[E, H, W]
-        of the images ``explained``, ``rejected`` bool[M] if the file has a threshold.
+        float32[M], ``embedding`` float32[M, D] if any image wants it, ``heat`` float32[M, H, W].
     """
     start = 0
     ready: dict[int, PreparedImage] = {}
@@ -218,38 +221,28 @@ def answer(model: LoadedModel, header: Header, body: memoryview) -> tuple[Header
         except ImageError as error:
             errors[index] = error_values(error)
     notes = {index: image.notes for index, image in ready.items() if image.notes}
-    arrays: dict[str, NDArray[Any] | None] = {}
-    heats: dict[int, NDArray[np.float32]] = {}
-    answers = None
+    arrays: dict[str, NDArray[np.float32] | None] = {}
     if ready:
         pixels = np.stack([image.pixels for image in ready.values()])
-        answers, faults = model.answers(pixels, embedding=any(images[row][3] for row in ready))
+        embedding = any(images[index][3] for index in ready)
+        answers, faults = model.answers(pixels, embedding=embedding)
         for index, fault in zip(list(ready), faults, strict=True):
             if fault:
                 errors[index] = error_values(fault)
                 del ready[index]
-    if answers:
-        for shares, (index, image) in zip(answers.probabilities, ready.items(), strict=True):
-            if images[index][4] and not has_no_contrast(image.pixels):
-                with contextlib.suppress(ModelFileError):  # no answer, so no heat map
-                    heats[index] = occlusion_map(
-                        model.classifier.probabilities,
-                        image.pixels,
-                        int(shares.argmax()),
-                        fill_of(image.pixels, model.mean),
-                    )
-        arrays = {
-            "probabilities": answers.probabilities,
-            "ood_score": answers.ood_score,
-            "embedding": answers.embedding,
-            "heat": np.stack(list(heats.values())) if heats else None,
-            "rejected": answers.rejected(model.classifier.metadata.reject),
-        }
+        if answers:
+            arrays = {
+                "probabilities": answers.probabilities,
+                "ood_score": answers.ood_score,
+                "embedding": answers.embedding,
+            }
+            explain = images[0][4] and not has_no_contrast(pixels[0])
+            with contextlib.suppress(ModelFileError):  # no answer, so no heat map
+                arrays["heat"] = model.heat(pixels[0], answers)[None] if explain else None
     known = {name: array for name, array in arrays.items() if array is not None}
     reply: Header = {
         "errors": errors,
         "notes": notes,
-        "explained": list(heats),
         "arrays": {name: array.shape for name, array in known.items()},
     }
     return reply, [array.tobytes() for array in known.values()]
