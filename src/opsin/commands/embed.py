@@ -21,7 +21,7 @@ from opsin.commands.predict.stream import Progress, open_streams
 from opsin.core.arguments import checked
 from opsin.core.errors import ImageError, MissingExtraError, RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.file_names import legal_name
+from opsin.core.files import legal_name
 from opsin.core.format import counted
 from opsin.core.metadata import BackboneFacts, Preparation
 from opsin.core.recipe import DataRecipe

@@ -36,8 +36,8 @@ from opsin.data.corrections import Applied
 from opsin.data.dataset import Dataset, fingerprint_of, read_corrected, resolve_sources
 from opsin.data.decoded import Decoded
 from opsin.data.fill_cache import rows_at_once
+from opsin.data.image_tree import left_out_in_words
 from opsin.data.lazy_images import THREADS, Images
-from opsin.data.left_out import left_out_in_words
 from opsin.data.near_duplicates import near_duplicates
 from opsin.data.split import TEST, groups_by_name, pairs_of, split_groups
 from opsin.runtime.classifier import Classifier

@@ -20,12 +20,11 @@ from pydantic import Field, ValidationError
 from opsin._version import __version__
 from opsin.core.artifacts.records import Count, Stored, Text, first_of
 from opsin.core.errors import RecipeError, StorageError
-from opsin.core.file_names import legal_name
-from opsin.core.files import open_regular, state_root
+from opsin.core.files import legal_name, open_regular, state_root
 from opsin.core.storage import storage_errors, write_json
 from opsin.core.stored_json import JsonObject, read_json
 from opsin.data.shard import Shard, ShardInputs
-from opsin.stores.bucket import open_bucket
+from opsin.stores.bucket import open_bucket, said_as
 from opsin.stores.store_address import (
     ADDRESSES,
     AZURE_ACCOUNT,
@@ -33,7 +32,6 @@ from opsin.stores.store_address import (
     StoredObject,
     is_stored,
 )
-from opsin.stores.store_errors import said_as
 
 
 class ShardManifest(Stored):

@@ -27,7 +27,7 @@ from opsin.data.cache import digest_names
 from opsin.data.corrections import Correction, with_earlier, write_corrections
 from opsin.data.dataset import Dataset
 from opsin.data.run_images import Places, load_run_images
-from opsin.data.table_columns import columns_of
+from opsin.data.sources.table import columns_of
 from opsin.evaluation.embedding_map import map_embedding, map_figures
 from opsin.evaluation.label_errors import clear_examples, doubt_labels, too_weak
 from opsin.evaluation.mistakes import (
@@ -301,7 +301,8 @@ def find_failures(
             )
     judged = predictions.of(part)
     columns = {
-        name: [texts[row] for row in judged.rows] for name, texts in columns_of(dataset).items()
+        name: [texts[row] for row in judged.rows]
+        for name, texts in columns_of(dataset.located, dataset.names, dataset.groups).items()
     }
     slices = slice_accuracy(
         judged.right,

@@ -20,7 +20,7 @@ from opsin.core.arguments import checked
 from opsin.core.csv_cells import write_rows
 from opsin.core.errors import ImageError, RecipeError, SourceError, StorageError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.file_names import NamesInUse, legal_name
+from opsin.core.files import NamesInUse, legal_name
 from opsin.core.platform import sync
 from opsin.core.storage import (
     atomic_file,

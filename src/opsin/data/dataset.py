@@ -34,7 +34,7 @@ from opsin.data.network_pixels import measure_background
 from opsin.data.sources import arrays
 from opsin.data.sources.contents import LabelledImages, LocatedSource, check_classes
 from opsin.data.sources.named import is_place
-from opsin.data.sources.objects import located_object, title_of
+from opsin.data.sources.parquet import located_object, title_of
 from opsin.data.sources.table import check_columns
 from opsin.data.split import (
     TEST,

@@ -30,8 +30,7 @@ from opsin.commands.predict.moves import (
 )
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
-from opsin.core.file_names import NamesInUse, free_name, legal_name
-from opsin.core.files import ConfinedDir, open_regular
+from opsin.core.files import ConfinedDir, NamesInUse, free_name, legal_name, open_regular
 from opsin.core.storage import check_writable, storage_errors
 from opsin.data.image_stream import ListedImage
 

@@ -209,7 +209,7 @@ def _take_look(opened: DecodedDataset, sets: Library) -> bool:
         return False
     try:
         the_set = sets.get(opened.id)
-        with StoredArrays(sets.rows_path(opened.id)) as stored:
+        with StoredArrays(sets.folder(opened.id) / "rows.npz") as stored:
             opened.take_split({part: stored.read(part) for part in ("train", "val", "test")})
     except (OSError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile):
         return False  # the next audit rewrites them
