@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import time
 from collections import Counter as Tally
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -23,6 +22,7 @@ WINDOW: Final = 1_000
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _BATCHES: Final = (1, 2, 4, 8, 16, 32, 64)
+_CONFIDENCES: Final = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 _REASONS: Final = ("overloaded", "too large", "expired", "stopping", "worker died")
 # Reasons of refusals by `AccessMiddleware`, by error kind.
 _ACCESS_REASONS: Final[Mapping[type[RequestError], str]] = {
@@ -34,6 +34,36 @@ _ACCESS_REASONS: Final[Mapping[type[RequestError], str]] = {
 _OTHER: Final = "other"
 
 
+_HELP: Final = {
+    "opsin_requests": "Requests answered, refusals and errors included, by address, model and HTTP "
+    "status.",
+    "opsin_request_seconds": "From the first byte of a request to the last byte of its answer, in "
+    "seconds.",
+    "opsin_images_waiting": "Images that wait for a worker now. At the queue's size, requests are "
+    "refused.",
+    "opsin_batch_images": "Images that a worker computed together. 1 throughout: the server is "
+    "idle; at the largest: it is busy.",
+    "opsin_refusals": "Requests turned away, by reason. By the engine: overloaded (the queue was "
+    "full), too large (more images than the queue holds), expired (no answer in time), stopping, "
+    "worker died. Before that by the guard, and so in no other figure: no host (none, or several), "
+    "wrong host, foreign origin (a page of another site), no token (none, or another).",
+    "opsin_answers": "Images answered, by the label that they got.",
+    "opsin_confidence": "Probability of the label given, 0 to 1. Sum divided by count is the mean "
+    "confidence; if it sinks, the images have become harder or strange.",
+    "opsin_unreadable": "Images that could not be read.",
+    "opsin_worker_deaths": "Worker processes that ended and were replaced. Should be 0.",
+    "opsin_reloads": "Changed model files: ok=true came into use, ok=false was broken and the old "
+    "one stays.",
+    "opsin_training_share": "Share of each label to be expected if images are like those of the "
+    "training.",
+    "opsin_drift": f"How far the labels of the newest {WINDOW:,} answers are from the mix of the "
+    "training: the share of answers that would need another label, 0 (same mix) to 1. Compare with "
+    "opsin_drift_by_chance; several times that is a change.",
+    "opsin_drift_by_chance": "What opsin_drift would be if only chance were at work.",
+    "opsin_device": "1 for the device that each model is computed on.",
+}
+
+
 class ServerMetrics:
     """Metrics of the engine, and of each request from `MetricsMiddleware`.
 
@@ -42,65 +72,30 @@ class ServerMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        counter = functools.partial(Counter, registry=self.registry)
-        histogram = functools.partial(Histogram, registry=self.registry)
-        gauge = functools.partial(Gauge, registry=self.registry)
-        self.requests = counter(
-            "opsin_requests", "Requests answered, refusals and errors included, by address, model "
-            "and HTTP status.", ["route", "model", "status"],
-        )  # fmt: skip
-        self.seconds = histogram(
-            "opsin_request_seconds", "From the first byte of a request to the last byte of its "
-            "answer, in seconds.", ["route", "model"], buckets=_SECONDS,
-        )  # fmt: skip
-        self.images = gauge(
-            "opsin_images_waiting", "Images that wait for a worker now. At the queue's size, "
-            "requests are refused.",
-        )  # fmt: skip
-        self.batches = histogram(
-            "opsin_batch_images", "Images that a worker computed together. 1 throughout: the "
-            "server is idle; at the largest: it is busy.", ["model"], buckets=_BATCHES,
-        )  # fmt: skip
-        self.refusals = counter(
-            "opsin_refusals", "Requests turned away, by reason. By the engine: overloaded (the "
-            "queue was full), too large (more images than the queue holds), expired (no answer "
-            "in time), stopping, worker died. Before that by the guard, and so in no other figure: "
-            "no host (none, or several), wrong host, foreign origin (a page of another site), no "
-            "token (none, or another).", ["reason"],
-        )  # fmt: skip
-        self.answers = counter(
-            "opsin_answers", "Images answered, by the label that they got.", ["model", "label"]
-        )
-        self.confidence = histogram(
-            "opsin_confidence", "Probability of the label given, 0 to 1. Sum divided by count is "
-            "the mean confidence; if it sinks, the images have become harder or strange.",
-            ["model"], buckets=(0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0),
-        )  # fmt: skip
-        self.unreadables = counter("opsin_unreadable", "Images that could not be read.", ["model"])
-        self.deaths = counter(
-            "opsin_worker_deaths", "Worker processes that ended and were replaced. Should be 0."
-        )
-        self.reloads = counter(
-            "opsin_reloads", "Changed model files: ok=true came into use, ok=false was broken and "
-            "the old one stays.", ["model", "ok"],
-        )  # fmt: skip
-        self.shares = gauge(
-            "opsin_training_share", "Share of each label to be expected if images are like those "
-            "of the training.", ["model", "label"],
-        )  # fmt: skip
-        self.distance = gauge(
-            "opsin_drift", f"How far the labels of the newest {WINDOW:,} answers are from the mix "
-            "of the training: the share of answers that would need another label, 0 (same mix) to "
-            "1. Compare with opsin_drift_by_chance; several times that is a change.", ["model"],
-        )  # fmt: skip
-        self.chance = gauge(
-            "opsin_drift_by_chance", "What opsin_drift would be if only chance were at work.",
-            ["model"],
-        )  # fmt: skip
-        self.device = gauge(
-            "opsin_device", "1 for the device that each model is computed on.",
-            ["model", "device"],
-        )  # fmt: skip
+
+        def counter(name: str, *labels: str) -> Counter:
+            return Counter(name, _HELP[name], labels, registry=self.registry)
+
+        def gauge(name: str, *labels: str) -> Gauge:
+            return Gauge(name, _HELP[name], labels, registry=self.registry)
+
+        def histogram(name: str, buckets: Sequence[float], *labels: str) -> Histogram:
+            return Histogram(name, _HELP[name], labels, registry=self.registry, buckets=buckets)
+
+        self.requests = counter("opsin_requests", "route", "model", "status")
+        self.seconds = histogram("opsin_request_seconds", _SECONDS, "route", "model")
+        self.images = gauge("opsin_images_waiting")
+        self.batches = histogram("opsin_batch_images", _BATCHES, "model")
+        self.refusals = counter("opsin_refusals", "reason")
+        self.answers = counter("opsin_answers", "model", "label")
+        self.confidence = histogram("opsin_confidence", _CONFIDENCES, "model")
+        self.unreadables = counter("opsin_unreadable", "model")
+        self.deaths = counter("opsin_worker_deaths")
+        self.reloads = counter("opsin_reloads", "model", "ok")
+        self.shares = gauge("opsin_training_share", "model", "label")
+        self.distance = gauge("opsin_drift", "model")
+        self.chance = gauge("opsin_drift_by_chance", "model")
+        self.device = gauge("opsin_device", "model", "device")
         # Start at 0 instead of absent.
         for reason in (*_REASONS, *_ACCESS_REASONS.values()):
             self.refusals.labels(reason)
