@@ -483,7 +483,7 @@ def test_workers_end_with_their_server(nearest_mean: Path) -> None:
         "async def main():\n"
         "    engine = Engine({'m': Path(sys.argv[1])}, ServerSettings(workers=1))\n"
         "    await engine.start()\n"
-        "    print(engine._pool.workers[0].pid, flush=True)\n"
+        "    print(engine._pool.workers[0].process.pid, flush=True)\n"
         "    await asyncio.sleep(60)\n"
         "asyncio.run(main())\n"
     )
