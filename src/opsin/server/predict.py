@@ -247,9 +247,7 @@ def _described(
         "confidence": shares[order[0]],
         "rejected": result.rejected,
         "ood_score": None if result.ood_score is None else _number(result.ood_score),
-        "top": [
-            {"label": classes[row], "score": shares[row]} for row in order[: options.top or _TOP]
-        ],
+        "top": [{"label": classes[row], "score": shares[row]} for row in order[:most]],
         "notes": list(result.notes),
     }
     if options.all:
