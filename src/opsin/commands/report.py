@@ -39,11 +39,10 @@ from opsin.evaluation.mistakes import (
     typical_rows,
 )
 from opsin.evaluation.out_of_distribution import measure_synthetic_ood, strange_images
-from opsin.evaluation.robustness import disturbed_examples, robustness
+from opsin.evaluation.robustness import robustness
 from opsin.evaluation.slices import measure_traits, slice_accuracy
 from opsin.report.card import model_card
 from opsin.report.figures.failure_figures import (
-    draw_disturbed,
     draw_map,
     draw_robustness,
     draw_slices,
@@ -70,7 +69,7 @@ SUSPECTS: Final = 200
 # Known images that strange ones are compared with, and that the map is made from, at most.
 _COMPARED, _MAPPED = 2000, 5000
 # Figures that the page has in a form of its own, or leaves out.
-_BESIDE_THE_PAGE: Final = ("answers", "mistakes", "confusion", "disturbed")
+_BESIDE_THE_PAGE: Final = ("answers", "mistakes", "confusion")
 _page_wanted: Final[ContextVar[bool]] = ContextVar("page_wanted", default=True)
 
 
@@ -224,8 +223,6 @@ def _drawings(
     if failures and failures.slices.traits:
         drawings["slices"] = lambda: draw_slices(failures.slices)
     if deep:
-        first = answers[0].pixels
-        drawings["disturbed"] = lambda: draw_disturbed(disturbed_examples(first), first)
         drawings["robustness"] = lambda: draw_robustness(deep.robustness)
         drawings["map"] = lambda: draw_map(deep.map)
     return drawings
