@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from opsin.commands.docs import open_docs
     from opsin.commands.embed import Embedded, embed
     from opsin.commands.evaluate import evaluate
+    from opsin.commands.export.bundle import HubExport
     from opsin.commands.export.export import export_model
-    from opsin.commands.export.hub_folder import HubExport
-    from opsin.commands.export.shipped import Shipped
+    from opsin.commands.export.smaller import Shipped
     from opsin.commands.import_model import import_model
     from opsin.commands.inspect import Explained, explain, inspect
     from opsin.commands.inspect_model import Insight, Inspection
@@ -112,8 +112,8 @@ _DEFINED = {
     "commands.embed": "Embedded embed",
     "commands.evaluate": "evaluate",
     "commands.export.export": "export_model",
-    "commands.export.hub_folder": "HubExport",
-    "commands.export.shipped": "Shipped",
+    "commands.export.bundle": "HubExport",
+    "commands.export.smaller": "Shipped",
     "commands.import_model": "import_model",
     "commands.inspect": "Explained explain inspect",
     "commands.inspect_model": "Insight Inspection",

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, get_args
 
 from opsin.cli import options
 from opsin.cli.output import print_json, say
-from opsin.commands.export.shipped import Shipped, To
+from opsin.commands.export.smaller import Shipped, To
 from opsin.commands.test_set_usage import looks_in_words
 from opsin.core.format import file_size
 from opsin.hub.hub_name import PREFIX
 from opsin.report.terminal import for_people, printable
 
 if TYPE_CHECKING:
-    from opsin.commands.export.hub_folder import HubExport
+    from opsin.commands.export.bundle import HubExport
 
 
 def export(
