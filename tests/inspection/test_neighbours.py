@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from opsin.core.events import Watcher
 from opsin.data.dataset import Dataset
-from opsin.data.reference_set import ReferenceSet
+from opsin.data.lazy_images import ReferenceSet
 from opsin.inspection import embedding
 from opsin.inspection.embedding import FILE, directions, nearest
 from opsin.runtime.classifier import Classifier

@@ -13,7 +13,8 @@ from opsin.hub.hub_name import PREFIX
 from opsin.report.terminal import for_people, printable
 
 if TYPE_CHECKING:
-    from opsin.commands.export.export import HubExport, Shipped
+    from opsin.commands.export.bundle import HubExport
+    from opsin.commands.export.smaller import Shipped
 
 
 def export(
@@ -52,7 +53,8 @@ def export(
     """
     known = to in ("int8", "fp16", "bundle") or to.startswith(PREFIX)
     options.expect(known, f"int8, fp16, bundle or hf:owner/name, not {to!r}", "--to")
-    from opsin.commands.export.export import Shipped, export_model  # noqa: PLC0415  slow to load
+    from opsin.commands.export.bundle import HubExport  # noqa: PLC0415  slow to load
+    from opsin.commands.export.export import export_model  # noqa: PLC0415  slow to load
 
     shipped = export_model(
         model, to, out=out, force=force, data=data or (), licence=licence, upload=upload,
@@ -60,10 +62,10 @@ def export(
     )  # fmt: skip
     if as_json:
         print_json(shipped.to_json())
-    elif isinstance(shipped, Shipped):
-        _print_file(shipped)
-    else:
+    elif isinstance(shipped, HubExport):
         _print_folder(shipped)
+    else:
+        _print_file(shipped)
 
 
 def _print_file(shipped: Shipped) -> None:

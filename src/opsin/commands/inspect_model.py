@@ -20,7 +20,7 @@ from opsin.core.errors import ImageError, MissingExtraError, ModelFileError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.stored_json import JsonObject
 from opsin.data.images import ImageLike
-from opsin.data.reference_set import ReferenceSet
+from opsin.data.lazy_images import ReferenceSet
 from opsin.data.run_images import Places
 from opsin.data.spelling import check_choices, places_among
 from opsin.inspection.lessons.lesson_terms import Term

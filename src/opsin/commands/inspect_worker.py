@@ -23,7 +23,7 @@ from opsin.commands.inspect_model import Inspection
 from opsin.core.child_process import Header, error_values, pack, receive, take_output, whole
 from opsin.core.errors import OpsinError, RecipeError
 from opsin.core.events import Watcher
-from opsin.data.array_image import png_address
+from opsin.data.pixel_values import png_address
 from opsin.inspection.lessons.lesson_terms import Term
 from opsin.runtime.prediction import Prediction
 

@@ -20,7 +20,7 @@ from opsin.core.arguments import checked
 from opsin.core.csv_cells import write_rows
 from opsin.core.errors import ImageError, RecipeError, SourceError, StorageError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.file_names import NamesInUse, legal_name
+from opsin.core.files import NamesInUse, legal_name
 from opsin.core.platform import sync
 from opsin.core.storage import (
     atomic_file,
@@ -31,12 +31,12 @@ from opsin.core.storage import (
 )
 from opsin.core.stored_json import JsonObject
 from opsin.data import sources
-from opsin.data.array_image import encode_png
 from opsin.data.dataset import Dataset
 from opsin.data.formats import SUFFIXES, is_heif
 from opsin.data.image_tree import natural
 from opsin.data.images import content_of
 from opsin.data.lazy_images import THREADS
+from opsin.data.pixel_values import encode_png
 from opsin.data.sources.contents import UnpreparedImages
 from opsin.report.terminal import printable
 from opsin.stores.store_address import StoredObject

@@ -18,7 +18,7 @@ from opsin.core.stored_json import JsonObject
 from opsin.data import quality
 from opsin.data.cache import as_keys
 from opsin.data.dataset import Dataset
-from opsin.data.left_out import left_out_in_words
+from opsin.data.image_tree import left_out_in_words
 from opsin.data.spelling import alike_names
 
 # Too few to train or measure on: at ten images the interval spans 0.3.

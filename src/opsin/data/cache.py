@@ -1,7 +1,7 @@
 """Opsin's cache: its location, and the storage of images and their digests.
 
     <cache>/sources/<name>/         downloaded files of the named sources
-    <cache>/unpacked/<hash>/        unpacked archives and tables (`opsin.data.sources.unpack`)
+    <cache>/unpacked/<hash>/        unpacked archives and tables (`opsin.data.sources.archive`)
     <cache>/objects/<hash>/         objects fetched from a store (`opsin.data.sources.stored`)
     <cache>/decoded/<key>/          decoded images of a listing (`opsin.data.decoded_store`)
     <cache>/near/<hash>.npz         pairs of near duplicates (`opsin.data.near_duplicates`)

@@ -26,16 +26,15 @@ from opsin.core.keyword_options import LoadOptions
 from opsin.core.metadata import Preparation
 from opsin.core.recipe import DataRecipe
 from opsin.data import sources
-from opsin.data.apply_corrections import correct
-from opsin.data.background import measure_background
-from opsin.data.decoded_store import Decoded
+from opsin.data.decoded import Decoded, correct
 from opsin.data.fill_cache import read_by_default, read_located
 from opsin.data.lazy_images import Images
 from opsin.data.near_duplicates import NO_PAIRS, NearDuplicates, near_duplicates
+from opsin.data.network_pixels import measure_background
 from opsin.data.sources import arrays
 from opsin.data.sources.contents import LabelledImages, LocatedSource, check_classes
 from opsin.data.sources.named import is_place
-from opsin.data.sources.objects import located_object, title_of
+from opsin.data.sources.parquet import located_object, title_of
 from opsin.data.sources.table import check_columns
 from opsin.data.split import (
     TEST,

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from opsin.core.artifacts.recorded_recipe import RecordedRecipe
-from opsin.core.artifacts.records import DatasetRecord
+from opsin.core.artifacts.records import DatasetRecord, RecordedRecipe
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.csv_cells import Reader, write_rows
 from opsin.core.errors import MovedError, RecipeError, RunError, SourceError, StorageError
@@ -26,7 +25,7 @@ from opsin.core.recipe import DataRecipe
 from opsin.core.storage import atomic_file
 from opsin.data.cache import as_keys, digest_names, short_digest
 from opsin.data.dataset import Dataset, fingerprint_of, load_recipe
-from opsin.data.decoded_store import Decoded, take
+from opsin.data.decoded import Decoded, take
 from opsin.data.sources.named import is_place
 from opsin.data.split import Split
 

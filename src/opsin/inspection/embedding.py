@@ -16,8 +16,7 @@ from opsin.core.arrays import Doubles, Floats, Ints, Pixels
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RunError, StorageError
 from opsin.core.events import SILENT, Watcher
-from opsin.data.lazy_images import Images
-from opsin.data.reference_set import ReferenceSet
+from opsin.data.lazy_images import Images, ReferenceSet
 from opsin.inspection.plain_data import PlainData
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.postprocessing import SCALES

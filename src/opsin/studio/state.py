@@ -11,6 +11,7 @@ from nicegui import Event
 
 from opsin.core.errors import RunError
 from opsin.core.storage import storage_errors
+from opsin.studio import StudioSettings
 from opsin.studio.datasets.catalogue import Library
 from opsin.studio.datasets.folders import Folders
 from opsin.studio.datasets.network_files import NetworkFiles
@@ -20,7 +21,6 @@ from opsin.studio.runs.dataset_cache import DatasetCache, ImagePlaces
 from opsin.studio.runs.inspection_sessions import InspectionSessions
 from opsin.studio.runs.prediction_session import PredictionSession
 from opsin.studio.runs.run_index import RunIndex
-from opsin.studio.studio_settings import StudioSettings
 from opsin.studio.threads import WATCHER
 
 _LOG = logging.getLogger("opsin.studio")

@@ -12,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opsin.core.errors import SourceError, StorageError
-from opsin.data.apply_corrections import correct
 from opsin.data.cache import digest_rows
-from opsin.data.decoded_store import Decoded
+from opsin.data.decoded import Decoded, correct
 from opsin.studio.datasets import corrections as module
 from opsin.studio.datasets.corrections import Corrections, read_moved
 from opsin.studio.datasets.decoded_dataset import DecodedDataset

@@ -9,9 +9,9 @@ import pytest
 pytest.importorskip("nicegui")
 
 import opsin
+from opsin.studio import StudioSettings
 from opsin.studio.pages.train import _Train
 from opsin.studio.state import Studio
-from opsin.studio.studio_settings import StudioSettings
 
 
 def test_a_set_that_was_trained_on_keeps_its_parts(tmp_path: Path, shapes: Path) -> None:

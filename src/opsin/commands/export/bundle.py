@@ -30,8 +30,8 @@ from opsin.core.metadata import Metadata
 from opsin.core.recipe import DataRecipe
 from opsin.core.storage import storage_errors, write_bytes
 from opsin.core.stored_json import JsonObject, json_text
-from opsin.data.array_image import encode_png
-from opsin.data.reference_set import ReferenceSet
+from opsin.data.lazy_images import ReferenceSet
+from opsin.data.pixel_values import encode_png
 from opsin.hub.hub_name import CLASSIFIER, PREFIX, HubName
 from opsin.report.card import UNSTATED, Publication, model_card
 from opsin.runtime.classifier import Classifier

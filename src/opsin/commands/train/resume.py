@@ -14,8 +14,7 @@ from opsin.classical.classical_recipe import BACKBONE, ClassicalRecipe, FromBack
 from opsin.commands.runs import ImportRecipe, Run
 from opsin.commands.train.learner import Learner, need_training, versions
 from opsin.commands.train.load import check_fine_tuning
-from opsin.core.artifacts.recorded_recipe import RecordedRecipe
-from opsin.core.artifacts.records import DatasetRecord, RunStatus
+from opsin.core.artifacts.records import DatasetRecord, RecordedRecipe, RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import RunPredictions
 from opsin.core.errors import RecipeError, RunError

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.arrays import Floats
-from opsin.data.array_image import png_address
+from opsin.data.pixel_values import png_address
 from opsin.report.maps import Scale, indexed_address, small
 from opsin.report.templates import Section, section
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from opsin.core.arrays import Ints, Pixels
 from opsin.core.format import counted, decimals
-from opsin.data.array_image import png_address
+from opsin.data.pixel_values import png_address
 from opsin.inspection.lessons.lesson_terms import SENTENCES
 from opsin.onnx_files.operators import traits_of
 from opsin.report.maps import PALETTES, STOPS, gradient, indexed_address, scale_of, sprite

@@ -19,9 +19,9 @@ from pydantic import BaseModel
 from opsin.core.errors import SourceError
 from opsin.core.files import FileStamp, file_stamp
 from opsin.core.storage import storage_errors, write_json
-from opsin.data.apply_corrections import correct
 from opsin.data.cache import digest_names
 from opsin.data.corrections import LEFT_OUT, Correction, write_corrections
+from opsin.data.decoded import correct
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
 
 # An image's digest, name, and labels before and after: "" leaves it out, None is the

@@ -16,7 +16,7 @@ from nicegui import ui
 from opsin.core.errors import OpsinError
 from opsin.core.format import count, percent, with_interval
 from opsin.core.glossary import find_term
-from opsin.data.blank_images import NO_CONTRAST
+from opsin.data.network_pixels import NO_CONTRAST
 from opsin.runtime.prediction import CANNOT_TELL, Prediction
 from opsin.studio.datasets.upload_import import SentFile, common_name, file_name
 from opsin.studio.jobs.job import command

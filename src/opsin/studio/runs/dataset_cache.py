@@ -17,10 +17,9 @@ from opsin.core.errors import OpsinError, SourceError
 from opsin.core.recipe import DataRecipe
 from opsin.core.storage import write_bytes
 from opsin.core.stored_arrays import StoredArrays
-from opsin.data.apply_corrections import correct
 from opsin.data.audit import Finding
 from opsin.data.dataset import fingerprint_of
-from opsin.data.decoded_store import Decoded, take
+from opsin.data.decoded import Decoded, correct, take
 from opsin.data.fill_cache import cache_key, look_up
 from opsin.data.run_images import pair_up, recipe_of_run, rows_of_run
 from opsin.data.sources.named import NAMES
@@ -210,7 +209,7 @@ def _take_look(opened: DecodedDataset, sets: Library) -> bool:
         return False
     try:
         the_set = sets.get(opened.id)
-        with StoredArrays(sets.rows_path(opened.id)) as stored:
+        with StoredArrays(sets.folder(opened.id) / "rows.npz") as stored:
             opened.take_split({part: stored.read(part) for part in ("train", "val", "test")})
     except (OSError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile):
         return False  # the next audit rewrites them

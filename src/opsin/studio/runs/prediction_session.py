@@ -17,7 +17,7 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import ImageError, OpsinError
 from opsin.core.files import FileStamp, file_stamp
 from opsin.core.format import file_size
-from opsin.data.sandboxed_decoding import open_apart
+from opsin.data.images import open_apart
 from opsin.report.maps import PALETTES, Scale
 from opsin.runtime.prediction import Prediction
 from opsin.studio.datasets.decoded_dataset import png_of

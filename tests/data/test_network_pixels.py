@@ -1,6 +1,9 @@
-"""A photograph on a light table becomes what the network was trained on."""
+"""Photographs become what the network was trained on; one colour is nothing."""
 
 from __future__ import annotations
+
+import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from opsin.core.metadata import Background, Preparation
-from opsin.data.background import match_background
 from opsin.data.dataset import Dataset
+from opsin.data.images import read_image
+from opsin.data.network_pixels import has_no_contrast, match_background
 
 DARK = Background(level=0, share=1.0, fill=1.0, contrast=200.0)
 
@@ -75,3 +79,23 @@ def test_any_image_is_matched_without_a_crash(
     image = Image.fromarray(random.integers(low, 256, shape, np.uint8))
     matched = match_background(image, wanted(DARK, side=9, channels=3))
     assert matched is None or matched[0].shape == (9, 9, 3)
+
+
+def as_jpeg(pixels: Any) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=85)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(("side", "channels"), [(28, 1), (64, 3)])
+@pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (200, 30, 90)])
+def test_one_colour_is_told(side: int, channels: Any, colour: tuple[int, int, int]) -> None:
+    like = Preparation(height=side, width=side, channels=channels, resize="fit")
+    image = np.full((90, 120, 3), colour, np.uint8)
+    sensor = np.random.default_rng(0).normal(image, 3).clip(0, 255).astype(np.uint8)
+    for shown in (image, as_jpeg(image), sensor):
+        assert has_no_contrast(read_image(shown, like))
+
+
+def test_digits_are_something(digits: Dataset) -> None:
+    assert not any(map(has_no_contrast, digits.images[:600]))

@@ -1,24 +1,67 @@
-"""The user's corrections of labels, applied whenever the images are read."""
+"""Decoded images with their source's facts, and the user's corrections applied to them."""
 
 from __future__ import annotations
 
 import os
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
+from opsin.core.artifacts.records import LeftOut
 from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
+from opsin.core.metadata import Bits
 from opsin.data.cache import digest_names
 from opsin.data.corrections import LEFT_OUT, Applied, Correction, as_written, read_corrections
-from opsin.data.decoded_store import Decoded, take
+from opsin.data.lazy_images import Images, ImageSubset
 from opsin.data.spelling import nfc
 
 # Lines that an error names.
 _SHOWN: Final = 3
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Decoded:
+    """Decoded images; `Dataset` describes the fields."""
+
+    images: Images
+    classes: tuple[str, ...]
+    labels: NDArray[np.int64]
+    given: NDArray[np.uint8]
+    digests: NDArray[np.uint8]
+    source_digests: NDArray[np.uint8]
+    sizes: NDArray[np.int32]
+    ranges: NDArray[np.uint8]
+    names: list[str]
+    groups: list[str]
+    mirrored: bool
+    unreadable: list[tuple[str, str]]
+    rows: NDArray[np.int64]
+    repeated: int = 0
+    source_labels: NDArray[np.int64] | None = None
+    corrected: Applied | None = None
+    left_out: tuple[LeftOut, ...] = ()
+    bits: Bits | None = None
+    depths: dict[int, int] = field(default_factory=dict)
+
+
+def take(decoded: Decoded, rows: NDArray[np.int64]) -> Decoded:
+    """Return the images of some rows, in their order."""
+    names = ("labels", "given", "digests", "source_digests", "sizes", "ranges", "rows")
+    arrays = {name: getattr(decoded, name)[rows] for name in names}
+    before = decoded.source_labels
+    return replace(
+        decoded,
+        **arrays,
+        images=ImageSubset(decoded.images, rows),
+        source_labels=None if before is None else before[rows],
+        names=[decoded.names[row] for row in rows],
+        groups=[decoded.groups[row] for row in rows] if decoded.groups else [],
+    )
 
 
 def correct(
@@ -37,8 +80,8 @@ def correct(
             f"no digest in {path} is that of an image here (was it written at another --size?): "
             "images are known by their names"
         )
-    images = _images_of(rows, decoded, trust_names=not by_digest)
-    unknown = [str(row) for row, meant in zip(rows, images, strict=True) if meant is None]
+    matches = _images_of(rows, decoded, trust_names=not by_digest)
+    unknown = [str(row) for row, images in zip(rows, matches, strict=True) if images is None]
     if unknown and not missing_ok:
         raise SourceError(
             f"{len(unknown):,} of the {len(rows):,} images in {path} are not here, or have other "
@@ -48,8 +91,8 @@ def correct(
     wanted = _wanted_labels(path, rows, decoded.classes)
     labels, keep = decoded.labels.copy(), np.ones(len(decoded.labels), bool)
     first: dict[int, int] = {}
-    for line, meant in enumerate(images):
-        for image in meant or ():
+    for line, images in enumerate(matches):
+        for image in images or ():
             before = first.setdefault(image, line)
             if wanted[before] != wanted[line]:
                 one, other = rows[before], rows[line]
@@ -109,11 +152,8 @@ def _wanted_labels(
     known |= {nfc(name): label for label, name in enumerate(classes)}
     written = [nfc(row.label) for row in rows]
     written = [label if label in known else label.strip() for label in written]
-    strange = [
-        f"{row.label!r} in {row}"
-        for row, label in zip(rows, written, strict=True)
-        if label not in known
-    ]
+    strange = [f"{r.label!r} in {r}" for r, label in zip(rows, written, strict=True)
+               if label not in known]  # fmt: skip
     if strange:
         raise SourceError(
             f"{path} has labels that are no classes in {len(strange):,} lines: {_first(strange)}; "
