@@ -20,7 +20,6 @@ from opsin._version import __version__
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
-    from opsin.commands.answer_figure import draw_prediction
     from opsin.commands.backbones import (
         FeatureValue,
         KnownBackbone,
@@ -42,9 +41,9 @@ if TYPE_CHECKING:
     from opsin.commands.import_model import import_model
     from opsin.commands.inspect import Explained, explain, inspect
     from opsin.commands.inspect_model import Insight, Inspection
-    from opsin.commands.merge import Merged, merge
+    from opsin.commands.predict.out_file import Merged, merge
     from opsin.commands.predict.predict import Classified, classify
-    from opsin.commands.predict.stream import predict_each
+    from opsin.commands.predict.stream import draw_prediction, predict_each
     from opsin.commands.predict.undo import Undone, undo
     from opsin.commands.repeats import Repeats, train_folds, train_repeats
     from opsin.commands.report import write_report
@@ -100,7 +99,6 @@ __all__ = [
 # What each module defines; all other names are errors. It is imported when one of them is first
 # used, so that `import opsin` is quick and loads neither PyTorch nor matplotlib.
 _DEFINED = {
-    "commands.answer_figure": "draw_prediction",
     "commands.backbones": "FeatureValue KnownBackbone ListedBackbone describe_backbone "
     "list_backbones",
     "commands.baselines": "compare_baselines",
@@ -117,9 +115,9 @@ _DEFINED = {
     "commands.import_model": "import_model",
     "commands.inspect": "Explained explain inspect",
     "commands.inspect_model": "Insight Inspection",
-    "commands.merge": "Merged merge",
+    "commands.predict.out_file": "Merged merge",
     "commands.predict.predict": "Classified classify",
-    "commands.predict.stream": "predict_each",
+    "commands.predict.stream": "draw_prediction predict_each",
     "commands.predict.undo": "Undone undo",
     "commands.repeats": "Repeats train_folds train_repeats",
     "commands.report": "write_report",

@@ -22,7 +22,7 @@ from opsin.data.audit import Audit
 from opsin.data.audit import audit as find_trouble
 from opsin.data.cache_contents import PARTS, empty_cache, list_cache
 from opsin.data.dataset import Dataset, load, look_at
-from opsin.data.left_out import left_out_in_words
+from opsin.data.image_tree import left_out_in_words
 from opsin.report.terminal import findings_table, for_people, leaks_in_words
 from opsin.runtime.cluster import is_elsewhere
 

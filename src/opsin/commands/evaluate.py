@@ -13,9 +13,8 @@ import numpy as np
 from pydantic import Field
 
 from opsin.commands.known_images import can_compare, known_classes, nearly_seen
-from opsin.commands.own_images import OwnImages
 from opsin.commands.predict.stream import open_classifier
-from opsin.commands.test_set_usage import key_of, note_look
+from opsin.commands.test_set_usage import OwnImages, key_of, note_look
 from opsin.core.arguments import checked
 from opsin.core.arrays import Bools, Ints
 from opsin.core.artifacts.records import LeftOut
@@ -36,8 +35,8 @@ from opsin.data.corrections import Applied
 from opsin.data.dataset import Dataset, fingerprint_of, read_corrected, resolve_sources
 from opsin.data.decoded import Decoded
 from opsin.data.fill_cache import rows_at_once
+from opsin.data.image_tree import left_out_in_words
 from opsin.data.lazy_images import THREADS, Images
-from opsin.data.left_out import left_out_in_words
 from opsin.data.near_duplicates import near_duplicates
 from opsin.data.split import TEST, groups_by_name, pairs_of, split_groups
 from opsin.runtime.classifier import Classifier

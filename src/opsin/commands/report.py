@@ -27,8 +27,8 @@ from opsin.data.cache import digest_names
 from opsin.data.corrections import Correction, with_earlier, write_corrections
 from opsin.data.dataset import Dataset
 from opsin.data.run_images import Places, load_run_images
-from opsin.data.table_columns import columns_of
-from opsin.evaluation.embedding_map import map_embedding, map_figures
+from opsin.data.sources.table import columns_of
+from opsin.evaluation.embedding_map import map_embedding
 from opsin.evaluation.label_errors import clear_examples, doubt_labels, too_weak
 from opsin.evaluation.mistakes import (
     cells_of,
@@ -278,11 +278,11 @@ def find_failures(
 ) -> Failures:
     """Find suspected label errors and weak slices: what takes seconds."""
     unseen = predictions.parts.get("out_of_fold", predictions.parts.get("val"))
-    suspects, doubts = [], None
+    suspects, suspected, evidence = [], 0, None
     if unseen is not None:
         labels, probabilities, rows = unseen.labels, unseen.probabilities, unseen.rows
-        doubts = doubt_labels(probabilities, labels, dataset.classes, unseen.groups)
-        doubted = doubts.suspects
+        doubted, evidence = doubt_labels(probabilities, labels, dataset.classes, unseen.groups)
+        suspected = len(doubted)
         for index, suggested, score in zip(
             doubted.rows[:SUSPECTS], doubted.suggested, doubted.scores, strict=False
         ):
@@ -301,7 +301,8 @@ def find_failures(
             )
     judged = predictions.of(part)
     columns = {
-        name: [texts[row] for row in judged.rows] for name, texts in columns_of(dataset).items()
+        name: [texts[row] for row in judged.rows]
+        for name, texts in columns_of(dataset.located, dataset.names, dataset.groups).items()
     }
     slices = slice_accuracy(
         judged.right,
@@ -314,8 +315,8 @@ def find_failures(
     )
     return Failures(
         suspects=suspects,
-        suspected=0 if doubts is None else len(doubts.suspects),
-        labels=None if doubts is None else doubts.evidence,
+        suspected=suspected,
+        labels=evidence,
         slices=slices,
     )
 
@@ -353,10 +354,11 @@ def look_deeper(
         watcher.advance(done := done + len(embeddings[-1]))
     watcher.end()
     names = [dataset.names[row] for row in rows]
-    points = map_embedding(np.concatenate(embeddings), labels)
     return DeepAnalysis(
         too_weak=weak,
         robustness=disturbed,
         strangers=strangers,
-        map=map_figures(points, names, labels, judged.answers[mapped], dataset.classes),
+        map=map_embedding(
+            np.concatenate(embeddings), labels, judged.answers[mapped], names, dataset.classes
+        ),
     )

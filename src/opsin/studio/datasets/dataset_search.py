@@ -24,10 +24,10 @@ from opsin.core.recipe import DataRecipe
 from opsin.core.sandbox import Sandbox
 from opsin.data import sources
 from opsin.data.image_tree import is_image_name, is_visible
+from opsin.data.sources.archive import is_archive, unpack
 from opsin.data.sources.folder import open_folder
 from opsin.data.sources.named import NAMES
-from opsin.data.sources.source_kind import SourceRequest
-from opsin.data.sources.unpack import is_archive, unpack
+from opsin.data.sources.rows import SourceRequest
 
 # Most seconds for a source: a million files on a slow disk take a minute.
 _SECONDS: Final = 120.0

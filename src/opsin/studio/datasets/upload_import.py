@@ -17,7 +17,7 @@ from opsin.core.platform import NOT_IN_NAMES, sync_all
 from opsin.core.storage import publish_directory, scratch_directory, storage_errors
 from opsin.data.formats import NAMED
 from opsin.data.image_tree import is_image_name, is_visible
-from opsin.data.sources import unpack
+from opsin.data.sources import archive
 from opsin.data.spelling import nfc
 from opsin.data.split import part_named
 from opsin.studio.datasets.dataset_search import check_archive
@@ -112,7 +112,7 @@ def class_name(text: str) -> str:
 
 def _packed(name: str) -> str:
     """The suffix of an archive or a table with images."""
-    known = sorted((*unpack.SUFFIXES, ".npz", ".parquet"), key=len, reverse=True)
+    known = sorted((*archive.SUFFIXES, ".npz", ".parquet"), key=len, reverse=True)
     return next((suffix for suffix in known if name.lower().endswith(suffix)), "")
 
 
@@ -128,7 +128,7 @@ def _keep_archive(path: Path, name: str, into: Path, *, check: bool) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         path.rename(target)
     try:
-        if check and (unpack.is_archive(target) or suffix == ".parquet"):
+        if check and (archive.is_archive(target) or suffix == ".parquet"):
             check_archive(target)
     except BaseException as error:
         if isinstance(error, SourceError):

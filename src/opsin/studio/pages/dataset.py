@@ -11,7 +11,7 @@ from nicegui import background_tasks, ui
 
 from opsin.core.errors import OpsinError, SourceError
 from opsin.core.format import count, counted, grey_or_colour
-from opsin.data.left_out import left_out_in_words
+from opsin.data.image_tree import left_out_in_words
 from opsin.studio.datasets.corrections import Corrections
 from opsin.studio.datasets.decoded_dataset import PARTS, DecodedDataset
 from opsin.studio.jobs.queue import JobAction

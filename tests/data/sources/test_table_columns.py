@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import opsin
-from opsin.data.table_columns import columns_of
+from opsin.data.sources.table import columns_of
 
 HEAD = ["file", "kind", "camera", "age", "same"]
 
@@ -36,7 +36,7 @@ def test_other_columns_of_a_table(shapes: Path, ending: str) -> None:
     table = write_table(shapes, ending)
     (shapes / "disc" / "3.png").unlink()
     data = opsin.load(table, columns={"path": "file", "label": "kind"})
-    found = columns_of(data)
+    found = columns_of(data.located, data.names)
     assert list(found) == ["camera", "age"]
     by_name = dict(zip(data.names, found["camera"], strict=True))
     assert len(by_name) == 23
@@ -49,5 +49,6 @@ def test_other_columns_of_a_table(shapes: Path, ending: str) -> None:
 def test_other_columns_of_a_folder_with_metadata(shapes: Path) -> None:
     write_table(shapes, "csv").rename(shapes / "metadata.csv")
     data = opsin.load(shapes, columns={"path": "file", "label": "kind"})
-    assert list(columns_of(data)) == ["camera", "age"]
-    assert columns_of(opsin.load(shapes)) == {}
+    assert list(columns_of(data.located, data.names)) == ["camera", "age"]
+    plain = opsin.load(shapes)
+    assert columns_of(plain.located, plain.names) == {}
