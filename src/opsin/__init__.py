@@ -50,8 +50,7 @@ if TYPE_CHECKING:
     from opsin.commands.repeats import Repeats, train_folds, train_repeats
     from opsin.commands.report import write_report
     from opsin.commands.runs import Run, list_runs
-    from opsin.commands.train.plan import plan
-    from opsin.commands.train.train import resume, train
+    from opsin.commands.train.train import plan, resume, train
     from opsin.commands.transfer import Exported, export_data
     from opsin.core.artifacts.records import Epoch
     from opsin.core.errors import (
@@ -126,8 +125,7 @@ _DEFINED = {
     "commands.repeats": "Repeats train_folds train_repeats",
     "commands.report": "write_report",
     "commands.runs": "Run list_runs",
-    "commands.train.plan": "plan",
-    "commands.train.train": "resume train",
+    "commands.train.train": "plan resume train",
     "commands.transfer": "Exported export_data",
     "core.artifacts.records": "Epoch",
     "core.events": "Watcher",
