@@ -28,7 +28,6 @@ if TYPE_CHECKING:
         describe_backbone,
         list_backbones,
     )
-    from opsin.commands.baselines import compare_baselines
     from opsin.commands.bench import Benchmark, ImageRate, bench
     from opsin.commands.changes import Changes, changes_since
     from opsin.commands.compare import compare
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
     from opsin.commands.predict.predict import Classified, classify
     from opsin.commands.predict.stream import predict_each
     from opsin.commands.predict.undo import Undone, undo
-    from opsin.commands.repeats import Repeats, train_folds, train_repeats
+    from opsin.commands.repeats import Repeats, compare_baselines, train_folds, train_repeats
     from opsin.commands.report import write_report
     from opsin.commands.runs import Run, list_runs
     from opsin.commands.train.train import plan, resume, train
@@ -103,7 +102,6 @@ _DEFINED = {
     "commands.answer_figure": "draw_prediction",
     "commands.backbones": "FeatureValue KnownBackbone ListedBackbone describe_backbone "
     "list_backbones",
-    "commands.baselines": "compare_baselines",
     "commands.bench": "Benchmark ImageRate bench",
     "commands.changes": "Changes changes_since",
     "commands.compare": "compare",
@@ -122,7 +120,7 @@ _DEFINED = {
     "commands.predict.predict": "Classified classify",
     "commands.predict.stream": "predict_each",
     "commands.predict.undo": "Undone undo",
-    "commands.repeats": "Repeats train_folds train_repeats",
+    "commands.repeats": "Repeats compare_baselines train_folds train_repeats",
     "commands.report": "write_report",
     "commands.runs": "Run list_runs",
     "commands.train.train": "plan resume train",

@@ -18,8 +18,8 @@ import opsin
 from opsin.core.errors import ModelFileError, ParityError, RecipeError
 from opsin.core.metadata import Metadata, Score
 from opsin.models import build_network
-from opsin.models.build_network import Normalise
 from opsin.models.onnx_network import TorchNetwork
+from opsin.models.torch_layers import Normalise
 from opsin.onnx_files.postprocessing import finished
 from opsin.runtime.classifier import Classifier
 from opsin.training import torch_to_onnx

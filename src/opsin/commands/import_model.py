@@ -16,8 +16,7 @@ from opsin._version import __version__
 from opsin.backbones.backbone import licence_in
 from opsin.backbones.pixel_values import CHOICES, PixelValues
 from opsin.commands.import_check import compare_answers, doubts_about
-from opsin.commands.import_recipe import ImportedModel, ImportRecipe
-from opsin.commands.runs import Run
+from opsin.commands.runs import ImportedModel, ImportRecipe, Run
 from opsin.commands.train.calibrate import ExportedFile
 from opsin.commands.train.learner import Learner, versions
 from opsin.commands.train.recorder import recorded, watcher_of_run

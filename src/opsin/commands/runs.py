@@ -7,25 +7,56 @@ import html
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
-from opsin.classical.classical_recipe import FITTED, FORMER, ClassicalRecipe
-from opsin.commands.import_recipe import AnyRecipe, ImportRecipe
+from opsin.classical.classical_recipe import FITTED, FORMER, ClassicalRecipe, Fitting
 from opsin.core.arguments import checked
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.records import IMPORTED, LATEST, Epoch, ImportRecord
 from opsin.core.artifacts.run_directory import RunDirectory, find_runs
 from opsin.core.artifacts.run_report import PartFigures, Report, RunSummary, summarise
 from opsin.core.errors import MissingExtraError, OpsinError, RunError
-from opsin.core.recipe import Recipe
+from opsin.core.recipe import DataRecipe, Recipe, RecipeModel
 from opsin.core.stored_json import JsonObject
 from opsin.runtime.classifier import Classifier
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
+
+
+class ImportedModel(RecipeModel):
+    """A classifier from elsewhere."""
+
+    name: Literal["imported"] = "imported"
+    file: str = Field(description="The file that it was read from.")
+    prepare: str | None = Field(None, description="The pixels that it was trained on, as given.")
+    output: str | None = Field(None, description="Which of its outputs answers, as given.")
+    architecture: str | None = Field(None, description="What weights alone are of, as given.")
+    graph: str | None = Field(None, description="The graph that weights alone were put into.")
+
+
+class ImportRecipe(RecipeModel):
+    """The recipe of an import."""
+
+    data: DataRecipe = Field(
+        description="The images that it was measured on; without any, the file itself."
+    )
+    model: ImportedModel
+    training: Fitting = Fitting()
+    parent: None = Field(None, description="None: it was trained elsewhere.")
+    reasons: dict[str, str] = Field(
+        default_factory=dict, description="What was found out about the file."
+    )
+    versions: dict[str, str] = Field(
+        default_factory=dict, description="The packages that the run was made with."
+    )
+
+
+#: What a run's ``recipe.json`` may hold.
+AnyRecipe = Recipe | ClassicalRecipe | ImportRecipe
 
 
 @checked

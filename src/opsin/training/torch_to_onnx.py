@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 
 from opsin.core.errors import RecipeError
 from opsin.core.metadata import Metadata
-from opsin.models.build_network import Add, GlobalMaximum, Normalise
+from opsin.models.torch_layers import Add, GlobalMaximum, Normalise
 from opsin.onnx_files.operators import OPERATORS
 from opsin.onnx_files.parity import answers_of, check_answers
 from opsin.onnx_files.postprocessing import GraphWriter, write_file

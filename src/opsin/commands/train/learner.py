@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from opsin._version import __version__
 from opsin.classical.classical_recipe import FITTED, ClassicalRecipe
-from opsin.commands.import_recipe import AnyRecipe
+from opsin.commands.runs import AnyRecipe
 from opsin.commands.train.calibrate import ExportedFile, assumed_mix, shares_of
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import TrainingFacts

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from opsin.classical.classical_recipe import BACKBONE, FORMER, ClassicalRecipe, FromBackbone
-from opsin.commands.import_recipe import ImportRecipe
-from opsin.commands.runs import Run
+from opsin.commands.runs import ImportRecipe, Run
 from opsin.commands.train.learner import Learner, need_training, versions
 from opsin.commands.train.load import check_fine_tuning
 from opsin.core.artifacts.records import DatasetRecord, RunStatus

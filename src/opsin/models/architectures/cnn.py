@@ -18,7 +18,7 @@ def build(recipe: ModelRecipe, shape: Shape, classes: int) -> dict[str, nn.Modul
     """Build a block for each of ``recipe.hidden``, then Flatten and Dense K."""
     from torch import nn
 
-    from opsin.models.build_network import ACTIVATIONS, glorot_uniform
+    from opsin.models.torch_layers import ACTIVATIONS, glorot_uniform
 
     height, width, channels = shape
     kind = recipe.activation

@@ -18,7 +18,7 @@ def build(recipe: ModelRecipe, shape: Shape, classes: int) -> dict[str, nn.Modul
     """Build Flatten, then Dense and activation for each of ``recipe.hidden``, then Dense K."""
     from torch import nn
 
-    from opsin.models.build_network import ACTIVATIONS, glorot_uniform
+    from opsin.models.torch_layers import ACTIVATIONS, glorot_uniform
 
     layers: dict[str, nn.Module] = {"flatten": nn.Flatten()}
     units = shape[0] * shape[1] * shape[2]

@@ -26,7 +26,7 @@ def build(recipe: ModelRecipe, shape: Shape, classes: int) -> dict[str, nn.Modul
     """
     from torch import nn
 
-    from opsin.models.build_network import ACTIVATIONS, GlobalMaximum, Residual
+    from opsin.models.torch_layers import ACTIVATIONS, GlobalMaximum, Residual
 
     height, width, channels = shape
     layers: dict[str, nn.Module] = {"whiten": nn.Conv2d(channels, 8 * channels, 2, bias=False)}
