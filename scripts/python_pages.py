@@ -15,12 +15,10 @@ from opsin.sklearn import ImageClassifier
 GROUPS: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
     "images": (
         "Images and labels",
-        "Load images with their labels, look for what is wrong with them, move them, and see "
-        "what changed.",
+        "Load images with their labels, look for what is wrong with them, and move them.",
         (
             "load", "look_at", "decode", "from_arrays", "Dataset", "LoadOptions", "audit", "Audit",
             "Finding", "draw_data", "write_audit", "export_data", "Exported",
-            "changes_since", "Changes",
         ),
     ),
     "training": (

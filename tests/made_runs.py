@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.commands.changes import write_images
 from opsin.commands.evaluate import source_labels
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.storage import write_json
 from opsin.data.cache import short_digest
 from opsin.data.dataset import Dataset
+from opsin.data.run_images import write_images
 from opsin.evaluation.metrics import measure
 from opsin.models.resolve import resolve
 from tests.made_epochs import made_epoch

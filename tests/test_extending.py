@@ -80,7 +80,7 @@ from fastapi.testclient import TestClient
 from opsin.studio import pages
 from opsin.studio.app import build
 from opsin.studio.state import Studio
-from opsin.studio.studio_settings import StudioSettings
+from opsin.studio import StudioSettings
 
 folder = Path(sys.argv[1])
 pages.__path__.append(str(folder / "pages"))

@@ -77,7 +77,7 @@ def test_a_prediction_loads_nothing_heavy(nearest_mean: Path, tmp_path: Path) ->
     )
     # Other verbs, sources of other kinds, reports and recipes would take as long as the answer.
     others = (
-        "opsin.cli.train", "opsin.data.sources.source_kind", "opsin.data.dataset", "opsin.training",
+        "opsin.cli.train", "opsin.data.sources.rows", "opsin.data.dataset", "opsin.training",
         "opsin.core.recipe", "opsin.core.artifacts.run_report",
     )  # fmt: skip
     assert loaded_by(code, (*HEAVY, *others)) == []

@@ -20,7 +20,6 @@ from opsin._version import __version__
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
-    from opsin.commands.answer_figure import draw_prediction
     from opsin.commands.backbones import (
         FeatureValue,
         KnownBackbone,
@@ -29,22 +28,21 @@ if TYPE_CHECKING:
         list_backbones,
     )
     from opsin.commands.bench import Benchmark, ImageRate, bench
-    from opsin.commands.changes import Changes, changes_since
     from opsin.commands.compare import compare
     from opsin.commands.data import draw_data, write_audit
     from opsin.commands.decoding import decode
     from opsin.commands.docs import open_docs
     from opsin.commands.embed import Embedded, embed
     from opsin.commands.evaluate import evaluate
+    from opsin.commands.export.bundle import HubExport
     from opsin.commands.export.export import export_model
-    from opsin.commands.export.hub_folder import HubExport
-    from opsin.commands.export.shipped import Shipped
+    from opsin.commands.export.smaller import Shipped
     from opsin.commands.import_model import import_model
     from opsin.commands.inspect import Explained, explain, inspect
     from opsin.commands.inspect_model import Insight, Inspection
-    from opsin.commands.merge import Merged, merge
+    from opsin.commands.predict.out_file import Merged, merge
     from opsin.commands.predict.predict import Classified, classify
-    from opsin.commands.predict.stream import predict_each
+    from opsin.commands.predict.stream import draw_prediction, predict_each
     from opsin.commands.predict.undo import Undone, undo
     from opsin.commands.repeats import Repeats, compare_baselines, train_folds, train_repeats
     from opsin.commands.report import write_report
@@ -81,14 +79,14 @@ if TYPE_CHECKING:
     from opsin.studio import open_studio
 
 __all__ = [
-    "Audit", "Benchmark", "CacheContents", "Changes", "Classified", "Classifier", "Comparison",
+    "Audit", "Benchmark", "CacheContents", "Classified", "Classifier", "Comparison",
     "Dataset", "DownloadError", "Embedded", "Epoch", "Explained", "Exported", "FeatureValue",
     "Finding", "HubExport", "ImageError", "ImageRate", "InputError", "Insight", "Inspection",
     "KnownBackbone", "ListedBackbone", "LoadOptions", "Merged", "MissingExtraError",
     "ModelFileError", "MovedError", "OpsinError", "ParityError", "Prediction", "Recipe",
     "RecipeError", "Repeats", "Run", "RunError", "SandboxError", "Shipped", "SourceError",
     "StorageError", "TrainOptions", "Undone", "UploadError", "Watcher", "__version__", "audit",
-    "bench", "changes_since", "classify", "compare", "compare_baselines", "decode",
+    "bench", "classify", "compare", "compare_baselines", "decode",
     "describe_backbone", "draw_data", "draw_prediction", "embed", "empty_cache", "evaluate",
     "explain", "export_data", "export_model", "from_arrays", "import_model", "inspect",
     "list_backbones", "list_cache", "list_runs", "load", "look_at", "merge", "open_docs",
@@ -99,11 +97,9 @@ __all__ = [
 # What each module defines; all other names are errors. It is imported when one of them is first
 # used, so that `import opsin` is quick and loads neither PyTorch nor matplotlib.
 _DEFINED = {
-    "commands.answer_figure": "draw_prediction",
     "commands.backbones": "FeatureValue KnownBackbone ListedBackbone describe_backbone "
     "list_backbones",
     "commands.bench": "Benchmark ImageRate bench",
-    "commands.changes": "Changes changes_since",
     "commands.compare": "compare",
     "commands.data": "draw_data write_audit",
     "commands.decoding": "decode",
@@ -111,14 +107,14 @@ _DEFINED = {
     "commands.embed": "Embedded embed",
     "commands.evaluate": "evaluate",
     "commands.export.export": "export_model",
-    "commands.export.hub_folder": "HubExport",
-    "commands.export.shipped": "Shipped",
+    "commands.export.bundle": "HubExport",
+    "commands.export.smaller": "Shipped",
     "commands.import_model": "import_model",
     "commands.inspect": "Explained explain inspect",
     "commands.inspect_model": "Insight Inspection",
-    "commands.merge": "Merged merge",
+    "commands.predict.out_file": "Merged merge",
     "commands.predict.predict": "Classified classify",
-    "commands.predict.stream": "predict_each",
+    "commands.predict.stream": "draw_prediction predict_each",
     "commands.predict.undo": "Undone undo",
     "commands.repeats": "Repeats compare_baselines train_folds train_repeats",
     "commands.report": "write_report",

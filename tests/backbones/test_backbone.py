@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from opsin.backbones.backbone import open_backbone
 from opsin.backbones.feature_graph import FeatureGraph
-from opsin.classical.backbone_features import BackboneFeatures
+from opsin.classical.backbone_head import BackboneFeatures
 from opsin.core.errors import ModelFileError, OpsinError, RecipeError
 from opsin.core.metadata import Layer
 from opsin.importing.foreign_network import read_foreign

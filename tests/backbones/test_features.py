@@ -128,40 +128,33 @@ def test_a_full_disk_costs_the_cache_and_not_the_features(
 
 
 UNITS = 5
-Kept = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]
+Kept = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
 
 
 @pytest.fixture
 def kept(request: pytest.FixtureRequest) -> Kept:
-    """Digests, sources and features of 300 images, in a cache that no other test has."""
+    """Digests and features of 300 images, in a cache that no other test has."""
     random = np.random.default_rng(len(request.node.name))
-    names = random.integers(0, 256, (2, 300, 32), np.uint8)
-    names[:, 1, :8] = names[:, 0, :8]  # two whose names begin alike
+    digests = random.integers(0, 256, (300, 32), np.uint8)
+    digests[1, :8] = digests[0, :8]  # two whose names begin alike
     features = random.normal(size=(300, UNITS)).astype(np.float32)
     cache = FeatureCache(request.node.name, UNITS)
     for start in (0, 150):
         rows = slice(start, start + 150)
-        cache.keep(names[0, rows], features[rows], names[1, rows])
-    return names[0], names[1], features
+        cache.keep(digests[rows], features[rows])
+    return digests, features
 
 
-def test_images_are_found_by_pixels_and_by_files(
-    kept: Kept, request: pytest.FixtureRequest
-) -> None:
-    digests, sources, features = kept
+def test_images_are_found_by_their_pixels(kept: Kept, request: pytest.FixtureRequest) -> None:
+    digests, features = kept
     cache = FeatureCache(request.node.name, UNITS)
     for row in (0, 1, 149, 150, 299):
-        for names, by in ((digests, "digests"), (sources, "sources")):
-            found = cache.find(names[row].tobytes(), by)  # type: ignore[arg-type]
-            assert found is not None
-            assert found.digest == digests[row].tobytes()
-            np.testing.assert_array_equal(found.features, features[row])
-    assert cache.find(sources[3].tobytes(), "digests") is None
-    assert cache.find(bytes(32), "sources") is None
+        np.testing.assert_array_equal(cache.find(digests[row].tobytes()), features[row])
+    assert cache.find(bytes(32)) is None
 
 
 def test_many_are_filled_in_at_once(kept: Kept, request: pytest.FixtureRequest) -> None:
-    digests, _, features = kept
+    digests, features = kept
     wanted = np.concatenate([digests[[7, 200, 7]], digests[:1] ^ np.uint8(1)])
     found = np.zeros((4, UNITS), np.float32)
     missing = FeatureCache(request.node.name, UNITS).fill(found, wanted)
@@ -173,7 +166,7 @@ def test_many_are_filled_in_at_once(kept: Kept, request: pytest.FixtureRequest) 
 def test_a_damaged_file_costs_its_own_images(
     damage: str, kept: Kept, request: pytest.FixtureRequest
 ) -> None:
-    digests, _, features = kept
+    digests, features = kept
     cache = FeatureCache(request.node.name, UNITS)
     first = next(
         path
@@ -192,17 +185,17 @@ def test_a_damaged_file_costs_its_own_images(
             "empty": b"",
         }[damage]
     )
-    assert cache.find(digests[4].tobytes(), "digests") is None
-    whole = cache.find(digests[160].tobytes(), "digests")
+    assert cache.find(digests[4].tobytes()) is None
+    whole = cache.find(digests[160].tobytes())
     assert whole is not None
-    np.testing.assert_array_equal(whole.features, features[160])
+    np.testing.assert_array_equal(whole, features[160])
     found = np.zeros((300, UNITS), np.float32)
     assert cache.fill(found, digests).tolist() == list(range(150))
     cache.keep(digests[:150][::-1], features[:150][::-1])  # computed again, kept under another name
     again = FeatureCache(request.node.name, UNITS)
-    known = again.find(digests[4].tobytes(), "digests")
+    known = again.find(digests[4].tobytes())
     assert known is not None
-    np.testing.assert_array_equal(known.features, features[4])
+    np.testing.assert_array_equal(known, features[4])
 
 
 def _keep(key: str, seed: int) -> None:
@@ -225,6 +218,6 @@ def test_processes_keep_at_the_same_time(request: pytest.FixtureRequest) -> None
     for seed in (0, 1, 2):
         random = np.random.default_rng(seed)
         for digests in (random.integers(0, 256, (16, 32), np.uint8) for _ in range(30)):
-            found = cache.find(digests[5].tobytes(), "digests")
+            found = cache.find(digests[5].tobytes())
             assert found is not None
-            np.testing.assert_array_equal(found.features, digests[5, :UNITS])
+            np.testing.assert_array_equal(found, digests[5, :UNITS])

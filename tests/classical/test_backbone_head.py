@@ -12,8 +12,8 @@ import pytest
 import opsin
 from opsin.backbones.backbone import open_backbone
 from opsin.classical import backbone_head
-from opsin.classical.backbone_features import BackboneFeatures
 from opsin.classical.backbone_head import (
+    BackboneFeatures,
     HeadChoice,
     HeadSearch,
     JudgedHead,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from opsin.data.blank_images import NO_CONTRAST
+from opsin.data.network_pixels import NO_CONTRAST
 from tests.conftest import Cli
 
 

@@ -7,10 +7,8 @@ from typing import Any
 
 import pytest
 
-from opsin.cli import recipe_flags
-from opsin.cli.data import data
 from opsin.cli.recipe_flags import merge_options, read_options
-from opsin.core.artifacts.recorded_recipe import RecordedRecipe
+from opsin.core.artifacts.records import RecordedRecipe
 from opsin.core.errors import RecipeError
 from opsin.core.recipe import CHANGEABLE, RESET_BY, DataRecipe, Recipe
 from opsin.models.resolve import changed, resolve
@@ -119,9 +117,3 @@ def test_the_same_choice_again_changes_nothing(tmp_path: Path) -> None:
     options = from_the_command_line(recipe, given, tmp_path)
     assert options == from_the_command_line(recipe, {}, tmp_path)
     assert changed(recipe, **given) == recipe
-
-
-def test_a_file_for_rows_that_numpy_would_rename_is_refused_before_anything_is_read() -> None:
-    options = (*recipe_flags.DATA, *recipe_flags.VARYING)
-    with pytest.raises(RecipeError, match=r"rows\.txt does not end in \.npz"):
-        data(source=["no such source"], rows=Path("rows.txt"), **dict.fromkeys(options))

@@ -11,7 +11,7 @@ import opsin
 from opsin.commands.inspect_model import Inspection
 from opsin.commands.known_images import known_images
 from opsin.core.errors import ImageError, SourceError
-from opsin.data.reference_set import ReferenceSet
+from opsin.data.lazy_images import ReferenceSet
 
 
 def known() -> ReferenceSet:

@@ -22,7 +22,7 @@ from PIL import Image
 
 import opsin
 from opsin.commands.transfer import check_target
-from opsin.core.errors import SourceError, StorageError
+from opsin.core.errors import RecipeError, SourceError, StorageError
 from opsin.core.events import Watcher
 from tests.conftest import Cli, Notes, only_json, shape_image, write_shapes
 
@@ -175,6 +175,8 @@ def test_nothing_is_overwritten(
     ):
         with pytest.raises(StorageError, match=message):
             opsin.export_data(data, target)
+    with pytest.raises(RecipeError, match=r"end in \.npz"):
+        opsin.export_data(data, tmp_path / "x.parquet")
     with pytest.raises(StorageError, match="Cannot write"):
         check_target(tmp_path / "file" / "new" / "below")  # at once, not after an hour's reading
     assert everything(tmp_path) == before

@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsin.core.file_names import NamesInUse, free_name, legal_name
+from opsin.core.files import NamesInUse, free_name, legal_name
 
 
 def test_a_name_is_found_among_many_quickly() -> None:

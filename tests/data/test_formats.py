@@ -25,7 +25,7 @@ from opsin.data import images
 from opsin.data.dataset import Dataset
 from opsin.data.formats import FORMATS, open_header
 from opsin.data.images import open_image
-from opsin.data.resize import to_pixels
+from opsin.data.network_pixels import to_pixels
 from opsin.runtime.classifier import Classifier
 from tests.conftest import shape_image, write_shapes
 

@@ -19,8 +19,15 @@ from PIL import Image, ImageFile
 from opsin.core.errors import ImageError
 from opsin.core.metadata import Preparation
 from opsin.data import images
-from opsin.data.images import open_here, open_image, prepare, read_header, read_image
-from opsin.data.resize import to_pixels
+from opsin.data.images import (
+    open_apart,
+    open_here,
+    open_image,
+    prepare,
+    read_header,
+    read_image,
+)
+from opsin.data.network_pixels import to_pixels
 
 # Pillow's buffer for writing optimised JPEG files is sometimes too small for them.
 ImageFile.MAXBLOCK = 1 << 20
@@ -282,6 +289,23 @@ def test_other_bytes_and_tensors_will_do() -> None:
         assert np.array_equal(np.asarray(open_image(door)), gradient())  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_the_pixels_are_those_that_are_decoded_here(kind: str, mode: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (50, 40, 3), np.uint8)
+    content = encoded(Image.fromarray(noise).convert(mode), kind)
+    pixels, read_as = open_apart(content)
+    assert read_as == kind
+    assert np.array_equal(pixels.squeeze(), np.asarray(open_image(content)))
+
+
+def test_it_is_turned_upright_and_made_small() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = encoded(Image.new("RGB", (400, 100), "red"), "JPEG", exif=exif)
+    assert open_apart(content, side=40)[0].shape == (40, 10, 3)
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs RLIMIT_AS")
 def test_no_image_takes_half_a_gigabyte() -> None:
     """The largest that are allowed, in few bytes; each is read or refused within 512 MB."""
@@ -291,7 +315,7 @@ from PIL import Image
 from opsin.core.errors import ImageError
 from opsin.core.metadata import Preparation
 from opsin.data.images import open_image, prepare
-from opsin.data.sandboxed_decoding import _sandbox
+from opsin.data.images import _sandbox
 import os
 open_image(b"P5 1 1 255 a")  # a process starts with what its parent has taken by then
 for mode, kind in (("L", "AVIF"), ("LA", "PNG"), ("RGBA", "TGA"), ("P", "GIF"), ("RGB", "PNG")):

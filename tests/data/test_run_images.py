@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import opsin
 from opsin.commands.known_images import known_images
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import RunError, StorageError
 from opsin.data.dataset import Dataset, from_arrays, load
-from opsin.data.run_images import rows_of_run
+from opsin.data.run_images import pair_up, read_images, rows_of_run, write_images
 from opsin.data.split import Split, make_split
 from opsin.runtime.classifier import Classifier
 from tests.conftest import Notes
@@ -80,3 +86,44 @@ def test_other_images_are_not_those_of_the_run(tmp_path: Path) -> None:
     directory = RunDirectory(write_run(tmp_path, "run", data, answers_right(data, 0.9)))
     assert rows_of_run(directory, replace(data, labels=1 - data.labels)) is None
     assert rows_of_run(directory, replace(data, digests=data.digests + 1)) is None
+
+
+@given(st.lists(st.sampled_from(("a1", "a2", "b1"))), st.lists(st.sampled_from(("a1", "a2", "b2"))))
+def test_as_many_are_paired_as_can_be_and_each_once(then: list[str], now: list[str]) -> None:
+    pairs = pair_up(then, now, (str, lambda text: text[0]))
+    assert max(Counter(one for one, _ in pairs).values(), default=1) == 1
+    assert max(Counter(other for _, other in pairs).values(), default=1) == 1
+    assert all(then[one][0] == now[other][0] for one, other in pairs)
+    first = Counter(text[0] for text in then) & Counter(text[0] for text in now)
+    assert len(pairs) == first.total()
+    whole = [one for one, other in pairs if then[one] == now[other]]
+    assert len(whole) == (Counter(then) & Counter(now)).total()
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are Unicode there")
+def test_the_table_of_images(tmp_path: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = [b'"a, b".png', b"caf\xe9.png", b"two\nlines\r.png", "円.png".encode()]
+    for number, name in enumerate(odd):
+        (shapes / "disc" / f"{number}.png").rename(shapes / "disc" / os.fsdecode(name))
+    data, run = load(shapes), RunDirectory(tmp_path / "run")
+    write_images(run, data)
+    content = run.images.read_bytes()
+    assert content.startswith(b"name,label,part,digest\r\n")
+    assert b"disc/caf\xe9.png" in content
+    assert [image.name for image in read_images(run)] == data.names
+    for damaged in (b"", content[:-20], content.replace(b"digest", b"hash", 1), content + b"a,b\n",
+                    b'name,label,part,digest\r\n"'):  # fmt: skip
+        run.images.write_bytes(damaged)
+        with pytest.raises(RunError, match=r"pictures\.csv is damaged"):
+            read_images(run)
+    run.images.unlink()
+    with pytest.raises(RunError, match=r"has no pictures\.csv"):
+        read_images(run)
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match="no space left"):
+        write_images(run, data)
+    assert not list(run.path.iterdir())

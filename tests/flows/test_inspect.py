@@ -67,20 +67,6 @@ def test_each_layer_of_an_image_is_shown(cli: Cli, copied: Path, image: Path) ->
 
 
 @torch_only
-def test_raw_numbers_of_all_images(cli: Cli, copied: Path, digits: Dataset) -> None:
-    file = copied.parent / "alle.npz"
-    said = only_json(
-        cli("inspect", copied, "--layer", "relu1", "--layer", "head", "--save", file, "--json")
-    )
-    assert Path(said["saved"]["file"]) == file
-    with np.load(file) as arrays:
-        assert arrays["relu1"].shape == (len(digits), 128)
-        expected = opsin.Classifier(copied).layers(np.asarray(digits.images[:7]), ["head"])["head"]
-        assert np.array_equal(arrays["head"][:7], expected)
-    assert not (copied / "inspection" / "network.html").exists()
-
-
-@torch_only
 def test_why_this_answer(cli: Cli, copied: Path, image: Path) -> None:
     said = only_json(cli("inspect", copied, image, "--explain", "--json", "--quiet"))
     assert {each["method"] for each in said["decision"]["maps"]} >= {
@@ -136,7 +122,6 @@ def test_a_file_alone_is_enough_for_all_but_images(
         (("IMAGE", "--probes"), "neither"),
         (("IMAGE", "--class", "3"), "explain"),
         (("IMAGE", "--explain", "--class", "boot"), "no class 'boot' among 0, 1"),
-        (("--save", "x.npy", "--data", "digits"), "ends in .npz"),
         (("missing.png",), "missing.png"),
         (("NOTES",), "notes.txt"),
     ],

@@ -31,15 +31,17 @@ LIST_AND_TRY = """
 import asyncio, json, sys
 from pathlib import Path
 from opsin.studio.app import build
-from opsin.studio.security import guarded, sign_in_at
-from opsin.studio.studio_settings import StudioSettings
+from opsin.studio import StudioSettings
+from opsin.studio.pages.sign_in import page
+from opsin.studio.security import guarded
 from opsin.studio.state import Studio
+from opsin.web.access import SignIn
 from tests.web.made_requests import BEARER, HOST, TOKEN, ask, passed, paths_of
 
 folder = Path(sys.argv[1])
 settings = StudioSettings(runs=folder / "runs", home=folder / "home", roots=(folder,), token=TOKEN)
 app = build(Studio(settings))
-door = guarded(app, host="127.0.0.1", sign_in=sign_in_at(8000), token=TOKEN)
+door = guarded(app, host="127.0.0.1", sign_in=SignIn("studio", page), token=TOKEN)
 paths = sorted({*paths_of(app.routes, "0123456789abcdef"), "/nowhere"})
 print(json.dumps({"paths": paths, "passed": asyncio.run(passed(door, paths))}))
 """

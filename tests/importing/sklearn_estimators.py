@@ -10,11 +10,7 @@ import numpy as np
 import skops.io
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
-from sklearn.ensemble import (
-    ExtraTreesClassifier,
-    HistGradientBoostingClassifier,
-    RandomForestClassifier,
-)
+from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -26,12 +22,9 @@ CLASSIFIERS = {
     "logistic": LogisticRegression(max_iter=50),
     "forest": RandomForestClassifier(50, random_state=0),
     "extra": ExtraTreesClassifier(50, random_state=0),
-    "boosting": HistGradientBoostingClassifier(max_iter=10, random_state=0),
-    "stopped": HistGradientBoostingClassifier(max_iter=10, early_stopping=True, random_state=0),
     "neighbours": KNeighborsClassifier(), "kd": KNeighborsClassifier(3, algorithm="kd_tree"),
     "ball": KNeighborsClassifier(3, algorithm="ball_tree"), "machine": SVC(),
-    "linear": SVC(kernel="linear"), "poly": SVC(kernel="poly", coef0=1),
-    "sigmoid": SVC(kernel="sigmoid", gamma=1e-3),
+    "linear": SVC(kernel="linear"),
     "weighted": SVC(class_weight="balanced", decision_function_shape="ovr"),
 }  # fmt: skip
 STEPS = {

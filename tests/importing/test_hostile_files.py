@@ -242,7 +242,7 @@ HOSTILE: dict[str, tuple[Maker, str]] = {
         keras(layer("LeakyReLU", "leaky", negative_slope=float("inf"))), "negative_slope"
     ),
     "a shape that is a bomb": (
-        keras(layer("UpSampling2D", "up", size=[1 << 19, 1 << 19])), "puts out"
+        keras(layer("Resizing", "up", height=1 << 19, width=1 << 19)), "puts out"
     ),
     "padding that is a bomb": (
         keras(layer("ZeroPadding2D", "pad", padding=[[65000, 65000], [65000, 65000]])), "puts out"

@@ -1,4 +1,4 @@
-"""Keras itself judges what is imported: over a hundred networks, saved by it in both formats."""
+"""Keras itself judges what is imported: eighty networks, saved by it in both formats."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_answers_are_those_of_keras(tmp_path: Path) -> None:
         env=os.environ | {"KERAS_BACKEND": "torch"}, check=True, capture_output=True,
     )  # fmt: skip
     files = sorted(each for each in tmp_path.iterdir() if each.suffix in (".keras", ".h5"))
-    assert len(files) >= 2 * 90
+    assert len(files) >= 2 * 80
     apart = {}
     for file in files:
         model = convert(file).model

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from opsin.core.errors import ModelFileError
-from opsin.importing.converted import Converted
+from opsin.importing.answers import Converted
 from opsin.importing.keras_to_onnx import convert
 from tests.importing.made_keras import (
     Weights,
@@ -128,11 +128,6 @@ CASES: dict[str, tuple[dict[str, Any], Weights, Callable[[Any], Any]]] = {
         layer("ZeroPadding2D", "it", padding=[[1, 0], [2, 3]]),
         [],
         lambda x: F.pad(x, [2, 3, 1, 0]),
-    ),
-    "larger by lines between": (
-        layer("UpSampling2D", "it", size=[2, 3], interpolation="bilinear"),
-        [],
-        lambda x: F.interpolate(x, scale_factor=(2, 3), mode="bilinear"),
     ),
     "pixels scaled": (
         layer("Rescaling", "it", scale=0.5, offset=-1.0), [], lambda x: x * 0.5 - 1

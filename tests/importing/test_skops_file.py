@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
-from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -41,7 +41,6 @@ LABELS = np.array(["cat", "dog", "eel", "fox"])[np.arange(64) % 4]
 ESTIMATORS = {
     "logistic": LogisticRegression(max_iter=5),
     "forest": RandomForestClassifier(2, random_state=0),
-    "boosting": HistGradientBoostingClassifier(max_iter=1, min_samples_leaf=2),
     "neighbours": KNeighborsClassifier(3),
     "machine": SVC(),
     "pipeline": make_pipeline(PCA(4), LogisticRegression(max_iter=5)),
@@ -79,10 +78,6 @@ def array(content: bytes) -> Any:
 def tree(schema: Node) -> dict[str, Node]:
     first: Node = attributes(schema)["estimators_"]["content"][0]
     return attributes(attributes(first)["tree_"])
-
-
-def predictor(schema: Node) -> dict[str, Node]:
-    return attributes(attributes(schema)["_predictors"]["content"][0]["content"][0])
 
 
 def nodes(of: Callable[[Node], dict[str, Node]], **columns: Any) -> Change:
@@ -254,14 +249,6 @@ HOSTILE: dict[str, tuple[str, Change, str]] = {
         lambda schema, members: members.update(
             {tree(schema)["nodes"]["file"]: npy(np.zeros(3, [("left_child", "<f8")]))}),
         "no numbers left_child",
-    ),
-    "a boosted tree that leads back": ("boosting", nodes(predictor, left=0), "lead back"),
-    "a boosted tree by categories": (
-        "boosting", nodes(predictor, is_categorical=1), "splits by categories"
-    ),
-    "rounds without trees": (
-        "boosting", lambda schema, _: attributes(schema)["_predictors"]["content"][0].update(
-            content=[]), "lacks trees"
     ),
     "neighbours of no class": (
         "neighbours", again("_y", lambda values: values + 1), "a class that there is not"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from opsin.core.metadata import Layer
-from opsin.data.reference_set import ReferenceSet
+from opsin.data.lazy_images import ReferenceSet
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.runtime.classifier import Classifier
 from tests.made_classifier import metadata

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from opsin.core.errors import ModelFileError, SourceError
-from opsin.data.reference_set import ReferenceSet
+from opsin.data.lazy_images import ReferenceSet
 from opsin.inspection.ablation import SwitchedOff, ablate
 from opsin.runtime.classifier import Classifier
 from tests.inspection.made_network import made

@@ -16,7 +16,7 @@ from opsin.commands.known_images import known_images
 from opsin.core.errors import OpsinError, RunError, SourceError
 from opsin.core.metadata import Layer
 from opsin.data.dataset import Dataset
-from opsin.data.reference_set import ReferenceSet
+from opsin.data.lazy_images import ReferenceSet
 from opsin.inspection.activity import (
     Activity,
     ActivityRecord,

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from opsin.core.events import Watcher
 from opsin.data.dataset import Dataset
-from opsin.data.reference_set import ReferenceSet
-from opsin.inspection import neighbours
-from opsin.inspection.neighbours import FILE, directions, nearest
+from opsin.data.lazy_images import ReferenceSet
+from opsin.inspection import embedding
+from opsin.inspection.embedding import FILE, directions, nearest
 from opsin.runtime.classifier import Classifier
 
 
@@ -35,8 +35,9 @@ class Asked(Watcher):
 def known(digits: Dataset) -> ReferenceSet:
     split = digits.split
     return ReferenceSet(
-        digits.images, digits.labels, digits.names, split.train, split.val, digits.recipe.source
-    )
+        digits.images, digits.labels, digits.names, split.train, split.val, digits.recipe.source,
+        own=True,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_the_second_image_is_quick_and_the_same(file: Classifier, known: Referen
     assert (file.path.parent / FILE).is_file()
 
 
-@pytest.mark.parametrize("harm", ["cut", "other", "images", "bits", "rows", "source", "file"])
+@pytest.mark.parametrize("harm", ["cut", "other", "images", "bits", "rows", "file"])
 def test_what_does_not_fit_is_made_anew(file: Classifier, known: ReferenceSet, harm: str) -> None:
     pixels = np.array(known.images[known.val[0]])
     expected = [each.row for each in nearest(file, known, pixels)]
@@ -97,8 +98,6 @@ def test_what_does_not_fit_is_made_anew(file: Classifier, known: ReferenceSet, h
         changed = file.path.read_bytes().replace(b"nearest-mean", b"nearest-name")
         file.path.write_bytes(changed)
         file = Classifier(file.path, threads=1)
-    elif harm == "source":
-        known = replace(known, source="elsewhere")
     else:
         other = known.train[:-1] if harm == "images" else known.train[::-1]
         known = replace(known, train=other)
@@ -118,6 +117,9 @@ def test_where_nothing_can_be_kept_it_works_all_the_same(
     (file.path.parent / FILE.parent).write_text("in the way", encoding="utf-8")
     assert [each.row for each in nearest(file, known, pixels)] == expected
     (file.path.parent / FILE.parent).unlink()
-    monkeypatch.setattr(neighbours, "MOST", 1000)
+    own = replace(known, own=False)
+    assert [each.row for each in nearest(file, own, pixels)] == expected
+    assert not (file.path.parent / FILE).exists()
+    monkeypatch.setattr(embedding, "MOST", 1000)
     assert [each.row for each in nearest(file, known, pixels)] == expected
     assert not (file.path.parent / FILE).exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from opsin.inspection.portraits import portraits
+from opsin.inspection.embedding import portraits
 from tests.inspection.made_network import made
 
 

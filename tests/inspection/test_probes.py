@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import opsin
 from opsin.core.errors import SourceError
 from opsin.data.dataset import Dataset
-from opsin.data.reference_set import ReferenceSet
+from opsin.data.lazy_images import ReferenceSet
 from opsin.evaluation.intervals import wilson
 from opsin.inspection.probes import (
     probe_hits,

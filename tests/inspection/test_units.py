@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from opsin.core.errors import ModelFileError, RecipeError, SourceError
 from opsin.core.events import Watcher
-from opsin.data.reference_set import ReferenceSet
+from opsin.data.lazy_images import ReferenceSet
 from opsin.inspection.units import UnitCounter, UnitRecord, unit_gallery
 from tests.inspection.made_network import made
 

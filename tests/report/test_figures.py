@@ -10,8 +10,8 @@ from PIL import Image
 
 from opsin.core.artifacts.run_report import PartFigures
 from opsin.evaluation.metrics import measure
-from opsin.report.figures import calibration_figures, run_figures, style
 from opsin.report.figures import dataset_figures as data_figures
+from opsin.report.figures import run_figures, style
 from opsin.report.figures.run_figures import ShownAnswer
 from tests.made_epochs import made_epoch
 
@@ -65,7 +65,7 @@ def test_every_figure_is_drawn(names: list[str], tmp_path: Path) -> None:
             "confusion": run_figures.draw_confusion(figures),
             "answers": run_figures.draw_answers(answers(names), "Some"),
             "none": run_figures.draw_answers([], "No mistakes"),
-            "calibration": calibration_figures.draw_reliability(figures),
+            "calibration": run_figures.draw_reliability(figures),
             "answer": run_figures.draw_answer(answers(names)[0]),
             "heat": data_figures.draw_heat_map(images[0], names[0]),
             "grid": data_figures.draw_grid(list(images[:25]), names[:2] * 12 + names[:1], "25"),
@@ -73,7 +73,7 @@ def test_every_figure_is_drawn(names: list[str], tmp_path: Path) -> None:
             "sizes": data_figures.draw_class_sizes(counts),
         }
         if figures.curves.classes[0].roc:  # of a hundred classes there are none
-            drawn["areas"] = calibration_figures.draw_curves_of_classes(figures)
+            drawn["areas"] = run_figures.draw_curves_of_classes(figures)
         for name, figure in drawn.items():
             png = style.save(figure, tmp_path / f"{name}.png")
             pixels = np.asarray(Image.open(png).convert("L"))

@@ -1,25 +1,21 @@
-"""The network is drawn whole, however deep, and so is what its layers see."""
+"""The network is drawn whole, however deep."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from PIL import Image
 
 from opsin.inspection.summary import LayerRow
 from opsin.onnx_files.onnx_graph import ReceptiveField
-from opsin.report.figures.network_figures import (
-    draw_network,
-    draw_receptive_fields,
-)
+from opsin.report.figures.network_figures import draw_network
 from opsin.report.figures.style import save, styled
-from opsin.report.inside.network_sections import network_sections
+from opsin.report.inside.network_sections import network_section
 from opsin.report.templates import render_page
 
 
@@ -65,20 +61,6 @@ def chain(count: int, *, timed: bool = True) -> list[LayerRow]:
     return [row.model_copy(update={"share": (row.seconds or 0) / whole}) for row in rows]
 
 
-def drawings(rows: Sequence[LayerRow], folder: Path, side: int = 16) -> dict[str, str]:
-    """Draw both figures, as PNG too, and return them as a page gets them."""
-    pixels = np.arange(side * side * 3, dtype=np.uint8).reshape(side, side, 3)
-    with styled():
-        figures = {
-            "network": draw_network(rows),
-            "receptive-fields": draw_receptive_fields(rows, pixels),
-        }
-        for name, figure in figures.items():
-            for kind in ("png", "svg"):
-                save(figure, folder / f"{name}.{kind}")
-    return {name: (folder / f"{name}.svg").read_text(encoding="utf-8") for name in figures}
-
-
 @pytest.mark.parametrize("count", [2, 8, 30, 80, 200])
 def test_every_layer_has_its_box_and_none_covers_another(count: int, tmp_path: Path) -> None:
     rows = chain(count)
@@ -117,36 +99,21 @@ def test_any_graph_is_drawn(count: int, data: st.DataObject) -> None:
     assert sum(text == "Something new" for text in texts) == count
 
 
-def test_the_part_that_is_seen_is_framed_and_the_rest_faded() -> None:
-    rows = chain(10)
-    pixels = np.zeros((16, 16, 1), np.uint8)
-    with styled():
-        (axes,) = draw_receptive_fields(rows, pixels).axes
-    drawn = [np.asarray(image.get_array()) for image in axes.images]
-    assert [int((each == 0).sum()) for each in drawn] == [1, 9, 25, 256]
-    frames = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
-    scale = frames[-1].get_height() / 16
-    heights = [round(patch.get_height() / scale) for patch in frames]
-    assert heights == [1, 3, 5, 16]
-    words = {text.get_text() for text in axes.texts}
-    assert {"1×1 pixels", "3×3 pixels", "5×5 pixels", "whole image"} <= words
-    assert "block0.conv\nto block0.add" in words
-
-
 @pytest.mark.parametrize("timed", [True, False])
-def test_the_page_has_all_layers_their_sums_and_both_figures(timed: bool, tmp_path: Path) -> None:
+def test_the_page_has_all_layers_and_their_sums(timed: bool, tmp_path: Path) -> None:
     rows = chain(50, timed=timed)
     rows[-1] = rows[-1].model_copy(update={"kind": "<b>Dense"})
-    drawn = drawings(rows, tmp_path)
-    for name in drawn:
-        assert np.asarray(Image.open(tmp_path / f"{name}.png").convert("L")).std() > 1
-    sections = network_sections(rows, drawn)
-    assert [each.anchor for each in sections] == ["network", "receptive-fields"]
-    assert sections[0].title == "50 layers hold 459 parameters"
-    page = render_page("run", "A network", {"Layers": "50"}, sections)
+    with styled():
+        figure = draw_network(rows)
+        png, svg = (save(figure, tmp_path / f"network.{kind}") for kind in ("png", "svg"))
+    assert np.asarray(Image.open(png).convert("L")).std() > 1
+    part = network_section(rows, svg.read_text(encoding="utf-8"))
+    assert part.title == "50 layers hold 459 parameters"
+    page = render_page("run", "A network", {"Layers": "50"}, [part])
     assert all(f'<th scope="row">{row.name}</th>' in page for row in rows)
     assert "&lt;b&gt;Dense" in page and "<b>Dense" not in page  # shown, not obeyed
     assert ">459<" in page and "339 trainable, 120 not" in page
     assert ("Time</th>" in page) == timed
-    assert page.count("<svg") == 2 and page.count('role="img" aria-label="') == 2
-    assert "What is a receptive field?" in page and "http" not in page.split("<svg")[0]
+    assert "<td>5×5</td>" in page and "<td>whole image</td>" in page
+    assert page.count("<svg") == 1 and page.count('role="img" aria-label="') == 1
+    assert "http" not in page.split("<svg")[0]

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from opsin.inspection.ablation import ablate
-from opsin.inspection.portraits import portraits
+from opsin.inspection.embedding import portraits
 from opsin.inspection.units import unit_gallery
 from opsin.report.inside.unit_sections import portrait_sections, unit_sections
 from opsin.report.templates import render_page

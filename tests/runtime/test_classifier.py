@@ -19,7 +19,7 @@ from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Prediction
 from opsin.runtime.test_time_augmentation import views
-from tests.data.test_background import photograph
+from tests.data.test_network_pixels import photograph
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def studio(tmp_path: Path) -> Studio:
     """A studio whose runs lie in ``tmp_path/runs``, its own files in ``tmp_path/home``."""
     pytest.importorskip("nicegui")
+    from opsin.studio import StudioSettings
     from opsin.studio.state import Studio
-    from opsin.studio.studio_settings import StudioSettings
 
     (tmp_path / "home").mkdir(exist_ok=True)
     return Studio(StudioSettings(runs=tmp_path / "runs", home=tmp_path / "home", roots=(tmp_path,)))
@@ -31,5 +31,5 @@ def queue(tmp_path: Path) -> Iterator[Queue]:
     yield queue
     for job in queue.jobs():
         if job.pid is not None:
-            queue._processes.end(queue.folder(job), job.pid)
+            queue._processes.interrupt(queue.folder(job), job.pid, kill=True)
             queue._processes.status(queue.folder(job))

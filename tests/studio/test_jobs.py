@@ -341,7 +341,6 @@ def refusal(message: str) -> dict[str, object]:
 
 
 CTRL_C = refusal("Interrupted")
-EARLIER = {"kind": "OpsinError", "expected": "a", "received": "Ctrl-C, once", "advice": ""}
 
 
 @pytest.mark.parametrize(
@@ -353,7 +352,6 @@ EARLIER = {"kind": "OpsinError", "expected": "a", "received": "Ctrl-C, once", "a
         ("pausing", STOPPED, None, "paused"),
         ("running", CTRL_C, None, "stopped"),
         ("pausing", CTRL_C, None, "paused"),
-        ("pausing", {"error": EARLIER}, None, "paused"),
         ("pausing", None, None, "paused"),
         ("running", None, None, "failed"),
         ("running", {"run": "/runs/one", "training": {"stopped": False}}, None, "done"),

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from opsin.commands.train.recorder import recorded
+from opsin.core.artifacts.records import RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.events import Pace
 from opsin.core.format import clock
 from opsin.report.terminal import Terminal
-from opsin.studio.jobs.progress import Progress, progress_of
-from opsin.studio.runs.run_index import RunIndex
+from opsin.studio.runs.run_index import RunIndex, read_progress
+from opsin.studio.words import progress_in_words
 
 
 def status(run: RunDirectory, **work: object) -> None:
@@ -34,18 +35,18 @@ def run(tmp_path: Path) -> RunDirectory:
 
 def test_a_status_that_was_tampered_with_stops_nobody(run: RunDirectory) -> None:
     status(run, doing="9" * 5000 + "/1", done=10**400, total="x", share=-1, left=10**400, pid="x")
-    assert progress_of(run) is None
+    assert read_progress(run) is None
     status(run, doing="9" * 5000 + "/1", done=1e300, total=1e300, share=1e300, left=1e300)
-    found = progress_of(run)
+    found = read_progress(run)
     assert found is not None
     assert (found.share, found.left) == (1.0, None)
-    assert len(found.in_words()) < 1000
+    assert len(progress_in_words(found)) < 1000
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"doing": 3}'])
 def test_a_status_that_says_nothing_is_no_progress(run: RunDirectory, content: str) -> None:
     run.status.write_text(content)
-    assert progress_of(run) is None
+    assert read_progress(run) is None
 
 
 class _Screen(Terminal):
@@ -69,7 +70,7 @@ def test_at_one_moment_every_place_says_the_same_and_nothing_jumps(
     epochs: int, speed: float, validation: int, waits: list[int]
 ) -> None:
     """A training of even speed with pauses, as terminal, run page, queue and home show it."""
-    now, total, seen = [0.0], 4_000, dict[str, Progress]()
+    now, total, seen = [0.0], 4_000, dict[str, RunStatus]()
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr("opsin.commands.train.recorder.time.monotonic", lambda: now[0])
         directory = RunDirectory.create(Path(folder), "one")
@@ -92,7 +93,7 @@ def test_at_one_moment_every_place_says_the_same_and_nothing_jumps(
                 seen["last"] = found
                 if not nothing_happened and found.left is not None:
                     assert f"{clock(found.left)} left" in screen.shows()
-                    assert f"about {clock(found.left)} left" in found.in_words()
+                    assert f"about {clock(found.left)} left" in progress_in_words(found)
 
             for epoch in range(1, epochs + 1):
                 recorder.begin(f"{epoch}/{epochs}", total, "images")

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from starlette.types import Receive, Scope, Send
 
-from opsin.studio.security import SignInFile, guarded, sign_in_at
-from opsin.web.access import AccessMiddleware
+from opsin.studio.pages.sign_in import page
+from opsin.studio.security import SignInFile, guarded
+from opsin.web.access import AccessMiddleware, SignIn
 from tests.web.made_requests import BEARER, HOST, TOKEN, ask
 
 SEEN: list[tuple[bytes, bytes]] = []
@@ -23,7 +24,7 @@ async def _app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def door(token: str | None = None, port: int = 8000) -> AccessMiddleware:
-    return guarded(_app, host="127.0.0.1", sign_in=sign_in_at(port), token=token)
+    return guarded(_app, host="127.0.0.1", sign_in=SignIn(f"studio-{port}", page), token=token)
 
 
 def test_what_pages_may_do() -> None:
@@ -46,7 +47,7 @@ def test_a_proxys_headers_are_not_believed() -> None:
 
 
 def test_without_a_token_the_page_on_the_disk_is_the_way_in(tmp_path: Path) -> None:
-    sign_in = sign_in_at(8000)
+    sign_in = SignIn("studio", page)
     guarded_by = guarded(_app, host="127.0.0.1", sign_in=sign_in)
     entrance = SignInFile(tmp_path / "sign-in.html", "127.0.0.1", 8000, sign_in)
     assert ask(guarded_by, [HOST])["status"] == 401

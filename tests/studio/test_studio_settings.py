@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from opsin.core.errors import RecipeError
-from opsin.studio.studio_settings import StudioSettings
+from opsin.studio import StudioSettings
 from tests.web.made_requests import TOKEN
 
 

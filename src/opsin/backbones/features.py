@@ -1,12 +1,10 @@
 """Features of images, computed once: other labels, splits and heads compute nothing again.
 
-    <cache>/features/<hash>/<hash>.npz    digests uint8[N, 32], features float32[N, D],
-                                          sources uint8[N, 32], zeros where unknown
+    <cache>/features/<hash>/<hash>.npz    digests uint8[N, 32], features float32[N, D]
     <cache>/features/<hash>/about.json    their origin, for `opsin.data.cache_contents`
 
-The folder's hash is of network, preparation, view and values. Images are known by
-their prepared pixels, and by their files' bytes with what prepares these: whoever has the bytes
-need not decode them. What was computed before a crash or Ctrl-C stays.
+The folder's hash is of network, preparation, view and values. Images are known by their prepared
+pixels. What was computed before a crash or Ctrl-C stays.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +26,9 @@ from opsin.backbones.backbone import Backbone
 from opsin.backbones.feature_graph import FeatureGraph, View
 from opsin.core.errors import StorageError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.metadata import Preparation
 from opsin.core.storage import atomic_file, write_json
 from opsin.core.stored_arrays import StoredArrays
-from opsin.data.cache import ABOUT, cache_root, index_key, new_array
+from opsin.data.cache import ABOUT, cache_root, new_array
 from opsin.data.lazy_images import THREADS, Images
 from opsin.onnx_files.postprocessing import IMAGES
 from opsin.runtime.providers import CPU, Session, choose
@@ -41,40 +38,19 @@ KEPT: Final = 256
 #: Images computed at once, always: of another number some networks make other last bits.
 BATCH: Final = 8
 _ROWS: Final = KEPT
-# Folder of all features within the cache.
-_FOLDER: Final = "features"
 # Most bytes of files cached in memory.
 _HELD: Final = 32 << 20
 # Most numbers held in memory: 256 MB.
 _IN_MEMORY: Final = 64 << 20
 
-#: Keys of an image: its prepared pixels, or its file with the preparation.
-By = Literal["digests", "sources"]
 Digests = NDArray[np.uint8]
-_Places = tuple[NDArray[np.uint64], NDArray[np.int64]]
-
-
-def source_keys(digests: Digests, preparation: Preparation) -> Digests:
-    """Return the keys of files, ``uint8[N, 32]``."""
-    prep = preparation
-    parts = (prep.height, prep.width, prep.channels, prep.resize, prep.bits)
-    made = index_key(_FOLDER, *parts[: 4 + (prep.bits is not None)]).encode()
-    keys = [hashlib.sha256(made + digest.tobytes()).digest() for digest in digests]
-    return np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32)
-
-
-class KnownFeatures(NamedTuple):
-    """Features ``float32[D]`` from the cache."""
-
-    digest: bytes
-    features: NDArray[np.float32]
 
 
 class FeatureCache:
     """Features of one network and view. Damaged files count as missing."""
 
     def __init__(self, key: str, units: int, what: str = "") -> None:
-        self.folder = cache_root() / _FOLDER / key
+        self.folder = cache_root() / "features" / key
         self._units, self._what = units, what
         #: Why the last features could not be written, if so.
         self.refused: str | None = None
@@ -93,7 +69,7 @@ class FeatureCache:
                 with StoredArrays(path) as arrays:  # there may be millions of others
                     if rows.keys().isdisjoint(map(bytes, arrays.read("digests"))):
                         continue
-                names, _, features = self._stored(path)
+                names, features = self._stored(path)
                 for digest, values in zip(map(bytes, names), features, strict=True):
                     wanted = rows.get(digest, [])
                     target[wanted] = values
@@ -103,79 +79,68 @@ class FeatureCache:
     def knows(self, digests: Digests) -> NDArray[np.bool_]:
         """Tell which images' features are known, ``bool[N]``, without reading any."""
         with self._listing:
-            return np.isin(_beginnings(digests), self._index["digests"][0])
+            return np.isin(_beginnings(digests), self._index[0])
 
-    def find(self, key: bytes, by: By) -> KnownFeatures | None:
-        """Return the features of one image; ``None`` if they are unknown."""
+    def find(self, digest: bytes) -> NDArray[np.float32] | None:
+        """Return the features of one image, ``float32[D]``; ``None`` if they are unknown."""
         with self._listing:
-            names, positions = self._index[by]
-        name = np.frombuffer(key, np.uint64, 1)[0]
+            names, positions = self._index
+        name = np.frombuffer(digest, np.uint64, 1)[0]
         first, last = np.searchsorted(names, name), np.searchsorted(names, name, "right")
         for position in positions[first:last]:
             file, row = divmod(int(position), _ROWS)
             with contextlib.suppress(Exception):
-                digests, sources, features = self._read(self._files[file])
-                if (digests if by == "digests" else sources)[row].tobytes() == key:
-                    # Copies, since these would keep all of the file in memory.
-                    return KnownFeatures(digests[row].tobytes(), features[row].copy())
+                digests, features = self._read(self._files[file])
+                if digests[row].tobytes() == digest:
+                    # A copy, since it would keep all of the file in memory.
+                    copied: NDArray[np.float32] = features[row].copy()
+                    return copied
         return None
 
-    def keep(
-        self, digests: Digests, features: NDArray[np.float32], sources: Digests | None = None
-    ) -> None:
+    def keep(self, digests: Digests, features: NDArray[np.float32]) -> None:
         """Keep the features of some images, 256 at most."""
-        if sources is None:
-            sources = np.zeros_like(digests)
         self.refused = None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not (self.folder / ABOUT).exists():
                 write_json(self.folder / ABOUT, {"what": self._what})
-            name = hashlib.sha256(digests.tobytes() + sources.tobytes()).hexdigest()[:32]
+            name = hashlib.sha256(digests.tobytes()).hexdigest()[:32]
             with atomic_file(self.folder / f"{name}.npz") as scratch, scratch.open("wb") as file:
-                np.savez(file, digests=digests, features=features, sources=sources)
+                np.savez(file, digests=digests, features=features)
         except (StorageError, OSError) as error:
             self.refused = getattr(error, "message", None) or str(error)
 
     @cached_property
-    def _index(self) -> dict[By, _Places]:
-        """First bytes of images' keys, sorted, and ``file * _ROWS + row`` of each."""
-        none = (np.zeros(0, np.uint64), np.zeros(0, np.int64))
-        listed: dict[By, list[_Places]] = {"digests": [none], "sources": [none]}
+    def _index(self) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        """First bytes of images' digests, sorted, and ``file * _ROWS + row`` of each."""
+        names, places = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
         for path in sorted(self.folder.glob("*.npz")):
             with contextlib.suppress(Exception):
                 with StoredArrays(path) as arrays:
-                    digests, sources = arrays.read("digests"), arrays.read("sources")
-                if _are_names(digests, sources):
-                    for rows, names in zip(listed.values(), (digests, sources), strict=True):
-                        known = np.flatnonzero(names.any(axis=1))
-                        rows.append((_beginnings(names[known]), known + len(self._files) * _ROWS))
-                    self._files.append(path)
-        index: dict[By, _Places] = {}
-        for by, parts in listed.items():
-            names, places = (np.concatenate(part) for part in zip(*parts, strict=True))
-            order = np.argsort(names, kind="stable")
-            index[by] = (names[order], places[order])
-        return index
+                    digests = _checked(arrays.read("digests"))
+                names.append(_beginnings(digests))
+                places.append(np.arange(len(digests)) + len(self._files) * _ROWS)
+                self._files.append(path)
+        every = np.concatenate(names)
+        order = np.argsort(every, kind="stable")
+        return every[order], np.concatenate(places)[order]
 
-    def _stored(self, path: Path) -> tuple[Digests, Digests, NDArray[np.float32]]:
+    def _stored(self, path: Path) -> tuple[Digests, NDArray[np.float32]]:
         with StoredArrays(path) as arrays:
-            digests, sources = arrays.read("digests"), arrays.read("sources")
-            features = arrays.read("features")
-        fits = features.shape == (len(digests), self._units) and features.dtype == np.float32
-        if not (fits and _are_names(digests, sources)):
+            digests, features = _checked(arrays.read("digests")), arrays.read("features")
+        if features.shape != (len(digests), self._units) or features.dtype != np.float32:
             raise ValueError(f"{path} holds other features")
-        return digests, sources, features
+        return digests, features
 
 
 def _beginnings(names: Digests) -> NDArray[np.uint64]:
     return np.ascontiguousarray(names[:, :8]).view(np.uint64).ravel()
 
 
-def _are_names(digests: Digests, sources: Digests) -> bool:
-    shape = (len(digests), 32)
-    kinds = {digests.dtype, sources.dtype} == {np.dtype(np.uint8)}
-    return kinds and digests.shape == sources.shape == shape and len(digests) <= _ROWS
+def _checked(digests: Digests) -> Digests:
+    if digests.dtype != np.uint8 or digests.shape[1:] != (32,) or len(digests) > _ROWS:
+        raise ValueError("no digests of images")
+    return digests
 
 
 class Extractor:
@@ -219,8 +184,7 @@ class Extractor:
 
 def compute(
     backbone: Backbone, images: Images, digests: Digests, views: tuple[View, ...], *,
-    watcher: Watcher, stop: threading.Event | None = None, sources: Digests | None = None,
-    kept: bool = True, device: str = CPU,
+    watcher: Watcher, stop: threading.Event | None = None, kept: bool = True, device: str = CPU,
 ) -> NDArray[np.float32]:  # fmt: skip
     """Return the features of images, ``float32[N, V, D]``, cached or computed."""
     stop = stop or threading.Event()
@@ -256,8 +220,7 @@ def compute(
             for at, extractor in enumerate(extractors if kept else ()):
                 new = chunk[missing[chunk, at]]
                 if len(new):
-                    known = None if sources is None else sources[new]
-                    extractor.cache.keep(digests[new], features[new, at], known)
+                    extractor.cache.keep(digests[new], features[new, at])
             if stop.is_set():
                 raise KeyboardInterrupt("Ctrl-C while features were computed")
     watcher.end()

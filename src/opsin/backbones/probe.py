@@ -72,11 +72,6 @@ _OURS: Final = re.compile(
 _WHERE_IN_RUNTIME: Final = re.compile(
     r"^\[ONNXRuntimeError\] : \d+ : \w+ : (/\S+:\d+ .*?\) (?=[A-Z]))?", re.DOTALL
 )
-_REDUCTIONS: Final = frozenset((
-    "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL2", "ArgMax", "ArgMin",
-))  # fmt: skip
-
-Shape = Sequence[int]
 
 
 def in_sandbox(task: str, header: Header, size: int, content: bytes = b"") -> tuple[Header, bytes]:
@@ -322,23 +317,19 @@ class _Probe:
             self._weight(name, values[name])
 
     def _open_reshapes(self) -> None:
-        """Open the number of images wherever a constant shape fixes it at 1."""
+        """Open the first axis wherever a constant shape fixes it for one image.
+
+        Of one image that axis has size 1, or has merged with another, such as heads or windows. If
+        images are on another axis, `_agree` finds other answers.
+        """
         weights = {weight.name: weight for weight in self._graph.initializer}
         shapes = {name: shape for name, (_, shape) in self._measured(1).items()}
-        shapes[self.input] = (1, *self._shape)
-        constants = {
-            name: numpy_helper.to_array(weight).ravel().tolist()
-            for name, weight in weights.items()
-            if weight.data_type == TensorProto.INT64 and math.prod(weight.dims) <= _SMALL
-        }
-        axes = _batch_axes(self._graph.node, self.input, shapes, constants)
         nodes: list[onnx.NodeProto] = []
         for at, node in enumerate(list(self._graph.node)):
-            name = node.output[0]
-            if node.op_type == "Reshape" and node.input[1] in weights and name in axes:
-                shape = np.array(shapes[name], np.int64)
-                shape[axes[name]] = -1
-                node.input[1] = self._weight(f"{node.input[1]}.open{at}", shape)
+            shape = shapes.get(node.output[0])
+            if node.op_type == "Reshape" and node.input[1] in weights and shape:
+                opened = np.array([-1, *shape[1:]], np.int64)
+                node.input[1] = self._weight(f"{node.input[1]}.open{at}", opened)
             elif node.op_type == "Concat" and attribute(node, "axis", 0) != 0:
                 nodes += self._repeated(node, weights)
             nodes.append(node)
@@ -453,58 +444,3 @@ def _set_for_now(field: Any, values: Iterable[Any]) -> Iterator[None]:
         yield
     finally:
         _set(field, before)
-
-
-def _batch_axes(
-    nodes: Iterable[onnx.NodeProto], start: str, shapes: Mapping[str, Shape],
-    constants: Mapping[str, Sequence[int]],
-) -> dict[str, int]:  # fmt: skip
-    """The batch axis of each value as far as it can be followed.
-
-    A shape cannot tell: of one image that axis has size 1, or has merged with another.
-    """
-    axes = {start: 0}
-    for node in nodes:
-        source = next((name for name in node.input if name in axes), None)
-        if source is None or source not in shapes:
-            continue
-        for output in node.output:
-            if output in shapes:
-                axis = _axis_after(node, axes[source], shapes[source], shapes[output], constants)
-                if axis is not None:
-                    axes[output] = axis
-    return axes
-
-
-def _axis_after(
-    node: onnx.NodeProto, axis: int, before: Shape, after: Shape,
-    constants: Mapping[str, Sequence[int]],
-) -> int | None:  # fmt: skip
-    """Return the batch axis after an operator; ``None`` if it cannot be known."""
-    second = constants.get(node.input[1]) if len(node.input) > 1 else None
-    axes: Sequence[int] | None = attribute(node, "axes", None) or second
-    match node.op_type:
-        case "Reshape":  # alone, or merged with later ones
-            ahead = math.prod(before[:axis])
-            return next((at for at in range(len(after)) if math.prod(after[:at]) == ahead), None)
-        case "Transpose":
-            perm = attribute(node, "perm", None) or range(len(before))[::-1]
-            return list(perm).index(axis)
-        case "Flatten":
-            return 0 if axis < (attribute(node, "axis", 1) % (len(before) + 1)) else 1
-        case "Gather":
-            along = attribute(node, "axis", 0) % len(before)
-            if along == axis:
-                return None
-            return axis + (len(after) - len(before) if along < axis else 0)
-        case "Squeeze" | "Unsqueeze" if axes is None:
-            return None
-        case "Unsqueeze" if axes is not None:
-            added = {number % len(after) for number in axes}
-            return [at for at in range(len(after)) if at not in added][axis]
-        case op if op == "Squeeze" or (op in _REDUCTIONS and len(after) < len(before)):
-            gone = {number % len(before) for number in axes or [attribute(node, "axis", 0)]}
-            return None if axis in gone else axis - sum(number < axis for number in gone)
-    # Others keep their axes, or align shapes at their ends.
-    moved = axis + len(after) - len(before)
-    return moved if 0 <= moved < len(after) else None

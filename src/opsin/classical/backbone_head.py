@@ -1,30 +1,32 @@
-"""A head for a pretrained network's features, chosen by cross-validation."""
+"""A pretrained network's features, and a head for them, chosen by cross-validation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final, Literal
 
 import numpy as np
+from onnxruntime import InferenceSession
 
 from opsin.backbones.backbone import Backbone
-from opsin.backbones.feature_graph import View
-from opsin.classical.backbone_features import BackboneFeatures
+from opsin.backbones.feature_graph import FeatureGraph, View, layer_table
 from opsin.classical.classical_recipe import Logistic
 from opsin.classical.fit import FitProgress, Fitted
 from opsin.classical.heads import KernelRidge, LinearClassifier, Projection, rooted
 from opsin.classical.pixels import drawn
-from opsin.core.arrays import Doubles, Floats, Ints
+from opsin.core.arrays import Doubles, Floats, Ints, Pixels
 from opsin.core.errors import MissingExtraError
 from opsin.core.format import counted
-from opsin.core.metadata import Calibration
+from opsin.core.metadata import BackboneFacts, Calibration, Layer
 from opsin.evaluation.calibration import fit_mix_power, fit_temperature, log_loss_of
 from opsin.evaluation.out_of_distribution import ClassPrototypes
 from opsin.evaluation.out_of_fold import Fold, folds_of
+from opsin.onnx_files.postprocessing import IMAGES
 from opsin.runtime.prediction import Answers
+from opsin.runtime.providers import cpu_session
 
 try:
     from scipy.special import log_softmax, softmax
@@ -32,6 +34,8 @@ try:
 except ImportError as error:
     raise MissingExtraError("classical models", "classical") from error
 
+# Images whose features are computed at once.
+_BATCH: Final = 8
 Kind = Literal["logistic", "kernel-ridge", "nearest-mean"]
 #: Most images for the comparison of heads, each class at its share.
 COMPARED: Final = 1_500
@@ -51,6 +55,54 @@ _TIE: Final = 0.5
 _ONE_CORE: Final = 5_000
 # Floors of a probability, and of the variance of points, which is 0 for equal images.
 _TINY, _SPREAD = 1e-30, 1e-6
+
+
+@dataclass(frozen=True)
+class BackboneFeatures:
+    """The mean over views of a pretrained network's features."""
+
+    backbone: Backbone = field(repr=False)
+    shape: tuple[int, int, int]  # height, width and channels of the prepared images
+    at: tuple[str, ...]  # the values of it that are taken
+    views: tuple[View, ...]  # how an image is looked at
+
+    @property
+    def facts(self) -> BackboneFacts:
+        """The file's description of the network inside it."""
+        return self.backbone.facts(self.at)
+
+    @cached_property
+    def graph(self) -> FeatureGraph:
+        """The operators that compute the features."""
+        return FeatureGraph(self.backbone, self.shape, self.views, self.at)
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """Features at each depth."""
+        return self.backbone.units[: len(self.at)]
+
+    @property
+    def features(self) -> int:
+        """Numbers of an image."""
+        return self.graph.units
+
+    @cached_property
+    def _session(self) -> InferenceSession:
+        return cpu_session(self.graph.content())
+
+    def rows_of(self, images: Pixels) -> Floats:
+        """The numbers of some images, ``float32[N, features]``."""
+        parts = [np.zeros((0, self.features), np.float32)]
+        for start in range(0, len(images), _BATCH):
+            values = self._session.run(self.graph.outputs, {IMAGES: images[start : start + _BATCH]})
+            parts.append(np.mean(values, axis=0, dtype=np.float32))
+        return np.concatenate(parts)
+
+    def layers(self) -> list[Layer]:
+        """The network's layers by their names in its file."""
+        shapes = {value.name: value.shape for value in self.backbone.probed.values}
+        nodes, weights = self.graph.nodes, self.backbone.graph.weights
+        return layer_table(nodes, weights, shapes, times=len(self.views))
 
 
 @dataclass(frozen=True)
@@ -138,27 +190,16 @@ class ChosenHead:
 
 @dataclass(frozen=True)
 class HeadSearch:
-    """Chooses heads for a pretrained network's features, by cross-validation.
-
-    Args:
-        numbers: The features' network, values and views.
-        features: Of all images, ``float32[N, V, D]``.
-        labels: ``int64[N]``
-        units: Images with the same number stay on one side of each fold, ``int64[N]``.
-        assumed: Share of each class that the answers are to assume, ``float64[K]``.
-        wanted: The kind of head, if it was given.
-        seed: Decides the folds.
-        threads: How many fits run at once.
-    """
+    """Chooses heads for a pretrained network's features, by cross-validation."""
 
     numbers: BackboneFeatures
-    features: Floats
-    labels: Ints
-    units: Ints
-    assumed: Doubles
+    features: Floats  # of all images, ``float32[N, V, D]``
+    labels: Ints  # ``int64[N]``
+    units: Ints  # images with the same number stay on one side of each fold, ``int64[N]``
+    assumed: Doubles  # share of each class that the answers are to assume, ``float64[K]``
     wanted: Kind | None
     seed: int
-    threads: int
+    threads: int  # how many fits run at once
 
     @cached_property
     def _roots(self) -> Floats:
@@ -222,16 +263,9 @@ class HeadSearch:
 
 
 def fit_as(
-    choice: HeadChoice,
-    backbone: Backbone,
-    shape: tuple[int, int, int],
-    features: Floats,
-    labels: Ints,
-    *,
-    train: Ints,
-    val: Ints,
-    classes: int,
-) -> ChosenHead:
+    choice: HeadChoice, backbone: Backbone, shape: tuple[int, int, int], features: Floats,
+    labels: Ints, *, train: Ints, val: Ints, classes: int,
+) -> ChosenHead:  # fmt: skip
     """Fit a chosen head, for instance to a fine-tuned network."""
     numbers = BackboneFeatures(backbone, shape, choice.at, choice.views)
     with _cores_for(train):
@@ -305,24 +339,10 @@ def simplest(results: Sequence[JudgedHead]) -> int:
 
 
 def judge(
-    head: Head,
-    points: Floats,
-    labels: Ints,
-    folds: Sequence[Fold],
-    *,
-    assumed: Doubles,
+    head: Head, points: Floats, labels: Ints, folds: Sequence[Fold], *, assumed: Doubles,
     progress: FitProgress,
-) -> JudgedHead:
-    """Measure a head on the images of each fold, fitted to the others.
-
-    Args:
-        head: Which.
-        points: Numbers of the images, independent of labels, ``float32[N, D]``.
-        labels: ``int64[N]``
-        folds: Where it learns, and where it answers.
-        assumed: Share of each class that the answers are to assume, ``float64[K]``.
-        progress: Ends it if its result is no longer wanted.
-    """
+) -> JudgedHead:  # fmt: skip
+    """Measure a head on the images of each fold, fitted to the others."""
     counts = np.maximum(np.bincount(labels, minlength=len(assumed)), 1)
     shares = counts / counts.sum()
     logits = np.zeros((len(labels), len(assumed)))

@@ -28,8 +28,6 @@ WITHOUT_LAYERS: Final = "Models without layers"
 PRETRAINED: Final = "Pretrained network"
 #: The model that is built on a pretrained network.
 BACKBONE: Final = "backbone"
-#: The model that runs of earlier versions may be of, and that is trained no more.
-FORMER: Final = "hist-gradient-boosting"
 
 
 class ClassicalModelRecipe(RecipeModel):
@@ -137,18 +135,8 @@ class FromBackbone(ClassicalModelRecipe):
     images: _Images = 100_000
 
 
-class FormerBoosting(ClassicalModelRecipe):
-    """What earlier versions trained, and this one only reads."""
-
-    name: Literal["hist-gradient-boosting"] = FORMER
-    trees: int = 100
-    learning_rate: float = 0.1
-    side: _Side = 16
-    images: _Images = 100_000
-
-
 PixelModel = Logistic | Forest | Knn | Svm
-ClassicalModel = Annotated[PixelModel | FromBackbone | FormerBoosting, Field(discriminator="name")]
+ClassicalModel = Annotated[PixelModel | FromBackbone, Field(discriminator="name")]
 #: Models that learn from the pixels by name, in the order of the help.
 PIXEL_MODELS: Final[dict[str, type[PixelModel]]] = {
     str(model.model_fields["name"].default): model for model in get_args(PixelModel)

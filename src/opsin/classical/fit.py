@@ -6,7 +6,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,9 +28,6 @@ try:
     from sklearn.svm import SVC
 except ImportError as error:
     raise MissingExtraError("classical models", "classical") from error
-
-if TYPE_CHECKING:
-    from opsin.classical.backbone_features import BackboneFeatures
 
 T = TypeVar("T")
 # Iterations of L-BFGS for logistic regression: more change the third digit of the loss.
@@ -66,14 +63,9 @@ class FitProgress:
 
 
 def run_interruptible(
-    work: Callable[[FitProgress], T],
-    *,
-    what: str,
-    total: int,
-    unit: str,
-    watcher: Watcher,
+    work: Callable[[FitProgress], T], *, what: str, total: int, unit: str, watcher: Watcher,
     stop: threading.Event,
-) -> T:
+) -> T:  # fmt: skip
     """Run work in a thread, report its progress, and abandon it on a stop."""
     progress, pace = FitProgress(), Pace(total)
 
@@ -94,12 +86,23 @@ def run_interruptible(
         watcher.end()
 
 
+class Numbers(Protocol):
+    """How images become rows of numbers."""
+
+    @property
+    def features(self) -> int:
+        """Numbers of an image."""
+
+    def rows_of(self, images: Pixels) -> Floats:
+        """The numbers of some images, ``float32[N, features]``."""
+
+
 @dataclass(frozen=True)
 class Fitted:
     """A fitted model."""
 
     recipe: PixelModel  # which model, with its options
-    numbers: Pooling | BackboneFeatures  # how images become numbers
+    numbers: Numbers  # how images become numbers
     projection: Any  # their principal components (knn, svm, backbone), else ``None``
     estimator: Any  # scikit-learn's classifier
     # The classes as numbers, in training order, for `knn`'s votes, ``int64[N]``.
@@ -112,8 +115,8 @@ class Fitted:
         return features if self.projection is None else self.projection.transform(features)
 
     def probabilities(self, embedding: Floats) -> Doubles:
-        """scikit-learn's own answers, ``float64[N, K]``."""
-        if not isinstance(self.recipe, Svm):
+        """scikit-learn's own answers, or the softmax of scores, ``float64[N, K]``."""
+        if not isinstance(self.recipe, Svm) and isinstance(self.numbers, Pooling):
             return np.asarray(self.estimator.predict_proba(embedding), np.float64)
         decision = np.asarray(self.estimator.decision_function(embedding), np.float64)
         if decision.ndim == 1:
@@ -123,16 +126,9 @@ class Fitted:
 
 
 def fit(
-    model: PixelModel,
-    pooling: Pooling,
-    features: Floats,
-    labels: Ints,
-    *,
-    classes: int,
-    seed: int,
-    threads: int,
-    progress: FitProgress,
-) -> Fitted:
+    model: PixelModel, pooling: Pooling, features: Floats, labels: Ints, *, classes: int, seed: int,
+    threads: int, progress: FitProgress,
+) -> Fitted:  # fmt: skip
     """Fit a model to rows of numbers, ``float32[N, D]``, and their classes, ``int64[N]``."""
     projection = None
     if isinstance(model, Knn | Svm):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
-from opsin.classical.backbone_features import BackboneFeatures
+from opsin.classical.backbone_head import BackboneFeatures
 from opsin.classical.classical_recipe import Forest, Knn, Logistic, Svm
 from opsin.classical.fit import Fitted, least_of
 from opsin.classical.heads import LEAST, REST, SOFT, KernelRidge, Projection
@@ -33,11 +33,7 @@ from opsin.runtime.classifier import Classifier
 
 
 class Written:
-    """The graph of a fitted model, and the table of its layers.
-
-    Args:
-        fitted: The model.
-    """
+    """The graph of a fitted model, and the table of its layers."""
 
     def __init__(self, fitted: Fitted) -> None:
         self._to = GraphWriter()
@@ -47,7 +43,7 @@ class Written:
         if isinstance(fitted.numbers, Pooling):
             self._pixels(fitted.numbers)
             self._embedding = "flatten"
-        else:
+        elif isinstance(fitted.numbers, BackboneFeatures):
             self._backbone(fitted.numbers)
         self._units = fitted.numbers.features
         if isinstance(fitted.projection, Projection):
@@ -212,8 +208,7 @@ class Written:
             shares = tree.value[:, 0, :] / tree.value[:, 0, :].sum(axis=1, keepdims=True)
             values = np.where((left < 0)[:, None], shares / len(forest), 0)
             trees.append(TreeNodes(tree.feature, tree.threshold, left, right, left < 0, values))
-        classes = self._fitted.classes
-        held = write_trees(self._to, self._embedding, "votes", trees, classes, base=None)
+        held = write_trees(self._to, self._embedding, trees, self._fitted.classes)
         self._output("votes", f"{len(forest):,} trees", held)
         self._logarithm()
 

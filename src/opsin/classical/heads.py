@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,7 +15,7 @@ from opsin.core.errors import MissingExtraError
 try:
     from scipy.linalg import eigh, solve
     from scipy.optimize import minimize
-    from scipy.special import log_softmax, softmax
+    from scipy.special import log_softmax
 except ImportError as error:
     raise MissingExtraError("classical models", "classical") from error
 
@@ -90,21 +89,8 @@ class Projection:
         return np.asarray(np.concatenate([points, np.sqrt(rest)], axis=1), np.float32)
 
 
-class _Softmax(ABC):
-    """Answers that are the softmax of logits."""
-
-    @abstractmethod
-    def decision_function(self, points: Floats) -> Doubles:
-        """The logits, ``float64[N, K]``."""
-
-    def predict_proba(self, points: Floats) -> Doubles:
-        """The softmax of the logits, ``float64[N, K]``."""
-        answers: Doubles = softmax(self.decision_function(points), axis=1)
-        return answers
-
-
 @dataclass(frozen=True)
-class LinearClassifier(_Softmax):
+class LinearClassifier:
     """A linear classifier, whose answers are the softmax of its logits."""
 
     coef_: Doubles  # ``float64[K, D]``
@@ -154,7 +140,7 @@ class LinearClassifier(_Softmax):
 
 
 @dataclass(frozen=True)
-class KernelRidge(_Softmax):
+class KernelRidge:
     """A score for each class: a sum over the training images, by how near they are.
 
     One regression a class onto "this one or another", by least squares with a Gaussian kernel

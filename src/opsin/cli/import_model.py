@@ -27,7 +27,6 @@ def import_model(
     output: str | None = None,
     architecture: Literal["mlp"] | None = None,
     graph: Path | None = None,
-    check: Path | None = None,
     licence: str | None = None,
     name: str | None = None,
     runs: options.Runs = Path("runs"),
@@ -60,8 +59,6 @@ def import_model(
         output (NAME): Which of its outputs answers, where there are several.
         architecture (--as): What weights alone are of; mlp: dense layers with ReLU between them.
         graph (ONNX): A graph that weights alone are put into, by their names.
-        check (NPZ): Arrays images (uint8) and probabilities, the answers that its maker's program
-            gives them: others than these are an error.
         licence (NAME): Under which it is published (default: as a file beside it says, or unknown).
         name: What the run directory is called (default: as the file).
     """
@@ -69,8 +66,8 @@ def import_model(
 
     run = workflow(
         file, data=data or (), classes_from=classes_from, size=size, output=output,
-        architecture=architecture, graph=graph, check=check,
-        licence=licence, name=name, runs=runs, quiet=quiet, **fields,
+        architecture=architecture, graph=graph, licence=licence, name=name, runs=runs, quiet=quiet,
+        **fields,
     )  # fmt: skip
     if run.directory.report.is_file():
         show_run(run, as_json=as_json)

@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 
 from opsin.cli.output import columns, console, plain, print_json
-from opsin.core.format import file_size
 from opsin.report.terminal import bar, for_people, printable
 from opsin.runtime.prediction import CANNOT_TELL, Prediction
 
@@ -35,7 +34,6 @@ def inspect(
     ablate: bool = False,
     probes: bool = False,
     portraits: bool = False,
-    save: Path | None = None,
     data: list[str] | None = None,
     as_is: bool = False,
     out: Path | None = None,
@@ -63,8 +61,6 @@ def inspect(
             that costs.
         probes: How well a linear probe tells the classes apart behind each layer.
         portraits: For each class its surest, mean, most and least typical training images.
-        save (FILE): Write the layers' raw numbers into this .npz file, of the image or of all known
-            ones, and no page.
         as_is: Never invert an image's background.
         out (FOLDER): Folder for the page (default: inspection in the run directory, or here).
     """
@@ -72,7 +68,7 @@ def inspect(
 
     insight = workflow(
         model, image, layers=layer or (), data=data or (), label=label, explain=explain,
-        ablate=ablate, probes=probes, portraits=portraits, as_is=as_is, save=save, out=out,
+        ablate=ablate, probes=probes, portraits=portraits, as_is=as_is, out=out,
         watcher=for_people(quiet=quiet),
     )  # fmt: skip
     if as_json:
@@ -94,12 +90,6 @@ def show_insight(screen: Console, insight: Insight, label: str | None = None) ->
 
 
 def _parts(insight: Insight, label: str | None) -> Iterator[Table | str]:
-    if (saved := insight.saved) is not None:
-        rows = [
-            f"{printable(name)}   float32[{', '.join(map(str, shape))}]"
-            for name, shape in saved.layers.items()
-        ]
-        yield "\n".join([*rows, f"\nFile      {saved.file} · {file_size(saved.bytes)}"])
     if insight.summary is not None:
         yield _summary(insight.summary)
     if insight.probes is not None:

@@ -10,8 +10,7 @@ from opsin.cli import options
 from opsin.cli.output import console, print_json, say
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import Report
-from opsin.report.doubts import labels_grounds, labels_title
-from opsin.report.terminal import for_people, printable
+from opsin.report.terminal import for_people, labels_grounds, labels_title, printable
 
 
 def report(
@@ -21,7 +20,6 @@ def report(
     data: list[str] | None = None,
     seed: options.Seed = 0,
     quick: bool = False,
-    svg: bool = False,
     device: options.Device = "auto",
     open_page: bool = False,
     quiet: bool = False,
@@ -40,12 +38,11 @@ def report(
         fix (FILE): Write the suspected label errors as a table: correct its column label, and give
             it to opsin train --labels. Nothing is written where the classifier is too weak to tell.
         quick: Leave out what takes a minute: disturbed and strange images, and the map.
-        svg: Write each figure as SVG, too, beside the PNG.
     """
     from opsin.commands.report import write_report  # noqa: PLC0415  needs matplotlib
 
     page = write_report(
-        run, deep=not quick, fix=fix, data=data or (), seed=seed, svg=svg, device=device,
+        run, deep=not quick, fix=fix, data=data or (), seed=seed, device=device,
         watcher=for_people(quiet=quiet),
     )  # fmt: skip
     stored = RunDirectory(run).read(Report)

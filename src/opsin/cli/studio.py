@@ -11,8 +11,7 @@ from opsin.cli import options
 from opsin.cli.options import token_of
 from opsin.cli.output import STOP_SAID, print_json
 from opsin.report.terminal import for_people
-from opsin.studio import open_studio
-from opsin.studio.studio_settings import PORT
+from opsin.studio import PORT, open_studio
 
 
 def studio(

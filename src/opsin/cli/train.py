@@ -19,8 +19,7 @@ from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import RecipeError
 from opsin.core.format import clock, plus_minus
 from opsin.models.architectures import MODELS as NETWORKS
-from opsin.report.doubts import labels_grounds
-from opsin.report.terminal import Terminal, class_table, for_people, printable
+from opsin.report.terminal import Terminal, class_table, for_people
 
 if TYPE_CHECKING:
     from opsin.commands.repeats import Repeats
@@ -161,10 +160,9 @@ def _show_plan(planned: Plan, *, as_json: bool) -> None:
 
 def _show_repeats(repeats: Repeats, *, as_json: bool) -> None:
     """Print a row for each run, mean and deviation, and how to read them."""
-    summary, labels = repeats.summary, repeats.labels
+    summary = repeats.summary
     if as_json:
-        where = None if labels is None else str(labels)
-        print_json({"file": str(repeats.file), "labels": where, **summary.to_json()})
+        print_json({"file": str(repeats.file), **summary.to_json()})
         _exit_with(stopped=repeats.stopped, diverged=repeats.diverged)
         return
     say()
@@ -176,15 +174,6 @@ def _show_repeats(repeats: Repeats, *, as_json: bool) -> None:
     for line in _meaning(repeats):
         console().print(line, markup=False)
     say(f"\nFile      {repeats.file}")
-    doubts = summary.doubts
-    grounds = printable(labels_grounds(doubts.suspected, doubts.labels)) if doubts else ""
-    if labels is not None:
-        say(
-            f"Labels    {labels}: those suspected to be wrong, over all images; correct them "
-            f"there, and give it to --labels. {grounds}"
-        )
-    elif doubts and doubts.labels.too_weak:
-        say(f"Labels    {grounds}")
     _exit_with(stopped=repeats.stopped, diverged=repeats.diverged)
 
 

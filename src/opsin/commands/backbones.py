@@ -176,7 +176,7 @@ def measure(backbone: Backbone, *, anew: bool = False) -> MeasuredBackbone:
     if kept is not None:
         measured = kept.model_copy(update={"milliseconds": min(milliseconds, kept.milliseconds)})
     else:
-        from opsin.classical.backbone_features import BackboneFeatures  # noqa: PLC0415  loads onnx
+        from opsin.classical.backbone_head import BackboneFeatures  # noqa: PLC0415  loads onnx
 
         shape = (*backbone.side, backbone.probed.channels)
         layers = BackboneFeatures(backbone, shape, backbone.at[:1], ("whole",)).layers()

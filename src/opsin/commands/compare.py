@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from opsin.commands.paired_predictions import PairedPredictions, bring_together
 from opsin.commands.runs import Run
 from opsin.core.arguments import checked
-from opsin.core.artifacts.run_predictions import PART_WORDS, PredictedPart
-from opsin.core.artifacts.run_report import Accuracy, Report
-from opsin.core.errors import RecipeError
+from opsin.core.arrays import Floats, Ints, Pixels
+from opsin.core.artifacts.records import DatasetRecord
+from opsin.core.artifacts.run_predictions import PART_WORDS, PredictedPart, RunPredictions
+from opsin.core.artifacts.run_report import Accuracy, PartFigures, Report
+from opsin.core.errors import RecipeError, RunError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.format import counted, plus_minus
+from opsin.core.format import counted, grey_or_colour, plus_minus
 from opsin.core.storage import check_writable
 from opsin.data.cache import digest_names
+from opsin.data.run_images import pair_up, read_images
+from opsin.data.spelling import places_among
+from opsin.data.split import pairs_of, split_groups
 from opsin.evaluation.comparison import PairedTest, compare_answers, decide, shown_best
 from opsin.evaluation.metric_table import headline_metrics
 from opsin.report.side_by_side import (
@@ -36,6 +40,8 @@ from opsin.report.side_by_side import (
 
 #: More runs would make an unreadable table and chart.
 _MOST: Final = 10
+# Fields of the preparation that determine an image's pixels, and so its digest.
+_PREPARED: Final = ("height", "width", "channels", "resize", "bits")
 
 
 @checked
@@ -78,23 +84,24 @@ def compare(
         )
     opened = [Run(run) for run in runs]
     if out is not None:  # fail before the work
-        importlib.import_module("opsin.report.figures")
+        from opsin.commands.compare_files import write_files  # noqa: PLC0415  needs matplotlib
+
         check_writable(Path(out) / "compare.json")
-    paired = bring_together(opened)
+    paired = _paired(opened)
     rows = [_row(run, number, paired) for number, run in enumerate(opened)]
-    notes = [*paired.notes]
-    notes += [
-        f"{row.run} is judged by the corrected labels: {row.rescored:,} of the "
-        f"{len(paired.labels):,} {PART_WORDS[paired.part]} labels are others than when it was "
-        f"measured, with accuracy {plus_minus(row.reported)}"
-        for row in rows
-        if row.reported
-    ]
-    notes += [
-        f"{run.path} was imported: whether it learnt from these images is not known"
-        for run in opened
-        if run.directory.read(Report).training.elsewhere
-    ]
+    notes = list(paired.notes)
+    for row in rows:
+        if row.reported:
+            notes.append(
+                f"{row.run} is judged by the corrected labels: {row.rescored:,} of the "
+                f"{len(paired.labels):,} {PART_WORDS[paired.part]} labels are others than when it "
+                f"was measured, with accuracy {plus_minus(row.reported)}"
+            )
+    for run in opened:
+        if run.directory.read(Report).training.elsewhere:
+            notes.append(
+                f"{run.path} was imported: whether it learnt from these images is not known"
+            )
     for note in notes:
         watcher.note(note)
     pairs = _pairs(paired, [row.letter for row in rows])
@@ -106,24 +113,219 @@ def compare(
         pairs=tuple(pairs),
         remarks=remarks_on(paired.part, len(pairs), pairs[0].groups),
         notes=tuple(notes),
-        files=(),
     )
-    if out is None:
-        return comparison
-    from opsin.commands.compare_files import write_files  # noqa: PLC0415  needs matplotlib
-
-    return write_files(comparison, opened, Path(out), watcher)
+    return comparison if out is None else write_files(comparison, opened, Path(out), watcher)
 
 
-def _row(run: Run, number: int, paired: PairedPredictions) -> ComparedRun:
+@dataclass(frozen=True)
+class _Paired:
+    """Several runs' answers to the same images, in the order and classes of the first."""
+
+    part: PredictedPart  # `out_of_fold` if a run was judged by all of its images
+    classes: tuple[str, ...]
+    digests: Pixels  # uint8[N, 16], of the pixels in the first run
+    names: list[str]
+    labels: Ints  # those corrected by any run
+    probabilities: list[Floats]  # of each run, [N, K]
+    answers: list[Ints]  # of each run, [N]
+    groups: Ints  # images that belong together by any of the runs
+    rescored: list[int]  # images of each run that had another label when it was measured
+    tested: list[int]  # images of each run that it was tested on, these and others
+    notes: list[str]
+
+
+class _RunAnswers:
+    """One run's recorded answers to one part, with their images."""
+
+    def __init__(self, run: Run, part: PredictedPart) -> None:
+        directory, self.path = run.directory, run.path
+        record, split = directory.read(DatasetRecord), directory.load_arrays(directory.split)
+        predictions = RunPredictions.read(directory)
+        self.classes, self.location = record.classes, record.location
+        self.prepared = tuple(getattr(record.preparation, key) for key in _PREPARED)
+        try:
+            kept, digests = predictions.parts[part], split["digests"]
+            learnt = {
+                "test": np.concatenate([split["train"], split["val"]]),
+                "val": split["train"],
+                "out_of_fold": kept.rows[:0],  # each is answered by a head that had not seen it
+            }[part]
+            #: Exact copies of these were learnt from, or chosen by.
+            self.learnt = {digests[row].tobytes() for row in learnt}
+            self.digests, self.labels = digests[kept.rows], kept.labels
+            self.probabilities, self.groups = kept.probabilities, kept.groups
+            images = read_images(directory)
+            self.names = [images[row].name for row in kept.rows]
+            shape = len(self.labels), len(self.classes)
+            lengths = len(images) == len(digests) and len(self.digests) == len(self.labels)
+            if self.probabilities.shape != shape or not lengths:
+                raise ValueError("lengths differ")
+            before = kept.labels if kept.source_labels is None else kept.source_labels
+            self.corrected = np.asarray(before != kept.labels)
+        except (KeyError, IndexError, ValueError, TypeError) as error:
+            raise RunError(
+                f"{run.path} lacks some of its answers to its {PART_WORDS[part]} images",
+                "Train again.",
+            ) from error
+
+    def take(self, rows: Ints) -> None:
+        """Select images."""
+        self.digests, self.corrected = self.digests[rows], self.corrected[rows]
+        self.names = [self.names[row] for row in rows]
+        self.labels, self.probabilities = self.labels[rows], self.probabilities[rows]
+        self.groups = None if self.groups is None else self.groups[rows]
+
+    @property
+    def size(self) -> str:
+        height, width, channels, resize, bits = self.prepared
+        used = f", {bits} bits" if bits else ""
+        return f"{height}×{width} {grey_or_colour(channels)} ({resize}{used})"
+
+    @property
+    def keys(self) -> list[bytes]:
+        return [digest.tobytes() for digest in self.digests]
+
+
+def _paired(runs: Sequence[Run]) -> _Paired:
+    """Pair the runs' answers image by image."""
+    parts: list[PredictedPart] = [run.directory.read(Report).split for run in runs]
+    part = parts[0] if len(set(parts)) == 1 else "out_of_fold"
+    if part == "out_of_fold" and "val" in parts:
+        optimistic = runs[parts.index("val")].path
+        raise RunError(
+            f"{optimistic} is judged by validation images, not by images that it had not seen",
+            f"Train with test images, or judge both by others: opsin evaluate {optimistic} SOURCE",
+        )
+    word, notes = PART_WORDS[part], []
+    every = [_RunAnswers(run, run_part) for run, run_part in zip(runs, parts, strict=True)]
+    first, *others = every
+    tested = [len(run.labels) for run in every]
+    positions = [np.arange(tested[0])]
+    for other in others:
+        _take_classes_of(first, other)
+        positions.append(_positions_in(other, first, part))
+        if first.prepared != other.prepared:
+            notes.append(
+                f"{first.path} sees {first.size} and {other.path} {other.size}, so the images were "
+                "paired by name, not by content; that holds if no file was changed between the "
+                "two trainings"
+            )
+    shared = np.flatnonzero(np.all(np.stack(positions) >= 0, axis=0))
+    if not len(shared):
+        raise RunError(f"No {word} image is shared by all {len(runs)} runs", "Compare two.")
+    for run, position in zip(every, positions, strict=True):
+        run.take(position[shared])
+    if max(tested) > len(shared):
+        notes.append(
+            f"compared on the {len(shared):,} {word} images that all of these runs have, of "
+            f"{', '.join(f'{count:,}' for count in tested)}; the accuracies are those on these"
+        )
+    labels = _agreed_labels(every, word)
+    for run in every if part != "val" else ():
+        if count := sum(key in run.learnt for key in run.keys):
+            notes.append(
+                f"{run.path} was trained on, or chosen by, exact copies of {count:,} of the "
+                f"{len(shared):,} {word} images, which flatters it"
+            )
+    together = [pairs_of(run.groups) for run in every if run.groups is not None]
+    return _Paired(
+        part=part,
+        classes=tuple(first.classes),
+        digests=first.digests,
+        names=first.names,
+        labels=labels,
+        probabilities=[run.probabilities for run in every],
+        answers=[run.probabilities.argmax(axis=1) for run in every],
+        groups=split_groups(
+            first.digests, (), np.concatenate([np.zeros((0, 2), np.int64), *together])
+        ),
+        rescored=[int((run.labels != labels).sum()) for run in every],
+        tested=tested,
+        notes=list(dict.fromkeys(notes)),
+    )
+
+
+def _take_classes_of(first: _RunAnswers, other: _RunAnswers) -> None:
+    """Bring the other run's classes into the order of the first."""
+    columns = places_among(first.classes, other.classes)
+    back = places_among(other.classes, first.classes)
+    if min(*columns, *back) < 0:
+        alone = []
+        for run, indices in ((first, columns), (other, back)):
+            names = [name for name, i in zip(run.classes, indices, strict=True) if i < 0]
+            if names:
+                more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
+                alone.append(f"only {run.path} knows {', '.join(names[:5])}{more}")
+        raise RunError(
+            f"The runs have different classes: {' and '.join(alone)}",
+            "Train both on the same ones: --classes A,B,C.",
+        )
+    other.labels = np.array(back, np.int64)[other.labels]
+    other.probabilities = other.probabilities[:, columns]
+
+
+def _agreed_labels(every: Sequence[_RunAnswers], word: str) -> Ints:
+    """Return the labels; where runs differ, the corrected ones."""
+    first, *others = every
+    right, known = first.labels.copy(), first.corrected.copy()
+    for run in others:
+        differ = run.labels != right
+        if unclear := int((differ & (known == run.corrected)).sum()):
+            raise RunError(
+                f"{unclear:,} of the {len(right):,} {word} images of {first.path} have another "
+                f"label in {run.path}, and no corrections tell which is right",
+                "Train both with the same labels.",
+            )
+        right = np.where(differ & run.corrected, run.labels, right)
+        known |= run.corrected
+    return right
+
+
+def _positions_in(other: _RunAnswers, first: _RunAnswers, part: PredictedPart) -> Ints:
+    """Return the other run's position of each image of the first, or -1."""
+    ours: Sequence[Any] = first.keys
+    theirs: Sequence[Any] = other.keys
+    if first.prepared != other.prepared:  # other pixels: known by their names
+        ours, theirs = first.names, other.names
+        here, there = first.location, other.location
+        reason = ""
+        if (here.sources, here.test) != (there.sources, there.test):
+            reason = "come from different places, so that names prove nothing"
+        elif any(len(set(names)) < len(names) for names in (ours, theirs)):
+            reason = "share names among themselves"
+        if reason:
+            raise RunError(
+                f"{first.path} sees {first.size}, {other.path} {other.size}, and their "
+                f"{PART_WORDS[part]} images {reason}",
+                "Train both with the same --size, --channels and --resize.",
+            )
+    pairs = pair_up(
+        list(zip(ours, first.labels.tolist(), strict=True)),
+        list(zip(theirs, other.labels.tolist(), strict=True)),
+        (lambda image: image, itemgetter(0)),
+    )
+    if not pairs:
+        raise RunError(
+            f"None of the {len(ours):,} {PART_WORDS[part]} images of {first.path} is among "
+            f"the {len(theirs):,} of {other.path}",
+            "Train both on the same source with the same --split-seed and --size, or judge both by "
+            f"images that neither has seen: opsin evaluate {first.path} SOURCE",
+        )
+    positions = np.full(len(ours), -1)
+    for one, two in pairs:
+        positions[one] = two
+    return positions
+
+
+def _row(run: Run, number: int, paired: _Paired) -> ComparedRun:
     from opsin.evaluation.metrics import measure, widen  # noqa: PLC0415  scipy takes a second
 
+    def accuracy(figures: PartFigures) -> Accuracy:
+        return Accuracy(**{name: getattr(figures, name) for name in Accuracy.model_fields})
+
     report = run.directory.read(Report)
-    figures, reported = report.judged, None
-    if paired.rescored[number]:
-        reported = Accuracy(
-            images=figures.images, accuracy=figures.accuracy, low=figures.low, high=figures.high
-        )
+    figures = report.judged
+    reported = accuracy(figures) if paired.rescored[number] else None
     if paired.rescored[number] or paired.tested[number] > len(paired.labels):
         probabilities = paired.probabilities[number]
         figures = measure(probabilities, paired.labels, paired.classes, paired.groups)
@@ -135,10 +337,7 @@ def _row(run: Run, number: int, paired: PairedPredictions) -> ComparedRun:
         run=str(run.path),
         model=report.model,
         source=report.source,
-        images=figures.images,
-        accuracy=figures.accuracy,
-        low=figures.low,
-        high=figures.high,
+        **dict(accuracy(figures)),
         tested=paired.tested[number],
         rescored=paired.rescored[number],
         reported=reported,
@@ -150,30 +349,30 @@ def _row(run: Run, number: int, paired: PairedPredictions) -> ComparedRun:
     )
 
 
-def _with_best(rows: Sequence[ComparedRun], paired: PairedPredictions) -> list[ComparedRun]:
+def _with_best(rows: Sequence[ComparedRun], paired: _Paired) -> list[ComparedRun]:
     """Return the rows with the columns in which each is significantly best."""
     most_accurate = shown_best(
         paired.answers, paired.labels, paired.groups, out_of_fold=paired.part == "out_of_fold"
     )
-    sizes = [row.bytes for row in rows if row.bytes is not None]
-    smallest = min(sizes) if len(sizes) == len(rows) and sizes.count(min(sizes)) == 1 else None
+    sizes = [row.bytes for row in rows]
+    smallest = None if None in sizes else min(size for size in sizes if size is not None)
+    alone = sizes.count(smallest) == 1
     return [
-        row.model_copy(
-            update={
-                "best": ["accuracy"] * (number == most_accurate)
-                + ["bytes"] * (smallest is not None and row.bytes == smallest)
-            }
-        )
+        row.model_copy(update={
+            "best": ["accuracy"] * (number == most_accurate)
+            + ["bytes"] * (alone and row.bytes == smallest)
+        })
         for number, row in enumerate(rows)
-    ]
+    ]  # fmt: skip
 
 
-def _pairs(paired: PairedPredictions, letters: Sequence[str]) -> list[ComparedPair]:
+def _pairs(paired: _Paired, letters: Sequence[str]) -> list[ComparedPair]:
     """Compare each run with the first."""
-    answers, unseen = paired.answers, paired.part == "out_of_fold"
+    first, *others = paired.answers
+    unseen = paired.part == "out_of_fold"
     tests = [
-        compare_answers(answers[0], other, paired.labels, paired.groups, out_of_fold=unseen)
-        for other in answers[1:]
+        compare_answers(first, other, paired.labels, paired.groups, out_of_fold=unseen)
+        for other in others
     ]
     pairs = []
     for number, test in enumerate(decide(tests), start=1):
@@ -184,7 +383,7 @@ def _pairs(paired: PairedPredictions, letters: Sequence[str]) -> list[ComparedPa
                 "letters": both,
                 "better": {"first": both[0], "second": both[1], None: None}[test.better],
                 "sentence": sentence(test, both, paired.part, comparisons=len(tests)),
-                "disagreements": _disagreements(paired, answers, number),
+                "disagreements": _disagreements(paired, number),
             })
         )  # fmt: skip
     return pairs
@@ -226,21 +425,15 @@ def sentence(
     )
 
 
-def _disagreements(
-    paired: PairedPredictions, answers: Sequence[NDArray[np.int64]], number: int
-) -> list[DifferentAnswers]:
+def _disagreements(paired: _Paired, number: int) -> list[DifferentAnswers]:
     """Return the images that a run and the first answered differently."""
-    rows = np.flatnonzero(answers[0] != answers[number])
-    labels = [answers[run][rows] for run in (0, number)]
-    shares = [
-        paired.probabilities[run][rows, label]
-        for run, label in zip((0, number), labels, strict=True)
-    ]
+    both = (0, number)
+    rows = np.flatnonzero(paired.answers[0] != paired.answers[number])
+    labels = [paired.answers[run][rows] for run in both]
+    shares = [paired.probabilities[run][rows, paired.answers[run][rows]] for run in both]
     right = [label == paired.labels[rows] for label in labels]
     # The confidence of the wrong answer, or of the more confident one if both are wrong.
-    mistaken = np.maximum(
-        *(np.where(ok, 0, share) for ok, share in zip(right, shares, strict=True))
-    )
+    mistaken = np.where(right, 0, shares).max(axis=0)
     digests = digest_names(paired.digests[rows])
     return [
         DifferentAnswers(

@@ -11,8 +11,7 @@ import numpy as np
 
 from opsin.commands.runs import Run
 from opsin.core.arrays import Pixels
-from opsin.core.artifacts.recorded_recipe import RecordedRecipe
-from opsin.core.artifacts.records import DatasetRecord
+from opsin.core.artifacts.records import DatasetRecord, RecordedRecipe
 from opsin.core.artifacts.run_predictions import PART_WORDS
 from opsin.core.errors import OpsinError
 from opsin.core.events import Watcher
@@ -23,10 +22,9 @@ from opsin.report.figures.comparison_figures import (
     Curve,
     Disagreement,
     draw_accuracies,
-    draw_disagreements,
     draw_together,
 )
-from opsin.report.figures.style import save, styled
+from opsin.report.figures.style import save, styled, svg_of
 from opsin.report.run_page import themed
 from opsin.report.side_by_side import BOLD, ComparedPair, Comparison, DifferentAnswers, columns_of
 from opsin.report.templates import fill
@@ -34,9 +32,8 @@ from opsin.report.templates import fill
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Images of a group on the page, and in the figure.
+# Images of a group on the page.
 _ON_PAGE: Final = 12
-_DRAWN: Final = 5
 
 
 @dataclass(frozen=True)
@@ -74,23 +71,11 @@ def write_files(
             "curves": draw_together(curves),
             "accuracy": draw_accuracies(comparison.runs, comparison.headline, word),
         }
-        for pair, of_pair in zip(comparison.pairs, groups, strict=True):
-            drawn = [
-                (f"{group.title} ({group.count:,})", group.images[:_DRAWN]) for group in of_pair
-            ]
-            if any(images for _, images in drawn):
-                first, second = pair.letters
-                only = len(comparison.pairs) == 1
-                title = (
-                    f"{len(pair.disagreements):,} of {pair.images:,} {word} images get different "
-                    f"answers from {first} and {second}"
-                )
-                name = "disagreements" if only else f"disagreements-{first}-{second}"
-                drawings[name] = draw_disagreements(drawn, title)
         watcher.begin("Figures", len(drawings), "figures")
         for done, (name, figure) in enumerate(drawings.items()):
             watcher.advance(done)
-            files += [save(figure, folder / f"{name}.{kind}") for kind in ("png", "svg")]
+            files.append(save(figure, folder / f"{name}.png"))
+        drawn = {name: themed(svg_of(drawings[name])) for name in ("curves", "accuracy")}
         watcher.end()
     comparison = comparison.model_copy(update={"files": tuple(files)})
     columns = columns_of(comparison.runs)
@@ -99,10 +84,7 @@ def write_files(
         found=comparison,
         headings=[column.heading.replace("- ", "") for column in columns],
         table=list(zip(*(column.cells for column in columns), strict=True)),
-        drawn={
-            name: themed((folder / f"{name}.svg").read_text(encoding="utf-8"))
-            for name in ("curves", "accuracy")
-        },
+        drawn=drawn,
         groups=groups,
         word=word,
         bold=BOLD if any(row.best for row in comparison.runs) else None,

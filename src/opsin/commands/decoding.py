@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Generator, Iterator
 from typing import Unpack
@@ -49,30 +48,25 @@ def decode(
         >>> len(load("digits"))
         1797
     """
-    elsewhere = is_elsewhere(on)
     recipe, held = resolve_sources(sources, {**options}, watcher)
-    with contextlib.ExitStack() as stack:
-        remote = None
-        if elsewhere:
-            paths = [os.path.expanduser(name) for name in recipe.sources if is_place(name)]  # noqa: PTH111
-            folders = [os.path.abspath(path) for path in paths if os.path.isdir(path)]  # noqa: PTH100, PTH112
-            cluster = stack.enter_context(Cluster(on, folders=folders))
+    located = held or find_all(recipe, watcher=watcher)
+    if not is_elsewhere(on):
+        read_located(located, recipe, watcher, for_training=False)
+        return
+    paths = [os.path.expanduser(name) for name in recipe.sources if is_place(name)]  # noqa: PTH111
+    folders = [os.path.abspath(path) for path in paths if os.path.isdir(path)]  # noqa: PTH100, PTH112
+    with Cluster(on, folders=folders) as cluster:
 
-            def remote(
-                preparation: Preparation, images: Iterator[ListedImage]
-            ) -> Generator[tuple[ListedImage, ImagePixels | ImageError]]:
-                return cluster.answers(_steps(preparation), images)
+        def remote(
+            preparation: Preparation, images: Iterator[ListedImage]
+        ) -> Generator[tuple[ListedImage, ImagePixels | ImageError]]:
+            size = preparation.height * preparation.width * preparation.channels
+            steps = ImageSteps[ListedImage, ImagePixels, ImagePixels](
+                prepare=lambda item: Done(read_pixels(item, preparation)),
+                compute=lambda batch: batch,
+                cost=lambda item: size + held_bytes(item),
+                batch=1,
+            )
+            return cluster.answers(steps, images)
 
-        located = held or find_all(recipe, watcher=watcher)
         read_located(located, recipe, watcher, for_training=False, remote=remote)
-
-
-def _steps(preparation: Preparation) -> ImageSteps[ListedImage, ImagePixels, ImagePixels]:
-    pixels = preparation.height * preparation.width * preparation.channels
-
-    return ImageSteps(
-        prepare=lambda item: Done(read_pixels(item, preparation)),
-        compute=lambda batch: batch,
-        cost=lambda item: pixels + held_bytes(item),
-        batch=1,
-    )

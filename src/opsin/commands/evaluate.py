@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from opsin.commands.known_images import can_compare, known_classes, nearly_seen
-from opsin.commands.own_images import OwnImages
 from opsin.commands.predict.stream import open_classifier
-from opsin.commands.test_set_usage import key_of, note_look
+from opsin.commands.test_set_usage import OwnImages, key_of, note_look
 from opsin.core.arguments import checked
+from opsin.core.arrays import Bools, Ints
 from opsin.core.artifacts.records import LeftOut
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import PartPredictions, PredictedPart, RunPredictions
@@ -34,10 +33,10 @@ from opsin.core.recipe import DataRecipe
 from opsin.data.cache import short_digest
 from opsin.data.corrections import Applied
 from opsin.data.dataset import Dataset, fingerprint_of, read_corrected, resolve_sources
-from opsin.data.decoded_store import Decoded
+from opsin.data.decoded import Decoded
 from opsin.data.fill_cache import rows_at_once
+from opsin.data.image_tree import left_out_in_words
 from opsin.data.lazy_images import THREADS, Images
-from opsin.data.left_out import left_out_in_words
 from opsin.data.near_duplicates import near_duplicates
 from opsin.data.split import TEST, groups_by_name, pairs_of, split_groups
 from opsin.runtime.classifier import Classifier
@@ -78,7 +77,7 @@ class RunEvaluation:
 def answers(
     classifier: Classifier,
     images: Images,
-    rows: NDArray[np.int64],
+    rows: Ints,
     what: str,
     watcher: Watcher,
     *,
@@ -87,21 +86,18 @@ def answers(
     """Return the file's answers to some rows of ``images``."""
     watcher.begin(what, len(rows), "images")
     views = classifier.views if tta else None
+    # With one thread each, batches run in parallel.
+    step = rows_at_once(images.shape[1:]) if classifier.threads == 1 else classifier.batch_size
+    pieces = [rows[start : start + step] for start in range(0, len(rows), step)]
     parts: list[Answers] = []
     done = 0
-    pool = ThreadPoolExecutor(THREADS // (classifier.threads or THREADS) or 1)
 
-    def part_of(piece: NDArray[np.int64]) -> Answers:
+    def part_of(piece: Ints) -> Answers:
         return _joined([*classifier.iter_answers(images, piece, views=views)])
 
+    pool = ThreadPoolExecutor(THREADS // (classifier.threads or THREADS) or 1)
     try:
-        if classifier.threads == 1:  # batches run in parallel
-            step = rows_at_once(images.shape[1:])
-            pieces = [rows[start : start + step] for start in range(0, len(rows), step)]
-            answered: Iterable[Answers] = pool.map(part_of, pieces)
-        else:
-            answered = classifier.iter_answers(images, rows, views=views)
-        for part in answered:
+        for part in pool.map(part_of, pieces):
             parts.append(part)
             done += len(part.probabilities)
             watcher.advance(done)
@@ -156,7 +152,7 @@ def evaluate_run(
     return measure_run(classifier.metadata, predictions, dataset)
 
 
-def source_labels(dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
+def source_labels(dataset: Dataset, rows: Ints) -> Ints | None:
     """Return labels before the user's corrections, ``int64[N]``, or ``None`` without any."""
     return None if dataset.source_labels is None else dataset.source_labels[rows]
 
@@ -183,19 +179,17 @@ def measure_run(metadata: Metadata, predictions: RunPredictions, dataset: Datase
 def _measured(
     metadata: Metadata,
     predicted: Answers,
-    labels: NDArray[np.int64],
-    groups: NDArray[np.int64] | None,
+    labels: Ints,
+    groups: Ints | None,
     *,
-    before: NDArray[np.int64] | None,
+    before: Ints | None,  # the labels before the user's corrections
     corrections: Applied | None,
 ) -> PartFigures:
-    """Return the figures, with the effect of temperature, threshold and corrections.
-
-    ``before`` are the labels before the user's corrections, if any.
-    """
+    """Return the figures, with the effect of temperature, threshold and corrections."""
     from opsin.evaluation.metrics import measure  # noqa: PLC0415  scipy takes a second to load
 
     answered = predicted.probabilities.argmax(axis=1)
+    right = answered == labels
     more: dict[str, object] = {"uncalibrated": _uncalibrated(metadata, predicted, labels)}
     if (refused := predicted.rejected(metadata.reject)) is not None:
         share = accuracy_of(refused, groups)
@@ -205,27 +199,23 @@ def _measured(
             low=share.low,
             high=share.high,
             count=int(refused.sum()),
-            accuracy_of_others=None
-            if refused.all()
-            else float((answered == labels)[~refused].mean()),
+            accuracy_of_others=None if refused.all() else float(right[~refused].mean()),
         )
-    changed = 0 if before is None else int((labels != before).sum())
+    before = labels if before is None else before
+    changed = int((labels != before).sum())
     left_out = corrections.left_out if corrections else 0
     if changed or left_out:
-        earlier = labels if before is None else before
         more["corrected"] = CorrectedLabels(
             labels=changed,
             images=len(labels),
             left_out=left_out,
-            earlier=accuracy_of(answered == earlier, groups),
+            earlier=accuracy_of(answered == before, groups),
         )
     figures = measure(predicted.probabilities, labels, metadata.classes, groups)
     return figures.model_copy(update={"refused": None, "corrected": None} | more)
 
 
-def _uncalibrated(
-    metadata: Metadata, predicted: Answers, labels: NDArray[np.int64]
-) -> Uncalibrated | None:
+def _uncalibrated(metadata: Metadata, predicted: Answers, labels: Ints) -> Uncalibrated | None:
     """Return the figures without the file's temperature."""
     from opsin.evaluation.calibration import log_loss_of  # noqa: PLC0415  loads scipy
     from opsin.evaluation.metrics import calibration_error, reliability  # noqa: PLC0415
@@ -244,16 +234,14 @@ def _uncalibrated(
     )
 
 
-def _without(
-    which: NDArray[np.bool_], right: NDArray[np.bool_], groups: NDArray[np.int64] | None
-) -> Accuracy | None:
+def _without(which: Bools, right: Bools, groups: Ints | None) -> Accuracy | None:
     """Return the accuracy without some images, or ``None`` if these are none or all."""
     if not which.any() or which.all():
         return None
     return accuracy_of(right[~which], None if groups is None else groups[~which])
 
 
-def accuracy_of(right: NDArray[np.bool_], groups: NDArray[np.int64] | None) -> Accuracy:
+def accuracy_of(right: Bools, groups: Ints | None) -> Accuracy:
     """Return a share of images with its interval."""
     from opsin.evaluation.intervals import share  # noqa: PLC0415  scipy takes a second to load
 
@@ -328,70 +316,51 @@ def evaluate(
     _, decoded = read_corrected(recipe, located=held, watcher=watcher, for_training=False)
     if decoded.left_out:
         watcher.note(f"Left out: {left_out_in_words(decoded.left_out)}")
-    known_classes(classifier, decoded.classes, recipe.source)
+    class_index = known_classes(classifier, decoded.classes, recipe.source)
     judged = judge(classifier, decoded)
+    rows, own = judged.rows, judged.own
     if tta and classifier.without_views:
         watcher.note(classifier.without_views)
     began = time.perf_counter()
-    predicted = answers(classifier, decoded.images, judged.rows, "Test", watcher, tta=tta)
+    predicted = answers(classifier, decoded.images, rows, "Test", watcher, tta=tta)
     seconds = time.perf_counter() - began
-    return _result(
-        classifier, decoded, judged, predicted, recipe=recipe, seconds=seconds, watcher=watcher
-    )
-
-
-def _result(
-    classifier: Classifier,
-    decoded: Decoded,
-    judged: Judged,
-    predicted: Answers,
-    *,
-    recipe: DataRecipe,
-    seconds: float,
-    watcher: Watcher,
-) -> EvaluationResult:
-    """Measure the answers, and count the look at the test set."""
-    rows = judged.rows
-    class_index = known_classes(classifier, decoded.classes, recipe.source)
     labels = class_index[decoded.labels[rows]]
+    right = predicted.probabilities.argmax(axis=1) == labels
     groups = _groups_of(judged, decoded, recipe, watcher)
     before = None if decoded.source_labels is None else class_index[decoded.source_labels[rows]]
     corrections = None if before is None else decoded.corrected
-    measured = _measured(
-        classifier.metadata, predicted, labels, groups, before=before, corrections=corrections
-    )
-    figures: dict[str, object] = {
-        "model": classifier.title,
-        "source": recipe.source,
-        "part": judged.part,
-        "seen": judged.seen,
-        "own_test": judged.own_test,
-        "seen_nearly": None,
-        "unreadable": len(decoded.unreadable),
-        "left_out": list(decoded.left_out),
-        "repeated_rows": decoded.repeated,
-        "device": classifier.device,
-        "seconds": seconds,
-        **measured.model_dump(exclude_unset=True),
-    }
-    right = predicted.probabilities.argmax(axis=1) == labels
-    if judged.own is not None and judged.part != "own-test":
-        near = nearly_seen(judged.own, decoded, rows, watcher)
+    more: dict[str, object] = {}
+    if own is not None and judged.part != "own-test":
+        near = nearly_seen(own, decoded, rows, watcher)
         if near is not None:
-            figures["seen_nearly"] = int(near.sum())
-            figures["without_seen_nearly"] = _without(near, right, groups)
-    of_run = judged.own if judged.own_test else None
+            without = _without(near, right, groups)
+            more = {"seen_nearly": int(near.sum()), "without_seen_nearly": without}
+    of_run = own if judged.own_test else None
     if of_run is not None or judged.part == "test":
         key = of_run.key if of_run else key_of(short_digest(decoded.digests), rows)
         run = RunDirectory(classifier.path.parent)
         looks = note_look(run, key, len(rows), float(right.mean()), watcher=watcher)
-        figures["looks"] = looks or None
-    return EvaluationResult.model_validate(figures)
+        more["looks"] = looks or None
+    measured = _measured(
+        classifier.metadata, predicted, labels, groups, before=before, corrections=corrections
+    )
+    return EvaluationResult(
+        model=classifier.title,
+        source=recipe.source,
+        part=judged.part,
+        seen=judged.seen,
+        own_test=judged.own_test,
+        unreadable=len(decoded.unreadable),
+        left_out=list(decoded.left_out),
+        repeated_rows=decoded.repeated,
+        device=classifier.device,
+        seconds=seconds,
+        **measured.model_dump(exclude_unset=True),
+        **more,
+    )
 
 
-def _groups_of(
-    judged: Judged, decoded: Decoded, recipe: DataRecipe, watcher: Watcher
-) -> NDArray[np.int64]:
+def _groups_of(judged: Judged, decoded: Decoded, recipe: DataRecipe, watcher: Watcher) -> Ints:
     """Return the units of the images judged: groups, copies and near copies."""
     rows = judged.rows
     names = groups_by_name(decoded.names, recipe.group_by) if recipe.group_by else decoded.groups
@@ -414,7 +383,7 @@ class Judged:
     """The rows to judge by, and how many of them the classifier has seen, if known."""
 
     part: Part
-    rows: NDArray[np.int64]
+    rows: Ints
     seen: int | None = None
     own_test: int | None = None
     own: OwnImages | None = None

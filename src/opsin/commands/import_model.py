@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from opsin._version import __version__
-from opsin.backbones.backbone import licence_in
+from opsin.backbones.backbone import UNKNOWN, licence_in
 from opsin.backbones.pixel_values import CHOICES, PixelValues
-from opsin.commands.import_check import compare_answers, doubts_about
 from opsin.commands.runs import ImportedModel, ImportRecipe, Run
 from opsin.commands.train.calibrate import ExportedFile
 from opsin.commands.train.learner import Learner, versions
 from opsin.commands.train.recorder import recorded, watcher_of_run
 from opsin.commands.train.train import run_training
 from opsin.core.arguments import checked
+from opsin.core.arrays import Ints, Pixels
 from opsin.core.artifacts.records import IMPORTED, ImportRecord
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import TrainingFacts
-from opsin.core.errors import RecipeError
+from opsin.core.errors import ModelFileError, RecipeError
 from opsin.core.events import Watcher
 from opsin.core.format import file_size
-from opsin.core.metadata import Metadata, Preparation
+from opsin.core.metadata import Layer, Metadata, Preparation
 from opsin.core.recipe import DataRecipe
 from opsin.core.storage import check_writable, write_json
 from opsin.data.dataset import Dataset, load
@@ -38,6 +39,12 @@ from opsin.importing.imported_file import ImportedFile
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.model_check import write_classifier
 
+# Images to check class order and preparation on.
+_TRIED: Final = 500
+# How much better another order or preparation must be to be reported.
+_FAR: Final = 0.15
+# Accuracy below which a network is too weak to reveal its class order.
+_LEAST: Final = 0.5
 # Pixel values of networks that Keras publishes, by the beginnings of their names.
 _KNOWN_NAMES: Final = {
     "mobilenet": "-1..1", "xception": "-1..1", "inception": "-1..1", "nasnet": "-1..1",
@@ -57,25 +64,27 @@ class ImportedLearner(Learner):
         recipe: ImportRecipe,
         network: ForeignNetwork,
         pixels: PixelValues,
-        file: _MadeFile,
+        *,
+        content: bytes,
+        layers: Sequence[Layer],
+        record: ImportRecord,
     ) -> None:
-        self.dataset, self.recipe, self.layers = dataset, recipe, list(file.metadata.layers)
-        self.network, self.pixels, self.file = network, pixels, file
+        self.dataset, self.recipe, self.layers = dataset, recipe, list(layers)
+        self.network, self.pixels, self.content, self.record = network, pixels, content, record
 
     def fit(self, directory: RunDirectory, watcher: Watcher, stop: threading.Event) -> None:
         """Write the import's record; nothing is trained."""
         del watcher, stop
-        self.file.record.write(directory.path)
+        self.record.write(directory.path)
 
     def export(self, directory: RunDirectory, watcher: Watcher) -> ExportedFile:
         """Return the file, and note doubts about it."""
-        content = self.file.content
-        exported = ExportedFile(directory.classifier, self.dataset, content, watcher)
-        for doubt in doubts_about(exported, self.network, self.pixels):
+        exported = ExportedFile(directory.classifier, self.dataset, self.content, watcher)
+        for doubt in _doubts_about(exported, self.network, self.pixels):
             watcher.note(doubt)
         return exported
 
-    def difference(self, file: Classifier, images: NDArray[np.uint8]) -> None:
+    def difference(self, file: Classifier, images: Pixels) -> None:
         """Return ``None``: there is no other implementation to compare with."""
 
     def facts(self, *, interrupted: bool) -> TrainingFacts:
@@ -101,7 +110,6 @@ def import_model(
     output: str | None = None,
     architecture: Architecture | None = None,
     graph: str | os.PathLike[str] | None = None,
-    check: str | os.PathLike[str] | None = None,
     licence: str | None = None,
     runs: str | os.PathLike[str] = "runs",
     name: str | None = None,
@@ -131,8 +139,6 @@ def import_model(
         output: Which of several outputs to use.
         architecture: The architecture of bare weights: ``mlp``, dense layers with ReLU between.
         graph: An ONNX file that takes bare weights, by name.
-        check: Arrays with ``images`` (``uint8[N, H, W, C]``) and the ``probabilities`` that its
-            maker's program gives them; different answers are an error.
         licence: Under which it is published (default: from a file beside it, or unknown).
         runs: Folder for run directories.
         name: Name of the run directory (default: the file's).
@@ -147,7 +153,6 @@ def import_model(
     Raises:
         ModelFileError: It is not an image classifier, or holds unsupported operators.
         RecipeError: Its classes or pixel values are unknown.
-        ParityError: Its answers are not those in ``check``.
         SourceError: ``data`` cannot be read, or has other classes.
         StorageError: ``runs`` cannot be written.
 
@@ -175,22 +180,19 @@ def import_model(
     pixels = _pixels(network, prepare)
     names, stated = _classes(network, classes, classes_from)
     places = [data] if isinstance(data, str | os.PathLike) else list(data)
+    resize = str(options.pop("resize", None) or "squash")
     dataset = None
     if places:  # prepared as the network takes them
-        prepared: dict[str, Any] = {
-            "size": network.probed.side,
-            "channels": network.probed.channels,
-        }
-        data_options = {"resize": "squash", **options}
-        dataset = load(*places, classes=names, watcher=watcher, **prepared, **data_options)
-    if names is None and dataset is not None:
-        names, stated = dataset.classes, f"in the order of {dataset.recipe.source_names}"
+        probed: dict[str, Any] = {"size": network.probed.side, "channels": network.probed.channels}
+        dataset = load(
+            *places, classes=names, watcher=watcher, **probed, **options | {"resize": resize}
+        )
+        if names is None:
+            names, stated = dataset.classes, f"in the order of {dataset.recipe.source_names}"
     names = _checked_names(network, names, stated)
-    licence = licence or licence_in(path.parent)
-    resize = str(options.get("resize") or "squash")
-    made = _make_file(
-        network, pixels, classes=names, stated=stated, licence=licence, dataset=dataset,
-        resize=resize, check=check,
+    content, metadata, record = _make_file(
+        network, pixels, names, stated, licence=licence or licence_in(path.parent),
+        dataset=dataset, resize=resize,
     )  # fmt: skip
     recipe = ImportRecipe(
         data=DataRecipe.of(str(path)) if dataset is None else dataset.recipe,
@@ -201,7 +203,7 @@ def import_model(
             architecture=architecture,
             graph=None if graph is None else os.fspath(graph),
         ),
-        reasons=_reasons(made.record, len(names), measured=dataset is not None),
+        reasons=_reasons(record, len(names), measured=dataset is not None),
         versions=versions("onnx", "onnxruntime", "numpy", "pillow"),
     )
 
@@ -209,40 +211,36 @@ def import_model(
         return RunDirectory.create(Path(runs), name or f"{path.stem}-{IMPORTED}")
 
     if dataset is not None:
-        learner = ImportedLearner(dataset, recipe, network, pixels, made)
+        learner = ImportedLearner(
+            dataset, recipe, network, pixels,
+            content=content, layers=metadata.layers, record=record,
+        )  # fmt: skip
         return run_training(learner, directory_of, watcher=watcher, began=began)
     directory = directory_of()
     with recorded(directory, watcher) as recorder:
         recorder.run_started(directory.path)
         for heading, words in recipe.reasons.items():
             recorder.fact(heading, words)
-        made.record.write(directory.path)
+        record.write(directory.path)
         write_json(directory.recipe, recipe.model_dump(mode="json"))
-        recorder.layers(made.metadata.layers)
-        write_classifier(directory.classifier, made.content)
-        recorder.fact("File", f"classifier.onnx · {file_size(len(made.content))}")
+        recorder.layers(metadata.layers)
+        write_classifier(directory.classifier, content)
+        recorder.fact("File", f"classifier.onnx · {file_size(len(content))}")
         recorder.fact("Run", str(directory.path))
     return Run(directory.path)
-
-
-class _MadeFile(NamedTuple):
-    content: bytes
-    metadata: Metadata
-    record: ImportRecord
 
 
 def _make_file(
     network: ForeignNetwork,
     pixels: PixelValues,
-    *,
     classes: tuple[str, ...],
     stated: str,
+    *,
     licence: str,
     dataset: Dataset | None,
     resize: str,
-    check: str | os.PathLike[str] | None,
-) -> _MadeFile:
-    """Return the classifier.onnx, compared with its maker's answers, and the import's record."""
+) -> tuple[bytes, Metadata, ImportRecord]:
+    """Return the classifier.onnx, its metadata, and the import's record."""
     imported = ImportedFile(network, pixels, licence)
     (height, width), channels = network.probed.side, network.probed.channels
     prepared = {"height": height, "width": width, "channels": channels, "resize": resize}
@@ -257,7 +255,6 @@ def _make_file(
         source=network.path.name if dataset is None else dataset.recipe.source_names,
         fingerprint="" if dataset is None else dataset.fingerprint,
     )
-    content = imported.content(metadata)
     record = ImportRecord(
         file=network.path.name,
         sha256=network.digest,
@@ -267,9 +264,8 @@ def _make_file(
         answers=network.answers.words,
         classes_from=stated,
         licence=licence,
-        parity=None if check is None else compare_answers(content, Path(check)),
     )
-    return _MadeFile(content, metadata, record)
+    return imported.content(metadata), metadata, record
 
 
 def _reasons(record: ImportRecord, classes: int, *, measured: bool) -> dict[str, str]:
@@ -284,11 +280,6 @@ def _reasons(record: ImportRecord, classes: int, *, measured: bool) -> dict[str,
     if measured:
         reasons["Trained"] = (
             "elsewhere, on what is not known: of test images among it, figures are too good"
-        )
-    if (parity := record.parity) is not None:
-        reasons["Parity"] = (
-            f"{parity.images:,} answers of the maker's program in {parity.file}: largest "
-            f"difference {parity.difference:.0e}, {parity.labels:,} other labels"
         )
     return reasons
 
@@ -345,3 +336,55 @@ def _checked_names(
         message,
         "Say them in the order of its answers: --classes a,b,c, or --classes-from FOLDER or FILE.",
     )
+
+
+def _doubts_about(
+    exported: ExportedFile, network: ForeignNetwork, pixels: PixelValues
+) -> list[str]:
+    """Check class order and preparation on labelled images; return the doubts."""
+    dataset = exported.dataset
+    rows = np.concatenate([dataset.split.val, dataset.split.train])
+    rows = np.sort(np.random.default_rng(0).permutation(rows)[:_TRIED])
+    if not len(rows):
+        return []
+    labels = dataset.labels[rows]
+    predicted = exported.outputs(rows, ["probabilities"])["probabilities"].argmax(axis=1)
+    doubts = _doubts_about_order(predicted, labels, dataset.classes)
+    if network.scales is None and network.probed.dtype != "uint8":
+        now = float((predicted == labels).mean())
+        right = {}
+        for choice in CHOICES:
+            other = PixelValues.named(choice)
+            if other.model_copy(update={"stated": pixels.stated, "bgr": pixels.bgr}) == pixels:
+                continue
+            content = ImportedFile(network, other, UNKNOWN).content(exported.classifier.metadata)
+            with contextlib.suppress(ModelFileError):  # such large pixels give NaN
+                answers = replace(exported, content=content).outputs(rows, ["probabilities"])
+                predicted = answers["probabilities"].argmax(axis=1)
+                right[choice] = float((predicted == labels).mean())
+        best = max(right, key=lambda name: right[name], default="")
+        if best and right[best] >= now + _FAR:
+            doubts.append(
+                f"the pixels are probably others: {now:.0%} of the images are right, and "
+                f"{right[best]:.0%} with --prepare={best}"
+            )
+    return doubts
+
+
+def _doubts_about_order(answers: Ints, labels: Ints, classes: Sequence[str]) -> list[str]:
+    """Return a doubt if another class order fits the answers far better."""
+    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415  slow to load
+
+    table = np.zeros((len(classes), len(classes)), np.int64)
+    np.add.at(table, (answers, labels), 1)
+    rows, columns = linear_sum_assignment(table, maximize=True)
+    best, now = table[rows, columns].sum() / len(labels), float((answers == labels).mean())
+    if best < max(now + _FAR, _LEAST):
+        return []
+    names = [classes[int(column)] for column in columns]
+    shown = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
+    doubt = (
+        f"the order of the classes is probably another: {now:.0%} of {len(labels):,} images are "
+        f"right, and {best:.0%} would be with {shown} (--classes {','.join(names)})"
+    )
+    return [doubt]

@@ -1,27 +1,39 @@
-"""The verbs `inspect` and `explain`: plain data, and for `inspect` a page."""
+"""The verbs `inspect` and `explain`: plain data and pages."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from opsin.commands.inspect_model import Insight, Inspection
 from opsin.core.arguments import checked
-from opsin.core.errors import RecipeError
+from opsin.core.errors import OpsinError, RecipeError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.storage import check_writable
+from opsin.core.format import counted, file_size, grey_or_colour, plus_minus
+from opsin.core.storage import check_writable, write_bytes
 from opsin.core.stored_json import JsonObject
 from opsin.data.images import ImageLike
+from opsin.data.run_images import Places
 from opsin.inspection.lessons.lesson_terms import Term
+from opsin.inspection.lessons.windows import Lesson
+from opsin.inspection.weights import norm_history
+from opsin.report.inside.decision_sections import decision_sections
+from opsin.report.inside.layer_sections import layer_sections, lesson_sections
+from opsin.report.inside.network_sections import network_section, probe_section, weight_sections
+from opsin.report.inside.unit_sections import ROOM, portrait_sections, unit_sections
+from opsin.report.templates import Section, render_page
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Prediction
 
 if TYPE_CHECKING:
-    from opsin.inspection.lessons.lesson_layers import Lesson
+    from matplotlib.figure import Figure
+
+#: Nearest training images that a page shows.
+NEIGHBOURS: Final = 9
 
 
 @checked
@@ -30,42 +42,39 @@ def inspect(
     image: ImageLike | None = None,
     *,
     layers: Sequence[str] = (),
-    data: Sequence[str | os.PathLike[str]] | str | os.PathLike[str] = (),
+    data: Places = (),
     label: str | None = None,
     explain: bool = False,
     ablate: bool = False,
     probes: bool = False,
     portraits: bool = False,
     as_is: bool = False,
-    save: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     watcher: Watcher = SILENT,
 ) -> Insight:
-    """Look inside a classifier and write what is found as a page.
+    """Look inside a classifier, and write a page.
 
-    Without an image the page shows the network and its weights, or, where layers are named, what
-    excites their units. With an image it shows what each layer makes of it.
+    Without an image, the page shows the network and its weights or, for some layers, what excites
+    their units. With an image, it shows the outputs of the layers.
 
     Args:
         model: A run directory, a ``classifier.onnx`` or an open classifier.
         image: An image, or the name of one of its known images.
         layers: Layers to look at (default: all).
         data: Images with labels to look at it with (default: those of its run).
-        label: The class that heat maps speak for (default: the answer); of units, the class that
-            they are sorted by.
+        label: The class that heat maps speak for (default: the answer), or that units are sorted
+            by.
         explain: With an image: heat maps, the smallest patch that decides, nearest training
             images.
         ablate: With layers: switch off each of their units in turn.
         probes: Fit a linear probe to each layer.
-        portraits: Show the training images that stand for each class.
+        portraits: Show typical and untypical training images of each class.
         as_is: Leave the image's background as it is.
-        save: Write the layers' raw numbers into this ``.npz`` file, and no page: of the image,
-            or of all known images.
         out: Folder for the page (default: ``inspection`` in the run directory, or here).
         watcher: Receives the progress of the work.
 
     Raises:
-        RecipeError: A combination of these that means nothing, or an unknown class.
+        RecipeError: Options contradict each other, or the class is unknown.
         ModelFileError: There is no such layer.
         ImageError: The image cannot be read.
         SourceError: Images are needed, and there are none.
@@ -91,33 +100,20 @@ def inspect(
     look = Inspection(model, data=data, watcher=watcher)
     folder = Path("inspection" if look.run is None else look.run.inspection)
     folder = folder if out is None else Path(out)
-    check_writable(folder / "network.html" if save is None else Path(save))  # not after the work
-    insight = Insight(look.classifier.path)
-    if image is not None:
-        insight.answer = look.predict(image, as_is=as_is)
-    if save is not None:
-        if label is not None or explain or ablate or probes or portraits or out is not None:
-            raise RecipeError("--save takes nothing but an image and layers")
-        insight.saved = look.save(save, insight.answer, list(layers) or None)
-        return insight
-    from opsin.commands import inspect_pages as pages  # noqa: PLC0415  needs Jinja
-
+    check_writable(folder / "network.html")  # not after the work
     if label is not None:
         look.class_called(label)
-    if insight.answer is not None:
-        name = _file_name(insight.answer.name)
+    if image is not None:
+        answer = look.predict(image, as_is=as_is)
+        name = _file_name(answer.name)
         if name == "network" or name.startswith("units-"):  # other pages are called so
             name = f"image-{name}"
         page = folder / f"{name}.html"
-        pages.look_at_image(look, insight, insight.answer, page, layers, explain=explain,
-                            label=label)  # fmt: skip
-    elif layers:
+        return image_page(look, answer, page, layers, explain=explain, label=label)
+    if layers:
         page = folder / f"{_file_name('-'.join(['units', *dict.fromkeys(layers)]))}.html"
-        pages.look_at_units(look, insight, page, layers, label=label, ablate=ablate)
-    else:
-        page = folder / "network.html"
-        pages.look_at_network(look, insight, page, probes=probes, portraits=portraits)
-    return insight
+        return unit_page(look, page, layers, label=label, ablate=ablate)
+    return network_page(look, folder / "network.html", probes=probes, portraits=portraits)
 
 
 def _file_name(name: str) -> str:
@@ -129,13 +125,13 @@ def _file_name(name: str) -> str:
 @checked
 @dataclass(frozen=True)
 class Explained:
-    """What `explain` found; parts that were not asked for are ``None``.
+    """The result of `explain`; parts not requested are ``None``.
 
     Args:
-        model: The file looked into.
-        terms: What there are lessons about in this network, each with its layers.
+        model: The inspected file.
+        terms: The terms that have lessons in this network, each with its layers.
         answer: The answer to the image.
-        lesson: What the layer does to it: ``layer``, ``kind`` and the numbers.
+        lesson: The layer's work on it: ``layer``, ``kind`` and the numbers.
     """
 
     model: Path
@@ -160,15 +156,15 @@ def explain(
     image: ImageLike | None = None,
     *,
     layer: str | None = None,
-    data: Sequence[str | os.PathLike[str]] | str | os.PathLike[str] = (),
+    data: Places = (),
     watcher: Watcher = SILENT,
 ) -> Explained:
-    """Show what a layer of a classifier does, with its real numbers for one image.
+    """Explain a layer of a classifier, with its real numbers for one image.
 
     Args:
         model: A run directory, a ``classifier.onnx`` or an open classifier.
         term: ``convolution``, ``pooling``, ``batch-normalisation``, ``dropout`` or ``softmax``
-            (default: say which of them this network has).
+            (default: list those that this network has).
         image: An image, or the name of one of its known images (default: the first of its test
             images).
         layer: Name of the layer (default: the first one of that kind).
@@ -199,3 +195,170 @@ def explain(
         return Explained(look.classifier.path, look.terms())
     answer = look.predict(look.first_image if image is None else image)
     return Explained(look.classifier.path, look.terms(), answer, look.lesson(term, answer, layer))
+
+
+def network_page(
+    look: Inspection, page: Path, *, probes: bool = False, portraits: bool = False
+) -> Insight:
+    """Write the page of a network: layers, weights and options."""
+    from opsin.report.figures import network_figures  # noqa: PLC0415  matplotlib
+    from opsin.report.figures.style import save, styled, svg_of  # noqa: PLC0415
+
+    insight = Insight(look.classifier.path)
+    insight.summary = summary = look.summary()
+    insight.weights, insight.history = look.weights(), norm_history(look.classifier)
+    rows, classes = summary.rows, look.classifier.classes
+    drawings: dict[str, Callable[[], Figure]] = {
+        "network": lambda: network_figures.draw_network(rows)
+    }
+    if probes:
+        insight.probes = probed = look.probes()
+        drawings["probes"] = lambda: network_figures.draw_probes(probed.probes)
+    if portraits:
+        insight.portraits = look.portraits()
+    drawn: dict[str, str] = {}
+    with styled():
+        for name, draw in drawings.items():
+            figure = draw()
+            insight.files.append(save(figure, page.parent / "figures" / f"{name}.png"))
+            drawn[name] = svg_of(figure)
+    sections = [network_section(rows, drawn["network"])]
+    if insight.probes is not None:
+        sections.append(probe_section(insight.probes, drawn["probes"]))
+    if insight.portraits:
+        sections += portrait_sections(insight.portraits)
+    sections += weight_sections(insight.weights, classes)
+    facts = _facts(look) | {
+        "Parameters": f"{summary.parameters:,}",
+        "Multiply-adds an image": f"{summary.multiply_adds:,}",
+        "File": file_size(summary.file_bytes),
+    }
+    preparation = look.classifier.metadata.preparation
+    size = f"{preparation.width}×{preparation.height} {grey_or_colour(preparation.channels)} pixels"
+    layers = counted(len(rows), "layer leads", "layers lead")
+    verdict = f"{layers} from {size} to {counted(len(classes), 'class', 'classes')}"
+    return _written(look, insight, page, verdict=verdict, facts=facts, sections=sections)
+
+
+def image_page(
+    look: Inspection,
+    answer: Prediction,
+    page: Path,
+    layers: Sequence[str] | None = (),
+    *,
+    explain: bool = False,
+    label: str | None = None,
+) -> Insight:
+    """Write the page of an image: the outputs of layers, unless ``None``, and heat maps."""
+    insight = Insight(look.classifier.path, answer=answer)
+    if layers is not None:
+        insight.views = look.layers(answer, list(layers) or None)
+        insight.activity = look.activity()
+    fields = {view.name: look.network.receptive_field(view.name) for view in insight.views}
+    bars = answer.top(len(look.classifier.classes))
+    sections = layer_sections(insight.views, insight.activity, answer.pixels, bars, fields)
+    if explain:
+        insight.decision = look.explain(answer, label)
+        if look.has_images:
+            try:
+                insight.neighbours = look.nearest(answer, NEIGHBOURS)
+            except OpsinError as error:
+                look.watcher.note(f"nearest training images are not shown: {error}")
+        actual = look.actual(answer)
+        sections[1:1] = decision_sections(insight.decision, insight.neighbours, actual=actual)
+    return _written_about(look, insight, answer, page, sections)
+
+
+def lesson_page(look: Inspection, answer: Prediction, lesson: Lesson, page: Path) -> Insight:
+    """Write the page of a lesson on one layer and image."""
+    insight = Insight(look.classifier.path)
+    return _written_about(look, insight, answer, page, lesson_sections(lesson, answer.pixels))
+
+
+def unit_page(
+    look: Inspection,
+    page: Path,
+    layers: Sequence[str],
+    *,
+    label: str | None = None,
+    ablate: bool = False,
+    limit: int | None = None,
+) -> Insight:
+    """Write the page of layers' units and, if requested, their ablation."""
+    insight = Insight(look.classifier.path)
+    # All names first: an ablation may take many minutes per layer.
+    for layer in [look.network.layer(layer).name for layer in dict.fromkeys(layers)]:
+        insight.galleries[layer] = look.units(layer, limit=limit)
+        if ablate:
+            insight.ablations[layer] = look.ablation(layer)
+    galleries = insight.galleries
+    sections = [
+        section
+        for layer, gallery in galleries.items()
+        for section in unit_sections(
+            gallery, insight.ablations.get(layer), label=label, room=ROOM // len(galleries)
+        )
+    ]
+    names = ", ".join(galleries)
+    facts = _facts(look) | {
+        "Layers": names,
+        "Units": f"{sum(map(len, galleries.values())):,}",
+        "Training images": f"{next(iter(galleries.values())).images:,}",
+    }
+    verdict = f"What excites the units of {names}"
+    return _written(look, insight, page, verdict=verdict, facts=facts, sections=sections)
+
+
+def _written_about(
+    look: Inspection, insight: Insight, answer: Prediction, page: Path, sections: list[Section]
+) -> Insight:
+    """Write a page about an image under the headline of its answer."""
+    classes, reject = look.classifier.classes, look.classifier.metadata.reject
+    actual, second = look.actual(answer), answer.top(2)[-1]
+    verdict = f"{answer.label}, {answer.confidence:.1%}"
+    if answer.rejected:
+        verdict = f"None of these (nearest: {verdict})"
+    if actual is not None and classes[actual] != answer.label:
+        verdict += f"; it is labelled {classes[actual]}"
+    facts = {"Answer": answer.answer, "Second": f"{second[0]}, {second[1]:.1%}"}
+    if answer.ood_score is not None:
+        most = f"at most {reject.max_ood_score:.3f}" if reject else "no threshold"
+        facts["OOD score"] = f"{answer.ood_score:.3f} ({most})"
+    if actual is not None:
+        facts["Label"] = classes[actual]
+    if answer.notes:
+        facts["Note"] = "; ".join(answer.notes)
+    facts["Model"] = look.classifier.metadata.model
+    return _written(
+        look, insight, page, verdict=verdict, facts=facts, sections=sections,
+        about=f" · {answer.name}",
+    )  # fmt: skip
+
+
+def _written(
+    look: Inspection,
+    insight: Insight,
+    page: Path,
+    *,
+    verdict: str,
+    facts: dict[str, str],
+    sections: list[Section],
+    about: str = "",
+) -> Insight:
+    title = look.classifier.path.name if look.run is None else look.run.path.resolve().name
+    html = render_page(f"{title}{about}", verdict, facts, sections)
+    write_bytes(page, html.encode("utf-8", "replace"))
+    insight.page = page
+    return insight
+
+
+def _facts(look: Inspection) -> dict[str, str]:
+    metadata = look.classifier.metadata
+    facts = {"Model": metadata.model, "Trained on": metadata.source}
+    if metadata.score is not None:
+        what = {
+            "test": "Test accuracy", "val": "Validation accuracy, optimistic",
+            "out_of_fold": "Accuracy on images not seen",
+        }[metadata.score.split]  # fmt: skip
+        facts[what] = plus_minus(metadata.score)
+    return facts

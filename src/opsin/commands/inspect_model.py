@@ -4,44 +4,49 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from opsin.commands.known_images import known_images
 from opsin.core.arguments import checked
+from opsin.core.arrays import Floats, Pixels
 from opsin.core.artifacts.records import Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.errors import ImageError, MissingExtraError, ModelFileError, RecipeError
+from opsin.core.errors import ImageError, MissingExtraError, ModelFileError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.stored_json import JsonObject
 from opsin.data.images import ImageLike
-from opsin.data.reference_set import ReferenceSet
+from opsin.data.lazy_images import ReferenceSet
+from opsin.data.run_images import Places
 from opsin.data.spelling import check_choices, places_among
 from opsin.inspection.lessons.lesson_terms import Term
+from opsin.inspection.plain_data import plain
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Prediction
 from opsin.runtime.providers import CPU
 
-if TYPE_CHECKING:
-    from opsin.inspection.ablation import Ablation
-    from opsin.inspection.activity import Activity
-    from opsin.inspection.decision import Decision, MethodHeat
-    from opsin.inspection.layers import LayerView
-    from opsin.inspection.lessons.lesson_layers import Lesson
-    from opsin.inspection.neighbours import Neighbour
-    from opsin.inspection.portraits import Portrait
-    from opsin.inspection.probes import Probes
-    from opsin.inspection.save_layers import SavedLayers
-    from opsin.inspection.summary import NetworkSummary
-    from opsin.inspection.units import UnitGallery
-    from opsin.inspection.weights import WeightView
-    from opsin.models.onnx_network import TorchNetwork
+try:
+    from opsin.inspection.ablation import Ablation, ablate
+    from opsin.inspection.activity import Activity, activity_of
+    from opsin.inspection.embedding import Neighbour, Portrait, nearest, portraits
+    from opsin.inspection.layers import LayerView, layer_views
+    from opsin.inspection.lessons.lesson_layers import explain_layer, lesson_layers
+    from opsin.inspection.lessons.windows import Lesson
+    from opsin.inspection.summary import NetworkSummary, summarise
+    from opsin.inspection.units import UnitGallery, unit_gallery
+    from opsin.inspection.weights import WeightView, weight_views
     from opsin.onnx_files.onnx_graph import OnnxGraph
+except ImportError as error:
+    raise MissingExtraError("looking inside a network", "evaluate") from error
+
+if TYPE_CHECKING:
+    from opsin.inspection.decision import Decision, MethodHeat
+    from opsin.inspection.probes import Probes
+    from opsin.models.onnx_network import TorchNetwork
 
 
 @checked
@@ -70,7 +75,7 @@ class Inspection:
         self,
         model: str | os.PathLike[str] | Classifier,
         *,
-        data: Sequence[str | os.PathLike[str]] | str | os.PathLike[str] = (),
+        data: Places = (),
         watcher: Watcher = SILENT,
     ) -> None:
         if not isinstance(model, Classifier):
@@ -88,8 +93,6 @@ class Inspection:
         Raises:
             ModelFileError: A weight is infinite or no number.
         """
-        from opsin.onnx_files.onnx_graph import OnnxGraph  # noqa: PLC0415  needs onnx
-
         network = OnnxGraph(self.classifier.content)
         for name, value in network.weights.items():
             if value.dtype.kind == "f" and not np.isfinite(value).all():
@@ -132,7 +135,7 @@ class Inspection:
     def predict(
         self, image: ImageLike, *, as_is: bool = False, name: str | None = None
     ) -> Prediction:
-        """Classify one image: a file, or the name of a known one, or its place: ``test/17``.
+        """Classify one image: a file, or a known one by its name or place: ``test/17``.
 
         Raises:
             ImageError: The image cannot be read, and no known one has that name.
@@ -173,8 +176,6 @@ class Inspection:
 
     def summary(self) -> NetworkSummary:
         """Describe each layer: shape, parameters, work, receptive field, share of the time."""
-        from opsin.inspection.summary import summarise  # noqa: PLC0415
-
         return summarise(self.classifier, self.network)
 
     def layers(
@@ -186,56 +187,20 @@ class Inspection:
             ModelFileError: There is no such layer.
             ImageError: The image cannot be read.
         """
-        from opsin.inspection.layers import layer_views  # noqa: PLC0415
-
         return layer_views(self.classifier, self._answer(image).pixels, names=names)
 
     def activity(self) -> Activity | None:
         """Return how active each unit is over 1,000 training images; ``None`` without any."""
-        from opsin.inspection.activity import activity_of  # noqa: PLC0415
-
         known = (lambda: self.known) if self.has_images else None
         return activity_of(self.classifier, self.network, known, watcher=self.watcher)
 
-    def save(
-        self,
-        file: str | os.PathLike[str],
-        image: ImageLike | Prediction | None = None,
-        names: Sequence[str] | None = None,
-    ) -> SavedLayers:
-        """Write the raw numbers of layers, for an image or all known ones, into an ``.npz`` file.
-
-        What is returned has ``file``, ``bytes``, ``images`` and the shape of each layer's array.
-
-        Raises:
-            RecipeError: The name does not end in ``.npz``.
-            ModelFileError: There is no such layer.
-            StorageError: The disk refuses the write, or is too small.
-        """
-        from opsin.inspection.save_layers import save_layers  # noqa: PLC0415
-
-        if Path(file).suffix.lower() != ".npz":
-            raise RecipeError(f"{file} has no name that ends in .npz")
-        layers = [layer.name for layer in self.classifier.metadata.layers]
-        if image is None:
-            images, image_names, labels = self.known.images, self.known.names, self.known.labels
-        else:
-            answer = self._answer(image)
-            images, image_names, labels = answer.pixels[None], [answer.name], None
-        return save_layers(
-            self.classifier, file, layers if names is None else list(names), images,
-            image_names=image_names, labels=labels, watcher=self.watcher,
-        )  # fmt: skip
-
     def weights(self) -> list[WeightView]:
         """Return the weights of each layer that has any: figures, histograms, images."""
-        from opsin.inspection.weights import weight_views  # noqa: PLC0415
-
         return weight_views(self.network)
 
     def probes(self) -> Probes:
         """Return how well a linear probe tells the classes apart behind each layer."""
-        from opsin.inspection.probes import probe_layers  # noqa: PLC0415
+        from opsin.inspection.probes import probe_layers  # noqa: PLC0415  slow to load
 
         return probe_layers(self.classifier, self.network, self.known, watcher=self.watcher)
 
@@ -245,28 +210,22 @@ class Inspection:
         Raises:
             ModelFileError: There is no such layer.
         """
-        from opsin.inspection.units import unit_gallery  # noqa: PLC0415
-
         return unit_gallery(
             self.classifier, self.network, self.known, layer, limit=limit, watcher=self.watcher
         )
 
     def ablation(self, layer: str, units: Sequence[int] | None = None) -> Ablation:
-        """Return what becomes of the validation accuracy without each of the units, by default all.
+        """Return the validation accuracy without each of the units, by default all.
 
         Raises:
-            ModelFileError: There is no such layer.
+            ModelFileError: There is no such layer or unit.
         """
-        from opsin.inspection.ablation import ablate  # noqa: PLC0415
-
         return ablate(
             self.classifier, self.network, self.known, layer, units=units, watcher=self.watcher
         )
 
     def portraits(self) -> list[Portrait]:
         """Return for each class its surest, mean, most and least typical training images."""
-        from opsin.inspection.portraits import portraits  # noqa: PLC0415
-
         return portraits(self.classifier, self.known, watcher=self.watcher)
 
     def explain(self, image: ImageLike | Prediction, label: str | None = None) -> Decision:
@@ -275,7 +234,7 @@ class Inspection:
         Raises:
             RecipeError: There is no such class.
         """
-        from opsin.inspection.decision import explain  # noqa: PLC0415
+        from opsin.inspection.decision import explain  # noqa: PLC0415  slow to load
 
         pixels = self._answer(image).pixels
         target = None if label is None else self.class_called(label)
@@ -285,33 +244,27 @@ class Inspection:
         )  # fmt: skip
 
     def nearest(self, image: ImageLike | Prediction, count: int = 9) -> list[Neighbour]:
-        """Return the training images that the network sees most like this one."""
-        from opsin.inspection.neighbours import nearest  # noqa: PLC0415
-
+        """Return the training images whose embeddings are most similar to this one's."""
         pixels = self._answer(image).pixels
         return nearest(self.classifier, self.known, pixels, count=count, watcher=self.watcher)
 
     def terms(self) -> dict[Term, tuple[str, ...]]:
-        """Return what there are lessons about, each with the layers that it can be about."""
-        from opsin.inspection.lessons.lesson_layers import lesson_layers  # noqa: PLC0415
-
+        """Return the terms that have lessons here, each with its layers."""
         lessons = lesson_layers(self.network)
         return {term: tuple(layer.name for layer in layers) for term, layers in lessons.items()}
 
     def lesson(
         self, term: Term, image: ImageLike | Prediction | None = None, layer: str | None = None
     ) -> Lesson:
-        """Return what a layer, by default the first of its kind, does to an image, in numbers.
+        """Return what a layer does to an image, in numbers.
 
-        The image is by default that of `first_image`.
+        By default it is the first layer of its kind, and the image is `first_image`.
 
         Raises:
             ModelFileError: There is no such layer.
             ImageError: The image cannot be read.
             SourceError: None is given, and there are none.
         """
-        from opsin.inspection.lessons.explain_layer import explain_layer  # noqa: PLC0415
-
         pixels = self._answer(self.first_image if image is None else image).pixels
         return explain_layer(self.classifier, self.network, pixels, term, layer)
 
@@ -319,9 +272,9 @@ class Inspection:
 def gradient_maps(
     network: OnnxGraph,
     random_file: bytes | None,
-    pixels: NDArray[np.uint8],
+    pixels: Pixels,
     target: int,
-    fill: NDArray[np.uint8],
+    fill: Pixels,
 ) -> tuple[dict[str, MethodHeat], list[str]]:
     """Draw saliency, Grad-CAM and Integrated Gradients, as `opsin.inspection.decision` asks for."""
     from opsin.inspection.decision import MethodHeat  # noqa: PLC0415
@@ -333,7 +286,7 @@ def gradient_maps(
         trained = TorchNetwork(network.with_weights({}))
         random = None if random_file is None else TorchNetwork(random_file)
 
-        def both(method: Callable[[TorchNetwork], NDArray[np.float32]]) -> MethodHeat:
+        def both(method: Callable[[TorchNetwork], Floats]) -> MethodHeat:
             return MethodHeat(method(trained), None if random is None else method(random))
 
         heat = {"saliency": both(lambda net: attribution.saliency(net, pixels, target))}
@@ -365,22 +318,21 @@ class Insight:
     """The result of `inspect`; parts not requested are ``None`` or empty.
 
     Args:
-        model: The file looked into.
+        model: The inspected file.
         page: The page that was written.
-        files: What was written beside it.
+        files: The figures beside it.
         summary: The layers as a table.
         answer: The answer to the image.
-        views: What each layer made of the image.
+        views: The output of each layer for the image.
         activity: How active each unit is over training images.
-        galleries: What excites the units of each layer asked for, by layer.
-        ablations: What becomes of the accuracy without each of them, by layer.
+        galleries: What excites the units of each requested layer, by layer.
+        ablations: The accuracy without each of them, by layer.
         probes: How well the classes can be distinguished behind each layer.
-        portraits: The training images that stand for each class.
-        weights: What each layer has learnt.
+        portraits: Typical and untypical training images of each class.
+        weights: The weights of each layer.
         history: The epochs of the training, each with its ``norms``.
         decision: Heat maps with their checks.
-        neighbours: Training images that the network sees most like the image.
-        saved: What `Inspection.save` returned.
+        neighbours: Training images that are most similar to the image.
     """
 
     model: Path
@@ -398,24 +350,16 @@ class Insight:
     history: list[Epoch] = field(default_factory=list)
     decision: Decision | None = None
     neighbours: list[Neighbour] = field(default_factory=list)
-    saved: SavedLayers | None = None
 
     def to_json(self) -> JsonObject:
         """All of it as plain data: figures, no images and no raw numbers."""
-        plain: JsonObject = {"model": str(self.model)}
+        content: JsonObject = {"model": str(self.model)}
         if self.page is not None:
-            plain |= {"page": str(self.page), "files": [str(file) for file in self.files]}
+            content |= {"page": str(self.page), "files": [str(file) for file in self.files]}
         for name in ("summary", "answer", "activity", "probes", "decision", "views", "galleries",
                      "ablations", "portraits", "weights", "neighbours"):  # fmt: skip
-            key, part = "layers" if name == "views" else name, getattr(self, name)
-            if isinstance(part, dict) and part:
-                plain[key] = {layer: of_layer.to_json() for layer, of_layer in part.items()}
-            elif isinstance(part, list) and part:
-                plain[key] = [item.to_json() for item in part]
-            elif part:
-                plain[key] = part.to_json()
+            if part := getattr(self, name):
+                content["layers" if name == "views" else name] = plain(part)
         if self.history:
-            plain["norms"] = [epoch.to_json()["norms"] for epoch in self.history]
-        if self.saved is not None:
-            plain["saved"] = asdict(self.saved)
-        return plain
+            content["norms"] = [epoch.to_json()["norms"] for epoch in self.history]
+        return content

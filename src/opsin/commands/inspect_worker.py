@@ -12,28 +12,23 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from opsin.commands.inspect_model import Insight, Inspection
-from opsin.commands.inspect_pages import (
-    NEIGHBOURS,
-    look_at_image,
-    look_at_lesson,
-    look_at_network,
-    look_at_units,
-)
+from opsin.commands.inspect import NEIGHBOURS, image_page, lesson_page, network_page, unit_page
+from opsin.commands.inspect_model import Inspection
 from opsin.core.child_process import Header, error_values, pack, receive, take_output, whole
 from opsin.core.errors import OpsinError, RecipeError
 from opsin.core.events import Watcher
-from opsin.data.array_image import png_address
+from opsin.data.pixel_values import png_address
 from opsin.inspection.lessons.lesson_terms import Term
 from opsin.runtime.prediction import Prediction
 
+# What can be asked.
+_VERBS: Final = ("image", "explain", "nearest", "layer", "lesson", "network")
 # A known image by its part and number. Files are not read: the bytes come with the question.
 _KNOWN: Final = re.compile(r"(train|val|test)/\d{1,12}")
 # Seconds between two frames about the progress of the same work.
@@ -65,74 +60,41 @@ class _Question(BaseModel):
         return look.predict(self.image)
 
 
-def _image(question: _Question, look: Inspection, content: bytes, page: Path) -> Header:
-    """Show the output of one layer, or all, for an image."""
-    layers = () if question.layer is None else (question.layer,)
+def _answer(verb: str, question: _Question, look: Inspection, content: bytes, page: Path) -> Header:
+    """Answer one of `_VERBS`, and write its page, if it has one."""
+    if verb == "network":
+        network_page(look, page)
+        return {"layers": len(look.classifier.metadata.layers)}
+    if verb == "layer":
+        layer = question.layer or ""
+        if question.label is not None:
+            look.class_called(question.label)
+        insight = unit_page(look, page, [layer], label=question.label, limit=question.limit)
+        gallery = insight.galleries[layer]
+        return {"units": len(gallery), "images": gallery.images}
     answer = question.predict(look, content)
-    look_at_image(look, Insight(look.classifier.path), answer, page, layers)
-    return _with_label(look, answer)
-
-
-def _explain(question: _Question, look: Inspection, content: bytes, page: Path) -> Header:
-    """Explain an answer by heat maps for a class, by default the answer."""
-    answer, insight = question.predict(look, content), Insight(look.classifier.path)
-    look_at_image(look, insight, answer, page, None, explain=True, label=question.label)
-    return _with_label(look, answer)
-
-
-def _nearest(question: _Question, look: Inspection, content: bytes, _: Path) -> Header:
-    """Return an image's nearest training images with their pixels; no page."""
-    answer = question.predict(look, content)
-    nearest = look.nearest(answer, question.count)
-    shown = [{**image.to_json(), "shown": png_address(image.pixels)} for image in nearest]
-    return {"answer": answer.to_json(), "nearest": shown}
-
-
-def _lesson(question: _Question, look: Inspection, content: bytes, page: Path) -> Header:
-    """Show a lesson on a layer and an image, by default the first."""
-    answer, terms = question.predict(look, content), look.terms()
-    header: Header = {
-        "answer": answer.to_json(),
-        "terms": {term: list(layers) for term, layers in terms.items()},
-    }
-    fitting = [term for term, layers in terms.items() if question.layer in (None, *layers)]
-    term = question.term or next(iter(fitting), None)
-    if term is None:
-        return header
-    lesson = look.lesson(term, answer, question.layer)
-    look_at_lesson(look, answer, lesson, page)
-    return header | {"term": term, "layer": lesson.layer}
-
-
-def _units(question: _Question, look: Inspection, _: bytes, page: Path) -> Header:
-    """Show a layer's units, sorted by a class."""
-    insight, layer = Insight(look.classifier.path), question.layer or ""
-    look_at_units(look, insight, page, [layer], label=question.label, limit=question.limit)
-    gallery = insight.galleries[layer]
-    return {"units": len(gallery), "images": gallery.images}
-
-
-def _network(_: _Question, look: Inspection, __: bytes, page: Path) -> Header:
-    """Show the network: layers, receptive fields, weights."""
-    look_at_network(look, Insight(look.classifier.path), page)
-    return {"layers": len(look.classifier.metadata.layers)}
-
-
-def _with_label(look: Inspection, answer: Prediction) -> Header:
+    header: Header = {"answer": answer.to_json()}
+    if verb == "nearest":  # with their pixels, and no page
+        nearest = look.nearest(answer, question.count)
+        shown = [{**image.to_json(), "shown": png_address(image.pixels)} for image in nearest]
+        return header | {"nearest": shown}
+    if verb == "lesson":  # by default the first of the layer
+        terms = look.terms()
+        header["terms"] = {term: list(layers) for term, layers in terms.items()}
+        fitting = [term for term, layers in terms.items() if question.layer in (None, *layers)]
+        term = question.term or next(iter(fitting), None)
+        if term is None:
+            return header
+        lesson = look.lesson(term, answer, question.layer)
+        lesson_page(look, answer, lesson, page)
+        return header | {"term": term, "layer": lesson.layer}
+    if verb == "explain":
+        image_page(look, answer, page, None, explain=True, label=question.label)
+    else:
+        image_page(look, answer, page, () if question.layer is None else (question.layer,))
     actual = look.actual(answer)
     label = None if actual is None else look.classifier.classes[actual]
-    return {"answer": answer.to_json(), "actual": label}
-
-
-# What can be asked; each writes its page, if it has one.
-_ANSWERERS: Final[dict[str, Callable[[_Question, Inspection, bytes, Path], Header]]] = {
-    "image": _image,
-    "explain": _explain,
-    "nearest": _nearest,
-    "layer": _units,
-    "lesson": _lesson,
-    "network": _network,
-}
+    return header | {"actual": label}
 
 
 class _Worker(Watcher):
@@ -159,14 +121,14 @@ class _Worker(Watcher):
         named = isinstance(number, str) and re.fullmatch(r"[A-Za-z0-9]{1,64}", number)
         self._number = str(number) if named else None
         try:
-            if not named or not isinstance(verb, str) or verb not in _ANSWERERS:
+            if not named or not isinstance(verb, str) or verb not in _VERBS:
                 raise RecipeError(f"{json.dumps(asked)[:80]} is no question")
             try:
                 question = _Question.model_validate(options)
             except ValidationError as error:
                 raise RecipeError(f"{json.dumps(options)[:80]} is no question") from error
             page = self._folder / f"{self._number}.html"
-            answer = _ANSWERERS[verb](question, self._look, content, page)
+            answer = _answer(verb, question, self._look, content, page)
             self._say(page=str(page) if page.is_file() else None, said=answer)
         except OpsinError as error:
             self._say(error=error_values(error))

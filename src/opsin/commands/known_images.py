@@ -10,15 +10,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.commands.own_images import OwnImages
+from opsin.commands.test_set_usage import OwnImages
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.data.cache import as_keys
 from opsin.data.dataset import Dataset, look_at, read_corrected
-from opsin.data.decoded_store import Decoded
+from opsin.data.decoded import Decoded
+from opsin.data.lazy_images import ReferenceSet
 from opsin.data.near_duplicates import SMALLEST, near_duplicates
-from opsin.data.reference_set import ReferenceSet
 from opsin.data.run_images import is_moved, load_run_images, recipe_of_run
 from opsin.data.sources.named import is_place
 from opsin.data.spelling import places_among

@@ -21,15 +21,13 @@ from opsin.commands.train.train import train
 from opsin.core.arguments import checked
 from opsin.core.artifacts.records import Stored
 from opsin.core.artifacts.run_predictions import RunPredictions
-from opsin.core.artifacts.run_report import Accuracy, LabelEvidence, PartFigures
+from opsin.core.artifacts.run_report import Accuracy, PartFigures
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
 from opsin.core.format import plus_minus
 from opsin.core.storage import write_json
-from opsin.data.corrections import Correction, read_corrections, with_earlier, write_corrections
 from opsin.data.dataset import Dataset, load, load_recipe
 from opsin.data.folds import cut_into_folds
-from opsin.data.run_images import read_images
 from opsin.models.resolve import resolve
 from opsin.report.side_by_side import Comparison
 from opsin.report.terminal import for_people
@@ -67,13 +65,6 @@ class Averages(Stored):
     seconds: float
 
 
-class FoldDoubts(Stored):
-    """The labels of all images that the answers of the folds contradict."""
-
-    suspected: int
-    labels: LabelEvidence
-
-
 class RepeatsSummary(Stored):
     """The figures of several runs of one recipe."""
 
@@ -86,7 +77,6 @@ class RepeatsSummary(Stored):
     mean: Averages | None
     deviation: Averages | None
     pooled: PartFigures | None
-    doubts: FoldDoubts | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -97,15 +87,11 @@ class Repeats:
         runs: The runs, in order; Ctrl-C may have ended the last one early.
         summary: Their figures.
         file: The file of the summary, beside the runs.
-        labels: Of folds, a file of the suspected label errors, to be corrected by hand and given to
-            a later training as ``labels``; ``None`` if there are none, or the classifiers are too
-            weak to tell (``summary.doubts`` says why).
     """
 
     runs: tuple[Run, ...]
     summary: RepeatsSummary
     file: Path
-    labels: Path | None = None
 
     @property
     def accuracy(self) -> float | None:
@@ -263,15 +249,10 @@ def _keep(kind: Kind, made: Sequence[Run], count: int, ending: str) -> Repeats:
     """Write the summary beside the runs, under the first one's name, which is unique."""
     first = made[0].path
     name = re.sub(rf"-{ending}(-\d+)?$", rf"-{kind}\1", first.name)
-    file, labels = first.with_name(f"{name}.json"), None
+    file = first.with_name(f"{name}.json")
     summary = summarise(made, kind=kind, asked=count)
-    if kind == "folds" and len(made) == count and not any(row.stopped for row in summary.runs):
-        doubts, doubted = _doubted_labels(made)  # every image was tested
-        summary = summary.model_copy(update={"doubts": doubts})
-        if doubted:
-            labels = write_corrections(file.with_suffix(".labels.csv"), doubted)
     write_json(file, summary.to_json())
-    return Repeats(tuple(made), summary, file, labels)
+    return Repeats(tuple(made), summary, file)
 
 
 def summarise(runs: Sequence[Run], *, kind: Kind, asked: int) -> RepeatsSummary:
@@ -326,28 +307,6 @@ def _out_of_fold(
         np.concatenate([part.labels for part in answers]),
         np.concatenate(groups) if len(groups) == len(answers) else None,
     )
-
-
-def _doubted_labels(runs: Sequence[Run]) -> tuple[FoldDoubts, list[Correction]]:
-    """The labels that the answers of the folds contradict, the most doubtful first."""
-    from opsin.evaluation.label_errors import doubt_labels  # noqa: PLC0415
-
-    images = []
-    for run in runs:
-        of_run = read_images(run.directory)
-        images += [of_run[row] for row in RunPredictions.read(run.directory).of("test").rows]
-    classes = _classes(runs)
-    probabilities, labels, groups = _out_of_fold(runs)
-    doubts = doubt_labels(probabilities, labels, classes, groups)
-    suspects = doubts.suspects
-    suspected = [
-        Correction(images[row].digest, images[row].name, images[row].label, classes[best], float(p))
-        for row, best, p in zip(suspects.rows, suspects.suggested, suspects.scores, strict=True)
-    ]
-    before = runs[0].directory.corrections
-    earlier = read_corrections(before) if suspected and before.is_file() else ()
-    summary = FoldDoubts(suspected=len(suspects), labels=doubts.evidence)
-    return summary, with_earlier(suspected, earlier)
 
 
 @checked

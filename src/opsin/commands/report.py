@@ -27,8 +27,8 @@ from opsin.data.cache import digest_names
 from opsin.data.corrections import Correction, with_earlier, write_corrections
 from opsin.data.dataset import Dataset
 from opsin.data.run_images import Places, load_run_images
-from opsin.data.table_columns import columns_of
-from opsin.evaluation.embedding_map import map_embedding, map_figures
+from opsin.data.sources.table import columns_of
+from opsin.evaluation.embedding_map import map_embedding
 from opsin.evaluation.label_errors import clear_examples, doubt_labels, too_weak
 from opsin.evaluation.mistakes import (
     cells_of,
@@ -39,20 +39,25 @@ from opsin.evaluation.mistakes import (
     typical_rows,
 )
 from opsin.evaluation.out_of_distribution import measure_synthetic_ood, strange_images
-from opsin.evaluation.robustness import disturbed_examples, robustness
+from opsin.evaluation.robustness import robustness
 from opsin.evaluation.slices import measure_traits, slice_accuracy
 from opsin.report.card import model_card
-from opsin.report.doubts import labels_grounds
-from opsin.report.figures.calibration_figures import draw_curves_of_classes, draw_reliability
 from opsin.report.figures.failure_figures import (
-    draw_disturbed,
     draw_map,
     draw_robustness,
     draw_slices,
 )
-from opsin.report.figures.run_figures import ShownAnswer, draw_answers, draw_confusion, draw_curves
+from opsin.report.figures.run_figures import (
+    ShownAnswer,
+    draw_answers,
+    draw_confusion,
+    draw_curves,
+    draw_curves_of_classes,
+    draw_reliability,
+)
 from opsin.report.figures.style import save, styled, svg_of
 from opsin.report.run_page import PageImages, render
+from opsin.report.terminal import labels_grounds
 from opsin.runtime.classifier import Classifier
 
 if TYPE_CHECKING:
@@ -64,7 +69,7 @@ SUSPECTS: Final = 200
 # Known images that strange ones are compared with, and that the map is made from, at most.
 _COMPARED, _MAPPED = 2000, 5000
 # Figures that the page has in a form of its own, or leaves out.
-_BESIDE_THE_PAGE: Final = ("answers", "mistakes", "confusion", "disturbed")
+_BESIDE_THE_PAGE: Final = ("answers", "mistakes", "confusion")
 _page_wanted: Final[ContextVar[bool]] = ContextVar("page_wanted", default=True)
 
 
@@ -76,7 +81,6 @@ def write_report(
     fix: str | os.PathLike[str] | None = None,
     data: Places = (),
     seed: int = 0,
-    svg: bool = False,
     device: str = "auto",
     watcher: Watcher = SILENT,
 ) -> Path:
@@ -90,7 +94,6 @@ def write_report(
             and ``watcher`` receives the reason.
         data: Where the run's images are now, if they were moved; they must be the same.
         seed: Decides which images are drawn as examples of the answers; another one draws others.
-        svg: Write each figure as SVG, too, beside the PNG.
         device: Where it computes: see `opsin.Classifier`.
         watcher: Receives the progress of the work.
 
@@ -131,7 +134,7 @@ def write_report(
         ]
         earlier = images.corrected.rows if images.corrected else ()
         write_corrections(fix, with_earlier(rows, earlier))
-    draw_run(directory, report, images, predictions, watcher, seed=seed, svg=svg)
+    draw_run(directory, report, images, predictions, watcher, seed=seed)
     return directory.page
 
 
@@ -167,7 +170,6 @@ def draw_run(
     watcher: Watcher,
     *,
     seed: int = 0,
-    svg: bool = False,
 ) -> None:
     """Write ``figures/``, ``report.html`` and ``README.md`` from the run's files and images."""
     if not _page_wanted.get():
@@ -180,17 +182,14 @@ def draw_run(
     with styled():
         for done, (name, draw) in enumerate(drawings.items()):
             watcher.advance(done)
-            png, vector = (directory.figures / f"{name}.{kind}" for kind in ("png", "svg"))
-            with best_effort(f"the figure {name}", watcher, [png, vector]):
+            file = directory.figures / f"{name}.png"
+            with best_effort(f"the figure {name}", watcher, file):
                 figure = draw()
-                save(figure, png)
-                vector.unlink(missing_ok=True)  # of an earlier report
-                if svg:
-                    save(figure, vector)
+                save(figure, file)
                 if name not in _BESIDE_THE_PAGE:
                     drawn[name] = svg_of(figure)
     name = directory.path.name
-    with best_effort("the model card", watcher, [directory.card]):
+    with best_effort("the model card", watcher, directory.card):
         source = recipe.data.source_names
         card = model_card(report, recipe.training.seed, name=name, source=source)
         write_bytes(directory.card, card.encode("utf-8", "replace"))
@@ -224,22 +223,20 @@ def _drawings(
     if failures and failures.slices.traits:
         drawings["slices"] = lambda: draw_slices(failures.slices)
     if deep:
-        first = answers[0].pixels
-        drawings["disturbed"] = lambda: draw_disturbed(disturbed_examples(first), first)
         drawings["robustness"] = lambda: draw_robustness(deep.robustness)
         drawings["map"] = lambda: draw_map(deep.map)
     return drawings
 
 
 @contextlib.contextmanager
-def best_effort(what: str, watcher: Watcher, files: Sequence[Path] = ()) -> Iterator[None]:
+def best_effort(what: str, watcher: Watcher, file: Path | None = None) -> Iterator[None]:
     """Let a part of the report fail without the rest: hours of training may hang on it."""
     try:
         yield
     except Exception as error:  # noqa: BLE001  whatever it is, the run is worth more
         why = str(error) if isinstance(error, OpsinError) else f"{type(error).__name__}: {error}"
         watcher.note(f"{what} could not be made, and is left out ({why})")
-        for file in files:
+        if file is not None:  # of an earlier report
             with contextlib.suppress(OSError):
                 file.unlink()
 
@@ -278,11 +275,11 @@ def find_failures(
 ) -> Failures:
     """Find suspected label errors and weak slices: what takes seconds."""
     unseen = predictions.parts.get("out_of_fold", predictions.parts.get("val"))
-    suspects, doubts = [], None
+    suspects, suspected, evidence = [], 0, None
     if unseen is not None:
         labels, probabilities, rows = unseen.labels, unseen.probabilities, unseen.rows
-        doubts = doubt_labels(probabilities, labels, dataset.classes, unseen.groups)
-        doubted = doubts.suspects
+        doubted, evidence = doubt_labels(probabilities, labels, dataset.classes, unseen.groups)
+        suspected = len(doubted)
         for index, suggested, score in zip(
             doubted.rows[:SUSPECTS], doubted.suggested, doubted.scores, strict=False
         ):
@@ -301,7 +298,8 @@ def find_failures(
             )
     judged = predictions.of(part)
     columns = {
-        name: [texts[row] for row in judged.rows] for name, texts in columns_of(dataset).items()
+        name: [texts[row] for row in judged.rows]
+        for name, texts in columns_of(dataset.located, dataset.names, dataset.groups).items()
     }
     slices = slice_accuracy(
         judged.right,
@@ -314,8 +312,8 @@ def find_failures(
     )
     return Failures(
         suspects=suspects,
-        suspected=0 if doubts is None else len(doubts.suspects),
-        labels=None if doubts is None else doubts.evidence,
+        suspected=suspected,
+        labels=evidence,
         slices=slices,
     )
 
@@ -353,10 +351,11 @@ def look_deeper(
         watcher.advance(done := done + len(embeddings[-1]))
     watcher.end()
     names = [dataset.names[row] for row in rows]
-    points = map_embedding(np.concatenate(embeddings), labels)
     return DeepAnalysis(
         too_weak=weak,
         robustness=disturbed,
         strangers=strangers,
-        map=map_figures(points, names, labels, judged.answers[mapped], dataset.classes),
+        map=map_embedding(
+            np.concatenate(embeddings), labels, judged.answers[mapped], names, dataset.classes
+        ),
     )

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, ValidationError
 
-from opsin.classical.classical_recipe import FITTED, FORMER, ClassicalRecipe, Fitting
+from opsin.classical.classical_recipe import FITTED, ClassicalRecipe, Fitting
 from opsin.core.arguments import checked
-from opsin.core.artifacts.recorded_recipe import RecordedRecipe
-from opsin.core.artifacts.records import IMPORTED, LATEST, Epoch, ImportRecord
+from opsin.core.artifacts.records import IMPORTED, LATEST, Epoch, ImportRecord, RecordedRecipe
 from opsin.core.artifacts.run_directory import RunDirectory, find_runs
 from opsin.core.artifacts.run_report import PartFigures, Report, RunSummary, summarise
 from opsin.core.errors import MissingExtraError, OpsinError, RunError
@@ -111,7 +110,7 @@ class Run:
         """What was asked for, every default resolved."""
         recorded = self.directory.read(RecordedRecipe)
         name = recorded.model.name
-        fitted: type[AnyRecipe] = ClassicalRecipe if name in {*FITTED, FORMER} else Recipe
+        fitted: type[AnyRecipe] = ClassicalRecipe if name in FITTED else Recipe
         kind = ImportRecipe if name == IMPORTED else fitted
         try:
             return kind.model_validate(recorded.model_dump(exclude_unset=True))

@@ -1,4 +1,4 @@
-"""A collection written out for another machine or tool."""
+"""Export of a dataset: a folder with its table, or one .npz file."""
 
 from __future__ import annotations
 
@@ -7,46 +7,61 @@ import contextlib
 import hashlib
 import os
 import shlex
+import zipfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final
 
-from opsin.commands.data_files import write_npz, write_parquet, write_parquet_parts
-from opsin.commands.source_images import SourceImages, parts_of
+import numpy as np
+from numpy.typing import NDArray
+
 from opsin.core.arguments import checked
 from opsin.core.csv_cells import write_rows
-from opsin.core.errors import RecipeError, SourceError, StorageError
+from opsin.core.errors import ImageError, RecipeError, SourceError, StorageError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.file_names import NamesInUse, legal_name
+from opsin.core.files import NamesInUse, legal_name
 from opsin.core.platform import sync
 from opsin.core.storage import (
+    atomic_file,
     check_writable,
     publish_directory,
     scratch_directory,
     storage_errors,
 )
 from opsin.core.stored_json import JsonObject
+from opsin.data import sources
 from opsin.data.dataset import Dataset
+from opsin.data.formats import SUFFIXES, is_heif
 from opsin.data.image_tree import natural
+from opsin.data.images import content_of
 from opsin.data.lazy_images import THREADS
-from opsin.data.sources.parquet import need_pyarrow
+from opsin.data.pixel_values import encode_png
+from opsin.data.sources.contents import UnpreparedImages
 from opsin.report.terminal import printable
+from opsin.stores.store_address import StoredObject
 
-#: What a collection can be written as.
-Form = Literal["folder", "npz", "parquet", "datasets"]
-# Those that are one file, and how its name ends.
-_ENDINGS: Final[dict[Form, str]] = {"npz": ".npz", "parquet": ".parquet"}
+# Bytes of pixels per block.
+_BLOCK: Final = 1 << 22
+# Names that promise another kind of file.
+_OTHER_FILES: Final = (".parquet", ".csv", ".zip", ".tar", ".gz")
+# How files begin, and the endings of their names.
+_BEGINNINGS: Final = {
+    b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"RIFF": ".webp", b"BM": ".bmp",
+    b"II*\0": ".tif", b"MM\0*": ".tif", b"P5": ".pgm", b"P6": ".ppm",
+    b"\0\0\0\x0cjP": ".jp2",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What `export_data` has written.
+    """The result of `export_data`.
 
     Args:
         path: The folder or the file.
         images: Number of images in it.
         bytes: Its size, all files together.
-        options: Options that read it as it was read here, whatever Opsin would choose by itself.
+        options: Options that read it as it was read here.
     """
 
     path: Path
@@ -56,23 +71,19 @@ class Exported:
 
     @property
     def command(self) -> str:
-        """The command that trains on it as it was here."""
+        """The command that trains on it."""
         return shlex.join(["opsin", "train", str(self.path), *self.options])
 
     def to_json(self) -> JsonObject:
-        """What ``--json`` prints."""
+        """Return it as ``--json`` prints it."""
         return {"path": str(self.path), "images": self.images, "bytes": self.bytes}
 
 
 @checked
 def export_data(
-    dataset: Dataset,
-    path: str | os.PathLike[str],
-    *,
-    form: Form | None = None,
-    watcher: Watcher = SILENT,
+    dataset: Dataset, path: str | os.PathLike[str], *, watcher: Watcher = SILENT
 ) -> Exported:
-    """Write a collection, so that it can be moved to another machine or tool.
+    """Write a dataset, so that it can be moved to another machine or tool.
 
     A folder gets ``train|val|test/<class>/<name>`` and ``metadata.csv`` (``file_name``, ``label``,
     ``split``, ``sha256`` of the file and, where known, ``group``). Images that are files in the
@@ -83,27 +94,19 @@ def export_data(
     W, C]``), ``labels`` (``int64[N]``), ``classes``, and ``test_images`` and ``test_labels`` where
     there is a test part. It has no place for a validation part, which becomes training images.
 
-    ``parquet`` is one file and ``datasets`` a folder of them, a file or more for each part, in the
-    form of Hugging Face's library: ``datasets.load_dataset(folder)`` reads it, and so does
-    `opsin.load`.
-
     Unreadable files are left out. Reading the export with the same options gives the same images
     and classes and the same fingerprint and, from a folder, the same parts of the split.
 
     Args:
         dataset: The images.
-        path: A folder that is new or empty, or a new file. It gets its name when it is whole, so
-            that nothing half done is left behind.
-        form: ``folder``, ``npz``, ``parquet`` or ``datasets`` (default: by the ending of the
-            path's name, a folder where it has none of these).
+        path: A folder that is new or empty, or a new ``.npz`` file; whole, or not there.
         watcher: Receives the progress of the work.
 
     Raises:
-        RecipeError: The name of the path does not fit the form.
-        MissingExtraError: A form needs pyarrow, which is not installed.
+        RecipeError: The path's name is that of another kind of file.
         SourceError: The images' files are gone, or have changed; or a table cannot hold the name
             of a class.
-        StorageError: There is something at ``path`` already, or the disk refuses a write.
+        StorageError: Something is at ``path`` already, or the disk refuses a write.
 
     Example:
         >>> import tempfile
@@ -114,15 +117,15 @@ def export_data(
         ...     load(written.path).fingerprint == digits.fingerprint
         True
     """
-    target = check_target(path, form)
-    form = form or _form_of(target)
+    target = check_target(path)
+    as_arrays = target.suffix.lower() == ".npz"
     for source in filter(None, (*dataset.located.sources, dataset.located.test)):
         if os.path.isdir(source) and target.is_relative_to(os.path.realpath(source)):  # noqa: PTH112
             raise StorageError(
                 f"{target} lies in {source}, whose images the copies would become",
                 "Choose another place.",
             )
-    for name in dataset.classes if form == "folder" else ():
+    for name in () if as_arrays else dataset.classes:
         if not name.isprintable() or not name or name != name.strip():
             raise SourceError(
                 f"No table can hold the class name {name!r}",
@@ -134,39 +137,30 @@ def export_data(
     try:
         with storage_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-        write = {
-            "folder": _write_folder, "npz": write_npz, "parquet": write_parquet,
-            "datasets": write_parquet_parts,
-        }[form]  # fmt: skip
-        write(dataset, target, watcher)
+        watcher.begin("Export", len(dataset), "images")
+        (_write_arrays if as_arrays else _write_folder)(dataset, target, watcher)
+        watcher.end()
     except BaseException:
         for folder in missing:
             with contextlib.suppress(OSError):
                 folder.rmdir()
         raise
-    files = [target] if target.is_file() else target.rglob("*")
+    files = [target] if as_arrays else target.rglob("*")
     size = sum(file.stat().st_size for file in files if file.is_file())
     shown = Path(os.path.expanduser(path))  # noqa: PTH111  never raises
-    return Exported(shown, len(dataset), size, _options(dataset, form))
+    return Exported(shown, len(dataset), size, _options(dataset, as_arrays=as_arrays))
 
 
-def _form_of(path: Path) -> Form:
-    ending = path.suffix.lower()
-    return next((form for form, usual in _ENDINGS.items() if usual == ending), "folder")
-
-
-def check_target(path: str | os.PathLike[str], form: Form | None = None) -> Path:
-    """The place that an export means, without links; refuses at once what cannot work."""
+def check_target(path: str | os.PathLike[str]) -> Path:
+    """Return an export's target without links, or refuse one that cannot be written."""
     target = Path(os.path.realpath(os.path.expanduser(path)))  # noqa: PTH111
-    form = form or _form_of(target)
-    ending = _ENDINGS.get(form)
-    if ending is not None and target.suffix.lower() != ending:
-        raise RecipeError(f"{path} must end in {ending}")
-    if form in ("parquet", "datasets"):
-        need_pyarrow()
+    ending = target.suffix.lower()
+    if ending in _OTHER_FILES:
+        raise RecipeError(f"{path} must be the name of a folder, or end in .npz")
     with storage_errors(target):
-        if os.path.lexists(target) and (ending or not target.is_dir() or any(target.iterdir())):
-            what = "a new file" if ending else "a new or an empty folder"
+        is_file = ending == ".npz"
+        if os.path.lexists(target) and (is_file or not target.is_dir() or any(target.iterdir())):
+            what = "a new file" if is_file else "a new or an empty folder"
             raise StorageError(f"{target} is there already", f"Name {what}.")
         if target.exists() and target.samefile(Path.cwd()):
             raise StorageError(f"{target} is the folder that you are in", "Name a folder in it.")
@@ -174,41 +168,90 @@ def check_target(path: str | os.PathLike[str], form: Form | None = None) -> Path
     return target
 
 
+def _write_arrays(dataset: Dataset, target: Path, watcher: Watcher) -> None:
+    split, done = dataset.split, 0
+    train = np.sort(np.concatenate([split.train, split.val]))
+    if len(split.val):
+        watcher.note(
+            f"{len(split.val):,} validation images go with those for training, since an .npz "
+            "file has no place for them; a folder keeps them apart"
+        )
+    step = max(1, _BLOCK // max(1, dataset.images.nbytes // len(dataset)))
+
+    def blocks(rows: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+        nonlocal done
+        for start in range(0, len(rows), step):
+            block = dataset.images[rows[start : start + step]]
+            yield block
+            watcher.advance(done := done + len(block))
+
+    with (
+        atomic_file(target) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        add_array(archive, "labels", [dataset.labels[train]])
+        add_array(archive, "classes", [np.array(dataset.classes)])
+        add_array(archive, "images", blocks(train), len(train))
+        if len(split.test):
+            add_array(archive, "test_labels", [dataset.labels[split.test]])
+            add_array(archive, "test_images", blocks(split.test), len(split.test))
+
+
+def add_array(
+    archive: zipfile.ZipFile,
+    name: str,
+    blocks: Iterable[NDArray[Any]],
+    count: int | None = None,
+) -> None:
+    """Add an array that comes in blocks."""
+    # Without a time, so that the same images give the same file.
+    info = zipfile.ZipInfo(f"{name}.npy")
+    info.compress_type = archive.compression
+    with archive.open(info, "w", force_zip64=True) as stream:
+        for number, block in enumerate(blocks):
+            if number == 0:
+                shape = block.shape if count is None else (count, *block.shape[1:])
+                header = {"descr": block.dtype.str, "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(stream, header)
+            stream.write(np.ascontiguousarray(block).tobytes())
+
+
 def _write_folder(dataset: Dataset, target: Path, watcher: Watcher) -> None:
     """Write ``part/class/name`` and a table; no two names are alike on any system."""
-    images, classes = SourceImages.of(dataset), NamesInUse()
+    images, classes = _images_of(dataset), NamesInUse()
     folders = [classes.take(legal_name(name)) for name in dataset.classes]
     used: dict[str, NamesInUse] = {}
-    names = []
-    for row, (part, label) in enumerate(zip(parts_of(dataset), dataset.labels, strict=True)):
+    names, parts = [], dataset.split.part_names(len(dataset))
+    for row, (part, label) in enumerate(zip(parts, dataset.labels, strict=True)):
         folder = f"{part}/{folders[label]}"
-        name = used.setdefault(folder, NamesInUse()).take(legal_name(images.name(row)))
-        names.append(f"{folder}/{name}")
+        name = _file_name(None if images is None else images[row], dataset.names[row])
+        names.append(f"{folder}/{used.setdefault(folder, NamesInUse()).take(legal_name(name))}")
+
+    def copy(row: int) -> str:
+        try:
+            image = None if images is None else images[row]
+            if isinstance(image, Path | StoredObject | bytes):
+                content = content_of(image, dataset.names[row])
+            else:
+                content = encode_png(dataset.images[row])
+        except ImageError as error:
+            raise SourceError(error.message, "Load it again.") from error
+        with (scratch / names[row]).open("xb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        return hashlib.sha256(content).hexdigest()
+
     with scratch_directory(target.parent) as scratch:
         for folder in used:
             (scratch / folder).mkdir(parents=True, exist_ok=True)
-
-        def copy(row: int) -> str:
-            digest = hashlib.sha256()
-            with (scratch / names[row]).open("xb") as stream:
-                for block in images.blocks(row):
-                    digest.update(block)
-                    stream.write(block)
-                stream.flush()
-                os.fsync(stream.fileno())
-            return digest.hexdigest()
-
-        watcher.begin("Export", len(names), "images")
         digests = []
         with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
             for digest in pool.map(copy, range(len(names))):
                 digests.append(digest)
                 watcher.advance(len(digests))
-        watcher.end()
         labels = [dataset.classes[label] for label in dataset.labels]
-        columns = {
-            "file_name": names, "label": labels, "split": parts_of(dataset), "sha256": digests,
-        }  # fmt: skip
+        columns = {"file_name": names, "label": labels, "split": parts, "sha256": digests}
         if any(dataset.groups):
             columns["group"] = [printable(group) for group in dataset.groups]
         with (scratch / "metadata.csv").open("w", encoding="utf-8", newline="") as stream:
@@ -220,11 +263,46 @@ def _write_folder(dataset: Dataset, target: Path, watcher: Watcher) -> None:
             raise StorageError(f"Another program has written into {target} meanwhile")
 
 
-def _options(dataset: Dataset, form: Form) -> tuple[str, ...]:
+def _images_of(dataset: Dataset) -> UnpreparedImages | None:
+    """Return the dataset's images as in their source; ``None`` for arrays."""
+    recipe = dataset.recipe
+    contents = (dataset.held or sources.find_all(recipe)).open()
+    if recipe.classes:
+        contents = contents.keep(recipe.classes)
+    bad = {name for name, _ in dataset.unreadable}
+    kept = set(dataset.names)  # corrections leave some out
+    rows = [
+        row
+        for row, name in enumerate(contents.names)
+        if name not in bad and (name in kept or not dataset.corrected)
+    ]
+    if len(rows) < len(contents):
+        contents = contents.rows(np.array(rows, np.int64))
+    # Corrected files have their old labels in the source.
+    labels = dataset.labels if dataset.corrected else contents.labels
+    if list(contents.names) != dataset.names or not np.array_equal(labels, dataset.labels):
+        raise SourceError(f"{recipe.source} holds other images by now", "Load it again.")
+    return None if isinstance(contents.images, np.ndarray) else contents.images
+
+
+def _file_name(image: object, name: str) -> str:
+    """Return the name of an image's file, or one for its content."""
+    if isinstance(image, Path | StoredObject):
+        return image.name
+    base = name.rpartition("/")[2]
+    if not isinstance(image, bytes):
+        return f"{base}.png"
+    if base.lower().endswith(SUFFIXES):
+        return base
+    ending = next((e for start, e in _BEGINNINGS.items() if image.startswith(start)), "")
+    return base + (".heic" if is_heif(image) else ending)
+
+
+def _options(dataset: Dataset, *, as_arrays: bool) -> tuple[str, ...]:
     # What the export does not say.
     _, height, width, channels = dataset.images.shape
     options = ["--no-flip"] if not dataset.mirrored else []
-    if form == "npz":
+    if as_arrays:
         return tuple(options)
     options += ["--size", f"{height}x{width}", "--channels", str(channels)]
     if dataset.recipe.resize != "fit":

@@ -22,6 +22,8 @@ from opsin.core.errors import RecipeError
 FORMER_NAMES: Final = {"rate": "learning_rate", "light": "brightness"}
 _Value = TypeVar("_Value")
 _T = TypeVar("_T", bound=Callable[..., Any])
+# A check, and what it expects in words.
+_Rule = tuple[Callable[[Any], bool], str]
 # Libraries overflow beyond this.
 _LARGEST: Final = 2**63
 
@@ -56,16 +58,16 @@ def checked(target: _T) -> _T:
 
     @functools.wraps(function)
     def call(*args: Any, **options: Any) -> Any:
-        hints, options = _hints_of(function), by_current_names(options)
+        rules, options = _rules_of(function), by_current_names(options)
         try:
-            given = signature.bind(*args, **options).arguments
+            arguments = signature.bind(*args, **options).arguments
         except TypeError:
-            given = {}  # the call says what is wrong, in Python's words
-        for name, value in given.items():
+            arguments = {}  # the call says what is wrong, in Python's words
+        for name, value in arguments.items():
             several = signature.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL
+            fits, words = rules.get(name, _ANYTHING)
             for item in value if several else (value,):
-                if name in hints and not _fits(item, hints[name]):
-                    words = _words(hints[name])
+                if not fits(item):
                     raise RecipeError(f"{name} must be {words}, not {reprlib.repr(item)}")
         return function(*args, **options)
 
@@ -73,75 +75,67 @@ def checked(target: _T) -> _T:
 
 
 @functools.cache
-def _hints_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """Each parameter's annotation, without that of ``**options``."""
-    parameters = inspect.signature(function).parameters.values()
+def _rules_of(function: Callable[..., Any]) -> dict[str, _Rule]:
+    """The rule of each annotated parameter, without that of ``**options``."""
     # The return annotation may exist for type checkers alone.
-    asked = {
+    annotations = {
         p.name: p.annotation
-        for p in parameters
+        for p in inspect.signature(function).parameters.values()
         if p.kind is not p.VAR_KEYWORD and p.annotation is not p.empty
     }
-    holder = types.SimpleNamespace(__annotations__=asked)
-    return typing.get_type_hints(holder, function.__globals__)
+    holder = types.SimpleNamespace(__annotations__=annotations)
+    hints = typing.get_type_hints(holder, function.__globals__)
+    return {name: _rule(hint) for name, hint in hints.items()}
 
 
-def _parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
-    """An annotation's origin and arguments."""
+def _rule(hint: Any) -> _Rule:
+    """Whether a value fits an annotation, and the annotation in words."""
     origin, args = typing.get_origin(hint) or hint, typing.get_args(hint)
-    if origin is types.UnionType:
-        origin = typing.Union
-    if any(typing.get_origin(arg) is os.PathLike for arg in args):  # here a str is a path
-        args = tuple(arg for arg in args if arg is not str)
-    return origin, args
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    origin, args = _parts(hint)
-    if origin is typing.Union:
-        return any(_fits(value, arg) for arg in args)
+    if origin in (typing.Union, types.UnionType):
+        if any(typing.get_origin(arg) is os.PathLike for arg in args):  # here a str is a path
+            args = tuple(arg for arg in args if arg is not str)
+        rules = [_rule(arg) for arg in args]
+        words = " or ".join(dict.fromkeys(words for _, words in rules))
+        return (lambda value: any(fits(value) for fits, _ in rules)), words
     if origin is typing.Literal:
-        return isinstance(value, str) and value in args
+        words = f"one of {', '.join(map(str, args))}"
+        return (lambda value: isinstance(value, str) and value in args), words
     if origin is tuple and ... not in args:
-        together = isinstance(value, tuple | list) and len(value) == len(args)
-        return together and all(map(_fits, value, args))
-    if origin in _LISTS:
-        if isinstance(value, str | bytes | collections.abc.Mapping | os.PathLike):
-            return False
-        if not (hasattr(value, "__len__") and hasattr(value, "__getitem__")):
-            return False
-        flat = not isinstance(value, np.ndarray) or value.ndim == 1
-        return flat and all(_fits(item, args[0]) for item in value)
+        parts = [_rule(arg)[0] for arg in args]
+
+        def fit_together(value: Any) -> bool:
+            together = isinstance(value, tuple | list) and len(value) == len(parts)
+            return together and all(fits(item) for fits, item in zip(parts, value, strict=True))
+
+        return fit_together, f"{len(args)} values"
+    if origin in (collections.abc.Sequence, list, tuple):
+        fits_each, words = _rule(args[0])
+        return (
+            lambda value: _is_list(value) and all(map(fits_each, value))
+        ), f"a list, each {words}"
     if origin is collections.abc.Mapping:
-        return isinstance(value, collections.abc.Mapping) and all(
-            _is_text(key) and _fits(item, args[1]) for key, item in value.items()
-        )
+        fits_value, words = _rule(args[1])
+
+        def fits_mapping(value: Any) -> bool:
+            return isinstance(value, collections.abc.Mapping) and all(
+                _is_text(key) and fits_value(item) for key, item in value.items()
+            )
+
+        return fits_mapping, f"a dictionary of names and {words}"
     if origin in _SIMPLE:
-        return _SIMPLE[origin][0](value)
-    return not _is_checked_class(origin) or isinstance(value, origin)
-
-
-def _words(hint: Any) -> str:
-    origin, args = _parts(hint)
-    if origin is typing.Union:
-        return " or ".join(dict.fromkeys(map(_words, args)))
-    if origin is typing.Literal:
-        return f"one of {', '.join(map(str, args))}"
-    if origin is tuple and ... not in args:
-        return f"{len(args)} values"
-    if origin in _LISTS:
-        return f"a list, each {_words(args[0])}"
-    if origin is collections.abc.Mapping:
-        return f"a dictionary of names and {_words(args[1])}"
-    if origin in _SIMPLE:
-        return _SIMPLE[origin][1]
-    return f"a {origin.__name__}" if _is_checked_class(origin) else "anything"
-
-
-def _is_checked_class(origin: Any) -> bool:
+        return _SIMPLE[origin]
     # Arrays, numbers and files are checked where they are read.
-    protocol = getattr(origin, "_is_protocol", False)
-    return isinstance(origin, type) and not protocol and origin not in (np.ndarray, typing.BinaryIO)
+    protocol = getattr(origin, "_is_protocol", False) or origin in (np.ndarray, typing.BinaryIO)
+    if protocol or not isinstance(origin, type):
+        return _ANYTHING
+    return (lambda value: isinstance(value, origin)), f"a {origin.__name__}"
+
+
+def _is_list(value: Any) -> bool:
+    if isinstance(value, str | bytes | collections.abc.Mapping | os.PathLike):
+        return False
+    indexed = hasattr(value, "__len__") and hasattr(value, "__getitem__")
+    return indexed and (not isinstance(value, np.ndarray) or value.ndim == 1)
 
 
 def _is_text(value: object) -> bool:
@@ -164,8 +158,8 @@ def _is_number(value: Any) -> bool:
     return _is_whole(value) or (isinstance(value, float | np.floating) and math.isfinite(value))
 
 
-_LISTS: Final = (collections.abc.Sequence, list, tuple)
-_SIMPLE: Final[dict[Any, tuple[Callable[[Any], bool], str]]] = {
+_ANYTHING: Final[_Rule] = (lambda _: True), "anything"
+_SIMPLE: Final[dict[Any, _Rule]] = {
     bool: (lambda value: isinstance(value, bool | np.bool_), "True or False"),
     int: (_is_whole, "a whole number"),
     float: (_is_number, "a number"),

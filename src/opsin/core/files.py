@@ -1,10 +1,13 @@
-"""Untrusted files and folders: links, pipes and devices are refused unless allowed."""
+"""Untrusted files and folders (links, pipes and devices are refused unless allowed), and names."""
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
+import unicodedata
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, NamedTuple, cast
@@ -168,3 +171,72 @@ class ConfinedDir:
     def rmdir(self, name: str) -> None:
         """Remove an empty direct subfolder."""
         os.rmdir(self._at(name), dir_fd=self._handle)
+
+
+# Characters that Windows forbids in names, and the escape character of URLs.
+_TAKEN: Final = re.compile(r'[/\\:*?"<>|%]')
+# Windows's device names, which are reserved with any suffix.
+_DEVICE: Final = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\.|$)", re.I)
+# Most bytes of a legal name with its number; systems take 255, but some tools append.
+_LONGEST: Final = 120
+# Most bytes of a name that is otherwise kept, before it gets a number.
+_LONGEST_NUMBERED: Final = 200
+
+
+def legal_name(name: str) -> str:
+    """The name closest to ``name`` that every file system allows, in any script."""
+    text = unicodedata.normalize("NFC", name)
+    text = _TAKEN.sub("-", "".join(c if c.isprintable() else "-" for c in text)).strip(" .")
+    if _DEVICE.match(text):
+        text = f"_{text}"
+    stem, suffix = os.path.splitext(text)  # noqa: PTH122  a Path would take "." apart
+    if len(suffix.encode()) > 20:  # a sentence, not a suffix
+        stem, suffix = text, ""
+    stem = stem.encode()[: _LONGEST - len(suffix.encode())].decode("utf-8", "ignore")
+    return stem.rstrip(" .") + suffix or "_"
+
+
+def free_name(name: str, used: Callable[[str], bool]) -> str:
+    """``name``, with a number before its suffix if it is used."""
+    if not used(name):
+        return name
+    folder, slash, plain = name.rpartition("/")
+    stem, suffix = os.path.splitext(plain)  # noqa: PTH122  a Path would take "." apart
+    encoded = os.fsencode(stem)
+    short = stem if len(encoded) <= _LONGEST_NUMBERED else os.fsdecode(encoded[:_LONGEST_NUMBERED])
+
+    def numbered(number: int) -> str:
+        return f"{folder}{slash}{short}-{number}{suffix}"
+
+    low, high = 1, 2
+    while used(numbered(high)):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if used(numbered(middle)) else (low, middle)
+    return numbered(high)
+
+
+class NamesInUse:
+    """Numbers names that are already in use, ignoring case."""
+
+    def __init__(self) -> None:
+        self._used: set[str] = set()
+        # The next number to try: linear time for many equal names.
+        self._next: dict[str, int] = {}
+
+    def take(self, name: str) -> str:
+        """``name``, with a number if it is in use; marks the result as used."""
+        alike, free = _alike(name), name
+        stem, suffix = os.path.splitext(name)  # noqa: PTH122
+        while _alike(free) in self._used:
+            number = self._next.get(alike, 2)
+            self._next[alike] = number + 1
+            free = f"{stem}-{number}{suffix}"
+        self._used.add(_alike(free))
+        return free
+
+
+def _alike(name: str) -> str:
+    """A key that is equal for names that some system treats as one."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())

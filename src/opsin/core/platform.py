@@ -25,7 +25,7 @@ CHILDREN_INHERIT: Final = sys.platform != "win32"
 FOLDER_HANDLES: Final = {os.open, os.stat, os.unlink, os.mkdir, os.rmdir, os.link, os.rename} <= (
     os.supports_dir_fd
 )
-#: Characters forbidden in names here; `opsin.core.file_names` is for every system.
+#: Characters forbidden in names here; `opsin.core.files` is for every system.
 NOT_IN_NAMES: Final = '/\\:*?"<>|' if sys.platform == "win32" else "/\\"
 #: Flags of `os.open`: never wait for the other end of a pipe, and read bytes as they are.
 NO_WAITING: Final = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -190,7 +190,6 @@ def limit_process(memory: int) -> None:
     """Limit this process's further memory; forbid writing files and core dumps."""
     if sys.platform == "win32":
         return
-
     for limit in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE):
         resource.setrlimit(limit, (0, 0))
     limit_memory(memory)
@@ -247,17 +246,10 @@ def processor_name() -> str:
 
 
 def memory_left(system: Path = Path("/")) -> int:
-    """The bytes of memory this process may still use."""
-    free = _fields(system / "proc/meminfo").get("MemAvailable")
-    if free is not None:
-        return max(0, min([1024 * free, *_groups_leave(system), *_limits_leave(system)]))
+    """The bytes of memory this process and its control groups (Linux, version 2) have left."""
     import psutil  # noqa: PLC0415  0.04 s
 
-    return int(psutil.virtual_memory().available)
-
-
-def _groups_leave(system: Path) -> Iterator[int]:
-    """The memory each enclosing control group leaves (Linux, version 2)."""
+    left = [int(psutil.virtual_memory().available)]
     for line in _text(system / "proc/self/cgroup").splitlines():
         if line.startswith("0::/"):
             below = Path(line.removeprefix("0::/"))
@@ -268,18 +260,8 @@ def _groups_leave(system: Path) -> Iterator[int]:
                 )
                 if most.isdigit() and used.isdigit():
                     idle = _fields(folder / "memory.stat").get("inactive_file", 0)
-                    yield int(most) - int(used) + idle
-
-
-def _limits_leave(system: Path) -> Iterator[int]:
-    """The memory the process's own limits leave: address space and data (Linux)."""
-    if sys.platform == "win32":
-        return
-    used = _fields(system / "proc/self/status")
-    for limit, field in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
-        most, _ = resource.getrlimit(limit)
-        if most != resource.RLIM_INFINITY and field in used:
-            yield most - 1024 * used[field]
+                    left.append(int(most) - int(used) + idle)
+    return max(0, min(left))
 
 
 def keep_freed_memory() -> None:

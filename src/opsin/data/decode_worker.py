@@ -1,4 +1,4 @@
-"""The worker of `opsin.data.sandboxed_decoding`: it opens untrusted images."""
+"""The worker of `opsin.data.images`: it opens untrusted images."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-from PIL import AvifImagePlugin, Image
-from PIL.PpmImagePlugin import PpmDecoder
+from PIL import AvifImagePlugin
 
 from opsin.core.child_process import Header, whole
 from opsin.core.metadata import Preparation
@@ -17,8 +16,6 @@ from opsin.data import formats, images
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 # Bytes of rows per piece: Pillow keeps two copies of what it converts.
 _PIECE: Final = 8 << 20
-# Numbers of a PNM that are brought to bytes at a time.
-_NUMBERS: Final = 1 << 20
 
 
 def decode(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
@@ -42,25 +39,3 @@ def decode(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
             np.asarray(image.crop((0, top, image.width, min(top + step, image.height)))).tobytes()
             for top in range(0, image.height, step)
         ]
-
-
-class _PnmDecoder(PpmDecoder):
-    """P5 and P6 whose white is neither 255 nor 65,535: Pillow reads number by number in Python."""
-
-    def decode(self, buffer: object) -> tuple[int, int]:  # noqa: ARG002  it reads by itself
-        """Take the rest of the file as the image."""
-        maxval = self.args[-1]
-        count = self.state.xsize * self.state.ysize * Image.getmodebands(self.mode)
-        kind = np.dtype(">u2" if maxval > 255 else np.uint8)
-        content = self.fd.read(count * kind.itemsize)  # type: ignore[union-attr]
-        values = np.frombuffer(content, kind, len(content) // kind.itemsize)
-        most, own = (65535, "<i4") if self.mode == "I" else (255, "u1")
-        raw = bytearray()
-        for start in range(0, len(values), _NUMBERS):
-            block = np.minimum(values[start : start + _NUMBERS], maxval)
-            raw += np.rint(block / maxval * most).astype(own).tobytes()
-        self.set_as_raw(bytes(raw), "I;32" if self.mode == "I" else self.mode)
-        return -1, 0
-
-
-Image.register_decoder("ppm", _PnmDecoder)

@@ -1,12 +1,12 @@
 """The decoded images of one listing on the disk, complete or not.
 
     <cache>/decoded/<key>/images-<bits>.npy  pixels of the rows that are done, zeros elsewhere
-    <cache>/decoded/<key>/rows-<bits>.npy    what is known of each row, and whether it is done
+    <cache>/decoded/<key>/rows-<bits>.npy    facts about each row, and whether it is done
     <cache>/decoded/<key>/about.json         names, classes …: written last, so all is there
     <cache>/decoded/<key>.lock               held by the process that is at work on it
 
-A row is marked as done once its pixels are on the disk, never before; images that cannot be read
-never are, and are tried again where the work was interrupted.
+A row is marked as done once its pixels are on the disk, never before. Unreadable images never are,
+and are tried again where the work was interrupted.
 """
 
 from __future__ import annotations
@@ -15,28 +15,21 @@ import contextlib
 import json
 import os
 import shutil
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-import filelock
 import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.artifacts.records import LeftOut
-from opsin.core.events import Watcher
 from opsin.core.metadata import Bits
-from opsin.core.storage import exclusive, write_json
-from opsin.data.cache import ABOUT, cache_root, digest_rows, new_array
-from opsin.data.corrections import Applied
+from opsin.core.storage import write_json
+from opsin.data.cache import ABOUT, new_array
+from opsin.data.decoded import Decoded, take
 from opsin.data.formats import NEEDS_HEIF, heif_reader
-from opsin.data.lazy_images import Images, ImageSubset
 from opsin.data.sources.contents import LabelledImages
 
-# Seconds after which an unfinished set is removed.
-_STALE: Final = 7 * 86_400
 #: Facts about one image.
 ROW: Final = np.dtype(
     [
@@ -50,46 +43,6 @@ ROW: Final = np.dtype(
 )
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Decoded:
-    """Decoded images with their source's facts; `Dataset` describes the fields."""
-
-    images: Images
-    classes: tuple[str, ...]
-    labels: NDArray[np.int64]
-    given: NDArray[np.uint8]
-    digests: NDArray[np.uint8]
-    source_digests: NDArray[np.uint8]
-    sizes: NDArray[np.int32]
-    ranges: NDArray[np.uint8]
-    names: list[str]
-    groups: list[str]
-    mirrored: bool
-    unreadable: list[tuple[str, str]]
-    rows: NDArray[np.int64]
-    repeated: int = 0
-    source_labels: NDArray[np.int64] | None = None
-    corrected: Applied | None = None
-    left_out: tuple[LeftOut, ...] = ()
-    bits: Bits | None = None
-    depths: dict[int, int] = field(default_factory=dict)
-
-
-def take(decoded: Decoded, rows: NDArray[np.int64]) -> Decoded:
-    """Return the images of some rows, in their order."""
-    names = ("labels", "given", "digests", "source_digests", "sizes", "ranges", "rows")
-    arrays = {name: getattr(decoded, name)[rows] for name in names}
-    before = decoded.source_labels
-    return replace(
-        decoded,
-        **arrays,
-        images=ImageSubset(decoded.images, rows),
-        source_labels=None if before is None else before[rows],
-        names=[decoded.names[row] for row in rows],
-        groups=[decoded.groups[row] for row in rows] if decoded.groups else [],
-    )
-
-
 class Chunk(NamedTuple):
     """Consecutive decoded images: first row, pixels, facts, and why some cannot be read."""
 
@@ -97,41 +50,6 @@ class Chunk(NamedTuple):
     images: NDArray[np.uint8]
     rows: NDArray[np.void]
     reasons: dict[int, str]
-
-    @classmethod
-    def of(
-        cls, start: int, images: NDArray[np.uint8], rows: NDArray[np.void], reasons: dict[int, str]
-    ) -> Chunk:
-        """Fill in the rows' ranges and digests."""
-        flat = images.reshape(len(images), -1)
-        rows["range"] = np.stack([flat.min(axis=1), flat.max(axis=1)], axis=1)
-        rows["digest"] = digest_rows(images)
-        return cls(start, images, rows, reasons)
-
-
-def folder_of(key: str) -> Path:
-    """Return the folder of a key."""
-    return cache_root() / "decoded" / key
-
-
-@contextlib.contextmanager
-def alone(key: str, watcher: Watcher) -> Iterator[None]:
-    """Lock a set for one process; unfinished sets are removed after a week."""
-    too_old = time.time() - _STALE
-    for lock in (cache_root() / "decoded").glob("*.lock"):
-        folder = lock.with_suffix("")
-        with contextlib.suppress(OSError, filelock.Timeout):
-            newest = max(file.stat().st_mtime for file in (lock, *folder.glob("*")))
-            if newest < too_old and not (folder / ABOUT).exists():
-                with filelock.FileLock(lock, timeout=0):
-                    shutil.rmtree(folder, ignore_errors=True)
-                    lock.unlink()
-
-    def wait() -> None:
-        watcher.note("another Opsin is reading the same images; waiting for it to finish")
-
-    with exclusive(cache_root() / "decoded" / f"{key}.lock", wait):
-        yield
 
 
 class DecodedStore:
@@ -142,10 +60,7 @@ class DecodedStore:
         #: Why images cannot be read, by their rows.
         self.reasons: dict[int, str] = {}
         self._unsaved: list[Chunk] = []
-        arrays: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
-            "rows": (ROW, (count,)),
-            "images": (np.dtype(np.uint8), (count, *shape)),
-        }
+        arrays = {"rows": (ROW, (count,)), "images": (np.dtype(np.uint8), (count, *shape))}
         files = {name: folder / f"{name}-{bits}.npy" for name in arrays}
         try:
             if not all(_holds(files[name], *wanted) for name, wanted in arrays.items()):
@@ -180,21 +95,24 @@ class DecodedStore:
 
     def save(self) -> None:
         """Write all pixels to the disk, and only then mark their rows as done."""
-        if not self._unsaved:
-            return
-        _sync(self._files["images"])
-        for chunk in self._unsaved:
-            self.rows[chunk.start : chunk.start + len(chunk.rows)] = chunk.rows
-            self._write("rows", chunk.start, chunk.rows)
-            self.reasons |= chunk.reasons
-        _sync(self._files["rows"])
-        self._unsaved.clear()
+        if self._unsaved:
+            self._sync("images")
+            for chunk in self._unsaved:
+                self.rows[chunk.start : chunk.start + len(chunk.rows)] = chunk.rows
+                self._write("rows", chunk.start, chunk.rows)
+                self.reasons |= chunk.reasons
+            self._sync("rows")
+            self._unsaved.clear()
 
     def _write(self, name: str, start: int, rows: NDArray[np.generic]) -> None:
         file = self._files[name]
         # A file's end is where its last row ends, whatever its header takes.
         file.seek((start - self.count) * (rows.nbytes // len(rows)), os.SEEK_END)
         file.write(rows.tobytes())
+
+    def _sync(self, name: str) -> None:
+        self._files[name].flush()
+        os.fsync(self._files[name].fileno())
 
     def close(self) -> None:
         """Close the files: some systems cannot remove an open one."""
@@ -237,54 +155,38 @@ def _holds(file: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:
     return bool(whole and array.dtype == dtype and array.shape == shape)
 
 
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def look_up(key: str) -> Decoded | None:
-    """Return the images of a key, or ``None`` if any is missing."""
-    folder = folder_of(key)
-    try:
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        # A HEIC reader may have been installed since.
-        if any(reason == NEEDS_HEIF for _, reason in about["unreadable"]) and heif_reader():
-            return None
-        used: Bits = about["assumed"]
-        rows, labels, given = (
-            np.load(folder / f"{name}.npy", allow_pickle=False)
-            for name in (f"rows-{used}", "labels", "given")
-        )
-        if rows.dtype != ROW or not len(rows) == len(labels) == len(given) == len(about["names"]):
-            return None
-        images = np.load(folder / f"images-{used}.npy", mmap_mode="r", allow_pickle=False)
-        if len(images) != len(rows):
-            return None
-        digest, source_digest, size, extent = (
-            np.ascontiguousarray(rows[name])
-            for name in ("digest", "source_digest", "size", "range")
-        )
-        decoded = Decoded(
-            images=images,
-            classes=tuple(about["classes"]),
-            labels=labels,
-            given=given,
-            digests=digest,
-            source_digests=source_digest,
-            sizes=size,
-            ranges=extent,
-            names=about["names"],
-            groups=about["groups"],
-            mirrored=about["mirrored"],
-            rows=np.arange(len(rows)),
-            unreadable=[(name, reason) for name, reason in about["unreadable"]],
-            repeated=about["repeated"],
-            left_out=tuple(LeftOut(**entry) for entry in about["left_out"]),
-            bits=used if about["depths"] else None,
-            depths={int(depth): count for depth, count in about["depths"].items()},
-        )
-        good = np.flatnonzero(rows["done"])
-        whole = len(good) == len(rows)
-        return decoded if whole else replace(take(decoded, good), rows=np.arange(len(good)))
-    except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, IndexError):
+def read_set(folder: Path) -> Decoded | None:
+    """Return the images of a folder; ``None``, or an error, if any is missing."""
+    about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    # A HEIC reader may have been installed since.
+    if any(reason == NEEDS_HEIF for _, reason in about["unreadable"]) and heif_reader():
         return None
+    bits: Bits = about["assumed"]
+    names = (f"rows-{bits}", "labels", "given")
+    rows, labels, given = (np.load(folder / f"{n}.npy", allow_pickle=False) for n in names)
+    images = np.load(folder / f"images-{bits}.npy", mmap_mode="r", allow_pickle=False)
+    lengths = {len(array) for array in (images, rows, labels, given, about["names"])}
+    if rows.dtype != ROW or len(lengths) > 1:
+        return None
+    decoded = Decoded(
+        images=images,
+        classes=tuple(about["classes"]),
+        labels=labels,
+        given=given,
+        digests=np.ascontiguousarray(rows["digest"]),
+        source_digests=np.ascontiguousarray(rows["source_digest"]),
+        sizes=np.ascontiguousarray(rows["size"]),
+        ranges=np.ascontiguousarray(rows["range"]),
+        names=about["names"],
+        groups=about["groups"],
+        mirrored=about["mirrored"],
+        rows=np.arange(len(rows)),
+        unreadable=[(name, reason) for name, reason in about["unreadable"]],
+        repeated=about["repeated"],
+        left_out=tuple(LeftOut(**entry) for entry in about["left_out"]),
+        bits=bits if about["depths"] else None,
+        depths={int(depth): count for depth, count in about["depths"].items()},
+    )
+    good = np.flatnonzero(rows["done"])
+    whole = len(good) == len(rows)
+    return decoded if whole else replace(take(decoded, good), rows=np.arange(len(good)))

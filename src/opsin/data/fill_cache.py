@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -19,17 +20,17 @@ from numpy.typing import NDArray
 
 from opsin.core.errors import ImageError, SourceError, StorageError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.format import counted, file_size
+from opsin.core.format import counted
 from opsin.core.metadata import Bits, Preparation
 from opsin.core.recipe import DataRecipe
-from opsin.core.storage import storage_errors
-from opsin.data import cache, decoded_store, sources
-from opsin.data.array_image import to_bytes
-from opsin.data.decoded_store import ROW, Chunk, Decoded, DecodedStore, take
-from opsin.data.deep_pixels import bits_needed, brighter_than
+from opsin.core.storage import exclusive, storage_errors
+from opsin.data import cache, sources
+from opsin.data.decoded import Decoded, take
+from opsin.data.decoded_store import ROW, Chunk, DecodedStore, read_set
 from opsin.data.image_stream import Listed, ListedImage
 from opsin.data.images import content_of, prepare, read_header
 from opsin.data.lazy_images import THREADS
+from opsin.data.pixel_values import bits_needed, brighter_than, to_bytes
 from opsin.data.read_ahead import read_ahead
 from opsin.data.sources.contents import LabelledImages, LocatedSource
 from opsin.data.split import TEST
@@ -61,6 +62,28 @@ class ImagePixels(NamedTuple):
 _Answers = Iterable[tuple[ListedImage, ImagePixels | ImageError]]
 #: Prepares images on other machines, in their order, or says why one cannot be read.
 RemoteReader = Callable[[Preparation, Iterator[ListedImage]], _Answers]
+
+
+def cache_key(found_key: str, recipe: DataRecipe) -> str:
+    """Return the cache key of a source's images under a recipe's preparation."""
+    return cache.index_key(found_key, recipe.classes, recipe.size, recipe.channels, recipe.resize)
+
+
+def _folder_of(key: str, bits: Bits | None = None) -> Path:
+    name = key if bits is None else cache.index_key(key, bits)
+    return cache.cache_root() / "decoded" / name
+
+
+def look_up(key: str, recipe: DataRecipe) -> Decoded | None:
+    """Return cached images in the recipe's bits, or in any if it names none."""
+    for folder in dict.fromkeys((_folder_of(key), _folder_of(key, recipe.bits))):
+        try:
+            decoded = read_set(folder)
+        except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, IndexError):
+            continue
+        if decoded and (recipe.bits in (None, decoded.bits) or not decoded.depths):
+            return decoded
+    return None
 
 
 def read(recipe: DataRecipe, *, watcher: Watcher = SILENT, for_training: bool = True) -> Decoded:
@@ -108,24 +131,6 @@ def _opened(source: LocatedSource, recipe: DataRecipe) -> LabelledImages:
     return contents.keep(recipe.classes) if recipe.classes else contents
 
 
-def cache_key(found_key: str, recipe: DataRecipe) -> str:
-    """Return the cache key of a source's images under a recipe's preparation."""
-    return cache.index_key(found_key, recipe.classes, recipe.size, recipe.channels, recipe.resize)
-
-
-def _key_of_bits(key: str, bits: Bits | None) -> str:
-    return key if bits is None else cache.index_key(key, bits)
-
-
-def look_up(key: str, recipe: DataRecipe) -> Decoded | None:
-    """Return cached images in the recipe's bits, or in any if it names none."""
-    for one in dict.fromkeys((key, _key_of_bits(key, recipe.bits))):
-        decoded = decoded_store.look_up(one)
-        if decoded and (recipe.bits in (None, decoded.bits) or not decoded.depths):
-            return decoded
-    return None
-
-
 def read_by_default(
     source: LocatedSource, recipe: DataRecipe, decoded: Decoded, watcher: Watcher
 ) -> Decoded:
@@ -161,35 +166,24 @@ def _decode(
     remote: RemoteReader | None,
 ) -> Decoded:
     """Decode a set into the cache."""
-    preparation = choose_preparation(contents, recipe)
-    shape = (preparation.height, preparation.width, preparation.channels)
-    full_key = _key_of_bits(key, recipe.bits)
-    folder = decoded_store.folder_of(full_key)
+    preparation, folder = choose_preparation(contents, recipe), _folder_of(key, recipe.bits)
+
+    def wait() -> None:
+        watcher.note("another Opsin is reading the same images; waiting for it to finish")
 
     def filled(preparation: Preparation) -> DecodedStore:
+        shape = (preparation.height, preparation.width, preparation.channels)
         store = DecodedStore(folder, len(contents), shape, preparation.bits or 16)
-        try:
+        with contextlib.closing(store):
             _fill(store, contents, preparation, watcher, remote)
-        finally:
-            store.close()
         return store
 
-    with storage_errors(folder, _ELSEWHERE), decoded_store.alone(full_key, watcher):
+    with storage_errors(folder, _ELSEWHERE), exclusive(folder.with_suffix(".lock"), wait):
         # Another process may have done the work meanwhile.
         decoded = look_up(key, recipe)
         if decoded is None:
             if (folder / cache.ABOUT).exists():  # damaged since it was made
                 shutil.rmtree(folder)
-            needed = len(contents) * math.prod(shape)
-            taken = sum(file.stat().st_size for file in folder.glob("images-*"))
-            free = shutil.disk_usage(cache.cache_root()).free + taken
-            if needed > free:
-                raise StorageError(
-                    f"{recipe.source} takes {file_size(needed)} decoded, and {file_size(free)} are "
-                    f"free in {cache.cache_root()}",
-                    "Set OPSIN_CACHE to a folder on a larger disk"
-                    + (", or give a smaller --size." if recipe.size else "."),
-                )
             store = filled(preparation)
             deepest = int(store.rows["depth"].max())
             bits = bits_needed((1 << deepest) - 1)
@@ -229,9 +223,9 @@ def _fill(
     if remote is not None and not isinstance(images, np.ndarray):
         listed = (ListedImage.at(row, contents.names, images) for rows in pending for row in rows)
         answers = iter(remote(preparation, listed))
-        chunks = (_chunk_of(rows, preparation, answers) for rows in pending)
+        chunks = (_chunk_of(rows, store.shape, answers) for rows in pending)
     else:
-        chunks = _decoded_here(contents, pending, preparation)
+        chunks = _decoded_here(contents, pending, preparation, store.shape)
     # Arrays of the right size take no time.
     ready = isinstance(images, np.ndarray) and images.shape[1:] == store.shape
     shown = SILENT if ready else watcher
@@ -259,10 +253,12 @@ def _fill(
 
 
 def _decoded_here(
-    contents: LabelledImages, pending: Sequence[range], preparation: Preparation
+    contents: LabelledImages,
+    pending: Sequence[range],
+    preparation: Preparation,
+    shape: tuple[int, int, int],
 ) -> Generator[Chunk]:
     """Decode images in threads; unusual files are opened in sandboxed processes."""
-    shape = (preparation.height, preparation.width, preparation.channels)
     images = contents.images
 
     def answer(item: ListedImage) -> tuple[ListedImage, ImagePixels | ImageError]:
@@ -273,10 +269,16 @@ def _decoded_here(
 
     def decode(rows: range) -> Chunk:
         if isinstance(images, np.ndarray) and images.shape[1:] == shape:
-            return _chunk_of_array(images, rows, preparation, contents.source)
+            same, known = images[rows.start : rows.stop], np.zeros(len(rows), ROW)
+            known["done"], known["size"] = True, shape[:2]
+            if same.dtype != np.uint8:
+                known["depth"] = [bits_needed(int(most)) for most in same.max(axis=(1, 2, 3))]
+            known["source_digest"] = cache.digest_rows(same)
+            pixels, _ = to_bytes(same, contents.source, bits=preparation.bits)
+            return _with_facts(Chunk(rows.start, pixels, known, {}))
         listed = (ListedImage.at(row, contents.names, images) for row in rows)
         with contextlib.closing(read_ahead(listed)) as ahead:
-            return _chunk_of(rows, preparation, map(answer, ahead))
+            return _chunk_of(rows, shape, map(answer, ahead))
 
     pool = concurrent.futures.ThreadPoolExecutor(THREADS)
     following = iter(pending)
@@ -292,10 +294,9 @@ def _decoded_here(
 
 def _chunk_of(
     rows: range,
-    preparation: Preparation,
+    shape: tuple[int, int, int],
     answers: Iterator[tuple[ListedImage, ImagePixels | ImageError]],
 ) -> Chunk:
-    shape = (preparation.height, preparation.width, preparation.channels)
     images, known = np.zeros((len(rows), *shape), np.uint8), np.zeros(len(rows), ROW)
     reasons: dict[int, str] = {}
     for index, (item, answer) in enumerate(itertools.islice(answers, len(rows))):
@@ -306,19 +307,15 @@ def _chunk_of(
         for name in ("source_digest", "size", "depth"):
             known[name][index] = getattr(answer, name)
         known["done"][index] = True
-    return Chunk.of(rows.start, images, known, reasons)
+    return _with_facts(Chunk(rows.start, images, known, reasons))
 
 
-def _chunk_of_array(
-    images: NDArray[np.uint8 | np.uint16], rows: range, preparation: Preparation, source: str
-) -> Chunk:
-    same, known = images[rows.start : rows.stop], np.zeros(len(rows), ROW)
-    known["done"], known["size"] = True, same.shape[1:3]
-    if same.dtype != np.uint8:
-        known["depth"] = [bits_needed(int(most)) for most in same.max(axis=(1, 2, 3))]
-    known["source_digest"] = cache.digest_rows(same)
-    pixels, _ = to_bytes(same, source, bits=preparation.bits)
-    return Chunk.of(rows.start, pixels, known, {})
+def _with_facts(chunk: Chunk) -> Chunk:
+    """Fill in the rows' ranges and digests."""
+    flat = chunk.images.reshape(len(chunk.images), -1)
+    chunk.rows["range"] = np.stack([flat.min(axis=1), flat.max(axis=1)], axis=1)
+    chunk.rows["digest"] = cache.digest_rows(chunk.images)
+    return chunk
 
 
 def read_pixels(item: ListedImage, preparation: Preparation) -> ImagePixels:

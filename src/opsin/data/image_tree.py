@@ -1,4 +1,4 @@
-"""The walk over a folder or an unpacked archive that finds its images."""
+"""The walk over a folder that finds its images, and counts of what else is there."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import itertools
 import os
 import re
 import unicodedata
-from collections import deque
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
+from opsin.core.artifacts.records import LeftOut
 from opsin.core.errors import SourceError
+from opsin.core.format import counted
 from opsin.data.formats import SUFFIXES
-from opsin.data.left_out import LeftOutCounts
 
 #: Files that mark a folder as a run of Opsin.
 RUN_FILES: Final = ("recipe.json", "status.json")
@@ -87,32 +88,102 @@ def readable_folder(path: str, *, called: str | None = None) -> Iterator[None]:
         raise SourceError(f"{called or path}: {reason}", "Check its rights.") from error
 
 
+_EXAMPLES: Final = 5
+_NAMED: Final = 3
+_ENDINGS: Final = {
+    "text file": "txt md log rtf text rst",
+    "table": "csv tsv json jsonl ndjson xml xls xlsx parquet yaml yml",
+    "PDF file": "pdf",
+    "document": "doc docx odt ppt pptx html htm",
+    "video": "mp4 mov avi mkv webm m4v mpg mpeg wmv 3gp",
+    "sound file": "mp3 wav m4a ogg flac aac",
+    "archive": "zip tar gz tgz xz bz2 7z rar",
+    "raw photograph": "cr2 cr3 crw nef nrw arw srf dng raf orf rw2 pef srw raw",
+    "Photoshop file": "psd psb",
+    "vector drawing": "svg eps ai ps",
+    "image in another format": "jxl exr hdr dds xcf fits fit dcm nii svs sgi qoi xpm icns heics",
+}
+_KIND_OF: Final = {
+    f".{ending}": kind for kind, endings in _ENDINGS.items() for ending in endings.split()
+}
+#: The kind of links that a walk does not follow.
+LINK_OUT: Final = "link out of the folder"
+
+
+class LeftOutCounts:
+    """Counts of what is left out, with the first five names of each kind."""
+
+    def __init__(self) -> None:
+        self._examples: dict[str, list[str]] = {}
+        self._endings: set[str] = set()
+        self.counts: Counter[str] = Counter()
+
+    def add(self, kind: str, name: str, count: int = 1) -> None:
+        """Count something of a kind, named in the singular."""
+        self.counts[kind] += count
+        examples = self._examples.setdefault(kind, [])
+        if name and len(examples) < _EXAMPLES:
+            examples.append(name)
+
+    def add_file(self, name: str) -> None:
+        """Count a file by the ending of its name."""
+        ending = os.path.splitext(name)[1].lower()  # noqa: PTH122  as text
+        short = ending[1:] if ending[1:].isalnum() and len(ending) <= 6 else ""
+        kind = _KIND_OF.get(ending) or (f"{short} file" if short else "other file")
+        self._endings.add(kind)
+        self.add(kind, name)
+
+    def files(self) -> str:
+        """Describe the files of other kinds."""
+        return left_out_in_words(entry for entry in self.listed() if entry.kind in self._endings)
+
+    def listed(self) -> tuple[LeftOut, ...]:
+        """Return the kinds in order of appearance."""
+        return tuple(
+            LeftOut(kind=kind, count=self.counts[kind], examples=examples)
+            for kind, examples in self._examples.items()
+        )
+
+
+def add_up(parts: Iterable[Iterable[LeftOut]]) -> tuple[LeftOut, ...]:
+    """Merge what several sources leave out."""
+    whole = LeftOutCounts()
+    for entry in itertools.chain.from_iterable(parts):
+        whole.add(entry.kind, "", entry.count)
+        for name in entry.examples:
+            whole.add(entry.kind, name, 0)
+    return whole.listed()
+
+
+def left_out_in_words(left_out: Iterable[LeftOut]) -> str:
+    """Describe in one line what is left out."""
+    kinds = []
+    for entry in left_out:
+        noun, *rest = re.split(
+            r"(?= (?:beside|with|without|in|of|out|outside|that) )", entry.kind, maxsplit=1
+        )
+        number = counted(entry.count, entry.kind, f"{noun}s{''.join(rest)}")
+        names = ", ".join(entry.examples[:_NAMED])
+        more = " …" if entry.count > _NAMED and names else ""
+        kinds.append(f"{number} ({names}{more})" if names else number)
+    return ", ".join(kinds)
+
+
 class Walk:
     """What a walk over a folder, or over a store's prefix, finds besides images."""
 
     def __init__(self, root: str) -> None:
         self.root = root
-        #: Folders down to two levels, and the empty ones.
+        #: Folders down to two levels, the empty ones, and those that hold links out of the root.
         self.folders: list[str] = []
         self.bare: set[str] = set()
-        #: Number of links that lead out of the root, and the folders that hold them.
-        self.links_out = 0
         self.linked_out: set[str] = set()
-        #: Runs of Opsin, whose images are figures.
+        #: Number of runs of Opsin, whose images are figures.
         self.runs = 0
-        #: Folders that could not be read, and the first of them with the reason.
-        self.unreadable = 0
-        self.first_unreadable = ""
+        #: Folders that could not be read, each with the reason.
+        self.unreadable: list[str] = []
         #: Everything else that is left out, by kind.
         self.passed = LeftOutCounts()
-
-
-class _Entry(NamedTuple):
-    """An image, a folder, or a link to a folder with its target."""
-
-    name: str
-    kind: Literal["image", "folder", "link"]
-    target: str = ""
 
 
 class ImageTree(Walk):
@@ -141,27 +212,27 @@ class ImageTree(Walk):
                 if folder and folder.count("/") < 2:
                     self.folders.append(folder)
                 inner = []
-                for entry in self._entries(folder):
-                    path = f"{folder}/{entry.name}" if folder else entry.name
-                    if entry.kind == "image":
+                for name, kind, target in self._entries(folder):
+                    path = f"{folder}/{name}" if folder else name
+                    if kind == "image":
                         yield path
-                    elif entry.kind == "link":
-                        links.append((path, entry.target))
+                    elif target:
+                        links.append((path, target))
                     else:
-                        inner.append((path, f"{real.rstrip(os.sep)}{os.sep}{entry.name}"))
+                        inner.append((path, f"{real.rstrip(os.sep)}{os.sep}{name}"))
                 folders += reversed(inner)
 
-    def _entries(self, folder: str) -> Iterator[_Entry]:
+    def _entries(self, folder: str) -> Iterator[tuple[str, str, str]]:
         """Yield a folder's entries in natural order, or unsorted if a stream has very many."""
         scanned = self._scan(folder)
         first = list(itertools.islice(scanned, SORTED + 1 if self._stream else None))
         if not self._stream or len(first) <= SORTED:
             # Twice, so that names of equal keys, such as 1 and 01, have a fixed order.
-            first = sorted(sorted(first), key=lambda entry: natural(entry.name))
+            first = sorted(sorted(first), key=lambda entry: natural(entry[0]))
         return itertools.chain(first, scanned)
 
-    def _scan(self, folder: str) -> Iterator[_Entry]:
-        """Yield a folder's images and folders in the file system's order."""
+    def _scan(self, folder: str) -> Iterator[tuple[str, str, str]]:
+        """Yield names of images and folders, their kinds, and the targets of links."""
         path = f"{self.root}/{folder}" if folder else self.root
         if is_run(path):
             self.runs += 1
@@ -171,36 +242,27 @@ class ImageTree(Walk):
                 bare = True
                 for entry in entries:
                     bare, kind = False, kind_of_entry(entry)
+                    name = f"{folder}/{entry.name}" if folder else entry.name
                     if kind in ("image", "folder"):
                         target = os.path.realpath(entry.path) if entry.is_symlink() else ""
                         if not target or self._follow_links or is_within(target, self._inside):
-                            link = bool(target) and kind == "folder"
-                            yield _Entry(entry.name, "link" if link else kind, target)
-                            continue
-                        self.links_out += 1
-                        self.linked_out.add(folder)
-                    self._leave_out(entry, kind, f"{folder}/{entry.name}" if folder else entry.name)
+                            yield entry.name, kind, target
+                        else:
+                            self.linked_out.add(folder)
+                            self.passed.add(LINK_OUT, name)
+                    elif kind == "file":
+                        self.passed.add_file(name)
+                    elif is_visible(entry.name):
+                        self.passed.add("link or device that cannot be read", name)
+                    elif entry.name != LEFT_OUT_FILE:
+                        hidden = "folder" if entry.is_dir(follow_symlinks=False) else "file"
+                        self.passed.add(f"hidden {hidden}", name)
                 if bare:
                     self.bare.add(folder)
         except SourceError as error:
             if not (self._stream and folder):
                 raise
-            self.unreadable += 1
-            reason = error.message.removeprefix(f"{path}: ")
-            self.first_unreadable = self.first_unreadable or f"{folder}: {reason}"
-
-    def _leave_out(self, entry: os.DirEntry[str], kind: str | None, name: str) -> None:
-        if entry.name == LEFT_OUT_FILE:
-            return
-        if kind == "file":
-            self.passed.add_file(name)
-        elif kind is not None:
-            self.passed.add("link out of the folder", name)
-        elif is_visible(entry.name):
-            self.passed.add("link or device that cannot be read", name)
-        else:
-            hidden = "folder" if entry.is_dir(follow_symlinks=False) else "file"
-            self.passed.add(f"hidden {hidden}", name)
+            self.unreadable.append(f"{folder}: {error.message.removeprefix(f'{path}: ')}")
 
 
 def holds_images(folder: Path) -> bool:

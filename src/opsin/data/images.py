@@ -1,12 +1,20 @@
-"""Bytes become upright pixels of one size: for training and prediction alike."""
+"""Bytes become upright pixels of one size: for training and prediction alike.
+
+A malicious file can make a decoder loop or exhaust memory before its size is known. Files that are
+not plainly harmless are opened in a sandboxed process, within limits, so that each costs at most
+one answer.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import io
+import math
 import os
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
@@ -15,16 +23,23 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from opsin.core.errors import ImageError
+from opsin.core.child_process import Header
+from opsin.core.errors import ImageError, SandboxError
 from opsin.core.files import open_regular
 from opsin.core.metadata import Bits, Preparation
-from opsin.data import formats, sandboxed_decoding
-from opsin.data.array_image import image_from_array
-from opsin.data.background import lies_on_other_side, match_background
-from opsin.data.deep_pixels import bits_needed, load_bytes
+from opsin.core.platform import cores
+from opsin.core.sandbox import Sandbox
+from opsin.data import formats
 from opsin.data.formats import MAX_BYTES, MAX_PIXELS
+from opsin.data.network_pixels import (
+    Upright,
+    lies_on_other_side,
+    match_background,
+    placement,
+    to_pixels,
+)
+from opsin.data.pixel_values import bits_needed, image_from_array, load_bytes
 from opsin.data.plain_headers import PlainFile, plain
-from opsin.data.resize import Upright, placement, to_pixels
 from opsin.stores.store_address import StoredObject
 
 if TYPE_CHECKING:
@@ -44,6 +59,16 @@ _LARGE: Final = 8_000_000
 _one_large = threading.RLock()
 _one_quiet = threading.Lock()
 _PIECE: Final = 1 << 20
+# Limits of the sandbox: besides reading the file, so that a file costs less than five seconds in
+# all, and besides the 50 MB of the bare process, so that it stays below 512 MB.
+_SECONDS: Final = 3.0
+_MEMORY: Final = 440 << 20
+_PROCESSES: Final = min(8, cores())
+# Files refused for time, memory or a crash: why, and when. The machine may have been busy, so an
+# entry expires after this many seconds; beyond the limit all are dropped.
+_REMEMBERED: Final = 300.0
+_MOST: Final = 10_000
+_refused: dict[bytes, tuple[str, float]] = {}
 
 
 class _DamagedError(Exception):
@@ -72,12 +97,51 @@ def open_image(
         with contextlib.suppress(_DamagedError), open_here(here, None, name, stated) as upright:
             opened = upright.image
     if opened is None:
-        pixels, _ = sandboxed_decoding.open_apart(content, name, side=side)
+        pixels, _ = open_apart(content, name, side=side)
         opened = image_from_array(pixels, name)[0]
     if side is not None:
         opened = opened.copy()  # an image of the caller's stays as large as it is
         opened.thumbnail((side, side))
     return opened
+
+
+def open_apart(
+    content: bytes, name: str = "the image", *, side: int | None = None
+) -> tuple[NDArray[np.uint8], str]:
+    """Open an image in the sandbox; return its upright pixels and its format."""
+    answer, pixels = _ask({"do": "open", "name": name, "side": side}, content)
+    return np.frombuffer(pixels, np.uint8).reshape(answer["shape"]), answer["format"]
+
+
+def _ask(header: Header, content: bytes) -> tuple[Header, bytes]:
+    """Send a file's bytes to `opsin.data.decode_worker`."""
+    # A file is read more than once, but refused only once.
+    digest = _digest(content) if _refused else b""
+    reason, since = _refused.get(digest, ("", -math.inf))
+    if time.monotonic() - since > _REMEMBERED:
+        try:
+            return _sandbox(os.getpid()).call(header, content)
+        except SandboxError as error:
+            reason = error.message
+        if len(_refused) >= _MOST:
+            _refused.clear()
+        _refused[digest or _digest(content)] = reason, time.monotonic()
+    raise ImageError(
+        f"{header['name']}: {reason}", "Leave it out, or save it again with another program."
+    )
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+@functools.cache
+def _sandbox(owner: int) -> Sandbox:
+    """Return this process's sandbox: a fork must not share locks and pipes with its parent."""
+    del owner
+    return Sandbox(
+        "opsin.data.decode_worker:decode", seconds=_SECONDS, memory=_MEMORY, processes=_PROCESSES
+    )
 
 
 def read_image(
@@ -101,7 +165,7 @@ def prepare(
             return prepare_here(content, preparation, name, match=match, stated=stated)
     header = {"do": "prepare", "name": name, "match": match}
     header["preparation"] = preparation.model_dump(mode="json")
-    answer, pixels = sandboxed_decoding.ask(header, content)
+    answer, pixels = _ask(header, content)
     height, width, notes, depth = answer["rest"]
     shape = (preparation.height, preparation.width, preparation.channels)
     # A copy, because the caller may write into it.
@@ -147,7 +211,7 @@ def read_header(image: ImageLike, name: str | None = None) -> tuple[int, int, bo
     content = content_of(image, name)
     if plain(content) is not None:
         return read_header_here(content, name)
-    answer, _ = sandboxed_decoding.ask({"do": "read_header", "name": name}, content)
+    answer, _ = _ask({"do": "read_header", "name": name}, content)
     height, width, colour = answer["seen"]
     return height, width, colour
 

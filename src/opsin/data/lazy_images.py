@@ -1,35 +1,31 @@
-"""Array-like images that are read on access."""
+"""Array-like images that are read on access, and sets of them with known classes."""
 
 from __future__ import annotations
 
 import concurrent.futures
 import math
-import mmap
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.errors import SourceError
 from opsin.core.metadata import Preparation
 from opsin.core.platform import cores
 from opsin.data.images import ImageLike, read_image
 
 #: Threads that decode; the decoders release the GIL.
 THREADS: Final = min(16, cores())
-# Bytes per read, and the largest gap between rows that is read through.
-_BLOCK: Final = 1 << 22
-_BETWEEN: Final = 8
 
 
 class _LikeArray:
-    """The attributes of an array."""
+    dtype: np.dtype[np.uint8] = np.dtype(np.uint8)
+    ndim: int = 4
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape: tuple[int, ...] = shape
-        self.dtype: np.dtype[np.uint8] = np.dtype(np.uint8)
-        self.ndim: int = 4
         self.nbytes: int = math.prod(shape)
 
     def __len__(self) -> int:
@@ -92,23 +88,32 @@ class LazyImages(_LikeArray):
 Images = NDArray[np.uint8] | ImageSubset | LazyImages
 
 
-def read_rows(images: Images, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Read some images in any order, disk neighbours in one go."""
-    while isinstance(images, ImageSubset):
-        rows, images = images.rows[rows], images.images
-    # A slice of a map keeps the whole map's offset; its base is not an mmap.
-    base: object = getattr(images, "base", None)
-    if not (isinstance(images, np.memmap) and isinstance(base, mmap.mmap)):
-        return images[rows]
-    taken = np.empty((len(rows), *images.shape[1:]), np.uint8)
-    size, ascending = math.prod(images.shape[1:]), np.argsort(rows)
-    # Read from the file: pages of a map would count as this process's memory.
-    with Path(str(images.filename)).open("rb") as file:
-        for run in np.split(ascending, np.flatnonzero(np.diff(rows[ascending]) > _BETWEEN) + 1):
-            for start in range(0, len(run), step := max(1, _BLOCK // size)):
-                places = run[start : start + step]
-                first, last = int(rows[places[0]]), int(rows[places[-1]])
-                file.seek(images.offset + first * size)
-                block = np.frombuffer(file.read((last - first + 1) * size), np.uint8)
-                taken[places] = block.reshape(-1, *images.shape[1:])[rows[places] - first]
-    return taken
+@dataclass(frozen=True)
+class ReferenceSet:
+    """Images with known classes, prepared for one classifier."""
+
+    images: Images
+    labels: NDArray[np.int64]
+    names: Sequence[str]
+    train: NDArray[np.int64]
+    val: NDArray[np.int64]
+    source: str
+    test: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    own: bool = False
+    groups: NDArray[np.int64] | None = None
+
+    def row_called(self, name: str) -> int | None:
+        """Return the row of an image by its name, or by its part and number: ``test/17``."""
+        if name in self.names:
+            return list(self.names).index(name)
+        part, _, number = name.partition("/")
+        rows = {"train": self.train, "val": self.val, "test": self.test}.get(part, ())
+        return int(rows[int(number)]) if number.isdecimal() and int(number) < len(rows) else None
+
+    def rows_of(self, part: Literal["train", "val"]) -> NDArray[np.int64]:
+        """Return a part's rows, ascending."""
+        rows = np.sort(self.train if part == "train" else self.val)
+        if not len(rows):
+            kind = "training" if part == "train" else "validation"
+            raise SourceError(f"{self.source} has no {kind} images", "Give others: --data SOURCE.")
+        return rows

@@ -2,7 +2,7 @@
 
 A decoder's time and memory depend on more than the size of an image: on segments, scans, chunks
 and EXIF. A file with few of each, and nothing unusual, is decoded in this process; any other in a
-sandbox (`opsin.data.sandboxed_decoding`), which gives the same pixels.
+sandbox (`opsin.data.images`), which gives the same pixels.
 """
 
 from __future__ import annotations

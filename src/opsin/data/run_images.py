@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import itertools
 import os
-import shlex
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
@@ -15,17 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from opsin.core.artifacts.recorded_recipe import RecordedRecipe
-from opsin.core.artifacts.records import DatasetRecord
+from opsin.core.artifacts.records import DatasetRecord, RecordedRecipe
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.csv_cells import Reader
+from opsin.core.csv_cells import Reader, write_rows
 from opsin.core.errors import MovedError, RecipeError, RunError, SourceError, StorageError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
 from opsin.core.recipe import DataRecipe
+from opsin.core.storage import atomic_file
 from opsin.data.cache import as_keys, digest_names, short_digest
 from opsin.data.dataset import Dataset, fingerprint_of, load_recipe
-from opsin.data.decoded_store import Decoded, take
+from opsin.data.decoded import Decoded, take
 from opsin.data.sources.named import is_place
 from opsin.data.split import Split
 
@@ -45,18 +45,17 @@ def has_no_images(run: RunDirectory) -> bool:
     return run.imported.is_file() and not run.dataset.is_file()
 
 
-def recipe_of_run(run: RunDirectory, data: Places = (), *, others: bool = False) -> DataRecipe:
+def recipe_of_run(run: RunDirectory, data: Places = ()) -> DataRecipe:
     """Return the recipe of a run's images at their current paths.
 
-    ``data`` names the paths in the run's order, the test images last; with ``others``, it may be
-    any number of sources.
+    ``data`` names the paths in the run's order, the test images last.
     """
     recipe = _recorded(run)
     places = [os.fspath(path) for path in ([data] if isinstance(data, str | os.PathLike) else data)]
-    known = _places(recipe)
+    known = [*recipe.sources, *([recipe.test] if recipe.test else [])]
     if places and recipe.test and len(places) == len(known):
         recipe = recipe.model_copy(update={"sources": tuple(places[:-1]), "test": places[-1]})
-    elif places and (others or len(places) == len(recipe.sources)):
+    elif places and len(places) == len(recipe.sources):
         recipe = recipe.model_copy(update={"sources": tuple(places)})
     elif places:
         raise RecipeError(
@@ -84,14 +83,10 @@ def _recorded(run: RunDirectory) -> DataRecipe:
         ) from error
 
 
-def _places(recipe: DataRecipe) -> list[str]:
-    return [*recipe.sources, *([recipe.test] if recipe.test else [])]
-
-
 def _missing(recipe: DataRecipe) -> list[str]:
     return [
         source
-        for source in _places(recipe)
+        for source in filter(None, (*recipe.sources, recipe.test))
         if is_place(source) and not os.path.exists(os.path.expanduser(source))  # noqa: PTH110, PTH111
     ]
 
@@ -117,8 +112,7 @@ def load_run_images(run: RunDirectory, data: Places = (), *, watcher: Watcher = 
             raise SourceError(
                 f"{recipe.source} has changed since {run.path} was made from it: "
                 f"{_difference(run, decoded)}",
-                f"Restore the images, or train again; to see what changed: "
-                f"opsin data {shlex.join(recipe.sources)} --since {shlex.quote(str(run.path))}",
+                "Restore the images, or train again.",
             )
         # Renamed files come in another order; the run's rows stay the same.
         in_order = np.array_equal(rows, np.arange(len(rows)))
@@ -169,6 +163,18 @@ class RunImage(NamedTuple):
     digest: str
 
 
+def write_images(directory: RunDirectory, dataset: Dataset) -> None:
+    """Write ``pictures.csv``: name, class, part and digest of each image of a run (RFC 4180)."""
+    labels = (dataset.classes[label] for label in dataset.labels)
+    parts, digests = dataset.split.part_names(len(dataset)), digest_names(dataset.digests)
+    with (
+        atomic_file(directory.images) as temporary,
+        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
+    ):
+        rows = zip(dataset.names, labels, parts, digests, strict=True)
+        write_rows(stream, itertools.chain([RunImage._fields], rows))
+
+
 def read_images(directory: RunDirectory) -> list[RunImage]:
     """Read the table of a run's images."""
     file = directory.images
@@ -189,17 +195,17 @@ def read_images(directory: RunDirectory) -> list[RunImage]:
 
 def pair_up(
     then: Sequence[_One], now: Sequence[_One], keys: Sequence[Callable[[_One], Hashable]]
-) -> list[tuple[int, int, int]]:
+) -> list[tuple[int, int]]:
     """Pair equal items of two lists one to one, by the first key, then by the next."""
-    pairs: list[tuple[int, int, int]] = []
+    pairs: list[tuple[int, int]] = []
     ones, others = list(range(len(then))), list(range(len(now)))
-    for step, key in enumerate(keys):
+    for key in keys:
         waiting: dict[Hashable, list[int]] = defaultdict(list)
         for other in reversed(others):
             waiting[key(now[other])].append(other)
-        matches = [(one, same.pop(), step) for one in ones if (same := waiting.get(key(then[one])))]
+        matches = [(one, same.pop()) for one in ones if (same := waiting.get(key(then[one])))]
         pairs += matches
-        paired = {one for one, _, _ in matches}
+        paired = {one for one, _ in matches}
         ones = [one for one in ones if one not in paired]
         others = sorted(other for rest in waiting.values() for other in rest)
     return pairs
@@ -221,5 +227,5 @@ def rows_of_run(directory: RunDirectory, decoded: Decoded) -> NDArray[np.int64] 
     # A name may have changed.
     keys = (lambda one: (one.digest, one.label, one.name), lambda one: (one.digest, one.label))
     pairs = sorted(pair_up(read_images(directory), now, keys))
-    whole = [one for one, _, _ in pairs] == list(range(len(mine)))
-    return np.array([other for _, other, _ in pairs], np.int64) if whole else None
+    whole = [one for one, _ in pairs] == list(range(len(mine)))
+    return np.array([other for _, other in pairs], np.int64) if whole else None

@@ -52,6 +52,13 @@ class Split:
         rows: NDArray[np.int64] = getattr(self, part)
         return rows
 
+    def part_names(self, count: int) -> list[str]:
+        """Return the part of each of ``count`` images, ``""`` for those in none."""
+        names = np.full(count, "", "<U5")
+        for part in ("train", "val", "test"):
+            names[self.rows(part)] = part
+        return names.tolist()
+
 
 @dataclass(frozen=True)
 class SplitInputs:

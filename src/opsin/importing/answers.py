@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
 import numpy as np
 import onnx
@@ -11,13 +12,14 @@ from numpy.typing import NDArray
 from onnx import helper
 from pydantic import BaseModel, ConfigDict
 
-from opsin.core.metadata import MAX_CLASSES
-from opsin.importing.converted import Form
+from opsin.core.metadata import MAX_CLASSES, Layer
 from opsin.onnx_files.onnx_graph import attribute, rename_values
 from opsin.onnx_files.postprocessing import GraphWriter
 from opsin.onnx_files.refusal import quoted, refused
 from opsin.runtime.providers import cpu_session
 
+#: The form of a network's answers.
+Form = Literal["logits", "softmax", "probabilities", "sigmoid", "scores"]
 #: The name of the logits in the graph.
 ANSWERS: Final = "answers"
 # Operators that change no number of a row.
@@ -38,6 +40,20 @@ _KINDS: Final = {
     "tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16,
     "tensor(uint8)": np.uint8,
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A network that a reader turned into standard operators, and details from its file."""
+
+    model: onnx.ModelProto
+    maker: str
+    network: str
+    layers: tuple[Layer, ...] = ()  # none: each operator is one
+    output: str | None = None
+    form: Form | None = None
+    scales: str | None = None  # the layer that scales pixels from 0 to 255
+    classes: tuple[str, ...] | None = None
 
 
 class FoundAnswers(BaseModel):

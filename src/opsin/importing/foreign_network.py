@@ -23,12 +23,10 @@ from opsin.core.errors import ModelFileError, OpsinError, SandboxError
 from opsin.core.files import open_regular
 from opsin.core.metadata import Layer
 from opsin.core.platform import limit_computing
-from opsin.importing.answers import ANSWERS, FoundAnswers, find_answers
+from opsin.importing.answers import ANSWERS, Converted, FoundAnswers, find_answers
 from opsin.importing.class_names import names_in
-from opsin.importing.converted import Converted
 from opsin.importing.file_kind import FROM_TORCH, FileKind, kind_of
 from opsin.importing.keras_to_onnx import convert
-from opsin.importing.sklearn_operators import use_standard_operators
 from opsin.importing.skops_to_onnx import convert_estimator
 from opsin.onnx_files.postprocessing import GraphWriter, model_of
 from opsin.onnx_files.refusal import quoted, refused
@@ -117,7 +115,6 @@ def _read(path: Path, header: Header) -> tuple[Header, Sequence[bytes]]:
         parsed = _of_onnx(path, header["output"])
     model = parsed.model
     check_bounded(model, path.name)
-    named = use_standard_operators(model)
     _take_images(path.name, model)
     probed, model = probe_model(model, path.name, header["side"])
     shown = [row.name for row in parsed.layers]
@@ -128,7 +125,7 @@ def _read(path: Path, header: Header) -> tuple[Header, Sequence[bytes]]:
         "probed": probed.model_dump(mode="json"), "answers": answers.model_dump(),
         "layers": [row.model_dump() for row in parsed.layers], "maker": quoted(parsed.maker),
         "network": quoted(parsed.network), "scales": parsed.scales,
-        "classes": parsed.classes or named,
+        "classes": parsed.classes,
     }, [model.SerializeToString()]  # fmt: skip
 
 

@@ -40,11 +40,6 @@ _LARGEST_WEIGHTS: Final = 4 << 30
 # HDF5's own: deflate, shuffle, Fletcher's checksum; LZF is h5py's.
 _FILTERS: Final = frozenset((1, 2, 3, 32_000))
 _WEIGHTS: Final = "model.weights.h5"
-# Layers within a layer that hold weights, in the order that Keras lists these.
-_PARTS: Final = (
-    "query_dense", "_query_dense", "key_dense", "_key_dense", "value_dense", "_value_dense",
-    "output_dense", "_output_dense", "attention_output",
-)  # fmt: skip
 # Errors of h5py for hostile files.
 _BROKEN: Final = (OSError, RuntimeError, KeyError, ValueError, TypeError)
 
@@ -98,20 +93,10 @@ class LayerWeights:
             # As TensorFlow 2.12 to 2.15 wrote it.
             earlier = self._walk(self.file, "_layer_checkpoint_dependencies")
             names = [name for layer in trail for name in ("layers", layer.key)]
-            group = self._walk(self.file if earlier is None else earlier, *names)
-            weights = [] if group is None else list(self._stored(group))
+            group = self._walk(self.file if earlier is None else earlier, *names, "vars")
+            stored = [self._walk(group, str(number)) for number in range(len(group or ()))]
+            weights = [entry for entry in stored if isinstance(entry, h5py.Dataset)]
         return WeightList(self.name, weights, DENSEST * self.size)
-
-    def _stored(self, group: Any) -> Iterator[Any]:
-        variables = self._walk(group, "vars")
-        for number in range(0 if variables is None else len(variables)):
-            stored = self._walk(variables, str(number))
-            if isinstance(stored, h5py.Dataset):
-                yield stored
-        for part in _PARTS:
-            inner = self._walk(group, part)
-            if isinstance(inner, h5py.Group):
-                yield from self._stored(inner)
 
     def _by_name(self, trail: Sequence[LayerConfig]) -> list[Any]:
         layer = trail[-1].name

@@ -193,13 +193,13 @@ class LayerCall:
             raise self.refuse(f"has no usable {name}")
         return value
 
-    def sizes(self, name: str, default: int | Sequence[int], axes: int = 2) -> tuple[int, ...]:
+    def sizes(self, name: str, default: int | Sequence[int]) -> tuple[int, ...]:
         """Return an option that is a number from 1 on for each axis, or one for all."""
         value = self.options.get(name, default)
         value = default if value is None else value
-        parts = [value] * axes if isinstance(value, int) else list(value)
+        parts = [value, value] if isinstance(value, int) else list(value)
         whole = all(isinstance(size, int) and 1 <= size < 1 << 20 for size in parts)
-        if len(parts) != axes or not whole:
+        if len(parts) != 2 or not whole:
             raise self.refuse(f"has no usable {name}")
         return tuple(parts)
 

@@ -9,19 +9,23 @@ from typing import Any, Final
 from onnx import TensorProto
 
 from opsin.core.metadata import Layer
-from opsin.importing.converted import Converted
+from opsin.importing.answers import Converted
 from opsin.importing.keras_config import Call, LayerConfig, NetworkConfig, Reference, read_network
 from opsin.importing.keras_file import KerasFile, open_keras
-from opsin.importing.keras_graph import KerasGraph, KerasTensor, LayerCall, tensors_in
-from opsin.importing.keras_layers import LAYERS
+from opsin.importing.keras_graph import KerasGraph, KerasTensor, LayerCall, Writer, tensors_in
+from opsin.importing.keras_numbers import NUMBERS
+from opsin.importing.keras_shapes import SHAPES
+from opsin.importing.keras_weighted import WEIGHTED
 from opsin.onnx_files.postprocessing import model_of
 from opsin.onnx_files.refusal import quoted
 
+# The layers by the names of their classes.
+_LAYERS: Final[dict[str, Writer]] = {**NUMBERS, **SHAPES, **WEIGHTED}
 # Layers that run code which the file holds.
 _CODE: Final = frozenset(("Lambda", "TFOpLambda", "TensorFlowOpLayer", "SlicingOpLambda"))
 # Layers that bring pixels to the numbers that a network was trained on, before any that learns.
 _SCALING: Final = frozenset(("Rescaling", "Normalization", "BatchNormalization"))
-_BEFORE: Final = frozenset(("InputLayer", "Reshape", "Resizing", "CenterCrop", "ZeroPadding2D"))
+_BEFORE: Final = frozenset(("InputLayer", "Reshape", "Resizing", "ZeroPadding2D"))
 _ELSEWHERE: Final = "Export it to ONNX from the program that made it: model.export(…)."
 
 
@@ -108,7 +112,7 @@ class _Conversion:
         self, call: Call, inputs: Any, named: Any, trail: tuple[LayerConfig, ...]
     ) -> KerasTensor:
         layer, to = call.layer, self._to
-        write = LAYERS.get(layer.kind)
+        write = _LAYERS.get(layer.kind)
         if layer.kind in _CODE:
             what = f"({layer.kind}) is a program inside the file, which is never run"
             raise to.refuse(f"layer {quoted(layer.name)} {what}", _ELSEWHERE)
@@ -148,7 +152,7 @@ def _scaling(network: NetworkConfig) -> str | None:
             return layer.name
         if layer.inner is not None:
             return _scaling(layer.inner)
-        if layer.kind not in _BEFORE and LAYERS.get(layer.kind) is not LAYERS["Dropout"]:
+        if layer.kind not in _BEFORE and _LAYERS.get(layer.kind) is not _LAYERS["Dropout"]:
             return None
     return None
 

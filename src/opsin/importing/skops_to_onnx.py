@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from onnx import TensorProto
 
 from opsin.core.metadata import MAX_CLASSES, Layer
-from opsin.importing.converted import Converted, Form
+from opsin.importing.answers import Converted, Form
 from opsin.importing.skops_file import LARGEST, SkopsObject, open_skops
 from opsin.onnx_files.classical_heads import (
-    KERNELS,
     SupportVectors,
     TreeNodes,
-    kernel,
+    gaussian_kernel,
+    products,
     write_neighbours,
     write_scores,
     write_trees,
@@ -172,20 +172,18 @@ def _logistic(to: GraphWriter, model: SkopsObject, rows: _Rows, _: str) -> _Writ
     bias = model.numbers("intercept_", count)
     # Before 1.8 it could be told to answer class by class, or for two classes by a softmax.
     way = model.object("multi_class").value if "multi_class" in model else "auto"
-    form: Form = "logits"
     if rows.classes == 2:
-        doubled = 1 if way == "multinomial" else 2
-        weight, bias = (np.concatenate([-part, part]) / doubled for part in (weight, bias))
-    elif way == "ovr" or (way != "multinomial" and model.object("solver").value == "liblinear"):
-        form = "sigmoid"
+        as_today = way != "multinomial"
+    else:
+        as_today = way != "ovr" and model.object("solver").value != "liblinear"
+    if not as_today:
+        raise model.refusal(f"answers otherwise than scikit-learn 1.8 (multi_class={quoted(way)})")
+    if rows.classes == 2:
+        weight, bias = (np.concatenate([-part, part]) / 2 for part in (weight, bias))
     inputs = [_single(to, rows.source), to.weight("head.weight", weight, np.float32),
               to.weight("head.bias", bias, np.float32)]  # fmt: skip
     name = to.node("Gemm", inputs, "head", transB=1)
-    if form == "sigmoid":
-        name = to.node("Sigmoid", [name], "head.shares")
-    return _Written(
-        name, rows.classes, "Dense", weight.size + bias.size, weight.size, form
-    )  # fmt: skip
+    return _Written(name, rows.classes, "Dense", weight.size + bias.size, weight.size)
 
 
 def _forest(to: GraphWriter, forest: SkopsObject, rows: _Rows, _: str) -> _Written:
@@ -208,47 +206,14 @@ def _forest(to: GraphWriter, forest: SkopsObject, rows: _Rows, _: str) -> _Writt
             nodes["feature"], nodes["threshold"], nodes["left_child"], nodes["right_child"], leaf,
             shares,
         )  # fmt: skip
-        trees.append(_checked(forest.file.name, one, rows.units))
-    held = write_trees(to, _single(to, rows.source), "votes", trees, rows.classes, base=None)
+        _check_tree(forest.file.name, one, rows.units)
+        trees.append(one)
+    held = write_trees(to, _single(to, rows.source), trees, rows.classes)
     return _Written("votes", rows.classes, f"{len(trees):,} trees", held, 0, "probabilities")
 
 
-def _boosting(to: GraphWriter, boosting: SkopsObject, rows: _Rows, _: str) -> _Written:
-    if "_preprocessor" in boosting and boosting.object("_preprocessor").value is not None:
-        raise boosting.refusal("encodes categories")
-    columns = range(1, 2) if rows.classes == 2 else range(rows.classes)
-    trees = []
-    for predictors in (row.listed for row in boosting.object("_predictors").listed):
-        if len(predictors) != len(columns):
-            raise boosting.refusal("has a round that lacks trees")
-        for column, predictor in zip(columns, predictors, strict=True):
-            nodes = predictor.records(
-                "nodes", left="iu", right="iu", feature_idx="iu", num_threshold="f", value="f",
-                is_leaf="iub", is_categorical="iub",
-            )  # fmt: skip
-            leaf = nodes["is_leaf"] != 0
-            if nodes["is_categorical"].any():
-                raise boosting.refusal("splits by categories")
-            if not (np.abs(nodes["value"]) <= LARGEST).all():
-                raise boosting.refusal("has a leaf that holds no number")
-            values = np.zeros((len(leaf), rows.classes))
-            values[leaf, column] = nodes["value"][leaf]
-            one = TreeNodes(
-                nodes["feature_idx"], nodes["num_threshold"], nodes["left"], nodes["right"], leaf,
-                values,
-            )  # fmt: skip
-            trees.append(_checked(boosting.file.name, one, rows.units))
-    if not trees:
-        raise boosting.refusal("has no trees")
-    start = np.zeros(rows.classes)
-    start[columns.start :] = boosting.numbers("_baseline_prediction", 1, len(columns))[0]
-    held = write_trees(to, rows.source, "head", trees, rows.classes, base=start, double=True)
-    kind = f"{len(trees) // len(columns):,} rounds of trees"
-    return _Written("head", rows.classes, kind, held, 0)
-
-
-def _checked(file: str, tree: TreeNodes, units: int) -> TreeNodes:
-    """Return a tree whose nodes all lie behind their parents: no way in it is without end."""
+def _check_tree(file: str, tree: TreeNodes, units: int) -> None:
+    """Check that all nodes of a tree lie behind their parents: no way in it is without end."""
     inner, count = ~tree.leaf, len(tree.leaf)
     parents = np.flatnonzero(inner)
     children = np.concatenate([tree.left[inner], tree.right[inner]])
@@ -259,7 +224,6 @@ def _checked(file: str, tree: TreeNodes, units: int) -> TreeNodes:
         raise refused(file, "a tree in it asks for a pixel that there is not")
     if not (np.abs(tree.threshold[inner]) <= LARGEST).all():
         raise refused(file, "a tree in it compares with what is no number")
-    return tree
 
 
 def _neighbours(to: GraphWriter, model: SkopsObject, rows: _Rows, _: str) -> _Written:
@@ -282,8 +246,8 @@ def _neighbours(to: GraphWriter, model: SkopsObject, rows: _Rows, _: str) -> _Wr
 
 def _machine(to: GraphWriter, model: SkopsObject, rows: _Rows, _: str) -> _Written:
     """Write a kernel machine's scores, even if it was fitted for probabilities."""
-    name: Any = model.object("kernel").value
-    if name not in KERNELS:
+    name = model.object("kernel").value
+    if name not in ("rbf", "linear"):
         raise model.refusal(f"has the kernel {quoted(name)}")
     points = model.numbers("support_vectors_", None, rows.units)
     counts = model.numbers("_n_support", rows.classes).astype(np.int64)
@@ -295,10 +259,11 @@ def _machine(to: GraphWriter, model: SkopsObject, rows: _Rows, _: str) -> _Writt
         counts,
         rows.classes,
     )
-    near = kernel(
-        to, _single(to, rows.source), points.astype(np.float32), name=name,
-        gamma=model.number("_gamma"), degree=model.number("degree"), shift=model.number("coef0"),
-    )  # fmt: skip
+    source, vectors = _single(to, rows.source), points.astype(np.float32)
+    if name == "rbf":
+        near = gaussian_kernel(to, source, vectors, model.number("_gamma"))
+    else:
+        near = products(to, source, vectors)
     held = points.size + machine.coefficients.size
     kind = f"{len(points):,} support vectors"
     return _Written(write_scores(to, machine, near), rows.classes, kind, held, held, "scores")
@@ -313,7 +278,6 @@ _CLASSIFIERS: Final[dict[str, _Write]] = {
     "LogisticRegression": _logistic,
     "RandomForestClassifier": _forest,
     "ExtraTreesClassifier": _forest,
-    "HistGradientBoostingClassifier": _boosting,
     "KNeighborsClassifier": _neighbours,
     "SVC": _machine,
 }

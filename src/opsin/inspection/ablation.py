@@ -12,7 +12,7 @@ from opsin.core.arrays import Doubles, Floats, Ints
 from opsin.core.errors import ModelFileError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.stored_json import JsonObject
-from opsin.data.reference_set import ReferenceSet
+from opsin.data.lazy_images import ReferenceSet
 from opsin.evaluation.comparison import DifferenceTest, decide, difference_interval, holm
 from opsin.evaluation.intervals import scipy_stats
 from opsin.onnx_files.onnx_graph import OnnxGraph, Subnetwork

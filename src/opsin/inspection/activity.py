@@ -15,7 +15,7 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError, RunError, StorageError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import Layer, LayerOp
-from opsin.data.reference_set import ReferenceSet
+from opsin.data.lazy_images import ReferenceSet
 from opsin.inspection.plain_data import PlainData
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.operators import traits_of

@@ -11,7 +11,7 @@ import numpy as np
 from opsin.core.arrays import Floats, Pixels
 from opsin.core.events import SILENT, Watcher
 from opsin.core.stored_json import JsonObject
-from opsin.data.blank_images import has_no_contrast
+from opsin.data.network_pixels import has_no_contrast
 from opsin.inspection.faithfulness import (
     DeletionCurves,
     FaithfulnessVerdict,

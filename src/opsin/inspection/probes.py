@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from opsin.core.arrays import Bools, Floats, Ints
 from opsin.core.errors import MissingExtraError, ModelFileError, SourceError
 from opsin.core.events import SILENT, Watcher
-from opsin.data.reference_set import ReferenceSet
+from opsin.data.lazy_images import ReferenceSet
 from opsin.data.spelling import check_choices
 from opsin.evaluation.intervals import share
 from opsin.inspection.plain_data import PlainData

@@ -14,18 +14,12 @@ import numpy as np
 import onnxruntime
 
 from opsin.core.arrays import Pixels
-from opsin.core.errors import MissingExtraError
 from opsin.core.metadata import Layer, LayerOp
 from opsin.core.stored_json import JsonObject
 from opsin.inspection.plain_data import PlainData
-from opsin.onnx_files.onnx_graph import ReceptiveField
+from opsin.onnx_files.onnx_graph import OnnxGraph, ReceptiveField
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.providers import cpu_session, session_options
-
-try:
-    from opsin.onnx_files.onnx_graph import OnnxGraph
-except ImportError as error:
-    raise MissingExtraError("looking inside a network", "evaluate") from error
 
 # Pixels and images of the batch that is timed: enough to measure, few enough for a fraction of
 # a second.

@@ -14,8 +14,7 @@ from opsin.core.arrays import Bools, Doubles, Floats, Ints, Pixels
 from opsin.core.errors import ModelFileError, RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import Layer
-from opsin.data.lazy_images import Images
-from opsin.data.reference_set import ReferenceSet
+from opsin.data.lazy_images import Images, ReferenceSet
 from opsin.data.spelling import check_choices, places_among
 from opsin.inspection.plain_data import PlainData
 from opsin.onnx_files.onnx_graph import OnnxGraph, ReceptiveField

@@ -5,20 +5,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto
 
 from opsin.onnx_files.postprocessing import TREES, GraphWriter
 
-#: Kernels by their names in scikit-learn.
-KernelName = Literal["rbf", "linear", "poly", "sigmoid"]
-KERNELS = get_args(KernelName)
 
-
-def _products(to: GraphWriter, source: str, points: NDArray[np.float32]) -> str:
+def products(to: GraphWriter, source: str, points: NDArray[np.float32]) -> str:
+    """Write the products of an image and some points, ``float64[N, M]``."""
     kept = to.weight("head.points", points.T, np.float32)
     double = to.node("Cast", [kept], "head.double", to=TensorProto.DOUBLE)
     image = to.node("Cast", [source], "head.image", to=TensorProto.DOUBLE)
@@ -27,10 +24,10 @@ def _products(to: GraphWriter, source: str, points: NDArray[np.float32]) -> str:
 
 def _half_distances(to: GraphWriter, source: str, points: NDArray[np.float32]) -> str:
     """Write half the squared distances to points, less half the image's own square."""
-    products = _products(to, source, points)
+    dots = products(to, source, points)
     halves = (points.astype(np.float32).astype(np.float64) ** 2).sum(axis=1) / 2
     lengths = to.weight("head.lengths", halves, np.float64)
-    return to.node("Sub", [lengths, products], "head.halves")
+    return to.node("Sub", [lengths, dots], "head.halves")
 
 
 def gaussian_kernel(to: GraphWriter, source: str, points: NDArray[np.float32], gamma: float) -> str:
@@ -42,24 +39,6 @@ def gaussian_kernel(to: GraphWriter, source: str, points: NDArray[np.float32], g
     distances = to.node("Add", [halves, square], "head.distances")
     width = to.weight("head.gamma", -2 * gamma, np.float64)
     return to.node("Exp", [to.node("Mul", [distances, width], "head.scaled")], "head.kernel")
-
-
-def kernel(
-    to: GraphWriter, source: str, points: NDArray[np.float32], *, name: KernelName, gamma: float,
-    degree: float, shift: float,
-) -> str:  # fmt: skip
-    """Write a kernel between an image and some points, ``float64[N, M]``."""
-    if name == "rbf":
-        return gaussian_kernel(to, source, points, gamma)
-    products = _products(to, source, points)
-    if name == "linear":
-        return products
-    width = to.weight("head.gamma", gamma, np.float64)
-    scaled = to.node("Mul", [products, width], "head.scaled")
-    raised = to.node("Add", [scaled, to.weight("head.shift", shift, np.float64)], "head.raised")
-    if name == "sigmoid":
-        return to.node("Tanh", [raised], "head.kernel")
-    return to.node("Pow", [raised, to.weight("head.degree", degree, np.float64)], "head.kernel")
 
 
 def write_neighbours(
@@ -162,11 +141,8 @@ class TreeNodes(NamedTuple):
     values: NDArray[np.float64]
 
 
-def write_trees(
-    to: GraphWriter, source: str, output: str, trees: Sequence[TreeNodes], classes: int, *,
-    base: NDArray[np.float64] | None, double: bool = False,
-) -> int:  # fmt: skip
-    """Write trees whose leaves are added up, and return how many numbers they hold."""
+def write_trees(to: GraphWriter, source: str, trees: Sequence[TreeNodes], classes: int) -> int:
+    """Write ``votes``, the sums of trees' leaves, and return how many numbers they hold."""
     sizes = [len(tree.leaf) for tree in trees]
     number = np.repeat(np.arange(len(trees)), sizes)
     node = np.concatenate([np.arange(size) for size in sizes])
@@ -178,38 +154,23 @@ def write_trees(
         return [int(value) for value in np.where(leaf, 0, joined.astype(np.int64))]
 
     thresholds = np.where(leaf, 0, np.concatenate([tree.threshold for tree in trees]))
-    # A leaf of zeros still needs one class.
-    nonzero = values != 0
-    nonzero[leaf & ~nonzero.any(axis=1), 0] = True
-    kind = np.float64 if double else np.float32
-    speaking, target = np.nonzero(nonzero & leaf[:, None])
-    to.node(
-        "TreeEnsembleRegressor", [source], output,
-        domain=TREES, n_targets=classes, aggregate_function="SUM", post_transform="NONE",
-        nodes_treeids=number.tolist(), nodes_nodeids=node.tolist(),
-        nodes_modes=["LEAF" if end else "BRANCH_LEQ" for end in leaf.tolist()],
-        nodes_featureids=inner("feature"),
-        nodes_truenodeids=inner("left"), nodes_falsenodeids=inner("right"),
-        target_treeids=number[speaking].tolist(), target_nodeids=node[speaking].tolist(),
-        target_ids=target.tolist(),
-        **_stored("nodes_values", thresholds if double else _downwards(thresholds)),
-        **_stored("target_weights", values[speaking, target].astype(kind)),
-        **({} if base is None else _stored("base_values", base.astype(kind))),
-    )  # fmt: skip
-    return int((~leaf).sum()) + len(speaking)
-
-
-def _stored(name: str, values: NDArray[Any]) -> dict[str, Any]:
-    """Return an attribute by its name for this kind of numbers."""
-    if values.dtype == np.float32:
-        return {name: values.tolist()}
-    full = f"{name}_as_tensor"
-    return {full: numpy_helper.from_array(values, full)}
-
-
-def _downwards(thresholds: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return the largest float32 up to each threshold: float32 values go the same way at both."""
+    # The largest float32 up to each threshold: float32 values go the same way at both.
     single = thresholds.astype(np.float32)
     above = single > thresholds
     single[above] = np.nextafter(single[above], np.float32(-np.inf))
-    return single
+    # A leaf of zeros still needs one class.
+    nonzero = values != 0
+    nonzero[leaf & ~nonzero.any(axis=1), 0] = True
+    speaking, target = np.nonzero(nonzero & leaf[:, None])
+    to.node(
+        "TreeEnsembleRegressor", [source], "votes",
+        domain=TREES, n_targets=classes, aggregate_function="SUM", post_transform="NONE",
+        nodes_treeids=number.tolist(), nodes_nodeids=node.tolist(),
+        nodes_modes=["LEAF" if end else "BRANCH_LEQ" for end in leaf.tolist()],
+        nodes_featureids=inner("feature"), nodes_values=single.tolist(),
+        nodes_truenodeids=inner("left"), nodes_falsenodeids=inner("right"),
+        target_treeids=number[speaking].tolist(), target_nodeids=node[speaking].tolist(),
+        target_ids=target.tolist(),
+        target_weights=values[speaking, target].astype(np.float32).tolist(),
+    )  # fmt: skip
+    return int((~leaf).sum()) + len(speaking)

@@ -17,13 +17,18 @@ from opsin.core.errors import RunError
 from opsin.core.format import count, in_groups, percent
 from opsin.core.recipe import RecipeModel, without_folders
 from opsin.evaluation.mistakes import ConfusionCell
-from opsin.report.doubts import labels_grounds, labels_title
-from opsin.report.figures.calibration_figures import reliability_title
 from opsin.report.figures.failure_figures import map_title, robustness_title, slices_title
-from opsin.report.figures.run_figures import ShownAnswer, confusion_title
+from opsin.report.figures.run_figures import ShownAnswer, confusion_title, reliability_title
 from opsin.report.figures.style import INK
 from opsin.report.templates import fill
-from opsin.report.terminal import corrected_in_words, leaks_in_words, ood_in_words, over_classes
+from opsin.report.terminal import (
+    corrected_in_words,
+    labels_grounds,
+    labels_title,
+    leaks_in_words,
+    ood_in_words,
+    over_classes,
+)
 
 #: Most classes with a whole matrix; with more, only the most confused pairs are shown.
 _MATRIX: Final = 25

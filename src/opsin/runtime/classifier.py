@@ -18,9 +18,9 @@ from opsin.core.arguments import checked
 from opsin.core.errors import ImageError, ModelFileError, RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import Metadata, Views
-from opsin.data.array_image import to_bytes
 from opsin.data.images import ImageLike, prepare
 from opsin.data.lazy_images import Images
+from opsin.data.pixel_values import to_bytes
 from opsin.hub.hub_name import PREFIX, HubName
 from opsin.runtime.model_check import (
     check_model,

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from opsin.core.arguments import checked
 from opsin.core.metadata import Reject
 from opsin.core.stored_json import JsonObject
-from opsin.data.array_image import png_address
-from opsin.data.blank_images import NO_CONTRAST, has_no_contrast
+from opsin.data.network_pixels import NO_CONTRAST, has_no_contrast
+from opsin.data.pixel_values import png_address
 
 #: The answer to an image that is like none of the training images, and how it is put.
 NONE_OF_THESE: Final = "none of these"

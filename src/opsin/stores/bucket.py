@@ -1,4 +1,8 @@
-"""A bucket of an object store: listed, read and written by obstore, which signs and retries."""
+"""A bucket of an object store: listed, read and written by obstore, which signs and retries.
+
+Errors are one line with advice. Texts of stores and credential programs are never shown: they may
+contain secrets.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -17,10 +22,16 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from pydantic import HttpUrl, ValidationError
 
 from opsin.core.child_process import call_in_thread
-from opsin.core.errors import MissingExtraError, SourceError, StorageError
+from opsin.core.errors import MissingExtraError, OpsinError, SourceError, StorageError
 from opsin.core.storage import atomic_file, storage_errors
-from opsin.stores.store_address import ADDRESSES, UNKNOWN_SIZE, Store, StoreAddress, StoredObject
-from opsin.stores.store_errors import is_missing, is_taken, store_errors
+from opsin.stores.store_address import (
+    ADDRESSES,
+    AZURE_ACCOUNT,
+    UNKNOWN_SIZE,
+    Store,
+    StoreAddress,
+    StoredObject,
+)
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -31,9 +42,60 @@ T = TypeVar("T")
 CONNECTIONS: Final = 16
 #: A transfer may take this many seconds, plus one for each so many bytes.
 PATIENCE, SLOWEST = 120, 100_000
-# Most bytes of a single request; only single requests can be conditional.
-_LARGEST: Final = {"s3": 5 << 30, "gs": 5 << 40, "az": 5000 << 20}
 _PROCESS: Final = os.getpid()
+
+# Codes of obstore's classes; a store's own code, if any, is more specific.
+_CLASSES: Final = {
+    "AlreadyExistsError": "409", "FileNotFoundError": "404", "InvalidPathError": "InvalidPath",
+    "PermissionDeniedError": "403", "PreconditionError": "412", "UnauthenticatedError": "401",
+}  # fmt: skip
+_CODE: Final = re.compile(r"<Code>([A-Za-z]+)</Code>")
+_STATUS: Final = re.compile(r"status code: (\d{3})")
+# obstore's messages about missing or unusable credentials.
+_SETTINGS: Final = re.compile(
+    r"\bsource: (DecodeCredentials|DecodeKey|InvalidAccessKey|Missing\w+|OpenCredentials|"
+    r"TokenRequest|UnableToParse\w+|Token\w*)\b|\bstore: \"Config\"|169\.254\.169\.254"
+)
+_CREDENTIALS: Final[dict[Store, str]] = {
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (aws configure export-credentials prints "
+    "those of a profile; AWS_SKIP_SIGNATURE=true for a public bucket)",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS (GOOGLE_SKIP_SIGNATURE=true for a public bucket)",
+    "az": f"{AZURE_ACCOUNT} and AZURE_STORAGE_ACCOUNT_KEY, or the role of this machine",
+}
+# Message and advice by the store's error codes.
+_REFUSED: Final = {
+    "NoSuchBucket ContainerNotFound 404": (
+        "There is no bucket {bucket}", "Check its name, and {endpoint} for a store of your own.",
+    ),
+    "ExpiredToken ExpiredTokenException RequestExpired TokenRefreshRequired": (
+        "The credentials for {address} have expired",
+        "Renew them; the same command goes on where it was.",
+    ),
+    "InvalidAccessKeyId SignatureDoesNotMatch InvalidToken InvalidClientTokenId 401 settings": (
+        "The credentials or settings for {address} cannot be used",
+        "Check {credentials}.",
+    ),
+    "AccessDenied AllAccessDisabled AccountProblem 403": (
+        "You have no right to {verb} {address}", "Ask for it, or use other credentials.",
+    ),
+    "SlowDown ServiceUnavailable InternalError RequestTimeout TooManyRequests 429 500 502 503 504":
+    (
+        "{address} was refused again and again ({code})",
+        "Try later; the same command goes on where it was.",
+    ),
+    "": (
+        "{address} got no answer",
+        "Check the network and {endpoint}; the same command goes on where it was.",
+    ),
+    "InvalidPath": (
+        "There are keys at or below {address} such as a//b or ../a, without a name between slashes",
+        "Rename them.",
+    ),
+}  # fmt: skip
+_OTHERWISE: Final = (
+    "{address} was answered with {code}",
+    "Check AWS_REGION, or look it up in the store's manual.",
+)
 
 
 def open_bucket(where: StoreAddress | StoredObject) -> Bucket:
@@ -90,24 +152,16 @@ class Bucket:
     def _of(self, meta: ObjectMeta) -> StoredObject:
         return self.stored(meta["path"], meta["size"], _version(meta["e_tag"]))
 
-    def objects(self, prefix: str = "") -> Iterator[StoredObject]:
-        """Yield the objects whose keys begin with ``prefix``, in byte order of keys."""
-        # obstore takes whole folder names only.
-        folder, _, name = prefix.rpartition("/")
-        with store_errors(self.address(prefix)):
-            pages = self._obstore.list(
-                self._client, folder or None, offset=prefix[:-1] if name else None
-            )
-        # Azure accounts with folders list slashes first, others by bytes.
-        end = f"{prefix}\U0010ffff".replace("/", "\0")
+    def objects(self, folder: str = "") -> Iterator[StoredObject]:
+        """Yield the objects whose keys begin with ``folder``, in the store's order."""
+        with store_errors(self.address(folder)):
+            pages = self._obstore.list(self._client, folder or None)
         while True:
-            with store_errors(self.address(prefix)):
+            with store_errors(self.address(folder)):
                 page = _wait_for(lambda: next(pages, None))
-            for entry in page or ():
-                if entry["path"].startswith(prefix):
-                    yield self._of(entry)
-            if not page or page[-1]["path"].replace("/", "\0") > end:
+            if not page:
                 return
+            yield from (self._of(entry) for entry in page if entry["path"].startswith(folder))
 
     def find(self, key: str) -> StoredObject | None:
         """Return the object of a key, if any."""
@@ -117,7 +171,7 @@ class Bucket:
             except Exception as error:
                 # Listing gives a clear error, for example for a missing bucket.
                 _wait_for(lambda: next(self._obstore.list(self._client, key), None))
-                if is_missing(error):
+                if _is_missing(error):
                     return None
                 raise
 
@@ -147,7 +201,7 @@ class Bucket:
                 answer = _wait_for(lambda: self._obstore.get(self._client, wanted.key))
             except Exception as error:
                 # Keys that obstore rejects do not exist.
-                if not is_missing(error) and not isinstance(error, ValueError):
+                if not _is_missing(error) and not isinstance(error, ValueError):
                     raise
                 raise FileNotFoundError(
                     errno.ENOENT, "No such object", str(wanted.address)
@@ -178,15 +232,9 @@ class Bucket:
         try:
             with storage_errors(file), store_errors(address, writing=True):
                 size = file.stat().st_size
-                if size > _LARGEST[self.store]:
-                    raise StorageError(
-                        f"{address} would have {size >> 20:,} MiB, and an object may have "
-                        f"{_LARGEST[self.store] >> 20:,}",
-                        "Make it in parts: --shard.",
-                    )
                 version = self._send(key, file, size, replaces, digest)
         except StorageError as error:
-            if not is_taken(error.__cause__):
+            if not _is_taken(error.__cause__):
                 raise
             there = self.sent(key, digest)
             if there is not None:  # a retry after a lost answer
@@ -254,3 +302,59 @@ def _wait_for(call: Callable[[], T]) -> T:
     if threading.current_thread() is not threading.main_thread():
         return call()
     return call_in_thread(call, name="opsin-store")
+
+
+def _is_missing(error: BaseException | None) -> bool:
+    return _code_of(error) in ("NoSuchKey", "NoSuchVersion", "BlobNotFound", "404")
+
+
+def _is_taken(error: BaseException | None) -> bool:
+    return _code_of(error) in ("PreconditionFailed", "ConditionalRequestConflict", "409", "412")
+
+
+def _code_of(error: BaseException | None) -> str | None:
+    """Return the store's error code, ``""`` without one; ``None`` if the error is not obstore's."""
+    name, text = type(error).__name__, str(error)
+    nameless = isinstance(error, FileNotFoundError) and error.filename is None
+    if not (nameless or type(error).__module__.startswith(("obstore", "pyo3_runtime"))):
+        return None
+    summary, _, details = text.partition("Debug source:")
+    answered = _STATUS.search(summary) is not None and "token request" not in summary
+    if name == "PanicException" or (not answered and _SETTINGS.search(details)):
+        return "settings"
+    if match := _CODE.search(text):
+        return match[1]
+    status = _STATUS.search(text)
+    return _CLASSES.get(name, status[1] if status else "")
+
+
+@contextmanager
+def store_errors(address: StoreAddress, *, writing: bool = False) -> Iterator[None]:
+    """Turn obstore's errors into `SourceError`, or while writing `StorageError`."""
+    try:
+        yield
+    except OpsinError:
+        raise
+    except BaseException as error:  # obstore's panics are not of Exception
+        code = "InvalidPath" if isinstance(error, ValueError) else _code_of(error)
+        if code is None:
+            raise
+        parts = next((parts for codes, parts in _REFUSED.items() if code in codes.split(" ")),
+                     _OTHERWISE)  # fmt: skip
+        known = {
+            "address": address, "bucket": address.bucket, "code": code,
+            "credentials": _CREDENTIALS[address.store], "endpoint": ADDRESSES[address.store][0],
+            "verb": "write" if writing else "read",
+        }  # fmt: skip
+        kind = StorageError if writing else SourceError
+        raise kind(*(part.format_map(known) for part in parts)) from error
+
+
+@contextmanager
+def said_as(file: Path, address: object) -> Iterator[None]:
+    """Let a block's errors name an object instead of its local file."""
+    try:
+        yield
+    except OpsinError as error:
+        error.replace(str(file), str(address))
+        raise

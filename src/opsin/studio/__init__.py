@@ -5,11 +5,45 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
+
+from platformdirs import user_data_path
+from pydantic import Field
 
 from opsin.core.arguments import checked
-from opsin.core.errors import MissingExtraError
+from opsin.core.errors import MissingExtraError, RecipeError
 from opsin.core.events import SILENT, Watcher
-from opsin.studio.studio_settings import PORT, StudioSettings, default_home
+from opsin.web.addresses import AddressSettings
+
+#: Default port of the studio.
+PORT: Final = 8600
+
+
+class StudioSettings(AddressSettings):
+    """A studio's folders, address and limits."""
+
+    runs: Path
+    home: Path
+    roots: tuple[Path, ...]
+    port: int = Field(PORT, ge=0, le=65_535)
+    at_once: int = Field(1, ge=1)
+
+    @property
+    def entrance(self) -> Path:
+        """The sign-in page of a running studio's owner."""
+        return self.home / "sign-in.html"
+
+    def model_post_init(self, _: object) -> None:
+        """Check what field types cannot express."""
+        super().model_post_init(_)
+        for folder in (self.runs, self.home):
+            if folder.exists() and not folder.is_dir():
+                raise RecipeError(
+                    f"{folder} is a file", "Name a folder; it is made if there is none."
+                )
+        for root in self.roots:
+            if not root.is_dir():
+                raise RecipeError(f"There is no folder {root} to browse in")
 
 
 @checked
@@ -56,7 +90,7 @@ def open_studio(
     """
     settings = StudioSettings(
         runs=Path(runs).absolute(),
-        home=Path(home or default_home()).absolute(),
+        home=Path(home or user_data_path("opsin") / "studio").absolute(),
         roots=tuple(Path(root).absolute() for root in roots or [Path.home()]),
         host=host,
         port=port,

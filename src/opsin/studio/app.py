@@ -21,19 +21,19 @@ from nicegui import ui
 
 from opsin.core.events import SILENT, Watcher
 from opsin.core.platform import allow_open_files
-from opsin.studio import image_routes
+from opsin.studio import StudioSettings, image_routes
 from opsin.studio.datasets import uploads
 from opsin.studio.errors import new_api
 from opsin.studio.pages import error_pages
 from opsin.studio.pages.page import all_pages
+from opsin.studio.pages.sign_in import page as sign_in_page
 from opsin.studio.parts import layout, terms
 from opsin.studio.runs import inspection_sessions, prediction_session
-from opsin.studio.security import SignInFile, guarded, sign_in_at, signed_in_address
+from opsin.studio.security import SignInFile, guarded, signed_in_address
 from opsin.studio.state import Studio
-from opsin.studio.studio_settings import StudioSettings
+from opsin.web.access import SignIn
 from opsin.web.addresses import url_of
-from opsin.web.connections import ConnectionLimits
-from opsin.web.listening import OPEN_FILES, Server, listening
+from opsin.web.listening import OPEN_FILES, ConnectionLimits, Server, listening
 
 # Seconds that a disconnected window is remembered.
 _RECONNECT: Final = 10.0
@@ -102,7 +102,7 @@ def serve(
         address = url_of(settings.host, port) + "/"
         studio = Studio(settings)
         studio.hold()
-        sign_in = sign_in_at(port)
+        sign_in = SignIn(f"opsin-studio-{port}", sign_in_page)  # two studios differ by port
         entrance = SignInFile(settings.entrance, settings.host, port, sign_in)
         door = guarded(
             build(studio),

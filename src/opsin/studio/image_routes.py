@@ -13,12 +13,12 @@ from starlette.staticfiles import StaticFiles
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.glossary import SITE
 from opsin.core.recipe import AUGMENTATIONS
-from opsin.studio.content_security import ALONE
 from opsin.studio.datasets.catalogue import Library
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.errors import NotThere
 from opsin.studio.runs.dataset_cache import DatasetCache
 from opsin.studio.runs.run_index import RunIndex
+from opsin.studio.security import ALONE
 from opsin.studio.threads import IMAGES
 
 #: The documentation's path in the studio.

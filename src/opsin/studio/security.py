@@ -1,4 +1,4 @@
-"""Access control of the studio."""
+"""Access control of the studio, and what its pages may do."""
 
 from __future__ import annotations
 
@@ -15,11 +15,8 @@ from starlette.types import ASGIApp
 
 from opsin.core.errors import StorageError
 from opsin.core.storage import storage_errors
-from opsin.studio.content_security import CONTENT_SECURITY_POLICY
-from opsin.studio.pages.sign_in import page
-from opsin.web.access import HEADERS, AccessMiddleware
+from opsin.web.access import FIELD, AccessMiddleware, SignIn
 from opsin.web.addresses import url_of
-from opsin.web.sign_in import FIELD, SignIn
 
 # Proxy headers, which NiceGUI would trust from anyone.
 _DROPPED: Final = (
@@ -28,9 +25,25 @@ _DROPPED: Final = (
 )  # fmt: skip
 
 
-def sign_in_at(port: int) -> SignIn:
-    """Return the studio's sign-in; cookies of two studios on a machine differ by port."""
-    return SignIn(f"opsin-studio-{port}", page)
+# Pages load everything from here. NiceGUI compiles templates in the browser, hence
+# 'unsafe-inline' and 'unsafe-eval'; script attributes such as onerror= are forbidden, which is how
+# a name that holds HTML would run one.
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
+    "script-src-attr 'none'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+    "font-src 'self'; connect-src 'self'; media-src 'self' blob:; worker-src 'self' blob:; "
+    "frame-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'self'; "
+    "object-src 'none'"
+)
+
+#: A page in a run's folder is untrusted, since runs are copied between machines: it may run
+#: its own scripts, but reaches nothing of the studio.
+ALONE: Final = {
+    "content-security-policy": "sandbox allow-scripts allow-popups allow-downloads; "
+    "default-src 'none'; script-src 'unsafe-inline'; script-src-attr 'none'; "
+    "style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'self'"
+}
 
 
 def guarded(
@@ -46,8 +59,7 @@ def guarded(
         app,
         host=host,
         headers={
-            **HEADERS,
-            "content-security-policy": CONTENT_SECURITY_POLICY,
+            "content-security-policy": _POLICY,
             "cross-origin-opener-policy": "same-origin",
         },
         allowed_hosts=allowed_hosts,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from opsin.core.arrays import Bools, Floats, Ints, Pixels
 from opsin.core.recipe import TrainingRecipe
-from opsin.data.lazy_images import Images, read_rows
+from opsin.data.lazy_images import Images
 from opsin.training.process_group import ALONE, ProcessGroup
 
 # Share of a GPU's free memory that images may take.
@@ -78,7 +78,7 @@ class TrainingBatches:
             with concurrent.futures.ThreadPoolExecutor(1) as pool:
                 ahead: concurrent.futures.Future[Pixels] | None = None
                 for share in shares:
-                    read, ahead = ahead, pool.submit(read_rows, self.images, self.rows[share])
+                    read, ahead = ahead, pool.submit(self.images.__getitem__, self.rows[share])
                     if read is not None:
                         yield torch.from_numpy(read.result())
                 if ahead is not None:

@@ -43,7 +43,7 @@ def published(
     monkeypatch.setattr(named, "TIMEOUT", 0.5)
     monkeypatch.setenv("PATH", "")
     return replace(
-        named.FASHION_MNIST,
+        named._PUBLISHED["fashion-mnist"],
         files={
             name: hashlib.sha256(gzip.decompress(content)).hexdigest()
             for name, content in server.files.items()

@@ -18,7 +18,7 @@ from opsin.data import sources
 from opsin.data.dataset import load
 from opsin.data.sources import table as tables
 from opsin.data.sources.contents import LabelledImages
-from opsin.data.sources.source_kind import AllowedFolder, SourceRequest
+from opsin.data.sources.rows import AllowedFolder, SourceRequest
 from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
 from tests.conftest import write_shapes
 
@@ -188,7 +188,7 @@ def test_lines_end_alike_wherever_a_piece_of_the_file_ends(
     monkeypatch.setattr(tables, "_LONGEST", 20 + size)
     text = "".join(f"{row:03}\r\n{row:04}\r{row:05}\n\n" for row in range(40))
     path = table(tmp_path, text)
-    assert list(tables.lines_of(path)) == text.splitlines(keepends=True)
+    assert list(tables._lines_of(path)) == text.splitlines(keepends=True)
 
 
 @pytest.mark.parametrize("name", ["../a.png", "/etc/passwd", "b/../../a.png", "C:\\a.png", ".",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import opsin
-from opsin.inspection.lessons.explain_layer import explain_layer
+from opsin.inspection.lessons.lesson_layers import explain_layer
 from opsin.inspection.lessons.values import BatchNormalisationLesson
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from tests.inspection.lessons.lesson_network import drawn_image, write_lesson_network

@@ -10,8 +10,7 @@ import pytest
 
 import opsin
 from opsin.core.errors import ModelFileError
-from opsin.inspection.lessons.explain_layer import explain_layer
-from opsin.inspection.lessons.lesson_layers import lesson_layers
+from opsin.inspection.lessons.lesson_layers import explain_layer, lesson_layers
 from opsin.inspection.lessons.lesson_terms import SENTENCES
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from tests.inspection.lessons.lesson_network import drawn_image, write_lesson_network

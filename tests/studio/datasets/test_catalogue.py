@@ -228,7 +228,7 @@ def test_a_look_is_asked_once_and_again_where_files_changed(
         ("duplicates", {3: "alike"})
     ]
     assert Library(queue.home, queue).looked(added.id) == look
-    assert sets.rows_path(added.id).read_bytes() == b"rows"
+    assert (sets.folder(added.id) / "rows.npz").read_bytes() == b"rows"
     assert sets.glance(added.id).counts == look.counts
     assert sets.glance(added.id).job is None
     assert sets.look(added.id) is None
@@ -267,5 +267,5 @@ def test_a_real_look_finds_rows_and_counts(sets: Library, queue: Queue, shapes: 
     look = sets.looked(added.id)
     assert look is not None, queue.get(job.id).cause
     assert look.counts == {"disc": 12, "square": 12}
-    with np.load(sets.rows_path(added.id)) as rows:
+    with np.load(sets.folder(added.id) / "rows.npz") as rows:
         assert sum(len(rows[part]) for part in ("train", "val", "test")) == 24

@@ -10,7 +10,7 @@ import pytest
 from opsin.core.errors import SourceError
 from opsin.core.recipe import DataRecipe
 from opsin.data import sources
-from opsin.data.sources.unpack import unpack
+from opsin.data.sources.archive import unpack
 from opsin.studio.datasets.dataset_search import check_archive, key_of
 
 

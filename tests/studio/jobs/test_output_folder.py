@@ -8,8 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from opsin.studio.jobs.job import command
-from opsin.studio.jobs.job_action import new_output_folder
-from opsin.studio.jobs.queue import Queue
+from opsin.studio.jobs.queue import Queue, new_output_folder
 
 
 def _age(folder: Path) -> None:

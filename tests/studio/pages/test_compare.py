@@ -6,7 +6,7 @@ from typing import Any
 
 from opsin.report.side_by_side import DifferentAnswers
 from opsin.studio.pages.compare import rows_of
-from tests.studio.datasets.test_dataset_corrections import opened
+from tests.studio.datasets.test_corrections import opened
 
 
 def image(here: Any, row: int, name: str | None = None) -> DifferentAnswers:

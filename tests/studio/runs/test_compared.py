@@ -32,7 +32,7 @@ def looking(studio: Studio, digits: Dataset) -> Studio:
 
 
 def compared_by(looking: Studio, ids: list[str]) -> Compared:
-    return Compared(looking.runs, looking.jobs, looking.settings.home, ids)
+    return Compared(looking.runs, looking.jobs, ids)
 
 
 def over(looking: Studio, job: Job) -> Job:
@@ -49,9 +49,8 @@ def test_it_is_made_once_and_kept(looking: Studio) -> None:
     assert compared.known() is None
     job = compared.start()
     assert compared.start().id == job.id
-    said = compared.keep(over(looking, job))
+    said = compared.result(over(looking, job))
     assert said.pairs[0].better == "B"
-    assert looking.jobs.jobs() == []
     assert compared_by(looking, [A, B]).known() == said
     assert compared_by(looking, [B, A]).known() is None
     report = looking.runs.get(B).report
@@ -62,7 +61,7 @@ def test_it_is_made_once_and_kept(looking: Studio) -> None:
 def test_other_images_are_refused_in_one_line_of_names(looking: Studio) -> None:
     compared = compared_by(looking, [A, OTHER])
     with pytest.raises(OpsinError, match="only good knows 2, 3, 4") as refused:
-        compared.keep(over(looking, compared.start()))
+        compared.result(over(looking, compared.start()))
     assert str(looking.settings.runs) not in str(refused.value)
     assert "\n" not in str(refused.value)
     assert compared.known() is None

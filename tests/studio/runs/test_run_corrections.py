@@ -12,8 +12,8 @@ import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import SourceError
 from opsin.studio.datasets.catalogue import LibraryDataset
+from opsin.studio.datasets.corrections import RunCorrections
 from opsin.studio.runs.dataset_cache import NotDecoded
-from opsin.studio.runs.run_corrections import RunCorrections, of_run
 from opsin.studio.runs.run_index import opaque
 from tests.conftest import write_shapes
 from tests.made_runs import answers_right, write_run
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def of(studio: Studio, name: str) -> tuple[LibraryDataset, RunCorrections]:
-    return asyncio.run(of_run(studio.opened, studio.runs, studio.sets, opaque(name)))
+    return asyncio.run(studio.opened.corrections_of_run(opaque(name)))
 
 
 def trained(data: opsin.Dataset, tmp_path: Path, name: str = "one") -> RunDirectory:

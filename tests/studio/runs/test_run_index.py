@@ -9,16 +9,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from filelock import FileLock
+from hypothesis import given
+from hypothesis import strategies as st
 
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_predictions import PartPredictions
 from opsin.core.errors import RunError
 from opsin.core.recipe import DataRecipe
+from opsin.data.dataset import Dataset
 from opsin.studio.errors import NotThere
-from opsin.studio.runs.run_index import RunIndex, opaque
+from opsin.studio.runs.run_index import RunIndex, opaque, read_judged
 from tests.made_epochs import made_epoch
+from tests.made_runs import answers_right
+from tests.made_runs import write_run as made_run
 
 FIGURES = {"accuracy": 0.92, "low": 0.91, "high": 0.93}
 REPORT = {"split": "test", "figures": {"test": FIGURES}, "seconds": {"train": 12.5}}
@@ -199,3 +206,30 @@ def test_the_run_before_of_the_same_images_and_split_is_found(tmp_path: Path) ->
     found = index.last_of(DataRecipe.of("digits"))
     assert found is not None
     assert found.path == runs[0].path
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.floats(0.5, 1, width=32))))
+def test_the_surest_of_some_answers_come_first(images: list[tuple[int, int, float]]) -> None:
+    probabilities = np.zeros((len(images), 4), np.float32)
+    for row, (_, answer, sure) in enumerate(images):
+        probabilities[row, answer] = sure
+    labels = np.array([label for label, _, _ in images], np.int64)
+    answers = PartPredictions(np.arange(len(images)), labels, probabilities)
+    wrong, known = answers.surest(~answers.right), answers.surest(answers.right)
+    assert sorted(wrong + known) == list(range(len(images)))
+    assert all(labels[row] != images[row][1] for row in wrong)
+    assert [images[row][2] for row in wrong] == sorted((images[r][2] for r in wrong), reverse=True)
+
+
+def test_a_run_without_a_classifier_or_with_damaged_files_has_no_answers(
+    tmp_path: Path, digits: Dataset, nearest_mean: Path
+) -> None:
+    directory = RunDirectory(made_run(tmp_path, "run", digits, answers_right(digits, 0.6)))
+    with pytest.raises(RunError, match="no classifier yet"):
+        read_judged(directory)
+    directory.classifier.write_bytes(nearest_mean.read_bytes())
+    assert read_judged(directory).part == "test"
+    for damaged in ('{"split": "train"}', '{"layers": []}', '{"split": "test", "layers": [1]}'):
+        directory.report.write_text(damaged, encoding="utf-8")
+        with pytest.raises(RunError):
+            read_judged(directory)

@@ -42,7 +42,7 @@ from opsin.training.device import (
 from opsin.training.fine_tuning import averaged, learning, with_crops
 
 if TYPE_CHECKING:
-    from opsin.classical.backbone_features import BackboneFeatures
+    from opsin.classical.backbone_head import BackboneFeatures
 
 # Share of what is left of a budget that epochs are planned with; the evaluation needs the rest.
 _PLANNED: Final = 0.85

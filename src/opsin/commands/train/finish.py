@@ -8,7 +8,6 @@ from typing import Final
 import numpy as np
 
 from opsin._version import __version__
-from opsin.commands.changes import write_images
 from opsin.commands.evaluate import RunEvaluation, evaluate_run
 from opsin.commands.test_set_usage import count_looks, key_of, leaks_of, note_look
 from opsin.commands.train.calibrate import ExportedFile, calibrate, try_views
@@ -30,6 +29,7 @@ from opsin.data.audit import Audit
 from opsin.data.cache import short_digest
 from opsin.data.corrections import write_corrections
 from opsin.data.folds import thin_parts
+from opsin.data.run_images import write_images
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.model_check import write_classifier
 from opsin.runtime.providers import CPU

@@ -13,10 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.backbones.backbone import Backbone
-from opsin.backbones.features import Extractor, compute, source_keys
+from opsin.backbones.features import Extractor, compute
 from opsin.classical import fitted_file
-from opsin.classical.backbone_features import BackboneFeatures
-from opsin.classical.backbone_head import COMPARED, ChosenHead, HeadChoice, HeadSearch
+from opsin.classical.backbone_head import (
+    COMPARED,
+    BackboneFeatures,
+    ChosenHead,
+    HeadChoice,
+    HeadSearch,
+)
 from opsin.classical.classical_recipe import (
     ClassicalRecipe,
     Forest,
@@ -159,7 +164,7 @@ class HeadLearner(Learner):
             if self.start is None:  # what goes on is decided already
                 write_json(directory.recipe, self.recipe.model_dump(mode="json"))
         else:
-            self._fit_pixels(cast("PixelModel", self.recipe.model), watcher, stop)
+            self._fit_pixels(self.recipe.model, watcher, stop)
         watcher.doing("the export")
         self.exported, self.layers = self.file_of(directory, watcher, self.fitted, held_out)
         self.improve(directory, watcher, stop)
@@ -213,7 +218,6 @@ class HeadLearner(Learner):
         views = views_of(dataset, len(self.rows))
         self.features = self.features_of(
             backbone, dataset.images, dataset.digests, views, watcher=watcher, stop=stop,
-            sources=source_keys(dataset.source_digests, dataset.preparation),
         )  # fmt: skip
         watcher.doing("the choice of a head")
         seed, most = self.recipe.training.seed, most_folds(len(dataset))
@@ -270,13 +274,13 @@ class HeadLearner(Learner):
     ) -> tuple[ExportedFile, list[Layer]]:
         """The file of what was fitted, and its layers."""
         layers, known, strange = Written(fitted).layers, None, None
-        if not isinstance(fitted.numbers, Pooling):
+        if isinstance(fitted.numbers, BackboneFeatures):
             known = (FEATURES, _chosen(self.features, fitted.numbers))
             strange = None if self.strange is None else _chosen(self.strange, fitted.numbers)
 
         def content_of(model: Fitted) -> bytes:
             metadata = self.metadata(model.labels, layers=layers)
-            if not isinstance(model.numbers, Pooling):
+            if isinstance(model.numbers, BackboneFeatures):
                 mix = cast("ClassMix", metadata.class_mix)
                 learnt = tuple(self.choice.learnt(np.array(mix.learnt)).tolist())
                 mix = mix.model_copy(update={"learnt": learnt})

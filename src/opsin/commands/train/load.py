@@ -313,7 +313,7 @@ def try_backbone(
     watcher: Watcher = SILENT,
 ) -> BackboneTrial:
     """Compare a head on frozen features with a network trained from scratch for half a minute."""
-    from opsin.backbones.features import compute, source_keys  # noqa: PLC0415  loads onnx
+    from opsin.backbones.features import compute  # noqa: PLC0415  loads onnx
     from opsin.classical.heads import rooted  # noqa: PLC0415  loads scikit-learn
 
     known = _known_trial(dataset, backbone, seed)
@@ -329,7 +329,6 @@ def try_backbone(
         prepared.digests[rows],
         views_of(prepared, len(prepared.split.train)),
         watcher=watcher,
-        sources=source_keys(prepared.source_digests[rows], prepared.preparation),
     )
     points = rooted(features.mean(axis=1, dtype=np.float32), backbone.units)
     right = _right(points, prepared.labels[rows], folds)

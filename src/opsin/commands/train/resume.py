@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from opsin.classical.classical_recipe import BACKBONE, FORMER, ClassicalRecipe, FromBackbone
+from opsin.classical.classical_recipe import BACKBONE, ClassicalRecipe, FromBackbone
 from opsin.commands.runs import ImportRecipe, Run
 from opsin.commands.train.learner import Learner, need_training, versions
 from opsin.commands.train.load import check_fine_tuning
@@ -99,7 +99,7 @@ def _same_backbone(
     from opsin.backbones.backbone import open_backbone  # noqa: PLC0415  loads onnx
 
     if not recipe.fine_tunes:
-        how = "" if recipe.model.name == FORMER else f" --model {recipe.model.name}"
+        how = f" --model {recipe.model.name}"
         if recipe.model.name == BACKBONE:  # network and preparation are too much for a line
             how = f" --recipe {shlex.quote(str(parent.recipe))}"
         raise RunError(
@@ -206,6 +206,6 @@ def _images_of(parent: RunDirectory, data: Dataset | Places, watcher: Watcher) -
     if not same or fingerprint != dataset.fingerprint:
         raise RunError(
             f"The images of {dataset.recipe.source} have changed since",
-            f"To see how: opsin data --since {parent.path}. Then train anew: opsin train …",
+            "Restore them, or train anew: opsin train …",
         )
     return with_run_split(parent, dataset)

@@ -24,7 +24,7 @@ from opsin.core.recipe import Recipe, TrainingRecipe
 from opsin.data.audit import Audit
 from opsin.data.dataset import Dataset
 from opsin.data.folds import thin_parts
-from opsin.data.left_out import left_out_in_words
+from opsin.data.image_tree import left_out_in_words
 from opsin.evaluation.metric_table import summary_of
 from opsin.report.terminal import (
     confusions,

@@ -1,4 +1,4 @@
-"""Schemas of a run's JSON files, except its report."""
+"""Schemas of a run's JSON files, except its report; of its recipe, what all models share."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from opsin.core.arguments import read_former_names
 from opsin.core.errors import RunError
 from opsin.core.files import open_regular
 from opsin.core.metadata import Preparation
+from opsin.core.recipe import DataRecipe
 from opsin.core.storage import write_json
 from opsin.core.stored_json import JsonObject, read_json, read_json_lines
 
@@ -119,6 +120,28 @@ def first_of(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     field = ".".join(str(part) for part in first["loc"])
     return f"{field}: {first['msg'][:1].lower()}{first['msg'][1:]}"[:300]
+
+
+class RecordedModel(Stored):
+    """The model; its options depend on its name."""
+
+    name: Text
+
+
+class RecordedTraining(Stored):
+    """How it was trained; the options depend on the model."""
+
+    epochs: Count | None = Field(None, description="Epochs that were asked for.")
+
+
+class RecordedRecipe(Artifact):
+    """A recipe of which only the images and the model's name are known."""
+
+    FILE: ClassVar[str] = "recipe.json"
+
+    data: DataRecipe
+    model: RecordedModel
+    training: RecordedTraining = Field(default_factory=RecordedTraining)
 
 
 class Location(Stored):
@@ -314,17 +337,8 @@ class TrackedRun(Line):
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
 
 
-class ImportParity(Stored):
-    """How close the file's answers are to those of the program that saved it."""
-
-    file: Text = Field(description="Array file with the images and the maker's answers.")
-    images: Count
-    difference: float = Field(description="Largest difference of probabilities.")
-    labels: Count = Field(0, description="Images with another label.")
-
-
 class ImportRecord(Artifact):
-    """Origin of an imported classifier, what was inferred about it, and its parity check."""
+    """Origin of an imported classifier, and what was inferred about it."""
 
     FILE: ClassVar[str] = "import.json"
 
@@ -336,4 +350,3 @@ class ImportRecord(Artifact):
     answers: Text = Field(description="What it answers with, and how that became probabilities.")
     classes_from: Text = Field(description="Where the names of the classes are stated.")
     licence: Text = Field(description="Under which it is published, or unknown.")
-    parity: ImportParity | None = Field(None, description="Comparison with the maker's answers.")

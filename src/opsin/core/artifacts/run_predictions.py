@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -37,17 +38,29 @@ class PartPredictions:
     #: Images with the same number belong together: copies, groups of the source, ``int64[N]``.
     groups: NDArray[np.int64] | None = None
 
-    @property
+    @cached_property
     def answers(self) -> NDArray[np.int64]:
         """The most probable class of each image, ``int64[N]``."""
         answers: NDArray[np.int64] = self.probabilities.argmax(axis=1)
         return answers
 
-    @property
+    @cached_property
     def right(self) -> NDArray[np.bool_]:
         """Which of the answers are right, ``bool[N]``."""
         right: NDArray[np.bool_] = self.answers == self.labels
         return right
+
+    @cached_property
+    def confidence(self) -> NDArray[np.float32]:
+        """The probability of each answer, ``float32[N]``."""
+        confidence: NDArray[np.float32] = self.probabilities.max(axis=1)
+        return confidence
+
+    def surest(self, chosen: NDArray[np.bool_]) -> list[int]:
+        """The indices of chosen images, ``bool[N]``, the most confident answers first."""
+        indices = np.flatnonzero(chosen)
+        order = np.argsort(-self.confidence[indices], kind="stable")
+        return [int(index) for index in indices[order]]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import itertools
 import os
 import pkgutil
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -22,7 +22,7 @@ from opsin.data.image_stream import Stream, stream_of_one
 if TYPE_CHECKING:
     from opsin.core.recipe import DataRecipe
     from opsin.data.sources.contents import LabelledImages, LocatedSource
-    from opsin.data.sources.source_kind import SourceKind, SourceRequest
+    from opsin.data.sources.rows import SourceKind, SourceRequest
 
 #: The source that means standard input.
 STANDARD_INPUT: Final = "-"
@@ -44,7 +44,7 @@ def kinds_in_words(*, labelled: bool = True) -> str:
     *most, last = [
         kind.title
         for kind in sorted(kinds(), key=lambda kind: -kind.rank)
-        if kind.title and (kind.locate if labelled else kind.iter_unlabelled)
+        if (kind.locate if labelled else kind.iter_unlabelled)
     ]
     return f"{', '.join(most)} or {last}"
 
@@ -56,15 +56,20 @@ def find_all(
     watcher: Watcher = SILENT,
 ) -> LocatedSource:
     """Locate every source of a recipe, to be opened as one."""
-    from opsin.data.left_out import add_up  # noqa: PLC0415
-    from opsin.data.sources.contents import LocatedSource  # noqa: PLC0415
-    from opsin.data.sources.joined import join  # noqa: PLC0415
-    from opsin.data.sources.source_kind import SourceRequest  # noqa: PLC0415
+    from opsin.data.image_tree import add_up  # noqa: PLC0415
+    from opsin.data.sources.contents import LocatedSource, join  # noqa: PLC0415
+    from opsin.data.sources.named import is_place  # noqa: PLC0415
+    from opsin.data.sources.rows import SourceRequest  # noqa: PLC0415
     from opsin.data.sources.table import check_columns  # noqa: PLC0415
 
     check_columns(recipe.columns)
     written = [*recipe.sources, *([recipe.test] if recipe.test else [])]
-    _check_different(written)
+    for pair in itertools.combinations(written, 2):
+        # Its images would count twice.
+        one, other = (os.path.realpath(os.path.expanduser(name)) if is_place(name) else name  # noqa: PTH111
+                      for name in pair)  # fmt: skip
+        if one == other:
+            raise SourceError(f"{pair[0]} and {pair[1]} are the same source", "Leave one out.")
     request = SourceRequest(
         "",
         recipe.columns,
@@ -76,30 +81,18 @@ def find_all(
     located = [held.get(name) or locate(replace(request, written=name)) for name in written]
     if len(located) == 1:
         return located[0]
-    keys = [source.key for source in located[: len(recipe.sources)]]
 
     def read() -> LabelledImages:
-        contents = [(name, source.open()) for name, source in zip(written, located, strict=True)]
-        return join(contents[: len(keys)], contents[-1] if recipe.test else None)
+        return join(written, [source.open() for source in located], test=recipe.test is not None)
 
+    keys = [source.key for source in located]
+    test_key = keys[-1] if recipe.test else None
     known = [source.left_out for source in located]
     return LocatedSource(
-        repr([*keys, located[-1].key if recipe.test else None]),
+        repr([*keys[: len(recipe.sources)], test_key]),
         read,
         None if None in known else add_up(filter(None, known)),
     )
-
-
-def _check_different(sources: Sequence[str]) -> None:
-    """Refuse a source that is given twice: its images would count twice."""
-    from opsin.data.sources.named import is_place  # noqa: PLC0415
-
-    def place_of(source: str) -> str:
-        return os.path.realpath(os.path.expanduser(source)) if is_place(source) else source  # noqa: PTH111
-
-    for one, other in itertools.combinations(sources, 2):
-        if place_of(one) == place_of(other):
-            raise SourceError(f"{one} and {other} are the same source", "Leave one of them out.")
 
 
 def locate(request: SourceRequest) -> LocatedSource:
@@ -137,7 +130,7 @@ def open_stream(
     # os.path, because it answers for impossible names instead of raising.
     if not columns and named_image and os.path.isfile(path):  # noqa: PTH113
         return stream_of_one(source, path)
-    from opsin.data.sources.source_kind import SourceRequest  # noqa: PLC0415
+    from opsin.data.sources.rows import SourceRequest  # noqa: PLC0415
     from opsin.data.sources.table import check_columns  # noqa: PLC0415
 
     if not source:  # a shell's variable that is not set, never the folder one happens to be in
@@ -151,6 +144,7 @@ def open_stream(
             return kind.iter_unlabelled(request)
     if named_image and not (request.is_folder or _ADDRESS.match(source)):
         return stream_of_one(source, path)  # read like any other, it tells why it cannot be
+    why, advice = f"There is no {source!r} here", "Check the spelling, or give the whole name."
     if request.is_file:
         why = f"{source} is a file of another kind"
         advice = "Images that a data set keeps as arrays are evaluated: opsin evaluate MODEL FILE."
@@ -160,6 +154,4 @@ def open_stream(
     elif os.path.exists(request.path):  # noqa: PTH110
         why = f"{source} is a pipe or a device"
         advice = "Pipe it into the command and give - as the source."
-    else:
-        why, advice = f"There is no {source!r} here", "Check the spelling, or give the whole name."
     raise SourceError(f"{why}; {kinds_in_words(labelled=False)} is expected", advice)

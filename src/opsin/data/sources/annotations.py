@@ -13,8 +13,7 @@ from opsin.core.errors import SourceError
 from opsin.core.files import open_regular
 from opsin.core.stored_json import Json, read_json
 from opsin.data.sources.contents import Files, LocatedSource
-from opsin.data.sources.rows import Row, RowCollector
-from opsin.data.sources.source_kind import SourceKind, SourceRequest
+from opsin.data.sources.rows import Row, RowCollector, SourceKind, SourceRequest
 from opsin.data.sources.table import check_any_exists, name_of
 from opsin.data.split import part_named
 
@@ -32,7 +31,7 @@ def _read_coco(content: Json) -> _Annotations | None:
         return None
     names = {category["id"]: str(category["name"]) for category in _objects(content["categories"])}
     classes: dict[Any, set[str]] = {}
-    for note in _objects(content.get("annotations") or []):
+    for note in _objects(content.get("annotations")):
         classes.setdefault(note["image_id"], set()).add(names[note["category_id"]])
     images = _objects(content["images"])
     return [(str(image["file_name"]), classes.get(image["id"], set())) for image in images]
@@ -49,12 +48,11 @@ def _read_label_studio(content: Json) -> _Annotations | None:
             values = task["data"]
         elif (choice := task.get("choice", task.get("label"))) is not None:
             choices = {str(choice)}  # the short form: one key each
-        for annotation in _objects(task.get("annotations") or task.get("completions") or []):
-            for result in (
-                [] if annotation.get("was_cancelled") else _objects(annotation.get("result") or [])
-            ):
-                if result.get("type") == "choices":
-                    choices.update(map(str, result["value"]["choices"]))
+        for annotation in _objects(task.get("annotations")):
+            if not annotation.get("was_cancelled"):
+                for result in _objects(annotation.get("result")):
+                    if result.get("type") == "choices":
+                        choices.update(map(str, result["value"]["choices"]))
         texts = (value for value in values.values() if isinstance(value, str))
         image = next((text for text in texts if "/" in text or "." in text), None)
         if image is None:
@@ -64,6 +62,7 @@ def _read_label_studio(content: Json) -> _Annotations | None:
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:
+    value = value or []
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise ValueError("a list holds something else than objects")
     return value
@@ -91,12 +90,10 @@ def _files_of(request: SourceRequest) -> list[tuple[Path, str]]:
     path = request.path
     if request.is_file:
         return [(path, "")] if path.suffix.lower() == ".json" else []
-    if not request.is_folder:
-        return []
     folders = [(path, "")]
-    with contextlib.suppress(OSError):  # other kinds explain an unreadable folder
+    with contextlib.suppress(OSError, ValueError):  # other kinds explain an unreadable folder
         parts = [(code, entry) for entry in path.iterdir()
-                 if (code := part_named(entry.name)) is not None and entry.is_dir()]  # fmt: skip
+                 if (code := part_named(entry.name)) is not None]  # fmt: skip
         folders += [(entry, entry.name) for _, entry in sorted(parts)]
     return [(folder / _COCO, part) for folder, part in folders if (folder / _COCO).is_file()]
 
@@ -125,11 +122,9 @@ def _locate(request: SourceRequest) -> LocatedSource:
 def _path_of(written: str, file: Path, root: Path) -> str:
     """Return an image's path below the root: as written, or in a folder called images."""
     address = urllib.parse.urlsplit(written)
-    path = written
-    if address.scheme or address.path != written:
-        path = urllib.parse.unquote(address.path)
-    query = urllib.parse.parse_qs(address.query).get("d", [])  # Label Studio's local files
-    path = query[0] if query else path
+    path = written if address.path == written else urllib.parse.unquote(address.path)
+    # Label Studio's local files
+    path = urllib.parse.parse_qs(address.query).get("d", [path])[0]
     base = os.path.relpath(file.parent, root)
     last = path.rpartition("/")[2]
     clean = _UPLOAD.sub("", last, count=1)

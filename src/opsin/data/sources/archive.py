@@ -1,38 +1,345 @@
-"""Archives of any other kind of source, and WebDataset shards; both are unpacked to folders.
-
-In a shard an image and its class share the beginning of their names: ``1.jpg``, ``1.cls``.
-"""
+"""Archives of any other kind of source, unpacked safely into the cache, within a budget."""
 
 from __future__ import annotations
 
+import bz2
 import contextlib
-import itertools
+import errno
+import fnmatch
+import functools
+import gzip
+import hashlib
 import json
-from collections.abc import Iterator
+import lzma
+import re
+import stat
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import IO, Any, Final, Literal, NamedTuple, Self
 
 from opsin.core.artifacts.records import LeftOut
 from opsin.core.errors import ImageError, SourceError
+from opsin.core.events import SILENT, Watcher
+from opsin.core.platform import sync_all
+from opsin.core.storage import publish_directory, scratch_directory
 from opsin.data import sources
-from opsin.data.formats import MAX_BYTES
+from opsin.data.cache import cache_root
 from opsin.data.image_stream import ListedImage, Stream
-from opsin.data.image_tree import LEFT_OUT_FILE, ImageTree
-from opsin.data.left_out import add_up
+from opsin.data.image_tree import (
+    LEFT_OUT_FILE,
+    LeftOutCounts,
+    add_up,
+    is_image_name,
+    is_visible,
+    left_out_in_words,
+)
+from opsin.data.images import content_of
 from opsin.data.sources import arrays, table
 from opsin.data.sources.contents import LabelledImages, LocatedSource, key_of_files
 from opsin.data.sources.folder import folder_stream, note_left_out
-from opsin.data.sources.parquet import part_in_name
-from opsin.data.sources.rows import Row, collect
-from opsin.data.sources.source_kind import AllowedFolder, SourceKind, SourceRequest
-from opsin.data.sources.table_cells import text_of
-from opsin.data.sources.unpack import SUFFIXES, is_archive, unpack, unpacked_folder
+from opsin.data.sources.rows import (
+    AllowedFolder,
+    SourceKind,
+    SourceRequest,
+    no_room,
+    room_on_disk,
+)
+from opsin.data.split import TRAIN, part_named
 
-# Endings of members that hold the class: as text, or as JSON under one of the keys.
-_SAYS_CLASS = ("cls", "label", "class", "json")
-_KEYS = ("label", "cls", "class", "class_name")
-# Images sampled to recognise a shard, bytes of the longest class, and shards at most.
-_LOOK, _LONGEST, _MOST_SHARDS = 16, 1 << 20, 100_000
+#: File names of archives.
+SUFFIXES: Final = (
+    ".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2",
+)  # fmt: skip
+#: Limits of an archive's expansion: images compress little, so more is a bomb.
+MAX_RATIO, SPARE_BYTES, MAX_MEMBERS = 100, 1_000_000_000, 5_000_000
+# Members that any archive may have, and bytes of the archive for each further one: in general,
+# and in a zip, whose list takes about 0.6 kB of memory per member.
+_SPARE_MEMBERS, _PACKED_BYTES, _LISTED_BYTES = 200_000, 20, 300
+#: Bytes of one member's headers in a tar: real ones are a few thousand.
+_MAX_HEADER = 1 << 22
+_CHUNK: Final = 1 << 18
+_MAX_DEPTH: Final = 64
+_UNPACK: Final = "Unpack it yourself and give the folder."
+# Signatures of compressed tars, and their openers.
+_OPENERS: Final[dict[bytes, Callable[[IO[bytes]], Any]]] = {
+    b"\x1f\x8b": gzip.open, b"\xfd7zXZ\0": lzma.open, b"BZh": bz2.open,
+}  # fmt: skip
+
+_Kind = Literal["file", "folder", "link", "special"]
+
+
+def is_archive(path: Path) -> bool:
+    """Tell whether a file is an archive, by its name."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+class _Member(NamedTuple):
+    """One entry of an archive, readable until the next is requested.
+
+    ``position`` is the offset read so far, ``chunk`` the bytes to read at once.
+    """
+
+    name: str
+    kind: _Kind
+    size: int
+    open: Callable[[], IO[bytes] | None]
+    position: int
+    chunk: int = _CHUNK
+
+    def pieces(self, path: Path) -> Iterator[bytes]:
+        """Yield the content."""
+        with _reading(path), self.open() or contextlib.nullcontext() as stream:
+            while stream and (piece := stream.read(self.chunk)):
+                yield piece
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn errors of archive libraries over bad bytes into a `SourceError`."""
+    try:
+        yield
+    except (
+        OSError, EOFError, ValueError, ArithmeticError, RuntimeError, MemoryError, LookupError,
+        TypeError, struct.error, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile
+    ) as error:  # fmt: skip
+        refused = isinstance(error, OSError) and error.errno is not None
+        what = "cannot be read" if refused else "is damaged or cut short"
+        raise SourceError(
+            f"{path} {what} ({str(error) or type(error).__name__})", "Fetch or pack it again."
+        ) from error
+
+
+class _Budget:
+    """The bytes and members that an archive of this size may still have."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, size = path, path.stat().st_size
+        self.bytes = MAX_RATIO * size + SPARE_BYTES
+        # Even the smallest image takes more bytes in an archive.
+        self.members = min(MAX_MEMBERS, max(_SPARE_MEMBERS, size // _PACKED_BYTES))
+
+    def take(self, size: int, members: int = 1) -> None:
+        self.bytes -= size
+        self.members -= members
+        if self.bytes < 0 or self.members < 0:
+            what = "bytes" if self.bytes < 0 else "members"
+            raise SourceError(f"{self.path} has more {what} than any honest one of its size",
+                              f"If you trust it: {_UNPACK.lower()}")  # fmt: skip
+
+
+def _members(path: Path) -> Generator[_Member]:
+    """Yield the members of a zip or a tar, by its content, within its budget."""
+    with _reading(path), path.open("rb") as file:
+        start = file.read(6)
+        file.seek(0)
+        zipped = start.startswith(b"PK")
+        yield from (_zip_members if zipped else _tar_members)(file, start, _Budget(path))
+
+
+def _zip_members(file: IO[bytes], _: bytes, budget: _Budget) -> Iterator[_Member]:
+    # Too many members for the file's size are refused before they are read into memory, by counting
+    # the marks in its directory. Its offset comes from `zipfile` itself: our own parser might
+    # disagree with it.
+    if end := zipfile._EndRecData(file):  # type: ignore[attr-defined]
+        size, location = end[zipfile._ECD_SIZE], end[zipfile._ECD_LOCATION]  # type: ignore[attr-defined]
+        file.seek(max(0, location - size - 76))  # the long kind of end record lies between
+        listed = file.read(size + 76).count(b"PK\1\2")
+        if listed > max(_SPARE_MEMBERS, budget.path.stat().st_size // _LISTED_BYTES):
+            budget.take(0, members=budget.members + 1)
+    position = 0
+    with zipfile.ZipFile(file) as archive:
+        for info in archive.infolist():
+            if info.flag_bits & 0x1:
+                raise SourceError(f"{budget.path} is encrypted ({info.filename!r:.120})", _UNPACK)
+            name = info.orig_filename  # filename is cut at a NUL
+            if not info.flag_bits & 0x800:
+                # Many packers write UTF-8 without the flag.
+                with contextlib.suppress(UnicodeError):
+                    name = name.encode("cp437").decode("utf-8")
+            # Only Unix stores file types there.
+            mode = stat.S_IFMT(info.external_attr >> 16) if info.create_system == 3 else 0
+            kind: _Kind = (
+                "folder" if name.endswith(("/", "\\")) or mode == stat.S_IFDIR
+                else "link" if mode == stat.S_IFLNK
+                else "file" if mode in (0, stat.S_IFREG) else "special"
+            )  # fmt: skip
+            # Other methods return a whole decompressed block.
+            steady = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+            position += info.compress_size
+            budget.take(info.file_size)
+            yield _Member(
+                name.replace("\\", "/"), kind, info.file_size,
+                functools.partial(archive.open, info), position, _CHUNK if steady else 4096,
+            )  # fmt: skip
+
+
+def _tar_members(file: IO[bytes], start: bytes, budget: _Budget) -> Iterator[_Member]:
+    opener = next((o for magic, o in _OPENERS.items() if start.startswith(magic)), None)
+    with opener(file) if opener else contextlib.nullcontext(file) as plain:
+        bounded: Any = _Bounded(plain, budget)
+        archive = tarfile.open(  # noqa: SIM115  nothing to close beside the file
+            fileobj=bounded, mode="r|", tarinfo=_StrictHeader, bufsize=_CHUNK
+        )
+        while info := archive.next():
+            archive.members = []  # type: ignore[attr-defined]  # it would keep them all
+            if info.size < 0:
+                raise tarfile.ReadError("a member's size leads backwards")
+            # What is stored counts as it is read; only a sparse file is larger than that.
+            budget.take(info.size if info.issparse() else 0)
+            stored = archive.offset - info.offset_data
+            bounded.left = max(0, stored) + _MAX_HEADER + _CHUNK
+            kind: _Kind = (
+                "file" if info.isreg() else "link" if info.issym() or info.islnk()
+                else "special" if info.isdev() else "folder"
+            )  # fmt: skip
+            opened = functools.partial(archive.extractfile, info)
+            yield _Member(info.name, kind, info.size, opened, file.tell())
+        # The compression's checksum follows the end.
+        while rest := plain.read(_CHUNK):
+            budget.take(len(rest), members=0)
+
+
+class _StrictHeader(tarfile.TarInfo):
+    """A header; `tarfile` by itself takes a damaged one for the end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if buf == bytes(tarfile.BLOCKSIZE):  # the end
+                raise
+            raise tarfile.ReadError(str(error)) from error
+
+
+class _Bounded:
+    """A file that is read within limits: tarfile reads headers whole, of any stated size."""
+
+    def __init__(self, file: IO[bytes], budget: _Budget) -> None:
+        self._file, self._budget = file, budget
+        #: Bytes up to the end of the next header.
+        self.left = _MAX_HEADER + _CHUNK
+
+    def read(self, size: int) -> bytes:
+        content = self._file.read(size)
+        self.left -= len(content)
+        if self.left < 0:
+            raise tarfile.ReadError("a header is impossibly large")
+        # What it really expands to: headers and skipped members too.
+        self._budget.take(len(content), members=0)
+        return content
+
+
+def unpack(path: Path, watcher: Watcher = SILENT) -> Path:
+    """Unpack an archive into the cache, unless it is there; return the folder of the source."""
+    target = unpacked_folder(path)
+    if not target.is_dir():
+        with scratch_directory(target.parent) as scratch:
+            _unpack_into(scratch, path, watcher)
+            sync_all()  # once for all, for a tree may have a million files
+            publish_directory(scratch, target)
+    return _unwrapped(target)
+
+
+def unpacked_folder(path: Path) -> Path:
+    """Return the cache folder of an archive."""
+    name = hashlib.sha256(key_of_files(path).encode()).hexdigest()[:32]
+    return cache_root() / "unpacked" / name
+
+
+def _unpack_into(folder: Path, path: Path, watcher: Watcher) -> None:
+    others, passed = _names_of_kinds(), LeftOutCounts()
+    room, written, size = room_on_disk(folder), 0, path.stat().st_size
+    watcher.begin("Unpack", size, "B")
+    with contextlib.closing(_members(path)) as members:
+        for member in members:
+            watcher.advance(min(member.position, size))
+            parts = [part for part in member.name.split("/") if part not in ("", ".")]
+            if member.kind == "link":
+                passed.add("link in the archive", member.name)
+                continue
+            _check_name(member, path)
+            if member.kind != "file" or not parts:
+                continue
+            name = "/".join(parts)
+            if not all(map(is_visible, parts)):
+                passed.add("hidden file", name)
+            elif not (is_image_name(name) or others.match(parts[-1])):
+                passed.add_file(name)
+            elif member.size > room:
+                raise no_room(path)
+            elif problem := _write(member, folder / name, len(parts), path):
+                passed.add(problem, name[:100])
+            else:
+                room -= member.size
+                written += 1
+    watcher.advance(size)
+    watcher.end()
+    if not written:
+        words = left_out_in_words(passed.listed())
+        raise SourceError(
+            f"{path} has no images, tables or arrays" + (f", but {words}" if words else ""),
+            "Archives within it are not opened: unpack those first.",
+        )
+    about = [entry.model_dump() for entry in passed.listed()]
+    (folder / LEFT_OUT_FILE).write_text(json.dumps(about), encoding="utf-8")
+
+
+def _check_name(member: _Member, path: Path) -> None:
+    """Refuse devices, and names that lead out of the archive."""
+    outside = re.match(r"[/\\]|[A-Za-z]:", member.name) or ".." in re.split(r"[/\\]", member.name)
+    if outside or "\0" in member.name or member.kind == "special":
+        what = "a device or pipe" if member.kind == "special" else "a name that leads out of it"
+        raise SourceError(
+            f"{path} has {what}: {member.name!r:.120}", "Do not trust it; ask its maker."
+        )
+
+
+def _write(member: _Member, target: Path, depth: int, path: Path) -> str:
+    """Write a new file; return why it is left out, if its name cannot be had."""
+    try:
+        if depth > _MAX_DEPTH:
+            raise OSError(errno.ENAMETOOLONG, "too deep")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("xb") as file:
+            file.writelines(member.pieces(path))
+    except (FileExistsError, IsADirectoryError, NotADirectoryError):
+        return "file of a name that was taken"
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return "name that cannot be written"
+    return ""
+
+
+def _names_of_kinds() -> re.Pattern[str]:
+    """Return a pattern of the file names of all kinds of source, except images."""
+    patterns = (fnmatch.translate(pattern) for kind in sources.kinds() for pattern in kind.files)
+    return re.compile("|".join(patterns), re.IGNORECASE)
+
+
+def _unwrapped(folder: Path) -> Path:
+    """Descend through wrapper folders: the only entry of theirs, and no part of a split."""
+    others = _names_of_kinds()
+    while True:
+        entries = [entry for entry in folder.iterdir() if entry.name != LEFT_OUT_FILE]
+        if len(entries) != 1 or not entries[0].is_dir():
+            return folder
+        inner = list(entries[0].iterdir())
+        a_part = part_named(entries[0].name) == TRAIN and any(
+            entry.is_dir() or table.is_table(entry) for entry in inner
+        )
+        # A folder with images is a class, not a wrapper.
+        a_class = any(e.is_file() and is_image_name(e.name) for e in inner)
+        a_source = any(e.is_file() and others.match(e.name) for e in inner)
+        if a_part or (a_class and not a_source):
+            return folder
+        folder = entries[0]
 
 
 @contextlib.contextmanager
@@ -50,14 +357,11 @@ def _left_out(path: Path) -> list[LeftOut]:
     return [LeftOut.model_validate(entry) for entry in stored]
 
 
-def open_archive(request: SourceRequest) -> LabelledImages:
+def _open_archive(request: SourceRequest) -> LabelledImages:
     """Unpack an archive and open its contents."""
     root = unpack(request.path, request.watcher)
     with _named_as(request.path):
-        if _is_shard(root):
-            contents = collect(request.written, _samples(root, part_in_name(request.path.name)))
-        else:
-            contents = _locate_unpacked(request, root).open()
+        contents = _locate_unpacked(request, root).open()
     left_out = add_up([_left_out(request.path), contents.left_out])
     return replace(contents, source=str(request.path), left_out=left_out)
 
@@ -80,101 +384,20 @@ def _locate_unpacked(request: SourceRequest, root: Path) -> LocatedSource:
 
 
 def _iter_unlabelled(request: SourceRequest) -> Stream:
+    path = request.path
+
     def images() -> Iterator[ListedImage]:
-        for path in [request.path] if request.is_file else _shards_in(request):
-            unpack(path, request.watcher)
-            inside = replace(request, written=str(unpacked_folder(path)), follow_links=False)
-            with _named_as(path):
-                for image in folder_stream(inside):
-                    # Shards may use the same names.
-                    name = image.name if request.is_file else f"{path.name}/{image.name}"
-                    yield _with_content(replace(image, name=name))
-            note_left_out(_left_out(path), request.watcher)
+        unpack(path, request.watcher)
+        inside = replace(request, written=str(unpacked_folder(path)), follow_links=False)
+        with _named_as(path):
+            for image in folder_stream(inside):
+                try:  # now, for its file belongs to the cache
+                    yield replace(image, image=content_of(str(image.image), image.name))
+                except ImageError as error:
+                    yield replace(image, image=b"", problem=error)
+        note_left_out(_left_out(path), request.watcher)
 
     return Stream(request.written, "archive", images)
-
-
-def _with_content(image: ListedImage) -> ListedImage:
-    """Read an image: its file belongs to the cache."""
-    with open(str(image.image), "rb") as file:  # noqa: PTH123  as text
-        content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        problem = ImageError(f"{image.name}: it is larger than {MAX_BYTES // 1_000_000} MB")
-        return replace(image, image=b"", problem=problem)
-    return replace(image, image=content)
-
-
-def _shards_in(request: SourceRequest) -> list[Path]:
-    """Return the archives in a folder without images."""
-    if not request.is_folder or request.holds_images:
-        return []
-    files = itertools.islice(request.path.iterdir(), _MOST_SHARDS)
-    return sorted(file for file in files if is_archive(file) and file.is_file())
-
-
-def _is_shard(folder: Path) -> bool:
-    """Recognise an unpacked shard: a class lies beside one of its first images."""
-    images = itertools.islice(ImageTree(folder, stream=True).images(), _LOOK)
-    return any(_file_of_class(folder, name) for name in images)
-
-
-def _file_of_class(folder: Path, name: str) -> Path | None:
-    key = folder / _key_of(name)
-    files = (
-        key.with_name(f"{key.name}.{ending}")
-        for lower in _SAYS_CLASS for ending in (lower, lower.upper())
-    )  # fmt: skip
-    return next(filter(Path.is_file, files), None)
-
-
-def _key_of(name: str) -> str:
-    """Cut a name at the first dot after its folders, as WebDataset does."""
-    around, slash, last = name.rpartition("/")
-    return f"{around}{slash}{last.partition('.')[0]}"
-
-
-def _samples(folder: Path, split: str = "") -> Iterator[Row]:
-    last = ""
-    for name in ImageTree(folder).images():
-        if (key := _key_of(name)) != last:
-            last, file = key, _file_of_class(folder, name)
-            path = folder / name
-            yield Row(path, _class_in(file) if file else "", split, name=key, place=str(path))
-
-
-def _class_in(file: Path) -> str:
-    try:
-        with file.open("rb") as stream:
-            content = stream.read(_LONGEST + 1)
-        if len(content) > _LONGEST:
-            raise ValueError("it is longer than any name")
-        text = content.decode("utf-8").strip()
-        if not file.name.endswith(".json"):
-            return text
-        about = json.loads(text)
-        named = [about[name] for name in _KEYS if name in about] if isinstance(about, dict) else []
-        return text_of(named[0], "label").strip() if named else ""
-    except (ValueError, RecursionError) as error:
-        raise SourceError(f"{file} names no class ({error})", "Pack the archive again.") from error
-
-
-def _locate_shards(request: SourceRequest) -> LocatedSource:
-    shards = _shards_in(request)
-
-    def rows() -> Iterator[Row]:
-        for shard in shards:
-            root = unpack(shard, request.watcher)
-            if not _is_shard(root):
-                raise SourceError(
-                    f"{shard} is no shard of WebDataset: no class lies beside its images",
-                    "Give one archive, or unpack them into one folder.",
-                )
-            with _named_as(shard):
-                for row in _samples(root, part_in_name(shard.name)):
-                    yield row._replace(name=f"{shard.name}/{row.name}")  # shards may share keys
-
-    key = repr(("webdataset", key_of_files(*shards)))
-    return LocatedSource(key, lambda: collect(request.written, rows()))
 
 
 KINDS = (
@@ -183,16 +406,8 @@ KINDS = (
         match=lambda request: request.is_file and is_archive(request.path),
         locate=lambda request: LocatedSource(
             repr(("archive", key_of_files(request.path), request.columns)),
-            lambda: open_archive(request),
+            lambda: _open_archive(request),
         ),
         iter_unlabelled=_iter_unlabelled,
-        files=tuple(f"*.{ending}" for ending in _SAYS_CLASS),
-    ),
-    SourceKind(
-        title="WebDataset shards",
-        match=lambda request: bool(_shards_in(request)),
-        locate=_locate_shards,
-        iter_unlabelled=_iter_unlabelled,
-        rank=2,
     ),
 )

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from opsin.core.errors import SourceError
 from opsin.core.files import open_regular
 from opsin.core.stored_arrays import Budget, StoredArrays
-from opsin.data.array_image import to_bytes
+from opsin.data.pixel_values import to_bytes
 from opsin.data.sources.contents import LabelledImages, LocatedSource, key_of_files
-from opsin.data.sources.source_kind import SourceKind, SourceRequest
+from opsin.data.sources.rows import SourceKind, SourceRequest
 from opsin.data.spelling import nfc
 from opsin.data.split import TEST, TRAIN, UNASSIGNED
 

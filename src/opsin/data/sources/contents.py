@@ -18,8 +18,9 @@ from opsin.core.artifacts.records import LeftOut
 from opsin.core.errors import ImageError, SourceError
 from opsin.core.files import MISSING, file_stamp, open_regular
 from opsin.data.cache import digest_rows
-from opsin.data.spelling import places_among
-from opsin.data.split import TRAIN
+from opsin.data.image_tree import add_up, natural
+from opsin.data.spelling import nfc, places_among
+from opsin.data.split import TEST, TRAIN, UNASSIGNED
 from opsin.stores.store_address import StoredObject
 
 _Image_co = TypeVar("_Image_co", covariant=True)
@@ -88,8 +89,7 @@ class PackedImages(UnreadImages[bytes]):
 
     def __init__(self, file: Path, ends: NDArray[np.int64]) -> None:
         self.file = file
-        starts = np.concatenate([[0], ends[:-1]])
-        self._items = np.stack([starts[: len(ends)], ends], axis=1).astype(np.int64)
+        self._items = np.stack([np.concatenate([[0], ends[:-1]])[: len(ends)], ends], axis=1)
 
     def _made(self, item: NDArray[np.int64]) -> bytes:
         start, end = map(int, item)
@@ -228,8 +228,7 @@ class LabelledImages:
             key.update(str(images.file).encode())  # its folder is named after its content
         else:
             key.update(digest_rows(np.asarray(images)).tobytes())
-        key.update(self.labels.tobytes())
-        key.update(self.given.tobytes())
+        key.update(self.labels.tobytes() + self.given.tobytes())
         return LocatedSource(key.hexdigest(), lambda: self)
 
 
@@ -258,3 +257,71 @@ def check_classes(
             f"{source} has {', '.join(unlearnt[:5])} in another part, but none to train",
             "Call the classes alike in each part, or leave these out with --classes.",
         )
+
+
+def join(sources: Sequence[str], parts: Sequence[LabelledImages], *, test: bool) -> LabelledImages:
+    """Concatenate sources; with ``test``, the last one is the test part of the others."""
+    others = parts[:-1] if test else parts
+    lists = [part.classes for part in others]
+    same = len({tuple(map(nfc, names)) for names in lists}) == 1
+    written = {nfc(name): name for names in reversed(lists) for name in names}
+    classes = lists[0] if same else tuple(written[name] for name in sorted(written, key=natural))
+    given = [part.given for part in parts]
+    if test:
+        _check_test(sources, parts, classes)
+        # Unassigned images of the others are for training and validation.
+        given = [np.where(codes == UNASSIGNED, TRAIN, codes).astype(np.uint8) for codes in given]
+        given[-1] = np.full(len(parts[-1]), TEST, np.uint8)
+    _check_once(sources, parts)
+    titles = [Path(source).name.split(".")[0] or source for source in sources]
+    if len(set(titles)) < len(titles):
+        titles = [f"{number}-{title}" for number, title in enumerate(titles, start=1)]
+    labels = [np.array(places_among(p.classes, classes), np.int64)[p.labels] for p in parts]
+    lines = [np.zeros(len(p), np.int64) if p.lines is None else p.lines for p in parts]
+    groups = [group for part in parts for group in (part.groups or [""] * len(part))]
+    return LabelledImages(
+        source=" + ".join(sources),
+        classes=classes,
+        labels=np.concatenate(labels),
+        given=np.concatenate(given),
+        names=[f"{title}/{name}" for title, part in zip(titles, parts, strict=True)
+               for name in part.names],
+        images=ChainedImages([part.images for part in parts]),
+        groups=groups if any(groups) else (),
+        mirrored=all(part.mirrored for part in parts),
+        left_out=add_up(part.left_out for part in parts),
+        lines=np.concatenate(lines) if any(part.lines is not None for part in parts) else None,
+        repeated=sum(part.repeated for part in parts),
+    )  # fmt: skip
+
+
+def _check_once(sources: Sequence[str], parts: Sequence[LabelledImages]) -> None:
+    """Refuse images in two sources, such as a folder inside another."""
+    seen: dict[str, str] = {}
+    for source, part in zip(sources, parts, strict=True):
+        if isinstance(files := part.images, Files):
+            for name in Files(Path(os.path.realpath(files.folder)), files.names).places():
+                path = os.path.normpath(name)
+                if seen.setdefault(path, source) != source:
+                    raise SourceError(
+                        f"{path} is in {seen[path]} and in {source}", "Leave one of the two out."
+                    )
+
+
+def _check_test(
+    sources: Sequence[str], parts: Sequence[LabelledImages], classes: Sequence[str]
+) -> None:
+    tested = parts[-1].classes
+    unknown = [n for n, i in zip(tested, places_among(tested, classes), strict=True) if i < 0]
+    if unknown:
+        raise SourceError(
+            f"{sources[-1]} has the classes {', '.join(unknown[:5])}, which the training images "
+            "lack",
+            f"They have {', '.join(classes[:10])}.",
+        )
+    for source, part in zip(sources[:-1], parts, strict=False):
+        if np.any(part.given == TEST):
+            raise SourceError(
+                f"{source} has a test part of its own beside {sources[-1]}",
+                "Leave --test out, or give the training part alone.",
+            )

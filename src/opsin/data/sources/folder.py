@@ -12,11 +12,9 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
 from opsin.data.formats import SUFFIXES
 from opsin.data.image_stream import ListedImage, Stream
-from opsin.data.image_tree import ImageTree, Walk, is_run
-from opsin.data.left_out import NOTED, left_out_in_words
+from opsin.data.image_tree import LINK_OUT, ImageTree, Walk, is_run, left_out_in_words
 from opsin.data.sources.contents import Files, LabelledImages, LocatedSource
-from opsin.data.sources.rows import Row, RowCollector
-from opsin.data.sources.source_kind import SourceKind, SourceRequest
+from opsin.data.sources.rows import Row, RowCollector, SourceKind, SourceRequest
 from opsin.data.split import TRAIN, part_named
 
 _USUAL = ("train", "val", "test")
@@ -44,8 +42,7 @@ def rows_by_folder(walk: Walk, names: Sequence[str], watcher: Watcher) -> RowCol
     split = TRAIN in parts.values()
     if not split and parts and len(parts) == len(tops):
         raise _explain(walk, names, parts)
-    rows, outside = RowCollector(), Counter[str]()
-    rows.passed = walk.passed
+    rows, outside = RowCollector(walk.passed), Counter[str]()
     for name in names:
         folder, *below = name.split("/")
         part = folder if split and folder in parts else ""
@@ -95,9 +92,9 @@ def _count_empty(walk: Walk, classes: Iterable[str], names: Iterable[str]) -> No
 
 def note_passed_over(walk: Walk, watcher: Watcher) -> None:
     """Note what a walk passed over, with advice."""
-    if walk.links_out:
+    if links := walk.passed.counts[LINK_OUT]:
         watcher.note(
-            f"Passed over, for they lead out of {walk.root}: links, {walk.links_out:,} in all; "
+            f"Passed over, for they lead out of {walk.root}: links, {links:,} in all; "
             "--follow-links follows them."
         )
     if walk.runs:
@@ -106,15 +103,14 @@ def note_passed_over(walk: Walk, watcher: Watcher) -> None:
         )
     if walk.unreadable:
         watcher.note(
-            f"Passed over: folders that cannot be read, {walk.unreadable:,} in all "
-            f"({walk.first_unreadable}); check their rights."
+            f"Passed over: folders that cannot be read, {len(walk.unreadable):,} in all "
+            f"({walk.unreadable[0]}); check their rights."
         )
 
 
 def note_left_out(left_out: Iterable[LeftOut], watcher: Watcher) -> None:
     """Note what is left out, except what `note_passed_over` reports."""
-    rest = [entry for entry in left_out if not entry.kind.startswith(NOTED)]
-    if rest:
+    if rest := [entry for entry in left_out if entry.kind != LINK_OUT]:
         watcher.note(f"Left out: {left_out_in_words(rest)}")
 
 
@@ -132,7 +128,7 @@ def _explain(walk: Walk, names: Sequence[str], parts: Iterable[str]) -> SourceEr
             f"{root} holds {counted(walk.runs, 'run')} of Opsin, and only their figures",
             "Give the images that they were trained on; see the runs with: opsin runs",
         )
-    if walk.links_out:
+    if walk.passed.counts[LINK_OUT]:
         return SourceError(f"{root} holds only links that lead out of it", _FOLLOW)
     if walk.folders:
         tops = ", ".join([name for name in walk.folders if "/" not in name][:5])
@@ -149,20 +145,29 @@ def _explain(walk: Walk, names: Sequence[str], parts: Iterable[str]) -> SourceEr
     )
 
 
-def explain_no_images(walk: Walk) -> SourceError:
-    """Return the error for a source without images."""
-    more, advice = "", _ENDINGS
-    if walk.links_out:
-        more, advice = f", but {walk.links_out:,} links that lead out of it", _FOLLOW
+def stream_of_walk(
+    walk: Walk, images: Iterable[ListedImage], watcher: Watcher
+) -> Iterator[ListedImage]:
+    """Yield the images of a walk, then note what it passed over; raise if there are none."""
+    has_images = False
+    for image in images:
+        has_images = True
+        yield image
+    if has_images:
+        note_passed_over(walk, watcher)
+        note_left_out(walk.passed.listed(), watcher)
+        return
+    links, others = walk.passed.counts[LINK_OUT], walk.passed.files()
+    more, advice = f", but {others}" if others else "", _ENDINGS
+    if links:
+        more, advice = f", but {links:,} links that lead out of it", _FOLLOW
     elif walk.runs:
         more = f", but {walk.runs:,} runs of Opsin, whose figures are no images of yours"
         advice = "Give the images that are to be classified."
     elif walk.unreadable:
-        more = f", but {counted(walk.unreadable, 'folder')} that cannot be read"
-        advice = f"Check their rights; the first is {walk.first_unreadable}."
-    elif others := walk.passed.files():
-        more = f", but {others}"
-    return SourceError(f"{walk.root} has no images{more}", advice)
+        more = f", but {counted(len(walk.unreadable), 'folder')} that cannot be read"
+        advice = f"Check their rights; the first is {walk.unreadable[0]}."
+    raise SourceError(f"{walk.root} has no images{more}", advice)
 
 
 def _locate(request: SourceRequest) -> LocatedSource:
@@ -184,14 +189,9 @@ def folder_stream(request: SourceRequest) -> Stream:
         return ImageTree(request.path, follow_links=request.follow_links, stream=True)
 
     def images() -> Iterator[ListedImage]:
-        tree, has_images = walk(), False
-        for name in tree.images():
-            has_images = True
-            yield ListedImage(name, f"{tree.root}/{name}")
-        if not has_images:
-            raise explain_no_images(tree)
-        note_passed_over(tree, request.watcher)
-        note_left_out(tree.passed.listed(), request.watcher)
+        tree = walk()
+        listed = (ListedImage(name, f"{tree.root}/{name}") for name in tree.images())
+        return stream_of_walk(tree, listed, request.watcher)
 
     def count() -> int | None:
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import http.client
 import importlib.resources
-import math
 import shutil
 import subprocess
 import tarfile
@@ -13,12 +12,12 @@ import tempfile
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path, PurePosixPath
 from ssl import SSLError
-from typing import IO, Final, NamedTuple, cast
+from typing import IO, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +29,7 @@ from opsin.core.storage import exclusive, publish_directory, scratch_directory, 
 from opsin.data.cache import cache_root
 from opsin.data.sources.arrays import from_arrays, opened_plain, read_idx
 from opsin.data.sources.contents import LabelledImages, LocatedSource
-from opsin.data.sources.source_kind import SourceKind, SourceRequest
+from opsin.data.sources.rows import SourceKind, SourceRequest
 from opsin.hub.hub_name import PREFIX
 from opsin.stores.store_address import is_stored
 
@@ -41,7 +40,7 @@ TIMEOUT = 20.0
 
 @dataclass(frozen=True)
 class Published:
-    """The files of a published dataset."""
+    """The files of a published dataset: SHA-256 by name, of what gzip packs unless ``packed``."""
 
     files: dict[str, str]
     url: str
@@ -72,106 +71,59 @@ _IDX_FILES: Final = (
     "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz",
 )  # fmt: skip
 
-FASHION_MNIST: Final = Published(
-    files=dict(zip(_IDX_FILES, (
-        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-    ), strict=True)),
-    url="https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
-    size=30_878_645,
-    mirrored=True,
-    classes=(
-        "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
-        "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
-    ),
-    system=Path("/usr/share/datasets/fashion-mnist"),
-    package="dataset-fashion-mnist",
-)  # fmt: skip
-
-MNIST: Final = Published(
-    files=dict(zip(_IDX_FILES, (
-        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-    ), strict=True)),
-    url="https://ossci-datasets.s3.amazonaws.com/mnist/",
-    size=11_594_722,
-    mirrored=False,
-    classes=tuple("0123456789"),
-)  # fmt: skip
-
-KMNIST: Final = Published(
-    files=dict(zip(_IDX_FILES, (
-        "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
-        "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17",
-        "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
-        "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c",
-    ), strict=True)),
-    url="https://codh.rois.ac.jp/kmnist/dataset/kmnist/",
-    size=21_240_888,
-    mirrored=False,
-    # お き す つ な は ま や れ を: in letters that every font of a figure has.
-    classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
-    packed=True,
-)  # fmt: skip
-
-CIFAR10: Final = Published(
-    files={
-        "cifar-10-binary.tar.gz":
-            "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
-    },
-    url="https://www.cs.toronto.edu/~kriz/",
-    size=170_052_171,
-    mirrored=True,
-    packed=True,
-)  # fmt: skip
-
-CIFAR100: Final = Published(
-    files={
-        "cifar-100-binary.tar.gz":
-            "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
-    },
-    url="https://www.cs.toronto.edu/~kriz/",
-    size=168_513_733,
-    mirrored=True,
-    packed=True,
-)  # fmt: skip
-
-
-class _Layout(NamedTuple):
-    """CIFAR's binary archive (https://www.cs.toronto.edu/~kriz/cifar.html).
-
-    A record is one label (of CIFAR-100 the coarse one, then the fine one) and a 32×32 image in
-    three planes, red first.
-    """
-
-    labels: int
-    train: tuple[str, ...]
-    test: str
-    classes: str
-
-
-_LAYOUTS: Final = (
-    _Layout(1, tuple(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin",
-            "batches.meta.txt"),
-    _Layout(2, ("train.bin",), "test.bin", "fine_label_names.txt"),
-)  # fmt: skip
-_SHAPE: Final = (3, 32, 32)
-
 _PUBLISHED: Final = {
     # Krizhevsky's 60,000 photographs (Learning Multiple Layers of Features, 2009): 32×32, colour.
-    "cifar10": CIFAR10,
-    "cifar100": CIFAR100,
+    "cifar10": Published(
+        {"cifar-10-binary.tar.gz":
+            "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"},
+        "https://www.cs.toronto.edu/~kriz/", 170_052_171, mirrored=True, packed=True,
+    ),
+    "cifar100": Published(
+        {"cifar-100-binary.tar.gz":
+            "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec"},
+        "https://www.cs.toronto.edu/~kriz/", 168_513_733, mirrored=True, packed=True,
+    ),
     # Zalando's 70,000 images of clothes (arXiv:1708.07747): 28×28, grey.
-    "fashion-mnist": FASHION_MNIST,
+    "fashion-mnist": Published(
+        dict(zip(_IDX_FILES, (
+            "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+            "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+            "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+            "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+        ), strict=True)),
+        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+        30_878_645, mirrored=True,
+        classes=(
+            "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+            "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+        ),
+        system=Path("/usr/share/datasets/fashion-mnist"),
+        package="dataset-fashion-mnist",
+    ),
     # 70,000 written characters of old Japanese (arXiv:1812.01718): 28×28, grey.
-    "kmnist": KMNIST,
+    "kmnist": Published(
+        dict(zip(_IDX_FILES, (
+            "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
+            "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17",
+            "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
+            "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c",
+        ), strict=True)),
+        "https://codh.rois.ac.jp/kmnist/dataset/kmnist/", 21_240_888, mirrored=False, packed=True,
+        # お き す つ な は ま や れ を: in letters that every font of a figure has.
+        classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+    ),
     # LeCun's 70,000 written digits: 28×28, grey.
-    "mnist": MNIST,
-}
+    "mnist": Published(
+        dict(zip(_IDX_FILES, (
+            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+            "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+            "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+        ), strict=True)),
+        "https://ossci-datasets.s3.amazonaws.com/mnist/", 11_594_722, mirrored=False,
+        classes=tuple("0123456789"),
+    ),
+}  # fmt: skip
 
 #: All names.
 NAMES: Final = tuple(sorted([*_PUBLISHED, "digits"]))
@@ -191,44 +143,45 @@ def open_published(name: str, published: Published, watcher: Watcher) -> Labelle
     folder, files = locate_files(name, published, watcher), list(published.files)
     if len(files) == 1:
         return open_cifar(folder / files[0], source=name)
-    train_images, train_labels, test_images, test_labels = (
-        read_idx(folder / file) for file in files
-    )
+    images, labels, *test = (read_idx(folder / file) for file in files)
     return from_arrays(
-        train_images,
-        train_labels,
-        published.classes,
-        source=name,
-        test=(test_images, test_labels),
+        images, labels, published.classes, source=name, test=(test[0], test[1]),
         mirrored=published.mirrored,
-    )
+    )  # fmt: skip
 
 
 def open_cifar(path: Path, *, source: str) -> LabelledImages:
-    """Read ``cifar-10-binary.tar.gz`` or ``cifar-100-binary.tar.gz``, whose digest is known."""
+    """Read CIFAR's binary archive, whose digest is known.
+
+    A record is one label (of CIFAR-100 the coarse one, then the fine one) and a 32×32 image in
+    three planes, red first (https://www.cs.toronto.edu/~kriz/cifar.html).
+    """
     try:
         with tarfile.open(path) as archive:
             members = {PurePosixPath(member.name).name: member for member in archive}
-            layout = next(candidate for candidate in _LAYOUTS if candidate.test in members)
-            contents = {
-                name: cast("IO[bytes]", archive.extractfile(members[name])).read()
-                for name in (*layout.train, layout.test, layout.classes)
-            }
-    except (OSError, EOFError, zlib.error, tarfile.TarError, StopIteration, KeyError) as error:
+
+            def read(name: str) -> bytes:
+                return cast("IO[bytes]", archive.extractfile(members[name])).read()
+
+            if "train.bin" in members:
+                labels, train, test = 2, [read("train.bin")], read("test.bin")
+                names = read("fine_label_names.txt")
+            else:
+                train = [read(f"data_batch_{number}.bin") for number in range(1, 6)]
+                labels, test, names = 1, read("test_batch.bin"), read("batches.meta.txt")
+    except (OSError, EOFError, zlib.error, tarfile.TarError, KeyError) as error:
         raise SourceError(
             f"{path} is no archive of CIFAR's binary files ({error!r:.200})", "Fetch it again."
         ) from error
 
-    def records(names: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        values = np.frombuffer(b"".join(contents[name] for name in names), np.uint8)
-        rows = values.reshape(-1, layout.labels + math.prod(_SHAPE))
-        planes = rows[:, layout.labels :].reshape(-1, *_SHAPE)
+    def records(batches: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        rows = np.frombuffer(b"".join(batches), np.uint8).reshape(-1, labels + 3 * 32 * 32)
+        planes = rows[:, labels:].reshape(-1, 3, 32, 32)
         images = np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
-        return images, rows[:, layout.labels - 1].astype(np.int64)
+        return images, rows[:, labels - 1].astype(np.int64)
 
-    images, labels = records(layout.train)
-    classes = contents[layout.classes].decode("utf-8", "replace").split()
-    return from_arrays(images, labels, classes, source=source, test=records([layout.test]))
+    classes = names.decode("utf-8", "replace").split()
+    return from_arrays(*records(train), classes, source=source, test=records([test]))
 
 
 def locate_files(name: str, published: Published, watcher: Watcher) -> Path:
@@ -268,26 +221,24 @@ def locate_files(name: str, published: Published, watcher: Watcher) -> Path:
 
 def _from_upstream(folder: Path, published: Published, watcher: Watcher) -> None:
     watcher.begin("Download", published.size, "B")
-    done = 0
+    before = 0
     for name in published.files:
-        for piece in _download(published.url + name, folder / name, limit=2 * published.size):
-            done += piece
-            watcher.advance(done)
+        before += _download(published, name, folder / name, watcher, before)
         if not published.is_one(folder / name, name):
             raise DownloadError(f"{name} is not what was published (its SHA-256 differs)")
     watcher.end()
 
 
-def _download(url: str, target: Path, *, limit: int) -> Iterator[int]:
-    """Download a file; yield the size of each chunk."""
-    done = 0
+def _download(published: Published, name: str, target: Path, watcher: Watcher, before: int) -> int:
+    """Download a file; return its size."""
+    url, limit, done = published.url + name, 2 * published.size, 0
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:  # noqa: S310  addresses are Opsin's own
             expected = int(answer.headers.get("Content-Length") or 0)
             with target.open("wb") as file:
                 while (chunk := answer.read(_CHUNK)) and done <= limit:
                     done += file.write(chunk)
-                    yield len(chunk)
+                    watcher.advance(before + done)
     except (
         urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, SSLError
     ) as error:  # fmt: skip
@@ -299,6 +250,7 @@ def _download(url: str, target: Path, *, limit: int) -> Iterator[int]:
         raise DownloadError(f"{url} sends more than {limit:,} bytes", "Report this.")
     if expected and expected != done:
         raise DownloadError(f"{url} ended after {done:,} of {expected:,} bytes", "Try again.")
+    return done
 
 
 def _from_debian(folder: Path, published: Published, _: Watcher) -> None:

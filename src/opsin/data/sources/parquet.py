@@ -1,52 +1,73 @@
-"""Parquet files: alone, in a folder, or from the hub; read in a sandbox."""
+"""Tables that hold images: Parquet files, read in a sandbox, the hub's data sets, and data frames.
+
+Libraries of data frames and data sets are not imported: objects are recognised by their methods.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import operator
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from opsin.core.child_process import Header
 from opsin.core.errors import (
     DownloadError,
+    ImageError,
     MissingExtraError,
     ModelFileError,
     OpsinError,
     SourceError,
 )
+from opsin.core.events import SILENT, Watcher
 from opsin.core.sandbox import Sandbox
 from opsin.data.image_stream import Stream
 from opsin.data.image_tree import holds_images
+from opsin.data.pixel_values import image_from_array
+from opsin.data.sources.archive import MAX_RATIO, SPARE_BYTES
 from opsin.data.sources.contents import LabelledImages, LocatedSource, key_of_files
-from opsin.data.sources.rows import Row, collect, open_packed, stream_of_rows
-from opsin.data.sources.source_kind import AllowedFolder, SourceKind, SourceRequest
-from opsin.data.sources.table import name_of
-from opsin.data.sources.table_cells import COLUMNS, TableSchema
-from opsin.data.sources.unpack import MAX_RATIO, SPARE_BYTES
+from opsin.data.sources.rows import (
+    AllowedFolder,
+    Row,
+    SourceKind,
+    SourceRequest,
+    collect,
+    open_packed,
+    stream_of_rows,
+)
+from opsin.data.sources.table import COLUMNS, USUAL, TableSchema, is_missing, name_of, text_of
 from opsin.data.split import part_named
-from opsin.hub.hub_connection import connect, hub_errors, is_offline, quiet
-from opsin.hub.hub_fetch import download, listed
+from opsin.hub.hub_fetch import asking, connect, download, is_offline, listed
 from opsin.hub.hub_name import PREFIX, HubName, commit_of, snapshot_of
 
+_USUAL: Final = USUAL | {
+    "path": ("path", "file_name", "image", "img"), "label": ("label", "labels"),
+}  # fmt: skip
 # Limits of reading a block, in seconds and bytes.
 _SECONDS: Final = 60.0
 _MEMORY: Final = 2 << 30
-# Bytes and rows per block at most.
+# Bytes and rows per block at most; rows per batch of a data set.
 _BLOCK: Final = 8 << 20
 _MOST_ROWS: Final = 1024
+_BATCH: Final = 64
 # Parts of a split in file names, as in Hugging Face's library: train-00000-of-00002.
 _PART: Final = re.compile(
     r"(?:^|[-._ /])(train(?:ing)?|test(?:ing)?|holdout|eval(?:uation)?|val(?:id(?:ation)?)?|dev)"
     r"(?=[-._ /0-9]|$)",
     re.IGNORECASE,
 )
+# How a file of a series says how many there are: train-00000-of-00003.parquet
+_SHARD: Final = re.compile(r"-\d+-of-(\d{1,6})(?=[-.])")
 _ADDRESS: Final = re.compile(rf"(?P<name>{PREFIX}[^:]+)(?::(?P<config>[^:]+))?")
-# The hub's own conversion of other data sets to Parquet.
-_CONVERTED: Final = "refs/convert/parquet"
+
+#: Files of one table in order, their parts, and the folder that paths may not leave.
+_Tables = tuple[list[Path], list[str], AllowedFolder | None]
 
 
 def need_pyarrow() -> None:
@@ -55,10 +76,64 @@ def need_pyarrow() -> None:
         raise MissingExtraError("reading Parquet", "parquet")
 
 
-def part_in_name(name: str) -> str:
-    """Return the part of a split in a file's name, such as ``train-00000-of-00002.parquet``."""
-    words = _PART.findall(name)
-    return "test" if words and words[-1].lower().startswith("eval") else (words or [""])[-1].lower()
+def _rows_of(schema: TableSchema, cells: Mapping[str, Iterable[Any]]) -> Iterator[Row]:
+    """Yield the rows of columns: images as the content of a file, or as paths."""
+    for values in zip(*cells.values(), strict=True):
+        row = dict(zip(cells, values, strict=True))
+        image, name = _image_of(row.pop("path"), schema.columns["path"])
+        label, split, group = (text_of(row.get(n), n).strip() for n in COLUMNS[1:])
+        yield Row(image, _class_name(label, schema.classes), split, group, name)
+
+
+def _image_of(value: Any, column: str) -> tuple[bytes | str, str]:
+    """Return a cell's image, as the content of a file or as a path, and its name."""
+    if isinstance(value, Mapping) and {"bytes", "path"} >= set(value):
+        path = str(value.get("path") or "")
+        if value.get("bytes") is not None:
+            return _image_of(value["bytes"], column)[0], path
+        return path or b"", path
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value), ""
+    if isinstance(value, str | os.PathLike):
+        return os.fspath(value), os.fspath(value)
+    if isinstance(value, list | np.ndarray):
+        return _plain_file(value, column), ""
+    if is_missing(value):
+        return b"", ""
+    raise SourceError(
+        f"The column {column} holds a {type(value).__name__}, and no paths, files or arrays",
+        "Choose the column of images with --columns path=NAME.",
+    )
+
+
+def _plain_file(value: Any, column: str) -> bytes:
+    """Encode an array as PGM or PPM, with 16 bits for ``uint16``."""
+    try:
+        array = np.array(value)
+        if array.ndim == 3 and array.shape[2] == 1:
+            array = array[:, :, 0]
+        deep = array.dtype == np.uint16 and array.ndim in (2, 3) and array.size
+        if not deep or array.shape[2:] not in ((), (3,)):
+            image, _ = image_from_array(array, f"an image of the column {column}")
+            array = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
+    except ImageError as error:
+        raise SourceError(error.message, error.advice) from error
+    except ValueError as error:
+        raise SourceError(f"An array of the column {column} has rows of several lengths") from error
+    kind, white = "P5" if array.ndim == 2 else "P6", np.iinfo(array.dtype).max
+    head = f"{kind} {array.shape[1]} {array.shape[0]} {white}\n"
+    return head.encode() + array.astype(array.dtype.newbyteorder(">")).tobytes()
+
+
+def _class_name(written: str, classes: Sequence[str] | None) -> str:
+    """Return a class's name, which may be written as its number in a list."""
+    if classes is None or written in classes or not written.lstrip("-").isdecimal():
+        return written
+    if written == "-1":
+        return ""
+    if int(written) not in range(len(classes)):
+        raise SourceError(f"A row has the class {written}, and the table names {len(classes)}")
+    return classes[int(written)]
 
 
 def _blocks(header: Header) -> Iterator[tuple[Header, Sequence[bytes]]]:
@@ -74,7 +149,7 @@ def _blocks(header: Header) -> Iterator[tuple[Header, Sequence[bytes]]]:
     def schema_of(file: Any) -> TableSchema:
         schema = file.schema_arrow
         return TableSchema.of(
-            schema.names, header["columns"], path.name,
+            schema.names, header["columns"], path.name, usual=_USUAL,
             needed=COLUMNS[: 1 + header["labelled"]], metadata=schema.metadata,
         )  # fmt: skip
 
@@ -105,12 +180,14 @@ def _blocks(header: Header) -> Iterator[tuple[Header, Sequence[bytes]]]:
 def _block(number: int, batch: Any, schema: TableSchema) -> tuple[Header, list[bytes]]:
     cells = {ours: batch.column(theirs).to_pylist() for ours, theirs in schema.columns.items()}
     rows, contents = [], []
-    for row in schema.rows(cells):
-        about: Header = {"split": row.split, "group": row.group, "name": row.name}
+    for row in _rows_of(schema, cells):
+        about: Header = {
+            "label": row.label, "split": row.split, "group": row.group, "name": row.name,
+        }  # fmt: skip
         if isinstance(row.reference, bytes):
             about["size"] = len(row.reference)
             contents.append(row.reference)
-        rows.append(about | {"label": row.label})
+        rows.append(about)
     return {"file": number, "rows": rows}, contents
 
 
@@ -126,12 +203,6 @@ def read(header: Header, _: memoryview) -> tuple[Header, Sequence[bytes]]:
     if block is None:
         raise SourceError("The reader of the file has ended", "Load it again.")
     return block
-
-
-# How a file of a series says how many there are: train-00000-of-00003.parquet
-_SHARD: Final = re.compile(r"-\d+-of-(\d{1,6})(?=[-.])")
-#: Files of one table in order, their parts, and the folder that paths may not leave.
-_Tables = tuple[list[Path], list[str], AllowedFolder | None]
 
 
 def _open(
@@ -208,16 +279,22 @@ def _tables_in(request: SourceRequest) -> _Tables:
         return [root], [""], request.allowed(root.parent)
     if not request.is_folder or request.holds_images:  # a table among images is another kind
         return [], [], None
-    files = sorted(
+    files = [
         file for pattern in ("*.parquet", "*/*.parquet", "*/*/*.parquet")
         for file in root.glob(pattern) if file.is_file() and not file.name.startswith(".")
-    )  # fmt: skip
-    return files, _parts_of(files, root), request.allowed(root, *files)
+    ]  # fmt: skip
+    return _in_parts(sorted(files), root, request.allowed(root, *files))
 
 
-def _parts_of(files: Sequence[Path], root: Path) -> list[str]:
-    return [part_in_name(file.relative_to(root).as_posix().removesuffix(".parquet"))
-            for file in files]  # fmt: skip
+def _in_parts(files: list[Path], root: Path, inside: AllowedFolder | None) -> _Tables:
+    """Return files with the parts in their names, such as ``train-00000-of-00002.parquet``."""
+
+    def part_of(file: Path) -> str:
+        words = _PART.findall(file.relative_to(root).as_posix().removesuffix(".parquet"))
+        part = (words or [""])[-1].lower()
+        return "test" if part.startswith("eval") else part
+
+    return files, list(map(part_of, files)), inside
 
 
 def _from_hub(request: SourceRequest) -> _Tables:
@@ -230,37 +307,27 @@ def _from_hub(request: SourceRequest) -> _Tables:
             f"{request.written!r} is no data set of the hub, such as {PREFIX}ylecun/mnist; "
             "@revision and :configuration may follow"
         )
-    name = replace(name, kind="dataset")
-    converted = [replace(name, revision=_CONVERTED)] if name.revision == HubName.revision else []
-    for where in (name, *converted):
-        try:
-            root = _snapshot(request, where, address["config"])
-        except ModelFileError as error:
-            if where is name:
-                raise SourceError(error.message, error.advice) from error
-            break
-        names = sorted(file.relative_to(root).as_posix() for file in root.rglob("*.parquet"))
-        if names:
-            files = [root / file for file in _of_config(names, address["config"], request)]
-            _check_whole(files, request)
-            return files, _parts_of(files, root), request.allowed(root.parent.parent, *files)
-    raise SourceError(
-        f"{request.written} has no Parquet files, and the hub has converted none",
-        "It converts the newest revision only.",
-    )
-
-
-def _check_whole(files: Sequence[Path], request: SourceRequest) -> None:
-    """Refuse what a download that broke off has left, where files say how many there are."""
-    stated = [match for file in files if (match := _SHARD.search(file.name))]
-    for match in stated:
-        series = match.string[: match.start()]
-        there = sum(other.string.startswith(series) for other in stated)
+    try:
+        root = _snapshot(request, replace(name, kind="dataset"), address["config"])
+    except ModelFileError as error:
+        raise SourceError(error.message, error.advice) from error
+    names = sorted(file.relative_to(root).as_posix() for file in root.rglob("*.parquet"))
+    if not names:
+        raise SourceError(
+            f"{request.written} has no Parquet files",
+            "Where the hub has converted it, they are in the revision refs/convert/parquet: "
+            f"{PREFIX}{name.repository}@refs/convert/parquet",
+        )
+    files = [root / file for file in _of_config(names, address["config"], request)]
+    for match in filter(None, (_SHARD.search(file.name) for file in files)):
+        # A download that broke off leaves some.
+        there = sum(file.name.startswith(match.string[: match.start() + 1]) for file in files)
         if there < int(match[1]):
             raise SourceError(
                 f"Of {request.written}, {there:,} of {int(match[1]):,} files are here",
                 "The same command with a connection fetches the rest.",
             )
+    return _in_parts(files, root, request.allowed(root.parent.parent, *files))
 
 
 def _snapshot(request: SourceRequest, name: HubName, config: str | None) -> Path:
@@ -268,7 +335,7 @@ def _snapshot(request: SourceRequest, name: HubName, config: str | None) -> Path
     if not is_offline():
         hub = connect("data sets of the hub")
         try:
-            with quiet(hub), hub_errors(hub, name):
+            with asking(hub, name):
                 where, names = listed(hub, name)
         except DownloadError as error:
             if commit_of(name) is None:
@@ -278,7 +345,7 @@ def _snapshot(request: SourceRequest, name: HubName, config: str | None) -> Path
             if not name.is_pinned:
                 request.watcher.note(f"{name.repository} is at commit {where.revision[:12]}")
             tables = [file for file in names if file.endswith(".parquet")]
-            with quiet(hub), hub_errors(hub, name):
+            with asking(hub, name):
                 for file in _of_config(tables, config, request):
                     # By the revision's name, so that the library records its commit.
                     download(hub, name, file, request.watcher)
@@ -304,6 +371,56 @@ def _of_config(files: list[str], config: str | None, request: SourceRequest) -> 
             f"One is named behind it: {PREFIX}owner/name:NAME.",
         )
     return configs[config]
+
+
+def title_of(source: object) -> str:
+    """Return an object's type with its library."""
+    kind = type(source)
+    return f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
+
+
+def located_object(
+    source: Any, title: str, columns: Mapping[str, str] | None = None, *, watcher: Watcher = SILENT
+) -> LocatedSource:
+    """Read the images of a data frame, a data set, or a mapping of parts into the cache."""
+    parts = source if isinstance(source, Mapping) else {"": source}
+    classes: tuple[str, ...] = ()
+
+    def rows() -> Iterator[Row]:
+        nonlocal classes
+        for name, part in parts.items():
+            for schema, cells, split in _batches(part, title, columns or {}):
+                classes = classes or schema.classes or ()
+                for row in _rows_of(schema, cells):
+                    image = row.reference
+                    if not isinstance(image, bytes):
+                        image = Path(str(image)).expanduser()
+                    yield row._replace(split=row.split or str(name) or split, reference=image)
+
+    total = sum(map(operator.length_hint, parts.values()))  # 0 for what streams
+    return collect(title, rows(), classes=lambda: classes, total=total, watcher=watcher).located()
+
+
+def _batches(
+    part: Any, title: str, columns: Mapping[str, str]
+) -> Iterator[tuple[TableSchema, dict[str, list[Any]], str]]:
+    """Yield columns of an object with their schema, and the object's own part of a split."""
+    if hasattr(part, "features") and hasattr(part, "with_format"):  # of Hugging Face
+        metadata = part.features.arrow_schema.metadata if part.features is not None else None
+        for table in part.with_format("arrow").iter(batch_size=_BATCH):
+            schema = TableSchema.of(
+                table.column_names, columns, title, usual=_USUAL, metadata=metadata
+            )
+            cells = {ours: table[theirs].to_pylist() for ours, theirs in schema.columns.items()}
+            yield schema, cells, str(part.split or "")
+    elif hasattr(part, "columns") and hasattr(part, "__getitem__"):  # a data frame
+        schema = TableSchema.of([str(name) for name in part.columns], columns, title, usual=_USUAL)
+        yield schema, {ours: part[theirs].to_list() for ours, theirs in schema.columns.items()}, ""
+    else:
+        raise SourceError(
+            f"A {title_of(part)} is no source, data frame or data set of Hugging Face's library",
+            "Arrays go in by opsin.from_arrays(images, labels).",
+        )
 
 
 KINDS = (

@@ -1,4 +1,4 @@
-"""Rows of a source, collected into labelled images."""
+"""Kinds of source, their requests, and the rows that each yields, collected into images."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ import hashlib
 import itertools
 import json
 import math
+import os
+import re
 import shutil
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -22,10 +26,21 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import publish_directory, scratch_directory, write_json
 from opsin.core.stored_json import JsonObject
 from opsin.data.cache import DigestSet, cache_root
-from opsin.data.image_stream import ListedImage
-from opsin.data.image_tree import natural
-from opsin.data.left_out import LeftOutCounts, left_out_in_words
-from opsin.data.sources.contents import Files, LabelledImages, PackedImages, UnpreparedImages
+from opsin.data.image_stream import ListedImage, Stream
+from opsin.data.image_tree import (
+    LeftOutCounts,
+    holds_images,
+    is_within,
+    left_out_in_words,
+    natural,
+)
+from opsin.data.sources.contents import (
+    Files,
+    LabelledImages,
+    LocatedSource,
+    PackedImages,
+    UnpreparedImages,
+)
 from opsin.data.spelling import nfc, places_among
 from opsin.data.split import UNASSIGNED, part_named
 from opsin.stores.store_address import StoredObject
@@ -33,6 +48,112 @@ from opsin.stores.store_address import StoredObject
 #: Share of the free disk space that may be filled.
 DISK_SHARE = 0.5
 _part_named = functools.lru_cache(256)(part_named)
+
+
+class AllowedFolder:
+    """The folder that a table's paths may not leave."""
+
+    def __init__(self, folder: Path, *, archive: bool = False, follow_links: bool = False) -> None:
+        self._archive = archive
+        self._follow_links = follow_links
+        self._written = os.path.abspath(folder)  # noqa: PTH100
+        self._real = os.path.realpath(folder)
+        # A table repeats few folders.
+        self._resolves_inside = functools.cache(
+            lambda path: is_within(os.path.realpath(path), self._real)
+        )
+        self.outside = f"leads out of the {'archive' if archive else 'folder of the table'}"
+        self.advice = "If you trust the table and mean these images, allow it with --outside."
+        if archive:
+            self.advice = "A table in an archive can name the archive's own files only."
+
+    def holds(self, written: str, start: Path) -> bool:
+        """Tell whether a path from a folder stays inside, with links resolved."""
+        if self._archive and re.match(r"[A-Za-z]:|[/\\]", written):
+            return False
+        path = os.path.join(os.path.abspath(start), written)  # noqa: PTH100, PTH118  as text
+        if self._follow_links and is_within(os.path.normpath(path), self._written):
+            return True
+        folder, name = os.path.split(path)
+        if name in ("", ".", "..") or not self._resolves_inside(folder):
+            return False
+        return not os.path.islink(path) or is_within(os.path.realpath(path), self._real)  # noqa: PTH114
+
+
+@dataclass(frozen=True)
+class SourceRequest:
+    """A source as the user wrote it, with options of reading."""
+
+    written: str
+    columns: Mapping[str, str] | None = None
+    follow_links: bool = False
+    outside: bool = False
+    stdin: BinaryIO | None = None
+    archive: AllowedFolder | None = None
+    watcher: Watcher = SILENT
+
+    # os.path in these, because it answers for impossible names instead of raising.
+    @cached_property
+    def path(self) -> Path:
+        """Its local path, if it is one."""
+        return Path(os.path.expanduser(self.written))  # noqa: PTH111
+
+    @cached_property
+    def is_folder(self) -> bool:
+        """Whether it is a folder."""
+        return os.path.isdir(self.path)  # noqa: PTH112
+
+    @cached_property
+    def holds_images(self) -> bool:
+        """Whether it is a folder with an image in it or below."""
+        return self.is_folder and holds_images(self.path)
+
+    @cached_property
+    def is_file(self) -> bool:
+        """Whether it is a file."""
+        return os.path.isfile(self.path)  # noqa: PTH113
+
+    def is_file_of(self, *suffixes: str) -> bool:
+        """Tell whether it is a file with one of the endings."""
+        return self.is_file and self.path.suffix.lower() in suffixes
+
+    def allowed(self, folder: Path, *files: Path) -> AllowedFolder | None:
+        """Return the folder where a table may name images, or ``None`` for anywhere.
+
+        The folder's own ``files`` must lie there, too.
+        """
+        if self.outside and not self.archive:
+            return None
+        allowed = self.archive or AllowedFolder(folder, follow_links=self.follow_links)
+        for file in files:
+            if not allowed.holds(str(file.relative_to(folder)), folder):
+                raise SourceError(f"{file} leads out of {folder}", allowed.advice)
+        return allowed
+
+
+@dataclass(frozen=True)
+class SourceKind:
+    """One kind of source. Each module of `opsin.data.sources` lists its kinds in ``KINDS``.
+
+    Args:
+        title: Its name in errors and the help, with its article: ``an .npz file``.
+        match: Tells whether a source is of this kind.
+        locate: Finds its labelled images, reading none; ``None`` if it has no labels.
+        iter_unlabelled: Finds its images without labels; ``None`` if that is impossible.
+        rank: Kinds of a lower rank are tried first.
+        match_packed: Tells whether a file in an archive is of this kind, so that it may be the
+            archive's only content; ``None`` if no file is.
+        files: Patterns of the names of its files but images, as `fnmatch` has them, in any case;
+            those in an archive are unpacked.
+    """
+
+    title: str
+    match: Callable[[SourceRequest], bool]
+    locate: Callable[[SourceRequest], LocatedSource] | None = None
+    iter_unlabelled: Callable[[SourceRequest], Stream] | None = None
+    rank: int = 0
+    match_packed: Callable[[SourceRequest], bool] | None = None
+    files: tuple[str, ...] = ()
 
 
 class Row(NamedTuple):
@@ -79,6 +200,10 @@ class RowCollector:
         #: Bytes and hash of the contents; their end offsets are the references.
         self.size, self.digest = 0, hashlib.sha256()
 
+    def _is_new(self, *parts: object) -> bool:
+        text = "\0".join(map(str, parts)).encode("utf-8", "surrogatepass")
+        return self._seen.add(int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()))
+
     def add(self, row: Row, file: BinaryIO | None = None) -> None:
         """Add an image unless it is a repeat; its content is written to ``file``."""
         split, content = row.split.strip().lower(), row.reference
@@ -92,9 +217,9 @@ class RowCollector:
         if isinstance(content, bytes):
             digest = hashlib.sha256(content)
             identity = f"{digest.hexdigest()} {row.name}" if row.name else name
-        known = "\0".join((identity or str(content), label, str(part)))
-        again = not self._seen.add(_digest_of(known))
-        if self._seen.add(_digest_of(f"{known}\0{row.group}")) and again:
+        known = (identity or content, label, part)
+        again = not self._is_new(*known)
+        if self._is_new(*known, row.group) and again:
             raise SourceError(
                 f"{row.name} is in two groups, one of them {row.group or 'none'!r}",
                 "Keep one of its rows.",
@@ -105,9 +230,7 @@ class RowCollector:
         if isinstance(content, bytes) and file is not None:
             self.size += file.write(content)
             self.digest.update(digest.digest())
-            self.references.append(self.size)
-        else:
-            self.references.append(content)
+        self.references.append(content if file is None else self.size)
         self.names.append(row.name)
         self._counts[split] = number + 1
         self._numbers.append(name)
@@ -149,9 +272,17 @@ class RowCollector:
         )
 
 
-def _digest_of(text: str) -> int:
-    content = text.encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest())
+def room_on_disk(folder: Path) -> int:
+    """Return how many bytes a source may take there."""
+    return int(DISK_SHARE * shutil.disk_usage(folder).free)
+
+
+def no_room(source: object) -> SourceError:
+    """Return the error for a source that is larger than `room_on_disk`."""
+    return SourceError(
+        f"{source} would fill more than {DISK_SHARE:.0%} of the free disk",
+        "Free some space, or set OPSIN_CACHE to a larger disk.",
+    )
 
 
 def collect(
@@ -176,7 +307,7 @@ def collect(
         if packed:
             scratch = stack.enter_context(scratch_directory(cache_root() / "unpacked"))
             file = stack.enter_context((scratch / "images.bin").open("wb"))
-            room = int(DISK_SHARE * shutil.disk_usage(scratch).free)
+            room = room_on_disk(scratch)
             watcher.begin("Unpack", total, "images")
         for row in itertools.chain([first] if first else [], rows):
             if isinstance(row.reference, bytes) != packed:
@@ -188,10 +319,7 @@ def collect(
                 raise SourceError(f"{source} holds more bytes than any honest table of its size",
                                   "If you trust it, write the images as files first.")  # fmt: skip
             if collector.size > room:
-                raise SourceError(
-                    f"{source} would fill more than {DISK_SHARE:.0%} of the free disk",
-                    "Free some space, or set OPSIN_CACHE to a larger disk.",
-                )
+                raise no_room(source)
             if packed and len(collector.references) % 64 == 0:
                 watcher.advance(len(collector.references))
         if file is None:
@@ -200,29 +328,38 @@ def collect(
         watcher.advance(len(collector.references))
         watcher.end()
         file.close()
-        ends = np.array(collector.references, np.int64)
-        whole = collector.labelled(source, PackedImages(scratch, ends), classes())
-        arrays = scratch / "columns.npz"
-        np.savez(arrays, ends=ends, labels=whole.labels, given=whole.given, allow_pickle=False)
-        about: JsonObject = {
-            "classes": list(whole.classes),
-            "names": list(whole.names),
-            "groups": list(whole.groups),
-            "left_out": [entry.model_dump() for entry in whole.left_out],
-            "repeated": whole.repeated,
-        }
-        write_json(scratch / "about.json", about)
-        collector.digest.update(whole.labels.tobytes() + whole.given.tobytes())
-        collector.digest.update(repr(about).encode("utf-8", "surrogateescape"))
-        key = collector.digest.hexdigest() if key is None else key
-        if open_packed(source, key) is None:  # missing or damaged
-            shutil.rmtree(_folder_of(key), ignore_errors=True)
-        publish_directory(scratch, _folder_of(key))
+        key = _keep_packed(source, collector, scratch, key, classes())
     kept = open_packed(source, key)
     if kept is None:
         raise SourceError(f"The cache at {cache_root()} did not keep what was written there",
                           "Set OPSIN_CACHE to another folder.")  # fmt: skip
     return kept
+
+
+def _keep_packed(
+    source: str, collector: RowCollector, scratch: Path, key: str | None, classes: Sequence[str]
+) -> str:
+    """Publish a scratch folder with its ``images.bin`` in the cache; return its key."""
+    ends = np.array(collector.references, np.int64)
+    whole = collector.labelled(source, PackedImages(scratch, ends), classes)
+    np.savez(scratch / "columns.npz", ends=ends, labels=whole.labels, given=whole.given,
+             allow_pickle=False)  # fmt: skip
+    about: JsonObject = {
+        "classes": list(whole.classes),
+        "names": list(whole.names),
+        "groups": list(whole.groups),
+        "left_out": [entry.model_dump() for entry in whole.left_out],
+        "repeated": whole.repeated,
+    }
+    write_json(scratch / "about.json", about)
+    if key is None:
+        collector.digest.update(whole.labels.tobytes() + whole.given.tobytes())
+        collector.digest.update(repr(about).encode("utf-8", "surrogateescape"))
+        key = collector.digest.hexdigest()
+    if open_packed(source, key) is None:  # missing or damaged
+        shutil.rmtree(_folder_of(key), ignore_errors=True)
+    publish_directory(scratch, _folder_of(key))
+    return key
 
 
 def _folder_of(key: str) -> Path:
@@ -237,16 +374,9 @@ def open_packed(source: str, key: str) -> LabelledImages | None:
         about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
         with np.load(folder / "columns.npz", allow_pickle=False) as columns:
             ends, labels, given = columns["ends"], columns["labels"], columns["given"]
-        return LabelledImages(
-            source=source,
-            classes=tuple(about["classes"]),
-            labels=labels,
-            given=given,
-            names=about["names"],
-            images=PackedImages(folder / "images.bin", ends),
-            groups=about["groups"],
-            left_out=tuple(LeftOut.model_validate(entry) for entry in about["left_out"]),
-            repeated=about["repeated"],
-        )
+        about["classes"] = tuple(about["classes"])
+        about["left_out"] = tuple(map(LeftOut.model_validate, about["left_out"]))
+        images = PackedImages(folder / "images.bin", ends)
+        return LabelledImages(source=source, labels=labels, given=given, images=images, **about)
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None

@@ -8,7 +8,8 @@ import os
 import re
 import select
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from threading import Event
 from typing import BinaryIO, Final
 
 from opsin.core.errors import ImageError, SourceError
@@ -16,12 +17,11 @@ from opsin.core.files import open_regular
 from opsin.data.formats import MAX_BYTES, is_heif
 from opsin.data.image_stream import ListedImage, Stream, stream_of_one
 from opsin.data.image_tree import is_image_name
-from opsin.data.sources.source_kind import SourceKind, SourceRequest
+from opsin.data.sources.rows import SourceKind, SourceRequest
 
 _EXAMPLE: Final = "Write, for example: find photos -name '*.jpg' | opsin predict MODEL -"
+# Bytes read at once, and of the longest name: bounds memory for input without line ends.
 _CHUNK: Final = 1 << 16
-#: Bytes of the longest name: bounds memory for input without line ends.
-_LONGEST: Final = 1 << 16
 # Milliseconds between checks whether a wait was cancelled.
 _LOOK: Final = 100
 #: Bytes that tell an image from text, and the signatures of images. No name begins like these.
@@ -39,48 +39,40 @@ def begins_like_an_image(start: bytes) -> bool:
     return bool(_BEGINNING.match(start) or is_heif(start))
 
 
-class _Pipe:
-    """A reader whose waits can be ended from another thread."""
+def _reader(stream: BinaryIO, closed: Event) -> Callable[[], bytes]:
+    """Return a function that reads available bytes; none at the end, or once closed."""
+    read = getattr(stream, "read1", stream.read)
+    poll = None
+    # Seekable streams never block; Windows has no poll.
+    if hasattr(select, "poll") and not stream.seekable():
+        with contextlib.suppress(OSError):  # a stream without a descriptor
+            poll = select.poll()
+            poll.register(stream.fileno(), select.POLLIN | select.POLLHUP)
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._read = getattr(stream, "read1", stream.read)
-        self._closed = False
-        self._poll: select.poll | None = None
-        # Seekable streams never block; Windows has no poll.
-        if hasattr(select, "poll") and not stream.seekable():
-            with contextlib.suppress(OSError):  # a stream without a descriptor
-                number = stream.fileno()
-                self._poll = select.poll()
-                self._poll.register(number, select.POLLIN | select.POLLHUP)
-
-    def read(self) -> bytes:
-        """Return available bytes, at least one; none at the end, or once closed."""
-        while self._poll and not self._closed and not self._poll.poll(_LOOK):
+    def read_available() -> bytes:
+        while poll and not closed.is_set() and not poll.poll(_LOOK):
             pass
-        content: bytes = b"" if self._closed else self._read(_CHUNK)
-        return content
+        return b"" if closed.is_set() else bytes(read(_CHUNK))
 
-    def close(self) -> None:
-        """End the wait."""
-        self._closed = True
+    return read_available
 
 
-def open_piped(stdin: BinaryIO) -> Stream:
+def _open_piped(stdin: BinaryIO) -> Stream:
     """Open standard input as one image or as names, by its first bytes."""
-    pipe = _Pipe(stdin)
-    start = more = pipe.read()
+    closed = Event()
+    read = _reader(stdin, closed)
+    start = more = read()
     # A whole line, such as BMW.jpg, is a name: the next may take long.
     while more and len(start) < _START and not _is_line(start):
-        more = pipe.read()
+        more = read()
         start += more
     if begins_like_an_image(start):
-        return Stream(
-            "-", "image", lambda: _image(start, pipe), lambda: 1, pipe.close, passing=True
-        )
+        return Stream("-", "image", lambda: _image(start, read), lambda: 1, closed.set,
+                      passing=True)  # fmt: skip
     if not start or b"\0" in start:
         what = "holds no image of a known format and no names" if start else "is empty"
         raise SourceError(f"Standard input {what}", _EXAMPLE)
-    return Stream("-", "paths", lambda: _named(start, pipe), close=pipe.close, passing=True)
+    return Stream("-", "paths", lambda: _named(start, read), close=closed.set, passing=True)
 
 
 def _is_line(start: bytes) -> bool:
@@ -88,9 +80,9 @@ def _is_line(start: bytes) -> bool:
     return bool(end) and first.rstrip("\r").isprintable() and not re.match(rb"P[1-6]\s", start)
 
 
-def _image(start: bytes, pipe: _Pipe) -> Iterator[ListedImage]:
+def _image(start: bytes, read: Callable[[], bytes]) -> Iterator[ListedImage]:
     name, content, problem = "standard input", bytearray(start), None
-    while len(content) <= MAX_BYTES and (piece := pipe.read()):
+    while len(content) <= MAX_BYTES and (piece := read()):
         content += piece
     if len(content) > MAX_BYTES:
         content.clear()
@@ -98,17 +90,15 @@ def _image(start: bytes, pipe: _Pipe) -> Iterator[ListedImage]:
     yield ListedImage(name, bytes(content), problem=problem)
 
 
-def _named(start: bytes, pipe: _Pipe) -> Iterator[ListedImage]:
+def _named(start: bytes, read: Callable[[], bytes]) -> Iterator[ListedImage]:
     """Yield the image of each name, as soon as its line is complete."""
     rest, more = start.removeprefix(codecs.BOM_UTF8), start
     while more:
         *lines, rest = rest.split(b"\n")
-        if len(rest) > _LONGEST:
-            raise SourceError(
-                f"A line of standard input is longer than {_LONGEST:,} bytes", _EXAMPLE
-            )
+        if len(rest) > _CHUNK:
+            raise SourceError(f"A line of standard input is longer than {_CHUNK:,} bytes", _EXAMPLE)
         yield from _listed(lines)
-        more = pipe.read()
+        more = read()
         rest += more
     yield from _listed([rest])
 
@@ -128,7 +118,7 @@ def _iter_unlabelled(request: SourceRequest) -> Stream:
         raise SourceError(
             "The process was started without a standard input", "Give a folder or an image by name."
         )
-    return open_piped(sys.stdin.buffer if request.stdin is None else request.stdin)
+    return _open_piped(sys.stdin.buffer if request.stdin is None else request.stdin)
 
 
 def _is_image_file(request: SourceRequest) -> bool:

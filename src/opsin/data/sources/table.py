@@ -5,48 +5,49 @@ from __future__ import annotations
 import codecs
 import contextlib
 import csv
+import io
 import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, Final
 
 import numpy as np
 
 from opsin.core.csv_cells import Reader
 from opsin.core.errors import SourceError
 from opsin.core.files import open_regular
+from opsin.core.recipe import DataRecipe
 from opsin.core.stored_json import Json
 from opsin.data.image_stream import Stream
-from opsin.data.sources.contents import Files, LabelledImages, LocatedSource
-from opsin.data.sources.rows import Row, RowCollector, stream_of_rows
-from opsin.data.sources.source_kind import AllowedFolder, SourceKind, SourceRequest
-from opsin.data.sources.table_cells import COLUMNS, USUAL, TableSchema, text_of
+from opsin.data.sources.contents import Files, LocatedSource
+from opsin.data.sources.rows import (
+    AllowedFolder,
+    Row,
+    RowCollector,
+    SourceKind,
+    SourceRequest,
+    stream_of_rows,
+)
 from opsin.data.split import TRAIN, UNASSIGNED, part_named
 
-_JSON = (".jsonl", ".ndjson")
+_JSON: Final = (".jsonl", ".ndjson")
 #: Files that are tables.
-SUFFIXES = (".csv", ".tsv", *_JSON)
-# Names of columns, without "image": in a table among images that may mean anything.
-_USUAL = USUAL | {"path": ("path", "file_name"), "label": ("label",)}
-#: Bytes of the longest line: bounds memory for a file without line ends.
-_LONGEST = 1 << 20
-#: Tables that Hugging Face's library reads in a folder of images.
-_METADATA = ("metadata.csv", "metadata.jsonl")
-
-
-def is_table(path: Path) -> bool:
-    """Tell whether a file is a table, by its name."""
-    return path.suffix.lower() in SUFFIXES
-
-
-def _is_usable(request: SourceRequest) -> bool:
-    try:
-        return is_table(request.path) and bool(_schema(request.path, request.columns))
-    except SourceError:
-        return False
+SUFFIXES: Final = (".csv", ".tsv", *_JSON)
+#: Columns of a table; the first two are required.
+COLUMNS: Final = ("path", "label", "split", "group")
+#: Names by which a column is recognised; among images, "image" may mean anything.
+USUAL: Final = {
+    "path": ("path", "file_name"), "label": ("label",), "split": ("split",), "group": ("group",),
+}  # fmt: skip
+# Types of columns in Hugging Face's library.
+_TYPES: Final = {"path": "Image", "label": "ClassLabel"}
+# Characters of the longest line: bounds memory for a file without line ends.
+_LONGEST: Final = 1 << 20
+# Tables that Hugging Face's library reads in a folder of images.
+_METADATA: Final = ("metadata.csv", "metadata.jsonl")
 
 
 def check_columns(columns: Mapping[str, str] | None) -> None:
@@ -59,64 +60,85 @@ def check_columns(columns: Mapping[str, str] | None) -> None:
         )
 
 
-def _collected(
-    tables: Sequence[Path], request: SourceRequest, inside: AllowedFolder | None
-) -> LabelledImages:
-    """Read tables in a folder or its parts; images that do not exist stay listed."""
-    root = request.path if request.is_folder else request.path.parent
-    rows = RowCollector()
-    for path in tables:
-        part = "" if path.parent == root else path.parent.name
-        folder = os.path.realpath(path.parent)
-        for row in rows_of(path, request.columns):
-            name = name_of(row.name, path, row.line, inside)
-            full_path = os.path.join(folder, name)  # noqa: PTH118  a million paths as text
-            if ".." in name:  # relative to the target of a link
-                above, last = os.path.split(full_path)
-                full_path = os.path.join(os.path.realpath(above), last)  # noqa: PTH118
-            name = name if not part or os.path.isabs(name) else f"{part}/{name}"  # noqa: PTH117
-            # One spelling for all that follow no link.
-            full_path = os.path.normpath(full_path)
-            rows.add(row._replace(name=name, split=part or row.split, place=full_path))
-    images = Files(root, rows.names)
-    check_any_exists(images, request.written)
-    return rows.labelled(request.written, images)
+@dataclass(frozen=True)
+class TableSchema:
+    """A table's own names of our columns, and its list of classes."""
+
+    columns: Mapping[str, str]
+    classes: tuple[str, ...] | None
+
+    @classmethod
+    def of(
+        cls,
+        there: Sequence[str],
+        asked: Mapping[str, str],
+        source: object,
+        *,
+        needed: Sequence[str] = COLUMNS[:2],
+        usual: Mapping[str, Sequence[str]] = USUAL,
+        metadata: Mapping[bytes, bytes] | None = None,
+    ) -> TableSchema:
+        """Find the columns: as requested, by Hugging Face's features, or by name."""
+        features: dict[str, Any] = {}
+        with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+            stated = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
+            features = {name: about for name, about in stated.items() if isinstance(about, dict)}
+        columns: dict[str, str] = {}
+        missing = []
+        for ours in COLUMNS:
+            named = [name for name in usual[ours] if name in there]
+            typed = [name for name, about in features.items()
+                     if ours in _TYPES and about.get("_type") == _TYPES[ours]]  # fmt: skip
+            both = [name for name in named if name in typed]
+            guesses = (both, named[:1], typed)
+            theirs = asked.get(ours) or next((g[0] for g in guesses if len(g) == 1), None)
+            if theirs is not None and there.count(theirs) > 1:
+                raise SourceError(f"{source} has the column {theirs} more than once")
+            if theirs is not None and theirs in there:
+                columns[ours] = theirs
+            elif ours in asked or ours in needed:
+                missing.append(theirs or ours)
+        if missing:
+            raise SourceError(
+                f"{source} has no column {' and no column '.join(missing)}, but "
+                f"{', '.join(filter(None, there[:20])) or 'none at all'}",
+                "Say which is which with --columns, such as path=file,label=species.",
+            )
+        names = features.get(columns.get("label", ""), {}).get("names")
+        listed = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        return cls(columns, tuple(names) if names and listed else None)
 
 
-def check_any_exists(images: Files, table: object) -> None:
-    """Refuse a table without rows, or without any existing image."""
-    if not len(images):
-        raise SourceError(f"{table} has no rows")
-    if not any(os.path.exists(path) for path in images.places()):  # noqa: PTH110  for text
-        raise SourceError(
-            f"None of the {len(images):,} images in {table} exists; the first would be {images[0]}",
-            f"Paths begin at the table's folder, {images.folder}.",
-        )
+def is_missing(value: Any) -> bool:
+    """Tell whether a cell is missing: ``None``, NaN, NaT, or pandas' NA."""
+    try:
+        return value is None or bool(value != value)  # noqa: PLR0124  these equal not even themselves
+    except (TypeError, ValueError):
+        return type(value).__name__ == "NAType"  # which refuses to be true or false
 
 
-def count_rows(path: Path) -> int | None:
-    """Return the number of a table's rows, or ``None`` if it is damaged."""
-    with contextlib.suppress(SourceError):
-        return sum(1 for _ in _records(path))
-    return None
+def text_of(value: Any, column: str, where: str = "A cell is") -> str:
+    """Return a cell as text; whole numbers and booleans are class names, too."""
+    if isinstance(value, str):
+        # Half of a surrogate pair names no file.
+        with contextlib.suppress(UnicodeEncodeError):
+            os.fsencode(value)
+            if "\0" not in value:
+                return value
+    elif is_missing(value):
+        return ""
+    elif isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    elif isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    elif isinstance(value, int | float | np.number):
+        return str(value)
+    raise SourceError(f"{where} {value!r:.60}; text or a number is expected as {column}")
 
 
-def other_columns(
-    path: Path, columns: Mapping[str, str] | None = None
-) -> dict[str, dict[str, str]]:
-    """Return a table's columns besides `COLUMNS`: texts by column and name."""
-    used = _schema(path, columns).columns
-    others: dict[str, dict[str, str]] = {
-        name: {} for name in _header(path) if name and name not in used.values()
-    }
-    for line, values in _records(path):
-        name = name_of(text_of(values.get(used["path"]), "path"), path, line)
-        for other, texts in others.items():
-            value = values.get(other)
-            # Lists and objects of JSON stand for no kind of image.
-            plain = isinstance(value, str | bool | int | float)
-            texts[name] = text_of(value, other).strip() if plain else ""
-    return others
+def is_table(path: Path) -> bool:
+    """Tell whether a file is a table, by its name."""
+    return path.suffix.lower() in SUFFIXES
 
 
 def rows_of(
@@ -145,11 +167,7 @@ def rows_of(
 def _schema(
     path: Path, columns: Mapping[str, str] | None, needed: Sequence[str] = COLUMNS[:2]
 ) -> TableSchema:
-    there = _header(path)
-    repeated = next((name for name in there if name and there.count(name) > 1), None)
-    if repeated:
-        raise SourceError(f"{path} has the column {repeated} more than once")
-    return TableSchema.of(there, columns or {}, path, needed=needed, usual=_USUAL)
+    return TableSchema.of(_header(path), columns or {}, path, needed=needed)
 
 
 def _header(path: Path) -> list[str]:
@@ -171,7 +189,7 @@ def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Json]]]:
                 )  # fmt: skip
             yield line, dict(zip(there, row, strict=False))
         return
-    for line, text in enumerate(lines_of(path), start=1):
+    for line, text in enumerate(_lines_of(path), start=1):
         if text.strip():
             try:
                 values = json.loads(text)
@@ -185,7 +203,7 @@ def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Json]]]:
 
 def fields(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield line number and fields of each non-empty line, the header first."""
-    lines = lines_of(path)
+    lines = _lines_of(path)
     blank, first = 0, ""
     for first in lines:
         if first.strip():
@@ -215,36 +233,34 @@ def fields(path: Path) -> Iterator[tuple[int, list[str]]]:
             head = False
 
 
-def lines_of(path: Path) -> Iterator[str]:
-    """Yield a file's lines, holding a megabyte at a time."""
+def _lines_of(path: Path) -> Iterator[str]:
+    """Yield lines with their ends, LF, CR LF or CR, holding a megabyte at a time."""
     line, advice = 0, "Save the table as text in UTF-8."
     try:
-        with open_regular(path) as file:
-            for line, raw in enumerate(_lines_in(file), start=1):
-                text = raw.removeprefix(codecs.BOM_UTF8) if line == 1 else raw
+        with (
+            open_regular(path) as file,
+            io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="") as stream,
+        ):
+            mark = codecs.BOM_UTF8.decode()
+            for line in itertools.count(1):
+                text = stream.readline(_LONGEST + 1)
+                if not text:
+                    return
                 if len(text) > _LONGEST:
                     raise _wrong(path, line, "is longer than 1 MB", "Is it a table?")
-                if b"\0" in text:
+                if "\0" in text:
                     raise _wrong(path, line, "holds a NUL byte", advice)
-                yield text.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise _wrong(path, line, f"is not in UTF-8 ({error.reason})", advice) from error
+                text.encode()  # fails where a byte was escaped
+                yield text.removeprefix(mark) if line == 1 else text
+    except UnicodeEncodeError as error:
+        raise _wrong(path, line, "is not in UTF-8", advice) from error
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise SourceError(f"{path}: {reason}", "Check its rights.") from error
 
 
-def _lines_in(file: BinaryIO) -> Iterator[bytes]:
-    """Yield lines with their ends: LF, CR LF or, as on old Macs, CR."""
-    rest = b""
-    while piece := file.read(_LONGEST):
-        # The last may continue in the next piece, even with the LF of a CR LF.
-        *lines, rest = (rest + piece).splitlines(keepends=True)
-        yield from lines
-        if len(rest) > _LONGEST:
-            break
-    if rest:
-        yield rest
+def _wrong(path: Path, line: int, problem: str, advice: str) -> SourceError:
+    return SourceError(f"Line {line:,} of {path} {problem}", advice)
 
 
 def name_of(written: str, table: Path, line: int, inside: AllowedFolder | None = None) -> str:
@@ -256,8 +272,42 @@ def name_of(written: str, table: Path, line: int, inside: AllowedFolder | None =
     return written
 
 
-def _wrong(path: Path, line: int, problem: str, advice: str) -> SourceError:
-    return SourceError(f"Line {line:,} of {path} {problem}", advice)
+def check_any_exists(images: Files, table: object) -> None:
+    """Refuse a table without rows, or without any existing image."""
+    if not len(images):
+        raise SourceError(f"{table} has no rows")
+    if not any(os.path.exists(path) for path in images.places()):  # noqa: PTH110  for text
+        raise SourceError(
+            f"None of the {len(images):,} images in {table} exists; the first would be {images[0]}",
+            f"Paths begin at the table's folder, {images.folder}.",
+        )
+
+
+def columns_of(
+    recipe: DataRecipe, names: Sequence[str], groups: Sequence[str] = ()
+) -> dict[str, list[str]]:
+    """Return texts of images by column: their groups, and other columns of a recipe's table."""
+    columns = {"group": list(groups)} if groups else {}
+    path = Path(recipe.sources[0])
+    if len(recipe.sources) == 1 and recipe.test is None and path.is_absolute():
+        tables = metadata_tables(path, recipe.columns) if path.is_dir() else [path]
+        if len(tables) == 1 and is_table(tables[0]) and path in (tables[0], tables[0].parent):
+            for column, texts in _other_columns(tables[0], recipe.columns).items():
+                columns[column] = [texts.get(name, "") for name in names]
+    return {column: texts for column, texts in columns.items() if len(set(texts)) > 1}
+
+
+def _other_columns(path: Path, columns: Mapping[str, str] | None) -> dict[str, dict[str, str]]:
+    used = _schema(path, columns).columns
+    others = {name: dict[str, str]() for name in _header(path) if name not in ("", *used.values())}
+    for line, values in _records(path):
+        name = name_of(text_of(values.get(used["path"]), "path"), path, line)
+        for column, texts in others.items():
+            value = values.get(column)
+            # Lists and objects of JSON stand for no kind of image.
+            if isinstance(value, str | bool | int | float):
+                texts[name] = text_of(value, column).strip()
+    return others
 
 
 def metadata_tables(root: Path, columns: Mapping[str, str] | None) -> list[Path]:
@@ -287,21 +337,34 @@ def metadata_tables(root: Path, columns: Mapping[str, str] | None) -> list[Path]
 
 
 def _locate(request: SourceRequest) -> LocatedSource:
-    path = request.path
-    contents = _collected([path], request, request.allowed(path.parent))
-    return contents.located_by_files(path, about=request.columns)
-
-
-def _locate_folder(request: SourceRequest) -> LocatedSource:
-    root = request.path
-    tables = metadata_tables(root, request.columns)
-    contents = _collected(tables, request, request.allowed(root, *tables))
-    if not np.any(contents.given != UNASSIGNED):
+    """Read a table, or those of a folder; images that do not exist stay listed."""
+    root, tables = request.path.parent, [request.path]
+    if request.is_folder:
+        root, tables = request.path, metadata_tables(request.path, request.columns)
+    inside = request.allowed(root, *(tables if request.is_folder else ()))
+    rows = RowCollector()
+    for path in tables:
+        part = "" if path.parent == root else path.parent.name
+        folder = os.path.realpath(path.parent)
+        for row in rows_of(path, request.columns):
+            name = name_of(row.name, path, row.line, inside)
+            full_path = os.path.join(folder, name)  # noqa: PTH118  a million paths as text
+            if ".." in name:  # relative to the target of a link
+                above, last = os.path.split(full_path)
+                full_path = os.path.join(os.path.realpath(above), last)  # noqa: PTH118
+            name = name if not part or os.path.isabs(name) else f"{part}/{name}"  # noqa: PTH117
+            # One spelling for all that follow no link.
+            full_path = os.path.normpath(full_path)
+            rows.add(row._replace(name=name, split=part or row.split, place=full_path))
+    images = Files(root, rows.names)
+    check_any_exists(images, request.written)
+    contents = rows.labelled(request.written, images)
+    if request.is_folder and not np.any(contents.given != UNASSIGNED):
         # Without parts in the table, folders such as train/ decide.
         tops = [name.removeprefix("./").partition("/")[0] for name in contents.names]
         of_top = {top: part_named(top) or UNASSIGNED for top in set(tops)}
-        given = np.array([of_top[top] for top in tops], np.uint8)
-        if np.any(given == TRAIN):
+        if TRAIN in of_top.values():
+            given = np.array([of_top[top] for top in tops], np.uint8)
             contents = replace(contents, given=given)
     return contents.located_by_files(*tables, about=request.columns)
 
@@ -315,10 +378,19 @@ def _iter_unlabelled(request: SourceRequest) -> Stream:
             name = name_of(row.name, path, row.line, inside)
             yield Row(os.path.join(path.parent, name), name=name)  # noqa: PTH118  as text
 
-    return Stream(
-        request.written, "table", lambda: stream_of_rows(request.written, rows()),
-        lambda: count_rows(path),
-    )  # fmt: skip
+    def count() -> int | None:
+        with contextlib.suppress(SourceError):
+            return sum(1 for _ in _records(path))
+        return None
+
+    return Stream(request.written, "table", lambda: stream_of_rows(request.written, rows()), count)
+
+
+def _is_usable(request: SourceRequest) -> bool:
+    try:
+        return is_table(request.path) and bool(_schema(request.path, request.columns))
+    except SourceError:
+        return False
 
 
 #: A folder whose metadata files name the classes, as Hugging Face lays it out.
@@ -327,7 +399,7 @@ IMAGEFOLDER = SourceKind(
     match=lambda request: (
         request.is_folder and bool(metadata_tables(request.path, request.columns))
     ),
-    locate=_locate_folder,
+    locate=_locate,
     rank=2,
 )
 KINDS = (

@@ -1,35 +1,26 @@
-"""Layers of a network that have lessons, and the values around them."""
+"""Layers of a network that have lessons, and the lesson on one of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from opsin.core.arrays import Floats, Pixels
+from opsin.core.arrays import Pixels
 from opsin.core.errors import ModelFileError
 from opsin.core.metadata import LayerOp
+from opsin.data.spelling import check_choices
 from opsin.inspection.lessons.lesson_terms import SENTENCES, Term
-from opsin.inspection.plain_data import PlainData
-from opsin.onnx_files.onnx_graph import OnnxGraph, Subnetwork, attribute
-from opsin.onnx_files.postprocessing import IMAGES, LOGITS, PROBABILITIES
+from opsin.inspection.lessons.values import BatchNormalisationLesson, DropoutLesson, SoftmaxLesson
+from opsin.inspection.lessons.windows import ConvolutionLesson, Lesson, LessonLayer, PoolingLesson
+from opsin.onnx_files.onnx_graph import OnnxGraph, attribute
+from opsin.onnx_files.postprocessing import LOGITS, PROBABILITIES
+from opsin.runtime.classifier import Classifier
 
 # Both ways of naming the axes of height and width, over which a reduction is a pooling.
 _PLACES = ({2, 3}, {-2, -1})
-
-
-@dataclass(frozen=True)
-class LessonLayer:
-    """A layer that a lesson can be about, and the operator in it that the lesson shows."""
-
-    name: str
-    kind: str
-    node: NodeProto
-    value: str = ""  # what dropout acts on
 
 
 def lesson_layers(network: OnnxGraph) -> dict[Term, tuple[LessonLayer, ...]]:
@@ -54,41 +45,6 @@ def lesson_layers(network: OnnxGraph) -> dict[Term, tuple[LessonLayer, ...]]:
         if not by_term["dropout"] and head is not None:
             by_term["dropout"].append(LessonLayer(last.name, last.kind, head, head.input[0]))
     return {term: tuple(layers) for term, layers in by_term.items() if layers}
-
-
-def fetch(
-    network: OnnxGraph, pixels: Pixels, names: Iterable[str], *, whole: bool = False
-) -> dict[str, Floats]:
-    """Values of a network for one image, and weights, by name; ``""`` is passed over."""
-    wanted = [name for name in dict.fromkeys(names) if name]
-    arrays = {name: network.weights[name] for name in wanted if name in network.weights}
-    if computed := [name for name in wanted if name not in arrays]:
-        part = Subnetwork(network.up_to(computed))
-        values = part.run({IMAGES: np.ascontiguousarray(pixels[None])})
-        # Values made of weights alone have no batch axis.
-        of_images = {IMAGES}
-        for node in network.leading_to(computed):
-            if of_images.intersection(node.input):
-                of_images.update(node.output)
-        for name, value in zip(part.outputs, values, strict=True):
-            arrays[name] = value if whole or name not in of_images else value[0]
-    for name, value in arrays.items():
-        if not np.isfinite(value).all():
-            raise ModelFileError(
-                f"{name} holds values that are no finite numbers for this image",
-                "Train again, best at a smaller --learning-rate.",
-            )
-    return {name: np.asarray(value, np.float32) for name, value in arrays.items()}
-
-
-@dataclass(frozen=True)
-class Lesson(PlainData):
-    """A layer's work on one image, in numbers of seven digits, as float32 holds."""
-
-    DIGITS = 7
-    term: ClassVar[Term]
-    layer: str
-    kind: str
 
 
 def _own_nodes(
@@ -139,3 +95,31 @@ def _dense_before(
             return node if node.input[0] == inputs[0] else None
         value = inputs[0]
     return None
+
+
+def explain_layer(
+    classifier: Classifier, network: OnnxGraph, pixels: Pixels, term: Term,
+    layer: str | None = None,
+) -> Lesson:  # fmt: skip
+    """The lesson on a layer, by default the first of its kind, ``pixels`` ``uint8[H, W, C]``."""
+    known = lesson_layers(network)
+    words = term.replace("-", " ")
+    if term not in known:
+        has = ", ".join(known) or "no layers"
+        raise ModelFileError(f"This {classifier.metadata.model} has no {words}; it has {has}")
+    layers = {row.name: row for row in reversed(known[term])}
+    if layer is None:
+        layer = known[term][0].name
+    check_choices(f"layer with {words}", [layer], list(layers)[::-1], ModelFileError)
+    chosen, classes = layers[layer], classifier.classes
+    match term:
+        case "convolution":
+            return ConvolutionLesson.of(network, chosen, pixels)
+        case "pooling":
+            return PoolingLesson.of(network, chosen, pixels)
+        case "batch-normalisation":
+            return BatchNormalisationLesson.of(network, chosen, pixels)
+        case "dropout":
+            return DropoutLesson.of(network, chosen, pixels, classes)
+        case "softmax":
+            return SoftmaxLesson.of(network, chosen, pixels, classes)

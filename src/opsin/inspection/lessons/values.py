@@ -12,9 +12,8 @@ import numpy as np
 
 from opsin.core.arrays import Bools, Doubles, Floats, Pixels
 from opsin.core.metadata import LayerOp
-from opsin.inspection.lessons.lesson_layers import Lesson, LessonLayer, fetch
 from opsin.inspection.lessons.lesson_terms import Term
-from opsin.inspection.lessons.windows import strongest_place
+from opsin.inspection.lessons.windows import Lesson, LessonLayer, fetch, strongest_place
 from opsin.onnx_files.onnx_graph import OnnxGraph, Subnetwork, attribute
 from opsin.onnx_files.postprocessing import PROBABILITIES
 

@@ -1,9 +1,9 @@
-"""Lessons on windows: convolution and pooling."""
+"""Lessons on single layers, and those on windows: convolution and pooling."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -11,16 +11,62 @@ import numpy as np
 from onnx import NodeProto
 
 from opsin.core.arrays import Bools, Doubles, Floats, Ints, Pixels
+from opsin.core.errors import ModelFileError
 from opsin.core.format import counted
-from opsin.inspection.lessons.lesson_layers import Lesson, LessonLayer, fetch
 from opsin.inspection.lessons.lesson_terms import Term
 from opsin.inspection.plain_data import PlainData
-from opsin.onnx_files.onnx_graph import OnnxGraph, attribute, attributes
+from opsin.onnx_files.onnx_graph import OnnxGraph, Subnetwork, attribute, attributes
 from opsin.onnx_files.operators import padding
+from opsin.onnx_files.postprocessing import IMAGES
 
 _Pair = tuple[int, int]
 # Rows and columns of pooled windows that are shown side by side.
 _SIDE = 2
+
+
+@dataclass(frozen=True)
+class LessonLayer:
+    """A layer that a lesson can be about, and the operator in it that the lesson shows."""
+
+    name: str
+    kind: str
+    node: NodeProto
+    value: str = ""  # what dropout acts on
+
+
+@dataclass(frozen=True)
+class Lesson(PlainData):
+    """A layer's work on one image, in numbers of seven digits, as float32 holds."""
+
+    DIGITS = 7
+    term: ClassVar[Term]
+    layer: str
+    kind: str
+
+
+def fetch(
+    network: OnnxGraph, pixels: Pixels, names: Iterable[str], *, whole: bool = False
+) -> dict[str, Floats]:
+    """Values of a network for one image, and weights, by name; ``""`` is passed over."""
+    wanted = [name for name in dict.fromkeys(names) if name]
+    arrays = {name: network.weights[name] for name in wanted if name in network.weights}
+    if computed := [name for name in wanted if name not in arrays]:
+        part = Subnetwork(network.up_to(computed))
+        values = part.run({IMAGES: np.ascontiguousarray(pixels[None])})
+        # Values made of weights alone have no batch axis.
+        of_images = {IMAGES}
+        for node in network.leading_to(computed):
+            if of_images.intersection(node.input):
+                of_images.update(node.output)
+        for name, value in zip(part.outputs, values, strict=True):
+            arrays[name] = value if whole or name not in of_images else value[0]
+    for name, value in arrays.items():
+        if not np.isfinite(value).all():
+            raise ModelFileError(
+                f"{name} holds values that are no finite numbers for this image",
+                "Train again, best at a smaller --learning-rate.",
+            )
+    return {name: np.asarray(value, np.float32) for name, value in arrays.items()}
 
 
 @dataclass(frozen=True)

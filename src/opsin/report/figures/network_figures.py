@@ -1,11 +1,11 @@
-"""The network as one column of boxes, and the receptive fields of its layers."""
+"""Figures of a network: one column of boxes, and linear probes."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -13,14 +13,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from matplotlib.path import Path
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from opsin.core.arrays import Pixels
 from opsin.core.format import short_count
 from opsin.core.metadata import LayerOp
 from opsin.onnx_files.operators import Family, traits_of
-from opsin.report.figures.style import DPI, INK, MUTED, PALETTE, shorten, show_pixels
+from opsin.report.figures.style import (
+    DPI,
+    EMPTY,
+    INK,
+    MUTED,
+    PALETTE,
+    new_figure,
+    shorten,
+    title_of,
+)
 
 if TYPE_CHECKING:
+    from opsin.inspection.probes import Probe
     from opsin.inspection.summary import LayerRow
 
 _COLOURS: Final[dict[Family, str]] = {
@@ -118,13 +128,6 @@ def _draw_bars(
                       va="center_baseline")  # fmt: skip
 
 
-# Images in a row and in all, the size of a card and of its image in inches, and the opacity of
-# unseen pixels.
-_ROW, _MOST = 6, 42
-_CARD, _SIDE = (1.55, 1.95), 1.35
-_LEFT: Final = 0.22
-
-
 def image_size(rows: Sequence[LayerRow]) -> tuple[int, int]:
     """Height and width of the image by the first layer's output, or 0 and 0."""
     first = rows[0]
@@ -134,99 +137,83 @@ def image_size(rows: Sequence[LayerRow]) -> tuple[int, int]:
     return first.shape[1] * down, first.shape[2] * across
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """The receptive field of the middle place of some layers: a box, and in words."""
-
-    box: tuple[int, int, int, int]  # top, left, bottom, right
-    words: str
-    layers: list[str]
-
-
-def _box(row: LayerRow, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    if row.receptive_field is None:
-        return 0, 0, *size
-    # A flattened layer's units see the same as the layer before.
-    y, x = (side // 2 for side in row.shape[1:]) if len(row.shape) == 3 else (0, 0)
-    return row.receptive_field.box(y, x, size)
-
-
 def sees(row: LayerRow, size: tuple[int, int]) -> str:
     """The receptive field of the middle place of a layer, in words."""
     field = row.receptive_field
-    if field is None or _box(row, size) == (0, 0, *size):
+    # A flattened layer's units see the same as the layer before.
+    y, x = (side // 2 for side in row.shape[1:]) if len(row.shape) == 3 else (0, 0)
+    if field is None or field.box(y, x, size) == (0, 0, *size):
         return "whole image"
     return f"{field.height}×{field.width}"
 
 
-def _seen(rows: Sequence[LayerRow], size: tuple[int, int]) -> list[_Seen]:
-    """Receptive fields of layers, consecutive equal ones joined."""
-    groups: list[_Seen] = []
-    for row in rows:
-        field, box, words = row.receptive_field, _box(row, size), sees(row, size)
-        if field is not None and len(row.shape) != 3:
-            continue  # it only lays in a row what the layer before sees
-        if field is not None and words[0].isdigit():
-            top, left, bottom, right = box
-            whole = (bottom - top, right - left) == (field.height, field.width)
-            words += " pixels" if whole else ", cut at the edge"
-        if not groups or groups[-1].words != words:
-            groups.append(_Seen(box, words, []))
-        groups[-1].layers.append(row.name)
-    return groups
+# Inches of a row, rows with a name of their own, and inches of all rows, at most.
+_ROW, _NAMED_ROWS, _HIGHEST = 0.2, 110, 24.0
 
 
-def fields_title(rows: Sequence[LayerRow], size: tuple[int, int]) -> str:
-    """Say from which layer on a unit sees the whole image."""
-    by_name, last = {row.name: row for row in rows}, _seen(rows, size)[-1]
-    if last.box != (0, 0, *size):
-        return f"No unit sees more than {sees(by_name[last.layers[-1]], size)} pixels"
-    first = by_name[last.layers[0]]
-    if first is rows[-1]:
-        return f"Only {first.name} sees the whole image"
-    unit = "each unit" if first.receptive_field is None else "the unit in the middle"
-    return f"From {first.name} on, {unit} sees the whole image"
+def probes_title(rows: Sequence[Probe]) -> str:
+    """Say between which layers the classes come apart."""
+    probes, step = rows[:-1], _largest_step(rows)
+    if step is not None:
+        before, after = probes[step], probes[step + 1]
+        return (
+            f"Classes come apart most between {shorten(before.layer, 30)} and "
+            f"{shorten(after.layer, 30)}: {before.accuracy:.1%} to {after.accuracy:.1%}"
+        )
+    first, best = probes[0], max(probes, key=lambda row: row.accuracy)
+    name = shorten(first.layer, 30)
+    if best.low > first.high:
+        return (
+            f"Classes come apart little by little: {first.accuracy:.1%} from the {name}, "
+            f"{best.accuracy:.1%} from {shorten(best.layer, 30)}"
+        )
+    return f"No layer tells the classes apart clearly better than {name}: {first.accuracy:.1%}"
 
 
-def draw_receptive_fields(rows: Sequence[LayerRow], pixels: Pixels) -> Figure:
-    """Draw the receptive field of the middle place of each layer's maps on an image."""
-    size = (pixels.shape[0], pixels.shape[1])
-    seen = _seen(rows, size)
-    title = fields_title(rows, size)
-    if len(seen) > _MOST:
-        title += f" ({_MOST} of {len(seen)} sizes shown)"
-        seen = [seen[round(index)] for index in np.linspace(0, len(seen) - 1, _MOST)]
-    across = min(_ROW, max(3, len(seen)))
-    width = across * _CARD[0] + 0.1
-    lines = textwrap.wrap(title, int(10.5 * width))
-    top = 0.25 + 0.17 * len(lines)
-    height = top + math.ceil(len(seen) / across) * _CARD[1]
-    figure = Figure(figsize=(width, height), dpi=DPI)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.text(0.1, 0.08, "\n".join(lines), fontsize=10.5, fontweight="bold", va="top")
-    for index, field in enumerate(seen):
-        down, right = divmod(index, across)
-        _draw_seen(axes, pixels, field, 0.1 + right * _CARD[0], top + down * _CARD[1])
-    axes.set(xlim=(0, width), ylim=(height, 0), aspect="auto")
-    axes.axis("off")
+def _largest_step(rows: Sequence[Probe]) -> int | None:
+    """The index before the largest gain; ``None`` if that may be chance."""
+    probes = rows[:-1]
+    gains = [after.accuracy - before.accuracy for before, after in itertools.pairwise(probes)]
+    step = int(np.argmax(gains)) if gains else 0
+    return step if gains and probes[step + 1].low > probes[step].high else None
+
+
+def draw_probes(rows: Sequence[Probe]) -> Figure:
+    """Draw the accuracy of a linear probe behind each layer, from the pixels down."""
+    probes, model = rows[:-1], rows[-1]
+    height = min(_ROW * len(probes), _HIGHEST)
+    figure = new_figure(8.4, 1.35 + height)
+    axes = figure.add_subplot()
+    positions = list(range(len(probes)))
+    values = [row.accuracy for row in probes]
+    axes.plot(values, positions, color=PALETTE[0], linewidth=1.0, alpha=0.5)
+    axes.hlines(positions, [row.low for row in probes], [row.high for row in probes],
+                color=PALETTE[0], linewidth=2.2)  # fmt: skip
+    axes.plot(values, positions, "o", color=PALETTE[0], markersize=4.5)
+    step = _largest_step(rows)
+    if step is not None:
+        axes.plot(values[step : step + 2], positions[step : step + 2], "o-", color=PALETTE[5],
+                  linewidth=2.4, markersize=5)  # fmt: skip
+    axes.axvspan(model.low, model.high, color=EMPTY, zorder=0, linewidth=0)
+    axes.axvline(model.accuracy, color=INK, linewidth=1.0, linestyle="--")
+    axes.annotate(f"the classifier itself {model.accuracy:.1%}", (model.accuracy, -0.9), (-4, 0),
+                  textcoords="offset points", ha="right", va="center", fontsize=8)  # fmt: skip
+    every = math.ceil(len(probes) / _NAMED_ROWS)
+    for index in positions[::every]:
+        axes.text(1.01, index, f"{values[index]:.1%}", transform=axes.get_yaxis_transform(),
+                  va="center", fontsize=7.5)  # fmt: skip
+    axes.set_yticks(positions[::every], [shorten(row.layer, 26) for row in probes[::every]],
+                    fontsize=8)  # fmt: skip
+    axes.set_ylim(len(probes) - 0.5, -1.4)
+    low = min(row.low for row in rows)
+    high = max(row.high for row in rows)
+    room = 0.02 + 0.05 * (high - low)
+    axes.set_xlim(max(0.0, low - room), min(1.0, high + room))
+    axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g}%"))
+    axes.set_xlabel("validation images that a linear probe gets right, with its 95% interval")
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x")
+    title_of(figure, probes_title(rows))
     return figure
-
-
-def _draw_seen(axes: Axes, pixels: Pixels, seen: _Seen, left: float, top: float) -> None:
-    """Draw the image with the rest of it faded, and the layers below, from a corner in inches."""
-    y, x, bottom, right = seen.box
-    faded = pixels * _LEFT + 233 * (1 - _LEFT)
-    faded[y:bottom, x:right] = pixels[y:bottom, x:right]
-    scale = _SIDE / max(pixels.shape[:2])
-    height, width = pixels.shape[0] * scale, pixels.shape[1] * scale
-    show_pixels(axes, faded.astype(np.uint8), extent=(left, left + width, top + height, top))
-    axes.add_patch(
-        Rectangle((left + x * scale, top + y * scale), (right - x) * scale, (bottom - y) * scale,
-                  fill=False, edgecolor=PALETTE[1], linewidth=1.6)
-    )  # fmt: skip
-    names = [shorten(seen.layers[0], 24)]
-    if len(seen.layers) > 1:
-        names.append(f"to {shorten(seen.layers[-1], 22)}")
-    below = top + height + 0.05
-    axes.text(left, below, seen.words, fontsize=7.5, fontweight="bold", va="top")
-    axes.text(left, below + 0.15, "\n".join(names), fontsize=6.5, color=MUTED, va="top")

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.arrays import Floats
-from opsin.data.array_image import png_address
+from opsin.data.pixel_values import png_address
 from opsin.report.maps import Scale, indexed_address, small
 from opsin.report.templates import Section, section
 
 if TYPE_CHECKING:
     from opsin.inspection.decision import Decision, HeatMap
-    from opsin.inspection.neighbours import Neighbour
+    from opsin.inspection.embedding import Neighbour
 
 # Longest side of a heat map on the page, in pixels.
 _SIDE: Final = 224

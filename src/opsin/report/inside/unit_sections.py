@@ -14,7 +14,7 @@ from opsin.report.templates import Section, section
 
 if TYPE_CHECKING:
     from opsin.inspection.ablation import Ablation, UnitEffect
-    from opsin.inspection.portraits import Portrait
+    from opsin.inspection.embedding import Portrait
     from opsin.inspection.units import TopActivation, Unit, UnitGallery
 
 #: Most bytes of images in a section, so that the page stays quick.

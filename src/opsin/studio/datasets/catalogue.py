@@ -1,8 +1,7 @@
 """Datasets that the user added.
 
 <home>/sets/<id>/set.json          id, title, sources, options, made_here, created
-<home>/sets/<id>/corrections.csv   corrections of its labels
-(`opsin.studio.datasets.dataset_corrections`)
+<home>/sets/<id>/corrections.csv   corrections of its labels (`opsin.studio.datasets.corrections`)
 <home>/sets/<id>/look.json         results of `opsin data --audit`, with time and files
 <home>/sets/<id>/rows.npz          rows of each part and each finding
 <home>/sets/.deleted/<time>-<id>/  removed sets, for seven days
@@ -21,6 +20,7 @@ import secrets
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -31,14 +31,14 @@ from pydantic import BaseModel, Field, TypeAdapter
 from opsin.core.errors import SourceError
 from opsin.core.recipe import DataRecipe
 from opsin.core.recipe_options import options_of
-from opsin.core.storage import storage_errors, write_json, write_new
+from opsin.core.storage import storage_errors, write_bytes, write_json
 from opsin.data import formats
 from opsin.data.audit import Finding
 from opsin.data.image_tree import natural
-from opsin.data.sandboxed_decoding import open_apart
+from opsin.data.images import open_apart
 from opsin.data.sources import named
 from opsin.data.sources.folder import open_folder
-from opsin.studio.datasets.dataset_corrections import read_moved
+from opsin.studio.datasets.corrections import read_moved
 from opsin.studio.datasets.dataset_search import key_of
 from opsin.studio.datasets.upload_import import class_name, file_name
 from opsin.studio.errors import NotThere
@@ -72,11 +72,8 @@ class LibraryDataset:
 
     def _flags(self, *without: str) -> list[str]:
         known = options_of(DataRecipe)
-        return [
-            known[name].argument(known[name].write(value))
-            for name, value in self.options.items()
-            if value is not None and name not in without
-        ]
+        options = {name: value for name, value in self.options.items() if name not in without}
+        return [known[n].argument(known[n].write(v)) for n, v in options.items() if v is not None]
 
 
 _STORED: Final = TypeAdapter(LibraryDataset)
@@ -158,10 +155,6 @@ class Library:
         """Return the path of a set's corrections, which may not exist."""
         return self.folder(id) / "corrections.csv"
 
-    def rows_path(self, id: str) -> Path:  # noqa: A002
-        """Return the file with the rows of parts and findings, written by an audit."""
-        return self.folder(id) / "rows.npz"
-
     def images_path(self, id: str) -> Path:  # noqa: A002
         """Return the folder of the images of a set that was made here."""
         return Path(self.get(id).sources[0])
@@ -196,7 +189,7 @@ class Library:
     def add_upload(self, path: Path, *, title: str) -> LibraryDataset:
         """Add an upload in a `new_place`: that folder, or an archive beside it."""
         identity = path.relative_to(self._images).parts[0]
-        title = _titled(title, "Upload")
+        title = title.strip()[:_TITLE_MOST] or "Upload"
         return self._add(LibraryDataset(identity, title, (str(path),), made_here=path.is_dir()))
 
     def new_empty(self, classes: Sequence[str], *, title: str = "") -> LibraryDataset:
@@ -207,7 +200,7 @@ class Library:
                 "Two classes or more, each of another name, are expected, not "
                 f"{', '.join(names) or 'none'}"
             )
-        title = _titled(title, ", ".join(names))
+        title = (title.strip() or ", ".join(names))[:_TITLE_MOST]
         folder = self.new_place(title)
         with storage_errors(folder):
             for name in names:
@@ -222,13 +215,7 @@ class Library:
             folder.mkdir(parents=True, exist_ok=True)
         return name
 
-    def keep_image(
-        self,
-        id: str,  # noqa: A002
-        class_: str,
-        content: bytes,
-        name: str,
-    ) -> Path:
+    def keep_image(self, id: str, class_: str, content: bytes, name: str) -> Path:  # noqa: A002
         """Add an image to a class of a set that was made here; duplicates are skipped."""
         folder = self._made_here(id)
         if class_ not in self.classes(id):
@@ -239,10 +226,11 @@ class Library:
             suffix = _SUFFIX.get(kind, f".{kind.lower()}")
         path = folder / class_ / f"{stem}{suffix}"
         with self._adding:
-            if not write_new(path, content) and path.read_bytes() != content:
+            if path.exists() and path.read_bytes() != content:
                 digest = hashlib.sha256(content).hexdigest()[:16]
                 path = path.with_name(f"{stem}-{digest}{suffix}")
-                write_new(path, content)
+            if not path.exists():
+                write_bytes(path, content)
         return path
 
     def remove(self, id: str) -> str:  # noqa: A002
@@ -349,26 +337,25 @@ class Library:
         return the_set
 
     def _made_here(self, id: str) -> Path:  # noqa: A002
-        if not self.get(id).made_here:
+        the_set = self.get(id)
+        if not the_set.made_here:
             raise SourceError(
                 "The images of this set belong to its source",
                 "Add images there, or make an empty set under Data.",
             )
-        return self.images_path(id)
+        return Path(the_set.sources[0])
 
     def _listed(self, the_set: LibraryDataset) -> dict[str, int]:
         """Count the files of a folder without opening them."""
-        empty = dict.fromkeys(self.classes(the_set.id) if the_set.made_here else (), 0)
+        counts = dict.fromkeys(self.classes(the_set.id) if the_set.made_here else (), 0)
         try:
             contents = open_folder(Path(the_set.sources[0]))
         except SourceError:
             if not the_set.made_here:
                 raise
-            return empty
-        numbers = [0] * len(contents.classes)
-        for label in contents.labels:
-            numbers[label] += 1
-        return empty | dict(zip(contents.classes, numbers, strict=True))
+            return counts
+        numbers = Counter(contents.labels)
+        return counts | {name: numbers[label] for label, name in enumerate(contents.classes)}
 
     def in_names(self, text: str) -> str:
         """Replace the paths of sets in a text by their titles."""
@@ -397,7 +384,3 @@ def _id_of(sources: Sequence[str], options: dict[str, object]) -> str:
     """The id of these sources, which is the same for the same sources."""
     text = json.dumps([list(sources), options], sort_keys=True, default=str)
     return hashlib.blake2s(text.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
-
-
-def _titled(title: str, otherwise: str) -> str:
-    return (title.strip() or otherwise)[:_TITLE_MOST]

@@ -24,10 +24,10 @@ from opsin.core.recipe import DataRecipe
 from opsin.core.sandbox import Sandbox
 from opsin.data import sources
 from opsin.data.image_tree import is_image_name, is_visible
+from opsin.data.sources.archive import is_archive, unpack
 from opsin.data.sources.folder import open_folder
 from opsin.data.sources.named import NAMES
-from opsin.data.sources.source_kind import SourceRequest
-from opsin.data.sources.unpack import is_archive, unpack
+from opsin.data.sources.rows import SourceRequest
 
 # Most seconds for a source: a million files on a slow disk take a minute.
 _SECONDS: Final = 120.0
@@ -75,27 +75,23 @@ def check_archive(path: Path) -> None:
         raise error_from(error)
 
 
-def main() -> None:
-    """Unpack the archive or table in ``argv``, and print any error."""
-    path = Path(sys.argv[1])
-    limit_memory(_MEMORY)
-    error_parts: list[str] = []
+def _check(path: Path) -> list[str]:
+    """Unpack an archive or read a table; return its error's values, if any."""
     root = path
     try:
         if not (path.is_file() and is_archive(path)):
             sources.locate(SourceRequest(str(path))).open()
-        else:
-            root = unpack(path)
-            # Tables and arrays are checked when they are read.
-            seen = [entry for entry in root.iterdir() if is_visible(entry.name)]
-            if all(entry.is_dir() or is_image_name(entry.name) for entry in seen):
-                open_folder(root)
+            return []
+        root = unpack(path)
+        # Tables and arrays are checked when they are read.
+        seen = [entry for entry in root.iterdir() if is_visible(entry.name)]
+        if all(entry.is_dir() or is_image_name(entry.name) for entry in seen):
+            open_folder(root)
     except OpsinError as error:
-        error_parts = [text.replace(str(root), str(path)) for text in error_values(error)]
-    except MemoryError:
-        return
-    print(json.dumps(error_parts))  # noqa: T201  what it is for
+        return [text.replace(str(root), str(path)) for text in error_values(error)]
+    return []
 
 
 if __name__ == "__main__":
-    main()
+    limit_memory(_MEMORY)
+    print(json.dumps(_check(Path(sys.argv[1]))))  # noqa: T201  what it is for

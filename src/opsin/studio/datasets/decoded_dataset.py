@@ -15,7 +15,7 @@ from PIL import Image
 from opsin.core.recipe import DataRecipe
 from opsin.data import cache
 from opsin.data.audit import Finding
-from opsin.data.decoded_store import Decoded
+from opsin.data.decoded import Decoded
 from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
 from opsin.studio.errors import NotThere
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Final, Literal
 
 from opsin.data.image_tree import is_within, kind_of_entry, natural, readable_folder
-from opsin.data.sources import table, unpack
+from opsin.data.sources import archive, table
 from opsin.studio.errors import NotThere
 
 # Images are counted up to this number only.
 _COUNTED: Final = 10_000
 _LISTED: Final = 1_000
-_FILES: Final = (*unpack.SUFFIXES, *table.SUFFIXES, ".npz")
+_FILES: Final = (*archive.SUFFIXES, *table.SUFFIXES, ".npz")
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
-from pydantic import BaseModel, TypeAdapter, model_validator
+from pydantic import BaseModel, TypeAdapter
 
 from opsin.core.artifacts.run_directory import RUN_NAME
 from opsin.core.artifacts.run_report import TrainingFacts
@@ -40,7 +40,7 @@ Kind = Literal[
 State = Literal["waiting", "running", "pausing", "stopping", "paused", "done", "stopped", "failed"]
 
 # Files of a job's folder; the lock shows that its process is running.
-_JOB, _OUTPUT, _LOG, LOCK = "job.json", "out.json", "log.txt", "alive.lock"
+_JOB, _OUTPUT, LOG, LOCK = "job.json", "out.json", "log.txt", "alive.lock"
 # Most characters of a stored title, and of a log line in a cause.
 _TITLE_MOST: Final = 500
 _LINE_MOST: Final = 300
@@ -57,18 +57,6 @@ class JobAnswer(BaseModel):
     error: Error | None = None
     run: str | None = None
     training: TrainingFacts | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_three_parts(cls, content: Any) -> Any:
-        """Read the errors of Opsin before 2026-11-26."""
-        error = content.get("error") if isinstance(content, dict) else None
-        if not isinstance(error, dict) or "received" not in error:
-            return content
-        received = str(error["received"])
-        by_ctrl_c = received.startswith("Ctrl-C")
-        message = "Interrupted" if by_ctrl_c else f"Expected {error.get('expected')}; {received}"
-        return content | {"error": error | {"message": message}}
 
 
 @dataclass(frozen=True)
@@ -120,11 +108,12 @@ class Job:
     def at_its_end(self, folder: Path, status: int | None) -> Job:
         """The ended job, from the exit status, if known, and its files."""
         answer = read_output(folder, JobAnswer)
+        training = answer.training if answer and self.training else None
         wishes: dict[str, State] = {"stopping": "stopped", "pausing": "paused"}
         wished = wishes.get(self.state)
-        state: State
+        stopped: tuple[State, str | None] = (wished, None) if wished else ("stopped", _FROM_OUTSIDE)
+        state: State = "done"
         cause: str | None = None
-        training = answer.training if answer and self.training else None
         if answer is None:
             state, cause = (wished, _KILLED) if wished else ("failed", _death(folder, status))
         elif (error := answer.error) is not None:
@@ -134,13 +123,11 @@ class Job:
             elif wished == "stopped" and self.training:
                 state, cause = wished, _BROKEN_OFF
             else:
-                state, cause = wished or "stopped", None if wished else _FROM_OUTSIDE
+                state, cause = stopped
         elif training and training.diverged:
             state, cause = "failed", training.diverged
         elif training and (training.stopped or status == _INTERRUPTED):
-            state, cause = wished or "stopped", None if wished else _FROM_OUTSIDE
-        else:
-            state = "done"
+            state, cause = stopped
         run = Path(answer.run).name if self.training and answer and answer.run else self.run
         return replace(self, state=state, cause=cause, run=run, ended=time.time())
 
@@ -151,7 +138,7 @@ def _death(folder: Path, status: int | None) -> str:
         name = exit_reason(status)
         killed = " (killed, or out of memory)" if name == "SIGKILL" else ""
         return f"its process was ended by {name}{killed}"
-    lines = [line.strip() for line in read_log(folder, 20) if line.strip()]
+    lines = [line.strip() for line in last_lines(folder / LOG, 20) if line.strip()]
     last = f"; its last message: {lines[-1][:_LINE_MOST]}" if lines else ""
     if not status:
         return f"its process ended without a message (killed, or out of memory?){last}"
@@ -190,11 +177,6 @@ def read_output(folder: Path, kind: type[M]) -> M | None:
     return None
 
 
-def read_log(folder: Path, lines: int) -> list[str]:
-    """The last lines of the job's log, oldest first."""
-    return last_lines(folder / _LOG, lines)
-
-
 def last_lines(path: Path, lines: int, *, most: int = 200_000) -> list[str]:
     """The last lines of a log, oldest first, from at most so many bytes."""
     with contextlib.suppress(OSError), path.open("rb") as file:
@@ -227,7 +209,7 @@ class JobProcesses:
             with (
                 inheritable_lock(folder / LOCK) as lock,
                 (folder / _OUTPUT).open("wb") as out,
-                (folder / _LOG).open("ab") as log,
+                (folder / LOG).open("ab") as log,
             ):
                 child = subprocess.Popen(  # noqa: S603  a list that we built
                     argv, stdin=subprocess.DEVNULL, stdout=out, stderr=log, cwd=cwd,
@@ -260,13 +242,8 @@ class JobProcesses:
             self._own[folder] = child
             return None
 
-    def interrupt(self, folder: Path, pid: int | None) -> None:
-        """Ask the process to stop, as Ctrl-C does, if it is alive."""
+    def interrupt(self, folder: Path, pid: int | None, *, kill: bool = False) -> None:
+        """Ask the process to stop, as Ctrl-C does, or kill it and its children."""
         if pid is not None and self.alive(folder, pid):
             with contextlib.suppress(ProcessLookupError):
-                interrupt(pid)
-
-    def end(self, folder: Path, pid: int | None) -> None:
-        """Kill the process and its children."""
-        if pid is not None and self.alive(folder, pid):
-            end_group(pid)
+                (end_group if kill else interrupt)(pid)

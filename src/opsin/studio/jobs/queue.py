@@ -1,14 +1,17 @@
-"""The studio's job queue, which survives restarts."""
+"""The studio's job queue, which survives restarts, and jobs that a page waits for."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import inspect
 import json
 import logging
+import secrets
 import shutil
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -18,14 +21,16 @@ from opsin.core.errors import OpsinError, RunError, StorageError
 from opsin.core.storage import storage_errors, write_json
 from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import (
+    LOG,
     Job,
     JobProcesses,
     Kind,
     M,
+    State,
     command,
+    last_lines,
     new_job,
     read_job,
-    read_log,
     read_output,
     write_job,
 )
@@ -34,9 +39,13 @@ from opsin.studio.jobs.job import (
 BESIDE: Final = 2
 # Seconds before a pause breaks off a training without a new checkpoint.
 _PATIENCE: Final = 10.0
-# Seconds that a short job is kept after its end.
+# Seconds that a short job, and a folder of downloads without a job, are kept.
 _KEPT: Final = 86_400.0
-_LOG: Final = logging.getLogger("opsin.studio")
+# Seconds between two looks of a waiting page.
+_EVERY: Final = 0.5
+# The option that names a job's file for download, by the kind of job.
+_OPTIONS: Final = {"predict": "--out", "embed": "--out", "export": "--export"}
+_LOGGER: Final = logging.getLogger("opsin.studio")
 
 
 class Queue:
@@ -54,7 +63,13 @@ class Queue:
         self._jobs: dict[str, Job] = {}
         # Ids of changed jobs; an empty one for the queue itself.
         self._touched: set[str] = set()
-        self._load()
+        for folder in sorted(self._folder.iterdir()) if self._folder.is_dir() else ():
+            if job := read_job(folder):
+                self._jobs[job.id] = job
+            elif (folder / "job.json").is_file():
+                _LOGGER.warning("The file of the job %s is damaged", folder)
+        with contextlib.suppress(OSError, ValueError, RecursionError, AttributeError):
+            self.paused = json.loads(self._file.read_text(encoding="utf-8")).get("paused") is True
 
     def jobs(self) -> list[Job]:
         """All jobs: running, then waiting, in order, then the last ended."""
@@ -78,7 +93,7 @@ class Queue:
 
     def log_tail(self, id: str, lines: int = 100) -> list[str]:  # noqa: A002
         """The last lines of a job's log, oldest first."""
-        return read_log(self.folder(self.get(id)), lines)
+        return last_lines(self.folder(self.get(id)) / LOG, lines)
 
     def folder(self, job: Job) -> Path:
         """The folder of a job's files."""
@@ -109,24 +124,24 @@ class Queue:
             if job.pending:
                 self._put(replace(job, state="stopped", cause=None, ended=time.time()))
             elif job.state == "running":
-                self._ask(replace(job, state="stopping", asked=time.time()))
+                self._ask(job, "stopping")
             elif job.state == "pausing" and job.signals == 1:
                 # A pause already asked it to end; now do not break it off.
-                self._put_best_effort(replace(job, state="stopping"))
+                self._put(replace(job, state="stopping"), best_effort=True)
 
     def stop_at_once(self, id: str) -> None:  # noqa: A002
         """Break off a job without an evaluation; a second call kills its process."""
         with self._guard:
             job = self.get(id)
             if job.active:
-                self._ask(replace(job, state="stopping", asked=time.time()))
+                self._ask(job, "stopping")
 
     def pause(self, id: str) -> None:  # noqa: A002
         """Ask a training to checkpoint and end, for `resume`."""
         with self._guard:
             job = self.get(id)
             if job.state == "running":
-                self._ask(replace(job, state="pausing", asked=time.time()))
+                self._ask(job, "pausing")
 
     def resume(self, id: str) -> None:  # noqa: A002
         """Requeue an ended job in its old place."""
@@ -144,7 +159,7 @@ class Queue:
                 return
             if job.active and job.training:
                 raise RunError(f"{job.title} is at work", "Stop it first, then remove it.")
-            self._processes.end(self.folder(job), job.pid)
+            self._processes.interrupt(self.folder(job), job.pid, kill=True)
             self._processes.status(self.folder(job))
             shutil.rmtree(self.folder(job), ignore_errors=True)
             self._jobs = {key: other for key, other in self._jobs.items() if key != job.id}
@@ -161,45 +176,40 @@ class Queue:
                     self._look(job)
                 elif job.over and not job.training and time.time() - (job.ended or 0) > _KEPT:
                     self.remove(job.id)
-            self._start_next()
+            active = [job.training for job in self.jobs() if job.active]
+            free = {
+                True: 0 if self.paused else self.at_once - active.count(True),
+                False: BESIDE - active.count(False),
+            }
+            for job in self.jobs():
+                if job.pending and free[job.training] > 0:
+                    free[job.training] -= 1
+                    self._start(job)
             touched, self._touched = self._touched, set()
         return touched
 
     def _look(self, job: Job) -> None:
+        """See whether a job has ended, or a pause may break it off."""
         folder = self.folder(job)
         if not self._processes.alive(folder, job.pid):
             if job.training and job.run and not (self.runs / job.run).is_dir():
                 job = replace(job, run=None)  # never begun
-            self._put_best_effort(job.at_its_end(folder, self._processes.status(folder)))
-        elif job.state == "pausing" and job.signals == 1 and self._may_break_off(job):
-            self._ask(job)
-
-    def _may_break_off(self, job: Job) -> bool:
-        """Whether a paused training's checkpoint has been written."""
-        asked = job.asked or 0.0
-        checkpoints = RunDirectory(self.runs / job.run).checkpoints if job.run else None
-        with contextlib.suppress(OSError):
-            for file in checkpoints.glob("*.json") if checkpoints else ():
-                if file.stat().st_mtime > asked:
-                    return True
-        return time.time() - asked > _PATIENCE
-
-    def _start_next(self) -> None:
-        active = [job for job in self.jobs() if job.active]
-        free = {
-            True: 0 if self.paused else self.at_once - sum(job.training for job in active),
-            False: BESIDE - sum(not job.training for job in active),
-        }
-        for job in self.jobs():
-            if job.pending and free[job.training] > 0:
-                free[job.training] -= 1
-                self._start(job)
+            ended = job.at_its_end(folder, self._processes.status(folder))
+            self._put(ended, best_effort=True)
+        elif job.state == "pausing" and job.signals == 1:
+            asked = job.asked or 0.0
+            saved = False
+            with contextlib.suppress(OSError):
+                states = RunDirectory(self.runs / job.run).checkpoints if job.run else None
+                files = states.glob("*.json") if states else ()
+                saved = any(file.stat().st_mtime > asked for file in files)
+            if saved or time.time() - asked > _PATIENCE:
+                self._ask(job, "pausing", asked)
 
     def _start(self, job: Job) -> None:
         """Start a job's process, and record it."""
-        folder = self.folder(job)
+        folder, new_run = self.folder(job), ""
         job = replace(job, state="running", started=time.time())
-        new_run = ""
         try:
             argv = self._argv(job)
             if job.kind == "train" and argv == job.argv:
@@ -211,12 +221,11 @@ class Queue:
             # Before the start, so that a crash in between causes no second process.
             self._put(job)
             pid = self._processes.start(folder, argv, cwd=self.home.absolute(), run=new_run)
+            job = replace(job, pid=pid)
         except (OSError, ValueError, OpsinError) as error:
             prefix = "" if isinstance(error, OpsinError) else "it cannot be started: "
-            cause = f"{prefix}{error}"
-            self._put_best_effort(replace(job, state="failed", cause=cause, ended=time.time()))
-        else:
-            self._put_best_effort(replace(job, pid=pid))
+            job = replace(job, state="failed", cause=f"{prefix}{error}", ended=time.time())
+        self._put(job, best_effort=True)
 
     def _argv(self, job: Job) -> Sequence[str]:
         """The job's command line, or that which resumes its run."""
@@ -227,37 +236,75 @@ class Queue:
             raise RunError(f"The run {job.run} is gone", "Restore it, or train again.")
         return command("resume", run.path) if any(run.checkpoints.glob("*.json")) else job.argv
 
-    def _ask(self, job: Job) -> None:
+    def _ask(self, job: Job, state: State, asked: float | None = None) -> None:
         """Stop a job's process: gracefully, then at once, then by force."""
-        job = replace(job, signals=job.signals + 1)
-        self._put_best_effort(job)
-        if job.signals > 2:
-            self._processes.end(self.folder(job), job.pid)
-        else:
-            self._processes.interrupt(self.folder(job), job.pid)
+        job = replace(job, state=state, asked=asked or time.time(), signals=job.signals + 1)
+        self._put(job, best_effort=True)
+        self._processes.interrupt(self.folder(job), job.pid, kill=job.signals > 2)
 
-    # What is kept.
-
-    def _put(self, job: Job) -> None:
-        """Store a new or changed job."""
-        write_job(self.folder(job), job)
+    def _put(self, job: Job, *, best_effort: bool = False) -> None:
+        """Store a new or changed job; at best effort at least in memory if the disk is full."""
+        try:
+            write_job(self.folder(job), job)
+        except StorageError:
+            if not best_effort:
+                raise
         self._jobs = {**self._jobs, job.id: job}
         self._touched.add(job.id)
 
-    def _put_best_effort(self, job: Job) -> None:
-        """Store a job, at least in memory if the disk is full."""
-        try:
-            self._put(job)
-        except StorageError:
-            self._jobs = {**self._jobs, job.id: job}
-            self._touched.add(job.id)
 
-    def _load(self) -> None:
-        """Read all undamaged jobs."""
-        for folder in sorted(self._folder.iterdir()) if self._folder.is_dir() else ():
-            if job := read_job(folder):
-                self._jobs[job.id] = job
-            elif (folder / "job.json").is_file():
-                _LOG.warning("The file of the job %s is damaged", folder)
-        with contextlib.suppress(OSError, ValueError, RecursionError, AttributeError):
-            self.paused = json.loads(self._file.read_text(encoding="utf-8")).get("paused") is True
+class JobAction:
+    """A job for one page: added, awaited, and its answer read."""
+
+    def __init__(self, jobs: Queue, job: Job) -> None:
+        self._jobs, self.job = jobs, job
+
+    @classmethod
+    async def ask(cls, jobs: Queue, kind: Kind, title: str, argv: Sequence[str]) -> JobAction:
+        """Add a job to the queue."""
+        return cls(jobs, await asyncio.to_thread(jobs.add, kind, title, argv))
+
+    async def over(
+        self, tell: Callable[[str], object] = str, left: Callable[[], bool] = bool
+    ) -> bool:
+        """Wait for the job's end; ``False`` if the page was left meanwhile."""
+        while not (job := self._jobs.get(self.job.id)).over:
+            lines = await asyncio.to_thread(self._jobs.log_tail, job.id, 1)
+            shown = tell(lines[-1].strip() if lines and job.active else "Waiting to start")
+            if inspect.isawaitable(shown):
+                await shown
+            await asyncio.sleep(_EVERY)
+            if left():
+                return False
+        self.job = job
+        return True
+
+    async def answer(self, kind: type[M]) -> tuple[M | None, str]:
+        """The ended job's answer, or ``None`` and the cause."""
+        output = await asyncio.to_thread(self._jobs.output, self.job.id, kind)
+        if self.job.state == "done" and output is not None:
+            return output, ""
+        return None, self.job.cause or "The work was stopped."
+
+
+def new_output_folder(queue: Queue) -> Path:
+    """Return a new folder for a job's images and answers."""
+    parent = queue.home / "tried"
+    parent.mkdir(parents=True, exist_ok=True)
+    words = [word for job in queue.jobs() for word in job.argv]
+    for old in parent.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another request was quicker
+            aged = time.time() - old.stat().st_mtime > _KEPT
+            if aged and not any(old.name in word for word in words):
+                shutil.rmtree(old, ignore_errors=True)
+    folder = parent / secrets.token_hex(6)
+    folder.mkdir()
+    return folder
+
+
+def output_of(job: Job) -> Path | None:
+    """Return a job's file for download, if it has one."""
+    option = _OPTIONS.get(job.kind)
+    if option is None or option not in job.argv:
+        return None
+    return Path(job.argv[job.argv.index(option) + 1])

@@ -18,7 +18,7 @@ from opsin.data.run_images import pair_up
 from opsin.evaluation.metric_table import headline_metrics
 from opsin.report.side_by_side import ComparedPair, ComparedRun, Comparison, DifferentAnswers
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
-from opsin.studio.jobs.job_action import JobAction
+from opsin.studio.jobs.queue import JobAction
 from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout, terms
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery, Mark
@@ -46,8 +46,8 @@ _CURVES: Final = (
 _IMAGES: Final = 48
 
 _Making = ComputedOnce[str, Comparison]
-# Comparisons under way, of each studio: several windows wait for the same one. They are kept in
-# files, not here.
+# Comparisons under way, of each studio: several windows wait for the same one. They are kept with
+# their jobs, not here.
 _MAKING: Final[WeakKeyDictionary[Studio, _Making]] = WeakKeyDictionary()
 
 
@@ -58,9 +58,7 @@ async def compare(studio: Studio, runs: str = "") -> None:
     with layout.page(studio, "Compare runs", "/compare", guide="how-to/compare.html"):
         if not _choose(studio, ids):
             return
-        compared = await asyncio.to_thread(
-            Compared, studio.runs, studio.jobs, studio.settings.home, ids
-        )
+        compared = await asyncio.to_thread(Compared, studio.runs, studio.jobs, ids)
         body = _CompareBody(studio, ids, compared, _MAKING.setdefault(studio, _Making(most=0)))
         await body.build()
     if body is not None:  # else an error is shown in its place
@@ -185,7 +183,7 @@ class _CompareBody:
         job = await asyncio.to_thread(self._compared.start)
         asked = JobAction(self._studio.jobs, job)
         await asked.over(self._waiting.tell)
-        return await asyncio.to_thread(self._compared.keep, asked.job)
+        return await asyncio.to_thread(self._compared.result, asked.job)
 
     def _table(self, found: Comparison) -> None:
         """Show the figures side by side, and what the paired tests say."""
@@ -272,7 +270,7 @@ def rows_of(images: Sequence[DifferentAnswers], opened: DecodedDataset) -> list[
     ]
     there = [(each.digest, each.name, each.actual) for each in images]
     rows: list[int | None] = [None] * len(images)
-    for one, other, _ in pair_up(there, here, (lambda each: each, itemgetter(0, 2))):
+    for one, other in pair_up(there, here, (lambda each: each, itemgetter(0, 2))):
         rows[one] = other
     return rows
 

@@ -11,10 +11,10 @@ from nicegui import background_tasks, ui
 
 from opsin.core.errors import OpsinError, SourceError
 from opsin.core.format import count, counted, grey_or_colour
-from opsin.data.left_out import left_out_in_words
-from opsin.studio.datasets.dataset_corrections import Corrections
+from opsin.data.image_tree import left_out_in_words
+from opsin.studio.datasets.corrections import Corrections
 from opsin.studio.datasets.decoded_dataset import PARTS, DecodedDataset
-from opsin.studio.jobs.job_action import JobAction
+from opsin.studio.jobs.queue import JobAction
 from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout
 from opsin.studio.parts.audit_list import findings_list

@@ -16,7 +16,7 @@ from opsin.data.sources.named import NAMES
 from opsin.studio.datasets.catalogue import LibraryDataset
 from opsin.studio.datasets.upload_import import SentFile, file_name
 from opsin.studio.jobs.job import command
-from opsin.studio.jobs.job_action import JobAction, new_output_folder
+from opsin.studio.jobs.queue import JobAction, new_output_folder
 from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout
 from opsin.studio.parts.intake import Intake

@@ -27,7 +27,7 @@ from opsin.studio.parts.network_graph import NetworkGraph, in_words
 from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.parts.waiting_line import WaitingLine
 from opsin.studio.runs.inspection_sessions import InspectionAnswer
-from opsin.studio.runs.run_answers import RunResults, read_judged
+from opsin.studio.runs.run_index import RunResults, read_judged
 from opsin.studio.state import Studio
 from opsin.studio.threads import UPLOADS
 from opsin.studio.words import safe
@@ -267,7 +267,7 @@ class _InsideBody:
                 ui.label("Its images are not in the cache any more.").classes("op-muted")
             return
         answers, shown = found.answers, []
-        for place in answers.mistakes()[:_MISTAKES]:
+        for place in answers.surest(~answers.right)[:_MISTAKES]:
             row, said = int(answers.rows[place]), opened.classes[answers.answers[place]]
             actual = opened.classes[answers.labels[place]]
             shown.append(

@@ -12,19 +12,23 @@ import psutil
 from nicegui import ui
 
 from opsin.core import platform
-from opsin.core.artifacts.recorded_recipe import RecordedRecipe
-from opsin.core.artifacts.records import IMPORTED, DatasetRecord, Epoch, EpochConfusion
+from opsin.core.artifacts.records import (
+    IMPORTED,
+    DatasetRecord,
+    Epoch,
+    EpochConfusion,
+    RecordedRecipe,
+)
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RunError
 from opsin.core.format import file_size, with_interval
 from opsin.studio.jobs.job import last_lines
-from opsin.studio.jobs.progress import read_lines
 from opsin.studio.parts import layout, terms
 from opsin.studio.parts.live_curves import LiveCurves
 from opsin.studio.parts.matrix import Matrix
 from opsin.studio.parts.progress_bar import ProgressBar
 from opsin.studio.runs.run_index import RunRow
-from opsin.studio.words import safe
+from opsin.studio.words import progress_in_words, safe
 
 if TYPE_CHECKING:
     from opsin.studio.state import Studio
@@ -83,8 +87,7 @@ class _Live:
         if not self._names:
             self._names = _recipe_classes(self._directory)
         directory = self._directory
-        history = read_lines(directory.history, Epoch)
-        return history, read_lines(directory.confusions, EpochConfusion)
+        return directory.lines(Epoch), directory.lines(EpochConfusion)
 
     def _draw(self, history: list[Epoch], matrices: list[EpochConfusion]) -> None:
         if not self._row.in_steps or (not history and self._row.state != "running"):
@@ -168,10 +171,9 @@ class _Live:
         self._log.set_text("\n".join(log_line(line) for line in lines))
         if now is None:
             return
-        self._line.set_text(now.in_words(full=True))
+        self._line.set_text(progress_in_words(now, full=True))
         self._bar.show(now.share)
-        if now.pid is not None:
-            self._machine.set_text(await asyncio.to_thread(self._measure, now.pid))
+        self._machine.set_text(await asyncio.to_thread(self._measure, now.pid))
 
     def _measure(self, pid: int) -> str:
         """Say what the training takes of the machine; called in a thread."""

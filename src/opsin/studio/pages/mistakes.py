@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Final
 from nicegui import ui
 
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_predictions import RunPredictions
 from opsin.core.artifacts.run_report import Failures, Report, SuspectedLabel
 from opsin.core.errors import OpsinError
 from opsin.core.format import count
-from opsin.report.doubts import labels_grounds, labels_title
+from opsin.report.terminal import labels_grounds, labels_title
 from opsin.studio.pages.relabel import Relabel, open_relabel
 from opsin.studio.pages.report import shown
 from opsin.studio.parts import layout
-from opsin.studio.runs.run_answers import read_answers
 from opsin.studio.runs.run_index import RunRow
 from opsin.studio.words import safe
 
@@ -89,9 +89,9 @@ async def _gallery(
     relabel: Relabel, directory: RunDirectory, report: Report, kind: str, page: int
 ) -> int:
     """Show a page of mistakes, or of right answers; return how many there are."""
-    answers = await asyncio.to_thread(read_answers, directory, report.split)
+    answers = (await asyncio.to_thread(RunPredictions.read, directory)).of(report.split)
     wrong = kind == "mistakes"
-    places = answers.mistakes() if wrong else answers.least_sure()
+    places = answers.surest(~answers.right) if wrong else answers.surest(answers.right)[::-1]
     if not places:
         layout.empty("There are none: every answer is right." if wrong else "There are none.")
         return 0

@@ -14,7 +14,7 @@ from opsin.core.errors import MovedError, OpsinError
 from opsin.data.run_images import recipe_of_run
 from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import command
-from opsin.studio.jobs.job_action import JobAction
+from opsin.studio.jobs.queue import JobAction
 from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout
 from opsin.studio.parts.browsing import Browsing, browse

@@ -11,10 +11,10 @@ from nicegui import ui
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.format import counted
+from opsin.studio.datasets.corrections import RunCorrections
 from opsin.studio.parts import layout
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery, Mark
 from opsin.studio.parts.status_line import StatusLine
-from opsin.studio.runs.run_corrections import RunCorrections, of_run
 from opsin.studio.runs.run_index import RunRow
 from opsin.studio.words import safe
 
@@ -60,9 +60,8 @@ class Relabel:
             OpsinError: They are gone, or have changed since.
         """
         self.opened = await self._studio.opened.of_run(self._row.id)
-        self._set, self._corrections = await of_run(
-            self._studio.opened, self._studio.runs, self._studio.sets, self._row.id
-        )
+        opened = self._studio.opened
+        self._set, self._corrections = await opened.corrections_of_run(self._row.id)
         self.now = await asyncio.to_thread(self._corrections.now)
         self._steps = await asyncio.to_thread(self._corrections.whole.steps)
 

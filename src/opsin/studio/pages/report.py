@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from nicegui import ui
 
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_predictions import PartPredictions, RunPredictions
 from opsin.core.artifacts.run_report import PartFigures, Report, Slices
 from opsin.core.errors import OpsinError
 from opsin.core.format import clock, count, counted, file_size, percent, plus_minus, with_interval
@@ -21,7 +22,6 @@ from opsin.studio.parts import layout
 from opsin.studio.parts.gallery import GalleryImage
 from opsin.studio.parts.image_sheet import ImageSheet
 from opsin.studio.parts.matrix import MOST, Matrix
-from opsin.studio.runs.run_answers import RunAnswers, read_answers
 from opsin.studio.runs.run_index import RunRow
 from opsin.studio.words import safe
 
@@ -305,14 +305,14 @@ async def _show_cell(
     with ui.element("h3") as heading:
         ui.label(title)
     try:
-        answers = await asyncio.to_thread(read_answers, directory, report.split)
+        answers = (await asyncio.to_thread(RunPredictions.read, directory)).of(report.split)
         relabel = await open_relabel(studio, row, directory)
     except OpsinError as error:
         layout.error_line(error)
         return
     if heading.is_deleted:
         return  # the window was closed meanwhile
-    places = answers.of_cell(*chosen)
+    places = answers.surest((answers.labels == chosen[0]) & (answers.answers == chosen[1]))
     with ui.element("p").classes("op-muted"):
         more = f", the first {_OF_CELL} by confidence" if len(places) > _OF_CELL else ""
         ui.label(f"{count(len(places))} images{more}. Choose some to give them another class.")
@@ -323,7 +323,7 @@ async def _show_cell(
 
 
 def shown(
-    answers: RunAnswers, opened: DecodedDataset, places: Sequence[int], names: Sequence[str]
+    answers: PartPredictions, opened: DecodedDataset, places: Sequence[int], names: Sequence[str]
 ) -> list[GalleryImage]:
     """Return images with their answers, as a gallery shows them.
 

@@ -16,11 +16,11 @@ from nicegui import ui
 from opsin.core.errors import OpsinError
 from opsin.core.format import count, percent, with_interval
 from opsin.core.glossary import find_term
-from opsin.data.blank_images import NO_CONTRAST
+from opsin.data.network_pixels import NO_CONTRAST
 from opsin.runtime.prediction import CANNOT_TELL, Prediction
 from opsin.studio.datasets.upload_import import SentFile, common_name, file_name
 from opsin.studio.jobs.job import command
-from opsin.studio.jobs.job_action import JobAction, new_output_folder
+from opsin.studio.jobs.queue import JobAction, new_output_folder
 from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout, terms
 from opsin.studio.parts.answer_tables import ManyAnswers, answer_row, summary, table

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nicegui import ui
 
 from opsin.studio.jobs.job import Job
-from opsin.studio.jobs.job_action import output_of
+from opsin.studio.jobs.queue import output_of
 from opsin.studio.words import safe
 
 

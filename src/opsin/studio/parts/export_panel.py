@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from nicegui import ui
 from pydantic import BaseModel
 
 from opsin.core.format import counted, file_size
 from opsin.studio.jobs.job import command
-from opsin.studio.jobs.job_action import JobAction, new_output_folder
+from opsin.studio.jobs.queue import JobAction, new_output_folder
 from opsin.studio.parts import layout
 from opsin.studio.parts.download_link import download_link
 from opsin.studio.parts.status_line import StatusLine
@@ -19,11 +18,6 @@ from opsin.studio.parts.status_line import StatusLine
 if TYPE_CHECKING:
     from opsin.studio.datasets.catalogue import LibraryDataset
     from opsin.studio.state import Studio
-
-_FORMS: Final = {
-    ".npz": "Arrays for NumPy and Keras (.npz)",
-    ".parquet": "A table for data frames and Hugging Face's datasets (.parquet)",
-}
 
 
 class _Exported(BaseModel):
@@ -43,16 +37,9 @@ class ExportPanel:
 
     def __init__(self, studio: Studio, the_set: LibraryDataset) -> None:
         self._studio, self._set = studio, the_set
-        forms = dict(_FORMS)
-        if importlib.util.find_spec("pyarrow") is None:
-            del forms[".parquet"]
         with layout.panel("Export"):
-            ui.label("Images, classes and parts in one file, for tools of yours.").classes(
-                "op-muted"
-            )
-            with ui.element("div").classes("op-fields"):
-                self._form = ui.select(forms, value=".npz", label="File").classes("op-field")
-                self._form.props("dense options-dense")
+            text = "Images and classes as arrays for NumPy and Keras, in one .npz file."
+            ui.label(text).classes("op-muted")
             with ui.element("div").classes("op-actions"):
                 self._button = layout.action("Export", self._start)
             self._status = StatusLine()
@@ -70,7 +57,7 @@ class ExportPanel:
         """Ask for the file, say how far it is, and offer it when it is there."""
         studio = self._studio
         folder = await asyncio.to_thread(new_output_folder, studio.jobs)
-        out = folder.absolute() / f"images{self._form.value}"
+        out = folder.absolute() / "images.npz"
         argv = [*command("data", "--export", out), *self._set.words()]
         asked = await JobAction.ask(studio.jobs, "export", f"Export of {self._set.title}", argv)
         if not await asked.over(self._status.say, lambda: self._status.element.is_deleted):

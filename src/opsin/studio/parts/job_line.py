@@ -16,7 +16,7 @@ from opsin.data.run_images import recipe_of_run
 from opsin.studio.jobs.job import Job
 from opsin.studio.parts.progress_bar import ProgressBar
 from opsin.studio.parts.status_line import StatusLine
-from opsin.studio.words import safe
+from opsin.studio.words import progress_in_words, safe
 
 if TYPE_CHECKING:
     from opsin.studio.state import Studio
@@ -113,7 +113,7 @@ class JobLine:
         progress = row.progress if row else None
         self._bar.show(progress.share if progress else None)
         self._bar.element.set_visibility(self.job.active)
-        words = progress.in_words() if progress else "Starting" * self.job.active
+        words = progress_in_words(progress) if progress else "Starting" * self.job.active
         self._words.set_text(words)
         self._words.set_visibility(bool(words))
 

@@ -12,7 +12,7 @@ from nicegui import ui
 
 from opsin.core.errors import OpsinError
 from opsin.core.format import count, counted
-from opsin.studio.datasets.dataset_corrections import Corrections
+from opsin.studio.datasets.corrections import Corrections
 from opsin.studio.datasets.decoded_dataset import PARTS, PER_PAGE, DecodedDataset, ImagePage
 from opsin.studio.parts import layout
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery

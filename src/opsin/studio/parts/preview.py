@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from opsin.core.errors import OpsinError
 from opsin.studio.jobs.job import command
-from opsin.studio.jobs.job_action import JobAction
+from opsin.studio.jobs.queue import JobAction
 from opsin.studio.jobs.training_form import AUGMENT_WORDS
 from opsin.studio.parts import layout
 from opsin.studio.parts.status_line import StatusLine

@@ -1,4 +1,4 @@
-"""A small cache of open decoded images."""
+"""A small cache of open decoded images, and of the corrections of their labels."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.errors import OpsinError
+from opsin.core.errors import OpsinError, SourceError
 from opsin.core.recipe import DataRecipe
+from opsin.core.storage import write_bytes
 from opsin.core.stored_arrays import StoredArrays
-from opsin.data.apply_corrections import correct
 from opsin.data.audit import Finding
 from opsin.data.dataset import fingerprint_of
-from opsin.data.decoded_store import Decoded, take
+from opsin.data.decoded import Decoded, correct, take
 from opsin.data.fill_cache import cache_key, look_up
-from opsin.data.run_images import recipe_of_run, rows_of_run
+from opsin.data.run_images import pair_up, recipe_of_run, rows_of_run
 from opsin.data.sources.named import NAMES
 from opsin.studio.datasets.catalogue import Library, LibraryDataset, without_places
-from opsin.studio.datasets.dataset_corrections import Corrections
+from opsin.studio.datasets.corrections import Corrections, RunCorrections
 from opsin.studio.datasets.dataset_search import key_of
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.datasets.folders import Folders
@@ -33,6 +34,9 @@ from opsin.studio.threads import IMAGES, ComputedOnce
 
 # Seconds before a set's files are checked again: 60,000 take two seconds.
 _FRESH: Final = 60.0
+# Options that decide which images a set has, and those that it takes over from a run.
+_SAME: Final = ("test", "classes", "columns", "follow_links")
+_TAKEN_OVER: Final = (*_SAME, "size", "channels", "resize", "max_unreadable")
 
 
 class ImagePlaces:
@@ -88,13 +92,6 @@ class DatasetCache:
             opened.corrections = opened.corrections or made
         return opened.corrections
 
-    async def look(self, set_id: str) -> bool:
-        """Load the last audit of an open set; return whether it is new."""
-        opened = self._open.kept(("set", set_id))
-        if opened is None:
-            return False
-        return await IMAGES.run(_take_look, opened.images, self._sets)
-
     async def of_run(self, run_id: str) -> DecodedDataset:
         """Open the images of a run, with the corrections that it was trained with."""
         directory = await IMAGES.run(self._runs.get, run_id)
@@ -104,6 +101,19 @@ class DatasetCache:
             return _OpenDataset(open_run(run_id, directory))
 
         return (await self._open.get(("run", run_id), lambda: IMAGES.run(read))).images
+
+    async def corrections_of_run(self, run_id: str) -> tuple[LibraryDataset, RunCorrections]:
+        """Return the set of a run, and the corrections of the run's images."""
+        opened = await self.of_run(run_id)
+        directory = await IMAGES.run(self._runs.get, run_id)
+        the_set = await IMAGES.run(_set_of_run, self._sets, opened, directory)
+        rows = await IMAGES.run(_rows_in, await self.of_set(the_set.id), opened)
+        return the_set, RunCorrections(await self.corrections_of(the_set.id), opened, rows)
+
+    async def look(self, set_id: str) -> bool:
+        """Load the last audit of an open set; return whether it is new."""
+        opened = self._open.kept(("set", set_id))
+        return opened is not None and await IMAGES.run(_take_look, opened.images, self._sets)
 
     async def changed(self, set_id: str) -> bool:
         """Return whether a set's sources have changed; if so, close it."""
@@ -151,7 +161,8 @@ def recipe_of(the_set: LibraryDataset) -> DataRecipe:
 def open_set(the_set: LibraryDataset) -> DecodedDataset:
     """Open the decoded images of a set."""
     recipe = recipe_of(the_set)
-    key, decoded = _read_before(recipe)
+    key = _key(recipe)
+    decoded = look_up(key, recipe)
     if decoded is None:
         raise _unread(the_set.title)
     return DecodedDataset(the_set.id, decoded, key=key, recipe=recipe)
@@ -161,13 +172,15 @@ def open_run(run_id: str, directory: RunDirectory) -> DecodedDataset:
     """Open the images of a run as they were in training."""
     recipe = recipe_of_run(directory)
     record = directory.read(DatasetRecord)
-    # Older runs may have cached images before the recipe fixed the size.
+    decoded: Decoded | None = None
+    # The images may have been decoded before the recipe had their size.
     asked: tuple[dict[str, None], ...] = (
         {"size": None, "channels": None}, {"size": None}, {"channels": None}, {},
     )  # fmt: skip
     for update in asked:
         read = recipe.model_copy(update=update)
-        key, decoded = _read_before(read)
+        key = _key(read)
+        decoded = look_up(key, read)
         if decoded is not None and list(decoded.images.shape[1:]) == record.shape:
             break
     else:
@@ -196,9 +209,8 @@ def _take_look(opened: DecodedDataset, sets: Library) -> bool:
         return False
     try:
         the_set = sets.get(opened.id)
-        with StoredArrays(sets.rows_path(opened.id)) as stored:
-            parts = {part: stored.read(part) for part in ("train", "val", "test")}
-        opened.take_split(parts)
+        with StoredArrays(sets.folder(opened.id) / "rows.npz") as stored:
+            opened.take_split({part: stored.read(part) for part in ("train", "val", "test")})
     except (OSError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile):
         return False  # the next audit rewrites them
     source = the_set.sources[0], the_set.title
@@ -220,12 +232,55 @@ def _key(recipe: DataRecipe) -> str:
     return cache_key(key_of(recipe), recipe)
 
 
-def _read_before(recipe: DataRecipe) -> tuple[str, Decoded | None]:
-    key = _key(recipe)
-    return key, look_up(key, recipe)
-
-
 def _unread(title: str) -> OpsinError:
     return NotDecoded(
         f"The images of {title} were not read yet", "Open its page under Data, which reads them."
     )
+
+
+def _set_of_run(sets: Library, opened: DecodedDataset, directory: RunDirectory) -> LibraryDataset:
+    """Find the set of a run's images, or add it with the run's corrections."""
+    recipe = opened.recipe
+    same = ("sources", *_SAME)
+    for dataset in sets.all():
+        other = recipe_of(dataset)
+        if all(getattr(other, name) == getattr(recipe, name) for name in same):
+            return dataset
+    if len(recipe.sources) > 1:
+        raise SourceError(
+            f"This run has {len(recipe.sources)} sources",
+            "Correct their labels with: opsin report RUN --fix labels.csv",
+        )
+    usual = DataRecipe.of(*recipe.sources)
+    options = {
+        name: value
+        for name in _TAKEN_OVER
+        if (value := getattr(recipe, name)) != getattr(usual, name)
+    }
+    added = sets.add_source(recipe.sources[0], **options)
+    path = sets.corrections_path(added.id)
+    if directory.corrections.is_file() and not path.exists():
+        write_bytes(path, directory.corrections.read_bytes())
+    return added
+
+
+def _rows_in(whole: DecodedDataset, opened: DecodedDataset) -> NDArray[np.int64]:
+    """The row of each of a run's images in their set."""
+    kept = np.array(opened.source_rows(range(len(opened))), np.int64)
+    names, there = opened.decoded.names, whole.decoded.names
+    if kept.size and kept.max() < len(there) and [there[row] for row in kept] == names:
+        return kept
+    # Also by content: two images may have one name.
+    mine, theirs = (
+        [(name, digest.tobytes()) for name, digest in zip(side.names, side.digests, strict=True)]
+        for side in (opened.decoded, whole.decoded)
+    )
+    rows = np.full(len(names), -1)
+    for one, other in pair_up(mine, theirs, (lambda key: key, lambda key: key[0])):
+        rows[one] = other
+    if lost := int((rows < 0).sum()):
+        raise NotThere(
+            f"{lost:,} of the run's images are not in their set",
+            "Look at the set again under Data, or train again.",
+        )
+    return rows

@@ -31,11 +31,11 @@ from opsin.core.child_process import (
 from opsin.core.errors import MovedError, OpsinError
 from opsin.core.files import FileStamp, file_stamp
 from opsin.core.platform import end_group
-from opsin.studio.content_security import ALONE
 from opsin.studio.jobs.job import last_lines
 from opsin.studio.runs.dataset_cache import ImagePlaces
 from opsin.studio.runs.prediction_session import PredictionSession, without_path
 from opsin.studio.runs.run_index import RunIndex
+from opsin.studio.security import ALONE
 
 #: Progress callback: current work, units done, units in all (0: unknown).
 OnProgress = Callable[[str, int, int], object]
@@ -117,11 +117,10 @@ class InspectionWorker:
                 return answer
             on_progress(*answer["progress"])
         status = await process.wait()
+        printed = [line for line in last_lines(self._log, 20) if line.strip()]
+        reason = printed[-1] if printed else "The process ended without a message"
         if status < 0:
             reason = f"The process was ended by {exit_reason(status)} (too little memory?)"
-        else:
-            printed = [line for line in last_lines(self._log, 20) if line.strip()]
-            reason = printed[-1] if printed else "The process ended without a message"
         raise without_path(OpsinError(reason.rstrip("."), "Ask again."), self._directory)
 
     async def end(self) -> None:
@@ -147,7 +146,6 @@ class _Question:
     run_id: str
     task: asyncio.Task[InspectionAnswer]
     listeners: set[OnProgress] = field(default_factory=set)
-    progress: tuple[str, int, int] = ("", 0, 0)
 
     @property
     def failed(self) -> bool:
@@ -158,7 +156,6 @@ class _Question:
         return self.task.result().page if self.task.done() and not self.failed else None
 
     def tell(self, what: str, done: int, total: int) -> None:
-        self.progress = (what, done, total)
         for listener in list(self.listeners):
             listener(what, done, total)
 
@@ -198,10 +195,8 @@ class InspectionSessions:
             asked.task.add_done_callback(lambda task: task.cancelled() or task.exception())
             self._asked[key] = asked
         self._asked.move_to_end(key)
-        if on_progress is not None:
-            asked.listeners.add(on_progress)
-            if not asked.task.done() and asked.progress[0]:
-                on_progress(*asked.progress)
+        listeners = {on_progress} if on_progress else set[OnProgress]()
+        asked.listeners |= listeners
         try:
             return await asyncio.shield(asked.task)
         except asyncio.CancelledError:
@@ -209,8 +204,7 @@ class InspectionSessions:
                 raise OpsinError("The question was given up", "Ask again.") from None
             raise
         finally:
-            if on_progress is not None:
-                asked.listeners.discard(on_progress)
+            asked.listeners -= listeners
 
     def _identify(
         self, run_id: str, do: str, with_: dict[str, str | int]
@@ -253,13 +247,9 @@ class InspectionSessions:
         await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
     async def _answer(
-        self,
-        directory: RunDirectory,
-        stamp: FileStamp,
-        key: str,
-        do: str,
+        self, directory: RunDirectory, stamp: FileStamp, key: str, do: str,
         with_: dict[str, str | int],
-    ) -> InspectionAnswer:
+    ) -> InspectionAnswer:  # fmt: skip
         asked = self._asked[key]
         # The worker finds the run's images itself, and can do without them.
         with contextlib.suppress(MovedError):
@@ -278,9 +268,15 @@ class InspectionSessions:
                 await worker.end()
                 raise
             finally:
-                self._give_back(worker)
-        for old in self._forget():
-            await asyncio.to_thread(old.unlink, missing_ok=True)
+                worker.busy = False
+                self._workers.remove(worker)
+                self._workers.append(worker)
+                loop = asyncio.get_running_loop()
+                worker.timer = loop.call_later(self._idle, self._retire, worker)
+        old = [other for other, question in self._asked.items() if question.task.done()]
+        for other in old[: max(0, len(self._asked) - _KEPT)]:
+            if forgotten := self._asked.pop(other).page:
+                await asyncio.to_thread(forgotten.unlink, missing_ok=True)
         page = answer["page"]
         address = None if page is None else f"/inside/{asked.run_id}/{key}.html"
         return InspectionAnswer.model_validate({**answer["said"], "page": page, "address": address})
@@ -313,24 +309,11 @@ class InspectionSessions:
                 raise
         return worker
 
-    def _give_back(self, worker: InspectionWorker) -> None:
-        worker.busy = False
+    def _retire(self, worker: InspectionWorker) -> None:
         self._workers.remove(worker)
-        self._workers.append(worker)
-
-        def end() -> None:
-            self._workers.remove(worker)
-            task = asyncio.create_task(worker.end())
-            self._ending.add(task)
-            task.add_done_callback(self._ending.discard)
-
-        worker.timer = asyncio.get_running_loop().call_later(self._idle, end)
-
-    def _forget(self) -> list[Path]:
-        """Drop the least recently used answers; return their pages."""
-        done = [key for key, asked in self._asked.items() if asked.task.done()]
-        forgotten = [self._asked.pop(key) for key in done[: max(0, len(self._asked) - _KEPT)]]
-        return [asked.page for asked in forgotten if asked.page is not None]
+        task = asyncio.create_task(worker.end())
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
 
 
 def add_routes(api: FastAPI, inside: InspectionSessions) -> None:

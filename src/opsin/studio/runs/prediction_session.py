@@ -17,13 +17,12 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import ImageError, OpsinError
 from opsin.core.files import FileStamp, file_stamp
 from opsin.core.format import file_size
-from opsin.data.sandboxed_decoding import open_apart
+from opsin.data.images import open_apart
 from opsin.report.maps import PALETTES, Scale
 from opsin.runtime.prediction import Prediction
 from opsin.studio.datasets.decoded_dataset import png_of
 from opsin.studio.errors import NotThere
-from opsin.studio.jobs.job_action import output_of
-from opsin.studio.jobs.queue import Queue
+from opsin.studio.jobs.queue import Queue, output_of
 from opsin.studio.runs.classifying import Classifying, ModelContent
 from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.threads import IMAGES, ComputedOnce

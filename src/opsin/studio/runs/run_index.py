@@ -10,19 +10,19 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, get_args
+from typing import Final, NamedTuple, get_args
 
-from opsin.core.artifacts.recorded_recipe import RecordedRecipe
-from opsin.core.artifacts.records import IMPORTED
+from opsin.core.artifacts.records import IMPORTED, RecordedRecipe, RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.artifacts.run_report import RunSummary, summarise
+from opsin.core.artifacts.run_predictions import PartPredictions, PredictedPart, RunPredictions
+from opsin.core.artifacts.run_report import Report, RunSummary, summarise
 from opsin.core.errors import OpsinError, RunError
 from opsin.core.files import MISSING, FileStamp, file_stamp
+from opsin.core.metadata import Layer
 from opsin.core.recipe import SPLIT, ClassicalName, DataRecipe
 from opsin.core.recipe_options import options_of
 from opsin.report.terminal import corrected_in_words
 from opsin.studio.errors import NotThere
-from opsin.studio.jobs.progress import Progress, progress_of
 from opsin.studio.trash import KEPT, Removed, Trash
 
 #: Options for splitting images.
@@ -31,6 +31,8 @@ SPLIT_OPTIONS: Final = tuple(
 )
 #: Most points of a run's small curve.
 CURVE: Final = 40
+# Most seconds of a remaining time to show.
+_LONGEST: Final = 1e7
 # Files of a row, which is reread only when one of these changes.
 _FILES: Final = ("recipe.json", "status.json", "history.jsonl", "report.json", "notes.json")
 # Models fitted in one go: they cannot be paused or resumed.
@@ -54,7 +56,7 @@ class RunRow(RunSummary):
     folder: str
     curve: tuple[float, ...] = ()
     disk_bytes: int = 0
-    progress: Progress | None = None
+    progress: RunStatus | None = None
     stamp: Stamp = ()
 
     @property
@@ -98,7 +100,11 @@ def read_row(path: Path, stamp: Stamp) -> RunRow:
             "sources": tuple(map(_in_utf8, summary.sources)),
             "model": None if summary.model is None else _in_utf8(summary.model),
             "started": stamp[0].mtime_ns / 1e9 if summary.started is None else summary.started,
-            "disk_bytes": _size(path),
+            "disk_bytes": sum(
+                file_stamp(f"{folder}/{name}", follow_links=False).size
+                for folder, _, names in os.walk(path)
+                for name in names
+            ),
             "stamp": stamp,
         }
     )
@@ -113,7 +119,7 @@ def read_row(path: Path, stamp: Stamp) -> RunRow:
             row = replace(row, curve=tuple(curve))
             lengths = [epoch.seconds for epoch in history if math.isfinite(epoch.seconds)]
             if row.state == "running":
-                row = replace(row, progress=progress_of(run))
+                row = replace(row, progress=read_progress(run))
             elif row.seconds is None and lengths:
                 row = replace(row, seconds=sum(lengths))
     if row.cause is None:
@@ -121,6 +127,17 @@ def read_row(path: Path, stamp: Stamp) -> RunRow:
     # Pages show no paths.
     cause = row.cause.replace(f"{path}{os.sep}", "").replace(str(path), path.name)
     return replace(row, cause=_in_utf8(cause))
+
+
+def read_progress(run: RunDirectory) -> RunStatus | None:
+    """A training's progress, limited to what can be shown; ``None`` if it tells of none."""
+    with contextlib.suppress(RunError):
+        status = RunStatus.read(run.status)
+        if status.doing is not None:
+            share = None if status.share is None else min(1.0, status.share)
+            left = None if status.left is None or status.left > _LONGEST else status.left
+            return status.model_copy(update={"share": share, "left": left})
+    return None
 
 
 def _in_utf8(text: str) -> str:
@@ -132,15 +149,6 @@ def thin(points: Sequence[float], most: int) -> list[float]:
     if len(points) <= most:
         return list(points)
     return [points[round(index * (len(points) - 1) / (most - 1))] for index in range(most)]
-
-
-def _size(path: Path) -> int:
-    total = 0
-    for folder, _, names in os.walk(path):
-        for name in names:
-            with contextlib.suppress(OSError):
-                total += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118
-    return total
 
 
 class RunIndex:
@@ -259,6 +267,23 @@ class RunIndex:
     def sweep(self, kept: float = KEPT) -> None:
         """Delete for good the runs removed at least ``kept`` seconds ago."""
         self._trash.sweep(kept)
+
+
+class RunResults(NamedTuple):
+    """A finished run's layers, and the answers to the part that it is judged by."""
+
+    layers: list[Layer]
+    part: PredictedPart
+    answers: PartPredictions
+
+
+def read_judged(directory: RunDirectory) -> RunResults:
+    """Read a run's report and its answers."""
+    if not directory.classifier.is_file() or not directory.report.is_file():
+        raise RunError("The run has no classifier yet", "Wait for its end, or resume it.")
+    report = directory.read(Report)
+    answers = RunPredictions.read(directory).of(report.split)
+    return RunResults(report.layers, report.split, answers)
 
 
 def _folders(root: Path) -> list[str]:
