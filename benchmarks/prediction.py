@@ -360,7 +360,7 @@ def _answers(model: Path, folder: Path, options: argparse.Namespace) -> dict[str
         out, count = folder / f"answers.{form}", options.memory[1]
         database = database_beside(out)
         began, used = time.perf_counter(), time.process_time()
-        with AnswersFile(database, RowFormat(out, 5), {}) as output:
+        with AnswersFile(database, out, {}) as output:
             for start in range(0, count, 512):
                 batch = range(start, min(start + 512, count))
                 names = [f"photos/{number // 1000}/{number}.jpg" for number in batch]
@@ -368,10 +368,10 @@ def _answers(model: Path, folder: Path, options: argparse.Namespace) -> dict[str
                 output.append(
                     [Answer(*each) for each in zip(names, itertools.repeat(0), lines, strict=False)]
                 )
-            output.finish()
+            output.finish(RowFormat(out, 5).write)
         figures = [(time.perf_counter() - began) / count, (time.process_time() - used) / count]
         began = time.perf_counter()
-        AnswersFile(database, RowFormat(out, 5), {}).close()
+        AnswersFile(database, out, {}).close()
         figures.append((time.perf_counter() - began) / count)
         results[form] = [1e6 * each for each in figures] + [database.stat().st_size / count]
         print(f"{form:<8}" + "".join(f"{each:14.1f}" for each in results[form]))

@@ -23,7 +23,6 @@ from pydantic import BeforeValidator
 
 from opsin.classical.classical_recipe import BACKBONE, PIXEL_MODELS, TRAIN_OPTIONS, FromBackbone
 from opsin.cli.verbs import VERBS
-from opsin.commands.out_file import ShardManifest
 from opsin.core.artifacts.records import (
     DatasetRecord,
     Epoch,
@@ -308,7 +307,6 @@ FILES: dict[str, type[Stored]] = {
     },
     "history.jsonl": Epoch,
     "confusions.jsonl": EpochConfusion,
-    "manifest.json": ShardManifest,
 }
 
 
@@ -322,8 +320,7 @@ def files() -> str:
         "kept; a file of a later `format` is refused. Other programs can check a file against its "
         "JSON Schema. [The recipe](recipe.md) describes `recipe.json`, and [A run's "
         "folder](run-folder.md) "
-        "names all other files. `manifest.json` is none of a run's: it lies beside a "
-        "[shard](../how-to/many-machines.md), as `answers-00002-of-00003.csv.manifest.json`.",
+        "names all other files.",
         "",
     ]
     for file, kind in FILES.items():

@@ -20,7 +20,6 @@ from opsin._version import __version__
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
-    from opsin.commands.answer_figure import draw_prediction
     from opsin.commands.backbones import (
         FeatureValue,
         KnownBackbone,
@@ -36,15 +35,15 @@ if TYPE_CHECKING:
     from opsin.commands.docs import open_docs
     from opsin.commands.embed import Embedded, embed
     from opsin.commands.evaluate import evaluate
+    from opsin.commands.export.bundle import HubExport
     from opsin.commands.export.export import export_model
-    from opsin.commands.export.hub_folder import HubExport
-    from opsin.commands.export.shipped import Shipped
+    from opsin.commands.export.smaller import Shipped
     from opsin.commands.import_model import import_model
     from opsin.commands.inspect import Explained, explain, inspect
     from opsin.commands.inspect_model import Insight, Inspection
-    from opsin.commands.merge import Merged, merge
+    from opsin.commands.predict.out_file import Merged, merge
     from opsin.commands.predict.predict import Classified, classify
-    from opsin.commands.predict.stream import predict_each
+    from opsin.commands.predict.stream import draw_prediction, predict_each
     from opsin.commands.predict.undo import Undone, undo
     from opsin.commands.repeats import Repeats, train_folds, train_repeats
     from opsin.commands.report import write_report
@@ -100,7 +99,6 @@ __all__ = [
 # What each module defines; all other names are errors. It is imported when one of them is first
 # used, so that `import opsin` is quick and loads neither PyTorch nor matplotlib.
 _DEFINED = {
-    "commands.answer_figure": "draw_prediction",
     "commands.backbones": "FeatureValue KnownBackbone ListedBackbone describe_backbone "
     "list_backbones",
     "commands.baselines": "compare_baselines",
@@ -112,14 +110,14 @@ _DEFINED = {
     "commands.embed": "Embedded embed",
     "commands.evaluate": "evaluate",
     "commands.export.export": "export_model",
-    "commands.export.hub_folder": "HubExport",
-    "commands.export.shipped": "Shipped",
+    "commands.export.bundle": "HubExport",
+    "commands.export.smaller": "Shipped",
     "commands.import_model": "import_model",
     "commands.inspect": "Explained explain inspect",
     "commands.inspect_model": "Insight Inspection",
-    "commands.merge": "Merged merge",
+    "commands.predict.out_file": "Merged merge",
     "commands.predict.predict": "Classified classify",
-    "commands.predict.stream": "predict_each",
+    "commands.predict.stream": "draw_prediction predict_each",
     "commands.predict.undo": "Undone undo",
     "commands.repeats": "Repeats train_folds train_repeats",
     "commands.report": "write_report",

@@ -38,7 +38,7 @@ from opsin.commands.train.train import train
 from opsin.core.arguments import by_current_names
 from opsin.core.events import SILENT
 from opsin.core.recipe import DATA_OPTIONS, DataRecipe, refuse_unknown
-from opsin.data.dataset import Dataset, from_contents
+from opsin.data.dataset import Dataset, load_recipe
 from opsin.data.lazy_images import Images, LazyImages
 from opsin.data.pixel_values import to_bytes
 from opsin.data.sources import arrays
@@ -331,7 +331,7 @@ def _dataset(images: NDArray[np.uint8] | Files, labels: Any, options: dict[str, 
         else:
             contents = arrays.from_arrays(images, codes, tuple(map(str, classes)), source="X")
         contents.check()
-        dataset = from_contents(contents, recipe)
+        dataset = load_recipe(recipe, located=contents.located())
     except SourceError as error:
         raise InputError(error.message, error.advice) from error
     if dataset.unreadable:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -38,6 +37,18 @@ def backbone(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     return file
 
 
+class Interrupting(Notes):
+    """Interrupts the work after some images."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self.after = after
+
+    def advance(self, done: int, **figures: float) -> None:
+        if done >= self.after:
+            raise KeyboardInterrupt
+
+
 @pytest.fixture
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Numbers of images whose features are computed, a batch each."""
@@ -62,13 +73,11 @@ def test_the_features_are_those_that_training_learns_from(
     backbone: Path,
     tmp_path: Path,
     computed: list[int],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     opened = open_backbone(backbone)
     like = usual_preparation(opened)
     data = opsin.load(shapes, size=(like.height, like.width), channels=3, resize="squash")
     learnt = compute(opened, data.images, data.digests, ("whole", "mirrored"), watcher=SILENT)
-    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "cache"))  # to be computed anew
     computed.clear()
     done = opsin.embed(shapes, backbone=backbone, out=tmp_path / "a.npz", at=opened.at)
     assert sum(computed) == len(data) == done.computed
@@ -149,50 +158,33 @@ def test_nothing_but_unreadable_files(backbone: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "a.npz").exists()
 
 
-def test_what_is_known_is_not_computed_again(
-    shapes: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("change", ["", "renamed", "another network"])
+def test_a_stopped_command_resumes(
+    shapes: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
-    first = opsin.embed(shapes, backbone=backbone, out=tmp_path / "a.npz")
-
-    def refuse(*_: object) -> None:
-        raise AssertionError("features were computed")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("opsin.commands.embed.Extractor.rows_of", refuse)
-        moved = shutil.copytree(shapes, tmp_path / "relabelled")
-        (moved / "disc" / "0.png").rename(moved / "square" / "new.png")
-        again = opsin.embed(moved, backbone=backbone, out=tmp_path / "b.npz")
-    assert again.computed == 0
-    one, other = arrays_of(first.out), arrays_of(again.out)
-    row = other["names"].tolist().index("square/new.png")
-    before = one["names"].tolist().index("disc/0.png")
-    np.testing.assert_array_equal(other["features"][row], one["features"][before])
-
-
-def test_a_cache_that_cannot_be_written_costs_no_answer(
-    shapes: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    usual = opsin.embed(shapes, backbone=backbone, out=tmp_path / "a.npz")
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "file"))
-    notes = Notes()
-    done = opsin.embed(shapes, backbone=backbone, out=tmp_path / "b.npz", watcher=notes)
-    assert done.computed == 24
-    assert sum("cannot be kept in the cache" in note for note in notes.notes) == 1
-    one, other = arrays_of(usual.out), arrays_of(done.out)
-    np.testing.assert_array_equal(one["features"], other["features"])
-
-
-def test_damaged_features_are_computed_again(shapes: Path, backbone: Path, tmp_path: Path) -> None:
-    first = opsin.embed(shapes, backbone=backbone, out=tmp_path / "a.npz")
-    folder = Extractor(open_backbone(backbone), (32, 32, 3), "whole").cache.folder
-    for path in folder.glob("*.npz"):
-        os.truncate(path, path.stat().st_size // 2)
-    again = opsin.embed(shapes, backbone=backbone, out=tmp_path / "b.npz")
-    assert again.computed == 24
-    one, other = arrays_of(first.out), arrays_of(again.out)
-    np.testing.assert_array_equal(one["features"], other["features"])
-    assert opsin.embed(shapes, backbone=backbone, out=tmp_path / "c.npz").computed == 0
+    """What was computed of the same images in the same order is not computed again."""
+    (shapes / "disc" / "3.png").write_bytes(b"no image")
+    plain = arrays_of(opsin.embed(shapes, backbone=backbone, out=tmp_path / "a.npz").out)
+    assert [path.name for path in tmp_path.glob("*a.npz*")] == ["a.npz"]
+    monkeypatch.setattr("opsin.commands.embed._BATCH", 5)
+    out, watch = tmp_path / "b.npz", Interrupting(after=12)
+    with pytest.raises(KeyboardInterrupt):
+        opsin.embed(shapes, backbone=backbone, out=out, watcher=watch)
+    assert "12 images are done and kept" in watch.notes[-1]
+    assert not out.exists()
+    if change == "another network":
+        with pytest.raises(RecipeError, match="backbone is another one"):
+            opsin.embed(shapes, backbone=backbone, out=out, at=["relu1"])
+    if change == "renamed":
+        (shapes / "disc" / "0.png").rename(shapes / "disc" / "00.png")
+    again = opsin.embed(shapes, backbone=backbone, out=out)
+    assert (again.computed, again.images) == (23 if change == "renamed" else 12, 23)
+    assert [name for name, _ in again.unreadable] == ["disc/3.png"]
+    if change != "renamed":
+        assert {name: array.tolist() for name, array in arrays_of(out).items()} == {
+            name: array.tolist() for name, array in plain.items()
+        }
+    assert [path.name for path in tmp_path.glob("*b.npz*")] == ["b.npz"]
 
 
 def test_nothing_is_overwritten(shapes: Path, backbone: Path, tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import opsin
-from opsin.commands.out_file import manifest_of
 from opsin.commands.test_set_usage import count_looks
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.errors import RecipeError, StorageError
@@ -86,8 +87,8 @@ def test_shards_made_in_any_order_are_the_file_of_one_command(
     else:
         assert plain.read_bytes() == out.read_bytes() == by_names.read_bytes()
     assert (merged.verb, merged.shards, merged.images) == (verb, count, 10)
-    left = {path.name for path in out.parent.iterdir()} - {out.name, by_names.name}
-    assert left == {name for file in files for name in (file.name, manifest_of(file).name)}
+    left = {path.name for path in out.parent.glob("[!.]*")} - {out.name, by_names.name}
+    assert left == {file.name for file in files}
 
 
 def plain_file(make: Make, verb: str, path: Path) -> Path:
@@ -104,67 +105,71 @@ def shards(request: pytest.FixtureRequest, tmp_path: Path, make: Make) -> list[P
     return [make(verb, out, f"{number}/3") for number in (1, 2, 3)]
 
 
+def whole(shard: Path) -> Path:
+    return shard.with_name(f"out{Path(shard.stem).suffix}")
+
+
+def verb_of(shard: Path) -> str:
+    return "embed" if ".npz" in shard.name else "predict"
+
+
 def test_a_finished_shard_costs_nothing(shards: list[Path], make: Make) -> None:
-    verb = "embed" if shards[0].suffix == ".npz" else "predict"
-    before = [file.stat() for file in shards]
+    before = [file.read_bytes() for file in shards]
     for number, file in enumerate(shards, start=1):
-        whole = file.with_stem("out")
-        assert make(verb, whole, f"{number}/3") == file
-    assert [file.stat().st_mtime_ns for file in shards] == [each.st_mtime_ns for each in before]
+        assert make(verb_of(file), whole(file), f"{number}/3") == file
+    assert [file.read_bytes() for file in shards] == before
 
 
-def test_what_is_missing_is_named_and_nothing_written(shards: list[Path]) -> None:
-    out = shards[0].with_stem("out")
-    shards[1].rename(shards[1].with_name("elsewhere"))
-    with pytest.raises(StorageError):
+def test_what_is_missing_is_named_and_nothing_written(shards: list[Path], make: Make) -> None:
+    out = whole(shards[0])
+    with closing(sqlite3.connect(shards[1])) as db, db:
+        (content,) = db.execute("SELECT content FROM about").fetchone()
+        killed = json.dumps({**json.loads(content), "sha256": None})
+        db.execute("UPDATE about SET content = ?", (killed,))
+    with pytest.raises(RecipeError, match=r"out-00002-of-00003.* is not finished"):
         opsin.merge(shards)
-    manifest_of(shards[1]).unlink()
     with pytest.raises(RecipeError, match="1 is missing: 2/3"):
         opsin.merge(out)
+    assert make(verb_of(out), out, "2/3") == shards[1]
+    shards[1].rename(shards[1].with_name("elsewhere"))
+    with pytest.raises(RecipeError, match=r"There is no .*out-00002-of-00003"):
+        opsin.merge(shards)
     with pytest.raises(RecipeError, match="2 are missing: 1/3, 2/3"):
         opsin.merge(shards[2])
-    with pytest.raises(RecipeError, match="no out-00002-of-00003"):
-        opsin.merge(shards)
     assert not out.exists()
-
-
-def test_a_shard_that_was_changed_is_refused(shards: list[Path], make: Make) -> None:
-    content = bytearray(shards[1].read_bytes())
-    content[len(content) // 2] ^= 1
-    shards[1].write_bytes(content)
-    with pytest.raises(StorageError, match="was changed since") as caught:
-        opsin.merge(shards)
-    assert not shards[0].with_stem("out").exists()
-    # What it advises works.
-    name, manifest = shards[1].name, manifest_of(shards[1]).name
-    assert caught.value.advice == f"Remove {name} and {manifest}, and make it again."
-    shards[1].unlink()
-    manifest_of(shards[1]).unlink()
-    make("embed" if shards[0].suffix == ".npz" else "predict", shards[0].with_stem("out"), "2/3")
+    shards[1].with_name("elsewhere").rename(shards[1])
     assert opsin.merge(shards).shards == 3
 
 
-@pytest.mark.parametrize(
-    "damage", [b"", b"{}", b"[]", b"{" * 100_000, b'{"format": 2}', b"\xff\xfe"]
-)
-def test_a_damaged_manifest_is_refused(shards: list[Path], damage: bytes) -> None:
-    manifest_of(shards[2]).write_bytes(damage)
-    with pytest.raises(RecipeError, match="is damaged"):
+@pytest.mark.parametrize("how", ["a name", "empty", "no database", "cut"])
+def test_a_shard_that_was_changed_is_refused(shards: list[Path], make: Make, how: str) -> None:
+    content = shards[1].read_bytes()
+    name = content.rindex(b".png")
+    changed = {"a name": content[:name] + b",png" + content[name + 4 :], "empty": b"",
+               "no database": b"{}", "cut": content[: len(content) // 2]}[how]  # fmt: skip
+    shards[1].write_bytes(changed)
+    with pytest.raises(StorageError, match="was changed since") as caught:
         opsin.merge(shards)
+    assert not whole(shards[0]).exists()
+    # What it advises works.
+    assert caught.value.advice == f"Remove {shards[1].name}, and make it again."
+    shards[1].unlink()
+    make(verb_of(shards[1]), whole(shards[1]), "2/3")
+    assert opsin.merge(shards).shards == 3
 
 
 def test_shards_of_other_images_are_refused(
     shards: list[Path], make: Make, images: Path, tmp_path: Path
 ) -> None:
-    verb = "embed" if shards[0].suffix == ".npz" else "predict"
     fewer = tmp_path / "fewer"
     shutil.copytree(images, fewer)
     (fewer / 'a"b' / "8.png").unlink()
-    other = make(verb, tmp_path / "other" / shards[0].with_stem("out").name, "2/3", fewer)
+    verb, out = verb_of(shards[0]), whole(shards[0])
+    other = make(verb, tmp_path / "other" / out.name, "2/3", fewer)
     with pytest.raises(RecipeError, match="another list of images"):
         opsin.merge([shards[0], other, shards[2]])
-    with pytest.raises(RecipeError, match="other options: the images"):
-        make(verb, shards[0].with_stem("out"), "2/3", fewer)
+    with pytest.raises(RecipeError, match="begun otherwise: the list of images"):
+        make(verb, out, "2/3", fewer)
 
 
 def test_shards_of_another_model_or_option_are_refused(
@@ -175,12 +180,12 @@ def test_shards_of_another_model_or_option_are_refused(
     other = opsin.classify(nearest_mean, images, out=tmp_path / "b.csv", top=2, shard="2/2").out
     with pytest.raises(RecipeError, match="another top than"):
         opsin.merge([one, other], out=out)
-    with pytest.raises(RecipeError, match="other options: top"):
+    with pytest.raises(RecipeError, match="begun otherwise: top"):
         opsin.classify(nearest_mean, images, out=out, top=2, shard="1/2")
 
 
 def test_places_that_cannot_be_are_refused(shards: list[Path], tmp_path: Path) -> None:
-    out = shards[0].with_stem("out")
+    out = whole(shards[0])
     with pytest.raises(RecipeError, match="does not end in"):
         opsin.merge(shards, out=tmp_path / "out.txt")
     with pytest.raises(RecipeError, match="has no shards"):

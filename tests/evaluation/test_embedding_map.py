@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from opsin.evaluation.embedding_map import map_embedding, map_figures
+from opsin.core.artifacts.run_report import MapFigures
+from opsin.evaluation.embedding_map import map_embedding
 
 
 def clouds(
@@ -23,42 +24,50 @@ def clouds(
     return (middles[labels] + random.normal(size=(count, size))).astype(np.float32), labels
 
 
+def mapped(
+    embedding: NDArray[np.float32], labels: NDArray[np.int64], **options: int
+) -> MapFigures:  # fmt: skip
+    names = [f"image {row}" for row in range(len(labels))]
+    return map_embedding(embedding, labels, (labels + 1) % 3, names, list("abcde"), **options)
+
+
+def places(figures: MapFigures) -> NDArray[np.float64]:
+    return np.array([[point.x, point.y] for point in figures.points]).reshape(-1, 2)
+
+
 def test_classes_that_lie_apart_do_so_on_the_map_and_it_is_always_the_same() -> None:
     embedding, labels = clouds(150)
-    found = map_embedding(embedding, labels)
+    found = mapped(embedding, labels)
     assert found.method == "t-sne"
-    assert found.places.dtype == np.float32
-    distances = np.linalg.norm(found.places[:, None] - found.places[None], axis=2)
+    distances = np.linalg.norm(places(found)[:, None] - places(found)[None], axis=2)
     np.fill_diagonal(distances, np.inf)
     assert np.mean(labels[distances.argmin(axis=1)] == labels) > 0.98
-    assert found.alike.min() > 0.9
-    assert np.array_equal(map_embedding(embedding, labels).places, found.places)
+    assert min(entry.share for entry in found.apart) > 0.9
+    assert mapped(embedding, labels) == found
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 12, 29])
 @pytest.mark.parametrize("size", [1, 2, 70])
 def test_few_images_are_shown_by_their_components(count: int, size: int) -> None:
-    embedding, labels = clouds(count, size=size)
-    found = map_embedding(embedding, labels)
-    assert (found.method, found.places.shape) == ("pca", (count, 2))
-    assert np.isfinite(found.places).all()
-    assert np.isfinite(found.alike).all() == (count != 1)
+    found = mapped(*clouds(count, size=size))
+    assert (found.method, places(found).shape) == ("pca", (count, 2))
+    assert np.isfinite(places(found)).all()
+    assert len(found.apart) == (min(count, 3) if count > 1 else 0)
 
 
 @pytest.mark.parametrize("kinds", [1, 2])
 def test_images_that_are_all_alike_do_no_harm(kinds: int) -> None:
     embedding = (np.arange(60)[:, None] % kinds * np.ones((1, 8))).astype(np.float32)
-    found = map_embedding(embedding, np.arange(60) % 2)
+    found = mapped(embedding, np.arange(60) % 2)
     assert found.method == "pca"
-    assert len(np.unique(found.places.round(3), axis=0)) == kinds
+    assert len(np.unique(places(found).round(3), axis=0)) == kinds
 
 
 def test_embeddings_that_are_no_numbers_are_left_out() -> None:
     embedding, labels = clouds(20)
     embedding[[3, 7], 5] = np.nan, np.inf
-    assert map_embedding(embedding, labels).rows.tolist() == [
-        row for row in range(20) if row not in (3, 7)
-    ]
+    rows = [point.row for point in mapped(embedding, labels).points]
+    assert rows == [row for row in range(20) if row not in (3, 7)]
 
 
 @given(
@@ -69,7 +78,7 @@ def test_embeddings_that_are_no_numbers_are_left_out() -> None:
 def test_images_are_taken_evenly_from_the_classes(labels: list[int], most: int, seed: int) -> None:
     own = np.array(labels)
     embedding = np.random.default_rng(0).normal(size=(len(own), 3)).astype(np.float32)
-    rows = map_embedding(embedding, own, most=most, seed=seed).rows
+    rows = [point.row for point in mapped(embedding, own, most=most, seed=seed).points]
     assert len(rows) == min(most, len(own))
     assert np.all(np.diff(rows) > 0)
     there, taken = np.bincount(own, minlength=5), np.bincount(own[rows], minlength=5)
@@ -80,15 +89,12 @@ def test_images_are_taken_evenly_from_the_classes(labels: list[int], most: int, 
 def test_plain_data_names_each_point_and_the_class_least_apart() -> None:
     embedding, labels = clouds(45, classes=3)
     embedding[labels == 1] = embedding[labels == 0]  # two classes in one place
-    names = [f"image {row}" for row in range(45)]
-    found = map_embedding(embedding, labels, most=24)
-    data = map_figures(found, names, labels, (labels + 1) % 3, ["a", "b", "c"])
+    data = mapped(embedding, labels, most=24)
     json.dumps(data.to_json())
     assert len(data.points) == 24
-    for point, row, place in zip(data.points, found.rows, found.places, strict=True):
-        assert (point.row, point.name) == (row, f"image {row}")
-        assert (point.label, point.answer) == (labels[row], (labels[row] + 1) % 3)
-        assert (point.x, point.y) == pytest.approx(tuple(place), abs=1e-4)
+    for point in data.points:
+        assert point.name == f"image {point.row}"
+        assert (point.label, point.answer) == (labels[point.row], (labels[point.row] + 1) % 3)
     assert data.apart[-1].name == "c"
     assert data.apart[0].share < 0.6 < data.apart[-1].share
-    assert sum(each.images for each in data.apart) == 24
+    assert sum(entry.images for entry in data.apart) == 24

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from opsin.evaluation.intervals import of_counts, of_mean, share, wilson
-from opsin.evaluation.metrics import ScoredAnswers, measure, measure_curves
+from opsin.evaluation.metric_table import METRICS
+from opsin.evaluation.metrics import ScoredAnswers, measure
 
 
 @given(count=st.integers(1, 5000), share=st.floats(0, 1))
@@ -63,26 +66,6 @@ def test_figures_of_a_confusion_matrix_are_covered() -> None:
         low, high = of_counts(random.multinomial(500, truth.ravel()).reshape(3, 3), macro_f1)
         hits.append(low[0] <= expected <= high[0])
     assert 0.93 <= np.mean(hits) <= 0.97
-
-
-@pytest.mark.slow
-def test_areas_under_curves_are_covered() -> None:
-    random = np.random.default_rng(4)
-
-    def drawn(count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        labels = random.integers(0, 2, count)
-        own = 1 / (1 + np.exp(-random.normal(1.5 * labels - 0.75, 1.0)))
-        return np.stack([1 - own, own], axis=1).astype(np.float32), labels
-
-    truth, _ = measure_curves(*drawn(400_000), ["a", "b"])
-    hits = []
-    for _ in range(300):
-        _, ends = measure_curves(*drawn(300), ["a", "b"])
-        hits.append([
-            ends[name][0] <= getattr(truth, name) <= ends[name][1]
-            for name in ("macro_auroc", "macro_average_precision")
-        ])  # fmt: skip
-    assert np.all(np.abs(np.mean(hits, axis=0) - 0.95) <= 0.025)
 
 
 def beta_of_groups(
@@ -151,12 +134,13 @@ def test_figures_over_classes_are_covered_whose_images_come_in_groups(
 ) -> None:
     random = np.random.default_rng(8)
     names = ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "log_loss", "brier")
+    metrics: list[Any] = [metric for metric in METRICS if metric.key in names]
     many = ScoredAnswers(*grouped_answers(random, 50_000, 4, mixed=mixed)[:2])
-    truth = [getattr(many, name)[0] for name in names]
+    truth = [metric.compute(many)[0] for metric in metrics]
     hits = []
     for _ in range(600):
         scored = ScoredAnswers(*grouped_answers(random, groups, each, mixed=mixed))
-        ends = [getattr(scored, name)[1] for name in names]
+        ends = [metric.compute(scored)[1] for metric in metrics]
         hits.append([low <= value <= high for (low, high), value in zip(ends, truth, strict=True)])
     covered = np.mean(hits, axis=0)
     assert np.all((covered >= 0.925) & (covered <= 0.985)), dict(zip(names, covered, strict=True))
@@ -185,7 +169,7 @@ def test_intervals_of_grouped_images_hold_the_figure_itself(
     figures = measure(probabilities, labels, list("abcdef"), numbers)
     assert (figures.groups or count) == len(np.unique(numbers))
     for name, (low, high) in figures.intervals.items():
-        value = getattr(figures.curves if "macro_a" in name else figures, name)
+        value = getattr(figures, name)
         assert low <= value + 1e-12, name
         assert value <= high + 1e-12, name
     for each in figures.classes:
@@ -199,7 +183,10 @@ def test_more_groups_than_are_left_out_in_turn_are_pooled() -> None:
     labels, numbers = random.integers(0, 4, 12_000), np.arange(6_000).repeat(2)
     answers = np.where(random.random(12_000) < 0.9, labels, (labels + 1) % 4)
     probabilities = np.eye(4, dtype=np.float32)[answers]
-    ends = [ScoredAnswers(probabilities, labels, each).macro_f1[1] for each in (numbers, None)]
+    ends = [
+        ScoredAnswers(probabilities, labels, each).mean_over_classes(1)[1]
+        for each in (numbers, None)
+    ]
     # The images of a pair are independent here, so that both are about as wide.
     one, other = (high - low for low, high in filter(None, ends))
     assert one == pytest.approx(other, rel=0.15)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from opsin.core.artifacts.run_report import Slices
-from opsin.evaluation.embedding_map import map_embedding, map_figures
+from opsin.evaluation.embedding_map import map_embedding
 from opsin.evaluation.robustness import robustness
 from opsin.evaluation.slices import slice_accuracy
 from opsin.report.figures.failure_figures import (
@@ -92,7 +92,7 @@ def test_the_map_rings_mistakes_and_names_classes(tmp_path: Path, classes: int) 
     answers = labels.copy()
     answers[:5] = (labels[:5] + 1) % classes
     names = [f"class {k} $x_{{" for k in range(classes)]
-    found = map_figures(map_embedding(embedding, labels), [""] * 28, labels, answers, names)
+    found = map_embedding(embedding, labels, answers, [""] * 28, names)
     with styled():
         figure = draw_map(found)
         texts = drawn(figure, tmp_path)

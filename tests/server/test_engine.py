@@ -24,15 +24,12 @@ from onnx import TensorProto, helper
 from opsin.core.errors import ImageError, ModelFileError, RunError
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Prediction
-from opsin.server import engine as engine_module
-from opsin.server import workers
-from opsin.server.engine import Engine
+from opsin.server import ServerSettings, workers
+from opsin.server.engine import Engine, ImageToAnswer, PredictResult, Result
 from opsin.server.errors import BadAnswer, Expired, Overloaded, Stopping, TooLarge, WorkerDied
-from opsin.server.settings import ServerSettings
-from opsin.server.waiting import ImageToAnswer, PredictResult, Result
 from tests.inspection.made_network import write_network
 from tests.made_classifier import LAST, classifier, unsound_for_sevens
-from tests.server.made_engine import Listener, large, png, running, until, write_leaning
+from tests.server.made_engine import Listener, large, pids, png, running, until, write_leaning
 
 
 @pytest.fixture(scope="module")
@@ -114,12 +111,12 @@ def noise(count: int, side: int, seed: int = 0) -> NDArray[np.uint8]:
 
 @contextlib.asynccontextmanager
 async def halted(engine: Engine) -> AsyncIterator[None]:
-    for pid in engine.pids:
+    for pid in pids(engine):
         os.kill(pid, signal.SIGSTOP)
     try:
         yield
     finally:
-        for pid in engine.pids:
+        for pid in pids(engine):
             os.kill(pid, signal.SIGCONT)
 
 
@@ -189,9 +186,9 @@ def test_neither_an_unreadable_image_nor_a_signal_touches_the_others(
     images = [image_files[0], b"", bytes(bomb), noise(1, 9)[0], image_files[1], image_files[2][:60]]
 
     async def main() -> None:
-        pids = two_models.pids
+        before = pids(two_models)
         # Ctrl-C and the like go to the whole group; when a worker ends, its server decides.
-        for pid in pids:
+        for pid in before:
             os.kill(pid, signal.SIGINT)
             os.kill(pid, signal.SIGTERM)
         answers = await two_models.predict("means", [ImageToAnswer(image) for image in images])
@@ -202,9 +199,9 @@ def test_neither_an_unreadable_image_nor_a_signal_touches_the_others(
         assert all(isinstance(answers[place], ImageError) for place in (1, 2, 3, 5))
         assert "no image" in texts[0]
         assert "8,000 × 8,000 pixels, and 50,000,000" in texts[1]
-        assert "uint8[9, 9, 1], not uint8[8, 8, 1]" in texts[2]
+        assert "uint8[8, 8, 1] but of shape [9, 9, 1]" in texts[2]
         assert not any("/" in text for text in texts)
-        assert two_models.pids == pids
+        assert pids(two_models) == before
 
     runner.run(main())
 
@@ -220,9 +217,8 @@ def test_the_queue_is_bounded(
                 for p in image_files[:4]
             ]
             await until(lambda: small.computing == 8 and small.waiting == 8)
-            with pytest.raises(Overloaded, match="8 images wait") as caught:
+            with pytest.raises(Overloaded, match="8 images wait"):
                 await small.predict("m", [ImageToAnswer(image_files[0])])
-            assert caught.value.retry_after >= 1
             with pytest.raises(TooLarge, match="At most 8 images"):
                 await small.predict("m", [ImageToAnswer(image_files[0])] * 9)
             assert listener.count("refused", "overloaded") == 1
@@ -260,7 +256,7 @@ def test_a_worker_that_is_killed_is_replaced(
     engine = two_models
 
     async def main() -> None:
-        first, second = engine.pids
+        first, second = pids(engine)
         os.kill(first, signal.SIGSTOP)
         lost = asyncio.create_task(engine.predict("means", [ImageToAnswer(image_files[0])]))
         await until(lambda: engine.computing == 1)
@@ -271,15 +267,15 @@ def test_a_worker_that_is_killed_is_replaced(
         assert isinstance(
             (await engine.predict("means", [ImageToAnswer(image_files[0])]))[0], PredictResult
         )
-        await until(lambda: len(engine.pids) == 2)
-        assert second in engine.pids
+        await until(lambda: len(pids(engine)) == 2)
+        assert second in pids(engine)
         assert listener.count("died") == listener.count("refused", "worker died") == 1
         # One that is being ended at this moment is given nothing any more.
         engine._pool.workers[0].kill()
         await asyncio.gather(
             *(engine.predict("means", [ImageToAnswer(image)]) for image in image_files)
         )
-        await until(lambda: len(engine.pids) == 2)
+        await until(lambda: len(pids(engine)) == 2)
 
     runner.run(main())
 
@@ -290,10 +286,10 @@ def test_an_image_of_a_batch_whose_process_died_is_computed_alone(
     images = [ImageToAnswer(large()), ImageToAnswer(image_files[0])]
 
     async def main() -> None:
-        await until(lambda: len(small.pids) == 1)
+        await until(lambda: len(pids(small)) == 1)
         asked = asyncio.create_task(small.predict("m", images))
         await until(lambda: small.computing > 0)
-        os.kill(small.pids[0], signal.SIGKILL)
+        os.kill(pids(small)[0], signal.SIGKILL)
         with pytest.raises(WorkerDied):
             await asked
         for batches in ([1, 1], [2]):  # once they have answers, they are computed together again
@@ -308,15 +304,15 @@ def test_an_image_of_a_batch_whose_process_died_is_computed_alone(
 def test_a_worker_that_is_stuck_is_replaced(
     nearest_mean: Path, image_files: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "_GRACE", 0.2)
+    monkeypatch.setattr(workers, "_GRACE", 0.2)
 
     async def main() -> None:
         async with running({"m": nearest_mean}, deadline=0.3) as engine:
-            (stuck,) = engine.pids
+            (stuck,) = pids(engine)
             os.kill(stuck, signal.SIGSTOP)
             with pytest.raises(Expired):
                 await engine.predict("m", [ImageToAnswer(image_files[0])])
-            await until(lambda: bool(engine.pids) and stuck not in engine.pids)
+            await until(lambda: bool(pids(engine)) and stuck not in pids(engine))
             # On a busy machine the new one may answer too late at first.
             async with asyncio.timeout(30):
                 answered = None
@@ -343,8 +339,8 @@ def test_a_model_whose_answers_depend_on_the_batch_is_asked_one_by_one(tmp_path:
                 assert np.array_equal(answer.probabilities, alone.probabilities(image[None])[0])
                 assert not np.array_equal(answer.probabilities, other)
             # One that takes its place knows that too.
-            os.kill(engine.pids[0], signal.SIGKILL)
-            await until(lambda: len(engine.pids) == 0)
+            os.kill(pids(engine)[0], signal.SIGKILL)
+            await until(lambda: len(pids(engine)) == 0)
             again = await engine.predict("m", [ImageToAnswer(image) for image in pixels])
             for before, after in zip(answers, again, strict=True):
                 assert isinstance(before, PredictResult)
@@ -386,7 +382,7 @@ def test_stopping_in_haste_answers_that_it_stops(
     async def main() -> None:
         engine = Engine({"m": nearest_mean}, ServerSettings(workers=1))
         await engine.start()
-        for pid in engine.pids:
+        for pid in pids(engine):
             os.kill(pid, signal.SIGSTOP)
         asked = [
             asyncio.create_task(engine.predict("m", [ImageToAnswer(image)]))
@@ -456,10 +452,10 @@ def test_a_new_file_takes_over_without_a_gap(
             file.write_bytes(b"half a file")
             await until(lambda: listener.count("reloaded", "m", False) == 1)
             assert engine.served["m"].digest == first
-            killed = engine.pids[0]
+            killed = pids(engine)[0]
             os.kill(killed, signal.SIGKILL)
             # The one that takes its place has the old model too, though its file is gone.
-            await until(lambda: len(engine.pids) == 2 and killed not in engine.pids)
+            await until(lambda: len(pids(engine)) == 2 and killed not in pids(engine))
             shutil.copyfile(other, tmp_path / "whole")
             (tmp_path / "whole").replace(file)
             await until(lambda: listener.count("reloaded", "m", True) == 1)
@@ -483,22 +479,21 @@ def test_workers_end_with_their_server(nearest_mean: Path) -> None:
         "import asyncio, sys\n"
         "from pathlib import Path\n"
         "from opsin.server.engine import Engine\n"
-        "from opsin.server.settings import ServerSettings\n"
+        "from opsin.server import ServerSettings\n"
         "async def main():\n"
         "    engine = Engine({'m': Path(sys.argv[1])}, ServerSettings(workers=1))\n"
         "    await engine.start()\n"
-        "    print(*engine.pids, flush=True)\n"
+        "    print(engine._pool.workers[0].pid, flush=True)\n"
         "    await asyncio.sleep(60)\n"
         "asyncio.run(main())\n"
     )
     command = [sys.executable, "-c", script, str(nearest_mean)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
-        pids = [int(word) for word in server.stdout.readline().split()]
-        assert len(pids) == 1
+        pid = int(server.stdout.readline())
         server.kill()
     end = time.monotonic() + 10
-    while any(Path(f"/proc/{pid}/cmdline").exists() and alive(pid) for pid in pids):
+    while alive(pid):
         assert time.monotonic() < end
         time.sleep(0.01)
 

@@ -17,9 +17,9 @@ import pytest
 import opsin
 from opsin.data.dataset import Dataset
 from opsin.data.network_pixels import NO_CONTRAST
-from opsin.server.settings import ServerSettings
-from opsin.server.waiting import ImageToAnswer, PredictResult
-from tests.server.made_engine import png, until
+from opsin.server import ServerSettings
+from opsin.server.engine import ImageToAnswer, PredictResult
+from tests.server.made_engine import pids, png, until
 from tests.server.made_server import Asks, Host
 
 PNG = {"content-type": "image/png"}
@@ -198,14 +198,14 @@ def test_who_goes_frees_the_place(host: Host, images: list[bytes], path: str) ->
     asks = host.asks()
 
     async def main() -> None:
-        for pid in host.engine.pids:
+        for pid in pids(host.engine):
             os.kill(pid, signal.SIGSTOP)
         try:
             first = asyncio.create_task(host.engine.predict("digits", [ImageToAnswer(images[0])]))
             await until(lambda: host.engine.computing == 1)
             sent = await come_and_go(asks, path, kind, body)
         finally:
-            for pid in host.engine.pids:
+            for pid in pids(host.engine):
                 os.kill(pid, signal.SIGCONT)
         await first
         assert [each for each in sent if each.get("status") not in (None, 499)] == []

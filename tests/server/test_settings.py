@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from opsin.core.errors import RecipeError
-from opsin.server.settings import ServerSettings
+from opsin.server import ServerSettings
 
 
 @pytest.mark.parametrize(

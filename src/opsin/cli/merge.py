@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from opsin.cli.output import console, plain, print_json
-from opsin.commands.merge import merge as join
+from opsin.commands.predict.out_file import merge as join
 from opsin.core.format import clock, counted
 from opsin.report.terminal import for_people
 

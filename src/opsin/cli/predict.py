@@ -21,8 +21,14 @@ from opsin.cli.output import (
     print_json,
     write_document,
 )
-from opsin.commands.answer_figure import check_drawing, draw_prediction
-from opsin.commands.predict.stream import Answered, each_answer, open_classifier, open_streams
+from opsin.commands.predict.stream import (
+    Answered,
+    check_drawing,
+    draw_prediction,
+    each_answer,
+    open_classifier,
+    open_streams,
+)
 from opsin.core.errors import ImageError, OpsinError, RecipeError
 from opsin.core.format import clock, counted
 from opsin.core.recipe_options import split_pairs

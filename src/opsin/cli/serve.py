@@ -13,8 +13,8 @@ from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher, WatcherGroup
 from opsin.core.platform import DEVICE_WORDS
 from opsin.report.terminal import for_people
+from opsin.server import ServerSettings
 from opsin.server import serve as run_server
-from opsin.server.settings import ServerSettings
 
 
 def serve(

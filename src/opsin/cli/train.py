@@ -23,8 +23,6 @@ from opsin.report.terminal import (
     Terminal,
     class_table,
     for_people,
-    labels_grounds,
-    printable,
 )
 
 if TYPE_CHECKING:
@@ -166,10 +164,9 @@ def _show_plan(planned: Plan, *, as_json: bool) -> None:
 
 def _show_repeats(repeats: Repeats, *, as_json: bool) -> None:
     """Print a row for each run, mean and deviation, and how to read them."""
-    summary, labels = repeats.summary, repeats.labels
+    summary = repeats.summary
     if as_json:
-        where = None if labels is None else str(labels)
-        print_json({"file": str(repeats.file), "labels": where, **summary.to_json()})
+        print_json({"file": str(repeats.file), **summary.to_json()})
         _exit_with(stopped=repeats.stopped, diverged=repeats.diverged)
         return
     say()
@@ -181,15 +178,6 @@ def _show_repeats(repeats: Repeats, *, as_json: bool) -> None:
     for line in _meaning(repeats):
         console().print(line, markup=False)
     say(f"\nFile      {repeats.file}")
-    doubts = summary.doubts
-    grounds = printable(labels_grounds(doubts.suspected, doubts.labels)) if doubts else ""
-    if labels is not None:
-        say(
-            f"Labels    {labels}: those suspected to be wrong, over all images; correct them "
-            f"there, and give it to --labels. {grounds}"
-        )
-    elif doubts and doubts.labels.too_weak:
-        say(f"Labels    {grounds}")
     _exit_with(stopped=repeats.stopped, diverged=repeats.diverged)
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin._version import __version__
-from opsin.commands.feature_file import FeatureRows
-from opsin.commands.out_file import OutFile, ShardTask
+from opsin.commands.predict.answers_file import Answer, AnswersFile, damaged
+from opsin.commands.predict.out_file import OutFile, feature_row, shard_facts, write_features
 from opsin.commands.predict.rows import reason_of
 from opsin.commands.predict.stream import Progress, open_streams
 from opsin.core.arguments import checked
@@ -30,7 +31,6 @@ from opsin.core.stored_json import JsonObject
 from opsin.data import sources
 from opsin.data.cache import digest_rows
 from opsin.data.dataset import Dataset, resolve_sources
-from opsin.data.fill_cache import content_and_digest
 from opsin.data.formats import SUFFIXES
 from opsin.data.image_stream import ListedImage, Stream, held_bytes
 from opsin.data.images import read_image
@@ -39,19 +39,20 @@ from opsin.data.read_ahead import read_ahead
 from opsin.data.shard import Shard, ShardInputs
 from opsin.data.sources.contents import LabelledImages
 from opsin.runtime.cluster import Cluster, is_elsewhere
-from opsin.runtime.image_engine import Done, ImageSteps, answer_images
+from opsin.runtime.image_engine import ImageSteps, answer_images
 from opsin.runtime.providers import choose
 from opsin.stores.store_address import StoreAddress
 
 try:
     from opsin.backbones.backbone import Backbone, open_backbone
     from opsin.backbones.feature_graph import usual_preparation
-    from opsin.backbones.features import BATCH, KEPT, Extractor
+    from opsin.backbones.features import BATCH, Extractor
 except ImportError as error:
     raise MissingExtraError("pretrained networks", "evaluate") from error
 
-# Seconds between saves for a slow network.
-_OFTEN: Final = 30.0
+# Features are kept at least this often: images, and seconds.
+_BATCH: Final = 256
+_OFTEN: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Embedded:
         out: The file.
         images: Images in it.
         units: Features per image, D.
-        computed: Images whose features were computed now; the others were cached.
+        computed: Images whose features were computed now; the others were kept before.
         unreadable: Name and reason of each file that was skipped.
         classes: Class names of the labels, or ``None`` without labels.
         backbone: The network.
@@ -86,14 +87,10 @@ class Embedded:
         """Return everything as ``--json`` prints it."""
         return vars(self) | {
             "out": str(self.out),
-            "unreadable": _as_json(self.unreadable),
+            "unreadable": [{"name": name, "reason": reason} for name, reason in self.unreadable],
             "backbone": self.backbone.model_dump(mode="json"),
             "preparation": _preparation(self.preparation),
         }
-
-
-def _as_json(unreadable: Sequence[tuple[str, str]]) -> list[JsonObject]:
-    return [{"name": name, "reason": reason} for name, reason in unreadable]
 
 
 def _preparation(preparation: Preparation) -> JsonObject:
@@ -122,9 +119,8 @@ def embed(
 ) -> Embedded:
     """Write a pretrained network's features of images, one row each.
 
-    They are those that ``train(data, backbone=…)`` learns from, each image seen whole, and are
-    computed once for both. Stopped or killed, the same call resumes. Memory does not grow with the
-    number of images, but for 32 bytes per cached one.
+    They are those that ``train(data, backbone=…)`` learns from, each image seen whole. Stopped or
+    killed, the same call resumes. Memory grows by 8 bytes for each image.
 
     Args:
         data: Images with labels, as `train` takes them, or without, as `classify` takes them.
@@ -141,7 +137,7 @@ def embed(
         stdin: What ``-`` reads.
         offline: Use only a network that is on this machine.
         shard: ``2/3``: only the second of three equal parts of the source, into
-            ``photos-00002-of-00003.npz``, for `merge`.
+            ``photos-00002-of-00003.npz.sqlite``, from which `merge` makes the file.
         on: ``local``, or a Ray cluster: ``ray`` or ``ray://HOST:PORT``; the features are the same.
         device: Device of each machine: see `opsin.Classifier`.
         watcher: Receives progress and notes.
@@ -163,18 +159,7 @@ def embed(
         raise RecipeError("A pretrained network is needed", "Name one: --from FILE.")
     device = choose(device)
     part = None if shard is None else Shard.parse(shard)
-
-    def open_target(out: str | os.PathLike[str]) -> OutFile:
-        target = OutFile.read(out, part)
-        with target.errors():
-            # A shard without its manifest is unfinished, as is a file for a store without its
-            # object.
-            replace = part is not None or target.address is not None
-            check_new_file(target.path, ".npz", replace=replace)
-            target.claim()
-        return target
-
-    target = None if out is None else open_target(out)
+    target = None if out is None else _open_target(out, part)
     network = open_backbone(
         backbone, prepare=prepare, at=None if at is None else tuple(at), offline=offline,
         watcher=watcher,
@@ -183,14 +168,46 @@ def embed(
         data, test=None if test is None else os.fspath(test), classes=classes, columns=columns,
         follow_links=follow_links, outside=outside, stdin=stdin, shard=part, watcher=watcher,
     )  # fmt: skip
-    target = target or open_target(legal_name(f"{images.title}-{network.name}.npz"))
+    target = target or _open_target(legal_name(f"{images.title}-{network.name}.npz"), part)
     watcher.fact("Network", network.words)
-    # All values are computed, since a training may use them; only the first is written.
+    embedder = _Embedder(network, device, watcher)
+    # All values are computed, as in training; only the first is written.
     taken = network.at if at is not None else network.at[:1]
+    facts = network.facts(taken)
+    widths = [network.value(name).units for name in taken]
+    begun: JsonObject = {
+        "backbone": facts.model_dump(mode="json"), "units": widths, "view": "whole",
+        "preparation": _preparation(embedder.like),
+        "classes": None if images.classes is None else list(images.classes),
+        **shard_facts(images.stream.inputs),
+    }  # fmt: skip
     with target.errors():
-        return _Work(images, _Embedder(network, device, watcher), taken, watcher).run(
-            target, on, began
-        )
+        there = target.claim()
+        source = images.stream.source
+        with AnswersFile(target.database, target.path, begun, kinds=2, source=source) as answers:
+            work = _Work(images.stream, answers, sum(widths), watcher)
+            work.run(embedder, on)
+            answers.finish(partial(write_features, about=answers.about))
+            answers.close()
+            target.publish(there)
+            if not answers.is_shard:
+                answers.remove()
+    return Embedded(
+        out=target.shown, images=work.count, units=sum(widths), computed=work.computed,
+        unreadable=tuple(work.unreadable), classes=images.classes, backbone=facts,
+        preparation=embedder.like, device=choose(device), seconds=time.monotonic() - began,
+    )  # fmt: skip
+
+
+def _open_target(out: str | os.PathLike[str], shard: Shard | None) -> OutFile:
+    """Check that the file can be written, before long work."""
+    target = OutFile.read(out, shard)
+    with target.errors():
+        is_begun = target.address is not None or os.path.lexists(target.database)
+        path = target.path if shard is None else Path(out)
+        check_new_file(path, ".npz", replace=shard is not None or is_begun)
+        target.claim()
+    return target
 
 
 class _Images(NamedTuple):
@@ -268,19 +285,11 @@ def _labelled(contents: LabelledImages, recipe: DataRecipe, shard: Shard | None)
     return _Images(stream, recipe.title, tuple(contents.classes))
 
 
-class _Pixels(NamedTuple):
-    """A decoded image with its digest."""
-
-    digest: NDArray[np.uint8]
-    pixels: NDArray[np.uint8]
-
-
 class _Features(NamedTuple):
-    """The features of an image; new ones were computed now and must be cached."""
+    """The features of an image, and the SHA-256 of its pixels."""
 
     digest: bytes
     features: NDArray[np.float32]
-    new: bool = False
 
 
 class _Embedder:
@@ -289,17 +298,16 @@ class _Embedder:
     def __init__(self, network: Backbone, device: str, watcher: Watcher = SILENT) -> None:
         self.network, self.device = network, device
         self.like = usual_preparation(network)
-        shape = (self.like.height, self.like.width, self.like.channels)
-        #: Computes features of pixels, with their cache.
-        self.extractor = Extractor(network, shape, "whole", device, watcher)
+        self._shape = (self.like.height, self.like.width, self.like.channels)
+        self._extractor = Extractor(network, self._shape, "whole", device, watcher)
 
     def __reduce__(self) -> tuple[object, ...]:
         # Another process opens the network itself.
         return _Embedder, (self.network, self.device)
 
-    def steps(self) -> ImageSteps[ListedImage, _Pixels, _Features]:
+    def steps(self) -> ImageSteps[ListedImage, NDArray[np.uint8], _Features]:
         """Return the steps for each image."""
-        pixels = self.like.height * self.like.width * self.like.channels
+        pixels = int(np.prod(self._shape))
         return ImageSteps(
             prepare=self.prepare,
             compute=self.compute,
@@ -308,151 +316,123 @@ class _Embedder:
             together=THREADS,
         )
 
-    def prepare(self, item: ListedImage) -> _Pixels | Done[_Features]:
+    def prepare(self, item: ListedImage) -> NDArray[np.uint8]:
         """Decode an image; raise `ImageError` if it cannot be read."""
         if item.problem:
             raise item.problem
-        content, _ = content_and_digest(item.image, item.name)
-        pixels = read_image(content, self.like, item.name)
-        (digest,) = digest_rows(pixels[None])
-        known = self.extractor.cache.find(digest.tobytes())
-        if known is not None:
-            return Done(_Features(digest.tobytes(), known))
-        return _Pixels(digest, pixels)
+        return read_image(item.image, self.like, item.name)
 
-    def compute(self, batch: list[_Pixels]) -> list[_Features]:
+    def compute(self, batch: list[NDArray[np.uint8]]) -> list[_Features]:
         """Return the features of a batch."""
-        features = self.extractor.rows_of(np.stack([image.pixels for image in batch]))
-        return [
-            _Features(image.digest.tobytes(), row, new=True)
-            for image, row in zip(batch, features, strict=True)
-        ]
+        images = np.stack(batch)
+        digests = (digest.tobytes() for digest in digest_rows(images))
+        return list(map(_Features, digests, self._extractor.rows_of(images)))
 
 
 class _Work:
-    """One call of `embed`: writes rows in order, and caches new features."""
+    """Computes a row for each image, and keeps rows in batches."""
 
-    def __init__(
-        self, images: _Images, embedder: _Embedder, taken: tuple[str, ...], watcher: Watcher
-    ) -> None:
-        self._images, self._embedder, self._watcher = images, embedder, watcher
-        network = embedder.network
-        self._facts = network.facts(taken)
-        self._widths = [network.value(name).units for name in taken]
-        self._units = sum(self._widths)
-        self._unkept: list[_Features] = []
-        self._kept_count, self._refusal_noted = 0, False
-        self._computed = 0
-        self._unreadable: list[tuple[str, str]] = []
+    def __init__(self, stream: Stream, answers: AnswersFile, units: int, watcher: Watcher) -> None:
+        self._stream, self._answers, self._watcher = stream, answers, watcher
+        self._kind = feature_row(units)
+        self._batch: list[Answer] = []
+        #: Images with features, and those of them that were computed now.
+        self.count = self.computed = 0
+        self.unreadable: list[tuple[str, str]] = []
 
-    def run(self, target: OutFile, on: str, began: float) -> Embedded:
-        """Embed the images, and write the file."""
-        images, embedder = self._images, self._embedder
-        made: JsonObject = {
-            "backbone": self._facts.model_dump(mode="json"),
-            "units": self._widths,
-            "view": "whole",
-            "preparation": _preparation(embedder.like),
-        }
-        before = task = None
-        if images.stream.inputs is not None:
-            options = made | {"classes": images.classes}
-            task = ShardTask("embed", images.stream.inputs, options, target.path)
-            before = task.finished()
-        if before is not None:
-            count = before.rows
-            self._unreadable = [
-                (file["name"], file["reason"]) for file in before.summary["unreadable"]
-            ]
-            self._watcher.note(f"{target.path} is finished")
-        else:
-            there, source = target.claim(), images.stream.source
-            with FeatureRows(target.path, self._units) as rows:
-                self._fill(rows, on)
-                count = rows.count
-                listed: JsonObject = {"unreadable": _as_json(self._unreadable)}
-                origin: JsonObject = {"opsin": __version__, "source": source}
-                rows.finish(origin | made | listed, images.classes)
-            if task is not None:
-                task.finish(count, {"source": source, **listed})
-            target.publish(there)
-        return Embedded(
-            out=target.shown, images=count, units=self._units, computed=self._computed,
-            unreadable=tuple(self._unreadable), classes=images.classes, backbone=self._facts,
-            preparation=embedder.like, device=choose(embedder.device),
-            seconds=time.monotonic() - began,
-        )  # fmt: skip
-
-    def _fill(self, rows: FeatureRows, on: str) -> None:
-        """Write a row for each readable image."""
-        progress = Progress("Embed", self._images.stream.count(), self._watcher)
+    def run(self, embedder: _Embedder, on: str) -> None:
+        """Compute the remaining rows."""
+        done = self._resume()
+        if done:
+            self._watcher.fact(
+                "Resumed", f"{counted(done, 'image was', 'images were')} done before"
+            )
+        progress = Progress("Embed", self._stream.count(), self._watcher)
         kept = time.monotonic()
         try:
-            with closing(self._answers(on)) as answers:
+            with closing(self._remaining(embedder.steps(), on, done)) as answers:
                 for item, answer in answers:
-                    self._take(item, answer, rows, progress)
-                    if len(self._unkept) >= KEPT or time.monotonic() - kept > _OFTEN:
+                    self._take(item, answer, progress)
+                    if len(self._batch) >= _BATCH or time.monotonic() - kept > _OFTEN:
                         self._keep()
                         kept = time.monotonic()
         except KeyboardInterrupt:
             self._keep()
+            done = self.count + len(self.unreadable)
             self._watcher.note(
-                f"stopped: the features of {counted(self._kept_count, 'image')} were computed and "
-                "kept; the same command goes on from there"
+                f"stopped: {counted(done, 'image is', 'images are')} done and kept; the same "
+                "command goes on from there"
             )
             raise
         finally:
             self._keep()
             self._watcher.end()
         progress.note_unreadable()
-        if not rows.count and self._images.stream.inputs is None:
-            message = f"{self._images.stream.source} holds no images"
-            if self._unreadable:
-                name, reason = self._unreadable[0]
-                message = f"None of {len(self._unreadable):,} images can be read ({name}: {reason})"
+        if not self.count and not self._answers.is_shard:
+            self._answers.remove()
+            message = f"{self._stream.source} holds no images"
+            if self.unreadable:
+                name, reason = self.unreadable[0]
+                message = f"None of {len(self.unreadable):,} images can be read ({name}: {reason})"
             raise SourceError(message)
 
-    def _answers(self, on: str) -> Generator[tuple[ListedImage, _Features | ImageError]]:
-        """Yield each image with its features, computed here or by a cluster."""
-        stream, steps = self._images.stream, self._embedder.steps()
-        if not is_elsewhere(on):
-            yield from answer_images(steps, read_ahead(stream), end_wait=stream.close)
-            return
-        with Cluster(on, stream.sample()) as cluster:
-            yield from cluster.answers(steps, stream)
+    def _resume(self) -> int:
+        """Return how many of the first images are done; none if they are others by now."""
+        # What a pipe held cannot be compared.
+        images = iter(()) if self._stream.passing else iter(self._stream)
+        try:
+            with closing(self._answers.rows()) as rows:
+                is_same = all(self._is_row_of(row, next(images, None)) for row in rows)
+        except ValueError as error:
+            raise damaged(self._answers.path) from error
+        if not is_same:
+            self.count, self.unreadable = 0, []
+            with self._answers.transaction() as db:
+                db.execute("DELETE FROM answers")
+        return self.count + len(self.unreadable)
 
-    def _take(
-        self, item: ListedImage, answer: _Features | ImageError, rows: FeatureRows,
-        progress: Progress,
-    ) -> None:  # fmt: skip
+    def _is_row_of(self, row: Answer, image: ListedImage | None) -> bool:
+        if image is None or row.image != image.name:
+            return False
+        if row.answer:
+            self.unreadable.append((row.image, (row.line or b"").decode()))
+            return True
+        (kept,) = np.frombuffer(row.line or b"", self._kind)
+        self.count += 1
+        return bool((kept["label"], kept["part"]) == (image.label, image.part))
+
+    def _remaining(
+        self, steps: ImageSteps[ListedImage, NDArray[np.uint8], _Features], on: str, done: int
+    ) -> Generator[tuple[ListedImage, _Features | ImageError]]:
+        """Yield each further image with its features, computed here or by a cluster."""
+
+        def each() -> Iterator[ListedImage]:
+            return islice(self._stream, done, None)
+
+        if not is_elsewhere(on):
+            yield from answer_images(steps, read_ahead(each()), end_wait=self._stream.close)
+            return
+        with Cluster(on, self._stream.sample()) as cluster:
+            yield from cluster.answers(steps, each())
+
+    def _take(self, item: ListedImage, answer: _Features | ImageError, progress: Progress) -> None:
         """Add an image's row, or note why there is none."""
         if isinstance(answer, ImageError):
             reason = reason_of(item.name, answer)
-            self._unreadable.append((item.name, reason))
+            self.unreadable.append((item.name, reason))
             progress.add_unreadable(item.name, reason)
+            line = reason.encode("utf-8", "backslashreplace")
         else:
-            features = answer.features[: self._units]
-            rows.add(item.name, item.label, item.part, answer.digest, features)
-            if answer.new:
-                self._computed += 1
-                self._unkept.append(answer)
-        progress.advance(rows.count + len(self._unreadable))
+            row = np.zeros((), self._kind)
+            row["label"], row["part"] = item.label, item.part
+            row["digest"] = np.frombuffer(answer.digest, np.uint8)
+            row["features"] = answer.features[: row["features"].shape[0]]
+            line = row.tobytes()
+            self.count, self.computed = self.count + 1, self.computed + 1
+        self._batch.append(Answer(item.name, int(isinstance(answer, ImageError)), line))
+        progress.advance(self.count + len(self.unreadable))
 
     def _keep(self) -> None:
-        """Write new features to the cache."""
-        cache, computed = self._embedder.extractor.cache, self._unkept
-        self._unkept = []
-        if not computed:
-            return
-        cache.keep(
-            np.stack([np.frombuffer(image.digest, np.uint8) for image in computed]),
-            np.stack([image.features for image in computed]),
-        )
-        if cache.refused is None:
-            self._kept_count += len(computed)
-        elif not self._refusal_noted:
-            self._refusal_noted = True
-            self._watcher.note(
-                f"features cannot be kept in the cache ({cache.refused}): stopped, the same "
-                "command would begin anew"
-            )
+        batch, self._batch = self._batch, []  # what cannot be kept is never tried again here
+        if batch:
+            self._answers.append(batch)

@@ -13,9 +13,8 @@ import numpy as np
 from pydantic import Field
 
 from opsin.commands.known_images import can_compare, known_classes, nearly_seen
-from opsin.commands.own_images import OwnImages
 from opsin.commands.predict.stream import open_classifier
-from opsin.commands.test_set_usage import key_of, note_look
+from opsin.commands.test_set_usage import OwnImages, key_of, note_look
 from opsin.core.arguments import checked
 from opsin.core.arrays import Bools, Ints
 from opsin.core.artifacts.records import LeftOut

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.commands.own_images import OwnImages
+from opsin.commands.test_set_usage import OwnImages
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError, SourceError
 from opsin.core.events import SILENT, Watcher

@@ -18,13 +18,11 @@ from opsin.commands.train.train import train
 from opsin.core.arguments import checked
 from opsin.core.artifacts.records import Stored
 from opsin.core.artifacts.run_predictions import RunPredictions
-from opsin.core.artifacts.run_report import Accuracy, LabelEvidence, PartFigures
+from opsin.core.artifacts.run_report import Accuracy, PartFigures
 from opsin.core.errors import RecipeError
 from opsin.core.format import plus_minus
 from opsin.core.storage import write_json
-from opsin.data.corrections import Correction, read_corrections, with_earlier, write_corrections
 from opsin.data.folds import cut_into_folds
-from opsin.data.run_images import read_images
 from opsin.models.resolve import resolve
 from opsin.report.terminal import for_people
 from opsin.trackers import chosen_trackers
@@ -62,13 +60,6 @@ class Averages(Stored):
     seconds: float
 
 
-class FoldDoubts(Stored):
-    """The labels of all images that the answers of the folds contradict."""
-
-    suspected: int
-    labels: LabelEvidence
-
-
 class RepeatsSummary(Stored):
     """What several runs of one recipe say together."""
 
@@ -81,7 +72,6 @@ class RepeatsSummary(Stored):
     mean: Averages | None
     deviation: Averages | None
     pooled: PartFigures | None
-    doubts: FoldDoubts | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -92,15 +82,11 @@ class Repeats:
         runs: The runs, in order; Ctrl-C may have ended the last one early.
         summary: What `summarise` says of them.
         file: Where the summary is kept, beside the runs.
-        labels: Of folds, the suspected label errors of all images, a file to be corrected by
-            hand and given to a later training as ``labels``; ``None`` where there are none, or the
-            classifiers are too weak to tell (``doubts`` of the summary says why).
     """
 
     runs: tuple[Run, ...]
     summary: RepeatsSummary
     file: Path
-    labels: Path | None = None
 
     @property
     def accuracy(self) -> float | None:
@@ -254,15 +240,10 @@ def _keep(kind: Kind, made: Sequence[Run], count: int, ending: str) -> Repeats:
     """Write the summary beside the runs, under the first one's name, which is unique."""
     first = made[0].path
     name = re.sub(rf"-{ending}(-\d+)?$", rf"-{kind}\1", first.name)
-    file, labels = first.with_name(f"{name}.json"), None
+    file = first.with_name(f"{name}.json")
     summary = summarise(made, kind=kind, asked=count)
-    if kind == "folds" and len(made) == count and not any(row.stopped for row in summary.runs):
-        doubts, doubted = _doubted_labels(made)  # every image was tested
-        summary = summary.model_copy(update={"doubts": doubts})
-        if doubted:
-            labels = write_corrections(file.with_suffix(".labels.csv"), doubted)
     write_json(file, summary.to_json())
-    return Repeats(tuple(made), summary, file, labels)
+    return Repeats(tuple(made), summary, file)
 
 
 def summarise(runs: Sequence[Run], *, kind: Kind, asked: int) -> RepeatsSummary:
@@ -317,28 +298,3 @@ def _out_of_fold(
         np.concatenate([kept.labels for kept in answers]),
         np.concatenate(groups) if len(groups) == len(answers) else None,
     )
-
-
-def _doubted_labels(runs: Sequence[Run]) -> tuple[FoldDoubts, list[Correction]]:
-    """The labels that the answers of the folds contradict, the most doubtful first."""
-    from opsin.evaluation.label_errors import doubt_labels  # noqa: PLC0415
-
-    images = []
-    for run in runs:
-        of_run = read_images(run.directory)
-        images += [of_run[row] for row in RunPredictions.read(run.directory).of("test").rows]
-    classes = _classes(runs)
-    probabilities, labels, groups = _out_of_fold(runs)
-    doubts = doubt_labels(probabilities, labels, classes, groups)
-    suspects = doubts.suspects
-    doubted = (images[row] for row in suspects.rows)
-    suspected = [
-        Correction(image.digest, image.name, image.label, classes[suggested], float(score))
-        for image, suggested, score in zip(
-            doubted, suspects.suggested, suspects.scores, strict=True
-        )
-    ]
-    before = runs[0].directory.corrections
-    earlier = read_corrections(before) if suspected and before.is_file() else ()
-    summary = FoldDoubts(suspected=len(suspects), labels=doubts.evidence)
-    return summary, with_earlier(suspected, earlier)

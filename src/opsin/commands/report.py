@@ -28,7 +28,7 @@ from opsin.data.corrections import Correction, with_earlier, write_corrections
 from opsin.data.dataset import Dataset
 from opsin.data.run_images import Places, load_run_images
 from opsin.data.sources.table import columns_of
-from opsin.evaluation.embedding_map import map_embedding, map_figures
+from opsin.evaluation.embedding_map import map_embedding
 from opsin.evaluation.label_errors import clear_examples, doubt_labels, too_weak
 from opsin.evaluation.mistakes import (
     cells_of,
@@ -39,11 +39,10 @@ from opsin.evaluation.mistakes import (
     typical_rows,
 )
 from opsin.evaluation.out_of_distribution import measure_synthetic_ood, strange_images
-from opsin.evaluation.robustness import disturbed_examples, robustness
+from opsin.evaluation.robustness import robustness
 from opsin.evaluation.slices import measure_traits, slice_accuracy
 from opsin.report.card import model_card
 from opsin.report.figures.failure_figures import (
-    draw_disturbed,
     draw_map,
     draw_robustness,
     draw_slices,
@@ -70,7 +69,7 @@ SUSPECTS: Final = 200
 # Known images that strange ones are compared with, and that the map is made from, at most.
 _COMPARED, _MAPPED = 2000, 5000
 # Figures that the page has in a form of its own, or leaves out.
-_BESIDE_THE_PAGE: Final = ("answers", "mistakes", "confusion", "disturbed")
+_BESIDE_THE_PAGE: Final = ("answers", "mistakes", "confusion")
 _page_wanted: Final[ContextVar[bool]] = ContextVar("page_wanted", default=True)
 
 
@@ -224,8 +223,6 @@ def _drawings(
     if failures and failures.slices.traits:
         drawings["slices"] = lambda: draw_slices(failures.slices)
     if deep:
-        first = answers[0].pixels
-        drawings["disturbed"] = lambda: draw_disturbed(disturbed_examples(first), first)
         drawings["robustness"] = lambda: draw_robustness(deep.robustness)
         drawings["map"] = lambda: draw_map(deep.map)
     return drawings
@@ -278,11 +275,11 @@ def find_failures(
 ) -> Failures:
     """Find suspected label errors and weak slices: what takes seconds."""
     unseen = predictions.parts.get("out_of_fold", predictions.parts.get("val"))
-    suspects, doubts = [], None
+    suspects, suspected, evidence = [], 0, None
     if unseen is not None:
         labels, probabilities, rows = unseen.labels, unseen.probabilities, unseen.rows
-        doubts = doubt_labels(probabilities, labels, dataset.classes, unseen.groups)
-        doubted = doubts.suspects
+        doubted, evidence = doubt_labels(probabilities, labels, dataset.classes, unseen.groups)
+        suspected = len(doubted)
         for index, suggested, score in zip(
             doubted.rows[:SUSPECTS], doubted.suggested, doubted.scores, strict=False
         ):
@@ -315,8 +312,8 @@ def find_failures(
     )
     return Failures(
         suspects=suspects,
-        suspected=0 if doubts is None else len(doubts.suspects),
-        labels=None if doubts is None else doubts.evidence,
+        suspected=suspected,
+        labels=evidence,
         slices=slices,
     )
 
@@ -354,10 +351,11 @@ def look_deeper(
         watcher.advance(done := done + len(embeddings[-1]))
     watcher.end()
     names = [dataset.names[row] for row in rows]
-    points = map_embedding(np.concatenate(embeddings), labels)
     return DeepAnalysis(
         too_weak=weak,
         robustness=disturbed,
         strangers=strangers,
-        map=map_figures(points, names, labels, judged.answers[mapped], dataset.classes),
+        map=map_embedding(
+            np.concatenate(embeddings), labels, judged.answers[mapped], names, dataset.classes
+        ),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -30,85 +29,43 @@ _PERPLEXITY: Final = 30.0
 _NEIGHBOURS: Final = 10
 
 
-@dataclass(frozen=True)
-class EmbeddingMap:
-    """Positions of images on the map."""
-
-    rows: Ints  # which images, places in what was given, ascending, ``int64[M]``
-    places: Floats  # where each lies, ``float32[M, 2]``, from -1 to 1, the shape kept
-    method: Literal["t-sne", "pca"]  # ``t-sne`` or, for few images, ``pca``
-    # Share of the nearest neighbours of each image, among these in the embedding itself, that have
-    # its label, ``float32[M]``; ``nan`` for an image alone.
-    alike: Floats
-
-
 def map_embedding(
-    embedding: Floats, labels: Ints, *, most: int = MOST, seed: int = 0
-) -> EmbeddingMap:
+    embedding: Floats, labels: Ints, answers: Ints, names: Sequence[str], classes: Sequence[str],
+    *, most: int = MOST, seed: int = 0,
+) -> MapFigures:  # fmt: skip
     """Lay images out so that those with similar embeddings lie side by side.
 
     The embedding is brought to 50 numbers by principal components, and to two by t-SNE: L. van der
     Maaten and G. Hinton, "Visualizing data using t-SNE", JMLR 2008. Neighbours on the map are
     neighbours in the embedding; distances between groups, and their sizes, mean nothing. Fewer
     than 30 images are shown by their two principal components. On one machine the same
-    embeddings give the same map.
+    embeddings give the same map. The least apart class comes first.
     """
     usable = np.flatnonzero(np.isfinite(embedding).all(axis=1))
     rows = usable[_evenly(labels[usable], most, seed)]
     values = embedding[rows].astype(np.float64)
     values -= values.mean(axis=0) if len(values) else 0.0
-    chosen = labels[rows]
     different = len(np.unique(values, axis=0))
+    method: Literal["t-sne", "pca"] = "t-sne" if different >= _FEW else "pca"
     with threadpool_limits(1):  # sums in another order would lead to another map
         if len(rows) >= 3 and np.ptp(values, axis=0).any():
             parts = min(_COMPONENTS, values.shape[1], len(values) - 1)
             values = PCA(parts, svd_solver="full").fit_transform(values)
-        alike = _alike(values, chosen)
-        method: Literal["t-sne", "pca"] = "pca"
-        if different >= _FEW:
-            method = "t-sne"
-            plane = _plane(values)
+        apart = _apart(values, labels[rows], classes)
+        places = np.zeros((len(values), 2))
+        places[:, : min(2, values.shape[1])] = values[:, :2]
+        if method == "t-sne":
             # It starts from the two largest components, small, as it likes them.
-            start: Floats = (1e-4 * plane / plane[:, 0].std()).astype(np.float32)
+            start: Floats = (1e-4 * places / places[:, 0].std()).astype(np.float32)
             perplexity = min(_PERPLEXITY, (len(values) - 1) / 3)
             model = TSNE(perplexity=perplexity, init=start, random_state=seed)
             places = model.fit_transform(values)
-        else:
-            places = _plane(values)
-    return EmbeddingMap(rows, _framed(places), method, alike)
-
-
-def map_figures(
-    placed: EmbeddingMap,
-    names: Sequence[str],
-    labels: Ints,
-    answers: Ints,
-    classes: Sequence[str],
-) -> MapFigures:
-    """Return a map as a page shows it, to be searched and enlarged; the least apart class first."""
-    chosen = labels[placed.rows]
-    apart = []
-    for label in np.unique(chosen):
-        share = placed.alike[chosen == label]
-        if np.isfinite(share).any():
-            near = float(np.nanmean(share))
-            apart.append(ClassApart(name=classes[label], images=len(share), share=near))
-    return MapFigures(
-        method=placed.method,
-        classes=list(classes),
-        points=[
-            MapPoint(
-                row=int(row),
-                name=names[row],
-                x=round(float(x), 4),
-                y=round(float(y), 4),
-                label=int(labels[row]),
-                answer=int(answers[row]),
-            )
-            for row, (x, y) in zip(placed.rows, placed.places, strict=True)
-        ],
-        apart=sorted(apart, key=lambda entry: entry.share),
-    )
+    points = [
+        MapPoint(row=int(row), name=names[row], x=round(float(x), 4), y=round(float(y), 4),
+                 label=int(labels[row]), answer=int(answers[row]))
+        for row, (x, y) in zip(rows, _framed(places), strict=True)
+    ]  # fmt: skip
+    return MapFigures(method=method, classes=list(classes), points=points, apart=apart)
 
 
 def _evenly(labels: Ints, most: int, seed: int) -> Ints:
@@ -125,20 +82,19 @@ def _evenly(labels: Ints, most: int, seed: int) -> Ints:
     return np.sort(order[np.argsort(turn[order], kind="stable")][:most])
 
 
-def _alike(values: Doubles, labels: Ints) -> Floats:
+def _apart(values: Doubles, labels: Ints, classes: Sequence[str]) -> list[ClassApart]:
+    """Each class's share among the nearest neighbours of its images, the smallest first."""
     count = min(_NEIGHBOURS, len(values) - 1)
     if count < 1:
-        return np.full(len(values), np.nan, np.float32)
+        return []
     near = NearestNeighbors(n_neighbors=count).fit(values).kneighbors(return_distance=False)
-    same: Floats = (labels[near] == labels[:, None]).mean(axis=1, dtype=np.float32)
-    return same
-
-
-def _plane(values: Doubles) -> Doubles:
-    """Return the first two columns, padded with zeros."""
-    plane = np.zeros((len(values), 2))
-    plane[:, : min(2, values.shape[1])] = values[:, :2]
-    return plane
+    alike: Floats = (labels[near] == labels[:, None]).mean(axis=1, dtype=np.float32)
+    apart = [
+        ClassApart(name=classes[label], images=int((labels == label).sum()),
+                   share=float(np.nanmean(alike[labels == label])))
+        for label in np.unique(labels)
+    ]  # fmt: skip
+    return sorted(apart, key=lambda entry: entry.share)
 
 
 def _framed(places: NDArray[Any]) -> Floats:

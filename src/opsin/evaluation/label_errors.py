@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from opsin.core.arrays import Bools, Doubles, Floats, Ints
+from opsin.core.arrays import Bools, Floats, Ints
 from opsin.core.artifacts.run_report import ExpectedSuspects, LabelEvidence
 from opsin.core.errors import MissingExtraError
 from opsin.core.format import counted
@@ -39,68 +39,50 @@ _SPOKEN: Final = 20
 class SuspectedLabels:
     """Images whose label is probably wrong, the most doubtful first."""
 
-    rows: Ints  # their places among the images that were looked at, ``int64[M]``
+    rows: Ints  # their places among the images, ``int64[M]``
     suggested: Ints  # the class that the answers suggest instead, never the label, ``int64[M]``
-    # Doubt in the label, ``float32[M]``: 1 less its probability by the answer. With the default
-    # order they fall.
+    # Doubt in the label, ``float32[M]``: 1 less its probability by the answer.
     scores: Floats
-    looked_at: int  # N, the number of images that were looked at
 
-    @classmethod
-    def none(cls, looked_at: int) -> SuspectedLabels:
-        """Return an empty list of suspects, with the number of images looked at."""
-        nothing = np.zeros(0, np.int64)
-        return cls(nothing, nothing, np.zeros(0, np.float32), looked_at)
+    def of(self, which: Bools) -> SuspectedLabels:
+        """Return some of them."""
+        return SuspectedLabels(self.rows[which], self.suggested[which], self.scores[which])
 
     def __len__(self) -> int:
         return len(self.rows)
 
 
-@dataclass(frozen=True)
-class Doubts:
-    """Suspected labels, or why there are none."""
-
-    # Those whose label is probably wrong; none where the classifier is too weak.
-    suspects: SuspectedLabels
-    evidence: LabelEvidence  # what they rest on, as a report keeps it
+_NONE: Final = SuspectedLabels(
+    np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)
+)
 
 
 def doubt_labels(
     probabilities: Floats, labels: Ints, classes: Sequence[str], groups: Ints | None = None
-) -> Doubts:
-    """Find suspected label errors, unless the classifier is too weak to tell."""
-
-    def nothing(reason: str, expected: ExpectedSuspects | None = None) -> Doubts:
-        evidence = LabelEvidence(too_weak=reason, expected=expected)
-        return Doubts(SuspectedLabels.none(len(labels)), evidence)
-
+) -> tuple[SuspectedLabels, LabelEvidence]:
+    """Find suspected label errors, unless the classifier is too weak to tell, and why."""
     reason = too_weak(probabilities.argmax(axis=1) == labels, labels, classes, groups)
     if reason:
-        return nothing(reason)
+        return _NONE, LabelEvidence(too_weak=reason)
     chosen = suspects(probabilities, labels)
     if len(chosen) > MOST * len(labels):
-        return nothing(
+        reason = (
             f"it would suspect {len(chosen):,} of {len(labels):,} labels, more than one in five; "
             "most of these are more likely its own mistakes"
         )
-    clear = probabilities[chosen.rows].max(axis=1) >= _CLEARLY * (1 - chosen.scores)
-    chosen = SuspectedLabels(
-        chosen.rows[clear],
-        chosen.suggested[clear],
-        chosen.scores[clear],
-        chosen.looked_at,
-    )
+        return _NONE, LabelEvidence(too_weak=reason)
+    chosen = chosen.of(probabilities[chosen.rows].max(axis=1) >= _CLEARLY * (1 - chosen.scores))
     if not len(chosen):
-        return nothing("")
+        return _NONE, LabelEvidence(too_weak="")
     expected = expect(probabilities, labels, len(chosen))
     if expected.precision < BAR:
-        return nothing(
+        reason = (
             f"in trials with {counted(expected.flipped, 'label')} flipped at random, "
             f"{expected.hits:.1f} of the first {counted(expected.first, 'suspect')} were such on "
-            "average, fewer than a quarter",
-            expected,
+            "average, fewer than a quarter"
         )
-    return Doubts(chosen, LabelEvidence(too_weak="", expected=expected))
+        return _NONE, LabelEvidence(too_weak=reason, expected=expected)
+    return chosen, LabelEvidence(too_weak="", expected=expected)
 
 
 def too_weak(right: Bools, labels: Ints, classes: Sequence[str], groups: Ints | None = None) -> str:
@@ -157,19 +139,8 @@ def suspects(
     usable = np.isfinite(exact).all(axis=1)
     exact, kept = exact[usable], labels[usable]
     if len(np.unique(kept)) < 2:
-        return SuspectedLabels.none(len(labels))
+        return _NONE
     exact /= exact.sum(axis=1, keepdims=True)
-    rows = _doubted(exact, kept, filter_by, rank_by)
-    return SuspectedLabels(
-        rows=np.flatnonzero(usable)[rows],
-        suggested=exact.argmax(axis=1)[rows],
-        scores=(1 - exact[rows, kept[rows]]).astype(np.float32),
-        looked_at=len(labels),
-    )
-
-
-def _doubted(probabilities: Doubles, labels: Ints, filter_by: str, rank_by: str) -> Ints:
-    """Return the rows whose labels cleanlab doubts, the most doubtful first."""
     try:
         with warnings.catch_warnings():
             # In a notebook, what it imports complains that a package of progress bars is missing.
@@ -179,12 +150,17 @@ def _doubted(probabilities: Doubles, labels: Ints, filter_by: str, rank_by: str)
     except ImportError as error:
         raise MissingExtraError("suspected label errors", "evaluate") from error
     # One process: the work takes a second, and forks beside ONNX Runtime's threads can hang.
-    marked = find_label_issues(labels, probabilities, filter_by=filter_by, n_jobs=1)
-    rows = np.flatnonzero(marked & (probabilities.argmax(axis=1) != labels))
+    marked = find_label_issues(kept, exact, filter_by=filter_by, n_jobs=1)
+    rows = np.flatnonzero(marked & (exact.argmax(axis=1) != kept))
     if not rows.size:
-        return rows
-    quality = get_label_quality_scores(labels[rows], probabilities[rows], method=rank_by)
-    return rows[np.argsort(quality, kind="stable")]
+        return _NONE
+    quality = get_label_quality_scores(kept[rows], exact[rows], method=rank_by)
+    rows = rows[np.argsort(quality, kind="stable")]
+    return SuspectedLabels(
+        rows=np.flatnonzero(usable)[rows],
+        suggested=exact.argmax(axis=1)[rows],
+        scores=(1 - exact[rows, kept[rows]]).astype(np.float32),
+    )
 
 
 def clear_examples(probabilities: Floats, labels: Ints, label: int, count: int = 3) -> Ints:

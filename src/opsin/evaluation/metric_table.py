@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
+
+import numpy as np
 
 from opsin.core.artifacts.records import Stored
 from opsin.core.artifacts.run_report import PartFigures
@@ -58,18 +60,30 @@ class Metric:
         return f"{self.name} {self.value(figures):.3f}"
 
 
+def _top5(scored: Any) -> Scored | None:
+    if scored.probabilities.shape[1] <= 5:
+        return None
+    of_labels = scored.of_labels[:, None]
+    ranked: Scored = scored.share((scored.probabilities >= of_labels).sum(axis=1) <= 5)
+    return ranked
+
+
+# Below this a probability counts as this, as in scikit-learn's log loss of float32.
+_TINY: Final = float(np.finfo(np.float32).eps)
 #: Every metric, in the order in which it is shown.
 METRICS: Final[list[Metric]] = [
-    Metric("accuracy", "accuracy", lambda scored: scored.accuracy),
-    Metric("top5_accuracy", "top-5 accuracy", lambda scored: scored.top5_accuracy),
-    Metric("balanced_accuracy", "balanced accuracy", lambda scored: scored.balanced_accuracy,
+    Metric("accuracy", "accuracy", lambda scored: scored.share(scored.answers == scored.labels)),
+    Metric("top5_accuracy", "top-5 accuracy", _top5),
+    Metric("balanced_accuracy", "balanced accuracy", lambda scored: scored.mean_over_classes(0),
            over_classes=True),
-    Metric("macro_f1", "macro F1", lambda scored: scored.macro_f1, over_classes=True),
-    Metric("weighted_f1", "weighted F1", lambda scored: scored.weighted_f1),
-    Metric("log_loss", "log loss", lambda scored: scored.log_loss, "nats", headline=True),
-    Metric("brier", "Brier score", lambda scored: scored.brier, "0 to 2"),
-    Metric("calibration_error", "calibration error", lambda scored: scored.calibration_error,
-           headline=True, column="Calib. error"),
+    Metric("macro_f1", "macro F1", lambda scored: scored.mean_over_classes(1), over_classes=True),
+    Metric("weighted_f1", "weighted F1", lambda scored: scored.mean_over_classes(2)),
+    Metric("log_loss", "log loss",
+           lambda scored: scored.mean(-np.log(np.maximum(scored.of_labels, _TINY).astype(float))),
+           "nats", headline=True),
+    Metric("brier", "Brier score", lambda scored: scored.mean(scored.brier_terms), "0 to 2"),
+    Metric("calibration_error", "calibration error",
+           lambda scored: (scored.calibration_error, None), headline=True, column="Calib. error"),
 ]  # fmt: skip
 
 

@@ -22,11 +22,8 @@ from opsin.core.artifacts.run_report import (
 from opsin.core.errors import MissingExtraError
 from opsin.evaluation.intervals import (
     FEWEST,
-    Interval,
     by_groups,
     effective_groups,
-    in_parts,
-    middle_of,
     number_groups,
     of_counts,
     of_mean,
@@ -46,8 +43,6 @@ except ImportError as error:
 
 # Figures that may be larger than 1.
 _LOSSES: Final = ("log_loss", "brier")
-# Below this a probability counts as this, as in scikit-learn's log loss of float32.
-_TINY = float(np.finfo(np.float32).eps)
 # Means over classes, in front of each class's F1 (`_means_and_f1`).
 _MEANS: Final = 3
 #: Bins of equal width from 0 to 1.
@@ -56,8 +51,6 @@ BINS: Final = 15
 _DRAWN: Final = 25
 # Points of a curve that is kept, and decimals: an eye sees no more.
 _POINTS, _DECIMALS = 60, 4
-_SEED: Final = 0
-_Ends = dict[str, Interval]
 
 
 class ScoredAnswers:
@@ -70,9 +63,10 @@ class ScoredAnswers:
     """
 
     def __init__(self, probabilities: Floats, labels: Ints, groups: Ints | None = None) -> None:
-        self.probabilities = probabilities
-        self.labels = labels
+        self.probabilities, self.labels = probabilities, labels
         self.answers = probabilities.argmax(axis=1)
+        #: The probability of each image's class.
+        self.of_labels = probabilities[np.arange(len(labels)), labels]
         #: Numbered from 0; ``None`` where every image stands alone.
         self.groups = number_groups(groups)
 
@@ -84,51 +78,33 @@ class ScoredAnswers:
         return cells.reshape(classes, classes)
 
     @property
-    def accuracy(self) -> Scored:
-        """Share of right answers."""
-        return self._share(self.answers == self.labels)
-
-    @property
-    def top5_accuracy(self) -> Scored | None:
-        """Share of images whose class is among the five likeliest; ``None`` up to five classes."""
-        if self.probabilities.shape[1] <= 5:
-            return None
-        return self._share((self.probabilities >= self._own[:, None]).sum(axis=1) <= 5)
-
-    @property
-    def balanced_accuracy(self) -> Scored:
-        """Mean recall of the classes that have images."""
-        return self._mean_over_classes(0)
-
-    @property
-    def macro_f1(self) -> Scored:
-        """Mean F1 of the classes that have images."""
-        return self._mean_over_classes(1)
-
-    @property
-    def weighted_f1(self) -> Scored:
-        """Mean F1, each class weighted by its images."""
-        return self._mean_over_classes(2)
-
-    @property
-    def log_loss(self) -> Scored:
-        """Mean cross entropy in nats."""
-        return self._mean(-np.log(np.maximum(self._own, _TINY).astype(float)))
-
-    @property
-    def brier(self) -> Scored:
-        """Mean Brier score."""
-        return self._mean(brier_terms(self.probabilities, self.labels))
-
-    @property
-    def calibration_error(self) -> Scored:
-        """Expected calibration error over the bins of `reliability`."""
-        return calibration_error(self.reliability), None
+    def brier_terms(self) -> Doubles:
+        """Each image's Brier score."""
+        return brier_terms(self.probabilities, self.labels)
 
     @cached_property
     def reliability(self) -> list[dict[str, float]]:
         """The bins of the reliability diagram."""
         return reliability(self.probabilities, self.labels)
+
+    @property
+    def calibration_error(self) -> float:
+        """Expected calibration error over these bins."""
+        return calibration_error(self.reliability)
+
+    def share(self, which: Bools) -> Scored:
+        """The share of images that something holds for."""
+        return float(which.mean()), share(which, self.groups)
+
+    def mean(self, values: Doubles) -> Scored:
+        """The mean of values from 0 on."""
+        return float(values.mean()), of_mean(values, self.groups)
+
+    def mean_over_classes(self, index: int) -> Scored:
+        """Balanced accuracy, macro F1 or weighted F1."""
+        low, high = self.ends
+        value = float(_means_and_f1(self.confusion)[index])
+        return value, (float(low[index]), float(high[index]))
 
     @cached_property
     def ends(self) -> tuple[Doubles, Doubles]:
@@ -153,22 +129,6 @@ class ScoredAnswers:
             np.append(every, effective_groups(sizes.reshape(count, classes), axis=0)),
         )
 
-    @property
-    def _own(self) -> Floats:
-        """The probability of each image's class."""
-        return self.probabilities[np.arange(len(self.labels)), self.labels]
-
-    def _share(self, which: Bools) -> Scored:
-        return float(which.mean()), share(which, self.groups)
-
-    def _mean_over_classes(self, index: int) -> Scored:
-        low, high = self.ends
-        value = float(_means_and_f1(self.confusion)[index])
-        return value, (float(low[index]), float(high[index]))
-
-    def _mean(self, values: Doubles) -> Scored:
-        return float(values.mean()), of_mean(values, self.groups)
-
 
 def _means_and_f1(confusion: Ints) -> Doubles:
     """Return balanced accuracy, macro and weighted F1, and each class's F1."""
@@ -191,9 +151,7 @@ def measure(
     """Measure the answers to one set of images."""
     scored = ScoredAnswers(probabilities, labels, groups)
     values = {metric.key: metric.compute(scored) for metric in METRICS}
-    curves, ends_of_areas = measure_curves(probabilities, labels, classes, scored.groups)
-    known = {key: value[1] for key, value in values.items() if value is not None and value[1]}
-    intervals = known | ends_of_areas
+    intervals = {key: value[1] for key, value in values.items() if value is not None and value[1]}
     low, high = intervals["accuracy"]
     groups_there = None if scored.groups is None else int(scored.groups.max()) + 1
     return PartFigures.model_validate({
@@ -208,16 +166,15 @@ def measure(
         "classes": _of_classes(scored, classes),
         "confusion": scored.confusion.tolist(),
         "confused": _confused(scored.confusion, classes),
-        "curves": curves,
+        "curves": measure_curves(probabilities, labels, classes),
     })  # fmt: skip
 
 
 def widen(figures: PartFigures) -> PartFigures:
     """Widen the intervals of out-of-fold figures by `widened`."""
     data: Any = figures.to_json()
-    values = data["curves"] | data
     for name, ends in data["intervals"].items():
-        ends[:] = widened(values[name], ends, most=math.inf if name in _LOSSES else 1.0)
+        ends[:] = widened(data[name], ends, most=math.inf if name in _LOSSES else 1.0)
     for entry in data["classes"]:
         for key in ("precision", "recall", "f1"):
             if entry[key] is not None:
@@ -275,9 +232,7 @@ def _confused(confusion: Ints, classes: Sequence[str]) -> list[ConfusedPair]:
     ]
 
 
-def measure_curves(
-    probabilities: Floats, labels: Ints, classes: Sequence[str], groups: Ints | None = None
-) -> tuple[Curves, _Ends]:
+def measure_curves(probabilities: Floats, labels: Ints, classes: Sequence[str]) -> Curves:
     """Measure ROC and precision-recall curves of each class."""
     by_class = [
         _curves_of(name, probabilities[:, number], labels == number, drawn=len(classes) <= _DRAWN)
@@ -287,12 +242,11 @@ def measure_curves(
     precisions = [
         entry.average_precision for entry in by_class if entry.average_precision is not None
     ]
-    curves = Curves(
+    return Curves(
         classes=by_class,
         macro_auroc=float(np.mean(aurocs)) if aurocs else None,
         macro_average_precision=float(np.mean(precisions)) if precisions else None,
     )
-    return curves, _area_intervals(probabilities, labels, groups) if aurocs else {}
 
 
 def _curves_of(name: str, scores: Floats, positive: Bools, *, drawn: bool) -> ClassCurves:
@@ -322,60 +276,6 @@ def _thinned(across: Doubles, up: Doubles) -> list[list[float]]:
     along = np.concatenate([[0.0], np.cumsum(steps)])
     places = np.unique(np.searchsorted(along, np.linspace(0, along[-1], _POINTS)))
     return [line[places].round(_DECIMALS).tolist() for line in (across, up)]
-
-
-def _area_intervals(probabilities: Floats, labels: Ints, groups: Ints | None) -> _Ends:
-    """Resample the mean of each area over the classes."""
-    number = resamples(4 * probabilities.size)  # sums, sorts and gathers
-    if not number:
-        return {}
-    numbers = None if groups is None else pooled(groups, number)
-    if numbers is not None:
-        number = int(numbers.max()) + 2  # each group is left out in turn, at last none
-    chance = np.random.default_rng(_SEED)
-    count, classes = probabilities.shape
-    sums = np.zeros((2, number))
-    there = np.zeros(number)
-    start, even = 0, np.full(count, 1 / count)
-    for some in in_parts(number, count):
-        part = slice(start, start := start + some)
-        weights = (
-            chance.multinomial(count, even, size=some)
-            if numbers is None
-            else np.arange(part.start, start)[:, None] != numbers
-        ).astype(np.int32)
-        for name in range(classes):
-            positive = labels == name
-            if positive.any() and not positive.all():
-                areas = _areas(weights, probabilities[:, name], positive)
-                # A resample may lack a class.
-                sums[:, part] += np.nan_to_num(areas)
-                there[part] += np.isfinite(areas[0])
-    means = sums[:, there > 0] / there[there > 0]
-    names = ("macro_auroc", "macro_average_precision")
-    if numbers is None:
-        return dict(zip(names, map(middle_of, means), strict=True))
-    left_out = means[:, :-1].T
-    if len(left_out) < 2:
-        return {}
-    low, high = by_groups(means[:, -1], left_out, effective_groups(np.bincount(numbers)))
-    return {name: (float(low[i]), float(high[i])) for i, name in enumerate(names)}
-
-
-def _areas(weights: NDArray[np.integer[Any]], scores: Floats, positive: Bools) -> Doubles:
-    """Return area under ROC and average precision of weighted images, ``float64[2, R]``."""
-    order = np.argsort(-scores, kind="stable")
-    ties = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
-    true = np.cumsum(weights[:, order] * positive[order], axis=1)[:, ties].astype(np.float64)
-    both = np.cumsum(weights[:, order], axis=1)[:, ties]
-    false = both - true
-    with np.errstate(invalid="ignore"):
-        recall = np.pad(true / true[:, -1:], ((0, 0), (1, 0)))
-        fall_out = np.pad(false / false[:, -1:], ((0, 0), (1, 0)))
-    precision = true / np.maximum(both, 1)
-    roc = np.trapezoid(recall, fall_out, axis=1)
-    average = np.sum(np.diff(recall, axis=1) * precision, axis=1)
-    return np.where(np.isfinite(roc), np.stack([roc, average]), np.nan)
 
 
 def reliability(probabilities: NDArray[np.floating[Any]], labels: Ints) -> list[dict[str, float]]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from opsin.core.arrays import Ints, Pixels
-from opsin.data.lazy_images import Images, read_rows
+from opsin.data.lazy_images import Images
 from opsin.training.process_group import ALONE, ProcessGroup
 
 # Share of a GPU's free memory that images may take.
@@ -71,7 +71,7 @@ class TrainingBatches:
             with concurrent.futures.ThreadPoolExecutor(1) as pool:
                 ahead: concurrent.futures.Future[Pixels] | None = None
                 for share in shares:
-                    read, ahead = ahead, pool.submit(read_rows, self.images, self.rows[share])
+                    read, ahead = ahead, pool.submit(self.images.__getitem__, self.rows[share])
                     if read is not None:
                         yield torch.from_numpy(read.result())
                 if ahead is not None:

@@ -18,7 +18,11 @@ BEGUN: dict[str, Any] = {"the classifier": "abc", "top": 5}
 
 
 def open_answers(out: Path, **begun: Any) -> AnswersFile:
-    return AnswersFile(database_beside(out), RowFormat(out, 1), BEGUN | begun, kinds=4)
+    return AnswersFile(database_beside(out), out, BEGUN | begun, kinds=4)
+
+
+def finish(answers: AnswersFile) -> None:
+    answers.finish(RowFormat(answers.out, 1).write)
 
 
 def keep(out: Path, *names: str, end: bool = True) -> AnswersFile:
@@ -28,7 +32,7 @@ def keep(out: Path, *names: str, end: bool = True) -> AnswersFile:
             assert answers.claim(name)
             answers.append([Answer(name, len(name) % 3, ResultRow(name).to_json_line())])
         if end:
-            answers.finish()
+            finish(answers)
     return answers
 
 
@@ -42,14 +46,13 @@ def test_what_is_done_is_known_and_counted(tmp_path: Path) -> None:
         names = ["a", "bb", "Ünï\udcff", "aaaa"]
         answers.append([Answer(name, len(name) % 3, b'{"image": ""}') for name in names])
         answers.append([Answer("left out", 1, None)])
-        assert (answers.resumed, answers.images) == (0, 5)
-        answers.finish()
+        assert (answers.resumed, answers.counts()[0].total()) == (0, 5)
+        finish(answers)
     assert out.read_bytes().count(b"\n") == 4
     for _ in range(2):
         with open_answers(out) as answers:
-            assert (answers.resumed, answers.images) == (5, 5)
-            assert answers.answers == {1: 4, 2: 1}
-            assert answers.kept == {1: 3, 2: 1}
+            assert answers.resumed == 5
+            assert answers.counts() == ({1: 4, 2: 1}, {1: 3, 2: 1})
             done = ("Ünï\udcff", "left out", "a")
             assert not any(answers.claim(name) for name in done)
             assert answers.claim("b") and not answers.claim("b")
@@ -74,7 +77,7 @@ def test_what_takes_the_outputs_name_meanwhile_is_not_overwritten(tmp_path: Path
         answers.append([Answer("1", 1, b"{}")])
         out.write_text("mine")
         with pytest.raises(RecipeError, match="changed since"):
-            answers.finish()
+            finish(answers)
     assert out.read_text() == "mine"
 
 
@@ -116,10 +119,9 @@ def test_two_at_once_is_one_too_many(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path\n"
         "from opsin.commands.predict.answers_file import AnswersFile, database_beside\n"
-        "from opsin.commands.predict.rows import RowFormat\n"
         "out = Path(sys.argv[1])\n"
         "begun = {'the classifier': 'abc', 'top': 5}\n"
-        "answers = AnswersFile(database_beside(out), RowFormat(out, 5), begun)\n"
+        "answers = AnswersFile(database_beside(out), out, begun)\n"
         "print('open', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

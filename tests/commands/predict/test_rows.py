@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opsin.commands.predict.answers_file import Answer
 from opsin.commands.predict.rows import ResultRow, RowFormat, Selection, flat, row_of
 from opsin.core.csv_cells import unguard
 from opsin.core.errors import ImageError, RecipeError
@@ -112,7 +113,7 @@ def test_a_parquet_file_is_made_of_all_rows(
         for n in range(20)
     ]
     rows += [ResultRow("bad \udcff\n.png", error="no image"), ResultRow("n", notes=("one", "two"))]
-    form.write(out, [row.to_json_line() for row in rows])
+    form.write(out, lambda: iter([Answer(r.image, 0, r.to_json_line()) for r in rows]))
     table = parquet.read_table(out)
     assert table.column_names == list(form.columns)
     assert table.num_rows == 22

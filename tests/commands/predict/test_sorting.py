@@ -16,9 +16,8 @@ import pytest
 
 from opsin.commands.predict import answers_file
 from opsin.commands.predict.answers_file import Answer, AnswersFile
-from opsin.commands.predict.moves import Placement, copy_file, move_file
 from opsin.commands.predict.rows import RowFormat
-from opsin.commands.predict.sorting import SORTED, By, Sorter
+from opsin.commands.predict.sorting import SORTED, By, Placement, Sorter, copy_file, move_file
 from opsin.commands.predict.undo import undo
 from opsin.core.errors import RecipeError
 from opsin.core.files import ConfinedDir
@@ -57,9 +56,7 @@ def work(
     """Sort as `classify` does; the answer is in the file."""
     out, notes = folder / "results.jsonl", Notes()
     with (
-        AnswersFile(
-            folder / SORTED, RowFormat(out, 1), {"source": str(source), **begun}
-        ) as answers,
+        AnswersFile(folder / SORTED, out, {"source": str(source), **begun}) as answers,
         closing(Sorter(folder, by, ANSWERS, answers, notes)) as sorter,
     ):
         new = [
@@ -75,7 +72,7 @@ def work(
                 images.append((image, answer_of(content.decode())))
                 entries.append(Answer(name, 0, json.dumps(name).encode()))
             sorter.place(images, entries)
-        answers.finish()
+        answers.finish(RowFormat(out, 1).write)
     return sorter, notes
 
 

@@ -17,9 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opsin.commands.predict.answers_file import Answer, AnswersFile, Sorting, database_beside
-from opsin.commands.predict.moves import Origins
-from opsin.commands.predict.rows import RowFormat
-from opsin.commands.predict.sorting import SORTED
+from opsin.commands.predict.sorting import SORTED, Origins
 from opsin.commands.predict.undo import undo
 from opsin.core.errors import OpsinError, RecipeError
 from opsin.core.files import state_root
@@ -65,11 +63,10 @@ def forge(folder: Path, *moves: dict[str, Any], known: object = None, **about: A
     folder.mkdir(exist_ok=True)
     for old in (SORTED, "results.jsonl"):
         (folder / old).unlink(missing_ok=True)
-    form = RowFormat(folder / "results.jsonl", 1)
-    with AnswersFile(folder / SORTED, form, {"source": "s"}) as answers:
+    with AnswersFile(folder / SORTED, folder / "results.jsonl", {"source": "s"}) as answers:
         answers.append([Answer("0.png", 0, b"{}")])
         Origins(answers.about.key).add([] if known is None else [f"{known}/0.png"])
-        sorting = Sorting(folders=["Bag"], made=True, results=True)
+        sorting = Sorting(folders=["Bag"], results=True)
         answers.note(**{"sorting": sorting, "written": 3} | about)
         for row in moves:
             values = [v.encode() if isinstance(v, str) and n in ("image", "source", "target") else v
@@ -157,7 +154,7 @@ def test_a_link_in_the_folder_of_an_answer_is_no_image(tmp_path: Path, outside: 
 
 @pytest.mark.parametrize("name", ["../outside/empty", "..", "", "/tmp"])
 def test_folders_that_are_removed_are_plain_names(tmp_path: Path, outside: Path, name: str) -> None:
-    sorting = Sorting(folders=[name], made=True, results=True)
+    sorting = Sorting(folders=[name], results=True)
     folder = forge(tmp_path / "sorted", sorting=sorting)
     before = seal(outside)
     with pytest.raises(RecipeError, match="damaged"):
@@ -253,7 +250,7 @@ def test_a_database_that_is_not_ours_to_the_letter_is_refused(
 ) -> None:
     """Whether the change lies in the file itself or in its write-ahead log."""
     out = tmp_path / "results.jsonl"
-    with AnswersFile(database_beside(out), RowFormat(out, 1), {}) as answers:
+    with AnswersFile(database_beside(out), out, {}) as answers:
         answers.append([Answer("1", 0, b"{}")])
     other = tmp_path / "other"
     other.mkdir()
@@ -264,7 +261,7 @@ def test_a_database_that_is_not_ours_to_the_letter_is_refused(
                 (other / file.name).write_bytes(file.read_bytes())
     out = other / out.name if in_log else out
     with pytest.raises(RecipeError):
-        AnswersFile(database_beside(out), RowFormat(out, 1), {}).close()
+        AnswersFile(database_beside(out), out, {}).close()
 
 
 def test_a_rollback_journal_is_never_replayed(tmp_path: Path, outside: Path) -> None:
@@ -302,7 +299,7 @@ def test_huge_files_cost_little(tmp_path: Path) -> None:
 def check_any_database(folder: Path, place: int, junk: bytes) -> None:
     """Open an answers file with some bytes changed: refused, or read as far as it is sound."""
     out = folder / "results.jsonl"
-    with AnswersFile(database_beside(out), RowFormat(out, 1), {}, kinds=3) as answers:
+    with AnswersFile(database_beside(out), out, {}, kinds=3) as answers:
         answers.append([Answer(f"{number}.png", 0, b"{}" * number) for number in range(300)])
     content = bytearray(database_beside(out).read_bytes())
     place %= len(content)
@@ -310,9 +307,9 @@ def check_any_database(folder: Path, place: int, junk: bytes) -> None:
     database_beside(out).write_bytes(content)
     with (
         contextlib.suppress(OpsinError),
-        AnswersFile(database_beside(out), RowFormat(out, 1), {}, kinds=3) as found,
+        AnswersFile(database_beside(out), out, {}, kinds=3) as found,
     ):
-        list(found.lines())
+        list(found.rows())
 
 
 @settings(max_examples=25, deadline=None)

@@ -16,8 +16,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from opsin.commands.predict.stream import classify_stream
-from opsin.core.errors import ImageError, SourceError
+from opsin.commands.predict.stream import check_drawing, classify_stream
+from opsin.core.errors import ImageError, RecipeError, SourceError, StorageError
 from opsin.data.dataset import Dataset
 from opsin.data.image_stream import ListedImage
 from opsin.data.sources import open_stream
@@ -231,3 +231,13 @@ def test_a_failure_of_the_classifier_is_raised(
     monkeypatch.setattr(classifier, "predict_prepared", fail)
     with pytest.raises(MemoryError, match="no room"):
         list(classify_stream(classifier, open_stream(photos)))
+
+
+def test_a_drawing_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    assert check_drawing(tmp_path / "new" / "plot.PNG") == tmp_path / "new" / "plot.PNG"
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(RecipeError, match=r"\.png, \.svg, \.pdf"):
+        check_drawing(tmp_path / "plot.gif")
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="not a directory"):
+        check_drawing(tmp_path / "file" / "plot.png")

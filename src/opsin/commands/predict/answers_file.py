@@ -1,7 +1,8 @@
-"""The SQLite file of answers, beside the output that is written from it.
+"""The SQLite file of a command's answers, and the output that is written from it.
 
-It may come from a stranger. So nothing is opened that makes SQLite access other files (a rollback
-journal, links), the schema must match exactly, and nothing in it is ever executed.
+A shard is such a file itself. It may come from a stranger, so nothing is opened that makes SQLite
+access other files (a rollback journal, links), the schema must match exactly, and nothing in it is
+ever executed.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import sqlite3
 import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple
@@ -22,7 +23,6 @@ from filelock import FileLock, Timeout
 from pydantic import Field
 
 from opsin._version import __version__
-from opsin.commands.predict.rows import RowFormat
 from opsin.core.artifacts.records import Stored
 from opsin.core.errors import RecipeError
 from opsin.core.storage import atomic_file, storage_errors
@@ -43,15 +43,14 @@ _LONGEST: Final = 32 << 20
 _WAL: Final = slice(18, 20)
 _FULL: Final = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_READONLY: errno.EROFS}
 _REFUSED: Final = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, *_FULL)
-# What an answer that is not ours may raise where its row is made.
-_UNSOUND: Final = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+#: What an answer that is not ours may raise where its row is made.
+UNSOUND: Final = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 
 class Sorting(Stored):
     """The folder that images are sorted into."""
 
     folders: list[str]  # of the answers, inside it
-    made: bool  # for this
     results: bool  # the output lies in it, under the usual name
 
 
@@ -61,12 +60,14 @@ class About(Stored):
     format: Literal[1] = 1
     opsin: str = __version__
     key: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]  # no other work is taken for this one
-    begun: dict[str, object]  # what rows depend on
+    begun: dict[str, Any]  # what rows depend on
+    source: str | None = None
     written: int | None = None  # bytes of the output, once there was one
     next: int | None = None  # bytes of the output that is to replace it
     rows: int | None = None
     sorting: Sorting | None = None
     undone: bool = False
+    sha256: str | None = None  # of a finished shard's rows
 
     def to_text(self) -> str:
         """Return the stored text; names that are not Unicode are escaped."""
@@ -74,11 +75,16 @@ class About(Stored):
 
 
 class Answer(NamedTuple):
-    """A finished image: its answer's number, and its row as JSON if selected."""
+    """A finished image: its answer's number, and its row unless it is left out."""
 
     image: str
     answer: int
     line: bytes | None
+
+
+#: Iterates over the rows of an output; writes them to a file.
+Rows = Callable[[], Iterator[Answer]]
+Write = Callable[[Path, Rows], None]
 
 
 def database_beside(out: Path) -> Path:
@@ -87,54 +93,56 @@ def database_beside(out: Path) -> Path:
 
 
 class AnswersFile:
-    """The answers of one command, and the output written from them.
+    """The answers of one command, and the output written from them; locked by this process.
 
-    This process locks both.
+    Where the output is the file itself, it is a shard.
     """
 
     def __init__(
-        self, path: Path, form: RowFormat, begun: JsonObject, *, kinds: int = 1 << 31
-    ) -> None:
-        self.path, self.form, self.out, self._kinds = path, form, form.out, kinds
-        #: How many images have each answer, and of these how many are in the output.
-        self.answers: Counter[int] = Counter()
-        self.kept: Counter[int] = Counter()
+        self, path: Path, out: Path, begun: JsonObject, *, kinds: int = 1 << 31,
+        source: str | None = None,
+    ) -> None:  # fmt: skip
+        self.path, self.out, self._kinds, self._source = path, out, kinds, source
         self._digests = DigestSet()
-        with storage_errors(self.out):
+        with storage_errors(out):
             path.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
-            stack.callback(hold(path, self.out).release)
+            stack.callback(hold(path, out).release)
             with self._errors():
-                self.db, self.about = self._opened(begun)
-                stack.callback(self.db.close)
+                self.db, self.about = self._opened(begun, stack)
                 self._key = bytes.fromhex(self.about.key)
-                self._learn()
+                #: How many images were done before.
+                self.resumed = self.counts()[0].total()
+                names = self.db.execute("SELECT image FROM answers")
+                self._digests.update(self._digest(name) for (name,) in names)
             self._check_output()
             self._stack = stack.pop_all()
-        #: How many images were done before.
-        self.resumed = self.images
 
-    def _opened(self, begun: JsonObject) -> tuple[sqlite3.Connection, About]:
+    @property
+    def is_shard(self) -> bool:
+        """Whether the file itself is the output."""
+        return self.out == self.path
+
+    def _opened(self, begun: JsonObject, stack: ExitStack) -> tuple[sqlite3.Connection, About]:
         """Create the file, or resume from it."""
-        there = os.path.lexists(self.out)
+        there = not self.is_shard and os.path.lexists(self.out)
         if there and not stat.S_ISREG(self.out.lstat().st_mode):
             raise RecipeError(f"{self.out} is a link, or no regular file", "Give another file.")
         if os.path.lexists(self.path):
             db, about = open_database(self.path)
-            with ExitStack() as stack:
-                stack.callback(db.close)
-                query = "SELECT EXISTS (SELECT 1 FROM moves), EXISTS (SELECT 1 FROM answers)"
-                moves, answers = db.execute(query).fetchone()
-                # The user may have removed the output, which asks for a new one; where no image
-                # is done, nothing is lost by beginning anew.
-                is_removed = not there and about.written is not None
-                is_empty = not answers and (
-                    not there or (about.begun != begun and self.out.stat().st_size == about.written)
-                )
-                if moves or not (is_removed or is_empty):
-                    _check_begun(about.begun, begun, self.out)
-                    stack.pop_all()
-                    return db, about
+            stack.callback(db.close)
+            query = "SELECT EXISTS (SELECT 1 FROM moves), EXISTS (SELECT 1 FROM answers)"
+            moves, answers = db.execute(query).fetchone()
+            # The user may have removed the output, which asks for a new one; where no image is
+            # done, nothing is lost by beginning anew.
+            is_removed = not there and about.written is not None
+            is_empty = not answers and (
+                not there or (about.begun != begun and self.out.stat().st_size == about.written)
+            )
+            if moves or not (is_removed or is_empty):
+                _check_begun(about.begun, begun, self.out)
+                return db, about
+            db.close()
             for name in (self.path, _beside(self.path, "-wal"), self.out):
                 name.unlink(missing_ok=True)
         elif there:
@@ -142,46 +150,35 @@ class AnswersFile:
                 f"{self.out} is there, and {self.path.name}, which says what is done, is not",
                 "Give another file, or move that one away; Opsin overwrites nothing.",
             )
-        _create(self.path, About(key=os.urandom(16).hex(), begun={**begun}))
-        return open_database(self.path)
+        _create(self.path, About(key=os.urandom(16).hex(), begun={**begun}, source=self._source))
+        db, about = open_database(self.path)
+        stack.callback(db.close)
+        return db, about
 
-    def _learn(self) -> None:
-        """Read the finished images, and the count of each answer."""
-        self.recount()
-        names = self.db.execute("SELECT image FROM answers")
-        self._digests.update(self._digest_read(name) for (name,) in names)
-
-    def recount(self) -> None:
-        """Count what the file holds: Ctrl-C may come between keeping answers and counting them."""
-        self.answers.clear()
-        self.kept.clear()
-        query = "SELECT answer, line IS NOT NULL, count(*) FROM answers GROUP BY 1, 2"
-        for answer, is_kept, count in self.db.execute(query):
-            if type(answer) is not int or not 0 <= answer < self._kinds:
-                raise damaged(self.path)
-            self.answers[answer] += count
-            if is_kept:
-                self.kept[answer] += count
-
-    def _digest_read(self, name: object) -> int:
-        if not isinstance(name, bytes):
-            raise damaged(self.path)
-        return self._digest(name)
+    def counts(self) -> tuple[Counter[int], Counter[int]]:
+        """Count the images of each answer, and those of them that are in the output."""
+        answers, kept = Counter[int](), Counter[int]()
+        with self._errors():
+            query = "SELECT answer, line IS NOT NULL, count(*) FROM answers GROUP BY 1, 2"
+            for answer, is_kept, count in self.db.execute(query):
+                if type(answer) is not int or not 0 <= answer < self._kinds:
+                    raise damaged(self.path)
+                answers[answer] += count
+                if is_kept:
+                    kept[answer] += count
+        return answers, kept
 
     def _check_output(self) -> None:
         sizes = (self.about.written, self.about.next)
-        if self.out.exists() and self.out.stat().st_size not in sizes:
+        if not self.is_shard and self.out.exists() and self.out.stat().st_size not in sizes:
             raise RecipeError(
                 f"{self.out} was changed since, or something else wrote it",
                 "Give another file, or move that one away.",
             )
 
-    @property
-    def images(self) -> int:
-        """How many images are done."""
-        return self.answers.total()
-
-    def _digest(self, name: bytes) -> int:
+    def _digest(self, name: object) -> int:
+        if not isinstance(name, bytes):
+            raise damaged(self.path)
         # Keyed by a number of the file's own, so that no name can be chosen which is taken for
         # another. Among a hundred million names the chance that two share one is 3e-4.
         return int.from_bytes(hashlib.blake2b(name, digest_size=8, key=self._key).digest())
@@ -204,21 +201,15 @@ class AnswersFile:
                     self.db.execute("ROLLBACK")
                 raise
 
-    def append(self, answers: Sequence[Answer]) -> None:
+    def append(self, answers: Iterable[Answer]) -> None:
         """Keep answers."""
         with self.transaction():
             self.insert(answers)
-        self.count(answers)
 
-    def insert(self, answers: Sequence[Answer]) -> None:
-        """Insert answers in the transaction; `count` them after it succeeds."""
+    def insert(self, answers: Iterable[Answer]) -> None:
+        """Insert answers in the transaction."""
         rows = ((as_bytes(image), answer, line) for image, answer, line in answers)
         self.db.executemany("INSERT INTO answers (image, answer, line) VALUES (?, ?, ?)", rows)
-
-    def count(self, answers: Sequence[Answer]) -> None:
-        """Count answers that are kept."""
-        self.answers.update(answer.answer for answer in answers)
-        self.kept.update(answer.answer for answer in answers if answer.line is not None)
 
     def note(self, **facts: object) -> None:
         """Store facts about the work."""
@@ -226,25 +217,27 @@ class AnswersFile:
         with self._errors():
             self.db.execute("UPDATE about SET content = ?", (self.about.to_text(),))
 
-    def lines(self) -> Iterator[bytes]:
-        """Yield the rows of the output as JSON, in order."""
-        query = "SELECT line FROM answers WHERE line IS NOT NULL ORDER BY id"
-        with self._errors():
-            for (line,) in self.db.execute(query):
-                if not isinstance(line, bytes):
-                    raise damaged(self.path)
-                yield line
+    def rows(self) -> Generator[Answer]:
+        """Yield the rows of the output, in order."""
+        return read_rows(self.db, self.path)
 
-    def finish(self) -> None:
-        """Write the output, unless it is complete."""
-        rows = self.kept.total()
+    def finish(self, write: Write) -> None:
+        """Write the output, unless it is complete; seal a shard."""
+        rows = self.counts()[1].total()
+        if self.is_shard:
+            if self.about.sha256 is None:
+                digest = hashlib.sha256()
+                for row in self.rows():
+                    digest.update(row_bytes(row))
+                self.note(rows=rows, sha256=digest.hexdigest())
+            return
         if self.about.rows == rows and self.out.exists():
             return
         self._check_output()
         with atomic_file(self.out) as temporary:
             try:
-                self.form.write(temporary, self.lines())
-            except _UNSOUND as error:
+                write(temporary, self.rows)
+            except UNSOUND as error:
                 raise damaged(self.path) from error
             size = temporary.stat().st_size
             self.note(next=size)
@@ -258,7 +251,7 @@ class AnswersFile:
         self.close()
         with storage_errors(self.path):
             self.path.unlink()
-            _beside(self.path, ".lock").unlink(missing_ok=True)
+            _lock_of(self.path).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the file and release its lock."""
@@ -271,7 +264,26 @@ class AnswersFile:
         self.close()
 
 
-def _check_begun(then: dict[str, object], begun: JsonObject, out: Path) -> None:
+def read_rows(db: sqlite3.Connection, path: Path) -> Generator[Answer]:
+    """Yield the rows of an answers file's output, in order."""
+    query = "SELECT image, answer, line FROM answers WHERE line IS NOT NULL ORDER BY id"
+    with database_errors(path, path):
+        for image, answer, line in db.execute(query):
+            if not (isinstance(image, bytes) and type(answer) is int and isinstance(line, bytes)):
+                raise damaged(path)
+            try:
+                yield Answer(image.decode("utf-8", "surrogatepass"), answer, line)
+            except UnicodeDecodeError as error:
+                raise damaged(path) from error
+
+
+def row_bytes(row: Answer) -> bytes:
+    """Return what a shard's checksum is made of."""
+    image, line = as_bytes(row.image), row.line or b""
+    return b"%d %d %d " % (len(image), row.answer, len(line)) + image + line
+
+
+def _check_begun(then: dict[str, Any], begun: JsonObject, out: Path) -> None:
     """Refuse to continue with another model, source or option."""
 
     def shown(value: Any) -> str:
@@ -282,7 +294,9 @@ def _check_begun(then: dict[str, object], begun: JsonObject, out: Path) -> None:
         return "none" if value is None else str(value)
 
     other = [
-        f"{name} was {shown(then.get(name))} and is {shown(value)}"
+        f"{name} is another one"
+        if isinstance(value, dict)
+        else f"{name} was {shown(then.get(name))} and is {shown(value)}"
         for name, value in begun.items()
         if then.get(name) != value
     ]
@@ -293,9 +307,13 @@ def _check_begun(then: dict[str, object], begun: JsonObject, out: Path) -> None:
         )
 
 
+def _lock_of(path: Path) -> Path:
+    return path.with_name(f".{path.name.removeprefix('.')}.lock")
+
+
 def hold(path: Path, shown: Path) -> FileLock:
     """Lock an answers file for this process."""
-    lock = FileLock(path.with_name(f"{path.name}.lock"))
+    lock = FileLock(_lock_of(path))
     with storage_errors(shown):
         try:
             lock.acquire(timeout=0)
@@ -307,9 +325,12 @@ def hold(path: Path, shown: Path) -> FileLock:
     return lock
 
 
-def open_database(path: Path) -> tuple[sqlite3.Connection, About]:
-    """Open an answers file with its facts; refuse any other file."""
-    for name in (path, _beside(path, "-wal"), _beside(path, "-shm"), _beside(path, "-journal")):
+def open_database(path: Path, *, writable: bool = True) -> tuple[sqlite3.Connection, About]:
+    """Open an answers file with its facts; refuse any other file.
+
+    One that is not to be written is read as it lies there, without its write-ahead log.
+    """
+    for name in (path, *(_beside(path, ending) for ending in ("-wal", "-shm", "-journal"))):
         if not os.path.lexists(name):
             continue
         info = name.lstat()
@@ -318,24 +339,25 @@ def open_database(path: Path) -> tuple[sqlite3.Connection, About]:
     with path.open("rb") as file:
         if file.read(_WAL.stop)[_WAL] != b"\2\2":
             raise damaged(path)
-    try:
-        with closing(_connect(path, "immutable=1")) as first:
-            _check_tables(first, path)
-        db = _connect(path, "mode=rw")
+    with ExitStack() as stack:
         try:
-            # Alone, SQLite needs no shared memory, which network disks lack.
-            db.execute("PRAGMA locking_mode = EXCLUSIVE")
-            _check_tables(db, path)  # the log may say otherwise
-            db.execute("PRAGMA synchronous = FULL")
+            db = stack.enter_context(closing(_connect(path, "immutable=1")))
+            _check_tables(db, path)
+            if writable:
+                db.close()
+                db = stack.enter_context(closing(_connect(path, "mode=rw")))
+                # Alone, SQLite needs no shared memory, which network disks lack.
+                db.execute("PRAGMA locking_mode = EXCLUSIVE")
+                _check_tables(db, path)  # the log may say otherwise
+                db.execute("PRAGMA synchronous = FULL")
             (content,) = db.execute("SELECT content FROM about").fetchone()
-            return db, About.model_validate(json.loads(content))
-        except BaseException:
-            db.close()
-            raise
-    except (sqlite3.Error, ValueError, TypeError, KeyError, RecursionError) as error:
-        if isinstance(error, sqlite3.OperationalError) and _code(error) in _REFUSED:
-            raise
-        raise damaged(path) from error
+            about = About.model_validate(json.loads(content))
+        except (sqlite3.Error, ValueError, TypeError, KeyError, RecursionError) as error:
+            if isinstance(error, sqlite3.OperationalError) and _code(error) in _REFUSED:
+                raise
+            raise damaged(path) from error
+        stack.pop_all()
+    return db, about
 
 
 def _connect(path: Path, how: str) -> sqlite3.Connection:

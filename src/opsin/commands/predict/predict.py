@@ -9,14 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal
+from typing import BinaryIO, Final, Literal
 
 from opsin._version import __version__
-from opsin.commands.out_file import OutFile, ShardTask
-from opsin.commands.own_images import noting_looks
-from opsin.commands.predict.answers_file import Answer, AnswersFile, database_beside
+from opsin.commands.predict.answers_file import Answer, AnswersFile
+from opsin.commands.predict.out_file import OutFile, shard_facts
 from opsin.commands.predict.rows import UNREADABLE, ResultRow, RowFormat, Selection, row_of
-from opsin.commands.predict.sorting import RESULTS, SORTED, By, Sorter
+from opsin.commands.predict.sorting import RESULTS, SORTED, Sorter
 from opsin.commands.predict.stream import (
     Progress,
     Sources,
@@ -24,6 +23,7 @@ from opsin.commands.predict.stream import (
     open_classifier,
     open_streams,
 )
+from opsin.commands.test_set_usage import noting_looks
 from opsin.core.arguments import checked
 from opsin.core.errors import ImageError, OpsinError, RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
@@ -120,7 +120,7 @@ def classify(
         outside: Let a table name images outside its folder.
         stdin: What ``-`` reads.
         shard: ``2/3``: only the second of three equal parts of the source, into
-            ``results-00002-of-00003.jsonl``, for `merge`.
+            ``results-00002-of-00003.jsonl.sqlite``, from which `merge` makes the results.
         on: Where images are answered: ``local``, or on a Ray cluster, ``ray`` or
             ``ray://HOST:PORT``; the answers are the same.
         device: Where each machine computes: see `Classifier`; an open one stays where it is.
@@ -148,125 +148,87 @@ def classify(
         raise RecipeError("The images of a shard cannot be sorted into folders")
     if top < 1:
         raise RecipeError(f"top must be at least 1, not {top}")
-    target = OutFile.read(out or Path(folder or "") / RESULTS, part)
+    out = out or Path(folder or "") / RESULTS
+    target = OutFile.read(out, part)
     stream = open_streams(
         source, columns=columns, follow_links=follow_links, outside=outside, stdin=stdin,
         shard=part, watcher=watcher,
     )  # fmt: skip
     classifier = open_classifier(model, device=device, tta=tta, watcher=watcher)
-    with target.errors():
+    classes = classifier.classes
+    with target.errors(), ExitStack() as stack:
+        form = RowFormat(target.path if part is None else Path(out), min(top, len(classes)))
         rejects = reject and classifier.metadata.reject is not None
-        form = RowFormat(target.path, min(top, len(classifier.classes)))
-        selection = Selection(where, min_confidence, classifier.classes, rejects=rejects)
+        selection = Selection(where, min_confidence, classes, rejects=rejects)
         if folder is not None:
-            _check_places(stream, folder, sort_by)
-        options: JsonObject = {
+            _check_places(source, stream, folder, sort_by)
+        begun: JsonObject = {
             "the classifier": hashlib.sha256(classifier.content).hexdigest()[:16],
             "top": form.top, "where": selection.where, "min_confidence": float(min_confidence),
             "reject": reject, "as_is": as_is, "tta": tta,
+            **_source_facts(stream, target, folder, sort_by),
         }  # fmt: skip
+        there = target.claim()
+        cluster = None
+        if is_elsewhere(on):
+            cluster = stack.enter_context(Cluster(on, stream.sample()))
+        database = folder / SORTED if folder else target.database
+        answers = AnswersFile(database, target.path, begun, kinds=len(classes) + 2)
+        stack.enter_context(answers)
         work = _Work(
-            classifier=classifier, stream=stream, target=target, folder=folder, by=sort_by, on=on,
-            form=form, selection=selection, options=options, reject=reject, as_is=as_is, tta=tta,
-            watcher=watcher, began=began,
-        )  # fmt: skip
-        return work.run()
+            classifier, stream, answers, watcher, selection=selection, top=form.top, reject=reject
+        )
+        if folder is not None:
+            work.sorter = Sorter(folder, sort_by, work.labels, answers, watcher)
+            stack.callback(work.sorter.close)
+        try:
+            work.answer(cluster, target.shown, as_is=as_is, tta=tta)
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                done = counted(answers.counts()[0].total(), "image is", "images are")
+                watcher.note(f"{done} done and kept; the same command goes on there")
+            if not answers.is_shard and target.address is None:  # these appear when complete
+                with suppress(OpsinError):
+                    answers.finish(form.write)
+            raise
+        answers.finish(form.write)
+        target.publish(there, keep=True)
+        return work.result(target.shown, folder, time.monotonic() - began)
 
 
 class _Work:
-    """One call of `classify`."""
+    """Answers the remaining images, and keeps and sorts them in batches."""
 
     def __init__(
-        self, *, classifier: Classifier, stream: Stream, target: OutFile, folder: Path | None,
-        by: By, on: str, form: RowFormat, selection: Selection, options: JsonObject, reject: bool,
-        as_is: bool, tta: bool, watcher: Watcher, began: float,
+        self, classifier: Classifier, stream: Stream, answers: AnswersFile, watcher: Watcher, *,
+        selection: Selection, top: int, reject: bool,
     ) -> None:  # fmt: skip
-        self.classifier, self.stream, self.target, self.folder = classifier, stream, target, folder
-        self.by, self.on, self.form, self.selection = by, on, form, selection
-        self.options, self.reject, self.as_is, self.tta = options, reject, as_is, tta
-        self.watcher, self.began = watcher, began
+        self.classifier, self.stream, self.answers = classifier, stream, answers
+        self.selection, self.top, self.watcher, self.reject = selection, top, watcher, reject
         #: Every answer, in the order of its number in the file.
         self.labels = [*classifier.classes, NONE_OF_THESE, UNREADABLE]
+        self.sorter: Sorter | None = None
         self._numbers = {label: number for number, label in enumerate(classifier.classes)}
-        self._answers: AnswersFile
-        self._sorter: Sorter | None = None
         self._batch: list[tuple[ListedImage, ResultRow]] = []
-        self._passed = self._inside = 0
+        self._passed = self._done = 0
 
-    def run(self) -> Classified:
-        """Answer the remaining images, and return the result."""
-        inputs, there, path = self.stream.inputs, self.target.claim(), self.target.path
-        task = None
-        if inputs is not None:
-            task = ShardTask("predict", inputs, self.options, path)
-            if before := task.finished():
-                self.watcher.note(f"{path} is finished")
-                known = ("images", "answered", "refused", "unreadable", "left_out", "answers")
-                counts = {name: before.summary[name] for name in known}
-                return self._classified(**counts, resumed=int(counts["images"]))
-        with ExitStack() as stack:
-            cluster = None
-            if is_elsewhere(self.on):
-                cluster = stack.enter_context(Cluster(self.on, self.stream.sample()))
-            database = self.folder / SORTED if self.folder else database_beside(path)
-            self._answers = answers = stack.enter_context(
-                AnswersFile(database, self.form, self._begun(), kinds=len(self.labels))
-            )
-            if self.folder is not None:
-                sorter = Sorter(self.folder, self.by, self.labels, answers, self.watcher)
-                self._sorter = stack.enter_context(closing(sorter))
-            try:
-                self._answer(cluster)
-            except BaseException as error:
-                if isinstance(error, KeyboardInterrupt):
-                    answers.recount()
-                    kept_now = counted(answers.images, "image is", "images are")
-                    self.watcher.note(f"{kept_now} done and kept; the same command goes on there")
-                if task is None and self.target.address is None:  # these appear when complete
-                    with suppress(OpsinError):
-                        answers.finish()
-                raise
-            answers.finish()
-            counts = self._counts()
-            if task is not None:
-                task.finish(answers.kept.total(), counts)
-                answers.remove()
-            self.target.publish(there, keep=True)
-        return self._classified(
-            **counts,
-            resumed=answers.resumed,
-            placed=self._sorter.placed if self._sorter else 0,
-            unplaced=self._sorter.unplaced if self._sorter else 0,
-        )
-
-    def _begun(self) -> JsonObject:
-        """Return the options that must not change on resuming."""
-        inputs = self.stream.inputs
-        if inputs is not None:
-            shard = {"the list of images": inputs.fingerprint[:16], "the shard": str(inputs.shard)}
-            return self.options | shard
-        sorting: JsonObject = {"sort_into": None, "sort_by": None, "out": None}
-        if self.folder is not None:
-            out = os.path.realpath(self.target.path)
-            sorting = {"sort_into": os.path.realpath(self.folder), "sort_by": self.by, "out": out}
-        return self.options | {"the source": _real(self.stream.source), **sorting}
-
-    def _answer(self, cluster: Cluster | None) -> None:
+    def answer(
+        self, cluster: Cluster | None, out: Path | StoreAddress, *, as_is: bool, tta: bool
+    ) -> None:
         """Answer the remaining images, here or on a cluster."""
-        answers, stream, watcher = self._answers, self.stream, self.watcher
-        if resumed := answers.resumed:
+        stream, watcher = self.stream, self.watcher
+        if resumed := self.answers.resumed:
             watcher.fact("Resumed", f"{counted(resumed, 'image was', 'images were')} done before")
-            if (version := answers.about.opsin) != __version__:
+            if (version := self.answers.about.opsin) != __version__:
                 watcher.note(
                     f"they were answered by Opsin {version}, the others will be by "
                     f"{__version__}; for answers of one version give another file"
                 )
         self._progress = Progress("Predict", stream.count(), watcher)
         self._written = time.monotonic()
-        left = replace(stream, each=self._not_done)
         answered = classify_stream(
-            self.classifier, left, as_is=self.as_is, tta=self.tta, cluster=cluster,
-            idle=self._write_in_time,
+            self.classifier, replace(stream, each=self._not_done), as_is=as_is, tta=tta,
+            cluster=cluster, idle=self._write_in_time,
         )  # fmt: skip
         inputs = None if stream.inputs is None else stream.inputs.fingerprint
         noted = noting_looks(answered, self.classifier, watcher, inputs=inputs)
@@ -281,39 +243,32 @@ class _Work:
             raise
         finally:
             watcher.end()
-        if self._inside and self._sorter is not None:
-            lie = counted(self._inside, "image lies", "images lie")
-            watcher.note(
-                f"{lie} in {self._sorter.folder}, where sorted ones go; they were passed over"
-            )
-        self._progress.note_unreadable(f"; their rows in {self.target.shown} say why")
+        self._progress.note_unreadable(f"; their rows in {out} say why")
 
     def _not_done(self) -> Iterator[ListedImage]:
-        sorter, any_found = self._sorter, False
+        any_found = False
         try:
             for image in self.stream:
                 any_found = True
-                if sorter is not None and sorter.has_inside(image):
-                    self._inside += 1
-                elif self._answers.claim(image.name, unique=self.stream.unique):
+                if self.answers.claim(image.name, unique=self.stream.unique):
                     yield image
                 else:
                     self._passed += 1
         except SourceError:
-            moved = sorter is not None and sorter.by == "move" and self._answers.resumed
+            moved = self.sorter is not None and self.sorter.by == "move" and self.answers.resumed
             # A folder from which all images were moved holds none, as expected.
             if any_found or not moved or self.stream.kind != "folder":
                 raise
 
     def _take(self, image: ListedImage, answer: Prediction | ImageError) -> None:
-        row = row_of(image.name, answer, self.form.top, reject=self.reject)
+        row = row_of(image.name, answer, self.top, reject=self.reject)
         if row.error is not None:
             self._progress.add_unreadable(row.image, row.error)
-        if self._sorter is None and isinstance(image.image, bytes):
+        if self.sorter is None and isinstance(image.image, bytes):
             image = replace(image, image=b"")  # rows may wait for long, and contents are large
         self._batch.append((image, row))
         # Images to be sorted wait with their contents.
-        if len(self._batch) >= (_BATCH if self._sorter is None else _BATCH // 4):
+        if len(self._batch) >= (_BATCH if self.sorter is None else _BATCH // 4):
             self._write()
         else:
             self._write_in_time()
@@ -337,51 +292,60 @@ class _Work:
             answers.append(Answer(image.name, number, row.to_json_line() if keep else None))
             if keep and row.answer is not None:
                 wanted.append((image, row.answer))
-        if self._sorter is None:
-            self._answers.append(answers)
+        if self.sorter is None:
+            self.answers.append(answers)
         else:
-            self._sorter.place(wanted, answers)
+            self.sorter.place(wanted, answers)
+        self._done += len(answers)
         self._written = time.monotonic()
-        self._progress.advance(self._passed + self._answers.images - self._answers.resumed)
+        self._progress.advance(self._passed + self._done)
 
-    def _counts(self) -> JsonObject:
-        answers, classes = self._answers, len(self._numbers)
-        kept: dict[str, int] = {}
-        for number, count in answers.kept.most_common():
+    def result(self, out: Path | StoreAddress, folder: Path | None, seconds: float) -> Classified:
+        """Count the answers."""
+        answers, kept = self.answers.counts()
+        kept_labels: dict[str, int] = {}
+        for number, count in kept.most_common():  # a class may be called "unreadable"
             label = self.labels[number]
-            kept[label] = kept.get(label, 0) + count
-        refused, unreadable = answers.answers[classes], answers.answers[classes + 1]
-        return {
-            "images": answers.images,
-            "answered": answers.images - refused - unreadable,
-            "refused": refused,
-            "unreadable": unreadable,
-            "left_out": answers.images - answers.kept.total(),
-            "answers": kept,
-        }
-
-    def _classified(self, *, placed: int = 0, unplaced: int = 0, **counts: Any) -> Classified:
+            kept_labels[label] = kept_labels.get(label, 0) + count
+        images, classes = answers.total(), len(self._numbers)
+        refused, unreadable = answers[classes], answers[classes + 1]
         return Classified(
-            out=self.target.shown, sorted_into=self.folder, placed=placed, unplaced=unplaced,
-            device=self.classifier.device, seconds=time.monotonic() - self.began, **counts,
+            out=out, images=images, answered=images - refused - unreadable, refused=refused,
+            unreadable=unreadable, left_out=images - kept.total(), resumed=self.answers.resumed,
+            answers=kept_labels, sorted_into=folder,
+            placed=self.sorter.placed if self.sorter else 0,
+            unplaced=self.sorter.unplaced if self.sorter else 0,
+            device=self.classifier.device, seconds=seconds,
         )  # fmt: skip
 
 
-def _check_places(stream: Stream, folder: Path, by: By) -> None:
-    """Refuse a source whose images cannot be placed below the folder."""
+def _source_facts(stream: Stream, target: OutFile, folder: Path | None, by: str) -> JsonObject:
+    """Return where images come from and go to, which must not change on resuming."""
+    if stream.inputs is not None:
+        return shard_facts(stream.inputs)
+    sorting: JsonObject = {"sort_into": None, "sort_by": None, "out": None}
+    if folder is not None:
+        out = os.path.realpath(target.path)
+        sorting = {"sort_into": os.path.realpath(folder), "sort_by": by, "out": out}
+    return {"the source": _real(stream.source), **sorting}
+
+
+def _check_places(sources: Sources, stream: Stream, folder: Path, by: str) -> None:
+    """Refuse sources whose images cannot be placed below the folder."""
     if stream.kind == "archive" and by != "copy":
         raise RecipeError(f"{stream.source} is one file, from which images can only be copied")
     if is_stored(folder):
         raise RecipeError(f"{folder} is on a store; images are sorted into a folder here")
-    if is_stored(stream.source) and by != "copy":
-        raise RecipeError(f"{stream.source} is on a store, from which images can only be copied")
-    source, target = Path(_real(stream.source)), Path(os.path.realpath(folder))
-    inside = source.is_relative_to(target) or target.is_relative_to(source)
-    if stream.kind == "folder" and inside:
-        # Sorted images would be found again and answered a second time.
-        raise RecipeError(
-            f"{folder} and {stream.source} lie in one another", "Sort into another folder."
-        )
+    target = Path(os.path.realpath(folder))
+    for source in [sources] if isinstance(sources, str | os.PathLike) else sources:
+        if is_stored(source) and by != "copy":
+            raise RecipeError(f"{source} is on a store, from which images can only be copied")
+        path = Path(_real(os.fspath(source)))
+        if path.is_dir() and (path.is_relative_to(target) or target.is_relative_to(path)):
+            # Sorted images would be found again and answered a second time.
+            raise RecipeError(
+                f"{folder} and {source} lie in one another", "Sort into another folder."
+            )
 
 
 def _real(source: str) -> str:

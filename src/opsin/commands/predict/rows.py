@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from opsin.core.errors import ImageError, MissingExtraError, RecipeError
 from opsin.core.stored_json import json_text
 from opsin.data.spelling import closest_first
 from opsin.runtime.prediction import NONE_OF_THESE, Prediction
+
+if TYPE_CHECKING:
+    from opsin.commands.predict.answers_file import Rows
 
 Cell = str | float | bool | None
 
@@ -149,10 +152,11 @@ class RowFormat:
         except UnicodeEncodeError:  # half a surrogate pair, which no file's name can hold
             return text.encode("utf-8", "backslashreplace")
 
-    def write(self, file: Path, lines: Iterable[bytes]) -> None:
-        """Write a whole new file from lines of JSON."""
+    def write(self, file: Path, rows: Rows) -> None:
+        """Write a whole new file from rows whose lines are JSON."""
+        lines = (row.line or b"" for row in rows())
         if self.form == "parquet":
-            self._write_parquet(file, iter(lines))
+            self._write_parquet(file, lines)
             return
         with file.open("wb") as stream:
             if self.form == "csv":

@@ -1,8 +1,13 @@
 """Images sorted into folders by their answer.
 
-Copies are made before the answers file calls their images done, and taken back if it does not.
-Moves are made after it, since an image that has left its place would not be seen again. So either
-way every image is placed once, however often the work is killed and continued.
+What is done with each image is a row of the answers file before it is done. Copies are made before
+the file calls their images done, and taken back if it does not; moves after it, since an image that
+has left its folder would not be listed again. So every image is placed once, however often the work
+is killed and continued.
+
+An answers file may have been downloaded, and then it says whatever its maker wrote. So the folders
+that images were taken from are kept in the user's own state as well, and images go back, or are
+called copies of what is there, nowhere else.
 """
 
 from __future__ import annotations
@@ -10,40 +15,287 @@ from __future__ import annotations
 import errno
 import io
 import os
+import shutil
+import sqlite3
 import stat
 import time
-from collections.abc import Container, Sequence
-from contextlib import ExitStack
+from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from sqlite3 import Error as DatabaseError
-from typing import Final, Literal
+from typing import Any, BinaryIO, Final, Literal, NamedTuple
 
-from opsin.commands.predict.answers_file import Answer, AnswersFile, Sorting, as_bytes
-from opsin.commands.predict.moves import (
-    Move,
-    Origins,
-    Placement,
-    copy_file,
-    identity_of,
-    move_file,
-    read_moves,
-)
+from opsin.commands.predict.answers_file import Answer, AnswersFile, Sorting, as_bytes, damaged
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
-from opsin.core.files import ConfinedDir, NamesInUse, free_name, legal_name, open_regular
+from opsin.core.files import (
+    ConfinedDir,
+    NamesInUse,
+    free_name,
+    is_plain_name,
+    legal_name,
+    open_regular,
+    state_root,
+)
 from opsin.core.storage import check_writable, storage_errors
 from opsin.data.image_stream import ListedImage
 
 By = Literal["copy", "move"]
 
-#: In a sorted folder: the answers, the file of them where no other was named, and what is written.
+#: In a sorted folder: the answers, the usual output, and what is being written.
 SORTED: Final = ".sorted.sqlite"
 RESULTS: Final = "results.jsonl"
 SCRATCH: Final = ".sorting"
 # Reasons to end the work: they would meet every further image too.
 _DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+# Images that could not be placed and are named; rows that are read at once.
 _NAMED: Final = 3
-_ELSEWHERE: Final = "Sort into another folder, with other results."
+_BATCH: Final = 256
+# Whether an open file's times can be set by its number; on Windows by its name only.
+_BY_NUMBER: Final = os.utime in os.supports_fd
+# File systems keep times to two seconds or better.
+_CLOCK: Final = 2_000_000_000
+_TABLE: Final = """CREATE TABLE IF NOT EXISTS origins
+    (sorting TEXT NOT NULL, folder BLOB NOT NULL, PRIMARY KEY (sorting, folder))"""
+
+
+class Placement(NamedTuple):
+    """A file's current or future place: an open folder, and a name in it."""
+
+    folder: ConfinedDir
+    name: str
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nothing has the name."""
+        return not self.folder.has(self.name)
+
+    def stat(self) -> os.stat_result:
+        """The status of the name itself, without following a link."""
+        return self.folder.stat(self.name)
+
+    def unlink(self, *, missing_ok: bool = False) -> None:
+        """Remove the name."""
+        with suppress(*[FileNotFoundError] * missing_ok):
+            self.folder.unlink(self.name)
+
+
+def copy_file(
+    source: BinaryIO, target: Placement, scratch: Placement, mtime_ns: int | None = None
+) -> None:
+    """Copy a content to a name that must be free, with its file's time and rights or a time."""
+
+    def stamp(file: int | Path) -> None:
+        if mtime_ns is None and isinstance(file, int):
+            # The numbers of open files will do, though their types do not say so.
+            shutil.copystat(source.fileno(), file)  # type: ignore[arg-type]
+            return
+        time = os.fstat(source.fileno()).st_mtime_ns if mtime_ns is None else mtime_ns
+        os.utime(file, ns=(time, time))
+
+    # Killed after the name was given, the scratch file is the target: never write into it.
+    scratch.unlink(missing_ok=True)
+    try:
+        with scratch.folder.open(scratch.name, "xb") as file:
+            shutil.copyfileobj(source, file, 1 << 20)
+            file.flush()
+            os.fsync(file.fileno())
+            # A copy is recognised by its time, so it never has its name without.
+            if _BY_NUMBER:
+                with suppress(OSError):  # some file systems keep no times
+                    stamp(file.fileno())
+        if not _BY_NUMBER:
+            stamp(scratch.folder.path / scratch.name)
+        try:
+            scratch.folder.link(scratch.name, *target)
+        except FileExistsError:
+            raise
+        except OSError:
+            _rename_new(scratch, target)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def move_file(source: Placement, target: Placement, scratch: Placement) -> None:
+    """Give a file a name that must be free; meanwhile it has both names, and never none."""
+    try:
+        # A rename would replace an existing file, a second name never does.
+        source.folder.link(source.name, *target)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            with source.folder.open(source.name) as content:
+                copy_file(content, target, scratch)
+        elif error.errno in (errno.ENOENT, errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        else:  # a file system, or a rule of the system, without second names
+            _rename_new(source, target)
+            return
+    source.unlink()
+
+
+def _rename_new(source: Placement, target: Placement) -> None:
+    """Rename where there are no second names; no other process may write there meanwhile."""
+    if not target.is_free:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target.name)
+    source.folder.rename(source.name, *target)
+
+
+def identity_of(status: os.stat_result) -> str:
+    """What distinguishes a file from all others of this machine."""
+    return f"{status.st_dev} {status.st_ino}"
+
+
+@dataclass(frozen=True)
+class Move:
+    """What is done with one image; members of archives have no source, and are written."""
+
+    image: str
+    source: str | None
+    target: str  # below the sorted folder: the folder of its answer, and a name
+    by: str
+    size: int
+    mtime_ns: int
+    identity: str = ""
+    done: bool = False  # for certain
+    id: int = 0
+
+    def looks_done(self, target: Placement) -> bool:
+        """Whether the file at the target is this image."""
+        try:
+            found = target.stat()
+        except OSError:
+            return False
+        if not stat.S_ISREG(found.st_mode):
+            return False
+        # A copy, and what moved across file systems, is recognised by its size and time.
+        return (self.by == "move" and identity_of(found) == self.identity) or self.is_like(found)
+
+    def is_like(self, status: os.stat_result) -> bool:
+        """Whether a file has the size and time of the image as it was."""
+        return abs(status.st_mtime_ns - self.mtime_ns) <= _CLOCK and status.st_size == self.size
+
+    @contextmanager
+    def places(
+        self, folder: ConfinedDir, origins: Origins, *, make: bool = False
+    ) -> Iterator[tuple[Placement | None, Placement | None]]:
+        """Yield the sorted file, if it is there, and the place that it came from.
+
+        ``make`` the folder that it came from if it is gone.
+        """
+        with ExitStack() as stack:
+            target = source = None
+            with suppress(FileNotFoundError):
+                answer, name = self.target.split("/")
+                target = Placement(stack.enter_context(folder.folder(answer)), name)
+                target = None if target.is_free else target
+            if self.source is not None and origins.holds(self.source):
+                parent, name = os.path.split(self.source)
+                with suppress(FileNotFoundError if make else OSError):
+                    if make and target is not None:
+                        Path(parent).mkdir(parents=True, exist_ok=True)
+                    source = Placement(stack.enter_context(ConfinedDir(Path(parent))), name)
+            yield target, source
+
+    @classmethod
+    def of_row(cls, row: Sequence[Any]) -> Move:
+        """Read a row; `ValueError`, `TypeError` or `AttributeError` if it is not ours."""
+        names: list[Any] = [
+            None if value is None else value.decode("utf-8", "surrogatepass") for value in row[:3]
+        ]
+        image, source, target = names
+        by, size, mtime_ns, identity, done, number = row[3:]
+        if by == "write":
+            is_sound = source is None
+        else:
+            parts = Path(source).parts[1:]
+            is_sound = Path(source).is_absolute() and all(
+                part == ".." or is_plain_name(part) for part in parts
+            )
+        places = target.split("/")
+        if not (
+            is_sound
+            and isinstance(image, str)
+            and len(places) == 2
+            and all(map(is_plain_name, places))
+            and all(type(value) is int for value in (size, mtime_ns, done))
+            and isinstance(identity, str)
+            and by in ("copy", "move", "write")
+        ):
+            raise ValueError("no row of a sorting")
+        return cls(image, source, target, by, size, mtime_ns, identity, bool(done), number)
+
+
+def read_moves(db: sqlite3.Connection, path: Path, *, undone: bool = False) -> Iterator[Move]:
+    """Yield the moves, or only those not done for certain; a row may be deleted meanwhile."""
+    query = (
+        "SELECT image, source, target, by, size, mtime_ns, identity, done, id FROM moves "
+        "WHERE id > ? AND (done = 0 OR ?) ORDER BY id LIMIT ?"
+    )
+    last = -(1 << 63)
+    while rows := db.execute(query, (last, not undone, _BATCH)).fetchall():
+        last = rows[-1][-1]
+        for row in rows:
+            try:
+                yield Move.of_row(row)
+            except (ValueError, TypeError, AttributeError) as error:
+                raise damaged(path) from error
+
+
+class Origins:
+    """The folders from which one sorting took images, as this account knows them."""
+
+    def __init__(self, key: str) -> None:
+        self.path = state_root() / "sortings.sqlite"
+        self._key = key
+        self._folders: set[str] = set()
+        if self.path.exists():
+            with suppress(sqlite3.Error), self._opened() as db:
+                query = "SELECT folder FROM origins WHERE sorting = ?"
+                self._folders.update(os.fsdecode(folder) for (folder,) in db.execute(query, (key,)))
+
+    @contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        with closing(sqlite3.connect(self.path)) as db, db:
+            db.execute(_TABLE)
+            yield db
+
+    def add(self, sources: Iterable[str]) -> None:
+        """Keep the folders of these images, before anything is done with them."""
+        new = {os.path.dirname(source) for source in sources} - self._folders  # noqa: PTH120
+        if not new:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._opened() as db:
+            rows = ((self._key, os.fsencode(folder)) for folder in new)
+            db.executemany("INSERT OR IGNORE INTO origins VALUES (?, ?)", rows)
+        self._folders |= new
+
+    def holds(self, source: str) -> bool:
+        """Whether an image was taken from there."""
+        parent, name = os.path.split(source)
+        return parent in self._folders and name not in {"", ".", ".."}
+
+    def check(self, moves: Iterable[Move], path: Path) -> int:
+        """Count moves; refuse those of images from other folders."""
+        count, strange = 0, ""
+        for move in moves:
+            count += 1
+            if move.source is not None and not self.holds(move.source):
+                strange = move.source
+        if strange:
+            raise RecipeError(
+                f"{path} names {strange}, from where this account sorted nothing",
+                "Only the account that sorted a folder can continue it or take it back.",
+            )
+        return count
+
+    def forget(self) -> None:
+        """Remove what is known of a sorting that was taken back."""
+        if self.path.exists():
+            with suppress(sqlite3.Error), self._opened() as db:
+                db.execute("DELETE FROM origins WHERE sorting = ?", (self._key,))
 
 
 class Sorter:
@@ -56,61 +308,38 @@ class Sorter:
         self.placed, self.unplaced = 0, 0
         self._answers = answers
         self._origins = Origins(answers.about.key)
-        self._inside = os.path.realpath(folder) + os.sep
         names = NamesInUse()
         for name in (SORTED, RESULTS):
             names.take(name)
         self._folders = {label: names.take(legal_name(label)) for label in labels}
         # Without it nothing could be taken back; better to know before any image is answered.
         check_writable(self._origins.path, "set OPSIN_STATE to one")
+        if answers.about.undone:
+            raise RecipeError(
+                f"Images were taken back from {folder}",
+                "Sort into another folder, with other results.",
+            )
+        if answers.about.sorting is None:
+            is_usual = answers.out.absolute() == (folder / RESULTS).absolute()
+            folders = list(self._folders.values())
+            answers.note(sorting=Sorting(folders=folders, results=is_usual))
         with ExitStack() as stack:
             with storage_errors(folder):
                 self._dir = stack.enter_context(ConfinedDir(folder))
-            self._scratch = Placement(self._dir, SCRATCH)
-            self._begin()
-            with storage_errors(folder):
+                self._scratch = Placement(self._dir, SCRATCH)
                 self._settle()
             self.close = stack.pop_all().close
 
-    def _begin(self) -> None:
-        for name in self._folders.values():
-            try:
-                if self._dir.has(name):
-                    self._dir.folder(name).close()
-            except NotADirectoryError as error:
-                raise RecipeError(
-                    f"{self.folder / name} is a link or a file",
-                    "Take it away, or sort into another folder.",
-                ) from error
-        about = self._answers.about
-        if about.undone:
-            raise RecipeError(f"Images were taken back from {self.folder}", _ELSEWHERE)
-        if about.sorting is None:
-            out = self._answers.out
-            names = os.listdir(self.folder)  # noqa: PTH208  names are all it takes
-            others = [name for name in names if name != out.name and not name.startswith(SORTED)]
-            is_usual = out.absolute() == (self.folder / RESULTS).absolute()
-            sorting = Sorting(
-                folders=list(self._folders.values()), made=not others, results=is_usual
-            )
-            self._answers.note(sorting=sorting)
-
     def _settle(self) -> None:
-        """Bring a batch to its end that the process was killed in."""
+        """Finish the batch in which the process was killed."""
         self._scratch.unlink(missing_ok=True)
         moves = list(read_moves(self._answers.db, self._answers.path, undone=True))
-        for move in moves:
-            if move.source is not None and not self._origins.holds(move.source):
-                raise RecipeError(
-                    f"{self._answers.path} names {move.source}, from where this account sorted "
-                    "nothing",
-                    _ELSEWHERE,
-                )
+        self._origins.check(moves, self._answers.path)
         undone = [move for move in moves if not self._settle_one(move)]
         with self._answers.transaction():
             self._mark(undone)
         again = [
-            (ListedImage(move.image, move.source), move.folder)
+            (ListedImage(move.image, move.source), move.target.split("/")[0])
             for move in undone
             if move.by == "move" and move.source is not None
         ]
@@ -123,9 +352,9 @@ class Sorter:
                 return False
             if move.by == "move":  # its answer is kept; perhaps the old name is there as well
                 if source is not None and not source.is_free:
-                    there = source.stat()
-                    same = (there.st_size, there.st_mtime_ns) == (move.size, move.mtime_ns)
-                    if same and identity_of(there) == move.identity:
+                    found = source.stat()
+                    same = (found.st_size, found.st_mtime_ns) == (move.size, move.mtime_ns)
+                    if same and identity_of(found) == move.identity:
                         source.unlink()
                 return True
             # It will be answered again; but if the original has gone since, its copy stays.
@@ -133,10 +362,6 @@ class Sorter:
                 return True
             target.unlink()
             return False
-
-    def has_inside(self, image: ListedImage) -> bool:
-        """Whether an image lies in the folder, where sorted ones are found again."""
-        return image.path is not None and os.path.realpath(image.path).startswith(self._inside)
 
     def place(self, images: Sequence[tuple[ListedImage, str]], answers: Sequence[Answer]) -> None:
         """Keep answers, and place the images that have one of the folders."""
@@ -154,15 +379,19 @@ class Sorter:
         if not planned:
             self._answers.append(answers)
             return
-        sources = [move.source for _, move in planned.values() if move.source is not None]
+        moves = [move for _, move in planned.values()]
         with storage_errors(self._origins.path):
             try:
-                self._origins.add(sources)
-            except DatabaseError as error:  # without it, nothing could be taken back
+                self._origins.add(move.source for move in moves if move.source is not None)
+            except sqlite3.Error as error:  # without it, nothing could be taken back
                 raise OSError(errno.EIO, str(error)) from error
         with self._answers.transaction() as db:
-            for _, move in planned.values():
-                move.insert(db)
+            db.executemany(
+                "INSERT INTO moves (image, source, target, by, size, mtime_ns, identity, done) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
+                ((as_bytes(m.image), m.source and as_bytes(m.source), as_bytes(m.target), m.by,
+                  m.size, m.mtime_ns, m.identity) for m in moves),
+            )  # fmt: skip
             if self.by == "move":
                 self._answers.insert(answers)
         undone = [move for image, move in planned.values() if not self._act(image, move)]
@@ -170,7 +399,6 @@ class Sorter:
             self._mark(undone)
             if self.by == "copy":
                 self._answers.insert(answers)
-        self._answers.count(answers)
 
     def _mark(self, undone: Sequence[Move]) -> None:
         """Call the planned moves done, but for some."""
@@ -180,7 +408,7 @@ class Sorter:
         db.execute("UPDATE moves SET done = 1 WHERE done = 0")
 
     def _plan(self, image: ListedImage, folder: str, planned: Container[str]) -> Move:
-        """What is going to be done with an image; `OSError` where it cannot be."""
+        """Plan what to do with an image; raise `OSError` where it cannot be placed."""
 
         def is_taken(name: str) -> bool:
             if f"{folder}/{name}".casefold() in planned:
@@ -198,23 +426,22 @@ class Sorter:
             name = free_name(legal_name(image.name.rsplit("/", 1)[-1]), is_taken)
             # Whole seconds, which every file system keeps.
             now = int(time.time()) * 1_000_000_000
-            return Move(image.name, None, folder, name, "write", len(_content(image)), now)
+            return Move(image.name, None, f"{folder}/{name}", "write", len(_content(image)), now)
         path = Path(image.path)
         status = path.stat() if self.by == "copy" else path.lstat()
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "is a symbolic link, which is left where it is")
         return Move(
-            image.name, str(path.absolute()), folder, free_name(path.name, is_taken), self.by,
-            status.st_size, status.st_mtime_ns, identity_of(status),
+            image.name, str(path.absolute()), f"{folder}/{free_name(path.name, is_taken)}",
+            self.by, status.st_size, status.st_mtime_ns, identity_of(status),
         )  # fmt: skip
 
     def _act(self, image: ListedImage, move: Move) -> bool:
         """Do what was planned; return whether it was done."""
-        source = Path(move.source or "")
+        source, (answer, name) = Path(move.source or ""), move.target.split("/")
         try:
             with ExitStack() as stack:
-                folder = stack.enter_context(self._dir.folder(move.folder, make=True))
-                target = Placement(folder, move.name)
+                target = Placement(stack.enter_context(self._dir.folder(answer, make=True)), name)
                 if move.by == "write":
                     content = io.BytesIO(_content(image))
                     copy_file(content, target, self._scratch, move.mtime_ns)

@@ -1,4 +1,4 @@
-"""Images of one source or several, and their answers one by one."""
+"""Images of one source or several, their answers one by one, and figures of answers."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from opsin.commands.own_images import noting_looks
+import numpy as np
+
 from opsin.commands.predict.rows import Selection, row_of
+from opsin.commands.test_set_usage import noting_looks
 from opsin.core.arguments import checked
 from opsin.core.errors import ImageError, RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
+from opsin.core.storage import check_writable
 from opsin.data.image_stream import ListedImage, Stream, cut_stream, held_bytes, join_streams
+from opsin.data.images import ImageLike, open_image
 from opsin.data.lazy_images import THREADS
 from opsin.data.read_ahead import read_ahead
 from opsin.data.shard import Shard
@@ -34,6 +39,7 @@ Sources = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 _SILENCE: Final = 10.0
 # Unreadable files that are named while the work goes on.
 _NAMED: Final = 3
+_DRAWN: Final = (".png", ".svg", ".pdf")
 
 
 class Progress:
@@ -224,3 +230,44 @@ def predict_each(
         as_is=as_is, tta=tta, watcher=watcher,
     )  # fmt: skip
     return (answer for _, answer in answers)
+
+
+def check_drawing(path: str | os.PathLike[str]) -> Path:
+    """Check the path of a figure before any work is done."""
+    path = Path(path)
+    if path.suffix.lower() not in _DRAWN:
+        raise RecipeError(f"{path} does not end in {', '.join(_DRAWN)}")
+    check_writable(path)
+    return path
+
+
+@checked
+def draw_prediction(
+    prediction: Prediction, path: str | os.PathLike[str], image: ImageLike | None = None
+) -> Path:
+    """Draw an image beside the bars of its probabilities.
+
+    Args:
+        prediction: An answer, with the network's pixels.
+        path: File to write; its ending decides the format (PNG, SVG, PDF).
+        image: The original image, to be shown as well.
+
+    Raises:
+        RecipeError: Another ending.
+        MissingExtraError: matplotlib is not installed.
+        StorageError: The disk refuses the write.
+    """
+    from opsin.report.figures.run_figures import ShownAnswer, draw_answer  # noqa: PLC0415  needs matplotlib
+    from opsin.report.figures.style import save, styled  # noqa: PLC0415
+
+    path = check_drawing(path)
+    original = None
+    if image is not None:
+        upright = open_image(image, prediction.name, side=800)
+        original = np.asarray(upright).reshape(upright.height, upright.width, -1)
+    refused = prediction.answer if prediction.rejected else ""
+    answer = ShownAnswer(
+        prediction.pixels, prediction.name, None, prediction.probabilities, refused
+    )
+    with styled():
+        return save(draw_answer(answer, original), path)

@@ -7,11 +7,13 @@ import stat
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from sqlite3 import Connection
 from typing import Final
 
 from opsin.commands.predict.answers_file import About, damaged, database_errors, hold, open_database
-from opsin.commands.predict.moves import (
+from opsin.commands.predict.sorting import (
+    RESULTS,
+    SCRATCH,
+    SORTED,
     Move,
     Origins,
     Placement,
@@ -19,7 +21,6 @@ from opsin.commands.predict.moves import (
     move_file,
     read_moves,
 )
-from opsin.commands.predict.sorting import RESULTS, SCRATCH, SORTED
 from opsin.core.arguments import checked
 from opsin.core.errors import RecipeError
 from opsin.core.events import SILENT, Watcher
@@ -95,7 +96,10 @@ def undo(folder: str | os.PathLike[str], *, watcher: Watcher = SILENT) -> Undone
             opened = stack.enter_context(ConfinedDir(folder))
         origins = Origins(about.key)
         work = _Undoing(about, opened, origins)
-        total = _check_moves(db, about, opened.path, origins)
+        # All of them must be sound before one is undone.
+        total = origins.check(read_moves(db, path), path)
+        if about.sorting and not all(map(is_plain_name, about.sorting.folders)):
+            raise damaged(path)
         # From here on no command continues this sorting.
         undone = about.model_copy(update={"undone": True})
         db.execute("UPDATE about SET content = ?", (undone.to_text(),))
@@ -111,7 +115,7 @@ def undo(folder: str | os.PathLike[str], *, watcher: Watcher = SILENT) -> Undone
             else:
                 over.append((move.id,))
             if len(over) >= _BATCH or number == total:
-                # Killed before that, they are found as they are.
+                # Killed before that, these moves are found undone and passed over.
                 db.execute("BEGIN IMMEDIATE")
                 db.executemany("DELETE FROM moves WHERE id = ?", over)
                 db.execute("COMMIT")
@@ -124,23 +128,6 @@ def undo(folder: str | os.PathLike[str], *, watcher: Watcher = SILENT) -> Undone
                 _clear(opened, about)
             origins.forget()
     return Undone(folder, work.moved_back, work.removed, tuple(left), left_count)
-
-
-def _check_moves(db: Connection, about: About, folder: Path, origins: Origins) -> int:
-    """Count the moves, once all of them are sound and of this account."""
-    total, strange = 0, ""
-    for move in read_moves(db, folder / SORTED):
-        total += 1
-        if move.source is not None and not origins.holds(move.source):
-            strange = move.source
-    if about.sorting and not all(map(is_plain_name, about.sorting.folders)):
-        raise damaged(folder / SORTED)
-    if strange:
-        raise RecipeError(
-            f"{folder / SORTED} names {strange}, from where this account sorted nothing",
-            "Only the account that sorted a folder can take it back.",
-        )
-    return total
 
 
 class _Undoing:
@@ -178,15 +165,15 @@ class _Undoing:
         with move.places(self._folder, self._origins, make=True) as (target, source):
             free = source is None or source.is_free
             there = target is not None and move.looks_done(target)
-            # What lies there is the image even if it was edited since, where it was done for sure.
+            # A file at the target of a finished move is the image, even if it was edited since.
             if target is None or source is None or not (there or move.done):
                 return "is no longer there" if free else None
             if not stat.S_ISREG(target.stat().st_mode):
                 return "is a link now, or no file"
             if free:
                 move_file(target, source, Placement(source.folder, self._scratch))
-            # Killed between two steps, the image lies in both places. A symbolic link that was
-            # left at the old one leads to the only copy.
+            # Killed between two steps, the image has both names. A symbolic link that was left at
+            # the old one leads to the only copy.
             elif there and stat.S_ISREG(source.stat().st_mode) and _same_content(source, target):
                 target.unlink()
             else:
@@ -235,6 +222,5 @@ def _clear(folder: ConfinedDir, about: About) -> None:
             results.unlink()
     for name in (SORTED, f"{SORTED}-wal", f"{SORTED}.lock"):
         Placement(folder, name).unlink(missing_ok=True)
-    if sorting and sorting.made:
-        with suppress(OSError):
-            folder.path.rmdir()
+    with suppress(OSError):
+        folder.path.rmdir()

@@ -35,8 +35,7 @@ from opsin.data.sources.rows import (
 )
 from opsin.data.sources.table import COLUMNS, USUAL, TableSchema, is_missing, name_of, text_of
 from opsin.data.split import part_named
-from opsin.hub.hub_connection import connect, hub_errors, is_offline, quiet
-from opsin.hub.hub_fetch import download, listed
+from opsin.hub.hub_fetch import asking, connect, download, is_offline, listed
 from opsin.hub.hub_name import PREFIX, HubName, commit_of, snapshot_of
 
 _USUAL: Final = USUAL | {
@@ -306,7 +305,7 @@ def _snapshot(request: SourceRequest, name: HubName, config: str | None) -> Path
     if not is_offline():
         hub = connect("data sets of the hub")
         try:
-            with quiet(hub), hub_errors(hub, name):
+            with asking(hub, name):
                 where, names = listed(hub, name)
         except DownloadError as error:
             if commit_of(name) is None:
@@ -316,7 +315,7 @@ def _snapshot(request: SourceRequest, name: HubName, config: str | None) -> Path
             if not name.is_pinned:
                 request.watcher.note(f"{name.repository} is at commit {where.revision[:12]}")
             tables = [file for file in names if file.endswith(".parquet")]
-            with quiet(hub), hub_errors(hub, name):
+            with asking(hub, name):
                 for file in _of_config(tables, config, request):
                     # By the revision's name, so that the library records its commit.
                     download(hub, name, file, request.watcher)

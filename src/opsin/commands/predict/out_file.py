@@ -1,0 +1,387 @@
+"""Output files of verbs: local, on a store, in shards; and shards merged into one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.commands.predict.answers_file import (
+    UNSOUND,
+    About,
+    Answer,
+    Rows,
+    Write,
+    database_beside,
+    open_database,
+    read_rows,
+    row_bytes,
+)
+from opsin.commands.predict.rows import RowFormat
+from opsin.core.arguments import checked
+from opsin.core.errors import RecipeError, StorageError
+from opsin.core.events import SILENT, Watcher
+from opsin.core.files import legal_name, open_regular, state_root
+from opsin.core.format import counted
+from opsin.core.storage import atomic_file, check_new_file, storage_errors, write_json
+from opsin.core.stored_json import JsonObject
+from opsin.data.shard import Shard, ShardInputs, named_shard, whole_file
+from opsin.data.split import UNASSIGNED
+from opsin.stores.bucket import open_bucket, said_as
+from opsin.stores.store_address import (
+    ADDRESSES,
+    AZURE_ACCOUNT,
+    StoreAddress,
+    StoredObject,
+    is_stored,
+)
+
+#: What a shard's file ends in, behind the name of the whole.
+SHARD: Final = ".sqlite"
+# Facts of a shard's work: its number; images and SHA-256 of their names.
+_PART, _COUNT, _INPUTS = "the shard", "the number of images", "the list of images"
+# Missing shards that an error names, and columns that a stranger's shard may ask for.
+_NAMED: Final = 5
+_MOST_CLASSES: Final = 1 << 17
+# Names of the parts of a split, by their codes; bytes of features per block.
+_PARTS: Final = ("", "train", "val", "test")
+_BLOCK: Final = 1 << 22
+
+
+@dataclass(frozen=True)
+class OutFile:
+    """The target of ``--out``: a file, a shard, or the local file of an object.
+
+    An object is first a file in this account's state folder, so that a killed command can resume.
+    It is uploaded whole, at the end.
+    """
+
+    path: Path
+    database: Path
+    address: StoreAddress | None = None
+
+    @classmethod
+    def read(cls, out: str | os.PathLike[str], shard: Shard | None = None) -> OutFile:
+        """Read ``--out``; a shard gets its own file beside it."""
+        if not is_stored(out):
+            if shard is None:
+                return cls(Path(out), database_beside(Path(out)))
+            path = shard.file(Path(out))
+            path = path.with_name(path.name + SHARD)
+            return cls(path, path)
+        address = StoreAddress.read(out)
+        if shard is not None:
+            raise RecipeError(f"A shard is a file, and {out} is on a store", "Copy it there later.")
+        # The same address means another object on another store.
+        settings = ADDRESSES[address.store] + ((AZURE_ACCOUNT,) if address.store == "az" else ())
+        known = repr((str(address), [*map(os.environ.get, settings)]))
+        folder = state_root() / "stored" / hashlib.sha256(known.encode()).hexdigest()[:32]
+        path = folder / legal_name(address.name)
+        return cls(path, database_beside(path), address)
+
+    @property
+    def shown(self) -> Path | StoreAddress:
+        """The path or address to show."""
+        return self.path if self.address is None else self.address
+
+    def errors(self) -> AbstractContextManager[None]:
+        """Let the errors of a block name the object."""
+        return nullcontext() if self.address is None else said_as(self.path, self.address)
+
+    def claim(self) -> StoredObject | None:
+        """Return the existing object; raise `StorageError` if this account did not make it."""
+        if self.address is None:
+            return None
+        bucket = open_bucket(self.address)
+        there = bucket.find(self.address.key)
+        if there is None or there.version == self._record().get("version"):
+            return there
+        # Perhaps the command was killed right after it had made the object.
+        if self.path.is_file() and bucket.sent(there.key, _digest_of(self.path)) is not None:
+            return there
+        raise StorageError(f"{self.address} is there already", "Choose another name with --out.")
+
+    def publish(self, there: StoredObject | None, *, keep: bool = False) -> None:
+        """Upload the object; ``keep`` the local file to resume later."""
+        if self.address is None:
+            return
+        digest = _digest_of(self.path)
+        if there is None or self._record().get("sha256") != digest:
+            made = open_bucket(self.address).write(self.address.key, self.path, there, digest)
+            if keep:
+                record = {"version": made.version, "sha256": digest}
+                write_json(self.path.with_name(".stored.json"), record)
+        if not keep:
+            shutil.rmtree(self.path.parent, ignore_errors=True)
+
+    def _record(self) -> dict[str, str]:
+        """Return version and digest of the last upload."""
+        try:
+            record = json.loads(self.path.with_name(".stored.json").read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return record if isinstance(record, dict) else {}
+
+
+def _digest_of(file: Path) -> str:
+    digest = hashlib.sha256()
+    with storage_errors(file), open_regular(file) as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def shard_facts(inputs: ShardInputs | None) -> JsonObject:
+    """Return which shard of which images an answers file is."""
+    if inputs is None:
+        return {}
+    return {_INPUTS: inputs.fingerprint, _COUNT: inputs.images, _PART: str(inputs.shard)}
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The result of `merge`.
+
+    Args:
+        out: The file.
+        verb: The command whose file it is: ``predict`` or ``embed``.
+        shards: How many shards it was made of.
+        images: Images of the source.
+        rows: Rows of these shards.
+        seconds: How long it took.
+    """
+
+    out: Path
+    verb: str
+    shards: int
+    images: int
+    rows: int
+    seconds: float
+
+    def to_json(self) -> JsonObject:
+        """Return everything as ``--json`` prints it."""
+        return vars(self) | {"out": str(self.out)}
+
+
+@checked
+def merge(
+    shards: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    watcher: Watcher = SILENT,
+) -> Merged:
+    """Write the rows of all shards, in any order, into one file, as if made in one go.
+
+    Args:
+        shards: All shards, or the name that they were given: ``answers.csv`` stands for
+            ``answers-00001-of-00003.csv.sqlite`` and so on.
+        out: The new file (default: that name).
+        watcher: Receives progress and notes.
+
+    Raises:
+        RecipeError: Shards are missing, there twice, not finished, damaged, on a store, or of
+            different models, images or options. All that are missing are named.
+        StorageError: The file is there already, or the disk refuses it.
+
+    Example:
+        >>> merged = merge("answers.csv")                                           # doctest: +SKIP
+        >>> merge(["a-00001-of-00002.npz.sqlite", "a-00002-of-00002.npz.sqlite"])   # doctest: +SKIP
+    """
+    began = time.monotonic()
+    names = [shards] if isinstance(shards, str | os.PathLike) else list(shards)
+    for name in names if out is None else [*names, out]:
+        if is_stored(name):
+            raise RecipeError(f"{name} is on a store", "Copy all shards here.")
+    files = [Path(name) for name in names]
+    if not files or not all(file.name for file in files):
+        raise RecipeError("There are no shards to merge")
+    by_name = len(files) == 1 and files[0].suffix != SHARD
+    whole = Path(out) if out is not None else files[0] if by_name else whole_file(_named(files[0]))
+    if whole is None:
+        raise RecipeError(f"{files[0].name} does not name the merged file", "Give --out FILE.")
+    ordered = _complete(_shards_of(files[0]) if by_name else files, by_name=by_name)
+    about, rows = ordered[0].about, sum(shard.about.rows or 0 for shard in ordered)
+    is_embedding = "units" in about.begun
+    check_new_file(whole, ".npz" if is_embedding else whole.suffix.lower())
+    versions = sorted({shard.about.opsin for shard in ordered})
+    if len(versions) > 1:
+        watcher.note(f"they were made by several versions of Opsin: {', '.join(versions)}")
+    watcher.begin("Merge", rows, "rows")
+    try:
+        if is_embedding:
+            write: Write = partial(write_features, about=about)
+        else:
+            write = RowFormat(whole, min(int(about.begun["top"]), _MOST_CLASSES)).write
+        with atomic_file(whole) as temporary:
+            write(temporary, lambda: _rows_of(ordered, watcher))
+    except UNSOUND as error:
+        raise _changed(ordered[0].file) from error
+    watcher.end()
+    return Merged(
+        out=whole, verb="embed" if is_embedding else "predict", shards=len(ordered),
+        images=about.begun[_COUNT], rows=rows, seconds=time.monotonic() - began,
+    )  # fmt: skip
+
+
+class _Shard(NamedTuple):
+    file: Path
+    about: About
+    part: Shard
+
+
+def _named(file: Path) -> Path:
+    """Return a shard's path without the ending that makes it one."""
+    return file.with_name(file.name.removesuffix(SHARD))
+
+
+def _shards_of(whole: Path) -> list[Path]:
+    """Return the shards of a file, by their names."""
+    with storage_errors(whole.parent):
+        names = sorted(entry.name for entry in os.scandir(whole.parent))
+    files = []
+    for file in (whole.parent / name for name in names if name.endswith(SHARD)):
+        shard = named_shard(_named(file))
+        if shard and shard.file(whole) == _named(file):
+            files.append(file)
+    if not files:
+        name = OutFile.read(whole, Shard(1, 3)).path.name
+        raise RecipeError(f"{whole} has no shards, which are called {name} and so on")
+    return files
+
+
+def _changed(file: Path) -> StorageError:
+    return StorageError(
+        f"{file} was changed since, or is damaged", f"Remove {file.name}, and make it again."
+    )
+
+
+def _read(file: Path) -> _Shard:
+    try:
+        db, about = open_database(file, writable=False)
+        db.close()
+        return _Shard(file, about, Shard.parse(str(about.begun[_PART])))
+    except FileNotFoundError:
+        raise RecipeError(f"There is no {file}", "Make it with --shard.") from None
+    except (OSError, KeyError, RecipeError) as error:
+        raise _changed(file) from error
+
+
+def _complete(files: Sequence[Path], *, by_name: bool) -> list[_Shard]:
+    """Return all shards in order; raise for foreign or missing ones."""
+    shards = list(map(_read, files))
+    # An unfinished shard counts as missing.
+    shards = [shard for shard in shards if shard.about.sha256 or not by_name] or shards
+    by_part: dict[Shard, _Shard] = {}
+    for shard in shards:
+        if shard.about.sha256 is None:
+            raise RecipeError(
+                f"{shard.file.name} is not finished",
+                "Run its command once more; it continues where it stopped.",
+            )
+        if difference := _difference(shards[0].about.begun, shard.about.begun):
+            raise RecipeError(
+                f"{shard.file.name} was made with another {difference} than {shards[0].file.name}",
+                "Make those anew that are wrong, or move them away.",
+            )
+        if shard.part in by_part:
+            raise RecipeError(
+                f"{by_part[shard.part].file} and {shard.file} are both shard {shard.part}",
+                "Leave one out.",
+            )
+        by_part[shard.part] = shard
+    count = shards[0].part.count
+    wanted = [Shard(number, count) for number in range(1, count + 1)]
+    if missing := [part for part in wanted if part not in by_part]:
+        more = f" and {len(missing) - _NAMED:,} more" if len(missing) > _NAMED else ""
+        raise RecipeError(
+            f"Of {count:,} shards {counted(len(missing), 'is', 'are')} missing: "
+            f"{', '.join(map(str, missing[:_NAMED]))}{more}",
+            "Make them with --shard; nothing was written.",
+        )
+    return [by_part[part] for part in wanted]
+
+
+def _difference(one: dict[str, Any], other: dict[str, Any]) -> str:
+    """Name a difference between two shards' work, or return ``""``."""
+    parts = (begun[_PART].partition("/")[2] for begun in (one, other))
+    if len(set(parts)) > 1:
+        return "number of shards"
+    names = [_INPUTS, *one, *other]
+    different = (name for name in names if name != _PART and one.get(name) != other.get(name))
+    return next(different, "").removeprefix("the ")
+
+
+def _rows_of(shards: Sequence[_Shard], watcher: Watcher) -> Iterator[Answer]:
+    """Yield the rows of all shards; raise where they are not those that were sealed."""
+    done = 0
+    for shard in shards:
+        with closing(open_database(shard.file, writable=False)[0]) as db:
+            digest = hashlib.sha256()
+            for row in read_rows(db, shard.file):
+                digest.update(row_bytes(row))
+                yield row
+        if digest.hexdigest() != shard.about.sha256:
+            raise _changed(shard.file)
+        done += shard.about.rows or 0
+        watcher.advance(done)
+
+
+def feature_row(units: int) -> np.dtype[Any]:
+    """Return the type of an image's row: label (-1: none), part, SHA-256 of pixels, features."""
+    return np.dtype([
+        ("label", "<i8"), ("part", "u1"), ("digest", "u1", (32,)), ("features", "<f4", (units,))
+    ])  # fmt: skip
+
+
+def write_features(file: Path, rows: Rows, *, about: About) -> None:
+    """Write a ``.npz`` file of features, block by block."""
+    from opsin.commands.transfer import add_array  # noqa: PLC0415  predict needs none of it
+
+    begun = about.begun
+    kind, classes = feature_row(sum(begun["units"])), begun["classes"]
+    count, longest, is_parted = 0, 1, False
+    unreadable: list[JsonObject] = []
+    for image, is_unreadable, line in rows():
+        if is_unreadable:
+            unreadable.append({"name": image, "reason": (line or b"").decode()})
+            continue
+        (row,) = np.frombuffer(line or b"", kind)
+        count, longest = count + 1, max(longest, len(image))
+        is_parted |= bool(row["part"] != UNASSIGNED)
+
+    def blocks() -> Iterator[tuple[list[str], NDArray[Any]]]:
+        """Yield names and rows, at least none."""
+        readable = ((row.image, row.line or b"") for row in rows() if not row.answer)
+        yield [], np.empty(0, kind)
+        while block := list(islice(readable, max(1, _BLOCK // kind.itemsize))):
+            yield [image for image, _ in block], np.frombuffer(b"".join(c for _, c in block), kind)
+
+    made = {name: begun[name] for name in ("backbone", "units", "view", "preparation")}
+    facts = {"opsin": about.opsin, "source": about.source, **made, "unreadable": unreadable}
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+
+        def add(name: str, arrays: Iterator[NDArray[Any]]) -> None:
+            add_array(archive, name, arrays, count)
+
+        add_array(archive, "about", [np.array(json.dumps(facts, ensure_ascii=True))])
+        add("features", (block["features"] for _, block in blocks()))
+        add("names", (np.array(names, f"U{longest}") for names, _ in blocks()))
+        add("digests", (block["digest"] for _, block in blocks()))
+        if is_parted:
+            add("parts", (np.array(_PARTS)[block["part"]] for _, block in blocks()))
+        if classes is not None:
+            add("labels", (block["label"] for _, block in blocks()))
+            add_array(archive, "classes", [np.array(classes)])
