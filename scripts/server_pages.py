@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from docstrings import entries_of, split_sections
 
+from opsin.server import ServerSettings
 from opsin.server.app import Application
 from opsin.server.engine import Engine
 from opsin.server.metrics import ServerMetrics
-from opsin.server.settings import ServerSettings
 
 Schema = Mapping[str, Any]
 _METHODS: Final = ("get", "post", "put", "delete")
@@ -125,7 +125,7 @@ def _metrics(metrics: ServerMetrics) -> Iterator[str]:
     yield from ("| figure | kind | meaning |", "|---|---|---|")
     helped: dict[str, str] = {}
     kinds: dict[str, str] = {}
-    for line in metrics.text({})[0].decode().splitlines():
+    for line in metrics.text({}).decode().splitlines():
         _, word, name, rest = [*line.split(" ", 3), "", "", ""][:4]
         if word in {"HELP", "TYPE"} and not name.endswith("_created"):
             (helped if word == "HELP" else kinds)[name] = rest

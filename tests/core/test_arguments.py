@@ -152,7 +152,7 @@ class World:
 
 
 def opsin_settings(port: int) -> Any:
-    from opsin.server.settings import ServerSettings
+    from opsin.server import ServerSettings
 
     return ServerSettings(port=port)
 

@@ -56,7 +56,8 @@ def folder(tmp_path: Path, nearest_mean: Path, cluster_images: Path) -> Path:
 def test_ray_serve_gives_the_routes_and_the_answers_of_opsin_serve(
     cluster: RayCluster, folder: Path
 ) -> None:
-    from opsin.server import served_app
+    from opsin.server.app import Application
+    from opsin.server.engine import Engine
 
     (folder / "served.py").write_text(SERVE.replace("/shared", str(folder)) + ASK)
     cluster.add(cpus=4)
@@ -70,7 +71,9 @@ def test_ray_serve_gives_the_routes_and_the_answers_of_opsin_serve(
     (answer,) = said["answer"]["predictions"]
     assert answer["label"] == expected.label
     assert answer["confidence"] == pytest.approx(expected.confidence, abs=1e-6)
-    assert said["paths"] == sorted(served_app(str(folder / "boots"), workers=1).openapi()["paths"])
+    assert said["paths"] == sorted(
+        Application(Engine({"boots": folder / "boots"})).openapi()["paths"]
+    )
 
 
 def test_ray_data_answers_images_in_a_table(cluster: RayCluster, folder: Path) -> None:

@@ -35,7 +35,7 @@ from opsin.studio import StudioSettings
 from opsin.studio.pages.sign_in import page
 from opsin.studio.security import guarded
 from opsin.studio.state import Studio
-from opsin.web.sign_in import SignIn
+from opsin.web.access import SignIn
 from tests.web.made_requests import BEARER, HOST, TOKEN, ask, passed, paths_of
 
 folder = Path(sys.argv[1])

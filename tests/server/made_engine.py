@@ -19,10 +19,10 @@ from PIL import Image
 
 import opsin
 from opsin.core.metadata import Layer, Metadata, Preparation, Reject
+from opsin.server import ServerSettings
 from opsin.server.engine import Engine
 from opsin.server.metrics import ServerMetrics
-from opsin.server.settings import ServerSettings
-from opsin.server.waiting import PredictResult
+from opsin.web.refusals import RequestError
 
 
 class Listener(ServerMetrics):
@@ -33,10 +33,10 @@ class Listener(ServerMetrics):
     def batch(self, model: str, images: int) -> None:
         self.told.append(("batch", model, images))
 
-    def refused(self, reason: str) -> None:
+    def refused(self, reason: str | RequestError) -> None:
         self.told.append(("refused", reason))
 
-    def answered(self, model: str, answer: PredictResult, label: str) -> None:
+    def answered(self, model: str, label: str, confidence: float) -> None:
         self.told.append(("answered", model, label))
 
     def worker_died(self) -> None:
@@ -61,6 +61,10 @@ async def running(models: dict[str, Path], **options: Any) -> AsyncIterator[Engi
     finally:
         async with asyncio.timeout(20):
             await engine.stop()
+
+
+def pids(engine: Engine) -> list[int]:
+    return [worker.process.pid for worker in engine._pool.workers if worker.process]
 
 
 async def until(condition: Callable[[], bool], seconds: float = 20) -> float:

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 import httpx
 
+from opsin.server import ServerSettings
 from opsin.server.app import Application
 from opsin.server.engine import Engine
-from opsin.server.settings import ServerSettings
 
 Kind = TypeVar("Kind")
 

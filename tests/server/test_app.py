@@ -13,9 +13,9 @@ import pytest
 
 import opsin
 from opsin.core.errors import ModelFileError
+from opsin.server import ServerSettings
 from opsin.server.app import Application
 from opsin.server.engine import Engine
-from opsin.server.settings import ServerSettings
 from tests.server.made_server import Asks, Host
 from tests.web.made_requests import TOKEN
 

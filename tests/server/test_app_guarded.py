@@ -8,7 +8,7 @@ import pytest
 from fastapi.routing import APIRoute
 from starlette.routing import Route
 
-from opsin.server.settings import ServerSettings
+from opsin.server import ServerSettings
 from tests.server.made_server import Asks, Host
 from tests.web.made_requests import BEARER, HOST, TOKEN, first_message, passed, paths_of
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from opsin.core.errors import RecipeError
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
-from opsin.server.models import parse_models, training_shares
+from opsin.server.models import named_models, training_shares
 from tests.made_runs import answers_right, write_run
 
 
@@ -32,7 +32,7 @@ from tests.made_runs import answers_right, write_run
     ],
 )
 def test_names(text: str, name: str) -> None:
-    assert list(parse_models([text])) == [name]
+    assert list(named_models([text])) == [name]
 
 
 def test_a_directory_named_by_dots_has_a_name(
@@ -40,7 +40,7 @@ def test_a_directory_named_by_dots_has_a_name(
 ) -> None:
     (tmp_path / "boots").mkdir()
     monkeypatch.chdir(tmp_path / "boots")
-    assert parse_models([".", "other=."]) == {"boots": Path(), "other": Path()}
+    assert named_models([".", "other=."]) == {"boots": Path(), "other": Path()}
 
 
 @pytest.mark.parametrize(
@@ -49,12 +49,12 @@ def test_a_directory_named_by_dots_has_a_name(
 )
 def test_names_that_cannot_be(texts: list[str]) -> None:
     with pytest.raises(RecipeError):
-        parse_models(texts)
+        named_models(texts)
 
 
 @given(st.text(st.characters(exclude_characters="\0"), min_size=1, max_size=30))
 def test_any_path_gets_a_tame_name(text: str) -> None:
-    (name,) = parse_models([f"./{text}"])
+    (name,) = named_models([f"./{text}"])
     assert name.strip(".")
     assert set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 

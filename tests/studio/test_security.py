@@ -11,8 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from opsin.studio.pages.sign_in import page
 from opsin.studio.security import SignInFile, guarded
-from opsin.web.access import AccessMiddleware
-from opsin.web.sign_in import SignIn
+from opsin.web.access import AccessMiddleware, SignIn
 from tests.web.made_requests import BEARER, HOST, TOKEN, ask
 
 SEEN: list[tuple[bytes, bytes]] = []

@@ -99,7 +99,7 @@ Options:
 
 def token_of(file: Path | None) -> str | None:
     """The token of a file or of the environment, if any."""
-    from opsin.web.tokens import TOKEN_VARIABLE, token_from_file  # noqa: PLC0415  few verbs listen
+    from opsin.web.addresses import TOKEN_VARIABLE, token_from_file  # noqa: PLC0415  few verbs listen
 
     return token_from_file(file) if file else os.environ.get(TOKEN_VARIABLE) or None
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +17,21 @@ from opsin.core.arguments import checked
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
 from opsin.core.stored_json import JsonObject
-from opsin.data import quality
 from opsin.data.cache import as_keys
 from opsin.data.dataset import Dataset
 from opsin.data.image_tree import left_out_in_words
+from opsin.data.lazy_images import THREADS, Images
 from opsin.data.spelling import alike_names
 
 # Too few to train or measure on: at ten images the interval spans 0.3.
 _FEW: Final = 20
 # Classes further apart in size than this are learnt unequally.
 _UNBALANCED: Final = 10.0
+_BLOCK_PIXELS: Final = 1_000_000
+# A trait shared by more images is normal for the dataset.
+_RARE: Final = 0.05
+# Robust standard deviations (1.4826 times the median absolute deviation) that make an outlier.
+_FAR: Final = 5.0
 _ON_ONE_SIDE: Final = "leave them out of one side, or let Opsin cut the test part"
 # The kinds of findings, the worst first: title, what Opsin does, what only the user can decide.
 _KINDS: Final = {
@@ -218,10 +225,10 @@ def audit(dataset: Dataset, *, watcher: Watcher = SILENT) -> Audit:
         dataset: The images.
         watcher: Receives the progress of the work.
     """
-    measures = quality.measure(dataset.images, watcher=watcher)
+    measures = measure(dataset.images, watcher=watcher)
     cases_by_kind = _copies(dataset) | _files(dataset) | _classes(dataset)
-    for kind, odd in quality.odd_images(measures, dataset.sizes).items():
-        cases_by_kind[kind] = len(odd), [Case((row,), note) for row, note in odd]
+    for kind, odd in _odd_images(measures, dataset.sizes).items():
+        cases_by_kind[kind] = len(odd), odd
     problem, bits = dataset.problem, dataset.recipe.bits or 16
     if problem is not None:
         cases_by_kind["untrainable"] = (len(dataset), [Case((), str(problem))])
@@ -331,3 +338,104 @@ def _classes(dataset: Dataset) -> _Found:
         "small-classes": sizes([k for k in smallest_first if counts[k] < _FEW]),
         "unbalanced": sizes([k for k in smallest_first if counts[k] * _UNBALANCED < counts.max()]),
     }
+
+
+class QualityMeasures(NamedTuple):
+    """Measures of each image's prepared pixels, ``float32[N]`` each.
+
+    The 2nd and 98th percentile of its brightness, its standard deviation, the mean absolute
+    Laplacian over that (how fine its detail is), and the largest difference between two channels.
+    """
+
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+    contrast: NDArray[np.float32]
+    sharpness: NDArray[np.float32]
+    colour: NDArray[np.float32]
+
+
+def measure(images: Images, *, watcher: Watcher = SILENT) -> QualityMeasures:
+    """Measure every image of ``uint8[N, H, W, C]``."""
+    count, height, width, _ = images.shape
+    measured = np.zeros((5, count), np.float32)
+    size = max(1, _BLOCK_PIXELS // (height * width))
+
+    def work(start: int) -> int:
+        pixels = images[start : start + size]
+        measured[:, start : start + len(pixels)] = _measures_of(pixels)
+        return start + len(pixels)
+
+    watcher.begin("Look", count, "images")
+    with ThreadPoolExecutor(THREADS) as pool:
+        for done in pool.map(work, range(0, count, size)):
+            watcher.advance(done)
+    watcher.end()
+    return QualityMeasures(*measured)
+
+
+def _measures_of(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    count, height, width, channels = pixels.shape
+    measured = np.zeros((5, count), np.float32)
+    # Plane by plane: reducing an axis of three takes NumPy ten times as long.
+    planes = [pixels[..., channel] for channel in range(channels)]
+    if channels == 3:
+        colour = functools.reduce(np.maximum, planes) - functools.reduce(np.minimum, planes)
+        measured[4] = colour.reshape(count, -1).max(axis=1)
+    light = planes[0].astype(np.int16)
+    for plane in planes[1:]:
+        light += plane
+    flat = light.reshape(count, -1)
+    low, high = (round(share * (height * width - 1)) for share in (0.02, 0.98))
+    ordered = np.partition(flat, (low, high), axis=1)
+    measured[0], measured[1] = ordered[:, low] / channels, ordered[:, high] / channels
+    contrast = measured[2] = flat.std(axis=1) / channels
+    if min(height, width) > 2:
+        edges = light[:, :-2, 1:-1] + light[:, 2:, 1:-1]
+        edges += light[:, 1:-1, :-2] + light[:, 1:-1, 2:] - 4 * light[:, 1:-1, 1:-1]
+        fine = np.abs(edges).mean(axis=(1, 2), dtype=np.float64) / channels
+        measured[3] = fine / np.maximum(contrast, 1)
+    return measured
+
+
+def _odd_images(looks: QualityMeasures, sizes: NDArray[np.int32]) -> dict[str, list[Case]]:
+    """Return the outliers by kind; ``sizes`` are original heights and widths."""
+    # Nearly one colour: no other kind applies.
+    empty = looks.contrast < 5
+    detail = np.log(np.maximum(looks.sharpness, 1e-3))
+    usual = float(np.median(detail))
+    deviation = 1.4826 * float(np.median(np.abs(detail - usual)))
+    soft = detail < usual - max(0.7, _FAR * deviation)
+    # Twice the usual aspect ratio; a sixteenth of the usual area.
+    shape = np.log2(sizes[:, 1] / sizes[:, 0])
+    stretched = np.abs(shape - np.median(shape))
+    area = np.log2(sizes.astype(np.float64).prod(axis=1))
+    low, high, colour = looks.low, looks.high, looks.colour
+    return {
+        "empty": _rare(looks.contrast, empty, "contrast {:.1f} of 255", looks.contrast),
+        "dark": _rare(high, (high < 60) & ~empty, "at most {:.0f} of 255", high),
+        "bright": _rare(-low, (low > 195) & ~empty, "at least {:.0f} of 255", low),
+        "blurred": _rare(
+            detail, soft & ~empty, "{:.0%} of the usual detail", np.exp(detail - usual)
+        ),
+        "odd-shape": _rare(-stretched, stretched >= 1, "{0[0]:,}×{0[1]:,}", sizes),
+        "odd-size": _rare(area, area < np.median(area) - 4, "{0[0]:,}×{0[1]:,}", sizes),
+        "grey": _rare(colour, colour <= 3, "grey", colour, most=0.5),
+        "coloured": _rare(-colour, colour > 3, "in colour", colour),
+    }
+
+
+def _rare(
+    worst_low: NDArray[np.floating],
+    which: NDArray[np.bool_],
+    note: str,
+    shown: NDArray[np.generic],
+    *,
+    most: float = _RARE,
+) -> list[Case]:
+    """Return the chosen rows, the lowest value first; none if they are common."""
+    rows = np.flatnonzero(which)
+    # A single one is always rare.
+    if len(rows) > max(1, most * len(which)):
+        return []
+    rows = rows[np.argsort(worst_low[rows], kind="stable")]
+    return [Case((int(row),), note.format(shown[row])) for row in rows]

@@ -2,7 +2,7 @@
 
     <cache>/sources/<name>/         downloaded files of the named sources
     <cache>/unpacked/<hash>/        unpacked archives and tables (`opsin.data.sources.archive`)
-    <cache>/objects/<hash>/         objects fetched from a store (`opsin.data.sources.stored`)
+    <cache>/objects/<hash>/         objects fetched from a store (`opsin.data.sources.folder`)
     <cache>/decoded/<key>/          decoded images of a listing (`opsin.data.decoded_store`)
     <cache>/near/<hash>.npz         pairs of near duplicates (`opsin.data.near_duplicates`)
     <cache>/features/<hash>/        features by networks (`opsin.backbones.features`)
@@ -35,7 +35,6 @@ from opsin.core.platform import only_we_write
 ABOUT: Final = "about.json"
 # Changes whenever the same files give other pixels or arrays.
 _VERSION: Final = "8"
-_BLOCK: Final = 1 << 22
 _BUCKET_BITS: Final = 10
 
 
@@ -57,7 +56,7 @@ def make_own(path: Path) -> None:
 
 
 def index_key(*parts: object) -> str:
-    """Return the cache key of a listing and its preparation."""
+    """Return a cache key of a listing and its preparation."""
     return hashlib.sha256(repr((_VERSION, *parts)).encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -69,15 +68,14 @@ def new_array(path: Path, dtype: type[np.generic] | np.dtype[Any], shape: tuple[
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         file.flush()
-        start, end = file.tell(), file.tell() + kind.itemsize * math.prod(shape)
+        end = file.tell() + kind.itemsize * math.prod(shape)
         try:
             os.posix_fallocate(file.fileno(), 0, end)
         except (OSError, AttributeError) as error:
             cannot = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
             if isinstance(error, OSError) and error.errno not in cannot:
                 raise
-            for position in range(start, end, _BLOCK):
-                file.write(bytes(min(_BLOCK, end - position)))
+            file.truncate(end)
 
 
 def short_digest(digests: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -20,8 +20,8 @@ from opsin.data.cache import cache_root
 from opsin.data.sources.named import NAMES
 from opsin.data.spelling import check_choices
 
-#: What can be emptied: fetched and unpacked sources, decoded images, features of pretrained
-#: networks, and what is known of networks (that they are sound, how fast they are).
+#: Parts that can be emptied: fetched and unpacked sources, decoded images, features, and checks and
+#: speeds of networks.
 Part = Literal["sources", "datasets", "features", "models"]
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
 
@@ -109,10 +109,10 @@ def empty_cache(*parts: str) -> CacheContents:
 
 def _paths_of(part: Part) -> list[Path]:
     """Return a part's files and folders; links are left alone."""
-    folders = {cache_root() / name: pattern for name, pattern in _FOLDERS[part].items()}
+    folders = [(cache_root() / name, pattern) for name, pattern in _FOLDERS[part].items()]
     return [
         path
-        for folder, pattern in folders.items()
+        for folder, pattern in folders
         if folder.is_dir() and not folder.is_symlink()
         for path in folder.iterdir()
         if re.fullmatch(pattern, path.name) and not path.is_symlink()

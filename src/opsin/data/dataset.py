@@ -32,9 +32,9 @@ from opsin.data.lazy_images import Images
 from opsin.data.near_duplicates import NO_PAIRS, NearDuplicates, near_duplicates
 from opsin.data.network_pixels import measure_background
 from opsin.data.sources import arrays
-from opsin.data.sources.contents import LabelledImages, LocatedSource, check_classes
+from opsin.data.sources.contents import LocatedSource, check_classes
 from opsin.data.sources.named import is_place
-from opsin.data.sources.parquet import located_object, title_of
+from opsin.data.sources.parquet import located_frame, title_of
 from opsin.data.sources.table import check_columns
 from opsin.data.split import (
     TEST,
@@ -52,7 +52,7 @@ from opsin.data.split import (
 
 @dataclass(frozen=True, eq=False)
 class DatasetPart:
-    """Images with their labels, one by one."""
+    """Images with their labels."""
 
     images: Images = field(repr=False)
     labels: NDArray[np.int64] = field(repr=False)
@@ -77,26 +77,24 @@ class Dataset(Decoded):
         given: Which part its source puts each image in, ``uint8[N]``: 0 none, 1 train, 2 val, 3
             test.
         digests: SHA-256 of each image's pixels, ``uint8[N, 32]``.
-        source_digests: SHA-256 of each image before it was prepared, its file's bytes or its array,
-            ``uint8[N, 32]``.
+        source_digests: SHA-256 of each image's file or array, ``uint8[N, 32]``.
         sizes: Height and width of each image before it was prepared, ``int32[N, 2]``.
         ranges: Lowest and highest value of each image, ``uint8[N, 2]``.
-        names: What each image is called: its path below the source, or ``train/123``.
-        groups: What each image shares with others of one side of the split, ``""`` for none;
-            or empty.
+        names: Each image's path below the source, or ``train/123``.
+        groups: What each image shares with others of one side of the split, ``""`` for none.
         mirrored: Whether a mirrored image is still of its class.
         unreadable: Name and reason of each file that was skipped.
-        repeated: Rows of a table that named an image once more, which are left out.
+        repeated: Number of a table's rows that named an image once more.
         rows: The images' rows in the source, before corrections, ``int64[N]``.
         source_labels: The labels before corrections, ``int64[N]``, if there are any.
         corrected: Summary of the user's corrections of labels, if there are any.
         left_out: What the source holds beside the images, by kind.
         bits: Bits assumed for values of more than a byte; ``None`` without such values.
-        depths: Number of images by the bits that their numbers use, those of bytes left out.
-        recipe: What was asked for, the size and the channels resolved.
+        depths: Number of images by the bits that they use, if these are more than 8.
+        recipe: The request, with size and channels resolved.
         fingerprint: SHA-256 of the content, whatever the order of the images.
-        units: Images with the same number belong together: copies, groups and, unless they may be
-            apart, near duplicates, ``int64[N]``.
+        units: Equal numbers for images that belong together (copies, groups and, unless they may
+            be apart, near duplicates), ``int64[N]``.
         near: Near duplicates.
         split: Rows for training, validation and test.
         subjects: What the split was made of.
@@ -126,12 +124,7 @@ class Dataset(Decoded):
 
     @checked
     def part(self, name: Literal["train", "val", "test"]) -> DatasetPart:
-        """Return the images of one part with their labels, one by one.
-
-        It has a length and can be indexed, as PyTorch's `DataLoader` requires of a dataset.
-
-        Args:
-            name: Which part.
+        """Return a part's images with their labels, as PyTorch's `DataLoader` takes them.
 
         Raises:
             RecipeError: There is no such part.
@@ -207,14 +200,11 @@ class Dataset(Decoded):
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return the number of images by class and by part of the split."""
-        parts = {
-            part: np.bincount(self.labels[self.split.rows(part)], minlength=len(self.classes))
-            for part in ("train", "val", "test")
-        }
-        return {
-            name: {part: int(counts[label]) for part, counts in parts.items()}
-            for label, name in enumerate(self.classes)
-        }
+        counts = {name: {"train": 0, "val": 0, "test": 0} for name in self.classes}
+        for part in ("train", "val", "test"):
+            for label in self.labels[self.split.rows(part)].tolist():
+                counts[self.classes[label]][part] += 1
+        return counts
 
     def summary(self) -> str:
         """Return a one-line summary."""
@@ -261,8 +251,7 @@ def load(*sources: object, watcher: Watcher = SILENT, **options: Unpack[LoadOpti
 
     Args:
         *sources: Named sources (``fashion-mnist``, ``digits``), folders, tables, archives, arrays
-            (see `docs/reference/sources.md`), or what a program holds: data frames of pandas or
-            Polars, data sets of Hugging Face's ``datasets``; several are
+            (see `docs/reference/sources.md`), or data frames of pandas or Polars; several are
             joined into one.
         watcher: Receives the progress of the work.
         **options: Fields of `DataRecipe`: ``test``, ``classes``, ``size``, ``val_fraction`` …
@@ -298,7 +287,7 @@ def resolve_sources(
     recipe = DataRecipe.of(*names[: len(inputs)], **options)
     check_columns(recipe.columns)
     held = {
-        name: located_object(source, name, recipe.columns, watcher=watcher)
+        name: located_frame(source, name, recipe.columns, watcher=watcher)
         for name, source in zip(names, everything, strict=True)
         if not isinstance(source, str | os.PathLike)
     }
@@ -432,13 +421,12 @@ def from_arrays(
     """
 
     def as_bytes(images: NDArray[Any], name: str) -> NDArray[np.uint8 | np.uint16]:
-        array = arrays.as_array(images, f"{name} (images)")
-        if not array.size:  # later checks explain its shape better
-            return array
-        pixels, note = arrays.to_bytes_or_deep(array, name)
+        array, note = arrays.as_array(images, f"{name} (images)"), None
+        if array.size:  # later checks explain the shape of an empty one better
+            array, note = arrays.to_bytes_or_deep(array, name)
         if note:
             watcher.note(f"{name}: {note}")
-        return pixels
+        return array
 
     recipe = DataRecipe.of(name, **options)
     images = as_bytes(images, name)
@@ -454,13 +442,6 @@ def from_arrays(
                 "Give an empty text for an image without a group.",
             )
         contents = replace(contents, groups=list(groups))
-    return from_contents(contents, recipe, watcher=watcher)
-
-
-def from_contents(
-    contents: LabelledImages, recipe: DataRecipe, *, watcher: Watcher = SILENT
-) -> Dataset:
-    """Decode and split labelled images: arrays, or files from anywhere."""
     return load_recipe(recipe, located=contents.located(), watcher=watcher)
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import concurrent.futures
 import math
-import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -20,18 +18,14 @@ from opsin.data.images import ImageLike, read_image
 
 #: Threads that decode; the decoders release the GIL.
 THREADS: Final = min(16, cores())
-# Bytes per read, and the largest gap between rows that is read through.
-_BLOCK: Final = 1 << 22
-_BETWEEN: Final = 8
 
 
 class _LikeArray:
-    """The attributes of an array."""
+    dtype: np.dtype[np.uint8] = np.dtype(np.uint8)
+    ndim: int = 4
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape: tuple[int, ...] = shape
-        self.dtype: np.dtype[np.uint8] = np.dtype(np.uint8)
-        self.ndim: int = 4
         self.nbytes: int = math.prod(shape)
 
     def __len__(self) -> int:
@@ -92,28 +86,6 @@ class LazyImages(_LikeArray):
 
 #: Decoded images ``uint8[N, H, W, C]``: an array, a memory map, or images read on access.
 Images = NDArray[np.uint8] | ImageSubset | LazyImages
-
-
-def read_rows(images: Images, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Read some images in any order, disk neighbours in one go."""
-    while isinstance(images, ImageSubset):
-        rows, images = images.rows[rows], images.images
-    # A slice of a map keeps the whole map's offset; its base is not an mmap.
-    base: object = getattr(images, "base", None)
-    if not (isinstance(images, np.memmap) and isinstance(base, mmap.mmap)):
-        return images[rows]
-    taken = np.empty((len(rows), *images.shape[1:]), np.uint8)
-    size, ascending = math.prod(images.shape[1:]), np.argsort(rows)
-    # Read from the file: pages of a map would count as this process's memory.
-    with Path(str(images.filename)).open("rb") as file:
-        for run in np.split(ascending, np.flatnonzero(np.diff(rows[ascending]) > _BETWEEN) + 1):
-            for start in range(0, len(run), step := max(1, _BLOCK // size)):
-                places = run[start : start + step]
-                first, last = int(rows[places[0]]), int(rows[places[-1]])
-                file.seek(images.offset + first * size)
-                block = np.frombuffer(file.read((last - first + 1) * size), np.uint8)
-                taken[places] = block.reshape(-1, *images.shape[1:])[rows[places] - first]
-    return taken
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def recipe_of_run(run: RunDirectory, data: Places = ()) -> DataRecipe:
     """
     recipe = _recorded(run)
     places = [os.fspath(path) for path in ([data] if isinstance(data, str | os.PathLike) else data)]
-    known = _places(recipe)
+    known = [*recipe.sources, *([recipe.test] if recipe.test else [])]
     if places and recipe.test and len(places) == len(known):
         recipe = recipe.model_copy(update={"sources": tuple(places[:-1]), "test": places[-1]})
     elif places and len(places) == len(recipe.sources):
@@ -83,14 +83,10 @@ def _recorded(run: RunDirectory) -> DataRecipe:
         ) from error
 
 
-def _places(recipe: DataRecipe) -> list[str]:
-    return [*recipe.sources, *([recipe.test] if recipe.test else [])]
-
-
 def _missing(recipe: DataRecipe) -> list[str]:
     return [
         source
-        for source in _places(recipe)
+        for source in filter(None, (*recipe.sources, recipe.test))
         if is_place(source) and not os.path.exists(os.path.expanduser(source))  # noqa: PTH110, PTH111
     ]
 

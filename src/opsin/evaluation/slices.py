@@ -10,7 +10,7 @@ import numpy as np
 from opsin.core.arrays import Bools, Doubles, Ints
 from opsin.core.artifacts.run_report import Slice, Slices, Trait
 from opsin.core.events import SILENT, Watcher
-from opsin.data import quality
+from opsin.data.audit import measure
 from opsin.data.lazy_images import Images
 from opsin.evaluation.comparison import LEVEL, holm
 from opsin.evaluation.intervals import (
@@ -47,7 +47,7 @@ def measure_traits(
     watcher.begin("Measure", len(rows), "images")
     for start in range(0, len(rows), step):
         pixels = images[rows[start : start + step]]
-        seen = quality.measure(pixels)
+        seen = measure(pixels)
         brightness = pixels.reshape(len(pixels), -1).mean(axis=1)
         parts.append(np.stack([brightness, seen.contrast, seen.sharpness]))
         watcher.advance(start + len(pixels))

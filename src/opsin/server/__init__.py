@@ -3,22 +3,61 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Final
+
+from pydantic import Field
 
 from opsin.core.arguments import checked
-from opsin.core.errors import MissingExtraError
+from opsin.core.errors import MissingExtraError, RecipeError
 from opsin.core.events import SILENT, Watcher
-from opsin.server.settings import ServerSettings
+from opsin.core.platform import DEVICE_WORDS, DEVICES
+from opsin.web.addresses import AddressSettings, is_loopback
 
-if TYPE_CHECKING:
-    from types import ModuleType
-
-    from opsin.server.app import Application
+#: Most pixels of an image that workers decode; the settings may allow less.
+MAX_PIXELS: Final = 50_000_000
 
 Models = (
     str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Mapping[str, str | os.PathLike[str]]
 )
+
+
+class ServerSettings(AddressSettings):
+    """A server's address, access and limits.
+
+    Each field is an option of ``opsin serve``; see its help.
+
+    Raises:
+        RecipeError: A value is out of its range, or an address other than this machine's own is
+            to be listened on without a token.
+
+    Example:
+        >>> ServerSettings(port=9000).loopback
+        True
+    """
+
+    port: int = Field(8000, ge=0, le=65_535)
+    workers: int | None = Field(None, ge=1)
+    device: str = "auto"
+    queue: int = Field(256, ge=1)
+    batch: int = Field(16, ge=1)
+    deadline: float = Field(30.0, ge=0.001, le=86_400)
+    max_bytes: int = Field(20_000_000, ge=1)
+    max_pixels: int = Field(MAX_PIXELS, ge=1, le=MAX_PIXELS)
+    page: str | None = None
+    access_log: bool = False
+
+    def model_post_init(self, _: object) -> None:
+        """Check what field types cannot express."""
+        super().model_post_init(_)
+        if not re.fullmatch(DEVICES, self.device):
+            raise RecipeError(f"The device must be {DEVICE_WORDS}, not {self.device!r}")
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        return is_loopback(self.host)
 
 
 @checked
@@ -31,8 +70,7 @@ def serve(
         models: A run directory, a ``classifier.onnx``, or ``hf:owner/name[@revision]`` on the
             Hugging Face hub; several, each also as ``NAME=MODEL``; or these by name.
         settings: How to listen, whom to answer and what to accept
-            (default: `ServerSettings` of ``opsin.server.settings`` as it is: this machine
-            only, port 8000).
+            (default: `ServerSettings` of ``opsin.server`` as it is: this machine only, port 8000).
         watcher: Receives the models served and the address.
 
     Raises:
@@ -47,39 +85,10 @@ def serve(
     Example:
         ``opsin.serve(["boots=runs/boots", "runs/bags"])``
     """
-    run = _server()
-    run.serve(run.named_models(models, watcher), settings, watcher=watcher)
-
-
-@checked
-def served_app(models: Models, **settings: Any) -> Application:
-    """Return the application of `serve` for another ASGI server.
-
-    Its lifespan starts and ends the worker processes. It does not listen itself:
-    the other server decides who can connect.
-
-    Args:
-        models: As for `serve`.
-        **settings: Fields of `ServerSettings`; those for listening and
-            logging have no effect.
-
-    Raises:
-        OpsinError: As from `serve`, except for the address.
-
-    Example:
-        ``serve.ingress(lambda: served_app("runs/boots", workers=1))`` with Ray Serve.
-    """
-    run = _server()
-    app: Application = run.application(run.named_models(models, SILENT), ServerSettings(**settings))
-    return app
-
-
-def _server() -> ModuleType:
-    """The part that needs FastAPI, which is slow to load."""
     try:
-        from opsin.server import run  # noqa: PLC0415
+        from opsin.server import app  # noqa: PLC0415  FastAPI is slow to load
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("opsin"):
             raise
         raise MissingExtraError("serving", "serve") from error
-    return run
+    app.serve(models, settings or ServerSettings(), watcher)

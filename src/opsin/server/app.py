@@ -1,4 +1,4 @@
-"""The server's routes, put together.
+"""The server's routes, put together, and its life cycle.
 
 AccessMiddleware        who may send requests; the outermost layer
 └── MetricsMiddleware   counts and times every request
@@ -7,13 +7,20 @@ AccessMiddleware        who may send requests; the outermost layer
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Final
 
-from fastapi import FastAPI, Request, Response
+import uvicorn
+from fastapi import FastAPI, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -22,18 +29,38 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from opsin._version import __version__
 from opsin.core.errors import OpsinError
+from opsin.core.events import Watcher
+from opsin.core.format import counted, grey_or_colour
 from opsin.core.metadata import Score
-from opsin.server import kserve, page, predict
+from opsin.core.platform import allow_open_files
+from opsin.server import Models, ServerSettings, kserve, page, predict
 from opsin.server.body import MemoryBudget
-from opsin.server.describe import TAGS, OpenApi, described_router, error_replies
 from opsin.server.engine import Engine
-from opsin.server.errors import MethodNotAllowed, NotFound, reply_to
+from opsin.server.errors import OpenApi, described_router, error_replies, reply_to
 from opsin.server.metrics import MetricsMiddleware
-from opsin.server.models import ServedModel
+from opsin.server.models import ServedModel, named_models
 from opsin.server.predict import PREDICT
-from opsin.server.settings import ServerSettings
-from opsin.web.access import HEADERS, AccessMiddleware
-from opsin.web.refusals import BadRequest, error_reply, json_reply
+from opsin.web.access import AccessMiddleware
+from opsin.web.addresses import EVERYWHERE, url_of
+from opsin.web.listening import BACKLOG, OPEN_FILES, ConnectionLimits, Server, listening
+from opsin.web.refusals import json_reply
+
+# Bytes that the bodies of all requests may take together, as a multiple of the largest one.
+_TOGETHER: Final = 25
+# Seconds that an idle connection is kept.
+_KEEP_ALIVE: Final = 60
+# Seconds beyond the deadline that stopping waits for slow readers.
+_LAST: Final = 5
+# The tags of the routes, in the order of ``/docs``.
+_TAGS: Final = [
+    {"name": "Predict", "description": "An image in, its label out."},
+    {"name": "Models", "description": "What is served."},
+    {
+        "name": "Open Inference Protocol",
+        "description": "KServe V2: for clients of Triton, KServe and their like.",
+    },
+    {"name": "Server", "description": "How it fares."},
+]
 
 
 class Size(BaseModel):
@@ -92,15 +119,16 @@ class ModelCards(BaseModel):
 class Application(FastAPI):
     """A FastAPI application inside `AccessMiddleware`, which wraps FastAPI's own layers, too.
 
-    Its lifespan starts the engine and stops it; `opsin.server.run.serve` does that itself.
+    Its lifespan starts the engine and stops it; `serve` does that itself.
 
     Example:
-        ``Application(Engine(models), ServerSettings())`` is an ASGI application for any server.
+        ``Application(Engine(models))`` is an ASGI application for any server.
     """
 
-    def __init__(self, engine: Engine, settings: ServerSettings) -> None:
-        self.settings, self.engine = settings, engine
-        self.budget = MemoryBudget.of(settings)
+    def __init__(self, engine: Engine, settings: ServerSettings | None = None) -> None:
+        self.settings, self.engine = settings or engine.settings, engine
+        settings = self.settings
+        self.budget = MemoryBudget(_TOGETHER * settings.max_bytes)
         self._described: list[str] = []  # digests of the models in /openapi.json
 
         @asynccontextmanager
@@ -115,7 +143,7 @@ class Application(FastAPI):
             title="Opsin",
             version=__version__,
             description="Images in, labels out. Each example below works by clicking.",
-            openapi_tags=TAGS,
+            openapi_tags=_TAGS,
             docs_url=None,
             redoc_url=None,
             redirect_slashes=False,
@@ -135,7 +163,7 @@ class Application(FastAPI):
         for kind in (
             OpsinError, HTTPException, RequestValidationError, ClientDisconnect, Exception,
         ):  # fmt: skip
-            self.add_exception_handler(kind, _explain)
+            self.add_exception_handler(kind, reply_to)
 
     def build_middleware_stack(self) -> ASGIApp:
         """All layers, the outermost first."""
@@ -143,10 +171,10 @@ class Application(FastAPI):
         return AccessMiddleware(
             MetricsMiddleware(self._quick, metrics, self.engine.served),
             host=self.settings.host,
-            headers={**HEADERS, "content-security-policy": page.CONTENT_SECURITY_POLICY},
+            headers={"content-security-policy": page.CONTENT_SECURITY_POLICY},
             allowed_hosts=self.settings.allowed_hosts,
             token=self.settings.token,
-            refused=metrics.access_refused,
+            refused=metrics.refused,
         )
 
     async def _quick(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -211,22 +239,98 @@ def _models(engine: Engine) -> list[BaseRoute]:
         return json_reply(ModelCard.of(engine.model(model)).model_dump(mode="json"))
 
     @figures.get("/metrics", summary="Figures for Prometheus", response_class=Response)
-    async def metrics(request: Request) -> Response:
-        content, kind = engine.metrics.text(engine.served, request.headers.get("accept", ""))
-        return Response(content, headers={"content-type": kind})
+    async def metrics() -> Response:
+        text = engine.metrics.text(engine.served)
+        return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
 
     return [*described.routes, *figures.routes]
 
 
-async def _explain(request: Request, error: Exception) -> Response:
-    """Turn an error into a reply; the Open Inference Protocol has its own shape."""
-    protocol = request.url.path == "/v2" or request.url.path.startswith("/v2/")
-    write = kserve.protocol_error if protocol else error_reply
-    if not isinstance(error, HTTPException):
-        return reply_to(error, write)
-    reason: OpsinError = BadRequest("The request is not as /docs describes it")
-    if error.status_code == 404:
-        reason = NotFound("There is nothing at this address", "GET /docs lists all of them.")
-    elif error.status_code == 405:
-        reason = MethodNotAllowed(f"This address does not know {request.method[:20]}", "See Allow.")
-    return write(reason, error.headers)
+def serve(models: Models, settings: ServerSettings, watcher: Watcher) -> None:
+    """Serve models until the process is asked to stop, and answer accepted requests before."""
+    app = Application(Engine(named_models(models, watcher), settings))
+    allow_open_files(OPEN_FILES)
+    # Malformed requests are not logged: no client may fill the disk.
+    for name in ("uvicorn.error", "python_multipart"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    log = logging.getLogger("uvicorn.access")
+    if settings.access_log and not log.handlers:
+        log.setLevel(logging.INFO)
+        log.propagate = False
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        log.addHandler(handler)
+    try:
+        from uvloop import new_event_loop as loop_factory  # noqa: PLC0415  none for Windows
+    except ImportError:
+        loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None  # type: ignore[no-redef]
+    # First, so that an address in use is noticed before the models load.
+    with (
+        listening(settings.host, settings.port) as held,
+        asyncio.Runner(loop_factory=loop_factory) as runner,
+    ):
+        stopped_by = runner.run(_serve(app, held, watcher))
+    if stopped_by == signal.SIGINT:
+        raise KeyboardInterrupt
+
+
+async def _serve(app: Application, held: socket.socket, watcher: Watcher) -> int | None:
+    """Serve, and return the signal that stopped it."""
+    await app.engine.start()
+    settings, in_haste = app.settings, False
+    try:
+        limits = ConnectionLimits()
+        config = uvicorn.Config(
+            limits.around(app),
+            interface="asgi3",
+            http=limits.protocol,  # type: ignore[arg-type]  # a class, in uvicorn's words
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=settings.access_log,
+            # Any client could claim to be another one.
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE,
+            timeout_graceful_shutdown=int(settings.deadline) + _LAST,
+            backlog=BACKLOG,
+        )
+        server = Server(
+            config,
+            started=lambda: _announce(app, url_of(settings.host, held.getsockname()[1]), watcher),
+            stopping=lambda: watcher.fact("Stops", "requests that were accepted are answered"),
+        )
+        await server.serve([held])
+        in_haste = server.force_exit
+    finally:
+        await app.engine.stop(wait=not in_haste)
+    await server.abandon()
+    return server.stopped_by
+
+
+def _announce(app: Application, address: str, watcher: Watcher) -> None:
+    served, settings = app.engine.served, app.settings
+    for name, model in served.items():
+        preparation, score = model.metadata.preparation, model.metadata.score
+        classes = counted(len(model.metadata.classes), "class", "classes")
+        size = f"{preparation.width}×{preparation.height} {grey_or_colour(preparation.channels)}"
+        accuracy = "" if score is None else f" · accuracy {score.accuracy:.4f}"
+        device = "" if model.file.device == "cpu" else f" · on {model.file.device}"
+        watcher.fact("Serves", f"{name} · {classes} · {size}{accuracy}{device}")
+    watcher.fact("Page", f"{address}/")
+    watcher.fact("API", f"{address}/docs")
+    option = "" if settings.token is None else " -H 'Authorization: Bearer TOKEN'"
+    which = "" if len(served) == 1 else f"?model={next(iter(served))}"
+    watcher.fact(
+        "Try",
+        f"curl --data-binary @IMAGE -H 'Content-Type: image/png'{option} {address}/predict{which}",
+    )
+    if settings.token is not None:
+        watcher.fact("Token", "a browser asks for it: any name, the token as password")
+    if not settings.loopback:
+        where = "every address of this machine" if settings.host in EVERYWHERE else settings.host
+        watcher.note(
+            f"{where} is listened on without "
+            "encryption: who can watch the network reads images and token. Put a proxy with "
+            "HTTPS in front of it, and name the proxy's host among the allowed ones."
+        )

@@ -11,26 +11,26 @@ import binascii
 import contextlib
 import gc
 import re
-from collections.abc import AsyncGenerator, Awaitable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Final, TypeVar
 
+import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, ValidationError
 from pydantic.json_schema import WithJsonSchema
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
-from starlette.types import Message, Receive
+from starlette.types import Receive
 
 from opsin.core.platform import return_memory
-from opsin.server.errors import Overloaded, SlowRequest, TooLarge, WrongMediaType
-from opsin.server.settings import ServerSettings
+from opsin.data.pixel_values import png_address
+from opsin.server import ServerSettings
+from opsin.server.errors import OpenApi, Overloaded, SlowRequest, TooLarge, WrongMediaType
 from opsin.web.refusals import BadRequest
 
 #: Seconds that a request waits before its client is checked.
 LOOK_AFTER: Final = 0.25
-# Most bytes of all bodies together, as a multiple of the largest body.
-_TOGETHER: Final = 25
 # Bytes of bodies after which freed memory is returned to the system.
 _TRIMMED: Final = 256_000_000
 _ADDRESS: Final = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
@@ -53,62 +53,40 @@ class MemoryBudget:
         self.left = size
         self._returned = 0
 
-    @classmethod
-    def of(cls, settings: ServerSettings) -> MemoryBudget:
-        """A budget for many of the largest bodies."""
-        return cls(_TOGETHER * settings.max_bytes)
+    @contextlib.contextmanager
+    def lend(self) -> Iterator[Callable[[int], None]]:
+        """For the block, a function that reserves bytes, or raises `Overloaded`."""
+        taken = 0
 
-    def take(self, size: int) -> None:
-        """Reserve bytes, or raise `Overloaded`."""
-        if size > self.left:
-            message = "The images of other requests fill the server's memory"
-            raise Overloaded(message, "Try again.", retry_after=1)
-        self.left -= size
+        def take(size: int) -> None:
+            nonlocal taken
+            if size > self.left:
+                raise Overloaded(
+                    "The images of other requests fill the server's memory", "Try again."
+                )
+            self.left -= size
+            taken += size
 
-    def give(self, size: int) -> None:
-        """Release bytes."""
-        self.left += size
-        self._returned += size
-        if self._returned >= _TRIMMED:
-            self._returned = 0
-            gc.collect()  # a traceback may hold a body in a reference cycle
-            return_memory()
-
-
-@contextlib.contextmanager
-def limited(request: Request, settings: ServerSettings, budget: MemoryBudget) -> Iterator[Request]:
-    """The request with a limited body, which may raise `TooLarge` or `Overloaded`."""
-    most, taken = settings.max_bytes, 0
-    stated = request.headers.get("content-length", "")
-
-    def too_large(size: str) -> TooLarge:
-        message = f"The body has {size} bytes, and {most:,} are allowed"
-        return TooLarge(message, "Send smaller images, or fewer at a time.")
-
-    async def receive() -> Message:
-        nonlocal taken
-        message = await request.receive()
-        size = len(message.get("body", b""))
-        if taken + size > most:
-            raise too_large("more")
-        budget.take(size)
-        taken += size
-        return message
-
-    if stated.isascii() and stated.isdigit() and int(stated) > most:
-        raise too_large(f"{int(stated):,}")
-    try:
-        yield Request(request.scope, receive)
-    finally:
-        budget.give(taken)
+        try:
+            yield take
+        finally:
+            self.left += taken
+            self._returned += taken
+            if self._returned >= _TRIMMED:
+                self._returned = 0
+                gc.collect()  # a traceback may hold a body in a reference cycle
+                return_memory()
 
 
-async def read_body(request: Request, settings: ServerSettings) -> bytes:
-    """Read an uncompressed body by the deadline.
+async def read_body(
+    request: Request, settings: ServerSettings, take: Callable[[int], None]
+) -> bytes:
+    """Read an uncompressed body by the deadline, and `take` its bytes as they arrive.
 
     Raises:
         WrongMediaType: It is compressed.
         SlowRequest: It did not arrive in time.
+        TooLarge: It has too many bytes.
     """
     coding = request.headers.get("content-encoding", "").strip().lower()
     if coding not in ("", "identity"):
@@ -116,15 +94,32 @@ async def read_body(request: Request, settings: ServerSettings) -> bytes:
             f"The body is compressed ({coding[:40]!r})",
             "Images are compressed already; send them as they are.",
         )
+    most, size, pieces = settings.max_bytes, 0, list[bytes]()
+
+    def too_large(count: str) -> TooLarge:
+        message = f"The body has {count} bytes, and {most:,} are allowed"
+        return TooLarge(message, "Send smaller images, or fewer at a time.")
+
+    stated = request.headers.get("content-length", "")
+    if stated.isascii() and stated.isdigit() and int(stated) > most:
+        raise too_large(f"{int(stated):,}")
     try:
         async with asyncio.timeout(settings.deadline):
-            return await request.body()
+            async for piece in request.stream():
+                size += len(piece)
+                if size > most:
+                    raise too_large("more")
+                take(len(piece))
+                pieces.append(piece)
     except TimeoutError:
         raise SlowRequest(f"The body was not there within {settings.deadline:g} s") from None
+    return b"".join(pieces)
 
 
-async def read_images(request: Request, settings: ServerSettings, most: int) -> list[Upload]:
-    """Read at most so many images of a `limited` request: raw, as a form, or as JSON."""
+async def read_images(
+    request: Request, settings: ServerSettings, take: Callable[[int], None], most: int
+) -> list[Upload]:
+    """Read at most so many images: raw, as a form, or as JSON."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     raw = kind.startswith("image/") or kind in ("", "application/octet-stream")
     if not raw and kind not in ("application/json", "multipart/form-data"):
@@ -133,7 +128,7 @@ async def read_images(request: Request, settings: ServerSettings, most: int) -> 
             "application/octet-stream), multipart/form-data or application/json is expected",
             "For one image: curl --data-binary @boot.png -H 'Content-Type: image/png' ADDRESS",
         )
-    content = await read_body(request, settings)
+    content = await read_body(request, settings, take)
     if kind == "application/json":
         return images_of_json(content, most)
     if kind == "multipart/form-data":
@@ -244,6 +239,34 @@ def images_of_json(content: bytes, most: int) -> list[Upload]:
         f"The JSON is not one or many images: {' '.join(reason.split())[:200]}",
         'Send {"image": "…"} or {"images": ["…", "…"]} with base64 or data: addresses.',
     )
+
+
+def image_body(*, many: bool) -> OpenApi:
+    """The body of a predicting route; FastAPI supports one media type only."""
+    image = {"schema": {"type": "string", "format": "binary"}}
+    files = {"type": "array", "items": image["schema"], "minItems": 1}
+    form = {"type": "object", "properties": {"image": files}, "required": ["image"]}
+    both = disc(), disc(radius=5)
+    examples = {"one": {"summary": "One image", "value": {"image": both[0]}}}
+    if many:
+        examples["many"] = {"summary": "Two images", "value": {"images": list(both)}}
+    return {
+        "required": True,
+        "content": {
+            "application/json": {"schema": JsonImages.model_json_schema(), "examples": examples},
+            "image/png": image,
+            "image/jpeg": image,
+            "application/octet-stream": image,
+            "multipart/form-data": {"schema": form},
+        },
+    }
+
+
+def disc(radius: int = 9) -> str:
+    """An example image as a PNG data URL: a light disc on black, 28×28 grey."""
+    rows, columns = np.mgrid[:28, :28] - 13.5
+    inside = rows**2 + columns**2 <= radius**2
+    return png_address((inside * np.uint8(220)).astype(np.uint8)[:, :, None])
 
 
 async def while_connected(receive: Receive, work: Awaitable[T]) -> T:

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import math
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from opsin.core.child_process import Header, error_from
 from opsin.core.errors import ImageError, OpsinError, RecipeError
 from opsin.core.files import MISSING, file_stamp
 from opsin.core.metadata import Metadata
-from opsin.core.platform import CHILDREN_INHERIT, cores
+from opsin.core.platform import CHILDREN_INHERIT
+from opsin.runtime.prediction import NONE_OF_THESE
+from opsin.server import ServerSettings
 from opsin.server.errors import (
     BadAnswer,
     Expired,
-    NotBegun,
     Overloaded,
     Stopping,
     TooLarge,
@@ -30,26 +34,81 @@ from opsin.server.errors import (
 )
 from opsin.server.metrics import ServerMetrics
 from opsin.server.models import ModelFile, ServedModel, training_shares
-from opsin.server.settings import ServerSettings
-from opsin.server.waiting import (
-    BATCH_BYTES,
-    ImageToAnswer,
-    PendingRequest,
-    PredictResult,
-    QueueEntry,
-    RequestQueue,
-    Result,
-)
 from opsin.server.workers import Reply, WorkerPool, log_failure
 
-# Seconds beyond the deadline after which a worker counts as stuck.
-_GRACE: Final = 10.0
-# Weight of the newest batch in the mean time per image.
-_NEWEST: Final = 0.1
+#: Most bytes of a batch, unless a single image is larger: decoding
+#: time grows with size, and later images wait for the whole batch.
+BATCH_BYTES: Final = 4_000_000
 # Most images remembered from batches whose process died.
 _SUSPECTS: Final = 256
 
 _LOG: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ImageToAnswer:
+    """An image to classify: a file's content, or prepared pixels ``uint8[H, W, C]``."""
+
+    image: bytes | NDArray[np.uint8] = field(repr=False)
+    as_is: bool = False  # leave the background as it is
+    embedding: bool = False  # also return the last layer's features
+    explain: bool = False  # also return the heat map; computed alone
+
+
+@dataclass(frozen=True)
+class PredictResult:
+    """The answer to one image."""
+
+    probabilities: NDArray[np.float32] = field(repr=False)  # float32[K], in the file's order
+    ood_score: float | None = None  # 0 (like the training images) to 2; None if unknown
+    rejected: bool | None = None  # whether it is "none of these"; None without a threshold
+    notes: tuple[str, ...] = ()  # preparation beyond decoding and resizing
+    # float32[D] and float32[H, W], if requested.
+    embedding: NDArray[np.float32] | None = field(repr=False, default=None)
+    heat: NDArray[np.float32] | None = field(repr=False, default=None)
+
+
+#: The outcome for one image.
+Result = PredictResult | ImageError | BadAnswer
+
+
+@dataclass(eq=False, slots=True)
+class Entry:
+    """An accepted image, and its result to come.
+
+    It is answered by the model as it was when it came, even if its file changes.
+    """
+
+    model: ServedModel
+    image: ImageToAnswer
+    content: bytes
+    alone: bool  # whether it gets its own batch
+    result: asyncio.Future[Result]
+
+
+Queue = OrderedDict[Entry, None]  # for fast removal from the middle
+
+
+def next_batch(waiting: Queue, most: int, *, among: int = 1, least: int = 1) -> list[Entry]:
+    """Take a batch from a queue: images of the model that has waited longest, if enough wait.
+
+    ``among`` so many free workers, the waiting images are shared out evenly.
+    """
+    if not waiting:
+        return []
+    model = next(iter(waiting)).model
+    candidates = list(islice((entry for entry in waiting if entry.model is model), most * among))
+    batch: list[Entry] = []
+    size = 0
+    if len(candidates) >= least:
+        for entry in candidates[: -(-len(candidates) // among)]:
+            size += len(entry.content)
+            if batch and (size > BATCH_BYTES or entry.alone or batch[0].alone):
+                break
+            batch.append(entry)
+    for entry in batch:
+        del waiting[entry]
+    return batch
 
 
 class Engine:
@@ -73,30 +132,27 @@ class Engine:
         metrics: ServerMetrics | None = None,
         poll_seconds: float = 1.0,
     ) -> None:
-        self.settings = settings = settings or ServerSettings()
-        self._paths, self._poll_seconds = dict(models), poll_seconds
-        self._batch, self._deadline = settings.batch, settings.deadline
+        self.settings = settings or ServerSettings()
         self.metrics = metrics or ServerMetrics()
+        self.metrics.images.set_function(lambda: self.waiting)
         #: The served models.
         self.served: dict[str, ServedModel] = {}
-        self._queue = RequestQueue(settings.queue)
-        self.metrics.images.set_function(lambda: self.waiting)
-        self._requests: set[PendingRequest] = set()
-        # Any image of a batch whose process died may be the cause: each is computed alone
-        # until it has an answer.
-        self._suspects: dict[bytes, None] = {}
         #: Number of images in workers.
         self.computing = 0
+        self._paths, self._poll_seconds = dict(models), poll_seconds
+        self._queue: Queue = OrderedDict()
+        self._open: set[Entry] = set()  # accepted and not yet answered
+        # Any image of a batch whose process died may be the cause: each is computed alone
+        # until it has an answer.
+        self._suspects: dict[object, None] = {}
         self._pool = WorkerPool(
-            settings.workers or cores(),
+            self.settings,
             lambda: [model.file for model in self.served.values()],
             self._dispatch,
             self.metrics.worker_died,
         )
         self._dispatching = self._stopping = False
-        self._tasks: list[asyncio.Task[None]] = []
-        # Mean seconds per image; a guess until the first batch.
-        self._pace = 0.01
+        self._watcher: asyncio.Task[None] | None = None
 
     @property
     def ready(self) -> bool:
@@ -114,25 +170,16 @@ class Engine:
         """The number of images waiting for a worker."""
         return len(self._queue)
 
-    @property
-    def pids(self) -> list[int]:
-        """The process ids of the ready workers."""
-        return [worker.pid for worker in self._pool.workers]
-
     async def start(self) -> None:
         """Start the workers and open the models."""
         if not CHILDREN_INHERIT:
             raise RecipeError("Windows cannot serve", "Serve from its Linux subsystem (WSL).")
-        files = {
-            name: await asyncio.to_thread(ModelFile.read, path, self.settings.device)
-            for name, path in self._paths.items()
-        }
-        known = await self._pool.start(list(files.values()), trial_batch=self._batch)
-        for (name, file), header in zip(files.items(), known, strict=True):
+        files = [await self._read(path) for path in self._paths.values()]
+        known = await self._pool.start(files)
+        for name, file, header in zip(self._paths, files, known, strict=True):
             self._serve(name, file, header)
-        self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._maintain())]
-        for task in self._tasks:
-            task.add_done_callback(log_failure)
+        self._watcher = asyncio.create_task(self._watch())
+        self._watcher.add_done_callback(log_failure)
 
     async def stop(self, *, wait: bool = True) -> None:
         """Accept no more images, answer the accepted ones, and end the workers.
@@ -140,15 +187,13 @@ class Engine:
         Without ``wait``, accepted images get `Stopping`, too.
         """
         self._stopping = True
-        while self._requests:
-            if not wait:
-                for request in self._requests:
-                    request.fail(Stopping())
-            await asyncio.wait([request.future for request in self._requests])
-            await asyncio.sleep(0)  # `predict` continues and forgets them
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for entry in () if wait else self._open:
+            _fail(entry, Stopping())
+        while self._open:
+            await asyncio.sleep(0.01)
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.gather(self._watcher, return_exceptions=True)
         await self._pool.stop(at_once=not wait)
 
     async def predict(
@@ -173,132 +218,118 @@ class Engine:
             Expired: The deadline passed.
             WorkerDied: The worker process died.
         """
-        request = self._admit(model, images, deadline)
-        if request.left:
-            loop = asyncio.get_running_loop()
-            timer = loop.call_at(request.until, lambda: request.fail(_expired(request)))
-            self._requests.add(request)
-            try:
-                await request.future
-            except Expired:
-                self.metrics.refused("expired")
-                raise
-            finally:
-                timer.cancel()
-                self._requests.discard(request)
-                for entry in request.entries:  # waiting entries free their places
-                    self._queue.drop(entry)
-        return cast("list[Result]", request.results)
-
-    def _admit(
-        self, name: str, images: Sequence[ImageToAnswer], deadline: float | None
-    ) -> PendingRequest:
-        """Queue a request's images, or raise."""
-        model = self.model(name)
+        served = self.model(model)
         if self._stopping:
             self.metrics.refused("stopping")
             raise Stopping
-        now = asyncio.get_running_loop().time()
-        seconds = self._deadline if deadline is None else min(deadline, self._deadline)
-        request = PendingRequest(model, images, now, now + seconds)
-        if seconds <= 0:
+        longest = self.settings.deadline
+        seconds = longest if deadline is None else min(deadline, longest)
+        entries: list[Entry] = []
+        try:
+            if seconds <= 0:
+                raise TimeoutError
+            async with asyncio.timeout(seconds):
+                entries = self._admit(served, images)
+                return [await entry.result for entry in entries]
+        except TimeoutError:
             self.metrics.refused("expired")
-            raise _expired(request)
-        for entry in request.entries if self._suspects else ():
-            entry.alone |= _mark(entry.image) in self._suspects
-        if len(request.entries) > self._queue.most:
+            raise Expired(
+                f"The answer was not there within {seconds:.3g} s",
+                "Ask for less at once, or when fewer others do.",
+            ) from None
+        except WorkerDied:
+            self.metrics.refused("worker died")
+            raise
+        finally:
+            for entry in entries:
+                self._queue.pop(entry, None)  # those that wait free their places
+                self._open.discard(entry)
+                entry.result.cancel()
+
+    def _admit(self, model: ServedModel, images: Sequence[ImageToAnswer]) -> list[Entry]:
+        """Queue a request's images, or raise."""
+        most = self.settings.queue
+        if len(images) > most:
             self.metrics.refused("too large")
-            message = f"At most {self._queue.most:,} images may be in a request"
+            message = f"At most {most:,} images may be in a request"
             raise TooLarge(message, "Split them into several requests.")
-        if not self._queue.add(request.entries):
-            # Images about to go to a free worker do not count as waiting.
-            self._dispatch()
-            if not self._queue.add(request.entries):
-                raise self._overloaded()
+        loop = asyncio.get_running_loop()
+        if self.waiting + len(images) > most:
+            self._dispatch()  # images about to go to a free worker do not count as waiting
+        self.check_queue(len(images))
+        entries = []
+        for image in images:
+            content = image.image if isinstance(image.image, bytes) else image.image.tobytes()
+            alone = image.explain or (bool(self._suspects) and _mark(content) in self._suspects)
+            entries.append(Entry(model, image, content, alone, loop.create_future()))
+        self._queue.update(dict.fromkeys(entries))
+        self._open.update(entries)
         if not self._dispatching:
             # At the end of this event loop iteration, when all its requests are in.
             self._dispatching = True
-            asyncio.get_running_loop().call_soon(self._dispatch)
-        return request
+            loop.call_soon(self._dispatch)
+        return entries
 
-    def check_queue(self) -> None:
-        """Raise `Overloaded` if the queue is full, before a request is read."""
-        if self.waiting >= self._queue.most:
-            raise self._overloaded()
-
-    def _overloaded(self) -> Overloaded:
-        self.metrics.refused("overloaded")
-        ahead = self.waiting + self.computing
-        seconds = math.ceil(ahead * self._pace / max(1, len(self._pool.workers)))
-        seconds = min(max(1, seconds), math.ceil(self._deadline))
-        message = f"The queue is full: {self.waiting:,} images wait already"
-        return Overloaded(message, f"Try again in {seconds} s.", retry_after=seconds)
+    def check_queue(self, images: int = 1) -> None:
+        """Raise `Overloaded` if the queue has no room, before a request is read."""
+        if self.waiting + images > self.settings.queue:
+            self.metrics.refused("overloaded")
+            message = f"The queue is full: {self.waiting:,} images wait already"
+            raise Overloaded(message, "Try again in a moment.")
 
     def _dispatch(self) -> None:
         """Give waiting images to free workers."""
         self._dispatching = False
-        while self.waiting:
+        most = self.settings.batch
+        while self._queue:
             workers = [worker for worker in self._pool.workers if worker.alive]
-            free = [worker for worker in workers if not worker.asked]
+            free = [worker for worker in workers if not worker.pending]
             # The next batch is queued behind the current one only if it could not grow
             # any more; until then, further images may join it.
-            least = 1 if free else self._batch
-            free = free or [w for w in workers if len(w.asked) == 1 and w.light]
-            batch = self._queue.take(most=self._batch, among=len(free), least=least) if free else []
+            least = 1 if free else most
+            free = free or [w for w in workers if len(w.pending) == 1 and w.light]
+            batch = next_batch(self._queue, most, among=len(free), least=least) if free else []
             if not batch:
                 break
-            light = not batch[0].alone and sum(entry.size for entry in batch) < BATCH_BYTES // 4
             self.computing += len(batch)
             # See `opsin.server.worker.answer`.
-            images = [entry.image for entry in batch]
-            parts = [image.content for image in images]
+            parts = [entry.content for entry in batch]
             header = {
                 "max_pixels": self.settings.max_pixels,
                 "images": [
                     (len(part), getattr(image.image, "shape", None), image.as_is, image.embedding,
                      image.explain)
-                    for image, part in zip(images, parts, strict=True)
+                    for image, part in zip((entry.image for entry in batch), parts, strict=True)
                 ],
             }  # fmt: skip
-            reply = free[0].answer(batch[0].request.model.file, header, parts, light=light)
+            reply = free[0].answer(batch[0].model.file, header, parts)
+            free[0].light = not batch[0].alone and sum(map(len, parts)) < BATCH_BYTES // 4
             reply.add_done_callback(partial(self._deliver, batch))
 
-    def _deliver(self, batch: list[QueueEntry], reply: asyncio.Future[Reply]) -> None:
+    def _deliver(self, batch: list[Entry], reply: asyncio.Future[Reply]) -> None:
         """Deliver a batch's answers to its requests, or fail them if the worker died."""
         self.computing -= len(batch)
-        if error := reply.exception():
-            for entry in () if isinstance(error, NotBegun) else batch:
-                self._suspects[_mark(entry.image)] = None
+        if reply.exception():
+            for entry in batch:
+                self._suspects[_mark(entry.content)] = None
+                _fail(entry, WorkerDied())
             while len(self._suspects) > _SUSPECTS:
                 del self._suspects[next(iter(self._suspects))]
-            for request in {entry.request for entry in batch}:
-                if not request.future.done():
-                    self.metrics.refused("worker died")
-                request.fail(WorkerDied())
             return
-        header, body = reply.result()
-        model = batch[0].request.model
-        for entry, result in zip(batch, _results(model, batch, header, body), strict=True):
-            request = entry.request
+        model = batch[0].model
+        for entry, result in zip(batch, _results(model, batch, *reply.result()), strict=True):
             if self._suspects:
-                self._suspects.pop(_mark(entry.image), None)
-            if not request.future.done():  # else the client left, or the deadline passed
-                if isinstance(result, PredictResult):
-                    label = model.metadata.classes[int(result.probabilities.argmax())]
-                    self.metrics.answered(model.name, result, label)
-                elif isinstance(result, ImageError):
-                    self.metrics.unreadables.labels(model.name).inc()
-            request.settle(entry.place, result)
-        if not batch[0].alone:
-            self._pace += _NEWEST * (header["seconds"] / len(batch) - self._pace)
+                self._suspects.pop(_mark(entry.content), None)
+            if entry.result.done():  # the client left, or the deadline passed
+                continue
+            entry.result.set_result(result)
+            if isinstance(result, PredictResult):
+                row = int(result.probabilities.argmax())
+                label = NONE_OF_THESE if result.rejected else model.metadata.classes[row]
+                self.metrics.answered(model.name, label, float(result.probabilities[row]))
+            elif isinstance(result, ImageError):
+                self.metrics.unreadables.labels(model.name).inc()
         self.metrics.batch(model.name, len(batch))
-
-    async def _maintain(self) -> None:
-        """End stuck workers."""
-        while True:
-            await asyncio.sleep(1.0)
-            now = asyncio.get_running_loop().time()
-            self._pool.kill_stuck(now, self._deadline + _GRACE)
 
     async def _watch(self) -> None:
         """Reload models whose files change, until cancelled."""
@@ -324,18 +355,17 @@ class Engine:
         """
         old = self.served[name].file
         try:
-            new = await asyncio.to_thread(ModelFile.read, old.path, self.settings.device)
+            new = await self._read(old.path)
             if new.digest == old.digest:
                 return
-            header = await self._pool.try_out(new, trial_batch=self._batch)
+            header = await self._pool.replace(new)
         except (OpsinError, OSError) as error:
             _LOG.warning("model %s: the old file stays in use: %s", name, error)
             self.metrics.reloaded(name, ok=False)
             return
-        await self._pool.load(new)
         self._serve(name, new, header)
         # By then, all earlier requests are done.
-        asyncio.get_running_loop().call_later(self._deadline, self._forget, old.digest)
+        asyncio.get_running_loop().call_later(self.settings.deadline, self._forget, old.digest)
         _LOG.info("model %s: the new file is in use", name)
         self.metrics.reloaded(name, ok=True)
 
@@ -344,6 +374,9 @@ class Engine:
             for worker in self._pool.workers:
                 worker.drop(digest)
 
+    async def _read(self, path: Path) -> ModelFile:
+        return await asyncio.to_thread(ModelFile.read, path, self.settings.device)
+
     def _serve(self, name: str, file: ModelFile, header: Header) -> None:
         metadata = Metadata.model_validate(header["metadata"])
         mix = training_shares(file.path, metadata)
@@ -351,17 +384,17 @@ class Engine:
 
 
 def _results(
-    model: ServedModel, batch: Sequence[QueueEntry], header: Header, body: bytes
+    model: ServedModel, batch: Sequence[Entry], header: Header, body: bytes
 ) -> list[Result]:
     """A worker's reply as the results of a batch's images."""
-    values: dict[str, Any] = {}  # by row of the answered images
-    start = 0
+    arrays: dict[str, Any] = {}  # by row of the answered images
+    reject, start = model.metadata.reject, 0
     for name, shape in header["arrays"].items():
-        kind = np.bool_ if name == "rejected" else np.float32
-        array = np.frombuffer(body, kind, math.prod(shape), start).reshape(shape)
-        values[name] = array.tolist() if array.ndim == 1 else array
+        array = np.frombuffer(body, np.float32, math.prod(shape), start).reshape(shape)
+        arrays[name] = array.tolist() if array.ndim == 1 else array
+        if name == "ood_score" and reject is not None:
+            arrays["rejected"] = (array > reject.max_ood_score).tolist()
         start += array.nbytes
-    heats = dict(zip(header["explained"], values.pop("heat", ()), strict=True))
     results: list[Result] = []
     row = 0
     for index, entry in enumerate(batch):
@@ -375,24 +408,21 @@ def _results(
                 )
             results.append(error)
             continue
-        answer = {name: array[row] for name, array in values.items()}
+        values = {name: array[row] for name, array in arrays.items()}
         if not entry.image.embedding:
-            answer.pop("embedding", None)
+            values.pop("embedding", None)
         notes = tuple(header["notes"].get(str(index), ()))
-        results.append(PredictResult(**answer, notes=notes, heat=heats.get(index)))
+        results.append(PredictResult(**values, notes=notes))
         row += 1
     return results
 
 
-def _mark(image: ImageToAnswer) -> bytes:
-    """A cheap fingerprint of an image, from its ends, for the event loop."""
-    content = image.content
-    return hashlib.sha256(content[:4096] + content[-4096:] + len(content).to_bytes(8)).digest()
+def _fail(entry: Entry, error: Exception) -> None:
+    if not entry.result.done():
+        entry.result.set_exception(error)
+        entry.result.exception()  # it may never be awaited
 
 
-def _expired(request: PendingRequest) -> Expired:
-    seconds = request.until - request.came
-    return Expired(
-        f"The answer was not there within {seconds:.3g} s",
-        "Ask for less at once, or when fewer others do.",
-    )
+def _mark(content: bytes) -> object:
+    """A cheap fingerprint of an image, from its ends."""
+    return content[:4096], content[-4096:], len(content)

@@ -1,23 +1,42 @@
-"""The server's own errors; those shared with the studio are in `opsin.web.refusals`."""
+"""The server's own errors, their replies, and what ``/openapi.json`` says of them."""
 
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
+from fastapi import APIRouter
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
-from starlette.requests import ClientDisconnect
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from opsin.core.errors import OpsinError
-from opsin.web.refusals import BadRequest, InternalError, RequestError, error_reply, status_of
+from opsin.web.refusals import BadRequest, ErrorReply, RequestError, error_reply
 
 _LOG: Final = logging.getLogger(__name__)
 #: Counted when a client leaves before its answer, as in nginx; never sent.
 CLIENT_GONE: Final = 499
+
+#: A part of an OpenAPI schema.
+OpenApi = dict[str, Any]
+#: A route's replies by status, for FastAPI's ``responses``.
+Replies = dict[int | str, OpenApi]
+
+_ERRORS: Final[Mapping[int, str]] = {
+    400: "The body, the query or the Host header cannot be understood.",
+    401: "The token is missing or wrong.",
+    403: "A page of another site asks.",
+    404: "There is no such model, or no such version of it.",
+    408: "The body did not arrive in time.",
+    413: "The body has too many bytes, or too many images.",
+    415: "A body of this kind is not read here.",
+    421: "The Host header is no name of this server.",
+    422: "The one image that was sent cannot be read; at /v2, one of them.",
+    503: "The server is busy or stopping; try again after the seconds in Retry-After.",
+    504: "There was no answer in time.",
+}
 
 
 class NotFound(RequestError, status=404):  # noqa: N818
@@ -53,40 +72,46 @@ class BadAnswer(RequestError, status=500):  # noqa: N818
 class Overloaded(RequestError, status=503):  # noqa: N818
     """The queue is full; none of the request's images was accepted."""
 
-    def __init__(self, message: str, advice: str, *, retry_after: float) -> None:
-        super().__init__(message, advice)
-        self.retry_after = retry_after
-        self.headers = {"retry-after": str(max(1, math.ceil(retry_after)))}
+    headers: Mapping[str, str] = {"retry-after": "1"}
 
 
-class WorkerDied(RequestError, status=503):  # noqa: N818
+class WorkerDied(Overloaded):
     """The worker process died; another takes its place."""
 
-    headers: Mapping[str, str] = {"retry-after": "1"}
-
-    def __init__(self, message: str = "The process that computed the answer ended") -> None:
-        super().__init__(message, "Another takes its place: try again.")
-
-
-class NotBegun(WorkerDied):
-    """The process died on an earlier batch."""
+    def __init__(self) -> None:
+        super().__init__(
+            "The process that computed the answer ended", "Another takes its place: try again."
+        )
 
 
-class Stopping(RequestError, status=503):  # noqa: N818
+class Stopping(Overloaded):
     """The server is stopping and accepts no more images."""
 
-    headers: Mapping[str, str] = {"retry-after": "1"}
-
-    def __init__(self, message: str = "The server is being stopped") -> None:
-        super().__init__(message, "Ask again in a moment.")
+    def __init__(self) -> None:
+        super().__init__("The server is being stopped", "Ask again in a moment.")
 
 
 class Expired(RequestError, status=504):  # noqa: N818
     """The deadline passed before the answer."""
 
 
-def reply_to(error: Exception, write: Callable[[OpsinError], Response] = error_reply) -> Response:
+def error_replies(*statuses: int, shape: object = ErrorReply) -> Replies:
+    """The error replies of some statuses, or of all."""
+    return {
+        status: {"model": shape, "description": text}
+        for status, text in _ERRORS.items()
+        if status in (statuses or _ERRORS)
+    }
+
+
+def described_router(tag: str, prefix: str = "") -> APIRouter:
+    """A router whose routes document the refusals of `AccessMiddleware`."""
+    return APIRouter(prefix=prefix, tags=[tag], responses=error_replies(400, 401, 403, 421))
+
+
+async def reply_to(request: Request, error: Exception) -> Response:
     """The reply to an error; internal details go into the log only."""
+    headers = None
     if isinstance(error, ClientDisconnect):
         return Response(status_code=CLIENT_GONE)
     if isinstance(error, RequestValidationError | ValidationError):
@@ -96,6 +121,17 @@ def reply_to(error: Exception, write: Callable[[OpsinError], Response] = error_r
             f"The option {name} cannot be read: {first['msg'].lower()}",
             "Say for instance ?top=3&all=true; /docs lists them.",
         )
-    if not isinstance(error, OpsinError) or status_of(error) == 500:
+    elif isinstance(error, HTTPException):
+        headers, status = error.headers, error.status_code
+        error = BadRequest("The request is not as /docs describes it")
+        if status == 404:
+            error = NotFound("There is nothing at this address", "GET /docs lists all of them.")
+        elif status == 405:
+            message = f"This address does not know {request.method[:20]}"
+            error = MethodNotAllowed(message, "See Allow.")
+    # The Open Inference Protocol has a shape of its own.
+    protocol = f"{request.scope['path']}/".startswith("/v2/")
+    reply = error_reply(error, headers, brief=protocol)
+    if reply.status_code == 500:
         _LOG.error("a request failed", exc_info=error)
-    return write(error if isinstance(error, OpsinError) else InternalError())
+    return reply

@@ -14,7 +14,6 @@ import contextlib
 import functools
 import re
 import struct
-from collections.abc import Mapping
 from math import prod
 from typing import Annotated, Any, Final, Literal
 
@@ -25,21 +24,16 @@ from pydantic import BaseModel, Field, StrictInt, ValidationError
 from typing_extensions import TypedDict
 
 from opsin._version import __version__
-from opsin.core.errors import OpsinError
 from opsin.core.metadata import Preparation
-from opsin.server.body import limited, read_body, while_connected
-from opsin.server.describe import OpenApi, Replies, described_router, disc, error_replies
-from opsin.server.engine import Engine
-from opsin.server.errors import NotFound
+from opsin.server.body import disc, read_body, while_connected
+from opsin.server.engine import Engine, ImageToAnswer, PredictResult
+from opsin.server.errors import NotFound, OpenApi, Replies, described_router, error_replies
 from opsin.server.models import ServedModel
 from opsin.server.predict import Predictor
-from opsin.server.waiting import ImageToAnswer, PredictResult, Result
-from opsin.web.refusals import BadRequest, error_reply, json_bytes, json_reply
+from opsin.web.refusals import BadRequest, json_bytes, json_reply
 
 #: The header with the length of the body's JSON in bytes.
 JSON_LENGTH: Final = "Inference-Header-Content-Length"
-#: Supported extensions, by Triton's names.
-EXTENSIONS: Final = ("binary_tensor_data", "parameters")
 # The length prefix of a BYTES element.
 _LENGTH: Final = struct.Struct("<I")
 # Counted before parsing: nested lists take twenty times their size as
@@ -49,7 +43,7 @@ _MOST_NUMBERS: Final = 250_000
 
 Image = bytes | NDArray[np.uint8]
 Parameters = dict[str, bool | StrictInt | float | str]
-# An output tensor's metadata as JSON.
+# A tensor's description as JSON.
 _Tensor = dict[str, object]
 
 
@@ -96,11 +90,6 @@ class InferRequest(BaseModel):
     outputs: list[OutputTensor] = Field([], max_length=16)
 
 
-def protocol_error(error: OpsinError, headers: Mapping[str, str] | None = None) -> Response:
-    """An error in the protocol's own shape: ``{"error": "one line"}``."""
-    return error_reply(error, headers, content=lambda error: {"error": str(error)})
-
-
 def version_of(served: ServedModel) -> str:
     """The version of a model: the first characters of its file's SHA-256.
 
@@ -115,35 +104,24 @@ def routes(predictor: Predictor) -> APIRouter:
     router = described_router("Open Inference Protocol", "/v2")
     get = functools.partial(router.add_api_route, response_class=Response)
 
+    def readiness(reply: dict[str, object]) -> Response:
+        return json_reply(reply | {"ready": engine.ready}, 200 if engine.ready else 503)
+
     async def server() -> Response:
-        return json_reply({"name": "opsin", "version": __version__, "extensions": EXTENSIONS})
+        extensions = ["binary_tensor_data", "parameters"]  # by Triton's names
+        return json_reply({"name": "opsin", "version": __version__, "extensions": extensions})
 
     async def live() -> Response:
         return json_reply({"live": True})
 
     async def ready() -> Response:
-        return json_reply({"ready": engine.ready}, 200 if engine.ready else 503)
+        return readiness({})
 
     async def describe(model: str, version: str | None = None) -> Response:
-        served = _served(engine, model, version)
-        preparation = served.metadata.preparation
-        pixels = [-1, preparation.height, preparation.width, preparation.channels]
-        return json_reply(
-            {
-                "name": served.name,
-                "versions": [version_of(served)],
-                "platform": "onnxruntime_onnx",
-                "inputs": [
-                    {"name": "image_bytes", "datatype": "BYTES", "shape": [-1]},
-                    {"name": "images", "datatype": "UINT8", "shape": pixels},
-                ],
-                "outputs": _outputs(served),
-            }
-        )
+        return json_reply(_described(_served(engine, model, version)))
 
     async def model_ready(model: str, version: str | None = None) -> Response:
-        reply = {"name": _served(engine, model, version).name, "ready": engine.ready}
-        return json_reply(reply, 200 if engine.ready else 503)
+        return readiness({"name": _served(engine, model, version).name})
 
     async def infer(request: Request, model: str, version: str | None = None) -> Response:
         return await _infer(request, model, version, predictor)
@@ -152,6 +130,13 @@ def routes(predictor: Predictor) -> APIRouter:
     unknown = error_replies(404, shape=ProtocolError)
     answer: Replies = {200: {"description": "The tensors of the answers, and their bytes."}}
     errors = error_replies(400, 404, 408, 413, 415, 422, 503, 504, shape=ProtocolError)
+    # FastAPI would read the body as JSON only. `opsin.server.app` adds the "$defs".
+    schema = InferRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+    del schema["$defs"]
+    file = disc().partition(",")[2]
+    image = {"name": "image_bytes", "datatype": "BYTES", "shape": [1], "data": [file]}
+    content = {"application/json": {"schema": schema, "example": {"inputs": [image]}}}
+    body: OpenApi = {"requestBody": {"required": True, "content": content}}
     get("", server, summary="Which server this is")
     get("/health/live", live, summary="Whether the server runs")
     get("/health/ready", ready, summary="Whether it answers", responses=unready)
@@ -159,27 +144,16 @@ def routes(predictor: Predictor) -> APIRouter:
         get(path, describe, summary="What a model takes and answers with", responses=unknown)
         replies = unknown | unready
         get(f"{path}/ready", model_ready, summary="Whether a model answers", responses=replies)
-        router.add_api_route(
+        get(
             f"{path}/infer",
             infer,
             methods=["POST"],
             summary="Classify images",
             operation_id="infer" if path.endswith("{model}") else "infer_version",
-            response_class=Response,
             responses=errors | answer,
-            openapi_extra=_described_request(),
+            openapi_extra=body,
         )
     return router
-
-
-def _described_request() -> OpenApi:
-    """The body of an infer request; FastAPI would read it as JSON only."""
-    file = disc().partition(",")[2]
-    image = {"name": "image_bytes", "datatype": "BYTES", "shape": [1], "data": [file]}
-    schema = InferRequest.model_json_schema(ref_template="#/components/schemas/{model}")
-    schema.pop("$defs")  # `opsin.server.app` adds them
-    content = {"application/json": {"schema": schema, "example": {"inputs": [image]}}}
-    return {"requestBody": {"required": True, "content": content}}
 
 
 async def _infer(
@@ -188,18 +162,14 @@ async def _infer(
     engine, settings = predictor.engine, predictor.settings
     until = asyncio.get_running_loop().time() + settings.deadline
     _served(engine, model, version)  # before reading a body in vain
-    with limited(request, settings, predictor.budget) as body:
-        content = await read_body(body, settings)
+    with predictor.budget.lend() as take:
+        content = await read_body(request, settings, take)
         # Again: the file may have been replaced meanwhile. From here to the engine there is no
         # await.
         served = _served(engine, model, version)
-        asked, images = read_request(
-            content,
-            request.headers.get(JSON_LENGTH),
-            served.metadata.preparation,
-            settings.queue,
-        )
-        known = [str(output["name"]) for output in _outputs(served)]
+        length, target = request.headers.get(JSON_LENGTH), served.metadata.preparation
+        asked, images = read_request(content, length, target, settings.queue)
+        known = [output["name"] for output in _described(served)["outputs"]]
         wanted = asked.outputs or [OutputTensor(name=name) for name in known]
         for name in {output.name for output in wanted} - set(known):
             raise TensorError(f"The model has no output {name[:40]!r}, only {', '.join(known)}")
@@ -209,8 +179,13 @@ async def _infer(
         to_answer = [ImageToAnswer(image, as_is, embedding) for image in images]
         answering = engine.predict(served.name, to_answer, deadline=left)
         results = await while_connected(request.receive, answering)
-        answers = [_whole(result, n, len(results)) for n, result in enumerate(results, 1)]
-        return _written(served, asked, wanted, answers)
+    answers = []
+    for number, result in enumerate(results, 1):
+        if not isinstance(result, PredictResult):  # answers are never partial
+            which = f"Image {number:,} of {len(results):,}: " if len(results) > 1 else ""
+            raise type(result)(which + result.message.removeprefix("image: "), result.advice)
+        answers.append(result)
+    return _written(served, asked, wanted, answers)
 
 
 def _written(
@@ -221,39 +196,35 @@ def _written(
 ) -> Response:
     """Write the answers as JSON, followed by the binary tensors."""
     all_binary = _flag(asked.parameters, "binary_data_output")
-    tensors: list[_Tensor] = []
-    behind = b""
+    reply: dict[str, Any] = {"model_name": served.name, "model_version": version_of(served)}
+    if asked.id:
+        reply["id"] = asked.id
+    reply["outputs"] = []
+    behind: list[bytes] = []
     for output in wanted:
         values = np.array([getattr(answer, output.name) for answer in answers])
         boolean = values.dtype == np.bool_
         values = values if boolean else values.astype("<f4", copy=False)
-        tensor: _Tensor = {
-            "name": output.name,
-            "datatype": "BOOL" if boolean else "FP32",
-            "shape": list(values.shape),
-        }
+        datatype, shape = "BOOL" if boolean else "FP32", list(values.shape)
+        tensor: _Tensor = {"name": output.name, "datatype": datatype, "shape": shape}
         if _flag(output.parameters, "binary_data", all_binary):
             tensor["parameters"] = {"binary_data_size": values.nbytes}
-            behind += values.tobytes()
+            behind.append(values.tobytes())
         else:
             tensor["data"] = values.ravel().tolist()
-        tensors.append(tensor)
-    reply: _Tensor = {
-        "model_name": served.name,
-        "model_version": version_of(served),
-        "outputs": tensors,
-    }
-    if asked.id:
-        reply["id"] = asked.id
+        reply["outputs"].append(tensor)
+    if not behind:
+        return json_reply(reply)
     text = json_bytes(reply)
-    if not any("parameters" in tensor for tensor in tensors):
-        return Response(text, media_type="application/json")
     headers = {JSON_LENGTH: str(len(text))}
-    return Response(text + behind, headers=headers, media_type="application/octet-stream")
+    content = b"".join([text, *behind])
+    return Response(content, headers=headers, media_type="application/octet-stream")
 
 
-def _outputs(served: ServedModel) -> list[_Tensor]:
-    """A model's output tensors; -1 is the number of images."""
+def _described(served: ServedModel) -> dict[str, Any]:
+    """What a model takes and answers with; -1 is the number of images."""
+    preparation = served.metadata.preparation
+    pixels = [-1, preparation.height, preparation.width, preparation.channels]
     outputs: list[_Tensor] = [
         {"name": "probabilities", "datatype": "FP32", "shape": [-1, len(served.metadata.classes)]}
     ]
@@ -262,7 +233,16 @@ def _outputs(served: ServedModel) -> list[_Tensor]:
     if served.metadata.reject is not None:
         outputs.append({"name": "ood_score", "datatype": "FP32", "shape": [-1]})
         outputs.append({"name": "rejected", "datatype": "BOOL", "shape": [-1]})
-    return outputs
+    return {
+        "name": served.name,
+        "versions": [version_of(served)],
+        "platform": "onnxruntime_onnx",
+        "inputs": [
+            {"name": "image_bytes", "datatype": "BYTES", "shape": [-1]},
+            {"name": "images", "datatype": "UINT8", "shape": pixels},
+        ],
+        "outputs": outputs,
+    }
 
 
 def _served(engine: Engine, model: str, version: str | None) -> ServedModel:
@@ -273,14 +253,6 @@ def _served(engine: Engine, model: str, version: str | None) -> ServedModel:
             "Leave the version out to get answers of the file that is served now.",
         )
     return served
-
-
-def _whole(answer: Result, number: int, count: int) -> PredictResult:
-    """An answer, or an error that names the failed image: answers are never partial."""
-    if isinstance(answer, PredictResult):
-        return answer
-    which = f"Image {number:,} of {count:,}: " if count > 1 else ""
-    raise type(answer)(which + answer.message.removeprefix("image: "), answer.advice)
 
 
 def read_request(
@@ -311,37 +283,41 @@ def read_request(
 
 
 def _images(tensor: InputTensor, tail: memoryview, target: Preparation, most: int) -> list[Image]:
-    name, shape = tensor.name, tensor.shape
-    pixels = (target.height, target.width, target.channels) if name == "images" else ()
+    name, shape, data = tensor.name, tensor.shape, tensor.data
+    pixels = [target.height, target.width, target.channels] if name == "images" else []
     datatype = "UINT8" if pixels else "BYTES"
-    if tensor.datatype != datatype:
-        raise TensorError(f"{name} must have the datatype {datatype}, not {tensor.datatype}")
-    if tuple(shape[1:]) != pixels or not shape:
+    stated = tensor.parameters.get("binary_data_size", "missing")
+    if tensor.datatype != datatype or shape[1:] != pixels or not shape:
+        wanted = f"the shape [{', '.join(['N', *map(str, pixels)])}] and the datatype {datatype}"
         raise TensorError(
-            f"{name} must have the shape [{', '.join(['N', *map(str, pixels)])}], not {shape}",
+            f"{name} must have {wanted}, not {shape} and {tensor.datatype}",
             "Resize the images, or send files as image_bytes.",
         )
     if not 1 <= shape[0] <= most:
-        advice = "Send them in several requests."
-        raise TensorError(f"A request may hold 1 to {most:,} images, not {shape[0]}", advice)
-    stated = tensor.parameters.get("binary_data_size")
-    if (stated is None) != (tensor.data is not None) or (stated is None and len(tail)):
-        raise TensorError(
-            f"{name} must have either data, or bytes behind the JSON and binary_data_size"
-        )
-    if stated is not None and (type(stated) is not int or stated != len(tail)):
-        raise TensorError(
-            f"binary_data_size is {_short(str(stated))}, but {len(tail):,} bytes are behind the "
-            "JSON"
-        )
-    if pixels:
-        content = tail if tensor.data is None else memoryview(_numbers(tensor.data, shape))
-        if len(content) != prod(shape):
+        raise TensorError(f"A request may hold 1 to {most:,} images, not {shape[0]}")
+    if data is not None and (stated != "missing" or len(tail)):
+        raise TensorError(f"{name} has data, and so no bytes behind the JSON")
+    if data is None and (type(stated) is not int or stated != len(tail)):
+        message = f"binary_data_size is {_short(str(stated))}, but {len(tail):,} bytes follow"
+        raise TensorError(message)
+    if not pixels and data is None:
+        return _cut(tail, shape[0])
+    if not pixels and data is not None:
+        try:
+            files: list[Image] = [base64.b64decode(text, validate=True) for text in data]
+        except (TypeError, ValueError):  # of which binascii.Error is one
+            files = []
+        if len(files) != shape[0]:
             raise TensorError(
-                f"The shape {shape} needs {prod(shape):,} bytes, and {len(content):,} came"
+                f"data must be {shape[0]:,} image files in base64",
+                "JSON holds no bytes: encode them, or send them behind the JSON.",
             )
-        return list(np.frombuffer(content, np.uint8).reshape(shape))
-    return _cut(tail, shape[0]) if tensor.data is None else _decoded(tensor.data, shape[0])
+        return files
+    content = tail if data is None else memoryview(_numbers(data, shape))
+    if len(content) != prod(shape):
+        message = f"The shape {shape} needs {prod(shape):,} bytes, and {len(content):,} came"
+        raise TensorError(message)
+    return list(np.frombuffer(content, np.uint8).reshape(shape))
 
 
 def _numbers(data: list[Any], shape: list[int]) -> bytes:
@@ -357,22 +333,6 @@ def _numbers(data: list[Any], shape: list[int]) -> bytes:
         f"data must be whole numbers 0 to 255, in one flat list or nested as {shape}",
         "Send pixels of 0 (black) to 255 (white), not fractions.",
     )
-
-
-def _decoded(data: list[Any], count: int) -> list[Image]:
-    """Image files in base64."""
-    if len(data) != count:
-        raise TensorError(f"The shape says {count:,} elements, and data has {len(data):,}")
-    files: list[Image] = []
-    for number, text in enumerate(data, 1):
-        try:
-            files.append(base64.b64decode(text if type(text) is str else "?", validate=True))
-        except ValueError:  # of which binascii.Error is one
-            raise TensorError(
-                f"Element {number:,} is no image file in base64",
-                "JSON holds no bytes: encode them, or send them behind the JSON.",
-            ) from None
-    return files
 
 
 def _cut(content: memoryview, count: int) -> list[Image]:

@@ -8,21 +8,19 @@ import os
 import re
 import time
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory, find_classifier
 from opsin.core.errors import OpsinError, RecipeError, RunError
-from opsin.core.events import Watcher
+from opsin.core.events import SILENT, Watcher
 from opsin.core.files import MISSING, FileStamp, file_stamp
 from opsin.core.metadata import Metadata
 from opsin.hub.hub_name import PREFIX
 from opsin.runtime.model_check import check_model, find_model, read_classifier
-
-_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,80}")
+from opsin.server import Models
 
 
 @dataclass(eq=False)
@@ -42,7 +40,7 @@ class ModelFile:
         self.digest = hashlib.sha256(self.content).hexdigest()
 
     @classmethod
-    def read(cls, path: Path, device: str = "cpu") -> ModelFile:
+    def read(cls, path: Path, device: str) -> ModelFile:
         """Read a model's file, and check that it is safe to serve."""
         file = find_classifier(path)
         # First, so that a replacement meanwhile is detected.
@@ -81,54 +79,47 @@ def training_shares(file: Path, metadata: Metadata) -> tuple[float, ...] | None:
     return None
 
 
-def parse_models(texts: Sequence[str]) -> dict[str, Path]:
-    """Read the models of the command line: ``NAME=PATH``, or ``PATH``, named automatically.
+def named_models(models: Models, watcher: Watcher = SILENT) -> dict[str, Path]:
+    """Models by name, those on the hub fetched: by name, or ``NAME=PATH`` or ``PATH``.
 
     The default name is the run directory's, or the file's unless it is called classifier.
 
     Example:
-        >>> models = parse_models(["demo=runs/x", "runs/y", "z/classifier.onnx", "boots.onnx"])
+        >>> models = named_models(["demo=runs/x", "runs/y", "z/classifier.onnx", "boots.onnx"])
         >>> list(models)
         ['demo', 'y', 'z', 'boots']
     """
-    models: dict[str, Path] = {}
-    for text in texts:
-        before, equals, after = text.partition("=")
-        if equals and "/" not in before and not os.path.lexists(text):
-            name, path = before, Path(after)
-            if not after:
+    if isinstance(models, str | os.PathLike):
+        models = [models]
+    if isinstance(models, Mapping):
+        named = {name: Path(path) for name, path in models.items()}
+    else:
+        named = {}
+        for text in [os.fspath(model) for model in models]:
+            name, equals, rest = text.partition("=")
+            path = Path(rest)
+            if not equals or "/" in name or os.path.lexists(text):
+                path = Path(text)
+                name = _name_of(path)
+            elif not rest:
                 raise RecipeError(f"{text!r} names no model", "Give NAME=PATH.")
-        else:
-            path = Path(text)
-            name = _name_of(path)
-        if name in models:
-            raise RecipeError(
-                f"{models[name]} and {path} would both be called {name}",
-                f"Name one of them yourself: other={path}",
-            )
-        models[name] = path
-    return check_models(models)
-
-
-def check_models(models: Mapping[str, str | os.PathLike[str]]) -> dict[str, Path]:
-    """The models by name; `RecipeError` without models, or for an invalid name."""
-    if not models:
+            if name in named:
+                raise RecipeError(
+                    f"{named[name]} and {path} would both be called {name}",
+                    f"Name one of them yourself: other={path}",
+                )
+            named[name] = path
+    if not named:
         raise RecipeError("There is no model to serve", "Name one: opsin serve runs/…")
-    for name in models:
-        if not _NAME.fullmatch(name) or not name.strip("."):
+    for name, path in named.items():
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,80}", name) or not name.strip("."):
             raise RecipeError(
                 f"{name!r} cannot be a model's name",
                 "Choose one of at most 80 letters, digits, '.', '_' and '-', such as demo.",
             )
-    return {name: Path(path) for name, path in models.items()}
-
-
-def fetch_models(models: Mapping[str, Path], watcher: Watcher) -> dict[str, Path]:
-    """The models with those on the hub fetched, once, at the start."""
-    return {
-        name: find_model(path, watcher=watcher)[0] if str(path).startswith(PREFIX) else path
-        for name, path in models.items()
-    }
+        if str(path).startswith(PREFIX):
+            named[name] = find_model(path, watcher=watcher)[0]
+    return named
 
 
 def _name_of(path: Path) -> str:

@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import math
 import re
+from collections.abc import Sequence
 from typing import Annotated, Final, Literal, Required, cast
 from urllib.parse import parse_qsl
 
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.routing import APIRoute
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import ASGIApp, Receive, Scope, Send
 from typing_extensions import TypedDict
@@ -20,16 +20,16 @@ from typing_extensions import TypedDict
 from opsin.core.platform import cores
 from opsin.data.network_pixels import NO_CONTRAST
 from opsin.runtime.prediction import NONE_OF_THESE
-from opsin.server.body import MemoryBudget, Upload, limited, read_images, while_connected
-from opsin.server.describe import described_router, error_replies, image_body
-from opsin.server.engine import Engine
-from opsin.server.errors import reply_to
+from opsin.server import ServerSettings
+from opsin.server.body import MemoryBudget, Upload, image_body, read_images, while_connected
+from opsin.server.engine import Engine, ImageToAnswer, PredictResult, Result
+from opsin.server.errors import described_router, error_replies, reply_to
 from opsin.server.models import ServedModel
-from opsin.server.settings import ServerSettings
-from opsin.server.waiting import ImageToAnswer, PredictResult, Result
 from opsin.web.refusals import BadRequest, Error, error_object, json_reply
 
 PREDICT: Final = "/predict"
+# Classes in an answer by default.
+_TOP: Final = 5
 
 
 class AnswerOptions(BaseModel):
@@ -174,14 +174,15 @@ class Predictor:
         # One worker is kept free of explanations, which take long.
         self._explaining = asyncio.Semaphore(max(1, (settings.workers or cores()) - 1))
 
-    def app(self, *, explain: bool = False) -> ASGIApp:
+    def app(self, *, explain: bool) -> ASGIApp:
         """The ASGI application of a route."""
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            request = Request(scope, receive)
             try:
-                reply = await self._answer(Request(scope, receive), explain)
+                reply = await self._answer(request, explain)
             except Exception as error:  # noqa: BLE001  a bug is logged
-                reply = reply_to(error)
+                reply = await reply_to(request, error)
             await reply(scope, receive, send)
 
         return app
@@ -209,9 +210,9 @@ class Predictor:
                 served = self.engine.model(name)
                 return served, await self.engine.predict(name, images, deadline=left)
 
-        with limited(request, self.settings, self.budget) as body:
+        with self.budget.lend() as take:
             most = 1 if explain else self.settings.queue
-            uploads = await read_images(body, self.settings, most)
+            uploads = await read_images(request, self.settings, take, most)
             images = [
                 ImageToAnswer(upload.content, options.as_is, options.embedding, explain)
                 for upload in uploads
@@ -223,52 +224,46 @@ class Predictor:
             "model": served.name,
             "digest": served.digest,
             "predictions": [
-                self._described(upload, result, served, options)
+                _described(upload, result, served.metadata.classes, options)
                 for upload, result in zip(uploads, answers, strict=True)
             ],
         }
         return json_reply(reply)
 
-    def _described(
-        self, upload: Upload, result: Result, served: ServedModel, options: AnswerOptions
-    ) -> ImagePrediction:
-        if not isinstance(result, PredictResult):
-            return {"name": upload.name, "error": error_object(result)}
-        classes = served.metadata.classes
-        order = np.argsort(-result.probabilities, kind="stable").tolist()
-        shares = result.probabilities.tolist()
-        label = classes[order[0]]
-        top = options.top or self.settings.top
-        answer: ImagePrediction = {
-            "name": upload.name,
-            "warning": NO_CONTRAST if NO_CONTRAST in result.notes else None,
-            "answer": NONE_OF_THESE if result.rejected else label,
-            "label": label,
-            "confidence": shares[order[0]],
-            "rejected": result.rejected,
-            "ood_score": None if result.ood_score is None else _number(result.ood_score),
-            "top": [{"label": classes[row], "score": shares[row]} for row in order[:top]],
-            "notes": list(result.notes),
-        }
-        if options.all:
-            answer["probabilities"] = dict(zip(classes, shares, strict=True))
-        if options.embedding:
-            vector = result.embedding
-            answer["embedding"] = None if vector is None else [_number(x) for x in vector.tolist()]
-        if result.heat is not None:
-            answer["explanation"] = _explanation(result.heat)
-        return answer
 
-
-def _explanation(heat: NDArray[np.float32]) -> Explanation:
-    """An occlusion map ``float32[H, W]`` as plain data, with its most important cell."""
-    row, column = divmod(int(heat.argmax()), heat.shape[1])
-    rounded = np.round(heat.astype(np.float64), 5)
-    return {
-        "method": "occlusion",
-        "heat": rounded.tolist(),
-        "strongest": {"row": row, "column": column, "fall": float(rounded[row, column])},
+def _described(
+    upload: Upload, result: Result, classes: Sequence[str], options: AnswerOptions
+) -> ImagePrediction:
+    if not isinstance(result, PredictResult):
+        return {"name": upload.name, "error": error_object(result)}
+    order = np.argsort(-result.probabilities, kind="stable").tolist()
+    shares = result.probabilities.tolist()
+    label, most = classes[order[0]], options.top or _TOP
+    answer: ImagePrediction = {
+        "name": upload.name,
+        "warning": NO_CONTRAST if NO_CONTRAST in result.notes else None,
+        "answer": NONE_OF_THESE if result.rejected else label,
+        "label": label,
+        "confidence": shares[order[0]],
+        "rejected": result.rejected,
+        "ood_score": None if result.ood_score is None else _number(result.ood_score),
+        "top": [{"label": classes[row], "score": shares[row]} for row in order[:most]],
+        "notes": list(result.notes),
     }
+    if options.all:
+        answer["probabilities"] = dict(zip(classes, shares, strict=True))
+    if options.embedding:
+        vector = result.embedding
+        answer["embedding"] = None if vector is None else [_number(x) for x in vector.tolist()]
+    if result.heat is not None:
+        row, column = divmod(int(result.heat.argmax()), result.heat.shape[1])
+        rounded = np.round(result.heat.astype(np.float64), 5)
+        answer["explanation"] = {
+            "method": "occlusion",
+            "heat": rounded.tolist(),
+            "strongest": {"row": row, "column": column, "fall": float(rounded[row, column])},
+        }
+    return answer
 
 
 def _number(value: float) -> float | None:

@@ -47,21 +47,29 @@ class LoadedModel:
     classifier: Classifier
     batch_invariant: bool = True
 
-    def answers(self, images: NDArray[np.uint8], *, embedding: bool = False) -> Answers:
-        """The answers to a batch, each bit-identical to that of the image alone."""
-        if self.batch_invariant or len(images) == 1:
-            return self.classifier.answers(images, embedding=embedding)
-        return _joined([self.classifier.answers(i[None], embedding=embedding) for i in images])
-
     @cached_property
-    def mean(self) -> NDArray[np.float64] | None:
-        """The mean pixel of its training images, if known."""
+    def _mean(self) -> NDArray[np.float64] | None:
         return training_mean(self.classifier)
 
-    def heat(self, pixels: NDArray[np.uint8], target: int) -> NDArray[np.float32]:
-        """The occlusion map of an answer, ``float32[H, W]``."""
-        fill = fill_of(pixels, self.mean)
+    def heat(self, pixels: NDArray[np.uint8], answers: Answers) -> NDArray[np.float32]:
+        """The occlusion map of an image's answer, ``float32[H, W]``."""
+        target, fill = int(answers.probabilities[0].argmax()), fill_of(pixels, self._mean)
         return occlusion_map(self.classifier.probabilities, pixels, target, fill)
+
+    def answers(
+        self, images: NDArray[np.uint8], *, embedding: bool
+    ) -> tuple[Answers | None, list[ModelFileError | None]]:
+        """The sound answers, each bit-identical to that of the image alone, and each's fault."""
+        if self.batch_invariant or len(images) == 1:
+            try:
+                return self.classifier.answers(images, embedding=embedding), [None] * len(images)
+            except ModelFileError as error:
+                if len(images) == 1:
+                    return None, [error]
+        # One bad image must not spoil the others.
+        alone = [self.answers(image[None], embedding=embedding) for image in images]
+        parts = [answers for answers, _ in alone if answers]
+        return _joined(parts) if parts else None, [fault for _, (fault,) in alone]
 
 
 def _joined(parts: Sequence[Answers]) -> Answers:
@@ -157,6 +165,13 @@ def prepare(
     Raises:
         ImageError: It cannot be read, or has more than ``max_pixels``.
     """
+    target = classifier.metadata.preparation
+    wanted = [target.height, target.width, target.channels]
+    if shape is not None and (list(shape) != wanted or len(content) != np.prod(wanted)):
+        raise ImageError(
+            f"The image is not uint8{wanted} but of shape {list(shape)}",
+            "Send the image's file instead, or prepare it as the model states.",
+        )
     if shape is not None:
         return PreparedImage.of("image", np.frombuffer(content, np.uint8).reshape(shape))
     image = bytes(content)
@@ -177,21 +192,6 @@ def prepare(
         ) from error
 
 
-def sound_answers(
-    model: LoadedModel, images: NDArray[np.uint8], *, embedding: bool
-) -> tuple[Answers | None, list[ModelFileError | None]]:
-    """The sound answers, and an error for every other image."""
-    try:
-        return model.answers(images, embedding=embedding), [None] * len(images)
-    except ModelFileError as error:
-        if len(images) == 1:
-            return None, [error]
-    # One bad image must not spoil the others.
-    alone = [sound_answers(model, image[None], embedding=embedding) for image in images]
-    parts = [answers for answers, _ in alone if answers]
-    return _joined(parts) if parts else None, [fault for _, (fault,) in alone]
-
-
 def answer(model: LoadedModel, header: Header, body: memoryview) -> tuple[Header, list[bytes]]:
     """Answer a batch.
 
@@ -199,16 +199,15 @@ def answer(model: LoadedModel, header: Header, body: memoryview) -> tuple[Header
         model: The classifier.
         header: ``max_pixels``: of the largest image. ``images``: for each its bytes, its shape
             where it is prepared pixels, and whether the background stays as it is, the embedding is
-            wanted, the heat map is wanted.
+            wanted, the heat map is wanted (of an image that is alone in its batch).
         body: The images, concatenated.
 
     Returns:
         The header of the reply, and the arrays that it names by their shapes:
         ``probabilities`` float32[M, K] of the M images that could be read, ``ood_score``
-        float32[M], ``embedding`` float32[M, D] if any image wants it, ``heat`` float32[E, H, W]
-        of the images ``explained``, ``rejected`` bool[M] if the file has a threshold.
+        float32[M], ``embedding`` float32[M, D] if any image wants it, ``heat`` float32[M, H, W].
     """
-    began, start = time.perf_counter(), 0
+    start = 0
     ready: dict[int, PreparedImage] = {}
     errors: dict[int, list[str]] = {}
     images = header["images"]
@@ -222,43 +221,42 @@ def answer(model: LoadedModel, header: Header, body: memoryview) -> tuple[Header
         except ImageError as error:
             errors[index] = error_values(error)
     notes = {index: image.notes for index, image in ready.items() if image.notes}
-    answers = None
+    arrays: dict[str, NDArray[np.float32] | None] = {}
     if ready:
         pixels = np.stack([image.pixels for image in ready.values()])
         embedding = any(images[index][3] for index in ready)
-        answers, faults = sound_answers(model, pixels, embedding=embedding)
+        answers, faults = model.answers(pixels, embedding=embedding)
         for index, fault in zip(list(ready), faults, strict=True):
             if fault:
                 errors[index] = error_values(fault)
                 del ready[index]
-    arrays: dict[str, NDArray[Any] | None] = {}
-    heats: dict[int, NDArray[np.float32]] = {}
-    if answers:
-        for row, (index, image) in enumerate(ready.items()):
-            if images[index][4] and not has_no_contrast(image.pixels):
-                with contextlib.suppress(ModelFileError):  # no answer, so no heat map
-                    target = int(answers.probabilities[row].argmax())
-                    heats[index] = model.heat(image.pixels, target)
-        arrays = {
-            "probabilities": answers.probabilities,
-            "ood_score": answers.ood_score,
-            "embedding": answers.embedding,
-            "heat": np.stack(list(heats.values())) if heats else None,
-            "rejected": answers.rejected(model.classifier.metadata.reject),
-        }
+        if answers:
+            arrays = {
+                "probabilities": answers.probabilities,
+                "ood_score": answers.ood_score,
+                "embedding": answers.embedding,
+            }
+            explain = images[0][4] and not has_no_contrast(pixels[0])
+            with contextlib.suppress(ModelFileError):  # no answer, so no heat map
+                arrays["heat"] = model.heat(pixels[0], answers)[None] if explain else None
     known = {name: array for name, array in arrays.items() if array is not None}
     reply: Header = {
         "errors": errors,
         "notes": notes,
-        "explained": list(heats),
         "arrays": {name: array.shape for name, array in known.items()},
-        "seconds": time.perf_counter() - began,
     }
     return reply, [array.tobytes() for array in known.values()]
 
 
-def serve(connection: socket.socket) -> None:
-    """Execute commands until the other side closes."""
+def main() -> None:
+    """Execute the commands of the socket that is standard input until its other side closes."""
+    prefer_as_oom_victim()  # a worker can be replaced, the server cannot
+    # The server has priority: it must always be able to refuse requests.
+    lower_priority()
+    # Warnings about clients' images would fill the log; answers carry them.
+    warnings.simplefilter("ignore")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    connection = socket.socket(fileno=0)
     frames: queue.SimpleQueue[tuple[Header, memoryview]] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(connection, frames), daemon=True).start()
     models: dict[str, LoadedModel] = {}
@@ -293,17 +291,6 @@ def _receive(
             # At once, even while computing: the server is gone.
             os._exit(0)
         frames.put(frame)
-
-
-def main() -> None:
-    """Serve the socket that is this process's standard input."""
-    prefer_as_oom_victim()  # a worker can be replaced, the server cannot
-    # The server has priority: it must always be able to refuse requests.
-    lower_priority()
-    # Warnings about clients' images would fill the log; answers carry them.
-    warnings.simplefilter("ignore")
-    logging.getLogger("PIL").setLevel(logging.CRITICAL)
-    serve(socket.socket(fileno=0))
 
 
 if __name__ == "__main__":

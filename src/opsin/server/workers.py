@@ -20,41 +20,44 @@ from opsin.core.child_process import (
     pack,
 )
 from opsin.core.errors import ModelFileError, OpsinError
-from opsin.core.platform import stop_signals_blocked
-from opsin.server.errors import NotBegun, WorkerDied
+from opsin.core.platform import cores, stop_signals_blocked
+from opsin.server import ServerSettings
+from opsin.server.errors import WorkerDied
 from opsin.server.models import ModelFile
 
 _LOG: Final = logging.getLogger(__name__)
-# Most seconds for loading a model before its worker counts as stuck.
+# Most seconds for loading a model, and for a batch beyond the deadline, before its worker counts
+# as stuck.
 _LOADING: Final = 120.0
+_GRACE: Final = 10.0
 # Seconds that a worker gets to end by itself.
 _ENDING: Final = 2.0
-# Seconds before restarting a worker that failed to start; doubled each time.
-_PAUSE: Final = 0.1
-_LONGEST_PAUSE: Final = 5.0
+# Seconds before restarting a worker that failed to start.
+_PAUSE: Final = 1.0
 
 #: A worker's reply: header and body.
 Reply = tuple[Header, bytes]
 
 
-class WorkerProcess(asyncio.Protocol):
-    """A worker process and its socket; `replied` is called after each reply."""
+class Worker(asyncio.Protocol):
+    """A worker process behind its socket.
 
-    def __init__(self, replied: Callable[[], None]) -> None:
-        loop = asyncio.get_running_loop()
+    It is killed if a batch takes over ``patience`` seconds. ``replied`` is called after each reply.
+    """
+
+    def __init__(self, patience: float, replied: Callable[[], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._patience, self._replied = patience, replied
         self.loaded: set[str] = set()
-        #: Pending replies, in order.
-        self.asked: deque[asyncio.Future[Reply]] = deque()
-        #: When it began the first of these.
-        self.since = 0.0
+        #: Replies to come, in order, and the seconds that each may take.
+        self.pending: deque[tuple[asyncio.Future[Reply], float]] = deque()
         #: Whether the last of these is so short that another may follow it.
         self.light = False
-        self.loading = False
-        self.gone: asyncio.Future[None] = loop.create_future()
-        self._loop, self._replied = loop, replied
+        self.gone: asyncio.Future[None] = self._loop.create_future()
+        self._timer: asyncio.TimerHandle | None = None
         self._unpacker = Unpacker()
         self._transport: asyncio.Transport | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
         self._closing = False
 
     @property
@@ -62,82 +65,58 @@ class WorkerProcess(asyncio.Protocol):
         """Whether it is connected."""
         return self._transport is not None and not self._transport.is_closing()
 
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._process.pid if self._process else 0
-
     async def open(self) -> None:
-        """Start the process; failure or cancellation cleans up."""
+        """Start the process; `end` must follow, even on failure."""
         ours, theirs = socket.socketpair()
         try:
             with theirs:
-                self._process = _start(theirs)
+                self.process = _start(theirs)
             ours.setblocking(False)
             self._transport, _ = await self._loop.create_unix_connection(lambda: self, sock=ours)
         except BaseException:
             ours.close()
-            self.kill()
-            await self.close()
             raise
 
     def data_received(self, data: bytes) -> None:
         """Handle data from the worker."""
         for reply in self._unpacker.feed(data):
-            future = self.asked.popleft()
-            self.since = self._loop.time()
+            future, _ = self.pending.popleft()
             if not future.done():
                 future.set_result(reply)
+            self._watch()
             self._replied()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """Handle the worker's end, or drop one that broke the protocol."""
         if not self._closing:
             self.kill()
-        lost: type[WorkerDied] = WorkerDied
-        while self.asked:
-            future = self.asked.popleft()
-            if not future.done():
-                future.set_exception(lost())
-                future.exception()  # it may never be awaited
-            lost = NotBegun
+        while self.pending:
+            _fail(self.pending.popleft()[0])
+        self._watch()
         if not self.gone.done():
             self.gone.set_result(None)
 
-    def answer(
-        self, file: ModelFile, header: Header, parts: list[bytes], *, light: bool
-    ) -> asyncio.Future[Reply]:
+    def answer(self, file: ModelFile, header: Header, parts: list[bytes]) -> asyncio.Future[Reply]:
         """Send a batch, after the model if the worker lacks it."""
         if file.digest not in self.loaded:
             self._load(file)
-        reply = self._ask({"do": "answer", "key": file.digest, **header}, parts)
-        self.light = light
-        return reply
+        return self._ask({"do": "answer", "key": file.digest, **header}, parts, self._patience)
 
-    async def load(self, file: ModelFile, *, trial_batch: int = 0) -> Header:
-        """Load a model in the worker, and return its description.
+    async def load(self, file: ModelFile, trial_batch: int = 0) -> Header:
+        """Load a model in the worker, and return its description, or raise `OpsinError`.
 
         With a ``trial_batch``, answers are tested in batches of up to so many images, and a
         crash is blamed on the file.
-
-        Raises:
-            OpsinError: The file is not a classifier.
-            WorkerDied: The process died on it.
         """
-        self.loading = True
         try:
-            async with asyncio.timeout(_LOADING):
-                header, _ = await self._load(file, trial_batch)
-        except (TimeoutError, WorkerDied) as error:
-            self.kill()
+            header, _ = await self._load(file, trial_batch)
+        except WorkerDied as error:
             if not trial_batch:
-                raise WorkerDied from None
+                raise
             raise ModelFileError(
                 f"The process that opened {file.path} ended over it",
                 f"Try it alone: opsin predict {file.path} IMAGE",
             ) from error
-        finally:
-            self.loading = False
         if "error" in header:
             self.loaded.discard(file.digest)
             raise error_from(header["error"])
@@ -153,22 +132,22 @@ class WorkerProcess(asyncio.Protocol):
 
     def kill(self) -> None:
         """Kill the process; its pending work is lost."""
-        if self._process:
-            self._process.kill()
+        if self.process:
+            self.process.kill()
         if self._transport:
             self._transport.abort()
 
-    async def close(self) -> None:
-        """Let the process end, and wait for it."""
+    async def end(self, *, at_once: bool = False) -> None:
+        """Let the process end, or kill it, and wait for it."""
         self._closing = True
+        if at_once:
+            self.kill()
         if self._transport:
             self._transport.close()
-        if self._process is None:
-            return
-        end = self._loop.time() + _ENDING
-        while self._process.poll() is None:
-            if self._loop.time() > end:
-                self._process.kill()
+        latest = self._loop.time() + _ENDING
+        while self.process and self.process.poll() is None:
+            if self._loop.time() > latest:
+                self.process.kill()
             await asyncio.sleep(0.005)
 
     def _load(self, file: ModelFile, trial_batch: int = 0) -> asyncio.Future[Reply]:
@@ -178,24 +157,41 @@ class WorkerProcess(asyncio.Protocol):
             "batch_invariant": file.batch_invariant, "max_batch": file.max_batch,
             "device": file.device,
         }  # fmt: skip
-        return self._ask(header, [file.content])
+        return self._ask(header, [file.content], _LOADING)
 
-    def _ask(self, header: Header, parts: list[bytes]) -> asyncio.Future[Reply]:
+    def _ask(self, header: Header, parts: list[bytes], seconds: float) -> asyncio.Future[Reply]:
         future: asyncio.Future[Reply] = self._loop.create_future()
         if self.gone.done():
-            future.set_exception(NotBegun())
-            future.exception()  # it may never be awaited
+            _fail(future)
             return future
-        if not self.asked:
-            self.since = self._loop.time()
-        self.asked.append(future)
+        self.pending.append((future, seconds))
         self.light = False
+        if len(self.pending) == 1:
+            self._watch()
         self._write(header, parts)
         return future
+
+    def _watch(self) -> None:
+        """Time the reply that comes next."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+        if self.pending:
+            self._timer = self._loop.call_later(self.pending[0][1], self._give_up)
+
+    def _give_up(self) -> None:
+        _LOG.warning("a worker did nothing for %.0f s and was ended", self.pending[0][1])
+        self.kill()
 
     def _write(self, header: Header, parts: Sequence[bytes] = ()) -> None:
         if self.alive and self._transport:  # else `connection_lost` fails the waiters
             self._transport.writelines(pack(header, parts))
+
+
+def _fail(future: asyncio.Future[Reply]) -> None:
+    if not future.done():
+        future.set_exception(WorkerDied())
+        future.exception()  # it may never be awaited
 
 
 def _start(connection: socket.socket) -> subprocess.Popen[bytes]:
@@ -213,35 +209,32 @@ def _start(connection: socket.socket) -> subprocess.Popen[bytes]:
 class WorkerPool:
     """A fixed number of workers; dead ones are replaced.
 
-    Args:
-        size: Number of workers.
-        models: Returns the models that a new worker loads.
-        free: Called when a worker has replied or is ready.
-        died: Called when a worker has died.
+    A new one loads the ``models``. ``free`` is called when one has replied or is ready, ``died``
+    when one has died.
     """
 
     def __init__(
         self,
-        size: int,
+        settings: ServerSettings,
         models: Callable[[], list[ModelFile]],
         free: Callable[[], None],
         died: Callable[[], None],
     ) -> None:
-        self.workers: list[WorkerProcess] = []
-        self._size, self._models, self._free, self._died = size, models, free, died
+        self.workers: list[Worker] = []
+        self._size, self._batch = settings.workers or cores(), settings.batch
+        self._patience = settings.deadline + _GRACE
+        self._models, self._free, self._died = models, free, died
         self._keepers: list[asyncio.Task[None]] = []
 
-    async def start(self, models: Sequence[ModelFile], *, trial_batch: int) -> list[Header]:
+    async def start(self, models: Sequence[ModelFile]) -> list[Header]:
         """Start all workers with these models, and return the first one's descriptions."""
-        opened = [WorkerProcess(self._free) for _ in range(self._size)]
+        first, *others = opened = [Worker(self._patience, self._free) for _ in range(self._size)]
         try:
             await asyncio.gather(*(worker.open() for worker in opened))
-            known = [await opened[0].load(model, trial_batch=trial_batch) for model in models]
-            await asyncio.gather(*(w.load(model) for w in opened[1:] for model in models))
+            known = [await first.load(model, self._batch) for model in models]
+            await asyncio.gather(*(worker.load(model) for worker in others for model in models))
         except BaseException:
-            for worker in opened:
-                worker.kill()
-            await asyncio.gather(*(worker.close() for worker in opened))
+            await asyncio.gather(*(worker.end(at_once=True) for worker in opened))
             raise
         # One may have died while others were loading; its keeper replaces it.
         self.workers = [worker for worker in opened if not worker.gone.done()]
@@ -250,27 +243,24 @@ class WorkerPool:
             keeper.add_done_callback(log_failure)
         return known
 
-    async def try_out(self, model: ModelFile, *, trial_batch: int) -> Header:
-        """Load a model in a separate process, and test batches of all sizes.
+    async def replace(self, model: ModelFile) -> Header:
+        """Try a model's new file in a separate process, then load it in each worker in turn.
 
-        That takes up to 3 s and blocks no worker.
+        All the while, the workers answer.
         """
-        scout = WorkerProcess(lambda: None)
-        await scout.open()
+        scout = Worker(self._patience, lambda: None)
         try:
-            return await scout.load(model, trial_batch=trial_batch)
+            await scout.open()
+            header = await scout.load(model, self._batch)
         finally:
-            scout.kill()
-            await scout.close()
-
-    async def load(self, model: ModelFile) -> None:
-        """Load a model in each worker in turn, while the others keep working."""
+            await scout.end(at_once=True)
         for worker in list(self.workers):
             # A worker that dies on it is replaced, like any other.
             with contextlib.suppress(OpsinError):
                 await worker.load(model)
+        return header
 
-    async def stop(self, *, at_once: bool = False) -> None:
+    async def stop(self, *, at_once: bool) -> None:
         """End all workers: gracefully, or at once."""
         for keeper in self._keepers:
             keeper.cancel()
@@ -279,45 +269,34 @@ class WorkerPool:
                 worker.kill()
         await asyncio.gather(*self._keepers, return_exceptions=True)
 
-    def kill_stuck(self, now: float, limit: float) -> None:
-        """Kill workers that have been on one batch for over ``limit`` seconds."""
-        for worker in self.workers:
-            loads_now = worker.loading and len(worker.asked) == 1
-            if worker.asked and not loads_now and now - worker.since > limit:
-                _LOG.warning("a worker did nothing for %.0f s and was ended", limit)
-                worker.kill()
-
-    async def _keep(self, worker: WorkerProcess | None) -> None:
+    async def _keep(self, worker: Worker | None) -> None:
         """Keep one worker running, until cancelled."""
-        failures = 0
         while True:
+            failed = False
             try:
                 if worker is None:
-                    worker = WorkerProcess(self._free)
+                    worker = Worker(self._patience, self._free)
                     await worker.open()
                     for model in self._models():
                         await worker.load(model)
                     if not worker.gone.done():  # it may have died just now
                         self.workers.append(worker)
-                        failures = 0
                         self._free()
                 await asyncio.shield(worker.gone)
                 if worker in self.workers:
                     self._died()
             except (OpsinError, OSError) as error:
-                failures += 1
+                failed = True
                 _LOG.warning("a worker could not be started: %s", error)
             finally:
                 if worker is not None:
-                    if worker in self.workers:
+                    ready = worker in self.workers
+                    if ready:
                         self.workers.remove(worker)
-                    elif not worker.gone.done():
-                        worker.kill()
-                    await worker.close()
+                    await worker.end(at_once=not ready)
             worker = None
-            if failures:
-                # Capped: the power would overflow after a night of failures.
-                await asyncio.sleep(min(_LONGEST_PAUSE, _PAUSE * 2 ** min(failures, 16)))
+            if failed:
+                await asyncio.sleep(_PAUSE)
 
 
 def log_failure(task: asyncio.Task[None]) -> None:

@@ -31,10 +31,9 @@ from opsin.studio.parts import layout, terms
 from opsin.studio.runs import inspection_sessions, prediction_session
 from opsin.studio.security import SignInFile, guarded, signed_in_address
 from opsin.studio.state import Studio
+from opsin.web.access import SignIn
 from opsin.web.addresses import url_of
-from opsin.web.connections import ConnectionLimits
-from opsin.web.listening import OPEN_FILES, Server, listening
-from opsin.web.sign_in import SignIn
+from opsin.web.listening import OPEN_FILES, ConnectionLimits, Server, listening
 
 # Seconds that a disconnected window is remembered.
 _RECONNECT: Final = 10.0

@@ -15,9 +15,8 @@ from starlette.types import ASGIApp
 
 from opsin.core.errors import StorageError
 from opsin.core.storage import storage_errors
-from opsin.web.access import HEADERS, AccessMiddleware
+from opsin.web.access import FIELD, AccessMiddleware, SignIn
 from opsin.web.addresses import url_of
-from opsin.web.sign_in import FIELD, SignIn
 
 # Proxy headers, which NiceGUI would trust from anyone.
 _DROPPED: Final = (
@@ -60,7 +59,6 @@ def guarded(
         app,
         host=host,
         headers={
-            **HEADERS,
             "content-security-policy": _POLICY,
             "cross-origin-opener-policy": "same-origin",
         },

@@ -14,7 +14,6 @@ from opsin.core.storage import storage_errors
 from opsin.studio import StudioSettings
 from opsin.studio.datasets.catalogue import Library
 from opsin.studio.datasets.folders import Folders
-from opsin.studio.datasets.network_files import NetworkFiles
 from opsin.studio.datasets.uploads import Uploads
 from opsin.studio.jobs.queue import Queue
 from opsin.studio.runs.dataset_cache import DatasetCache, ImagePlaces
@@ -38,7 +37,6 @@ class Studio:
         self.sets = Library(settings.home, self.jobs)
         self.folders = Folders(settings.roots)
         self.uploads = Uploads(settings.home)
-        self.networks = NetworkFiles(settings.home)
         places = ImagePlaces(self.sets, self.folders, settings.home)
         self.opened = DatasetCache(self.sets, self.runs, places)
         self.tried = PredictionSession(self.runs)

@@ -1,4 +1,4 @@
-"""Access control: the outermost layer.
+"""Access control: the outermost layer, and how browsers sign in.
 
 Every path, method and kind of connection passes it. A page of any site can send requests to an
 address on this machine, so only the request itself tells friend from stranger:
@@ -8,8 +8,7 @@ address on this machine, so only the request itself tells friend from stranger:
   which browsers take the attacker's page for one of ours.
 - `Origin` and `Sec-Fetch-Site`, which browsers send and pages cannot change, must be our own.
 - With a token, each request must show it: ``Authorization: Bearer TOKEN``, or ``Basic`` with the
-  token as password, which is what a browser's own dialog sends; or, where people sign in, the
-  cookie that they got for it or for a code (`opsin.web.sign_in`).
+  token as password, which is what a browser's own dialog sends; or the cookie of `SignIn`.
 """
 
 from __future__ import annotations
@@ -19,11 +18,15 @@ import hmac
 import ipaddress
 import logging
 import re
+import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
-from types import MappingProxyType
+from html import escape
 from typing import Final
+from urllib.parse import quote, urlencode
 
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
+from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from opsin.web.addresses import EVERYWHERE, is_loopback
@@ -35,35 +38,116 @@ from opsin.web.refusals import (
     WrongHost,
     error_reply,
 )
-from opsin.web.sign_in import SignIn
 
-#: Headers of every reply.
-HEADERS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "x-content-type-options": "nosniff",
-        "referrer-policy": "no-referrer",
-        "cross-origin-resource-policy": "same-origin",
-        "cache-control": "no-store",
-    }
-)
+#: The query parameter with the token or a code.
+FIELD: Final = "token"
+
+Fields = list[tuple[str, str]]
 
 _LOG: Final = logging.getLogger(__name__)
 _HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
+_OWN: Final = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?", re.IGNORECASE)
+_HEADERS: Final = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+
+
+class SignIn:
+    """Browsers signed in by a cookie, in exchange for the token or a one-time code.
+
+    Browsers send no custom header on a WebSocket, and not all send their dialog's password.
+    So an address with the right token, ``/?token=TOKEN``, is answered with a cookie and redirected
+    to itself without the token, which then is in no history or bookmark. A code takes the token's
+    place once, so the address is useless later. Cookies and codes are void after a restart.
+    """
+
+    def __init__(self, cookie: str, page: Callable[[bool, Fields], str]) -> None:
+        self._cookie, self._page = cookie, page
+        self._secret = secrets.token_urlsafe(32)
+        self._codes: set[str] = set()
+        self.used: Callable[[str], object] = str  # called with each code used
+
+    def new_code(self) -> str:
+        """A one-time code in place of the token."""
+        code = secrets.token_urlsafe(32)
+        self._codes.add(code)
+        return code
+
+    def knows(self, scope: Scope) -> bool:
+        """Whether a request carries the cookie."""
+        shown = HTTPConnection(scope).cookies.get(self._cookie, "")
+        return hmac.compare_digest(shown.encode(), self._secret.encode())
+
+    def reply(self, scope: Scope, token: bytes | None) -> Response | None:
+        """A redirect with the cookie, for an address with the right token or a code."""
+        if not _reads(scope):
+            return None
+        shown, others = _fields(scope)
+        if len(shown) != 1 or not self._is_right(shown[0].encode(), token):
+            return None
+        # Two leading slashes would lead to another host.
+        where = "/" + quote(scope["path"].lstrip("/"), errors="replace")
+        if others:
+            where += f"?{urlencode(others)}"
+        headers = HTTPConnection(scope).headers
+        reply = Response(status_code=303, headers={"location": where})
+        if headers.getlist("sec-fetch-site") not in ([], ["none"], ["same-origin"]):
+            # Browsers do not send a strict cookie if a page of another site, or a file, sends
+            # them here. From here on, the page is our own.
+            reply = HTMLResponse(
+                f'<!doctype html><meta http-equiv="refresh" content="0;url={escape(where)}">'
+                f'<title>Opsin</title><a href="{escape(where)}">Continue</a>'
+            )
+        # A proxy in front of this server may speak HTTPS, and not say so: browsers send
+        # Sec-Fetch-Site to this machine or by HTTPS alone.
+        secure = "https" in (scope["scheme"], headers.get("x-forwarded-proto")) or (
+            "sec-fetch-site" in headers and not _OWN.fullmatch(headers.get("host", ""))
+        )
+        reply.set_cookie(
+            self._cookie, self._secret, secure=secure, httponly=True, samesite="strict"
+        )
+        return reply
+
+    def _is_right(self, shown: bytes, token: bytes | None) -> bool:
+        if token is not None and hmac.compare_digest(shown, token):
+            return True
+        for code in self._codes:
+            if hmac.compare_digest(shown, code.encode()):
+                self._codes.discard(code)
+                self.used(code)
+                return True
+        return False
+
+    def refusal(self, scope: Scope, error: Unauthorized) -> Response:
+        """Ask for the token: browsers by a page, programs by an error."""
+        # Bearer opens no browser dialog, as others would: the page asks.
+        headers = {"www-authenticate": "Bearer"}
+        if _reads(scope) and "text/html" in HTTPConnection(scope).headers.get("accept", ""):
+            shown, others = _fields(scope)
+            return HTMLResponse(self._page(bool(shown), others), error.status, headers)
+        return error_reply(error, headers)
+
+
+def _reads(scope: Scope) -> bool:
+    return scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
+
+
+def _fields(scope: Scope) -> tuple[list[str], Fields]:
+    """The tokens in an address, and its other query parameters."""
+    fields = HTTPConnection(scope).query_params.multi_items()
+    shown = [value for name, value in fields if name == FIELD]
+    return shown, [(name, value) for name, value in fields if name != FIELD]
 
 
 class AccessMiddleware:
     """Lets legitimate requests pass, and gives every reply its headers.
 
-    Args:
-        app: The guarded application.
-        host: Address to listen on.
-        headers: Default headers of replies, in lower case.
-        allowed_hosts: Further names by which clients may call the server.
-        token: The token that clients must show.
-        sign_in: How browsers show it (default: the browser's own dialog). Without a token,
-            its codes are the only way in.
-        dropped: Names of request headers hidden from the application, in lower case.
-        refused: Called with the reason of each refused request.
+    Of a browser, `sign_in` asks the token (default: the browser's own dialog does). Without a
+    token, its codes are the only way in. `dropped` headers of a request (in lower case) are hidden
+    from the application; `refused` is called with the reason of each refusal.
     """
 
     def __init__(
@@ -78,8 +162,8 @@ class AccessMiddleware:
         dropped: Collection[str] = (),
         refused: Callable[[RequestError], None] = lambda _: None,
     ) -> None:
-        self.app, self._refused = app, refused
-        self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
+        self.app, self._refused, self._sign_in = app, refused, sign_in
+        self._headers = [(k.encode(), v.encode()) for k, v in {**_HEADERS, **headers}.items()]
         # Names behind a proxy, where pages may use https although this server speaks http.
         self._behind_proxy = frozenset(map(_in_url, allowed_hosts))
         self._everywhere = host in EVERYWHERE
@@ -87,7 +171,6 @@ class AccessMiddleware:
         if is_loopback(host) or self._everywhere:
             self._names |= {"localhost", "127.0.0.1", "[::1]"}
         self._token = None if token is None else token.encode()
-        self._sign_in = sign_in
         self._dropped = frozenset(name.encode() for name in dropped)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -117,8 +200,7 @@ class AccessMiddleware:
             if message["type"] == "http.response.start":
                 sent = list(message.get("headers", ()))
                 names = {name for name, _ in sent}
-                further = [pair for pair in self._headers if pair[0] not in names]
-                message["headers"] = sent + further
+                message["headers"] = sent + [pair for pair in self._headers if pair[0] not in names]
             await send(message)
 
         async def receive_and_look() -> Message:
@@ -163,8 +245,7 @@ class AccessMiddleware:
             foreign = [site for site in sites if site not in ("same-origin", "none")]
             # Following a link shows a page and changes nothing.
             link = headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")
-            reads = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
-            if not foreign or (reads and link == ("navigate", "document")):
+            if not foreign or (_reads(scope) and link == ("navigate", "document")):
                 return
         raise ForeignOrigin(
             f"The browser says that {(foreign or origins)[0][:80]!r} asks, not this server's page",
@@ -176,8 +257,7 @@ class AccessMiddleware:
         if self._token is None and self._sign_in is None:
             return self.app
         if self._sign_in is not None:
-            reply = self._sign_in.reply(scope, self._token)
-            if reply is not None:
+            if reply := self._sign_in.reply(scope, self._token):
                 return reply
             if self._sign_in.knows(scope):
                 return self.app
@@ -201,12 +281,11 @@ def _credentials(shown: str) -> bytes:
     content = value.strip().encode("latin-1")
     if kind.lower() == "bearer":
         return content
-    if kind.lower() != "basic":
-        return b""
     try:
-        return base64.b64decode(content, validate=True).partition(b":")[2]
+        password = base64.b64decode(content, validate=True).partition(b":")[2]
     except ValueError:
         return b""
+    return password if kind.lower() == "basic" else b""
 
 
 def _in_url(host: str) -> str:

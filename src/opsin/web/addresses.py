@@ -1,17 +1,22 @@
-"""Addresses to listen on, and who can reach them."""
+"""Addresses to listen on, who can reach them, and the tokens that clients must show."""
 
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
-from collections.abc import Sequence
+import secrets
+import stat
+from pathlib import Path
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from opsin.core.errors import RecipeError
-from opsin.web.tokens import TOKEN_VARIABLE, check_token
+from opsin.core.errors import RecipeError, StorageError
+from opsin.core.platform import is_private
 
+#: Environment variable with the token.
+TOKEN_VARIABLE: Final = "OPSIN_TOKEN"  # noqa: S105  a variable's name
 #: Addresses that stand for all of the machine's.
 EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104  compared, not bound to
 #: Advice for an address that cannot be bound.
@@ -34,29 +39,6 @@ def url_of(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def check_address(host: str, token: str | None, allowed_hosts: Sequence[str]) -> None:
-    """Refuse unsafe settings."""
-    if not host:
-        raise RecipeError("The address to listen on (--host) is empty", ADDRESS_ADVICE)
-    for name in allowed_hosts:
-        try:
-            ipaddress.ip_address(name[1:-1] if name[:1] + name[-1:] == "[]" else name)
-        except ValueError:
-            if not _HOST_NAME.fullmatch(name.lower()):
-                raise RecipeError(
-                    f"{name!r} is no host name such as images.example.org",
-                    "Leave out https://, port and path; patterns with * are not possible.",
-                ) from None
-    if token is not None:
-        check_token(token)
-    elif not is_loopback(host):
-        raise RecipeError(
-            f"Other machines can reach {host}, and no token is given",
-            f"Give a token file (it is made if there is none) or set {TOKEN_VARIABLE}, "
-            "or listen on 127.0.0.1.",
-        )
-
-
 class AddressSettings(BaseModel):
     """An address, a token and further names, checked."""
 
@@ -77,5 +59,75 @@ class AddressSettings(BaseModel):
             raise RecipeError(f"{name}: {first['msg'].lower()}{shown}") from None
 
     def model_post_init(self, _: object) -> None:
-        """Check the address."""
-        check_address(self.host, self.token, self.allowed_hosts)
+        """Refuse what is unsafe."""
+        if not self.host:
+            raise RecipeError("The address to listen on (--host) is empty", ADDRESS_ADVICE)
+        for name in self.allowed_hosts:
+            try:
+                ipaddress.ip_address(name[1:-1] if name[:1] + name[-1:] == "[]" else name)
+            except ValueError:
+                if not _HOST_NAME.fullmatch(name.lower()):
+                    raise RecipeError(
+                        f"{name!r} is no host name such as images.example.org",
+                        "Leave out https://, port and path; patterns with * are not possible.",
+                    ) from None
+        if self.token is not None:
+            check_token(self.token)
+        elif not is_loopback(self.host):
+            raise RecipeError(
+                f"Other machines can reach {self.host}, and no token is given",
+                f"Give a token file (it is made if there is none) or set {TOKEN_VARIABLE}, "
+                "or listen on 127.0.0.1.",
+            )
+
+
+def check_token(token: str) -> None:
+    """Refuse a guessable token."""
+    # 22 characters of base64url and 32 hexadecimal digits hold 128 bits or more. Drawn at random,
+    # fewer than 9 and 6 different ones occur less than once in a million times.
+    hexadecimal = re.fullmatch(r"[0-9A-Fa-f]+", token)
+    least, different = (32, 6) if hexadecimal else (22, 9)
+    if not re.fullmatch(r"[A-Za-z0-9._~+/=-]+", token):
+        reason = "holds other characters than A-Z, a-z, 0-9, - and _"
+    elif len(token) < least:
+        reason = f"has {len(token)} characters, fewer than {least}"
+    elif len(set(token)) < different:
+        reason = "repeats the same few characters"
+    else:
+        return
+    raise RecipeError(
+        f"The token {reason}; at least 128 random bits are expected",
+        "Make one: python -c 'import secrets; print(secrets.token_urlsafe(32))'",
+    )
+
+
+def token_from_file(path: str | os.PathLike[str]) -> str:
+    """Read a token from its file, or create both."""
+    path = Path(path)
+    try:
+        try:
+            number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            with path.open("rb") as file:
+                # Of the open file: the folder's owner could replace it meanwhile.
+                state = os.fstat(file.fileno())
+                token = file.read(4096).decode("ascii", "replace").strip()
+        else:
+            with os.fdopen(number, "w", encoding="ascii") as new:
+                token = secrets.token_urlsafe(32)
+                new.write(f"{token}\n")
+                new.flush()
+                os.fsync(new.fileno())
+            return token
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise StorageError(f"The token file {path} cannot be read or made: {reason}") from error
+    if not is_private(state):
+        raise RecipeError(
+            f"The token file {path} has the mode {stat.S_IMODE(state.st_mode):04o}: not only "
+            "its owner can read it",
+            "Others may know the token by now: delete the file and let Opsin make another, "
+            f"or, if you are the only user here: chmod 600 {path}",
+        )
+    check_token(token)
+    return token

@@ -5,7 +5,7 @@ An error is ``{"error": {"kind", "message", "advice"}}``, as under ``--json``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -64,9 +64,6 @@ class WrongHost(RequestError, status=421):  # noqa: N818
 class LongHeaders(RequestError, status=431):  # noqa: N818
     """Too many headers."""
 
-    def __init__(self, message: str = "The headers have more than 64 KB") -> None:
-        super().__init__(message)
-
 
 class TooManyConnections(RequestError, status=503):  # noqa: N818
     """More connections than the server allows."""
@@ -77,22 +74,17 @@ class TooManyConnections(RequestError, status=503):  # noqa: N818
 class InternalError(RequestError, status=500):
     """A bug in the server; details stay in its log."""
 
-    def __init__(self, message: str = "The server failed at the answer") -> None:
-        super().__init__(message, "Tell its administrator; its log holds the reason.")
 
-
-def for_client(error: OpsinError) -> RequestError | ImageError:
+def for_client(error: BaseException) -> RequestError | ImageError:
     """The error if it is meant for clients, else an `InternalError`."""
-    return error if isinstance(error, RequestError | ImageError) else InternalError()
+    if isinstance(error, RequestError | ImageError):
+        return error
+    return InternalError(
+        "The server failed at the answer", "Tell its administrator; its log holds the reason."
+    )
 
 
-def status_of(error: OpsinError) -> int:
-    """The HTTP status of an error."""
-    error = for_client(error)
-    return 422 if isinstance(error, ImageError) else error.status
-
-
-def error_object(error: OpsinError) -> Error:
+def error_object(error: BaseException) -> Error:
     """An error as plain data, without internal details."""
     error = for_client(error)
     return {"kind": type(error).__name__, "message": error.message, "advice": error.advice}
@@ -112,12 +104,10 @@ def json_reply(
 
 
 def error_reply(
-    error: OpsinError,
-    headers: Mapping[str, str] | None = None,
-    *,
-    content: Callable[[OpsinError], Any] = lambda error: {"error": error_object(error)},
+    error: BaseException, headers: Mapping[str, str] | None = None, *, brief: bool = False
 ) -> Response:
-    """The reply to an error: its status, headers and JSON."""
+    """The reply to an error: its status, headers and JSON; ``brief``: the message alone."""
     error = for_client(error)
-    error_headers = error.headers if isinstance(error, RequestError) else {}
-    return json_reply(content(error), status_of(error), {**error_headers, **(headers or {})})
+    status, further = (422, {}) if isinstance(error, ImageError) else (error.status, error.headers)
+    content = str(error) if brief else error_object(error)
+    return json_reply({"error": content}, status, {**further, **(headers or {})})

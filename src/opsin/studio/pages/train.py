@@ -23,10 +23,9 @@ from opsin.studio.pages.page import Page
 from opsin.studio.pages.plan_preview import Planner
 from opsin.studio.parts import layout, terms
 from opsin.studio.parts.network_choice import (
-    NetworkChoice,
-    fault_of,
     is_fetched,
     known_networks,
+    network_choice,
     price_of,
     text_of,
 )
@@ -166,8 +165,7 @@ class _Train:
     def _of_model(self) -> None:
         """Show what stands in front for the chosen kind of model."""
         if self._values.get("model") == BACKBONE:
-            chosen, pixels = self._values.get("backbone", ""), self._values.get("prepare", "")
-            NetworkChoice(self._studio, self._networks, chosen, pixels, self._choose_network)
+            network_choice(self._networks, self._values.get("backbone", ""), self._choose_network)
             ui.checkbox(
                 "Train the network's own weights too", value=self._tunes, on_change=self._tune
             )
@@ -282,8 +280,8 @@ class _Train:
         self._of_model.refresh()
         self._replan()
 
-    def _choose_network(self, chosen: str, pixels: str) -> None:
-        self._values |= {"backbone": chosen, "prepare": pixels}
+    def _choose_network(self, chosen: str) -> None:
+        self._values |= {"backbone": chosen, "prepare": ""}
         self._replan()
 
     def _set(self, name: str, value: str | None) -> None:
@@ -315,10 +313,8 @@ class _Train:
 
     def _what_is_wrong(self) -> list[str]:
         model = self._values.get("model", "auto")
-        if model == BACKBONE:
-            fault = fault_of(self._studio, self._network(), self._values.get("prepare", ""))
-            if fault:
-                return [fault]
+        if model == BACKBONE and not self._network():
+            return ["Choose a pretrained network."]
         faults = (training_form.fault(name, text, model) for name, text in self._values.items())
         return [fault for fault in faults if fault]
 

@@ -13,7 +13,7 @@ from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import JobAction, new_output_folder
 from opsin.studio.parts import layout
 from opsin.studio.parts.download_link import download_link
-from opsin.studio.parts.network_choice import NetworkChoice, fault_of, text_of
+from opsin.studio.parts.network_choice import network_choice, text_of
 from opsin.studio.parts.status_line import StatusLine
 
 if TYPE_CHECKING:
@@ -40,26 +40,26 @@ class FeaturesPanel:
 
     def __init__(self, studio: Studio, the_set: LibraryDataset, known: dict[str, str]) -> None:
         self._studio, self._set = studio, the_set
-        self._chosen = self._pixels = ""
+        self._chosen = ""
         with layout.panel("Features"):
             ui.label(
                 "What a pretrained network says of each image, as a file for tools of yours: to "
                 "search, to group, to train elsewhere."
             ).classes("op-muted")
             with ui.expansion("Choose a network").classes("op-more") as more:
-                NetworkChoice(studio, known, "", "", self._choose)
+                network_choice(known, "", self._choose)
                 with ui.element("div").classes("op-actions"):
                     self._button = layout.action("Compute features", self._start)
             more.props('header-class="op-muted"')
             self._status = StatusLine()
 
-    def _choose(self, chosen: str, pixels: str) -> None:
-        self._chosen, self._pixels = chosen, pixels
+    def _choose(self, chosen: str) -> None:
+        self._chosen = chosen
         self._status.clear()
 
     async def _start(self) -> None:
-        if fault := fault_of(self._studio, self._chosen, self._pixels):
-            self._status.fail(fault)
+        if not self._chosen:
+            self._status.fail("Choose a pretrained network.")
             return
         self._button.disable()
         try:
@@ -74,7 +74,6 @@ class FeaturesPanel:
         studio = self._studio
         folder = await asyncio.to_thread(new_output_folder, studio.jobs)
         words = ["--from", await asyncio.to_thread(text_of, studio, self._chosen)]
-        words += [f"--prepare={self._pixels}"] if self._pixels else []
         out = folder.absolute() / "features.npz"
         argv = [*command("embed", *words, "--out", out), *self._set.words()]
         title = f"Features of {self._set.title}"

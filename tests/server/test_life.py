@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import logging
 import os
 import signal
 import socket
@@ -15,8 +14,7 @@ import pytest
 
 from opsin.core.errors import RecipeError
 from opsin.data.dataset import Dataset
-from opsin.server.run import _set_up_logs, serve
-from opsin.server.settings import ServerSettings
+from opsin.server import ServerSettings, serve
 from tests.served import image, load, request, serving, wait_for
 from tests.server.made_engine import png
 
@@ -80,19 +78,3 @@ def test_a_second_ctrl_c_does_not_wait_for_answers(nearest_mean: Path, tmp_path:
                 assert server.stop(signal.SIGINT, signal.SIGINT) == 130
             assert {each.status for each in replies} <= {0, 503}
         assert "Traceback" not in server.said()
-
-
-def test_a_line_for_each_request_where_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
-    log = logging.getLogger("uvicorn.access")
-    before = list(log.handlers), log.level, log.propagate
-    try:
-        _set_up_logs(ServerSettings())
-        log.info("silence")
-        _set_up_logs(ServerSettings(access_log=True))
-        _set_up_logs(ServerSettings(access_log=True))
-        log.info("a request")
-    finally:
-        log.handlers, level, log.propagate = before
-        log.setLevel(level)  # which forgets what was enabled
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith(" a request")
