@@ -136,17 +136,7 @@ def classify(
     began = time.monotonic()
     folder = None if sort_into is None else Path(sort_into)
     part = None if shard is None else Shard.parse(shard)
-    if folder is None and out is None:
-        raise RecipeError(
-            "There is neither a file for the answers nor a folder to sort into",
-            "Give out='results.jsonl', or use predict_each for answers one by one.",
-        )
-    if folder is None and sort_by != "copy":
-        raise RecipeError(f"There is no folder to {sort_by} the images into")
-    if folder is not None and part is not None:
-        raise RecipeError("The images of a shard cannot be sorted into folders")
-    if top < 1:
-        raise RecipeError(f"top must be at least 1, not {top}")
+    _check_options(out, folder, sort_by, part, top=top)
     check_confidence(min_confidence)
     out = out or Path(folder or "") / RESULTS
     target = OutFile.read(out, part)
@@ -198,6 +188,22 @@ def classify(
         answers.finish(form.write)
         target.publish(there, keep=True)
         return work.result(target.shown, folder, time.monotonic() - began)
+
+
+def _check_options(
+    out: object, folder: Path | None, sort_by: str, shard: Shard | None, *, top: int
+) -> None:
+    if folder is None and out is None:
+        raise RecipeError(
+            "There is neither a file for the answers nor a folder to sort into",
+            "Give out='results.jsonl', or use predict_each for answers one by one.",
+        )
+    if folder is None and sort_by != "copy":
+        raise RecipeError(f"There is no folder to {sort_by} the images into")
+    if folder is not None and shard is not None:
+        raise RecipeError("The images of a shard cannot be sorted into folders")
+    if top < 1:
+        raise RecipeError(f"top must be at least 1, not {top}")
 
 
 class _Work:
