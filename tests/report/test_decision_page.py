@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from opsin.inspection.decision import Decision, HeatMap
-from opsin.inspection.embedding import Neighbour
 from opsin.inspection.faithfulness import DeletionCurves, FaithfulnessVerdict, RandomBaseline
+from opsin.inspection.neighbours import Neighbour
 from opsin.inspection.occlusion import Counterfactual
 from opsin.report.inside.decision_sections import (
     METHODS,

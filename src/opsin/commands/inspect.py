@@ -24,7 +24,7 @@ from opsin.inspection.weights import norm_history
 from opsin.report.inside.decision_sections import decision_sections
 from opsin.report.inside.layer_sections import layer_sections, lesson_sections
 from opsin.report.inside.network_sections import network_section, probe_section, weight_sections
-from opsin.report.inside.unit_sections import ROOM, portrait_sections, unit_sections
+from opsin.report.inside.unit_sections import ROOM, unit_sections
 from opsin.report.templates import Section, render_page
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Prediction
@@ -47,7 +47,6 @@ def inspect(
     explain: bool = False,
     ablate: bool = False,
     probes: bool = False,
-    portraits: bool = False,
     as_is: bool = False,
     out: str | os.PathLike[str] | None = None,
     watcher: Watcher = SILENT,
@@ -68,7 +67,6 @@ def inspect(
             images.
         ablate: With layers: switch off each of their units in turn.
         probes: Fit a linear probe to each layer.
-        portraits: Show typical and untypical training images of each class.
         as_is: Leave the image's background as it is.
         out: Folder for the page (default: ``inspection`` in the run directory, or here).
         watcher: Receives the progress of the work.
@@ -92,7 +90,6 @@ def inspect(
         (explain, "explain", image is not None, "an image"),
         (ablate, "ablate", units, "layers and no image"),
         (probes, "probes", whole, "neither an image nor layers"),
-        (portraits, "portraits", whole, "neither an image nor layers"),
         (label is not None, "class", explain or units, "explain, or layers without an image"),
     ):
         if asked and not fits:
@@ -113,7 +110,7 @@ def inspect(
     if layers:
         page = folder / f"{_file_name('-'.join(['units', *dict.fromkeys(layers)]))}.html"
         return unit_page(look, page, layers, label=label, ablate=ablate)
-    return network_page(look, folder / "network.html", probes=probes, portraits=portraits)
+    return network_page(look, folder / "network.html", probes=probes)
 
 
 def _file_name(name: str) -> str:
@@ -197,9 +194,7 @@ def explain(
     return Explained(look.classifier.path, look.terms(), answer, look.lesson(term, answer, layer))
 
 
-def network_page(
-    look: Inspection, page: Path, *, probes: bool = False, portraits: bool = False
-) -> Insight:
+def network_page(look: Inspection, page: Path, *, probes: bool = False) -> Insight:
     """Write the page of a network: layers, weights and options."""
     from opsin.report.figures import network_figures  # noqa: PLC0415  matplotlib
     from opsin.report.figures.style import save, styled, svg_of  # noqa: PLC0415
@@ -216,8 +211,6 @@ def network_page(
     if probes:
         insight.probes = probed = look.probes()
         drawings["probes"] = lambda: network_figures.draw_probes(probed.probes)
-    if portraits:
-        insight.portraits = look.portraits()
     drawn: dict[str, str] = {}
     with styled():
         for name, draw in drawings.items():
@@ -227,8 +220,6 @@ def network_page(
     sections = [network_section(rows, drawn["network"])]
     if insight.probes is not None:
         sections.append(probe_section(insight.probes, drawn["probes"]))
-    if insight.portraits:
-        sections += portrait_sections(insight.portraits)
     sections += weight_sections(insight.weights, history, drawn, classes=classes)
     facts = _facts(look) | {
         "Parameters": f"{summary.parameters:,}",
