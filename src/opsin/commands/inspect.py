@@ -95,8 +95,7 @@ def inspect(
         if asked and not fits:
             raise RecipeError(f"--{name} takes {need}")
     look = Inspection(model, data=data, watcher=watcher)
-    folder = Path("inspection" if look.run is None else look.run.inspection)
-    folder = folder if out is None else Path(out)
+    folder = _folder_of(look) if out is None else Path(out)
     check_writable(folder / "network.html")  # not after the work
     if label is not None:
         look.class_called(label)
@@ -111,6 +110,10 @@ def inspect(
         page = folder / f"{_file_name('-'.join(['units', *dict.fromkeys(layers)]))}.html"
         return unit_page(look, page, layers, label=label, ablate=ablate)
     return network_page(look, folder / "network.html", probes=probes)
+
+
+def _folder_of(look: Inspection) -> Path:
+    return Path("inspection" if look.run is None else look.run.inspection)
 
 
 def _file_name(name: str) -> str:
@@ -129,12 +132,14 @@ class Explained:
         terms: The terms that have lessons in this network, each with its layers.
         answer: The answer to the image.
         lesson: The layer's work on it: ``layer``, ``kind`` and the numbers.
+        page: The page of the lesson.
     """
 
     model: Path
     terms: dict[Term, tuple[str, ...]]
     answer: Prediction | None = None
     lesson: Lesson | None = None
+    page: Path | None = None
 
     def to_json(self) -> JsonObject:
         """All of it as plain data."""
@@ -154,6 +159,7 @@ def explain(
     *,
     layer: str | None = None,
     data: Places = (),
+    page: bool = False,
     watcher: Watcher = SILENT,
 ) -> Explained:
     """Explain a layer of a classifier, with its real numbers for one image.
@@ -166,6 +172,7 @@ def explain(
             images).
         layer: Name of the layer (default: the first one of that kind).
         data: Images with labels to choose the image from (default: those of its run).
+        page: Write the lesson as a page, into ``inspection`` in the run directory, or here.
         watcher: Receives the progress of the work.
 
     Raises:
@@ -173,6 +180,7 @@ def explain(
         ModelFileError: The network has no such layer.
         ImageError: The image cannot be read.
         SourceError: No image is given, and there are none.
+        StorageError: The page cannot be written.
         MissingExtraError: What reads the graph is not installed.
 
     Example:
@@ -191,7 +199,11 @@ def explain(
     if term is None:
         return Explained(look.classifier.path, look.terms())
     answer = look.predict(look.first_image if image is None else image)
-    return Explained(look.classifier.path, look.terms(), answer, look.lesson(term, answer, layer))
+    lesson = look.lesson(term, answer, layer)
+    file = _folder_of(look) / f"{term}-{_file_name(lesson.layer)}.html" if page else None
+    if file is not None:
+        lesson_page(look, answer, lesson, file)
+    return Explained(look.classifier.path, look.terms(), answer, lesson, file)
 
 
 def network_page(look: Inspection, page: Path, *, probes: bool = False) -> Insight:
