@@ -27,7 +27,6 @@ if TYPE_CHECKING:
         describe_backbone,
         list_backbones,
     )
-    from opsin.commands.baselines import compare_baselines
     from opsin.commands.bench import Benchmark, ImageRate, bench
     from opsin.commands.compare import compare
     from opsin.commands.data import draw_data, write_audit
@@ -35,9 +34,9 @@ if TYPE_CHECKING:
     from opsin.commands.docs import open_docs
     from opsin.commands.embed import Embedded, embed
     from opsin.commands.evaluate import evaluate
+    from opsin.commands.export.bundle import HubExport
     from opsin.commands.export.export import export_model
-    from opsin.commands.export.hub_folder import HubExport
-    from opsin.commands.export.shipped import Shipped
+    from opsin.commands.export.smaller import Shipped
     from opsin.commands.import_model import import_model
     from opsin.commands.inspect import Explained, explain, inspect
     from opsin.commands.inspect_model import Insight, Inspection
@@ -45,11 +44,10 @@ if TYPE_CHECKING:
     from opsin.commands.predict.predict import Classified, classify
     from opsin.commands.predict.stream import draw_prediction, predict_each
     from opsin.commands.predict.undo import Undone, undo
-    from opsin.commands.repeats import Repeats, train_folds, train_repeats
+    from opsin.commands.repeats import Repeats, compare_baselines, train_folds, train_repeats
     from opsin.commands.report import write_report
     from opsin.commands.runs import Run, list_runs
-    from opsin.commands.train.plan import plan
-    from opsin.commands.train.train import resume, train
+    from opsin.commands.train.train import plan, resume, train
     from opsin.commands.transfer import Exported, export_data
     from opsin.core.artifacts.records import Epoch
     from opsin.core.errors import (
@@ -101,7 +99,6 @@ __all__ = [
 _DEFINED = {
     "commands.backbones": "FeatureValue KnownBackbone ListedBackbone describe_backbone "
     "list_backbones",
-    "commands.baselines": "compare_baselines",
     "commands.bench": "Benchmark ImageRate bench",
     "commands.compare": "compare",
     "commands.data": "draw_data write_audit",
@@ -110,8 +107,8 @@ _DEFINED = {
     "commands.embed": "Embedded embed",
     "commands.evaluate": "evaluate",
     "commands.export.export": "export_model",
-    "commands.export.hub_folder": "HubExport",
-    "commands.export.shipped": "Shipped",
+    "commands.export.bundle": "HubExport",
+    "commands.export.smaller": "Shipped",
     "commands.import_model": "import_model",
     "commands.inspect": "Explained explain inspect",
     "commands.inspect_model": "Insight Inspection",
@@ -119,11 +116,10 @@ _DEFINED = {
     "commands.predict.predict": "Classified classify",
     "commands.predict.stream": "draw_prediction predict_each",
     "commands.predict.undo": "Undone undo",
-    "commands.repeats": "Repeats train_folds train_repeats",
+    "commands.repeats": "Repeats compare_baselines train_folds train_repeats",
     "commands.report": "write_report",
     "commands.runs": "Run list_runs",
-    "commands.train.plan": "plan",
-    "commands.train.train": "resume train",
+    "commands.train.train": "plan resume train",
     "commands.transfer": "Exported export_data",
     "core.artifacts.records": "Epoch",
     "core.events": "Watcher",

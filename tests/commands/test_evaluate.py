@@ -18,6 +18,7 @@ from opsin.data.dataset import Dataset, from_arrays
 from opsin.evaluation.intervals import wilson
 from opsin.report.terminal import images_in_words
 from opsin.studio.runs.run_index import read_row, stamp_of
+from tests.commands.export import shipped
 from tests.conftest import Cli, Notes, only_json, without_drawing, write_shapes
 
 if sys.platform != "win32":
@@ -64,7 +65,7 @@ def test_a_run_that_cannot_be_written_loses_no_evaluation(run: opsin.Run, tmp_pa
     notes = Notes()
     small = tmp_path / "small.onnx"
     assert opsin.evaluate(own, "digits", watcher=notes).looks == 2
-    assert opsin.export_model(own, "fp16", out=small, watcher=notes).looks == 2
+    assert shipped(own, "fp16", out=small, watcher=notes).looks == 2
     told = [note for note in notes.notes if f"not counted in {own}" in note]
     assert len(told) == 2
 

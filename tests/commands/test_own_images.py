@@ -15,6 +15,7 @@ import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import MovedError, RecipeError, RunError, SourceError
 from opsin.data.run_images import is_moved, load_run_images, recipe_of_run
+from tests.commands.export import shipped
 from tests.conftest import Cli, Notes, write_shapes
 from tests.made_runs import answers_right, write_run
 
@@ -142,7 +143,7 @@ def test_every_function_takes_the_new_place(tmp_path: Path, trained: opsin.Run) 
         trained.directory.load_arrays(longer.directory.split)["train"]
     )
     assert look.portraits()
-    assert opsin.export_model(asked_again(), "bundle", data=[moved]).images
+    assert shipped(asked_again(), "bundle", data=[moved]).images
     # Others are welcome to be looked at, and said to be others.
     (moved / "disc" / "0.png").unlink()
     notes = Notes()

@@ -10,9 +10,18 @@ import pytest
 from numpy.typing import NDArray
 
 import opsin
-from opsin.evaluation.robustness import DISTURBANCES, disturbed_examples, paired_change, robustness
+from opsin.evaluation.robustness import DISTURBANCES, paired_change, robustness
 
 NAMES = [kind.name for kind in DISTURBANCES]
+
+
+def disturbed_examples(pixels: NDArray[np.uint8], *, seed: int = 0) -> dict[str, NDArray[np.uint8]]:
+    return {
+        kind.name: np.concatenate([
+            kind.apply(pixels[None], strength, [seed, number]) for strength in kind.strengths
+        ])
+        for number, kind in enumerate(DISTURBANCES)
+    }  # fmt: skip
 
 
 def smooth_image(side: int, channels: int) -> NDArray[np.uint8]:

@@ -168,16 +168,6 @@ def test_preparation_and_licence_come_with_it(hub: HubServer) -> None:
     assert backbone.digest == hashlib.sha256(network()).hexdigest()
 
 
-@pytest.mark.parametrize("form", ["base_model: first/weights", "base_model:\n- first/weights"])
-def test_the_licence_of_what_was_converted(hub: HubServer, form: str) -> None:
-    hub.publish("first/weights", {"README.md": b"---\nlicense: mit\n---\n"})
-    card = f"---\n{form}\nlibrary_name: transformers.js\n---\n".encode()
-    files = {"model.onnx": network(), "README.md": card, "preprocessor_config.json": PIXELS}
-    hub.publish(NAME.repository, files)
-    assert open_backbone("someone/network").licence == "mit (of first/weights)"
-    assert open_backbone("someone/network", offline=True).licence == "mit (of first/weights)"
-
-
 def test_a_path_that_exists_wins_over_a_name(
     hub: HubServer,
     tmp_path: Path,

@@ -8,13 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from opsin.report.figures.comparison_figures import (
-    Curve,
-    Disagreement,
-    draw_disagreements,
-    draw_together,
-)
-from opsin.report.figures.style import RIGHT, WRONG, save, styled
+from opsin.report.figures.comparison_figures import Curve, draw_together
+from opsin.report.figures.style import save, styled
 from tests.made_epochs import made_epoch
 
 LETTERS = "ABCDEFGHIJ"
@@ -25,11 +20,6 @@ def curve(place: int, epochs: int, value: float = 0.8) -> Curve:
         made_epoch(n, val_accuracy=value - 0.3 / n, val_loss=1 / n) for n in range(1, epochs + 1)
     ]
     return Curve(LETTERS[place], "logistic", events)
-
-
-def disagreement(channels: int = 1, name: str = "a.png") -> Disagreement:
-    pixels = np.arange(64 * channels, dtype=np.uint8).reshape(8, 8, channels)
-    return Disagreement(pixels, name, "cat", (("A", "cat", 0.6), ("B", "$x_{ dog" * 9, 0.9)))
 
 
 @pytest.mark.parametrize("count", [2, 10])
@@ -50,17 +40,3 @@ def test_every_curve_is_named_at_its_end_and_no_name_covers_another(
         assert len(styles) == count
     assert all(f">{LETTERS[place]} logi" in svg for place in range(count))
     assert f"Lowest validation loss: {LETTERS[count - 1]}," in svg
-
-
-def test_right_is_blue_and_wrong_is_red_in_every_image(tmp_path: Path) -> None:
-    groups = [("Only A is right (2)", [disagreement(), disagreement(3, "b" * 80)]), ("None", [])]
-    with styled():
-        figure = draw_disagreements(groups, "The finding")
-        save(figure, tmp_path / "a.png")
-        nothing = draw_disagreements([("None", [])], "Nothing")
-    images = [axes for part in figure.subfigs for axes in part.axes]
-    assert len(images) == 2
-    for axes in images:
-        colours = {text.get_text()[0]: text.get_color() for text in axes.texts}
-        assert colours == {"A": RIGHT, "B": WRONG}
-    assert nothing.subfigs == []

@@ -21,7 +21,6 @@ from opsin.report.inside.network_sections import (
 )
 from opsin.report.maps import PALETTES
 from opsin.report.templates import Section, render_page
-from tests.made_epochs import made_epoch
 
 RANDOM = np.random.default_rng(0)
 
@@ -76,14 +75,8 @@ def test_a_matrix_of_any_size_keeps_its_strongest_number(rows: int, columns: int
 def test_a_page_of_many_large_layers_stays_usable() -> None:
     views = [view(f"conv{n}", "kernels", 256, 128, 3, 3) for n in range(3)]
     views += [view("wide", "matrix", 4096, 1500), view("huge", "kernels", 512, 300, 3, 3)]
-    text = page(weight_sections(views, [], {}))
+    text = page(weight_sections(views))
     assert len(text) < 4_000_000
     assert text.count("Units 192 to 255") == 3
     assert "Each point is the strongest of 4×2 numbers" in text
     assert "Too many kernels to draw them weight by weight" in text
-
-
-HISTORY = [
-    made_epoch(n, norms={f"layer{k}": 3.0 + k * n / 10 for k in range(9)} | {"head": 5.0 - n})
-    for n in range(1, 4)
-]

@@ -24,8 +24,8 @@ from opsin.core.errors import ModelFileError, RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import BackboneFacts, Metadata
 from opsin.data.spelling import check_choices
-from opsin.hub.hub_fetch import CARDS, base_of, fetch
-from opsin.hub.hub_name import HubName, commit_of, snapshot_of
+from opsin.hub.hub_fetch import CARDS, fetch
+from opsin.hub.hub_name import HubName, snapshot_of
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.runtime.model_check import read_classifier
 from opsin.runtime.providers import cpu_session
@@ -139,7 +139,9 @@ def look_into(
             f"otherwise: {beside.words}"
         )
     licence = probed.properties.get("license") or probed.properties.get("licence")
-    licence = licence or (_licence_on_hub(where) if where else licence_in(path.parent))
+    licence = licence or licence_in(snapshot_of(where) if where else path.parent)
+    if licence == UNKNOWN and text in NAMED and where:
+        licence = NAMED[text].licence
     name = f"{where.repository}@{where.revision[:12]}" if where else path.stem
     name = path.parent.name if path.name == "classifier.onnx" else name
     pixels = prepared or beside or PixelValues(scale=1.0)
@@ -189,18 +191,6 @@ def _file_of(
         )
     fetched = fetch(name, offline=offline, watcher=watcher)
     return fetched.path, fetched.where
-
-
-def _licence_on_hub(where: HubName) -> str:
-    """Return the licence of a repository, else that of its base model."""
-    folder = snapshot_of(where)
-    licence = licence_in(folder)
-    base = base_of(folder / "README.md") if licence == UNKNOWN else None
-    if base and (commit := commit_of(base)):
-        licence = licence_in(snapshot_of(commit))
-        if licence != UNKNOWN:
-            return f"{licence} (of {base.repository})"
-    return licence
 
 
 def licence_in(folder: Path) -> str:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from opsin.cli import options
 from opsin.cli.output import print_json, say
-from opsin.commands.export.shipped import Shipped, To
 from opsin.commands.test_set_usage import looks_in_words
 from opsin.core.format import file_size
 from opsin.hub.hub_name import PREFIX
 from opsin.report.terminal import for_people, printable
 
 if TYPE_CHECKING:
-    from opsin.commands.export.hub_folder import HubExport
+    from opsin.commands.export.bundle import HubExport
+    from opsin.commands.export.smaller import Shipped
 
 
 def export(
@@ -51,9 +51,10 @@ def export(
             repository is private.
         public: For the hub: let everybody see a new repository.
     """
-    known = to in get_args(To) or to.startswith(PREFIX)
+    known = to in ("int8", "fp16", "bundle") or to.startswith(PREFIX)
     options.expect(known, f"int8, fp16, bundle or hf:owner/name, not {to!r}", "--to")
-    from opsin.commands.export.export import export_model  # noqa: PLC0415  needs the ONNX library
+    from opsin.commands.export.bundle import HubExport  # noqa: PLC0415  slow to load
+    from opsin.commands.export.export import export_model  # noqa: PLC0415  slow to load
 
     shipped = export_model(
         model, to, out=out, force=force, data=data or (), licence=licence, upload=upload,
@@ -61,10 +62,10 @@ def export(
     )  # fmt: skip
     if as_json:
         print_json(shipped.to_json())
-    elif isinstance(shipped, Shipped):
-        _print_file(shipped)
-    else:
+    elif isinstance(shipped, HubExport):
         _print_folder(shipped)
+    else:
+        _print_file(shipped)
 
 
 def _print_file(shipped: Shipped) -> None:

@@ -31,7 +31,6 @@ def serve(
     deadline: float = 30.0,
     max_megabytes: float = 20.0,
     max_megapixels: float = 50.0,
-    top: Annotated[int, typer.Option(min=1)] = 5,
     page: str | None = None,
     access_log: bool = False,
     quiet: bool = False,
@@ -54,7 +53,6 @@ def serve(
         deadline (SECONDS): Time for a request to be read and answered.
         max_megabytes (MB): Most of one request's body.
         max_megapixels (MP): Most million pixels of an image.
-        top: Classes in an answer by default.
         page (FILE): HTML file of your own to show at / in place of Opsin's page.
         access_log: Write a line for each request.
     """
@@ -63,7 +61,7 @@ def serve(
         workers=workers, device=device, queue=queue, batch=batch, deadline=deadline,
         max_bytes=_millions("--max-megabytes", max_megabytes),
         max_pixels=_millions("--max-megapixels", max_megapixels),
-        top=top, page=page, access_log=access_log,
+        page=page, access_log=access_log,
     )  # fmt: skip
     watcher = for_people(quiet=quiet)
     try:

@@ -22,7 +22,6 @@ from opsin.report.figures.comparison_figures import (
     Curve,
     Disagreement,
     draw_accuracies,
-    draw_disagreements,
     draw_together,
 )
 from opsin.report.figures.style import save, styled, svg_of
@@ -33,9 +32,8 @@ from opsin.report.templates import fill
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Images of a group on the page, and in the figure.
+# Images of a group on the page.
 _ON_PAGE: Final = 12
-_DRAWN: Final = 5
 
 
 @dataclass(frozen=True)
@@ -73,19 +71,6 @@ def write_files(
             "curves": draw_together(curves),
             "accuracy": draw_accuracies(comparison.runs, comparison.headline, word),
         }
-        for pair, of_pair in zip(comparison.pairs, groups, strict=True):
-            shown = [
-                (f"{group.title} ({group.count:,})", group.images[:_DRAWN]) for group in of_pair
-            ]
-            if any(images for _, images in shown):
-                first, second = pair.letters
-                only = len(comparison.pairs) == 1
-                title = (
-                    f"{len(pair.disagreements):,} of {pair.images:,} {word} images get different "
-                    f"answers from {first} and {second}"
-                )
-                name = "disagreements" if only else f"disagreements-{first}-{second}"
-                drawings[name] = draw_disagreements(shown, title)
         watcher.begin("Figures", len(drawings), "figures")
         for done, (name, figure) in enumerate(drawings.items()):
             watcher.advance(done)

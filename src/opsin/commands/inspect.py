@@ -207,12 +207,10 @@ def network_page(
     insight = Insight(look.classifier.path)
     insight.summary = summary = look.summary()
     insight.weights, insight.history = look.weights(), norm_history(look.classifier)
-    rows, history, classes = summary.rows, insight.history, look.classifier.classes
+    rows, classes = summary.rows, look.classifier.classes
     drawings: dict[str, Callable[[], Figure]] = {
         "network": lambda: network_figures.draw_network(rows)
     }
-    if len(network_figures.norms_of(history)[0]) > 1:  # one epoch is no history
-        drawings["norms"] = lambda: network_figures.draw_norms(history)
     if probes:
         insight.probes = probed = look.probes()
         drawings["probes"] = lambda: network_figures.draw_probes(probed.probes)
@@ -229,7 +227,7 @@ def network_page(
         sections.append(probe_section(insight.probes, drawn["probes"]))
     if insight.portraits:
         sections += portrait_sections(insight.portraits)
-    sections += weight_sections(insight.weights, history, drawn, classes=classes)
+    sections += weight_sections(insight.weights, classes)
     facts = _facts(look) | {
         "Parameters": f"{summary.parameters:,}",
         "Multiply-adds an image": f"{summary.multiply_adds:,}",

@@ -29,21 +29,22 @@ from opsin.data.dataset import Dataset
 from opsin.data.run_images import Places, load_run_images
 from opsin.data.sources.table import columns_of
 from opsin.evaluation.embedding_map import map_embedding
-from opsin.evaluation.label_errors import clear_examples, doubt_labels, too_weak
 from opsin.evaluation.mistakes import (
     cells_of,
     check_seed,
+    clear_examples,
     confident_mistakes,
+    doubt_labels,
     drawn_rows,
     least_confident_correct,
+    too_weak,
     typical_rows,
 )
 from opsin.evaluation.out_of_distribution import measure_synthetic_ood, strange_images
-from opsin.evaluation.robustness import disturbed_examples, robustness
+from opsin.evaluation.robustness import robustness
 from opsin.evaluation.slices import measure_traits, slice_accuracy
 from opsin.report.card import model_card
 from opsin.report.figures.failure_figures import (
-    draw_disturbed,
     draw_map,
     draw_robustness,
     draw_slices,
@@ -70,7 +71,7 @@ SUSPECTS: Final = 200
 # Known images that strange ones are compared with, and that the map is made from, at most.
 _COMPARED, _MAPPED = 2000, 5000
 # Figures that the page has in a form of its own, or leaves out.
-_BESIDE_THE_PAGE: Final = ("answers", "mistakes", "confusion", "disturbed")
+_BESIDE_THE_PAGE: Final = ("answers", "mistakes", "confusion")
 _page_wanted: Final[ContextVar[bool]] = ContextVar("page_wanted", default=True)
 
 
@@ -224,8 +225,6 @@ def _drawings(
     if failures and failures.slices.traits:
         drawings["slices"] = lambda: draw_slices(failures.slices)
     if deep:
-        first = answers[0].pixels
-        drawings["disturbed"] = lambda: draw_disturbed(disturbed_examples(first), first)
         drawings["robustness"] = lambda: draw_robustness(deep.robustness)
         drawings["map"] = lambda: draw_map(deep.map)
     return drawings

@@ -2,7 +2,7 @@
 
     <cache>/sources/<name>/         downloaded files of the named sources
     <cache>/unpacked/<hash>/        unpacked archives and tables (`opsin.data.sources.archive`)
-    <cache>/objects/<hash>/         objects fetched from a store (`opsin.data.sources.stored`)
+    <cache>/objects/<hash>/         objects fetched from a store (`opsin.data.sources.folder`)
     <cache>/decoded/<key>/          decoded images of a listing (`opsin.data.decoded_store`)
     <cache>/near/<hash>.npz         pairs of near duplicates (`opsin.data.near_duplicates`)
     <cache>/features/<hash>/        features by networks (`opsin.backbones.features`)

@@ -34,7 +34,7 @@ from opsin.data.network_pixels import measure_background
 from opsin.data.sources import arrays
 from opsin.data.sources.contents import LocatedSource, check_classes
 from opsin.data.sources.named import is_place
-from opsin.data.sources.parquet import located_object, title_of
+from opsin.data.sources.parquet import located_frame, title_of
 from opsin.data.sources.table import check_columns
 from opsin.data.split import (
     TEST,
@@ -251,8 +251,8 @@ def load(*sources: object, watcher: Watcher = SILENT, **options: Unpack[LoadOpti
 
     Args:
         *sources: Named sources (``fashion-mnist``, ``digits``), folders, tables, archives, arrays
-            (see `docs/reference/sources.md`), data frames of pandas or Polars, data sets of Hugging
-            Face's ``datasets``; several are joined into one.
+            (see `docs/reference/sources.md`), or data frames of pandas or Polars; several are
+            joined into one.
         watcher: Receives the progress of the work.
         **options: Fields of `DataRecipe`: ``test``, ``classes``, ``size``, ``val_fraction`` …
 
@@ -287,7 +287,7 @@ def resolve_sources(
     recipe = DataRecipe.of(*names[: len(inputs)], **options)
     check_columns(recipe.columns)
     held = {
-        name: located_object(source, name, recipe.columns, watcher=watcher)
+        name: located_frame(source, name, recipe.columns, watcher=watcher)
         for name, source in zip(names, everything, strict=True)
         if not isinstance(source, str | os.PathLike)
     }

@@ -90,7 +90,7 @@ class Stream:
     @property
     def unique(self) -> bool:
         """Whether names are unique; those in tables and lists may repeat."""
-        return self.kind in ("folder", "store", "archive", "image")
+        return self.kind in ("folder", "store", "archive")
 
     def __iter__(self) -> Iterator[ListedImage]:
         return self.each()
@@ -121,7 +121,7 @@ def join_streams(streams: Sequence[Stream]) -> Stream:
         source = " + ".join(places)
 
     def named(stream: Stream) -> Iterator[ListedImage]:
-        if stream.kind in ("file", "image", "paths"):
+        if stream.kind in ("file", "paths"):
             return iter(stream)
         root = stream.source.rstrip("/")
         return (replace(image, name=f"{root}/{image.name}") for image in stream)

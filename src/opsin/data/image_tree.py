@@ -17,8 +17,8 @@ from opsin.core.errors import SourceError
 from opsin.core.format import counted
 from opsin.data.formats import SUFFIXES
 
-#: Files that mark a folder as a run of Opsin.
-RUN_FILES: Final = ("recipe.json", "status.json")
+# Files that mark a folder as a run of Opsin.
+_RUN_FILES: Final = ("recipe.json", "status.json")
 #: File that lists the members of an archive that were not unpacked.
 LEFT_OUT_FILE: Final = ".opsin-left-out.json"
 #: Most entries of a folder that a stream sorts, since sorting holds them in memory.
@@ -47,7 +47,7 @@ def is_within(path: str, folder: str) -> bool:
 
 def is_run(folder: str) -> bool:
     """Tell whether a folder is a run of Opsin."""
-    return all(os.path.isfile(f"{folder}/{name}") for name in RUN_FILES)  # noqa: PTH113
+    return all(os.path.isfile(f"{folder}/{name}") for name in _RUN_FILES)  # noqa: PTH113
 
 
 def natural(name: str) -> str:

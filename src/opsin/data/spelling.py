@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import re
+import itertools
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -15,23 +15,14 @@ _NAMED: Final = 30
 
 
 def alike_names(names: Sequence[str]) -> list[tuple[int, int]]:
-    """Return pairs of names that differ in case, spaces, marks, a plural or a single letter."""
-    plain = [_plain(name) for name in names]
-    pairs: set[tuple[int, int]] = set()
-    # Indexed by all variants of each name, so that many names cost little.
-    by_variant: dict[str, set[int]] = {}
-    for index, name in enumerate(plain):
-        for variant in _variants(name, names[index]):
-            by_variant.setdefault(variant, set()).add(index)
-    for variant, members in by_variant.items():
-        if len(members) == 2 or (len(members) > 2 and variant in plain):
-            pairs |= {
-                (one, other)
-                for one in members
-                for other in members
-                if one < other and _digits(plain[one]) == _digits(plain[other])
-            }
-    return sorted(pairs)
+    """Return pairs of names that differ in case, spaces, marks or a plural."""
+    by_plain: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        text = unicodedata.normalize("NFKD", name).casefold()
+        plain = "".join(filter(str.isalnum, text)).rstrip("es")
+        by_plain.setdefault(plain or name, []).append(index)
+    pairs = (itertools.combinations(members, 2) for members in by_plain.values())
+    return sorted(itertools.chain.from_iterable(pairs))
 
 
 def nfc(name: str) -> str:
@@ -68,24 +59,3 @@ def check_choices(
     for name in names:
         if name not in known:
             raise error(f"There is no {what} {name!r} among {closest_first(known, name)}")
-
-
-def _plain(name: str) -> str:
-    """Return a name without case, accents, spaces and punctuation."""
-    text = unicodedata.normalize("NFKD", name).casefold()
-    letters = "".join(c for c in text if c.isalnum())
-    return letters or name
-
-
-def _variants(name: str, written: str) -> set[str]:
-    """Return texts that nearly equal names share."""
-    variants = {name, name.removesuffix("s"), name.removesuffix("es")} - {""}
-    words = re.split(r"[\W\d_]+", written)
-    if len(name) >= 6 and min(map(len, filter(None, words)), default=0) >= 6:
-        # Names one letter apart are equal once that letter is removed.
-        variants |= {name[:index] + name[index + 1 :] for index in range(1, len(name))}
-    return variants
-
-
-def _digits(name: str) -> list[str]:
-    return re.findall(r"\d+", name)

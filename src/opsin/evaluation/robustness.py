@@ -92,16 +92,6 @@ def robustness(
     )  # fmt: skip
 
 
-def disturbed_examples(pixels: Pixels, *, seed: int = 0) -> dict[str, Pixels]:
-    """Return one image disturbed in each way."""
-    return {
-        kind.name: np.concatenate([
-            kind.apply(pixels[None], strength, [seed, number]) for strength in kind.strengths
-        ])
-        for number, kind in enumerate(DISTURBANCES)
-    }  # fmt: skip
-
-
 def paired_change(lost: int, won: int, count: int) -> tuple[float, float]:
     """Return the 95% interval of the change between two accuracies on the same images."""
     down, up = (lost + 1) / (count + 2), (won + 1) / (count + 2)

@@ -1,28 +1,34 @@
-"""Networks and classifiers fetched from the hub."""
+"""Networks and classifiers fetched from the hub, by huggingface_hub, which is loaded lazily."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import re
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from opsin.core.errors import DownloadError, MissingExtraError, ModelFileError
+from opsin._version import __version__
+from opsin.core.errors import (
+    DownloadError,
+    MissingExtraError,
+    ModelFileError,
+    OpsinError,
+    UploadError,
+)
 from opsin.core.events import SILENT, Watcher
-from opsin.hub.hub_connection import HubConnection, connect, hub_errors, is_offline, quiet
+from opsin.core.storage import storage_errors
 from opsin.hub.hub_name import (
     PREFIX,
     PREPARATION,
     HubFile,
     HubName,
     Wanted,
-    commit_of,
     found_here,
     hub_cache,
-    is_commit,
     snapshot_of,
 )
 
@@ -31,7 +37,122 @@ CARDS: Final = ("README.md", "LICENSE", "LICENSE.txt", "LICENSE.md")
 # Most bytes of a text fetched beside a network, and of a network.
 _LARGEST_TEXT: Final = 1 << 20
 _LARGEST: Final = (2 << 30) - 1
-_BASE: Final = re.compile(r"^base_model:[ \t]*(?:\n-[ \t]*)?[\"']?([^\s\"']+)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class HubConnection:
+    """The library, the hub's address, and the timeout in seconds."""
+
+    library: Any
+    endpoint: str
+    seconds: float
+
+    @property
+    def api(self) -> Any:
+        """The library's client."""
+        return self.library.HfApi(
+            endpoint=self.endpoint, library_name="opsin", library_version=__version__
+        )
+
+
+def connect(need: str, *, patience: int = 1) -> HubConnection:
+    """Load huggingface_hub; sends no request."""
+    # The library reads its variables on import.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    try:
+        import huggingface_hub  # noqa: PLC0415  an extra, and half a second
+        import huggingface_hub.constants  # noqa: PLC0415  it brings these when they are named
+        import huggingface_hub.errors  # noqa: PLC0415
+        import huggingface_hub.utils.logging  # noqa: PLC0415
+    except ImportError as error:
+        raise MissingExtraError(need, "hub") from error
+    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    seconds = patience * huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT
+    return HubConnection(huggingface_hub, endpoint.rstrip("/"), seconds)
+
+
+def is_offline() -> bool:
+    """Whether ``HF_HUB_OFFLINE`` forbids requests."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+@contextlib.contextmanager
+def asking(hub: HubConnection, name: HubName, *, sending: bool = False) -> Iterator[None]:
+    """Silence huggingface_hub, and turn its errors about a repository into ours."""
+    utils = hub.library.utils
+    level, had_bars = utils.logging.get_verbosity(), not utils.are_progress_bars_disabled()
+    utils.logging.set_verbosity(utils.logging.CRITICAL)
+    utils.disable_progress_bars()
+    try:
+        yield
+    except OpsinError:
+        raise
+    except Exception as error:
+        wraps = isinstance(error, hub.library.errors.LocalEntryNotFoundError | RuntimeError)
+        cause = error.__cause__ if wraps and error.__cause__ else error
+        if isinstance(cause, OSError) and cause.errno and not isinstance(cause, ConnectionError):
+            with storage_errors(hub_cache(), "set HF_HOME"):
+                raise cause from None
+        status = getattr(getattr(cause, "response", None), "status_code", None)
+        reason = " ".join((str(cause) or type(cause).__name__).split())[:200]
+        refused = _upload_refused if sending else _fetch_refused
+        explained = refused(hub, cause, name, status, reason)
+        kind = UploadError if sending else DownloadError
+        raise explained or kind(
+            f"{hub.endpoint} cannot be reached, or refuses ({status or reason})",
+            "Check the network and HF_ENDPOINT, and run it again.",
+        ) from error
+    finally:
+        utils.logging.set_verbosity(level)
+        if had_bars:
+            utils.enable_progress_bars()
+
+
+def _upload_refused(
+    hub: HubConnection, error: BaseException, name: HubName, status: int | None, reason: str
+) -> OpsinError | None:
+    host, repository = hub.endpoint, name.repository
+    if status == 401:
+        return UploadError(
+            f"{host} does not accept your token",
+            "Make one that may write: hf auth login. HF_TOKEN, where it is set, is used instead.",
+        )
+    if status in (403, 404):
+        return UploadError(
+            f"{host} does not let your token write to {repository}",
+            f"Check the token, and that you belong to {repository.partition('/')[0]}; or use your "
+            "own name: hf:YOU/NAME",
+        )
+    if status in (409, 412):
+        return UploadError(f"{repository} was changed while it was written", "Run it again.")
+    invalid = isinstance(error, hub.library.errors.HFValidationError)
+    if status == 400 or invalid or "Invalid metadata" in str(error):
+        return UploadError(
+            f"{host} does not take the repository's name or the card: {reason}",
+            "Choose another name, or another licence; or mend README.md.",
+        )
+    return None
+
+
+def _fetch_refused(
+    hub: HubConnection, error: BaseException, name: HubName, status: int | None, _: str
+) -> OpsinError | None:
+    errors, host, repository = hub.library.errors, hub.endpoint, name.repository
+    if isinstance(error, errors.GatedRepoError) or status == 403:
+        return ModelFileError(
+            f"The owners of {repository} must let you in first, says {host}",
+            f"Ask at {host}/{repository}, sign in: hf auth login, and run it again.",
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return ModelFileError(
+            f"{repository} has no {name.revision}", f"For the newest: {repository}@main"
+        )
+    if isinstance(error, errors.HFValidationError) or status in (401, 404):
+        return ModelFileError(
+            f"{host} shows you no {repository}",
+            "Check the name; for one that is private, sign in: hf auth login.",
+        )
+    return None
 
 
 def fetch(
@@ -59,21 +180,13 @@ def fetch(
         return here
     try:
         hub = connect("fetching from the hub")
-        with quiet(hub), hub_errors(hub, name):
+        with asking(hub, name):
             return _fetched(hub, name, wanted, watcher)
     except (DownloadError, MissingExtraError) as error:
         if here is None:
             raise
         watcher.note(f"{error.message}: {here.where}, which is here, is used")
         return here
-
-
-def base_of(card: Path) -> HubName | None:
-    """The base model that a model card states."""
-    with contextlib.suppress(OSError):
-        match = _BASE.search(card.read_text(encoding="utf-8", errors="replace")[:_LARGEST_TEXT])
-        return HubName.read(match[1]) if match else None
-    return None
 
 
 def _fetched(hub: HubConnection, name: HubName, wanted: Wanted, watcher: Watcher) -> HubFile:
@@ -96,12 +209,9 @@ def _fetched(hub: HubConnection, name: HubName, wanted: Wanted, watcher: Watcher
     if (files[chosen].size or 0) > _LARGEST:
         raise ModelFileError(f"{chosen} of {name} is larger than 2 GB")
     if wanted is Wanted.NETWORK:  # its descriptions first, so that it never lacks them
-        _fetch_texts(hub, where, files, (*PREPARATION, *CARDS))
-        base = base_of(snapshot_of(where) / "README.md")
-        if base is not None and commit_of(base) is None:
-            # Often only the base model states the licence.
-            with contextlib.suppress(Exception):
-                _fetch_texts(hub, base, listed(hub, base)[1], CARDS)
+        for text in (*PREPARATION, *CARDS):
+            if text in files and (files[text].size or 0) <= _LARGEST_TEXT:
+                download(hub, where, text, SILENT)
     # By the revision's name, so that the library records its commit.
     path, stated = Path(download(hub, name, chosen, watcher)), files[chosen].lfs
     watcher.end()
@@ -122,20 +232,13 @@ def listed(hub: HubConnection, name: HubName) -> tuple[HubName, dict[str, Any]]:
         name.repository, revision=name.revision, repo_type=name.kind, timeout=hub.seconds,
         files_metadata=True,
     )  # fmt: skip
-    if not is_commit(info.sha or ""):
+    where = replace(name, revision=info.sha or "")
+    if not where.is_pinned:
         raise ValueError("it names no commit")
     files = {file.rfilename: file for file in info.siblings or ()}
     inside = {file: about for file, about in files.items()
               if ".." not in file and re.match(r"[A-Za-z0-9_]", file)}  # fmt: skip
-    return replace(name, revision=info.sha), inside
-
-
-def _fetch_texts(
-    hub: HubConnection, name: HubName, files: Mapping[str, Any], wanted: tuple[str, ...]
-) -> None:
-    for file in wanted:
-        if file in files and (files[file].size or 0) <= _LARGEST_TEXT:
-            download(hub, name, file, SILENT)
+    return where, inside
 
 
 def download(hub: HubConnection, name: HubName, file: str, watcher: Watcher) -> str:

@@ -61,12 +61,7 @@ class HubName:
     @property
     def is_pinned(self) -> bool:
         """Whether the revision is a commit, which never changes."""
-        return is_commit(self.revision)
-
-
-def is_commit(text: str) -> bool:
-    """Whether a text is a full commit hash."""
-    return _COMMIT.fullmatch(text) is not None
+        return _COMMIT.fullmatch(self.revision) is not None
 
 
 #: Files that state a network's preprocessing.
@@ -128,7 +123,8 @@ def commit_of(name: HubName) -> HubName | None:
         commit = (_folder_of(name) / "refs" / name.revision).read_text(encoding="ascii").strip()
     except (OSError, ValueError):
         return None
-    return replace(name, revision=commit) if is_commit(commit) else None
+    pinned = replace(name, revision=commit)
+    return pinned if pinned.is_pinned else None
 
 
 def found_here(name: HubName, wanted: Wanted = Wanted.NETWORK) -> HubFile | None:

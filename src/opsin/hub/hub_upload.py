@@ -14,7 +14,7 @@ from typing import Final
 
 from opsin.core.errors import UploadError
 from opsin.core.events import SILENT, Watcher
-from opsin.hub.hub_connection import HubConnection, connect, hub_errors, is_offline, quiet
+from opsin.hub.hub_fetch import HubConnection, asking, connect, is_offline
 from opsin.hub.hub_name import CLASSIFIER, HubName
 
 # Files that the hub puts into a new repository.
@@ -45,7 +45,7 @@ def upload(
     session = hub.library.utils.get_session()
     before, session.timeout = session.timeout, hub.seconds  # most requests have no timeout
     try:
-        with quiet(hub), hub_errors(hub, HubName(repository), sending=True):
+        with asking(hub, HubName(repository), sending=True):
             private = _ready(hub, repository, public=public, watcher=watcher)
             commit = _commit(hub, repository, files, watcher)
     finally:
@@ -84,8 +84,7 @@ def _commit(
         sent[CLASSIFIER].advance = watcher.advance
     watcher.begin(f"Sending {repository}", len(files.get(CLASSIFIER, b"")), "B")
     try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+        with warnings.catch_warnings(record=True, action="always") as caught:
             done = hub.api.create_commit(
                 repository, operations, commit_message="Classifier by Opsin"
             )

@@ -113,15 +113,11 @@ def image_address(pixels: Pixels) -> str:
     """Return ``uint8[H, W, C]`` as the address of an embedded image of a page."""
     shrunk = small(pixels)
     image = Image.fromarray(shrunk[:, :, 0] if shrunk.shape[2] == 1 else shrunk)
-    # A quick PNG tells photographs, which it compresses little: the best one takes far longer.
-    quick = _encoded(image, "PNG", compress_level=1)
-    if len(quick) <= _HEAVY:
-        return _address(_encoded(image, "PNG", optimize=True), "png")
+    drawing = _encoded(image, "PNG")
+    if len(drawing) <= _HEAVY:
+        return _address(drawing, "png")
     photograph = _encoded(image, "JPEG", quality=_QUALITY, subsampling=0, optimize=True)
-    if 2 * len(photograph) < len(quick):
-        return _address(photograph, "jpeg")
-    drawing = _encoded(image, "PNG", optimize=True)
-    if len(drawing) <= max(_HEAVY, len(photograph)):
+    if len(drawing) <= len(photograph):
         return _address(drawing, "png")
     return _address(photograph, "jpeg")
 

@@ -18,11 +18,11 @@ from PIL import Image
 
 import opsin
 from opsin.commands.export.clients import predict
-from opsin.commands.export.export import export_model
 from opsin.core.errors import RecipeError
 from opsin.core.metadata import Preparation
 from opsin.data.dataset import Dataset
 from opsin.data.images import read_image
+from tests.commands.export import shipped
 from tests.made_runs import answers_right, write_run
 
 
@@ -33,7 +33,7 @@ def bundle(
     """A bundle of a run whose classifier needs no PyTorch."""
     root = tmp_path_factory.mktemp("bundle")
     path = write_run(root, "run", digits, answers_right(digits, 0.9), classifier=nearest_mean)
-    return zipfile.ZipFile(io.BytesIO(export_model(path, "bundle").path.read_bytes()))
+    return zipfile.ZipFile(io.BytesIO(shipped(path, "bundle").path.read_bytes()))
 
 
 def test_checksums_cover_every_file(bundle: zipfile.ZipFile) -> None:
@@ -66,9 +66,9 @@ def test_another_zip_is_not_overwritten(nearest_mean: Path, tmp_path: Path) -> N
     with zipfile.ZipFile(other, "w") as photos:
         photos.writestr("boot.txt", "a boot")
     with pytest.raises(RecipeError, match=r"photos\.zip is something else"):
-        export_model(nearest_mean, "bundle", out=other, data=["digits"])
-    made = export_model(nearest_mean, "bundle", out=tmp_path / "new.zip", data=["digits"])
-    assert export_model(nearest_mean, "bundle", out=made.path, data=["digits"]).samples == 10
+        shipped(nearest_mean, "bundle", out=other, data=["digits"])
+    made = shipped(nearest_mean, "bundle", out=tmp_path / "new.zip", data=["digits"])
+    assert shipped(nearest_mean, "bundle", out=made.path, data=["digits"]).samples == 10
 
 
 @given(
@@ -105,7 +105,7 @@ def test_the_file_inside_says_nothing_of_this_machine(nearest_mean: Path, tmp_pa
     onnx.save_model(model, file)
     shown = opsin.Classifier(file)
     assert shown.metadata.source == source
-    written = zipfile.ZipFile(export_model(file, "bundle", data=["digits"]).path)
+    written = zipfile.ZipFile(shipped(file, "bundle", data=["digits"]).path)
     for name in written.namelist():
         assert b"ann-onymous" not in written.read(name), name
     (tmp_path / "moved").mkdir()

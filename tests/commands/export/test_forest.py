@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import opsin
-from opsin.commands.export.export import export_model
-from opsin.commands.export.shipped import To
+from opsin.commands.export.smaller import To
 from opsin.core.errors import ModelFileError
+from tests.commands.export import shipped
 from tests.conftest import without_drawing
 
 
@@ -24,13 +24,13 @@ def forest(tmp_path_factory: pytest.TempPathFactory) -> opsin.Run:
 @pytest.mark.parametrize("to", ["int8", "fp16"])
 def test_thresholds_are_not_rounded(to: To, forest: opsin.Run) -> None:
     with pytest.raises(ModelFileError, match=r"\(forest\).*--to bundle"):
-        export_model(forest, to)
+        shipped(forest, to)
     assert not list(Path(forest.path).glob("*-*.onnx"))
 
 
 def test_its_bundle_is_the_same_each_time_and_looks_at_no_test_image(forest: opsin.Run) -> None:
-    shipped = export_model(forest, "bundle")
-    first = shipped.path.read_bytes()
-    assert (shipped.part, shipped.labels_changed, shipped.samples) == ("val", 0, 10)
-    assert export_model(forest, "bundle").path.read_bytes() == first
+    exported = shipped(forest, "bundle")
+    first = exported.path.read_bytes()
+    assert (exported.part, exported.labels_changed, exported.samples) == ("val", 0, 10)
+    assert shipped(forest, "bundle").path.read_bytes() == first
     assert not forest.directory.looks.exists()

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import opsin
+from opsin.commands.export.bundle import HubExport
 from opsin.commands.export.export import export_model
-from opsin.commands.export.hub_folder import HubExport
 from opsin.core.errors import RecipeError, RunError
 from opsin.evaluation.metric_table import known_metrics
 from opsin.onnx_files.postprocessing import finished

@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsin.commands.export.shipped import Quality, Shipped, Speed
+from opsin.commands.export.smaller import Quality, Shipped, Speed
 
 rates = st.lists(st.floats(1, 1e6), min_size=7, max_size=7).map(tuple)
 

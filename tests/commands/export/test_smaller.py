@@ -11,11 +11,11 @@ import pytest
 
 import opsin
 from opsin.commands.export import smaller
-from opsin.commands.export.export import export_model
-from opsin.commands.export.shipped import To
+from opsin.commands.export.smaller import To
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import ModelFileError, ParityError, RecipeError
+from tests.commands.export import shipped
 from tests.conftest import write_shapes
 
 pytestmark = pytest.mark.torch
@@ -37,33 +37,33 @@ def test_the_file_lies_beside_its_original_and_is_a_classifier(
     to: To, precision: str, own: Path
 ) -> None:
     # By force: an image more of 195 would be too many.
-    shipped = export_model(own, to, force=True)
-    assert shipped.path == own / f"classifier-{to}.onnx"
-    assert shipped.bytes == shipped.path.stat().st_size < 0.7 * shipped.bytes_before
-    classifier, original = opsin.Classifier(shipped.path), opsin.Classifier(own)
+    exported = shipped(own, to, force=True)
+    assert exported.path == own / f"classifier-{to}.onnx"
+    assert exported.bytes == exported.path.stat().st_size < 0.7 * exported.bytes_before
+    classifier, original = opsin.Classifier(exported.path), opsin.Classifier(own)
     data = opsin.load("digits")
     test = data.split.test
     images, labels = data.images[test], data.labels[test]
     old, new = original.probabilities(images), classifier.probabilities(images)
-    assert (shipped.part, shipped.images) == ("test", len(test))
-    assert shipped.before is not None
-    assert shipped.after is not None
-    assert shipped.before.accuracy == pytest.approx((old.argmax(1) == labels).mean())
-    assert shipped.after.accuracy == pytest.approx((new.argmax(1) == labels).mean())
-    assert shipped.labels_changed == (old.argmax(1) != new.argmax(1)).sum()
-    assert shipped.largest_difference == pytest.approx(np.abs(old - new).max(), rel=1e-5)
+    assert (exported.part, exported.images) == ("test", len(test))
+    assert exported.before is not None
+    assert exported.after is not None
+    assert exported.before.accuracy == pytest.approx((old.argmax(1) == labels).mean())
+    assert exported.after.accuracy == pytest.approx((new.argmax(1) == labels).mean())
+    assert exported.labels_changed == (old.argmax(1) != new.argmax(1)).sum()
+    assert exported.largest_difference == pytest.approx(np.abs(old - new).max(), rel=1e-5)
     assert classifier.metadata.precision == precision
     assert classifier.metadata.score is not None
-    assert classifier.metadata.score.accuracy == shipped.after.accuracy
-    assert [speed.batch > 1 for speed in shipped.speed] == [False, True]
+    assert classifier.metadata.score.accuracy == exported.after.accuracy
+    assert [speed.batch > 1 for speed in exported.speed] == [False, True]
     # It still says "none of these" about as often.
-    assert shipped.after.refused == pytest.approx(shipped.before.refused, abs=0.05)
+    assert exported.after.refused == pytest.approx(exported.before.refused, abs=0.05)
     assert not [path for path in own.iterdir() if path.name.startswith(".scratch")]
 
 
 def test_each_export_is_a_look_at_the_runs_own_test_set(own: Path) -> None:
-    first = export_model(own, "fp16").looks
-    second = export_model(own, "fp16").looks
+    first = shipped(own, "fp16").looks
+    second = shipped(own, "fp16").looks
     assert (first, second) == (2, 3)  # the training looked once
     directory = RunDirectory(own)
     lines = [json.loads(line) for line in directory.looks.read_text().splitlines()]
@@ -76,10 +76,10 @@ def test_a_file_that_falls_too_far_is_not_written(
 ) -> None:
     monkeypatch.setattr(smaller, "MOST_LOST", -1.0)
     with pytest.raises(ParityError, match=r"instead of 0\.\d{4}.*Nothing was written"):
-        export_model(own, "int8")
+        shipped(own, "int8")
     assert not (own / "classifier-int8.onnx").exists()
     assert RunDirectory(own).looks.is_file()  # looked all the same
-    forced = export_model(own, "int8", force=True)
+    forced = shipped(own, "int8", force=True)
     assert forced.forced
     assert forced.path.is_file()
 
@@ -89,31 +89,31 @@ def test_nothing_else_is_ever_overwritten(own: Path, tmp_path: Path) -> None:
     notes.write_text("mine")
     for other in (notes, own / "classifier.onnx", own):
         with pytest.raises(RecipeError, match="something else"):
-            export_model(own, "fp16", out=other)
+            shipped(own, "fp16", out=other)
     assert notes.read_text() == "mine"
-    shipped = export_model(own, "fp16", out=tmp_path / "new" / "half.onnx")
-    first = shipped.path.read_bytes()
-    again = export_model(own, "fp16", out=shipped.path)
+    exported = shipped(own, "fp16", out=tmp_path / "new" / "half.onnx")
+    first = exported.path.read_bytes()
+    again = shipped(own, "fp16", out=exported.path)
     assert again.path.read_bytes() == first
     with pytest.raises(RecipeError, match="something else"):
-        export_model(own, "int8", out=shipped.path)
+        shipped(own, "int8", out=exported.path)
 
 
 def test_what_cannot_become_smaller_is_refused(own: Path, tmp_path: Path) -> None:
-    half = export_model(own, "fp16").path
+    half = shipped(own, "fp16").path
     with pytest.raises(ModelFileError, match="in float16 already"):
-        export_model(half, "int8")
+        shipped(half, "int8")
     with pytest.raises(RecipeError, match="not 'int4'"):
-        export_model(own, "int4")
+        shipped(own, "int4")
 
 
 def test_without_test_images_the_figures_are_called_optimistic(tmp_path: Path) -> None:
     folder = write_shapes(tmp_path / "shapes", 40)
     run = opsin.train(folder, model="mlp", epochs=1, test_fraction=0, runs=tmp_path / "runs",
                       quiet=True)  # fmt: skip
-    shipped = export_model(run, "int8", force=True)
-    assert shipped.part == "val"
-    assert shipped.optimistic
-    assert shipped.looks is None
+    exported = shipped(run, "int8", force=True)
+    assert exported.part == "val"
+    assert exported.optimistic
+    assert exported.looks is None
     assert not run.directory.looks.exists()
-    assert "optimistic" in shipped.verdict
+    assert "optimistic" in exported.verdict

@@ -109,9 +109,6 @@ def test_every_kind_of_source_gives_the_same(
     for stream in (open_stream(table), open_stream(packed), open_stream("-", stdin=lines)):
         answers = [answer for _, answer in classify_stream(classifier, stream)]
         assert [label_of(answer) for answer in answers] == wanted, stream.kind
-    one = io.BytesIO(paths[0].read_bytes())
-    ((item, answer),) = classify_stream(classifier, open_stream("-", stdin=one))
-    assert (item.name, label_of(answer)) == ("standard input", wanted[0])
 
 
 def test_what_cannot_be_read_is_a_row(classifier: Classifier, photos: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Images that a program holds: frames, and data sets of Hugging Face's library."""
+"""Data frames that hold images."""
 
 from __future__ import annotations
 
@@ -25,15 +25,13 @@ def texts(data: Dataset) -> list[str]:
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
-@pytest.mark.parametrize("form", ["bytes", "paths", "arrays"])
+@pytest.mark.parametrize("form", ["bytes", "paths"])
 def test_frames(library: str, form: str, tmp_path: Path) -> None:
     images: list[Any] = list(map(png, PIXELS))
     if form == "paths":
         for number, content in enumerate(images):
             (tmp_path / f"{number}.png").write_bytes(content)
         images = [str(tmp_path / f"{number}.png") for number in range(6)]
-    elif form == "arrays":
-        images = PIXELS if library == "pandas" else [pixels.tolist() for pixels in PIXELS]
     frame: Any = (pd.DataFrame if library == "pandas" else pl.DataFrame)(
         {"image": images, "label": LABELS}
     )
@@ -60,16 +58,9 @@ def test_a_missing_label_is_none(missing: object, kind: Any) -> None:
     assert len(loaded(lacking, max_unreadable=0.5).unreadable) == 1
 
 
-def test_arrays_of_16_bits_keep_their_numbers() -> None:
-    deep = [np.asarray(pixels, np.uint16) * 16 for pixels in PIXELS]
-    data = loaded(pd.DataFrame({"image": deep, "label": LABELS}))
-    assert data.recipe.bits == 12
-    assert np.array_equal(data.images[:], PIXELS)
-
-
-def test_parts_in_a_mapping_and_a_test_of_its_own() -> None:
+def test_parts_in_a_column_and_a_test_of_its_own() -> None:
     frame = pd.DataFrame({"image": list(map(png, PIXELS)), "label": LABELS})
-    both = loaded({"train": frame[:4], "test": frame[4:]})
+    both = loaded(frame.assign(split=["train"] * 4 + ["test"] * 2))
     assert len(both.split.test) == 2
     assert both.given_test
     apart = loaded(frame[:4], test=frame[4:])
@@ -78,38 +69,17 @@ def test_parts_in_a_mapping_and_a_test_of_its_own() -> None:
     assert joined.fingerprint == both.fingerprint
 
 
-@pytest.mark.parametrize("streamed", [False, True])
-def test_hugging_face_s_library(streamed: bool) -> None:
-    import datasets
-
-    features = datasets.Features(
-        {"image": datasets.Image(), "label": datasets.ClassLabel(names=["zebra", "ant"])}
-    )
-    rows = {
-        "image": [{"bytes": png(pixels), "path": None} for pixels in PIXELS],
-        "label": [0, 1] * 3,
-    }
-    held = datasets.Dataset.from_dict(rows, features=features)
-    data = loaded(held.to_iterable_dataset() if streamed else held)
-    assert data.classes == ("zebra", "ant")
-    assert texts(data) == ["zebra", "ant"] * 3
-    chosen = loaded(held.select([5, 4, 3, 2]))
-    assert texts(chosen) == ["ant", "zebra"] * 2
-    assert np.array_equal(chosen.images[0], PIXELS[5])
-
-
 @pytest.mark.parametrize(
     ("held", "said"),
     [
-        (3, "is no source, data frame"),
+        (3, "is no source and no data frame"),
         (np.zeros((4, 8, 8), np.uint8), "opsin.from_arrays"),
-        (object(), "is no source, data frame"),
-        ({"train": 3}, "is no source, data frame"),
+        (object(), "is no source and no data frame"),
         (pd.DataFrame({"x": [1]}), "but x"),
         (pd.DataFrame({"image": [b"", b""], "label": ["a", None]}), "one class only"),
         (pd.DataFrame({"image": [], "label": []}), "no images with classes"),
-        (pd.DataFrame({"image": [1], "label": ["a"]}), "no paths, files or arrays"),
-        ([(PIXELS[0], 1)], "is no source, data frame"),
+        (pd.DataFrame({"image": [1], "label": ["a"]}), "no paths or contents"),
+        (pd.DataFrame({"image": PIXELS, "label": LABELS}), "opsin.from_arrays"),
         (
             pd.DataFrame({"image": ["a.png", b""], "label": ["a", "b"]}),
             "names files and holds contents",

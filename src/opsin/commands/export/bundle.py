@@ -1,43 +1,48 @@
-"""Export for others: the file without local paths, and a zip with clients."""
+"""Export for others: a zip with clients, or a folder for the Hugging Face hub."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 import string
 import zipfile
 from collections.abc import Mapping, Sequence
 from importlib import resources
-from os import PathLike
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from opsin.commands.evaluate import answers
-from opsin.commands.export.shipped import SHIPPED_WORDS, Shipped, ShippedPart
+from opsin.commands.export.smaller import SHIPPED_WORDS, Shipped, ShippedPart
 from opsin.commands.known_images import known_images
 from opsin.commands.runs import Run
+from opsin.core.arrays import Ints, Pixels
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import PART_WORDS
-from opsin.core.errors import ParityError, SourceError
+from opsin.core.errors import ParityError, RecipeError, RunError, SourceError
 from opsin.core.events import Watcher
+from opsin.core.format import file_size
 from opsin.core.metadata import Metadata
 from opsin.core.recipe import DataRecipe
-from opsin.core.storage import write_bytes
-from opsin.core.stored_json import json_text
+from opsin.core.storage import storage_errors, write_bytes
+from opsin.core.stored_json import JsonObject, json_text
 from opsin.data.lazy_images import ReferenceSet
 from opsin.data.pixel_values import encode_png
+from opsin.hub.hub_name import CLASSIFIER, PREFIX, HubName
+from opsin.report.card import UNSTATED, Publication, model_card
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Answers
 from opsin.runtime.providers import cpu_session
 
-#: File of checksums.
-SUMS: Final = "SHA256SUMS"
-#: Largest difference of probabilities explained by rounding.
-TOLERANCE: Final = 1e-4
+# Files of checksums, and of the hub's card.
+_SUMS: Final = "SHA256SUMS"
+_CARD: Final = "README.md"
+# Largest difference of probabilities explained by rounding.
+_TOLERANCE: Final = 1e-4
 # Real and synthetic images to compare plain ONNX Runtime with Opsin.
 _COMPARED: Final = 512
 _NOISE: Final = 8
@@ -48,44 +53,33 @@ _CLIENTS: Final = ("predict.py", "predict.mjs", "package.json")
 _PLACE: Final = 0.75
 
 
-def for_others(classifier: Classifier) -> bytes:
+def _for_others(classifier: Classifier) -> bytes:
     """Return the file without local paths and notes; its answers stay the same."""
     from opsin.onnx_files.postprocessing import finished, without_notes  # noqa: PLC0415  onnx
 
-    metadata, path = classifier.metadata, classifier.path
-    if (directory := run_of(classifier)) is not None:
+    metadata = classifier.metadata
+    if (directory := _run_of(classifier)) is not None:
         source = Run(directory.path).recipe.data.source_names
     else:
         sources, _, test = metadata.source.partition(" · test: ")
         source = DataRecipe.of(*sources.split(" + "), test=test or None).source_names
     named = metadata.model_copy(update={"source": source})
-    content = without_notes(finished(classifier.content, named))
-    written = Classifier.of_content(path, content, most=classifier.most)
-    preparation = metadata.preparation
-    shape = (_NOISE, preparation.height, preparation.width, preparation.channels)
-    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    apart = np.abs(classifier.probabilities(images) - written.probabilities(images)).max()
-    if not apart == 0:
-        raise ParityError(
-            f"Without its notes the file answers otherwise: probabilities differ by {apart:.2g}",
-            "Please report this; nothing was written.",
-        )
-    return content
+    return without_notes(finished(classifier.content, named))
 
 
-def run_of(classifier: Classifier) -> RunDirectory | None:
+def _run_of(classifier: Classifier) -> RunDirectory | None:
     """Return the run of a classifier file, or ``None`` if it lies elsewhere."""
     directory = RunDirectory(classifier.path.parent)
     is_classifier = directory.classifier == classifier.path and directory.recipe.is_file()
     return directory if is_classifier else None
 
 
-def client(name: str) -> bytes:
+def _client(name: str) -> bytes:
     """Return a file of the clients."""
     return (resources.files("opsin.commands.export") / "clients" / name).read_bytes()
 
 
-def classes_json(metadata: Metadata) -> bytes:
+def _classes_json(metadata: Metadata) -> bytes:
     """Return the clients' settings: classes and preparation."""
     preparation = metadata.preparation
     prepared = preparation.model_dump(exclude={"background"}, exclude_none=True)
@@ -97,7 +91,7 @@ def _json(content: Any) -> bytes:
     return (json_text(content, indent=1) + "\n").encode("utf-8", "backslashreplace")
 
 
-def checksums(files: Mapping[str, bytes]) -> bytes:
+def _checksums(files: Mapping[str, bytes]) -> bytes:
     """Return the lines for ``sha256sum --check``, sorted by name."""
     lines = [f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files)]
     return "".join(lines).encode()
@@ -107,13 +101,13 @@ def write_bundle(
     classifier: Classifier,
     target: Path,
     *,
-    data: Sequence[str | PathLike[str]],
+    data: Sequence[str | os.PathLike[str]],
     watcher: Watcher,
 ) -> Shipped:
     """Write a bundle, after comparing plain ONNX Runtime with Opsin on real images."""
     known = known_images(classifier, data, watcher=watcher)
     # Training images for a cross-validated run, which trained on all.
-    parts: dict[ShippedPart, NDArray[np.int64]] = {"val": known.val, "test": known.test}
+    parts: dict[ShippedPart, Ints] = {"val": known.val, "test": known.test}
     if known.own:
         parts["train"] = known.train
     part, rows = next((item for item in parts.items() if len(item[1])), ("val", known.val))
@@ -122,22 +116,22 @@ def write_bundle(
             f"{known.source} has no images left that could be samples",
             "Name others: --data SOURCE.",
         )
-    content, metadata = for_others(classifier), classifier.metadata
+    content, metadata = _for_others(classifier), classifier.metadata
     predicted = answers(classifier, known.images, rows, "Samples", watcher)
     compared = rows[np.linspace(0, len(rows) - 1, min(_COMPARED, len(rows))).astype(np.int64)]
     difference = _compare(classifier, content, np.ascontiguousarray(known.images[compared]))
     expected, pictures = _samples(classifier, known, rows, predicted)
     files = {
         "classifier.onnx": content,
-        "classes.json": classes_json(metadata),
+        "classes.json": _classes_json(metadata),
         "expected.json": _json(expected),
         "README.md": _readme(
             metadata, {str(answer["class"]) for answer in expected.values()}, part
         ),
-        **{name: client(name) for name in _CLIENTS},
+        **{name: _client(name) for name in _CLIENTS},
         **{f"samples/{file}": picture for file, picture in pictures.items()},
     }
-    zipped = _zip(files | {SUMS: checksums(files)})
+    zipped = _zip(files | {_SUMS: _checksums(files)})
     write_bytes(target, zipped)
     return Shipped(
         path=target,
@@ -153,14 +147,10 @@ def write_bundle(
 
 
 def _samples(
-    classifier: Classifier, known: ReferenceSet, rows: NDArray[np.int64], predicted: Answers
+    classifier: Classifier, known: ReferenceSet, rows: Ints, predicted: Answers
 ) -> tuple[dict[str, dict[str, object]], dict[str, bytes]]:
     """Return Opsin's answers to one image of each class, correct if possible, and PNG files."""
-    labels, answered, names = (
-        known.labels[rows],
-        predicted.probabilities.argmax(axis=1),
-        known.names,
-    )
+    labels, answered = known.labels[rows], predicted.probabilities.argmax(axis=1)
     refused = predicted.rejected(classifier.metadata.reject)
     sure = answered == labels if refused is None else (answered == labels) & ~refused
     expected: dict[str, dict[str, object]] = {}
@@ -178,7 +168,7 @@ def _samples(
         width = len(str(len(classifier.classes) - 1))
         file = f"{label:0{width}}-{tame or 'class'}.png"
         expected[file] = {
-            "image": str(names[row]),
+            "image": str(known.names[row]),
             "class": classifier.classes[label],
             "label": classifier.classes[int(probabilities.argmax())],
             "probabilities": probabilities.tolist(),
@@ -187,17 +177,17 @@ def _samples(
     return expected, pictures
 
 
-def _compare(classifier: Classifier, content: bytes, images: NDArray[np.uint8]) -> float:
+def _compare(classifier: Classifier, content: bytes, images: Pixels) -> float:
     """Return the largest difference between plain ONNX Runtime and Opsin."""
     session = cpu_session(content)
     expected = classifier.probabilities(images)
-    plain = np.concatenate(
-        [session.run(["probabilities"], {"images": images[start : start + 64]})[0]
-         for start in range(0, len(images), 64)]
-    )  # fmt: skip
+    plain = np.concatenate([
+        session.run(["probabilities"], {"images": images[start : start + 64]})[0]
+        for start in range(0, len(images), 64)
+    ])  # fmt: skip
     difference = float(np.abs(expected - plain).max())
     changed = int((expected.argmax(axis=1) != plain.argmax(axis=1)).sum())
-    if changed or not difference <= TOLERANCE:
+    if changed or not difference <= _TOLERANCE:
         raise ParityError(
             f"Plain ONNX Runtime answers otherwise: {changed} of {len(images)} labels differ, "
             f"probabilities by up to {difference:.2g}",
@@ -222,10 +212,7 @@ def _readme(metadata: Metadata, shown: set[str], part: ShippedPart) -> bytes:
         f"{PART_WORDS[score.split]} images",
         "samples": f"{len(shown)} prepared images, one of each class"
         + (f" but {', '.join(without[:20])}" if without else ""),
-        "chosen": f"The samples are {SHIPPED_WORDS[part]} images: of those of a class that are "
-        "rightly recognised, the one that three quarters of the others are less sure of. Where "
-        "none is, it is the one with the highest probability of its class, and `label` says what "
-        "the file answers instead.",
+        "part": SHIPPED_WORDS[part],
         "background": "The clients leave the background as it is."
         if preparation.background is None else
         "Opsin turns a background dark or light where the training images' was; the clients "
@@ -239,7 +226,7 @@ def _readme(metadata: Metadata, shown: set[str], part: ShippedPart) -> bytes:
         + (" Integers are rounded otherwise by processors without VNNI or its like, so that a few "
            "labels may differ there." if metadata.precision == "int8" else ""),
     }  # fmt: skip
-    text = client("README.md").decode("utf-8")
+    text = _client("README.md").decode("utf-8")
     return string.Template(text).substitute(words).encode("utf-8", "backslashreplace")
 
 
@@ -254,3 +241,152 @@ def _zip(files: dict[str, bytes]) -> bytes:
             entry.external_attr = 0o100644 << 16
             bundle.writestr(entry, files[name], compresslevel=6)
     return stream.getvalue()
+
+
+class HubExport(BaseModel, frozen=True):
+    """A folder for the hub, and its upload.
+
+    Args:
+        path: The folder.
+        repository: ``owner/name``.
+        files: Bytes of each file, by its name; nothing else is uploaded.
+        licence: As the card states it, or ``unknown``.
+        kept: Files that were changed by hand, and kept.
+        address: Page of the repository, or ``None`` before an upload.
+        commit: The commit that holds the files.
+        private: Whether the repository is private.
+    """
+
+    path: Path
+    repository: str
+    files: dict[str, int]
+    licence: str
+    kept: tuple[str, ...] = ()
+    address: str | None = None
+    commit: str | None = None
+    private: bool | None = None
+
+    @property
+    def verdict(self) -> str:
+        """The result in a few sentences."""
+        many = f"{len(self.files)} files, {file_size(sum(self.files.values()))}"
+        if self.commit is None:
+            return (
+                f"{many}; nothing was uploaded. Read {_CARD}, which you may change; then add "
+                f"--upload."
+            )
+        who = "private: only its owners see it" if self.private else "public"
+        return f"{many} are at {self.address} ({who}), commit {self.commit[:12]}."
+
+    def to_json(self) -> JsonObject:
+        """Return it as plain data."""
+        fields = self.model_dump(mode="json", exclude={"repository"})
+        return fields | {"to": f"{PREFIX}{self.repository}", "verdict": self.verdict}
+
+
+def export_to_hub(
+    classifier: Classifier,
+    name: HubName,
+    out: str | os.PathLike[str] | None,
+    *,
+    licence: str | None,
+    upload: bool,
+    public: bool,
+    watcher: Watcher,
+) -> HubExport:
+    """Write the folder for the hub, and upload it if requested."""
+    if public and not upload:
+        raise RecipeError("Nothing is uploaded, so nothing can be public", "Give --upload as well.")
+    if name.revision != "main":
+        raise RecipeError(
+            f"A revision, {name.revision}, cannot be written to",
+            f"Leave it out: hf:{name.repository}",
+        )
+    folder = classifier.path.with_name(f"hub-{name.repository.replace('/', '-')}")
+    folder = folder if out is None else Path(out)
+    stated = UNSTATED if licence is None else licence
+    if licence is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]{0,49}", licence):
+        raise RecipeError(
+            f"{licence!r} is no licence as the hub writes it: apache-2.0, mit, cc-by-4.0"
+        )
+    files = _files(classifier, name, stated)
+    changed = _changed_card(folder, files[CLASSIFIER])
+    # Without a checksum, a changed card is recognised next time, too.
+    written = {file: value for file, value in files.items() if file != _CARD or changed is None}
+    if changed is not None:
+        files[_CARD] = changed
+        watcher.note(f"{folder / _CARD} was changed by hand, and is kept; remove it for a new one")
+    files[_SUMS] = written[_SUMS] = _checksums(written)
+    for file, value in written.items():
+        write_bytes(folder / file, value)
+    export = HubExport(
+        path=folder,
+        repository=name.repository,
+        files={file: len(value) for file, value in files.items()},
+        licence=stated,
+        kept=() if changed is None else (_CARD,),
+    )
+    if not upload:
+        return export
+    from opsin.hub.hub_upload import upload as send  # noqa: PLC0415  few exports are sent
+
+    sent = send(name.repository, files, public=public, watcher=watcher)
+    update = {"address": sent.address, "commit": sent.commit, "private": sent.private}
+    return export.model_copy(update=update)
+
+
+def _files(classifier: Classifier, name: HubName, licence: str) -> dict[str, bytes]:
+    directory = _run_of(classifier)
+    if classifier.published is not None or directory is None or not directory.report.is_file():
+        raise RunError(
+            f"{classifier.title} is no finished run, whose figures stand in the card",
+            "Give the run directory.",
+        )
+    content, preparation = _for_others(classifier), classifier.metadata.preparation
+    shape = (_NOISE, preparation.height, preparation.width, preparation.channels)
+    _compare(classifier, content, np.random.default_rng(0).integers(0, 256, shape, np.uint8))
+    run = Run(directory.path)
+    card = model_card(
+        run.report,
+        run.recipe.training.seed,
+        name=name.repository,
+        source=run.recipe.data.source_names,
+        publication=Publication(name.repository, licence, classifier.metadata.backbone),
+    )
+    return {
+        CLASSIFIER: content,
+        _CARD: card.encode("utf-8", "backslashreplace"),
+        "classes.json": _classes_json(classifier.metadata),
+        "predict.py": _client("predict.py"),
+    }
+
+
+def _changed_card(folder: Path, content: bytes) -> bytes | None:
+    """Return the card of an earlier folder if it was changed by hand."""
+    if not os.path.lexists(folder):
+        return None
+    refused = RecipeError(
+        f"{folder} is something else than an earlier export to the hub",
+        "Name another folder: --out FOLDER.",
+    )
+    with storage_errors(folder):
+        if folder.is_symlink() or not folder.is_dir():
+            raise refused
+        if not any(folder.iterdir()):
+            return None
+    try:
+        lines = (folder / _SUMS).read_text("utf-8").splitlines()
+        card = (folder / _CARD).read_bytes() if (folder / _CARD).exists() else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise refused from error
+    sums = {line[66:]: line[:64] for line in lines if line[64:66] == "  "}
+    if not {CLASSIFIER, "classes.json", "predict.py"} <= set(sums):
+        raise refused
+    if card is None or hashlib.sha256(card).hexdigest() == sums.get(_CARD):
+        return None
+    if sums[CLASSIFIER] != hashlib.sha256(content).hexdigest():
+        raise RecipeError(
+            f"{folder / _CARD} was changed by hand, and describes another classifier",
+            "Remove it for a new card, or name another folder: --out FOLDER.",
+        )
+    return card

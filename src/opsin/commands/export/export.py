@@ -6,9 +6,10 @@ import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast, get_args, overload
+from typing import Final, cast, get_args
 
-from opsin.commands.export.shipped import Shipped, To
+from opsin.commands.export.bundle import HubExport, export_to_hub, write_bundle
+from opsin.commands.export.smaller import Shipped, To, write_smaller
 from opsin.core.arguments import checked
 from opsin.core.errors import OpsinError, RecipeError
 from opsin.core.events import SILENT, Watcher
@@ -17,38 +18,8 @@ from opsin.hub.hub_name import HubName
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.providers import CPU
 
-if TYPE_CHECKING:  # it loads what draws pages
-    from opsin.commands.export.hub_folder import HubExport
-
 _ENDINGS: Final[dict[To, str]] = {"int8": "-int8.onnx", "fp16": "-fp16.onnx", "bundle": ".zip"}
 _PRECISIONS: Final = {"int8": "int8", "fp16": "float16"}
-
-
-@overload
-def export_model(
-    model: str | os.PathLike[str],
-    to: To,
-    *,
-    out: str | os.PathLike[str] | None = None,
-    force: bool = False,
-    data: Sequence[str | os.PathLike[str]] = (),
-    watcher: Watcher = SILENT,
-) -> Shipped: ...
-
-
-@overload
-def export_model(
-    model: str | os.PathLike[str],
-    to: str,
-    *,
-    out: str | os.PathLike[str] | None = None,
-    force: bool = False,
-    data: Sequence[str | os.PathLike[str]] = (),
-    licence: str | None = None,
-    upload: bool = False,
-    public: bool = False,
-    watcher: Watcher = SILENT,
-) -> Shipped | HubExport: ...
 
 
 @checked
@@ -110,8 +81,6 @@ def export_model(
     """
     name = HubName.prefixed(to)
     if name is not None:
-        from opsin.commands.export.hub_folder import export_to_hub  # noqa: PLC0415  draws on much
-
         if force or data:
             raise RecipeError(
                 "The hub gets the very file, with the figures of its run, so neither force nor "
@@ -130,11 +99,7 @@ def export_model(
     target = _target(classifier, form, out)
     check_writable(target)  # before the work
     if form == "bundle":
-        from opsin.commands.export.bundle import write_bundle  # noqa: PLC0415
-
         return write_bundle(classifier, target, data=data, watcher=watcher)
-    from opsin.commands.export.smaller import write_smaller  # noqa: PLC0415  it needs onnx
-
     return write_smaller(classifier, form, target, force=force, data=data, watcher=watcher)
 
 

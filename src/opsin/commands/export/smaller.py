@@ -1,32 +1,46 @@
-"""Export of a smaller classifier, with an accuracy check."""
+"""Export of a smaller classifier, compared with its original; the result of an export."""
 
 from __future__ import annotations
 
 import os
+import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from opsin.classical.classical_recipe import PIXEL_MODELS
 from opsin.commands.evaluate import accuracy_of, answers
-from opsin.commands.export.shipped import Quality, Shipped, ShippedPart, Speed, To
 from opsin.commands.known_images import known_images
 from opsin.commands.test_set_usage import key_of, note_look
+from opsin.core.arrays import Ints, Pixels
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_report import Accuracy
 from opsin.core.errors import ModelFileError, ParityError, SourceError
 from opsin.core.events import Watcher
+from opsin.core.format import counted
 from opsin.core.metadata import Score
+from opsin.core.stored_json import JsonObject
 from opsin.data.cache import digest_rows, short_digest
 from opsin.data.lazy_images import Images, ReferenceSet
-from opsin.models.registry import names
+from opsin.models.architectures import names
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.model_check import write_classifier
 from opsin.runtime.prediction import Answers
 
+#: Forms of export.
+To = Literal["int8", "fp16", "bundle"]
+
+#: Images that an export is compared on, and their names.
+ShippedPart = Literal["test", "val", "train"]
+SHIPPED_WORDS: Final[dict[ShippedPart, str]] = {
+    "test": "test", "val": "validation", "train": "training"
+}  # fmt: skip
+# Smaller ratios of speed count as equal, even if every turn agrees.
+_NOTABLE: Final = 1.05
 #: How far the accuracy may fall: 0.3 points.
 MOST_LOST: Final = 0.003
 # Training images to calibrate value ranges: limited by values in all layers, about ten seconds'
@@ -37,6 +51,109 @@ _TURNS: Final = 7
 # Images of a large batch at most, and seconds per turn.
 _MANY: Final = 256
 _SECONDS: Final = 0.1
+
+
+class Quality(Accuracy):
+    """Quality of a file's answers."""
+
+    log_loss: float
+    refused: float | None
+
+
+class Speed(BaseModel, frozen=True):
+    """Images a second of the original and the export, measured in turn on this machine."""
+
+    batch: int
+    before: float
+    after: float
+    ratio: float
+    shown: bool  # whether one was faster in every turn, by 5% or more
+
+    @classmethod
+    def of(cls, batch: int, before: Sequence[float], after: Sequence[float]) -> Speed:
+        """Compare the medians of the turns; a difference must hold in every turn."""
+        medians = statistics.median(before), statistics.median(after)
+        ratio = medians[1] / medians[0]
+        wins = [new > old for old, new in zip(before, after, strict=True)]
+        losses = [new < old for old, new in zip(before, after, strict=True)]
+        shown = (all(wins) and ratio >= _NOTABLE) or (all(losses) and ratio <= 1 / _NOTABLE)
+        return cls(batch=batch, before=medians[0], after=medians[1], ratio=ratio, shown=shown)
+
+    def in_words(self) -> str:
+        """Return the result, such as ``2.05 times as fast one image at a time``."""
+        how = f"in batches of {self.batch:,}" if self.batch > 1 else "one image at a time"
+        return f"{self.ratio:.2f} times as fast {how}" if self.shown else f"as fast as before {how}"
+
+
+class Shipped(BaseModel, frozen=True):
+    """An exported file, compared with its original.
+
+    Args:
+        path: The file.
+        to: What it was exported to.
+        bytes: Its size.
+        bytes_before: The original's size.
+        part: The images compared on: ``test``, or ``val`` without any.
+        images: Their number.
+        labels_changed: Images that get another label.
+        largest_difference: Of probabilities, over all these images and classes.
+        before: The original's quality; ``None`` for a bundle.
+        after: The export's quality.
+        speed: One image at a time, then many; empty for a bundle.
+        looks: Looks at this test set by the runs of the folder, or ``None`` if this was none.
+        layers_gone: Layers of the original that can no longer be fetched by name.
+        samples: Sample images in a bundle.
+        forced: Whether it was written although its accuracy fell too far.
+    """
+
+    path: Path
+    to: To
+    bytes: int
+    bytes_before: int
+    part: ShippedPart
+    images: int
+    labels_changed: int
+    largest_difference: float
+    before: Quality | None = None
+    after: Quality | None = None
+    speed: tuple[Speed, ...] = ()
+    looks: int | None = None
+    layers_gone: tuple[str, ...] = ()
+    samples: int = 0
+    forced: bool = False
+
+    @property
+    def optimistic(self) -> bool:
+        """Whether the accuracy is on images that the classifier was chosen by."""
+        return self.part != "test" and self.before is not None
+
+    @property
+    def verdict(self) -> str:
+        """Gains and costs in a few sentences."""
+        if self.before is None or self.after is None:
+            return (
+                f"The same file with {self.samples} sample images and clients in Python and "
+                f"JavaScript; plain ONNX Runtime gives the same labels on {self.images:,} images."
+            )
+        size = f"{self.bytes / self.bytes_before:.0%} of the size"
+        brings = f"{size}; {', '.join(speed.in_words() for speed in self.speed)}."
+        if not any(speed.shown and speed.ratio > 1 for speed in self.speed):
+            brings += " It is not faster on this machine: take it for its size alone."
+        where = SHIPPED_WORDS[self.part]
+        costs = (
+            f"Accuracy {self.after.accuracy:.4f} instead of {self.before.accuracy:.4f} on "
+            f"{self.images:,} {where} images; {counted(self.labels_changed, 'label')} changed."
+        )
+        if self.optimistic:
+            costs += f" These are {where} images, so both figures are optimistic."
+        if self.forced:
+            costs += " The accuracy fell by more than 0.3 points; it was written by force."
+        return f"{brings} {costs}"
+
+    def to_json(self) -> JsonObject:
+        """Return it as plain data."""
+        more = {"optimistic": self.optimistic, "verdict": self.verdict}
+        return self.model_dump(mode="json") | more
 
 
 def write_smaller(
@@ -55,7 +172,7 @@ def write_smaller(
     _refuse_others(classifier, to)
     known = known_images(classifier, data, watcher=watcher)
     # A cross-validated head trained on all images: they still show the effect of rounding.
-    parts: dict[ShippedPart, NDArray[np.int64]] = {"test": known.test, "val": known.val}
+    parts: dict[ShippedPart, Ints] = {"test": known.test, "val": known.val}
     parts |= {"train": known.train} if known.own else {}
     part = next((part for part, rows in parts.items() if len(rows)), None)
     if part is None:
@@ -87,7 +204,8 @@ def write_smaller(
     content = finished(content, fresh.metadata.model_copy(update={"score": score}))
     write_classifier(target, content, most=classifier.most)
     labels = (predicted.probabilities.argmax(axis=1) for predicted in (before, after))
-    left = {layer.name for layer in fresh.metadata.layers}
+    layers, left = ([layer.name for layer in opened.metadata.layers]
+                    for opened in (classifier, fresh))  # fmt: skip
     return Shipped(
         path=target,
         to=to,
@@ -101,9 +219,7 @@ def write_smaller(
         after=new,
         speed=speed,
         looks=looks,
-        layers_gone=tuple(
-            layer.name for layer in classifier.metadata.layers if layer.name not in left
-        ),
+        layers_gone=tuple(name for name in layers if name not in left),
         forced=too_far,
     )
 
@@ -142,22 +258,18 @@ def _as_int8(classifier: Classifier, known: ReferenceSet, watcher: Watcher) -> b
         watcher.end()
 
 
-def _at(images: Images, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+def _at(images: Images, rows: Ints) -> Pixels:
     return np.ascontiguousarray(images[rows])
 
 
 def _quality(
-    classifier: Classifier, predicted: Answers, known: ReferenceSet, rows: NDArray[np.int64]
+    classifier: Classifier, predicted: Answers, known: ReferenceSet, rows: Ints
 ) -> Quality:
     labels, groups = known.labels[rows], None if known.groups is None else known.groups[rows]
-    accuracy = accuracy_of(predicted.probabilities.argmax(axis=1) == labels, groups)
     shares = predicted.probabilities[np.arange(len(labels)), labels].astype(np.float64)
     rejected = predicted.rejected(classifier.metadata.reject)
     return Quality(
-        images=accuracy.images,
-        accuracy=accuracy.accuracy,
-        low=accuracy.low,
-        high=accuracy.high,
+        **dict(accuracy_of(predicted.probabilities.argmax(axis=1) == labels, groups)),
         log_loss=float(-np.log(np.maximum(shares, np.finfo(np.float32).tiny)).mean()),
         refused=None if rejected is None else float(rejected.mean()),
     )
@@ -174,7 +286,7 @@ def _fell(to: To, part: str, images: int, before: Quality, after: Quality) -> Pa
 
 
 def _speed(
-    before: Classifier, after: Classifier, images: NDArray[np.uint8], watcher: Watcher
+    before: Classifier, after: Classifier, images: Pixels, watcher: Watcher
 ) -> tuple[Speed, ...]:
     """Time two classifiers in turn: one image at a time, then in batches."""
     slower = min(_rate(classifier, images[:8], 1) for classifier in (before, after))
@@ -196,7 +308,7 @@ def _speed(
     return tuple(speeds)
 
 
-def _rate(classifier: Classifier, images: NDArray[np.uint8], repeats: int) -> float:
+def _rate(classifier: Classifier, images: Pixels, repeats: int) -> float:
     """Return images a second, after a warm-up batch."""
     classifier.answers(images)
     began = time.perf_counter()

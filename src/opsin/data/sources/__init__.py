@@ -150,7 +150,7 @@ def open_stream(
         advice = "Images that a data set keeps as arrays are evaluated: opsin evaluate MODEL FILE."
     elif _ADDRESS.match(source):
         why = f"{source} is an address, and Opsin fetches nothing by itself"
-        advice = "Download it first, or pipe one image: curl -s ADDRESS | opsin predict MODEL -"
+        advice = "Download it first: curl -O ADDRESS"
     elif os.path.exists(request.path):  # noqa: PTH110
         why = f"{source} is a pipe or a device"
         advice = "Pipe it into the command and give - as the source."

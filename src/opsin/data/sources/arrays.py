@@ -14,7 +14,7 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,19 +29,15 @@ from opsin.data.spelling import nfc
 from opsin.data.split import TEST, TRAIN, UNASSIGNED
 
 #: The largest label accepted.
-_MAX_LABEL = 99_999
-#: Bytes of memory per image besides its pixels: name, digest and so on.
-_BESIDE = 256
+_MAX_LABEL: Final = 99_999
+# Bytes of memory per image besides its pixels: name, digest and so on.
+_BESIDE: Final = 256
 #: Names of the arrays of a file, and Keras' names for them.
-_NAMES = {
+_NAMES: Final = {
     "images": "x_train", "labels": "y_train", "test_images": "x_test", "test_labels": "y_test",
     "classes": "classes",
 }  # fmt: skip
-_ADVICE = "Save it with numpy.savez(path, images=…, labels=…)."
-_GZIP = b"\x1f\x8b"
-_CHUNK = 1 << 20
-# The largest expansion of gzip.
-_DEFLATE = 1032
+_ADVICE: Final = "Save it with numpy.savez(path, images=…, labels=…)."
 
 
 def from_arrays(
@@ -89,7 +85,7 @@ def open_npz(path: Path) -> LabelledImages:
                 raise SourceError(f"{path} holds {holds}, and not images and labels", _ADVICE)
             for ours, name in there.items():
                 rows = math.prod(file.stated(name).shape[:1])
-                _check_count(path, rows)
+                Budget(path.stat().st_size).take(_BESIDE * rows)
                 if ours == "classes" and rows > _MAX_LABEL + 1:
                     raise ValueError(f"it names {rows:,} classes")
             content = {ours: file.read(name) for ours, name in there.items()}
@@ -102,11 +98,6 @@ def open_npz(path: Path) -> LabelledImages:
     if "classes" in content:
         classes = [str(name) for name in np.atleast_1d(content["classes"])]
     return from_arrays(content["images"], content["labels"], classes, source=str(path), test=test)
-
-
-def _check_count(path: Path, count: int) -> None:
-    """Raise a `ValueError` for more images than a file of its size can hold."""
-    Budget(path.stat().st_size).take(_BESIDE * count)
 
 
 def _checked(
@@ -166,31 +157,14 @@ def as_array(value: Any, name: str) -> NDArray[Any]:
         ) from error
 
 
-def _is_idx_images(path: Path) -> bool:
-    return bool(re.search(r"idx3|images.*ubyte", path.name))
-
-
-def _labels_of(images: Path) -> Path:
-    stem = images.name.replace("images", "labels").replace("idx3", "idx1").removesuffix(".gz")
-    for path in (images.with_name(stem), images.with_name(f"{stem}.gz")):
-        if path.is_file() and path != images:
-            return path
-    raise SourceError(
-        f"The labels of {images.name} are not beside it: there is no {stem}[.gz] in {images.parent}"
-    )
-
-
 @contextlib.contextmanager
 def opened_plain(path: Path) -> Iterator[io.BufferedIOBase]:
     """Open a file, decompressing gzip."""
     with open_regular(path) as file:
-        packed = file.read(len(_GZIP)) == _GZIP
+        packed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
-        if packed:
-            with gzip.GzipFile(fileobj=file) as plain:
-                yield plain
-        else:
-            yield cast(io.BufferedIOBase, file)
+        with gzip.GzipFile(fileobj=file) if packed else contextlib.nullcontext(file) as plain:
+            yield cast(io.BufferedIOBase, plain)
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
@@ -203,20 +177,29 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
             stated = file.read(4 * header[3])
             sizes = [int.from_bytes(stated[i : i + 4], "big") for i in range(0, len(stated), 4)]
             count = math.prod(sizes)
-            size = path.stat().st_size
-            if not sizes or len(stated) != 4 * header[3] or not 0 < count <= _DEFLATE * size:
+            if not sizes or len(stated) != 4 * header[3] or not count:
                 raise ValueError("its header states an impossible size")
-            _check_count(path, sizes[0])
-            Budget(size).take(count)
-            values, filled = np.empty(count, np.uint8), 0
-            while (chunk := file.read(_CHUNK)) and filled + len(chunk) <= count:
-                values[filled : filled + len(chunk)] = np.frombuffer(chunk, np.uint8)
-                filled += len(chunk)
-            if chunk or filled < count:
+            Budget(path.stat().st_size).take(max(count, _BESIDE * sizes[0]))
+            values = np.frombuffer(file.read(count + 1), np.uint8)
+            if values.size != count:
                 raise ValueError(f"it holds another number of values than the {count:,} stated")
             return values.reshape(sizes)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise SourceError(f"{path} is no IDX file: {error}", "Fetch it again.") from error
+
+
+def _is_idx_images(path: Path) -> bool:
+    return bool(re.search(r"idx3|images.*ubyte", path.name))
+
+
+def _labels_of(images: Path) -> Path:
+    stem = images.name.replace("images", "labels").replace("idx3", "idx1").removesuffix(".gz")
+    for path in (images.with_name(stem), images.with_name(f"{stem}.gz")):
+        if path.is_file() and path != images:
+            return path
+    raise SourceError(
+        f"The labels of {images.name} are not beside it: there is no {stem}[.gz] in {images.parent}"
+    )
 
 
 def _find_idx(folder: Path, prefix: str) -> Path | None:

@@ -1,21 +1,43 @@
-"""A folder of images: one sub-folder for each class, or any layout without labels."""
+"""Folders of images, on a disk or a store: one sub-folder for each class, or any layout.
+
+On a store, a prefix of keys is a folder, and an object may be a table or a single image.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+import posixpath
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from opsin.core.artifacts.records import LeftOut
-from opsin.core.errors import SourceError
+from opsin.core.errors import RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
+from opsin.core.files import legal_name
 from opsin.core.format import counted
+from opsin.data.cache import cache_root
 from opsin.data.formats import SUFFIXES
 from opsin.data.image_stream import ListedImage, Stream
-from opsin.data.image_tree import LINK_OUT, ImageTree, Walk, is_run, left_out_in_words
+from opsin.data.image_tree import (
+    LINK_OUT,
+    SORTED,
+    ImageTree,
+    Walk,
+    is_image_name,
+    is_run,
+    is_visible,
+    left_out_in_words,
+    natural,
+)
+from opsin.data.sources import table
 from opsin.data.sources.contents import Files, LabelledImages, LocatedSource
-from opsin.data.sources.rows import Row, RowCollector, SourceKind, SourceRequest
+from opsin.data.sources.rows import Row, RowCollector, SourceKind, SourceRequest, stream_of_rows
 from opsin.data.split import TRAIN, part_named
+from opsin.stores.bucket import Bucket, open_bucket, said_as
+from opsin.stores.store_address import StoreAddress, StoredObject, is_stored
 
 _USUAL = ("train", "val", "test")
 _ENDINGS = f"Images end in {', '.join(SUFFIXES[:6])} …"
@@ -41,7 +63,10 @@ def rows_by_folder(walk: Walk, names: Sequence[str], watcher: Watcher) -> RowCol
              if (code := part_named(name)) is not None and name in holders}  # fmt: skip
     split = TRAIN in parts.values()
     if not split and parts and len(parts) == len(tops):
-        raise _explain(walk, names, parts)
+        raise SourceError(
+            f"{walk.root} has a part of a split ({', '.join(parts)}), and none called train",
+            "Put the training images into train/<class>, or give the part itself.",
+        )
     rows, outside = RowCollector(walk.passed), Counter[str]()
     for name in names:
         folder, *below = name.split("/")
@@ -68,7 +93,7 @@ def rows_by_folder(walk: Walk, names: Sequence[str], watcher: Watcher) -> RowCol
     _count_empty(walk, [name for name in inner if name.partition("/")[0] in parts]
                  if split else tops, names)  # fmt: skip
     if not rows.names:
-        raise _explain(walk, names, parts)
+        raise _no_images(walk, names, labelled=True)
     note_passed_over(walk, watcher)
     if split and not set(parts) <= set(_USUAL):
         in_order = sorted(parts.items(), key=lambda part: part[1])
@@ -114,35 +139,23 @@ def note_left_out(left_out: Iterable[LeftOut], watcher: Watcher) -> None:
         watcher.note(f"Left out: {left_out_in_words(rest)}")
 
 
-def _explain(walk: Walk, names: Sequence[str], parts: Iterable[str]) -> SourceError:
-    root, others = walk.root, walk.passed.files()
-    but = f", but {others}" if others else ""
-    wanted = "one sub-folder for each class is expected"
-    if parts:
-        return SourceError(
-            f"{root} has a part of a split ({', '.join(parts)}), and none called train",
-            "Put the training images into train/<class>, or give the part itself.",
-        )
-    if walk.runs:
-        return SourceError(
-            f"{root} holds {counted(walk.runs, 'run')} of Opsin, and only their figures",
-            "Give the images that they were trained on; see the runs with: opsin runs",
-        )
-    if walk.passed.counts[LINK_OUT]:
-        return SourceError(f"{root} holds only links that lead out of it", _FOLLOW)
-    if walk.folders:
-        tops = ", ".join([name for name in walk.folders if "/" not in name][:5])
-        return SourceError(
-            f"{root} has the folders {tops}, and none of them holds images{but}; {wanted}", _ENDINGS
-        )
+def _no_images(walk: Walk, names: Sequence[str] = (), *, labelled: bool = False) -> SourceError:
+    """Return the error for a source without images, or without folders of them."""
+    what, advice = "is empty" if "" in walk.bare else "has no images", _ENDINGS
     if names:
-        return SourceError(
-            f"{root} has {counted(len(names), 'image')} but no folders{but}; {wanted}",
-            "Sort a few into sub-folders first.",
-        )
-    return SourceError(
-        f"{root} is empty; {wanted}" if "" in walk.bare else f"{root} has no images{but}; {wanted}"
-    )
+        what, advice = f"has {counted(len(names), 'image')} but no folders", "Sort a few first."
+    elif links := walk.passed.counts[LINK_OUT]:
+        what, advice = f"{what}, but {links:,} links that lead out of it", _FOLLOW
+    elif walk.runs:
+        what += f", but {counted(walk.runs, 'run')} of Opsin, which hold figures"
+        advice = "Give the images that they were trained on; see the runs with: opsin runs"
+    elif walk.unreadable:
+        what += f", but {counted(len(walk.unreadable), 'folder')} that cannot be read"
+        advice = f"Check their rights; the first is {walk.unreadable[0]}."
+    elif others := walk.passed.files():
+        what += f", but {others}"
+    wanted = "; one sub-folder for each class is expected" if labelled else ""
+    return SourceError(f"{walk.root} {what}{wanted}", advice)
 
 
 def stream_of_walk(
@@ -153,21 +166,10 @@ def stream_of_walk(
     for image in images:
         has_images = True
         yield image
-    if has_images:
-        note_passed_over(walk, watcher)
-        note_left_out(walk.passed.listed(), watcher)
-        return
-    links, others = walk.passed.counts[LINK_OUT], walk.passed.files()
-    more, advice = f", but {others}" if others else "", _ENDINGS
-    if links:
-        more, advice = f", but {links:,} links that lead out of it", _FOLLOW
-    elif walk.runs:
-        more = f", but {walk.runs:,} runs of Opsin, whose figures are no images of yours"
-        advice = "Give the images that are to be classified."
-    elif walk.unreadable:
-        more = f", but {counted(len(walk.unreadable), 'folder')} that cannot be read"
-        advice = f"Check their rights; the first is {walk.unreadable[0]}."
-    raise SourceError(f"{walk.root} has no images{more}", advice)
+    if not has_images:
+        raise _no_images(walk)
+    note_passed_over(walk, watcher)
+    note_left_out(walk.passed.listed(), watcher)
 
 
 def _locate(request: SourceRequest) -> LocatedSource:
@@ -202,6 +204,143 @@ def folder_stream(request: SourceRequest) -> Stream:
     return Stream(request.written, "folder", images, count)
 
 
+def _fetched(wanted: StoredObject, request: SourceRequest) -> Path:
+    """Return a cached file of an object's content, fetched once for each version."""
+    version = hashlib.sha256(repr(wanted).encode()).hexdigest()[:32]
+    file = cache_root() / "objects" / version / legal_name(wanted.name)
+    if not file.is_file():
+        request.watcher.note(f"{wanted.address} is fetched into the cache")
+        open_bucket(wanted).fetch(wanted, file)
+    return file
+
+
+def _images_below(
+    bucket: Bucket, address: StoreAddress, walk: Walk, *, stream: bool = False
+) -> Iterator[tuple[str, StoredObject]]:
+    """Yield images with their names, in a folder's order; a stream of very many in the store's."""
+    objects, start = bucket.objects(address.folder), len(address.folder)
+    first = list(itertools.islice(objects, SORTED + 1 if stream else None))
+    if not first:
+        raise SourceError(f"There is nothing at {address}", "Check the spelling.")
+    if not stream or len(first) <= SORTED:
+        first.sort(key=lambda stored: _sort_key(stored.key[start:]))
+    folders: dict[str, None] = {}
+    for stored in itertools.chain(first, objects):
+        name = stored.key[start:]
+        *around, last = name.split("/")
+        visible = list(itertools.takewhile(is_visible, around))
+        if not stream:
+            folders.update(dict.fromkeys("/".join(visible[:depth]) for depth in (1, 2)))
+        if len(visible) < len(around) or (last and not is_visible(last)):
+            walk.passed.add("hidden file", name)
+        elif is_image_name(last):
+            yield name, stored
+        elif last:
+            walk.passed.add_file(name)
+    walk.folders = list(filter(None, folders))
+
+
+def _sort_key(name: str) -> list[tuple[int, str, str]]:
+    *folders, last = name.split("/")
+    return [*((1, natural(folder), folder) for folder in folders), (0, natural(last), last)]
+
+
+def _open_address(
+    request: SourceRequest,
+) -> tuple[StoreAddress, Bucket, StoredObject | None]:
+    """Return an address with its bucket, and its table unless it is a prefix."""
+    try:
+        address = StoreAddress.read(request.written)
+    except RecipeError as error:
+        raise SourceError(error.message, error.advice) from error
+    bucket, key = open_bucket(address), address.key
+    stored = bucket.find(key) if key and not key.endswith("/") else None
+    if stored and not (is_image_name(key) or table.is_table(Path(stored.name))):
+        raise SourceError(
+            f"{address} is no image or table",
+            f"Fetch archives and arrays first; for a folder, write {address}/ with a slash.",
+        )
+    return address, bucket, stored
+
+
+def _locate_stored(request: SourceRequest) -> LocatedSource:
+    address, bucket, stored = _open_address(request)
+    written, key = request.written, ""
+    if stored is None:
+        walk = Walk(written.rstrip("/"))
+        images = dict(_images_below(bucket, address, walk))
+        rows = rows_by_folder(walk, list(images), request.watcher)
+        contents = rows.labelled(written, [images[name] for name in rows.names])
+    elif is_image_name(stored.key):
+        raise SourceError(f"{written} has no labels", "Give a folder of classes.")
+    else:
+        key = hashlib.sha256(repr((stored, request.columns)).encode()).hexdigest() + " "
+        contents = _open_table(stored, bucket, request)
+    objects = hashlib.sha256(b"".join(repr(image).encode() for image in contents.images))
+    key += objects.hexdigest() + ("" if stored else f" {written}")
+    return LocatedSource(key, lambda: contents)
+
+
+def _rows_of_table(
+    stored: StoredObject, bucket: Bucket, request: SourceRequest, needed: Sequence[str]
+) -> Iterator[Row]:
+    """Yield the rows of a table; its images must lie beside or below it."""
+    file, start = _fetched(stored, request), stored.address.beside("").key
+    with said_as(file, stored.address):
+        for row in table.rows_of(file, request.columns, needed):
+            path = row.name
+            key = posixpath.normpath(posixpath.join(start, path.replace("\\", "/")))
+            out = not key.startswith(start) or key[:2] == ".."
+            if path.startswith("/") or is_stored(path) or out:
+                raise SourceError(
+                    f"Line {row.line:,} of {stored.address} names {path!r:.200}, which does not "
+                    "lie beside or below it",
+                    "Put the table above its images.",
+                )
+            yield row._replace(reference=bucket.stored(key), place=key)
+
+
+def _open_table(stored: StoredObject, bucket: Bucket, request: SourceRequest) -> LabelledImages:
+    there = {item.key: item for item in bucket.objects(stored.address.beside("").key)}
+    rows = RowCollector()
+    for row in _rows_of_table(stored, bucket, request, ("path", "label")):
+        rows.add(row._replace(reference=there.get(row.place, row.reference)))
+    objects: list[StoredObject] = rows.references
+    if not any(item.version for item in objects):
+        first = f"; the first would be {objects[0].address}" if objects else ""
+        raise SourceError(
+            f"None of the {len(objects):,} images in {stored.address} exists{first}",
+            "Paths begin at the table's place.",
+        )
+    return replace(rows.labelled(request.written, objects), lines=None)
+
+
+def _iter_stored(request: SourceRequest) -> Stream:
+    address, bucket, stored = _open_address(request)
+    written = request.written
+    if stored is None:
+        return _stream_below(bucket, address, request)
+    if is_image_name(stored.key):
+        return Stream(written, "file", lambda: iter([ListedImage(written, stored)]), lambda: 1)
+    return Stream(
+        written,
+        "table",
+        lambda: stream_of_rows(written, _rows_of_table(stored, bucket, request, ("path",))),
+    )
+
+
+def _stream_below(bucket: Bucket, address: StoreAddress, request: SourceRequest) -> Stream:
+    def images() -> Iterator[ListedImage]:
+        walk = Walk(request.written.rstrip("/"))
+        listed = (ListedImage(*item) for item in _images_below(bucket, address, walk, stream=True))
+        return stream_of_walk(walk, listed, request.watcher)
+
+    def count() -> int:
+        return sum(1 for _ in _images_below(bucket, address, Walk(""), stream=True))
+
+    return Stream(request.written, "store", images, count)
+
+
 KINDS = (
     SourceKind(
         title="a folder",
@@ -209,5 +348,12 @@ KINDS = (
         locate=_locate,
         iter_unlabelled=folder_stream,
         rank=3,
+    ),
+    SourceKind(
+        title="an address on an object store (s3://, gs:// or az://bucket/…)",
+        match=lambda request: is_stored(request.written),
+        locate=_locate_stored,
+        iter_unlabelled=_iter_stored,
+        rank=-1,
     ),
 )

@@ -1,12 +1,8 @@
-"""Tables that hold images: Parquet files, read in a sandbox, the hub's data sets, and data frames.
-
-Libraries of data frames and data sets are not imported: objects are recognised by their methods.
-"""
+"""Tables that hold images: Parquet files (in a sandbox), data sets of the hub, data frames."""
 
 from __future__ import annotations
 
 import importlib.util
-import operator
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,12 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from opsin.core.child_process import Header
 from opsin.core.errors import (
     DownloadError,
-    ImageError,
     MissingExtraError,
     ModelFileError,
     OpsinError,
@@ -29,7 +22,6 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.sandbox import Sandbox
 from opsin.data.image_stream import Stream
 from opsin.data.image_tree import holds_images
-from opsin.data.pixel_values import image_from_array
 from opsin.data.sources.archive import MAX_RATIO, SPARE_BYTES
 from opsin.data.sources.contents import LabelledImages, LocatedSource, key_of_files
 from opsin.data.sources.rows import (
@@ -43,8 +35,7 @@ from opsin.data.sources.rows import (
 )
 from opsin.data.sources.table import COLUMNS, USUAL, TableSchema, is_missing, name_of, text_of
 from opsin.data.split import part_named
-from opsin.hub.hub_connection import connect, hub_errors, is_offline, quiet
-from opsin.hub.hub_fetch import download, listed
+from opsin.hub.hub_fetch import asking, connect, download, is_offline, listed
 from opsin.hub.hub_name import PREFIX, HubName, commit_of, snapshot_of
 
 _USUAL: Final = USUAL | {
@@ -53,10 +44,9 @@ _USUAL: Final = USUAL | {
 # Limits of reading a block, in seconds and bytes.
 _SECONDS: Final = 60.0
 _MEMORY: Final = 2 << 30
-# Bytes and rows per block at most; rows per batch of a data set.
+# Bytes and rows per block at most.
 _BLOCK: Final = 8 << 20
 _MOST_ROWS: Final = 1024
-_BATCH: Final = 64
 # Parts of a split in file names, as in Hugging Face's library: train-00000-of-00002.
 _PART: Final = re.compile(
     r"(?:^|[-._ /])(train(?:ing)?|test(?:ing)?|holdout|eval(?:uation)?|val(?:id(?:ation)?)?|dev)"
@@ -97,33 +87,12 @@ def _image_of(value: Any, column: str) -> tuple[bytes | str, str]:
         return bytes(value), ""
     if isinstance(value, str | os.PathLike):
         return os.fspath(value), os.fspath(value)
-    if isinstance(value, list | np.ndarray):
-        return _plain_file(value, column), ""
     if is_missing(value):
         return b"", ""
     raise SourceError(
-        f"The column {column} holds a {type(value).__name__}, and no paths, files or arrays",
-        "Choose the column of images with --columns path=NAME.",
+        f"The column {column} holds a {type(value).__name__}, and no paths or contents of files",
+        "Choose the column of images with --columns path=NAME; arrays go in by opsin.from_arrays.",
     )
-
-
-def _plain_file(value: Any, column: str) -> bytes:
-    """Encode an array as PGM or PPM, with 16 bits for ``uint16``."""
-    try:
-        array = np.array(value)
-        if array.ndim == 3 and array.shape[2] == 1:
-            array = array[:, :, 0]
-        deep = array.dtype == np.uint16 and array.ndim in (2, 3) and array.size
-        if not deep or array.shape[2:] not in ((), (3,)):
-            image, _ = image_from_array(array, f"an image of the column {column}")
-            array = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
-    except ImageError as error:
-        raise SourceError(error.message, error.advice) from error
-    except ValueError as error:
-        raise SourceError(f"An array of the column {column} has rows of several lengths") from error
-    kind, white = "P5" if array.ndim == 2 else "P6", np.iinfo(array.dtype).max
-    head = f"{kind} {array.shape[1]} {array.shape[0]} {white}\n"
-    return head.encode() + array.astype(array.dtype.newbyteorder(">")).tobytes()
 
 
 def _class_name(written: str, classes: Sequence[str] | None) -> str:
@@ -336,7 +305,7 @@ def _snapshot(request: SourceRequest, name: HubName, config: str | None) -> Path
     if not is_offline():
         hub = connect("data sets of the hub")
         try:
-            with quiet(hub), hub_errors(hub, name):
+            with asking(hub, name):
                 where, names = listed(hub, name)
         except DownloadError as error:
             if commit_of(name) is None:
@@ -346,7 +315,7 @@ def _snapshot(request: SourceRequest, name: HubName, config: str | None) -> Path
             if not name.is_pinned:
                 request.watcher.note(f"{name.repository} is at commit {where.revision[:12]}")
             tables = [file for file in names if file.endswith(".parquet")]
-            with quiet(hub), hub_errors(hub, name):
+            with asking(hub, name):
                 for file in _of_config(tables, config, request):
                     # By the revision's name, so that the library records its commit.
                     download(hub, name, file, request.watcher)
@@ -380,48 +349,25 @@ def title_of(source: object) -> str:
     return f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
 
 
-def located_object(
-    source: Any, title: str, columns: Mapping[str, str] | None = None, *, watcher: Watcher = SILENT
+def located_frame(
+    frame: Any, title: str, columns: Mapping[str, str] | None = None, *, watcher: Watcher = SILENT
 ) -> LocatedSource:
-    """Read the images of a data frame, a data set, or a mapping of parts into the cache."""
-    parts = source if isinstance(source, Mapping) else {"": source}
-    classes: tuple[str, ...] = ()
-
-    def rows() -> Iterator[Row]:
-        nonlocal classes
-        for name, part in parts.items():
-            for schema, cells, split in _batches(part, title, columns or {}):
-                classes = classes or schema.classes or ()
-                for row in _rows_of(schema, cells):
-                    image = row.reference
-                    if not isinstance(image, bytes):
-                        image = Path(str(image)).expanduser()
-                    yield row._replace(split=row.split or str(name) or split, reference=image)
-
-    total = sum(map(operator.length_hint, parts.values()))  # 0 for what streams
-    return collect(title, rows(), classes=lambda: classes, total=total, watcher=watcher).located()
-
-
-def _batches(
-    part: Any, title: str, columns: Mapping[str, str]
-) -> Iterator[tuple[TableSchema, dict[str, list[Any]], str]]:
-    """Yield columns of an object with their schema, and the object's own part of a split."""
-    if hasattr(part, "features") and hasattr(part, "with_format"):  # of Hugging Face
-        metadata = part.features.arrow_schema.metadata if part.features is not None else None
-        for table in part.with_format("arrow").iter(batch_size=_BATCH):
-            schema = TableSchema.of(
-                table.column_names, columns, title, usual=_USUAL, metadata=metadata
-            )
-            cells = {ours: table[theirs].to_pylist() for ours, theirs in schema.columns.items()}
-            yield schema, cells, str(part.split or "")
-    elif hasattr(part, "columns") and hasattr(part, "__getitem__"):  # a data frame
-        schema = TableSchema.of([str(name) for name in part.columns], columns, title, usual=_USUAL)
-        yield schema, {ours: part[theirs].to_list() for ours, theirs in schema.columns.items()}, ""
-    else:
+    """Read the images of a data frame, of any library, into the cache."""
+    if not (hasattr(frame, "columns") and hasattr(frame, "__getitem__")):
         raise SourceError(
-            f"A {title_of(part)} is no source, data frame or data set of Hugging Face's library",
-            "Arrays go in by opsin.from_arrays(images, labels).",
+            f"A {title_of(frame)} is no source and no data frame",
+            "Arrays go in by opsin.from_arrays(images, labels), and a data set of Hugging Face's "
+            "library by its file: data.to_parquet(path).",
         )
+    names = [str(name) for name in frame.columns]
+    schema = TableSchema.of(names, columns or {}, title, usual=_USUAL)
+    cells = {ours: frame[theirs].to_list() for ours, theirs in schema.columns.items()}
+    rows = (
+        row if isinstance(row.reference, bytes)
+        else row._replace(reference=Path(str(row.reference)).expanduser())
+        for row in _rows_of(schema, cells)
+    )  # fmt: skip
+    return collect(title, rows, total=len(frame), watcher=watcher).located()
 
 
 KINDS = (

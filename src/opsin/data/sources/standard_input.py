@@ -1,9 +1,10 @@
-"""A single image file, or standard input: an image, or names of many."""
+"""A single image file, or the names of many on standard input."""
 
 from __future__ import annotations
 
 import codecs
 import contextlib
+import functools
 import os
 import re
 import select
@@ -14,7 +15,7 @@ from typing import BinaryIO, Final
 
 from opsin.core.errors import ImageError, SourceError
 from opsin.core.files import open_regular
-from opsin.data.formats import MAX_BYTES, is_heif
+from opsin.data.formats import is_heif
 from opsin.data.image_stream import ListedImage, Stream, stream_of_one
 from opsin.data.image_tree import is_image_name
 from opsin.data.sources.rows import SourceKind, SourceRequest
@@ -24,7 +25,7 @@ _EXAMPLE: Final = "Write, for example: find photos -name '*.jpg' | opsin predict
 _CHUNK: Final = 1 << 16
 # Milliseconds between checks whether a wait was cancelled.
 _LOOK: Final = 100
-#: Bytes that tell an image from text, and the signatures of images. No name begins like these.
+# Bytes that tell an image from text, and the signatures of images.
 _START: Final = 64
 _BEGINNING: Final = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF....WEBP|GIF8.a|II[*+]\x00|MM\x00[*+]|BM.{13}\x00{3}"
@@ -34,60 +35,27 @@ _BEGINNING: Final = re.compile(
 )
 
 
-def begins_like_an_image(start: bytes) -> bool:
-    """Tell by its first 64 bytes whether a file is an image of a known format."""
-    return bool(_BEGINNING.match(start) or is_heif(start))
-
-
-def _reader(stream: BinaryIO, closed: Event) -> Callable[[], bytes]:
-    """Return a function that reads available bytes; none at the end, or once closed."""
-    read = getattr(stream, "read1", stream.read)
-    poll = None
+def _open_piped(stdin: BinaryIO) -> Stream:
+    """Open the names on standard input; a wait for more can be ended from another thread."""
+    closed, poll = Event(), None
+    read = getattr(stdin, "read1", stdin.read)
     # Seekable streams never block; Windows has no poll.
-    if hasattr(select, "poll") and not stream.seekable():
+    if hasattr(select, "poll") and not stdin.seekable():
         with contextlib.suppress(OSError):  # a stream without a descriptor
             poll = select.poll()
-            poll.register(stream.fileno(), select.POLLIN | select.POLLHUP)
+            poll.register(stdin.fileno(), select.POLLIN | select.POLLHUP)
 
     def read_available() -> bytes:
         while poll and not closed.is_set() and not poll.poll(_LOOK):
             pass
         return b"" if closed.is_set() else bytes(read(_CHUNK))
 
-    return read_available
-
-
-def _open_piped(stdin: BinaryIO) -> Stream:
-    """Open standard input as one image or as names, by its first bytes."""
-    closed = Event()
-    read = _reader(stdin, closed)
-    start = more = read()
-    # A whole line, such as BMW.jpg, is a name: the next may take long.
-    while more and len(start) < _START and not _is_line(start):
-        more = read()
-        start += more
-    if begins_like_an_image(start):
-        return Stream("-", "image", lambda: _image(start, read), lambda: 1, closed.set,
-                      passing=True)  # fmt: skip
+    start = read_available()
     if not start or b"\0" in start:
-        what = "holds no image of a known format and no names" if start else "is empty"
+        what = "holds no names" if start else "is empty"
         raise SourceError(f"Standard input {what}", _EXAMPLE)
-    return Stream("-", "paths", lambda: _named(start, read), close=closed.set, passing=True)
-
-
-def _is_line(start: bytes) -> bool:
-    first, end, _ = start.decode("utf-8", "surrogateescape").partition("\n")
-    return bool(end) and first.rstrip("\r").isprintable() and not re.match(rb"P[1-6]\s", start)
-
-
-def _image(start: bytes, read: Callable[[], bytes]) -> Iterator[ListedImage]:
-    name, content, problem = "standard input", bytearray(start), None
-    while len(content) <= MAX_BYTES and (piece := read()):
-        content += piece
-    if len(content) > MAX_BYTES:
-        content.clear()
-        problem = ImageError(f"{name}: it is larger than {MAX_BYTES // 1_000_000} MB")
-    yield ListedImage(name, bytes(content), problem=problem)
+    names = functools.partial(_named, start, read_available)
+    return Stream("-", "paths", names, close=closed.set, passing=True)
 
 
 def _named(start: bytes, read: Callable[[], bytes]) -> Iterator[ListedImage]:
@@ -127,7 +95,8 @@ def _is_image_file(request: SourceRequest) -> bool:
         return request.is_file
     try:
         with open_regular(request.path) as file:
-            return begins_like_an_image(file.read(_START))
+            start = file.read(_START)
+            return bool(_BEGINNING.match(start) or is_heif(start))
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise SourceError(f"{request.path}: {reason}", "Check its rights.") from error
@@ -135,7 +104,7 @@ def _is_image_file(request: SourceRequest) -> bool:
 
 KINDS = (
     SourceKind(
-        title="- for standard input",
+        title="- for names on standard input",
         match=lambda request: request.written == "-",
         iter_unlabelled=_iter_unlabelled,
     ),

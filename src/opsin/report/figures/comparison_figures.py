@@ -7,21 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from opsin.core.arrays import Pixels
 from opsin.core.artifacts.records import Epoch
 from opsin.report.figures.style import (
-    MUTED,
     PALETTE,
-    RIGHT,
-    WRONG,
     name_ends,
     new_figure,
     shorten,
-    show_pixels,
     title_of,
 )
 from opsin.report.side_by_side import ComparedRun
@@ -119,30 +114,3 @@ def draw_accuracies(rows: Sequence[ComparedRun], title: str, part: str) -> Figur
     axes.set_xlabel(f"{part} accuracy with its 95% interval")
     title_of(figure, title)
     return figure
-
-
-def draw_disagreements(groups: Sequence[tuple[str, Sequence[Disagreement]]], title: str) -> Figure:
-    """Draw images with both answers above them, a row for each group."""
-    filled = [(name, images) for name, images in groups if images]
-    columns = max((len(images) for _, images in filled), default=1)
-    figure = new_figure(max(6.4, 1.62 * columns), 0.45 + 2.3 * max(1, len(filled)))
-    title_of(figure, title)
-    if not filled:
-        return figure
-    parts = figure.subfigures(len(filled), 1, squeeze=False)[:, 0]
-    for part, (name, images) in zip(parts, filled, strict=True):
-        part.suptitle(name, x=0.01, ha="left", fontsize=9)
-        grid = part.add_gridspec(1, columns)
-        for column, image in enumerate(images):
-            _draw_disagreement(part.add_subplot(grid[0, column]), image)
-    return figure
-
-
-def _draw_disagreement(axes: Axes, image: Disagreement) -> None:
-    show_pixels(axes, image.pixels)
-    for height, (text, right) in zip((3, 13), reversed(image.said()), strict=True):
-        axes.annotate(text, (0, 1), (0, height), xycoords="axes fraction",
-                      textcoords="offset points", fontsize=7, fontweight="bold",
-                      color=RIGHT if right else WRONG)  # fmt: skip
-    below = f"is {shorten(image.actual)}\n{shorten(image.name, 20)}"
-    axes.set_xlabel(below, fontsize=6.5, color=MUTED)

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from opsin.core.arrays import Doubles, Ints, Pixels
+from opsin.core.arrays import Doubles, Ints
 from opsin.core.artifacts.run_report import MapFigures, RobustnessFigures, Slice, Slices
 from opsin.report.figures.style import (
     INK,
@@ -21,7 +21,6 @@ from opsin.report.figures.style import (
     WRONG,
     new_figure,
     shorten,
-    show_pixels,
     title_of,
 )
 
@@ -136,24 +135,6 @@ def robustness_title(figures: RobustnessFigures) -> str:
         f"{name[:1].upper()}{name[1:]} costs most: from {figures.accuracy:.2f} to "
         f"{worst.accuracy:.2f} ({worst.words})"
     )
-
-
-def draw_disturbed(examples: dict[str, Pixels], pixels: Pixels) -> Figure:
-    """Draw one image as it is and disturbed in each way, from weak to strong."""
-    figure = new_figure(1.05 * (len(examples) + 1), 3.6)
-    grid = figure.subplots(3, len(examples) + 1)
-    for row in range(3):
-        if row == 1:
-            show_pixels(grid[row, 0], pixels)
-            grid[row, 0].set_xlabel("as it is", fontsize=8)
-        else:
-            grid[row, 0].set_axis_off()
-        for column, (name, steps) in enumerate(examples.items(), start=1):
-            show_pixels(grid[row, column], steps[row])
-            if row == 2:
-                grid[row, column].set_xlabel(name, fontsize=8)
-    title_of(figure, "What is asked of it: each disturbance at three strengths")
-    return figure
 
 
 def draw_map(figures: MapFigures) -> Figure:

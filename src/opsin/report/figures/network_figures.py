@@ -1,11 +1,11 @@
-"""Figures of a network: one column of boxes, the norms of its weights, and linear probes."""
+"""Figures of a network: one column of boxes, and linear probes."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -13,10 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from matplotlib.path import Path
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from opsin.core.arrays import Doubles
-from opsin.core.artifacts.records import Epoch
 from opsin.core.format import short_count
 from opsin.core.metadata import LayerOp
 from opsin.onnx_files.operators import Family, traits_of
@@ -26,7 +24,6 @@ from opsin.report.figures.style import (
     INK,
     MUTED,
     PALETTE,
-    name_ends,
     new_figure,
     shorten,
     title_of,
@@ -150,79 +147,8 @@ def sees(row: LayerRow, size: tuple[int, int]) -> str:
     return f"{field.height}×{field.width}"
 
 
-# Layers that a chart of norms names: those whose norm changed most.
-_NAMED: Final = 6
 # Inches of a row, rows with a name of their own, and inches of all rows, at most.
 _ROW, _NAMED_ROWS, _HIGHEST = 0.2, 110, 24.0
-
-
-def norms_of(history: Sequence[Epoch]) -> tuple[list[int], dict[str, Doubles]]:
-    """The epochs that have norms, and the norm of each layer after each of them."""
-    epochs = [epoch for epoch in history if epoch.norms]
-    names = dict.fromkeys(name for epoch in epochs for name in epoch.norms)
-    norms = {
-        # A weight that became infinite has no norm in the file.
-        name: np.array([epoch.norms.get(name) or math.nan for epoch in epochs], np.float64)
-        for name in names
-    }
-    return [epoch.epoch for epoch in epochs], norms
-
-
-def norms_title(history: Sequence[Epoch]) -> str:
-    """Say which layer's weights changed most from the first recorded epoch to the last."""
-    _, norms = norms_of(history)
-    name = _most_changed(norms)[0]
-    first, last = norms[name][0], norms[name][-1]
-    if not (math.isfinite(last / first) and abs(last - first) > 0.02 * first):
-        return "The norms of the weights hardly changed after the first epoch"
-    verb = "grew" if last > first else "shrank"
-    return (
-        f"{shorten(name, 30)} {verb} most: the norm of its weights went from {first:.3g} "
-        f"to {last:.3g}"
-    )
-
-
-def _most_changed(norms: Mapping[str, Doubles]) -> list[str]:
-    """Return the layers by the factor of change of their norm, the largest first."""
-
-    def change(name: str) -> float:
-        with np.errstate(all="ignore"):
-            factor = float(np.abs(np.log(norms[name][-1] / norms[name][0])))
-        return factor if math.isfinite(factor) else -1.0
-
-    return sorted(norms, key=lambda name: -change(name))
-
-
-def draw_norms(history: Sequence[Epoch]) -> Figure:
-    """Draw the norm of each layer's weights over the epochs, as a multiple of the first one's."""
-    epochs, norms = norms_of(history)
-    figure = new_figure(8.4, 3.8)
-    axes = figure.add_subplot()
-    named = _most_changed(norms)[:_NAMED]
-    for name in sorted(norms, key=lambda name: name in named):
-        values = norms[name] / norms[name][0]
-        colour = PALETTE[named.index(name)] if name in named else MUTED
-        axes.plot(epochs, values, color=colour, linewidth=1.8 if name in named else 0.7)
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}×"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.margins(x=0.01)
-    axes.set_title(norms_title(history), wrap=True)
-    axes.set_xlabel("epoch")
-    axes.set_ylabel(f"L2 norm, as a multiple of that after epoch {epochs[0]}", fontsize=8)
-    axes.grid(visible=True)
-    ends = []
-    for colour, name in zip(PALETTE, named, strict=False):
-        first, last = norms[name][0], norms[name][-1]
-        text = f"{shorten(name, 22)}  {first:.3g} → {last:.3g}"
-        ends.append((text, colour, epochs[-1], last / first))
-    lowest, others = name_ends(axes, ends), len(norms) - len(named)
-    if others:
-        axes.text(1.03, lowest - 0.085, f"grey: {others} other layers", fontsize=7.5,
-                  color=MUTED, va="center", transform=axes.transAxes)  # fmt: skip
-    return figure
 
 
 def probes_title(rows: Sequence[Probe]) -> str:

@@ -119,16 +119,8 @@ def title_of(figure: Figure, text: str) -> None:
     figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=10.5, fontweight="bold")
 
 
-def name_ends(axes: Axes, ends: Sequence[tuple[str, str, float, float]]) -> float:
-    """Write names beside lines' ends, moved apart to avoid overlap.
-
-    Args:
-        axes: With the lines drawn, and their scales set.
-        ends: Name, colour and end of each line.
-
-    Returns:
-        The height of the lowest, as a share of the axes.
-    """
+def name_ends(axes: Axes, ends: Sequence[tuple[str, str, float, float]]) -> None:
+    """Write names beside the ends of drawn lines (name, colour, x, y), moved apart."""
     axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())
     to_share = axes.transData + axes.transAxes.inverted()
 
@@ -151,7 +143,6 @@ def name_ends(axes: Axes, ends: Sequence[tuple[str, str, float, float]]) -> floa
                       va="center", annotation_clip=False,
                       arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6,
                                   "linestyle": ":", "shrinkA": 0, "shrinkB": 2})  # fmt: skip
-    return heights[0]
 
 
 def shorten(text: str, length: int = 18) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,13 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from opsin.core.arrays import Bools, Floats
-from opsin.core.artifacts.records import Epoch
 from opsin.core.format import counted
 from opsin.report.figures.network_figures import (
     image_size,
     network_title,
-    norms_of,
-    norms_title,
     probes_title,
     sees,
 )
@@ -126,14 +123,8 @@ class _Drawn:
         return bool(self.tiles and images and images.weights.shape[3] == 3)
 
 
-def weight_sections(
-    views: Sequence[WeightView],
-    history: Sequence[Epoch],
-    drawn: Mapping[str, str],
-    *,
-    classes: Sequence[str] = (),
-) -> list[Section]:
-    """The sections on weights: the first layer, all layers, how their norms grew."""
+def weight_sections(views: Sequence[WeightView], classes: Sequence[str] = ()) -> list[Section]:
+    """The sections on weights: the first layer, and all layers."""
 
     def part(anchor: str, title: str, part: str, **values: object) -> Section:
         return section(
@@ -142,15 +133,12 @@ def weight_sections(
 
     if not views:
         return [part("weights", "No weights to show", "none")]
-    # Layers whose kernels fit, the smallest first.
-    room, whole = _ALL_POINTS, set()
-    sizes = [(view.images.weights.size, view.name) for view in views
-             if view.images and view.images.kind == "kernels"]  # fmt: skip
-    for size, name in sorted(sizes):
-        room -= size
-        if size <= _POINTS and room >= 0:
-            whole.add(name)
-    layers = [_drawn(view, classes if view is views[-1] else (), whole) for view in views]
+    room, layers = _ALL_POINTS, []
+    for view in views:
+        size = view.images.weights.size if view.images and view.images.kind == "kernels" else 0
+        fits = size <= min(_POINTS, room)
+        room -= size if fits else 0
+        layers.append(_drawn(view, classes if view is views[-1] else (), whole=fits))
     first, sections = next((layer for layer in layers if layer.tiles), None), []
     if first is not None and first.view.images is not None:
         count, height, width, _ = first.view.images.weights.shape
@@ -160,13 +148,6 @@ def weight_sections(
     total = sum(view.parameters for view in views)
     title = f"{total:,} parameters in {counted(len(views), 'layer')} with weights"
     sections.append(part("weights", title, "all", layers=layers, bars=_bars, first=first))
-    if "norms" in drawn:
-        epochs, norms = norms_of(history)
-        rows = [(name, values[0], values[-1]) for name, values in norms.items()]
-        sections.append(
-            part("norms", norms_title(history), "norms", svg=themed(drawn["norms"]),
-                 epochs=epochs, rows=rows)
-        )  # fmt: skip
     return sections
 
 
@@ -176,7 +157,7 @@ def probe_section(probes: Probes, svg: str) -> Section:
     return section("probes", title, "weights.html", part="probes", probes=probes, svg=themed(svg))
 
 
-def _drawn(view: WeightView, classes: Sequence[str], whole: set[str]) -> _Drawn:
+def _drawn(view: WeightView, classes: Sequence[str], *, whole: bool) -> _Drawn:
     images = view.images
     if images is None:
         return _Drawn(view)
@@ -184,7 +165,7 @@ def _drawn(view: WeightView, classes: Sequence[str], whole: set[str]) -> _Drawn:
         return _as_tiles(view, images, classes)
     source, weights, limit = " and ".join(images.sources), images.weights, images.limit
     note = f"A row for each of the {len(weights):,} units, in it "
-    if images.kind == "kernels" and view.name in whole:
+    if images.kind == "kernels" and whole:
         maps, height, width = weights.shape[1:]
         note += f"a kernel of {height}×{width} for each of the {maps:,} maps of {source}."
         starts = range(0, len(weights), _UNITS)

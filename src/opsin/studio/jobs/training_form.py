@@ -16,7 +16,7 @@ from opsin.core.format import seconds_of
 from opsin.core.recipe import PREPARATION, SOURCE, SPLIT, DataRecipe, flat_options, override
 from opsin.core.recipe_options import RecipeOption, not_one_of, options_of
 from opsin.core.storage import write_json
-from opsin.models.registry import MODELS as NETWORKS
+from opsin.models.architectures import MODELS as NETWORKS
 from opsin.trackers import is_installed, trackers
 
 #: The models by name, with their descriptions.
