@@ -46,7 +46,7 @@ from opsin.core.recipe import (
     TrainingRecipe,
 )
 from opsin.core.recipe_options import RecipeOption, options_of
-from opsin.models.registry import MODELS as NETWORKS
+from opsin.models.architectures import MODELS as NETWORKS
 from opsin.models.resolve import resolve
 
 DOCS = Path(__file__).parents[1] / "docs"

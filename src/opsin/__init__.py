@@ -27,7 +27,6 @@ if TYPE_CHECKING:
         describe_backbone,
         list_backbones,
     )
-    from opsin.commands.baselines import compare_baselines
     from opsin.commands.bench import Benchmark, ImageRate, bench
     from opsin.commands.compare import compare
     from opsin.commands.data import draw_data, write_audit
@@ -45,11 +44,10 @@ if TYPE_CHECKING:
     from opsin.commands.predict.predict import Classified, classify
     from opsin.commands.predict.stream import draw_prediction, predict_each
     from opsin.commands.predict.undo import Undone, undo
-    from opsin.commands.repeats import Repeats, train_folds, train_repeats
+    from opsin.commands.repeats import Repeats, compare_baselines, train_folds, train_repeats
     from opsin.commands.report import write_report
     from opsin.commands.runs import Run, list_runs
-    from opsin.commands.train.plan import plan
-    from opsin.commands.train.train import resume, train
+    from opsin.commands.train.train import plan, resume, train
     from opsin.commands.transfer import Exported, export_data
     from opsin.core.artifacts.records import Epoch
     from opsin.core.errors import (
@@ -101,7 +99,6 @@ __all__ = [
 _DEFINED = {
     "commands.backbones": "FeatureValue KnownBackbone ListedBackbone describe_backbone "
     "list_backbones",
-    "commands.baselines": "compare_baselines",
     "commands.bench": "Benchmark ImageRate bench",
     "commands.compare": "compare",
     "commands.data": "draw_data write_audit",
@@ -119,11 +116,10 @@ _DEFINED = {
     "commands.predict.predict": "Classified classify",
     "commands.predict.stream": "draw_prediction predict_each",
     "commands.predict.undo": "Undone undo",
-    "commands.repeats": "Repeats train_folds train_repeats",
+    "commands.repeats": "Repeats compare_baselines train_folds train_repeats",
     "commands.report": "write_report",
     "commands.runs": "Run list_runs",
-    "commands.train.plan": "plan",
-    "commands.train.train": "resume train",
+    "commands.train.train": "plan resume train",
     "commands.transfer": "Exported export_data",
     "core.artifacts.records": "Epoch",
     "core.events": "Watcher",

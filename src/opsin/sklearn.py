@@ -14,13 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.core.errors import (
-    ImageError,
-    InputError,
-    MissingExtraError,
-    RecipeError,
-    SourceError,
-)
+from opsin.core.errors import ImageError, InputError, MissingExtraError, RecipeError, SourceError
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
@@ -52,8 +46,7 @@ if TYPE_CHECKING:
 
     from opsin.core.keyword_options import TrainOptions
 
-#: Training options that do not apply here: `fit` gets all images, for training only,
-#: and `random_state` is the seed.
+#: Training options that do not apply here: `fit` gets all images, and `random_state` is the seed.
 NOT_HERE: Final = (
     *("test", "test_fraction", "fold", "parts_of", "classes", "labels", "columns"),
     *("follow_links", "outside", "seed"),
@@ -61,8 +54,7 @@ NOT_HERE: Final = (
 #: The others, each a parameter to search over.
 OPTIONS: Final = tuple(name for name in TRAIN_OPTIONS if name not in NOT_HERE)
 
-#: scikit-learn's marker for "nothing to check".
-_NO_LABELS: Final = "no_validation"
+_NO_LABELS: Final = "no_validation"  # scikit-learn's marker for "nothing to check"
 _SAY_RANGE: Final = "Say which values are black and white, such as value_range=(0, 1)."
 
 
@@ -148,9 +140,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if "backbone" in options:  # images get its size, as in `opsin.train`
             open_given("X", options, offline=False, watcher=SILENT)
         data = {name: options.pop(name) for name in DATA_OPTIONS if name in options}
-        dataset = _dataset(images, labels, data)
         device = str(options.get("device", "auto"))
-        self.run_ = self._train(dataset, model, options)
+        self.run_ = self._train(_dataset(images, labels, data), model=model, **options)
         self.classifier_ = Classifier(self.run_, threads=1, device=choose(device, needed=False))
         self.classes_ = np.unique(labels)
         self.image_shape_ = None if isinstance(images, Files) else images.shape[1:]
@@ -167,8 +158,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ImageError: A file cannot be read.
         """
         probabilities = self.predict_proba(X)
-        labels: NDArray[Any] = self.classes_[probabilities.argmax(axis=1)]
-        return labels
+        return np.asarray(self.classes_[probabilities.argmax(axis=1)])
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
         """Return the probability of each class, ``float64[N, K]``, in the order of ``classes_``.
@@ -177,22 +167,21 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self, "classifier_")
         inputs, _ = self._read(X)
-        if isinstance(inputs, np.ndarray) and self.image_shape_ not in (None, inputs.shape[1:]):
-            fitted, got = (
-                "×".join(map(str, shape)) for shape in (self.image_shape_, inputs.shape[1:])
-            )
-            raise InputError(f"X has images of {got}; those that were fitted have {fitted}")
         preparation = self.classifier_.metadata.preparation
         images: Images
         if isinstance(inputs, Files):
             images = LazyImages(inputs, inputs.names, preparation)
-        elif inputs.shape[1:] == (preparation.height, preparation.width, preparation.channels):
-            images = inputs
         else:
-            images = LazyImages(inputs, [f"image {row}" for row in range(len(inputs))], preparation)
+            shape = inputs.shape[1:]
+            if self.image_shape_ not in (None, shape):
+                fitted, got = ("×".join(map(str, sides)) for sides in (self.image_shape_, shape))
+                raise InputError(f"X has images of {got}; those that were fitted have {fitted}")
+            images = inputs
+            if shape != (preparation.height, preparation.width, preparation.channels):
+                names = [f"image {row}" for row in range(len(inputs))]
+                images = LazyImages(inputs, names, preparation)
         probabilities = self.classifier_.probabilities(images).astype(np.float64)
-        whole: NDArray[np.float64] = probabilities / probabilities.sum(axis=1, keepdims=True)
-        return whole
+        return np.asarray(probabilities / probabilities.sum(axis=1, keepdims=True))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -201,34 +190,28 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
     def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()
-        if self.runs is None:
-            state = {name: value for name, value in state.items() if name != "run_"}
-        return state
+        dropped = {"run_"} if self.runs is None else set()
+        return {name: v for name, v in super().__getstate__().items() if name not in dropped}
 
-    def _train(self, dataset: Dataset, model: str | None, options: dict[str, Any]) -> Run:
+    def _train(self, dataset: Dataset, **options: Any) -> Run:
         seed = _plain(self.random_state)
         if not isinstance(seed, int):
             seed = int(check_random_state(seed).randint(2**31 - 1))
-        asked: dict[str, Any] = {"model": model, "budget": _plain(self.budget), "seed": seed}
+        options |= {"budget": _plain(self.budget), "seed": seed, "quiet": True}
         if self.runs is not None:
-            return train(dataset, runs=self.runs, quiet=True, **asked, **options)
+            return train(dataset, runs=self.runs, **options)
         folder = tempfile.mkdtemp(prefix="opsin-")
         try:
             with without_page():
-                run = train(dataset, runs=folder, quiet=True, **asked, **options)
+                run = train(dataset, runs=folder, **options)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         weakref.finalize(run, shutil.rmtree, folder, ignore_errors=True)
         return run
 
-    def _read(
-        self,
-        X: Any,  # noqa: N803
-        y: Any = _NO_LABELS,
-    ) -> tuple[NDArray[np.uint8] | Files, Any]:
-        """Return images ``uint8[N, H, W, C]``, or files, and the labels for `fit`."""
+    def _read(self, X: Any, y: Any = _NO_LABELS) -> tuple[NDArray[np.uint8] | Files, Any]:  # noqa: N803
+        """Images ``uint8[N, H, W, C]``, or files, and the labels for `fit`."""
         fits = y is not _NO_LABELS
         for name in ("n_features_in_", "feature_names_in_"):  # of an earlier fit on rows
             if fits and hasattr(self, name):
@@ -245,7 +228,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return _pixels(inputs, self.value_range) if files is None else files, y
 
     def _rows(self, X: Any, y: Any, *, fits: bool) -> tuple[NDArray[Any], Any]:  # noqa: N803
-        """Return rows of pixels as images ``[N, H, W]`` or ``[N, H, W, C]``."""
+        """Rows of pixels as images ``[N, H, W]`` or ``[N, H, W, C]``."""
         shape = self.image_shape
         if shape is None and X.ndim == 2:
             raise InputError(
@@ -263,7 +246,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _files(X: Any) -> Files | None:  # noqa: N803
-    """Return a list of names as files, or ``None`` for anything else."""
+    """A list of names as files; ``None`` for anything else."""
     if getattr(X, "ndim", 1) != 1 or isinstance(X, str | bytes) or not hasattr(X, "__iter__"):
         return None
     if not isinstance(next(iter(X), None), str | os.PathLike):
@@ -275,7 +258,7 @@ def _files(X: Any) -> Files | None:  # noqa: N803
 
 
 def _with_axes(X: Any) -> Any:  # noqa: N803
-    """Return arrays and tables unchanged, anything else as an array."""
+    """Arrays and tables unchanged, anything else as an array."""
     if hasattr(X, "ndim"):
         return X
     try:
@@ -290,7 +273,16 @@ def _pixels(images: NDArray[Any], value_range: tuple[float, float] | None) -> ND
     if images.ndim == 3:
         images = images[..., None]
     if value_range is not None:
-        return _between(images, value_range)
+        try:
+            low, high = (float(end) for end in value_range)
+        except (TypeError, ValueError):
+            low = high = 0.0
+        if not (np.isfinite([low, high]).all() and low != high):
+            raise RecipeError(f"value_range is such as (0, 1), not {value_range!r}")
+        if images.dtype.kind not in "biuf" or not np.isfinite(images).all():
+            raise InputError(f"X must hold finite numbers; it is {images.dtype} or holds NaN")
+        shares = (images.astype(np.float64) - low) / (high - low)
+        return np.asarray((255 * shares.clip(0, 1)).round(), np.uint8)
     if images.dtype.kind == "f" and np.array_equal(images, images.round()):
         images = images.astype(np.int64)  # 0 and 1 are greys, whatever else is in the batch
     try:
@@ -302,22 +294,8 @@ def _pixels(images: NDArray[Any], value_range: tuple[float, float] | None) -> ND
     return pixels
 
 
-def _between(images: NDArray[Any], value_range: tuple[float, float]) -> NDArray[np.uint8]:
-    """Scale values so that the range's ends are black and white."""
-    try:
-        low, high = (float(end) for end in value_range)
-    except (TypeError, ValueError):
-        low = high = 0.0
-    if not (np.isfinite([low, high]).all() and low != high):
-        raise RecipeError(f"value_range is such as (0, 1), not {value_range!r}")
-    if images.dtype.kind not in "biuf" or not np.isfinite(images).all():
-        raise InputError(f"X must hold finite numbers; it is {images.dtype} or holds NaN")
-    shares = (images.astype(np.float64) - low) / (high - low)
-    return np.asarray((255 * shares.clip(0, 1)).round(), np.uint8)
-
-
 def _dataset(images: NDArray[np.uint8] | Files, labels: Any, options: dict[str, Any]) -> Dataset:
-    """Return the images as a dataset for training, with a validation part."""
+    """The images as a dataset for training, with a validation part."""
     recipe = DataRecipe.of("X", test_fraction=0.0, **options)
     classes, codes = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
@@ -349,13 +327,12 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _with_named_options(estimator: type[ImageClassifier]) -> None:
-    """Name each option in `__init__`, where scikit-learn looks for parameters."""
-    signature = inspect.signature(estimator.__init__)
-    parameters = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-    named = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None)
-             for name in OPTIONS]  # fmt: skip
-    estimator.__init__.__signature__ = signature.replace(parameters=[*parameters, *named])  # type: ignore[attr-defined]
-
-
-_with_named_options(ImageClassifier)
+# Each option has a name in `__init__`, where scikit-learn looks for parameters.
+_SIGNATURE: Final = inspect.signature(ImageClassifier.__init__)
+_LAST: Final = inspect.Parameter("seed", inspect.Parameter.KEYWORD_ONLY, default=None)
+ImageClassifier.__init__.__signature__ = _SIGNATURE.replace(  # type: ignore[attr-defined]
+    parameters=[
+        *list(_SIGNATURE.parameters.values())[:-1],
+        *(_LAST.replace(name=name) for name in OPTIONS),
+    ]
+)

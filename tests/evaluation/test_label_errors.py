@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from opsin.core.errors import MissingExtraError
-from opsin.evaluation.label_errors import clear_examples, doubt_labels, expect, suspects, too_weak
+from opsin.evaluation.mistakes import clear_examples, doubt_labels, expect, suspects, too_weak
 
 
 def planted(

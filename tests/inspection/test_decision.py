@@ -38,9 +38,8 @@ def resnet(tmp_path: Path) -> Path:
     from opsin.core.metadata import Metadata, Preparation
     from opsin.core.recipe import DataRecipe
     from opsin.models import build_network
-    from opsin.models.build_network import summarise
+    from opsin.models.build_network import Statistics, summarise
     from opsin.models.resolve import resolve
-    from opsin.models.statistics import Statistics
     from opsin.training.torch_to_onnx import to_onnx
 
     recipe = resolve(DataRecipe.of("x"), model="resnet", hidden=(6, 8)).model

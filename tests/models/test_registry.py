@@ -11,8 +11,8 @@ from torch import nn
 from opsin.core.errors import RecipeError
 from opsin.core.recipe import DataRecipe
 from opsin.models import build_network
+from opsin.models.build_network import Statistics
 from opsin.models.resolve import resolve
-from opsin.models.statistics import Statistics
 
 
 def build(name: str, shape: tuple[int, int, int], classes: int, **options: Any) -> nn.Sequential:

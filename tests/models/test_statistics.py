@@ -9,8 +9,8 @@ from torch import nn
 
 from opsin.core.recipe import DataRecipe
 from opsin.models import build_network
+from opsin.models.build_network import Statistics, statistics_of
 from opsin.models.resolve import resolve
-from opsin.models.statistics import Statistics, statistics_of
 
 
 def test_mean_and_deviation_are_those_of_the_pixels() -> None:

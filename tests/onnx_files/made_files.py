@@ -41,7 +41,7 @@ def trained(name: str, *, low: float = 0.2, **options: Any) -> tuple[Any, Metada
     from torch import nn
 
     from opsin.models import build_network
-    from opsin.models.statistics import Statistics
+    from opsin.models.build_network import Statistics
 
     torch.manual_seed(0)
     recipe = resolve(DataRecipe.of("x"), model=name, **options).model

@@ -11,10 +11,8 @@ import pytest
 
 from opsin.core.artifacts.records import State
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.files import MISSING, FileStamp, file_stamp
 from opsin.data.dataset import Dataset
 from opsin.trackers import Tracker
-from opsin.trackers.mlflow import MLflowTracker
 from opsin.trackers.tensorboard import TensorBoardTracker
 from opsin.trackers.tracking import follow, without_secrets
 from tests.made_epochs import made_epoch
@@ -47,12 +45,10 @@ def made(digits: Dataset, tmp_path: Path) -> RunDirectory:
     return RunDirectory(write_run(tmp_path, "made", digits, answers_right(digits, 0.9)))
 
 
-def followed(
-    run: RunDirectory, *lines: bytes, earlier: FileStamp = MISSING
-) -> tuple[list[tuple[Any, ...]], list[Any]]:
+def followed(run: RunDirectory, *lines: bytes) -> tuple[list[tuple[Any, ...]], list[Any]]:
     tracker = Noting()
     said: list[Any] = []
-    follow(tracker, run, earlier, lines, said.append)
+    follow(tracker, run, lines, said.append)
     return tracker.given, said
 
 
@@ -69,8 +65,8 @@ def test_a_tracker_gets_options_epochs_figures_and_the_end(made: RunDirectory) -
     assert given[5:] == [("end", "done", None)]
     assert said == [{"address": "https://tracker.example/run-7"}]
     assert made.tracked_as("noting") == "run-7"
-    again, _ = followed(made, earlier=file_stamp(made.report))
-    assert again == [("start", "made", "mlp", "run-7"), ("end", "done", None)]
+    again, _ = followed(made)
+    assert (again[0], again[-1]) == (("start", "made", "mlp", "run-7"), ("end", "done", None))
     assert len(made.trackers.read_text().splitlines()) == 1
 
 
@@ -104,21 +100,3 @@ def test_tensorboard_keeps_the_last_points_of_a_run_that_goes_on(tmp_path: Path)
     shown = tensorboard_events(tmp_path)
     assert [point.step for point in shown.Scalars("val_loss")] == [1, 2, 3]
     assert {point.step for point in shown.Scalars("test/accuracy")} == {3}
-
-
-def test_mlflow_begins_a_new_run_only_where_the_known_one_is_gone() -> None:
-    class RefusedError(Exception):
-        error_code = "INTERNAL_ERROR"
-
-    class GoneError(RefusedError):
-        error_code = "RESOURCE_DOES_NOT_EXIST"
-
-    class Client:
-        def get_run(self, known: str) -> None:
-            raise GoneError if known == "gone" else RefusedError
-
-    tracker = MLflowTracker()
-    tracker._client = Client()
-    assert tracker._info_of("gone", RefusedError) is None
-    with pytest.raises(RefusedError):
-        tracker._info_of("there", RefusedError)

@@ -94,7 +94,7 @@ def test_norms_are_told_by_the_layers_names() -> None:
 
 def test_a_batch_that_has_no_room_is_halved() -> None:
     from opsin.core.metadata import Layer
-    from opsin.training.memory import fine_tuned_at_once
+    from opsin.training.device import fine_tuned_at_once
 
     recipe = resolve(DataRecipe.of("x"), batch_size=64).training
     for shape, size in (((3, 32, 32), 64), ((10**6, 10**6), 8)):

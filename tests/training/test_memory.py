@@ -16,10 +16,10 @@ from opsin.core.errors import RecipeError
 from opsin.core.metadata import Layer
 from opsin.core.recipe import DataRecipe, Recipe
 from opsin.models import build_network
+from opsin.models.build_network import Statistics
 from opsin.models.resolve import resolve
-from opsin.models.statistics import Statistics
-from opsin.training import memory
-from opsin.training.memory import estimate, fit_memory
+from opsin.training import device
+from opsin.training.device import estimate, fit_memory
 
 CPU = torch.device("cpu")
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux's /proc")
@@ -31,12 +31,12 @@ import json, resource, sys, tempfile
 from pathlib import Path
 import numpy as np, torch
 from opsin.models import build_network
-from opsin.models.statistics import Statistics
+from opsin.models.build_network import Statistics
 from opsin.core.recipe import DataRecipe
 from opsin.models.resolve import resolve
 from opsin.training.checkpoint import Checkpoints, TrainingState
 from opsin.training.batches import TrainingBatches
-from opsin.training.memory import available, estimate, fit_memory, validation_batch
+from opsin.training.device import available, estimate, fit_memory, validation_batch
 from opsin.training.step import TrainStep
 
 def status(field):
@@ -149,7 +149,7 @@ def test_more_of_anything_never_takes_less(
 def test_what_is_fitted_fits(batch: int, free: int) -> None:
     recipe, layers = parts((32, 32, 3), batch_size=batch, model="cnn", hidden=(32, 64))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memory, "available", lambda _: free)
+        patch.setattr(device, "available", lambda _: free)
         try:
             fitted, note = fit_memory(recipe, layers, device=CPU)
         except RecipeError:
@@ -172,7 +172,7 @@ def test_parts_that_are_settled_are_kept_or_refused(monkeypatch: pytest.MonkeyPa
     recipe, layers = parts((32, 32, 3), batch_size=512, model="cnn", hidden=(32, 64))
     own = recipe.with_training(micro_batch=256)
     free = estimate(own, layers) - 1
-    monkeypatch.setattr(memory, "available", lambda _: free)
+    monkeypatch.setattr(device, "available", lambda _: free)
     assert fit_memory(recipe, layers, device=CPU)[0].training.micro_batch == 128
     with pytest.raises(RecipeError, match="smaller --micro-batch"):
         fit_memory(own, layers, device=CPU)

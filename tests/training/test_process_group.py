@@ -24,7 +24,7 @@ from opsin.core.errors import RunError
 from opsin.core.recipe import DataRecipe
 from opsin.models import build_network
 from opsin.models.resolve import resolve
-from opsin.models.statistics import statistics_of
+from opsin.models.build_network import statistics_of
 from opsin.training.device import isolated_rng
 from opsin.training.process_group import ALONE, joined
 from opsin.training.step import TrainStep

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from opsin.core.recipe import DataRecipe, TrainingRecipe
 from opsin.models.resolve import resolve
-from opsin.training.sampling import (
+from opsin.training.batches import (
     choose_balance,
     class_weights,
     epoch_order,

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from opsin.core.recipe import DataRecipe
 from opsin.models import build_network
+from opsin.models.build_network import Statistics
 from opsin.models.resolve import resolve
-from opsin.models.statistics import Statistics
 from opsin.training.device import isolated_rng
 from opsin.training.step import TrainStep
 

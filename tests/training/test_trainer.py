@@ -22,8 +22,8 @@ from opsin.core.errors import RecipeError, StorageError
 from opsin.core.events import Watcher
 from opsin.data.dataset import Dataset
 from opsin.models import build_network
+from opsin.models.build_network import Statistics
 from opsin.models.resolve import resolve
-from opsin.models.statistics import Statistics
 from opsin.training import trainer
 from opsin.training.batches import TrainingBatches
 from opsin.training.checkpoint import Checkpoints

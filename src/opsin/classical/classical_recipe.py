@@ -21,7 +21,7 @@ from opsin.core.recipe import (
     invalid,
 )
 from opsin.core.recipe_options import RecipeOption, options_of
-from opsin.models.registry import names
+from opsin.models.architectures import names
 
 #: Headings of options that networks do not have.
 WITHOUT_LAYERS: Final = "Models without layers"

@@ -46,7 +46,7 @@ def compare(
 
         comparison = workflow(*(runs or ()), out=out, watcher=watcher)
     else:
-        from opsin.commands.baselines import compare_baselines  # noqa: PLC0415  trains
+        from opsin.commands.repeats import compare_baselines  # noqa: PLC0415  trains
 
         comparison = compare_baselines(baselines, *(runs or ()), out=out, watcher=watcher)
     if as_json:

@@ -11,19 +11,15 @@ from rich.table import Table
 
 from opsin.classical.classical_recipe import PIXEL_MODELS
 from opsin.cli import options, recipe_flags
-from opsin.cli.options import expect, flag
+from opsin.cli.options import expect
 from opsin.cli.output import STOP_SAID, columns, console, plain, print_json, say
 from opsin.cli.recipe_flags import Track, merge_options, read_options
 from opsin.commands.runs import Run
 from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import RecipeError
 from opsin.core.format import clock, plus_minus
-from opsin.models.registry import MODELS as NETWORKS
-from opsin.report.terminal import (
-    Terminal,
-    class_table,
-    for_people,
-)
+from opsin.models.architectures import MODELS as NETWORKS
+from opsin.report.terminal import Terminal, class_table, for_people
 
 if TYPE_CHECKING:
     from opsin.commands.repeats import Repeats
@@ -37,9 +33,8 @@ def train(
     *,
     model: Annotated[
         str,
-        flag(
-            "--model",
-            "auto: chosen for your images and this machine; "
+        typer.Option(
+            help="auto: chosen for your images and this machine; "
             f"{', '.join(f'{name} ({spec.description})' for name, spec in NETWORKS.items())}; "
             f"without layers: {', '.join(PIXEL_MODELS)}.",
             rich_help_panel=options.MOST_USED,
@@ -90,7 +85,7 @@ def train(
     several = repeats != 1 or folds is not None
     if plan:
         expect(not several, "no --repeats or --folds beside it: one training is planned", "--plan")
-        from opsin.commands.train.plan import plan as plan_training  # noqa: PLC0415  trains
+        from opsin.commands.train.train import plan as plan_training  # noqa: PLC0415  trains
 
         planned = plan_training(source, **wanted)
         unused = [flag for flag, value in (("--name", name), ("--track", track)) if value]
@@ -148,13 +143,13 @@ def _exit_with(*, stopped: bool, diverged: bool) -> None:
 
 def _show_plan(planned: Plan, *, as_json: bool) -> None:
     """Print a plan: its layers, choices with reasons, and cost."""
-    from opsin.commands.train.plan import in_words  # noqa: PLC0415  loads what training needs
+    from opsin.commands.train.words import plan_in_words  # noqa: PLC0415  needs what trains
 
     if as_json:
         print_json(planned.to_json())
         return
     terminal = Terminal(console())
-    (name, text), *others = in_words(planned)
+    (name, text), *others = plan_in_words(planned)
     terminal.fact(name, text)
     if planned.layers:
         terminal.layers(planned.layers)

@@ -169,8 +169,7 @@ def _is_first() -> bool:
 def _failed(error: OpsinError, *, status: int = 1) -> int:
     from opsin.cli.output import print_error  # noqa: PLC0415
 
-    already_printed = not _is_first() if error.told is None else error.told
     with contextlib.suppress(OSError):  # the reader may have closed
-        if not already_printed:
+        if _is_first():
             print_error(error)
     return status

@@ -23,7 +23,7 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.platform import cores, processor_name
 from opsin.core.recipe import DataRecipe
 from opsin.data.dataset import Dataset, from_arrays
-from opsin.models.registry import MODELS
+from opsin.models.architectures import MODELS
 from opsin.models.resolve import resolve
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.providers import CPU, choose, installed

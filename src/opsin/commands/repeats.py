@@ -1,7 +1,8 @@
-"""One training several times: over seeds, or over the folds of a cross-validation."""
+"""Several trainings: one over seeds, one over folds, and the baselines beside a run."""
 
 from __future__ import annotations
 
+import os
 import re
 import statistics
 from collections.abc import Callable, Sequence
@@ -12,6 +13,8 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.classical.classical_recipe import PIXEL_MODELS
+from opsin.commands.compare import compare
 from opsin.commands.runs import Run
 from opsin.commands.train.load import load_for
 from opsin.commands.train.train import train
@@ -20,17 +23,19 @@ from opsin.core.artifacts.records import Stored
 from opsin.core.artifacts.run_predictions import RunPredictions
 from opsin.core.artifacts.run_report import Accuracy, PartFigures
 from opsin.core.errors import RecipeError
+from opsin.core.events import Watcher
 from opsin.core.format import plus_minus
 from opsin.core.storage import write_json
+from opsin.data.dataset import Dataset, load, load_recipe
 from opsin.data.folds import cut_into_folds
 from opsin.models.resolve import resolve
+from opsin.report.side_by_side import Comparison
 from opsin.report.terminal import for_people
 from opsin.trackers import chosen_trackers
 from opsin.training.process_group import refuse_several
 
 Kind = Literal["repeats", "folds"]
 
-# The fewest of each kind; more than the most tell nothing that these do not.
 _LEAST: Final[dict[Kind, int]] = {"repeats": 1, "folds": 2}
 _MOST: Final = 100
 # Letters of a run's name that leave room for its seed or fold in the directory's name.
@@ -61,7 +66,7 @@ class Averages(Stored):
 
 
 class RepeatsSummary(Stored):
-    """What several runs of one recipe say together."""
+    """The figures of several runs of one recipe."""
 
     kind: Kind
     asked: int
@@ -76,12 +81,12 @@ class RepeatsSummary(Stored):
 
 @dataclass(frozen=True, repr=False)
 class Repeats:
-    """Several runs of one recipe, and what they say together.
+    """Several runs of one recipe and their figures together.
 
     Args:
         runs: The runs, in order; Ctrl-C may have ended the last one early.
-        summary: What `summarise` says of them.
-        file: Where the summary is kept, beside the runs.
+        summary: Their figures.
+        file: The file of the summary, beside the runs.
     """
 
     runs: tuple[Run, ...]
@@ -90,14 +95,13 @@ class Repeats:
 
     @property
     def accuracy(self) -> float | None:
-        """Mean of the whole runs' accuracies; ``None`` where Ctrl-C left no whole one."""
+        """Mean of the whole runs' accuracies; ``None`` without a whole run."""
         return None if self.summary.mean is None else self.summary.mean.accuracy
 
     @property
     def deviation(self) -> float | None:
         """Standard deviation (n - 1) of the whole runs' accuracies, of two or more."""
-        deviation = self.summary.deviation
-        return None if deviation is None else deviation.accuracy
+        return None if self.summary.deviation is None else self.summary.deviation.accuracy
 
     @property
     def stopped(self) -> bool:
@@ -107,7 +111,7 @@ class Repeats:
 
     @property
     def diverged(self) -> bool:
-        """Whether the loss of any run ran away; its figures are those of its best epoch before."""
+        """Whether the loss of any run diverged; its figures are those of its best epoch before."""
         return any(row.diverged for row in self.summary.runs)
 
     def __repr__(self) -> str:
@@ -117,17 +121,16 @@ class Repeats:
 
 @checked
 def train_repeats(data: object, *, repeats: int = 5, **options: Any) -> Repeats:
-    """Train the same several times with different seeds, to see how much chance there is in it.
+    """Train with several seeds, to see how much chance there is in it.
 
-    Each repeat is a run of its own, with the seeds ``seed``, ``seed + 1`` …; data and split are
-    the same in all. The first Ctrl-C ends the run in hand as `opsin.train` does, and starts no
-    further one.
+    Each repeat is a run with one of the seeds ``seed``, ``seed + 1`` …; data and split are the
+    same. The first Ctrl-C ends the series with the run in hand.
 
     Args:
         data: A dataset, or what `opsin.load` takes: a source, an object, or a list of several.
         repeats: How many runs, 1 to 100.
-        **options: As for `opsin.train`; ``seed`` is that of the first run, and ``name`` what the
-            run directories are called before ``-seed0``, ``-seed1`` ….
+        **options: As for `opsin.train`; ``seed`` is that of the first run, and ``name`` is followed
+            by ``-seed0``, ``-seed1`` … in the names of the run directories.
 
     Returns:
         The runs, with mean and standard deviation of their figures.
@@ -151,9 +154,8 @@ def train_repeats(data: object, *, repeats: int = 5, **options: Any) -> Repeats:
 def train_folds(data: object, *, folds: int = 5, **options: Any) -> Repeats:
     """Cross-validate: each image is tested once, by a network that was not trained on it.
 
-    For small collections, whose test part alone would be too small to judge by. The images are
-    cut into folds, groups and near duplicates on one side; run ``i`` has fold ``i`` as its test
-    part, and is trained on the others, a share of which is its validation part as ever.
+    The images are cut into folds, groups and near duplicates on one side; run ``i`` has fold ``i``
+    as its test part, and is trained on the others, a share of which is its validation part.
 
     M. Stone, "Cross-validatory choice and assessment of statistical predictions", JRSS B 1974.
 
@@ -161,8 +163,8 @@ def train_folds(data: object, *, folds: int = 5, **options: Any) -> Repeats:
         data: A dataset, or what `opsin.load` takes, in a list if several; none may name
             its own test or training part.
         folds: How many folds, 2 to 100.
-        **options: As for `opsin.train`, but for ``fold``; ``name`` is what the run directories
-            are called before ``-fold1of5``, ``-fold2of5`` ….
+        **options: As for `opsin.train`, but for ``fold``; ``name`` is followed by ``-fold1of5``,
+            ``-fold2of5`` … in the names of the run directories.
 
     Returns:
         The runs, with ``summary.pooled``: the figures of all answers together.
@@ -187,28 +189,19 @@ def _train_series(kind: Kind, count: int, data: object, options: dict[str, Any])
     if not _LEAST[kind] <= count <= _MOST:
         raise RecipeError(f"{kind} must be from {_LEAST[kind]} to {_MOST}, not {count}")
     of_runs = {name: options.pop(name) for name in _OF_RUNS if name in options}
+    name = of_runs.pop("name", None)
+    if not isinstance(name, str | None):
+        raise RecipeError(f"name must be text, not {name!r}")
     chosen_trackers(of_runs.get("track"))
     watcher = of_runs.get("watcher") or for_people(quiet=of_runs.get("quiet", False))
     loaded = load_for(
         data, options.pop("model", None), options, offline=of_runs.get("offline", False),
         watcher=watcher, by_all=kind == "repeats",
     )  # fmt: skip
-    dataset = loaded.dataset
-    seed = resolve(dataset.recipe, seed=options.pop("seed", None)).training.seed
-    if kind == "repeats":
-        resolve(dataset.recipe, seed=seed + count - 1)  # refused now, not after some runs
-        series = [(f"seed{seed + number}", seed + number, dataset) for number in range(count)]
-    else:
-        folds = cut_into_folds(dataset, count)
-        series = [(f"fold{n}of{count}", seed, fold) for n, fold in enumerate(folds, start=1)]
-        if untested := len(dataset) - sum(len(fold.split.test) for fold in folds):
-            watcher.note(
-                f"{untested:,} of {len(dataset):,} images are tested in no fold: their classes "
-                "have too few others to learn from (add images of these classes)"
-            )
+    seed = resolve(loaded.dataset.recipe, seed=options.pop("seed", None)).training.seed
+    series = _series(kind, count, loaded.dataset, seed, watcher)
     recipe = series[0][2].recipe
-    model = loaded.model or resolve(recipe).model.name
-    title = (of_runs.pop("name", None) or f"{recipe.title}-{model}")[:_LONGEST]
+    title = (name or f"{recipe.title}-{loaded.model or resolve(recipe).model.name}")[:_LONGEST]
     options["model"] = loaded.model
     made: list[Run] = []
     try:
@@ -236,6 +229,22 @@ def _train_series(kind: Kind, count: int, data: object, options: dict[str, Any])
     return kept
 
 
+def _series(
+    kind: Kind, count: int, dataset: Dataset, seed: int, watcher: Watcher
+) -> list[tuple[str, int, Dataset]]:
+    """The end of the name, the seed and the images of each run."""
+    if kind == "repeats":
+        resolve(dataset.recipe, seed=seed + count - 1)  # refused now, not after some runs
+        return [(f"seed{number}", number, dataset) for number in range(seed, seed + count)]
+    folds = cut_into_folds(dataset, count)
+    if untested := len(dataset) - sum(len(fold.split.test) for fold in folds):
+        watcher.note(
+            f"{untested:,} of {len(dataset):,} images are tested in no fold: their classes "
+            "have too few others to learn from (add images of these classes)"
+        )
+    return [(f"fold{n}of{count}", seed, fold) for n, fold in enumerate(folds, start=1)]
+
+
 def _keep(kind: Kind, made: Sequence[Run], count: int, ending: str) -> Repeats:
     """Write the summary beside the runs, under the first one's name, which is unique."""
     first = made[0].path
@@ -247,11 +256,11 @@ def _keep(kind: Kind, made: Sequence[Run], count: int, ending: str) -> Repeats:
 
 
 def summarise(runs: Sequence[Run], *, kind: Kind, asked: int) -> RepeatsSummary:
-    """What several finished runs of one recipe, of ``asked``, say together."""
+    """The figures of several finished runs of one recipe, of ``asked``."""
     report = runs[0].report
     rows = [_row(run) for run in runs]
-    # A mean without those whose loss ran away would be too good; those that Ctrl-C ended early
-    # would make it worse.
+    # A mean without those that diverged would be too good; those that Ctrl-C ended early would
+    # make it worse.
     whole = [row for row in rows if not row.stopped]
 
     def averages(of: Callable[[list[float]], float]) -> Averages:
@@ -292,9 +301,52 @@ def _out_of_fold(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64] | None]:
     """Probabilities, labels and groups; numbers of groups are the same in all folds."""
     answers = [RunPredictions.read(run.directory).of("test") for run in runs]
-    groups = [kept.groups for kept in answers if kept.groups is not None]
+    groups = [part.groups for part in answers if part.groups is not None]
     return (
-        np.concatenate([kept.probabilities for kept in answers]),
-        np.concatenate([kept.labels for kept in answers]),
+        np.concatenate([part.probabilities for part in answers]),
+        np.concatenate([part.labels for part in answers]),
         np.concatenate(groups) if len(groups) == len(answers) else None,
     )
+
+
+@checked
+def compare_baselines(
+    source: str | os.PathLike[str],
+    *runs: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    watcher: Watcher | None = None,
+    quiet: bool = False,
+) -> Comparison:
+    """Train all models without layers on a source, and compare them with runs on the same images.
+
+    Args:
+        source: The images; read as the first run read its own, so that the split is the same.
+        *runs: Run directories, up to five; the baselines are set against the first.
+        out: As for `opsin.compare`.
+        watcher: Receives the progress of the work (default: a progress display on standard error).
+        quiet: Show nothing.
+
+    Returns:
+        The comparison. The baselines' runs lie beside the first run, or in ``runs``.
+
+    Raises:
+        RunError: The runs have other test images than the source.
+        OpsinError: As from `opsin.train` and `opsin.compare`; runs that are done are kept.
+
+    Example:
+        >>> import tempfile
+        >>> from opsin import train
+        >>> run = train("digits", model="logistic", classes=["1", "7"], runs=tempfile.mkdtemp(),
+        ...             quiet=True)
+        >>> comparison = compare_baselines("digits", run, quiet=True)
+        >>> [row.model for row in comparison.runs]
+        ['logistic', 'logistic', 'forest', 'knn', 'svm']
+    """
+    watcher, folder = watcher or for_people(quiet=quiet), Path("runs")
+    if runs:
+        recipe = Run(runs[0]).recipe.data.model_copy(update={"sources": (os.fspath(source),)})
+        data, folder = load_recipe(recipe, watcher=watcher), Path(runs[0]).parent
+    else:
+        data = load(source, watcher=watcher)
+    made = [train(data, model=name, runs=folder, watcher=watcher) for name in PIXEL_MODELS]
+    return compare(*runs, *made, out=out, watcher=watcher)

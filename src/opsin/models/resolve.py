@@ -24,8 +24,7 @@ from opsin.core.recipe import (
     override,
     refuse_unknown,
 )
-from opsin.models.model_spec import ModelSpec
-from opsin.models.registry import MODELS
+from opsin.models.architectures import MODELS, ModelSpec
 
 # The default network.
 _USUAL: Final = "resnet"

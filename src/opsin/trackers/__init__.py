@@ -22,19 +22,14 @@ if TYPE_CHECKING:
 class Tracker(ABC):
     """Logs one run to an experiment tracker, in a separate process."""
 
-    #: Its name for ``--track``, and the extra with its package.
-    name: ClassVar[str]
+    name: ClassVar[str]  # for ``--track``, and of the extra with its package
     title: ClassVar[str]
-    #: Advice if it fails.
-    advice: ClassVar[str]
+    advice: ClassVar[str]  # if it fails
     package: ClassVar[str] = ""
-    #: Environment variables of its process, for example to turn off telemetry.
-    environment: ClassVar[Mapping[str, str]] = {}
+    environment: ClassVar[Mapping[str, str]] = {}  # of its process, such as to stop telemetry
 
-    #: The tracker's id of the run once begun; a resumed run keeps it.
-    id: str | None = None
-    #: URL of the run.
-    address: str = ""
+    id: str | None = None  # the tracker's of the run, once begun; a resumed run keeps it
+    address: str = ""  # where the run is shown
 
     @abstractmethod
     def start(self, run: Path, options: Mapping[str, Json], known: str | None) -> None:

@@ -33,21 +33,18 @@ class MLflowTracker(Tracker):
     def start(self, run: Path, options: Mapping[str, Json], known: str | None) -> None:
         """Begin a run in the experiment of MLflow's environment variables, or continue it."""
         import mlflow.entities  # noqa: PLC0415
-        import mlflow.exceptions  # noqa: PLC0415
 
         self._entities: Any = mlflow.entities
         self._client: Any = mlflow.MlflowClient()
-        info = self._info_of(known, mlflow.exceptions.MlflowException) if known else None
-        if info:
-            self._client.update_run(info.run_id, status="RUNNING")
+        if known:
+            info = self._client.get_run(known).info
+            self._client.update_run(known, status="RUNNING")
         else:
-            named, number = (os.environ.get(f"MLFLOW_EXPERIMENT_{key}") for key in ("NAME", "ID"))
-            experiment: Any = (
-                mlflow.set_experiment(named)
-                if named
-                else self._client.get_experiment(number or "0")
-            )
-            info = self._client.create_run(experiment.experiment_id, run_name=run.name).info
+            named = os.environ.get("MLFLOW_EXPERIMENT_NAME")
+            number = os.environ.get("MLFLOW_EXPERIMENT_ID", "0")
+            if named:
+                number = mlflow.set_experiment(named).experiment_id
+            info = self._client.create_run(number, run_name=run.name).info
             params = [
                 self._entities.Param(
                     _REFUSED.sub("_", key), value if isinstance(value, str) else json.dumps(value)
@@ -60,16 +57,6 @@ class MLflowTracker(Tracker):
         if self.address.startswith("http"):
             path = f"experiments/{info.experiment_id}/runs/{self.id}"
             self.address = f"{self.address.rstrip('/')}/#/{path}"
-
-    def _info_of(self, known: str, refused: type[Any]) -> Any:
-        """What MLflow knows about a run; ``None`` if it was deleted."""
-        try:
-            info = self._client.get_run(known).info
-        except refused as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                return None
-            raise
-        return info if info.lifecycle_stage == "active" else None
 
     def log(self, epoch: int, figures: Mapping[str, float]) -> None:
         """Log the figures at the epoch."""

@@ -1,8 +1,7 @@
 """A run's events, sent to a tracker's process without blocking the training.
 
-``python -m opsin.trackers.tracking NAME RUN STAMP`` reads a line of JSON for each epoch, and closes
-the run once its standard input is closed: the training is over then, however it ended. STAMP is
-that of the report from before the run was resumed.
+``python -m opsin.trackers.tracking NAME RUN`` reads a line of JSON for each epoch, and closes the
+run once its standard input is closed: the training is over then, however it ended.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import Report
 from opsin.core.child_process import child_environment, exit_reason, module_command, take_output
 from opsin.core.events import Watcher
-from opsin.core.files import MISSING, FileStamp, file_stamp
 from opsin.core.platform import end_group, lower_priority
 from opsin.core.recipe import flat_options
 from opsin.core.stored_json import JsonObject
@@ -49,16 +47,15 @@ class RunTracking(Watcher):
     def __init__(self, tracker: type[Tracker], display: Watcher) -> None:
         self._tracker, self._display = tracker, display
         self._events: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        #: None before the run and after a failure.
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | None = None  # none before the run, after a failure
         self._over = threading.Event()
         self._address = self._failed = ""
 
     def run_started(self, run: Path) -> None:
         """Start the process."""
-        name, stamp = self._tracker.name, json.dumps(file_stamp(run / Report.FILE))
+        name = self._tracker.name
         self._process = process = subprocess.Popen(  # noqa: S603  our own module
-            module_command("opsin.trackers.tracking", name, str(run.absolute()), stamp),
+            module_command("opsin.trackers.tracking", name, str(run.absolute())),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -74,32 +71,29 @@ class RunTracking(Watcher):
 
     def run_ended(self, run: Path) -> None:  # noqa: ARG002  the process knows
         """Wait a moment for the process."""
-        process, title = self._process, self._tracker.title
+        process, tracker, note = self._process, self._tracker, self._display.note
         self._events.put(None)
         if process is None:
             return
         with contextlib.suppress(KeyboardInterrupt):
             if not self._over.wait(2):
-                self._display.note(f"waiting for {title} to take the run (Ctrl-C: do not wait)")
+                note(f"waiting for {tracker.title} to take the run (Ctrl-C: do not wait)")
                 self._over.wait(_PATIENCE)
         if not self._over.is_set():
             end_group(process.pid)
             self._over.wait(2)
-            self._display.note(
-                f"{title} has not taken all of the run, which is whole in its directory "
-                f"({self._tracker.advice})"
-            )
+            whole = "has not taken all of the run, which is whole in its directory"
+            note(f"{tracker.title} {whole} ({tracker.advice})")
         elif self._works() and self._address:
-            self._display.fact("Tracked", f"{title} · {self._address}")
+            self._display.fact("Tracked", f"{tracker.title} · {self._address}")
 
     def _works(self) -> bool:
         """Whether the process is well; a failure is noted once."""
-        process = self._process
+        process, tracker = self._process, self._tracker
         if process is not None and self._over.is_set() and process.returncode:
             reason = self._failed or f"its process ended with {exit_reason(process.returncode)}"
             self._display.note(
-                f"{self._tracker.title} failed ({reason}): the run goes on without it "
-                f"({self._tracker.advice})"
+                f"{tracker.title} failed ({reason}): the run goes on without it ({tracker.advice})"
             )
             self._process = None
         return self._process is not None
@@ -119,20 +113,18 @@ class RunTracking(Watcher):
         self._over.set()
 
 
-def main(name: str, run: str, stamp: str) -> int:
+def main(name: str, run: str) -> int:
     """Follow a run to its end, in the tracker's process; return the exit status."""
     output = take_output()
     lower_priority()
 
     def say(content: JsonObject) -> None:
-        # A killed training no longer listens, but what it sent is logged.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # a killed training no longer listens
             output.write(json.dumps(content).encode() + b"\n")
             output.flush()
 
     try:
-        earlier = FileStamp(*json.loads(stamp))
-        follow(trackers()[name](), RunDirectory(run), earlier, sys.stdin.buffer, say)
+        follow(trackers()[name](), RunDirectory(run), sys.stdin.buffer, say)
     except Exception as error:  # noqa: BLE001  third-party code must not stop the run
         text = " ".join(without_secrets(str(error), os.environ).split())
         say({"failed": f"{type(error).__name__}: {text}"[:300].rstrip(": ")})
@@ -141,11 +133,7 @@ def main(name: str, run: str, stamp: str) -> int:
 
 
 def follow(
-    tracker: Tracker,
-    run: RunDirectory,
-    earlier: FileStamp,
-    lines: Iterable[bytes],
-    say: Callable[[JsonObject], None],
+    tracker: Tracker, run: RunDirectory, lines: Iterable[bytes], say: Callable[[JsonObject], None]
 ) -> None:
     """Log a run: options at once, each epoch as it comes, figures at the end."""
     known = run.tracked_as(tracker.name)
@@ -165,7 +153,7 @@ def follow(
     while run.state()[0] == "running" and time.monotonic() < until:
         time.sleep(0.05)
     state, cause = run.state()
-    if state != "failed" and file_stamp(run.report) not in (earlier, MISSING):
+    if state != "failed" and run.report.is_file():
         report = run.read(Report)
         measured: dict[str, float | None] = {}
         for metric in known_metrics(report.judged):

@@ -19,10 +19,16 @@ from opsin.core.format import counted
 from opsin.core.recipe import ModelRecipe, Recipe, TrainingRecipe
 from opsin.data.dataset import Dataset
 from opsin.models import build_network
-from opsin.models.statistics import Statistics
+from opsin.models.build_network import Statistics
 from opsin.training.batches import TrainingBatches
-from opsin.training.device import choose_precision, isolated_rng, threads_for, work_of
-from opsin.training.memory import fit_memory, validation_batch
+from opsin.training.device import (
+    choose_precision,
+    fit_memory,
+    isolated_rng,
+    threads_for,
+    validation_batch,
+    work_of,
+)
 from opsin.training.step import TrainStep
 
 # Planned share of the budget; the rest covers the error of a short measurement.

@@ -16,11 +16,16 @@ from opsin.core.artifacts.records import Epoch
 from opsin.core.errors import RecipeError, RunError
 from opsin.core.events import Pace, Watcher
 from opsin.core.recipe import TrainingRecipe
-from opsin.training.batches import TrainingBatches, spans_of
+from opsin.training.batches import (
+    TrainingBatches,
+    class_weights,
+    epoch_order,
+    mirrored_in,
+    spans_of,
+)
 from opsin.training.checkpoint import Checkpoints, Tensors, TrainingState
-from opsin.training.memory import validation_batch
+from opsin.training.device import validation_batch
 from opsin.training.optimizers import rate_at
-from opsin.training.sampling import class_weights, epoch_order, mirrored_in
 from opsin.training.step import TrainStep
 
 # Steps between two reads of the loss, which would stall a GPU each time.

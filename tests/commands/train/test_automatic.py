@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsin.commands.train.automatic import choose
+from opsin.commands.train.network import choose
 from opsin.core.errors import RecipeError
 from opsin.core.recipe import DataRecipe, Recipe
-from opsin.models.registry import MODELS
+from opsin.models.architectures import MODELS
 from opsin.models.resolve import resolve
 
 SHAPES = st.tuples(st.integers(4, 512), st.integers(4, 512), st.sampled_from([1, 3]))
@@ -48,7 +48,7 @@ def test_every_choice_can_be_built(
 ) -> None:
     torch = pytest.importorskip("torch")
     from opsin.models import build_network
-    from opsin.models.statistics import Statistics
+    from opsin.models.build_network import Statistics
 
     model = resolved(shape, counts, device=device).model
     statistics = Statistics([128.0] * shape[2], [64.0] * shape[2])
@@ -70,7 +70,7 @@ def test_multiply_adds_are_those_of_the_network(
 ) -> None:
     pytest.importorskip("torch")
     from opsin.models import build_network
-    from opsin.models.statistics import Statistics
+    from opsin.models.build_network import Statistics
 
     least = max(8, MODELS[name].min_side)
     shape = (least + larger[0], least + larger[1], channels)
@@ -84,7 +84,7 @@ def test_multiply_adds_are_those_of_the_network(
 
 @pytest.mark.parametrize("side", [64, 128, 256, 512])
 def test_the_time_is_bounded(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("opsin.commands.train.automatic.cores", lambda: 2)
+    monkeypatch.setattr("opsin.commands.train.network.cores", lambda: 2)
     recipe = resolved((side, side, 3), [165] * 10)
     work = MODELS[recipe.model.name].cost(recipe.model.hidden, (side, side, 3), 10)
     assert 3 * work * 1_650 * recipe.training.epochs < 5 * 60 * 100e9

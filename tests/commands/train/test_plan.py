@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import opsin
-from opsin.commands.train.plan import in_words, plan
+from opsin.commands.train.train import plan
+from opsin.commands.train.words import plan_in_words
 from opsin.core.errors import RecipeError
 from opsin.core.recipe import Recipe, TrainingRecipe
 from opsin.data.dataset import Dataset
@@ -70,7 +71,7 @@ def test_a_model_without_layers_has_neither_layers_nor_rate(digits: Dataset) -> 
     assert 1_000 <= found["images"]["train"] < 1_010  # each class at its share, rounded
     assert (found["layers"], found["rates"]) == ([], [])
     assert (found["parameters"], found["seconds"], found["memory"]) == (None, None, None)
-    assert " of 1,457 training images" in dict(in_words(planned))["Images"]
+    assert " of 1,457 training images" in dict(plan_in_words(planned))["Images"]
 
 
 def test_the_command_line_prints_one_object_and_makes_no_run(cli: Cli, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -86,20 +85,12 @@ def test_less_memory_than_it_was_begun_with_is_refused(
 ) -> None:
     before = stopped.directory.recipe.read_bytes()
     monkeypatch.setattr(
-        "opsin.training.memory.estimate", lambda recipe, *_, **__: recipe.training.micro_batch or 16
+        "opsin.training.device.estimate", lambda recipe, *_, **__: recipe.training.micro_batch or 16
     )
-    monkeypatch.setattr("opsin.training.memory.available", lambda _: 12)
+    monkeypatch.setattr("opsin.training.device.available", lambda _: 12)
     with pytest.raises(RecipeError, match="needs about"):
         opsin.resume(stopped, quiet=True)
     assert stopped.directory.recipe.read_bytes() == before
-
-
-def test_an_order_that_is_gone_is_refused(stopped: opsin.Run) -> None:
-    recipe = json.loads(stopped.directory.recipe.read_text())
-    recipe["training"]["shuffle_buffer"] = 1000
-    stopped.directory.recipe.write_text(json.dumps(recipe))
-    with pytest.raises(RunError, match="begun with --shuffle-buffer"):
-        opsin.resume(stopped, quiet=True)
 
 
 def test_a_run_in_use_is_left_alone(stopped: opsin.Run) -> None:

@@ -12,9 +12,14 @@ import opsin
 from opsin.backbones.backbone import open_backbone
 from opsin.backbones.named_backbones import PackagedWeights
 from opsin.commands.backbones import MeasuredBackbone
-from opsin.commands.train import load, trial
-from opsin.commands.train.load import leaves_open, load_for, network_in_time
-from opsin.commands.train.trial import solved_by_gradients, try_backbone
+from opsin.commands.train import load
+from opsin.commands.train.load import (
+    leaves_open,
+    load_for,
+    network_in_time,
+    solved_by_gradients,
+    try_backbone,
+)
 from opsin.core.events import SILENT, Watcher
 
 
@@ -125,7 +130,7 @@ def test_what_a_short_training_reaches_decides_once(
         assert set(tried.split.train).isdisjoint(tried.split.val)
         return accuracy
 
-    monkeypatch.setattr(trial, "_accuracy_from_scratch", trained)
+    monkeypatch.setattr(load, "_accuracy_from_scratch", trained)
     seed = round(10 * accuracy)  # what was found is kept
     found = [try_backbone(marks, lambda: photographs, backbone, seed=seed) for _ in range(2)]
     assert found[0] == found[1]

@@ -26,7 +26,7 @@ from opsin.core.metadata import Score
 from opsin.core.stored_json import JsonObject
 from opsin.data.cache import digest_rows, short_digest
 from opsin.data.lazy_images import Images, ReferenceSet
-from opsin.models.registry import names
+from opsin.models.architectures import names
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.model_check import write_classifier
 from opsin.runtime.prediction import Answers

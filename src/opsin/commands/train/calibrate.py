@@ -1,4 +1,4 @@
-"""An exported file is calibrated: class mix, temperature, reject threshold, test-time views."""
+"""Calibration of an exported file: class mix, temperature, reject threshold, test-time views."""
 
 from __future__ import annotations
 
@@ -28,16 +28,13 @@ if TYPE_CHECKING:
     from opsin.evaluation.out_of_distribution import ClassPrototypes
     from opsin.evaluation.out_of_fold import OutOfFold
 
-#: The mix among the training images, which is the usual one.
+#: The class mix of the training images, which is the default.
 AS_TRAINED: Final = "as-trained"
 _SHARES: Final = TypeAdapter(dict[str, float])
-# Bytes of a file of shares, for more classes than there may be.
-_LARGEST: Final = 10_000_000
-# Training images that the classes' means are taken from: more make them no better; and those that
-# further ones are compared with, where these say more than their means.
+_LARGEST: Final = 10_000_000  # bytes of a file of shares
+# Training images for the classes' means, and for nearest neighbours in pretrained features.
 _KNOWN, _NEAREST = 5000, 2000
-# Validation images whose views are asked about: ten views of each are much work.
-_VIEWED: Final = 1000
+_VIEWED: Final = 1000  # validation images that views are tried on: there are ten of each
 _LOGITS: Final = "head"
 _NAMES: Final = (_LOGITS, "embedding", "probabilities")
 
@@ -45,7 +42,7 @@ Outputs = dict[str, NDArray[np.float32]]
 
 
 def assumed_mix(asked: str, dataset: Dataset) -> NDArray[np.float64]:
-    """The share of each class that answers are to assume, ``float64[K]``."""
+    """The class mix that answers are to assume, ``float64[K]``."""
     classes = len(dataset.classes)
     if asked == "even":
         return np.full(classes, 1 / classes)
@@ -55,7 +52,7 @@ def assumed_mix(asked: str, dataset: Dataset) -> NDArray[np.float64]:
 
 
 def shares_of(labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
-    """The share of each class, ``float64[K]``; one without images counts as one image."""
+    """The share of each class, ``float64[K]``; an empty one counts as one image."""
     counts = np.maximum(np.bincount(labels, minlength=classes), 1)
     return np.asarray(counts / counts.sum(), np.float64)
 
@@ -82,54 +79,53 @@ def _shares_in(path: Path, classes: tuple[str, ...]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """A file that is not calibrated; nothing is on the disk yet."""
+    """A file before its calibration, in memory."""
 
-    path: Path  # where it will be
+    path: Path  # where it will be written
     dataset: Dataset  # what it was trained on
     content: bytes
     watcher: Watcher
-    # A value of the file that is known for every image of the dataset, its name and
-    # ``float32[N, D]``: only what follows it is computed.
+    # A value of the graph, its name and ``float32[N, D]`` for all images of the dataset, from
+    # which on everything is computed.
     known: tuple[str, NDArray[np.float32]] | None = None
-    # The file before it also learnt from the validation images, for which it answers.
+    # The file that did not learn from the validation images, and answers for them.
     held_out: bytes | None = None
-    # Answers by heads that had not seen the images, and how sure the file may be by them.
+    # Out-of-fold answers, and the calibration by them.
     judged: tuple[OutOfFold, Calibration] | None = None
-    # What is known of every image, of images of nothing in particular, ``float32[S, D]``.
-    strange: NDArray[np.float32] | None = None
+    strange: NDArray[np.float32] | None = None  # the known value of strange images
     device: str = "auto"
 
     def opened(self, content: bytes) -> Classifier:
-        """A classifier of a file that is made of this one."""
+        """A classifier of a file derived from this one."""
         return Classifier.of_content(
             self.path, content, most=None, device=self.device, watcher=self.watcher
         )
 
     @cached_property
     def classifier(self) -> Classifier:
-        """The one session that all of the calibration is computed in."""
+        """The only session of the calibration."""
         return self.opened(with_outputs(self.content, [_LOGITS]))
 
     @cached_property
     def mix(self) -> ClassMix | None:
-        """The mix of classes that the file was fitted under, and the one that it assumes."""
+        """Its class mix: fitted and assumed."""
         from opsin.onnx_files.onnx_graph import OnnxGraph  # noqa: PLC0415  needs onnx
 
         return OnnxGraph(self.content).metadata.class_mix
 
     @cached_property
     def validating(self) -> ExportedFile:
-        """The file that answers for the validation images."""
+        """The file for the validation images."""
         return self if self.held_out is None else replace(self, content=self.held_out)
 
     @cached_property
     def validation(self) -> Outputs:
-        """Logits, embedding and uncalibrated probabilities of all validation images."""
+        """Logits, embedding and uncalibrated probabilities of the validation images."""
         return self.validating._computed(self.dataset.split.val)
 
     @cached_property
     def validation_shift(self) -> NDArray[np.float64] | float:
-        """What brings the logits of the validation images to their own mix, ``float64[K]``."""
+        """The offset of the logits for the validation images' class mix, ``float64[K]``."""
         mix = self.validating.mix
         if mix is None:
             return 0.0
@@ -162,7 +158,7 @@ class ExportedFile:
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
     def from_known(self, values: NDArray[np.float32], names: Sequence[str]) -> Outputs:
-        """Outputs of the file for what ``known`` names of some images."""
+        """Outputs of the file for ``known`` of some images."""
         from opsin.onnx_files.onnx_graph import OnnxGraph  # noqa: PLC0415  needs onnx
 
         assert self.known is not None
@@ -172,7 +168,7 @@ class ExportedFile:
 
 
 class FileWithAnswers(NamedTuple):
-    """A calibrated file, but for its score and views, and what is known before its evaluation."""
+    """A calibrated file, without score and views, and its answers before the evaluation."""
 
     classifier: Classifier
     validation: Answers | None
@@ -181,7 +177,7 @@ class FileWithAnswers(NamedTuple):
 
 
 def calibrate(exported: ExportedFile, *, adjusts: bool = True) -> FileWithAnswers:
-    """Fit a file's temperature and reject threshold on validation and training images alone."""
+    """Fit a file's temperature and reject threshold on validation and training images."""
     from opsin.evaluation.calibration import fit_temperature, log_loss_of  # noqa: PLC0415
     from opsin.evaluation.out_of_distribution import choose_threshold, near_and_far  # noqa: PLC0415
     from opsin.onnx_files.postprocessing import Calibrated, finished  # noqa: PLC0415
@@ -234,20 +230,18 @@ def calibrate(exported: ExportedFile, *, adjusts: bool = True) -> FileWithAnswer
 
 
 def _prototypes(exported: ExportedFile) -> ClassPrototypes:
-    """The training images that a pretrained network knows, else the means of classes."""
+    """Training images in a pretrained network's features, else the means of classes."""
     from opsin.evaluation.out_of_distribution import ClassPrototypes  # noqa: PLC0415
 
     dataset, train = exported.dataset, exported.dataset.split.train
     pretrained = exported.classifier.metadata.backbone is not None and exported.known is not None
-    # Rows of each class evenly along the set, rare classes whole.
     labels, classes = dataset.labels[train], np.unique(dataset.labels[train])
     share = max((_NEAREST if pretrained else _KNOWN) // max(len(classes), 1), 1)
-    shown = train[:0]
-    for label in classes:
-        rows = train[labels == label]
-        places = np.linspace(0, len(rows) - 1, min(share, len(rows))).round().astype(np.int64)
-        shown = np.append(shown, rows[places])
-    shown = np.sort(shown)
+    spread = [train[:0]]
+    for rows in (train[labels == label] for label in classes):
+        at = np.linspace(0, len(rows) - 1, min(share, len(rows))).round().astype(np.int64)
+        spread.append(rows[at])
+    shown = np.sort(np.concatenate(spread))
     seen = exported.outputs(shown, ["embedding"])["embedding"]
     if pretrained:
         return ClassPrototypes.of_images(seen)
@@ -261,14 +255,14 @@ def try_views(
     varied: Views,
     watcher: Watcher,
 ) -> Views:
-    """Judge by validation images whether the mean over views as trained on beats one answer."""
+    """Judge by validation images whether the mean over views beats a single answer."""
     from opsin.evaluation.comparison import LEVEL, compare_answers  # noqa: PLC0415  needs scipy
 
     height, width = dataset.images.shape[1:3]
     if validation is None or not (varied.flip or step_of(height, width, varied.shift)):
         return varied
-    places = drawn_rows(len(dataset.split.val), _VIEWED)
-    rows = dataset.split.val[places]
+    drawn = drawn_rows(len(dataset.split.val), _VIEWED)
+    rows = dataset.split.val[drawn]
     watcher.begin("Views", len(rows), "images")
     parts, done = [], 0
     for part in classifier.iter_answers(dataset.images, rows, views=varied):
@@ -276,7 +270,7 @@ def try_views(
         watcher.advance(done := done + len(part.probabilities))
     watcher.end()
     with_views = np.concatenate(parts).argmax(axis=1)
-    alone = validation.probabilities[places].argmax(axis=1)
+    alone = validation.probabilities[drawn].argmax(axis=1)
     test = compare_answers(alone, with_views, dataset.labels[rows], dataset.units[rows])
     gained, lost = test.only_second, test.only_first
     helped = bool(gained > lost and test.p < LEVEL)

@@ -17,7 +17,6 @@ from opsin.classical.backbone_head import START, HeadChoice, fit_as
 from opsin.classical.fitted_file import Written
 from opsin.commands.train.calibrate import ExportedFile
 from opsin.commands.train.head import HeadLearner
-from opsin.commands.train.network import balanced
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import TrainingFacts
 from opsin.core.events import Watcher
@@ -30,24 +29,24 @@ from opsin.evaluation.calibration import fit_temperature, log_loss_of
 from opsin.models.onnx_network import TorchNetwork
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.postprocessing import LOGITS
-from opsin.training.batches import TrainingBatches
+from opsin.training.batches import TrainingBatches, with_balance
 from opsin.training.budget import time_epoch
 from opsin.training.device import (
     choose_device,
     choose_precision,
+    fine_tuned_at_once,
     isolated_rng,
     threads_for,
     work_of,
 )
 from opsin.training.fine_tuning import averaged, learning, with_crops
-from opsin.training.memory import fine_tuned_at_once
 
 if TYPE_CHECKING:
     from opsin.classical.backbone_head import BackboneFeatures
 
 # Share of what is left of a budget that epochs are planned with; the evaluation needs the rest.
 _PLANNED: Final = 0.85
-# Seconds that steps are measured for, once the first ones are over: in a plan, and for a budget.
+# Seconds that steps are measured for: in a plan, and for a budget.
 _MEASURED, _MEASURED_FOR_BUDGET = 0.5, 3.0
 # The most of the frozen features' log loss that a network worth keeping has.
 _LOWER: Final = 0.99
@@ -63,11 +62,10 @@ class FineTuneLearner(HeadLearner):
     """
 
     backbone: Backbone
-    #: Whether the network with its new weights is delivered.
-    tuned: bool = False
+    tuned: bool = False  # whether the network with its new weights is delivered
 
     def improve(self, directory: RunDirectory, watcher: Watcher, stop: threading.Event) -> None:
-        """Fine-tune, fit the chosen head anew, and take it where validation says it is better."""
+        """Fine-tune, refit the chosen head, and keep both if validation says they are better."""
         if self.start is None and self.seconds_left <= 0:
             watcher.note("the budget is spent: the head on frozen features is delivered")
             return
@@ -92,7 +90,7 @@ class FineTuneLearner(HeadLearner):
     def _train(
         self, directory: RunDirectory, watcher: Watcher, stop: threading.Event
     ) -> Backbone | None:
-        """The network with its new weights, if there was time for any epoch."""
+        """The network with its new weights; ``None`` without time for an epoch."""
         network, layers = self._network(self.features[:, :1], self.choice)
         device, fresh = choose_device(self.training.device), self.start is None
         keep_freed_memory()
@@ -116,7 +114,7 @@ class FineTuneLearner(HeadLearner):
         return replace(before, content=content)
 
     def planned(self) -> dict[str, object]:
-        """Decide what is left open, and measure a few steps: about how long all of it takes."""
+        """The seconds of frozen features and epochs: decides what is open, measures some steps."""
         keep_freed_memory()
         # The time does not depend on what the head has learnt.
         choice = HeadChoice(START, self.backbone.at, ("whole",), None, 0, 0, 1.0)
@@ -144,7 +142,7 @@ class FineTuneLearner(HeadLearner):
     def _network(
         self, features: NDArray[np.float32], choice: HeadChoice
     ) -> tuple[TorchNetwork, list[Layer]]:
-        """The network as it was with logistic regression on its features, and its layers."""
+        """The frozen network with logistic regression on its features, and its layers."""
         dataset, backbone = self.dataset, trainable(self.backbone)
         fitted = fit_as(
             replace(choice, head=START, views=("whole",)), backbone, self.shape, features,
@@ -161,7 +159,8 @@ class FineTuneLearner(HeadLearner):
     def _decide(self, network: TorchNetwork, layers: list[Layer], *, fresh: bool) -> int:
         """Decide crops, balance, batch size and arithmetic; return the work of a step."""
         crops = with_crops(self.training, network, self.dataset.images.shape[3])
-        training, reasons = balanced(self.training, self.dataset, self.rows)
+        labels, classes = self.dataset.labels[self.rows], len(self.dataset.classes)
+        training, reasons = with_balance(self.training, labels, classes)
         self._settle(reasons, crop_side=crops.crop_side, balance=training.balance)
         if fresh:
             size = fine_tuned_at_once(self.training, layers)
@@ -183,7 +182,7 @@ class FineTuneLearner(HeadLearner):
     def _fits_budget(
         self, network: TorchNetwork, train: TrainingBatches, val: TrainingBatches, watcher: Watcher
     ) -> bool:
-        """Train as many epochs as fit into what is left, the recipe's own at most, if one does."""
+        """Cut the epochs to what is left of the budget; whether at least one fits."""
         if self.budget is None:
             return True
         left = self.seconds_left
@@ -205,7 +204,7 @@ class FineTuneLearner(HeadLearner):
         return an_epoch <= seconds
 
     def facts(self, *, interrupted: bool) -> TrainingFacts:
-        """How the epochs went, or, where frozen features were better, the fitting."""
+        """The epochs, or the fitting where frozen features were better."""
         if self.tuned:
             return self.facts_of_epochs(self.training, interrupted=interrupted)
         return super().facts(interrupted=interrupted)

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from opsin.backbones.backbone import Backbone
 from opsin.backbones.features import Extractor, compute
-from opsin.backbones.named_backbones import NAMED
 from opsin.classical import fitted_file
 from opsin.classical.backbone_head import (
     COMPARED,
@@ -24,7 +23,6 @@ from opsin.classical.backbone_head import (
     HeadSearch,
 )
 from opsin.classical.classical_recipe import (
-    BACKBONE,
     ClassicalRecipe,
     Forest,
     FromBackbone,
@@ -37,7 +35,7 @@ from opsin.classical.pixels import Pooling, drawn
 from opsin.commands.backbones import measure
 from opsin.commands.train.calibrate import ExportedFile, assumed_mix
 from opsin.commands.train.learner import Learner, Loaded, answering_device, versions
-from opsin.commands.train.trial import MANY_IMAGES, views_of
+from opsin.commands.train.load import MANY_IMAGES, views_of
 from opsin.commands.train.words import class_mix_in_words, tell_model
 from opsin.core.artifacts.records import Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -47,7 +45,6 @@ from opsin.core.events import Watcher
 from opsin.core.format import about, seconds_of
 from opsin.core.metadata import Calibration, ClassMix, Layer
 from opsin.core.platform import cores
-from opsin.core.recipe import TrainingRecipe
 from opsin.core.storage import write_json
 from opsin.data.cache import digest_rows
 from opsin.data.dataset import Dataset
@@ -71,28 +68,20 @@ _STRANGE: Final = 5
 # Seconds of a core that the choice of a head takes, however few images there are, and for the
 # square of those that heads are compared on.
 _CHOICE, _SQUARE = 0.1, 2.4e-6
-# Times as long as a network's features of an image that a step of fine-tuning takes for it, and
-# the least shorter side of a photograph.
-_STEP, _PHOTOGRAPH = 4.5, 64
 
 
 class HeadLearner(Learner):
     """A model without layers, or a head on a pretrained network."""
 
     recipe: ClassicalRecipe
-    #: Training images that it is fitted to; validation images that it then learns from, as well.
-    rows: NDArray[np.int64]
-    also: NDArray[np.int64]
-    #: What is delivered, as a model and as a file.
-    fitted: Fitted
-    exported: ExportedFile
-    #: Of all images, ``float32[N, V, D]``, for a head on a pretrained network.
-    features: NDArray[np.float32]
+    rows: NDArray[np.int64]  # training images that it is fitted to
+    also: NDArray[np.int64]  # validation images that it then learns from, too
+    fitted: Fitted  # the delivered model
+    exported: ExportedFile  # and its file
+    features: NDArray[np.float32]  # of all images by a pretrained network, ``float32[N, V, D]``
     choice: HeadChoice
-    #: Answers by heads that had not seen the images, and how sure the head may be; features of
-    #: strange images beside these, ``float32[S, V, D]``.
-    judged: tuple[OutOfFold, Calibration] | None = None
-    strange: NDArray[np.float32] | None = None
+    judged: tuple[OutOfFold, Calibration] | None = None  # out-of-fold answers, their calibration
+    strange: NDArray[np.float32] | None = None  # features of strange images, ``float32[S, V, D]``
 
     def __init__(
         self,
@@ -129,7 +118,7 @@ class HeadLearner(Learner):
 
     @contextlib.contextmanager
     def ready(self, group: ProcessGroup = ALONE) -> Iterator[None]:
-        """Choose the images, and see that there is something to tell apart."""
+        """Choose the images, and refuse fewer than two classes."""
         dataset, recipe, split = self.dataset, self.recipe, self.dataset.split
         labels, train = dataset.labels, split.train
         self.rows = drawn(train, labels[train], recipe.model.images, recipe.training.seed)
@@ -186,10 +175,10 @@ class HeadLearner(Learner):
         return seconds
 
     def improve(self, directory: RunDirectory, watcher: Watcher, stop: threading.Event) -> None:
-        """Do nothing: what was fitted is delivered."""
+        """Train the network's own weights: only in fine-tuning."""
 
     def planned(self) -> dict[str, object]:
-        """About how long the features that are not known yet and the choice of a head take."""
+        """The seconds of the features that are not cached, and of the choice of a head."""
         backbone, dataset, count = self.backbone, self.dataset, len(self.rows)
         if backbone is None:
             return {}
@@ -224,7 +213,7 @@ class HeadLearner(Learner):
         )  # fmt: skip
 
     def _fit_head(self, model: FromBackbone, watcher: Watcher, stop: threading.Event) -> ChosenHead:
-        """Choose a head for the features, and say what was chosen among the reasons."""
+        """Choose a head for the features; the choice is among the recipe's reasons."""
         dataset, backbone = self.dataset, cast("Backbone", self.backbone)
         views = views_of(dataset, len(self.rows))
         self.features = self.features_of(
@@ -307,7 +296,7 @@ class HeadLearner(Learner):
         return exported, layers
 
     def _only_epoch(self, seconds: float) -> Epoch:
-        """The one event of a model that is fitted in one go, by the answers of its file."""
+        """The only epoch of a model that is fitted in one go, by the answers of its file."""
         labels, exported, rows = self.dataset.labels, self.exported, self.rows
         sample = rows[np.linspace(0, len(rows) - 1, min(_SAMPLE, len(rows))).astype(np.int64)]
         known = exported.outputs(sample, ["probabilities"])["probabilities"]
@@ -325,9 +314,8 @@ class HeadLearner(Learner):
             best=True,
         )  # fmt: skip
 
-    def export(self, directory: RunDirectory, watcher: Watcher) -> ExportedFile:
+    def export(self, directory: RunDirectory, watcher: Watcher) -> ExportedFile:  # noqa: ARG002
         """The better file."""
-        del directory, watcher
         return self.exported
 
     def difference(self, file: Classifier, images: NDArray[np.uint8]) -> float:
@@ -335,7 +323,7 @@ class HeadLearner(Learner):
         return fitted_file.check_parity(file, self.fitted, images)
 
     def facts(self, *, interrupted: bool) -> TrainingFacts:
-        """To how many images it was fitted."""
+        """The number of images that it was fitted to."""
         return TrainingFacts(
             best_epoch=1, epochs=1, asked=1, interrupted=interrupted,
             balance="none", precision="float32", fitted_to=len(self.fitted.labels), unit="fits",
@@ -343,29 +331,11 @@ class HeadLearner(Learner):
 
     @property
     def device_name(self) -> str:
-        """Where scikit-learn computes, and ONNX Runtime where that is elsewhere."""
+        """Where scikit-learn computes, and where ONNX Runtime does if elsewhere."""
         where = f"CPU, {self.threads} thread{'s' if self.threads > 1 else ''}"
         what = "answers" if self.backbone is None else "features and answers"
         answers_on = answering_device(self.recipe)
         return where if answers_on == CPU else f"{where}; {what} on {answers_on}"
-
-    def further(self) -> str | None:
-        """How long fine-tuning would take, where photographs got a named network, frozen."""
-        dataset, backbone = self.dataset, self.backbone
-        if self.recipe.fine_tunes or backbone is None or backbone.name not in NAMED:
-            return None
-        if dataset.images.shape[3] == 1 or np.median(dataset.sizes.min(axis=1)) < _PHOTOGRAPH:
-            return None
-        tuned = resolve_classical(
-            dataset.recipe, model=BACKBONE, backbone=backbone.name, fine_tune=True
-        ).training
-        steps = cast("TrainingRecipe", tuned).epochs * len(self.rows)
-        seconds = steps * _STEP * measure(backbone).milliseconds / 1000
-        # One split of TrashNet with --budget 15m: 93.0 and 93.5% of 511 others right.
-        return (
-            f"fine-tuning would take about {about(seconds)} here (--from {backbone.name} "
-            "--fine-tune); with 2,016 photographs of waste it brought half a point"
-        )
 
 
 def _chosen(features: NDArray[np.float32], numbers: BackboneFeatures) -> NDArray[np.float32]:

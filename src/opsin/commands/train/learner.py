@@ -1,4 +1,4 @@
-"""What every training has: it decides, fits, and exports a file."""
+"""A `Learner` decides, fits and exports: a network, a head on features, an imported file."""
 
 from __future__ import annotations
 
@@ -39,18 +39,16 @@ if TYPE_CHECKING:
     from opsin.training.checkpoint import Tensors, TrainingState
     from opsin.training.trainer import Outcome
 
-    #: The state to go on from.
     Start = tuple[Tensors, TrainingState]
 
-# How many times its budget a training takes at most, if the machine becomes slower than measured.
+# Times its budget that a training takes at most, if the machine becomes slower than measured.
 _OVERRUN: Final = 1.1
-# Looked for before anything is done, not missed at the end of an hour's training.
 _FOR_ALL: Final = ("onnx", "sklearn", "scipy", "matplotlib", "jinja2")
 _FOR_NETWORKS: Final = ("torch", "safetensors")
 
 
 def need_training(model: str | None = None) -> None:
-    """Look for all that training needs."""
+    """Look for all packages of a training at its start, not at its end."""
     if model in FITTED:
         if not _are_installed(*_FOR_ALL):
             raise MissingExtraError("models without layers", "classical")
@@ -59,7 +57,7 @@ def need_training(model: str | None = None) -> None:
 
 
 def can_train_networks() -> bool:
-    """Whether PyTorch is here, and what else a network is trained with."""
+    """Whether PyTorch and safetensors are installed."""
     return _are_installed(*_FOR_NETWORKS)
 
 
@@ -71,7 +69,7 @@ def _are_installed(*packages: str) -> bool:
 
 
 def versions(*names: str) -> dict[str, str]:
-    """The versions of the packages that decide what comes out."""
+    """The versions of the packages that decide the result."""
     names = names or ("torch", "onnx", "onnxruntime", "numpy", "pillow")
     return {
         "opsin": __version__,
@@ -81,7 +79,7 @@ def versions(*names: str) -> dict[str, str]:
 
 
 def answering_device(recipe: Recipe | ClassicalRecipe) -> str:
-    """Where ONNX Runtime computes features and answers in a training; refuses what is not there."""
+    """Where ONNX Runtime computes features and answers in a training; refuses a missing device."""
     from opsin.runtime.providers import choose  # noqa: PLC0415  loads ONNX Runtime
 
     device = recipe.training.device
@@ -91,73 +89,63 @@ def answering_device(recipe: Recipe | ClassicalRecipe) -> str:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What is to be trained on what, as far as it is settled before a learner decides the rest."""
+    """Images and model before a learner decides the rest."""
 
-    model: str | None  # its name; ``None`` where it is open
+    model: str | None  # its name; ``None`` if it is open
     dataset: Dataset
     backbone: Backbone | None = None
     budget: str | float | None = None  # seconds or words for the time that is left
-    reasons: dict[str, str] = field(default_factory=dict)  # what was decided, and why
+    reasons: dict[str, str] = field(default_factory=dict)  # of each decision
     is_open: bool = False  # in a plan: whether the pretrained network is still to be tried
 
 
 class Learner(ABC):
-    """What is trained on what: a network, a head or model without layers, an imported file."""
+    """A network, a head or model without layers, or an imported file, and its images."""
 
-    #: Whether its file is calibrated; else the answers stay as they are.
-    calibrates: ClassVar[bool] = True
+    calibrates: ClassVar[bool] = True  # else the file's answers stay as they are
 
     dataset: Dataset
     recipe: AnyRecipe
-    #: What the model is made of, as far as that is known before it is fitted.
-    layers: list[Layer]
-    #: Whether Ctrl-C has ended the training early, and why it came to no good end, if so.
-    stopped: bool = False
-    cause: str | None = None
-    #: When a budget began to count (`time.perf_counter`), its seconds, and the state to go on from.
-    began: float = 0.0
-    budget: float | None = None
-    start: Start | None = None
-    #: How the epochs went, if there were any.
-    outcome: Outcome | None = None
+    layers: list[Layer]  # as far as they are known before it is fitted
+    stopped: bool = False  # whether Ctrl-C ended the training early
+    cause: str | None = None  # why it diverged, if it did
+    began: float = 0.0  # when its budget began to count (`time.perf_counter`)
+    budget: float | None = None  # seconds
+    start: Start | None = None  # a checkpoint to go on from
+    outcome: Outcome | None = None  # of its epochs, if it has any
 
     @contextlib.contextmanager
-    def ready(self, group: ProcessGroup = ALONE) -> Iterator[None]:
-        """Build what is trained, with random numbers of its own while the block goes on."""
-        del group
+    def ready(self, group: ProcessGroup = ALONE) -> Iterator[None]:  # noqa: ARG002
+        """Build the model, with a random state of its own during the block."""
         yield
 
     @abstractmethod
     def fit(self, directory: RunDirectory, watcher: Watcher, stop: threading.Event) -> float | None:
-        """Train until the end or ``stop``; return the seconds that it took, if it was done here."""
+        """Train until the end or ``stop``; return the seconds of it, if it was done here."""
 
     @abstractmethod
     def export(self, directory: RunDirectory, watcher: Watcher) -> ExportedFile:
-        """The file of what was fitted."""
+        """The file of the fitted model."""
 
     @abstractmethod
     def difference(self, file: Classifier, images: NDArray[np.uint8]) -> float | None:
-        """Compare the calibrated file with what was fitted; raise `ParityError` if they differ."""
+        """Compare the calibrated file with the model; raise `ParityError` if they differ."""
 
     @abstractmethod
     def facts(self, *, interrupted: bool) -> TrainingFacts:
-        """What the report says of the training."""
+        """The training in the report."""
 
     @property
     @abstractmethod
     def device_name(self) -> str:
-        """Where it learns, as a person would say it."""
+        """Where it learns, in words."""
 
     def planned(self) -> dict[str, object]:
-        """What a plan says of it, once it is ready: its seconds, and more of a network."""
+        """Fields of a plan, once it is ready: its seconds, and more for a network."""
         return {}
 
-    def further(self) -> str | None:
-        """What else could be tried, in words."""
-        return None
-
     def decided(self, **reasons: str) -> None:
-        """Keep what was decided, and why."""
+        """Add decisions and their reasons to the recipe."""
         update = {"reasons": self.recipe.reasons | reasons}
         self.recipe = self.recipe.model_copy(update=update)
 
@@ -173,7 +161,7 @@ class Learner(ABC):
         balanced: bool = False,
         layers: Sequence[Layer] | None = None,
     ) -> Metadata:
-        """What travels in a file that was fitted to labels, before its score is known."""
+        """The metadata of a file that was fitted to labels, before its evaluation."""
         recipe, dataset = self.recipe, self.dataset
         classes = len(dataset.classes)
         learnt = np.full(classes, 1 / classes) if balanced else shares_of(labels, classes)
@@ -214,7 +202,7 @@ class Learner(ABC):
         return outcome
 
     def facts_of_epochs(self, recipe: TrainingRecipe, *, interrupted: bool) -> TrainingFacts:
-        """What the report says of a training by epochs."""
+        """The epochs in the report."""
         assert self.outcome is not None
         return TrainingFacts(
             best_epoch=self.outcome.best.epoch,

@@ -1,4 +1,4 @@
-"""A network that is trained from its first weights, or goes on from a checkpoint."""
+"""A network that is trained from its first weights or a checkpoint, and what ``auto`` chooses."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from opsin.commands.train.automatic import choose
 from opsin.commands.train.calibrate import ExportedFile
 from opsin.commands.train.learner import Learner, Loaded, answering_device, versions
 from opsin.commands.train.words import MIRRORED, class_mix_in_words
@@ -22,37 +21,73 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import TrainingFacts
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
-from opsin.core.format import clock, seconds_of
-from opsin.core.recipe import Recipe, TrainingRecipe
+from opsin.core.format import clock, counted, seconds_of
+from opsin.core.platform import cores
+from opsin.core.recipe import DataRecipe, ModelRecipe, Recipe
 from opsin.data.dataset import Dataset
 from opsin.models import build_network
+from opsin.models.architectures import MODELS
 from opsin.models.resolve import resolve
-from opsin.models.statistics import statistics_of
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.providers import CPU
-from opsin.training.batches import TrainingBatches
+from opsin.training.batches import TrainingBatches, with_balance
 from opsin.training.budget import fit_budget, measure_epoch
 from opsin.training.device import (
     choose_device,
     choose_precision,
     describe_device,
+    estimate,
+    fit_memory,
     has_quick_bfloat16,
     isolated_rng,
     threads_for,
     work_of,
 )
-from opsin.training.memory import estimate, fit_memory
 from opsin.training.optimizers import rate_at
 from opsin.training.process_group import ALONE, ProcessGroup
-from opsin.training.sampling import choose_balance
 from opsin.training.torch_to_onnx import check_exportable, check_parity, to_onnx
 
 if TYPE_CHECKING:
     from opsin.commands.train.learner import Start
 
-# Points of the learning-rate curve in a plan, and seconds for which its steps are measured, once
-# the first ones are over.
+# In a plan: points of the learning-rate curve, and seconds that steps are measured for.
 _POINTS, _MEASURED = 100, 0.5
+
+
+class _Amount(NamedTuple):
+    """Defaults of ``auto`` for up to a number of training images."""
+
+    images: float
+    epochs: int
+    batch: int
+    minutes: float  # the most that the training may take
+    options: Mapping[str, float]  # more augmentation for few images
+
+
+_FEW: Final = 500
+_STRONG: Final = {"zoom": 0.15, "rotate": 10.0, "brightness": 0.2}
+_MILD: Final = {"zoom": 0.1, "brightness": 0.1}
+# Few images are seen often, in small batches, so that there are some hundred steps at all, and
+# never twice alike. Of very many, a few passes show as much.
+_AMOUNTS: Final = (
+    _Amount(100, 100, 16, 3, _STRONG),
+    _Amount(_FEW, 80, 32, 5, _STRONG),
+    _Amount(5_000, 40, 64, 4.5, _MILD),
+    _Amount(20_000, 24, 256, 15, {}),
+    _Amount(200_000, 20, 512, 20, {}),
+    _Amount(math.inf, 8, 512, 60, {}),
+)
+# Filters of the first stage, the best first; the first that leaves time for half of the epochs is
+# taken. Each stage doubles them, up to `_WIDEST` times; a further stage halves the image, until its
+# smaller side is at most `_LAST_SIDE`.
+_STEMS: Final = {"slow": (48, 32, 24, 16, 8), "quick": (64, 48, 32, 16, 8)}
+_WIDEST, _LAST_SIDE = 8, 4
+# On a GPU epochs are cheap, and large batches are, while there are so many of them in an epoch.
+_GPU_EPOCHS, _GPU_BATCHES, _GPU_STEPS = 1.5, 4, 40
+# Multiply-adds a second while training: of one core, of a usual GPU.
+_RATES: Final = {"cpu": 50e9, "cpu with bfloat16": 120e9, "cuda": 15e12, "mps": 1.5e12}
+# Seconds of a step, however small; forward once and backward twice.
+_STEP, _PASSES = 0.006, 3
 
 
 class NetworkLearner(Learner):
@@ -60,11 +95,9 @@ class NetworkLearner(Learner):
 
     network: nn.Sequential
     device: torch.device
-    #: Multiply-adds of one forward pass over a batch.
-    work: int
+    work: int  # multiply-adds of one forward pass over a batch
     recipe: Recipe
-    #: Seconds of an epoch, where a budget made them known.
-    epoch_seconds: float | None = None
+    epoch_seconds: float | None = None  # measured for a budget
     group = ALONE
 
     def __init__(self, dataset: Dataset, recipe: Recipe, *, start: Start | None = None) -> None:
@@ -74,7 +107,7 @@ class NetworkLearner(Learner):
     def decide(
         cls, loaded: Loaded, options: Mapping[str, object], watcher: Watcher
     ) -> NetworkLearner:
-        """Choose network, size, epochs and balance where they were not given."""
+        """Choose network, size, epochs and balance where they are open."""
         began, dataset = time.perf_counter(), loaded.dataset
         seconds = None if loaded.budget is None else seconds_of(loaded.budget)
         requested = {key: value for key, value in options.items() if value is not None}
@@ -84,34 +117,35 @@ class NetworkLearner(Learner):
         device = choose_device(recipe.training.device)
         reasons = dict(loaded.reasons)
         if named is None:
-            quick = recipe.training.precision != "float32" and has_quick_bfloat16(device)
             labels = dataset.labels[dataset.split.train]
             choice = choose(
                 shape=dataset.images.shape[1:],
                 counts=np.bincount(labels, minlength=len(dataset.classes)).tolist(),
-                mirrored=mirrored, device=device.type, quick=quick, requested=requested,
-            )  # fmt: skip
-            if seconds is None:  # with a budget, its network and its epochs are the ones that hold
+                mirrored=mirrored,
+                device=device.type,
+                quick=recipe.training.precision != "float32" and has_quick_bfloat16(device),
+                requested=requested,
+            )
+            if seconds is None:  # a budget changes network and epochs
                 reasons["Auto"] = choice.reason
             recipe = resolve(
                 dataset.recipe, model=choice.model, mirrored=mirrored, **choice.options
             )
         if recipe.training.flip and not mirrored:
             watcher.note(MIRRORED)
-        recipe, epoch_seconds = with_balance(recipe, dataset), None
+        recipe, epoch_seconds = balanced(recipe, dataset), None
         if seconds is not None:
             recipe, chosen, epoch_seconds = fit_budget(
                 seconds, recipe, dataset, device=device, given=requested, watcher=watcher
             )
             reasons["Budget"] = f"{clock(seconds)} · {chosen}"
-        recipe = recipe.model_copy(update={"reasons": reasons | recipe.reasons})
-        learner = cls(dataset, recipe)
+        learner = cls(dataset, recipe.model_copy(update={"reasons": reasons | recipe.reasons}))
         learner.began, learner.budget, learner.epoch_seconds = began, seconds, epoch_seconds
         return learner
 
     @contextlib.contextmanager
     def ready(self, group: ProcessGroup = ALONE) -> Iterator[None]:
-        """Build the network with fresh weights, and see that all has room."""
+        """Build the network with fresh weights, and see that there is enough memory."""
         self.group = group
         self.recipe = group.first(self.recipe)  # a budget is measured by the clock
         self.device = choose_device(self.recipe.training.device)
@@ -122,21 +156,19 @@ class NetworkLearner(Learner):
                 yield
 
     def _build(self) -> None:
-        dataset = self.dataset
+        dataset, classes = self.dataset, len(self.dataset.classes)
         self.recipe = self.recipe.model_copy(update={"versions": versions()})
         self.decided(**{"Class mix": class_mix_in_words(self.recipe.training.class_mix, dataset)})
         answering_device(self.recipe)
-        height, width, channels = dataset.images.shape[1:]
+        _, height, width, channels = dataset.images.shape
         shape, side = (height, width, channels), self.recipe.training.crop_side
         if side is not None and (side, side) != (height, width):
             raise RecipeError(
                 f"--crop-side {side} is for fine-tuning: a network trained from scratch takes "
                 f"crops in the size of the images, {height}×{width}"
             )
-        statistics = statistics_of(dataset.images, dataset.split.train)
-        self.network = build_network.build(
-            self.recipe.model, shape, len(dataset.classes), statistics=statistics
-        )
+        statistics = build_network.statistics_of(dataset.images, dataset.split.train)
+        self.network = build_network.build(self.recipe.model, shape, classes, statistics=statistics)
         check_exportable(self.network)
         self.layers = build_network.summarise(self.network, shape)
         images = len(dataset.split.train) + len(dataset.split.val)
@@ -151,9 +183,9 @@ class NetworkLearner(Learner):
         self.recipe = self.group.first(self.recipe.with_training(precision=precision))
 
     def planned(self) -> dict[str, object]:
-        """Its time, memory and learning rates, with some steps measured."""
+        """Its time, memory and learning rates; some steps are measured."""
         training = self.recipe.training
-        # What was measured for a budget is not measured again: a plan says one time.
+        # Not measured twice: a plan with a budget names one time.
         an_epoch = self.epoch_seconds or measure_epoch(
             self.recipe, self.dataset, self.device, seconds=_MEASURED
         )
@@ -178,8 +210,8 @@ class NetworkLearner(Learner):
     def export(self, directory: RunDirectory, watcher: Watcher) -> ExportedFile:
         """The network as ONNX."""
         labels = self.dataset.labels[self.dataset.split.train]
-        balanced = self.recipe.training.balance in ("weights", "sampling")
-        content = to_onnx(self.network, self.metadata(labels, balanced=balanced))
+        is_balanced = self.recipe.training.balance in ("weights", "sampling")
+        content = to_onnx(self.network, self.metadata(labels, balanced=is_balanced))
         device = answering_device(self.recipe)
         return ExportedFile(directory.classifier, self.dataset, content, watcher, device=device)
 
@@ -188,12 +220,12 @@ class NetworkLearner(Learner):
         return check_parity(file, self.network, images)
 
     def facts(self, *, interrupted: bool) -> TrainingFacts:
-        """How the epochs went."""
+        """The epochs."""
         return self.facts_of_epochs(self.recipe.training, interrupted=interrupted)
 
     @property
     def device_name(self) -> str:
-        """Where PyTorch computes, and ONNX Runtime where that is elsewhere."""
+        """Where PyTorch computes, and where ONNX Runtime does if elsewhere."""
         where, answers_on = describe_device(self.device), answering_device(self.recipe)
         if self.recipe.training.precision == "bfloat16":
             where += ", bfloat16"
@@ -202,20 +234,96 @@ class NetworkLearner(Learner):
         return where if answers_on == CPU else f"{where}; answers on {answers_on}"
 
 
-def with_balance(recipe: Recipe, dataset: Dataset) -> Recipe:
-    """A recipe that says whether rare classes count more."""
-    training, reasons = balanced(recipe.training, dataset, dataset.split.train)
+def balanced(recipe: Recipe, dataset: Dataset) -> Recipe:
+    """Resolve ``balance="auto"`` in a recipe."""
+    labels = dataset.labels[dataset.split.train]
+    training, reasons = with_balance(recipe.training, labels, len(dataset.classes))
     update = {"training": training, "reasons": recipe.reasons | reasons}
     return recipe.model_copy(update=update)
 
 
-def balanced(
-    recipe: TrainingRecipe, dataset: Dataset, rows: NDArray[np.int64]
-) -> tuple[TrainingRecipe, dict[str, str]]:
-    """Whether rare classes count more, by the classes of training images, and why."""
-    if recipe.balance != "auto":
-        return recipe, {}
-    counts = np.bincount(dataset.labels[rows], minlength=len(dataset.classes))
-    balance, reason = choose_balance(counts)
-    reasons = {} if balance == "none" else {"Balance": reason}
-    return recipe.model_copy(update={"balance": balance}), reasons
+class Choice(NamedTuple):
+    """A network's name, options for `opsin.models.resolve.resolve`, and the reason."""
+
+    model: str
+    options: dict[str, object]
+    reason: str
+
+
+def choose(
+    *,
+    shape: Sequence[int],
+    counts: Sequence[int],
+    mirrored: bool = True,
+    device: str = "cpu",
+    quick: bool = False,
+    requested: Mapping[str, object] | None = None,
+) -> Choice:
+    """Choose a network, its size and training for ``auto``, by the images and the machine."""
+    settled = {key: value for key, value in (requested or {}).items() if value is not None}
+    height, width, channels = shape
+    images, classes = sum(counts), len(counts)
+    data = DataRecipe.of("images", size=(height, width))
+    amount = next(amount for amount in _AMOUNTS if images <= amount.images)
+    model = "resnet" if min(height, width) >= MODELS["resnet"].min_side else "mlp"
+    asked = resolve(data, model=model, mirrored=mirrored, **settled)
+    usual = resolve(data, model=model, optimizer=settled.get("optimizer")).training
+    epochs, batch = amount.epochs, amount.batch
+    speed, stems = _RATES[device], _STEMS["quick"]
+    if device == "cpu":
+        speed = cores() * _RATES["cpu with bfloat16" if quick else "cpu"]
+        stems = stems if quick else _STEMS["slow"]
+    else:
+        epochs = round(_GPU_EPOCHS * epochs)
+        while batch < _GPU_BATCHES * amount.batch and images >= 2 * batch * _GPU_STEPS:
+            batch *= 2
+    batch = asked.training.batch_size if "batch_size" in settled else batch
+    # Adam's steps may grow with the root of the batch (Malladi et al., arXiv:2205.10287).
+    rate = usual.learning_rate * min(2.0, math.sqrt(batch / usual.batch_size))
+    wanted = asked.training.epochs if "epochs" in settled else epochs
+    for size in _sizes(asked.model, min(height, width), classes, stems, settled):
+        hidden = resolve(data, model=model, mirrored=True, **size).model.hidden
+        work = _PASSES * images * MODELS[model].cost(hidden, (height, width, channels), classes)
+        an_epoch = work / speed + _STEP * math.ceil(images / batch)
+        fitting = 60 * amount.minutes / an_epoch
+        if fitting >= wanted / 2:
+            break
+    options: dict[str, object] = {
+        "epochs": max(1, min(epochs, int(fitting))),
+        "batch_size": batch,
+        "learning_rate": float(f"{rate:.2g}"),
+        **(amount.options if model == "resnet" and "augment" not in settled else {}),
+        **size,
+        **settled,
+    }
+    recipe = resolve(data, model=model, mirrored=mirrored, **options)
+    where = counted(cores(), "core") if device == "cpu" else "a usual GPU"
+    few = ", few and so varied more" if recipe.training.rotate and images <= _FEW else ""
+    reason = (
+        f"{recipe.model.name} {','.join(map(str, recipe.model.hidden))}, "
+        f"{recipe.training.epochs} epochs: {images:,} images of {height}×{width} for "
+        f"{classes} classes{few}, on {where}"
+    )
+    return Choice(model, options, reason)
+
+
+def _sizes(
+    asked: ModelRecipe,
+    side: int,
+    classes: int,
+    stems: Sequence[int],
+    settled: Mapping[str, object],
+) -> Iterator[Mapping[str, object]]:
+    """Options for the size of the network, the best first."""
+    if not MODELS[asked.name].convolutional or "hidden" in settled:
+        yield {name: settled[name] for name in ("hidden", "depth") if name in settled}
+        return
+    stages = min(3, (side - 1).bit_length() - 1)
+    while (side - 1) >> stages > _LAST_SIDE:
+        stages += 1
+    stages = asked.depth if "depth" in settled else stages
+    for stem in stems:
+        filters = [min(stem << stage, _WIDEST * stem) for stage in range(stages)]
+        # The last stage needs room to tell many classes apart.
+        filters[-1:] = [max(last, min(2 * last, classes // 2)) for last in filters[-1:]]
+        yield {"hidden": tuple(filters)}

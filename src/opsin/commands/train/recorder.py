@@ -1,4 +1,4 @@
-"""A run's status, history and log, kept while it goes on."""
+"""A run's status, history and log, kept during the work."""
 
 from __future__ import annotations
 
@@ -20,46 +20,45 @@ from opsin.report.terminal import LogFile, for_people, with_observers
 from opsin.trackers.tracking import tracking_of
 from opsin.training.process_group import ALONE, ProcessGroup
 
-# Seconds between two signs of life in ``status.json``, at the least.
+# Least seconds between two heartbeats in ``status.json``.
 _HEARTBEAT: Final = 1.0
 
 
 class Recorder(WatcherGroup):
-    """Passes everything on, and keeps history and heartbeat of the run."""
+    """Forwards all events, and writes the run's history and progress."""
 
     def __init__(self, directory: RunDirectory, *watchers: Watcher) -> None:
         super().__init__(*watchers)
         self.directory = directory
-        self.stopped = False  # whether Ctrl-C has ended the training early
-        self.cause: str | None = None  # why the training came to no good end, if it did not
+        self.stopped = False  # whether Ctrl-C ended the training early
+        self.cause: str | None = None  # why the training diverged, if it did
         self._beat = time.monotonic()
         self._doing = "the start"
-        # Work in hand: what, units in all, their name.
-        self._work: tuple[str, int, str] | None = None
-        # Of the whole training, as it last said: how much is done, and when it ends.
+        self._work: tuple[str, int, str] | None = None  # what, units in all, their name
+        # Of the whole training: the share that is done, and when it ends.
         self._share: float | None = None
         self._ends: float | None = None
 
     def begin(self, what: str, total: int, unit: str) -> None:
-        """Work starts: ``status.json`` says what."""
+        """Work starts."""
         self._work = what, total, unit
         if self._share is not None and epoch_of(what) is None:
-            self._share, self._ends = 1.0, None  # what comes after a training
+            self._share, self._ends = 1.0, None  # the training is over
         self._show(0, {})
         super().begin(what, total, unit)
 
     def advance(self, done: int, **figures: float) -> None:
-        """Work goes on: at most once a second ``status.json`` says how far it is."""
+        """Work goes on."""
         self._show(done, figures)
         super().advance(done, **figures)
 
     def end(self) -> None:
-        """Work is over; what comes next is said by `doing`."""
+        """Work is over."""
         self._work = None
         super().end()
 
     def doing(self, what: str) -> None:
-        """Write into ``status.json`` what is done, where no work is counted."""
+        """Show work that is not counted."""
         self._doing = what
         if self._work is None:
             self._show(0, {})
@@ -81,18 +80,18 @@ class Recorder(WatcherGroup):
         )  # fmt: skip
 
     def confusion(self, epoch: int, counts: list[list[int]]) -> None:
-        """Keep an epoch's confusion matrix, before the epoch itself, and pass on."""
+        """Write an epoch's confusion matrix, before the epoch itself."""
         self.directory.append(EpochConfusion(epoch=epoch, confusion=counts))
         super().confusion(epoch, counts)
 
     def epoch(self, epoch: Epoch) -> None:
-        """Keep an epoch in the history, and pass on."""
+        """Add an epoch to the history."""
         self.directory.append(epoch, sync=True)
         self._share = epoch.epoch / epoch.epochs
         super().epoch(epoch)
 
     def rewind(self, epochs: int) -> None:
-        """Take back the epochs that will be trained again, and pass on."""
+        """Remove the epochs that will be trained again."""
         self.directory.cut_history(epochs)
         self._ends = None
         super().rewind(epochs)
@@ -106,7 +105,7 @@ def watcher_of_run(
     quiet: bool,
     group: ProcessGroup = ALONE,
 ) -> Watcher:
-    """What gets the events of a run; of processes that train together, those of the first."""
+    """The display, observers and trackers of a run, in the process that writes it."""
     if not group.writes:
         return SILENT
     display = watcher or for_people(quiet=quiet)
@@ -133,7 +132,7 @@ def recorded(
             stopped = isinstance(error, KeyboardInterrupt)
             cause = str(error) if isinstance(error, OpsinError) else repr(error)
             cause = (str(error) or "Ctrl-C, twice") if stopped else cause
-            # On a full disk this fails as well; then the first error is the one to tell.
+            # A full disk fails here, too; the first error is the one to report.
             with contextlib.suppress(OpsinError, OSError):
                 directory.set_status("stopped" if stopped else "failed", cause=cause)
                 file.write(f"{cause}\n")
@@ -149,7 +148,7 @@ def recorded(
 
 @contextlib.contextmanager
 def graceful_interrupt() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C, or a system's SIGTERM, sets; the second interrupts."""
+    """An event set by the first Ctrl-C or SIGTERM; the second one interrupts."""
     stop = threading.Event()
 
     def on_signal(_: int, __: object) -> None:

@@ -1,4 +1,4 @@
-"""Runs that were begun before: found again, checked, and ready to go on."""
+"""A run that was begun before: found again, checked, and ready to go on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from opsin.classical.classical_recipe import BACKBONE, ClassicalRecipe, FromBack
 from opsin.commands.runs import ImportRecipe, Run
 from opsin.commands.train.learner import Learner, need_training, versions
 from opsin.commands.train.load import check_fine_tuning
-from opsin.core.artifacts.records import DatasetRecord, RecordedRecipe, RunStatus
+from opsin.core.artifacts.records import DatasetRecord, RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import RunPredictions
 from opsin.core.errors import RecipeError, RunError
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def begun_before(root: Path, group: ProcessGroup) -> tuple[RunDirectory | None, bool]:
-    """The run that these processes had begun, if they were started again; whether it is done."""
+    """The run of processes that torchrun restarted, and whether it is done."""
     if not group.restarted:
         return None, False
     begun: list[tuple[float, Path]] = []
@@ -57,44 +57,30 @@ def learner_of(
     watcher: Watcher,
     began: float,
 ) -> Learner:
-    """What was trained in a run directory, with the state that it goes on from."""
-    changes, recipe = changes or {}, Run(parent.path).recipe
+    """The learner of a run directory, with the state that it goes on from."""
+    changes, recipe, backbone = changes or {}, Run(parent.path).recipe, None
     if isinstance(recipe, ImportRecipe):
         raise RunError(
             f"{parent.path} was imported",
             f"Train a classifier that begins with it: opsin train SOURCE --from {parent.path}",
         )
-    if isinstance(recipe, ClassicalRecipe) and not recipe.fine_tunes:
-        how = f" --model {recipe.model.name}"
-        if recipe.model.name == BACKBONE:  # which network, how prepared, is too much for a line
-            how = f" --recipe {shlex.quote(str(parent.recipe))}"
-        raise RunError(
-            f"{parent.path} is of the model {recipe.model.name}, which is fitted in one go",
-            f"Train it anew: opsin train {shlex.join(recipe.data.sources)}{how}",
-        )
-    if (parent.read(RecordedRecipe).training.model_extra or {}).get("shuffle_buffer") is not None:
-        raise RunError(
-            f"{parent.path} was begun with --shuffle-buffer, which is gone", "Train anew."
-        )
-    backbone = None
     if isinstance(recipe, ClassicalRecipe):
-        refuse_several("fine-tuning")
         backbone = _same_backbone(parent, recipe, changes, watcher)
-    if group.writes:  # to ask is to hold the run for a moment
+    if group.writes:  # asking holds the run for a moment
         _check_state(parent, recipe, changes, name)
     from opsin.commands.train.fine_tune import FineTuneLearner  # noqa: PLC0415  needs PyTorch
-    from opsin.commands.train.network import NetworkLearner, with_balance  # noqa: PLC0415
+    from opsin.commands.train.network import NetworkLearner, balanced  # noqa: PLC0415
 
     dataset = _images_of(parent, data, watcher)
     then, now = recipe.versions.get("torch"), versions()["torch"]
     if then is not None and then != now:
         watcher.note(f"begun with PyTorch {then}, going on with {now}: not bit for bit the same")
     if changes and isinstance(recipe, Recipe):
-        other = with_balance(changed(recipe, **changes), dataset)
+        other = balanced(changed(recipe, **changes), dataset)
         other = other.model_copy(update={"parent": parent.path.name})
         start = _inherited_state(parent, recipe, other, watcher)
         return NetworkLearner(dataset, other, start=start)
-    with contextlib.suppress(RunError):  # it was stopped before it was evaluated
+    with contextlib.suppress(RunError):  # it was stopped before its evaluation
         if "test" in RunPredictions.read(parent).parts:
             watcher.note(
                 f"{parent.path.name} was evaluated on its test images when it was stopped; at its "
@@ -109,9 +95,18 @@ def learner_of(
 def _same_backbone(
     parent: RunDirectory, recipe: ClassicalRecipe, changes: Mapping[str, object], watcher: Watcher
 ) -> Backbone:
-    """Open the pretrained network that is fine-tuned, which must be where it was."""
+    """Open the network of a fine-tuning, which must be the same."""
     from opsin.backbones.backbone import open_backbone  # noqa: PLC0415  loads onnx
 
+    if not recipe.fine_tunes:
+        how = f" --model {recipe.model.name}"
+        if recipe.model.name == BACKBONE:  # network and preparation are too much for a line
+            how = f" --recipe {shlex.quote(str(parent.recipe))}"
+        raise RunError(
+            f"{parent.path} is of the model {recipe.model.name}, which is fitted in one go",
+            f"Train it anew: opsin train {shlex.join(recipe.data.sources)}{how}",
+        )
+    refuse_several("fine-tuning")
     model = cast("FromBackbone", recipe.model)
     if changes or parent.state()[0] == "done":
         why = f"{parent.path} is done"
@@ -137,10 +132,9 @@ def _check_state(
     changes: Mapping[str, object],
     name: str | None,
 ) -> None:
-    """Refuse to go on without PyTorch, with what is being trained, and with nothing to do."""
     need_training()
     state = "failed"
-    with contextlib.suppress(RunError):  # a damaged status says nothing, and is written anew
+    with contextlib.suppress(RunError):  # a damaged status is written anew
         state, _ = parent.state()
     if state == "running":
         raise RunError(f"{parent.path} is still being trained")
@@ -159,7 +153,7 @@ def _check_state(
 def _own_state(
     parent: RunDirectory, recipe: Recipe | ClassicalRecipe, watcher: Watcher
 ) -> Start | None:
-    """A run's own newest checkpoint; ``None`` where it was killed before the first one."""
+    """A run's newest checkpoint; ``None`` if it was killed before the first one."""
     from opsin.training.checkpoint import Checkpoints  # noqa: PLC0415
 
     checkpoints = Checkpoints(parent.checkpoints, watcher.note)
@@ -202,7 +196,7 @@ def _inherited_state(
 
 
 def _images_of(parent: RunDirectory, data: Dataset | Places, watcher: Watcher) -> Dataset:
-    """The images of the run, which must be the same in the same order, in its parts."""
+    """The images of the run, which must be the same in the same order, with its split."""
     dataset = data if isinstance(data, Dataset) else load_run_images(parent, data, watcher=watcher)
     if not parent.dataset.is_file() or not parent.split.is_file():
         return dataset  # killed before it had written them: it begins again

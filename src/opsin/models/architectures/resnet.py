@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from opsin.core.recipe import ModelRecipe
-from opsin.models.model_spec import ModelSpec, Shape
+from opsin.models.architectures import ModelSpec, Shape
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,7 +17,7 @@ def build(recipe: ModelRecipe, shape: Shape, classes: int) -> dict[str, nn.Modul
     """Build a whitening layer, a stage for each of ``recipe.hidden``, the maximum and Dense K.
 
     The first layer is fixed: its filters give patches of 2×2 pixels equal variance in every
-    direction (see `opsin.models.statistics`). A stage is Conv 3×3, MaxPool 2, BatchNorm,
+    direction (see `opsin.models.build_network`). A stage is Conv 3×3, MaxPool 2, BatchNorm,
     activation, and a residual block of one convolution (He et al., "Deep residual learning for
     image recognition", CVPR 2016). The shape of the whole is after K. Jordan's cifar10-airbench
     ("94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498), made narrower. Pooling
