@@ -18,12 +18,12 @@ from PIL import Image, TiffImagePlugin
 
 import opsin
 from opsin.core.errors import ImageError
-from opsin.core.events import Watcher
 from opsin.core.metadata import Preparation
 from opsin.data import fill_cache
-from opsin.data.dataset import Dataset, from_arrays, load
+from opsin.data.dataset import from_arrays, load
 from opsin.data.images import PreparedPixels, prepare, read_image
 from opsin.data.pixel_values import bits_needed, image_from_array
+from tests.conftest import Notes
 
 Deep = NDArray[np.uint16]
 
@@ -210,23 +210,9 @@ def test_a_brighter_image_is_clipped_and_that_is_said() -> None:
     assert prepare(png(levels(4095)), like, "it").notes == ()
 
 
-class Notes(Watcher):
-    """Keeps what is noted."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.texts.append(text)
-
-
-def trained(data: Dataset, place: Path) -> opsin.Classifier:
-    return opsin.train(data, model="logistic", runs=place).classifier()
-
-
 def test_the_classifier_carries_its_white(tmp_path: Path) -> None:
     source = folder(tmp_path / "images", ".png", png, 4095)
-    classifier = trained(load(source), tmp_path / "run")
+    classifier = opsin.train(load(source), model="logistic", runs=tmp_path / "run").classifier()
     assert classifier.metadata.preparation.bits == 12
     names = load(source).names
     answers = classifier.predict([source / name for name in names])
@@ -235,7 +221,7 @@ def test_the_classifier_carries_its_white(tmp_path: Path) -> None:
     brighter = folder(tmp_path / "brighter", ".png", png, 9000)
     notes = Notes()
     opsin.evaluate(classifier, brighter, watcher=notes)
-    assert any("12 images: brighter than the training images" in text for text in notes.texts)
+    assert any("12 images: brighter than the training images" in text for text in notes.notes)
     assert classifier.predict(brighter / "bright" / "12.png").notes
 
 
