@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import opsin
-from opsin.evaluation.label_errors import FILTER, RANK, suspects
+from opsin.evaluation.mistakes import FILTER, RANK, suspects
 
 _SHARE: Final = 0.05
 _FILTERS: Final = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import opsin
-from opsin.commands.predict.rows import ResultRow, RowFormat
+from opsin.commands.predict.rows import RowFormat, json_line
 from opsin.core.csv_cells import Reader, guard, unguard, write_rows
 from opsin.data.corrections import Correction, read_corrections, write_corrections
 from tests.conftest import shape_image
@@ -76,5 +77,8 @@ def test_an_exported_folder_comes_back(tmp_path: Path, formulas: opsin.Dataset) 
 
 def test_answers_are_no_formulas_and_their_figures_are_numbers() -> None:
     form = RowFormat(Path("answers.csv"), top=1)
-    row = ResultRow("=1.png", "+1", "+1", 0.9, -0.25, False, (("+1", 0.9),), ("-note",), "@error")
-    assert form.encode(row.to_json_line()) == b"'=1.png,'+1,'+1,0.9,-0.25,false,'-note,'@error\n"
+    row: dict[str, Any] = {
+        "image": "=1.png", "answer": "+1", "label": "+1", "confidence": 0.9, "ood_score": -0.25,
+        "rejected": False, "top": [], "notes": ["-note"], "error": "@error",
+    }  # fmt: skip
+    assert form.encode(json_line(row)) == b"'=1.png,'+1,'+1,0.9,-0.25,false,'-note,'@error\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import json
 import struct
 import zlib
 from collections.abc import Iterator
@@ -109,9 +110,14 @@ def test_more_than_it_can_answer_is_refused_politely(small: Server) -> None:
     assert ask_all(small.port, [request(small.port, large)])[0].status == 200
 
 
-def test_who_goes_away_frees_the_place(server: Server) -> None:
+@pytest.mark.parametrize("path", ["/predict", "/v2/models/{model}/infer"])
+def test_who_goes_away_frees_the_place(server: Server, path: str) -> None:
     whole = request(server.port, image(1))
-    name = 'opsin_requests_total{model="digits",route="/predict",status="499"}'
+    if "v2" in path:
+        tensor = {"name": "images", "datatype": "UINT8", "shape": [1, 8, 8, 1], "data": [0] * 64}
+        body = json.dumps({"inputs": [tensor]}).encode()
+        whole = request(server.port, body, path=path.format(model="digits"))
+    name = f'opsin_requests_total{{model="digits",route="{path}",status="499"}}'
     gone = server.figure(name)
 
     async def come_and_go() -> None:

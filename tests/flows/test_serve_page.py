@@ -14,7 +14,6 @@ pytest.importorskip("selenium")
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from opsin.data.dataset import Dataset
@@ -192,7 +191,3 @@ def test_all_of_it_works_by_keyboard(page: webdriver.Chrome, three: Path) -> Non
         reached.append(active.get_attribute("id") or active.tag_name)
     assert {"file", "photograph", "why", "model", "summary", "a"} <= set(reached)
     assert "capture" not in reached
-
-
-def _all(browser: webdriver.Chrome, selector: str) -> list[WebElement]:
-    return browser.find_elements(By.CSS_SELECTOR, selector)

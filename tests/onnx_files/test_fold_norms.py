@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from opsin.onnx_files.fold_norms import fold
 from opsin.onnx_files.onnx_graph import OnnxGraph
+from opsin.onnx_files.quantize import fold
 from tests.onnx_files.made_files import images, made, model_file, opened
 from tests.variants import a_few
 

@@ -64,7 +64,7 @@ async def running(models: dict[str, Path], **options: Any) -> AsyncIterator[Engi
 
 
 def pids(engine: Engine) -> list[int]:
-    return [worker.pid for worker in engine._pool.workers]
+    return [worker.process.pid for worker in engine._pool.workers if worker.process]
 
 
 async def until(condition: Callable[[], bool], seconds: float = 20) -> float:

@@ -23,9 +23,8 @@ from onnx import TensorProto, helper
 
 from opsin.core.errors import ImageError, ModelFileError, RunError
 from opsin.runtime.classifier import Classifier
-from opsin.runtime.prediction import Prediction
 from opsin.server import ServerSettings, workers
-from opsin.server.engine import Engine, ImageToAnswer, PredictResult, Result
+from opsin.server.engine import Engine, ImageToAnswer, PredictResult
 from opsin.server.errors import BadAnswer, Expired, Overloaded, Stopping, TooLarge, WorkerDied
 from tests.inspection.made_network import write_network
 from tests.made_classifier import LAST, classifier, unsound_for_sevens
@@ -45,13 +44,9 @@ def runner() -> Iterator[asyncio.Runner]:
 
 @contextlib.contextmanager
 def shared(runner: asyncio.Runner, models: dict[str, Path], **options: Any) -> Iterator[Engine]:
-    metrics = options.pop("metrics")
-    engine = Engine(models, ServerSettings(**options), metrics=metrics, poll_seconds=0.05)
-    runner.run(engine.start())
-    try:
-        yield engine
-    finally:
-        runner.run(engine.stop())
+    life = running(models, **options)
+    yield runner.run(life.__aenter__())
+    runner.run(life.__aexit__(None, None, None))
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +100,10 @@ def image_files() -> list[bytes]:
     return [png(image) for image in noise(60, 9)]
 
 
+def asked(*images: Any) -> list[ImageToAnswer]:
+    return [ImageToAnswer(image) for image in images]
+
+
 def noise(count: int, side: int, seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (count, side, side, 1), dtype=np.uint8)
 
@@ -118,16 +117,6 @@ async def halted(engine: Engine) -> AsyncIterator[None]:
     finally:
         for pid in pids(engine):
             os.kill(pid, signal.SIGCONT)
-
-
-def same(answer: Result, expected: Prediction) -> bool:
-    assert isinstance(answer, PredictResult)
-    return (
-        list(map(float, answer.probabilities)) == list(expected.probabilities.values())
-        and answer.ood_score == expected.ood_score
-        and answer.rejected == expected.rejected
-        and answer.notes == expected.notes
-    )
 
 
 def test_nobody_gets_the_answer_of_another(
@@ -191,10 +180,13 @@ def test_neither_an_unreadable_image_nor_a_signal_touches_the_others(
         for pid in before:
             os.kill(pid, signal.SIGINT)
             os.kill(pid, signal.SIGTERM)
-        answers = await two_models.predict("means", [ImageToAnswer(image) for image in images])
+        answers = await two_models.predict("means", asked(*images))
         expected = Classifier(nearest_mean, threads=1)
-        assert same(answers[0], expected.predict(image_files[0]))
-        assert same(answers[4], expected.predict(image_files[1]))
+        for place, image in ((0, image_files[0]), (4, image_files[1])):
+            answer = answers[place]
+            assert isinstance(answer, PredictResult)
+            shares = list(expected.predict(image).probabilities.values())
+            assert answer.probabilities.tolist() == shares
         texts = [str(answers[place]) for place in (1, 2, 3, 5)]
         assert all(isinstance(answers[place], ImageError) for place in (1, 2, 3, 5))
         assert "no image" in texts[0]
@@ -212,20 +204,17 @@ def test_the_queue_is_bounded(
     async def main() -> None:
         async with halted(small):
             # Four are taken by the worker, four lie ready behind them, and eight wait.
-            asked = [
-                asyncio.create_task(small.predict("m", [ImageToAnswer(p)] * 4))
-                for p in image_files[:4]
-            ]
+            tasks = [asyncio.create_task(small.predict("m", asked(p) * 4)) for p in image_files[:4]]
             await until(lambda: small.computing == 8 and small.waiting == 8)
             with pytest.raises(Overloaded, match="8 images wait"):
-                await small.predict("m", [ImageToAnswer(image_files[0])])
+                await small.predict("m", asked(image_files[0]))
             with pytest.raises(TooLarge, match="At most 8 images"):
-                await small.predict("m", [ImageToAnswer(image_files[0])] * 9)
+                await small.predict("m", asked(image_files[0]) * 9)
             assert listener.count("refused", "overloaded") == 1
-            asked[3].cancel()
+            tasks[3].cancel()
             await until(lambda: small.waiting == 4)
-            more = asyncio.create_task(small.predict("m", [ImageToAnswer(image_files[5])] * 4))
-        done = await asyncio.gather(*asked[:3], more)
+            more = asyncio.create_task(small.predict("m", asked(image_files[5]) * 4))
+        done = await asyncio.gather(*tasks[:3], more)
         assert all(isinstance(answer, PredictResult) for answers in done for answer in answers)
 
     runner.run(main())
@@ -236,12 +225,12 @@ def test_what_came_too_late_is_not_computed(
 ) -> None:
     async def main() -> None:
         with pytest.raises(Expired):
-            await small.predict("m", [ImageToAnswer(image_files[0])], deadline=0)
+            await small.predict("m", asked(image_files[0]), deadline=0)
         async with halted(small):
-            first = asyncio.create_task(small.predict("m", [ImageToAnswer(image_files[0])] * 8))
+            first = asyncio.create_task(small.predict("m", asked(image_files[0]) * 8))
             await until(lambda: small.computing == 8)
             with pytest.raises(Expired, match=r"within 0\.05 s"):
-                await small.predict("m", [ImageToAnswer(image_files[1])] * 3, deadline=0.05)
+                await small.predict("m", asked(image_files[1]) * 3, deadline=0.05)
             assert small.waiting == 0
         await first
         assert listener.count("refused", "expired") == 2
@@ -258,23 +247,19 @@ def test_a_worker_that_is_killed_is_replaced(
     async def main() -> None:
         first, second = pids(engine)
         os.kill(first, signal.SIGSTOP)
-        lost = asyncio.create_task(engine.predict("means", [ImageToAnswer(image_files[0])]))
+        lost = asyncio.create_task(engine.predict("means", asked(image_files[0])))
         await until(lambda: engine.computing == 1)
         os.kill(first, signal.SIGKILL)
         with pytest.raises(WorkerDied, match="try again"):
             await lost
         # The other one goes on, and soon there are two again.
-        assert isinstance(
-            (await engine.predict("means", [ImageToAnswer(image_files[0])]))[0], PredictResult
-        )
+        assert isinstance((await engine.predict("means", asked(image_files[0])))[0], PredictResult)
         await until(lambda: len(pids(engine)) == 2)
         assert second in pids(engine)
         assert listener.count("died") == listener.count("refused", "worker died") == 1
         # One that is being ended at this moment is given nothing any more.
         engine._pool.workers[0].kill()
-        await asyncio.gather(
-            *(engine.predict("means", [ImageToAnswer(image)]) for image in image_files)
-        )
+        await asyncio.gather(*(engine.predict("means", asked(image)) for image in image_files))
         await until(lambda: len(pids(engine)) == 2)
 
     runner.run(main())
@@ -283,15 +268,15 @@ def test_a_worker_that_is_killed_is_replaced(
 def test_an_image_of_a_batch_whose_process_died_is_computed_alone(
     runner: asyncio.Runner, small: Engine, listener: Listener, image_files: list[bytes]
 ) -> None:
-    images = [ImageToAnswer(large()), ImageToAnswer(image_files[0])]
+    images = asked(large(), image_files[0])
 
     async def main() -> None:
         await until(lambda: len(pids(small)) == 1)
-        asked = asyncio.create_task(small.predict("m", images))
+        task = asyncio.create_task(small.predict("m", images))
         await until(lambda: small.computing > 0)
         os.kill(pids(small)[0], signal.SIGKILL)
         with pytest.raises(WorkerDied):
-            await asked
+            await task
         for batches in ([1, 1], [2]):  # once they have answers, they are computed together again
             listener.told.clear()
             answers = await small.predict("m", images)
@@ -311,14 +296,14 @@ def test_a_worker_that_is_stuck_is_replaced(
             (stuck,) = pids(engine)
             os.kill(stuck, signal.SIGSTOP)
             with pytest.raises(Expired):
-                await engine.predict("m", [ImageToAnswer(image_files[0])])
+                await engine.predict("m", asked(image_files[0]))
             await until(lambda: bool(pids(engine)) and stuck not in pids(engine))
             # On a busy machine the new one may answer too late at first.
             async with asyncio.timeout(30):
                 answered = None
                 while not answered:
                     with contextlib.suppress(Expired):
-                        answered = await engine.predict("m", [ImageToAnswer(image_files[0])])
+                        answered = await engine.predict("m", asked(image_files[0]))
             assert isinstance(answered[0], PredictResult)
 
     asyncio.run(main())
@@ -333,7 +318,7 @@ def test_a_model_whose_answers_depend_on_the_batch_is_asked_one_by_one(tmp_path:
     async def main() -> None:
         async with running({"m": path}) as engine:
             assert not engine.served["m"].file.batch_invariant
-            answers = await engine.predict("m", [ImageToAnswer(image) for image in pixels])
+            answers = await engine.predict("m", asked(*pixels))
             for image, answer, other in zip(pixels, answers, together, strict=True):
                 assert isinstance(answer, PredictResult)
                 assert np.array_equal(answer.probabilities, alone.probabilities(image[None])[0])
@@ -341,7 +326,7 @@ def test_a_model_whose_answers_depend_on_the_batch_is_asked_one_by_one(tmp_path:
             # One that takes its place knows that too.
             os.kill(pids(engine)[0], signal.SIGKILL)
             await until(lambda: len(pids(engine)) == 0)
-            again = await engine.predict("m", [ImageToAnswer(image) for image in pixels])
+            again = await engine.predict("m", asked(*pixels))
             for before, after in zip(answers, again, strict=True):
                 assert isinstance(before, PredictResult)
                 assert isinstance(after, PredictResult)
@@ -358,19 +343,16 @@ def test_stopping_answers_what_was_taken(
         ready = [engine.ready]
         await engine.start()
         ready.append(engine.ready)
-        asked = [
-            asyncio.create_task(engine.predict("m", [ImageToAnswer(image)]))
-            for image in image_files
-        ]
+        tasks = [asyncio.create_task(engine.predict("m", asked(image))) for image in image_files]
         await asyncio.sleep(0)
         stopping = asyncio.create_task(engine.stop())
         await asyncio.sleep(0)
         ready.append(engine.ready)
         assert ready == [False, True, False]
         with pytest.raises(Stopping):
-            await engine.predict("m", [ImageToAnswer(image_files[0])])
+            await engine.predict("m", asked(image_files[0]))
         await stopping
-        assert all(task.done() and isinstance(task.result()[0], PredictResult) for task in asked)
+        assert all(task.done() and isinstance(task.result()[0], PredictResult) for task in tasks)
         assert all_ended(started)
 
     asyncio.run(main())
@@ -384,13 +366,10 @@ def test_stopping_in_haste_answers_that_it_stops(
         await engine.start()
         for pid in pids(engine):
             os.kill(pid, signal.SIGSTOP)
-        asked = [
-            asyncio.create_task(engine.predict("m", [ImageToAnswer(image)]))
-            for image in image_files
-        ]
+        tasks = [asyncio.create_task(engine.predict("m", asked(image))) for image in image_files]
         await until(lambda: engine.computing > 0 and engine.waiting > 0)
         await engine.stop(wait=False)
-        for answer in await asyncio.gather(*asked, return_exceptions=True):
+        for answer in await asyncio.gather(*tasks, return_exceptions=True):
             assert isinstance(answer, Stopping)
         assert all_ended(started)
 
@@ -436,7 +415,7 @@ def test_a_new_file_takes_over_without_a_gap(
             while not stop:
                 digest = engine.served["m"].digest
                 try:
-                    answers = await engine.predict("m", [ImageToAnswer(image) for image in pixels])
+                    answers = await engine.predict("m", asked(*pixels))
                 except WorkerDied:  # it had this request
                     continue
                 got = np.stack([a.probabilities for a in answers if isinstance(a, PredictResult)])
@@ -483,7 +462,7 @@ def test_workers_end_with_their_server(nearest_mean: Path) -> None:
         "async def main():\n"
         "    engine = Engine({'m': Path(sys.argv[1])}, ServerSettings(workers=1))\n"
         "    await engine.start()\n"
-        "    print(engine._pool.workers[0].pid, flush=True)\n"
+        "    print(engine._pool.workers[0].process.pid, flush=True)\n"
         "    await asyncio.sleep(60)\n"
         "asyncio.run(main())\n"
     )
@@ -514,9 +493,7 @@ def test_a_stranger_s_file_takes_no_place(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with running({"theirs": path}, metrics=listener) as engine:
-            first, second = await engine.predict(
-                "theirs", [ImageToAnswer(seven), ImageToAnswer(other)]
-            )
+            first, second = await engine.predict("theirs", asked(seven, other))
             assert isinstance(first, BadAnswer)
             assert "The model theirs gives no sound answer" in first.message
             assert isinstance(second, PredictResult)
@@ -530,8 +507,6 @@ def test_a_stranger_s_file_takes_no_place(tmp_path: Path) -> None:
             (tmp_path / "new").replace(path)
             await until(lambda: listener.count("reloaded", "theirs", False) == 1)
             assert engine.served["theirs"].digest == digest
-            assert isinstance(
-                (await engine.predict("theirs", [ImageToAnswer(other)]))[0], PredictResult
-            )
+            assert isinstance((await engine.predict("theirs", asked(other)))[0], PredictResult)
 
     asyncio.run(main())

@@ -1,4 +1,4 @@
-"""Errors have one shape, a status of their own, and tell nothing of the server."""
+"""Errors have one shape, and tell nothing of the server."""
 
 from __future__ import annotations
 
@@ -8,33 +8,17 @@ import pytest
 
 from opsin.core import errors as core
 from opsin.core.errors import ImageError, OpsinError
-from opsin.server import errors
-from opsin.web import refusals
-from opsin.web.refusals import error_object, error_reply
-
-PARTS = ("What is wrong", "What to do.")
+from opsin.server.errors import WorkerDied
+from opsin.web.refusals import error_reply
 
 
-@pytest.mark.parametrize(
-    ("error", "status"),
-    [
-        (refusals.BadRequest(*PARTS), 400), (refusals.Unauthorized(*PARTS), 401),
-        (refusals.ForeignOrigin(*PARTS), 403), (errors.NotFound(*PARTS), 404),
-        (errors.UnknownModel(*PARTS), 404), (errors.MethodNotAllowed(*PARTS), 405),
-        (errors.SlowRequest(*PARTS), 408), (errors.TooLarge(*PARTS), 413),
-        (errors.WrongMediaType(*PARTS), 415),
-        (refusals.WrongHost(*PARTS), 421), (ImageError(*PARTS), 422),
-        (errors.Overloaded(*PARTS), 503), (errors.WorkerDied(), 503),
-        (errors.Stopping(), 503), (errors.Expired(*PARTS), 504),
-    ],
-)  # fmt: skip
-def test_statuses(error: OpsinError, status: int) -> None:
-    reply = error_reply(error)
-    assert reply.status_code == status
-    content = json.loads(bytes(reply.body))
-    kind = type(error).__name__
-    assert content == {"error": {"kind": kind, "message": error.message, "advice": error.advice}}
-    assert ("retry-after" in reply.headers) == (status == 503)
+def test_their_shape() -> None:
+    for error, status in ((WorkerDied(), 503), (ImageError("What is wrong", "What to do."), 422)):
+        reply = error_reply(error)
+        assert reply.status_code == status
+        shape = {"kind": type(error).__name__, "message": error.message, "advice": error.advice}
+        assert json.loads(bytes(reply.body)) == {"error": shape}
+        assert ("retry-after" in reply.headers) == (status == 503)
 
 
 KINDS = [
@@ -52,6 +36,7 @@ def test_other_errors_say_nothing(kind: type[OpsinError]) -> None:
         error = core.MovedError("/home/secret", ["/home/secret/images"])
     else:
         error = kind("/home/secret/classifier.onnx is none", "See /home/secret.")
-    assert error_reply(error).status_code == 500
-    assert "secret" not in str(error_object(error))
-    assert error_object(error)["kind"] == "InternalError"
+    reply = error_reply(error)
+    assert reply.status_code == 500
+    assert b"secret" not in reply.body
+    assert b'"kind":"InternalError"' in reply.body

@@ -12,7 +12,7 @@ from opsin.server import ServerSettings
     ("name", "value"),
     [("port", -1), ("port", 65_536), ("max_bytes", 0), ("queue", 0),
      ("deadline", 0), ("deadline", float("nan")), ("deadline", float("inf")), ("workers", 0),
-     ("max_pixels", 50_000_001), ("top", 0), ("batch", -3), ("port", 80.5), ("queue", 1.5),
+     ("max_pixels", 50_000_001), ("batch", -3), ("port", 80.5), ("queue", 1.5),
      ("host", ""), ("device", "gpu")],
 )  # fmt: skip
 def test_values_out_of_range(name: str, value: float | str) -> None:

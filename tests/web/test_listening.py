@@ -212,19 +212,6 @@ def test_another_protocol_is_not_spoken() -> None:
     serving(test)
 
 
-def test_who_sends_a_refused_body_can_read_why() -> None:
-    async def test(connect: Callable[[], Awaitable[Client]]) -> None:
-        reader, writer = await connect()
-        refused = HEAD.replace(b"/ ", b"/refuse ")
-        writer.write(refused + b"Content-Length: 8000000\r\n\r\n" + bytes(8_000_000))
-        await writer.drain()
-        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
-        writer.write(HEAD + b"Content-Length: 3\r\n\r\nabc")  # and may ask again
-        assert (await reader.readuntil(b"\r\n\r\n3")).startswith(b"HTTP/1.1 200")
-
-    serving(test)
-
-
 def test_a_refused_body_that_never_ends() -> None:
     async def test(connect: Callable[[], Awaitable[Client]]) -> None:
         reader, writer = await connect()

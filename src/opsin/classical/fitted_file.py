@@ -27,8 +27,14 @@ from opsin.onnx_files.classical_heads import (
     write_scores,
     write_trees,
 )
-from opsin.onnx_files.parity import answers_of, check_answers
-from opsin.onnx_files.postprocessing import FEATURES, OPSET, GraphWriter, write_file
+from opsin.onnx_files.postprocessing import (
+    FEATURES,
+    OPSET,
+    GraphWriter,
+    answers_of,
+    check_answers,
+    write_file,
+)
 from opsin.runtime.classifier import Classifier
 
 

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from opsin.cli.options import flag, token_of
+from opsin.cli import options
+from opsin.cli.options import token_of
 from opsin.cli.output import STOP_SAID, print_json
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher, WatcherGroup
-from opsin.core.platform import DEVICE_WORDS
 from opsin.report.terminal import for_people
 from opsin.server import ServerSettings
 from opsin.server import serve as run_server
@@ -25,15 +25,12 @@ def serve(
     token_file: Path | None = None,
     allowed_hosts: list[str] | None = None,
     workers: Annotated[int | None, typer.Option(min=1)] = None,
-    device: Annotated[
-        str, flag("--device DEVICE", f"Where to compute: {DEVICE_WORDS}.", show_default=True)
-    ] = "auto",
+    device: options.Device = "auto",
     queue: Annotated[int, typer.Option(min=1)] = 256,
     batch: Annotated[int, typer.Option(min=1)] = 16,
     deadline: float = 30.0,
     max_megabytes: float = 20.0,
     max_megapixels: float = 50.0,
-    top: Annotated[int, typer.Option(min=1)] = 5,
     page: str | None = None,
     access_log: bool = False,
     quiet: bool = False,
@@ -56,7 +53,6 @@ def serve(
         deadline (SECONDS): Time for a request to be read and answered.
         max_megabytes (MB): Most of one request's body.
         max_megapixels (MP): Most million pixels of an image.
-        top: Classes in an answer by default.
         page (FILE): HTML file of your own to show at / in place of Opsin's page.
         access_log: Write a line for each request.
     """
@@ -65,7 +61,7 @@ def serve(
         workers=workers, device=device, queue=queue, batch=batch, deadline=deadline,
         max_bytes=_millions("--max-megabytes", max_megabytes),
         max_pixels=_millions("--max-megapixels", max_megapixels),
-        top=top, page=page, access_log=access_log,
+        page=page, access_log=access_log,
     )  # fmt: skip
     watcher = for_people(quiet=quiet)
     try:

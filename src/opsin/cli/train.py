@@ -11,7 +11,7 @@ from rich.table import Table
 
 from opsin.classical.classical_recipe import PIXEL_MODELS
 from opsin.cli import options, recipe_flags
-from opsin.cli.options import expect, flag
+from opsin.cli.options import expect
 from opsin.cli.output import STOP_SAID, columns, console, plain, print_json, say
 from opsin.cli.recipe_flags import Track, merge_options, read_options
 from opsin.commands.runs import Run
@@ -33,9 +33,8 @@ def train(
     *,
     model: Annotated[
         str,
-        flag(
-            "--model",
-            "auto: chosen for your images and this machine; "
+        typer.Option(
+            help="auto: chosen for your images and this machine; "
             f"{', '.join(f'{name} ({spec.description})' for name, spec in NETWORKS.items())}; "
             f"without layers: {', '.join(PIXEL_MODELS)}.",
             rich_help_panel=options.MOST_USED,

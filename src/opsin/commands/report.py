@@ -29,13 +29,15 @@ from opsin.data.dataset import Dataset
 from opsin.data.run_images import Places, load_run_images
 from opsin.data.sources.table import columns_of
 from opsin.evaluation.embedding_map import map_embedding
-from opsin.evaluation.label_errors import clear_examples, doubt_labels, too_weak
 from opsin.evaluation.mistakes import (
     cells_of,
     check_seed,
+    clear_examples,
     confident_mistakes,
+    doubt_labels,
     drawn_rows,
     least_confident_correct,
+    too_weak,
     typical_rows,
 )
 from opsin.evaluation.out_of_distribution import measure_synthetic_ood, strange_images

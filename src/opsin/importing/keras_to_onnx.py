@@ -13,14 +13,13 @@ from opsin.importing.answers import Converted
 from opsin.importing.keras_config import Call, LayerConfig, NetworkConfig, Reference, read_network
 from opsin.importing.keras_file import KerasFile, open_keras
 from opsin.importing.keras_graph import KerasGraph, KerasTensor, LayerCall, Writer, tensors_in
+from opsin.importing.keras_layers import LAYERS
 from opsin.importing.keras_numbers import NUMBERS
-from opsin.importing.keras_shapes import SHAPES
-from opsin.importing.keras_weighted import WEIGHTED
 from opsin.onnx_files.postprocessing import model_of
 from opsin.onnx_files.refusal import quoted
 
 # The layers by the names of their classes.
-_LAYERS: Final[dict[str, Writer]] = {**NUMBERS, **SHAPES, **WEIGHTED}
+_LAYERS: Final[dict[str, Writer]] = {**NUMBERS, **LAYERS}
 # Layers that run code which the file holds.
 _CODE: Final = frozenset(("Lambda", "TFOpLambda", "TensorFlowOpLayer", "SlicingOpLambda"))
 # Layers that bring pixels to the numbers that a network was trained on, before any that learns.

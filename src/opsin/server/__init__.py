@@ -45,7 +45,6 @@ class ServerSettings(AddressSettings):
     deadline: float = Field(30.0, ge=0.001, le=86_400)
     max_bytes: int = Field(20_000_000, ge=1)
     max_pixels: int = Field(MAX_PIXELS, ge=1, le=MAX_PIXELS)
-    top: int = Field(5, ge=1)
     page: str | None = None
     access_log: bool = False
 

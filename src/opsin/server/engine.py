@@ -90,13 +90,9 @@ Queue = OrderedDict[Entry, None]  # for fast removal from the middle
 
 
 def next_batch(waiting: Queue, most: int, *, among: int = 1, least: int = 1) -> list[Entry]:
-    """Take the next batch from a queue: images of the model that has waited longest.
+    """Take a batch from a queue: images of the model that has waited longest, if enough wait.
 
-    Args:
-        waiting: The queue, in order of arrival.
-        most: Most images of the batch.
-        among: Number of free workers, which share the waiting images evenly.
-        least: Take nothing if fewer images wait for the model.
+    ``among`` so many free workers, the waiting images are shared out evenly.
     """
     if not waiting:
         return []
@@ -178,12 +174,9 @@ class Engine:
         """Start the workers and open the models."""
         if not CHILDREN_INHERIT:
             raise RecipeError("Windows cannot serve", "Serve from its Linux subsystem (WSL).")
-        device = self.settings.device
-        paths = self._paths.values()
-        files = [await asyncio.to_thread(ModelFile.read, path, device) for path in paths]
-        for name, file, header in zip(
-            self._paths, files, await self._pool.start(files), strict=True
-        ):
+        files = [await self._read(path) for path in self._paths.values()]
+        known = await self._pool.start(files)
+        for name, file, header in zip(self._paths, files, known, strict=True):
             self._serve(name, file, header)
         self._watcher = asyncio.create_task(self._watch())
         self._watcher.add_done_callback(log_failure)
@@ -362,7 +355,7 @@ class Engine:
         """
         old = self.served[name].file
         try:
-            new = await asyncio.to_thread(ModelFile.read, old.path, self.settings.device)
+            new = await self._read(old.path)
             if new.digest == old.digest:
                 return
             header = await self._pool.replace(new)
@@ -380,6 +373,9 @@ class Engine:
         if all(model.digest != digest for model in self.served.values()):
             for worker in self._pool.workers:
                 worker.drop(digest)
+
+    async def _read(self, path: Path) -> ModelFile:
+        return await asyncio.to_thread(ModelFile.read, path, self.settings.device)
 
     def _serve(self, name: str, file: ModelFile, header: Header) -> None:
         metadata = Metadata.model_validate(header["metadata"])

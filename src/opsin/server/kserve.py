@@ -167,12 +167,8 @@ async def _infer(
         # Again: the file may have been replaced meanwhile. From here to the engine there is no
         # await.
         served = _served(engine, model, version)
-        asked, images = read_request(
-            content,
-            request.headers.get(JSON_LENGTH),
-            served.metadata.preparation,
-            settings.queue,
-        )
+        length, target = request.headers.get(JSON_LENGTH), served.metadata.preparation
+        asked, images = read_request(content, length, target, settings.queue)
         known = [output["name"] for output in _described(served)["outputs"]]
         wanted = asked.outputs or [OutputTensor(name=name) for name in known]
         for name in {output.name for output in wanted} - set(known):
@@ -200,35 +196,29 @@ def _written(
 ) -> Response:
     """Write the answers as JSON, followed by the binary tensors."""
     all_binary = _flag(asked.parameters, "binary_data_output")
-    tensors: list[_Tensor] = []
-    behind = b""
+    reply: dict[str, Any] = {"model_name": served.name, "model_version": version_of(served)}
+    if asked.id:
+        reply["id"] = asked.id
+    reply["outputs"] = []
+    behind: list[bytes] = []
     for output in wanted:
         values = np.array([getattr(answer, output.name) for answer in answers])
         boolean = values.dtype == np.bool_
         values = values if boolean else values.astype("<f4", copy=False)
-        tensor: _Tensor = {
-            "name": output.name,
-            "datatype": "BOOL" if boolean else "FP32",
-            "shape": list(values.shape),
-        }
+        datatype, shape = "BOOL" if boolean else "FP32", list(values.shape)
+        tensor: _Tensor = {"name": output.name, "datatype": datatype, "shape": shape}
         if _flag(output.parameters, "binary_data", all_binary):
             tensor["parameters"] = {"binary_data_size": values.nbytes}
-            behind += values.tobytes()
+            behind.append(values.tobytes())
         else:
             tensor["data"] = values.ravel().tolist()
-        tensors.append(tensor)
-    reply: _Tensor = {
-        "model_name": served.name,
-        "model_version": version_of(served),
-        "outputs": tensors,
-    }
-    if asked.id:
-        reply["id"] = asked.id
+        reply["outputs"].append(tensor)
+    if not behind:
+        return json_reply(reply)
     text = json_bytes(reply)
-    if not any("parameters" in tensor for tensor in tensors):
-        return Response(text, media_type="application/json")
     headers = {JSON_LENGTH: str(len(text))}
-    return Response(text + behind, headers=headers, media_type="application/octet-stream")
+    content = b"".join([text, *behind])
+    return Response(content, headers=headers, media_type="application/octet-stream")
 
 
 def _described(served: ServedModel) -> dict[str, Any]:
@@ -297,23 +287,19 @@ def _images(tensor: InputTensor, tail: memoryview, target: Preparation, most: in
     pixels = [target.height, target.width, target.channels] if name == "images" else []
     datatype = "UINT8" if pixels else "BYTES"
     stated = tensor.parameters.get("binary_data_size", "missing")
-    if tensor.datatype != datatype:
-        raise TensorError(f"{name} must have the datatype {datatype}, not {tensor.datatype}")
-    if shape[1:] != pixels or not shape:
+    if tensor.datatype != datatype or shape[1:] != pixels or not shape:
+        wanted = f"the shape [{', '.join(['N', *map(str, pixels)])}] and the datatype {datatype}"
         raise TensorError(
-            f"{name} must have the shape [{', '.join(['N', *map(str, pixels)])}], not {shape}",
+            f"{name} must have {wanted}, not {shape} and {tensor.datatype}",
             "Resize the images, or send files as image_bytes.",
         )
     if not 1 <= shape[0] <= most:
-        advice = "Send them in several requests."
-        raise TensorError(f"A request may hold 1 to {most:,} images, not {shape[0]}", advice)
+        raise TensorError(f"A request may hold 1 to {most:,} images, not {shape[0]}")
     if data is not None and (stated != "missing" or len(tail)):
         raise TensorError(f"{name} has data, and so no bytes behind the JSON")
     if data is None and (type(stated) is not int or stated != len(tail)):
-        raise TensorError(
-            f"binary_data_size is {_short(str(stated))}, but {len(tail):,} bytes are behind the "
-            "JSON"
-        )
+        message = f"binary_data_size is {_short(str(stated))}, but {len(tail):,} bytes follow"
+        raise TensorError(message)
     if not pixels and data is None:
         return _cut(tail, shape[0])
     if not pixels and data is not None:
@@ -329,9 +315,8 @@ def _images(tensor: InputTensor, tail: memoryview, target: Preparation, most: in
         return files
     content = tail if data is None else memoryview(_numbers(data, shape))
     if len(content) != prod(shape):
-        raise TensorError(
-            f"The shape {shape} needs {prod(shape):,} bytes, and {len(content):,} came"
-        )
+        message = f"The shape {shape} needs {prod(shape):,} bytes, and {len(content):,} came"
+        raise TensorError(message)
     return list(np.frombuffer(content, np.uint8).reshape(shape))
 
 

@@ -28,6 +28,8 @@ from opsin.server.models import ServedModel
 from opsin.web.refusals import BadRequest, Error, error_object, json_reply
 
 PREDICT: Final = "/predict"
+# Classes in an answer by default.
+_TOP: Final = 5
 
 
 class AnswerOptions(BaseModel):
@@ -218,12 +220,11 @@ class Predictor:
             served, answers = await while_connected(request.receive, ask())
         if len(answers) == 1 and not isinstance(answers[0], PredictResult):
             raise answers[0]
-        top = options.top or self.settings.top
         reply: Predictions = {
             "model": served.name,
             "digest": served.digest,
             "predictions": [
-                _described(upload, result, served.metadata.classes, options, top)
+                _described(upload, result, served.metadata.classes, options)
                 for upload, result in zip(uploads, answers, strict=True)
             ],
         }
@@ -231,13 +232,13 @@ class Predictor:
 
 
 def _described(
-    upload: Upload, result: Result, classes: Sequence[str], options: AnswerOptions, top: int
+    upload: Upload, result: Result, classes: Sequence[str], options: AnswerOptions
 ) -> ImagePrediction:
     if not isinstance(result, PredictResult):
         return {"name": upload.name, "error": error_object(result)}
     order = np.argsort(-result.probabilities, kind="stable").tolist()
     shares = result.probabilities.tolist()
-    label = classes[order[0]]
+    label, most = classes[order[0]], options.top or _TOP
     answer: ImagePrediction = {
         "name": upload.name,
         "warning": NO_CONTRAST if NO_CONTRAST in result.notes else None,
@@ -246,7 +247,7 @@ def _described(
         "confidence": shares[order[0]],
         "rejected": result.rejected,
         "ood_score": None if result.ood_score is None else _number(result.ood_score),
-        "top": [{"label": classes[row], "score": shares[row]} for row in order[:top]],
+        "top": [{"label": classes[row], "score": shares[row]} for row in order[:most]],
         "notes": list(result.notes),
     }
     if options.all:

@@ -32,9 +32,8 @@ _LOADING: Final = 120.0
 _GRACE: Final = 10.0
 # Seconds that a worker gets to end by itself.
 _ENDING: Final = 2.0
-# Seconds before restarting a worker that failed to start; doubled each time.
-_PAUSE: Final = 0.1
-_LONGEST_PAUSE: Final = 5.0
+# Seconds before restarting a worker that failed to start.
+_PAUSE: Final = 1.0
 
 #: A worker's reply: header and body.
 Reply = tuple[Header, bytes]
@@ -58,7 +57,7 @@ class Worker(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._unpacker = Unpacker()
         self._transport: asyncio.Transport | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
         self._closing = False
 
     @property
@@ -66,17 +65,12 @@ class Worker(asyncio.Protocol):
         """Whether it is connected."""
         return self._transport is not None and not self._transport.is_closing()
 
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._process.pid if self._process else 0
-
     async def open(self) -> None:
         """Start the process; `end` must follow, even on failure."""
         ours, theirs = socket.socketpair()
         try:
             with theirs:
-                self._process = _start(theirs)
+                self.process = _start(theirs)
             ours.setblocking(False)
             self._transport, _ = await self._loop.create_unix_connection(lambda: self, sock=ours)
         except BaseException:
@@ -109,14 +103,10 @@ class Worker(asyncio.Protocol):
         return self._ask({"do": "answer", "key": file.digest, **header}, parts, self._patience)
 
     async def load(self, file: ModelFile, trial_batch: int = 0) -> Header:
-        """Load a model in the worker, and return its description.
+        """Load a model in the worker, and return its description, or raise `OpsinError`.
 
         With a ``trial_batch``, answers are tested in batches of up to so many images, and a
         crash is blamed on the file.
-
-        Raises:
-            OpsinError: The file is not a classifier.
-            WorkerDied: The process died on it.
         """
         try:
             header, _ = await self._load(file, trial_batch)
@@ -142,8 +132,8 @@ class Worker(asyncio.Protocol):
 
     def kill(self) -> None:
         """Kill the process; its pending work is lost."""
-        if self._process:
-            self._process.kill()
+        if self.process:
+            self.process.kill()
         if self._transport:
             self._transport.abort()
 
@@ -155,9 +145,9 @@ class Worker(asyncio.Protocol):
         if self._transport:
             self._transport.close()
         latest = self._loop.time() + _ENDING
-        while self._process and self._process.poll() is None:
+        while self.process and self.process.poll() is None:
             if self._loop.time() > latest:
-                self._process.kill()
+                self.process.kill()
             await asyncio.sleep(0.005)
 
     def _load(self, file: ModelFile, trial_batch: int = 0) -> asyncio.Future[Reply]:
@@ -219,11 +209,8 @@ def _start(connection: socket.socket) -> subprocess.Popen[bytes]:
 class WorkerPool:
     """A fixed number of workers; dead ones are replaced.
 
-    Args:
-        settings: Say how many, and the deadline.
-        models: Returns the models that a new worker loads.
-        free: Called when a worker has replied or is ready.
-        died: Called when a worker has died.
+    A new one loads the ``models``. ``free`` is called when one has replied or is ready, ``died``
+    when one has died.
     """
 
     def __init__(
@@ -284,8 +271,8 @@ class WorkerPool:
 
     async def _keep(self, worker: Worker | None) -> None:
         """Keep one worker running, until cancelled."""
-        failures = 0
         while True:
+            failed = False
             try:
                 if worker is None:
                     worker = Worker(self._patience, self._free)
@@ -294,13 +281,12 @@ class WorkerPool:
                         await worker.load(model)
                     if not worker.gone.done():  # it may have died just now
                         self.workers.append(worker)
-                        failures = 0
                         self._free()
                 await asyncio.shield(worker.gone)
                 if worker in self.workers:
                     self._died()
             except (OpsinError, OSError) as error:
-                failures += 1
+                failed = True
                 _LOG.warning("a worker could not be started: %s", error)
             finally:
                 if worker is not None:
@@ -309,9 +295,8 @@ class WorkerPool:
                         self.workers.remove(worker)
                     await worker.end(at_once=not ready)
             worker = None
-            if failures:
-                # Capped: the power would overflow after a night of failures.
-                await asyncio.sleep(min(_LONGEST_PAUSE, _PAUSE * 2 ** min(failures, 16)))
+            if failed:
+                await asyncio.sleep(_PAUSE)
 
 
 def log_failure(task: asyncio.Task[None]) -> None:

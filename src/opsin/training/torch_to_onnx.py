@@ -19,8 +19,7 @@ from opsin.core.errors import RecipeError
 from opsin.core.metadata import Metadata
 from opsin.models.torch_layers import Add, GlobalMaximum, Normalise
 from opsin.onnx_files.operators import OPERATORS
-from opsin.onnx_files.parity import answers_of, check_answers
-from opsin.onnx_files.postprocessing import GraphWriter, write_file
+from opsin.onnx_files.postprocessing import GraphWriter, answers_of, check_answers, write_file
 from opsin.runtime.classifier import Classifier
 
 

@@ -148,7 +148,7 @@ def shard_facts(inputs: ShardInputs | None) -> JsonObject:
     """Return which shard of which images an answers file is."""
     if inputs is None:
         return {}
-    return {_INPUTS: inputs.fingerprint, _COUNT: inputs.images, _PART: str(inputs.shard)}
+    return {_INPUTS: inputs.fingerprint[:16], _COUNT: inputs.images, _PART: str(inputs.shard)}
 
 
 @dataclass(frozen=True)
