@@ -281,7 +281,7 @@ def _receive(
     connection: socket.socket, frames: queue.SimpleQueue[tuple[Header, memoryview]]
 ) -> None:
     """Fetch the next frame while one is computed; exit when the connection closes."""
-    stream = connection.makefile("rb", buffering=0)
+    stream = connection.makefile("rb")
     while True:
         try:
             frame = receive(stream)
