@@ -14,12 +14,7 @@ from PIL import Image
 
 from opsin.core.arrays import Bools, Floats
 from opsin.core.format import counted
-from opsin.report.figures.network_figures import (
-    image_size,
-    network_title,
-    probes_title,
-    sees,
-)
+from opsin.report.figures.network_figures import image_size, network_title, probes_title, sees
 from opsin.report.figures.style import shorten
 from opsin.report.maps import PALETTES, gradient, png_of
 from opsin.report.run_page import themed
