@@ -42,7 +42,6 @@ def test_batches_are_tried_out(tmp_path: Path, plain: Path) -> None:
 def test_a_broken_file_is_named_as_the_user_knows_it(plain: Path) -> None:
     header = {
         "path": "runs/demo/classifier.onnx",
-        "trial_batch": 0,
         "batch_invariant": True,
         "max_batch": None,
         "device": "cpu",
@@ -70,7 +69,7 @@ def test_only_the_cpu_is_asked_for_the_same_bits_in_any_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     leaning = write_leaning(tmp_path / "leaning.onnx", lean=1e-4).read_bytes()
-    header = {"path": "it", "trial_batch": 16, "max_batch": None}
+    header = {"path": "it", "batch": 16, "batch_invariant": None, "max_batch": None}
     _, exact = load(memoryview(leaning), header | {"device": "cpu"})
     assert (exact["device"], exact["batch_invariant"]) == ("cpu", False)
     for provider, device in (("AzureExecutionProvider", "openvino"), ("Nothing", "cpu")):
