@@ -19,11 +19,7 @@ from opsin.inspection.decision import (
 )
 from opsin.inspection.neighbours import Neighbour
 from opsin.inspection.occlusion import Counterfactual
-from opsin.report.inside.decision_sections import (
-    METHODS,
-    counterfactual_words,
-    decision_sections,
-)
+from opsin.report.inside.decision_sections import METHODS, counterfactual_words, decision_sections
 from opsin.report.templates import render_page
 
 SHARES = np.linspace(0, 1, 6, dtype=np.float32)

@@ -114,11 +114,7 @@ class _Card:
 
 
 def unit_sections(
-    gallery: UnitGallery,
-    ablation: Ablation | None,
-    *,
-    label: str | None = None,
-    room: int = ROOM,
+    gallery: UnitGallery, ablation: Ablation | None, *, label: str | None = None, room: int = ROOM
 ) -> list[Section]:
     """Return the sections about the units of one layer."""
     effects = {} if ablation is None else {effect.unit: effect for effect in ablation.effects}
