@@ -31,12 +31,13 @@ import opsin
 from benchmarks.contenders import small_resnet
 from opsin.commands.inspect_model import gradient_maps
 from opsin.commands.known_images import known_images
-from opsin.inspection.decision import Decision, explain
-from opsin.inspection.faithfulness import (
+from opsin.inspection.decision import (
+    Decision,
     FaithfulnessVerdict,
     assess_faithfulness,
     chance,
     curves_of,
+    explain,
 )
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.runtime.classifier import Classifier

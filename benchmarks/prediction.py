@@ -350,7 +350,7 @@ def _answers(model: Path, folder: Path, options: argparse.Namespace) -> dict[str
         AnswersFile,
         database_beside,
     )
-    from opsin.commands.predict.rows import RowFormat, row_of  # noqa: PLC0415
+    from opsin.commands.predict.rows import RowFormat, json_line, row_of  # noqa: PLC0415
 
     classifier = Classifier(model)
     answer = classifier.predict(_files(options.images)[0])
@@ -364,7 +364,7 @@ def _answers(model: Path, folder: Path, options: argparse.Namespace) -> dict[str
             for start in range(0, count, 512):
                 batch = range(start, min(start + 512, count))
                 names = [f"photos/{number // 1000}/{number}.jpg" for number in batch]
-                lines = [row_of(name, answer, 5).to_json_line() for name in names]
+                lines = [json_line(row_of(name, answer, 5, reject=True)) for name in names]
                 output.append(
                     [Answer(*each) for each in zip(names, itertools.repeat(0), lines, strict=False)]
                 )

@@ -13,32 +13,13 @@ UNITS = 16
 
 
 def network(  # noqa: C901, PLR0915  one form an option
-    *,
-    batch: str | int = "N",
-    channels_last: bool = False,
-    head: str = "softmax",
-    constants: bool = False,
-    half: bool | str = False,
-    inside: str = "",
-    opset: int = 17,
-    reshape: str = "flatten",
-    side: int | str = SIDE,
-    bgr: bool = False,
-) -> bytes:
+    *, batch: str | int = "N", channels_last: bool = False, head: str = "softmax",
+    constants: bool = False, half: bool | str = False, inside: str = "", opset: int = 17,
+    reshape: str = "flatten", side: int | str = SIDE, bgr: bool = False,
+) -> bytes:  # fmt: skip
     """Return two convolutions, a mean and a head, always with the same weights.
 
-    Args:
-        batch: The first dimension of its input.
-        channels_last: Whether images are ``[N, H, W, C]``.
-        head: ``softmax``, ``logits``, ``conv`` or ``none``.
-        constants: Whether weights are operators.
-        half: Whether it computes with numbers of 16 bits; ``within``: it takes and gives 32, and
-            what casts them is listed last, as a usual converter writes it.
-        inside: ``scaling``: it takes 0 to 255 and scales within.
-        opset: Version of the operators.
-        reshape: ``flatten``, ``constant`` or ``shape``: how maps become a row.
-        side: Height and width of its input.
-        bgr: Whether it turns blue first into red first within.
+    ``half`` may be ``within``: it takes and gives 32 bits, and what casts them is listed last.
     """
     random = np.random.default_rng(1)
     kind = np.float16 if half else np.float32

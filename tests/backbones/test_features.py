@@ -178,12 +178,9 @@ def test_a_damaged_file_costs_its_own_images(
         place = content.find(features[4].tobytes())
         content[place] ^= 1
     first.write_bytes(
-        {
-            "cut": bytes(content[:-200]),
-            "bit": bytes(content),
-            "text": b"no arrays",
-            "empty": b"",
-        }[damage]
+        {"cut": bytes(content[:-200]), "bit": bytes(content), "text": b"no arrays", "empty": b""}[
+            damage
+        ]
     )
     assert cache.find(digests[4].tobytes()) is None
     whole = cache.find(digests[160].tobytes())

@@ -119,7 +119,7 @@ def trained(tmp_path: Path, shapes: Path) -> opsin.Run:
 @pytest.mark.torch
 def test_every_verb_names_the_option(cli: Cli, trained: opsin.Run, shapes: Path) -> None:
     for words in (("report",), ("resume", "--epochs", "2"), ("inspect", "train/0"),
-                  ("inspect", "--portraits"), ("export",)):  # fmt: skip
+                  ("inspect", "--probes"), ("export",)):  # fmt: skip
         done = cli(words[0], trained.path, *words[1:])
         assert done.returncode == 1, done.stderr
         for word in (str(trained.path), str(shapes), "--data NEW"):
@@ -142,7 +142,6 @@ def test_every_function_takes_the_new_place(tmp_path: Path, trained: opsin.Run) 
     assert len(look.known.train) == len(
         trained.directory.load_arrays(longer.directory.split)["train"]
     )
-    assert look.portraits()
     assert shipped(asked_again(), "bundle", data=[moved]).images
     # Others are welcome to be looked at, and said to be others.
     (moved / "disc" / "0.png").unlink()

@@ -13,18 +13,15 @@ from hypothesis import strategies as st
 from opsin.data import cache
 
 
-def test_a_new_array_has_its_place_on_the_disk(tmp_path: Path) -> None:
+def test_a_new_array_is_zeros_and_has_its_place_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "new.npy"
     cache.new_array(file, np.uint8, (1000, 64, 64))
     array = np.load(file)
     assert array.shape == (1000, 64, 64)
     assert not array.any()
     assert file.stat().st_blocks * 512 >= array.nbytes
-
-
-def test_a_new_array_is_zeros_where_the_system_reserves_no_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
     monkeypatch.delattr(os, "posix_fallocate", raising=False)
     cache.new_array(tmp_path / "new.npy", np.int32, (10, 3))
     assert np.array_equal(np.load(tmp_path / "new.npy"), np.zeros((10, 3), np.int32))

@@ -21,12 +21,6 @@ from opsin.data.run_images import load_run_images
 from tests.conftest import shape_image, write_shapes
 
 
-def test_digits_need_nothing(digits: Dataset) -> None:
-    assert digits.images.shape == (1797, 8, 8, 1)
-    assert digits.images[:].max() == 255
-    assert [len(digits.split.rows(part)) for part in ("train", "val", "test")] == [1457, 161, 179]
-
-
 def test_the_second_time_nothing_is_decoded(shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = load(shapes)
 
@@ -39,12 +33,6 @@ def test_the_second_time_nothing_is_decoded(shapes: Path, monkeypatch: pytest.Mo
     assert np.array_equal(again.images, first.images)
 
 
-def test_a_changed_file_is_noticed(shapes: Path) -> None:
-    before = load(shapes).fingerprint
-    Image.fromarray(shape_image("disc", 99)).save(shapes / "disc" / "0.png")
-    assert load(shapes).fingerprint != before
-
-
 def test_unreadable_files_are_named_skipped_and_counted(shapes: Path) -> None:
     (shapes / "disc" / "broken.png").write_bytes(b"no image")
     data = load(shapes)
@@ -52,10 +40,7 @@ def test_unreadable_files_are_named_skipped_and_counted(shapes: Path) -> None:
     assert data.unreadable == [("disc/broken.png", "no image of a known format")]
     assert data.describe().audit.unreadable == 1
     assert np.array_equal(data.images[12], shape_image("square", 6000))
-
-
-def test_too_many_unreadable_files_stop_unless_allowed(shapes: Path) -> None:
-    for number in range(6):
+    for number in range(5):
         (shapes / "disc" / f"broken{number}.png").write_bytes(b"no image")
     with pytest.raises(SourceError, match=r"6 of 30 files.*at most 10%.*--max-unreadable"):
         load(shapes)

@@ -117,13 +117,6 @@ def test_any_image_gets_the_size_asked_for(
     assert int(read.max()) <= int(pixels.max()) + 1
 
 
-def test_fit_fills_with_the_borders_colour() -> None:
-    wide = np.full((10, 20, 3), (200, 100, 50), np.uint8)
-    wide[4:6, 9:11] = 0
-    read = read_image(wide, Preparation(height=20, width=20, channels=3, resize="fit"))
-    assert read[0, 0].tolist() == [200, 100, 50]
-
-
 ORIENTED = {
     kind: {
         "mode": st.sampled_from(modes),
@@ -231,13 +224,6 @@ def test_less_than_all_of_a_jpeg_gives_nearly_the_same_pixels(
     assert difference.max() < 20
 
 
-def test_what_pillow_decodes_is_what_simplejpeg_decodes() -> None:
-    for mode in ("L", "RGB"):
-        content = encoded(Image.fromarray(photograph(61, 83)).convert(mode), "JPEG", quality=85)
-        with Image.open(io.BytesIO(content)) as upright:
-            assert np.array_equal(np.asarray(open_image(content)), np.asarray(upright))
-
-
 @given(part=st.floats(0.3, 0.999), progressive=st.booleans(), quality=st.sampled_from([40, 90]))
 def test_a_jpeg_that_pillow_calls_cut_short_is_refused(
     part: float, progressive: bool, quality: int
@@ -297,13 +283,6 @@ def test_the_pixels_are_those_that_are_decoded_here(kind: str, mode: str) -> Non
     pixels, read_as = open_apart(content)
     assert read_as == kind
     assert np.array_equal(pixels.squeeze(), np.asarray(open_image(content)))
-
-
-def test_it_is_turned_upright_and_made_small() -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    content = encoded(Image.new("RGB", (400, 100), "red"), "JPEG", exif=exif)
-    assert open_apart(content, side=40)[0].shape == (40, 10, 3)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs RLIMIT_AS")

@@ -18,12 +18,12 @@ from PIL import Image, TiffImagePlugin
 
 import opsin
 from opsin.core.errors import ImageError
-from opsin.core.events import Watcher
 from opsin.core.metadata import Preparation
 from opsin.data import fill_cache
-from opsin.data.dataset import Dataset, from_arrays, load
+from opsin.data.dataset import from_arrays, load
 from opsin.data.images import PreparedPixels, prepare, read_image
 from opsin.data.pixel_values import bits_needed, image_from_array
+from tests.conftest import Notes
 
 Deep = NDArray[np.uint16]
 
@@ -210,23 +210,9 @@ def test_a_brighter_image_is_clipped_and_that_is_said() -> None:
     assert prepare(png(levels(4095)), like, "it").notes == ()
 
 
-class Notes(Watcher):
-    """Keeps what is noted."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.texts.append(text)
-
-
-def trained(data: Dataset, place: Path) -> opsin.Classifier:
-    return opsin.train(data, model="logistic", runs=place).classifier()
-
-
 def test_the_classifier_carries_its_white(tmp_path: Path) -> None:
     source = folder(tmp_path / "images", ".png", png, 4095)
-    classifier = trained(load(source), tmp_path / "run")
+    classifier = opsin.train(load(source), model="logistic", runs=tmp_path / "run").classifier()
     assert classifier.metadata.preparation.bits == 12
     names = load(source).names
     answers = classifier.predict([source / name for name in names])
@@ -235,7 +221,7 @@ def test_the_classifier_carries_its_white(tmp_path: Path) -> None:
     brighter = folder(tmp_path / "brighter", ".png", png, 9000)
     notes = Notes()
     opsin.evaluate(classifier, brighter, watcher=notes)
-    assert any("12 images: brighter than the training images" in text for text in notes.texts)
+    assert any("12 images: brighter than the training images" in text for text in notes.notes)
     assert classifier.predict(brighter / "bright" / "12.png").notes
 
 
@@ -265,8 +251,7 @@ def grey(height: int = 6, width: int = 9) -> NDArray[np.uint8]:
     ).reshape(height, width)  # fmt: skip
 
 
-def colour() -> NDArray[np.uint8]:
-    return np.stack([grey(), grey()[::-1], grey()[:, ::-1]], axis=2)
+COLOUR = np.stack([grey(), grey()[::-1], grey()[:, ::-1]], axis=2)
 
 
 def read(array: NDArray[Any]) -> NDArray[np.uint8]:
@@ -297,8 +282,8 @@ def test_what_numbers_were_taken_for_is_said() -> None:
 @pytest.mark.parametrize(
     ("array", "words"),
     [
-        (colour().transpose(2, 0, 1), r"\[3, 6, 9\].*channels last"),
-        (np.stack([colour()] * 2), r"\[2, 6, 9, 3\].*several images as a list"),
+        (COLOUR.transpose(2, 0, 1), r"\[3, 6, 9\].*channels last"),
+        (np.stack([COLOUR] * 2), r"\[2, 6, 9, 3\].*several images as a list"),
         (np.stack([grey(), grey()], axis=2), r"\[6, 9, 2\]"),
         (grey().astype(np.uint16) * 257, "from 0 to 65535"),
         (grey() / 127.5 - 1, "from -1 to 1"),

@@ -131,15 +131,9 @@ def test_out_of_fold_the_interval_is_wider_and_less_is_shown() -> None:
 def test_better_needs_both_the_test_and_the_interval(
     p: float, low: float, high: float, better: str | None
 ) -> None:
-    assert decide([DifferenceTest(p=p, low=low, high=high)])[0].better == better
-
-
-def test_several_comparisons_need_stronger_signs() -> None:
-    clear = DifferenceTest(p=0.02, low=0.001, high=0.02)
-    assert decide([clear])[0].better == "second"
-    several = decide([clear, clear, clear])
-    assert {each.better for each in several} == {None}
-    assert several[0].p_adjusted == pytest.approx(0.06)
+    test = DifferenceTest(p=p, low=low, high=high)
+    assert decide([test])[0].better == better
+    assert p > 0.001 and {each.better for each in decide([test] * 6)} == {None}
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=10))

@@ -147,10 +147,7 @@ def test_a_list_whose_first_are_no_better_than_the_others_is_none() -> None:
     found, evidence = doubt_labels(answers, labels, "ab")
     assert evidence.expected is not None
     assert evidence.expected.precision < 0.25
-    assert (len(found), evidence.too_weak.rpartition(", ")[2]) == (
-        0,
-        "fewer than a quarter",
-    )
+    assert (len(found), evidence.too_weak.rpartition(", ")[2]) == (0, "fewer than a quarter")
 
 
 @pytest.mark.parametrize("share", [0.03, 0.1, 0.15])

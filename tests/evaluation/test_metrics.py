@@ -149,18 +149,13 @@ def test_out_of_fold_every_interval_is_a_quarter_wider(groups: NDArray[np.int64]
     assert wide.reliability == narrow.reliability and wide.curves == narrow.curves
 
 
-def test_mistakes_come_the_most_confident_first() -> None:
+def test_mistakes_come_the_most_confident_first_and_right_answers_the_least_certain() -> None:
     probabilities = np.array([[0.6, 0.4], [0.9, 0.1], [0.2, 0.8], [0.3, 0.7]], np.float32)
-    labels = np.array([1, 1, 1, 0])
-    assert confident_mistakes(probabilities, labels).tolist() == [1, 3, 0]
-    assert confident_mistakes(probabilities, labels, 1).tolist() == [1]
-
-
-def test_right_answers_come_the_least_certain_first() -> None:
-    probabilities = np.array([[0.6, 0.4], [0.9, 0.1], [0.2, 0.8], [0.45, 0.55]], np.float32)
-    labels = np.array([0, 0, 1, 0])
-    assert least_confident_correct(probabilities, labels).tolist() == [0, 2, 1]
-    assert least_confident_correct(probabilities, labels, 1).tolist() == [0]
+    mistaken, right = np.array([1, 1, 1, 0]), np.array([0, 0, 1, 0])
+    assert confident_mistakes(probabilities, mistaken).tolist() == [1, 3, 0]
+    assert confident_mistakes(probabilities, mistaken, 1).tolist() == [1]
+    assert least_confident_correct(probabilities, right).tolist() == [0, 2, 1]
+    assert least_confident_correct(probabilities, right, 1).tolist() == [0]
 
 
 @given(seed=st.integers(0, 99), count=st.integers(1, 400), classes=st.integers(2, 15))

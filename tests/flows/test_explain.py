@@ -1,4 +1,4 @@
-"""`opsin explain` as a user calls it: tables, JSON, and what is refused."""
+"""`opsin explain` as a user calls it: pages, JSON, and what is refused."""
 
 from __future__ import annotations
 
@@ -48,29 +48,33 @@ def test_without_a_term_the_lessons_and_their_layers_are_listed(cli: Cli, made: 
 
 
 @pytest.mark.parametrize("term", a_few(TERMS, 2))
-def test_every_lesson_is_a_table_and_json(term: str, cli: Cli, made: Path) -> None:
+def test_every_lesson_is_a_page_and_json(term: str, cli: Cli, made: Path) -> None:
     shown = cli("explain", made, "--term", term)
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.startswith("test/0   ")
     said = only_json(cli("explain", made, "--term", term, "--json", "--quiet"))
     assert said["lesson"]["term"] == term
     assert said["answer"]["image"] == "test/0"
+    page = made / "inspection" / f"{term}-{said['lesson']['layer']}.html"
+    assert str(page) in shown.stdout
+    assert said["lesson"]["layer"] in page.read_text(encoding="utf-8")
 
 
-def test_the_printed_numbers_are_the_files(cli: Cli, made: Path, eight: Path) -> None:
-    shown = cli("explain", made, eight, "--term", "convolution", "--layer", "conv2")
+def test_the_numbers_are_the_files(cli: Cli, made: Path, eight: Path) -> None:
+    words = ("explain", made, eight, "--term", "convolution", "--layer", "conv2")
+    shown = cli(*words)
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.startswith(str(eight))
-    said = only_json(cli("explain", made, eight, "--term", "convolution", "--layer", "conv2",
-                         "--json"))["lesson"]  # fmt: skip
-    numbers = {line.rsplit(maxsplit=1)[0]: line.split()[-1] for line in shown.stdout.splitlines()
-               if line.startswith(("Sum", "In the file"))}  # fmt: skip
-    assert numbers["Sum"] == numbers["In the file"] == f"{said['output']:.4f}"
+    said = only_json(cli(*words, "--json"))["lesson"]
+    page = (made / "inspection" / "convolution-conv2.html").read_text(encoding="utf-8")
+    for name in ("Sum", "In the file"):
+        number = f"{said['output']:.4f}".replace("-", "−")
+        assert f'<th scope="row">{name}</th><td>{number}</td>' in page
     own = opsin.Classifier(made).predict(eight)
     values = opsin.Classifier(made).layers(own.pixels[None], ["conv2"])["conv2"][0]
     assert said["output"] == pytest.approx(values[said["unit"]][tuple(said["place"])], abs=1e-5)
-    shown = cli("explain", made, eight, "--term", "softmax")
-    assert f"Temperature {TEMPERATURE:.3f}, which calibration found." in shown.stdout
+    softmax = only_json(cli("explain", made, eight, "--term", "softmax", "--json"))["lesson"]
+    assert softmax["temperature"] == pytest.approx(TEMPERATURE)
 
 
 def test_what_cannot_be_explained_is_refused(

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from opsin.core.metadata import Layer
-from opsin.inspection.faithfulness import (
+from opsin.inspection.decision import (
     FaithfulnessVerdict,
     assess_faithfulness,
     chance,

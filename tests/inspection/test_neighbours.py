@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from opsin.core.events import Watcher
 from opsin.data.dataset import Dataset
 from opsin.data.lazy_images import ReferenceSet
-from opsin.inspection import embedding
-from opsin.inspection.embedding import FILE, directions, nearest
+from opsin.inspection import neighbours
+from opsin.inspection.neighbours import FILE, directions, nearest
 from opsin.runtime.classifier import Classifier
 
 
@@ -120,6 +120,6 @@ def test_where_nothing_can_be_kept_it_works_all_the_same(
     own = replace(known, own=False)
     assert [each.row for each in nearest(file, own, pixels)] == expected
     assert not (file.path.parent / FILE).exists()
-    monkeypatch.setattr(embedding, "MOST", 1000)
+    monkeypatch.setattr(neighbours, "MOST", 1000)
     assert [each.row for each in nearest(file, known, pixels)] == expected
     assert not (file.path.parent / FILE).exists()

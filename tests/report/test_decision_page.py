@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from opsin.inspection.decision import Decision, HeatMap
-from opsin.inspection.embedding import Neighbour
-from opsin.inspection.faithfulness import DeletionCurves, FaithfulnessVerdict, RandomBaseline
-from opsin.inspection.occlusion import Counterfactual
-from opsin.report.inside.decision_sections import (
-    METHODS,
-    counterfactual_words,
-    decision_sections,
+from opsin.inspection.decision import (
+    Decision,
+    DeletionCurves,
+    FaithfulnessVerdict,
+    HeatMap,
+    RandomBaseline,
 )
+from opsin.inspection.neighbours import Neighbour
+from opsin.inspection.occlusion import Counterfactual
+from opsin.report.inside.decision_sections import METHODS, counterfactual_words, decision_sections
 from opsin.report.templates import render_page
 
 SHARES = np.linspace(0, 1, 6, dtype=np.float32)

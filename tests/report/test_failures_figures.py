@@ -15,11 +15,7 @@ from opsin.core.artifacts.run_report import Slices
 from opsin.evaluation.embedding_map import map_embedding
 from opsin.evaluation.robustness import robustness
 from opsin.evaluation.slices import slice_accuracy
-from opsin.report.figures.failure_figures import (
-    draw_map,
-    draw_robustness,
-    draw_slices,
-)
+from opsin.report.figures.failure_figures import draw_map, draw_robustness, draw_slices
 from opsin.report.figures.style import WRONG, save, styled
 from tests.conftest import shape_image
 

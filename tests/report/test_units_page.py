@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 from opsin.inspection.ablation import ablate
-from opsin.inspection.embedding import portraits
 from opsin.inspection.units import unit_gallery
-from opsin.report.inside.unit_sections import portrait_sections, unit_sections
+from opsin.report.inside.unit_sections import unit_sections
 from opsin.report.templates import render_page
 from tests.inspection.made_network import made
 
@@ -60,15 +58,3 @@ def test_each_unit_has_a_card_with_its_images(tmp_path: Path) -> None:
     assert "cross &lt;b&gt;" in html
     # Nothing can be searched for without a script, so the box is hidden until it runs.
     assert re.search(r'class="units-search" hidden', html)
-
-
-def test_classes_show_their_images_or_say_why_not(tmp_path: Path) -> None:
-    classifier, _, known = made(tmp_path)
-    train = known.train[known.labels[known.train] != 1]
-    told = portraits(classifier, replace(known, train=train))
-    (section,) = portrait_sections(told)
-    page = Tags(section.html)
-    assert sum(tag == "img" for tag, _ in page.tags) == 2 * (1 + 3 * 8)
-    assert "No training images." in section.html
-    (short,) = portrait_sections(told, room=1)
-    assert "2 further classes have no images here: square, cross &lt;b&gt;." in short.html

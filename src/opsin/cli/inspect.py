@@ -33,7 +33,6 @@ def inspect(
     label: str | None = None,
     ablate: bool = False,
     probes: bool = False,
-    portraits: bool = False,
     data: list[str] | None = None,
     as_is: bool = False,
     out: Path | None = None,
@@ -60,7 +59,6 @@ def inspect(
         ablate: With --layer: switch off each unit in turn, and count on the validation images what
             that costs.
         probes: How well a linear probe tells the classes apart behind each layer.
-        portraits: For each class its surest, mean, most and least typical training images.
         as_is: Never invert an image's background.
         out (FOLDER): Folder for the page (default: inspection in the run directory, or here).
     """
@@ -68,7 +66,7 @@ def inspect(
 
     insight = workflow(
         model, image, layers=layer or (), data=data or (), label=label, explain=explain,
-        ablate=ablate, probes=probes, portraits=portraits, as_is=as_is, out=out,
+        ablate=ablate, probes=probes, as_is=as_is, out=out,
         watcher=for_people(quiet=quiet),
     )  # fmt: skip
     if as_json:
@@ -101,14 +99,6 @@ def _parts(insight: Insight, label: str | None) -> Iterator[Table | str]:
                 f"{probe.low:.4f} to {probe.high:.4f}", f"{probe.features:,}",
             )  # fmt: skip
         yield probes
-    if insight.portraits:
-        portraits = columns("Class", "Surest", "Most typical", "Least typical", figures=("Images",),
-                          gap=2)  # fmt: skip
-        for portrait in insight.portraits:
-            examples = (portrait.surest, portrait.nearest, portrait.farthest)
-            names = [plain(images[0].name) if images else "" for images in examples]
-            portraits.add_row(plain(portrait.label), *names, f"{portrait.images:,}")
-        yield portraits
     if insight.answer is not None:
         yield _answer(insight.answer)
         yield _layers(insight)
@@ -120,7 +110,7 @@ def _parts(insight: Insight, label: str | None) -> Iterator[Table | str]:
 
 def _summary(summary: NetworkSummary) -> Table:
     rows = columns(
-        "Layer", "Kind", figures=("Output", "Parameters", "Multiply-adds", "Time", "Sees"), gap=2
+        "Layer", "Kind", figures=("Output", "Parameters", "Multiply-adds", "Sees"), gap=2
     )
     rows.show_footer = True
     rows.columns[0].footer = "Total"
@@ -136,7 +126,6 @@ def _summary(summary: NetworkSummary) -> Table:
             "×".join(map(str, row.shape)),
             f"{row.parameters:,}" if row.parameters else "",
             f"{row.multiply_adds:,}" if row.multiply_adds else "",
-            "" if row.share is None else f"{row.share:.0%}",
             "all" if field is None or whole else f"{field.height}×{field.width}",
         )
     return rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import copy
 import inspect
 import os
@@ -15,13 +14,6 @@ import typer
 from typer.core import TyperCommand
 
 from opsin.core.platform import DEVICE_WORDS, DEVICES
-
-
-def flag(name: str, text: str, **more: Any) -> Any:
-    """Declare an option such as ``--out FILE``; ``show_default=True`` shows its default."""
-    name, _, metavar = name.partition(" ")
-    declared = {"help": text, "metavar": metavar or None, "show_default": False, **more}
-    return typer.Option(name, **declared)
 
 
 def parser_of(read: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -144,15 +136,6 @@ def _described(docstring: str) -> tuple[str, dict[str, tuple[str, str, str]]]:
     return about.strip(), texts
 
 
-def _docstring_of(verb: Verb) -> str:
-    """The docstring, read from the source under `python -OO`."""
-    if verb.__doc__ is not None:
-        return inspect.getdoc(verb) or ""
-    (function,) = ast.parse(inspect.getsource(verb)).body
-    assert isinstance(function, ast.FunctionDef)
-    return ast.get_docstring(function) or ""
-
-
 def describe(verb: Verb) -> str:
     """Give a verb's options the texts of its docstring; return the rest.
 
@@ -160,7 +143,7 @@ def describe(verb: Verb) -> str:
     ``moved (--data SOURCE): Text.`` where the flag has another name than the parameter. What
     several verbs share is described here, in such a section.
     """
-    about, texts = _described(_docstring_of(inspect.unwrap(verb)))
+    about, texts = _described(inspect.getdoc(inspect.unwrap(verb)) or "")
     texts = _described(_SHARED)[1] | texts
     parameters = dict(inspect.signature(verb, eval_str=True).parameters)
     for name, parameter in parameters.items():

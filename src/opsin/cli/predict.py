@@ -12,15 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from opsin.cli import options
-from opsin.cli.output import (
-    DOCUMENT_BEGUN,
-    STOP_SAID,
-    console,
-    encoded,
-    plain,
-    print_json,
-    write_document,
-)
+from opsin.cli.output import STOP_SAID, console, plain, print_json
 from opsin.commands.predict.stream import (
     Answered,
     check_drawing,
@@ -32,6 +24,7 @@ from opsin.commands.predict.stream import (
 from opsin.core.errors import ImageError, OpsinError, RecipeError
 from opsin.core.format import clock, counted
 from opsin.core.recipe_options import split_pairs
+from opsin.core.stored_json import Json
 from opsin.report.terminal import bar, for_people, printable
 from opsin.runtime.prediction import CANNOT_TELL, Prediction
 
@@ -50,7 +43,6 @@ def predict(
     sort_into: Path | None = None,
     by: Literal["copy", "move"] = "copy",
     top: Annotated[int, typer.Option(min=1)] = 5,
-    where: list[str] | None = None,
     min_confidence: float = 0.0,
     reject: bool = True,
     tta: bool = False,
@@ -84,7 +76,6 @@ def predict(
         sort_into (FOLDER): Give each image a place in FOLDER/<answer>; opsin undo takes it back.
         by: How --sort-into places an image.
         top: Classes to name for an image.
-        where (KEY=CLASS): Only these: label=Bag, answer='none of these', answer=unreadable.
         min_confidence (0-1): Only answers of at least this probability.
         reject: Answer "none of these" to an image unlike the training images.
         plot: Draw the image beside its bars into this file; for several images a number is added to
@@ -104,7 +95,7 @@ def predict(
             raise RecipeError("Answers in a file are not drawn", "Leave --plot out.")
         try:
             done = classify(
-                model, images, out=out, sort_into=sort_into, sort_by=by, top=top, where=where or (),
+                model, images, out=out, sort_into=sort_into, sort_by=by, top=top,
                 min_confidence=min_confidence, reject=reject, as_is=as_is, tta=tta, columns=columns,
                 follow_links=follow_links, outside=outside, shard=shard, on=on, device=device,
                 watcher=for_people(quiet=quiet),
@@ -127,7 +118,7 @@ def predict(
     )
     classifier = open_classifier(model, device=device, tta=tta, watcher=watcher)
     answers = each_answer(
-        classifier, stream, where=where or (), min_confidence=min_confidence, reject=reject,
+        classifier, stream, min_confidence=min_confidence, reject=reject,
         as_is=as_is, tta=tta, watcher=watcher,
     )  # fmt: skip
     single = stream.kind in ("file", "image")
@@ -184,25 +175,17 @@ class _AnswerPrinter:
             screen.print(f"{CANNOT_TELL}.", style="dim")
 
     def print_json(self, model: str, answers: Iterable[Answered]) -> None:
-        """Print one object, streaming its answers: there may be millions."""
-        head = b'{"model": ' + encoded(model) + b', "predictions": ['
-        more: tuple[str, ...] = ()
+        """Print one object; an error behind the first answer is one of its errors."""
+        predictions: list[Json] = []
         try:
             for answer in self.draw(answers):
-                before = b", " if DOCUMENT_BEGUN.is_set() else head
-                write_document(before + encoded(answer.to_json()))
+                predictions.append(answer.to_json())
         except OpsinError as error:
-            if not DOCUMENT_BEGUN.is_set():
+            if not predictions and not self.failures:
                 raise
             self.fail(error)
-        except BaseException:
-            more = ("The work was stopped before its end.",)
-            raise
-        finally:
-            if DOCUMENT_BEGUN.is_set() or sys.exc_info()[0] is None:
-                before = b"" if DOCUMENT_BEGUN.is_set() else head
-                errors = encoded([*self.failures, *more])
-                write_document(before + b'], "errors": ' + errors + b"}\n")
+        errors: list[Json] = [*self.failures]
+        print_json({"model": model, "predictions": predictions, "errors": errors})
 
 
 def _print_summary(done: Classified) -> None:

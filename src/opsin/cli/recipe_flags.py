@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from opsin.classical.classical_recipe import TRAIN_OPTIONS
-from opsin.cli.options import MOST_USED, Verb, flag, parser_of
+from opsin.cli.options import MOST_USED, Verb, parser_of
 from opsin.core.errors import RecipeError
 from opsin.core.recipe import (
     AUGMENTATION,
@@ -30,9 +30,10 @@ from opsin.trackers import trackers
 _TRACKERS: Final = ", ".join(f"{tracker.name} ({tracker.title})" for tracker in trackers().values())
 Track = Annotated[
     str | None,
-    flag(
-        "--track NAME,NAME",
-        f"Show the run in {_TRACKERS} as well; a tracker that fails costs a warning, never "
+    typer.Option(
+        metavar="NAME,NAME",
+        show_default=False,
+        help=f"Show the run in {_TRACKERS} as well; a tracker that fails costs a warning, never "
         "the run. Where to is said by its own environment variables.",
     ),
 ]

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from opsin.cli.options import flag, token_of
+from opsin.cli import options
+from opsin.cli.options import token_of
 from opsin.cli.output import STOP_SAID, print_json
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher, WatcherGroup
-from opsin.core.platform import DEVICE_WORDS
 from opsin.report.terminal import for_people
 from opsin.server import ServerSettings
 from opsin.server import serve as run_server
@@ -25,9 +25,7 @@ def serve(
     token_file: Path | None = None,
     allowed_hosts: list[str] | None = None,
     workers: Annotated[int | None, typer.Option(min=1)] = None,
-    device: Annotated[
-        str, flag("--device DEVICE", f"Where to compute: {DEVICE_WORDS}.", show_default=True)
-    ] = "auto",
+    device: options.Device = "auto",
     queue: Annotated[int, typer.Option(min=1)] = 256,
     batch: Annotated[int, typer.Option(min=1)] = 16,
     deadline: float = 30.0,

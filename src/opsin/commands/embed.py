@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.commands.predict.answers_file import Answer, AnswersFile, damaged
+from opsin.commands.predict.answers_file import Answer, AnswersFile
 from opsin.commands.predict.out_file import OutFile, feature_row, shard_facts, write_features
 from opsin.commands.predict.rows import reason_of
 from opsin.commands.predict.stream import Progress, open_streams
@@ -110,7 +110,6 @@ def embed(
     columns: Mapping[str, str] | None = None,
     follow_links: bool = False,
     outside: bool = False,
-    stdin: BinaryIO | None = None,
     offline: bool = False,
     shard: str | None = None,
     on: str = "local",
@@ -134,7 +133,6 @@ def embed(
         columns: Names of a table's columns, if not the usual ones.
         follow_links: Enter folders through symbolic links.
         outside: Let a table name images outside its folder.
-        stdin: What ``-`` reads.
         offline: Use only a network that is on this machine.
         shard: ``2/3``: only the second of three equal parts of the source, into
             ``photos-00002-of-00003.npz.sqlite``, from which `merge` makes the file.
@@ -166,7 +164,7 @@ def embed(
     )  # fmt: skip
     images = _find_images(
         data, test=None if test is None else os.fspath(test), classes=classes, columns=columns,
-        follow_links=follow_links, outside=outside, stdin=stdin, shard=part, watcher=watcher,
+        follow_links=follow_links, outside=outside, shard=part or Shard(1, 1), watcher=watcher,
     )  # fmt: skip
     target = target or _open_target(legal_name(f"{images.title}-{network.name}.npz"), part)
     watcher.fact("Network", network.words)
@@ -185,16 +183,24 @@ def embed(
         there = target.claim()
         source = images.stream.source
         with AnswersFile(target.database, target.path, begun, kinds=2, source=source) as answers:
-            work = _Work(images.stream, answers, sum(widths), watcher)
-            work.run(embedder, on)
+            computed = _fill(
+                answers, images.stream, embedder, units=sum(widths), on=on, watcher=watcher
+            )
+            count = answers.counts()[0][0]
+            unreadable = [(row.image, (row.line or b"").decode()) for row in answers.rows(1)]
+            if not count and part is None:
+                answers.remove()
+                why = f"None of {len(unreadable):,} images can be read" if unreadable else ""
+                why += f" ({': '.join(unreadable[0])})" if unreadable else ""
+                raise SourceError(why or f"{source} holds no images")
             answers.finish(partial(write_features, about=answers.about))
             answers.close()
             target.publish(there)
             if not answers.is_shard:
                 answers.remove()
     return Embedded(
-        out=target.shown, images=work.count, units=sum(widths), computed=work.computed,
-        unreadable=tuple(work.unreadable), classes=images.classes, backbone=facts,
+        out=target.shown, images=count, units=sum(widths), computed=computed,
+        unreadable=tuple(unreadable), classes=images.classes, backbone=facts,
         preparation=embedder.like, device=choose(device), seconds=time.monotonic() - began,
     )  # fmt: skip
 
@@ -220,8 +226,8 @@ class _Images(NamedTuple):
 
 def _find_images(
     data: object, *, test: str | None, classes: Sequence[str] | None,
-    columns: Mapping[str, str] | None, follow_links: bool, outside: bool, stdin: BinaryIO | None,
-    shard: Shard | None, watcher: Watcher,
+    columns: Mapping[str, str] | None, follow_links: bool, outside: bool, shard: Shard,
+    watcher: Watcher,
 ) -> _Images:  # fmt: skip
     """Open a source: its labelled images if it has any, else all."""
     data = list(data) if isinstance(data, list | tuple) else [data]
@@ -249,24 +255,23 @@ def _find_images(
             why = error
     try:
         stream = open_streams(
-            names, columns=columns, follow_links=follow_links, outside=outside, stdin=stdin,
-            shard=shard, once=False, watcher=watcher,
+            names, columns=columns, follow_links=follow_links, outside=outside, shard=shard,
+            watcher=watcher,
         )  # fmt: skip
     except SourceError as error:
         raise why or error from None
     if why is not None:
         watcher.note(f"taken as images without labels: {why.message}")
-    title = "images" if recipe.sources == (sources.STANDARD_INPUT,) else recipe.title
-    return _Images(replace(stream, source=recipe.source), title)
+    return _Images(replace(stream, source=recipe.source), recipe.title)
 
 
 def _is_one_image(source: str) -> bool:
-    """Whether a source never has labels: an image file, or standard input."""
+    """Whether a source is an image file, which never has a label."""
     named = os.path.splitext(source)[1].lower() in SUFFIXES  # noqa: PTH122  any text
-    return source == sources.STANDARD_INPUT or (named and not os.path.isdir(source))  # noqa: PTH112
+    return named and not os.path.isdir(source)  # noqa: PTH112
 
 
-def _labelled(contents: LabelledImages, recipe: DataRecipe, shard: Shard | None) -> _Images:
+def _labelled(contents: LabelledImages, recipe: DataRecipe, shard: Shard) -> _Images:
     if recipe.classes:
         contents = contents.keep(recipe.classes)
     if not len(contents):
@@ -276,11 +281,9 @@ def _labelled(contents: LabelledImages, recipe: DataRecipe, shard: Shard | None)
         label, part = int(contents.labels[row]), int(contents.given[row])
         return replace(ListedImage.at(row, contents.names, contents.images), label=label, part=part)
 
-    inputs, rows = None, range(len(contents))
-    if shard is not None:
-        facts = zip(contents.names, contents.labels, contents.given, strict=True)
-        inputs = ShardInputs.of(shard, ("\0".join(map(str, image)) for image in facts))
-        rows = inputs.rows
+    facts = zip(contents.names, contents.labels, contents.given, strict=True)
+    inputs = ShardInputs.of(shard, ("\0".join(map(str, image)) for image in facts))
+    rows = inputs.rows
     stream = Stream(recipe.source, "rows", lambda: map(at, rows), lambda: len(rows), inputs=inputs)
     return _Images(stream, recipe.title, tuple(contents.classes))
 
@@ -288,7 +291,7 @@ def _labelled(contents: LabelledImages, recipe: DataRecipe, shard: Shard | None)
 class _Features(NamedTuple):
     """The features of an image, and the SHA-256 of its pixels."""
 
-    digest: bytes
+    digest: NDArray[np.uint8]
     features: NDArray[np.float32]
 
 
@@ -325,114 +328,60 @@ class _Embedder:
     def compute(self, batch: list[NDArray[np.uint8]]) -> list[_Features]:
         """Return the features of a batch."""
         images = np.stack(batch)
-        digests = (digest.tobytes() for digest in digest_rows(images))
-        return list(map(_Features, digests, self._extractor.rows_of(images)))
+        return list(map(_Features, digest_rows(images), self._extractor.rows_of(images)))
 
 
-class _Work:
-    """Computes a row for each image, and keeps rows in batches."""
+def _fill(
+    answers: AnswersFile, stream: Stream, embedder: _Embedder, *, units: int, on: str,
+    watcher: Watcher,
+) -> int:  # fmt: skip
+    """Compute the remaining rows; return how many have features."""
+    kind, done, computed = feature_row(units), answers.resumed, 0
+    if done:
+        watcher.fact("Resumed", f"{counted(done, 'image was', 'images were')} done before")
+    progress = Progress("Embed", stream.count(), watcher)
+    batch: list[Answer] = []
+    kept = time.monotonic()
 
-    def __init__(self, stream: Stream, answers: AnswersFile, units: int, watcher: Watcher) -> None:
-        self._stream, self._answers, self._watcher = stream, answers, watcher
-        self._kind = feature_row(units)
-        self._batch: list[Answer] = []
-        #: Images with features, and those of them that were computed now.
-        self.count = self.computed = 0
-        self.unreadable: list[tuple[str, str]] = []
+    def keep() -> None:
+        rows = batch.copy()
+        batch.clear()  # what cannot be kept is never tried again here
+        if rows:
+            answers.append(rows)
 
-    def run(self, embedder: _Embedder, on: str) -> None:
-        """Compute the remaining rows."""
-        done = self._resume()
-        if done:
-            self._watcher.fact(
-                "Resumed", f"{counted(done, 'image was', 'images were')} done before"
-            )
-        progress = Progress("Embed", self._stream.count(), self._watcher)
-        kept = time.monotonic()
-        try:
-            with closing(self._remaining(embedder.steps(), on, done)) as answers:
-                for item, answer in answers:
-                    self._take(item, answer, progress)
-                    if len(self._batch) >= _BATCH or time.monotonic() - kept > _OFTEN:
-                        self._keep()
-                        kept = time.monotonic()
-        except KeyboardInterrupt:
-            self._keep()
-            done = self.count + len(self.unreadable)
-            self._watcher.note(
-                f"stopped: {counted(done, 'image is', 'images are')} done and kept; the same "
-                "command goes on from there"
-            )
-            raise
-        finally:
-            self._keep()
-            self._watcher.end()
-        progress.note_unreadable()
-        if not self.count and not self._answers.is_shard:
-            self._answers.remove()
-            message = f"{self._stream.source} holds no images"
-            if self.unreadable:
-                name, reason = self.unreadable[0]
-                message = f"None of {len(self.unreadable):,} images can be read ({name}: {reason})"
-            raise SourceError(message)
-
-    def _resume(self) -> int:
-        """Return how many of the first images are done; none if they are others by now."""
-        # What a pipe held cannot be compared.
-        images = iter(()) if self._stream.passing else iter(self._stream)
-        try:
-            with closing(self._answers.rows()) as rows:
-                is_same = all(self._is_row_of(row, next(images, None)) for row in rows)
-        except ValueError as error:
-            raise damaged(self._answers.path) from error
-        if not is_same:
-            self.count, self.unreadable = 0, []
-            with self._answers.transaction() as db:
-                db.execute("DELETE FROM answers")
-        return self.count + len(self.unreadable)
-
-    def _is_row_of(self, row: Answer, image: ListedImage | None) -> bool:
-        if image is None or row.image != image.name:
-            return False
-        if row.answer:
-            self.unreadable.append((row.image, (row.line or b"").decode()))
-            return True
-        (kept,) = np.frombuffer(row.line or b"", self._kind)
-        self.count += 1
-        return bool((kept["label"], kept["part"]) == (image.label, image.part))
-
-    def _remaining(
-        self, steps: ImageSteps[ListedImage, NDArray[np.uint8], _Features], on: str, done: int
-    ) -> Generator[tuple[ListedImage, _Features | ImageError]]:
-        """Yield each further image with its features, computed here or by a cluster."""
-
-        def each() -> Iterator[ListedImage]:
-            return islice(self._stream, done, None)
-
-        if not is_elsewhere(on):
-            yield from answer_images(steps, read_ahead(each()), end_wait=self._stream.close)
-            return
-        with Cluster(on, self._stream.sample()) as cluster:
-            yield from cluster.answers(steps, each())
-
-    def _take(self, item: ListedImage, answer: _Features | ImageError, progress: Progress) -> None:
-        """Add an image's row, or note why there is none."""
-        if isinstance(answer, ImageError):
-            reason = reason_of(item.name, answer)
-            self.unreadable.append((item.name, reason))
-            progress.add_unreadable(item.name, reason)
-            line = reason.encode("utf-8", "backslashreplace")
-        else:
-            row = np.zeros((), self._kind)
-            row["label"], row["part"] = item.label, item.part
-            row["digest"] = np.frombuffer(answer.digest, np.uint8)
-            row["features"] = answer.features[: row["features"].shape[0]]
-            line = row.tobytes()
-            self.count, self.computed = self.count + 1, self.computed + 1
-        self._batch.append(Answer(item.name, int(isinstance(answer, ImageError)), line))
-        progress.advance(self.count + len(self.unreadable))
-
-    def _keep(self) -> None:
-        batch, self._batch = self._batch, []  # what cannot be kept is never tried again here
-        if batch:
-            self._answers.append(batch)
+    try:
+        with ExitStack() as stack:
+            images, steps = islice(stream, done, None), embedder.steps()
+            if is_elsewhere(on):
+                cluster = stack.enter_context(Cluster(on, stream.sample()))
+                pairs = cluster.answers(steps, images)
+            else:
+                here = answer_images(steps, read_ahead(images))
+                pairs = here
+            stack.enter_context(closing(pairs))
+            for item, answer in pairs:
+                done += 1
+                if isinstance(answer, ImageError):
+                    reason = reason_of(item.name, answer)
+                    progress.add_unreadable(item.name, reason)
+                    batch.append(Answer(item.name, 1, reason.encode("utf-8", "backslashreplace")))
+                else:
+                    computed += 1
+                    row = (item.label, item.part, answer.digest, answer.features[:units])
+                    batch.append(Answer(item.name, 0, np.array(row, kind).tobytes()))
+                if len(batch) >= _BATCH or time.monotonic() - kept > _OFTEN:
+                    keep()
+                    kept = time.monotonic()
+                progress.advance(done)
+    except KeyboardInterrupt:
+        keep()
+        watcher.note(
+            f"stopped: {counted(done, 'image is', 'images are')} done and kept; the same command "
+            "goes on from there"
+        )
+        raise
+    finally:
+        keep()
+        watcher.end()
+    progress.note_unreadable()
+    return computed

@@ -24,7 +24,7 @@ from opsin.inspection.weights import norm_history
 from opsin.report.inside.decision_sections import decision_sections
 from opsin.report.inside.layer_sections import layer_sections, lesson_sections
 from opsin.report.inside.network_sections import network_section, probe_section, weight_sections
-from opsin.report.inside.unit_sections import ROOM, portrait_sections, unit_sections
+from opsin.report.inside.unit_sections import ROOM, unit_sections
 from opsin.report.templates import Section, render_page
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Prediction
@@ -47,7 +47,6 @@ def inspect(
     explain: bool = False,
     ablate: bool = False,
     probes: bool = False,
-    portraits: bool = False,
     as_is: bool = False,
     out: str | os.PathLike[str] | None = None,
     watcher: Watcher = SILENT,
@@ -68,7 +67,6 @@ def inspect(
             images.
         ablate: With layers: switch off each of their units in turn.
         probes: Fit a linear probe to each layer.
-        portraits: Show typical and untypical training images of each class.
         as_is: Leave the image's background as it is.
         out: Folder for the page (default: ``inspection`` in the run directory, or here).
         watcher: Receives the progress of the work.
@@ -92,14 +90,12 @@ def inspect(
         (explain, "explain", image is not None, "an image"),
         (ablate, "ablate", units, "layers and no image"),
         (probes, "probes", whole, "neither an image nor layers"),
-        (portraits, "portraits", whole, "neither an image nor layers"),
         (label is not None, "class", explain or units, "explain, or layers without an image"),
     ):
         if asked and not fits:
             raise RecipeError(f"--{name} takes {need}")
     look = Inspection(model, data=data, watcher=watcher)
-    folder = Path("inspection" if look.run is None else look.run.inspection)
-    folder = folder if out is None else Path(out)
+    folder = _folder_of(look) if out is None else Path(out)
     check_writable(folder / "network.html")  # not after the work
     if label is not None:
         look.class_called(label)
@@ -113,7 +109,11 @@ def inspect(
     if layers:
         page = folder / f"{_file_name('-'.join(['units', *dict.fromkeys(layers)]))}.html"
         return unit_page(look, page, layers, label=label, ablate=ablate)
-    return network_page(look, folder / "network.html", probes=probes, portraits=portraits)
+    return network_page(look, folder / "network.html", probes=probes)
+
+
+def _folder_of(look: Inspection) -> Path:
+    return Path("inspection" if look.run is None else look.run.inspection)
 
 
 def _file_name(name: str) -> str:
@@ -132,12 +132,14 @@ class Explained:
         terms: The terms that have lessons in this network, each with its layers.
         answer: The answer to the image.
         lesson: The layer's work on it: ``layer``, ``kind`` and the numbers.
+        page: The page of the lesson.
     """
 
     model: Path
     terms: dict[Term, tuple[str, ...]]
     answer: Prediction | None = None
     lesson: Lesson | None = None
+    page: Path | None = None
 
     def to_json(self) -> JsonObject:
         """All of it as plain data."""
@@ -157,6 +159,7 @@ def explain(
     *,
     layer: str | None = None,
     data: Places = (),
+    page: bool = False,
     watcher: Watcher = SILENT,
 ) -> Explained:
     """Explain a layer of a classifier, with its real numbers for one image.
@@ -169,6 +172,7 @@ def explain(
             images).
         layer: Name of the layer (default: the first one of that kind).
         data: Images with labels to choose the image from (default: those of its run).
+        page: Write the lesson as a page, into ``inspection`` in the run directory, or here.
         watcher: Receives the progress of the work.
 
     Raises:
@@ -176,6 +180,7 @@ def explain(
         ModelFileError: The network has no such layer.
         ImageError: The image cannot be read.
         SourceError: No image is given, and there are none.
+        StorageError: The page cannot be written.
         MissingExtraError: What reads the graph is not installed.
 
     Example:
@@ -194,12 +199,14 @@ def explain(
     if term is None:
         return Explained(look.classifier.path, look.terms())
     answer = look.predict(look.first_image if image is None else image)
-    return Explained(look.classifier.path, look.terms(), answer, look.lesson(term, answer, layer))
+    lesson = look.lesson(term, answer, layer)
+    file = _folder_of(look) / f"{term}-{_file_name(lesson.layer)}.html" if page else None
+    if file is not None:
+        lesson_page(look, answer, lesson, file)
+    return Explained(look.classifier.path, look.terms(), answer, lesson, file)
 
 
-def network_page(
-    look: Inspection, page: Path, *, probes: bool = False, portraits: bool = False
-) -> Insight:
+def network_page(look: Inspection, page: Path, *, probes: bool = False) -> Insight:
     """Write the page of a network: layers, weights and options."""
     from opsin.report.figures import network_figures  # noqa: PLC0415  matplotlib
     from opsin.report.figures.style import save, styled, svg_of  # noqa: PLC0415
@@ -214,8 +221,6 @@ def network_page(
     if probes:
         insight.probes = probed = look.probes()
         drawings["probes"] = lambda: network_figures.draw_probes(probed.probes)
-    if portraits:
-        insight.portraits = look.portraits()
     drawn: dict[str, str] = {}
     with styled():
         for name, draw in drawings.items():
@@ -225,8 +230,6 @@ def network_page(
     sections = [network_section(rows, drawn["network"])]
     if insight.probes is not None:
         sections.append(probe_section(insight.probes, drawn["probes"]))
-    if insight.portraits:
-        sections += portrait_sections(insight.portraits)
     sections += weight_sections(insight.weights, classes)
     facts = _facts(look) | {
         "Parameters": f"{summary.parameters:,}",

@@ -32,10 +32,10 @@ from opsin.runtime.providers import CPU
 try:
     from opsin.inspection.ablation import Ablation, ablate
     from opsin.inspection.activity import Activity, activity_of
-    from opsin.inspection.embedding import Neighbour, Portrait, nearest, portraits
     from opsin.inspection.layers import LayerView, layer_views
     from opsin.inspection.lessons.lesson_layers import explain_layer, lesson_layers
     from opsin.inspection.lessons.windows import Lesson
+    from opsin.inspection.neighbours import Neighbour, nearest
     from opsin.inspection.summary import NetworkSummary, summarise
     from opsin.inspection.units import UnitGallery, unit_gallery
     from opsin.inspection.weights import WeightView, weight_views
@@ -175,7 +175,7 @@ class Inspection:
         return index
 
     def summary(self) -> NetworkSummary:
-        """Describe each layer: shape, parameters, work, receptive field, share of the time."""
+        """Describe each layer: shape, parameters, work, receptive field."""
         return summarise(self.classifier, self.network)
 
     def layers(
@@ -223,10 +223,6 @@ class Inspection:
         return ablate(
             self.classifier, self.network, self.known, layer, units=units, watcher=self.watcher
         )
-
-    def portraits(self) -> list[Portrait]:
-        """Return for each class its surest, mean, most and least typical training images."""
-        return portraits(self.classifier, self.known, watcher=self.watcher)
 
     def explain(self, image: ImageLike | Prediction, label: str | None = None) -> Decision:
         """Return heat maps of what speaks for a class, by default the answer, with their checks.
@@ -328,7 +324,6 @@ class Insight:
         galleries: What excites the units of each requested layer, by layer.
         ablations: The accuracy without each of them, by layer.
         probes: How well the classes can be distinguished behind each layer.
-        portraits: Typical and untypical training images of each class.
         weights: The weights of each layer.
         history: The epochs of the training, each with its ``norms``.
         decision: Heat maps with their checks.
@@ -345,7 +340,6 @@ class Insight:
     galleries: dict[str, UnitGallery] = field(default_factory=dict)
     ablations: dict[str, Ablation] = field(default_factory=dict)
     probes: Probes | None = None
-    portraits: list[Portrait] = field(default_factory=list)
     weights: list[WeightView] = field(default_factory=list)
     history: list[Epoch] = field(default_factory=list)
     decision: Decision | None = None
@@ -357,7 +351,7 @@ class Insight:
         if self.page is not None:
             content |= {"page": str(self.page), "files": [str(file) for file in self.files]}
         for name in ("summary", "answer", "activity", "probes", "decision", "views", "galleries",
-                     "ablations", "portraits", "weights", "neighbours"):  # fmt: skip
+                     "ablations", "weights", "neighbours"):  # fmt: skip
             if part := getattr(self, name):
                 content["layers" if name == "views" else name] = plain(part)
         if self.history:

@@ -173,26 +173,8 @@ def echo(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
     return header, [bytes(body)]
 
 
-def _serve(task: Task, seconds: float, source: BinaryIO, target: BinaryIO) -> None:
-    """Run the task for each frame until the other side closes."""
-    while (frame := receive(cast(io.BufferedIOBase, source))) is not None:
-        parts: Sequence[bytes] = ()
-        try:
-            limit_computing(seconds)
-            answer, parts = task(*frame)
-            limit_computing(0)
-            reply: Header = {"answer": answer}
-        except OpsinError as error:
-            reply = {"error": error_values(error)}
-        except MemoryError:
-            reply = {"error": ["MemoryError"]}
-        for part in pack(reply, parts):
-            target.write(part)
-        target.flush()
-
-
 def main() -> None:
-    """Serve the pipes that are this process's standard input and output."""
+    """Serve the pipes that are this process's standard streams until the other side closes."""
     where, seconds, memory = sys.argv[1:]
     module, function = where.split(":")
     target = take_output()
@@ -203,7 +185,20 @@ def main() -> None:
     limit_process(int(memory))
     target.write(b"".join(pack({"ready": True})))
     target.flush()
-    _serve(task, float(seconds), sys.stdin.buffer, target)
+    while (frame := receive(cast(io.BufferedIOBase, sys.stdin.buffer))) is not None:
+        parts: Sequence[bytes] = ()
+        try:
+            limit_computing(float(seconds))
+            answer, parts = task(*frame)
+            limit_computing(0)
+            reply: Header = {"answer": answer}
+        except OpsinError as error:
+            reply = {"error": error_values(error)}
+        except MemoryError:
+            reply = {"error": ["MemoryError"]}
+        for part in pack(reply, parts):
+            target.write(part)
+        target.flush()
 
 
 if __name__ == "__main__":

@@ -123,7 +123,6 @@ class DecodedStore:
     def complete(self, contents: LabelledImages) -> None:
         """Describe the set once all rows are done, so that `look_up` finds it."""
         depths, counts = np.unique(self.rows["depth"], return_counts=True)
-        lines = contents.lines
         np.save(self.folder / "labels.npy", contents.labels, allow_pickle=False)
         np.save(self.folder / "given.npy", contents.given, allow_pickle=False)
         about = {
@@ -137,11 +136,7 @@ class DecodedStore:
             "mirrored": contents.mirrored,
             "repeated": contents.repeated,
             "unreadable": [
-                (
-                    str(contents.names[row]),
-                    reason if lines is None else f"{reason} (line {lines[row]:,})",
-                )
-                for row, reason in sorted(self.reasons.items())
+                (str(contents.names[row]), reason) for row, reason in sorted(self.reasons.items())
             ],
             "left_out": [entry.model_dump() for entry in contents.left_out],
         }

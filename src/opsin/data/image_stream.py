@@ -144,15 +144,15 @@ def join_streams(streams: Sequence[Stream]) -> Stream:
     )
 
 
-def cut_stream(stream: Stream, shard: Shard, again: Stream, *, once: bool) -> Stream:
-    """Return the images of one shard; with ``once``, each name counts once."""
+def cut_stream(stream: Stream, shard: Shard, again: Stream) -> Stream:
+    """Return the images of one shard; each name counts once."""
 
     def named(images: Stream) -> Iterator[ListedImage]:
         seen, key = DigestSet(), os.urandom(16)
         for image in images:
             name = image.name.encode("utf-8", "surrogatepass")
             digest = hashlib.blake2b(name, digest_size=8, key=key).digest()
-            if not once or images.unique or seen.add(int.from_bytes(digest, "big")):
+            if images.unique or seen.add(int.from_bytes(digest, "big")):
                 yield image
 
     inputs = ShardInputs.of(shard, (image.name for image in named(stream)))

@@ -16,14 +16,14 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from opsin.core.child_process import Header
+from opsin.core.child_process import Header, whole
 from opsin.core.errors import ImageError, SandboxError
 from opsin.core.files import open_regular
 from opsin.core.metadata import Bits, Preparation
@@ -59,6 +59,8 @@ _LARGE: Final = 8_000_000
 _one_large = threading.RLock()
 _one_quiet = threading.Lock()
 _PIECE: Final = 1 << 20
+# Bytes of rows per piece of an answer: Pillow keeps two copies of what it converts.
+_ROWS: Final = 8 << 20
 # Limits of the sandbox: besides reading the file, so that a file costs less than five seconds in
 # all, and besides the 50 MB of the bare process, so that it stays below 512 MB.
 _SECONDS: Final = 3.0
@@ -114,9 +116,9 @@ def open_apart(
 
 
 def _ask(header: Header, content: bytes) -> tuple[Header, bytes]:
-    """Send a file's bytes to `opsin.data.decode_worker`."""
+    """Send a file's bytes to `decode_apart` in the sandbox."""
     # A file is read more than once, but refused only once.
-    digest = _digest(content) if _refused else b""
+    digest = hashlib.blake2b(content, digest_size=16).digest()
     reason, since = _refused.get(digest, ("", -math.inf))
     if time.monotonic() - since > _REMEMBERED:
         try:
@@ -125,23 +127,45 @@ def _ask(header: Header, content: bytes) -> tuple[Header, bytes]:
             reason = error.message
         if len(_refused) >= _MOST:
             _refused.clear()
-        _refused[digest or _digest(content)] = reason, time.monotonic()
+        _refused[digest] = reason, time.monotonic()
     raise ImageError(
         f"{header['name']}: {reason}", "Leave it out, or save it again with another program."
     )
-
-
-def _digest(content: bytes) -> bytes:
-    return hashlib.blake2b(content, digest_size=16).digest()
 
 
 @functools.cache
 def _sandbox(owner: int) -> Sandbox:
     """Return this process's sandbox: a fork must not share locks and pipes with its parent."""
     del owner
-    return Sandbox(
-        "opsin.data.decode_worker:decode", seconds=_SECONDS, memory=_MEMORY, processes=_PROCESSES
-    )
+    task = "opsin.data.images:decode_apart"
+    return Sandbox(task, seconds=_SECONDS, memory=_MEMORY, processes=_PROCESSES)
+
+
+def decode_apart(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
+    """Prepare a file, open it, or read its header, in the sandbox's process."""
+    from PIL import AvifImagePlugin  # noqa: PLC0415  its setting is for this process alone
+
+    # Each thread would reserve memory beyond this process's limit.
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    content, name = whole(body), header["name"]
+    if header["do"] == "prepare":
+        preparation = Preparation.model_validate(header["preparation"])
+        pixels, *rest = prepare_here(content, preparation, name, match=header["match"])
+        return {"rest": rest}, [pixels.tobytes()]
+    if header["do"] == "read_header":
+        return {"seen": read_header_here(content, name)}, []
+    with explained(name):
+        kind = formats.open_header(content, name).format
+    with open_here(content, None, name) as upright:
+        image = upright.image
+        if header["side"] is not None:
+            image.thumbnail((header["side"], header["side"]))
+        shape = (image.height, image.width, len(image.getbands()))
+        step = max(1, _ROWS // (image.width * shape[2]))
+        return {"format": kind, "shape": shape}, [
+            np.asarray(image.crop((0, top, image.width, min(top + step, image.height)))).tobytes()
+            for top in range(0, image.height, step)
+        ]
 
 
 def read_image(

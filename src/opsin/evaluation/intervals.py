@@ -176,9 +176,10 @@ def of_mean(values: NDArray[np.floating[Any]], groups: Ints | None = None) -> In
     chance = np.random.default_rng(_SEED)
     means = [
         values[chance.integers(0, count, (some, count))].mean(axis=1)
-        for some in in_parts(number, count)
+        for some in _in_parts(number, count)
     ]
-    return middle_of(np.concatenate(means))
+    low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
+    return float(low), float(high)
 
 
 def of_counts(counts: Ints, figure: Callable[[Ints], Doubles]) -> tuple[Doubles, Doubles]:
@@ -188,7 +189,7 @@ def of_counts(counts: Ints, figure: Callable[[Ints], Doubles]) -> tuple[Doubles,
     there = np.flatnonzero(flat)
     number = resamples(counts.size, FEWEST)
     values = []
-    for some in in_parts(number, counts.size):
+    for some in _in_parts(number, counts.size):
         again = np.zeros((some, counts.size), np.int64)
         again[:, there] = chance.multinomial(total, flat[there] / total, size=some)
         values.append(figure(again.reshape(some, *counts.shape)))
@@ -203,7 +204,7 @@ def without_each_group(
     size = math.prod(shape)
     counts = np.bincount(cells, minlength=size)
     values, start = [], 0
-    for some in in_parts(int(numbers.max()) + 1, size):
+    for some in _in_parts(int(numbers.max()) + 1, size):
         inside = (numbers >= start) & (numbers < start + some)
         places = (numbers[inside] - start) * size + cells[inside]
         of_groups = np.bincount(places, minlength=some * size).reshape(some, size)
@@ -212,13 +213,7 @@ def without_each_group(
     return np.concatenate(values)
 
 
-def in_parts(number: int, size: int) -> list[int]:
+def _in_parts(number: int, size: int) -> list[int]:
     """Split resamples into parts that fit into memory."""
     most = max(1, _AT_ONCE // size)
     return [min(most, number - start) for start in range(0, number, most)]
-
-
-def middle_of(values: Doubles) -> Interval:
-    """Return the ends of the middle 95% of some values."""
-    low, high = np.quantile(values, [0.025, 0.975])
-    return float(low), float(high)

@@ -221,15 +221,11 @@ def _confused(confusion: Ints, classes: Sequence[str]) -> list[ConfusedPair]:
     np.fill_diagonal(mistakes, 0)
     order = np.argsort(-mistakes, axis=None, kind="stable")[: min(20, mistakes.size)]
     return [
-        ConfusedPair(
-            actual=classes[actual],
-            predicted=classes[predicted],
-            count=int(mistakes[actual, predicted]),
-            of=int(confusion[actual].sum()),
-        )
+        ConfusedPair(actual=classes[actual], predicted=classes[predicted],
+                     count=int(mistakes[actual, predicted]), of=int(confusion[actual].sum()))
         for actual, predicted in zip(*np.unravel_index(order, mistakes.shape), strict=True)
         if mistakes[actual, predicted]
-    ]
+    ]  # fmt: skip
 
 
 def measure_curves(probabilities: Floats, labels: Ints, classes: Sequence[str]) -> Curves:
@@ -262,12 +258,9 @@ def _curves_of(name: str, scores: Floats, positive: Bools, *, drawn: bool) -> Cl
         return areas
     false, true, _ = roc_points(positive, scores)
     precision, recall, _ = precision_recall_curve(positive, scores)
-    return areas.model_copy(
-        update={
-            "roc": _thinned(false, true),
-            "precision_recall": _thinned(recall[::-1], precision[::-1]),
-        }
-    )
+    precision_recall = _thinned(recall[::-1], precision[::-1])
+    drawn_points = {"roc": _thinned(false, true), "precision_recall": precision_recall}
+    return areas.model_copy(update=drawn_points)
 
 
 def _thinned(across: Doubles, up: Doubles) -> list[list[float]]:

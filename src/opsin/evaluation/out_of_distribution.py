@@ -39,12 +39,10 @@ _WORDS: Final = ("quick", "brown", "fox", "jumps", "over", "lazy", "dog", "nobod
 class ClassPrototypes:
     """The known classes in a classifier's embedding."""
 
-    # What each unit of an embedding is multiplied by, ``float32[D]``: one over its deviation, so
-    # that no unit drowns the others. Units that hardly vary count as if they varied a tenth as much
-    # as the rest.
+    # One over each unit's deviation, ``float32[D]``, so that no unit drowns the others; units that
+    # hardly vary count as if they varied a tenth as much as the rest.
     scales: Floats
-    # Direction of each class's mean scaled embedding, ``float32[K, D]`` of length 1; zeros for a
-    # class without images, so that nothing is near it.
+    # Each class's mean scaled embedding, ``float32[K, D]`` of length 1, or zeros without images.
     directions: Floats
 
     @classmethod
@@ -170,14 +168,9 @@ def measure_synthetic_ood(
 
 
 def near_and_far(
-    judged: OutOfFold,
-    embeddings: Floats,
-    labels: Ints,
-    classes: Sequence[str],
-    *,
-    strange: Floats,
-    most: float | None,
-) -> OodFigures | None:
+    judged: OutOfFold, embeddings: Floats, labels: Ints, classes: Sequence[str], *,
+    strange: Floats, most: float | None,
+) -> OodFigures | None:  # fmt: skip
     """Measure how well a head's OOD score distinguishes unknown images from known ones."""
     present = np.unique(labels)
     if judged.answers.ood_score is None or len(present) < 2:

@@ -57,16 +57,9 @@ class Disturbance:
 
 
 def robustness(
-    answer: Callable[[Pixels], Floats],
-    images: Images,
-    labels: Ints,
-    rows: Ints,
-    *,
-    groups: Ints | None = None,
-    seed: int = 0,
-    most: int = MOST,
-    watcher: Watcher = SILENT,
-) -> RobustnessFigures:
+    answer: Callable[[Pixels], Floats], images: Images, labels: Ints, rows: Ints, *,
+    groups: Ints | None = None, seed: int = 0, most: int = MOST, watcher: Watcher = SILENT,
+) -> RobustnessFigures:  # fmt: skip
     """Measure the accuracy on disturbed images: six kinds, three strengths each, weak to strong."""
     chosen = np.sort(np.random.default_rng(seed).permutation(rows)[:most])
     pixels, expected = images[chosen], labels[chosen]
@@ -122,19 +115,14 @@ def _shift(pixels: Pixels, share: float, random: Generator) -> NDArray[Any]:
     moves = share * np.array(pixels.shape[:2])
     # Whole pixels, so that nothing is blurred as well; tiny images leave no choice.
     moves = direction * np.where(moves >= 1, np.round(moves), moves)
-    moved: NDArray[Any] = ndimage.shift(
-        pixels.astype(np.float32), (*moves, 0), order=1, mode="nearest"
-    )
-    return moved
+    single = pixels.astype(np.float32)
+    return np.asarray(ndimage.shift(single, (*moves, 0), order=1, mode="nearest"))
 
 
 def _rotate(pixels: Pixels, degrees: float, random: Generator) -> NDArray[Any]:
     """Turn left or right about the middle; the border is repeated."""
-    angle = random.choice([-1, 1]) * degrees
-    turned: NDArray[Any] = ndimage.rotate(
-        pixels.astype(np.float32), angle, reshape=False, order=1, mode="nearest"
-    )
-    return turned
+    angle, single = random.choice([-1, 1]) * degrees, pixels.astype(np.float32)
+    return np.asarray(ndimage.rotate(single, angle, reshape=False, order=1, mode="nearest"))
 
 
 def _noise(pixels: Pixels, share: float, random: Generator) -> NDArray[Any]:
@@ -142,11 +130,8 @@ def _noise(pixels: Pixels, share: float, random: Generator) -> NDArray[Any]:
 
 
 def _blur(pixels: Pixels, share: float, _random: Generator) -> NDArray[Any]:
-    sigma = share * np.sqrt(pixels.shape[0] * pixels.shape[1])
-    blurred: NDArray[Any] = ndimage.gaussian_filter(
-        pixels.astype(np.float32), (sigma, sigma, 0), mode="nearest"
-    )
-    return blurred
+    sigma, single = share * np.sqrt(pixels.shape[0] * pixels.shape[1]), pixels.astype(np.float32)
+    return np.asarray(ndimage.gaussian_filter(single, (sigma, sigma, 0), mode="nearest"))
 
 
 def _jpeg(pixels: Pixels, quality: float, _random: Generator) -> NDArray[Any]:
@@ -161,21 +146,14 @@ def _brightness(pixels: Pixels, share: float, random: Generator) -> NDArray[Any]
     return pixels + np.float32(255 * share * random.choice([-1, 1]))
 
 
+_SIDE, _WHITE = "share of the side", "share of white"
 DISTURBANCES: Final = (
-    Disturbance(
-        "shift", (0.04, 0.08, 0.12), "share of the side", "moved by {:.0%} of the side", _shift
-    ),
+    Disturbance("shift", (0.04, 0.08, 0.12), _SIDE, "moved by {:.0%} of the side", _shift),
     Disturbance("rotation", (5, 10, 15), "degrees", "turned by {:.0f}°", _rotate),
-    Disturbance("noise", (0.02, 0.05, 0.1), "share of white", "noise of {:.0%} of white", _noise),
-    Disturbance(
-        "blur", (0.015, 0.025, 0.04), "share of the side", "blurred over {:.1%} of the side", _blur
-    ),
+    Disturbance("noise", (0.02, 0.05, 0.1), _WHITE, "noise of {:.0%} of white", _noise),
+    Disturbance("blur", (0.015, 0.025, 0.04), _SIDE, "blurred over {:.1%} of the side", _blur),
     Disturbance("JPEG", (80, 50, 20), "quality", "JPEG of quality {:.0f}", _jpeg),
     Disturbance(
-        "brightness",
-        (0.05, 0.1, 0.2),
-        "share of white",
-        "lighter or darker by {:.0%} of white",
-        _brightness,
+        "brightness", (0.05, 0.1, 0.2), _WHITE, "lighter or darker by {:.0%} of white", _brightness
     ),
 )

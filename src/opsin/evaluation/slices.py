@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from opsin.core.arrays import Bools, Doubles, Ints
 from opsin.core.artifacts.run_report import Slice, Slices, Trait
@@ -34,11 +35,7 @@ _Members = tuple[str, Ints, dict[str, float | str]]
 
 
 def measure_traits(
-    images: Images,
-    rows: Ints,
-    sizes: np.ndarray[tuple[int, int], np.dtype[np.int32]] | None = None,
-    *,
-    watcher: Watcher = SILENT,
+    images: Images, rows: Ints, sizes: NDArray[np.int32] | None = None, *, watcher: Watcher = SILENT
 ) -> dict[str, Doubles]:
     """Measure traits of images to slice by."""
     step = max(1, _BLOCK_PIXELS // (images.shape[1] * images.shape[2]))
@@ -59,16 +56,10 @@ def measure_traits(
 
 
 def slice_accuracy(
-    right: Bools,
-    traits: Mapping[str, Doubles],
-    columns: Mapping[str, Sequence[str]] | None = None,
-    *,
-    labels: Ints | None = None,
-    groups: Ints | None = None,
-    least: int = LEAST,
-    too_weak: str = "",
+    right: Bools, traits: Mapping[str, Doubles], columns: Mapping[str, Sequence[str]] | None = None,
+    *, labels: Ints | None = None, groups: Ints | None = None, too_weak: str = "",
     out_of_fold: bool = False,
-) -> Slices:
+) -> Slices:  # fmt: skip
     """Measure the accuracy of every slice, and name those that are shown to be worse.
 
     Numbers are cut at their quintiles, equal ones staying together; a column's values stand for
@@ -95,17 +86,10 @@ def slice_accuracy(
         low, high = interval(rows)
         expected = None if class_accuracy is None else float(class_accuracy[rows].mean())
         result = Slice(
-            name=name,
-            images=len(rows),
-            right=hits,
-            accuracy=hits / len(rows),
-            low=low,
-            high=high,
-            p=_chance_of(rows, right, groups) if least <= len(rows) < len(right) else None,
-            weak=False,
-            expected=expected,
-            explained=expected is not None and expected <= high,
-        )
+            name=name, images=len(rows), right=hits, accuracy=hits / len(rows), low=low, high=high,
+            p=_chance_of(rows, right, groups) if LEAST <= len(rows) < len(right) else None,
+            weak=False, expected=expected, explained=expected is not None and expected <= high,
+        )  # fmt: skip
         return result.model_copy(update=limits)
 
     by_trait: dict[str, list[Slice]] = {}
@@ -129,15 +113,11 @@ def slice_accuracy(
     ]
     low, high = interval(np.arange(len(right)))
     return Slices(
-        images=len(right),
-        accuracy=overall,
-        low=low,
-        high=high,
-        judged=len(tested),
+        images=len(right), accuracy=overall, low=low, high=high, judged=len(tested),
         too_weak=too_weak,
         traits=[Trait(name=name, slices=slices) for name, slices in by_trait.items()],
         weakest=sorted(weakest, key=lambda entry: (entry.explained, entry.accuracy)),
-    )
+    )  # fmt: skip
 
 
 def _chance_of(rows: Ints, right: Bools, groups: Ints | None) -> float:

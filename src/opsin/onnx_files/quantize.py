@@ -64,10 +64,7 @@ def to_fp16(content: bytes) -> bytes:
 
 
 def to_int8(
-    content: bytes,
-    images: NDArray[np.uint8],
-    *,
-    progress: Callable[[int], None] = lambda _: None,
+    content: bytes, images: NDArray[np.uint8], *, progress: Callable[[int], None] = lambda _: None
 ) -> bytes:
     """Return a classifier whose weights and values between layers are integers."""
     graph = OnnxGraph(content)
@@ -246,11 +243,7 @@ def fold(graph: OnnxGraph) -> list[Layer]:
 
 
 def _into_earlier(
-    graph: OnnxGraph,
-    rows: dict[str, Layer],
-    norm: NodeProto,
-    scale: Doubles,
-    shift: Doubles,
+    graph: OnnxGraph, rows: dict[str, Layer], norm: NodeProto, scale: Doubles, shift: Doubles
 ) -> bool:
     """Fold into the convolution before it, also past pooling, with its ReLU."""
     conv, pool, relu = graph.maker(norm.input[0]), None, None
@@ -283,11 +276,7 @@ def _into_earlier(
 
 
 def _into_later(
-    graph: OnnxGraph,
-    rows: dict[str, Layer],
-    norm: NodeProto,
-    scale: Doubles,
-    shift: Doubles,
+    graph: OnnxGraph, rows: dict[str, Layer], norm: NodeProto, scale: Doubles, shift: Doubles
 ) -> None:
     """Fold into the convolution behind it, if that has no padding."""
     conv = _only_user(graph, norm.output[0])

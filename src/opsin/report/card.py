@@ -33,12 +33,7 @@ class Publication:
 
 
 def model_card(
-    report: Report,
-    seed: int,
-    *,
-    name: str,
-    source: str,
-    publication: Publication | None = None,
+    report: Report, seed: int, *, name: str, source: str, publication: Publication | None = None
 ) -> str:
     """Return the card as Markdown with the YAML header that Hugging Face reads.
 

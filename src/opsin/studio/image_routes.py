@@ -57,7 +57,9 @@ def add_routes(api: FastAPI, opened: DatasetCache, runs: RunIndex, sets: Library
 
     @api.get("/previews/{set_id}/{policy}")
     async def of_preview(set_id: str, policy: str) -> Response:
-        return _file(await IMAGES.run(_previews, sets, set_id), policy, "preview")
+        file = (await IMAGES.run(sets.folder, set_id)) / "previews" / policy / "augment.png"
+        there = policy in AUGMENTATIONS and await IMAGES.run(file.is_file)
+        return _file({policy: file} if there else {}, policy, "preview")
 
 
 def add_help(api: FastAPI, site: Path = SITE) -> None:
@@ -67,12 +69,6 @@ def add_help(api: FastAPI, site: Path = SITE) -> None:
         return
     text = "The documentation is not part of this installation. In a clone, build it: make site."
     api.mount(HELP, PlainTextResponse(text, 404))
-
-
-def _previews(sets: Library, set_id: str) -> Mapping[str, Path]:
-    folder = sets.folder(set_id) / "previews"
-    drawn = {name: folder / name / "augment.png" for name in AUGMENTATIONS}
-    return {name: file for name, file in drawn.items() if file.is_file()}
 
 
 def files_of(directory: RunDirectory) -> Mapping[str, Path]:

@@ -90,11 +90,11 @@ class Studio:
 
     async def watch(self, every: float = 1.0) -> None:
         """Check runs and jobs periodically, and emit changes."""
-        last = ""
+        last = fault = ""
         while True:
-            fault = ""
             try:
                 await self.look()
+                fault = ""
             except Exception as error:  # noqa: BLE001  without it, the studio would show old data
                 fault = str(error)
                 if fault != last:

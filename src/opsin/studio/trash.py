@@ -45,19 +45,19 @@ class Trash:
 
     def removed(self) -> list[Removed]:
         """The folders that can be restored, the last removed first."""
-        items = []
+        names: list[str] = []
         with contextlib.suppress(OSError):
-            for folder in self.path.iterdir():
-                if match := _WAITING.fullmatch(folder.name):
-                    items.append(Removed(folder.name, match[2], match[2], int(match[1]) / 1e9))
+            names = [folder.name for folder in self.path.iterdir()]
+        matches = filter(None, map(_WAITING.fullmatch, names))
+        items = [Removed(match[0], match[2], match[2], int(match[1]) / 1e9) for match in matches]
         return sorted(items, key=lambda item: item.when, reverse=True)
 
     def get(self, token: str) -> Removed:
         """The removed folder of a token, or `NotThere`."""
-        for removed in self.removed():
-            if removed.token == token:
-                return removed
-        raise NotThere("What was removed is gone for good", "Make it again.")
+        removed = next((item for item in self.removed() if item.token == token), None)
+        if removed is None:
+            raise NotThere("What was removed is gone for good", "Make it again.")
+        return removed
 
     def restore(self, removed: Removed) -> None:
         """Restore a folder, whose name must be free."""

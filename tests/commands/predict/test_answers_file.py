@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from opsin.commands.predict.answers_file import Answer, AnswersFile, database_beside
-from opsin.commands.predict.rows import ResultRow, RowFormat
+from opsin.commands.predict.rows import RowFormat, json_line
 from opsin.core.errors import RecipeError
 
 BEGUN: dict[str, Any] = {"the classifier": "abc", "top": 5}
@@ -30,7 +30,7 @@ def keep(out: Path, *names: str, end: bool = True) -> AnswersFile:
     with open_answers(out) as answers:
         for name in names:
             assert answers.claim(name)
-            answers.append([Answer(name, len(name) % 3, ResultRow(name).to_json_line())])
+            answers.append([Answer(name, len(name) % 3, json_line({"image": name}))])
         if end:
             finish(answers)
     return answers
@@ -105,9 +105,6 @@ def test_results_of_others_are_never_overwritten(tmp_path: Path) -> None:
 
 def test_who_removes_the_results_wants_new_ones(tmp_path: Path) -> None:
     out = tmp_path / "results.jsonl"
-    keep(out)  # where nothing was done, other options begin anew
-    with open_answers(out, top=3) as answers:
-        assert answers.resumed == 0
     keep(out, "1")
     out.unlink()
     with open_answers(out, top=3) as answers:

@@ -136,11 +136,10 @@ class AnswersFile:
             # The user may have removed the output, which asks for a new one; where no image is
             # done, nothing is lost by beginning anew.
             is_removed = not there and about.written is not None
-            is_empty = not answers and (
-                not there or (about.begun != begun and self.out.stat().st_size == about.written)
-            )
-            if moves or not (is_removed or is_empty):
-                _check_begun(about.begun, begun, self.out)
+            if moves or not (is_removed or (not there and not answers)):
+                if about.begun | begun != about.begun:
+                    anew = "" if there or about.sorting else f" To begin anew, remove {self.path}."
+                    raise _begun_otherwise(self.out, about.begun, begun, anew)
                 return db, about
             db.close()
             for name in (self.path, _beside(self.path, "-wal"), self.out):
@@ -217,9 +216,9 @@ class AnswersFile:
         with self._errors():
             self.db.execute("UPDATE about SET content = ?", (self.about.to_text(),))
 
-    def rows(self) -> Generator[Answer]:
-        """Yield the rows of the output, in order."""
-        return read_rows(self.db, self.path)
+    def rows(self, answer: int | None = None) -> Generator[Answer]:
+        """Yield the rows of the output, or only those of an answer, in order."""
+        return read_rows(self.db, self.path, answer)
 
     def finish(self, write: Write) -> None:
         """Write the output, unless it is complete; seal a shard."""
@@ -264,11 +263,14 @@ class AnswersFile:
         self.close()
 
 
-def read_rows(db: sqlite3.Connection, path: Path) -> Generator[Answer]:
-    """Yield the rows of an answers file's output, in order."""
-    query = "SELECT image, answer, line FROM answers WHERE line IS NOT NULL ORDER BY id"
+def read_rows(db: sqlite3.Connection, path: Path, only: int | None = None) -> Generator[Answer]:
+    """Yield the rows of an answers file's output, or only those of an answer, in order."""
+    query = (
+        "SELECT image, answer, line FROM answers "
+        "WHERE line IS NOT NULL AND (?1 IS NULL OR answer = ?1) ORDER BY id"
+    )
     with database_errors(path, path):
-        for image, answer, line in db.execute(query):
+        for image, answer, line in db.execute(query, (only,)):
             if not (isinstance(image, bytes) and type(answer) is int and isinstance(line, bytes)):
                 raise damaged(path)
             try:
@@ -283,28 +285,19 @@ def row_bytes(row: Answer) -> bytes:
     return b"%d %d %d " % (len(image), row.answer, len(line)) + image + line
 
 
-def _check_begun(then: dict[str, Any], begun: JsonObject, out: Path) -> None:
-    """Refuse to continue with another model, source or option."""
-
-    def shown(value: Any) -> str:
-        if isinstance(value, list):
-            return ", ".join(map(str, value)) or "none"
-        if isinstance(value, bool):
-            return "on" if value else "off"
-        return "none" if value is None else str(value)
-
+def _begun_otherwise(out: Path, then: dict[str, Any], begun: JsonObject, anew: str) -> RecipeError:
+    """Return the error for another model, source or option."""
     other = [
         f"{name} is another one"
-        if isinstance(value, dict)
-        else f"{name} was {shown(then.get(name))} and is {shown(value)}"
+        if isinstance(value, dict | list)
+        else f"{name} was {then.get(name)} and is {value}"
         for name, value in begun.items()
         if then.get(name) != value
     ]
-    if other:
-        raise RecipeError(
-            f"{out} was begun otherwise: {'; '.join(other)}",
-            "Give another file, or the same again.",
-        )
+    return RecipeError(
+        f"{out} was begun otherwise: {'; '.join(other)}",
+        f"Give another file, or the same again.{anew}",
+    )
 
 
 def _lock_of(path: Path) -> Path:

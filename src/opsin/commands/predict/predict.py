@@ -5,20 +5,21 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, Final, Literal
+from typing import Any, BinaryIO, Final, Literal
 
 from opsin._version import __version__
 from opsin.commands.predict.answers_file import Answer, AnswersFile
 from opsin.commands.predict.out_file import OutFile, shard_facts
-from opsin.commands.predict.rows import UNREADABLE, ResultRow, RowFormat, Selection, row_of
+from opsin.commands.predict.rows import RowFormat, json_line, row_of
 from opsin.commands.predict.sorting import RESULTS, SORTED, Sorter
 from opsin.commands.predict.stream import (
     Progress,
     Sources,
+    check_confidence,
     classify_stream,
     open_classifier,
     open_streams,
@@ -51,7 +52,7 @@ class Classified:
         answered: Those with a class as their answer.
         refused: Those whose answer is ``none of these``.
         unreadable: Files that could not be read.
-        left_out: How many of all these ``where`` and ``min_confidence`` kept out of the results.
+        left_out: How many of all these ``min_confidence`` kept out of the results.
         resumed: How many were done by earlier calls.
         answers: How many rows have each answer, the most frequent first.
         sorted_into: The folder that images were sorted into.
@@ -86,7 +87,7 @@ def classify(
     model: str | os.PathLike[str] | Classifier,
     source: Sources, *,
     out: str | os.PathLike[str] | None = None, top: int = 5,
-    where: Sequence[str] = (), min_confidence: float = 0.0,
+    min_confidence: float = 0.0,
     reject: bool = True, as_is: bool = False, tta: bool = False,
     sort_into: str | os.PathLike[str] | None = None, sort_by: Literal["copy", "move"] = "copy",
     columns: Mapping[str, str] | None = None, follow_links: bool = False, outside: bool = False,
@@ -106,8 +107,6 @@ def classify(
         out: ``.jsonl``, ``.csv`` or ``.parquet``; by default ``results.jsonl`` in ``sort_into``.
             On an object store (``s3://…``) it appears whole, at the end.
         top: How many classes each row names.
-        where: Rows to keep: ``label=CLASS``, ``answer=CLASS``, ``answer=none of these``,
-            ``answer=unreadable``. Of one key any must hold, of both keys each.
         min_confidence: Least probability of the label in rows to keep, 0 to 1.
         reject: Answer ``none of these`` for images unlike the training images.
         as_is: Leave backgrounds as they are.
@@ -137,17 +136,8 @@ def classify(
     began = time.monotonic()
     folder = None if sort_into is None else Path(sort_into)
     part = None if shard is None else Shard.parse(shard)
-    if folder is None and out is None:
-        raise RecipeError(
-            "There is neither a file for the answers nor a folder to sort into",
-            "Give out='results.jsonl', or use predict_each for answers one by one.",
-        )
-    if folder is None and sort_by != "copy":
-        raise RecipeError(f"There is no folder to {sort_by} the images into")
-    if folder is not None and part is not None:
-        raise RecipeError("The images of a shard cannot be sorted into folders")
-    if top < 1:
-        raise RecipeError(f"top must be at least 1, not {top}")
+    _check_options(out, folder, sort_by, part, top=top)
+    check_confidence(min_confidence)
     out = out or Path(folder or "") / RESULTS
     target = OutFile.read(out, part)
     stream = open_streams(
@@ -158,13 +148,11 @@ def classify(
     classes = classifier.classes
     with target.errors(), ExitStack() as stack:
         form = RowFormat(target.path if part is None else Path(out), min(top, len(classes)))
-        rejects = reject and classifier.metadata.reject is not None
-        selection = Selection(where, min_confidence, classes, rejects=rejects)
         if folder is not None:
-            _check_places(source, stream, folder, sort_by)
+            _check_places(source, stream, folder)
         begun: JsonObject = {
             "the classifier": hashlib.sha256(classifier.content).hexdigest()[:16],
-            "top": form.top, "where": selection.where, "min_confidence": float(min_confidence),
+            "top": form.top, "where": [], "min_confidence": float(min_confidence),
             "reject": reject, "as_is": as_is, "tta": tta,
             **_source_facts(stream, target, folder, sort_by),
         }  # fmt: skip
@@ -176,7 +164,13 @@ def classify(
         answers = AnswersFile(database, target.path, begun, kinds=len(classes) + 2)
         stack.enter_context(answers)
         work = _Work(
-            classifier, stream, answers, watcher, selection=selection, top=form.top, reject=reject
+            classifier,
+            stream,
+            answers,
+            watcher,
+            top=form.top,
+            reject=reject,
+            min_confidence=min_confidence,
         )
         if folder is not None:
             work.sorter = Sorter(folder, sort_by, work.labels, answers, watcher)
@@ -196,20 +190,37 @@ def classify(
         return work.result(target.shown, folder, time.monotonic() - began)
 
 
+def _check_options(
+    out: object, folder: Path | None, sort_by: str, shard: Shard | None, *, top: int
+) -> None:
+    if folder is None and out is None:
+        raise RecipeError(
+            "There is neither a file for the answers nor a folder to sort into",
+            "Give out='results.jsonl', or use predict_each for answers one by one.",
+        )
+    if folder is None and sort_by != "copy":
+        raise RecipeError(f"There is no folder to {sort_by} the images into")
+    if folder is not None and shard is not None:
+        raise RecipeError("The images of a shard cannot be sorted into folders")
+    if top < 1:
+        raise RecipeError(f"top must be at least 1, not {top}")
+
+
 class _Work:
     """Answers the remaining images, and keeps and sorts them in batches."""
 
     def __init__(
         self, classifier: Classifier, stream: Stream, answers: AnswersFile, watcher: Watcher, *,
-        selection: Selection, top: int, reject: bool,
+        top: int, reject: bool, min_confidence: float,
     ) -> None:  # fmt: skip
         self.classifier, self.stream, self.answers = classifier, stream, answers
-        self.selection, self.top, self.watcher, self.reject = selection, top, watcher, reject
+        self.watcher, self.top, self.reject = watcher, top, reject
+        self.min_confidence = min_confidence
         #: Every answer, in the order of its number in the file.
-        self.labels = [*classifier.classes, NONE_OF_THESE, UNREADABLE]
+        self.labels = [*classifier.classes, NONE_OF_THESE, "unreadable"]
         self.sorter: Sorter | None = None
         self._numbers = {label: number for number, label in enumerate(classifier.classes)}
-        self._batch: list[tuple[ListedImage, ResultRow]] = []
+        self._batch: list[tuple[ListedImage, dict[str, Any]]] = []
         self._passed = self._done = 0
 
     def answer(
@@ -262,13 +273,12 @@ class _Work:
 
     def _take(self, image: ListedImage, answer: Prediction | ImageError) -> None:
         row = row_of(image.name, answer, self.top, reject=self.reject)
-        if row.error is not None:
-            self._progress.add_unreadable(row.image, row.error)
-        if self.sorter is None and isinstance(image.image, bytes):
+        if isinstance(answer, ImageError):
+            self._progress.add_unreadable(image.name, str(row["error"]))
+        if isinstance(image.image, bytes):
             image = replace(image, image=b"")  # rows may wait for long, and contents are large
         self._batch.append((image, row))
-        # Images to be sorted wait with their contents.
-        if len(self._batch) >= (_BATCH if self.sorter is None else _BATCH // 4):
+        if len(self._batch) >= _BATCH:
             self._write()
         else:
             self._write_in_time()
@@ -284,14 +294,15 @@ class _Work:
         wanted: list[tuple[ListedImage, str]] = []
         batch, self._batch = self._batch, []  # what cannot be kept is never tried again here
         for image, row in batch:
-            keep = self.selection.keeps(row)
-            if row.error is not None:
-                number = len(self._numbers) + 1
+            classes, label = len(self._numbers), row["label"]
+            if label is None:
+                number, keep = classes + 1, True
             else:
-                number = len(self._numbers) if row.rejected else self._numbers[row.label or ""]
-            answers.append(Answer(image.name, number, row.to_json_line() if keep else None))
-            if keep and row.answer is not None:
-                wanted.append((image, row.answer))
+                number = classes if row["rejected"] else self._numbers[label]
+                keep = row["confidence"] is None or row["confidence"] >= self.min_confidence
+            answers.append(Answer(image.name, number, json_line(row) if keep else None))
+            if keep and label is not None:
+                wanted.append((image, row["answer"]))
         if self.sorter is None:
             self.answers.append(answers)
         else:
@@ -330,16 +341,16 @@ def _source_facts(stream: Stream, target: OutFile, folder: Path | None, by: str)
     return {"the source": _real(stream.source), **sorting}
 
 
-def _check_places(sources: Sources, stream: Stream, folder: Path, by: str) -> None:
+def _check_places(sources: Sources, stream: Stream, folder: Path) -> None:
     """Refuse sources whose images cannot be placed below the folder."""
-    if stream.kind == "archive" and by != "copy":
-        raise RecipeError(f"{stream.source} is one file, from which images can only be copied")
+    if stream.kind == "archive":
+        raise RecipeError(f"{stream.source} is one file", "Unpack it to sort its images.")
     if is_stored(folder):
         raise RecipeError(f"{folder} is on a store; images are sorted into a folder here")
     target = Path(os.path.realpath(folder))
     for source in [sources] if isinstance(sources, str | os.PathLike) else sources:
-        if is_stored(source) and by != "copy":
-            raise RecipeError(f"{source} is on a store, from which images can only be copied")
+        if is_stored(source):
+            raise RecipeError(f"{source} is on a store; images are sorted from folders here")
         path = Path(_real(os.fspath(source)))
         if path.is_dir() and (path.is_relative_to(target) or target.is_relative_to(path)):
             # Sorted images would be found again and answered a second time.

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 import numpy as np
 
-from opsin.commands.predict.rows import Selection, row_of
 from opsin.commands.test_set_usage import noting_looks
 from opsin.core.arguments import checked
 from opsin.core.errors import ImageError, RecipeError, SourceError
@@ -79,7 +78,6 @@ def open_streams(
     outside: bool = False,
     stdin: BinaryIO | None = None,
     shard: Shard | None = None,
-    once: bool = True,
     watcher: Watcher = SILENT,
 ) -> Stream:
     """Find the images of one source or of several, without reading any: see `open_stream`."""
@@ -103,10 +101,10 @@ def open_streams(
         return opened(watcher)
     if inputs:
         raise RecipeError(
-            "- is standard input, which each shard's process cannot read for itself",
+            "- is standard input, which can be read only once",
             "Write the names into a table with a column path, and give that.",
         )
-    return cut_stream(opened(watcher), shard, opened(SILENT), once=once)
+    return cut_stream(opened(watcher), shard, opened(SILENT))
 
 
 def open_classifier(
@@ -167,30 +165,32 @@ def classify_stream(
     return answer_images(steps, read_ahead(stream), end_wait=end_wait, idle=idle)
 
 
+def check_confidence(least: float) -> None:
+    """Check ``--min-confidence``."""
+    if not 0 <= least <= 1:
+        raise RecipeError(f"--min-confidence must be 0 to 1, not {least}")
+
+
 def each_answer(
     classifier: Classifier,
     stream: Stream,
     *,
-    where: Sequence[str] = (),
     min_confidence: float = 0.0,
     reject: bool = True,
     as_is: bool = False,
     tta: bool = False,
     watcher: Watcher = SILENT,
 ) -> Iterator[Answered]:
-    """Yield each image with its answer, or why there is none, those that were asked for."""
-    rejects = reject and classifier.metadata.reject is not None
-    selection = Selection(where, min_confidence, classifier.classes, rejects=rejects)
+    """Yield each image with its answer, or why there is none, but for unsure answers."""
+    check_confidence(min_confidence)
     answers = classify_stream(classifier, stream, as_is=as_is, tta=tta)
 
     def selected() -> Iterator[Answered]:
         for image, answer in noting_looks(answers, classifier, watcher):
-            if not selection.keeps(row_of(image.name, answer, 1, reject=reject)):
-                continue
-            if isinstance(answer, Prediction) and not reject:
-                yield image, replace(answer, rejected=False)
-            else:
+            if isinstance(answer, ImageError):
                 yield image, answer
+            elif answer.confidence >= min_confidence:
+                yield image, answer if reject else replace(answer, rejected=False)
 
     return selected()
 
@@ -200,7 +200,6 @@ def predict_each(
     model: str | os.PathLike[str] | Classifier,
     source: Sources,
     *,
-    where: Sequence[str] = (),
     min_confidence: float = 0.0,
     reject: bool = True,
     as_is: bool = False,
@@ -226,8 +225,8 @@ def predict_each(
     )  # fmt: skip
     classifier = open_classifier(model, device=device, tta=tta, watcher=watcher)
     answers = each_answer(
-        classifier, stream, where=where, min_confidence=min_confidence, reject=reject,
-        as_is=as_is, tta=tta, watcher=watcher,
+        classifier, stream, min_confidence=min_confidence, reject=reject, as_is=as_is, tta=tta,
+        watcher=watcher,
     )  # fmt: skip
     return (answer for _, answer in answers)
 

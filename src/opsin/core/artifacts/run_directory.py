@@ -186,12 +186,12 @@ class RunDirectory:
 
     def _status(self, state: State, **fields: object) -> RunStatus:
         now = time.time()
-        kept: dict[str, object] = {"started": now}
+        content: dict[str, object] = {"started": now}
         with contextlib.suppress(RunError):  # a damaged one is rewritten
             before = RunStatus.read(self.status)
-            kept = {"started": before.started, "launch": before.launch}
-        about = {"state": state, "pid": os.getpid(), "heartbeat": now}
-        return RunStatus.model_validate({**kept, **about, "cause": None, **fields})
+            content = {"started": before.started, "launch": before.launch}
+        content |= {"state": state, "pid": os.getpid(), "heartbeat": now, "cause": None}
+        return RunStatus.model_validate(content | fields)
 
     def state(self) -> tuple[State, str | None]:
         """The state and, for a failure, its cause."""
@@ -270,11 +270,12 @@ class RunDirectory:
 
     def write_notes(self, *, name: str | None = None, note: str | None = None) -> None:
         """Store a name, a note or both; the directory is not renamed."""
-        texts = {"name": name, "note": note}
-        for (what, text), most in zip(texts.items(), (NAME_MOST, NOTE_MOST), strict=True):
-            if text is not None and len(text) > most:
-                raise RunError(f"A {what} has at most {most:,} characters, not {len(text):,}")
-        changed = {what: text.strip() for what, text in texts.items() if text is not None}
+        changed = {}
+        for what, text, most in (("name", name, NAME_MOST), ("note", note, NOTE_MOST)):
+            if text is not None:
+                if len(text) > most:
+                    raise RunError(f"A {what} has at most {most:,} characters, not {len(text):,}")
+                changed[what] = text.strip()
         self.read_notes().model_copy(update=changed).write(self.path)
 
     def tracked_as(self, tracker: str) -> str | None:
@@ -348,8 +349,7 @@ def _check_split(arrays: dict[str, NDArray[Any]]) -> None:
             raise ValueError(f"{name} are none, or of other images")
         count = len(digests)
     for part in ("train", "val", "test"):
-        if part in arrays:
-            _check_numbers(arrays[part], part, count)
+        _check_numbers(arrays, part, count)
 
 
 def _check_predictions(arrays: dict[str, NDArray[Any]]) -> None:
@@ -358,22 +358,20 @@ def _check_predictions(arrays: dict[str, NDArray[Any]]) -> None:
         names = [f"{part}_{what}" for what in ("rows", "labels", "probabilities")]
         if len({len(arrays[name]) for name in names if name in arrays and arrays[name].ndim}) > 1:
             raise ValueError(f"lengths of {part} differ")
-        rows, labels, answers = map(arrays.get, names)
-        classes = None
+        answers, classes = arrays.get(names[2]), None
         if answers is not None:
             if answers.dtype.kind != "f" or answers.ndim != 2:
                 raise ValueError(f"{part}_probabilities are none")
             if not ((answers >= -_SLACK) & (answers <= 1 + _SLACK)).all():
                 raise ValueError(f"{part}_probabilities are not from 0 to 1")
             classes = answers.shape[1]
-        if rows is not None:
-            _check_numbers(rows, f"{part}_rows", None)
-        if labels is not None:
-            _check_numbers(labels, f"{part}_labels", classes)
+        _check_numbers(arrays, names[0], None)
+        _check_numbers(arrays, names[1], classes)
 
 
-def _check_numbers(array: NDArray[Any], name: str, count: int | None) -> None:
-    if array.dtype.kind not in "iu" or array.ndim != 1:
-        raise ValueError(f"{name} are no whole numbers")
-    if len(array) and (array.min() < 0 or array.max() >= (1 << 62 if count is None else count)):
-        raise ValueError(f"{name} lead outside")
+def _check_numbers(arrays: dict[str, NDArray[Any]], name: str, count: int | None) -> None:
+    if (array := arrays.get(name)) is not None:
+        if array.dtype.kind not in "iu" or array.ndim != 1:
+            raise ValueError(f"{name} are no whole numbers")
+        if len(array) and (array.min() < 0 or array.max() >= (1 << 62 if count is None else count)):
+            raise ValueError(f"{name} lead outside")

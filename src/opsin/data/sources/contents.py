@@ -154,7 +154,6 @@ class LabelledImages:
             belong on one side of a split; ``""`` for none. Empty where the source does not say.
         mirrored: Whether a mirrored image is still of its class.
         left_out: Other contents of the source, by kind.
-        lines: Line of the table that names each, ``int64[N]``, 0 for none; ``None`` without one.
         repeated: Rows of a table that named an image once more, which are left out.
     """
 
@@ -167,7 +166,6 @@ class LabelledImages:
     groups: Sequence[str] = ()
     mirrored: bool = True
     left_out: tuple[LeftOut, ...] = ()
-    lines: NDArray[np.int64] | None = None
     repeated: int = 0
 
     def __len__(self) -> int:
@@ -188,7 +186,6 @@ class LabelledImages:
             names=[self.names[row] for row in rows],
             images=images,
             groups=[self.groups[row] for row in rows] if self.groups else (),
-            lines=None if self.lines is None else self.lines[rows],
         )
 
     def keep(self, classes: Sequence[str]) -> LabelledImages:
@@ -277,7 +274,6 @@ def join(sources: Sequence[str], parts: Sequence[LabelledImages], *, test: bool)
     if len(set(titles)) < len(titles):
         titles = [f"{number}-{title}" for number, title in enumerate(titles, start=1)]
     labels = [np.array(places_among(p.classes, classes), np.int64)[p.labels] for p in parts]
-    lines = [np.zeros(len(p), np.int64) if p.lines is None else p.lines for p in parts]
     groups = [group for part in parts for group in (part.groups or [""] * len(part))]
     return LabelledImages(
         source=" + ".join(sources),
@@ -290,7 +286,6 @@ def join(sources: Sequence[str], parts: Sequence[LabelledImages], *, test: bool)
         groups=groups if any(groups) else (),
         mirrored=all(part.mirrored for part in parts),
         left_out=add_up(part.left_out for part in parts),
-        lines=np.concatenate(lines) if any(part.lines is not None for part in parts) else None,
         repeated=sum(part.repeated for part in parts),
     )  # fmt: skip
 

@@ -10,7 +10,6 @@ import itertools
 import posixpath
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from opsin.core.artifacts.records import LeftOut
@@ -312,7 +311,7 @@ def _open_table(stored: StoredObject, bucket: Bucket, request: SourceRequest) ->
             f"None of the {len(objects):,} images in {stored.address} exists{first}",
             "Paths begin at the table's place.",
         )
-    return replace(rows.labelled(request.written, objects), lines=None)
+    return rows.labelled(request.written, objects)
 
 
 def _iter_stored(request: SourceRequest) -> Stream:

@@ -190,7 +190,7 @@ class RowCollector:
         self.names: list[str] = []
         self.references: list[Any] = []
         self.passed = passed or LeftOutCounts()
-        self._labels, self._parts, self._lines = array("q"), bytearray(), array("q")
+        self._labels, self._parts = array("q"), bytearray()
         self._groups: list[str] = []
         self._numbers: list[str] = []
         self._counts: dict[str, int] = {}
@@ -236,7 +236,6 @@ class RowCollector:
         self._numbers.append(name)
         self._labels.append(self._classes.setdefault(label, (len(self._classes), row.label))[0])
         self._parts.append(part)
-        self._lines.append(row.line)
         self._groups.append(row.group)
 
     def labelled(
@@ -267,7 +266,6 @@ class RowCollector:
             images=images,
             groups=self._groups if any(self._groups) else (),
             left_out=self.passed.listed(),
-            lines=np.frombuffer(self._lines, "q") if any(self._lines) else None,
             repeated=self._repeated,
         )
 

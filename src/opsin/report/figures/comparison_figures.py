@@ -12,13 +12,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from opsin.core.arrays import Pixels
 from opsin.core.artifacts.records import Epoch
-from opsin.report.figures.style import (
-    PALETTE,
-    name_ends,
-    new_figure,
-    shorten,
-    title_of,
-)
+from opsin.report.figures.style import PALETTE, name_ends, new_figure, shorten, title_of
 from opsin.report.side_by_side import ComparedRun
 
 # Lines of repeated colours.

@@ -93,10 +93,7 @@ def class_means(images: Images, labels: Ints, rows: Ints, classes: int) -> Pixel
 
 
 def draw_varied(
-    images: Sequence[Pixels],
-    varied: Sequence[Pixels],
-    names: Sequence[str],
-    title: str,
+    images: Sequence[Pixels], varied: Sequence[Pixels], names: Sequence[str], title: str
 ) -> Figure:
     """Draw a row for each image: as it is, then its variations."""
     count = len(varied[0])

@@ -16,7 +16,7 @@ from opsin.report.templates import Section, section
 
 if TYPE_CHECKING:
     from opsin.inspection.decision import Decision, HeatMap
-    from opsin.inspection.embedding import Neighbour
+    from opsin.inspection.neighbours import Neighbour
 
 # Longest side of a heat map on the page, in pixels.
 _SIDE: Final = 224

@@ -14,12 +14,7 @@ from PIL import Image
 
 from opsin.core.arrays import Bools, Floats
 from opsin.core.format import counted
-from opsin.report.figures.network_figures import (
-    image_size,
-    network_title,
-    probes_title,
-    sees,
-)
+from opsin.report.figures.network_figures import image_size, network_title, probes_title, sees
 from opsin.report.figures.style import shorten
 from opsin.report.maps import PALETTES, gradient, png_of
 from opsin.report.run_page import themed
@@ -51,10 +46,7 @@ def network_section(rows: Sequence[LayerRow], svg: str) -> Section:
         sees=[sees(row, size) for row in rows],
         # Bars are compared with the longest.
         largest=max(row.parameters for row in rows) or 1,
-        slowest=max(row.share or 0.0 for row in rows) or 1.0,
         trainable=f"{trainable:,} trainable, {held - trainable:,} not",
-        time=f"{1e3 * sum(row.seconds or 0.0 for row in rows):.3g} ms",
-        timed=any(row.share is not None for row in rows),
         svg=themed(svg),
         width=_width(svg),
         long=len(rows) > _LONG,

@@ -14,7 +14,6 @@ from opsin.report.templates import Section, section
 
 if TYPE_CHECKING:
     from opsin.inspection.ablation import Ablation, UnitEffect
-    from opsin.inspection.embedding import Portrait
     from opsin.inspection.units import TopActivation, Unit, UnitGallery
 
 #: Most bytes of images in a section, so that the page stays quick.
@@ -27,8 +26,6 @@ _TABLE: Final = 25
 _EFFECTS: Final = 500
 # Least lift of a class that a unit can be found by.
 _LIFTED: Final = 0.1
-# Most classes shown unfolded.
-_OPEN: Final = 12
 
 
 @dataclass
@@ -117,11 +114,7 @@ class _Card:
 
 
 def unit_sections(
-    gallery: UnitGallery,
-    ablation: Ablation | None,
-    *,
-    label: str | None = None,
-    room: int = ROOM,
+    gallery: UnitGallery, ablation: Ablation | None, *, label: str | None = None, room: int = ROOM
 ) -> list[Section]:
     """Return the sections about the units of one layer."""
     effects = {} if ablation is None else {effect.unit: effect for effect in ablation.effects}
@@ -200,32 +193,6 @@ def _ablation_section(ablation: Ablation) -> Section:
         },
         without=effects[:_ROWS] if len(ablation.images) <= _TABLE else (),
     )
-
-
-def portrait_sections(portraits: Sequence[Portrait], *, room: int = ROOM) -> list[Section]:
-    """The section about the classes; beyond ``room`` bytes of images they are only named."""
-    left, cards = _Room(room), []
-    for portrait in portraits:
-        if left.left <= 0:
-            break
-        rows = [
-            (title, words, [(example, left.address(example.pixels)) for example in examples])
-            for title, words, examples in (
-                ("Surest", "the network gives these the highest probability", portrait.surest),
-                ("Most typical", "nearest to the mean of the class inside the network",
-                 portrait.nearest),
-                ("Least typical", "farthest from it: rare views, or something else",
-                 portrait.farthest),
-            )
-        ]  # fmt: skip
-        mean = None if portrait.mean is None else left.address(portrait.mean)
-        cards.append((portrait, mean, rows))
-    count = f"{'each of' if len(portraits) > 2 else 'both of'} the {len(portraits):,} classes"
-    left_out = [portrait.label for portrait in portraits[len(cards) :]]
-    return [
-        section("classes", f"What stands for {count}", "units.html", part="classes", cards=cards,
-                open=len(portraits) <= _OPEN, left_out=left_out)
-    ]  # fmt: skip
 
 
 def _word(name: str) -> str:

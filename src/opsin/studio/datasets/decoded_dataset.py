@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +24,7 @@ PARTS: Final = {UNASSIGNED: "unsplit", TRAIN: "train", VAL: "val", TEST: "test"}
 PER_PAGE: Final = 100
 
 
-@dataclass(frozen=True)
-class ImagePage:
+class ImagePage(NamedTuple):
     """A page of rows of a set, and the number of all."""
 
     rows: tuple[int, ...]
@@ -46,14 +44,9 @@ class DecodedDataset:
     """The decoded images of a set or a run."""
 
     def __init__(
-        self,
-        id_: str,
-        decoded: Decoded,
-        *,
-        key: str = "",
-        kept: NDArray[np.int64] | None = None,
-        recipe: DataRecipe | None = None,
-    ) -> None:
+        self, id_: str, decoded: Decoded, *, key: str = "",
+        kept: NDArray[np.int64] | None = None, recipe: DataRecipe | None = None,
+    ) -> None:  # fmt: skip
         self.id = id_
         self.decoded = decoded
         self.key = key
@@ -112,16 +105,10 @@ class DecodedDataset:
         return checked if self._kept is None else self._kept[checked].tolist()
 
     def rows(
-        self,
-        label: int | None = None,
-        part: str | None = None,
-        finding: str | None = None,
-        page: int = 0,
-        per: int = PER_PAGE,
-        *,
-        among: Collection[int] | None = None,
+        self, label: int | None = None, part: str | None = None, finding: str | None = None,
+        page: int = 0, per: int = PER_PAGE, *, among: Collection[int] | None = None,
         labels: NDArray[np.int64] | None = None,
-    ) -> ImagePage:
+    ) -> ImagePage:  # fmt: skip
         """Return a page of the rows that match all conditions."""
         chosen = np.arange(len(self)) if among is None else np.array(list(among), np.int64)
         if finding is not None:

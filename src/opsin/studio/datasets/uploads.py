@@ -1,10 +1,7 @@
-"""Resumable uploads in parts.
+"""Resumable uploads in parts; ``<home>/uploads/<key>`` is what has arrived of a file.
 
-    <home>/uploads/<key>            the part of a file that has arrived
-
-A key is the browser's hash of a file's name, size and time: anyone who
-sends the same file again resumes the last attempt, even after a reload, a restart of
-the studio or of the machine.
+A key is the browser's hash of a file's name, size and time: whoever sends the same file again
+resumes the last attempt, even after a restart of the studio or of the machine.
 """
 
 from __future__ import annotations
@@ -16,7 +13,7 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 from weakref import WeakValueDictionary
@@ -108,9 +105,8 @@ class Uploads:
 
     def take(self, key: str, name: str = "the file") -> bytes:
         """Return an image file's content, and remove it."""
-        path = self.path(key)
         try:
-            return content_of(path, name=name)
+            return content_of(self.path(key), name=name)
         finally:
             self.drop(key)
 
@@ -129,32 +125,29 @@ class Uploads:
                 raise SourceError("Another window finishes this upload", "Wait for it.")
             self._finishing |= keys
         try:
-            with self._adding if into.is_dir() else contextlib.nullcontext():
-                return self._finish(files, into, loose=loose, labelled=labelled)
+            for file in files:
+                if self.offset(file["key"]) != file["size"]:
+                    raise SourceError(
+                        f"{file['name']!r:.200} has not arrived whole",
+                        "Send it again: it goes on where it stopped.",
+                    )
+            places = {self._path(file["key"]): file["path"] or file["name"] for file in files}
+            try:
+                with self._adding if into.is_dir() else contextlib.nullcontext():
+                    source = arrange(places, into, loose=loose, labelled=labelled)
+            except StorageError as error:
+                raise _without_path(error) from error
+            except SourceError:
+                for path, name in places.items():
+                    if not path.exists() or not usable(name):  # a refused archive
+                        self.drop(path.name)
+                raise
+            for path in places:
+                self.drop(path.name)  # others than images are still here
+            return source
         finally:
             with self._counting:
                 self._finishing -= keys
-
-    def _finish(self, files: Sequence[SentFile], into: Path, *, loose: str, labelled: bool) -> Path:
-        for file in files:
-            if self.offset(file["key"]) != file["size"]:
-                raise SourceError(
-                    f"{file['name']!r:.200} has not arrived whole",
-                    "Send it again: it goes on where it stopped.",
-                )
-        places = {self._path(file["key"]): file["path"] or file["name"] for file in files}
-        try:
-            source = arrange(places, into, loose=loose, labelled=labelled)
-        except StorageError as error:
-            raise _without_path(error) from error
-        except SourceError:
-            for path, name in places.items():
-                if not path.exists() or not usable(name):  # a refused archive
-                    self.drop(path.name)
-            raise
-        for path in places:
-            self.drop(path.name)  # others than images are still here
-        return source
 
     def sweep(self, older: float = _STALE) -> None:
         """Remove uploads idle for a day, and recount the rest."""
@@ -229,31 +222,20 @@ async def _receive(uploads: Uploads, key: str, offset: int, request: Request) ->
         await UPLOADS.run(uploads.sweep)
     uploads.check_room(key, offset + size)
     most, waiting = offset + PART_MOST, bytearray()
-    try:
-        async for piece in _pieces(request):
-            waiting += piece
+    stream = request.stream()
+    # What has arrived is valid, also of a body that stalls or breaks off.
+    with contextlib.suppress(ClientDisconnect, StopAsyncIteration, TimeoutError):
+        while True:
+            async with asyncio.timeout(_SILENCE):
+                waiting += await anext(stream)
             if offset + len(waiting) > most:
                 raise UploadTooLarge(f"A part may have {PART_MOST >> 20} MB", "Send more parts.")
             if len(waiting) >= _BLOCK:
                 offset = await UPLOADS.run(uploads.append, key, offset, bytes(waiting))
                 waiting.clear()
-    except ClientDisconnect:
-        pass  # what has arrived is valid
     if waiting or not offset:  # also for an empty file
         offset = await UPLOADS.run(uploads.append, key, offset, bytes(waiting))
     return offset
-
-
-async def _pieces(request: Request) -> AsyncIterator[bytes]:
-    """Yield a body's pieces; a stalled body ends."""
-    stream = request.stream()
-    while True:
-        try:
-            async with asyncio.timeout(_SILENCE):
-                piece = await anext(stream)
-        except (StopAsyncIteration, TimeoutError):
-            return
-        yield piece
 
 
 def _check(key: str) -> str:

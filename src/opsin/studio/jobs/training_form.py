@@ -40,8 +40,6 @@ CHOICES: Final[dict[str, dict[str, str]]] = {
 }
 #: Options shown first.
 FRONT: Final = ("model", "epochs", "budget", "augment", "backbone", "prepare", "fine_tune")
-# Option groups for preparing and splitting, not for a set itself.
-_PREPARED: Final = (PREPARATION, SPLIT)
 
 
 def tracker_words() -> dict[str, str]:
@@ -51,7 +49,8 @@ def tracker_words() -> dict[str, str]:
 
 def prepared_options() -> tuple[str, ...]:
     """Return the options for preparing and splitting a set."""
-    return tuple(name for name, o in options_of(DataRecipe).items() if o.group in _PREPARED)
+    groups = (PREPARATION, SPLIT)
+    return tuple(name for name, o in options_of(DataRecipe).items() if o.group in groups)
 
 
 def fields_for(model: str) -> dict[str, list[RecipeOption]]:
@@ -89,27 +88,16 @@ def flags(values: Mapping[str, str]) -> list[str]:
 
 
 def argv(
-    images: Sequence[str],
-    values: Mapping[str, str],
-    *,
-    runs: Path,
-    recipe: Path | None = None,
-    labels: Path | None = None,
-    name: str = "",
-    track: Sequence[str] = (),
-    plan: bool = False,
-) -> list[str]:
+    images: Sequence[str], values: Mapping[str, str], *, runs: Path, recipe: Path | None = None,
+    labels: Path | None = None, name: str = "", track: Sequence[str] = (), plan: bool = False,
+) -> list[str]:  # fmt: skip
     """Return the command line of a training, or of its plan."""
     words = [sys.executable, "-m", "opsin", "train", "--json", f"--runs={runs}"]
     if plan:
+        name, track = "", ()
         words += ["--plan", "--quiet", "--offline"]
-    else:
-        words += [f"--name={name}"] if name else []
-        words += [f"--track={','.join(track)}"] if track else []
-    if recipe is not None:
-        words.append(f"--recipe={recipe}")
-    if labels is not None:
-        words.append(f"--labels={labels}")
+    texts = {"name": name, "track": ",".join(track), "recipe": recipe, "labels": labels}
+    words += [f"--{option}={text}" for option, text in texts.items() if text]
     return [*words, *flags(values), *images]
 
 

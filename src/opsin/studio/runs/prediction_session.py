@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from fastapi import FastAPI, Response
@@ -51,8 +50,7 @@ _Stamp = tuple[str, FileStamp]
 _Asked = tuple[_Stamp, str]
 
 
-@dataclass(frozen=True)
-class UploadedImage:
+class UploadedImage(NamedTuple):
     """An image as uploaded."""
 
     name: str
@@ -102,8 +100,7 @@ class PredictionSession:
         stamp, model, answer = await self._answered(run, key)
 
         def draw() -> bytes:
-            heat = self._classifying.heat(model, answer)
-            return _over(answer.pixels, heat)
+            return _over(answer.pixels, self._classifying.heat(model, answer))
 
         return await self._heats.get((stamp, key), lambda: IMAGES.run(draw))
 
@@ -144,13 +141,13 @@ def add_routes(api: FastAPI, tried: PredictionSession, jobs: Queue) -> None:
 
     @api.get("/kept/{key}.png")
     async def kept(key: str) -> Response:
-        # Keys are never reused.
-        return _png(await tried.image(key), "private, max-age=86400")
+        headers = {"cache-control": "private, max-age=86400"}  # keys are never reused
+        return Response(await tried.image(key), media_type="image/png", headers=headers)
 
     @api.get("/heat/{run}/{key}.png")
     async def heat(run: str, key: str) -> Response:
-        # The run's classifier may change.
-        return _png(await tried.heat(run, key), "no-store")
+        headers = {"cache-control": "no-store"}  # the run's classifier may change
+        return Response(await tried.heat(run, key), media_type="image/png", headers=headers)
 
     @api.get("/answers/{job}.{kind}")
     async def answers(job: str, kind: str) -> Response:
@@ -158,10 +155,6 @@ def add_routes(api: FastAPI, tried: PredictionSession, jobs: Queue) -> None:
         if file is None or file.suffix != f".{kind}" or not await IMAGES.run(file.is_file):
             raise NotThere("The job has no answers yet", "Wait for its end.")
         return FileResponse(file, media_type=_KINDS.get(file.suffix), filename=file.name)
-
-
-def _png(content: bytes, kept: str) -> Response:
-    return Response(content, media_type="image/png", headers={"cache-control": kept})
 
 
 def _over(pixels: NDArray[np.uint8], heat: NDArray[np.float32]) -> bytes:

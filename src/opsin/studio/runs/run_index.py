@@ -108,20 +108,18 @@ def read_row(path: Path, stamp: Stamp) -> RunRow:
             "stamp": stamp,
         }
     )
-    if row.state != "damaged":
-        try:
-            history = run.read_history()
-        except OpsinError as error:
-            row = replace(row, state="damaged", cause=str(error))
-        else:
-            points = [epoch.val_accuracy for epoch in history]
-            curve = thin([point for point in points if math.isfinite(point)], CURVE)
-            row = replace(row, curve=tuple(curve))
-            lengths = [epoch.seconds for epoch in history if math.isfinite(epoch.seconds)]
-            if row.state == "running":
-                row = replace(row, progress=read_progress(run))
-            elif row.seconds is None and lengths:
-                row = replace(row, seconds=sum(lengths))
+    try:
+        history = run.read_history() if row.state != "damaged" else []
+    except OpsinError as error:
+        row = replace(row, state="damaged", cause=str(error))
+    else:
+        points = [epoch.val_accuracy for epoch in history if math.isfinite(epoch.val_accuracy)]
+        row = replace(row, curve=tuple(thin(points, CURVE)))
+        lengths = [epoch.seconds for epoch in history if math.isfinite(epoch.seconds)]
+        if row.state == "running":
+            row = replace(row, progress=read_progress(run))
+        elif row.seconds is None and lengths:
+            row = replace(row, seconds=sum(lengths))
     if row.cause is None:
         return row
     # Pages show no paths.
@@ -196,19 +194,13 @@ class RunIndex:
         return self._rows.get(opaque(folder))
 
     def row(self, id: str) -> RunRow:  # noqa: A002  the word that everybody uses for it
-        """Return a run's row as of the last scan; a newer run's is read now."""
-        row = self._rows.get(id) or self._read(id)
-        if row is None:
+        """Return a run's row as of the last scan; a newer run's is read now, but not cached."""
+        if id in self._rows:
+            return self._rows[id]
+        path = next((self.root / name for name in _folders(self.root) if opaque(name) == id), None)
+        if path is None or (stamp := stamp_of(path))[0] == MISSING:
             raise NotThere("There is no such run", "See the table of runs.")
-        return row
-
-    def _read(self, id: str) -> RunRow | None:  # noqa: A002
-        """Read the row of a run started since the last scan, without caching it."""
-        for folder in _folders(self.root):
-            if opaque(folder) == id:
-                stamp = stamp_of(self.root / folder)
-                return None if stamp[0] == MISSING else read_row(self.root / folder, stamp)
-        return None
+        return read_row(path, stamp)
 
     def get(self, id: str) -> RunDirectory:  # noqa: A002
         """Return a run's directory."""
@@ -217,7 +209,7 @@ class RunIndex:
         return directory
 
     def opened(self, id: str) -> tuple[RunRow, RunDirectory]:  # noqa: A002
-        """Return a run's row and its directory, as `row` and `get` do."""
+        """Return a run's row and its directory."""
         return self.row(id), self.get(id)
 
     def last_of(self, recipe: DataRecipe) -> RunDirectory | None:
