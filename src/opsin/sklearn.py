@@ -33,7 +33,7 @@ from opsin.core.arguments import by_current_names
 from opsin.core.events import SILENT
 from opsin.core.recipe import DATA_OPTIONS, DataRecipe, refuse_unknown
 from opsin.data.dataset import Dataset, load_recipe
-from opsin.data.lazy_images import Images, LazyImages
+from opsin.data.lazy_images import Images, decode_lazily
 from opsin.data.pixel_values import to_bytes
 from opsin.data.sources import arrays
 from opsin.data.sources.contents import Files, LabelledImages
@@ -170,7 +170,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         preparation = self.classifier_.metadata.preparation
         images: Images
         if isinstance(inputs, Files):
-            images = LazyImages(inputs, inputs.names, preparation)
+            images = decode_lazily(inputs, inputs.names, preparation)
         else:
             shape = inputs.shape[1:]
             if self.image_shape_ not in (None, shape):
@@ -179,7 +179,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             images = inputs
             if shape != (preparation.height, preparation.width, preparation.channels):
                 names = [f"image {row}" for row in range(len(inputs))]
-                images = LazyImages(inputs, names, preparation)
+                images = decode_lazily(inputs, names, preparation)
         probabilities = self.classifier_.probabilities(images).astype(np.float64)
         return np.asarray(probabilities / probabilities.sum(axis=1, keepdims=True))
 

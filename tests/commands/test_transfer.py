@@ -170,14 +170,8 @@ def test_nothing_is_overwritten(
 def test_images_that_are_gone_or_others_by_now(tmp_path: Path, shapes: Path) -> None:
     data = opsin.load(shapes)
     hidden = shapes / "disc" / "3.png"
-    content = hidden.read_bytes()
     hidden.unlink()
     with pytest.raises(SourceError, match="holds other images by now"):
-        opsin.export_data(data, tmp_path / "new" / "out")
-    hidden.write_bytes(content)
-    for path in shapes.rglob("*.png"):
-        path.unlink()
-    with pytest.raises(SourceError):
         opsin.export_data(data, tmp_path / "new" / "out")
     assert {path.name for path in tmp_path.iterdir()} == {"shapes"}
 

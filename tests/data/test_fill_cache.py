@@ -23,6 +23,7 @@ from opsin.data import cache, fill_cache
 from opsin.data.dataset import load
 from opsin.data.decoded_store import ROW, Chunk, DecodedStore
 from opsin.data.images import prepare
+from tests import conftest
 from tests.conftest import shape_image, write_shapes
 
 COUNT = 400
@@ -65,15 +66,12 @@ except KeyboardInterrupt:
 """
 
 
-class Notes(Watcher):
+class Notes(conftest.Notes):
     """Keeps notes, and how far the work was to go."""
 
     def __init__(self) -> None:
-        self.notes: list[str] = []
+        super().__init__()
         self.totals: list[int] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
     def begin(self, what: str, total: int, unit: str) -> None:
         self.totals.append(total)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from opsin.core.errors import ImageError
 from opsin.core.metadata import Preparation
-from opsin.data.lazy_images import ImageSubset, LazyImages
+from opsin.data.lazy_images import decode_lazily, subset
 from tests.conftest import write_shapes
 
 LIKE = Preparation(height=20, width=24, channels=3, resize="fit")
@@ -27,13 +27,13 @@ ROWS = st.one_of(
 @given(rows=ROWS)
 def test_rows_are_taken_as_from_an_array(rows: Any) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (34, 20, 24, 3), np.uint8)
-    lazy = LazyImages(pixels, [str(row) for row in range(34)], LIKE)
+    lazy = decode_lazily(pixels, [str(row) for row in range(34)], LIKE)
     assert np.array_equal(lazy[rows], pixels[rows])
 
 
 def test_an_image_that_is_gone_is_named(tmp_path: Path) -> None:
     files = sorted((write_shapes(tmp_path / "gone") / "disc").iterdir())
-    lazy = LazyImages(files, [file.name for file in files], LIKE)
+    lazy = decode_lazily(files, [file.name for file in files], LIKE)
     files[3].unlink()
     assert lazy[4].any()
     with pytest.raises(ImageError, match=files[3].name):
@@ -51,7 +51,7 @@ def test_remaining_images_are_taken_as_from_an_array(
     random = np.random.default_rng(seed)
     images = random.integers(0, 256, (12, 4, 5, 3), np.uint8)
     kept = np.sort(random.permutation(12)[: max(3, count)])
-    view, copy = ImageSubset(images, kept), images[kept]
+    view, copy = subset(images, kept), images[kept]
     wanted: Any = np.array(rows, np.int64) if isinstance(rows, list) else rows
     assert np.array_equal(view[wanted], copy[wanted])
     if not isinstance(rows, int):

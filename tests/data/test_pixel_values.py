@@ -251,8 +251,7 @@ def grey(height: int = 6, width: int = 9) -> NDArray[np.uint8]:
     ).reshape(height, width)  # fmt: skip
 
 
-def colour() -> NDArray[np.uint8]:
-    return np.stack([grey(), grey()[::-1], grey()[:, ::-1]], axis=2)
+COLOUR = np.stack([grey(), grey()[::-1], grey()[:, ::-1]], axis=2)
 
 
 def read(array: NDArray[Any]) -> NDArray[np.uint8]:
@@ -283,8 +282,8 @@ def test_what_numbers_were_taken_for_is_said() -> None:
 @pytest.mark.parametrize(
     ("array", "words"),
     [
-        (colour().transpose(2, 0, 1), r"\[3, 6, 9\].*channels last"),
-        (np.stack([colour()] * 2), r"\[2, 6, 9, 3\].*several images as a list"),
+        (COLOUR.transpose(2, 0, 1), r"\[3, 6, 9\].*channels last"),
+        (np.stack([COLOUR] * 2), r"\[2, 6, 9, 3\].*several images as a list"),
         (np.stack([grey(), grey()], axis=2), r"\[6, 9, 2\]"),
         (grey().astype(np.uint16) * 257, "from 0 to 65535"),
         (grey() / 127.5 - 1, "from -1 to 1"),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opsin.core.metadata import Preparation
-from opsin.data.lazy_images import LazyImages
+from opsin.data.lazy_images import decode_lazily
 from opsin.training.batches import TrainingBatches, spans_of
 from opsin.training.process_group import ProcessGroup
 
@@ -68,7 +68,7 @@ def test_images_read_on_the_fly_are_those_in_memory(start: int, seed: int) -> No
     labels = np.arange(30)
     rows = random.permutation(30)[:20]
     like = Preparation(height=6, width=6, channels=1, resize="fit")
-    lazy = LazyImages(pixels, [str(i) for i in range(30)], like)
+    lazy = decode_lazily(pixels, [str(i) for i in range(30)], like)
     order = random.permutation(20)
     parts = [
         list(TrainingBatches(images, labels, rows, CPU).batches(order, 4, start))
@@ -83,7 +83,7 @@ def test_images_read_on_the_fly_are_those_in_memory(start: int, seed: int) -> No
 
 def test_a_loop_that_is_left_early_leaves_no_thread_waiting() -> None:
     like = Preparation(height=6, width=6, channels=1, resize="fit")
-    lazy = LazyImages(np.zeros((30, 6, 6, 1), np.uint8), ["x"] * 30, like)
+    lazy = decode_lazily(np.zeros((30, 6, 6, 1), np.uint8), ["x"] * 30, like)
     batches = TrainingBatches(lazy, np.zeros(30, np.int64), np.arange(30), CPU).batches(
         np.arange(30), 4
     )

@@ -110,7 +110,7 @@ def _parts(insight: Insight, label: str | None) -> Iterator[Table | str]:
 
 def _summary(summary: NetworkSummary) -> Table:
     rows = columns(
-        "Layer", "Kind", figures=("Output", "Parameters", "Multiply-adds", "Time", "Sees"), gap=2
+        "Layer", "Kind", figures=("Output", "Parameters", "Multiply-adds", "Sees"), gap=2
     )
     rows.show_footer = True
     rows.columns[0].footer = "Total"
@@ -126,7 +126,6 @@ def _summary(summary: NetworkSummary) -> Table:
             "×".join(map(str, row.shape)),
             f"{row.parameters:,}" if row.parameters else "",
             f"{row.multiply_adds:,}" if row.multiply_adds else "",
-            "" if row.share is None else f"{row.share:.0%}",
             "all" if field is None or whole else f"{field.height}×{field.width}",
         )
     return rows

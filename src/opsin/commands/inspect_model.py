@@ -175,7 +175,7 @@ class Inspection:
         return index
 
     def summary(self) -> NetworkSummary:
-        """Describe each layer: shape, parameters, work, receptive field, share of the time."""
+        """Describe each layer: shape, parameters, work, receptive field."""
         return summarise(self.classifier, self.network)
 
     def layers(

@@ -17,7 +17,7 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import Bits
 from opsin.data.cache import digest_names
 from opsin.data.corrections import LEFT_OUT, Applied, Correction, as_written, read_corrections
-from opsin.data.lazy_images import Images, ImageSubset
+from opsin.data.lazy_images import Images, subset
 from opsin.data.spelling import nfc
 
 # Lines that an error names.
@@ -57,7 +57,7 @@ def take(decoded: Decoded, rows: NDArray[np.int64]) -> Decoded:
     return replace(
         decoded,
         **arrays,
-        images=ImageSubset(decoded.images, rows),
+        images=subset(decoded.images, rows),
         source_labels=None if before is None else before[rows],
         names=[decoded.names[row] for row in rows],
         groups=[decoded.groups[row] for row in rows] if decoded.groups else [],

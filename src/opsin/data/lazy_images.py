@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -20,13 +20,21 @@ from opsin.data.images import ImageLike, read_image
 THREADS: Final = min(16, cores())
 
 
-class _LikeArray:
+class LazyImages:
+    """An array ``uint8[N, H, W, C]`` whose rows are read on each access."""
+
     dtype: np.dtype[np.uint8] = np.dtype(np.uint8)
     ndim: int = 4
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape: tuple[int, ...] = shape
-        self.nbytes: int = math.prod(shape)
+    def __init__(
+        self,
+        read: Callable[[NDArray[np.int64]], NDArray[np.uint8]],
+        rows: NDArray[np.int64],
+        shape: tuple[int, ...],
+    ) -> None:
+        self._read, self._rows = read, rows
+        self.shape: tuple[int, ...] = (len(rows), *shape)
+        self.nbytes: int = math.prod(self.shape)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -34,8 +42,11 @@ class _LikeArray:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} uint8{list(self.shape)}>"
 
-    def __getitem__(self, rows: Any) -> NDArray[np.uint8]:
-        raise NotImplementedError
+    def __getitem__(self, index: Any) -> NDArray[np.uint8]:
+        first, *rest = index if isinstance(index, tuple) else (index,)
+        rows = np.asarray(self._rows[first])
+        pixels = self._read(rows.ravel()).reshape(*rows.shape, *self.shape[1:])
+        return pixels[(*(slice(None),) * rows.ndim, *rest)]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:
@@ -43,49 +54,34 @@ class _LikeArray:
         return self[:].astype(dtype or np.uint8, copy=False)
 
 
-class ImageSubset(_LikeArray):
-    """A view of some images."""
-
-    def __init__(self, images: Images, rows: NDArray[np.int64]) -> None:
-        super().__init__((len(rows), *images.shape[1:]))
-        self.images, self.rows = images, rows
-
-    def __getitem__(self, rows: Any) -> NDArray[np.uint8]:
-        if isinstance(rows, tuple):
-            first, *rest = rows
-            return self.images[(self.rows[first], *rest)]
-        return self.images[self.rows[rows]]
-
-
-class LazyImages(_LikeArray):
-    """Images of a source, decoded on each access."""
-
-    def __init__(
-        self,
-        images: Sequence[ImageLike] | NDArray[np.uint8 | np.uint16],
-        names: Sequence[str],
-        preparation: Preparation,
-    ) -> None:
-        shape = (preparation.height, preparation.width, preparation.channels)
-        super().__init__((len(images), *shape))
-        self._images, self._names, self._preparation = images, names, preparation
-
-    def __getitem__(self, rows: Any) -> NDArray[np.uint8]:
-        # NumPy's indexing rules, applied to the row numbers.
-        chosen = np.arange(len(self))[rows]
-        images = np.empty((chosen.size, *self.shape[1:]), np.uint8)
-
-        def read(row: int) -> NDArray[np.uint8]:
-            return read_image(self._images[row], self._preparation, self._names[row])
-
-        with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
-            for number, pixels in enumerate(pool.map(read, chosen.ravel().tolist())):
-                images[number] = pixels
-        return images.reshape(*chosen.shape, *self.shape[1:])
-
-
 #: Decoded images ``uint8[N, H, W, C]``: an array, a memory map, or images read on access.
-Images = NDArray[np.uint8] | ImageSubset | LazyImages
+Images = NDArray[np.uint8] | LazyImages
+
+
+def subset(images: Images, rows: NDArray[np.int64]) -> LazyImages:
+    """Return a view of some images."""
+    return LazyImages(images.__getitem__, rows, images.shape[1:])
+
+
+def decode_lazily(
+    images: Sequence[ImageLike] | NDArray[np.uint8 | np.uint16],
+    names: Sequence[str],
+    preparation: Preparation,
+) -> LazyImages:
+    """Return images that are decoded on each access."""
+    shape = (preparation.height, preparation.width, preparation.channels)
+
+    def read(rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        pixels = np.empty((len(rows), *shape), np.uint8)
+        with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
+            decoded = pool.map(
+                lambda row: read_image(images[row], preparation, names[row]), rows.tolist()
+            )
+            for number, image in enumerate(decoded):
+                pixels[number] = image
+        return pixels
+
+    return LazyImages(read, np.arange(len(images)), shape)
 
 
 @dataclass(frozen=True)

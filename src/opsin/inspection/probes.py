@@ -10,9 +10,11 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
 
 from opsin.core.arrays import Bools, Floats, Ints
-from opsin.core.errors import MissingExtraError, ModelFileError, SourceError
+from opsin.core.errors import ModelFileError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.data.lazy_images import ReferenceSet
 from opsin.data.spelling import check_choices
@@ -21,12 +23,6 @@ from opsin.inspection.plain_data import PlainData
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.operators import traits_of
 from opsin.runtime.classifier import Classifier
-
-try:
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-except ImportError as error:
-    raise MissingExtraError("probing a network", "evaluate") from error
 
 #: Most training images that probes are fitted to, and validation images for their scores.
 FITTED: Final = 4000

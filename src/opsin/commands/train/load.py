@@ -40,7 +40,7 @@ from opsin.core.recipe import DATA_OPTIONS, DataRecipe
 from opsin.core.storage import write_json
 from opsin.data.cache import cache_root
 from opsin.data.dataset import Dataset, load
-from opsin.data.lazy_images import ImageSubset
+from opsin.data.lazy_images import subset
 from opsin.data.split import Split
 from opsin.training.process_group import Launch
 
@@ -325,7 +325,7 @@ def try_backbone(
         return BackboneTrial(words="not all images can be read in both sizes")
     features = compute(
         backbone,
-        ImageSubset(prepared.images, rows),
+        subset(prepared.images, rows),
         prepared.digests[rows],
         views_of(prepared, len(prepared.split.train)),
         watcher=watcher,

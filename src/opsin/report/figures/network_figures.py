@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from matplotlib.path import Path
@@ -46,21 +45,16 @@ _CURVE: Final = (Path.MOVETO, Path.CURVE4, Path.CURVE4, Path.CURVE4)
 
 
 def network_title(rows: Sequence[LayerRow]) -> str:
-    """Say where a network's parameters are and its time goes."""
+    """Say where a network's parameters are."""
     held = sum(row.parameters for row in rows)
-    slow = max(rows, key=lambda row: row.share or 0)
-    time = f"takes {slow.share:.0%} of the time" if slow.share else ""
     if not held:
-        return f"{slow.name} {time}" if time else f"{len(rows)} layers without parameters"
+        return f"{len(rows)} layers without parameters"
     large = max(rows, key=lambda row: row.parameters)
-    holds = f"{large.name} holds {large.parameters / held:.0%} of the parameters"
-    if not time:
-        return holds
-    return f"{holds} and {time}" if slow is large else f"{holds}, {slow.name} {time}"
+    return f"{large.name} holds {large.parameters / held:.0%} of the parameters"
 
 
 def draw_network(rows: Sequence[LayerRow]) -> Figure:
-    """Draw the layers from the pixels down, each with bars of its parameters and its time."""
+    """Draw the layers from the pixels down, each with a bar of its parameters."""
     width = _LANE + _WIDE + _BARS
     lines = textwrap.wrap(network_title(rows), int(10.5 * width))
     head = 0.7 + 0.17 * len(lines)
@@ -106,26 +100,16 @@ def draw_network(rows: Sequence[LayerRow]) -> Figure:
                   fontweight=weight, color=colour)  # fmt: skip
     labels, end = f"{math.prod(rows[-1].shape):,} labels", head + len(rows) * _PITCH
     axes.text(middle, end + 0.02, labels, fontsize=7, ha="center", va="top", fontweight="bold")
-    held = [(float(row.parameters), short_count(row.parameters)) for row in rows]
-    time = [(row.share or 0.0, f"{row.share or 0.0:.0%}") for row in rows]
-    _draw_bars(axes, "parameters", MUTED, held, head)
-    _draw_bars(axes, "time", INK, time, head + 0.105)
+    most, left = max(row.parameters for row in rows) or 1, _LANE + _WIDE + 0.08
+    axes.text(left, head - 0.18, "parameters", fontsize=6, color=MUTED, va="center",
+              fontweight="bold")  # fmt: skip
+    for index, row in enumerate(rows):
+        at, length = head + index * _PITCH + 0.07, (_BARS - 0.5) * row.parameters / most
+        if row.parameters:
+            axes.add_patch(Rectangle((left, at), length, 0.08, facecolor=MUTED))
+            axes.text(left + length + 0.03, at + 0.045, short_count(row.parameters), fontsize=6,
+                      color=MUTED, va="center_baseline")  # fmt: skip
     return figure
-
-
-def _draw_bars(
-    axes: Axes, title: str, colour: str, values: Sequence[tuple[float, str]], top: float
-) -> None:
-    """Draw a bar beside each box; that of the largest value fills the room."""
-    most, left = max(value for value, _ in values) or 1.0, _LANE + _WIDE + 0.08
-    axes.text(left, top - 0.18, title, fontsize=6, color=colour, va="center", fontweight="bold")
-    for index, (value, words) in enumerate(values):
-        at, length = top + index * _PITCH + 0.02, (_BARS - 0.5) * value / most
-        if value:
-            axes.add_patch(Rectangle((left, at), length, 0.08, facecolor=colour))
-        if value >= 0.005:
-            axes.text(left + length + 0.03, at + 0.045, words, fontsize=6, color=colour,
-                      va="center_baseline")  # fmt: skip
 
 
 def image_size(rows: Sequence[LayerRow]) -> tuple[int, int]:

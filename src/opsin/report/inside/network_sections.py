@@ -46,10 +46,7 @@ def network_section(rows: Sequence[LayerRow], svg: str) -> Section:
         sees=[sees(row, size) for row in rows],
         # Bars are compared with the longest.
         largest=max(row.parameters for row in rows) or 1,
-        slowest=max(row.share or 0.0 for row in rows) or 1.0,
         trainable=f"{trainable:,} trainable, {held - trainable:,} not",
-        time=f"{1e3 * sum(row.seconds or 0.0 for row in rows):.3g} ms",
-        timed=any(row.share is not None for row in rows),
         svg=themed(svg),
         width=_width(svg),
         long=len(rows) > _LONG,
