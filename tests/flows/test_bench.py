@@ -10,7 +10,7 @@ from tests.conftest import Cli, only_json
 def test_a_table_or_one_json_object(cli: Cli, nearest_mean: Path) -> None:
     done = cli("bench", "--classifier", nearest_mean)
     assert done.returncode == 0, done.stderr
-    assert "one at a time" in done.stdout and "ONNX Runtime" in done.stderr
+    assert "one at a time" in done.stdout and "onnxruntime" in done.stderr
     done = cli("bench", "--classifier", nearest_mean, "--json", "--quiet")
     assert (done.returncode, done.stderr) == (0, "")
     content = only_json(done)

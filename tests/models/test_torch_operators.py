@@ -77,7 +77,6 @@ RESIZED = [
     for mode, scales in (
         ("linear", [1, 1, 0.875, 0.5]),
         ("linear", [1, 1, 1.3, 2]),
-        ("cubic", [1, 1, 0.6, 1.7]),
         ("nearest", [1, 1, 2, 0.5]),
     )
     for antialias in ((0,) if mode == "nearest" else (0, 1))

@@ -9,19 +9,17 @@ from opsin.report.terminal import for_people
 
 
 def merge(
-    shards: list[str], *, out: str | None = None, quiet: bool = False, as_json: bool = False
+    whole: str, *, out: str | None = None, quiet: bool = False, as_json: bool = False
 ) -> None:
     """Join the shards of a file: the same rows as made in one go.
 
     Example: opsin merge answers.csv
 
-    Example: opsin merge answers-*-of-00003.csv --out answers.csv
-
     Options:
-        shards (SHARD...): All shards, or the one name that --out gave them.
+        whole (FILE): The name that --out gave the shards, which lie beside it.
         out (FILE): New file (default: that name).
     """
-    done = join(shards, out=out, watcher=for_people(quiet=quiet))
+    done = join(whole, out=out, watcher=for_people(quiet=quiet))
     if as_json:
         print_json(done.to_json())
         return

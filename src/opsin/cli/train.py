@@ -19,7 +19,7 @@ from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import RecipeError
 from opsin.core.format import clock, plus_minus
 from opsin.models.architectures import MODELS as NETWORKS
-from opsin.report.terminal import Terminal, class_table, for_people
+from opsin.report.terminal import Terminal, class_table
 
 if TYPE_CHECKING:
     from opsin.commands.repeats import Repeats
@@ -66,7 +66,7 @@ def train(
 
     Most used:
         budget (TIME): Time that the training may take, such as 10m or 1h30m: a pretrained network
-            is fine-tuned in it, or epochs and size of a network are chosen to fit.
+            is fine-tuned in it, or the epochs of a network are chosen to fit.
         recipe: Take options from a TOML file, or a run's recipe.json; those given here win.
         name: Name of the run (default: source and model).
         plan: Train nothing: show the network, each automatic choice with its reason, and about how
@@ -87,13 +87,7 @@ def train(
         expect(not several, "no --repeats or --folds beside it: one training is planned", "--plan")
         from opsin.commands.train.train import plan as plan_training  # noqa: PLC0415  trains
 
-        planned = plan_training(source, **wanted)
-        unused = [flag for flag, value in (("--name", name), ("--track", track)) if value]
-        if unused:
-            note = f"{' and '.join(unused)}: only a training uses that, and this is a plan"
-            for_people(quiet=quiet).note(note)
-            planned = planned.model_copy(update={"notes": (*planned.notes, note)})
-        _show_plan(planned, as_json=as_json)
+        _show_plan(plan_training(source, **wanted), as_json=as_json)
         return
     wanted |= {"runs": runs, "name": name, "track": track}
     if several:
@@ -202,7 +196,7 @@ def _repeats_table(repeats: Repeats) -> Table:
 
 
 def _meaning(repeats: Repeats) -> Iterator[str]:
-    """Yield sentences on how to read the figures."""
+    """Sentences on how to read the figures."""
     summary = repeats.summary
     rows, pooled = summary.runs, summary.pooled
     if repeats.stopped:
@@ -210,27 +204,19 @@ def _meaning(repeats: Repeats) -> Iterator[str]:
         mean = f"the mean is of {whole}" if whole else "there is no mean"
         yield f"Stopped by Ctrl-C: {whole} of {summary.asked} runs are whole, {mean}."
     if repeats.diverged:
-        count = sum(1 for row in rows if row.diverged)
-        yield (
-            f"The loss ran away in {count} of {len(rows)} runs; the figures of the best epoch "
-            "before it count all the same. Give a lower --learning-rate."
-        )
+        yield "The loss of a run diverged; its best epoch before counts all the same."
     if summary.split == "val":
         yield "On validation images, by which each best epoch was chosen: optimistic."
     yield "A run's ± is its 95% interval, from the number of images it was tested on."
+    if summary.deviation is not None:
+        yield (
+            "The mean's ± is the standard deviation between folds. It is no confidence interval: "
+            "any two folds were trained on many of the same images."
+            if pooled is not None
+            else "The mean's ± is the standard deviation between seeds, on the same images."
+        )
     if pooled is not None:
-        if summary.deviation is not None:
-            yield (
-                "The mean's ± is the standard deviation between folds. It is no confidence "
-                "interval: any two folds were trained on many of the same images."
-            )
         yield (
             f"Pooled: accuracy {plus_minus(pooled)} (95% interval) on {pooled.images:,} "
             f"images, each tested once · log loss {pooled.log_loss:.3f}"
-        )
-    elif summary.deviation is not None:
-        yield (
-            f"The mean's ± is the standard deviation between seeds, on the same "
-            f"{rows[0].images:,} images: how much chance there is in training. Other images "
-            "would change the figures further."
         )

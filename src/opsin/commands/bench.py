@@ -13,7 +13,6 @@ from typing import Final, Literal
 
 import numpy as np
 import onnxruntime
-import psutil
 from pydantic import BaseModel
 
 from opsin._version import __version__
@@ -40,43 +39,8 @@ class Machine(BaseModel):
 
     cpu: str
     threads: int
-    memory: int
-    load: float | None
     gpu: str | None
     versions: dict[str, str]
-
-    @classmethod
-    def here(cls, watcher: Watcher, *, gpu: str | None = None) -> Machine:
-        """Describe this machine, and report it to the watcher."""
-        versions = {
-            "opsin": __version__,
-            "python": platform.python_version(),
-            "onnxruntime": onnxruntime.__version__,
-        }
-        if torch := sys.modules.get("torch"):
-            versions["torch"] = str(torch.__version__)
-        machine = cls(
-            cpu=processor_name(),
-            threads=cores(),
-            memory=psutil.virtual_memory().total,
-            load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-            gpu=gpu,
-            versions=versions,
-        )
-        watcher.fact("Machine", machine.line())
-        if machine.load is not None and machine.load > machine.threads / 2:
-            watcher.note(
-                f"other programs keep this machine busy (load {machine.load:.1f} on "
-                f"{machine.threads} threads): it is faster than these figures"
-            )
-        return machine
-
-    def line(self) -> str:
-        """Return the machine in one line, without its load."""
-        parts = [self.cpu, f"{self.threads} threads", f"{self.memory / 1e9:.0f} GB of memory"]
-        if "torch" in self.versions:
-            parts += [self.gpu or "no GPU", f"PyTorch {self.versions['torch']}"]
-        return " · ".join([*parts, f"ONNX Runtime {self.versions['onnxruntime']}"])
 
 
 class ImageRate(BaseModel):
@@ -131,7 +95,7 @@ def bench(
         raise RecipeError(f"--model takes {', '.join(MODELS)}, not {', '.join(unknown)}")
     if classifier is not None:
         opened = Classifier(classifier, device=CPU, watcher=watcher)
-        return Benchmark(machine=Machine.here(watcher), rates=list(_answering(opened)))
+        return Benchmark(machine=_machine(watcher), rates=list(_answering(opened)))
     try:
         from opsin.training.device import choose_device, describe_device  # noqa: PLC0415
     except ImportError as error:
@@ -140,7 +104,7 @@ def bench(
     from opsin.commands.train.train import train  # noqa: PLC0415  loads what training needs
 
     gpu = choose_device("auto")
-    machine = Machine.here(watcher, gpu=None if gpu.type == "cpu" else describe_device(gpu))
+    machine = _machine(watcher, gpu=None if gpu.type == "cpu" else describe_device(gpu))
     rates: list[ImageRate] = []
     for name in models or MODELS:
         data = _noise(name)
@@ -159,8 +123,24 @@ def bench(
     return Benchmark(machine=machine, rates=rates)
 
 
+def _machine(watcher: Watcher, *, gpu: str | None = None) -> Machine:
+    versions = {
+        "opsin": __version__,
+        "python": platform.python_version(),
+        "onnxruntime": onnxruntime.__version__,
+    }
+    if torch := sys.modules.get("torch"):
+        versions["torch"] = str(torch.__version__)
+    machine = Machine(cpu=processor_name(), threads=cores(), gpu=gpu, versions=versions)
+    gpu_words = [gpu or "no GPU"] if torch else []
+    words = [machine.cpu, f"{machine.threads} threads", *gpu_words]
+    words += [f"{name} {version}" for name, version in versions.items() if name != "opsin"]
+    watcher.fact("Machine", " · ".join(words))
+    return machine
+
+
 def _noise(model: str) -> Dataset:
-    """Make noise of CIFAR-10's shape for convolutional networks, Fashion-MNIST's for dense ones."""
+    """Noise of CIFAR-10's shape for convolutional networks, Fashion-MNIST's for dense ones."""
     shape = (32, 32, 3) if MODELS[model].convolutional else (28, 28, 1)
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (_IMAGES, *shape), np.uint8)
@@ -168,7 +148,7 @@ def _noise(model: str) -> Dataset:
 
 
 def _answering(classifier: Classifier) -> Iterator[ImageRate]:
-    """Measure a classifier one image at a time, then in batches on each device."""
+    """The rates of a classifier one image at a time, then in batches on each device."""
     preparation = classifier.metadata.preparation
     side = (preparation.height, preparation.width)
     about = {"work": "prediction", "name": classifier.metadata.model}
@@ -182,7 +162,7 @@ def _answering(classifier: Classifier) -> Iterator[ImageRate]:
 
 
 def _answer_rates(classifier: Classifier, images: int) -> list[float]:
-    """Return predictions of noise images a second, for each round."""
+    """Predictions of noise images a second, for each round."""
     preparation = classifier.metadata.preparation
     shape = (images, preparation.height, preparation.width, preparation.channels)
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)

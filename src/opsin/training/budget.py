@@ -1,4 +1,4 @@
-"""A recipe that fills a time budget, after a short measurement."""
+"""The epochs that fill a time budget, after a short measurement."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import math
 import statistics
 import time
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Generator
 from typing import Final
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from opsin.core.errors import RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
-from opsin.core.recipe import ModelRecipe, Recipe, TrainingRecipe
+from opsin.core.recipe import Recipe, TrainingRecipe
 from opsin.data.dataset import Dataset
 from opsin.models import build_network
 from opsin.models.build_network import Statistics
@@ -33,13 +33,10 @@ from opsin.training.step import TrainStep
 
 # Planned share of the budget; the rest covers the error of a short measurement.
 _PLANNED: Final = 0.92
-# Candidate sizes, as shares of the recipe's own filters or units.
-_SIZES: Final = (0.25, 0.5, 1, 1.5, 2)
-# Fewer epochs than the first: a smaller network; the second: a larger one; at most the third.
-# Each as epochs and, for small datasets with short epochs, as steps.
-_FEW, _PLENTY, _MOST = (5, 400), (20, 1_000), (100, 3_000)
-# Seconds of a measurement of each size, its share of the budget if that is less, and the
-# validation's share of that.
+# The most epochs, and steps if these are more, as for small datasets.
+_MOST, _MOST_STEPS = 100, 3_000
+# Seconds of a measurement, its share of the budget if that is less, and the validation's share of
+# that.
 _SECONDS, _SHARE, _VAL_SHARE = 1.0, 0.02, 0.25
 # First steps that are not timed, since they allocate and choose kernels; timed steps; and how many
 # times as long a measurement may take to reach these.
@@ -54,101 +51,37 @@ def fit_budget(
     data: Dataset,
     *,
     device: torch.device,
-    given: Collection[str] = (),
+    fixed: bool = False,
     watcher: Watcher = SILENT,
     measure: Callable[[Recipe], float] | None = None,
 ) -> tuple[Recipe, str, float]:
-    """Choose the epochs and the size of the network so that the training fills a time.
+    """Choose the epochs that fill a time, unless they are fixed.
 
     Returns:
         The recipe, what was chosen in words, and the seconds of an epoch.
     """
-    sized, fixed = bool({"hidden", "depth"} & set(given)), "epochs" in given
-    if sized and fixed:
-        raise RecipeError(
-            "--budget has nothing to choose where the epochs and the size of the network are given",
-            "Leave out --epochs, or --hidden and --depth, or --budget.",
-        )
-    began, costs = time.perf_counter(), dict[tuple[int, ...], float]()
-    sizes = [recipe.model] if sized else _sizes(recipe.model)
-
-    def cost(model: ModelRecipe) -> float:
-        """The seconds of an epoch, measured once; infinite if the memory is too small."""
-        if model.hidden not in costs:
-            candidate = recipe.model_copy(update={"model": model})
-            spent = min(_SECONDS, _SHARE * seconds)
-            try:
-                costs[model.hidden] = (
-                    measure(candidate)
-                    if measure
-                    else measure_epoch(candidate, data, device, seconds=spent)
-                )
-            except RecipeError:
-                if model == sizes[0]:
-                    raise
-                costs[model.hidden] = math.inf
-            watcher.advance(len(costs))
-        return costs[model.hidden]
-
-    def fitting(model: ModelRecipe) -> float:
-        """The epochs that fit into the time left."""
-        an_epoch = cost(model)
-        return (_PLANNED * seconds - (time.perf_counter() - began)) / an_epoch
-
-    watcher.begin("Measure", len(sizes), "sizes")
+    began = time.perf_counter()
+    watcher.doing("measuring for the budget")
+    if measure is None:
+        spent = min(_SECONDS, _SHARE * seconds)
+        an_epoch = measure_epoch(recipe, data, device, seconds=spent)
+    else:
+        an_epoch = measure(recipe)
     steps = max(1, math.ceil(len(data.split.train) / recipe.training.batch_size))
-    few, plenty, most = (
-        recipe.training.epochs if fixed else max(epochs, math.ceil(least / steps))
-        for epochs, least in (_FEW, _PLENTY, _MOST)
-    )
-    model = _largest(sizes, recipe.model, fitting, few, plenty)
-    epochs = int(min(most, fitting(model)))
-    watcher.end()
-    size = f"{model.name} {','.join(map(str, model.hidden))}".rstrip()
+    most = recipe.training.epochs if fixed else max(_MOST, math.ceil(_MOST_STEPS / steps))
+    measuring = time.perf_counter() - began
+    epochs = int(min(most, (_PLANNED * seconds - measuring) / an_epoch))
+    size = f"{recipe.model.name} {','.join(map(str, recipe.model.hidden))}".rstrip()
     least = recipe.training.epochs if fixed else 1
     if epochs < least:
-        needed = (time.perf_counter() - began + least * cost(model)) / _PLANNED
+        needed = (measuring + least * an_epoch) / _PLANNED
         raise RecipeError(
             f"A budget of {_in_words(seconds)} is too short: {counted(least, 'epoch')} of {size} "
             f"need at least {_in_words(needed)} here",
             f"Give a longer --budget, or {f'--epochs {epochs}' if epochs > 0 else 'fewer images'}.",
         )
-    return (
-        recipe.model_copy(update={"model": model}).with_training(epochs=epochs),
-        f"{size} · {epochs} epochs of about {_in_words(cost(model))}",
-        cost(model),
-    )
-
-
-def _largest(
-    sizes: list[ModelRecipe],
-    usual: ModelRecipe,
-    fitting: Callable[[ModelRecipe], float],
-    few: int,
-    plenty: int,
-) -> ModelRecipe:
-    """The largest network for which enough epochs fit, or the smallest."""
-    number = sizes.index(usual)
-    while number and fitting(sizes[number]) < few:
-        number -= 1
-    while (
-        sizes[number].hidden >= usual.hidden
-        and number + 1 < len(sizes)
-        and min(fitting(sizes[number]), fitting(sizes[number + 1])) >= plenty
-    ):
-        number += 1
-    return sizes[number]
-
-
-def _sizes(model: ModelRecipe) -> list[ModelRecipe]:
-    """The network narrower, as it is, and wider; changed sizes are multiples of four."""
-    sizes = {}
-    for share in _SIZES:
-        hidden = tuple(max(4, 4 * round(share * units / 4)) for units in model.hidden)
-        sizes[sum(hidden)] = model.model_copy(update={"hidden": hidden})
-    # Of sizes equal after rounding, the recipe's own stays.
-    sizes[sum(model.hidden)] = model
-    return [sizes[total] for total in sorted(sizes)]
+    words = f"{size} · {epochs} epochs of about {_in_words(an_epoch)}"
+    return recipe.with_training(epochs=epochs), words, an_epoch
 
 
 def _in_words(seconds: float) -> str:

@@ -40,7 +40,7 @@ _KEPT_CLASSES = 50
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a training."""
+    """How a training ended."""
 
     best: Epoch  # the epoch that validated best, whose weights the network now holds
     last: Epoch  # the last epoch
@@ -140,7 +140,7 @@ class _Training:
         return self.finish()
 
     def over(self) -> bool:
-        """Whether there is no epoch left to train."""
+        """Whether no epoch is left to train."""
         recipe, state = self.recipe, self.state
         patient = recipe.patience is None or state.epochs_since_best < recipe.patience
         return self.stopped or self.late or state.epoch > recipe.epochs or not patient
@@ -320,13 +320,9 @@ class _Training:
             best = self.fall_back(error, best)
         self.stepper.deliver()
         return Outcome(
-            best=best,
-            last=state.last or best,
-            stopped=self.stopped,
-            diverged=self.diverged,
-            stepped_back=state.rate_factor < 1,
-            seconds=seconds,
-        )
+            best=best, last=state.last or best, stopped=self.stopped, diverged=self.diverged,
+            stepped_back=state.rate_factor < 1, seconds=seconds,
+        )  # fmt: skip
 
     def fall_back(self, error: RunError, best: Epoch | None) -> Epoch:
         """Take another whole checkpoint in place of the best, and validate it anew."""

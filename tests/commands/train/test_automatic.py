@@ -90,6 +90,11 @@ def test_the_time_is_bounded(side: int, monkeypatch: pytest.MonkeyPatch) -> None
     assert 3 * work * 1_650 * recipe.training.epochs < 5 * 60 * 100e9
 
 
+def test_a_budget_makes_the_network_smaller() -> None:
+    sizes = [resolved((64, 64, 3), [200] * 10, seconds=s).model.hidden[0] for s in (20, 3_600)]
+    assert sizes[0] < sizes[1]
+
+
 @given(
     shape=SHAPES,
     counts=COUNTS,

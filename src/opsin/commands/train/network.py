@@ -125,8 +125,9 @@ class NetworkLearner(Learner):
                 device=device.type,
                 quick=recipe.training.precision != "float32" and has_quick_bfloat16(device),
                 requested=requested,
+                seconds=seconds,
             )
-            if seconds is None:  # a budget changes network and epochs
+            if seconds is None:  # a budget says its own
                 reasons["Auto"] = choice.reason
             recipe = resolve(
                 dataset.recipe, model=choice.model, mirrored=mirrored, **choice.options
@@ -136,7 +137,12 @@ class NetworkLearner(Learner):
         recipe, epoch_seconds = balanced(recipe, dataset), None
         if seconds is not None:
             recipe, chosen, epoch_seconds = fit_budget(
-                seconds, recipe, dataset, device=device, given=requested, watcher=watcher
+                seconds,
+                recipe,
+                dataset,
+                device=device,
+                fixed="epochs" in requested,
+                watcher=watcher,
             )
             reasons["Budget"] = f"{clock(seconds)} · {chosen}"
         learner = cls(dataset, recipe.model_copy(update={"reasons": reasons | recipe.reasons}))
@@ -258,6 +264,7 @@ def choose(
     device: str = "cpu",
     quick: bool = False,
     requested: Mapping[str, object] | None = None,
+    seconds: float | None = None,
 ) -> Choice:
     """Choose a network, its size and training for ``auto``, by the images and the machine."""
     settled = {key: value for key, value in (requested or {}).items() if value is not None}
@@ -285,7 +292,7 @@ def choose(
         hidden = resolve(data, model=model, mirrored=True, **size).model.hidden
         work = _PASSES * images * MODELS[model].cost(hidden, (height, width, channels), classes)
         an_epoch = work / speed + _STEP * math.ceil(images / batch)
-        fitting = 60 * amount.minutes / an_epoch
+        fitting = (seconds or 60 * amount.minutes) / an_epoch
         if fitting >= wanted / 2:
             break
     options: dict[str, object] = {

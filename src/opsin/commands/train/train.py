@@ -57,8 +57,8 @@ def train(
             chooses network, size and recipe by the images and the machine. Without layers and
             without PyTorch: ``logistic``, ``forest``, ``knn``, ``svm``.
         budget: Time for the training, in seconds or as ``10m``. A pretrained network taken by
-            ``auto`` is fine-tuned in it; otherwise epochs and size are chosen to fit it, after a
-            short measurement.
+            ``auto`` is fine-tuned in it; otherwise the epochs are chosen to fit it, after a short
+            measurement.
         runs: Folder for run directories.
         name: Name of the run directory (default: source and model).
         watcher: Receives the progress of the work (default: a progress display on standard error).
@@ -200,7 +200,7 @@ def plan(
     Args:
         data: A dataset, or what `opsin.load` takes: a source, an object, or a list of several.
         model: As for `train`.
-        budget: As for `train`; sizes of the network are then measured for a few seconds.
+        budget: As for `train`; an epoch is then measured for about a second.
         watcher: Receives the progress of reading and measuring (default: a progress display on
             standard error).
         quiet: Show nothing.
