@@ -60,11 +60,7 @@ def test_an_image_that_may_be_kept_for_ever(routes: Routes, shapes: Path) -> Non
     image = np.asarray(Image.open(io.BytesIO(reply.content)))
     assert (image == opsin.load(shapes).images[3]).all()
     assert routes.get(f"/run-images/{opaque('one')}/3").content == reply.content
-
-
-def test_an_image_of_another_version_is_not_kept(routes: Routes, shapes: Path) -> None:
-    set_id = routes.sets.add_source(str(shapes)).id
-    for query in ("", "?v=0123456789ab"):
+    for query in ("", "?v=0123456789ab"):  # of another version
         reply = routes.get(f"/images/{set_id}/3{query}")
         assert (reply.status_code, reply.headers["cache-control"]) == (200, "no-store")
 

@@ -113,6 +113,7 @@ def compare(
         pairs=tuple(pairs),
         remarks=remarks_on(paired.part, len(pairs), pairs[0].groups),
         notes=tuple(notes),
+        files=(),
     )
     return comparison if out is None else write_files(comparison, opened, Path(out), watcher)
 

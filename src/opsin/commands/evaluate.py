@@ -329,7 +329,7 @@ def evaluate(
     groups = _groups_of(judged, decoded, recipe, watcher)
     before = None if decoded.source_labels is None else class_index[decoded.source_labels[rows]]
     corrections = None if before is None else decoded.corrected
-    more: dict[str, object] = {}
+    more: dict[str, object] = {"seen_nearly": None}  # also in its JSON
     if own is not None and judged.part != "own-test":
         near = nearly_seen(own, decoded, rows, watcher)
         if near is not None:
