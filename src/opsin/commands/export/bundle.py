@@ -246,15 +246,9 @@ def _zip(files: dict[str, bytes]) -> bytes:
 class HubExport(BaseModel, frozen=True):
     """A folder for the hub, and its upload.
 
-    Args:
-        path: The folder.
-        repository: ``owner/name``.
-        files: Bytes of each file, by its name; nothing else is uploaded.
-        licence: As the card states it, or ``unknown``.
-        kept: Files that were changed by hand, and kept.
-        address: Page of the repository, or ``None`` before an upload.
-        commit: The commit that holds the files.
-        private: Whether the repository is private.
+    ``files`` has the bytes of each file by its name; nothing else is uploaded. ``kept`` are those
+    that were changed by hand. ``address``, ``commit`` and ``private`` are of the repository on the
+    hub, ``None`` before an upload.
     """
 
     path: Path
