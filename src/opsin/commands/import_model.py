@@ -251,15 +251,11 @@ def _make_file(
         fingerprint="" if dataset is None else dataset.fingerprint,
     )
     record = ImportRecord(
-        file=network.path.name,
-        sha256=network.digest,
-        maker=network.maker,
+        file=network.path.name, sha256=network.digest, maker=network.maker,
         network=network.network,
         pixels=pixels.words.replace("RGB", "grey", 1) if channels == 1 else pixels.words,
-        answers=network.answers.words,
-        classes_from=stated,
-        licence=licence,
-    )
+        answers=network.answers.words, classes_from=stated, licence=licence,
+    )  # fmt: skip
     return imported.content(metadata), metadata, record
 
 

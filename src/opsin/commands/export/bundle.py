@@ -134,16 +134,10 @@ def write_bundle(
     zipped = _zip(files | {_SUMS: _checksums(files)})
     write_bytes(target, zipped)
     return Shipped(
-        path=target,
-        to="bundle",
-        bytes=len(zipped),
-        bytes_before=len(content),
-        part=part,
-        images=len(compared),
-        labels_changed=0,
-        largest_difference=difference,
+        path=target, to="bundle", bytes=len(zipped), bytes_before=len(content), part=part,
+        images=len(compared), labels_changed=0, largest_difference=difference,
         samples=len(expected),
-    )
+    )  # fmt: skip
 
 
 def _samples(
@@ -314,12 +308,10 @@ def export_to_hub(
     for file, value in written.items():
         write_bytes(folder / file, value)
     export = HubExport(
-        path=folder,
-        repository=name.repository,
-        files={file: len(value) for file, value in files.items()},
-        licence=stated,
+        path=folder, repository=name.repository,
+        files={file: len(value) for file, value in files.items()}, licence=stated,
         kept=() if changed is None else (_CARD,),
-    )
+    )  # fmt: skip
     if not upload:
         return export
     from opsin.hub.hub_upload import upload as send  # noqa: PLC0415  few exports are sent

@@ -196,21 +196,12 @@ def write_smaller(
     layers, left = ([layer.name for layer in opened.metadata.layers]
                     for opened in (classifier, fresh))  # fmt: skip
     return Shipped(
-        path=target,
-        to=to,
-        bytes=len(content),
-        bytes_before=len(original),
-        part=part,
-        images=len(rows),
-        labels_changed=int(np.not_equal(*labels).sum()),
+        path=target, to=to, bytes=len(content), bytes_before=len(original), part=part,
+        images=len(rows), labels_changed=int(np.not_equal(*labels).sum()),
         largest_difference=float(np.abs(before.probabilities - after.probabilities).max()),
-        before=old,
-        after=new,
-        speed=speed,
-        looks=looks,
-        layers_gone=tuple(name for name in layers if name not in left),
-        forced=too_far,
-    )
+        before=old, after=new, speed=speed, looks=looks,
+        layers_gone=tuple(name for name in layers if name not in left), forced=too_far,
+    )  # fmt: skip
 
 
 def _refuse_others(classifier: Classifier, to: To) -> None:
@@ -261,7 +252,7 @@ def _quality(
         **dict(accuracy_of(predicted.probabilities.argmax(axis=1) == labels, groups)),
         log_loss=float(-np.log(np.maximum(shares, np.finfo(np.float32).tiny)).mean()),
         refused=None if rejected is None else float(rejected.mean()),
-    )
+    )  # fmt: skip
 
 
 def _fell(to: To, part: str, images: int, before: Quality, after: Quality) -> ParityError:
