@@ -118,7 +118,6 @@ def test_a_file_alone_is_enough_for_all_but_images(
         (("IMAGE", "--layer", "conv1"), "flatten"),
         (("--explain",), "an image"),
         (("--ablate",), "layers"),
-        (("IMAGE", "--probes"), "neither"),
         (("IMAGE", "--class", "3"), "explain"),
         (("IMAGE", "--explain", "--class", "boot"), "no class 'boot' among 0, 1"),
         (("missing.png",), "missing.png"),

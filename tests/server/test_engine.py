@@ -14,17 +14,27 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from opsin.core.errors import ImageError, ModelFileError, RunError
 from opsin.runtime.classifier import Classifier
 from opsin.server import ServerSettings, workers
-from opsin.server.engine import Engine, ImageToAnswer, PredictResult
+from opsin.server.engine import (
+    BATCH_BYTES,
+    Engine,
+    Entry,
+    ImageToAnswer,
+    PredictResult,
+    Queue,
+    next_batch,
+)
 from opsin.server.errors import BadAnswer, Expired, Overloaded, Stopping, TooLarge, WorkerDied
 from tests.inspection.made_network import write_network
 from tests.made_classifier import LAST, classifier, unsound_for_sevens
@@ -310,7 +320,7 @@ def test_a_worker_that_is_stuck_is_replaced(
 
 
 def test_a_model_whose_answers_depend_on_the_batch_is_asked_one_by_one(tmp_path: Path) -> None:
-    path = write_leaning(tmp_path / "leaning.onnx", lean=1e-3)
+    path = write_leaning(tmp_path / "leaning.onnx", 1e-3)
     pixels = noise(40, 4)
     alone = Classifier(path, threads=1)
     together = alone.probabilities(pixels)
@@ -510,3 +520,51 @@ def test_a_stranger_s_file_takes_no_place(tmp_path: Path) -> None:
             assert isinstance((await engine.predict("theirs", asked(other)))[0], PredictResult)
 
     asyncio.run(main())
+
+
+def one(model: str = "m", size: int = 1, *, alone: bool = False) -> Entry:
+    none = cast("Any", None)
+    return Entry(cast("Any", model), none, bytes(size), alone, none)
+
+
+def queue(*entries: Entry) -> Queue:
+    return Queue.fromkeys(entries)
+
+
+@pytest.mark.parametrize(
+    ("count", "among", "share"), [(10, 2, 5), (3, 2, 2), (1, 4, 1), (99, 2, 8)]
+)
+def test_what_waits_is_shared_out_evenly(count: int, among: int, share: int) -> None:
+    waiting = queue(*(one() for _ in range(count)))
+    assert len(next_batch(waiting, 8, among=among)) == share
+
+
+def test_a_batch_that_could_still_grow_is_left_to_grow() -> None:
+    waiting = queue(*(one() for _ in range(7)))
+    assert next_batch(waiting, 8, least=8) == []
+    waiting[one()] = None
+    assert len(next_batch(waiting, 8, least=8)) == 8
+
+
+def test_large_images_do_not_hold_up_each_other() -> None:
+    half = BATCH_BYTES // 2 + 1
+    waiting = queue(*(one(size=size) for size in (half, half, half, 2 * BATCH_BYTES)))
+    assert [len(next_batch(waiting, 8)) for _ in range(5)] == [1, 1, 1, 1, 0]
+
+
+_ENTRY = st.builds(one, st.sampled_from("ab"), st.integers(0, 40), alone=st.booleans())
+
+
+@given(entries=st.lists(_ENTRY, max_size=30), most=st.integers(1, 4))
+def test_whatever_waits(entries: list[Entry], most: int) -> None:
+    """Never beyond the bounds, never twice, never dropped, in order of arrival."""
+    waiting = queue(*entries)
+    while entries:
+        batch = next_batch(waiting, most)
+        lane = [entry for entry in entries if entry.model == entries[0].model]
+        assert batch == lane[: len(batch)]
+        assert 1 <= len(batch) <= most
+        assert len(batch) == 1 or not any(entry.alone for entry in batch)
+        entries = [entry for entry in entries if entry not in batch]
+        assert list(waiting) == entries
+    assert next_batch(waiting, most) == []

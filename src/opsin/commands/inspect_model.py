@@ -45,7 +45,6 @@ except ImportError as error:
 
 if TYPE_CHECKING:
     from opsin.inspection.decision import Decision, MethodHeat
-    from opsin.inspection.probes import Probes
     from opsin.models.onnx_network import TorchNetwork
 
 
@@ -198,12 +197,6 @@ class Inspection:
         """Return the weights of each layer that has any: figures, histograms, images."""
         return weight_views(self.network)
 
-    def probes(self) -> Probes:
-        """Return how well a linear probe tells the classes apart behind each layer."""
-        from opsin.inspection.probes import probe_layers  # noqa: PLC0415  slow to load
-
-        return probe_layers(self.classifier, self.network, self.known, watcher=self.watcher)
-
     def units(self, layer: str, *, limit: int | None = None) -> UnitGallery:
         """Return what excites each unit of a layer, over ``limit`` training images or all of them.
 
@@ -323,7 +316,6 @@ class Insight:
         activity: How active each unit is over training images.
         galleries: What excites the units of each requested layer, by layer.
         ablations: The accuracy without each of them, by layer.
-        probes: How well the classes can be distinguished behind each layer.
         weights: The weights of each layer.
         history: The epochs of the training, each with its ``norms``.
         decision: Heat maps with their checks.
@@ -339,7 +331,6 @@ class Insight:
     activity: Activity | None = None
     galleries: dict[str, UnitGallery] = field(default_factory=dict)
     ablations: dict[str, Ablation] = field(default_factory=dict)
-    probes: Probes | None = None
     weights: list[WeightView] = field(default_factory=list)
     history: list[Epoch] = field(default_factory=list)
     decision: Decision | None = None
@@ -350,7 +341,7 @@ class Insight:
         content: JsonObject = {"model": str(self.model)}
         if self.page is not None:
             content |= {"page": str(self.page), "files": [str(file) for file in self.files]}
-        for name in ("summary", "answer", "activity", "probes", "decision", "views", "galleries",
+        for name in ("summary", "answer", "activity", "decision", "views", "galleries",
                      "ablations", "weights", "neighbours"):  # fmt: skip
             if part := getattr(self, name):
                 content["layers" if name == "views" else name] = plain(part)

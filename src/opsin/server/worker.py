@@ -93,12 +93,11 @@ def load(content: memoryview, header: Header) -> tuple[LoadedModel, Header]:
     preparation = classifier.metadata.preparation
     blank = np.zeros((1, preparation.height, preparation.width, preparation.channels), np.uint8)
     first = classifier.answers(blank, embedding=True)
+    invariant = header["batch_invariant"]
     if classifier.device != CPU:  # bit-identity is promised on the CPU only
         invariant = True
-    elif header["trial_batch"]:
-        invariant = batch_invariant(classifier, header["trial_batch"])
-    else:
-        invariant = header["batch_invariant"]
+    elif invariant is None:
+        invariant = batch_invariant(classifier, header["batch"])
     return LoadedModel(classifier, invariant), {
         "metadata": classifier.metadata.model_dump(mode="json"),
         "device": classifier.device,
@@ -173,7 +172,7 @@ def prepare(
             "Send the image's file instead, or prepare it as the model states.",
         )
     if shape is not None:
-        return PreparedImage.of("image", np.frombuffer(content, np.uint8).reshape(shape))
+        return PreparedImage("image", np.frombuffer(content, np.uint8).reshape(shape))
     image = bytes(content)
     width, height = size_of(image)
     if height * width > max_pixels:
@@ -281,7 +280,7 @@ def _receive(
     connection: socket.socket, frames: queue.SimpleQueue[tuple[Header, memoryview]]
 ) -> None:
     """Fetch the next frame while one is computed; exit when the connection closes."""
-    stream = connection.makefile("rb", buffering=0)
+    stream = connection.makefile("rb")
     while True:
         try:
             frame = receive(stream)
