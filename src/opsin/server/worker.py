@@ -172,7 +172,7 @@ def prepare(
             "Send the image's file instead, or prepare it as the model states.",
         )
     if shape is not None:
-        return PreparedImage.of("image", np.frombuffer(content, np.uint8).reshape(shape))
+        return PreparedImage("image", np.frombuffer(content, np.uint8).reshape(shape))
     image = bytes(content)
     width, height = size_of(image)
     if height * width > max_pixels:
@@ -280,7 +280,7 @@ def _receive(
     connection: socket.socket, frames: queue.SimpleQueue[tuple[Header, memoryview]]
 ) -> None:
     """Fetch the next frame while one is computed; exit when the connection closes."""
-    stream = connection.makefile("rb", buffering=0)
+    stream = connection.makefile("rb")
     while True:
         try:
             frame = receive(stream)
