@@ -292,16 +292,14 @@ class Engine:
             if not batch:
                 break
             self.computing += len(batch)
-            # See `opsin.server.worker.answer`.
             parts = [entry.content for entry in batch]
-            header = {
-                "max_pixels": self.settings.max_pixels,
-                "images": [
-                    (len(part), getattr(image.image, "shape", None), image.as_is, image.embedding,
-                     image.explain)
-                    for image, part in zip((entry.image for entry in batch), parts, strict=True)
-                ],
-            }  # fmt: skip
+            images = [
+                (len(entry.content), getattr(entry.image.image, "shape", None), entry.image.as_is,
+                 entry.image.embedding, entry.image.explain)
+                for entry in batch
+            ]  # fmt: skip
+            # See `opsin.server.worker.answer`.
+            header = {"max_pixels": self.settings.max_pixels, "images": images}
             reply = free[0].answer(batch[0].model.file, header, parts)
             free[0].light = not batch[0].alone and sum(map(len, parts)) < BATCH_BYTES // 4
             reply.add_done_callback(partial(self._deliver, batch))

@@ -172,7 +172,7 @@ def prepare(
             "Send the image's file instead, or prepare it as the model states.",
         )
     if shape is not None:
-        return PreparedImage.of("image", np.frombuffer(content, np.uint8).reshape(shape))
+        return PreparedImage("image", np.frombuffer(content, np.uint8).reshape(shape))
     image = bytes(content)
     width, height = size_of(image)
     if height * width > max_pixels:

@@ -103,7 +103,7 @@ def test_a_table_of_a_stranger_names_no_files_of_this_machine(
     hub.publish("someone/spy", {"data/train-00000-of-00001.parquet": stream.getvalue()})
     done = cold_cli("data", "hf:someone/spy", "--no-draw")
     assert done.returncode == 1
-    assert "leads out of the folder of the table" in done.stderr
+    assert "leads out of the table's folder" in done.stderr
 
 
 @pytest.mark.slow

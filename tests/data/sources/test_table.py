@@ -189,13 +189,13 @@ def test_lines_end_alike_wherever_a_piece_of_the_file_ends(
     assert list(tables._lines_of(path)) == text.splitlines(keepends=True)
 
 
-@pytest.mark.parametrize("name", ["../a.png", "/etc/passwd", "b/../../a.png", "C:\\a.png", ".",
+@pytest.mark.parametrize("name", ["../a.png", "/etc/passwd", "b/../../a.png", ".",
                                   "..\\a.png", "\\a.png"])  # fmt: skip
 def test_a_table_of_a_stranger_stays_inside(tmp_path: Path, name: str) -> None:
     (tmp_path / "in").mkdir()
     path = table(tmp_path / "in", f"path,label\na.png,cat\n{name},dog\n")
-    with pytest.raises(SourceError, match=r"Line 3 .* leads out of the archive"):
-        open_table(path, inside=AllowedFolder(tmp_path / "in", archive=True))
+    with pytest.raises(SourceError, match=r"Line 3 .* leads out of the table"):
+        open_table(path, inside=AllowedFolder(tmp_path / "in"))
 
 
 def test_a_table_of_a_stranger_may_go_up_within_its_folder(tmp_path: Path) -> None:

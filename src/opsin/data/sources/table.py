@@ -269,7 +269,8 @@ def name_of(written: str, table: Path, line: int, inside: AllowedFolder | None =
     if "\\" in written and not os.path.exists(os.path.join(table.parent, written)):  # noqa: PTH110, PTH118
         written = written.replace("\\", "/")  # written on Windows
     if inside is not None and not inside.holds(written, table.parent):
-        raise _wrong(table, line, f"names {written!r:.200}, which {inside.outside}", inside.advice)
+        problem = f"names {written!r:.200}, which leads out of the table's folder"
+        raise _wrong(table, line, problem, inside.advice)
     return written
 
 
