@@ -280,7 +280,7 @@ def embeddings(rows: NDArray[np.int64]) -> NDArray[np.float32]:
 
 
 def receptive_field() -> Figure:
-    rows = summarise(cnn(), OnnxGraph(cnn().content), timed=False).rows
+    rows = summarise(cnn(), OnnxGraph(cnn().content)).rows
     named = {each.name: each for each in rows}
     figure, axes = row(4, width=6.4, height=1.8)
     for each, name in zip(axes, ("input", "block1.conv1", "block1.conv2", "block1.pool"),

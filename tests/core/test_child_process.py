@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import pickle
 import subprocess
 import sys
 import threading
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from opsin.core import errors
 from opsin.core.child_process import (
     call_in_thread,
     child_environment,
@@ -73,3 +76,16 @@ def test_the_process_waits_a_moment_for_a_call_that_was_left() -> None:
     done = subprocess.run([sys.executable, "-c", leave], capture_output=True, check=False)
     assert done.stdout == b"over\n"
     assert b"KeyboardInterrupt" in done.stderr
+
+
+def test_every_error_passes_to_another_process() -> None:
+    made: dict[type[errors.OpsinError], errors.OpsinError] = {
+        errors.MissingExtraError: errors.MissingExtraError("training", "train"),
+        errors.MovedError: errors.MovedError("runs/boots", ["photos/1.jpg"]),
+    }
+    for _, kind in inspect.getmembers(errors, inspect.isclass):
+        if issubclass(kind, errors.OpsinError):
+            error = made.get(kind) or kind("boots.txt is a file", "Give a folder.")
+            passed = pickle.loads(pickle.dumps(error))
+            assert type(passed) is kind
+            assert (str(passed), vars(passed)) == (str(error), vars(error))

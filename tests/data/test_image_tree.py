@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
+import shutil
 import sys
 import tempfile
 import tracemalloc
@@ -13,9 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opsin.core.artifacts.records import LeftOut
 from opsin.core.errors import SourceError
 from opsin.data import image_tree
+from opsin.data.audit import audit
+from opsin.data.dataset import look_at
 from opsin.data.sources import open_stream
+from tests.conftest import Cli, only_json, write_shapes
 from tests.data.sources.conftest import Notes
 
 
@@ -65,7 +71,7 @@ def test_every_image_comes_exactly_once(places: set[tuple[str, ...]]) -> None:
             if not any(name.startswith(".") for name in relative):
                 wanted.add("/".join(relative))
         if not wanted:
-            with pytest.raises(SourceError, match="has no images"):
+            with pytest.raises(SourceError, match=r"has no images|is empty"):
                 names_in(root)
             return
         found = names_in(root)
@@ -106,7 +112,7 @@ def test_links_are_followed_as_far_as_is_safe(tmp_path: Path) -> None:
     (root / "above").symlink_to(tmp_path)
     watcher = Notes()
     assert [p.name for p in open_stream(root, watcher=watcher)] == ["a/1.png", "shown/2.png"]
-    assert "links, 4 in all; --follow-links" in watcher.notes[0]
+    assert "4 links out of the folder" in watcher.notes[0]
     followed = names_in(root, follow_links=True)
     places = sorted(os.path.realpath(root / name) for name in followed if name != "one.png")
     assert places == sorted(
@@ -122,7 +128,7 @@ def test_a_locked_folder_is_told(tmp_path: Path) -> None:
     watcher = Notes()
     assert [p.name for p in open_stream(tmp_path, watcher=watcher)] == ["b/2.png"]
     (tmp_path / "a").chmod(0o700)
-    assert "folders that cannot be read, 1 in all (a: permission denied)" in watcher.notes[0]
+    assert "1 folder that cannot be read (a: permission denied)" in watcher.notes[0]
 
 
 def test_deep_trees_end(tmp_path: Path) -> None:
@@ -161,3 +167,79 @@ def test_ten_times_the_images_take_the_same_memory(
             os.close(os.open(root / str(number % 20) / f"{number}.png", os.O_CREAT))
         peaks.append(peak_of_listing(root))
     assert peaks[1] < 1.1 * peaks[0] + 10_000
+
+
+OTHERS = {
+    "disc/notes.txt": "text file",
+    "disc/deeper/plan.psd": "Photoshop file",
+    "disc/IMG_1.CR2": "raw photograph",
+    "disc/film.mp4": "video",
+    "disc/odd.xyz": "xyz file",
+    "disc/.1.png": "hidden file",
+    "disc/Thumbs.db": "hidden file",
+    "logo.svg": "vector drawing",
+    "paper.pdf": "PDF file",
+    "notes/read.me": "me file",
+}
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    root = write_shapes(tmp_path / "mixed", count=6)
+    for name in OTHERS:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"something")
+    shutil.copy(next((root / "disc").glob("*.png")), root / "loose.png")
+    return root
+
+
+def counts(left_out: tuple[LeftOut, ...]) -> dict[str, int]:
+    return {each.kind: each.count for each in left_out}
+
+
+def expected(*, folders: bool) -> dict[str, int]:
+    found = {kind: list(OTHERS.values()).count(kind) for kind in OTHERS.values()}
+    found["loose image beside the class folders"] = 1
+    if folders:  # an archive's have nothing in them once the rest is not unpacked
+        found |= {"empty folder": 1, "folder without images": 1}
+        found["hidden folder"] = 1
+    return found
+
+
+def test_a_folder_says_what_it_leaves_out(mixed: Path) -> None:
+    (mixed / "empty").mkdir()
+    (mixed / ".git").mkdir()
+    data = look_at(mixed)
+    assert counts(data.left_out) == expected(folders=True)
+    record = data.describe()
+    assert ("empty folder", 1, ["empty"]) in [
+        (each.kind, each.count, each.examples) for each in record.left_out
+    ]
+    (finding,) = [each for each in audit(data).findings if each.kind == "left-out"]
+    assert finding.count == sum(expected(folders=True).values())
+    assert "1 video (disc/film.mp4)" in finding.elsewhere
+
+
+def test_what_is_left_out_is_as_it_is_now_though_the_pixels_are_kept(mixed: Path) -> None:
+    before = counts(look_at(mixed).left_out)
+    (mixed / "square" / "new.txt").touch()
+    assert counts(look_at(mixed).left_out) == before | {"text file": 2}
+
+
+@pytest.mark.parametrize("form", ["zip", "gztar"])
+def test_an_archive_says_the_same(mixed: Path, tmp_path: Path, form: str) -> None:
+    packed = shutil.make_archive(str(tmp_path / "a"), form, mixed)
+    for _ in range(2):  # unpacked, and from the cache
+        assert counts(look_at(packed).left_out) == expected(folders=False)
+
+
+@pytest.mark.parametrize("words", [("data", "--no-draw"), ("train", "--model", "logistic")])
+def test_data_and_train_say_it_in_json(words: tuple[str, ...], mixed: Path, cli: Cli) -> None:
+    done = cli(words[0], mixed, *words[1:], "--json")
+    said = {each["kind"]: each["count"] for each in only_json(done)["left_out"]}
+    assert said == expected(folders=False) | {"folder without images": 1}
+    kept = list(mixed.parent.glob("runs/*/dataset.json"))
+    assert len(kept) == ("Left out: " in done.stderr) == (words[0] == "train")
+    for file in kept:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        assert {each["kind"]: each["count"] for each in record["left_out"]} == said

@@ -100,5 +100,5 @@ def test_errors_say_what_to_do(folder: Path, cli: Cli) -> None:
         cli("predict", "boots", "photos", "--out", "answers.csv", "--shard", "1/3").returncode == 0
     )
     done = cli("merge", "answers.csv")
-    assert done.returncode == 1 and "2 are missing: 2/3, 3/3" in done.stderr
+    assert done.returncode == 1 and "2 are missing or unfinished: 2/3, 3/3" in done.stderr
     assert not (folder / "answers.csv").exists()

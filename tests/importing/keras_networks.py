@@ -88,10 +88,6 @@ def others() -> dict[str, Build]:
         "BatchNormalization of rows": lambda: after(
             layers.GlobalMaxPooling2D(), layers.BatchNormalization(scale=False)
         ),
-        "BatchNormalization of places": lambda: after(
-            layers.Reshape((130, 3)), layers.BatchNormalization(center=False)
-        ),
-        "BatchNormalization on another axis": lambda: after(layers.BatchNormalization(axis=1)),
         "LayerNormalization": lambda: after(layers.LayerNormalization(epsilon=1e-5)),
         "LayerNormalization of all": lambda: after(layers.LayerNormalization(axis=[1, 2, 3])),
         "Rescaling": lambda: after(

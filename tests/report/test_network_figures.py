@@ -32,33 +32,28 @@ def layer(
     parameters: int = 0,
     trainable: int = 0,
     multiply_adds: int = 0,
-    seconds: float | None = None,
     receptive_field: ReceptiveField | None = None,
 ) -> LayerRow:
     return LayerRow(
         name=name, kind=kind, shape=shape, parents=parents, parameters=parameters,
-        trainable=trainable, multiply_adds=multiply_adds, seconds=seconds, share=None,
-        receptive_field=receptive_field,
+        trainable=trainable, multiply_adds=multiply_adds, receptive_field=receptive_field,
     )  # fmt: skip
 
 
-def chain(count: int, *, timed: bool = True) -> list[LayerRow]:
+def chain(count: int) -> list[LayerRow]:
     """Return a residual network of so many layers, in blocks of four."""
     rows = [layer("input", "Normalise", (3, 16, 16), ("images",), receptive_field=square(1))]
     while len(rows) < count - 1:
         block, before = len(rows) // 4, rows[-1].name
         for part, kind in (("conv", "Conv 3×3 same"), ("norm", "BatchNorm"), ("act", "GELU")):
             rows.append(layer(f"block{block}.{part}", kind, (3, 16, 16), (rows[-1].name,),
-                              30 * (part == "conv"), 20 * (part == "conv"), 600, 1e-4,
+                              30 * (part == "conv"), 20 * (part == "conv"), 600,
                               receptive_field=square(2 * block + 3)))  # fmt: skip
         rows.append(layer(f"block{block}.add", "Add", (3, 16, 16), (before, rows[-1].name),
                           receptive_field=rows[-1].receptive_field))  # fmt: skip
     del rows[count - 1 :]
-    rows.append(layer("head", "Dense", (10,), (rows[-1].name,), 99, 99, 99, 3e-4))
-    whole = sum(row.seconds or 0 for row in rows)
-    if not timed:
-        return [row.model_copy(update={"seconds": None}) for row in rows]
-    return [row.model_copy(update={"share": (row.seconds or 0) / whole}) for row in rows]
+    rows.append(layer("head", "Dense", (10,), (rows[-1].name,), 99, 99, 99))
+    return rows
 
 
 @pytest.mark.parametrize("count", [2, 8, 30, 80, 200])
@@ -99,9 +94,8 @@ def test_any_graph_is_drawn(count: int, data: st.DataObject) -> None:
     assert sum(text == "Something new" for text in texts) == count
 
 
-@pytest.mark.parametrize("timed", [True, False])
-def test_the_page_has_all_layers_and_their_sums(timed: bool, tmp_path: Path) -> None:
-    rows = chain(50, timed=timed)
+def test_the_page_has_all_layers_and_their_sums(tmp_path: Path) -> None:
+    rows = chain(50)
     rows[-1] = rows[-1].model_copy(update={"kind": "<b>Dense"})
     with styled():
         figure = draw_network(rows)
@@ -113,7 +107,6 @@ def test_the_page_has_all_layers_and_their_sums(timed: bool, tmp_path: Path) -> 
     assert all(f'<th scope="row">{row.name}</th>' in page for row in rows)
     assert "&lt;b&gt;Dense" in page and "<b>Dense" not in page  # shown, not obeyed
     assert ">459<" in page and "339 trainable, 120 not" in page
-    assert ("Time</th>" in page) == timed
     assert "<td>5×5</td>" in page and "<td>whole image</td>" in page
     assert page.count("<svg") == 1 and page.count('role="img" aria-label="') == 1
     assert "http" not in page.split("<svg")[0]

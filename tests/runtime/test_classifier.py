@@ -16,9 +16,8 @@ import opsin
 from opsin.core.errors import ImageError, ModelFileError, RecipeError
 from opsin.core.metadata import Metadata, Views
 from opsin.data.dataset import Dataset
-from opsin.runtime.classifier import Classifier
+from opsin.runtime.classifier import Classifier, shifted_views
 from opsin.runtime.prediction import Prediction
-from opsin.runtime.test_time_augmentation import views
 from tests.data.test_network_pixels import photograph
 
 
@@ -127,7 +126,7 @@ def test_prepared_images_of_another_shape_are_told(classifier: Classifier, digit
     assert np.array_equal(classifier.probabilities(images[..., 0]), whole)
     assert np.array_equal(classifier.probabilities(images.astype(np.int64)), whole)
     wrongs: tuple[tuple[Any, str], ...] = (
-        (images[0], r"images\[None\]"), (images[:, :4], r"np.stack\(\[classifier.prepare"),
+        (images[0], r"images\[None\]"), (images[:, :4], r"prepare first: classifier.prepare"),
         (images / 255, r"\(255.0 \* images\)"), (images - 0.5, "from -0.5"), ([images[0]], "list"),
     )  # fmt: skip
     for wrong, words in wrongs:
@@ -199,7 +198,7 @@ def test_views_that_helped_are_averaged_and_ood_score_is_not(
     rows = digits.split.test[:40]
     prepared = [classifier.prepare(digits.images[row], str(row)) for row in rows]
     averaged = classifier.predict_prepared(prepared, tta=True)
-    seen = list(views(digits.images[rows], flip=True, shift=2))
+    seen = list(shifted_views(digits.images[rows], flip=True, shift=2))
     assert len(seen) == 2  # mirrored, and too small to be moved
     by_hand = np.mean([classifier.probabilities(view) for view in seen], 0)
     for row, answer, wanted in zip(rows, averaged, by_hand, strict=True):
@@ -237,3 +236,41 @@ def test_views_that_did_not_help_or_are_unknown_are_not_used(
         (note,) = other.notes
         assert words in note
         assert note.endswith("; not used")
+
+
+@pytest.mark.parametrize(("side", "step"), [(28, 1), (64, 1), (128, 2), (224, 4)])
+def test_views_are_moved_by_a_small_share(side: int, step: int) -> None:
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (2, side, side + 8, 3), np.uint8)
+    plain, *moved = shifted_views(images, flip=False, shift=8)
+    assert plain is images
+    assert len(moved) == 4
+    inner = slice(step, -step)
+    ways = {(down, right) for down in (-step, step) for right in (-step, step)}
+    for view in moved:
+        assert view.shape == images.shape
+        found = [
+            (down, right)
+            for down, right in ways
+            if np.array_equal(
+                view[:, inner, inner], np.roll(images, (down, right), (1, 2))[:, inner, inner]
+            )
+        ]
+        assert len(found) == 1
+        ways.discard(found[0])
+
+
+def test_what_comes_into_sight_repeats_the_border() -> None:
+    images = np.arange(28 * 28, dtype=np.uint16).astype(np.uint8).reshape(1, 28, 28, 1)
+    view = list(shifted_views(images, flip=False, shift=1))[1][0, :, :, 0]
+    assert np.array_equal(view[1:, 1:], images[0, :-1, :-1, 0])
+    assert np.array_equal(view[0], view[1])
+    assert np.array_equal(view[:, 0], view[:, 1])
+
+
+def test_mirrored_views_are_those_of_the_mirrored_image() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 39, 37, 1), np.uint8)
+    both = list(shifted_views(images, flip=True, shift=3))
+    alone = list(shifted_views(np.ascontiguousarray(images[:, :, ::-1]), flip=False, shift=3))
+    assert len(both) == 10
+    assert all(np.array_equal(one, two) for one, two in zip(both[5:], alone, strict=True))

@@ -1,23 +1,29 @@
-"""The routes around predicting, and what goes wrong beside them."""
+"""The routes around predicting, what goes wrong beside them, and the guard in front of them."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.routing import APIRoute
+from starlette.routing import Route
 
 import opsin
-from opsin.core.errors import ModelFileError
+from opsin.core import errors as core
+from opsin.core.errors import ImageError, ModelFileError, OpsinError, RecipeError
 from opsin.server import ServerSettings
 from opsin.server.app import Application
 from opsin.server.engine import Engine
+from opsin.server.errors import WorkerDied
+from opsin.web.refusals import error_reply
 from tests.server.made_server import Asks, Host
-from tests.web.made_requests import TOKEN
+from tests.web.made_requests import BEARER, HOST, TOKEN, first_message, passed, paths_of
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +136,119 @@ def test_the_description_names_the_token_where_there_is_one(nearest_mean: Path) 
     schema = app.openapi()
     assert schema["security"] == [{"token": []}, {"password": []}]
     assert TOKEN not in json.dumps(schema)
+
+
+@pytest.fixture(scope="module")
+def guarded(host: Host) -> Asks:
+    return host.asks(ServerSettings(token=TOKEN))
+
+
+def test_nothing_passes(guarded: Asks) -> None:
+    paths = paths_of(guarded.app.routes, "digits")
+    assert {"/predict", "/v1/models/digits:predict-image", "/v2/health/live", "/metrics", "/",
+            "/docs", "/openapi.json"} <= set(paths)  # fmt: skip
+    assert not guarded.run(passed(guarded.app, [*paths, "/nowhere"]))
+
+
+def test_friends_pass_everywhere(guarded: Asks) -> None:
+    app = guarded.app
+    for route in app.routes:
+        assert isinstance(route, Route)
+        (path,) = paths_of([route], "digits")
+        method = sorted(route.methods or ())[0]
+        answer = guarded.run(first_message(app, [HOST, BEARER], path=path, method=method))
+        assert answer["status"] not in (401, 403, 405, 421), path
+    assert any(isinstance(route, APIRoute) for route in app.routes)
+
+
+def test_what_replies_carry(guarded: Asks) -> None:
+    refused = guarded.get("/v1/models")
+    assert refused.status_code == 401
+    assert refused.headers["www-authenticate"].startswith("Basic ")
+    assert set(refused.json()["error"]) == {"kind", "message", "advice"}
+    answered = guarded.get("/v1/models", headers={"authorization": f"Bearer {TOKEN}"})
+    assert answered.status_code == 200
+    for reply in (refused, answered):
+        assert reply.headers["x-content-type-options"] == "nosniff"
+        assert reply.headers["cache-control"] == "no-store"
+        assert reply.headers["referrer-policy"] == "no-referrer"
+        assert "frame-ancestors 'none'" in reply.headers["content-security-policy"]
+        assert not [name for name in reply.headers if name.startswith("access-control")]
+
+
+def test_the_token_is_told_nowhere(guarded: Asks, caplog: pytest.LogCaptureFixture) -> None:
+    shown = {"authorization": f"Bearer {TOKEN}"}
+    texts = [repr(ServerSettings(token=TOKEN))]
+    for path in ("/openapi.json", "/metrics", "/nowhere", "/v1/models", "/", "/docs"):
+        texts += [guarded.get(path, headers=shown).text, guarded.get(path).text]
+    wrong = f"{TOKEN}wrong"
+    texts.append(guarded.get("/", headers={"authorization": f"Bearer {wrong}"}).text)
+    texts.append(caplog.text)
+    assert not [text for text in texts if TOKEN in text]
+
+
+def test_refusals_are_counted_by_their_reason(guarded: Asks) -> None:
+    shown = {"authorization": f"Bearer {TOKEN}"}
+
+    def counted() -> dict[str, float]:
+        lines = guarded.get("/metrics", headers=shown).text.splitlines()
+        found = (
+            re.fullmatch(r'opsin_refusals_total\{reason="(.+)"\} (.+)', line) for line in lines
+        )
+        return {each[1]: float(each[2]) for each in found if each}
+
+    before = counted()
+    for headers, status in (
+        ({}, 401),
+        ({"authorization": "Bearer wrong"}, 401),
+        ({**shown, "host": "evil.example"}, 421),
+        ({**shown, "origin": "http://evil.example"}, 403),
+    ):
+        assert guarded.get("/v1/models", headers=headers).status_code == status
+    guarded.run(first_message(guarded.app, [BEARER]))  # without a Host
+    grown = {reason: count - before[reason] for reason, count in counted().items()}
+    assert {reason: count for reason, count in grown.items() if count} == {
+        "no token": 2, "wrong host": 1, "foreign origin": 1, "no host": 1
+    }  # fmt: skip
+
+
+def test_their_shape() -> None:
+    for error, status in ((WorkerDied(), 503), (ImageError("What is wrong", "What to do."), 422)):
+        reply = error_reply(error)
+        assert reply.status_code == status
+        shape = {"kind": type(error).__name__, "message": error.message, "advice": error.advice}
+        assert json.loads(bytes(reply.body)) == {"error": shape}
+        assert ("retry-after" in reply.headers) == (status == 503)
+
+
+KINDS = [
+    kind
+    for kind in vars(core).values()
+    if isinstance(kind, type) and issubclass(kind, OpsinError) and kind is not ImageError
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_errors_say_nothing(kind: type[OpsinError]) -> None:
+    if kind is core.MissingExtraError:
+        error: OpsinError = core.MissingExtraError("secret", "secret")
+    elif kind is core.MovedError:
+        error = core.MovedError("/home/secret", ["/home/secret/images"])
+    else:
+        error = kind("/home/secret/classifier.onnx is none", "See /home/secret.")
+    reply = error_reply(error)
+    assert reply.status_code == 500
+    assert b"secret" not in reply.body
+    assert b'"kind":"InternalError"' in reply.body
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("port", -1), ("port", 65_536), ("max_bytes", 0), ("queue", 0),
+     ("deadline", 0), ("deadline", float("nan")), ("deadline", float("inf")), ("workers", 0),
+     ("max_pixels", 50_000_001), ("batch", -3), ("port", 80.5), ("queue", 1.5),
+     ("host", ""), ("device", "gpu")],
+)  # fmt: skip
+def test_values_out_of_range(name: str, value: float | str) -> None:
+    with pytest.raises(RecipeError, match=name):
+        ServerSettings(**{name: value})  # type: ignore[arg-type]

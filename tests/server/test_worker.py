@@ -24,7 +24,7 @@ from tests.server.made_engine import png, write_leaning
 
 @pytest.fixture
 def plain(tmp_path: Path) -> Path:
-    return write_leaning(tmp_path / "plain.onnx", lean=0, mean=60)
+    return write_leaning(tmp_path / "plain.onnx", 0)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def means(nearest_mean: Path) -> Classifier:
 
 def test_batches_are_tried_out(tmp_path: Path, plain: Path) -> None:
     assert batch_invariant(Classifier(plain, threads=1), 16)
-    leaning = write_leaning(tmp_path / "leaning.onnx", lean=1e-4)
+    leaning = write_leaning(tmp_path / "leaning.onnx", 1e-4)
     assert not batch_invariant(Classifier(leaning, threads=1), 16)
     assert batch_invariant(Classifier(leaning, threads=1), 1)
 
@@ -42,7 +42,6 @@ def test_batches_are_tried_out(tmp_path: Path, plain: Path) -> None:
 def test_a_broken_file_is_named_as_the_user_knows_it(plain: Path) -> None:
     header = {
         "path": "runs/demo/classifier.onnx",
-        "trial_batch": 0,
         "batch_invariant": True,
         "max_batch": None,
         "device": "cpu",
@@ -60,17 +59,17 @@ def test_a_broken_file_is_named_as_the_user_knows_it(plain: Path) -> None:
     with pytest.raises(ModelFileError, match=r"classifier\.onnx gives no sound answers"):
         load(memoryview(network.SerializeToString()), header)
     model, known = load(memoryview(plain.read_bytes()), header)
-    assert known["embedding"] == 0
-    assert known["metadata"]["classes"] == ["a", "b", "c"]
-    assert model.classifier.classes == ("a", "b", "c")
+    assert known["embedding"] == 16
+    assert known["metadata"]["classes"] == ["class 0", "class 1", "class 2"]
+    assert model.classifier.classes == ("class 0", "class 1", "class 2")
     assert known["device"] == "cpu"
 
 
 def test_only_the_cpu_is_asked_for_the_same_bits_in_any_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    leaning = write_leaning(tmp_path / "leaning.onnx", lean=1e-4).read_bytes()
-    header = {"path": "it", "trial_batch": 16, "max_batch": None}
+    leaning = write_leaning(tmp_path / "leaning.onnx", 1e-4).read_bytes()
+    header = {"path": "it", "batch": 16, "batch_invariant": None, "max_batch": None}
     _, exact = load(memoryview(leaning), header | {"device": "cpu"})
     assert (exact["device"], exact["batch_invariant"]) == ("cpu", False)
     for provider, device in (("AzureExecutionProvider", "openvino"), ("Nothing", "cpu")):
@@ -95,9 +94,8 @@ def test_an_unsound_answer_costs_one_image(tmp_path: Path) -> None:
     sent = [png(pixels) for pixels in (steps, np.full((8, 8), 7, np.uint8), steps.T)]
     images = [[len(image), None, False, True, False] for image in sent]
     reply, parts = answer(model, {"max_pixels": 64, "images": images}, memoryview(b"".join(sent)))
-    assert [(place, kind) for place, (kind, *_) in reply["errors"].items()] == [
-        (1, "ModelFileError")
-    ]
+    errors = [outcome.get("error", [None])[0] for outcome in reply["outcomes"]]
+    assert errors == [None, "ModelFileError", None]
     assert reply["arrays"]["embedding"] == (2, 64)
     rows = np.frombuffer(parts[0], np.float32).reshape(2, 3)
     assert rows.sum(axis=1) == pytest.approx(1)

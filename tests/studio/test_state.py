@@ -16,7 +16,6 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import MovedError, RunError
 from opsin.studio import StudioSettings
 from opsin.studio.errors import NotThere
-from opsin.studio.jobs.job import command
 from opsin.studio.runs.dataset_cache import ImagePlaces
 from opsin.studio.state import Studio
 from tests.conftest import write_shapes
@@ -35,15 +34,6 @@ def test_a_home_has_one_studio(tmp_path: Path) -> None:
     asyncio.run(first.stop())
     second.hold()
     asyncio.run(second.stop())
-
-
-def test_the_queue_in_a_few_words(tmp_path: Path) -> None:
-    there = studio(tmp_path)
-    assert there.queue_in_words() == ""
-    there.jobs.add("train", "x", command("train", "digits"))
-    there.jobs.add("look", "y", command("data", "digits"))
-    there.jobs.pause_all(True)
-    assert there.queue_in_words() == "2 waiting"
 
 
 def test_a_run_names_no_place_where_the_studio_may_not_look(tmp_path: Path) -> None:

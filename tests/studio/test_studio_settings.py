@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import opsin
 from opsin.core.errors import RecipeError
 from opsin.studio import StudioSettings
 from tests.web.made_requests import TOKEN
@@ -39,3 +41,15 @@ def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
 def test_a_token_opens_other_addresses_and_is_not_told(tmp_path: Path) -> None:
     made = settings(tmp_path, host="0.0.0.0", token=TOKEN)
     assert TOKEN not in repr(made)
+
+
+@pytest.mark.parametrize("missing", ["nicegui", "uvicorn"])
+def test_what_is_not_installed_is_named(
+    missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("opsin.studio.app")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(opsin.MissingExtraError, match=r"pip install 'opsin\[studio\]'"):
+        opsin.open_studio(tmp_path, home=tmp_path / "home", roots=[tmp_path], port=0)
+    assert not (tmp_path / "home").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import json
 import socket
 from collections.abc import Awaitable, Callable
@@ -20,7 +21,7 @@ from opsin.web.listening import ConnectionLimits, listening
 uvloop = pytest.importorskip("uvloop")
 
 Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-Test = Callable[[Callable[[], Awaitable[Client]]], Awaitable[None]]
+Connect = Callable[[], Awaitable[Client]]
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\n"
 
 
@@ -49,10 +50,10 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": content})
 
 
-def serving(test: Test, app: Any = echo, ws: Any = "none", **limits: int) -> None:
+def served(app: Any = echo, ws: Any = "none", **limits: int) -> Callable[[Any], Any]:
     """Run a test against connections on a real socket, on the server's own kind of loop."""
 
-    async def work() -> None:
+    async def work(test: Callable[..., Awaitable[None]], arguments: dict[str, Any]) -> None:
         limit = ConnectionLimits(**limits)
         # A connection without a request may stay longer than any test waits.
         config = uvicorn.Config(
@@ -77,7 +78,7 @@ def serving(test: Test, app: Any = echo, ws: Any = "none", **limits: int) -> Non
                 return reader, writer
 
             try:
-                await asyncio.wait_for(test(connect), 60)
+                await asyncio.wait_for(test(connect, **arguments), 60)
             finally:
                 for writer in writers:
                     writer.close()
@@ -87,7 +88,15 @@ def serving(test: Test, app: Any = echo, ws: Any = "none", **limits: int) -> Non
                 server.should_exit = True
                 await asyncio.wait_for(running, 30)
 
-    uvloop.run(work())
+    def decorate(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+        def run(**arguments: Any) -> None:
+            uvloop.run(work(test, arguments))
+
+        _, *others = inspect.signature(test).parameters.values()
+        run.__signature__ = inspect.Signature(others)  # type: ignore[attr-defined]
+        return run
+
+    return decorate
 
 
 async def ends(reader: asyncio.StreamReader) -> bytes:
@@ -96,86 +105,76 @@ async def ends(reader: asyncio.StreamReader) -> bytes:
     return b""
 
 
-def test_ordinary_requests_one_after_another() -> None:
-    async def test(connect: Callable[[], Awaitable[Client]]) -> None:
-        reader, writer = await connect()
-        for length in (0, 5, 200_000):
-            writer.write(HEAD + b"Content-Length: %d\r\n\r\n" % length + bytes(length))
-            head = await reader.readuntil(b"\r\n\r\n")
-            assert head.startswith(b"HTTP/1.1 200")
-            assert await reader.readexactly(len(str(length))) == str(length).encode()
-            await asyncio.sleep(0.4)  # longer than headers may take: between requests one may wait
-
-    serving(test)
+@served()
+async def test_ordinary_requests_one_after_another(connect: Connect) -> None:
+    reader, writer = await connect()
+    for length in (0, 5, 200_000):
+        writer.write(HEAD + b"Content-Length: %d\r\n\r\n" % length + bytes(length))
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200")
+        assert await reader.readexactly(len(str(length))) == str(length).encode()
+        await asyncio.sleep(0.4)  # longer than headers may take: between requests one may wait
 
 
-def test_requests_that_are_refused_before_their_bodies_have_come() -> None:
-    async def test(connect: Callable[[], Awaitable[Client]]) -> None:
-        refuse = HEAD.replace(b"/", b"/refuse", 1) + b"Content-Length: %d\r\n\r\n"
-        reader, writer = await connect()
-        writer.write(refuse % 750_000)
-        for length in (10, 300_000, 0, 750_000, 0):
-            # The reply may be there long before the rest of the body and the next request.
-            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
-            writer.write(bytes(750_000) + refuse % length + bytes(length) + refuse % 750_000)
-            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
-
-    serving(test)
+@served()
+async def test_requests_that_are_refused_before_their_bodies_have_come(connect: Connect) -> None:
+    refuse = HEAD.replace(b"/", b"/refuse", 1) + b"Content-Length: %d\r\n\r\n"
+    reader, writer = await connect()
+    writer.write(refuse % 750_000)
+    for length in (10, 300_000, 0, 750_000, 0):
+        # The reply may be there long before the rest of the body and the next request.
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        writer.write(bytes(750_000) + refuse % length + bytes(length) + refuse % 750_000)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.parametrize("start", [b"", b"POST", HEAD, b"\r\n"])
-def test_headers_that_never_end(start: bytes) -> None:
-    async def test(connect: Callable[[], Awaitable[Client]]) -> None:
-        reader, writer = await connect()
-        writer.write(start)
-        began = asyncio.get_running_loop().time()
-        assert await ends(reader) == b""
-        assert asyncio.get_running_loop().time() - began > 0.2  # not before its time
-
-    serving(test)
+@served()
+async def test_headers_that_never_end(connect: Connect, start: bytes) -> None:
+    reader, writer = await connect()
+    writer.write(start)
+    began = asyncio.get_running_loop().time()
+    assert await ends(reader) == b""
+    assert asyncio.get_running_loop().time() - began > 0.2  # not before its time
 
 
-def test_headers_that_drip() -> None:
-    async def test(connect: Callable[[], Awaitable[Client]]) -> None:
-        reader, writer = await connect()
+@served()
+async def test_headers_that_drip(connect: Connect) -> None:
+    reader, writer = await connect()
 
-        async def drip() -> None:
-            writer.write(HEAD)
-            while True:
-                writer.write(b"X: y\r\n")
-                await asyncio.sleep(0.05)
+    async def drip() -> None:
+        writer.write(HEAD)
+        while True:
+            writer.write(b"X: y\r\n")
+            await asyncio.sleep(0.05)
 
-        dripping = asyncio.create_task(drip())
-        assert await ends(reader) == b""
-        dripping.cancel()
-
-    serving(test)
+    dripping = asyncio.create_task(drip())
+    assert await ends(reader) == b""
+    dripping.cancel()
 
 
-def test_line_breaks_between_requests_do_not_hold_a_connection() -> None:
-    async def test(connect: Callable[[], Awaitable[Client]]) -> None:
-        reader, writer = await connect()
-        writer.write(HEAD + b"Content-Length: 0\r\n\r\n")
-        await reader.readuntil(b"\r\n\r\n0")
-        writer.write(b"\r\n")
-        assert await ends(reader) == b""
-
-    serving(test)
+@served()
+async def test_line_breaks_between_requests_do_not_hold_a_connection(connect: Connect) -> None:
+    reader, writer = await connect()
+    writer.write(HEAD + b"Content-Length: 0\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\n0")
+    writer.write(b"\r\n")
+    assert await ends(reader) == b""
 
 
 @pytest.mark.parametrize(
     "headers", [b"X: " + b"y" * 200_000, b"".join(b"X%d: y\r\n" % n for n in range(20_000))]
 )
-def test_headers_that_are_too_long(headers: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+@served()
+async def test_headers_that_are_too_long(
+    connect: Connect, headers: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(connections, "HEADER_SECONDS", 60)
 
-    async def test(connect: Callable[[], Awaitable[Client]]) -> None:
-        reader, writer = await connect()
-        writer.write(HEAD + headers)
-        answer = await ends(reader)
-        assert answer[:12] in (b"HTTP/1.1 431", b"")  # the reset may overtake the answer
-
-    serving(test)
+    reader, writer = await connect()
+    writer.write(HEAD + headers)
+    answer = await ends(reader)
+    assert answer[:12] in (b"HTTP/1.1 431", b"")  # the reset may overtake the answer
 
 
 @pytest.mark.parametrize(
@@ -187,115 +186,104 @@ def test_headers_that_are_too_long(headers: bytes, monkeypatch: pytest.MonkeyPat
         b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n",
     ],
 )
-def test_what_is_no_http(request_: bytes) -> None:
-    async def test(connect: Callable[[], Awaitable[Client]]) -> None:
-        reader, writer = await connect()
-        writer.write(request_)
-        answer = await ends(reader)
-        assert answer.startswith(b"HTTP/1.1 400")
-        assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["kind"] == "BadRequest"
-
-    serving(test)
+@served()
+async def test_what_is_no_http(connect: Connect, request_: bytes) -> None:
+    reader, writer = await connect()
+    writer.write(request_)
+    answer = await ends(reader)
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["kind"] == "BadRequest"
 
 
-def test_another_protocol_is_not_spoken() -> None:
+@served()
+async def test_another_protocol_is_not_spoken(connect: Connect) -> None:
     offer = HEAD + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n"
 
-    async def test(connect: Callable[[], Awaitable[Client]]) -> None:
-        for length, status in ((b"0", b"200"), (b"3", b"400")):
-            reader, writer = await connect()
-            writer.write(offer + b"Content-Length: " + length + b"\r\n\r\n" + b"abc"[: int(length)])
-            head = await reader.readuntil(b"\r\n\r\n")
-            assert head.startswith(b"HTTP/1.1 " + status)
-        assert b"asks for another protocol" in await ends(reader)
-
-    serving(test)
-
-
-def test_a_refused_body_that_never_ends() -> None:
-    async def test(connect: Callable[[], Awaitable[Client]]) -> None:
+    for length, status in ((b"0", b"200"), (b"3", b"400")):
         reader, writer = await connect()
-        refused = HEAD.replace(b"/ ", b"/refuse ")
-        writer.write(refused + b"Content-Length: 8000000\r\n\r\nabc")
-        assert (await ends(reader)).startswith(b"HTTP/1.1 200")
+        writer.write(offer + b"Content-Length: " + length + b"\r\n\r\n" + b"abc"[: int(length)])
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 " + status)
+    assert b"asks for another protocol" in await ends(reader)
 
-    serving(test)
+
+@served()
+async def test_a_refused_body_that_never_ends(connect: Connect) -> None:
+    reader, writer = await connect()
+    refused = HEAD.replace(b"/ ", b"/refuse ")
+    writer.write(refused + b"Content-Length: 8000000\r\n\r\nabc")
+    assert (await ends(reader)).startswith(b"HTTP/1.1 200")
 
 
-def test_a_refused_body_that_is_endless(monkeypatch: pytest.MonkeyPatch) -> None:
+@served()
+async def test_a_refused_body_that_is_endless(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(connections, "HEADER_SECONDS", 60)
     monkeypatch.setattr(connections, "_FORGOTTEN", 1_000_000)
 
-    async def test(connect: Callable[[], Awaitable[Client]]) -> None:
-        _, writer = await connect()
-        writer.write(HEAD.replace(b"/ ", b"/refuse ") + b"Content-Length: 999999999\r\n\r\n")
-        sent = 0
-        with contextlib.suppress(ConnectionError):
-            while sent < 500_000_000:
-                writer.write(bytes(100_000))
-                await writer.drain()
-                sent += 100_000
-        assert sent < 500_000_000
-
-    serving(test)
+    _, writer = await connect()
+    writer.write(HEAD.replace(b"/ ", b"/refuse ") + b"Content-Length: 999999999\r\n\r\n")
+    sent = 0
+    with contextlib.suppress(ConnectionError):
+        while sent < 500_000_000:
+            writer.write(bytes(100_000))
+            await writer.drain()
+            sent += 100_000
+    assert sent < 500_000_000
 
 
-def test_a_body_behind_a_refused_request_has_its_time() -> None:
-    async def test(connect: Callable[[], Awaitable[Client]]) -> None:
-        reader, writer = await connect()
-        refused = HEAD.replace(b"/ ", b"/refuse ") + b"Content-Length: 0\r\n\r\n"
-        writer.write(refused + HEAD + b"Content-Length: 3\r\n\r\na")
-        await asyncio.sleep(0.6)
-        writer.write(b"bc")
-        assert (await ends_with(reader, b"\r\n\r\n3")).count(b"HTTP/1.1 200") == 2
-
-    serving(test)
+@served()
+async def test_a_body_behind_a_refused_request_has_its_time(connect: Connect) -> None:
+    reader, writer = await connect()
+    refused = HEAD.replace(b"/ ", b"/refuse ") + b"Content-Length: 0\r\n\r\n"
+    writer.write(refused + HEAD + b"Content-Length: 3\r\n\r\na")
+    await asyncio.sleep(0.6)
+    writer.write(b"bc")
+    assert (await ends_with(reader, b"\r\n\r\n3")).count(b"HTTP/1.1 200") == 2
 
 
 async def ends_with(reader: asyncio.StreamReader, end: bytes) -> bytes:
     return await asyncio.wait_for(reader.readuntil(end), 30)
 
 
-def test_who_does_not_read_the_answer() -> None:
-    async def test(connect: Callable[[], Awaitable[Client]]) -> None:
-        reader, writer = await connect()
-        writer.write(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
-        await asyncio.sleep(1)
-        assert len(await ends(reader)) < 50_000_000
-
-    serving(test)
+@served()
+async def test_who_does_not_read_the_answer(connect: Connect) -> None:
+    reader, writer = await connect()
+    writer.write(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+    await asyncio.sleep(1)
+    assert len(await ends(reader)) < 50_000_000
 
 
-def test_who_asks_twice_at_once_and_goes(caplog: pytest.LogCaptureFixture) -> None:
-    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
-        await receive()
-        await asyncio.sleep(0.2)
-        await echo(scope, receive, send)
+async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+    await asyncio.sleep(0.2)
+    await echo(scope, receive, send)
 
-    async def test(connect: Callable[[], Awaitable[Client]]) -> None:
-        _, writer = await connect()
-        writer.write(b"GET /refuse HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
-        await asyncio.sleep(0.05)
-        writer.close()
-        await asyncio.sleep(0.3)
 
-    serving(test, slow)
+@served(slow)
+async def test_who_asks_twice_at_once_and_goes(
+    connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, writer = await connect()
+    writer.write(b"GET /refuse HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
+    await asyncio.sleep(0.05)
+    writer.close()
+    await asyncio.sleep(0.3)
     assert not caplog.records
 
 
-def test_too_many_connections() -> None:
-    async def test(connect: Callable[[], Awaitable[Client]]) -> None:
-        first, second = await connect(), await connect()
-        answers = []
-        for reader, writer in (first, second):
-            writer.write(HEAD + b"Content-Length: 0\r\nConnection: close\r\n\r\n")
-            answers.append(await ends(reader))
-        assert answers[0].startswith(b"HTTP/1.1 200")
-        assert answers[1].startswith(b"HTTP/1.1 503")
-        assert b"retry-after: 1" in answers[1]
-        assert b'"kind":"TooManyConnections"' in answers[1]
-
-    serving(test, most=1)
+@served(most=1)
+async def test_too_many_connections(connect: Connect) -> None:
+    first, second = await connect(), await connect()
+    answers = []
+    for reader, writer in (first, second):
+        writer.write(HEAD + b"Content-Length: 0\r\nConnection: close\r\n\r\n")
+        answers.append(await ends(reader))
+    assert answers[0].startswith(b"HTTP/1.1 200")
+    assert answers[1].startswith(b"HTTP/1.1 503")
+    assert b"retry-after: 1" in answers[1]
+    assert b'"kind":"TooManyConnections"' in answers[1]
 
 
 UPGRADE = (
@@ -327,28 +315,24 @@ async def said_back(client: Client, text: bytes) -> None:
     assert await ends_with(reader, text) == bytes([0x82, len(text)]) + text
 
 
-def test_web_sockets_last_and_are_counted() -> None:
-    async def test(connect: Callable[[], Awaitable[Client]]) -> None:
-        first, second, third = await connect(), await connect(), await connect()
-        for client in (first, second):
-            assert (await upgraded(client)).startswith(b"HTTP/1.1 101")
-        assert (await upgraded(third)).startswith(b"HTTP/1.1 403")
-        await asyncio.sleep(0.6)  # longer than headers may take
-        await said_back(first, b"still here")
-        second[1].close()
-        while not (await upgraded(await connect())).startswith(b"HTTP/1.1 101"):
-            await asyncio.sleep(0.05)  # until its end is noticed
-
-    serving(test, parrot, "auto", most_web_sockets=2)
+@served(parrot, "auto", most_web_sockets=2)
+async def test_web_sockets_last_and_are_counted(connect: Connect) -> None:
+    first, second, third = await connect(), await connect(), await connect()
+    for client in (first, second):
+        assert (await upgraded(client)).startswith(b"HTTP/1.1 101")
+    assert (await upgraded(third)).startswith(b"HTTP/1.1 403")
+    await asyncio.sleep(0.6)  # longer than headers may take
+    await said_back(first, b"still here")
+    second[1].close()
+    while not (await upgraded(await connect())).startswith(b"HTTP/1.1 101"):
+        await asyncio.sleep(0.05)  # until its end is noticed
 
 
-def test_headers_of_a_web_socket_that_never_end() -> None:
-    async def test(connect: Callable[[], Awaitable[Client]]) -> None:
-        reader, writer = await connect()
-        writer.write(UPGRADE)
-        assert await ends(reader) == b""
-
-    serving(test, parrot, "auto", most_web_sockets=2)
+@served(parrot, "auto", most_web_sockets=2)
+async def test_headers_of_a_web_socket_that_never_end(connect: Connect) -> None:
+    reader, writer = await connect()
+    writer.write(UPGRADE)
+    assert await ends(reader) == b""
 
 
 def port_of(held: socket.socket) -> int:

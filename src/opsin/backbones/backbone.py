@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
@@ -37,7 +36,6 @@ UNKNOWN: Final = "unknown"
 _LICENCE_LINE: Final = re.compile(
     r"^[ \t]*licen[sc]e[ \t]*:(.*\S.*)$", re.IGNORECASE | re.MULTILINE
 )
-_HALF: Final = TensorProto.FLOAT16
 
 
 @dataclass(frozen=True)
@@ -210,26 +208,15 @@ def licence_in(folder: Path) -> str:
 
 
 def trainable(backbone: Backbone) -> Backbone:
-    """Return a network in float32, with packed or float16 weights converted."""
+    """Return a network whose packed weights are unpacked, in 32 bits."""
     model = onnx.ModelProto()
     model.CopyFrom(backbone.graph.model)
     _unpack(model)
-    for weight in model.graph.initializer:
-        if weight.data_type == _HALF:
-            wide = numpy_helper.to_array(weight).astype(np.float32)
-            weight.CopyFrom(numpy_helper.from_array(wide, weight.name))
-    for node in model.graph.node:
-        for option in node.attribute:
-            if node.op_type == "Cast" and option.name == "to" and option.i == _HALF:
-                option.i = TensorProto.FLOAT
-    for end in (*model.graph.input, *model.graph.output):
-        if end.type.tensor_type.elem_type == _HALF:
-            end.type.tensor_type.elem_type = TensorProto.FLOAT
+    if any(weight.data_type == TensorProto.FLOAT16 for weight in model.graph.initializer):
+        reason = f"{backbone.path.name} holds numbers of 16 bits, which are too coarse to learn"
+        raise RecipeError(reason, "Take an export of it in 32 bits, or leave out --fine-tune.")
     del model.graph.value_info[:]
-    probed = backbone.probed
-    if probed.dtype == "float16":
-        probed = probed.model_copy(update={"dtype": "float32"})
-    return replace(backbone, content=model.SerializeToString(), probed=probed)
+    return replace(backbone, content=model.SerializeToString())
 
 
 def _unpack(model: onnx.ModelProto) -> None:

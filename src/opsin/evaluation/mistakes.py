@@ -67,17 +67,17 @@ def doubt_labels(
     """Find suspected label errors, unless the classifier is too weak to tell, and why."""
     reason = too_weak(probabilities.argmax(axis=1) == labels, labels, classes, groups)
     if reason:
-        return _NONE, LabelEvidence(too_weak=reason)
+        return _NONE, LabelEvidence(too_weak=reason, expected=None)
     chosen = suspects(probabilities, labels)
     if len(chosen) > MOST * len(labels):
         reason = (
             f"it would suspect {len(chosen):,} of {len(labels):,} labels, more than one in five; "
             "most of these are more likely its own mistakes"
         )
-        return _NONE, LabelEvidence(too_weak=reason)
+        return _NONE, LabelEvidence(too_weak=reason, expected=None)
     chosen = chosen.of(probabilities[chosen.rows].max(axis=1) >= _CLEARLY * (1 - chosen.scores))
     if not len(chosen):
-        return _NONE, LabelEvidence(too_weak="")
+        return _NONE, LabelEvidence(too_weak="", expected=None)
     expected = expect(probabilities, labels, len(chosen))
     if expected.precision < BAR:
         reason = (

@@ -143,26 +143,18 @@ def _axes(call: LayerCall) -> list[int]:
 
 
 def _batch(call: LayerCall) -> KerasTensor:
-    value, axes = call.value, _axes(call)
-    if len(axes) != 1:
-        raise call.refuse("has no usable axis")
-    (axis,), rank = axes, len(value.shape)
-    units = value.shape[axis - 1]
+    value, rank = call.value, len(call.value.shape)
+    if _axes(call) != [rank] or rank not in (1, 3):
+        raise call.refuse("normalises otherwise than over the channels")
+    units = value.shape[-1]
     weight, bias, (mean, variance) = _scale_and_center(call, (units,), (units,), (units,))
     weight = np.ones(units, np.float32) if weight is None else weight
     bias = np.zeros(units, np.float32) if bias is None else bias
     call.fixed, call.words = 2 * units, LayerOp.BATCH_NORM
-    epsilon = call.number("epsilon", 1e-3)
     parts = {"weight": weight, "bias": bias, "running_mean": mean, "running_var": variance}
-    names = [call.weight(part, numbers) for part, numbers in parts.items()]
-    if (rank, axis) in ((1, 1), (3, 3)):
-        inputs = [value.name, *names]
-        return call.same(call.apply("BatchNormalization", inputs, "norm", epsilon=epsilon))
-    factor = weight / np.sqrt(variance + epsilon)
-    shape = [units if number == axis else 1 for number in range(1, rank + 1)]
-    pair = (call.constant("factor", _in_order(factor.reshape(shape))),
-            call.constant("offset", _in_order((bias - mean * factor).reshape(shape))))  # fmt: skip
-    return call.same(call.affine(value.name, *pair, "norm"))
+    inputs = [value.name, *(call.weight(part, numbers) for part, numbers in parts.items())]
+    epsilon = call.number("epsilon", 1e-3)
+    return call.same(call.apply("BatchNormalization", inputs, "norm", epsilon=epsilon))
 
 
 def _layer(call: LayerCall) -> KerasTensor:

@@ -32,9 +32,9 @@ class ModelFile:
     stamp: FileStamp
     max_batch: int | None = None  # from `check_model`
     device: str = "cpu"  # where workers compute; once loaded, where that works
-    # Whether answers are bit-identical in batches of any size. If not,
+    # Whether answers are bit-identical in batches of any size (once loaded). If not,
     # images are computed one at a time, so that an answer never depends on other requests.
-    batch_invariant: bool = True
+    batch_invariant: bool | None = None
 
     def __post_init__(self) -> None:
         self.digest = hashlib.sha256(self.content).hexdigest()

@@ -42,12 +42,12 @@ Reply = tuple[Header, bytes]
 class Worker(asyncio.Protocol):
     """A worker process behind its socket.
 
-    It is killed if a batch takes over ``patience`` seconds. ``replied`` is called after each reply.
+    It is killed if a batch takes too long. ``replied`` is called after each reply.
     """
 
-    def __init__(self, patience: float, replied: Callable[[], None]) -> None:
+    def __init__(self, settings: ServerSettings, replied: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
-        self._patience, self._replied = patience, replied
+        self._settings, self._replied = settings, replied
         self.loaded: set[str] = set()
         #: Replies to come, in order, and the seconds that each may take.
         self.pending: deque[tuple[asyncio.Future[Reply], float]] = deque()
@@ -100,18 +100,20 @@ class Worker(asyncio.Protocol):
         """Send a batch, after the model if the worker lacks it."""
         if file.digest not in self.loaded:
             self._load(file)
-        return self._ask({"do": "answer", "key": file.digest, **header}, parts, self._patience)
+        header = {"do": "answer", "key": file.digest, **header}
+        return self._ask(header, parts, self._settings.deadline + _GRACE)
 
-    async def load(self, file: ModelFile, trial_batch: int = 0) -> Header:
+    async def load(self, file: ModelFile) -> Header:
         """Load a model in the worker, and return its description, or raise `OpsinError`.
 
-        With a ``trial_batch``, answers are tested in batches of up to so many images, and a
-        crash is blamed on the file.
+        The first time, answers are tested in batches of all sizes, and a crash is blamed on the
+        file.
         """
+        first = file.batch_invariant is None
         try:
-            header, _ = await self._load(file, trial_batch)
+            header, _ = await self._load(file)
         except WorkerDied as error:
-            if not trial_batch:
+            if not first:
                 raise
             raise ModelFileError(
                 f"The process that opened {file.path} ended over it",
@@ -120,7 +122,7 @@ class Worker(asyncio.Protocol):
         if "error" in header:
             self.loaded.discard(file.digest)
             raise error_from(header["error"])
-        if trial_batch:  # the other workers reuse the result
+        if first:  # the other workers reuse the result
             file.device, file.batch_invariant = header["device"], header["batch_invariant"]
         return header
 
@@ -150,12 +152,12 @@ class Worker(asyncio.Protocol):
                 self.process.kill()
             await asyncio.sleep(0.005)
 
-    def _load(self, file: ModelFile, trial_batch: int = 0) -> asyncio.Future[Reply]:
+    def _load(self, file: ModelFile) -> asyncio.Future[Reply]:
         self.loaded.add(file.digest)
         header = {
-            "do": "load", "key": file.digest, "path": str(file.path), "trial_batch": trial_batch,
-            "batch_invariant": file.batch_invariant, "max_batch": file.max_batch,
-            "device": file.device,
+            "do": "load", "key": file.digest, "path": str(file.path), "device": file.device,
+            "batch": self._settings.batch, "batch_invariant": file.batch_invariant,
+            "max_batch": file.max_batch,
         }  # fmt: skip
         return self._ask(header, [file.content], _LOADING)
 
@@ -221,17 +223,16 @@ class WorkerPool:
         died: Callable[[], None],
     ) -> None:
         self.workers: list[Worker] = []
-        self._size, self._batch = settings.workers or cores(), settings.batch
-        self._patience = settings.deadline + _GRACE
-        self._models, self._free, self._died = models, free, died
+        self._settings, self._models, self._free, self._died = settings, models, free, died
         self._keepers: list[asyncio.Task[None]] = []
 
     async def start(self, models: Sequence[ModelFile]) -> list[Header]:
         """Start all workers with these models, and return the first one's descriptions."""
-        first, *others = opened = [Worker(self._patience, self._free) for _ in range(self._size)]
+        size = self._settings.workers or cores()
+        first, *others = opened = [Worker(self._settings, self._free) for _ in range(size)]
         try:
             await asyncio.gather(*(worker.open() for worker in opened))
-            known = [await first.load(model, self._batch) for model in models]
+            known = [await first.load(model) for model in models]
             await asyncio.gather(*(worker.load(model) for worker in others for model in models))
         except BaseException:
             await asyncio.gather(*(worker.end(at_once=True) for worker in opened))
@@ -248,10 +249,10 @@ class WorkerPool:
 
         All the while, the workers answer.
         """
-        scout = Worker(self._patience, lambda: None)
+        scout = Worker(self._settings, lambda: None)
         try:
             await scout.open()
-            header = await scout.load(model, self._batch)
+            header = await scout.load(model)
         finally:
             await scout.end(at_once=True)
         for worker in list(self.workers):
@@ -275,7 +276,7 @@ class WorkerPool:
             failed = False
             try:
                 if worker is None:
-                    worker = Worker(self._patience, self._free)
+                    worker = Worker(self._settings, self._free)
                     await worker.open()
                     for model in self._models():
                         await worker.load(model)

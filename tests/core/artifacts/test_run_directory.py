@@ -11,19 +11,15 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import opsin
 from opsin.core.artifacts.records import NAME_MOST, RunNotes, RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory, find_classifier
 from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import RunError
-from opsin.core.recipe import DataRecipe
 from opsin.core.storage import write_json
-from opsin.models.resolve import resolve
 from tests.made_epochs import made_epoch
 
 
@@ -53,8 +49,11 @@ def test_a_run_whose_process_is_gone_has_failed(tmp_path: Path) -> None:
     run.read(RunStatus).model_copy(update={"pid": process.pid}).write(run.path)
     state, cause = run.state()
     assert state == "failed"
-    assert cause is not None
-    assert str(process.pid) in cause
+    assert cause is not None and str(process.pid) in cause
+    # A living process's number alone does not keep a run alive.
+    run.set_status("running")
+    run.read(RunStatus).model_copy(update={"heartbeat": 0.0}).write(run.path)
+    assert run.state()[0] == "failed"
 
 
 @pytest.mark.parametrize("end", ['{"epoch": 3, "tr', "3", "null", "[" * 100_000])
@@ -65,15 +64,6 @@ def test_a_history_line_cut_by_a_crash_is_left_out(tmp_path: Path, end: str) -> 
     with run.history.open("a") as file:
         file.write(end)
     assert [event.epoch for event in run.read_history()] == [1, 2]
-
-
-def test_arrays_come_back_and_damage_is_named(tmp_path: Path) -> None:
-    run = started(tmp_path)
-    run.save_arrays(run.split, train=np.arange(3))
-    assert run.load_arrays(run.split)["train"].tolist() == [0, 1, 2]
-    run.split.write_bytes(run.split.read_bytes()[:40])
-    with pytest.raises(RunError, match=r"split\.npz"):
-        run.load_arrays(run.split)
 
 
 def test_a_file_of_arrays_that_states_too_much_is_damaged(tmp_path: Path) -> None:
@@ -96,27 +86,6 @@ def test_what_is_no_run_is_refused(tmp_path: Path, made: bool) -> None:
         path.mkdir()
     with pytest.raises(RunError, match="is no run directory" if made else "does not exist"):
         find_classifier(path)
-
-
-@pytest.mark.parametrize("content", ["", "{", "{}", "[]", '{"state": "running", "pid": "x"}'])
-@pytest.mark.parametrize("file", ["recipe", "status", "report"])
-def test_one_damaged_run_does_not_hide_the_others(tmp_path: Path, file: str, content: str) -> None:
-    for name in ("good", "bad"):
-        run = RunDirectory.create(tmp_path, name)
-        write_json(run.recipe, resolve(DataRecipe.of("digits")).model_dump(mode="json"))
-        run.set_status("failed", cause="a test")
-    getattr(run, file).write_text(content)
-    rows = {run.path.name[11:]: run.row() for run in opsin.list_runs(tmp_path)}
-    assert rows["good"]["state"] == "failed"
-    assert rows["bad"]["state"] in ("damaged", "failed")
-    assert rows["bad"]["cause"]
-
-
-def test_a_process_number_alone_does_not_keep_a_run_alive(tmp_path: Path) -> None:
-    run = started(tmp_path)
-    run.set_status("running")
-    run.read(RunStatus).model_copy(update={"heartbeat": 0.0}).write(run.path)
-    assert run.state()[0] == "failed"
 
 
 def test_a_run_that_another_process_holds_is_refused_as_that(tmp_path: Path) -> None:

@@ -251,10 +251,3 @@ def test_a_split_that_leads_outside_is_damaged(tmp_path: Path, name: str, value:
     run.save_arrays(run.split, **(sound | {name: np.array(value)}))
     with pytest.raises(RunError, match=r"split\.npz is damaged"):
         run.load_arrays(run.split)
-
-
-def test_an_epoch_that_is_no_number_is_none(tmp_path: Path) -> None:
-    run = write_files(tmp_path / "bad", "confusions.jsonl", b'{"epoch": [], "confusion": [[1]]}\n')
-    assert run.lines(EpochConfusion) == []
-    run.cut_history(1)
-    assert [epoch.to_json() for epoch in run.read_history()] == [FILES["history.jsonl"]]

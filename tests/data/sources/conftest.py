@@ -23,7 +23,6 @@ class Server:
     files: dict[str, bytes] = field(default_factory=dict)
     manner: str = "good"
     asked: list[str] = field(default_factory=list)
-    ranges: list[str | None] = field(default_factory=list)
     url: str = ""
     #: Set when half a file is on its way, in the manner "hold".
     halfway: threading.Event = field(default_factory=threading.Event)
@@ -56,35 +55,24 @@ def paths_of(contents: LabelledImages) -> list[Path]:
 def answer(state: Server, handler: http.server.BaseHTTPRequestHandler) -> None:
     """Answer one request in the server's manner."""
     name = handler.path.removeprefix("/")
-    asked_range = handler.headers.get("Range")
     state.asked.append(name)
-    state.ranges.append(asked_range)
     content = state.files.get(name)
     if content is None or state.manner == "absent":
         handler.send_error(404)
         return
-    start = 0
-    if asked_range and state.manner != "no ranges":
-        start = int(asked_range.removeprefix("bytes=").removesuffix("-"))
-        if start >= len(content):
-            handler.send_error(416)
-            return
-        handler.send_response(206)
-        handler.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-    else:
-        handler.send_response(200)
+    handler.send_response(200)
     if state.manner != "endless":
-        handler.send_header("Content-Length", str(len(content) - start))
+        handler.send_header("Content-Length", str(len(content)))
     handler.end_headers()
     if state.manner == "slow":
         time.sleep(1.5)
-    stop = {"short": 20, "half": len(content) // 2, "hold": len(content) // 2}
-    handler.wfile.write(content[start : stop.get(state.manner)])
+    stop = {"short": 20, "hold": len(content) // 2}.get(state.manner, len(content))
+    handler.wfile.write(content[:stop])
     if state.manner == "hold":
         handler.wfile.flush()
         state.halfway.set()
         state.release.wait(60)
-        handler.wfile.write(content[max(start, len(content) // 2) :])
+        handler.wfile.write(content[stop:])
     if state.manner == "endless":
         for _ in range(200):
             handler.wfile.write(b"x" * 65_536)

@@ -20,7 +20,7 @@ from opsin.core.errors import OpsinError
 from opsin.core.recipe import DataRecipe
 from opsin.data import sources
 from opsin.data.sources import open_stream
-from tests.data.sources.test_idx import idx
+from tests.data.sources.test_arrays import idx
 
 #: What a reader may take beside what it returns; a file may cost 512 MB in all.
 LIMIT = 400 << 20

@@ -12,15 +12,19 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+import opsin
 from opsin.core.errors import SourceError
 from opsin.core.recipe import DataRecipe
 from opsin.data import sources
 from opsin.data.dataset import load
+from opsin.data.sources import open_stream
 from opsin.data.sources import table as tables
 from opsin.data.sources.contents import LabelledImages
 from opsin.data.sources.rows import AllowedFolder, SourceRequest
+from opsin.data.sources.table import columns_of
 from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
 from tests.conftest import write_shapes
+from tests.data.sources.conftest import paths_of
 
 HEAD = b"path,label\n"
 
@@ -86,9 +90,8 @@ def test_columns_have_other_names(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("written", "code"),
-    [("Train", TRAIN), ("val", VAL), ("valid", VAL), ("validation", VAL), ("dev", VAL),
-     ("test", TEST), ("EVAL", TEST), (" ", UNASSIGNED), ("Training", TRAIN), ("train set", TRAIN),
-     ("hold-out", TEST), ("Test_Set", TEST), ("VALIDATION-SET", VAL)],
+    [("Train", TRAIN), ("dev", VAL), ("EVAL", TEST), (" ", UNASSIGNED), ("train set", TRAIN),
+     ("hold-out", TEST), ("VALIDATION-SET", VAL)],
 )  # fmt: skip
 def test_parts_of_the_split_by_all_their_names(tmp_path: Path, written: str, code: int) -> None:
     contents = open_table(table(tmp_path, f"path,label,split\na.png,cat,{written}\n"))
@@ -152,22 +155,6 @@ def test_what_is_wrong_with_json_is_said_with_its_line(
         open_table(path)
 
 
-@pytest.mark.parametrize(
-    ("columns", "words"),
-    [
-        ({"kind": "label"}, "path, label, split, group, not kind"),
-        ({"label": "species"}, "no column species, but path, label"),
-        ({"group": "who"}, "no column who, but path, label"),
-    ],
-)
-def test_columns_that_are_not_there_are_named_with_those_that_are(
-    tmp_path: Path, columns: dict[str, str], words: str
-) -> None:
-    path = table(tmp_path, HEAD + b"a.png,cat\n")
-    with pytest.raises(SourceError, match=words):
-        open_table(path, columns)
-
-
 def test_a_path_that_does_not_exist_is_unreadable(tmp_path: Path) -> None:
     write_shapes(tmp_path, count=12)
     rows = [f"{kind}/{row}.png,{kind}" for row in range(12) for kind in ("disc", "square")]
@@ -185,13 +172,13 @@ def test_lines_end_alike_wherever_a_piece_of_the_file_ends(
     assert list(tables._lines_of(path)) == text.splitlines(keepends=True)
 
 
-@pytest.mark.parametrize("name", ["../a.png", "/etc/passwd", "b/../../a.png", "C:\\a.png", ".",
+@pytest.mark.parametrize("name", ["../a.png", "/etc/passwd", "b/../../a.png", ".",
                                   "..\\a.png", "\\a.png"])  # fmt: skip
 def test_a_table_of_a_stranger_stays_inside(tmp_path: Path, name: str) -> None:
     (tmp_path / "in").mkdir()
     path = table(tmp_path / "in", f"path,label\na.png,cat\n{name},dog\n")
-    with pytest.raises(SourceError, match=r"Line 3 .* leads out of the archive"):
-        open_table(path, inside=AllowedFolder(tmp_path / "in", archive=True))
+    with pytest.raises(SourceError, match=r"Line 3 .* leads out of the table"):
+        open_table(path, inside=AllowedFolder(tmp_path / "in"))
 
 
 def test_a_table_of_a_stranger_may_go_up_within_its_folder(tmp_path: Path) -> None:
@@ -251,3 +238,135 @@ def test_a_header_that_breaks_with_one_separator_is_read_with_another(tmp_path: 
     for text in (b'"path"x,label\n', b"path,\rlabel\n", b'"'):
         with pytest.raises(SourceError):
             open_table(table(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "columns"),
+    [
+        ("a.csv", "path\nb/1.png\n2, or so.png\n".replace("2, or so.png", '"2, or so.png"'), None),
+        ("a.tsv", "file_name\tlabel\nb/1.png\t\n2, or so.png\tx\n", None),
+        ("a.csv", "file;path\nb/1.png;x\n2, or so.png;y\n", {"path": "file"}),
+        ("a.jsonl", '{"path": "b/1.png"}\n\n{"path": "2, or so.png", "label": null}\n', None),
+    ],
+)
+def test_no_label_is_needed(
+    tmp_path: Path, name: str, text: str, columns: dict[str, str] | None
+) -> None:
+    (tmp_path / name).write_text(text)
+    stream = open_stream(tmp_path / name, columns=columns)
+    assert stream.kind == "table"
+    assert stream.count() == 2 or "jsonl" in name
+    images = list(stream)
+    assert [image.name for image in images] == ["b/1.png", "2, or so.png"]
+    assert images[0].path == str(tmp_path / "b/1.png")
+
+
+def test_rows_before_a_damage_are_answered(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("path,n\n1.png,1\n,2\n")
+    (tmp_path / "b.csv").write_text('path\n"x.png\n')
+    assert open_stream(tmp_path / "b.csv").count() is None
+    images = iter(open_stream(tmp_path / "a.csv"))
+    assert next(images).name == "1.png"
+    with pytest.raises(SourceError, match=r"Line 3 of .*a\.csv has no path"):
+        next(images)
+
+
+NAMES = ["file", "kind", "camera", "age", "same"]
+
+
+def write_table(shapes: Path, ending: str) -> Path:
+    """Write a table of the shapes, the 24th image without a camera."""
+    rows: list[dict[str, object]] = [
+        dict(zip(NAMES, (f"{kind}/{number}.png", kind, ("old", "new")[number % 2], number, "x"),
+                 strict=True))
+        for kind in ("disc", "square")
+        for number in range(12)
+    ]  # fmt: skip
+    rows[-1]["camera"] = ""
+    path = shapes / f"set.{ending}"
+    if ending == "csv":
+        lines = [",".join(NAMES), *(",".join(str(cell) for cell in row.values()) for row in rows)]
+    else:
+        lines = [json.dumps(row) for row in rows]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_other_columns_of_a_table(shapes: Path, ending: str) -> None:
+    table = write_table(shapes, ending)
+    (shapes / "disc" / "3.png").unlink()
+    data = opsin.load(table, columns={"path": "file", "label": "kind"})
+    found = columns_of(data.located, data.names)
+    assert list(found) == ["camera", "age"]
+    by_name = dict(zip(data.names, found["camera"], strict=True))
+    assert len(by_name) == 23
+    assert (by_name["disc/4.png"], by_name["disc/5.png"], by_name["square/11.png"]) == (
+        "old", "new", "",
+    )  # fmt: skip
+    assert dict(zip(data.names, found["age"], strict=True))["square/7.png"] == "7"
+
+
+def test_other_columns_of_a_folder_with_metadata(shapes: Path) -> None:
+    write_table(shapes, "csv").rename(shapes / "metadata.csv")
+    data = opsin.load(shapes, columns={"path": "file", "label": "kind"})
+    assert list(columns_of(data.located, data.names)) == ["camera", "age"]
+    plain = opsin.load(shapes)
+    assert columns_of(plain.located, plain.names) == {}
+
+
+def put(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"x")
+
+
+def opened(root: Path, **options: object) -> LabelledImages:
+    return sources.find_all(DataRecipe.of(str(root), **options)).open()
+
+
+def labels_by_name(contents: LabelledImages) -> dict[str, str]:
+    labels = [contents.classes[label] for label in contents.labels]
+    return dict(zip(contents.names, labels, strict=True))
+
+
+def test_metadata_in_the_root(tmp_path: Path) -> None:
+    put(tmp_path, "1.png", "deep/2.png")
+    (tmp_path / "metadata.csv").write_text("file_name,label\n1.png,cat\ndeep/2.png,dog\n")
+    contents = opened(tmp_path)
+    assert labels_by_name(contents) == {"1.png": "cat", "deep/2.png": "dog"}
+    assert contents.given.tolist() == [UNASSIGNED] * 2
+    assert contents.source == str(tmp_path)
+
+
+def test_metadata_in_each_part(tmp_path: Path) -> None:
+    for part, kind in (("train", "dog"), ("validation", "cat"), ("test", "dog")):
+        put(tmp_path, f"{part}/1.png", f"{part}/2.png")
+        rows = [{"file_name": "1.png", "label": kind}, {"file_name": "2.png", "label": "cat"}]
+        (tmp_path / part / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    contents = opened(tmp_path)
+    assert contents.classes == ("cat", "dog")
+    assert labels_by_name(contents)["validation/1.png"] == "cat"
+    assert labels_by_name(contents)["test/1.png"] == "dog"
+    given = dict(zip(contents.names, contents.given.tolist(), strict=True))
+    assert given["train/1.png"] == TRAIN
+    assert given["validation/2.png"] == VAL
+    assert given["test/2.png"] == TEST
+    assert all(image.exists() for image in paths_of(contents))
+
+
+def test_metadata_without_labels_leaves_the_classes_to_the_folders(tmp_path: Path) -> None:
+    put(tmp_path, "cat/1.png", "dog/1.png")
+    (tmp_path / "metadata.csv").write_text("file_name,caption\ncat/1.png,hello\n")
+    assert labels_by_name(opened(tmp_path)) == {"cat/1.png": "cat", "dog/1.png": "dog"}
+    with pytest.raises(SourceError, match="no column kind, but file_name, caption"):
+        opened(tmp_path, columns={"label": "kind"})
+    with_labels = opened(tmp_path, columns={"label": "caption"})
+    assert labels_by_name(with_labels) == {"cat/1.png": "hello"}
+
+
+def test_a_part_without_metadata_is_named(tmp_path: Path) -> None:
+    put(tmp_path, "train/1.png", "test/1.png")
+    (tmp_path / "train" / "metadata.csv").write_text("file_name,label\n1.png,cat\n")
+    with pytest.raises(SourceError, match="no metadata file with labels in test"):
+        opened(tmp_path)

@@ -38,7 +38,7 @@ from opsin.core.files import legal_name, open_regular, state_root
 from opsin.core.format import counted
 from opsin.core.storage import atomic_file, check_new_file, storage_errors, write_json
 from opsin.core.stored_json import JsonObject
-from opsin.data.shard import Shard, ShardInputs, named_shard, whole_file
+from opsin.data.image_stream import Shard, ShardInputs, named_shard
 from opsin.data.split import UNASSIGNED
 from opsin.stores.bucket import open_bucket, said_as
 from opsin.stores.store_address import (
@@ -178,45 +178,36 @@ class Merged:
 
 @checked
 def merge(
-    shards: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    whole: str | os.PathLike[str],
     *,
     out: str | os.PathLike[str] | None = None,
     watcher: Watcher = SILENT,
 ) -> Merged:
-    """Write the rows of all shards, in any order, into one file, as if made in one go.
+    """Write the rows of all shards into one file, as if made in one go.
 
     Args:
-        shards: All shards, or the name that they were given: ``answers.csv`` stands for
+        whole: The name that the shards were given: beside ``answers.csv`` lie
             ``answers-00001-of-00003.csv.sqlite`` and so on.
         out: The new file (default: that name).
         watcher: Receives progress and notes.
 
     Raises:
-        RecipeError: Shards are missing, there twice, not finished, damaged, on a store, or of
-            different models, images or options. All that are missing are named.
-        StorageError: The file is there already, or the disk refuses it.
+        RecipeError: Shards are missing, not finished, or of different models, images or options.
+            All that are missing are named.
+        StorageError: A shard is damaged, the file is there already, or the disk refuses it.
 
     Example:
-        >>> merged = merge("answers.csv")                                           # doctest: +SKIP
-        >>> merge(["a-00001-of-00002.npz.sqlite", "a-00002-of-00002.npz.sqlite"])   # doctest: +SKIP
+        >>> merged = merge("answers.csv")  # doctest: +SKIP
     """
     began = time.monotonic()
-    names = [shards] if isinstance(shards, str | os.PathLike) else list(shards)
-    for name in names if out is None else [*names, out]:
-        if is_stored(name):
-            raise RecipeError(f"{name} is on a store", "Copy all shards here.")
-    files = [Path(name) for name in names]
-    if not files or not all(file.name for file in files):
-        raise RecipeError("There are no shards to merge")
-    by_name = len(files) == 1 and files[0].suffix != SHARD
-    whole = Path(out) if out is not None else files[0] if by_name else whole_file(_named(files[0]))
-    if whole is None:
-        raise RecipeError(f"{files[0].name} does not name the merged file", "Give --out FILE.")
-    ordered = _complete(_shards_of(files[0]) if by_name else files, by_name=by_name)
-    about, rows = ordered[0].about, sum(shard.about.rows or 0 for shard in ordered)
+    for name in (whole, out or whole):
+        if is_stored(name) or not Path(name).name:
+            raise RecipeError(f"{name} is no file of this machine", "Copy all shards here.")
+    target, shards = Path(out or whole), _shards_of(Path(whole))
+    about, rows = shards[0].about, sum(shard.about.rows or 0 for shard in shards)
     is_embedding = "units" in about.begun
-    check_new_file(whole, ".npz" if is_embedding else whole.suffix.lower())
-    versions = sorted({shard.about.opsin for shard in ordered})
+    check_new_file(target, ".npz" if is_embedding else target.suffix.lower())
+    versions = sorted({shard.about.opsin for shard in shards})
     if len(versions) > 1:
         watcher.note(f"they were made by several versions of Opsin: {', '.join(versions)}")
     watcher.begin("Merge", rows, "rows")
@@ -224,42 +215,20 @@ def merge(
         if is_embedding:
             write: Write = partial(write_features, about=about)
         else:
-            write = RowFormat(whole, min(int(about.begun["top"]), _MOST_CLASSES)).write
-        with atomic_file(whole) as temporary:
-            write(temporary, lambda: _rows_of(ordered, watcher))
+            write = RowFormat(target, min(int(about.begun["top"]), _MOST_CLASSES)).write
+        with atomic_file(target) as temporary:
+            write(temporary, lambda: _rows_of(shards, watcher))
+        images = int(about.begun[_COUNT])
     except UNSOUND as error:
-        raise _changed(ordered[0].file) from error
+        raise _changed(shards[0].file) from error
     watcher.end()
-    return Merged(
-        out=whole, verb="embed" if is_embedding else "predict", shards=len(ordered),
-        images=about.begun[_COUNT], rows=rows, seconds=time.monotonic() - began,
-    )  # fmt: skip
+    verb, seconds = "embed" if is_embedding else "predict", time.monotonic() - began
+    return Merged(target, verb, len(shards), images, rows, seconds)
 
 
 class _Shard(NamedTuple):
     file: Path
     about: About
-    part: Shard
-
-
-def _named(file: Path) -> Path:
-    """Return a shard's path without the ending that makes it one."""
-    return file.with_name(file.name.removesuffix(SHARD))
-
-
-def _shards_of(whole: Path) -> list[Path]:
-    """Return the shards of a file, by their names."""
-    with storage_errors(whole.parent):
-        names = sorted(entry.name for entry in os.scandir(whole.parent))
-    files = []
-    for file in (whole.parent / name for name in names if name.endswith(SHARD)):
-        shard = named_shard(_named(file))
-        if shard and shard.file(whole) == _named(file):
-            files.append(file)
-    if not files:
-        name = OutFile.read(whole, Shard(1, 3)).path.name
-        raise RecipeError(f"{whole} has no shards, which are called {name} and so on")
-    return files
 
 
 def _changed(file: Path) -> StorageError:
@@ -268,56 +237,48 @@ def _changed(file: Path) -> StorageError:
     )
 
 
-def _read(file: Path) -> _Shard:
-    try:
-        db, about = open_database(file, writable=False)
-        db.close()
-        return _Shard(file, about, Shard.parse(str(about.begun[_PART])))
-    except FileNotFoundError:
-        raise RecipeError(f"There is no {file}", "Make it with --shard.") from None
-    except (OSError, KeyError, RecipeError) as error:
-        raise _changed(file) from error
-
-
-def _complete(files: Sequence[Path], *, by_name: bool) -> list[_Shard]:
-    """Return all shards in order; raise for foreign or missing ones."""
-    shards = list(map(_read, files))
-    # An unfinished shard counts as missing.
-    shards = [shard for shard in shards if shard.about.sha256 or not by_name] or shards
-    by_part: dict[Shard, _Shard] = {}
-    for shard in shards:
-        if shard.about.sha256 is None:
+def _shards_of(whole: Path) -> list[_Shard]:
+    """Return the finished shards of a file in order; raise for foreign or missing ones."""
+    with storage_errors(whole.parent):
+        names = sorted(entry.name for entry in os.scandir(whole.parent))
+    found: dict[Shard, _Shard] = {}
+    for file in (whole.parent / name for name in names if name.endswith(SHARD)):
+        part = named_shard(file.with_suffix(""))
+        if part is None or OutFile.read(whole, part).path != file:
+            continue
+        try:
+            db, about = open_database(file, writable=False)
+            db.close()
+        except (OSError, RecipeError) as error:
+            raise _changed(file) from error
+        first = next(iter(found.values()), _Shard(file, about))
+        if difference := _difference(first.about.begun, about.begun):
             raise RecipeError(
-                f"{shard.file.name} is not finished",
-                "Run its command once more; it continues where it stopped.",
-            )
-        if difference := _difference(shards[0].about.begun, shard.about.begun):
-            raise RecipeError(
-                f"{shard.file.name} was made with another {difference} than {shards[0].file.name}",
+                f"{file.name} was made with another {difference} than {first.file.name}",
                 "Make those anew that are wrong, or move them away.",
             )
-        if shard.part in by_part:
-            raise RecipeError(
-                f"{by_part[shard.part].file} and {shard.file} are both shard {shard.part}",
-                "Leave one out.",
-            )
-        by_part[shard.part] = shard
-    count = shards[0].part.count
+        if about.begun.get(_PART) != str(part):
+            raise _changed(file)
+        found[part] = _Shard(file, about)
+    if not found:
+        name = OutFile.read(whole, Shard(1, 3)).path.name
+        raise RecipeError(f"{whole} has no shards, which are called {name} and so on")
+    count = next(iter(found)).count
     wanted = [Shard(number, count) for number in range(1, count + 1)]
-    if missing := [part for part in wanted if part not in by_part]:
+    if missing := [part for part in wanted if part not in found or not found[part].about.sha256]:
         more = f" and {len(missing) - _NAMED:,} more" if len(missing) > _NAMED else ""
         raise RecipeError(
-            f"Of {count:,} shards {counted(len(missing), 'is', 'are')} missing: "
+            f"Of {count:,} shards {counted(len(missing), 'is', 'are')} missing or unfinished: "
             f"{', '.join(map(str, missing[:_NAMED]))}{more}",
             "Make them with --shard; nothing was written.",
         )
-    return [by_part[part] for part in wanted]
+    return [found[part] for part in wanted]
 
 
 def _difference(one: dict[str, Any], other: dict[str, Any]) -> str:
     """Name a difference between two shards' work, or return ``""``."""
-    parts = (begun[_PART].partition("/")[2] for begun in (one, other))
-    if len(set(parts)) > 1:
+    parts = {str(begun.get(_PART)).partition("/")[2] for begun in (one, other)}
+    if len(parts) > 1:
         return "number of shards"
     names = [_INPUTS, *one, *other]
     different = (name for name in names if name != _PART and one.get(name) != other.get(name))

@@ -30,8 +30,7 @@ from opsin.core.errors import ImageError, OpsinError, RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
 from opsin.core.stored_json import JsonObject
-from opsin.data.image_stream import ListedImage, Stream
-from opsin.data.shard import Shard
+from opsin.data.image_stream import ListedImage, Shard, Stream
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.cluster import Cluster, is_elsewhere
 from opsin.runtime.prediction import NONE_OF_THESE, Prediction
@@ -149,7 +148,7 @@ def classify(
     with target.errors(), ExitStack() as stack:
         form = RowFormat(target.path if part is None else Path(out), min(top, len(classes)))
         if folder is not None:
-            _check_places(source, stream, folder, sort_by)
+            _check_places(source, stream, folder)
         begun: JsonObject = {
             "the classifier": hashlib.sha256(classifier.content).hexdigest()[:16],
             "top": form.top, "where": [], "min_confidence": float(min_confidence),
@@ -275,11 +274,10 @@ class _Work:
         row = row_of(image.name, answer, self.top, reject=self.reject)
         if isinstance(answer, ImageError):
             self._progress.add_unreadable(image.name, str(row["error"]))
-        if self.sorter is None and isinstance(image.image, bytes):
+        if isinstance(image.image, bytes):
             image = replace(image, image=b"")  # rows may wait for long, and contents are large
         self._batch.append((image, row))
-        # Images to be sorted wait with their contents.
-        if len(self._batch) >= (_BATCH if self.sorter is None else _BATCH // 4):
+        if len(self._batch) >= _BATCH:
             self._write()
         else:
             self._write_in_time()
@@ -342,16 +340,16 @@ def _source_facts(stream: Stream, target: OutFile, folder: Path | None, by: str)
     return {"the source": _real(stream.source), **sorting}
 
 
-def _check_places(sources: Sources, stream: Stream, folder: Path, by: str) -> None:
+def _check_places(sources: Sources, stream: Stream, folder: Path) -> None:
     """Refuse sources whose images cannot be placed below the folder."""
-    if stream.kind == "archive" and by != "copy":
-        raise RecipeError(f"{stream.source} is one file, from which images can only be copied")
+    if stream.kind == "archive":
+        raise RecipeError(f"{stream.source} is one file", "Unpack it to sort its images.")
     if is_stored(folder):
         raise RecipeError(f"{folder} is on a store; images are sorted into a folder here")
     target = Path(os.path.realpath(folder))
     for source in [sources] if isinstance(sources, str | os.PathLike) else sources:
-        if is_stored(source) and by != "copy":
-            raise RecipeError(f"{source} is on a store, from which images can only be copied")
+        if is_stored(source):
+            raise RecipeError(f"{source} is on a store; images are sorted from folders here")
         path = Path(_real(os.fspath(source)))
         if path.is_dir() and (path.is_relative_to(target) or target.is_relative_to(path)):
             # Sorted images would be found again and answered a second time.

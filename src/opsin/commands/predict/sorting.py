@@ -1,9 +1,7 @@
 """Images sorted into folders by their answer.
 
-What is done with each image is a row of the answers file before it is done. Copies are made before
-the file calls their images done, and taken back if it does not; moves after it, since an image that
-has left its folder would not be listed again. So every image is placed once, however often the work
-is killed and continued.
+What is going to be done with an image is kept in the answers file together with its answer, before
+it is done. So every image is placed once, however often the work is killed and continued.
 
 An answers file may have been downloaded, and then it says whatever its maker wrote. So the folders
 that images were taken from are kept in the user's own state as well, and images go back, or are
@@ -13,12 +11,10 @@ called copies of what is there, nowhere else.
 from __future__ import annotations
 
 import errno
-import io
 import os
 import shutil
 import sqlite3
 import stat
-import time
 from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -80,19 +76,8 @@ class Placement(NamedTuple):
             self.folder.unlink(self.name)
 
 
-def copy_file(
-    source: BinaryIO, target: Placement, scratch: Placement, mtime_ns: int | None = None
-) -> None:
-    """Copy a content to a name that must be free, with its file's time and rights or a time."""
-
-    def stamp(file: int | Path) -> None:
-        if mtime_ns is None and isinstance(file, int):
-            # The numbers of open files will do, though their types do not say so.
-            shutil.copystat(source.fileno(), file)  # type: ignore[arg-type]
-            return
-        time = os.fstat(source.fileno()).st_mtime_ns if mtime_ns is None else mtime_ns
-        os.utime(file, ns=(time, time))
-
+def copy_file(source: BinaryIO, target: Placement, scratch: Placement) -> None:
+    """Copy a content to a name that must be free, with its file's time and rights."""
     # Killed after the name was given, the scratch file is the target: never write into it.
     scratch.unlink(missing_ok=True)
     try:
@@ -103,9 +88,11 @@ def copy_file(
             # A copy is recognised by its time, so it never has its name without.
             if _BY_NUMBER:
                 with suppress(OSError):  # some file systems keep no times
-                    stamp(file.fileno())
+                    # The numbers of open files will do, though their types do not say so.
+                    shutil.copystat(source.fileno(), file.fileno())  # type: ignore[arg-type]
         if not _BY_NUMBER:
-            stamp(scratch.folder.path / scratch.name)
+            time = os.fstat(source.fileno()).st_mtime_ns
+            os.utime(scratch.folder.path / scratch.name, ns=(time, time))
         try:
             scratch.folder.link(scratch.name, *target)
         except FileExistsError:
@@ -149,10 +136,10 @@ def identity_of(status: os.stat_result) -> str:
 
 @dataclass(frozen=True)
 class Move:
-    """What is done with one image; members of archives have no source, and are written."""
+    """What is done with one image."""
 
     image: str
-    source: str | None
+    source: str | None  # a member of an archive, which Opsin once wrote out, has none
     target: str  # below the sorted folder: the folder of its answer, and a name
     by: str
     size: int
@@ -335,77 +322,44 @@ class Sorter:
         self._scratch.unlink(missing_ok=True)
         moves = list(read_moves(self._answers.db, self._answers.path, undone=True))
         self._origins.check(moves, self._answers.path)
-        undone = [move for move in moves if not self._settle_one(move)]
-        with self._answers.transaction():
-            self._mark(undone)
-        again = [
-            (ListedImage(move.image, move.source), move.target.split("/")[0])
-            for move in undone
-            if move.by == "move" and move.source is not None
-        ]
-        self._place(again, [])
+        self._act([move for move in moves if not self._is_done(move)])
 
-    def _settle_one(self, move: Move) -> bool:
-        """Whether an image is where it was to go."""
+    def _is_done(self, move: Move) -> bool:
         with move.places(self._dir, self._origins) as (target, source):
             if target is None or not move.looks_done(target):
                 return False
-            if move.by == "move":  # its answer is kept; perhaps the old name is there as well
-                if source is not None and not source.is_free:
-                    found = source.stat()
-                    same = (found.st_size, found.st_mtime_ns) == (move.size, move.mtime_ns)
-                    if same and identity_of(found) == move.identity:
-                        source.unlink()
-                return True
-            # It will be answered again; but if the original has gone since, its copy stays.
-            if move.by == "copy" and (source is None or source.is_free):
-                return True
-            target.unlink()
-            return False
+            if move.by == "move" and source is not None and not source.is_free:
+                found = source.stat()  # perhaps it has its old name as well
+                same = (found.st_size, found.st_mtime_ns) == (move.size, move.mtime_ns)
+                if same and identity_of(found) == move.identity:
+                    source.unlink()
+            return True
 
-    def place(self, images: Sequence[tuple[ListedImage, str]], answers: Sequence[Answer]) -> None:
+    def place(self, images: Iterable[tuple[ListedImage, str]], answers: Sequence[Answer]) -> None:
         """Keep answers, and place the images that have one of the folders."""
-        self._place([(image, self._folders[answer]) for image, answer in images], answers)
-
-    def _place(self, images: Sequence[tuple[ListedImage, str]], answers: Sequence[Answer]) -> None:
-        planned: dict[str, tuple[ListedImage, Move]] = {}
-        for image, folder in images:
+        planned: dict[str, Move] = {}
+        for image, answer in images:
             try:
-                move = self._plan(image, folder, planned)
+                move = self._plan(image, self._folders[answer], planned)
             except OSError as error:
                 self._note_unplaced(image.name, error)
             else:
-                planned[move.target.casefold()] = image, move
-        if not planned:
-            self._answers.append(answers)
-            return
-        moves = [move for _, move in planned.values()]
+                planned[move.target.casefold()] = move
+        moves = list(planned.values())
         with storage_errors(self._origins.path):
             try:
                 self._origins.add(move.source for move in moves if move.source is not None)
             except sqlite3.Error as error:  # without it, nothing could be taken back
                 raise OSError(errno.EIO, str(error)) from error
         with self._answers.transaction() as db:
+            self._answers.insert(answers)
             db.executemany(
                 "INSERT INTO moves (image, source, target, by, size, mtime_ns, identity, done) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
-                ((as_bytes(m.image), m.source and as_bytes(m.source), as_bytes(m.target), m.by,
-                  m.size, m.mtime_ns, m.identity) for m in moves),
+                ((as_bytes(m.image), as_bytes(m.source or ""), as_bytes(m.target), m.by, m.size,
+                  m.mtime_ns, m.identity) for m in moves),
             )  # fmt: skip
-            if self.by == "move":
-                self._answers.insert(answers)
-        undone = [move for image, move in planned.values() if not self._act(image, move)]
-        with self._answers.transaction():
-            self._mark(undone)
-            if self.by == "copy":
-                self._answers.insert(answers)
-
-    def _mark(self, undone: Sequence[Move]) -> None:
-        """Call the planned moves done, but for some."""
-        db = self._answers.db
-        targets = ((as_bytes(move.target),) for move in undone)
-        db.executemany("DELETE FROM moves WHERE done = 0 AND target = ?", targets)
-        db.execute("UPDATE moves SET done = 1 WHERE done = 0")
+        self._act(moves)
 
     def _plan(self, image: ListedImage, folder: str, planned: Container[str]) -> Move:
         """Plan what to do with an image; raise `OSError` where it cannot be placed."""
@@ -420,13 +374,7 @@ class Sorter:
                 return False
 
         if image.path is None:
-            if self.by != "copy":
-                why = "lies inside a file, from which it can only be copied"
-                raise OSError(errno.EINVAL, why)
-            name = free_name(legal_name(image.name.rsplit("/", 1)[-1]), is_taken)
-            # Whole seconds, which every file system keeps.
-            now = int(time.time()) * 1_000_000_000
-            return Move(image.name, None, f"{folder}/{name}", "write", len(_content(image)), now)
+            raise OSError(errno.EINVAL, "is no file of its own")
         path = Path(image.path)
         status = path.stat() if self.by == "copy" else path.lstat()
         if not stat.S_ISREG(status.st_mode):
@@ -436,16 +384,19 @@ class Sorter:
             self.by, status.st_size, status.st_mtime_ns, identity_of(status),
         )  # fmt: skip
 
-    def _act(self, image: ListedImage, move: Move) -> bool:
-        """Do what was planned; return whether it was done."""
+    def _act(self, moves: Sequence[Move]) -> None:
+        """Do what was planned, and call all planned moves done but those that could not be."""
+        undone = [(as_bytes(move.target),) for move in moves if not self._act_on(move)]
+        with self._answers.transaction() as db:
+            db.executemany("DELETE FROM moves WHERE done = 0 AND target = ?", undone)
+            db.execute("UPDATE moves SET done = 1 WHERE done = 0")
+
+    def _act_on(self, move: Move) -> bool:
         source, (answer, name) = Path(move.source or ""), move.target.split("/")
         try:
             with ExitStack() as stack:
                 target = Placement(stack.enter_context(self._dir.folder(answer, make=True)), name)
-                if move.by == "write":
-                    content = io.BytesIO(_content(image))
-                    copy_file(content, target, self._scratch, move.mtime_ns)
-                elif move.by == "copy":
+                if move.by == "copy":
                     with open_regular(source) as file:
                         copy_file(file, target, self._scratch)
                 else:
@@ -469,7 +420,3 @@ class Sorter:
         if self.unplaced <= _NAMED:
             reason = error.strerror or str(error)
             self.watcher.note(f"{name} was not placed: {reason[:1].lower()}{reason[1:]}")
-
-
-def _content(image: ListedImage) -> bytes:
-    return image.image if isinstance(image.image, bytes) else b""

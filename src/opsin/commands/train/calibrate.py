@@ -19,10 +19,9 @@ from opsin.core.metadata import Calibration, ClassMix, Reject, Views
 from opsin.data.dataset import Dataset
 from opsin.data.spelling import nfc
 from opsin.evaluation.mistakes import drawn_rows
-from opsin.runtime.classifier import Classifier, with_outputs
+from opsin.runtime.classifier import Classifier, step_of, with_outputs
 from opsin.runtime.prediction import Answers
 from opsin.runtime.providers import cpu_session
-from opsin.runtime.test_time_augmentation import step_of
 
 if TYPE_CHECKING:
     from opsin.evaluation.out_of_distribution import ClassPrototypes

@@ -57,9 +57,9 @@ SUFFIXES: Final = (
 )  # fmt: skip
 #: Limits of an archive's expansion: images compress little, so more is a bomb.
 MAX_RATIO, SPARE_BYTES, MAX_MEMBERS = 100, 1_000_000_000, 5_000_000
-# Members that any archive may have, and bytes of the archive for each further one: in general,
-# and in a zip, whose list takes about 0.6 kB of memory per member.
-_SPARE_MEMBERS, _PACKED_BYTES, _LISTED_BYTES = 200_000, 20, 300
+# Members that any archive may have, and bytes of the archive for each further one: even the
+# smallest image takes more. The list of a zip takes about 0.6 kB of memory per member.
+_SPARE_MEMBERS, _PACKED_BYTES = 200_000, 100
 #: Bytes of one member's headers in a tar: real ones are a few thousand.
 _MAX_HEADER = 1 << 22
 _CHUNK: Final = 1 << 18
@@ -120,7 +120,6 @@ class _Budget:
     def __init__(self, path: Path) -> None:
         self.path, size = path, path.stat().st_size
         self.bytes = MAX_RATIO * size + SPARE_BYTES
-        # Even the smallest image takes more bytes in an archive.
         self.members = min(MAX_MEMBERS, max(_SPARE_MEMBERS, size // _PACKED_BYTES))
 
     def take(self, size: int, members: int = 1) -> None:
@@ -149,8 +148,8 @@ def _zip_members(file: IO[bytes], _: bytes, budget: _Budget) -> Iterator[_Member
         size, location = end[zipfile._ECD_SIZE], end[zipfile._ECD_LOCATION]  # type: ignore[attr-defined]
         file.seek(max(0, location - size - 76))  # the long kind of end record lies between
         listed = file.read(size + 76).count(b"PK\1\2")
-        if listed > max(_SPARE_MEMBERS, budget.path.stat().st_size // _LISTED_BYTES):
-            budget.take(0, members=budget.members + 1)
+        budget.take(0, members=listed)
+        budget.members += listed  # each is taken again as it comes
     position = 0
     with zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
@@ -367,7 +366,7 @@ def _open_archive(request: SourceRequest) -> LabelledImages:
 
 
 def _locate_unpacked(request: SourceRequest, root: Path) -> LocatedSource:
-    allowed = AllowedFolder(root, archive=True)
+    allowed = AllowedFolder(root)
     inside = replace(request, written=str(root), follow_links=False, archive=allowed)
     if not (arrays.IDX.match(inside) or table.IMAGEFOLDER.match(inside)):
         packed = [match for kind in sources.kinds() if (match := kind.match_packed)]

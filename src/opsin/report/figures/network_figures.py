@@ -1,36 +1,28 @@
-"""Figures of a network: one column of boxes, and linear probes."""
+"""The figure of a network: one column of boxes."""
 
 from __future__ import annotations
 
-import itertools
 import math
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from matplotlib.path import Path
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from opsin.core.format import short_count
 from opsin.core.metadata import LayerOp
 from opsin.onnx_files.operators import Family, traits_of
 from opsin.report.figures.style import (
     DPI,
-    EMPTY,
     INK,
     MUTED,
     PALETTE,
-    new_figure,
     shorten,
-    title_of,
 )
 
 if TYPE_CHECKING:
-    from opsin.inspection.probes import Probe
     from opsin.inspection.summary import LayerRow
 
 _COLOURS: Final[dict[Family, str]] = {
@@ -46,21 +38,16 @@ _CURVE: Final = (Path.MOVETO, Path.CURVE4, Path.CURVE4, Path.CURVE4)
 
 
 def network_title(rows: Sequence[LayerRow]) -> str:
-    """Say where a network's parameters are and its time goes."""
+    """Say where a network's parameters are."""
     held = sum(row.parameters for row in rows)
-    slow = max(rows, key=lambda row: row.share or 0)
-    time = f"takes {slow.share:.0%} of the time" if slow.share else ""
     if not held:
-        return f"{slow.name} {time}" if time else f"{len(rows)} layers without parameters"
+        return f"{len(rows)} layers without parameters"
     large = max(rows, key=lambda row: row.parameters)
-    holds = f"{large.name} holds {large.parameters / held:.0%} of the parameters"
-    if not time:
-        return holds
-    return f"{holds} and {time}" if slow is large else f"{holds}, {slow.name} {time}"
+    return f"{large.name} holds {large.parameters / held:.0%} of the parameters"
 
 
 def draw_network(rows: Sequence[LayerRow]) -> Figure:
-    """Draw the layers from the pixels down, each with bars of its parameters and its time."""
+    """Draw the layers from the pixels down, each with a bar of its parameters."""
     width = _LANE + _WIDE + _BARS
     lines = textwrap.wrap(network_title(rows), int(10.5 * width))
     head = 0.7 + 0.17 * len(lines)
@@ -106,26 +93,16 @@ def draw_network(rows: Sequence[LayerRow]) -> Figure:
                   fontweight=weight, color=colour)  # fmt: skip
     labels, end = f"{math.prod(rows[-1].shape):,} labels", head + len(rows) * _PITCH
     axes.text(middle, end + 0.02, labels, fontsize=7, ha="center", va="top", fontweight="bold")
-    held = [(float(row.parameters), short_count(row.parameters)) for row in rows]
-    time = [(row.share or 0.0, f"{row.share or 0.0:.0%}") for row in rows]
-    _draw_bars(axes, "parameters", MUTED, held, head)
-    _draw_bars(axes, "time", INK, time, head + 0.105)
+    most, left = max(row.parameters for row in rows) or 1, _LANE + _WIDE + 0.08
+    axes.text(left, head - 0.18, "parameters", fontsize=6, color=MUTED, va="center",
+              fontweight="bold")  # fmt: skip
+    for index, row in enumerate(rows):
+        at, length = head + index * _PITCH + 0.07, (_BARS - 0.5) * row.parameters / most
+        if row.parameters:
+            axes.add_patch(Rectangle((left, at), length, 0.08, facecolor=MUTED))
+            axes.text(left + length + 0.03, at + 0.045, short_count(row.parameters), fontsize=6,
+                      color=MUTED, va="center_baseline")  # fmt: skip
     return figure
-
-
-def _draw_bars(
-    axes: Axes, title: str, colour: str, values: Sequence[tuple[float, str]], top: float
-) -> None:
-    """Draw a bar beside each box; that of the largest value fills the room."""
-    most, left = max(value for value, _ in values) or 1.0, _LANE + _WIDE + 0.08
-    axes.text(left, top - 0.18, title, fontsize=6, color=colour, va="center", fontweight="bold")
-    for index, (value, words) in enumerate(values):
-        at, length = top + index * _PITCH + 0.02, (_BARS - 0.5) * value / most
-        if value:
-            axes.add_patch(Rectangle((left, at), length, 0.08, facecolor=colour))
-        if value >= 0.005:
-            axes.text(left + length + 0.03, at + 0.045, words, fontsize=6, color=colour,
-                      va="center_baseline")  # fmt: skip
 
 
 def image_size(rows: Sequence[LayerRow]) -> tuple[int, int]:
@@ -145,75 +122,3 @@ def sees(row: LayerRow, size: tuple[int, int]) -> str:
     if field is None or field.box(y, x, size) == (0, 0, *size):
         return "whole image"
     return f"{field.height}×{field.width}"
-
-
-# Inches of a row, rows with a name of their own, and inches of all rows, at most.
-_ROW, _NAMED_ROWS, _HIGHEST = 0.2, 110, 24.0
-
-
-def probes_title(rows: Sequence[Probe]) -> str:
-    """Say between which layers the classes come apart."""
-    probes, step = rows[:-1], _largest_step(rows)
-    if step is not None:
-        before, after = probes[step], probes[step + 1]
-        return (
-            f"Classes come apart most between {shorten(before.layer, 30)} and "
-            f"{shorten(after.layer, 30)}: {before.accuracy:.1%} to {after.accuracy:.1%}"
-        )
-    first, best = probes[0], max(probes, key=lambda row: row.accuracy)
-    name = shorten(first.layer, 30)
-    if best.low > first.high:
-        return (
-            f"Classes come apart little by little: {first.accuracy:.1%} from the {name}, "
-            f"{best.accuracy:.1%} from {shorten(best.layer, 30)}"
-        )
-    return f"No layer tells the classes apart clearly better than {name}: {first.accuracy:.1%}"
-
-
-def _largest_step(rows: Sequence[Probe]) -> int | None:
-    """The index before the largest gain; ``None`` if that may be chance."""
-    probes = rows[:-1]
-    gains = [after.accuracy - before.accuracy for before, after in itertools.pairwise(probes)]
-    step = int(np.argmax(gains)) if gains else 0
-    return step if gains and probes[step + 1].low > probes[step].high else None
-
-
-def draw_probes(rows: Sequence[Probe]) -> Figure:
-    """Draw the accuracy of a linear probe behind each layer, from the pixels down."""
-    probes, model = rows[:-1], rows[-1]
-    height = min(_ROW * len(probes), _HIGHEST)
-    figure = new_figure(8.4, 1.35 + height)
-    axes = figure.add_subplot()
-    positions = list(range(len(probes)))
-    values = [row.accuracy for row in probes]
-    axes.plot(values, positions, color=PALETTE[0], linewidth=1.0, alpha=0.5)
-    axes.hlines(positions, [row.low for row in probes], [row.high for row in probes],
-                color=PALETTE[0], linewidth=2.2)  # fmt: skip
-    axes.plot(values, positions, "o", color=PALETTE[0], markersize=4.5)
-    step = _largest_step(rows)
-    if step is not None:
-        axes.plot(values[step : step + 2], positions[step : step + 2], "o-", color=PALETTE[5],
-                  linewidth=2.4, markersize=5)  # fmt: skip
-    axes.axvspan(model.low, model.high, color=EMPTY, zorder=0, linewidth=0)
-    axes.axvline(model.accuracy, color=INK, linewidth=1.0, linestyle="--")
-    axes.annotate(f"the classifier itself {model.accuracy:.1%}", (model.accuracy, -0.9), (-4, 0),
-                  textcoords="offset points", ha="right", va="center", fontsize=8)  # fmt: skip
-    every = math.ceil(len(probes) / _NAMED_ROWS)
-    for index in positions[::every]:
-        axes.text(1.01, index, f"{values[index]:.1%}", transform=axes.get_yaxis_transform(),
-                  va="center", fontsize=7.5)  # fmt: skip
-    axes.set_yticks(positions[::every], [shorten(row.layer, 26) for row in probes[::every]],
-                    fontsize=8)  # fmt: skip
-    axes.set_ylim(len(probes) - 0.5, -1.4)
-    low = min(row.low for row in rows)
-    high = max(row.high for row in rows)
-    room = 0.02 + 0.05 * (high - low)
-    axes.set_xlim(max(0.0, low - room), min(1.0, high + room))
-    axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g}%"))
-    axes.set_xlabel("validation images that a linear probe gets right, with its 95% interval")
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(False)
-    axes.grid(axis="x")
-    title_of(figure, probes_title(rows))
-    return figure

@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -34,16 +35,10 @@ _KINDS: Final = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-#: Address and file of Opsin's own page.
-_OWN: Final = {
-    "/": "index.html",
-    "/page/page.css": "page.css",
-    "/page/page.js": "page.js",
-    "/page/icon.svg": "icon.svg",
-    "/docs": "docs.html",
-    "/page/docs.css": "docs.css",
-    "/page/docs.js": "docs.js",
-}
+# Opsin's own pages by address, and their files below /page/; those of Swagger UI are
+# fastapi-offline's, which is not imported.
+_PAGES: Final = {"/": "index.html", "/docs": "docs.html"}
+_FILES: Final = ("page.css", "page.js", "icon.svg", "docs.css", "docs.js")
 # An inline script or style: its kind and its text.
 _INLINE: Final = re.compile(
     r"""<(script|style)\b(?:"[^"]*"|'[^']*'|[^"'>])*>(.*?)</\1""", re.IGNORECASE | re.DOTALL
@@ -66,28 +61,28 @@ def routes(user_page: str | None = None) -> APIRouter:
         _read(user_page)
         # The first matching route answers.
         router.add_api_route("/", _user_page(user_page), methods=["GET", "HEAD"])
-    for address, name in _OWN.items():
-        content = files(__name__).joinpath(name).read_bytes()
-        router.add_api_route(address, _sender(content, name), methods=["GET", "HEAD"])
-    # fastapi-offline's files of Swagger UI; it is not imported.
     spec = find_spec("fastapi_offline")
     if spec is None or not spec.submodule_search_locations:
         raise MissingExtraError("the server", "serve")
-    for name in _SWAGGER:
-        content = Path(spec.submodule_search_locations[0], "static", name).read_bytes()
-        router.add_api_route(f"/page/{name}", _sender(content, name), methods=["GET", "HEAD"])
+    swagger = Path(spec.submodule_search_locations[0], "static")
+    sent = {address: files(__name__).joinpath(name) for address, name in _PAGES.items()}
+    sent |= {f"/page/{name}": files(__name__).joinpath(name) for name in _FILES}
+    sent |= {f"/page/{name}": swagger / name for name in _SWAGGER}
+    for address, file in sent.items():
+        router.add_api_route(address, _sender(file), methods=["GET", "HEAD"])
     return router
 
 
-def _sender(content: bytes, name: str) -> Callable[[Request], Response]:
+def _sender(file: Traversable) -> Callable[[Request], Response]:
     """An endpoint that sends a file, or 304 if the browser has it."""
+    content, kind = file.read_bytes(), _KINDS[f".{file.name.rpartition('.')[2]}"]
     tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
     headers = _HEADERS | {"etag": tag}
 
     async def send(request: Request) -> Response:
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=headers)
-        return Response(content, media_type=_KINDS[Path(name).suffix], headers=headers)
+        return Response(content, media_type=kind, headers=headers)
 
     return send  # type: ignore[return-value]
 
