@@ -119,7 +119,7 @@ def trained(tmp_path: Path, shapes: Path) -> opsin.Run:
 @pytest.mark.torch
 def test_every_verb_names_the_option(cli: Cli, trained: opsin.Run, shapes: Path) -> None:
     for words in (("report",), ("resume", "--epochs", "2"), ("inspect", "train/0"),
-                  ("inspect", "--probes"), ("export",)):  # fmt: skip
+                  ("inspect", "--layer", "head"), ("export",)):  # fmt: skip
         done = cli(words[0], trained.path, *words[1:])
         assert done.returncode == 1, done.stderr
         for word in (str(trained.path), str(shapes), "--data NEW"):

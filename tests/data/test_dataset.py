@@ -165,16 +165,3 @@ def test_copies_with_equal_pixels_in_other_bytes_stay_on_one_side(tmp_path: Path
             image.save(file.with_suffix(".bmp"))
     parts = parts_by_name(load(tmp_path))
     assert all(parts[name] == parts[f"{name[:-4]}.bmp"] for name in parts)
-
-
-@pytest.mark.torch
-def test_a_part_is_what_pytorchs_loader_takes(digits: Dataset) -> None:
-    from torch.utils.data import DataLoader
-
-    part = digits.part("val")
-    loader: Any = DataLoader(part, batch_size=32)  # type: ignore[arg-type]  # it asks for no class
-    images, labels = next(iter(loader))
-    rows = digits.split.val[:32]
-    np.testing.assert_array_equal(images.numpy(), digits.images[rows])
-    np.testing.assert_array_equal(labels.numpy(), digits.labels[rows])
-    assert sum(len(batch) for batch, _ in loader) == len(part)

@@ -71,7 +71,7 @@ def test_every_image_comes_exactly_once(places: set[tuple[str, ...]]) -> None:
             if not any(name.startswith(".") for name in relative):
                 wanted.add("/".join(relative))
         if not wanted:
-            with pytest.raises(SourceError, match="has no images"):
+            with pytest.raises(SourceError, match=r"has no images|is empty"):
                 names_in(root)
             return
         found = names_in(root)
@@ -112,7 +112,7 @@ def test_links_are_followed_as_far_as_is_safe(tmp_path: Path) -> None:
     (root / "above").symlink_to(tmp_path)
     watcher = Notes()
     assert [p.name for p in open_stream(root, watcher=watcher)] == ["a/1.png", "shown/2.png"]
-    assert "links, 4 in all; --follow-links" in watcher.notes[0]
+    assert "4 links out of the folder" in watcher.notes[0]
     followed = names_in(root, follow_links=True)
     places = sorted(os.path.realpath(root / name) for name in followed if name != "one.png")
     assert places == sorted(
@@ -128,7 +128,7 @@ def test_a_locked_folder_is_told(tmp_path: Path) -> None:
     watcher = Notes()
     assert [p.name for p in open_stream(tmp_path, watcher=watcher)] == ["b/2.png"]
     (tmp_path / "a").chmod(0o700)
-    assert "folders that cannot be read, 1 in all (a: permission denied)" in watcher.notes[0]
+    assert "1 folder that cannot be read (a: permission denied)" in watcher.notes[0]
 
 
 def test_deep_trees_end(tmp_path: Path) -> None:

@@ -43,7 +43,6 @@ def test_the_network_is_a_table_a_page_and_json(cli: Cli, copied: Path) -> None:
     assert rows["dense1"]["parameters"] == 8320
     assert rows["dense1"]["parents"] == ["flatten"]
     assert [each["layer"] for each in said["weights"]] == ["dense1", "head"]
-    assert [sorted(norms) for norms in said["norms"]] == [["dense1", "head"]] * 3
     page = Path(said["page"])
     assert page == copied / "inspection" / "network.html"
     assert "dense1" in page.read_text(encoding="utf-8")
@@ -118,7 +117,6 @@ def test_a_file_alone_is_enough_for_all_but_images(
         (("IMAGE", "--layer", "conv1"), "flatten"),
         (("--explain",), "an image"),
         (("--ablate",), "layers"),
-        (("IMAGE", "--probes"), "neither"),
         (("IMAGE", "--class", "3"), "explain"),
         (("IMAGE", "--explain", "--class", "boot"), "no class 'boot' among 0, 1"),
         (("missing.png",), "missing.png"),

@@ -36,7 +36,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
                           runs=folder, quiet=True)  # fmt: skip
     layer = "stage2.gelu"
     found = [
-        opsin.inspect(run, probes=True),
+        opsin.inspect(run),
         opsin.inspect(run, images[1], explain=True),
         opsin.inspect(run, layers=[layer], ablate=True, label="漢字"),
     ]

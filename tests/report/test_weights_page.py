@@ -1,4 +1,4 @@
-"""The sections on weights and probes show everything, however large, and load nothing."""
+"""The sections on weights show everything, however large, and load nothing."""
 
 from __future__ import annotations
 

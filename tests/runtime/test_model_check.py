@@ -83,93 +83,78 @@ def wide(*sizes: int) -> dict[str, Any]:
     return {"sizes": np.array(sizes, np.int64), "true": np.array(True)}
 
 
-def as_type(kind: int) -> list[onnx.NodeProto]:
-    return [node("Cast", ["shares"], ["probabilities"], to=kind), IDENTITY]
+def answering(*nodes: onnx.NodeProto, **weights: Any) -> bytes:
+    """Return a classifier whose last operators make other probabilities."""
+    return classifier(*nodes, IDENTITY, weights=weights)
 
 
+def of_kind(kind: int) -> bytes:
+    cast = node("Cast", ["shares"], ["probabilities"], to=kind)
+    return classifier(cast, IDENTITY, kinds={"probabilities": (kind, ["N", 3])})
+
+
+def saying(name: str, text: str) -> bytes:
+    return classifier(changed=prop(name, text))
+
+
+ADD = node("Add", ["shares", "sum"], ["probabilities"])
+FIRST = np.array([0], np.int64)
+SUM = node("ReduceSum", ["huge"], ["sum"], keepdims=0)
+HUGE = json.dumps({"height": 60_000, "width": 60_000, "channels": 1, "resize": "fit"})
 CRAFTED: dict[str, tuple[bytes, str]] = {
-    "doubles": (
-        classifier(
-            *as_type(TensorProto.DOUBLE), kinds={"probabilities": (TensorProto.DOUBLE, ["N", 3])}
-        ),
-        "does not fit the network",
-    ),
-    "strings": (
-        classifier(
-            *as_type(TensorProto.STRING), kinds={"probabilities": (TensorProto.STRING, ["N", 3])}
-        ),
-        "does not fit the network",
-    ),
+    "doubles": (of_kind(TensorProto.DOUBLE), "does not fit the network"),
+    "strings": (of_kind(TensorProto.STRING), "does not fit the network"),
     "one row for all": (
-        classifier(
-            node("ReduceMean", ["shares", "first"], ["probabilities"], keepdims=1),
-            IDENTITY,
-            weights={"first": np.array([0], np.int64)},
+        answering(
+            node("ReduceMean", ["shares", "first"], ["probabilities"], keepdims=1), first=FIRST
         ),
         "does not fit the network",
     ),
     "depends on the others": (
-        classifier(
+        answering(
             node("ReduceMean", ["shares", "first"], ["mean"], keepdims=1),
             node("Sub", ["shares", "mean"], ["less"]),
             node("Softmax", ["less"], ["probabilities"]),
-            IDENTITY,
-            weights={"first": np.array([0], np.int64)},
+            first=FIRST,
         ),
         "depends on the others",
     ),
     "no number": (
-        classifier(
-            node("Div", ["shares", "nothing"], ["probabilities"]),
-            IDENTITY,
-            weights={"nothing": np.zeros((), np.float32)},
+        answering(
+            node("Div", ["shares", "nothing"], ["probabilities"]), nothing=np.zeros((), np.float32)
         ),
         "between 0 and 1",
     ),
-    "negative": (classifier(node("Neg", ["shares"], ["probabilities"]), IDENTITY), "between 0"),
+    "negative": (answering(node("Neg", ["shares"], ["probabilities"])), "between 0"),
     "one image only": (classifier(images=(1, 8, 8, 1)), "does not fit the network"),
     "other names": (
-        classifier(changed=lambda model: model.graph.output.pop(0)),
-        "other inputs and outputs",
+        classifier(changed=lambda model: model.graph.output.pop(0)), "other inputs and outputs"
     ),
-    "an endless loop": (classifier(loop(), IDENTITY, weights=wide()), "loops or branches"),
-    "a branch": (classifier(only_at_once(), IDENTITY, weights=wide()), "loops or branches"),
+    "an endless loop": (answering(loop(), **wide()), "loops or branches"),
+    "a branch": (answering(only_at_once(), **wide()), "loops or branches"),
     "much from nothing": (
-        classifier(
-            node("ConstantOfShape", ["sizes"], ["huge"]),
-            node("ReduceSum", ["huge"], ["sum"], keepdims=0),
-            node("Add", ["shares", "sum"], ["probabilities"]),
-            IDENTITY,
-            weights=wide(2**18, 2**18),
+        answering(
+            node("ConstantOfShape", ["sizes"], ["huge"]), SUM, ADD, **wide(2**18, 2**18)
         ),
         "no readable|cannot be computed|does not",
     ),
     "much by copies": (
-        classifier(
-            node("Tile", ["shares", "sizes"], ["tiled"]),
-            node("ReduceSum", ["tiled"], ["sum"], keepdims=0),
-            node("Add", ["shares", "sum"], ["probabilities"]),
-            IDENTITY,
-            weights=wide(2**15, 2**15),
-        ),
+        answering(node("Tile", ["shares", "sizes"], ["huge"]), SUM, ADD, **wide(2**15, 2**15)),
         "cannot be computed|does not",
     ),
     "much for some images": (
-        classifier(
+        answering(
             node("Cast", ["flat"], ["whole"], to=TensorProto.INT64),
             node("Expand", ["shares", "whole"], ["probabilities"]),
-            IDENTITY,
         ),
         "Expand makes is no constant",
     ),
     "chance": (
-        classifier(node("RandomUniformLike", ["shares"], ["probabilities"]), IDENTITY),
-        "depends on the image",
+        answering(node("RandomUniformLike", ["shares"], ["probabilities"])), "depends on the image"
     ),
     "another's operator": (
         classifier(
-            node("Inverse", ["shares"], ["probabilities"], domain="com.microsoft"),
-            IDENTITY,
+            node("Inverse", ["shares"], ["probabilities"], domain="com.microsoft"), IDENTITY,
             changed=lambda model: model.opset_import.append(
                 helper.make_opsetid("com.microsoft", 1)
             ),
@@ -177,8 +162,7 @@ CRAFTED: dict[str, tuple[bytes, str]] = {
         r"needs the operator com\.microsoft\.Inverse",
     ),
     "a function of its own": (
-        classifier(changed=lambda model: model.functions.add(name="f", domain="own")),
-        "functions",
+        classifier(changed=lambda model: model.functions.add(name="f", domain="own")), "functions"
     ),
     "a secret file": (classifier(changed=secret), "outside the file"),
     "a secret constant": (classifier(changed=secret_constant), "outside the file"),
@@ -186,27 +170,16 @@ CRAFTED: dict[str, tuple[bytes, str]] = {
         classifier(changed=lambda model: model.opset_import[0].MergeFromString(b"\x10\xe7\x07")),
         "version 999",
     ),
-    "60,000 pixels a side": (
-        classifier(
-            changed=prop(
-                "preparation",
-                json.dumps({"height": 60_000, "width": 60_000, "channels": 1, "resize": "fit"}),
-            )
-        ),
-        "lacks Opsin's description",
-    ),
-    "deep": (classifier(changed=prop("classes", "[" * 10**6)), "lacks Opsin's description"),
-    "long": (classifier(changed=prop("source", f'"{"x" * 10**8}"')), "properties take more than"),
-    "a long number": (classifier(changed=prop("format", "9" * 10**6)), "lacks Opsin's description"),
+    "60,000 pixels a side": (saying("preparation", HUGE), "lacks Opsin's description"),
+    "deep": (saying("classes", "[" * 10**6), "lacks Opsin's description"),
+    "long": (saying("source", f'"{"x" * 10**8}"'), "properties take more than"),
+    "a long number": (saying("format", "9" * 10**6), "lacks Opsin's description"),
     "not a number": (
-        classifier(changed=prop("reject", '{"threshold": NaN, "rate": 0.1, "images": 1}')),
+        saying("reject", '{"threshold": NaN, "rate": 0.1, "images": 1}'),
         "lacks Opsin's description",
     ),
-    "one name twice": (
-        classifier(changed=prop("classes", '["a", "b", "a"]')),
-        "lacks Opsin's description",
-    ),
-}
+    "one name twice": (saying("classes", '["a", "b", "a"]'), "lacks Opsin's description"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", a_few(CRAFTED, 6))

@@ -13,7 +13,7 @@ from opsin.core.format import clock, counted
 from opsin.report.terminal import for_people
 
 
-@recipe_flags.takes("test", "classes", "columns", "follow_links", "outside", after="offline")
+@recipe_flags.takes("classes", "columns", "follow_links", "outside", after="offline")
 @recipe_flags.takes("backbone", "prepare", after="source", most_used=("backbone", "prepare"))
 def embed(
     source: list[str],

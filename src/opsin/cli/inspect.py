@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from opsin.cli.output import columns, console, plain, print_json
-from opsin.report.terminal import bar, for_people, printable
+from opsin.report.terminal import for_people, printable
 from opsin.runtime.prediction import CANNOT_TELL, Prediction
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ def inspect(
     explain: bool = False,
     label: str | None = None,
     ablate: bool = False,
-    probes: bool = False,
     data: list[str] | None = None,
     as_is: bool = False,
     out: Path | None = None,
@@ -58,7 +57,6 @@ def inspect(
             the units that fire for it.
         ablate: With --layer: switch off each unit in turn, and count on the validation images what
             that costs.
-        probes: How well a linear probe tells the classes apart behind each layer.
         as_is: Never invert an image's background.
         out (FOLDER): Folder for the page (default: inspection in the run directory, or here).
     """
@@ -66,7 +64,7 @@ def inspect(
 
     insight = workflow(
         model, image, layers=layer or (), data=data or (), label=label, explain=explain,
-        ablate=ablate, probes=probes, as_is=as_is, out=out,
+        ablate=ablate, as_is=as_is, out=out,
         watcher=for_people(quiet=quiet),
     )  # fmt: skip
     if as_json:
@@ -90,15 +88,6 @@ def show_insight(screen: Console, insight: Insight, label: str | None = None) ->
 def _parts(insight: Insight, label: str | None) -> Iterator[Table | str]:
     if insight.summary is not None:
         yield _summary(insight.summary)
-    if insight.probes is not None:
-        probes = columns("Linear probe on", "", figures=("Accuracy", "95% interval", "Features"),
-                       gap=2)  # fmt: skip
-        for probe in insight.probes.probes:
-            probes.add_row(
-                plain(probe.layer), f"[blue]{bar(probe.accuracy, 20)}[/]", f"{probe.accuracy:.4f}",
-                f"{probe.low:.4f} to {probe.high:.4f}", f"{probe.features:,}",
-            )  # fmt: skip
-        yield probes
     if insight.answer is not None:
         yield _answer(insight.answer)
         yield _layers(insight)

@@ -1,4 +1,4 @@
-"""`opsin predict`: which class is it?"""
+"""`opsin predict`, and what becomes of its files: `opsin merge`, `opsin undo`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from opsin.cli import options
-from opsin.cli.output import STOP_SAID, console, plain, print_json
+from opsin.cli.output import STOP_SAID, console, plain, print_json, say
 from opsin.commands.predict.stream import (
     Answered,
     check_drawing,
@@ -229,3 +229,51 @@ def _print_bars(screen: Console, prediction: Prediction, top: int) -> None:
         if note != prediction.warning:
             kept = " (--as-is to keep it)" if "background" in note else ""
             screen.print(f"    {note}{kept}", style="dim", markup=False)
+
+
+def merge(
+    whole: str, *, out: str | None = None, quiet: bool = False, as_json: bool = False
+) -> None:
+    """Join the shards of a file: the same rows as made in one go.
+
+    Example: opsin merge answers.csv
+
+    Options:
+        whole (FILE): The name that --out gave the shards, which lie beside it.
+        out (FILE): New file (default: that name).
+    """
+    from opsin.commands.predict.out_file import merge as join  # noqa: PLC0415
+
+    done = join(whole, out=out, watcher=for_people(quiet=quiet))
+    if as_json:
+        print_json(done.to_json())
+        return
+    console().print(
+        f"[bold]Merged[/]    {plain(str(done.out))} · {counted(done.shards, 'shard')} · "
+        f"{counted(done.rows, 'row')} · {clock(done.seconds)}"
+    )
+
+
+def undo(folder: Path, *, quiet: bool = False, as_json: bool = False) -> None:
+    """Undo what `opsin predict --sort-into FOLDER` did.
+
+    Images that were moved go back to where they came from; copies are removed, if they have not
+    changed since. What cannot be taken back stays, and is listed.
+
+    Example: opsin undo sorted
+
+    Options:
+        folder (FOLDER): The folder that was given to --sort-into.
+    """
+    from opsin.commands.predict.undo import undo as take_back  # noqa: PLC0415
+
+    done = take_back(folder, watcher=for_people(quiet=quiet))
+    if as_json:
+        print_json(done.to_json())
+    else:
+        moved, removed = f"Moved back {done.moved_back:,}", f"removed {done.removed:,} copies"
+        say(f"{moved} · {removed} · left {done.left_count:,}")
+        for image, reason in done.left:
+            say(printable(f"    {image}: {reason}"))
+    if done.left:
+        raise typer.Exit(1)

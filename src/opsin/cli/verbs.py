@@ -40,7 +40,7 @@ def _about(
     """
 
 
-#: Every verb, a module of this package, with the first line of its help: loading them all
+#: Every verb of this package's modules, with the first line of its help: loading them all
 #: takes longer than an answer.
 VERBS: Final = {
     "data": "Show what a source holds: classes, counts, sizes and samples.",
@@ -66,8 +66,8 @@ VERBS: Final = {
 }
 #: Verbs that run distributed under torchrun.
 _TOGETHER: Final = ("train", "resume")
-# Modules of verbs that are Python keywords.
-_MODULES: Final = {"import": "import_model"}
+# Modules of verbs that are Python keywords, or lie with another.
+_MODULES: Final = {"import": "import_model", "merge": "predict", "undo": "predict"}
 # Former words, which are still accepted.
 _FORMER: Final = {"unsort": "undo", "--rate": "--learning-rate", "--light": "--brightness"}
 # Typer does not export the base of its usage errors.
@@ -93,7 +93,8 @@ def _application(words: Sequence[str]) -> typer.Typer:
     if "--help" in words:
         options.describe_sources()
     module = _MODULES.get(words[0], words[0])
-    verb = getattr(importlib.import_module(f"opsin.cli.{module}"), module)
+    loaded = importlib.import_module(f"opsin.cli.{module}")
+    verb = getattr(loaded, words[0], None) or getattr(loaded, module)
     app.command(words[0], cls=options.GroupedCommand, help=options.describe(verb))(verb)
     return app
 

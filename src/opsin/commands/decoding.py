@@ -12,12 +12,12 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.keyword_options import LoadOptions
 from opsin.core.metadata import Preparation
 from opsin.data.dataset import resolve_sources
-from opsin.data.fill_cache import ImagePixels, read_located, read_pixels
+from opsin.data.fill_cache import ReadImage, read_located, read_pixels
 from opsin.data.image_stream import ListedImage, held_bytes
 from opsin.data.sources import find_all
 from opsin.data.sources.named import is_place
 from opsin.runtime.cluster import Cluster, is_elsewhere
-from opsin.runtime.image_engine import Done, ImageSteps
+from opsin.runtime.image_engine import ImageSteps
 
 
 @checked
@@ -59,10 +59,10 @@ def decode(
 
         def remote(
             preparation: Preparation, images: Iterator[ListedImage]
-        ) -> Generator[tuple[ListedImage, ImagePixels | ImageError]]:
+        ) -> Generator[tuple[ListedImage, ReadImage | ImageError]]:
             size = preparation.height * preparation.width * preparation.channels
-            steps = ImageSteps[ListedImage, ImagePixels, ImagePixels](
-                prepare=lambda item: Done(read_pixels(item, preparation)),
+            steps = ImageSteps[ListedImage, ReadImage, ReadImage](
+                prepare=lambda item: read_pixels(item, preparation),
                 compute=lambda batch: batch,
                 cost=lambda item: size + held_bytes(item),
                 batch=1,

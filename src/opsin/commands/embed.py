@@ -32,11 +32,9 @@ from opsin.data import sources
 from opsin.data.cache import digest_rows
 from opsin.data.dataset import Dataset, resolve_sources
 from opsin.data.formats import SUFFIXES
-from opsin.data.image_stream import ListedImage, Stream, held_bytes
+from opsin.data.image_stream import ListedImage, Shard, ShardInputs, Stream, held_bytes, read_ahead
 from opsin.data.images import read_image
 from opsin.data.lazy_images import THREADS
-from opsin.data.read_ahead import read_ahead
-from opsin.data.shard import Shard, ShardInputs
 from opsin.data.sources.contents import LabelledImages
 from opsin.runtime.cluster import Cluster, is_elsewhere
 from opsin.runtime.image_engine import ImageSteps, answer_images
@@ -105,7 +103,6 @@ def embed(
     prepare: str | None = None,
     at: Sequence[str] | None = None,
     out: str | os.PathLike[str] | None = None,
-    test: str | os.PathLike[str] | None = None,
     classes: Sequence[str] | None = None,
     columns: Mapping[str, str] | None = None,
     follow_links: bool = False,
@@ -128,7 +125,6 @@ def embed(
         at: Values of the network to take (default: that before its last dense layer).
         out: A new ``.npz`` file (default: ``SOURCE-NETWORK.npz``). On an object store
             (``s3://…``) it appears whole, at the end.
-        test: A second source, of test images.
         classes: Classes to keep, in this order.
         columns: Names of a table's columns, if not the usual ones.
         follow_links: Enter folders through symbolic links.
@@ -163,8 +159,8 @@ def embed(
         watcher=watcher,
     )  # fmt: skip
     images = _find_images(
-        data, test=None if test is None else os.fspath(test), classes=classes, columns=columns,
-        follow_links=follow_links, outside=outside, shard=part or Shard(1, 1), watcher=watcher,
+        data, classes=classes, columns=columns, follow_links=follow_links, outside=outside,
+        shard=part or Shard(1, 1), watcher=watcher,
     )  # fmt: skip
     target = target or _open_target(legal_name(f"{images.title}-{network.name}.npz"), part)
     watcher.fact("Network", network.words)
@@ -225,7 +221,7 @@ class _Images(NamedTuple):
 
 
 def _find_images(
-    data: object, *, test: str | None, classes: Sequence[str] | None,
+    data: object, *, classes: Sequence[str] | None,
     columns: Mapping[str, str] | None, follow_links: bool, outside: bool, shard: Shard,
     watcher: Watcher,
 ) -> _Images:  # fmt: skip
@@ -234,7 +230,6 @@ def _find_images(
     if not data:
         raise SourceError("There is no source")
     options = {
-        "test": test,
         "classes": None if classes is None else tuple(classes),
         "columns": None if columns is None else dict(columns),
         "follow_links": follow_links,
@@ -250,7 +245,7 @@ def _find_images(
             contents = (held or sources.find_all(recipe, watcher=watcher)).open()
             return _labelled(contents, recipe, shard)
         except SourceError as error:
-            if held is not None or test is not None or classes is not None:
+            if held is not None or classes is not None:
                 raise
             why = error
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -20,17 +20,16 @@ from opsin.data.images import ImageLike
 from opsin.data.run_images import Places
 from opsin.inspection.lessons.lesson_terms import Term
 from opsin.inspection.lessons.windows import Lesson
-from opsin.inspection.weights import norm_history
 from opsin.report.inside.decision_sections import decision_sections
 from opsin.report.inside.layer_sections import layer_sections, lesson_sections
-from opsin.report.inside.network_sections import network_section, probe_section, weight_sections
+from opsin.report.inside.network_sections import network_section, weight_sections
 from opsin.report.inside.unit_sections import ROOM, unit_sections
 from opsin.report.templates import Section, render_page
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Prediction
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 #: Nearest training images that a page shows.
 NEIGHBOURS: Final = 9
@@ -46,7 +45,6 @@ def inspect(
     label: str | None = None,
     explain: bool = False,
     ablate: bool = False,
-    probes: bool = False,
     as_is: bool = False,
     out: str | os.PathLike[str] | None = None,
     watcher: Watcher = SILENT,
@@ -66,7 +64,6 @@ def inspect(
         explain: With an image: heat maps, the smallest patch that decides, nearest training
             images.
         ablate: With layers: switch off each of their units in turn.
-        probes: Fit a linear probe to each layer.
         as_is: Leave the image's background as it is.
         out: Folder for the page (default: ``inspection`` in the run directory, or here).
         watcher: Receives the progress of the work.
@@ -85,11 +82,10 @@ def inspect(
         >>> opsin.inspect(run).page.name
         'network.html'
     """
-    whole, units = image is None and not layers, image is None and bool(layers)
+    units = image is None and bool(layers)
     for asked, name, fits, need in (
         (explain, "explain", image is not None, "an image"),
         (ablate, "ablate", units, "layers and no image"),
-        (probes, "probes", whole, "neither an image nor layers"),
         (label is not None, "class", explain or units, "explain, or layers without an image"),
     ):
         if asked and not fits:
@@ -109,7 +105,7 @@ def inspect(
     if layers:
         page = folder / f"{_file_name('-'.join(['units', *dict.fromkeys(layers)]))}.html"
         return unit_page(look, page, layers, label=label, ablate=ablate)
-    return network_page(look, folder / "network.html", probes=probes)
+    return network_page(look, folder / "network.html")
 
 
 def _folder_of(look: Inspection) -> Path:
@@ -127,12 +123,8 @@ def _file_name(name: str) -> str:
 class Explained:
     """The result of `explain`; parts not requested are ``None``.
 
-    Args:
-        model: The inspected file.
-        terms: The terms that have lessons in this network, each with its layers.
-        answer: The answer to the image.
-        lesson: The layer's work on it: ``layer``, ``kind`` and the numbers.
-        page: The page of the lesson.
+    ``terms`` have lessons in this network, each about its layers; ``lesson`` holds the layer's work
+    on the image: ``layer``, ``kind`` and the numbers.
     """
 
     model: Path
@@ -206,30 +198,19 @@ def explain(
     return Explained(look.classifier.path, look.terms(), answer, lesson, file)
 
 
-def network_page(look: Inspection, page: Path, *, probes: bool = False) -> Insight:
-    """Write the page of a network: layers, weights and options."""
-    from opsin.report.figures import network_figures  # noqa: PLC0415  matplotlib
+def network_page(look: Inspection, page: Path) -> Insight:
+    """Write the page of a network: layers and weights."""
+    from opsin.report.figures.network_figures import draw_network  # noqa: PLC0415  matplotlib
     from opsin.report.figures.style import save, styled, svg_of  # noqa: PLC0415
 
     insight = Insight(look.classifier.path)
     insight.summary = summary = look.summary()
-    insight.weights, insight.history = look.weights(), norm_history(look.classifier)
+    insight.weights = look.weights()
     rows, classes = summary.rows, look.classifier.classes
-    drawings: dict[str, Callable[[], Figure]] = {
-        "network": lambda: network_figures.draw_network(rows)
-    }
-    if probes:
-        insight.probes = probed = look.probes()
-        drawings["probes"] = lambda: network_figures.draw_probes(probed.probes)
-    drawn: dict[str, str] = {}
     with styled():
-        for name, draw in drawings.items():
-            figure = draw()
-            insight.files.append(save(figure, page.parent / "figures" / f"{name}.png"))
-            drawn[name] = svg_of(figure)
-    sections = [network_section(rows, drawn["network"])]
-    if insight.probes is not None:
-        sections.append(probe_section(insight.probes, drawn["probes"]))
+        figure = draw_network(rows)
+        insight.files = [save(figure, page.parent / "figures" / "network.png")]
+        sections = [network_section(rows, svg_of(figure))]
     sections += weight_sections(insight.weights, classes)
     facts = _facts(look) | {
         "Parameters": f"{summary.parameters:,}",

@@ -14,7 +14,6 @@ import numpy as np
 from opsin.commands.known_images import known_images
 from opsin.core.arguments import checked
 from opsin.core.arrays import Floats, Pixels
-from opsin.core.artifacts.records import Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import ImageError, MissingExtraError, ModelFileError
 from opsin.core.events import SILENT, Watcher
@@ -45,7 +44,6 @@ except ImportError as error:
 
 if TYPE_CHECKING:
     from opsin.inspection.decision import Decision, MethodHeat
-    from opsin.inspection.probes import Probes
     from opsin.models.onnx_network import TorchNetwork
 
 
@@ -198,12 +196,6 @@ class Inspection:
         """Return the weights of each layer that has any: figures, histograms, images."""
         return weight_views(self.network)
 
-    def probes(self) -> Probes:
-        """Return how well a linear probe tells the classes apart behind each layer."""
-        from opsin.inspection.probes import probe_layers  # noqa: PLC0415  slow to load
-
-        return probe_layers(self.classifier, self.network, self.known, watcher=self.watcher)
-
     def units(self, layer: str, *, limit: int | None = None) -> UnitGallery:
         """Return what excites each unit of a layer, over ``limit`` training images or all of them.
 
@@ -313,21 +305,8 @@ def gradient_maps(
 class Insight:
     """The result of `inspect`; parts not requested are ``None`` or empty.
 
-    Args:
-        model: The inspected file.
-        page: The page that was written.
-        files: The figures beside it.
-        summary: The layers as a table.
-        answer: The answer to the image.
-        views: The output of each layer for the image.
-        activity: How active each unit is over training images.
-        galleries: What excites the units of each requested layer, by layer.
-        ablations: The accuracy without each of them, by layer.
-        probes: How well the classes can be distinguished behind each layer.
-        weights: The weights of each layer.
-        history: The epochs of the training, each with its ``norms``.
-        decision: Heat maps with their checks.
-        neighbours: Training images that are most similar to the image.
+    ``page`` was written, and ``files`` beside it. ``views`` are the outputs of layers for the
+    image, ``galleries`` and ``ablations`` those of units, by layer; ``decision`` has the heat maps.
     """
 
     model: Path
@@ -339,9 +318,7 @@ class Insight:
     activity: Activity | None = None
     galleries: dict[str, UnitGallery] = field(default_factory=dict)
     ablations: dict[str, Ablation] = field(default_factory=dict)
-    probes: Probes | None = None
     weights: list[WeightView] = field(default_factory=list)
-    history: list[Epoch] = field(default_factory=list)
     decision: Decision | None = None
     neighbours: list[Neighbour] = field(default_factory=list)
 
@@ -350,10 +327,8 @@ class Insight:
         content: JsonObject = {"model": str(self.model)}
         if self.page is not None:
             content |= {"page": str(self.page), "files": [str(file) for file in self.files]}
-        for name in ("summary", "answer", "activity", "probes", "decision", "views", "galleries",
+        for name in ("summary", "answer", "activity", "decision", "views", "galleries",
                      "ablations", "weights", "neighbours"):  # fmt: skip
             if part := getattr(self, name):
                 content["layers" if name == "views" else name] = plain(part)
-        if self.history:
-            content["norms"] = [epoch.to_json()["norms"] for epoch in self.history]
         return content

@@ -6,7 +6,6 @@ another, and ends when its standard input is closed.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -14,7 +13,7 @@ import sys
 import time
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, Final, cast
+from typing import BinaryIO, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -155,7 +154,7 @@ class _Worker(Watcher):
 
 
 def answer_frames(
-    model: str | os.PathLike[str], folder: Path, source: io.BufferedIOBase, target: BinaryIO
+    model: str | os.PathLike[str], folder: Path, source: BinaryIO, target: BinaryIO
 ) -> None:
     """Answer questions until there are no more, one frame each."""
     worker = _Worker(model, folder, target)
@@ -164,6 +163,4 @@ def answer_frames(
 
 
 if __name__ == "__main__":
-    answer_frames(
-        sys.argv[1], Path(sys.argv[2]), cast(io.BufferedIOBase, sys.stdin.buffer), take_output()
-    )
+    answer_frames(sys.argv[1], Path(sys.argv[2]), sys.stdin.buffer, take_output())

@@ -7,7 +7,6 @@ A frame is the header's length (4 bytes, little-endian), the body's length (8 by
 from __future__ import annotations
 
 import atexit
-import io
 import json
 import os
 import signal
@@ -107,16 +106,16 @@ class Unpacker:
             yield header, content
 
 
-def receive(stream: io.RawIOBase | io.BufferedIOBase) -> tuple[Header, memoryview] | None:
-    """Wait for a frame from a pipe or socket; ``None`` if the other side has closed."""
-    lengths = _exactly(stream, _LENGTHS.size)
-    if lengths is None:
+def receive(stream: BinaryIO) -> tuple[Header, memoryview] | None:
+    """Wait for a frame from a buffered pipe or socket; ``None`` if the other side has closed."""
+    lengths = stream.read(_LENGTHS.size)
+    if len(lengths) < _LENGTHS.size:
         return None
     head, body = _LENGTHS.unpack(lengths)
-    header, content = _exactly(stream, head), _exactly(stream, body)
-    if header is None or content is None:
+    header, content = stream.read(head), stream.read(body)
+    if len(header) < head or len(content) < body:
         return None
-    return json.loads(bytes(header)), content
+    return json.loads(header), memoryview(content)
 
 
 async def receive_async(stream: asyncio.StreamReader) -> tuple[Header, bytes] | None:
@@ -132,20 +131,6 @@ def whole(view: memoryview) -> bytes:
     """A frame's body as bytes, without a copy if possible."""
     base = view.obj
     return base if isinstance(base, bytes) and len(base) == len(view) else bytes(view)
-
-
-def _exactly(stream: io.RawIOBase | io.BufferedIOBase, count: int) -> memoryview | None:
-    if isinstance(stream, io.BufferedReader):
-        content = stream.read(count)
-        return memoryview(content) if len(content) == count else None
-    view = memoryview(bytearray(count))
-    done = 0
-    while done < count:
-        got = stream.readinto(view[done:])
-        if not got:
-            return None
-        done += got
-    return view
 
 
 T = TypeVar("T")

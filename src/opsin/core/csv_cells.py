@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, Final, TextIO
 
 _FORMULA: Final = re.compile(r"'*[=+\-@\t\r]")
@@ -35,19 +35,6 @@ def write_rows(stream: TextIO, rows: Iterable[Iterable[Any]], **dialect: Any) ->
     )
 
 
-class Reader:
-    """Rows of CSV, as `write_rows` was given them."""
-
-    def __init__(self, lines: Iterable[str], **dialect: Any) -> None:
-        self._reader = csv.reader(lines, **dialect)
-
-    def __iter__(self) -> Iterator[list[str]]:
-        return self
-
-    def __next__(self) -> list[str]:
-        return [unguard(cell) for cell in next(self._reader)]
-
-    @property
-    def line_num(self) -> int:
-        """The number of lines read."""
-        return self._reader.line_num
+def read_row(cells: Iterable[str]) -> list[str]:
+    """A row that `csv.reader` read, as `write_rows` was given it."""
+    return [unguard(cell) for cell in cells]

@@ -30,19 +30,22 @@ Precision = Literal["float32", "float16", "int8"]
 #: Most pixels of a side, and most classes, of a classifier.
 MAX_SIDE: Final = 4096
 MAX_CLASSES: Final = 100_000
-_MAX_NAME: Final = 10_000
 
 
-def _limited(name: str) -> str:
-    if len(name) > _MAX_NAME:
-        raise ValueError(f"at most {_MAX_NAME:,} characters")
-    return name
+def limited_text(most: int) -> AfterValidator:
+    """A limit on the length of a text; pydantic's own refuses texts that are not valid Unicode."""
+
+    def limited(text: str) -> str:
+        if len(text) > most:
+            raise ValueError(f"it has more than {most:,} characters")
+        return text
+
+    return AfterValidator(limited)
 
 
 # Files are untrusted: nothing in them may be larger than what Opsin writes.
-# Pydantic's own limit refuses file names that are not valid Unicode.
-_Name = Annotated[str, AfterValidator(_limited)]
-_Count = Annotated[int, Field(ge=0, lt=1 << 53)]
+_Name = Annotated[str, limited_text(10_000)]
+Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 _Side = Annotated[int, Field(gt=0, le=MAX_SIDE)]
 _Share = Annotated[float, Field(ge=0, le=1)]
 _Part = Annotated[float, Field(gt=0, le=1)]
@@ -118,12 +121,12 @@ class Layer(_Frozen):
     name: _Name
     kind: _Name
     #: Shape of its output for one image: ``(channels, height, width)`` or ``(units,)``.
-    shape: Annotated[tuple[_Count, ...], Field(max_length=8)]
+    shape: Annotated[tuple[Count, ...], Field(max_length=8)]
     #: Including BatchNorm's running mean and variance.
-    parameters: _Count
-    trainable: _Count
+    parameters: Count
+    trainable: Count
     #: Multiplications with an addition, for one image.
-    multiply_adds: _Count
+    multiply_adds: Count
 
     @property
     def op(self) -> LayerOp:
@@ -135,7 +138,7 @@ class Score(_Frozen):
     """The file's accuracy when it was made, and the part it was measured on."""
 
     split: Literal["test", "val", "out_of_fold"]
-    images: _Count
+    images: Count
     accuracy: _Share
     low: _Share
     high: _Share
@@ -146,7 +149,7 @@ class Calibration(_Frozen):
 
     temperature: float = Field(gt=0)
     #: Validation images, and their mean cross entropy in nats before and after.
-    images: _Count
+    images: Count
     log_loss: tuple[float, float]
 
 
@@ -169,7 +172,7 @@ class Reject(_Frozen):
     max_ood_score: float
     #: Expected share of known images that are wrongly refused.
     rate: float = Field(gt=0, lt=1)
-    images: _Count
+    images: Count
 
 
 class Views(_Frozen):

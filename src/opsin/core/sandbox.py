@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import io
 import os
 import queue
 import signal
@@ -121,7 +120,7 @@ class _Child:
         except OSError as error:
             raise refused from error
         self.input = cast(BinaryIO, self.process.stdin)
-        self.output = cast(io.BufferedIOBase, self.process.stdout)
+        self.output = cast(BinaryIO, self.process.stdout)
         # It reports when it is ready, so that imports do not count for the first call.
         if receive(self.output) is None:
             self.kill()
@@ -185,7 +184,7 @@ def main() -> None:
     limit_process(int(memory))
     target.write(b"".join(pack({"ready": True})))
     target.flush()
-    while (frame := receive(cast(io.BufferedIOBase, sys.stdin.buffer))) is not None:
+    while (frame := receive(sys.stdin.buffer)) is not None:
         parts: Sequence[bytes] = ()
         try:
             limit_computing(float(seconds))

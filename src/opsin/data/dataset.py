@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,6 @@ from opsin.core.recipe import DataRecipe
 from opsin.data import sources
 from opsin.data.decoded import Decoded, correct
 from opsin.data.fill_cache import read_by_default, read_located
-from opsin.data.lazy_images import Images
 from opsin.data.near_duplicates import NO_PAIRS, NearDuplicates, near_duplicates
 from opsin.data.network_pixels import measure_background
 from opsin.data.sources import arrays
@@ -48,22 +47,6 @@ from opsin.data.split import (
     recorded_parts,
     split_groups,
 )
-
-
-@dataclass(frozen=True, eq=False)
-class DatasetPart:
-    """Images with their labels."""
-
-    images: Images = field(repr=False)
-    labels: NDArray[np.int64] = field(repr=False)
-    rows: NDArray[np.int64] = field(repr=False)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], int]:
-        row = self.rows[index]
-        return np.array(self.images[row]), int(self.labels[row])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -121,21 +104,6 @@ class Dataset(Decoded):
 
     def __repr__(self) -> str:
         return f"<Dataset {self.recipe.source}: {self.summary()}>"
-
-    @checked
-    def part(self, name: Literal["train", "val", "test"]) -> DatasetPart:
-        """Return a part's images with their labels, as PyTorch's `DataLoader` takes them.
-
-        Raises:
-            RecipeError: There is no such part.
-
-        Example:
-            >>> train = load("digits").part("train")
-            >>> image, label = train[0]
-            >>> image.shape, image.dtype, len(train) > 1000
-            ((8, 8, 1), dtype('uint8'), True)
-        """
-        return DatasetPart(self.images, self.labels, self.split.rows(name))
 
     @cached_property
     def preparation(self) -> Preparation:

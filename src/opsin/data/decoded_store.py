@@ -126,8 +126,6 @@ class DecodedStore:
         np.save(self.folder / "labels.npy", contents.labels, allow_pickle=False)
         np.save(self.folder / "given.npy", contents.given, allow_pickle=False)
         about = {
-            "source": contents.source,
-            "shape": list(self.shape),
             "assumed": self.bits,
             "depths": {str(d): int(n) for d, n in zip(depths, counts, strict=True) if d},
             "classes": list(contents.classes),

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +27,10 @@ from opsin.core.storage import exclusive, storage_errors
 from opsin.data import cache, sources
 from opsin.data.decoded import Decoded, take
 from opsin.data.decoded_store import ROW, Chunk, DecodedStore, read_set
-from opsin.data.image_stream import Listed, ListedImage
-from opsin.data.images import content_of, prepare, read_header
+from opsin.data.image_stream import Listed, ListedImage, read_ahead
+from opsin.data.images import PreparedPixels, content_of, prepare, read_header
 from opsin.data.lazy_images import THREADS
 from opsin.data.pixel_values import bits_needed, brighter_than, to_bytes
-from opsin.data.read_ahead import read_ahead
 from opsin.data.sources.contents import LabelledImages, LocatedSource
 from opsin.data.split import TEST
 
@@ -50,16 +49,9 @@ _ELSEWHERE: Final = "set OPSIN_CACHE to another folder"
 _SAVED_EVERY: Final = 2.0
 
 
-class ImagePixels(NamedTuple):
-    """A prepared image, with the SHA-256, height, width and depth of the original."""
-
-    pixels: NDArray[np.uint8]
-    source_digest: NDArray[np.uint8]
-    size: tuple[int, int]
-    depth: int = 0
-
-
-_Answers = Iterable[tuple[ListedImage, ImagePixels | ImageError]]
+#: A prepared image, with the SHA-256 of the original.
+ReadImage = tuple[PreparedPixels, NDArray[np.uint8]]
+_Answers = Iterable[tuple[ListedImage, ReadImage | ImageError]]
 #: Prepares images on other machines, in their order, or says why one cannot be read.
 RemoteReader = Callable[[Preparation, Iterator[ListedImage]], _Answers]
 
@@ -261,7 +253,7 @@ def _decoded_here(
     """Decode images in threads; unusual files are opened in sandboxed processes."""
     images = contents.images
 
-    def answer(item: ListedImage) -> tuple[ListedImage, ImagePixels | ImageError]:
+    def answer(item: ListedImage) -> tuple[ListedImage, ReadImage | ImageError]:
         try:
             return item, read_pixels(item, preparation)
         except ImageError as error:
@@ -295,7 +287,7 @@ def _decoded_here(
 def _chunk_of(
     rows: range,
     shape: tuple[int, int, int],
-    answers: Iterator[tuple[ListedImage, ImagePixels | ImageError]],
+    answers: Iterator[tuple[ListedImage, ReadImage | ImageError]],
 ) -> Chunk:
     images, known = np.zeros((len(rows), *shape), np.uint8), np.zeros(len(rows), ROW)
     reasons: dict[int, str] = {}
@@ -303,10 +295,9 @@ def _chunk_of(
         if isinstance(answer, ImageError):
             reasons[rows[index]] = answer.message.removeprefix(f"{item.name}: ")
             continue
-        images[index] = answer.pixels
-        for name in ("source_digest", "size", "depth"):
-            known[name][index] = getattr(answer, name)
-        known["done"][index] = True
+        ready, known["source_digest"][index] = answer
+        images[index], known["depth"][index] = ready.pixels, ready.depth
+        known["size"][index], known["done"][index] = (ready.height, ready.width), True
     return _with_facts(Chunk(rows.start, images, known, reasons))
 
 
@@ -318,13 +309,12 @@ def _with_facts(chunk: Chunk) -> Chunk:
     return chunk
 
 
-def read_pixels(item: ListedImage, preparation: Preparation) -> ImagePixels:
+def read_pixels(item: ListedImage, preparation: Preparation) -> ReadImage:
     """Prepare an image."""
     if item.problem:
         raise item.problem
     content, digest = content_and_digest(item.image, item.name)
-    ready = prepare(content, preparation, item.name, match=False)
-    return ImagePixels(ready.pixels, digest, (ready.height, ready.width), ready.depth)
+    return prepare(content, preparation, item.name, match=False), digest
 
 
 def content_and_digest(

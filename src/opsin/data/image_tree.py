@@ -115,7 +115,6 @@ class LeftOutCounts:
 
     def __init__(self) -> None:
         self._examples: dict[str, list[str]] = {}
-        self._endings: set[str] = set()
         self.counts: Counter[str] = Counter()
 
     def add(self, kind: str, name: str, count: int = 1) -> None:
@@ -129,13 +128,7 @@ class LeftOutCounts:
         """Count a file by the ending of its name."""
         ending = os.path.splitext(name)[1].lower()  # noqa: PTH122  as text
         short = ending[1:] if ending[1:].isalnum() and len(ending) <= 6 else ""
-        kind = _KIND_OF.get(ending) or (f"{short} file" if short else "other file")
-        self._endings.add(kind)
-        self.add(kind, name)
-
-    def files(self) -> str:
-        """Describe the files of other kinds."""
-        return left_out_in_words(entry for entry in self.listed() if entry.kind in self._endings)
+        self.add(_KIND_OF.get(ending) or (f"{short} file" if short else "other file"), name)
 
     def listed(self) -> tuple[LeftOut, ...]:
         """Return the kinds in order of appearance."""
@@ -178,11 +171,7 @@ class Walk:
         self.folders: list[str] = []
         self.bare: set[str] = set()
         self.linked_out: set[str] = set()
-        #: Number of runs of Opsin, whose images are figures.
-        self.runs = 0
-        #: Folders that could not be read, each with the reason.
-        self.unreadable: list[str] = []
-        #: Everything else that is left out, by kind.
+        #: What is left out, by kind.
         self.passed = LeftOutCounts()
 
 
@@ -235,7 +224,7 @@ class ImageTree(Walk):
         """Yield names of images and folders, their kinds, and the targets of links."""
         path = f"{self.root}/{folder}" if folder else self.root
         if is_run(path):
-            self.runs += 1
+            self.passed.add("run of Opsin", folder)  # its images are figures
             return
         try:
             with readable_folder(path), os.scandir(path) as entries:
@@ -262,7 +251,8 @@ class ImageTree(Walk):
         except SourceError as error:
             if not (self._stream and folder):
                 raise
-            self.unreadable.append(f"{folder}: {error.message.removeprefix(f'{path}: ')}")
+            reason = error.message.removeprefix(f"{path}: ")
+            self.passed.add("folder that cannot be read", f"{folder}: {reason}")
 
 
 def holds_images(folder: Path) -> bool:

@@ -15,7 +15,6 @@ import math
 import os
 import threading
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
@@ -57,7 +56,6 @@ _EIGHTHS: Final = (1, 2, 4)
 _LARGE: Final = 8_000_000
 # Reentrant: the same image may be decoded at a fraction of its size and then whole.
 _one_large = threading.RLock()
-_one_quiet = threading.Lock()
 _PIECE: Final = 1 << 20
 # Bytes of rows per piece of an answer: Pillow keeps two copies of what it converts.
 _ROWS: Final = 8 << 20
@@ -297,10 +295,7 @@ def open_here(
     with contextlib.ExitStack() as stack:
         with explained(name):  # a tensor on another device, say
             if isinstance(image, Image.Image):
-                # Warnings about an image that the caller opened are not Opsin's.
-                with _one_quiet, warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    opened = _whole(image, name, bits)
+                opened = _whole(image, name, bits)
             elif is_decoded(image):
                 array = np.asarray(image)
                 decoded, note = image_from_array(array, name, bits)

@@ -21,8 +21,7 @@ from opsin.core.metadata import Bits
 
 _CHANNELS: Final = (1, 3, 4)
 DEPTHS: Final[tuple[Bits, ...]] = get_args(Bits)
-# Numbers of TIFF's tags.
-_BITS_PER_SAMPLE, _LARGEST_SAMPLES = 258, (281, 341)
+_BITS_PER_SAMPLE: Final = 258
 # Pillow's raw modes of 16 bits a channel; it decodes the upper bytes, or the lower ones if the
 # byte order in the mode is swapped.
 _COLOURS: Final = ("RGB;16", "RGBX;16", "RGBA;16")
@@ -30,7 +29,7 @@ _OTHER_ORDER: Final = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little"
 
 
 class StatedDepth(NamedTuple):
-    """The depth that a file states."""
+    """The depth that a file states as its white, and the one that it is decoded to."""
 
     bits: int = 0
     scaled: int = 0
@@ -133,7 +132,7 @@ def load_bytes(
         shallow, depth = _grey_bytes(image, bits, stated)
     elif colours:
         # From the upper bytes, without alpha.
-        depth = max(stated.bits, bits_needed(int(np.asarray(image)[..., :3].max()) << 8 | 255))
+        depth = bits_needed(int(np.asarray(image)[..., :3].max()) << 8 | 255)
         if again is not None and bits is not None and bits < 16:
             lower = again()
             _take_bytes(lower, lower=True)
@@ -146,22 +145,13 @@ def load_bytes(
 def _stated_depth(header: ImageFile.ImageFile, content: bytes) -> StatedDepth:
     """Return the depth that a file states, before decoding."""
     if isinstance(header, TiffImagePlugin.TiffImageFile):
-        if header.tag_v2.get(_BITS_PER_SAMPLE) == (12,):
-            return StatedDepth(12, 12)
-        largest = [header.tag_v2.get(tag) for tag in _LARGEST_SAMPLES]
-        values = [v for value in largest for v in (value if isinstance(value, tuple) else (value,))
-                  if isinstance(v, int | float) and 0 < v < 65535]  # fmt: skip
-        return StatedDepth(bits_needed(int(max(values)))) if values else StatedDepth()
+        packed = header.tag_v2.get(_BITS_PER_SAMPLE) == (12,)
+        return StatedDepth(12, 12) if packed else StatedDepth()
     if header.format == "PPM":
         args = header.tile[0].args
         white = args[-1] if isinstance(args, tuple) else 65535
         stated = isinstance(white, int) and 255 < white < 65535
         return StatedDepth(bits_needed(white), 16) if stated else StatedDepth()
-    if header.format == "PNG":
-        start = content.find(b"sBIT", 0, content.find(b"IDAT"))
-        length = int.from_bytes(content[start - 4 : start]) if start > 0 else 0
-        bits = max(content[start + 4 : start + 4 + min(length, 4)], default=0) if length else 0
-        return StatedDepth(bits_needed((1 << bits) - 1)) if 8 < bits < 16 else StatedDepth()
     if header.format == "JPEG2000":
         # Its code stream begins with two markers; Ssiz is the size of the first component less 1.
         start = content.find(b"\xff\x4f\xff\x51")
@@ -187,9 +177,7 @@ def _grey_bytes(
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         grey[deep == transparent] = 255
-    return Image.fromarray(grey), stated.bits if stated.scaled else max(
-        stated.bits, bits_needed(largest)
-    )
+    return Image.fromarray(grey), stated.bits or bits_needed(largest)
 
 
 def _take_bytes(header: ImageFile.ImageFile, *, lower: bool = False) -> bool:

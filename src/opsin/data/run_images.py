@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from opsin.core.artifacts.records import DatasetRecord, RecordedRecipe
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.csv_cells import Reader, write_rows
+from opsin.core.csv_cells import read_row, write_rows
 from opsin.core.errors import MovedError, RecipeError, RunError, SourceError, StorageError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
@@ -182,7 +182,7 @@ def read_images(directory: RunDirectory) -> list[RunImage]:
         raise RunError(f"{directory.path} has no {file.name}", "Train again.")
     try:
         with file.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
-            rows = Reader(stream, strict=True)
+            rows = map(read_row, csv.reader(stream, strict=True))
             if next(rows, None) != list(RunImage._fields):
                 raise ValueError("it lacks some of its columns")
             images = [RunImage(*row) for row in rows]

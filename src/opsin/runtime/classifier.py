@@ -210,25 +210,21 @@ class Classifier:
             >>> classifier.predict(["boot.png", "bag.png"])  # doctest: +SKIP
             [Prediction(name='boot.png', ...), Prediction(name='bag.png', ...)]
         """
-        if not isinstance(image, list | tuple):
-            called = name or _called(image, "image")
-            return self._predict([(image, called)], as_is=as_is, tta=tta)[0]
-        if name is not None:
-            raise RecipeError(f"A name is for one image, and this is a list of {len(image)}")
-        named = [(item, _called(item, f"image {index}")) for index, item in enumerate(image)]
-        return self._predict(named, as_is=as_is, tta=tta)
-
-    def _predict(
-        self, images: Sequence[tuple[ImageLike, str]], *, as_is: bool, tta: bool
-    ) -> list[Prediction]:
+        if is_list := isinstance(image, list | tuple):
+            if name is not None:
+                raise RecipeError(f"A name is for one image, and this is a list of {len(image)}")
+            images = [(item, _called(item, f"image {index}")) for index, item in enumerate(image)]
+        else:
+            images = [(image, name or _called(image, "image"))]
         answers: list[Prediction] = []
         for start in range(0, len(images), self.batch_size):
             batch = images[start : start + self.batch_size]
-            prepared = [self.prepare(image, name, as_is=as_is) for image, name in batch]
+            prepared = [self.prepare(item, called, as_is=as_is) for item, called in batch]
             answers += self.predict_prepared(prepared, tta=tta)
-        if not tta or self.views:
-            return answers
-        return [replace(answer, notes=(*answer.notes, self.without_views)) for answer in answers]
+        if tta and not self.views:
+            note = self.without_views
+            answers = [replace(answer, notes=(*answer.notes, note)) for answer in answers]
+        return answers if is_list else answers[0]
 
     def predict_prepared(
         self, prepared: Sequence[PreparedImage], *, tta: bool = False
@@ -273,7 +269,7 @@ class Classifier:
         Arguments and errors are those of `predict`.
         """
         ready = prepare(image, self.metadata.preparation, name, match=not as_is)
-        return PreparedImage.of(name, ready.pixels, ready.notes)
+        return PreparedImage(name, ready.pixels, ready.notes)
 
     def probabilities(self, images: Images) -> NDArray[np.float32]:
         """Return the probability of each class, ``float32[N, K]``.

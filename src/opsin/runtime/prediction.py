@@ -119,16 +119,15 @@ class Prediction:
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """A prepared image, with its name and notes."""
+    """A prepared image, with its name and notes: first of all, if so, that it has no contrast."""
 
     name: str
     pixels: NDArray[np.uint8] = field(repr=False, compare=False)  # uint8[H, W, C]
     notes: tuple[str, ...] = ()
 
-    @classmethod
-    def of(cls, name: str, pixels: NDArray[np.uint8], notes: tuple[str, ...] = ()) -> PreparedImage:
-        """Make it, noting first if the image has no contrast."""
-        return cls(name, pixels, (NO_CONTRAST, *notes) if has_no_contrast(pixels) else notes)
+    def __post_init__(self) -> None:
+        if NO_CONTRAST not in self.notes and has_no_contrast(self.pixels):
+            object.__setattr__(self, "notes", (NO_CONTRAST, *self.notes))
 
 
 @dataclass(frozen=True)

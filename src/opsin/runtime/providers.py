@@ -62,17 +62,17 @@ _failed: set[str] = set()
 _one_at_a_time = threading.Lock()
 
 
-def installed(available: Sequence[str] | None = None) -> list[str]:
+def installed() -> list[str]:
     """Return the devices besides the CPU that ONNX Runtime supports."""
-    names = onnxruntime.get_available_providers() if available is None else available
+    names = onnxruntime.get_available_providers()
     return [kind for kind, provider in _PROVIDERS.items() if provider.name in names]
 
 
-def choose(asked: str, available: Sequence[str] | None = None, *, needed: bool = True) -> str:
+def choose(asked: str, *, needed: bool = True) -> str:
     """Resolve a requested device; fall back to the CPU if it is not ``needed``."""
     if not re.fullmatch(DEVICES, asked):
         raise RecipeError(f"The device must be {DEVICE_WORDS}, not {asked!r}")
-    there = installed(available)
+    there = installed()
     if asked == "auto":
         return next((kind for kind in _AUTO if kind in there and kind not in _failed), CPU)
     device = asked.replace("mps", "coreml")

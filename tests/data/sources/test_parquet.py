@@ -70,7 +70,7 @@ def test_paths_lie_beside_the_table(tmp_path: Path) -> None:
     assert contents.names == names
     outside = pd.DataFrame({"path": ["../secret.png"], "label": ["a"]})
     outside.to_parquet(tmp_path / "b.parquet")
-    with pytest.raises(SourceError, match="leads out of the folder of the table"):
+    with pytest.raises(SourceError, match="leads out of the table's folder"):
         opened(tmp_path / "b.parquet")
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -23,7 +22,7 @@ from pydantic import (
 from opsin.core.arguments import read_former_names
 from opsin.core.errors import RunError
 from opsin.core.files import open_regular
-from opsin.core.metadata import Preparation
+from opsin.core.metadata import Count, Preparation, limited_text
 from opsin.core.recipe import DataRecipe
 from opsin.core.storage import write_json
 from opsin.core.stored_json import JsonObject, read_json, read_json_lines
@@ -34,15 +33,7 @@ LATEST: Final = 2.5e11
 LONGEST: Final = 20_000
 
 
-def _limited(text: str) -> str:
-    if len(text) > LONGEST:
-        raise ValueError(f"it has more than {LONGEST:,} characters")
-    return text
-
-
-# Pydantic's own length limit refuses file names that are not valid Unicode.
-Text = Annotated[str, AfterValidator(_limited)]
-Count = Annotated[int, Field(ge=0, lt=1 << 53)]
+Text = Annotated[str, limited_text(LONGEST)]
 # Average precisions can exceed 1 by a rounding error.
 Share = Annotated[float, Field(ge=0, le=1 + 1e-9)]
 Seconds = Annotated[float, Field(ge=0, le=LATEST)]

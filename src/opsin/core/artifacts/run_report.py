@@ -10,7 +10,6 @@ from pydantic import Field, model_validator
 from opsin.core.artifacts.records import (
     LONGEST,
     Artifact,
-    Count,
     LeftOut,
     RecordedRecipe,
     RunStatus,
@@ -22,7 +21,7 @@ from opsin.core.artifacts.records import (
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import PredictedPart
 from opsin.core.errors import OpsinError
-from opsin.core.metadata import Calibration, ClassMix, Layer, Reject
+from opsin.core.metadata import Calibration, ClassMix, Count, Layer, Reject
 
 #: The ends of a 95% interval.
 Interval = Annotated[list[float], Field(min_length=2, max_length=2)]

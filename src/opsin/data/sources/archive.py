@@ -366,7 +366,7 @@ def _open_archive(request: SourceRequest) -> LabelledImages:
 
 
 def _locate_unpacked(request: SourceRequest, root: Path) -> LocatedSource:
-    allowed = AllowedFolder(root, archive=True)
+    allowed = AllowedFolder(root)
     inside = replace(request, written=str(root), follow_links=False, archive=allowed)
     if not (arrays.IDX.match(inside) or table.IMAGEFOLDER.match(inside)):
         packed = [match for kind in sources.kinds() if (match := kind.match_packed)]

@@ -141,31 +141,23 @@ def key_of_files(*files: Path | Files) -> str:
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """The images of a source, with their labels, parts and groups.
-
-    Args:
-        source: The source as the user wrote it.
-        classes: Class names in the order of their labels.
-        labels: Class index of each image, ``int64[N]``.
-        given: Split code of each image (`opsin.data.split`), ``uint8[N]``.
-        names: What each image is called: its path below the source, or ``train/123``.
-        images: The images.
-        groups: What each image shares with others (a person, a patient, a film), so that they
-            belong on one side of a split; ``""`` for none. Empty where the source does not say.
-        mirrored: Whether a mirrored image is still of its class.
-        left_out: Other contents of the source, by kind.
-        repeated: Rows of a table that named an image once more, which are left out.
-    """
+    """The images of a source, ``N``, with their labels, parts and groups."""
 
     source: str
     classes: tuple[str, ...]
+    #: Class index of each image, ``int64[N]``.
     labels: NDArray[np.int64]
+    #: Split code of each image (`opsin.data.split`), ``uint8[N]``.
     given: NDArray[np.uint8]
+    #: What each image is called: its path below the source, or ``train/123``.
     names: Sequence[str]
     images: UnpreparedImages
+    #: What images share (a person, a film), to stay on one side of a split; ``""`` for nothing.
     groups: Sequence[str] = ()
+    #: Whether a mirrored image is still of its class.
     mirrored: bool = True
     left_out: tuple[LeftOut, ...] = ()
+    #: Rows of a table that named an image once more, which are left out.
     repeated: int = 0
 
     def __len__(self) -> int:
@@ -282,12 +274,19 @@ def join(sources: Sequence[str], parts: Sequence[LabelledImages], *, test: bool)
         given=np.concatenate(given),
         names=[f"{title}/{name}" for title, part in zip(titles, parts, strict=True)
                for name in part.names],
-        images=ChainedImages([part.images for part in parts]),
+        images=_together([part.images for part in parts]),
         groups=groups if any(groups) else (),
         mirrored=all(part.mirrored for part in parts),
         left_out=add_up(part.left_out for part in parts),
         repeated=sum(part.repeated for part in parts),
     )  # fmt: skip
+
+
+def _together(parts: Sequence[UnpreparedImages]) -> UnpreparedImages:
+    arrays = [part for part in parts if isinstance(part, np.ndarray)]
+    if len(arrays) == len(parts) and len({(array.shape[1:], array.dtype) for array in arrays}) == 1:
+        return np.concatenate(arrays)
+    return ChainedImages(parts)
 
 
 def _check_once(sources: Sequence[str], parts: Sequence[LabelledImages]) -> None:

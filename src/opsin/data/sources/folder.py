@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import posixpath
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -66,34 +65,30 @@ def rows_by_folder(walk: Walk, names: Sequence[str], watcher: Watcher) -> RowCol
             f"{walk.root} has a part of a split ({', '.join(parts)}), and none called train",
             "Put the training images into train/<class>, or give the part itself.",
         )
-    rows, outside = RowCollector(walk.passed), Counter[str]()
+    rows, outside = RowCollector(walk.passed), list[str]()
     for name in names:
         folder, *below = name.split("/")
         part = folder if split and folder in parts else ""
         if split and not part and below:
-            outside[folder] += 1
+            outside.append(folder)
             walk.passed.add("image outside the parts", name)
         elif len(below) > bool(part):
             rows.add(Row(name, below[0] if part else folder, part, name=name))
         else:
             walk.passed.add("loose image beside the class folders", name)
-    strange = [name for name in outside if part_named(name) is None]
+    strange = [name for name in dict.fromkeys(outside) if part_named(name) is None]
     if strange:
         raise SourceError(
             f"{walk.root} has {', '.join(parts)}, which look like parts of a split, and "
             f"{', '.join(strange[:5])}",
             "Take the others away if these are parts; rename these if all are classes.",
         )
-    for name, count in outside.items():  # such as the tests of competitions
-        watcher.note(
-            f"Passed over: {count:,} images in {name}, for they have no class (sort them "
-            "into a folder for each class, or classify them: opsin predict)"
-        )
     _count_empty(walk, [name for name in inner if name.partition("/")[0] in parts]
                  if split else tops, names)  # fmt: skip
     if not rows.names:
         raise _no_images(walk, names, labelled=True)
-    note_passed_over(walk, watcher)
+    if walk.passed.counts[LINK_OUT]:
+        watcher.note(f"--follow-links follows the links that lead out of {walk.root}")
     if split and not set(parts) <= set(_USUAL):
         in_order = sorted(parts.items(), key=lambda part: part[1])
         words = [f"{name} ({_USUAL[code - 1]})" for name, code in in_order]
@@ -114,28 +109,12 @@ def _count_empty(walk: Walk, classes: Iterable[str], names: Iterable[str]) -> No
         walk.passed.add(what, folder)
 
 
-def note_passed_over(walk: Walk, watcher: Watcher) -> None:
-    """Note what a walk passed over, with advice."""
-    if links := walk.passed.counts[LINK_OUT]:
-        watcher.note(
-            f"Passed over, for they lead out of {walk.root}: links, {links:,} in all; "
-            "--follow-links follows them."
-        )
-    if walk.runs:
-        watcher.note(
-            f"Passed over in {walk.root}: runs of Opsin, {walk.runs:,} in all; they hold figures."
-        )
-    if walk.unreadable:
-        watcher.note(
-            f"Passed over: folders that cannot be read, {len(walk.unreadable):,} in all "
-            f"({walk.unreadable[0]}); check their rights."
-        )
-
-
-def note_left_out(left_out: Iterable[LeftOut], watcher: Watcher) -> None:
-    """Note what is left out, except what `note_passed_over` reports."""
-    if rest := [entry for entry in left_out if entry.kind != LINK_OUT]:
-        watcher.note(f"Left out: {left_out_in_words(rest)}")
+def note_left_out(left_out: Sequence[LeftOut], watcher: Watcher) -> None:
+    """Note what is left out, if anything."""
+    if left_out:
+        links = any(entry.kind == LINK_OUT for entry in left_out)
+        hint = "; --follow-links follows the links" if links else ""
+        watcher.note(f"Left out: {left_out_in_words(left_out)}{hint}")
 
 
 def _no_images(walk: Walk, names: Sequence[str] = (), *, labelled: bool = False) -> SourceError:
@@ -143,16 +122,9 @@ def _no_images(walk: Walk, names: Sequence[str] = (), *, labelled: bool = False)
     what, advice = "is empty" if "" in walk.bare else "has no images", _ENDINGS
     if names:
         what, advice = f"has {counted(len(names), 'image')} but no folders", "Sort a few first."
-    elif links := walk.passed.counts[LINK_OUT]:
-        what, advice = f"{what}, but {links:,} links that lead out of it", _FOLLOW
-    elif walk.runs:
-        what += f", but {counted(walk.runs, 'run')} of Opsin, which hold figures"
-        advice = "Give the images that they were trained on; see the runs with: opsin runs"
-    elif walk.unreadable:
-        what += f", but {counted(len(walk.unreadable), 'folder')} that cannot be read"
-        advice = f"Check their rights; the first is {walk.unreadable[0]}."
-    elif others := walk.passed.files():
-        what += f", but {others}"
+    elif words := left_out_in_words(walk.passed.listed()):
+        what = f"{what}, but {words}"
+        advice = _FOLLOW if walk.passed.counts[LINK_OUT] else _ENDINGS
     wanted = "; one sub-folder for each class is expected" if labelled else ""
     return SourceError(f"{walk.root} {what}{wanted}", advice)
 
@@ -167,7 +139,6 @@ def stream_of_walk(
         yield image
     if not has_images:
         raise _no_images(walk)
-    note_passed_over(walk, watcher)
     note_left_out(walk.passed.listed(), watcher)
 
 

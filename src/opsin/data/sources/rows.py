@@ -8,7 +8,6 @@ import itertools
 import json
 import math
 import os
-import re
 import shutil
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 
@@ -53,31 +52,22 @@ _part_named = functools.lru_cache(256)(part_named)
 class AllowedFolder:
     """The folder that a table's paths may not leave."""
 
-    def __init__(self, folder: Path, *, archive: bool = False, follow_links: bool = False) -> None:
-        self._archive = archive
-        self._follow_links = follow_links
-        self._written = os.path.abspath(folder)  # noqa: PTH100
+    advice: Final = "Where you trust the table, --outside allows it; never in an archive."
+
+    def __init__(self, folder: Path) -> None:
         self._real = os.path.realpath(folder)
-        # A table repeats few folders.
-        self._resolves_inside = functools.cache(
-            lambda path: is_within(os.path.realpath(path), self._real)
-        )
-        self.outside = f"leads out of the {'archive' if archive else 'folder of the table'}"
-        self.advice = "If you trust the table and mean these images, allow it with --outside."
-        if archive:
-            self.advice = "A table in an archive can name the archive's own files only."
+        self._holds_folder = functools.cache(self._resolves_inside)  # a table repeats few
 
     def holds(self, written: str, start: Path) -> bool:
         """Tell whether a path from a folder stays inside, with links resolved."""
-        if self._archive and re.match(r"[A-Za-z]:|[/\\]", written):
-            return False
         path = os.path.join(os.path.abspath(start), written)  # noqa: PTH100, PTH118  as text
-        if self._follow_links and is_within(os.path.normpath(path), self._written):
-            return True
         folder, name = os.path.split(path)
-        if name in ("", ".", "..") or not self._resolves_inside(folder):
+        if name in ("", ".", "..") or not self._holds_folder(folder):
             return False
-        return not os.path.islink(path) or is_within(os.path.realpath(path), self._real)  # noqa: PTH114
+        return not os.path.islink(path) or self._resolves_inside(path)  # noqa: PTH114
+
+    def _resolves_inside(self, path: str) -> bool:
+        return is_within(os.path.realpath(path), self._real)
 
 
 @dataclass(frozen=True)
@@ -124,7 +114,7 @@ class SourceRequest:
         """
         if self.outside and not self.archive:
             return None
-        allowed = self.archive or AllowedFolder(folder, follow_links=self.follow_links)
+        allowed = self.archive or AllowedFolder(folder)
         for file in files:
             if not allowed.holds(str(file.relative_to(folder)), folder):
                 raise SourceError(f"{file} leads out of {folder}", allowed.advice)

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from opsin.core.csv_cells import Reader
+from opsin.core.csv_cells import read_row
 from opsin.core.errors import SourceError
 from opsin.core.files import open_regular
 from opsin.core.recipe import DataRecipe
@@ -212,13 +212,13 @@ def fields(path: Path) -> Iterator[tuple[int, list[str]]]:
 
     def count(separator: str) -> int:
         try:  # a quoted name may hold another separator
-            return len(next(Reader([first], delimiter=separator), []))
+            return len(next(csv.reader([first], delimiter=separator), []))
         except csv.Error:
             return 0
 
     delimiter = max(",;\t", key=count)
     whole = itertools.chain([first], lines)
-    reader = Reader(whole, delimiter=delimiter, skipinitialspace=True, strict=True)
+    reader = csv.reader(whole, delimiter=delimiter, skipinitialspace=True, strict=True)
     head = True
     while True:
         line = reader.line_num + blank + 1
@@ -229,6 +229,7 @@ def fields(path: Path) -> Iterator[tuple[int, list[str]]]:
         if row is None:
             return
         if row:
+            row = read_row(row)
             yield line, [name.strip() for name in row] if head else row
             head = False
 
@@ -268,7 +269,8 @@ def name_of(written: str, table: Path, line: int, inside: AllowedFolder | None =
     if "\\" in written and not os.path.exists(os.path.join(table.parent, written)):  # noqa: PTH110, PTH118
         written = written.replace("\\", "/")  # written on Windows
     if inside is not None and not inside.holds(written, table.parent):
-        raise _wrong(table, line, f"names {written!r:.200}, which {inside.outside}", inside.advice)
+        problem = f"names {written!r:.200}, which leads out of the table's folder"
+        raise _wrong(table, line, problem, inside.advice)
     return written
 
 

@@ -1,35 +1,28 @@
-"""Figures of a network: one column of boxes, and linear probes."""
+"""The figure of a network: one column of boxes."""
 
 from __future__ import annotations
 
-import itertools
 import math
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from matplotlib.path import Path
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from opsin.core.format import short_count
 from opsin.core.metadata import LayerOp
 from opsin.onnx_files.operators import Family, traits_of
 from opsin.report.figures.style import (
     DPI,
-    EMPTY,
     INK,
     MUTED,
     PALETTE,
-    new_figure,
     shorten,
-    title_of,
 )
 
 if TYPE_CHECKING:
-    from opsin.inspection.probes import Probe
     from opsin.inspection.summary import LayerRow
 
 _COLOURS: Final[dict[Family, str]] = {
@@ -129,75 +122,3 @@ def sees(row: LayerRow, size: tuple[int, int]) -> str:
     if field is None or field.box(y, x, size) == (0, 0, *size):
         return "whole image"
     return f"{field.height}×{field.width}"
-
-
-# Inches of a row, rows with a name of their own, and inches of all rows, at most.
-_ROW, _NAMED_ROWS, _HIGHEST = 0.2, 110, 24.0
-
-
-def probes_title(rows: Sequence[Probe]) -> str:
-    """Say between which layers the classes come apart."""
-    probes, step = rows[:-1], _largest_step(rows)
-    if step is not None:
-        before, after = probes[step], probes[step + 1]
-        return (
-            f"Classes come apart most between {shorten(before.layer, 30)} and "
-            f"{shorten(after.layer, 30)}: {before.accuracy:.1%} to {after.accuracy:.1%}"
-        )
-    first, best = probes[0], max(probes, key=lambda row: row.accuracy)
-    name = shorten(first.layer, 30)
-    if best.low > first.high:
-        return (
-            f"Classes come apart little by little: {first.accuracy:.1%} from the {name}, "
-            f"{best.accuracy:.1%} from {shorten(best.layer, 30)}"
-        )
-    return f"No layer tells the classes apart clearly better than {name}: {first.accuracy:.1%}"
-
-
-def _largest_step(rows: Sequence[Probe]) -> int | None:
-    """The index before the largest gain; ``None`` if that may be chance."""
-    probes = rows[:-1]
-    gains = [after.accuracy - before.accuracy for before, after in itertools.pairwise(probes)]
-    step = int(np.argmax(gains)) if gains else 0
-    return step if gains and probes[step + 1].low > probes[step].high else None
-
-
-def draw_probes(rows: Sequence[Probe]) -> Figure:
-    """Draw the accuracy of a linear probe behind each layer, from the pixels down."""
-    probes, model = rows[:-1], rows[-1]
-    height = min(_ROW * len(probes), _HIGHEST)
-    figure = new_figure(8.4, 1.35 + height)
-    axes = figure.add_subplot()
-    positions = list(range(len(probes)))
-    values = [row.accuracy for row in probes]
-    axes.plot(values, positions, color=PALETTE[0], linewidth=1.0, alpha=0.5)
-    axes.hlines(positions, [row.low for row in probes], [row.high for row in probes],
-                color=PALETTE[0], linewidth=2.2)  # fmt: skip
-    axes.plot(values, positions, "o", color=PALETTE[0], markersize=4.5)
-    step = _largest_step(rows)
-    if step is not None:
-        axes.plot(values[step : step + 2], positions[step : step + 2], "o-", color=PALETTE[5],
-                  linewidth=2.4, markersize=5)  # fmt: skip
-    axes.axvspan(model.low, model.high, color=EMPTY, zorder=0, linewidth=0)
-    axes.axvline(model.accuracy, color=INK, linewidth=1.0, linestyle="--")
-    axes.annotate(f"the classifier itself {model.accuracy:.1%}", (model.accuracy, -0.9), (-4, 0),
-                  textcoords="offset points", ha="right", va="center", fontsize=8)  # fmt: skip
-    every = math.ceil(len(probes) / _NAMED_ROWS)
-    for index in positions[::every]:
-        axes.text(1.01, index, f"{values[index]:.1%}", transform=axes.get_yaxis_transform(),
-                  va="center", fontsize=7.5)  # fmt: skip
-    axes.set_yticks(positions[::every], [shorten(row.layer, 26) for row in probes[::every]],
-                    fontsize=8)  # fmt: skip
-    axes.set_ylim(len(probes) - 0.5, -1.4)
-    low = min(row.low for row in rows)
-    high = max(row.high for row in rows)
-    room = 0.02 + 0.05 * (high - low)
-    axes.set_xlim(max(0.0, low - room), min(1.0, high + room))
-    axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g}%"))
-    axes.set_xlabel("validation images that a linear probe gets right, with its 95% interval")
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(False)
-    axes.grid(axis="x")
-    title_of(figure, probes_title(rows))
-    return figure

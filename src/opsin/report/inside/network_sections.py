@@ -1,4 +1,4 @@
-"""Sections on a network as a whole: its layers, its weights, linear probes."""
+"""Sections on a network as a whole: its layers and its weights."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from PIL import Image
 
 from opsin.core.arrays import Bools, Floats
 from opsin.core.format import counted
-from opsin.report.figures.network_figures import image_size, network_title, probes_title, sees
+from opsin.report.figures.network_figures import image_size, network_title, sees
 from opsin.report.figures.style import shorten
 from opsin.report.maps import PALETTES, gradient, png_of
 from opsin.report.run_page import themed
 from opsin.report.templates import Section, section
 
 if TYPE_CHECKING:
-    from opsin.inspection.probes import Probes
     from opsin.inspection.summary import LayerRow
     from opsin.inspection.weights import TensorSummary, WeightImages, WeightView
 
@@ -141,12 +140,6 @@ def weight_sections(views: Sequence[WeightView], classes: Sequence[str] = ()) ->
     title = f"{total:,} parameters in {counted(len(views), 'layer')} with weights"
     sections.append(part("weights", title, "all", layers=layers, bars=_bars, first=first))
     return sections
-
-
-def probe_section(probes: Probes, svg: str) -> Section:
-    """The section on linear probes, with the figure ``probes`` as SVG."""
-    title = probes_title(probes.probes)
-    return section("probes", title, "weights.html", part="probes", probes=probes, svg=themed(svg))
 
 
 def _drawn(view: WeightView, classes: Sequence[str], *, whole: bool) -> _Drawn:
