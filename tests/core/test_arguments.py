@@ -26,7 +26,7 @@ from opsin.core.errors import OpsinError, RecipeError
 pytestmark = pytest.mark.torch
 
 # Trainings and measurements: each call that is not refused is real work.
-_LONG = {"train", "train_folds", "train_repeats", "compare_baselines", "resume",
+_LONG = {"train", "train_folds", "train_repeats", "resume",
          "bench", "export_model", "write_report"}  # fmt: skip
 _KINDS = (
     inspect.Parameter.POSITIONAL_ONLY,

@@ -22,8 +22,7 @@ from urllib.parse import urlsplit
 
 from opsin._version import __version__
 from opsin.core.errors import ImageError, MissingExtraError, OpsinError, RecipeError, RunError
-from opsin.data.image_stream import ListedImage
-from opsin.data.read_ahead import read_ahead
+from opsin.data.image_stream import ListedImage, read_ahead
 from opsin.runtime.image_engine import ImageSteps, in_order
 from opsin.stores.bucket import open_bucket
 from opsin.stores.store_address import StoredObject

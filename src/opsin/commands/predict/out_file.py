@@ -38,7 +38,7 @@ from opsin.core.files import legal_name, open_regular, state_root
 from opsin.core.format import counted
 from opsin.core.storage import atomic_file, check_new_file, storage_errors, write_json
 from opsin.core.stored_json import JsonObject
-from opsin.data.shard import Shard, ShardInputs, named_shard
+from opsin.data.image_stream import Shard, ShardInputs, named_shard
 from opsin.data.split import UNASSIGNED
 from opsin.stores.bucket import open_bucket, said_as
 from opsin.stores.store_address import (
