@@ -77,6 +77,8 @@ class OutFile:
     def read(cls, out: str | os.PathLike[str], shard: Shard | None = None) -> OutFile:
         """Read ``--out``; a shard gets its own file beside it."""
         if not is_stored(out):
+            if not Path(out).name:
+                raise RecipeError(f"{out} names no file", "Give one: --out answers.csv")
             if shard is None:
                 return cls(Path(out), database_beside(Path(out)))
             path = shard.file(Path(out))
