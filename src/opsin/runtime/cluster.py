@@ -33,9 +33,7 @@ _Answer = TypeVar("_Answer")
 # Packages that decide what an image's pixels and answers are.
 _PACKAGES: Final = ("numpy", "pillow", "simplejpeg", "onnxruntime")
 # Images that a node is sent at once, bytes of them, and blocks on their way for each processor.
-_BLOCK: Final = 64
-_BYTES: Final = 8 << 20
-_AHEAD: Final = 4
+_BLOCK, _BYTES, _AHEAD = 64, 8 << 20, 4
 # A block is begun this often before it is suspected to end the process that works on it.
 _RETRIES: Final = 5
 # Seconds to find out whether something listens, and until every node has said that it is there.

@@ -139,11 +139,9 @@ class OutFile:
 
 
 def _digest_of(file: Path) -> str:
-    digest = hashlib.sha256()
     with storage_errors(file), open_regular(file) as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        content: Any = stream
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def shard_facts(inputs: ShardInputs | None) -> JsonObject:
@@ -209,9 +207,6 @@ def merge(
     about, rows = shards[0].about, sum(shard.about.rows or 0 for shard in shards)
     is_embedding = "units" in about.begun
     check_new_file(target, ".npz" if is_embedding else target.suffix.lower())
-    versions = sorted({shard.about.opsin for shard in shards})
-    if len(versions) > 1:
-        watcher.note(f"they were made by several versions of Opsin: {', '.join(versions)}")
     watcher.begin("Merge", rows, "rows")
     try:
         if is_embedding:

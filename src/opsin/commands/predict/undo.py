@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from opsin.commands.predict.answers_file import About, damaged, database_errors, hold, open_database
 from opsin.commands.predict.sorting import (
@@ -31,7 +32,6 @@ from opsin.core.stored_json import JsonObject
 # Images that could not be taken back and are named; all of them stay in the answers file.
 _NAMED: Final = 100
 _BATCH: Final = 256
-_BLOCK: Final = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -185,12 +185,9 @@ class _Undoing:
 
 def _same_content(one: Placement, other: Placement) -> bool:
     with one.folder.open(one.name) as first, other.folder.open(other.name) as second:
-        if os.fstat(first.fileno()).st_size != os.fstat(second.fileno()).st_size:
-            return False
-        while block := first.read(_BLOCK):
-            if block != second.read(_BLOCK):
-                return False
-        return not second.read(1)
+        files: tuple[Any, Any] = first, second
+        digests = {hashlib.file_digest(file, "sha256").digest() for file in files}
+    return len(digests) == 1
 
 
 def _is_original(move: Move, source: Placement, target: Placement) -> bool:
