@@ -8,10 +8,8 @@ import inspect
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -93,26 +91,6 @@ def small(runner: asyncio.Runner, nearest_mean: Path, listener: Listener) -> Ite
 @pytest.fixture(autouse=True)
 def _nothing_is_told(listener: Listener) -> None:
     listener.told.clear()
-
-
-@pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
-    """The processes that a test starts; those of an engine in another thread are not its own."""
-    found: list[subprocess.Popen[bytes]] = []
-    start, own = workers._start, threading.current_thread()
-
-    def noted(connection: socket.socket) -> subprocess.Popen[bytes]:
-        new = start(connection)
-        if threading.current_thread() is own:
-            found.append(new)
-        return new
-
-    monkeypatch.setattr(workers, "_start", noted)
-    return found
-
-
-def all_ended(started: list[subprocess.Popen[bytes]]) -> bool:
-    return bool(started) and all(each.returncode is not None for each in started)
 
 
 @pytest.fixture(scope="module")
@@ -342,11 +320,12 @@ async def test_a_model_whose_answers_depend_on_the_batch_is_asked_one_by_one(
 
 @on_the_runner
 async def test_stopping_answers_what_was_taken(
-    nearest_mean: Path, image_files: list[bytes], started: list[subprocess.Popen[bytes]]
+    nearest_mean: Path, image_files: list[bytes]
 ) -> None:
     engine = Engine({"m": nearest_mean}, ServerSettings(workers=1))
     ready = [engine.ready]
     await engine.start()
+    (worker,) = engine._pool.workers
     ready.append(engine.ready)
     tasks = [asyncio.create_task(engine.predict("m", asked(image))) for image in image_files]
     await asyncio.sleep(0)
@@ -358,38 +337,39 @@ async def test_stopping_answers_what_was_taken(
         await engine.predict("m", asked(image_files[0]))
     await stopping
     assert all(task.done() and isinstance(task.result()[0], PredictResult) for task in tasks)
-    assert all_ended(started)
+    assert worker.process
+    assert worker.process.returncode is not None
 
 
 @on_the_runner
 async def test_stopping_in_haste_answers_that_it_stops(
-    nearest_mean: Path, image_files: list[bytes], started: list[subprocess.Popen[bytes]]
+    nearest_mean: Path, image_files: list[bytes]
 ) -> None:
     engine = Engine({"m": nearest_mean}, ServerSettings(workers=1))
     await engine.start()
-    for pid in pids(engine):
-        os.kill(pid, signal.SIGSTOP)
+    (worker,) = engine._pool.workers
+    os.kill(pids(engine)[0], signal.SIGSTOP)
     tasks = [asyncio.create_task(engine.predict("m", asked(image))) for image in image_files]
     await until(lambda: engine.computing > 0 and engine.waiting > 0)
     await engine.stop(wait=False)
     for answer in await asyncio.gather(*tasks, return_exceptions=True):
         assert isinstance(answer, Stopping)
-    assert all_ended(started)
+    assert worker.process
+    assert worker.process.returncode is not None
 
 
 @on_the_runner
 async def test_it_does_not_start_with_a_broken_model(
-    nearest_mean: Path, tmp_path: Path, started: list[subprocess.Popen[bytes]]
+    nearest_mean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(workers, "_start", None)  # before it starts a process
     (tmp_path / "broken.onnx").write_bytes(nearest_mean.read_bytes()[:1000])
-
     broken = Engine({"m": nearest_mean, "b": tmp_path / "broken.onnx"}, ServerSettings(workers=1))
     with pytest.raises(ModelFileError, match=r"broken\.onnx is no classifier that Opsin wrote"):
         await broken.start()
     missing = Engine({"m": tmp_path / "missing"}, ServerSettings(workers=1))
     with pytest.raises(RunError, match="does not exist"):
         await missing.start()
-    assert not started
 
 
 @on_the_runner
@@ -398,7 +378,8 @@ async def test_a_new_file_takes_over_without_a_gap(
 ) -> None:
     """Files are replaced under load; each request has all its answers from one of them."""
     file, other = tmp_path / "m" / "classifier.onnx", tmp_path / "other.onnx"
-    write_network(file_in(file), seed=0)
+    file.parent.mkdir()
+    write_network(file, seed=0)
     write_network(other, seed=1)
     pixels = list(noise(20, 6))
     old, new = (
@@ -441,11 +422,6 @@ async def test_a_new_file_takes_over_without_a_gap(
         await asyncio.gather(*clients)
         # Nobody asks the old one any more, so nobody keeps it.
         await until(lambda: all(len(w.loaded) == 1 for w in engine._pool.workers))
-
-
-def file_in(file: Path) -> Path:
-    file.parent.mkdir()
-    return file
 
 
 def test_workers_end_with_their_server(nearest_mean: Path) -> None:

@@ -31,6 +31,7 @@ from opsin.runtime.providers import CPU
 try:
     from opsin.inspection.ablation import Ablation, ablate
     from opsin.inspection.activity import Activity, activity_of
+    from opsin.inspection.decision import Decision, MethodHeat, explain
     from opsin.inspection.layers import LayerView, layer_views
     from opsin.inspection.lessons.lesson_layers import explain_layer, lesson_layers
     from opsin.inspection.lessons.windows import Lesson
@@ -43,7 +44,6 @@ except ImportError as error:
     raise MissingExtraError("looking inside a network", "evaluate") from error
 
 if TYPE_CHECKING:
-    from opsin.inspection.decision import Decision, MethodHeat
     from opsin.models.onnx_network import TorchNetwork
 
 
@@ -222,8 +222,6 @@ class Inspection:
         Raises:
             RecipeError: There is no such class.
         """
-        from opsin.inspection.decision import explain  # noqa: PLC0415  slow to load
-
         pixels = self._answer(image).pixels
         target = None if label is None else self.class_called(label)
         return explain(
@@ -265,8 +263,6 @@ def gradient_maps(
     fill: Pixels,
 ) -> tuple[dict[str, MethodHeat], list[str]]:
     """Draw saliency, Grad-CAM and Integrated Gradients, as `opsin.inspection.decision` asks for."""
-    from opsin.inspection.decision import MethodHeat  # noqa: PLC0415
-
     try:
         from opsin.models import attribution  # noqa: PLC0415  needs PyTorch
         from opsin.models.onnx_network import TorchNetwork  # noqa: PLC0415

@@ -77,6 +77,8 @@ class OutFile:
     def read(cls, out: str | os.PathLike[str], shard: Shard | None = None) -> OutFile:
         """Read ``--out``; a shard gets its own file beside it."""
         if not is_stored(out):
+            if not Path(out).name:
+                raise RecipeError(f"{out} names no file", "Give one: --out answers.csv")
             if shard is None:
                 return cls(Path(out), database_beside(Path(out)))
             path = shard.file(Path(out))
@@ -326,8 +328,9 @@ def write_features(file: Path, rows: Rows, *, about: About) -> None:
     def blocks() -> Iterator[tuple[list[str], NDArray[Any]]]:
         """Yield names and rows, at least none."""
         readable = ((row.image, row.line or b"") for row in rows() if not row.answer)
+        step = max(1, _BLOCK // (kind.itemsize + 4 * longest))
         yield [], np.empty(0, kind)
-        while block := list(islice(readable, max(1, _BLOCK // kind.itemsize))):
+        while block := list(islice(readable, step)):
             yield [image for image, _ in block], np.frombuffer(b"".join(c for _, c in block), kind)
 
     made = {name: begun[name] for name in ("backbone", "units", "view", "preparation")}
@@ -345,4 +348,4 @@ def write_features(file: Path, rows: Rows, *, about: About) -> None:
             add("parts", (np.array(_PARTS)[block["part"]] for _, block in blocks()))
         if classes is not None:
             add("labels", (block["label"] for _, block in blocks()))
-            add_array(archive, "classes", [np.array(classes)])
+            add_array(archive, "classes", [np.array(list(map(str, classes)))])
