@@ -13,7 +13,8 @@ from pydantic import Field, ValidationError
 
 from opsin.classical.classical_recipe import FITTED, ClassicalRecipe, Fitting
 from opsin.core.arguments import checked
-from opsin.core.artifacts.records import IMPORTED, LATEST, Epoch, ImportRecord, RecordedRecipe
+from opsin.core.artifacts.recorded_recipe import RecordedRecipe
+from opsin.core.artifacts.records import IMPORTED, LATEST, Epoch, ImportRecord
 from opsin.core.artifacts.run_directory import RunDirectory, find_runs
 from opsin.core.artifacts.run_report import PartFigures, Report, RunSummary, summarise
 from opsin.core.errors import MissingExtraError, OpsinError, RunError

@@ -222,18 +222,6 @@ def test_a_changed_image_changes_the_key(tmp_path: Path) -> None:
     assert sources.find_all(recipe).key != before
 
 
-@pytest.mark.parametrize(
-    ("kinds", "count", "words"),
-    [(("disc",), 5, "one class only"), (("disc", "square"), 1, "At least two images")],
-)
-def test_what_nothing_can_be_learnt_from_is_refused(
-    tmp_path: Path, kinds: tuple[str, ...], count: int, words: str
-) -> None:
-    write_shapes(tmp_path, count=count, kinds=kinds)
-    with pytest.raises(SourceError, match=words):
-        sources.find_all(DataRecipe.of(str(tmp_path))).open().check()
-
-
 def made_run(place: Path) -> Path:
     """Write what makes a folder a run, with figures in it."""
     write_shapes(place)
