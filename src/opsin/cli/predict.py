@@ -76,7 +76,7 @@ def predict(
         sort_into (FOLDER): Give each image a place in FOLDER/<answer>; opsin undo takes it back.
         by: How --sort-into places an image.
         top: Classes to name for an image.
-        min_confidence (0-1): Only answers of at least this probability.
+        min_confidence (0-1): Only answers of at least this probability go into the file or folder.
         reject: Answer "none of these" to an image unlike the training images.
         plot: Draw the image beside its bars into this file; for several images a number is added to
             the name.
@@ -110,6 +110,8 @@ def predict(
         return
     if by != "copy":
         raise RecipeError(f"There is no folder to {by} the images into", "Give --sort-into FOLDER.")
+    if min_confidence:
+        raise RecipeError("Unsure answers are left out of a file only", "Give --out FILE.")
     if on != "local" or shard is not None:
         raise RecipeError("Answers of shards and clusters go into a file", "Give --out FILE.")
     watcher = for_people(quiet=quiet)
@@ -117,10 +119,7 @@ def predict(
         images, columns=columns, follow_links=follow_links, outside=outside, watcher=watcher
     )
     classifier = open_classifier(model, device=device, tta=tta, watcher=watcher)
-    answers = each_answer(
-        classifier, stream, min_confidence=min_confidence, reject=reject,
-        as_is=as_is, tta=tta, watcher=watcher,
-    )  # fmt: skip
+    answers = each_answer(classifier, stream, reject=reject, as_is=as_is, tta=tta, watcher=watcher)
     single = stream.kind in ("file", "image")
     printer = _AnswerPrinter(
         plot, top, numbered=len(images) > 1 or not single, bars=single and len(images) <= _FEW

@@ -19,7 +19,6 @@ from opsin.commands.predict.sorting import RESULTS, SORTED, Sorter
 from opsin.commands.predict.stream import (
     Progress,
     Sources,
-    check_confidence,
     classify_stream,
     open_classifier,
     open_streams,
@@ -136,7 +135,8 @@ def classify(
     folder = None if sort_into is None else Path(sort_into)
     part = None if shard is None else Shard.parse(shard)
     _check_options(out, folder, sort_by, part, top=top)
-    check_confidence(min_confidence)
+    if not 0 <= min_confidence <= 1:
+        raise RecipeError(f"--min-confidence must be 0 to 1, not {min_confidence}")
     out = out or Path(folder or "") / RESULTS
     target = OutFile.read(out, part)
     stream = open_streams(

@@ -171,34 +171,22 @@ def classify_stream(
     return answer_images(steps, read_ahead(stream), end_wait=end_wait, idle=idle)
 
 
-def check_confidence(least: float) -> None:
-    """Check ``--min-confidence``."""
-    if not 0 <= least <= 1:
-        raise RecipeError(f"--min-confidence must be 0 to 1, not {least}")
-
-
 def each_answer(
     classifier: Classifier,
     stream: Stream,
     *,
-    min_confidence: float = 0.0,
     reject: bool = True,
     as_is: bool = False,
     tta: bool = False,
     watcher: Watcher = SILENT,
 ) -> Iterator[Answered]:
-    """Yield each image with its answer, or why there is none, but for unsure answers."""
-    check_confidence(min_confidence)
+    """Yield each image with its answer, or why there is none."""
     answers = classify_stream(classifier, stream, as_is=as_is, tta=tta)
-
-    def selected() -> Iterator[Answered]:
-        for image, answer in noting_looks(answers, classifier, watcher):
-            if isinstance(answer, ImageError):
-                yield image, answer
-            elif answer.confidence >= min_confidence:
-                yield image, answer if reject else replace(answer, rejected=False)
-
-    return selected()
+    for image, answer in noting_looks(answers, classifier, watcher):
+        if isinstance(answer, ImageError) or reject:
+            yield image, answer
+        else:
+            yield image, replace(answer, rejected=False)
 
 
 @checked
@@ -206,7 +194,6 @@ def predict_each(
     model: str | os.PathLike[str] | Classifier,
     source: Sources,
     *,
-    min_confidence: float = 0.0,
     reject: bool = True,
     as_is: bool = False,
     tta: bool = False,
@@ -230,10 +217,7 @@ def predict_each(
         watcher=watcher,
     )  # fmt: skip
     classifier = open_classifier(model, device=device, tta=tta, watcher=watcher)
-    answers = each_answer(
-        classifier, stream, min_confidence=min_confidence, reject=reject, as_is=as_is, tta=tta,
-        watcher=watcher,
-    )  # fmt: skip
+    answers = each_answer(classifier, stream, reject=reject, as_is=as_is, tta=tta, watcher=watcher)
     return (answer for _, answer in answers)
 
 
