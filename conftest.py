@@ -28,6 +28,7 @@ collect_ignore_glob = ["src/opsin/site/*"] + (
         "src/opsin/training/*",
         "src/opsin/commands/train/fine_tune.py",
         "src/opsin/commands/train/network.py",
+        "tests/commands/train/test_automatic.py",
         "tests/models/*",
         "tests/training/*",
     ]

@@ -48,7 +48,6 @@ GROUPS: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
         "Measure a classifier, write its report, and compare runs.",
         (
             "evaluate", "write_report", "compare", "Comparison",
-            "compare_baselines",
         ),
     ),
     "inspection": (

@@ -255,15 +255,3 @@ def test_images_are_prepared_as_the_backbone_takes_them(
     assert estimator.run_.recipe.data.size == folder.recipe.data.size != (24, 24)
     assert estimator.run_.recipe.model == folder.recipe.model
     assert set(estimator.predict(files)) <= {"disc", "square"}
-
-
-@pytest.mark.slow
-def test_without_scikit_learn_the_error_says_what_to_install() -> None:
-    code = (
-        "import sys; sys.modules['sklearn'] = None\n"
-        "from opsin import MissingExtraError\n"
-        "try: import opsin.sklearn\n"
-        "except MissingExtraError as error: print(error)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "pip install 'opsin[classical]'" in done.stdout

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from opsin.commands.predict.predict import Classified, classify
     from opsin.commands.predict.stream import draw_prediction, predict_each
     from opsin.commands.predict.undo import Undone, undo
-    from opsin.commands.repeats import Repeats, compare_baselines, train_folds, train_repeats
+    from opsin.commands.repeats import Repeats, train_folds, train_repeats
     from opsin.commands.report import write_report
     from opsin.commands.runs import Run, list_runs
     from opsin.commands.train.train import plan, resume, train
@@ -86,7 +86,7 @@ __all__ = [
     "ModelFileError", "MovedError", "OpsinError", "ParityError", "Prediction", "Recipe",
     "RecipeError", "Repeats", "Run", "RunError", "SandboxError", "Shipped", "SourceError",
     "StorageError", "TrainOptions", "Undone", "UploadError", "Watcher", "__version__", "audit",
-    "bench", "classify", "compare", "compare_baselines", "decode",
+    "bench", "classify", "compare", "decode",
     "describe_backbone", "draw_data", "draw_prediction", "embed", "empty_cache", "evaluate",
     "explain", "export_data", "export_model", "from_arrays", "import_model", "inspect",
     "list_backbones", "list_cache", "list_runs", "load", "look_at", "merge", "open_docs",
@@ -116,7 +116,7 @@ _DEFINED = {
     "commands.predict.predict": "Classified classify",
     "commands.predict.stream": "draw_prediction predict_each",
     "commands.predict.undo": "Undone undo",
-    "commands.repeats": "Repeats compare_baselines train_folds train_repeats",
+    "commands.repeats": "Repeats train_folds train_repeats",
     "commands.report": "write_report",
     "commands.runs": "Run list_runs",
     "commands.train.train": "plan resume train",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import shutil
 import tempfile
 import warnings
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -217,7 +219,10 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             if fits and hasattr(self, name):
                 delattr(self, name)
         files = _files(X)
-        inputs: Any = _with_axes(X) if files is None else files
+        inputs: Any = X if files is None else files
+        if files is None and not hasattr(X, "ndim"):
+            with _source_errors_as_input_errors():
+                inputs = arrays.as_array(X, "X")
         if files is None and inputs.ndim < 3:
             inputs, y = self._rows(inputs, y, fits=fits)
         elif fits:
@@ -257,12 +262,10 @@ def _files(X: Any) -> Files | None:  # noqa: N803
         raise InputError(f"X does not hold names of files alone ({error})") from error
 
 
-def _with_axes(X: Any) -> Any:  # noqa: N803
-    """Arrays and tables unchanged, anything else as an array."""
-    if hasattr(X, "ndim"):
-        return X
+@contextlib.contextmanager
+def _source_errors_as_input_errors() -> Iterator[None]:
     try:
-        return arrays.as_array(X, "X")
+        yield
     except SourceError as error:
         raise InputError(error.message, error.advice) from error
 
@@ -300,7 +303,7 @@ def _dataset(images: NDArray[np.uint8] | Files, labels: Any, options: dict[str, 
     classes, codes = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise InputError(f"y has one class ({classes[0]}); two or more are expected")
-    try:
+    with _source_errors_as_input_errors():
         if isinstance(images, Files):
             contents = LabelledImages(
                 source="X", classes=tuple(map(str, classes)), labels=codes.astype(np.int64),
@@ -310,8 +313,6 @@ def _dataset(images: NDArray[np.uint8] | Files, labels: Any, options: dict[str, 
             contents = arrays.from_arrays(images, codes, tuple(map(str, classes)), source="X")
         contents.check()
         dataset = load_recipe(recipe, located=contents.located())
-    except SourceError as error:
-        raise InputError(error.message, error.advice) from error
     if dataset.unreadable:
         name, reason = dataset.unreadable[0]
         warnings.warn(

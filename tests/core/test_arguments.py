@@ -26,7 +26,7 @@ from opsin.core.errors import OpsinError, RecipeError
 pytestmark = pytest.mark.torch
 
 # Trainings and measurements: each call that is not refused is real work.
-_LONG = {"train", "train_folds", "train_repeats", "compare_baselines", "resume",
+_LONG = {"train", "train_folds", "train_repeats", "resume",
          "bench", "export_model", "write_report"}  # fmt: skip
 _KINDS = (
     inspect.Parameter.POSITIONAL_ONLY,
@@ -127,13 +127,11 @@ class World:
             "from_arrays": {"images": np.zeros((12, 8, 8), np.uint8)},
             "export_data": {"path": self.root / f"exported-{parameter}"},
             "classify": {"out": self.root / "answers.csv"},
-            "audit_shard": {"out": self.root / "look", "shard": "1/2"},
-            "evaluate_shard": {"out": self.root / "figures.json", "shard": "1/2"},
             "serve": {"settings": opsin_settings(self.port)},
             # An address of no machine (RFC 5737), which it finds out when all else is checked.
             "open_studio": {"host": "192.0.2.1", "token": "t" * 32, "home": self.root / "home"},
             "write_report": {"deep": False},
-            "merge": {"shards": self.root / "answers.csv"},
+            "merge": {"whole": self.root / "answers.csv"},
             "explain": {"term": "softmax", "image": self.image},
             "plan": {"model": "mlp"},
             "train": {"model": "mlp", "epochs": 1, "runs": self.root / "runs", "quiet": True},

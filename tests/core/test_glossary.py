@@ -15,7 +15,6 @@ from opsin.core.metadata import LayerOp
 from opsin.evaluation.metric_table import METRICS
 
 ROOT = Path(__file__).parents[2]
-SOURCE = ROOT / "src" / "opsin"
 TERMS = [term for section in glossary().values() for term in section]
 PAGES = {
     "Data", "A dataset", "Train", "A run, Training", "A run, Report", "A run, Mistakes", "Inside",

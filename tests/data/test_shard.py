@@ -14,8 +14,7 @@ from PIL import Image
 
 from opsin.commands.predict.stream import open_streams
 from opsin.core.errors import RecipeError, SourceError
-from opsin.data.image_stream import ListedImage
-from opsin.data.shard import Shard, whole_file
+from opsin.data.image_stream import ListedImage, Shard, whole_file
 
 
 @given(total=st.integers(0, 10**12), count=st.integers(1, 5000))

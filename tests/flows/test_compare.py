@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from opsin.data.dataset import Dataset
-from tests.conftest import Cli, only_json, write_shapes
+from tests.conftest import Cli, only_json
 from tests.made_runs import answers_right, write_run
 
 
@@ -74,17 +74,3 @@ def test_it_needs_no_pytorch_and_says_what_figures_need(
         assert done.returncode == 1
         assert "pip install 'opsin[evaluate]'" in done.stderr
         assert "Traceback" not in done.stderr
-
-
-@pytest.mark.slow
-@pytest.mark.torch
-def test_baselines_are_trained_beside_a_network_on_its_split(cli: Cli, tmp_path: Path) -> None:
-    write_shapes(tmp_path / "photos", count=30)
-    network = only_json(cli("train", "photos", "--model", "mlp", "--epochs", "1", "--split-seed",
-                            "3", "--json", "--quiet"))["run"]  # fmt: skip
-    said = only_json(cli("compare", "--baselines", "photos", network, "--json",
-                         "--quiet"))  # fmt: skip
-    models = ["mlp", "logistic", "forest", "knn", "svm"]
-    assert [row["model"] for row in said["runs"]] == models
-    assert len(said["pairs"]) == 4
-    assert {Path(row["run"]).parent for row in said["runs"]} == {Path(network).parent}

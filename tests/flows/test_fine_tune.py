@@ -158,7 +158,7 @@ def test_another_network_in_its_place_is_refused(backbone: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     "form",
     a_few(
-        [{"half": True}, {"constants": True}, {"channels_last": True}, {"reshape": "shape"},
+        [{"constants": True}, {"channels_last": True}, {"reshape": "shape"},
          {"inside": "scaling", "bgr": True}, {"batch": 1, "reshape": "constant"}, {"head": "conv"}],
         2,
     ),

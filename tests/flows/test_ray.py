@@ -126,12 +126,12 @@ def test_an_image_that_ends_its_process_costs_one_answer(
         import os
         from opsin.data.image_stream import ListedImage
         from opsin.runtime.cluster import Cluster
-        from opsin.runtime.image_engine import Done, ImageSteps
+        from opsin.runtime.image_engine import ImageSteps
 
         def answer(item):
             if item.name == "13":
                 os._exit(1)
-            return Done(int(item.name))
+            return int(item.name)
 
         steps = ImageSteps(prepare=answer, compute=list, cost=lambda _: 1, batch=1)
 

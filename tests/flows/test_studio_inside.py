@@ -22,7 +22,7 @@ from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
 from opsin.studio.runs.run_index import opaque
 from tests.browser import needs_chromium, resize
-from tests.inspection.lessons.lesson_network import write_lesson_network
+from tests.inspection.lesson_network import write_lesson_network
 from tests.made_runs import answers_right, write_run
 from tests.studio_browser import (
     StudioProcess,

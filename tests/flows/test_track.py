@@ -13,7 +13,6 @@ import pytest
 
 import opsin
 from opsin.core.recipe import flat_options
-from opsin.trackers.mlflow import MLflowTracker
 from tests.conftest import Notes
 from tests.tracker_stores import (
     MLflowServer,
@@ -141,26 +140,6 @@ def test_a_training_is_shown_in_three_trackers_and_comes_to_the_same_weights(
     alone = opsin.train("digits", runs=folder / "alone", **options)
     assert run.directory.classifier.read_bytes() == alone.directory.classifier.read_bytes()
     assert not list(alone.path.glob("*tfevents*")) and not alone.directory.trackers.exists()
-
-
-@pytest.mark.slow
-def test_mlflow_takes_whatever_a_run_has(
-    stores: tuple[MLflowServer, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")  # here it is in this process
-    server, folder = stores
-    classes = [f"class {number}" for number in range(2_000)]
-    first = MLflowTracker()
-    first.start(folder, {"classes": classes}, None)
-    first.log(1, {"val_loss": float("nan"), "test/größe[0]": 2.0})
-    first.end("failed", "x" * 20_000)
-    row = server.runs(folder.name)[folder.name]
-    assert row["info"]["status"] == "FAILED"
-    metrics = {each["key"]: each["value"] for each in row["data"]["metrics"]}
-    assert metrics == {"val_loss": "NaN", "test/gr__e_0_": 2.0}
-    again = MLflowTracker()
-    again.start(folder, {}, first.id)
-    assert again.id == first.id
 
 
 @pytest.mark.slow

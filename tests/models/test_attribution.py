@@ -117,16 +117,3 @@ def test_grad_cam_lights_up_where_the_class_s_map_does(pixels: NDArray[np.uint8]
     assert heat.shape == (SIDE, SIDE) and heat.min() >= 0
     # What speaks against a class is left out.
     assert grad_cam(net, spot, 1, layer="maps").max() == 0
-
-
-def test_without_captum_it_is_said_what_to_install(
-    weight: NDArray[np.float32], pixels: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import sys
-
-    from opsin.core.errors import MissingExtraError
-    from opsin.models.attribution import saliency
-
-    monkeypatch.setitem(sys.modules, "captum.attr", None)
-    with pytest.raises(MissingExtraError, match=r"opsin\[train\]"):
-        saliency(linear(weight), pixels, 0)

@@ -46,20 +46,6 @@ def test_the_cnn_has_the_layers_of_the_tutorial_in_their_order() -> None:
     ]  # fmt: skip
 
 
-def test_kerass_first_weights_and_constants() -> None:
-    torch.manual_seed(0)
-    network = build("cnn", (32, 32, 3), 3)
-    conv = network.get_submodule("block2.conv1")
-    assert isinstance(conv, nn.Conv2d)
-    limit = (6 / (9 * (32 + 64))) ** 0.5
-    assert 0.95 * limit < float(conv.weight.detach().abs().max()) <= limit
-    assert conv.bias is not None
-    assert not conv.bias.any()
-    norm = network.get_submodule("block1.norm")
-    assert isinstance(norm, nn.BatchNorm2d)
-    assert (norm.eps, norm.momentum) == (1e-3, 0.01)
-
-
 def test_sizes_depth_activation_and_dropout_are_options() -> None:
     network = build("mlp", (8, 8, 1), 4, hidden=(20, 10), activation="tanh", dropout=0.2)
     names = [name for name, _ in network.named_children()]

@@ -9,28 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opsin.core.errors import RecipeError
-from opsin.core.recipe import DataRecipe, Recipe
+from opsin.core.recipe import DataRecipe
 from opsin.models.resolve import resolve
 
 DATA = DataRecipe.of("digits")
-
-
-@pytest.mark.parametrize("model", ["mlp", "cnn", "resnet"])
-def test_every_default_is_resolved(model: str) -> None:
-    recipe = resolve(DATA, model=model)
-    assert recipe.model.depth == len(recipe.model.hidden)
-    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
 
 
 def test_written_characters_are_not_mirrored_unless_asked() -> None:
     assert resolve(DATA, model="cnn").training.flip
     assert not resolve(DATA, model="cnn", mirrored=False).training.flip
     assert resolve(DATA, model="cnn", mirrored=False, flip=True).training.flip
-
-
-@pytest.mark.parametrize(("schedule", "patience"), [("constant", 5), ("one-cycle", None)])
-def test_only_a_rate_that_stays_stops_early(schedule: str, patience: int | None) -> None:
-    assert resolve(DATA, schedule=schedule).training.patience == patience
 
 
 @given(model=st.sampled_from(["mlp", "cnn", "resnet"]), depth=st.integers(1, 8))

@@ -96,20 +96,6 @@ def test_images_change_their_size_as_in_onnx_runtime(
     compare(*graph.network())
 
 
-def test_attributes_that_matter_in_another_mode_are_passed_over() -> None:
-    for mode, refused in (("linear", False), ("nearest", True)):
-        graph = Graph((2, 3, 8, 8))
-        held = graph.constant(np.array([1, 1, 2, 2], np.float32))
-        graph.node("Resize", "x", "", held, mode=mode, nearest_mode="floor",
-                   coordinate_transformation_mode="half_pixel")  # fmt: skip
-        content, values = graph.network()
-        if refused:
-            with pytest.raises(ModelFileError, match="Resize"):
-                by_torch(content, values)
-        else:
-            compare(content, values)
-
-
 def one(op: str, *inputs: Any, shape: Sequence[int] = (2, 6, 8, 8), **attributes: Any) -> Graph:
     """Return a graph of one operator; arrays are weights, ``...`` is an input left out."""
     graph = Graph(shape)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -52,6 +51,15 @@ def runner() -> Iterator[asyncio.Runner]:
         yield runner
 
 
+def on_the_runner(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    def run(runner: asyncio.Runner, **arguments: Any) -> None:
+        runner.run(test(**arguments))  # type: ignore[arg-type]
+
+    (runner, _), found = inspect.signature(run).parameters.values(), inspect.signature(test)
+    run.__signature__ = found.replace(parameters=[runner, *found.parameters.values()])  # type: ignore[attr-defined]
+    return run
+
+
 @contextlib.contextmanager
 def shared(runner: asyncio.Runner, models: dict[str, Path], **options: Any) -> Iterator[Engine]:
     life = running(models, **options)
@@ -85,26 +93,6 @@ def _nothing_is_told(listener: Listener) -> None:
     listener.told.clear()
 
 
-@pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
-    """The processes that a test starts; those of an engine in another thread are not its own."""
-    found: list[subprocess.Popen[bytes]] = []
-    start, own = workers._start, threading.current_thread()
-
-    def noted(connection: socket.socket) -> subprocess.Popen[bytes]:
-        new = start(connection)
-        if threading.current_thread() is own:
-            found.append(new)
-        return new
-
-    monkeypatch.setattr(workers, "_start", noted)
-    return found
-
-
-def all_ended(started: list[subprocess.Popen[bytes]]) -> bool:
-    return bool(started) and all(each.returncode is not None for each in started)
-
-
 @pytest.fixture(scope="module")
 def image_files() -> list[bytes]:
     return [png(image) for image in noise(60, 9)]
@@ -129,8 +117,8 @@ async def halted(engine: Engine) -> AsyncIterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-def test_nobody_gets_the_answer_of_another(
-    runner: asyncio.Runner,
+@on_the_runner
+async def test_nobody_gets_the_answer_of_another(
     two_models: Engine,
     listener: Listener,
     nearest_mean: Path,
@@ -166,251 +154,232 @@ def test_nobody_gets_the_answer_of_another(
                 assert np.array_equal(answer.embedding, own[0])
         return len(places)
 
-    async def main() -> None:
-        done = await asyncio.gather(*(check(number) for number in range(2000)))
-        assert two_models.waiting == two_models.computing == 0
-        assert listener.count("answered") == sum(done)
-        batches = [told[2] for told in listener.told if told[0] == "batch"]
-        assert max(batches) == 16
-        assert sum(batches) == sum(done)
-
-    runner.run(main())
+    done = await asyncio.gather(*(check(number) for number in range(2000)))
+    assert two_models.waiting == two_models.computing == 0
+    assert listener.count("answered") == sum(done)
+    batches = [told[2] for told in listener.told if told[0] == "batch"]
+    assert max(batches) == 16
+    assert sum(batches) == sum(done)
 
 
-def test_neither_an_unreadable_image_nor_a_signal_touches_the_others(
-    runner: asyncio.Runner, two_models: Engine, nearest_mean: Path, image_files: list[bytes]
+@on_the_runner
+async def test_neither_an_unreadable_image_nor_a_signal_touches_the_others(
+    two_models: Engine, nearest_mean: Path, image_files: list[bytes]
 ) -> None:
     bomb = bytearray(image_files[0])
     bomb[16:24] = (8000).to_bytes(4) * 2
     images = [image_files[0], b"", bytes(bomb), noise(1, 9)[0], image_files[1], image_files[2][:60]]
 
-    async def main() -> None:
-        before = pids(two_models)
-        # Ctrl-C and the like go to the whole group; when a worker ends, its server decides.
-        for pid in before:
-            os.kill(pid, signal.SIGINT)
-            os.kill(pid, signal.SIGTERM)
-        answers = await two_models.predict("means", asked(*images))
-        expected = Classifier(nearest_mean, threads=1)
-        for place, image in ((0, image_files[0]), (4, image_files[1])):
-            answer = answers[place]
-            assert isinstance(answer, PredictResult)
-            shares = list(expected.predict(image).probabilities.values())
-            assert answer.probabilities.tolist() == shares
-        texts = [str(answers[place]) for place in (1, 2, 3, 5)]
-        assert all(isinstance(answers[place], ImageError) for place in (1, 2, 3, 5))
-        assert "no image" in texts[0]
-        assert "8,000 × 8,000 pixels, and 50,000,000" in texts[1]
-        assert "uint8[8, 8, 1] but of shape [9, 9, 1]" in texts[2]
-        assert not any("/" in text for text in texts)
-        assert pids(two_models) == before
-
-    runner.run(main())
+    before = pids(two_models)
+    # Ctrl-C and the like go to the whole group; when a worker ends, its server decides.
+    for pid in before:
+        os.kill(pid, signal.SIGINT)
+        os.kill(pid, signal.SIGTERM)
+    answers = await two_models.predict("means", asked(*images))
+    expected = Classifier(nearest_mean, threads=1)
+    for place, image in ((0, image_files[0]), (4, image_files[1])):
+        answer = answers[place]
+        assert isinstance(answer, PredictResult)
+        shares = list(expected.predict(image).probabilities.values())
+        assert answer.probabilities.tolist() == shares
+    texts = [str(answers[place]) for place in (1, 2, 3, 5)]
+    assert all(isinstance(answers[place], ImageError) for place in (1, 2, 3, 5))
+    assert "no image" in texts[0]
+    assert "8,000 × 8,000 pixels, and 50,000,000" in texts[1]
+    assert "uint8[8, 8, 1] but of shape [9, 9, 1]" in texts[2]
+    assert not any("/" in text for text in texts)
+    assert pids(two_models) == before
 
 
-def test_the_queue_is_bounded(
-    runner: asyncio.Runner, small: Engine, listener: Listener, image_files: list[bytes]
+@on_the_runner
+async def test_the_queue_is_bounded(
+    small: Engine, listener: Listener, image_files: list[bytes]
 ) -> None:
-    async def main() -> None:
-        async with halted(small):
-            # Four are taken by the worker, four lie ready behind them, and eight wait.
-            tasks = [asyncio.create_task(small.predict("m", asked(p) * 4)) for p in image_files[:4]]
-            await until(lambda: small.computing == 8 and small.waiting == 8)
-            with pytest.raises(Overloaded, match="8 images wait"):
-                await small.predict("m", asked(image_files[0]))
-            with pytest.raises(TooLarge, match="At most 8 images"):
-                await small.predict("m", asked(image_files[0]) * 9)
-            assert listener.count("refused", "overloaded") == 1
-            tasks[3].cancel()
-            await until(lambda: small.waiting == 4)
-            more = asyncio.create_task(small.predict("m", asked(image_files[5]) * 4))
-        done = await asyncio.gather(*tasks[:3], more)
-        assert all(isinstance(answer, PredictResult) for answers in done for answer in answers)
-
-    runner.run(main())
+    async with halted(small):
+        # Four are taken by the worker, four lie ready behind them, and eight wait.
+        tasks = [asyncio.create_task(small.predict("m", asked(p) * 4)) for p in image_files[:4]]
+        await until(lambda: small.computing == 8 and small.waiting == 8)
+        with pytest.raises(Overloaded, match="8 images wait"):
+            await small.predict("m", asked(image_files[0]))
+        with pytest.raises(TooLarge, match="At most 8 images"):
+            await small.predict("m", asked(image_files[0]) * 9)
+        assert listener.count("refused", "overloaded") == 1
+        tasks[3].cancel()
+        await until(lambda: small.waiting == 4)
+        more = asyncio.create_task(small.predict("m", asked(image_files[5]) * 4))
+    done = await asyncio.gather(*tasks[:3], more)
+    assert all(isinstance(answer, PredictResult) for answers in done for answer in answers)
 
 
-def test_what_came_too_late_is_not_computed(
-    runner: asyncio.Runner, small: Engine, listener: Listener, image_files: list[bytes]
+@on_the_runner
+async def test_what_came_too_late_is_not_computed(
+    small: Engine, listener: Listener, image_files: list[bytes]
 ) -> None:
-    async def main() -> None:
-        with pytest.raises(Expired):
-            await small.predict("m", asked(image_files[0]), deadline=0)
-        async with halted(small):
-            first = asyncio.create_task(small.predict("m", asked(image_files[0]) * 8))
-            await until(lambda: small.computing == 8)
-            with pytest.raises(Expired, match=r"within 0\.05 s"):
-                await small.predict("m", asked(image_files[1]) * 3, deadline=0.05)
-            assert small.waiting == 0
-        await first
-        assert listener.count("refused", "expired") == 2
-        assert [told[2] for told in listener.told if told[0] == "batch"] == [4, 4]
-
-    runner.run(main())
+    with pytest.raises(Expired):
+        await small.predict("m", asked(image_files[0]), deadline=0)
+    async with halted(small):
+        first = asyncio.create_task(small.predict("m", asked(image_files[0]) * 8))
+        await until(lambda: small.computing == 8)
+        with pytest.raises(Expired, match=r"within 0\.05 s"):
+            await small.predict("m", asked(image_files[1]) * 3, deadline=0.05)
+        assert small.waiting == 0
+    await first
+    assert listener.count("refused", "expired") == 2
+    assert [told[2] for told in listener.told if told[0] == "batch"] == [4, 4]
 
 
-def test_a_worker_that_is_killed_is_replaced(
-    runner: asyncio.Runner, two_models: Engine, listener: Listener, image_files: list[bytes]
+@on_the_runner
+async def test_a_worker_that_is_killed_is_replaced(
+    two_models: Engine, listener: Listener, image_files: list[bytes]
 ) -> None:
     engine = two_models
 
-    async def main() -> None:
-        first, second = pids(engine)
-        os.kill(first, signal.SIGSTOP)
-        lost = asyncio.create_task(engine.predict("means", asked(image_files[0])))
-        await until(lambda: engine.computing == 1)
-        os.kill(first, signal.SIGKILL)
-        with pytest.raises(WorkerDied, match="try again"):
-            await lost
-        # The other one goes on, and soon there are two again.
-        assert isinstance((await engine.predict("means", asked(image_files[0])))[0], PredictResult)
-        await until(lambda: len(pids(engine)) == 2)
-        assert second in pids(engine)
-        assert listener.count("died") == listener.count("refused", "worker died") == 1
-        # One that is being ended at this moment is given nothing any more.
-        engine._pool.workers[0].kill()
-        await asyncio.gather(*(engine.predict("means", asked(image)) for image in image_files))
-        await until(lambda: len(pids(engine)) == 2)
-
-    runner.run(main())
+    first, second = pids(engine)
+    os.kill(first, signal.SIGSTOP)
+    lost = asyncio.create_task(engine.predict("means", asked(image_files[0])))
+    await until(lambda: engine.computing == 1)
+    os.kill(first, signal.SIGKILL)
+    with pytest.raises(WorkerDied, match="try again"):
+        await lost
+    # The other one goes on, and soon there are two again.
+    assert isinstance((await engine.predict("means", asked(image_files[0])))[0], PredictResult)
+    await until(lambda: len(pids(engine)) == 2)
+    assert second in pids(engine)
+    assert listener.count("died") == listener.count("refused", "worker died") == 1
+    # One that is being ended at this moment is given nothing any more.
+    engine._pool.workers[0].kill()
+    await asyncio.gather(*(engine.predict("means", asked(image)) for image in image_files))
+    await until(lambda: len(pids(engine)) == 2)
 
 
-def test_an_image_of_a_batch_whose_process_died_is_computed_alone(
-    runner: asyncio.Runner, small: Engine, listener: Listener, image_files: list[bytes]
+@on_the_runner
+async def test_an_image_of_a_batch_whose_process_died_is_computed_alone(
+    small: Engine, listener: Listener, image_files: list[bytes]
 ) -> None:
     images = asked(large(), image_files[0])
 
-    async def main() -> None:
-        await until(lambda: len(pids(small)) == 1)
-        task = asyncio.create_task(small.predict("m", images))
-        await until(lambda: small.computing > 0)
-        os.kill(pids(small)[0], signal.SIGKILL)
-        with pytest.raises(WorkerDied):
-            await task
-        for batches in ([1, 1], [2]):  # once they have answers, they are computed together again
-            listener.told.clear()
-            answers = await small.predict("m", images)
-            assert all(isinstance(answer, PredictResult) for answer in answers)
-            assert [told[2] for told in listener.told if told[0] == "batch"] == batches
-
-    runner.run(main())
+    await until(lambda: len(pids(small)) == 1)
+    task = asyncio.create_task(small.predict("m", images))
+    await until(lambda: small.computing > 0)
+    os.kill(pids(small)[0], signal.SIGKILL)
+    with pytest.raises(WorkerDied):
+        await task
+    for batches in ([1, 1], [2]):  # once they have answers, they are computed together again
+        listener.told.clear()
+        answers = await small.predict("m", images)
+        assert all(isinstance(answer, PredictResult) for answer in answers)
+        assert [told[2] for told in listener.told if told[0] == "batch"] == batches
 
 
-def test_a_worker_that_is_stuck_is_replaced(
+@on_the_runner
+async def test_a_worker_that_is_stuck_is_replaced(
     nearest_mean: Path, image_files: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers, "_GRACE", 0.2)
 
-    async def main() -> None:
-        async with running({"m": nearest_mean}, deadline=0.3) as engine:
-            (stuck,) = pids(engine)
-            os.kill(stuck, signal.SIGSTOP)
-            with pytest.raises(Expired):
-                await engine.predict("m", asked(image_files[0]))
-            await until(lambda: bool(pids(engine)) and stuck not in pids(engine))
-            # On a busy machine the new one may answer too late at first.
-            async with asyncio.timeout(30):
-                answered = None
-                while not answered:
-                    with contextlib.suppress(Expired):
-                        answered = await engine.predict("m", asked(image_files[0]))
-            assert isinstance(answered[0], PredictResult)
-
-    asyncio.run(main())
+    async with running({"m": nearest_mean}, deadline=0.3) as engine:
+        (stuck,) = pids(engine)
+        os.kill(stuck, signal.SIGSTOP)
+        with pytest.raises(Expired):
+            await engine.predict("m", asked(image_files[0]))
+        await until(lambda: bool(pids(engine)) and stuck not in pids(engine))
+        # On a busy machine the new one may answer too late at first.
+        async with asyncio.timeout(30):
+            answered = None
+            while not answered:
+                with contextlib.suppress(Expired):
+                    answered = await engine.predict("m", asked(image_files[0]))
+        assert isinstance(answered[0], PredictResult)
 
 
-def test_a_model_whose_answers_depend_on_the_batch_is_asked_one_by_one(tmp_path: Path) -> None:
+@on_the_runner
+async def test_a_model_whose_answers_depend_on_the_batch_is_asked_one_by_one(
+    tmp_path: Path,
+) -> None:
     path = write_leaning(tmp_path / "leaning.onnx", 1e-3)
     pixels = noise(40, 4)
     alone = Classifier(path, threads=1)
     together = alone.probabilities(pixels)
 
-    async def main() -> None:
-        async with running({"m": path}) as engine:
-            assert not engine.served["m"].file.batch_invariant
-            answers = await engine.predict("m", asked(*pixels))
-            for image, answer, other in zip(pixels, answers, together, strict=True):
-                assert isinstance(answer, PredictResult)
-                assert np.array_equal(answer.probabilities, alone.probabilities(image[None])[0])
-                assert not np.array_equal(answer.probabilities, other)
-            # One that takes its place knows that too.
-            os.kill(pids(engine)[0], signal.SIGKILL)
-            await until(lambda: len(pids(engine)) == 0)
-            again = await engine.predict("m", asked(*pixels))
-            for before, after in zip(answers, again, strict=True):
-                assert isinstance(before, PredictResult)
-                assert isinstance(after, PredictResult)
-                assert np.array_equal(before.probabilities, after.probabilities)
-
-    asyncio.run(main())
+    async with running({"m": path}) as engine:
+        assert not engine.served["m"].file.batch_invariant
+        answers = await engine.predict("m", asked(*pixels))
+        for image, answer, other in zip(pixels, answers, together, strict=True):
+            assert isinstance(answer, PredictResult)
+            assert np.array_equal(answer.probabilities, alone.probabilities(image[None])[0])
+            assert not np.array_equal(answer.probabilities, other)
+        # One that takes its place knows that too.
+        os.kill(pids(engine)[0], signal.SIGKILL)
+        await until(lambda: len(pids(engine)) == 0)
+        again = await engine.predict("m", asked(*pixels))
+        for before, after in zip(answers, again, strict=True):
+            assert isinstance(before, PredictResult)
+            assert isinstance(after, PredictResult)
+            assert np.array_equal(before.probabilities, after.probabilities)
 
 
-def test_stopping_answers_what_was_taken(
-    nearest_mean: Path, image_files: list[bytes], started: list[subprocess.Popen[bytes]]
+@on_the_runner
+async def test_stopping_answers_what_was_taken(
+    nearest_mean: Path, image_files: list[bytes]
 ) -> None:
-    async def main() -> None:
-        engine = Engine({"m": nearest_mean}, ServerSettings(workers=1))
-        ready = [engine.ready]
-        await engine.start()
-        ready.append(engine.ready)
-        tasks = [asyncio.create_task(engine.predict("m", asked(image))) for image in image_files]
-        await asyncio.sleep(0)
-        stopping = asyncio.create_task(engine.stop())
-        await asyncio.sleep(0)
-        ready.append(engine.ready)
-        assert ready == [False, True, False]
-        with pytest.raises(Stopping):
-            await engine.predict("m", asked(image_files[0]))
-        await stopping
-        assert all(task.done() and isinstance(task.result()[0], PredictResult) for task in tasks)
-        assert all_ended(started)
+    engine = Engine({"m": nearest_mean}, ServerSettings(workers=1))
+    ready = [engine.ready]
+    await engine.start()
+    (worker,) = engine._pool.workers
+    ready.append(engine.ready)
+    tasks = [asyncio.create_task(engine.predict("m", asked(image))) for image in image_files]
+    await asyncio.sleep(0)
+    stopping = asyncio.create_task(engine.stop())
+    await asyncio.sleep(0)
+    ready.append(engine.ready)
+    assert ready == [False, True, False]
+    with pytest.raises(Stopping):
+        await engine.predict("m", asked(image_files[0]))
+    await stopping
+    assert all(task.done() and isinstance(task.result()[0], PredictResult) for task in tasks)
+    assert worker.process
+    assert worker.process.returncode is not None
 
-    asyncio.run(main())
 
-
-def test_stopping_in_haste_answers_that_it_stops(
-    nearest_mean: Path, image_files: list[bytes], started: list[subprocess.Popen[bytes]]
+@on_the_runner
+async def test_stopping_in_haste_answers_that_it_stops(
+    nearest_mean: Path, image_files: list[bytes]
 ) -> None:
-    async def main() -> None:
-        engine = Engine({"m": nearest_mean}, ServerSettings(workers=1))
-        await engine.start()
-        for pid in pids(engine):
-            os.kill(pid, signal.SIGSTOP)
-        tasks = [asyncio.create_task(engine.predict("m", asked(image))) for image in image_files]
-        await until(lambda: engine.computing > 0 and engine.waiting > 0)
-        await engine.stop(wait=False)
-        for answer in await asyncio.gather(*tasks, return_exceptions=True):
-            assert isinstance(answer, Stopping)
-        assert all_ended(started)
-
-    asyncio.run(main())
+    engine = Engine({"m": nearest_mean}, ServerSettings(workers=1))
+    await engine.start()
+    (worker,) = engine._pool.workers
+    os.kill(pids(engine)[0], signal.SIGSTOP)
+    tasks = [asyncio.create_task(engine.predict("m", asked(image))) for image in image_files]
+    await until(lambda: engine.computing > 0 and engine.waiting > 0)
+    await engine.stop(wait=False)
+    for answer in await asyncio.gather(*tasks, return_exceptions=True):
+        assert isinstance(answer, Stopping)
+    assert worker.process
+    assert worker.process.returncode is not None
 
 
-def test_it_does_not_start_with_a_broken_model(
-    nearest_mean: Path, tmp_path: Path, started: list[subprocess.Popen[bytes]]
+@on_the_runner
+async def test_it_does_not_start_with_a_broken_model(
+    nearest_mean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(workers, "_start", None)  # before it starts a process
     (tmp_path / "broken.onnx").write_bytes(nearest_mean.read_bytes()[:1000])
-
-    async def main() -> None:
-        broken = Engine(
-            {"m": nearest_mean, "b": tmp_path / "broken.onnx"}, ServerSettings(workers=1)
-        )
-        with pytest.raises(ModelFileError, match=r"broken\.onnx is no classifier that Opsin wrote"):
-            await broken.start()
-        missing = Engine({"m": tmp_path / "missing"}, ServerSettings(workers=1))
-        with pytest.raises(RunError, match="does not exist"):
-            await missing.start()
-        assert not started
-
-    asyncio.run(main())
+    broken = Engine({"m": nearest_mean, "b": tmp_path / "broken.onnx"}, ServerSettings(workers=1))
+    with pytest.raises(ModelFileError, match=r"broken\.onnx is no classifier that Opsin wrote"):
+        await broken.start()
+    missing = Engine({"m": tmp_path / "missing"}, ServerSettings(workers=1))
+    with pytest.raises(RunError, match="does not exist"):
+        await missing.start()
 
 
-def test_a_new_file_takes_over_without_a_gap(
+@on_the_runner
+async def test_a_new_file_takes_over_without_a_gap(
     nearest_mean: Path, network: Path, tmp_path: Path
 ) -> None:
     """Files are replaced under load; each request has all its answers from one of them."""
     file, other = tmp_path / "m" / "classifier.onnx", tmp_path / "other.onnx"
-    write_network(file_in(file), seed=0)
+    file.parent.mkdir()
+    write_network(file, seed=0)
     write_network(other, seed=1)
     pixels = list(noise(20, 6))
     old, new = (
@@ -418,49 +387,41 @@ def test_a_new_file_takes_over_without_a_gap(
     )
     assert not np.array_equal(old, new)
 
-    async def main() -> None:
-        listener, seen, stop = Listener(), set[str](), False
+    listener, seen, stop = Listener(), set[str](), False
 
-        async def client(engine: Engine) -> None:
-            while not stop:
-                digest = engine.served["m"].digest
-                try:
-                    answers = await engine.predict("m", asked(*pixels))
-                except WorkerDied:  # it had this request
-                    continue
-                got = np.stack([a.probabilities for a in answers if isinstance(a, PredictResult)])
-                assert np.array_equal(got, old if digest == first else new)
-                seen.add(digest)
-                await asyncio.sleep(0.02)
+    async def client(engine: Engine) -> None:
+        while not stop:
+            digest = engine.served["m"].digest
+            try:
+                answers = await engine.predict("m", asked(*pixels))
+            except WorkerDied:  # it had this request
+                continue
+            got = np.stack([a.probabilities for a in answers if isinstance(a, PredictResult)])
+            assert np.array_equal(got, old if digest == first else new)
+            seen.add(digest)
+            await asyncio.sleep(0.02)
 
-        async with running(
-            {"m": file.parent / "classifier.onnx"}, workers=2, batch=8, deadline=8, metrics=listener
-        ) as engine:
-            first = engine.served["m"].digest
-            clients = [asyncio.create_task(client(engine)) for _ in range(3)]
-            file.write_bytes(b"half a file")
-            await until(lambda: listener.count("reloaded", "m", False) == 1)
-            assert engine.served["m"].digest == first
-            killed = pids(engine)[0]
-            os.kill(killed, signal.SIGKILL)
-            # The one that takes its place has the old model too, though its file is gone.
-            await until(lambda: len(pids(engine)) == 2 and killed not in pids(engine))
-            shutil.copyfile(other, tmp_path / "whole")
-            (tmp_path / "whole").replace(file)
-            await until(lambda: listener.count("reloaded", "m", True) == 1)
-            assert engine.served["m"].digest != first
-            await until(lambda: len(seen) == 2)
-            stop = True
-            await asyncio.gather(*clients)
-            # Nobody asks the old one any more, so nobody keeps it.
-            await until(lambda: all(len(w.loaded) == 1 for w in engine._pool.workers))
-
-    asyncio.run(main())
-
-
-def file_in(file: Path) -> Path:
-    file.parent.mkdir()
-    return file
+    async with running(
+        {"m": file.parent / "classifier.onnx"}, workers=2, batch=8, deadline=8, metrics=listener
+    ) as engine:
+        first = engine.served["m"].digest
+        clients = [asyncio.create_task(client(engine)) for _ in range(3)]
+        file.write_bytes(b"half a file")
+        await until(lambda: listener.count("reloaded", "m", False) == 1)
+        assert engine.served["m"].digest == first
+        killed = pids(engine)[0]
+        os.kill(killed, signal.SIGKILL)
+        # The one that takes its place has the old model too, though its file is gone.
+        await until(lambda: len(pids(engine)) == 2 and killed not in pids(engine))
+        shutil.copyfile(other, tmp_path / "whole")
+        (tmp_path / "whole").replace(file)
+        await until(lambda: listener.count("reloaded", "m", True) == 1)
+        assert engine.served["m"].digest != first
+        await until(lambda: len(seen) == 2)
+        stop = True
+        await asyncio.gather(*clients)
+        # Nobody asks the old one any more, so nobody keeps it.
+        await until(lambda: all(len(w.loaded) == 1 for w in engine._pool.workers))
 
 
 def test_workers_end_with_their_server(nearest_mean: Path) -> None:
@@ -495,31 +456,29 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_a_stranger_s_file_takes_no_place(tmp_path: Path) -> None:
+@on_the_runner
+async def test_a_stranger_s_file_takes_no_place(tmp_path: Path) -> None:
     """One that is unsound is not served; one that is unsound for some images costs these."""
     path, listener = tmp_path / "classifier.onnx", Listener()
     path.write_bytes(unsound_for_sevens())
     seven, other = (np.full((8, 8, 1), value, np.uint8) for value in (7, 8))
 
-    async def main() -> None:
-        async with running({"theirs": path}, metrics=listener) as engine:
-            first, second = await engine.predict("theirs", asked(seven, other))
-            assert isinstance(first, BadAnswer)
-            assert "The model theirs gives no sound answer" in first.message
-            assert isinstance(second, PredictResult)
-            digest = engine.served["theirs"].digest
-            strings = classifier(
-                helper.make_node("Cast", ["shares"], ["probabilities"], to=TensorProto.STRING),
-                LAST[1],
-                kinds={"probabilities": (TensorProto.STRING, ["N", 3])},
-            )
-            (tmp_path / "new").write_bytes(strings)
-            (tmp_path / "new").replace(path)
-            await until(lambda: listener.count("reloaded", "theirs", False) == 1)
-            assert engine.served["theirs"].digest == digest
-            assert isinstance((await engine.predict("theirs", asked(other)))[0], PredictResult)
-
-    asyncio.run(main())
+    async with running({"theirs": path}, metrics=listener) as engine:
+        first, second = await engine.predict("theirs", asked(seven, other))
+        assert isinstance(first, BadAnswer)
+        assert "The model theirs gives no sound answer" in first.message
+        assert isinstance(second, PredictResult)
+        digest = engine.served["theirs"].digest
+        strings = classifier(
+            helper.make_node("Cast", ["shares"], ["probabilities"], to=TensorProto.STRING),
+            LAST[1],
+            kinds={"probabilities": (TensorProto.STRING, ["N", 3])},
+        )
+        (tmp_path / "new").write_bytes(strings)
+        (tmp_path / "new").replace(path)
+        await until(lambda: listener.count("reloaded", "theirs", False) == 1)
+        assert engine.served["theirs"].digest == digest
+        assert isinstance((await engine.predict("theirs", asked(other)))[0], PredictResult)
 
 
 def one(model: str = "m", size: int = 1, *, alone: bool = False) -> Entry:

@@ -16,25 +16,18 @@ pytest.importorskip("prometheus_client")
 from prometheus_client.parser import text_string_to_metric_families
 
 from opsin.core.files import MISSING
-from opsin.core.metadata import Metadata, Preparation, Reject
+from opsin.core.metadata import Reject
 from opsin.server.metrics import WINDOW, MetricsMiddleware, ServerMetrics, drift, training_mix
 from opsin.server.models import ModelFile, ServedModel
+from tests.made_classifier import metadata
 
 
 def served(
     classes: tuple[str, ...], mix: tuple[float, ...] | None, refused: float = 0
 ) -> ServedModel:
-    metadata = Metadata(
-        opsin="1",
-        model="mlp",
-        classes=classes,
-        preparation=Preparation(height=2, width=2, channels=1, resize="fit"),
-        layers=(),
-        source="made",
-        fingerprint="0",
-        reject=Reject(max_ood_score=0.5, rate=refused, images=100) if refused else None,
-    )
-    return ServedModel("demo", ModelFile(Path("m"), b"", MISSING), metadata, mix=mix)
+    reject = Reject(max_ood_score=0.5, rate=refused, images=100) if refused else None
+    about = metadata().model_copy(update={"classes": classes, "reject": reject})
+    return ServedModel("demo", ModelFile(Path("m"), b"", MISSING), about, mix=mix)
 
 
 def figures(metrics: ServerMetrics, **known: ServedModel) -> dict[tuple[Any, ...], float]:

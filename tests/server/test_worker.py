@@ -94,9 +94,8 @@ def test_an_unsound_answer_costs_one_image(tmp_path: Path) -> None:
     sent = [png(pixels) for pixels in (steps, np.full((8, 8), 7, np.uint8), steps.T)]
     images = [[len(image), None, False, True, False] for image in sent]
     reply, parts = answer(model, {"max_pixels": 64, "images": images}, memoryview(b"".join(sent)))
-    assert [(place, kind) for place, (kind, *_) in reply["errors"].items()] == [
-        (1, "ModelFileError")
-    ]
+    errors = [outcome.get("error", [None])[0] for outcome in reply["outcomes"]]
+    assert errors == [None, "ModelFileError", None]
     assert reply["arrays"]["embedding"] == (2, 64)
     rows = np.frombuffer(parts[0], np.float32).reshape(2, 3)
     assert rows.sum(axis=1) == pytest.approx(1)

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from opsin.core.errors import OpsinError, RunError, StorageError
 from opsin.core.platform import is_locked
 from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import LOCK, Job, State, command, new_job, read_job, write_job
-from opsin.studio.jobs.queue import BESIDE, Queue
+from opsin.studio.jobs.queue import BESIDE, Queue, new_output_folder
 from opsin.studio.runs.run_index import thin
 from tests.studio.made_jobs import TRAINS, WAITS, python, until
 
@@ -414,3 +416,34 @@ def test_a_thinned_curve_keeps_its_ends(points: list[float], most: int) -> None:
     assert len(kept) == min(len(points), most)
     assert kept[:1] == points[:1]
     assert kept[-1:] == points[-1:]
+
+
+def _age(folder: Path) -> None:
+    then = time.time() - 2 * 86_400
+    os.utime(folder, (then, then))
+
+
+def test_a_folder_stays_as_long_as_a_job_of_the_queue_has_it(tmp_path: Path) -> None:
+    queue = Queue(tmp_path)
+    mine, forgotten = new_output_folder(queue), new_output_folder(queue)
+    job = queue.add("predict", "many", command("predict", "run", "--out", mine / "answers.csv"))
+    for folder in (mine, forgotten):
+        _age(folder)
+    new_output_folder(queue)
+    assert mine.is_dir()
+    assert not forgotten.exists()
+    queue.remove(job.id)
+    new_output_folder(queue)
+    assert not mine.exists()
+
+
+def test_many_ask_at_once_where_much_is_old(tmp_path: Path) -> None:
+    queue = Queue(tmp_path)
+    for _ in range(20):
+        for number in range(30):
+            (tmp_path / "tried" / f"{number:012x}").mkdir(parents=True, exist_ok=True)
+            _age(tmp_path / "tried" / f"{number:012x}")
+        with ThreadPoolExecutor(8) as visitors:
+            made = list(visitors.map(lambda _: new_output_folder(queue), range(8)))
+        assert len(set(made)) == 8
+        assert all(folder.is_dir() for folder in made)

@@ -62,8 +62,3 @@ def test_a_real_budget(digits: Dataset) -> None:
     chosen, reason, _ = fit_budget(60, recipe, digits, device=CPU)
     assert chosen.training.epochs > 1
     assert reason.startswith("mlp ")
-
-
-def test_a_part_smaller_than_a_batch_is_measured_too(digits: Dataset) -> None:
-    recipe = resolve(digits.recipe, model="mlp", batch_size=60_000)
-    assert measure_epoch(recipe, digits, CPU, seconds=0.01) > 0

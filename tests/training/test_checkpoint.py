@@ -94,14 +94,6 @@ def test_a_file_without_its_json_does_not_count(tmp_path: Path) -> None:
         kept.load(2)
 
 
-def test_where_none_is_whole_there_is_none(tmp_path: Path) -> None:
-    kept = Checkpoints(tmp_path / "none")
-    assert kept.newest() is None
-    kept.save(tensors(1), TrainingState(step=1))
-    (tmp_path / "none" / "step-00000001.safetensors").write_bytes(b"rotten")
-    assert kept.newest() is None
-
-
 def test_a_refused_write_leaves_the_older_ones(tmp_path: Path) -> None:
     kept = Checkpoints(tmp_path)
     kept.save(tensors(1), TrainingState(step=1))
@@ -110,12 +102,3 @@ def test_a_refused_write_leaves_the_older_ones(tmp_path: Path) -> None:
         kept.save(tensors(2), TrainingState(step=2))
     found = kept.newest()
     assert found is not None and found[1].step == 1
-
-
-def test_later_ones_are_forgotten_on_going_back(tmp_path: Path) -> None:
-    kept = Checkpoints(tmp_path)
-    for step in (1, 2):
-        kept.save(tensors(step), TrainingState(step=step))
-    kept.forget_after(1)
-    assert kept.steps() == [1]
-    assert len(list(tmp_path.iterdir())) == 2

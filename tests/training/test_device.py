@@ -11,9 +11,7 @@ from opsin.training.device import (
     choose_device,
     choose_precision,
     describe_device,
-    has_quick_bfloat16,
     isolated_rng,
-    threads_for,
 )
 
 CPU = torch.device("cpu")
@@ -36,20 +34,6 @@ def test_bfloat16_is_for_large_steps_where_there_are_units_for_it(
     assert choose_precision("auto", 10**6, CPU) == "float32"
     assert choose_precision("float32", 10**9, CPU) == "float32"
     assert choose_precision("bfloat16", 10**6, CPU) == "bfloat16"
-
-
-def test_the_processor_is_asked_and_no_other_device_taken_for_it() -> None:
-    assert has_quick_bfloat16(CPU) == bool(torch.cpu.get_capabilities().get("amx_bf16"))
-    assert not has_quick_bfloat16(torch.device("mps"))
-
-
-def test_small_steps_get_one_thread_and_others_all() -> None:
-    before = torch.get_num_threads()
-    with threads_for(10**6):
-        assert torch.get_num_threads() == 1
-    with threads_for(10**9):
-        assert torch.get_num_threads() == before
-    assert torch.get_num_threads() == before
 
 
 def test_the_callers_random_numbers_go_on() -> None:

@@ -79,31 +79,6 @@ def test_what_lies_deeper_learns_slower_and_everything_once() -> None:
         assert held == set(learnt)
 
 
-def test_norms_are_told_by_the_layers_names() -> None:
-    from opsin.training.fine_tuning import learning
-    from opsin.training.step import TrainStep
-
-    content, weights = classifier(2)
-    recipe = resolve(DataRecipe.of("x")).training
-    norms = TrainStep(
-        learning(content, set(weights) - {"input.scale"}), recipe, device=torch.device("cpu")
-    ).norms()
-    assert list(norms) == ["conv0", "conv1", "head"]
-    assert norms["conv0"] == pytest.approx(np.linalg.norm(weights["w0"]), rel=1e-4)
-
-
-def test_a_batch_that_has_no_room_is_halved() -> None:
-    from opsin.core.metadata import Layer
-    from opsin.training.device import fine_tuned_at_once
-
-    recipe = resolve(DataRecipe.of("x"), batch_size=64).training
-    for shape, size in (((3, 32, 32), 64), ((10**6, 10**6), 8)):
-        layers = [
-            Layer(name="conv", kind="Conv", shape=shape, parameters=0, trainable=0, multiply_adds=0)
-        ]
-        assert fine_tuned_at_once(recipe, layers) == size
-
-
 def test_weights_half_way_back_are_taken_where_they_are_better() -> None:
     from opsin.training.batches import TrainingBatches
     from opsin.training.fine_tuning import averaged, learning

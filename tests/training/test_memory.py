@@ -166,22 +166,3 @@ def test_what_is_fitted_fits(batch: int, free: int) -> None:
     # No smaller than it must be.
     doubled = recipe.with_training(micro_batch=2 * part + 1)
     assert estimate(doubled, layers) > free or 2 * part + 1 > batch
-
-
-def test_parts_that_are_settled_are_kept_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe, layers = parts((32, 32, 3), batch_size=512, model="cnn", hidden=(32, 64))
-    own = recipe.with_training(micro_batch=256)
-    free = estimate(own, layers) - 1
-    monkeypatch.setattr(device, "available", lambda _: free)
-    assert fit_memory(recipe, layers, device=CPU)[0].training.micro_batch == 128
-    with pytest.raises(RecipeError, match="smaller --micro-batch"):
-        fit_memory(own, layers, device=CPU)
-    with pytest.raises(RecipeError, match="Close other programs"):
-        fit_memory(recipe, layers, device=CPU, fixed=True)
-
-
-def test_what_is_varied_before_it_is_cut_counts() -> None:
-    recipe, layers = parts((32, 32, 3), batch_size=512, model="cnn", hidden=(64, 128))
-    many = recipe.with_training(batch_size=4096, micro_batch=512)
-    waiting = 2 * 4 * (4096 - 512) * 32 * 32 * 3
-    assert estimate(many, layers) >= estimate(recipe, layers) + waiting

@@ -49,11 +49,6 @@ def test_biases_and_scales_do_not_decay(name: str) -> None:
     assert decays == {4: 0.1, 1: 0.0}
 
 
-def test_adam_has_kerass_epsilon() -> None:
-    [(optimizer, _)] = make_optimizers(nn.Linear(2, 2), recipe(optimizer="adam"))
-    assert optimizer.param_groups[0]["eps"] == 1e-7
-
-
 def test_muon_takes_the_convolutions_and_adamw_the_rest() -> None:
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8, 2))
     (muon, whole), (rest, share) = make_optimizers(network, recipe(optimizer="muon"))

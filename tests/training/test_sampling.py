@@ -63,17 +63,6 @@ def test_sampling_is_even_over_classes_and_over_the_images_of_each(
         assert np.ptp(drawn[labels == label]) <= 1
 
 
-def test_each_pass_over_a_class_has_an_order_of_its_own() -> None:
-    labels = np.repeat([0, 1], [30, 10])
-    # Epochs 1 and 4 show the first twenty of a pass over the thirty each.
-    shown = [
-        {place for place in epoch_order(labels, recipe_of("sampling"), epoch, 2) if place < 30}
-        for epoch in (1, 4)
-    ]
-    assert [len(places) for places in shown] == [20, 20]
-    assert shown[0] != shown[1]
-
-
 def test_rare_classes_weigh_more() -> None:
     labels = np.array([0] * 90 + [1] * 10)
     weights = class_weights(labels, 2)

@@ -56,21 +56,6 @@ def test_parts_of_a_batch_add_up_to_its_step(part: int, weights: Any) -> None:
     assert not torch.equal(whole["head.weight"], network.state_dict()["head.weight"])
 
 
-@pytest.mark.parametrize("part", [21, 4096])
-def test_a_part_as_large_as_the_batch_changes_no_bit(part: int) -> None:
-    network = made("resnet")
-    _, _, whole = step(network, None)
-    _, _, parts = step(network, part)
-    assert all(torch.equal(parts[name], value) for name, value in whole.items())
-
-
-def test_batch_norm_learns_from_each_part() -> None:
-    network = made("resnet")
-    _, _, parts = step(network, 10)
-    moved = {int(value) for name, value in parts.items() if name.endswith("num_batches_tracked")}
-    assert moved == {2}  # of 10 and of 11: no part has one image alone
-
-
 def test_the_average_of_the_weights_answers_is_kept_and_is_delivered() -> None:
     recipe = resolve(DataRecipe.of("x"), optimizer="sgd", ema=0.5).training
     network = made("mlp").train()

@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 import opsin
-from opsin.core.errors import ModelFileError, ParityError, RecipeError
-from opsin.core.metadata import Metadata, Score
+from opsin.core.errors import ParityError, RecipeError
+from opsin.core.metadata import Metadata
 from opsin.models import build_network
 from opsin.models.onnx_network import TorchNetwork
 from opsin.models.torch_layers import Normalise
-from opsin.onnx_files.postprocessing import finished
 from opsin.runtime.classifier import Classifier
 from opsin.training import torch_to_onnx
 from tests.onnx_files.made_files import SHAPE, trained
@@ -94,27 +93,6 @@ def test_a_file_of_another_network_does_not_pass(images: NDArray[np.uint8]) -> N
         network.get_submodule("head").get_parameter("bias")[0] += 3.0
     with pytest.raises(ParityError, match="differ by up to"):
         torch_to_onnx.check_parity(opened(content), network, images)
-
-
-def test_numbers_that_are_none_do_not_pass(images: NDArray[np.uint8]) -> None:
-    network, metadata = trained("mlp")
-    with torch.no_grad():
-        network.get_submodule("head").get_parameter("bias")[0] = float("nan")
-    content = torch_to_onnx.to_onnx(network, metadata)
-    with pytest.raises(ModelFileError, match="not all between 0 and 1"):
-        torch_to_onnx.check_parity(opened(content), network, images)
-
-
-def test_a_stamp_changes_the_description_alone(tmp_path: Path, images: NDArray[np.uint8]) -> None:
-    network, metadata = trained("mlp")
-    path = tmp_path / "classifier.onnx"
-    path.write_bytes(torch_to_onnx.to_onnx(network, metadata))
-    before = opsin.Classifier(path).probabilities(images)
-    score = Score(split="test", images=9, accuracy=0.5, low=0.2, high=0.8)
-    path.write_bytes(finished(path.read_bytes(), metadata.model_copy(update={"score": score})))
-    after = opsin.Classifier(path)
-    assert after.metadata.score == score
-    assert np.array_equal(after.probabilities(images), before)
 
 
 def a_network_of(*layers: nn.Module, channels: int = 6) -> tuple[nn.Sequential, Metadata]:

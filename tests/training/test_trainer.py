@@ -18,7 +18,7 @@ from torch import nn
 
 from opsin.commands.train.recorder import graceful_interrupt
 from opsin.core.artifacts.records import Epoch
-from opsin.core.errors import RecipeError, StorageError
+from opsin.core.errors import StorageError
 from opsin.core.events import Watcher
 from opsin.data.dataset import Dataset
 from opsin.models import build_network
@@ -88,16 +88,6 @@ def figures(epochs: list[Epoch]) -> list[dict[str, Any]]:
     return [epoch.model_dump(exclude={"seconds", "images_per_second"}) for epoch in epochs]
 
 
-@pytest.mark.parametrize("model", ["mlp", "resnet"])
-def test_same_seed_same_weights(digits: Dataset, tmp_path: Path, model: str) -> None:
-    runs = [train(digits, tmp_path / str(i), model=model, epochs=2, flip=True, shift=1)
-            for i in range(2)]  # fmt: skip
-    first, second = (network.state_dict() for network, _ in runs)
-    assert all(torch.equal(first[key], second[key]) for key in first)
-    other, _ = train(digits, tmp_path / "other", model=model, epochs=2, seed=1)
-    assert not torch.equal(first["head.weight"], other.state_dict()["head.weight"])
-
-
 @pytest.mark.parametrize("options", [
     {"optimizer": "sgd", "learning_rate": 0.1, "schedule": "cosine"},
     {"optimizer": "adamw", "weight_decay": 0.1, "schedule": "step"},
@@ -121,16 +111,6 @@ def test_the_best_epoch_is_kept_not_the_last(digits: Dataset, tmp_path: Path) ->
     val = TrainingBatches(digits.images, digits.labels, digits.split.val, CPU)
     stepper = TrainStep(network, resolve(digits.recipe, model="mlp").training, device=CPU)
     assert trainer.validate(stepper, val)[1] == best.val_accuracy
-
-
-def test_patience_ends_a_training_that_gets_no_better(digits: Dataset, tmp_path: Path) -> None:
-    notes = Notes()
-    # A rate too small to change any answer: the first epoch stays the best by accuracy, and by
-    # loss each later one would win, so let the loss rise by going the wrong way.
-    train(digits, tmp_path, notes, learning_rate=3.0, schedule="constant", optimizer="sgd",
-          momentum=0.0, epochs=40, patience=2)  # fmt: skip
-    assert len(notes.epochs) < 40
-    assert not any(epoch.best for epoch in notes.epochs[-2:])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -186,17 +166,6 @@ def test_killed_at_any_step_it_comes_to_the_same_end(
         assert digest(again) == digest(network)
         assert figures(cut.epochs) == figures(whole.epochs)
         assert figures([resumed.best]) == figures([outcome.best])
-
-
-def test_stopped_and_resumed_it_comes_to_the_same_end(digits: Dataset, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"epochs": 2, "batch_size": 16, "dropout": 0.2}
-    network, _ = train(digits, tmp_path / "whole", **options)
-    notes = Notes(interrupt_at=4)
-    _, stopped = train(digits, tmp_path / "cut", notes, **options)
-    assert stopped.stopped and not stopped.last.complete
-    again, resumed = train(digits, tmp_path / "cut", **options)
-    assert not resumed.stopped
-    assert digest(again) == digest(network)
 
 
 def test_a_damaged_checkpoint_costs_only_its_interval(digits: Dataset, tmp_path: Path) -> None:
@@ -286,14 +255,3 @@ def test_a_full_disk_leaves_the_older_checkpoint(
     assert found is not None and found[1].step >= 4
     again, _ = train(digits, tmp_path / "cut", **options)
     assert digest(again) == digest(network)
-
-
-def test_nothing_to_learn_from_is_refused(digits: Dataset, tmp_path: Path) -> None:
-    empty = TrainingBatches(digits.images, digits.labels, digits.split.train[:0], CPU)
-    recipe = resolve(digits.recipe, model="mlp", balance="none")
-    network = build_network.build(
-        recipe.model, (8, 8, 1), 10, statistics=Statistics([80.0], [90.0])
-    )
-    with graceful_interrupt() as stop, pytest.raises(RecipeError, match="images to train on"):
-        fit(network, empty, empty, recipe.training, classes=10,
-            checkpoints=Checkpoints(tmp_path), watcher=Watcher(), stop=stop)  # fmt: skip

@@ -33,18 +33,9 @@ REFUSED: Final[Mapping[str, tuple[Headers, int]]] = {
 }
 
 
-async def first_message(
-    app: Any,
-    headers: Headers,
-    *,
-    path: str = "/",
-    method: str = "GET",
-    kind: str = "http",
-    query: bytes = b"",
-) -> dict[str, Any]:
+async def first_message(app: Any, headers: Headers, **named: Any) -> dict[str, Any]:
     """Send a request as it is, without a client that mends it; return the first answer."""
-    sent = await messages(app, headers, path=path, method=method, kind=kind, query=query)
-    return sent[0]
+    return (await messages(app, headers, **named))[0]
 
 
 async def messages(
@@ -81,12 +72,7 @@ def ask(app: Any, headers: Headers, **named: Any) -> dict[str, Any]:
 
 
 def paths_of(routes: Any, filled: str) -> list[str]:
-    """Return an address for each route, those of mounted applications included.
-
-    Args:
-        routes: What an application lists.
-        filled: Stands in each place of an address that may be filled.
-    """
+    """Return an address for each route, ``filled`` in its places, and those of mounted ones."""
     found = []
     for route in routes:
         if isinstance(route, Mount):

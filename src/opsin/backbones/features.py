@@ -15,7 +15,7 @@ import math
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -37,9 +37,6 @@ from opsin.runtime.providers import CPU, Session, choose
 KEPT: Final = 256
 #: Images computed at once, always: of another number some networks make other last bits.
 BATCH: Final = 8
-_ROWS: Final = KEPT
-# Most bytes of files cached in memory.
-_HELD: Final = 32 << 20
 # Most numbers held in memory: 256 MB.
 _IN_MEMORY: Final = 64 << 20
 
@@ -54,9 +51,6 @@ class FeatureCache:
         self._units, self._what = units, what
         #: Why the last features could not be written, if so.
         self.refused: str | None = None
-        self._files: list[Path] = []
-        self._listing = threading.Lock()
-        self._read = lru_cache(max(2, _HELD // (4 * units * _ROWS)))(self._stored)
 
     def fill(self, target: NDArray[np.float32], digests: Digests) -> NDArray[np.int64]:
         """Fill in the known features of many images, and return the rows of the others."""
@@ -78,24 +72,7 @@ class FeatureCache:
 
     def knows(self, digests: Digests) -> NDArray[np.bool_]:
         """Tell which images' features are known, ``bool[N]``, without reading any."""
-        with self._listing:
-            return np.isin(_beginnings(digests), self._index[0])
-
-    def find(self, digest: bytes) -> NDArray[np.float32] | None:
-        """Return the features of one image, ``float32[D]``; ``None`` if they are unknown."""
-        with self._listing:
-            names, positions = self._index
-        name = np.frombuffer(digest, np.uint64, 1)[0]
-        first, last = np.searchsorted(names, name), np.searchsorted(names, name, "right")
-        for position in positions[first:last]:
-            file, row = divmod(int(position), _ROWS)
-            with contextlib.suppress(Exception):
-                digests, features = self._read(self._files[file])
-                if digests[row].tobytes() == digest:
-                    # A copy, since it would keep all of the file in memory.
-                    copied: NDArray[np.float32] = features[row].copy()
-                    return copied
-        return None
+        return np.isin(_beginnings(digests), self._known)
 
     def keep(self, digests: Digests, features: NDArray[np.float32]) -> None:
         """Keep the features of some images, 256 at most."""
@@ -111,19 +88,13 @@ class FeatureCache:
             self.refused = getattr(error, "message", None) or str(error)
 
     @cached_property
-    def _index(self) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-        """First bytes of images' digests, sorted, and ``file * _ROWS + row`` of each."""
-        names, places = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
-        for path in sorted(self.folder.glob("*.npz")):
-            with contextlib.suppress(Exception):
-                with StoredArrays(path) as arrays:
-                    digests = _checked(arrays.read("digests"))
-                names.append(_beginnings(digests))
-                places.append(np.arange(len(digests)) + len(self._files) * _ROWS)
-                self._files.append(path)
-        every = np.concatenate(names)
-        order = np.argsort(every, kind="stable")
-        return every[order], np.concatenate(places)[order]
+    def _known(self) -> NDArray[np.uint64]:
+        """First bytes of images' digests."""
+        names = [np.zeros(0, np.uint64)]
+        for path in self.folder.glob("*.npz"):
+            with contextlib.suppress(Exception), StoredArrays(path) as arrays:
+                names.append(_beginnings(_checked(arrays.read("digests"))))
+        return np.concatenate(names)
 
     def _stored(self, path: Path) -> tuple[Digests, NDArray[np.float32]]:
         with StoredArrays(path) as arrays:
@@ -138,7 +109,7 @@ def _beginnings(names: Digests) -> NDArray[np.uint64]:
 
 
 def _checked(digests: Digests) -> Digests:
-    if digests.dtype != np.uint8 or digests.shape[1:] != (32,) or len(digests) > _ROWS:
+    if digests.dtype != np.uint8 or digests.shape[1:] != (32,) or len(digests) > KEPT:
         raise ValueError("no digests of images")
     return digests
 

@@ -11,11 +11,7 @@ from opsin.report.terminal import for_people
 
 
 def bench(
-    *,
-    model: str = "",
-    classifier: Path | None = None,
-    quiet: bool = False,
-    as_json: bool = False,
+    *, model: str = "", classifier: Path | None = None, quiet: bool = False, as_json: bool = False
 ) -> None:
     """Measure images a second in training and answering.
 

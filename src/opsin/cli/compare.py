@@ -16,7 +16,6 @@ from opsin.report.terminal import for_people, printable
 def compare(
     runs: list[Path] | None = None,
     *,
-    baselines: str | None = None,
     out: Path | None = None,
     quiet: bool = False,
     as_json: bool = False,
@@ -30,25 +29,15 @@ def compare(
 
     Example: opsin compare runs/a runs/b runs/c --out comparison
 
-    Example: opsin compare --baselines fashion-mnist runs/2026-11-21-fashion-mnist-cnn
-
     Options:
         runs (RUN RUN...): Two to ten run directories that were judged by some of the same images.
-        baselines (SOURCE): Also train models without layers (logistic, forest, knn, svm) on
-            these images, with the first run's split.
         out (FOLDER): Folder for compare.html, compare.json and the figures, with the images on
             which the runs disagree.
     """
-    options.expect(runs or baselines is not None, "two runs", "RUN RUN...")
-    watcher = for_people(quiet=quiet)
-    if baselines is None:
-        from opsin.commands.compare import compare as workflow  # noqa: PLC0415  slow to load
+    options.expect(runs, "two runs", "RUN RUN...")
+    from opsin.commands.compare import compare as workflow  # noqa: PLC0415  slow to load
 
-        comparison = workflow(*(runs or ()), out=out, watcher=watcher)
-    else:
-        from opsin.commands.repeats import compare_baselines  # noqa: PLC0415  trains
-
-        comparison = compare_baselines(baselines, *(runs or ()), out=out, watcher=watcher)
+    comparison = workflow(*(runs or ()), out=out, watcher=for_people(quiet=quiet))
     if as_json:
         print_json(comparison.to_json())
         return

@@ -32,8 +32,8 @@ def export(
 ) -> None:
     """Write a classifier in another form, and show what changes.
 
-    A smaller file is held against the old one on real images: its accuracy may fall by no more
-    than 0.3 points, its size and speed on this machine are measured.
+    A smaller file is compared with the original on real images: its accuracy may fall by no more
+    than 0.3 points; its size and its speed on this machine are measured.
 
     Example: opsin export runs/2026-11-21-fashion-mnist-cnn --to int8
 
@@ -44,7 +44,7 @@ def export(
             bundle: a .zip with the file, samples, and clients in Python and JavaScript.
             hf:owner/name: a folder for the Hugging Face hub, with a model card.
         out: File to write, or folder for the hub (default: beside MODEL).
-        force: Write the file even where it answers worse by more than 0.3 points.
+        force: Write the file even if its accuracy falls by more than 0.3 points.
         licence (NAME): For the hub: the licence that you publish it under, such as apache-2.0, mit
             or cc-by-4.0 (default: none is stated).
         upload: For the hub: send the folder, as whom hf auth login or HF_TOKEN says; a new

@@ -1,4 +1,4 @@
-"""`opsin inspect`: a look inside a classifier."""
+"""`opsin inspect`: layers, units and decisions of a classifier."""
 
 from __future__ import annotations
 

@@ -27,8 +27,8 @@ def report(
 ) -> None:
     """Analyse a finished run in depth, and write its report again.
 
-    A training writes the page at its end; this adds how the classifier stands disturbed and strange
-    images, and a map of all images.
+    A training writes the page at its end; this adds the answers to disturbed and strange images,
+    and a map of all images.
 
     Example: opsin report runs/2026-11-21-fashion-mnist-cnn --open
 

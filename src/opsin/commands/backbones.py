@@ -34,17 +34,9 @@ _SECONDS: Final = 0.5
 class ListedBackbone(BaseModel, frozen=True):
     """A network with a short name.
 
-    Args:
-        name: What to give as ``backbone`` (``--from``).
-        suits: What it is good for.
-        repository: Where it is published: on the hub, or a package.
-        revision: The commit that is meant; ``None`` for a package.
-        size: Bytes of its file. This and the next two are estimates before it is fetched.
-        side: Height and width of its images.
-        multiply_adds: Multiply-adds per image.
-        milliseconds: Time per image on this machine, or ``None`` before it is fetched.
-        licence: Of its weights.
-        path: Its file on this machine, or ``None``.
+    ``repository`` is one on the hub, or a package, which has no ``revision``. ``size``, in bytes,
+    ``side`` and ``multiply_adds`` per image are estimates before it is fetched; until then there is
+    no ``path``, and no time per image.
     """
 
     name: str
@@ -62,11 +54,8 @@ class ListedBackbone(BaseModel, frozen=True):
 class FeatureValue(BaseModel, frozen=True):
     """A value of a network that can serve as features.
 
-    Args:
-        name: In the file: what to give as ``at``.
-        op: The operator that it comes from.
-        shape: Of one image: ``(units,)``, ``(channels, height, width)`` or ``(tokens, units)``.
-        usual: Whether it is the default.
+    ``shape`` is of one image: ``(units,)``, ``(channels, height, width)`` or ``(tokens, units)``;
+    ``usual`` ones are the default.
     """
 
     name: str
@@ -78,19 +67,9 @@ class FeatureValue(BaseModel, frozen=True):
 class KnownBackbone(BaseModel, frozen=True):
     """Facts about one network.
 
-    Args:
-        name: What people call it.
-        path: Its file.
-        sha256: Of the file, in hexadecimal.
-        repository: Where it is published, with the commit; ``None`` for a file.
-        size: Bytes of the file.
-        side: Height and width of its images.
-        channels: 1 or 3.
-        pixels: The pixel values it expects, and where that is stated; ``None`` if unknown.
-        licence: Under which it is published, or ``unknown``.
-        multiply_adds: Multiply-adds per image, up to its last features.
-        milliseconds: Time per image on this machine.
-        values: Possible features, in order of computation.
+    ``side`` is height and width of its images; ``pixels`` the values it expects, and where that is
+    stated. ``multiply_adds`` and ``milliseconds`` are per image, on this machine, up to its last
+    features. ``values`` are its possible features, in order of computation.
     """
 
     name: str
@@ -252,10 +231,7 @@ def describe_backbone(
         raise MissingExtraError("looking into networks", "evaluate") from error
 
     backbone = look_into(what, prepare=prepare, offline=offline, watcher=watcher)
-    probed, measured = (
-        backbone.probed,
-        measure(backbone),
-    )  # another scale of pixels is the same work
+    probed, measured = backbone.probed, measure(backbone)
     return KnownBackbone(
         name=backbone.name,
         path=backbone.path,

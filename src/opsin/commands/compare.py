@@ -106,15 +106,11 @@ def compare(
         watcher.note(note)
     pairs = _pairs(paired, [row.letter for row in rows])
     comparison = Comparison(
-        part=paired.part,
-        images=len(paired.labels),
+        part=paired.part, images=len(paired.labels),
         headline=headline_of(paired.part, rows[0].letter, pairs),
-        runs=tuple(_with_best(rows, paired)),
-        pairs=tuple(pairs),
-        remarks=remarks_on(paired.part, len(pairs), pairs[0].groups),
-        notes=tuple(notes),
-        files=(),
-    )
+        runs=tuple(_with_best(rows, paired)), pairs=tuple(pairs),
+        remarks=remarks_on(paired.part, len(pairs), pairs[0].groups), notes=tuple(notes), files=(),
+    )  # fmt: skip
     return comparison if out is None else write_files(comparison, opened, Path(out), watcher)
 
 
@@ -334,20 +330,11 @@ def _row(run: Run, number: int, paired: _Paired) -> ComparedRun:
             figures = widen(figures)
     return ComparedRun(
         **{metric.key: metric.value(figures) for metric in headline_metrics()},
-        letter="ABCDEFGHIJ"[number],
-        run=str(run.path),
-        model=report.model,
-        source=report.source,
-        **dict(accuracy(figures)),
-        tested=paired.tested[number],
-        rescored=paired.rescored[number],
-        reported=reported,
-        bytes=report.file.bytes,
-        parameters=report.training.parameters,
-        seconds=report.seconds.get("train"),
-        parity=report.file.difference,
-        best=[],
-    )
+        letter="ABCDEFGHIJ"[number], run=str(run.path), model=report.model, source=report.source,
+        **dict(accuracy(figures)), tested=paired.tested[number], rescored=paired.rescored[number],
+        reported=reported, bytes=report.file.bytes, parameters=report.training.parameters,
+        seconds=report.seconds.get("train"), parity=report.file.difference, best=[],
+    )  # fmt: skip
 
 
 def _with_best(rows: Sequence[ComparedRun], paired: _Paired) -> list[ComparedRun]:

@@ -11,7 +11,8 @@ import numpy as np
 
 from opsin.commands.runs import Run
 from opsin.core.arrays import Pixels
-from opsin.core.artifacts.records import DatasetRecord, RecordedRecipe
+from opsin.core.artifacts.recorded_recipe import RecordedRecipe
+from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_predictions import PART_WORDS
 from opsin.core.errors import OpsinError
 from opsin.core.events import Watcher

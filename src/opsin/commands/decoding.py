@@ -17,7 +17,7 @@ from opsin.data.image_stream import ListedImage, held_bytes
 from opsin.data.sources import find_all
 from opsin.data.sources.named import is_place
 from opsin.runtime.cluster import Cluster, is_elsewhere
-from opsin.runtime.image_engine import Done, ImageSteps
+from opsin.runtime.image_engine import ImageSteps
 
 
 @checked
@@ -62,7 +62,7 @@ def decode(
         ) -> Generator[tuple[ListedImage, ReadImage | ImageError]]:
             size = preparation.height * preparation.width * preparation.channels
             steps = ImageSteps[ListedImage, ReadImage, ReadImage](
-                prepare=lambda item: Done(read_pixels(item, preparation)),
+                prepare=lambda item: read_pixels(item, preparation),
                 compute=lambda batch: batch,
                 cost=lambda item: size + held_bytes(item),
                 batch=1,

@@ -1,4 +1,4 @@
-"""`opsin.open_docs`, the verb `docs`: the documentation in a browser, without a network."""
+"""The verb `docs`: the documentation in a browser, without a network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def open_docs(*, open_browser: bool = True) -> str:
     """Open the local documentation in the browser.
 
     Args:
-        open_browser: Whether to open it, or only to return its address.
+        open_browser: Also open it, not only return its address.
 
     Returns:
         Its address, ``file://…``.

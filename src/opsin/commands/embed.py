@@ -32,11 +32,9 @@ from opsin.data import sources
 from opsin.data.cache import digest_rows
 from opsin.data.dataset import Dataset, resolve_sources
 from opsin.data.formats import SUFFIXES
-from opsin.data.image_stream import ListedImage, Stream, held_bytes
+from opsin.data.image_stream import ListedImage, Shard, ShardInputs, Stream, held_bytes, read_ahead
 from opsin.data.images import read_image
 from opsin.data.lazy_images import THREADS
-from opsin.data.read_ahead import read_ahead
-from opsin.data.shard import Shard, ShardInputs
 from opsin.data.sources.contents import LabelledImages
 from opsin.runtime.cluster import Cluster, is_elsewhere
 from opsin.runtime.image_engine import ImageSteps, answer_images

@@ -66,12 +66,9 @@ class RunEvaluation:
         """The verdict, as stored in the file."""
         figures = self.figures[self.split]
         return Score(
-            split=self.split,
-            images=figures.images,
-            accuracy=figures.accuracy,
-            low=figures.low,
+            split=self.split, images=figures.images, accuracy=figures.accuracy, low=figures.low,
             high=figures.high,
-        )
+        )  # fmt: skip
 
 
 def answers(
@@ -194,13 +191,10 @@ def _measured(
     if (refused := predicted.rejected(metadata.reject)) is not None:
         share = accuracy_of(refused, groups)
         more["refused"] = Refused(
-            images=len(refused),
-            share=share.accuracy,
-            low=share.low,
-            high=share.high,
+            images=len(refused), share=share.accuracy, low=share.low, high=share.high,
             count=int(refused.sum()),
             accuracy_of_others=None if refused.all() else float(right[~refused].mean()),
-        )
+        )  # fmt: skip
     before = labels if before is None else before
     changed = int((labels != before).sum())
     left_out = corrections.left_out if corrections else 0
@@ -345,19 +339,11 @@ def evaluate(
         classifier.metadata, predicted, labels, groups, before=before, corrections=corrections
     )
     return EvaluationResult(
-        model=classifier.title,
-        source=recipe.source,
-        part=judged.part,
-        seen=judged.seen,
-        own_test=judged.own_test,
-        unreadable=len(decoded.unreadable),
-        left_out=list(decoded.left_out),
-        repeated_rows=decoded.repeated,
-        device=classifier.device,
-        seconds=seconds,
-        **measured.model_dump(exclude_unset=True),
-        **more,
-    )
+        model=classifier.title, source=recipe.source, part=judged.part, seen=judged.seen,
+        own_test=judged.own_test, unreadable=len(decoded.unreadable),
+        left_out=list(decoded.left_out), repeated_rows=decoded.repeated, device=classifier.device,
+        seconds=seconds, **measured.model_dump(exclude_unset=True), **more,
+    )  # fmt: skip
 
 
 def _groups_of(judged: Judged, decoded: Decoded, recipe: DataRecipe, watcher: Watcher) -> Ints:

@@ -45,11 +45,6 @@ _TRIED: Final = 500
 _FAR: Final = 0.15
 # Accuracy below which a network is too weak to reveal its class order.
 _LEAST: Final = 0.5
-# Pixel values of networks that Keras publishes, by the beginnings of their names.
-_KNOWN_NAMES: Final = {
-    "mobilenet": "-1..1", "xception": "-1..1", "inception": "-1..1", "nasnet": "-1..1",
-    "densenet": "imagenet", "resnet50v2": "-1..1", "resnet101v2": "-1..1", "resnet152v2": "-1..1",
-}  # fmt: skip
 
 
 class ImportedLearner(Learner):
@@ -256,15 +251,11 @@ def _make_file(
         fingerprint="" if dataset is None else dataset.fingerprint,
     )
     record = ImportRecord(
-        file=network.path.name,
-        sha256=network.digest,
-        maker=network.maker,
+        file=network.path.name, sha256=network.digest, maker=network.maker,
         network=network.network,
         pixels=pixels.words.replace("RGB", "grey", 1) if channels == 1 else pixels.words,
-        answers=network.answers.words,
-        classes_from=stated,
-        licence=licence,
-    )
+        answers=network.answers.words, classes_from=stated, licence=licence,
+    )  # fmt: skip
     return imported.content(metadata), metadata, record
 
 
@@ -294,12 +285,9 @@ def _pixels(network: ForeignNetwork, prepare: str | None) -> PixelValues:
     beside = PixelValues.beside(network.path)
     if beside is not None:
         return beside
-    known = next((pixels for start, pixels in _KNOWN_NAMES.items()
-                  if network.network.lower().replace("_", "").startswith(start)), None)  # fmt: skip
-    hint = f"Keras' own {network.network} takes {known}: --prepare={known}. " if known else ""
     raise RecipeError(
         f"Nothing says the pixels that {network.path.name} was trained on",
-        f"{hint}Say it: --prepare with one of {', '.join(CHOICES)} (each also with ,bgr), or a "
+        f"Say it: --prepare with one of {', '.join(CHOICES)} (each also with ,bgr), or a "
         "JSON file; images / 255 in the training program is 0..1.",
     )
 

@@ -20,7 +20,6 @@ from opsin.data.images import ImageLike
 from opsin.data.run_images import Places
 from opsin.inspection.lessons.lesson_terms import Term
 from opsin.inspection.lessons.windows import Lesson
-from opsin.inspection.weights import norm_history
 from opsin.report.inside.decision_sections import decision_sections
 from opsin.report.inside.layer_sections import layer_sections, lesson_sections
 from opsin.report.inside.network_sections import network_section, weight_sections
@@ -124,12 +123,8 @@ def _file_name(name: str) -> str:
 class Explained:
     """The result of `explain`; parts not requested are ``None``.
 
-    Args:
-        model: The inspected file.
-        terms: The terms that have lessons in this network, each with its layers.
-        answer: The answer to the image.
-        lesson: The layer's work on it: ``layer``, ``kind`` and the numbers.
-        page: The page of the lesson.
+    ``terms`` have lessons in this network, each about its layers; ``lesson`` holds the layer's work
+    on the image: ``layer``, ``kind`` and the numbers.
     """
 
     model: Path
@@ -210,7 +205,7 @@ def network_page(look: Inspection, page: Path) -> Insight:
 
     insight = Insight(look.classifier.path)
     insight.summary = summary = look.summary()
-    insight.weights, insight.history = look.weights(), norm_history(look.classifier)
+    insight.weights = look.weights()
     rows, classes = summary.rows, look.classifier.classes
     with styled():
         figure = draw_network(rows)

@@ -14,7 +14,6 @@ import numpy as np
 from opsin.commands.known_images import known_images
 from opsin.core.arguments import checked
 from opsin.core.arrays import Floats, Pixels
-from opsin.core.artifacts.records import Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import ImageError, MissingExtraError, ModelFileError
 from opsin.core.events import SILENT, Watcher
@@ -32,6 +31,7 @@ from opsin.runtime.providers import CPU
 try:
     from opsin.inspection.ablation import Ablation, ablate
     from opsin.inspection.activity import Activity, activity_of
+    from opsin.inspection.decision import Decision, MethodHeat, explain
     from opsin.inspection.layers import LayerView, layer_views
     from opsin.inspection.lessons.lesson_layers import explain_layer, lesson_layers
     from opsin.inspection.lessons.windows import Lesson
@@ -44,7 +44,6 @@ except ImportError as error:
     raise MissingExtraError("looking inside a network", "evaluate") from error
 
 if TYPE_CHECKING:
-    from opsin.inspection.decision import Decision, MethodHeat
     from opsin.models.onnx_network import TorchNetwork
 
 
@@ -223,8 +222,6 @@ class Inspection:
         Raises:
             RecipeError: There is no such class.
         """
-        from opsin.inspection.decision import explain  # noqa: PLC0415  slow to load
-
         pixels = self._answer(image).pixels
         target = None if label is None else self.class_called(label)
         return explain(
@@ -266,8 +263,6 @@ def gradient_maps(
     fill: Pixels,
 ) -> tuple[dict[str, MethodHeat], list[str]]:
     """Draw saliency, Grad-CAM and Integrated Gradients, as `opsin.inspection.decision` asks for."""
-    from opsin.inspection.decision import MethodHeat  # noqa: PLC0415
-
     try:
         from opsin.models import attribution  # noqa: PLC0415  needs PyTorch
         from opsin.models.onnx_network import TorchNetwork  # noqa: PLC0415
@@ -306,20 +301,8 @@ def gradient_maps(
 class Insight:
     """The result of `inspect`; parts not requested are ``None`` or empty.
 
-    Args:
-        model: The inspected file.
-        page: The page that was written.
-        files: The figures beside it.
-        summary: The layers as a table.
-        answer: The answer to the image.
-        views: The output of each layer for the image.
-        activity: How active each unit is over training images.
-        galleries: What excites the units of each requested layer, by layer.
-        ablations: The accuracy without each of them, by layer.
-        weights: The weights of each layer.
-        history: The epochs of the training, each with its ``norms``.
-        decision: Heat maps with their checks.
-        neighbours: Training images that are most similar to the image.
+    ``page`` was written, and ``files`` beside it. ``views`` are the outputs of layers for the
+    image, ``galleries`` and ``ablations`` those of units, by layer; ``decision`` has the heat maps.
     """
 
     model: Path
@@ -332,7 +315,6 @@ class Insight:
     galleries: dict[str, UnitGallery] = field(default_factory=dict)
     ablations: dict[str, Ablation] = field(default_factory=dict)
     weights: list[WeightView] = field(default_factory=list)
-    history: list[Epoch] = field(default_factory=list)
     decision: Decision | None = None
     neighbours: list[Neighbour] = field(default_factory=list)
 
@@ -345,6 +327,4 @@ class Insight:
                      "ablations", "weights", "neighbours"):  # fmt: skip
             if part := getattr(self, name):
                 content["layers" if name == "views" else name] = plain(part)
-        if self.history:
-            content["norms"] = [epoch.to_json()["norms"] for epoch in self.history]
         return content

@@ -1,8 +1,7 @@
-"""Several trainings: one over seeds, one over folds, and the baselines beside a run."""
+"""One training several times: over seeds, or over the folds of a cross-validation."""
 
 from __future__ import annotations
 
-import os
 import re
 import statistics
 from collections.abc import Callable, Sequence
@@ -13,8 +12,6 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.classical.classical_recipe import PIXEL_MODELS
-from opsin.commands.compare import compare
 from opsin.commands.runs import Run
 from opsin.commands.train.load import load_for
 from opsin.commands.train.train import train
@@ -26,10 +23,9 @@ from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
 from opsin.core.format import plus_minus
 from opsin.core.storage import write_json
-from opsin.data.dataset import Dataset, load, load_recipe
+from opsin.data.dataset import Dataset
 from opsin.data.folds import cut_into_folds
 from opsin.models.resolve import resolve
-from opsin.report.side_by_side import Comparison
 from opsin.report.terminal import for_people
 from opsin.trackers import chosen_trackers
 from opsin.training.process_group import refuse_several
@@ -307,46 +303,3 @@ def _out_of_fold(
         np.concatenate([part.labels for part in answers]),
         np.concatenate(groups) if len(groups) == len(answers) else None,
     )
-
-
-@checked
-def compare_baselines(
-    source: str | os.PathLike[str],
-    *runs: str | os.PathLike[str],
-    out: str | os.PathLike[str] | None = None,
-    watcher: Watcher | None = None,
-    quiet: bool = False,
-) -> Comparison:
-    """Train all models without layers on a source, and compare them with runs on the same images.
-
-    Args:
-        source: The images; read as the first run read its own, so that the split is the same.
-        *runs: Run directories, up to five; the baselines are set against the first.
-        out: As for `opsin.compare`.
-        watcher: Receives the progress of the work (default: a progress display on standard error).
-        quiet: Show nothing.
-
-    Returns:
-        The comparison. The baselines' runs lie beside the first run, or in ``runs``.
-
-    Raises:
-        RunError: The runs have other test images than the source.
-        OpsinError: As from `opsin.train` and `opsin.compare`; runs that are done are kept.
-
-    Example:
-        >>> import tempfile
-        >>> from opsin import train
-        >>> run = train("digits", model="logistic", classes=["1", "7"], runs=tempfile.mkdtemp(),
-        ...             quiet=True)
-        >>> comparison = compare_baselines("digits", run, quiet=True)
-        >>> [row.model for row in comparison.runs]
-        ['logistic', 'logistic', 'forest', 'knn', 'svm']
-    """
-    watcher, folder = watcher or for_people(quiet=quiet), Path("runs")
-    if runs:
-        recipe = Run(runs[0]).recipe.data.model_copy(update={"sources": (os.fspath(source),)})
-        data, folder = load_recipe(recipe, watcher=watcher), Path(runs[0]).parent
-    else:
-        data = load(source, watcher=watcher)
-    made = [train(data, model=name, runs=folder, watcher=watcher) for name in PIXEL_MODELS]
-    return compare(*runs, *made, out=out, watcher=watcher)

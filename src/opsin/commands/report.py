@@ -1,4 +1,4 @@
-"""What a run's report holds: failures, figures, the page and the model card."""
+"""A run's report: failures, figures, page and model card."""
 
 from __future__ import annotations
 
@@ -92,11 +92,11 @@ def write_report(
         run: A run directory.
         deep: Also disturb images, show strange ones and draw the map, which takes a minute.
         fix: File for the suspected label errors, to be corrected by hand and given to a later
-            training as ``labels``. From a classifier that is too weak to tell it is not written,
-            and ``watcher`` receives the reason.
+            training as ``labels``. It is not written for a classifier that is too weak to tell;
+            then ``watcher`` receives the reason.
         data: Where the run's images are now, if they were moved; they must be the same.
-        seed: Decides which images are drawn as examples of the answers; another one draws others.
-        device: Where it computes: see `opsin.Classifier`.
+        seed: Seed for drawing examples of the answers.
+        device: Device, as for `opsin.Classifier`.
         watcher: Receives the progress of the work.
 
     Returns:
@@ -105,7 +105,7 @@ def write_report(
     Raises:
         RecipeError: The seed is below 0.
         RunError: The run is missing or not finished.
-        MovedError: The images it was made from are gone, and ``data`` does not say where to.
+        MovedError: The run's images are gone, and ``data`` does not name their new place.
         SourceError: They have changed since.
         StorageError: The disk refuses a write.
     """
@@ -141,7 +141,7 @@ def write_report(
 
 
 def _predictions_of(directory: RunDirectory, dataset: Dataset) -> RunPredictions:
-    """A run's answers, which must be to these images and by their labels."""
+    """A run's answers, checked against the labels of its images."""
     parts: dict[PredictedPart, PartPredictions] = {}
     for part, kept in RunPredictions.read(directory):
         if not np.array_equal(dataset.labels[kept.rows], kept.labels):
@@ -156,7 +156,7 @@ def _predictions_of(directory: RunDirectory, dataset: Dataset) -> RunPredictions
 
 @contextlib.contextmanager
 def without_page() -> Iterator[None]:
-    """Let trainings write no figures, page and model card: most of the time of a small one."""
+    """Let trainings write no figures, page and model card, most of the time of a small one."""
     before = _page_wanted.set(False)
     try:
         yield
@@ -203,7 +203,7 @@ def draw_run(
 def _drawings(
     report: Report, history: Sequence[Epoch], images: PageImages
 ) -> dict[str, Callable[[], Figure]]:
-    """What draws each figure that there is something to draw for, by name."""
+    """The functions that draw the figures with data, by name."""
     figures, failures, deep = report.judged, report.failures, report.deep
     answers, mistakes = images.drawn, images.mistakes
     right = sum(answer.right for answer in answers)
@@ -232,7 +232,7 @@ def _drawings(
 
 @contextlib.contextmanager
 def best_effort(what: str, watcher: Watcher, file: Path | None = None) -> Iterator[None]:
-    """Let a part of the report fail without the rest: hours of training may hang on it."""
+    """Note the failure of a part of the report, and go on without it."""
     try:
         yield
     except Exception as error:  # noqa: BLE001  whatever it is, the run is worth more
@@ -275,7 +275,7 @@ def _images(dataset: Dataset, report: Report, judged: PartPredictions, seed: int
 def find_failures(
     dataset: Dataset, predictions: RunPredictions, part: PredictedPart, watcher: Watcher
 ) -> Failures:
-    """Find suspected label errors and weak slices: what takes seconds."""
+    """Find suspected label errors and weak slices, within seconds."""
     unseen = predictions.parts.get("out_of_fold", predictions.parts.get("val"))
     suspects, suspected, evidence = [], 0, None
     if unseen is not None:
@@ -323,7 +323,7 @@ def find_failures(
 def look_deeper(
     classifier: Classifier, dataset: Dataset, judged: PartPredictions, watcher: Watcher
 ) -> DeepAnalysis:
-    """Disturb images, show strange ones, and map all of them: what takes a minute."""
+    """Disturb images, show strange ones, and map all of them, within a minute."""
     weak = too_weak(judged.right, judged.labels, dataset.classes, judged.groups)
     disturbed = robustness(
         classifier.probabilities, dataset.images, dataset.labels, judged.rows,

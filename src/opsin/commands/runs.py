@@ -1,4 +1,4 @@
-"""A run as its user holds it, its history, and the table of all."""
+"""A run, its history, and the list of all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pydantic import Field, ValidationError
 
 from opsin.classical.classical_recipe import FITTED, ClassicalRecipe, Fitting
 from opsin.core.arguments import checked
-from opsin.core.artifacts.records import IMPORTED, LATEST, Epoch, ImportRecord, RecordedRecipe
+from opsin.core.artifacts.recorded_recipe import RecordedRecipe
+from opsin.core.artifacts.records import IMPORTED, LATEST, Epoch, ImportRecord
 from opsin.core.artifacts.run_directory import RunDirectory, find_runs
 from opsin.core.artifacts.run_report import PartFigures, Report, RunSummary, summarise
 from opsin.core.errors import MissingExtraError, OpsinError, RunError
@@ -95,7 +96,7 @@ class Run:
 
     @classmethod
     def _listed(cls, directory: RunDirectory) -> Run:
-        """A run that may be damaged; what needs its files says so."""
+        """A run that may be damaged; reading its files says so."""
         run = cls.__new__(cls)
         run.directory = directory
         return run
@@ -107,7 +108,7 @@ class Run:
 
     @property
     def recipe(self) -> AnyRecipe:
-        """What was asked for, every default resolved."""
+        """The request, with every default resolved."""
         recorded = self.directory.read(RecordedRecipe)
         name = recorded.model.name
         fitted: type[AnyRecipe] = ClassicalRecipe if name in FITTED else Recipe
@@ -123,7 +124,7 @@ class Run:
 
     @property
     def history(self) -> History:
-        """The figures of each epoch: a list, and by ``history.frame()`` a data frame."""
+        """The figures of each epoch as a list; ``history.frame()`` is a data frame."""
         return History(self.directory.read_history())
 
     @property
@@ -137,12 +138,12 @@ class Run:
 
     @property
     def figures(self) -> PartFigures:
-        """How good the file is: on the test set, or on validation data where there is none."""
+        """Figures on the test set, or on validation data without one."""
         return self.report.judged
 
     @property
     def accuracy(self) -> float:
-        """Share of right answers on the test set, or on validation data where there is none."""
+        """Accuracy on the test set, or on validation data without one."""
         return self.figures.accuracy
 
     def network(self) -> nn.Module:
@@ -160,19 +161,19 @@ class Run:
         return TorchNetwork(self.classifier().content)
 
     def imported(self) -> ImportRecord:
-        """Where an imported classifier is from, and what it was compared with.
+        """Origin of an imported classifier.
 
         Raises:
-            RunError: It was trained, and not imported.
+            RunError: It was not imported.
         """
         return self.directory.read(ImportRecord)
 
     def classifier(self, *, device: str = "auto") -> Classifier:
-        """Open the run's classifier.onnx; where it computes, see `Classifier`."""
+        """Open the run's classifier.onnx; ``device`` as for `Classifier`."""
         return Classifier(self.path, device=device)
 
     def summary(self) -> RunSummary:
-        """What a table of runs says of it; what is not known is ``None``.
+        """Its row in a table of runs; unknown values are ``None``.
 
         A run whose files were damaged has the state ``damaged`` and its cause.
         """
@@ -188,7 +189,7 @@ class Run:
 
     @property
     def source(self) -> str | None:
-        """All its sources in one line; ``None`` where its recipe is damaged."""
+        """All its sources in one line; ``None`` if its recipe is damaged."""
         try:
             return self.recipe.data.source
         except OpsinError:
@@ -236,7 +237,7 @@ def list_runs(root: str | os.PathLike[str] = "runs") -> list[Run]:
 
 
 def _written(file: Path) -> float | None:
-    """When a file was written, by a clock that goes right."""
+    """Time that a file was written; ``None`` if implausible."""
     try:
         when = file.lstat().st_mtime
     except OSError:

@@ -27,11 +27,10 @@ from opsin.core.storage import exclusive, storage_errors
 from opsin.data import cache, sources
 from opsin.data.decoded import Decoded, take
 from opsin.data.decoded_store import ROW, Chunk, DecodedStore, read_set
-from opsin.data.image_stream import Listed, ListedImage
+from opsin.data.image_stream import Listed, ListedImage, read_ahead
 from opsin.data.images import PreparedPixels, content_of, prepare, read_header
 from opsin.data.lazy_images import THREADS
 from opsin.data.pixel_values import bits_needed, brighter_than, to_bytes
-from opsin.data.read_ahead import read_ahead
 from opsin.data.sources.contents import LabelledImages, LocatedSource
 from opsin.data.split import TEST
 

@@ -1,22 +1,34 @@
-"""Streams of images that are listed and not yet decoded."""
+"""Streams of images that are listed and not yet decoded, their shards, and their prefetching."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.core.errors import ImageError, SourceError
+from opsin.core.errors import ImageError, RecipeError, SourceError
 from opsin.data.cache import DigestSet
-from opsin.data.shard import Shard, ShardInputs, counted_name
+from opsin.data.images import content_of
+from opsin.stores.bucket import CONNECTIONS
 from opsin.stores.store_address import StoredObject, is_stored
+
+_WRITTEN: Final = re.compile(r"(\d{1,6})/(\d{1,6})", re.ASCII)
+_NAMED: Final = re.compile(r"(?P<stem>.+)-(?P<number>\d{5,6})-of-(?P<count>\d{5,6})", re.DOTALL)
+# Images and bytes in flight at most.
+_AHEAD: Final = 4 * CONNECTIONS
+_WAITING: Final = 32 << 20
+# Bytes assumed for an unknown size.
+_USUAL: Final = 1 << 20
 
 #: A file, an object of a store, a file's bytes, or an array.
 Listed = str | Path | StoredObject | bytes | NDArray[np.uint8]
@@ -63,6 +75,82 @@ def held_bytes(item: ListedImage) -> int:
     if isinstance(item.image, np.ndarray):
         return item.image.nbytes
     return len(item.image) if isinstance(item.image, bytes) else 0
+
+
+@dataclass(frozen=True, order=True)
+class Shard:
+    """One of several parts of equal size."""
+
+    number: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.number <= self.count:
+            first = f"they go from 1/{self.count} to {self.count}/{self.count}"
+            raise RecipeError(
+                f"There is no shard {self}: {first if self.count else 'the first of two is 1/2'}"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Read ``2/3``, the second of three."""
+        match = _WRITTEN.fullmatch(text)
+        if match is None:
+            raise RecipeError(f"A shard is such as 2/3, the second of three, not {text!r}")
+        return cls(int(match[1]), int(match[2]))
+
+    def rows(self, total: int) -> range:
+        """Return the shard's rows of a source, possibly none."""
+        return range(total * (self.number - 1) // self.count, total * self.number // self.count)
+
+    def file(self, out: Path) -> Path:
+        """Return the path of the shard's part of ``out``."""
+        return out.with_stem(f"{out.stem}-{self.number:05}-of-{self.count:05}")
+
+
+def named_shard(part: Path) -> Shard | None:
+    """Return the shard in a file's name, if any."""
+    match = _NAMED.fullmatch(part.stem)
+    if match is None or not 1 <= int(match["number"]) <= int(match["count"]):
+        return None
+    return Shard(int(match["number"]), int(match["count"]))
+
+
+def whole_file(part: Path) -> Path | None:
+    """Return the whole file of a shard's file, by its name, if it is one."""
+    match = _NAMED.fullmatch(part.stem)
+    return None if match is None else part.with_stem(match["stem"])
+
+
+def counted_name(name: str) -> bytes:
+    """Encode a name for the fingerprint of a source's images."""
+    return name.encode("utf-8", "surrogatepass") + b"\0"
+
+
+@dataclass(frozen=True)
+class ShardInputs:
+    """A shard of a source, with the source's count and the SHA-256 of its names."""
+
+    shard: Shard
+    images: int
+    fingerprint: str
+
+    @classmethod
+    def of(cls, shard: Shard, names: Iterable[str]) -> ShardInputs:
+        """Count and hash names, or other identities of images, in order."""
+        digest, images = hashlib.sha256(), 0
+        for name in names:
+            digest.update(counted_name(name))
+            images += 1
+        return cls(shard, images, digest.hexdigest())
+
+    @property
+    def rows(self) -> range:
+        """The shard's rows, in the source's order."""
+        return self.shard.rows(self.images)
 
 
 @dataclass(frozen=True)
@@ -172,3 +260,38 @@ def cut_stream(stream: Stream, shard: Shard, again: Stream) -> Stream:
 
     count = len(inputs.rows)
     return replace(stream, each=each, count=lambda: count, inputs=inputs, passing=False)
+
+
+def read_ahead(images: Iterable[ListedImage]) -> Generator[ListedImage]:
+    """Yield images in order; those in a store with their contents, or a problem."""
+    waiting: deque[tuple[ListedImage, int, Future[ListedImage] | None]] = deque()
+    held, pool = 0, None
+
+    def first() -> ListedImage:
+        image, _, future = waiting.popleft()
+        return image if future is None else future.result()
+
+    try:
+        for image in images:
+            future, cost = None, 0
+            if isinstance(image.image, StoredObject) and image.problem is None:
+                pool = pool or ThreadPoolExecutor(CONNECTIONS, "opsin-store")
+                future = pool.submit(_with_content, image, image.image)
+                cost = image.image.size if image.image.size >= 0 else _USUAL
+            waiting.append((image, cost, future))
+            held += cost
+            while waiting and (waiting[0][2] is None or len(waiting) > _AHEAD or held > _WAITING):
+                held -= waiting[0][1]
+                yield first()
+        while waiting:
+            yield first()
+    finally:
+        if pool is not None:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _with_content(image: ListedImage, stored: StoredObject) -> ListedImage:
+    try:
+        return replace(image, image=content_of(stored, image.name))
+    except ImageError as error:
+        return replace(image, problem=error)

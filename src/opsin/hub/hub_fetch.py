@@ -95,10 +95,8 @@ def asking(hub: HubConnection, name: HubName, *, sending: bool = False) -> Itera
                 raise cause from None
         status = getattr(getattr(cause, "response", None), "status_code", None)
         reason = " ".join((str(cause) or type(cause).__name__).split())[:200]
-        refused = _upload_refused if sending else _fetch_refused
-        explained = refused(hub, cause, name, status, reason)
         kind = UploadError if sending else DownloadError
-        raise explained or kind(
+        raise _refused(hub, cause, name, status, sending=sending) or kind(
             f"{hub.endpoint} cannot be reached, or refuses ({status or reason})",
             "Check the network and HF_ENDPOINT, and run it again.",
         ) from error
@@ -108,10 +106,27 @@ def asking(hub: HubConnection, name: HubName, *, sending: bool = False) -> Itera
             utils.enable_progress_bars()
 
 
-def _upload_refused(
-    hub: HubConnection, error: BaseException, name: HubName, status: int | None, reason: str
+def _refused(
+    hub: HubConnection, error: BaseException, name: HubName, status: int | None, *, sending: bool
 ) -> OpsinError | None:
-    host, repository = hub.endpoint, name.repository
+    """Return what a refusal means, if it is known."""
+    host, repository, errors = hub.endpoint, name.repository, hub.library.errors
+    if not sending:
+        if isinstance(error, errors.GatedRepoError) or status == 403:
+            return ModelFileError(
+                f"The owners of {repository} must let you in first, says {host}",
+                f"Ask at {host}/{repository}, sign in: hf auth login, and run it again.",
+            )
+        if isinstance(error, errors.RevisionNotFoundError):
+            return ModelFileError(
+                f"{repository} has no {name.revision}", f"For the newest: {repository}@main"
+            )
+        if isinstance(error, errors.HFValidationError) or status in (401, 404):
+            return ModelFileError(
+                f"{host} shows you no {repository}",
+                "Check the name; for one that is private, sign in: hf auth login.",
+            )
+        return None
     if status == 401:
         return UploadError(
             f"{host} does not accept your token",
@@ -125,32 +140,12 @@ def _upload_refused(
         )
     if status in (409, 412):
         return UploadError(f"{repository} was changed while it was written", "Run it again.")
-    invalid = isinstance(error, hub.library.errors.HFValidationError)
+    invalid = isinstance(error, errors.HFValidationError)
     if status == 400 or invalid or "Invalid metadata" in str(error):
+        reason = " ".join(str(error).split())[:200]
         return UploadError(
             f"{host} does not take the repository's name or the card: {reason}",
             "Choose another name, or another licence; or mend README.md.",
-        )
-    return None
-
-
-def _fetch_refused(
-    hub: HubConnection, error: BaseException, name: HubName, status: int | None, _: str
-) -> OpsinError | None:
-    errors, host, repository = hub.library.errors, hub.endpoint, name.repository
-    if isinstance(error, errors.GatedRepoError) or status == 403:
-        return ModelFileError(
-            f"The owners of {repository} must let you in first, says {host}",
-            f"Ask at {host}/{repository}, sign in: hf auth login, and run it again.",
-        )
-    if isinstance(error, errors.RevisionNotFoundError):
-        return ModelFileError(
-            f"{repository} has no {name.revision}", f"For the newest: {repository}@main"
-        )
-    if isinstance(error, errors.HFValidationError) or status in (401, 404):
-        return ModelFileError(
-            f"{host} shows you no {repository}",
-            "Check the name; for one that is private, sign in: hf auth login.",
         )
     return None
 

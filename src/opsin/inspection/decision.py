@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 import numpy as np
-from scipy.stats import rankdata
 
 from opsin.core.arrays import Doubles, Floats, Pixels
 from opsin.core.events import SILENT, Watcher
 from opsin.core.stored_json import JsonObject
 from opsin.data.network_pixels import has_no_contrast
+from opsin.evaluation.intervals import scipy_stats
 from opsin.inspection.occlusion import (
     Answer,
     Counterfactual,
@@ -214,7 +214,7 @@ def assess_faithfulness(
 
 def likeness(one: Floats, other: Floats) -> float:
     """The rank correlation of two maps' sizes (Spearman), -1 to 1; 0 if one is flat."""
-    ranks = [rankdata(np.abs(heat), axis=None) for heat in (one, other)]
+    ranks = [scipy_stats().rankdata(np.abs(heat), axis=None) for heat in (one, other)]
     if any(np.ptp(rank) == 0 for rank in ranks):
         return 0.0
     table: Doubles = np.asarray(np.corrcoef(ranks))

@@ -9,13 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.arrays import Doubles, Floats, Ints
-from opsin.core.artifacts.records import Epoch
-from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.inspection.plain_data import PlainData
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.operators import traits_of
 from opsin.onnx_files.postprocessing import IMAGES
-from opsin.runtime.classifier import Classifier
 
 # Bars of a histogram, whose middle edge is 0.
 _BARS: Final = 40
@@ -142,11 +139,3 @@ def _pixels_into(network: OnnxGraph, name: str) -> tuple[int, ...] | None:
         sources = network.parents(sources[0])
     shape = tuple(network.layers[0].shape)
     return shape if _from_first(network, sources) and len(shape) == 3 else None
-
-
-def norm_history(classifier: Classifier) -> list[Epoch]:
-    """The epochs of the training that the file came from, those with ``norms`` of the weights."""
-    directory = RunDirectory(classifier.path.parent)
-    if not directory.history.is_file():
-        return []
-    return [epoch for epoch in directory.read_history() if epoch.norms]

@@ -7,6 +7,7 @@ Ray schedules the blocks, and gives those of a machine that dies to another one 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import logging
 import os
@@ -14,17 +15,15 @@ import platform
 import socket
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from opsin._version import __version__
 from opsin.core.errors import ImageError, MissingExtraError, OpsinError, RecipeError, RunError
-from opsin.data.image_stream import ListedImage
-from opsin.data.read_ahead import read_ahead
-from opsin.runtime.image_engine import ImageSteps, answer_blocks
+from opsin.data.image_stream import ListedImage, read_ahead
+from opsin.runtime.image_engine import ImageSteps, in_order
 from opsin.stores.bucket import open_bucket
 from opsin.stores.store_address import StoredObject
 
@@ -33,6 +32,8 @@ _Answer = TypeVar("_Answer")
 
 # Packages that decide what an image's pixels and answers are.
 _PACKAGES: Final = ("numpy", "pillow", "simplejpeg", "onnxruntime")
+# Images that a node is sent at once, bytes of them, and blocks on their way for each processor.
+_BLOCK, _BYTES, _AHEAD = 64, 8 << 20, 4
 # A block is begun this often before it is suspected to end the process that works on it.
 _RETRIES: Final = 5
 # Seconds to find out whether something listens, and until every node has said that it is there.
@@ -83,14 +84,14 @@ class Cluster(Executor):
         """Number of parallel calls; nodes may come and go."""
         return max(1, int(self._ray.cluster_resources().get("CPU", 1)))
 
-    def submit(self, function: Callable[..., _T], /, *args: Any, **options: Any) -> Future[_T]:
-        """Call a function on a node."""
+    def submit(self, function: Callable[..., _T], /, *args: Any, **_: Any) -> Future[_T]:
+        """Call a function on a node; only by position."""
         with self._lock:
             if function not in self._sent:
                 self._sent[function] = self._ray.put(function)
             sent = self._sent[function]
         # In a list, so that each process fetches it once itself.
-        reference = self._call.remote([sent], args, options)
+        reference = self._call.remote([sent], *args)
         future: Future[_T] = Future()
         with self._lock:
             self._running[future] = reference
@@ -101,9 +102,20 @@ class Cluster(Executor):
         self, steps: ImageSteps[ListedImage, Any, _Answer], images: Iterable[ListedImage]
     ) -> Generator[tuple[ListedImage, _Answer | ImageError]]:
         """Yield each image with its answer, or the reason why there is none, in their order."""
-        whole = (image.absolute() for image in images)
-        blocks: Generator[tuple[ListedImage, _Answer | ImageError | _Unseen]] = answer_blocks(
-            self, _BlockOnNode(steps), whole, cost=steps.cost, slots=lambda: self.slots
+
+        def listed() -> Iterator[list[ListedImage]]:
+            block: list[ListedImage] = []
+            weight = 0
+            for image in images:
+                block.append(image.absolute())
+                weight += steps.cost(image)
+                if len(block) >= _BLOCK or weight >= _BYTES:
+                    yield block
+                    block, weight = [], 0
+            yield block
+
+        blocks: Generator[tuple[ListedImage, _Answer | ImageError | _Unseen]] = in_order(
+            self, functools.partial(_answer_block, steps), listed(), lambda: _AHEAD * self.slots
         )
         with contextlib.closing(blocks):
             for item, answer in blocks:
@@ -210,20 +222,14 @@ class _Unseen(NamedTuple):
     error: ImageError
 
 
-@dataclass(frozen=True, eq=False)
-class _BlockOnNode:
-    """Answers blocks of images in a process of a node."""
-
-    steps: ImageSteps[Any, Any, Any]
-
-    def __call__(self, items: list[Any]) -> list[Any]:
-        answers = self.steps.answer(read_ahead(items))
-        return [
-            _Unseen(platform.node(), answer)
-            if isinstance(answer, ImageError) and item.path and not os.path.lexists(item.path)
-            else answer
-            for item, answer in zip(items, answers, strict=True)
-        ]
+def _answer_block(steps: ImageSteps[Any, Any, Any], items: list[Any]) -> list[Any]:
+    """Answer a block of images in a process of a node."""
+    return [
+        _Unseen(platform.node(), answer)
+        if isinstance(answer, ImageError) and item.path and not os.path.lexists(item.path)
+        else answer
+        for item, answer in zip(items, steps.answer(read_ahead(items)), strict=True)
+    ]
 
 
 def _problem_of_node(
@@ -237,13 +243,12 @@ def _problem_of_node(
     for file in files:
         if not os.path.lexists(file):
             return f"it cannot see {file}"
-    try:
-        if stored is not None:
-            open_bucket(stored).content(stored, 1)
-    except FileNotFoundError:  # gone meanwhile, which is no node's fault
-        pass
-    except OpsinError as error:
-        return f"it cannot read the object store: {error}"
+    with contextlib.suppress(FileNotFoundError):  # gone meanwhile, which is no node's fault
+        try:
+            if stored is not None:
+                open_bucket(stored).content(stored, 1)
+        except OpsinError as error:
+            return f"it cannot read the object store: {error}"
     return None
 
 
@@ -260,7 +265,7 @@ def _versions() -> dict[str, str]:
 _held: dict[str, Callable[..., Any]] = {}
 
 
-def _call(sent: list[Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+def _call(sent: list[Any], *args: Any) -> Any:
     """Call the function that was sent, on a node."""
     import ray  # noqa: PLC0415  an extra
 
@@ -269,7 +274,7 @@ def _call(sent: list[Any], args: tuple[Any, ...], options: dict[str, Any]) -> An
     if key not in _held:
         _held.clear()
         _held[key] = ray.get(reference)
-    return _held[key](*args, **options)
+    return _held[key](*args)
 
 
 def _connect(ray: Any, on: str) -> None:

@@ -17,9 +17,6 @@ from opsin.data.lazy_images import THREADS
 # Blocks of images on their way for each that is computed, and bytes of images in all of them.
 _BATCHES: Final = 3
 _WAITING: Final = 64 << 20
-# Images that another machine is sent at once, and blocks of them on their way for each processor.
-_FAR: Final = 64
-_FAR_AHEAD: Final = 4
 # Seconds that a listed image waits for its block to fill up: names on standard input may come
 # slowly, and a user who watches wants to see something.
 _PATIENCE: Final = 0.1
@@ -33,18 +30,11 @@ _Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True)
-class Done(Generic[_Answer]):
-    """The answer to an image that needs no computing."""
-
-    answer: _Answer
-
-
-@dataclass(frozen=True)
 class ImageSteps(Generic[_Item, _Prepared, _Answer]):
     """The steps for each image; several threads call each function."""
 
-    #: Decodes an image, or knows its answer; raises `ImageError` where it cannot be read.
-    prepare: Callable[[_Item], _Prepared | Done[_Answer]]
+    #: Decodes an image; raises `ImageError` where it cannot be read.
+    prepare: Callable[[_Item], _Prepared]
     #: Answers a batch, in its order.
     compute: Callable[[list[_Prepared]], Sequence[_Answer]]
     #: Bytes that an image takes while it is on its way.
@@ -73,14 +63,9 @@ class ImageSteps(Generic[_Item, _Prepared, _Answer]):
             if is_stopped():
                 break
             try:
-                prepared = self.prepare(item)
+                ready[row] = self.prepare(item)
             except ImageError as error:
                 answers[row] = _without_frames(error)
-                continue
-            if isinstance(prepared, Done):
-                answers[row] = prepared.answer
-            else:
-                ready[row] = prepared
             if len(ready) >= self.batch:
                 compute()
         compute()
@@ -108,7 +93,7 @@ def answer_images(
     pool = ThreadPoolExecutor(THREADS, "opsin-images")
     try:
         listing.start()  # here, because Ctrl-C may come before it has started
-        yield from _in_order(pool, answer, listing.blocks(), lambda: most, idle)
+        yield from in_order(pool, answer, listing.blocks(), lambda: most, idle)
         if listing.error is not None:
             raise listing.error
     finally:
@@ -118,31 +103,7 @@ def answer_images(
         listing.end()
 
 
-def answer_blocks(
-    executor: Executor,
-    answer: Callable[[list[_Item]], Sequence[_Answer | ImageError]],
-    images: Iterable[_Item],
-    *,
-    cost: Callable[[_Item], int],
-    slots: Callable[[], int],
-) -> Generator[tuple[_Item, _Answer | ImageError]]:
-    """Yield each image with its answer, or the reason why there is none, in their order."""
-
-    def blocks() -> Iterator[list[_Item]]:
-        items: list[_Item] = []
-        weight = 0
-        for item in images:
-            items.append(item)
-            weight += cost(item)
-            if len(items) >= _FAR or weight >= _WAITING // 8:
-                yield items
-                items, weight = [], 0
-        yield items
-
-    yield from _in_order(executor, answer, blocks(), lambda: _FAR_AHEAD * slots())
-
-
-def _in_order(
+def in_order(
     executor: Executor,
     answer: Callable[[list[_Item]], Sequence[_Answer | ImageError]],
     blocks: Iterable[list[_Item]],

@@ -292,16 +292,14 @@ class Engine:
             if not batch:
                 break
             self.computing += len(batch)
-            # See `opsin.server.worker.answer`.
             parts = [entry.content for entry in batch]
-            header = {
-                "max_pixels": self.settings.max_pixels,
-                "images": [
-                    (len(part), getattr(image.image, "shape", None), image.as_is, image.embedding,
-                     image.explain)
-                    for image, part in zip((entry.image for entry in batch), parts, strict=True)
-                ],
-            }  # fmt: skip
+            images = [
+                (len(entry.content), getattr(entry.image.image, "shape", None), entry.image.as_is,
+                 entry.image.embedding, entry.image.explain)
+                for entry in batch
+            ]  # fmt: skip
+            # See `opsin.server.worker.answer`.
+            header = {"max_pixels": self.settings.max_pixels, "images": images}
             reply = free[0].answer(batch[0].model.file, header, parts)
             free[0].light = not batch[0].alone and sum(map(len, parts)) < BATCH_BYTES // 4
             reply.add_done_callback(partial(self._deliver, batch))
@@ -397,23 +395,22 @@ def _results(
         start += array.nbytes
     results: list[Result] = []
     row = 0
-    for index, entry in enumerate(batch):
-        if parts := header["errors"].get(str(index)):
-            error = error_from(parts)
-            if not isinstance(error, ImageError):  # for the server's owner only
-                _LOG.error("model %s gave no sound answer: %s", model.name, error.message)
-                error = BadAnswer(
-                    f"The model {model.name} gives no sound answer to this image",
-                    "Tell the server's administrator: the model's file may be damaged.",
-                )
-            results.append(error)
+    for entry, outcome in zip(batch, header["outcomes"], strict=True):
+        if "error" not in outcome:
+            values = {name: array[row] for name, array in arrays.items()}
+            if not entry.image.embedding:
+                values.pop("embedding", None)
+            results.append(PredictResult(**values, notes=tuple(outcome["notes"])))
+            row += 1
             continue
-        values = {name: array[row] for name, array in arrays.items()}
-        if not entry.image.embedding:
-            values.pop("embedding", None)
-        notes = tuple(header["notes"].get(str(index), ()))
-        results.append(PredictResult(**values, notes=notes))
-        row += 1
+        error = error_from(outcome["error"])
+        if not isinstance(error, ImageError):  # for the server's owner only
+            _LOG.error("model %s gave no sound answer: %s", model.name, error.message)
+            error = BadAnswer(
+                f"The model {model.name} gives no sound answer to this image",
+                "Tell the server's administrator: the model's file may be damaged.",
+            )
+        results.append(error)
     return results
 
 

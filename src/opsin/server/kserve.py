@@ -303,16 +303,13 @@ def _images(tensor: InputTensor, tail: memoryview, target: Preparation, most: in
     if not pixels and data is None:
         return _cut(tail, shape[0])
     if not pixels and data is not None:
-        try:
-            files: list[Image] = [base64.b64decode(text, validate=True) for text in data]
-        except (TypeError, ValueError):  # of which binascii.Error is one
-            files = []
-        if len(files) != shape[0]:
-            raise TensorError(
-                f"data must be {shape[0]:,} image files in base64",
-                "JSON holds no bytes: encode them, or send them behind the JSON.",
-            )
-        return files
+        with contextlib.suppress(TypeError, ValueError):  # of which binascii.Error is one
+            if len(data) == shape[0]:
+                return [base64.b64decode(text, validate=True) for text in data]
+        raise TensorError(
+            f"data must be {shape[0]:,} image files in base64",
+            "JSON holds no bytes: encode them, or send them behind the JSON.",
+        )
     content = tail if data is None else memoryview(_numbers(data, shape))
     if len(content) != prod(shape):
         message = f"The shape {shape} needs {prod(shape):,} bytes, and {len(content):,} came"

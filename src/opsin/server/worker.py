@@ -202,33 +202,35 @@ def answer(model: LoadedModel, header: Header, body: memoryview) -> tuple[Header
         body: The images, concatenated.
 
     Returns:
-        The header of the reply, and the arrays that it names by their shapes:
-        ``probabilities`` float32[M, K] of the M images that could be read, ``ood_score``
-        float32[M], ``embedding`` float32[M, D] if any image wants it, ``heat`` float32[M, H, W].
+        The header of the reply, with the notes or the error of each image, and the arrays that it
+        names by their shapes: ``probabilities`` float32[M, K] of the M images without an error,
+        ``ood_score`` float32[M], ``embedding`` float32[M, D] if any image wants it, ``heat``
+        float32[M, H, W].
     """
     start = 0
-    ready: dict[int, PreparedImage] = {}
-    errors: dict[int, list[str]] = {}
+    ready: dict[int, NDArray[np.uint8]] = {}
+    outcomes: list[Header] = []
     images = header["images"]
     for index, (size, shape, as_is, *_) in enumerate(images):
         content = body[start : start + size]
         start += size
         try:
-            ready[index] = prepare(
+            image = prepare(
                 model.classifier, content, shape, as_is=as_is, max_pixels=header["max_pixels"]
             )
         except ImageError as error:
-            errors[index] = error_values(error)
-    notes = {index: image.notes for index, image in ready.items() if image.notes}
+            outcomes.append({"error": error_values(error)})
+        else:
+            ready[index] = image.pixels
+            outcomes.append({"notes": image.notes})
     arrays: dict[str, NDArray[np.float32] | None] = {}
     if ready:
-        pixels = np.stack([image.pixels for image in ready.values()])
+        pixels = np.stack(list(ready.values()))
         embedding = any(images[index][3] for index in ready)
         answers, faults = model.answers(pixels, embedding=embedding)
-        for index, fault in zip(list(ready), faults, strict=True):
+        for index, fault in zip(ready, faults, strict=True):
             if fault:
-                errors[index] = error_values(fault)
-                del ready[index]
+                outcomes[index] = {"error": error_values(fault)}
         if answers:
             arrays = {
                 "probabilities": answers.probabilities,
@@ -239,11 +241,7 @@ def answer(model: LoadedModel, header: Header, body: memoryview) -> tuple[Header
             with contextlib.suppress(ModelFileError):  # no answer, so no heat map
                 arrays["heat"] = model.heat(pixels[0], answers)[None] if explain else None
     known = {name: array for name, array in arrays.items() if array is not None}
-    reply: Header = {
-        "errors": errors,
-        "notes": notes,
-        "arrays": {name: array.shape for name, array in known.items()},
-    }
+    reply = {"outcomes": outcomes, "arrays": {name: a.shape for name, a in known.items()}}
     return reply, [array.tobytes() for array in known.values()]
 
 

@@ -15,11 +15,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Final, cast
 
-from opsin.core.artifacts.records import Epoch, RecordedRecipe, TrackedRun
+from opsin.core.artifacts.recorded_recipe import RecordedRecipe
+from opsin.core.artifacts.records import Epoch, TrackedRun
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import Report
 from opsin.core.child_process import child_environment, exit_reason, module_command, take_output
@@ -28,7 +29,7 @@ from opsin.core.platform import end_group, lower_priority
 from opsin.core.recipe import flat_options
 from opsin.core.stored_json import JsonObject
 from opsin.evaluation.metric_table import known_metrics
-from opsin.trackers import Tracker, chosen_trackers, trackers
+from opsin.trackers import Tracker, trackers
 
 # Seconds to wait for it at the end of a run.
 _PATIENCE: Final = 30.0
@@ -36,13 +37,8 @@ _LOGIN_IN_ADDRESS: Final = re.compile(r"(?<=//)[^/@\s]+@")
 _SECRET: Final = re.compile(r"KEY|TOKEN|PASSWORD|SECRET|CREDENTIAL", re.IGNORECASE)
 
 
-def tracking_of(names: str | Sequence[str] | None, display: Watcher) -> list[Watcher]:
-    """A watcher for each named tracker; ``display`` gets notes about them."""
-    return [RunTracking(tracker, display) for tracker in chosen_trackers(names)]
-
-
 class RunTracking(Watcher):
-    """Forwards a run's events to a tracker's process; failures only cause a note."""
+    """Forwards a run's events to a tracker's process; failures only cause a note to ``display``."""
 
     def __init__(self, tracker: type[Tracker], display: Watcher) -> None:
         self._tracker, self._display = tracker, display

@@ -143,10 +143,7 @@ def _groups(
 ) -> list[dict[str, list[nn.Parameter] | float]]:
     if not decay:  # each group costs a call of its own
         return [{"params": weights + others, "weight_decay": 0.0}]
-    return [
-        {"params": weights, "weight_decay": decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
+    return [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
 
 
 def rate_at(recipe: TrainingRecipe, progress: float) -> float:

@@ -46,12 +46,12 @@ _TRAININGS = itertools.count(1)
 class Launch:
     """Torchrun's settings for the processes that it starts."""
 
-    job: str  # name of the whole, the same after a restart
-    rank: int  # number of this process, from 0
-    world: int  # how many there are
-    local_rank: int  # its number on this machine
-    local_world: int  # how many there are on this machine
-    restarts: int  # how often they were started again
+    job: str  # the same after a restart
+    rank: int  # of this process, from 0
+    world: int  # number of processes
+    local_rank: int  # on this machine
+    local_world: int
+    restarts: int
 
     @classmethod
     def current(cls, environment: Mapping[str, str] = os.environ) -> Launch | None:
@@ -134,10 +134,9 @@ class ProcessGroup:
 
     def take_first(self, tensors: Sequence[Tensor]) -> None:
         """Give every process the first one's tensors, in place."""
-        if self.world > 1:
-            for tensor in tensors if self.rank else ():
-                tensor.zero_()
-            self.add(tensors)
+        for tensor in tensors if self.rank else ():
+            tensor.zero_()
+        self.add(tensors)
 
     def any(self, *conditions: bool) -> tuple[bool, ...]:
         """Whether each condition holds in any process, so that all decide alike."""
@@ -237,12 +236,9 @@ def _connect(launch: Launch, name: str) -> Store:
     if gpus:
         torch.cuda.set_device(launch.local_rank)
     distributed.init_process_group(
-        "nccl" if gpus else "gloo",
-        store=store,
-        rank=launch.rank,
-        world_size=launch.world,
+        "nccl" if gpus else "gloo", store=store, rank=launch.rank, world_size=launch.world,
         timeout=_LONGEST,
-    )
+    )  # fmt: skip
     return store
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import base64
 import hmac
 import ipaddress
-import logging
 import re
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -44,7 +43,6 @@ FIELD: Final = "token"
 
 Fields = list[tuple[str, str]]
 
-_LOG: Final = logging.getLogger(__name__)
 _HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
 _OWN: Final = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?", re.IGNORECASE)
 _HEADERS: Final = {
@@ -114,12 +112,11 @@ class SignIn:
     def _is_right(self, shown: bytes, token: bytes | None) -> bool:
         if token is not None and hmac.compare_digest(shown, token):
             return True
-        for code in self._codes:
-            if hmac.compare_digest(shown, code.encode()):
-                self._codes.discard(code)
-                self.used(code)
-                return True
-        return False
+        code = next((c for c in self._codes if hmac.compare_digest(shown, c.encode())), None)
+        if code is not None:
+            self._codes.discard(code)
+            self.used(code)
+        return code is not None
 
     def refusal(self, scope: Scope, error: Unauthorized) -> Response:
         """Ask for the token: browsers by a page, programs by an error."""
@@ -211,11 +208,10 @@ class AccessMiddleware:
 
         try:
             await app(scope, receive_and_look, send_with_headers)
-        except Exception as error:
+        except Exception:
             # Starlette and engineio raise if clients disconnect before their reply.
             if begun or not gone:
                 raise
-            _LOG.debug("a client has gone", exc_info=error)
 
     def _check_host(self, headers: Headers) -> tuple[str, str]:
         """The one Host header, in lower case, and its name, which must be this server's."""

@@ -18,11 +18,13 @@ from PIL import Image
 
 import opsin
 from opsin.commands.export.clients import predict
-from opsin.core.errors import RecipeError
+from opsin.commands.export.smaller import Quality, Shipped, Speed, To
+from opsin.core.errors import ModelFileError, RecipeError
 from opsin.core.metadata import Preparation
 from opsin.data.dataset import Dataset
 from opsin.data.images import read_image
 from tests.commands.export import shipped
+from tests.conftest import without_drawing
 from tests.made_runs import answers_right, write_run
 
 
@@ -113,3 +115,60 @@ def test_the_file_inside_says_nothing_of_this_machine(nearest_mean: Path, tmp_pa
     assert opsin.Classifier(tmp_path / "moved" / "classifier.onnx").metadata.source == (
         "photos + digits"
     )
+
+
+@pytest.fixture(scope="module")
+def forest(tmp_path_factory: pytest.TempPathFactory) -> opsin.Run:
+    pytest.importorskip("sklearn", "1.9")
+    with without_drawing():
+        return opsin.train("digits", model="forest", trees=10, quiet=True,
+                           runs=tmp_path_factory.mktemp("forest"))  # fmt: skip
+
+
+@pytest.mark.parametrize("to", ["int8", "fp16"])
+def test_thresholds_are_not_rounded(to: To, forest: opsin.Run) -> None:
+    with pytest.raises(ModelFileError, match=r"\(forest\).*--to bundle"):
+        shipped(forest, to)
+    assert not list(Path(forest.path).glob("*-*.onnx"))
+
+
+def test_its_bundle_is_the_same_each_time_and_looks_at_no_test_image(forest: opsin.Run) -> None:
+    exported = shipped(forest, "bundle")
+    first = exported.path.read_bytes()
+    assert (exported.part, exported.labels_changed, exported.samples) == ("val", 0, 10)
+    assert shipped(forest, "bundle").path.read_bytes() == first
+    assert not forest.directory.looks.exists()
+
+
+rates = st.lists(st.floats(1, 1e6), min_size=7, max_size=7).map(tuple)
+
+
+def quality(accuracy: float) -> Quality:
+    return Quality(images=100, accuracy=accuracy, low=0.9, high=1.0, log_loss=0.2, refused=0.02)
+
+
+def with_speed(*speed: tuple[int, tuple[float, ...], tuple[float, ...]]) -> Shipped:
+    return Shipped(
+        path=Path("classifier-int8.onnx"), to="int8", bytes=250, bytes_before=1000, part="test",
+        images=10_000, labels_changed=12, largest_difference=0.1, before=quality(0.95),
+        after=quality(0.949), looks=2, speed=tuple(Speed.of(*each) for each in speed),
+    )  # fmt: skip
+
+
+@given(rates, rates)
+def test_faster_and_slower_need_every_turn(
+    before: tuple[float, ...], after: tuple[float, ...]
+) -> None:
+    speed, turned = Speed.of(64, before, after), Speed.of(64, after, before)
+    assert speed.shown == turned.shown
+    wins = {new > old for old, new in zip(before, after, strict=True)}
+    assert not speed.shown or (len(wins) == 1 and abs(speed.ratio - 1) > 0.04)
+    assert ("times as fast" in speed.in_words()) == speed.shown
+
+
+def test_a_file_that_is_not_faster_says_so() -> None:
+    quick = with_speed((1, (100.0, 90.0), (210.0, 180.0)), (256, (10.0,), (25.0,)))
+    assert "2.05 times as fast one image at a time" in quick.verdict
+    slow = with_speed((1, (100.0, 100.0), (99.0, 101.0)), (256, (10.0,), (8.0,)))
+    assert "as fast as before one image at a time" in slow.verdict
+    assert "not faster on this machine" in slow.verdict

@@ -20,7 +20,6 @@ import pytest
 from PIL import Image
 
 import opsin
-from opsin.commands.predict.answers_file import AnswersFile
 from opsin.commands.predict.predict import classify
 from opsin.commands.predict.stream import predict_each
 from opsin.commands.predict.undo import undo
@@ -340,24 +339,3 @@ def test_answers_one_by_one_need_no_file(tmp_path: Path, nearest_mean: Path, ima
     names = io.BytesIO(2 * names.getvalue())
     done = classify(nearest_mean, "-", out=tmp_path / "r.csv", stdin=names)
     assert done.images == 2  # a list may name an image twice; it is one row
-
-
-def test_what_was_kept_when_ctrl_c_came_is_counted(
-    tmp_path: Path, nearest_mean: Path, images: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It may come right after answers are on the disk."""
-    plain = AnswersFile.append
-
-    def interrupted(answers: AnswersFile, rows: Any) -> None:
-        plain(answers, rows)
-        raise KeyboardInterrupt
-
-    watch, out = Watch(), tmp_path / "r.jsonl"
-    with monkeypatch.context() as patch:
-        patch.setattr(AnswersFile, "append", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            classify(nearest_mean, images, out=out, watcher=watch)
-    assert "21 images are done and kept; the same command goes on there" in watch.notes
-    assert len(rows(out)) == 21
-    assert classify(nearest_mean, images, out=out).resumed == 21
-    assert len(rows(out)) == 21

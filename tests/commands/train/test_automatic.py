@@ -5,14 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from opsin.commands.train.network import choose
 from opsin.core.errors import RecipeError
 from opsin.core.recipe import DataRecipe, Recipe
+from opsin.models import build_network
 from opsin.models.architectures import MODELS
+from opsin.models.build_network import Statistics
 from opsin.models.resolve import resolve
+
+pytestmark = pytest.mark.torch
 
 SHAPES = st.tuples(st.integers(4, 512), st.integers(4, 512), st.sampled_from([1, 3]))
 COUNTS = st.one_of(
@@ -41,15 +46,10 @@ def test_every_choice_is_a_recipe_and_says_why(
     assert "\n" not in chosen.reason
 
 
-@pytest.mark.torch
 @given(shape=SHAPES, counts=COUNTS, device=DEVICES)
 def test_every_choice_can_be_built(
     shape: tuple[int, int, int], counts: list[int], device: str
 ) -> None:
-    torch = pytest.importorskip("torch")
-    from opsin.models import build_network
-    from opsin.models.build_network import Statistics
-
     model = resolved(shape, counts, device=device).model
     statistics = Statistics([128.0] * shape[2], [64.0] * shape[2])
     with torch.device("meta"):
@@ -57,7 +57,6 @@ def test_every_choice_can_be_built(
     assert network.get_submodule("head").out_features == len(counts)
 
 
-@pytest.mark.torch
 @pytest.mark.parametrize("name", MODELS)
 @given(
     larger=st.tuples(st.integers(0, 32), st.integers(0, 32)),
@@ -68,10 +67,6 @@ def test_every_choice_can_be_built(
 def test_multiply_adds_are_those_of_the_network(
     name: str, larger: tuple[int, int], channels: int, hidden: tuple[int, ...], classes: int
 ) -> None:
-    pytest.importorskip("torch")
-    from opsin.models import build_network
-    from opsin.models.build_network import Statistics
-
     least = max(8, MODELS[name].min_side)
     shape = (least + larger[0], least + larger[1], channels)
     model = resolve(DataRecipe.of("x"), model=name, hidden=hidden).model

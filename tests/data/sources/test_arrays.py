@@ -58,19 +58,6 @@ def test_what_does_not_fit_is_explained(images: Any, labels: Any, classes: Any, 
         from_arrays(images, labels, classes)
 
 
-def test_whole_numbers_of_any_type_will_do() -> None:
-    images = np.arange(6 * 64).reshape(6, 8, 8) % 256
-    contents = from_arrays(images, LABELS)
-    assert isinstance(contents.images, np.ndarray)
-    assert contents.images.dtype == np.uint8
-    assert np.array_equal(contents.images[..., 0], images)
-
-
-def test_test_images_must_have_the_same_shape() -> None:
-    with pytest.raises(SourceError, match="has test images"):
-        from_arrays(IMAGES, LABELS, test=(IMAGES[:, :4], LABELS))
-
-
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 broken", b"\x93NUMPY"])
 def test_damaged_files_are_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "set.npz").write_bytes(content)

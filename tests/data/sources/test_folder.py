@@ -127,25 +127,6 @@ def test_a_class_may_be_called_test(tmp_path: Path) -> None:
     assert set(contents.given.tolist()) == {UNASSIGNED}
 
 
-@pytest.mark.parametrize(
-    ("files", "words"),
-    [
-        ([], "is empty"),
-        (["1.jpg", "2.jpg"], "has 2 images but no folders"),
-        (["notes.txt"], "has no images"),
-        (["a/notes.txt"], "has no images, but 1 text file"),
-    ],
-)
-def test_other_layouts_are_explained(tmp_path: Path, files: list[str], words: str) -> None:
-    for file in files:
-        path = tmp_path / file
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(b"")
-    with pytest.raises(SourceError, match="one sub-folder for each class") as caught:
-        open_folder(tmp_path)
-    assert words in str(caught.value)
-
-
 def put(*paths: Path) -> None:
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -239,18 +220,6 @@ def test_a_changed_image_changes_the_key(tmp_path: Path) -> None:
     assert sources.find_all(recipe).key == before
     os.utime(tmp_path / "dog" / "1.png", (1, 1))
     assert sources.find_all(recipe).key != before
-
-
-@pytest.mark.parametrize(
-    ("kinds", "count", "words"),
-    [(("disc",), 5, "one class only"), (("disc", "square"), 1, "At least two images")],
-)
-def test_what_nothing_can_be_learnt_from_is_refused(
-    tmp_path: Path, kinds: tuple[str, ...], count: int, words: str
-) -> None:
-    write_shapes(tmp_path, count=count, kinds=kinds)
-    with pytest.raises(SourceError, match=words):
-        sources.find_all(DataRecipe.of(str(tmp_path))).open().check()
 
 
 def made_run(place: Path) -> Path:

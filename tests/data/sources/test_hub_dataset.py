@@ -56,20 +56,12 @@ def test_it_is_fetched_once_and_answers_without_a_network(
     offline = only_json(cold_cli("data", "hf:someone/pets", "--no-draw", "--json"))
     assert offline["fingerprint"] == said["fingerprint"]
     assert len(published.asked) == asked
-
-
-@pytest.mark.slow
-def test_a_hub_that_is_gone_is_asked_once(
-    published: HubServer, cold_cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cold_cli("data", "hf:someone/pets", "--no-draw")
+    monkeypatch.delenv("HF_HUB_OFFLINE")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     gone = cold_cli("data", "hf:someone/pets", "--no-draw")
     assert gone.returncode == 0
     assert "what is here of someone/pets is used" in gone.stderr
-    other = cold_cli("data", "hf:someone/others", "--no-draw")
-    assert other.returncode == 1
-    assert "cannot be reached" in other.stderr
+    assert "cannot be reached" in cold_cli("data", "hf:someone/others", "--no-draw").stderr
 
 
 @pytest.mark.parametrize(
@@ -104,12 +96,3 @@ def test_a_table_of_a_stranger_names_no_files_of_this_machine(
     done = cold_cli("data", "hf:someone/spy", "--no-draw")
     assert done.returncode == 1
     assert "leads out of the table's folder" in done.stderr
-
-
-@pytest.mark.slow
-def test_a_file_that_is_none_is_said(hub: HubServer, cold_cli: Cli) -> None:
-    hub.publish("someone/broken", {"data/train-00000-of-00001.parquet": b"PAR1 and nothing"})
-    done = cold_cli("data", "hf:someone/broken", "--no-draw")
-    assert done.returncode == 1
-    assert "no whole Parquet file" in done.stderr
-    assert "Traceback" not in done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import opsin
@@ -58,3 +59,13 @@ def test_equal_tables_in_two_folders_are_two_sources(tmp_path: Path) -> None:
             "path,label\ndisc/0.png,disc\nsquare/0.png,square\n"
         )
     assert opened(tmp_path / "a" / "set.csv", tmp_path / "b" / "set.csv") == 4
+
+
+def test_arrays_of_one_shape_keep_their_size(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 4096, (40, 8, 8), np.uint16)
+    for name, rows in (("a", slice(20)), ("b", slice(20, 40)), ("both", slice(40))):
+        np.savez(tmp_path / f"{name}.npz", images=images[rows], labels=np.arange(40)[rows] % 2)
+    joined = opsin.load(tmp_path / "a.npz", tmp_path / "b.npz")
+    whole = opsin.load(tmp_path / "both.npz")
+    assert joined.fingerprint == whole.fingerprint
+    assert np.array_equal(joined.images[:], whole.images[:])

@@ -115,9 +115,7 @@ def test_sources_that_are_none_are_refused_in_words_without_their_place(
     assert sets.all() == []
 
 
-def test_removed_sets_come_back_and_go_for_good_after_a_week(
-    sets: Library, shapes: Path, tmp_path: Path
-) -> None:
+def test_removed_sets_come_back_and_go_for_good_after_a_week(sets: Library, shapes: Path) -> None:
     added = sets.add_source(str(shapes))
     sets.corrections_path(added.id).write_text("digest,name,label\n")
     token = sets.remove(added.id)

@@ -21,7 +21,6 @@ from opsin.studio.datasets.uploads import Uploads
 from tests.conftest import shape_image
 from tests.server.made_engine import png
 
-BATCH = "00000000000000ba"
 HOSTILE = '<img src=x onerror="window.HACKED=1">'
 
 

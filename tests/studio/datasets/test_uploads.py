@@ -24,7 +24,6 @@ from opsin.studio.errors import new_api
 from opsin.web.refusals import BadRequest
 
 KEY, BATCH = "0123456789abcdef", "00000000000000ba"
-HOSTILE = '<img src=x onerror="window.HACKED=1">'
 
 
 @pytest.fixture
@@ -218,7 +217,7 @@ def test_of_an_upload_that_the_disk_refuses_nothing_is_kept(
     assert uploads.append(KEY, 0, bytes(3_000_000)) == 3_000_000  # its bytes are given back
 
 
-def test_what_nobody_goes_on_with_is_swept(uploads: Uploads, tmp_path: Path) -> None:
+def test_what_nobody_goes_on_with_is_swept(uploads: Uploads) -> None:
     uploads.append(KEY, 0, b"old")
     uploads.append("1" * 16, 0, b"new")
     then = time.time() - 90_000

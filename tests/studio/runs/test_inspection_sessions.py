@@ -85,8 +85,7 @@ def test_one_process_answers_and_is_asked_nothing_twice(looking: Studio, tmp_pat
     assert not (tmp_path / "home" / "inside").exists()
 
 
-def test_a_worker_that_died_is_started_again(looking: Studio, tmp_path: Path) -> None:
-
+def test_a_worker_that_died_is_started_again(looking: Studio) -> None:
     async def work() -> None:
         inside = looking.inside
         asked = asyncio.create_task(inside.ask(RUN, "network"))
@@ -104,8 +103,7 @@ def test_a_worker_that_died_is_started_again(looking: Studio, tmp_path: Path) ->
     within(work(), looking.inside)
 
 
-def test_what_is_given_up_ends_and_can_be_asked_again(looking: Studio, tmp_path: Path) -> None:
-
+def test_what_is_given_up_ends_and_can_be_asked_again(looking: Studio) -> None:
     async def work() -> None:
         inside = looking.inside
         asked = asyncio.create_task(inside.ask(RUN, "explain", image="test/1"))
@@ -166,7 +164,7 @@ def test_refusals_name_no_place_of_the_machine(looking: Studio, tmp_path: Path) 
     within(work(), looking.inside)
 
 
-def test_pages_have_addresses_of_their_own_and_no_others(looking: Studio, tmp_path: Path) -> None:
+def test_pages_have_addresses_of_their_own_and_no_others(looking: Studio) -> None:
     api = FastAPI()
     add_routes(api, looking.inside)
 

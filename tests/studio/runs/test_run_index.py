@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import PartPredictions
-from opsin.core.errors import RunError
+from opsin.core.errors import RunError, StorageError
 from opsin.core.recipe import DataRecipe
 from opsin.data.dataset import Dataset
 from opsin.studio.errors import NotThere
 from opsin.studio.runs.run_index import RunIndex, opaque, read_judged
+from opsin.studio.trash import Trash
 from tests.made_epochs import made_epoch
 from tests.made_runs import answers_right
 from tests.made_runs import write_run as made_run
@@ -233,3 +234,16 @@ def test_a_run_without_a_classifier_or_with_damaged_files_has_no_answers(
         directory.report.write_text(damaged, encoding="utf-8")
         with pytest.raises(RunError):
             read_judged(directory)
+
+
+def test_restoring_replaces_nothing(tmp_path: Path) -> None:
+    for content in ("first", "second"):
+        (tmp_path / "set").mkdir()
+        (tmp_path / "set" / "mine.txt").write_text(content)
+        if content == "first":
+            Trash(tmp_path).put("set")
+    [removed] = Trash(tmp_path).removed()
+    with pytest.raises(StorageError):
+        Trash(tmp_path).restore(removed)
+    assert (tmp_path / "set" / "mine.txt").read_text() == "second"
+    assert Trash(tmp_path).removed() == [removed]

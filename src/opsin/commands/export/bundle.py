@@ -134,16 +134,10 @@ def write_bundle(
     zipped = _zip(files | {_SUMS: _checksums(files)})
     write_bytes(target, zipped)
     return Shipped(
-        path=target,
-        to="bundle",
-        bytes=len(zipped),
-        bytes_before=len(content),
-        part=part,
-        images=len(compared),
-        labels_changed=0,
-        largest_difference=difference,
+        path=target, to="bundle", bytes=len(zipped), bytes_before=len(content), part=part,
+        images=len(compared), labels_changed=0, largest_difference=difference,
         samples=len(expected),
-    )
+    )  # fmt: skip
 
 
 def _samples(
@@ -246,15 +240,9 @@ def _zip(files: dict[str, bytes]) -> bytes:
 class HubExport(BaseModel, frozen=True):
     """A folder for the hub, and its upload.
 
-    Args:
-        path: The folder.
-        repository: ``owner/name``.
-        files: Bytes of each file, by its name; nothing else is uploaded.
-        licence: As the card states it, or ``unknown``.
-        kept: Files that were changed by hand, and kept.
-        address: Page of the repository, or ``None`` before an upload.
-        commit: The commit that holds the files.
-        private: Whether the repository is private.
+    ``files`` has the bytes of each file by its name; nothing else is uploaded. ``kept`` are those
+    that were changed by hand. ``address``, ``commit`` and ``private`` are of the repository on the
+    hub, ``None`` before an upload.
     """
 
     path: Path
@@ -320,12 +308,10 @@ def export_to_hub(
     for file, value in written.items():
         write_bytes(folder / file, value)
     export = HubExport(
-        path=folder,
-        repository=name.repository,
-        files={file: len(value) for file, value in files.items()},
-        licence=stated,
+        path=folder, repository=name.repository,
+        files={file: len(value) for file, value in files.items()}, licence=stated,
         kept=() if changed is None else (_CARD,),
-    )
+    )  # fmt: skip
     if not upload:
         return export
     from opsin.hub.hub_upload import upload as send  # noqa: PLC0415  few exports are sent

@@ -86,24 +86,13 @@ class Speed(BaseModel, frozen=True):
 
 
 class Shipped(BaseModel, frozen=True):
-    """An exported file, compared with its original.
+    """An exported file, compared with its original on ``images`` of ``part``.
 
-    Args:
-        path: The file.
-        to: What it was exported to.
-        bytes: Its size.
-        bytes_before: The original's size.
-        part: The images compared on: ``test``, or ``val`` without any.
-        images: Their number.
-        labels_changed: Images that get another label.
-        largest_difference: Of probabilities, over all these images and classes.
-        before: The original's quality; ``None`` for a bundle.
-        after: The export's quality.
-        speed: One image at a time, then many; empty for a bundle.
-        looks: Looks at this test set by the runs of the folder, or ``None`` if this was none.
-        layers_gone: Layers of the original that can no longer be fetched by name.
-        samples: Sample images in a bundle.
-        forced: Whether it was written although its accuracy fell too far.
+    ``largest_difference`` is that of probabilities, over all these images and classes. ``before``
+    and ``after`` are the qualities of both, ``None`` for a bundle, which holds the same file;
+    ``speed`` is of one image at a time, then of many. ``looks`` counts the looks at this test set
+    by the runs of the folder. ``layers_gone`` can no longer be fetched by name. ``forced``: it was
+    written although its accuracy fell too far.
     """
 
     path: Path
@@ -207,21 +196,12 @@ def write_smaller(
     layers, left = ([layer.name for layer in opened.metadata.layers]
                     for opened in (classifier, fresh))  # fmt: skip
     return Shipped(
-        path=target,
-        to=to,
-        bytes=len(content),
-        bytes_before=len(original),
-        part=part,
-        images=len(rows),
-        labels_changed=int(np.not_equal(*labels).sum()),
+        path=target, to=to, bytes=len(content), bytes_before=len(original), part=part,
+        images=len(rows), labels_changed=int(np.not_equal(*labels).sum()),
         largest_difference=float(np.abs(before.probabilities - after.probabilities).max()),
-        before=old,
-        after=new,
-        speed=speed,
-        looks=looks,
-        layers_gone=tuple(name for name in layers if name not in left),
-        forced=too_far,
-    )
+        before=old, after=new, speed=speed, looks=looks,
+        layers_gone=tuple(name for name in layers if name not in left), forced=too_far,
+    )  # fmt: skip
 
 
 def _refuse_others(classifier: Classifier, to: To) -> None:
@@ -272,7 +252,7 @@ def _quality(
         **dict(accuracy_of(predicted.probabilities.argmax(axis=1) == labels, groups)),
         log_loss=float(-np.log(np.maximum(shares, np.finfo(np.float32).tiny)).mean()),
         refused=None if rejected is None else float(rejected.mean()),
-    )
+    )  # fmt: skip
 
 
 def _fell(to: To, part: str, images: int, before: Quality, after: Quality) -> ParityError:

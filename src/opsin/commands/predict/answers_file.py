@@ -137,9 +137,19 @@ class AnswersFile:
             # done, nothing is lost by beginning anew.
             is_removed = not there and about.written is not None
             if moves or not (is_removed or (not there and not answers)):
-                if about.begun | begun != about.begun:
+                other = [
+                    f"{name} is another one"
+                    if isinstance(value, dict | list)
+                    else f"{name} was {about.begun.get(name)} and is {value}"
+                    for name, value in begun.items()
+                    if about.begun.get(name) != value
+                ]
+                if other:
                     anew = "" if there or about.sorting else f" To begin anew, remove {self.path}."
-                    raise _begun_otherwise(self.out, about.begun, begun, anew)
+                    raise RecipeError(
+                        f"{self.out} was begun otherwise: {'; '.join(other)}",
+                        f"Give another file, or the same again.{anew}",
+                    )
                 return db, about
             db.close()
             for name in (self.path, _beside(self.path, "-wal"), self.out):
@@ -283,21 +293,6 @@ def row_bytes(row: Answer) -> bytes:
     """Return what a shard's checksum is made of."""
     image, line = as_bytes(row.image), row.line or b""
     return b"%d %d %d " % (len(image), row.answer, len(line)) + image + line
-
-
-def _begun_otherwise(out: Path, then: dict[str, Any], begun: JsonObject, anew: str) -> RecipeError:
-    """Return the error for another model, source or option."""
-    other = [
-        f"{name} is another one"
-        if isinstance(value, dict | list)
-        else f"{name} was {then.get(name)} and is {value}"
-        for name, value in begun.items()
-        if then.get(name) != value
-    ]
-    return RecipeError(
-        f"{out} was begun otherwise: {'; '.join(other)}",
-        f"Give another file, or the same again.{anew}",
-    )
 
 
 def _lock_of(path: Path) -> Path:

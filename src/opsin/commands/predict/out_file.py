@@ -38,7 +38,7 @@ from opsin.core.files import legal_name, open_regular, state_root
 from opsin.core.format import counted
 from opsin.core.storage import atomic_file, check_new_file, storage_errors, write_json
 from opsin.core.stored_json import JsonObject
-from opsin.data.shard import Shard, ShardInputs, named_shard
+from opsin.data.image_stream import Shard, ShardInputs, named_shard
 from opsin.data.split import UNASSIGNED
 from opsin.stores.bucket import open_bucket, said_as
 from opsin.stores.store_address import (
@@ -77,6 +77,8 @@ class OutFile:
     def read(cls, out: str | os.PathLike[str], shard: Shard | None = None) -> OutFile:
         """Read ``--out``; a shard gets its own file beside it."""
         if not is_stored(out):
+            if not Path(out).name:
+                raise RecipeError(f"{out} names no file", "Give one: --out answers.csv")
             if shard is None:
                 return cls(Path(out), database_beside(Path(out)))
             path = shard.file(Path(out))
@@ -137,11 +139,9 @@ class OutFile:
 
 
 def _digest_of(file: Path) -> str:
-    digest = hashlib.sha256()
     with storage_errors(file), open_regular(file) as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        content: Any = stream
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def shard_facts(inputs: ShardInputs | None) -> JsonObject:
@@ -207,9 +207,6 @@ def merge(
     about, rows = shards[0].about, sum(shard.about.rows or 0 for shard in shards)
     is_embedding = "units" in about.begun
     check_new_file(target, ".npz" if is_embedding else target.suffix.lower())
-    versions = sorted({shard.about.opsin for shard in shards})
-    if len(versions) > 1:
-        watcher.note(f"they were made by several versions of Opsin: {', '.join(versions)}")
     watcher.begin("Merge", rows, "rows")
     try:
         if is_embedding:
@@ -326,8 +323,9 @@ def write_features(file: Path, rows: Rows, *, about: About) -> None:
     def blocks() -> Iterator[tuple[list[str], NDArray[Any]]]:
         """Yield names and rows, at least none."""
         readable = ((row.image, row.line or b"") for row in rows() if not row.answer)
+        step = max(1, _BLOCK // (kind.itemsize + 4 * longest))
         yield [], np.empty(0, kind)
-        while block := list(islice(readable, max(1, _BLOCK // kind.itemsize))):
+        while block := list(islice(readable, step)):
             yield [image for image, _ in block], np.frombuffer(b"".join(c for _, c in block), kind)
 
     made = {name: begun[name] for name in ("backbone", "units", "view", "preparation")}
@@ -345,4 +343,4 @@ def write_features(file: Path, rows: Rows, *, about: About) -> None:
             add("parts", (np.array(_PARTS)[block["part"]] for _, block in blocks()))
         if classes is not None:
             add("labels", (block["label"] for _, block in blocks()))
-            add_array(archive, "classes", [np.array(classes)])
+            add_array(archive, "classes", [np.array(list(map(str, classes)))])

@@ -30,8 +30,7 @@ from opsin.core.errors import ImageError, OpsinError, RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
 from opsin.core.stored_json import JsonObject
-from opsin.data.image_stream import ListedImage, Stream
-from opsin.data.shard import Shard
+from opsin.data.image_stream import ListedImage, Shard, Stream
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.cluster import Cluster, is_elsewhere
 from opsin.runtime.prediction import NONE_OF_THESE, Prediction

@@ -17,11 +17,17 @@ from opsin.core.errors import ImageError, RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
 from opsin.core.storage import check_writable
-from opsin.data.image_stream import ListedImage, Stream, cut_stream, held_bytes, join_streams
+from opsin.data.image_stream import (
+    ListedImage,
+    Shard,
+    Stream,
+    cut_stream,
+    held_bytes,
+    join_streams,
+    read_ahead,
+)
 from opsin.data.images import ImageLike, open_image
 from opsin.data.lazy_images import THREADS
-from opsin.data.read_ahead import read_ahead
-from opsin.data.shard import Shard
 from opsin.data.sources import STANDARD_INPUT, open_stream
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.image_engine import ImageSteps, answer_images

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from opsin.commands.predict.answers_file import About, damaged, database_errors, hold, open_database
 from opsin.commands.predict.sorting import (
@@ -31,7 +32,6 @@ from opsin.core.stored_json import JsonObject
 # Images that could not be taken back and are named; all of them stay in the answers file.
 _NAMED: Final = 100
 _BATCH: Final = 256
-_BLOCK: Final = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -67,16 +67,15 @@ def undo(folder: str | os.PathLike[str], *, watcher: Watcher = SILENT) -> Undone
     folders go, and the answers that were written into the folder. What cannot be taken back
     stays, and is listed. Killed on its way, it can be called again.
 
-    Where the images came from is known by the account that sorted them; of a folder that another
-    one sorted, nothing is believed.
+    Only the account that sorted a folder can take it back.
 
     Args:
         folder: The sorted folder.
         watcher: Receives the progress.
 
     Raises:
-        RecipeError: Nothing was sorted into it, it names places where this account sorted nothing,
-            or another process is at it.
+        RecipeError: Nothing was sorted into it, it names folders that this account sorted nothing
+            from, or another process is using it.
         StorageError: The disk refuses a write.
 
     Example:
@@ -106,20 +105,20 @@ def undo(folder: str | os.PathLike[str], *, watcher: Watcher = SILENT) -> Undone
         watcher.begin("Undo", max(total, 1), "images")
         left: list[tuple[str, str]] = []
         left_count = 0
-        over: list[tuple[int]] = []
+        finished: list[tuple[int]] = []
         for number, move in enumerate(read_moves(db, path), start=1):
             if reason := work.undo(move):
                 left_count += 1
                 if len(left) < _NAMED:
                     left.append((move.target, reason))
             else:
-                over.append((move.id,))
-            if len(over) >= _BATCH or number == total:
+                finished.append((move.id,))
+            if len(finished) >= _BATCH or number == total:
                 # Killed before that, these moves are found undone and passed over.
                 db.execute("BEGIN IMMEDIATE")
-                db.executemany("DELETE FROM moves WHERE id = ?", over)
+                db.executemany("DELETE FROM moves WHERE id = ?", finished)
                 db.execute("COMMIT")
-                over = []
+                finished = []
             watcher.advance(number)
         watcher.end()
         if not left:
@@ -153,7 +152,9 @@ class _Undoing:
                 return None
             if not move.looks_done(target):
                 return "was changed since" if move.done else None
-            if move.source is not None and (source is None or not _is_there(move, source, target)):
+            if move.source is not None and (
+                source is None or not _is_original(move, source, target)
+            ):
                 gone = source is None or source.is_free
                 became = "is gone" if gone else "is another image now"
                 return f"{move.source} {became}, so this may be the only one"
@@ -163,18 +164,18 @@ class _Undoing:
 
     def _move_back(self, move: Move) -> str | None:
         with move.places(self._folder, self._origins, make=True) as (target, source):
-            free = source is None or source.is_free
-            there = target is not None and move.looks_done(target)
+            is_free = source is None or source.is_free
+            is_whole = target is not None and move.looks_done(target)
             # A file at the target of a finished move is the image, even if it was edited since.
-            if target is None or source is None or not (there or move.done):
-                return "is no longer there" if free else None
+            if target is None or source is None or not (is_whole or move.done):
+                return "is no longer there" if is_free else None
             if not stat.S_ISREG(target.stat().st_mode):
                 return "is a link now, or no file"
-            if free:
+            if is_free:
                 move_file(target, source, Placement(source.folder, self._scratch))
             # Killed between two steps, the image has both names. A symbolic link that was left at
             # the old one leads to the only copy.
-            elif there and stat.S_ISREG(source.stat().st_mode) and _same_content(source, target):
+            elif is_whole and stat.S_ISREG(source.stat().st_mode) and _same_content(source, target):
                 target.unlink()
             else:
                 return f"something else is at {move.source} now"
@@ -184,28 +185,25 @@ class _Undoing:
 
 def _same_content(one: Placement, other: Placement) -> bool:
     with one.folder.open(one.name) as first, other.folder.open(other.name) as second:
-        if os.fstat(first.fileno()).st_size != os.fstat(second.fileno()).st_size:
-            return False
-        while block := first.read(_BLOCK):
-            if block != second.read(_BLOCK):
-                return False
-        return not second.read(1)
+        files: tuple[Any, Any] = first, second
+        digests = {hashlib.file_digest(file, "sha256").digest() for file in files}
+    return len(digests) == 1
 
 
-def _is_there(move: Move, source: Placement, target: Placement) -> bool:
-    """Whether the image that a copy was made of is still where it was."""
+def _is_original(move: Move, source: Placement, target: Placement) -> bool:
+    """Whether the source is still the image that the copy was made of."""
     try:
         original, copy = source.stat(), target.stat()
-        linked = stat.S_ISLNK(original.st_mode)
-        if linked:  # the image that was copied may have been one that a link leads to
+        is_link = stat.S_ISLNK(original.st_mode)
+        if is_link:  # the copied image may have been the one that a link leads to
             original = os.stat(move.source or "")  # noqa: PTH116
     except OSError:
         return False
     if not stat.S_ISREG(original.st_mode):
         return False
     if identity_of(original) == identity_of(copy):
-        return not linked
-    return move.is_like(original) or (not linked and _same_content(source, target))
+        return not is_link
+    return move.is_like(original) or (not is_link and _same_content(source, target))
 
 
 def _clear(folder: ConfinedDir, about: About) -> None:
@@ -217,8 +215,8 @@ def _clear(folder: ConfinedDir, about: About) -> None:
             folder.rmdir(name)
     results = Placement(folder, RESULTS)
     if sorting and sorting.results and not results.is_free:
-        there = results.stat()
-        if stat.S_ISREG(there.st_mode) and there.st_size in (about.written, about.next):
+        found = results.stat()
+        if stat.S_ISREG(found.st_mode) and found.st_size in (about.written, about.next):
             results.unlink()
     for name in (SORTED, f"{SORTED}-wal", f"{SORTED}.lock"):
         Placement(folder, name).unlink(missing_ok=True)

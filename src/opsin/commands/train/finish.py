@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -80,9 +80,6 @@ def finish(
     if file.device != CPU:  # parity is a promise of the CPU
         file = Classifier.of_content(file.path, file.content, most=None)
     difference = learner.difference(file, dataset.images[rows])
-    facts = FileFacts()
-    if difference is not None:
-        facts = FileFacts(parity_images=len(rows), difference=difference)
     if directory.predictions.is_file():  # it was evaluated, and then went on
         test_set = directory.read(DatasetRecord).test_set
         note_look(directory, test_set, len(dataset.split.test), None, watcher=watcher)
@@ -109,16 +106,16 @@ def finish(
     seconds["evaluate"] = time.perf_counter() - at
     at = time.perf_counter()
     watcher.doing("the report")
-    training = training.model_copy(update={"answered_on": made.classifier.device})
-    report = _report(learner, audit, training, evaluation, metadata).model_copy(update={
-        "file": facts.model_copy(update={"bytes": len(content)}),
-        "looks": count_looks(directory, directory.read(DatasetRecord).test_set),
-        "ood": made.ood,
-        "seconds": dict(seconds),
-        "failures": page.find_failures(
-            dataset, evaluation.predictions, evaluation.split, watcher
-        ),
-    })  # fmt: skip
+    facts = FileFacts(bytes=len(content))
+    if difference is not None:
+        facts = FileFacts(parity_images=len(rows), difference=difference, bytes=len(content))
+    failures = page.find_failures(dataset, evaluation.predictions, evaluation.split, watcher)
+    report = _report(
+        learner, audit, training.model_copy(update={"answered_on": made.classifier.device}),
+        evaluation, metadata,
+        file=facts, looks=count_looks(directory, directory.read(DatasetRecord).test_set),
+        ood=made.ood, seconds=dict(seconds), failures=failures,
+    )  # fmt: skip
     with page.best_effort("the report's page", watcher):
         page.draw_run(directory, report, dataset, evaluation.predictions, watcher)
     seconds["report"] = time.perf_counter() - at
@@ -133,10 +130,10 @@ def _report(
     training: TrainingFacts,
     evaluation: RunEvaluation,
     metadata: Metadata,
+    **more: Any,
 ) -> Report:
-    """The report without what its images and files are looked at once more for."""
-    layers, views, recipe, dataset = (
-        learner.layers, metadata.views, learner.recipe, learner.dataset,
+    layers, recipe, dataset, views = (
+        learner.layers, learner.recipe, learner.dataset, metadata.views,
     )  # fmt: skip
     sizes = {
         "parameters": sum(layer.parameters for layer in layers),
@@ -165,6 +162,7 @@ def _report(
         calibration=metadata.calibration,
         class_mix=metadata.class_mix,
         reject=metadata.reject,
-        views=None if views is None else ViewsFacts(**views.model_dump(), words=views.words),
+        views=views and ViewsFacts(**views.model_dump(), words=views.words),
         layers=layers,
+        **more,
     )

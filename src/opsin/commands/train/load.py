@@ -27,13 +27,7 @@ from opsin.commands.train.learner import Loaded, can_train_networks, need_traini
 from opsin.commands.train.recorder import graceful_interrupt
 from opsin.commands.train.words import NOT_HERE, WITHOUT_PYTORCH
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.errors import (
-    MissingExtraError,
-    ModelFileError,
-    RecipeError,
-    RunError,
-    StorageError,
-)
+from opsin.core.errors import MissingExtraError, ModelFileError, RecipeError, RunError, StorageError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import seconds_of
 from opsin.core.recipe import DATA_OPTIONS, DataRecipe
@@ -336,7 +330,7 @@ def try_backbone(
     if 1 - by_gradients >= _FAR_BEHIND * (1 - right.mean()):
         trial = BackboneTrial(
             words=f"pretrained features were right on {right.mean():.0%} of {len(rows):,} "
-            f"training images, histograms of gradients on {by_gradients:.0%}",
+            f"training images, histograms of gradients on {by_gradients:.0%}"
         )
     elif budget is not None and budget < 5 * TRIAL_SECONDS:
         return BackboneTrial(words=_NO_TIME)

@@ -315,11 +315,7 @@ def choose(
 
 
 def _sizes(
-    asked: ModelRecipe,
-    side: int,
-    classes: int,
-    stems: Sequence[int],
-    settled: Mapping[str, object],
+    asked: ModelRecipe, side: int, classes: int, stems: Sequence[int], settled: Mapping[str, object]
 ) -> Iterator[Mapping[str, object]]:
     """Options for the size of the network, the best first."""
     if not MODELS[asked.name].convolutional or "hidden" in settled:

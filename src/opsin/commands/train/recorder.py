@@ -17,7 +17,8 @@ from opsin.core.errors import OpsinError
 from opsin.core.events import SILENT, Watcher, WatcherGroup, epoch_of
 from opsin.core.storage import storage_errors
 from opsin.report.terminal import LogFile, for_people, with_observers
-from opsin.trackers.tracking import tracking_of
+from opsin.trackers import chosen_trackers
+from opsin.trackers.tracking import RunTracking
 from opsin.training.process_group import ALONE, ProcessGroup
 
 # Least seconds between two heartbeats in ``status.json``.
@@ -109,7 +110,8 @@ def watcher_of_run(
     if not group.writes:
         return SILENT
     display = watcher or for_people(quiet=quiet)
-    return with_observers(display, [*observers, *tracking_of(track, display)])
+    tracking = [RunTracking(tracker, display) for tracker in chosen_trackers(track)]
+    return with_observers(display, [*observers, *tracking])
 
 
 @contextlib.contextmanager

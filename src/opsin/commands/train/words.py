@@ -11,15 +11,7 @@ from opsin.commands.train.learner import Learner
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import Report, TrainingFacts
 from opsin.core.events import Watcher
-from opsin.core.format import (
-    about,
-    clock,
-    counted,
-    file_size,
-    millions,
-    plus_minus,
-    repeats,
-)
+from opsin.core.format import about, clock, counted, file_size, millions, plus_minus, repeats
 from opsin.core.recipe import Recipe, TrainingRecipe
 from opsin.data.audit import Audit
 from opsin.data.dataset import Dataset

@@ -23,7 +23,6 @@ from opsin.core.arguments import read_former_names
 from opsin.core.errors import RunError
 from opsin.core.files import open_regular
 from opsin.core.metadata import Count, Preparation, limited_text
-from opsin.core.recipe import DataRecipe
 from opsin.core.storage import write_json
 from opsin.core.stored_json import JsonObject, read_json, read_json_lines
 
@@ -111,28 +110,6 @@ def first_of(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     field = ".".join(str(part) for part in first["loc"])
     return f"{field}: {first['msg'][:1].lower()}{first['msg'][1:]}"[:300]
-
-
-class RecordedModel(Stored):
-    """The model; its options depend on its name."""
-
-    name: Text
-
-
-class RecordedTraining(Stored):
-    """How it was trained; the options depend on the model."""
-
-    epochs: Count | None = Field(None, description="Epochs that were asked for.")
-
-
-class RecordedRecipe(Artifact):
-    """A recipe of which only the images and the model's name are known."""
-
-    FILE: ClassVar[str] = "recipe.json"
-
-    data: DataRecipe
-    model: RecordedModel
-    training: RecordedTraining = Field(default_factory=RecordedTraining)
 
 
 class Location(Stored):

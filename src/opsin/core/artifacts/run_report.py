@@ -7,11 +7,11 @@ from typing import Annotated, ClassVar, Final, Self
 
 from pydantic import Field, model_validator
 
+from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.records import (
     LONGEST,
     Artifact,
     LeftOut,
-    RecordedRecipe,
     RunStatus,
     Seconds,
     Share,

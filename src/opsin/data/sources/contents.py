@@ -274,12 +274,19 @@ def join(sources: Sequence[str], parts: Sequence[LabelledImages], *, test: bool)
         given=np.concatenate(given),
         names=[f"{title}/{name}" for title, part in zip(titles, parts, strict=True)
                for name in part.names],
-        images=ChainedImages([part.images for part in parts]),
+        images=_together([part.images for part in parts]),
         groups=groups if any(groups) else (),
         mirrored=all(part.mirrored for part in parts),
         left_out=add_up(part.left_out for part in parts),
         repeated=sum(part.repeated for part in parts),
     )  # fmt: skip
+
+
+def _together(parts: Sequence[UnpreparedImages]) -> UnpreparedImages:
+    arrays = [part for part in parts if isinstance(part, np.ndarray)]
+    if len(arrays) == len(parts) and len({(array.shape[1:], array.dtype) for array in arrays}) == 1:
+        return np.concatenate(arrays)
+    return ChainedImages(parts)
 
 
 def _check_once(sources: Sequence[str], parts: Sequence[LabelledImages]) -> None:

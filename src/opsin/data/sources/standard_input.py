@@ -61,24 +61,20 @@ def _open_piped(stdin: BinaryIO) -> Stream:
 def _named(start: bytes, read: Callable[[], bytes]) -> Iterator[ListedImage]:
     """Yield the image of each name, as soon as its line is complete."""
     rest, more = start.removeprefix(codecs.BOM_UTF8), start
-    while more:
-        *lines, rest = rest.split(b"\n")
+    while more or rest:
+        # At the end, the last line is complete as well.
+        *lines, rest = rest.split(b"\n") if more else (rest, b"")
         if len(rest) > _CHUNK:
             raise SourceError(f"A line of standard input is longer than {_CHUNK:,} bytes", _EXAMPLE)
-        yield from _listed(lines)
-        more = read()
+        for line in lines:
+            written = line.removesuffix(b"\r")
+            if written.strip():  # of bytes: a text's `strip` takes characters that names may be
+                # Names that are not Unicode are decoded like the file system's.
+                name = os.fsdecode(written)
+                problem = ImageError(f"{name!r:.120}: it is no name") if "\0" in name else None
+                yield ListedImage(name, name, problem=problem)
+        more = read() if more else b""
         rest += more
-    yield from _listed([rest])
-
-
-def _listed(lines: list[bytes]) -> Iterator[ListedImage]:
-    for line in lines:
-        written = line.removesuffix(b"\r")
-        if written.strip():  # of bytes: a text's `strip` also takes characters that names may be
-            # Names that are not Unicode are decoded like the file system's.
-            name = os.fsdecode(written)
-            problem = ImageError(f"{name!r:.120}: it is no name") if "\0" in name else None
-            yield ListedImage(name, name, problem=problem)
 
 
 def _iter_unlabelled(request: SourceRequest) -> Stream:

@@ -24,14 +24,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 from pydantic import BaseModel, Field, TypeAdapter
 
 from opsin.core.errors import SourceError
 from opsin.core.recipe import DataRecipe
 from opsin.core.recipe_options import options_of
-from opsin.core.storage import storage_errors, write_bytes, write_json
+from opsin.core.storage import storage_errors, write_json, write_new
 from opsin.data import formats
 from opsin.data.audit import Finding
 from opsin.data.image_tree import natural
@@ -100,8 +100,7 @@ class AuditResult(BaseModel):
         return {name: sum(parts.values()) for name, parts in self.found.counts.items()}
 
 
-@dataclass(frozen=True)
-class DatasetSummary:
+class DatasetSummary(NamedTuple):
     """The content of a set's panel; ``job`` audits it, or has failed to."""
 
     counts: dict[str, int] | None
@@ -226,11 +225,10 @@ class Library:
             suffix = _SUFFIX.get(kind, f".{kind.lower()}")
         path = folder / class_ / f"{stem}{suffix}"
         with self._adding:
-            if path.exists() and path.read_bytes() != content:
+            if not write_new(path, content) and path.read_bytes() != content:
                 digest = hashlib.sha256(content).hexdigest()[:16]
                 path = path.with_name(f"{stem}-{digest}{suffix}")
-            if not path.exists():
-                write_bytes(path, content)
+                write_new(path, content)
         return path
 
     def remove(self, id: str) -> str:  # noqa: A002
@@ -299,13 +297,12 @@ class Library:
         folder = self.folder(id)
         with self._guard:
             job, rows = self._look_job(folder)
-            if job is not None and job.state == "done":
-                answer = self._jobs.output(job.id, AuditAnswer)
-                if answer is not None:
-                    result = AuditResult(key=rows.stem, when=time.time(), found=answer)
-                    # Pydantic's own JSON would alter class names that are not valid Unicode.
-                    write_json(folder / "look.json", result.model_dump())
-                    rows.replace(folder / "rows.npz")
+            answer = self._jobs.output(job.id, AuditAnswer) if job and job.state == "done" else None
+            if answer is not None:
+                result = AuditResult(key=rows.stem, when=time.time(), found=answer)
+                # Pydantic's own JSON would alter class names that are not valid Unicode.
+                write_json(folder / "look.json", result.model_dump())
+                rows.replace(folder / "rows.npz")
         with contextlib.suppress(OSError, ValueError):
             content = (folder / "look.json").read_text(encoding="utf-8")
             return AuditResult.model_validate(json.loads(content))

@@ -12,13 +12,8 @@ import psutil
 from nicegui import ui
 
 from opsin.core import platform
-from opsin.core.artifacts.records import (
-    IMPORTED,
-    DatasetRecord,
-    Epoch,
-    EpochConfusion,
-    RecordedRecipe,
-)
+from opsin.core.artifacts.recorded_recipe import RecordedRecipe
+from opsin.core.artifacts.records import IMPORTED, DatasetRecord, Epoch, EpochConfusion
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RunError
 from opsin.core.format import file_size, with_interval

@@ -11,7 +11,8 @@ from fastapi import Query
 from nicegui import ui
 
 from opsin.classical.classical_recipe import BACKBONE, FITTED, TRAIN_OPTIONS
-from opsin.core.artifacts.records import Location, RecordedRecipe
+from opsin.core.artifacts.recorded_recipe import RecordedRecipe
+from opsin.core.artifacts.records import Location
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError
 from opsin.core.glossary import find_term

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, NamedTuple, get_args
 
-from opsin.core.artifacts.records import IMPORTED, RecordedRecipe, RunStatus
+from opsin.core.artifacts.recorded_recipe import RecordedRecipe
+from opsin.core.artifacts.records import IMPORTED, RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import PartPredictions, PredictedPart, RunPredictions
 from opsin.core.artifacts.run_report import Report, RunSummary, summarise

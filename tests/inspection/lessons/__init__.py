@@ -1,1 +1,0 @@
-"""Lessons on what a layer does."""
