@@ -175,8 +175,8 @@ def test_any_file_is_read_the_same_by_every_door(
     assert read_header(path)[:2] == size
     with path.open("rb") as stream:
         stream.seek(3)
-        for door in (str(path), content, io.BytesIO(content), stream):
-            assert np.array_equal(read_image(door, preparation), pixels)
+        for door in (str(path), content, bytearray(content), io.BytesIO(content), stream):
+            assert np.array_equal(read_image(door, preparation), pixels)  # type: ignore[arg-type]
 
 
 @given(
@@ -265,14 +265,12 @@ def test_damaged_files_are_read_or_refused_with_a_reason(cut: int, seed: int) ->
         assert "holiday.png" in str(error)
 
 
-def test_other_bytes_and_tensors_will_do() -> None:
+def test_tensors_will_do() -> None:
     class Tensor:
         def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.uint8]:
             return gradient()
 
-    content = encoded(Image.fromarray(gradient()))
-    for door in (bytearray(content), memoryview(content), Tensor()):
-        assert np.array_equal(np.asarray(open_image(door)), gradient())  # type: ignore[arg-type]
+    assert np.array_equal(np.asarray(open_image(Tensor())), gradient())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])

@@ -127,14 +127,16 @@ def _show(
     as_json: bool,
 ) -> None:
     """Draw and print a dataset, and what was found wrong with it."""
-    from opsin.commands import data as figures  # noqa: PLC0415  not for --cache and --export
+    drawn: list[Path] = []
+    varied, page = None, None
+    if out:
+        from opsin.commands import data as figures  # noqa: PLC0415  needs matplotlib
 
-    drawn = figures.draw_data(dataset, out, seed=seed) if out else []
-    varied = None
-    if out and varying:
-        varied = figures.draw_variations(dataset, out, seed=seed, watcher=watcher, **varying)
-        drawn.append(varied.image)
-    page = figures.write_audit(found, out) if found and out else None
+        drawn += figures.draw_data(dataset, out, seed=seed)
+        if varying:
+            varied = figures.draw_variations(dataset, out, seed=seed, watcher=watcher, **varying)
+            drawn.append(varied.image)
+        page = figures.write_audit(found, out) if found else None
     if as_json:
         content = dataset.describe().to_json() | {"figures": [str(path) for path in drawn]}
         if varied is not None:
