@@ -71,13 +71,9 @@ class Classifier:
     published: HubName | None
 
     def __init__(
-        self,
-        model: str | os.PathLike[str],
-        *,
-        threads: int | None = None,
-        device: str = "auto",
+        self, model: str | os.PathLike[str], *, threads: int | None = None, device: str = "auto",
         watcher: Watcher = SILENT,
-    ) -> None:
+    ) -> None:  # fmt: skip
         path, self.published = find_model(model, watcher=watcher)
         content = read_classifier(path)
         most = check_model(content, str(path))

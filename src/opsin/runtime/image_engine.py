@@ -140,12 +140,9 @@ class _Listing(threading.Thread, Generic[_Item]):
     """A thread that lists images, which may block, and yields them in blocks."""
 
     def __init__(
-        self,
-        images: Iterable[_Item],
-        cost: Callable[[_Item], int],
-        most: tuple[int, int],  # images of a block, and bytes
+        self, images: Iterable[_Item], cost: Callable[[_Item], int], most: tuple[int, int],
         stopped: threading.Event,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(name="opsin-listing", daemon=True)
         self._images, self._cost, self._most, self._stopped = iter(images), cost, most, stopped
         self._changed = threading.Condition()
@@ -156,7 +153,7 @@ class _Listing(threading.Thread, Generic[_Item]):
         self.error: BaseException | None = None
 
     def _is_full(self) -> bool:
-        images, weight = self._most
+        images, weight = self._most  # of a block
         return len(self._block) >= images or self._weight >= weight
 
     def run(self) -> None:
