@@ -57,13 +57,23 @@ class Notes(Watcher):
     ) -> None:
         self.epochs: list[Epoch] = []
         self.notes: list[str] = []
+        self.facts: dict[str, str] = {}
+        self.begun: list[tuple[str, int, str]] = []
+        self.done: list[int] = []
         self.interrupt_at, self.by, self.training = interrupt_at, by, training
         self.batches = 0
 
     def epoch(self, epoch: Epoch) -> None:
         self.epochs.append(epoch)
 
+    def fact(self, name: str, text: str) -> None:
+        self.facts[name] = text
+
+    def begin(self, what: str, total: int, unit: str) -> None:
+        self.begun.append((what, total, unit))
+
     def advance(self, done: int, **figures: float) -> None:
+        self.done.append(done)
         if self.training and "share" not in figures:  # reading or evaluation
             return
         self.batches += 1

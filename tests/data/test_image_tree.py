@@ -21,8 +21,7 @@ from opsin.data import image_tree
 from opsin.data.audit import audit
 from opsin.data.dataset import look_at
 from opsin.data.sources import open_stream
-from tests.conftest import Cli, only_json, write_shapes
-from tests.data.sources.conftest import Notes
+from tests.conftest import Cli, Notes, only_json, write_shapes
 
 
 def names_in(root: Path, *, follow_links: bool = False) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
@@ -21,13 +22,11 @@ from PIL import Image
 
 import opsin
 from opsin.core.errors import SourceError
-from opsin.core.recipe import DataRecipe
-from opsin.data import sources
 from opsin.data.dataset import Dataset
 from opsin.data.sources import open_stream
-from opsin.data.sources.contents import LabelledImages
 from opsin.data.split import TEST, TRAIN, VAL
-from tests.data.sources.conftest import Notes
+from tests.conftest import Notes
+from tests.data.sources.conftest import opened
 from tests.variants import a_few
 
 PIXELS = [np.full((6, 6, 3), 40 * n, np.uint8) for n in range(6)]
@@ -40,8 +39,8 @@ def png(pixels: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def opened(source: Path | str, **options: object) -> LabelledImages:
-    return sources.find_all(DataRecipe.of(str(source), **options)).open()
+IMAGES = [png(pixels) for pixels in PIXELS]
+FRAME = pd.DataFrame({"image": IMAGES, "label": LABELS})
 
 
 @pytest.mark.parametrize(
@@ -59,14 +58,13 @@ def test_images_in_any_form(cell: Callable[[np.ndarray], object], tmp_path: Path
     assert np.array_equal(data.images[:], PIXELS)
     assert [data.classes[label] for label in data.labels] == LABELS
     frame.drop(columns="label").to_parquet(tmp_path / "b.parquet")
-    images = [each.image for each in open_stream(tmp_path / "b.parquet")]
-    assert images == list(map(png, PIXELS))
+    assert [each.image for each in open_stream(tmp_path / "b.parquet")] == IMAGES
 
 
 def test_paths_lie_beside_the_table(tmp_path: Path) -> None:
-    for number, pixels in enumerate(PIXELS):
-        (tmp_path / f"{number}.png").write_bytes(png(pixels))
     names = [f"{number}.png" for number in range(6)]
+    for name, content in zip(names, IMAGES, strict=True):
+        (tmp_path / name).write_bytes(content)
     pd.DataFrame({"path": names, "label": LABELS}).to_parquet(tmp_path / "a.parquet")
     contents = opened(tmp_path / "a.parquet")
     assert list(contents.images) == [tmp_path / name for name in names]
@@ -78,9 +76,7 @@ def test_paths_lie_beside_the_table(tmp_path: Path) -> None:
 
 
 def test_columns_are_known_named_or_asked_for(tmp_path: Path) -> None:
-    frame = pd.DataFrame(
-        {"photo": list(map(png, PIXELS)), "species": LABELS, "who": list("aabbcc")}
-    )
+    frame = pd.DataFrame({"photo": IMAGES, "species": LABELS, "who": list("aabbcc")})
     frame.to_parquet(tmp_path / "a.parquet")
     with pytest.raises(SourceError, match=r"photo, species, who\. .* path=file"):
         opened(tmp_path / "a.parquet")
@@ -100,26 +96,22 @@ def test_columns_are_known_named_or_asked_for(tmp_path: Path) -> None:
     ],
 )
 def test_classes_of_any_kind(labels: object, expected: tuple[str, ...], tmp_path: Path) -> None:
-    frame = pd.DataFrame({"image": list(map(png, PIXELS)), "label": labels})
-    frame.to_parquet(tmp_path / "a.parquet")
+    FRAME.assign(label=labels).to_parquet(tmp_path / "a.parquet")
     assert opened(tmp_path / "a.parquet").classes == expected
 
 
 def test_what_has_no_class_is_passed_over_and_said(tmp_path: Path) -> None:
-    frame = pd.DataFrame({
-        "image": list(map(png, PIXELS)),
-        "label": ["cat", None, "dog", "", "cat", "dog"],
-        "split": ["train", "train", "test", "test", "unsupervised", "val"],
-    })  # fmt: skip
+    frame = FRAME.assign(
+        label=["cat", None, "dog", "", "cat", "dog"],
+        split=["train", "train", "test", "test", "unsupervised", "val"],
+    )
     frame.to_parquet(tmp_path / "a.parquet")
-    recipe = DataRecipe.of(str(tmp_path / "a.parquet"))
-    contents = sources.find_all(recipe).open()
-    assert contents.given.tolist() == [TRAIN, TEST, VAL]
-    assert contents.names == ["train/0", "test/0", "val/0"]
-    said = {"image without a class": 2, "image in the part unsupervised": 1}
-    assert {each.kind: each.count for each in contents.left_out} == said
-    again = sources.find_all(recipe).open()  # from the cache
-    assert {each.kind: each.count for each in again.left_out} == said
+    for _ in range(2):  # the second time from the cache
+        contents = opened(tmp_path / "a.parquet")
+        assert contents.given.tolist() == [TRAIN, TEST, VAL]
+        assert contents.names == ["train/0", "test/0", "val/0"]
+        said = {"image without a class": 2, "image in the part unsupervised": 1}
+        assert {each.kind: each.count for each in contents.left_out} == said
 
 
 def hugging_face(names: list[str], rows: Mapping[str, list[int]], folder: Path) -> None:
@@ -150,32 +142,28 @@ def test_hugging_face_s_form(tmp_path: Path) -> None:
 
 
 def test_the_second_time_nothing_is_unpacked(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"image": list(map(png, PIXELS)), "label": LABELS})
-    frame.to_parquet(tmp_path / "a.parquet")
+    FRAME.to_parquet(tmp_path / "a.parquet")
     first, second = Notes(), Notes()
-    recipe = DataRecipe.of(str(tmp_path / "a.parquet"))
-    found = sources.find_all(recipe, watcher=first).open()
+    found = opened(tmp_path / "a.parquet", watcher=first)
     assert ("Unpack", 6, "images") in first.begun
-    again = sources.find_all(recipe, watcher=second).open()
+    again = opened(tmp_path / "a.parquet", watcher=second)
     assert second.begun == []
     assert list(again.images) == list(found.images)
     # What was damaged since is unpacked again.
     assert isinstance(again.images[0], bytes)
     file = again.images.file  # type: ignore[union-attr]
     (file.parent / "about.json").write_text("{}")
-    third = sources.find_all(recipe, watcher=Notes()).open()
-    assert third.images[5] == png(PIXELS[5])
+    assert opened(tmp_path / "a.parquet").images[5] == IMAGES[5]
 
 
 def test_an_image_that_is_cut_off_later_is_one_unreadable_image(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"image": list(map(png, PIXELS)), "label": LABELS})
-    frame.to_parquet(tmp_path / "a.parquet")
+    FRAME.to_parquet(tmp_path / "a.parquet")
     contents = opened(tmp_path / "a.parquet")
     file = contents.images.file  # type: ignore[union-attr]
     os.truncate(file, file.stat().st_size - 3)
     with pytest.raises(opsin.ImageError, match="it has been cut short"):
         contents.images[5]
-    assert contents.images[0] == png(PIXELS[0])
+    assert contents.images[0] == IMAGES[0]
 
 
 def bomb(path: Path, rows: int) -> None:
@@ -195,8 +183,7 @@ def bomb(path: Path, rows: int) -> None:
 )  # fmt: skip
 def test_hostile_and_broken_files(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
-    good = pd.DataFrame({"image": list(map(png, PIXELS)), "label": LABELS})
-    good.to_parquet(path)
+    FRAME.to_parquet(path)
     content = path.read_bytes()
     if kind == "empty":
         path.write_bytes(b"")
@@ -207,15 +194,14 @@ def test_hostile_and_broken_files(kind: str, tmp_path: Path) -> None:
     elif kind == "no footer":
         path.write_bytes(content[:-4] + b"nope")
     elif kind == "no rows":
-        good[:0].to_parquet(path)
+        FRAME[:0].to_parquet(path)
     elif kind == "numbers as images":
-        pd.DataFrame({"image": range(6), "label": LABELS}).to_parquet(path)
+        FRAME.assign(image=range(6)).to_parquet(path)
     elif kind == "lists":
-        ragged = [[[1, 2], [3]]] * 6
-        pd.DataFrame({"image": ragged, "label": LABELS}).to_parquet(path)
+        FRAME.assign(image=[[[1, 2], [3]]] * 6).to_parquet(path)
     elif kind == "a class out of range":
         about = b'{"info": {"features": {"label": {"_type": "ClassLabel", "names": ["a"]}}}}'
-        table = pa.table({"image": list(map(png, PIXELS)), "label": [0, 1, 0, 1, 7, 0]})
+        table = pa.table({"image": IMAGES, "label": [0, 1, 0, 1, 7, 0]})
         pq.write_table(table.replace_schema_metadata({b"huggingface": about}), path)
     elif kind == "bomb":
         bomb(path, 100_000)
@@ -229,22 +215,17 @@ def test_hostile_and_broken_files(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", a_few(range(4, 60, 7), 2))
 def test_damage_anywhere_is_explained_or_harmless(place: int, tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
-    pd.DataFrame({"image": list(map(png, PIXELS)), "label": LABELS}).to_parquet(path)
+    FRAME.to_parquet(path)
     content = bytearray(path.read_bytes())
     at = len(content) * place // 64
     content[at : at + 8] = b"\xff" * 8
     path.write_bytes(content)
-    try:
-        contents = opened(path)
-    except SourceError:
-        return
-    assert len(contents) <= 6
+    with contextlib.suppress(SourceError):
+        assert len(opened(path)) <= 6
 
 
 def test_without_pyarrow_it_says_what_to_install(tmp_path: Path) -> None:
-    pd.DataFrame({"image": list(map(png, PIXELS)), "label": LABELS}).to_parquet(
-        tmp_path / "a.parquet"
-    )
+    FRAME.to_parquet(tmp_path / "a.parquet")
     code = (
         "import sys, importlib.util as u; find = u.find_spec\n"
         "u.find_spec = lambda name, *a: None if name == 'pyarrow' else find(name, *a)\n"
@@ -259,16 +240,15 @@ def test_without_pyarrow_it_says_what_to_install(tmp_path: Path) -> None:
 
 
 def test_in_an_archive(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"image": list(map(png, PIXELS)), "label": LABELS})
     (tmp_path / "packed").mkdir()
-    frame.to_parquet(tmp_path / "packed" / "a.parquet")
+    FRAME.to_parquet(tmp_path / "packed" / "a.parquet")
     zipped = shutil.make_archive(str(tmp_path / "a"), "zip", tmp_path / "packed")
     assert len(opened(zipped)) == 6
     # Beside classes in folders it is a table of something else.
     for name in LABELS[:2]:
         for number in range(2):
             (tmp_path / "packed" / name).mkdir(exist_ok=True)
-            (tmp_path / "packed" / name / f"{number}.png").write_bytes(png(PIXELS[number]))
+            (tmp_path / "packed" / name / f"{number}.png").write_bytes(IMAGES[number])
     mixed = shutil.make_archive(str(tmp_path / "b"), "zip", tmp_path / "packed")
     assert sorted(opened(mixed).names) == ["cat/0.png", "cat/1.png", "dog/0.png", "dog/1.png"]
     assert sorted(opened(tmp_path / "packed").names)[0] == "cat/0.png"
@@ -278,24 +258,18 @@ def loaded(*given: object, **options: Any) -> Dataset:
     return opsin.load(*given, near_duplicates="apart", **options)
 
 
-def texts(data: Dataset) -> list[str]:
-    return [data.classes[label] for label in data.labels]
-
-
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 @pytest.mark.parametrize("form", ["bytes", "paths"])
 def test_frames(library: str, form: str, tmp_path: Path) -> None:
-    images: list[Any] = list(map(png, PIXELS))
+    images: list[Any] = list(IMAGES)
     if form == "paths":
-        for number, content in enumerate(images):
-            (tmp_path / f"{number}.png").write_bytes(content)
         images = [str(tmp_path / f"{number}.png") for number in range(6)]
-    frame: Any = (pd.DataFrame if library == "pandas" else pl.DataFrame)(
-        {"image": images, "label": LABELS}
-    )
-    data = loaded(frame)
+        for path, content in zip(images, IMAGES, strict=True):
+            Path(path).write_bytes(content)
+    made: Any = pd.DataFrame if library == "pandas" else pl.DataFrame
+    data = loaded(made({"image": images, "label": LABELS}))
     assert np.array_equal(data.images[:], PIXELS)
-    assert texts(data) == LABELS
+    assert [data.classes[label] for label in data.labels] == LABELS
     assert data.recipe.source == f"{library}.DataFrame"
 
 
@@ -303,28 +277,21 @@ def test_frames(library: str, form: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [object, "string"])
 def test_a_missing_label_is_none(missing: object, kind: Any) -> None:
     labels = pd.Series([*LABELS[:5], missing], dtype=kind)
-    images = list(map(png, PIXELS))
     notes = Notes()
-    data = loaded(pd.DataFrame({"image": images, "label": labels}), watcher=notes)
+    data = loaded(FRAME.assign(label=labels), watcher=notes)
     assert (len(data), data.classes) == (5, ("cat", "dog"))
     assert [(each.kind, each.count) for each in data.left_out] == [("image without a class", 1)]
-    groups = pd.DataFrame({"image": images, "label": LABELS, "split": pd.NA, "group": missing})
-    assert len(loaded(groups)) == 6
-    lacking = pd.DataFrame(
-        {"image": [*images[:5], None if isinstance(missing, str) else missing], "label": LABELS}
-    )
-    assert len(loaded(lacking, max_unreadable=0.5).unreadable) == 1
+    assert len(loaded(FRAME.assign(split=pd.NA, group=missing))) == 6
+    lacking = [*IMAGES[:5], None if isinstance(missing, str) else missing]
+    assert len(loaded(FRAME.assign(image=lacking), max_unreadable=0.5).unreadable) == 1
 
 
 def test_parts_in_a_column_and_a_test_of_its_own() -> None:
-    frame = pd.DataFrame({"image": list(map(png, PIXELS)), "label": LABELS})
-    both = loaded(frame.assign(split=["train"] * 4 + ["test"] * 2))
+    both = loaded(FRAME.assign(split=["train"] * 4 + ["test"] * 2))
     assert len(both.split.test) == 2
     assert both.given_test
-    apart = loaded(frame[:4], test=frame[4:])
-    assert apart.fingerprint == both.fingerprint
-    joined = loaded(frame[:3], frame[3:])
-    assert joined.fingerprint == both.fingerprint
+    for given in (loaded(FRAME[:4], test=FRAME[4:]), loaded(FRAME[:3], FRAME[3:])):
+        assert given.fingerprint == both.fingerprint
 
 
 @pytest.mark.parametrize(
