@@ -63,6 +63,10 @@ class Notes(Watcher):
         self.interrupt_at, self.by, self.training = interrupt_at, by, training
         self.batches = 0
 
+    @property
+    def totals(self) -> list[int]:
+        return [total for _, total, _ in self.begun]
+
     def epoch(self, epoch: Epoch) -> None:
         self.epochs.append(epoch)
 

@@ -23,8 +23,7 @@ from opsin.data import cache, fill_cache
 from opsin.data.dataset import load
 from opsin.data.decoded_store import ROW, Chunk, DecodedStore
 from opsin.data.images import prepare
-from tests import conftest
-from tests.conftest import shape_image, write_shapes
+from tests.conftest import Notes, shape_image, write_shapes
 
 COUNT = 400
 _CHILDREN: list[subprocess.Popen[str]] = []
@@ -64,17 +63,6 @@ except OpsinError as error:
 except KeyboardInterrupt:
     print("interrupted")
 """
-
-
-class Notes(conftest.Notes):
-    """Keeps notes, and how far the work was to go."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.totals: list[int] = []
-
-    def begin(self, what: str, total: int, unit: str) -> None:
-        self.totals.append(total)
 
 
 @pytest.fixture
@@ -273,7 +261,7 @@ class Changing(Notes):
         self.folder = folder
 
     def begin(self, what: str, total: int, unit: str) -> None:
-        if not self.totals:
+        if not self.begun:
             (self.folder / "disc" / "3.png").unlink()
             Image.fromarray(shape_image("disc", 77)).save(self.folder / "square" / "4.png")
             shutil.copytree(self.folder / "disc", self.folder / "another")

@@ -28,6 +28,7 @@ from opsin.data.images import open_image
 from opsin.data.network_pixels import to_pixels
 from opsin.runtime.classifier import Classifier
 from tests.conftest import shape_image, write_shapes
+from tests.data.test_plain_headers import oriented
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -41,18 +42,16 @@ def gradient(height: int = 12, width: int = 18) -> NDArray[np.uint8]:
     return np.stack([rows * 20, columns * 14, rows + columns], axis=2).astype(np.uint8)
 
 
-def png(width: int, height: int, depth: int, colour: int, rows: bytes, *chunks: bytes) -> bytes:
+def chunk(kind: bytes, content: bytes) -> bytes:
+    check = struct.pack(">I", zlib.crc32(kind + content))
+    return struct.pack(">I", len(content)) + kind + content + check
+
+
+def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
     """Write a PNG by hand: Pillow writes no 16-bit colours and no lies."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        check = zlib.crc32(kind + content)
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
-
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    pixels = chunk(b"IDAT", zlib.compress(rows))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(chunks) + pixels + chunk(
-        b"IEND", b""
-    )  # fmt: skip
+    parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 def sixteen_bit_colour() -> bytes:
@@ -63,9 +62,8 @@ def sixteen_bit_colour() -> bytes:
 
 
 def turned() -> bytes:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    return encoded(Image.fromarray(gradient()).transpose(Image.Transpose.ROTATE_90), exif=exif)
+    upright = Image.fromarray(gradient())
+    return encoded(upright.transpose(Image.Transpose.ROTATE_90), exif=oriented(6))
 
 
 def palette() -> bytes:
@@ -97,16 +95,10 @@ COLOUR = (Image.fromarray(gradient()), 0)
 
 @dataclass(frozen=True)
 class Kind:
-    """A row of the table in docs/reference/images.md: a file, and what it becomes, or why not.
-
-    Args:
-        content: The file's bytes.
-        expected: The image, and how far a value may be from it, or the reason of a refusal.
-        suffix: How the file's name ends.
-    """
+    """A row of the table in docs/reference/images.md: a file, and what it becomes, or why not."""
 
     content: Callable[[], bytes]
-    expected: tuple[Image.Image, int] | str
+    expected: tuple[Image.Image, int] | str  # and how far a value may be from it, or the reason
     suffix: str = ".png"
 
 
@@ -208,6 +200,8 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def test_a_dataset_reads_or_refuses_each_kind(kind: str, loaded: Dataset) -> None:
     name = f"disc/{1000 + list(KINDS).index(kind)}{KINDS[kind].suffix}"
     _check(kind, name, lambda: _from(loaded, name))
+    if isinstance(expected := KINDS[kind].expected, tuple):
+        assert open_image(KINDS[kind].content()).mode == expected[0].mode
 
 
 @pytest.mark.parametrize("kind", KINDS)

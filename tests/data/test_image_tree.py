@@ -22,6 +22,7 @@ from opsin.data.audit import audit
 from opsin.data.dataset import look_at
 from opsin.data.sources import open_stream
 from tests.conftest import Cli, Notes, only_json, write_shapes
+from tests.data.sources.conftest import put
 
 
 def names_in(root: Path, *, follow_links: bool = False) -> list[str]:
@@ -30,14 +31,6 @@ def names_in(root: Path, *, follow_links: bool = False) -> list[str]:
     assert stream.kind == "folder"
     assert stream.count() == len(names)
     return names
-
-
-def put(root: Path, *names: str) -> Path:
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"")
-    return root
 
 
 def test_any_layout_will_do_and_has_an_order(tmp_path: Path) -> None:
@@ -206,13 +199,13 @@ def expected(*, folders: bool) -> dict[str, int]:
 
 
 def test_a_folder_says_what_it_leaves_out(mixed: Path) -> None:
-    (mixed / "empty").mkdir()
-    (mixed / ".git").mkdir()
+    for name in ("empty", ".git"):
+        (mixed / name).mkdir()
     data = look_at(mixed)
     assert counts(data.left_out) == expected(folders=True)
-    record = data.describe()
+    left_out = data.describe().left_out
     assert ("empty folder", 1, ["empty"]) in [
-        (each.kind, each.count, each.examples) for each in record.left_out
+        (each.kind, each.count, each.examples) for each in left_out
     ]
     (finding,) = [each for each in audit(data).findings if each.kind == "left-out"]
     assert finding.count == sum(expected(folders=True).values())

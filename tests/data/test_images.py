@@ -28,62 +28,16 @@ from opsin.data.images import (
     read_image,
 )
 from opsin.data.network_pixels import to_pixels
+from tests.data.test_formats import encoded, gradient
+from tests.data.test_plain_headers import oriented
 
 # Pillow's buffer for writing optimised JPEG files is sometimes too small for them.
 ImageFile.MAXBLOCK = 1 << 20
 
 
-def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
-
-
-def gradient(height: int = 6, width: int = 9) -> NDArray[np.uint8]:
-    rows, columns = np.mgrid[:height, :width]
-    return np.stack([rows * 20, columns * 20, rows + columns], axis=2).astype(np.uint8)
-
-
-def transparent(mode: str) -> Image.Image:
-    image = Image.new("RGBA", (4, 4), (10, 20, 30, 0))
-    image.putpixel((0, 0), (0, 0, 0, 255))
-    return image.convert(mode)
-
-
-def palette_with_transparency() -> Image.Image:
-    image = Image.new("P", (4, 4), 1)
-    image.putpalette([0, 0, 0, 10, 20, 30])
-    image.putpixel((0, 0), 0)
-    image.info["transparency"] = 1
-    return image
-
-
-# What happens to each kind of image: its mode, and the values of its first and last pixel.
-KINDS = {
-    "grey": (Image.new("L", (4, 4), 7), "L", 7, 7),
-    "one bit": (Image.new("1", (4, 4), 1), "L", 255, 255),
-    "colour": (Image.new("RGB", (4, 4), (1, 2, 3)), "RGB", (1, 2, 3), (1, 2, 3)),
-    "16 bits": (
-        Image.fromarray(np.full((4, 4), 0xABCD, np.uint16)), "L", 0xAB, 0xAB
-    ),
-    "alpha over white": (transparent("RGBA"), "RGB", (0, 0, 0), (255, 255, 255)),
-    "grey alpha": (transparent("LA"), "L", 0, 255),
-    "palette": (palette_with_transparency(), "RGB", (0, 0, 0), (255, 255, 255)),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_becomes_grey_or_colour(kind: str) -> None:
-    image, mode, first, last = KINDS[kind]
-    read = open_image(encoded(image))
-    assert read.mode == mode
-    assert read.getpixel((0, 0)) == first
-    assert read.getpixel((3, 3)) == last
-
-
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_images_are_turned_upright(orientation: int) -> None:
-    upright = Image.fromarray(gradient())
+    upright = Image.fromarray(gradient(6, 9))
     turn = {
         2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
         4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
@@ -91,9 +45,8 @@ def test_images_are_turned_upright(orientation: int) -> None:
         8: Image.Transpose.ROTATE_270,
     }.get(orientation)  # fmt: skip
     stored = upright if turn is None else upright.transpose(turn)
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    assert np.array_equal(np.asarray(open_image(encoded(stored, exif=exif))), gradient())
+    read = open_image(encoded(stored, exif=oriented(orientation)))
+    assert np.array_equal(np.asarray(read), gradient(6, 9))
 
 
 @given(
@@ -137,9 +90,9 @@ def files(draw: st.DrawFn) -> tuple[bytes, tuple[int, int]]:
     orientation = draw(st.integers(1, 8))
     mode = options.pop("mode")
     image = Image.fromarray(photograph(height, width)).convert(mode)
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    content = encoded(image, kind, exif=exif, **(options if kind == "JPEG" else {}))
+    content = encoded(
+        image, kind, exif=oriented(orientation), **(options if kind == "JPEG" else {})
+    )
     return content, (height, width) if orientation < 5 else (width, height)
 
 
@@ -189,9 +142,8 @@ def test_any_file_is_read_the_same_by_every_door(
 def test_a_jpeg_is_never_decoded_smaller_than_its_pixels_need(
     height: int, width: int, target: tuple[int, int], resize: Any, orientation: int
 ) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    content = encoded(Image.new("RGB", (width, height), "olive"), "JPEG", exif=exif)
+    image = Image.new("RGB", (width, height), "olive")
+    content = encoded(image, "JPEG", exif=oriented(orientation))
     preparation = Preparation(height=target[0], width=target[1], channels=3, resize=resize)
     with open_here(content, preparation, "it") as upright:
         size = (width, height) if orientation < 5 else (height, width)
@@ -210,10 +162,8 @@ def test_a_jpeg_is_never_decoded_smaller_than_its_pixels_need(
 def test_less_than_all_of_a_jpeg_gives_nearly_the_same_pixels(
     orientation: int, resize: Any, mode: str
 ) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
     image = Image.fromarray(photograph(403, 501)).convert(mode)
-    content = encoded(image, "JPEG", exif=exif, quality=85)
+    content = encoded(image, "JPEG", exif=oriented(orientation), quality=85)
     preparation = Preparation(height=64, width=64, channels=3, resize=resize)
     with open_here(content, preparation, "it") as upright:
         assert upright.eighths < 8
@@ -268,9 +218,9 @@ def test_damaged_files_are_read_or_refused_with_a_reason(cut: int, seed: int) ->
 def test_tensors_will_do() -> None:
     class Tensor:
         def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.uint8]:
-            return gradient()
+            return gradient(6, 9)
 
-    assert np.array_equal(np.asarray(open_image(Tensor())), gradient())  # type: ignore[arg-type]
+    assert np.array_equal(open_image(Tensor()), gradient(6, 9))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])

@@ -16,6 +16,7 @@ from opsin.core.events import SILENT, Watcher
 from opsin.data import near_duplicates
 from opsin.data.cache import digest_rows
 from opsin.data.near_duplicates import find_near_duplicates
+from tests.conftest import Notes
 from tests.variants import a_few
 
 Photo = Image.Image
@@ -118,6 +119,12 @@ def test_too_few_and_too_small_images_have_none(shape: tuple[int, ...]) -> None:
     assert len(find_near_duplicates(images, np.arange(shape[0])).pairs) == 0
 
 
+def kept(images: NDArray[np.uint8], watcher: Watcher = SILENT) -> NDArray[np.int64]:
+    return near_duplicates.near_duplicates(
+        images, digest_rows(images), mirrored=True, watcher=watcher
+    ).pairs
+
+
 @pytest.mark.slow
 def test_a_copy_that_is_drawn_at_random_does_not_hide_its_original() -> None:
     # So many that few are drawn: what counts then is the nearest of those, the copy apart.
@@ -138,28 +145,19 @@ def test_a_search_is_kept_and_found_again_in_any_order(
     images = np.random.default_rng(0).integers(0, 256, (60, 24, 24, 1), np.uint8)
     images[41] = images[3] // 2 + 30
     images[50] = images[3]  # an exact copy, for which one of the two stands
-    first = near_duplicates.near_duplicates(
-        images, digest_rows(images), mirrored=True, watcher=SILENT
-    )
-    assert first.pairs.tolist() == [[3, 41]]
+    assert kept(images).tolist() == [[3, 41]]
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("searched again")
 
     monkeypatch.setattr(near_duplicates, "find_near_duplicates", refuse)
     order = np.random.default_rng(1).permutation(60)
-    again = near_duplicates.near_duplicates(
-        images[order], digest_rows(images[order]), mirrored=True, watcher=SILENT
-    )
-    ((one, other),) = again.pairs
+    ((one, other),) = kept(images[order])
     assert {int(order[one]), int(order[other])} in ({3, 41}, {50, 41})
     monkeypatch.setattr(near_duplicates, "find_near_duplicates", find_near_duplicates)
     for file in (tmp_path / "near").iterdir():
         file.write_bytes(file.read_bytes()[:100])
-    after = near_duplicates.near_duplicates(
-        images, digest_rows(images), mirrored=True, watcher=SILENT
-    )
-    assert after.pairs.tolist() == [[3, 41]]
+    assert kept(images).tolist() == [[3, 41]]
 
 
 def test_without_scikit_learn_exact_copies_are_all_and_a_line_says_so(
@@ -167,13 +165,7 @@ def test_without_scikit_learn_exact_copies_are_all_and_a_line_says_so(
 ) -> None:
     monkeypatch.setenv("OPSIN_CACHE", str(tmp_path))
     monkeypatch.setitem(sys.modules, "sklearn.neighbors", None)
-    notes: list[str] = []
-    watcher = Watcher()
-    monkeypatch.setattr(watcher, "note", notes.append)
-    images = arrays(scenes(20), 32)
-    found = near_duplicates.near_duplicates(
-        images, digest_rows(images), mirrored=True, watcher=watcher
-    )
-    assert not len(found.pairs)
-    assert "opsin[evaluate]" in notes[0]
+    notes = Notes()
+    assert not len(kept(arrays(scenes(20), 32), notes))
+    assert "opsin[evaluate]" in notes.notes[0]
     assert not (tmp_path / "near").exists()

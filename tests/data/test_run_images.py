@@ -56,10 +56,9 @@ def test_a_stopped_run_goes_on_with_the_parts_that_it_began_with(
 def doubles() -> Dataset:
     """Twenty images of two classes, each there twice; one of each class under both labels."""
     pixels = np.arange(20, dtype=np.uint8)[:, None, None].repeat(8, 1).repeat(8, 2)
-    twice = np.concatenate([pixels, pixels])
-    labels = np.concatenate([np.arange(20) % 2, np.arange(20) % 2])
+    labels = np.tile(np.arange(20) % 2, 2)
     labels[20], labels[21] = 1, 0
-    return from_arrays(twice, labels, ["cat", "dog"])
+    return from_arrays(np.tile(pixels, (2, 1, 1)), labels, ["cat", "dog"])
 
 
 def test_copies_are_matched_one_to_one_and_by_their_class(tmp_path: Path) -> None:
