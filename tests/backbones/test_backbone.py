@@ -69,9 +69,7 @@ def expected(tmp_path: Path) -> np.ndarray[Any, Any]:
 
 
 @pytest.mark.parametrize("form", a_few(FORMS, 5))
-def test_every_form_of_one_network_has_the_same_features(
-    form: str, tmp_path: Path, expected: np.ndarray[Any, Any]
-) -> None:
+def test_every_form_is_the_same(form: str, tmp_path: Path, expected: np.ndarray[Any, Any]) -> None:
     options = dict(FORMS[form])
     file = write(tmp_path, network(**options))
     if form == "open-sides":
@@ -175,18 +173,14 @@ def test_odd_files_that_are_sound_have_the_same_features(
         assert found_layers == layers_of(write(tmp_path), str(preparation))
 
 
-def test_scaling_and_order_of_colours_inside(
-    tmp_path: Path, expected: np.ndarray[Any, Any]
-) -> None:
+def test_scaling_and_colour_order_inside(tmp_path: Path, expected: np.ndarray[Any, Any]) -> None:
     file = write(tmp_path, network(inside="scaling", bgr=True))
     found = features_of(file, images_of(), prepare="0..255,bgr")
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(("side", "channels"), [(20, 3), (100, 3), (32, 1)])
-def test_images_of_another_size_and_grey_ones_are_taken(
-    side: int, channels: int, tmp_path: Path
-) -> None:
+def test_images_of_other_sizes_and_grey_are_taken(side: int, channels: int, tmp_path: Path) -> None:
     found = features_of(write(tmp_path), images_of(2, side, channels), prepare="0..1")
     assert found.shape == (2, UNITS)
     assert np.isfinite(found).all()
@@ -401,9 +395,7 @@ def _enlarging() -> bytes:
     ],
     ids=["operators", "loop", "memory", "nan", "infinity", "names"],
 )
-def test_what_would_take_long_or_much_is_refused_before_it_does(
-    content: bytes, reason: str, tmp_path: Path
-) -> None:
+def test_what_would_take_long_is_refused(content: bytes, reason: str, tmp_path: Path) -> None:
     file = write(tmp_path, content)
     with pytest.raises(ModelFileError, match=reason):
         open_backbone(file, prepare="0..1")
@@ -503,9 +495,7 @@ def tokens_of(kind: str) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["class", "registers", "patches"])
-def test_tokens_become_the_class_token_beside_the_mean_of_the_patches(
-    kind: str, tmp_path: Path
-) -> None:
+def test_tokens_become_class_token_beside_mean_of_patches(kind: str, tmp_path: Path) -> None:
     file = write(tmp_path, tokens_of(kind))
     images = images_of(3, 8)
     pixels = (images / 255).astype(np.float32).transpose(0, 3, 1, 2)

@@ -77,9 +77,7 @@ def test_stated_shapes_are_those_that_are_computed() -> None:
 
 
 @pytest.mark.parametrize("damage", ["other content", "no file", "not installed"])
-def test_a_damaged_package_is_refused(
-    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_damage_is_refused(damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = PackagedWeights("made-up-package", weights_of("efficientnet-lite0").sha256)
     package = tmp_path / "made_up_package"
     if damage != "not installed":

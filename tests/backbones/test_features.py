@@ -74,9 +74,7 @@ def test_features_too_large_for_the_memory_lie_on_the_disk(
         assert [each.name for each in cache.iterdir()] == ["features"]
 
 
-def test_other_labels_orders_and_more_images_compute_only_what_is_new(
-    backbone: Backbone, images: Images
-) -> None:
+def test_only_what_is_new_is_computed(backbone: Backbone, images: Images) -> None:
     pixels, digests = images
     first = compute(backbone, pixels[:15], digests[:15], ("whole", "mirrored"), watcher=SILENT)
     order = np.random.default_rng(0).permutation(20)
@@ -98,9 +96,7 @@ def test_another_preparation_is_another_network(tmp_path: Path, images: Images) 
         assert all(np.abs(one - other).max() > 1e-3 for other in answers[:place])
 
 
-def test_features_of_the_cpu_stay_those_of_the_cpu(
-    backbone: Backbone, images: Images, stand_in: str
-) -> None:
+def test_the_cpu_keeps_its_own_features(backbone: Backbone, images: Images, stand_in: str) -> None:
     pixels, digests = images[0], images[1] ^ np.uint8(5)
     elsewhere = compute(backbone, pixels, digests, ("whole",), watcher=SILENT, device=stand_in)
     counted = Notes()
@@ -156,9 +152,7 @@ def test_images_are_found_by_their_pixels(kept: Kept, request: pytest.FixtureReq
 
 
 @pytest.mark.parametrize("damage", ["cut", "bit", "text", "empty"])
-def test_a_damaged_file_costs_its_own_images(
-    damage: str, kept: Kept, request: pytest.FixtureRequest
-) -> None:
+def test_damage_costs_own_images(damage: str, kept: Kept, request: pytest.FixtureRequest) -> None:
     digests, features = kept
     cache = FeatureCache(request.node.name, UNITS)
     first = next(

@@ -64,9 +64,7 @@ def test_a_file_as_it_is_written_changes_nothing(shapes: Path, tmp_path: Path) -
     assert data.corrected is None
 
 
-def test_labels_are_corrected_images_left_out_and_the_source_is_as_it_was(
-    shapes: Path, tmp_path: Path
-) -> None:
+def test_labels_are_corrected_and_images_left_out(shapes: Path, tmp_path: Path) -> None:
     data, before = opsin.load(shapes), content_of(shapes)
     rows = {row.name: row for row in rows_of(data)}
     path = write_corrections(
@@ -160,9 +158,7 @@ def test_copies_are_told_by_name_and_else_all_meant(shapes: Path, tmp_path: Path
          "says 'square' in line 2 .* and '-' in line 3 .* the same image"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_said_and_nothing_is_applied(
-    shapes: Path, tmp_path: Path, text: str, said: str
-) -> None:
+def test_what_is_wrong_is_said(shapes: Path, tmp_path: Path, text: str, said: str) -> None:
     path = table(tmp_path, text)
     with pytest.raises(SourceError, match=said) as caught:
         opsin.load(shapes, labels=path)
@@ -175,10 +171,7 @@ texts = st.text(
 
 
 @given(
-    rows=st.lists(
-        st.tuples(st.sampled_from(["", "0" * 32, "af" * 16]), texts, texts),
-        max_size=6,
-    )
+    rows=st.lists(st.tuples(st.sampled_from(["", "0" * 32, "af" * 16]), texts, texts), max_size=6)
 )
 def test_what_is_written_is_read(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, str]]

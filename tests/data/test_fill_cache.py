@@ -173,7 +173,7 @@ def test_a_damaged_set_is_begun_anew(
     assert notes.totals == [COUNT]
 
 
-def test_rows_are_marked_only_after_their_pixels_are_on_the_disk(
+def test_rows_are_marked_after_their_pixels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def store(shape: tuple[int, int, int] = (2, 2, 1)) -> DecodedStore:
@@ -231,9 +231,7 @@ def test_two_at_once_read_every_image_once(many: Path, own_cache: Path) -> None:
     as_if_read_at_once(many, Notes())
 
 
-def test_a_cache_that_cannot_be_written_is_told_with_the_way_out(
-    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unwritable_cache(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("mine")
     monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(StorageError, match="set OPSIN_CACHE to another folder, and run again"):
@@ -269,9 +267,7 @@ class Changing(Notes):
 
 
 @pytest.mark.parametrize("size", [None, 32])
-def test_a_collection_that_changes_while_it_is_read(
-    size: int | None, tmp_path: Path, own_cache: Path
-) -> None:
+def test_a_collection_changes_meanwhile(size: int | None, tmp_path: Path, own_cache: Path) -> None:
     """What was read is what is used; the next reading sees what is there then."""
     root = write_shapes(tmp_path / "photos")
     first = load(root, watcher=Changing(root), size=size, max_unreadable=0.1)

@@ -206,9 +206,7 @@ def test_a_dataset_reads_or_refuses_each_kind(kind: str, loaded: Dataset) -> Non
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("as_file", [True, False])
-def test_a_classifier_reads_or_refuses_each_kind(
-    kind: str, as_file: bool, nearest_mean: Path, tmp_path: Path
-) -> None:
+def test_classifiers_likewise(kind: str, as_file: bool, nearest_mean: Path, tmp_path: Path) -> None:
     content = KINDS[kind].content()
     file = tmp_path / f"a{KINDS[kind].suffix}"
     file.write_bytes(content)
@@ -234,9 +232,7 @@ def _from(dataset: Dataset, name: str) -> NDArray[np.uint8]:
     return dataset.images[dataset.names.index(name)]
 
 
-def test_a_dataset_and_a_classifier_see_the_same_pixels(
-    loaded: Dataset, nearest_mean: Path
-) -> None:
+def test_dataset_and_classifier_see_the_same_pixels(loaded: Dataset, nearest_mean: Path) -> None:
     classifier = Classifier(nearest_mean)
     root = Path(loaded.recipe.sources[0])
     for row, name in enumerate(loaded.names):
@@ -291,9 +287,7 @@ def test_what_is_refused_takes_no_memory_and_says_nothing_past_python(tmp_path: 
     assert int(done.stdout) < 64
 
 
-def test_a_file_beyond_the_limit_is_refused_before_it_is_in_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_beyond_the_limit_is_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "MAX_BYTES", 3_000_000)
     with (tmp_path / "long.png").open("wb") as file:
         file.truncate(1 << 40)  # a hole: no disk is that patient
@@ -326,9 +320,7 @@ def test_heic_is_turned_once_by_its_own_rotation(brand: bytes) -> None:
     assert images.read_header(HEIC) == (48, 32, True)
 
 
-def test_heic_without_its_reader_says_the_line_that_installs_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_heic_without_its_reader_says_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pi_heif", None)
     with pytest.raises(ImageError, match=r"pip install pi-heif") as refused:
         open_header(HEIC, "IMG_0042.heic")

@@ -80,9 +80,7 @@ def test_names_that_are_no_unicode_come_through(tmp_path: Path) -> None:
     assert Path(str(image.image)).is_file()
 
 
-def test_large_folders_come_unsorted_but_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_folders_come_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_tree, "SORTED", 3)
     names = [f"{folder}{number}.png" for folder in ("", "a/", "b/c/") for number in range(9)]
     root = put(tmp_path, *names, *(f"many{number}/1.png" for number in range(9)))
@@ -145,9 +143,7 @@ def peak_of_listing(root: Path) -> int:
         tracemalloc.stop()
 
 
-def test_ten_times_the_images_take_the_same_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_images_take_the_same_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_tree, "SORTED", 400)
     peaks = []
     for count in (1_000, 10_000):

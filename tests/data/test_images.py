@@ -19,14 +19,7 @@ from PIL import Image, ImageFile
 from opsin.core.errors import ImageError
 from opsin.core.metadata import Preparation
 from opsin.data import images
-from opsin.data.images import (
-    open_apart,
-    open_here,
-    open_image,
-    prepare,
-    read_header,
-    read_image,
-)
+from opsin.data.images import open_apart, open_here, open_image, prepare, read_header, read_image
 from opsin.data.network_pixels import to_pixels
 from tests.data.test_formats import encoded, gradient
 from tests.data.test_plain_headers import oriented
@@ -159,9 +152,7 @@ def test_a_jpeg_is_never_decoded_smaller_than_its_pixels_need(
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("resize", ["fit", "fill", "squash"])
 @pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_less_than_all_of_a_jpeg_gives_nearly_the_same_pixels(
-    orientation: int, resize: Any, mode: str
-) -> None:
+def test_less_of_a_jpeg_gives_nearly_its_pixels(orientation: int, resize: Any, mode: str) -> None:
     image = Image.fromarray(photograph(403, 501)).convert(mode)
     content = encoded(image, "JPEG", exif=oriented(orientation), quality=85)
     preparation = Preparation(height=64, width=64, channels=3, resize=resize)
@@ -175,9 +166,7 @@ def test_less_than_all_of_a_jpeg_gives_nearly_the_same_pixels(
 
 
 @given(part=st.floats(0.3, 0.999), progressive=st.booleans(), quality=st.sampled_from([40, 90]))
-def test_a_jpeg_that_pillow_calls_cut_short_is_refused(
-    part: float, progressive: bool, quality: int
-) -> None:
+def test_a_jpeg_that_is_cut_short_is_refused(part: float, progressive: bool, quality: int) -> None:
     image = Image.fromarray(photograph(200, 300))
     content = encoded(image, "JPEG", progressive=progressive, quality=quality)
     content = content[: round(part * len(content))]

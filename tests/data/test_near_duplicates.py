@@ -138,9 +138,7 @@ def test_a_copy_that_is_drawn_at_random_does_not_hide_its_original() -> None:
     ]
 
 
-def test_a_search_is_kept_and_found_again_in_any_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_search_is_kept_for_any_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPSIN_CACHE", str(tmp_path))
     images = np.random.default_rng(0).integers(0, 256, (60, 24, 24, 1), np.uint8)
     images[41] = images[3] // 2 + 30
@@ -160,9 +158,7 @@ def test_a_search_is_kept_and_found_again_in_any_order(
     assert kept(images).tolist() == [[3, 41]]
 
 
-def test_without_scikit_learn_exact_copies_are_all_and_a_line_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_scikit_learn_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPSIN_CACHE", str(tmp_path))
     monkeypatch.setitem(sys.modules, "sklearn.neighbors", None)
     notes = Notes()

@@ -37,9 +37,7 @@ def another_rule(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.torch
-def test_a_stopped_run_goes_on_with_the_parts_that_it_began_with(
-    tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_a_stopped_run_keeps_its_parts(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     stopped = opsin.train("digits", model="mlp", epochs=3, batch_size=16, runs=tmp_path,
                           watcher=Notes(interrupt_at=5, training=True))  # fmt: skip
     kept = stopped.directory.load_arrays(stopped.directory.split)

@@ -104,9 +104,7 @@ def test_the_order_of_the_files_changes_nothing(sizes: list[int], order: Any) ->
 
 @settings(max_examples=10, deadline=None)
 @given(sizes=st.lists(st.integers(500, 700), min_size=2, max_size=3), more=st.integers(1, 900))
-def test_images_that_are_added_to_large_classes_move_no_old_one(
-    sizes: list[int], more: int
-) -> None:
+def test_images_added_to_large_classes_move_no_old_one(sizes: list[int], more: int) -> None:
     labels = labelled(sizes)
     before = sides(split(labels), len(labels))
     grown = labels + [row % len(sizes) for row in range(more)]
@@ -118,9 +116,7 @@ def test_images_that_are_added_to_large_classes_move_no_old_one(
     sizes=st.lists(st.integers(3, 30), min_size=2, max_size=4),
     together=st.sampled_from([1, 2, 9]), mixed=st.booleans(),
 )  # fmt: skip
-def test_a_class_of_three_independent_groups_is_in_every_part(
-    sizes: list[int], together: int, mixed: bool
-) -> None:
+def test_three_groups_are_in_every_part(sizes: list[int], together: int, mixed: bool) -> None:
     labels = labelled([size * together for size in sizes])
     if mixed:  # each group has images of every class
         labels = [row % len(sizes) for row in range(len(sizes) * together * max(sizes))]
@@ -152,10 +148,7 @@ def test_groups_never_straddle(data: list[tuple[int, int]], seed: int, fold: str
         assert len(set(side[np.array(groups) == group])) == 1
 
 
-@given(
-    copies=st.lists(st.integers(1, 6), min_size=8, max_size=30),
-    seed=st.integers(0, 3),
-)
+@given(copies=st.lists(st.integers(1, 6), min_size=8, max_size=30), seed=st.integers(0, 3))
 def test_copies_and_near_duplicates_stay_on_one_side(copies: list[int], seed: int) -> None:
     contents = [content for content, count in enumerate(copies) for _ in range(count)]
     labels = [content % 2 for content in contents]
@@ -236,9 +229,7 @@ def test_what_an_earlier_cut_left_is_cut_well_again(count: int, parts: tuple[str
     ),
     mixed=st.integers(0, 3), seed=st.integers(0, 9),
 )  # fmt: skip
-def test_groups_of_one_class_are_within_one_group_of_the_share(
-    groups: list[list[int]], mixed: int, seed: int
-) -> None:
+def test_groups_are_within_one_of_the_share(groups: list[list[int]], mixed: int, seed: int) -> None:
     rows = [(k, f"{k} {n}") for k, sizes in enumerate(groups) for n, size in enumerate(sizes)
             for _ in range(size)]  # fmt: skip
     # A few groups of two classes beside them.
@@ -264,9 +255,7 @@ CODES = {"train": TRAIN, "val": VAL, "test": TEST}
     gone=st.integers(0, 5),
     together=st.sampled_from([1, 4]),
 )
-def test_recorded_parts_stay_and_new_images_fill_them_up(
-    sizes: list[int], more: list[int], gone: int, together: int
-) -> None:
+def test_recorded_parts_stay(sizes: list[int], more: list[int], gone: int, together: int) -> None:
     labels = labelled(sizes)
     before = sides(split(labels, split_seed=3), len(labels))
     grown = labels + [label for label in range(len(sizes)) for _ in range(more[label])]

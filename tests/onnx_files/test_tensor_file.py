@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import pickle
 import struct
@@ -21,12 +22,9 @@ from tests.importing.made_keras import drawn
 
 def write_safetensors(path: Path, tensors: dict[str, NDArray[Any]]) -> Path:
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    at = 0
-    for name, values in tensors.items():
-        end = at + values.nbytes
-        shape = list(values.shape)
-        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [at, end]}
-        at = end
+    ends = [0, *itertools.accumulate(values.nbytes for values in tensors.values())]
+    for at, (name, values) in zip(itertools.pairwise(ends), tensors.items(), strict=True):
+        header[name] = {"dtype": "F32", "shape": list(values.shape), "data_offsets": at}
     text = json.dumps(header).encode()
     numbers = b"".join(values.tobytes() for values in tensors.values())
     path.write_bytes(len(text).to_bytes(8, "little") + text + numbers)
@@ -140,9 +138,7 @@ def test_a_damaged_one_is_refused(tmp_path: Path, changed: dict[str, bytes]) -> 
 
 
 @given(st.data())
-def test_any_other_bytes_are_refused_or_read(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
+def test_any_other_bytes(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     content = bytearray(legacy(STATE))
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))

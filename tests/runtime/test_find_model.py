@@ -49,9 +49,7 @@ def test_it_answers_as_the_file_that_was_published(
     assert not published.asked
 
 
-def test_offline_and_without_network_what_is_here_is_used(
-    published: HubServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_offline_the_copy_is_used(published: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(
         ModelFileError, match=r"not on this machine.*opsin predict hf:someone/digits@main"

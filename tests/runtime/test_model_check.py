@@ -37,19 +37,13 @@ def prop(name: str, text: str) -> Any:
 
 def loop() -> onnx.NodeProto:
     """Return a loop whose end never comes."""
+    info = helper.make_tensor_value_info
     body = helper.make_graph(
-        [node("Identity", ["going"], ["on"]), node("Identity", ["value"], ["same"])],
-        "body",
-        [
-            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
-            helper.make_tensor_value_info("going", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("value", TensorProto.FLOAT, None),
-        ],
-        [
-            helper.make_tensor_value_info("on", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("same", TensorProto.FLOAT, None),
-        ],
-    )
+        [node("Identity", ["going"], ["on"]), node("Identity", ["value"], ["same"])], "body",
+        [info("turn", TensorProto.INT64, []), info("going", TensorProto.BOOL, []),
+         info("value", TensorProto.FLOAT, None)],
+        [info("on", TensorProto.BOOL, []), info("same", TensorProto.FLOAT, None)],
+    )  # fmt: skip
     return node("Loop", ["", "true", "shares"], ["probabilities"], body=body)
 
 
@@ -61,21 +55,18 @@ def only_at_once() -> onnx.NodeProto:
     return node("If", ["true"], ["probabilities"], then_branch=then, else_branch=other)
 
 
-def secret(model: onnx.ModelProto) -> None:
+def external(weight: TensorProto, location: str) -> None:
     """Let a weight be read from a file of the machine."""
-    weight = model.graph.initializer[1]
     weight.ClearField("raw_data")
     weight.data_location = TensorProto.EXTERNAL
-    weight.external_data.add(key="location", value="../../../../etc/passwd")
+    weight.external_data.add(key="location", value=location)
 
 
 def secret_constant(model: onnx.ModelProto) -> None:
     weight = onnx.TensorProto()
     weight.CopyFrom(model.graph.initializer[1])
     weight.name = "taken"
-    weight.ClearField("raw_data")
-    weight.data_location = TensorProto.EXTERNAL
-    weight.external_data.add(key="location", value="/etc/passwd")
+    external(weight, "/etc/passwd")
     model.graph.node.insert(0, node("Constant", [], ["constant"], value=weight))
 
 
@@ -164,7 +155,10 @@ CRAFTED: dict[str, tuple[bytes, str]] = {
     "a function of its own": (
         classifier(changed=lambda model: model.functions.add(name="f", domain="own")), "functions"
     ),
-    "a secret file": (classifier(changed=secret), "outside the file"),
+    "a secret file": (
+        classifier(changed=lambda m: external(m.graph.initializer[1], "../../../../etc/passwd")),
+        "outside the file",
+    ),
     "a secret constant": (classifier(changed=secret_constant), "outside the file"),
     "operators of tomorrow": (
         classifier(changed=lambda model: model.opset_import[0].MergeFromString(b"\x10\xe7\x07")),
@@ -234,14 +228,9 @@ def test_no_answer_where_some_image_has_none(tmp_path: Path) -> None:
 
 
 def test_layers_of_texts_are_refused(tmp_path: Path) -> None:
+    cast = node("Cast", ["head"], ["words"], to=TensorProto.STRING)
     path = tmp_path / "theirs.onnx"
-    path.write_bytes(
-        classifier(
-            node("Cast", ["head"], ["words"], to=TensorProto.STRING),
-            *LAST,
-            about=metadata(layers=["words", "gone"]),
-        )
-    )
+    path.write_bytes(classifier(cast, *LAST, about=metadata(layers=["words", "gone"])))
     opened = Classifier(path)
     images = np.zeros((1, 8, 8, 1), np.uint8)
     with pytest.raises(ModelFileError, match="its words are object"):

@@ -58,9 +58,7 @@ WAYS: dict[str, Callable[[Path, Path], str]] = {
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("table", ["set.csv", "metadata.csv"])
-def test_a_table_names_images_of_its_folder_only(
-    tmp_path: Path, private: Path, way: str, table: str
-) -> None:
+def test_a_table_names_none_outside(tmp_path: Path, private: Path, way: str, table: str) -> None:
     folder = tmp_path / "downloaded"
     folder.mkdir()
     written = downloaded(folder, [WAYS[way](folder, private)], table)
@@ -95,9 +93,7 @@ def test_a_folders_table_may_be_no_link_that_leads_elsewhere(tmp_path: Path) -> 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes among the files")
 @pytest.mark.parametrize("kind", ["pipe", "socket", "device", "folder"])
-def test_what_is_no_file_costs_one_image(
-    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pipes_cost_one_image(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     write_shapes(tmp_path / "set")
     monkeypatch.chdir(tmp_path / "set")
     place = Path("x.png")
@@ -130,9 +126,7 @@ def test_a_source_that_is_a_pipe_keeps_nobody_waiting(tmp_path: Path, name: str)
 
 
 @pytest.mark.torch
-def test_what_was_allowed_for_a_training_is_allowed_for_its_run(
-    tmp_path: Path, private: Path
-) -> None:
+def test_what_a_training_was_allowed_its_run_is(tmp_path: Path, private: Path) -> None:
     (tmp_path / "downloaded").mkdir()
     table = downloaded(tmp_path / "downloaded", [str(private)])
     train = functools.partial(

@@ -133,9 +133,7 @@ def test_any_file_of_arrays(tmp_path_factory: pytest.TempPathFactory, content: b
 
 @SOMETIMES
 @given(damaged(idx(np.zeros((4, 3, 3), np.uint8))), damaged(idx(np.zeros(4, np.uint8))))
-def test_any_pair_of_idx_files(
-    tmp_path_factory: pytest.TempPathFactory, images: bytes, labels: bytes
-) -> None:
+def test_any_idx(tmp_path_factory: pytest.TempPathFactory, images: bytes, labels: bytes) -> None:
     folder = tmp_path_factory.mktemp("t")
     (folder / "train-images-idx3-ubyte").write_bytes(images)
     (folder / "train-labels-idx1-ubyte").write_bytes(labels)

@@ -221,9 +221,7 @@ def test_links_in_a_zip_are_passed_over_and_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".tar.gz", ".tar.xz", ".tar.bz2"])
-def test_bombs_are_refused_while_they_expand(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
-) -> None:
+def test_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
     monkeypatch.setattr(archive, "SPARE_BYTES", 1_000_000)
     path = pack(tmp_path / f"set{suffix}", CLASSES | {"dog/2.png": bytes(20_000_000)})
     refused(path, "more bytes than any honest one")
@@ -262,9 +260,7 @@ def test_a_damaged_member_of_a_zip_is_refused(tmp_path: Path) -> None:
     refused(path, "damaged or cut short")
 
 
-def test_a_huge_header_is_refused_before_it_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_huge_header_is_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "_MAX_HEADER", 10_000)
     path = tmp_path / "set.tar"
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
@@ -274,9 +270,7 @@ def test_a_huge_header_is_refused_before_it_is_read(
     refused(path, "impossibly large")
 
 
-def test_a_sparse_file_counts_with_its_holes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sparse_files_count_with_holes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "SPARE_BYTES", 1_000_000)
     info = tarfile.TarInfo("cat/1.png")
     info.size = 0
@@ -423,9 +417,7 @@ def test_each_kind_is_read_in_the_order_of_a_folder(tmp_path: Path, suffix: str)
     assert {path.name for path in tmp_path.iterdir()} == {"cache", f"set{suffix}"}
 
 
-def test_a_member_too_large_for_an_image_is_a_row(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_member_too_large_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "MAX_BYTES", 1_000_000)
     path = pack(tmp_path / "a.zip", {"1.png": b"a", "2.png": bytes(3_000_000), "3.png": b"c"})
     first, large, last = open_stream(path)

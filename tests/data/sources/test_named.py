@@ -118,9 +118,7 @@ def test_a_server_that_misbehaves_leaves_nothing_behind(
     assert sorted(path.name for path in kept.iterdir()) == ["tiny", "tiny.lock"]
 
 
-def test_a_folder_of_a_collections_name_is_pointed_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folders_of_a_known_name_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "digits").mkdir()
     monkeypatch.chdir(tmp_path)
     watcher = Notes()

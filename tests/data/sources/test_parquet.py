@@ -45,10 +45,7 @@ FRAME = pd.DataFrame({"image": IMAGES, "label": LABELS})
 
 @pytest.mark.parametrize(
     "cell",
-    [
-        png,
-        lambda pixels: {"bytes": png(pixels), "path": None},
-    ],
+    [png, lambda pixels: {"bytes": png(pixels), "path": None}],
     ids=["bytes", "bytes and path"],
 )
 def test_images_in_any_form(cell: Callable[[np.ndarray], object], tmp_path: Path) -> None:

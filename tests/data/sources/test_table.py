@@ -31,10 +31,7 @@ HEAD = b"path,label\n"
 
 
 def open_table(
-    path: Path,
-    columns: dict[str, str] | None = None,
-    *,
-    inside: AllowedFolder | None = None,
+    path: Path, columns: dict[str, str] | None = None, *, inside: AllowedFolder | None = None
 ) -> LabelledImages:
     tables.check_columns(columns)
     request = SourceRequest(str(path), columns, archive=inside, outside=True)
@@ -52,9 +49,7 @@ def table(folder: Path, content: bytes | str, name: str = "set.csv") -> Path:
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-def test_separator_mark_and_line_ends_are_found(
-    tmp_path: Path, mark: str, separator: str, end: str
-) -> None:
+def test_separator_mark_and_line_ends(tmp_path: Path, mark: str, separator: str, end: str) -> None:
     rows = [["path", "label", "split"], ["a.png", '"Cat, large; tame"', "train"],
             [], ['"x ""y""\tz.png"', "dog", ""]]  # fmt: skip
     text = mark + end.join(separator.join(row) for row in rows)
@@ -141,9 +136,7 @@ def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, content: bytes, wor
         ('{"path": "b.png", "label": 1' + "0" * 5000 + "}", "Line 2 .* is broken"),
     ],
 )
-def test_what_is_wrong_with_json_is_said_with_its_line(
-    tmp_path: Path, line: str, words: str | None
-) -> None:
+def test_what_is_wrong_with_json_is_said(tmp_path: Path, line: str, words: str | None) -> None:
     path = table(tmp_path, '{"path": "a.png", "label": "dog"}\n' + line, "set.jsonl")
     if words is None:
         assert open_table(path).names == ["a.png", "7"]
@@ -160,7 +153,7 @@ def test_a_path_that_does_not_exist_is_unreadable(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 3])
-def test_lines_end_alike_wherever_a_piece_of_the_file_ends(
+def test_lines_end_alike_everywhere(
     tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tables, "_LONGEST", 20 + size)
@@ -239,9 +232,7 @@ def test_a_header_that_breaks_with_one_separator_is_read_with_another(tmp_path: 
         ("a.jsonl", '{"path": "b/1.png"}\n\n{"path": "2, or so.png", "label": null}\n', None),
     ],
 )
-def test_no_label_is_needed(
-    tmp_path: Path, name: str, text: str, columns: dict[str, str] | None
-) -> None:
+def test_unlabelled(tmp_path: Path, name: str, text: str, columns: dict[str, str] | None) -> None:
     (tmp_path / name).write_text(text)
     stream = open_stream(tmp_path / name, columns=columns)
     assert stream.kind == "table"
