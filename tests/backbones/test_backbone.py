@@ -311,7 +311,6 @@ ODD: dict[str, tuple[bytes, str]] = {
         _model(NODE("Identity", ["pixels"], ["out"]), kind=TensorProto.STRING), "no image"
     ),
     "a-film": (_model(RELU, shape=["N", 3, 16, 8, 8]), "no image"),
-    "a-row": (_model(RELU, shape=["N", 3]), "no image"),
     "far-too-small": (_model(RELU, shape=["N", 3, 2, 2]), "2×2"),
     "far-too-large": (_model(RELU, shape=["N", 3, 90_000, 90_000]), "90000"),
     "five-channels": (_model(RELU, shape=["N", 5, 8, 8]), "5 channels"),
@@ -426,8 +425,7 @@ def transformer() -> bytes:
     sizes = {"first": [0], "rest": [1, 4], "columns": [4, 2]}
     return _model(
         NODE("Conv", ["pixels", "patches"], ["maps"], strides=[8, 4]),
-        NODE("Shape", ["pixels"], ["sizes"]),
-        NODE("Gather", ["sizes", "zero"], ["count"]),
+        NODE("Shape", ["pixels"], ["sizes"]), NODE("Gather", ["sizes", "zero"], ["count"]),
         NODE("Unsqueeze", ["count", "first"], ["counts"]),
         NODE("Concat", ["counts", "rest"], ["expanded"], axis=0),
         NODE("Expand", ["token", "expanded"], ["tokens"]),
@@ -438,10 +436,9 @@ def transformer() -> bytes:
         NODE("ReduceMean", ["all"], ["seen"], axes=[1], keepdims=1),
         NODE("Add", ["all", "seen"], ["block"]),
         NODE("Gather", ["block", "zero"], ["class"], axis=1),
-        NODE("MatMul", ["class", "dense"], ["logits"]),
-        output="logits",
+        NODE("MatMul", ["class", "dense"], ["logits"]), output="logits",
         weights=held(patches=patches, token=token, dense=dense, zero=0, **sizes),
-    )
+    )  # fmt: skip
 
 
 def test_a_transformers_class_token_is_repeated_for_each_image(tmp_path: Path) -> None:

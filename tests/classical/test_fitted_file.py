@@ -46,14 +46,11 @@ def fitted(name: str, classes: int, **options: Any) -> Fitted:
 
 def metadata(classes: int, written: Written) -> Metadata:
     return Metadata(
-        opsin=opsin.__version__,
-        model="x",
+        opsin=opsin.__version__, model="x",
         classes=tuple(f"class {number}" for number in range(classes)),
         preparation=Preparation(height=9, width=7, channels=3, resize="fit"),
-        layers=tuple(written.layers),
-        source="x",
-        fingerprint="f",
-    )
+        layers=tuple(written.layers), source="x", fingerprint="f",
+    )  # fmt: skip
 
 
 def content_of(model: Fitted) -> bytes:

@@ -18,7 +18,6 @@ HASH = "0123456789abcdef" * 2
 
 @pytest.fixture
 def cache(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache with a set of decoded images and features of two networks."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("OPSIN_CACHE", str(folder))
     opsin.load(shapes)

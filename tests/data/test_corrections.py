@@ -70,12 +70,10 @@ def test_labels_are_corrected_and_images_left_out(shapes: Path, tmp_path: Path) 
     path = write_corrections(
         tmp_path / "labels.csv",
         [
-            rows["disc/3.png"]._replace(label="square"),
-            rows["disc/5.png"]._replace(label="-"),
-            rows["square/1.png"]._replace(label=""),
-            rows["square/2.png"],
+            rows["disc/3.png"]._replace(label="square"), rows["disc/5.png"]._replace(label="-"),
+            rows["square/1.png"]._replace(label=""), rows["square/2.png"],
         ],
-    )
+    )  # fmt: skip
     found = opsin.load(shapes, labels=path)
     assert label_of(found, "disc/3.png") == "square"
     assert set(data.names) - set(found.names) == {"disc/5.png", "square/1.png"}
@@ -143,8 +141,6 @@ def test_copies_are_told_by_name_and_else_all_meant(shapes: Path, tmp_path: Path
     [
         ("", "none"),
         ("image,class\na,b\n", "columns image, class"),
-        ("name,suggested\na,b\n", "columns name, suggested"),
-        ("label\ndisc\n", "columns label"),
         ("name,label,label\ndisc/1.png,disc,disc\n", "label twice"),
         ("name,label\ndisc/1.png,disc,more\n", "Line 2 .* has 3"),
         ("digest,label\nabc,disc\n", "Line 2 .* has 'abc'"),

@@ -103,7 +103,6 @@ def kill(child: subprocess.Popen[str]) -> None:
 
 
 def wait_for(child: subprocess.Popen[str], beginning: str) -> str:
-    """Read what a child says up to a line."""
     assert child.stdout
     for line in child.stdout:
         if line.startswith(beginning):

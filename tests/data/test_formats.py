@@ -189,7 +189,6 @@ if "AVIF" in FORMATS:
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """A dataset with one file of each kind among ordinary images."""
     root = write_shapes(tmp_path_factory.mktemp("kinds"))
     for number, kind in enumerate(KINDS.values()):
         (root / "disc" / f"{1000 + number}{kind.suffix}").write_bytes(kind.content())

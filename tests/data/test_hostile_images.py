@@ -93,11 +93,9 @@ def speck(width: int, height: int) -> bytes:
 
 
 SHAPES: dict[str, Callable[[], bytes]] = {
-    "tall": lambda: speck(1, 60_000),
-    "wide": lambda: speck(60_000, 1),
-    "very wide": lambda: speck(4_000_000, 2),
-    "large": lambda: speck(5000, 4900),
-}
+    "tall": lambda: speck(1, 60_000), "wide": lambda: speck(60_000, 1),
+    "very wide": lambda: speck(4_000_000, 2), "large": lambda: speck(5000, 4900),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -158,17 +158,11 @@ def test_more_images_take_the_same_memory(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 OTHERS = {
-    "disc/notes.txt": "text file",
-    "disc/deeper/plan.psd": "Photoshop file",
-    "disc/IMG_1.CR2": "raw photograph",
-    "disc/film.mp4": "video",
-    "disc/odd.xyz": "xyz file",
-    "disc/.1.png": "hidden file",
-    "disc/Thumbs.db": "hidden file",
-    "logo.svg": "vector drawing",
-    "paper.pdf": "PDF file",
-    "notes/read.me": "me file",
-}
+    "disc/notes.txt": "text file", "disc/deeper/plan.psd": "Photoshop file",
+    "disc/IMG_1.CR2": "raw photograph", "disc/film.mp4": "video", "disc/odd.xyz": "xyz file",
+    "disc/.1.png": "hidden file", "disc/Thumbs.db": "hidden file", "logo.svg": "vector drawing",
+    "paper.pdf": "PDF file", "notes/read.me": "me file",
+}  # fmt: skip
 
 
 @pytest.fixture

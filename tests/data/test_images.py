@@ -43,13 +43,10 @@ def test_images_are_turned_upright(orientation: int) -> None:
 
 
 @given(
-    height=st.integers(1, 40),
-    width=st.integers(1, 40),
-    target=st.tuples(st.integers(1, 33), st.integers(1, 33)),
-    channels=st.sampled_from([1, 3]),
-    resize=st.sampled_from(["fit", "fill", "squash"]),
-    grey=st.booleans(),
-)
+    height=st.integers(1, 40), width=st.integers(1, 40),
+    target=st.tuples(st.integers(1, 33), st.integers(1, 33)), channels=st.sampled_from([1, 3]),
+    resize=st.sampled_from(["fit", "fill", "squash"]), grey=st.booleans(),
+)  # fmt: skip
 def test_any_image_gets_the_size_asked_for(
     height: int, width: int, target: tuple[int, int], channels: Any, resize: Any, grey: bool
 ) -> None:
@@ -65,13 +62,11 @@ def test_any_image_gets_the_size_asked_for(
 
 ORIENTED = {
     kind: {
-        "mode": st.sampled_from(modes),
-        "quality": st.sampled_from([30, 85, 100]),
-        "progressive": st.booleans(),
-        "subsampling": st.sampled_from([0, 1, 2]),
+        "mode": st.sampled_from(modes), "quality": st.sampled_from([30, 85, 100]),
+        "progressive": st.booleans(), "subsampling": st.sampled_from([0, 1, 2]),
     }
     for kind, modes in {"JPEG": ["L", "RGB", "CMYK"], "PNG": ["L", "LA", "RGB", "RGBA"]}.items()
-}
+}  # fmt: skip
 
 
 @st.composite
@@ -102,11 +97,9 @@ def photograph(height: int, width: int) -> NDArray[np.uint8]:
 
 
 @given(
-    file=files(),
-    target=st.tuples(st.integers(1, 90), st.integers(1, 90)),
-    channels=st.sampled_from([1, 3]),
-    resize=st.sampled_from(["fit", "fill", "squash"]),
-)
+    file=files(), target=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    channels=st.sampled_from([1, 3]), resize=st.sampled_from(["fit", "fill", "squash"]),
+)  # fmt: skip
 def test_any_file_is_read_the_same_by_every_door(
     file: tuple[bytes, tuple[int, int]], target: tuple[int, int], channels: Any, resize: Any,
     tmp_path: Path,
@@ -126,12 +119,10 @@ def test_any_file_is_read_the_same_by_every_door(
 
 
 @given(
-    height=st.integers(1, 700),
-    width=st.integers(1, 700),
+    height=st.integers(1, 700), width=st.integers(1, 700),
     target=st.tuples(st.integers(4, 128), st.integers(4, 128)),
-    resize=st.sampled_from(["fit", "fill", "squash"]),
-    orientation=st.integers(1, 8),
-)
+    resize=st.sampled_from(["fit", "fill", "squash"]), orientation=st.integers(1, 8),
+)  # fmt: skip
 def test_a_jpeg_is_never_decoded_smaller_than_its_pixels_need(
     height: int, width: int, target: tuple[int, int], resize: Any, orientation: int
 ) -> None:

@@ -43,7 +43,6 @@ def png(pixels: Deep) -> bytes:
 
 
 def tiff(pixels: Deep) -> bytes:
-    """Write a TIFF of 16 bits a channel."""
     stream = io.BytesIO()
     Image.fromarray(pixels[..., 0]).save(stream, "TIFF")
     return stream.getvalue()
@@ -63,7 +62,6 @@ def strip_tiff(content: bytes, side: int, bits: int, channels: int) -> bytes:
 
 
 def colour_tiff(pixels: Deep) -> bytes:
-    """Write a TIFF of 16-bit colours."""
     return strip_tiff(pixels.astype("<u2").tobytes(), pixels.shape[0], 16, 3)
 
 
@@ -77,7 +75,6 @@ def packed_tiff(pixels: Deep) -> bytes:
 
 
 def pnm(pixels: Deep, white: int = 65535) -> bytes:
-    """Write a PGM or PPM."""
     height, width, channels = pixels.shape
     head = f"P{5 if channels == 1 else 6} {width} {height} {white}\n"
     return head.encode() + pixels.astype(">u2").tobytes()
@@ -100,13 +97,9 @@ def exact(pixels: Deep, bits: int) -> NDArray[np.uint8]:
 
 
 FILES: dict[str, tuple[str, Callable[[Deep], bytes], int]] = {
-    "PNG": (".png", png, 1),
-    "PNG in colour": (".png", png, 3),
-    "TIFF": (".tif", tiff, 1),
-    "TIFF in colour": (".tif", colour_tiff, 3),
-    "PGM": (".pgm", pnm, 1),
-    "PPM": (".ppm", pnm, 3),
-}
+    "PNG": (".png", png, 1), "PNG in colour": (".png", png, 3), "TIFF": (".tif", tiff, 1),
+    "TIFF in colour": (".tif", colour_tiff, 3), "PGM": (".pgm", pnm, 1), "PPM": (".ppm", pnm, 3),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("ending", "write", "channels"), FILES.values(), ids=FILES)

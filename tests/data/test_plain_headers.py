@@ -41,14 +41,11 @@ XMP = b'<rdf:Description tiff:Orientation="6"/>'
 @pytest.mark.parametrize(
     "content",
     [
-        encoded(),
-        encoded(progressive=True),
-        encoded(exif=oriented(6)),
+        encoded(), encoded(progressive=True), encoded(exif=oriented(6)),
         encoded(exif=oriented(3), xmp=XMP, comment=b"of a boot", icc_profile=bytes(200_000)),
-        encoded("PNG"),
-        encoded("PNG", exif=oriented(8), icc_profile=bytes(3000)),
+        encoded("PNG"), encoded("PNG", exif=oriented(8), icc_profile=bytes(3000)),
     ],
-)
+)  # fmt: skip
 def test_what_cameras_and_editors_write_is_plain(content: bytes) -> None:
     stated = plain_headers.plain(content)
     assert stated is not None
@@ -58,16 +55,11 @@ def test_what_cameras_and_editors_write_is_plain(content: bytes) -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        encoded("WEBP"),
-        encoded("GIF"),
-        encoded(xmp=XMP),
-        encoded(exif=oriented(6).tobytes()[:-9]),
-        encoded()[:300],
-        encoded("PNG")[:-20],
-        b"\xff\xd8" + b"\xff\xfe\0\2" * 100 + encoded()[2:],
+        encoded("WEBP"), encoded("GIF"), encoded(xmp=XMP), encoded(exif=oriented(6).tobytes()[:-9]),
+        encoded()[:300], encoded("PNG")[:-20], b"\xff\xd8" + b"\xff\xfe\0\2" * 100 + encoded()[2:],
         b"\xff\xd8" + (b"\xff\xe1\0\x0aExif\0\0II" * 2) + encoded()[2:],
     ],
-)
+)  # fmt: skip
 def test_what_is_unusual_is_not(content: bytes) -> None:
     assert plain_headers.plain(content) is None
 

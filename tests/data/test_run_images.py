@@ -64,13 +64,10 @@ def test_copies_are_matched_one_to_one_and_by_their_class(tmp_path: Path) -> Non
     directory = RunDirectory(write_run(tmp_path, "run", data, answers_right(data, 0.9)))
     order = np.random.default_rng(0).permutation(len(data))
     other = replace(
-        data,
-        images=np.asarray(data.images)[order],
-        labels=data.labels[order],
-        digests=data.digests[order],
-        names=[f"other/{place}" for place in range(len(order))],
+        data, images=np.asarray(data.images)[order], labels=data.labels[order],
+        digests=data.digests[order], names=[f"other/{place}" for place in range(len(order))],
         split=Split(*(np.zeros(0, np.int64),) * 3),
-    )
+    )  # fmt: skip
     place = rows_of_run(directory, other)
     assert place is not None
     assert sorted(place.tolist()) == list(range(len(data)))

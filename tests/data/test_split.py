@@ -49,20 +49,16 @@ def split(
 ) -> Split:
     made_of = digests(list(range(len(labels))) if contents is None else contents)
     subjects = SplitInputs(
-        np.array(labels, np.int64),
-        made_of,
-        made_of,
+        np.array(labels, np.int64), made_of, made_of,
         np.broadcast_to(np.array(given, np.uint8), (len(labels),)),
         [str(label) for label in range(max(labels) + 1)],
-        split_groups(made_of, groups or [], pairs),
-        groups or [],
+        split_groups(made_of, groups or [], pairs), groups or [],
         None if recorded is None else np.array(recorded, np.uint8),
-    )
+    )  # fmt: skip
     return make_split(subjects, DataRecipe.of("x", **options))
 
 
 def sides(parts: Split, count: int) -> list[str]:
-    """Name the part of each row."""
     side = [""] * count
     for part in ("train", "val", "test"):
         for row in parts.rows(part):
@@ -224,9 +220,7 @@ def test_what_an_earlier_cut_left_is_cut_well_again(count: int, parts: tuple[str
 
 
 @given(
-    groups=st.lists(
-        st.lists(st.integers(1, 9), min_size=4, max_size=40), min_size=2, max_size=4
-    ),
+    groups=st.lists(st.lists(st.integers(1, 9), min_size=4, max_size=40), min_size=2, max_size=4),
     mixed=st.integers(0, 3), seed=st.integers(0, 9),
 )  # fmt: skip
 def test_groups_are_within_one_of_the_share(groups: list[list[int]], mixed: int, seed: int) -> None:

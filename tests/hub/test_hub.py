@@ -194,16 +194,13 @@ def test_an_upload_that_was_stopped_changed_nothing_and_can_be_repeated(hub: Hub
     ("refuses", "said"),
     [
         ({"create": 403}, "does not let your token write to someone/boots"),
-        ({"create": 402}, r"refuses \(402"),
-        ({"commit": 412}, "was changed while.*Run it again"),
+        ({"create": 402}, r"refuses \(402"), ({"commit": 412}, "was changed while.*Run it again"),
         ({"preupload": 404}, "does not let your token write"),
         ({"lfs": 403}, "does not let your token write"),
-        ({"/upload/": 403}, "does not let your token write"),
-        ({"lfs": 413}, r"refuses \(413"),
-        ({"create": 500}, r"refuses \(500"),
-        ({}, "license must be one of.*README.md"),
+        ({"/upload/": 403}, "does not let your token write"), ({"lfs": 413}, r"refuses \(413"),
+        ({"create": 500}, r"refuses \(500"), ({}, "license must be one of.*README.md"),
     ],
-)
+)  # fmt: skip
 def test_what_the_hub_refuses(hub: HubServer, refuses: dict[str, int], said: str) -> None:
     hub.refuses = refuses
     hub.card_errors = [] if refuses else ["license must be one of"]

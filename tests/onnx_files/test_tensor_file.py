@@ -119,17 +119,11 @@ def test_the_form_before_the_zip_is_read_without_pytorch(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "changed",
     [
-        {"weights": pickle.dumps(print, 2)},
-        {"weights": b"\x80\x02cos\nsystem\n(Vtrue\ntR."},
-        {"weights": legacy(STATE)[:-8]},
-        {"system": pickle.dumps({"little_endian": False}, 2)},
-        {"system": pickle.dumps([], 2)},
-        {"keys": pickle.dumps(["a", "c"], 2)},
-        {"keys": pickle.dumps(7, 2)},
-        {"keys": b""},
-        {"numbers": struct.pack("<q", 1 << 60)},
-        {"numbers": struct.pack("<q", -1) + bytes(64)},
-        {"numbers": b""},
+        {"weights": pickle.dumps(print, 2)}, {"weights": b"\x80\x02cos\nsystem\n(Vtrue\ntR."},
+        {"weights": legacy(STATE)[:-8]}, {"system": pickle.dumps({"little_endian": False}, 2)},
+        {"system": pickle.dumps([], 2)}, {"keys": pickle.dumps(["a", "c"], 2)},
+        {"keys": pickle.dumps(7, 2)}, {"keys": b""}, {"numbers": struct.pack("<q", 1 << 60)},
+        {"numbers": struct.pack("<q", -1) + bytes(64)}, {"numbers": b""},
     ],
 )  # fmt: skip
 def test_a_damaged_one_is_refused(tmp_path: Path, changed: dict[str, bytes]) -> None:

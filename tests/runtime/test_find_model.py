@@ -21,7 +21,6 @@ NAME = "hf:someone/digits"
 
 @pytest.fixture
 def published(hub: HubServer, nearest_mean: Path) -> HubServer:
-    """A hub with a classifier, and more than that."""
     hub.publish(
         "someone/digits",
         {"classifier.onnx": nearest_mean.read_bytes(), "other.onnx": b"x", "README.md": b"x"},

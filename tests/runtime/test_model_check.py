@@ -36,7 +36,6 @@ def prop(name: str, text: str) -> Any:
 
 
 def loop() -> onnx.NodeProto:
-    """Return a loop whose end never comes."""
     info = helper.make_tensor_value_info
     body = helper.make_graph(
         [node("Identity", ["going"], ["on"]), node("Identity", ["value"], ["same"])], "body",
@@ -48,7 +47,6 @@ def loop() -> onnx.NodeProto:
 
 
 def only_at_once() -> onnx.NodeProto:
-    """Return a branch on the number of images."""
     shape = [helper.make_tensor_value_info("chosen", TensorProto.FLOAT, None)]
     then = helper.make_graph([node("Identity", ["shares"], ["chosen"])], "then", [], shape)
     other = helper.make_graph([node("Neg", ["shares"], ["chosen"])], "else", [], shape)
@@ -75,7 +73,6 @@ def wide(*sizes: int) -> dict[str, Any]:
 
 
 def answering(*nodes: onnx.NodeProto, **weights: Any) -> bytes:
-    """Return a classifier whose last operators make other probabilities."""
     return classifier(*nodes, IDENTITY, weights=weights)
 
 
@@ -94,7 +91,6 @@ SUM = node("ReduceSum", ["huge"], ["sum"], keepdims=0)
 HUGE = json.dumps({"height": 60_000, "width": 60_000, "channels": 1, "resize": "fit"})
 CRAFTED: dict[str, tuple[bytes, str]] = {
     "doubles": (of_kind(TensorProto.DOUBLE), "does not fit the network"),
-    "strings": (of_kind(TensorProto.STRING), "does not fit the network"),
     "one row for all": (
         answering(
             node("ReduceMean", ["shares", "first"], ["probabilities"], keepdims=1), first=FIRST
@@ -124,9 +120,7 @@ CRAFTED: dict[str, tuple[bytes, str]] = {
     "an endless loop": (answering(loop(), **wide()), "loops or branches"),
     "a branch": (answering(only_at_once(), **wide()), "loops or branches"),
     "much from nothing": (
-        answering(
-            node("ConstantOfShape", ["sizes"], ["huge"]), SUM, ADD, **wide(2**18, 2**18)
-        ),
+        answering(node("ConstantOfShape", ["sizes"], ["huge"]), SUM, ADD, **wide(2**18, 2**18)),
         "no readable|cannot be computed|does not",
     ),
     "much by copies": (

@@ -24,7 +24,6 @@ def digest(content: bytes) -> str:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """A file of 100 kB."""
     path = tmp_path / "file"
     path.write_bytes(os.urandom(100_000))
     return path
@@ -32,14 +31,12 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=["s3", "gs"])
 def kind(request: pytest.FixtureRequest) -> Store:
-    """Which store's words are spoken."""
     found: Store = request.param
     return found
 
 
 @pytest.fixture
 def bucket(store: ObjectStore, kind: Store) -> Bucket:
-    """The store's bucket."""
     assert store.address
     return opened(kind)
 
@@ -153,11 +150,9 @@ def test_a_copied_process_does_not_wait_for_ever(store: ObjectStore) -> None:
     asks = (
         "import os; from opsin.stores.bucket import open_bucket\n"
         "from opsin.stores.store_address import StoreAddress\n"
-        "find = open_bucket(StoreAddress.read('gs://photos/key')).find\n"
-        "assert find('key')\n"
-        "if child := os.fork(): os.waitpid(child, 0)\n"
-        "else: find('key')\n"
-    )
+        "find = open_bucket(StoreAddress.read('gs://photos/key')).find\nassert find('key')\n"
+        "if child := os.fork(): os.waitpid(child, 0)\nelse: find('key')\n"
+    )  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", asks], capture_output=True, timeout=60, check=False
     )

@@ -34,7 +34,6 @@ class Server:
 def opened(
     source: Path | str, *more: Path | str, watcher: Watcher = SILENT, **options: object
 ) -> LabelledImages:
-    """Open sources as they are, without decoding their images."""
     recipe = DataRecipe.of(*map(str, (source, *more)), **options)
     return sources.find_all(recipe, watcher=watcher).open()
 
@@ -52,12 +51,10 @@ def put(root: Path, *names: str) -> Path:
 
 
 def paths_of(contents: LabelledImages) -> list[Path]:
-    """Return the images that are files."""
     return [image for image in contents.images if isinstance(image, Path)]
 
 
 def answer(state: Server, handler: http.server.BaseHTTPRequestHandler) -> None:
-    """Answer one request in the server's manner."""
     name = handler.path.removeprefix("/")
     state.asked.append(name)
     content = state.files.get(name)
@@ -84,7 +81,6 @@ def answer(state: Server, handler: http.server.BaseHTTPRequestHandler) -> None:
 
 @pytest.fixture
 def web() -> Iterator[Server]:
-    """An empty server."""
     state = Server()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -109,7 +105,6 @@ def web() -> Iterator[Server]:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("OPSIN_CACHE", str(folder))
     return folder

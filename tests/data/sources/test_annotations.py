@@ -108,16 +108,10 @@ def test_a_folder_of_classes_with_json_beside_stays_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        "{}",
-        "[]",
-        "[1, 2]",
-        "{",
-        "[" * 100_000,
-        '{"images": [{}], "categories": []}',
+        "{}", "[]", "[1, 2]", "{", "[" * 100_000, '{"images": [{}], "categories": []}',
         '{"images": 3, "categories": []}',
         '{"images": [], "categories": [], "annotations": [{"category_id": 9}]}',
-        '[{"data": {"image": 3}}]',
-        '[{"image": "../../secret.png", "choice": "a"}]',
+        '[{"data": {"image": 3}}]', '[{"image": "../../secret.png", "choice": "a"}]',
         '[{"image": "/etc/passwd.png", "choice": "a"}]',
     ],
 )  # fmt: skip

@@ -55,7 +55,6 @@ def pack(path: Path, files: Mapping[str, bytes] | Sequence[tuple[str, bytes]]) -
 
 
 def pack_special(path: Path, files: Mapping[str, bytes], kind: bytes, target: str = "") -> Path:
-    """Pack plain files, then one of another kind."""
     with tarfile.open(path, "w") as tar:
         for name, content in files.items():
             info = tarfile.TarInfo(name)

@@ -23,7 +23,6 @@ def parquet(rows: range, **more: object) -> bytes:
 
 @pytest.fixture
 def published(hub: HubServer) -> HubServer:
-    """A hub with six images in two parts."""
     files = {
         "README.md": b"---\nlicense: mit\n---\n",
         "data/train-00000-of-00001.parquet": parquet(range(4)),
@@ -34,7 +33,6 @@ def published(hub: HubServer) -> HubServer:
 
 
 def fetched(hub: HubServer) -> int:
-    """Return how many tables were asked for."""
     return sum(method == "GET" and path.endswith(".parquet") for method, path, _ in hub.asked)
 
 

@@ -93,13 +93,11 @@ def test_the_systems_package_comes_before_the_network(server: Server, published:
 @pytest.mark.parametrize(
     ("manner", "words"),
     [
-        ("absent", "Not Found"),
-        ("changed", "not what was published"),
-        ("short", "ended after 20|IncompleteRead"),
-        ("slow", "timed out"),
+        ("absent", "Not Found"), ("changed", "not what was published"),
+        ("short", "ended after 20|IncompleteRead"), ("slow", "timed out"),
         ("endless", "sends more"),
     ],
-)
+)  # fmt: skip
 def test_a_server_that_misbehaves_leaves_nothing_behind(
     server: Server, published: Published, manner: str, words: str, cache: Path
 ) -> None:

@@ -86,12 +86,10 @@ def test_columns_are_known_named_or_asked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "expected"),
     [
-        ([10, 2, 10, 2, 10, 2], ("2", "10")),
-        ([1.0, 0.0] * 3, ("0", "1")),
-        ([True, False] * 3, ("false", "true")),
-        (pd.Categorical(LABELS), ("cat", "dog")),
+        ([10, 2, 10, 2, 10, 2], ("2", "10")), ([1.0, 0.0] * 3, ("0", "1")),
+        ([True, False] * 3, ("false", "true")), (pd.Categorical(LABELS), ("cat", "dog")),
     ],
-)
+)  # fmt: skip
 def test_classes_of_any_kind(labels: object, expected: tuple[str, ...], tmp_path: Path) -> None:
     FRAME.assign(label=labels).to_parquet(tmp_path / "a.parquet")
     assert opened(tmp_path / "a.parquet").classes == expected
@@ -112,7 +110,6 @@ def test_what_has_no_class_is_passed_over_and_said(tmp_path: Path) -> None:
 
 
 def hugging_face(names: list[str], rows: Mapping[str, list[int]], folder: Path) -> None:
-    """Write parts as Hugging Face's hub has them."""
     import datasets
 
     features = datasets.Features(

@@ -93,15 +93,12 @@ def test_parts_of_the_split_by_all_their_names(tmp_path: Path, written: str, cod
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "has no column path and no column label"),
-        (HEAD, "has no rows"),
+        (b"", "has no column path and no column label"), (HEAD, "has no rows"),
         (b"file,label\na.png,cat\n", r"no column path, but file, label.*--columns"),
         (b"path,label,label\na.png,cat,dog\n", "column label more than once"),
         (HEAD + b"a.png,cat\nb.png,\n", "Line 3 .* no label"),
-        (HEAD + b"a.png,cat\nb.png\n", "Line 3 .* no label"),
         (HEAD + b"a.png,cat\n,dog\n", "Line 3 .* no path"),
-        (HEAD + b"a.png,cat\n\n\nb.png, \n", "Line 5 "),
-        (b"\n" + HEAD + b"a.png,\n", "Line 3 "),
+        (HEAD + b"a.png,cat\n\n\nb.png, \n", "Line 5 "), (b"\n" + HEAD + b"a.png,\n", "Line 3 "),
         (HEAD + b'a.png,"cat\nlarge"\nb.png,\n', "Line 4 "),
         (HEAD + b'a.png,"cat\rlarge"\r\nb.png,\r\n', "Line 4 "),
         (HEAD.replace(b"\n", b"\r") + b"a.png,cat\r\rb.png,\r", "Line 4 "),
@@ -112,7 +109,6 @@ def test_parts_of_the_split_by_all_their_names(tmp_path: Path, written: str, cod
         ("path,label\na.png,cat\n".encode("utf-16"), "Save the table"),
         (HEAD + b"a.png," + b"x" * 1_100_000, "Line 2 .* longer than 1 MB"),
         (b"path,label,split\na.png,cat,half\n", "Line 2 .* names the split 'half'"),
-        (HEAD + b"a.png,c\x07at\n", "cannot be printed"),
         (HEAD + b"b.png,cat\nc.png,cat\n", r"None of the 2 .* first would be .*b\.png"),
     ],
 )  # fmt: skip
@@ -128,7 +124,6 @@ def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, content: bytes, wor
         ("[" * 100_000, "Line 2 .* is broken"),
         ('["b.png", "cat"]', "Line 2 .* holds a list"),
         ('{"path": "b.png"}', "Line 2 .* no label"),
-        ('{"path": "b.png", "label": null}', "Line 2 .* no label"),
         ('{"path": "b.png", "label": ["cat"]}', r"\['cat'\]; text or a number .* as label"),
         ('{"path": 7, "label": "cat"}', None),
         ('{"path": "b\\u0000.png", "label": "cat"}', "text or a number is expected as path"),
