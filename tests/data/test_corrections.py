@@ -21,15 +21,11 @@ from opsin.data.run_images import load_run_images
 from tests.conftest import Notes
 
 
-def digest_of(data: opsin.Dataset, row: int) -> str:
-    digest: bytes = short_digest(data.digests)[row].tobytes()
-    return digest.hex()
-
-
 def rows_of(data: opsin.Dataset) -> list[Correction]:
     """Return a row for every image, with its present label."""
-    return [Correction(digest_of(data, row), name, label_of(data, name))
-            for row, name in enumerate(data.names)]  # fmt: skip
+    digests = [digest.tobytes().hex() for digest in short_digest(data.digests)]
+    return [Correction(digest, name, label_of(data, name))
+            for digest, name in zip(digests, data.names, strict=True)]  # fmt: skip
 
 
 def table(folder: Path, text: str, name: str = "labels.csv") -> Path:

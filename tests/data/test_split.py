@@ -38,15 +38,10 @@ def digests(contents: list[int]) -> NDArray[np.uint8]:
 
 
 def split(
-    labels: list[int],
-    contents: list[int] | None = None,
-    given: int | list[int] = UNASSIGNED,
-    *,
-    groups: list[str] | None = None,
-    pairs: NDArray[np.int64] = NO_PAIRS,
-    recorded: list[int] | None = None,
-    **options: Any,
-) -> Split:
+    labels: list[int], contents: list[int] | None = None, given: int | list[int] = UNASSIGNED, *,
+    groups: list[str] | None = None, pairs: NDArray[np.int64] = NO_PAIRS,
+    recorded: list[int] | None = None, **options: Any,
+) -> Split:  # fmt: skip
     made_of = digests(list(range(len(labels))) if contents is None else contents)
     subjects = SplitInputs(
         np.array(labels, np.int64), made_of, made_of,

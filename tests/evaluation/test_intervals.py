@@ -99,9 +99,6 @@ def test_means_are_covered_whose_images_come_in_groups(groups: int, each: int) -
     assert 0.93 <= np.mean(hits) <= 0.97
 
 
-RECALLS = np.array([0.95, 0.9, 0.8, 0.7])
-
-
 def grouped_answers(
     random: np.random.Generator, groups: int, each: int, *, mixed: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:

@@ -28,13 +28,6 @@ node = helper.make_node
 IDENTITY = LAST[1]
 
 
-def prop(name: str, text: str) -> Any:
-    def change(model: onnx.ModelProto) -> None:
-        next(each for each in model.metadata_props if each.key == f"opsin.{name}").value = text
-
-    return change
-
-
 def loop() -> onnx.NodeProto:
     info = helper.make_tensor_value_info
     body = helper.make_graph(
@@ -82,7 +75,10 @@ def of_kind(kind: int) -> bytes:
 
 
 def saying(name: str, text: str) -> bytes:
-    return classifier(changed=prop(name, text))
+    def change(model: onnx.ModelProto) -> None:
+        next(each for each in model.metadata_props if each.key == f"opsin.{name}").value = text
+
+    return classifier(changed=change)
 
 
 ADD = node("Add", ["shares", "sum"], ["probabilities"])

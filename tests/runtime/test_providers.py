@@ -23,7 +23,6 @@ NVIDIA = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionPro
 MAC = ["CoreMLExecutionProvider", *LINUX]
 WINDOWS = ["DmlExecutionProvider", "CPUExecutionProvider"]
 INTEL = ["OpenVINOExecutionProvider", "CPUExecutionProvider"]
-EVERYTHING = [*NVIDIA, *MAC, *WINDOWS, *INTEL]
 
 
 def network(body: str) -> bytes:

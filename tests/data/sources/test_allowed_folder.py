@@ -41,16 +41,12 @@ def link(place: Path, target: Path) -> str:
     return place.name
 
 
-def _linked_twice(folder: Path, private: Path) -> str:
-    return link(folder / "y", folder / link(folder / "z.png", private))
-
-
 WAYS: dict[str, Callable[[Path, Path], str]] = {
     "absolute": lambda _, private: str(private),
     "up": lambda *_: "../private/disc/0.png",
     "down and up": lambda *_: "disc/../../private/disc/0.png",
     "a link": lambda folder, private: link(folder / "x.png", private),
-    "a link to a link": _linked_twice,
+    "a link to a link": lambda at, private: link(at / "y", at / link(at / "z.png", private)),
     "behind a link": lambda folder, private: f"{link(folder / 'p', private.parent)}/0.png",
     "up behind it": lambda folder, private: f"{link(folder / 'p', private.parent)}/../disc/0.png",
 }

@@ -194,16 +194,14 @@ def batch(seed: int, count: int, coarse: int | None = None) -> bytes:
     )
 
 
-def cifar10() -> dict[str, bytes]:
-    """Return the files of CIFAR-10, in another order than they are read."""
-    batches = {f"data_batch_{n}.bin": batch(n, 20) for n in (3, 1, 5, 2, 4)}
-    names = "".join(f"{name}\n" for name in TEN) + "\n"
-    return {"batches.meta.txt": names.encode(), "test_batch.bin": batch(9, 10), **batches,
-            "readme.html": b"<html>"}  # fmt: skip
-
-
 def test_cifar10_comes_from_its_published_archive(web: Server, cache: Path, tmp_path: Path) -> None:
-    files = {f"cifar-10-batches-bin/{name}": content for name, content in cifar10().items()}
+    contents_of = {f"data_batch_{n}.bin": batch(n, 20) for n in (3, 1, 5, 2, 4)}  # in any order
+    contents_of |= {
+        "batches.meta.txt": "\n".join([*TEN, "", ""]).encode(),
+        "readme.html": b"<html>",
+    }
+    contents_of["test_batch.bin"] = batch(9, 10)
+    files = {f"cifar-10-batches-bin/{name}": content for name, content in contents_of.items()}
     content = pack(tmp_path / "c.tar.gz", files).read_bytes()
     web.files = {"cifar-10-binary.tar.gz": content}
     published = Published(

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 IMAGES = [png(pixels) for pixels in PIXELS]
 FRAME = pd.DataFrame({"image": IMAGES, "label": LABELS})
+WHOLE = FRAME.to_parquet()
 
 
 @pytest.mark.parametrize(
@@ -109,27 +110,16 @@ def test_what_has_no_class_is_passed_over_and_said(tmp_path: Path) -> None:
         assert {each.kind: each.count for each in contents.left_out} == said
 
 
-def hugging_face(names: list[str], rows: Mapping[str, list[int]], folder: Path) -> None:
-    import datasets
-
-    features = datasets.Features(
-        {"image": datasets.Image(), "label": datasets.ClassLabel(names=names)}
-    )
-    parts = {
-        part: datasets.Dataset.from_dict(
-            {"image": [{"bytes": png(PIXELS[row]), "path": None} for row in chosen],
-             "label": [row % 2 for row in chosen]},
-            features=features,
-        )
-        for part, chosen in rows.items()
-    }  # fmt: skip
-    (folder / "hub" / "data").mkdir(parents=True)
-    for part, each in parts.items():
-        each.to_parquet(folder / "hub" / "data" / f"{part}-00000-of-00001.parquet")
-
-
 def test_hugging_face_s_form(tmp_path: Path) -> None:
-    hugging_face(["zebra", "ant"], {"train": [0, 1, 2, 3], "test": [4, 5]}, tmp_path)
+    datasets = pytest.importorskip("datasets")
+    label = datasets.ClassLabel(names=["zebra", "ant"])
+    features = datasets.Features({"image": datasets.Image(), "label": label})
+    for part, rows in {"train": [0, 1, 2, 3], "test": [4, 5]}.items():
+        images = [{"bytes": IMAGES[row], "path": None} for row in rows]
+        made = {"image": images, "label": [row % 2 for row in rows]}
+        file = tmp_path / "hub" / "data" / f"{part}-00000-of-00001.parquet"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        datasets.Dataset.from_dict(made, features=features).to_parquet(file)
     contents = opened(tmp_path / "hub")
     assert contents.classes == ("zebra", "ant")  # the order of the numbers
     assert sorted(contents.given.tolist()) == [TRAIN] * 4 + [TEST] * 2
@@ -170,47 +160,39 @@ def bomb(path: Path, rows: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind",
-    ["empty", "text", "cut short", "no footer", "no rows", "numbers as images", "lists",
-     "a class out of range", pytest.param("bomb", marks=pytest.mark.slow),
-     pytest.param("small bomb", marks=pytest.mark.slow)],
+    "content",
+    [b"", b"path,label\n", WHOLE[: len(WHOLE) // 2], WHOLE[:-4] + b"nope", FRAME[:0].to_parquet(),
+     FRAME.assign(image=range(6)).to_parquet(),
+     FRAME.assign(image=[[[1, 2], [3]]] * 6).to_parquet()],
 )  # fmt: skip
-def test_hostile_and_broken_files(kind: str, tmp_path: Path) -> None:
-    path = tmp_path / "a.parquet"
-    FRAME.to_parquet(path)
-    content = path.read_bytes()
-    if kind == "empty":
-        path.write_bytes(b"")
-    elif kind == "text":
-        path.write_text("path,label\n")
-    elif kind == "cut short":
-        path.write_bytes(content[: len(content) // 2])
-    elif kind == "no footer":
-        path.write_bytes(content[:-4] + b"nope")
-    elif kind == "no rows":
-        FRAME[:0].to_parquet(path)
-    elif kind == "numbers as images":
-        FRAME.assign(image=range(6)).to_parquet(path)
-    elif kind == "lists":
-        FRAME.assign(image=[[[1, 2], [3]]] * 6).to_parquet(path)
-    elif kind == "a class out of range":
-        about = b'{"info": {"features": {"label": {"_type": "ClassLabel", "names": ["a"]}}}}'
-        table = pa.table({"image": IMAGES, "label": [0, 1, 0, 1, 7, 0]})
-        pq.write_table(table.replace_schema_metadata({b"huggingface": about}), path)
-    elif kind == "bomb":
-        bomb(path, 100_000)
-        assert path.stat().st_size < 1_000_000
-    else:
-        bomb(path, 250)  # of which each part fits
+def test_broken_files(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_bytes(content)
     with pytest.raises(SourceError):
-        opened(path)
+        opened(tmp_path / "a.parquet")
+
+
+def test_a_class_out_of_range(tmp_path: Path) -> None:
+    about = b'{"info": {"features": {"label": {"_type": "ClassLabel", "names": ["a"]}}}}'
+    table = pa.table({"image": IMAGES, "label": [0, 1, 0, 1, 7, 0]})
+    table = table.replace_schema_metadata({b"huggingface": about})
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(SourceError):
+        opened(tmp_path / "a.parquet")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", [100_000, 250])  # of the latter each part fits
+def test_bombs(rows: int, tmp_path: Path) -> None:
+    bomb(tmp_path / "a.parquet", rows)
+    assert (tmp_path / "a.parquet").stat().st_size < 1_000_000
+    with pytest.raises(SourceError):
+        opened(tmp_path / "a.parquet")
 
 
 @pytest.mark.parametrize("place", a_few(range(4, 60, 7), 2))
 def test_damage_anywhere_is_explained_or_harmless(place: int, tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
-    FRAME.to_parquet(path)
-    content = bytearray(path.read_bytes())
+    content = bytearray(WHOLE)
     at = len(content) * place // 64
     content[at : at + 8] = b"\xff" * 8
     path.write_bytes(content)
