@@ -71,9 +71,13 @@ class Classifier:
     published: HubName | None
 
     def __init__(
-        self, model: str | os.PathLike[str], *, threads: int | None = None, device: str = "auto",
+        self,
+        model: str | os.PathLike[str],
+        *,
+        threads: int | None = None,
+        device: str = "auto",
         watcher: Watcher = SILENT,
-    ) -> None:  # fmt: skip
+    ) -> None:
         path, self.published = find_model(model, watcher=watcher)
         content = read_classifier(path)
         most = check_model(content, str(path))

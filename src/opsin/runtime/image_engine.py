@@ -140,9 +140,12 @@ class _Listing(threading.Thread, Generic[_Item]):
     """A thread that lists images, which may block, and yields them in blocks."""
 
     def __init__(
-        self, images: Iterable[_Item], cost: Callable[[_Item], int], most: tuple[int, int],
+        self,
+        images: Iterable[_Item],
+        cost: Callable[[_Item], int],
+        most: tuple[int, int],  # images of a block, and bytes
         stopped: threading.Event,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(name="opsin-listing", daemon=True)
         self._images, self._cost, self._most, self._stopped = iter(images), cost, most, stopped
         self._changed = threading.Condition()
@@ -153,7 +156,7 @@ class _Listing(threading.Thread, Generic[_Item]):
         self.error: BaseException | None = None
 
     def _is_full(self) -> bool:
-        images, weight = self._most  # of a block
+        images, weight = self._most
         return len(self._block) >= images or self._weight >= weight
 
     def run(self) -> None:
