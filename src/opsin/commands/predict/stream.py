@@ -109,9 +109,12 @@ def open_streams(
 
 
 def open_classifier(
-    model: str | os.PathLike[str] | Classifier, *, device: str = "auto", tta: bool = False,
+    model: str | os.PathLike[str] | Classifier,
+    *,
+    device: str = "auto",
+    tta: bool = False,
     watcher: Watcher = SILENT,
-) -> Classifier:  # fmt: skip
+) -> Classifier:
     """Open a classifier for many images; one that is open stays as it is."""
     # Several threads would add up an image's numbers in an order that depends on its batch.
     if not isinstance(model, Classifier):
