@@ -89,13 +89,21 @@ def looks_in_words(looks: int) -> str:
 
 @dataclass(frozen=True)
 class OwnImages:
-    """A run's images by the hash of their prepared pixels; its test images are in no other part."""
+    """A run's images by the hash of their prepared pixels.
+
+    Args:
+        run: The run.
+        train: Digests of training images.
+        val: Digests of validation images.
+        test: Digests of test images that are in neither.
+        key: Identity of its test set (`key_of`), or ``None`` without one.
+    """
 
     run: RunDirectory
     train: frozenset[bytes]
     val: frozenset[bytes]
     test: frozenset[bytes]
-    key: str | None  # of its test set: `key_of`
+    key: str | None
 
     @classmethod
     def of(cls, classifier: Classifier) -> OwnImages | None:

@@ -85,9 +85,15 @@ class Classifier:
 
     @classmethod
     def of_content(
-        cls, path: Path, content: bytes, *, most: int | None, threads: int | None = None,
-        device: str = CPU, watcher: Watcher = SILENT,
-    ) -> Classifier:  # fmt: skip
+        cls,
+        path: Path,
+        content: bytes,
+        *,
+        most: int | None,
+        threads: int | None = None,
+        device: str = CPU,
+        watcher: Watcher = SILENT,
+    ) -> Classifier:
         """Open a file's content that `opsin.runtime.model_check.check_model` has let in."""
         made = cls.__new__(cls)
         made.published = None
