@@ -213,8 +213,7 @@ QUICK = ("JPEG of scans", "PNG of empty chunks", "TIFF of long tags")
 
 
 @pytest.mark.parametrize(
-    "kind",
-    [pytest.param(kind, marks=() if kind in QUICK else pytest.mark.slow) for kind in FILES],
+    "kind", [pytest.param(kind, marks=() if kind in QUICK else pytest.mark.slow) for kind in FILES]
 )
 def test_no_file_costs_more_than_one_answer(kind: str, tmp_path: Path) -> None:
     for answer in answers(FILES[kind](), tmp_path):

@@ -19,14 +19,7 @@ from PIL import Image, ImageFile
 from opsin.core.errors import ImageError
 from opsin.core.metadata import Preparation
 from opsin.data import images
-from opsin.data.images import (
-    open_apart,
-    open_here,
-    open_image,
-    prepare,
-    read_header,
-    read_image,
-)
+from opsin.data.images import open_apart, open_here, open_image, prepare, read_header, read_image
 from opsin.data.network_pixels import to_pixels
 
 # Pillow's buffer for writing optimised JPEG files is sometimes too small for them.

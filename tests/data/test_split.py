@@ -165,10 +165,7 @@ def test_groups_never_straddle(data: list[tuple[int, int]], seed: int, fold: str
         assert len({side[row] for row in range(len(data)) if groups[row] == group}) == 1
 
 
-@given(
-    copies=st.lists(st.integers(1, 6), min_size=8, max_size=30),
-    seed=st.integers(0, 3),
-)
+@given(copies=st.lists(st.integers(1, 6), min_size=8, max_size=30), seed=st.integers(0, 3))
 def test_copies_and_near_duplicates_stay_on_one_side(copies: list[int], seed: int) -> None:
     contents = [content for content, count in enumerate(copies) for _ in range(count)]
     labels = [content % 2 for content in contents]

@@ -140,9 +140,7 @@ def test_offline_nothing_is_asked(hub: HubServer, monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_a_repository_without_a_network_that_could_be_used(
-    hub: HubServer,
-    files: dict[str, bytes],
-    said: str,
+    hub: HubServer, files: dict[str, bytes], said: str
 ) -> None:
     hub.publish(NAME.repository, files)
     with pytest.raises(ModelFileError, match=said):
@@ -150,10 +148,7 @@ def test_a_repository_without_a_network_that_could_be_used(
     assert not hub.ranges()
 
 
-def test_a_hostile_hub_writes_nothing_outside(
-    hub: HubServer,
-    tmp_path: Path,
-) -> None:
+def test_a_hostile_hub_writes_nothing_outside(hub: HubServer, tmp_path: Path) -> None:
     for name in ("../../../../../away.onnx", f"{tmp_path}/away.onnx", "a/../../away.onnx"):
         hub.publish(NAME.repository, {name: LARGE})
         with pytest.raises(ModelFileError, match="no ONNX file"):
@@ -172,9 +167,7 @@ def test_preparation_and_licence_come_with_it(hub: HubServer) -> None:
 
 
 def test_a_path_that_exists_wins_over_a_name(
-    hub: HubServer,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small").write_bytes(network())

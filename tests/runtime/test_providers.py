@@ -65,9 +65,7 @@ def test_the_best_is_chosen_of_what_is_there(
     assert choose(asked) == device
 
 
-def test_what_is_not_there_is_refused_with_what_to_install(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_what_is_not_there_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: INTEL)
     with pytest.raises(RecipeError) as caught:
         choose("cuda:1")

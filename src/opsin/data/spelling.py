@@ -50,10 +50,7 @@ def closest_first(names: Sequence[str], wanted: str) -> str:
 
 
 def check_choices(
-    what: str,
-    names: Iterable[str],
-    known: Sequence[str],
-    error: type[OpsinError] = RecipeError,
+    what: str, names: Iterable[str], known: Sequence[str], error: type[OpsinError] = RecipeError
 ) -> None:
     """Refuse names that are not among the known ones."""
     for name in names:

@@ -46,10 +46,7 @@ def opened(source: Path | str, **options: object) -> LabelledImages:
 
 @pytest.mark.parametrize(
     "cell",
-    [
-        png,
-        lambda pixels: {"bytes": png(pixels), "path": None},
-    ],
+    [png, lambda pixels: {"bytes": png(pixels), "path": None}],
     ids=["bytes", "bytes and path"],
 )
 def test_images_in_any_form(cell: Callable[[np.ndarray], object], tmp_path: Path) -> None:

@@ -30,10 +30,7 @@ HEAD = b"path,label\n"
 
 
 def open_table(
-    path: Path,
-    columns: dict[str, str] | None = None,
-    *,
-    inside: AllowedFolder | None = None,
+    path: Path, columns: dict[str, str] | None = None, *, inside: AllowedFolder | None = None
 ) -> LabelledImages:
     tables.check_columns(columns)
     request = SourceRequest(str(path), columns, archive=inside, outside=True)

@@ -42,13 +42,7 @@ from opsin.data.images import content_of
 from opsin.data.sources import arrays, table
 from opsin.data.sources.contents import LabelledImages, LocatedSource, key_of_files
 from opsin.data.sources.folder import folder_stream, note_left_out
-from opsin.data.sources.rows import (
-    AllowedFolder,
-    SourceKind,
-    SourceRequest,
-    no_room,
-    room_on_disk,
-)
+from opsin.data.sources.rows import AllowedFolder, SourceKind, SourceRequest, no_room, room_on_disk
 from opsin.data.split import TRAIN, part_named
 
 #: File names of archives.

@@ -215,9 +215,7 @@ def _sort_key(name: str) -> list[tuple[int, str, str]]:
     return [*((1, natural(folder), folder) for folder in folders), (0, natural(last), last)]
 
 
-def _open_address(
-    request: SourceRequest,
-) -> tuple[StoreAddress, Bucket, StoredObject | None]:
+def _open_address(request: SourceRequest) -> tuple[StoreAddress, Bucket, StoredObject | None]:
     """Return an address with its bucket, and its table unless it is a prefix."""
     try:
         address = StoreAddress.read(request.written)

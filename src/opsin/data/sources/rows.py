@@ -26,13 +26,7 @@ from opsin.core.storage import publish_directory, scratch_directory, write_json
 from opsin.core.stored_json import JsonObject
 from opsin.data.cache import DigestSet, cache_root
 from opsin.data.image_stream import ListedImage, Stream
-from opsin.data.image_tree import (
-    LeftOutCounts,
-    holds_images,
-    is_within,
-    left_out_in_words,
-    natural,
-)
+from opsin.data.image_tree import LeftOutCounts, holds_images, is_within, left_out_in_words, natural
 from opsin.data.sources.contents import (
     Files,
     LabelledImages,
