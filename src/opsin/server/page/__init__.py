@@ -39,9 +39,11 @@ _KINDS: Final = {
 # fastapi-offline's, which is not imported.
 _PAGES: Final = {"/": "index.html", "/docs": "docs.html"}
 _FILES: Final = ("page.css", "page.js", "icon.svg", "docs.css", "docs.js")
-# An inline script or style: its kind and its text.
+# An inline script or style: its kind and its text. Comments, and elements that hold text alone, are
+# passed over as a whole.
 _INLINE: Final = re.compile(
-    r"""<(script|style)\b(?:"[^"]*"|'[^']*'|[^"'>])*>(.*?)</\1""", re.IGNORECASE | re.DOTALL
+    r"""<!--.*?-->|<(script|style|title|textarea)\b(?:"[^"]*"|'[^']*'|[^"'>])*>(.*?)</\1""",
+    re.IGNORECASE | re.DOTALL,
 )
 _SWAGGER: Final = ("swagger-ui-bundle.js", "swagger-ui.css")
 
