@@ -115,7 +115,7 @@ def test_what_does_not_fit_is_refused_in_one_line(
 
 
 def test_a_request_without_images_is_told_what_it_lacks() -> None:
-    with pytest.raises(TensorError, match="must have either data, or binary_data_size"):
+    with pytest.raises(TensorError, match="needs data, or else binary_data_size"):
         read(body())
 
 
