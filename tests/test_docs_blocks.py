@@ -268,8 +268,7 @@ def runs_before(text: str) -> Iterator[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize(
-    "page",
-    [pytest.param(page, id=page.name, marks=pytest.mark.docs) for page in PAGES],
+    "page", [pytest.param(page, id=page.name, marks=pytest.mark.docs) for page in PAGES]
 )
 def test_every_block_of_a_page_runs(
     page: Path,

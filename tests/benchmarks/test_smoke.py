@@ -52,8 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.torch
 @pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=_MARKS.get(name, pytest.mark.slow)) for name in BENCHMARKS],
+    "name", [pytest.param(name, marks=_MARKS.get(name, pytest.mark.slow)) for name in BENCHMARKS]
 )
 def test_runs(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     if name in ("studio", "first_answer") and not (

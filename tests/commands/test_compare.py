@@ -76,12 +76,7 @@ def test_a_table_and_a_sentence(make: Make, digits: Dataset) -> None:
 def test_a_run_against_itself_shows_no_difference(make: Make) -> None:
     run = make("one", 0.8)
     (pair,) = opsin.compare(run, run).pairs
-    assert (pair.p, pair.difference, pair.better, pair.disagreements) == (
-        1.0,
-        0.0,
-        None,
-        [],
-    )
+    assert (pair.p, pair.difference, pair.better, pair.disagreements) == (1.0, 0.0, None, [])
     assert "better" not in pair.sentence
     assert pair.sentence.startswith("No difference between A and B can be shown with these ")
 
@@ -373,12 +368,7 @@ def made_test(
     better=st.sampled_from(["first", "second", None]),
 )
 def test_a_sentence_says_better_only_where_it_was_decided(
-    images: int,
-    difference: float,
-    low: float,
-    high: float,
-    p: float,
-    better: str | None,
+    images: int, difference: float, low: float, high: float, p: float, better: str | None
 ) -> None:
     test = made_test(images, difference, low, high, p, better)
     said = sentence(test, ("A", "B"), "test")

@@ -68,10 +68,7 @@ def arrays_of(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
 
 
 def test_the_features_are_those_that_training_learns_from(
-    shapes: Path,
-    backbone: Path,
-    tmp_path: Path,
-    computed: list[int],
+    shapes: Path, backbone: Path, tmp_path: Path, computed: list[int]
 ) -> None:
     opened = open_backbone(backbone)
     like = usual_preparation(opened)

@@ -19,11 +19,7 @@ from opsin.core.child_process import (
     error_values,
     module_command,
 )
-from opsin.core.errors import (
-    MissingExtraError,
-    MovedError,
-    OpsinError,
-)
+from opsin.core.errors import MissingExtraError, MovedError, OpsinError
 
 
 def test_a_working_directory_holds_no_modules(tmp_path: Path) -> None:

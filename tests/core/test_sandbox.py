@@ -103,10 +103,7 @@ def test_nothing_is_written(sandbox: Sandbox, tmp_path: Path) -> None:
 
 
 def test_several_threads_at_once() -> None:
-    with (
-        Sandbox(HERE, processes=2) as sandbox,
-        concurrent.futures.ThreadPoolExecutor(8) as pool,
-    ):
+    with Sandbox(HERE, processes=2) as sandbox, concurrent.futures.ThreadPoolExecutor(8) as pool:
         sent = [str(number).encode() * 1000 for number in range(40)]
         got = list(pool.map(lambda body: sandbox.call({"do": "answer"}, body), sent))
     assert [body for _, body in got] == sent

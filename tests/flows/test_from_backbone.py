@@ -87,11 +87,7 @@ def test_judged_by_all_it_says_how_sure_that_is_and_how_it_knows_the_unknown(
 def test_a_second_training_computes_no_features(
     shapes: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options: dict[str, Any] = {
-        "backbone": backbone,
-        "prepare": "0..1",
-        "runs": tmp_path,
-    }
+    options: dict[str, Any] = {"backbone": backbone, "prepare": "0..1", "runs": tmp_path}
     first = opsin.train(shapes, quiet=True, **options)
 
     def refuse(*_: object) -> None:

@@ -137,20 +137,15 @@ def test_keys_are_data(
     odd = {"a/back\\slash.png", "a/50%25.png", f"a/{'n' * 900}.png"}
     for key in (".hidden.png", "a/.git/z.png", *odd):
         store.put(f"odd/{key}", content)
-    words = ("predict", nearest_mean, f"s3://{BUCKET}/odd", "--json", "--sort-into", "sorted")
-    before = set(tmp_path.iterdir())
-    done = only_json(cli(*words, "--out", "odd.jsonl"))
+    words = ("predict", nearest_mean, f"s3://{BUCKET}/odd")
+    done = only_json(cli(*words, "--json", "--out", "odd.jsonl"))
     lines = (tmp_path / "odd.jsonl").read_text(encoding="utf-8").splitlines()
     assert {json.loads(line)["image"] for line in lines} == odd
-    assert (done["images"], done["placed"], done["unreadable"]) == (3, 3, 0)
-    new = {path.name for path in tmp_path.iterdir() if path not in before}
-    assert {name for name in new if not name.startswith(".")} == {"sorted", "odd.jsonl"}
-    said = failed(cli("predict", nearest_mean, f"s3://{BUCKET}/odd", "--sort-into", "m", "--by",
-                      "move"))  # fmt: skip
-    assert "is on a store" in said
+    assert (done["images"], done["unreadable"]) == (3, 0)
+    assert "is on a store" in failed(cli(*words, "--sort-into", "sorted"))
+    assert not (tmp_path / "sorted").exists()
     store.put("odd/../x.png", content)
-    said = failed(cli("predict", nearest_mean, f"s3://{BUCKET}/odd"))
-    assert "without a name between slashes" in said
+    assert "without a name between slashes" in failed(cli(*words))
 
 
 @pytest.mark.slow

@@ -18,17 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.served import (
-    Server,
-    ask_all,
-    encoded,
-    image,
-    kill,
-    load,
-    request,
-    serving,
-    wait_for,
-)
+from tests.served import Server, ask_all, encoded, image, kill, load, request, serving, wait_for
 
 pytest.importorskip("fastapi")
 httpx = pytest.importorskip("httpx")

@@ -22,14 +22,7 @@ from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import Queue
 from tests.browser import console, needs_chromium
 from tests.made_runs import answers_right, write_run
-from tests.studio_browser import (
-    StudioProcess,
-    button,
-    complaints,
-    shown,
-    until,
-    wait_for,
-)
+from tests.studio_browser import StudioProcess, button, complaints, shown, until, wait_for
 
 pytestmark = [pytest.mark.torch, needs_chromium]
 

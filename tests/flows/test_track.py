@@ -14,12 +14,7 @@ import pytest
 import opsin
 from opsin.core.recipe import flat_options
 from tests.conftest import Notes
-from tests.tracker_stores import (
-    MLflowServer,
-    mlflow_serving,
-    tensorboard_events,
-    wandb_records,
-)
+from tests.tracker_stores import MLflowServer, mlflow_serving, tensorboard_events, wandb_records
 from tests.warm import Warm
 
 pytestmark = pytest.mark.torch

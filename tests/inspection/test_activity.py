@@ -17,12 +17,7 @@ from opsin.core.errors import OpsinError, RunError, SourceError
 from opsin.core.metadata import Layer
 from opsin.data.dataset import Dataset
 from opsin.data.lazy_images import ReferenceSet
-from opsin.inspection.activity import (
-    Activity,
-    ActivityRecord,
-    UnitActivity,
-    activity_of,
-)
+from opsin.inspection.activity import Activity, ActivityRecord, UnitActivity, activity_of
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from tests.conftest import Notes
 from tests.made_runs import answers_right, write_run

@@ -10,11 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from opsin.inspection.occlusion import (
-    Answer,
-    counterfactual,
-    occlusion_map,
-)
+from opsin.inspection.occlusion import Answer, counterfactual, occlusion_map
 
 BLACK = np.zeros(1, np.uint8)
 

@@ -100,10 +100,7 @@ def test_grad_cam_lights_up_where_the_class_s_map_does(pixels: NDArray[np.uint8]
     from opsin.models.attribution import grad_cam
 
     # Two maps: the image, and its negative; each class listens to one of them.
-    weights = {
-        "k": np.array([1, -1], np.float32).reshape(2, 1, 1, 1),
-        "axes": np.array([2, 3]),
-    }
+    weights = {"k": np.array([1, -1], np.float32).reshape(2, 1, 1, 1), "axes": np.array([2, 3])}
     nodes = [
         helper.make_node("Transpose", ["float"], ["first"], perm=[0, 3, 1, 2]),
         helper.make_node("Conv", ["first", "k"], ["maps"], kernel_shape=[1, 1]),

@@ -93,8 +93,7 @@ def test_smooth_models_without_layers_have_gradients_too(
 
 
 @pytest.mark.parametrize(
-    ("name", "operator"),
-    [("forest", "TreeEnsembleRegressor"), ("knn", "TopK")],
+    ("name", "operator"), [("forest", "TreeEnsembleRegressor"), ("knn", "TopK")]
 )
 def test_models_that_decide_in_steps_have_none_and_it_is_said(name: str, operator: str) -> None:
     from opsin.models.onnx_network import TorchNetwork

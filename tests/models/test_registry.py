@@ -23,10 +23,7 @@ def build(name: str, shape: tuple[int, int, int], classes: int, **options: Any) 
 
 @pytest.mark.parametrize(
     ("name", "shape", "classes", "parameters", "trainable"),
-    [
-        ("mlp", (28, 28, 1), 10, 101_770, 101_770),
-        ("cnn", (32, 32, 3), 3, 289_443, 288_995),
-    ],
+    [("mlp", (28, 28, 1), 10, 101_770, 101_770), ("cnn", (32, 32, 3), 3, 289_443, 288_995)],
 )
 def test_parameters_are_those_of_the_tutorials(
     name: str, shape: tuple[int, int, int], classes: int, parameters: int, trainable: int
@@ -59,8 +56,7 @@ def test_sizes_depth_activation_and_dropout_are_options() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "side", "words"),
-    [("cnn", 8, "--depth 1"), ("cnn", 3, "larger --size")],
+    ("name", "side", "words"), [("cnn", 8, "--depth 1"), ("cnn", 3, "larger --size")]
 )
 def test_images_that_are_too_small_are_refused(name: str, side: int, words: str) -> None:
     with pytest.raises(RecipeError, match=words):

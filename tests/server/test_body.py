@@ -15,13 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from opsin.server import ServerSettings
 from opsin.server import body as bodies
-from opsin.server.body import (
-    MemoryBudget,
-    Upload,
-    images_of_json,
-    read_images,
-    while_connected,
-)
+from opsin.server.body import MemoryBudget, Upload, images_of_json, read_images, while_connected
 from opsin.server.errors import Overloaded, SlowRequest, TooLarge, WrongMediaType
 from opsin.web.refusals import BadRequest, RequestError
 

@@ -373,8 +373,7 @@ def test_a_run_that_was_deleted_is_not_trained_anew(tmp_path: Path) -> None:
 
 
 ASKS = st.lists(
-    st.tuples(st.sampled_from(["add", "stop", "resume", "remove"]), st.integers(0, 5)),
-    max_size=25,
+    st.tuples(st.sampled_from(["add", "stop", "resume", "remove"]), st.integers(0, 5)), max_size=25
 )
 
 

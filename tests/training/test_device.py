@@ -7,12 +7,7 @@ import torch
 
 from opsin.core.errors import RecipeError
 from opsin.training import device
-from opsin.training.device import (
-    choose_device,
-    choose_precision,
-    describe_device,
-    isolated_rng,
-)
+from opsin.training.device import choose_device, choose_precision, describe_device, isolated_rng
 
 CPU = torch.device("cpu")
 

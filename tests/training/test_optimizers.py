@@ -19,8 +19,7 @@ def recipe(**options: Any) -> TrainingRecipe:
 
 
 @given(
-    schedule=st.sampled_from(["constant", "cosine", "one-cycle", "step"]),
-    progress=st.floats(0, 1),
+    schedule=st.sampled_from(["constant", "cosine", "one-cycle", "step"]), progress=st.floats(0, 1)
 )
 def test_the_rate_never_passes_its_peak(schedule: str, progress: float) -> None:
     assert 0 <= rate_at(recipe(schedule=schedule, learning_rate=0.5), progress) <= 0.5

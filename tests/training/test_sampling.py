@@ -10,12 +10,7 @@ from numpy.typing import NDArray
 
 from opsin.core.recipe import DataRecipe, TrainingRecipe
 from opsin.models.resolve import resolve
-from opsin.training.batches import (
-    choose_balance,
-    class_weights,
-    epoch_order,
-    mirrored_in,
-)
+from opsin.training.batches import choose_balance, class_weights, epoch_order, mirrored_in
 
 #: Images of each class; some may have none.
 COUNTS = st.lists(st.integers(0, 40), min_size=1, max_size=6).filter(lambda c: sum(c) > 0)

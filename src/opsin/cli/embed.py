@@ -57,9 +57,9 @@ def embed(
         print_json(done.to_json())
         return
     before = done.images - done.computed
-    known = f", {before:,} of them known before" if before else ""
+    resumed = f", {before:,} of them done before" if before else ""
     console().print(
-        f"[bold]Features[/]  {plain(str(done.out))} · {counted(done.images, 'image')}{known} · "
+        f"[bold]Features[/]  {plain(str(done.out))} · {counted(done.images, 'image')}{resumed} · "
         f"{done.units:,} numbers each · {clock(done.seconds)}"
     )
     say_unreadable(done.unreadable)

@@ -30,8 +30,7 @@ def _version(value: bool) -> None:
 
 def _about(
     version: Annotated[
-        bool,
-        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Turn images sorted by label into a classifier you can look inside, trust and ship.

@@ -192,7 +192,7 @@ def embed(
             answers.finish(partial(write_features, about=answers.about))
             answers.close()
             target.publish(there)
-            if not answers.is_shard:
+            if target.address is None and not answers.is_shard:
                 answers.remove()
     return Embedded(
         out=target.shown, images=count, units=sum(widths), computed=computed,

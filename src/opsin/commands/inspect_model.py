@@ -256,11 +256,7 @@ class Inspection:
 
 
 def gradient_maps(
-    network: OnnxGraph,
-    random_file: bytes | None,
-    pixels: Pixels,
-    target: int,
-    fill: Pixels,
+    network: OnnxGraph, random_file: bytes | None, pixels: Pixels, target: int, fill: Pixels
 ) -> tuple[dict[str, MethodHeat], list[str]]:
     """Draw saliency, Grad-CAM and Integrated Gradients, as `opsin.inspection.decision` asks for."""
     try:

@@ -29,9 +29,11 @@ _MOST: Final = 512 << 20
 
 
 def known_images(
-    classifier: Classifier, sources: Sequence[str | os.PathLike[str]] = (), *,
+    classifier: Classifier,
+    sources: Sequence[str | os.PathLike[str]] = (),
+    *,
     watcher: Watcher = SILENT,
-) -> ReferenceSet:  # fmt: skip
+) -> ReferenceSet:
     """Return the images of a classifier's run, or of other sources."""
     data = _of_run(classifier, sources, watcher)
     is_run = data is not None

@@ -44,11 +44,7 @@ from opsin.evaluation.out_of_distribution import measure_synthetic_ood, strange_
 from opsin.evaluation.robustness import robustness
 from opsin.evaluation.slices import measure_traits, slice_accuracy
 from opsin.report.card import model_card
-from opsin.report.figures.failure_figures import (
-    draw_map,
-    draw_robustness,
-    draw_slices,
-)
+from opsin.report.figures.failure_figures import draw_map, draw_robustness, draw_slices
 from opsin.report.figures.run_figures import (
     ShownAnswer,
     draw_answers,
@@ -312,12 +308,7 @@ def find_failures(
         too_weak=too_weak(judged.right, judged.labels, dataset.classes, judged.groups),
         out_of_fold=part == "out_of_fold",
     )
-    return Failures(
-        suspects=suspects,
-        suspected=suspected,
-        labels=evidence,
-        slices=slices,
-    )
+    return Failures(suspects=suspects, suspected=suspected, labels=evidence, slices=slices)
 
 
 def look_deeper(

@@ -198,10 +198,7 @@ def _write_arrays(dataset: Dataset, target: Path, watcher: Watcher) -> None:
 
 
 def add_array(
-    archive: zipfile.ZipFile,
-    name: str,
-    blocks: Iterable[NDArray[Any]],
-    count: int | None = None,
+    archive: zipfile.ZipFile, name: str, blocks: Iterable[NDArray[Any]], count: int | None = None
 ) -> None:
     """Add an array that comes in blocks."""
     # Without a time, so that the same images give the same file.

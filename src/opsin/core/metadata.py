@@ -8,13 +8,7 @@ from typing import Annotated, Final, Literal, Never
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    field_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from opsin.core.errors import ModelFileError
 

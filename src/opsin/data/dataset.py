@@ -13,12 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.arguments import checked
-from opsin.core.artifacts.records import (
-    AuditCounts,
-    DatasetRecord,
-    Location,
-    Unreadable,
-)
+from opsin.core.artifacts.records import AuditCounts, DatasetRecord, Location, Unreadable
 from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted, grey_or_colour

@@ -122,11 +122,7 @@ def load_run_images(run: RunDirectory, data: Places = (), *, watcher: Watcher = 
     # A correction of a missing image is no error of its own: the fingerprint shows it.
     # Nor is a split that Opsin would refuse today.
     dataset = load_recipe(
-        recipe,
-        watcher=watcher,
-        missing_ok=True,
-        for_training=not run.split.is_file(),
-        prove=prove,
+        recipe, watcher=watcher, missing_ok=True, for_training=not run.split.is_file(), prove=prove
     )
     if is_moved(run):
         located = dataset.located

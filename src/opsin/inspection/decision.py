@@ -261,8 +261,7 @@ class MethodHeat:
 #: it has none), the pixels, the class and the fill; returns maps by method and why some are
 #: missing. It is passed in, since gradients need PyTorch and this half runs without.
 GradientMaps = Callable[
-    [OnnxGraph, bytes | None, Pixels, int, Pixels],
-    tuple[dict[str, MethodHeat], list[str]],
+    [OnnxGraph, bytes | None, Pixels, int, Pixels], tuple[dict[str, MethodHeat], list[str]]
 ]
 
 

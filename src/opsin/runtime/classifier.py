@@ -71,9 +71,13 @@ class Classifier:
     published: HubName | None
 
     def __init__(
-        self, model: str | os.PathLike[str], *, threads: int | None = None, device: str = "auto",
+        self,
+        model: str | os.PathLike[str],
+        *,
+        threads: int | None = None,
+        device: str = "auto",
         watcher: Watcher = SILENT,
-    ) -> None:  # fmt: skip
+    ) -> None:
         path, self.published = find_model(model, watcher=watcher)
         content = read_classifier(path)
         most = check_model(content, str(path))
@@ -81,9 +85,15 @@ class Classifier:
 
     @classmethod
     def of_content(
-        cls, path: Path, content: bytes, *, most: int | None, threads: int | None = None,
-        device: str = CPU, watcher: Watcher = SILENT,
-    ) -> Classifier:  # fmt: skip
+        cls,
+        path: Path,
+        content: bytes,
+        *,
+        most: int | None,
+        threads: int | None = None,
+        device: str = CPU,
+        watcher: Watcher = SILENT,
+    ) -> Classifier:
         """Open a file's content that `opsin.runtime.model_check.check_model` has let in."""
         made = cls.__new__(cls)
         made.published = None

@@ -73,9 +73,12 @@ class ImageSteps(Generic[_Item, _Prepared, _Answer]):
 
 
 def answer_images(
-    steps: ImageSteps[_Item, _Prepared, _Answer], images: Iterable[_Item], *,
-    end_wait: Callable[[], None] = lambda: None, idle: Callable[[], None] = lambda: None,
-) -> Generator[tuple[_Item, _Answer | ImageError]]:  # fmt: skip
+    steps: ImageSteps[_Item, _Prepared, _Answer],
+    images: Iterable[_Item],
+    *,
+    end_wait: Callable[[], None] = lambda: None,
+    idle: Callable[[], None] = lambda: None,
+) -> Generator[tuple[_Item, _Answer | ImageError]]:
     """Yield each image with its answer, or the reason why there is none, in their order.
 
     ``idle`` is called while no further image comes.
@@ -101,9 +104,12 @@ def answer_images(
 
 
 def in_order(
-    executor: Executor, answer: Callable[[list[_Item]], Sequence[_Answer | ImageError]],
-    blocks: Iterable[list[_Item]], most: Callable[[], int], idle: Callable[[], None] = lambda: None,
-) -> Generator[tuple[_Item, _Answer | ImageError]]:  # fmt: skip
+    executor: Executor,
+    answer: Callable[[list[_Item]], Sequence[_Answer | ImageError]],
+    blocks: Iterable[list[_Item]],
+    most: Callable[[], int],
+    idle: Callable[[], None] = lambda: None,
+) -> Generator[tuple[_Item, _Answer | ImageError]]:
     """Yield answers in the order of the images, with so many blocks on their way."""
     waiting: deque[tuple[list[_Item], Future[Sequence[_Answer | ImageError]]]] = deque()
 
@@ -140,9 +146,12 @@ class _Listing(threading.Thread, Generic[_Item]):
     """A thread that lists images, which may block, and yields them in blocks."""
 
     def __init__(
-        self, images: Iterable[_Item], cost: Callable[[_Item], int], most: tuple[int, int],
+        self,
+        images: Iterable[_Item],
+        cost: Callable[[_Item], int],
+        most: tuple[int, int],  # images of a block, and bytes
         stopped: threading.Event,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(name="opsin-listing", daemon=True)
         self._images, self._cost, self._most, self._stopped = iter(images), cost, most, stopped
         self._changed = threading.Condition()
@@ -153,7 +162,7 @@ class _Listing(threading.Thread, Generic[_Item]):
         self.error: BaseException | None = None
 
     def _is_full(self) -> bool:
-        images, weight = self._most  # of a block
+        images, weight = self._most
         return len(self._block) >= images or self._weight >= weight
 
     def run(self) -> None:

@@ -58,10 +58,7 @@ def guarded(
     return AccessMiddleware(
         app,
         host=host,
-        headers={
-            "content-security-policy": _POLICY,
-            "cross-origin-opener-policy": "same-origin",
-        },
+        headers={"content-security-policy": _POLICY, "cross-origin-opener-policy": "same-origin"},
         allowed_hosts=allowed_hosts,
         token=token,
         sign_in=sign_in,

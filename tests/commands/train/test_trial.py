@@ -44,6 +44,8 @@ def test_photographs_get_the_better_network_and_each_is_judged(
     assert facts is not None
     assert (facts.name, facts.licence) == ("efficientnet-lite2", "apache-2.0")
     assert (run.report.split, run.report.judged.images) == ("out_of_fold", 40)
+    log = (run.path / "log.txt").read_text(encoding="utf-8")
+    assert "fine-tuning would take about" in log
     planned = opsin.plan(photographs, quiet=True)
     assert planned.recipe.model.name == "backbone"
     assert planned.seconds is not None

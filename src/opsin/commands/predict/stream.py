@@ -77,10 +77,15 @@ class Progress:
 
 
 def open_streams(
-    sources: Sources, *,
-    columns: Mapping[str, str] | None = None, follow_links: bool = False, outside: bool = False,
-    stdin: BinaryIO | None = None, shard: Shard | None = None, watcher: Watcher = SILENT,
-) -> Stream:  # fmt: skip
+    sources: Sources,
+    *,
+    columns: Mapping[str, str] | None = None,
+    follow_links: bool = False,
+    outside: bool = False,
+    stdin: BinaryIO | None = None,
+    shard: Shard | None = None,
+    watcher: Watcher = SILENT,
+) -> Stream:
     """Find the images of one source or of several, without reading any: see `open_stream`."""
     several = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
     if not several:
@@ -109,9 +114,12 @@ def open_streams(
 
 
 def open_classifier(
-    model: str | os.PathLike[str] | Classifier, *, device: str = "auto", tta: bool = False,
+    model: str | os.PathLike[str] | Classifier,
+    *,
+    device: str = "auto",
+    tta: bool = False,
     watcher: Watcher = SILENT,
-) -> Classifier:  # fmt: skip
+) -> Classifier:
     """Open a classifier for many images; one that is open stays as it is."""
     # Several threads would add up an image's numbers in an order that depends on its batch.
     if not isinstance(model, Classifier):
@@ -122,9 +130,14 @@ def open_classifier(
 
 
 def classify_stream(
-    classifier: Classifier, stream: Iterable[ListedImage], *, as_is: bool = False,
-    tta: bool = False, cluster: Cluster | None = None, idle: Callable[[], None] = lambda: None,
-) -> Generator[Answered]:  # fmt: skip
+    classifier: Classifier,
+    stream: Iterable[ListedImage],
+    *,
+    as_is: bool = False,
+    tta: bool = False,
+    cluster: Cluster | None = None,
+    idle: Callable[[], None] = lambda: None,
+) -> Generator[Answered]:
     """Yield each image of a stream with its answer, or the reason why there is none.
 
     On a cluster the machines share the work, and answers come without pixels. ``idle`` is called
@@ -159,9 +172,14 @@ def classify_stream(
 
 
 def each_answer(
-    classifier: Classifier, stream: Stream, *, reject: bool = True, as_is: bool = False,
-    tta: bool = False, watcher: Watcher = SILENT,
-) -> Iterator[Answered]:  # fmt: skip
+    classifier: Classifier,
+    stream: Stream,
+    *,
+    reject: bool = True,
+    as_is: bool = False,
+    tta: bool = False,
+    watcher: Watcher = SILENT,
+) -> Iterator[Answered]:
     """Yield each image with its answer, or why there is none."""
     answers = classify_stream(classifier, stream, as_is=as_is, tta=tta)
     for image, answer in noting_looks(answers, classifier, watcher):
@@ -173,11 +191,19 @@ def each_answer(
 
 @checked
 def predict_each(
-    model: str | os.PathLike[str] | Classifier, source: Sources, *,
-    reject: bool = True, as_is: bool = False, tta: bool = False,
-    columns: Mapping[str, str] | None = None, follow_links: bool = False, outside: bool = False,
-    stdin: BinaryIO | None = None, device: str = "auto", watcher: Watcher = SILENT,
-) -> Iterator[Prediction | ImageError]:  # fmt: skip
+    model: str | os.PathLike[str] | Classifier,
+    source: Sources,
+    *,
+    reject: bool = True,
+    as_is: bool = False,
+    tta: bool = False,
+    columns: Mapping[str, str] | None = None,
+    follow_links: bool = False,
+    outside: bool = False,
+    stdin: BinaryIO | None = None,
+    device: str = "auto",
+    watcher: Watcher = SILENT,
+) -> Iterator[Prediction | ImageError]:
     """Yield the answer for each image of a source, or why there is none; no file is written.
 
     Arguments and errors are those of `classify`. Memory does not grow with the number of images.

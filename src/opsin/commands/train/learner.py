@@ -144,6 +144,10 @@ class Learner(ABC):
         """Fields of a plan, once it is ready: its seconds, and more for a network."""
         return {}
 
+    def further(self) -> str | None:
+        """What could follow, in words."""
+        return None
+
     def decided(self, **reasons: str) -> None:
         """Add decisions and their reasons to the recipe."""
         update = {"reasons": self.recipe.reasons | reasons}

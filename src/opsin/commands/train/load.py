@@ -69,9 +69,10 @@ _TRIED, _ENOUGH = 1_500, 30
 _FAR_BEHIND: Final = 2.2
 # Side that images are averaged down to in the trial: more epochs say more than details.
 _SIDE: Final = 32
-# Accuracy of gradients that leaves nothing for features to add; and the side from which on images
-# are photographs, which this does not apply to.
-_SOLVED, _PHOTOGRAPH = 0.97, 64
+# Accuracy of gradients that leaves nothing for features to add, but for photographs.
+_SOLVED: Final = 0.97
+#: The least shorter side of a photograph.
+PHOTOGRAPH: Final = 64
 _NO_TIME: Final = "there was no time to compare pretrained features with a training from scratch"
 _FROZEN: Final = "Leave --fine-tune out: frozen features still work, and need no PyTorch."
 
@@ -285,7 +286,7 @@ class BackboneTrial(BaseModel):
 
 def solved_by_gradients(dataset: Dataset, seed: int) -> str | None:
     """Words for small images that gradients alone have nearly all right; else ``None``."""
-    if max(dataset.images.shape[1:3]) >= _PHOTOGRAPH or len(dataset.split.train) < _TRIED / 3:
+    if max(dataset.images.shape[1:3]) >= PHOTOGRAPH or len(dataset.split.train) < _TRIED / 3:
         return None
     rows, folds = _tried(dataset, seed)
     accuracy = _accuracy_of_gradients(dataset, rows, folds) if folds else 0.0

@@ -306,5 +306,7 @@ def run_training(
                     training=learner.facts(interrupted=stop.is_set()),
                 )  # fmt: skip
             tell_end(recorder, report)
+            if (further := learner.further()) is not None:
+                recorder.fact("Further", further)
         group.wait()
     return Run(directory.path)

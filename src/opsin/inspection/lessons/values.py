@@ -46,10 +46,7 @@ class BatchNormalisationLesson(Lesson):
         after = values[node.output[0]]
         maps = after.reshape(len(after), -1, math.prod(after.shape[2:]))
         unit, row, column = strongest_place(maps)
-        at, epsilon = (
-            (row, column) if after.ndim == 3 else None,
-            attribute(node, "epsilon", 1e-5),
-        )
+        at, epsilon = ((row, column) if after.ndim == 3 else None, attribute(node, "epsilon", 1e-5))
         statistics = (mean, variance, scale, shift)
         return cls(layer.name, layer.kind, unit, at, float(epsilon), *statistics, before, after)
 

@@ -14,13 +14,7 @@ from matplotlib.path import Path
 from opsin.core.format import short_count
 from opsin.core.metadata import LayerOp
 from opsin.onnx_files.operators import Family, traits_of
-from opsin.report.figures.style import (
-    DPI,
-    INK,
-    MUTED,
-    PALETTE,
-    shorten,
-)
+from opsin.report.figures.style import DPI, INK, MUTED, PALETTE, shorten
 
 if TYPE_CHECKING:
     from opsin.inspection.summary import LayerRow

@@ -74,9 +74,7 @@ def _choose(studio: Studio, ids: Sequence[str]) -> bool:
     able = {row.id: row for row in studio.runs.rows() if row.accuracy is not None}
     if len(able) < 2:
         layout.empty(
-            "Compare two or more finished runs that share test images here.",
-            "Train one",
-            "/train",
+            "Compare two or more finished runs that share test images here.", "Train one", "/train"
         )
         return False
     for each in ids:
@@ -207,11 +205,7 @@ class _CompareBody:
             )  # fmt: skip
 
     def _disagreements(
-        self,
-        pair: ComparedPair,
-        place: int,
-        opened: DecodedDataset | None,
-        rows: list[int | None],
+        self, pair: ComparedPair, place: int, opened: DecodedDataset | None, rows: list[int | None]
     ) -> None:
         """Show the images to which two runs gave different answers."""
         one, other = pair.letters

@@ -288,12 +288,7 @@ class _InsideBody:
             if not shown:
                 ui.label("There are none.").classes("op-muted")
                 return
-            ImageGallery(
-                shown,
-                "Mistakes, most confident first",
-                multiple=False,
-                on_choose=go,
-            )
+            ImageGallery(shown, "Mistakes, most confident first", multiple=False, on_choose=go)
 
     async def _open(self) -> DecodedDataset | None:
         if self._opened is None:

@@ -293,11 +293,7 @@ def _cell(text: str, classes: int) -> tuple[int, int] | None:
 
 
 async def _show_cell(
-    studio: Studio,
-    row: RunRow,
-    directory: RunDirectory,
-    report: Report,
-    chosen: tuple[int, int],
+    studio: Studio, row: RunRow, directory: RunDirectory, report: Report, chosen: tuple[int, int]
 ) -> None:
     names = [entry.name for entry in report.judged.classes]
     actual, predicted = (safe(names[each], 60) for each in chosen)

@@ -117,11 +117,7 @@ class _Head:
     """
 
     def __init__(
-        self,
-        studio: Studio,
-        row: RunRow,
-        directory: RunDirectory,
-        retitle: Callable[[str], None],
+        self, studio: Studio, row: RunRow, directory: RunDirectory, retitle: Callable[[str], None]
     ) -> None:
         self._studio, self._row, self._directory = studio, row, directory
         self._retitle = retitle

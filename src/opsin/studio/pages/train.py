@@ -329,10 +329,7 @@ class _Train:
         if self._recipe is not None:
             values = {k: v for k, v in values.items() if v != self._before.get(k, "")}
             recipe = training_form.keep_recipe(
-                settings.home / "recipes",
-                self._recipe,
-                values,
-                same_images=self._chosen == "run",
+                settings.home / "recipes", self._recipe, values, same_images=self._chosen == "run"
             )
         images, labels = self._source()
         given = {

@@ -16,9 +16,7 @@ _SHOWN: Final = 50
 
 
 def restorable(
-    title: str,
-    items: Sequence[tuple[str, str, float]],
-    restore: Callable[[str], Awaitable[None]],
+    title: str, items: Sequence[tuple[str, str, float]], restore: Callable[[str], Awaitable[None]]
 ) -> ui.expansion:
     """Show what was removed, folded away, each with a button that brings it back.
 

@@ -100,10 +100,7 @@ class RunsTable:
     """
 
     def __init__(
-        self,
-        rows: Sequence[RunRow],
-        view: RunsView,
-        delete: Callable[[list[str]], Awaitable[None]],
+        self, rows: Sequence[RunRow], view: RunsView, delete: Callable[[list[str]], Awaitable[None]]
     ) -> None:
         self._rows, self._view, self._delete = list(rows), view, delete
         self._shown: list[RunCells] = []

@@ -192,10 +192,7 @@ def _places(curve: Sequence[float]) -> list[tuple[float, float]]:
     steps = len(curve) - 1
     span = high - low or 1.0
     return [
-        (
-            round(_EDGE + wide * (place / steps), 1),
-            round(_EDGE + tall * (high - value) / span, 1),
-        )
+        (round(_EDGE + wide * (place / steps), 1), round(_EDGE + tall * (high - value) / span, 1))
         for place, value in enumerate(curve)
     ]
 
