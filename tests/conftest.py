@@ -105,7 +105,6 @@ def shape_image(kind: str, seed: int, size: int = 24) -> NDArray[np.uint8]:
 
 
 def write_shapes(root: Path, count: int = 12, kinds: tuple[str, ...] = ("disc", "square")) -> Path:
-    """Write a folder per kind with images of it."""
     for kind in kinds:
         (root / kind).mkdir(parents=True, exist_ok=True)
         for number in range(count):
@@ -141,13 +140,11 @@ def _quick_disk() -> Iterator[None]:
 
 @pytest.fixture
 def shapes(tmp_path: Path) -> Path:
-    """A folder with twelve discs and twelve squares, 24×24 in colour."""
     return write_shapes(tmp_path / "shapes")
 
 
 @pytest.fixture(scope="session")
 def digits() -> Dataset:
-    """The embedded digits."""
     return opsin.load("digits")
 
 
@@ -202,7 +199,6 @@ def nearest_mean(tmp_path_factory: pytest.TempPathFactory, digits: Dataset) -> P
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> opsin.Run:
-    """A finished run on the digits."""
     pytest.importorskip("torch")
     root = tmp_path_factory.mktemp("runs")
     return opsin.train("digits", model="mlp", epochs=3, runs=root, quiet=True)
@@ -210,7 +206,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> opsin.Run:
 
 @pytest.fixture(scope="session")
 def warm() -> Iterator[Warm]:
-    """What starts commands quickly."""
     commands = Warm()
     yield commands
     commands.close()
@@ -218,8 +213,6 @@ def warm() -> Iterator[Warm]:
 
 @pytest.fixture
 def cli(tmp_path: Path, warm: Warm) -> Cli:
-    """Run the command line as a process of its own, in a folder of its own."""
-
     def call(*words: str | Path) -> subprocess.CompletedProcess[str]:
         return warm.run([str(word) for word in words], cwd=tmp_path)
 
@@ -240,7 +233,6 @@ def cold_cli(tmp_path: Path) -> Cli:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """A hub that publishes nothing yet, with an empty cache of it."""
     pytest.importorskip("huggingface_hub")
     with serving() as server:
         monkeypatch.setenv("HF_ENDPOINT", server.address)
@@ -254,7 +246,6 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
 
 @pytest.fixture(scope="session")
 def store_port() -> Iterator[int]:
-    """The port of an S3-compatible store."""
     with object_store.running() as port:
         yield port
 

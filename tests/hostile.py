@@ -44,12 +44,7 @@ FILES: Final = tuple(
 
 
 def write_images(folder: Path, *, each: int = 40) -> Path:
-    """Write digits as files with hostile names and hostile labels; return the table of them.
-
-    Args:
-        folder: Where they go.
-        each: Images of each of the ten classes.
-    """
+    """Write digits as files with hostile names and hostile labels; return the table of them."""
     folder.mkdir(parents=True)
     digits = load_digits()
     rows = []

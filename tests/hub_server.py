@@ -21,8 +21,6 @@ OWNER = "someone"
 
 @dataclass
 class Repository:
-    """One repository: its files, and how it is refused."""
-
     files: dict[str, bytes]
     commit: str = COMMIT
     refused: tuple[int, str] | None = None
@@ -65,12 +63,10 @@ class HubServer:
     store: str = ""
 
     def publish(self, name: str, files: dict[str, bytes], **more: Any) -> Repository:
-        """Add a repository."""
         self.repositories[name] = Repository(files, **more)
         return self.repositories[name]
 
     def ranges(self) -> list[str]:
-        """Return the Range of each request for a content."""
         return [part for method, path, part in self.asked if path.startswith("/content/")]
 
 
@@ -80,7 +76,6 @@ def is_large(name: str) -> bool:
 
 
 def git_digest(content: bytes) -> str:
-    """Return the name of a blob in git."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 

@@ -49,17 +49,7 @@ def classifier(
     about: Metadata | None = None,
     changed: Callable[[onnx.ModelProto], object] = lambda _: None,
 ) -> bytes:
-    """Return a classifier.onnx.
-
-    Args:
-        last: Operators that make ``probabilities`` and ``embedding`` of ``flat``, ``head`` and
-            ``shares``; none: those of a sound one.
-        weights: Further ones.
-        kinds: Other types and shapes of outputs.
-        images: The shape of the input.
-        about: What it says of itself.
-        changed: What becomes of the whole in the end.
-    """
+    """Return a classifier.onnx."""
     size = int(np.prod([side for side in images if isinstance(side, int)]))
     own: dict[str, NDArray[Any]] = {
         "scale": np.float32(1 / 255) * np.ones((), np.float32),

@@ -95,12 +95,6 @@ def copies(root: Path, run: Path, count: int, *, seed: int = 0) -> list[Path]:
 
     What is large is linked, not copied; what a run is listed by is written anew. Of twenty, one
     failed and one was stopped.
-
-    Args:
-        root: Where they go.
-        run: The finished run; on the same disk.
-        count: How many.
-        seed: Of their figures.
     """
     root.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(seed)

@@ -52,15 +52,7 @@ _ANSWERS: Final[dict[str, tuple[int, str]]] = {
 
 @dataclass
 class Fault:
-    """What goes wrong with some requests.
-
-    Args:
-        trouble: What. ``cut`` sends half a content; ``kept back`` sends nothing until released.
-        method: Of which requests.
-        part: What their path holds.
-        spare: How many of these pass unharmed first.
-        times: How many are harmed then.
-    """
+    """What goes wrong with some requests."""
 
     trouble: Trouble
     method: str = "GET"
@@ -95,7 +87,6 @@ class ObjectStore:
         )
 
     def upload(self, folder: Path, prefix: str, bucket: str = BUCKET) -> None:
-        """Put the files of a folder below a prefix."""
         client = self.client
         for file in sorted(folder.rglob("*")):
             if file.is_file():
@@ -103,22 +94,18 @@ class ObjectStore:
                 client.put_object(Bucket=bucket, Key=key, Body=file.read_bytes())
 
     def put(self, key: str, content: bytes) -> None:
-        """Put an object."""
         self.client.put_object(Bucket=BUCKET, Key=key, Body=content)
 
     def content(self, key: str) -> bytes:
-        """Return an object's content."""
         content = self.client.get_object(Bucket=BUCKET, Key=key)["Body"].read()
         assert isinstance(content, bytes)
         return content
 
     def keys(self, prefix: str = "") -> list[str]:
-        """Return the keys that begin so."""
         page = self.client.list_objects_v2(Bucket=BUCKET, Prefix=prefix)
         return [each["Key"] for each in page.get("Contents", ())]
 
     def empty(self) -> None:
-        """Remove the bucket and all that lies in it."""
         keys = [{"Key": key} for key in self.keys()]
         if keys:
             self.client.delete_objects(Bucket=BUCKET, Delete={"Objects": keys})
@@ -130,7 +117,6 @@ class ObjectStore:
         return [path.removeprefix(f"/{BUCKET}/") for path in paths if "list-type" not in path]
 
     def fault_of(self, method: str, path: str) -> Fault | None:
-        """Note a request, and return what goes wrong with it."""
         with self.lock:
             self.asked.append((method, path))
             for fault in self.faults:
@@ -224,7 +210,6 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def running() -> Iterator[int]:
-    """Run the store itself, and yield its port."""
     with subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", _SERVE],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
@@ -238,7 +223,6 @@ def running() -> Iterator[int]:
 
 @contextmanager
 def troubled(port: int) -> Iterator[ObjectStore]:
-    """Put the proxy before a store."""
     store = ObjectStore(port)
     handler = type("_Handler", (_Handler,), {"store": store})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)

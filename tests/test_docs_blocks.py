@@ -73,7 +73,6 @@ EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["p
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the images and files that pages speak of, all small."""
     folder = tmp_path_factory.mktemp("pages")
     random = np.random.default_rng(0)
     labels = np.arange(240) % len(CLASSES)
@@ -102,8 +101,6 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_called(
     prepared: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str, str], Path]:
-    """What trains a run on a source with a model, once."""
-
     @functools.cache
     def trained(source: str, model: str) -> Path:
         images = {"fashion-mnist": "fashion-mnist.npz"}.get(source, source)
@@ -116,13 +113,7 @@ def run_called(
 
 
 class Reader:
-    """Follows a page: one folder, one namespace of Python, one environment, one server.
-
-    Args:
-        folder: Where it works; the working directory.
-        warm: Starts commands.
-        stack: What is ended with the page.
-    """
+    """Follows a page: one folder, one namespace of Python, one environment, one server."""
 
     def __init__(self, folder: Path, warm: Warm, stack: contextlib.ExitStack) -> None:
         self._folder, self._warm, self._stack = folder, warm, stack
@@ -130,12 +121,10 @@ class Reader:
 
     @functools.cached_property
     def _port(self) -> int:
-        """Of a server that has what a page serves."""
         models = "boots=runs/boots"
         return self._stack.enter_context(serving(models, folder=self._folder)).port
 
     def python(self, block: str) -> None:
-        """Run a block, after those before it."""
         block = block.replace('"fashion-mnist"', '"fashion-mnist.npz"')
         block = re.sub(
             r'"(runs/[^"]+)"', lambda found: f'"{latest_run(found[1], self._folder)}"', block
@@ -147,7 +136,6 @@ class Reader:
             exec(compile(block, "a page", "exec"), self._names)
 
     def shell(self, block: str) -> None:
-        """Run each command of a block."""
         for line in re.sub(r"\\\n\s*", " ", block).splitlines():
             words = shlex.split(line, comments=True)
             given: dict[str, str] = {}
@@ -192,7 +180,6 @@ def _less(option: str) -> str:
 
 
 def _installs(words: list[str]) -> None:
-    """See that what pip is told to install is offered."""
     assert words[0] == "install", words
     for word in words[1:]:
         for extra in re.findall(r"^(?:opsin|\.)\[(.+)\]", word):
@@ -218,8 +205,6 @@ def _short(words: list[str]) -> list[str]:
 
 
 def briefly(train: Callable[..., Any]) -> Callable[..., Any]:
-    """Train for one epoch where a page leaves it to Opsin how long."""
-
     @functools.wraps(train)
     def shorter(*sources: object, **options: Any) -> Any:
         if options.get("model") not in PIXEL_MODELS and "backbone" not in options:

@@ -21,7 +21,6 @@ import python_pages  # noqa: E402  the script that writes pages
 
 
 def named_in(navigation: Any) -> Iterator[str]:
-    """Give the pages of a navigation, whatever lies in what."""
     if isinstance(navigation, str):
         yield navigation
     else:

@@ -53,15 +53,12 @@ def rows(page: str) -> list[tuple[Blocks, Blocks]]:
 
 
 class Reader:
-    """Runs what a page shows, as its reader would."""
-
     def __init__(self, folder: Path, warm: Warm) -> None:
         self.names: dict[str, Any] = {}
         self.shorter: dict[str, str] = {}
         self._folder, self._warm = folder, warm
 
     def run(self, blocks: Blocks) -> None:
-        """Run blocks of Python in one namespace, and commands on the run that is meant."""
         for language, shown in blocks:
             code = shown
             for long, short in self.shorter.items():
@@ -76,7 +73,6 @@ class Reader:
 
 @pytest.fixture
 def reader(tmp_path: Path, warm: Warm, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
-    """A reader in a fresh folder."""
     monkeypatch.chdir(tmp_path)
     with mpl.rc_context({"backend": "agg"}):
         yield Reader(tmp_path, warm)
@@ -99,7 +95,6 @@ def write_scans(root: Path, parts: dict[str, int]) -> None:
 
 
 def write_photos(root: Path) -> None:
-    """Write a folder with twelve discs and twelve squares, a table of them, and an image."""
     files = sorted(write_shapes(root / "photos").rglob("*.png"))
     lines = [f"{file.relative_to(root)},{file.parent.name}" for file in files]
     (root / "photos.csv").write_text("\n".join(["path,label", *lines]), encoding="utf-8")
@@ -108,7 +103,6 @@ def write_photos(root: Path) -> None:
 
 
 def write_idx(folder: Path, parts: dict[str, int]) -> None:
-    """Write digits, 28×28, as the files of Fashion-MNIST, so many into each part."""
     scans = load_digits()
     at = 0
     folder.mkdir()

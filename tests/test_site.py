@@ -40,8 +40,6 @@ def pages() -> list[Path]:
 
 
 class _Links(HTMLParser):
-    """Collects what a page loads, where it leads, and the places in it."""
-
     def __init__(self) -> None:
         super().__init__()
         self.loads: list[str] = []
@@ -64,7 +62,6 @@ class _Links(HTMLParser):
 
 @functools.cache
 def links(page: Path) -> _Links:
-    """Return what a page holds."""
     found = _Links()
     found.feed(page.read_text(encoding="utf-8"))
     return found

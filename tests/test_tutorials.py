@@ -80,7 +80,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_photographs(folder: Path) -> None:
-    """Write a few sorted photographs, and a heap whose names say what they show."""
     kinds = ("disc", "square", "cross")
     write_shapes(folder / "photos", 12, kinds)
     write_shapes(folder / "heap", 20, kinds)
@@ -105,14 +104,12 @@ def folder(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 
 def shortened(text: str, name: str) -> str:
-    """Return a tutorial with small data and few epochs."""
     for long, short in {**SHORTER, **SHORTER_IN.get(name, {})}.items():
         text = re.sub(long, short, text)
     return text
 
 
 def trained(folder: Path) -> int:
-    """Return how many finished runs a tutorial has left."""
     return sum(run.summary().state == "done" for run in opsin.list_runs(folder / "runs"))
 
 

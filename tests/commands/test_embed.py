@@ -37,8 +37,6 @@ def backbone(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 
 
 class Interrupting(Notes):
-    """Interrupts the work after some images."""
-
     def __init__(self, after: int) -> None:
         super().__init__()
         self.after = after
@@ -50,7 +48,6 @@ class Interrupting(Notes):
 
 @pytest.fixture
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Numbers of images whose features are computed, a batch each."""
     asked: list[int] = []
     plain = Extractor.rows_of
 
@@ -157,7 +154,6 @@ def test_nothing_but_unreadable_files(backbone: Path, tmp_path: Path) -> None:
 def test_a_stopped_command_resumes(
     shapes: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
-    """What was computed of the same images in the same order is not computed again."""
     (shapes / "disc" / "3.png").write_bytes(b"no image")
     plain = arrays_of(opsin.embed(shapes, backbone=backbone, out=tmp_path / "a.npz").out)
     assert [path.name for path in tmp_path.glob("*a.npz*")] == ["a.npz"]
@@ -198,7 +194,6 @@ def test_nothing_is_overwritten(shapes: Path, backbone: Path, tmp_path: Path) ->
 def test_copies_and_batches_change_no_bit(
     shapes: Path, backbone: Path, tmp_path: Path, computed: list[int]
 ) -> None:
-    """An image has the same features alone, among others, and as a copy."""
     files = sorted((shapes / "disc").iterdir())
     many = arrays_of(opsin.embed(files, backbone=backbone, out=tmp_path / "a.npz").out)
     opened = open_backbone(backbone)

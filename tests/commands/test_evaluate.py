@@ -288,7 +288,6 @@ def test_images_of_one_group_are_one_observation(digits: Dataset, tmp_path: Path
 
 
 def write_textures(folder: Path, seed: int) -> Path:
-    """Write twenty textures of either class, dark or light, each of its own kind."""
     random = np.random.default_rng(seed)
     for number in range(40):
         low = 0 if number % 2 else 100

@@ -33,7 +33,6 @@ CLASSES = tuple("0123456789")
 
 @pytest.fixture(scope="module")
 def learnt() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Weights and bias that tell digits apart, for pixels from 0 to 1."""
     digits = load_digits()
     pixels = np.rint(digits.images * (255 / 16)).reshape(-1, 64) / 255
     model = LogisticRegression(C=10, max_iter=500).fit(pixels, digits.target)
@@ -42,7 +41,6 @@ def learnt() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
 
 @pytest.fixture
 def digits_file(learnt: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]], tmp_path: Path) -> Path:
-    """A network of Keras that tells digits apart."""
     config = sequential(
         image(8, 8),
         layer("Flatten", "flatten"),

@@ -22,7 +22,6 @@ from tests.made_runs import answers_right, write_run
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, digits: Dataset, nearest_mean: Path) -> Path:
-    """A finished run with a classifier that is the mean of each digit."""
     root = tmp_path_factory.mktemp("runs")
     return write_run(root, "means", digits, answers_right(digits, 0.9), classifier=nearest_mean)
 
@@ -30,7 +29,6 @@ def run(tmp_path_factory: pytest.TempPathFactory, digits: Dataset, nearest_mean:
 def ask(
     run: Path, folder: Path, *questions: dict[str, Any], content: bytes = b""
 ) -> list[dict[str, Any]]:
-    """Return all that is sent in answer to questions."""
     asked = b"".join(part for each in questions for part in pack(each, [content]))
     out = io.BytesIO()
     answer_frames(run, folder, io.BytesIO(asked), out)

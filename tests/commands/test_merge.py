@@ -51,8 +51,6 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def make(nearest_mean: Path, images: Path, backbone: Path) -> Make:
-    """What writes a file, or a shard of it."""
-
     def made(verb: str, out: Path, shard: str | None = None, source: Path = images) -> Path:
         if "parquet" in out.name:
             pytest.importorskip("pyarrow")
@@ -92,14 +90,12 @@ def test_shards_made_in_any_order_are_the_file_of_one_command(
 
 
 def plain_file(make: Make, verb: str, path: Path) -> Path:
-    """The file of one command."""
     path.parent.mkdir(exist_ok=True)
     return path if path.exists() else make(verb, path)
 
 
 @pytest.fixture(params=["csv", "npz"])
 def shards(request: pytest.FixtureRequest, tmp_path: Path, make: Make) -> list[Path]:
-    """Three shards, of answers or of features."""
     out = tmp_path / "shards" / f"out.{request.param}"
     verb = "predict" if request.param == "csv" else "embed"
     return [make(verb, out, f"{number}/3") for number in (1, 2, 3)]

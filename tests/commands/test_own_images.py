@@ -110,7 +110,6 @@ def test_a_damaged_recipe_is_a_damaged_run(tmp_path: Path, shapes: Path) -> None
 
 @pytest.fixture
 def trained(tmp_path: Path, shapes: Path) -> opsin.Run:
-    """A run whose images were moved away since."""
     run = opsin.train(shapes, model="mlp", epochs=1, runs=tmp_path / "runs", quiet=True)
     shapes.rename(tmp_path / "moved")
     return run

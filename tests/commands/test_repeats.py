@@ -48,7 +48,6 @@ class AtRun(Watcher):
 
 @pytest.fixture(scope="module")
 def repeats(tmp_path_factory: pytest.TempPathFactory) -> opsin.Repeats:
-    """Two runs on the digits with the seeds 4 and 5."""
     pytest.importorskip("torch")
     root = tmp_path_factory.mktemp("runs")
     with without_drawing():
@@ -58,7 +57,6 @@ def repeats(tmp_path_factory: pytest.TempPathFactory) -> opsin.Repeats:
 
 @pytest.fixture(scope="module")
 def folds(tmp_path_factory: pytest.TempPathFactory) -> opsin.Repeats:
-    """Three folds of the digits."""
     pytest.importorskip("torch")
     root = tmp_path_factory.mktemp("runs")
     with without_drawing():

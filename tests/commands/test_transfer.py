@@ -27,7 +27,6 @@ from tests.conftest import Cli, Notes, only_json, shape_image, write_shapes
 
 
 def sides(data: opsin.Dataset) -> dict[str, list[tuple[str, bytes]]]:
-    """Return class and digest of each image of each part, in any order."""
     return {
         part: sorted(
             (data.classes[data.labels[row]], data.digests[row].tobytes())
@@ -47,7 +46,6 @@ def noise(count: int, *, seed: int = 0) -> Any:
 
 
 def everything(folder: Path) -> dict[str, bytes | None]:
-    """Return each entry below a folder, files with their content."""
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
         for path in folder.rglob("*")

@@ -221,7 +221,6 @@ def test_the_version_and_the_start() -> None:
 
 @contextlib.contextmanager
 def _training(warm: Warm, folder: Path, *more: str) -> Iterator[Begun]:
-    """A training that has come to the end of its first epoch."""
     command = ["train", "digits", "--model", "mlp", "--epochs", "5000", "--batch-size", "16", *more]
     with warm.start(command, cwd=folder) as begun:
         while not list(folder.glob("runs/*/history.jsonl")):

@@ -16,7 +16,6 @@ from tests.made_runs import answers_right, write_run
 
 @pytest.fixture
 def two(tmp_path: Path, digits: Dataset, nearest_mean: Path) -> tuple[Path, Path]:
-    """A poor run and a good one."""
     poor, good = (
         write_run(tmp_path / "runs", name, digits, answers_right(digits, right),
                   classifier=nearest_mean)

@@ -20,7 +20,6 @@ from tests.conftest import Cli, only_json
 
 @pytest.fixture
 def backbone(tmp_path: Path) -> Path:
-    """A small network."""
     file = tmp_path / "small.onnx"
     file.write_bytes(network())
     about = {"image_mean": [0.3] * 3, "image_std": [1, 1, 1]}
@@ -29,7 +28,6 @@ def backbone(tmp_path: Path) -> Path:
 
 
 def begun(tmp_path: Path, *words: str | Path, out: str) -> subprocess.Popen[str]:
-    """Start the command, and wait until it has kept some features."""
     log = tmp_path / f".{out}.sqlite-wal"
     process = subprocess.Popen(
         [sys.executable, "-m", "opsin", "embed", *map(str, words)],

@@ -22,7 +22,6 @@ TERMS = ["convolution", "pooling", "batch-normalisation", "dropout", "softmax"]
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, digits: Dataset) -> Path:
-    """A run whose network has a layer of every lesson."""
     root = tmp_path_factory.mktemp("runs")
     file = write_lesson_network(root / "made.onnx")
     return write_run(root, "ein Lauf", digits, answers_right(digits, 0.9), classifier=file)

@@ -81,7 +81,6 @@ def test_what_is_no_better_is_not_kept_and_it_is_said(
 
 
 def stopped(backbone: Path, runs: Path, how: signal.Signals) -> opsin.Run:
-    """Train in a process of its own, and end it in the middle."""
     process = subprocess.Popen(
         [sys.executable, "-m", "opsin", "train", "digits", "--classes", ",".join(CLASSES),
          "--from", str(backbone), *WORDS, "--runs", str(runs), "--quiet"],

@@ -26,7 +26,6 @@ def files_of(content: bytes) -> dict[str, bytes]:
 
 @pytest.fixture
 def published(hub: HubServer) -> HubServer:
-    """A hub with one small network."""
     hub.publish("someone/network", files_of(network()))
     return hub
 
@@ -113,7 +112,6 @@ def test_one_file_is_looked_into(cli: Cli, tmp_path: Path) -> None:
 
 
 def said(process: subprocess.CompletedProcess[str]) -> str:
-    """Return the one line of an error."""
     assert process.returncode == 1, process.stdout
     (line,) = process.stderr.splitlines()
     assert line.startswith("opsin: ")

@@ -17,7 +17,6 @@ TO = "hf:someone/digits"
 
 @pytest.fixture
 def run(tmp_path: Path, digits: opsin.Dataset, nearest_mean: Path) -> Path:
-    """A run on the digits, whose classifier needs no PyTorch."""
     answers = answers_right(digits, 0.9)
     return write_run(tmp_path / "runs", "run", digits, answers, classifier=nearest_mean)
 

@@ -27,7 +27,6 @@ def image(tmp_path: Path, digits: Dataset) -> Path:
 
 @pytest.fixture
 def copied(run: opsin.Run, tmp_path: Path) -> Path:
-    """A run of the test's own, to write into."""
     return Path(shutil.copytree(run.path, tmp_path / "ein Lauf"))
 
 

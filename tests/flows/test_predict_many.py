@@ -58,7 +58,6 @@ def finish(*arguments: Any, **options: Any) -> float:
 
 
 def answers(path: Path) -> list[Any]:
-    """Return the rows of results, whatever their form."""
     if path.suffix == ".parquet":
         from pyarrow import parquet
 

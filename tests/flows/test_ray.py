@@ -185,7 +185,6 @@ def test_a_cluster_that_is_not_there_is_said(
 
 
 def cached(folder: Path) -> dict[str, bytes]:
-    """Return the decoded arrays in a cache, by their names."""
     return {path.name: path.read_bytes() for path in folder.glob("decoded/*/*.npy")}
 
 

@@ -38,7 +38,6 @@ sys.stdin.read()
 
 @pytest.fixture
 def images(tmp_path: Path, digits: opsin.Dataset) -> Path:
-    """Images, and one file that is none."""
     folder = tmp_path / "photos"
     for number in range(100):
         path = folder / f"{number % 3}" / f"{number}.png"

@@ -28,7 +28,6 @@ SLOW = 200
 
 @pytest.fixture(scope="module")
 def small(nearest_mean: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that takes little at a time."""
     words = ("--workers", "1", "--queue", "2", "--batch", "1", "--max-megabytes", "1")
     with serving(nearest_mean, *words, folder=tmp_path_factory.mktemp("small")) as server:
         yield server
@@ -153,13 +152,11 @@ def client(server: Server) -> Iterator[Any]:
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
-    """Return a chunk of a PNG."""
     check = struct.pack(">I", zlib.crc32(kind + content))
     return struct.pack(">I", len(content)) + kind + content + check
 
 
 def png(width: int, height: int, depth: int, colour: int, data: bytes) -> bytes:
-    """Return a PNG that claims to be what the numbers say."""
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
@@ -167,7 +164,6 @@ def png(width: int, height: int, depth: int, colour: int, data: bytes) -> bytes:
 
 
 def hostile() -> list[bytes]:
-    """Return files that claim what they are not."""
     good = encoded(np.arange(300, dtype=np.uint8).reshape(10, 10, 3))
     jpeg = encoded(np.arange(300, dtype=np.uint8).reshape(10, 10, 3), "JPEG")
     frames = io.BytesIO()

@@ -68,7 +68,6 @@ def _ran(words: Sequence[str], cwd: Path) -> tuple[int, str, str]:
 
 
 def _workers(torchrun: int) -> dict[int, int]:
-    """Return the processes that torchrun has started, by rank."""
     found = {}
     with contextlib.suppress(OSError):
         for pid in Path(f"/proc/{torchrun}/task/{torchrun}/children").read_text().split():
@@ -80,12 +79,10 @@ def _workers(torchrun: int) -> dict[int, int]:
 
 
 def _epochs(runs: Path) -> int:
-    """Return how many epochs the only run has so far."""
     return sum(len(file.read_text().splitlines()) for file in runs.glob("*/history.jsonl"))
 
 
 def _kill(process: subprocess.Popen[str], rank: int, runs: Path, *, epochs: int) -> None:
-    """Kill a process once so many epochs are trained."""
     until = time.monotonic() + _LONGEST
     while _epochs(runs) < epochs:
         assert process.poll() is None, "it ended before"

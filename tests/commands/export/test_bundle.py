@@ -32,7 +32,6 @@ from tests.made_runs import answers_right, write_run
 def bundle(
     tmp_path_factory: pytest.TempPathFactory, digits: Dataset, nearest_mean: Path
 ) -> zipfile.ZipFile:
-    """A bundle of a run whose classifier needs no PyTorch."""
     root = tmp_path_factory.mktemp("bundle")
     path = write_run(root, "run", digits, answers_right(digits, 0.9), classifier=nearest_mean)
     return zipfile.ZipFile(io.BytesIO(shipped(path, "bundle").path.read_bytes()))

@@ -48,13 +48,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> opsin.Run:
 
 @pytest.fixture(scope="module")
 def folder(trained: opsin.Run) -> Path:
-    """Its folder for the hub."""
     return exported(trained, licence="cc-by-4.0").path
 
 
 @pytest.fixture
 def run(tmp_path: Path, digits: opsin.Dataset, nearest_mean: Path) -> Path:
-    """A run on the digits, whose classifier needs no PyTorch."""
     return write_run(tmp_path, "run", digits, answers_right(digits, 0.9), classifier=nearest_mean)
 
 

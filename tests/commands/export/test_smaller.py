@@ -28,7 +28,6 @@ def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def own(run: opsin.Run, tmp_path: Path) -> Path:
-    """A copy of a finished run."""
     return Path(shutil.copytree(run.path, tmp_path / "own"))
 
 

@@ -31,7 +31,6 @@ from tests.conftest import Notes
 
 @pytest.fixture
 def images(tmp_path: Path, digits: opsin.Dataset) -> Path:
-    """Twenty digits in a folder, and a file that is no image."""
     folder = tmp_path / "images"
     folder.mkdir()
     add(folder, digits, range(20))
@@ -49,8 +48,6 @@ def rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 
 class Watch(Notes):
-    """Keeps facts and progress too, and can be interrupted."""
-
     def __init__(self, interrupt: bool = False) -> None:
         super().__init__()
         self.facts: dict[str, str] = {}

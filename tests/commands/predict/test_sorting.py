@@ -39,7 +39,6 @@ def write_source(root: Path, count: int = 5) -> Path:
 
 
 def contents(root: Path) -> dict[str, list[str]]:
-    """Return the names that each content lies under."""
     found: dict[str, list[str]] = {}
     for path in sorted(root.rglob("*.png")):
         found.setdefault(path.read_text(), []).append(path.relative_to(root).as_posix())

@@ -53,7 +53,6 @@ def outside(tmp_path: Path) -> Path:
 
 
 def move(source: object, target: object = "Bag/0.png", by: object = "move", **other: Any) -> Any:
-    """A row of moves, of any content."""
     return {"image": "0.png", "source": source, "target": target, "by": by, "size": 7,
             "mtime_ns": 1_000_000 * 10**9, "identity": "0 0", "done": 1} | other  # fmt: skip
 
@@ -77,7 +76,6 @@ def forge(folder: Path, *moves: dict[str, Any], known: object = None, **about: A
 
 
 def put(folder: Path, text: str = "image 0") -> None:
-    """Put an image where the moves say that one was sorted to."""
     (folder / "Bag").mkdir(parents=True, exist_ok=True)
     (folder / "Bag" / "0.png").write_text(text)
     os.utime(folder / "Bag" / "0.png", (1_000_000, 1_000_000))
@@ -297,7 +295,6 @@ def test_huge_files_cost_little(tmp_path: Path) -> None:
 
 
 def check_any_database(folder: Path, place: int, junk: bytes) -> None:
-    """Open an answers file with some bytes changed: refused, or read as far as it is sound."""
     out = folder / "results.jsonl"
     with AnswersFile(database_beside(out), out, {}, kinds=3) as answers:
         answers.append([Answer(f"{number}.png", 0, b"{}" * number) for number in range(300)])

@@ -51,7 +51,6 @@ def all_end() -> bool:
 
 @pytest.fixture
 def photos(tmp_path: Path, digits: Dataset) -> Path:
-    """Sixty digits as files, in two folders."""
     for row in range(60):
         file = tmp_path / "photos" / f"half {row % 2}" / f"{row}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -161,8 +160,6 @@ def test_an_error_of_the_source_comes_behind_the_answers(
 
 
 class Watched:
-    """Says how many images were asked for."""
-
     def __init__(self, content: bytes, path: str | None = None) -> None:
         self.content, self.asked = content, 0
 
@@ -173,7 +170,6 @@ class Watched:
 
 
 def settled(watched: Watched) -> int:
-    """Return how many were asked for once no more are."""
     before = -1
     while before != watched.asked:
         before = watched.asked

@@ -19,7 +19,6 @@ from tests.backbones.small_networks import network
 
 @pytest.fixture(scope="module")
 def uneven() -> Dataset:
-    """Digits: many zeros, fewer ones, few sevens."""
     digits = opsin.load("digits", classes=("0", "1", "7"))
     images, labels = np.asarray(digits.images), digits.labels
     rows = np.concatenate([
@@ -30,7 +29,6 @@ def uneven() -> Dataset:
 
 @pytest.fixture(scope="module")
 def overlapping() -> Dataset:
-    """Return images of two classes, one in twenty of the rarer, whose tones overlap."""
     return opsin.from_arrays(*tones(3000, 0.05, seed=0), ("ok", "bad"))
 
 

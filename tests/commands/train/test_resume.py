@@ -19,7 +19,6 @@ pytestmark = pytest.mark.torch
 
 @pytest.fixture
 def stopped(tmp_path: Path) -> opsin.Run:
-    """A run that Ctrl-C ended in the middle of its first epoch."""
     run = opsin.train("digits", model="mlp", epochs=3, batch_size=16, runs=tmp_path,
                       watcher=Notes(interrupt_at=5, training=True))  # fmt: skip
     assert run.directory.state()[0] == "stopped"
