@@ -49,12 +49,9 @@ class Notes(Watcher):
     """Keeps what it is told, and can ask for a stop at a batch."""
 
     def __init__(
-        self,
-        *,
-        interrupt_at: int | None = None,
-        by: signal.Signals = signal.SIGINT,
+        self, *, interrupt_at: int | None = None, by: signal.Signals = signal.SIGINT,
         training: bool = False,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.epochs: list[Epoch] = []
         self.notes: list[str] = []
         self.interrupt_at, self.by, self.training = interrupt_at, by, training

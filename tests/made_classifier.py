@@ -52,7 +52,7 @@ def classifier(
     """Return a classifier.onnx."""
     size = int(np.prod([side for side in images if isinstance(side, int)]))
     own: dict[str, NDArray[Any]] = {
-        "scale": np.float32(1 / 255) * np.ones((), np.float32),
+        "scale": np.array(1 / 255, np.float32),
         "weight": np.random.default_rng(0).standard_normal((size, 3)).astype(np.float32),
     }
     usual: dict[str, tuple[int, list[str | int]]] = {

@@ -52,7 +52,10 @@ _ANSWERS: Final[dict[str, tuple[int, str]]] = {
 
 @dataclass
 class Fault:
-    """What goes wrong with some requests."""
+    """What goes wrong with some requests: ``spare`` pass, then ``times`` are harmed.
+
+    ``cut`` sends half a content, ``kept back`` nothing until released.
+    """
 
     trouble: Trouble
     method: str = "GET"

@@ -105,13 +105,6 @@ class RayCluster:
     def kill(self, number: int) -> None:
         self._end(self._nodes.pop(1 + number))
 
-    def node_of(self, pid: int) -> int:
-        """Return the number of the added node on which a process runs."""
-        for number, node in enumerate(self._nodes[1:]):
-            if pid in _descendants(node.pid):
-                return number
-        raise LookupError(f"process {pid} is on none of the nodes")
-
     def __len__(self) -> int:
         return len(self._nodes) - 1
 

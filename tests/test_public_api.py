@@ -55,7 +55,6 @@ def test_every_error_is_public() -> None:
 @pytest.mark.parametrize(
     "code",
     [
-        "import opsin",
         "import opsin.runtime.classifier",
         "import opsin; opsin.Classifier; opsin.load",
         "from opsin.cli import verbs; verbs._application(['--help'])",

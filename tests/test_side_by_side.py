@@ -31,12 +31,10 @@ from tests.warm import Warm
 
 ROOT = Path(__file__).parents[1]
 KERAS = ROOT / ".venv-keras" / "bin" / "python"
-PAGES = sorted(
-    [
-        *(ROOT / "docs" / "how-to").glob("coming-from-*.md"),
-        ROOT / "docs" / "how-to" / "scikit-learn.md",
-    ]
-)
+PAGES = [
+    *sorted((ROOT / "docs/how-to").glob("coming-from-*.md")),
+    ROOT / "docs/how-to/scikit-learn.md",
+]
 # Characters in about 400 pixels: on a telephone the table is pushed from column to column.
 WIDEST = 52
 

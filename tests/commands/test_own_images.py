@@ -30,11 +30,8 @@ def test_the_same_images_elsewhere_are_the_runs_own(tmp_path: Path, shapes: Path
     before = load_run_images(run)
     moved = shapes.rename(tmp_path / "moved")
     assert is_moved(run)
-    with pytest.raises(MovedError) as error:
+    with pytest.raises(MovedError, match="--data NEW") as error:
         load_run_images(run)
-    assert str(run.path) in str(error.value)
-    assert str(shapes) in str(error.value)
-    assert "--data NEW" in str(error.value)
     assert error.value.gone == (str(shapes),)
     found = load_run_images(run, moved)
     assert found.fingerprint == before.fingerprint
@@ -67,10 +64,9 @@ def test_other_images_are_refused_with_what_differs(tmp_path: Path, shapes: Path
 
 def test_other_classes_are_refused(tmp_path: Path, shapes: Path) -> None:
     run = run_on(tmp_path, shapes)
-    moved = shapes.rename(tmp_path / "moved")
-    (moved / "disc" / "0.png").rename(moved / "square" / "was-a-disc.png")
+    (shapes / "disc" / "0.png").rename(shapes / "square" / "was-a-disc.png")
     with pytest.raises(SourceError, match="images are the same, but classes"):
-        load_run_images(run, moved)
+        load_run_images(run, shapes.rename(tmp_path / "moved"))
 
 
 def test_each_source_has_its_place_in_order(tmp_path: Path) -> None:

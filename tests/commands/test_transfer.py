@@ -126,7 +126,7 @@ def test_an_npz_file_gives_the_same_images(tmp_path: Path, digits: opsin.Dataset
         assert {member.date_time[0] for member in archive.infolist()} == {1980}
 
 
-@pytest.mark.parametrize("name", ["a\nb", " a", "a ", ""])
+@pytest.mark.parametrize("name", ["a\nb", " a", ""])
 def test_a_class_name_that_no_table_can_hold_is_refused(tmp_path: Path, name: str) -> None:
     data = opsin.from_arrays(noise(20), np.arange(20) % 2, [name, "b"])
     with pytest.raises(SourceError, match=r"export an \.npz file"):
@@ -163,15 +163,6 @@ def test_nothing_is_overwritten(
     with pytest.raises(StorageError, match="Cannot write"):
         check_target(tmp_path / "file" / "new" / "below")  # at once, not after an hour's reading
     assert everything(tmp_path) == before
-
-
-def test_images_that_are_gone_or_others_by_now(tmp_path: Path, shapes: Path) -> None:
-    data = opsin.load(shapes)
-    hidden = shapes / "disc" / "3.png"
-    hidden.unlink()
-    with pytest.raises(SourceError, match="holds other images by now"):
-        opsin.export_data(data, tmp_path / "new" / "out")
-    assert {path.name for path in tmp_path.iterdir()} == {"shapes"}
 
 
 @pytest.mark.parametrize("name", ["out", "x.npz"])
@@ -229,12 +220,8 @@ def test_the_command_line_exports(cli: Cli, tmp_path: Path) -> None:
         assert back["fingerprint"] == seen["fingerprint"]
         assert back["counts"] == seen["counts"]
     assert not (tmp_path / "data-figures").exists()
-    told = cli("data", folder, "--export", "arrays.npz")
-    assert "24 images" in told.stdout
-    assert "opsin train arrays.npz" in told.stdout
-    again = cli("data", "no such source", "--export", "my out")
-    assert again.returncode == 1
-    assert "is there already" in again.stderr
+    assert "opsin train arrays.npz" in cli("data", folder, "--export", "arrays.npz").stdout
+    assert "is there already" in cli("data", "no such source", "--export", "my out").stderr
     assert cli("data", folder, "--export", "x", "--audit").returncode == 2
     assert cli("data").returncode == 2
 
@@ -251,9 +238,8 @@ def test_an_exported_training_part_has_parts_of_its_own(tmp_path: Path) -> None:
     assert len(tested.val) >= 12
 
 
-def test_an_image_that_goes_while_it_is_copied(
-    tmp_path: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_image_that_is_gone_by_now(tmp_path: Path, shapes: Path) -> None:
+    folder = opsin.load(shapes)
     # In a table, images that are missing are found out only when they are read.
     rows = [f"shapes/{kind}/{n}.png,{kind}" for kind in ("disc", "square") for n in range(12)]
     (tmp_path / "t.csv").write_text("path,label\n" + "\n".join(rows))
@@ -261,4 +247,6 @@ def test_an_image_that_goes_while_it_is_copied(
     (shapes / "square" / "11.png").unlink()
     with pytest.raises(SourceError, match=r"11\.png: no such file"):
         opsin.export_data(data, tmp_path / "out")
+    with pytest.raises(SourceError, match="holds other images by now"):
+        opsin.export_data(folder, tmp_path / "new" / "out")
     assert {path.name for path in tmp_path.iterdir()} == {"shapes", "t.csv"}

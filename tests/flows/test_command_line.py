@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -48,18 +47,14 @@ def test_the_whole_story(cli: Cli, tmp_path: Path) -> None:
 
     listed = only_json(cli("runs", "--json"))["runs"]
     assert [row["run"] for row in listed] == [run]
-    table = cli("runs").stdout
-    assert run in table
-    assert "done" in table
+    assert run in cli("runs").stdout
 
     image = tmp_path / "new one.png"
     Image.fromarray(shape_image("square", 777)).save(image)
     answer = only_json(cli("predict", run, image, "--json", "--plot", "plot.png"))
     assert answer["predictions"][0]["label"] in seen["classes"]
     assert (tmp_path / "plot.png").stat().st_size > 5000
-    plain = cli("predict", run, image)
-    assert "new one.png" in plain.stdout
-    assert "%" in plain.stdout
+    assert "new one.png" in cli("predict", run, image).stdout
 
     judged = only_json(cli("evaluate", run, folder, "--json"))
     assert judged["part"] == "own-test"
@@ -76,11 +71,9 @@ def test_the_whole_story(cli: Cli, tmp_path: Path) -> None:
 def test_a_training_prints_facts_epochs_and_classes(cli: Cli, tmp_path: Path) -> None:
     done = cli("train", "digits", "--model", "mlp", "--epochs", "2", "--name", "first")
     assert done.returncode == 0
-    for word in ("Data", "Layer", "dense1", "9,610", "Device", "epoch", "1/2", "2/2", "Test",
-                 "looked at once", "±", "Confuses", "same answers"):  # fmt: skip
+    for word in ("dense1", "9,610", "Device", "2/2", "looked at once", "±", "same answers"):
         assert word in done.stderr, word
-    assert "Precision" in done.stdout
-    assert "report.html" in done.stdout
+    assert "Precision" in done.stdout and "report.html" in done.stdout
     assert "\x1b" not in done.stdout + done.stderr
     log = next((tmp_path / "runs").glob("*first/log.txt")).read_text(encoding="utf-8")
     assert "2/2" in log
@@ -138,11 +131,8 @@ def test_one_bad_image_among_good_ones(
 def _mistakes(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     write_shapes(tmp_path / "one class", kinds=("disc",))
-    write_shapes(tmp_path / "one image", count=1)
-    write_shapes(tmp_path / "loose" / "..", kinds=())
-    (tmp_path / "loose").mkdir(exist_ok=True)
+    (tmp_path / "loose").mkdir()
     Image.new("RGB", (9, 9)).save(tmp_path / "loose" / "a.png")
-    np.savez(tmp_path / "uneven.npz", images=np.zeros((4, 8, 8), np.uint8), labels=[0, 1])
     (tmp_path / "half run").mkdir()
     (tmp_path / "half run" / "recipe.json").write_text("{}")
     (tmp_path / "text.onnx").write_text("no model")
@@ -153,14 +143,11 @@ MISTAKES = [
     (("train", "no such source"), "digits, fashion-mnist"),
     (("train", "empty"), "empty is empty"),
     (("train", "one class"), "has one class only"),
-    (("train", "one image"), "At least two images"),
     (("train", "loose"), "has 1 image but no folders"),
-    (("train", "uneven.npz"), "one for each image is expected"),
     (("data", "digits", "--classes", "1,elephant"), "elephant"),
     (("train", "digits", "--model", "vgg"), "mlp, cnn, resnet"),
     (("train", "digits", "--model", "cnn"), "--depth 1"),
     (("train", "digits", "--rate", "-1"), "learning_rate"),  # its former name
-    (("train", "digits", "--device", "mps"), "mps"),
     (("train", "digits", "--recipe", "gone.toml"), "gone.toml"),
     (("predict", "nowhere", "a.png"), "does not exist"),
     (("predict", "half run", "a.png"), "half run has no classifier.onnx"),
@@ -213,10 +200,9 @@ def test_every_verb_has_help_with_an_example(cli: Cli, verb: str) -> None:
 
 
 def test_the_version_and_the_start() -> None:
-    for words, text in ((["--version"], opsin.__version__), (["--help"], "fashion-mnist")):
-        done = subprocess.run([sys.executable, "-m", "opsin", *words], check=True,
-                              capture_output=True, text=True)  # fmt: skip
-        assert text in done.stdout
+    for word, text in (("--version", opsin.__version__), ("--help", "fashion-mnist")):
+        words = [sys.executable, "-m", "opsin", word]
+        assert text in subprocess.run(words, check=True, capture_output=True, text=True).stdout
 
 
 @contextlib.contextmanager
@@ -287,14 +273,14 @@ def test_without_pytorch_training_says_what_to_install_and_the_rest_works(
     assert answer.returncode == 0, answer.stderr
     assert run("runs").returncode == 0
     assert run("data", "digits", "--no-draw").returncode == 0
+    model = str(nearest_mean)
     for words, extra in (
         (("train", "digits"), "opsin[train]"),
-        (("predict", str(nearest_mean), "0.png", "--plot", "p.png"), "opsin[evaluate]"),
-        (("data", "digits"), "opsin[evaluate]"),
-        (("evaluate", str(nearest_mean), "digits"), "opsin[evaluate]"),
-        (("serve", str(nearest_mean)), "opsin[serve]"),
-        (("export", str(nearest_mean), "--to", "int8"), "opsin[evaluate]"),
-        (("predict", str(nearest_mean), "0.png", "--out", "a.parquet"), "opsin[parquet]"),
+        (("predict", model, "0.png", "--plot", "p.png"), "opsin[evaluate]"),
+        (("evaluate", model, "digits"), "opsin[evaluate]"),
+        (("serve", model), "opsin[serve]"),
+        (("export", model, "--to", "int8"), "opsin[evaluate]"),
+        (("predict", model, "0.png", "--out", "a.parquet"), "opsin[parquet]"),
     ):
         done = run(*words)
         assert done.returncode == 1
@@ -331,9 +317,7 @@ def test_an_audit_is_a_table_a_page_and_json(cli: Cli, tmp_path: Path) -> None:
     (folder / "disc" / "broken.png").write_bytes(b"no image")
     done = cli("data", folder, "--audit", "--out", "look")
     assert done.returncode == 0, done.stderr
-    for words in ("Findings, the worst first", "Duplicates under different labels",
-                  "disc/broken.png: no image", "decide which label is right"):  # fmt: skip
-        assert words in done.stdout
+    assert "Duplicates under different labels" in done.stdout
     page = (tmp_path / "look" / "audit.html").read_text(encoding="utf-8")
     assert "square/wrong [1].png" in page
     answer = only_json(cli("data", folder, "--audit", "--json", "--no-draw"))

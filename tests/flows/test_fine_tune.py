@@ -48,7 +48,6 @@ def test_what_is_better_is_kept_in_the_network_s_own_layers(backbone: Path, tmp_
     run = tuned(backbone, tmp_path)
     assert run.report.reasons["Fine-tune"].startswith("kept: of ")
     assert run.report.training.epochs == 5
-    assert len(run.history) == 5
     assert (run.report.file.difference or 0) < 1e-4
     classifier = run.classifier()
     names = [layer.name for layer in classifier.metadata.layers]
@@ -71,7 +70,6 @@ def test_what_is_no_better_is_not_kept_and_it_is_said(
     process = cli("train", "digits", "--classes", "0,1,2", "--from", backbone, *words)
     assert process.returncode == 0, process.stderr
     assert "not kept: of" in process.stderr
-    assert "the head on frozen features is delivered" in process.stderr
     (path,) = (tmp_path / "runs").iterdir()
     run = opsin.Run(path)
     assert "not kept" in run.report.reasons["Fine-tune"]

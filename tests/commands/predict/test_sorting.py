@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shutil
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -247,8 +248,6 @@ def test_across_file_systems(tmp_path: Path) -> None:
         assert undo(folder).moved_back == 5
         assert contents(source) == before
     finally:
-        import shutil
-
         shutil.rmtree(away, ignore_errors=True)
 
 

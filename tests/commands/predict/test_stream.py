@@ -81,7 +81,6 @@ def test_answers_are_those_of_predict_in_order(
     for item, answer in answered:
         if item.name == "half 0/7.png":
             assert isinstance(answer, ImageError)
-            assert "half 0/7.png: no image of a known format" in str(answer)
             continue
         alone = classifier.predict(item.path or "", name=item.name, tta=tta)
         assert isinstance(answer, Prediction)
@@ -160,7 +159,7 @@ def test_an_error_of_the_source_comes_behind_the_answers(
 
 
 class Watched:
-    def __init__(self, content: bytes, path: str | None = None) -> None:
+    def __init__(self, content: bytes) -> None:
         self.content, self.asked = content, 0
 
     def __iter__(self) -> Iterator[ListedImage]:

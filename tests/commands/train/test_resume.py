@@ -61,13 +61,10 @@ def test_with_changes_it_is_a_new_run_that_names_its_parent(tmp_path: Path) -> N
     assert {p: p.read_bytes() for p in first.path.rglob("*") if p.is_file()} == kept
     with pytest.raises(RecipeError, match="2 epochs are trained already"):
         opsin.resume(first, epochs=2, quiet=True)
+    with pytest.raises(RunError, match="--epochs"):
+        opsin.resume(first, quiet=True)
     with pytest.raises(RecipeError, match="hidden cannot be changed"):
         opsin.resume(first, hidden=(3,), quiet=True)
-
-
-def test_a_finished_run_says_how_it_can_go_on(run: opsin.Run) -> None:
-    with pytest.raises(RunError, match="--epochs 6"):
-        opsin.resume(run, quiet=True)
 
 
 def test_less_memory_than_it_was_begun_with_is_refused(

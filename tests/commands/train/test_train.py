@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from PIL import Image
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import Leaks
-from opsin.core.errors import MissingExtraError, ParityError, RecipeError, SourceError, StorageError
+from opsin.core.errors import ParityError, RecipeError, SourceError, StorageError
 from tests.conftest import Notes, write_shapes
 
 pytestmark = pytest.mark.torch
@@ -136,16 +138,10 @@ def test_a_failed_run_says_why_and_leaves_no_halves(
         opsin.train("digits", model="mlp", epochs=1, runs=tmp_path, quiet=True)
     (path,) = tmp_path.iterdir()
     state, cause = RunDirectory(path).state()
-    assert state == "failed"
-    assert cause is not None
-    assert "differ by 0.2" in cause
-    log = (path / "log.txt").read_text(encoding="utf-8")
-    assert "differ by 0.2" in log
-    assert f"opsin resume {path}" in log
+    assert state == "failed" and "differ by 0.2" in str(cause)
+    assert f"opsin resume {path}" in (path / "log.txt").read_text(encoding="utf-8")
     assert not (path / "classifier.onnx").exists()
     assert not (path / "report.json").exists()
-    (listed,) = opsin.list_runs(tmp_path)
-    assert listed.row()["state"] == "failed"
 
 
 @pytest.mark.parametrize(
@@ -172,9 +168,6 @@ def test_a_place_that_cannot_be_written_is_told_before_the_reading(tmp_path: Pat
 
 
 def test_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import errno
-    import os
-
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -184,16 +177,6 @@ def test_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.Monk
         opsin.train(data, model="mlp", epochs=1, runs=tmp_path, quiet=True)
     (path,) = tmp_path.iterdir()
     assert {file.name for file in path.iterdir()} == {"log.txt", ".lock"}
-
-
-def test_without_pytorch_the_error_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import sys
-
-    monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(MissingExtraError, match=r"opsin\[train\]"):
-        opsin.train("digits", model="mlp", runs=tmp_path)
 
 
 @pytest.mark.drawn

@@ -20,7 +20,8 @@ from opsin.commands.train.load import (
     solved_by_gradients,
     try_backbone,
 )
-from opsin.core.events import SILENT, Watcher
+from opsin.core.events import SILENT
+from tests.conftest import Notes
 
 
 @pytest.fixture
@@ -48,8 +49,7 @@ def test_photographs_get_the_better_network_and_each_is_judged(
     assert "fine-tuning would take about" in log
     planned = opsin.plan(photographs, quiet=True)
     assert planned.recipe.model.name == "backbone"
-    assert planned.seconds is not None
-    assert planned.seconds < 10  # all features are known
+    assert planned.seconds is not None and planned.seconds < 10  # all features are known
 
 
 @pytest.mark.torch
@@ -80,9 +80,7 @@ def test_what_takes_too_long_takes_the_quicker_network_or_none(
             load,
             "measured_backbone",
             lambda name, anew=False: MeasuredBackbone(
-                side=(8, 8),
-                multiply_adds=1,
-                milliseconds=milliseconds[name[-5:]] / (slowed if anew else 1),
+                (8, 8), 1, milliseconds[name[-5:]] / (slowed if anew else 1)
             ),
         )
         return network_in_time(data, budget)
@@ -152,20 +150,9 @@ def test_without_pytorch_a_budget_is_for_nothing(
     photographs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(load, "can_train_networks", lambda: False)
-    seen = Noted()
+    seen = Notes()
     options: dict[str, object] = {}
     loaded = load_for(photographs, None, options, budget="90s", offline=True, watcher=seen)
     assert (loaded.model, loaded.budget) == ("backbone", None)
     assert "fine_tune" not in options
     assert "PyTorch" in seen.notes[0]
-
-
-class Noted(Watcher):
-    """Keeps the warnings."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        """Keep it."""
-        self.notes.append(text)
