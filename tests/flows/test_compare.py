@@ -27,10 +27,8 @@ def two(tmp_path: Path, digits: Dataset, nearest_mean: Path) -> tuple[Path, Path
 def test_a_table_a_sentence_and_a_page(cli: Cli, two: tuple[Path, Path], tmp_path: Path) -> None:
     done = cli("compare", *two, "--out", "look")
     assert done.returncode == 0, done.stderr
-    for words in ("A  ", "B  ", "Accuracy", "Log", "5.0 kB", "1,234", "0:12", "2e-06",
-                  "B is better than A by", "exact McNemar p < 0.0001", "Both right", "only B",
-                  "look/compare.html"):  # fmt: skip
-        assert words in done.stdout.replace("\\", "/"), words
+    for words in ("5.0 kB", "1,234", "0:12", "B is better than A by", "look/compare.html"):
+        assert words in done.stdout, words
     wide = max(len(line) for line in done.stdout.splitlines() if "±" in line)
     assert wide <= 100
 
@@ -41,9 +39,7 @@ def test_one_json_object_and_silence(cli: Cli, two: tuple[Path, Path], tmp_path:
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     content = only_json(done)
-    assert content["pairs"][0]["better"] == "A"
-    assert Path(content["runs"][0]["run"]) == two[1]
-    assert content["files"] == []
+    assert (content["pairs"][0]["better"], content["files"]) == ("A", [])
     assert set(tmp_path.rglob("*")) == before
 
 

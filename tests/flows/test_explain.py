@@ -61,9 +61,7 @@ def test_every_lesson_is_a_page_and_json(term: str, cli: Cli, made: Path) -> Non
 
 def test_the_numbers_are_the_files(cli: Cli, made: Path, eight: Path) -> None:
     words = ("explain", made, eight, "--term", "convolution", "--layer", "conv2")
-    shown = cli(*words)
-    assert shown.returncode == 0, shown.stderr
-    assert shown.stdout.startswith(str(eight))
+    assert cli(*words).stdout.startswith(str(eight))
     said = only_json(cli(*words, "--json"))["lesson"]
     page = (made / "inspection" / "convolution-conv2.html").read_text(encoding="utf-8")
     for name in ("Sum", "In the file"):
@@ -80,11 +78,8 @@ def test_what_cannot_be_explained_is_refused(
     cli: Cli, made: Path, nearest_mean: Path, tmp_path: Path
 ) -> None:
     refused = cli("explain", nearest_mean, "--term", "convolution", "--data", "digits")
-    assert refused.returncode == 1
     assert "This mlp has no convolution; it has dropout, softmax" in refused.stderr
-    refused = cli("explain", made, "--layer", "conv1")
-    assert refused.returncode == 1
-    assert "A layer needs a term" in refused.stderr
+    assert "A layer needs a term" in cli("explain", made, "--layer", "conv1").stderr
     assert cli("explain", made, "--term", "magic").returncode == 2
     alone = shutil.copy(nearest_mean, tmp_path)
     with pytest.raises(SourceError, match="lies in no run"):

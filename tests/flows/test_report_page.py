@@ -99,9 +99,8 @@ def test_the_page_is_light_enough_to_send_and_report_json_has_its_figures(
 ) -> None:
     assert finished.directory.page.stat().st_size < 2_000_000
     report = finished.report
-    assert report.failures is not None
+    assert report.failures and report.deep
     assert report.failures.suspected >= 1
-    assert report.deep is not None
     assert len(report.deep.robustness.kinds) == 6
     assert {each.name for each in report.deep.strangers or ()} >= {"blank", "noise", "text"}
     assert len(report.deep.map.points) == report.figures["test"].images
@@ -124,5 +123,4 @@ def test_corrections_written_by_a_report_are_taken_by_a_training(
                          "1", "--json", "--quiet"))  # fmt: skip
     again = opsin.Run(tmp_path / said["run"])
     corrections = again.directory.read(DatasetRecord).corrections
-    assert corrections is not None
-    assert corrections.left_out == 1
+    assert corrections and corrections.left_out == 1

@@ -95,9 +95,7 @@ def test_a_selected_image_gets_its_label_and_its_bars(
     assert found[0][0] == "3"
     assert [share for _, share, _ in found] == sorted((b for _, b, _ in found), reverse=True)
     assert page.title == f"{text(page, 'verdict')} · Opsin"
-    shape = page.find_element(By.ID, "shown")
-    assert shape.is_displayed()
-    assert shape.get_attribute("alt")
+    assert shown(page, "shown") and page.find_element(By.ID, "shown").get_attribute("alt")
     assert console(page, "browser") == []
     assert [a for a in requests_beyond(page, address) if not a.startswith(address)] == []
 
@@ -117,8 +115,7 @@ def test_why_lays_a_map_over_the_image_and_takes_it_away(
         const under = document.getElementById("shown").getBoundingClientRect();
         return [new Set(seen).size, box.width === under.width && box.top === under.top];"""
     )
-    assert drawn[0] > 20
-    assert drawn[1]
+    assert drawn[0] > 20 and drawn[1]
     page.find_element(By.ID, "why").click()
     assert not shown(page, "heat")
     assert not shown(page, "explained")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -135,29 +134,20 @@ def test_a_card_that_was_changed_is_kept_and_not_taken_for_another_classifiers(
     assert "By Ann" not in exported(run).path.joinpath("README.md").read_text()
 
 
-def _file(path: Path) -> None:
-    path.write_text("mine")
-
-
-def _folder(path: Path) -> None:
-    path.mkdir()
-    (path / "holiday.jpg").write_text("mine")
-
-
-def _link(path: Path) -> None:
-    elsewhere = path.with_name("elsewhere")
-    elsewhere.mkdir()
-    path.symlink_to(elsewhere)
-
-
-@pytest.mark.parametrize("make", [_file, _folder, _link])
-def test_what_is_something_else_stays(
-    run: Path, tmp_path: Path, make: Callable[[Path], None]
-) -> None:
-    make(tmp_path / "out")
+@pytest.mark.parametrize("kind", ["file", "folder", "link"])
+def test_what_is_something_else_stays(run: Path, tmp_path: Path, kind: str) -> None:
+    out = tmp_path / "out"
+    if kind == "file":
+        out.write_text("mine")
+    else:
+        folder = out if kind == "folder" else tmp_path / "elsewhere"
+        folder.mkdir()
+        (folder / "holiday.jpg").write_text("mine")
+    if kind == "link":
+        out.symlink_to(folder)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(RecipeError, match="is something else"):
-        exported(run, out=tmp_path / "out")
+        exported(run, out=out)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -166,7 +156,6 @@ def test_what_is_something_else_stays(
     [
         ("hf:boots", {}, "hf:owner/name"),
         ("hf:someone/boots@v2", {}, "Leave it out"),
-        (TO, {"force": True}, "neither force nor data"),
         (TO, {"data": ["digits"]}, "neither force nor data"),
         (TO, {"public": True}, "Give --upload"),
         ("bundle", {"upload": True}, "are for the hub"),
