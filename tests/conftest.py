@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,9 @@ from opsin.core.metadata import Layer, Metadata
 from opsin.data.dataset import Dataset
 from opsin.runtime import providers
 from tests import object_store
+from tests.backbones.small_networks import network
 from tests.hub_server import TOKEN, HubServer, serving
+from tests.made_runs import answers_right, write_run
 from tests.object_store import ObjectStore
 from tests.warm import UNDRAWN, Warm
 
@@ -220,12 +223,65 @@ def cli(tmp_path: Path, warm: Warm) -> Cli:
 def cold_cli(tmp_path: Path) -> Cli:
     """Likewise, but Python starts anew: for the start itself, and for limits set before it."""
 
-    def call(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    def call(
+        *words: str | Path, largest_file: int = 1 << 40, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        def limit() -> None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+
         command = [sys.executable, "-W", "error", "-m", "opsin", *map(str, words)]
         return subprocess.run(command, check=False, timeout=240, cwd=tmp_path, text=True,
-                              capture_output=True, **options)  # fmt: skip
+                              capture_output=True, preexec_fn=limit, **options)  # fmt: skip
 
     return call
+
+
+def cli_without(
+    missing: Sequence[str], *words: str | Path, cwd: Path
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in a Python in which nobody can import some packages."""
+    # Refused by a finder, since SciPy stumbles over a torch that is None in sys.modules.
+    code = f"""
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {tuple(missing)!r}:
+            raise ModuleNotFoundError(f"no module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Refuse())
+from opsin.cli import main
+sys.exit(main())
+"""
+    return subprocess.run([sys.executable, "-W", "error", "-c", code, *map(str, words)], text=True,
+                          check=False, capture_output=True, cwd=cwd)  # fmt: skip
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 32 kB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", str(disk)]
+    if subprocess.run(words, check=False, capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount a disk")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.fixture
+def backbone(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A small pretrained network, whose scale no other test has: its features are in no cache."""
+    file = tmp_path / "small.onnx"
+    file.write_bytes(network())
+    about = {"image_mean": [sum(map(ord, request.node.name)) / 1e6] * 3, "image_std": [1, 1, 1]}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(about))
+    return file
+
+
+@pytest.fixture
+def plain_run(tmp_path: Path, digits: Dataset, nearest_mean: Path) -> Path:
+    """A run on the digits, whose classifier needs no PyTorch."""
+    answers = answers_right(digits, 0.9)
+    return write_run(tmp_path / "runs", "run", digits, answers, classifier=nearest_mean)
 
 
 @pytest.fixture

@@ -177,29 +177,15 @@ def test_images_of_one_group_are_compared_as_one(tmp_path: Path, digits: Dataset
         runs.append(write_run(tmp_path, name, digits, answers))
     alone = opsin.compare(*runs)
     assert alone.pairs[0].better == "B"
-    assert "exact McNemar p < 0.0001" in alone.pairs[0].sentence
     for run in runs:
         directory = RunDirectory(run)
         kept = directory.load_arrays(directory.predictions)
         directory.save_arrays(directory.predictions, **{**kept, "test_groups": by_hand})
     grouped = opsin.compare(*runs)
     groups = int(by_hand[-1]) + 1
-    assert (grouped.pairs[0].groups, grouped.pairs[0].p, grouped.pairs[0].better) == (
-        groups, 1.0, None,
-    )  # fmt: skip
-    assert f"test by {groups} groups p = 1" in grouped.pairs[0].sentence
+    (pair,) = grouped.pairs
+    assert (pair.groups, pair.p, pair.better) == (groups, 1.0, None)
     assert any("which are few" in remark for remark in grouped.remarks)
-
-
-def test_other_labels_are_refused(make: Make, digits: Dataset) -> None:
-    everything = np.arange(len(digits.split.train) + len(digits.split.val))
-    one, other = (make(name, 0.8, as_arrays(digits, everything)) for name in ("one", "other"))
-    with np.load(other / "predictions.npz") as kept:
-        content = dict(kept)
-    content["test_labels"][:3] = (content["test_labels"][:3] + 1) % 10
-    np.savez(other / "predictions.npz", **content)
-    with pytest.raises(RunError, match=r"3 of the .* have another label .*no corrections tell"):
-        opsin.compare(one, other)
 
 
 def test_without_test_images_the_words_are_validation_optimistic(make: Make) -> None:
@@ -273,7 +259,6 @@ def test_several_runs_are_set_against_one_and_p_is_adjusted(make: Make) -> None:
     turned = opsin.compare(runs[1], runs[0], runs[2])
     assert turned.pairs[0].difference == -found.pairs[0].difference
     assert turned.pairs[0].better == "A"
-    assert turned.runs[0].best == ["accuracy"]
 
 
 def test_one_run_or_too_many_and_unfinished_ones_are_refused(make: Make, tmp_path: Path) -> None:
@@ -292,7 +277,9 @@ def test_one_run_or_too_many_and_unfinished_ones_are_refused(make: Make, tmp_pat
         opsin.compare(run, run.parent / "old")
 
 
-def test_exact_copies_among_the_training_images_are_told(make: Make, digits: Dataset) -> None:
+def test_other_labels_are_refused_and_copies_among_the_training_images_told(
+    make: Make, digits: Dataset
+) -> None:
     everything = np.arange(len(digits.split.train) + len(digits.split.val))
     one = make("one", 0.8, as_arrays(digits, everything))
     other = make("other", 0.8, as_arrays(digits, everything))
@@ -303,6 +290,12 @@ def test_exact_copies_among_the_training_images_are_told(make: Make, digits: Dat
     found = opsin.compare(one, other)
     (note,) = found.notes
     assert "other was trained on, or chosen by, exact copies of 4 of the " in note
+    with np.load(other / "predictions.npz") as kept:
+        content = dict(kept)
+    content["test_labels"][:3] = (content["test_labels"][:3] + 1) % 10
+    np.savez(other / "predictions.npz", **content)
+    with pytest.raises(RunError, match=r"3 of the .* have another label .*no corrections tell"):
+        opsin.compare(one, other)
 
 
 def test_everything_is_written_where_it_was_asked_for(make: Make, tmp_path: Path) -> None:

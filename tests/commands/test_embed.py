@@ -21,19 +21,7 @@ from opsin.core.errors import RecipeError, SourceError, StorageError
 from opsin.core.events import SILENT
 from opsin.core.stored_arrays import StoredArrays
 from opsin.data.cache import digest_rows
-from tests.backbones.small_networks import network
 from tests.conftest import Notes, shape_image
-
-
-@pytest.fixture
-def backbone(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    """A small network, whose scale no other test has: its features are in no cache."""
-    file = tmp_path / "small.onnx"
-    file.write_bytes(network())
-    scale = sum(map(ord, request.node.name)) / 1e6
-    about = {"image_mean": [scale] * 3, "image_std": [1, 1, 1]}
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(about))
-    return file
 
 
 class Interrupting(Notes):

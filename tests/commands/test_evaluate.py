@@ -21,9 +21,6 @@ from opsin.studio.runs.run_index import read_row, stamp_of
 from tests.commands.export import shipped
 from tests.conftest import Cli, Notes, only_json, without_drawing, write_shapes
 
-if sys.platform != "win32":
-    import resource
-
 
 def write_digits(digits: Dataset, folder: Path, rows: list[int], names: list[str]) -> Path:
     for row in rows:
@@ -63,12 +60,9 @@ def test_a_run_that_cannot_be_written_loses_no_evaluation(run: opsin.Run, tmp_pa
 def test_figures_that_find_no_room_are_told_all_the_same(
     cold_cli: Cli, nearest_mean: Path, tmp_path: Path
 ) -> None:
-    def no_room() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, 1_000))
-
     whole = opsin.evaluate(nearest_mean, "digits")  # and the images are in the cache
     words = ("evaluate", nearest_mean, "digits", "--out", "figures.json", "--json")
-    done = cold_cli(*words, preexec_fn=no_room)
+    done = cold_cli(*words, largest_file=1_000)
     assert done.returncode == 1
     assert only_json(done)["accuracy"] == whole.accuracy
     assert "figures.json: file too large. Free some space" in done.stderr

@@ -82,7 +82,7 @@ def test_with_images_it_is_a_run_like_others(digits_file: Path, tmp_path: Path) 
     assert run.accuracy > 0.95
     report = run.report
     assert report.training.elsewhere
-    assert report.calibration is report.reject is None
+    assert (report.calibration, report.reject) == (None, None)
     assert "had never seen" not in run.directory.page.read_text(encoding="utf-8")
     assert run.imported().maker == "Keras 3.15.1"
     assert run.recipe.model.name == "imported"

@@ -19,7 +19,6 @@ import opsin
 from opsin.commands.test_set_usage import count_looks
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.errors import RecipeError, StorageError
-from tests.backbones.small_networks import network
 from tests.variants import a_few
 
 Make = Callable[..., Path]
@@ -40,16 +39,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("backbone") / "small.onnx"
-    file.write_bytes(network())
-    about = {"image_mean": [0.25] * 3, "image_std": [1, 1, 1]}
-    (file.parent / "preprocessor_config.json").write_text(json.dumps(about))
-    return file
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture
 def make(nearest_mean: Path, images: Path, backbone: Path) -> Make:
     def made(verb: str, out: Path, shard: str | None = None, source: Path = images) -> Path:
         if "parquet" in out.name:

@@ -23,9 +23,6 @@ from tests.commands.test_evaluate import write_digits
 from tests.conftest import Cli, Notes
 from tests.made_runs import answers_right, write_run
 
-if sys.platform != "win32":
-    import resource
-
 
 def with_a_copy(digits: Dataset, folder: Path) -> tuple[Dataset, str, str]:
     """Write digits, one validation image a second time in an earlier class; return both names."""
@@ -110,12 +107,8 @@ def test_what_was_corrected_before_is_written_again(
     assert again.fingerprint == corrected.fingerprint
 
 
-def test_answers_to_other_labels_are_not_reported(
-    tmp_path: Path, digits: Dataset, nearest_mean: Path
-) -> None:
-    run = RunDirectory(
-        write_run(tmp_path, "run", digits, answers_right(digits, 0.9), classifier=nearest_mean)
-    )
+def test_answers_to_other_labels_are_not_reported(tmp_path: Path, plain_run: Path) -> None:
+    run = RunDirectory(plain_run)
     kept = run.load_arrays(run.predictions)
     run.save_arrays(run.predictions, **{**kept, "val_labels": np.roll(kept["val_labels"], 1)})
     with pytest.raises(RunError, match=r"labels of its val part .* are others"):
@@ -176,11 +169,8 @@ def test_a_classifier_by_chance_says_nothing_of_strangers(
 def test_figures_and_a_page_that_find_no_room_leave_the_run_usable(
     cold_cli: Cli, tmp_path: Path
 ) -> None:
-    def little_room() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
-
     words = ("train", "digits", "--classes", "3,8", "--model", "logistic")
-    done = cold_cli(*words, preexec_fn=little_room)
+    done = cold_cli(*words, largest_file=40_000)
     assert done.returncode == 0, done.stderr
     for part in ("the figure answers", "the report's page"):
         assert f"{part} could not be made, and is left out (Cannot write" in done.stderr
@@ -190,7 +180,7 @@ def test_figures_and_a_page_that_find_no_room_leave_the_run_usable(
     assert not run.directory.page.exists()
     assert not list(run.path.rglob("*.unfinished"))
     assert opsin.evaluate(run, "digits", classes=["3", "8"]).accuracy == run.accuracy
-    full = cold_cli("report", run.path, "--quick", preexec_fn=little_room)
+    full = cold_cli("report", run.path, "--quick", largest_file=40_000)
     assert full.returncode == 1
     assert "file too large. Free some space" in full.stderr
     assert opsin.write_report(run.path, deep=False).is_file()

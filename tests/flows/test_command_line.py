@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from PIL import Image
 
 import opsin
 from opsin.cli.verbs import VERBS
-from tests.conftest import Cli, only_json, shape_image, without_drawing, write_shapes
+from tests.conftest import Cli, cli_without, only_json, shape_image, without_drawing, write_shapes
 from tests.variants import a_few
 from tests.warm import Begun, Warm
 
@@ -257,18 +258,9 @@ def test_without_pytorch_training_says_what_to_install_and_the_rest_works(
 ) -> None:
     Image.fromarray(digits.images[0, :, :, 0]).save(tmp_path / "0.png")
 
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        # A name that is None in sys.modules cannot be imported: as if it were not installed.
-        code = (
-            "import sys\n"
-            "for name in ('torch', 'onnx', 'safetensors', 'matplotlib', 'sklearn', 'scipy',\n"
-            "             'fastapi', 'uvicorn', 'pyarrow'):\n"
-            "    sys.modules[name] = None\n"
-            "from opsin.cli import main; main()"
-        )
-        return subprocess.run([sys.executable, "-c", code, *words], check=False, text=True,
-                              capture_output=True, cwd=tmp_path)  # fmt: skip
-
+    missing = ("torch", "onnx", "safetensors", "matplotlib", "sklearn", "scipy", "fastapi",
+               "uvicorn", "pyarrow")  # fmt: skip
+    run = partial(cli_without, missing, cwd=tmp_path)
     answer = run("predict", str(nearest_mean), "0.png")
     assert answer.returncode == 0, answer.stderr
     assert run("runs").returncode == 0
@@ -288,27 +280,14 @@ def test_without_pytorch_training_says_what_to_install_and_the_rest_works(
         assert "Traceback" not in done.stderr
 
 
-@pytest.mark.skipif(
-    os.name == "nt" or not hasattr(os, "geteuid") or os.geteuid() != 0,
-    reason="a small disk of its own needs the right to mount one",
-)
-def test_a_full_disk_ends_in_one_line_and_no_half_files(tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)],
-                             check=False, capture_output=True)  # fmt: skip
-    if mounted.returncode:
-        pytest.skip("this machine lets nobody mount a disk")
-    try:
-        command = [sys.executable, "-m", "opsin", "data", "digits", "--no-draw"]
-        done = subprocess.run(command, check=False, text=True, capture_output=True,
-                              env={**os.environ, "OPSIN_CACHE": str(disk)})  # fmt: skip
-        assert done.returncode == 1
-        assert "no space left on device" in done.stderr
-        assert "Traceback" not in done.stderr
-        assert [p for p in disk.rglob("*") if p.is_file() and p.suffix != ".lock"] == []
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
+def test_a_full_disk_ends_in_one_line_and_no_half_files(small_disk: Path) -> None:
+    command = [sys.executable, "-m", "opsin", "data", "digits", "--no-draw"]
+    done = subprocess.run(command, check=False, text=True, capture_output=True,
+                          env={**os.environ, "OPSIN_CACHE": str(small_disk)})  # fmt: skip
+    assert done.returncode == 1
+    assert "no space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [p for p in small_disk.rglob("*") if p.is_file() and p.suffix != ".lock"] == []
 
 
 def test_an_audit_is_a_table_a_page_and_json(cli: Cli, tmp_path: Path) -> None:

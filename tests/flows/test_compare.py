@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from opsin.data.dataset import Dataset
-from tests.conftest import Cli, only_json
+from tests.conftest import Cli, cli_without, only_json
 from tests.made_runs import answers_right, write_run
 
 
@@ -47,25 +46,12 @@ def test_one_json_object_and_silence(cli: Cli, two: tuple[Path, Path], tmp_path:
 def test_it_needs_no_pytorch_and_says_what_figures_need(
     two: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    def run(missing: tuple[str, ...], *words: str) -> subprocess.CompletedProcess[str]:
-        # Refused by a finder, since SciPy stumbles over a torch that is None in sys.modules.
-        code = (
-            "import sys\n"
-            "class Refuse:\n"
-            "    def find_spec(self, name, path=None, target=None):\n"
-            f"        if name.partition('.')[0] in {missing!r}:\n"
-            "            raise ModuleNotFoundError(name)\n"
-            "sys.meta_path.insert(0, Refuse())\n"
-            "from opsin.cli import main; main()"
-        )
-        command = [sys.executable, "-c", code, "compare", *map(str, two), *words]
-        return subprocess.run(command, check=False, text=True, capture_output=True, cwd=tmp_path)
-
-    done = run(("torch", "onnx", "safetensors", "matplotlib"), "--json")
+    run = partial(cli_without, cwd=tmp_path)
+    done = run(("torch", "onnx", "safetensors", "matplotlib"), "compare", *two, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["pairs"][0]["better"] == "B"
     for missing, words in ((("matplotlib",), ("--out", "look")), (("scipy",), ())):
-        done = run(missing, *words)
+        done = run(missing, "compare", *two, *words)
         assert done.returncode == 1
         assert "pip install 'opsin[evaluate]'" in done.stderr
         assert "Traceback" not in done.stderr

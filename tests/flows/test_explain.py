@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -25,14 +24,6 @@ def made(tmp_path_factory: pytest.TempPathFactory, digits: Dataset) -> Path:
     root = tmp_path_factory.mktemp("runs")
     file = write_lesson_network(root / "made.onnx")
     return write_run(root, "ein Lauf", digits, answers_right(digits, 0.9), classifier=file)
-
-
-@pytest.fixture
-def eight(tmp_path: Path, digits: Dataset) -> Path:
-    """One of the digits, as a file whose name needs care."""
-    file = tmp_path / "eine Acht – [8].png"
-    Image.fromarray(np.asarray(digits.images[8])[:, :, 0]).save(file)
-    return file
 
 
 def test_without_a_term_the_lessons_and_their_layers_are_listed(cli: Cli, made: Path) -> None:
@@ -59,7 +50,9 @@ def test_every_lesson_is_a_page_and_json(term: str, cli: Cli, made: Path) -> Non
     assert said["lesson"]["layer"] in page.read_text(encoding="utf-8")
 
 
-def test_the_numbers_are_the_files(cli: Cli, made: Path, eight: Path) -> None:
+def test_the_numbers_are_the_files(cli: Cli, made: Path, tmp_path: Path, digits: Dataset) -> None:
+    eight = tmp_path / "eine Acht – [8].png"
+    Image.fromarray(digits.images[8][:, :, 0]).save(eight)
     words = ("explain", made, eight, "--term", "convolution", "--layer", "conv2")
     assert cli(*words).stdout.startswith(str(eight))
     said = only_json(cli(*words, "--json"))["lesson"]

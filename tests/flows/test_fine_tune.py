@@ -18,7 +18,7 @@ import opsin
 from opsin.core.errors import ModelFileError, RunError
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from tests.backbones.small_networks import network
-from tests.conftest import Cli
+from tests.conftest import Cli, cli_without
 from tests.variants import a_few
 
 CLASSES = ("0", "1", "2", "3", "8", "9")
@@ -29,13 +29,6 @@ OPTIONS: dict[str, Any] = {
 WORDS = ("--prepare=-1..1", "--fine-tune", "--epochs", "5", "--learning-rate", "0.03",
          "--augment", "none", "--batch-size", "16", "--head", "nearest-mean",
          "--checkpoint-every", "0.1")  # fmt: skip
-
-
-@pytest.fixture
-def backbone(tmp_path: Path) -> Path:
-    file = tmp_path / "small.onnx"
-    file.write_bytes(network())
-    return file
 
 
 def tuned(backbone: Path, runs: Path, **options: Any) -> opsin.Run:
@@ -182,10 +175,8 @@ def test_an_operator_without_gradients_is_named_before_anything_is_read(
 
 
 def test_without_pytorch_it_says_what_to_install(backbone: Path, tmp_path: Path) -> None:
-    blocked = "import sys; sys.modules['torch'] = None; from opsin.cli import main; main()"
     words = ["train", "nowhere", "--from", str(backbone), "--prepare=-1..1", "--fine-tune"]
-    done = subprocess.run([sys.executable, "-c", blocked, *words], check=False, text=True,
-                          capture_output=True, cwd=tmp_path)  # fmt: skip
+    done = cli_without(["torch"], *words, cwd=tmp_path)
     assert done.returncode == 1
     assert "pip install 'opsin[train]'" in done.stderr
     assert "frozen features still work" in done.stderr

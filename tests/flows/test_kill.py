@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-import resource
 import subprocess
 import time
 from pathlib import Path
@@ -73,11 +72,8 @@ def test_a_killed_process_frees_its_run(warm: Warm, tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_told_and_resumed_from(cli: Cli, cold_cli: Cli, tmp_path: Path) -> None:
-    def small_files() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
-
     options = ["--model", "mlp", "--hidden", "512", "--epochs", "2"]
-    full = cold_cli("train", "digits", *options, preexec_fn=small_files)
+    full = cold_cli("train", "digits", *options, largest_file=200_000)
     assert full.returncode == 1
     assert "file too large" in full.stderr
     assert "opsin resume runs/" in full.stderr

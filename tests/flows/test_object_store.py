@@ -17,7 +17,6 @@ from PIL import Image
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.data.run_images import load_run_images
-from tests.backbones.small_networks import network
 from tests.conftest import Cli, only_json
 from tests.object_store import BUCKET, KEY_ID, SECRET, SESSION, Fault, ObjectStore
 from tests.variants import a_few
@@ -39,16 +38,6 @@ def photos(tmp_path: Path, digits: opsin.Dataset, store: ObjectStore) -> Path:
     (folder / "a" / "notes.txt").write_text("no image")
     store.upload(folder, "photos")
     return folder
-
-
-@pytest.fixture
-def backbone(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    """A small network, whose scale no other test has: its features are in no cache."""
-    file = tmp_path / "small.onnx"
-    file.write_bytes(network())
-    about = {"image_mean": [sum(map(ord, request.node.name)) / 1e6] * 3, "image_std": [1, 1, 1]}
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(about))
-    return file
 
 
 def failed(process: subprocess.CompletedProcess[str]) -> str:

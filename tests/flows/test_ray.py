@@ -76,7 +76,7 @@ def kill_and_compare(
     plain, out = folder / "plain.csv", folder / f"{seed}" / "out.csv"
     if not plain.exists():
         opsin.classify(model, images, out=plain)
-    words = ["opsin", "predict", model, images, "--out", out, "--on", "ray"]
+    words: list[str | Path] = ["opsin", "predict", model, images, "--out", out, "--on", "ray"]
     hit = 0
     for least in (0.0, 0.45):
         driver = cluster.start(words)

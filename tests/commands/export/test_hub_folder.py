@@ -17,7 +17,6 @@ from opsin.evaluation.metric_table import known_metrics
 from opsin.onnx_files.postprocessing import finished
 from opsin.report.card import Publication, model_card
 from tests.conftest import Notes, without_drawing, write_shapes
-from tests.made_runs import answers_right, write_run
 
 TO = "hf:someone/shapes"
 # Runs a client in a Python in which nobody can import Opsin, whether it is there or not.
@@ -50,11 +49,6 @@ def folder(trained: opsin.Run) -> Path:
     return exported(trained, licence="cc-by-4.0").path
 
 
-@pytest.fixture
-def run(tmp_path: Path, digits: opsin.Dataset, nearest_mean: Path) -> Path:
-    return write_run(tmp_path, "run", digits, answers_right(digits, 0.9), classifier=nearest_mean)
-
-
 def test_the_hubs_own_library_reads_the_figures_of_the_report(
     folder: Path, trained: opsin.Run
 ) -> None:
@@ -78,9 +72,9 @@ def test_the_hubs_own_library_reads_the_figures_of_the_report(
 
 
 def test_without_a_test_part_every_figure_is_called_optimistic(
-    run: Path, digits: opsin.Dataset
+    plain_run: Path, digits: opsin.Dataset
 ) -> None:
-    report = opsin.Run(run).report
+    report = opsin.Run(plain_run).report
     own = report.model_copy(update={"split": "val"})
     cards = pytest.importorskip("huggingface_hub")
     text = model_card(own, 0, name="a/b", source="digits", publication=Publication("a/b", "mit"))
@@ -111,31 +105,31 @@ def test_the_example_runs_without_opsin(folder: Path, trained: opsin.Run, tmp_pa
 
 
 def test_a_card_that_was_changed_is_kept_and_not_taken_for_another_classifiers(
-    run: Path, nearest_mean: Path
+    plain_run: Path, nearest_mean: Path
 ) -> None:
-    first = exported(run)
+    first = exported(plain_run)
     card = first.path / "README.md"
-    assert exported(run).kept == ()
-    assert exported(run, licence="mit").kept == ()  # ours may be written anew
+    assert exported(plain_run).kept == ()
+    assert exported(plain_run, licence="mit").kept == ()  # ours may be written anew
     card.write_text(card.read_text() + "\nBy Ann.\n")
     notes = Notes()
     for _ in range(2):
-        again = exported(run, watcher=notes)
+        again = exported(plain_run, watcher=notes)
         assert again.kept == ("README.md",)
         assert again.files["README.md"] == card.stat().st_size
         assert "By Ann" in card.read_text()
     assert "was changed by hand, and is kept" in notes.notes[0]
-    file = run / "classifier.onnx"
+    file = plain_run / "classifier.onnx"
     other = opsin.Classifier(file).metadata.model_copy(update={"fingerprint": "another"})
     file.write_bytes(finished(file.read_bytes(), other))
     with pytest.raises(RecipeError, match=r"describes another.*Remove it"):
-        exported(run)
+        exported(plain_run)
     card.unlink()
-    assert "By Ann" not in exported(run).path.joinpath("README.md").read_text()
+    assert "By Ann" not in exported(plain_run).path.joinpath("README.md").read_text()
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "link"])
-def test_what_is_something_else_stays(run: Path, tmp_path: Path, kind: str) -> None:
+def test_what_is_something_else_stays(plain_run: Path, tmp_path: Path, kind: str) -> None:
     out = tmp_path / "out"
     if kind == "file":
         out.write_text("mine")
@@ -147,7 +141,7 @@ def test_what_is_something_else_stays(run: Path, tmp_path: Path, kind: str) -> N
         out.symlink_to(folder)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(RecipeError, match="is something else"):
-        exported(run, out=out)
+        exported(plain_run, out=out)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -163,16 +157,18 @@ def test_what_is_something_else_stays(run: Path, tmp_path: Path, kind: str) -> N
     ],
 )
 def test_options_that_do_not_go_together(
-    run: Path, to: str, options: dict[str, Any], said: str
+    plain_run: Path, to: str, options: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(RecipeError, match=said):
-        export_model(run, to, **options)
-    assert not list(run.glob("hub-*"))
+        export_model(plain_run, to, **options)
+    assert not list(plain_run.glob("hub-*"))
 
 
-def test_a_file_without_its_run_has_no_figures_for_a_card(run: Path, nearest_mean: Path) -> None:
+def test_a_file_without_its_run_has_no_figures_for_a_card(
+    plain_run: Path, nearest_mean: Path
+) -> None:
     with pytest.raises(RunError, match=r"figures stand in the card.*Give the run directory"):
         exported(nearest_mean)
-    (run / "classifier-int8.onnx").write_bytes(nearest_mean.read_bytes())
+    (plain_run / "classifier-int8.onnx").write_bytes(nearest_mean.read_bytes())
     with pytest.raises(RunError, match="Give the run directory"):
-        exported(run / "classifier-int8.onnx")
+        exported(plain_run / "classifier-int8.onnx")

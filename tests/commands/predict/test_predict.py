@@ -110,17 +110,6 @@ def test_ctrl_c_keeps_what_is_done(
     assert out.read_bytes() == whole.read_bytes()
 
 
-def test_an_image_that_is_given_twice_is_one_row(
-    tmp_path: Path, nearest_mean: Path, images: Path
-) -> None:
-    names = [str(images / f"{number}.png") for number in (1, 2, 1)]
-    assert classify(nearest_mean, names, out=tmp_path / "r.jsonl").images == 2
-    with pytest.raises(SourceError, match="no source"):
-        classify(nearest_mean, [], out=tmp_path / "n.jsonl")
-    with pytest.raises(SourceError, match="read only once"):
-        predict_each(nearest_mean, ["-", "-"])
-
-
 def test_the_same_rows_in_every_format(tmp_path: Path, nearest_mean: Path, images: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     for form in ("jsonl", "csv", "parquet"):
@@ -231,7 +220,6 @@ def test_names_that_are_no_unicode_go_all_the_way(
     classify(nearest_mean, images, out=out, sort_into=tmp_path / "sorted")
     assert os.fsencode(name) in out.read_bytes()
     assert len(list((tmp_path / "sorted").rglob(name))) == 1
-    assert classify(nearest_mean, images, out=out, sort_into=tmp_path / "sorted").resumed == 22
     assert undo(tmp_path / "sorted").removed == 21
 
 
@@ -329,3 +317,7 @@ def test_answers_one_by_one_need_no_file(tmp_path: Path, nearest_mean: Path, ima
     names = io.BytesIO(2 * names.getvalue())
     done = classify(nearest_mean, "-", out=tmp_path / "r.csv", stdin=names)
     assert done.images == 2  # a list may name an image twice; it is one row
+    with pytest.raises(SourceError, match="no source"):
+        classify(nearest_mean, [], out=tmp_path / "n.jsonl")
+    with pytest.raises(SourceError, match="read only once"):
+        predict_each(nearest_mean, ["-", "-"])

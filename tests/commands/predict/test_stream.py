@@ -115,8 +115,6 @@ def test_what_cannot_be_read_is_a_row(classifier: Classifier, photos: Path, tmp_
     assert isinstance(answers[0], Prediction)
     assert "gone.png: no such file" in str(answers[1])
     assert "photos: is a directory" in str(answers[2])
-    ((_, alone),) = classify_stream(classifier, open_stream(tmp_path / "none.png"))
-    assert isinstance(alone, ImageError)
     problem = ImageError("b", "c")
     known = [ListedImage("x", b"", problem=problem)]
     assert list(classify_stream(classifier, known)) == [(known[0], problem)]
@@ -215,17 +213,6 @@ def test_ctrl_c_ends_every_thread(classifier: Classifier, digits: Dataset) -> No
             pass
     answers.close()
     assert all_end()
-
-
-def test_a_failure_of_the_classifier_is_raised(
-    classifier: Classifier, photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object, **__: object) -> list[Prediction]:
-        raise MemoryError("no room")
-
-    monkeypatch.setattr(classifier, "predict_prepared", fail)
-    with pytest.raises(MemoryError, match="no room"):
-        list(classify_stream(classifier, open_stream(photos)))
 
 
 def test_a_drawing_that_cannot_be_written_is_refused(tmp_path: Path) -> None:

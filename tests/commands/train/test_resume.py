@@ -67,6 +67,21 @@ def test_with_changes_it_is_a_new_run_that_names_its_parent(tmp_path: Path) -> N
         opsin.resume(first, hidden=(3,), quiet=True)
 
 
+def test_killed_before_anything_but_the_recipe_was_written_or_still_in_use(
+    stopped: opsin.Run, tmp_path: Path
+) -> None:
+    bare = tmp_path / "2026-01-01-bare"
+    bare.mkdir()
+    shutil.copy(stopped.directory.recipe, bare)
+    directory = RunDirectory(bare)
+    with directory.hold():
+        directory.set_status("running")
+        with pytest.raises(RunError, match="still being trained"):
+            opsin.resume(bare, quiet=True)
+    directory.status.unlink()
+    assert opsin.resume(bare, quiet=True).accuracy > 0.5
+
+
 def test_less_memory_than_it_was_begun_with_is_refused(
     stopped: opsin.Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,14 +95,6 @@ def test_less_memory_than_it_was_begun_with_is_refused(
     assert stopped.directory.recipe.read_bytes() == before
 
 
-def test_a_run_in_use_is_left_alone(stopped: opsin.Run) -> None:
-    directory = RunDirectory(stopped.path)
-    with directory.hold():
-        directory.set_status("running")
-        with pytest.raises(RunError, match="still being trained"):
-            opsin.resume(stopped, quiet=True)
-
-
 def test_other_images_are_refused(tmp_path: Path, digits: Dataset) -> None:
     def some(count: int) -> Dataset:
         return from_arrays(np.asarray(digits.images[:count]), digits.labels[:count])
@@ -97,15 +104,6 @@ def test_other_images_are_refused(tmp_path: Path, digits: Dataset) -> None:
     with pytest.raises(RunError, match="have changed since"):
         opsin.resume(run, some(601), quiet=True)
     assert opsin.resume(run, some(600), quiet=True).directory.state()[0] == "done"
-
-
-def test_killed_before_anything_but_the_recipe_was_written(
-    stopped: opsin.Run, tmp_path: Path
-) -> None:
-    bare = tmp_path / "2026-01-01-bare"
-    bare.mkdir()
-    shutil.copy(stopped.directory.recipe, bare)
-    assert opsin.resume(bare, quiet=True).accuracy > 0.5
 
 
 @pytest.mark.drawn

@@ -80,7 +80,9 @@ def test_what_takes_too_long_takes_the_quicker_network_or_none(
             load,
             "measured_backbone",
             lambda name, anew=False: MeasuredBackbone(
-                (8, 8), 1, milliseconds[name[-5:]] / (slowed if anew else 1)
+                side=(8, 8),
+                multiply_adds=1,
+                milliseconds=milliseconds[name[-5:]] / (slowed if anew else 1),
             ),
         )
         return network_in_time(data, budget)
