@@ -1,8 +1,7 @@
 """An S3-compatible store on this machine, and what goes wrong between it and a command.
 
-Behind is moto's server; before it a proxy of ours, which answers in its place, cuts contents off,
-and keeps them back. Requests to Google's store, whose XML interface is S3's in other words, reach
-the same objects: the proxy puts them into S3's words.
+Behind is moto's server; before it a proxy of ours, which makes the trouble, and puts requests to
+Google's store into S3's words.
 """
 
 from __future__ import annotations
@@ -201,11 +200,10 @@ class _Handler(BaseHTTPRequestHandler):
         for name, text in headers.items():
             self.send_header(name, text)
         self.end_headers()
+        self.close_connection |= cut
         try:
             self.wfile.write(content[: len(content) // 2] if cut else content)
         except OSError:
-            self.close_connection = True
-        if cut:
             self.close_connection = True
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _pass_on  # noqa: N815  as they must be

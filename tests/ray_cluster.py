@@ -1,8 +1,4 @@
-"""Ray nodes on this machine, in a network of their own.
-
-On Linux Ray binds to the machine's own address even where it is given the loopback's. In a network
-namespace that has nothing but the loopback, no other machine can reach it.
-"""
+"""Ray nodes on this machine, in a network namespace that no other machine can reach."""
 
 from __future__ import annotations
 

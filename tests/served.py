@@ -81,8 +81,8 @@ def serving(*words: str | Path, files: int | None = None, folder: Path) -> Itera
         process = subprocess.Popen(
             command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
         )  # fmt: skip
+        assert process.stdout is not None
         try:
-            assert process.stdout is not None
             line = process.stdout.readline()
             assert line, (folder / "stderr").read_text()
             url = json.loads(line)["url"].rstrip("/")
@@ -91,7 +91,6 @@ def serving(*words: str | Path, files: int | None = None, folder: Path) -> Itera
             if process.poll() is None:
                 process.kill()
             process.wait()
-            assert process.stdout is not None
             process.stdout.close()
 
 
@@ -114,9 +113,8 @@ def request(port: int, body: bytes, *, path: str = "/predict", kind: str = "imag
 
 
 class Reply:
-    """An answer: status 0 where the connection ended without one."""
-
     def __init__(self, head: bytes = b"", body: bytes = b"") -> None:
+        """Read an answer; its status is 0 where the connection ended without one."""
         self.status = int(head[9:12]) if head else 0
         self.headers = {
             name.decode().lower(): value.strip().decode()

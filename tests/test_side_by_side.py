@@ -132,25 +132,17 @@ def write_channels_first(path: Path) -> None:
 
 
 def write_teachable(folder: Path) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Write a network of mean colours as Teachable Machine exports one; return its weights.
-
-    There, too, a network lies within a network, and names have numbers before them.
-    """
+    """Write a network of mean colours as Teachable Machine exports one; return its weights."""
     folder.mkdir()
     (folder / "labels.txt").write_text("0 disc\n1 square\n", encoding="utf-8")
-    seen = sequential(
-        image(224, 224, 3), layer("GlobalAveragePooling2D", "pooled"), name="sequential_1"
-    )
-    head = sequential(
-        image(3), layer("Dense", "dense", units=2, activation="softmax"), name="sequential_3"
-    )
-    weights = [5 * drawn(3, 2), drawn(2)]
-    write_h5(
-        folder / "keras_model.h5",
-        sequential(seen, head, name="sequential_4"),
-        {"sequential_3/dense": weights},
-    )
-    return weights[0], weights[1]
+    pooled = layer("GlobalAveragePooling2D", "pooled")
+    dense = layer("Dense", "dense", units=2, activation="softmax")
+    seen = sequential(image(224, 224, 3), pooled, name="sequential_1")
+    head = sequential(image(3), dense, name="sequential_3")
+    weight, bias = 5 * drawn(3, 2), drawn(2)
+    whole = sequential(seen, head, name="sequential_4")
+    write_h5(folder / "keras_model.h5", whole, {"sequential_3/dense": [weight, bias]})
+    return weight, bias
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

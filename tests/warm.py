@@ -1,9 +1,6 @@
-"""Processes of the command line that begin with the large libraries loaded.
+"""Commands as forks of a process that has loaded the large libraries, and nothing of Opsin.
 
-Most of a short command's time goes into loading PyTorch, matplotlib and scikit-learn, which no test
-of a command is about. So one process of each test worker loads them once, and every command is a
-fork of it: with its own memory, working directory, environment, standard streams and exit status.
-Nothing of Opsin is loaded before the fork. That the libraries are loaded where they are needed, and
+Loading them takes most of a short command's time. That they are loaded where they are needed, and
 nowhere else, is asked by tests that start Python anew.
 """
 
@@ -47,10 +44,7 @@ UNDRAWN: Final = "OPSIN_TESTS_UNDRAWN"
 
 
 class Warm:
-    """Runs commands of Opsin as forks of a process that has loaded the libraries.
-
-    Where the system cannot fork safely, each is a process of its own from the start.
-    """
+    """Runs commands; where the system cannot fork safely, each is a process from the start."""
 
     def __init__(self) -> None:
         self._channel: socket.socket | None = None
@@ -70,10 +64,7 @@ class Warm:
 
     @contextlib.contextmanager
     def start(self, words: Sequence[str], *, cwd: Path) -> Iterator[Begun]:
-        """Start a command that may get signals; it ends with the block, no other runs meanwhile.
-
-        On Linux alone.
-        """
+        """Start a command that may get signals (Linux); no other runs until the block ends."""
         channel = self._open()
         task = {"words": list(words), "cwd": str(cwd), "environment": dict(os.environ)}
         with (

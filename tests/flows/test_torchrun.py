@@ -136,9 +136,7 @@ def test_a_killed_process_costs_time_only(tmp_path: Path) -> None:
     assert said.count("opsin: One of the 2 processes ended") == 1
     (run,) = runs.iterdir()
     state, cause = opsin.Run(run).directory.state()
-    assert state == "failed"
-    assert "One of the 2 processes ended" in str(cause)
-    assert list((run / "checkpoints").glob("*.json"))
+    assert state == "failed" and "One of the 2 processes ended" in str(cause)
 
     with _started(["resume", str(run), "--json"], tmp_path, restarts=1) as process:
         _kill(process, 0, runs, epochs=5)

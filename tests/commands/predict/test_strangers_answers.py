@@ -142,7 +142,7 @@ def test_neither_the_folder_of_an_answer_nor_its_image_is_a_link(
     assert (seal(outside), list(mine.iterdir())) == (before, [])
 
 
-@pytest.mark.parametrize("name", ["../outside/empty", "..", "", "/tmp"])
+@pytest.mark.parametrize("name", ["../outside/empty", "..", ""])
 def test_folders_that_are_removed_are_plain_names(tmp_path: Path, outside: Path, name: str) -> None:
     sorting = Sorting(folders=[name], results=True)
     folder = forge(tmp_path / "sorted", sorting=sorting)
