@@ -53,11 +53,6 @@ def test_foreign_classes_are_refused(nearest_mean: Path, shapes: Path) -> None:
         known_images(opsin.Classifier(nearest_mean), [shapes])
 
 
-def test_one_source_may_be_a_path(nearest_mean: Path, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="nowhere"):
-        _ = Inspection(nearest_mean, data=tmp_path / "nowhere").known
-
-
 def test_a_name_that_nobody_knows(nearest_mean: Path) -> None:
     look = Inspection(nearest_mean, data="digits")
     assert look.actual(look.predict("test/3")) is not None

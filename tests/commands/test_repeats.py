@@ -183,9 +183,7 @@ def test_an_error_is_raised_after_what_is_done_was_told(
         ({"repeats": 0}, "from 1 to 100, not 0"),
         ({"repeats": 101}, "not 101"),
         ({"repeats": 3, "seed": 2**31 - 2}, "seed"),
-        ({"repeats": 3, "seed": "often"}, "often"),
         ({"folds": 1}, "folds must be from 2"),
-        ({"folds": 101}, "not 101"),
         ({"folds": 3, "fold": "1/3"}, "3 folds and the fold 1/3"),
     ],
 )

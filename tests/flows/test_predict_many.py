@@ -152,33 +152,22 @@ def test_ctrl_c_says_how_to_go_on(
 ) -> None:
     """Of a process of its own, by the signal that a terminal sends."""
     source = write_images(tmp_path / "source", digits, range(12))
-    script = (
-        "import sys; from opsin.core.events import Watcher\n"
-        "from opsin.commands.predict.predict import classify\n"
-        "class Loud(Watcher):\n"
-        "    def note(self, text): print(text, flush=True)\n"
-        "try: classify(sys.argv[1], '-', out=sys.argv[2], watcher=Loud())\n"
-        "except KeyboardInterrupt: sys.exit(130)"
-    )
     out = tmp_path / "r.jsonl"
     with subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", script, nearest_mean, out],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        [sys.executable, "-W", "error", "-m", "opsin", "predict", nearest_mean, "-", "--out", out],
+        stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
-        assert process.stdin is not None and process.stdout is not None
-        names = sorted(map(str, source.rglob("*.png")))
-        process.stdin.write("\n".join(names) + "\n")
+        assert process.stdin is not None
+        process.stdin.write("".join(f"{name}\n" for name in sorted(source.rglob("*.png"))))
         process.stdin.flush()
-        deadline = time.monotonic() + 60
         log = out.with_name(".r.jsonl.sqlite-wal")
         while not log.exists() or not log.stat().st_size:
-            assert process.poll() is None and time.monotonic() < deadline
+            assert process.poll() is None
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
-        told, _ = process.communicate(timeout=60)
+        _, told = process.communicate(timeout=60)
     assert process.returncode == 130
-    done = len(answers(out))
-    assert told == f"{done:,} images are done and kept; the same command goes on there\n"
+    assert f"{len(answers(out)):,} images are done and kept; the same command goes on" in told
 
 
 def test_a_torn_archive_leaves_one_whole_object(

@@ -215,6 +215,17 @@ def test_ctrl_c_ends_every_thread(classifier: Classifier, digits: Dataset) -> No
     assert all_end()
 
 
+def test_a_failure_of_the_classifier_is_raised(
+    classifier: Classifier, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> list[Prediction]:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(classifier, "predict_prepared", fail)
+    with pytest.raises(MemoryError, match="no room"):
+        list(classify_stream(classifier, open_stream(photos)))
+
+
 def test_a_drawing_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     assert check_drawing(tmp_path / "new" / "plot.PNG") == tmp_path / "new" / "plot.PNG"
     assert list(tmp_path.iterdir()) == []
