@@ -312,14 +312,11 @@ def store(
         monkeypatch.delenv(name)
     with object_store.troubled(store_port) as store:
         for name, text in {
-            "AWS_ACCESS_KEY_ID": object_store.KEY_ID,
-            "AWS_SECRET_ACCESS_KEY": object_store.SECRET,
-            "AWS_SESSION_TOKEN": object_store.SESSION,
-            "AWS_ENDPOINT_URL": store.address,
-            "GOOGLE_BASE_URL": store.address,
-            "GOOGLE_BEARER_TOKEN": object_store.SESSION,
+            "AWS_ACCESS_KEY_ID": object_store.KEY_ID, "AWS_SECRET_ACCESS_KEY": object_store.SECRET,
+            "AWS_SESSION_TOKEN": object_store.SESSION, "AWS_ENDPOINT_URL": store.address,
+            "GOOGLE_BEARER_TOKEN": object_store.SESSION, "GOOGLE_BASE_URL": store.address,
             "NO_PROXY": "127.0.0.1",
-        }.items():
+        }.items():  # fmt: skip
             monkeypatch.setenv(name, text)
         store.client.create_bucket(Bucket=object_store.BUCKET)
         yield store

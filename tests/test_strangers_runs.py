@@ -76,20 +76,13 @@ def test_nothing_in_a_run_is_a_link_or_a_pipe(
     for use in (
         lambda: directory.append(made_epoch(1)),
         lambda: directory.append(EpochConfusion(epoch=1, confusion=[[1]])),
-        lambda: directory.show_progress(done=1),
-        lambda: directory.cut_history(0),
-        lambda: directory.set_status("done"),
-        lambda: directory.write_notes(name="a"),
-        directory.read_history,
-        lambda: directory.lines(EpochConfusion),
-        directory.read_notes,
-        directory.state,
-        directory.location,
-        lambda: directory.load_arrays(directory.split),
-        lambda: directory.read(Report),
-        lambda: directory.lines(LoggedEvaluation),
+        lambda: directory.show_progress(done=1), lambda: directory.cut_history(0),
+        lambda: directory.set_status("done"), lambda: directory.write_notes(name="a"),
+        directory.read_history, directory.read_notes, directory.state, directory.location,
+        lambda: directory.lines(EpochConfusion), lambda: directory.lines(LoggedEvaluation),
+        lambda: directory.load_arrays(directory.split), lambda: directory.read(Report),
         lambda: recorded(directory, Notes()).__enter__(),
-    ):
+    ):  # fmt: skip
         try:
             got = use()
         except OpsinError:

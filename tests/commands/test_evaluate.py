@@ -240,7 +240,7 @@ def test_images_of_one_group_are_one_observation(digits: Dataset, tmp_path: Path
     assert (figures.images, figures.groups, figures.few_groups) == (len(rows), groups, groups < 20)
     assert groups < figures.images / 5
     kept = RunPredictions.read(made.directory).of("test")
-    assert np.array_equal(kept.groups, data.units[rows])
+    assert kept.groups is not None and np.array_equal(kept.groups, data.units[rows])
     low, high = wilson(int(kept.right.sum()), len(rows))
     assert figures.high - figures.low > 1.1 * (high - low)
     assert f"{figures.images} images in {groups} groups" in images_in_words(figures)

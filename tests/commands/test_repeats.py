@@ -26,9 +26,8 @@ class AtRun(Watcher):
     """Does something when a run of a series starts, or at its first epoch's end."""
 
     def __init__(self, number: int) -> None:
-        self.number = number
+        self.number, self.now = number, False
         self.facts: list[tuple[str, str]] = []
-        self.now = False
 
     def fact(self, name: str, text: str) -> None:
         self.facts.append((name, text))

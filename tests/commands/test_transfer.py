@@ -144,18 +144,13 @@ def test_nothing_is_overwritten(
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     before = everything(tmp_path)
-    for target, message in (
-        (tmp_path / "file", "is there already"),
-        (tmp_path / "file.npz", "a new file"),
-        (tmp_path / "full", "is there already"),
-        (tmp_path / "folder.npz", "a new file"),
-        (tmp_path / "file" / "below", "Cannot write"),
-        (tmp_path / "here", "that you are in"),
-        (shapes / "out", "lies in"),
-        (shapes / "x.npz", "lies in"),
-    ):
+    for target, message in {
+        "file": "is there already", "file.npz": "a new file", "full": "is there already",
+        "folder.npz": "a new file", "file/below": "Cannot write", "here": "that you are in",
+        "shapes/out": "lies in", "shapes/x.npz": "lies in",
+    }.items():  # fmt: skip
         with pytest.raises(StorageError, match=message):
-            opsin.export_data(data, target)
+            opsin.export_data(data, tmp_path / target)
     with pytest.raises(RecipeError, match=r"end in \.npz"):
         opsin.export_data(data, tmp_path / "x.parquet")
     with pytest.raises(StorageError, match="Cannot write"):

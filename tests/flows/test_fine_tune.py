@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +72,16 @@ def test_what_is_no_better_is_not_kept_and_it_is_said(
     assert run.report.training.unit == "fits"
 
 
-def stopped(backbone: Path, runs: Path, how: signal.Signals) -> opsin.Run:
+def stopped(
+    backbone: Path, runs: Path, how: signal.Signals, words: Sequence[str] = WORDS,
+    once: str = "history.jsonl",
+) -> opsin.Run:  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, "-m", "opsin", "train", "digits", "--classes", ",".join(CLASSES),
-         "--from", str(backbone), *WORDS, "--runs", str(runs), "--quiet"],
+         "--from", str(backbone), *words, "--runs", str(runs), "--quiet"],
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    while not any(path.stat().st_size for path in runs.glob("*/history.jsonl")):
+    while not any(path.stat().st_size for path in runs.glob(f"*/{once}")):
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.01)
     process.send_signal(how)
@@ -115,18 +119,8 @@ def test_killed_before_its_epochs_were_counted_it_keeps_its_budget(
     backbone: Path, tmp_path: Path
 ) -> None:
     words = ["--prepare=-1..1", "--fine-tune", "--epochs", "10000", "--budget", "4s"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "opsin", "train", "digits", "--from", str(backbone), *words,
-         "--runs", str(tmp_path / "runs"), "--quiet"],
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    while not any((tmp_path / "runs").glob("*/recipe.json")):
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.01)
-    process.kill()
-    process.communicate()
-    (path,) = (tmp_path / "runs").iterdir()
-    again = opsin.resume(path, quiet=True)
+    run = stopped(backbone, tmp_path / "runs", signal.SIGKILL, words, once="recipe.json")
+    again = opsin.resume(run, quiet=True)
     assert again.row()["state"] == "done"
     assert len(again.history) < 10_000
 

@@ -292,6 +292,5 @@ def test_no_store_answers(
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     assert f"{PHOTOS} got no answer" in failed(cli("predict", nearest_mean, PHOTOS))
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    assert "credentials or settings for s3://photos/" in failed(
-        cli("predict", nearest_mean, PHOTOS)
-    )
+    said = failed(cli("predict", nearest_mean, PHOTOS))
+    assert "credentials or settings for s3://photos/" in said

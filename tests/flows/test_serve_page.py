@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +14,14 @@ pytest.importorskip("selenium")
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import Select, WebDriverWait
+from selenium.webdriver.support.ui import Select
 
 from opsin.data.dataset import Dataset
 from opsin.runtime.prediction import REJECTED
 from tests.browser import console, needs_chromium, requests_beyond, resize
 from tests.served import serving
 from tests.server.made_engine import png, write_refusing
+from tests.studio_browser import until
 
 pytestmark = needs_chromium
 
@@ -44,10 +45,6 @@ def page(browser: webdriver.Chrome, address: str) -> webdriver.Chrome:
     until(browser, lambda: "10 classes" in text(browser, "about"))
     console(browser, "browser")
     return browser
-
-
-def until(browser: webdriver.Chrome, holds: Callable[[], object]) -> None:
-    WebDriverWait(browser, 20).until(lambda _: holds())
 
 
 def text(browser: webdriver.Chrome, identity: str) -> str:

@@ -40,13 +40,11 @@ runpy.run_module("opsin", run_name="__main__", alter_sys=True)
 
 
 @contextlib.contextmanager
-def _started(
-    words: Sequence[str], cwd: Path, *, restarts: int = 0, count: int = 2
-) -> Iterator[subprocess.Popen[str]]:
+def _started(words: Sequence[str], cwd: Path, restarts: int = 0) -> Iterator[subprocess.Popen[str]]:
     script = cwd / "undrawn.py"
     script.write_text(_UNDRAWN)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    options = ["--nproc-per-node", str(count), "--max-restarts", str(restarts)]
+    options = ["--nproc-per-node", "2", "--max-restarts", str(restarts)]
     with (cwd / "said").open("w") as said, subprocess.Popen(
         [*torchrun, *options, str(script), *words],
         cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=said,

@@ -11,7 +11,7 @@ import pytest
 
 import opsin
 from opsin.commands.export import smaller
-from opsin.commands.export.smaller import To
+from opsin.commands.export.smaller import Speed, To
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import ModelFileError, ParityError, RecipeError
@@ -112,3 +112,5 @@ def test_without_test_images_the_figures_are_called_optimistic(tmp_path: Path) -
     assert (exported.part, exported.optimistic, exported.looks) == ("val", True, None)
     assert not run.directory.looks.exists()
     assert "optimistic" in exported.verdict
+    slow = {"speed": (Speed.of(1, (100.0, 100.0), (99.0, 101.0)),)}
+    assert "not faster on this machine" in exported.model_copy(update=slow).verdict

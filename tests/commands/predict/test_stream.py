@@ -156,33 +156,30 @@ def test_an_error_of_the_source_comes_behind_the_answers(
     assert [item.name for item, _ in answered] == list(content)
 
 
-class Watched:
-    def __init__(self, content: bytes) -> None:
-        self.content, self.asked = content, 0
-
-    def __iter__(self) -> Iterator[ListedImage]:
-        while True:
-            self.asked += 1
-            yield ListedImage(str(self.asked), self.content)
+def asked_for(content: bytes, asked: list[str]) -> Iterator[ListedImage]:
+    """Yield an image for ever, and keep what was asked for."""
+    while True:
+        asked.append(str(len(asked)))
+        yield ListedImage(asked[-1], content)
 
 
-def settled(watched: Watched) -> int:
+def settled(asked: list[str]) -> int:
     before = -1
-    while before != watched.asked:
-        before = watched.asked
+    while before != len(asked):
+        before = len(asked)
         time.sleep(0.15)
     return before
 
 
 def test_a_slow_consumer_holds_everyone_back(classifier: Classifier, digits: Dataset) -> None:
-    watched = Watched(png(digits.images[0]))
-    answers = classify_stream(classifier, watched)
+    asked: list[str] = []
+    answers = classify_stream(classifier, asked_for(png(digits.images[0]), asked))
     next(answers)
     most = (image_engine._BATCHES + 1) * classifier.batch_size
-    assert settled(watched) <= most
+    assert settled(asked) <= most
     for _ in range(classifier.batch_size):
         next(answers)
-    assert settled(watched) <= most + classifier.batch_size
+    assert settled(asked) <= most + classifier.batch_size
     answers.close()
     assert all_end()
 

@@ -14,7 +14,6 @@ import opsin
 from opsin.commands.train.calibrate import assumed_mix
 from opsin.core.errors import RecipeError
 from opsin.data.dataset import Dataset
-from tests.backbones.small_networks import network
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +40,20 @@ CLASSICAL = [
 BACKBONE = [{"head": head} for head in ("auto", "nearest-mean", "logistic")]
 
 
-def check_mix(data: Dataset, runs: Path, asked: str, rare: float, **options: Any) -> None:
-    """Show that the mix which is stated is the one of the answers to images of that mix."""
-    run = opsin.train(data, runs=runs, quiet=True, class_mix=asked, **options)
+@pytest.mark.parametrize(("asked", "rare"), [("as-trained", 0.05), ("even", 0.5)])
+@pytest.mark.parametrize(
+    "options",
+    [*CLASSICAL, *(pytest.param(each, marks=pytest.mark.torch) for each in BALANCES), *BACKBONE],
+    ids=str,
+)
+def test_the_mix_that_is_stated_is_applied(
+    options: dict[str, Any], asked: str, rare: float, overlapping: Dataset, tmp_path: Path,
+    backbone: Path,
+) -> None:  # fmt: skip
+    """It is the one of the answers to images of that mix."""
+    if "head" in options:
+        options = {**options, "backbone": backbone, "prepare": "-1..1"}
+    run = opsin.train(overlapping, runs=tmp_path, quiet=True, class_mix=asked, **options)
     file = run.classifier()
     assert file.metadata.class_mix is not None
     assert file.metadata.class_mix == run.report.class_mix
@@ -53,33 +63,6 @@ def check_mix(data: Dataset, runs: Path, asked: str, rare: float, **options: Any
     assert found[:, 1].mean() == pytest.approx(rare, abs=min(0.2, rare / 2))
     if asked == "as-trained":  # 0.951 by the Gaussians themselves
         assert (found.argmax(axis=1) == labels).mean() > 0.94
-
-
-@pytest.mark.parametrize(("asked", "rare"), [("as-trained", 0.05), ("even", 0.5)])
-@pytest.mark.parametrize("options", CLASSICAL, ids=str)
-def test_the_mix_that_is_stated_is_applied_without_layers(
-    options: dict[str, Any], asked: str, rare: float, overlapping: Dataset, tmp_path: Path
-) -> None:
-    check_mix(overlapping, tmp_path, asked, rare, **options)
-
-
-@pytest.mark.torch
-@pytest.mark.parametrize(("asked", "rare"), [("as-trained", 0.05), ("even", 0.5)])
-@pytest.mark.parametrize("options", BALANCES, ids=str)
-def test_the_mix_that_is_stated_is_applied_however_a_network_is_balanced(
-    options: dict[str, Any], asked: str, rare: float, overlapping: Dataset, tmp_path: Path
-) -> None:
-    check_mix(overlapping, tmp_path, asked, rare, **options)
-
-
-@pytest.mark.parametrize(("asked", "rare"), [("as-trained", 0.05), ("even", 0.5)])
-@pytest.mark.parametrize("options", BACKBONE, ids=str)
-def test_the_mix_that_is_stated_is_applied_on_a_pretrained_network(
-    options: dict[str, Any], asked: str, rare: float, overlapping: Dataset, tmp_path: Path
-) -> None:
-    backbone = tmp_path / "small.onnx"
-    backbone.write_bytes(network())
-    check_mix(overlapping, tmp_path, asked, rare, backbone=backbone, prepare="-1..1", **options)
 
 
 @pytest.mark.parametrize(

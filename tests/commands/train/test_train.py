@@ -148,9 +148,6 @@ def test_a_request_that_cannot_work_makes_no_directory(
     with pytest.raises((RecipeError, SourceError)):
         opsin.train("digits", runs=tmp_path / "runs", quiet=True, **options)
     assert not (tmp_path / "runs").exists()
-
-
-def test_a_place_that_cannot_be_written_is_told_before_the_reading(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="not a directory"):  # and not that there is no source
         opsin.train(tmp_path / "none", model="mlp", runs=tmp_path / "file" / "runs", quiet=True)
