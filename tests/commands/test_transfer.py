@@ -133,7 +133,7 @@ def test_a_class_name_that_no_table_can_hold_is_refused(tmp_path: Path, name: st
 
 
 def test_nothing_is_overwritten(
-    tmp_path: Path, shapes: Path, digits: opsin.Dataset, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = opsin.load(shapes)
     for name in ("file", "file.npz"):

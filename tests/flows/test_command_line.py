@@ -313,7 +313,7 @@ def test_a_training_begins_with_the_audit_in_one_line(cli: Cli, tmp_path: Path) 
     assert "Images that are there more than once" in (run / "report.html").read_text("utf-8")
 
 
-def test_ctrl_c_while_reading_is_told_and_keeps_what_is_done(cli: Cli, tmp_path: Path) -> None:
+def test_ctrl_c_while_reading_is_told_and_keeps_what_is_done(tmp_path: Path) -> None:
     folder = write_shapes(tmp_path / "photos", count=2000, kinds=("disc", "square"))
     command = [sys.executable, "-m", "opsin", "data", str(folder), "--no-draw", "--size", "400",
                "--json"]  # fmt: skip

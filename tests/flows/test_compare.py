@@ -23,7 +23,7 @@ def two(tmp_path: Path, digits: Dataset, nearest_mean: Path) -> tuple[Path, Path
     return poor, good
 
 
-def test_a_table_a_sentence_and_a_page(cli: Cli, two: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_table_a_sentence_and_a_page(cli: Cli, two: tuple[Path, Path]) -> None:
     done = cli("compare", *two, "--out", "look")
     assert done.returncode == 0, done.stderr
     for words in ("5.0 kB", "1,234", "0:12", "B is better than A by", "look/compare.html"):

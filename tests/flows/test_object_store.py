@@ -232,7 +232,7 @@ def test_a_store_that_cannot_be_written_keeps_the_answers(
 
 @pytest.mark.parametrize("verb", a_few(["predict", "embed"], 1))
 def test_of_two_commands_on_one_object_the_second_is_refused(
-    cli: Cli, nearest_mean: Path, backbone: Path, photos: Path, store: ObjectStore, verb: str
+    nearest_mean: Path, backbone: Path, photos: Path, store: ObjectStore, verb: str
 ) -> None:
     out = f"s3://{BUCKET}/answers.{'csv' if verb == 'predict' else 'npz'}"
     key = out.rpartition("/")[2]

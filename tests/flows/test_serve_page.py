@@ -134,7 +134,7 @@ def test_an_image_can_be_dropped_and_pasted(page: webdriver.Chrome, three: Path,
 
 
 def test_a_class_named_like_a_script_stays_a_name(
-    page: webdriver.Chrome, digits: Dataset, three: Path, tmp_path: Path
+    page: webdriver.Chrome, three: Path, tmp_path: Path
 ) -> None:
     Select(page.find_element(By.ID, "model")).select_by_visible_text("hostile")
     until(page, lambda: HOSTILE in text(page, "about"))

@@ -71,9 +71,7 @@ def test_the_hubs_own_library_reads_the_figures_of_the_report(
     assert f"{figures.low:.4f} to {figures.high:.4f}" in card.text
 
 
-def test_without_a_test_part_every_figure_is_called_optimistic(
-    plain_run: Path, digits: opsin.Dataset
-) -> None:
+def test_without_a_test_part_every_figure_is_called_optimistic(plain_run: Path) -> None:
     report = opsin.Run(plain_run).report
     own = report.model_copy(update={"split": "val"})
     cards = pytest.importorskip("huggingface_hub")
@@ -105,7 +103,7 @@ def test_the_example_runs_without_opsin(folder: Path, trained: opsin.Run, tmp_pa
 
 
 def test_a_card_that_was_changed_is_kept_and_not_taken_for_another_classifiers(
-    plain_run: Path, nearest_mean: Path
+    plain_run: Path,
 ) -> None:
     first = exported(plain_run)
     card = first.path / "README.md"

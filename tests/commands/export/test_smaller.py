@@ -96,7 +96,7 @@ def test_nothing_else_is_ever_overwritten(own: Path, tmp_path: Path) -> None:
         shipped(own, "int8", out=exported.path)
 
 
-def test_what_cannot_become_smaller_is_refused(own: Path, tmp_path: Path) -> None:
+def test_what_cannot_become_smaller_is_refused(own: Path) -> None:
     half = shipped(own, "fp16").path
     with pytest.raises(ModelFileError, match="in float16 already"):
         shipped(half, "int8")

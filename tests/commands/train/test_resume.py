@@ -163,7 +163,7 @@ def test_what_was_decided_stays_with_the_run(tmp_path: Path, digits: Dataset) ->
     assert reasons["Balance"] in again.directory.page.read_text(encoding="utf-8")
 
 
-def test_without_its_checkpoints_it_begins_again(stopped: opsin.Run, tmp_path: Path) -> None:
+def test_without_its_checkpoints_it_begins_again(stopped: opsin.Run) -> None:
     shutil.rmtree(stopped.directory.checkpoints)
     notes = Notes()
     again = opsin.resume(stopped, watcher=notes)
