@@ -21,6 +21,11 @@ from opsin.data.run_images import load_run_images
 from tests.conftest import shape_image, write_shapes
 
 
+def test_digits_need_nothing(digits: Dataset) -> None:
+    assert (digits.images.shape, digits.images[:].max()) == ((1797, 8, 8, 1), 255)
+    assert [len(digits.split.rows(part)) for part in ("train", "val", "test")] == [1457, 161, 179]
+
+
 def test_the_second_time_nothing_is_decoded(shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = load(shapes)
 
@@ -31,6 +36,9 @@ def test_the_second_time_nothing_is_decoded(shapes: Path, monkeypatch: pytest.Mo
     again = load(shapes)
     assert again.fingerprint == first.fingerprint
     assert np.array_equal(again.images, first.images)
+    monkeypatch.undo()
+    Image.fromarray(shape_image("disc", 99)).save(shapes / "disc" / "0.png")
+    assert load(shapes).fingerprint != first.fingerprint
 
 
 def test_unreadable_files_are_named_skipped_and_counted(shapes: Path) -> None:
@@ -87,6 +95,12 @@ def test_parts_do_not_depend_on_how_images_are_prepared(tmp_path: Path, kind: st
     assert set(plain.values()) == {"train", "val", "test"}
     for options in ({"size": 32}, {"size": 64}, {"channels": 1}, {"size": 17, "resize": "fill"}):
         assert parts_by_name(load(source, **options)) == plain
+
+
+def test_added_files_move_no_old_one_of_a_large_class(tmp_path: Path) -> None:
+    before = parts_by_name(load(write_noise(tmp_path, 1000)))
+    after = parts_by_name(load(write_noise(tmp_path, 1200)))
+    assert {name: after[name] for name in before} == before
 
 
 @pytest.mark.parametrize("options", [{}, {"size": 32, "channels": 1}])

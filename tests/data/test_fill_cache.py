@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -297,6 +298,22 @@ def test_a_collection_that_changes_while_it_is_read(
     digests = [data.source_digests[row] for data, row in zip((first, again), rows, strict=True)]
     assert (digests[0] == digests[1]).all()
     assert np.array_equal(first.images[rows[0]], again.images[rows[1]])
+
+
+def test_unfinished_sets_are_swept_after_a_week(shapes: Path, own_cache: Path) -> None:
+    places = own_cache / "decoded"
+    for name, days in (("old", 8), ("fresh", 6), ("locked", 8), ("whole", 8)):
+        (places / name).mkdir(parents=True)
+        whole = [places / name / "about.json"] if name == "whole" else []
+        for file in (places / name / "rows-16.npy", places / f"{name}.lock", *whole):
+            file.touch()
+            os.utime(file, (time.time() - days * 86_400,) * 2)
+    with filelock.FileLock(places / "locked.lock"):
+        os.utime(places / "locked.lock", (time.time() - 8 * 86_400,) * 2)
+        load(shapes)
+    left = {path.name for path in places.iterdir() if path.is_dir()}
+    assert len(left) == 4
+    assert left > {"fresh", "locked", "whole"}
 
 
 @pytest.mark.parametrize("options", [{}, {"size": (9, 9), "channels": 3}])

@@ -217,6 +217,26 @@ def test_less_than_all_of_a_jpeg_gives_nearly_the_same_pixels(
     assert difference.max() < 20
 
 
+def test_what_pillow_decodes_is_what_simplejpeg_decodes() -> None:
+    for mode in ("L", "RGB"):
+        content = encoded(Image.fromarray(photograph(61, 83)).convert(mode), "JPEG", quality=85)
+        with Image.open(io.BytesIO(content)) as upright:
+            assert np.array_equal(np.asarray(open_image(content)), np.asarray(upright))
+
+
+@pytest.mark.parametrize("kind", [b"P5", b"P6"])
+@pytest.mark.parametrize("white", [7, 100, 4095])
+def test_a_pnm_is_scaled_by_its_white_as_pillow_does_and_quickly(kind: bytes, white: int) -> None:
+    numbers = np.random.default_rng(0).integers(0, white + 1, 7 * 5 * (3 if kind == b"P6" else 1))
+    head, own = kind + b"\n# a comment\n%d %d\n%d\n", np.dtype(">u2" if white > 255 else "u1")
+    content = head % (7, 5, white) + numbers.astype(own).tobytes()
+    with Image.open(io.BytesIO(content)) as by_pillow:  # this process has Pillow's own decoder
+        deep, expected = by_pillow.mode == "I", np.asarray(by_pillow)
+    expected = expected >> 8 if deep else expected
+    assert np.array_equal(np.asarray(open_image(content)), expected)
+    assert open_image(head % (2000, 2000, white) + bytes(24_000_000)).size == (2000, 2000)
+
+
 @given(part=st.floats(0.3, 0.999), progressive=st.booleans(), quality=st.sampled_from([40, 90]))
 def test_a_jpeg_that_pillow_calls_cut_short_is_refused(
     part: float, progressive: bool, quality: int

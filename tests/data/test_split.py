@@ -105,6 +105,17 @@ def test_parts_are_within_one_image_of_their_share(sizes: list[int], seed: int) 
         assert abs(np.sum(labels[parts.val] == label) - max(1, left / 5)) <= 1
 
 
+@pytest.mark.parametrize("together", [1, 5])
+def test_parts_of_large_classes_vary_no_more_than_chance_explains(together: int) -> None:
+    count = 20_000
+    pairs = np.arange(count).reshape(-1, together)
+    pairs = np.stack([np.repeat(pairs[:, 0], together), pairs.ravel()], axis=1)
+    parts = split([row % 2 for row in range(count)], pairs=pairs)
+    deviation = np.sqrt(count * together * 0.1 * 0.9)
+    assert abs(len(parts.test) - count / 10) < 4 * deviation
+    assert abs(len(parts.val) - count * 0.09) < 4 * deviation
+
+
 @given(sizes=sizes, order=st.randoms(use_true_random=False))
 def test_the_order_of_the_files_changes_nothing(sizes: list[int], order: Any) -> None:
     labels = labelled(sizes)
@@ -125,6 +136,17 @@ def test_images_that_are_added_to_large_classes_move_no_old_one(
     grown = labels + [row % len(sizes) for row in range(more)]
     after = sides(split(grown), len(grown))
     assert after[: len(labels)] == before
+
+
+@given(sizes=st.lists(st.integers(3, 60), min_size=2, max_size=4), more=st.integers(1, 30))
+def test_an_image_that_is_added_to_a_small_class_moves_few(sizes: list[int], more: int) -> None:
+    labels = labelled(sizes)
+    before = sides(split(labels), len(labels))
+    after = sides(split(labels + [0] * more), len(labels) + more)
+    moved = [row for row, side in enumerate(before) if side != after[row]]
+    assert all(labels[row] == 0 for row in moved)
+    # The borders move by a fifth of the new images, and those that change places go one by one.
+    assert len(moved) <= 2 * more + 2
 
 
 @given(

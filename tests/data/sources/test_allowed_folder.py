@@ -73,6 +73,18 @@ def test_a_table_names_images_of_its_folder_only(
     assert len(list(open_stream(written, outside=True))) == 25
 
 
+def test_links_out_of_a_tables_folder_are_followed_where_that_is_asked_for(
+    tmp_path: Path, private: Path
+) -> None:
+    (tmp_path / "downloaded").mkdir()
+    table = downloaded(tmp_path / "downloaded", [link(tmp_path / "downloaded" / "x.png", private)])
+    assert len(opsin.load(str(table), follow_links=True)) == 25
+    assert len(list(open_stream(table, follow_links=True))) == 25
+    table = downloaded(tmp_path / "downloaded", ["../private/disc/0.png"])
+    with pytest.raises(SourceError, match="Line 26"):
+        opsin.load(str(table), follow_links=True)
+
+
 def test_a_table_may_lie_behind_links_itself(tmp_path: Path) -> None:
     table = downloaded(
         tmp_path / "real", [str(tmp_path / "real" / "disc" / "0.png"), "./disc//1.png"]

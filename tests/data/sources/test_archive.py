@@ -261,19 +261,25 @@ def test_a_full_disk_is_foreseen(
     assert left_behind(cache) == []
 
 
-def test_a_damaged_member_of_a_zip_is_refused(tmp_path: Path, cache: Path) -> None:
+def test_a_damaged_member_of_a_zip_is_left_out_and_counted(tmp_path: Path) -> None:
     path = pack(tmp_path / "set.zip", CLASSES | {"dog/2.png": bytes(5000)})
     content = path.read_bytes()
     assert content.count((5000).to_bytes(4, "little")) == 2
     # A size that only the header states is not believed.
     path.write_bytes(content.replace((5000).to_bytes(4, "little"), (10).to_bytes(4, "little")))
-    refused(path, "damaged or cut short")
+    contents = opened(path)
+    assert contents.names == list(CLASSES)
+    assert left_out_of(contents) == {"damaged file": 1}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as packed:
-        for name in CLASSES:
+        for name in (*CLASSES, "dog/2.png"):
             packed.writestr(name, f"the bytes of {name}")
-    path.write_bytes(path.read_bytes().replace(b"the bytes of dog", b"not bytes of dog"))
-    refused(path, "damaged or cut short")
-    assert left_behind(cache) == []
+    path.write_bytes(path.read_bytes().replace(b"the bytes of cat/1", b"not bytes of cat/1"))
+    for _ in range(2):  # the second time from the cache
+        contents = opened(path)
+        assert contents.names == ["cat/2.png", "dog/1.png", "dog/2.png"]
+        assert [(each.kind, each.examples) for each in contents.left_out] == [
+            ("damaged file", ["cat/1.png"])
+        ]
 
 
 def test_a_huge_header_is_refused_before_it_is_read(
@@ -330,6 +336,18 @@ def test_a_truncated_archive_is_refused(
     # A plain tar has zeros behind its end mark, which may be missing.
     size = 10 * (512 + 3072) if suffix == ".tar" else len(content)
     path.write_bytes(content[: int(share * size)])
+    refused(path, "damaged or cut short")
+    assert left_behind(cache) == []
+
+
+def test_a_tar_whose_middle_is_damaged_does_not_end_there(tmp_path: Path, cache: Path) -> None:
+    path = tmp_path / "set.tar"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        for name in CLASSES:
+            info = tarfile.TarInfo(name)
+            info.pax_headers = {"comment": name}
+            tar.addfile(info)
+    path.write_bytes(path.read_bytes().replace(b"21 comment=cat/2", b"00 comment=cat/2"))
     refused(path, "damaged or cut short")
     assert left_behind(cache) == []
 
@@ -422,6 +440,10 @@ def test_a_name_that_comes_twice_is_left_out_and_counted(tmp_path: Path, suffix:
     assert paths_of(contents)[0].read_bytes() == b"a"
     assert left_out_of(contents) == {"file of a name that was taken": 3}
     assert [each.name for each in open_stream(path)] == list(CLASSES)
+    cases = pack(
+        tmp_path / f"cases{suffix}", {"cat/a.png": b"x", "cat/A.png": b"", "Cat/a.png": b""}
+    )
+    assert 1 <= len(opened(cases)) <= 3  # as the disk has it
 
 
 def test_a_list_of_more_members_than_a_file_holds_is_not_read(tmp_path: Path) -> None:

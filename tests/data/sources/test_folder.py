@@ -213,6 +213,17 @@ def test_a_class_of_nothing_but_links_out_of_the_root_is_explained(tmp_path: Pat
         open_folder(only)
 
 
+def test_loose_images_beside_empty_classes_are_explained(tmp_path: Path) -> None:
+    write_shapes(tmp_path, 2, ("disc",))
+    for file in (tmp_path / "disc").iterdir():
+        file.rename(tmp_path / file.name)
+    with pytest.raises(SourceError, match=r"no images, but .*2 loose images"):
+        open_folder(tmp_path)
+    (tmp_path / "disc").rmdir()
+    with pytest.raises(SourceError, match="2 images but no folders"):
+        open_folder(tmp_path)
+
+
 def test_a_changed_image_changes_the_key(tmp_path: Path) -> None:
     put(tmp_path / "cat" / "1.png", tmp_path / "dog" / "1.png")
     recipe = DataRecipe.of(str(tmp_path))

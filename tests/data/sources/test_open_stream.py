@@ -16,6 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opsin.core.errors import SourceError
+from opsin.core.recipe import DataRecipe
+from opsin.data import sources
 from opsin.data.image_stream import Stream
 from opsin.data.sources import open_stream
 
@@ -124,6 +126,7 @@ def test_an_image_without_an_ending_is_known_by_its_bytes(tmp_path: Path) -> Non
         ("gone", "there is no 'gone' here"),
         ("digits", "there is no 'digits' here"),
         ("a\0b", "there is no"),
+        ("x" * 300, "there is no"),
         ("", "is empty"),
         ("notes.txt", "is a file of another kind"),
         ("arrays.npz", r"opsin evaluate MODEL FILE"),
@@ -139,6 +142,11 @@ def test_what_is_no_source_is_named(
     os.mkfifo("pipe")
     with pytest.raises(SourceError, match=f"(?i){words}"):
         open_stream(source)
+
+
+def test_a_name_that_no_disk_has_is_no_source() -> None:
+    with pytest.raises(SourceError, match="There is no"):
+        sources.find_all(DataRecipe.of("x" * 300))
 
 
 def test_no_standard_input_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -223,6 +223,15 @@ def test_hostile_and_broken_files(kind: str, tmp_path: Path) -> None:
         opened(path)
 
 
+def test_of_several_files_the_damaged_one_is_named(tmp_path: Path) -> None:
+    for name in ("1.parquet", "2.parquet"):
+        pd.DataFrame({"image": list(map(png, PIXELS)), "label": LABELS}).to_parquet(tmp_path / name)
+    content = (tmp_path / "2.parquet").read_bytes()
+    (tmp_path / "2.parquet").write_bytes(content[:-4] + b"nope")
+    with pytest.raises(SourceError, match=r"2\.parquet"):
+        opened(tmp_path)
+
+
 @pytest.mark.parametrize("place", a_few(range(4, 60, 7), 2))
 def test_damage_anywhere_is_explained_or_harmless(place: int, tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"

@@ -14,7 +14,7 @@ from opsin.core.errors import OpsinError
 from opsin.core.format import count, counted, file_size
 from opsin.studio.jobs.job import Job, command
 from opsin.studio.pages.page import Page
-from opsin.studio.parts import layout, tour_panel
+from opsin.studio.parts import layout
 from opsin.studio.parts.job_line import JobLine
 from opsin.studio.parts.restorable import restorable
 from opsin.studio.parts.runs_table import RunsTable
@@ -129,9 +129,7 @@ class _Home:
             )
             button = layout.action("Try it on Fashion-MNIST", self._try, primary=True)
             button.classes("op-try")
-            with ui.element("p").classes("op-row op-muted"):
-                ui.link("Add your own images", "/data")
-                tour_panel.link()
+            ui.link("Add your own images", "/data")
 
     async def _try(self) -> None:
         """Put the first training into the queue, and go to its page; a double click is one."""

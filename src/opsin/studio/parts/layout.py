@@ -14,7 +14,7 @@ from opsin.core.errors import MovedError, OpsinError
 from opsin.studio import parts
 from opsin.studio.errors import NotThere
 from opsin.studio.image_routes import HELP
-from opsin.studio.parts import terms, tour_panel
+from opsin.studio.parts import terms
 from opsin.studio.runs.run_index import opaque
 from opsin.studio.words import safe
 
@@ -64,14 +64,12 @@ def page(
                 if address == here:
                     link.props('aria-current="page"')
         _queue_line(studio)
-        ui.link("Tour", "/tour/on").classes("op-tour-link")
         with ui.element("a").classes("op-guide") as question_mark:
             ui.label("?")
         question_mark._props.update({
             "href": f"{HELP}/{guide}", "target": "opsin-help", "aria-label": "Help with this page",
             "title": "Help with this page",
         })  # fmt: skip
-    tour_panel.show()
     with (
         ui.element("div")
         .props('role="region" id="content" tabindex="-1"')
