@@ -329,7 +329,11 @@ def test_images_that_are_gone_are_named_and_that_is_said(make: Make, tmp_path: P
     assert (found.pairs[0].disagreements[0].name or "?") in page
 
 
-@given(st.builds(PairedTest, images=st.integers(1, 100_000), difference=st.floats(-1, 1),
+COUNTS = ("both_right", "only_first", "only_second", "both_wrong", "both_wrong_differently")
+
+
+@given(st.builds(PairedTest, **dict.fromkeys(COUNTS, st.just(0)),
+                 images=st.integers(1, 100_000), difference=st.floats(-1, 1),
                  low=st.floats(-1, 1), high=st.floats(-1, 1), p=st.floats(0, 1),
                  better=st.sampled_from(["first", "second", None])))  # fmt: skip
 def test_a_sentence_says_better_only_where_it_was_decided(test: PairedTest) -> None:

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from PIL import Image
 
 import opsin
 from opsin.cli.verbs import VERBS
-from tests.conftest import Cli, cli_without, only_json, shape_image, without_drawing, write_shapes
+from tests.conftest import Cli, only_json, shape_image, without_drawing, write_shapes
 from tests.variants import a_few
 from tests.warm import Begun, Warm
 
@@ -253,9 +252,18 @@ def test_without_pytorch_training_says_what_to_install_and_the_rest_works(
 ) -> None:
     Image.fromarray(digits.images[0, :, :, 0]).save(tmp_path / "0.png")
 
-    missing = ("torch", "onnx", "safetensors", "matplotlib", "sklearn", "scipy", "fastapi",
-               "uvicorn", "pyarrow")  # fmt: skip
-    run = partial(cli_without, missing, cwd=tmp_path)
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        # A name that is None in sys.modules cannot be imported, and is not found either.
+        code = (
+            "import sys\n"
+            "for name in ('torch', 'onnx', 'safetensors', 'matplotlib', 'sklearn', 'scipy',\n"
+            "             'fastapi', 'uvicorn', 'pyarrow'):\n"
+            "    sys.modules[name] = None\n"
+            "from opsin.cli import main; main()"
+        )
+        return subprocess.run([sys.executable, "-c", code, *words], check=False, text=True,
+                              capture_output=True, cwd=tmp_path)  # fmt: skip
+
     answer = run("predict", str(nearest_mean), "0.png")
     assert answer.returncode == 0, answer.stderr
     assert run("runs").returncode == 0
