@@ -283,7 +283,9 @@ def test_recorded_parts_stay(sizes: list[int], more: list[int], gone: int, toget
     for label in range(len(sizes)):
         own = [side for row, side in zip(kept, after, strict=True) if grown[row] == label]
         if more[label] >= 10 and gone == 0:  # enough new ones to make up for chance
-            assert abs(own.count("test") - len(own) / 10) <= max(1, together)
+            # A group may hold images of two classes.
+            most = 1 if together == 1 else together + 1
+            assert abs(own.count("test") - len(own) / 10) <= most
 
 
 @pytest.mark.parametrize("size", [40, 700])
