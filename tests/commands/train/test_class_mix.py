@@ -102,6 +102,17 @@ def test_the_mix_that_is_stated_is_applied_on_a_pretrained_network(
     check_mix(overlapping, tmp_path, asked, rare, backbone=backbone, prepare="-1..1", **options)
 
 
+def test_an_even_mix_is_one_step_of_bayes_from_that_of_the_training_images(
+    uneven: Dataset, tmp_path: Path
+) -> None:
+    _, expected = answers(uneven, tmp_path, model="logistic")
+    moved, found = answers(uneven, tmp_path, model="logistic", class_mix="even")
+    mix = moved.metadata.class_mix
+    assert mix is not None
+    expected = expected.astype(np.float64) * np.array(mix.assumed) / np.array(mix.learnt)
+    np.testing.assert_allclose(found, expected / expected.sum(axis=1, keepdims=True), atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "content",
     [

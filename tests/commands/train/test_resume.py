@@ -66,6 +66,15 @@ def test_with_changes_it_is_a_new_run_that_names_its_parent(tmp_path: Path) -> N
         opsin.resume(first, hidden=(3,), quiet=True)
 
 
+def test_more_epochs_after_a_patient_end_are_trained(tmp_path: Path) -> None:
+    first = opsin.train("digits", model="mlp", epochs=30, patience=1, schedule="constant",
+                        learning_rate=0.05, runs=tmp_path, quiet=True)  # fmt: skip
+    ended = len(first.history)
+    assert ended < 30
+    longer = opsin.resume(first, epochs=60, quiet=True)
+    assert [epoch.epoch for epoch in longer.history][:1] == [ended + 1]
+
+
 def test_a_finished_run_says_how_it_can_go_on(run: opsin.Run) -> None:
     with pytest.raises(RunError, match="--epochs 6"):
         opsin.resume(run, quiet=True)
