@@ -51,9 +51,9 @@ SUFFIXES: Final = (
 )  # fmt: skip
 #: Limits of an archive's expansion: images compress little, so more is a bomb.
 MAX_RATIO, SPARE_BYTES, MAX_MEMBERS = 100, 1_000_000_000, 5_000_000
-# Members that any archive may have, and bytes of the archive for each further one: even the
-# smallest image takes more. The list of a zip takes about 0.6 kB of memory per member.
-_SPARE_MEMBERS, _PACKED_BYTES = 200_000, 100
+# Members that any archive may have, and bytes of the archive for each further one, which even the
+# smallest image takes; more in a zip, whose list takes about 0.6 kB of memory per member.
+_SPARE_MEMBERS, _PACKED_BYTES, _LISTED_BYTES = 200_000, 100, 300
 #: Bytes of one member's headers in a tar: real ones are a few thousand.
 _MAX_HEADER = 1 << 22
 _CHUNK: Final = 1 << 18
@@ -63,6 +63,9 @@ _UNPACK: Final = "Unpack it yourself and give the folder."
 _OPENERS: Final[dict[bytes, Callable[[IO[bytes]], Any]]] = {
     b"\x1f\x8b": gzip.open, b"\xfd7zXZ\0": lzma.open, b"BZh": bz2.open,
 }  # fmt: skip
+
+# A file of a zip whose bytes are not what was packed: the others may be whole.
+_DAMAGE: Final = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
 
 _Kind = Literal["file", "folder", "link", "special"]
 
@@ -142,6 +145,8 @@ def _zip_members(file: IO[bytes], _: bytes, budget: _Budget) -> Iterator[_Member
         size, location = end[zipfile._ECD_SIZE], end[zipfile._ECD_LOCATION]  # type: ignore[attr-defined]
         file.seek(max(0, location - size - 76))  # the long kind of end record lies between
         listed = file.read(size + 76).count(b"PK\1\2")
+        if listed > max(_SPARE_MEMBERS, file.seek(0, 2) // _LISTED_BYTES):
+            listed = budget.members + 1
         budget.take(0, members=listed)
         budget.members += listed  # each is taken again as it comes
     position = 0
@@ -201,12 +206,12 @@ class _StrictHeader(tarfile.TarInfo):
     """A header; `tarfile` by itself takes a damaged one for the end."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
         try:
-            return super().frombuf(buf, encoding, errors)
+            return super().fromtarfile(tarfile_)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # the end
+            raise
         except tarfile.HeaderError as error:
-            if buf == bytes(tarfile.BLOCKSIZE):  # the end
-                raise
             raise tarfile.ReadError(str(error)) from error
 
 
@@ -303,6 +308,11 @@ def _write(member: _Member, target: Path, depth: int, path: Path) -> str:
             file.writelines(member.pieces(path))
     except (FileExistsError, IsADirectoryError, NotADirectoryError):
         return "file of a name that was taken"
+    except SourceError as error:
+        if not isinstance(error.__cause__, _DAMAGE):
+            raise
+        target.unlink()
+        return "damaged file"
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
