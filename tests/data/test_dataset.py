@@ -76,10 +76,9 @@ def parts_by_name(data: Dataset) -> dict[str, str]:
 def write_noise(root: Path, count: int) -> Path:
     """Write images of two classes that resemble nothing."""
     for number in range(count):
-        file = root / "ab"[number % 2] / f"{number}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
+        (root / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
         pixels = np.random.default_rng(number).integers(0, 256, (24, 24, 3), np.uint8)
-        Image.fromarray(pixels).save(file)
+        Image.fromarray(pixels).save(root / "ab"[number % 2] / f"{number}.png")
     return root
 
 
@@ -104,9 +103,7 @@ def test_added_files_move_no_old_one_of_a_large_class(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"size": 32, "channels": 1}])
-def test_the_parts_of_a_run_are_taken_up_when_images_come_and_go(
-    tmp_path: Path, options: dict[str, Any]
-) -> None:
+def test_the_parts_of_a_run_are_taken_up(tmp_path: Path, options: dict[str, Any]) -> None:
     photos = write_noise(tmp_path / "photos", 80)
     first = opsin.train(photos, model="knn", runs=tmp_path, quiet=True)
     before = parts_by_name(load(photos))

@@ -69,16 +69,21 @@ def test_the_output_is_written_where_it_lacks_rows(tmp_path: Path) -> None:
     assert out.stat() == before
     keep(out, "4")
     assert images(out) == ["1", "2", "3", "4"]
-
-
-def test_what_takes_the_outputs_name_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
-    out = tmp_path / "results.jsonl"
-    with open_answers(out) as answers:
+    out.unlink()  # who removes it wants a new one
+    with open_answers(out, top=3) as answers:
+        assert answers.resumed == 0
+    other = tmp_path / "other.jsonl"
+    other.write_text("precious\n")
+    with pytest.raises(RecipeError, match="Opsin overwrites nothing"):
+        open_answers(other)
+    assert other.read_text() == "precious\n" and not database_beside(other).exists()
+    other.unlink()
+    with open_answers(other) as answers:
         answers.append([Answer("1", 1, b"{}")])
-        out.write_text("mine")
+        other.write_text("mine")  # meanwhile
         with pytest.raises(RecipeError, match="changed since"):
             finish(answers)
-    assert out.read_text() == "mine"
+    assert other.read_text() == "mine"
 
 
 @pytest.mark.parametrize("how", ["added", "shorter and changed", "gone before"])
@@ -92,23 +97,6 @@ def test_results_that_somebody_changed_are_refused_and_left(tmp_path: Path, how:
     with pytest.raises(RecipeError, match="changed since"):
         keep(out)
     assert out.read_bytes() == changed
-
-
-def test_results_of_others_are_never_overwritten(tmp_path: Path) -> None:
-    out = tmp_path / "results.jsonl"
-    out.write_text("precious\n")
-    with pytest.raises(RecipeError, match="Opsin overwrites nothing"):
-        open_answers(out)
-    assert out.read_text() == "precious\n"
-    assert not database_beside(out).exists()
-
-
-def test_who_removes_the_results_wants_new_ones(tmp_path: Path) -> None:
-    out = tmp_path / "results.jsonl"
-    keep(out, "1")
-    out.unlink()
-    with open_answers(out, top=3) as answers:
-        assert answers.resumed == 0
 
 
 def test_two_at_once_is_one_too_many(tmp_path: Path) -> None:

