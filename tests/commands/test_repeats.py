@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import json
 import os
@@ -18,6 +19,8 @@ from opsin.core.artifacts.records import Epoch
 from opsin.core.errors import RecipeError, StorageError
 from opsin.core.events import Watcher
 from opsin.core.storage import write_json
+from opsin.data.cache import short_digest
+from opsin.data.corrections import read_corrections
 from opsin.evaluation.intervals import wilson
 from tests.conftest import without_drawing
 
@@ -101,6 +104,25 @@ def test_every_image_is_tested_once_and_pooled(folds: opsin.Repeats, digits: ops
         assert entry.recall == pytest.approx(correct[digits.labels[rows] == label].mean())
     # The mean weighs folds of different sizes alike.
     assert folds.accuracy == pytest.approx(np.mean([row.accuracy for row in folds.summary.runs]))
+
+
+@pytest.mark.torch
+def test_labels_that_the_folds_contradict_are_ready_to_be_corrected(
+    folds: opsin.Repeats, digits: opsin.Dataset
+) -> None:
+    assert folds.labels is not None
+    place = {digest.tobytes().hex(): row for row, digest in enumerate(short_digest(digits.digests))}
+    for row in read_corrections(folds.labels):
+        own = place[row.digest]
+        assert (row.name, row.label) == (digits.names[own], digits.classes[digits.labels[own]])
+    with folds.labels.open(encoding="utf-8", newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    scores = [float(line["score"]) for line in lines]
+    assert all(line["suggested"] != line["label"] for line in lines)
+    assert folds.summary.doubts
+    assert 0 < folds.summary.doubts.suspected == len(scores) < 0.1 * len(digits)
+    assert scores == sorted(scores, reverse=True)
+    assert opsin.load("digits", labels=folds.labels).fingerprint == digits.fingerprint
 
 
 @pytest.mark.torch

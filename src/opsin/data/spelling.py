@@ -21,12 +21,12 @@ def alike_names(names: Sequence[str]) -> list[tuple[int, int]]:
         text = unicodedata.normalize("NFKD", name).casefold()
         plain = "".join(filter(str.isalnum, text))
         by_plain.setdefault(plain or name, []).append(index)
-    pairs = set[tuple[int, int]]()
+    pairs = list[tuple[int, ...]]()
     for plain, members in by_plain.items():
-        plurals = by_plain.get(f"{plain}s", []) + by_plain.get(f"{plain}es", [])
-        pairs |= {(min(pair), max(pair)) for pair in itertools.product(members, plurals)}
-        pairs |= set(itertools.combinations(members, 2))
-    return sorted(pairs)
+        pairs += itertools.combinations(members, 2)
+        for plural in (f"{plain}s", f"{plain}es"):
+            pairs += itertools.product(members, by_plain.get(plural, []))
+    return sorted((min(pair), max(pair)) for pair in pairs)
 
 
 def nfc(name: str) -> str:

@@ -208,6 +208,23 @@ def test_images_are_sorted_and_taken_back(
     assert {path.name: path.read_bytes() for path in images.iterdir()} == before
 
 
+def test_sorted_images_are_not_found_again(
+    tmp_path: Path, nearest_mean: Path, images: Path
+) -> None:
+    folder, names, watch = tmp_path / "sorted", tmp_path / "names.csv", Watch()
+    (images / "back").symlink_to(folder)
+    done = classify(nearest_mean, images, sort_into=folder, follow_links=True)
+    again = classify(nearest_mean, images, sort_into=folder, follow_links=True, watcher=watch)
+    assert (done.images, again.images, again.placed) == (21, 21, 0)
+    assert f"20 images lie in {folder}, where sorted ones go; passed over" in watch.notes
+    other = tmp_path / "other"
+    names.write_text("path\n" + "".join(f"{path}\n" for path in sorted(images.glob("*.png"))))
+    assert classify(nearest_mean, names, sort_into=other, outside=True).placed == 20
+    with names.open("a") as table:
+        table.write("".join(f"{path}\n" for path in other.glob("*/*.png")))
+    assert classify(nearest_mean, names, sort_into=other, outside=True).images == 21
+
+
 def test_names_that_are_no_unicode_go_all_the_way(
     tmp_path: Path, nearest_mean: Path, images: Path
 ) -> None:
@@ -239,6 +256,9 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
         file.write(images / "1.png")
     with pytest.raises(RecipeError, match="is one file"):
         classify(nearest_mean, images / "a.zip", sort_into=tmp_path / "sorted")
+    both = [images / "1.png", images / "a.zip"]
+    with pytest.raises(RecipeError, match="is one file"):
+        classify(nearest_mean, both, sort_into=tmp_path / "sorted")
     (images / "a.zip").unlink()
     with pytest.raises(SourceError):
         classify(nearest_mean, tmp_path / "nowhere", out=out)

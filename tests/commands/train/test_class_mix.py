@@ -65,6 +65,20 @@ def test_the_mix_that_is_stated_is_applied(
         assert (found.argmax(axis=1) == labels).mean() > 0.94
 
 
+def test_an_even_mix_is_one_step_of_bayes_from_that_of_the_training_images(
+    overlapping: Dataset, tmp_path: Path
+) -> None:
+    plain, even = (
+        opsin.train(overlapping, model="logistic", class_mix=mix, runs=tmp_path, quiet=True)
+        .classifier() for mix in ("as-trained", "even")
+    )  # fmt: skip
+    images, mix = tones(60, 0.5, seed=1)[0], even.metadata.class_mix
+    assert mix is not None
+    expected = plain.probabilities(images) * np.array(mix.assumed) / np.array(mix.learnt)
+    expected /= expected.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(even.probabilities(images), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "content",
     ["", "[1, 2]", '{"0": 1, "1": 1}', '{"0": 1, "1": 1, "7": 0}',

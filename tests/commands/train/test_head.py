@@ -69,6 +69,24 @@ def test_it_cannot_be_resumed_and_says_what_to_do(run: opsin.Run, tmp_path: Path
         assert "opsin train digits --model forest" in caught.value.advice
 
 
+@pytest.mark.parametrize(
+    ("options", "received"),
+    [
+        ({"model": "logistic", "epochs": 5}, "no option epochs"),
+        ({"model": "forest", "budget": "10m"}, "no option budget"),
+        ({"model": "knn", "neighbours": 0}, "neighbours"),
+        ({"model": "svm", "classes": ["3"]}, "class"),
+        ({"model": "svm", "device": "gpu"}, "gpu"),
+    ],
+)
+def test_a_request_that_cannot_work_makes_no_directory(
+    tmp_path: Path, options: dict[str, Any], received: str
+) -> None:
+    with pytest.raises(opsin.OpsinError, match=received):
+        opsin.train("digits", runs=tmp_path / "runs", quiet=True, **options)
+    assert not (tmp_path / "runs").exists()
+
+
 def test_answers_are_computed_where_it_is_said(
     tmp_path: Path, digits: Dataset, stand_in: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

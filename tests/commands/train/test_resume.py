@@ -67,6 +67,15 @@ def test_with_changes_it_is_a_new_run_that_names_its_parent(tmp_path: Path) -> N
         opsin.resume(first, hidden=(3,), quiet=True)
 
 
+def test_more_epochs_after_a_patient_end_are_trained(tmp_path: Path) -> None:
+    first = opsin.train("digits", model="mlp", epochs=30, patience=1, schedule="constant",
+                        learning_rate=0.05, runs=tmp_path, quiet=True)  # fmt: skip
+    ended = len(first.history)
+    assert ended < 30
+    longer = opsin.resume(first, epochs=60, quiet=True)
+    assert [epoch.epoch for epoch in longer.history][:1] == [ended + 1]
+
+
 def test_killed_before_anything_but_the_recipe_was_written_or_still_in_use(
     stopped: opsin.Run, tmp_path: Path
 ) -> None:

@@ -114,10 +114,10 @@ def _reading(path: Path) -> Iterator[None]:
 class _Budget:
     """The bytes and members that an archive of this size may still have."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, packed: int = _PACKED_BYTES) -> None:
         self.path, size = path, path.stat().st_size
         self.bytes = MAX_RATIO * size + SPARE_BYTES
-        self.members = min(MAX_MEMBERS, max(_SPARE_MEMBERS, size // _PACKED_BYTES))
+        self.members = min(MAX_MEMBERS, max(_SPARE_MEMBERS, size // packed))
 
     def take(self, size: int, members: int = 1) -> None:
         self.bytes -= size
@@ -133,11 +133,13 @@ def _members(path: Path) -> Generator[_Member]:
     with _reading(path), path.open("rb") as file:
         start = file.read(6)
         file.seek(0)
-        zipped = start.startswith(b"PK")
-        yield from (_zip_members if zipped else _tar_members)(file, start, _Budget(path))
+        if start.startswith(b"PK"):
+            yield from _zip_members(file, _Budget(path, _LISTED_BYTES))
+        else:
+            yield from _tar_members(file, start, _Budget(path))
 
 
-def _zip_members(file: IO[bytes], _: bytes, budget: _Budget) -> Iterator[_Member]:
+def _zip_members(file: IO[bytes], budget: _Budget) -> Iterator[_Member]:
     # Too many members for the file's size are refused before they are read into memory, by counting
     # the marks in its directory. Its offset comes from `zipfile` itself: our own parser might
     # disagree with it.
@@ -145,8 +147,6 @@ def _zip_members(file: IO[bytes], _: bytes, budget: _Budget) -> Iterator[_Member
         size, location = end[zipfile._ECD_SIZE], end[zipfile._ECD_LOCATION]  # type: ignore[attr-defined]
         file.seek(max(0, location - size - 76))  # the long kind of end record lies between
         listed = file.read(size + 76).count(b"PK\1\2")
-        if listed > max(_SPARE_MEMBERS, file.seek(0, 2) // _LISTED_BYTES):
-            listed = budget.members + 1
         budget.take(0, members=listed)
         budget.members += listed  # each is taken again as it comes
     position = 0
