@@ -49,10 +49,7 @@ plt.show()
 # %%
 print(f"{'layer':<16}{'output':>14}{'parameters':>12}{'multiply-adds':>15}")
 for row in inside.summary.rows:
-    print(
-        f"{row.name:<16}{row.shape!s:>14}{row.parameters:>12,}"
-        f"{row.multiply_adds:>15,}"
-    )
+    print(f"{row.name:<16}{row.shape!s:>14}{row.parameters:>12,}{row.multiply_adds:>15,}")
 
 # %% [markdown]
 # ## What does a layer cost?
