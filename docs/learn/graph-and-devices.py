@@ -224,7 +224,8 @@ for build in (dense, convolutional):
 
 # %%
 bench = opsin.bench()
-print(bench.machine.line())
+machine = bench.machine
+print(f"{machine.cpu} · {machine.threads} threads · {machine.gpu or 'no GPU'}")
 for rate in bench.rates:
     said = f"{rate.work:<10} {rate.name:<7} {rate.how:<13} {rate.size:<6} {rate.device:<5}"
     print(said, f"{rate.images_per_second:>7,.0f} images a second")
