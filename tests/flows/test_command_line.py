@@ -219,6 +219,12 @@ def test_the_version_and_the_start() -> None:
         assert text in done.stdout
 
 
+def test_python_without_docstrings_is_refused(cold_cli: Cli) -> None:
+    done = cold_cli("runs", env=os.environ | {"PYTHONOPTIMIZE": "2"})
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "cannot run under python -OO" in done.stderr
+
+
 @contextlib.contextmanager
 def _training(warm: Warm, folder: Path, *more: str) -> Iterator[Begun]:
     """A training that has come to the end of its first epoch."""
