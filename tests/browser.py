@@ -26,7 +26,6 @@ class SignedIn(webdriver.Chrome):
     """Chromium that has the cookies of the studios that the tests have started."""
 
     def get(self, url: str) -> None:
-        """Open an address."""
         for address, cookie in COOKIES.items():
             if url.startswith(address):
                 name, _, value = cookie.partition("=")
@@ -58,7 +57,6 @@ def chromium(profile: Path) -> Iterator[webdriver.Chrome]:
 
 
 def resize(browser: webdriver.Chrome, width: int, height: int = 900) -> None:
-    """Give the page a size of its own: a window cannot be as narrow as a telephone."""
     size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 

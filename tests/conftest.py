@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,9 @@ from opsin.core.metadata import Layer, Metadata
 from opsin.data.dataset import Dataset
 from opsin.runtime import providers
 from tests import object_store
+from tests.backbones.small_networks import network
 from tests.hub_server import TOKEN, HubServer, serving
+from tests.made_runs import answers_right, write_run
 from tests.object_store import ObjectStore
 from tests.warm import UNDRAWN, Warm
 
@@ -49,21 +52,32 @@ class Notes(Watcher):
     """Keeps what it is told, and can ask for a stop at a batch."""
 
     def __init__(
-        self,
-        *,
-        interrupt_at: int | None = None,
-        by: signal.Signals = signal.SIGINT,
+        self, *, interrupt_at: int | None = None, by: signal.Signals = signal.SIGINT,
         training: bool = False,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.epochs: list[Epoch] = []
         self.notes: list[str] = []
+        self.facts: dict[str, str] = {}
+        self.begun: list[tuple[str, int, str]] = []
+        self.done: list[int] = []
         self.interrupt_at, self.by, self.training = interrupt_at, by, training
         self.batches = 0
+
+    @property
+    def totals(self) -> list[int]:
+        return [total for _, total, _ in self.begun]
 
     def epoch(self, epoch: Epoch) -> None:
         self.epochs.append(epoch)
 
+    def fact(self, name: str, text: str) -> None:
+        self.facts[name] = text
+
+    def begin(self, what: str, total: int, unit: str) -> None:
+        self.begun.append((what, total, unit))
+
     def advance(self, done: int, **figures: float) -> None:
+        self.done.append(done)
         if self.training and "share" not in figures:  # reading or evaluation
             return
         self.batches += 1
@@ -105,7 +119,6 @@ def shape_image(kind: str, seed: int, size: int = 24) -> NDArray[np.uint8]:
 
 
 def write_shapes(root: Path, count: int = 12, kinds: tuple[str, ...] = ("disc", "square")) -> Path:
-    """Write a folder per kind with images of it."""
     for kind in kinds:
         (root / kind).mkdir(parents=True, exist_ok=True)
         for number in range(count):
@@ -141,13 +154,11 @@ def _quick_disk() -> Iterator[None]:
 
 @pytest.fixture
 def shapes(tmp_path: Path) -> Path:
-    """A folder with twelve discs and twelve squares, 24×24 in colour."""
     return write_shapes(tmp_path / "shapes")
 
 
 @pytest.fixture(scope="session")
 def digits() -> Dataset:
-    """The embedded digits."""
     return opsin.load("digits")
 
 
@@ -202,7 +213,6 @@ def nearest_mean(tmp_path_factory: pytest.TempPathFactory, digits: Dataset) -> P
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> opsin.Run:
-    """A finished run on the digits."""
     pytest.importorskip("torch")
     root = tmp_path_factory.mktemp("runs")
     return opsin.train("digits", model="mlp", epochs=3, runs=root, quiet=True)
@@ -210,7 +220,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> opsin.Run:
 
 @pytest.fixture(scope="session")
 def warm() -> Iterator[Warm]:
-    """What starts commands quickly."""
     commands = Warm()
     yield commands
     commands.close()
@@ -218,8 +227,6 @@ def warm() -> Iterator[Warm]:
 
 @pytest.fixture
 def cli(tmp_path: Path, warm: Warm) -> Cli:
-    """Run the command line as a process of its own, in a folder of its own."""
-
     def call(*words: str | Path) -> subprocess.CompletedProcess[str]:
         return warm.run([str(word) for word in words], cwd=tmp_path)
 
@@ -230,17 +237,69 @@ def cli(tmp_path: Path, warm: Warm) -> Cli:
 def cold_cli(tmp_path: Path) -> Cli:
     """Likewise, but Python starts anew: for the start itself, and for limits set before it."""
 
-    def call(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    def call(
+        *words: str | Path, largest_file: int = 1 << 40, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        def limit() -> None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+
         command = [sys.executable, "-W", "error", "-m", "opsin", *map(str, words)]
         return subprocess.run(command, check=False, timeout=240, cwd=tmp_path, text=True,
-                              capture_output=True, **options)  # fmt: skip
+                              capture_output=True, preexec_fn=limit, **options)  # fmt: skip
 
     return call
 
 
+def cli_without(
+    missing: Sequence[str], *words: str | Path, cwd: Path
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in a Python in which nobody can import some packages."""
+    # Refused by a finder, since SciPy stumbles over a torch that is None in sys.modules.
+    code = f"""
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {tuple(missing)!r}:
+            raise ModuleNotFoundError(f"no module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Refuse())
+from opsin.cli import main
+sys.exit(main())
+"""
+    return subprocess.run([sys.executable, "-W", "error", "-c", code, *map(str, words)], text=True,
+                          check=False, capture_output=True, cwd=cwd)  # fmt: skip
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 32 kB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", str(disk)]
+    if subprocess.run(words, check=False, capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount a disk")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.fixture
+def backbone(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A small pretrained network, whose scale no other test has: its features are in no cache."""
+    file = tmp_path / "small.onnx"
+    file.write_bytes(network())
+    about = {"image_mean": [sum(map(ord, request.node.name)) / 1e6] * 3, "image_std": [1, 1, 1]}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(about))
+    return file
+
+
+@pytest.fixture
+def plain_run(tmp_path: Path, digits: Dataset, nearest_mean: Path) -> Path:
+    """A run on the digits, whose classifier needs no PyTorch."""
+    answers = answers_right(digits, 0.9)
+    return write_run(tmp_path / "runs", "run", digits, answers, classifier=nearest_mean)
+
+
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """A hub that publishes nothing yet, with an empty cache of it."""
     pytest.importorskip("huggingface_hub")
     with serving() as server:
         monkeypatch.setenv("HF_ENDPOINT", server.address)
@@ -254,7 +313,6 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
 
 @pytest.fixture(scope="session")
 def store_port() -> Iterator[int]:
-    """The port of an S3-compatible store."""
     with object_store.running() as port:
         yield port
 
@@ -268,14 +326,11 @@ def store(
         monkeypatch.delenv(name)
     with object_store.troubled(store_port) as store:
         for name, text in {
-            "AWS_ACCESS_KEY_ID": object_store.KEY_ID,
-            "AWS_SECRET_ACCESS_KEY": object_store.SECRET,
-            "AWS_SESSION_TOKEN": object_store.SESSION,
-            "AWS_ENDPOINT_URL": store.address,
-            "GOOGLE_BASE_URL": store.address,
-            "GOOGLE_BEARER_TOKEN": object_store.SESSION,
+            "AWS_ACCESS_KEY_ID": object_store.KEY_ID, "AWS_SECRET_ACCESS_KEY": object_store.SECRET,
+            "AWS_SESSION_TOKEN": object_store.SESSION, "AWS_ENDPOINT_URL": store.address,
+            "GOOGLE_BEARER_TOKEN": object_store.SESSION, "GOOGLE_BASE_URL": store.address,
             "NO_PROXY": "127.0.0.1",
-        }.items():
+        }.items():  # fmt: skip
             monkeypatch.setenv(name, text)
         store.client.create_bucket(Bucket=object_store.BUCKET)
         yield store

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import zlib
 from pathlib import Path
 from typing import Final
@@ -44,12 +43,7 @@ FILES: Final = tuple(
 
 
 def write_images(folder: Path, *, each: int = 40) -> Path:
-    """Write digits as files with hostile names and hostile labels; return the table of them.
-
-    Args:
-        folder: Where they go.
-        each: Images of each of the ten classes.
-    """
+    """Write digits as files with hostile names and hostile labels; return the table of them."""
     folder.mkdir(parents=True)
     digits = load_digits()
     rows = []
@@ -80,12 +74,3 @@ def bomb() -> bytes:
     size = (20_000).to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
     head = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size)
     return head + chunk(b"IDAT", content) + chunk(b"IEND", b"")
-
-
-def slow_jpeg() -> bytes:
-    """Return a JPEG of 400,000 Exif segments, which decoders join one by one."""
-    stream = io.BytesIO()
-    Image.new("L", (8, 8)).save(stream, "JPEG")
-    segment = b"\xff\xe1" + (8).to_bytes(2, "big") + b"Exif\0\0"
-    content = stream.getvalue()
-    return content[:2] + 400_000 * segment + content[2:]

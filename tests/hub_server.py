@@ -21,8 +21,6 @@ OWNER = "someone"
 
 @dataclass
 class Repository:
-    """One repository: its files, and how it is refused."""
-
     files: dict[str, bytes]
     commit: str = COMMIT
     refused: tuple[int, str] | None = None
@@ -44,33 +42,25 @@ class HubServer:
     signed: list[str] = field(default_factory=list)
     #: Bytes after which each of the next contents breaks off.
     breaks: list[int] = field(default_factory=list)
-    #: The byte at which contents stop coming while the connection stays; and that they did.
-    stalls: int | None = None
+    #: That a request is never answered, and that it ends.
     stalled: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
     #: Contents of large files that were sent, by their digests.
     sent: dict[str, bytes] = field(default_factory=dict)
-    #: Bytes after which each of the next large files that are sent is cut off.
-    cuts: list[int] = field(default_factory=list)
     #: Status of every answer to a request that would change something, by a part of its path.
     refuses: dict[str, int] = field(default_factory=dict)
     #: What it has against each card.
-    card_warnings: list[str] = field(default_factory=list)
     card_errors: list[str] = field(default_factory=list)
     #: Whether requests that would change something are never answered.
     silent: bool = False
-    knows_ranges: bool = True
-    status: int | None = None
     address: str = ""
     store: str = ""
 
     def publish(self, name: str, files: dict[str, bytes], **more: Any) -> Repository:
-        """Add a repository."""
         self.repositories[name] = Repository(files, **more)
         return self.repositories[name]
 
     def ranges(self) -> list[str]:
-        """Return the Range of each request for a content."""
         return [part for method, path, part in self.asked if path.startswith("/content/")]
 
 
@@ -80,7 +70,6 @@ def is_large(name: str) -> bool:
 
 
 def git_digest(content: bytes) -> str:
-    """Return the name of a blob in git."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
@@ -90,18 +79,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
-
-    def do_HEAD(self) -> None:
-        self._answer()
-
-    def do_GET(self) -> None:
-        self._answer()
-
-    def do_PUT(self) -> None:
-        self._change()
-
-    def do_POST(self) -> None:
-        self._change()
 
     def _change(self) -> None:
         path = unquote(urlsplit(self.path).path)
@@ -124,9 +101,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "/api/repos/create":
             self._create(json.loads(body))
         elif path == "/api/validate-yaml":
-            said = {"warnings": [{"message": each} for each in self.hub.card_warnings],
-                    "errors": [{"message": each} for each in self.hub.card_errors]}  # fmt: skip
-            self._json(said, 400 if self.hub.card_errors else 200)
+            errors = [{"message": each} for each in self.hub.card_errors]
+            said = json.dumps({"warnings": [], "errors": errors}).encode()
+            self._send(400 if errors else 200, said, {"Content-Type": "application/json"})
         elif path.endswith("/info/lfs/objects/batch"):
             self._batch(json.loads(body))
         elif path == "/verify":
@@ -178,11 +155,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.rfile.read(length)
             self._send(self.hub.refuses["/upload/"], b"")
             return
-        if self.hub.cuts:
-            self.rfile.read(self.hub.cuts.pop(0))
-            self.hub.stalled.set()
-            self.close_connection = True
-            return
         content = self.rfile.read(length)
         if hashlib.sha256(content).hexdigest() == digest:
             self.hub.sent[digest] = content
@@ -202,15 +174,13 @@ class _Handler(BaseHTTPRequestHandler):
         address = f"{self.hub.address}/{OWNER}/{OWNER}/commit/{repository.commit}"
         self._json({"commitOid": repository.commit, "commitUrl": address})
 
-    def _json(self, content: object, status: int = 200) -> None:
-        self._send(status, json.dumps(content).encode(), {"Content-Type": "application/json"})
+    def _json(self, content: object) -> None:
+        self._send(200, json.dumps(content).encode(), {"Content-Type": "application/json"})
 
     def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
         self.hub.asked.append((self.command, path, self.headers.get("Range", "")))
-        if self.hub.status is not None:
-            self._send(self.hub.status, b"")
-        elif path.startswith("/content/"):
+        if path.startswith("/content/"):
             self._content(path)
         elif path.startswith("/api/models/"):
             name, _, revision = path.removeprefix("/api/models/").partition("/revision/")
@@ -296,7 +266,7 @@ class _Handler(BaseHTTPRequestHandler):
         content = repository.instead.get(file, repository.files[file])
         start = 0
         given = self.headers.get("Range")
-        if given and self.hub.knows_ranges:
+        if given:
             start = int(given.removeprefix("bytes=").rstrip("-"))
             self.send_response(206)
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
@@ -307,12 +277,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.hub.breaks:
             self.wfile.write(rest[: self.hub.breaks.pop(0)])
-            self.close_connection = True
-        elif self.hub.stalls is not None:
-            self.wfile.write(content[start : self.hub.stalls])
-            self.wfile.flush()
-            self.hub.stalled.set()
-            self.hub.released.wait(60)
             self.close_connection = True
         else:
             self.wfile.write(rest)
@@ -325,6 +289,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
+
+    do_GET = do_HEAD = _answer  # noqa: N815  as they must be
+    do_PUT = do_POST = _change  # noqa: N815
 
 
 class _Server(ThreadingHTTPServer):

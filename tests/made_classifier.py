@@ -49,20 +49,10 @@ def classifier(
     about: Metadata | None = None,
     changed: Callable[[onnx.ModelProto], object] = lambda _: None,
 ) -> bytes:
-    """Return a classifier.onnx.
-
-    Args:
-        last: Operators that make ``probabilities`` and ``embedding`` of ``flat``, ``head`` and
-            ``shares``; none: those of a sound one.
-        weights: Further ones.
-        kinds: Other types and shapes of outputs.
-        images: The shape of the input.
-        about: What it says of itself.
-        changed: What becomes of the whole in the end.
-    """
+    """Return a classifier.onnx."""
     size = int(np.prod([side for side in images if isinstance(side, int)]))
     own: dict[str, NDArray[Any]] = {
-        "scale": np.float32(1 / 255) * np.ones((), np.float32),
+        "scale": np.array(1 / 255, np.float32),
         "weight": np.random.default_rng(0).standard_normal((size, 3)).astype(np.float32),
     }
     usual: dict[str, tuple[int, list[str | int]]] = {
@@ -73,17 +63,12 @@ def classifier(
         helper.make_tensor_value_info(name, kind, shape)
         for name, (kind, shape) in (usual | (kinds or {})).items()
     ]
-    model = helper.make_model(
-        helper.make_graph(
-            [*SOUND, *(last or LAST)],
-            "made",
-            [helper.make_tensor_value_info("images", TensorProto.UINT8, list(images))],
-            outputs,
-            [numpy_helper.from_array(v, k) for k, v in (own | (weights or {})).items()],
-        ),
-        opset_imports=[helper.make_opsetid("", 20)],
-        ir_version=9,
-    )
+    graph = helper.make_graph(
+        [*SOUND, *(last or LAST)], "made",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, list(images))], outputs,
+        [numpy_helper.from_array(v, k) for k, v in (own | (weights or {})).items()],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
     helper.set_model_props(model, (about or metadata()).to_props())
     changed(model)
     content: bytes = model.SerializeToString()
@@ -102,9 +87,6 @@ def unsound_for_sevens() -> bytes:
         node("Reshape", ["root", "column"], ["root column"]),
         node("Add", ["shares", "root column"], ["probabilities"]),
         LAST[1],
-        weights={
-            "axes": np.array([1, 2, 3], np.int64),
-            "seven": np.array(7, np.float32),
-            "column": np.array([-1, 1], np.int64),
-        },
-    )
+        weights={"axes": np.array([1, 2, 3], np.int64), "seven": np.array(7, np.float32),
+                 "column": np.array([-1, 1], np.int64)},
+    )  # fmt: skip

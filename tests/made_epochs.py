@@ -8,7 +8,6 @@ from opsin.core.artifacts.records import Epoch
 
 
 def made_epoch(epoch: int, **changes: Any) -> Epoch:
-    """Return an epoch; what a test does not look at has some usual value."""
     usual = {
         "epochs": 9, "step": epoch, "train_loss": 1.0, "train_accuracy": 0.5, "val_loss": 1.0,
         "val_accuracy": 0.5, "learning_rate": 0.1, "seconds": 1.0, "images_per_second": 10.0,

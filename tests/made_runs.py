@@ -40,14 +40,9 @@ def answers_right(dataset: Dataset, right: float, seed: int = 0) -> dict[str, ND
 
 
 def write_run(
-    root: Path,
-    name: str,
-    dataset: Dataset,
-    probabilities: dict[str, NDArray[np.float32]],
-    *,
-    classifier: Path | None = None,
-    epochs: int = 3,
-) -> Path:
+    root: Path, name: str, dataset: Dataset, probabilities: dict[str, NDArray[np.float32]], *,
+    classifier: Path | None = None, epochs: int = 3,
+) -> Path:  # fmt: skip
     """Write a finished run with these answers, as `opsin train` would have."""
     root.mkdir(parents=True, exist_ok=True)
     directory = RunDirectory(root / name)
@@ -95,12 +90,6 @@ def copies(root: Path, run: Path, count: int, *, seed: int = 0) -> list[Path]:
 
     What is large is linked, not copied; what a run is listed by is written anew. Of twenty, one
     failed and one was stopped.
-
-    Args:
-        root: Where they go.
-        run: The finished run; on the same disk.
-        count: How many.
-        seed: Of their figures.
     """
     root.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(seed)

@@ -14,14 +14,7 @@ from tests.made_runs import copies
 
 
 def furnish(folder: Path, run: Path, source: str, count: int) -> dict[str, str]:
-    """Fill a studio's folders with runs and a set, and return the address of each page.
-
-    Args:
-        folder: The studio's; on the same disk as nothing that matters.
-        run: A finished run directory of the source; it is copied.
-        source: A source's name, or its path.
-        count: Runs to make of it.
-    """
+    """Fill a studio's folders with runs and a set, and return the address of each page."""
     whole = folder / "whole"
     shutil.copytree(run, whole)
     made = copies(folder / "runs", whole, count)
@@ -31,14 +24,7 @@ def furnish(folder: Path, run: Path, source: str, count: int) -> dict[str, str]:
 
 
 def addresses(first: str, second: str, the_set: str, label: str) -> dict[str, str]:
-    """Return the address of each page, of each of its tabs too.
-
-    Args:
-        first: Name of a run's directory.
-        second: Of another one.
-        the_set: Number of a set.
-        label: One of its classes.
-    """
+    """Return the address of each page, of each of its tabs too."""
     one, other, of_set = opaque(first), opaque(second), f"/data/{the_set}"
     return {
         "Runs": "/",

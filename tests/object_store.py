@@ -1,8 +1,7 @@
 """An S3-compatible store on this machine, and what goes wrong between it and a command.
 
-Behind is moto's server; before it a proxy of ours, which answers in its place, cuts contents off,
-and keeps them back. Requests to Google's store, whose XML interface is S3's in other words, reach
-the same objects: the proxy puts them into S3's words.
+Behind is moto's server; before it a proxy of ours, which makes the trouble, and puts requests to
+Google's store into S3's words.
 """
 
 from __future__ import annotations
@@ -52,14 +51,9 @@ _ANSWERS: Final[dict[str, tuple[int, str]]] = {
 
 @dataclass
 class Fault:
-    """What goes wrong with some requests.
+    """What goes wrong with some requests: ``spare`` pass, then ``times`` are harmed.
 
-    Args:
-        trouble: What. ``cut`` sends half a content; ``kept back`` sends nothing until released.
-        method: Of which requests.
-        part: What their path holds.
-        spare: How many of these pass unharmed first.
-        times: How many are harmed then.
+    ``cut`` sends half a content, ``kept back`` nothing until released.
     """
 
     trouble: Trouble
@@ -95,7 +89,6 @@ class ObjectStore:
         )
 
     def upload(self, folder: Path, prefix: str, bucket: str = BUCKET) -> None:
-        """Put the files of a folder below a prefix."""
         client = self.client
         for file in sorted(folder.rglob("*")):
             if file.is_file():
@@ -103,22 +96,18 @@ class ObjectStore:
                 client.put_object(Bucket=bucket, Key=key, Body=file.read_bytes())
 
     def put(self, key: str, content: bytes) -> None:
-        """Put an object."""
         self.client.put_object(Bucket=BUCKET, Key=key, Body=content)
 
     def content(self, key: str) -> bytes:
-        """Return an object's content."""
         content = self.client.get_object(Bucket=BUCKET, Key=key)["Body"].read()
         assert isinstance(content, bytes)
         return content
 
     def keys(self, prefix: str = "") -> list[str]:
-        """Return the keys that begin so."""
         page = self.client.list_objects_v2(Bucket=BUCKET, Prefix=prefix)
         return [each["Key"] for each in page.get("Contents", ())]
 
     def empty(self) -> None:
-        """Remove the bucket and all that lies in it."""
         keys = [{"Key": key} for key in self.keys()]
         if keys:
             self.client.delete_objects(Bucket=BUCKET, Delete={"Objects": keys})
@@ -130,7 +119,6 @@ class ObjectStore:
         return [path.removeprefix(f"/{BUCKET}/") for path in paths if "list-type" not in path]
 
     def fault_of(self, method: str, path: str) -> Fault | None:
-        """Note a request, and return what goes wrong with it."""
         with self.lock:
             self.asked.append((method, path))
             for fault in self.faults:
@@ -212,11 +200,10 @@ class _Handler(BaseHTTPRequestHandler):
         for name, text in headers.items():
             self.send_header(name, text)
         self.end_headers()
+        self.close_connection |= cut
         try:
             self.wfile.write(content[: len(content) // 2] if cut else content)
         except OSError:
-            self.close_connection = True
-        if cut:
             self.close_connection = True
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _pass_on  # noqa: N815  as they must be
@@ -224,7 +211,6 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def running() -> Iterator[int]:
-    """Run the store itself, and yield its port."""
     with subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", _SERVE],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
@@ -238,7 +224,6 @@ def running() -> Iterator[int]:
 
 @contextmanager
 def troubled(port: int) -> Iterator[ObjectStore]:
-    """Put the proxy before a store."""
     store = ObjectStore(port)
     handler = type("_Handler", (_Handler,), {"store": store})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)

@@ -1,8 +1,4 @@
-"""Ray nodes on this machine, in a network of their own.
-
-On Linux Ray binds to the machine's own address even where it is given the loopback's. In a network
-namespace that has nothing but the loopback, no other machine can reach it.
-"""
+"""Ray nodes on this machine, in a network namespace that no other machine can reach."""
 
 from __future__ import annotations
 
@@ -49,11 +45,7 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) ->
 
 
 class RayCluster:
-    """A head and further nodes; a context manager.
-
-    Args:
-        folder: Where Ray keeps its files; a short path, since sockets lie in it.
-    """
+    """A head and further nodes; a context manager."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -91,42 +83,25 @@ class RayCluster:
         return f"ray://{_ADDRESS}:{_CLIENT_PORT}"
 
     def start(self, words: Sequence[str | Path], **options: Any) -> subprocess.Popen[str]:
-        """Start a command in the cluster's network."""
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
         return subprocess.Popen(
             [*self._inside, sys.executable, "-m", *words], env=self._environment(), **options
         )
 
     def run(self, words: Sequence[str | Path], **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run a command in the cluster's network."""
         process = self.start(words, **options)
         out, err = process.communicate(timeout=3000)
         return subprocess.CompletedProcess([], process.returncode, out, err)
 
     def add(self, cpus: int = 1, *, hide: Path | None = None, source: Path | None = None) -> None:
-        """Add a node.
-
-        Args:
-            cpus: Its processors.
-            hide: A folder that it sees empty.
-            source: Where it has Opsin from (default: as here).
-        """
+        """Add a node."""
         words = [f"--address={_ADDRESS}:{self._port}", f"--num-cpus={cpus}"]
         self._start_node(words, hide=hide, source=source)
 
     def kill(self, number: int) -> None:
-        """Kill one of the added nodes, with all that runs on it."""
         self._end(self._nodes.pop(1 + number))
 
-    def node_of(self, pid: int) -> int:
-        """Return the number of the added node on which a process runs."""
-        for number, node in enumerate(self._nodes[1:]):
-            if pid in _descendants(node.pid):
-                return number
-        raise LookupError(f"process {pid} is on none of the nodes")
-
     def __len__(self) -> int:
-        """Return how many nodes were added and live."""
         return len(self._nodes) - 1
 
     @property
@@ -180,7 +155,6 @@ class RayCluster:
 
 
 def _descendants(pid: int) -> Iterator[int]:
-    """Yield the processes that a process started, and theirs."""
     children = Path(f"/proc/{pid}/task/{pid}/children")
     with contextlib.suppress(OSError):
         for child in map(int, children.read_text().split()):

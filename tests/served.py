@@ -26,20 +26,13 @@ START = (sys.executable, "-W", "error", "-m", "opsin", "serve")
 
 
 class Server:
-    """A server that runs.
-
-    Args:
-        process: Its process.
-        url: Its address.
-        errors: What it says on standard error.
-    """
+    """A server that runs."""
 
     def __init__(self, process: subprocess.Popen[bytes], url: str, errors: IO[bytes]) -> None:
         self.process, self.url, self._errors = process, url, errors
         self.port = int(url.rpartition(":")[2])
 
     def workers(self) -> list[int]:
-        """Return the processes that compute, a spare one among them, the oldest first (Linux)."""
         front = self.process.pid
         children = Path(f"/proc/{front}/task/{front}/children").read_text(encoding="ascii")
         found = []
@@ -81,21 +74,15 @@ class Server:
 
 @contextlib.contextmanager
 def serving(*words: str | Path, files: int | None = None, folder: Path) -> Iterator[Server]:
-    """Run `opsin serve` with these words on a port that is free.
-
-    Args:
-        *words: Models and options.
-        files: Files that it may hold open, connections among them.
-        folder: Where it runs.
-    """
+    """Run `opsin serve` with these words on a port that is free."""
     limited = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh"] if files else []
     command = [*limited, *START, *map(str, words), "--port", "0", "--json"]
     with (folder / "stderr").open("w+b") as errors:
         process = subprocess.Popen(
             command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
         )  # fmt: skip
+        assert process.stdout is not None
         try:
-            assert process.stdout is not None
             line = process.stdout.readline()
             assert line, (folder / "stderr").read_text()
             url = json.loads(line)["url"].rstrip("/")
@@ -104,7 +91,6 @@ def serving(*words: str | Path, files: int | None = None, folder: Path) -> Itera
             if process.poll() is None:
                 process.kill()
             process.wait()
-            assert process.stdout is not None
             process.stdout.close()
 
 
@@ -127,9 +113,8 @@ def request(port: int, body: bytes, *, path: str = "/predict", kind: str = "imag
 
 
 class Reply:
-    """An answer: status 0 where the connection ended without one."""
-
     def __init__(self, head: bytes = b"", body: bytes = b"") -> None:
+        """Read an answer; its status is 0 where the connection ended without one."""
         self.status = int(head[9:12]) if head else 0
         self.headers = {
             name.decode().lower(): value.strip().decode()
@@ -154,8 +139,6 @@ async def answer(reader: asyncio.StreamReader) -> Reply:
 
 
 class Client:
-    """A connection that is opened again where the server closes it."""
-
     def __init__(self, port: int) -> None:
         self.port = port
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None

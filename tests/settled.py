@@ -20,25 +20,10 @@ return document.readyState + '|' + document.body.innerText.length + '|' + shown.
 
 
 def usable(
-    browser: webdriver.Chrome,
-    address: str,
-    *,
-    quiet: float = 0.5,
-    most: float = 20.0,
+    browser: webdriver.Chrome, address: str, *, quiet: float = 0.5, most: float = 20.0,
     every: float = 0.1,
-) -> float:
-    """Open an address, and wait until the page stands still.
-
-    Args:
-        browser: Opens it.
-        address: What is opened.
-        quiet: Seconds without a change after which nothing more is expected.
-        most: Seconds after which a page that goes on changing is left alone.
-        every: Seconds between two looks, each of which lays the page out anew.
-
-    Returns:
-        The seconds until its last change.
-    """
+) -> float:  # fmt: skip
+    """Open an address, and wait until the page stands still."""
     began = time.perf_counter()
     browser.get(address)
     last, state = time.perf_counter(), ""

@@ -27,13 +27,7 @@ START = (sys.executable, "-W", "error", "-m", "opsin", "studio", "--json", "--no
 
 
 class StudioProcess:
-    """A studio that runs, into which the tests' browsers are signed in.
-
-    Args:
-        folder: Its runs lie in ``runs``, its own files in ``home``.
-        roots: Folders in which it may browse.
-        words: Further options.
-    """
+    """A studio that runs, into which the tests' browsers are signed in."""
 
     def __init__(self, folder: Path, roots: Sequence[Path] = (), words: Sequence[str] = ()) -> None:
         self.folder, self.runs, self.home = folder, folder / "runs", folder / "home"
@@ -45,7 +39,6 @@ class StudioProcess:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, port: int = 0) -> None:
-        """Start it, wait until it answers, and sign in."""
         command = [
             *START, "--runs", str(self.runs), "--home", str(self.home), "--port", str(port),
             *self._words,
@@ -73,22 +66,18 @@ class StudioProcess:
 
     @property
     def port(self) -> int:
-        """Return where it listens."""
         return int(self.address.rpartition(":")[2])
 
     def said(self) -> str:
-        """Return what it has written on standard error."""
         return (self.folder / "stderr").read_text("utf-8", "replace")
 
     def memory(self) -> int:
-        """Return the bytes of memory that its process holds (Linux)."""
         assert self.process is not None
         status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
         line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
         return 1024 * int(line.split()[1])
 
     def jobs(self) -> list[dict[str, Any]]:
-        """Return its jobs as they lie on the disk."""
         files = sorted((self.home / "jobs").glob("*/job.json"))
         return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
@@ -102,7 +91,6 @@ class StudioProcess:
         return status
 
     def restart(self) -> None:
-        """Start it again at its address, as open windows expect."""
         self.start(self.port)
 
 
@@ -110,13 +98,7 @@ class StudioProcess:
 def studio(
     folder: Path, *, roots: Sequence[Path] = (), words: Sequence[str] = ()
 ) -> Iterator[StudioProcess]:
-    """Run a studio with files of its own; what it started ends with the block.
-
-    Args:
-        folder: Where its files lie.
-        roots: Folders in which it may browse (default: ``folder``).
-        words: Further options.
-    """
+    """Run a studio with files of its own; what it started ends with the block."""
     running = StudioProcess(folder, roots, words)
     running.start()
     try:
@@ -137,7 +119,6 @@ def until(browser: webdriver.Chrome, holds: Callable[[], object], seconds: float
 
 
 def wait_for(holds: Callable[[], object], seconds: float = 30) -> None:
-    """Wait until something holds on the disk."""
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "it did not happen in time"
@@ -145,12 +126,10 @@ def wait_for(holds: Callable[[], object], seconds: float = 30) -> None:
 
 
 def one(browser: webdriver.Chrome, selector: str) -> WebElement:
-    """Return the first element that a CSS selector finds."""
     return browser.find_element(By.CSS_SELECTOR, selector)
 
 
 def button(browser: webdriver.Chrome, words: str) -> WebElement:
-    """Return the button, or the link, with these words."""
     path = f"//*[self::button or self::a][normalize-space(.)={json.dumps(words)}]"
     return browser.find_element(By.XPATH, path)
 
@@ -168,12 +147,10 @@ def unfold(browser: webdriver.Chrome, selector: str = ".op-more") -> None:
 
 
 def field(label: str) -> str:
-    """Return the selector of the input that a label names."""
     return f'[aria-label="{label}"]'
 
 
 def choose(browser: webdriver.Chrome, label: str, option: str) -> None:
-    """Choose an option of a list."""
     one(browser, field(label)).click()
     path = f"//*[@role='option'][contains(., '{option}')]"
     until(browser, lambda: browser.find_element(By.XPATH, path).is_displayed())
@@ -181,7 +158,6 @@ def choose(browser: webdriver.Chrome, label: str, option: str) -> None:
 
 
 def shown(browser: webdriver.Chrome) -> str:
-    """Return the text of the page."""
     return one(browser, "body").text
 
 

@@ -50,17 +50,6 @@ def test_every_field_of_the_recipe_is_an_option_and_documented() -> None:
             assert option in help_page, name
 
 
-def test_every_option_has_a_description() -> None:
-    help_page = "\n".join(page.read_text(encoding="utf-8") for page in COMMANDS.values())
-    option = (
-        r"^  (--[\w/ -]+?(?: <\w+>| [A-Z,]+| N or HxW| OURS=THEIRS,…| I/K)?)"
-        r"(?:(?:  +|\n {10,})(\S.*))?$"
-    )
-    options = re.findall(option, help_page, re.MULTILINE)
-    assert len(options) > 50
-    assert all(description for _, description in options), options
-
-
 def test_links_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8")):

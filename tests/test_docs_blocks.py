@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,6 @@ EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["p
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the images and files that pages speak of, all small."""
     folder = tmp_path_factory.mktemp("pages")
     random = np.random.default_rng(0)
     labels = np.arange(240) % len(CLASSES)
@@ -102,8 +101,6 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_called(
     prepared: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str, str], Path]:
-    """What trains a run on a source with a model, once."""
-
     @functools.cache
     def trained(source: str, model: str) -> Path:
         images = {"fashion-mnist": "fashion-mnist.npz"}.get(source, source)
@@ -116,13 +113,7 @@ def run_called(
 
 
 class Reader:
-    """Follows a page: one folder, one namespace of Python, one environment, one server.
-
-    Args:
-        folder: Where it works; the working directory.
-        warm: Starts commands.
-        stack: What is ended with the page.
-    """
+    """Follows a page: one folder, one namespace of Python, one environment, one server."""
 
     def __init__(self, folder: Path, warm: Warm, stack: contextlib.ExitStack) -> None:
         self._folder, self._warm, self._stack = folder, warm, stack
@@ -130,69 +121,57 @@ class Reader:
 
     @functools.cached_property
     def _port(self) -> int:
-        """Of a server that has what a page serves."""
-        models = "boots=runs/boots"
-        return self._stack.enter_context(serving(models, folder=self._folder)).port
+        """Where what the page serves is served."""
+        return self._stack.enter_context(serving("boots=runs/boots", folder=self._folder)).port
 
     def python(self, block: str) -> None:
-        """Run a block, after those before it."""
         block = block.replace('"fashion-mnist"', '"fashion-mnist.npz"')
         block = re.sub(
             r'"(runs/[^"]+)"', lambda found: f'"{latest_run(found[1], self._folder)}"', block
         )
-        block = re.sub(r"\b(epochs|repeats|folds)=\d+", lambda found: _less(found[1]), block)
+        block = re.sub(
+            r"\b(repeats|folds)=\d+", r"\1=2", re.sub(r"\bepochs=\d+", "epochs=1", block)
+        )
         if re.search(r"^opsin\.(serve|open_studio)\(", block, re.M):
             _run_until_it_listens(block)
         else:
             exec(compile(block, "a page", "exec"), self._names)
 
     def shell(self, block: str) -> None:
-        """Run each command of a block."""
         for line in re.sub(r"\\\n\s*", " ", block).splitlines():
             words = shlex.split(line, comments=True)
-            given: dict[str, str] = {}
-            if words[:1] == ["export"]:
-                self._keep(words[1:])
-                continue
-            while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
-                name, _, value = words.pop(0).partition("=")
-                given[name] = value
-            if words:
-                self._command(words, line, given)
+            lasting = words[:1] == ["export"]
+            words = words[lasting:]
+            with contextlib.ExitStack() as stack:
+                patch = (self._stack if lasting else stack).enter_context(
+                    pytest.MonkeyPatch.context()
+                )
+                while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+                    name, _, value = words.pop(0).partition("=")
+                    patch.setenv(name, value)
+                if words:
+                    self._command(words, line)
 
-    def _keep(self, words: list[str]) -> None:
-        patch = self._stack.enter_context(pytest.MonkeyPatch.context())
-        for name, _, value in (word.partition("=") for word in words):
-            patch.setenv(name, value)
-
-    def _command(self, words: list[str], line: str, given: Mapping[str, str]) -> None:
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in given.items():
-                patch.setenv(name, value)
-            match words[0]:
-                case "opsin":
-                    run_command(_short(words[1:]), cwd=self._folder, warm=self._warm)
-                case "pip":
-                    _installs(words[1:])
-                case "curl":
-                    line = line.replace("127.0.0.1:8000", f"127.0.0.1:{self._port}")
-                    subprocess.run(f"{line} --fail", shell=True, check=True, cwd=self._folder)
-                case "make":
-                    assert f"\n{words[1]}:" in (ROOT / "Makefile").read_text("utf-8"), line
-                case "git" | "cd":
-                    assert words[1:], line
-                case "python3" | "." if words[-1] in (".venv", ".venv/bin/activate"):
-                    pass  # the environment that runs this
-                case _:
-                    pytest.fail(f"no test runs this: {line}")
-
-
-def _less(option: str) -> str:
-    return f"{option}={1 if option == 'epochs' else 2}"
+    def _command(self, words: list[str], line: str) -> None:
+        match words[0]:
+            case "opsin":
+                run_command(_short(words[1:]), cwd=self._folder, warm=self._warm)
+            case "pip":
+                _installs(words[1:])
+            case "curl":
+                line = line.replace("127.0.0.1:8000", f"127.0.0.1:{self._port}")
+                subprocess.run(f"{line} --fail", shell=True, check=True, cwd=self._folder)
+            case "make":
+                assert f"\n{words[1]}:" in (ROOT / "Makefile").read_text("utf-8"), line
+            case "git" | "cd":
+                assert words[1:], line
+            case "python3" | "." if words[-1] in (".venv", ".venv/bin/activate"):
+                pass  # the environment that runs this
+            case _:
+                pytest.fail(f"no test runs this: {line}")
 
 
 def _installs(words: list[str]) -> None:
-    """See that what pip is told to install is offered."""
     assert words[0] == "install", words
     for word in words[1:]:
         for extra in re.findall(r"^(?:opsin|\.)\[(.+)\]", word):
@@ -218,8 +197,6 @@ def _short(words: list[str]) -> list[str]:
 
 
 def briefly(train: Callable[..., Any]) -> Callable[..., Any]:
-    """Train for one epoch where a page leaves it to Opsin how long."""
-
     @functools.wraps(train)
     def shorter(*sources: object, **options: Any) -> Any:
         if options.get("model") not in PIXEL_MODELS and "backbone" not in options:
@@ -271,13 +248,9 @@ def runs_before(text: str) -> Iterator[tuple[str, str, str]]:
     "page", [pytest.param(page, id=page.name, marks=pytest.mark.docs) for page in PAGES]
 )
 def test_every_block_of_a_page_runs(
-    page: Path,
-    prepared: Path,
-    run_called: Callable[[str, str], Path],
-    tmp_path: Path,
-    warm: Warm,
+    page: Path, prepared: Path, run_called: Callable[[str, str], Path], tmp_path: Path, warm: Warm,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:
+) -> None:  # fmt: skip
     text = page.read_text(encoding="utf-8")
     folder = shutil.copytree(prepared, tmp_path / "folder")
     for name, source, model in runs_before(text):

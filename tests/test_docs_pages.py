@@ -21,7 +21,6 @@ import python_pages  # noqa: E402  the script that writes pages
 
 
 def named_in(navigation: Any) -> Iterator[str]:
-    """Give the pages of a navigation, whatever lies in what."""
     if isinstance(navigation, str):
         yield navigation
     else:
@@ -36,15 +35,12 @@ def test_every_page_is_in_the_navigation_once() -> None:
     assert len(named) >= 60
 
 
-def test_every_how_to_page_is_in_the_list_of_tasks() -> None:
+def test_every_how_to_page_and_every_public_name_is_in_its_list() -> None:
+    described = [name for _, _, names in python_pages.GROUPS.values() for name in names]
+    assert sorted([*described, *python_pages.ELSEWHERE]) == opsin.__all__
     index = (DOCS / "how-to" / "index.md").read_text(encoding="utf-8")
     pages = {page.name for page in (DOCS / "how-to").glob("*.md")} - {"index.md"}
     assert pages == set(re.findall(r"\]\(([\w-]+\.md)\)", index))
-
-
-def test_every_public_name_has_its_place_in_the_reference() -> None:
-    described = [name for _, _, names in python_pages.GROUPS.values() for name in names]
-    assert sorted([*described, *python_pages.ELSEWHERE]) == opsin.__all__
 
 
 def test_every_picture_is_made_by_a_command_and_shown() -> None:

@@ -36,7 +36,6 @@ PAGES = ROOT / "docs" / "how-to"
 
 
 def code_of(section: str, number: int = 0, page: str = "extend") -> str:
-    """Return a block of Python code of a section, which its heading names."""
     _, _, text = (PAGES / f"{page}.md").read_text(encoding="utf-8").partition(section)
     return str(re.findall(r"```python\n(.*?)```", text, re.DOTALL)[number])
 

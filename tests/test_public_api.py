@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import opsin
+from opsin.core import errors
 
 # Loading any of these on the way to a prediction would make the runtime half heavy.
 HEAVY = ("torch", "onnx", "onnxscript", "matplotlib", "sklearn", "scipy", "jinja2", "pandas",
@@ -30,8 +31,8 @@ def loaded_by(code: str, heavy: tuple[str, ...] = HEAVY) -> list[str]:
 def test_all_is_sorted_and_what_is_visible() -> None:
     assert opsin.__all__ == sorted(opsin.__all__)
     assert dir(opsin) == opsin.__all__
-    for name in opsin.__all__:
-        assert getattr(opsin, name) is not None, name
+    assert all(getattr(opsin, name) is not None for name in opsin.__all__)
+    assert {name for name in vars(errors) if name.endswith("Error")} <= set(opsin.__all__)
     exported = {name for name in vars(opsin) if not name.startswith("_")}
     modules = {name for name in exported if isinstance(vars(opsin)[name], type(sys))}
     assert exported - modules - {"TYPE_CHECKING", "Any", "annotations"} <= set(opsin.__all__)
@@ -46,16 +47,9 @@ def test_a_type_checker_sees_every_public_name() -> None:
     assert sorted([*seen, "__version__"]) == sorted(opsin.__all__)
 
 
-def test_every_error_is_public() -> None:
-    from opsin.core import errors
-
-    assert {name for name in vars(errors) if name.endswith("Error")} <= set(opsin.__all__)
-
-
 @pytest.mark.parametrize(
     "code",
     [
-        "import opsin",
         "import opsin.runtime.classifier",
         "import opsin; opsin.Classifier; opsin.load",
         "from opsin.cli import verbs; verbs._application(['--help'])",

@@ -31,12 +31,10 @@ from tests.warm import Warm
 
 ROOT = Path(__file__).parents[1]
 KERAS = ROOT / ".venv-keras" / "bin" / "python"
-PAGES = sorted(
-    [
-        *(ROOT / "docs" / "how-to").glob("coming-from-*.md"),
-        ROOT / "docs" / "how-to" / "scikit-learn.md",
-    ]
-)
+PAGES = [
+    *sorted((ROOT / "docs/how-to").glob("coming-from-*.md")),
+    ROOT / "docs/how-to/scikit-learn.md",
+]
 # Characters in about 400 pixels: on a telephone the table is pushed from column to column.
 WIDEST = 52
 
@@ -53,15 +51,12 @@ def rows(page: str) -> list[tuple[Blocks, Blocks]]:
 
 
 class Reader:
-    """Runs what a page shows, as its reader would."""
-
     def __init__(self, folder: Path, warm: Warm) -> None:
         self.names: dict[str, Any] = {}
         self.shorter: dict[str, str] = {}
         self._folder, self._warm = folder, warm
 
     def run(self, blocks: Blocks) -> None:
-        """Run blocks of Python in one namespace, and commands on the run that is meant."""
         for language, shown in blocks:
             code = shown
             for long, short in self.shorter.items():
@@ -76,7 +71,6 @@ class Reader:
 
 @pytest.fixture
 def reader(tmp_path: Path, warm: Warm, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
-    """A reader in a fresh folder."""
     monkeypatch.chdir(tmp_path)
     with mpl.rc_context({"backend": "agg"}):
         yield Reader(tmp_path, warm)
@@ -99,7 +93,6 @@ def write_scans(root: Path, parts: dict[str, int]) -> None:
 
 
 def write_photos(root: Path) -> None:
-    """Write a folder with twelve discs and twelve squares, a table of them, and an image."""
     files = sorted(write_shapes(root / "photos").rglob("*.png"))
     lines = [f"{file.relative_to(root)},{file.parent.name}" for file in files]
     (root / "photos.csv").write_text("\n".join(["path,label", *lines]), encoding="utf-8")
@@ -108,7 +101,6 @@ def write_photos(root: Path) -> None:
 
 
 def write_idx(folder: Path, parts: dict[str, int]) -> None:
-    """Write digits, 28×28, as the files of Fashion-MNIST, so many into each part."""
     scans = load_digits()
     at = 0
     folder.mkdir()
@@ -140,25 +132,17 @@ def write_channels_first(path: Path) -> None:
 
 
 def write_teachable(folder: Path) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Write a network of mean colours as Teachable Machine exports one; return its weights.
-
-    There, too, a network lies within a network, and names have numbers before them.
-    """
+    """Write a network of mean colours as Teachable Machine exports one; return its weights."""
     folder.mkdir()
     (folder / "labels.txt").write_text("0 disc\n1 square\n", encoding="utf-8")
-    seen = sequential(
-        image(224, 224, 3), layer("GlobalAveragePooling2D", "pooled"), name="sequential_1"
-    )
-    head = sequential(
-        image(3), layer("Dense", "dense", units=2, activation="softmax"), name="sequential_3"
-    )
-    weights = [5 * drawn(3, 2), drawn(2)]
-    write_h5(
-        folder / "keras_model.h5",
-        sequential(seen, head, name="sequential_4"),
-        {"sequential_3/dense": weights},
-    )
-    return weights[0], weights[1]
+    pooled = layer("GlobalAveragePooling2D", "pooled")
+    dense = layer("Dense", "dense", units=2, activation="softmax")
+    seen = sequential(image(224, 224, 3), pooled, name="sequential_1")
+    head = sequential(image(3), dense, name="sequential_3")
+    weight, bias = 5 * drawn(3, 2), drawn(2)
+    whole = sequential(seen, head, name="sequential_4")
+    write_h5(folder / "keras_model.h5", whole, {"sequential_3/dense": [weight, bias]})
+    return weight, bias
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

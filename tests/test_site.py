@@ -40,8 +40,6 @@ def pages() -> list[Path]:
 
 
 class _Links(HTMLParser):
-    """Collects what a page loads, where it leads, and the places in it."""
-
     def __init__(self) -> None:
         super().__init__()
         self.loads: list[str] = []
@@ -64,7 +62,6 @@ class _Links(HTMLParser):
 
 @functools.cache
 def links(page: Path) -> _Links:
-    """Return what a page holds."""
     found = _Links()
     found.feed(page.read_text(encoding="utf-8"))
     return found
@@ -100,8 +97,9 @@ def test_nothing_is_loaded_from_elsewhere() -> None:
             assert not urlsplit(loaded).netloc, f"{page}: {loaded}"
 
 
-def test_every_link_and_every_picture_is_there() -> None:
+def test_every_link_and_every_picture_is_there_and_has_words() -> None:
     for page in pages():
+        assert not links(page).unnamed, page
         for target in (*links(page).leads, *links(page).loads):
             parts = urlsplit(target)
             if parts.scheme or parts.netloc:
@@ -112,11 +110,6 @@ def test_every_link_and_every_picture_is_there() -> None:
             assert there.is_file(), f"{page}: {target}"
             if parts.fragment and there.suffix == ".html":
                 assert unquote(parts.fragment) in links(there).places, f"{page}: {target}"
-
-
-def test_every_picture_has_words() -> None:
-    for page in pages():
-        assert not links(page).unnamed, page
 
 
 def test_the_search_knows_every_page() -> None:
@@ -176,9 +169,8 @@ def test_everybody_can_read_it(
 ) -> None:
     prefer(browser, scheme)
     browser.get(f"{address}/{page}")
-    worn = "return document.body.dataset.mdColorScheme"
-    wanted_scheme = "slate" if scheme == "dark" else "default"
-    until(browser, lambda: browser.execute_script(worn) == wanted_scheme)
+    worn, wanted = "return document.body.dataset.mdColorScheme", {"dark": "slate"}
+    until(browser, lambda: browser.execute_script(worn) == wanted.get(scheme, "default"))
     assert violations(browser) == []
     resize(browser, 400)
     assert sideways(browser) <= 0

@@ -30,9 +30,7 @@ from opsin.core.errors import ImageError, InputError, RecipeError
 from opsin.sklearn import ImageClassifier
 from tests.conftest import write_shapes
 
-PAGE = (Path(__file__).parents[1] / "docs" / "how-to" / "scikit-learn.md").read_text(
-    encoding="utf-8"
-)
+PAGE = (Path(__file__).parents[1] / "docs/how-to/scikit-learn.md").read_text(encoding="utf-8")
 # The checks feed rows of any numbers: each is an image of one row, black at -3 and white at 3.
 CHECKED = ImageClassifier("logistic", image_shape=(1, -1), value_range=(-3, 3))
 #: The exceptions, as the page states them: each must fail, and pass with other values.
@@ -126,12 +124,8 @@ def test_files_are_what_a_folder_of_them_is(shapes: Path, tmp_path: Path) -> Non
 def test_scikit_learn_searches_and_validates(scans: Any) -> None:
     rows, labels = scans
     folds = StratifiedKFold(3)
-    pipeline = Pipeline(
-        [
-            ("scale", FunctionTransformer(lambda rows: (rows * 255 / 16).round())),
-            ("classifier", logistic(image_shape=(8, 8))),
-        ]
-    )
+    scale = FunctionTransformer(lambda rows: (rows * 255 / 16).round())
+    pipeline = Pipeline([("scale", scale), ("classifier", logistic(image_shape=(8, 8)))])
     assert cross_val_score(pipeline, rows, labels, cv=folds).mean() > 0.85
     grid = {"classifier__c": np.array([1e-6, 1.0])}
     found = GridSearchCV(pipeline, grid, cv=folds, error_score="raise").fit(rows, labels)
@@ -189,14 +183,11 @@ _IMAGES = np.random.default_rng(0).integers(0, 256, (12, 8, 8)).astype(np.uint8)
 _LABELS = [0, 1] * 6
 REFUSED = {
     "rows": (logistic(), _IMAGES.reshape(12, 64), _LABELS, r"rows of 64 values.*image_shape"),
-    "shape": (logistic(image_shape=(8, 9)), _IMAGES.reshape(12, 64), _LABELS, r"=\(8, 9\)"),
     "channels": (logistic(), _IMAGES.reshape(12, 8, 4, 2), _LABELS, r"uint8\[12, 8, 4, 2\]"),
     "ragged": (logistic(), [np.zeros((8, 8)), np.zeros((9, 8))], [0, 1], "np.stack"),
     "fractions": (logistic(), _IMAGES / 300, _LABELS, r"value_range=\(0, 1\)"),
     "NaN": (logistic(value_range=(0, 1)), np.full((12, 8, 8), np.nan), _LABELS, "NaN"),
     "one class": (logistic(), _IMAGES, [1] * 12, r"one class \(1\)"),
-    "lengths": (logistic(), _IMAGES, _LABELS[:5], "inconsistent numbers of samples"),
-    "regression": (logistic(), _IMAGES, np.linspace(0, 1, 12), "continuous"),
     "no such files": (logistic(), ["a.png", "b.png", "c.png", "d.png"], [0, 1, 0, 1], "a.png"),
 }  # fmt: skip
 
@@ -214,8 +205,6 @@ def test_another_shape_is_refused_and_files_have_any(
 ) -> None:
     with pytest.raises(InputError, match=r"X has images of 9×8×1; .* 8×8×1"):
         fitted.predict(np.zeros((3, 9, 8)))
-    with pytest.raises(InputError, match="images of 8×8×3"):
-        fitted.predict(np.zeros((3, 8, 8, 3), np.uint8))
     with pytest.raises(ValueError, match="expecting 64 features"):
         fitted.predict(np.zeros((3, 60)))
     with pytest.raises(NotFittedError):
@@ -237,9 +226,6 @@ def test_every_option_is_a_parameter_that_can_be_searched_over() -> None:
     assert parameters - set(OPTIONS) == {
         "model", "image_shape", "value_range", "budget", "random_state", "runs",
     }  # fmt: skip
-    assert str(clone(logistic(c=2.0, size=(8, 8)))) == (
-        "ImageClassifier(c=2.0, model='logistic', size=(8, 8))"
-    )
     with pytest.raises(RecipeError, match="no option nonsense"):
         ImageClassifier(nonsense=1)  # type: ignore[call-arg]
 

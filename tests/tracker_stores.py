@@ -42,7 +42,6 @@ class MLflowServer:
         return found
 
     def runs(self, experiment: str) -> dict[str, dict[str, Any]]:
-        """Return the runs of an experiment by name."""
         found = self.ask("experiments/get-by-name", experiment_name=experiment)["experiment"]
         rows = self.ask("runs/search", experiment_ids=[found["experiment_id"]]).get("runs", [])
         named = {row["info"]["run_name"]: row for row in rows}
@@ -50,14 +49,12 @@ class MLflowServer:
         return named
 
     def history(self, run: str, metric: str) -> list[tuple[int, float]]:
-        """Return the values of a metric with their steps, as they came."""
         found = self.ask("metrics/get-history", run_id=run, metric_key=metric)["metrics"]
         return [(int(each.get("step", 0)), each["value"]) for each in found]
 
 
 @contextmanager
 def mlflow_serving(folder: Path) -> Iterator[MLflowServer]:
-    """Start a server on loopback, which keeps everything in a folder."""
     with socket.create_server(("127.0.0.1", 0)) as found:
         port = found.getsockname()[1]
     command = [
@@ -121,7 +118,6 @@ def _log_entries(content: bytes) -> Iterator[bytes]:
 
 
 def tensorboard_events(run: Path) -> Any:
-    """Return what TensorBoard makes of a run directory."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     return EventAccumulator(str(run)).Reload()

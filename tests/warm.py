@@ -1,9 +1,6 @@
-"""Processes of the command line that begin with the large libraries loaded.
+"""Commands as forks of a process that has loaded the large libraries, and nothing of Opsin.
 
-Most of a short command's time goes into loading PyTorch, matplotlib and scikit-learn, which no test
-of a command is about. So one process of each test worker loads them once, and every command is a
-fork of it: with its own memory, working directory, environment, standard streams and exit status.
-Nothing of Opsin is loaded before the fork. That the libraries are loaded where they are needed, and
+Loading them takes most of a short command's time. That they are loaded where they are needed, and
 nowhere else, is asked by tests that start Python anew.
 """
 
@@ -47,10 +44,7 @@ UNDRAWN: Final = "OPSIN_TESTS_UNDRAWN"
 
 
 class Warm:
-    """Runs commands of Opsin as forks of a process that has loaded the libraries.
-
-    Where the system cannot fork safely, each is a process of its own from the start.
-    """
+    """Runs commands; where the system cannot fork safely, each is a process from the start."""
 
     def __init__(self) -> None:
         self._channel: socket.socket | None = None
@@ -59,11 +53,7 @@ class Warm:
     def run(
         self, words: Sequence[str], *, cwd: Path, timeout: float = 240
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command without input, as ``python -W error -m opsin`` does.
-
-        Raises:
-            TimeoutExpired: It took longer; it was ended.
-        """
+        """Run a command without input, as ``python -W error -m opsin`` does."""
         if sys.platform != "linux":
             return subprocess.run(
                 [sys.executable, "-W", "error", "-m", "opsin", *words],
@@ -74,10 +64,7 @@ class Warm:
 
     @contextlib.contextmanager
     def start(self, words: Sequence[str], *, cwd: Path) -> Iterator[Begun]:
-        """Start a command that may get signals; it ends with the block, no other runs meanwhile.
-
-        On Linux alone.
-        """
+        """Start a command that may get signals (Linux); no other runs until the block ends."""
         channel = self._open()
         task = {"words": list(words), "cwd": str(cwd), "environment": dict(os.environ)}
         with (
@@ -104,15 +91,12 @@ class Warm:
         return self._channel
 
     def close(self) -> None:
-        """End the process that forks."""
         if self._channel is not None and self._process is not None:
             self._channel.close()
             self._process.wait(60)
 
 
 class Begun:
-    """A command that runs."""
-
     def __init__(
         self, words: Sequence[str], channel: socket.socket, pid: int, said: Sequence[IO[bytes]]
     ) -> None:
@@ -121,30 +105,23 @@ class Begun:
         self._status: int | None = None
 
     def poll(self) -> int | None:
-        """Return its exit status, or nothing while it runs."""
         if self._status is None and select.select([self._channel], [], [], 0)[0]:
             self._status = int(_line(self._channel))
         return self._status
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send it a signal, unless it has ended."""
         if self.poll() is None:
             # It may end in this moment.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """End it at once, and wait for that."""
         self.send_signal(signal.SIGKILL)
         if self._status is None:
             self._status = int(_line(self._channel))
 
     def wait(self, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-        """Wait for its end; return its status and what it said.
-
-        Raises:
-            TimeoutExpired: It took longer; it was ended.
-        """
+        """Wait for its end; return its status and what it said."""
         if self._status is None and not select.select([self._channel], [], [], timeout)[0]:
             self.kill()
             raise subprocess.TimeoutExpired(self._words, timeout)
@@ -158,7 +135,6 @@ class Begun:
 
 
 def _line(channel: socket.socket) -> bytes:
-    """Read up to the end of a line; nothing follows it."""
     read = b""
     while not read.endswith(b"\n"):
         piece = channel.recv(4096)

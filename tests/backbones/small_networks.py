@@ -90,5 +90,4 @@ def network(  # noqa: C901, PLR0915  one form an option
         [helper.make_tensor_value_info(value, tensor, None)], weights,
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
-    content: bytes = model.SerializeToString()
-    return content
+    return bytes(model.SerializeToString())

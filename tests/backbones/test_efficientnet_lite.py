@@ -28,14 +28,6 @@ def weights_of(name: str) -> PackagedWeights:
     return where
 
 
-def answers_to(images: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
-    weights = weights_of(name)
-    content, _ = read_network(weights.repository, weights.checked())
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    (answers,) = session.run(["logits"], {"pixels": images})
-    return np.asarray(answers)
-
-
 @pytest.mark.parametrize("name", BOX)
 def test_a_network_in_the_box_opens_by_its_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     side, parameters = BOX[name]
@@ -77,9 +69,7 @@ def test_stated_shapes_are_those_that_are_computed() -> None:
 
 
 @pytest.mark.parametrize("damage", ["other content", "no file", "not installed"])
-def test_a_damaged_package_is_refused(
-    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_damage_is_refused(damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = PackagedWeights("made-up-package", weights_of("efficientnet-lite0").sha256)
     package = tmp_path / "made_up_package"
     if damage != "not installed":
@@ -107,4 +97,7 @@ def test_answers_are_those_of_the_implementation_in_pytorch(name: str, tmp_path:
         cwd=tmp_path, check=True, capture_output=True,
     )  # fmt: skip
     judged = np.load(tmp_path / "answers.npy")
-    np.testing.assert_allclose(answers_to(images, name), judged, atol=1e-4)
+    content, _ = read_network(weights_of(name).repository, weights_of(name).checked())
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    (answers,) = session.run(["logits"], {"pixels": images})
+    np.testing.assert_allclose(answers, judged, atol=1e-4)

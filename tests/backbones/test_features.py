@@ -16,23 +16,11 @@ from opsin.backbones.backbone import Backbone, open_backbone
 from opsin.backbones.features import FeatureCache, compute
 from opsin.core.errors import StorageError
 from opsin.core.events import SILENT, Watcher
+from tests.conftest import Notes
 
 from .small_networks import SIDE, network
 
 Images = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
-
-
-class Counted(Watcher):
-    def __init__(self, stop: threading.Event | None = None, after: int = 0) -> None:
-        self.asked: list[int] = []
-        self._stop, self._after = stop, after
-
-    def begin(self, what: str, total: int, unit: str) -> None:
-        self.asked.append(total)
-
-    def advance(self, done: int, **figures: float) -> None:
-        if self._stop is not None and done >= self._after:
-            self._stop.set()
 
 
 @pytest.fixture
@@ -53,12 +41,17 @@ def test_what_was_computed_before_a_stop_stays(
     backbone: Backbone, images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(features, "KEPT", 8)
-    stop = threading.Event()
+    stop, again = threading.Event(), Notes()
+
+    class Stopping(Watcher):
+        def advance(self, done: int, **figures: float) -> None:
+            if done >= 8:
+                stop.set()
+
     with pytest.raises(KeyboardInterrupt):
-        compute(backbone, *images, ("whole",), watcher=Counted(stop, 8), stop=stop)
-    again = Counted()
+        compute(backbone, *images, ("whole",), watcher=Stopping(), stop=stop)
     found = compute(backbone, *images, ("whole",), watcher=again)
-    assert again.asked == [12]
+    assert again.totals == [12]
     fresh = compute(backbone, images[0], images[1] ^ np.uint8(1), ("whole",), watcher=SILENT)
     np.testing.assert_array_equal(found, fresh)
 
@@ -81,15 +74,13 @@ def test_features_too_large_for_the_memory_lie_on_the_disk(
         assert [each.name for each in cache.iterdir()] == ["features"]
 
 
-def test_other_labels_orders_and_more_images_compute_only_what_is_new(
-    backbone: Backbone, images: Images
-) -> None:
+def test_only_what_is_new_is_computed(backbone: Backbone, images: Images) -> None:
     pixels, digests = images
     first = compute(backbone, pixels[:15], digests[:15], ("whole", "mirrored"), watcher=SILENT)
     order = np.random.default_rng(0).permutation(20)
-    counted = Counted()
+    counted = Notes()
     found = compute(backbone, pixels[order], digests[order], ("whole", "mirrored"), watcher=counted)
-    assert counted.asked == [5]
+    assert counted.totals == [5]
     back = np.argsort(order)
     np.testing.assert_array_equal(found[back][:15], first)
 
@@ -105,14 +96,12 @@ def test_another_preparation_is_another_network(tmp_path: Path, images: Images) 
         assert all(np.abs(one - other).max() > 1e-3 for other in answers[:place])
 
 
-def test_features_of_the_cpu_stay_those_of_the_cpu(
-    backbone: Backbone, images: Images, stand_in: str
-) -> None:
+def test_the_cpu_keeps_its_own_features(backbone: Backbone, images: Images, stand_in: str) -> None:
     pixels, digests = images[0], images[1] ^ np.uint8(5)
     elsewhere = compute(backbone, pixels, digests, ("whole",), watcher=SILENT, device=stand_in)
-    counted = Counted()
+    counted = Notes()
     exact = compute(backbone, pixels, digests, ("whole",), watcher=counted)
-    assert counted.asked == [20]
+    assert counted.totals == [20]
     np.testing.assert_allclose(exact, elsewhere, atol=1e-3)
 
 
@@ -156,22 +145,14 @@ def test_images_are_found_by_their_pixels(kept: Kept, request: pytest.FixtureReq
     cache = FeatureCache(request.node.name, UNITS)
     for row in (0, 1, 149, 150, 299):
         np.testing.assert_array_equal(find(cache, digests[row]), features[row])
-    assert find(cache, np.zeros(32, np.uint8)) is None
-
-
-def test_many_are_filled_in_at_once(kept: Kept, request: pytest.FixtureRequest) -> None:
-    digests, features = kept
     wanted = np.concatenate([digests[[7, 200, 7]], digests[:1] ^ np.uint8(1)])
     found = np.zeros((4, UNITS), np.float32)
-    missing = FeatureCache(request.node.name, UNITS).fill(found, wanted)
-    assert missing.tolist() == [3]
+    assert cache.fill(found, wanted).tolist() == [3]
     np.testing.assert_array_equal(found[:3], features[[7, 200, 7]])
 
 
 @pytest.mark.parametrize("damage", ["cut", "bit", "text", "empty"])
-def test_a_damaged_file_costs_its_own_images(
-    damage: str, kept: Kept, request: pytest.FixtureRequest
-) -> None:
+def test_damage_costs_own_images(damage: str, kept: Kept, request: pytest.FixtureRequest) -> None:
     digests, features = kept
     cache = FeatureCache(request.node.name, UNITS)
     first = next(
@@ -181,24 +162,16 @@ def test_a_damaged_file_costs_its_own_images(
     )
     content = bytearray(first.read_bytes())
     if damage == "bit":
-        place = content.find(features[4].tobytes())
-        content[place] ^= 1
-    first.write_bytes(
-        {"cut": bytes(content[:-200]), "bit": bytes(content), "text": b"no arrays", "empty": b""}[
-            damage
-        ]
-    )
+        content[content.find(features[4].tobytes())] ^= 1
+    damaged = {"cut": content[:-200], "bit": content, "text": b"no arrays", "empty": b""}
+    first.write_bytes(bytes(damaged[damage]))
     assert find(cache, digests[4]) is None
-    whole = find(cache, digests[160])
-    assert whole is not None
-    np.testing.assert_array_equal(whole, features[160])
+    np.testing.assert_array_equal(find(cache, digests[160]), features[160])
     found = np.zeros((300, UNITS), np.float32)
     assert cache.fill(found, digests).tolist() == list(range(150))
     cache.keep(digests[:150][::-1], features[:150][::-1])  # computed again, kept under another name
     again = FeatureCache(request.node.name, UNITS)
-    known = find(again, digests[4])
-    assert known is not None
-    np.testing.assert_array_equal(known, features[4])
+    np.testing.assert_array_equal(find(again, digests[4]), features[4])
 
 
 def _keep(key: str, seed: int) -> None:
@@ -221,6 +194,4 @@ def test_processes_keep_at_the_same_time(request: pytest.FixtureRequest) -> None
     for seed in (0, 1, 2):
         random = np.random.default_rng(seed)
         for digests in (random.integers(0, 256, (16, 32), np.uint8) for _ in range(30)):
-            found = find(cache, digests[5])
-            assert found is not None
-            np.testing.assert_array_equal(found, digests[5, :UNITS])
+            np.testing.assert_array_equal(find(cache, digests[5]), digests[5, :UNITS])

@@ -158,9 +158,7 @@ def test_folds_show_how_far_a_head_leans_towards_common_classes() -> None:
     assert weak.mix_power < 0.9
 
 
-def test_rare_classes_cost_nothing_where_answers_assume_the_training_mix(
-    backbone: Path, tmp_path: Path
-) -> None:
+def test_answers_assume_the_training_mix(backbone: Path, tmp_path: Path) -> None:
     data = coloured((120, 30, 10), test_fraction=0.2)
     run = trained(data, backbone, tmp_path / "runs")
     mix = run.classifier().metadata.class_mix

@@ -41,19 +41,13 @@ def test_names_are_those_that_an_unknown_model_is_told() -> None:
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("forest", {"epochs": 3}),
-        ("logistic", {"batch_size": 32}),
-        ("svm", {"augment": "photos"}),
-        ("knn", {"trees": 10}),
-        ("forest", {"learning_rate": 0.1}),
+        ("forest", {"epochs": 3}), ("svm", {"augment": "photos"}), ("knn", {"trees": 10}),
         ("logistic", {"budget": "10m"}),
     ],
-)
+)  # fmt: skip
 def test_what_makes_no_sense_for_a_model_is_refused(name: str, options: dict[str, Any]) -> None:
-    with pytest.raises(RecipeError) as caught:
+    with pytest.raises(RecipeError, match=f"--model {name} has no option {next(iter(options))}"):
         resolve_classical(DATA, model=name, **options)
-    (option,) = options
-    assert f"--model {name} has no option {option}" in caught.value.message
 
 
 @pytest.mark.parametrize(

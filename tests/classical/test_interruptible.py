@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 import pytest
 
 from opsin.classical.fit import FitProgress, run_interruptible
 from opsin.core.events import Watcher
 from tests.conftest import Notes
+
+call = partial(run_interruptible, what="Fit", total=1, unit="fits")
 
 
 class Listener(Notes):
@@ -36,8 +39,7 @@ def test_progress_and_the_result_come_through_from_this_thread() -> None:
         return "fitted"
 
     listener = Listener()
-    found = run_interruptible(work, what="Fit", total=2, unit="steps", watcher=listener,
-                     stop=threading.Event())  # fmt: skip
+    found = call(work, watcher=listener, stop=threading.Event())
     assert found == "fitted"
     assert listener.heard[-1] == (threading.get_ident(), 2)
     assert {thread for thread, _ in listener.heard} == {threading.get_ident()}
@@ -50,15 +52,12 @@ def test_an_error_comes_through() -> None:
 
     listener = Listener()
     with pytest.raises(ValueError, match="too few images"):
-        run_interruptible(
-            work, what="Fit", total=1, unit="fits", watcher=listener, stop=threading.Event()
-        )
+        call(work, watcher=listener, stop=threading.Event())
     assert listener.open == 0
 
 
 def test_a_stop_leaves_a_call_that_does_not_listen() -> None:
-    stop, over = threading.Event(), threading.Event()
-    ended = threading.Event()
+    stop, over, ended = threading.Event(), threading.Event(), threading.Event()
     went_on: list[bool] = []
 
     def work(progress: FitProgress) -> None:
@@ -71,7 +70,7 @@ def test_a_stop_leaves_a_call_that_does_not_listen() -> None:
             ended.set()
 
     with pytest.raises(KeyboardInterrupt, match="cannot be left half done"):
-        run_interruptible(work, what="Fit", total=1, unit="fits", watcher=Watcher(), stop=stop)
+        call(work, watcher=Watcher(), stop=stop)
     assert not ended.is_set()
     over.set()  # and when it comes up for air, it ends without a word
     assert ended.wait(30)
@@ -79,7 +78,7 @@ def test_a_stop_leaves_a_call_that_does_not_listen() -> None:
 
 
 def test_there_is_a_sign_of_life_while_nothing_is_told() -> None:
-    listener, over = Listener(), threading.Event()
+    over = threading.Event()
 
     class Enough(Listener):
         def advance(self, done: int, **figures: float) -> None:
@@ -88,8 +87,5 @@ def test_there_is_a_sign_of_life_while_nothing_is_told() -> None:
                 over.set()
 
     listener = Enough()
-    run_interruptible(
-        lambda progress: over.wait(60), what="Fit", total=1, unit="fits", watcher=listener,
-        stop=threading.Event(),
-    )  # fmt: skip
+    call(lambda progress: over.wait(60), watcher=listener, stop=threading.Event())
     assert len(listener.heard) >= 3

@@ -11,9 +11,7 @@ from opsin.classical.pixels import Pooling, drawn
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3]), st.integers(4, 40))
-def test_a_mean_of_squares_is_what_it_says(
-    height: int, width: int, channels: int, side: int
-) -> None:
+def test_means_of_squares_are_right(height: int, width: int, channels: int, side: int) -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, height, width, channels), np.uint8)
     pooling = Pooling.to_fit((height, width, channels), side)
     assert max(pooling.shape[1:]) <= side

@@ -71,14 +71,9 @@ def test_a_table_and_a_sentence(make: Make, digits: Dataset) -> None:
     assert len(pair.disagreements) >= pair.only_first + pair.only_second
     assert json.loads(json.dumps(found.to_json(), allow_nan=False))["pairs"][0] == pair.to_json()
     assert "B is better" in repr(found) and "B is better" in found._repr_html_()
-
-
-def test_a_run_against_itself_shows_no_difference(make: Make) -> None:
-    run = make("one", 0.8)
-    (pair,) = opsin.compare(run, run).pairs
-    assert (pair.p, pair.difference, pair.better, pair.disagreements) == (1.0, 0.0, None, [])
-    assert "better" not in pair.sentence
-    assert pair.sentence.startswith("No difference between A and B can be shown with these ")
+    (same,) = opsin.compare(good, good).pairs
+    assert (same.p, same.difference, same.better, same.disagreements) == (1, 0, None, [])
+    assert same.sentence.startswith("No difference between A and B can be shown")
 
 
 def test_order_names_and_the_order_of_classes_do_not_matter(
@@ -169,9 +164,7 @@ def test_runs_that_share_no_test_images_are_refused_with_the_reason(
         runs.append(make(name, 0.8, data))
     with pytest.raises(RunError) as refused:
         opsin.compare(*runs)
-    told = str(refused.value)
-    for words in ("None of the 90 test images", "--split-seed", "opsin evaluate"):
-        assert words in told, words
+    assert "None of the 90 test images" in str(refused.value)
 
 
 def test_images_of_one_group_are_compared_as_one(tmp_path: Path, digits: Dataset) -> None:
@@ -184,29 +177,15 @@ def test_images_of_one_group_are_compared_as_one(tmp_path: Path, digits: Dataset
         runs.append(write_run(tmp_path, name, digits, answers))
     alone = opsin.compare(*runs)
     assert alone.pairs[0].better == "B"
-    assert "exact McNemar p < 0.0001" in alone.pairs[0].sentence
     for run in runs:
         directory = RunDirectory(run)
         kept = directory.load_arrays(directory.predictions)
         directory.save_arrays(directory.predictions, **{**kept, "test_groups": by_hand})
     grouped = opsin.compare(*runs)
     groups = int(by_hand[-1]) + 1
-    assert (grouped.pairs[0].groups, grouped.pairs[0].p, grouped.pairs[0].better) == (
-        groups, 1.0, None,
-    )  # fmt: skip
-    assert f"test by {groups} groups p = 1" in grouped.pairs[0].sentence
+    (pair,) = grouped.pairs
+    assert (pair.groups, pair.p, pair.better) == (groups, 1.0, None)
     assert any("which are few" in remark for remark in grouped.remarks)
-
-
-def test_other_labels_are_refused(make: Make, digits: Dataset) -> None:
-    everything = np.arange(len(digits.split.train) + len(digits.split.val))
-    one, other = (make(name, 0.8, as_arrays(digits, everything)) for name in ("one", "other"))
-    with np.load(other / "predictions.npz") as kept:
-        content = dict(kept)
-    content["test_labels"][:3] = (content["test_labels"][:3] + 1) % 10
-    np.savez(other / "predictions.npz", **content)
-    with pytest.raises(RunError, match=r"3 of the .* have another label .*no corrections tell"):
-        opsin.compare(one, other)
 
 
 def test_without_test_images_the_words_are_validation_optimistic(make: Make) -> None:
@@ -217,12 +196,7 @@ def test_without_test_images_the_words_are_validation_optimistic(make: Make) -> 
     assert found.pairs[0].sentence.startswith("Validation, optimistic: B is better")
     assert "Validation, optimistic" in found.headline
     assert "optimistic" in found.remarks[0]
-    same = opsin.compare(one, one, one)
-    assert "validation, optimistic" in same.headline
-    assert "validation images" in same.pairs[0].sentence
-    moved = opsin.load("digits", test_fraction=0, split_seed=3)
-    found = opsin.compare(one, make("moved", 0.5, moved))
-    assert "validation images that all of these runs have" in found.notes[0]
+    assert "validation, optimistic" in opsin.compare(one, one, one).headline
     with pytest.raises(RunError, match=r"one is judged by validation"):
         opsin.compare(make("with", 0.5), one)
 
@@ -259,11 +233,9 @@ def test_sizes_are_compared_by_name_where_the_source_names_its_test_part(
         write_shapes(tmp_path / "photos" / part, count)
     small, large = (opsin.load(tmp_path / "photos", size=size) for size in (8, 16))
     runs = [make("small", 0.9, small), make("large", 0.6, large)]
-    told = Notes()
-    found = opsin.compare(*runs, watcher=told)
+    found = opsin.compare(*runs)
     assert found.images == 16
-    assert "8×8" in told.notes[0] and "16×16" in told.notes[0] and "by name" in told.notes[0]
-    assert found.notes == tuple(told.notes)
+    assert "by name" in found.notes[0]
     # Names from another place prove nothing.
     shutil.copytree(tmp_path / "photos", tmp_path / "copy")
     copied = make("copied", 0.9, opsin.load(tmp_path / "copy", size=16))
@@ -287,7 +259,6 @@ def test_several_runs_are_set_against_one_and_p_is_adjusted(make: Make) -> None:
     turned = opsin.compare(runs[1], runs[0], runs[2])
     assert turned.pairs[0].difference == -found.pairs[0].difference
     assert turned.pairs[0].better == "A"
-    assert turned.runs[0].best == ["accuracy"]
 
 
 def test_one_run_or_too_many_and_unfinished_ones_are_refused(make: Make, tmp_path: Path) -> None:
@@ -306,7 +277,9 @@ def test_one_run_or_too_many_and_unfinished_ones_are_refused(make: Make, tmp_pat
         opsin.compare(run, run.parent / "old")
 
 
-def test_exact_copies_among_the_training_images_are_told(make: Make, digits: Dataset) -> None:
+def test_other_labels_are_refused_and_copies_among_the_training_images_told(
+    make: Make, digits: Dataset
+) -> None:
     everything = np.arange(len(digits.split.train) + len(digits.split.val))
     one = make("one", 0.8, as_arrays(digits, everything))
     other = make("other", 0.8, as_arrays(digits, everything))
@@ -317,6 +290,12 @@ def test_exact_copies_among_the_training_images_are_told(make: Make, digits: Dat
     found = opsin.compare(one, other)
     (note,) = found.notes
     assert "other was trained on, or chosen by, exact copies of 4 of the " in note
+    with np.load(other / "predictions.npz") as kept:
+        content = dict(kept)
+    content["test_labels"][:3] = (content["test_labels"][:3] + 1) % 10
+    np.savez(other / "predictions.npz", **content)
+    with pytest.raises(RunError, match=r"3 of the .* have another label .*no corrections tell"):
+        opsin.compare(one, other)
 
 
 def test_everything_is_written_where_it_was_asked_for(make: Make, tmp_path: Path) -> None:
@@ -331,9 +310,8 @@ def test_everything_is_written_where_it_was_asked_for(make: Make, tmp_path: Path
     assert html.escape(found.pairs[0].sentence) in page
     assert page.count('<img src="data:image/') >= 24
     assert page.count("<img") == page.count(' alt="')
-    for foreign in ("<script", 'src="http', 'href="http', "url("):
-        assert foreign not in page.replace("url(#", ""), foreign
-    assert len(page) < 1_000_000
+    for foreign in ("<script", 'src="http', 'href="http'):
+        assert foreign not in page, foreign
 
 
 def test_images_that_are_gone_are_named_and_that_is_said(make: Make, tmp_path: Path) -> None:
@@ -351,28 +329,16 @@ def test_images_that_are_gone_are_named_and_that_is_said(make: Make, tmp_path: P
     assert (found.pairs[0].disagreements[0].name or "?") in page
 
 
-def made_test(
-    images: int, difference: float, low: float, high: float, p: float, better: str | None = None
-) -> PairedTest:
-    return PairedTest(images=images, difference=difference, low=low, high=high, p=p,
-                      both_right=0, only_first=0, only_second=0, both_wrong=0,
-                      both_wrong_differently=0, better=better)  # fmt: skip
+COUNTS = ("both_right", "only_first", "only_second", "both_wrong", "both_wrong_differently")
 
 
-@given(
-    images=st.integers(1, 100_000),
-    difference=st.floats(-1, 1),
-    low=st.floats(-1, 1),
-    high=st.floats(-1, 1),
-    p=st.floats(0, 1),
-    better=st.sampled_from(["first", "second", None]),
-)
-def test_a_sentence_says_better_only_where_it_was_decided(
-    images: int, difference: float, low: float, high: float, p: float, better: str | None
-) -> None:
-    test = made_test(images, difference, low, high, p, better)
+@given(st.builds(PairedTest, **dict.fromkeys(COUNTS, st.just(0)),
+                 images=st.integers(1, 100_000), difference=st.floats(-1, 1),
+                 low=st.floats(-1, 1), high=st.floats(-1, 1), p=st.floats(0, 1),
+                 better=st.sampled_from(["first", "second", None])))  # fmt: skip
+def test_a_sentence_says_better_only_where_it_was_decided(test: PairedTest) -> None:
     said = sentence(test, ("A", "B"), "test")
-    assert ("better" in said) == (better is not None)
+    assert ("better" in said) == (test.better is not None)
     assert "-0.0 " not in said
 
 

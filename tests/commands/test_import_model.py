@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,6 @@ CLASSES = tuple("0123456789")
 
 @pytest.fixture(scope="module")
 def learnt() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Weights and bias that tell digits apart, for pixels from 0 to 1."""
     digits = load_digits()
     pixels = np.rint(digits.images * (255 / 16)).reshape(-1, 64) / 255
     model = LogisticRegression(C=10, max_iter=500).fit(pixels, digits.target)
@@ -42,7 +42,6 @@ def learnt() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
 
 @pytest.fixture
 def digits_file(learnt: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]], tmp_path: Path) -> Path:
-    """A network of Keras that tells digits apart."""
     config = sequential(
         image(8, 8),
         layer("Flatten", "flatten"),
@@ -52,9 +51,8 @@ def digits_file(learnt: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]], tmp_p
 
 
 def foreign_onnx(
-    path: Path, learnt: Any, *last: onnx.NodeProto, shape: tuple[Any, ...] = ("N", 1, 8, 8),
-    output: str = "y",
-) -> Path:  # fmt: skip
+    path: Path, learnt: Any, *last: onnx.NodeProto, shape: tuple[Any, ...] = ("N", 1, 8, 8)
+) -> Path:
     """Write the same as another program would export it."""
     weight, bias = learnt
     nodes = [
@@ -65,7 +63,7 @@ def foreign_onnx(
     held = {"flat": np.array([-1, 64], np.int64), "weight": weight, "bias": bias}
     graph = helper.make_graph(
         nodes, "other", [helper.make_tensor_value_info("x", TensorProto.FLOAT, list(shape))],
-        [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
         [numpy_helper.from_array(value, name) for name, value in held.items()],
     )  # fmt: skip
     model = helper.make_model(
@@ -84,9 +82,7 @@ def test_with_images_it_is_a_run_like_others(digits_file: Path, tmp_path: Path) 
     assert run.accuracy > 0.95
     report = run.report
     assert report.training.elsewhere
-    assert report.calibration is None
-    assert report.reject is None
-    assert run.directory.page.is_file()
+    assert (report.calibration, report.reject) == (None, None)
     assert "had never seen" not in run.directory.page.read_text(encoding="utf-8")
     assert run.imported().maker == "Keras 3.15.1"
     assert run.recipe.model.name == "imported"
@@ -129,44 +125,36 @@ def test_without_images_it_answers_and_says_what_it_cannot(
         opsin.resume(run)
 
 
-def softmax() -> list[onnx.NodeProto]:
-    return [helper.make_node("Softmax", ["scores"], ["y"], axis=1)]
-
-
-FORMS: dict[str, tuple[Callable[[], list[onnx.NodeProto]], tuple[Any, ...], str]] = {
-    "logits": (lambda: [helper.make_node("Identity", ["scores"], ["y"])], ("N", 1, 8, 8), "logits"),
-    "softmax": (softmax, ("N", 1, 8, 8), "before its softmax"),
-    "channels last": (softmax, ("N", 8, 8, 1), "before its softmax"),
-    "one image": (softmax, (1, 1, 8, 8), "before its softmax"),
-    "rows of pixels": (softmax, ("N", 64), "before its softmax"),
-    "no axis for grey": (softmax, ("N", 8, 8), "before its softmax"),
+SOFTMAX = [helper.make_node("Softmax", ["scores"], ["y"], axis=1)]
+FORMS: dict[str, tuple[list[onnx.NodeProto], tuple[Any, ...], str]] = {
+    "logits": ([helper.make_node("Identity", ["scores"], ["y"])], ("N", 1, 8, 8), "logits"),
+    "softmax": (SOFTMAX, ("N", 1, 8, 8), "before its softmax"),
+    "channels last": (SOFTMAX, ("N", 8, 8, 1), "before its softmax"),
+    "one image": (SOFTMAX, (1, 1, 8, 8), "before its softmax"),
+    "rows of pixels": (SOFTMAX, ("N", 64), "before its softmax"),
+    "no axis for grey": (SOFTMAX, ("N", 8, 8), "before its softmax"),
     "probabilities without softmax": (
-        lambda: [
+        [
             helper.make_node("Exp", ["scores"], ["large"]),
-            helper.make_node("ReduceSum", ["large"], ["sum"], keepdims=1, noop_with_empty_axes=0),
-            helper.make_node("Exp", ["scores"], ["again"]),
-            helper.make_node("ReduceL1", ["again"], ["length"], axes=[1], keepdims=1),
-            helper.make_node("Div", ["large", "length"], ["y"]),
+            helper.make_node("ReduceL1", ["large"], ["sum"], axes=[1], keepdims=1),
+            helper.make_node("Div", ["large", "sum"], ["y"]),
         ],
         ("N", 1, 8, 8),
         "logarithms",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("form", a_few(FORMS, 2))
 def test_onnx_of_any_maker(form: str, learnt: Any, tmp_path: Path) -> None:
     last, shape, words = FORMS[form]
-    nodes = [node for node in last() if node.op_type != "ReduceSum"]
-    file = foreign_onnx(tmp_path / "other.onnx", learnt, *nodes, shape=shape)
+    file = foreign_onnx(tmp_path / "other.onnx", learnt, *last, shape=shape)
     run = opsin.import_model(
         file, data="digits", prepare="0..1", runs=tmp_path / "runs", quiet=True
     )
     assert run.accuracy > 0.95
     assert words in run.imported().answers
     assert run.imported().maker == "maker"
-    (directory,) = (tmp_path / "runs").iterdir()
-    assert directory == run.path
 
 
 def test_classes_come_from_beside_or_are_asked_for(digits_file: Path, tmp_path: Path) -> None:
@@ -205,7 +193,7 @@ def test_pixels_are_asked_for_and_never_guessed(digits_file: Path, tmp_path: Pat
 def test_doubts_are_said_and_nothing_is_changed(learnt: Any, tmp_path: Path) -> None:
     weight, bias = learnt
     turned = (np.roll(weight, 1, axis=1), np.roll(bias, 1))
-    file = foreign_onnx(tmp_path / "other.onnx", turned, *softmax())
+    file = foreign_onnx(tmp_path / "other.onnx", turned, *SOFTMAX)
     notes = Notes()
     run = opsin.import_model(
         file, data="digits", prepare="0..1", runs=tmp_path / "runs", watcher=notes
@@ -258,9 +246,6 @@ def test_one_number_is_the_second_of_two_classes(tmp_path: Path) -> None:
 
 
 def test_it_loads_neither_keras_nor_torch(tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
     config, weights = tutorial()
     file = write_keras(tmp_path / "t.keras", config, weights)
     program = (

@@ -22,24 +22,18 @@ from tests.made_runs import answers_right, write_run
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, digits: Dataset, nearest_mean: Path) -> Path:
-    """A finished run with a classifier that is the mean of each digit."""
     root = tmp_path_factory.mktemp("runs")
     return write_run(root, "means", digits, answers_right(digits, 0.9), classifier=nearest_mean)
 
 
-def ask(
-    run: Path, folder: Path, *questions: dict[str, Any], content: bytes = b""
-) -> list[dict[str, Any]]:
-    """Return all that is sent in answer to questions."""
+def ask(run: Path, folder: Path, *questions: Any, content: bytes = b"") -> list[dict[str, Any]]:
     asked = b"".join(part for each in questions for part in pack(each, [content]))
     out = io.BytesIO()
     answer_frames(run, folder, io.BytesIO(asked), out)
     return [header for header, _ in Unpacker().feed(out.getvalue())]
 
 
-def answers(
-    run: Path, folder: Path, *questions: dict[str, Any], content: bytes = b""
-) -> list[dict[str, Any]]:
+def answers(run: Path, folder: Path, *questions: Any, content: bytes = b"") -> list[dict[str, Any]]:
     """Return the answers to questions, without the progress sent before them."""
     sent = ask(run, folder, *questions, content=content)
     return [each for each in sent if "progress" not in each]
@@ -87,45 +81,36 @@ def test_units_and_the_network_have_pages(run: Path, tmp_path: Path) -> None:
     assert (tmp_path / "b2.html").is_file()
 
 
-def test_a_lesson_has_a_page_where_there_is_one_about_the_layer(run: Path, tmp_path: Path) -> None:
+def test_lessons_and_explanations_have_pages_without_script_in_an_attribute(
+    run: Path, tmp_path: Path
+) -> None:
     (said,) = answers(run, tmp_path, question("lesson", image="test/3", layer="head"))
     assert said["said"]["terms"] == {"dropout": ["head"], "softmax": ["head"]}
     assert (said["said"]["term"], said["said"]["layer"]) == ("dropout", "head")
     asked = question("lesson", image="test/3", term="softmax") | {"id": "b2"}
     (said,) = answers(run, tmp_path, asked)
-    page = Path(said["page"]).read_text(encoding="utf-8")
-    assert 'type="range"' in page
-    assert not re.search(r"<[^>]*\son[a-z]+\s*=", page)
+    (explained,) = answers(run, tmp_path, question("explain", image="test/3"))
+    for each in (said, explained):
+        page = Path(each["page"]).read_text(encoding="utf-8")
+        assert 'type="range"' in page
+        # script-src-attr 'none' of the studio would stop it.
+        assert not re.search(r"<[^>]*\son[a-z]+\s*=", page)
+    assert "What are the checks?" in page
     asked = question("lesson", image="test/3", layer="input") | {"id": "c3"}
     (said,) = answers(run, tmp_path, asked)
     assert said["page"] is None
     assert "term" not in said["said"]
 
 
-def test_an_explanation_has_its_checks_and_no_script_in_an_attribute(
-    run: Path, tmp_path: Path
-) -> None:
-    (said,) = answers(run, tmp_path, question("explain", image="test/3"))
-    page = Path(said["page"]).read_text(encoding="utf-8")
-    assert "What are the checks?" in page
-    assert 'type="range"' in page
-    # script-src-attr 'none' of the studio would stop it.
-    assert not re.search(r"<[^>]*\son[a-z]+\s*=", page)
-
-
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
         (question("image", image="test/18000"), "'test/18000'"),
-        (question("image", image="/etc/passwd"), "'/etc/passwd'"),
         (question("image", image="5"), "'5'"),  # its name, which might be a file's too
         (question("image"), "known or sent"),
         (question("image", content="aGFsbG8="), '"content"'),
         (question("layer", layer="nowhere"), "'nowhere'"),
         (question("layer", layer="head", limit=0), "0"),
-        (question("layer", layer=3), '"layer": 3'),
-        (question("layer"), "''"),
-        (question("lesson", image="test/1", term="magic"), '"magic"'),
         (question("lesson", image="test/1", term="pooling"), "has no pooling"),
         (question("lesson", image="test/1", term="softmax", layer="input"), "'input'"),
         (question("nowhere"), "nowhere"),

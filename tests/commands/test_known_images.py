@@ -39,23 +39,17 @@ def test_names_and_places(name: str, row: int | None) -> None:
     assert known().row_called(name) == row
 
 
-def test_a_file_without_a_run_asks_for_images(nearest_mean: Path) -> None:
+def test_a_file_without_a_run_asks_for_images_of_its_classes(
+    nearest_mean: Path, shapes: Path
+) -> None:
     classifier = opsin.Classifier(nearest_mean)
     with pytest.raises(SourceError, match="--data SOURCE"):
         known_images(classifier)
+    with pytest.raises(SourceError, match="also has disc, square"):
+        known_images(classifier, [shapes])
     given = known_images(classifier, ["digits"])
     assert len(given.images) == 1797
     assert sum(map(len, (given.train, given.val, given.test))) == 1797
-
-
-def test_foreign_classes_are_refused(nearest_mean: Path, shapes: Path) -> None:
-    with pytest.raises(SourceError, match="also has disc, square"):
-        known_images(opsin.Classifier(nearest_mean), [shapes])
-
-
-def test_one_source_may_be_a_path(nearest_mean: Path, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="nowhere"):
-        _ = Inspection(nearest_mean, data=tmp_path / "nowhere").known
 
 
 def test_a_name_that_nobody_knows(nearest_mean: Path) -> None:

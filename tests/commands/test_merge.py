@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -19,7 +19,6 @@ import opsin
 from opsin.commands.test_set_usage import count_looks
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.errors import RecipeError, StorageError
-from tests.backbones.small_networks import network
 from tests.variants import a_few
 
 Make = Callable[..., Path]
@@ -40,19 +39,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("backbone") / "small.onnx"
-    file.write_bytes(network())
-    about = {"image_mean": [0.25] * 3, "image_std": [1, 1, 1]}
-    (file.parent / "preprocessor_config.json").write_text(json.dumps(about))
-    return file
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture
 def make(nearest_mean: Path, images: Path, backbone: Path) -> Make:
-    """What writes a file, or a shard of it."""
-
     def made(verb: str, out: Path, shard: str | None = None, source: Path = images) -> Path:
         if "parquet" in out.name:
             pytest.importorskip("pyarrow")
@@ -65,14 +53,15 @@ def make(nearest_mean: Path, images: Path, backbone: Path) -> Make:
 
 @pytest.mark.parametrize(("verb", "form"), a_few(FORMS, 3))
 @given(data=st.data(), count=st.integers(1, 13))
-@settings(
-    max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=4)
 def test_shards_made_in_any_order_are_the_file_of_one_command(
     tmp_path: Path, make: Make, verb: str, form: str, data: st.DataObject, count: int
 ) -> None:
     pq = pytest.importorskip("pyarrow.parquet") if form == "parquet" else None
-    plain = plain_file(make, verb, tmp_path / f"plain/{verb}.{form}")
+    plain = tmp_path / f"plain/{verb}.{form}"
+    if not plain.exists():
+        plain.parent.mkdir(exist_ok=True)
+        make(verb, plain)
     out = tmp_path / f"{count}" / plain.name
     shutil.rmtree(out.parent, ignore_errors=True)
     order = data.draw(st.permutations(range(1, count + 1)))
@@ -91,15 +80,8 @@ def test_shards_made_in_any_order_are_the_file_of_one_command(
     assert left == {file.name for file in files}
 
 
-def plain_file(make: Make, verb: str, path: Path) -> Path:
-    """The file of one command."""
-    path.parent.mkdir(exist_ok=True)
-    return path if path.exists() else make(verb, path)
-
-
 @pytest.fixture(params=["csv", "npz"])
 def shards(request: pytest.FixtureRequest, tmp_path: Path, make: Make) -> list[Path]:
-    """Three shards, of answers or of features."""
     out = tmp_path / "shards" / f"out.{request.param}"
     verb = "predict" if request.param == "csv" else "embed"
     return [make(verb, out, f"{number}/3") for number in (1, 2, 3)]
@@ -113,15 +95,8 @@ def verb_of(shard: Path) -> str:
     return "embed" if ".npz" in shard.name else "predict"
 
 
-def test_a_finished_shard_costs_nothing(shards: list[Path], make: Make) -> None:
-    before = [file.read_bytes() for file in shards]
-    for number, file in enumerate(shards, start=1):
-        assert make(verb_of(file), whole(file), f"{number}/3") == file
-    assert [file.read_bytes() for file in shards] == before
-
-
-def test_what_is_missing_is_named_and_nothing_written(shards: list[Path], make: Make) -> None:
-    out = whole(shards[0])
+def test_what_is_missing_is_named_and_made_alone(shards: list[Path], make: Make) -> None:
+    out, before = whole(shards[0]), [file.read_bytes() for file in shards]
     with closing(sqlite3.connect(shards[1])) as db, db:
         (content,) = db.execute("SELECT content FROM about").fetchone()
         killed = json.dumps({**json.loads(content), "sha256": None})
@@ -133,7 +108,9 @@ def test_what_is_missing_is_named_and_nothing_written(shards: list[Path], make: 
         opsin.merge(out)
     assert not out.exists()
     shards[0].with_name("elsewhere").rename(shards[0])
-    assert make(verb_of(out), out, "2/3") == shards[1]
+    for number, file in enumerate(shards, start=1):
+        assert make(verb_of(out), out, f"{number}/3") == file
+    assert [file.read_bytes() for file in (shards[0], shards[2])] == [before[0], before[2]]
     assert opsin.merge(out).shards == 3
 
 

@@ -27,28 +27,19 @@ def run_on(root: Path, *sources: Path, **options: Any) -> RunDirectory:
 
 def test_the_same_images_elsewhere_are_the_runs_own(tmp_path: Path, shapes: Path) -> None:
     run = run_on(tmp_path, shapes, split_seed=3, size=12)
-    before = load_run_images(run)
+    before, kept = load_run_images(run), run.dataset.read_bytes()
+    load_run_images(run, shutil.copytree(shapes, tmp_path / "copy"))
+    assert run.dataset.read_bytes() == kept  # not remembered while the original is there
     moved = shapes.rename(tmp_path / "moved")
     assert is_moved(run)
-    with pytest.raises(MovedError) as error:
+    with pytest.raises(MovedError, match="--data NEW") as error:
         load_run_images(run)
-    assert str(run.path) in str(error.value)
-    assert str(shapes) in str(error.value)
-    assert "--data NEW" in str(error.value)
     assert error.value.gone == (str(shapes),)
     found = load_run_images(run, moved)
     assert found.fingerprint == before.fingerprint
     assert np.array_equal(found.split.test, before.split.test)
     assert not is_moved(run)
     assert load_run_images(run).recipe.sources == (str(moved),)
-
-
-def test_a_copy_is_not_remembered_while_the_original_is_there(tmp_path: Path, shapes: Path) -> None:
-    run = run_on(tmp_path, shapes)
-    kept = run.dataset.read_bytes()
-    shutil.copytree(shapes, tmp_path / "copy")
-    load_run_images(run, tmp_path / "copy")
-    assert run.dataset.read_bytes() == kept
 
 
 def test_other_images_are_refused_with_what_differs(tmp_path: Path, shapes: Path) -> None:
@@ -67,10 +58,9 @@ def test_other_images_are_refused_with_what_differs(tmp_path: Path, shapes: Path
 
 def test_other_classes_are_refused(tmp_path: Path, shapes: Path) -> None:
     run = run_on(tmp_path, shapes)
-    moved = shapes.rename(tmp_path / "moved")
-    (moved / "disc" / "0.png").rename(moved / "square" / "was-a-disc.png")
+    (shapes / "disc" / "0.png").rename(shapes / "square" / "was-a-disc.png")
     with pytest.raises(SourceError, match="images are the same, but classes"):
-        load_run_images(run, moved)
+        load_run_images(run, shapes.rename(tmp_path / "moved"))
 
 
 def test_each_source_has_its_place_in_order(tmp_path: Path) -> None:
@@ -110,7 +100,6 @@ def test_a_damaged_recipe_is_a_damaged_run(tmp_path: Path, shapes: Path) -> None
 
 @pytest.fixture
 def trained(tmp_path: Path, shapes: Path) -> opsin.Run:
-    """A run whose images were moved away since."""
     run = opsin.train(shapes, model="mlp", epochs=1, runs=tmp_path / "runs", quiet=True)
     shapes.rename(tmp_path / "moved")
     return run
@@ -118,12 +107,11 @@ def trained(tmp_path: Path, shapes: Path) -> opsin.Run:
 
 @pytest.mark.torch
 def test_every_verb_names_the_option(cli: Cli, trained: opsin.Run, shapes: Path) -> None:
-    for words in (("report",), ("resume", "--epochs", "2"), ("inspect", "train/0"),
-                  ("inspect", "--layer", "head"), ("export",)):  # fmt: skip
-        done = cli(words[0], trained.path, *words[1:])
+    for verb, *words in (("report",), ("resume", "--epochs", "2"), ("inspect", "train/0"),
+                         ("inspect", "--layer", "head"), ("export",)):  # fmt: skip
+        done = cli(verb, trained.path, *words)
         assert done.returncode == 1, done.stderr
-        for word in (str(trained.path), str(shapes), "--data NEW"):
-            assert word in done.stderr, done.stderr
+        assert str(shapes) in done.stderr and "--data NEW" in done.stderr
 
 
 @pytest.mark.torch

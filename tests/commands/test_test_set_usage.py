@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import opsin
@@ -27,15 +26,3 @@ def test_looks_are_counted_by_the_images(tmp_path: Path) -> None:
     assert key == key_of(kept["digests"], kept["test"])
     assert count_looks(first.directory, key) == 2
     assert count_looks(first.directory, None) == 0
-
-
-def test_an_evaluation_on_test_images_is_a_look(tmp_path: Path) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (90, 8, 8), np.uint8)
-    labels = np.arange(90) % 3
-    np.savez(tmp_path / "noise.npz", images=images[:60], labels=labels[:60],
-             test_images=images[60:], test_labels=labels[60:])  # fmt: skip
-    run = opsin.train(tmp_path / "noise.npz", model="mlp", epochs=1, runs=tmp_path / "runs",
-                      quiet=True)  # fmt: skip
-    assert run.report.looks == 1
-    for looks in (2, 3):
-        assert opsin.evaluate(run.path, tmp_path / "noise.npz").looks == looks

@@ -27,7 +27,6 @@ from tests.conftest import Cli, Notes, only_json, shape_image, write_shapes
 
 
 def sides(data: opsin.Dataset) -> dict[str, list[tuple[str, bytes]]]:
-    """Return class and digest of each image of each part, in any order."""
     return {
         part: sorted(
             (data.classes[data.labels[row]], data.digests[row].tobytes())
@@ -47,7 +46,6 @@ def noise(count: int, *, seed: int = 0) -> Any:
 
 
 def everything(folder: Path) -> dict[str, bytes | None]:
-    """Return each entry below a folder, files with their content."""
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
         for path in folder.rglob("*")
@@ -57,9 +55,8 @@ def everything(folder: Path) -> dict[str, bytes | None]:
 def test_files_are_copied_byte_by_byte_and_come_back_the_same(tmp_path: Path, shapes: Path) -> None:
     Image.fromarray(shape_image("disc", 5)).save(shapes / "disc" / "photo.JPG", quality=80)
     data = opsin.load(shapes)
-    told = Notes()
-    written = opsin.export_data(data, tmp_path / "new" / "out", watcher=told)
-    out = tmp_path / "new" / "out"
+    out, told = tmp_path / "new" / "out", Notes()
+    written = opsin.export_data(data, out, watcher=told)
     assert (written.path, written.images, told.batches) == (out, 25, 25)
     files = [path for path in out.rglob("*") if path.is_file()]
     assert written.bytes == sum(path.stat().st_size for path in files)
@@ -74,8 +71,7 @@ def test_files_are_copied_byte_by_byte_and_come_back_the_same(tmp_path: Path, sh
     assert any(row["file_name"].endswith("/photo.JPG") for row in table(out))
     for source in (out, out / "metadata.csv"):
         back = opsin.load(source)
-        assert back.fingerprint == data.fingerprint
-        assert back.classes == data.classes
+        assert (back.fingerprint, back.classes) == (data.fingerprint, data.classes)
         assert sides(back) == sides(data)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["out"]
 
@@ -128,7 +124,7 @@ def test_an_npz_file_gives_the_same_images(tmp_path: Path, digits: opsin.Dataset
         assert {member.date_time[0] for member in archive.infolist()} == {1980}
 
 
-@pytest.mark.parametrize("name", ["a\nb", " a", "a ", ""])
+@pytest.mark.parametrize("name", ["a\nb", " a", ""])
 def test_a_class_name_that_no_table_can_hold_is_refused(tmp_path: Path, name: str) -> None:
     data = opsin.from_arrays(noise(20), np.arange(20) % 2, [name, "b"])
     with pytest.raises(SourceError, match=r"export an \.npz file"):
@@ -137,7 +133,7 @@ def test_a_class_name_that_no_table_can_hold_is_refused(tmp_path: Path, name: st
 
 
 def test_nothing_is_overwritten(
-    tmp_path: Path, shapes: Path, digits: opsin.Dataset, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = opsin.load(shapes)
     for name in ("file", "file.npz"):
@@ -148,32 +144,18 @@ def test_nothing_is_overwritten(
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     before = everything(tmp_path)
-    for target, message in (
-        (tmp_path / "file", "is there already"),
-        (tmp_path / "file.npz", "a new file"),
-        (tmp_path / "full", "is there already"),
-        (tmp_path / "folder.npz", "a new file"),
-        (tmp_path / "file" / "below", "Cannot write"),
-        (tmp_path / "here", "that you are in"),
-        (shapes / "out", "lies in"),
-        (shapes / "x.npz", "lies in"),
-    ):
+    for target, message in {
+        "file": "is there already", "file.npz": "a new file", "full": "is there already",
+        "folder.npz": "a new file", "file/below": "Cannot write", "here": "that you are in",
+        "shapes/out": "lies in", "shapes/x.npz": "lies in",
+    }.items():  # fmt: skip
         with pytest.raises(StorageError, match=message):
-            opsin.export_data(data, target)
+            opsin.export_data(data, tmp_path / target)
     with pytest.raises(RecipeError, match=r"end in \.npz"):
         opsin.export_data(data, tmp_path / "x.parquet")
     with pytest.raises(StorageError, match="Cannot write"):
         check_target(tmp_path / "file" / "new" / "below")  # at once, not after an hour's reading
     assert everything(tmp_path) == before
-
-
-def test_images_that_are_gone_or_others_by_now(tmp_path: Path, shapes: Path) -> None:
-    data = opsin.load(shapes)
-    hidden = shapes / "disc" / "3.png"
-    hidden.unlink()
-    with pytest.raises(SourceError, match="holds other images by now"):
-        opsin.export_data(data, tmp_path / "new" / "out")
-    assert {path.name for path in tmp_path.iterdir()} == {"shapes"}
 
 
 @pytest.mark.parametrize("name", ["out", "x.npz"])
@@ -187,8 +169,7 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, digits: opsin.Dataset, nam
 def test_a_killed_export_is_whole_or_not_there(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "opsin", "data", "digits", "--export", "out", "--quiet"]
     with subprocess.Popen(command, cwd=tmp_path) as process:
-        deadline = time.monotonic() + 60
-        while not list(tmp_path.glob(".scratch-*/train/*/*")) and time.monotonic() < deadline:
+        while not list(tmp_path.glob(".scratch-*/train/*/*")) and process.poll() is None:
             time.sleep(0.002)
         process.kill()
     if (tmp_path / "out").exists():
@@ -197,26 +178,13 @@ def test_a_killed_export_is_whole_or_not_there(tmp_path: Path) -> None:
         assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".scratch-")]
 
 
-@pytest.mark.skipif(
-    os.name == "nt" or not hasattr(os, "geteuid") or os.geteuid() != 0,
-    reason="a small disk of its own needs the right to mount one",
-)
 @pytest.mark.parametrize("name", ["out", "x.npz"])
 def test_a_full_disk_leaves_nothing_half_done(
-    tmp_path: Path, digits: opsin.Dataset, name: str
+    small_disk: Path, digits: opsin.Dataset, name: str
 ) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", str(disk)],
-                             check=False, capture_output=True)  # fmt: skip
-    if mounted.returncode:
-        pytest.skip("this machine lets nobody mount a disk")
-    try:
-        with pytest.raises(StorageError, match=r"(?i)no space left on device"):
-            opsin.export_data(digits, disk / "new" / name)
-        assert list(disk.iterdir()) == []
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
+    with pytest.raises(StorageError, match=r"(?i)no space left on device"):
+        opsin.export_data(digits, small_disk / "new" / name)
+    assert list(small_disk.iterdir()) == []
 
 
 def test_the_command_line_exports(cli: Cli, tmp_path: Path) -> None:
@@ -231,12 +199,8 @@ def test_the_command_line_exports(cli: Cli, tmp_path: Path) -> None:
         assert back["fingerprint"] == seen["fingerprint"]
         assert back["counts"] == seen["counts"]
     assert not (tmp_path / "data-figures").exists()
-    told = cli("data", folder, "--export", "arrays.npz")
-    assert "24 images" in told.stdout
-    assert "opsin train arrays.npz" in told.stdout
-    again = cli("data", "no such source", "--export", "my out")
-    assert again.returncode == 1
-    assert "is there already" in again.stderr
+    assert "opsin train arrays.npz" in cli("data", folder, "--export", "arrays.npz").stdout
+    assert "is there already" in cli("data", "no such source", "--export", "my out").stderr
     assert cli("data", folder, "--export", "x", "--audit").returncode == 2
     assert cli("data").returncode == 2
 
@@ -253,9 +217,8 @@ def test_an_exported_training_part_has_parts_of_its_own(tmp_path: Path) -> None:
     assert len(tested.val) >= 12
 
 
-def test_an_image_that_goes_while_it_is_copied(
-    tmp_path: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_image_that_is_gone_by_now(tmp_path: Path, shapes: Path) -> None:
+    folder = opsin.load(shapes)
     # In a table, images that are missing are found out only when they are read.
     rows = [f"shapes/{kind}/{n}.png,{kind}" for kind in ("disc", "square") for n in range(12)]
     (tmp_path / "t.csv").write_text("path,label\n" + "\n".join(rows))
@@ -263,4 +226,6 @@ def test_an_image_that_goes_while_it_is_copied(
     (shapes / "square" / "11.png").unlink()
     with pytest.raises(SourceError, match=r"11\.png: no such file"):
         opsin.export_data(data, tmp_path / "out")
+    with pytest.raises(SourceError, match="holds other images by now"):
+        opsin.export_data(folder, tmp_path / "new" / "out")
     assert {path.name for path in tmp_path.iterdir()} == {"shapes", "t.csv"}

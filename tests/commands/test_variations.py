@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -64,18 +63,3 @@ def test_without_pytorch_the_error_says_what_to_install(
     with pytest.raises(MissingExtraError, match=r"varying images.*opsin\[train\]"):
         draw_variations(digits, tmp_path, augment="photos")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_page_states_the_policies_as_they_are() -> None:
-    page = Path(__file__).parents[2] / "docs" / "reference" / "images.md"
-    rows = [line for line in page.read_text(encoding="utf-8").splitlines() if "| `" in line]
-    for policy, parts in AUGMENTATIONS.items():
-        (row,) = [row for row in rows if row.startswith(f"| `{policy}` |")]
-        assert [cell.strip() for cell in row.split("|")[3:-1]] == [
-            "half of them" if parts["flip"] else "never",
-            f"{Fraction(parts['shift'])} of the side" if parts["shift"] else "–",
-            f"± {parts['zoom']:.0%}" if parts["zoom"] else "–",
-            f"± {parts['rotate']:g}°" if parts["rotate"] else "–",
-            f"± {parts['brightness']:.0%}" if parts["brightness"] else "–",
-            f"{Fraction(parts['erase'])} of the side" if parts["erase"] else "–",
-        ]

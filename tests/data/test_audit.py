@@ -15,6 +15,7 @@ import opsin
 from opsin.core.errors import SourceError
 from opsin.data.audit import Audit, Finding, audit, measure
 from opsin.data.dataset import from_arrays, load, look_at
+from opsin.data.spelling import alike_names
 from tests.conftest import write_shapes
 from tests.data.test_near_duplicates import arrays, cropped, scenes
 
@@ -103,12 +104,16 @@ def test_unreadable_files_and_doubtful_classes_are_found(tmp_path: Path) -> None
     found = audit(load(tmp_path))
     assert finding(found, "unreadable")[0] == 1
     assert finding(found, "small-classes")[0] == 1
-    assert finding(found, "unbalanced")[0] == 1
-    assert finding(found, "spelled-twice")[0] == 1
+    assert {finding(found, kind)[0] for kind in ("unbalanced", "spelled-twice")} == {1}
     plain = {each["kind"]: each for each in json.loads(json.dumps(found.to_json()))}
     assert plain["unreadable"]["cases"][0]["note"].startswith("disc/broken.png: ")
     assert plain["spelled-twice"]["cases"][0]["note"] == "'disc' and 'Discs'"
     assert [p["label"] for p in plain["spelled-twice"]["cases"][0]["images"]] == ["disc", "Discs"]
+
+
+def test_names_are_alike_but_for_case_marks_and_a_plural() -> None:
+    names = ["cheese", "chess", "T", "tee", "Dish", "dishes", "-", "résumé", "Resume_", "me", "ms"]
+    assert alike_names(names) == [(4, 5), (7, 8)]
 
 
 def test_what_cannot_be_trained_is_looked_at_all_the_same(tmp_path: Path) -> None:

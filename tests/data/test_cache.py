@@ -13,9 +13,7 @@ from hypothesis import strategies as st
 from opsin.data import cache
 
 
-def test_a_new_array_is_zeros_and_has_its_place_on_the_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_new_array_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "new.npy"
     cache.new_array(file, np.uint8, (1000, 64, 64))
     array = np.load(file)

@@ -18,7 +18,6 @@ HASH = "0123456789abcdef" * 2
 
 @pytest.fixture
 def cache(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache with a set of decoded images and features of two networks."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("OPSIN_CACHE", str(folder))
     opsin.load(shapes)
@@ -42,14 +41,9 @@ def test_one_part_is_emptied_and_made_again(cache: Path, shapes: Path) -> None:
 
 
 def test_only_what_is_opsins_goes(cache: Path, tmp_path: Path) -> None:
-    mine = [
-        cache / "features" / "notes.txt",
-        cache / "decoded" / "cats" / "1.jpg",
-        cache / "sources" / "my-photos" / "1.jpg",
-        cache / "index" / "index.json",
-        cache / "thesis.txt",
-        tmp_path / "elsewhere" / "precious.txt",
-    ]
+    names = ("features/notes.txt", "decoded/cats/1.jpg", "sources/my-photos/1.jpg",
+             "index/index.json", "thesis.txt", "../elsewhere/precious.txt")  # fmt: skip
+    mine = [cache / name for name in names]
     for path in mine:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("mine")

@@ -21,6 +21,11 @@ from opsin.data.run_images import load_run_images
 from tests.conftest import shape_image, write_shapes
 
 
+def test_digits_need_nothing(digits: Dataset) -> None:
+    assert (digits.images.shape, digits.images[:].max()) == ((1797, 8, 8, 1), 255)
+    assert [len(digits.split.rows(part)) for part in ("train", "val", "test")] == [1457, 161, 179]
+
+
 def test_the_second_time_nothing_is_decoded(shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = load(shapes)
 
@@ -31,6 +36,9 @@ def test_the_second_time_nothing_is_decoded(shapes: Path, monkeypatch: pytest.Mo
     again = load(shapes)
     assert again.fingerprint == first.fingerprint
     assert np.array_equal(again.images, first.images)
+    monkeypatch.undo()
+    Image.fromarray(shape_image("disc", 99)).save(shapes / "disc" / "0.png")
+    assert load(shapes).fingerprint != first.fingerprint
 
 
 def test_unreadable_files_are_named_skipped_and_counted(shapes: Path) -> None:
@@ -68,10 +76,9 @@ def parts_by_name(data: Dataset) -> dict[str, str]:
 def write_noise(root: Path, count: int) -> Path:
     """Write images of two classes that resemble nothing."""
     for number in range(count):
-        file = root / "ab"[number % 2] / f"{number}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
+        (root / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
         pixels = np.random.default_rng(number).integers(0, 256, (24, 24, 3), np.uint8)
-        Image.fromarray(pixels).save(file)
+        Image.fromarray(pixels).save(root / "ab"[number % 2] / f"{number}.png")
     return root
 
 
@@ -89,10 +96,14 @@ def test_parts_do_not_depend_on_how_images_are_prepared(tmp_path: Path, kind: st
         assert parts_by_name(load(source, **options)) == plain
 
 
+def test_added_files_move_no_old_one_of_a_large_class(tmp_path: Path) -> None:
+    before = parts_by_name(load(write_noise(tmp_path, 1000)))
+    after = parts_by_name(load(write_noise(tmp_path, 1200)))
+    assert {name: after[name] for name in before} == before
+
+
 @pytest.mark.parametrize("options", [{}, {"size": 32, "channels": 1}])
-def test_the_parts_of_a_run_are_taken_up_when_images_come_and_go(
-    tmp_path: Path, options: dict[str, Any]
-) -> None:
+def test_the_parts_of_a_run_are_taken_up(tmp_path: Path, options: dict[str, Any]) -> None:
     photos = write_noise(tmp_path / "photos", 80)
     first = opsin.train(photos, model="knn", runs=tmp_path, quiet=True)
     before = parts_by_name(load(photos))

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,7 @@ from opsin.data import cache, fill_cache
 from opsin.data.dataset import load
 from opsin.data.decoded_store import ROW, Chunk, DecodedStore
 from opsin.data.images import prepare
-from tests import conftest
-from tests.conftest import shape_image, write_shapes
+from tests.conftest import Notes, shape_image, write_shapes
 
 COUNT = 400
 _CHILDREN: list[subprocess.Popen[str]] = []
@@ -66,17 +66,6 @@ except KeyboardInterrupt:
 """
 
 
-class Notes(conftest.Notes):
-    """Keeps notes, and how far the work was to go."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.totals: list[int] = []
-
-    def begin(self, what: str, total: int, unit: str) -> None:
-        self.totals.append(total)
-
-
 @pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "cache"))
@@ -115,7 +104,6 @@ def kill(child: subprocess.Popen[str]) -> None:
 
 
 def wait_for(child: subprocess.Popen[str], beginning: str) -> str:
-    """Read what a child says up to a line."""
     assert child.stdout
     for line in child.stdout:
         if line.startswith(beginning):
@@ -185,7 +173,7 @@ def test_a_damaged_set_is_begun_anew(
     assert notes.totals == [COUNT]
 
 
-def test_rows_are_marked_only_after_their_pixels_are_on_the_disk(
+def test_rows_are_marked_after_their_pixels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def store(shape: tuple[int, int, int] = (2, 2, 1)) -> DecodedStore:
@@ -243,9 +231,7 @@ def test_two_at_once_read_every_image_once(many: Path, own_cache: Path) -> None:
     as_if_read_at_once(many, Notes())
 
 
-def test_a_cache_that_cannot_be_written_is_told_with_the_way_out(
-    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unwritable_cache(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("mine")
     monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(StorageError, match="set OPSIN_CACHE to another folder, and run again"):
@@ -273,7 +259,7 @@ class Changing(Notes):
         self.folder = folder
 
     def begin(self, what: str, total: int, unit: str) -> None:
-        if not self.totals:
+        if not self.begun:
             (self.folder / "disc" / "3.png").unlink()
             Image.fromarray(shape_image("disc", 77)).save(self.folder / "square" / "4.png")
             shutil.copytree(self.folder / "disc", self.folder / "another")
@@ -281,9 +267,7 @@ class Changing(Notes):
 
 
 @pytest.mark.parametrize("size", [None, 32])
-def test_a_collection_that_changes_while_it_is_read(
-    size: int | None, tmp_path: Path, own_cache: Path
-) -> None:
+def test_a_collection_changes_meanwhile(size: int | None, tmp_path: Path, own_cache: Path) -> None:
     """What was read is what is used; the next reading sees what is there then."""
     root = write_shapes(tmp_path / "photos")
     first = load(root, watcher=Changing(root), size=size, max_unreadable=0.1)
@@ -297,6 +281,22 @@ def test_a_collection_that_changes_while_it_is_read(
     digests = [data.source_digests[row] for data, row in zip((first, again), rows, strict=True)]
     assert (digests[0] == digests[1]).all()
     assert np.array_equal(first.images[rows[0]], again.images[rows[1]])
+
+
+def test_unfinished_sets_are_swept_after_a_week(shapes: Path, own_cache: Path) -> None:
+    places = own_cache / "decoded"
+    for name, days in (("old", 8), ("fresh", 6), ("locked", 8), ("whole", 8)):
+        (places / name).mkdir(parents=True)
+        whole = [places / name / "about.json"] if name == "whole" else []
+        for file in (places / name / "rows-16.npy", places / f"{name}.lock", *whole):
+            file.touch()
+            os.utime(file, (time.time() - days * 86_400,) * 2)
+    with filelock.FileLock(places / "locked.lock"):
+        os.utime(places / "locked.lock", (time.time() - 8 * 86_400,) * 2)
+        load(shapes)
+    left = {path.name for path in places.iterdir() if path.is_dir()}
+    assert len(left) == 4
+    assert left > {"fresh", "locked", "whole"}
 
 
 @pytest.mark.parametrize("options", [{}, {"size": (9, 9), "channels": 3}])

@@ -30,13 +30,9 @@ def collection(count: int, classes: int, people: int, copies: int, seed: int) ->
 
 @settings(max_examples=15)
 @given(
-    count=st.integers(60, 160),
-    classes=st.integers(2, 4),
-    people=st.integers(0, 12),
-    copies=st.integers(0, 10),
-    folds=st.integers(2, 5),
-    seed=st.integers(0, 2**31),
-)
+    count=st.integers(60, 160), classes=st.integers(2, 4), people=st.integers(0, 12),
+    copies=st.integers(0, 10), folds=st.integers(2, 5), seed=st.integers(0, 2**31),
+)  # fmt: skip
 def test_folds_cover_everything_once_and_are_those_of_the_option(
     count: int, classes: int, people: int, copies: int, folds: int, seed: int
 ) -> None:

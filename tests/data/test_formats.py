@@ -28,6 +28,7 @@ from opsin.data.images import open_image
 from opsin.data.network_pixels import to_pixels
 from opsin.runtime.classifier import Classifier
 from tests.conftest import shape_image, write_shapes
+from tests.data.test_plain_headers import oriented
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -41,18 +42,16 @@ def gradient(height: int = 12, width: int = 18) -> NDArray[np.uint8]:
     return np.stack([rows * 20, columns * 14, rows + columns], axis=2).astype(np.uint8)
 
 
-def png(width: int, height: int, depth: int, colour: int, rows: bytes, *chunks: bytes) -> bytes:
+def chunk(kind: bytes, content: bytes) -> bytes:
+    check = struct.pack(">I", zlib.crc32(kind + content))
+    return struct.pack(">I", len(content)) + kind + content + check
+
+
+def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
     """Write a PNG by hand: Pillow writes no 16-bit colours and no lies."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        check = zlib.crc32(kind + content)
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
-
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    pixels = chunk(b"IDAT", zlib.compress(rows))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(chunks) + pixels + chunk(
-        b"IEND", b""
-    )  # fmt: skip
+    parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 def sixteen_bit_colour() -> bytes:
@@ -63,9 +62,8 @@ def sixteen_bit_colour() -> bytes:
 
 
 def turned() -> bytes:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    return encoded(Image.fromarray(gradient()).transpose(Image.Transpose.ROTATE_90), exif=exif)
+    upright = Image.fromarray(gradient())
+    return encoded(upright.transpose(Image.Transpose.ROTATE_90), exif=oriented(6))
 
 
 def palette() -> bytes:
@@ -97,16 +95,10 @@ COLOUR = (Image.fromarray(gradient()), 0)
 
 @dataclass(frozen=True)
 class Kind:
-    """A row of the table in docs/reference/images.md: a file, and what it becomes, or why not.
-
-    Args:
-        content: The file's bytes.
-        expected: The image, and how far a value may be from it, or the reason of a refusal.
-        suffix: How the file's name ends.
-    """
+    """A row of the table in docs/reference/images.md: a file, and what it becomes, or why not."""
 
     content: Callable[[], bytes]
-    expected: tuple[Image.Image, int] | str
+    expected: tuple[Image.Image, int] | str  # and how far a value may be from it, or the reason
     suffix: str = ".png"
 
 
@@ -197,7 +189,6 @@ if "AVIF" in FORMATS:
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """A dataset with one file of each kind among ordinary images."""
     root = write_shapes(tmp_path_factory.mktemp("kinds"))
     for number, kind in enumerate(KINDS.values()):
         (root / "disc" / f"{1000 + number}{kind.suffix}").write_bytes(kind.content())
@@ -208,13 +199,13 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def test_a_dataset_reads_or_refuses_each_kind(kind: str, loaded: Dataset) -> None:
     name = f"disc/{1000 + list(KINDS).index(kind)}{KINDS[kind].suffix}"
     _check(kind, name, lambda: _from(loaded, name))
+    if isinstance(expected := KINDS[kind].expected, tuple):
+        assert open_image(KINDS[kind].content()).mode == expected[0].mode
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("as_file", [True, False])
-def test_a_classifier_reads_or_refuses_each_kind(
-    kind: str, as_file: bool, nearest_mean: Path, tmp_path: Path
-) -> None:
+def test_classifiers_likewise(kind: str, as_file: bool, nearest_mean: Path, tmp_path: Path) -> None:
     content = KINDS[kind].content()
     file = tmp_path / f"a{KINDS[kind].suffix}"
     file.write_bytes(content)
@@ -240,9 +231,7 @@ def _from(dataset: Dataset, name: str) -> NDArray[np.uint8]:
     return dataset.images[dataset.names.index(name)]
 
 
-def test_a_dataset_and_a_classifier_see_the_same_pixels(
-    loaded: Dataset, nearest_mean: Path
-) -> None:
+def test_dataset_and_classifier_see_the_same_pixels(loaded: Dataset, nearest_mean: Path) -> None:
     classifier = Classifier(nearest_mean)
     root = Path(loaded.recipe.sources[0])
     for row, name in enumerate(loaded.names):
@@ -297,9 +286,7 @@ def test_what_is_refused_takes_no_memory_and_says_nothing_past_python(tmp_path: 
     assert int(done.stdout) < 64
 
 
-def test_a_file_beyond_the_limit_is_refused_before_it_is_in_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_beyond_the_limit_is_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "MAX_BYTES", 3_000_000)
     with (tmp_path / "long.png").open("wb") as file:
         file.truncate(1 << 40)  # a hole: no disk is that patient
@@ -332,9 +319,7 @@ def test_heic_is_turned_once_by_its_own_rotation(brand: bytes) -> None:
     assert images.read_header(HEIC) == (48, 32, True)
 
 
-def test_heic_without_its_reader_says_the_line_that_installs_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_heic_without_its_reader_says_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pi_heif", None)
     with pytest.raises(ImageError, match=r"pip install pi-heif") as refused:
         open_header(HEIC, "IMG_0042.heic")

@@ -16,6 +16,8 @@ import pytest
 from PIL import Image
 
 from opsin.core.metadata import Background, Preparation
+from tests.data.test_formats import chunk
+from tests.data.test_formats import png as png_of_rows
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs RLIMIT_AS")
 
@@ -46,12 +48,6 @@ DARK = Preparation(
     height=64, width=64, channels=3, resize="fit",
     background=Background(level=0, share=1.0, fill=0.5, contrast=200.0),
 )  # fmt: skip
-
-
-def chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(
-        ">I", zlib.crc32(kind + content)
-    )  # fmt: skip
 
 
 def png(width: int, height: int, *before: bytes, colour: int = 0, pixel: bytes = b"\xff") -> bytes:
@@ -93,18 +89,13 @@ def speck(width: int, height: int) -> bytes:
         if dark:
             line[width // 3 : width // 2 + 1] = bytes(width // 2 + 1 - width // 3)
         rows += b"\0" + line
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + b"".join([
-        chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(bytes(rows), 9)), chunk(b"IEND", b""),
-    ])  # fmt: skip
+    return png_of_rows(width, height, 8, 0, bytes(rows))
 
 
 SHAPES: dict[str, Callable[[], bytes]] = {
-    "tall": lambda: speck(1, 60_000),
-    "wide": lambda: speck(60_000, 1),
-    "very wide": lambda: speck(4_000_000, 2),
-    "large": lambda: speck(5000, 4900),
-}
+    "tall": lambda: speck(1, 60_000), "wide": lambda: speck(60_000, 1),
+    "very wide": lambda: speck(4_000_000, 2), "large": lambda: speck(5000, 4900),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -21,8 +21,8 @@ from opsin.data import image_tree
 from opsin.data.audit import audit
 from opsin.data.dataset import look_at
 from opsin.data.sources import open_stream
-from tests.conftest import Cli, only_json, write_shapes
-from tests.data.sources.conftest import Notes
+from tests.conftest import Cli, Notes, only_json, write_shapes
+from tests.data.sources.conftest import put
 
 
 def names_in(root: Path, *, follow_links: bool = False) -> list[str]:
@@ -31,14 +31,6 @@ def names_in(root: Path, *, follow_links: bool = False) -> list[str]:
     assert stream.kind == "folder"
     assert stream.count() == len(names)
     return names
-
-
-def put(root: Path, *names: str) -> Path:
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"")
-    return root
 
 
 def test_any_layout_will_do_and_has_an_order(tmp_path: Path) -> None:
@@ -88,9 +80,7 @@ def test_names_that_are_no_unicode_come_through(tmp_path: Path) -> None:
     assert Path(str(image.image)).is_file()
 
 
-def test_large_folders_come_unsorted_but_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_folders_come_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_tree, "SORTED", 3)
     names = [f"{folder}{number}.png" for folder in ("", "a/", "b/c/") for number in range(9)]
     root = put(tmp_path, *names, *(f"many{number}/1.png" for number in range(9)))
@@ -153,9 +143,7 @@ def peak_of_listing(root: Path) -> int:
         tracemalloc.stop()
 
 
-def test_ten_times_the_images_take_the_same_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_images_take_the_same_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_tree, "SORTED", 400)
     peaks = []
     for count in (1_000, 10_000):
@@ -170,17 +158,11 @@ def test_ten_times_the_images_take_the_same_memory(
 
 
 OTHERS = {
-    "disc/notes.txt": "text file",
-    "disc/deeper/plan.psd": "Photoshop file",
-    "disc/IMG_1.CR2": "raw photograph",
-    "disc/film.mp4": "video",
-    "disc/odd.xyz": "xyz file",
-    "disc/.1.png": "hidden file",
-    "disc/Thumbs.db": "hidden file",
-    "logo.svg": "vector drawing",
-    "paper.pdf": "PDF file",
-    "notes/read.me": "me file",
-}
+    "disc/notes.txt": "text file", "disc/deeper/plan.psd": "Photoshop file",
+    "disc/IMG_1.CR2": "raw photograph", "disc/film.mp4": "video", "disc/odd.xyz": "xyz file",
+    "disc/.1.png": "hidden file", "disc/Thumbs.db": "hidden file", "logo.svg": "vector drawing",
+    "paper.pdf": "PDF file", "notes/read.me": "me file",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -207,13 +189,13 @@ def expected(*, folders: bool) -> dict[str, int]:
 
 
 def test_a_folder_says_what_it_leaves_out(mixed: Path) -> None:
-    (mixed / "empty").mkdir()
-    (mixed / ".git").mkdir()
+    for name in ("empty", ".git"):
+        (mixed / name).mkdir()
     data = look_at(mixed)
     assert counts(data.left_out) == expected(folders=True)
-    record = data.describe()
+    left_out = data.describe().left_out
     assert ("empty folder", 1, ["empty"]) in [
-        (each.kind, each.count, each.examples) for each in record.left_out
+        (each.kind, each.count, each.examples) for each in left_out
     ]
     (finding,) = [each for each in audit(data).findings if each.kind == "left-out"]
     assert finding.count == sum(expected(folders=True).values())

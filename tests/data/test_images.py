@@ -21,62 +21,16 @@ from opsin.core.metadata import Preparation
 from opsin.data import images
 from opsin.data.images import open_apart, open_here, open_image, prepare, read_header, read_image
 from opsin.data.network_pixels import to_pixels
+from tests.data.test_formats import encoded, gradient
+from tests.data.test_plain_headers import oriented
 
 # Pillow's buffer for writing optimised JPEG files is sometimes too small for them.
 ImageFile.MAXBLOCK = 1 << 20
 
 
-def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
-
-
-def gradient(height: int = 6, width: int = 9) -> NDArray[np.uint8]:
-    rows, columns = np.mgrid[:height, :width]
-    return np.stack([rows * 20, columns * 20, rows + columns], axis=2).astype(np.uint8)
-
-
-def transparent(mode: str) -> Image.Image:
-    image = Image.new("RGBA", (4, 4), (10, 20, 30, 0))
-    image.putpixel((0, 0), (0, 0, 0, 255))
-    return image.convert(mode)
-
-
-def palette_with_transparency() -> Image.Image:
-    image = Image.new("P", (4, 4), 1)
-    image.putpalette([0, 0, 0, 10, 20, 30])
-    image.putpixel((0, 0), 0)
-    image.info["transparency"] = 1
-    return image
-
-
-# What happens to each kind of image: its mode, and the values of its first and last pixel.
-KINDS = {
-    "grey": (Image.new("L", (4, 4), 7), "L", 7, 7),
-    "one bit": (Image.new("1", (4, 4), 1), "L", 255, 255),
-    "colour": (Image.new("RGB", (4, 4), (1, 2, 3)), "RGB", (1, 2, 3), (1, 2, 3)),
-    "16 bits": (
-        Image.fromarray(np.full((4, 4), 0xABCD, np.uint16)), "L", 0xAB, 0xAB
-    ),
-    "alpha over white": (transparent("RGBA"), "RGB", (0, 0, 0), (255, 255, 255)),
-    "grey alpha": (transparent("LA"), "L", 0, 255),
-    "palette": (palette_with_transparency(), "RGB", (0, 0, 0), (255, 255, 255)),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_becomes_grey_or_colour(kind: str) -> None:
-    image, mode, first, last = KINDS[kind]
-    read = open_image(encoded(image))
-    assert read.mode == mode
-    assert read.getpixel((0, 0)) == first
-    assert read.getpixel((3, 3)) == last
-
-
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_images_are_turned_upright(orientation: int) -> None:
-    upright = Image.fromarray(gradient())
+    upright = Image.fromarray(gradient(6, 9))
     turn = {
         2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
         4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
@@ -84,19 +38,15 @@ def test_images_are_turned_upright(orientation: int) -> None:
         8: Image.Transpose.ROTATE_270,
     }.get(orientation)  # fmt: skip
     stored = upright if turn is None else upright.transpose(turn)
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    assert np.array_equal(np.asarray(open_image(encoded(stored, exif=exif))), gradient())
+    read = open_image(encoded(stored, exif=oriented(orientation)))
+    assert np.array_equal(np.asarray(read), gradient(6, 9))
 
 
 @given(
-    height=st.integers(1, 40),
-    width=st.integers(1, 40),
-    target=st.tuples(st.integers(1, 33), st.integers(1, 33)),
-    channels=st.sampled_from([1, 3]),
-    resize=st.sampled_from(["fit", "fill", "squash"]),
-    grey=st.booleans(),
-)
+    height=st.integers(1, 40), width=st.integers(1, 40),
+    target=st.tuples(st.integers(1, 33), st.integers(1, 33)), channels=st.sampled_from([1, 3]),
+    resize=st.sampled_from(["fit", "fill", "squash"]), grey=st.booleans(),
+)  # fmt: skip
 def test_any_image_gets_the_size_asked_for(
     height: int, width: int, target: tuple[int, int], channels: Any, resize: Any, grey: bool
 ) -> None:
@@ -112,13 +62,11 @@ def test_any_image_gets_the_size_asked_for(
 
 ORIENTED = {
     kind: {
-        "mode": st.sampled_from(modes),
-        "quality": st.sampled_from([30, 85, 100]),
-        "progressive": st.booleans(),
-        "subsampling": st.sampled_from([0, 1, 2]),
+        "mode": st.sampled_from(modes), "quality": st.sampled_from([30, 85, 100]),
+        "progressive": st.booleans(), "subsampling": st.sampled_from([0, 1, 2]),
     }
     for kind, modes in {"JPEG": ["L", "RGB", "CMYK"], "PNG": ["L", "LA", "RGB", "RGBA"]}.items()
-}
+}  # fmt: skip
 
 
 @st.composite
@@ -130,9 +78,9 @@ def files(draw: st.DrawFn) -> tuple[bytes, tuple[int, int]]:
     orientation = draw(st.integers(1, 8))
     mode = options.pop("mode")
     image = Image.fromarray(photograph(height, width)).convert(mode)
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    content = encoded(image, kind, exif=exif, **(options if kind == "JPEG" else {}))
+    content = encoded(
+        image, kind, exif=oriented(orientation), **(options if kind == "JPEG" else {})
+    )
     return content, (height, width) if orientation < 5 else (width, height)
 
 
@@ -149,11 +97,9 @@ def photograph(height: int, width: int) -> NDArray[np.uint8]:
 
 
 @given(
-    file=files(),
-    target=st.tuples(st.integers(1, 90), st.integers(1, 90)),
-    channels=st.sampled_from([1, 3]),
-    resize=st.sampled_from(["fit", "fill", "squash"]),
-)
+    file=files(), target=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    channels=st.sampled_from([1, 3]), resize=st.sampled_from(["fit", "fill", "squash"]),
+)  # fmt: skip
 def test_any_file_is_read_the_same_by_every_door(
     file: tuple[bytes, tuple[int, int]], target: tuple[int, int], channels: Any, resize: Any,
     tmp_path: Path,
@@ -173,18 +119,15 @@ def test_any_file_is_read_the_same_by_every_door(
 
 
 @given(
-    height=st.integers(1, 700),
-    width=st.integers(1, 700),
+    height=st.integers(1, 700), width=st.integers(1, 700),
     target=st.tuples(st.integers(4, 128), st.integers(4, 128)),
-    resize=st.sampled_from(["fit", "fill", "squash"]),
-    orientation=st.integers(1, 8),
-)
+    resize=st.sampled_from(["fit", "fill", "squash"]), orientation=st.integers(1, 8),
+)  # fmt: skip
 def test_a_jpeg_is_never_decoded_smaller_than_its_pixels_need(
     height: int, width: int, target: tuple[int, int], resize: Any, orientation: int
 ) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    content = encoded(Image.new("RGB", (width, height), "olive"), "JPEG", exif=exif)
+    image = Image.new("RGB", (width, height), "olive")
+    content = encoded(image, "JPEG", exif=oriented(orientation))
     preparation = Preparation(height=target[0], width=target[1], channels=3, resize=resize)
     with open_here(content, preparation, "it") as upright:
         size = (width, height) if orientation < 5 else (height, width)
@@ -200,13 +143,9 @@ def test_a_jpeg_is_never_decoded_smaller_than_its_pixels_need(
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("resize", ["fit", "fill", "squash"])
 @pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_less_than_all_of_a_jpeg_gives_nearly_the_same_pixels(
-    orientation: int, resize: Any, mode: str
-) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
+def test_less_of_a_jpeg_gives_nearly_its_pixels(orientation: int, resize: Any, mode: str) -> None:
     image = Image.fromarray(photograph(403, 501)).convert(mode)
-    content = encoded(image, "JPEG", exif=exif, quality=85)
+    content = encoded(image, "JPEG", exif=oriented(orientation), quality=85)
     preparation = Preparation(height=64, width=64, channels=3, resize=resize)
     with open_here(content, preparation, "it") as upright:
         assert upright.eighths < 8
@@ -217,10 +156,28 @@ def test_less_than_all_of_a_jpeg_gives_nearly_the_same_pixels(
     assert difference.max() < 20
 
 
+def test_what_pillow_decodes_is_what_simplejpeg_decodes() -> None:
+    for mode in ("L", "RGB"):
+        content = encoded(Image.fromarray(photograph(61, 83)).convert(mode), "JPEG", quality=85)
+        with Image.open(io.BytesIO(content)) as upright:
+            assert np.array_equal(np.asarray(open_image(content)), np.asarray(upright))
+
+
+@pytest.mark.parametrize("kind", [b"P5", b"P6"])
+@pytest.mark.parametrize("white", [7, 100, 4095])
+def test_a_pnm_is_scaled_by_its_white_as_pillow_does_and_quickly(kind: bytes, white: int) -> None:
+    numbers = np.random.default_rng(0).integers(0, white + 1, 7 * 5 * (3 if kind == b"P6" else 1))
+    head, own = kind + b"\n# a comment\n%d %d\n%d\n", np.dtype(">u2" if white > 255 else "u1")
+    content = head % (7, 5, white) + numbers.astype(own).tobytes()
+    with Image.open(io.BytesIO(content)) as by_pillow:  # this process has Pillow's own decoder
+        deep, expected = by_pillow.mode == "I", np.asarray(by_pillow)
+    expected = expected >> 8 if deep else expected
+    assert np.array_equal(np.asarray(open_image(content)), expected)
+    assert open_image(head % (2000, 2000, white) + bytes(24_000_000)).size == (2000, 2000)
+
+
 @given(part=st.floats(0.3, 0.999), progressive=st.booleans(), quality=st.sampled_from([40, 90]))
-def test_a_jpeg_that_pillow_calls_cut_short_is_refused(
-    part: float, progressive: bool, quality: int
-) -> None:
+def test_a_jpeg_that_is_cut_short_is_refused(part: float, progressive: bool, quality: int) -> None:
     image = Image.fromarray(photograph(200, 300))
     content = encoded(image, "JPEG", progressive=progressive, quality=quality)
     content = content[: round(part * len(content))]
@@ -261,9 +218,9 @@ def test_damaged_files_are_read_or_refused_with_a_reason(cut: int, seed: int) ->
 def test_tensors_will_do() -> None:
     class Tensor:
         def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.uint8]:
-            return gradient()
+            return gradient(6, 9)
 
-    assert np.array_equal(np.asarray(open_image(Tensor())), gradient())  # type: ignore[arg-type]
+    assert np.array_equal(open_image(Tensor()), gradient(6, 9))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])

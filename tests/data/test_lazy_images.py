@@ -45,9 +45,7 @@ def test_an_image_that_is_gone_is_named(tmp_path: Path) -> None:
     seed=st.integers(0, 99),
     rows=st.one_of(st.integers(-3, 2), st.slices(4), st.lists(st.integers(-1, 0), max_size=5)),
 )
-def test_remaining_images_are_taken_as_from_an_array(
-    count: int, seed: int, rows: int | slice | list[int]
-) -> None:
+def test_a_subset_is_as_an_array(count: int, seed: int, rows: int | slice | list[int]) -> None:
     random = np.random.default_rng(seed)
     images = random.integers(0, 256, (12, 4, 5, 3), np.uint8)
     kept = np.sort(random.permutation(12)[: max(3, count)])

@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageEnhance, ImageOps
 
 from opsin.core.events import SILENT, Watcher
 from opsin.data import near_duplicates
 from opsin.data.cache import digest_rows
 from opsin.data.near_duplicates import find_near_duplicates
+from tests.conftest import Notes
+from tests.data.test_formats import encoded
 from tests.variants import a_few
 
 Photo = Image.Image
@@ -38,12 +40,6 @@ def scenes(count: int, side: int = 64, seed: int = 0) -> list[Photo]:
     return painted
 
 
-def recoded(photo: Photo, number: int) -> Photo:
-    stream = io.BytesIO()
-    photo.save(stream, "JPEG", quality=50)
-    return Image.open(stream)
-
-
 def cropped(photo: Photo, number: int) -> Photo:
     random = np.random.default_rng(number)
     side = photo.width
@@ -52,21 +48,12 @@ def cropped(photo: Photo, number: int) -> Photo:
     return photo.crop((left, top, left + kept, top + kept))
 
 
-def resized(photo: Photo, number: int) -> Photo:
-    side = round(photo.width * (0.5, 0.75, 1.5)[number % 3])
-    return photo.resize((side, side), Image.Resampling.BICUBIC)
-
-
-def mirrored(photo: Photo, number: int) -> Photo:
-    return photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-
-
-def brightened(photo: Photo, number: int) -> Photo:
-    return ImageEnhance.Brightness(photo).enhance((0.7, 1.25)[number % 2])
-
-
 CHANGES: dict[str, Callable[[Photo, int], Photo]] = {
-    change.__name__: change for change in (recoded, cropped, resized, mirrored, brightened)
+    "recoded": lambda photo, _: Image.open(io.BytesIO(encoded(photo, "JPEG", quality=50))),
+    "cropped": cropped,
+    "resized": lambda photo, number: ImageOps.scale(photo, (0.5, 0.75, 1.5)[number % 3]),
+    "mirrored": lambda photo, _: ImageOps.mirror(photo),
+    "brightened": lambda photo, n: ImageEnhance.Brightness(photo).enhance((0.7, 1.25)[n % 2]),
 }
 
 
@@ -92,7 +79,7 @@ def test_changed_images_are_found(change: str, side: int) -> None:
 
 def test_mirror_images_count_only_where_a_mirrored_image_is_of_its_class() -> None:
     originals = scenes(100)
-    images = arrays([*originals, mirrored(originals[0], 0)], 32)
+    images = arrays([*originals, ImageOps.mirror(originals[0])], 32)
     assert find_near_duplicates(images, np.arange(101)).pairs.tolist() == [[0, 100]]
     assert not len(find_near_duplicates(images, np.arange(101), mirrored=False).pairs)
 
@@ -118,6 +105,12 @@ def test_too_few_and_too_small_images_have_none(shape: tuple[int, ...]) -> None:
     assert len(find_near_duplicates(images, np.arange(shape[0])).pairs) == 0
 
 
+def kept(images: NDArray[np.uint8], watcher: Watcher = SILENT) -> NDArray[np.int64]:
+    return near_duplicates.near_duplicates(
+        images, digest_rows(images), mirrored=True, watcher=watcher
+    ).pairs
+
+
 @pytest.mark.slow
 def test_a_copy_that_is_drawn_at_random_does_not_hide_its_original() -> None:
     # So many that few are drawn: what counts then is the nearest of those, the copy apart.
@@ -131,49 +124,30 @@ def test_a_copy_that_is_drawn_at_random_does_not_hide_its_original() -> None:
     ]
 
 
-def test_a_search_is_kept_and_found_again_in_any_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_search_is_kept_for_any_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPSIN_CACHE", str(tmp_path))
     images = np.random.default_rng(0).integers(0, 256, (60, 24, 24, 1), np.uint8)
     images[41] = images[3] // 2 + 30
     images[50] = images[3]  # an exact copy, for which one of the two stands
-    first = near_duplicates.near_duplicates(
-        images, digest_rows(images), mirrored=True, watcher=SILENT
-    )
-    assert first.pairs.tolist() == [[3, 41]]
+    assert kept(images).tolist() == [[3, 41]]
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("searched again")
 
     monkeypatch.setattr(near_duplicates, "find_near_duplicates", refuse)
     order = np.random.default_rng(1).permutation(60)
-    again = near_duplicates.near_duplicates(
-        images[order], digest_rows(images[order]), mirrored=True, watcher=SILENT
-    )
-    ((one, other),) = again.pairs
+    ((one, other),) = kept(images[order])
     assert {int(order[one]), int(order[other])} in ({3, 41}, {50, 41})
     monkeypatch.setattr(near_duplicates, "find_near_duplicates", find_near_duplicates)
     for file in (tmp_path / "near").iterdir():
         file.write_bytes(file.read_bytes()[:100])
-    after = near_duplicates.near_duplicates(
-        images, digest_rows(images), mirrored=True, watcher=SILENT
-    )
-    assert after.pairs.tolist() == [[3, 41]]
+    assert kept(images).tolist() == [[3, 41]]
 
 
-def test_without_scikit_learn_exact_copies_are_all_and_a_line_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_scikit_learn_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPSIN_CACHE", str(tmp_path))
     monkeypatch.setitem(sys.modules, "sklearn.neighbors", None)
-    notes: list[str] = []
-    watcher = Watcher()
-    monkeypatch.setattr(watcher, "note", notes.append)
-    images = arrays(scenes(20), 32)
-    found = near_duplicates.near_duplicates(
-        images, digest_rows(images), mirrored=True, watcher=watcher
-    )
-    assert not len(found.pairs)
-    assert "opsin[evaluate]" in notes[0]
+    notes = Notes()
+    assert not len(kept(arrays(scenes(20), 32), notes))
+    assert "opsin[evaluate]" in notes.notes[0]
     assert not (tmp_path / "near").exists()

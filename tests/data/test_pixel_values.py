@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from opsin.data.dataset import from_arrays, load
 from opsin.data.images import PreparedPixels, prepare, read_image
 from opsin.data.pixel_values import bits_needed, image_from_array
 from tests.conftest import Notes
+from tests.data import test_formats
 
 Deep = NDArray[np.uint16]
 
@@ -38,19 +38,11 @@ def levels(largest: int, channels: int = 1, seed: int = 0) -> Deep:
 def png(pixels: Deep) -> bytes:
     """Write a PNG of 16 bits a channel; Pillow writes no colours of them."""
     height, width, channels = pixels.shape
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        check = struct.pack(">I", zlib.crc32(kind + content))
-        return struct.pack(">I", len(content)) + kind + content + check
-
-    head = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 3: 2, 4: 6}[channels], 0, 0, 0)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
-    parts = chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+    return test_formats.png(width, height, 16, {1: 0, 3: 2, 4: 6}[channels], rows)
 
 
 def tiff(pixels: Deep) -> bytes:
-    """Write a TIFF of 16 bits a channel."""
     stream = io.BytesIO()
     Image.fromarray(pixels[..., 0]).save(stream, "TIFF")
     return stream.getvalue()
@@ -70,7 +62,6 @@ def strip_tiff(content: bytes, side: int, bits: int, channels: int) -> bytes:
 
 
 def colour_tiff(pixels: Deep) -> bytes:
-    """Write a TIFF of 16-bit colours."""
     return strip_tiff(pixels.astype("<u2").tobytes(), pixels.shape[0], 16, 3)
 
 
@@ -84,7 +75,6 @@ def packed_tiff(pixels: Deep) -> bytes:
 
 
 def pnm(pixels: Deep, white: int = 65535) -> bytes:
-    """Write a PGM or PPM."""
     height, width, channels = pixels.shape
     head = f"P{5 if channels == 1 else 6} {width} {height} {white}\n"
     return head.encode() + pixels.astype(">u2").tobytes()
@@ -107,13 +97,9 @@ def exact(pixels: Deep, bits: int) -> NDArray[np.uint8]:
 
 
 FILES: dict[str, tuple[str, Callable[[Deep], bytes], int]] = {
-    "PNG": (".png", png, 1),
-    "PNG in colour": (".png", png, 3),
-    "TIFF": (".tif", tiff, 1),
-    "TIFF in colour": (".tif", colour_tiff, 3),
-    "PGM": (".pgm", pnm, 1),
-    "PPM": (".ppm", pnm, 3),
-}
+    "PNG": (".png", png, 1), "PNG in colour": (".png", png, 3), "TIFF": (".tif", tiff, 1),
+    "TIFF in colour": (".tif", colour_tiff, 3), "PGM": (".pgm", pnm, 1), "PPM": (".ppm", pnm, 3),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("ending", "write", "channels"), FILES.values(), ids=FILES)
@@ -161,12 +147,11 @@ def test_the_white_that_files_state_is_used_where_no_image_is_that_bright(tmp_pa
 
 
 def test_a_file_that_states_its_white_needs_no_collection() -> None:
-    like = Preparation(height=8, width=8, channels=1, resize="fit")
     pixels = levels(4095)
     for bits in (None, 8, 12, 16):
-        asked = like.model_copy(update={"bits": bits})
+        like = Preparation(height=8, width=8, channels=1, resize="fit", bits=bits)
         for content in (pnm(pixels, 4095), packed_tiff(pixels)):
-            assert np.abs(read_image(content, asked).astype(int) - exact(pixels, 12)).max() <= 1
+            assert np.abs(read_image(content, like).astype(int) - exact(pixels, 12)).max() <= 1
 
 
 def test_arrays_follow_the_same_rule(tmp_path: Path) -> None:
@@ -181,8 +166,7 @@ def test_arrays_follow_the_same_rule(tmp_path: Path) -> None:
     larger = load(tmp_path / "deep.npz", size=4)
     assert larger.recipe.bits == 12
     assert int(larger.ranges.max()) > 100
-    few = from_arrays((pixels >> 4), labels)
-    assert few.recipe.bits is None
+    assert from_arrays((pixels >> 4), labels).recipe.bits is None
 
 
 def test_a_brighter_image_is_clipped_and_that_is_said() -> None:
@@ -198,12 +182,11 @@ def test_a_brighter_image_is_clipped_and_that_is_said() -> None:
 
 def test_the_classifier_carries_its_white(tmp_path: Path) -> None:
     source = folder(tmp_path / "images", ".png", png, 4095)
-    classifier = opsin.train(load(source), model="logistic", runs=tmp_path / "run").classifier()
+    data = load(source)
+    classifier = opsin.train(data, model="logistic", runs=tmp_path / "run").classifier()
     assert classifier.metadata.preparation.bits == 12
-    names = load(source).names
-    answers = classifier.predict([source / name for name in names])
-    assert all(np.array_equal(answer.pixels, load(source).images[row])
-               for row, answer in enumerate(answers))  # fmt: skip
+    answers = classifier.predict([source / name for name in data.names])
+    assert np.array_equal([answer.pixels for answer in answers], data.images[:])
     brighter = folder(tmp_path / "brighter", ".png", png, 9000)
     notes = Notes()
     opsin.evaluate(classifier, brighter, watcher=notes)
@@ -232,9 +215,8 @@ def test_a_killed_second_pass_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def grey(height: int = 6, width: int = 9) -> NDArray[np.uint8]:
-    return (np.arange(height * width) * 255 / (height * width - 1)).round().astype(
-        np.uint8
-    ).reshape(height, width)  # fmt: skip
+    values = np.arange(height * width) * 255 / (height * width - 1)
+    return values.round().astype(np.uint8).reshape(height, width)
 
 
 COLOUR = np.stack([grey(), grey()[::-1], grey()[:, ::-1]], axis=2)

@@ -37,9 +37,7 @@ def another_rule(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.torch
-def test_a_stopped_run_goes_on_with_the_parts_that_it_began_with(
-    tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_a_stopped_run_keeps_its_parts(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     stopped = opsin.train("digits", model="mlp", epochs=3, batch_size=16, runs=tmp_path,
                           watcher=Notes(interrupt_at=5, training=True))  # fmt: skip
     kept = stopped.directory.load_arrays(stopped.directory.split)
@@ -56,10 +54,9 @@ def test_a_stopped_run_goes_on_with_the_parts_that_it_began_with(
 def doubles() -> Dataset:
     """Twenty images of two classes, each there twice; one of each class under both labels."""
     pixels = np.arange(20, dtype=np.uint8)[:, None, None].repeat(8, 1).repeat(8, 2)
-    twice = np.concatenate([pixels, pixels])
-    labels = np.concatenate([np.arange(20) % 2, np.arange(20) % 2])
+    labels = np.tile(np.arange(20) % 2, 2)
     labels[20], labels[21] = 1, 0
-    return from_arrays(twice, labels, ["cat", "dog"])
+    return from_arrays(np.tile(pixels, (2, 1, 1)), labels, ["cat", "dog"])
 
 
 def test_copies_are_matched_one_to_one_and_by_their_class(tmp_path: Path) -> None:
@@ -67,13 +64,10 @@ def test_copies_are_matched_one_to_one_and_by_their_class(tmp_path: Path) -> Non
     directory = RunDirectory(write_run(tmp_path, "run", data, answers_right(data, 0.9)))
     order = np.random.default_rng(0).permutation(len(data))
     other = replace(
-        data,
-        images=np.asarray(data.images)[order],
-        labels=data.labels[order],
-        digests=data.digests[order],
-        names=[f"other/{place}" for place in range(len(order))],
+        data, images=np.asarray(data.images)[order], labels=data.labels[order],
+        digests=data.digests[order], names=[f"other/{place}" for place in range(len(order))],
         split=Split(*(np.zeros(0, np.int64),) * 3),
-    )
+    )  # fmt: skip
     place = rows_of_run(directory, other)
     assert place is not None
     assert sorted(place.tolist()) == list(range(len(data)))

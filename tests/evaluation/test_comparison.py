@@ -35,20 +35,15 @@ def test_a_small_example_by_hand() -> None:
     second[8:9] = 1  # only the first
     first[9:12], second[9:11], second[11] = 1, 1, 2
     found = compare_answers(first, second, labels)
-    counts = [
-        getattr(found, key) for key in ("both_right", "only_first", "only_second", "both_wrong")
-    ]
-    assert counts == [8, 1, 8, 3]
-    assert found.both_wrong_differently == 1
+    assert (found.both_right, found.both_wrong) == (8, 3)
+    assert (found.only_first, found.only_second, found.both_wrong_differently) == (1, 8, 1)
     assert found.difference == pytest.approx(7 / 20)
     # Twice the chance of at most one head in nine throws.
     assert found.p == pytest.approx(2 * (1 + 9) / 2**9)
 
 
 @given(seed=st.integers(0, 99), count=st.integers(1, 300), classes=st.integers(2, 5))
-def test_exchanging_the_two_turns_the_sign_and_nothing_else(
-    seed: int, count: int, classes: int
-) -> None:
+def test_exchanging_the_two_turns_the_sign_alone(seed: int, count: int, classes: int) -> None:
     first, second, labels = np.random.default_rng(seed).integers(0, classes, (3, count))
     one = compare_answers(first, second, labels)
     other = compare_answers(second, first, labels)
@@ -78,9 +73,7 @@ def test_the_same_answers_show_no_difference(seed: int, count: int) -> None:
 @pytest.mark.parametrize(
     ("count", "first", "second"), [(1000, 0.05, 0.03), (5000, 0.02, 0.02), (200, 0.12, 0.20)]
 )
-def test_the_interval_covers_the_truth_about_as_often_as_it_says(
-    count: int, first: float, second: float
-) -> None:
+def test_the_interval_covers_the_truth(count: int, first: float, second: float) -> None:
     found, times = tables(1, count, first, second, 700)
     ends = np.array([difference_interval(int(a), int(b), count) for a, b in found])
     held = (ends[:, 0] <= second - first) & (second - first <= ends[:, 1])
@@ -119,18 +112,10 @@ def test_out_of_fold_the_interval_is_wider_and_less_is_shown() -> None:
 
 @pytest.mark.parametrize(
     ("p", "low", "high", "better"),
-    [
-        (0.01, 0.001, 0.02, "second"),
-        (0.01, -0.02, -0.001, "first"),
-        (0.01, -0.001, 0.02, None),
-        (0.01, 0.0, 0.02, None),
-        (0.05, 0.001, 0.02, None),
-        (0.2, -0.02, -0.001, None),
-    ],
-)
-def test_better_needs_both_the_test_and_the_interval(
-    p: float, low: float, high: float, better: str | None
-) -> None:
+    [(0.01, 0.001, 0.02, "second"), (0.01, -0.02, -0.001, "first"), (0.01, 0.0, 0.02, None),
+     (0.05, 0.001, 0.02, None), (0.2, -0.02, -0.001, None)],
+)  # fmt: skip
+def test_better_needs_both_of_them(p: float, low: float, high: float, better: str | None) -> None:
     test = DifferenceTest(p=p, low=low, high=high)
     assert decide([test])[0].better == better
     assert p > 0.001 and {each.better for each in decide([test] * 6)} == {None}

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.special import softmax
 from sklearn.metrics import f1_score, log_loss, recall_score
 
 from opsin.core.artifacts.run_report import (
@@ -37,12 +38,9 @@ def test_a_small_example_by_hand() -> None:
     assert figures.accuracy == 0.75
     assert figures.confusion == [[1, 0, 0], [1, 2, 0], [0, 0, 0]]
     assert figures.confused == [ConfusedPair(actual="b", predicted="a", count=1, of=3)]
-    first = figures.classes[0].to_json()
-    plain = {key: value for key, value in first.items() if not key.endswith("_interval")}
-    assert plain == {
-        "name": "a", "precision": 0.5, "recall": 1.0, "f1": pytest.approx(2 / 3), "count": 1,
-        "answers": 2,
-    }  # fmt: skip
+    first = {key: getattr(figures.classes[0], key) for key in ("precision", "recall", "f1")}
+    assert first == {"precision": 0.5, "recall": 1.0, "f1": pytest.approx(2 / 3)}
+    assert (figures.classes[0].count, figures.classes[0].answers) == (1, 2)
     absent = dict.fromkeys(("precision", "recall", "f1"))
     absent |= {f"{name}_interval": None for name in absent}
     assert figures.classes[2].to_json() == {"name": "c", **absent, "count": 0, "answers": 0}
@@ -92,8 +90,7 @@ def test_every_figure_lies_within_its_interval() -> None:
     labels = random.integers(0, 6, 400)
     logits = random.normal(size=(400, 6))
     logits[np.arange(400), labels] += 2
-    probabilities = np.exp(logits)
-    probabilities = (probabilities / probabilities.sum(axis=1, keepdims=True)).astype(np.float32)
+    probabilities = softmax(logits, axis=1).astype(np.float32)
     figures = measure(probabilities, labels, list("abcdef"))
     values = figures.to_json()
     assert set(figures.intervals) == {

@@ -58,12 +58,8 @@ def test_moving_by_whole_pixels_changes_no_value() -> None:
     image = np.random.default_rng(0).integers(0, 256, (50, 50, 3), np.uint8)
     for step, moved in zip((2, 4, 6), disturbed_examples(image)["shift"], strict=True):
         found = [
-            (y, x)
-            for y in (-step, 0, step)
-            for x in (-step, 0, step)
-            if np.array_equal(
-                moved[10:40, 10:40], image[10 - y : 40 - y, 10 - x : 40 - x]
-            )
+            (y, x) for y in (-step, 0, step) for x in (-step, 0, step)
+            if np.array_equal(moved[10:40, 10:40], image[10 - y : 40 - y, 10 - x : 40 - x])
         ]  # fmt: skip
         assert len(found) == 1
         assert found != [(0, 0)]
@@ -83,7 +79,6 @@ def test_figures_are_those_of_the_answers(digits: opsin.Dataset) -> None:
         return scores.astype(np.float32)
 
     found = robustness(answer, digits.images, digits.labels, rows, most=80)
-    json.dumps(found.to_json())
     assert [kind.name for kind in found.kinds] == NAMES
     assert (found.images, found.of, len(asked)) == (80, len(rows), 19)
     # The first images asked about are whole, and some of the rows.
@@ -99,6 +94,7 @@ def test_figures_are_those_of_the_answers(digits: opsin.Dataset) -> None:
         assert level.lost == (before & ~after).sum()
         assert level.change == pytest.approx(after.mean() - before.mean())
         assert level.change_low <= level.change <= level.change_high
+    json.dumps(found.to_json())
 
 
 def test_the_interval_of_the_change_covers_the_truth_about_as_often_as_it_says() -> None:

@@ -34,9 +34,7 @@ def ends(slice_: Slice) -> tuple[float, float]:
     ),
     seed=st.integers(0, 99),
 )
-def test_every_image_with_a_value_is_in_one_slice(
-    values: np.ndarray[Any, np.dtype[np.float64]], seed: int
-) -> None:
+def test_slices_part_the_images(values: np.ndarray[Any, np.dtype[np.float64]], seed: int) -> None:
     right = np.random.default_rng(seed).random(len(values)) < 0.8
     found = slice_accuracy(right, {"x": values})
     json.dumps(found.to_json())
@@ -65,18 +63,15 @@ def test_a_weak_slice_is_named_and_the_others_are_not() -> None:
     (worst,) = found.weakest
     assert (worst.trait, worst.weak) == ("brightness", True)
     start, to = ends(worst)
-    assert start < 1
-    assert 45 < to < 55
+    assert start < 1 and 45 < to < 55
     assert worst.high < found.accuracy
-    assert worst.p is not None
-    assert worst.p < 1e-6
+    assert worst.p is not None and worst.p < 1e-6
     assert found.judged == 12
     assert [each.value for each in slices_of(found, "place")] == ["lab", "street"]
 
 
 def test_few_images_are_shown_and_not_judged() -> None:
-    right = np.ones(500, bool)
-    right[:20] = False
+    right = np.arange(500) >= 20
     who = ["anna"] * 20 + ["ben"] * 480
     found = slice_accuracy(right, {}, {"who": who})
     (ben, anna) = slices_of(found, "who")

@@ -36,7 +36,6 @@ def server(nearest_mean: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudioProcess]:
-    """A studio that has nothing yet."""
     from tests.studio_browser import studio
 
     with studio(tmp_path_factory.mktemp("studio")) as process:
@@ -45,7 +44,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudioProcess]
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    """Chromium with a profile of its own."""
     from tests.browser import chromium, resize
 
     with chromium(tmp_path_factory.mktemp("profile")) as opened:

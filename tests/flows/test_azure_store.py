@@ -39,7 +39,6 @@ pytestmark = [
 
 @pytest.fixture
 def container(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of an empty container."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -86,26 +87,18 @@ def in_node(folder: Path) -> dict[str, str]:
     return ask(folder, "node", "predict.mjs")
 
 
-def test_plain_python_gives_the_same_labels(unpacked: Path) -> None:
-    assert in_python(unpacked) == expected(unpacked)
-    assert len(expected(unpacked)) == 3
-
-
-@pytest.mark.torch
-def test_plain_python_gives_a_networks_labels(unpacked_network: Path) -> None:
-    assert in_python(unpacked_network) == expected(unpacked_network)
-    assert len(expected(unpacked_network)) == 10
-
-
-@needs_node
-def test_node_gives_the_same_labels(unpacked: Path) -> None:
-    assert in_node(unpacked) == expected(unpacked)
-
-
-@needs_node
-@pytest.mark.torch
-def test_node_gives_a_networks_labels(unpacked_network: Path) -> None:
-    assert in_node(unpacked_network) == expected(unpacked_network)
+@pytest.mark.parametrize(
+    ("made", "classes"),
+    [("unpacked", 3), pytest.param("unpacked_network", 10, marks=pytest.mark.torch)],
+)
+@pytest.mark.parametrize("client", [in_python, pytest.param(in_node, marks=needs_node)])
+def test_a_client_gives_the_same_labels(
+    request: pytest.FixtureRequest, made: str, classes: int,
+    client: Callable[[Path], dict[str, str]],
+) -> None:  # fmt: skip
+    folder = request.getfixturevalue(made)
+    assert client(folder) == expected(folder)
+    assert len(expected(folder)) == classes
 
 
 def test_another_label_is_told_and_is_exit_status_1(unpacked: Path, tmp_path: Path) -> None:

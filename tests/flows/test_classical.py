@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,33 +11,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.conftest import Cli, only_json, shape_image
+from tests.conftest import Cli, cli_without, only_json, shape_image
 from tests.warm import Warm
-
-# A Python in which nobody can import PyTorch, whether it is there or not.
-_WITHOUT = """
-import sys
-
-class Without:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "safetensors"):
-            raise ModuleNotFoundError(f"no module named {name!r}", name=name)
-
-sys.meta_path.insert(0, Without())
-from opsin.cli import main
-sys.exit(main())
-"""
-
-
-def without_pytorch(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-W", "error", "-c", _WITHOUT, *words], check=False,
-                          text=True, capture_output=True, cwd=folder)  # fmt: skip
 
 
 def test_a_model_without_layers_is_trained_where_there_is_no_pytorch(
     cli: Cli, tmp_path: Path, shapes: Path
 ) -> None:
-    done = without_pytorch(tmp_path, "train", "shapes", "--model", "logistic", "--json")
+    words = ("train", "shapes", "--model", "logistic", "--json")
+    done = cli_without(("torch", "safetensors"), *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     report = only_json(done)
     for word in ("Layer", "head", "1/1", "Trained", "same answers as scikit-learn"):

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -48,18 +47,14 @@ def test_the_whole_story(cli: Cli, tmp_path: Path) -> None:
 
     listed = only_json(cli("runs", "--json"))["runs"]
     assert [row["run"] for row in listed] == [run]
-    table = cli("runs").stdout
-    assert run in table
-    assert "done" in table
+    assert run in cli("runs").stdout
 
     image = tmp_path / "new one.png"
     Image.fromarray(shape_image("square", 777)).save(image)
     answer = only_json(cli("predict", run, image, "--json", "--plot", "plot.png"))
     assert answer["predictions"][0]["label"] in seen["classes"]
     assert (tmp_path / "plot.png").stat().st_size > 5000
-    plain = cli("predict", run, image)
-    assert "new one.png" in plain.stdout
-    assert "%" in plain.stdout
+    assert "new one.png" in cli("predict", run, image).stdout
 
     judged = only_json(cli("evaluate", run, folder, "--json"))
     assert judged["part"] == "own-test"
@@ -76,11 +71,9 @@ def test_the_whole_story(cli: Cli, tmp_path: Path) -> None:
 def test_a_training_prints_facts_epochs_and_classes(cli: Cli, tmp_path: Path) -> None:
     done = cli("train", "digits", "--model", "mlp", "--epochs", "2", "--name", "first")
     assert done.returncode == 0
-    for word in ("Data", "Layer", "dense1", "9,610", "Device", "epoch", "1/2", "2/2", "Test",
-                 "looked at once", "±", "Confuses", "same answers"):  # fmt: skip
+    for word in ("dense1", "9,610", "Device", "2/2", "looked at once", "±", "same answers"):
         assert word in done.stderr, word
-    assert "Precision" in done.stdout
-    assert "report.html" in done.stdout
+    assert "Precision" in done.stdout and "report.html" in done.stdout
     assert "\x1b" not in done.stdout + done.stderr
     log = next((tmp_path / "runs").glob("*first/log.txt")).read_text(encoding="utf-8")
     assert "2/2" in log
@@ -129,20 +122,15 @@ def test_one_bad_image_among_good_ones(
     done = cli("predict", nearest_mean, "bad.png", "good.png", "missing.png", "--json")
     assert done.returncode == 1
     content = only_json(done)
-    assert len(content["predictions"]) == 1
-    assert len(content["errors"]) == 2
-    assert "bad.png" in done.stderr
-    assert "missing.png" in done.stderr
+    assert (len(content["predictions"]), len(content["errors"])) == (1, 2)
+    assert "bad.png" in done.stderr and "missing.png" in done.stderr
 
 
 def _mistakes(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     write_shapes(tmp_path / "one class", kinds=("disc",))
-    write_shapes(tmp_path / "one image", count=1)
-    write_shapes(tmp_path / "loose" / "..", kinds=())
-    (tmp_path / "loose").mkdir(exist_ok=True)
+    (tmp_path / "loose").mkdir()
     Image.new("RGB", (9, 9)).save(tmp_path / "loose" / "a.png")
-    np.savez(tmp_path / "uneven.npz", images=np.zeros((4, 8, 8), np.uint8), labels=[0, 1])
     (tmp_path / "half run").mkdir()
     (tmp_path / "half run" / "recipe.json").write_text("{}")
     (tmp_path / "text.onnx").write_text("no model")
@@ -153,14 +141,11 @@ MISTAKES = [
     (("train", "no such source"), "digits, fashion-mnist"),
     (("train", "empty"), "empty is empty"),
     (("train", "one class"), "has one class only"),
-    (("train", "one image"), "At least two images"),
     (("train", "loose"), "has 1 image but no folders"),
-    (("train", "uneven.npz"), "one for each image is expected"),
     (("data", "digits", "--classes", "1,elephant"), "elephant"),
     (("train", "digits", "--model", "vgg"), "mlp, cnn, resnet"),
     (("train", "digits", "--model", "cnn"), "--depth 1"),
     (("train", "digits", "--rate", "-1"), "learning_rate"),  # its former name
-    (("train", "digits", "--device", "mps"), "mps"),
     (("train", "digits", "--recipe", "gone.toml"), "gone.toml"),
     (("predict", "nowhere", "a.png"), "does not exist"),
     (("predict", "half run", "a.png"), "half run has no classifier.onnx"),
@@ -213,10 +198,9 @@ def test_every_verb_has_help_with_an_example(cli: Cli, verb: str) -> None:
 
 
 def test_the_version_and_the_start() -> None:
-    for words, text in ((["--version"], opsin.__version__), (["--help"], "fashion-mnist")):
-        done = subprocess.run([sys.executable, "-m", "opsin", *words], check=True,
-                              capture_output=True, text=True)  # fmt: skip
-        assert text in done.stdout
+    for word, text in (("--version", opsin.__version__), ("--help", "fashion-mnist")):
+        words = [sys.executable, "-m", "opsin", word]
+        assert text in subprocess.run(words, check=True, capture_output=True, text=True).stdout
 
 
 def test_python_without_docstrings_is_refused(cold_cli: Cli) -> None:
@@ -227,7 +211,6 @@ def test_python_without_docstrings_is_refused(cold_cli: Cli) -> None:
 
 @contextlib.contextmanager
 def _training(warm: Warm, folder: Path, *more: str) -> Iterator[Begun]:
-    """A training that has come to the end of its first epoch."""
     command = ["train", "digits", "--model", "mlp", "--epochs", "5000", "--batch-size", "16", *more]
     with warm.start(command, cwd=folder) as begun:
         while not list(folder.glob("runs/*/history.jsonl")):
@@ -261,15 +244,12 @@ def test_a_killed_training_is_shown_as_failed_and_has_whole_files(
     with _training(warm, tmp_path) as begun:
         begun.kill()
     row = only_json(cli("runs", "--json"))["runs"][0]
-    assert row["state"] == "failed"
-    assert "ended without a message" in row["cause"]
+    assert row["state"] == "failed" and "ended without a message" in row["cause"]
     run = tmp_path / row["run"]
     for file in run.glob("*.json"):
         json.loads(file.read_text())
     assert not (run / "classifier.onnx").exists()
-    done = cli("predict", run, "a.png")
-    assert done.returncode == 1
-    assert "ended without a message" in done.stderr
+    assert "ended without a message" in cli("predict", run, "a.png").stderr
 
 
 @pytest.mark.slow
@@ -279,7 +259,7 @@ def test_without_pytorch_training_says_what_to_install_and_the_rest_works(
     Image.fromarray(digits.images[0, :, :, 0]).save(tmp_path / "0.png")
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
-        # A name that is None in sys.modules cannot be imported: as if it were not installed.
+        # A name that is None in sys.modules cannot be imported, and is not found either.
         code = (
             "import sys\n"
             "for name in ('torch', 'onnx', 'safetensors', 'matplotlib', 'sklearn', 'scipy',\n"
@@ -294,14 +274,14 @@ def test_without_pytorch_training_says_what_to_install_and_the_rest_works(
     assert answer.returncode == 0, answer.stderr
     assert run("runs").returncode == 0
     assert run("data", "digits", "--no-draw").returncode == 0
+    model = str(nearest_mean)
     for words, extra in (
         (("train", "digits"), "opsin[train]"),
-        (("predict", str(nearest_mean), "0.png", "--plot", "p.png"), "opsin[evaluate]"),
-        (("data", "digits"), "opsin[evaluate]"),
-        (("evaluate", str(nearest_mean), "digits"), "opsin[evaluate]"),
-        (("serve", str(nearest_mean)), "opsin[serve]"),
-        (("export", str(nearest_mean), "--to", "int8"), "opsin[evaluate]"),
-        (("predict", str(nearest_mean), "0.png", "--out", "a.parquet"), "opsin[parquet]"),
+        (("predict", model, "0.png", "--plot", "p.png"), "opsin[evaluate]"),
+        (("evaluate", model, "digits"), "opsin[evaluate]"),
+        (("serve", model), "opsin[serve]"),
+        (("export", model, "--to", "int8"), "opsin[evaluate]"),
+        (("predict", model, "0.png", "--out", "a.parquet"), "opsin[parquet]"),
     ):
         done = run(*words)
         assert done.returncode == 1
@@ -309,27 +289,14 @@ def test_without_pytorch_training_says_what_to_install_and_the_rest_works(
         assert "Traceback" not in done.stderr
 
 
-@pytest.mark.skipif(
-    os.name == "nt" or not hasattr(os, "geteuid") or os.geteuid() != 0,
-    reason="a small disk of its own needs the right to mount one",
-)
-def test_a_full_disk_ends_in_one_line_and_no_half_files(tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)],
-                             check=False, capture_output=True)  # fmt: skip
-    if mounted.returncode:
-        pytest.skip("this machine lets nobody mount a disk")
-    try:
-        command = [sys.executable, "-m", "opsin", "data", "digits", "--no-draw"]
-        done = subprocess.run(command, check=False, text=True, capture_output=True,
-                              env={**os.environ, "OPSIN_CACHE": str(disk)})  # fmt: skip
-        assert done.returncode == 1
-        assert "no space left on device" in done.stderr
-        assert "Traceback" not in done.stderr
-        assert [p for p in disk.rglob("*") if p.is_file() and p.suffix != ".lock"] == []
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
+def test_a_full_disk_ends_in_one_line_and_no_half_files(small_disk: Path) -> None:
+    command = [sys.executable, "-m", "opsin", "data", "digits", "--no-draw"]
+    done = subprocess.run(command, check=False, text=True, capture_output=True,
+                          env={**os.environ, "OPSIN_CACHE": str(small_disk)})  # fmt: skip
+    assert done.returncode == 1
+    assert "no space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [p for p in small_disk.rglob("*") if p.is_file() and p.suffix != ".lock"] == []
 
 
 def test_an_audit_is_a_table_a_page_and_json(cli: Cli, tmp_path: Path) -> None:
@@ -338,16 +305,12 @@ def test_an_audit_is_a_table_a_page_and_json(cli: Cli, tmp_path: Path) -> None:
     (folder / "disc" / "broken.png").write_bytes(b"no image")
     done = cli("data", folder, "--audit", "--out", "look")
     assert done.returncode == 0, done.stderr
-    for words in ("Findings, the worst first", "Duplicates under different labels",
-                  "disc/broken.png: no image", "decide which label is right"):  # fmt: skip
-        assert words in done.stdout
+    assert "Duplicates under different labels" in done.stdout
     page = (tmp_path / "look" / "audit.html").read_text(encoding="utf-8")
     assert "square/wrong [1].png" in page
     answer = only_json(cli("data", folder, "--audit", "--json", "--no-draw"))
-    assert answer["page"] is None
     kinds = {finding["kind"]: finding["count"] for finding in answer["findings"]}
-    assert kinds["conflicting-labels"] == 2
-    assert kinds["unreadable"] == 1
+    assert (kinds["conflicting-labels"], kinds["unreadable"]) == (2, 1)
 
 
 @pytest.mark.drawn
@@ -364,17 +327,16 @@ def test_a_training_begins_with_the_audit_in_one_line(cli: Cli, tmp_path: Path) 
     assert "Images that are there more than once" in (run / "report.html").read_text("utf-8")
 
 
-def test_ctrl_c_while_reading_is_told_and_keeps_what_is_done(cli: Cli, tmp_path: Path) -> None:
+def test_ctrl_c_while_reading_is_told_and_keeps_what_is_done(tmp_path: Path) -> None:
     folder = write_shapes(tmp_path / "photos", count=2000, kinds=("disc", "square"))
     command = [sys.executable, "-m", "opsin", "data", str(folder), "--no-draw", "--size", "400",
                "--json"]  # fmt: skip
     own = {**os.environ, "OPSIN_CACHE": str(tmp_path / "cache")}
     with subprocess.Popen(command, env=own, text=True, cwd=tmp_path, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE) as process:  # fmt: skip
-        until = time.monotonic() + 60
         try:
             while not list((tmp_path / "cache" / "decoded").glob("*/images-16.npy")):
-                assert time.monotonic() < until
+                assert process.poll() is None
                 time.sleep(0.02)
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=60)

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from opsin.data.dataset import Dataset
-from tests.conftest import Cli, only_json
+from tests.conftest import Cli, cli_without, only_json
 from tests.made_runs import answers_right, write_run
 
 
 @pytest.fixture
 def two(tmp_path: Path, digits: Dataset, nearest_mean: Path) -> tuple[Path, Path]:
-    """A poor run and a good one."""
     poor, good = (
         write_run(tmp_path / "runs", name, digits, answers_right(digits, right),
                   classifier=nearest_mean)
@@ -25,13 +23,11 @@ def two(tmp_path: Path, digits: Dataset, nearest_mean: Path) -> tuple[Path, Path
     return poor, good
 
 
-def test_a_table_a_sentence_and_a_page(cli: Cli, two: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_table_a_sentence_and_a_page(cli: Cli, two: tuple[Path, Path]) -> None:
     done = cli("compare", *two, "--out", "look")
     assert done.returncode == 0, done.stderr
-    for words in ("A  ", "B  ", "Accuracy", "Log", "5.0 kB", "1,234", "0:12", "2e-06",
-                  "B is better than A by", "exact McNemar p < 0.0001", "Both right", "only B",
-                  "look/compare.html"):  # fmt: skip
-        assert words in done.stdout.replace("\\", "/"), words
+    for words in ("5.0 kB", "1,234", "0:12", "B is better than A by", "look/compare.html"):
+        assert words in done.stdout, words
     wide = max(len(line) for line in done.stdout.splitlines() if "±" in line)
     assert wide <= 100
 
@@ -42,9 +38,7 @@ def test_one_json_object_and_silence(cli: Cli, two: tuple[Path, Path], tmp_path:
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     content = only_json(done)
-    assert content["pairs"][0]["better"] == "A"
-    assert Path(content["runs"][0]["run"]) == two[1]
-    assert content["files"] == []
+    assert (content["pairs"][0]["better"], content["files"]) == ("A", [])
     assert set(tmp_path.rglob("*")) == before
 
 
@@ -52,25 +46,12 @@ def test_one_json_object_and_silence(cli: Cli, two: tuple[Path, Path], tmp_path:
 def test_it_needs_no_pytorch_and_says_what_figures_need(
     two: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    def run(missing: tuple[str, ...], *words: str) -> subprocess.CompletedProcess[str]:
-        # Refused by a finder, since SciPy stumbles over a torch that is None in sys.modules.
-        code = (
-            "import sys\n"
-            "class Refuse:\n"
-            "    def find_spec(self, name, path=None, target=None):\n"
-            f"        if name.partition('.')[0] in {missing!r}:\n"
-            "            raise ModuleNotFoundError(name)\n"
-            "sys.meta_path.insert(0, Refuse())\n"
-            "from opsin.cli import main; main()"
-        )
-        command = [sys.executable, "-c", code, "compare", *map(str, two), *words]
-        return subprocess.run(command, check=False, text=True, capture_output=True, cwd=tmp_path)
-
-    done = run(("torch", "onnx", "safetensors", "matplotlib"), "--json")
+    run = partial(cli_without, cwd=tmp_path)
+    done = run(("torch", "onnx", "safetensors", "matplotlib"), "compare", *two, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["pairs"][0]["better"] == "B"
     for missing, words in ((("matplotlib",), ("--out", "look")), (("scipy",), ())):
-        done = run(missing, *words)
+        done = run(missing, "compare", *two, *words)
         assert done.returncode == 1
         assert "pip install 'opsin[evaluate]'" in done.stderr
         assert "Traceback" not in done.stderr

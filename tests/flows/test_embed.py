@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import resource
 import signal
 import subprocess
 import sys
@@ -14,22 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.backbones.small_networks import network
 from tests.conftest import Cli, only_json
 
 
-@pytest.fixture
-def backbone(tmp_path: Path) -> Path:
-    """A small network."""
-    file = tmp_path / "small.onnx"
-    file.write_bytes(network())
-    about = {"image_mean": [0.3] * 3, "image_std": [1, 1, 1]}
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(about))
-    return file
-
-
 def begun(tmp_path: Path, *words: str | Path, out: str) -> subprocess.Popen[str]:
-    """Start the command, and wait until it has kept some features."""
     log = tmp_path / f".{out}.sqlite-wal"
     process = subprocess.Popen(
         [sys.executable, "-m", "opsin", "embed", *map(str, words)],
@@ -104,23 +90,8 @@ def test_ctrl_c_says_what_is_kept(backbone: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_at_once_write_the_same(backbone: Path, tmp_path: Path) -> None:
-    processes = [
-        begun(tmp_path, "digits", "--from", backbone, "--out", name, out=name)
-        for name in ("a.npz", "b.npz")
-    ]
-    for process in processes:
-        _, error = process.communicate()
-        assert process.returncode == 0, error
-    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
-
-
-@pytest.mark.slow
 def test_a_full_disk_is_told(cold_cli: Cli, backbone: Path, tmp_path: Path) -> None:
-    def small_files() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
-
-    full = cold_cli("embed", "digits", "--from", backbone, "--out", "a.npz", preexec_fn=small_files)
+    full = cold_cli("embed", "digits", "--from", backbone, "--out", "a.npz", largest_file=50_000)
     assert full.returncode == 1
     assert "Cannot write a.npz" in full.stderr
     assert "Traceback" not in full.stderr

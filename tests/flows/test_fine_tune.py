@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import opsin
 from opsin.core.errors import ModelFileError, RunError
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from tests.backbones.small_networks import network
-from tests.conftest import Cli
+from tests.conftest import Cli, cli_without
 from tests.variants import a_few
 
 CLASSES = ("0", "1", "2", "3", "8", "9")
@@ -31,13 +32,6 @@ WORDS = ("--prepare=-1..1", "--fine-tune", "--epochs", "5", "--learning-rate", "
          "--checkpoint-every", "0.1")  # fmt: skip
 
 
-@pytest.fixture
-def backbone(tmp_path: Path) -> Path:
-    file = tmp_path / "small.onnx"
-    file.write_bytes(network())
-    return file
-
-
 def tuned(backbone: Path, runs: Path, **options: Any) -> opsin.Run:
     given = {"classes": CLASSES, **OPTIONS, **options}
     return opsin.train("digits", backbone=backbone, runs=runs, quiet=True, **given)
@@ -48,7 +42,6 @@ def test_what_is_better_is_kept_in_the_network_s_own_layers(backbone: Path, tmp_
     run = tuned(backbone, tmp_path)
     assert run.report.reasons["Fine-tune"].startswith("kept: of ")
     assert run.report.training.epochs == 5
-    assert len(run.history) == 5
     assert (run.report.file.difference or 0) < 1e-4
     classifier = run.classifier()
     names = [layer.name for layer in classifier.metadata.layers]
@@ -71,7 +64,6 @@ def test_what_is_no_better_is_not_kept_and_it_is_said(
     process = cli("train", "digits", "--classes", "0,1,2", "--from", backbone, *words)
     assert process.returncode == 0, process.stderr
     assert "not kept: of" in process.stderr
-    assert "the head on frozen features is delivered" in process.stderr
     (path,) = (tmp_path / "runs").iterdir()
     run = opsin.Run(path)
     assert "not kept" in run.report.reasons["Fine-tune"]
@@ -80,14 +72,16 @@ def test_what_is_no_better_is_not_kept_and_it_is_said(
     assert run.report.training.unit == "fits"
 
 
-def stopped(backbone: Path, runs: Path, how: signal.Signals) -> opsin.Run:
-    """Train in a process of its own, and end it in the middle."""
+def stopped(
+    backbone: Path, runs: Path, how: signal.Signals, words: Sequence[str] = WORDS,
+    once: str = "history.jsonl",
+) -> opsin.Run:  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, "-m", "opsin", "train", "digits", "--classes", ",".join(CLASSES),
-         "--from", str(backbone), *WORDS, "--runs", str(runs), "--quiet"],
+         "--from", str(backbone), *words, "--runs", str(runs), "--quiet"],
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    while not any(path.stat().st_size for path in runs.glob("*/history.jsonl")):
+    while not any(path.stat().st_size for path in runs.glob(f"*/{once}")):
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.01)
     process.send_signal(how)
@@ -125,18 +119,8 @@ def test_killed_before_its_epochs_were_counted_it_keeps_its_budget(
     backbone: Path, tmp_path: Path
 ) -> None:
     words = ["--prepare=-1..1", "--fine-tune", "--epochs", "10000", "--budget", "4s"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "opsin", "train", "digits", "--from", str(backbone), *words,
-         "--runs", str(tmp_path / "runs"), "--quiet"],
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    while not any((tmp_path / "runs").glob("*/recipe.json")):
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.01)
-    process.kill()
-    process.communicate()
-    (path,) = (tmp_path / "runs").iterdir()
-    again = opsin.resume(path, quiet=True)
+    run = stopped(backbone, tmp_path / "runs", signal.SIGKILL, words, once="recipe.json")
+    again = opsin.resume(run, quiet=True)
     assert again.row()["state"] == "done"
     assert len(again.history) < 10_000
 
@@ -185,10 +169,8 @@ def test_an_operator_without_gradients_is_named_before_anything_is_read(
 
 
 def test_without_pytorch_it_says_what_to_install(backbone: Path, tmp_path: Path) -> None:
-    blocked = "import sys; sys.modules['torch'] = None; from opsin.cli import main; main()"
     words = ["train", "nowhere", "--from", str(backbone), "--prepare=-1..1", "--fine-tune"]
-    done = subprocess.run([sys.executable, "-c", blocked, *words], check=False, text=True,
-                          capture_output=True, cwd=tmp_path)  # fmt: skip
+    done = cli_without(["torch"], *words, cwd=tmp_path)
     assert done.returncode == 1
     assert "pip install 'opsin[train]'" in done.stderr
     assert "frozen features still work" in done.stderr

@@ -40,12 +40,10 @@ def test_a_run_is_made_and_answers_wherever_it_is(
     )
     report = only_json(process)
     assert report["model"] == "backbone"
-    assert "small" in report["reasons"]["Backbone"]
     assert "licence: unknown" in report["reasons"]["Backbone"]
     assert report["file"]["difference"] < 1e-4
     (run,) = (tmp_path / "runs").iterdir()
-    card = (run / "README.md").read_text(encoding="utf-8")
-    assert "Pretrained network inside: small" in card
+    assert "Pretrained network inside: small" in (run / "README.md").read_text("utf-8")
     recipe = json.loads((run / "recipe.json").read_text())
     assert recipe["model"]["backbone"] == str(backbone)
     assert recipe["versions"]["backbone"].startswith("sha256:")
@@ -55,10 +53,8 @@ def test_a_run_is_made_and_answers_wherever_it_is(
     image = next(shapes.rglob("*.png"))
     backbone.unlink()  # the file holds all that it needs
     answers = [only_json(cli("predict", where, image, "--json")) for where in (run, moved)]
-    assert (
-        answers[0]["predictions"][0]["probabilities"]
-        == (answers[1]["predictions"][0]["probabilities"])
-    )
+    one, other = (answer["predictions"][0]["probabilities"] for answer in answers)
+    assert one == other
 
 
 @pytest.mark.drawn
@@ -73,13 +69,10 @@ def test_judged_by_all_it_says_how_sure_that_is_and_how_it_knows_the_unknown(
     assert (report.judged.low, report.judged.high) == widened(
         narrow.accuracy, (narrow.low, narrow.high)
     )
-    assert report.failures is not None
-    assert (report.failures.slices.low, report.failures.slices.high) == (
-        report.judged.low, report.judged.high,
-    )  # fmt: skip
-    assert report.ood is not None
-    names = [each.name for each in report.ood.classes]
-    assert names == list(run.classifier().classes)
+    assert report.failures and report.ood
+    slices = report.failures.slices
+    assert (slices.low, slices.high) == (report.judged.low, report.judged.high)
+    assert [each.name for each in report.ood.classes] == list(run.classifier().classes)
     assert report.ood.far > 0.5
     assert "for a class left out (lowest: " in run.directory.page.read_text(encoding="utf-8")
 

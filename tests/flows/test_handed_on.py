@@ -70,9 +70,7 @@ def test_files_for_others_name_no_folder_of_this_machine(home: Path, *, pretrain
     ("source", "name"),
     [
         ("/home/someone/photos", "photos"),
-        ("digits", "digits"),
         ("hf:owner/name", "hf:owner/name"),
-        ("s3://bucket/photos", "s3://bucket/photos"),
         ("s3://key:secret@bucket/photos", "s3://bucket/photos"),
         ("az://container/photos?sig=secret", "az://container/photos"),
         ("file:///home/someone/photos", "photos"),

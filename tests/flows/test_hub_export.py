@@ -10,16 +10,8 @@ from PIL import Image
 import opsin
 from tests.conftest import Cli, only_json
 from tests.hub_server import TOKEN, HubServer
-from tests.made_runs import answers_right, write_run
 
 TO = "hf:someone/digits"
-
-
-@pytest.fixture
-def run(tmp_path: Path, digits: opsin.Dataset, nearest_mean: Path) -> Path:
-    """A run on the digits, whose classifier needs no PyTorch."""
-    answers = answers_right(digits, 0.9)
-    return write_run(tmp_path / "runs", "run", digits, answers, classifier=nearest_mean)
 
 
 @pytest.fixture
@@ -30,21 +22,21 @@ def image(tmp_path: Path, digits: opsin.Dataset) -> Path:
 
 
 def test_from_a_run_to_the_hub_and_back(
-    hub: HubServer, cli: Cli, run: Path, image: Path, tmp_path: Path
+    hub: HubServer, cli: Cli, plain_run: Path, image: Path, tmp_path: Path
 ) -> None:
-    shown = cli("export", run, "--to", TO, "--licence", "mit")
+    shown = cli("export", plain_run, "--to", TO, "--licence", "mit")
     assert shown.returncode == 0, shown.stderr
     assert "nothing was uploaded" in shown.stdout
     assert "classifier.onnx" in shown.stdout
     assert not hub.asked
-    sent = only_json(cli("export", run, "--to", TO, "--licence", "mit", "--upload", "--json"))
+    sent = only_json(cli("export", plain_run, "--to", TO, "--licence", "mit", "--upload", "--json"))
     there = hub.repositories["someone/digits"]
     assert (there.private, sent["private"], sent["commit"]) == (True, True, there.commit)
     folder = Path(sent["path"])
     assert {name: there.files[name] for name in sent["files"]} == {
         file.name: file.read_bytes() for file in folder.iterdir()
     }
-    own = only_json(cli("predict", run, image, "--json"))
+    own = only_json(cli("predict", plain_run, image, "--json"))
     fetched = only_json(cli("predict", TO, image, "--json"))
     assert own["predictions"] == fetched["predictions"]  # to the last bit
     assert fetched["model"] == f"{TO}@{there.commit}"
@@ -57,9 +49,9 @@ def test_from_a_run_to_the_hub_and_back(
 
 @pytest.mark.slow
 def test_a_classifier_of_the_hub_is_exported_into_the_current_folder(
-    hub: HubServer, cli: Cli, run: Path, tmp_path: Path
+    hub: HubServer, cli: Cli, plain_run: Path, tmp_path: Path
 ) -> None:
-    content = (run / "classifier.onnx").read_bytes()
+    content = (plain_run / "classifier.onnx").read_bytes()
     hub.publish("someone/digits", {"classifier.onnx": content})
     done = only_json(cli("export", TO, "--to", "bundle", "--data", "digits", "--json"))
     assert done["path"] == "digits.zip"
@@ -70,17 +62,19 @@ def test_a_classifier_of_the_hub_is_exported_into_the_current_folder(
 
 
 def test_its_inside_is_shown_in_the_current_folder(
-    hub: HubServer, cli: Cli, run: Path, tmp_path: Path
+    hub: HubServer, cli: Cli, plain_run: Path, tmp_path: Path
 ) -> None:
-    hub.publish("someone/digits", {"classifier.onnx": (run / "classifier.onnx").read_bytes()})
+    hub.publish("someone/digits", {"classifier.onnx": (plain_run / "classifier.onnx").read_bytes()})
     found = only_json(cli("inspect", TO, "--json"))
     assert Path(found["page"]).is_file() or (tmp_path / found["page"]).is_file()
     assert "hf-home" not in str(found["page"])
 
 
-def test_an_upload_that_is_refused_leaves_the_folder(hub: HubServer, cli: Cli, run: Path) -> None:
-    refused = cli("export", run, "--to", "hf:other/digits", "--upload")
+def test_an_upload_that_is_refused_leaves_the_folder(
+    hub: HubServer, cli: Cli, plain_run: Path
+) -> None:
+    refused = cli("export", plain_run, "--to", "hf:other/digits", "--upload")
     assert refused.returncode == 1
     assert "does not let your token write to other/digits" in refused.stderr
     assert TOKEN not in refused.stderr + refused.stdout
-    assert (run / "hub-other-digits" / "README.md").is_file()
+    assert (plain_run / "hub-other-digits" / "README.md").is_file()

@@ -27,16 +27,12 @@ def image(tmp_path: Path, digits: Dataset) -> Path:
 
 @pytest.fixture
 def copied(run: opsin.Run, tmp_path: Path) -> Path:
-    """A run of the test's own, to write into."""
     return Path(shutil.copytree(run.path, tmp_path / "ein Lauf"))
 
 
 @torch_only
 def test_the_network_is_a_table_a_page_and_json(cli: Cli, copied: Path) -> None:
-    shown = cli("inspect", copied)
-    assert shown.returncode == 0, shown.stderr
-    assert "dense1" in shown.stdout
-    assert "9,610" in shown.stdout  # 64 × 128 + 128 + 128 × 10 + 10 parameters
+    assert "9,610" in cli("inspect", copied).stdout  # 64 × 128 + 128 + 128 × 10 + 10 parameters
     said = only_json(cli("inspect", copied, "--json", "--quiet"))
     rows = {row["name"]: row for row in said["summary"]["layers"]}
     assert list(rows) == ["input", "flatten", "dense1", "relu1", "head"]
@@ -58,10 +54,8 @@ def test_each_layer_of_an_image_is_shown(cli: Cli, copied: Path, image: Path) ->
     html = Path(said["page"]).read_text(encoding="utf-8")
     assert said["answer"]["label"] in html
     assert "http" not in html.replace("http://www.w3.org", "").replace("https://arxiv.org", "")
-    shown = cli("inspect", copied, image, "--layer", "relu1")
-    assert shown.returncode == 0, shown.stderr
-    assert "relu1" in shown.stdout
-    assert "dense1" not in shown.stdout
+    shown = cli("inspect", copied, image, "--layer", "relu1").stdout
+    assert "relu1" in shown and "dense1" not in shown
 
 
 @torch_only
@@ -71,9 +65,7 @@ def test_why_this_answer(cli: Cli, copied: Path, image: Path) -> None:
         "saliency", "integrated-gradients", "occlusion",
     }  # fmt: skip
     assert len(said["neighbours"]) == 9
-    other = only_json(
-        cli("inspect", copied, image, "--explain", "--class", "3", "--json", "--quiet")
-    )
+    other = only_json(cli("inspect", copied, image, "--explain", "--class", "3", "--json"))
     assert other["decision"]["class"] == "3"
 
 
@@ -116,10 +108,8 @@ def test_a_file_alone_is_enough_for_all_but_images(
         (("--layer", "hed", "--data", "digits"), "head"),
         (("IMAGE", "--layer", "conv1"), "flatten"),
         (("--explain",), "an image"),
-        (("--ablate",), "layers"),
         (("IMAGE", "--class", "3"), "explain"),
         (("IMAGE", "--explain", "--class", "boot"), "no class 'boot' among 0, 1"),
-        (("missing.png",), "missing.png"),
         (("NOTES",), "notes.txt"),
     ],
 )

@@ -20,8 +20,6 @@ unix = pytest.mark.skipif(sys.platform == "win32", reason="sends signals, closes
 
 
 def one_document(content: str | bytes) -> dict[str, Any]:
-    """Return the one object there is, which holds no NaN."""
-
     def refuse(text: str) -> None:
         raise AssertionError(text)
 

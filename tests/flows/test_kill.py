@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-import resource
 import subprocess
 import time
 from pathlib import Path
@@ -32,34 +31,30 @@ def proved(run: opsin.Run) -> tuple[bytes, list[float], str]:
     )
 
 
-def kill_at_random_moments(count: int, warm: Warm, folder: Path) -> None:
-    warm.run(["--version"], cwd=folder)  # from now on, what is killed is the work
+@pytest.mark.slow
+@pytest.mark.timeout(5400)
+@pytest.mark.parametrize("count", [3, 300])
+def test_killed_at_random_moments(count: int, warm: Warm, tmp_path: Path) -> None:
+    warm.run(["--version"], cwd=tmp_path)  # from now on, what is killed is the work
     began = time.perf_counter()
-    assert warm.run([*TRAIN, "--runs", "whole"], cwd=folder).returncode == 0
+    assert warm.run([*TRAIN, "--runs", "whole"], cwd=tmp_path).returncode == 0
     usual = time.perf_counter() - began
-    reference = proved(opsin.list_runs(folder / "whole")[0])
+    reference = proved(opsin.list_runs(tmp_path / "whole")[0])
     chance = random.Random(0)
     for number in range(count):
-        runs = folder / str(number)
+        runs = tmp_path / str(number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             warm.run(
-                [*TRAIN, "--runs", str(runs)], cwd=folder, timeout=chance.uniform(0, 1.1 * usual)
+                [*TRAIN, "--runs", str(runs)], cwd=tmp_path, timeout=chance.uniform(0, 1.1 * usual)
             )
         for run in opsin.list_runs(runs):
             row = run.row()
             assert row["state"] in ("failed", "done"), row
             if row["state"] == "failed":
-                again = warm.run(["resume", str(run.path), "--quiet"], cwd=folder)
+                again = warm.run(["resume", str(run.path), "--quiet"], cwd=tmp_path)
                 assert again.returncode == 0, again.stderr
             assert run.row()["state"] == "done"
             assert proved(run) == reference
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(5400)
-@pytest.mark.parametrize("count", [3, 300])
-def test_killed_at_random_moments(count: int, warm: Warm, tmp_path: Path) -> None:
-    kill_at_random_moments(count, warm, tmp_path)
 
 
 def test_a_killed_process_frees_its_run(warm: Warm, tmp_path: Path) -> None:
@@ -77,11 +72,8 @@ def test_a_killed_process_frees_its_run(warm: Warm, tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_told_and_resumed_from(cli: Cli, cold_cli: Cli, tmp_path: Path) -> None:
-    def small_files() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
-
     options = ["--model", "mlp", "--hidden", "512", "--epochs", "2"]
-    full = cold_cli("train", "digits", *options, preexec_fn=small_files)
+    full = cold_cli("train", "digits", *options, largest_file=200_000)
     assert full.returncode == 1
     assert "file too large" in full.stderr
     assert "opsin resume runs/" in full.stderr

@@ -58,7 +58,6 @@ def finish(*arguments: Any, **options: Any) -> float:
 
 
 def answers(path: Path) -> list[Any]:
-    """Return the rows of results, whatever their form."""
     if path.suffix == ".parquet":
         from pyarrow import parquet
 
@@ -68,65 +67,8 @@ def answers(path: Path) -> list[Any]:
     return lines[1:] if path.suffix == ".csv" else lines
 
 
-def kill_at_random_moments(
-    count: int, folder: Path, model: Path, digits: opsin.Dataset, forms: tuple[str, ...]
-) -> None:
-    PROCESSES.set_forkserver_preload(["opsin.commands.predict.predict", "pyarrow.parquet"])
-    source = write_images(folder / "source", digits, range(60))
-    usual, whole = {}, {}
-    for form in forms:
-        out = folder / f"whole.{form}"
-        finish(model, source, 4, out=folder / f"first.{form}")  # starts what others are forked from
-        usual[form] = finish(model, source, 4, out=out)
-        whole[form] = answers(out)
-        assert len(whole[form]) == 60
-    chance = random.Random(0)
-    stopped = 0
-    for number in range(count):
-        form = forms[number % len(forms)]
-        out = folder / str(number) / f"answers.{form}"
-        for _ in range(1 + number % 2):
-            process = begin(model, source, 4, out=out)
-            time.sleep(chance.uniform(0, 1.1 * usual[form]))
-            process.kill()
-            process.join()
-            stopped += process.exitcode != 0
-        finish(model, source, 7, out=out)
-        assert answers(out) == whole[form]
-    assert stopped >= count / 2
-
-
-def sort_with_kills(count: int, folder: Path, model: Path, digits: opsin.Dataset) -> None:
-    PROCESSES.set_forkserver_preload(["opsin.commands.predict.predict"])
-    chance = random.Random(1)
-    for number in range(count):
-        by = WAYS[number % len(WAYS)]
-        root = folder / str(number)
-        source = write_images(root / "source", digits, range(30))
-        before = {path.relative_to(source): path.read_bytes() for path in source.rglob("*.png")}
-        for _ in range(2):
-            process = begin(model, source, 3, sort_into=root / "sorted", sort_by=by)
-            time.sleep(chance.uniform(0, 0.4))
-            process.kill()
-            process.join()
-        finish(model, source, 3, sort_into=root / "sorted", sort_by=by)
-        rows = [json.loads(row) for row in answers(root / "sorted" / "results.jsonl")]
-        assert sorted(row["image"] for row in rows) == sorted(map(str, before))
-        placed = [path.read_bytes() for path in (root / "sorted").rglob("*.png")]
-        assert sorted(placed) == sorted(before.values())
-        left = {path.relative_to(source): path.read_bytes() for path in source.rglob("*.png")}
-        assert left == ({} if by == "move" else before)
-        process = PROCESSES.Process(target=take_back, args=(root / "sorted",))
-        process.start()
-        time.sleep(chance.uniform(0, 0.05))
-        process.kill()
-        process.join()
-        if (root / "sorted" / SORTED).exists():
-            take_back(root / "sorted")
-        assert before == {
-            path.relative_to(source): path.read_bytes() for path in source.rglob("*.png")
-        }
-        assert not list((root / "sorted").rglob("*.png"))
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.png")}
 
 
 def take_back(folder: Path) -> None:
@@ -143,7 +85,31 @@ def test_killed_at_random_moments(
 ) -> None:
     if "parquet" in forms:
         pytest.importorskip("pyarrow")
-    kill_at_random_moments(count, tmp_path, nearest_mean, digits, forms)
+    PROCESSES.set_forkserver_preload(["opsin.commands.predict.predict", "pyarrow.parquet"])
+    source = write_images(tmp_path / "source", digits, range(60))
+    usual, whole = {}, {}
+    for form in forms:
+        out = tmp_path / f"whole.{form}"
+        finish(
+            nearest_mean, source, 4, out=tmp_path / f"first.{form}"
+        )  # starts what others are forked from
+        usual[form] = finish(nearest_mean, source, 4, out=out)
+        whole[form] = answers(out)
+        assert len(whole[form]) == 60
+    chance = random.Random(0)
+    stopped = 0
+    for number in range(count):
+        form = forms[number % len(forms)]
+        out = tmp_path / str(number) / f"answers.{form}"
+        for _ in range(1 + number % 2):
+            process = begin(nearest_mean, source, 4, out=out)
+            time.sleep(chance.uniform(0, 1.1 * usual[form]))
+            process.kill()
+            process.join()
+            stopped += process.exitcode != 0
+        finish(nearest_mean, source, 7, out=out)
+        assert answers(out) == whole[form]
+    assert stopped >= count / 2
 
 
 @pytest.mark.slow
@@ -152,7 +118,33 @@ def test_killed_at_random_moments(
 def test_sorting_killed_at_random_moments(
     count: int, tmp_path: Path, nearest_mean: Path, digits: opsin.Dataset
 ) -> None:
-    sort_with_kills(count, tmp_path, nearest_mean, digits)
+    PROCESSES.set_forkserver_preload(["opsin.commands.predict.predict"])
+    chance = random.Random(1)
+    for number in range(count):
+        by = WAYS[number % len(WAYS)]
+        root = tmp_path / str(number)
+        source = write_images(root / "source", digits, range(30))
+        before = contents(source)
+        for _ in range(2):
+            process = begin(nearest_mean, source, 3, sort_into=root / "sorted", sort_by=by)
+            time.sleep(chance.uniform(0, 0.4))
+            process.kill()
+            process.join()
+        finish(nearest_mean, source, 3, sort_into=root / "sorted", sort_by=by)
+        rows = [json.loads(row) for row in answers(root / "sorted" / "results.jsonl")]
+        assert sorted(row["image"] for row in rows) == sorted(map(str, before))
+        placed = [path.read_bytes() for path in (root / "sorted").rglob("*.png")]
+        assert sorted(placed) == sorted(before.values())
+        assert contents(source) == ({} if by == "move" else before)
+        process = PROCESSES.Process(target=take_back, args=(root / "sorted",))
+        process.start()
+        time.sleep(chance.uniform(0, 0.05))
+        process.kill()
+        process.join()
+        if (root / "sorted" / SORTED).exists():
+            take_back(root / "sorted")
+        assert contents(source) == before
+        assert not list((root / "sorted").rglob("*.png"))
 
 
 def test_ctrl_c_says_how_to_go_on(
@@ -160,33 +152,22 @@ def test_ctrl_c_says_how_to_go_on(
 ) -> None:
     """Of a process of its own, by the signal that a terminal sends."""
     source = write_images(tmp_path / "source", digits, range(12))
-    script = (
-        "import sys; from opsin.core.events import Watcher\n"
-        "from opsin.commands.predict.predict import classify\n"
-        "class Loud(Watcher):\n"
-        "    def note(self, text): print(text, flush=True)\n"
-        "try: classify(sys.argv[1], '-', out=sys.argv[2], watcher=Loud())\n"
-        "except KeyboardInterrupt: sys.exit(130)"
-    )
     out = tmp_path / "r.jsonl"
     with subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", script, nearest_mean, out],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        [sys.executable, "-W", "error", "-m", "opsin", "predict", nearest_mean, "-", "--out", out],
+        stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
-        assert process.stdin is not None and process.stdout is not None
-        names = sorted(map(str, source.rglob("*.png")))
-        process.stdin.write("\n".join(names) + "\n")
+        assert process.stdin is not None
+        process.stdin.write("".join(f"{name}\n" for name in sorted(source.rglob("*.png"))))
         process.stdin.flush()
-        deadline = time.monotonic() + 60
         log = out.with_name(".r.jsonl.sqlite-wal")
         while not log.exists() or not log.stat().st_size:
-            assert process.poll() is None and time.monotonic() < deadline
+            assert process.poll() is None
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
-        told, _ = process.communicate(timeout=60)
+        _, told = process.communicate(timeout=60)
     assert process.returncode == 130
-    done = len(answers(out))
-    assert told == f"{done:,} images are done and kept; the same command goes on there\n"
+    assert f"{len(answers(out)):,} images are done and kept; the same command goes on" in told
 
 
 def test_a_torn_archive_leaves_one_whole_object(
@@ -202,7 +183,5 @@ def test_a_torn_archive_leaves_one_whole_object(
     only_json(done)
     assert done.returncode == 1 and "cut short" in done.stdout
     (tmp_path / "torn.tar").write_bytes(content[:100])
-    assert (
-        "cut short"
-        in only_json(cli("predict", nearest_mean, "torn.tar", "--json"))["error"]["message"]
-    )
+    refused = only_json(cli("predict", nearest_mean, "torn.tar", "--json"))
+    assert "cut short" in refused["error"]["message"]

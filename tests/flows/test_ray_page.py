@@ -46,7 +46,6 @@ serve.shutdown()
 
 @pytest.fixture
 def folder(tmp_path: Path, nearest_mean: Path, cluster_images: Path) -> Path:
-    """A folder with what the page names."""
     shutil.copy(nearest_mean, tmp_path / "boots")
     for number in (1, 4, 7):
         shutil.copy(cluster_images / str(number % 3) / f"{number}.png", tmp_path)

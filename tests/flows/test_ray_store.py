@@ -38,7 +38,6 @@ sys.stdin.read()
 
 @pytest.fixture
 def images(tmp_path: Path, digits: opsin.Dataset) -> Path:
-    """Images, and one file that is none."""
     folder = tmp_path / "photos"
     for number in range(100):
         path = folder / f"{number % 3}" / f"{number}.png"
@@ -68,14 +67,7 @@ def test_nodes_read_from_a_store(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     opsin.classify(nearest_mean, images, out=tmp_path / "plain.csv")
-    words: list[str | Path] = [
-        "opsin",
-        "predict",
-        nearest_mean,
-        "s3://photos/photos",
-        "--on",
-        "ray",
-    ]
+    words = ["opsin", "predict", str(nearest_mean), "s3://photos/photos", "--on", "ray"]
     script = tmp_path / "serve_store.py"
     script.write_text(_SERVE)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
@@ -85,13 +77,13 @@ def test_nodes_read_from_a_store(
         done = cluster.run([*words, "--out", "s3://photos/answers.csv"], cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         monkeypatch.setenv("OPSIN_STATE", str(tmp_path / "state"))
-        again = cluster.run([*words, "--out", tmp_path / "here.csv"], cwd=tmp_path)
+        again = cluster.run([*words, "--out", str(tmp_path / "here.csv")], cwd=tmp_path)
         assert again.returncode == 0, again.stderr
         # A node without access says so before anything starts.
         monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
         cluster.add()
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{_PORT}")
-        refused = cluster.run([*words, "--out", tmp_path / "none.csv"], cwd=tmp_path)
+        refused = cluster.run([*words, "--out", str(tmp_path / "none.csv")], cwd=tmp_path)
         store.kill()
     assert (tmp_path / "here.csv").read_bytes() == (tmp_path / "plain.csv").read_bytes()
     assert refused.returncode == 1

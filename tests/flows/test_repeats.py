@@ -38,6 +38,8 @@ def test_folds_are_one_json_object_and_pooled(cli: Cli, tmp_path: Path) -> None:
                "--folds", "2", "--quiet", "--json")  # fmt: skip
     found = only_json(done)
     assert done.stderr == ""
+    labels = (tmp_path / found.pop("labels")).read_text(encoding="utf-8")
+    assert labels.startswith("digest,name,label,suggested,score\n")
     assert json.loads((tmp_path / found.pop("file")).read_text(encoding="utf-8")) == found
     assert [row["fold"] for row in found["runs"]] == ["1/2", "2/2"]
     assert found["pooled"]["images"] == sum(row["images"] for row in found["runs"]) == 537

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +15,9 @@ pytest.importorskip("selenium")
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.browser import console, needs_chromium, requests_beyond, resize
+from tests.studio_browser import sideways, until
 from tests.variants import a_few
 
 pytestmark = [pytest.mark.torch, needs_chromium]
@@ -53,9 +52,7 @@ def test_nothing_is_cut_and_nothing_goes_wrong(
     browser.get(page)
     assert console(browser, "browser") == []
     assert requests_beyond(browser, page) == []
-    root = "document.documentElement"
-    assert browser.execute_script(f"return {root}.clientWidth") == width
-    assert browser.execute_script(f"return {root}.scrollWidth") == width
+    assert sideways(browser) == 0
     # Text that leaves its box to the right would be cut or lie over its neighbour.
     beyond = browser.execute_script(
         """
@@ -76,10 +73,6 @@ def test_nothing_is_cut_and_nothing_goes_wrong(
         assert chart.find_element(By.TAG_NAME, "svg").size["width"] >= 540
 
 
-def _is_open(anchor: str) -> Callable[[webdriver.Chrome], bool]:
-    return lambda browser: bool(browser.find_elements(By.CSS_SELECTOR, f"{anchor}[open]"))
-
-
 def test_a_number_of_the_matrix_opens_its_images_by_keyboard(
     finished: opsin.Run, browser: webdriver.Chrome
 ) -> None:
@@ -90,7 +83,7 @@ def test_a_number_of_the_matrix_opens_its_images_by_keyboard(
         cell = browser.find_element(By.CSS_SELECTOR, anchor)
         assert cell.get_attribute("open") is None
         link.send_keys(Keys.ENTER)
-        WebDriverWait(browser, 20).until(_is_open(anchor))
+        until(browser, lambda cell=cell: cell.get_attribute("open") is not None)  # type: ignore[misc]
         assert cell.find_element(By.TAG_NAME, "img").is_displayed()
 
 
@@ -99,9 +92,8 @@ def test_the_page_is_light_enough_to_send_and_report_json_has_its_figures(
 ) -> None:
     assert finished.directory.page.stat().st_size < 2_000_000
     report = finished.report
-    assert report.failures is not None
+    assert report.failures and report.deep
     assert report.failures.suspected >= 1
-    assert report.deep is not None
     assert len(report.deep.robustness.kinds) == 6
     assert {each.name for each in report.deep.strangers or ()} >= {"blank", "noise", "text"}
     assert len(report.deep.map.points) == report.figures["test"].images
@@ -124,5 +116,4 @@ def test_corrections_written_by_a_report_are_taken_by_a_training(
                          "1", "--json", "--quiet"))  # fmt: skip
     again = opsin.Run(tmp_path / said["run"])
     corrections = again.directory.read(DatasetRecord).corrections
-    assert corrections is not None
-    assert corrections.left_out == 1
+    assert corrections and corrections.left_out == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +14,14 @@ pytest.importorskip("selenium")
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import Select, WebDriverWait
+from selenium.webdriver.support.ui import Select
 
 from opsin.data.dataset import Dataset
 from opsin.runtime.prediction import REJECTED
 from tests.browser import console, needs_chromium, requests_beyond, resize
 from tests.served import serving
 from tests.server.made_engine import png, write_refusing
+from tests.studio_browser import until
 
 pytestmark = needs_chromium
 
@@ -44,10 +45,6 @@ def page(browser: webdriver.Chrome, address: str) -> webdriver.Chrome:
     until(browser, lambda: "10 classes" in text(browser, "about"))
     console(browser, "browser")
     return browser
-
-
-def until(browser: webdriver.Chrome, holds: Callable[[], object]) -> None:
-    WebDriverWait(browser, 20).until(lambda _: holds())
 
 
 def text(browser: webdriver.Chrome, identity: str) -> str:
@@ -95,9 +92,7 @@ def test_a_selected_image_gets_its_label_and_its_bars(
     assert found[0][0] == "3"
     assert [share for _, share, _ in found] == sorted((b for _, b, _ in found), reverse=True)
     assert page.title == f"{text(page, 'verdict')} · Opsin"
-    shape = page.find_element(By.ID, "shown")
-    assert shape.is_displayed()
-    assert shape.get_attribute("alt")
+    assert shown(page, "shown") and page.find_element(By.ID, "shown").get_attribute("alt")
     assert console(page, "browser") == []
     assert [a for a in requests_beyond(page, address) if not a.startswith(address)] == []
 
@@ -117,8 +112,7 @@ def test_why_lays_a_map_over_the_image_and_takes_it_away(
         const under = document.getElementById("shown").getBoundingClientRect();
         return [new Set(seen).size, box.width === under.width && box.top === under.top];"""
     )
-    assert drawn[0] > 20
-    assert drawn[1]
+    assert drawn[0] > 20 and drawn[1]
     page.find_element(By.ID, "why").click()
     assert not shown(page, "heat")
     assert not shown(page, "explained")
@@ -140,7 +134,7 @@ def test_an_image_can_be_dropped_and_pasted(page: webdriver.Chrome, three: Path,
 
 
 def test_a_class_named_like_a_script_stays_a_name(
-    page: webdriver.Chrome, digits: Dataset, three: Path, tmp_path: Path
+    page: webdriver.Chrome, three: Path, tmp_path: Path
 ) -> None:
     Select(page.find_element(By.ID, "model")).select_by_visible_text("hostile")
     until(page, lambda: HOSTILE in text(page, "about"))

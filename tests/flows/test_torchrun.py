@@ -40,13 +40,11 @@ runpy.run_module("opsin", run_name="__main__", alter_sys=True)
 
 
 @contextlib.contextmanager
-def _started(
-    words: Sequence[str], cwd: Path, *, restarts: int = 0, count: int = 2
-) -> Iterator[subprocess.Popen[str]]:
+def _started(words: Sequence[str], cwd: Path, restarts: int = 0) -> Iterator[subprocess.Popen[str]]:
     script = cwd / "undrawn.py"
     script.write_text(_UNDRAWN)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    options = ["--nproc-per-node", str(count), "--max-restarts", str(restarts)]
+    options = ["--nproc-per-node", "2", "--max-restarts", str(restarts)]
     with (cwd / "said").open("w") as said, subprocess.Popen(
         [*torchrun, *options, str(script), *words],
         cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=said,
@@ -68,7 +66,6 @@ def _ran(words: Sequence[str], cwd: Path) -> tuple[int, str, str]:
 
 
 def _workers(torchrun: int) -> dict[int, int]:
-    """Return the processes that torchrun has started, by rank."""
     found = {}
     with contextlib.suppress(OSError):
         for pid in Path(f"/proc/{torchrun}/task/{torchrun}/children").read_text().split():
@@ -80,12 +77,10 @@ def _workers(torchrun: int) -> dict[int, int]:
 
 
 def _epochs(runs: Path) -> int:
-    """Return how many epochs the only run has so far."""
     return sum(len(file.read_text().splitlines()) for file in runs.glob("*/history.jsonl"))
 
 
 def _kill(process: subprocess.Popen[str], rank: int, runs: Path, *, epochs: int) -> None:
-    """Kill a process once so many epochs are trained."""
     until = time.monotonic() + _LONGEST
     while _epochs(runs) < epochs:
         assert process.poll() is None, "it ended before"
@@ -139,9 +134,7 @@ def test_a_killed_process_costs_time_only(tmp_path: Path) -> None:
     assert said.count("opsin: One of the 2 processes ended") == 1
     (run,) = runs.iterdir()
     state, cause = opsin.Run(run).directory.state()
-    assert state == "failed"
-    assert "One of the 2 processes ended" in str(cause)
-    assert list((run / "checkpoints").glob("*.json"))
+    assert state == "failed" and "One of the 2 processes ended" in str(cause)
 
     with _started(["resume", str(run), "--json"], tmp_path, restarts=1) as process:
         _kill(process, 0, runs, epochs=5)
@@ -158,22 +151,14 @@ def test_what_one_process_does_is_refused_by_the_first(
     told = {"TORCHELASTIC_RUN_ID": "boots", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     for name, value in told.items():
         monkeypatch.setenv(name, value)
-    for words in (
-        ("predict", "run", "boot.png"),
-        ("train", "digits", "--plan"),
-        ("train", "digits", "--repeats", "2"),
-        ("train", "digits", "--folds", "2"),
-    ):
+    for words in (("predict", "run", "boot.png"), ("train", "digits", "--folds", "2")):
         for rank in ("0", "1"):
             monkeypatch.setenv("RANK", rank)
             monkeypatch.setenv("LOCAL_RANK", rank)
             refused = cli(*words, "--json")
             assert refused.returncode == 1
             if rank == "0":
-                assert json.loads(refused.stdout)["error"]["message"].startswith(
-                    "torchrun started 2"
-                )
-                assert refused.stderr.count("\n") == 1
+                assert "torchrun started 2" in json.loads(refused.stdout)["error"]["message"]
             else:
                 assert not refused.stdout + refused.stderr
 

@@ -11,11 +11,11 @@ import pytest
 
 from opsin.backbones.backbone import open_backbone
 from opsin.core.errors import DownloadError, ModelFileError, UploadError
-from opsin.core.events import Watcher
 from opsin.hub.hub_fetch import fetch
 from opsin.hub.hub_name import HubName, found_here, snapshot_of
 from opsin.hub.hub_upload import upload
 from tests.backbones.small_networks import network
+from tests.conftest import Notes
 from tests.hub_server import COMMIT, TOKEN, HubServer
 
 NAME = HubName("someone/network")
@@ -24,24 +24,10 @@ CARD = b"---\nlicense: apache-2.0\n---\n# A network\n"
 PIXELS = b'{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5], "size": 32}'
 
 
-class Seen(Watcher):
-    """Keeps how far an upload was and what was noted, and can be interrupted."""
-
-    def __init__(self, *, interrupt_at: int | None = None) -> None:
-        self.total, self.interrupt_at = 0, interrupt_at
-        self.done: list[int] = []
-        self.notes: list[str] = []
-
-    def begin(self, what: str, total: int, unit: str) -> None:
-        self.total = total
-
+class Interrupted(Notes):
     def advance(self, done: int, **figures: float) -> None:
-        self.done.append(done)
-        if self.interrupt_at is not None and done >= self.interrupt_at:
+        if done >= 100_000:
             raise KeyboardInterrupt
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 def publish(hub: HubServer, content: bytes = LARGE, **more: Any) -> None:
@@ -51,25 +37,19 @@ def publish(hub: HubServer, content: bytes = LARGE, **more: Any) -> None:
 
 def test_what_is_named_is_fetched_once(hub: HubServer) -> None:
     publish(hub)
-    seen = Seen()
+    seen = Notes()
     found = fetch(NAME, watcher=seen)
     assert found.path.read_bytes() == LARGE
     assert found.where == HubName(NAME.repository, COMMIT)
     assert (snapshot_of(found.where) / "README.md").read_bytes() == CARD
-    assert seen.total == seen.done[-1] == len(LARGE)
+    assert seen.totals[-1] == seen.done[-1] == len(LARGE)
     assert seen.done == sorted(seen.done)
     hub.asked.clear()
     assert fetch(found.where) == found  # a commit is asked for no more
     assert not hub.asked
     assert fetch(NAME) == found  # of a branch the newest is
     assert not hub.ranges()
-
-
-def test_another_server_is_sent_no_sign(hub: HubServer) -> None:
-    publish(hub)
-    fetch(NAME)
-    assert hub.signed
-    assert set(hub.signed) == {""}
+    assert set(hub.signed) == {""}  # another server is sent no sign
 
 
 def test_a_connection_that_breaks_is_gone_on_with(hub: HubServer) -> None:
@@ -87,16 +67,15 @@ def test_other_bytes_than_announced_are_thrown_away(hub: HubServer) -> None:
     assert fetch(NAME).path.read_bytes() == LARGE
 
 
-REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "unknown": ({}, "shows you no someone/network.*hf auth login"),
-    "gated": ({"refused": (403, "GatedRepo")}, "owners of .* must let you in.*hf auth login"),
-    "private": ({"refused": (401, "RepoNotFound")}, "shows you no someone/network"),
-}
-
-
-@pytest.mark.parametrize("why", REFUSED)
-def test_a_name_that_is_not_shown(hub: HubServer, why: str) -> None:
-    more, said = REFUSED[why]
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (None, "shows you no someone/network.*hf auth login"),
+        ({"refused": (403, "GatedRepo")}, "owners of .* must let you in.*hf auth login"),
+        ({"refused": (401, "RepoNotFound")}, "shows you no someone/network"),
+    ],
+)
+def test_a_name_that_is_not_shown(hub: HubServer, more: dict[str, Any] | None, said: str) -> None:
     if more:
         publish(hub, **more)
     with pytest.raises(ModelFileError, match=said) as error:
@@ -112,7 +91,7 @@ def test_no_network(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", hub.address)
     found = fetch(NAME)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    seen = Seen()
+    seen = Notes()
     assert fetch(NAME, watcher=seen) == found
     assert "which is here, is used" in seen.notes[0]
 
@@ -139,9 +118,7 @@ def test_offline_nothing_is_asked(hub: HubServer, monkeypatch: pytest.MonkeyPatc
         ({"onnx/model.onnx": LARGE, "onnx/model.onnx_data": LARGE}, "in a file of their own"),
     ],
 )
-def test_a_repository_without_a_network_that_could_be_used(
-    hub: HubServer, files: dict[str, bytes], said: str
-) -> None:
+def test_a_repository_without_a_network(hub: HubServer, files: dict[str, bytes], said: str) -> None:
     hub.publish(NAME.repository, files)
     with pytest.raises(ModelFileError, match=said):
         fetch(NAME)
@@ -166,9 +143,7 @@ def test_preparation_and_licence_come_with_it(hub: HubServer) -> None:
     assert backbone.digest == hashlib.sha256(network()).hexdigest()
 
 
-def test_a_path_that_exists_wins_over_a_name(
-    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_path_wins(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small").write_bytes(network())
     assert open_backbone("small", prepare="0..1").where is None
@@ -182,26 +157,21 @@ BOOTS = "someone/boots"
 FILES = {"classifier.onnx": LARGE, "README.md": b"---\nlicense: mit\n---\n# Boots\n"}
 
 
-def sendings(hub: HubServer) -> list[str]:
-    """Return the requests that would change something, without their names of files."""
-    return [path.split("/")[1] for method, path, _ in hub.asked if method == "PUT"]
-
-
 def test_a_new_repository_is_private_and_has_all_in_one_commit(hub: HubServer) -> None:
-    seen = Seen()
+    seen = Notes()
     sent = upload(BOOTS, FILES, public=False, watcher=seen)
     there = hub.repositories[BOOTS]
     assert {name: there.files[name] for name in FILES} == FILES
     assert (there.private, len(there.commits)) == (True, 1)
     assert (sent.commit, sent.private) == (there.commit, True)
     assert sent.address == f"{hub.address}/{BOOTS}"
-    assert seen.total == seen.done[-1] == len(LARGE)
+    assert seen.totals[-1] == seen.done[-1] == len(LARGE)
     assert not seen.notes
 
 
 def test_an_upload_that_was_stopped_changed_nothing_and_can_be_repeated(hub: HubServer) -> None:
     with pytest.raises(KeyboardInterrupt):
-        upload(BOOTS, FILES, public=False, watcher=Seen(interrupt_at=100_000))
+        upload(BOOTS, FILES, public=False, watcher=Interrupted())
     assert list(hub.repositories[BOOTS].files) == [".gitattributes"]
     hub.refuses["commit"] = 500
     with pytest.raises(UploadError, match="500"):
@@ -211,28 +181,24 @@ def test_an_upload_that_was_stopped_changed_nothing_and_can_be_repeated(hub: Hub
     hub.refuses.clear()
     hub.asked.clear()
     upload(BOOTS, FILES, public=False)
-    assert not sendings(hub)  # it had arrived
+    assert not [path for method, path, _ in hub.asked if method == "PUT"]  # it had arrived
     assert len(hub.repositories[BOOTS].commits) == 1
 
 
-NOT_SENT: dict[str, tuple[dict[str, Any], str]] = {
-    "a right": ({"refuses": {"create": 403}}, "does not let your token write to someone/boots"),
-    "a plan": ({"refuses": {"create": 402}}, r"refuses \(402"),
-    "a quick change": ({"refuses": {"commit": 412}}, "was changed while.*Run it again"),
-    "a repository": ({"refuses": {"preupload": 404}}, "does not let your token write"),
-    "a large file": ({"refuses": {"lfs": 403}}, "does not let your token write"),
-    "its content": ({"refuses": {"/upload/": 403}}, "does not let your token write"),
-    "a size": ({"refuses": {"lfs": 413}}, r"refuses \(413"),
-    "the hub": ({"refuses": {"create": 500}}, r"refuses \(500"),
-    "a card": ({"card_errors": ["license must be one of"]}, "license must be one of.*README.md"),
-}
-
-
-@pytest.mark.parametrize("what", NOT_SENT)
-def test_what_the_hub_refuses(hub: HubServer, what: str) -> None:
-    more, said = NOT_SENT[what]
-    for name, value in more.items():
-        setattr(hub, name, value)
+@pytest.mark.parametrize(
+    ("refuses", "said"),
+    [
+        ({"create": 403}, "does not let your token write to someone/boots"),
+        ({"create": 402}, r"refuses \(402"), ({"commit": 412}, "was changed while.*Run it again"),
+        ({"preupload": 404}, "does not let your token write"),
+        ({"lfs": 403}, "does not let your token write"),
+        ({"/upload/": 403}, "does not let your token write"), ({"lfs": 413}, r"refuses \(413"),
+        ({"create": 500}, r"refuses \(500"), ({}, "license must be one of.*README.md"),
+    ],
+)  # fmt: skip
+def test_what_the_hub_refuses(hub: HubServer, refuses: dict[str, int], said: str) -> None:
+    hub.refuses = refuses
+    hub.card_errors = [] if refuses else ["license must be one of"]
     with pytest.raises(UploadError, match=said) as error:
         upload(BOOTS, FILES, public=False)
     assert "\n" not in str(error.value)

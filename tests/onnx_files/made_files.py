@@ -31,8 +31,7 @@ def model_file(
     first = helper.make_tensor_value_info(*taken)
     graph = helper.make_graph(nodes, "made", [first], ends, held)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
-    content: bytes = model.SerializeToString()
-    return content
+    return bytes(model.SerializeToString())
 
 
 def trained(name: str, *, low: float = 0.2, **options: Any) -> tuple[Any, Metadata]:

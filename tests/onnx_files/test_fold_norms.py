@@ -25,9 +25,7 @@ pytestmark = pytest.mark.torch
 @pytest.mark.parametrize("negative", [False, True])
 @pytest.mark.parametrize("activation", a_few(["relu", "gelu"], 1))
 @pytest.mark.parametrize("name", ["cnn", "resnet"])
-def test_the_layers_that_are_left_say_what_they_said(
-    name: str, activation: str, negative: bool, tmp_path: Path
-) -> None:
+def test_remaining_layers_stay(name: str, activation: str, negative: bool, tmp_path: Path) -> None:
     content = made(name, activation=activation, negative=negative, hidden=(8, 12))
     graph = OnnxGraph(content)
     layers = fold(graph)

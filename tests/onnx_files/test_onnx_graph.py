@@ -93,8 +93,7 @@ class Made:
         answered = outputs(classes=CLASSES, units=self.channels)
         model = as_model(helper.make_graph(to.nodes, "made", [images], answered, to.weights))
         onnx.checker.check_model(model, full_check=True)
-        content: bytes = model.SerializeToString()
-        return content
+        return bytes(model.SerializeToString())
 
     def network(self, size: tuple[int, int] = SIZE) -> OnnxGraph:
         content = self.content(size)

@@ -23,7 +23,6 @@ NVIDIA = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionPro
 MAC = ["CoreMLExecutionProvider", *LINUX]
 WINDOWS = ["DmlExecutionProvider", "CPUExecutionProvider"]
 INTEL = ["OpenVINOExecutionProvider", "CPUExecutionProvider"]
-EVERYTHING = [*NVIDIA, *MAC, *WINDOWS, *INTEL]
 
 
 def network(body: str) -> bytes:
@@ -47,17 +46,11 @@ def _nothing_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("asked", "available", "device"),
     [
-        ("auto", LINUX, "cpu"),
-        ("auto", NVIDIA, "cuda"),
-        ("auto", WINDOWS, "directml"),
-        ("auto", INTEL, "openvino"),
-        ("auto", MAC, "cpu"),
-        ("cpu", NVIDIA, "cpu"),
-        ("cuda:1", NVIDIA, "cuda:1"),
-        ("tensorrt", NVIDIA, "tensorrt"),
-        ("mps", MAC, "coreml"),
+        ("auto", LINUX, "cpu"), ("auto", NVIDIA, "cuda"), ("auto", WINDOWS, "directml"),
+        ("auto", INTEL, "openvino"), ("auto", MAC, "cpu"), ("cpu", NVIDIA, "cpu"),
+        ("cuda:1", NVIDIA, "cuda:1"), ("tensorrt", NVIDIA, "tensorrt"), ("mps", MAC, "coreml"),
     ],
-)
+)  # fmt: skip
 def test_the_best_is_chosen_of_what_is_there(
     asked: str, available: list[str], device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

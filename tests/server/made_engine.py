@@ -67,6 +67,11 @@ def pids(engine: Engine) -> list[int]:
     return [worker.process.pid for worker in engine._pool.workers if worker.process]
 
 
+def computing(engine: Engine) -> int:
+    """Return how many images its workers have."""
+    return len(engine._open) - engine.waiting
+
+
 async def until(condition: Callable[[], bool], seconds: float = 20) -> float:
     began = time.monotonic()
     async with asyncio.timeout(seconds):

@@ -17,11 +17,12 @@ from starlette.routing import Route
 import opsin
 from opsin.core import errors as core
 from opsin.core.errors import ImageError, ModelFileError, OpsinError, RecipeError
-from opsin.server import ServerSettings
+from opsin.server import ServerSettings, errors
 from opsin.server.app import Application
 from opsin.server.engine import Engine
 from opsin.server.errors import WorkerDied
-from opsin.web.refusals import error_reply
+from opsin.web import refusals
+from opsin.web.refusals import RequestError, error_reply
 from tests.server.made_server import Asks, Host
 from tests.web.made_requests import BEARER, HOST, TOKEN, first_message, passed, paths_of
 
@@ -191,7 +192,10 @@ def test_refusals_are_counted_by_their_reason(guarded: Asks) -> None:
     shown = {"authorization": f"Bearer {TOKEN}"}
 
     def counted() -> dict[str, float]:
-        lines = guarded.get("/metrics", headers=shown).text.splitlines()
+        reply = guarded.get("/metrics", headers=shown)
+        # Prometheus' own library for Go knows no later version of it.
+        assert reply.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+        lines = reply.text.splitlines()
         found = (
             re.fullmatch(r'opsin_refusals_total\{reason="(.+)"\} (.+)', line) for line in lines
         )
@@ -219,6 +223,21 @@ def test_their_shape() -> None:
         shape = {"kind": type(error).__name__, "message": error.message, "advice": error.advice}
         assert json.loads(bytes(reply.body)) == {"error": shape}
         assert ("retry-after" in reply.headers) == (status == 503)
+
+
+def test_each_has_its_status() -> None:
+    found: dict[int, set[str]] = {}
+    for kind in (*vars(errors).values(), *vars(refusals).values()):
+        if isinstance(kind, type) and issubclass(kind, RequestError):
+            found.setdefault(kind.status, set()).add(kind.__name__)
+            assert kind.status != 503 or "retry-after" in kind.headers
+    assert found == {
+        400: {"RequestError", "BadRequest"}, 401: {"Unauthorized"}, 403: {"ForeignOrigin"},
+        404: {"NotFound", "UnknownModel"}, 405: {"MethodNotAllowed"}, 408: {"SlowRequest"},
+        413: {"TooLarge"}, 415: {"WrongMediaType"}, 421: {"WrongHost"}, 431: {"LongHeaders"},
+        500: {"InternalError", "BadAnswer"}, 504: {"Expired"},
+        503: {"TooManyConnections", "Overloaded", "WorkerDied", "Stopping"},
+    }  # fmt: skip
 
 
 KINDS = [

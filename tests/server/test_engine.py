@@ -37,7 +37,16 @@ from opsin.server.engine import (
 from opsin.server.errors import BadAnswer, Expired, Overloaded, Stopping, TooLarge, WorkerDied
 from tests.inspection.made_network import write_network
 from tests.made_classifier import LAST, classifier, unsound_for_sevens
-from tests.server.made_engine import Listener, large, pids, png, running, until, write_leaning
+from tests.server.made_engine import (
+    Listener,
+    computing,
+    large,
+    pids,
+    png,
+    running,
+    until,
+    write_leaning,
+)
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +164,7 @@ async def test_nobody_gets_the_answer_of_another(
         return len(places)
 
     done = await asyncio.gather(*(check(number) for number in range(2000)))
-    assert two_models.waiting == two_models.computing == 0
+    assert not two_models._open
     assert listener.count("answered") == sum(done)
     batches = [told[2] for told in listener.told if told[0] == "batch"]
     assert max(batches) == 16
@@ -168,7 +177,8 @@ async def test_neither_an_unreadable_image_nor_a_signal_touches_the_others(
 ) -> None:
     bomb = bytearray(image_files[0])
     bomb[16:24] = (8000).to_bytes(4) * 2
-    images = [image_files[0], b"", bytes(bomb), noise(1, 9)[0], image_files[1], image_files[2][:60]]
+    images = [image_files[0], b"", bytes(bomb), noise(1, 9)[0], image_files[1], image_files[2][:60],
+              noise(1, 8)[0].astype(bool)]  # fmt: skip
 
     before = pids(two_models)
     # Ctrl-C and the like go to the whole group; when a worker ends, its server decides.
@@ -182,11 +192,13 @@ async def test_neither_an_unreadable_image_nor_a_signal_touches_the_others(
         assert isinstance(answer, PredictResult)
         shares = list(expected.predict(image).probabilities.values())
         assert answer.probabilities.tolist() == shares
-    texts = [str(answers[place]) for place in (1, 2, 3, 5)]
-    assert all(isinstance(answers[place], ImageError) for place in (1, 2, 3, 5))
+    refused = [answers[place] for place in (1, 2, 3, 5, 6)]
+    assert all(isinstance(answer, ImageError) for answer in refused)
+    texts = [str(answer) for answer in refused]
     assert "no image" in texts[0]
     assert "8,000 × 8,000 pixels, and 50,000,000" in texts[1]
-    assert "uint8[8, 8, 1] but of shape [9, 9, 1]" in texts[2]
+    assert "The image is uint8[9, 9, 1], not uint8[8, 8, 1]" in texts[2]
+    assert "The image is bool[8, 8, 1], not uint8[8, 8, 1]" in texts[4]
     assert not any("/" in text for text in texts)
     assert pids(two_models) == before
 
@@ -198,7 +210,7 @@ async def test_the_queue_is_bounded(
     async with halted(small):
         # Four are taken by the worker, four lie ready behind them, and eight wait.
         tasks = [asyncio.create_task(small.predict("m", asked(p) * 4)) for p in image_files[:4]]
-        await until(lambda: small.computing == 8 and small.waiting == 8)
+        await until(lambda: computing(small) == 8 and small.waiting == 8)
         with pytest.raises(Overloaded, match="8 images wait"):
             await small.predict("m", asked(image_files[0]))
         with pytest.raises(TooLarge, match="At most 8 images"):
@@ -219,7 +231,7 @@ async def test_what_came_too_late_is_not_computed(
         await small.predict("m", asked(image_files[0]), deadline=0)
     async with halted(small):
         first = asyncio.create_task(small.predict("m", asked(image_files[0]) * 8))
-        await until(lambda: small.computing == 8)
+        await until(lambda: computing(small) == 8)
         with pytest.raises(Expired, match=r"within 0\.05 s"):
             await small.predict("m", asked(image_files[1]) * 3, deadline=0.05)
         assert small.waiting == 0
@@ -237,7 +249,7 @@ async def test_a_worker_that_is_killed_is_replaced(
     first, second = pids(engine)
     os.kill(first, signal.SIGSTOP)
     lost = asyncio.create_task(engine.predict("means", asked(image_files[0])))
-    await until(lambda: engine.computing == 1)
+    await until(lambda: computing(engine) == 1)
     os.kill(first, signal.SIGKILL)
     with pytest.raises(WorkerDied, match="try again"):
         await lost
@@ -260,7 +272,7 @@ async def test_an_image_of_a_batch_whose_process_died_is_computed_alone(
 
     await until(lambda: len(pids(small)) == 1)
     task = asyncio.create_task(small.predict("m", images))
-    await until(lambda: small.computing > 0)
+    await until(lambda: computing(small) > 0)
     os.kill(pids(small)[0], signal.SIGKILL)
     with pytest.raises(WorkerDied):
         await task
@@ -290,6 +302,26 @@ async def test_a_worker_that_is_stuck_is_replaced(
                 with contextlib.suppress(Expired):
                     answered = await engine.predict("m", asked(image_files[0]))
         assert isinstance(answered[0], PredictResult)
+
+
+@on_the_runner
+async def test_a_worker_that_cannot_start_is_tried_less_and_less_often(
+    nearest_mean: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "_LONGEST_PAUSE", 0.5)
+    tried: list[float] = []
+
+    def start(_: object) -> None:
+        tried.append(time.monotonic())
+        raise OSError
+
+    async with running({"m": nearest_mean}) as engine:
+        with monkeypatch.context() as broken:
+            broken.setattr(workers, "_start", start)
+            os.kill(pids(engine)[0], signal.SIGKILL)
+            await until(lambda: len(tried) == 4)
+        assert (np.diff(tried) >= [0.2, 0.4, 0.5]).all()
+        await until(lambda: engine.ready)
 
 
 @on_the_runner
@@ -350,7 +382,7 @@ async def test_stopping_in_haste_answers_that_it_stops(
     (worker,) = engine._pool.workers
     os.kill(pids(engine)[0], signal.SIGSTOP)
     tasks = [asyncio.create_task(engine.predict("m", asked(image))) for image in image_files]
-    await until(lambda: engine.computing > 0 and engine.waiting > 0)
+    await until(lambda: computing(engine) > 0 and engine.waiting > 0)
     await engine.stop(wait=False)
     for answer in await asyncio.gather(*tasks, return_exceptions=True):
         assert isinstance(answer, Stopping)
@@ -483,7 +515,7 @@ async def test_a_stranger_s_file_takes_no_place(tmp_path: Path) -> None:
 
 def one(model: str = "m", size: int = 1, *, alone: bool = False) -> Entry:
     none = cast("Any", None)
-    return Entry(cast("Any", model), none, bytes(size), alone, none)
+    return Entry(cast("Any", model), ImageToAnswer(bytes(size)), alone, none)
 
 
 def queue(*entries: Entry) -> Queue:

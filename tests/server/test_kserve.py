@@ -114,6 +114,11 @@ def test_what_does_not_fit_is_refused_in_one_line(
     assert len(str(caught.value)) < 300
 
 
+def test_a_request_without_images_is_told_what_it_lacks() -> None:
+    with pytest.raises(TensorError, match="needs data, or else binary_data_size"):
+        read(body())
+
+
 @pytest.mark.parametrize("length", ["-1", "1e3", "", "٣", "99999999999", "999999999999999", "+1"])
 def test_a_length_of_the_json_that_cannot_be_is_refused(length: str) -> None:
     with pytest.raises(TensorError, match="Inference-Header-Content-Length"):
@@ -218,6 +223,23 @@ def test_server_and_models_describe_themselves(client: Any) -> None:
         with_version = client.get(f"v2/models/refusing/versions/{version}{path}")
         assert with_version.status_code == 200
         assert with_version.json() == client.get(f"v2/models/refusing{path}").json()
+
+
+def test_what_a_model_rejects_is_what_its_file_rejects(
+    client: Any, refusing: Path, digits: Dataset
+) -> None:
+    # What is nearly black looks like no digit.
+    images = np.concatenate([digits.images[:3], digits.images[:3] // 8])
+    classifier = opsin.Classifier(refusing, threads=1)
+    expected = classifier.answers(images)
+    assert expected.ood_score is not None
+    assert classifier.metadata.reject is not None
+    rejected = expected.ood_score > classifier.metadata.reject.max_ood_score
+    assert rejected.tolist() == [False] * 3 + [True] * 3
+    content = client.post("v2/models/refusing/infer", json=asking(images)).json()
+    found = {each["name"]: each["data"] for each in content["outputs"]}
+    assert found["ood_score"] == expected.ood_score.tolist()
+    assert found["rejected"] == rejected.tolist()
 
 
 def test_image_files_are_read_as_everywhere(

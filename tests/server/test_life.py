@@ -56,7 +56,9 @@ def listens(port: int) -> bool:
 
 
 def test_ctrl_c_and_a_port_in_use(nearest_mean: Path, tmp_path: Path) -> None:
-    with serving(nearest_mean, "--workers", "1", folder=tmp_path) as server:
+    with serving(nearest_mean, "--workers", "1", "--access-log", folder=tmp_path) as server:
+        server.figure("opsin_images_waiting")
+        assert server.said().splitlines()[-1].endswith('"GET /metrics HTTP/1.1" 200')
         with pytest.raises(RecipeError) as caught:
             serve({"second": nearest_mean}, ServerSettings(port=server.port, workers=1))
         assert f"Port {server.port} of 127.0.0.1 is in use" in str(caught.value)

@@ -117,7 +117,10 @@ def test_the_examples_of_the_api_can_be_sent(client: httpx.Client) -> None:
 
 def test_only_the_scripts_and_styles_that_a_users_page_has_are_allowed(tmp_path: Path) -> None:
     file = tmp_path / "page.html"
-    file.write_text("<title><style></title><script data-if='a > b'>a()</script>")
+    file.write_text(
+        "<title>How to <script></title><!-- no <script>b()</script> --><textarea><style></textarea>"
+        "<script data-if='a > b'>a()</script></style>"
+    )
     (route, *_) = page.routes(str(file)).routes
     policy: str = route.endpoint().headers["content-security-policy"]  # type: ignore[attr-defined]
     allowed = base64.b64encode(hashlib.sha256(b"a()").digest()).decode()

@@ -24,7 +24,6 @@ def digest(content: bytes) -> str:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """A file of 100 kB."""
     path = tmp_path / "file"
     path.write_bytes(os.urandom(100_000))
     return path
@@ -32,14 +31,12 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=["s3", "gs"])
 def kind(request: pytest.FixtureRequest) -> Store:
-    """Which store's words are spoken."""
     found: Store = request.param
     return found
 
 
 @pytest.fixture
 def bucket(store: ObjectStore, kind: Store) -> Bucket:
-    """The store's bucket."""
     assert store.address
     return opened(kind)
 
@@ -48,9 +45,7 @@ def opened(kind: Store = "s3") -> Bucket:
     return open_bucket(StoreAddress(BUCKET, "", kind))
 
 
-def test_what_is_written_is_read(
-    store: ObjectStore, bucket: Bucket, kind: Store, file: Path
-) -> None:
+def test_what_was_sent_is_read(store: ObjectStore, bucket: Bucket, kind: Store, file: Path) -> None:
     content = file.read_bytes()
     made = bucket.write("a/b", file, None, digest(content))
     assert bucket.find("a/b") == made
@@ -61,6 +56,9 @@ def test_what_is_written_is_read(
     assert bucket.find("a") is None
     with pytest.raises(FileNotFoundError):
         bucket.content(StoredObject(BUCKET, "a", UNKNOWN_SIZE, "", kind))
+    file.write_bytes(content)
+    # What is sent again, as its answer got lost, finds what was sent before.
+    assert bucket.write("a/b", file, None, digest(content)) == made
     file.write_bytes(b"")
     assert bucket.write("empty", file, None, digest(b"")).size == 0
     assert bucket.find("empty") is not None
@@ -78,9 +76,7 @@ def test_what_is_listed(store: ObjectStore, bucket: Bucket, kind: Store) -> None
     assert str(found[0].address) == f"{kind}://{BUCKET}/a/1.png"
 
 
-def test_nothing_that_appeared_meanwhile_is_replaced(
-    store: ObjectStore, bucket: Bucket, kind: Store, file: Path
-) -> None:
+def test_nothing_is_replaced(store: ObjectStore, bucket: Bucket, kind: Store, file: Path) -> None:
     content = file.read_bytes()
     store.put("key", b"of another")
     there = bucket.find("key")
@@ -94,13 +90,6 @@ def test_nothing_that_appeared_meanwhile_is_replaced(
     assert store.content("key") == b"of a third"
     assert bucket.write("key", file, bucket.find("key"), digest(content)).size == len(content)
     assert store.content("key") == content
-
-
-def test_an_answer_that_got_lost_is_no_other_command(bucket: Bucket, file: Path) -> None:
-    # What is sent again finds what was sent before.
-    content = file.read_bytes()
-    first = bucket.write("key", file, None, digest(content))
-    assert bucket.write("key", file, None, digest(content)) == first
 
 
 def test_a_large_file_goes_on_where_it_broke_off(
@@ -125,19 +114,10 @@ def test_a_large_file_goes_on_where_it_broke_off(
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        *(
-            ("GOOGLE_BASE_URL", address, "GOOGLE_BASE_URL is no address")
-            for address in (
-                "localhost:9000",
-                "http://[bad",
-                "http://h:99999",
-                "http://:80",
-                "http://a b",
-                "http://x%y",
-                "http://\\x",
-                "http://me:secret@h",
-            )
-        ),
+        ("GOOGLE_BASE_URL", "localhost:9000", "GOOGLE_BASE_URL is no address"),
+        ("GOOGLE_BASE_URL", "http://h:99999", "GOOGLE_BASE_URL is no address"),
+        ("GOOGLE_BASE_URL", "http://a b", "GOOGLE_BASE_URL is no address"),
+        ("GOOGLE_BASE_URL", "http://me:secret@h", "GOOGLE_BASE_URL is no address"),
         ("GOOGLE_SKIP_SIGNATURE", "maybe", "cannot be used"),
         ("GOOGLE_BEARER_TOKEN", "token\n", "cannot be used"),
     ],
@@ -168,16 +148,11 @@ def test_ctrl_c_ends_a_call_that_waits(store: ObjectStore) -> None:
 def test_a_copied_process_does_not_wait_for_ever(store: ObjectStore) -> None:
     store.put("key", b"content")
     asks = (
-        "import os\n"
-        "from opsin.stores.bucket import open_bucket\n"
+        "import os; from opsin.stores.bucket import open_bucket\n"
         "from opsin.stores.store_address import StoreAddress\n"
-        "find = open_bucket(StoreAddress.read('gs://photos/key')).find\n"
-        "assert find('key')\n"
-        "if child := os.fork():\n"
-        "    os.waitpid(child, 0)\n"
-        "else:\n"
-        "    find('key')\n"
-    )
+        "find = open_bucket(StoreAddress.read('gs://photos/key')).find\nassert find('key')\n"
+        "if child := os.fork(): os.waitpid(child, 0)\nelse: find('key')\n"
+    )  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", asks], capture_output=True, timeout=60, check=False
     )
@@ -191,9 +166,7 @@ def test_one_that_trickles(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) 
         opened().content(StoredObject(BUCKET, "key", 7, '"1"'))
 
 
-def test_credentials_that_were_renewed_count(
-    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_renewed_credentials_count(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     one = opened()
     assert opened() is one
     monkeypatch.setenv("AWS_SESSION_TOKEN", "another")

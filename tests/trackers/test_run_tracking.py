@@ -141,7 +141,7 @@ def test_what_a_killed_training_had_sent_is_shown_without_pytorch_and_tensorflow
     sent = b"".join(json.dumps(each.to_json()).encode() + b"\n" for each in run.history)
     listening, said = os.pipe()
     os.close(listening)  # as if it had been killed
-    command = [sys.executable, "-W", "error", "-c", _WITHOUT, "tensorboard", str(run.path)]
+    command = [sys.executable, "-W", "error", "-c", _WITHOUT, "tensorboard", str(run.path), "0"]
     subprocess.run(command, input=sent, stdout=said, timeout=120, check=True)
     os.close(said)
     shown = tensorboard_events(run.path)

@@ -166,3 +166,13 @@ def test_what_is_fitted_fits(batch: int, free: int) -> None:
     # No smaller than it must be.
     doubled = recipe.with_training(micro_batch=2 * part + 1)
     assert estimate(doubled, layers) > free or 2 * part + 1 > batch
+
+
+def test_parts_that_are_settled_are_kept_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, layers = parts((32, 32, 3), batch_size=512, model="cnn", hidden=(32, 64))
+    own = recipe.with_training(micro_batch=256)
+    monkeypatch.setattr(device, "available", lambda _: estimate(own, layers) - 1)
+    assert fit_memory(recipe, layers, device=CPU)[0].training.micro_batch == 128
+    for settled, fixed in ((own, False), (recipe, True)):
+        with pytest.raises(RecipeError, match="smaller --micro-batch"):
+            fit_memory(settled, layers, device=CPU, fixed=fixed)

@@ -95,6 +95,8 @@ def test_processes_make_the_steps_of_one(tmp_path: Path, world: int) -> None:
 
 
 _FAILING = """\
+import os
+
 from opsin.core.errors import OpsinError, SourceError
 from opsin.training.process_group import joined
 
@@ -104,10 +106,20 @@ try:
             raise SourceError("boots/7.jpg has gone")
         group.wait()
 except OpsinError as error:
-    print(f"{group.rank}: {error.message}", flush=True)
+    print(f"{group.rank}: {error.message}, {error.told}", flush=True)
 """
 
 
 def test_the_others_say_why_one_ended(tmp_path: Path) -> None:
     done = torchrun(tmp_path, _FAILING, 2)
-    assert "0: Process 1 ended: boots/7.jpg has gone\n" in done.stdout, done.stderr
+    assert "0: Process 1 ended: boots/7.jpg has gone, " in done.stdout, done.stderr
+    assert "1: boots/7.jpg has gone, " in done.stdout
+    assert done.stdout.count(", False\n") == 1  # one of them tells the user
+
+
+def test_the_last_process_says_that_the_first_has_ended(tmp_path: Path) -> None:
+    killed = _FAILING.replace("rank == 1", "rank == 0").replace(
+        "raise SourceError", "os._exit(1) #"
+    )
+    done = torchrun(tmp_path, killed, 2)
+    assert "1: One of the 2 processes ended, or does not answer, False\n" in done.stdout, done

@@ -56,6 +56,12 @@ def test_parts_of_a_batch_add_up_to_its_step(part: int, weights: Any) -> None:
     assert not torch.equal(whole["head.weight"], network.state_dict()["head.weight"])
 
 
+def test_batch_norm_learns_from_each_part() -> None:
+    _, _, parts = step(made("resnet"), 10)
+    moved = {int(value) for name, value in parts.items() if name.endswith("num_batches_tracked")}
+    assert moved == {2}  # of 10 and of 11: no part has one image alone
+
+
 def test_the_average_of_the_weights_answers_is_kept_and_is_delivered() -> None:
     recipe = resolve(DataRecipe.of("x"), optimizer="sgd", ema=0.5).training
     network = made("mlp").train()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 import opsin
-from opsin.core.errors import ParityError, RecipeError
+from opsin.core.errors import ModelFileError, ParityError, RecipeError
 from opsin.core.metadata import Metadata
 from opsin.models import build_network
 from opsin.models.onnx_network import TorchNetwork
@@ -92,6 +92,11 @@ def test_a_file_of_another_network_does_not_pass(images: NDArray[np.uint8]) -> N
     with torch.no_grad():
         network.get_submodule("head").get_parameter("bias")[0] += 3.0
     with pytest.raises(ParityError, match="differ by up to"):
+        torch_to_onnx.check_parity(opened(content), network, images)
+    with torch.no_grad():
+        network.get_submodule("head").get_parameter("bias")[0] = float("nan")
+    content = torch_to_onnx.to_onnx(network, metadata)
+    with pytest.raises(ModelFileError, match="not all between 0 and 1"):
         torch_to_onnx.check_parity(opened(content), network, images)
 
 

@@ -113,6 +113,15 @@ def test_the_best_epoch_is_kept_not_the_last(digits: Dataset, tmp_path: Path) ->
     assert trainer.validate(stepper, val)[1] == best.val_accuracy
 
 
+def test_patience_ends_a_training_that_gets_no_better(digits: Dataset, tmp_path: Path) -> None:
+    notes = Notes()
+    # At so large a rate the loss rises.
+    train(digits, tmp_path, notes, learning_rate=3.0, schedule="constant", optimizer="sgd",
+          momentum=0.0, epochs=40, patience=2)  # fmt: skip
+    assert len(notes.epochs) < 40
+    assert not any(epoch.best for epoch in notes.epochs[-2:])
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_request_to_stop_ends_the_epoch_and_keeps_the_work(
     digits: Dataset, tmp_path: Path, number: signal.Signals

@@ -153,6 +153,7 @@ def test_replies_carry_what_they_do_not_say_themselves() -> None:
     for headers in (carried, refused):
         assert headers[b"x-content-type-options"] == b"nosniff"
         assert headers[b"referrer-policy"] == b"no-referrer"
+        assert headers[b"cross-origin-resource-policy"] == b"same-origin"
         assert headers[b"content-security-policy"] == b"default-src 'none'"
 
 

@@ -12,7 +12,16 @@ from rich.console import Console
 from rich.markup import escape
 
 from opsin.cli import options
-from opsin.cli.output import STOP_SAID, console, plain, print_json, say
+from opsin.cli.output import (
+    DOCUMENT_BEGUN,
+    STOP_SAID,
+    console,
+    encoded,
+    plain,
+    print_json,
+    say,
+    write_document,
+)
 from opsin.commands.predict.stream import (
     Answered,
     check_drawing,
@@ -24,7 +33,6 @@ from opsin.commands.predict.stream import (
 from opsin.core.errors import ImageError, OpsinError, RecipeError
 from opsin.core.format import clock, counted
 from opsin.core.recipe_options import split_pairs
-from opsin.core.stored_json import Json
 from opsin.report.terminal import bar, for_people, printable
 from opsin.runtime.prediction import CANNOT_TELL, Prediction
 
@@ -120,7 +128,7 @@ def predict(
     )
     classifier = open_classifier(model, device=device, tta=tta, watcher=watcher)
     answers = each_answer(classifier, stream, reject=reject, as_is=as_is, tta=tta, watcher=watcher)
-    single = stream.kind in ("file", "image")
+    single = stream.kind == "file"
     printer = _AnswerPrinter(
         plot, top, numbered=len(images) > 1 or not single, bars=single and len(images) <= _FEW
     )
@@ -174,17 +182,25 @@ class _AnswerPrinter:
             screen.print(f"{CANNOT_TELL}.", style="dim")
 
     def print_json(self, model: str, answers: Iterable[Answered]) -> None:
-        """Print one object; an error behind the first answer is one of its errors."""
-        predictions: list[Json] = []
+        """Print one object, streaming its answers: there may be millions."""
+        head = b'{"model": ' + encoded(model) + b', "predictions": ['
+        more: tuple[str, ...] = ()
         try:
             for answer in self.draw(answers):
-                predictions.append(answer.to_json())
+                before = b", " if DOCUMENT_BEGUN.is_set() else head
+                write_document(before + encoded(answer.to_json()))
         except OpsinError as error:
-            if not predictions and not self.failures:
+            if not DOCUMENT_BEGUN.is_set() and not self.failures:
                 raise
             self.fail(error)
-        errors: list[Json] = [*self.failures]
-        print_json({"model": model, "predictions": predictions, "errors": errors})
+        except BaseException:
+            more = ("The work was stopped before its end.",)
+            raise
+        finally:
+            if DOCUMENT_BEGUN.is_set() or sys.exc_info()[0] is None:
+                before = b"" if DOCUMENT_BEGUN.is_set() else head
+                errors = encoded([*self.failures, *more])
+                write_document(before + b'], "errors": ' + errors + b"}\n")
 
 
 def _print_summary(done: Classified) -> None:

@@ -19,7 +19,7 @@ from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import RecipeError
 from opsin.core.format import clock, plus_minus
 from opsin.models.architectures import MODELS as NETWORKS
-from opsin.report.terminal import Terminal, class_table
+from opsin.report.terminal import Terminal, class_table, labels_grounds, printable
 
 if TYPE_CHECKING:
     from opsin.commands.repeats import Repeats
@@ -153,9 +153,10 @@ def _show_plan(planned: Plan, *, as_json: bool) -> None:
 
 def _show_repeats(repeats: Repeats, *, as_json: bool) -> None:
     """Print a row for each run, mean and deviation, and how to read them."""
-    summary = repeats.summary
+    summary, labels = repeats.summary, repeats.labels
     if as_json:
-        print_json({"file": str(repeats.file), **summary.to_json()})
+        where = None if labels is None else str(labels)
+        print_json({"file": str(repeats.file), "labels": where, **summary.to_json()})
         _exit_with(stopped=repeats.stopped, diverged=repeats.diverged)
         return
     say()
@@ -167,6 +168,11 @@ def _show_repeats(repeats: Repeats, *, as_json: bool) -> None:
     for line in _meaning(repeats):
         console().print(line, markup=False)
     say(f"\nFile      {repeats.file}")
+    if doubts := summary.doubts:
+        grounds = printable(labels_grounds(doubts.suspected, doubts.labels))
+        if labels is not None:
+            grounds = f"{labels}: correct the suspects there, and give it to --labels. {grounds}"
+        say(f"Labels    {grounds}")
     _exit_with(stopped=repeats.stopped, diverged=repeats.diverged)
 
 
@@ -203,8 +209,11 @@ def _meaning(repeats: Repeats) -> Iterator[str]:
         whole = sum(not row.stopped for row in rows)
         mean = f"the mean is of {whole}" if whole else "there is no mean"
         yield f"Stopped by Ctrl-C: {whole} of {summary.asked} runs are whole, {mean}."
-    if repeats.diverged:
-        yield "The loss of a run diverged; its best epoch before counts all the same."
+    if diverged := sum(bool(row.diverged) for row in rows):
+        yield (
+            f"The loss diverged in {diverged} of {len(rows)} runs; their best epoch before counts "
+            "all the same. Give a lower --learning-rate."
+        )
     if summary.split == "val":
         yield "On validation images, by which each best epoch was chosen: optimistic."
     yield "A run's ± is its 95% interval, from the number of images it was tested on."

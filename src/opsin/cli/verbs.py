@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO
 
 import typer
 
@@ -109,13 +109,11 @@ def run() -> int:
     # Pillow's warnings about tags: unreadable files are reported with a reason anyway.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     logging.getLogger("PIL").addHandler(logging.NullHandler())
-    if _is_first():
-        return _run(sys.argv[1:])
-    with Path(os.devnull).open("w") as nothing, contextlib.redirect_stdout(nothing):
-        return _run(sys.argv[1:])
+    with Path(os.devnull).open("w") as nothing:
+        return _run(sys.argv[1:], sys.stdout if _is_first() else nothing)
 
 
-def _run(words: Sequence[str]) -> int:
+def _run(words: Sequence[str], output: TextIO) -> int:
     words = [_current(word) if not n or word[:2] == "--" else word for n, word in enumerate(words)]
     stopped = OpsinError("Interrupted")
     try:
@@ -128,7 +126,8 @@ def _run(words: Sequence[str]) -> int:
         application = _application(words)
         gc.freeze()
         gc.enable()
-        status: int = application(words, standalone_mode=False) or 0
+        with contextlib.redirect_stdout(output):
+            status: int = application(words, standalone_mode=False) or 0
     except OpsinError as error:
         return _failed(error)
     except (KeyboardInterrupt, typer.Abort):
@@ -140,11 +139,11 @@ def _run(words: Sequence[str]) -> int:
         message = f"cannot read or write {error.filename or 'a file'}: {reason}"
         return _failed(OpsinError(message, "Check its rights, and run it again."))
     except _UsageError as error:
-        if "--json" in sys.argv:
-            from opsin.cli.output import print_json_error  # noqa: PLC0415
-
-            print_json_error("UsageError", str(error).rstrip("."), "See --help.")
         if _is_first():
+            if "--json" in sys.argv:
+                from opsin.cli.output import print_json_error  # noqa: PLC0415
+
+                print_json_error("UsageError", str(error).rstrip("."), "See --help.")
             error.show()
         return 2
     if status == 130:  # Ctrl-C in Typer, or a stopped verb
@@ -171,7 +170,8 @@ def _is_first() -> bool:
 def _failed(error: OpsinError, *, status: int = 1) -> int:
     from opsin.cli.output import print_error  # noqa: PLC0415
 
+    told = not _is_first() if error.told is None else error.told
     with contextlib.suppress(OSError):  # the reader may have closed
-        if _is_first():
+        if not told:
             print_error(error)
     return status

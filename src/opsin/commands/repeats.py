@@ -18,13 +18,15 @@ from opsin.commands.train.train import train
 from opsin.core.arguments import checked
 from opsin.core.artifacts.records import Stored
 from opsin.core.artifacts.run_predictions import RunPredictions
-from opsin.core.artifacts.run_report import Accuracy, PartFigures
+from opsin.core.artifacts.run_report import Accuracy, LabelEvidence, PartFigures
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
 from opsin.core.format import plus_minus
 from opsin.core.storage import write_json
+from opsin.data.corrections import Correction, read_corrections, with_earlier, write_corrections
 from opsin.data.dataset import Dataset
 from opsin.data.folds import cut_into_folds
+from opsin.data.run_images import read_images
 from opsin.models.resolve import resolve
 from opsin.report.terminal import for_people
 from opsin.trackers import chosen_trackers
@@ -61,6 +63,13 @@ class Averages(Stored):
     seconds: float
 
 
+class FoldDoubts(Stored):
+    """The labels of all images that the answers of the folds contradict."""
+
+    suspected: int
+    labels: LabelEvidence
+
+
 class RepeatsSummary(Stored):
     """The figures of several runs of one recipe."""
 
@@ -73,6 +82,7 @@ class RepeatsSummary(Stored):
     mean: Averages | None
     deviation: Averages | None
     pooled: PartFigures | None
+    doubts: FoldDoubts | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -83,11 +93,15 @@ class Repeats:
         runs: The runs, in order; Ctrl-C may have ended the last one early.
         summary: Their figures.
         file: The file of the summary, beside the runs.
+        labels: The suspected label errors of all folds: a table to be corrected by hand, and given
+            to a later training as ``labels``. ``None`` where there are none, or the classifiers are
+            too weak to tell (``summary.doubts`` says why).
     """
 
     runs: tuple[Run, ...]
     summary: RepeatsSummary
     file: Path
+    labels: Path | None = None
 
     @property
     def accuracy(self) -> float | None:
@@ -245,10 +259,15 @@ def _keep(kind: Kind, made: Sequence[Run], count: int, ending: str) -> Repeats:
     """Write the summary beside the runs, under the first one's name, which is unique."""
     first = made[0].path
     name = re.sub(rf"-{ending}(-\d+)?$", rf"-{kind}\1", first.name)
-    file = first.with_name(f"{name}.json")
+    file, labels = first.with_name(f"{name}.json"), None
     summary = summarise(made, kind=kind, asked=count)
+    if kind == "folds" and len(made) == count and not any(row.stopped for row in summary.runs):
+        doubts, doubted = _doubted_labels(made)  # every image was tested
+        summary = summary.model_copy(update={"doubts": doubts})
+        if doubted:
+            labels = write_corrections(file.with_suffix(".labels.csv"), doubted)
     write_json(file, summary.to_json())
-    return Repeats(tuple(made), summary, file)
+    return Repeats(tuple(made), summary, file, labels)
 
 
 def summarise(runs: Sequence[Run], *, kind: Kind, asked: int) -> RepeatsSummary:
@@ -267,8 +286,7 @@ def summarise(runs: Sequence[Run], *, kind: Kind, asked: int) -> RepeatsSummary:
     if kind == "folds" and whole:
         from opsin.evaluation.metrics import measure  # noqa: PLC0415  scipy takes a second to load
 
-        answers = _out_of_fold([r for r, row in zip(runs, rows, strict=True) if not row.stopped])
-        pooled = measure(*answers[:2], _classes(runs), answers[2])
+        pooled = measure(*_out_of_fold([run for run in runs if not run.report.training.stopped]))
     return RepeatsSummary(
         kind=kind, asked=asked, source=report.source, model=report.model, split=report.split,
         runs=rows,
@@ -288,18 +306,36 @@ def _row(run: Run) -> RepeatedRun:
     )  # fmt: skip
 
 
-def _classes(runs: Sequence[Run]) -> list[str]:
-    return [entry.name for entry in runs[0].figures.classes]
-
-
 def _out_of_fold(
     runs: Sequence[Run],
-) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64] | None]:
-    """Probabilities, labels and groups; numbers of groups are the same in all folds."""
+) -> tuple[NDArray[np.float32], NDArray[np.int64], list[str], NDArray[np.int64] | None]:
+    """Probabilities, labels, classes and groups; numbers of groups are the same in all folds."""
     answers = [RunPredictions.read(run.directory).of("test") for run in runs]
     groups = [part.groups for part in answers if part.groups is not None]
     return (
         np.concatenate([part.probabilities for part in answers]),
         np.concatenate([part.labels for part in answers]),
+        [entry.name for entry in runs[0].figures.classes],
         np.concatenate(groups) if len(groups) == len(answers) else None,
     )
+
+
+def _doubted_labels(runs: Sequence[Run]) -> tuple[FoldDoubts, list[Correction]]:
+    """The labels that the answers of the folds contradict, the most doubtful first."""
+    from opsin.evaluation.mistakes import doubt_labels  # noqa: PLC0415  as above
+
+    images = []
+    for run in runs:
+        of_run = read_images(run.directory)
+        images += [of_run[row] for row in RunPredictions.read(run.directory).of("test").rows]
+    answers = _out_of_fold(runs)
+    found, evidence = doubt_labels(*answers)
+    doubted = [
+        Correction(image.digest, image.name, image.label, answers[2][suggested], float(score))
+        for image, suggested, score in zip(
+            (images[row] for row in found.rows), found.suggested, found.scores, strict=True
+        )
+    ]
+    before = runs[0].directory.corrections
+    earlier = read_corrections(before) if doubted and before.is_file() else ()
+    return FoldDoubts(suspected=len(found), labels=evidence), with_earlier(doubted, earlier)

@@ -24,6 +24,9 @@ class OpsinError(Exception):
         boots.txt is a file. Give the folder that it lies in.
     """
 
+    #: Whether another process has told the user; ``None`` if there is no other.
+    told: bool | None = None
+
     def __init__(self, message: str, advice: str = "") -> None:
         super().__init__(message, advice)
         self.message = message

@@ -75,7 +75,8 @@ def new_array(path: Path, dtype: type[np.generic] | np.dtype[Any], shape: tuple[
             cannot = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
             if isinstance(error, OSError) and error.errno not in cannot:
                 raise
-            file.truncate(end)
+            for start in range(file.tell(), end, 1 << 22):
+                file.write(bytes(min(1 << 22, end - start)))
 
 
 def short_digest(digests: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import filelock
 import numpy as np
 from numpy.typing import NDArray
 
@@ -170,6 +171,13 @@ def _decode(
             _fill(store, contents, preparation, watcher, remote)
         return store
 
+    for lock in folder.parent.glob("*.lock"):  # unfinished sets go after a week
+        old = lock.with_suffix("")
+        with contextlib.suppress(OSError, filelock.Timeout):
+            newest = max(file.stat().st_mtime for file in (lock, *old.glob("*")))
+            if newest < time.time() - 7 * 86_400 and not (old / cache.ABOUT).exists():
+                with filelock.FileLock(lock, timeout=0):
+                    shutil.rmtree(old)
     with storage_errors(folder, _ELSEWHERE), exclusive(folder.with_suffix(".lock"), wait):
         # Another process may have done the work meanwhile.
         decoded = look_up(key, recipe)

@@ -143,6 +143,8 @@ def decode_apart(header: Header, body: memoryview) -> tuple[Header, Sequence[byt
     """Prepare a file, open it, or read its header, in the sandbox's process."""
     from PIL import AvifImagePlugin  # noqa: PLC0415  its setting is for this process alone
 
+    from opsin.data import pnm  # noqa: F401, PLC0415  so is its decoder
+
     # Each thread would reserve memory beyond this process's limit.
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
     content, name = whole(body), header["name"]

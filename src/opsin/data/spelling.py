@@ -19,10 +19,14 @@ def alike_names(names: Sequence[str]) -> list[tuple[int, int]]:
     by_plain: dict[str, list[int]] = {}
     for index, name in enumerate(names):
         text = unicodedata.normalize("NFKD", name).casefold()
-        plain = "".join(filter(str.isalnum, text)).rstrip("es")
+        plain = "".join(filter(str.isalnum, text))
         by_plain.setdefault(plain or name, []).append(index)
-    pairs = (itertools.combinations(members, 2) for members in by_plain.values())
-    return sorted(itertools.chain.from_iterable(pairs))
+    pairs = list[tuple[int, ...]]()
+    for plain, members in by_plain.items():
+        pairs += itertools.combinations(members, 2)
+        for plural in (f"{plain}s", f"{plain}es"):
+            pairs += itertools.product(members, by_plain.get(plural, []))
+    return sorted((min(pair), max(pair)) for pair in pairs)
 
 
 def nfc(name: str) -> str:

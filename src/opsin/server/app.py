@@ -20,7 +20,6 @@ import uvicorn
 from fastapi import FastAPI, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -241,7 +240,7 @@ def _models(engine: Engine) -> list[BaseRoute]:
     @figures.get("/metrics", summary="Figures for Prometheus", response_class=Response)
     async def metrics() -> Response:
         text = engine.metrics.text(engine.served)
-        return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
+        return Response(text, media_type="text/plain; version=0.0.4")
 
     return [*described.routes, *figures.routes]
 

@@ -54,6 +54,22 @@ class ImageToAnswer:
     embedding: bool = False  # also return the last layer's features
     explain: bool = False  # also return the heat map; computed alone
 
+    @property
+    def content(self) -> bytes:
+        """What a worker gets of it; pixels are copied."""
+        return self.image if isinstance(self.image, bytes) else self.image.tobytes()
+
+    @property
+    def size(self) -> int:
+        """The number of bytes of its content."""
+        return len(self.image) if isinstance(self.image, bytes) else self.image.nbytes
+
+    @property
+    def pixels(self) -> str | None:
+        """The type and shape of prepared pixels, such as ``uint8[8, 8, 1]``."""
+        image = self.image
+        return None if isinstance(image, bytes) else f"{image.dtype}{list(image.shape)}"
+
 
 @dataclass(frozen=True)
 class PredictResult:
@@ -81,7 +97,6 @@ class Entry:
 
     model: ServedModel
     image: ImageToAnswer
-    content: bytes
     alone: bool  # whether it gets its own batch
     result: asyncio.Future[Result]
 
@@ -102,7 +117,7 @@ def next_batch(waiting: Queue, most: int, *, among: int = 1, least: int = 1) -> 
     size = 0
     if len(candidates) >= least:
         for entry in candidates[: -(-len(candidates) // among)]:
-            size += len(entry.content)
+            size += entry.image.size
             if batch and (size > BATCH_BYTES or entry.alone or batch[0].alone):
                 break
             batch.append(entry)
@@ -137,8 +152,6 @@ class Engine:
         self.metrics.images.set_function(lambda: self.waiting)
         #: The served models.
         self.served: dict[str, ServedModel] = {}
-        #: Number of images in workers.
-        self.computing = 0
         self._paths, self._poll_seconds = dict(models), poll_seconds
         self._queue: Queue = OrderedDict()
         self._open: set[Entry] = set()  # accepted and not yet answered
@@ -259,9 +272,8 @@ class Engine:
         self.check_queue(len(images))
         entries = []
         for image in images:
-            content = image.image if isinstance(image.image, bytes) else image.image.tobytes()
-            alone = image.explain or (bool(self._suspects) and _mark(content) in self._suspects)
-            entries.append(Entry(model, image, content, alone, loop.create_future()))
+            alone = image.explain or (bool(self._suspects) and _mark(image) in self._suspects)
+            entries.append(Entry(model, image, alone, loop.create_future()))
         self._queue.update(dict.fromkeys(entries))
         self._open.update(entries)
         if not self._dispatching:
@@ -291,13 +303,9 @@ class Engine:
             batch = next_batch(self._queue, most, among=len(free), least=least) if free else []
             if not batch:
                 break
-            self.computing += len(batch)
-            parts = [entry.content for entry in batch]
-            images = [
-                (len(entry.content), getattr(entry.image.image, "shape", None), entry.image.as_is,
-                 entry.image.embedding, entry.image.explain)
-                for entry in batch
-            ]  # fmt: skip
+            asked = [entry.image for entry in batch]
+            parts = [image.content for image in asked]
+            images = [(i.size, i.pixels, i.as_is, i.embedding, i.explain) for i in asked]
             # See `opsin.server.worker.answer`.
             header = {"max_pixels": self.settings.max_pixels, "images": images}
             reply = free[0].answer(batch[0].model.file, header, parts)
@@ -306,10 +314,9 @@ class Engine:
 
     def _deliver(self, batch: list[Entry], reply: asyncio.Future[Reply]) -> None:
         """Deliver a batch's answers to its requests, or fail them if the worker died."""
-        self.computing -= len(batch)
         if reply.exception():
             for entry in batch:
-                self._suspects[_mark(entry.content)] = None
+                self._suspects[_mark(entry.image)] = None
                 _fail(entry, WorkerDied())
             while len(self._suspects) > _SUSPECTS:
                 del self._suspects[next(iter(self._suspects))]
@@ -317,7 +324,7 @@ class Engine:
         model = batch[0].model
         for entry, result in zip(batch, _results(model, batch, *reply.result()), strict=True):
             if self._suspects:
-                self._suspects.pop(_mark(entry.content), None)
+                self._suspects.pop(_mark(entry.image), None)
             if entry.result.done():  # the client left, or the deadline passed
                 continue
             entry.result.set_result(result)
@@ -420,6 +427,7 @@ def _fail(entry: Entry, error: Exception) -> None:
         entry.result.exception()  # it may never be awaited
 
 
-def _mark(content: bytes) -> object:
-    """A cheap fingerprint of an image, from its ends."""
+def _mark(image: ImageToAnswer) -> object:
+    """A short fingerprint of an image, from its ends."""
+    content = image.content
     return content[:4096], content[-4096:], len(content)

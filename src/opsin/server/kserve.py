@@ -295,8 +295,8 @@ def _images(tensor: InputTensor, tail: memoryview, target: Preparation, most: in
         )
     if not 1 <= shape[0] <= most:
         raise TensorError(f"A request may hold 1 to {most:,} images, not {shape[0]}")
-    if data is not None and (stated != "missing" or len(tail)):
-        raise TensorError(f"{name} has data, and so no bytes behind the JSON")
+    if (stated == "missing" and not len(tail)) == (data is None):
+        raise TensorError(f"{name} needs data, or else binary_data_size and bytes behind the JSON")
     if data is None and (type(stated) is not int or stated != len(tail)):
         message = f"binary_data_size is {_short(str(stated))}, but {len(tail):,} bytes follow"
         raise TensorError(message)

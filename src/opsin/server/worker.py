@@ -154,25 +154,25 @@ def size_of(image: bytes) -> tuple[int, int]:
 def prepare(
     classifier: Classifier,
     content: memoryview,
-    shape: Sequence[int] | None,
+    pixels: str | None,
     *,
     as_is: bool,
     max_pixels: int,
 ) -> PreparedImage:
-    """Prepare an image: decode its file, or take prepared pixels of known shape as they are.
+    """Prepare an image: decode its file, or take pixels of the right type and shape as they are.
 
     Raises:
         ImageError: It cannot be read, or has more than ``max_pixels``.
     """
     target = classifier.metadata.preparation
-    wanted = [target.height, target.width, target.channels]
-    if shape is not None and (list(shape) != wanted or len(content) != np.prod(wanted)):
+    shape = [target.height, target.width, target.channels]
+    if pixels == f"uint8{shape}":
+        return PreparedImage("image", np.frombuffer(content, np.uint8).reshape(shape))
+    if pixels is not None:
         raise ImageError(
-            f"The image is not uint8{wanted} but of shape {list(shape)}",
+            f"The image is {pixels}, not uint8{shape}",
             "Send the image's file instead, or prepare it as the model states.",
         )
-    if shape is not None:
-        return PreparedImage("image", np.frombuffer(content, np.uint8).reshape(shape))
     image = bytes(content)
     width, height = size_of(image)
     if height * width > max_pixels:
@@ -196,9 +196,9 @@ def answer(model: LoadedModel, header: Header, body: memoryview) -> tuple[Header
 
     Args:
         model: The classifier.
-        header: ``max_pixels``: of the largest image. ``images``: for each its bytes, its shape
-            where it is prepared pixels, and whether the background stays as it is, the embedding is
-            wanted, the heat map is wanted (of an image that is alone in its batch).
+        header: ``max_pixels``: of the largest image. ``images``: for each its bytes, the type
+            and shape of prepared pixels, and whether the background stays as it is, the
+            embedding is wanted, the heat map is wanted (of an image that is alone in its batch).
         body: The images, concatenated.
 
     Returns:
@@ -211,12 +211,12 @@ def answer(model: LoadedModel, header: Header, body: memoryview) -> tuple[Header
     ready: dict[int, NDArray[np.uint8]] = {}
     outcomes: list[Header] = []
     images = header["images"]
-    for index, (size, shape, as_is, *_) in enumerate(images):
+    for index, (size, given, as_is, *_) in enumerate(images):
         content = body[start : start + size]
         start += size
         try:
             image = prepare(
-                model.classifier, content, shape, as_is=as_is, max_pixels=header["max_pixels"]
+                model.classifier, content, given, as_is=as_is, max_pixels=header["max_pixels"]
             )
         except ImageError as error:
             outcomes.append({"error": error_values(error)})

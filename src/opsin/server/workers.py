@@ -32,8 +32,9 @@ _LOADING: Final = 120.0
 _GRACE: Final = 10.0
 # Seconds that a worker gets to end by itself.
 _ENDING: Final = 2.0
-# Seconds before restarting a worker that failed to start.
-_PAUSE: Final = 1.0
+# Seconds before restarting a worker that failed to start: at first, and at most.
+_PAUSE: Final = 0.2
+_LONGEST_PAUSE: Final = 5.0
 
 #: A worker's reply: header and body.
 Reply = tuple[Header, bytes]
@@ -272,8 +273,8 @@ class WorkerPool:
 
     async def _keep(self, worker: Worker | None) -> None:
         """Keep one worker running, until cancelled."""
+        pause = 0.0
         while True:
-            failed = False
             try:
                 if worker is None:
                     worker = Worker(self._settings, self._free)
@@ -282,12 +283,13 @@ class WorkerPool:
                         await worker.load(model)
                     if not worker.gone.done():  # it may have died just now
                         self.workers.append(worker)
+                        pause = 0.0
                         self._free()
                 await asyncio.shield(worker.gone)
                 if worker in self.workers:
                     self._died()
             except (OpsinError, OSError) as error:
-                failed = True
+                pause = min(2 * pause or _PAUSE, _LONGEST_PAUSE)
                 _LOG.warning("a worker could not be started: %s", error)
             finally:
                 if worker is not None:
@@ -296,8 +298,7 @@ class WorkerPool:
                         self.workers.remove(worker)
                     await worker.end(at_once=not ready)
             worker = None
-            if failed:
-                await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(pause)
 
 
 def log_failure(task: asyncio.Task[None]) -> None:

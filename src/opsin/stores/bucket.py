@@ -78,6 +78,9 @@ _REFUSED: Final = {
     "AccessDenied AllAccessDisabled AccountProblem 403": (
         "You have no right to {verb} {address}", "Ask for it, or use other credentials.",
     ),
+    "PermanentRedirect AuthorizationHeaderMalformed 301 307": (
+        "The bucket {bucket} is in another region ({code})", "Set AWS_REGION, or AWS_ENDPOINT_URL.",
+    ),
     "SlowDown ServiceUnavailable InternalError RequestTimeout TooManyRequests 429 500 502 503 504":
     (
         "{address} was refused again and again ({code})",
@@ -92,10 +95,7 @@ _REFUSED: Final = {
         "Rename them.",
     ),
 }  # fmt: skip
-_OTHERWISE: Final = (
-    "{address} was answered with {code}",
-    "Check AWS_REGION, or look it up in the store's manual.",
-)
+_OTHERWISE: Final = ("{address} was answered with {code}", "Look it up in the store's manual.")
 
 
 def open_bucket(where: StoreAddress | StoredObject) -> Bucket:

@@ -35,7 +35,9 @@ class TensorBoardTracker(Tracker):
         self._records = RecordWriter(file.open("xb"))
         self._logged: int | None = None
         self._write(0, file_version="brain.Event:2")
-        self.address = f"tensorboard --logdir {shlex.quote(str(run.parent))}"
+        here, runs = Path.cwd(), run.parent
+        runs = runs.relative_to(here) if runs.is_relative_to(here) else runs
+        self.address = f"tensorboard --logdir {shlex.quote(str(runs))}"
         if first:
             plain = {
                 key: value if isinstance(value, bool | int | float | str) else json.dumps(value)

@@ -1,7 +1,7 @@
 """A run's events, sent to a tracker's process without blocking the training.
 
-``python -m opsin.trackers.tracking NAME RUN`` reads a line of JSON for each epoch, and closes the
-run once its standard input is closed: the training is over then, however it ended.
+``python -m opsin.trackers.tracking NAME RUN EARLIER`` reads a line of JSON for each epoch, and
+closes the run once its standard input is closed: the training is over then, however it ended.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ class RunTracking(Watcher):
 
     def run_started(self, run: Path) -> None:
         """Start the process."""
-        name = self._tracker.name
+        name, written = self._tracker.name, _written(run / Report.FILE)
         self._process = process = subprocess.Popen(  # noqa: S603  our own module
-            module_command("opsin.trackers.tracking", name, str(run.absolute())),
+            module_command("opsin.trackers.tracking", name, str(run.absolute()), str(written)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -109,7 +109,7 @@ class RunTracking(Watcher):
         self._over.set()
 
 
-def main(name: str, run: str) -> int:
+def main(name: str, run: str, earlier: str) -> int:
     """Follow a run to its end, in the tracker's process; return the exit status."""
     output = take_output()
     lower_priority()
@@ -120,7 +120,7 @@ def main(name: str, run: str) -> int:
             output.flush()
 
     try:
-        follow(trackers()[name](), RunDirectory(run), sys.stdin.buffer, say)
+        follow(trackers()[name](), RunDirectory(run), int(earlier), sys.stdin.buffer, say)
     except Exception as error:  # noqa: BLE001  third-party code must not stop the run
         text = " ".join(without_secrets(str(error), os.environ).split())
         say({"failed": f"{type(error).__name__}: {text}"[:300].rstrip(": ")})
@@ -129,9 +129,13 @@ def main(name: str, run: str) -> int:
 
 
 def follow(
-    tracker: Tracker, run: RunDirectory, lines: Iterable[bytes], say: Callable[[JsonObject], None]
-) -> None:
-    """Log a run: options at once, each epoch as it comes, figures at the end."""
+    tracker: Tracker, run: RunDirectory, earlier: int, lines: Iterable[bytes],
+    say: Callable[[JsonObject], None],
+) -> None:  # fmt: skip
+    """Log a run: options at once, each epoch as it comes, figures of a new report at the end.
+
+    A run that goes on has an ``earlier`` report, known by when it was written.
+    """
     known = run.tracked_as(tracker.name)
     recipe = flat_options(run.read(RecordedRecipe).to_json())
     options = {name: value for name, value in recipe.items() if value is not None}
@@ -149,7 +153,7 @@ def follow(
     while run.state()[0] == "running" and time.monotonic() < until:
         time.sleep(0.05)
     state, cause = run.state()
-    if state != "failed" and run.report.is_file():
+    if state != "failed" and _written(run.report) not in (0, earlier):
         report = run.read(Report)
         measured: dict[str, float | None] = {}
         for metric in known_metrics(report.judged):
@@ -159,6 +163,10 @@ def follow(
         figures = {name: value for name, value in measured.items() if value is not None}
         tracker.results(report.training.epochs, figures)
     tracker.end(state, cause)
+
+
+def _written(report: Path) -> int:
+    return report.stat().st_mtime_ns if report.is_file() else 0
 
 
 def without_secrets(text: str, environment: Mapping[str, str]) -> str:

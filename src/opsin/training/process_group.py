@@ -33,7 +33,8 @@ T = TypeVar("T")
 # The others wait while the first reads the images or evaluates. They notice at once if a process
 # ends.
 _LONGEST: Final = dt.timedelta(days=1)
-_BETWEEN: Final = 0.02  # seconds between two checks
+# Seconds for the first to tell an error that all have, and between two checks.
+_FIRST_SPEAKS, _BETWEEN = 3.0, 0.02
 # Torchrun's name of a job without one.
 _NAMELESS: Final = "none"
 # Set once a process has lost the others and is about to report it.
@@ -202,9 +203,7 @@ def joined() -> Iterator[ProcessGroup]:
         with _sigterm_waits():
             yield replace(group, restarted=group.any(launch.restarts > 0)[0])
     except OpsinError as error:
-        with contextlib.suppress(RuntimeError):  # the store may be gone, too
-            if not _LOST.is_set():
-                store.set("cause", f"Process {launch.rank} ended: {error.message}")
+        error.told = _is_told(error, launch.rank, store)
         raise
     finally:
         distributed.destroy_process_group()
@@ -261,6 +260,18 @@ def _meet(store: Store, launch: Launch) -> str:
             if stored("agreed") == names:
                 return names.split()[0]
         time.sleep(_BETWEEN)
+
+
+def _is_told(error: OpsinError, rank: int, store: Store) -> bool:
+    """Keep an error's cause for the others; return whether one of them has told it."""
+    with contextlib.suppress(RuntimeError):  # the store may be gone, too
+        if not _LOST.is_set():
+            store.set("cause", f"Process {rank} ended: {error.message}")
+        until = time.monotonic() + _FIRST_SPEAKS
+        while rank and not store.check(["told"]) and time.monotonic() < until:
+            time.sleep(_BETWEEN)
+        return bool(store.add("told", 1) > 1)
+    return False
 
 
 @contextlib.contextmanager

@@ -57,8 +57,8 @@ def listening(host: str, port: int, *, further: int = 0) -> Iterator[socket.sock
     """Listen on an address, or on the next free port; connections wait until accepted."""
     name = "127.0.0.1" if host.lower() == "localhost" else host
     last = min(port + further, 65_535)
-    with contextlib.ExitStack() as stack:
-        for candidate in range(port, last + 1):
+    for candidate in range(port, last + 1):
+        with contextlib.ExitStack() as stack:
             try:
                 family, kind, protocol, _, address = socket.getaddrinfo(
                     name, candidate, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -67,11 +67,12 @@ def listening(host: str, port: int, *, further: int = 0) -> Iterator[socket.sock
                 reuse_address(held)
                 held.bind(address)
                 held.listen(BACKLOG)
-                break
             except OSError as error:
                 if error.errno != errno.EADDRINUSE or candidate == last:
                     raise _explained(error, host, candidate) from error
-        yield held
+                continue
+            yield held
+            return
 
 
 def _explained(error: OSError, host: str, port: int) -> RecipeError:

@@ -9,7 +9,6 @@ import opsin
 
 
 def shipped(model: str | os.PathLike[str], to: str, **options: Any) -> opsin.Shipped:
-    """Export a classifier to a file."""
     result = opsin.export_model(model, to, **options)
     assert isinstance(result, opsin.Shipped)
     return result

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from opsin.evaluation.metric_table import known_metrics
 from opsin.onnx_files.postprocessing import finished
 from opsin.report.card import Publication, model_card
 from tests.conftest import Notes, without_drawing, write_shapes
-from tests.made_runs import answers_right, write_run
 
 TO = "hf:someone/shapes"
 # Runs a client in a Python in which nobody can import Opsin, whether it is there or not.
@@ -48,14 +46,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> opsin.Run:
 
 @pytest.fixture(scope="module")
 def folder(trained: opsin.Run) -> Path:
-    """Its folder for the hub."""
     return exported(trained, licence="cc-by-4.0").path
-
-
-@pytest.fixture
-def run(tmp_path: Path, digits: opsin.Dataset, nearest_mean: Path) -> Path:
-    """A run on the digits, whose classifier needs no PyTorch."""
-    return write_run(tmp_path, "run", digits, answers_right(digits, 0.9), classifier=nearest_mean)
 
 
 def test_the_hubs_own_library_reads_the_figures_of_the_report(
@@ -80,10 +71,8 @@ def test_the_hubs_own_library_reads_the_figures_of_the_report(
     assert f"{figures.low:.4f} to {figures.high:.4f}" in card.text
 
 
-def test_without_a_test_part_every_figure_is_called_optimistic(
-    run: Path, digits: opsin.Dataset
-) -> None:
-    report = opsin.Run(run).report
+def test_without_a_test_part_every_figure_is_called_optimistic(plain_run: Path) -> None:
+    report = opsin.Run(plain_run).report
     own = report.model_copy(update={"split": "val"})
     cards = pytest.importorskip("huggingface_hub")
     text = model_card(own, 0, name="a/b", source="digits", publication=Publication("a/b", "mit"))
@@ -114,52 +103,43 @@ def test_the_example_runs_without_opsin(folder: Path, trained: opsin.Run, tmp_pa
 
 
 def test_a_card_that_was_changed_is_kept_and_not_taken_for_another_classifiers(
-    run: Path, nearest_mean: Path
+    plain_run: Path,
 ) -> None:
-    first = exported(run)
+    first = exported(plain_run)
     card = first.path / "README.md"
-    assert exported(run).kept == ()
-    assert exported(run, licence="mit").kept == ()  # ours may be written anew
+    assert exported(plain_run).kept == ()
+    assert exported(plain_run, licence="mit").kept == ()  # ours may be written anew
     card.write_text(card.read_text() + "\nBy Ann.\n")
     notes = Notes()
     for _ in range(2):
-        again = exported(run, watcher=notes)
+        again = exported(plain_run, watcher=notes)
         assert again.kept == ("README.md",)
         assert again.files["README.md"] == card.stat().st_size
         assert "By Ann" in card.read_text()
     assert "was changed by hand, and is kept" in notes.notes[0]
-    file = run / "classifier.onnx"
+    file = plain_run / "classifier.onnx"
     other = opsin.Classifier(file).metadata.model_copy(update={"fingerprint": "another"})
     file.write_bytes(finished(file.read_bytes(), other))
     with pytest.raises(RecipeError, match=r"describes another.*Remove it"):
-        exported(run)
+        exported(plain_run)
     card.unlink()
-    assert "By Ann" not in exported(run).path.joinpath("README.md").read_text()
+    assert "By Ann" not in exported(plain_run).path.joinpath("README.md").read_text()
 
 
-def _file(path: Path) -> None:
-    path.write_text("mine")
-
-
-def _folder(path: Path) -> None:
-    path.mkdir()
-    (path / "holiday.jpg").write_text("mine")
-
-
-def _link(path: Path) -> None:
-    elsewhere = path.with_name("elsewhere")
-    elsewhere.mkdir()
-    path.symlink_to(elsewhere)
-
-
-@pytest.mark.parametrize("make", [_file, _folder, _link])
-def test_what_is_something_else_stays(
-    run: Path, tmp_path: Path, make: Callable[[Path], None]
-) -> None:
-    make(tmp_path / "out")
+@pytest.mark.parametrize("kind", ["file", "folder", "link"])
+def test_what_is_something_else_stays(plain_run: Path, tmp_path: Path, kind: str) -> None:
+    out = tmp_path / "out"
+    if kind == "file":
+        out.write_text("mine")
+    else:
+        folder = out if kind == "folder" else tmp_path / "elsewhere"
+        folder.mkdir()
+        (folder / "holiday.jpg").write_text("mine")
+    if kind == "link":
+        out.symlink_to(folder)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(RecipeError, match="is something else"):
-        exported(run, out=tmp_path / "out")
+        exported(plain_run, out=out)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -168,7 +148,6 @@ def test_what_is_something_else_stays(
     [
         ("hf:boots", {}, "hf:owner/name"),
         ("hf:someone/boots@v2", {}, "Leave it out"),
-        (TO, {"force": True}, "neither force nor data"),
         (TO, {"data": ["digits"]}, "neither force nor data"),
         (TO, {"public": True}, "Give --upload"),
         ("bundle", {"upload": True}, "are for the hub"),
@@ -176,16 +155,18 @@ def test_what_is_something_else_stays(
     ],
 )
 def test_options_that_do_not_go_together(
-    run: Path, to: str, options: dict[str, Any], said: str
+    plain_run: Path, to: str, options: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(RecipeError, match=said):
-        export_model(run, to, **options)
-    assert not list(run.glob("hub-*"))
+        export_model(plain_run, to, **options)
+    assert not list(plain_run.glob("hub-*"))
 
 
-def test_a_file_without_its_run_has_no_figures_for_a_card(run: Path, nearest_mean: Path) -> None:
+def test_a_file_without_its_run_has_no_figures_for_a_card(
+    plain_run: Path, nearest_mean: Path
+) -> None:
     with pytest.raises(RunError, match=r"figures stand in the card.*Give the run directory"):
         exported(nearest_mean)
-    (run / "classifier-int8.onnx").write_bytes(nearest_mean.read_bytes())
+    (plain_run / "classifier-int8.onnx").write_bytes(nearest_mean.read_bytes())
     with pytest.raises(RunError, match="Give the run directory"):
-        exported(run / "classifier-int8.onnx")
+        exported(plain_run / "classifier-int8.onnx")

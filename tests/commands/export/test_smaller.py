@@ -11,7 +11,7 @@ import pytest
 
 import opsin
 from opsin.commands.export import smaller
-from opsin.commands.export.smaller import To
+from opsin.commands.export.smaller import Speed, To
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import ModelFileError, ParityError, RecipeError
@@ -28,7 +28,6 @@ def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def own(run: opsin.Run, tmp_path: Path) -> Path:
-    """A copy of a finished run."""
     return Path(shutil.copytree(run.path, tmp_path / "own"))
 
 
@@ -46,14 +45,13 @@ def test_the_file_lies_beside_its_original_and_is_a_classifier(
     images, labels = data.images[test], data.labels[test]
     old, new = original.probabilities(images), classifier.probabilities(images)
     assert (exported.part, exported.images) == ("test", len(test))
-    assert exported.before is not None
-    assert exported.after is not None
+    assert exported.before and exported.after
     assert exported.before.accuracy == pytest.approx((old.argmax(1) == labels).mean())
     assert exported.after.accuracy == pytest.approx((new.argmax(1) == labels).mean())
     assert exported.labels_changed == (old.argmax(1) != new.argmax(1)).sum()
     assert exported.largest_difference == pytest.approx(np.abs(old - new).max(), rel=1e-5)
     assert classifier.metadata.precision == precision
-    assert classifier.metadata.score is not None
+    assert classifier.metadata.score
     assert classifier.metadata.score.accuracy == exported.after.accuracy
     assert [speed.batch > 1 for speed in exported.speed] == [False, True]
     # It still says "none of these" about as often.
@@ -80,8 +78,7 @@ def test_a_file_that_falls_too_far_is_not_written(
     assert not (own / "classifier-int8.onnx").exists()
     assert RunDirectory(own).looks.is_file()  # looked all the same
     forced = shipped(own, "int8", force=True)
-    assert forced.forced
-    assert forced.path.is_file()
+    assert forced.forced and forced.path.is_file()
 
 
 def test_nothing_else_is_ever_overwritten(own: Path, tmp_path: Path) -> None:
@@ -99,7 +96,7 @@ def test_nothing_else_is_ever_overwritten(own: Path, tmp_path: Path) -> None:
         shipped(own, "int8", out=exported.path)
 
 
-def test_what_cannot_become_smaller_is_refused(own: Path, tmp_path: Path) -> None:
+def test_what_cannot_become_smaller_is_refused(own: Path) -> None:
     half = shipped(own, "fp16").path
     with pytest.raises(ModelFileError, match="in float16 already"):
         shipped(half, "int8")
@@ -112,8 +109,8 @@ def test_without_test_images_the_figures_are_called_optimistic(tmp_path: Path) -
     run = opsin.train(folder, model="mlp", epochs=1, test_fraction=0, runs=tmp_path / "runs",
                       quiet=True)  # fmt: skip
     exported = shipped(run, "int8", force=True)
-    assert exported.part == "val"
-    assert exported.optimistic
-    assert exported.looks is None
+    assert (exported.part, exported.optimistic, exported.looks) == ("val", True, None)
     assert not run.directory.looks.exists()
     assert "optimistic" in exported.verdict
+    slow = {"speed": (Speed.of(1, (100.0, 100.0), (99.0, 101.0)),)}
+    assert "not faster on this machine" in exported.model_copy(update=slow).verdict

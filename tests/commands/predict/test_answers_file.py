@@ -69,16 +69,21 @@ def test_the_output_is_written_where_it_lacks_rows(tmp_path: Path) -> None:
     assert out.stat() == before
     keep(out, "4")
     assert images(out) == ["1", "2", "3", "4"]
-
-
-def test_what_takes_the_outputs_name_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
-    out = tmp_path / "results.jsonl"
-    with open_answers(out) as answers:
+    out.unlink()  # who removes it wants a new one
+    with open_answers(out, top=3) as answers:
+        assert answers.resumed == 0
+    other = tmp_path / "other.jsonl"
+    other.write_text("precious\n")
+    with pytest.raises(RecipeError, match="Opsin overwrites nothing"):
+        open_answers(other)
+    assert other.read_text() == "precious\n" and not database_beside(other).exists()
+    other.unlink()
+    with open_answers(other) as answers:
         answers.append([Answer("1", 1, b"{}")])
-        out.write_text("mine")
+        other.write_text("mine")  # meanwhile
         with pytest.raises(RecipeError, match="changed since"):
             finish(answers)
-    assert out.read_text() == "mine"
+    assert other.read_text() == "mine"
 
 
 @pytest.mark.parametrize("how", ["added", "shorter and changed", "gone before"])
@@ -94,21 +99,36 @@ def test_results_that_somebody_changed_are_refused_and_left(tmp_path: Path, how:
     assert out.read_bytes() == changed
 
 
-def test_results_of_others_are_never_overwritten(tmp_path: Path) -> None:
+def test_a_mistake_before_the_first_answer_does_not_keep_the_name(tmp_path: Path) -> None:
     out = tmp_path / "results.jsonl"
-    out.write_text("precious\n")
-    with pytest.raises(RecipeError, match="Opsin overwrites nothing"):
-        open_answers(out)
-    assert out.read_text() == "precious\n"
-    assert not database_beside(out).exists()
-
-
-def test_who_removes_the_results_wants_new_ones(tmp_path: Path) -> None:
-    out = tmp_path / "results.jsonl"
-    keep(out, "1")
-    out.unlink()
+    keep(out)
+    out.write_text("mine")
+    with pytest.raises(RecipeError, match="top was 5 and is 3"):
+        open_answers(out, top=3)
+    out.write_text("")
     with open_answers(out, top=3) as answers:
-        assert answers.resumed == 0
+        finish(answers)
+    assert keep(out, "1", end=False).resumed == 0
+    with pytest.raises(RecipeError, match="top was 5 and is 3"):
+        open_answers(out, top=3)
+
+
+@pytest.mark.parametrize("pages", [0, 1, 2, 5, 10])
+def test_a_checkpoint_may_end_anywhere(tmp_path: Path, pages: int) -> None:
+    """As where the process is killed in it, or the disk is full."""
+    out, cut = tmp_path / "results.jsonl", tmp_path / "cut" / "results.jsonl"
+    cut.parent.mkdir()
+    file, log = database_beside(cut), database_beside(cut).with_name(f".{out.name}.sqlite-wal")
+    with open_answers(out) as answers:
+        answers.append([Answer(str(number), 0, b"{}" * 50) for number in range(400)])
+        before = database_beside(out).read_bytes()
+        log.write_bytes((tmp_path / log.name).read_bytes())
+    after = database_beside(out).read_bytes()
+    assert len(after) > 10 * 4096 > len(before)
+    file.write_bytes(after[: 4096 * pages] + before[4096 * pages :])
+    with open_answers(cut) as answers:
+        assert answers.resumed == 400
+    assert file.read_bytes() == after
 
 
 def test_two_at_once_is_one_too_many(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import json
 import os
+import resource
+import shutil
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -19,7 +21,7 @@ from opsin.commands.predict.answers_file import Answer, AnswersFile
 from opsin.commands.predict.rows import RowFormat
 from opsin.commands.predict.sorting import SORTED, By, Placement, Sorter, copy_file, move_file
 from opsin.commands.predict.undo import undo
-from opsin.core.errors import RecipeError
+from opsin.core.errors import RecipeError, StorageError
 from opsin.core.files import ConfinedDir
 from opsin.data.image_stream import ListedImage
 from tests.conftest import Notes
@@ -39,7 +41,6 @@ def write_source(root: Path, count: int = 5) -> Path:
 
 
 def contents(root: Path) -> dict[str, list[str]]:
-    """Return the names that each content lies under."""
     found: dict[str, list[str]] = {}
     for path in sorted(root.rglob("*.png")):
         found.setdefault(path.read_text(), []).append(path.relative_to(root).as_posix())
@@ -76,10 +77,7 @@ def work(
 
 
 def killed_at(step: int, job: Callable[[], object]) -> bool:
-    """Do a job in a child that dies before its step of that number; tell whether it did.
-
-    A step is whatever changes the disk, or brings changes to it.
-    """
+    """Do a job in a child that dies at that change of the disk; tell whether it did."""
     child = os.fork()
     if child == 0:
         # What other tests left, such as a session of ONNX Runtime, would wait for threads at its
@@ -123,6 +121,37 @@ def killed_at(step: int, job: Callable[[], object]) -> bool:
     return status == 42
 
 
+def on_a_full_disk(job: Callable[[], object], limit: int = 6 * 4096) -> None:
+    """Do a job in a child that can write only small files, and must say so."""
+    child = os.fork()
+    if child == 0:
+        gc.disable()
+        status = 1
+        try:
+            connect = answers_file._connect
+
+            def checkpointed(path: Path, how: str) -> sqlite3.Connection:
+                db = connect(path, how)
+                db.execute("PRAGMA wal_autocheckpoint = 1")
+                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+                return db
+
+            answers_file._connect = checkpointed
+            try:
+                job()
+            except StorageError:
+                status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def is_torn(file: Path) -> bool:
+    """Whether a database is shorter than it says."""
+    content = file.read_bytes()
+    return len(content) + 4095 < 4096 * int.from_bytes(content[28:32], "big")
+
+
 def check_sorted(source: Path, folder: Path, before: dict[str, list[str]], by: str) -> None:
     """Every image is in the folder of its answer, once; its row is there, once."""
     placed = contents(folder)
@@ -158,6 +187,30 @@ def test_killed_at_any_step_each_image_is_placed_once(tmp_path: Path, by: Any, s
         work(source, folder, by)
         check_sorted(source, folder, before, by)
     assert step > 20
+
+
+@pytest.mark.parametrize("by", WAYS)
+def test_a_full_disk_is_gone_on_from(tmp_path: Path, by: By) -> None:
+    source, folder = write_source(tmp_path / "source", 90), tmp_path / "sorted"
+    before = contents(source)
+    on_a_full_disk(lambda: work(source, folder, by))
+    assert is_torn(folder / SORTED)
+    assert 0 < len(contents(folder)) < 90
+    work(source, folder, by)
+    check_sorted(source, folder, before, by)
+    on_a_full_disk(lambda: undo(folder), limit=4000)
+    assert undo(folder).left == ()
+    assert contents(source) == before
+
+
+@pytest.mark.parametrize("by", WAYS)
+def test_what_a_full_disk_left_can_be_taken_back(tmp_path: Path, by: By) -> None:
+    source, folder = write_source(tmp_path / "source", 90), tmp_path / "sorted"
+    before = contents(source)
+    on_a_full_disk(lambda: work(source, folder, by))
+    assert is_torn(folder / SORTED)
+    assert undo(folder).left == ()
+    assert (contents(source), folder.exists()) == (before, False)
 
 
 @pytest.mark.slow
@@ -211,13 +264,25 @@ def test_a_folder_of_another_command_is_refused(tmp_path: Path) -> None:
     (folder / "results.jsonl").unlink()  # the moves are kept, so it is written again
     assert work(source, folder, "copy")[0].placed == 0
     (folder / SORTED).rename(tmp_path / SORTED)
-    with pytest.raises(RecipeError, match="Opsin overwrites nothing"):
-        work(source, folder, "copy")
     with pytest.raises(RecipeError, match="sorted nothing into"):
         undo(folder)
     (folder / SORTED).write_text("no database")
     with pytest.raises(RecipeError, match="it is unknown which images are done"):
         undo(folder)
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_has_the_place_of_a_folder_is_refused_before_the_work(
+    tmp_path: Path, kind: str
+) -> None:
+    source, folder = write_source(tmp_path / "source"), tmp_path / "sorted"
+    folder.mkdir()
+    (folder / "Bag").write_text("mine") if kind == "file" else (folder / "Bag").symlink_to(tmp_path)
+    with pytest.raises(RecipeError, match="Bag is a link or a file"):
+        work(source, folder, "copy")
+    assert not contents(folder)
+    (folder / "Bag").unlink()
+    assert work(source, folder, "copy")[0].placed == 5
 
 
 def test_what_cannot_be_placed_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
@@ -226,9 +291,7 @@ def test_what_cannot_be_placed_is_told_and_the_rest_goes_on(tmp_path: Path) -> N
     (source / "alias.png").symlink_to(tmp_path / "elsewhere")
     sorter, notes = work(source, folder, "move")
     assert (sorter.placed, sorter.unplaced) == (5, 1)
-    assert notes.notes == [
-        "alias.png was not placed: is a symbolic link, which is left where it is"
-    ]
+    assert "alias.png was not placed: is a symbolic link" in notes.notes[0]
     assert (source / "alias.png").is_symlink()
 
 
@@ -248,8 +311,6 @@ def test_across_file_systems(tmp_path: Path) -> None:
         assert undo(folder).moved_back == 5
         assert contents(source) == before
     finally:
-        import shutil
-
         shutil.rmtree(away, ignore_errors=True)
 
 

@@ -53,7 +53,6 @@ def outside(tmp_path: Path) -> Path:
 
 
 def move(source: object, target: object = "Bag/0.png", by: object = "move", **other: Any) -> Any:
-    """A row of moves, of any content."""
     return {"image": "0.png", "source": source, "target": target, "by": by, "size": 7,
             "mtime_ns": 1_000_000 * 10**9, "identity": "0 0", "done": 1} | other  # fmt: skip
 
@@ -77,7 +76,6 @@ def forge(folder: Path, *moves: dict[str, Any], known: object = None, **about: A
 
 
 def put(folder: Path, text: str = "image 0") -> None:
-    """Put an image where the moves say that one was sorted to."""
     (folder / "Bag").mkdir(parents=True, exist_ok=True)
     (folder / "Bag" / "0.png").write_text(text)
     os.utime(folder / "Bag" / "0.png", (1_000_000, 1_000_000))
@@ -130,29 +128,21 @@ def test_what_another_account_sorted_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("by", ["move", "copy"])
-def test_the_folder_of_an_answer_is_no_link(tmp_path: Path, outside: Path, by: str) -> None:
+@pytest.mark.parametrize("link", ["Bag", "Bag/0.png"])
+def test_neither_the_folder_of_an_answer_nor_its_image_is_a_link(
+    tmp_path: Path, outside: Path, by: str, link: str
+) -> None:
     mine = tmp_path / "mine"
     mine.mkdir()
     folder = forge(tmp_path / "sorted", move(str(mine / "new.png"), by=by), known=mine)
-    (folder / "Bag").symlink_to(outside)
+    (folder / link).parent.mkdir(exist_ok=True)
+    (folder / link).symlink_to(outside if link == "Bag" else outside / "mine.txt")
     before = seal(outside)
     assert undo(folder).left_count == 1
     assert (seal(outside), list(mine.iterdir())) == (before, [])
 
 
-def test_a_link_in_the_folder_of_an_answer_is_no_image(tmp_path: Path, outside: Path) -> None:
-    mine = tmp_path / "mine"
-    mine.mkdir()
-    folder = forge(tmp_path / "sorted", move(str(mine / "new.png")), known=mine)
-    (folder / "Bag").mkdir()
-    (folder / "Bag" / "0.png").symlink_to(outside / "mine.txt")
-    before = seal(outside)
-    undo(folder)
-    assert seal(outside) == before
-    assert not (mine / "new.png").exists()
-
-
-@pytest.mark.parametrize("name", ["../outside/empty", "..", "", "/tmp"])
+@pytest.mark.parametrize("name", ["../outside/empty", "..", ""])
 def test_folders_that_are_removed_are_plain_names(tmp_path: Path, outside: Path, name: str) -> None:
     sorting = Sorting(folders=[name], results=True)
     folder = forge(tmp_path / "sorted", sorting=sorting)
@@ -227,7 +217,6 @@ def test_what_a_strangers_killed_sorting_names_is_not_touched(
 SCHEMAS = [
     "CREATE TRIGGER t AFTER DELETE ON moves BEGIN DELETE FROM answers; END",
     "CREATE VIEW v AS SELECT 1",
-    "CREATE INDEX i ON answers (image)",
     "CREATE TABLE more (id)",
     "DROP TABLE moves; CREATE VIEW moves AS SELECT *, 1 AS done FROM answers",
     "DROP TABLE moves; CREATE TABLE moves (id INTEGER PRIMARY KEY, image AS (x'00'), target)",
@@ -296,9 +285,11 @@ def test_huge_files_cost_little(tmp_path: Path) -> None:
         undo(folder)
 
 
-def check_any_database(folder: Path, place: int, junk: bytes) -> None:
-    """Open an answers file with some bytes changed: refused, or read as far as it is sound."""
-    out = folder / "results.jsonl"
+@settings(max_examples=100)
+@given(place=st.integers(0, 1 << 20), junk=st.binary(min_size=1, max_size=1000))
+def test_any_bytes(tmp_path_factory: pytest.TempPathFactory, place: int, junk: bytes) -> None:
+    """An answers file with some bytes changed is refused, or read as far as it is sound."""
+    out = tmp_path_factory.mktemp("any") / "results.jsonl"
     with AnswersFile(database_beside(out), out, {}, kinds=3) as answers:
         answers.append([Answer(f"{number}.png", 0, b"{}" * number) for number in range(300)])
     content = bytearray(database_beside(out).read_bytes())
@@ -310,16 +301,3 @@ def check_any_database(folder: Path, place: int, junk: bytes) -> None:
         AnswersFile(database_beside(out), out, {}, kinds=3) as found,
     ):
         list(found.rows())
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.integers(0, 1 << 20), st.binary(min_size=1, max_size=200))
-def test_any_bytes(tmp_path_factory: pytest.TempPathFactory, place: int, junk: bytes) -> None:
-    check_any_database(tmp_path_factory.mktemp("any"), place, junk)
-
-
-@pytest.mark.slow
-@settings(max_examples=1000, deadline=None)
-@given(st.integers(0, 1 << 20) | st.integers(0, 200), st.binary(min_size=1, max_size=4096))
-def test_many_bytes(tmp_path_factory: pytest.TempPathFactory, place: int, junk: bytes) -> None:
-    check_any_database(tmp_path_factory.mktemp("any"), place, junk)

@@ -51,7 +51,6 @@ def all_end() -> bool:
 
 @pytest.fixture
 def photos(tmp_path: Path, digits: Dataset) -> Path:
-    """Sixty digits as files, in two folders."""
     for row in range(60):
         file = tmp_path / "photos" / f"half {row % 2}" / f"{row}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +81,6 @@ def test_answers_are_those_of_predict_in_order(
     for item, answer in answered:
         if item.name == "half 0/7.png":
             assert isinstance(answer, ImageError)
-            assert "half 0/7.png: no image of a known format" in str(answer)
             continue
         alone = classifier.predict(item.path or "", name=item.name, tta=tta)
         assert isinstance(answer, Prediction)
@@ -117,8 +115,6 @@ def test_what_cannot_be_read_is_a_row(classifier: Classifier, photos: Path, tmp_
     assert isinstance(answers[0], Prediction)
     assert "gone.png: no such file" in str(answers[1])
     assert "photos: is a directory" in str(answers[2])
-    ((_, alone),) = classify_stream(classifier, open_stream(tmp_path / "none.png"))
-    assert isinstance(alone, ImageError)
     problem = ImageError("b", "c")
     known = [ListedImage("x", b"", problem=problem)]
     assert list(classify_stream(classifier, known)) == [(known[0], problem)]
@@ -160,36 +156,30 @@ def test_an_error_of_the_source_comes_behind_the_answers(
     assert [item.name for item, _ in answered] == list(content)
 
 
-class Watched:
-    """Says how many images were asked for."""
-
-    def __init__(self, content: bytes, path: str | None = None) -> None:
-        self.content, self.asked = content, 0
-
-    def __iter__(self) -> Iterator[ListedImage]:
-        while True:
-            self.asked += 1
-            yield ListedImage(str(self.asked), self.content)
+def asked_for(content: bytes, asked: list[str]) -> Iterator[ListedImage]:
+    """Yield an image for ever, and keep what was asked for."""
+    while True:
+        asked.append(str(len(asked)))
+        yield ListedImage(asked[-1], content)
 
 
-def settled(watched: Watched) -> int:
-    """Return how many were asked for once no more are."""
+def settled(asked: list[str]) -> int:
     before = -1
-    while before != watched.asked:
-        before = watched.asked
+    while before != len(asked):
+        before = len(asked)
         time.sleep(0.15)
     return before
 
 
 def test_a_slow_consumer_holds_everyone_back(classifier: Classifier, digits: Dataset) -> None:
-    watched = Watched(png(digits.images[0]))
-    answers = classify_stream(classifier, watched)
+    asked: list[str] = []
+    answers = classify_stream(classifier, asked_for(png(digits.images[0]), asked))
     next(answers)
     most = (image_engine._BATCHES + 1) * classifier.batch_size
-    assert settled(watched) <= most
+    assert settled(asked) <= most
     for _ in range(classifier.batch_size):
         next(answers)
-    assert settled(watched) <= most + classifier.batch_size
+    assert settled(asked) <= most + classifier.batch_size
     answers.close()
     assert all_end()
 

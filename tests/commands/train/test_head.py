@@ -50,16 +50,12 @@ def test_the_figures_are_those_of_the_file(run: opsin.Run, digits: Dataset) -> N
     right = float(np.mean(probabilities.argmax(axis=1) == digits.labels[rows]))
     assert run.accuracy == pytest.approx(right)
     assert run.accuracy > 0.9
-    score = run.classifier().metadata.score
-    assert score is not None
-    assert score.accuracy == run.accuracy
-    training = run.report.training
+    score, training = run.classifier().metadata.score, run.report.training
+    assert score and score.accuracy == run.accuracy
     assert training.fitted_to == len(digits.split.train)
-    assert training.parameters is not None
-    assert training.parameters > 1_000
+    assert (training.parameters or 0) > 1_000
     assert (training.epochs, training.unit) == (1, "fits")
-    assert run.report.file.difference is not None
-    assert run.report.file.difference <= 1e-4
+    assert (run.report.file.difference or 0) <= 1e-4
 
 
 def test_it_cannot_be_resumed_and_says_what_to_do(run: opsin.Run, tmp_path: Path) -> None:
@@ -71,6 +67,24 @@ def test_it_cannot_be_resumed_and_says_what_to_do(run: opsin.Run, tmp_path: Path
             opsin.resume(path, quiet=True)
         assert "fitted in one go" in caught.value.message
         assert "opsin train digits --model forest" in caught.value.advice
+
+
+@pytest.mark.parametrize(
+    ("options", "received"),
+    [
+        ({"model": "logistic", "epochs": 5}, "no option epochs"),
+        ({"model": "forest", "budget": "10m"}, "no option budget"),
+        ({"model": "knn", "neighbours": 0}, "neighbours"),
+        ({"model": "svm", "classes": ["3"]}, "class"),
+        ({"model": "svm", "device": "gpu"}, "gpu"),
+    ],
+)
+def test_a_request_that_cannot_work_makes_no_directory(
+    tmp_path: Path, options: dict[str, Any], received: str
+) -> None:
+    with pytest.raises(opsin.OpsinError, match=received):
+        opsin.train("digits", runs=tmp_path / "runs", quiet=True, **options)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_answers_are_computed_where_it_is_said(
@@ -98,8 +112,6 @@ def test_answers_are_computed_where_it_is_said(
 def test_a_file_that_differs_is_never_written(
     tmp_path: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from opsin.classical import fitted_file
-
     def differs(*_: object) -> float:
         raise ParityError("The answers differ by 0.2", "Report this.")
 
@@ -117,7 +129,5 @@ def test_ctrl_c_ends_a_fitting_at_once(tmp_path: Path, digits: Dataset) -> None:
                     watcher=Notes(interrupt_at=4))  # fmt: skip
     (path,) = tmp_path.iterdir()
     state, cause = RunDirectory(path).state()
-    assert state == "stopped"
-    assert cause is not None
-    assert "cannot be left half done" in cause
+    assert state == "stopped" and "cannot be left half done" in str(cause)
     assert not (path / "classifier.onnx").exists()

@@ -36,9 +36,7 @@ def test_the_training_does_what_was_planned(
     split = run.directory.load_arrays(run.directory.split)
     assert planned.images == {part: len(split[part]) for part in ("train", "val", "test")}
     assert planned.device == run.report.training.device
-    assert planned.seconds is not None
-    assert planned.memory is not None
-    assert planned.seconds > 0
+    assert planned.seconds and planned.memory
     assert 1e7 < planned.memory < 1e10
 
 
@@ -64,9 +62,6 @@ def test_a_model_without_layers_has_neither_layers_nor_rate(digits: Dataset) -> 
 def test_the_command_line_prints_one_object_and_makes_no_run(cli: Cli, tmp_path: Path) -> None:
     process = cli("train", "digits", "--model", "forest", "--trees", "5", "--plan", "--json")
     assert only_json(process)["recipe"]["model"]["trees"] == 5
-    assert not list(tmp_path.iterdir())
-    named = cli("train", "digits", "--model", "forest", "--plan", "--name", "mine", "--json")
-    assert only_json(named)["recipe"]["model"]["name"] == "forest"
     assert not list(tmp_path.iterdir())
     refused = cli("train", "digits", "--plan", "--repeats", "2")
     assert refused.returncode == 2

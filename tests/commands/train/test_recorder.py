@@ -32,7 +32,6 @@ def test_how_far_it_is_stands_in_the_status(
         recorder.advance(100, loss=0.5, acc=float("nan"), share=0.25, left=7.0)
         status = json.loads(directory.status.read_text(), parse_constant=pytest.fail)
         assert (status["doing"], status["done"], status["total"]) == ("2/5", 100, 400)
-        assert status["unit"] == "images"
         assert (status["share"], status["left"]) == (0.25, 7.0)
         assert status["figures"] == {"loss": 0.5}  # what is no number is left out
         assert directory.state() == ("running", None)

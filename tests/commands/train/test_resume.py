@@ -19,7 +19,6 @@ pytestmark = pytest.mark.torch
 
 @pytest.fixture
 def stopped(tmp_path: Path) -> opsin.Run:
-    """A run that Ctrl-C ended in the middle of its first epoch."""
     run = opsin.train("digits", model="mlp", epochs=3, batch_size=16, runs=tmp_path,
                       watcher=Notes(interrupt_at=5, training=True))  # fmt: skip
     assert run.directory.state()[0] == "stopped"
@@ -62,13 +61,34 @@ def test_with_changes_it_is_a_new_run_that_names_its_parent(tmp_path: Path) -> N
     assert {p: p.read_bytes() for p in first.path.rglob("*") if p.is_file()} == kept
     with pytest.raises(RecipeError, match="2 epochs are trained already"):
         opsin.resume(first, epochs=2, quiet=True)
+    with pytest.raises(RunError, match="--epochs"):
+        opsin.resume(first, quiet=True)
     with pytest.raises(RecipeError, match="hidden cannot be changed"):
         opsin.resume(first, hidden=(3,), quiet=True)
 
 
-def test_a_finished_run_says_how_it_can_go_on(run: opsin.Run) -> None:
-    with pytest.raises(RunError, match="--epochs 6"):
-        opsin.resume(run, quiet=True)
+def test_more_epochs_after_a_patient_end_are_trained(tmp_path: Path) -> None:
+    first = opsin.train("digits", model="mlp", epochs=30, patience=1, schedule="constant",
+                        learning_rate=0.05, runs=tmp_path, quiet=True)  # fmt: skip
+    ended = len(first.history)
+    assert ended < 30
+    longer = opsin.resume(first, epochs=60, quiet=True)
+    assert [epoch.epoch for epoch in longer.history][:1] == [ended + 1]
+
+
+def test_killed_before_anything_but_the_recipe_was_written_or_still_in_use(
+    stopped: opsin.Run, tmp_path: Path
+) -> None:
+    bare = tmp_path / "2026-01-01-bare"
+    bare.mkdir()
+    shutil.copy(stopped.directory.recipe, bare)
+    directory = RunDirectory(bare)
+    with directory.hold():
+        directory.set_status("running")
+        with pytest.raises(RunError, match="still being trained"):
+            opsin.resume(bare, quiet=True)
+    directory.status.unlink()
+    assert opsin.resume(bare, quiet=True).accuracy > 0.5
 
 
 def test_less_memory_than_it_was_begun_with_is_refused(
@@ -84,14 +104,6 @@ def test_less_memory_than_it_was_begun_with_is_refused(
     assert stopped.directory.recipe.read_bytes() == before
 
 
-def test_a_run_in_use_is_left_alone(stopped: opsin.Run) -> None:
-    directory = RunDirectory(stopped.path)
-    with directory.hold():
-        directory.set_status("running")
-        with pytest.raises(RunError, match="still being trained"):
-            opsin.resume(stopped, quiet=True)
-
-
 def test_other_images_are_refused(tmp_path: Path, digits: Dataset) -> None:
     def some(count: int) -> Dataset:
         return from_arrays(np.asarray(digits.images[:count]), digits.labels[:count])
@@ -101,15 +113,6 @@ def test_other_images_are_refused(tmp_path: Path, digits: Dataset) -> None:
     with pytest.raises(RunError, match="have changed since"):
         opsin.resume(run, some(601), quiet=True)
     assert opsin.resume(run, some(600), quiet=True).directory.state()[0] == "done"
-
-
-def test_killed_before_anything_but_the_recipe_was_written(
-    stopped: opsin.Run, tmp_path: Path
-) -> None:
-    bare = tmp_path / "2026-01-01-bare"
-    bare.mkdir()
-    shutil.copy(stopped.directory.recipe, bare)
-    assert opsin.resume(bare, quiet=True).accuracy > 0.5
 
 
 @pytest.mark.drawn
@@ -169,7 +172,7 @@ def test_what_was_decided_stays_with_the_run(tmp_path: Path, digits: Dataset) ->
     assert reasons["Balance"] in again.directory.page.read_text(encoding="utf-8")
 
 
-def test_without_its_checkpoints_it_begins_again(stopped: opsin.Run, tmp_path: Path) -> None:
+def test_without_its_checkpoints_it_begins_again(stopped: opsin.Run) -> None:
     shutil.rmtree(stopped.directory.checkpoints)
     notes = Notes()
     again = opsin.resume(stopped, watcher=notes)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from PIL import Image
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import Leaks
-from opsin.core.errors import MissingExtraError, ParityError, RecipeError, SourceError, StorageError
+from opsin.core.errors import ParityError, RecipeError, SourceError, StorageError
 from tests.conftest import Notes, write_shapes
 
 pytestmark = pytest.mark.torch
@@ -57,10 +59,8 @@ def test_the_figures_are_those_of_the_file(run: opsin.Run, digits: Any) -> None:
     kept = run.directory.load_arrays(run.directory.predictions)
     assert np.array_equal(kept["test_probabilities"], probabilities)
     score = run.classifier().metadata.score
-    assert score is not None
-    assert (score.split, score.accuracy) == ("test", run.accuracy)
-    assert run.report.file.difference is not None
-    assert run.report.file.difference <= 1e-4
+    assert score and (score.split, score.accuracy) == ("test", run.accuracy)
+    assert (run.report.file.difference or 0) <= 1e-4
 
 
 def ood_score_of(run: opsin.Run, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -105,11 +105,10 @@ def test_without_test_data_the_verdict_is_called_optimistic(
     tmp_path: Path, shapes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = opsin.train(shapes, model="mlp", epochs=1, test_fraction=0.0, runs=tmp_path)
-    assert run.report.split == "val"
+    assert (run.report.split, run.row()["split"]) == ("val", "val")
     assert set(run.report.figures) == {"val"}
     assert "optimistic" in run.directory.page.read_text(encoding="utf-8")
     assert "optimistic" in capsys.readouterr().err
-    assert run.row()["split"] == "val"
 
 
 @pytest.mark.drawn
@@ -136,45 +135,25 @@ def test_a_failed_run_says_why_and_leaves_no_halves(
         opsin.train("digits", model="mlp", epochs=1, runs=tmp_path, quiet=True)
     (path,) = tmp_path.iterdir()
     state, cause = RunDirectory(path).state()
-    assert state == "failed"
-    assert cause is not None
-    assert "differ by 0.2" in cause
-    log = (path / "log.txt").read_text(encoding="utf-8")
-    assert "differ by 0.2" in log
-    assert f"opsin resume {path}" in log
+    assert state == "failed" and "differ by 0.2" in str(cause)
+    assert f"opsin resume {path}" in (path / "log.txt").read_text(encoding="utf-8")
     assert not (path / "classifier.onnx").exists()
     assert not (path / "report.json").exists()
-    (listed,) = opsin.list_runs(tmp_path)
-    assert listed.row()["state"] == "failed"
 
 
-@pytest.mark.parametrize(
-    ("options", "error"),
-    [
-        ({"model": "vgg"}, RecipeError),
-        ({"model": "cnn"}, RecipeError),
-        ({"classes": ["0", "x"]}, SourceError),
-        ({"device": "tpu"}, RecipeError),
-    ],
-)
+@pytest.mark.parametrize("options", [{"model": "cnn"}, {"classes": ["0", "x"]}, {"device": "tpu"}])
 def test_a_request_that_cannot_work_makes_no_directory(
-    tmp_path: Path, options: dict[str, Any], error: type[Exception]
+    tmp_path: Path, options: dict[str, Any]
 ) -> None:
-    with pytest.raises(error):
+    with pytest.raises((RecipeError, SourceError)):
         opsin.train("digits", runs=tmp_path / "runs", quiet=True, **options)
     assert not (tmp_path / "runs").exists()
-
-
-def test_a_place_that_cannot_be_written_is_told_before_the_reading(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="not a directory"):  # and not that there is no source
         opsin.train(tmp_path / "none", model="mlp", runs=tmp_path / "file" / "runs", quiet=True)
 
 
 def test_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import errno
-    import os
-
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -184,16 +163,6 @@ def test_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.Monk
         opsin.train(data, model="mlp", epochs=1, runs=tmp_path, quiet=True)
     (path,) = tmp_path.iterdir()
     assert {file.name for file in path.iterdir()} == {"log.txt", ".lock"}
-
-
-def test_without_pytorch_the_error_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import sys
-
-    monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(MissingExtraError, match=r"opsin\[train\]"):
-        opsin.train("digits", model="mlp", runs=tmp_path)
 
 
 @pytest.mark.drawn
@@ -211,12 +180,10 @@ def test_a_test_part_of_copies_is_told_before_and_judges_nothing(
         tmp_path / "both", model=model, runs=tmp_path / "runs", watcher=notes, **options
     )
     assert any("every test image (6) has an exact copy" in note for note in notes.notes)
-    assert run.directory.state()[0] == "done"
-    assert run.report.split == "val"
+    assert (run.directory.state()[0], run.report.split) == ("done", "val")
     assert "test" not in run.report.figures
     page = run.directory.page.read_text(encoding="utf-8")
-    assert "every test image (6) has an exact copy" in page
-    assert "optimistic" in page
+    assert "every test image (6) has an exact copy" in page and "optimistic" in page
 
 
 @pytest.mark.drawn

@@ -13,14 +13,8 @@ from opsin.backbones.backbone import open_backbone
 from opsin.backbones.named_backbones import PackagedWeights
 from opsin.commands.backbones import MeasuredBackbone
 from opsin.commands.train import load
-from opsin.commands.train.load import (
-    leaves_open,
-    load_for,
-    network_in_time,
-    solved_by_gradients,
-    try_backbone,
-)
-from opsin.core.events import SILENT, Watcher
+from opsin.core.events import SILENT
+from tests.conftest import Notes
 
 
 @pytest.fixture
@@ -48,8 +42,7 @@ def test_photographs_get_the_better_network_and_each_is_judged(
     assert "fine-tuning would take about" in log
     planned = opsin.plan(photographs, quiet=True)
     assert planned.recipe.model.name == "backbone"
-    assert planned.seconds is not None
-    assert planned.seconds < 10  # all features are known
+    assert planned.seconds is not None and planned.seconds < 10  # all features are known
 
 
 @pytest.mark.torch
@@ -63,8 +56,8 @@ def test_without_the_packages_a_network_is_trained(
 def test_a_wish_is_kept(photographs: Path) -> None:
     planned = opsin.plan(photographs, model="forest", quiet=True)
     assert planned.recipe.model.name == "forest"
-    assert leaves_open(None, {"size": 64, "epochs": None})
-    assert not leaves_open(None, {"epochs": 3})
+    assert load.leaves_open(None, {"size": 64, "epochs": None})
+    assert not load.leaves_open(None, {"epochs": 3})
 
 
 def test_what_takes_too_long_takes_the_quicker_network_or_none(
@@ -85,7 +78,7 @@ def test_what_takes_too_long_takes_the_quicker_network_or_none(
                 milliseconds=milliseconds[name[-5:]] / (slowed if anew else 1),
             ),
         )
-        return network_in_time(data, budget)
+        return load.network_in_time(data, budget)
 
     usual = {"lite0": 300.0, "lite2": 600.0}
     assert network(usual) == "efficientnet-lite2"
@@ -100,13 +93,13 @@ def test_what_takes_too_long_takes_the_quicker_network_or_none(
 @pytest.mark.torch
 def test_small_images_that_gradients_tell_apart_need_no_pretrained_network() -> None:
     digits = opsin.load("digits")
-    assert "right on 9" in (solved_by_gradients(digits, seed=0) or "")
+    assert "right on 9" in (load.solved_by_gradients(digits, seed=0) or "")
     planned = opsin.plan("digits", quiet=True)
     assert planned.recipe.model.name == "resnet"
     assert "Trial" in planned.recipe.reasons
     random = np.random.default_rng(0)
     noise = opsin.from_arrays(random.integers(0, 256, digits.images.shape, np.uint8), digits.labels)
-    assert solved_by_gradients(noise, seed=0) is None
+    assert load.solved_by_gradients(noise, seed=0) is None
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +127,7 @@ def test_what_a_short_training_reaches_decides_once(
 
     monkeypatch.setattr(load, "_accuracy_from_scratch", trained)
     seed = round(10 * accuracy)  # what was found is kept
-    found = [try_backbone(marks, lambda: photographs, backbone, seed=seed) for _ in range(2)]
+    found = [load.try_backbone(marks, lambda: photographs, backbone, seed=seed) for _ in range(2)]
     assert found[0] == found[1]
     assert found[0].scratch is (accuracy == 1.0)
     assert len(asked) == 1
@@ -143,7 +136,7 @@ def test_what_a_short_training_reaches_decides_once(
 
 @pytest.mark.torch
 def test_a_budget_is_for_fine_tuning(photographs: Path) -> None:
-    loaded = load_for(photographs, None, {}, budget="90s", offline=True, watcher=SILENT)
+    loaded = load.load_for(photographs, None, {}, budget="90s", offline=True, watcher=SILENT)
     assert (loaded.model, loaded.budget) == ("backbone", "90s")
     assert len(loaded.dataset.split.val) > 0  # which decides whether it is delivered
 
@@ -152,20 +145,9 @@ def test_without_pytorch_a_budget_is_for_nothing(
     photographs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(load, "can_train_networks", lambda: False)
-    seen = Noted()
+    seen = Notes()
     options: dict[str, object] = {}
-    loaded = load_for(photographs, None, options, budget="90s", offline=True, watcher=seen)
+    loaded = load.load_for(photographs, None, options, budget="90s", offline=True, watcher=seen)
     assert (loaded.model, loaded.budget) == ("backbone", None)
     assert "fine_tune" not in options
     assert "PyTorch" in seen.notes[0]
-
-
-class Noted(Watcher):
-    """Keeps the warnings."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        """Keep it."""
-        self.notes.append(text)

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from opsin.core.events import Watcher
+from opsin.core.events import SILENT, Watcher
+from opsin.core.recipe import DataRecipe
+from opsin.data import sources
 from opsin.data.sources.contents import LabelledImages
 
 
@@ -29,31 +31,30 @@ class Server:
     release: threading.Event = field(default_factory=threading.Event)
 
 
-class Notes(Watcher):
-    """Keeps what it is told."""
+def opened(
+    source: Path | str, *more: Path | str, watcher: Watcher = SILENT, **options: object
+) -> LabelledImages:
+    recipe = DataRecipe.of(*map(str, (source, *more)), **options)
+    return sources.find_all(recipe, watcher=watcher).open()
 
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.done: list[int] = []
-        self.begun: list[tuple[str, int, str]] = []
 
-    def note(self, text: str) -> None:
-        self.notes.append(text)
+def labels_of(contents: LabelledImages) -> list[str]:
+    return [contents.classes[label] for label in contents.labels]
 
-    def begin(self, what: str, total: int, unit: str) -> None:
-        self.begun.append((what, total, unit))
 
-    def advance(self, done: int, **_: float) -> None:
-        self.done.append(done)
+def put(root: Path, *names: str) -> Path:
+    """Write files of one byte."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"x")
+    return root
 
 
 def paths_of(contents: LabelledImages) -> list[Path]:
-    """Return the images that are files."""
     return [image for image in contents.images if isinstance(image, Path)]
 
 
 def answer(state: Server, handler: http.server.BaseHTTPRequestHandler) -> None:
-    """Answer one request in the server's manner."""
     name = handler.path.removeprefix("/")
     state.asked.append(name)
     content = state.files.get(name)
@@ -80,7 +81,6 @@ def answer(state: Server, handler: http.server.BaseHTTPRequestHandler) -> None:
 
 @pytest.fixture
 def web() -> Iterator[Server]:
-    """An empty server."""
     state = Server()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -105,7 +105,6 @@ def web() -> Iterator[Server]:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("OPSIN_CACHE", str(folder))
     return folder

@@ -41,16 +41,12 @@ def link(place: Path, target: Path) -> str:
     return place.name
 
 
-def _linked_twice(folder: Path, private: Path) -> str:
-    return link(folder / "y", folder / link(folder / "z.png", private))
-
-
 WAYS: dict[str, Callable[[Path, Path], str]] = {
     "absolute": lambda _, private: str(private),
     "up": lambda *_: "../private/disc/0.png",
     "down and up": lambda *_: "disc/../../private/disc/0.png",
     "a link": lambda folder, private: link(folder / "x.png", private),
-    "a link to a link": _linked_twice,
+    "a link to a link": lambda at, private: link(at / "y", at / link(at / "z.png", private)),
     "behind a link": lambda folder, private: f"{link(folder / 'p', private.parent)}/0.png",
     "up behind it": lambda folder, private: f"{link(folder / 'p', private.parent)}/../disc/0.png",
 }
@@ -58,9 +54,7 @@ WAYS: dict[str, Callable[[Path, Path], str]] = {
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("table", ["set.csv", "metadata.csv"])
-def test_a_table_names_images_of_its_folder_only(
-    tmp_path: Path, private: Path, way: str, table: str
-) -> None:
+def test_a_table_names_none_outside(tmp_path: Path, private: Path, way: str, table: str) -> None:
     folder = tmp_path / "downloaded"
     folder.mkdir()
     written = downloaded(folder, [WAYS[way](folder, private)], table)
@@ -71,6 +65,18 @@ def test_a_table_names_images_of_its_folder_only(
         list(open_stream(written))
     assert len(opsin.load(source, outside=True)) == 25
     assert len(list(open_stream(written, outside=True))) == 25
+
+
+def test_links_out_of_a_tables_folder_are_followed_where_that_is_asked_for(
+    tmp_path: Path, private: Path
+) -> None:
+    (tmp_path / "downloaded").mkdir()
+    table = downloaded(tmp_path / "downloaded", [link(tmp_path / "downloaded" / "x.png", private)])
+    assert len(opsin.load(str(table), follow_links=True)) == 25
+    assert len(list(open_stream(table, follow_links=True))) == 25
+    table = downloaded(tmp_path / "downloaded", ["../private/disc/0.png"])
+    with pytest.raises(SourceError, match="Line 26"):
+        opsin.load(str(table), follow_links=True)
 
 
 def test_a_table_may_lie_behind_links_itself(tmp_path: Path) -> None:
@@ -95,9 +101,7 @@ def test_a_folders_table_may_be_no_link_that_leads_elsewhere(tmp_path: Path) -> 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes among the files")
 @pytest.mark.parametrize("kind", ["pipe", "socket", "device", "folder"])
-def test_what_is_no_file_costs_one_image(
-    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pipes_cost_one_image(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     write_shapes(tmp_path / "set")
     monkeypatch.chdir(tmp_path / "set")
     place = Path("x.png")
@@ -130,9 +134,7 @@ def test_a_source_that_is_a_pipe_keeps_nobody_waiting(tmp_path: Path, name: str)
 
 
 @pytest.mark.torch
-def test_what_was_allowed_for_a_training_is_allowed_for_its_run(
-    tmp_path: Path, private: Path
-) -> None:
+def test_what_a_training_was_allowed_its_run_is(tmp_path: Path, private: Path) -> None:
     (tmp_path / "downloaded").mkdir()
     table = downloaded(tmp_path / "downloaded", [str(private)])
     train = functools.partial(

@@ -9,11 +9,8 @@ from pathlib import Path
 import pytest
 
 from opsin.core.errors import SourceError
-from opsin.core.recipe import DataRecipe
-from opsin.data import sources
-from opsin.data.sources.contents import LabelledImages
 from opsin.data.split import TEST, TRAIN, VAL
-from tests.data.sources.conftest import Notes
+from tests.data.sources.conftest import labels_of, opened
 from tests.data.sources.test_parquet import LABELS, PIXELS, png
 
 NAMES = [f"{row}.png" for row in range(6)]
@@ -25,14 +22,6 @@ def folder(tmp_path: Path) -> Path:
     for name, pixels in zip(NAMES, PIXELS, strict=True):
         (tmp_path / "images" / name).write_bytes(png(pixels))
     return tmp_path
-
-
-def opened(source: Path | str, told: Notes | None = None) -> LabelledImages:
-    return sources.find_all(DataRecipe.of(str(source)), watcher=told or Notes()).open()
-
-
-def labels_of(contents: LabelledImages) -> list[str]:
-    return [contents.classes[label] for label in contents.labels]
 
 
 def coco() -> dict[str, object]:
@@ -119,16 +108,10 @@ def test_a_folder_of_classes_with_json_beside_stays_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        "{}",
-        "[]",
-        "[1, 2]",
-        "{",
-        "[" * 100_000,
-        '{"images": [{}], "categories": []}',
+        "{}", "[]", "[1, 2]", "{", "[" * 100_000, '{"images": [{}], "categories": []}',
         '{"images": 3, "categories": []}',
         '{"images": [], "categories": [], "annotations": [{"category_id": 9}]}',
-        '[{"data": {"image": 3}}]',
-        '[{"image": "../../secret.png", "choice": "a"}]',
+        '[{"data": {"image": 3}}]', '[{"image": "../../secret.png", "choice": "a"}]',
         '[{"image": "/etc/passwd.png", "choice": "a"}]',
     ],
 )  # fmt: skip

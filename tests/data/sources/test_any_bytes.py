@@ -17,14 +17,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from opsin.core.errors import OpsinError
-from opsin.core.recipe import DataRecipe
-from opsin.data import sources
 from opsin.data.sources import open_stream
+from tests.data.sources.conftest import opened
 from tests.data.sources.test_arrays import idx
 
 #: What a reader may take beside what it returns; a file may cost 512 MB in all.
 LIMIT = 400 << 20
-OFTEN = settings(max_examples=1000)
 SOMETIMES = settings(max_examples=50)
 
 TABLE = (
@@ -84,7 +82,7 @@ def read(folder: Path, name: str, content: bytes) -> None:
         (folder / image).write_bytes(b"")
     (folder / name).write_bytes(content)
     with in_little_memory():
-        contents = sources.find_all(DataRecipe.of(str(folder / name))).open()
+        contents = opened(folder / name)
         assert len(contents) == len(contents.names) == len(contents.images)
         assert contents.labels.max(initial=0) < len(contents.classes)
         contents.check()
@@ -135,14 +133,12 @@ def test_any_file_of_arrays(tmp_path_factory: pytest.TempPathFactory, content: b
 
 @SOMETIMES
 @given(damaged(idx(np.zeros((4, 3, 3), np.uint8))), damaged(idx(np.zeros(4, np.uint8))))
-def test_any_pair_of_idx_files(
-    tmp_path_factory: pytest.TempPathFactory, images: bytes, labels: bytes
-) -> None:
+def test_any_idx(tmp_path_factory: pytest.TempPathFactory, images: bytes, labels: bytes) -> None:
     folder = tmp_path_factory.mktemp("t")
     (folder / "train-images-idx3-ubyte").write_bytes(images)
     (folder / "train-labels-idx1-ubyte").write_bytes(labels)
     with in_little_memory():
-        sources.find_all(DataRecipe.of(str(folder))).open()
+        opened(folder)
 
 
 @pytest.mark.parametrize(
@@ -160,4 +156,4 @@ def test_a_small_file_costs_little(tmp_path: Path, content: dict[str, Any]) -> N
     np.savez_compressed(tmp_path / "set.npz", **content)
     content.clear()
     with pytest.raises(OpsinError, match=r"expands to more than|names 3,000,000 classes"):
-        sources.find_all(DataRecipe.of(str(tmp_path / "set.npz"))).open()
+        opened(tmp_path / "set.npz")

@@ -19,8 +19,8 @@ from opsin.data.image_tree import natural
 from opsin.data.sources import open_stream
 from opsin.data.sources.folder import open_folder
 from opsin.data.split import UNASSIGNED
-from tests.conftest import write_shapes
-from tests.data.sources.conftest import Notes
+from tests.conftest import Notes, write_shapes
+from tests.data.sources.conftest import put
 
 
 def test_classes_are_in_natural_order_and_any_script(tmp_path: Path) -> None:
@@ -53,13 +53,10 @@ def test_parts_by_their_usual_names(tmp_path: Path, names: tuple[str, ...], said
     assert contents.classes == ("disc", "square")
     assert len(set(contents.given.tolist())) == len(names)
     assert UNASSIGNED not in contents.given
-    if not said:
-        assert notes.notes == []
-    else:
-        (note,) = notes.notes
-        taken, _, parts = note.partition(": ")
-        assert taken.startswith("Taken for parts of a split")
-        assert sorted(parts.split(", ")) == sorted(said.split(", "))
+    taken, _, parts = "".join(notes.notes).partition(": ")
+    assert taken.startswith("Taken for parts of a split" if said else "")
+    assert sorted(parts.split(", ")) == sorted(said.split(", "))
+    assert len(notes.notes) == bool(said)
 
 
 def test_parts_beside_other_folders_are_a_question(tmp_path: Path) -> None:
@@ -119,25 +116,14 @@ def test_classes_are_compared_in_one_form_of_unicode(tmp_path: Path) -> None:
 
 
 def test_a_class_may_be_called_test(tmp_path: Path) -> None:
-    for name in ("test", "rest"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "1.png").write_bytes(b"")
-    contents = open_folder(tmp_path)
+    contents = open_folder(put(tmp_path, "test/1.png", "rest/1.png"))
     assert contents.classes == ("rest", "test")
     assert set(contents.given.tolist()) == {UNASSIGNED}
 
 
-def put(*paths: Path) -> None:
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"x")
-
-
 def test_images_may_lie_at_any_depth(tmp_path: Path) -> None:
-    put(tmp_path / "cat" / "2.png", tmp_path / "cat" / "b" / "10" / "1.png",
-        tmp_path / "cat" / "b" / "9" / "1.png", tmp_path / "cat" / "10.png",
-        tmp_path / "dog" / "deep" / "deeper" / "1.png",
-        tmp_path / "dog" / "__MACOSX" / "1.png", tmp_path / "dog" / ".cache" / "1.png")  # fmt: skip
+    put(tmp_path, "cat/2.png", "cat/b/10/1.png", "cat/b/9/1.png", "cat/10.png",
+        "dog/deep/deeper/1.png", "dog/__MACOSX/1.png", "dog/.cache/1.png")  # fmt: skip
     contents = open_folder(tmp_path)
     assert contents.classes == ("cat", "dog")
     assert contents.names == [
@@ -153,8 +139,7 @@ def test_any_name_has_its_place(name: str, digits: int) -> None:
 
 
 def test_links_within_the_root_are_followed(tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    put(root / "cat" / "1.png", root / "cat" / "sub" / "2.png", root / "dog" / "1.png")
+    root = put(tmp_path / "root", "cat/1.png", "cat/sub/2.png", "dog/1.png")
     (root / "dog" / "again.png").symlink_to("1.png")
     (root / "puppy").symlink_to(root / "dog")
     (root / "cat" / "alias").symlink_to("sub")
@@ -167,8 +152,7 @@ def test_links_within_the_root_are_followed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("follow_links", [False, True])
 def test_loops_end(tmp_path: Path, *, follow_links: bool) -> None:
-    root = tmp_path / "root"
-    put(root / "cat" / "1.png", root / "dog" / "1.png")
+    root = put(tmp_path / "root", "cat/1.png", "dog/1.png")
     (root / "cat" / "up").symlink_to("..")
     (root / "cat" / "self").symlink_to(".")
     (root / "cat" / "other").symlink_to("../dog")
@@ -181,8 +165,8 @@ def test_loops_end(tmp_path: Path, *, follow_links: bool) -> None:
 
 
 def test_links_that_lead_out_are_followed_only_when_asked(tmp_path: Path) -> None:
-    root, store = tmp_path / "root", tmp_path / "root store"  # a name that begins alike
-    put(root / "cat" / "1.png", root / "dog" / "1.png", store / "a.png", store / "b" / "c.png")
+    root = put(tmp_path / "root", "cat/1.png", "dog/1.png")
+    store = put(tmp_path / "root store", "a.png", "b/c.png")  # a name that begins alike
     (root / "cat" / "2.png").symlink_to(store / "a.png")
     (root / "dog" / "more").symlink_to(store)
     (root / "owl").symlink_to(store)
@@ -200,8 +184,7 @@ def test_links_that_lead_out_are_followed_only_when_asked(tmp_path: Path) -> Non
 
 
 def test_a_class_of_nothing_but_links_out_of_the_root_is_explained(tmp_path: Path) -> None:
-    root, store = tmp_path / "root", tmp_path / "store"
-    put(root / "cat" / "1.png", store / "a.png")
+    root, store = put(tmp_path / "root", "cat/1.png"), put(tmp_path / "store", "a.png")
     (root / "dog").mkdir()
     (root / "dog" / "1.png").symlink_to(store / "a.png")
     with pytest.raises(SourceError, match=r"dog of \S* holds only links.*--follow-links"):
@@ -213,8 +196,19 @@ def test_a_class_of_nothing_but_links_out_of_the_root_is_explained(tmp_path: Pat
         open_folder(only)
 
 
+def test_loose_images_beside_empty_classes_are_explained(tmp_path: Path) -> None:
+    write_shapes(tmp_path, 2, ("disc",))
+    for file in (tmp_path / "disc").iterdir():
+        file.rename(tmp_path / file.name)
+    with pytest.raises(SourceError, match=r"no images, but .*2 loose images"):
+        open_folder(tmp_path)
+    (tmp_path / "disc").rmdir()
+    with pytest.raises(SourceError, match="2 images but no folders"):
+        open_folder(tmp_path)
+
+
 def test_a_changed_image_changes_the_key(tmp_path: Path) -> None:
-    put(tmp_path / "cat" / "1.png", tmp_path / "dog" / "1.png")
+    put(tmp_path, "cat/1.png", "dog/1.png")
     recipe = DataRecipe.of(str(tmp_path))
     before = sources.find_all(recipe).key
     assert sources.find_all(recipe).key == before
@@ -237,10 +231,9 @@ def test_a_run_is_no_source(tmp_path: Path) -> None:
         SourceError, match=r"is a run of Opsin.*opsin resume.*opsin predict.*opsin evaluate"
     ):
         opsin.load(str(run))
-    with pytest.raises(SourceError, match="has no images, but 2 runs of Opsin"):
-        opsin.load(str(tmp_path / "runs"))
-    with pytest.raises(SourceError, match="has no images, but 2 runs of Opsin"):
-        list(open_stream(tmp_path / "runs"))
+    for read in (opsin.load, lambda source: list(open_stream(source))):
+        with pytest.raises(SourceError, match="has no images, but 2 runs of Opsin"):
+            read(str(tmp_path / "runs"))
 
 
 def test_runs_within_a_folder_are_passed_over_and_told(tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ def parquet(rows: range, **more: object) -> bytes:
 
 @pytest.fixture
 def published(hub: HubServer) -> HubServer:
-    """A hub with six images in two parts."""
     files = {
         "README.md": b"---\nlicense: mit\n---\n",
         "data/train-00000-of-00001.parquet": parquet(range(4)),
@@ -34,7 +33,6 @@ def published(hub: HubServer) -> HubServer:
 
 
 def fetched(hub: HubServer) -> int:
-    """Return how many tables were asked for."""
     return sum(method == "GET" and path.endswith(".parquet") for method, path, _ in hub.asked)
 
 
@@ -74,9 +72,7 @@ def test_it_is_fetched_once_and_answers_without_a_network(
         pytest.param("hf:a/b/c", "no data set of the hub", marks=pytest.mark.slow),
     ],
 )
-def test_what_is_not_there_is_said(
-    address: str, said: str, published: HubServer, cold_cli: Cli
-) -> None:
+def test_what_is_missing(address: str, said: str, published: HubServer, cold_cli: Cli) -> None:
     done = cold_cli("data", address, "--no-draw")
     assert done.returncode == 1
     assert said in done.stderr
@@ -84,9 +80,7 @@ def test_what_is_not_there_is_said(
 
 
 @pytest.mark.slow
-def test_a_table_of_a_stranger_names_no_files_of_this_machine(
-    hub: HubServer, cold_cli: Cli, tmp_path: Path
-) -> None:
+def test_strangers_tables_name_no_files(hub: HubServer, cold_cli: Cli, tmp_path: Path) -> None:
     secret = tmp_path / "secret.png"
     secret.write_bytes(png(PIXELS[0]))
     stream = io.BytesIO()

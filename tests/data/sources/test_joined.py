@@ -9,14 +9,8 @@ import pytest
 
 import opsin
 from opsin.core.errors import SourceError
-from opsin.core.recipe import DataRecipe
-from opsin.data import sources
 from tests.conftest import write_shapes
-
-
-def opened(*given: str | Path, test: Path | None = None) -> int:
-    recipe = DataRecipe.of(*map(str, given), test=test)
-    return len(sources.find_all(recipe).open())
+from tests.data.sources.conftest import opened
 
 
 def test_a_source_given_twice_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,8 +42,8 @@ def test_an_image_in_two_sources_is_refused(tmp_path: Path) -> None:
 def test_other_sources_are_joined(tmp_path: Path) -> None:
     for name in ("a", "ab", "b"):
         write_shapes(tmp_path / name)
-    assert opened(tmp_path / "a", tmp_path / "ab", test=tmp_path / "b") == 72
-    assert opened(tmp_path / "a" / ".." / "b", "digits") == 24 + 1797
+    assert len(opened(tmp_path / "a", tmp_path / "ab", test=tmp_path / "b")) == 72
+    assert len(opened(tmp_path / "a" / ".." / "b", "digits")) == 24 + 1797
 
 
 def test_equal_tables_in_two_folders_are_two_sources(tmp_path: Path) -> None:
@@ -58,7 +52,7 @@ def test_equal_tables_in_two_folders_are_two_sources(tmp_path: Path) -> None:
         (tmp_path / name / "set.csv").write_text(
             "path,label\ndisc/0.png,disc\nsquare/0.png,square\n"
         )
-    assert opened(tmp_path / "a" / "set.csv", tmp_path / "b" / "set.csv") == 4
+    assert len(opened(tmp_path / "a" / "set.csv", tmp_path / "b" / "set.csv")) == 4
 
 
 def test_arrays_of_one_shape_keep_their_size(tmp_path: Path) -> None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import ast
 import gzip
 import hashlib
-import io
 import os
 import shutil
 import subprocess
 import sys
-import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +24,9 @@ from opsin.data import sources
 from opsin.data.sources import named
 from opsin.data.sources.named import Published, locate_files, open_cifar
 from opsin.data.split import TEST, TRAIN
-from tests.data.sources.conftest import Notes, Server
+from tests.conftest import Notes
+from tests.data.sources.conftest import Server
+from tests.data.sources.test_archive import pack
 from tests.data.sources.test_arrays import idx
 
 
@@ -93,13 +93,11 @@ def test_the_systems_package_comes_before_the_network(server: Server, published:
 @pytest.mark.parametrize(
     ("manner", "words"),
     [
-        ("absent", "Not Found"),
-        ("changed", "not what was published"),
-        ("short", "ended after 20|IncompleteRead"),
-        ("slow", "timed out"),
+        ("absent", "Not Found"), ("changed", "not what was published"),
+        ("short", "ended after 20|IncompleteRead"), ("slow", "timed out"),
         ("endless", "sends more"),
     ],
-)
+)  # fmt: skip
 def test_a_server_that_misbehaves_leaves_nothing_behind(
     server: Server, published: Published, manner: str, words: str, cache: Path
 ) -> None:
@@ -118,9 +116,7 @@ def test_a_server_that_misbehaves_leaves_nothing_behind(
     assert sorted(path.name for path in kept.iterdir()) == ["tiny", "tiny.lock"]
 
 
-def test_a_folder_of_a_collections_name_is_pointed_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folders_of_a_known_name_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "digits").mkdir()
     monkeypatch.chdir(tmp_path)
     watcher = Notes()
@@ -198,29 +194,19 @@ def batch(seed: int, count: int, coarse: int | None = None) -> bytes:
     )
 
 
-def pack(path: Path, files: list[tuple[str, bytes]], folder: str = "c") -> Path:
-    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as tar:
-        for name, content in files:
-            info = tarfile.TarInfo(f"{folder}/{name}")
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return path
-
-
-def cifar10() -> dict[str, bytes]:
-    """Return the files of CIFAR-10, in another order than they are read."""
-    batches = {f"data_batch_{n}.bin": batch(n, 20) for n in (3, 1, 5, 2, 4)}
-    names = "".join(f"{name}\n" for name in TEN) + "\n"
-    return {"batches.meta.txt": names.encode(), "test_batch.bin": batch(9, 10), **batches,
-            "readme.html": b"<html>"}  # fmt: skip
-
-
 def test_cifar10_comes_from_its_published_archive(web: Server, cache: Path, tmp_path: Path) -> None:
-    archive = pack(tmp_path / "c.tar.gz", list(cifar10().items()), "cifar-10-batches-bin")
-    web.files = {"cifar-10-binary.tar.gz": archive.read_bytes()}
+    contents_of = {f"data_batch_{n}.bin": batch(n, 20) for n in (3, 1, 5, 2, 4)}  # in any order
+    contents_of |= {
+        "batches.meta.txt": "\n".join([*TEN, "", ""]).encode(),
+        "readme.html": b"<html>",
+    }
+    contents_of["test_batch.bin"] = batch(9, 10)
+    files = {f"cifar-10-batches-bin/{name}": content for name, content in contents_of.items()}
+    content = pack(tmp_path / "c.tar.gz", files).read_bytes()
+    web.files = {"cifar-10-binary.tar.gz": content}
     published = Published(
-        {"cifar-10-binary.tar.gz": hashlib.sha256(archive.read_bytes()).hexdigest()},
-        web.url, archive.stat().st_size, mirrored=True, packed=True,
+        {"cifar-10-binary.tar.gz": hashlib.sha256(content).hexdigest()}, web.url, len(content),
+        mirrored=True, packed=True,
     )  # fmt: skip
     contents = named.open_published("cifar10", published, SILENT)
     assert contents.classes == tuple(TEN)
@@ -234,12 +220,12 @@ def test_cifar10_comes_from_its_published_archive(web: Server, cache: Path, tmp_
 
 
 def test_cifar100_has_its_fine_classes(tmp_path: Path) -> None:
-    names = "".join(f"f{number}\n" for number in range(10)).encode()
     files = {
-        "coarse_label_names.txt": b"x\n", "fine_label_names.txt": names,
-        "train.bin": batch(1, 20, coarse=7), "test.bin": batch(2, 20, coarse=7),
+        "c/coarse_label_names.txt": b"x\n",
+        "c/fine_label_names.txt": "".join(f"f{number}\n" for number in range(10)).encode(),
+        "c/train.bin": batch(1, 20, coarse=7), "c/test.bin": batch(2, 20, coarse=7),
     }  # fmt: skip
-    contents = open_cifar(pack(tmp_path / "c.tar.gz", list(files.items())), source="c")
+    contents = open_cifar(pack(tmp_path / "c.tar.gz", files), source="c")
     assert contents.classes == tuple(f"f{i}" for i in range(10))
     assert contents.labels[:11].tolist() == [*range(10), 0]
     assert isinstance(contents.images, np.ndarray)
@@ -247,7 +233,7 @@ def test_cifar100_has_its_fine_classes(tmp_path: Path) -> None:
 
 
 def test_an_archive_of_something_else_is_named(tmp_path: Path) -> None:
-    path = pack(tmp_path / "c.tar.gz", [("other.bin", b"")])
+    path = pack(tmp_path / "c.tar.gz", {"c/other.bin": b""})
     for content in (path.read_bytes(), b"", b"x" * 600):
         path.write_bytes(content)
         with pytest.raises(SourceError, match=r"c\.tar\.gz is no archive of CIFAR"):

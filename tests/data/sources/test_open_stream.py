@@ -16,6 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opsin.core.errors import SourceError
+from opsin.core.recipe import DataRecipe
+from opsin.data import sources
 from opsin.data.image_stream import Stream
 from opsin.data.sources import open_stream
 
@@ -61,12 +63,10 @@ def test_names_come_before_the_pipe_ends(pipe: tuple[io.FileIO, BinaryIO]) -> No
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "is empty"),
-        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "no names"),
-        (b"1.png\x002.png\0", "no names"),
-        (b"x" * 1_000_000, "A line of standard input is longer"),
+        (b"", "is empty"), (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "no names"),
+        (b"1.png\x002.png\0", "no names"), (b"x" * 1_000_000, "A line of standard input is longer"),
     ],
-)
+)  # fmt: skip
 def test_other_input_is_refused(content: bytes, words: str) -> None:
     with pytest.raises(SourceError, match=words):
         list(open_stream("-", stdin=io.BytesIO(content)))
@@ -120,16 +120,13 @@ def test_an_image_without_an_ending_is_known_by_its_bytes(tmp_path: Path) -> Non
     ("source", "words"),
     [
         ("https://example.org/cat.png", "is an address, and Opsin fetches nothing"),
-        ("ftp://bucket/folder", "is an address"),
-        ("gone", "there is no 'gone' here"),
-        ("digits", "there is no 'digits' here"),
-        ("a\0b", "there is no"),
-        ("", "is empty"),
-        ("notes.txt", "is a file of another kind"),
-        ("arrays.npz", r"opsin evaluate MODEL FILE"),
+        ("ftp://bucket/folder", "is an address"), ("gone", "there is no 'gone' here"),
+        ("digits", "there is no 'digits' here"), ("a\0b", "there is no"), ("", "is empty"),
+        ("x" * 300, "there is no"),
+        ("notes.txt", "is a file of another kind"), ("arrays.npz", r"opsin evaluate MODEL FILE"),
         ("pipe", "a pipe or a device"),
     ],
-)
+)  # fmt: skip
 def test_what_is_no_source_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, words: str
 ) -> None:
@@ -139,6 +136,11 @@ def test_what_is_no_source_is_named(
     os.mkfifo("pipe")
     with pytest.raises(SourceError, match=f"(?i){words}"):
         open_stream(source)
+
+
+def test_a_name_that_no_disk_has_is_no_source() -> None:
+    with pytest.raises(SourceError, match="There is no"):
+        sources.find_all(DataRecipe.of("x" * 300))
 
 
 def test_no_standard_input_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,9 @@ _WAL: Final = slice(18, 20)
 _FULL: Final = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_READONLY: errno.EROFS}
 _REFUSED: Final = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, *_FULL)
 #: What an answer that is not ours may raise where its row is made.
-UNSOUND: Final = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+UNSOUND: Final = (
+    ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError,
+)  # fmt: skip
 
 
 class Sorting(Stored):
@@ -136,7 +138,10 @@ class AnswersFile:
             # The user may have removed the output, which asks for a new one; where no image is
             # done, nothing is lost by beginning anew.
             is_removed = not there and about.written is not None
-            if moves or not (is_removed or (not there and not answers)):
+            is_empty = not answers and (
+                not there or (about.begun != begun and self.out.stat().st_size == about.written)
+            )
+            if moves or not (is_removed or is_empty):
                 other = [
                     f"{name} is another one"
                     if isinstance(value, dict | list)
@@ -330,6 +335,8 @@ def open_database(path: Path, *, writable: bool = True) -> tuple[sqlite3.Connect
     with ExitStack() as stack:
         try:
             db = stack.enter_context(closing(_connect(path, "immutable=1")))
+            if writable:  # killed in a checkpoint, the file is shorter than it says
+                db.execute("PRAGMA writable_schema = ON")  # the log has the rest
             _check_tables(db, path)
             if writable:
                 db.close()

@@ -36,6 +36,7 @@ from opsin.core.errors import RecipeError, StorageError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.files import legal_name, open_regular, state_root
 from opsin.core.format import counted
+from opsin.core.metadata import MAX_CLASSES
 from opsin.core.storage import atomic_file, check_new_file, storage_errors, write_json
 from opsin.core.stored_json import JsonObject
 from opsin.data.image_stream import Shard, ShardInputs, named_shard
@@ -53,9 +54,8 @@ from opsin.stores.store_address import (
 SHARD: Final = ".sqlite"
 # Facts of a shard's work: its number; images and SHA-256 of their names.
 _PART, _COUNT, _INPUTS = "the shard", "the number of images", "the list of images"
-# Missing shards that an error names, and columns that a stranger's shard may ask for.
+# Missing shards that an error names.
 _NAMED: Final = 5
-_MOST_CLASSES: Final = 1 << 17
 # Names of the parts of a split, by their codes; bytes of features per block.
 _PARTS: Final = ("", "train", "val", "test")
 _BLOCK: Final = 1 << 22
@@ -212,7 +212,7 @@ def merge(
         if is_embedding:
             write: Write = partial(write_features, about=about)
         else:
-            write = RowFormat(target, min(int(about.begun["top"]), _MOST_CLASSES)).write
+            write = RowFormat(target, min(int(about.begun["top"]), MAX_CLASSES)).write
         with atomic_file(target) as temporary:
             write(temporary, lambda: _rows_of(shards, watcher))
         images = int(about.begun[_COUNT])

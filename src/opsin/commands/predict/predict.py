@@ -30,6 +30,7 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
 from opsin.core.stored_json import JsonObject
 from opsin.data.image_stream import ListedImage, Shard, Stream
+from opsin.data.sources.archive import is_archive
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.cluster import Cluster, is_elsewhere
 from opsin.runtime.prediction import NONE_OF_THESE, Prediction
@@ -148,7 +149,7 @@ def classify(
     with target.errors(), ExitStack() as stack:
         form = RowFormat(target.path if part is None else Path(out), min(top, len(classes)))
         if folder is not None:
-            _check_places(source, stream, folder)
+            _check_places(source, folder)
         begun: JsonObject = {
             "the classifier": hashlib.sha256(classifier.content).hexdigest()[:16],
             "top": form.top, "where": [], "min_confidence": float(min_confidence),
@@ -220,7 +221,7 @@ class _Work:
         self.sorter: Sorter | None = None
         self._numbers = {label: number for number, label in enumerate(classifier.classes)}
         self._batch: list[tuple[ListedImage, dict[str, Any]]] = []
-        self._passed = self._done = 0
+        self._passed = self._done = self._inside = 0
 
     def answer(
         self, cluster: Cluster | None, out: Path | StoreAddress, *, as_is: bool, tta: bool
@@ -253,6 +254,9 @@ class _Work:
             raise
         finally:
             watcher.end()
+        if self._inside and self.sorter is not None:
+            lie = counted(self._inside, "image lies", "images lie")
+            watcher.note(f"{lie} in {self.sorter.folder}, where sorted ones go; passed over")
         self._progress.note_unreadable(f"; their rows in {out} say why")
 
     def _not_done(self) -> Iterator[ListedImage]:
@@ -260,7 +264,9 @@ class _Work:
         try:
             for image in self.stream:
                 any_found = True
-                if self.answers.claim(image.name, unique=self.stream.unique):
+                if self.sorter is not None and self.sorter.has_inside(image):
+                    self._inside += 1
+                elif self.answers.claim(image.name, unique=self.stream.unique):
                     yield image
                 else:
                     self._passed += 1
@@ -340,10 +346,8 @@ def _source_facts(stream: Stream, target: OutFile, folder: Path | None, by: str)
     return {"the source": _real(stream.source), **sorting}
 
 
-def _check_places(sources: Sources, stream: Stream, folder: Path) -> None:
+def _check_places(sources: Sources, folder: Path) -> None:
     """Refuse sources whose images cannot be placed below the folder."""
-    if stream.kind == "archive":
-        raise RecipeError(f"{stream.source} is one file", "Unpack it to sort its images.")
     if is_stored(folder):
         raise RecipeError(f"{folder} is on a store; images are sorted into a folder here")
     target = Path(os.path.realpath(folder))
@@ -351,6 +355,8 @@ def _check_places(sources: Sources, stream: Stream, folder: Path) -> None:
         if is_stored(source):
             raise RecipeError(f"{source} is on a store; images are sorted from folders here")
         path = Path(_real(os.fspath(source)))
+        if path.is_file() and is_archive(path):
+            raise RecipeError(f"{source} is one file", "Unpack it to sort its images.")
         if path.is_dir() and (path.is_relative_to(target) or target.is_relative_to(path)):
             # Sorted images would be found again and answered a second time.
             raise RecipeError(

@@ -295,6 +295,7 @@ class Sorter:
         self.placed, self.unplaced = 0, 0
         self._answers = answers
         self._origins = Origins(answers.about.key)
+        self._inside = os.path.realpath(folder) + os.sep
         names = NamesInUse()
         for name in (SORTED, RESULTS):
             names.take(name)
@@ -314,8 +315,25 @@ class Sorter:
             with storage_errors(folder):
                 self._dir = stack.enter_context(ConfinedDir(folder))
                 self._scratch = Placement(self._dir, SCRATCH)
+                self._check_folders()
                 self._settle()
             self.close = stack.pop_all().close
+
+    def _check_folders(self) -> None:
+        """Refuse what is in the place of an answer's folder."""
+        for name in self._folders.values():
+            with suppress(FileNotFoundError):
+                try:
+                    self._dir.folder(name).close()
+                except NotADirectoryError as error:
+                    raise RecipeError(
+                        f"{self.folder / name} is a link or a file",
+                        "Take it away, or sort into another folder.",
+                    ) from error
+
+    def has_inside(self, image: ListedImage) -> bool:
+        """Whether an image lies in the folder, where sorted ones are found again."""
+        return image.path is not None and os.path.realpath(image.path).startswith(self._inside)
 
     def _settle(self) -> None:
         """Finish the batch in which the process was killed."""

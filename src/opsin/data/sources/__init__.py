@@ -153,5 +153,5 @@ def open_stream(
         advice = "Download it first: curl -O ADDRESS"
     elif os.path.exists(request.path):  # noqa: PTH110
         why = f"{source} is a pipe or a device"
-        advice = "Pipe it into the command and give - as the source."
+        advice = "Write it into a file first."
     raise SourceError(f"{why}; {kinds_in_words(labelled=False)} is expected", advice)

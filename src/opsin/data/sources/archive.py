@@ -51,9 +51,9 @@ SUFFIXES: Final = (
 )  # fmt: skip
 #: Limits of an archive's expansion: images compress little, so more is a bomb.
 MAX_RATIO, SPARE_BYTES, MAX_MEMBERS = 100, 1_000_000_000, 5_000_000
-# Members that any archive may have, and bytes of the archive for each further one: even the
-# smallest image takes more. The list of a zip takes about 0.6 kB of memory per member.
-_SPARE_MEMBERS, _PACKED_BYTES = 200_000, 100
+# Members that any archive may have, and bytes of the archive for each further one, which even the
+# smallest image takes; more in a zip, whose list takes about 0.6 kB of memory per member.
+_SPARE_MEMBERS, _PACKED_BYTES, _LISTED_BYTES = 200_000, 100, 300
 #: Bytes of one member's headers in a tar: real ones are a few thousand.
 _MAX_HEADER = 1 << 22
 _CHUNK: Final = 1 << 18
@@ -63,6 +63,9 @@ _UNPACK: Final = "Unpack it yourself and give the folder."
 _OPENERS: Final[dict[bytes, Callable[[IO[bytes]], Any]]] = {
     b"\x1f\x8b": gzip.open, b"\xfd7zXZ\0": lzma.open, b"BZh": bz2.open,
 }  # fmt: skip
+
+# A file of a zip whose bytes are not what was packed: the others may be whole.
+_DAMAGE: Final = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
 
 _Kind = Literal["file", "folder", "link", "special"]
 
@@ -111,10 +114,10 @@ def _reading(path: Path) -> Iterator[None]:
 class _Budget:
     """The bytes and members that an archive of this size may still have."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, packed: int = _PACKED_BYTES) -> None:
         self.path, size = path, path.stat().st_size
         self.bytes = MAX_RATIO * size + SPARE_BYTES
-        self.members = min(MAX_MEMBERS, max(_SPARE_MEMBERS, size // _PACKED_BYTES))
+        self.members = min(MAX_MEMBERS, max(_SPARE_MEMBERS, size // packed))
 
     def take(self, size: int, members: int = 1) -> None:
         self.bytes -= size
@@ -130,11 +133,13 @@ def _members(path: Path) -> Generator[_Member]:
     with _reading(path), path.open("rb") as file:
         start = file.read(6)
         file.seek(0)
-        zipped = start.startswith(b"PK")
-        yield from (_zip_members if zipped else _tar_members)(file, start, _Budget(path))
+        if start.startswith(b"PK"):
+            yield from _zip_members(file, _Budget(path, _LISTED_BYTES))
+        else:
+            yield from _tar_members(file, start, _Budget(path))
 
 
-def _zip_members(file: IO[bytes], _: bytes, budget: _Budget) -> Iterator[_Member]:
+def _zip_members(file: IO[bytes], budget: _Budget) -> Iterator[_Member]:
     # Too many members for the file's size are refused before they are read into memory, by counting
     # the marks in its directory. Its offset comes from `zipfile` itself: our own parser might
     # disagree with it.
@@ -201,12 +206,12 @@ class _StrictHeader(tarfile.TarInfo):
     """A header; `tarfile` by itself takes a damaged one for the end."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
         try:
-            return super().frombuf(buf, encoding, errors)
+            return super().fromtarfile(tarfile_)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # the end
+            raise
         except tarfile.HeaderError as error:
-            if buf == bytes(tarfile.BLOCKSIZE):  # the end
-                raise
             raise tarfile.ReadError(str(error)) from error
 
 
@@ -303,6 +308,11 @@ def _write(member: _Member, target: Path, depth: int, path: Path) -> str:
             file.writelines(member.pieces(path))
     except (FileExistsError, IsADirectoryError, NotADirectoryError):
         return "file of a name that was taken"
+    except SourceError as error:
+        if not isinstance(error.__cause__, _DAMAGE):
+            raise
+        target.unlink()
+        return "damaged file"
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise

@@ -120,7 +120,7 @@ def note_left_out(left_out: Sequence[LeftOut], watcher: Watcher) -> None:
 def _no_images(walk: Walk, names: Sequence[str] = (), *, labelled: bool = False) -> SourceError:
     """Return the error for a source without images, or without folders of them."""
     what, advice = "is empty" if "" in walk.bare else "has no images", _ENDINGS
-    if names:
+    if names and not walk.folders:
         what, advice = f"has {counted(len(names), 'image')} but no folders", "Sort a few first."
     elif words := left_out_in_words(walk.passed.listed()):
         what = f"{what}, but {words}"

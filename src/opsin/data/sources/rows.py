@@ -48,13 +48,16 @@ class AllowedFolder:
 
     advice: Final = "Where you trust the table, --outside allows it; never in an archive."
 
-    def __init__(self, folder: Path) -> None:
-        self._real = os.path.realpath(folder)
+    def __init__(self, folder: Path, *, follow_links: bool = False) -> None:
+        self._follow_links = follow_links
+        self._written, self._real = os.path.abspath(folder), os.path.realpath(folder)  # noqa: PTH100
         self._holds_folder = functools.cache(self._resolves_inside)  # a table repeats few
 
     def holds(self, written: str, start: Path) -> bool:
         """Tell whether a path from a folder stays inside, with links resolved."""
         path = os.path.join(os.path.abspath(start), written)  # noqa: PTH100, PTH118  as text
+        if self._follow_links and is_within(os.path.normpath(path), self._written):
+            return True
         folder, name = os.path.split(path)
         if name in ("", ".", "..") or not self._holds_folder(folder):
             return False
@@ -108,7 +111,7 @@ class SourceRequest:
         """
         if self.outside and not self.archive:
             return None
-        allowed = self.archive or AllowedFolder(folder)
+        allowed = self.archive or AllowedFolder(folder, follow_links=self.follow_links)
         for file in files:
             if not allowed.holds(str(file.relative_to(folder)), folder):
                 raise SourceError(f"{file} leads out of {folder}", allowed.advice)

@@ -39,9 +39,11 @@ _KINDS: Final = {
 # fastapi-offline's, which is not imported.
 _PAGES: Final = {"/": "index.html", "/docs": "docs.html"}
 _FILES: Final = ("page.css", "page.js", "icon.svg", "docs.css", "docs.js")
-# An inline script or style: its kind and its text.
+# An inline script or style: its kind and its text. Comments, and elements that hold only text, are
+# found too, so that no tag is found in them.
 _INLINE: Final = re.compile(
-    r"""<(script|style)\b(?:"[^"]*"|'[^']*'|[^"'>])*>(.*?)</\1""", re.IGNORECASE | re.DOTALL
+    r"""<!--.*?-->|<(script|style|title|textarea)\b(?:"[^"]*"|'[^']*'|[^"'>])*>(.*?)</\1""",
+    re.IGNORECASE | re.DOTALL,
 )
 _SWAGGER: Final = ("swagger-ui-bundle.js", "swagger-ui.css")
 
@@ -105,9 +107,10 @@ def _user_page(file: str) -> Callable[[], Response]:
         text = _read(file)
         policy = CONTENT_SECURITY_POLICY
         for kind, part in _INLINE.findall(text):
-            allowed = base64.b64encode(hashlib.sha256(part.encode()).digest()).decode()
-            source = f"{kind.lower()}-src 'self'"
-            policy = policy.replace(source, f"{source} 'sha256-{allowed}'")
+            if kind.lower() in ("script", "style"):
+                allowed = base64.b64encode(hashlib.sha256(part.encode()).digest()).decode()
+                source = f"{kind.lower()}-src 'self'"
+                policy = policy.replace(source, f"{source} 'sha256-{allowed}'")
         headers = _HEADERS | {"content-security-policy": policy}
         return Response(text, media_type=_KINDS[".html"], headers=headers)
 
