@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from opsin.data.run_images import Places
+
 _SECTION = re.compile(r"^(Args|Attributes|Returns|Yields|Raises|Example):$", re.MULTILINE)
 _TITLES: Final = {"Args": "Parameters", "Attributes": "Attributes", "Raises": "Raises"}
 # Longer signatures get a line for each parameter.
@@ -113,4 +115,5 @@ class _Shown:
 
 def _type(annotation: Any) -> str:
     text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    text = re.sub(r"\bPlaces\b", inspect.formatannotation(Places), text)
     return re.sub(r"\b(?:opsin|pathlib|collections|numpy|typing|os)\.(?:\w+\.)*(?=\w)", "", text)

@@ -60,6 +60,12 @@ def test_nothing_heavy_is_loaded(code: str) -> None:
     assert loaded_by(code) == []
 
 
+def test_verbs_load_what_answers_and_draws_when_they_need_it() -> None:
+    code = "import opsin.cli." + ", opsin.cli.".join(("data", "evaluate", "export", "predict"))
+    assert loaded_by(code, ("onnxruntime",)) == []
+    assert loaded_by("import opsin.commands.inspect", ("matplotlib",)) == []
+
+
 def test_a_prediction_loads_nothing_heavy(nearest_mean: Path, tmp_path: Path) -> None:
     from PIL import Image
 

@@ -17,9 +17,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from opsin.backbones.backbone import open_backbone
 from opsin.backbones.feature_graph import FeatureGraph
+from opsin.backbones.named_backbones import NAMED
 from opsin.classical.backbone_head import BackboneFeatures
 from opsin.core.errors import ModelFileError, OpsinError, RecipeError
 from opsin.core.metadata import Layer
+from opsin.hub.hub_name import HubName, snapshot_of
 from opsin.importing.foreign_network import read_foreign
 from tests.conftest import Notes
 from tests.variants import a_few
@@ -216,6 +218,21 @@ def test_what_timm_writes_beside_a_network_is_read(tmp_path: Path) -> None:
     assert backbone.pixels.mean == (0.5, 0.4, 0.3)
     assert backbone.pixels.stated == "config.json"
     assert backbone.licence == "apache-2.0"
+
+
+def test_a_named_network_has_its_licence_by_the_name_that_runs_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    where = NAMED["mobilenetv4-small"].where
+    assert isinstance(where, HubName)
+    file = snapshot_of(where) / "onnx" / "model.onnx"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(network())
+    for name in ("mobilenetv4-small", str(where)):
+        assert open_backbone(name, prepare="-1..1").licence == "apache-2.0"
 
 
 def test_what_is_given_wins_over_the_file_beside_and_it_is_said(tmp_path: Path) -> None:

@@ -165,6 +165,28 @@ def test_a_classifier_by_chance_says_nothing_of_strangers(
 
 
 @pytest.mark.drawn
+def test_figures_of_an_earlier_report_go(
+    tmp_path: Path, digits: Dataset, nearest_mean: Path
+) -> None:
+    answers = answers_right(digits, 0.9)
+    run = RunDirectory(write_run(tmp_path, "run", digits, answers, classifier=nearest_mean))
+    report = run.read(Report)
+    training = {"trainable": 1234, "multiply_adds": 5678}
+    report = report.model_copy(update={
+        "training": report.training.model_copy(update=training),
+        "file": report.file.model_copy(update={"parity_images": 90}),
+    })  # fmt: skip
+    report.write(run.path)
+    run.figures.mkdir(exist_ok=True)
+    for name in ("confusion.svg", "disturbed.png", "disturbed.svg", "of-the-user.svg"):
+        (run.figures / name).write_text("of an earlier report")
+    opsin.write_report(run.path, deep=False)
+    kept = {file.name for file in run.figures.iterdir()}
+    assert {name for name in kept if not name.endswith(".png")} == {"of-the-user.svg"}
+    assert "disturbed.png" not in kept
+
+
+@pytest.mark.drawn
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files")
 def test_figures_and_a_page_that_find_no_room_leave_the_run_usable(
     cold_cli: Cli, tmp_path: Path

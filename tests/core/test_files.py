@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from opsin.core.files import NamesInUse, free_name, legal_name, open_regular
@@ -91,7 +91,11 @@ def test_names_taken_one_after_another_are_never_alike(wishes: list[str]) -> Non
         taken.add(name)
 
 
-@given(st.text(max_size=300))
+@given(st.text(max_size=300) | st.text(" ./?aconul1%é\x01", max_size=150).map("{}.png".format))
+@example(" .png")
+@example(" . .png")
+@example("con" + " " * 130 + "x")
+@example("a" * 110 + "..b" + "c" * 40)
 def test_a_legal_name_is_legal_everywhere(name: str) -> None:
     legal = legal_name(name)
     assert legal
@@ -101,6 +105,8 @@ def test_a_legal_name_is_legal_everywhere(name: str) -> None:
     assert len(legal.encode()) <= 255
     assert legal.partition(".")[0].strip().casefold() not in {"con", "nul", "aux", "prn", "com1"}
     assert legal_name(legal) == legal
+    if name.lstrip(".").endswith(".png"):
+        assert legal.endswith(".png")
 
 
 @given(st.lists(st.sampled_from(["a", "A", "a-2", "a.b", "A.b", "a-2.b", "ä", "a\u0308"])))

@@ -203,6 +203,12 @@ def test_the_version_and_the_start() -> None:
         assert text in subprocess.run(words, check=True, capture_output=True, text=True).stdout
 
 
+def test_python_without_docstrings_is_refused(cold_cli: Cli) -> None:
+    done = cold_cli("runs", env=os.environ | {"PYTHONOPTIMIZE": "2"})
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "cannot run under python -OO" in done.stderr
+
+
 @contextlib.contextmanager
 def _training(warm: Warm, folder: Path, *more: str) -> Iterator[Begun]:
     command = ["train", "digits", "--model", "mlp", "--epochs", "5000", "--batch-size", "16", *more]

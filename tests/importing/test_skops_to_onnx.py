@@ -154,16 +154,19 @@ def test_names_of_classes_may_be_objects(tmp_path: Path) -> None:
     assert convert_estimator(path).classes == tuple(NAMES)
 
 
-@pytest.mark.parametrize(("way", "classes"), [("multinomial", TWO), ("ovr", ())])
+@pytest.mark.parametrize(
+    ("option", "way", "classes"),
+    [("multi_class", "multinomial", TWO), ("multi_class", "ovr", ()), ("solver", "liblinear", ())],
+)
 def test_answers_as_earlier_versions_gave_them_are_refused(
-    way: str, classes: tuple[str, ...], tmp_path: Path
+    option: str, way: str, classes: tuple[str, ...], tmp_path: Path
 ) -> None:
     def earlier(schema: Node, _: Members) -> None:
-        attributes(schema).update(multi_class=plain(way))
+        attributes(schema)[option] = plain(way)
 
     estimator = fitted(LogisticRegression(max_iter=5), *classes)
     path = write_skops(tmp_path / "model.skops", estimator, changed=earlier)
-    with pytest.raises(ModelFileError, match=f"multi_class={way}"):
+    with pytest.raises(ModelFileError, match=f"{option}={way}"):
         convert_estimator(path)
 
 
@@ -181,5 +184,6 @@ def test_what_is_not_known_is_named(estimator: Any, reason: str, tmp_path: Path)
     images, labels = digits()
     rows = images[:64].reshape(64, -1) / 255
     path = write_skops(tmp_path / "model.skops", estimator.fit(rows, labels[:64]))
-    with pytest.raises(ModelFileError, match=reason):
+    with pytest.raises(ModelFileError, match=reason) as refusal:
         convert_estimator(path)
+    assert "ONNX" not in str(refusal.value)  # as which it would be refused again

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from opsin.core.errors import ModelFileError
 from tests.classical.test_fitted_file import content_of, fitted
-from tests.onnx_files.made_files import SHAPE, trained
+from tests.onnx_files.made_files import SHAPE, model_file, trained
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
@@ -101,3 +101,33 @@ def test_models_that_decide_in_steps_have_none_and_it_is_said(name: str, operato
     content = content_of(fitted(name, 3))
     with pytest.raises(ModelFileError, match=rf"operator {operator} has none"):
         TorchNetwork(content)
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_pads_of_either_side_and_reshaping_are_those_of_onnx(factor: int) -> None:
+    from opsin.models.onnx_network import TorchNetwork
+
+    weights = {
+        "pads": np.array([0, 0, 0, 1, 0, 0, 1, 0]),
+        "shape": np.array([0, 2, 7, 1, 8]),
+        "axes": np.array([3]),
+        "weight": np.random.default_rng(0).normal(size=(2, 2, 3, 2)).astype(np.float32),
+        "all": np.array([2, 3]),
+    }
+    nodes = [
+        helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Pad", ["float", "pads"], ["wide"]),
+        helper.make_node("Reshape", ["wide", "shape"], ["shaped"]),
+        helper.make_node("ReduceSum", ["shaped", "axes"], ["maps"], keepdims=0),
+        helper.make_node("Conv", ["maps", "weight"], ["conv"], pads=[1, 0, 0, 2],
+                         kernel_shape=[3, 2], strides=[factor, 1]),
+        helper.make_node("MaxPool", ["conv"], ["pool"], kernel_shape=[2, 2], strides=[1, 2],
+                         pads=[0, 1, 1, 0]),
+        helper.make_node("ReduceMax", ["pool", "all"], ["head"], keepdims=0),
+    ]  # fmt: skip
+    given = ("images", TensorProto.UINT8, ["N", 2, 6, 7])
+    content = model_file(nodes, weights, given, {"head": ["N", 2]})
+    images = np.random.default_rng(1).integers(0, 256, (3, 2, 6, 7), np.uint8)
+    (expected,) = by_onnxruntime(content, ["head"], images)
+    found = TorchNetwork(content)(torch.from_numpy(images).float()).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-5)

@@ -77,6 +77,7 @@ RESIZED = [
     for mode, scales in (
         ("linear", [1, 1, 0.875, 0.5]),
         ("linear", [1, 1, 1.3, 2]),
+        ("cubic", [1, 1, 0.6, 1.7]),
         ("nearest", [1, 1, 2, 0.5]),
     )
     for antialias in ((0,) if mode == "nearest" else (0, 1))
@@ -94,6 +95,20 @@ def test_images_change_their_size_as_in_onnx_runtime(
                nearest_mode="round_prefer_ceil",
                coordinate_transformation_mode=coordinates)  # fmt: skip
     compare(*graph.network())
+
+
+def test_attributes_that_matter_in_another_mode_are_passed_over() -> None:
+    for mode, refused in (("linear", False), ("nearest", True)):
+        graph = Graph((2, 3, 8, 8))
+        held = graph.constant(np.array([1, 1, 2, 2], np.float32))
+        graph.node("Resize", "x", "", held, mode=mode, nearest_mode="floor",
+                   coordinate_transformation_mode="half_pixel")  # fmt: skip
+        content, values = graph.network()
+        if refused:
+            with pytest.raises(ModelFileError, match="Resize"):
+                by_torch(content, values)
+        else:
+            compare(content, values)
 
 
 def one(op: str, *inputs: Any, shape: Sequence[int] = (2, 6, 8, 8), **attributes: Any) -> Graph:

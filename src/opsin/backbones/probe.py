@@ -64,6 +64,7 @@ _CLOSE: Final = 1e-2
 # Numbers of the largest value that counts as computed from sizes.
 _SMALL: Final = 4_096
 _WITHOUT_IT: Final = "Export the network again without it."
+_BY_SKOPS: Final = "Save the estimator with skops instead: skops.io.dump(model, 'NAME.skops')."
 # Names, or their prefixes, of operators before and behind a backbone.
 _OURS: Final = re.compile(
     r"(images|calibrated|class_mix|embedding|probabilities|temperature|tempered|votes)$|(head|pca)$|(input|features|head|ood_score|pca)\."
@@ -181,7 +182,8 @@ class _Probe:
             if node.domain and not tree:
                 operator = f"{printable(node.domain)}.{printable(node.op_type)}"
                 reason = f"its operator {operator} is no standard one"
-                raise refused(self._name, reason, _WITHOUT_IT)
+                advice = _BY_SKOPS if node.domain == TREES else _WITHOUT_IT
+                raise refused(self._name, reason, advice)
         if len(self._model.functions) or not len(self._graph.node):
             raise refused(self._name, "it holds no operators, or functions of its own")
         names: set[str] = set()

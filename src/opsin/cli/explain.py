@@ -29,6 +29,8 @@ def explain(
 ) -> None:
     """Explain what a layer does, with its real numbers for one image.
 
+    Writes a page into inspection in the run directory, or here; --json writes none.
+
     Example: opsin explain runs/2026-11-21-fashion-mnist-cnn --term convolution
 
     Example: opsin explain runs/2026-11-21-fashion-mnist-cnn boot.jpg --term softmax

@@ -22,14 +22,6 @@ from opsin.cli.output import (
     say,
     write_document,
 )
-from opsin.commands.predict.stream import (
-    Answered,
-    check_drawing,
-    draw_prediction,
-    each_answer,
-    open_classifier,
-    open_streams,
-)
 from opsin.core.errors import ImageError, OpsinError, RecipeError
 from opsin.core.format import clock, counted
 from opsin.core.recipe_options import split_pairs
@@ -38,6 +30,7 @@ from opsin.runtime.prediction import CANNOT_TELL, Prediction
 
 if TYPE_CHECKING:
     from opsin.commands.predict.predict import Classified
+    from opsin.commands.predict.stream import Answered
 
 # Beyond this many images, each is one line without bars.
 _FEW = 20
@@ -94,6 +87,13 @@ def predict(
         follow_links: Also follow links that lead out of a folder.
         outside: Let a table name images anywhere, not only in its folder.
     """
+    from opsin.commands.predict.stream import (  # noqa: PLC0415  merge and undo need no ONNX Runtime
+        check_drawing,
+        each_answer,
+        open_classifier,
+        open_streams,
+    )
+
     if plot is not None:
         check_drawing(plot)
     if out is not None or sort_into is not None:
@@ -154,6 +154,8 @@ class _AnswerPrinter:
 
     def draw(self, answers: Iterable[Answered]) -> Iterator[Prediction]:
         """Yield the answers; print errors and plot."""
+        from opsin.commands.predict.stream import draw_prediction  # noqa: PLC0415  ONNX Runtime
+
         drawn = 0
         for image, answer in answers:
             if isinstance(answer, ImageError):

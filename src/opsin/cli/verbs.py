@@ -117,6 +117,8 @@ def _run(words: Sequence[str], output: TextIO) -> int:
     words = [_current(word) if not n or word[:2] == "--" else word for n, word in enumerate(words)]
     stopped = OpsinError("Interrupted")
     try:
+        if sys.flags.optimize > 1:  # no docstrings, which describe the options
+            raise OpsinError("Opsin cannot run under python -OO", "Set PYTHONOPTIMIZE=1 instead.")
         if words and words[0] in VERBS and words[0] not in _TOGETHER and _launch():
             from opsin.training.process_group import refuse_several  # noqa: PLC0415
 

@@ -344,7 +344,7 @@ def _with_best(rows: Sequence[ComparedRun], paired: _Paired) -> list[ComparedRun
     )
     sizes = [row.bytes for row in rows]
     smallest = None if None in sizes else min(size for size in sizes if size is not None)
-    alone = sizes.count(smallest) == 1
+    alone = smallest is not None and sizes.count(smallest) == 1
     return [
         row.model_copy(update={
             "best": ["accuracy"] * (number == most_accurate)

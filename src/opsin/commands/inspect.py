@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from opsin.commands.inspect_model import Insight, Inspection
 from opsin.core.arguments import checked
@@ -22,14 +22,10 @@ from opsin.inspection.lessons.lesson_terms import Term
 from opsin.inspection.lessons.windows import Lesson
 from opsin.report.inside.decision_sections import decision_sections
 from opsin.report.inside.layer_sections import layer_sections, lesson_sections
-from opsin.report.inside.network_sections import network_section, weight_sections
 from opsin.report.inside.unit_sections import ROOM, unit_sections
 from opsin.report.templates import Section, render_page
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Prediction
-
-if TYPE_CHECKING:
-    pass
 
 #: Nearest training images that a page shows.
 NEIGHBOURS: Final = 9
@@ -202,6 +198,10 @@ def network_page(look: Inspection, page: Path) -> Insight:
     """Write the page of a network: layers and weights."""
     from opsin.report.figures.network_figures import draw_network  # noqa: PLC0415  matplotlib
     from opsin.report.figures.style import save, styled, svg_of  # noqa: PLC0415
+    from opsin.report.inside.network_sections import (  # noqa: PLC0415
+        network_section,
+        weight_sections,
+    )
 
     insight = Insight(look.classifier.path)
     insight.summary = summary = look.summary()

@@ -177,13 +177,16 @@ def draw_run(
     drawings = _drawings(report, history, images)
     watcher.begin("Report", len(drawings) + 1, "figures")
     drawn: dict[str, str] = {}
+    for name in (*drawings, "disturbed"):  # those of an earlier report, which drew others, too
+        for kind in ("png", "svg"):
+            with contextlib.suppress(OSError):
+                (directory.figures / f"{name}.{kind}").unlink()
     with styled():
         for done, (name, draw) in enumerate(drawings.items()):
             watcher.advance(done)
-            file = directory.figures / f"{name}.png"
-            with best_effort(f"the figure {name}", watcher, file):
+            with best_effort(f"the figure {name}", watcher):
                 figure = draw()
-                save(figure, file)
+                save(figure, directory.figures / f"{name}.png")
                 if name not in _BESIDE_THE_PAGE:
                     drawn[name] = svg_of(figure)
     name = directory.path.name

@@ -116,6 +116,11 @@ class Run:
         try:
             return kind.model_validate(recorded.model_dump(exclude_unset=True))
         except ValidationError as error:
+            if name == "hist-gradient-boosting":
+                raise RunError(
+                    f"{self.path} is of the model {name}, which is gone since 26 November 2026",
+                    "Its classifier.onnx still answers; to go on, train another model.",
+                ) from error
             raise RunError(
                 f"{self.directory.recipe} is no recipe of Opsin: it lacks some of its parts, or "
                 "has others",

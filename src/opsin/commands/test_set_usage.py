@@ -18,12 +18,12 @@ from opsin.core.artifacts.run_predictions import RunPredictions
 from opsin.core.errors import ImageError, RunError, StorageError
 from opsin.core.events import Watcher
 from opsin.data.cache import short_digest
-from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Prediction
 
 if TYPE_CHECKING:  # a prediction takes note of a look, and needs no sources
     from opsin.core.artifacts.run_report import Leaks
     from opsin.data.dataset import Dataset
+    from opsin.runtime.classifier import Classifier
 
 _One = TypeVar("_One")
 

@@ -186,14 +186,16 @@ _LONGEST_NUMBERED: Final = 200
 def legal_name(name: str) -> str:
     """The name closest to ``name`` that every file system allows, in any script."""
     text = unicodedata.normalize("NFC", name)
-    text = _TAKEN.sub("-", "".join(c if c.isprintable() else "-" for c in text)).strip(" .")
-    if _DEVICE.match(text):
-        text = f"_{text}"
+    text = _TAKEN.sub("-", "".join(c if c.isprintable() else "-" for c in text)).rstrip(" .")
     stem, suffix = os.path.splitext(text)  # noqa: PTH122  a Path would take "." apart
     if len(suffix.encode()) > 20:  # a sentence, not a suffix
         stem, suffix = text, ""
+    stem = stem.strip(" .")
+    if _DEVICE.match(stem + suffix):
+        stem = f"_{stem}"
     stem = stem.encode()[: _LONGEST - len(suffix.encode())].decode("utf-8", "ignore")
-    return stem.rstrip(" .") + suffix or "_"
+    legal = (stem.rstrip(" .") or "_") + suffix
+    return legal if legal == name else legal_name(legal)  # the cut may bare another suffix
 
 
 def free_name(name: str, used: Callable[[str], bool]) -> str:

@@ -49,6 +49,11 @@ _BUILT_IN: Final = frozenset((
     "str", "int", "float", "bool", "complex", "NoneType", "list", "dict", "tuple", "set",
     "frozenset", "slice", "bytes", "bytearray", "type", "object",
 ))  # fmt: skip
+# No advice to export to ONNX: the operators that scikit-learn is exported to are not read.
+_READ: Final = (
+    "Save another estimator: LogisticRegression, RandomForestClassifier, ExtraTreesClassifier, "
+    "KNeighborsClassifier of uniform weights, or SVC of the kernel rbf or linear."
+)
 #: Numbers beyond it are none in single precision.
 LARGEST: Final = float(np.finfo(np.float32).max)
 
@@ -108,10 +113,10 @@ class SkopsObject:
 
     def refusal(self, reason: str, advice: str = "") -> ModelFileError:
         """Return the error for a malformed object."""
-        return refused(self.file.name, f"its {self.kind} {reason}", advice)
+        return refused(self.file.name, f"its {self.kind} {reason}", advice or _READ)
 
     def _fault(self, name: str, reason: str) -> ModelFileError:
-        return refused(self.file.name, f"{name} of its {self.kind} {reason}")
+        return refused(self.file.name, f"{name} of its {self.kind} {reason}", _READ)
 
     @property
     def attributes(self) -> Mapping[str, Any]:

@@ -172,12 +172,11 @@ def _logistic(to: GraphWriter, model: SkopsObject, rows: _Rows, _: str) -> _Writ
     bias = model.numbers("intercept_", count)
     # Before 1.8 it could be told to answer class by class, or for two classes by a softmax.
     way = model.object("multi_class").value if "multi_class" in model else "auto"
-    if rows.classes == 2:
-        as_today = way != "multinomial"
-    else:
-        as_today = way != "ovr" and model.object("solver").value != "liblinear"
-    if not as_today:
-        raise model.refusal(f"answers otherwise than scikit-learn 1.8 (multi_class={quoted(way)})")
+    by_class = rows.classes > 2 and model.object("solver").value == "liblinear"
+    if by_class or way == ("multinomial" if rows.classes == 2 else "ovr"):
+        cause = "solver=liblinear" if by_class else f"multi_class={quoted(way)}"
+        reason = f"answers otherwise than scikit-learn 1.8 ({cause})"
+        raise model.refusal(reason, "Fit it anew without that.")
     if rows.classes == 2:
         weight, bias = (np.concatenate([-part, part]) / 2 for part in (weight, bias))
     inputs = [_single(to, rows.source), to.weight("head.weight", weight, np.float32),

@@ -270,7 +270,7 @@ def _resize(
     """Enlarge or shrink along each axis by a product with a matrix of shares."""
     usual = {
         "mode": "nearest", "coordinate_transformation_mode": "half_pixel",
-        "nearest_mode": "round_prefer_floor", "antialias": 0,
+        "nearest_mode": "round_prefer_floor", "antialias": 0, "cubic_coeff_a": -0.75,
     }  # fmt: skip
     options = tuple((name, attrs.get(name, default)) for name, default in usual.items())
     for index, axis in enumerate(attrs.get("axes", range(values.ndim))):
@@ -299,12 +299,19 @@ def _mixture(size: int, wanted: int, scale: float, options: tuple[tuple[str, Any
         down = chosen["nearest_mode"] == "round_prefer_floor"
         nearest = (np.ceil(at - 0.5) if down else np.floor(at + 0.5)).astype(np.int64)
         return torch.eye(size)[np.clip(nearest, 0, size - 1)]
+    cubic = chosen["mode"] == "cubic"
     # In a shrinking image, each place mixes all that fall on it.
     wide = min(scale, 1.0) if chosen["antialias"] else 1.0
-    reach = math.ceil(1 / wide)
+    reach = math.ceil((2 if cubic else 1) / wide)
     first = np.floor(at).astype(np.int64)
     places = first[:, None] + np.arange(1 - reach, reach + 1)
-    shares = np.clip(1 - np.abs(at[:, None] - places) * wide, 0, 1)
+    away = np.abs(at[:, None] - places) * wide
+    shares = np.clip(1 - away, 0, 1)
+    if cubic:
+        a = chosen["cubic_coeff_a"]
+        near = ((a + 2) * away - (a + 3)) * away**2 + 1
+        far = ((a * away - 5 * a) * away + 8 * a) * away - 4 * a
+        shares = np.where(away <= 1, near, np.where(away < 2, far, 0.0))
     shares = shares / shares.sum(axis=1, keepdims=True)
     mixture = np.zeros((wanted, size))
     np.add.at(mixture, (np.arange(wanted)[:, None], places.clip(0, size - 1)), shares)
@@ -384,5 +391,5 @@ VALUES: Final = (
     ("Pad", "mode", ("constant",), ""),
     ("Resize", "coordinate_transformation_mode", ("half_pixel", "pytorch_half_pixel"), ""),
     ("Resize", "nearest_mode", ("round_prefer_floor", "round_prefer_ceil"), "nearest"),
-    ("Resize", "mode", ("nearest", "linear"), ""),
+    ("Resize", "exclude_outside", (0,), "cubic"),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import shutil
 
 from filelock import FileLock, Timeout
 from nicegui import Event
@@ -77,6 +78,8 @@ class Studio:
 
     async def _sweep(self) -> None:
         """Delete for good, each hour, what was removed a week ago."""
+        kept = self.settings.home / "compare"  # of earlier versions
+        await asyncio.to_thread(shutil.rmtree, kept, ignore_errors=True)
         while True:
             await asyncio.to_thread(self.runs.sweep)
             await asyncio.sleep(3600)

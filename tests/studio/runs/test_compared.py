@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import pytest
@@ -53,9 +54,16 @@ def test_it_is_made_once_and_kept(looking: Studio) -> None:
     assert said.pairs[0].better == "B"
     assert compared_by(looking, [A, B]).known() == said
     assert compared_by(looking, [B, A]).known() is None
-    report = looking.runs.get(B).report
-    report.write_text(report.read_text(encoding="utf-8") + " ", encoding="utf-8")
+    os.utime(looking.runs.get(B).report, (0, 0))  # replaced by an older one
     assert compared_by(looking, [A, B]).known() is None
+
+
+def test_what_was_stopped_is_made_again_and_the_clock_does_not_matter(looking: Studio) -> None:
+    os.utime(looking.runs.get(B).report, (2**32, 2**32))
+    stopped = compared_by(looking, [A, B]).start()
+    assert compared_by(looking, [A, B]).start() == stopped
+    looking.jobs.stop(stopped.id)
+    assert compared_by(looking, [A, B]).start().id != stopped.id
 
 
 def test_other_images_are_refused_in_one_line_of_names(looking: Studio) -> None:

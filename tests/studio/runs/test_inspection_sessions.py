@@ -59,6 +59,7 @@ def gone(pid: int) -> bool:
 
 def test_one_process_answers_and_is_asked_nothing_twice(looking: Studio, tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
+    joined: list[tuple[str, int, int]] = []
 
     async def work() -> None:
         inside = looking.inside
@@ -69,6 +70,10 @@ def test_one_process_answers_and_is_asked_nothing_twice(looking: Studio, tmp_pat
         )  # fmt: skip
         assert both[0] is both[1]
         assert told[0] == ("Units of head", 0, 50)
+        await inside.ask(
+            RUN, "layer", on_progress=lambda *now: joined.append(now), layer="head", limit=50
+        )
+        assert joined == told[-1:]
         (first,) = processes(inside)
         again = await inside.ask(RUN, "image", image="test/1")
         assert processes(inside) == [first]

@@ -267,7 +267,7 @@ class _InsideBody:
                 ui.label("Its images are not in the cache any more.").classes("op-muted")
             return
         answers, shown = found.answers, []
-        for place in answers.surest(~answers.right)[:_MISTAKES]:
+        for place in found.mistakes[:_MISTAKES]:
             row, said = int(answers.rows[place]), opened.classes[answers.answers[place]]
             actual = opened.classes[answers.labels[place]]
             shown.append(

@@ -81,8 +81,9 @@ class _Live:
     def _read(self) -> tuple[list[Epoch], list[EpochConfusion]]:
         if not self._names:
             self._names = _recipe_classes(self._directory)
-        directory = self._directory
-        return directory.lines(Epoch), directory.lines(EpochConfusion)
+        with contextlib.suppress(RunError):  # unreadable now, maybe not the next time
+            return self._directory.lines(Epoch), self._directory.lines(EpochConfusion)
+        return [], []
 
     def _draw(self, history: list[Epoch], matrices: list[EpochConfusion]) -> None:
         if not self._row.in_steps or (not history and self._row.state != "running"):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from nicegui import ui
 
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.artifacts.run_predictions import RunPredictions
+from opsin.core.artifacts.run_predictions import PartPredictions, RunPredictions
 from opsin.core.artifacts.run_report import Failures, Report, SuspectedLabel
 from opsin.core.errors import OpsinError
 from opsin.core.format import count
@@ -89,9 +89,8 @@ async def _gallery(
     relabel: Relabel, directory: RunDirectory, report: Report, kind: str, page: int
 ) -> int:
     """Show a page of mistakes, or of right answers; return how many there are."""
-    answers = (await asyncio.to_thread(RunPredictions.read, directory)).of(report.split)
     wrong = kind == "mistakes"
-    places = answers.surest(~answers.right) if wrong else answers.surest(answers.right)[::-1]
+    answers, places = await asyncio.to_thread(_read, directory, report, wrong)
     if not places:
         layout.empty("There are none: every answer is right." if wrong else "There are none.")
         return 0
@@ -108,6 +107,14 @@ async def _gallery(
     some = places[first : first + _PER_PAGE]
     relabel.gallery(shown(answers, relabel.opened, some, names), dict(_KINDS)[kind])
     return len(places)
+
+
+def _read(
+    directory: RunDirectory, report: Report, wrong: bool
+) -> tuple[PartPredictions, list[int]]:
+    answers = RunPredictions.read(directory).of(report.split)
+    places = answers.surest(answers.right != wrong)
+    return answers, places if wrong else places[::-1]
 
 
 def _pages(row: RunRow, kind: str, page: int, total: int, per: int) -> None:

@@ -301,14 +301,13 @@ async def _show_cell(
     with ui.element("h3") as heading:
         ui.label(title)
     try:
-        answers = (await asyncio.to_thread(RunPredictions.read, directory)).of(report.split)
+        answers, places = await asyncio.to_thread(_of_cell, directory, report, chosen)
         relabel = await open_relabel(studio, row, directory)
     except OpsinError as error:
         layout.error_line(error)
         return
     if heading.is_deleted:
         return  # the window was closed meanwhile
-    places = answers.surest((answers.labels == chosen[0]) & (answers.answers == chosen[1]))
     with ui.element("p").classes("op-muted"):
         more = f", the first {_OF_CELL} by confidence" if len(places) > _OF_CELL else ""
         ui.label(f"{count(len(places))} images{more}. Choose some to give them another class.")
@@ -316,6 +315,13 @@ async def _show_cell(
     if places:
         relabel.gallery(shown(answers, relabel.opened, places[:_OF_CELL], names), title)
     ui.run_javascript("document.getElementById('cell').scrollIntoView({block: 'start'})")
+
+
+def _of_cell(
+    directory: RunDirectory, report: Report, cell: tuple[int, int]
+) -> tuple[PartPredictions, list[int]]:
+    answers = RunPredictions.read(directory).of(report.split)
+    return answers, answers.surest((answers.labels == cell[0]) & (answers.answers == cell[1]))
 
 
 def shown(

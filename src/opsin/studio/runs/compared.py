@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Final
 
 from opsin.core.errors import OpsinError, RecipeError
 from opsin.core.files import file_stamp
+from opsin.core.storage import write_bytes
 from opsin.report.side_by_side import Comparison
 from opsin.studio.jobs.job import Job, JobAnswer, command
 from opsin.studio.jobs.queue import Queue
@@ -14,6 +16,8 @@ from opsin.studio.runs.run_index import RunIndex
 
 #: Most runs in a comparison.
 MOST: Final = 10
+# The file of a job's folder that says what it compares.
+_KEY: Final = "compared.txt"
 
 
 class Compared:
@@ -28,15 +32,17 @@ class Compared:
         self._names = {path: runs.row(id_).name for path, id_ in zip(paths, ids, strict=True)}
         self._argv = command("compare", *self._names, "--quiet")
         files = [file for run in directories for file in (run.report, run.predictions, run.split)]
-        self._changed = max(file_stamp(file).mtime_ns for file in files) / 1e9
         #: A key of the runs and their state.
-        self.name = f"{ids} {self._changed}"
+        self.name = f"{ids} {[tuple(file_stamp(file)) for file in files]}"
 
     def _job(self) -> Job | None:
-        """The newest job that compares the runs as they are, if any."""
-        jobs = [job for job in self._jobs.jobs() if job.argv == self._argv]
-        newest = max(jobs, key=lambda job: job.created, default=None)
-        return newest if newest and newest.created > self._changed else None
+        """The job that compares or has compared the runs as they are, if any."""
+        for job in self._jobs.jobs():
+            if job.argv == self._argv and (job.state == "done" or not job.over):
+                with contextlib.suppress(OSError):
+                    if (self._jobs.folder(job) / _KEY).read_bytes() == self.name.encode():
+                        return job
+        return None
 
     def known(self) -> Comparison | None:
         """Return the comparison, if it is made."""
@@ -45,9 +51,10 @@ class Compared:
 
     def start(self) -> Job:
         """Return the job that computes it: the present one, or a new one."""
-        return self._job() or self._jobs.add(
-            "compare", " and ".join(self._names.values()), self._argv
-        )
+        if (job := self._job()) is None:
+            job = self._jobs.add("compare", " and ".join(self._names.values()), self._argv)
+            write_bytes(self._jobs.folder(job) / _KEY, self.name.encode())
+        return job
 
     def result(self, job: Job) -> Comparison:
         """Return the comparison of an ended job, or raise its error."""

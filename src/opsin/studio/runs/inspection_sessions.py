@@ -146,6 +146,7 @@ class _Question:
     run_id: str
     task: asyncio.Task[InspectionAnswer]
     listeners: set[OnProgress] = field(default_factory=set)
+    told: tuple[str, int, int] | None = None
 
     @property
     def failed(self) -> bool:
@@ -156,6 +157,7 @@ class _Question:
         return self.task.result().page if self.task.done() and not self.failed else None
 
     def tell(self, what: str, done: int, total: int) -> None:
+        self.told = what, done, total
         for listener in list(self.listeners):
             listener(what, done, total)
 
@@ -197,6 +199,8 @@ class InspectionSessions:
         self._asked.move_to_end(key)
         listeners = {on_progress} if on_progress else set[OnProgress]()
         asked.listeners |= listeners
+        if on_progress and asked.told:  # another window asked before
+            on_progress(*asked.told)
         try:
             return await asyncio.shield(asked.task)
         except asyncio.CancelledError:
@@ -274,9 +278,10 @@ class InspectionSessions:
                 loop = asyncio.get_running_loop()
                 worker.timer = loop.call_later(self._idle, self._retire, worker)
         old = [other for other, question in self._asked.items() if question.task.done()]
-        for other in old[: max(0, len(self._asked) - _KEPT)]:
-            if forgotten := self._asked.pop(other).page:
-                await asyncio.to_thread(forgotten.unlink, missing_ok=True)
+        # All at once: others answer meanwhile.
+        gone = [self._asked.pop(other).page for other in old[: max(0, len(self._asked) - _KEPT)]]
+        for forgotten in filter(None, gone):
+            await asyncio.to_thread(forgotten.unlink, missing_ok=True)
         page = answer["page"]
         address = None if page is None else f"/inside/{asked.run_id}/{key}.html"
         return InspectionAnswer.model_validate({**answer["said"], "page": page, "address": address})

@@ -196,8 +196,8 @@ class RunIndex:
 
     def row(self, id: str) -> RunRow:  # noqa: A002  the word that everybody uses for it
         """Return a run's row as of the last scan; a newer run's is read now, but not cached."""
-        if id in self._rows:
-            return self._rows[id]
+        if (row := self._rows.get(id)) is not None:
+            return row
         path = next((self.root / name for name in _folders(self.root) if opaque(name) == id), None)
         if path is None or (stamp := stamp_of(path))[0] == MISSING:
             raise NotThere("There is no such run", "See the table of runs.")
@@ -268,6 +268,7 @@ class RunResults(NamedTuple):
     layers: list[Layer]
     part: PredictedPart
     answers: PartPredictions
+    mistakes: list[int]  # indices of the answers, the most confident first
 
 
 def read_judged(directory: RunDirectory) -> RunResults:
@@ -276,7 +277,7 @@ def read_judged(directory: RunDirectory) -> RunResults:
         raise RunError("The run has no classifier yet", "Wait for its end, or resume it.")
     report = directory.read(Report)
     answers = RunPredictions.read(directory).of(report.split)
-    return RunResults(report.layers, report.split, answers)
+    return RunResults(report.layers, report.split, answers, answers.surest(~answers.right))
 
 
 def _folders(root: Path) -> list[str]:
