@@ -135,16 +135,16 @@ def test_a_shard_that_was_changed_is_refused(shards: list[Path], make: Make, how
 def test_shards_that_are_sound_are_never_called_changed(
     shards: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, opened = whole(shards[0]), out_file.open_database
+    out = whole(shards[0])
     for error in (PermissionError(13, "Permission denied"), sqlite3.OperationalError("disk I/O")):
 
         def failing(*_: object, error: Exception = error, **__: object) -> None:
             raise error
 
-        monkeypatch.setattr(out_file, "open_database", failing)
-        with pytest.raises(StorageError, match=r"^Cannot read .*sqlite: (permission|disk)"):
-            opsin.merge(out)
-    monkeypatch.setattr(out_file, "open_database", opened)
+        with monkeypatch.context() as patch:
+            patch.setattr(out_file, "open_database", failing)
+            with pytest.raises(StorageError, match=r"^Cannot read .*sqlite: (permission|disk)"):
+                opsin.merge(out)
     log = shards[1].with_name(f"{shards[1].name}-wal")
     log.write_bytes(b"")
     shards[1].write_bytes((content := shards[1].read_bytes())[:4096])  # killed in a checkpoint
