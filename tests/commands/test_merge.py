@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import opsin
+from opsin.commands.predict import out_file
 from opsin.commands.test_set_usage import count_looks
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.errors import RecipeError, StorageError
@@ -68,7 +69,7 @@ def test_shards_made_in_any_order_are_the_file_of_one_command(
     files = [make(verb, out, f"{number}/{count}") for number in order]
     other = out.with_stem("joined")
     assert opsin.merge(out, out=other).out == other
-    merged = opsin.merge(out)
+    merged = opsin.merge(files[0])  # as a shell completes the name
     assert merged.out == out
     if pq is not None:
         tables = [pq.read_table(file) for file in (plain, out, other)]
@@ -129,6 +130,56 @@ def test_a_shard_that_was_changed_is_refused(shards: list[Path], make: Make, how
     shards[1].unlink()
     make(verb_of(shards[1]), whole(shards[1]), "2/3")
     assert opsin.merge(whole(shards[0])).shards == 3
+
+
+def test_shards_that_are_sound_are_never_called_changed(
+    shards: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = whole(shards[0])
+    for error in (PermissionError(13, "Permission denied"), sqlite3.OperationalError("disk I/O")):
+
+        def failing(*_: object, error: Exception = error, **__: object) -> None:
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(out_file, "open_database", failing)
+            with pytest.raises(StorageError, match=r"^Cannot read .*sqlite: (permission|disk)"):
+                opsin.merge(out)
+    log = shards[1].with_name(f"{shards[1].name}-wal")
+    log.write_bytes(b"")
+    shards[1].write_bytes((content := shards[1].read_bytes())[:4096])  # killed in a checkpoint
+    with pytest.raises(RecipeError, match="1 is missing or unfinished: 2/3"):
+        opsin.merge(out)
+    log.unlink()
+    shards[1].unlink()
+    elsewhere = out.parent.parent / "elsewhere"
+    elsewhere.write_bytes(content)
+    for link in (shards[1].symlink_to, shards[1].hardlink_to):
+        link(elsewhere)
+        with pytest.raises(RecipeError, match=r"sqlite is a link") as caught:
+            opsin.merge(out)
+        assert caught.value.advice == "Copy the shard itself here."
+        shards[1].unlink()
+    shards[1].write_bytes(content)
+    assert opsin.merge(out).shards == 3
+
+
+@pytest.mark.parametrize("top", [float("inf"), 10**40])
+def test_a_strangers_numbers_are_refused_or_limited(
+    tmp_path: Path, nearest_mean: Path, images: Path, top: float
+) -> None:
+    out = tmp_path / "a.csv"
+    shard = opsin.classify(nearest_mean, images, out=out, shard="1/1").out
+    with closing(sqlite3.connect(shard)) as db, db:
+        (content,) = db.execute("SELECT content FROM about").fetchone()
+        about = json.loads(content)
+        about["begun"]["top"] = top
+        db.execute("UPDATE about SET content = ?", (json.dumps(about),))
+    if top == float("inf"):
+        with pytest.raises(StorageError, match="was changed since"):
+            opsin.merge(out)
+    else:
+        assert opsin.merge(out).rows == 10
 
 
 def test_shards_of_other_images_are_refused(

@@ -253,8 +253,7 @@ def cut_stream(stream: Stream, shard: Shard, again: Stream) -> Stream:
             digest.update(counted_name(image.name))
         if digest.hexdigest() != inputs.fingerprint:
             raise SourceError(
-                f"Images of {stream.source} were added, removed or renamed while its shards were "
-                "made",
+                f"Images of {stream.source} were added, removed or renamed meanwhile",
                 "Begin anew with another file.",
             )
 

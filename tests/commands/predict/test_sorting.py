@@ -139,8 +139,8 @@ def on_a_full_disk(job: Callable[[], object], limit: int = 6 * 4096) -> None:
             answers_file._connect = checkpointed
             try:
                 job()
-            except StorageError:
-                status = 0
+            except StorageError as error:
+                status = int("or a quota is reached" not in str(error))
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

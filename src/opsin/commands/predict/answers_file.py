@@ -396,8 +396,11 @@ def database_errors(path: Path, shown: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         if (code := _code(error)) in _REFUSED:
             number = _FULL.get(code, errno.EIO)
+            reason = os.strerror(number)
+            if error.sqlite_errorcode == sqlite3.SQLITE_IOERR_WRITE:
+                reason = "the disk refuses it, or a quota is reached"
             with storage_errors(shown):
-                raise OSError(number, os.strerror(number)) from error
+                raise OSError(number, reason) from error
         raise damaged(path) from error
 
 

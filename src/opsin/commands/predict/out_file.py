@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import sqlite3
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -39,7 +40,7 @@ from opsin.core.format import counted
 from opsin.core.metadata import MAX_CLASSES
 from opsin.core.storage import atomic_file, check_new_file, storage_errors, write_json
 from opsin.core.stored_json import JsonObject
-from opsin.data.image_stream import Shard, ShardInputs, named_shard
+from opsin.data.image_stream import Shard, ShardInputs, named_shard, whole_file
 from opsin.data.split import UNASSIGNED
 from opsin.stores.bucket import open_bucket, said_as
 from opsin.stores.store_address import (
@@ -187,7 +188,7 @@ def merge(
 
     Args:
         whole: The name that the shards were given: beside ``answers.csv`` lie
-            ``answers-00001-of-00003.csv.sqlite`` and so on.
+            ``answers-00001-of-00003.csv.sqlite`` and so on; or the name of one of them.
         out: The new file (default: that name).
         watcher: Receives progress and notes.
 
@@ -203,7 +204,10 @@ def merge(
     for name in (whole, out or whole):
         if is_stored(name) or not Path(name).name:
             raise RecipeError(f"{name} is no file of this machine", "Copy all shards here.")
-    target, shards = Path(out or whole), _shards_of(Path(whole))
+    whole = Path(whole)
+    if whole.suffix == SHARD:  # the name of a shard, completed by a shell
+        whole = whole_file(whole.with_suffix("")) or whole
+    target, shards = Path(out or whole), _shards_of(whole)
     about, rows = shards[0].about, sum(shard.about.rows or 0 for shard in shards)
     is_embedding = "units" in about.begun
     check_new_file(target, ".npz" if is_embedding else target.suffix.lower())
@@ -243,10 +247,17 @@ def _shards_of(whole: Path) -> list[_Shard]:
         part = named_shard(file.with_suffix(""))
         if part is None or OutFile.read(whole, part).path != file:
             continue
+        if file.is_symlink() or file.lstat().st_nlink > 1:
+            raise RecipeError(f"{file} is a link", "Copy the shard itself here.")
         try:
             db, about = open_database(file, writable=False)
             db.close()
-        except (OSError, RecipeError) as error:
+        except (OSError, sqlite3.Error) as error:
+            reason = str(getattr(error, "strerror", None) or error).lower()
+            raise StorageError(f"Cannot read {file}: {reason}", "Check its rights.") from error
+        except RecipeError as error:
+            if os.path.lexists(f"{file}-wal"):
+                continue  # being made, or killed while it was
             raise _changed(file) from error
         first = next(iter(found.values()), _Shard(file, about))
         if difference := _difference(first.about.begun, about.begun):
