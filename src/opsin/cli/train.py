@@ -153,7 +153,7 @@ def _show_plan(planned: Plan, *, as_json: bool) -> None:
 
 def _show_repeats(repeats: Repeats, *, as_json: bool) -> None:
     """Print a row for each run, mean and deviation, and how to read them."""
-    summary, labels = repeats.summary, repeats.labels and str(repeats.labels)
+    summary, labels = repeats.summary, str(repeats.labels) if repeats.labels else None
     if as_json:
         print_json({"file": str(repeats.file), "labels": labels, **summary.to_json()})
         _exit_with(stopped=repeats.stopped, diverged=repeats.diverged)
