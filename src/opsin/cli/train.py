@@ -153,10 +153,9 @@ def _show_plan(planned: Plan, *, as_json: bool) -> None:
 
 def _show_repeats(repeats: Repeats, *, as_json: bool) -> None:
     """Print a row for each run, mean and deviation, and how to read them."""
-    summary, labels = repeats.summary, repeats.labels
+    summary, labels = repeats.summary, str(repeats.labels) if repeats.labels else None
     if as_json:
-        where = None if labels is None else str(labels)
-        print_json({"file": str(repeats.file), "labels": where, **summary.to_json()})
+        print_json({"file": str(repeats.file), "labels": labels, **summary.to_json()})
         _exit_with(stopped=repeats.stopped, diverged=repeats.diverged)
         return
     say()
@@ -183,13 +182,8 @@ def _repeats_table(repeats: Repeats) -> Table:
     table = columns("Run", figures=(kind, "Accuracy", "Log loss", "Time"))
     for row in summary.runs:
         remark = " (stopped)" if row.stopped else " (loss ran away)" if row.diverged else ""
-        table.add_row(
-            plain(row.run) + remark,
-            row.fold or str(row.seed),
-            plus_minus(row),
-            f"{row.log_loss:.3f}",
-            clock(row.seconds),
-        )
+        figures = (row.fold or str(row.seed), plus_minus(row), f"{row.log_loss:.3f}")
+        table.add_row(plain(row.run) + remark, *figures, clock(row.seconds))
     mean, deviation = summary.mean, summary.deviation
     if mean is not None:
         accuracy, loss, name = f"{mean.accuracy:.4f}", f"{mean.log_loss:.3f}", "Mean"
