@@ -86,7 +86,7 @@ GROUPS: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
         (
             "OpsinError", "DownloadError", "ImageError", "InputError", "MissingExtraError",
             "ModelFileError", "MovedError", "ParityError", "RecipeError", "RunError",
-            "SandboxError", "SourceError", "StorageError", "UploadError",
+            "SandboxError", "SourceError", "StorageError",
         ),
     ),
 }  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import threading
@@ -14,9 +13,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-#: The only one that may write, and to whose repositories.
 TOKEN = "hf_of-the-tests"
-OWNER = "someone"
 
 
 @dataclass
@@ -26,9 +23,6 @@ class Repository:
     refused: tuple[int, str] | None = None
     #: What is served in place of a file.
     instead: dict[str, bytes] = field(default_factory=dict)
-    private: bool = False
-    #: Messages of the commits that were made here.
-    commits: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -42,17 +36,6 @@ class HubServer:
     signed: list[str] = field(default_factory=list)
     #: Bytes after which each of the next contents breaks off.
     breaks: list[int] = field(default_factory=list)
-    #: That a request is never answered, and that it ends.
-    stalled: threading.Event = field(default_factory=threading.Event)
-    released: threading.Event = field(default_factory=threading.Event)
-    #: Contents of large files that were sent, by their digests.
-    sent: dict[str, bytes] = field(default_factory=dict)
-    #: Status of every answer to a request that would change something, by a part of its path.
-    refuses: dict[str, int] = field(default_factory=dict)
-    #: What it has against each card.
-    card_errors: list[str] = field(default_factory=list)
-    #: Whether requests that would change something are never answered.
-    silent: bool = False
     address: str = ""
     store: str = ""
 
@@ -79,100 +62,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
-
-    def _change(self) -> None:
-        path = unquote(urlsplit(self.path).path)
-        self.hub.asked.append((self.command, path, ""))
-        if path.startswith("/upload/"):
-            self._receive(path.removeprefix("/upload/"))
-            return
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        refused = [status for part, status in self.hub.refuses.items() if part in path]
-        repository = "/".join(path.removeprefix("/api/models/").lstrip("/").split("/")[:2])
-        name = repository.removesuffix(".git")
-        if self.hub.silent:
-            self.hub.stalled.set()
-            self.hub.released.wait(60)
-            self.close_connection = True
-        elif refused:
-            self._send(refused[0], b"{}")
-        elif self.headers.get("Authorization") != f"Bearer {TOKEN}":
-            self._send(401, b'{"error": "Invalid credentials in Authorization header"}')
-        elif path == "/api/repos/create":
-            self._create(json.loads(body))
-        elif path == "/api/validate-yaml":
-            errors = [{"message": each} for each in self.hub.card_errors]
-            said = json.dumps({"warnings": [], "errors": errors}).encode()
-            self._send(400 if errors else 200, said, {"Content-Type": "application/json"})
-        elif path.endswith("/info/lfs/objects/batch"):
-            self._batch(json.loads(body))
-        elif path == "/verify":
-            known = json.loads(body)["oid"] in self.hub.sent
-            self._send(200 if known else 404, b"{}")
-        elif "/preupload/" in path:
-            self._preupload(self.hub.repositories[name], json.loads(body))
-        else:
-            self._commit(self.hub.repositories[name], body)
-
-    def _create(self, asked: dict[str, Any]) -> None:
-        name = f"{asked['organization']}/{asked['name']}"
-        if asked["organization"] != OWNER:
-            self._send(403, b'{"error": "You don\'t have the rights to create a model there"}')
-        elif name in self.hub.repositories:
-            self._send(409, b"{}")
-        else:
-            private = asked.get("visibility") == "private" or asked.get("private") is True
-            self.hub.publish(name, {".gitattributes": b""}, private=private)
-            self._json({"url": f"{self.hub.address}/{name}"})
-
-    def _preupload(self, repository: Repository, asked: dict[str, Any]) -> None:
-        files = []
-        for each in asked["files"]:
-            there = repository.files.get(each["path"])
-            large = is_large(each["path"])
-            oid = None
-            if there is not None:
-                oid = hashlib.sha256(there).hexdigest() if large else git_digest(there)
-            files.append({"path": each["path"], "uploadMode": "lfs" if large else "regular",
-                          "shouldIgnore": False, "oid": oid})  # fmt: skip
-        self._json({"files": files})
-
-    def _batch(self, asked: dict[str, Any]) -> None:
-        objects = []
-        for each in asked["objects"]:
-            about = {"oid": each["oid"], "size": each["size"]}
-            if each["oid"] not in self.hub.sent:
-                about["actions"] = {
-                    "upload": {"href": f"{self.hub.store}/upload/{each['oid']}"},
-                    "verify": {"href": f"{self.hub.address}/verify"},
-                }
-            objects.append(about)
-        self._json({"transfer": "basic", "objects": objects})
-
-    def _receive(self, digest: str) -> None:
-        length = int(self.headers["Content-Length"])
-        if "/upload/" in self.hub.refuses:
-            self.rfile.read(length)
-            self._send(self.hub.refuses["/upload/"], b"")
-            return
-        content = self.rfile.read(length)
-        if hashlib.sha256(content).hexdigest() == digest:
-            self.hub.sent[digest] = content
-            self._send(200, b"")
-
-    def _commit(self, repository: Repository, body: bytes) -> None:
-        for line in body.splitlines():
-            each = json.loads(line)
-            key, value = each["key"], each["value"]
-            if key == "header":
-                repository.commits.append(value["summary"])
-            elif key == "file":
-                repository.files[value["path"]] = base64.b64decode(value["content"])
-            else:
-                repository.files[value["path"]] = self.hub.sent[value["oid"]]
-        repository.commit = hashlib.sha1(body).hexdigest()
-        address = f"{self.hub.address}/{OWNER}/{OWNER}/commit/{repository.commit}"
-        self._json({"commitOid": repository.commit, "commitUrl": address})
 
     def _json(self, content: object) -> None:
         self._send(200, json.dumps(content).encode(), {"Content-Type": "application/json"})
@@ -223,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
                 about["lfs"] = {"sha256": digest, "size": len(content), "pointerSize": 130}
             siblings.append(about)
         model = {"_id": "1", "id": name, "modelId": name, "sha": repository.commit,
-                 "private": repository.private, "downloads": 0, "likes": 0, "tags": [],
+                 "private": False, "downloads": 0, "likes": 0, "tags": [],
                  "siblings": siblings}  # fmt: skip
         self._json(model)
 
@@ -291,7 +180,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     do_GET = do_HEAD = _answer  # noqa: N815  as they must be
-    do_PUT = do_POST = _change  # noqa: N815
 
 
 class _Server(ThreadingHTTPServer):
@@ -314,7 +202,6 @@ def serving() -> Iterator[HubServer]:
     try:
         yield hub
     finally:
-        hub.released.set()
         for server, thread in zip(servers, threads, strict=True):
             server.shutdown()
             thread.join()

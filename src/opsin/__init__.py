@@ -64,7 +64,6 @@ if TYPE_CHECKING:
         SandboxError,
         SourceError,
         StorageError,
-        UploadError,
     )
     from opsin.core.events import Watcher
     from opsin.core.keyword_options import LoadOptions, TrainOptions
@@ -85,7 +84,7 @@ __all__ = [
     "KnownBackbone", "ListedBackbone", "LoadOptions", "Merged", "MissingExtraError",
     "ModelFileError", "MovedError", "OpsinError", "ParityError", "Prediction", "Recipe",
     "RecipeError", "Repeats", "Run", "RunError", "SandboxError", "Shipped", "SourceError",
-    "StorageError", "TrainOptions", "Undone", "UploadError", "Watcher", "__version__", "audit",
+    "StorageError", "TrainOptions", "Undone", "Watcher", "__version__", "audit",
     "bench", "classify", "compare", "decode",
     "describe_backbone", "draw_data", "draw_prediction", "embed", "empty_cache", "evaluate",
     "explain", "export_data", "export_model", "from_arrays", "import_model", "inspect",

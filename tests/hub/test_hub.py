@@ -1,4 +1,4 @@
-"""Networks fetched from, and files sent to, a hub on this machine, by the real huggingface_hub."""
+"""Networks fetched from a hub on this machine, by the real huggingface_hub."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from opsin.backbones.backbone import open_backbone
-from opsin.core.errors import DownloadError, ModelFileError, UploadError
+from opsin.core.errors import DownloadError, ModelFileError
 from opsin.hub.hub_fetch import fetch
 from opsin.hub.hub_name import HubName, found_here, snapshot_of
-from opsin.hub.hub_upload import upload
 from tests.backbones.small_networks import network
 from tests.conftest import Notes
 from tests.hub_server import COMMIT, TOKEN, HubServer
@@ -151,84 +150,3 @@ def test_a_path_wins(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(ModelFileError, match="at runs/gone"):
         open_backbone("runs/gone")
     assert not hub.asked
-
-
-BOOTS = "someone/boots"
-FILES = {"classifier.onnx": LARGE, "README.md": b"---\nlicense: mit\n---\n# Boots\n"}
-
-
-def test_a_new_repository_is_private_and_has_all_in_one_commit(hub: HubServer) -> None:
-    seen = Notes()
-    sent = upload(BOOTS, FILES, public=False, watcher=seen)
-    there = hub.repositories[BOOTS]
-    assert {name: there.files[name] for name in FILES} == FILES
-    assert (there.private, len(there.commits)) == (True, 1)
-    assert (sent.commit, sent.private) == (there.commit, True)
-    assert sent.address == f"{hub.address}/{BOOTS}"
-    assert seen.totals[-1] == seen.done[-1] == len(LARGE)
-    assert not seen.notes
-
-
-def test_an_upload_that_was_stopped_changed_nothing_and_can_be_repeated(hub: HubServer) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        upload(BOOTS, FILES, public=False, watcher=Interrupted())
-    assert list(hub.repositories[BOOTS].files) == [".gitattributes"]
-    hub.refuses["commit"] = 500
-    with pytest.raises(UploadError, match="500"):
-        upload(BOOTS, FILES, public=False)
-    assert list(hub.repositories[BOOTS].files) == [".gitattributes"]
-    assert list(hub.sent.values()) == [LARGE]
-    hub.refuses.clear()
-    hub.asked.clear()
-    upload(BOOTS, FILES, public=False)
-    assert not [path for method, path, _ in hub.asked if method == "PUT"]  # it had arrived
-    assert len(hub.repositories[BOOTS].commits) == 1
-
-
-@pytest.mark.parametrize(
-    ("refuses", "said"),
-    [
-        ({"create": 403}, "does not let your token write to someone/boots"),
-        ({"create": 402}, r"refuses \(402"), ({"commit": 412}, "was changed while.*Run it again"),
-        ({"preupload": 404}, "does not let your token write"),
-        ({"lfs": 403}, "does not let your token write"),
-        ({"/upload/": 403}, "does not let your token write"), ({"lfs": 413}, r"refuses \(413"),
-        ({"create": 500}, r"refuses \(500"), ({}, "license must be one of.*README.md"),
-    ],
-)  # fmt: skip
-def test_what_the_hub_refuses(hub: HubServer, refuses: dict[str, int], said: str) -> None:
-    hub.refuses = refuses
-    hub.card_errors = [] if refuses else ["license must be one of"]
-    with pytest.raises(UploadError, match=said) as error:
-        upload(BOOTS, FILES, public=False)
-    assert "\n" not in str(error.value)
-    assert TOKEN not in str(error.value)
-    assert not (BOOTS in hub.repositories and hub.repositories[BOOTS].commits)
-
-
-def test_a_name_that_holds_something_else(hub: HubServer) -> None:
-    hub.publish(BOOTS, {"model.safetensors": b"x", "README.md": b"x"})
-    with pytest.raises(UploadError, match=r"holds no classifier.*nothing was changed"):
-        upload(BOOTS, FILES, public=False)
-    assert not [path for method, path, _ in hub.asked if method != "GET"]
-
-
-@pytest.mark.parametrize(
-    ("token", "said"), [("", "There is no token"), ("hf_bad", "does not accept")]
-)
-def test_tokens(hub: HubServer, monkeypatch: pytest.MonkeyPatch, token: str, said: str) -> None:
-    monkeypatch.setenv("HF_TOKEN", token)
-    with pytest.raises(UploadError, match=f"{said}.*hf auth login") as error:
-        upload(BOOTS, FILES, public=False)
-    assert not token or token not in str(error.value)
-
-
-def test_a_hub_that_says_nothing(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingface_hub.utils._http import get_session
-
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 0.5)
-    hub.silent = True
-    before = get_session().timeout
-    with pytest.raises(UploadError, match="cannot be reached"):
-        upload(BOOTS, FILES, public=False)
-    assert get_session().timeout == before

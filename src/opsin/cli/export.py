@@ -25,8 +25,6 @@ def export(
     data: list[str] | None = None,
     force: bool = False,
     licence: str | None = None,
-    upload: bool = False,
-    public: bool = False,
     quiet: bool = False,
     as_json: bool = False,
 ) -> None:
@@ -47,9 +45,6 @@ def export(
         force: Write the file even if its accuracy falls by more than 0.3 points.
         licence (NAME): For the hub: the licence that you publish it under, such as apache-2.0, mit
             or cc-by-4.0 (default: none is stated).
-        upload: For the hub: send the folder, as whom hf auth login or HF_TOKEN says; a new
-            repository is private.
-        public: For the hub: let everybody see a new repository.
     """
     known = to in ("int8", "fp16", "bundle") or to.startswith(PREFIX)
     options.expect(known, f"int8, fp16, bundle or hf:owner/name, not {to!r}", "--to")
@@ -57,8 +52,8 @@ def export(
     from opsin.commands.export.export import export_model  # noqa: PLC0415  slow to load
 
     shipped = export_model(
-        model, to, out=out, force=force, data=data or (), licence=licence, upload=upload,
-        public=public, watcher=for_people(quiet=quiet),
+        model, to, out=out, force=force, data=data or (), licence=licence,
+        watcher=for_people(quiet=quiet),
     )  # fmt: skip
     if as_json:
         print_json(shipped.to_json())
@@ -84,7 +79,7 @@ def _print_file(shipped: Shipped) -> None:
 
 
 def _print_folder(written: HubExport) -> None:
-    """Print a hub folder's content, and its upload if any."""
+    """Print a hub folder's content."""
     say(printable(f"Folder    {written.path}"))
     for name, size in written.files.items():
         say(printable(f"          {name} · {file_size(size)}"))
@@ -92,5 +87,3 @@ def _print_folder(written: HubExport) -> None:
         say("Licence   none is stated, and without one others may not use it: --licence NAME")
     say(printable(f"Hub       {PREFIX}{written.repository}"))
     say(printable(f"Verdict   {written.verdict}"))
-    if written.commit is not None:
-        say(printable(f"Try       opsin predict {PREFIX}{written.repository} IMAGE"))

@@ -99,10 +99,6 @@ class StorageError(OpsinError):
     """The disk refused a write."""
 
 
-class UploadError(OpsinError):
-    """An upload that was refused or interrupted."""
-
-
 class SandboxError(OpsinError):
     """A file whose opening took too long, took too much memory, or crashed the process."""
 

@@ -17,7 +17,6 @@ from opsin.core.errors import (
     MissingExtraError,
     ModelFileError,
     OpsinError,
-    UploadError,
 )
 from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import storage_errors
@@ -55,7 +54,7 @@ class HubConnection:
         )
 
 
-def connect(need: str, *, patience: int = 1) -> HubConnection:
+def connect(need: str) -> HubConnection:
     """Load huggingface_hub; sends no request."""
     # The library reads its variables on import.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -67,7 +66,7 @@ def connect(need: str, *, patience: int = 1) -> HubConnection:
     except ImportError as error:
         raise MissingExtraError(need, "hub") from error
     endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-    seconds = patience * huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT
+    seconds = huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT
     return HubConnection(huggingface_hub, endpoint.rstrip("/"), seconds)
 
 
@@ -77,7 +76,7 @@ def is_offline() -> bool:
 
 
 @contextlib.contextmanager
-def asking(hub: HubConnection, name: HubName, *, sending: bool = False) -> Iterator[None]:
+def asking(hub: HubConnection, name: HubName) -> Iterator[None]:
     """Silence huggingface_hub, and turn its errors about a repository into ours."""
     utils = hub.library.utils
     level, had_bars = utils.logging.get_verbosity(), not utils.are_progress_bars_disabled()
@@ -95,8 +94,7 @@ def asking(hub: HubConnection, name: HubName, *, sending: bool = False) -> Itera
                 raise cause from None
         status = getattr(getattr(cause, "response", None), "status_code", None)
         reason = " ".join((str(cause) or type(cause).__name__).split())[:200]
-        kind = UploadError if sending else DownloadError
-        raise _refused(hub, cause, name, status, sending=sending) or kind(
+        raise _refused(hub, cause, name, status) or DownloadError(
             f"{hub.endpoint} cannot be reached, or refuses ({status or reason})",
             "Check the network and HF_ENDPOINT, and run it again.",
         ) from error
@@ -107,45 +105,23 @@ def asking(hub: HubConnection, name: HubName, *, sending: bool = False) -> Itera
 
 
 def _refused(
-    hub: HubConnection, error: BaseException, name: HubName, status: int | None, *, sending: bool
+    hub: HubConnection, error: BaseException, name: HubName, status: int | None
 ) -> OpsinError | None:
     """Return what a refusal means, if it is known."""
     host, repository, errors = hub.endpoint, name.repository, hub.library.errors
-    if not sending:
-        if isinstance(error, errors.GatedRepoError) or status == 403:
-            return ModelFileError(
-                f"The owners of {repository} must let you in first, says {host}",
-                f"Ask at {host}/{repository}, sign in: hf auth login, and run it again.",
-            )
-        if isinstance(error, errors.RevisionNotFoundError):
-            return ModelFileError(
-                f"{repository} has no {name.revision}", f"For the newest: {repository}@main"
-            )
-        if isinstance(error, errors.HFValidationError) or status in (401, 404):
-            return ModelFileError(
-                f"{host} shows you no {repository}",
-                "Check the name; for one that is private, sign in: hf auth login.",
-            )
-        return None
-    if status == 401:
-        return UploadError(
-            f"{host} does not accept your token",
-            "Make one that may write: hf auth login. HF_TOKEN, where it is set, is used instead.",
+    if isinstance(error, errors.GatedRepoError) or status == 403:
+        return ModelFileError(
+            f"The owners of {repository} must let you in first, says {host}",
+            f"Ask at {host}/{repository}, sign in: hf auth login, and run it again.",
         )
-    if status in (403, 404):
-        return UploadError(
-            f"{host} does not let your token write to {repository}",
-            f"Check the token, and that you belong to {repository.partition('/')[0]}; or use your "
-            "own name: hf:YOU/NAME",
+    if isinstance(error, errors.RevisionNotFoundError):
+        return ModelFileError(
+            f"{repository} has no {name.revision}", f"For the newest: {repository}@main"
         )
-    if status in (409, 412):
-        return UploadError(f"{repository} was changed while it was written", "Run it again.")
-    invalid = isinstance(error, errors.HFValidationError)
-    if status == 400 or invalid or "Invalid metadata" in str(error):
-        reason = " ".join(str(error).split())[:200]
-        return UploadError(
-            f"{host} does not take the repository's name or the card: {reason}",
-            "Choose another name, or another licence; or mend README.md.",
+    if isinstance(error, errors.HFValidationError) or status in (401, 404):
+        return ModelFileError(
+            f"{host} shows you no {repository}",
+            "Check the name; for one that is private, sign in: hf auth login.",
         )
     return None
 

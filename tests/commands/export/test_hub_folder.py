@@ -149,8 +149,7 @@ def test_what_is_something_else_stays(plain_run: Path, tmp_path: Path, kind: str
         ("hf:boots", {}, "hf:owner/name"),
         ("hf:someone/boots@v2", {}, "Leave it out"),
         (TO, {"data": ["digits"]}, "neither force nor data"),
-        (TO, {"public": True}, "Give --upload"),
-        ("bundle", {"upload": True}, "are for the hub"),
+        ("bundle", {"licence": "mit"}, "is for the hub"),
         ("hub", {}, "hf:owner/name, not 'hub'"),
     ],
 )

@@ -238,11 +238,9 @@ def _zip(files: dict[str, bytes]) -> bytes:
 
 
 class HubExport(BaseModel, frozen=True):
-    """A folder for the hub, and its upload.
+    """A folder for the hub.
 
-    ``files`` has the bytes of each file by its name; nothing else is uploaded. ``kept`` are those
-    that were changed by hand. ``address``, ``commit`` and ``private`` are of the repository on the
-    hub, ``None`` before an upload.
+    ``files`` has the bytes of each file by its name. ``kept`` are those that were changed by hand.
     """
 
     path: Path
@@ -250,21 +248,14 @@ class HubExport(BaseModel, frozen=True):
     files: dict[str, int]
     licence: str
     kept: tuple[str, ...] = ()
-    address: str | None = None
-    commit: str | None = None
-    private: bool | None = None
 
     @property
     def verdict(self) -> str:
         """The result in a few sentences."""
-        many = f"{len(self.files)} files, {file_size(sum(self.files.values()))}"
-        if self.commit is None:
-            return (
-                f"{many}; nothing was uploaded. Read {_CARD}, which you may change; then add "
-                f"--upload."
-            )
-        who = "private: only its owners see it" if self.private else "public"
-        return f"{many} are at {self.address} ({who}), commit {self.commit[:12]}."
+        return (
+            f"{len(self.files)} files, {file_size(sum(self.files.values()))}; nothing was sent. "
+            f"Read {_CARD}, which you may change; then: hf upload {self.repository} {self.path}"
+        )
 
     def to_json(self) -> JsonObject:
         """Return it as plain data."""
@@ -278,13 +269,9 @@ def export_to_hub(
     out: str | os.PathLike[str] | None,
     *,
     licence: str | None,
-    upload: bool,
-    public: bool,
     watcher: Watcher,
 ) -> HubExport:
-    """Write the folder for the hub, and upload it if requested."""
-    if public and not upload:
-        raise RecipeError("Nothing is uploaded, so nothing can be public", "Give --upload as well.")
+    """Write the folder for the hub."""
     if name.revision != "main":
         raise RecipeError(
             f"A revision, {name.revision}, cannot be written to",
@@ -307,18 +294,11 @@ def export_to_hub(
     files[_SUMS] = written[_SUMS] = _checksums(written)
     for file, value in written.items():
         write_bytes(folder / file, value)
-    export = HubExport(
+    return HubExport(
         path=folder, repository=name.repository,
         files={file: len(value) for file, value in files.items()}, licence=stated,
         kept=() if changed is None else (_CARD,),
     )  # fmt: skip
-    if not upload:
-        return export
-    from opsin.hub.hub_upload import upload as send  # noqa: PLC0415  few exports are sent
-
-    sent = send(name.repository, files, public=public, watcher=watcher)
-    update = {"address": sent.address, "commit": sent.commit, "private": sent.private}
-    return export.model_copy(update=update)
 
 
 def _files(classifier: Classifier, name: HubName, licence: str) -> dict[str, bytes]:

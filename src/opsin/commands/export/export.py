@@ -31,8 +31,6 @@ def export_model(
     force: bool = False,
     data: Sequence[str | os.PathLike[str]] = (),
     licence: str | None = None,
-    upload: bool = False,
-    public: bool = False,
     watcher: Watcher = SILENT,
 ) -> Shipped | HubExport:
     """Write a classifier in another form.
@@ -41,7 +39,7 @@ def export_model(
     (`opsin.onnx_files.quantize`); both are compared with the original on the test images, which
     counts as a look at them. ``bundle`` is one zip with the file, sample images and clients that
     need no Opsin. ``hf:owner/name`` is a folder for the Hugging Face hub: the file, a model card
-    with the run's figures, and a client; ``upload`` sends it.
+    with the run's figures, and a client, which ``hf upload`` sends.
 
     Args:
         model: A run directory, a ``classifier.onnx``, or one on the hub; for the hub, a run.
@@ -54,8 +52,6 @@ def export_model(
         data: Images with labels (default: those of its run).
         licence: For the hub: under which licence you publish it, such as ``apache-2.0``
             (default: none is stated).
-        upload: For the hub: send the folder, with the token of ``hf auth login`` or ``HF_TOKEN``.
-        public: For the hub: make a new repository public (default: private).
         watcher: Receives the progress of the work.
 
     Returns:
@@ -68,7 +64,6 @@ def export_model(
         RunError: For the hub: it is not the classifier of a finished run.
         SourceError: The images cannot be found.
         StorageError: ``out`` cannot be written, which is checked first.
-        UploadError: The hub refuses it, or cannot be reached; the folder stays.
 
     Example:
         >>> import tempfile, opsin
@@ -87,13 +82,11 @@ def export_model(
                 "data is possible"
             )
         classifier = Classifier(model, device=CPU, watcher=watcher)
-        return export_to_hub(
-            classifier, name, out, licence=licence, upload=upload, public=public, watcher=watcher
-        )
+        return export_to_hub(classifier, name, out, licence=licence, watcher=watcher)
     if to not in get_args(To):
         raise RecipeError(f"A form is int8, fp16, bundle or hf:owner/name, not {to!r}")
-    if licence is not None or upload or public:
-        raise RecipeError("--licence, --upload and --public are for the hub: --to hf:owner/name")
+    if licence is not None:
+        raise RecipeError("--licence is for the hub: --to hf:owner/name")
     form = cast(To, to)
     classifier = Classifier(model, device=CPU, watcher=watcher)
     target = _target(classifier, form, out)
