@@ -15,7 +15,7 @@ from opsin.hub.hub_fetch import fetch
 from opsin.hub.hub_name import HubName, found_here, snapshot_of
 from tests.backbones.small_networks import network
 from tests.conftest import Notes
-from tests.hub_server import COMMIT, TOKEN, HubServer
+from tests.hub_server import COMMIT, HubServer
 
 NAME = HubName("someone/network")
 LARGE = np.random.default_rng(5).bytes(300_000)
