@@ -155,7 +155,8 @@ def _draw(found: Curve, path: Path) -> None:
         for kind, colour, line in (
             ("pretrained", RIGHT, "-"), ("from scratch", MUTED, "-"), ("auto", WRONG, ":"),
         ):  # fmt: skip
-            draws = kinds.get(kind, {})
+            if not (draws := kinds.get(kind)):
+                continue
             counts = sorted(draws, key=int)
             points = [_mean(draws[count]) for count in counts]
             axes.errorbar([int(count) for count in counts], [100 * mean for mean, _ in points],
