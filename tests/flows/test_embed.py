@@ -24,7 +24,8 @@ def begun(tmp_path: Path, *words: str | Path, out: str) -> subprocess.Popen[str]
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    while not log.exists() or not log.stat().st_size:
+    # The log begins with the tables; a batch takes some 30 kB, and is there once the next begins.
+    while not log.exists() or log.stat().st_size < 60_000:
         assert process.poll() is None, process.communicate()
         time.sleep(0.002)
     return process
