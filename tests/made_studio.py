@@ -7,10 +7,14 @@ import shutil
 from pathlib import Path
 from urllib.parse import urlencode
 
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.storage import write_json
+from opsin.data.dataset import Dataset
+from opsin.runtime.classifier import Classifier
 from opsin.studio.datasets.catalogue import Library
 from opsin.studio.jobs.queue import Queue
 from opsin.studio.runs.run_index import opaque
-from tests.made_runs import copies
+from tests.made_runs import answers_right, copies, write_run
 
 
 def furnish(folder: Path, run: Path, source: str, count: int) -> dict[str, str]:
@@ -44,3 +48,13 @@ def addresses(first: str, second: str, the_set: str, label: str) -> dict[str, st
         "Compare": f"/compare?runs={one},{other}",
         "Queue": "/queue",
     }
+
+
+def write_two_runs(runs: Path, digits: Dataset, classifier: Path) -> None:
+    """Write the finished runs good and better, with the layers of their classifier."""
+    layers = [layer.model_dump(mode="json") for layer in Classifier(classifier).metadata.layers]
+    for name, right in (("good", 0.8), ("better", 0.97)):
+        answers = answers_right(digits, right)
+        path = write_run(runs, name, digits, answers, classifier=classifier)
+        report = json.loads((path / "report.json").read_text(encoding="utf-8"))
+        write_json(RunDirectory(path).report, report | {"layers": layers})

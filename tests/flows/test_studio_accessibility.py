@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,17 +13,13 @@ pytest.importorskip("selenium")
 
 from selenium import webdriver
 
-from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.storage import write_json
 from opsin.data.dataset import Dataset
-from opsin.runtime.classifier import Classifier
 from opsin.studio.datasets.catalogue import Library
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import Queue
 from tests.accessibility import needs_axe, prefer, violations
 from tests.browser import needs_chromium
-from tests.made_runs import answers_right, write_run
-from tests.made_studio import addresses
+from tests.made_studio import addresses, write_two_runs
 from tests.settled import usable
 from tests.studio_browser import StudioProcess, studio, until
 
@@ -51,12 +46,7 @@ def furnished(
 ) -> Iterator[tuple[StudioProcess, dict[str, str]]]:
     """A studio with two runs, a set and a job on hold, and the address of each page."""
     folder = tmp_path_factory.mktemp("furnished")
-    layers = [layer.model_dump(mode="json") for layer in Classifier(nearest_mean).metadata.layers]
-    for name, right in (("good", 0.8), ("better", 0.97)):
-        answers = answers_right(digits, right)
-        path = write_run(folder / "runs", name, digits, answers, classifier=nearest_mean)
-        report = json.loads((path / "report.json").read_text(encoding="utf-8"))
-        write_json(RunDirectory(path).report, report | {"layers": layers})
+    write_two_runs(folder / "runs", digits, nearest_mean)
     jobs = Queue(folder / "home")
     jobs.add("train", "A job", command("train", "digits"))
     jobs.pause_all(True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -12,26 +11,17 @@ import pytest
 
 pytest.importorskip("nicegui")
 
-from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.storage import write_json
 from opsin.data.dataset import Dataset
-from opsin.runtime.classifier import Classifier
 from opsin.studio.datasets.catalogue import Library
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import Queue
-from tests.made_runs import answers_right, write_run
-from tests.made_studio import addresses
+from tests.made_studio import addresses, write_two_runs
 
 
 def test_no_page_reads_the_disk_on_the_event_loop(
     tmp_path: Path, digits: Dataset, nearest_mean: Path
 ) -> None:
-    layers = [layer.model_dump(mode="json") for layer in Classifier(nearest_mean).metadata.layers]
-    for name, right in (("good", 0.8), ("better", 0.97)):
-        answers = answers_right(digits, right)
-        path = write_run(tmp_path / "runs", name, digits, answers, classifier=nearest_mean)
-        report = json.loads((path / "report.json").read_text(encoding="utf-8"))
-        write_json(RunDirectory(path).report, report | {"layers": layers})
+    write_two_runs(tmp_path / "runs", digits, nearest_mean)
     jobs = Queue(tmp_path / "home")
     job = jobs.add("train", "A job", command("train", "digits"))
     jobs.pause_all(True)
