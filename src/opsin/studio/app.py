@@ -27,7 +27,7 @@ from opsin.studio.errors import new_api
 from opsin.studio.pages import error_pages
 from opsin.studio.pages.page import all_pages
 from opsin.studio.pages.sign_in import page as sign_in_page
-from opsin.studio.parts import layout, terms
+from opsin.studio.parts import terms
 from opsin.studio.runs import inspection_sessions, prediction_session
 from opsin.studio.security import SignInFile, guarded, signed_in_address
 from opsin.studio.state import Studio
@@ -54,6 +54,7 @@ def build(studio: Studio) -> FastAPI:
     for field in (ui.input, ui.number, ui.select, ui.textarea):
         field.default_props("outlined dense")
     pages = all_pages()
+    studio.pages = pages
     studio.navigation = [(page.nav, page.path) for page in pages if page.nav]
     for page in pages:
         page.register(studio)
@@ -78,7 +79,6 @@ def build(studio: Studio) -> FastAPI:
         binding_refresh_interval=None,
         cache_control_directives="private, max-age=86400",
     )
-    ui.add_head_html(layout.head(), shared=True)
     return api
 
 

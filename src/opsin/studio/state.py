@@ -15,8 +15,10 @@ from opsin.core.storage import storage_errors
 from opsin.studio import StudioSettings
 from opsin.studio.datasets.catalogue import Library
 from opsin.studio.datasets.folders import Folders
+from opsin.studio.datasets.projects import Projects
 from opsin.studio.datasets.uploads import Uploads
 from opsin.studio.jobs.queue import Queue
+from opsin.studio.pages.page import Page
 from opsin.studio.runs.dataset_cache import DatasetCache, ImagePlaces
 from opsin.studio.runs.inspection_sessions import InspectionSessions
 from opsin.studio.runs.prediction_session import PredictionSession
@@ -32,10 +34,12 @@ class Studio:
     def __init__(self, settings: StudioSettings) -> None:
         self.settings = settings
         self.navigation: list[tuple[str, str]] = []
+        self.pages: list[Page] = []
         self.changed = Event[str]()
         self.runs = RunIndex(settings.runs)
         self.jobs = Queue(settings.home, settings.at_once, settings.runs)
         self.sets = Library(settings.home, self.jobs)
+        self.projects = Projects(self.sets, self.runs)
         self.folders = Folders(settings.roots)
         self.uploads = Uploads(settings.home)
         places = ImagePlaces(self.sets, self.folders, settings.home)

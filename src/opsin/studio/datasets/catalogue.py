@@ -143,7 +143,7 @@ class Library:
     def find(self, *sources: str, **options: object) -> LibraryDataset | None:
         """Return the set of these sources and options, if any."""
         with contextlib.suppress(NotThere):
-            return self.get(_id_of(sources, options))
+            return self.get(id_of_sources(sources, options))
         return None
 
     def folder(self, id: str) -> Path:  # noqa: A002
@@ -178,7 +178,9 @@ class Library:
             key_of(recipe)
         known = self.find(source, **options)
         return known or self._add(
-            LibraryDataset(_id_of((source,), options), name[:_TITLE_MOST], (source,), options)
+            LibraryDataset(
+                id_of_sources((source,), options), name[:_TITLE_MOST], (source,), options
+            )
         )
 
     def new_place(self, title: str) -> Path:
@@ -377,7 +379,7 @@ def _read_set(folder: Path) -> LibraryDataset:
     return _STORED.validate_python(json.loads(content))
 
 
-def _id_of(sources: Sequence[str], options: dict[str, object]) -> str:
+def id_of_sources(sources: Sequence[str], options: dict[str, object]) -> str:
     """The id of these sources, which is the same for the same sources."""
     text = json.dumps([list(sources), options], sort_keys=True, default=str)
     return hashlib.blake2s(text.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()

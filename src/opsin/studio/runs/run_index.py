@@ -58,6 +58,10 @@ class RunRow(RunSummary):
     curve: tuple[float, ...] = ()
     disk_bytes: int = 0
     progress: RunStatus | None = None
+    #: Where its images lie: names, or absolute paths.
+    places: tuple[str, ...] = ()
+    given_name: str = ""
+    has_classifier: bool = False
     stamp: Stamp = ()
 
     @property
@@ -97,6 +101,9 @@ def read_row(path: Path, stamp: Stamp) -> RunRow:
             "id": opaque(path.name),
             "folder": path.name,
             "name": _in_utf8(summary.name or path.name),
+            "given_name": _in_utf8(summary.name),
+            "places": _places(run, summary),
+            "has_classifier": summary.state != "running" and run.classifier.is_file(),
             "note": _in_utf8(summary.note),
             "sources": tuple(map(_in_utf8, summary.sources)),
             "model": None if summary.model is None else _in_utf8(summary.model),
@@ -126,6 +133,14 @@ def read_row(path: Path, stamp: Stamp) -> RunRow:
     # Pages show no paths.
     cause = row.cause.replace(f"{path}{os.sep}", "").replace(str(path), path.name)
     return replace(row, cause=_in_utf8(cause))
+
+
+def _places(run: RunDirectory, summary: RunSummary) -> tuple[str, ...]:
+    """The sources of a run, by absolute paths where they are recorded."""
+    with contextlib.suppress(OpsinError):
+        if run.dataset.is_file() and (sources := run.location().sources):
+            return tuple(map(_in_utf8, sources))
+    return tuple(map(_in_utf8, summary.sources))
 
 
 def read_progress(run: RunDirectory) -> RunStatus | None:
