@@ -54,7 +54,7 @@ def build(studio: Studio) -> FastAPI:
     for field in (ui.input, ui.number, ui.select, ui.textarea):
         field.default_props("outlined dense")
     pages = all_pages()
-    studio.pages = pages
+    studio.menu = [(page.more, page.path) for page in pages if page.more]
     studio.navigation = [(page.nav, page.path) for page in pages if page.nav]
     for page in pages:
         page.register(studio)

@@ -18,7 +18,6 @@ from opsin.studio.datasets.folders import Folders
 from opsin.studio.datasets.projects import Projects
 from opsin.studio.datasets.uploads import Uploads
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.pages.page import Page
 from opsin.studio.runs.dataset_cache import DatasetCache, ImagePlaces
 from opsin.studio.runs.inspection_sessions import InspectionSessions
 from opsin.studio.runs.prediction_session import PredictionSession
@@ -34,7 +33,8 @@ class Studio:
     def __init__(self, settings: StudioSettings) -> None:
         self.settings = settings
         self.navigation: list[tuple[str, str]] = []
-        self.pages: list[Page] = []
+        #: Words and paths of the menu *More*.
+        self.menu: list[tuple[str, str]] = []
         self.changed = Event[str]()
         self.runs = RunIndex(settings.runs)
         self.jobs = Queue(settings.home, settings.at_once, settings.runs)

@@ -165,7 +165,7 @@ def _menu(studio: Studio, project: Project | None, guide: str) -> None:
     icon_action("help_outline", "Help with this page",
                 lambda: ui.navigate.to(f"{HELP}/{guide}", new_tab=True))  # fmt: skip
     with icon_action("more_vert", "More", lambda: None), ui.menu(), ui.list():
-        for page_ in studio.pages:
-            if page_.more and (project or "{project}" not in page_.path):
-                target = page_.path.replace("{project}", project.id if project else "")
-                ui.menu_item(page_.more, lambda target=target: ui.navigate.to(target))
+        for word, path in studio.menu:
+            if project or "{project}" not in path:
+                target = path.replace("{project}", project.id if project else "")
+                ui.menu_item(word, lambda target=target: ui.navigate.to(target))
