@@ -15,9 +15,9 @@ from opsin.core.storage import storage_errors
 from opsin.studio import StudioSettings
 from opsin.studio.datasets.catalogue import Library
 from opsin.studio.datasets.folders import Folders
-from opsin.studio.datasets.projects import Projects
 from opsin.studio.datasets.uploads import Uploads
 from opsin.studio.jobs.queue import Queue
+from opsin.studio.projects import Projects
 from opsin.studio.runs.dataset_cache import DatasetCache, ImagePlaces
 from opsin.studio.runs.inspection_sessions import InspectionSessions
 from opsin.studio.runs.prediction_session import PredictionSession

@@ -19,7 +19,7 @@ from opsin.studio.ui.kit import UndoBar, error_line, fault_in_words, icon_action
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
-    from opsin.studio.datasets.projects import Project
+    from opsin.studio.projects import Project
     from opsin.studio.state import Studio
 
 #: The pages of a project in their order: key, word, icon.
