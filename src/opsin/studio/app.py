@@ -20,6 +20,7 @@ from nicegui import app as nicegui_app
 from nicegui import ui
 
 from opsin.core.events import SILENT, Watcher
+from opsin.core.glossary import glossary
 from opsin.core.platform import allow_open_files
 from opsin.studio import StudioSettings, image_routes
 from opsin.studio.datasets import uploads
@@ -27,10 +28,12 @@ from opsin.studio.errors import new_api
 from opsin.studio.pages import error_pages
 from opsin.studio.pages.page import all_pages
 from opsin.studio.pages.sign_in import page as sign_in_page
+from opsin.studio.parts import layout as old_layout
 from opsin.studio.parts import terms
 from opsin.studio.runs import inspection_sessions, prediction_session
 from opsin.studio.security import SignInFile, guarded, signed_in_address
 from opsin.studio.state import Studio
+from opsin.studio.ui import layout
 from opsin.web.access import SignIn
 from opsin.web.addresses import url_of
 from opsin.web.listening import OPEN_FILES, ConnectionLimits, Server, listening
@@ -47,6 +50,9 @@ def build(studio: Studio) -> FastAPI:
     image_routes.add_routes(api, studio.opened, studio.runs, studio.sets)
     image_routes.add_help(api)
     terms.add_routes(api)
+    old_layout.head()
+    layout.head()  # read once, before there are windows
+    glossary()
     uploads.add_routes(api, studio.uploads)
     prediction_session.add_routes(api, studio.tried, studio.jobs)
     inspection_sessions.add_routes(api, studio.inside)
