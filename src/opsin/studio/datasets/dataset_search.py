@@ -23,9 +23,8 @@ from opsin.core.platform import limit_memory
 from opsin.core.recipe import DataRecipe
 from opsin.core.sandbox import Sandbox
 from opsin.data import sources
-from opsin.data.image_tree import is_image_name, is_visible
 from opsin.data.sources.archive import is_archive, unpack
-from opsin.data.sources.folder import open_folder
+from opsin.data.sources.contents import Files, PackedImages
 from opsin.data.sources.named import NAMES
 from opsin.data.sources.rows import SourceRequest
 
@@ -52,9 +51,29 @@ def _sandbox(owner: int) -> Sandbox:
     return Sandbox(f"{__name__}:find", seconds=_SECONDS, memory=_MEMORY, processes=2)
 
 
+def list_images(recipe: DataRecipe) -> Header:
+    """List a recipe's images: names, classes, labels, and where their contents lie, if in files."""
+    header = {"recipe": recipe.model_dump(mode="json"), "list": True}
+    return _sandbox(os.getpid()).call(header)[0]
+
+
 def find(header: Header, _: memoryview) -> tuple[Header, Sequence[bytes]]:
-    """Find a recipe's sources, in the sandbox."""
-    return {"key": sources.find_all(DataRecipe.model_validate(header["recipe"])).key}, []
+    """Find a recipe's sources, or list their images, in the sandbox."""
+    recipe = DataRecipe.model_validate(header["recipe"])
+    located = sources.find_all(recipe)
+    if not header.get("list"):
+        return {"key": located.key}, []
+    found = located.open()
+    found = found.keep(recipe.classes) if recipe.classes else found
+    answer: Header = {
+        "names": list(found.names), "labels": found.labels.tolist(),
+        "classes": list(found.classes), "parts": bool(found.given.any()),
+    }  # fmt: skip
+    if isinstance(found.images, Files):
+        answer["files"] = list(found.images.places())
+    elif isinstance(found.images, PackedImages):
+        answer |= {"packed": str(found.images.file), "ends": found.images.ends.tolist()}
+    return answer, []
 
 
 def check_archive(path: Path) -> None:
@@ -82,11 +101,7 @@ def _check(path: Path) -> list[str]:
         if not (path.is_file() and is_archive(path)):
             sources.locate(SourceRequest(str(path))).open()
             return []
-        root = unpack(path)
-        # Tables and arrays are checked when they are read.
-        seen = [entry for entry in root.iterdir() if is_visible(entry.name)]
-        if all(entry.is_dir() or is_image_name(entry.name) for entry in seen):
-            open_folder(root)
+        root = unpack(path)  # what it holds is checked when it is read
     except OpsinError as error:
         return [text.replace(str(root), str(path)) for text in error_values(error)]
     return []

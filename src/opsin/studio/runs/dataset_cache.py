@@ -18,12 +18,14 @@ from opsin.core.recipe import DataRecipe
 from opsin.core.storage import write_bytes
 from opsin.core.stored_arrays import StoredArrays
 from opsin.data.audit import Finding
+from opsin.data.cache import digest_names, short_digest
 from opsin.data.dataset import fingerprint_of
 from opsin.data.decoded import Decoded, correct, take
 from opsin.data.fill_cache import cache_key, look_up
-from opsin.data.run_images import pair_up, recipe_of_run, rows_of_run
+from opsin.data.run_images import pair_up, read_images, recipe_of_run, rows_of_run
 from opsin.data.sources.named import NAMES
 from opsin.studio.datasets.catalogue import Library, LibraryDataset, without_places
+from opsin.studio.datasets.contents import Contents, read_contents
 from opsin.studio.datasets.corrections import Corrections, RunCorrections
 from opsin.studio.datasets.dataset_search import key_of
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
@@ -75,6 +77,7 @@ class DatasetCache:
     def __init__(self, sets: Library, runs: RunIndex, places: ImagePlaces, most: int = 2) -> None:
         self._sets, self._runs, self._places = sets, runs, places
         self._open = ComputedOnce[tuple[str, str], _OpenDataset](most)
+        self._contents = ComputedOnce[str, Contents](2 * most)
 
     def is_open(self, set_id: str) -> bool:
         """Whether the images of a set are open."""
@@ -91,6 +94,20 @@ class DatasetCache:
             made = await IMAGES.run(lambda: Corrections(self._sets.folder(set_id), opened.images))
             opened.corrections = opened.corrections or made
         return opened.corrections
+
+    async def contents_of(self, set_id: str) -> Contents:
+        """List the images of a set in their original form."""
+        the_set = await IMAGES.run(self._sets.get, set_id)
+
+        def read() -> Contents:
+            with without_places(the_set.sources[0], the_set.title):
+                return read_contents(the_set)
+
+        return await self._contents.get(set_id, lambda: IMAGES.run(read))
+
+    def files_changed(self, set_id: str) -> None:
+        """List the images of a set again; its decoded images stay open until others are there."""
+        self._contents.forget(set_id)
 
     async def of_run(self, run_id: str) -> DecodedDataset:
         """Open the images of a run, with the corrections that it was trained with."""
@@ -136,6 +153,7 @@ class DatasetCache:
 
     def forget(self, id_: str) -> None:
         """Close a changed or removed set or run."""
+        self._contents.forget(id_)
         for kind in ("set", "run"):
             self._open.forget((kind, id_))
 
@@ -185,21 +203,44 @@ def open_run(run_id: str, directory: RunDirectory) -> DecodedDataset:
             break
     else:
         raise _unread(recipe.source)
+    written, plain = directory.split.is_file(), decoded
     if recipe.labels is not None:
         decoded = correct(decoded, recipe.labels, missing_ok=True)
-    written = directory.split.is_file()
-    rows = rows_of_run(directory, decoded) if written else np.arange(len(decoded.labels))
-    if rows is None or fingerprint_of(decoded) != record.fingerprint:
+    if written and fingerprint_of(decoded) != record.fingerprint:
+        decoded = _as_trained(directory, plain, record)
+    elif written and (rows := rows_of_run(directory, decoded)) is not None:
+        decoded = take(decoded, rows)  # files may have been renamed since
+    if decoded is None or fingerprint_of(decoded) != record.fingerprint:
         raise NotThere(
             f"The images of {recipe.source} have changed since the run was trained",
             "Put them back, or train again.",
         )
-    if not np.array_equal(rows, np.arange(len(rows))):  # files were renamed since
-        decoded = take(decoded, rows)
     opened = DecodedDataset(run_id, decoded, key=key, kept=decoded.rows, recipe=read)
     if written:
         opened.take_split(directory.load_arrays(directory.split))
     return opened
+
+
+def _as_trained(directory: RunDirectory, decoded: Decoded, record: DatasetRecord) -> Decoded | None:
+    """Return a run's images in its order, with the classes they had then.
+
+    Others may be there now, or have been moved to other classes.
+    """
+    then, now = read_images(directory), digest_names(short_digest(decoded.digests))
+    keys = (lambda one: one, lambda one: one[0])
+    pairs = sorted(
+        pair_up(
+            [(image.digest, image.name) for image in then],
+            list(zip(now, decoded.names, strict=True)),
+            keys,
+        )
+    )
+    if [one for one, _ in pairs] != list(range(len(then))):
+        return None
+    number = {name: label for label, name in enumerate(record.classes)}
+    labels = np.array([number.get(image.label, 0) for image in then], np.int64)
+    kept = take(decoded, np.array([other for _, other in pairs], np.int64))
+    return replace(kept, classes=tuple(record.classes), labels=labels)
 
 
 def _take_look(opened: DecodedDataset, sets: Library) -> bool:
