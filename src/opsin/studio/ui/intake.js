@@ -52,7 +52,100 @@ function named(files) {
   return few.join(', ') + (more > 0 ? ` and ${more.toLocaleString('en')} more` : '');
 }
 
+// Live: what the camera sees, answered frame by frame, the next one once the last has its answer.
+const LIVE = `
+  <div v-if="stream && live" class="live">
+    <div class="stack"><video ref="video" autoplay playsinline muted :class="{ mirrored }" aria-label="What the camera sees"></video>
+      <div class="line"><button ref="shutter" type="button" class="primary" @click="snap">Keep this photograph</button>
+        <button type="button" @click="close">Stop the camera</button>
+        <label v-if="lenses.length > 1">Camera <select :value="lens" @change="watch($event.target.value)">
+          <option v-for="(each, i) in lenses" :key="each.deviceId" :value="each.deviceId">{{ each.label || 'Camera ' + (i + 1) }}</option>
+        </select></label></div></div>
+    <div class="stack"><p class="headline" aria-live="polite">{{ seen ? seen.answer : 'Looking' }}</p>
+      <dl v-if="seen" class="bars" aria-label="Probabilities"><template v-for="each in seen.shares" :key="each.name">
+        <dt :class="{ best: each.best }">{{ each.name }}</dt>
+        <dd aria-hidden="true"><i :style="{ width: each.share + '%' }"></i></dd><dd>{{ each.share.toFixed(0) }}%</dd></template></dl>
+      <p class="note" v-if="seen">{{ seen.note }}</p><p class="note">{{ rate }}</p></div>
+  </div>`;
+const FRAME = 288; // the shorter side of what is sent: networks see less
+const FIXED = 12; // classes that keep their places
+const pause = (time) => new Promise((take) => setTimeout(take, time));
+
+function cameraFault(error) {
+  const advice = {
+    NotAllowedError: 'The camera is blocked for this page. Allow it beside the address, then try again.',
+    NotFoundError: 'There is no camera. Plug one in, then try again, or choose photographs.',
+    NotReadableError: 'Another program uses the camera. Close that, then try again.',
+  };
+  return advice[error.name] ?? `The camera did not start (${error.name}). Unplug it, plug it in, and try again.`;
+}
+
+const living = {
+  props: { live: String },
+  data: () => ({ lens: '', lenses: [], mirrored: false, seen: null, rate: '' }),
+  methods: {
+    async watch(lens) {
+      this.close();
+      this.fault = '';
+      const size = { width: { ideal: 1280 }, height: { ideal: 720 } };
+      const which = lens ? { deviceId: { exact: lens } } : { facingMode: 'environment' };
+      let stream;
+      try { stream = await navigator.mediaDevices.getUserMedia({ video: { ...size, ...which } }); } catch (error) {
+        this.fault = cameraFault(error);
+        return;
+      }
+      const [track] = stream.getVideoTracks();
+      track.onended = () => { this.close(); this.fault = 'The camera is gone. Plug it in again, then start it.'; };
+      const settings = track.getSettings();
+      Object.assign(this, { stream, lens: settings.deviceId, mirrored: settings.facingMode !== 'environment', seen: null, rate: '' });
+      this.lenses = (await navigator.mediaDevices.enumerateDevices()).filter((each) => each.kind === 'videoinput');
+      await this.$nextTick();
+      this.$refs.video.srcObject = stream;
+      this.$refs.shutter.focus();
+      this.follow(stream);
+    },
+    async follow(stream) {
+      const canvas = document.createElement('canvas');
+      let [kept, times] = [{ shares: {}, strange: 0 }, []];
+      while (this.stream === stream) {
+        const video = this.$refs.video;
+        if (!video?.videoWidth || document.hidden) { await pause(100); continue; }
+        const scale = Math.min(1, FRAME / Math.min(video.videoWidth, video.videoHeight));
+        [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight].map((length) => Math.round(length * scale));
+        canvas.getContext('2d').drawImage(video, 0, 0, canvas.width, canvas.height);
+        const body = await new Promise((take) => canvas.toBlob(take, 'image/jpeg', 0.85));
+        let [reply, fault] = [null, 'The studio does not answer; it is asked again.'];
+        try {
+          const answer = await fetch(this.live, { method: 'POST', body });
+          reply = await answer.json();
+          if (!answer.ok) { fault = `${reply.error.message}. ${reply.error.advice}`; reply = null; }
+        } catch (error) { /* away for a moment */ }
+        if (this.stream !== stream) return;
+        this.fault = reply ? '' : fault;
+        if (!reply) { await pause(1000); continue; }
+        kept = this.follows(kept, reply);
+        times = [...times, performance.now()].filter((time) => time > performance.now() - 3000);
+        if (times.length > 2) this.rate = `${((times.length - 1) / (times.at(-1) - times[0]) * 1000).toFixed(1)} answers a second`;
+      }
+    },
+    // Half of the last answers and half of this one: bars move without a flicker.
+    follows(kept, reply) {
+      const shares = Object.fromEntries(reply.shares.map(([name, share]) => [name, 50 * share + (kept.shares[name] ?? 100 * share) / 2]));
+      const strange = (reply.rejected ? 0.5 : 0) + kept.strange / 2;
+      const ranked = Object.keys(shares).sort((a, b) => shares[b] - shares[a]);
+      const names = ranked.length > FIXED ? ranked.slice(0, 8) : Object.keys(shares);
+      this.seen = {
+        answer: reply.warning || (strange > 0.5 ? 'None of these' : ranked[0]),
+        shares: names.map((name) => ({ name, share: shares[name], best: name === ranked[0] && strange <= 0.5 })),
+        note: strange > 0.5 ? `It looks unlike the photographs of training. Nearest: ${ranked[0]}.` : '',
+      };
+      return { shares, strange };
+    },
+  },
+};
+
 export default {
+  mixins: [living],
   template: `
     <div class="intake" :class="{ over: over }" role="group" :aria-label="label"
         @dragover.prevent="over = true" @dragleave="over = false" @drop.prevent="dropped">
@@ -62,12 +155,13 @@ export default {
           :multiple="multiple" :accept="accept" :disabled="disabled" @change="chosen"></label>
         <label v-if="folders" class="intake-choose">Choose a folder<input type="file" webkitdirectory
           :disabled="disabled" @change="chosen"></label>
-        <button v-if="camera && able && !stream" type="button" :disabled="disabled" @click="look">Use the camera</button>
+        <button v-if="camera && able && !stream" type="button" :disabled="disabled" @click="live ? watch('') : look()">Use the camera</button>
         <span class="note">or drop {{ multiple ? 'them' : 'it' }} here, or paste</span>
       </div>
       <p v-if="camera && !able" class="note">No camera here: browsers allow it on this machine itself
         (localhost) or over https.</p>
-      <div v-if="stream" class="stack"><video ref="video" autoplay playsinline muted
+      ${LIVE}
+      <div v-if="stream && !live" class="stack"><video ref="video" autoplay playsinline muted
           aria-label="What the camera sees"></video>
         <div class="line"><button ref="shutter" type="button" class="primary" @click="snap">Take an image</button>
           <button type="button" @click="close">Close the camera</button>
@@ -140,7 +234,7 @@ export default {
       this.fault = '';
       const wanted = { video: { width: { ideal: 1280 }, height: { ideal: 720 }, facingMode: 'environment' } };
       try { this.stream = await navigator.mediaDevices.getUserMedia(wanted); } catch (error) {
-        this.fault = `No camera can be used (${error.name}). Plug one in, or allow it in the address bar.`;
+        this.fault = cameraFault(error);
         return;
       }
       await this.$nextTick();

@@ -41,6 +41,7 @@ class Intake(Element, component="intake.js"):
         on_all: Is given all of them, once none is on its way any more.
         folders: Whether a whole folder can be chosen.
         part: Bytes that are sent at once.
+        live: Address that answers frames of the camera; with it, the camera shows answers.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Intake(Element, component="intake.js"):
         on_all: Callable[[list[SentFile]], Awaitable[object] | object] | None = None,
         folders: bool = False,
         part: int = 4 << 20,
+        live: str = "",
     ) -> None:
         super().__init__()
         self.props["label"] = safe(label)
@@ -64,6 +66,7 @@ class Intake(Element, component="intake.js"):
         self.props["folders"] = folders
         self.props["batch"] = batch
         self.props["part"] = part
+        self.props["live"] = live
         self.props["disabled"] = False
         self._on_file, self._on_all = on_file, on_all
         self._arrived: dict[str, SentFile] = {}
