@@ -61,9 +61,7 @@ class Classifying:
             **answer, notes=notes, pixels=np.frombuffer(pixels, np.uint8).reshape(shape)
         )
 
-    def heat(
-        self, model: ModelContent, answer: Prediction
-    ) -> tuple[NDArray[np.float32], Resize]:
+    def heat(self, model: ModelContent, answer: Prediction) -> tuple[NDArray[np.float32], Resize]:
         """Return the occlusion map of an answer, ``float32[H, W]``, and how its pixels arose."""
         pixels = answer.pixels
         question = {"do": "heat", "label": answer.label, "shape": pixels.shape}
