@@ -214,7 +214,7 @@ def on_photograph(
     seen = Image.fromarray(heat[down : down + inner[1], along : along + inner[0]])
     whole = np.zeros(size, np.float32)
     area = (right - left, bottom - top)
-    whole[top:bottom, left:right] = seen.resize(area, Image.Resampling.BILINEAR)
+    whole[top:bottom, left:right] = np.asarray(seen.resize(area, Image.Resampling.BILINEAR))
     return whole
 
 
