@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 pytest.importorskip("filelock")
 
 from opsin.core.artifacts.records import RunStatus
-from opsin.studio.jobs import progress as module
 from opsin.studio.jobs.job import Job, new_job, read_job, write_job
 from opsin.studio.jobs.levels import levels_for
 from opsin.studio.jobs.progress import SOON, TimeLeft, _Followed, factor_of
 
+CLOCK = "opsin.studio.jobs.progress.time.monotonic"
 HEAD = {"start": 5.0, "features": 9.0, "heads": 6.0, "finish": 7.0}
 ESTIMATES = st.one_of(st.none(), st.floats(0, 1e6), st.just(math.inf), st.just(math.nan))
 
@@ -77,7 +77,7 @@ def test_whatever_a_training_says_nothing_jumps(
     expected: dict[str, float],
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(CLOCK, lambda: now[0])
     followed = _Followed(new_job("train", "Waste 1", ["x"], expected=expected), 1.0)
     before = followed.progress
     for work, passed in said:  # an hour asleep too
@@ -94,12 +94,12 @@ def test_whatever_a_training_says_nothing_jumps(
 
 def test_a_training_is_shown_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(CLOCK, lambda: now[0])
     followed = _Followed(new_job("train", "Waste 1", ["x"], expected=HEAD), 1.0)
     shown = []
     for second in range(40):  # half as fast as expected
         now[0] = second
-        work = status("the report", 0, 0, 1.0)
+        work: RunStatus | None = status("the report", 0, 0, 1.0)
         if second < 10:
             work = None
         elif second < 20:
@@ -117,7 +117,7 @@ def test_a_training_is_shown_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_epochs_are_told_from_what_comes_before(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(CLOCK, lambda: now[0])
     followed = _Followed(new_job("train", "Waste 1", ["x"]), 1.0)
     assert (followed.progress.share, followed.progress.left) == (None, None)
     now[0] = 3.0
@@ -127,12 +127,12 @@ def test_epochs_are_told_from_what_comes_before(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_machine_is_measured_by_its_trainings() -> None:
-    job = replace(new_job("train", "", ["x"], expected=HEAD), state="done", started=0.0)
+    job = replace(new_job("train", "", ["x"], expected=HEAD), state="done", started=1.0)
     assert factor_of([]) == 1.0
-    assert factor_of([replace(job, ended=54.0)]) == 2.0
-    assert factor_of([replace(job, ended=54.0, goes_on=True)]) == 1.0
+    assert factor_of([replace(job, ended=55.0)]) == 2.0
+    assert factor_of([replace(job, ended=55.0, goes_on=True)]) == 1.0
     quick, good, best = levels_for(
-        120, [replace(job, ended=54.0)], torch=bool, pretrained=lambda: True
+        120, [replace(job, ended=55.0)], torch=lambda: False, pretrained=lambda: True
     )
     assert (quick.seconds or 0) < (good.seconds or 0)
     assert best.off == "It needs PyTorch, which is not installed here."
