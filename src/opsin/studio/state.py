@@ -16,8 +16,8 @@ from opsin.studio import StudioSettings
 from opsin.studio.datasets.catalogue import Library
 from opsin.studio.datasets.folders import Folders
 from opsin.studio.datasets.uploads import Uploads
-from opsin.studio.jobs.progress import ProgressOfAll
 from opsin.studio.jobs.queue import Queue
+from opsin.studio.progress import ProgressOfAll
 from opsin.studio.projects import Projects
 from opsin.studio.runs.dataset_cache import DatasetCache, ImagePlaces
 from opsin.studio.runs.inspection_sessions import InspectionSessions

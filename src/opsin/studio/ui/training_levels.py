@@ -10,7 +10,7 @@ from typing import Final, Literal
 from opsin.backbones.named_backbones import NAMED
 from opsin.core.format import seconds_of
 from opsin.studio.jobs.job import Job
-from opsin.studio.jobs.progress import factor_of
+from opsin.studio.progress import factor_of
 
 LevelName = Literal["quick", "good", "best"]
 # Seconds of two ordinary cores: the start, an image's features by each network, a head of one

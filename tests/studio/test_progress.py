@@ -14,10 +14,10 @@ pytest.importorskip("filelock")
 
 from opsin.core.artifacts.records import RunStatus
 from opsin.studio.jobs.job import Job, new_job, read_job, write_job
-from opsin.studio.jobs.progress import SOON, TimeLeft, _Followed, factor_of
+from opsin.studio.progress import SOON, TimeLeft, _Followed, factor_of
 from opsin.studio.ui.training_levels import levels_for
 
-CLOCK = "opsin.studio.jobs.progress.time.monotonic"
+CLOCK = "opsin.studio.progress.time.monotonic"
 HEAD = {"start": 5.0, "features": 9.0, "heads": 6.0, "finish": 7.0}
 ESTIMATES = st.one_of(st.none(), st.floats(0, 1e6), st.just(math.inf), st.just(math.nan))
 
