@@ -25,7 +25,6 @@ from opsin.data.fill_cache import cache_key, look_up
 from opsin.data.run_images import pair_up, read_images, recipe_of_run, rows_of_run
 from opsin.data.sources.named import NAMES
 from opsin.studio.datasets.catalogue import Library, LibraryDataset, without_places
-from opsin.studio.datasets.contents import Contents, read_contents
 from opsin.studio.datasets.corrections import Corrections, RunCorrections
 from opsin.studio.datasets.dataset_search import key_of
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
@@ -77,7 +76,6 @@ class DatasetCache:
     def __init__(self, sets: Library, runs: RunIndex, places: ImagePlaces, most: int = 2) -> None:
         self._sets, self._runs, self._places = sets, runs, places
         self._open = ComputedOnce[tuple[str, str], _OpenDataset](most)
-        self._contents = ComputedOnce[str, Contents](2 * most)
 
     def is_open(self, set_id: str) -> bool:
         """Whether the images of a set are open."""
@@ -94,20 +92,6 @@ class DatasetCache:
             made = await IMAGES.run(lambda: Corrections(self._sets.folder(set_id), opened.images))
             opened.corrections = opened.corrections or made
         return opened.corrections
-
-    async def contents_of(self, set_id: str) -> Contents:
-        """List the images of a set in their original form."""
-        the_set = await IMAGES.run(self._sets.get, set_id)
-
-        def read() -> Contents:
-            with without_places(the_set.sources[0], the_set.title):
-                return read_contents(the_set)
-
-        return await self._contents.get(set_id, lambda: IMAGES.run(read))
-
-    def files_changed(self, set_id: str) -> None:
-        """List the images of a set again; its decoded images stay open until others are there."""
-        self._contents.forget(set_id)
 
     async def of_run(self, run_id: str) -> DecodedDataset:
         """Open the images of a run, with the corrections that it was trained with."""
@@ -153,7 +137,6 @@ class DatasetCache:
 
     def forget(self, id_: str) -> None:
         """Close a changed or removed set or run."""
-        self._contents.forget(id_)
         for kind in ("set", "run"):
             self._open.forget((kind, id_))
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,18 +17,28 @@ from numpy.typing import NDArray
 from opsin.core.errors import OpsinError, SourceError
 from opsin.core.format import counted
 from opsin.data.corrections import LEFT_OUT, read_corrections
-from opsin.studio.datasets.catalogue import Library, LibraryDataset
-from opsin.studio.datasets.contents import Contents
+from opsin.studio.datasets.catalogue import LibraryDataset, without_places
 from opsin.studio.datasets.corrections import Corrections
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
-from opsin.studio.datasets.photo_files import Change, PhotoFiles
 from opsin.studio.datasets.upload_import import SentFile
-from opsin.studio.datasets.uploads import Uploads
-from opsin.studio.runs.dataset_cache import DatasetCache, NotDecoded
-from opsin.studio.threads import IMAGES, UPLOADS
+from opsin.studio.pages.photo_contents import Contents, read_contents
+from opsin.studio.pages.photo_files import Change, PhotoFiles
+from opsin.studio.runs.dataset_cache import NotDecoded
+from opsin.studio.threads import IMAGES, UPLOADS, ComputedOnce
+
+if TYPE_CHECKING:
+    from opsin.studio.state import Studio
 
 #: Label of images that are left out.
 OUT: Final = -1
+# Datasets whose files are known, of those opened last.
+_OPEN: Final = 4
+_ALBUMS: Final = WeakKeyDictionary["Studio", "Albums"]()
+
+
+def albums_of(studio: Studio) -> Albums:
+    """The albums of a studio, which all its windows share."""
+    return _ALBUMS.setdefault(studio, Albums(studio))
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,14 +137,32 @@ class Album:
 class Albums:
     """Opens albums and changes them; every change can be undone."""
 
-    def __init__(self, sets: Library, opened: DatasetCache, uploads: Uploads) -> None:
-        self._sets, self._opened, self._uploads = sets, opened, uploads
+    def __init__(self, studio: Studio) -> None:
+        self._sets, self._opened, self._uploads = studio.sets, studio.opened, studio.uploads
         self._files: dict[str, PhotoFiles] = {}
+        self._contents = ComputedOnce[str, Contents](_OPEN)
+
+    async def contents(self, set_id: str) -> Contents:
+        """The files of a dataset's photographs."""
+        dataset = self._sets.get(set_id)
+
+        def read() -> Contents:
+            with without_places(dataset.sources[0], dataset.title):
+                contents = read_contents(dataset)
+            if contents.files is not None:  # reads the disk, so not later on the event loop
+                contents.tokens, contents.tray_tokens  # noqa: B018
+            return contents
+
+        return await self._contents.get(set_id, lambda: IMAGES.run(read))
+
+    def files_changed(self, set_id: str) -> None:
+        """List the files again; the decoded images stay open until others are there."""
+        self._contents.forget(set_id)
 
     async def open(self, set_id: str) -> Album:
         """The photographs of a dataset now."""
         dataset = self._sets.get(set_id)
-        contents = await self._opened.contents_of(set_id)
+        contents = await self.contents(set_id)
         opened: DecodedDataset | None = None
         labels: NDArray[np.int64] | None = None
         with contextlib.suppress(NotDecoded, SourceError):
@@ -292,7 +321,7 @@ class Albums:
         if change is None:
             return ""
         if change.moves:
-            self._opened.files_changed(set_id)
+            self.files_changed(set_id)
         if change.step is not None:
             with contextlib.suppress(NotDecoded):
                 await self._opened.changed(set_id)  # by now, it may know other classes
@@ -326,7 +355,7 @@ class Albums:
 
     def _changed(self, album: Album, *, files: bool) -> None:
         if files:
-            self._opened.files_changed(album.dataset.id)
+            self.files_changed(album.dataset.id)
 
 
 def _take_last(own: PhotoFiles) -> Change | None:
@@ -357,8 +386,6 @@ def _album(
         )
         now = decoded.labels if labels is None else labels
         return Album(dataset, contents, decoded.classes, now, np.arange(len(now)), opened)
-    contents.tokens  # noqa: B018  reads the disk, so not later on the event loop
-    contents.tray_tokens  # noqa: B018
     number = {name: label for label, name in enumerate(contents.classes)}
     now, rows = contents.labels.copy(), np.full(len(contents.names), -1)
     if opened is None or labels is None:
