@@ -1,0 +1,102 @@
+"""A project is its images with its classifiers: renamed, removed and restored as one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from opsin.core.errors import RunError
+from opsin.data.dataset import Dataset
+from opsin.studio.datasets.catalogue import Library
+from opsin.studio.errors import NotThere
+from opsin.studio.jobs.queue import Queue
+from opsin.studio.projects import Projects
+from opsin.studio.runs.run_index import RunIndex
+from tests.made_studio import write_two_runs
+
+
+class Parts:
+    """What a studio puts its projects together from."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home = folder / "home"
+        self.sets = Library(self.home, Queue(self.home))
+        self.runs = RunIndex(folder / "runs")
+        self.runs.scan()
+        self.projects = Projects(self.sets, self.runs, self.home)
+
+
+@pytest.fixture
+def parts(tmp_path: Path, digits: Dataset, nearest_mean: Path) -> Parts:
+    write_two_runs(tmp_path / "runs", digits, nearest_mean)
+    return Parts(tmp_path)
+
+
+def names(parts: Parts) -> list[str]:
+    return [project.name for project in parts.projects.all()]
+
+
+def test_runs_of_the_command_line_are_a_project_by_their_source(parts: Parts) -> None:
+    [project] = parts.projects.all()
+    assert (project.dataset, len(project.classifiers)) == (None, 2)
+    parts.projects.rename(project.id, "  Digits of ours ")
+    assert names(parts) == names(Parts(parts.home.parent)) == ["Digits of ours"]
+    newest = project.classifier()
+    assert newest is not None
+    assert newest.verdict.startswith("Right for ")
+    assert parts.projects.of_run(newest.id).id == project.id
+    # Its images become a dataset: the project is the same.
+    added = parts.sets.add_source(*newest.places)
+    assert [item.id for item in parts.projects.all()] == [project.id] == [added.id]
+
+
+def test_a_project_is_removed_and_restored_with_its_classifiers(parts: Parts) -> None:
+    [project] = parts.projects.all()
+    parts.sets.add_source(*project.runs[0].places, title="Numbers")
+    token = parts.projects.remove(project.id)
+    assert names(parts) == []
+    # After a restart, too.
+    parts = Parts(parts.home.parent)
+    [removed] = parts.projects.removed()
+    assert (removed.name, removed.token) == ("Numbers", token)
+    parts.projects.restore(token)
+    assert names(parts) == ["Numbers"]
+    assert len(parts.projects.get(project.id).classifiers) == 2
+    assert parts.projects.removed() == []
+    with pytest.raises(NotThere):
+        parts.projects.restore(token)
+    # A classifier by itself.
+    alone = parts.runs.delete(project.runs[0].id)
+    assert [item.token for item in parts.projects.removed()] == [alone]
+    parts.projects.restore(alone)
+    assert len(parts.projects.get(project.id).classifiers) == 2
+
+
+def test_what_was_deleted_for_good_is_gone(parts: Parts) -> None:
+    made = parts.sets.new_empty(["cat", "dog"])
+    images = parts.sets.images_path(made.id)
+    kept = parts.sets.new_empty(["ant", "bee"])
+    waiting = parts.sets.new_place("An upload on its way")
+    waiting.mkdir(parents=True)
+    token = parts.projects.remove(made.id)
+    parts.projects.sweep()
+    assert images.is_dir()
+    parts.projects.sweep(0)
+    assert not images.exists()
+    assert parts.sets.images_path(kept.id).is_dir()
+    assert waiting.is_dir()
+    assert parts.projects.removed() == []
+    with pytest.raises(NotThere):
+        parts.projects.restore(token)
+
+
+def test_nothing_is_removed_while_it_trains(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    [project] = parts.projects.all()
+    rows = {row.id: row for row in project.runs}
+    row = project.runs[1]
+    rows[row.id] = type(row)(**vars(row) | {"state": "running"})
+    monkeypatch.setattr(parts.runs, "_rows", rows)
+    with pytest.raises(RunError, match="Stop the training first"):
+        parts.projects.remove(project.id)
+    assert len(parts.projects.get(project.id).runs) == 2
