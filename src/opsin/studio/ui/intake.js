@@ -54,7 +54,78 @@ function named(files) {
   return few.join(', ') + (more > 0 ? ` and ${more.toLocaleString('en')} more` : '');
 }
 
+// Live: what the camera sees is answered frame by frame, the next once the last has its answer.
+const LIVE = `
+  <div v-if="stream && live" class="live">
+    <div class="stack"><video ref="video" autoplay playsinline muted :class="{ mirrored }" aria-label="What the camera sees"></video>
+      <div class="line"><button ref="shutter" type="button" class="primary" @click="snap">Keep this photo</button>
+        <button type="button" @click="close">Stop</button>
+        <label v-if="lenses.length > 1" class="line">Camera <select :value="lens" @change="change($event.target.value)">
+          <option v-for="(each, i) in lenses" :key="each.deviceId" :value="each.deviceId">{{ each.label || 'Camera ' + (i + 1) }}</option>
+        </select></label></div></div>
+    <div class="stack"><p class="headline" aria-live="polite">{{ seen ? seen.answer : 'Starting' }}</p>
+      <dl v-if="seen" class="bars" aria-label="Probabilities"><template v-for="each in seen.shares" :key="each.name">
+        <dt :class="{ best: each.best }">{{ each.name }}</dt>
+        <dd aria-hidden="true"><i :style="{ width: each.share + '%' }"></i></dd><dd>{{ each.share.toFixed(0) }}%</dd></template></dl>
+      <p class="note" v-if="seen">{{ seen.note }}</p><p class="note">{{ rate }}</p></div>
+  </div>`;
+const FRAME = 288; // the shorter side of what is sent: networks see less
+const FIXED = 12; // classes that keep their places
+const wait = (time) => new Promise((take) => setTimeout(take, time));
+
+const living = {
+  props: { live: String },
+  data: () => ({ lens: '', lenses: [], mirrored: false, seen: null, rate: '' }),
+  methods: {
+    change(lens) { this.close(); this.look(lens); },
+    async follow(stream) {
+      const settings = stream.getVideoTracks()[0].getSettings();
+      Object.assign(this, { lens: settings.deviceId, mirrored: settings.facingMode !== 'environment', seen: null, rate: '' });
+      this.lenses = (await navigator.mediaDevices.enumerateDevices()).filter((each) => each.kind === 'videoinput');
+      const canvas = document.createElement('canvas');
+      let [kept, times] = [{ shares: {}, strange: null }, []];
+      while (this.stream === stream) {
+        const video = this.$refs.video;
+        if (!video?.videoWidth || document.hidden) { await wait(100); continue; }
+        const scale = Math.min(1, FRAME / Math.min(video.videoWidth, video.videoHeight));
+        [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight].map((length) => Math.round(length * scale));
+        canvas.getContext('2d').drawImage(video, 0, 0, canvas.width, canvas.height);
+        const body = await new Promise((take) => canvas.toBlob(take, 'image/jpeg', 0.85));
+        const reply = await this.answer(body);
+        if (this.stream !== stream) return;
+        this.fault = reply.error ? `${reply.error.message}. ${reply.error.advice}` : '';
+        if (reply.error) { await wait(1000); continue; }
+        kept = this.follows(kept, reply);
+        times = [...times, performance.now()].slice(-20);
+        if (times.length > 2) this.rate = `${((times.length - 1) / (times.at(-1) - times[0]) * 1000).toFixed(1)} answers a second`;
+      }
+    },
+    async answer(body) {
+      try {
+        return await (await fetch(this.live, { method: 'POST', body })).json();
+      } catch (error) {
+        return { error: { message: 'The studio does not answer', advice: 'It is asked again each second.' } };
+      }
+    },
+    // Half of this answer, half of those before: bars move without a flicker.
+    follows(kept, reply) {
+      const shares = Object.fromEntries(reply.shares.map(([name, share]) => [name, 50 * share + (kept.shares[name] ?? 100 * share) / 2]));
+      const strange = (reply.rejected + (kept.strange ?? reply.rejected)) / 2;
+      const ranked = Object.keys(shares).sort((a, b) => shares[b] - shares[a]);
+      const names = ranked.length > FIXED ? ranked.slice(0, 8) : Object.keys(shares);
+      const none = strange > 0.5;
+      this.seen = {
+        answer: reply.warning || (none ? 'None of these' : ranked[0]),
+        shares: names.map((name) => ({ name, share: shares[name], best: name === ranked[0] && !none })),
+        note: none ? `It looks unlike the training photos. Nearest: ${ranked[0]}.` : '',
+      };
+      return { shares, strange };
+    },
+  },
+};
+
 export default {
+  mixins: [living],
   template: `
     <div class="intake" :class="{ over, small }" role="group" :aria-label="label">
       <p v-if="!small" class="text-weight-bold">{{ label }}</p>
@@ -63,12 +134,13 @@ export default {
           :multiple="multiple" :accept="accept" :disabled="disabled" @change="chosen"></label>
         <label v-if="folders" class="intake-choose">Choose a folder<input type="file" webkitdirectory
           :disabled="disabled" @change="chosen"></label>
-        <button v-if="camera && able && !stream" type="button" :disabled="disabled" @click="look">{{ small ? 'Camera' : 'Use the camera' }}</button>
+        <button v-if="camera && able && !stream" type="button" :disabled="disabled" @click="look('')">{{ small ? 'Camera' : 'Use the camera' }}</button>
         <slot></slot>
         <span v-if="!small" class="note">or drop {{ multiple ? 'them' : 'it' }} here, or paste</span>
       </div>
       <p v-if="camera && !able && !small" class="note">The camera works on this machine (localhost) or over https.</p>
-      <div v-if="stream" class="stack full-width"><video ref="video" autoplay playsinline muted
+      ${LIVE}
+      <div v-if="stream && !live" class="stack full-width"><video ref="video" autoplay playsinline muted
           aria-label="What the camera sees"></video>
         <div class="line"><button v-if="multiple" ref="shutter" type="button" class="primary" :aria-pressed="String(!!recording)"
             :disabled="disabled" @pointerdown.prevent="record" @pointerup="rest" @pointercancel="rest" @lostpointercapture="rest"
@@ -153,9 +225,10 @@ export default {
       event.preventDefault();
       this.send(files.map((file) => ({ file, path: '' })));
     },
-    async look() {
+    async look(lens) {
       this.fault = '';
-      const wanted = { video: { width: { ideal: 1280 }, height: { ideal: 720 }, facingMode: 'environment' } };
+      const which = lens ? { deviceId: { exact: lens } } : { facingMode: 'environment' };
+      const wanted = { video: { width: { ideal: 1280 }, height: { ideal: 720 }, ...which } };
       try { this.stream = await navigator.mediaDevices.getUserMedia(wanted); } catch (error) {
         this.fault = error.name === 'NotAllowedError' ? 'The camera is blocked. Allow it in the address bar, then try again.'
           : error.name === 'NotFoundError' ? 'There is no camera here. Plug one in, or choose files.'
@@ -170,6 +243,7 @@ export default {
       await this.$nextTick();
       this.$refs.video.srcObject = this.stream;
       this.$refs.shutter.focus();
+      if (this.live) this.follow(this.stream);
     },
     close() {
       this.rest();

@@ -45,6 +45,7 @@ class Intake(Element, component="intake.js"):
         part: Bytes that are sent at once.
         small: Whether it is a row of buttons; the label is only read out.
         around: Selector of the element around it that takes drops (default: itself).
+        live: Address that answers the camera's frames, which are then shown with their answers.
     """
 
     def __init__(
@@ -61,12 +62,13 @@ class Intake(Element, component="intake.js"):
         part: int = 4 << 20,
         small: bool = False,
         around: str = "",
+        live: str = "",
     ) -> None:
         super().__init__()
         self.props.update({
             "label": safe(label), "multiple": multiple, "accept": accept, "camera": camera,
             "folders": folders, "batch": batch, "part": part, "disabled": False, "small": small,
-            "around": around,
+            "around": around, "live": live,
         })  # fmt: skip
         self._on_file, self._on_all = on_file, on_all
         self._arrived: dict[str, SentFile] = {}
