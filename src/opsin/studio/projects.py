@@ -1,26 +1,16 @@
-"""Projects: a name, its images, and the classifiers that learnt from them.
-
-<home>/projects.json  names of projects without a dataset, and what was removed together
-"""
+"""Projects: a name, its images, and the classifiers that learnt from them."""
 
 from __future__ import annotations
 
 import json
-import threading
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel
-
-from opsin.core.errors import RunError
 from opsin.core.storage import write_json
 from opsin.studio.datasets.catalogue import Library, LibraryDataset, id_of_sources
 from opsin.studio.errors import NotThere
 from opsin.studio.runs.run_index import RunIndex, RunRow
-from opsin.studio.trash import KEPT, Removed
 
 
 @dataclass(frozen=True)
@@ -67,31 +57,15 @@ class Project:
         return next(iter(rows), None)
 
 
-class _RemovedProject(BaseModel):
-    """What was removed in one go, by its tokens in the trash."""
-
-    name: str
-    when: float
-    sets: tuple[str, ...] = ()
-    runs: tuple[str, ...] = ()
-
-
-class _Stored(BaseModel):
-    names: dict[str, str] = {}
-    removed: dict[str, _RemovedProject] = {}
-
-
 class Projects:
     """All datasets and classifiers, put together by their images."""
 
     def __init__(self, sets: Library, runs: RunIndex, home: Path) -> None:
         self._sets, self._runs = sets, runs
         self._file = home.absolute() / "projects.json"
-        self._guard = threading.RLock()
-        self._stored = _Stored()
+        self._names: dict[str, str] = {}  # of projects without a dataset
         with suppress(OSError, ValueError, RecursionError):
-            content = json.loads(self._file.read_text(encoding="utf-8"))
-            self._stored = _Stored.model_validate(content)
+            self._names = {**json.loads(self._file.read_text(encoding="utf-8"))}
 
     def all(self) -> list[Project]:
         """All projects, the last used first, as of the last scan of the runs."""
@@ -105,7 +79,7 @@ class Projects:
                 id_,
                 datasets[id_].title
                 if id_ in datasets
-                else self._stored.names.get(id_) or rows[0].source or rows[0].name,
+                else self._names.get(id_) or rows[0].source or rows[0].name,
                 datasets.get(id_),
                 tuple(rows),
             )
@@ -134,60 +108,8 @@ class Projects:
         if project.dataset is not None:
             self._sets.rename(project.id, name)
         elif name.strip():
-            self._change(lambda stored: stored.names.update({project.id: name.strip()}))
-
-    def remove(self, project_id: str) -> str:
-        """Remove a project with its classifiers; the token restores all of it for seven days."""
-        project = self.get(project_id)
-        if any(row.state == "running" for row in project.runs):
-            raise RunError(f"{project.name} is being trained", "Stop the training first.")
-        runs = tuple(self._runs.delete(row.id) for row in project.runs)
-        sets = (self._sets.remove(project.id),) if project.dataset else ()
-        together = _RemovedProject(name=project.name, when=time.time(), sets=sets, runs=runs)
-        token = (sets + runs)[0]
-        self._change(lambda stored: stored.removed.update({token: together}))
-        return token
-
-    def removed(self) -> list[Removed]:
-        """The projects and classifiers that can be restored, the last removed first."""
-        waiting = {item.token: item for item in (*self._sets.removed(), *self._runs.deleted())}
-        items = []
-        for token, project in self._stored.removed.items():
-            tokens = {*project.sets, *project.runs} & waiting.keys()
-            if tokens:
-                items.append(Removed(token, "", project.name, project.when))
-            waiting = {key: item for key, item in waiting.items() if key not in tokens}
-        return sorted([*items, *waiting.values()], key=lambda item: item.when, reverse=True)
-
-    def restore(self, token: str) -> None:
-        """Restore what a token stands for, or `NotThere`."""
-        together = self._stored.removed.get(token)
-        if together is None:
-            sets = {item.token for item in self._sets.removed()}
-            together = _RemovedProject(name="", when=0, **{
-                "sets" if token in sets else "runs": (token,)
-            })  # fmt: skip
-        for run in together.runs:
-            self._runs.restore(run)
-        for dataset in together.sets:
-            self._sets.restore(dataset)
-        self._change(lambda stored: stored.removed.pop(token, None))
-
-    def sweep(self, older: float = KEPT) -> None:
-        """Delete for good what was removed long ago."""
-        self._runs.sweep(older)
-        self._sets.sweep(older)
-        limit = time.time() - older
-        old = [token for token, item in self._stored.removed.items() if item.when <= limit]
-        self._change(lambda stored: [stored.removed.pop(token) for token in old])
-
-    def _change(self, change: Callable[[_Stored], object]) -> None:
-        with self._guard:
-            stored = self._stored.model_copy(deep=True)
-            change(stored)
-            if stored != self._stored:
-                write_json(self._file, stored.model_dump())
-                self._stored = stored
+            self._names = {**self._names, project.id: name.strip()}
+            write_json(self._file, self._names)
 
 
 def id_of_run(row: RunRow) -> str:

@@ -14,7 +14,6 @@ from opsin.core.errors import RunError
 from opsin.core.storage import storage_errors
 from opsin.studio import StudioSettings
 from opsin.studio.datasets.catalogue import Library
-from opsin.studio.datasets.covers import Covers
 from opsin.studio.datasets.folders import Folders
 from opsin.studio.datasets.uploads import Uploads
 from opsin.studio.jobs.queue import Queue
@@ -45,8 +44,7 @@ class Studio:
         self.projects = Projects(self.sets, self.runs, settings.home)
         self.folders = Folders(settings.roots)
         self.uploads = Uploads(settings.home)
-        places = ImagePlaces(self.sets, self.folders, settings.home)
-        self.covers = Covers(settings.home, self.projects, self.runs, places)
+        self.places = places = ImagePlaces(self.sets, self.folders, settings.home)
         self.opened = DatasetCache(self.sets, self.runs, places)
         self.tried = PredictionSession(self.runs)
         self.inside = InspectionSessions(self.runs, places, self.tried, settings.home)
@@ -89,7 +87,8 @@ class Studio:
         kept = self.settings.home / "compare"  # of earlier versions
         await asyncio.to_thread(shutil.rmtree, kept, ignore_errors=True)
         while True:
-            await asyncio.to_thread(self.projects.sweep)
+            await asyncio.to_thread(self.runs.sweep)
+            await asyncio.to_thread(self.sets.sweep)
             await asyncio.sleep(3600)
 
     def queue_in_words(self) -> str:
