@@ -24,12 +24,12 @@ from opsin.core.errors import OpsinError
 from opsin.core.storage import write_bytes
 from opsin.data.image_tree import kind_of_entry
 from opsin.data.images import content_of, open_apart
-from opsin.studio.runs.dataset_cache import ImagePlaces, open_run, open_set
-from opsin.studio.runs.run_index import RunIndex
+from opsin.studio.runs.dataset_cache import open_run, open_set
 from opsin.studio.threads import IMAGES, ComputedOnce
 
 if TYPE_CHECKING:
-    from opsin.studio.projects import Project, Projects
+    from opsin.studio.projects import Project
+    from opsin.studio.state import Studio
 
 #: Pictures of a project.
 MOST: Final = 3
@@ -41,9 +41,9 @@ _FOLDERS: Final = 200
 class Covers:
     """The pictures of all projects."""
 
-    def __init__(self, home: Path, projects: Projects, runs: RunIndex, places: ImagePlaces) -> None:
-        self._folder = home.absolute() / "covers"
-        self._projects, self._runs, self._places = projects, runs, places
+    def __init__(self, studio: Studio) -> None:
+        self._folder = studio.settings.home.absolute() / "covers"
+        self._projects, self._runs, self._places = studio.projects, studio.runs, studio.places
         self._made = ComputedOnce[str, Path](1)
 
     async def picture(self, project_id: str, number: str) -> Path | None:
@@ -121,8 +121,9 @@ def _webp(pixels: NDArray[np.uint8]) -> bytes:
     return file.getvalue()
 
 
-def add_routes(api: FastAPI, covers: Covers) -> None:
+def add_routes(api: FastAPI, studio: Studio) -> None:
     """Serve ``/covers/{project_id}/{number}``."""
+    covers = Covers(studio)
 
     @api.get("/covers/{project_id}/{number}")
     async def cover(project_id: str, number: str) -> Response:

@@ -10,14 +10,15 @@ from nicegui import ui
 
 from opsin.core.format import counted
 from opsin.studio.datasets.catalogue import LibraryDataset
-from opsin.studio.datasets.covers import MOST as PICTURES
 from opsin.studio.datasets.upload_import import SentFile, common_name
 from opsin.studio.jobs import training_form
+from opsin.studio.pages import removed
+from opsin.studio.pages.covers import MOST as PICTURES
 from opsin.studio.pages.page import Page
-from opsin.studio.pages.removed import removed_list
 from opsin.studio.projects import Project
 from opsin.studio.state import Studio
 from opsin.studio.threads import UPLOADS, WATCHER
+from opsin.studio.trash import Removed
 from opsin.studio.ui import kit
 from opsin.studio.ui.intake import IMAGES, Intake
 from opsin.studio.ui.layout import Frame, address, page
@@ -58,6 +59,7 @@ class _Home:
         self._studio, self._frame = studio, frame
         self._most, self._words = _SHOWN, ""
         self._shown: list[object] | None = None
+        self._items: list[Removed] = []
         with ui.element("div").classes("welcome"):
             self._place_for_photos()
             self._examples()
@@ -114,11 +116,13 @@ class _Home:
         if cards != self._shown:
             self._shown = cards
             self._show_cards(projects, chosen)
-        removed = await asyncio.to_thread(self._studio.projects.removed)
-        self._removed.clear()
-        if removed:
-            with self._removed:
-                removed_list(self._studio, removed)
+        items = await asyncio.to_thread(removed.list_removed, self._studio)
+        if items != self._items and not self._removed.is_deleted:
+            self._items = items
+            self._removed.clear()
+            if items:
+                with self._removed:
+                    removed.removed_list(self._studio, items)
 
     def _show_cards(self, projects: list[Project], chosen: list[Project]) -> None:
         self._frame.retitle(
@@ -240,13 +244,13 @@ class _Home:
 
     async def _remove(self, project: Project) -> None:
         with self._status.errors():
-            token = await asyncio.to_thread(self._studio.projects.remove, project.id)
+            token = await asyncio.to_thread(removed.remove_project, self._studio, project.id)
             self._studio.opened.forget(project.id)
             self._frame.undo.offer(f"Removed {project.name}", lambda: self._restore(token))
             self._studio.changed.emit("sets")
 
     async def _restore(self, token: str) -> None:
-        await asyncio.to_thread(self._studio.projects.restore, token)
+        await asyncio.to_thread(removed.restore, self._studio, token)
         self._studio.changed.emit("sets")
 
 
