@@ -30,7 +30,7 @@ from opsin.studio.pages.page import all_pages
 from opsin.studio.pages.sign_in import page as sign_in_page
 from opsin.studio.parts import layout as old_layout
 from opsin.studio.parts import terms
-from opsin.studio.runs import inspection_sessions, prediction_session
+from opsin.studio.runs import answer_tables, inspection_sessions, prediction_session
 from opsin.studio.security import SignInFile, guarded, signed_in_address
 from opsin.studio.state import Studio
 from opsin.studio.ui import layout
@@ -54,7 +54,8 @@ def build(studio: Studio) -> FastAPI:
     layout.head()  # read once, before there are windows
     glossary()
     uploads.add_routes(api, studio.uploads)
-    prediction_session.add_routes(api, studio.tried, studio.jobs)
+    prediction_session.add_routes(api, studio.tried)
+    answer_tables.add_routes(api, studio.answered)
     inspection_sessions.add_routes(api, studio.inside)
     ui.button.default_props("no-caps")
     for field in (ui.input, ui.number, ui.select, ui.textarea):
