@@ -142,7 +142,7 @@ class TryPage:
         asked = self._asked
         self._choice()
         self._corrections = Corrections(self._studio, asked.project, asked.run, self._frame)
-        self._again = ui.element("div")
+        self._again = ui.element("div").style("margin-top: 16px")
         self._holder = ui.element("div").classes("stack").style("margin: 16px 0")
         if asked.images or asked.job:
             with self._holder:
@@ -218,13 +218,14 @@ class TryPage:
         """Show the answers, when the page is there."""
         asked = self._asked
         try:
-            if asked.again:
-                await self._corrections.follow(asked.again, self._again, asked.address)
-            elif asked.job:
+            if asked.job:
                 await self._follow()
             elif asked.images:
                 await self._kept()
-            await self._corrections.offer(lambda job: asked.address(again=job))
+            if asked.again:
+                await self._corrections.follow(asked.again, self._again, asked.address)
+            else:
+                await self._corrections.offer(lambda job: asked.address(again=job))
         except OpsinError as error:
             if not self._holder.is_deleted:
                 self._holder.clear()
@@ -280,6 +281,7 @@ class TryPage:
             with ui.element("div").classes("line"):
                 words = (f"{safe(name, 40)} {count(len(g))}" for name, g in groups.items() if name)
                 ui.label(" · ".join(words)).classes("text-weight-bold")
+                link_button("Try others", asked.address(images=(), job=""))
                 if asked.job:
                     link_button("Save as a table", f"/answers/{asked.job}.csv", icon="table_view")
             note("The least sure answers come first. Click a photograph to see it large.")

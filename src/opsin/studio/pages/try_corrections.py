@@ -25,6 +25,7 @@ from opsin.studio.state import Studio
 from opsin.studio.threads import IMAGES, UPLOADS
 from opsin.studio.ui.kit import StatusLine, action, ask_text, error_line, link_button, note
 from opsin.studio.ui.layout import Frame
+from opsin.studio.ui.training_levels import Level, levels_for
 from opsin.studio.words import safe
 
 
@@ -34,6 +35,7 @@ class Corrections:
     def __init__(self, studio: Studio, project: Project, run: RunRow, frame: Frame) -> None:
         self._studio, self._project, self._run, self._frame = studio, project, run, frame
         self._offer: Callable[[str], str] = str
+        self._following = False
 
     def of_image(self, key: str, answer: Prediction) -> None:
         """Let people say that an answer is wrong, or say where the photograph went."""
@@ -103,22 +105,25 @@ class Corrections:
     async def offer(self, address: Callable[[str], str]) -> None:
         """Offer to train again where photographs came since the newest classifier."""
         self._offer = address
-        dataset, newest = self._project.dataset, self._project.classifier()
-        number = 0
-        if dataset is not None and dataset.made_here and newest is not None:
-            folder = self._studio.sets.images_path(dataset.id)
-            number = await IMAGES.run(newer_images, folder, newest.started or 0.0)
+        number, level = await IMAGES.run(self._new)
         place = self._frame.actions
         if place.is_deleted or self._following:
             return
         place.clear()
-        if number and newest is not None:
+        if number:
             with place:
                 note(counted(number, "new photograph"))
-                seconds = f" ({about(newest.seconds)})" if newest.seconds else ""
+                seconds = f" ({about(level.seconds)})" if level.seconds else ""
                 action(f"Train again{seconds}", self._train, kind="primary")
 
-    _following = False
+    def _new(self) -> tuple[int, Level]:
+        """How many photographs came since the newest training, and what the next one takes."""
+        dataset, newest = self._project.dataset, self._project.classifier()
+        number = total = 0
+        if dataset is not None and dataset.made_here and newest is not None:
+            folder = self._studio.sets.images_path(dataset.id)
+            number, total = newer_images(folder, newest.started or 0.0)
+        return number, levels_for(total, self._studio.jobs.jobs(), known=total - number)[1]
 
     async def _train(self) -> None:
         job = await IMAGES.run(self._start)
@@ -126,13 +131,16 @@ class Corrections:
         ui.navigate.to(self._offer(job.id))
 
     def _start(self) -> Job:
-        dataset = self._studio.sets.get(self._set_id)
-        corrections = self._studio.sets.corrections_path(dataset.id)
+        studio, dataset = self._studio, self._studio.sets.get(self._set_id)
+        _, level = self._new()
+        corrections = studio.sets.corrections_path(dataset.id)
         words = training_form.argv(
-            dataset.words(), {}, runs=self._studio.settings.runs,
+            dataset.words(), level.options, runs=studio.settings.runs,
             labels=corrections if corrections.is_file() else None,
         )  # fmt: skip
-        return self._studio.jobs.add("train", dataset.title, words)
+        return studio.jobs.add(
+            "train", dataset.title, words, project=self._project.id, expected=level.expected
+        )
 
     async def follow(self, job_id: str, holder: ui.element, address: Callable[..., str]) -> None:
         """Show a training that was started here, then compare old and new."""
@@ -145,13 +153,9 @@ class Corrections:
             bar.props["aria-label"] = "Training"
 
         def tell(_: str) -> None:
-            job = jobs.get(job_id)
-            row = self._studio.runs.find(job.run) if job.run else None
-            progress = row.progress if row else None
-            if progress and progress.share is not None and not bar.is_deleted:
-                bar.set_value(progress.share)
-                left = f", {about(progress.left)} left" if progress.left is not None else ""
-                words.set_text(f"Training with the new photographs{left}")
+            now = self._studio.progress.of(jobs.get(job_id))
+            bar.set_value(now.share or 0.0)
+            words.set_text(now.left_in_words or now.step)
 
         if not await waited.over(tell, lambda: holder.is_deleted):
             return
@@ -176,7 +180,7 @@ class Corrections:
         if holder.is_deleted:
             return
         holder.clear()
-        with holder, ui.element("div").classes("card stack").props('role="status"'):
+        with holder, ui.element("div").classes("card line").props('role="status"'):
             if found is None:
                 error_line(error or "")
             for sentence in in_sentences(found, *names) if found else ():
@@ -196,17 +200,15 @@ _ELSEWHERE = (
 )
 
 
-def newer_images(folder: Path, since: float) -> int:
-    """Count the images in the class folders of a set that came after a time."""
-    number = 0
+def newer_images(folder: Path, since: float) -> tuple[int, int]:
+    """Count the images in the class folders of a set: those that came after a time, and all."""
+    times = []
     with contextlib.suppress(OSError), os.scandir(folder) as classes:
         for class_ in classes:
             if class_.is_dir(follow_symlinks=False) and not class_.name.startswith("."):
                 with os.scandir(class_.path) as files:
-                    number += sum(
-                        is_image_name(file.name) and file.stat().st_mtime > since for file in files
-                    )
-    return number
+                    times += [file.stat().st_mtime for file in files if is_image_name(file.name)]
+    return sum(time > since for time in times), len(times)
 
 
 def in_sentences(found: Comparison, old: str, new: str) -> Sequence[str]:
