@@ -19,7 +19,6 @@ from opsin.studio.datasets.uploads import Uploads
 from opsin.studio.jobs.queue import Queue
 from opsin.studio.progress import ProgressOfAll
 from opsin.studio.projects import Projects
-from opsin.studio.runs.answer_tables import AnswerTables
 from opsin.studio.runs.dataset_cache import DatasetCache, ImagePlaces
 from opsin.studio.runs.inspection_sessions import InspectionSessions
 from opsin.studio.runs.prediction_session import PredictionSession
@@ -48,7 +47,6 @@ class Studio:
         self.places = places = ImagePlaces(self.sets, self.folders, settings.home)
         self.opened = DatasetCache(self.sets, self.runs, places)
         self.tried = PredictionSession(self.runs)
-        self.answered = AnswerTables(self.jobs)
         self.inside = InspectionSessions(self.runs, places, self.tried, settings.home)
         self._lock = FileLock(settings.home / "studio.lock")
         self._tasks: list[asyncio.Task[None]] = []

@@ -21,10 +21,10 @@ from opsin.runtime.prediction import NONE_OF_THESE, Prediction
 from opsin.studio.datasets.upload_import import SentFile, common_name, file_name
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import JobAction, new_output_folder
+from opsin.studio.pages.answer_tables import AnsweredImage, grouped, read_answered, read_answers
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.try_corrections import Corrections
 from opsin.studio.projects import Project
-from opsin.studio.runs.answer_tables import AnsweredImage, grouped
 from opsin.studio.runs.run_index import RunRow
 from opsin.studio.state import Studio
 from opsin.studio.threads import IMAGES, UPLOADS
@@ -264,9 +264,9 @@ class TryPage:
             return
         if waited.job.state != "done":
             raise OpsinError(waited.job.cause or "The work was stopped", "Start it again.")
-        images = await self._studio.answered.read(asked.job)
+        images = await read_answers(jobs, asked.job)
         if asked.at is not None:
-            kept = await self._studio.answered.image(asked.job, asked.at)
+            kept = await read_answered(jobs, asked.job, asked.at)
             key = self._studio.tried.put(kept.content, kept.name)
             await self._one(key, asked.at, len(images))
         elif not self._holder.is_deleted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.queue import Queue, output_of
 from opsin.studio.runs.prediction_session import SIDE, SMALL, UploadedImage
-from opsin.studio.threads import IMAGES, ComputedOnce
+from opsin.studio.threads import IMAGES
 
 # Tables that are kept.
 _TABLES: Final = 4
@@ -62,35 +63,29 @@ def grouped(images: Iterable[AnsweredImage]) -> dict[str, list[AnsweredImage]]:
     return {name: groups[name] for name in names}
 
 
-class AnswerTables:
-    """The answers of jobs that classified many images."""
-
-    def __init__(self, jobs: Queue) -> None:
-        self._jobs = jobs
-        self._tables = ComputedOnce[tuple[str, FileStamp], list[AnsweredImage]](_TABLES)
-
-    async def read(self, job_id: str) -> list[AnsweredImage]:
-        """The images of an ended job, by answer and confidence."""
-        file = await IMAGES.run(self.file, job_id)
-        stamp = job_id, await IMAGES.run(file_stamp, file)
-        return await self._tables.get(stamp, lambda: IMAGES.run(_read, file, job_id))
-
-    async def image(self, job_id: str, place: int) -> UploadedImage:
-        """An image of the table by its place, read from where it lies."""
-        images = await self.read(job_id)
-        if not 0 <= place < len(images):
-            raise NotThere("There is no such image", "Go back to the answers.")
-        return await IMAGES.run(_content, self._jobs.get(job_id), images[place].name)
-
-    def file(self, job_id: str) -> Path:
-        """The table of a job."""
-        file = output_of(self._jobs.get(job_id))
-        if file is None or not file.is_file():
-            raise NotThere("The job has no answers yet", "Wait for its end.")
-        return file
+async def read_answers(jobs: Queue, job_id: str) -> list[AnsweredImage]:
+    """The images of an ended job, by answer and confidence."""
+    file = await IMAGES.run(_file, jobs, job_id)
+    return await IMAGES.run(_read, file, job_id, await IMAGES.run(file_stamp, file))
 
 
-def _read(file: Path, job_id: str) -> list[AnsweredImage]:
+async def read_answered(jobs: Queue, job_id: str, place: int) -> UploadedImage:
+    """An image of a job's table by its place, read from where it lies."""
+    images = await read_answers(jobs, job_id)
+    if not 0 <= place < len(images):
+        raise NotThere("There is no such image", "Go back to the answers.")
+    return await IMAGES.run(_content, jobs.get(job_id), images[place].name)
+
+
+def _file(jobs: Queue, job_id: str) -> Path:
+    file = output_of(jobs.get(job_id))
+    if file is None or not file.is_file():
+        raise NotThere("The job has no answers yet", "Wait for its end.")
+    return file
+
+
+@functools.lru_cache(_TABLES)
+def _read(file: Path, job_id: str, _: FileStamp) -> list[AnsweredImage]:
     with file.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
         rows = csv.reader(stream)
         columns = next(rows, [])
@@ -124,12 +119,12 @@ def _content(job: Job, name: str) -> UploadedImage:
         raise gone from None
 
 
-def add_routes(api: FastAPI, tables: AnswerTables) -> None:
+def add_routes(api: FastAPI, jobs: Queue) -> None:
     """Serve jobs' tables, and the images of those that classified."""
 
     @api.get("/answers/{job}/{place}.png")
     async def image(job: str, place: int, small: bool = False) -> Response:
-        kept = await tables.image(job, place)
+        kept = await read_answered(jobs, job, place)
         side = SMALL if small else SIDE
         pixels, _ = await IMAGES.run(open_apart, kept.content, kept.name, side=side)
         headers = {"cache-control": "private, max-age=86400"}
@@ -138,7 +133,7 @@ def add_routes(api: FastAPI, tables: AnswerTables) -> None:
 
     @api.get("/answers/{job}.{kind}")
     async def answers(job: str, kind: str) -> Response:
-        file = await IMAGES.run(tables.file, job)
+        file = await IMAGES.run(_file, jobs, job)
         if file.suffix != f".{kind}":
             raise NotThere("The job has no such file", "Go back to the answers.")
         return FileResponse(file, media_type=_KINDS.get(file.suffix), filename=file.name)
