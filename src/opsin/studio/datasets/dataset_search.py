@@ -24,7 +24,6 @@ from opsin.core.recipe import DataRecipe
 from opsin.core.sandbox import Sandbox
 from opsin.data import sources
 from opsin.data.sources.archive import is_archive, unpack
-from opsin.data.sources.contents import Files, PackedImages
 from opsin.data.sources.named import NAMES
 from opsin.data.sources.rows import SourceRequest
 
@@ -51,29 +50,9 @@ def _sandbox(owner: int) -> Sandbox:
     return Sandbox(f"{__name__}:find", seconds=_SECONDS, memory=_MEMORY, processes=2)
 
 
-def list_images(recipe: DataRecipe) -> Header:
-    """List a recipe's images: names, classes, labels, and where their contents lie, if in files."""
-    header = {"recipe": recipe.model_dump(mode="json"), "list": True}
-    return _sandbox(os.getpid()).call(header)[0]
-
-
 def find(header: Header, _: memoryview) -> tuple[Header, Sequence[bytes]]:
-    """Find a recipe's sources, or list their images, in the sandbox."""
-    recipe = DataRecipe.model_validate(header["recipe"])
-    located = sources.find_all(recipe)
-    if not header.get("list"):
-        return {"key": located.key}, []
-    found = located.open()
-    found = found.keep(recipe.classes) if recipe.classes else found
-    answer: Header = {
-        "names": list(found.names), "labels": found.labels.tolist(),
-        "classes": list(found.classes), "parts": bool(found.given.any()),
-    }  # fmt: skip
-    if isinstance(found.images, Files):
-        answer["files"] = list(found.images.places())
-    elif isinstance(found.images, PackedImages):
-        answer |= {"packed": str(found.images.file), "ends": found.images.ends.tolist()}
-    return answer, []
+    """Find a recipe's sources, in the sandbox."""
+    return {"key": sources.find_all(DataRecipe.model_validate(header["recipe"])).key}, []
 
 
 def check_archive(path: Path) -> None:

@@ -44,24 +44,14 @@ class SentFile(TypedDict):
 
 
 def arrange(
-    files: Mapping[Path, str],
-    into: Path,
-    *,
-    loose: str = "",
-    labelled: bool = True,
+    files: Mapping[Path, str], into: Path, loose: str = "", *, labelled: bool = True,
     moved: list[Path] | None = None,
-) -> Path:
-    """Arrange files as a source: all of them, or none.
+) -> Path:  # fmt: skip
+    """Arrange files, by their names with folders, as a source: all of them, or none.
 
     Folders, also those of archives, become classes. Images without a folder go to the class
-    ``loose``, or to the tray. A new archive of anything but class folders is kept as it is.
-
-    Args:
-        files: Names of uploaded files, with the folders they came in, by their paths here.
-        into: The folder of the source, which may exist.
-        loose: Class of the images without a folder.
-        labelled: Whether folders are classes at all.
-        moved: Receives the new paths of the images.
+    ``loose``, or to the tray; ``moved`` receives the new paths of all. A new archive of anything
+    but class folders is kept as it is.
     """
     packed = {path: name for path, name in files.items() if _packed(name)}
     if len(packed) == len(files) == 1 and not (labelled and into.exists()):

@@ -21,7 +21,7 @@ from opsin.studio.datasets.catalogue import LibraryDataset, without_places
 from opsin.studio.datasets.corrections import Corrections
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.datasets.upload_import import SentFile
-from opsin.studio.pages.photo_contents import Contents, read_contents
+from opsin.studio.pages.photo_contents import Contents, read_contents, stamp_of_folders
 from opsin.studio.pages.photo_files import Change, PhotoFiles
 from opsin.studio.runs.dataset_cache import NotDecoded
 from opsin.studio.threads import IMAGES, UPLOADS, ComputedOnce
@@ -141,6 +141,7 @@ class Albums:
         self._sets, self._opened, self._uploads = studio.sets, studio.opened, studio.uploads
         self._files: dict[str, PhotoFiles] = {}
         self._contents = ComputedOnce[str, Contents](_OPEN)
+        self._stamps: dict[str, object] = {}
 
     async def contents(self, set_id: str) -> Contents:
         """The files of a dataset's photographs."""
@@ -155,6 +156,15 @@ class Albums:
 
         return await self._contents.get(set_id, lambda: IMAGES.run(read))
 
+    async def _look_for_files(self, set_id: str) -> None:
+        """List the files again if a folder of theirs was changed, by whomever."""
+        dataset = self._sets.get(set_id)
+        if dataset.made_here:
+            stamp = await IMAGES.run(stamp_of_folders, Path(dataset.sources[0]))
+            if self._stamps.get(set_id) != stamp:
+                self._stamps[set_id] = stamp
+                self.files_changed(set_id)
+
     def files_changed(self, set_id: str) -> None:
         """List the files again; the decoded images stay open until others are there."""
         self._contents.forget(set_id)
@@ -162,6 +172,7 @@ class Albums:
     async def open(self, set_id: str) -> Album:
         """The photographs of a dataset now."""
         dataset = self._sets.get(set_id)
+        await self._look_for_files(set_id)
         contents = await self.contents(set_id)
         opened: DecodedDataset | None = None
         labels: NDArray[np.int64] | None = None

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.child_process import Header
 from opsin.core.errors import SourceError
 from opsin.core.files import file_stamp
 from opsin.core.recipe import DataRecipe
+from opsin.core.sandbox import Sandbox
+from opsin.data import sources
 from opsin.data.image_tree import is_image_name, is_visible, natural
 from opsin.data.images import content_of
 from opsin.data.sources.contents import Files, PackedImages
 from opsin.data.sources.folder import open_folder
 from opsin.data.sources.named import NAMES
-from opsin.studio.datasets.dataset_search import list_images
 from opsin.studio.datasets.upload_import import TRAY
 from opsin.studio.errors import NotThere
 
 if TYPE_CHECKING:
     from opsin.studio.datasets.catalogue import LibraryDataset
+
+# Most seconds and bytes for listing a source.
+_SECONDS: Final = 120.0
+_MEMORY: Final = 1 << 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +107,29 @@ def _token(*parts: object) -> str:
     return hashlib.blake2s(text, digest_size=8).hexdigest()
 
 
+@cache
+def _sandbox(owner: int) -> Sandbox:
+    """This process's sandbox; forks need their own locks and pipes."""
+    del owner
+    return Sandbox(f"{__name__}:list_images", seconds=_SECONDS, memory=_MEMORY)
+
+
+def list_images(header: Header, _: memoryview) -> tuple[Header, Sequence[bytes]]:
+    """List a recipe's images, in the sandbox: names, classes, labels, and where they lie."""
+    recipe = DataRecipe.model_validate(header["recipe"])
+    found = sources.find_all(recipe).open()
+    found = found.keep(recipe.classes) if recipe.classes else found
+    answer: Header = {
+        "names": list(found.names), "labels": found.labels.tolist(),
+        "classes": list(found.classes), "parts": bool(found.given.any()),
+    }  # fmt: skip
+    if isinstance(found.images, Files):
+        answer["files"] = list(found.images.places())
+    elif isinstance(found.images, PackedImages):
+        answer |= {"packed": str(found.images.file), "ends": found.images.ends.tolist()}
+    return answer, []
+
+
 def read_contents(dataset: LibraryDataset) -> Contents:
     """List a dataset's images; those of untrusted tables and archives in a sandbox."""
     if dataset.made_here:
@@ -108,7 +138,7 @@ def read_contents(dataset: LibraryDataset) -> Contents:
     recipe = DataRecipe.of(*dataset.sources, **options)
     if set(dataset.sources) & set(NAMES):
         return Contents((), (), np.zeros(0, np.int64), None, parts=False)
-    listed = list_images(recipe)
+    listed, _ = _sandbox(os.getpid()).call({"recipe": recipe.model_dump(mode="json")})
     files: Files | PackedImages | None = None
     if "files" in listed:
         files = Files(Path(), listed["files"])
@@ -140,3 +170,12 @@ def _read_folder(root: Path) -> Contents:
     labels = np.array([number[name] for name in images.classes], np.int64)[images.labels]
     files = Files(root, images.names)
     return Contents(tuple(number), images.names, labels, files, parts, tuple(loose))
+
+
+def stamp_of_folders(root: Path) -> list[tuple[str, int]]:
+    """The class folders and the tray, with the times when files came or went."""
+    folders: list[str] = []
+    with contextlib.suppress(OSError), os.scandir(root) as entries:
+        folders = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+    folders += [str(root), str(root.parent / TRAY)]
+    return [(folder, file_stamp(folder).mtime_ns) for folder in sorted(folders)]

@@ -89,7 +89,7 @@ class ThingsDialog:
             with ui.element("div").classes("line"):
                 for at in thing.photos[:_PICTURES]:
                     name, class_ = album.name(at).rpartition("/")[2], album.class_of(at)
-                    with ui.element("figure").classes("photo"):
+                    with ui.element("figure"):
                         image = ui.element("img").props("loading=lazy")
                         image.props["src"], image.props["alt"] = album.address(at), safe(name)
                         with ui.element("figcaption").classes("note"):

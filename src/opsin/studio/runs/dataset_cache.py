@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,8 +32,6 @@ from opsin.studio.errors import NotThere
 from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.threads import IMAGES, ComputedOnce
 
-# Seconds before a set's files are checked again: 60,000 take two seconds.
-_FRESH: Final = 60.0
 # Options that decide which images a set has, and those that it takes over from a run.
 _SAME: Final = ("test", "classes", "columns", "follow_links")
 _TAKEN_OVER: Final = (*_SAME, "size", "channels", "resize", "max_unreadable")
@@ -76,10 +73,6 @@ class DatasetCache:
     def __init__(self, sets: Library, runs: RunIndex, places: ImagePlaces, most: int = 2) -> None:
         self._sets, self._runs, self._places = sets, runs, places
         self._open = ComputedOnce[tuple[str, str], _OpenDataset](most)
-
-    def is_open(self, set_id: str) -> bool:
-        """Whether the images of a set are open."""
-        return self._open.kept(("set", set_id)) is not None
 
     async def of_set(self, set_id: str) -> DecodedDataset:
         """Open the images of a set, without its corrections."""
@@ -123,17 +116,9 @@ class DatasetCache:
             return True
         key = await IMAGES.run(lambda: _key(recipe_of(self._sets.get(set_id))))
         if key == opened.images.key:
-            opened.images.checked = time.monotonic()
             return False
         self.forget(set_id)
         return True
-
-    def is_fresh(self, set_id: str) -> bool:
-        """Whether a set is open and audited, and its sources were checked recently."""
-        opened = self._open.kept(("set", set_id))
-        if opened is None or opened.images.findings is None:
-            return False
-        return time.monotonic() - opened.images.checked < _FRESH
 
     def forget(self, id_: str) -> None:
         """Close a changed or removed set or run."""
