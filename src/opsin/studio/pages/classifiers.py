@@ -65,8 +65,7 @@ class _Classifiers:
             self._enable()
             self._studio.changed.subscribe(self._heard)
         if removed := self._studio.runs.deleted():
-            with kit.question(f"Removed in the last seven days: {len(removed)}", self._removed):
-                pass
+            kit.question(f"Removed in the last seven days: {len(removed)}", self._removed)
 
     @property
     def _chosen(self) -> list[str]:
@@ -133,13 +132,13 @@ def _rows(studio: Studio) -> list[dict[str, Any]]:
 
 
 def _row(project: Project, row: RunRow) -> dict[str, Any]:
-    known = row.accuracy is not None and row.low is not None and row.high is not None
+    known = None not in (row.accuracy, row.low, row.high, row.images)
     accuracy, low, high = row.accuracy or 0.0, row.low or 0.0, row.high or 0.0
     optimistic = ", optimistic" if row.split == "val" else ""
     return {
         "id": row.id, "name": safe(project.title_of(row)), "project": safe(project.name),
         "address": layout.address(project, "results", run=row.id),
-        "right": right_of(accuracy, row.images).removeprefix("Right for ") if known else "",
+        "right": right_of(accuracy, row.images or 0).removeprefix("Right for ") if known else "",
         "right_sort": accuracy if known else -1,
         "accuracy": f"{100 * accuracy:.1f}% ({span(low, high)}{optimistic})" if known else "",
         "accuracy_sort": accuracy if known else -1,

@@ -12,11 +12,11 @@ from nicegui import ui
 
 from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import OpsinError
-from opsin.core.format import clock, count, counted, day, file_size
+from opsin.core.format import clock, count, day, file_size
 from opsin.data.cache import digest_names
 from opsin.data.run_images import pair_up
 from opsin.evaluation.metric_table import headline_metrics
-from opsin.report.side_by_side import ComparedPair, ComparedRun, Comparison, DifferentAnswers
+from opsin.report.side_by_side import ComparedRun, Comparison, DifferentAnswers
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.jobs.queue import JobAction
 from opsin.studio.pages.page import Page
@@ -87,8 +87,13 @@ def _choice(studio: Studio, ids: Sequence[str], titles: dict[str, str]) -> None:
             ui.navigate.to(f"/compare?runs={','.join(chosen.value)}")
 
     with ui.element("div").classes("line").style("margin-bottom: 16px"):
-        chosen = ui.select(names, value=list(ids), multiple=True, with_input=len(names) > 12,
-                           label=f"Classifiers, 2 to {MOST}; the first against the others")
+        chosen = ui.select(
+            names,
+            value=list(ids),
+            multiple=True,
+            with_input=len(names) > 12,
+            label=f"Classifiers, 2 to {MOST}; the first against the others",
+        )
         chosen.props("use-chips").style("width: min(100%, 640px)")
         button = kit.action("Compare", compare, kind="plain" if len(ids) > 1 else "primary")
         button.bind_enabled_from(chosen, "value", lambda value: 2 <= len(value) <= MOST)
@@ -268,7 +273,7 @@ def _gallery(
         [
             GalleryImage(
                 address(i), f"{image.name}: {image.actual}; {', '.join(words(image))}",
-                f"{safe(image.actual, 16)}: {' or '.join(safe(a.label, 16) for a in image.answers)}",
+                f"{safe(image.actual, 16)}: {' or '.join(a.label[:16] for a in image.answers)}",
                 "" if any(answer.right for answer in image.answers) else "wrong",
             )
             for i, image in enumerate(images)
@@ -297,7 +302,8 @@ def _figures_of(run: ComparedRun, row: RunRow, name: str) -> dict[str, Any]:
 def rows_of(images: Sequence[DifferentAnswers], opened: DecodedDataset) -> list[int | None]:
     """Return the row of each image in the first run; ``None`` where it is not there.
 
-    Exact copies are told apart by their names and classes: no row stands for two images.
+    Exact copies are told apart by their names, and by their classes, which corrections change: no
+    row stands for two images.
     """
     classes, names = opened.classes, opened.decoded.names
     here = [

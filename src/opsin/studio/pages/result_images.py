@@ -143,12 +143,8 @@ class ResultImages:
 
     def picture(self, image: int, words: str) -> None:
         """Show one image with a line below it."""
-        with ui.element("figure").style("width: 160px"):
-            shown = ui.image(self.opened.address(image)).props('fit="contain" no-transition')
-            shown.props["alt"] = safe(f"{self.opened.name(image)}, {words}")
-            shown.style("width: 160px; height: 160px; border-radius: 8px; background: var(--panel)")
-            with ui.element("figcaption").classes("note"):
-                ui.label(safe(words, 60))
+        alt = f"{self.opened.name(image)}, {words}"
+        result_picture(self.opened.address(image), words, alt)
 
     def _emit(self) -> None:
         self._studio.changed.emit(f"set:{self.dataset_id}")
@@ -247,3 +243,13 @@ class ResultImages:
         chosen = await dialog
         dialog.delete()
         return self.opened.classes[chosen] if isinstance(chosen, int) else None
+
+
+def result_picture(src: str, words: str, alt: str) -> None:
+    """A picture of 160 pixels with a line below it."""
+    with ui.element("figure").style("width: 160px"):
+        shown = ui.image(src).props('fit="contain" no-transition')
+        shown.props["alt"] = safe(alt)
+        shown.style("width: 160px; height: 160px; border-radius: 8px; background: var(--panel)")
+        with ui.element("figcaption").classes("note"):
+            ui.label(safe(words, 60))

@@ -15,8 +15,9 @@ from opsin.core.format import clock, count, counted, file_size
 from opsin.evaluation.metric_table import known_metrics
 from opsin.report.terminal import labels_grounds, over_classes
 from opsin.studio.jobs.job import last_lines
-from opsin.studio.pages.result_images import ResultImages
+from opsin.studio.pages.result_images import ResultImages, result_picture
 from opsin.studio.runs import verdicts
+from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit, layout
 from opsin.studio.ui.charts import MOST_CELLS, confusion_chart, curves_chart, reliability_chart
 from opsin.studio.ui.tables import Column, table
@@ -26,10 +27,9 @@ if TYPE_CHECKING:
     from opsin.studio.projects import Project
     from opsin.studio.state import Studio
 
-# Pairs of confused classes that are listed, suspected labels and heat maps that are shown.
+# Pairs of confused classes, suspected labels, and lines of the log that are shown.
 _PAIRS: Final = 12
 _SUSPECTS: Final = 12
-_LOOKED_AT: Final = 4
 _LOG: Final = 200
 _FILES: Final = (
     "classifier.onnx", "report.html", "report.json", "recipe.json", "pictures.csv",
@@ -190,32 +190,48 @@ class Questions:
 
     async def _looks(self) -> None:
         await self._opened()
-        images, tried = self._images, self._studio.tried
-        kit.note(
-            "Bright places count most for the answer: it falls when they are covered. Each map "
-            "takes some seconds."
-        )
-        wrong = images.mistakes()[:_LOOKED_AT]
-        right = images.answers.surest(images.answers.right)[: 2 * _LOOKED_AT - len(wrong)]
+        images = self._images
+        kit.note("Bright places count most for the answer: it falls when they are covered.")
+        wrong, right = images.mistakes(), images.answers.surest(images.answers.right)
+        chosen = [*wrong[:2], *right[:1]] or right[:3]
+        places = []
         with ui.element("div").classes("columns"):
-            for place in [*wrong, *right][:_LOOKED_AT]:
-                image = int(images.answers.rows[place])
-                answer = images.names[int(images.answers.answers[place])]
-                content = await asyncio.to_thread(images.opened.png, image)
-                key = tried.put(content, "photograph.png")
-                with ui.element("div").classes("line no-wrap items-start"):
-                    images.picture(image, images.names[int(images.answers.labels[place])])
-                    with ui.element("figure").style("width: 160px"):
-                        shown = ui.image(f"/heat/{self._row.id}/{key}.png")
-                        shown.props('fit="contain" no-transition')
-                        shown.props["alt"] = f"What counted for the answer {safe(answer)}"
-                        shown.style("width: 160px; height: 160px; border-radius: 8px")
-                        with ui.element("figcaption").classes("note"):
-                            ui.label(f"Answer: {safe(answer, 40)}")
+            for place in chosen:
+                row = ui.element("div").classes("line no-wrap items-start")
+                with row:
+                    label = images.names[int(images.answers.labels[place])]
+                    images.picture(int(images.answers.rows[place]), f"Labelled {safe(label, 30)}")
+                    with ui.element("div") as map_:
+                        ui.skeleton(width="160px", height="160px")
+                places.append(map_)
         if self._row.has_layers:
-            kit.link_button("Look inside the network",
-                            layout.address(self._project, "inside", run=self._row.id),
-                            icon="visibility")  # fmt: skip
+            with ui.element("div").classes("line"):
+                kit.link_button("Look inside the network",
+                                layout.address(self._project, "inside", run=self._row.id),
+                                icon="visibility")  # fmt: skip
+        for place, map_ in zip(chosen, places, strict=True):
+            if not map_.is_deleted:
+                await self._heat_map(place, map_)
+
+    async def _heat_map(self, place: int, map_: ui.element) -> None:
+        """Compute a heat map, which takes seconds, and show it."""
+        images, tried = self._images, self._studio.tried
+        content = await IMAGES.run(images.opened.png, int(images.answers.rows[place]))
+        key, fault = tried.put(content, "photograph.png"), None
+        try:
+            await tried.heat(self._row.id, key)
+        except OpsinError as error:
+            fault = error
+        if map_.is_deleted:
+            return
+        map_.clear()
+        answer = safe(images.names[int(images.answers.answers[place])], 40)
+        with map_:
+            if fault is not None:
+                kit.error_line(fault)
+                return
+            result_picture(f"/heat/{self._row.id}/{key}.png", f"Answer: {answer}",
+                           f"What counted for the answer {answer}")  # fmt: skip
 
     # How was it trained?
 

@@ -69,6 +69,12 @@ def _chosen(project: Project, run: str) -> RunRow | None:
     return row
 
 
+def _compared(*rows: RunRow) -> str:
+    """The address that compares classifiers, the others with the oldest."""
+    ids = [row.id for row in sorted(rows, key=lambda row: row.started or 0)]
+    return f"/compare?runs={','.join(ids)}"
+
+
 class _Results:
     """The page for one window."""
 
@@ -205,7 +211,7 @@ class _Results:
                 ui.menu_item("Rename", self._rename)
                 ui.menu_item("Notes", self._note)
                 if others := [other for other in project.classifiers if other.id != row.id]:
-                    target = f"/compare?runs={others[0].id},{row.id}"
+                    target = _compared(row, others[0])
                     ui.menu_item(f"Compare with {safe(project.title_of(others[0]), 40)}",
                                  lambda: ui.navigate.to(target))  # fmt: skip
                 ui.menu_item("Remove", self._remove)
@@ -221,7 +227,7 @@ class _Results:
             on_change=lambda event: ui.navigate.to(
                 layout.address(project, "results", run=event.value)
             ),
-        ).style("width: min(100%, 260px)")  # fmt: skip
+        ).style("width: 240px; max-width: 100%")  # fmt: skip
         chosen.props["aria-label"] = f"Classifier, {count(len(names))} in this project"
 
     def _rename(self) -> None:

@@ -172,20 +172,23 @@ def listed(names: Sequence[str], most: int = 3) -> str:
 def compared_headline(pair: ComparedPair, first: str, other: str) -> list[str]:
     """Which of two classifiers is right more often, in one sentence; then the evidence."""
     images = counted(pair.images, "photograph")
-    won, lost = pair.only_second, pair.only_first
-    if pair.better is None:
-        verdict = f"No clear winner on {images}"
-    elif pair.better == pair.letters[1]:
-        verdict = f"{other} is right more often: {count(won)} photographs better, {count(lost)} worse"
-    else:
-        verdict = f"{first} is right more often: {count(lost)} photographs better, {count(won)} worse"
+    won, lost = count(pair.only_second), count(pair.only_first)
+    verdict = f"No clear winner on {images}"
+    if pair.better == pair.letters[1]:
+        verdict = f"{other} is right more often: {won} photographs better, {lost} worse"
+    elif pair.better is not None:
+        verdict = f"{first} is right more often: {lost} photographs better, {won} worse"
     evidence = (
-        f"Both are right for {count(pair.both_right)} of {images}, only {other} for {count(won)}, "
-        f"only {first} for {count(lost)}, neither for {count(pair.both_wrong)}. "
-        f"{other} compared with {first}: {100 * pair.difference:+.1f} points "
-        f"({100 * pair.low:+.1f} to {100 * pair.high:+.1f})."
+        f"Both are right for {count(pair.both_right)} of {images}, only {other} for {won}, "
+        f"only {first} for {lost}, neither for {count(pair.both_wrong)}. "
+        f"{other} compared with {first}: {_points(pair.difference)} points "
+        f"({_points(pair.low)} to {_points(pair.high)})."
     )
     return [verdict, evidence]
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:+.1f}".replace("-", "−")  # noqa: RUF001  a minus sign
 
 
 def compared_notes(comparison: Comparison, names: Sequence[str]) -> list[str]:

@@ -180,7 +180,7 @@ def curves_chart(curves: Mapping[str, Sequence[float | None]], quantity: str) ->
         "series": series,
     }
     length = max((len(values) for values in curves.values()), default=0)
-    rows = [
+    rows: list[Row] = [
         (i + 1, *(values[i] if i < len(values) else None for values in curves.values()))
         for i in range(length)
     ]
@@ -190,11 +190,16 @@ def curves_chart(curves: Mapping[str, Sequence[float | None]], quantity: str) ->
 
 
 def roc_chart(curves: Mapping[str, Sequence[Sequence[float]]], name: str) -> ui.echart:
-    """How many of a class are found, against how many others are taken for it."""
+    """How many of a class are found, against how many others are taken for it.
+
+    Args:
+        curves: Of each classifier, the shares of others and the shares found.
+        name: The class.
+    """
     series = [
         {"type": "line", "name": safe(key, 24), "showSymbol": False,
-         "data": [[round(100 * x, 2), round(100 * y, 2)] for x, y in points]}
-        for key, points in curves.items()
+         "data": [[round(100 * x, 2), round(100 * y, 2)] for x, y in zip(*ends, strict=True)]}
+        for key, ends in curves.items()
     ]  # fmt: skip
     options = {
         "legend": {"bottom": 0, "textStyle": _TEXT},
@@ -203,7 +208,9 @@ def roc_chart(curves: Mapping[str, Sequence[Sequence[float]]], name: str) -> ui.
         "grid": {"left": 28, "right": 24, "top": 44, "bottom": 64, "containLabel": True},
         "series": series,
     }
-    rows = [(key, *point) for key, points in curves.items() for point in points]
+    rows: list[Row] = [
+        (key, x, y) for key, ends in curves.items() for x, y in zip(*ends, strict=True)
+    ]
     columns = ("Classifier", "Others taken for it", "Found")
     return chart(options, f"ROC curve of {name}", columns=columns, rows=rows, height=400)
 
