@@ -25,8 +25,9 @@ from opsin.core.platform import allow_open_files
 from opsin.studio import StudioSettings, image_routes
 from opsin.studio.datasets import uploads
 from opsin.studio.errors import new_api
-from opsin.studio.pages import error_pages
+from opsin.studio.pages import covers, error_pages
 from opsin.studio.pages.page import all_pages
+from opsin.studio.pages.project import add_old_addresses
 from opsin.studio.pages.sign_in import page as sign_in_page
 from opsin.studio.parts import layout as old_layout
 from opsin.studio.parts import terms
@@ -48,6 +49,7 @@ def build(studio: Studio) -> FastAPI:
     """Return the application with all pages and routes, not yet guarded."""
     api = new_api()
     image_routes.add_routes(api, studio.opened, studio.runs, studio.sets)
+    covers.add_routes(api, studio)
     image_routes.add_help(api)
     terms.add_routes(api)
     old_layout.head()
@@ -64,6 +66,7 @@ def build(studio: Studio) -> FastAPI:
     studio.navigation = [(page.nav, page.path) for page in pages if page.nav]
     for page in pages:
         page.register(studio)
+    add_old_addresses(studio, [page.path for page in pages])
     error_pages.add(studio)
     nicegui_app.on_startup(studio.start)
     nicegui_app.on_shutdown(studio.stop)

@@ -135,6 +135,7 @@ export default {
         <label v-if="folders" class="intake-choose">Choose a folder<input type="file" webkitdirectory
           :disabled="disabled" @change="chosen"></label>
         <button v-if="camera && able && !stream" type="button" :disabled="disabled" @click="look('')">{{ small ? 'Camera' : 'Use the camera' }}</button>
+        <slot></slot>
         <span v-if="!small" class="note">or drop {{ multiple ? 'them' : 'it' }} here, or paste</span>
       </div>
       <p v-if="camera && !able && !small" class="note">The camera works on this machine (localhost) or over https.</p>
