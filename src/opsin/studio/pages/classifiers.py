@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, Final
 
 from nicegui import ui
 
 from opsin.core.errors import OpsinError
-from opsin.core.format import ago, clock, counted, day, file_size
+from opsin.core.format import clock, counted, day, file_size
+from opsin.studio.pages import removed
 from opsin.studio.pages.page import Page
 from opsin.studio.projects import Project
 from opsin.studio.runs.compared import MOST
 from opsin.studio.runs.run_index import RunRow
 from opsin.studio.runs.verdicts import right_of, span
 from opsin.studio.state import Studio
+from opsin.studio.trash import Removed
 from opsin.studio.ui import kit, layout
 from opsin.studio.ui.tables import Column, table
 from opsin.studio.words import safe
@@ -38,8 +41,9 @@ _STATES: Final = {"running": "is being trained", "done": "ready", "stopped": "st
 async def show(studio: Studio) -> None:
     """Build it."""
     rows = await asyncio.to_thread(_rows, studio)
+    gone = await asyncio.to_thread(removed.list_removed, studio)
     with layout.page(studio, "All classifiers") as frame:
-        _Classifiers(studio, frame).build(rows)
+        _Classifiers(studio, frame).build(rows, gone)
 
 
 PAGE = Page("/classifiers", show, more="All classifiers")
@@ -51,7 +55,7 @@ class _Classifiers:
     def __init__(self, studio: Studio, frame: layout.Frame) -> None:
         self._studio, self._frame = studio, frame
 
-    def build(self, rows: list[dict[str, Any]]) -> None:
+    def build(self, rows: list[dict[str, Any]], gone: Sequence[Removed]) -> None:
         """Show the table, and follow changes."""
         if not rows:
             kit.empty("Your classifiers appear here.", "Your projects", "/")
@@ -64,8 +68,8 @@ class _Classifiers:
             self._hint = kit.note("")
             self._enable()
             self._studio.changed.subscribe(self._heard)
-        if removed := self._studio.runs.deleted():
-            kit.question(f"Removed in the last seven days: {len(removed)}", self._removed)
+        if gone:
+            removed.removed_list(self._studio, gone)
 
     @property
     def _chosen(self) -> list[str]:
@@ -105,19 +109,6 @@ class _Classifiers:
             self._frame.undo.offer(f"{counted(len(tokens), 'classifier')} removed", restore)
         if faults:
             raise OpsinError(faults[0].rstrip("."))
-
-    def _removed(self) -> None:
-        """Offer to restore what was removed."""
-        for item in self._studio.runs.deleted():
-
-            async def restore(token: str = item.token) -> None:
-                await asyncio.to_thread(self._studio.runs.restore, token)
-                self._studio.changed.emit("runs")
-                ui.navigate.reload()
-
-            with ui.element("div").classes("line"):
-                ui.label(f"{safe(item.name, 80)}, removed {ago(item.when)}")
-                kit.action("Restore", restore).props("dense")
 
     async def _heard(self, topic: str) -> None:
         if topic == "runs":

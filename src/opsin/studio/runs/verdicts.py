@@ -188,7 +188,7 @@ def compared_headline(pair: ComparedPair, first: str, other: str) -> list[str]:
 
 
 def _points(difference: float) -> str:
-    return f"{100 * difference:+.1f}".replace("-", "−")  # noqa: RUF001  a minus sign
+    return f"{100 * difference:+.1f}".replace("-", "−")
 
 
 def compared_notes(comparison: Comparison, names: Sequence[str]) -> list[str]:
