@@ -41,10 +41,10 @@ class Studio:
         self.jobs = Queue(settings.home, settings.at_once, settings.runs)
         self.progress = ProgressOfAll(self.jobs, self.runs)
         self.sets = Library(settings.home, self.jobs)
-        self.projects = Projects(self.sets, self.runs)
+        self.projects = Projects(self.sets, self.runs, settings.home)
         self.folders = Folders(settings.roots)
         self.uploads = Uploads(settings.home)
-        places = ImagePlaces(self.sets, self.folders, settings.home)
+        self.places = places = ImagePlaces(self.sets, self.folders, settings.home)
         self.opened = DatasetCache(self.sets, self.runs, places)
         self.tried = PredictionSession(self.runs)
         self.inside = InspectionSessions(self.runs, places, self.tried, settings.home)
@@ -88,6 +88,7 @@ class Studio:
         await asyncio.to_thread(shutil.rmtree, kept, ignore_errors=True)
         while True:
             await asyncio.to_thread(self.runs.sweep)
+            await asyncio.to_thread(self.sets.sweep)
             await asyncio.sleep(3600)
 
     def queue_in_words(self) -> str:

@@ -266,13 +266,14 @@ class Library:
         return self.get(removed.folder)
 
     def sweep(self, older: float = KEPT) -> None:
-        """Delete sets removed seven days ago, and images without a set."""
+        """Delete sets removed seven days ago with their images, and old images without a set."""
+        before = {item.folder for item in self._trash.removed()}
         self._trash.sweep(older)
-        kept = {item.folder for item in self._trash.removed()}
+        kept = {item.folder for item in self._trash.removed()} | self._known.keys()
         for folder in list(self._images.iterdir()) if self._images.is_dir() else ():
             with contextlib.suppress(OSError):
-                aged = time.time() - folder.stat().st_mtime > older
-                if aged and folder.name not in kept and not (self._folder / folder.name).is_dir():
+                aged = time.time() - folder.stat().st_mtime > KEPT
+                if (aged or folder.name in before) and folder.name not in kept:
                     shutil.rmtree(folder, ignore_errors=True)
 
     # What is in them.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import shutil
+from pathlib import Path
 from typing import Annotated, Final
 
 from fastapi import Query
@@ -14,7 +16,7 @@ from nicegui import ui
 
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.errors import OpsinError, StorageError
+from opsin.core.errors import OpsinError, SourceError, StorageError
 from opsin.core.format import about, count, counted
 from opsin.core.recipe import flat_options
 from opsin.data.run_images import recipe_of_run
@@ -140,6 +142,11 @@ class _TrainPage:
                 before["model"] = "auto"
         try:
             if project.dataset is not None:
+                if any(os.path.isabs(s) and not Path(s).exists() for s in project.dataset.sources):
+                    raise SourceError(
+                        f"The photographs of {project.name} are no longer where they were",
+                        "Put them back, or add them again.",
+                    )
                 self._counts = studio.sets.glance(project.id).counts
             else:
                 recipe_of_run(self._directory())

@@ -128,13 +128,14 @@ export default {
   mixins: [living],
   template: `
     <div class="intake" :class="{ over, small }" role="group" :aria-label="label">
-      <p v-if="!small" class="text-weight-bold">{{ label }}</p>
-      <div class="line">
+      <p v-if="!small && !(stream && live)" class="text-weight-bold">{{ label }}</p>
+      <div v-if="!(stream && live)" class="line">
         <label class="intake-choose">{{ small ? 'Add photos' : multiple ? 'Choose files' : 'Choose a file' }}<input type="file"
           :multiple="multiple" :accept="accept" :disabled="disabled" @change="chosen"></label>
         <label v-if="folders" class="intake-choose">Choose a folder<input type="file" webkitdirectory
           :disabled="disabled" @change="chosen"></label>
         <button v-if="camera && able && !stream" type="button" :disabled="disabled" @click="look('')">{{ small ? 'Camera' : 'Use the camera' }}</button>
+        <slot></slot>
         <span v-if="!small" class="note">or drop {{ multiple ? 'them' : 'it' }} here, or paste</span>
       </div>
       <p v-if="camera && !able && !small" class="note">The camera works on this machine (localhost) or over https.</p>
