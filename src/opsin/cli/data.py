@@ -102,7 +102,7 @@ def data(
         return
     written = export_data(load(*sources, watcher=watcher, **reading), export, watcher=watcher)
     if as_json:
-        print_json(written.to_json())
+        print_json(written.model_dump(mode="json"))
         return
     say(f"{counted(written.images, 'image')}, {file_size(written.bytes)}  {written.path}")
     say(f"Train on them with: {written.command}")
@@ -138,12 +138,13 @@ def _show(
             drawn.append(varied.image)
         page = figures.write_audit(found, out) if found else None
     if as_json:
-        content = dataset.describe().to_json() | {"figures": [str(path) for path in drawn]}
+        content = dataset.describe().model_dump(mode="json", exclude_unset=True)
+        content["figures"] = [str(path) for path in drawn]
         if varied is not None:
             ends = {"words": varied.words, "image": str(varied.image)}
             content["augment"] = {"policy": varied.policy, **varied.parts, **ends}
         if found is not None:
-            content["findings"] = found.to_json()
+            content["findings"] = found.records()
             content["page"] = None if page is None else str(page)
         print_json(content)
         return
@@ -187,8 +188,8 @@ def _show_cache(empty: list[str], as_json: bool) -> None:
     removed = empty_cache(*(PARTS if "all" in empty else empty)) if empty else None
     contents = list_cache()
     if as_json:
-        gone = None if removed is None else removed.to_json()
-        print_json(contents.to_json() | {"removed": gone})
+        gone = None if removed is None else removed.model_dump(mode="json")
+        print_json(contents.model_dump(mode="json") | {"removed": gone})
         return
     if removed is not None:
         say(f"Removed {file_size(removed.bytes)}\n")

@@ -266,7 +266,7 @@ def _keep(kind: Kind, made: Sequence[Run], count: int, ending: str) -> Repeats:
         summary = summary.model_copy(update={"doubts": doubts})
         if doubted:
             labels = write_corrections(file.with_suffix(".labels.csv"), doubted)
-    write_json(file, summary.to_json())
+    write_json(file, summary.model_dump(mode="json", exclude_unset=True))
     return Repeats(tuple(made), summary, file, labels)
 
 

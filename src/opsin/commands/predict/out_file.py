@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from opsin.commands.predict.answers_file import (
     UNSOUND,
@@ -152,8 +153,7 @@ def shard_facts(inputs: ShardInputs | None) -> JsonObject:
     return {_INPUTS: inputs.fingerprint[:16], _COUNT: inputs.images, _PART: str(inputs.shard)}
 
 
-@dataclass(frozen=True)
-class Merged:
+class Merged(BaseModel, frozen=True):
     """The result of `merge`.
 
     Args:
@@ -171,10 +171,6 @@ class Merged:
     images: int
     rows: int
     seconds: float
-
-    def to_json(self) -> JsonObject:
-        """Return everything as ``--json`` prints it."""
-        return vars(self) | {"out": str(self.out)}
 
 
 @checked
@@ -224,7 +220,9 @@ def merge(
         raise _changed(shards[0].file) from error
     watcher.end()
     verb, seconds = "embed" if is_embedding else "predict", time.monotonic() - began
-    return Merged(target, verb, len(shards), images, rows, seconds)
+    return Merged(
+        out=target, verb=verb, shards=len(shards), images=images, rows=rows, seconds=seconds
+    )
 
 
 class _Shard(NamedTuple):
