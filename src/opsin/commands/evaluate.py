@@ -197,7 +197,7 @@ def _measured(
         )  # fmt: skip
     before = labels if before is None else before
     changed = int((labels != before).sum())
-    left_out = corrections.left_out if corrections else 0
+    left_out = corrections.counts.left_out if corrections else 0
     if changed or left_out:
         more["corrected"] = CorrectedLabels(
             labels=changed,

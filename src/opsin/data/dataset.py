@@ -194,7 +194,7 @@ class Dataset(Decoded):
             counts=self.counts(),
             groups=len(set(self.groups) - {""}),
             problem=str(self.problem) if self.problem else None,
-            corrections=self.corrected.counts() if self.corrected else None,
+            corrections=self.corrected.counts if self.corrected else None,
             preparation=self.preparation,
             audit=AuditCounts(
                 unreadable=len(self.unreadable),
