@@ -80,7 +80,7 @@ def test_labels_are_corrected_and_images_left_out(shapes: Path, tmp_path: Path) 
             assert label_of(found, name) == label_of(data, name)
     assert found.fingerprint != data.fingerprint
     assert found.corrected is not None
-    assert found.corrected.words == "1 relabelled, 2 left out"
+    assert (found.corrected.counts.relabelled, found.corrected.counts.left_out) == (1, 2)
     about = found.describe()
     assert about.corrections is not None
     assert about.corrections.left_out == 2

@@ -267,10 +267,10 @@ def _labelled(contents: LabelledImages, recipe: DataRecipe, shard: Shard) -> _Im
         raise SourceError(f"{recipe.source} holds no images")
 
     def at(row: int) -> ListedImage:
-        label, part = int(contents.labels[row]), int(contents.given[row])
+        label, part = int(contents.labels[row]), int(contents.source_parts[row])
         return replace(ListedImage.at(row, contents.names, contents.images), label=label, part=part)
 
-    facts = zip(contents.names, contents.labels, contents.given, strict=True)
+    facts = zip(contents.names, contents.labels, contents.source_parts, strict=True)
     inputs = ShardInputs.of(shard, ("\0".join(map(str, image)) for image in facts))
     rows = inputs.rows
     stream = Stream(recipe.source, "rows", lambda: map(at, rows), lambda: len(rows), inputs=inputs)

@@ -31,7 +31,7 @@ class Decoded:
     images: Images
     classes: tuple[str, ...]
     labels: NDArray[np.int64]
-    given: NDArray[np.uint8]
+    source_parts: NDArray[np.uint8]
     digests: NDArray[np.uint8]
     source_digests: NDArray[np.uint8]
     sizes: NDArray[np.int32]
@@ -51,7 +51,7 @@ class Decoded:
 
 def take(decoded: Decoded, rows: NDArray[np.int64]) -> Decoded:
     """Return the images of some rows, in their order."""
-    names = ("labels", "given", "digests", "source_digests", "sizes", "ranges", "rows")
+    names = ("labels", "source_parts", "digests", "source_digests", "sizes", "ranges", "rows")
     arrays = {name: getattr(decoded, name)[rows] for name in names}
     before = decoded.source_labels
     return replace(

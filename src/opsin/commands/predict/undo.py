@@ -215,8 +215,8 @@ def _clear(folder: ConfinedDir, about: About) -> None:
             folder.rmdir(name)
     results = Placement(folder, RESULTS)
     if sorting and sorting.results and not results.is_free:
-        found = results.stat()
-        if stat.S_ISREG(found.st_mode) and found.st_size in (about.written, about.next):
+        status = results.stat()
+        if stat.S_ISREG(status.st_mode) and status.st_size in (about.written, about.next):
             results.unlink()
     for name in (SORTED, f"{SORTED}-wal", f"{SORTED}.lock"):
         Placement(folder, name).unlink(missing_ok=True)

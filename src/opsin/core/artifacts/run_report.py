@@ -200,7 +200,11 @@ class FileFacts(Stored):
 class ReportedViews(Views, extra="ignore"):
     """Whether test-time views helped on validation images, with a sentence."""
 
-    words = computed_field(Views.words)
+    @computed_field
+    @property
+    def words(self) -> str:
+        """The trial's result as a sentence."""
+        return super().words
 
 
 class SuspectedLabel(Stored):
