@@ -34,14 +34,14 @@ MOST_LINES = {
     "models": 1309,
     "onnx_files": 1613,
     "opsin": 510,
-    "other text in src": 3639,
+    "other text in src": 4700,
     "report": 3261,
     "runtime": 1819,
     "server": 3047,
     "stores": 479,
-    "studio": 4360,
-    "studio/pages, studio/parts": 8456,
-    "tests": 45050,
+    "studio": 4800,
+    "studio/pages, studio/parts": 14000,
+    "tests": 46500,
     "trackers": 477,
     "training": 2211,
     "web": 872,
@@ -53,7 +53,7 @@ def room_of(file: Path) -> str:
     parts = file.relative_to(ROOT).parts
     if parts[0] != "src":
         return "tests" if parts[0] == "tests" else "benchmarks and scripts"
-    if parts[2:-1][:1] == ("studio",) and parts[3] in ("pages", "parts"):
+    if parts[2:-1][:1] == ("studio",) and parts[3] in ("pages", "parts", "ui"):
         return "studio/pages, studio/parts"
     return parts[2] if len(parts) > 3 else "opsin"
 

@@ -20,17 +20,21 @@ from nicegui import app as nicegui_app
 from nicegui import ui
 
 from opsin.core.events import SILENT, Watcher
+from opsin.core.glossary import glossary
 from opsin.core.platform import allow_open_files
 from opsin.studio import StudioSettings, image_routes
 from opsin.studio.datasets import uploads
 from opsin.studio.errors import new_api
-from opsin.studio.pages import error_pages
+from opsin.studio.pages import answer_tables, covers, error_pages
 from opsin.studio.pages.page import all_pages
+from opsin.studio.pages.project import add_old_addresses
 from opsin.studio.pages.sign_in import page as sign_in_page
-from opsin.studio.parts import layout, terms
+from opsin.studio.parts import layout as old_layout
+from opsin.studio.parts import terms
 from opsin.studio.runs import inspection_sessions, prediction_session
 from opsin.studio.security import SignInFile, guarded, signed_in_address
 from opsin.studio.state import Studio
+from opsin.studio.ui import layout
 from opsin.web.access import SignIn
 from opsin.web.addresses import url_of
 from opsin.web.listening import OPEN_FILES, ConnectionLimits, Server, listening
@@ -45,18 +49,25 @@ def build(studio: Studio) -> FastAPI:
     """Return the application with all pages and routes, not yet guarded."""
     api = new_api()
     image_routes.add_routes(api, studio.opened, studio.runs, studio.sets)
+    covers.add_routes(api, studio)
     image_routes.add_help(api)
     terms.add_routes(api)
+    old_layout.head()
+    layout.head()  # read once, before there are windows
+    glossary()
     uploads.add_routes(api, studio.uploads)
-    prediction_session.add_routes(api, studio.tried, studio.jobs)
+    prediction_session.add_routes(api, studio.tried)
+    answer_tables.add_routes(api, studio.jobs)
     inspection_sessions.add_routes(api, studio.inside)
     ui.button.default_props("no-caps")
     for field in (ui.input, ui.number, ui.select, ui.textarea):
         field.default_props("outlined dense")
     pages = all_pages()
+    studio.menu = [(page.more, page.path) for page in pages if page.more]
     studio.navigation = [(page.nav, page.path) for page in pages if page.nav]
     for page in pages:
         page.register(studio)
+    add_old_addresses(studio, [page.path for page in pages])
     error_pages.add(studio)
     nicegui_app.on_startup(studio.start)
     nicegui_app.on_shutdown(studio.stop)
@@ -78,7 +89,6 @@ def build(studio: Studio) -> FastAPI:
         binding_refresh_interval=None,
         cache_control_directives="private, max-age=86400",
     )
-    ui.add_head_html(layout.head(), shared=True)
     return api
 
 

@@ -69,7 +69,7 @@ class GalleryImage:
     mark: Mark = ""
 
 
-class ImageGallery(Element, component="gallery.js"):
+class ImageGallery(Element, component="gallery_old.js"):
     """A list of images, each enlarged without smoothing and fetched when it comes into sight.
 
     Where images can be chosen, a click or the space bar chooses one more or one less, with shift

@@ -54,7 +54,7 @@ CSS: Final = """
 """
 
 
-class Intake(Element, component="intake.js"):
+class Intake(Element, component="intake_old.js"):
     """A place that takes files: by button, drop, paste or camera; progress, stop, go on.
 
     What it takes goes to `opsin.studio.datasets.uploads` in parts. A file that is sent again with

@@ -51,6 +51,7 @@ def page(
     Raises:
         NotThere: From the block: the address leads to nothing, which a page of its own says.
     """
+    ui.add_head_html(head())
     ui.page_title(f"{safe(title, 80)} · Opsin")
     ui.element("a").props('href="#content"').classes("op-skip").add_slot(
         "default", "Skip to content"

@@ -30,7 +30,7 @@ CSS: Final = """
 _STACK: Final = 4
 
 
-class NetworkGraph(Element, component="graph.js"):
+class NetworkGraph(Element, component="graph_old.js"):
     """Layers in the order of their work, blocks as columns, ways past a block drawn; each a link.
 
     Tab and the arrow keys go from layer to layer, Enter opens one.
