@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -142,7 +141,8 @@ class _TrainPage:
                 before["model"] = "auto"
         try:
             if project.dataset is not None:
-                if any(os.path.isabs(s) and not Path(s).exists() for s in project.dataset.sources):
+                places = map(Path, project.dataset.sources)
+                if any(path.is_absolute() and not path.exists() for path in places):
                     raise SourceError(
                         f"The photographs of {project.name} are no longer where they were",
                         "Put them back, or add them again.",
