@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from nicegui import ui
 
@@ -12,14 +12,14 @@ from opsin.core.errors import OpsinError
 from opsin.core.format import clock, counted, day, file_size
 from opsin.studio.pages import removed
 from opsin.studio.pages.page import Page
+from opsin.studio.pages.verdicts import right_of, span
 from opsin.studio.projects import Project
 from opsin.studio.runs.compared import MOST
 from opsin.studio.runs.run_index import RunRow
-from opsin.studio.runs.verdicts import right_of, span
 from opsin.studio.state import Studio
 from opsin.studio.trash import Removed
 from opsin.studio.ui import kit, layout
-from opsin.studio.ui.tables import Column, table
+from opsin.studio.ui.tables import Column, TableRow, table
 from opsin.studio.words import safe
 
 _COLUMNS: Final = (
@@ -55,7 +55,7 @@ class _Classifiers:
     def __init__(self, studio: Studio, frame: layout.Frame) -> None:
         self._studio, self._frame = studio, frame
 
-    def build(self, rows: list[dict[str, Any]], gone: Sequence[Removed]) -> None:
+    def build(self, rows: list[TableRow], gone: Sequence[Removed]) -> None:
         """Show the table, and follow changes."""
         if not rows:
             kit.empty("Your classifiers appear here.", "Your projects", "/")
@@ -114,15 +114,15 @@ class _Classifiers:
         if topic == "runs":
             rows = await asyncio.to_thread(_rows, self._studio)
             if not self._table.is_deleted:
-                self._table.update_rows(rows)
+                self._table.update_rows([dict(row) for row in rows])
                 self._enable()
 
 
-def _rows(studio: Studio) -> list[dict[str, Any]]:
+def _rows(studio: Studio) -> list[TableRow]:
     return [_row(project, row) for project in studio.projects.all() for row in project.runs]
 
 
-def _row(project: Project, row: RunRow) -> dict[str, Any]:
+def _row(project: Project, row: RunRow) -> TableRow:
     known = None not in (row.accuracy, row.low, row.high, row.images)
     accuracy, low, high = row.accuracy or 0.0, row.low or 0.0, row.high or 0.0
     optimistic = ", optimistic" if row.split == "val" else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from operator import itemgetter
-from typing import Any, Final
+from typing import Final
 from weakref import WeakKeyDictionary
 
 from nicegui import ui
@@ -20,21 +20,21 @@ from opsin.report.side_by_side import ComparedRun, Comparison, DifferentAnswers
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.jobs.queue import JobAction
 from opsin.studio.pages.page import Page
-from opsin.studio.runs.compared import MOST, Compared
-from opsin.studio.runs.run_index import RunRow
-from opsin.studio.runs.verdicts import (
+from opsin.studio.pages.verdicts import (
     compared_headline,
     compared_notes,
     confidence_of,
     right_of,
     span,
 )
+from opsin.studio.runs.compared import MOST, Compared
+from opsin.studio.runs.run_index import RunRow
 from opsin.studio.state import Studio
 from opsin.studio.threads import IMAGES, ComputedOnce
 from opsin.studio.ui import kit, layout
 from opsin.studio.ui.charts import curves_chart, roc_chart
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery
-from opsin.studio.ui.tables import Column, table
+from opsin.studio.ui.tables import Column, TableRow, table
 from opsin.studio.ui.viewer import ImageViewer, ViewedImage
 from opsin.studio.words import safe
 
@@ -282,7 +282,7 @@ def _gallery(
     )  # fmt: skip
 
 
-def _figures_of(run: ComparedRun, row: RunRow, name: str) -> dict[str, Any]:
+def _figures_of(run: ComparedRun, row: RunRow, name: str) -> TableRow:
     """A classifier's row of the table."""
     metrics = {metric.key: metric.value(run) for metric in headline_metrics()}
     return {

@@ -12,11 +12,11 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import PartPredictions, RunPredictions
 from opsin.core.artifacts.run_report import Report, SuspectedLabel
 from opsin.core.errors import MovedError, OpsinError
-from opsin.studio.datasets.confirmed_labels import ConfirmedLabels
 from opsin.studio.datasets.corrections import RunCorrections
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
+from opsin.studio.pages.confirmed_labels import ConfirmedLabels
+from opsin.studio.pages.verdicts import confidence_of
 from opsin.studio.runs.run_index import RunRow
-from opsin.studio.runs.verdicts import confidence_of
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery

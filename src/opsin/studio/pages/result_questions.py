@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from nicegui import ui
 
@@ -15,12 +15,12 @@ from opsin.core.format import clock, count, counted, file_size
 from opsin.evaluation.metric_table import known_metrics
 from opsin.report.terminal import labels_grounds, over_classes
 from opsin.studio.jobs.job import last_lines
+from opsin.studio.pages import verdicts
 from opsin.studio.pages.result_images import ResultImages, result_picture
-from opsin.studio.runs import verdicts
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit, layout
 from opsin.studio.ui.charts import MOST_CELLS, confusion_chart, curves_chart, reliability_chart
-from opsin.studio.ui.tables import Column, table
+from opsin.studio.ui.tables import Column, TableRow, table
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
@@ -295,7 +295,7 @@ def figure_rows(figures: PartFigures) -> list[tuple[str, str]]:
     ]
 
 
-def _share(value: float | None, ends: Sequence[float] | None) -> dict[str, Any]:
+def _share(value: float | None, ends: Sequence[float] | None) -> TableRow:
     text = "–" if value is None else verdicts.share(value)
     return {"": f"{text} ({verdicts.span(*ends)})" if ends and value is not None else text,
             "_sort": -1.0 if value is None else value}  # fmt: skip
@@ -305,7 +305,7 @@ def _by_class(figures: PartFigures) -> None:
     rows = []
     for i, entry in enumerate(figures.classes):
         right = figures.confusion[i][i] if figures.confusion else 0
-        row: dict[str, Any] = {
+        row: dict[str, object] = {
             "id": i, "name": entry.name, "right": f"{count(right)} of {count(entry.count)}",
             "right_sort": right, "count": entry.count,
         }  # fmt: skip

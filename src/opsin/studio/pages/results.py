@@ -18,8 +18,8 @@ from opsin.studio.pages import result_questions
 from opsin.studio.pages.downloads import download_menu
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.result_images import ResultImages
+from opsin.studio.pages.verdicts import headline, judged_by, warnings, weakest
 from opsin.studio.runs.run_index import RunRow
-from opsin.studio.runs.verdicts import headline, judged_by, warnings, weakest
 from opsin.studio.state import Studio
 from opsin.studio.ui import kit, layout
 from opsin.studio.words import safe

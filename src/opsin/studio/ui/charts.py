@@ -17,6 +17,8 @@ from opsin.studio.words import safe
 #: Okabe and Ito's colours, which colour-blind people can tell apart.
 PALETTE: Final = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442")
 Row = Sequence[str | float | int | None]
+#: What ECharts draws, in its own words.
+Options = dict[str, Any]
 #: Classes up to which a whole confusion matrix can be read.
 MOST_CELLS: Final = 40
 # Classes up to which its counts are printed.
@@ -26,7 +28,7 @@ _LINE: Final = {"lineStyle": {"color": "var(--line)"}}
 
 
 def chart(
-    options: dict[str, Any],
+    options: Options,
     label: str,
     *,
     columns: Sequence[str] = (),
@@ -46,7 +48,7 @@ def chart(
         on_click: Is called with NiceGUI's event of a point.
         height: Height in pixels.
     """
-    usual: dict[str, Any] = {
+    usual: Options = {
         "color": list(PALETTE),
         "animation": False,
         "backgroundColor": "transparent",
@@ -73,7 +75,7 @@ def chart(
     return drawn
 
 
-def _axis(name: str, **more: Any) -> dict[str, Any]:
+def _axis(name: str, **more: Any) -> Options:
     """An axis with its quantity, light lines and muted numbers."""
     return {
         "type": "value", "name": name, "nameLocation": "middle", "nameGap": 28,

@@ -8,7 +8,7 @@ import pytest
 
 from opsin.core.artifacts.run_report import PartFigures, Report
 from opsin.report.side_by_side import Comparison
-from opsin.studio.runs.verdicts import (
+from opsin.studio.pages.verdicts import (
     compared_headline,
     compared_notes,
     confidence_of,
