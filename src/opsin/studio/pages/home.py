@@ -218,9 +218,9 @@ class _Home:
             dataset = studio.sets.add_source(source, title=title)
             if studio.projects.get(dataset.id).classifiers:
                 return address(dataset.id, "results")
-            if not any(job.title == title and not job.over for job in studio.jobs.jobs()):
+            if all(job.over for job in studio.jobs.of_project(dataset.id)):
                 argv = training_form.argv(dataset.words(), values, runs=studio.settings.runs)
-                studio.jobs.add("train", title, argv)
+                studio.jobs.add("train", f"{title} 1", argv, project=dataset.id)
             return address(dataset.id, "train")
 
         with self._status.errors():
