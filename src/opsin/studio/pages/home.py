@@ -34,6 +34,10 @@ EXAMPLES: Final[tuple[tuple[str, str, str, Mapping[str, str]], ...]] = (
 # What an upload is resumed by: the same in every window, and after a reload.
 _BATCH: Final = "00000000000da7a5"
 _ARCHIVES: Final = ".zip,.tar,.tgz,.gz,.xz,.bz2,.npz,.parquet"
+# Small images are enlarged without smoothing.
+_SHARPEN: Final = (
+    "(event) => event.target.classList.toggle('pixel', event.target.naturalWidth < 100)"
+)
 # Cards that are shown at first, and from which number on they can be searched.
 _SHOWN: Final = 24
 _MANY: Final = 9
@@ -149,6 +153,7 @@ class _Home:
                 for number in range(PICTURES):
                     with ui.element("img").props("loading=lazy alt=''") as picture:
                         picture.props["src"] = f"/covers/{project.id}/{number}"
+                    picture.on("load", js_handler=_SHARPEN)
                     picture.on("error", js_handler="(event) => event.target.remove()")
             with ui.element("div").classes("line no-wrap"):
                 ui.link(name, address(project)).classes("project-name col ellipsis")

@@ -19,7 +19,7 @@ STEPS: Final = (
     ("drop", "Photos fall into a box with a dashed border.", "Bring photos",
      ("Drop a folder, a zip or loose photos on the first page, or take them with the camera. About "
      "40 of each kind are a good start. They stay on this machine.")),
-    ("photos", "Three columns of photos: paper cup, can and box.", "Sort them into classes",
+    ("photos", "Three columns of photos: cup, can and box.", "Sort them into classes",
      ("A class is a kind of thing that you want told apart. Each has a column. Folders become "
      "classes by themselves, loose photos are dragged into one.")),
     ("train", "A bar that is two thirds full, and small squares, most of them blue, two red.",
@@ -29,7 +29,7 @@ STEPS: Final = (
     ("results", "Right for 113 of 120, with the photo that was mistaken.", "See how good it is",
      ("The first line says how often it is right. Below are its mistakes as pictures. Often a "
      "photo is in the wrong class, or a few more photos of the weakest class help.")),
-    ("try", "A can, and two bars: can 91%, paper cup 8%.", "Try it",
+    ("try", "A can, and two bars: can 91%, cup 8%.", "Try it",
      ("Hold something in front of the camera, or drop a new photo. If the answer is wrong, say "
      "what it is: the photo joins your project, and training again takes seconds.")),
     ("inside", "Blocks that become smaller, with a photo at the end.", "Look inside",

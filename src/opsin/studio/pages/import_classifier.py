@@ -60,7 +60,7 @@ class _Import:
         self._model: Path | None = None
         titles = {f"set:{item.id}": safe(item.title, 60) for item in studio.sets.all()}
         images = {_NONE: "No photos", **titles, **{f"name:{name}": name for name in NAMES}}
-        with ui.element("div").classes("stack"):
+        with ui.element("div").classes("stack prose"):
             kit.note(
                 "A network that Keras saved (.keras, .h5), an ONNX file of any program, or an "
                 "estimator of scikit-learn that skops saved (.skops). Nothing in the file is run. "

@@ -81,9 +81,12 @@ class _Settings:
             for part in PARTS:
                 self._line(_PARTS[part], disk.parts[part], lambda part=part: self._empty(part))
             kit.heading("Recently removed")
-            text = counted(disk.removed, "project or classifier", "projects and classifiers")
-            kit.note("Restored from the first page for seven days, then deleted.")
-            self._line(text, disk.trash, self._delete, "Delete permanently")
+            if disk.removed:
+                text = counted(disk.removed, "project or classifier", "projects and classifiers")
+                kit.note("The first page restores them for seven days.")
+                self._line(text, disk.trash, self._delete, "Delete permanently")
+            else:
+                kit.note("Nothing was removed in the last seven days.")
 
     def _line(
         self,
