@@ -25,7 +25,7 @@ from opsin.core.platform import allow_open_files
 from opsin.studio import StudioSettings, image_routes
 from opsin.studio.datasets import uploads
 from opsin.studio.errors import new_api
-from opsin.studio.pages import covers, error_pages
+from opsin.studio.pages import answer_tables, covers, error_pages
 from opsin.studio.pages.page import all_pages
 from opsin.studio.pages.project import add_old_addresses
 from opsin.studio.pages.sign_in import page as sign_in_page
@@ -56,7 +56,8 @@ def build(studio: Studio) -> FastAPI:
     layout.head()  # read once, before there are windows
     glossary()
     uploads.add_routes(api, studio.uploads)
-    prediction_session.add_routes(api, studio.tried, studio.jobs)
+    prediction_session.add_routes(api, studio.tried)
+    answer_tables.add_routes(api, studio.jobs)
     inspection_sessions.add_routes(api, studio.inside)
     ui.button.default_props("no-caps")
     for field in (ui.input, ui.number, ui.select, ui.textarea):

@@ -53,7 +53,7 @@ def test_a_bomb_costs_one_answer(looking: Studio, digits: Dataset) -> None:
 
 def test_routes_lead_to_images_by_key_and_nowhere_else(looking: Studio, digits: Dataset) -> None:
     api = new_api()
-    prediction_session.add_routes(api, looking.tried, looking.jobs)
+    prediction_session.add_routes(api, looking.tried)
     key = looking.tried.put(png(digits.images[5]), "<b>")
     bad = looking.tried.put(b"no image", "bad.png")
     for address in (f"/kept/{key}.png", f"/heat/{RUN}/{key}.png"):
@@ -82,7 +82,7 @@ def test_a_damaged_classifier_is_refused_without_a_path(looking: Studio) -> None
 
 def test_answers_of_a_job_can_be_fetched_and_no_other_file(looking: Studio) -> None:
     api = new_api()
-    prediction_session.add_routes(api, looking.tried, looking.jobs)
+    prediction_session.add_routes(api, looking.tried)
     table = looking.settings.home / "answers.csv"
     job = looking.jobs.add("predict", "x", command("predict", "run", "x", "--out", table))
     assert asyncio.run(fetch(api, f"/answers/{job.id}.csv")).status_code == 404
@@ -96,7 +96,7 @@ def test_answers_of_a_job_can_be_fetched_and_no_other_file(looking: Studio) -> N
 
 def test_a_frame_of_the_camera_is_answered_and_not_kept(looking: Studio, digits: Dataset) -> None:
     api = new_api()
-    prediction_session.add_routes(api, looking.tried, looking.jobs)
+    prediction_session.add_routes(api, looking.tried)
 
     async def post(run: str, frame: bytes) -> httpx.Response:
         transport = httpx.ASGITransport(api)

@@ -22,7 +22,7 @@ from opsin.runtime.model_check import check_model, read_classifier
 from opsin.runtime.prediction import Prediction
 
 # Most seconds of a call: a heat map takes hundreds of evaluations.
-_SECONDS: Final = 60.0
+_SECONDS: Final = 120.0
 _MEMORY: Final = 2 << 30
 # Most classifiers open in a process.
 _OPEN: Final = 2

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import secrets
 from collections import OrderedDict
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import FileResponse
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -24,7 +24,6 @@ from opsin.report.maps import PALETTES, Scale
 from opsin.runtime.prediction import Prediction
 from opsin.studio.datasets.decoded_dataset import png_of
 from opsin.studio.errors import NotThere
-from opsin.studio.jobs.queue import Queue, output_of
 from opsin.studio.runs.classifying import Classifying, ModelContent
 from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.threads import IMAGES, ComputedOnce
@@ -44,16 +43,13 @@ _ANSWERS: Final = 400
 _FRAME: Final = 1 << 20
 # Classes that an answer to a frame names.
 _NAMED: Final = 20
-# Longest side of a shown image in pixels, and of a small one.
-_SIDE, _SMALL = 1024, 320
+#: Longest side of a shown image in pixels, and of a small one.
+SIDE, SMALL = 1024, 320
 # Quantile of a heat map that is the top of its scale, and its opacity.
 _BRIGHTEST: Final = 0.99
 _COVER: Final = 0.6
 # Weights from colour to grey (ITU-R BT.601).
 _GREY: Final = np.array([0.299, 0.587, 0.114])
-
-# Media types of jobs' files.
-_KINDS: Final = {".csv": "text/csv", ".npz": "application/octet-stream"}
 
 _Stamp = tuple[str, FileStamp]
 _Asked = tuple[_Stamp, str]
@@ -72,6 +68,9 @@ class PredictionSession:
     def __init__(self, runs: RunIndex) -> None:
         self._runs = runs
         self._kept: OrderedDict[str, UploadedImage] = OrderedDict()
+        self._keys: dict[UploadedImage, str] = {}
+        #: Images that joined a class: the class, and their file there.
+        self.joined: dict[str, tuple[str, Path]] = {}
         self._bytes = 0
         self._classifying = Classifying()
         self._opened = ComputedOnce[_Stamp, ModelContent](_OPENED)
@@ -79,17 +78,22 @@ class PredictionSession:
         self._heats = ComputedOnce[_Asked, bytes](_ANSWERS)
 
     def put(self, content: bytes, name: str) -> str:
-        """Store an image and return its unguessable key."""
+        """Store an image and return its unguessable key, the same for the same image."""
         if len(content) > _ONE:
             raise ImageError(
                 f"The image has {file_size(len(content))}, and {_ONE >> 20} MB are allowed",
                 "Make it smaller, or put it into a folder and classify that.",
             )
+        image = UploadedImage(name, content)
+        if image in self._keys:
+            return self._keys[image]
         key = secrets.token_hex(8)
-        self._kept[key] = UploadedImage(name, content)
+        self._kept[key], self._keys[image] = image, key
         self._bytes += len(content)
         while len(self._kept) > MOST or self._bytes > _BYTES:
-            _, oldest = self._kept.popitem(last=False)
+            key_of_oldest, oldest = self._kept.popitem(last=False)
+            del self._keys[oldest]
+            self.joined.pop(key_of_oldest, None)
             self._bytes -= len(oldest.content)
         return key
 
@@ -113,7 +117,7 @@ class PredictionSession:
             heat, resize = self._classifying.heat(model, answer)
             pixels = answer.pixels
             if not any(note.endswith(INVERTED) for note in answer.notes):
-                pixels, _ = open_apart(kept.content, kept.name, side=_SIDE)
+                pixels, _ = open_apart(kept.content, kept.name, side=SIDE)
                 heat = on_photograph(heat, resize, (pixels.shape[0], pixels.shape[1]))
             return _over(pixels, heat)
 
@@ -152,7 +156,7 @@ class PredictionSession:
     async def image(self, key: str, *, small: bool = False) -> bytes:
         """An image as a PNG file, upright and scaled for pages."""
         kept = self.get(key)
-        side = _SMALL if small else _SIDE
+        side = SMALL if small else SIDE
         pixels, _ = await IMAGES.run(open_apart, kept.content, kept.name, side=side)
         return await IMAGES.run(png_of, pixels)
 
@@ -167,7 +171,7 @@ def without_path(error: OpsinError, directory: RunDirectory) -> OpsinError:
     return error.replace(f"{path}{os.sep}", "").replace(path, name)
 
 
-def add_routes(api: FastAPI, tried: PredictionSession, jobs: Queue) -> None:
+def add_routes(api: FastAPI, tried: PredictionSession) -> None:
     """Add the routes for images, heat maps and answers, by opaque names only."""
 
     @api.get("/kept/{key}.png")
@@ -193,13 +197,6 @@ def add_routes(api: FastAPI, tried: PredictionSession, jobs: Queue) -> None:
         shares = [(safe(name, 60), p) for name, p in answer.probabilities.items() if name in best]
         warning = answer.warning and "Nothing to recognise"
         return json_reply({"shares": shares, "rejected": answer.rejected, "warning": warning})
-
-    @api.get("/answers/{job}.{kind}")
-    async def answers(job: str, kind: str) -> Response:
-        file = output_of(jobs.get(job))
-        if file is None or file.suffix != f".{kind}" or not await IMAGES.run(file.is_file):
-            raise NotThere("The job has no answers yet", "Wait for its end.")
-        return FileResponse(file, media_type=_KINDS.get(file.suffix), filename=file.name)
 
 
 def on_photograph(

@@ -128,8 +128,8 @@ export default {
   mixins: [living],
   template: `
     <div class="intake" :class="{ over, small }" role="group" :aria-label="label">
-      <p v-if="!small" class="text-weight-bold">{{ label }}</p>
-      <div class="line">
+      <p v-if="!small && !(stream && live)" class="text-weight-bold">{{ label }}</p>
+      <div v-if="!(stream && live)" class="line">
         <label class="intake-choose">{{ small ? 'Add photos' : multiple ? 'Choose files' : 'Choose a file' }}<input type="file"
           :multiple="multiple" :accept="accept" :disabled="disabled" @change="chosen"></label>
         <label v-if="folders" class="intake-choose">Choose a folder<input type="file" webkitdirectory
