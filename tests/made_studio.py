@@ -31,7 +31,6 @@ def addresses(first: str, second: str, the_set: str, label: str) -> dict[str, st
     one, other, of_set = opaque(first), opaque(second), f"/data/{the_set}"
     return {
         "Home": "/",
-        "Data": "/data",
         "A set": of_set,
         "A set, one class": f"{of_set}?class=0&page=1",
         "Train": f"/train?set={the_set}",
@@ -44,7 +43,11 @@ def addresses(first: str, second: str, the_set: str, label: str) -> dict[str, st
         "Inside, an image": f"/runs/{one}/inside?image=test/0",
         "Try": f"/try?run={one}",
         "Compare": f"/compare?runs={one},{other}",
-        "Queue": "/queue",
+        "Jobs": "/jobs",
+        "Settings": "/settings",
+        "Add from": "/add",
+        "Import": "/import",
+        "How it works": "/how-it-works",
     }
 
 

@@ -27,8 +27,9 @@ pytestmark = [needs_chromium, needs_axe]
 
 #: Pages as `addresses` calls them.
 PAGES = (
-    "Home", "Data", "A set", "Train", "A run, live", "Results", "Classifiers",
-    "Inside, an image", "Try", "Compare", "Queue",
+    "Home", "Settings", "Add from", "Import", "How it works",
+    "A set", "Train", "A run, live", "Results", "Classifiers",
+    "Inside, an image", "Try", "Compare", "Jobs",
 )  # fmt: skip
 #: Those whose parts nearly all others have, too.
 MOST_USED = ("A set", "Results", "Try")
