@@ -31,19 +31,22 @@ def addresses(first: str, second: str, the_set: str, label: str) -> dict[str, st
     one, other, of_set = opaque(first), opaque(second), f"/projects/{the_set}/photos"
     return {
         "Home": "/",
-        "Data": "/data",
         "Photos": of_set,
         "Train": f"/train?set={the_set}",
         "Train as before": f"/train?from={one}",
         "A run, live": f"/runs/{one}?tab=live",
-        "A run, report": f"/runs/{one}?tab=report",
-        "A run, mistakes": f"/runs/{one}?tab=mistakes",
+        "Results": f"/projects/{the_set}/results?run={one}",
+        "Classifiers": "/classifiers",
         "A run, log": f"/runs/{one}?tab=log",
         "Inside": f"/runs/{one}/inside",
         "Inside, an image": f"/runs/{one}/inside?image=test/0",
         "Try": f"/try?run={one}",
         "Compare": f"/compare?runs={one},{other}",
-        "Queue": "/queue",
+        "Jobs": "/jobs",
+        "Settings": "/settings",
+        "Add from": "/add",
+        "Import": "/import",
+        "How it works": "/how-it-works",
     }
 
 
