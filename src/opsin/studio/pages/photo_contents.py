@@ -121,7 +121,7 @@ def list_images(header: Header, _: memoryview) -> tuple[Header, Sequence[bytes]]
     found = found.keep(recipe.classes) if recipe.classes else found
     answer: Header = {
         "names": list(found.names), "labels": found.labels.tolist(),
-        "classes": list(found.classes), "parts": bool(found.given.any()),
+        "classes": list(found.classes), "parts": bool(found.source_parts.any()),
     }  # fmt: skip
     if isinstance(found.images, Files):
         answer["files"] = list(found.images.places())
@@ -162,7 +162,7 @@ def _read_folder(root: Path) -> Contents:
     except SourceError:  # no photographs yet
         files = Files(root, ())
         return Contents(tuple(classes), (), np.zeros(0, np.int64), files, False, tuple(loose))
-    parts = bool(images.given.any())
+    parts = bool(images.source_parts.any())
     names = list(images.classes) if parts else classes
     number = {name: label for label, name in enumerate(names)}
     for name in images.classes:  # spelled otherwise by the system
