@@ -194,19 +194,14 @@ def _as_trained(directory: RunDirectory, decoded: Decoded, record: DatasetRecord
 
     Others may be there now, or have been moved to other classes.
     """
-    then, now = read_images(directory), digest_names(short_digest(decoded.digests))
-    keys = (lambda one: one, lambda one: one[0])
-    pairs = sorted(
-        pair_up(
-            [(image.digest, image.name) for image in then],
-            list(zip(now, decoded.names, strict=True)),
-            keys,
-        )
-    )
+    images, names = read_images(directory), decoded.names
+    then = [(image.digest, image.name) for image in images]
+    now = list(zip(digest_names(short_digest(decoded.digests)), names, strict=True))
+    pairs = sorted(pair_up(then, now, (lambda one: one, lambda one: one[0])))
     if [one for one, _ in pairs] != list(range(len(then))):
         return None
     number = {name: label for label, name in enumerate(record.classes)}
-    labels = np.array([number.get(image.label, 0) for image in then], np.int64)
+    labels = np.array([number.get(image.label, 0) for image in images], np.int64)
     kept = take(decoded, np.array([other for _, other in pairs], np.int64))
     return replace(kept, classes=tuple(record.classes), labels=labels)
 
