@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from urllib.parse import urlencode
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.storage import write_json
@@ -31,8 +30,7 @@ def addresses(first: str, second: str, the_set: str, label: str) -> dict[str, st
     """Return the address of each page, of each of its tabs too."""
     one, other, of_set = opaque(first), opaque(second), f"/data/{the_set}"
     return {
-        "Runs": "/",
-        "Runs, filtered": f"/?{urlencode({'q': label[:40], 'sort': 'accuracy'})}",
+        "Home": "/",
         "Data": "/data",
         "A set": of_set,
         "A set, one class": f"{of_set}?class=0&page=1",

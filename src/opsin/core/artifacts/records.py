@@ -235,6 +235,15 @@ class EpochConfusion(Line):
     confusion: list[list[Count]]
 
 
+class JudgedImages(Artifact):
+    """The images that are judged so far in a training, each by a head that had not seen it."""
+
+    FILE: ClassVar[str] = "judged.json"
+
+    rows: list[Count] = Field(description="Numbers of the images, as in split.npz.")
+    right: list[bool] = Field(description="Whether the answer to each was right.")
+
+
 State = Literal["running", "done", "stopped", "failed"]
 _Amount = Annotated[float, Field(ge=0)]
 

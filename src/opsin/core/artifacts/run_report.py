@@ -422,6 +422,7 @@ class RunSummary:
     model: str | None = None
     started: float | None = None
     split: str | None = None
+    images: int | None = None
     accuracy: float | None = None
     low: float | None = None
     high: float | None = None
@@ -447,9 +448,9 @@ def summarise(run: RunDirectory) -> RunSummary:
             report = run.read(Report)
             figures = report.judged
             row = replace(
-                row, split=report.split, accuracy=figures.accuracy, low=figures.low,
-                high=figures.high, seconds=report.seconds.get("train"), bytes=report.file.bytes,
-                corrected=figures.corrected,
+                row, split=report.split, images=figures.images, accuracy=figures.accuracy,
+                low=figures.low, high=figures.high, seconds=report.seconds.get("train"),
+                bytes=report.file.bytes, corrected=figures.corrected,
             )  # fmt: skip
     except OpsinError as error:
         return replace(row, state="damaged", cause=str(error)[:LONGEST])
