@@ -12,7 +12,15 @@ import pytest
 pytest.importorskip("nicegui")
 
 from opsin.core.errors import RecipeError
-from opsin.studio.people import NotAllowed, People, TooManyTries, require, visitor
+from opsin.studio.people import (
+    NotAllowed,
+    People,
+    TooManyTries,
+    Visitor,
+    record,
+    require,
+    visitor,
+)
 
 
 @pytest.fixture
@@ -78,17 +86,18 @@ def test_a_role_allows_its_changes_and_they_are_written_down(
 ) -> None:
     require("owner")  # whoever runs the studio
 
-    def as_labeller() -> None:
+    def invite_and_add() -> None:
+        visitor.set(Visitor(people=people))
         person = people.of_cookie(people.redeem(people.invite("Ada", "labeller")) or "")
         assert person
-        visitor.set(person)
+        visitor.set(Visitor(person, people))
         require("viewer")
         require("labeller")
-        people.record("added 3 photographs")
+        record("added 3 photographs")
         with pytest.raises(NotAllowed):
             require("owner")
 
-    copy_context().run(as_labeller)
+    copy_context().run(invite_and_add)
     with (tmp_path / "changes.jsonl").open("a") as file:
         file.write("{damaged\n")
     changes = [(change.name, change.change) for change in people.changes()]

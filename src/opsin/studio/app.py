@@ -32,10 +32,9 @@ from opsin.studio.pages.sign_in import page as sign_in_page
 from opsin.studio.parts import layout as old_layout
 from opsin.studio.parts import terms
 from opsin.studio.runs import inspection_sessions, prediction_session
-from opsin.studio.security import SignInFile, guarded, signed_in_address
+from opsin.studio.security import SignInFile, StudioSignIn, guarded, signed_in_address
 from opsin.studio.state import Studio
 from opsin.studio.ui import layout
-from opsin.web.access import SignIn
 from opsin.web.addresses import url_of
 from opsin.web.listening import OPEN_FILES, ConnectionLimits, Server, listening
 
@@ -112,10 +111,10 @@ def serve(
         address = url_of(settings.host, port) + "/"
         studio = Studio(settings)
         studio.hold()
-        sign_in = SignIn(f"opsin-studio-{port}", sign_in_page)  # two studios differ by port
+        sign_in = StudioSignIn(settings, studio.people, sign_in_page)
         entrance = SignInFile(settings.entrance, settings.host, port, sign_in)
         door = guarded(
-            build(studio),
+            sign_in.closing(build(studio)),
             host=settings.host,
             sign_in=sign_in,
             token=settings.token,

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Final, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, TypeAdapter
 
@@ -71,23 +71,41 @@ class Change(BaseModel):
 
 
 _STORED: Final = TypeAdapter(list[Person])
-_OWNER: Final = Person(id="", name="Owner", role="owner", until=0.0, invited_until=0.0)
+#: Whoever runs the studio.
+OWNER: Final = Person(id="", name="Owner", role="owner", until=0.0, invited_until=0.0)
 
-#: Who makes the current request; handlers, their tasks and threads inherit it.
-visitor: Final[ContextVar[Person]] = ContextVar("visitor", default=_OWNER)
+
+class Visitor(NamedTuple):
+    """Who makes the current request, and where their changes are written down."""
+
+    person: Person = OWNER
+    people: People | None = None
+
+
+_UNGUARDED: Final = Visitor()  # the studio itself, and what runs without its door
+#: The current visitor; handlers, their tasks and threads inherit it.
+visitor: Final[ContextVar[Visitor]] = ContextVar("visitor", default=_UNGUARDED)
 
 
 def allows(role: Role) -> bool:
     """Whether the current visitor has a role, or a higher one."""
-    return _ROLES.index(visitor.get().role) >= _ROLES.index(role)
+    return _ROLES.index(visitor.get().person.role) >= _ROLES.index(role)
+
+
+def record(change: str) -> None:
+    """Write down a change of the current visitor."""
+    person, people = visitor.get()
+    if people is not None:
+        people.write_change(person, change)
 
 
 def require(role: Role) -> None:
     """Refuse a change that the current visitor's role does not allow."""
     if not allows(role):
+        wanted = "an owner" if role == "owner" else "a labeller"
         raise NotAllowed(
-            f"As a {visitor.get().role}, you cannot change this",
-            f"Ask the studio's owner to make you {'an owner' if role == 'owner' else 'a labeller'}.",
+            f"As a {visitor.get().person.role}, you cannot change this",
+            f"Ask the studio's owner to make you {wanted}.",
         )
 
 
@@ -111,6 +129,7 @@ class People:
 
     def invite(self, name: str, role: Role, days: float = 30.0) -> str:
         """Invite somebody, and return the code of a link that works once."""
+        require("owner")
         name = " ".join(name.split())[:_NAME_MOST]
         if not name or role not in _ROLES or not 0 < days <= 3650:
             raise RecipeError("An invitation has a name, a role and a number of days")
@@ -120,7 +139,7 @@ class People:
             invited_until=now + min(days * _DAY, INVITED), invitation=_hash(code),
         )  # fmt: skip
         self._put(person)
-        self.record(f"invited {name} as {role}")
+        record(f"invited {name} as {role}")
         return code
 
     def redeem(self, code: str) -> str | None:
@@ -149,23 +168,25 @@ class People:
 
     def change_role(self, id_: str, role: Role) -> None:
         """Give somebody another role; their open pages are loaded again."""
+        require("owner")
         person = self._get(id_)
         self._put(person.model_copy(update={"role": role}))
-        self.record(f"made {person.name} {role}")
+        record(f"made {person.name} {role}")
         self.on_revoked(id_)
 
     def revoke(self, id_: str) -> None:
         """End somebody's access at once, in open pages, too."""
+        require("owner")
         person = self._get(id_)
         with self._guard:
             people = {key: other for key, other in self._people.items() if key != id_}
             self._write(people)
-        self.record(f"ended the access of {person.name}")
+        record(f"ended the access of {person.name}")
         self.on_revoked(id_)
 
-    def record(self, change: str) -> None:
-        """Write down a change of the current visitor, at best effort."""
-        entry = Change(when=time.time(), name=visitor.get().name, change=change)
+    def write_change(self, person: Person, change: str) -> None:
+        """Write down a change, at best effort."""
+        entry = Change(when=time.time(), name=person.name, change=change)
         with contextlib.suppress(OSError), self._changes.open("a", encoding="utf-8") as file:
             file.write(entry.model_dump_json() + "\n")
 

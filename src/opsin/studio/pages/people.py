@@ -69,9 +69,7 @@ class _PeoplePage:
                     value=person.role, label="Role",
                     on_change=lambda event, person=person: self._change(person, event.value),
                 )  # fmt: skip
-                kit.action(
-                    "End access", lambda person=person: self._revoke(person), kind="danger"
-                )
+                kit.action("End access", lambda person=person: self._revoke(person), kind="danger")
 
     async def _ask(self) -> None:
         with ui.dialog() as dialog, ui.card().classes("stack"):
