@@ -25,7 +25,7 @@ from opsin.core.platform import allow_open_files
 from opsin.studio import StudioSettings, image_routes
 from opsin.studio.datasets import uploads
 from opsin.studio.errors import new_api
-from opsin.studio.pages import answer_tables, covers, error_pages
+from opsin.studio.pages import answer_tables, covers, error_pages, photo_routes
 from opsin.studio.pages.page import all_pages
 from opsin.studio.pages.project import add_old_addresses
 from opsin.studio.pages.sign_in import KeptSignIn
@@ -47,7 +47,8 @@ _FURTHER: Final = 20
 def build(studio: Studio) -> FastAPI:
     """Return the application with all pages and routes, not yet guarded."""
     api = new_api()
-    image_routes.add_routes(api, studio.opened, studio.runs, studio.sets)
+    image_routes.add_routes(api, studio.opened, studio.runs)
+    photo_routes.add_routes(api, studio)
     covers.add_routes(api, studio)
     image_routes.add_help(api)
     terms.add_routes(api)

@@ -14,6 +14,8 @@ from opsin.studio.ui.kit import action, icon_action
 from opsin.studio.words import safe
 
 _LONG: Final = 20
+#: A row's values by the keys of its columns, and what else it needs.
+TableRow = Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Column:
 
 def table(
     columns: Sequence[Column],
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[TableRow],
     label: str,
     *,
     selection: bool = False,
@@ -110,7 +112,7 @@ def _show_columns(made: ui.table, columns: Sequence[Column], keys: Sequence[str]
     made.update()
 
 
-def _download(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], label: str) -> None:
+def _download(columns: Sequence[Column], rows: Sequence[TableRow], label: str) -> None:
     file = io.StringIO()
     writer = csv.writer(file)
     writer.writerow([column.title for column in columns])
