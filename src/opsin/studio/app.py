@@ -112,12 +112,10 @@ def serve(
         address = url_of(settings.host, port) + "/"
         studio = Studio(settings)
         studio.hold()
-        sign_in = KeptSignIn(
-            f"opsin-studio-{port}",  # two studios differ by port
-            settings.home / "sign-in.key",
-            settings.token,
-            own_only=settings.token is None and not settings.allowed_hosts,
-        )
+        alone = settings.token is None and not settings.allowed_hosts
+        name = f"opsin-studio-{port}"  # two studios differ by port
+        key = settings.home / "sign-in.key"
+        sign_in = KeptSignIn(name, key, settings.token, own_only=alone)
         entrance = SignInFile(settings.entrance, settings.host, port, sign_in)
         door = guarded(
             build(studio),
