@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from html.parser import HTMLParser
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opsin.core.platform import is_our_connection
 from opsin.studio.pages import sign_in
 from opsin.studio.pages.sign_in import KeptSignIn, page
 
@@ -100,9 +102,11 @@ def test_a_restart_signs_nobody_out_and_another_token_everybody(tmp_path: Path) 
 def test_a_cookie_of_another_account_opens_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = tmp_path / "tcp"
+    table = tmp_path / "proc/net/tcp"
+    table.parent.mkdir(parents=True)
     line = "   0: 0100007F:C001 0100007F:2198 01 00000000:00000000 00:00000000 00000000  {} 0 1\n"
-    monkeypatch.setattr(sign_in, "TABLES", (tmp_path / "missing", table))
+    asked = functools.partial(is_our_connection, system=tmp_path)
+    monkeypatch.setattr(sign_in, "is_our_connection", asked)
     started, shown = cookie(tmp_path)
     for account, enters in ((os.getuid(), True), (0, True), (54_321, False)):
         sign_in._is_own.cache_clear()
@@ -111,5 +115,5 @@ def test_a_cookie_of_another_account_opens_nothing(
         # Behind a proxy of another account, a token is asked for.
         assert knows(cookie(tmp_path, own_only=False)[0], shown)
     sign_in._is_own.cache_clear()
-    table.write_text("nonsense\n" * 3)
+    table.unlink()
     assert knows(started, shown)

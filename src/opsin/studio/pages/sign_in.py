@@ -17,11 +17,10 @@ from typing import Final
 
 from starlette.types import Scope
 
+from opsin.core.platform import is_our_connection, is_private
 from opsin.core.storage import storage_errors
 from opsin.web.access import FIELD, SignIn
 
-#: The tables of connections, with the account of each; Linux has them.
-TABLES: Final = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 # Seconds that the account of a connection is remembered.
 _FRESH: Final = 5
 _BYTES: Final = 32
@@ -77,8 +76,8 @@ class KeptSignIn(SignIn):
 def _kept_secret(file: Path) -> bytes:
     """The secret in a file, which is made anew if it is missing, damaged or others can read it."""
     with contextlib.suppress(OSError):
-        state, content = file.stat(), file.read_bytes()
-        if len(content) == _BYTES and not (os.name == "posix" and state.st_mode & 0o077):
+        content = file.read_bytes()
+        if len(content) == _BYTES and is_private(file.stat()):
             return content
     content = secrets.token_bytes(_BYTES)
     with storage_errors(file):
@@ -91,16 +90,7 @@ def _kept_secret(file: Path) -> bytes:
 
 @functools.lru_cache(1000)
 def _is_own(client: int, server: int, _: int) -> bool:
-    """Whether a connection between two ports of this machine belongs to this account, or root."""
-    accounts = set()
-    for table in TABLES:
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            for line in table.read_text(encoding="ascii").splitlines()[1:]:
-                fields = line.split()
-                ports = [int(field.rpartition(":")[2], 16) for field in fields[1:3]]
-                if ports == [client, server]:
-                    accounts.add(int(fields[7]))
-    return accounts <= {0, os.getuid()} if accounts else True
+    return is_our_connection(client, server)
 
 
 def page(wrong: bool, further: Sequence[tuple[str, str]]) -> str:
