@@ -11,9 +11,10 @@ from pathlib import Path
 from starlette.types import Message, Receive, Scope, Send
 
 from opsin.studio import StudioSettings
+from opsin.studio.door import StudioSignIn
 from opsin.studio.pages.sign_in import page
 from opsin.studio.people import People
-from opsin.studio.security import SignInFile, StudioSignIn, guarded
+from opsin.studio.security import SignInFile, guarded
 from opsin.web.access import AccessMiddleware, SignIn
 from tests.web.made_requests import BEARER, HOST, TOKEN, ask
 
@@ -71,11 +72,6 @@ def test_without_a_token_the_page_on_the_disk_is_the_way_in(tmp_path: Path) -> N
     assert not entrance.file.exists()
 
 
-def sign_in_of(home: Path, token: str | None = None) -> StudioSignIn:
-    settings = StudioSettings(runs=home / "runs", home=home, roots=(), token=token)
-    return StudioSignIn(settings, People(home), page)
-
-
 def cookie_of(code: str, by: StudioSignIn, token: str | None = None) -> tuple[bytes, bytes]:
     door = guarded(_app, host="127.0.0.1", sign_in=by, token=token)
     reply = ask(door, [HOST], query=f"token={code}".encode())
@@ -83,24 +79,10 @@ def cookie_of(code: str, by: StudioSignIn, token: str | None = None) -> tuple[by
     return b"cookie", dict(reply["headers"])[b"set-cookie"].partition(b";")[0]
 
 
-def test_a_restart_signs_nobody_out_and_another_token_everybody(tmp_path: Path) -> None:
-    before = sign_in_of(tmp_path)
-    cookie = cookie_of(before.new_code(), before)
-    for other, token, status in (
-        (sign_in_of(tmp_path), None, 200),
-        (sign_in_of(tmp_path, TOKEN), TOKEN, 401),
-        (sign_in_of(tmp_path / "other"), None, 401),
-    ):
-        door = guarded(_app, host="127.0.0.1", sign_in=other, token=token)
-        assert ask(door, [HOST, cookie])["status"] == status
-    if os.name == "posix":
-        assert stat.S_IMODE((tmp_path / "sign-in.key").stat().st_mode) == 0o600
-
-
 def test_a_guests_windows_close_when_their_access_ends(tmp_path: Path) -> None:
     people = People(tmp_path)
     settings = StudioSettings(runs=tmp_path / "runs", home=tmp_path, roots=())
-    sign_in = StudioSignIn(settings, people, page)
+    sign_in = StudioSignIn(settings, 8000, people)
     cookie = cookie_of(people.invite("Ada", "viewer"), sign_in)
     received: list[Message] = []
 

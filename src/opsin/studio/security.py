@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import functools
-import hashlib
-import hmac
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from opsin.core.errors import StorageError
 from opsin.core.storage import storage_errors
-from opsin.studio import StudioSettings
-from opsin.studio.people import OWNER, People, Visitor, visitor
-from opsin.web.access import FIELD, AccessMiddleware, Fields, SignIn
-from opsin.web.addresses import token_from_file, url_of
+from opsin.web.access import FIELD, AccessMiddleware, SignIn
+from opsin.web.addresses import url_of
 
 # Proxy headers, which NiceGUI would trust from anyone.
 _DROPPED: Final = (
@@ -70,72 +64,6 @@ def guarded(
         sign_in=sign_in,
         dropped=_DROPPED,
     )
-
-
-class StudioSignIn(SignIn):
-    """The sign-in of the owner, which outlives restarts, and of the people invited."""
-
-    def __init__(
-        self, settings: StudioSettings, people: People, page: Callable[[bool, Fields], str]
-    ) -> None:
-        home = str(settings.home).encode("utf-8", "surrogateescape")
-        with storage_errors(settings.home):
-            settings.home.mkdir(parents=True, exist_ok=True)
-        key = token_from_file(settings.home / "sign-in.key")
-        # With another token, everybody signs in again.
-        secret = hmac.new(key.encode(), (settings.token or "").encode(), "sha256").hexdigest()
-        # Two studios differ by their files; cookies are shared among a machine's ports.
-        name = f"opsin-studio-{hashlib.sha256(home).hexdigest()[:8]}"
-        super().__init__(name, page, secret)
-        self._people = people
-        # What closes each person's windows, from any thread.
-        self._windows: dict[str, set[Callable[[], object]]] = {}
-        people.on_revoked = self._close_windows
-
-    def knows(self, scope: Scope) -> bool:
-        """Whether a request carries a cookie; if so, note whose."""
-        person = OWNER if super().knows(scope) else self._people.of_cookie(self.cookie_of(scope))
-        if person is not None:
-            visitor.set(Visitor(person, self._people))
-        return person is not None
-
-    def cookie_for(self, shown: str, token: bytes | None) -> str | None:
-        """Also exchange an invitation."""
-        return super().cookie_for(shown, token) or self._people.redeem(shown)
-
-    def closing(self, app: ASGIApp) -> ASGIApp:
-        """Close the windows of people whose access ends, or whose role changes."""
-
-        async def call(scope: Scope, receive: Receive, send: Send) -> None:
-            person = visitor.get().person
-            if scope["type"] != "websocket" or not person.id:
-                await app(scope, receive, send)
-                return
-            ended = asyncio.Event()
-            close = functools.partial(asyncio.get_running_loop().call_soon_threadsafe, ended.set)
-            windows = self._windows.setdefault(person.id, set())
-            windows.add(close)
-            waiting = asyncio.create_task(ended.wait())
-
-            async def receive_or_end() -> Message:
-                message = asyncio.ensure_future(receive())
-                await asyncio.wait((message, waiting), return_when=asyncio.FIRST_COMPLETED)
-                if ended.is_set():
-                    message.cancel()
-                    return {"type": "websocket.disconnect", "code": 1008}
-                return await message
-
-            try:
-                await app(scope, receive_or_end, send)
-            finally:
-                windows.discard(close)
-                waiting.cancel()
-
-        return call
-
-    def _close_windows(self, person_id: str) -> None:
-        for close in tuple(self._windows.get(person_id, ())):
-            close()
 
 
 def signed_in_address(host: str, port: int, code: str) -> str:

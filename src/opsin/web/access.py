@@ -43,10 +43,9 @@ FIELD: Final = "token"
 
 Fields = list[tuple[str, str]]
 
-# Seconds that a browser keeps the cookie.
-_COOKIE_AGE: Final = 30 * 86_400
-
 _HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
+# Seconds that browsers keep a cookie whose secret is kept.
+_KEPT: Final = 30 * 86_400
 _OWN: Final = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?", re.IGNORECASE)
 _HEADERS: Final = {
     "x-content-type-options": "nosniff",
@@ -62,15 +61,15 @@ class SignIn:
     Browsers send no custom header on a WebSocket, and not all send their dialog's password.
     So an address with the right token, ``/?token=TOKEN``, is answered with a cookie and redirected
     to itself without the token, which then is in no history or bookmark. A code takes the token's
-    place once, so the address is useless later. Codes are void after a restart, and cookies are
-    unless ``secret`` is kept.
+    place once, so the address is useless later. Codes are void after a restart, and so are cookies
+    unless their secret is kept: then browsers keep them as well, for 30 days.
     """
 
     def __init__(
         self, cookie: str, page: Callable[[bool, Fields], str], secret: str | None = None
     ) -> None:
         self._cookie, self._page = cookie, page
-        self._secret = secret or secrets.token_urlsafe(32)
+        self._secret, self._max_age = secret or secrets.token_urlsafe(32), _KEPT if secret else None
         self._codes: set[str] = set()
         self.used: Callable[[str], object] = str  # called with each code used
 
@@ -115,18 +114,17 @@ class SignIn:
             "sec-fetch-site" in headers and not _OWN.fullmatch(headers.get("host", ""))
         )
         reply.set_cookie(
-            self._cookie, cookie, max_age=_COOKIE_AGE, secure=secure, httponly=True,
+            self._cookie, cookie, max_age=self._max_age, secure=secure, httponly=True,
             samesite="strict",
         )  # fmt: skip
         return reply
 
     def cookie_for(self, shown: str, token: bytes | None) -> str | None:
         """The cookie in exchange for the token or a code; ``None`` if it is neither."""
-        if token is not None and hmac.compare_digest(shown.encode(), token):
+        answer = shown.encode()
+        if token is not None and hmac.compare_digest(answer, token):
             return self._secret
-        code = next(
-            (c for c in self._codes if hmac.compare_digest(shown.encode(), c.encode())), None
-        )
+        code = next((c for c in self._codes if hmac.compare_digest(answer, c.encode())), None)
         if code is None:
             return None
         self._codes.discard(code)
