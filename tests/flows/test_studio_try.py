@@ -161,6 +161,7 @@ def test_many_photographs_are_grouped_by_their_answers(
 
 def test_the_camera_is_answered_while_it_looks(running: StudioProcess, tmp_path: Path) -> None:
     with chromium(tmp_path / "profile", *FAKE) as browser:
+        resize(browser, 1200)
         browser.get(page(running))
         until(browser, lambda: named(browser, "Use the camera"))
         named(browser, "Use the camera").click()
