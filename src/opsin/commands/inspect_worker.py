@@ -22,6 +22,7 @@ from opsin.commands.inspect_model import Inspection
 from opsin.core.child_process import Header, error_values, pack, receive, take_output, whole
 from opsin.core.errors import OpsinError, RecipeError
 from opsin.core.events import Watcher
+from opsin.core.plain_data import plain_data
 from opsin.data.pixel_values import png_address
 from opsin.inspection.lessons.lesson_terms import Term
 from opsin.runtime.prediction import Prediction
@@ -72,10 +73,10 @@ def _answer(verb: str, question: _Question, look: Inspection, content: bytes, pa
         gallery = insight.galleries[layer]
         return {"units": len(gallery), "images": gallery.images}
     answer = question.predict(look, content)
-    header: Header = {"answer": answer.to_json()}
+    header: Header = {"answer": plain_data(answer)}
     if verb == "nearest":  # with their pixels, and no page
         nearest = look.nearest(answer, question.count)
-        shown = [{**image.to_json(), "shown": png_address(image.pixels)} for image in nearest]
+        shown = [plain_data(image) | {"shown": png_address(image.pixels)} for image in nearest]
         return header | {"nearest": shown}
     if verb == "lesson":  # by default the first of the layer
         terms = look.terms()

@@ -178,6 +178,7 @@ class _Followed:
             present = max(slow * expected * (1 - within), 0.0)
             if not within:
                 present = max(slow * expected - spent, 1.0)
+                slow = max(slow, min(8.0, spent / expected))
             if by_speed is not None:
                 trust = min(1.0, within / _TRUSTED)
                 present += trust * (by_speed - present)

@@ -44,6 +44,8 @@ FIELD: Final = "token"
 Fields = list[tuple[str, str]]
 
 _HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
+# Seconds that browsers keep a cookie whose secret is kept.
+_KEPT: Final = 30 * 86_400
 _OWN: Final = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?", re.IGNORECASE)
 _HEADERS: Final = {
     "x-content-type-options": "nosniff",
@@ -59,12 +61,15 @@ class SignIn:
     Browsers send no custom header on a WebSocket, and not all send their dialog's password.
     So an address with the right token, ``/?token=TOKEN``, is answered with a cookie and redirected
     to itself without the token, which then is in no history or bookmark. A code takes the token's
-    place once, so the address is useless later. Cookies and codes are void after a restart.
+    place once, so the address is useless later. Codes are void after a restart, and so are cookies
+    unless their secret is kept: then browsers keep them as well, for 30 days.
     """
 
-    def __init__(self, cookie: str, page: Callable[[bool, Fields], str]) -> None:
+    def __init__(
+        self, cookie: str, page: Callable[[bool, Fields], str], secret: str | None = None
+    ) -> None:
         self._cookie, self._page = cookie, page
-        self._secret = secrets.token_urlsafe(32)
+        self._secret, self._max_age = secret or secrets.token_urlsafe(32), _KEPT if secret else None
         self._codes: set[str] = set()
         self.used: Callable[[str], object] = str  # called with each code used
 
@@ -105,8 +110,9 @@ class SignIn:
             "sec-fetch-site" in headers and not _OWN.fullmatch(headers.get("host", ""))
         )
         reply.set_cookie(
-            self._cookie, self._secret, secure=secure, httponly=True, samesite="strict"
-        )
+            self._cookie, self._secret, max_age=self._max_age, secure=secure, httponly=True,
+            samesite="strict",
+        )  # fmt: skip
         return reply
 
     def _is_right(self, shown: bytes, token: bytes | None) -> bool:
