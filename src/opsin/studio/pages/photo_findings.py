@@ -120,9 +120,9 @@ def _of_audit(album: Album) -> Iterator[Thing]:
     if opened is None:
         return
     by_name = {name: at for at, name in enumerate(album.contents.names)}
-    for name, reason in opened.decoded.unreadable:
+    for name, _ in opened.decoded.unreadable:
         if (at := by_name.get(name)) is not None and album.contents.files is not None:
-            text = f"{safe(Path(name).name, 60)} cannot be read ({safe(reason, 80)})."
+            text = f"{safe(Path(name).name, 60)} is damaged, or not a picture. It is left out."
             yield Thing("unreadable", f"unreadable:{name}", text, (at,))
     found = opened.findings or {}
     for kind in ("conflicting-labels", "exact-duplicates"):
