@@ -16,7 +16,7 @@ from nicegui import ui
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError, SourceError, StorageError
-from opsin.core.format import about, count, counted
+from opsin.core.format import count, counted
 from opsin.core.recipe import flat_options
 from opsin.data.run_images import recipe_of_run
 from opsin.report.training_plan import Plan
@@ -40,7 +40,7 @@ from opsin.studio.ui.kit import (
 )
 from opsin.studio.ui.live_training import LiveTraining
 from opsin.studio.ui.network_picker import Network, known_networks, text_of
-from opsin.studio.ui.training_levels import Level, has_pretrained, levels_for
+from opsin.studio.ui.training_levels import Level, has_pretrained, levels_for, words_of
 from opsin.studio.ui.training_plan import Planner
 from opsin.studio.ui.training_settings import TrainingSettings
 from opsin.studio.words import safe
@@ -334,10 +334,8 @@ class _TrainPage:
         self._button.set_enabled(not faults and self.can_start)
         promise = self.settings.price
         if level is not None:
-            time = f"About {about(level.seconds)}, " if level.seconds else ""
-            promise = (
-                f"{time}{level.text}." if time else f"{level.text[:1].upper()}{level.text[1:]}."
-            )
+            promise = f"{words_of(level)}."
+            promise = promise[:1].upper() + promise[1:]
             if level.name == "good" and not has_pretrained():
                 promise = ("No network that knows photographs is installed here, so one learns "
                            "from nothing: it takes minutes, and many photographs.")  # fmt: skip
