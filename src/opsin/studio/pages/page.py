@@ -64,5 +64,5 @@ def all_pages() -> list[Page]:
     """Return each page that a module of `opsin.studio.pages` describes, in navigation order."""
     names = (module.name for module in pkgutil.iter_modules(pages.__path__))
     modules = [importlib.import_module(f"{pages.__name__}.{name}") for name in names]
-    found = [module.PAGE for module in modules if isinstance(getattr(module, "PAGE", None), Page)]
+    found = [page for module in modules for page in vars(module).values() if isinstance(page, Page)]
     return sorted(found, key=lambda page: (page.order, page.path))
