@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from urllib.parse import urlencode
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.storage import write_json
@@ -31,8 +30,7 @@ def addresses(first: str, second: str, the_set: str, label: str) -> dict[str, st
     """Return the address of each page, of each of its tabs too."""
     one, other, of_set = opaque(first), opaque(second), f"/data/{the_set}"
     return {
-        "Runs": "/",
-        "Runs, filtered": f"/?{urlencode({'q': label[:40], 'sort': 'accuracy'})}",
+        "Home": "/",
         "Data": "/data",
         "A set": of_set,
         "A set, one class": f"{of_set}?class=0&page=1",
@@ -42,8 +40,8 @@ def addresses(first: str, second: str, the_set: str, label: str) -> dict[str, st
         "A run, report": f"/runs/{one}?tab=report",
         "A run, mistakes": f"/runs/{one}?tab=mistakes",
         "A run, log": f"/runs/{one}?tab=log",
-        "Inside": f"/runs/{one}/inside",
-        "Inside, an image": f"/runs/{one}/inside?image=test/0",
+        "Inside": f"/projects/{the_set}/inside?run={one}",
+        "Inside, an image": f"/projects/{the_set}/inside?run={one}&layer=flatten",
         "Try": f"/try?run={one}",
         "Compare": f"/compare?runs={one},{other}",
         "Queue": "/queue",

@@ -120,7 +120,7 @@ def test_a_metric_is_one_row() -> None:
     exec(compile(code_of("## Add a metric\n"), "the page", "exec"), {})
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6]], np.float32)
     measured = measure(probabilities, np.array([0, 1, 1, 1]), ["cat", "dog"])
-    assert measured.to_json()["cohen_kappa"] == pytest.approx(0.5)
+    assert measured.model_dump(mode="json", exclude_unset=True)["cohen_kappa"] == pytest.approx(0.5)
     assert ("Cohen's kappa", "0.5000") in figure_rows(measured)
     rows = "{% for row in figures|known_metrics %}{{ row.name }};{% endfor %}"
     assert "Cohen&#39;s kappa;" in environment().from_string(rows).render(figures=measured)

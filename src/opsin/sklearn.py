@@ -307,7 +307,8 @@ def _dataset(images: NDArray[np.uint8] | Files, labels: Any, options: dict[str, 
         if isinstance(images, Files):
             contents = LabelledImages(
                 source="X", classes=tuple(map(str, classes)), labels=codes.astype(np.int64),
-                given=np.full(len(codes), UNASSIGNED, np.uint8), names=images.names, images=images,
+                source_parts=np.full(len(codes), UNASSIGNED, np.uint8), names=images.names,
+                images=images,
             )  # fmt: skip
         else:
             contents = arrays.from_arrays(images, codes, tuple(map(str, classes)), source="X")

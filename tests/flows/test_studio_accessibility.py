@@ -27,7 +27,7 @@ pytestmark = [needs_chromium, needs_axe]
 
 #: Pages as `addresses` calls them.
 PAGES = (
-    "Runs", "Data", "A set", "Train", "A run, live", "A run, report", "A run, mistakes",
+    "Home", "Data", "A set", "Train", "A run, live", "A run, report", "A run, mistakes",
     "Inside, an image", "Try", "Compare", "Queue",
 )  # fmt: skip
 #: Those whose parts nearly all others have, too.

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from opsin.commands.inspect_model import Insight, Inspection
 from opsin.core.arguments import checked
@@ -14,7 +15,6 @@ from opsin.core.errors import RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted, file_size, grey_or_colour, plus_minus
 from opsin.core.storage import check_writable, write_bytes
-from opsin.core.stored_json import JsonObject
 from opsin.data.images import ImageLike
 from opsin.data.run_images import Places
 from opsin.inspection.lessons.lesson_terms import Term
@@ -119,20 +119,12 @@ class Explained:
     on the image: ``layer``, ``kind`` and the numbers.
     """
 
+    JSON: ClassVar = "model terms answer lesson"
     model: Path
     terms: dict[Term, tuple[str, ...]]
     answer: Prediction | None = None
     lesson: Lesson | None = None
     page: Path | None = None
-
-    def to_json(self) -> JsonObject:
-        """All of it as plain data."""
-        return {
-            "model": str(self.model),
-            "terms": {term: list(layers) for term, layers in self.terms.items()},
-            "answer": None if self.answer is None else self.answer.to_json(),
-            "lesson": None if self.lesson is None else self.lesson.to_json(),
-        }
 
 
 @checked

@@ -10,6 +10,7 @@ import numpy as np
 from opsin.commands.inspect_model import Inspection
 from opsin.core.child_process import Header
 from opsin.core.errors import ModelFileError
+from opsin.core.plain_data import plain_data
 from opsin.data.pixel_values import png_address
 from opsin.inspection.lessons.lesson_terms import SENTENCES
 from opsin.inspection.lessons.windows import Lesson
@@ -116,7 +117,8 @@ def lesson_of(lesson: Lesson, images: Images) -> Header:
     """A lesson's numbers and maps."""
     drawn = [picture_of(title, values, boxes=boxes, written=False)
              for title, values, boxes in lesson.drawn]  # fmt: skip
-    return lesson.to_json() | {
+    numbers: Header = plain_data(lesson)
+    return numbers | {
         "sentence": SENTENCES[lesson.term],
         "pictures": [{"title": one.title, "alt": one.words, "image": images.add(one.address),
                       "boxes": one.boxes} for one in drawn],

@@ -28,6 +28,7 @@ from opsin.commands.inspect_model import Inspection
 from opsin.core.child_process import Header, error_values, pack, receive, take_output, whole
 from opsin.core.errors import OpsinError, RecipeError
 from opsin.core.events import Watcher
+from opsin.core.plain_data import plain_data
 from opsin.data.pixel_values import png_address
 from opsin.inspection.lessons.lesson_terms import Term
 from opsin.inspection.units import UnitGallery
@@ -97,7 +98,7 @@ class _Worker(Watcher):
             return decision_of(look, answer, images)
         if verb == "nearest":
             nearest = look.nearest(answer)
-            shown = [{**image.to_json(), "shown": png_address(image.pixels)} for image in nearest]
+            shown = [{**plain_data(image), "shown": png_address(image.pixels)} for image in nearest]
             return {"answer": answer_of(look, answer), "nearest": shown}
         terms = look.terms()
         term = asked.term or next((one for one in terms if asked.layer in terms[one]), None)

@@ -345,7 +345,7 @@ def choose_preparation(contents: LabelledImages, recipe: DataRecipe) -> Preparat
         colour = channels == 3
     elif recipe.size is None or recipe.channels is None:
         # Test images must not influence it.
-        rows = np.flatnonzero(contents.given != TEST)
+        rows = np.flatnonzero(contents.source_parts != TEST)
         rows = rows if rows.size else np.arange(len(contents))
         for row in rows[:: max(1, len(rows) // _PROBES)]:
             with contextlib.suppress(ImageError):

@@ -211,12 +211,12 @@ def answer(model: LoadedModel, header: Header, body: memoryview) -> tuple[Header
     ready: dict[int, NDArray[np.uint8]] = {}
     outcomes: list[Header] = []
     images = header["images"]
-    for index, (size, given, as_is, *_) in enumerate(images):
+    for index, (size, media_type, as_is, *_) in enumerate(images):
         content = body[start : start + size]
         start += size
         try:
             image = prepare(
-                model.classifier, content, given, as_is=as_is, max_pixels=header["max_pixels"]
+                model.classifier, content, media_type, as_is=as_is, max_pixels=header["max_pixels"]
             )
         except ImageError as error:
             outcomes.append({"error": error_values(error)})

@@ -25,8 +25,9 @@ from opsin.core.platform import allow_open_files
 from opsin.studio import StudioSettings, image_routes
 from opsin.studio.datasets import uploads
 from opsin.studio.errors import new_api
-from opsin.studio.pages import error_pages
+from opsin.studio.pages import answer_tables, covers, error_pages
 from opsin.studio.pages.page import all_pages
+from opsin.studio.pages.project import add_old_addresses
 from opsin.studio.pages.sign_in import page as sign_in_page
 from opsin.studio.parts import layout as old_layout
 from opsin.studio.parts import terms
@@ -48,13 +49,15 @@ def build(studio: Studio) -> FastAPI:
     """Return the application with all pages and routes, not yet guarded."""
     api = new_api()
     image_routes.add_routes(api, studio.opened, studio.runs, studio.sets)
+    covers.add_routes(api, studio)
     image_routes.add_help(api)
     terms.add_routes(api)
     old_layout.head()
     layout.head()  # read once, before there are windows
     glossary()
     uploads.add_routes(api, studio.uploads)
-    prediction_session.add_routes(api, studio.tried, studio.jobs)
+    prediction_session.add_routes(api, studio.tried)
+    answer_tables.add_routes(api, studio.jobs)
     inspection_sessions.add_routes(api, studio.inside)
     ui.button.default_props("no-caps")
     for field in (ui.input, ui.number, ui.select, ui.textarea):
@@ -64,6 +67,7 @@ def build(studio: Studio) -> FastAPI:
     studio.navigation = [(page.nav, page.path) for page in pages if page.nav]
     for page in pages:
         page.register(studio)
+    add_old_addresses(studio, [page.path for page in pages])
     error_pages.add(studio)
     nicegui_app.on_startup(studio.start)
     nicegui_app.on_shutdown(studio.stop)

@@ -17,6 +17,7 @@ from opsin.studio.datasets.catalogue import Library
 from opsin.studio.datasets.folders import Folders
 from opsin.studio.datasets.uploads import Uploads
 from opsin.studio.jobs.queue import Queue
+from opsin.studio.progress import ProgressOfAll
 from opsin.studio.projects import Projects
 from opsin.studio.runs.dataset_cache import DatasetCache, ImagePlaces
 from opsin.studio.runs.inspection_sessions import InspectionSessions
@@ -38,11 +39,12 @@ class Studio:
         self.changed = Event[str]()
         self.runs = RunIndex(settings.runs)
         self.jobs = Queue(settings.home, settings.at_once, settings.runs)
+        self.progress = ProgressOfAll(self.jobs, self.runs)
         self.sets = Library(settings.home, self.jobs)
-        self.projects = Projects(self.sets, self.runs)
+        self.projects = Projects(self.sets, self.runs, settings.home)
         self.folders = Folders(settings.roots)
         self.uploads = Uploads(settings.home)
-        places = ImagePlaces(self.sets, self.folders, settings.home)
+        self.places = places = ImagePlaces(self.sets, self.folders, settings.home)
         self.opened = DatasetCache(self.sets, self.runs, places)
         self.tried = PredictionSession(self.runs)
         self.inside = InspectionSessions(self.runs, places, self.tried, settings.home)
@@ -86,6 +88,7 @@ class Studio:
         await asyncio.to_thread(shutil.rmtree, kept, ignore_errors=True)
         while True:
             await asyncio.to_thread(self.runs.sweep)
+            await asyncio.to_thread(self.sets.sweep)
             await asyncio.sleep(3600)
 
     def queue_in_words(self) -> str:
@@ -115,6 +118,7 @@ class Studio:
         # Jobs first: an ended one has written all files of its run's row.
         jobs_changed = await WATCHER.run(self.jobs.tick)
         runs_changed = await WATCHER.run(self.runs.scan)
+        await WATCHER.run(self.progress.update)
         if jobs_changed:
             self.changed.emit("jobs")
         if self.runs.version != version:

@@ -33,7 +33,7 @@ def opened(
     decoded = Decoded(
         images=images,
         labels=np.array(labels, np.int64),
-        given=np.zeros(count, np.uint8),
+        source_parts=np.zeros(count, np.uint8),
         digests=digest_rows(images),
         source_digests=digest_rows(images),
         sizes=np.ones((count, 2), np.int32),

@@ -14,7 +14,6 @@ from opsin.core.arrays import Bools, Doubles, Floats, Ints, Pixels
 from opsin.core.errors import ModelFileError
 from opsin.core.format import counted
 from opsin.inspection.lessons.lesson_terms import Term
-from opsin.inspection.plain_data import PlainData
 from opsin.onnx_files.onnx_graph import OnnxGraph, Subnetwork, attribute, attributes
 from opsin.onnx_files.operators import padding
 from opsin.onnx_files.postprocessing import IMAGES
@@ -37,7 +36,7 @@ class LessonLayer:
 
 
 @dataclass(frozen=True)
-class Lesson(PlainData):
+class Lesson:
     """A layer's work on one image, in numbers of seven digits, as float32 holds."""
 
     DIGITS = 7
@@ -223,7 +222,7 @@ class ConvolutionLesson(Lesson):
 
 
 @dataclass(frozen=True)
-class PooledWindow(PlainData):
+class PooledWindow:
     """A window and its output; rows and columns below 0 are padding."""
 
     JSON: ClassVar = "place at window=values picked output"

@@ -113,13 +113,13 @@ def counterfactual_words(decision: Decision) -> str:
     """Say it like ``Hiding this 9×9 patch turns Ankle boot (99%) into Sneaker (61%)``."""
     change = decision.counterfactual
     if change is None:
-        return f"No part alone decides that this is {decision.classes[decision.answer]}"
+        return f"No part alone decides that this is {decision.answer}"
     part = f"these {change.share:.0%} of the image"
     if change.box is not None:
         top, left, bottom, right = change.box
         part = f"this {right - left}×{bottom - top} patch"
-    before = f"{decision.classes[change.before]} ({change.before_probability:.0%})"
-    after = f"{decision.classes[change.after]} ({change.after_probability:.0%})"
+    before = f"{change.before} ({change.before_probability:.0%})"
+    after = f"{change.after} ({change.after_probability:.0%})"
     return f"Hiding {part} turns {before} into {after}"
 
 
@@ -142,7 +142,7 @@ def _title(decision: Decision) -> str:
     elif total:
         some = f"{_NUMBERS[good]} of" if good < total else "All"
         verdict = f"{some} {_NUMBERS[total].lower()} heat maps can be trusted"
-    return f"Why {decision.classes[decision.target]}? {verdict}"
+    return f"Why {decision.label}? {verdict}"
 
 
 def _charts(heat_map: HeatMap) -> list[_Chart]:

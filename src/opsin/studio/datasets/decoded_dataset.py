@@ -51,7 +51,7 @@ class DecodedDataset:
         self.decoded = decoded
         self.key = key
         self.recipe = recipe or DataRecipe.of(id_)
-        self.parts: NDArray[np.uint8] = decoded.given.copy()
+        self.parts: NDArray[np.uint8] = decoded.source_parts.copy()
         self.findings: dict[str, Finding] | None = None
         self.looked = 0.0
         self.checked = float("-inf")

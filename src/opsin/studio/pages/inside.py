@@ -123,14 +123,7 @@ async def inside(
         await view.show()
 
 
-async def old_address(studio: Studio, run: str, image: str = "", layer: str = "") -> None:
-    """Lead to the page of the run's project."""
-    project = await asyncio.to_thread(studio.projects.of_run, run)
-    ui.navigate.to(layout.address(project, "inside", run=run, image=image, layer=layer))
-
-
 PAGE = Page("/projects/{project}/inside", inside)
-OLD = Page("/runs/{run}/inside", old_address)
 
 
 class _Inside:

@@ -61,8 +61,8 @@ class Page:
 
 
 def all_pages() -> list[Page]:
-    """Return each page that a module of `opsin.studio.pages` describes, in navigation order."""
+    """Return the pages that the modules of `opsin.studio.pages` describe, in navigation order."""
     names = (module.name for module in pkgutil.iter_modules(pages.__path__))
     modules = [importlib.import_module(f"{pages.__name__}.{name}") for name in names]
-    found = [page for module in modules for page in vars(module).values() if isinstance(page, Page)]
+    found = {item for module in modules for item in vars(module).values() if isinstance(item, Page)}
     return sorted(found, key=lambda page: (page.order, page.path))

@@ -19,6 +19,7 @@ from opsin.core.artifacts.run_predictions import PartPredictions, PredictedPart,
 from opsin.core.artifacts.run_report import Report, RunSummary, summarise
 from opsin.core.errors import OpsinError, RunError
 from opsin.core.files import MISSING, FileStamp, file_stamp
+from opsin.core.format import count
 from opsin.core.metadata import Layer
 from opsin.core.recipe import SPLIT, ClassicalName, DataRecipe
 from opsin.core.recipe_options import options_of
@@ -68,6 +69,13 @@ class RunRow(RunSummary):
     def source(self) -> str | None:
         """Its sources; of paths only the last parts."""
         return " + ".join(Path(source).name or source for source in self.sources) or None
+
+    @property
+    def verdict(self) -> str:
+        """How many answers are right, in words; ``""`` until it is known."""
+        if self.accuracy is None or not self.images:
+            return ""
+        return f"Right for {count(round(self.accuracy * self.images))} of {count(self.images)}"
 
     @property
     def corrections(self) -> str:

@@ -22,7 +22,7 @@ def chart(
     label: str,
     *,
     columns: Sequence[str] = (),
-    rows: Sequence[Row] = (),
+    rows: Sequence[Row] | Callable[[], Sequence[Row]] = (),
     zoom: bool = False,
     on_click: Callable[[Any], object] | None = None,
     height: int = 320,
@@ -33,7 +33,7 @@ def chart(
         options: What ECharts draws; colours, grid, tooltip and fonts are added.
         label: What the chart shows, for those who cannot see it.
         columns: Headings of the values.
-        rows: The values, which *Save as CSV* saves.
+        rows: The values, which *Save as CSV* saves, or what returns them at that time.
         zoom: Whether its horizontal axis zooms, by wheel and by dragging.
         on_click: Is called with NiceGUI's event of a point.
         height: Height in pixels.
@@ -56,11 +56,12 @@ def chart(
         with ui.element("div").classes("chart-tools"):
             icon_action("image", "Save as PNG", lambda: _save_png(drawn, label))
             if rows:
-                content = _csv(columns, rows)
-                icon_action(
-                    "table_view", "Save as CSV",
-                    lambda: ui.download.content(content, f"{_file_name(label)}.csv", "text/csv"),
-                )  # fmt: skip
+
+                def save_csv() -> None:
+                    content = _csv(columns, rows() if callable(rows) else rows)
+                    ui.download.content(content, f"{_file_name(label)}.csv", "text/csv")
+
+                icon_action("table_view", "Save as CSV", save_csv)
     return drawn
 
 

@@ -1,5 +1,7 @@
 // Files by button, drop, paste or camera, sent in parts; the same file goes on where it stopped.
 const AT_ONCE = 3;
+const PAUSE = 160; // milliseconds between the frames that are recorded
+const MOST_WAITING = 20;
 const NO_TYPE = /\.(jpe|jfif|p[pgbn]m|avif|webp|tiff?|hei[cf]|hif|mpo|tga|pcx|ico|jp[2cfx]|j2[ck])$/i;
 const LITTER = ['Thumbs.db', 'desktop.ini'];
 
@@ -52,26 +54,102 @@ function named(files) {
   return few.join(', ') + (more > 0 ? ` and ${more.toLocaleString('en')} more` : '');
 }
 
+// Live: what the camera sees is answered frame by frame, the next once the last has its answer.
+const LIVE = `
+  <div v-if="stream && live" class="live">
+    <div class="stack"><video ref="video" autoplay playsinline muted :class="{ mirrored }" aria-label="What the camera sees"></video>
+      <div class="line"><button ref="shutter" type="button" class="primary" @click="snap">Keep this photo</button>
+        <button type="button" @click="close">Stop</button>
+        <label v-if="lenses.length > 1" class="line">Camera <select :value="lens" @change="change($event.target.value)">
+          <option v-for="(each, i) in lenses" :key="each.deviceId" :value="each.deviceId">{{ each.label || 'Camera ' + (i + 1) }}</option>
+        </select></label></div></div>
+    <div class="stack"><p class="headline" aria-live="polite">{{ seen ? seen.answer : 'Starting' }}</p>
+      <dl v-if="seen" class="bars" aria-label="Probabilities"><template v-for="each in seen.shares" :key="each.name">
+        <dt :class="{ best: each.best }">{{ each.name }}</dt>
+        <dd aria-hidden="true"><i :style="{ width: each.share + '%' }"></i></dd><dd>{{ each.share.toFixed(0) }}%</dd></template></dl>
+      <p class="note" v-if="seen">{{ seen.note }}</p><p class="note">{{ rate }}</p></div>
+  </div>`;
+const FRAME = 288; // the shorter side of what is sent: networks see less
+const FIXED = 12; // classes that keep their places
+const wait = (time) => new Promise((take) => setTimeout(take, time));
+
+const living = {
+  props: { live: String },
+  data: () => ({ lens: '', lenses: [], mirrored: false, seen: null, rate: '' }),
+  methods: {
+    change(lens) { this.close(); this.look(lens); },
+    async follow(stream) {
+      const settings = stream.getVideoTracks()[0].getSettings();
+      Object.assign(this, { lens: settings.deviceId, mirrored: settings.facingMode !== 'environment', seen: null, rate: '' });
+      this.lenses = (await navigator.mediaDevices.enumerateDevices()).filter((each) => each.kind === 'videoinput');
+      const canvas = document.createElement('canvas');
+      let [kept, times] = [{ shares: {}, strange: null }, []];
+      while (this.stream === stream) {
+        const video = this.$refs.video;
+        if (!video?.videoWidth || document.hidden) { await wait(100); continue; }
+        const scale = Math.min(1, FRAME / Math.min(video.videoWidth, video.videoHeight));
+        [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight].map((length) => Math.round(length * scale));
+        canvas.getContext('2d').drawImage(video, 0, 0, canvas.width, canvas.height);
+        const body = await new Promise((take) => canvas.toBlob(take, 'image/jpeg', 0.85));
+        const reply = await this.answer(body);
+        if (this.stream !== stream) return;
+        this.fault = reply.error ? `${reply.error.message}. ${reply.error.advice}` : '';
+        if (reply.error) { await wait(1000); continue; }
+        kept = this.follows(kept, reply);
+        times = [...times, performance.now()].slice(-20);
+        if (times.length > 2) this.rate = `${((times.length - 1) / (times.at(-1) - times[0]) * 1000).toFixed(1)} answers a second`;
+      }
+    },
+    async answer(body) {
+      try {
+        return await (await fetch(this.live, { method: 'POST', body })).json();
+      } catch (error) {
+        return { error: { message: 'The studio does not answer', advice: 'It is asked again each second.' } };
+      }
+    },
+    // Half of this answer, half of those before: bars move without a flicker.
+    follows(kept, reply) {
+      const shares = Object.fromEntries(reply.shares.map(([name, share]) => [name, 50 * share + (kept.shares[name] ?? 100 * share) / 2]));
+      const strange = (reply.rejected + (kept.strange ?? reply.rejected)) / 2;
+      const ranked = Object.keys(shares).sort((a, b) => shares[b] - shares[a]);
+      const names = ranked.length > FIXED ? ranked.slice(0, 8) : Object.keys(shares);
+      const none = strange > 0.5;
+      this.seen = {
+        answer: reply.warning || (none ? 'None of these' : ranked[0]),
+        shares: names.map((name) => ({ name, share: shares[name], best: name === ranked[0] && !none })),
+        note: none ? `It looks unlike the training photos. Nearest: ${ranked[0]}.` : '',
+      };
+      return { shares, strange };
+    },
+  },
+};
+
 export default {
+  mixins: [living],
   template: `
-    <div class="intake" :class="{ over: over }" role="group" :aria-label="label"
-        @dragover.prevent="over = true" @dragleave="over = false" @drop.prevent="dropped">
-      <p class="text-weight-bold">{{ label }}</p>
-      <div class="line">
-        <label class="intake-choose">{{ multiple ? 'Choose files' : 'Choose a file' }}<input type="file"
+    <div class="intake" :class="{ over, small }" role="group" :aria-label="label">
+      <p v-if="!small && !(stream && live)" class="text-weight-bold">{{ label }}</p>
+      <div v-if="!(stream && live)" class="line">
+        <label class="intake-choose">{{ small ? 'Add photos' : multiple ? 'Choose files' : 'Choose a file' }}<input type="file"
           :multiple="multiple" :accept="accept" :disabled="disabled" @change="chosen"></label>
         <label v-if="folders" class="intake-choose">Choose a folder<input type="file" webkitdirectory
           :disabled="disabled" @change="chosen"></label>
-        <button v-if="camera && able && !stream" type="button" :disabled="disabled" @click="look">Use the camera</button>
-        <span class="note">or drop {{ multiple ? 'them' : 'it' }} here, or paste</span>
+        <button v-if="camera && able && !stream" type="button" :disabled="disabled" @click="look('')">{{ small ? 'Camera' : 'Use the camera' }}</button>
+        <slot></slot>
+        <span v-if="!small" class="note">or drop {{ multiple ? 'them' : 'it' }} here, or paste</span>
       </div>
-      <p v-if="camera && !able" class="note">No camera here: browsers allow it on this machine itself
-        (localhost) or over https.</p>
-      <div v-if="stream" class="stack"><video ref="video" autoplay playsinline muted
+      <p v-if="camera && !able && !small" class="note">The camera works on this machine (localhost) or over https.</p>
+      ${LIVE}
+      <div v-if="stream && !live" class="stack full-width"><video ref="video" autoplay playsinline muted
           aria-label="What the camera sees"></video>
-        <div class="line"><button ref="shutter" type="button" class="primary" @click="snap">Take an image</button>
+        <div class="line"><button v-if="multiple" ref="shutter" type="button" class="primary" :aria-pressed="String(!!recording)"
+            :disabled="disabled" @pointerdown.prevent="record" @pointerup="rest" @pointercancel="rest" @lostpointercapture="rest"
+            @keydown.space.prevent="record" @keydown.enter.prevent="record" @keyup.space.prevent="rest" @keyup.enter="rest"
+            @blur="rest" @contextmenu.prevent>Hold to record</button>
+          <button v-else ref="shutter" type="button" class="primary" @click="snap">Take a photo</button>
           <button type="button" @click="close">Close the camera</button>
-          <span class="note" aria-live="polite">{{ taken ? (taken === 1 ? '1 image' : taken + ' images') + ' taken' : '' }}</span></div></div>
+          <span class="note" aria-live="polite">{{ taken && !recording ? (taken === 1 ? '1 photo' : taken + ' photos') + ' taken' : '' }}</span>
+          <span v-if="recording" class="note" aria-hidden="true">{{ taken }}</span></div></div>
       <div v-if="state !== 'idle'" class="line full-width">
         <progress :value="total ? done / total : 1" max="1" :aria-label="'Sent of: ' + label"></progress>
         <span aria-live="polite">{{ text }}</span>
@@ -79,17 +157,16 @@ export default {
         <button v-if="state === 'stopped'" type="button" @click="begin">Go on</button>
         <button v-if="state === 'stopped'" type="button" @click="discard">Discard</button>
       </div>
-      <p v-if="passed.length" class="note">Passed over, for {{ passed.length === 1 ? 'it is' : 'they are' }} not
-        {{ packed ? 'images or archives' : 'images' }}: {{ named(passed) }}.</p>
+      <p v-if="passed.length" class="note">Left out, not {{ packed ? 'images or archives' : 'images' }}: {{ named(passed) }}.</p>
       <p v-if="fault" class="error" role="alert">{{ fault }}</p>
     </div>`,
   props: {
     label: String, multiple: Boolean, accept: String, camera: Boolean, folders: Boolean, batch: String,
-    part: Number, disabled: Boolean,
+    part: Number, disabled: Boolean, small: Boolean, around: String,
   },
   data: () => ({
     over: false, stream: null, able: !!navigator.mediaDevices?.getUserMedia, state: 'idle',
-    done: 0, total: 0, count: 0, text: '', fault: '', passed: [], taken: 0,
+    done: 0, total: 0, count: 0, text: '', fault: '', passed: [], taken: 0, recording: 0,
   }),
   computed: {
     packed() { return this.accept.includes('.zip'); },
@@ -98,14 +175,26 @@ export default {
     // Not among the data: of a hundred thousand files none is watched.
     Object.assign(this, { waiting: [], sent: [], news: [], round: null, began: 0, before: 0 });
     this.pasted = (event) => this.paste(event);
+    this.others = (event) => { if (event.detail !== this) this.close(); };
+    this.dragging = (event) => {
+      if (!event.dataTransfer?.types.includes('Files')) return;
+      event.preventDefault();
+      this.over = event.type === 'dragover';
+      if (event.type === 'drop') { event.stopPropagation(); this.dropped(event); }
+    };
     this.leaving = (event) => { if (this.state === 'sending') event.preventDefault(); };
   },
   mounted() {
+    this.area = (this.around && this.$el.closest(this.around)) || this.$el;
+    for (const type of ['dragover', 'dragleave', 'drop']) this.area.addEventListener(type, this.dragging);
     document.addEventListener('paste', this.pasted);
+    window.addEventListener('opsin-camera', this.others);
     window.addEventListener('beforeunload', this.leaving);
   },
   beforeUnmount() {
+    for (const type of ['dragover', 'dragleave', 'drop']) this.area.removeEventListener(type, this.dragging);
     document.removeEventListener('paste', this.pasted);
+    window.removeEventListener('opsin-camera', this.others);
     window.removeEventListener('beforeunload', this.leaving);
     this.state = 'idle';
     this.round?.breaker.abort();
@@ -119,7 +208,6 @@ export default {
       this.send(files.map((file) => ({ file, path: file.webkitRelativePath || '' })));
     },
     async dropped(event) {
-      this.over = false;
       const files = [...event.dataTransfer.files].map((file) => ({ file, path: '' }));
       // Asked for at once: after the first wait there is nothing left of what was dropped.
       const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
@@ -133,34 +221,61 @@ export default {
     paste(event) {
       const files = [...(event.clipboardData?.files || [])];
       if (!files.length || event.defaultPrevented || this.disabled) return;
+      if (this.small && !this.area.contains(document.activeElement)) return; // of many, the one in use
       event.preventDefault();
       this.send(files.map((file) => ({ file, path: '' })));
     },
-    async look() {
+    async look(lens) {
       this.fault = '';
-      const wanted = { video: { width: { ideal: 1280 }, height: { ideal: 720 }, facingMode: 'environment' } };
+      const which = lens ? { deviceId: { exact: lens } } : { facingMode: 'environment' };
+      const wanted = { video: { width: { ideal: 1280 }, height: { ideal: 720 }, ...which } };
       try { this.stream = await navigator.mediaDevices.getUserMedia(wanted); } catch (error) {
-        this.fault = `No camera can be used (${error.name}). Plug one in, or allow it in the address bar.`;
+        this.fault = error.name === 'NotAllowedError' ? 'The camera is blocked. Allow it in the address bar, then try again.'
+          : error.name === 'NotFoundError' ? 'There is no camera here. Plug one in, or choose files.'
+          : 'The camera cannot be used now. Close other programs that use it, then try again.';
         return;
+      }
+      if (!this.$el.isConnected) { this.close(); return; } // left meanwhile
+      window.dispatchEvent(new CustomEvent('opsin-camera', { detail: this })); // one at a time
+      for (const track of this.stream.getTracks()) {
+        track.onended = () => { this.close(); this.fault = 'The camera is gone. Plug it in again, then open it.'; };
       }
       await this.$nextTick();
       this.$refs.video.srcObject = this.stream;
       this.$refs.shutter.focus();
+      if (this.live) this.follow(this.stream);
     },
     close() {
-      this.stream?.getTracks().forEach((track) => track.stop());
+      this.rest();
+      this.stream?.getTracks().forEach((track) => { track.onended = null; track.stop(); });
       this.stream = null;
       this.taken = 0;
     },
-    async snap() {
+    // What the camera sees now, as a JPEG file; null before its first picture.
+    async frame() {
       const video = this.$refs.video;
-      if (!video.videoWidth) return;
+      if (!video?.videoWidth) return null;
       const canvas = Object.assign(document.createElement('canvas'), { width: video.videoWidth, height: video.videoHeight });
       canvas.getContext('2d').drawImage(video, 0, 0);
-      this.taken += 1;
-      const blob = await new Promise((take) => canvas.toBlob(take, 'image/jpeg', 0.95));
-      this.send([{ file: new File([blob], `camera-${Date.now()}.jpg`, { type: 'image/jpeg' }), path: '' }]);
+      return new Promise((take) => canvas.toBlob(take, 'image/jpeg', 0.92));
     },
+    async snap() {
+      const blob = await this.frame();
+      if (!blob) return;
+      this.taken += 1;
+      this.shot = Math.max(Date.now(), (this.shot ?? 0) + 1); // a name of its own
+      this.send([{ file: new File([blob], `camera-${this.shot}.jpg`, { type: 'image/jpeg' }), path: '' }]);
+    },
+    async record(event) {
+      if (this.recording) return; // keys repeat
+      if (event.pointerId !== undefined) { event.target.focus(); event.target.setPointerCapture(event.pointerId); }
+      const round = this.recording = Date.now();
+      while (this.recording === round && this.stream) {
+        if (this.waiting.length < MOST_WAITING) await this.snap();
+        await new Promise((take) => setTimeout(take, PAUSE));
+      }
+    },
+    rest() { this.recording = 0; },
     fits(file) {
       if (file.name.startsWith('.') || LITTER.includes(file.name)) return false;
       const name = file.name.toLowerCase();

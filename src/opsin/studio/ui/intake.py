@@ -28,6 +28,8 @@ _MOST: Final = 1_000_000
 class Intake(Element, component="intake.js"):
     """A place that takes files: by button, drop, paste or camera; progress, stop, go on.
 
+    While *Hold to record* is held, by pointer or key, the camera takes several images a second.
+
     What it takes goes to `opsin.studio.datasets.uploads` in parts. A file that is sent again with
     the same ``batch``, after a reload, say, goes on where it stopped.
 
@@ -41,6 +43,9 @@ class Intake(Element, component="intake.js"):
         on_all: Is given all of them, once none is on its way any more.
         folders: Whether a whole folder can be chosen.
         part: Bytes that are sent at once.
+        small: Whether it is a row of buttons; the label is only read out.
+        around: Selector of the element around it that takes drops (default: itself).
+        live: Address that answers the camera's frames, which are then shown with their answers.
     """
 
     def __init__(
@@ -55,16 +60,16 @@ class Intake(Element, component="intake.js"):
         on_all: Callable[[list[SentFile]], Awaitable[object] | object] | None = None,
         folders: bool = False,
         part: int = 4 << 20,
+        small: bool = False,
+        around: str = "",
+        live: str = "",
     ) -> None:
         super().__init__()
-        self.props["label"] = safe(label)
-        self.props["multiple"] = multiple
-        self.props["accept"] = accept
-        self.props["camera"] = camera
-        self.props["folders"] = folders
-        self.props["batch"] = batch
-        self.props["part"] = part
-        self.props["disabled"] = False
+        self.props.update({
+            "label": safe(label), "multiple": multiple, "accept": accept, "camera": camera,
+            "folders": folders, "batch": batch, "part": part, "disabled": False, "small": small,
+            "around": around, "live": live,
+        })  # fmt: skip
         self._on_file, self._on_all = on_file, on_all
         self._arrived: dict[str, SentFile] = {}
         # Files are handled in the order of their arrival.

@@ -43,16 +43,18 @@ def framed(
 
 def bars(rows: Iterable[tuple[str, float, str]], on_click: OnUnit | None = None) -> None:
     """Names with their shares, -1 to 1, as bars, and what is written beside them."""
-    with ui.element("ul").classes("bars"):
+    with ui.element("dl").classes("bars"):
         for number, (name, share, text) in enumerate(rows):
-            with ui.element("li"):
+            with ui.element("dt"):
                 if on_click:
                     button = ui.button(safe(name, 60), color=None).props("flat dense no-caps")
                     button.on_click(lambda number=number: on_click(number))
                 else:
                     ui.label(safe(name, 60))
-                with ui.element("span").classes("bar" if share >= 0 else "bar below"):
-                    ui.element("i").style(f"width: {100 * min(1.0, abs(share)):.1f}%")
+            with ui.element("dd").props('aria-hidden="true"'):
+                bar = ui.element("i").style(f"width: {100 * min(1.0, abs(share)):.1f}%")
+                bar.classes("below" if share < 0 else "")
+            with ui.element("dd"):
                 ui.label(safe(text))
 
 
@@ -127,7 +129,7 @@ def best_photographs(answer: InspectionAnswer, size: Sequence[int]) -> None:
     total = sum(number for _, number in values["mix"])
     mix = [f"{number} are {name}" for name, number in values["mix"][:3]]
     note(f"Of the {counted(total, 'photograph')} that activate it most, {', '.join(mix)}.")
-    with ui.element("div").classes("best"):
+    with ui.element("div").classes("seen-best"):
         for best in values["best"]:
             text = f"{best['class']} · {figure(best['value'])}"
             with ui.element("div"):
