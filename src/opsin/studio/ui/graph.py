@@ -17,7 +17,7 @@ from opsin.studio.words import safe
 
 # Most convolutions that are blocks of their own; deeper networks are shown in stages.
 _MOST: Final = 12
-_WEIGHTS: Final = (LayerOp.CONV, LayerOp.DENSE, LayerOp.PCA, LayerOp.OTHER)
+_WEIGHTS: Final = (LayerOp.CONV, LayerOp.DENSE, LayerOp.PCA)
 # Layers that only pass on what a block has computed.
 _PASS_ON: Final = (LayerOp.DROPOUT, LayerOp.FLATTEN, LayerOp.IDENTITY)
 _READABLE: Final = (
@@ -105,7 +105,8 @@ def blocks_of(layers: Sequence[Layer]) -> list[Block]:
         return _stages(layers)
     parts: list[list[Layer]] = []
     for layer in layers:
-        if not parts or (layer.parameters and layer.op in _WEIGHTS):
+        other = layer.op is LayerOp.OTHER and layer.parameters > 0
+        if not parts or other or layer.op in _WEIGHTS:
             parts.append([])
         parts[-1].append(layer)
     numbers: dict[str, itertools.count[int]] = {}
@@ -117,7 +118,7 @@ def blocks_of(layers: Sequence[Layer]) -> list[Block]:
             title = "Head"
         elif title:
             title = f"{title} {next(numbers.setdefault(title, itertools.count(1)))}"
-        elif not first.parameters and not index:
+        elif not index and len(parts) > 1:
             title = "Input"
         blocks.append(Block(title or first.kind or first.name, tuple(part)))
     return blocks
