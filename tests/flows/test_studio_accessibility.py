@@ -28,11 +28,11 @@ pytestmark = [needs_chromium, needs_axe]
 #: Pages as `addresses` calls them.
 PAGES = (
     "Home", "Settings", "Add from", "Import", "How it works",
-    "A set", "Train", "A run, live", "A run, report", "A run, mistakes",
+    "Photos", "Train", "A run, live", "Results", "Classifiers",
     "Inside, an image", "Try", "Compare", "Jobs",
 )  # fmt: skip
 #: Those whose parts nearly all others have, too.
-MOST_USED = ("A set", "A run, report", "Try")
+MOST_USED = ("Photos", "Results", "Try")
 #: Pages of a studio that has nothing yet.
 #: Opens what is folded away.
 UNFOLD = """

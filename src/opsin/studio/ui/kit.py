@@ -90,7 +90,7 @@ def question(
 ) -> ui.expansion:
     """A question that unfolds; its answer is built when it is first opened."""
     with ui.expansion(safe(title), value=is_open).classes("question full-width") as fold:
-        content = ui.element("div").classes("stack")
+        content = ui.element("div").classes("stack full-width")
 
     async def fill() -> None:
         if fold.value and not content.default_slot.children:
