@@ -26,11 +26,9 @@ from tests.inspection.lesson_network import write_lesson_network
 from tests.made_runs import answers_right, write_run
 from tests.studio_browser import (
     StudioProcess,
-    button,
     complaints,
     one,
     requests_elsewhere,
-    shown,
     sideways,
     studio,
     until,
@@ -92,42 +90,6 @@ def calm(running: StudioProcess, browser: webdriver.Chrome) -> None:
     resize(browser, 400)
     assert sideways(browser) == 0
     resize(browser, 1200)
-
-
-def test_an_image_is_answered_and_explained(
-    running: StudioProcess, browser: webdriver.Chrome
-) -> None:
-    browser.get(f"{running.address}/try?run={GOOD}")
-    send(browser, running.folder / "0.png")
-    until(browser, lambda: one(browser, ".op-bars .op-best"))
-    assert one(browser, ".op-bars .op-best").text == "0"
-    assert len(browser.find_elements(By.CSS_SELECTOR, ".op-bars dt")) == 10
-    until(browser, lambda: drawn(browser, ".op-tried img"))
-    until(browser, lambda: drawn(browser, ".op-gallery img"))
-    assert "the same image" in shown(browser)
-    # The address alone brings it back, and another run answers the same image.
-    browser.get(browser.current_url.replace(GOOD, BETTER))
-    until(browser, lambda: "OOD score" in shown(browser) or one(browser, ".op-answer"))
-    calm(running, browser)
-
-
-@pytest.mark.slow
-def test_a_folder_becomes_a_table_to_download(
-    running: StudioProcess, browser: webdriver.Chrome
-) -> None:
-    browser.get(f"{running.address}/try?run={GOOD}")
-    until(browser, lambda: one(browser, ".q-expansion-item"))
-    one(browser, ".q-expansion-item .q-item").click()
-    words = f"Classify all images in {running.folder.name}"
-    until(browser, lambda: button(browser, words).is_displayed())
-    button(browser, words).click()
-    until(browser, lambda: one(browser, "a[href$='.csv']"))
-    script = "return fetch(arguments[0]).then((answer) => answer.text())"
-    address = one(browser, "a[href$='.csv']").get_attribute("href")
-    table = browser.execute_script(script, address)
-    assert table.startswith("image,answer,label")
-    assert "0.png,0" in table
-    calm(running, browser)
 
 
 def test_a_learner_looks_inside(running: StudioProcess, browser: webdriver.Chrome) -> None:

@@ -69,7 +69,7 @@ def decode_lazily(
     preparation: Preparation,
 ) -> LazyImages:
     """Return images that are decoded on each access."""
-    shape = (preparation.height, preparation.width, preparation.channels)
+    shape = preparation.shape
 
     def read(rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         pixels = np.empty((len(rows), *shape), np.uint8)
