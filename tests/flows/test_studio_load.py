@@ -47,8 +47,8 @@ def test_every_page_answers_and_memory_stays_small(
     memory, faults = {}, {}
     for name, address in addresses.items():
         usable(browser, running.address + address, most=60)
-        if name.startswith("A set"):  # its images are read first
-            until(browser, lambda: browser.find_elements("css selector", ".op-gallery img"), 120)
+        if name == "Photos":  # its images are read first
+            until(browser, lambda: browser.find_elements("css selector", ".gallery img"), 120)
         memory[name] = running.memory()
         if complaints(browser) or "Opsin" not in shown(browser):
             faults[name] = shown(browser)[:300]

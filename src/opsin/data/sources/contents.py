@@ -91,6 +91,11 @@ class PackedImages(UnreadImages[bytes]):
         self.file = file
         self._items = np.stack([np.concatenate([[0], ends[:-1]])[: len(ends)], ends], axis=1)
 
+    @property
+    def ends(self) -> NDArray[np.int64]:
+        """End offsets of the images."""
+        return np.asarray(self._items)[:, 1]
+
     def _made(self, item: NDArray[np.int64]) -> bytes:
         start, end = map(int, item)
         try:

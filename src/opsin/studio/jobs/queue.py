@@ -44,8 +44,8 @@ _PATIENCE: Final = 10.0
 _KEPT: Final = 86_400.0
 # Seconds between two looks of a waiting page.
 _EVERY: Final = 0.5
-# The option that names a job's file for download, by the kind of job.
-_OPTIONS: Final = {"predict": "--out", "embed": "--out", "export": "--export"}
+# The options that name a job's file for download, by the kind of job.
+_OPTIONS: Final = {"predict": ("--out",), "embed": ("--out",), "export": ("--export", "--out")}
 _LOGGER: Final = logging.getLogger("opsin.studio")
 
 
@@ -319,7 +319,5 @@ def new_output_folder(queue: Queue) -> Path:
 
 def output_of(job: Job) -> Path | None:
     """Return a job's file for download, if it has one."""
-    option = _OPTIONS.get(job.kind)
-    if option is None or option not in job.argv:
-        return None
-    return Path(job.argv[job.argv.index(option) + 1])
+    option = next((name for name in _OPTIONS.get(job.kind, ()) if name in job.argv), None)
+    return None if option is None else Path(job.argv[job.argv.index(option) + 1])

@@ -34,6 +34,10 @@ EXAMPLES: Final[tuple[tuple[str, str, str, Mapping[str, str]], ...]] = (
 # What an upload is resumed by: the same in every window, and after a reload.
 _BATCH: Final = "00000000000da7a5"
 _ARCHIVES: Final = ".zip,.tar,.tgz,.gz,.xz,.bz2,.npz,.parquet"
+# Small images are enlarged without smoothing.
+_SHARPEN: Final = (
+    "(event) => event.target.classList.toggle('pixel', event.target.naturalWidth < 100)"
+)
 # Cards that are shown at first, and from which number on they can be searched.
 _SHOWN: Final = 24
 _MANY: Final = 9
@@ -149,6 +153,7 @@ class _Home:
                 for number in range(PICTURES):
                     with ui.element("img").props("loading=lazy alt=''") as picture:
                         picture.props["src"] = f"/covers/{project.id}/{number}"
+                    picture.on("load", js_handler=_SHARPEN)
                     picture.on("error", js_handler="(event) => event.target.remove()")
             with ui.element("div").classes("line no-wrap"):
                 ui.link(name, address(project)).classes("project-name col ellipsis")
@@ -218,9 +223,9 @@ class _Home:
             dataset = studio.sets.add_source(source, title=title)
             if studio.projects.get(dataset.id).classifiers:
                 return address(dataset.id, "results")
-            if not any(job.title == title and not job.over for job in studio.jobs.jobs()):
+            if all(job.over for job in studio.jobs.of_project(dataset.id)):
                 argv = training_form.argv(dataset.words(), values, runs=studio.settings.runs)
-                studio.jobs.add("train", title, argv)
+                studio.jobs.add("train", f"{title} 1", argv, project=dataset.id)
             return address(dataset.id, "train")
 
         with self._status.errors():

@@ -17,30 +17,20 @@ from opsin.core.format import ago, clock, with_interval
 from opsin.core.platform import command_line, interrupt
 from opsin.data.run_images import recipe_of_run
 from opsin.studio.jobs.job import Job, command
-from opsin.studio.pages import live, mistakes, report
+from opsin.studio.pages import live
 from opsin.studio.pages.moved_images import tell_moved
 from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout
 from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.runs.run_index import RunRow
 from opsin.studio.state import Studio
+from opsin.studio.ui.layout import address
 from opsin.studio.words import safe
 
-_TABS: Final = (
-    ("live", "Training"), ("report", "Report"), ("mistakes", "Mistakes"), ("log", "Log"),
-)  # fmt: skip
+_TABS: Final = (("live", "Training"), ("report", "Results"), ("log", "Log"))
 
 
-async def show(
-    studio: Studio,
-    *,
-    run_id: str,
-    tab: str = "",
-    epoch: str = "",
-    cell: str = "",
-    page: str = "",
-    kind: str = "",
-) -> None:
+async def show(studio: Studio, *, run_id: str, tab: str = "", epoch: str = "") -> None:
     """Build it."""
     row, directory = await asyncio.to_thread(studio.runs.opened, run_id)
     with layout.page(studio, row.name, "/", guide="understand/evaluation.html") as retitle:
@@ -60,12 +50,9 @@ async def show(
             await live.show(studio, row, directory, epoch=_number(epoch))
         elif here == "log":
             await live.show_log(studio, row, directory)
-        elif not reported:
-            _none_yet(row)
-        elif here == "report":
-            await report.show(studio, row, directory, cell=cell)
         else:
-            await mistakes.show(studio, row, directory, kind=kind, page=_number(page) or 0)
+            project = await asyncio.to_thread(studio.projects.of_run, run_id)
+            ui.navigate.to(address(project, "results", run=run_id))
 
 
 PAGE = Page("/runs/{run_id}", show)
@@ -85,25 +72,6 @@ def _tabs(row: RunRow, here: str, *, reported: bool, answers: bool) -> None:
             ui.link("Inside", f"/runs/{row.id}/inside")
         if answers:
             ui.link("Try", f"/try?run={row.id}")
-
-
-def _none_yet(row: RunRow) -> None:
-    running = row.state == "running"
-    if row.model == IMPORTED and not running:
-        layout.empty(
-            "It was imported without images to measure it on, so there are no figures.",
-            "Import it with images",
-            "/import",
-        )
-        return
-    layout.empty(
-        "Figures, confusion matrix and mistakes appear here when training has finished."
-        if running
-        else "The run ended before it was evaluated, so there are no figures. Resume it, or train "
-        "again.",
-        "Watch it train" if running else "Show the log",
-        f"/runs/{row.id}?tab={'live' if running else 'log'}",
-    )
 
 
 class _Head:

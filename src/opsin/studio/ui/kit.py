@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -122,6 +123,18 @@ def error_line(error: OpsinError | str) -> ui.element:
         else:
             ui.label(safe(str(error), _MESSAGE_MOST))
     return line
+
+
+def without_commands(text: str) -> str:
+    """An error of a job without its sentences about the command line.
+
+    Example:
+        >>> without_commands("There is too little space. Use --size 32, or opsin cache clear.")
+        'There is too little space.'
+    """
+    sentences = re.split(r"(?<=[.!?:]) +", text)
+    kept = [item for item in sentences if not re.search(r"(^|\W)(--[a-z]|opsin [a-z])", item)]
+    return safe(" ".join(kept or sentences[:1]), _MESSAGE_MOST)
 
 
 def fault_in_words(error: Exception) -> str:

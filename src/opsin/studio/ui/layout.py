@@ -98,6 +98,8 @@ def page(
     ui.add_head_html(head())
     name = project.name if project else ""
     ui.page_title(" · ".join(filter(None, [safe(title, 80), safe(name, 60), "Opsin"])))
+    with ui.element("a").props('href="#content"').classes("skip"):  # Quasar's page is the main
+        ui.label("Skip to content")
     with ui.element("header").classes("frame"):
         with ui.link(target="/").classes("mark") as home:
             ui.html(_MARK, sanitize=False)
@@ -110,7 +112,7 @@ def page(
         with ui.element("div").classes("frame-end"):
             _working(studio)
             _menu(studio, project, guide)
-    with ui.element("main").classes("page").props('id="content" tabindex="-1"') as content:
+    with ui.element("div").classes("page").props('id="content" tabindex="-1"'):
         with ui.element("div").classes("page-head"):
             with ui.element("h1"):
                 heading = ui.label(safe(title))
@@ -130,7 +132,6 @@ def page(
             raise
         except OpsinError as error:
             error_line(error)
-    ui.skip_link("Skip to content", target=content)
 
 
 def _path(project: Project, here: str) -> None:

@@ -14,6 +14,9 @@ from opsin.studio.ui.kit import action, icon_action
 from opsin.studio.words import safe
 
 _LONG: Final = 20
+_CHECKBOX: Final = '<q-checkbox v-model="props.selected" dense :aria-label="{}" />'
+#: A row's values by the keys of its columns, and what else it needs.
+TableRow = Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Column:
 
 def table(
     columns: Sequence[Column],
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[TableRow],
     label: str,
     *,
     selection: bool = False,
@@ -45,7 +48,7 @@ def table(
     row_key: str = "id",
 ) -> ui.table:
     """A table; long ones have a filter, pages and a choice of columns, and all save as CSV."""
-    is_long = len(rows) > _LONG
+    is_long, named = len(rows) > _LONG, columns[0].key
     shown = [column.key for column in columns if not column.hidden]
     with ui.element("div").classes("stack"):
         tools = ui.element("div").classes("line")
@@ -69,6 +72,9 @@ def table(
             if is_long or any(column.hidden for column in columns):
                 _choice_of_columns(columns, lambda keys: _show_columns(made, columns, keys))
             icon_action("table_view", "Save as CSV", lambda: _download(columns, made.rows, label))
+        if selection:
+            made.add_slot("header-selection", _CHECKBOX.format("'Select all'"))
+            made.add_slot("body-selection", _CHECKBOX.format(f"'Select ' + props.row.{named}"))
         for column in columns:
             if column.link:
                 made.add_slot(
@@ -110,7 +116,7 @@ def _show_columns(made: ui.table, columns: Sequence[Column], keys: Sequence[str]
     made.update()
 
 
-def _download(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], label: str) -> None:
+def _download(columns: Sequence[Column], rows: Sequence[TableRow], label: str) -> None:
     file = io.StringIO()
     writer = csv.writer(file)
     writer.writerow([column.title for column in columns])

@@ -38,6 +38,7 @@ class ViewerAction:
     text: str
     key: str
     work: Callable[[int], Awaitable[object] | object]
+    shown: bool = True
 
 
 class ImageViewer:
@@ -69,8 +70,12 @@ class ImageViewer:
             self._image.on("load", js_handler=_SHARPEN)
             self._lines = ui.element("div").classes("note")
             with ui.element("div").classes("line"):
-                for item in actions:
-                    text = f"{item.text} ({item.key.upper()})" if item.key else item.text
+                for item in (item for item in actions if item.shown):
+                    text = (
+                        f"{item.text} ({item.key.upper() if len(item.key) == 1 else item.key})"
+                        if item.key
+                        else item.text
+                    )
                     action(text, self._handler(item)).props("dense")
             self._keys = ui.keyboard(self._press, active=False)
         self._dialog.on_value_change(lambda event: setattr(self._keys, "active", event.value))
