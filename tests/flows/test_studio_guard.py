@@ -117,7 +117,7 @@ def test_the_web_socket_of_pages(guarded_studio: StudioProcess) -> None:
         client.get("/", params={"token": TOKEN})
         ((name, value),) = client.cookies.items()
     cookie, own = f"Cookie: {name}={value}", f"Origin: http://127.0.0.1:{port}"
-    assert name == f"opsin-studio-{port}"
+    assert name.startswith("opsin-studio-")
     assert upgrade(port, own, cookie) == 101
     assert upgrade(port, f"Authorization: Bearer {TOKEN}") == 101
     for strange in (

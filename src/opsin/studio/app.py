@@ -24,11 +24,11 @@ from opsin.core.glossary import glossary
 from opsin.core.platform import allow_open_files
 from opsin.studio import StudioSettings, image_routes
 from opsin.studio.datasets import uploads
+from opsin.studio.door import StudioSignIn
 from opsin.studio.errors import new_api
 from opsin.studio.pages import answer_tables, covers, error_pages, photo_routes
 from opsin.studio.pages.page import all_pages
 from opsin.studio.pages.project import add_old_addresses
-from opsin.studio.pages.sign_in import KeptSignIn
 from opsin.studio.parts import layout as old_layout
 from opsin.studio.parts import terms
 from opsin.studio.runs import inspection_sessions, prediction_session
@@ -112,13 +112,10 @@ def serve(
         address = url_of(settings.host, port) + "/"
         studio = Studio(settings)
         studio.hold()
-        alone = settings.token is None and not settings.allowed_hosts
-        name = f"opsin-studio-{port}"  # two studios differ by port
-        key = settings.home / "sign-in.key"
-        sign_in = KeptSignIn(name, key, settings.token, own_only=alone)
+        sign_in = StudioSignIn(settings, port, studio.people)
         entrance = SignInFile(settings.entrance, settings.host, port, sign_in)
         door = guarded(
-            build(studio),
+            sign_in.closing(build(studio)),
             host=settings.host,
             sign_in=sign_in,
             token=settings.token,

@@ -17,6 +17,7 @@ from opsin.studio.datasets.catalogue import Library
 from opsin.studio.datasets.folders import Folders
 from opsin.studio.datasets.uploads import Uploads
 from opsin.studio.jobs.queue import Queue
+from opsin.studio.people import People
 from opsin.studio.progress import ProgressOfAll
 from opsin.studio.projects import Projects
 from opsin.studio.runs.dataset_cache import DatasetCache, ImagePlaces
@@ -37,6 +38,7 @@ class Studio:
         #: Words and paths of the menu *More*.
         self.menu: list[tuple[str, str]] = []
         self.changed = Event[str]()
+        self.people = People(settings.home)
         self.runs = RunIndex(settings.runs)
         self.jobs = Queue(settings.home, settings.at_once, settings.runs)
         self.progress = ProgressOfAll(self.jobs, self.runs)

@@ -81,15 +81,19 @@ class SignIn:
 
     def knows(self, scope: Scope) -> bool:
         """Whether a request carries the cookie."""
-        shown = HTTPConnection(scope).cookies.get(self._cookie, "")
-        return hmac.compare_digest(shown.encode(), self._secret.encode())
+        return hmac.compare_digest(self.cookie_of(scope).encode(), self._secret.encode())
+
+    def cookie_of(self, scope: Scope) -> str:
+        """The cookie of a request, which may be anything; ``""`` if there is none."""
+        return HTTPConnection(scope).cookies.get(self._cookie, "")
 
     def reply(self, scope: Scope, token: bytes | None) -> Response | None:
         """A redirect with the cookie, for an address with the right token or a code."""
         if not _reads(scope):
             return None
         shown, others = _fields(scope)
-        if len(shown) != 1 or not self._is_right(shown[0].encode(), token):
+        cookie = self.cookie_for(shown[0], token) if len(shown) == 1 else None
+        if cookie is None:
             return None
         # Two leading slashes would lead to another host.
         where = "/" + quote(scope["path"].lstrip("/"), errors="replace")
@@ -110,19 +114,22 @@ class SignIn:
             "sec-fetch-site" in headers and not _OWN.fullmatch(headers.get("host", ""))
         )
         reply.set_cookie(
-            self._cookie, self._secret, max_age=self._max_age, secure=secure, httponly=True,
+            self._cookie, cookie, max_age=self._max_age, secure=secure, httponly=True,
             samesite="strict",
         )  # fmt: skip
         return reply
 
-    def _is_right(self, shown: bytes, token: bytes | None) -> bool:
-        if token is not None and hmac.compare_digest(shown, token):
-            return True
-        code = next((c for c in self._codes if hmac.compare_digest(shown, c.encode())), None)
-        if code is not None:
-            self._codes.discard(code)
-            self.used(code)
-        return code is not None
+    def cookie_for(self, shown: str, token: bytes | None) -> str | None:
+        """The cookie in exchange for the token or a code; ``None`` if it is neither."""
+        answer = shown.encode()
+        if token is not None and hmac.compare_digest(answer, token):
+            return self._secret
+        code = next((c for c in self._codes if hmac.compare_digest(answer, c.encode())), None)
+        if code is None:
+            return None
+        self._codes.discard(code)
+        self.used(code)
+        return self._secret
 
     def refusal(self, scope: Scope, error: Unauthorized) -> Response:
         """Ask for the token: browsers by a page, programs by an error."""

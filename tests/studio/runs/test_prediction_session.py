@@ -19,7 +19,6 @@ from opsin.core.metadata import Resize
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
 from opsin.studio.errors import new_api
-from opsin.studio.jobs.job import command
 from opsin.studio.runs import prediction_session
 from opsin.studio.runs.run_index import opaque
 from opsin.studio.state import Studio
@@ -65,7 +64,7 @@ def test_routes_lead_to_images_by_key_and_nowhere_else(looking: Studio, digits: 
     for address, status in (
         ("/kept/0000000000000000.png", 404), (f"/kept/{bad}.png", 422),
         (f"/heat/{RUN}/{bad}.png", 422), (f"/heat/{'0' * 16}/{key}.png", 404),
-        ("/kept/..%2f..%2fsecret.png", 404), ("/answers/000000000000.csv", 404),
+        ("/kept/..%2f..%2fsecret.png", 404),
     ):  # fmt: skip
         answer = asyncio.run(fetch(api, address))
         assert answer.status_code == status, address
@@ -80,18 +79,10 @@ def test_a_damaged_classifier_is_refused_without_a_path(looking: Studio) -> None
     assert str(looking.settings.runs) not in str(refused.value)
 
 
-def test_answers_of_a_job_can_be_fetched_and_no_other_file(looking: Studio) -> None:
-    api = new_api()
-    prediction_session.add_routes(api, looking.tried)
-    table = looking.settings.home / "answers.csv"
-    job = looking.jobs.add("predict", "x", command("predict", "run", "x", "--out", table))
-    assert asyncio.run(fetch(api, f"/answers/{job.id}.csv")).status_code == 404
-    table.write_text("image,answer\n", encoding="utf-8")
-    answer = asyncio.run(fetch(api, f"/answers/{job.id}.csv"))
-    assert answer.text == "image,answer\n"
-    assert "attachment" in answer.headers["content-disposition"]
-    other = looking.jobs.add("compare", "x", command("compare", "--out", table))
-    assert asyncio.run(fetch(api, f"/answers/{other.id}.csv")).status_code == 404
+def test_an_image_keeps_its_key(looking: Studio) -> None:
+    key = looking.tried.put(b"one", "a.png")
+    assert looking.tried.put(b"one", "a.png") == key
+    assert len({key, looking.tried.put(b"one", "b.png"), looking.tried.put(b"two", "a.png")}) == 3
 
 
 def test_a_frame_of_the_camera_is_answered_and_not_kept(looking: Studio, digits: Dataset) -> None:

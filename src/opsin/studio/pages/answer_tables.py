@@ -13,7 +13,7 @@ from fastapi import FastAPI, Response
 from fastapi.responses import FileResponse
 
 from opsin.core.csv_cells import read_row
-from opsin.core.errors import ImageError, SourceError
+from opsin.core.errors import SourceError
 from opsin.core.files import FileStamp, file_stamp
 from opsin.data.image_tree import is_within, natural
 from opsin.data.images import content_of, open_apart
@@ -113,9 +113,7 @@ def _content(job: Job, name: str) -> UploadedImage:
         if not is_within(str(path), str(folder)):
             raise gone
         return UploadedImage(path.name, content_of(path, path.name))
-    except (OSError, ValueError, SourceError) as error:
-        if isinstance(error, ImageError):
-            raise
+    except (OSError, ValueError, SourceError):
         raise gone from None
 
 

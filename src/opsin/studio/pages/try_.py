@@ -260,7 +260,12 @@ class TryPage:
         """Show how far a job is, then its answers: one large, or all."""
         asked, jobs = self._asked, self._studio.jobs
         waited = JobAction(jobs, jobs.get(asked.job))
-        if not await waited.over(self._waiting.set_text, lambda: self._holder.is_deleted):
+
+        def tell(line: str) -> None:
+            is_said = "so far" in line or "%" in line
+            self._waiting.set_text(line if is_said else "Looking at each photograph")
+
+        if not await waited.over(tell, lambda: self._holder.is_deleted):
             return
         if waited.job.state != "done":
             raise OpsinError(waited.job.cause or "The work was stopped", "Start it again.")
