@@ -179,7 +179,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 fitted, got = ("×".join(map(str, sides)) for sides in (self.image_shape_, shape))
                 raise InputError(f"X has images of {got}; those that were fitted have {fitted}")
             images = inputs
-            if shape != (preparation.height, preparation.width, preparation.channels):
+            if shape != preparation.shape:
                 names = [f"image {row}" for row in range(len(inputs))]
                 images = decode_lazily(inputs, names, preparation)
         probabilities = self.classifier_.probabilities(images).astype(np.float64)

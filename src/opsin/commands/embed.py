@@ -290,7 +290,7 @@ class _Embedder:
     def __init__(self, network: Backbone, device: str, watcher: Watcher = SILENT) -> None:
         self.network, self.device = network, device
         self.like = usual_preparation(network)
-        self._shape = (self.like.height, self.like.width, self.like.channels)
+        self._shape = self.like.shape
         self._extractor = Extractor(network, self._shape, "whole", device, watcher)
 
     def __reduce__(self) -> tuple[object, ...]:

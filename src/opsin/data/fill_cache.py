@@ -165,8 +165,8 @@ def _decode(
         watcher.note("another Opsin is reading the same images; waiting for it to finish")
 
     def filled(preparation: Preparation) -> DecodedStore:
-        shape = (preparation.height, preparation.width, preparation.channels)
-        store = DecodedStore(folder, len(contents), shape, preparation.bits or 16)
+        bits = preparation.bits or 16
+        store = DecodedStore(folder, len(contents), preparation.shape, bits)
         with contextlib.closing(store):
             _fill(store, contents, preparation, watcher, remote)
         return store

@@ -186,7 +186,7 @@ def training_mean(classifier: Classifier) -> Doubles | None:
     first, prep = next(iter(classifier.metadata.layers), None), classifier.metadata.preparation
     if first is None or first.kind != LayerOp.NORMALISE:
         return None
-    ends = np.zeros((2, prep.height, prep.width, prep.channels), np.uint8)
+    ends = np.zeros((2, *prep.shape), np.uint8)
     ends[1] = 255
     try:
         values = classifier.layers(ends, [first.name])[first.name].astype(np.float64)

@@ -311,7 +311,7 @@ def _files(classifier: Classifier, name: HubName, licence: str) -> dict[str, byt
             "Give the run directory.",
         )
     content, preparation = _for_others(classifier), classifier.metadata.preparation
-    shape = (_NOISE, preparation.height, preparation.width, preparation.channels)
+    shape = (_NOISE, *preparation.shape)
     _compare(classifier, content, np.random.default_rng(0).integers(0, 256, shape, np.uint8))
     run = Run(directory.path)
     card = model_card(

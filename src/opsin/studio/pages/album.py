@@ -263,10 +263,7 @@ class Albums:
         def work() -> str:
             with self._lock(album) as own:
                 self._uploads.finish(files, own.source, loose=class_, moved=moved)
-                text = f"{counted(len(moved), 'photograph')} added"
-                if moved:
-                    own.added(text, moved)
-                return text if moved else "These photographs are here already"
+                return own.added(moved) if moved else "These photographs are here already"
 
         text = await UPLOADS.run(work)
         self._changed(album, files=True)

@@ -14,7 +14,7 @@ from opsin.studio.pages.album import Album
 from opsin.studio.ui import kit
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery
 from opsin.studio.ui.intake import IMAGES, Intake
-from opsin.studio.ui.label_editor import key_of_class
+from opsin.studio.ui.label_editor import DRAG, DROP, key_of_class
 from opsin.studio.words import safe
 
 #: Archives that are unpacked into class folders.
@@ -23,14 +23,6 @@ ARCHIVES: Final = ".zip,.tar,.tgz,.gz,.xz,.bz2"
 _HEIGHT: Final = 516
 _SEVERAL: Final = 12
 _FIRST: Final = 12
-# A column takes photographs that were dragged from another one.
-_DRAG: Final = (
-    "(event) => { if (!event.dataTransfer.types.includes('Files')) event.preventDefault(); }"
-)
-_DROP: Final = (
-    "(event) => { if (!event.dataTransfer.types.includes('Files')) "
-    "{ event.preventDefault(); emit(); } }"
-)
 
 
 class Work(Protocol):
@@ -167,14 +159,13 @@ class ClassColumn(PhotoColumn):
         on_remove: Callable[[str], Awaitable[None]],
         on_all: Callable[[str], Awaitable[None]],
     ) -> None:
-        with ui.element("section").classes("card stack class-column") as card:
+        with ui.element("section").classes("card stack class-column") as self.card:
+            card = self.card
             card.props["aria-label"] = safe(class_)
-            card.on("dragover", js_handler=_DRAG)
-            card.on("drop", lambda: work.drop(class_), js_handler=_DROP)
+            card.on("dragover", js_handler=DRAG)
+            card.on("drop", lambda: work.drop(class_), js_handler=DROP)
             with ui.element("div").classes("line no-wrap"):
-                if key := key_of_class(at):
-                    with ui.element("kbd").props(f'title="Key {key}"'):
-                        ui.label(key)
+                self._key = ui.label().classes("key")
                 if album.can_add:
                     _name_field(class_, on_rename)
                 else:
@@ -190,7 +181,13 @@ class ClassColumn(PhotoColumn):
             super().__init__(work, album, class_)
             self._more = kit.action("Show all", lambda: on_all(class_), kind="quiet")
             self._more.props("dense")
+        self.place(at)
         self._count()
+
+    def place(self, at: int) -> None:
+        """Show the key of a class by its place."""
+        self._key.set_text(key_of_class(at))
+        self._key.set_visibility(bool(key_of_class(at)))
 
     def refresh(self, album: Album) -> None:
         """Show the photographs of an album, and their number."""

@@ -15,12 +15,15 @@ from typing import Final
 from pydantic import BaseModel, TypeAdapter
 
 from opsin.core.errors import SourceError
+from opsin.core.format import counted
 from opsin.core.storage import storage_errors, write_json
 from opsin.studio.datasets.upload_import import TRAY, class_name
 from opsin.studio.trash import KEPT
 
 #: The folder, beside a dataset's own, of what was removed; its folders are named by the time.
 REMOVED: Final = ".removed"
+# Seconds within which files that are added are one change.
+_TOGETHER: Final = 5.0
 # Most changes that can be undone.
 _STEPS: Final = 200
 
@@ -41,6 +44,11 @@ class Change(BaseModel):
     when: float
     moves: list[tuple[str, str]] = []
     step: int | None = None
+
+    @property
+    def new(self) -> bool:
+        """Whether it added files, such as those of a camera that records."""
+        return bool(self.moves) and not any(before for before, _ in self.moves)
 
 
 _CHANGES: Final = TypeAdapter(list[Change])
@@ -133,9 +141,16 @@ class PhotoFiles:
         removed = self._removed_now()
         return self._move([(self._short(file), f"{removed}/{self._short(file)}") for file in files])
 
-    def added(self, text: str, files: Iterable[Path]) -> None:
-        """Record new files."""
-        self.note(text, [("", self._short(file)) for file in files])
+    def added(self, files: Iterable[Path]) -> str:
+        """Record new files, together with those just before, and say how many they are."""
+        moves, changes = [("", self._short(file)) for file in files], self.changes()
+        last = changes[-1] if changes else None
+        if last and last.new and time.time() - last.when < _TOGETHER:
+            self._write(changes[:-1])
+            moves = [*last.moves, *moves]
+        text = f"{counted(len(moves), 'photograph')} added"
+        self.note(text, moves)
+        return text
 
     def sweep(self, kept: float = KEPT) -> None:
         """Delete for good what was removed seven days ago."""

@@ -70,11 +70,9 @@ class _Photos:
         self._most, self._words = _SHOWN, ""
         self._job: Job | None = None
         self._arrived: dict[str, list[SentFile]] = {}
-        self._adding = self._refreshing = self._again = False
-        self._summary = ui.label("Looking at the photographs …").classes("note")
-        self._status = kit.StatusLine()
-        self._reading = kit.StatusLine()
+        self._adding = self._refreshing = self._again = self._built_editable = False
         with ui.element("div").classes("line"):
+            self._summary = ui.label("Looking at the photographs …").classes("note")
             self._things = ThingsDialog(studio, self._do)
             self._undo_button = kit.action("Undo", self.undo, kind="quiet", icon="undo")
             self._undo_button.set_visibility(False)
@@ -82,6 +80,8 @@ class _Photos:
             self._search.props["aria-label"] = "Find a class"
             self._search.on_value_change(self._find)
             self._search.set_visibility(False)
+        self._status = kit.StatusLine()
+        self._reading = kit.StatusLine()
         self._place = ui.element("div").classes("class-columns")
         self._more = kit.action("Show more classes", self._show_more)
         self._more.set_visibility(False)
@@ -136,8 +136,10 @@ class _Photos:
         if self._place.is_deleted:
             return
         self._undo_button.set_visibility(change is not None)
-        shown = before and (before.classes, before.can_add, before.opened is None)
-        if shown != (album.classes, album.can_add, album.opened is None):
+        editable = album.can_add or album.opened is not None
+        if before is None or self._built_editable != editable:
+            self._clear()
+        if before is None or before.classes != album.classes or not self._columns:
             self._build(album)
         for column in self._columns.values():
             column.refresh(album)
@@ -162,26 +164,37 @@ class _Photos:
         self._show_choice()
         await self._things.show(album)
 
-    def _build(self, album: Album) -> None:
-        """Build the columns anew; of very many classes only the first, or those searched."""
+    def _clear(self) -> None:
         self._place.clear()
         self._columns, self._tray, self._active = {}, None, None
+        self._built_editable = self.editable
+
+    def _build(self, album: Album) -> None:
+        """Build what is missing; of very many classes only the first, or those searched.
+
+        Columns that stay are not touched: files may be on their way to them.
+        """
         words = self._words.casefold()
         named = [(at, name) for at, name in enumerate(album.classes) if words in name.casefold()]
         self._search.set_visibility(len(album.classes) > _MANY)
         self._more.set_visibility(len(named) > self._most)
         self._more.set_text(f"Show more of {counted(len(named), 'class', 'classes')}")
+        shown = named[: self._most]
+        for gone in self._columns.keys() - {name for _, name in shown}:
+            self._columns.pop(gone).card.delete()
         with self._place:
-            for at, name in named[: self._most]:
-                self._columns[name] = ClassColumn(
-                    self, album, name, at, on_rename=self._rename, on_remove=self._remove_class,
-                    on_all=self._show_all,
-                )  # fmt: skip
-            if album.can_add:
+            for index, (at, name) in enumerate(shown):
+                if name not in self._columns:
+                    self._columns[name] = ClassColumn(
+                        self, album, name, at, on_rename=self._rename,
+                        on_remove=self._remove_class, on_all=self._show_all,
+                    )  # fmt: skip
+                self._columns[name].place(at)
+                self._columns[name].card.move(target_index=index)
+            if album.can_add and self._tray is None:
                 self._build_tray(album)
-            elif not album.classes:
+            elif not album.can_add and not album.classes:
                 kit.empty("The photographs appear here as soon as they are read.")
-        self._viewer = None
 
     def _build_tray(self, album: Album) -> None:
         with ui.element("section").classes("stack class-column").props('aria-label="Add"'):

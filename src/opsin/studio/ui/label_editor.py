@@ -18,6 +18,17 @@ KEYS: Final = "123456789abcdefghijklmnopqrstvwxyz"
 _BUTTONS: Final = 12
 _MANY: Final = 12
 
+# Classes that the bar of chosen images shows as buttons.
+_FEW: Final = 9
+#: Scripts of places that images of a gallery can be dropped on; files are for others.
+DRAG: Final = (
+    "(event) => { if (!event.dataTransfer.types.includes('Files')) event.preventDefault(); }"
+)
+DROP: Final = (
+    "(event) => { if (!event.dataTransfer.types.includes('Files')) "
+    "{ event.preventDefault(); emit(); } }"
+)
+
 Chosen = Callable[[str], Awaitable[object] | object]
 
 
@@ -88,7 +99,7 @@ class ChoiceBar:
             self.element.props["role"] = "toolbar"
             self.element.props["aria-label"] = "Chosen photographs"
             self._words = ui.label().classes("text-weight-bold").props('role="status"')
-            self._place = ui.element("div")
+            self._place = ui.element("div").classes("line")
             kit.action("Remove", on_remove, icon="delete_outline").props("dense")
             kit.icon_action("close", "Choose none", on_clear)
         self.show(0, ())
@@ -101,7 +112,14 @@ class ChoiceBar:
             self._classes = tuple(classes)
             self._place.clear()
             with self._place:
-                class_select(classes, self._on_class).props("dense")
+                if len(classes) > _FEW:
+                    class_select(classes, self._on_class).props("dense")
+                for at, name in enumerate(classes if len(classes) <= _FEW else ()):
+                    button = kit.action(
+                        f"{safe(name, 24)} ({key_of_class(at)})", lambda n=name: self._on_class(n)
+                    )
+                    button.props("dense").on("dragover", js_handler=DRAG)
+                    button.on("drop", lambda n=name: self._on_class(n), js_handler=DROP)
 
 
 def decisions(
