@@ -40,7 +40,7 @@ def addresses(first: str, second: str, the_set: str, label: str) -> dict[str, st
         "A run, log": f"/runs/{one}?tab=log",
         "Inside": f"/runs/{one}/inside",
         "Inside, an image": f"/runs/{one}/inside?image=test/0",
-        "Try": f"/try?run={one}",
+        "Try": f"/projects/{the_set}/try?run={one}",
         "Compare": f"/compare?runs={one},{other}",
         "Jobs": "/jobs",
         "Settings": "/settings",
