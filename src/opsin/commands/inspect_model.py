@@ -15,7 +15,7 @@ from opsin.commands.known_images import known_images
 from opsin.core.arguments import checked
 from opsin.core.arrays import Floats, Pixels
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.errors import ImageError, MissingExtraError, ModelFileError
+from opsin.core.errors import ImageError, MissingExtraError, ModelFileError, OpsinError
 from opsin.core.events import SILENT, Watcher
 from opsin.data.images import ImageLike
 from opsin.data.lazy_images import ReferenceSet
@@ -231,6 +231,14 @@ class Inspection:
         """Return the training images whose embeddings are most similar to this one's."""
         pixels = self._answer(image).pixels
         return nearest(self.classifier, self.known, pixels, count=count, watcher=self.watcher)
+
+    def nearest_if_any(self, image: ImageLike | Prediction) -> list[Neighbour]:
+        """Return the nearest training images, or none, and a note, where they cannot be read."""
+        try:
+            return self.nearest(image) if self.has_images else []
+        except OpsinError as error:
+            self.watcher.note(f"nearest training images are not shown: {error}")
+            return []
 
     def terms(self) -> dict[Term, tuple[str, ...]]:
         """Return the terms that have lessons here, each with its layers."""

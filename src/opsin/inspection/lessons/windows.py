@@ -19,6 +19,8 @@ from opsin.onnx_files.operators import padding
 from opsin.onnx_files.postprocessing import IMAGES
 
 _Pair = tuple[int, int]
+# A map by its title, with its frames: first row and column, rows and columns.
+DrawnMap = tuple[str, "Floats", list[tuple[_Pair, _Pair]]]
 # Rows and columns of pooled windows that are shown side by side.
 _SIDE = 2
 
@@ -41,6 +43,11 @@ class Lesson:
     term: ClassVar[Term]
     layer: str
     kind: str
+
+    @property
+    def drawn(self) -> list[DrawnMap]:
+        """The maps before and after, each with what is framed in it."""
+        return []
 
 
 def fetch(
@@ -191,6 +198,14 @@ class ConvolutionLesson(Lesson):
         """All products and the bias, added up here; ``output`` is the file's."""
         return float(self.products.sum()) + self.bias
 
+    @property
+    def drawn(self) -> list[DrawnMap]:  # noqa: D102
+        before = self.before[self.strongest]
+        return [
+            ("Comes in", before, [(self.at, self.reach)]),
+            ("Goes out", self.after, [(self.place, (1, 1))]),
+        ]
+
     def addends(self, count: int) -> list[tuple[str, float]]:
         """The terms of the sum by name, the maps that matter most first."""
         order = np.argsort(-np.abs(self.sums), kind="stable")
@@ -275,6 +290,13 @@ class PoolingLesson(Lesson):
         )
         takes: Literal["largest", "mean"] = "largest" if largest else "mean"
         return cls(layer.name, layer.kind, takes, unit, len(maps), windows, maps[unit], after[unit])
+
+    @property
+    def drawn(self) -> list[DrawnMap]:  # noqa: D102
+        taken = [(window.at, (window.values.shape[0], window.values.shape[1]))
+                 for window in self.windows]  # fmt: skip
+        made = [(window.place, (1, 1)) for window in self.windows]
+        return [("Before", self.before, taken), ("After", self.after, made)]
 
     @property
     def covered(self) -> tuple[int, int, int, int]:
