@@ -38,7 +38,7 @@ def addresses(first: str, second: str, the_set: str, label: str) -> dict[str, st
         "Classifiers": "/classifiers",
         "Inside": f"/projects/{the_set}/inside?run={one}",
         "Inside, an image": f"/projects/{the_set}/inside?run={one}&layer=flatten",
-        "Try": f"/try?run={one}",
+        "Try": f"/projects/{the_set}/try?run={one}",
         "Compare": f"/compare?runs={one},{other}",
         "Jobs": "/jobs",
         "Settings": "/settings",
