@@ -204,7 +204,7 @@ def test_an_earlier_classifier_keeps_its_photographs(tmp_path: Path, studio: Stu
     window = Window(studio, dataset)
     window.do(lambda albums, album: albums.add_class(album, "star"))
     window.do(lambda albums, album: albums.move(album, album.of(0)[:2].tolist(), "star"))
-    write_shapes(studio.sets.images_path(dataset.id), 1, ("cross",))
+    write_shapes(studio.sets.images_path(dataset.id), 2, ("cross",))
     read(studio, dataset)
     studio.opened.forget(opaque("one"))
     after = asyncio.run(studio.opened.of_run(opaque("one")))

@@ -78,15 +78,12 @@ class Album:
 
     @cached_property
     def _of_class(self) -> list[NDArray[np.int64]]:
-        order = np.arange(len(self))
-        if self.dataset.made_here and len(self):
-            order = self.contents.newest_first
-        sort = np.argsort(self.labels[order], kind="stable")
-        ends = np.searchsorted(self.labels[order][sort], np.arange(len(self.classes) + 1))
-        return [order[sort[low:high]] for low, high in itertools.pairwise(ends)]
+        order = np.argsort(self.labels, kind="stable")
+        ends = np.searchsorted(self.labels[order], np.arange(len(self.classes) + 1))
+        return [order[low:high] for low, high in itertools.pairwise(ends)]
 
     def of(self, label: int) -> NDArray[np.int64]:
-        """Positions of the photographs of a class, those added last first."""
+        """Positions of the photographs of a class, in the order of the contents."""
         return self._of_class[label]
 
     def left_out(self) -> NDArray[np.int64]:

@@ -103,7 +103,6 @@ class _Photos:
 
     async def show(self) -> None:
         """Show the photographs, and have them read and checked where that is due."""
-        self._albums.files_changed(self._id)
         await self._refresh()
         await self._check()
 
