@@ -177,6 +177,7 @@ def test_a_source_of_somebody_else_keeps_its_files(studio: Studio, shapes: Path)
     with pytest.raises(SourceError, match="still being read"):
         window.do(lambda albums, album: albums.move(album, [0], "square"))
     read(studio, dataset)
+    assert asyncio.run(window.albums.read_again(dataset.id))
     assert not window.album().can_add
     window.do(lambda albums, album: albums.move(album, [0], "square"))
     assert window.counts() == {"disc": 11, "square": 13}
