@@ -21,7 +21,6 @@ from tests.studio_browser import (
     button,
     choose,
     complaints,
-    field,
     one,
     requests_elsewhere,
     shown,
@@ -60,10 +59,10 @@ def test_from_a_file_of_keras_to_a_report(
     send(browser, file)
     until(browser, lambda: file.name in shown(browser), 60)
     button(browser, "Import").click()
-    until(browser, lambda: "neither the file nor one beside it says them" in shown(browser), 60)
+    until(browser, lambda: "Nothing says the pixels" in shown(browser), 60)
+    assert "--" not in shown(browser)
     assert str(running.folder) not in shown(browser)
-    one(browser, ".question .q-item").click()
-    until(browser, lambda: one(browser, field("Values of the pixels")).is_displayed())
+    until(browser, lambda: "Values of the pixels" in shown(browser))
     choose(browser, "Values of the pixels", "0..1")
     choose(browser, "Photos to measure it on", "digits")
     until(browser, lambda: button(browser, "Import").is_enabled())
