@@ -406,11 +406,12 @@ class TryPage:
             return
         images = [
             GalleryImage(
-                each.shown,
-                f"Training photograph {each.name}, class {each.class_name}",
-                f"{each.class_name} · {'the same' if each.same else f'{each.similarity:.2f}'}",
+                found.src(each["image"]),
+                f"Training photograph {each['name']}, class {each['class']}",
+                f"{each['class']} · "
+                + ("the same" if each["same"] else f"{each['similarity']:.2f}"),
             )
-            for each in found.nearest
+            for each in found.values["nearest"]
         ]
         ImageGallery("Nearest training photographs, the nearest first", images)
         note("The number says how alike the network sees them, 1 at most.")
