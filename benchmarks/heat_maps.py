@@ -127,7 +127,8 @@ def _of_another(
     classifier: Classifier, decision: Decision, heat: NDArray[np.float32]
 ) -> FaithfulnessVerdict:
     """Return the verdict on the map of another image."""
-    given = (classifier.probabilities, decision.pixels, heat, decision.target, decision.fill)
+    target = decision.classes.index(decision.label)
+    given = (classifier.probabilities, decision.pixels, heat, target, decision.fill)
     return assess_faithfulness(
         heat, curves_of(*given), chance(*given), decision.maps[-1].random_heat
     )

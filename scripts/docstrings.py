@@ -7,7 +7,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -114,6 +114,8 @@ class _Shown:
 
 
 def _type(annotation: Any) -> str:
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
     text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
     text = re.sub(r"\bPlaces\b", inspect.formatannotation(Places), text)
     return re.sub(r"\b(?:opsin|pathlib|collections|numpy|typing|os)\.(?:\w+\.)*(?=\w)", "", text)

@@ -28,6 +28,7 @@ from opsin.core.artifacts.records import (
     Epoch,
     EpochConfusion,
     ImportRecord,
+    JudgedImages,
     LoggedEvaluation,
     RunNotes,
     RunStatus,
@@ -303,6 +304,7 @@ FILES: dict[str, type[Stored]] = {
             LoggedEvaluation,
             ImportRecord,
             TrackedRun,
+            JudgedImages,
         )
     },
     "history.jsonl": Epoch,

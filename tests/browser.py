@@ -35,7 +35,7 @@ class SignedIn(webdriver.Chrome):
 
 
 @contextmanager
-def chromium(profile: Path) -> Iterator[webdriver.Chrome]:
+def chromium(profile: Path, *flags: str) -> Iterator[webdriver.Chrome]:
     """Open Chromium without a screen; its console is kept."""
     assert CHROMIUM
     assert DRIVER
@@ -45,7 +45,7 @@ def chromium(profile: Path) -> Iterator[webdriver.Chrome]:
         "headless", "no-sandbox", "disable-dev-shm-usage", "disable-gpu", "disable-quic",
         "no-first-run", "disable-sync",
         "disable-background-networking", "disable-component-update", "hide-scrollbars",
-        f"user-data-dir={profile}",
+        f"user-data-dir={profile}", *flags,
     ):  # fmt: skip
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})

@@ -49,7 +49,7 @@ def write_run(
     directory.path.mkdir()
     recipe = resolve(dataset.recipe, model="mlp")
     write_json(directory.recipe, recipe.model_dump(mode="json"))
-    write_json(directory.dataset, dataset.describe().to_json())
+    write_json(directory.dataset, dataset.describe().model_dump(mode="json", exclude_unset=True))
     split = {part: dataset.split.rows(part) for part in PARTS}
     directory.save_arrays(directory.split, digests=short_digest(dataset.digests), **split)
     write_images(directory, dataset)
@@ -65,7 +65,8 @@ def write_run(
             before = source_labels(dataset, rows)
             if before is not None:
                 kept[f"{part}_source_labels"] = before
-            figures[part] = measure(probabilities[part], labels, dataset.classes).to_json()
+            measured = measure(probabilities[part], labels, dataset.classes)
+            figures[part] = measured.model_dump(mode="json", exclude_unset=True)
     directory.save_arrays(directory.predictions, **kept)
     for epoch in range(1, epochs + 1):
         directory.append(made_epoch(epoch, val_accuracy=1 - 0.5 / epoch, val_loss=1.0 / epoch))

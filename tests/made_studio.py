@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from urllib.parse import urlencode
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.storage import write_json
@@ -29,24 +28,23 @@ def furnish(folder: Path, run: Path, source: str, count: int) -> dict[str, str]:
 
 def addresses(first: str, second: str, the_set: str, label: str) -> dict[str, str]:
     """Return the address of each page, of each of its tabs too."""
-    one, other, of_set = opaque(first), opaque(second), f"/data/{the_set}"
+    one, other, of_set = opaque(first), opaque(second), f"/projects/{the_set}/photos"
     return {
-        "Runs": "/",
-        "Runs, filtered": f"/?{urlencode({'q': label[:40], 'sort': 'accuracy'})}",
-        "Data": "/data",
-        "A set": of_set,
-        "A set, one class": f"{of_set}?class=0&page=1",
+        "Home": "/",
+        "Photos": of_set,
         "Train": f"/train?set={the_set}",
         "Train as before": f"/train?from={one}",
-        "A run, live": f"/runs/{one}?tab=live",
-        "A run, report": f"/runs/{one}?tab=report",
-        "A run, mistakes": f"/runs/{one}?tab=mistakes",
-        "A run, log": f"/runs/{one}?tab=log",
-        "Inside": f"/runs/{one}/inside",
-        "Inside, an image": f"/runs/{one}/inside?image=test/0",
-        "Try": f"/try?run={one}",
+        "Results": f"/projects/{the_set}/results?run={one}",
+        "Classifiers": "/classifiers",
+        "Inside": f"/projects/{the_set}/inside?run={one}",
+        "Inside, an image": f"/projects/{the_set}/inside?run={one}&layer=flatten",
+        "Try": f"/projects/{the_set}/try?run={one}",
         "Compare": f"/compare?runs={one},{other}",
-        "Queue": "/queue",
+        "Jobs": "/jobs",
+        "Settings": "/settings",
+        "Add from": "/add",
+        "Import": "/import",
+        "How it works": "/how-it-works",
     }
 
 

@@ -101,7 +101,7 @@ def test_a_page_of_the_studio_is_one_module(tmp_path: Path) -> None:
         capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
     home, page = done.stdout.split("<separator>")
-    assert "/accuracies" in home  # in the navigation
+    assert "Accuracies" in home  # in the menu
     assert "Runs with an accuracy appear here." in page
 
 
@@ -115,12 +115,12 @@ def _metrics_restored() -> Iterator[None]:
 @pytest.mark.usefixtures("_metrics_restored")
 def test_a_metric_is_one_row() -> None:
     pytest.importorskip("nicegui")
-    from opsin.studio.pages.report import figure_rows
+    from opsin.studio.pages.result_questions import figure_rows
 
     exec(compile(code_of("## Add a metric\n"), "the page", "exec"), {})
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6]], np.float32)
     measured = measure(probabilities, np.array([0, 1, 1, 1]), ["cat", "dog"])
-    assert measured.to_json()["cohen_kappa"] == pytest.approx(0.5)
+    assert measured.model_dump(mode="json", exclude_unset=True)["cohen_kappa"] == pytest.approx(0.5)
     assert ("Cohen's kappa", "0.5000") in figure_rows(measured)
     rows = "{% for row in figures|known_metrics %}{{ row.name }};{% endfor %}"
     assert "Cohen&#39;s kappa;" in environment().from_string(rows).render(figures=measured)

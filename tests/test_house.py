@@ -24,7 +24,7 @@ MOST_LINES = {
     "benchmarks and scripts": 8006,
     "classical": 1388,
     "cli": 2572,
-    "commands": 10988,
+    "commands": 11100,
     "core": 4345,
     "data": 8273,
     "evaluation": 1913,
@@ -34,17 +34,17 @@ MOST_LINES = {
     "models": 1309,
     "onnx_files": 1613,
     "opsin": 510,
-    "other text in src": 3639,
+    "other text in src": 5200,
     "report": 3261,
     "runtime": 1819,
     "server": 3047,
     "stores": 479,
-    "studio": 4360,
-    "studio/pages, studio/parts": 8456,
-    "tests": 45050,
+    "studio": 6500,
+    "studio/pages, studio/parts": 14000,
+    "tests": 47500,
     "trackers": 477,
     "training": 2211,
-    "web": 872,
+    "web": 885,
 }
 
 
@@ -53,7 +53,7 @@ def room_of(file: Path) -> str:
     parts = file.relative_to(ROOT).parts
     if parts[0] != "src":
         return "tests" if parts[0] == "tests" else "benchmarks and scripts"
-    if parts[2:-1][:1] == ("studio",) and parts[3] in ("pages", "parts"):
+    if parts[2:-1][:1] == ("studio",) and parts[3] in ("pages", "parts", "ui"):
         return "studio/pages, studio/parts"
     return parts[2] if len(parts) > 3 else "opsin"
 

@@ -179,7 +179,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 fitted, got = ("×".join(map(str, sides)) for sides in (self.image_shape_, shape))
                 raise InputError(f"X has images of {got}; those that were fitted have {fitted}")
             images = inputs
-            if shape != (preparation.height, preparation.width, preparation.channels):
+            if shape != preparation.shape:
                 names = [f"image {row}" for row in range(len(inputs))]
                 images = decode_lazily(inputs, names, preparation)
         probabilities = self.classifier_.probabilities(images).astype(np.float64)
@@ -307,7 +307,8 @@ def _dataset(images: NDArray[np.uint8] | Files, labels: Any, options: dict[str, 
         if isinstance(images, Files):
             contents = LabelledImages(
                 source="X", classes=tuple(map(str, classes)), labels=codes.astype(np.int64),
-                given=np.full(len(codes), UNASSIGNED, np.uint8), names=images.names, images=images,
+                source_parts=np.full(len(codes), UNASSIGNED, np.uint8), names=images.names,
+                images=images,
             )  # fmt: skip
         else:
             contents = arrays.from_arrays(images, codes, tuple(map(str, classes)), source="X")

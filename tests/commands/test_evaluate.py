@@ -213,7 +213,7 @@ def test_corrections_of_the_measure_are_told_apart_from_progress(
     page, card = after.directory.page.read_text("utf-8"), after.directory.card.read_text("utf-8")
     for told in (said.stderr, page, card, cli("runs").stdout):
         assert words in " ".join(told.split())
-    assert after.row()["corrected"] == corrected.to_json()
+    assert after.row()["corrected"] == corrected.model_dump(mode="json", exclude_unset=True)
     assert read_row(after.path, stamp_of(after.path)).corrections.startswith(words)
     opsin.write_report(after.path, deep=False)
     assert after.figures.corrected == corrected

@@ -1,23 +1,28 @@
-"""A worker answers every line with one answer, and lets nothing else onto its output."""
+"""A worker answers every question with one frame: plain data, and the images in its body."""
 
 from __future__ import annotations
 
 import io
-import re
+import itertools
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from opsin.commands.inspect_model import Inspection
 from opsin.commands.inspect_worker import answer_frames
 from opsin.core.child_process import Unpacker, error_from, module_command, pack
 from opsin.core.errors import OpsinError
 from opsin.data.dataset import Dataset
+from tests.inspection.lesson_network import write_lesson_network
 from tests.made_runs import answers_right, write_run
+
+Frame = tuple[dict[str, Any], bytes]
 
 
 @pytest.fixture(scope="module")
@@ -26,91 +31,142 @@ def run(tmp_path_factory: pytest.TempPathFactory, digits: Dataset, nearest_mean:
     return write_run(root, "means", digits, answers_right(digits, 0.9), classifier=nearest_mean)
 
 
-def ask(run: Path, folder: Path, *questions: Any, content: bytes = b"") -> list[dict[str, Any]]:
-    asked = b"".join(part for each in questions for part in pack(each, [content]))
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory: pytest.TempPathFactory, digits: Dataset) -> Path:
+    """A run of a network with a layer of every lesson."""
+    root = tmp_path_factory.mktemp("deep")
+    network = write_lesson_network(root / "network.onnx")
+    return write_run(root, "deep", digits, answers_right(digits, 0.9), classifier=network)
+
+
+def ask(run: Path, *questions: Any, content: bytes = b"") -> list[Frame]:
+    asked = b"".join(part for question in questions for part in pack(question, [content]))
     out = io.BytesIO()
-    answer_frames(run, folder, io.BytesIO(asked), out)
-    return [header for header, _ in Unpacker().feed(out.getvalue())]
+    answer_frames(run, io.BytesIO(asked), out)
+    return list(Unpacker().feed(out.getvalue()))
 
 
-def answers(run: Path, folder: Path, *questions: Any, content: bytes = b"") -> list[dict[str, Any]]:
+def answers(run: Path, *questions: Any, content: bytes = b"") -> list[Frame]:
     """Return the answers to questions, without the progress sent before them."""
-    sent = ask(run, folder, *questions, content=content)
-    return [each for each in sent if "progress" not in each]
+    frames = ask(run, *questions, content=content)
+    return [frame for frame in frames if "progress" not in frame[0]]
 
 
 def question(do: str, **with_: object) -> dict[str, object]:
     return {"id": "a1", "do": do, "with": with_}
 
 
-def test_a_known_image_is_shown_layer_by_layer(run: Path, tmp_path: Path) -> None:
-    (said,) = answers(run, tmp_path, question("image", image="test/17"))
-    assert said["page"] == str(tmp_path / "a1.html")
-    page = (tmp_path / "a1.html").read_text(encoding="utf-8")
-    assert "flatten" in page
-    assert "test/17" in page
-    assert said["said"]["actual"] in said["said"]["answer"]["probabilities"]
-    (alone,) = answers(run, tmp_path, question("image", image="test/17", layer="input"))
-    assert "data-units" in Path(alone["page"]).read_text(encoding="utf-8")
-    assert len(Path(alone["page"]).read_text(encoding="utf-8")) < len(page)
+def images_of(frame: Frame) -> list[Image.Image]:
+    header, body = frame
+    ends = [0, *itertools.accumulate(header["images"])]
+    return [Image.open(io.BytesIO(body[low:high])) for low, high in itertools.pairwise(ends)]
 
 
-def test_an_image_that_was_sent_is_answered_under_its_name(
-    run: Path, tmp_path: Path, digits: Dataset
-) -> None:
+def test_a_layers_maps_are_images_in_the_colours_of_their_numbers(deep: Path) -> None:
+    look = Inspection(deep)
+    name = "conv1"
+    (frame,) = answers(deep, question("maps", image="test/3", layer=name))
+    said, images = frame[0]["said"], images_of(frame)
+    (view,) = look.layers("test/3", [name])
+    assert [unit["unit"] for unit in said["units"]] == view.order.tolist()
+    assert said["answer"]["label"] in {*look.classifier.classes, "none of these"}
+    assert images[said["image"]].size == (8, 8)
+    for unit in said["units"]:
+        values = view.values[unit["unit"]]
+        assert unit["high"] == pytest.approx(float(values.max()))
+        drawn = np.asarray(images[unit["image"]])  # indices of colours
+        assert drawn.shape == values.shape
+        assert drawn.flat[values.argmax()] == drawn.max()
+        assert drawn.flat[values.argmin()] == drawn.min()
+        top, left, bottom, right = unit["box"]
+        assert 0 <= top < bottom <= 8
+        assert 0 <= left < right <= 8
+
+
+def test_further_units_follow_and_one_can_be_asked_for_alone(run: Path) -> None:
+    first, rest, alone = answers(
+        run,
+        question("maps", image="test/17", layer="flatten"),
+        question("maps", image="test/17", layer="flatten", first=48),
+        question("maps", image="test/17", layer="flatten", unit=5),
+    )
+    units = [unit["unit"] for frame in (first, rest) for unit in frame[0]["said"]["units"]]
+    assert len(first[0]["said"]["units"]) == 48
+    assert sorted(units) == list(range(64)) == list(range(first[0]["said"]["total"]))
+    assert [unit["unit"] for unit in alone[0]["said"]["units"]] == [5]
+
+
+def test_an_image_that_was_sent_is_answered_under_its_name(run: Path, digits: Dataset) -> None:
     stream = io.BytesIO()
     Image.fromarray(digits.images[0][..., 0]).save(stream, "PNG")
-    asked = question("nearest", name="<b>x</b>", count=3)
-    (said,) = answers(run, tmp_path, asked, content=stream.getvalue())
-    assert said["page"] is None
-    assert said["said"]["answer"]["image"] == "<b>x</b>"
-    assert said["said"]["nearest"][0]["same"]
-    assert all(each["shown"].startswith("data:image/png") for each in said["said"]["nearest"])
-    asked = question("image", name="<b>x</b>")
-    (page,) = answers(run, tmp_path, asked, content=stream.getvalue())
-    assert "<b>x</b>" not in Path(page["page"]).read_text(encoding="utf-8")
+    asked = question("nearest", name="<b>x</b>")
+    ((header, _),) = answers(run, asked, content=stream.getvalue())
+    assert header["said"]["answer"]["name"] == "<b>x</b>"
+    assert header["said"]["nearest"][0]["same"]
+    assert all(image["shown"].startswith("data:image/png") for image in header["said"]["nearest"])
+    asked = question("maps", layer="head")
+    ((header, _),) = answers(run, asked, content=stream.getvalue())
+    assert header["said"]["answer"]["actual"] is None
+    assert header["said"]["names"] == list("0123456789")
 
 
-def test_units_and_the_network_have_pages(run: Path, tmp_path: Path) -> None:
-    questions = [question("layer", layer="head", limit=100), question("network") | {"id": "b2"}]
-    said = ask(run, tmp_path, *questions)
-    assert {"id": "a1", "progress": ["Units of head", 0, 100]} in said
-    assert [each["said"] for each in said if "said" in each] == [
-        {"units": 10, "images": 100}, {"layers": 3},
-    ]  # fmt: skip
-    assert (tmp_path / "b2.html").is_file()
+def test_a_units_photographs_come_with_what_it_sees(deep: Path) -> None:
+    look = Inspection(deep)
+    name = next(layer.name for layer in look.classifier.metadata.layers if len(layer.shape) == 3)
+    frames = ask(deep, question("unit", layer=name, unit=0, limit=100))
+    assert frames[0][0]["progress"] == [f"Units of {name}", 0, 100]
+    said, images = frames[-1][0]["said"], images_of(frames[-1])
+    unit = look.units(name, limit=100).unit(0)
+    assert said["images"] == 100 < said["total"]
+    assert [best["value"] for best in said["best"]] == [best.value for best in unit.best]
+    for best, top in zip(said["best"], unit.best, strict=True):
+        assert images[best["image"]].size == (8, 8)
+        if best["patch"] is not None:
+            assert images[best["patch"]].size[::-1] == top.patch.shape[:2]
 
 
-def test_lessons_and_explanations_have_pages_without_script_in_an_attribute(
-    run: Path, tmp_path: Path
-) -> None:
-    (said,) = answers(run, tmp_path, question("lesson", image="test/3", layer="head"))
-    assert said["said"]["terms"] == {"dropout": ["head"], "softmax": ["head"]}
-    assert (said["said"]["term"], said["said"]["layer"]) == ("dropout", "head")
-    asked = question("lesson", image="test/3", term="softmax") | {"id": "b2"}
-    (said,) = answers(run, tmp_path, asked)
-    (explained,) = answers(run, tmp_path, question("explain", image="test/3"))
-    for each in (said, explained):
-        page = Path(each["page"]).read_text(encoding="utf-8")
-        assert 'type="range"' in page
-        # script-src-attr 'none' of the studio would stop it.
-        assert not re.search(r"<[^>]*\son[a-z]+\s*=", page)
-    assert "What are the checks?" in page
-    asked = question("lesson", image="test/3", layer="input") | {"id": "c3"}
-    (said,) = answers(run, tmp_path, asked)
-    assert said["page"] is None
-    assert "term" not in said["said"]
+@pytest.mark.parametrize(
+    "term", ["convolution", "pooling", "batch-normalisation", "dropout", "softmax"]
+)
+def test_each_lesson_has_its_numbers_and_maps(deep: Path, term: str) -> None:
+    look = Inspection(deep)
+    layer = look.terms()[term][0]  # type: ignore[index]
+    (frame,) = answers(deep, question("lesson", image="test/3", term=term, layer=layer))
+    lesson = frame[0]["said"]["lesson"]
+    assert (lesson["term"], lesson["layer"]) == (term, layer)
+    assert layer in frame[0]["said"]["terms"][term]
+    assert len(images_of(frame)) == len(lesson["pictures"])
+    assert lesson["output"] == pytest.approx(lesson["total"], abs=1e-4) if "total" in lesson else 1
+
+
+def test_a_layer_without_a_lesson_names_those_that_there_are(run: Path) -> None:
+    ((header, _),) = answers(run, question("lesson", image="test/3", layer="input"))
+    assert header["said"] == {"terms": {"dropout": ["head"], "softmax": ["head"]}, "lesson": None}
+
+
+def test_heat_maps_come_with_their_verdicts(run: Path) -> None:
+    (frame,) = answers(run, question("explain", image="test/3"))
+    said = frame[0]["said"]
+    assert {heat["method"] for heat in said["maps"]} >= {"occlusion"}
+    for heat in said["maps"]:
+        assert heat["trusted"] is not heat["verdict"].startswith("not to be trusted")
+        assert images_of(frame)[heat["image"]].mode == "RGB"
+    assert len(said["nearest"]) == 9
 
 
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        (question("image", image="test/18000"), "'test/18000'"),
-        (question("image", image="5"), "'5'"),  # its name, which might be a file's too
-        (question("image"), "known or sent"),
-        (question("image", content="aGFsbG8="), '"content"'),
-        (question("layer", layer="nowhere"), "'nowhere'"),
-        (question("layer", layer="head", limit=0), "0"),
+        (question("maps", image="test/18000"), "'test/18000'"),
+        (question("maps", image="5"), "'5'"),  # its name, which might be a file's too
+        (question("maps"), "known or sent"),
+        (question("maps", image="test/1", layer="head", unit=10), "no unit 10"),
+        (question("maps", image="test/1", layer="head", unit=-1), "no unit -1"),
+        (question("maps", image="test/1", layer="head", first=-1), '"first"'),
+        (question("maps", content="aGFsbG8="), '"content"'),
+        (question("unit", layer="nowhere"), "'nowhere'"),
+        (question("unit", layer="head", limit=0), "0"),
+        (question("unit", layer="head", unit=10), "no unit 10"),
         (question("lesson", image="test/1", term="pooling"), "has no pooling"),
         (question("lesson", image="test/1", term="softmax", layer="input"), "'input'"),
         (question("nowhere"), "nowhere"),
@@ -118,12 +174,12 @@ def test_lessons_and_explanations_have_pages_without_script_in_an_attribute(
     ],
 )
 def test_what_cannot_be_answered_is_refused(
-    run: Path, tmp_path: Path, asked: dict[str, object], message: str
+    run: Path, asked: dict[str, object], message: str
 ) -> None:
-    (said,) = answers(run, tmp_path, asked)
-    assert said["id"] == "a1"
-    assert message in error_from(said["error"]).message
-    assert not list(tmp_path.iterdir())
+    ((header, body),) = answers(run, asked)
+    assert header["id"] == "a1"
+    assert message in error_from(header["error"]).message
+    assert body == b""
 
 
 @given(
@@ -139,18 +195,17 @@ def test_what_cannot_be_answered_is_refused(
 def test_any_question_gets_one_answer(
     tmp_path_factory: pytest.TempPathFactory, asked: dict[str, Any]
 ) -> None:
-    folder = tmp_path_factory.getbasetemp()
-    (said,) = answers(folder / "no run", folder, asked)
-    assert isinstance(error_from(said["error"]), OpsinError)
+    ((header, _),) = answers(tmp_path_factory.getbasetemp() / "no run", asked)
+    assert isinstance(error_from(header["error"]), OpsinError)
 
 
-def test_the_process_says_answers_alone_and_ends_with_its_input(run: Path, tmp_path: Path) -> None:
-    command = module_command("opsin.commands.inspect_worker", str(run), str(tmp_path))
-    asked = [question("image", image="test/0"), question("nowhere")]
-    frames = b"".join(part for each in asked for part in pack(each))
+def test_the_process_says_answers_alone_and_ends_with_its_input(run: Path) -> None:
+    command = module_command("opsin.commands.inspect_worker", str(run))
+    asked = [question("maps", image="test/0", layer="head"), question("nowhere")]
+    frames = b"".join(part for one in asked for part in pack(one))
     done = subprocess.run(command, input=frames, capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     said = [header for header, _ in Unpacker().feed(done.stdout)]
-    assert [sorted(each) for each in said if "progress" not in each] == [
-        ["id", "page", "said"], ["error", "id"],
+    assert [sorted(header) for header in said if "progress" not in header] == [
+        ["id", "images", "said"], ["error", "id"],
     ]  # fmt: skip

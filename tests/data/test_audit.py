@@ -35,7 +35,7 @@ def test_what_is_found_is_read_again_from_its_json() -> None:
     images[10], labels[31] = images[0], 1
     found = audit(from_arrays(images, labels))
     assert found.findings
-    said = json.loads(json.dumps(found.to_json()))
+    said = json.loads(json.dumps(found.records()))
     assert TypeAdapter(tuple[Finding, ...]).validate_python(said) == found.findings
 
 
@@ -105,7 +105,7 @@ def test_unreadable_files_and_doubtful_classes_are_found(tmp_path: Path) -> None
     assert finding(found, "unreadable")[0] == 1
     assert finding(found, "small-classes")[0] == 1
     assert {finding(found, kind)[0] for kind in ("unbalanced", "spelled-twice")} == {1}
-    plain = {each["kind"]: each for each in json.loads(json.dumps(found.to_json()))}
+    plain = {each["kind"]: each for each in json.loads(json.dumps(found.records()))}
     assert plain["unreadable"]["cases"][0]["note"].startswith("disc/broken.png: ")
     assert plain["spelled-twice"]["cases"][0]["note"] == "'disc' and 'Discs'"
     assert [p["label"] for p in plain["spelled-twice"]["cases"][0]["images"]] == ["disc", "Discs"]

@@ -54,7 +54,7 @@ def test_a_file_as_it_is_written_changes_nothing(shapes: Path, tmp_path: Path) -
     for part in ("train", "val", "test"):
         assert np.array_equal(again.split.rows(part), data.split.rows(part))
     assert again.corrected is not None
-    assert again.corrected.counts().to_json() == {
+    assert again.corrected.counts.model_dump(mode="json", exclude_unset=True) == {
         "file": str(path), "rows": 24, "relabelled": 0, "left_out": 0, "by_name": 0,
     }  # fmt: skip
     assert data.corrected is None
@@ -80,7 +80,7 @@ def test_labels_are_corrected_and_images_left_out(shapes: Path, tmp_path: Path) 
             assert label_of(found, name) == label_of(data, name)
     assert found.fingerprint != data.fingerprint
     assert found.corrected is not None
-    assert found.corrected.words == "1 relabelled, 2 left out"
+    assert (found.corrected.counts.relabelled, found.corrected.counts.left_out) == (1, 2)
     about = found.describe()
     assert about.corrections is not None
     assert about.corrections.left_out == 2
@@ -116,7 +116,7 @@ def test_at_another_size_names_decide_and_a_note_says_so(shapes: Path, tmp_path:
     found = opsin.load(shapes, labels=path, size=16, watcher=notes)
     assert label_of(found, "disc/3.png") == "square"
     assert found.corrected is not None
-    assert found.corrected.by_name == 1
+    assert found.corrected.counts.by_name == 1
     assert any("known by their names" in note for note in notes.notes)
 
 

@@ -90,7 +90,7 @@ def test_plain_data_names_each_point_and_the_class_least_apart() -> None:
     embedding, labels = clouds(45, classes=3)
     embedding[labels == 1] = embedding[labels == 0]  # two classes in one place
     data = mapped(embedding, labels, most=24)
-    json.dumps(data.to_json())
+    json.dumps(data.model_dump(mode="json", exclude_unset=True))
     assert len(data.points) == 24
     for point in data.points:
         assert point.name == f"image {point.row}"

@@ -94,7 +94,7 @@ def test_figures_are_those_of_the_answers(digits: opsin.Dataset) -> None:
         assert level.lost == (before & ~after).sum()
         assert level.change == pytest.approx(after.mean() - before.mean())
         assert level.change_low <= level.change <= level.change_high
-    json.dumps(found.to_json())
+    json.dumps(found.model_dump(mode="json", exclude_unset=True))
 
 
 def test_the_interval_of_the_change_covers_the_truth_about_as_often_as_it_says() -> None:

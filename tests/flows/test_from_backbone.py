@@ -14,6 +14,7 @@ import pytest
 
 import opsin
 from opsin.backbones.features import Extractor
+from opsin.core.artifacts.records import JudgedImages
 from opsin.core.artifacts.run_predictions import RunPredictions
 from opsin.evaluation.intervals import widened
 from opsin.evaluation.metrics import measure
@@ -65,6 +66,9 @@ def test_judged_by_all_it_says_how_sure_that_is_and_how_it_knows_the_unknown(
     report = run.report
     assert report.split == "out_of_fold"
     kept = RunPredictions.read(run.directory).of("out_of_fold")
+    judged = run.directory.read(JudgedImages)
+    told = dict(zip(judged.rows, judged.right, strict=True))
+    assert told == dict(zip(kept.rows.tolist(), kept.right.tolist(), strict=True))
     narrow = measure(kept.probabilities, kept.labels, run.classifier().classes, kept.groups)
     assert (report.judged.low, report.judged.high) == widened(
         narrow.accuracy, (narrow.low, narrow.high)

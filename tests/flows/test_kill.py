@@ -27,7 +27,7 @@ def proved(run: opsin.Run) -> tuple[bytes, list[float], str]:
     return (
         run.directory.classifier.read_bytes(),
         [epoch.val_loss for epoch in run.history],
-        json.dumps(run.report.to_json()["figures"]),
+        run.report.model_dump_json(include={"figures"}),
     )
 
 

@@ -27,11 +27,12 @@ pytestmark = [needs_chromium, needs_axe]
 
 #: Pages as `addresses` calls them.
 PAGES = (
-    "Runs", "Data", "A set", "Train", "A run, live", "A run, report", "A run, mistakes",
-    "Inside, an image", "Try", "Compare", "Queue",
+    "Home", "Settings", "Add from", "Import", "How it works",
+    "Photos", "Train", "Results", "Classifiers",
+    "Inside, an image", "Try", "Compare", "Jobs",
 )  # fmt: skip
 #: Those whose parts nearly all others have, too.
-MOST_USED = ("A set", "A run, report", "Try")
+MOST_USED = ("Photos", "Results", "Try")
 #: Pages of a studio that has nothing yet.
 #: Opens what is folded away.
 UNFOLD = """

@@ -1,4 +1,4 @@
-"""Try an image, look inside at a layer, and compare two runs, in a real browser."""
+"""A learner looks inside a classifier, in a real browser."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ from tests.inspection.lesson_network import write_lesson_network
 from tests.made_runs import answers_right, write_run
 from tests.studio_browser import (
     StudioProcess,
-    button,
     complaints,
     one,
     requests_elsewhere,
@@ -38,17 +37,17 @@ from tests.studio_browser import (
 
 pytestmark = needs_chromium
 
-GOOD, BETTER, DEEP = opaque("good"), opaque("better"), opaque("deep")
+GOOD, DEEP = opaque("good"), opaque("deep")
 
 
 @pytest.fixture(scope="module")
 def running(
     tmp_path_factory: pytest.TempPathFactory, digits: Dataset, nearest_mean: Path
 ) -> Iterator[StudioProcess]:
-    """A studio with three runs on the digits; the last has a layer of every lesson."""
+    """A studio with two runs on the digits; the last has a layer of every lesson."""
     folder = tmp_path_factory.mktemp("studio")
     deep = write_lesson_network(folder / "deep.onnx")
-    runs = (("good", 0.8, nearest_mean), ("better", 0.97, nearest_mean), ("deep", 0.9, deep))
+    runs = (("good", 0.8, nearest_mean), ("deep", 0.9, deep))
     for name, right, classifier in runs:
         answers = answers_right(digits, right)
         path = write_run(folder / "runs", name, digits, answers, classifier=classifier)
@@ -77,6 +76,14 @@ def send(browser: webdriver.Chrome, *files: Path) -> None:
     one(browser, "input[type=file]").send_keys("\n".join(map(str, files)))
 
 
+def press(browser: webdriver.Chrome, text: str) -> None:
+    """Press a button or unfold a question."""
+    path = f"//*[self::button or contains(@class, 'q-item')][contains(., '{text}')]"
+    element = browser.find_element(By.XPATH, path)
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+    element.click()
+
+
 def calm(running: StudioProcess, browser: webdriver.Chrome) -> None:
     """Check what holds for every page, on a telephone too."""
     assert complaints(browser) == []
@@ -86,62 +93,56 @@ def calm(running: StudioProcess, browser: webdriver.Chrome) -> None:
     resize(browser, 1200)
 
 
-def test_an_image_is_answered_and_explained(
-    running: StudioProcess, browser: webdriver.Chrome
-) -> None:
-    browser.get(f"{running.address}/try?run={GOOD}")
-    send(browser, running.folder / "0.png")
-    until(browser, lambda: one(browser, ".op-bars .op-best"))
-    assert one(browser, ".op-bars .op-best").text == "0"
-    assert len(browser.find_elements(By.CSS_SELECTOR, ".op-bars dt")) == 10
-    until(browser, lambda: drawn(browser, ".op-tried img"))
-    until(browser, lambda: drawn(browser, ".op-gallery img"))
-    assert "the same image" in shown(browser)
-    # The address alone brings it back, and another run answers the same image.
-    browser.get(browser.current_url.replace(GOOD, BETTER))
-    until(browser, lambda: "OOD score" in shown(browser) or one(browser, ".op-answer"))
-    calm(running, browser)
-
-
-@pytest.mark.slow
-def test_a_folder_becomes_a_table_to_download(
-    running: StudioProcess, browser: webdriver.Chrome
-) -> None:
-    browser.get(f"{running.address}/try?run={GOOD}")
-    until(browser, lambda: one(browser, ".q-expansion-item"))
-    one(browser, ".q-expansion-item .q-item").click()
-    words = f"Classify all images in {running.folder.name}"
-    until(browser, lambda: button(browser, words).is_displayed())
-    button(browser, words).click()
-    until(browser, lambda: one(browser, "a[href$='.csv']"))
-    script = "return fetch(arguments[0]).then((answer) => answer.text())"
-    address = one(browser, "a[href$='.csv']").get_attribute("href")
-    table = browser.execute_script(script, address)
-    assert table.startswith("image,answer,label")
-    assert "0.png,0" in table
-    calm(running, browser)
-
-
-@pytest.mark.slow
-def test_a_layer_of_the_graph_shows_its_maps(
-    running: StudioProcess, browser: webdriver.Chrome
-) -> None:
-    browser.get(f"{running.address}/runs/{GOOD}/inside?image=test/5")
-    until(browser, lambda: len(browser.find_elements(By.CSS_SELECTOR, ".op-graph a")) == 3)
-    first = browser.find_elements(By.CSS_SELECTOR, ".op-graph a")[0]
-    first.send_keys(Keys.ARROW_DOWN)
-    assert "flatten" in (browser.switch_to.active_element.get_attribute("aria-label") or "")
-    browser.switch_to.active_element.send_keys(Keys.ARROW_UP)
+def test_a_learner_looks_inside(running: StudioProcess, browser: webdriver.Chrome) -> None:
+    resize(browser, 1200)
+    browser.get(f"{running.address}/runs/{DEEP}/inside")  # an address of earlier versions
+    until(browser, lambda: drawn(browser, ".maps img"))
+    assert "/projects/" in browser.current_url
+    assert (
+        shown(browser).index("Conv 1")
+        < shown(browser).index("Conv 2")
+        < shown(browser).index("Head")
+    )
+    assert all(image.get_attribute("alt") for image in browser.find_elements(By.TAG_NAME, "img"))
+    # Blocks by keyboard: arrows move, unfold and fold, Enter shows.
+    browser.find_elements(By.CSS_SELECTOR, ".graph-name")[0].send_keys(Keys.ARROW_DOWN)
+    active = browser.switch_to.active_element
+    active.send_keys(Keys.ARROW_RIGHT)
+    until(browser, lambda: one(browser, ".graph-layers button").is_displayed())
+    active.send_keys(Keys.ARROW_DOWN)
     browser.switch_to.active_element.send_keys(Keys.ENTER)
-    until(browser, lambda: "layer=input" in browser.current_url)
-    until(browser, lambda: one(browser, "iframe"))
-    assert one(browser, ".op-graph a[aria-current]").text.startswith("input")
-    until(browser, lambda: drawn(browser, ".op-looked img"))
-    browser.switch_to.frame(one(browser, "iframe"))
-    until(browser, lambda: one(browser, ".layers-maps button").is_displayed())
-    one(browser, ".layers-maps button").send_keys(Keys.ENTER)
-    until(browser, lambda: one(browser, ".layers-dialog[open] canvas").is_displayed())
-    browser.switch_to.default_content()
+    until(browser, lambda: "layer=" in browser.current_url)
+    until(browser, lambda: drawn(browser, ".maps img"))
+    # One map alone, and what it looks for.
+    one(browser, ".maps button").click()
+    until(browser, lambda: drawn(browser, ".pair img") and drawn(browser, ".seen-best img"))
+    assert "unit=" in browser.current_url
+    assert "row " in shown(browser)
     calm(running, browser)
     browser.back()
-    until(browser, lambda: "layer=" not in browser.current_url)
+    until(browser, lambda: drawn(browser, ".maps img"))
+    # The lesson with real numbers.
+    press(browser, "How does this block compute?")
+    until(browser, lambda: len(browser.find_elements(By.CSS_SELECTOR, ".numbers")) >= 3)
+    assert "Kernel" in shown(browser)
+    # A photograph of one's own, with its answer.
+    press(browser, "Choose a photograph")
+    send(browser, running.folder / "0.png")
+    until(browser, lambda: "image=kept" in browser.current_url)
+    until(browser, lambda: drawn(browser, ".framed img") and drawn(browser, ".maps img"))
+    calm(running, browser)
+    browser.refresh()
+    until(browser, lambda: drawn(browser, ".maps img"))
+
+
+@pytest.mark.slow
+def test_heat_maps_say_whether_they_can_be_trusted(
+    running: StudioProcess, browser: webdriver.Chrome
+) -> None:
+    browser.get(f"{running.address}/runs/{GOOD}/inside")
+    until(browser, lambda: one(browser, ".answer"))
+    press(browser, "Why this answer?")
+    until(browser, lambda: drawn(browser, ".heat img"), 60)
+    assert "check" in shown(browser) or "Not to be trusted" in shown(browser)
+    assert "training images most like it" in shown(browser)
+    calm(running, browser)

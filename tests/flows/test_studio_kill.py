@@ -66,7 +66,7 @@ def epochs(running: StudioProcess) -> int:
 @pytest.mark.slow
 def test_a_training_outlives_the_studio(running: StudioProcess, browser: webdriver.Chrome) -> None:
     ask(running, browser, "outlives", epochs=30)
-    browser.get(running.address + "/queue")
+    browser.get(running.address + "/jobs")
     until(browser, lambda: "% of all" in shown(browser))
     running.kill()
     pid, before = job(running)["pid"], epochs(running)
@@ -74,7 +74,7 @@ def test_a_training_outlives_the_studio(running: StudioProcess, browser: webdriv
     # It waits, so that it is not over before somebody looks.
     os.kill(pid, signal.SIGSTOP)
     running.restart()
-    browser.get(running.address + "/queue")
+    browser.get(running.address + "/jobs")
     until(browser, lambda: "running" in shown(browser) and "outlives" in shown(browser))
     assert job(running)["pid"] == pid
     os.kill(pid, signal.SIGCONT)
@@ -91,7 +91,7 @@ def test_a_killed_training_is_failed_and_one_click_resumes_it(
     running: StudioProcess, browser: webdriver.Chrome
 ) -> None:
     ask(running, browser, "killed")
-    browser.get(running.address + "/queue")
+    browser.get(running.address + "/jobs")
     until(browser, lambda: "% of all" in shown(browser))
     wait_for(lambda: epochs(running) > 1)
     before = epochs(running)
@@ -120,10 +120,10 @@ def test_two_windows_agree(
     there = len(list_runs(running.runs))
     ask(running, browser, "first", "second", paused=True)
     one, two = browser.current_window_handle, ""
-    browser.get(running.address + "/queue")
+    browser.get(running.address + "/jobs")
     browser.switch_to.new_window("tab")
     two = browser.current_window_handle
-    browser.get(running.address + "/queue")
+    browser.get(running.address + "/jobs")
     until(browser, lambda: titles(browser)[:2] == ["first", "second"])
     button(browser, "Remove").click()
     for window in (two, one, two):

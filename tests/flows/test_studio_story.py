@@ -111,8 +111,8 @@ def test_from_the_first_visit_to_a_classified_image(
     browser.get(f"{running.address}/try")
     until(browser, lambda: one(browser, "input[type=file]"))
     one(browser, "input[type=file]").send_keys(str(running.folder / "image.png"))
-    until(browser, lambda: one(browser, ".op-bars .op-best"), 60)
-    assert one(browser, ".op-bars .op-best").text == clothes.classes[clothes.labels[row]]
+    until(browser, lambda: one(browser, ".bars .best"), 60)
+    assert one(browser, ".bars .best").text == clothes.classes[clothes.labels[row]]
     for window in windows:
         assert complaints(window) == []
         assert requests_elsewhere(window, running.address) == []

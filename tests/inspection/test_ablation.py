@@ -75,7 +75,7 @@ def test_it_equals_a_file_without_the_units_weights(tmp_path: Path, layer: str) 
             of = labels == place
             assert effect.lost_by_class[name] == (of & before & ~after).sum()
             assert effect.gained_by_class[name] == (of & ~before & after).sum()
-            assert found.accuracy_by_class(effect)[name] == pytest.approx(after[of].mean())
+            assert effect.accuracy_by_class[name] == pytest.approx(after[of].mean())
         assert effect.change == pytest.approx(after.mean() - before.mean())
         assert effect.low <= effect.change <= effect.high
         changed += effect.lost + effect.gained

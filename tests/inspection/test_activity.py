@@ -15,6 +15,7 @@ import opsin
 from opsin.commands.known_images import known_images
 from opsin.core.errors import OpsinError, RunError, SourceError
 from opsin.core.metadata import Layer
+from opsin.core.plain_data import plain_data
 from opsin.data.dataset import Dataset
 from opsin.data.lazy_images import ReferenceSet
 from opsin.inspection.activity import Activity, ActivityRecord, UnitActivity, activity_of
@@ -101,7 +102,7 @@ def same(one: Activity | None, other: Activity | None) -> bool:
     assert other is not None
     pairs = zip(one.layers.items(), other.layers.items(), strict=True)
     return one.images == other.images and all(
-        a == b and x.to_json() == y.to_json() and x.op is y.op for (a, x), (b, y) in pairs
+        a == b and plain_data(x) == plain_data(y) and x.op is y.op for (a, x), (b, y) in pairs
     )
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 import opsin
 from opsin.core.errors import ModelFileError
 from opsin.core.metadata import Layer
+from opsin.core.plain_data import plain_data
 from opsin.inspection.layers import layer_views, view_of
 
 
@@ -53,7 +54,7 @@ def test_values_that_are_no_numbers_are_counted_and_left_out() -> None:
     assert view.order.tolist() == [3, 2, 0, 1]
     nothing = view_of(layer("Dense", (2,)), np.full(2, np.nan, np.float32))
     assert nothing.not_finite == 2
-    json.dumps([view.to_json(), nothing.to_json()], allow_nan=False)
+    json.dumps([plain_data(view), plain_data(nothing)], allow_nan=False)
 
 
 def test_an_unknown_layer_is_answered_with_the_names_there_are(nearest_mean: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 import opsin
 from opsin.core.errors import ModelFileError
+from opsin.core.plain_data import plain_data
 from opsin.inspection.lessons.lesson_layers import explain_layer, lesson_layers
 from opsin.inspection.lessons.lesson_terms import SENTENCES, Term
 from opsin.inspection.lessons.values import (
@@ -111,7 +112,7 @@ def test_the_sum_is_the_layers_own_number(conv: dict[str, Any], group: int, tmp_
 
 def test_json_holds_the_numbers(tmp_path: Path) -> None:
     _, lesson = lesson_on(tmp_path, "convolution", ConvolutionLesson, "conv2", group=2)
-    said = json.loads(json.dumps(lesson.to_json(), allow_nan=False))
+    said = json.loads(json.dumps(plain_data(lesson), allow_nan=False))
     assert np.shape(said["window"]) == np.shape(said["kernel"]) == (2, 3, 3)
     total = (np.array(said["window"]) * said["kernel"]).sum() + said["bias"]
     assert total == pytest.approx(said["output"], abs=1e-5)
@@ -151,7 +152,7 @@ def test_each_window_becomes_the_layers_own_number(
         else:
             assert window.picked is None
     assert max(window.output for window in lesson.windows) == values["pool"][0].max()
-    said = json.loads(json.dumps(lesson.to_json(), allow_nan=False))
+    said = json.loads(json.dumps(plain_data(lesson), allow_nan=False))
     assert len(said["windows"]) == len(lesson.windows)
     assert said["size_after"] == list(shape)
     top, left, bottom, right = lesson.covered
@@ -176,7 +177,7 @@ def test_every_unit_is_brought_where_the_file_has_it(tmp_path: Path) -> None:
     means, deviations = lesson.spread(lesson.after)
     assert np.allclose(means, after.mean(axis=(1, 2)), atol=1e-5)
     assert np.allclose(deviations, after.std(axis=(1, 2)), atol=1e-5)
-    said = json.loads(json.dumps(lesson.to_json(), allow_nan=False))
+    said = json.loads(json.dumps(plain_data(lesson), allow_nan=False))
     assert [each["unit"] for each in said["units"]] == list(range(6))
     assert said["total"] == pytest.approx(said["output"], abs=1e-5)
 
@@ -210,7 +211,7 @@ def test_the_same_image_is_dropped_the_same_way_and_what_is_said_adds_up(tmp_pat
     for place, before, after in lesson.examples():
         assert after in (0, pytest.approx(before / 0.75))
         assert lesson.values.ravel()[place] == pytest.approx(before)
-    said = json.loads(json.dumps(lesson.to_json(), allow_nan=False))
+    said = json.loads(json.dumps(plain_data(lesson), allow_nan=False))
     assert [each["dropped"] for each in said["on"]] == [
         kept.size - kept.sum() for kept in lesson.kept
     ]
@@ -243,7 +244,7 @@ def test_calibration_and_mix_are_the_files(tmp_path: Path) -> None:
     assert lesson.exponentials.max() == 1
     assert lesson.exponentials / lesson.exponentials.sum() == pytest.approx(expected)
     assert lesson.at(1).max() > lesson.at(5).max()
-    said = json.loads(json.dumps(lesson.to_json(), allow_nan=False))
+    said = json.loads(json.dumps(plain_data(lesson), allow_nan=False))
     shares = [each["probability"] for each in said["classes"]]
     assert shares == sorted(shares, reverse=True)
     assert sum(each["total"] for each in said["classes"]) == pytest.approx(1)

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from opsin.core.events import Watcher
+from opsin.core.plain_data import plain_data
 from opsin.data.dataset import Dataset
 from opsin.data.lazy_images import ReferenceSet
 from opsin.inspection import neighbours
@@ -68,7 +69,7 @@ def test_the_nearest_are_those_of_a_full_comparison(
         assert each.label == digits.labels[each.row] and each.name == digits.names[each.row]
         assert each.class_name == digits.classes[each.label]
         assert np.array_equal(each.pixels, digits.images[each.row]) and not each.same
-    assert found[0].to_json()["class"] == found[0].class_name
+    assert plain_data(found[0])["class"] == found[0].class_name
 
 
 def test_the_second_image_is_quick_and_the_same(file: Classifier, known: ReferenceSet) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from opsin.core.plain_data import plain_data
 from opsin.inspection.occlusion import Answer, counterfactual, occlusion_map
 
 BLACK = np.zeros(1, np.uint8)
@@ -60,23 +61,23 @@ def test_large_images_cost_no_more_questions(side: int) -> None:
     image = white(side, side)
     heat = occlusion_map(answer, image, 0, BLACK)
     assert asked == 170
-    assert counterfactual(answer, image, heat, BLACK) is None
+    assert counterfactual(answer, image, heat, BLACK, "ab") is None
     assert asked < 2_200
 
 
 def test_the_smallest_patch_that_changes_the_answer_is_found() -> None:
     # The answer changes once more than half of a 5×5 box is hidden: four by four are enough.
     answer, image = looking_at(8, 10, 13, 15), white(28, 28)
-    found = counterfactual(answer, image, occlusion_map(answer, image, 0, BLACK), BLACK)
+    found = counterfactual(answer, image, occlusion_map(answer, image, 0, BLACK), BLACK, "ab")
     assert found is not None and found.box is not None
     top, left, bottom, right = found.box
     assert (bottom - top, right - left) == (4, 4)
     assert 8 <= top < bottom <= 13 and 10 <= left < right <= 15
-    assert (found.before, found.after) == (0, 1)
+    assert (found.before, found.after) == ("a", "b")
     assert found.before_probability == 1.0 and found.after_probability == pytest.approx(16 / 25)
     assert found.hidden.sum() == 16 and found.share == pytest.approx(16 / 784)
     assert np.all(found.pixels[found.hidden] == 0) and np.all(found.pixels[~found.hidden] == 255)
-    assert json.loads(json.dumps(found.to_json()))["box"] == [top, left, bottom, right]
+    assert json.loads(json.dumps(plain_data(found)))["box"] == [top, left, bottom, right]
 
 
 def test_where_no_patch_does_it_parts_are_hidden_together() -> None:
@@ -87,7 +88,7 @@ def test_where_no_patch_does_it_parts_are_hidden_together() -> None:
         return np.stack([light, 1 - light], axis=1).astype(np.float32)
 
     image = white(28, 28)
-    found = counterfactual(corners, image, occlusion_map(corners, image, 0, BLACK), BLACK)
+    found = counterfactual(corners, image, occlusion_map(corners, image, 0, BLACK), BLACK, "ab")
     assert found is not None and found.box is None
     assert found.hidden[0, 0] and found.hidden[27, 27] and found.share < 0.2
 
@@ -104,8 +105,8 @@ def test_what_is_found_does_change_the_answer(height: int, width: int, seed: int
     image = random.integers(0, 256, (height, width, 1), np.uint8)
     fill = np.array([127], np.uint8)
     before = int(answer(image[None])[0].argmax())
-    found = counterfactual(answer, image, occlusion_map(answer, image, before, fill), fill)
+    found = counterfactual(answer, image, occlusion_map(answer, image, before, fill), fill, "abc")
     if found is not None:
-        assert found.before == before != found.after
-        assert int(answer(found.pixels[None])[0].argmax()) == found.after
+        assert found.before == "abc"[before] != found.after
+        assert "abc"[int(answer(found.pixels[None])[0].argmax())] == found.after
         assert np.array_equal(found.pixels[~found.hidden], image[~found.hidden])

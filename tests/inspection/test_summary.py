@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from opsin.core.plain_data import plain_data
 from opsin.inspection.summary import summarise
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.runtime.classifier import Classifier
@@ -20,7 +21,7 @@ def test_a_file_without_pytorch_is_summarised(nearest_mean: Path) -> None:
     assert summary.multiply_adds == sum(layer.multiply_adds for layer in layers)
     assert summary.file_bytes == nearest_mean.stat().st_size
     assert [row.parents for row in summary.rows] == [("images",), ("input",), ("flatten",)]
-    said = json.loads(json.dumps(summary.to_json()))
+    said = json.loads(json.dumps(plain_data(summary)))
     assert said["layers"][2] == {
         "name": "head", "kind": "head", "shape": [10], "parents": ["flatten"], "parameters": 0,
         "trainable": 0, "multiply_adds": 0, "receptive_field": None,

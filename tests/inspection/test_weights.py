@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 import opsin
 from opsin.classical.fitted_file import Written
+from opsin.core.plain_data import plain_data
 from opsin.inspection.weights import values_of, weight_views
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from tests.classical.test_fitted_file import content_of, fitted, noisy_images
@@ -46,7 +47,7 @@ def test_each_tensor_of_each_layer_is_described() -> None:
     deviation = np.sqrt(weights["norm.running_var"])
     assert norm.values[3].mean == pytest.approx(float(deviation.mean()))
     assert head.values[1].largest == pytest.approx(float(weights["head.bias"].max()))
-    said = json.loads(json.dumps([view.to_json() for view in views]))
+    said = json.loads(json.dumps([plain_data(view) for view in views]))
     assert said[0]["values"][0]["norm"] == conv.values[0].norm
     assert sum(said[0]["values"][0]["counts"]) == weights["conv1.weight"].size
 

@@ -60,9 +60,9 @@ def made(
     return Decision(
         pixels=np.random.default_rng(1).integers(0, 256, (12, 16, channels), np.uint8),
         classes=("boot", "sneaker", WRONG_NAME),
-        target=target,
-        answer=0,
-        probabilities=np.array([0.991, 0.006, 0.003], np.float32),
+        label=("boot", "sneaker", WRONG_NAME)[target],
+        probability=(0.991, 0.006, 0.003)[target],
+        answer="boot",
         fill=np.zeros(channels, np.uint8),
         maps=maps or (heat_map(),),
         counterfactual=None,
@@ -74,7 +74,7 @@ def changed(decision: Decision, box: tuple[int, int, int, int] | None) -> Decisi
     hidden = np.arange(12 * 16).reshape(12, 16) < 60
     found = Counterfactual(
         hidden, box, decision.pixels // 2,
-        before=0, before_probability=0.991, after=1, after_probability=0.61,
+        before="boot", before_probability=0.991, after="sneaker", after_probability=0.61,
     )  # fmt: skip
     return replace(decision, counterfactual=found)
 

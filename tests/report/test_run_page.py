@@ -21,7 +21,7 @@ RECIPE = resolve(DataRecipe(sources=("digits",)), model="mlp")
 
 
 def report_of(names: list[str], split: str = "test") -> Report:
-    figures = figures_for(names).to_json() | {
+    figures = figures_for(names).model_dump(mode="json", exclude_unset=True) | {
         "uncalibrated": {"log_loss": 2.0, "calibration_error": 0.2},
         "refused": {"count": 3, "images": 200, "share": 0.015, "low": 0.01, "high": 0.04,
                     "accuracy_of_others": 0.5},

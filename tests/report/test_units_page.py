@@ -43,7 +43,7 @@ def test_each_unit_has_a_card_with_its_images(tmp_path: Path) -> None:
     assert [each.anchor for each in sections] == ["units-relu", "ablation-relu"]
     worst = ablation.effects[0]
     table = sections[1].html.split("Accuracy of each class without")[1]
-    for accuracy in ablation.accuracy_by_class(worst).values():
+    for accuracy in worst.accuracy_by_class.values():
         assert f"{accuracy:.4f}" in table.split(f'<th scope="row">{worst.unit}</th>')[1]
     page = Tags(render_page("made", "units", {}, sections))
     images = [attributes for tag, attributes in page.tags if tag == "img"]

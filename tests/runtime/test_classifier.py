@@ -14,6 +14,7 @@ from PIL import Image
 
 from opsin.core.errors import ImageError, ModelFileError, RecipeError
 from opsin.core.metadata import Metadata, Views
+from opsin.core.plain_data import plain_data
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier, shifted_views
 from opsin.runtime.prediction import Prediction
@@ -55,7 +56,7 @@ def test_an_answer_is_whole(classifier: Classifier, digits: Dataset, tmp_path: P
     assert answer.top(2)[0] == (answer.label, answer.confidence)
     assert len(answer.top(3)) == 3
     assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-5)
-    assert answer.to_json()["label"] == answer.label
+    assert plain_data(answer)["label"] == answer.label
     page = answer._repr_html_()
     assert "<b>.png" not in page
     assert "a &lt;b&gt;.png" in page

@@ -32,7 +32,7 @@ class Routes:
     def __init__(self, studio: Studio) -> None:
         self.runs, self.sets, self.cache = studio.runs, studio.sets, studio.opened
         self.api = new_api()
-        add_routes(self.api, self.cache, self.runs, self.sets)
+        add_routes(self.api, self.cache, self.runs)
 
     def get(self, address: str) -> httpx.Response:
         return asyncio.run(fetch(self.api, address))
@@ -81,7 +81,6 @@ def test_ids_that_are_none(routes: Routes) -> None:
         for route in ("images", "run-images"):
             assert routes.get(f"/{route}/{id_}/0").status_code == 404
         assert routes.get(f"/files/{id_}/report.json").status_code == 404
-        assert routes.get(f"/previews/{id_}/photos").status_code == 404
 
 
 def test_images_that_are_gone_say_nothing_of_the_machine(routes: Routes, shapes: Path) -> None:
@@ -114,16 +113,6 @@ def test_files_of_a_run_from_a_fixed_list(routes: Routes, tmp_path: Path) -> Non
         assert routes.get(get + name).status_code == 404
     assert "secret.txt" not in files_of(routes.runs.get(opaque("one")))
     assert "no file 'answers.png'" in refused(routes.get(f"{get}answers.png"))
-
-
-def test_previews_of_a_set(routes: Routes, shapes: Path) -> None:
-    set_id = routes.sets.add_source(str(shapes)).id
-    refused(routes.get(f"/previews/{set_id}/photos"))
-    folder = routes.sets.folder(set_id) / "previews" / "photos"
-    folder.mkdir(parents=True)
-    (folder / "augment.png").write_bytes(b"image")
-    assert routes.get(f"/previews/{set_id}/photos").content == b"image"
-    assert routes.get(f"/previews/{set_id}/photos%2f..").status_code == 404
 
 
 @pytest.mark.parametrize("name", ["report.html", "log.txt", "figures/roc.png", "figures"])

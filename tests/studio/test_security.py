@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import stat
 from pathlib import Path
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
+from opsin.studio import StudioSettings
+from opsin.studio.door import StudioSignIn
 from opsin.studio.pages.sign_in import page
+from opsin.studio.people import People
 from opsin.studio.security import SignInFile, guarded
 from opsin.web.access import AccessMiddleware, SignIn
 from tests.web.made_requests import BEARER, HOST, TOKEN, ask
@@ -66,3 +70,47 @@ def test_without_a_token_the_page_on_the_disk_is_the_way_in(tmp_path: Path) -> N
     assert [file.name for file in tmp_path.iterdir()] == ["sign-in.html"]
     entrance.remove()
     assert not entrance.file.exists()
+
+
+def cookie_of(code: str, by: StudioSignIn, token: str | None = None) -> tuple[bytes, bytes]:
+    door = guarded(_app, host="127.0.0.1", sign_in=by, token=token)
+    reply = ask(door, [HOST], query=f"token={code}".encode())
+    assert reply["status"] == 303
+    return b"cookie", dict(reply["headers"])[b"set-cookie"].partition(b";")[0]
+
+
+def test_a_guests_windows_close_when_their_access_ends(tmp_path: Path) -> None:
+    people = People(tmp_path)
+    settings = StudioSettings(runs=tmp_path / "runs", home=tmp_path, roots=())
+    sign_in = StudioSignIn(settings, 8000, people)
+    cookie = cookie_of(people.invite("Ada", "viewer"), sign_in)
+    received: list[Message] = []
+
+    async def window(scope: Scope, receive: Receive, send: Send) -> None:
+        while not received or received[-1]["type"] != "websocket.disconnect":
+            received.append(await receive())
+
+    async def visit() -> None:
+        door = guarded(sign_in.closing(window), host="127.0.0.1", sign_in=sign_in)
+        messages: asyncio.Queue[Message] = asyncio.Queue()
+        messages.put_nowait({"type": "websocket.connect"})
+        scope = {
+            "type": "websocket", "scheme": "ws", "path": "/", "query_string": b"",
+            "headers": [HOST, cookie], "server": ("127.0.0.1", 8000),
+        }  # fmt: skip
+        opened = asyncio.create_task(door(scope, messages.get, _ignore))
+        while not received:
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(people.revoke, people.all()[0].id)
+        await asyncio.wait_for(opened, 10)
+
+    asyncio.run(visit())
+    assert [message["type"] for message in received] == [
+        "websocket.connect",
+        "websocket.disconnect",
+    ]
+    assert ask(guarded(_app, host="127.0.0.1", sign_in=sign_in), [HOST, cookie])["status"] == 401
+
+
+async def _ignore(_: Message) -> None:
+    return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -138,7 +137,7 @@ def test_what_a_killed_training_had_sent_is_shown_without_pytorch_and_tensorflow
     before = tensorboard_events(run.path).Scalars("val_loss")
     for file in run.path.glob("events.out.tfevents.*"):
         file.unlink()
-    sent = b"".join(json.dumps(each.to_json()).encode() + b"\n" for each in run.history)
+    sent = b"".join(epoch.model_dump_json().encode() + b"\n" for epoch in run.history)
     listening, said = os.pipe()
     os.close(listening)  # as if it had been killed
     command = [sys.executable, "-W", "error", "-c", _WITHOUT, "tensorboard", str(run.path), "0"]

@@ -59,7 +59,7 @@ def line(event: Any) -> bytes:
 
 
 def test_a_tracker_gets_options_epochs_figures_and_the_end(made: RunDirectory) -> None:
-    epochs = [line(made_epoch(number).to_json()) for number in (1, 2)]
+    epochs = [line(made_epoch(number).model_dump(mode="json")) for number in (1, 2)]
     given, said = followed(made, epochs[0], *epochs, epochs[1][:-9])
     assert given[0] == ("start", "made", "mlp", None)
     assert [each[:3] for each in given[1:4]] == [("log", n, "train_loss") for n in (1, 1, 2)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar
@@ -49,6 +50,8 @@ class FitProgress:
         self.done = 0
         self._adding = threading.Lock()
         self.unwanted = threading.Event()
+        #: What the caller's thread is to do, such as calling a watcher.
+        self.calls = deque[Callable[[], None]]()
 
     def add(self, units: int = 1) -> None:
         """Count finished units; ends the thread if the result is no longer wanted."""
@@ -72,6 +75,8 @@ def run_interruptible(
     def look() -> None:
         if stop.is_set():
             raise KeyboardInterrupt("Ctrl-C during a fitting, which cannot be left half done")
+        while progress.calls:
+            progress.calls.popleft()()
         pace.saw(progress.done)
         figures = {"share": min(1.0, progress.done / total)}
         if pace.speed is not None and pace.left is not None:

@@ -39,7 +39,7 @@ def compare(
 
     comparison = workflow(*(runs or ()), out=out, watcher=for_people(quiet=quiet))
     if as_json:
-        print_json(comparison.to_json())
+        print_json(comparison.model_dump(mode="json", exclude_unset=True))
         return
     screen = console()
     for row in comparison.runs:

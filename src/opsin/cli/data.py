@@ -94,31 +94,31 @@ def data(
         decode(*sources, on=on, watcher=watcher, **reading)
     if export is None:
         dataset = look_at(*sources, watcher=watcher, **reading)
-        found = find_trouble(dataset, watcher=watcher) if audit else None
-        if rows and found:  # for the studio
-            _write_rows(found, rows)
+        trouble = find_trouble(dataset, watcher=watcher) if audit else None
+        if rows and trouble:  # for the studio
+            _write_rows(trouble, rows)
         into = out if draw else None
-        _show(dataset, found, into, seed=seed, varying=varying, watcher=watcher, as_json=as_json)
+        _show(dataset, trouble, into, seed=seed, varying=varying, watcher=watcher, as_json=as_json)
         return
     written = export_data(load(*sources, watcher=watcher, **reading), export, watcher=watcher)
     if as_json:
-        print_json(written.to_json())
+        print_json(written.model_dump(mode="json"))
         return
     say(f"{counted(written.images, 'image')}, {file_size(written.bytes)}  {written.path}")
     say(f"Train on them with: {written.command}")
 
 
-def _write_rows(found: Audit, target: Path) -> None:
+def _write_rows(trouble: Audit, target: Path) -> None:
     """Write the rows of each part and of each finding."""
-    arrays = {part: found.dataset.split.rows(part) for part in ("train", "val", "test")}
-    arrays |= {f"finding_{finding.kind}": finding.rows for finding in found.findings}
+    arrays = {part: trouble.dataset.split.rows(part) for part in ("train", "val", "test")}
+    arrays |= {f"finding_{finding.kind}": finding.rows for finding in trouble.findings}
     with atomic_file(target) as temporary, temporary.open("wb") as stream:
         np.savez(stream, allow_pickle=False, **arrays)
 
 
 def _show(
     dataset: Dataset,
-    found: Audit | None,
+    trouble: Audit | None,
     out: Path | None,
     *,
     seed: int,
@@ -136,21 +136,22 @@ def _show(
         if varying:
             varied = figures.draw_variations(dataset, out, seed=seed, watcher=watcher, **varying)
             drawn.append(varied.image)
-        page = figures.write_audit(found, out) if found else None
+        page = figures.write_audit(trouble, out) if trouble else None
     if as_json:
-        content = dataset.describe().to_json() | {"figures": [str(path) for path in drawn]}
+        content = dataset.describe().model_dump(mode="json", exclude_unset=True)
+        content["figures"] = [str(path) for path in drawn]
         if varied is not None:
             ends = {"words": varied.words, "image": str(varied.image)}
             content["augment"] = {"policy": varied.policy, **varied.parts, **ends}
-        if found is not None:
-            content["findings"] = found.to_json()
+        if trouble is not None:
+            content["findings"] = trouble.records()
             content["page"] = None if page is None else str(page)
         print_json(content)
         return
     _print_facts(dataset)
-    if found is not None:
-        say("\nFindings, the worst first" if found.findings else "\nNothing suspicious")
-        console().print(findings_table(found.findings))
+    if trouble is not None:
+        say("\nFindings, the worst first" if trouble.findings else "\nNothing suspicious")
+        console().print(findings_table(trouble.findings))
     else:
         if dataset.problem is not None:
             say(f"\nNo classifier can be made of these: {dataset.problem}")
@@ -187,8 +188,8 @@ def _show_cache(empty: list[str], as_json: bool) -> None:
     removed = empty_cache(*(PARTS if "all" in empty else empty)) if empty else None
     contents = list_cache()
     if as_json:
-        gone = None if removed is None else removed.to_json()
-        print_json(contents.to_json() | {"removed": gone})
+        gone = None if removed is None else removed.model_dump(mode="json")
+        print_json(contents.model_dump(mode="json") | {"removed": gone})
         return
     if removed is not None:
         say(f"Removed {file_size(removed.bytes)}\n")

@@ -54,7 +54,7 @@ def embed(
         STOP_SAID.set()
         raise typer.Exit(130) from None
     if as_json:
-        print_json(done.to_json())
+        print_json(done.model_dump(mode="json"))
         return
     before = done.images - done.computed
     resumed = f", {before:,} of them done before" if before else ""

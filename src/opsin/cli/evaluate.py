@@ -64,11 +64,11 @@ def evaluate(
         check_new_file(out, ".json")
     figures = workflow(model, *source, tta=tta, device=device, watcher=watcher, **fields)
     if as_json:
-        print_json(figures.to_json())
+        print_json(figures.model_dump(mode="json", exclude_unset=True))
     else:
         _print_figures(source, figures)
     if out is not None:  # last, so that a full disk loses nothing
-        write_json(out, {k: v for k, v in figures.to_json().items() if k != "seconds"})
+        write_json(out, figures.model_dump(mode="json", exclude_unset=True, exclude={"seconds"}))
 
 
 def _print_figures(source: list[str], figures: EvaluationResult) -> None:

@@ -56,7 +56,7 @@ def export(
         watcher=for_people(quiet=quiet),
     )  # fmt: skip
     if as_json:
-        print_json(shipped.to_json())
+        print_json(shipped.model_dump(mode="json"))
     elif isinstance(shipped, HubExport):
         _print_folder(shipped)
     else:

@@ -72,6 +72,7 @@ def import_model(
     if run.directory.report.is_file():
         show_run(run, as_json=as_json)
     elif as_json:
-        print_json({"run": str(run.path), **run.imported().to_json()})
+        record = run.imported().model_dump(mode="json", exclude_unset=True)
+        print_json({"run": str(run.path)} | record)
     else:
         say(f"\nTry       opsin predict {run.path} IMAGE")

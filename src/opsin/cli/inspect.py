@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from opsin.cli.output import columns, console, plain, print_json
+from opsin.core.plain_data import plain_data
 from opsin.report.terminal import for_people, printable
 from opsin.runtime.prediction import CANNOT_TELL, Prediction
 
@@ -68,7 +69,8 @@ def inspect(
         watcher=for_people(quiet=quiet),
     )  # fmt: skip
     if as_json:
-        print_json(insight.to_json())
+        parts = plain_data(insight)  # only those that were asked for
+        print_json({name: part for name, part in parts.items() if part or name == "files"})
     else:
         show_insight(console(), insight, label)
     if open_page and insight.page is not None:
@@ -157,7 +159,7 @@ def _decision(decision: Decision, insight: Insight) -> str:
         neighbours_words,
     )
 
-    lines = [f"Why {printable(decision.classes[decision.target])}?"]
+    lines = [f"Why {printable(decision.label)}?"]
     for heat_map in decision.maps:
         lines.append(f"    {METHODS[heat_map.method].title:<22}{heat_map.verdict.words}")
     if decision.maps:

@@ -24,6 +24,7 @@ from opsin.cli.output import (
 )
 from opsin.core.errors import ImageError, OpsinError, RecipeError
 from opsin.core.format import clock, counted
+from opsin.core.plain_data import plain_data
 from opsin.core.recipe_options import split_pairs
 from opsin.report.terminal import bar, for_people, printable
 from opsin.runtime.prediction import CANNOT_TELL, Prediction
@@ -112,7 +113,7 @@ def predict(
             STOP_SAID.set()
             raise typer.Exit(130) from None
         if as_json:
-            print_json(done.to_json())
+            print_json(done.model_dump(mode="json"))
         else:
             _print_summary(done)
         return
@@ -190,7 +191,7 @@ class _AnswerPrinter:
         try:
             for answer in self.draw(answers):
                 before = b", " if DOCUMENT_BEGUN.is_set() else head
-                write_document(before + encoded(answer.to_json()))
+                write_document(before + encoded(plain_data(answer)))
         except OpsinError as error:
             if not DOCUMENT_BEGUN.is_set() and not self.failures:
                 raise
@@ -263,7 +264,7 @@ def merge(
 
     done = join(whole, out=out, watcher=for_people(quiet=quiet))
     if as_json:
-        print_json(done.to_json())
+        print_json(done.model_dump(mode="json"))
         return
     console().print(
         f"[bold]Merged[/]    {plain(str(done.out))} · {counted(done.shards, 'shard')} · "
@@ -286,7 +287,7 @@ def undo(folder: Path, *, quiet: bool = False, as_json: bool = False) -> None:
 
     done = take_back(folder, watcher=for_people(quiet=quiet))
     if as_json:
-        print_json(done.to_json())
+        print_json(done.model_dump(mode="json"))
     else:
         moved, removed = f"Moved back {done.moved_back:,}", f"removed {done.removed:,} copies"
         say(f"{moved} · {removed} · left {done.left_count:,}")

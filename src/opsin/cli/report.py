@@ -50,7 +50,8 @@ def report(
     too_weak = bool(failures and failures.labels and failures.labels.too_weak)
     if as_json:
         written = None if fix is None or too_weak else str(fix)
-        print_json({"page": str(page), "fix": written, **stored.to_json()})
+        figures = stored.model_dump(mode="json", exclude_unset=True)
+        print_json({"page": str(page), "fix": written} | figures)
     elif failures:
         say(str(page))
         grounds = labels_grounds(failures.suspected, failures.labels)

@@ -24,6 +24,9 @@ def studio(
     token_file: Path | None = None,
     allowed_hosts: list[str] | None = None,
     at_once: Annotated[int, typer.Option(min=1)] = 1,
+    share: bool = False,
+    most_gigabytes: Annotated[float, typer.Option(min=0)] = 0.0,
+    most_waiting: Annotated[int, typer.Option(min=1)] = 20,
     no_browser: bool = False,
     quiet: bool = False,
     as_json: bool = False,
@@ -41,6 +44,10 @@ def studio(
         root (FOLDER): A folder below which people may browse for images (default: your home).
         port: Port, or the next that is free; 0 takes any.
         at_once: Trainings that run at the same time.
+        share: Let you invite others, each by a link for a name and a role (More, People).
+        most_gigabytes: Size of the studio's own files beyond which uploads are refused; 0 is no
+            limit.
+        most_waiting: Trainings that may wait at the same time.
         no_browser: Do not open a browser window.
     """
     try:
@@ -53,6 +60,9 @@ def studio(
             token=token_of(token_file),
             allowed_hosts=allowed_hosts or (),
             at_once=at_once,
+            share=share,
+            most_gigabytes=most_gigabytes,
+            most_waiting=most_waiting,
             open_browser=not (no_browser or as_json),
             watcher=for_people(quiet=quiet),
             announce=(lambda address: print_json({"url": address})) if as_json else None,

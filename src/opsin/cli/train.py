@@ -115,7 +115,7 @@ def show_run(run: Run, *, as_json: bool) -> None:
     """
     report = run.directory.read(Report)
     if as_json:
-        print_json({"run": str(run.path), **report.to_json()})
+        print_json({"run": str(run.path), **report.model_dump(mode="json", exclude_unset=True)})
     else:
         say()
         console().print(class_table(report.judged))
@@ -140,7 +140,7 @@ def _show_plan(planned: Plan, *, as_json: bool) -> None:
     from opsin.commands.train.words import plan_in_words  # noqa: PLC0415  needs what trains
 
     if as_json:
-        print_json(planned.to_json())
+        print_json(planned.model_dump(mode="json"))
         return
     terminal = Terminal(console())
     (name, text), *others = plan_in_words(planned)
@@ -155,7 +155,8 @@ def _show_repeats(repeats: Repeats, *, as_json: bool) -> None:
     """Print a row for each run, mean and deviation, and how to read them."""
     summary, labels = repeats.summary, str(repeats.labels) if repeats.labels else None
     if as_json:
-        print_json({"file": str(repeats.file), "labels": labels, **summary.to_json()})
+        figures = summary.model_dump(mode="json", exclude_unset=True)
+        print_json({"file": str(repeats.file), "labels": labels} | figures)
         _exit_with(stopped=repeats.stopped, diverged=repeats.diverged)
         return
     say()

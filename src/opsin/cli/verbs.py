@@ -170,8 +170,8 @@ def _is_first() -> bool:
 def _failed(error: OpsinError, *, status: int = 1) -> int:
     from opsin.cli.output import print_error  # noqa: PLC0415
 
-    told = not _is_first() if error.told is None else error.told
+    is_printed = not _is_first() if error.told is None else error.told
     with contextlib.suppress(OSError):  # the reader may have closed
-        if not told:
+        if not is_printed:
             print_error(error)
     return status

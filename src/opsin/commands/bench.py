@@ -164,7 +164,7 @@ def _answering(classifier: Classifier) -> Iterator[ImageRate]:
 def _answer_rates(classifier: Classifier, images: int) -> list[float]:
     """Predictions of noise images a second, for each round."""
     preparation = classifier.metadata.preparation
-    shape = (images, preparation.height, preparation.width, preparation.channels)
+    shape = (images, *preparation.shape)
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
     def seconds() -> float:

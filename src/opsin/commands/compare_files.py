@@ -90,7 +90,7 @@ def write_files(
         word=word,
         bold=BOLD if any(row.best for row in comparison.runs) else None,
     )
-    write_json(files[1], comparison.to_json())
+    write_json(files[1], comparison.model_dump(mode="json", exclude_unset=True))
     write_bytes(files[0], page.encode("utf-8", "replace"))
     return comparison
 

@@ -77,7 +77,7 @@ def write_audit(audit: Audit, folder: str | os.PathLike[str]) -> Path:
         StorageError: The disk refuses a write.
     """
     page, data = Path(folder) / "audit.html", audit.dataset
-    write_json(page.with_suffix(".json"), audit.to_json())
+    write_json(page.with_suffix(".json"), audit.records())
     part_of = data.split.part_names(len(data))
     # 18 cases per kind, and 4 images per case.
     text = fill("audit.html", data=data, part_of=part_of, findings=audit.findings, shown=18,

@@ -6,14 +6,15 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, PlainSerializer
 
 from opsin.commands.predict.answers_file import Answer, AnswersFile
 from opsin.commands.predict.out_file import OutFile, feature_row, shard_facts, write_features
@@ -53,8 +54,11 @@ _BATCH: Final = 256
 _OFTEN: Final = 10.0
 
 
-@dataclass(frozen=True)
-class Embedded:
+def _preparation(preparation: Preparation) -> JsonObject:
+    return preparation.model_dump(mode="json", exclude={"background"}, exclude_none=True)
+
+
+class Embedded(BaseModel, frozen=True):
     """The result of `embed`.
 
     Args:
@@ -70,29 +74,19 @@ class Embedded:
         seconds: Duration.
     """
 
-    out: Path | StoreAddress
+    out: Annotated[Path | StoreAddress, PlainSerializer(str)]
     images: int
     units: int
     computed: int
-    unreadable: tuple[tuple[str, str], ...]
+    unreadable: Annotated[
+        tuple[tuple[str, str], ...],
+        PlainSerializer(lambda files: [{"name": name, "reason": why} for name, why in files]),
+    ]
     classes: tuple[str, ...] | None
     backbone: BackboneFacts
-    preparation: Preparation
+    preparation: Annotated[Preparation, PlainSerializer(_preparation, return_type=dict)]
     device: str
     seconds: float
-
-    def to_json(self) -> JsonObject:
-        """Return everything as ``--json`` prints it."""
-        return vars(self) | {
-            "out": str(self.out),
-            "unreadable": [{"name": name, "reason": reason} for name, reason in self.unreadable],
-            "backbone": self.backbone.model_dump(mode="json"),
-            "preparation": _preparation(self.preparation),
-        }
-
-
-def _preparation(preparation: Preparation) -> JsonObject:
-    return preparation.model_dump(mode="json", exclude={"background"}, exclude_none=True)
 
 
 @checked
@@ -273,10 +267,10 @@ def _labelled(contents: LabelledImages, recipe: DataRecipe, shard: Shard) -> _Im
         raise SourceError(f"{recipe.source} holds no images")
 
     def at(row: int) -> ListedImage:
-        label, part = int(contents.labels[row]), int(contents.given[row])
+        label, part = int(contents.labels[row]), int(contents.source_parts[row])
         return replace(ListedImage.at(row, contents.names, contents.images), label=label, part=part)
 
-    facts = zip(contents.names, contents.labels, contents.given, strict=True)
+    facts = zip(contents.names, contents.labels, contents.source_parts, strict=True)
     inputs = ShardInputs.of(shard, ("\0".join(map(str, image)) for image in facts))
     rows = inputs.rows
     stream = Stream(recipe.source, "rows", lambda: map(at, rows), lambda: len(rows), inputs=inputs)
@@ -296,7 +290,7 @@ class _Embedder:
     def __init__(self, network: Backbone, device: str, watcher: Watcher = SILENT) -> None:
         self.network, self.device = network, device
         self.like = usual_preparation(network)
-        self._shape = (self.like.height, self.like.width, self.like.channels)
+        self._shape = self.like.shape
         self._extractor = Extractor(network, self._shape, "whole", device, watcher)
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -197,7 +197,7 @@ def _measured(
         )  # fmt: skip
     before = labels if before is None else before
     changed = int((labels != before).sum())
-    left_out = corrections.left_out if corrections else 0
+    left_out = corrections.counts.left_out if corrections else 0
     if changed or left_out:
         more["corrected"] = CorrectedLabels(
             labels=changed,
@@ -312,7 +312,7 @@ def evaluate(
         watcher.note(f"Left out: {left_out_in_words(decoded.left_out)}")
     class_index = known_classes(classifier, decoded.classes, recipe.source)
     judged = judge(classifier, decoded)
-    rows, own = judged.rows, judged.own
+    rows, run_images = judged.rows, judged.own
     if tta and classifier.without_views:
         watcher.note(classifier.without_views)
     began = time.perf_counter()
@@ -324,12 +324,12 @@ def evaluate(
     before = None if decoded.source_labels is None else class_index[decoded.source_labels[rows]]
     corrections = None if before is None else decoded.corrected
     more: dict[str, object] = {"seen_nearly": None}  # also in its JSON
-    if own is not None and judged.part != "own-test":
-        near = nearly_seen(own, decoded, rows, watcher)
+    if run_images is not None and judged.part != "own-test":
+        near = nearly_seen(run_images, decoded, rows, watcher)
         if near is not None:
             without = _without(near, right, groups)
             more = {"seen_nearly": int(near.sum()), "without_seen_nearly": without}
-    of_run = own if judged.own_test else None
+    of_run = run_images if judged.own_test else None
     if of_run is not None or judged.part == "test":
         key = of_run.key if of_run else key_of(short_digest(decoded.digests), rows)
         run = RunDirectory(classifier.path.parent)
@@ -377,7 +377,7 @@ class Judged:
 
 def judge(classifier: Classifier, decoded: Decoded) -> Judged:
     """Choose the rows to judge by, and count those that the classifier has seen."""
-    test, everything = np.flatnonzero(decoded.given == TEST), np.arange(len(decoded.labels))
+    test, everything = np.flatnonzero(decoded.source_parts == TEST), np.arange(len(decoded.labels))
     part: Part = "test" if test.size else "all"
     rows = test if test.size else everything
     run_images = OwnImages.of(classifier)

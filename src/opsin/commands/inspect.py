@@ -7,15 +7,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import ClassVar
 
 from opsin.commands.inspect_model import Insight, Inspection
 from opsin.core.arguments import checked
-from opsin.core.errors import OpsinError, RecipeError
+from opsin.core.errors import RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted, file_size, grey_or_colour, plus_minus
 from opsin.core.storage import check_writable, write_bytes
-from opsin.core.stored_json import JsonObject
 from opsin.data.images import ImageLike
 from opsin.data.run_images import Places
 from opsin.inspection.lessons.lesson_terms import Term
@@ -26,9 +25,6 @@ from opsin.report.inside.unit_sections import ROOM, unit_sections
 from opsin.report.templates import Section, render_page
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Prediction
-
-#: Nearest training images that a page shows.
-NEIGHBOURS: Final = 9
 
 
 @checked
@@ -123,20 +119,12 @@ class Explained:
     on the image: ``layer``, ``kind`` and the numbers.
     """
 
+    JSON: ClassVar = "model terms answer lesson"
     model: Path
     terms: dict[Term, tuple[str, ...]]
     answer: Prediction | None = None
     lesson: Lesson | None = None
     page: Path | None = None
-
-    def to_json(self) -> JsonObject:
-        """All of it as plain data."""
-        return {
-            "model": str(self.model),
-            "terms": {term: list(layers) for term, layers in self.terms.items()},
-            "answer": None if self.answer is None else self.answer.to_json(),
-            "lesson": None if self.lesson is None else self.lesson.to_json(),
-        }
 
 
 @checked
@@ -228,26 +216,21 @@ def image_page(
     look: Inspection,
     answer: Prediction,
     page: Path,
-    layers: Sequence[str] | None = (),
+    layers: Sequence[str] = (),
     *,
     explain: bool = False,
     label: str | None = None,
 ) -> Insight:
-    """Write the page of an image: the outputs of layers, unless ``None``, and heat maps."""
+    """Write the page of an image: the outputs of layers, and heat maps."""
     insight = Insight(look.classifier.path, answer=answer)
-    if layers is not None:
-        insight.views = look.layers(answer, list(layers) or None)
-        insight.activity = look.activity()
+    insight.views = look.layers(answer, list(layers) or None)
+    insight.activity = look.activity()
     fields = {view.name: look.network.receptive_field(view.name) for view in insight.views}
     bars = answer.top(len(look.classifier.classes))
     sections = layer_sections(insight.views, insight.activity, answer.pixels, bars, fields)
     if explain:
         insight.decision = look.explain(answer, label)
-        if look.has_images:
-            try:
-                insight.neighbours = look.nearest(answer, NEIGHBOURS)
-            except OpsinError as error:
-                look.watcher.note(f"nearest training images are not shown: {error}")
+        insight.neighbours = look.nearest_if_any(answer)
         actual = look.actual(answer)
         sections[1:1] = decision_sections(insight.decision, insight.neighbours, actual=actual)
     return _written_about(look, insight, answer, page, sections)
@@ -266,13 +249,12 @@ def unit_page(
     *,
     label: str | None = None,
     ablate: bool = False,
-    limit: int | None = None,
 ) -> Insight:
     """Write the page of layers' units and, if requested, their ablation."""
     insight = Insight(look.classifier.path)
     # All names first: an ablation may take many minutes per layer.
     for layer in [look.network.layer(layer).name for layer in dict.fromkeys(layers)]:
-        insight.galleries[layer] = look.units(layer, limit=limit)
+        insight.galleries[layer] = look.units(layer)
         if ablate:
             insight.ablations[layer] = look.ablation(layer)
     galleries = insight.galleries

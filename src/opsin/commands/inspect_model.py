@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -15,15 +15,13 @@ from opsin.commands.known_images import known_images
 from opsin.core.arguments import checked
 from opsin.core.arrays import Floats, Pixels
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.errors import ImageError, MissingExtraError, ModelFileError
+from opsin.core.errors import ImageError, MissingExtraError, ModelFileError, OpsinError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.stored_json import JsonObject
 from opsin.data.images import ImageLike
 from opsin.data.lazy_images import ReferenceSet
 from opsin.data.run_images import Places
 from opsin.data.spelling import check_choices, places_among
 from opsin.inspection.lessons.lesson_terms import Term
-from opsin.inspection.plain_data import plain
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Prediction
 from opsin.runtime.providers import CPU
@@ -234,6 +232,14 @@ class Inspection:
         pixels = self._answer(image).pixels
         return nearest(self.classifier, self.known, pixels, count=count, watcher=self.watcher)
 
+    def nearest_if_any(self, image: ImageLike | Prediction) -> list[Neighbour]:
+        """Return the nearest training images, or none, and a note, where they cannot be read."""
+        try:
+            return self.nearest(image) if self.has_images else []
+        except OpsinError as error:
+            self.watcher.note(f"nearest training images are not shown: {error}")
+            return []
+
     def terms(self) -> dict[Term, tuple[str, ...]]:
         """Return the terms that have lessons here, each with its layers."""
         lessons = lesson_layers(self.network)
@@ -301,6 +307,10 @@ class Insight:
     image, ``galleries`` and ``ablations`` those of units, by layer; ``decision`` has the heat maps.
     """
 
+    JSON: ClassVar = (
+        "model page files summary answer activity decision layers=views galleries ablations "
+        "weights neighbours"
+    )
     model: Path
     page: Path | None = None
     files: list[Path] = field(default_factory=list)
@@ -313,14 +323,3 @@ class Insight:
     weights: list[WeightView] = field(default_factory=list)
     decision: Decision | None = None
     neighbours: list[Neighbour] = field(default_factory=list)
-
-    def to_json(self) -> JsonObject:
-        """All of it as plain data: figures, no images and no raw numbers."""
-        content: JsonObject = {"model": str(self.model)}
-        if self.page is not None:
-            content |= {"page": str(self.page), "files": [str(file) for file in self.files]}
-        for name in ("summary", "answer", "activity", "decision", "views", "galleries",
-                     "ablations", "weights", "neighbours"):  # fmt: skip
-            if part := getattr(self, name):
-                content["layers" if name == "views" else name] = plain(part)
-        return content

@@ -1,7 +1,7 @@
 """The process that looks inside one classifier for the studio.
 
-It is started as ``python -m opsin.commands.inspect_worker MODEL FOLDER``, answers one frame after
-another, and ends when its standard input is closed.
+It is started as ``python -m opsin.commands.inspect_worker MODEL``, answers one frame after another,
+and ends when its standard input is closed. An answer's images lie in the body of its frame.
 """
 
 from __future__ import annotations
@@ -12,24 +12,34 @@ import re
 import sys
 import time
 from functools import cached_property
-from pathlib import Path
 from typing import BinaryIO, Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from opsin.commands.inspect import NEIGHBOURS, image_page, lesson_page, network_page, unit_page
+from opsin.commands.inspect_answers import (
+    Images,
+    answer_of,
+    decision_of,
+    lesson_of,
+    maps_of,
+    unit_of,
+)  # fmt: skip
 from opsin.commands.inspect_model import Inspection
 from opsin.core.child_process import Header, error_values, pack, receive, take_output, whole
 from opsin.core.errors import OpsinError, RecipeError
 from opsin.core.events import Watcher
+from opsin.core.plain_data import plain_data
 from opsin.data.pixel_values import png_address
 from opsin.inspection.lessons.lesson_terms import Term
+from opsin.inspection.units import UnitGallery
 from opsin.runtime.prediction import Prediction
 
 # What can be asked.
-_VERBS: Final = ("image", "explain", "nearest", "layer", "lesson", "network")
+_VERBS: Final = ("maps", "unit", "lesson", "explain", "nearest")
 # A known image by its part and number. Files are not read: the bytes come with the question.
-_KNOWN: Final = re.compile(r"(train|val|test)/\d{1,12}")
+_KNOWN: Final = re.compile(r"(train|val|test|out_of_fold)/\d{1,12}")
+# Units of an answer.
+_UNITS: Final = 48
 # Seconds between two frames about the progress of the same work.
 _EVERY: Final = 0.2
 
@@ -39,10 +49,10 @@ class _Question(BaseModel):
 
     image: str | None = None  # a known one, by part and number
     name: str = "image"  # what to call an image that was sent
-    layer: str | None = None
-    label: str | None = None
+    layer: str = ""
     term: Term | None = None
-    count: int = NEIGHBOURS
+    unit: int | None = None
+    first: int = Field(0, ge=0)  # units that were given before
     limit: int | None = None  # training images to see
 
     def predict(self, look: Inspection, content: bytes) -> Prediction:
@@ -59,85 +69,74 @@ class _Question(BaseModel):
         return look.predict(self.image)
 
 
-def _answer(verb: str, question: _Question, look: Inspection, content: bytes, page: Path) -> Header:
-    """Answer one of `_VERBS`, and write its page, if it has one."""
-    if verb == "network":
-        network_page(look, page)
-        return {"layers": len(look.classifier.metadata.layers)}
-    if verb == "layer":
-        layer = question.layer or ""
-        if question.label is not None:
-            look.class_called(question.label)
-        insight = unit_page(look, page, [layer], label=question.label, limit=question.limit)
-        gallery = insight.galleries[layer]
-        return {"units": len(gallery), "images": gallery.images}
-    answer = question.predict(look, content)
-    header: Header = {"answer": answer.to_json()}
-    if verb == "nearest":  # with their pixels, and no page
-        nearest = look.nearest(answer, question.count)
-        shown = [{**image.to_json(), "shown": png_address(image.pixels)} for image in nearest]
-        return header | {"nearest": shown}
-    if verb == "lesson":  # by default the first of the layer
-        terms = look.terms()
-        header["terms"] = {term: list(layers) for term, layers in terms.items()}
-        fitting = [term for term, layers in terms.items() if question.layer in (None, *layers)]
-        term = question.term or next(iter(fitting), None)
-        if term is None:
-            return header
-        lesson = look.lesson(term, answer, question.layer)
-        lesson_page(look, answer, lesson, page)
-        return header | {"term": term, "layer": lesson.layer}
-    if verb == "explain":
-        image_page(look, answer, page, None, explain=True, label=question.label)
-    else:
-        image_page(look, answer, page, () if question.layer is None else (question.layer,))
-    actual = look.actual(answer)
-    label = None if actual is None else look.classifier.classes[actual]
-    return header | {"actual": label}
-
-
 class _Worker(Watcher):
     """One classifier, opened at the first question; reports progress a few times a second."""
 
-    def __init__(self, model: str | os.PathLike[str], folder: Path, target: BinaryIO) -> None:
-        self._model, self._folder, self._target = model, folder, target
+    def __init__(self, model: str | os.PathLike[str], target: BinaryIO) -> None:
+        self._model, self._target = model, target
         self._number: str | None = None
         self._sent = 0.0
         self._what, self._total = "", 0
+        # The units of the layer that was asked about last.
+        self._gallery: tuple[tuple[str, int | None], UnitGallery] | None = None
 
     @cached_property
     def _look(self) -> Inspection:
         return Inspection(self._model, watcher=self)
 
-    def _say(self, **header: object) -> None:
-        self._target.write(b"".join(pack({"id": self._number, **header})))
+    def _answer(self, verb: str, asked: _Question, content: bytes, images: Images) -> Header:
+        look = self._look
+        if verb == "unit":
+            return unit_of(look, self._units(asked.layer, asked.limit), asked.unit or 0, images)
+        answer = asked.predict(look, content)
+        if verb == "maps":
+            started = time.monotonic()
+            some = slice(asked.first, asked.first + _UNITS) if asked.unit is None else asked.unit
+            said = maps_of(look, answer, asked.layer, some, images)
+            return said | {"seconds": time.monotonic() - started}
+        if verb == "explain":
+            return decision_of(look, answer, images)
+        if verb == "nearest":
+            nearest = look.nearest(answer)
+            shown = [{**plain_data(image), "shown": png_address(image.pixels)} for image in nearest]
+            return {"answer": answer_of(look, answer), "nearest": shown}
+        terms = look.terms()
+        term = asked.term or next((one for one in terms if asked.layer in terms[one]), None)
+        lesson = None if term is None else look.lesson(term, answer, asked.layer)
+        return {"terms": terms, "lesson": lesson and lesson_of(lesson, images)}
+
+    def _units(self, layer: str, limit: int | None) -> UnitGallery:
+        if self._gallery is None or self._gallery[0] != (layer, limit):
+            self._gallery = (layer, limit), self._look.units(layer, limit=limit)
+        return self._gallery[1]
+
+    def _say(self, header: Header, images: Images | None = None) -> None:
+        self._target.write(b"".join(pack({"id": self._number, **header}, images or ())))
         self._target.flush()
 
     def answer(self, asked: Header, content: bytes) -> None:
         """Answer one question with a result or an error."""
         number, verb, options = asked.get("id"), asked.get("do"), asked.get("with", {})
-        # A page is named after its question.
-        named = isinstance(number, str) and re.fullmatch(r"[A-Za-z0-9]{1,64}", number)
-        self._number = str(number) if named else None
+        self._number = number if isinstance(number, str) else None
         try:
-            if not named or not isinstance(verb, str) or verb not in _VERBS:
+            if self._number is None or verb not in _VERBS:
                 raise RecipeError(f"{json.dumps(asked)[:80]} is no question")
             try:
                 question = _Question.model_validate(options)
             except ValidationError as error:
                 raise RecipeError(f"{json.dumps(options)[:80]} is no question") from error
-            page = self._folder / f"{self._number}.html"
-            answer = _answer(verb, question, self._look, content, page)
-            self._say(page=str(page) if page.is_file() else None, said=answer)
+            images = Images()
+            said = self._answer(verb, question, content, images)
+            self._say({"said": said, "images": list(map(len, images))}, images)
         except OpsinError as error:
-            self._say(error=error_values(error))
+            self._say({"error": error_values(error)})
         except MemoryError:
             few = OpsinError("There was too little memory", "Close other programs and ask again.")
-            self._say(error=error_values(few))
+            self._say({"error": error_values(few)})
         except BrokenPipeError:  # nothing reads the answers any more
             raise
         except OSError as error:
-            self._say(error=error_values(OpsinError(error.strerror or str(error))))
+            self._say({"error": error_values(OpsinError(error.strerror or str(error)))})
 
     def doing(self, what: str) -> None:
         if what != self._what:
@@ -150,17 +149,15 @@ class _Worker(Watcher):
     def advance(self, done: int, **figures: float) -> None:  # noqa: ARG002  of the hook
         if time.monotonic() - self._sent >= _EVERY:
             self._sent = time.monotonic()
-            self._say(progress=[self._what, done, self._total])
+            self._say({"progress": [self._what, done, self._total]})
 
 
-def answer_frames(
-    model: str | os.PathLike[str], folder: Path, source: BinaryIO, target: BinaryIO
-) -> None:
+def answer_frames(model: str | os.PathLike[str], source: BinaryIO, target: BinaryIO) -> None:
     """Answer questions until there are no more, one frame each."""
-    worker = _Worker(model, folder, target)
+    worker = _Worker(model, target)
     while (frame := receive(source)) is not None:
         worker.answer(frame[0], whole(frame[1]))
 
 
 if __name__ == "__main__":
-    answer_frames(sys.argv[1], Path(sys.argv[2]), sys.stdin.buffer, take_output())
+    answer_frames(sys.argv[1], sys.stdin.buffer, take_output())

@@ -266,7 +266,7 @@ def _keep(kind: Kind, made: Sequence[Run], count: int, ending: str) -> Repeats:
         summary = summary.model_copy(update={"doubts": doubts})
         if doubted:
             labels = write_corrections(file.with_suffix(".labels.csv"), doubted)
-    write_json(file, summary.to_json())
+    write_json(file, summary.model_dump(mode="json", exclude_unset=True))
     return Repeats(tuple(made), summary, file, labels)
 
 
@@ -329,13 +329,13 @@ def _doubted_labels(runs: Sequence[Run]) -> tuple[FoldDoubts, list[Correction]]:
         of_run = read_images(run.directory)
         images += [of_run[row] for row in RunPredictions.read(run.directory).of("test").rows]
     answers = _out_of_fold(runs)
-    found, evidence = doubt_labels(*answers)
+    suspects, evidence = doubt_labels(*answers)
     doubted = [
         Correction(image.digest, image.name, image.label, answers[2][suggested], float(score))
         for image, suggested, score in zip(
-            (images[row] for row in found.rows), found.suggested, found.scores, strict=True
+            (images[row] for row in suspects.rows), suspects.suggested, suspects.scores, strict=True
         )
     ]
     before = runs[0].directory.corrections
     earlier = read_corrections(before) if doubted and before.is_file() else ()
-    return FoldDoubts(suspected=len(found), labels=evidence), with_earlier(doubted, earlier)
+    return FoldDoubts(suspected=len(suspects), labels=evidence), with_earlier(doubted, earlier)

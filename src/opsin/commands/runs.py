@@ -206,7 +206,7 @@ class Run:
         row = asdict(summary)
         del row["sources"]
         if summary.corrected:
-            row["corrected"] = summary.corrected.to_json()
+            row["corrected"] = summary.corrected.model_dump(mode="json", exclude_unset=True)
         source = None if summary.state == "damaged" else self.source
         return row | {"run": str(self.path), "source": source}
 

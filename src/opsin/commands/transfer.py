@@ -9,12 +9,12 @@ import os
 import shlex
 import zipfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field
 
 from opsin.core.arguments import checked
 from opsin.core.csv_cells import write_rows
@@ -29,7 +29,6 @@ from opsin.core.storage import (
     scratch_directory,
     storage_errors,
 )
-from opsin.core.stored_json import JsonObject
 from opsin.data import sources
 from opsin.data.dataset import Dataset
 from opsin.data.formats import SUFFIXES, is_heif
@@ -53,8 +52,7 @@ _BEGINNINGS: Final = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Exported:
+class Exported(BaseModel, frozen=True):
     """The result of `export_data`.
 
     Args:
@@ -67,16 +65,12 @@ class Exported:
     path: Path
     images: int
     bytes: int
-    options: tuple[str, ...] = ()
+    options: tuple[str, ...] = Field((), exclude=True)
 
     @property
     def command(self) -> str:
         """The command that trains on it."""
         return shlex.join(["opsin", "train", str(self.path), *self.options])
-
-    def to_json(self) -> JsonObject:
-        """Return it as ``--json`` prints it."""
-        return {"path": str(self.path), "images": self.images, "bytes": self.bytes}
 
 
 @checked
@@ -148,7 +142,8 @@ def export_data(
     files = [target] if as_arrays else target.rglob("*")
     size = sum(file.stat().st_size for file in files if file.is_file())
     shown = Path(os.path.expanduser(path))  # noqa: PTH111  never raises
-    return Exported(shown, len(dataset), size, _options(dataset, as_arrays=as_arrays))
+    options = _options(dataset, as_arrays=as_arrays)
+    return Exported(path=shown, images=len(dataset), bytes=size, options=options)
 
 
 def check_target(path: str | os.PathLike[str]) -> Path:

@@ -51,6 +51,12 @@ class Watcher:
     def end(self) -> None:
         """The current work is over."""
 
+    def judged(self, rows: Sequence[int], right: Sequence[bool]) -> None:
+        """Images were answered by a head that has not seen them, and these it had right.
+
+        ``rows`` count in the run's images, as in ``split.npz``.
+        """
+
     def run_started(self, run: Path) -> None:
         """A run directory has its recipe and its split; ``opsin.Run(run).recipe`` reads it.
 

@@ -74,6 +74,11 @@ class Preparation(_Frozen):
     #: Bits used in files of 16 bits a channel; ``None`` means all 16.
     bits: Bits | None = None
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of an image."""
+        return self.height, self.width, self.channels
+
 
 class LayerOp(StrEnum):
     """A layer's operation: the first word of its ``kind``."""

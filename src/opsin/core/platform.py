@@ -84,6 +84,17 @@ def only_we_write(status: os.stat_result) -> bool:
     return status.st_uid == os.getuid() and not stat.S_ISLNK(status.st_mode) and not shared
 
 
+def is_our_connection(client: int, server: int, system: Path = Path("/")) -> bool:
+    """Whether a connection between two ports here is our account's or root's, where that shows."""
+    accounts = set()
+    for table in ("tcp", "tcp6"):
+        for line in _text(system / "proc/net" / table).splitlines()[1:]:
+            fields = line.split()
+            if [int(end.rpartition(":")[2], 16) for end in fields[1:3]] == [client, server]:
+                accounts.add(int(fields[7]))
+    return not accounts or accounts <= {0, os.getuid()}
+
+
 @contextlib.contextmanager
 def inheritable_lock(path: Path) -> Iterator[int]:
     """Lock a file by a handle that a child can inherit; needs ``CHILDREN_INHERIT``."""

@@ -167,11 +167,6 @@ class _Child:
         self.process.wait()
 
 
-def echo(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
-    """Return the input, for tests and examples."""
-    return header, [bytes(body)]
-
-
 def main() -> None:
     """Serve the pipes that are this process's standard streams until the other side closes."""
     where, seconds, memory = sys.argv[1:]

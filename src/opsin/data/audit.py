@@ -110,7 +110,7 @@ _ODD: Final = {
 
 
 def _rows_of(images: object) -> object:
-    """Read the rows of images that `Audit.to_json` wrote."""
+    """Read the rows of images that `Audit.records` returned."""
     if not isinstance(images, list | tuple):
         return images
     return [image.get("row") if isinstance(image, dict) else image for image in images]
@@ -135,7 +135,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of problem; pydantic reads it from the output of `Audit.to_json`.
+    """One kind of problem; pydantic reads it from what `Audit.records` returns.
 
     Args:
         kind: A short name, such as ``near-duplicates``.
@@ -190,7 +190,7 @@ class Audit:
         """Return the count of each kind of finding."""
         return {finding.kind: finding.count for finding in self.findings}
 
-    def to_json(self) -> list[JsonObject]:
+    def records(self) -> list[JsonObject]:
         """Return all findings as plain data, images by their names and rows."""
         data = self.dataset
 

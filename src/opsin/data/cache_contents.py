@@ -6,16 +6,14 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, get_args
 
 import filelock
+from pydantic import BaseModel, Field
 
 from opsin.core.arguments import checked
 from opsin.core.errors import RecipeError
-from opsin.core.stored_json import JsonObject
 from opsin.data.cache import cache_root
 from opsin.data.sources.named import NAMES
 from opsin.data.spelling import check_choices
@@ -41,26 +39,18 @@ _FOLDERS: Final[dict[Part, dict[str, str]]] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class CacheContents:
+class CacheContents(BaseModel, frozen=True, serialize_by_alias=True):
     """How much the cache holds, or how much of it was removed.
 
     Args:
         folder: The cache.
+        bytes: Bytes of all parts together.
         sizes: Bytes of each part: ``sources``, ``datasets``, ``features`` and ``models``.
     """
 
-    folder: Path
-    sizes: Mapping[str, int]
-
-    @property
-    def bytes(self) -> int:
-        """Of all parts together."""
-        return sum(self.sizes.values())
-
-    def to_json(self) -> JsonObject:
-        """Return it as ``--json`` prints it."""
-        return {"cache": str(self.folder), "bytes": self.bytes, "parts": {**self.sizes}}
+    folder: Path = Field(serialization_alias="cache")
+    bytes: int
+    sizes: dict[str, int] = Field(serialization_alias="parts")
 
 
 def list_cache() -> CacheContents:
@@ -72,7 +62,7 @@ def list_cache() -> CacheContents:
         True
     """
     sizes: dict[str, int] = {part: sum(map(_size_of, _paths_of(part))) for part in PARTS}
-    return CacheContents(cache_root(), sizes)
+    return CacheContents(folder=cache_root(), bytes=sum(sizes.values()), sizes=sizes)
 
 
 @checked
@@ -104,7 +94,7 @@ def empty_cache(*parts: str) -> CacheContents:
                 else:
                     path.unlink()
                 removed[part] += size
-    return CacheContents(cache_root(), removed)
+    return CacheContents(folder=cache_root(), bytes=sum(removed.values()), sizes=removed)
 
 
 def _paths_of(part: Part) -> list[Path]:

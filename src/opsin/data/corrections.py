@@ -41,22 +41,10 @@ class Correction(NamedTuple):
 
 @dataclass(frozen=True)
 class Applied:
-    """Summary of the corrections applied."""
+    """The corrections applied, and how many labels they changed."""
 
-    file: str
     rows: tuple[Correction, ...]
-    relabelled: int
-    left_out: int
-    by_name: int
-
-    @property
-    def words(self) -> str:
-        """Both counts in words: ``3 relabelled, 1 left out``."""
-        return f"{self.relabelled:,} relabelled, {self.left_out:,} left out"
-
-    def counts(self) -> CorrectionCounts:
-        """Return the file and the counts, as in a run's ``dataset.json``."""
-        return CorrectionCounts(**vars(self) | {"rows": len(self.rows)})
+    counts: CorrectionCounts
 
 
 def write_corrections(path: str | os.PathLike[str], rows: Iterable[Correction]) -> Path:

@@ -52,8 +52,8 @@ class Dataset(Decoded):
         images: ``uint8[N, H, W, C]``, memory-mapped, read-only.
         classes: Class names in the order of their labels.
         labels: Class index of each image, ``int64[N]``.
-        given: Which part its source puts each image in, ``uint8[N]``: 0 none, 1 train, 2 val, 3
-            test.
+        source_parts: Which part its source puts each image in, ``uint8[N]``: 0 none, 1 train, 2
+            val, 3 test.
         digests: SHA-256 of each image's pixels, ``uint8[N, 32]``.
         source_digests: SHA-256 of each image's file or array, ``uint8[N, 32]``.
         sizes: Height and width of each image before it was prepared, ``int32[N, 2]``.
@@ -133,7 +133,7 @@ class Dataset(Decoded):
     def given_parts(self) -> tuple[str, ...]:
         """Parts among ``train``, ``val`` and ``test`` that the source assigns."""
         codes = {"train": TRAIN, "val": VAL, "test": TEST}
-        return tuple(part for part, code in codes.items() if np.any(self.given == code))
+        return tuple(part for part, code in codes.items() if np.any(self.source_parts == code))
 
     @property
     def given_test(self) -> bool:
@@ -194,7 +194,7 @@ class Dataset(Decoded):
             counts=self.counts(),
             groups=len(set(self.groups) - {""}),
             problem=str(self.problem) if self.problem else None,
-            corrections=self.corrected.counts() if self.corrected else None,
+            corrections=self.corrected.counts if self.corrected else None,
             preparation=self.preparation,
             audit=AuditCounts(
                 unreadable=len(self.unreadable),
@@ -284,7 +284,7 @@ def load_recipe(
         labels=before.labels,
         digests=before.digests,
         source_digests=before.source_digests,
-        given=before.given,
+        source_parts=before.source_parts,
         classes=decoded.classes,
         units=units,
         groups=groups,
@@ -293,13 +293,14 @@ def load_recipe(
     )
     problem = None
     try:
-        check_classes(recipe.source, decoded.classes, decoded.labels, decoded.given)
+        check_classes(recipe.source, decoded.classes, decoded.labels, decoded.source_parts)
         split = make_split(subjects, recipe)
     except SourceError as error:
         if for_training:
             raise
         problem = error
-        parts = (decoded.given <= TRAIN, decoded.given == VAL, decoded.given == TEST)
+        codes = decoded.source_parts
+        parts = (codes <= TRAIN, codes == VAL, codes == TEST)
         split = Split(*map(np.flatnonzero, parts))
     _, first, unit = np.unique(units[rows], return_index=True, return_inverse=True)
     _, height, width, channels = decoded.images.shape

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.core.artifacts.records import LeftOut
+from opsin.core.artifacts.records import CorrectionCounts, LeftOut
 from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import Bits
@@ -31,7 +31,7 @@ class Decoded:
     images: Images
     classes: tuple[str, ...]
     labels: NDArray[np.int64]
-    given: NDArray[np.uint8]
+    source_parts: NDArray[np.uint8]
     digests: NDArray[np.uint8]
     source_digests: NDArray[np.uint8]
     sizes: NDArray[np.int32]
@@ -51,7 +51,7 @@ class Decoded:
 
 def take(decoded: Decoded, rows: NDArray[np.int64]) -> Decoded:
     """Return the images of some rows, in their order."""
-    names = ("labels", "given", "digests", "source_digests", "sizes", "ranges", "rows")
+    names = ("labels", "source_parts", "digests", "source_digests", "sizes", "ranges", "rows")
     arrays = {name: getattr(decoded, name)[rows] for name in names}
     before = decoded.source_labels
     return replace(
@@ -105,16 +105,15 @@ def correct(
                 keep[image] = False
             else:
                 labels[image] = label
-    applied = Applied(
-        file=os.fspath(path),
-        rows=tuple(rows),
-        relabelled=int((labels != decoded.labels).sum()),
-        left_out=int((~keep).sum()),
+    relabelled, left_out = int((labels != decoded.labels).sum()), int((~keep).sum())
+    counts = CorrectionCounts(
+        file=os.fspath(path), rows=len(rows), relabelled=relabelled, left_out=left_out,
         by_name=sum(row.digest not in known for row in rows),
-    )
-    watcher.fact("Labels", f"{applied.file}: {applied.words}")
+    )  # fmt: skip
+    watcher.fact("Labels", f"{path}: {relabelled:,} relabelled, {left_out:,} left out")
     if not keep.any():
         raise SourceError(f"{path} leaves all images out")
+    applied = Applied(tuple(rows), counts)
     corrected = replace(decoded, labels=labels, corrected=applied, source_labels=decoded.labels)
     return corrected if keep.all() else take(corrected, np.flatnonzero(keep))
 

@@ -124,7 +124,7 @@ class DecodedStore:
         """Describe the set once all rows are done, so that `look_up` finds it."""
         depths, counts = np.unique(self.rows["depth"], return_counts=True)
         np.save(self.folder / "labels.npy", contents.labels, allow_pickle=False)
-        np.save(self.folder / "given.npy", contents.given, allow_pickle=False)
+        np.save(self.folder / "given.npy", contents.source_parts, allow_pickle=False)
         about = {
             "assumed": self.bits,
             "depths": {str(d): int(n) for d, n in zip(depths, counts, strict=True) if d},
@@ -156,16 +156,16 @@ def read_set(folder: Path) -> Decoded | None:
         return None
     bits: Bits = about["assumed"]
     names = (f"rows-{bits}", "labels", "given")
-    rows, labels, given = (np.load(folder / f"{n}.npy", allow_pickle=False) for n in names)
+    rows, labels, source_parts = (np.load(folder / f"{n}.npy", allow_pickle=False) for n in names)
     images = np.load(folder / f"images-{bits}.npy", mmap_mode="r", allow_pickle=False)
-    lengths = {len(array) for array in (images, rows, labels, given, about["names"])}
+    lengths = {len(array) for array in (images, rows, labels, source_parts, about["names"])}
     if rows.dtype != ROW or len(lengths) > 1:
         return None
     decoded = Decoded(
         images=images,
         classes=tuple(about["classes"]),
         labels=labels,
-        given=given,
+        source_parts=source_parts,
         digests=np.ascontiguousarray(rows["digest"]),
         source_digests=np.ascontiguousarray(rows["source_digest"]),
         sizes=np.ascontiguousarray(rows["size"]),

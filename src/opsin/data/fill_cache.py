@@ -165,8 +165,8 @@ def _decode(
         watcher.note("another Opsin is reading the same images; waiting for it to finish")
 
     def filled(preparation: Preparation) -> DecodedStore:
-        shape = (preparation.height, preparation.width, preparation.channels)
-        store = DecodedStore(folder, len(contents), shape, preparation.bits or 16)
+        bits = preparation.bits or 16
+        store = DecodedStore(folder, len(contents), preparation.shape, bits)
         with contextlib.closing(store):
             _fill(store, contents, preparation, watcher, remote)
         return store
@@ -345,7 +345,7 @@ def choose_preparation(contents: LabelledImages, recipe: DataRecipe) -> Preparat
         colour = channels == 3
     elif recipe.size is None or recipe.channels is None:
         # Test images must not influence it.
-        rows = np.flatnonzero(contents.given != TEST)
+        rows = np.flatnonzero(contents.source_parts != TEST)
         rows = rows if rows.size else np.arange(len(contents))
         for row in rows[:: max(1, len(rows) // _PROBES)]:
             with contextlib.suppress(ImageError):

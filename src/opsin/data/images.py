@@ -191,9 +191,8 @@ def prepare(
     header["preparation"] = preparation.model_dump(mode="json")
     answer, pixels = _ask(header, content)
     height, width, notes, depth = answer["rest"]
-    shape = (preparation.height, preparation.width, preparation.channels)
     # A copy, because the caller may write into it.
-    copy = np.frombuffer(pixels, np.uint8).reshape(shape).copy()
+    copy = np.frombuffer(pixels, np.uint8).reshape(preparation.shape).copy()
     return PreparedPixels(copy, height, width, tuple(notes), depth)
 
 

@@ -69,7 +69,7 @@ def decode_lazily(
     preparation: Preparation,
 ) -> LazyImages:
     """Return images that are decoded on each access."""
-    shape = (preparation.height, preparation.width, preparation.channels)
+    shape = preparation.shape
 
     def read(rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         pixels = np.empty((len(rows), *shape), np.uint8)
@@ -103,7 +103,8 @@ class ReferenceSet:
         if name in self.names:
             return list(self.names).index(name)
         part, _, number = name.partition("/")
-        rows = {"train": self.train, "val": self.val, "test": self.test}.get(part, ())
+        parts = {"train": self.train, "val": self.val, "test": self.test}
+        rows = range(len(self.names)) if part == "out_of_fold" else parts.get(part, ())
         return int(rows[int(number)]) if number.isdecimal() and int(number) < len(rows) else None
 
     def rows_of(self, part: Literal["train", "val"]) -> NDArray[np.int64]:

@@ -20,6 +20,8 @@ from PIL import Image, ImageOps
 from opsin.core.metadata import Background, Preparation
 
 NO_CONTRAST: Final = "nothing to recognise: the image has no contrast"
+#: The end of the note on an image whose background was turned.
+INVERTED: Final = ", as in training"
 # Noise of a sensor or of JPEG, in levels of 256.
 _TOLERANCE: Final = 8
 # An image with a border between these is left as it is.
@@ -162,7 +164,7 @@ def match_background(
     if background is None or not lies_on_other_side(image, background):
         return None
     was, now = ("light", "dark") if background.level < _DARK else ("dark", "light")
-    note = f"{was} background turned {now}, as in training"
+    note = f"{was} background turned {now}{INVERTED}"
     fill = max(background.fill, _LEAST_FILL)
     if (share := _LONGEST * fill / max(image.size)) < 1:
         size = (max(1, int(image.width * share)), max(1, int(image.height * share)))

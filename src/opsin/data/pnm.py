@@ -19,11 +19,11 @@ class _PnmDecoder(PpmDecoder):
         kind = np.dtype(">u2" if maxval > 255 else np.uint8)
         content = self.fd.read(count * kind.itemsize)  # type: ignore[union-attr]
         values = np.frombuffer(content, kind, len(content) // kind.itemsize)
-        most, own = (65535, "<i4") if self.mode == "I" else (255, "u1")
+        most, dtype = (65535, "<i4") if self.mode == "I" else (255, "u1")
         raw = bytearray()
         for start in range(0, len(values), _NUMBERS):
             block = np.minimum(values[start : start + _NUMBERS], maxval)
-            raw += np.rint(block / maxval * most).astype(own).tobytes()
+            raw += np.rint(block / maxval * most).astype(dtype).tobytes()
         self.set_as_raw(bytes(raw), "I;32" if self.mode == "I" else self.mode)
         return -1, 0
 

@@ -19,7 +19,7 @@ from opsin.core.format import counted
 from opsin.core.recipe import DataRecipe
 from opsin.data.cache import as_keys, short_digest
 
-#: Codes of the ``given`` array: the part that a source assigns to each image.
+#: Codes of the ``source_parts`` array: the part that a source assigns to each image.
 UNASSIGNED, TRAIN, VAL, TEST = 0, 1, 2, 3
 _PART_NAMES: Final = {
     "train": TRAIN, "training": TRAIN,
@@ -67,7 +67,7 @@ class SplitInputs:
     labels: NDArray[np.int64]
     digests: NDArray[np.uint8]
     source_digests: NDArray[np.uint8]
-    given: NDArray[np.uint8]
+    source_parts: NDArray[np.uint8]
     classes: Sequence[str]
     units: NDArray[np.int64]
     groups: Sequence[str] = ()
@@ -100,18 +100,18 @@ class SplitInputs:
 
 def make_split(subjects: SplitInputs, recipe: DataRecipe) -> Split:
     """Cut validation and test parts out of the training images, unless given."""
-    given, recorded = subjects.given, subjects.recorded
+    source_parts, recorded = subjects.source_parts, subjects.recorded
     # A source with a training part but no test has fixed its training images.
-    cut_val, cut_test = not np.any(given == VAL), not np.any(given)
+    cut_val, cut_test = not np.any(source_parts == VAL), not np.any(source_parts)
     if recipe.fold and (recorded is not None or not cut_test):
-        which = "test" if np.any(given == TEST) else "training"
+        which = "test" if np.any(source_parts == TEST) else "training"
         raise RecipeError(
             f"The {which} images are given, so there are no folds"
             if recorded is None
             else "parts_of gives the test part, so there are no folds",
             "Leave fold out, or give the training images alone.",
         )
-    parts = np.where(given == UNASSIGNED, TRAIN, given)
+    parts = np.where(source_parts == UNASSIGNED, TRAIN, source_parts)
     free = parts == TRAIN
     if recorded is not None:
         free &= ~_take_up(subjects, parts, recorded)
@@ -133,11 +133,13 @@ def _take_up(
     subjects: SplitInputs, parts: NDArray[np.uint8], recorded: NDArray[np.uint8]
 ) -> NDArray[np.bool_]:
     """Write recorded parts into ``parts``; return the images settled so, with their units."""
-    given, units = subjects.given, subjects.units
-    known = np.where((given == UNASSIGNED) | ((given == TRAIN) & (recorded == VAL)), recorded, 0)
+    source_parts, units = subjects.source_parts, subjects.units
+    known = np.where(
+        (source_parts == UNASSIGNED) | ((source_parts == TRAIN) & (recorded == VAL)), recorded, 0
+    )
     settled = known > 0
     for part in (TEST, VAL, TRAIN):  # an image of a training image's unit is never tested
-        new = (known == 0) & (given <= (TRAIN if part == VAL else UNASSIGNED))
+        new = (known == 0) & (source_parts <= (TRAIN if part == VAL else UNASSIGNED))
         new &= np.isin(units, units[known == part])
         parts[new] = part
         settled |= new
@@ -209,7 +211,7 @@ class _Cut:
     def _nearer(self, ranked: dict[int, list[tuple[int, int]]], share: float) -> list[int]:
         """Return the units, by rank, that bring the part nearer to its share."""
         labels, classes = self.subjects.labels, len(self.subjects.classes)
-        shared = self.subjects.given <= TRAIN
+        shared = self.subjects.source_parts <= TRAIN
         if self.part == VAL:
             shared &= self.parts != TEST
         wanted = np.floor(share * np.bincount(labels[shared], minlength=classes) + 0.5).tolist()
@@ -275,11 +277,11 @@ def _are_even(
 
 def _checked(subjects: SplitInputs, parts: NDArray[np.uint8]) -> Split:
     rows, labels = subjects.corrected or (np.arange(len(parts)), subjects.labels)
-    given, parts = subjects.given[rows], parts[rows]
+    source_parts, parts = subjects.source_parts[rows], parts[rows]
     flat = as_keys(subjects.digests[rows])
-    least = 1 if np.any(subjects.given == VAL) else 2
+    least = 1 if np.any(subjects.source_parts == VAL) else 2
     for label, name in enumerate(subjects.classes):
-        different = len(np.unique(flat[(given <= TRAIN) & (labels == label)]))
+        different = len(np.unique(flat[(source_parts <= TRAIN) & (labels == label)]))
         if different < least:
             raise SourceError(
                 f"Class {name!r} has {different} different training images; two are needed",

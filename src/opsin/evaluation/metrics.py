@@ -172,7 +172,7 @@ def measure(
 
 def widen(figures: PartFigures) -> PartFigures:
     """Widen the intervals of out-of-fold figures by `widened`."""
-    data: Any = figures.to_json()
+    data: Any = figures.model_dump(mode="json", exclude_unset=True)
     for name, ends in data["intervals"].items():
         ends[:] = widened(data[name], ends, most=math.inf if name in _LOSSES else 1.0)
     for entry in data["classes"]:

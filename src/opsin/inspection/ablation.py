@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 
 from opsin.core.arrays import Doubles, Floats, Ints
 from opsin.core.errors import ModelFileError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.stored_json import JsonObject
 from opsin.data.lazy_images import ReferenceSet
 from opsin.evaluation.comparison import DifferenceTest, decide, difference_interval, holm
 from opsin.evaluation.intervals import scipy_stats
@@ -28,6 +27,7 @@ Rest = Callable[[Sequence[Floats]], Ints]
 class UnitEffect:
     """The effect of switching off a unit."""
 
+    JSON: ClassVar = "unit lost gained change low high p shown classes matters_to accuracy_by_class"
     unit: int
     lost: int  # images that are right only with it
     gained: int  # images that are right only without it
@@ -39,6 +39,7 @@ class UnitEffect:
     lost_by_class: dict[str, int]
     gained_by_class: dict[str, int]
     p_by_class: dict[str, float]  # of the same test, adjusted for all units and classes
+    accuracy_by_class: dict[str, float | None]  # without the unit; None: no images
 
     @property
     def losses(self) -> dict[str, int]:
@@ -54,17 +55,13 @@ class UnitEffect:
         """Classes that lose right answers without it significantly, the most first."""
         return tuple(name for name in self.losses if self.p_by_class[name] < _LEVEL)
 
-    def to_json(self) -> JsonObject:
-        """Plain data; unchanged classes are left out."""
-        plain = ("unit", "lost", "gained", "change", "low", "high", "p", "shown")
+    @property
+    def classes(self) -> dict[str, dict[str, float]]:
+        """Lost and gained images and p of each class that changes."""
         return {
-            **{name: getattr(self, name) for name in plain},
-            "classes": {
-                name: {"lost": lost, "gained": gained, "p": self.p_by_class[name]}
-                for name, lost in self.lost_by_class.items()
-                if (gained := self.gained_by_class[name]) or lost
-            },
-            "matters_to": list(self.matters_to),
+            name: {"lost": lost, "gained": gained, "p": self.p_by_class[name]}
+            for name, lost in self.lost_by_class.items()
+            if (gained := self.gained_by_class[name]) or lost
         }
 
 
@@ -72,6 +69,8 @@ class UnitEffect:
 class Ablation:
     """The effect of each unit of a layer on validation images, the largest loss first."""
 
+    JSON: ClassVar = "layer split accuracy images right effects"
+    split: ClassVar = "val"
     layer: str
     images: dict[str, int]  # of each class, and those that the whole network has right
     right: dict[str, int]
@@ -85,22 +84,6 @@ class Ablation:
     def of(self, unit: int) -> UnitEffect | None:
         """The effect of a unit, if it was tried."""
         return next((effect for effect in self.effects if effect.unit == unit), None)
-
-    def accuracy_by_class(self, effect: UnitEffect) -> dict[str, float | None]:
-        """The accuracy for each class without a unit; ``None`` without images."""
-        change = {name: gained - effect.lost_by_class[name]
-                  for name, gained in effect.gained_by_class.items()}  # fmt: skip
-        return {name: (self.right[name] + change[name]) / count if count else None
-                for name, count in self.images.items()}  # fmt: skip
-
-    def to_json(self) -> JsonObject:
-        """Plain data."""
-        effects = [{**effect.to_json(), "accuracy_by_class": self.accuracy_by_class(effect)}
-                   for effect in self.effects]  # fmt: skip
-        return {
-            "layer": self.layer, "split": "val", "accuracy": self.accuracy, "images": self.images,
-            "right": self.right, "effects": effects,
-        }  # fmt: skip
 
 
 def ablate(
@@ -146,6 +129,7 @@ def _tested_effects(layer: str, classes: Sequence[str], off: SwitchedOff) -> Abl
     def by_class(counts: Ints) -> dict[str, int]:
         return dict(zip(classes, map(int, counts), strict=True))
 
+    images, right = by_class(off.images), by_class(off.right)
     effects = [
         UnitEffect(
             int(unit), int(lost[index]), int(gained[index]),
@@ -153,11 +137,13 @@ def _tested_effects(layer: str, classes: Sequence[str], off: SwitchedOff) -> Abl
             test.low, test.high, test.p_adjusted, test.better is not None,
             by_class(off.lost[index]), by_class(off.gained[index]),
             dict(zip(classes, map(float, within[index]), strict=True)),
+            {name: count / images[name] if images[name] else None for name, count in
+             by_class(off.right + off.gained[index] - off.lost[index]).items()},
         )
         for index, (unit, test) in enumerate(zip(off.units, decide(tests), strict=True))
     ]  # fmt: skip
     effects.sort(key=lambda effect: (effect.change, -effect.lost, effect.unit))
-    return Ablation(layer, by_class(off.images), by_class(off.right), tuple(effects))
+    return Ablation(layer, images, right, tuple(effects))
 
 
 def _mcnemar(lost: Ints, gained: Ints) -> Doubles:

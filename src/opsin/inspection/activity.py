@@ -16,7 +16,6 @@ from opsin.core.errors import OpsinError, RunError, StorageError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import Layer, LayerOp
 from opsin.data.lazy_images import ReferenceSet
-from opsin.inspection.plain_data import PlainData
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.operators import traits_of
 from opsin.runtime.classifier import Classifier
@@ -36,7 +35,7 @@ _FORMAT: Final = 1
 
 
 @dataclass(frozen=True)
-class UnitActivity(PlainData):
+class UnitActivity:
     """Activity of the C units of one layer over images and places, ``float64[C]`` each."""
 
     JSON: ClassVar = (
@@ -73,7 +72,7 @@ class UnitActivity(PlainData):
 
 
 @dataclass(frozen=True)
-class Activity(PlainData):
+class Activity:
     """Activity of the units of each layer over many images, by the layer's name."""
 
     JSON: ClassVar = "images layers"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -10,7 +10,6 @@ import numpy as np
 
 from opsin.core.arrays import Doubles, Floats, Pixels
 from opsin.core.events import SILENT, Watcher
-from opsin.core.stored_json import JsonObject
 from opsin.data.network_pixels import has_no_contrast
 from opsin.evaluation.intervals import scipy_stats
 from opsin.inspection.occlusion import (
@@ -22,7 +21,6 @@ from opsin.inspection.occlusion import (
     occlusion_map,
     training_mean,
 )
-from opsin.inspection.plain_data import PlainData
 from opsin.onnx_files.onnx_graph import OnnxGraph, Subnetwork
 from opsin.onnx_files.operators import OPERATORS
 from opsin.onnx_files.postprocessing import IMAGES, PROBABILITIES
@@ -96,10 +94,9 @@ def _areas(curves: Floats, shares: Floats) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
-class FaithfulnessVerdict(PlainData):
+class FaithfulnessVerdict:
     """Whether a map may be trusted; ``None`` if a check was impossible."""
 
-    JSON: ClassVar = "trusted deletion insertion sanity likeness reasons"
     deletion: bool  # better than misplaced maps at hiding
     insertion: bool  # better than misplaced maps at showing
     sanity: bool | None  # not given by a network with random weights too
@@ -269,6 +266,13 @@ GradientMaps = Callable[
 class HeatMap:
     """The heat map of one method for an image and a class, with its checks."""
 
+    JSON: ClassVar = (
+        "method trusted=verdict.trusted deletion=verdict.deletion insertion=verdict.insertion "
+        "sanity=verdict.sanity likeness=verdict.likeness reasons=verdict.reasons "
+        "deletion_area=curves.deletion_area insertion_area=curves.insertion_area "
+        "deletion_chance=by_chance.deletion_area insertion_chance=by_chance.insertion_area "
+        "notes heat=_rounded"
+    )
     method: str  # ``saliency``, ``grad-cam``, ``integrated-gradients`` or ``occlusion``
     heat: Floats
     random_heat: Floats | None
@@ -277,48 +281,25 @@ class HeatMap:
     verdict: FaithfulnessVerdict
     notes: tuple[str, ...] = ()
 
-    def to_json(self) -> JsonObject:
-        """Plain data, the map as lists of rows."""
-        curves, chance = self.curves, self.by_chance
-        return {
-            "method": self.method, **self.verdict.to_json(),
-            "deletion_area": curves.deletion_area, "insertion_area": curves.insertion_area,
-            "deletion_chance": list(chance.deletion_area),
-            "insertion_chance": list(chance.insertion_area), "notes": list(self.notes),
-            "heat": [[float(f"{value:.5g}") for value in row] for row in self.heat.tolist()],
-        }  # fmt: skip
+    @property
+    def _rounded(self) -> list[list[float]]:
+        return [[float(f"{value:.5g}") for value in row] for row in self.heat.tolist()]
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Why an image got its answer; ``target`` and ``answer`` are places among the classes."""
+    """Why an image got its answer."""
 
+    JSON: ClassVar = "class=label probability answer maps counterfactual notes"
     pixels: Pixels  # [H, W, C]
     classes: tuple[str, ...]
-    target: int  # the class that is explained
-    answer: int
-    probabilities: Floats  # [K]
+    label: str  # the class that is explained
+    probability: float
+    answer: str
     fill: Pixels  # what hidden pixels become, [C]
     maps: tuple[HeatMap, ...]
     counterfactual: Counterfactual | None  # the smallest part found that changes the answer
     notes: tuple[str, ...]
-
-    def to_json(self) -> JsonObject:
-        """Plain data, the image left out."""
-        changed = None
-        if self.counterfactual is not None:
-            changed = self.counterfactual.to_json() | {
-                "before": self.classes[self.counterfactual.before],
-                "after": self.classes[self.counterfactual.after],
-            }
-        return {
-            "class": self.classes[self.target],
-            "probability": float(self.probabilities[self.target]),
-            "answer": self.classes[self.answer],
-            "maps": [heat_map.to_json() for heat_map in self.maps],
-            "counterfactual": changed,
-            "notes": list(self.notes),
-        }
 
 
 def explain(
@@ -331,8 +312,17 @@ def explain(
     best = int(row.argmax())
     wanted = best if target is None else target
     fill = fill_of(pixels, training_mean(classifier))
+
+    def decision(
+        maps: Sequence[HeatMap], changed: Counterfactual | None, notes: Sequence[str]
+    ) -> Decision:
+        return Decision(
+            pixels, classes, classes[wanted], float(row[wanted]), classes[best], fill,
+            tuple(maps), changed, tuple(notes),
+        )  # fmt: skip
+
     if has_no_contrast(pixels):
-        return Decision(pixels, classes, wanted, best, row, fill, (), None, (NO_MAPS,))
+        return decision((), None, (NO_MAPS,))
     watcher.doing("heat maps")
     drawn = random_weights(network, seed=seed)
     by_method: dict[str, MethodHeat] = {}
@@ -353,8 +343,8 @@ def explain(
         notes.append(NO_WEIGHTS)
     watcher.doing("smallest part that decides")
     answer_heat = heat if wanted == best else occlusion_map(answer, pixels, best, fill)
-    changed = counterfactual(answer, pixels, answer_heat, fill)
-    return Decision(pixels, classes, wanted, best, row, fill, tuple(maps), changed, tuple(notes))
+    changed = counterfactual(answer, pixels, answer_heat, fill, classes)
+    return decision(maps, changed, notes)
 
 
 def _asking(content: bytes) -> Answer:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
 import numpy as np
 
 from opsin.core.arrays import Doubles, Floats, Ints, Pixels
 from opsin.core.errors import ModelFileError
 from opsin.core.metadata import Layer
-from opsin.core.stored_json import JsonObject
 from opsin.data.spelling import check_choices
 from opsin.onnx_files.operators import traits_of
 from opsin.runtime.classifier import Classifier
@@ -19,13 +18,17 @@ from opsin.runtime.classifier import Classifier
 # Share of the layer's largest |value| below which a smooth activation's value counts as none.
 _NEAR: Final = 0.01
 _BINS: Final = 32
-_PLAIN: Final = ("name", "kind", "mean", "deviation", "minimum", "maximum", "not_finite")
 
 
 @dataclass(frozen=True)
 class LayerView:
     """A layer's values for one image, and figures of those that are finite."""
 
+    JSON: ClassVar = (
+        "name kind mean deviation minimum maximum not_finite shape=values.shape "
+        "sparsity=_sparsity histogram=_histogram strength units=_units"
+    )
+    strength: ClassVar = "mean of |value| over the unit's places"
     layer: Layer
     values: Floats = field(repr=False)  # [C, H, W] or [D]
     mean: float
@@ -50,18 +53,17 @@ class LayerView:
         """The kind of layer, such as ``Conv 3×3 same``."""
         return self.layer.kind
 
-    def to_json(self) -> JsonObject:
-        """The figures as plain data, the maps left out."""
-        return {
-            **{name: getattr(self, name) for name in _PLAIN},
-            "shape": list(self.values.shape),
-            "sparsity": {"share": self.sparsity, "of": f"values {self.sparse}"},
-            "histogram": {"counts": self.counts.tolist(), "edges": self.edges.tolist()},
-            "strength": "mean of |value| over the unit's places",
-            "units": [
-                {"unit": int(unit), "strength": float(self.strengths[unit])} for unit in self.order
-            ],
-        }
+    @property
+    def _sparsity(self) -> dict[str, object]:
+        return {"share": self.sparsity, "of": f"values {self.sparse}"}
+
+    @property
+    def _histogram(self) -> dict[str, object]:
+        return {"counts": self.counts, "edges": self.edges}
+
+    @property
+    def _units(self) -> list[dict[str, object]]:
+        return [{"unit": unit, "strength": self.strengths[unit]} for unit in self.order]
 
 
 def view_of(layer: Layer, values: Floats) -> LayerView:

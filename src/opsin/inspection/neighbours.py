@@ -17,7 +17,6 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RunError, StorageError
 from opsin.core.events import SILENT, Watcher
 from opsin.data.lazy_images import ReferenceSet
-from opsin.inspection.plain_data import PlainData
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.postprocessing import SCALES
 from opsin.runtime.classifier import Classifier
@@ -45,7 +44,7 @@ def directions(embedding: Floats, scales: Floats | None) -> Floats:
 
 
 @dataclass(frozen=True)
-class Neighbour(PlainData):
+class Neighbour:
     """A training image, with the cosine of its embedding to that of the other image."""
 
     JSON: ClassVar = "row name class=class_name similarity same"

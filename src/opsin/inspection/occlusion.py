@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -11,7 +11,6 @@ import numpy as np
 from opsin.core.arrays import Bools, Doubles, Floats, Pixels
 from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import LayerOp
-from opsin.inspection.plain_data import PlainData
 
 if TYPE_CHECKING:
     from opsin.runtime.classifier import Classifier
@@ -36,16 +35,16 @@ _PIXELS: Final = 2_000_000
 
 
 @dataclass(frozen=True)
-class Counterfactual(PlainData):
+class Counterfactual:
     """A part of the image whose hiding changes the answer."""
 
     JSON: ClassVar = "box share before before_probability after after_probability"
     hidden: Bools  # [H, W]
     box: tuple[int, int, int, int] | None  # top, left, bottom, right if it is one square patch
     pixels: Pixels  # the image without it, [H, W, C]
-    before: int  # the answer to the whole image, a place among the classes
+    before: str  # the answer to the whole image
     before_probability: float
-    after: int  # the answer without that part
+    after: str  # the answer without that part
     after_probability: float
 
     @property
@@ -100,7 +99,7 @@ def occlusion_map(
 
 
 def counterfactual(
-    answer: Answer, pixels: Pixels, heat: Floats, fill: Pixels
+    answer: Answer, pixels: Pixels, heat: Floats, fill: Pixels, classes: Sequence[str]
 ) -> Counterfactual | None:
     """The smallest part found whose hiding changes the answer, if there is one."""
     height, width, _ = pixels.shape
@@ -110,8 +109,10 @@ def counterfactual(
     def result(hidden: Bools, box: tuple[int, int, int, int] | None, row: Floats) -> Counterfactual:
         after = int(row.argmax())
         image = np.where(hidden[:, :, None], fill, pixels)
-        shares = float(whole[before]), float(row[after])
-        return Counterfactual(hidden, box, image, before, shares[0], after, shares[1])
+        return Counterfactual(
+            hidden, box, image, classes[before], float(whole[before]), classes[after],
+            float(row[after]),
+        )  # fmt: skip
 
     smaller = min(height, width)
     step = max(1, round(smaller / _FINENESS))
@@ -185,7 +186,7 @@ def training_mean(classifier: Classifier) -> Doubles | None:
     first, prep = next(iter(classifier.metadata.layers), None), classifier.metadata.preparation
     if first is None or first.kind != LayerOp.NORMALISE:
         return None
-    ends = np.zeros((2, prep.height, prep.width, prep.channels), np.uint8)
+    ends = np.zeros((2, *prep.shape), np.uint8)
     ends[1] = 255
     try:
         values = classifier.layers(ends, [first.name])[first.name].astype(np.float64)

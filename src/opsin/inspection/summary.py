@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from pydantic import PlainSerializer
 
 from opsin.core.metadata import Layer, LayerOp
-from opsin.core.stored_json import JsonObject
-from opsin.inspection.plain_data import PlainData
 from opsin.onnx_files.onnx_graph import OnnxGraph, ReceptiveField
 from opsin.runtime.classifier import Classifier
+
+_Field = Annotated[
+    ReceptiveField | None,
+    PlainSerializer(lambda field: None if field is None else [field.height, field.width]),
+]
 
 
 class LayerRow(Layer):
     """One layer."""
 
     parents: tuple[str, ...]  # the layers that it takes the output of, or ``images``
-    receptive_field: ReceptiveField | None  # the pixels that one place depends on; None: all
-
-    def to_json(self) -> JsonObject:
-        """Plain data; the receptive field as height and width, in pixels."""
-        field = self.receptive_field
-        seen = None if field is None else [field.height, field.width]
-        return self.model_dump(mode="json") | {"receptive_field": seen}
+    receptive_field: _Field  # the pixels that one place depends on; None: all
 
 
 @dataclass(frozen=True)
-class NetworkSummary(PlainData):
+class NetworkSummary:
     """All layers of a network in the order of their work, and their sums."""
 
     JSON: ClassVar = "layers=rows parameters trainable multiply_adds bytes=file_bytes"

@@ -16,7 +16,6 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import Layer
 from opsin.data.lazy_images import Images, ReferenceSet
 from opsin.data.spelling import check_choices, places_among
-from opsin.inspection.plain_data import PlainData
 from opsin.onnx_files.onnx_graph import OnnxGraph, ReceptiveField
 from opsin.runtime.classifier import Classifier
 
@@ -28,7 +27,7 @@ _ROUNDING: Final = 1e-9
 
 
 @dataclass(frozen=True)
-class TopActivation(PlainData):
+class TopActivation:
     """One of the images that activate a unit most."""
 
     JSON: ClassVar = "row name label value place box"
@@ -53,7 +52,7 @@ class TopActivation(PlainData):
 
 
 @dataclass(frozen=True)
-class Unit(PlainData):
+class Unit:
     """One unit of a layer."""
 
     JSON: ClassVar = "unit=number favourite steady=constant best mix mean selectivity"
@@ -81,7 +80,7 @@ class UnitMatch:
 
 
 @dataclass(frozen=True)
-class UnitGallery(PlainData):
+class UnitGallery:
     """The units of a layer, with the images that activate them most."""
 
     JSON: ClassVar = "layer=layer.name kind=layer.kind shape=layer.shape images sees units"

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.arrays import Doubles, Floats, Ints
-from opsin.inspection.plain_data import PlainData
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.operators import traits_of
 from opsin.onnx_files.postprocessing import IMAGES
@@ -27,7 +26,7 @@ _NORM_TITLES: Final = {
 
 
 @dataclass(frozen=True)
-class TensorSummary(PlainData):
+class TensorSummary:
     """One tensor of a layer in figures of all its numbers."""
 
     JSON: ClassVar = "name title shape mean deviation smallest largest norm edges counts"
@@ -54,7 +53,7 @@ class WeightImages:
 
 
 @dataclass(frozen=True)
-class WeightView(PlainData):
+class WeightView:
     """The tensors of a layer; ``images`` is ``None`` if they have no axes to show."""
 
     JSON: ClassVar = "layer=name kind parameters trainable images=_images values"

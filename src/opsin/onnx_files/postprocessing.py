@@ -170,7 +170,7 @@ def write_file(
 ) -> bytes:  # fmt: skip
     """Return a classifier.onnx that is not calibrated yet."""
     size, classes = metadata.preparation, len(metadata.classes)
-    pixels: list[str | int | None] = ["N", size.height, size.width, size.channels]
+    pixels: list[str | int | None] = ["N", *size.shape]
     mix = None if metadata.class_mix is None else metadata.class_mix.log_ratio
     to = GraphWriter(list(nodes), list(weights))
     tail(to, LOGITS, embedding, classes=classes, units=units, mix=mix)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, computed_field
 
 from opsin.classical.classical_recipe import ClassicalRecipe
 from opsin.core.metadata import Layer
 from opsin.core.recipe import Recipe
-from opsin.core.stored_json import JsonObject
 
 
 class Plan(BaseModel):
@@ -27,17 +26,20 @@ class Plan(BaseModel):
     device: str
     notes: tuple[str, ...]  # warnings: what is so, then what to do
 
+    @computed_field
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Why options that were left open have their values."""
+        return self.recipe.reasons
+
+    @computed_field
     @property
     def parameters(self) -> int | None:
         """Number of parameters; ``None`` for a model without layers."""
         return sum(layer.parameters for layer in self.layers) if self.layers else None
 
+    @computed_field
     @property
     def multiply_adds(self) -> int | None:
         """Multiply-adds of an image; ``None`` for a model without layers."""
         return sum(layer.multiply_adds for layer in self.layers) if self.layers else None
-
-    def to_json(self) -> JsonObject:
-        """Return the plan as plain data."""
-        sums = {"parameters": self.parameters, "multiply_adds": self.multiply_adds}
-        return self.model_dump(mode="json") | {"reasons": self.recipe.reasons} | sums

@@ -348,7 +348,7 @@ class Classifier:
     def _batch(self, images: Images) -> Images:
         """Check prepared images ``uint8[N, H, W, C]``."""
         preparation = self.metadata.preparation
-        wanted = (preparation.height, preparation.width, preparation.channels)
+        wanted = preparation.shape
         if not hasattr(images, "__array__"):
             raise ImageError(
                 f"A {type(images).__name__} is no array of prepared images",

@@ -150,7 +150,7 @@ def open_session(
     metadata = Metadata.from_props(opened.get_modelmeta().custom_metadata_map, name)
     preparation = metadata.preparation
     wanted: dict[str, tuple[str, list[int | None]]] = {
-        "images": ("tensor(uint8)", [preparation.height, preparation.width, preparation.channels]),
+        "images": ("tensor(uint8)", [*preparation.shape]),
         "probabilities": ("tensor(float)", [len(metadata.classes)]),
         "embedding": ("tensor(float)", [None]),
         "ood_score": ("tensor(float)", []),
@@ -190,12 +190,7 @@ def largest_batch(preparation: Preparation) -> int:
 def _try_batches(session: Session, metadata: Metadata, name: str) -> int:
     """Run batches of one image, three and more; return the largest that succeeds."""
     preparation, end = metadata.preparation, time.monotonic() + SECONDS
-    shape = (
-        largest_batch(preparation),
-        preparation.height,
-        preparation.width,
-        preparation.channels,
-    )
+    shape = (largest_batch(preparation), *preparation.shape)
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     images[1], images[2] = 0, 255
     names = [output.name for output in session.opened.get_outputs() if output.name in ANSWERS]

@@ -5,14 +5,13 @@ from __future__ import annotations
 import functools
 import html
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.arguments import checked
 from opsin.core.metadata import Reject
-from opsin.core.stored_json import JsonObject
 from opsin.data.network_pixels import NO_CONTRAST, has_no_contrast
 from opsin.data.pixel_values import png_address
 
@@ -47,6 +46,9 @@ class Prediction:
         pixels: The image as the network saw it, ``uint8[H, W, C]``.
     """
 
+    JSON: ClassVar = (
+        "image=name warning answer label confidence ood_score rejected probabilities notes"
+    )
     name: str
     label: str
     confidence: float
@@ -83,20 +85,6 @@ class Prediction:
         """Return the most probable classes with their probabilities, the best first."""
         ranked = sorted(self.probabilities.items(), key=lambda item: -item[1])
         return ranked[:count]
-
-    def to_json(self) -> JsonObject:
-        """Return the answer as plain data, without pixels."""
-        return {
-            "image": self.name,
-            "warning": self.warning,
-            "answer": self.answer,
-            "label": self.label,
-            "confidence": self.confidence,
-            "ood_score": self.ood_score,
-            "rejected": self.rejected,
-            "probabilities": self.probabilities,
-            "notes": list(self.notes),
-        }
 
     def _repr_html_(self) -> str:
         rows = "".join(

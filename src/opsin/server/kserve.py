@@ -224,7 +224,7 @@ def _written(
 def _described(served: ServedModel) -> dict[str, Any]:
     """What a model takes and answers with; -1 is the number of images."""
     preparation = served.metadata.preparation
-    pixels = [-1, preparation.height, preparation.width, preparation.channels]
+    pixels = [-1, *preparation.shape]
     outputs: list[_Tensor] = [
         {"name": "probabilities", "datatype": "FP32", "shape": [-1, len(served.metadata.classes)]}
     ]
@@ -284,7 +284,7 @@ def read_request(
 
 def _images(tensor: InputTensor, tail: memoryview, target: Preparation, most: int) -> list[Image]:
     name, shape, data = tensor.name, tensor.shape, tensor.data
-    pixels = [target.height, target.width, target.channels] if name == "images" else []
+    pixels = [*target.shape] if name == "images" else []
     datatype = "UINT8" if pixels else "BYTES"
     stated = tensor.parameters.get("binary_data_size", "missing")
     if tensor.datatype != datatype or shape[1:] != pixels or not shape:

@@ -91,7 +91,7 @@ def load(content: memoryview, header: Header) -> tuple[LoadedModel, Header]:
         watcher=_Log(),
     )
     preparation = classifier.metadata.preparation
-    blank = np.zeros((1, preparation.height, preparation.width, preparation.channels), np.uint8)
+    blank = np.zeros((1, *preparation.shape), np.uint8)
     first = classifier.answers(blank, embedding=True)
     invariant = header["batch_invariant"]
     if classifier.device != CPU:  # bit-identity is promised on the CPU only
@@ -120,7 +120,7 @@ def batch_invariant(classifier: Classifier, batch: int) -> bool:
     noise in every size; if time runs out, the answer is no.
     """
     preparation = classifier.metadata.preparation
-    shape = (batch, preparation.height, preparation.width, preparation.channels)
+    shape = (batch, *preparation.shape)
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     end = time.monotonic() + _TRIAL
     alone = _joined([classifier.answers(images[i : i + 1], embedding=True) for i in range(batch)])
@@ -165,7 +165,7 @@ def prepare(
         ImageError: It cannot be read, or has more than ``max_pixels``.
     """
     target = classifier.metadata.preparation
-    shape = [target.height, target.width, target.channels]
+    shape = [*target.shape]
     if pixels == f"uint8{shape}":
         return PreparedImage("image", np.frombuffer(content, np.uint8).reshape(shape))
     if pixels is not None:
@@ -211,12 +211,12 @@ def answer(model: LoadedModel, header: Header, body: memoryview) -> tuple[Header
     ready: dict[int, NDArray[np.uint8]] = {}
     outcomes: list[Header] = []
     images = header["images"]
-    for index, (size, given, as_is, *_) in enumerate(images):
+    for index, (size, media_type, as_is, *_) in enumerate(images):
         content = body[start : start + size]
         start += size
         try:
             image = prepare(
-                model.classifier, content, given, as_is=as_is, max_pixels=header["max_pixels"]
+                model.classifier, content, media_type, as_is=as_is, max_pixels=header["max_pixels"]
             )
         except ImageError as error:
             outcomes.append({"error": error_values(error)})

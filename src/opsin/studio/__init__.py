@@ -27,6 +27,9 @@ class StudioSettings(AddressSettings):
     roots: tuple[Path, ...]
     port: int = Field(PORT, ge=0, le=65_535)
     at_once: int = Field(1, ge=1)
+    share: bool = False
+    most_disk: int = Field(0, ge=0)  # bytes of the studio's own files; 0 is no limit
+    most_waiting: int = Field(20, ge=1)  # trainings that wait, of everybody
 
     @property
     def entrance(self) -> Path:
@@ -57,6 +60,9 @@ def open_studio(
     token: str | None = None,
     allowed_hosts: Sequence[str] = (),
     at_once: int = 1,
+    share: bool = False,
+    most_gigabytes: float = 0.0,
+    most_waiting: int = 20,
     open_browser: bool = True,
     watcher: Watcher = SILENT,
     announce: Callable[[str], None] | None = None,
@@ -75,6 +81,10 @@ def open_studio(
         token: Token for visitors; needed on an address that other machines can reach.
         allowed_hosts: Further names by which the studio may be called.
         at_once: Number of concurrent trainings.
+        share: Let the owner invite others, each by a link for a name and a role (More, *People*).
+        most_gigabytes: Size of the studio's own files beyond which uploads are refused; 0 is no
+            limit.
+        most_waiting: Trainings that may wait at the same time.
         open_browser: Whether to open a browser.
         watcher: Receives the address.
         announce: Receives an address that signs in once (default: shown in the terminal).
@@ -97,6 +107,9 @@ def open_studio(
         token=token,
         allowed_hosts=tuple(allowed_hosts),
         at_once=at_once,
+        share=share,
+        most_disk=int(most_gigabytes * 1e9),
+        most_waiting=most_waiting,
     )
     try:
         from opsin.studio.app import serve, show_in_terminal  # noqa: PLC0415  needs NiceGUI

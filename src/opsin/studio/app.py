@@ -20,18 +20,19 @@ from nicegui import app as nicegui_app
 from nicegui import ui
 
 from opsin.core.events import SILENT, Watcher
+from opsin.core.glossary import glossary
 from opsin.core.platform import allow_open_files
 from opsin.studio import StudioSettings, image_routes
 from opsin.studio.datasets import uploads
+from opsin.studio.door import StudioSignIn
 from opsin.studio.errors import new_api
-from opsin.studio.pages import error_pages
+from opsin.studio.pages import answer_tables, covers, error_pages, photo_routes
 from opsin.studio.pages.page import all_pages
-from opsin.studio.pages.sign_in import page as sign_in_page
-from opsin.studio.parts import layout, terms
+from opsin.studio.pages.project import add_old_addresses
 from opsin.studio.runs import inspection_sessions, prediction_session
 from opsin.studio.security import SignInFile, guarded, signed_in_address
 from opsin.studio.state import Studio
-from opsin.web.access import SignIn
+from opsin.studio.ui import layout
 from opsin.web.addresses import url_of
 from opsin.web.listening import OPEN_FILES, ConnectionLimits, Server, listening
 
@@ -44,19 +45,24 @@ _FURTHER: Final = 20
 def build(studio: Studio) -> FastAPI:
     """Return the application with all pages and routes, not yet guarded."""
     api = new_api()
-    image_routes.add_routes(api, studio.opened, studio.runs, studio.sets)
+    image_routes.add_routes(api, studio.opened, studio.runs)
+    photo_routes.add_routes(api, studio)
+    covers.add_routes(api, studio)
     image_routes.add_help(api)
-    terms.add_routes(api)
+    layout.head()  # read once, before there are windows
+    glossary()
     uploads.add_routes(api, studio.uploads)
-    prediction_session.add_routes(api, studio.tried, studio.jobs)
+    prediction_session.add_routes(api, studio.tried)
+    answer_tables.add_routes(api, studio.jobs)
     inspection_sessions.add_routes(api, studio.inside)
     ui.button.default_props("no-caps")
     for field in (ui.input, ui.number, ui.select, ui.textarea):
         field.default_props("outlined dense")
     pages = all_pages()
-    studio.navigation = [(page.nav, page.path) for page in pages if page.nav]
+    studio.menu = [(page.more, page.path) for page in pages if page.more]
     for page in pages:
         page.register(studio)
+    add_old_addresses(studio, [page.path for page in pages])
     error_pages.add(studio)
     nicegui_app.on_startup(studio.start)
     nicegui_app.on_shutdown(studio.stop)
@@ -78,14 +84,13 @@ def build(studio: Studio) -> FastAPI:
         binding_refresh_interval=None,
         cache_control_directives="private, max-age=86400",
     )
-    ui.add_head_html(layout.head(), shared=True)
     return api
 
 
 def show_in_terminal(address: str) -> None:
     """Print the sign-in address on a terminal only, never into a log."""
     if sys.stderr.isatty():
-        sys.stderr.write(f"Sign in   {address}  (works once)\n")
+        sys.stderr.write(f"Link      {address}  (signs in another browser here, once)\n")
 
 
 def serve(
@@ -102,10 +107,10 @@ def serve(
         address = url_of(settings.host, port) + "/"
         studio = Studio(settings)
         studio.hold()
-        sign_in = SignIn(f"opsin-studio-{port}", sign_in_page)  # two studios differ by port
+        sign_in = StudioSignIn(settings, port, studio.people)
         entrance = SignInFile(settings.entrance, settings.host, port, sign_in)
         door = guarded(
-            build(studio),
+            sign_in.closing(build(studio)),
             host=settings.host,
             sign_in=sign_in,
             token=settings.token,
@@ -116,7 +121,8 @@ def serve(
             entrance.write()
             watcher.fact("Studio", address)
             announce(signed_in_address(settings.host, port, sign_in.new_code()))
-            watcher.fact("Sign in", f"open {entrance.file}")
+            if not sys.stderr.isatty():
+                watcher.fact("Sign in", f"open {entrance.file}")
             watcher.fact("Runs", str(settings.runs))
             if open_browser:
                 webbrowser.open(entrance.file.as_uri())

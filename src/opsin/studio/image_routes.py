@@ -12,8 +12,6 @@ from starlette.staticfiles import StaticFiles
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.glossary import SITE
-from opsin.core.recipe import AUGMENTATIONS
-from opsin.studio.datasets.catalogue import Library
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.errors import NotThere
 from opsin.studio.runs.dataset_cache import DatasetCache
@@ -39,8 +37,8 @@ _SHOWN: Final = {
 }
 
 
-def add_routes(api: FastAPI, opened: DatasetCache, runs: RunIndex, sets: Library) -> None:
-    """Serve images of sets and runs, files of runs, and previews."""
+def add_routes(api: FastAPI, opened: DatasetCache, runs: RunIndex) -> None:
+    """Serve images of sets and runs, and files of runs."""
 
     @api.get("/images/{set_id}/{row}")
     async def of_set(set_id: str, row: str, v: str = "") -> Response:
@@ -54,12 +52,6 @@ def add_routes(api: FastAPI, opened: DatasetCache, runs: RunIndex, sets: Library
     async def of_run_files(run_id: str, name: str) -> Response:
         directory = await IMAGES.run(runs.get, run_id)
         return _file(await IMAGES.run(files_of, directory), name, directory.path.name)
-
-    @api.get("/previews/{set_id}/{policy}")
-    async def of_preview(set_id: str, policy: str) -> Response:
-        file = (await IMAGES.run(sets.folder, set_id)) / "previews" / policy / "augment.png"
-        there = policy in AUGMENTATIONS and await IMAGES.run(file.is_file)
-        return _file({policy: file} if there else {}, policy, "preview")
 
 
 def add_help(api: FastAPI, site: Path = SITE) -> None:

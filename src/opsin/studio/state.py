@@ -17,6 +17,9 @@ from opsin.studio.datasets.catalogue import Library
 from opsin.studio.datasets.folders import Folders
 from opsin.studio.datasets.uploads import Uploads
 from opsin.studio.jobs.queue import Queue
+from opsin.studio.people import People
+from opsin.studio.progress import ProgressOfAll
+from opsin.studio.projects import Projects
 from opsin.studio.runs.dataset_cache import DatasetCache, ImagePlaces
 from opsin.studio.runs.inspection_sessions import InspectionSessions
 from opsin.studio.runs.prediction_session import PredictionSession
@@ -31,14 +34,18 @@ class Studio:
 
     def __init__(self, settings: StudioSettings) -> None:
         self.settings = settings
-        self.navigation: list[tuple[str, str]] = []
+        #: Words and paths of the menu *More*.
+        self.menu: list[tuple[str, str]] = []
         self.changed = Event[str]()
+        self.people = People(settings.home)
         self.runs = RunIndex(settings.runs)
         self.jobs = Queue(settings.home, settings.at_once, settings.runs)
+        self.progress = ProgressOfAll(self.jobs, self.runs)
         self.sets = Library(settings.home, self.jobs)
+        self.projects = Projects(self.sets, self.runs, settings.home)
         self.folders = Folders(settings.roots)
         self.uploads = Uploads(settings.home)
-        places = ImagePlaces(self.sets, self.folders, settings.home)
+        self.places = places = ImagePlaces(self.sets, self.folders, settings.home)
         self.opened = DatasetCache(self.sets, self.runs, places)
         self.tried = PredictionSession(self.runs)
         self.inside = InspectionSessions(self.runs, places, self.tried, settings.home)
@@ -82,6 +89,7 @@ class Studio:
         await asyncio.to_thread(shutil.rmtree, kept, ignore_errors=True)
         while True:
             await asyncio.to_thread(self.runs.sweep)
+            await asyncio.to_thread(self.sets.sweep)
             await asyncio.sleep(3600)
 
     def queue_in_words(self) -> str:
@@ -111,6 +119,7 @@ class Studio:
         # Jobs first: an ended one has written all files of its run's row.
         jobs_changed = await WATCHER.run(self.jobs.tick)
         runs_changed = await WATCHER.run(self.runs.scan)
+        await WATCHER.run(self.progress.update)
         if jobs_changed:
             self.changed.emit("jobs")
         if self.runs.version != version:

@@ -63,7 +63,7 @@ class RunTracking(Watcher):
     def epoch(self, epoch: Epoch) -> None:
         """Forward it."""
         if self._works():
-            self._events.put(json.dumps(epoch.to_json()).encode() + b"\n")
+            self._events.put(epoch.model_dump_json(exclude_unset=True).encode() + b"\n")
 
     def run_ended(self, run: Path) -> None:  # noqa: ARG002  the process knows
         """Wait a moment for the process."""
@@ -137,7 +137,7 @@ def follow(
     A run that goes on has an ``earlier`` report, known by when it was written.
     """
     known = run.tracked_as(tracker.name)
-    recipe = flat_options(run.read(RecordedRecipe).to_json())
+    recipe = flat_options(run.read(RecordedRecipe).model_dump(mode="json", exclude_unset=True))
     options = {name: value for name, value in recipe.items() if value is not None}
     tracker.start(run.path, options, known)
     if tracker.id is not None and tracker.id != known:

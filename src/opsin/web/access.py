@@ -44,6 +44,8 @@ FIELD: Final = "token"
 Fields = list[tuple[str, str]]
 
 _HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
+# Seconds that browsers keep a cookie whose secret is kept.
+_KEPT: Final = 30 * 86_400
 _OWN: Final = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?", re.IGNORECASE)
 _HEADERS: Final = {
     "x-content-type-options": "nosniff",
@@ -59,12 +61,15 @@ class SignIn:
     Browsers send no custom header on a WebSocket, and not all send their dialog's password.
     So an address with the right token, ``/?token=TOKEN``, is answered with a cookie and redirected
     to itself without the token, which then is in no history or bookmark. A code takes the token's
-    place once, so the address is useless later. Cookies and codes are void after a restart.
+    place once, so the address is useless later. Codes are void after a restart, and so are cookies
+    unless their secret is kept: then browsers keep them as well, for 30 days.
     """
 
-    def __init__(self, cookie: str, page: Callable[[bool, Fields], str]) -> None:
+    def __init__(
+        self, cookie: str, page: Callable[[bool, Fields], str], secret: str | None = None
+    ) -> None:
         self._cookie, self._page = cookie, page
-        self._secret = secrets.token_urlsafe(32)
+        self._secret, self._max_age = secret or secrets.token_urlsafe(32), _KEPT if secret else None
         self._codes: set[str] = set()
         self.used: Callable[[str], object] = str  # called with each code used
 
@@ -76,15 +81,19 @@ class SignIn:
 
     def knows(self, scope: Scope) -> bool:
         """Whether a request carries the cookie."""
-        shown = HTTPConnection(scope).cookies.get(self._cookie, "")
-        return hmac.compare_digest(shown.encode(), self._secret.encode())
+        return hmac.compare_digest(self.cookie_of(scope).encode(), self._secret.encode())
+
+    def cookie_of(self, scope: Scope) -> str:
+        """The cookie of a request, which may be anything; ``""`` if there is none."""
+        return HTTPConnection(scope).cookies.get(self._cookie, "")
 
     def reply(self, scope: Scope, token: bytes | None) -> Response | None:
         """A redirect with the cookie, for an address with the right token or a code."""
         if not _reads(scope):
             return None
         shown, others = _fields(scope)
-        if len(shown) != 1 or not self._is_right(shown[0].encode(), token):
+        cookie = self.cookie_for(shown[0], token) if len(shown) == 1 else None
+        if cookie is None:
             return None
         # Two leading slashes would lead to another host.
         where = "/" + quote(scope["path"].lstrip("/"), errors="replace")
@@ -105,18 +114,22 @@ class SignIn:
             "sec-fetch-site" in headers and not _OWN.fullmatch(headers.get("host", ""))
         )
         reply.set_cookie(
-            self._cookie, self._secret, secure=secure, httponly=True, samesite="strict"
-        )
+            self._cookie, cookie, max_age=self._max_age, secure=secure, httponly=True,
+            samesite="strict",
+        )  # fmt: skip
         return reply
 
-    def _is_right(self, shown: bytes, token: bytes | None) -> bool:
-        if token is not None and hmac.compare_digest(shown, token):
-            return True
-        code = next((c for c in self._codes if hmac.compare_digest(shown, c.encode())), None)
-        if code is not None:
-            self._codes.discard(code)
-            self.used(code)
-        return code is not None
+    def cookie_for(self, shown: str, token: bytes | None) -> str | None:
+        """The cookie in exchange for the token or a code; ``None`` if it is neither."""
+        answer = shown.encode()
+        if token is not None and hmac.compare_digest(answer, token):
+            return self._secret
+        code = next((c for c in self._codes if hmac.compare_digest(answer, c.encode())), None)
+        if code is None:
+            return None
+        self._codes.discard(code)
+        self.used(code)
+        return self._secret
 
     def refusal(self, scope: Scope, error: Unauthorized) -> Response:
         """Ask for the token: browsers by a page, programs by an error."""

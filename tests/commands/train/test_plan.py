@@ -50,7 +50,7 @@ def test_what_the_training_would_refuse_is_refused(digits: Dataset) -> None:
 
 def test_a_model_without_layers_has_neither_layers_nor_rate(digits: Dataset) -> None:
     planned = plan(digits, model="forest", trees=7, images=1_000, quiet=True)
-    found = json.loads(json.dumps(planned.to_json()))
+    found = json.loads(json.dumps(planned.model_dump(mode="json")))
     assert Plan.model_validate(found) == planned  # as the studio reads it
     assert found["recipe"]["model"]["trees"] == 7
     assert 1_000 <= found["images"]["train"] < 1_010  # each class at its share, rounded

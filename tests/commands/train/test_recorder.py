@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from opsin.commands.train import recorder as module
 from opsin.commands.train.recorder import recorded
-from opsin.core.artifacts.records import EpochConfusion, RunStatus
+from opsin.core.artifacts.records import EpochConfusion, JudgedImages, RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.events import Watcher
 from tests.made_epochs import made_epoch
@@ -46,6 +46,19 @@ def test_how_far_it_is_stands_in_the_status(
     assert (status["state"], status["started"]) == ("done", began)
     assert "doing" not in status
     assert not list(directory.path.glob(".status*"))
+
+
+def test_images_that_are_judged_are_kept_until_all_are(directory: RunDirectory) -> None:
+    with recorded(directory, Watcher()) as recorder:
+        recorder.judged([3, 1], [True, False])
+        recorder.judged([0, 2], [True, True])
+        judged = directory.read(JudgedImages)
+    assert dict(zip(judged.rows, judged.right, strict=True)) == {
+        3: True,
+        1: False,
+        0: True,
+        2: True,
+    }
 
 
 def test_it_is_written_at_most_once_a_second(

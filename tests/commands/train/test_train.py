@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -93,7 +92,7 @@ def test_same_seed_same_run(tmp_path: Path, shapes: Path) -> None:
     made = [opsin.train(shapes, model="resnet", epochs=2, hidden=(8, 8), runs=tmp_path, quiet=True)
             for _ in range(2)]  # fmt: skip
     assert weights_of(made[0]) == weights_of(made[1])
-    reports = [json.dumps(run.report.to_json()["figures"]) for run in made]
+    reports = [run.report.model_dump(mode="json", include={"figures"}) for run in made]
     assert reports[0] == reports[1]
     other = opsin.train(shapes, model="resnet", epochs=2, hidden=(8, 8), seed=1, runs=tmp_path,
                         quiet=True)  # fmt: skip

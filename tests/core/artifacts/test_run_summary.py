@@ -47,7 +47,7 @@ FILES: dict[str, Any] = {
     "report.json": {"split": "test", "seconds": {"train": 1.0}, "file": {"bytes": 5},
                     "figures": {"test": {"accuracy": 0.9, "low": 0.8, "high": 1.0}}},
     "notes.json": {"name": "Boots", "note": "first"},
-    "history.jsonl": made_epoch(1, val_accuracy=0.5, seconds=2.0).to_json(),
+    "history.jsonl": made_epoch(1, val_accuracy=0.5, seconds=2.0).model_dump(mode="json"),
     "confusions.jsonl": {"epoch": 1, "confusion": [[1]]},
     "looks.jsonl": {"test_set": "x"},
 }  # fmt: skip

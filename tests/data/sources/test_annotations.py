@@ -80,7 +80,7 @@ def test_roboflow_s_folder_of_each_part(tmp_path: Path) -> None:
             (tmp_path / part / f"{row}.png").write_bytes(png(PIXELS[row]))
     contents = opened(tmp_path)
     assert labels_of(contents) == LABELS
-    assert contents.given.tolist() == [TRAIN] * 4 + [VAL, TEST]
+    assert contents.source_parts.tolist() == [TRAIN] * 4 + [VAL, TEST]
 
 
 def test_images_of_several_classes_or_none_are_passed_over_and_said(folder: Path) -> None:

@@ -113,10 +113,10 @@ def test_wrapping_folders_are_taken_off(tmp_path: Path, wrapping: str) -> None:
 def test_parts_and_classes_are_no_wrapping(tmp_path: Path) -> None:
     contents = opened(pack(tmp_path / "only.zip", {f"w/train/{name}": b"x" for name in CLASSES}))
     assert contents.names == [f"train/{name}" for name in CLASSES]
-    assert set(contents.given.tolist()) == {TRAIN}
+    assert set(contents.source_parts.tolist()) == {TRAIN}
     both = {f"{part}/{name}": b"x" for part in ("train", "test") for name in CLASSES}
     contents = opened(pack(tmp_path / "both.tar", both))
-    assert sorted(set(contents.given.tolist())) == [TRAIN, TEST]
+    assert sorted(set(contents.source_parts.tolist())) == [TRAIN, TEST]
     # A test part alone is a wrapping.
     test = opened(pack(tmp_path / "test.zip", {f"test/{name}": b"x" for name in CLASSES}))
     assert test.names == list(CLASSES)

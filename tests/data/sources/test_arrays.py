@@ -28,7 +28,7 @@ def test_the_names_of_keras_will_do(tmp_path: Path) -> None:
     np.savez(tmp_path / "k.npz", x_train=IMAGES, y_train=LABELS[:, None],
              x_test=IMAGES[:3], y_test=LABELS[:3])  # fmt: skip
     contents = open_npz(tmp_path / "k.npz")
-    assert contents.given.tolist() == [TRAIN] * 6 + [TEST] * 3
+    assert contents.source_parts.tolist() == [TRAIN] * 6 + [TEST] * 3
     assert isinstance(contents.images, np.ndarray)
     assert contents.images.shape == (9, 8, 8, 1)
 

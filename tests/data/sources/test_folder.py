@@ -51,8 +51,8 @@ def test_parts_by_their_usual_names(tmp_path: Path, names: tuple[str, ...], said
     notes = Notes()
     contents = open_folder(tmp_path, watcher=notes)
     assert contents.classes == ("disc", "square")
-    assert len(set(contents.given.tolist())) == len(names)
-    assert UNASSIGNED not in contents.given
+    assert len(set(contents.source_parts.tolist())) == len(names)
+    assert UNASSIGNED not in contents.source_parts
     taken, _, parts = "".join(notes.notes).partition(": ")
     assert taken.startswith("Taken for parts of a split" if said else "")
     assert sorted(parts.split(", ")) == sorted(said.split(", "))
@@ -118,7 +118,7 @@ def test_classes_are_compared_in_one_form_of_unicode(tmp_path: Path) -> None:
 def test_a_class_may_be_called_test(tmp_path: Path) -> None:
     contents = open_folder(put(tmp_path, "test/1.png", "rest/1.png"))
     assert contents.classes == ("rest", "test")
-    assert set(contents.given.tolist()) == {UNASSIGNED}
+    assert set(contents.source_parts.tolist()) == {UNASSIGNED}
 
 
 def test_images_may_lie_at_any_depth(tmp_path: Path) -> None:

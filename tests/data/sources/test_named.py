@@ -210,7 +210,7 @@ def test_cifar10_comes_from_its_published_archive(web: Server, cache: Path, tmp_
     )  # fmt: skip
     contents = named.open_published("cifar10", published, SILENT)
     assert contents.classes == tuple(TEN)
-    assert contents.given.tolist() == [TRAIN] * 100 + [TEST] * 10
+    assert contents.source_parts.tolist() == [TRAIN] * 100 + [TEST] * 10
     assert contents.labels[:21].tolist() == [*range(10), *range(10), 0]
     assert isinstance(contents.images, np.ndarray)
     assert contents.images.shape == (110, 32, 32, 3)

@@ -104,7 +104,7 @@ def test_what_has_no_class_is_passed_over_and_said(tmp_path: Path) -> None:
     frame.to_parquet(tmp_path / "a.parquet")
     for _ in range(2):  # the second time from the cache
         contents = opened(tmp_path / "a.parquet")
-        assert contents.given.tolist() == [TRAIN, TEST, VAL]
+        assert contents.source_parts.tolist() == [TRAIN, TEST, VAL]
         assert contents.names == ["train/0", "test/0", "val/0"]
         said = {"image without a class": 2, "image in the part unsupervised": 1}
         assert {each.kind: each.count for each in contents.left_out} == said
@@ -122,7 +122,7 @@ def test_hugging_face_s_form(tmp_path: Path) -> None:
         datasets.Dataset.from_dict(made, features=features).to_parquet(file)
     contents = opened(tmp_path / "hub")
     assert contents.classes == ("zebra", "ant")  # the order of the numbers
-    assert sorted(contents.given.tolist()) == [TRAIN] * 4 + [TEST] * 2
+    assert sorted(contents.source_parts.tolist()) == [TRAIN] * 4 + [TEST] * 2
 
 
 def test_the_second_time_nothing_is_unpacked(tmp_path: Path) -> None:

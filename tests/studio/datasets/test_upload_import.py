@@ -62,7 +62,6 @@ def evil_tar() -> bytes:
         ("out.zip", packed({"../../out.png": b"x"}), "leads out of it"),
         ("links.tar", evil_tar(), "but 1 link in"),
         ("broken.zip", b"PK\x03\x04 and no more", "broken.zip is damaged"),
-        ("flat.zip", packed({f"{n}.png": b"x" for n in range(3)}), "3 images but no folders"),
         ("empty.zip", packed({}), "has no images"),
         ("deep.zip", packed({"a/" * 80 + "1.png": b"x"}), "has no images"),
     ],
@@ -122,15 +121,18 @@ def test_the_layouts_of_sources_are_kept(
     assert laid_out(uploads.finish(files, tmp_path / "new")) == expected
 
 
-def test_images_without_a_folder_need_a_class(uploads: Uploads, tmp_path: Path) -> None:
-    files = [put(uploads, "1.png", image(1), 1), put(uploads, "2.png", image(2), 2, "cat/2.png")]
-    into = tmp_path / "images" / "new"
-    with pytest.raises(SourceError, match="1 of 2 images are in no folder"):
-        uploads.finish(files, into)
-    assert not into.exists()
-    assert laid_out(uploads.finish(files, into, loose=" boot ")) == [
-        "boot/1.png", "cat/2.png",
-    ]  # fmt: skip
+def test_images_without_a_folder_wait_in_the_tray_or_go_to_a_class(
+    uploads: Uploads, tmp_path: Path
+) -> None:
+    def files() -> list[SentFile]:
+        return [put(uploads, "1.png", image(1), 1), put(uploads, "2.png", image(2), 2, "cat/2.png")]
+
+    moved: list[Path] = []
+    into = uploads.finish(files(), tmp_path / "images" / "new", moved=moved)
+    assert laid_out(into.parent) == [".not-sorted/1.png", "new/cat/2.png"]
+    assert sorted(moved) == [into.parent / ".not-sorted" / "1.png", into / "cat" / "2.png"]
+    other = uploads.finish(files(), tmp_path / "other" / "new", loose=" boot ")
+    assert laid_out(other.parent) == ["new/boot/1.png", "new/cat/2.png"]
 
 
 def test_what_is_to_be_classified_needs_no_classes_and_keeps_its_names(
@@ -219,12 +221,28 @@ def test_a_disk_that_refuses_leaves_everything_where_it_was(
     assert uploads.finish(files, tmp_path / "other").is_dir()
 
 
-def test_an_archive_is_not_added_to_other_images_and_is_kept(
+def test_archives_of_class_folders_join_what_is_there(uploads: Uploads, tmp_path: Path) -> None:
+    into = tmp_path / "id" / "set"
+    names = {f"pets/{label}/{n}.png": image(n) for label in "ab" for n in range(2)}
+    both = [
+        put(uploads, "pets.zip", packed(names | {"pets/readme.txt": b"x"}), 1),
+        put(uploads, "more.zip", packed({"3.png": image(3), "c/4.png": image(4)}), 2),
+    ]
+    assert uploads.finish(both[:1], into) == into
+    assert uploads.finish(both[1:], into) == into
+    assert laid_out(into.parent) == [".not-sorted/3.png"] + [
+        f"set/{name}.png" for name in ("a/0", "a/1", "b/0", "b/1", "c/4")
+    ]
+    assert [uploads.offset(each["key"]) for each in both] == [0, 0]
+
+
+def test_an_archive_with_parts_of_its_own_is_kept_and_joins_nothing(
     uploads: Uploads, tmp_path: Path
 ) -> None:
+    names = {f"{part}/{label}/1.png": image(1) for part in ("train", "test") for label in "ab"}
     (tmp_path / "set").mkdir()
-    content = packed({f"{label}/{n}.png": image(n) for label in "ab" for n in range(2)})
-    file = put(uploads, "pets.zip", content, 1)
-    with pytest.raises(SourceError, match="a set by itself"):
-        uploads.finish([file], tmp_path / "set")
-    assert uploads.finish([file], tmp_path / "other").is_file()
+    with pytest.raises(SourceError, match="parts for training and test"):
+        uploads.finish([put(uploads, "parts.zip", packed(names), 1)], tmp_path / "set")
+    assert laid_out(tmp_path / "set") == []
+    file = put(uploads, "parts.zip", packed(names), 1)
+    assert uploads.finish([file], tmp_path / "other") == tmp_path / "other.zip"

@@ -28,8 +28,7 @@ def test_no_page_reads_the_disk_on_the_event_loop(
     sets = Library(tmp_path / "home", jobs)
     made = sets.new_empty(["cat", "dog"])
     pages = addresses("good", "better", sets.add_source("digits").id, digits.classes[0])
-    further = [f"/data/{made.id}", f"/jobs/{job.id}", "/data?add=folder", "/data?add=empty",
-               "/import"]  # fmt: skip
+    further = [f"/projects/{made.id}/photos", f"/jobs/{job.id}"]
     script = Path(__file__).with_name("blocking_calls.py")
     folders = [tmp_path / "runs", tmp_path / "home"]
     done = subprocess.run(

@@ -1,35 +1,117 @@
-"""What the form of a training asks for beside what it shows."""
+"""The page Train: what it asks for, and what it says when that is not possible."""
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 pytest.importorskip("nicegui")
 
+
 import opsin
-from opsin.studio import StudioSettings
-from opsin.studio.pages.train import _Train
-from opsin.studio.state import Studio
+from opsin.core.errors import StorageError
+from opsin.data.corrections import write_corrections
+from opsin.studio.jobs.job import Job
+from opsin.studio.pages.train import _TrainPage
+from opsin.studio.ui.training_levels import time_in_words, words_of
+
+if TYPE_CHECKING:
+    from opsin.studio.state import Studio
 
 
-def test_a_set_that_was_trained_on_keeps_its_parts(tmp_path: Path, shapes: Path) -> None:
-    there = Studio(
-        StudioSettings(runs=tmp_path / "runs", home=tmp_path / "home", roots=(tmp_path,))
-    )
-    known = there.sets.add_source(str(shapes))
+@pytest.fixture
+def project(studio: Studio, shapes: Path, tmp_path: Path) -> str:
+    """The id of a project with a copy of the images, so that they can be moved."""
+    shutil.copytree(shapes, tmp_path / "mine")
+    return studio.sets.add_source(str(tmp_path / "mine"), title="Shapes").id
 
-    def words(source_run: str = "", **options: str) -> list[str]:
-        form = _Train(there)
-        form.read("" if source_run else known.id, source_run, "")
-        form._values |= options
-        return form._argv(plan=False)
 
-    assert not [word for word in words() if word.startswith("--parts-of")]
-    run = opsin.train(*known.sources, model="knn", runs=tmp_path / "runs", quiet=True)
-    there.runs.scan()
-    assert f"--parts-of={run.path}" in words()
-    assert f"--parts-of={run.path}" in words(there.runs.rows()[0].id)
+def opened(studio: Studio, project: str, source_run: str = "") -> _TrainPage:
+    """A page as it is opened, without a window."""
+    page = _TrainPage(studio, studio.projects.get(project))
+    page.read(source_run)
+    return page
+
+
+def test_a_click_asks_for_a_training_that_is_named_after_the_project(
+    studio: Studio, project: str
+) -> None:
+    page = opened(studio, project)
+    page._add()
+    page._add()
+    first, second = studio.jobs.jobs()
+    assert (first.title, second.title) == ("Shapes 1", "Shapes 2")
+    assert first.project == project
+    assert "--name=Shapes 1" in first.argv
+    assert studio.jobs.of_project(project) == [first, second]
+    assert studio.jobs.of_project("another") == []
+
+
+def test_images_that_were_trained_on_keep_their_parts(
+    studio: Studio, project: str, tmp_path: Path
+) -> None:
+    words = opened(studio, project)._argv()
+    assert not [word for word in words if word.startswith(("--parts-of", "--labels"))]
+    run = opsin.train(tmp_path / "mine", model="knn", runs=tmp_path / "runs", quiet=True)
+    studio.runs.scan()
+    write_corrections(studio.sets.corrections_path(project), [])
+    page = opened(studio, project)
+    words = page._argv(name=page._project.name)
+    assert f"--parts-of={run.path}" in words
+    assert f"--labels={studio.sets.corrections_path(project)}" in words
+    cloned = opened(studio, project, studio.runs.rows()[0].id)
+    assert f"--parts-of={run.path}" in cloned._argv()
+    assert cloned.settings.values["model"] == "knn"
+    (recipe,) = (word[9:] for word in cloned._argv() if word.startswith("--recipe="))
+    assert json.loads(Path(recipe).read_text(encoding="utf-8"))["model"] == "knn"
     # Who asks for another split gets one.
-    assert not [word for word in words(split_seed="7") if word.startswith("--parts-of")]
+    page.settings._values["split_seed"] = "7"
+    assert not [word for word in page._argv() if word.startswith("--parts-of")]
+
+
+def test_levels_are_options_and_say_their_time(studio: Studio, project: str) -> None:
+    page = opened(studio, project)
+    settings = page.settings
+    assert settings.level is not None
+    assert settings.level.name == "good"
+    assert words_of(settings.level).startswith("about ")
+    assert [time_in_words(t) for t in (21, 88, 900, 7_200)] == [
+        "about 20 seconds", "about 90 seconds", "about 15 minutes", "about 2.0 hours",
+    ]  # fmt: skip
+    settings._values = dict(settings._levels["quick"].options)
+    assert "--from=efficientnet-lite0" in page._argv()
+    settings._values = dict(settings._levels["best"].options)
+    assert "--budget=10m" in page._argv()
+    settings._values["epochs"] = "many"
+    assert settings.faults == ["Epochs: must be a whole number, not 'many'"]
+
+
+def test_what_cannot_be_trained_says_what_to_do(
+    studio: Studio, project: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = opened(studio, project)
+    assert page.can_start
+    failed = Job("0" * 12, "train", "Shapes 1", ("x",), state="failed")
+    killed = "its process was ended by SIGKILL (killed, or out of memory)"
+    for cause, words in (
+        (killed, "perhaps because memory ran out"),
+        ("cannot write x: No space left on device", "Free some space"),
+        (f"There is no folder {tmp_path / 'mine'}. Try --test.", "There is no folder Shapes."),
+        ("/home/ann/x.jpg is no image", "x.jpg is no image"),
+    ):
+        assert "--" not in page._cause(Job(**vars(failed) | {"cause": cause}))
+        assert words in page._cause(Job(**vars(failed) | {"cause": cause}))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 0))
+    with pytest.raises(StorageError, match="disk is full"):
+        page._add()
+    for folder in sorted((tmp_path / "mine").iterdir())[1:]:
+        shutil.rmtree(folder)
+    assert "two classes or more" in opened(studio, project)._wrong
+    shutil.rmtree(tmp_path / "mine")
+    moved = opened(studio, project)
+    assert str(tmp_path) not in str(moved._fault)
+    assert not moved.can_start

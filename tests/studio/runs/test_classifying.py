@@ -56,7 +56,8 @@ def test_answers_and_maps_are_the_classifiers_and_it_is_not_loaded_here(
     before = sessions()
     asked = ModelContent.read(run_of(tmp_path / "run", nearest_mean.read_bytes()))
     found = [classifying.predict(asked, png(digits.images[row]), f"{row}") for row in range(3)]
-    heat = classifying.heat(asked, found[0])
+    heat, resize = classifying.heat(asked, found[0])
+    assert resize == Classifier(nearest_mean).metadata.preparation.resize
     assert sessions() == before
     here = Classifier(nearest_mean)
     assert found == [here.predict(png(digits.images[row]), name=f"{row}") for row in range(3)]

@@ -78,7 +78,7 @@ def test_other_images_are_refused_in_one_line_of_names(looking: Studio) -> None:
 
 @pytest.mark.parametrize("ids", [[], [A], [A, B] * 6])
 def test_two_to_ten_can_be_compared(looking: Studio, ids: list[str]) -> None:
-    with pytest.raises(RecipeError, match="Two to 10 runs"):
+    with pytest.raises(RecipeError, match="Two to 10 classifiers"):
         compared_by(looking, ids)
 
 

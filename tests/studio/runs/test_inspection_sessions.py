@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from opsin.core.errors import OpsinError
 from opsin.data.dataset import Dataset
 from opsin.studio.errors import NotThere
+from opsin.studio.runs import inspection_sessions
 from opsin.studio.runs.dataset_cache import ImagePlaces
 from opsin.studio.runs.inspection_sessions import InspectionSessions, add_routes
 from opsin.studio.runs.run_index import opaque
@@ -64,27 +65,25 @@ def test_one_process_answers_and_is_asked_nothing_twice(looking: Studio, tmp_pat
     async def work() -> None:
         inside = looking.inside
         both = await asyncio.gather(
-            inside.ask(RUN, "layer", on_progress=lambda *now: told.append(now), layer="head",
+            inside.ask(RUN, "unit", on_progress=lambda *now: told.append(now), layer="head",
                        limit=50),
-            inside.ask(RUN, "layer", layer="head", limit=50),
+            inside.ask(RUN, "unit", layer="head", limit=50),
         )  # fmt: skip
         assert both[0] is both[1]
         assert told[0] == ("Units of head", 0, 50)
         await inside.ask(
-            RUN, "layer", on_progress=lambda *now: joined.append(now), layer="head", limit=50
+            RUN, "unit", on_progress=lambda *now: joined.append(now), layer="head", limit=50
         )
         assert joined == told[-1:]
         (first,) = processes(inside)
-        again = await inside.ask(RUN, "image", image="test/1")
+        again = await inside.ask(RUN, "maps", layer="input", image="test/1")
         assert processes(inside) == [first]
-        assert again.address is not None
-        key = again.address.removeprefix(f"/inside/{RUN}/").removesuffix(".html")
-        assert inside.page(RUN, key) == again.page
-        assert inside.page("0" * 16, key) is None
-        assert again.page is not None
-        assert again.page.is_relative_to(tmp_path / "home" / "inside")
-        assert await inside.known(RUN, "image", image="test/1")
-        assert not await inside.known(RUN, "image", image="test/2")
+        key = again.address.removeprefix(f"/inside/{RUN}/")
+        assert inside.image(RUN, key, 0) == again.images[0]
+        assert inside.image(RUN, key, len(again.images)) is None
+        assert inside.image("0" * 16, key, 0) is None
+        assert await inside.known(RUN, "maps", layer="input", image="test/1")
+        assert not await inside.known(RUN, "maps", layer="input", image="test/2")
 
     within(work(), looking.inside)
     assert not (tmp_path / "home" / "inside").exists()
@@ -93,16 +92,15 @@ def test_one_process_answers_and_is_asked_nothing_twice(looking: Studio, tmp_pat
 def test_a_worker_that_died_is_started_again(looking: Studio) -> None:
     async def work() -> None:
         inside = looking.inside
-        asked = asyncio.create_task(inside.ask(RUN, "network"))
+        asked = asyncio.create_task(inside.ask(RUN, "explain", image="test/1"))
         while not processes(inside):
             await asyncio.sleep(0.01)
         (first,) = processes(inside)
         os.kill(first, 9)
         with pytest.raises(OpsinError, match="ended by SIGKILL"):
             await asked
-        said = await inside.ask(RUN, "image", image="test/1")
-        assert said.answer is not None
-        assert said.answer.answer in {*"0123456789", "none of these"}
+        answer = await inside.ask(RUN, "maps", layer="head", image="test/1")
+        assert answer.values["answer"]["label"] in {*"0123456789", "none of these"}
         assert processes(inside) != [first]
 
     within(work(), looking.inside)
@@ -134,14 +132,14 @@ def test_workers_are_few_and_end_when_idle_or_with_the_studio(
 
     async def work() -> None:
         inside = few
-        await inside.ask(RUN, "image", image="test/1")
+        await inside.ask(RUN, "maps", layer="head", image="test/1")
         (first,) = processes(inside)
-        await inside.ask(opaque("other"), "image", image="test/1")
+        await inside.ask(opaque("other"), "maps", layer="head", image="test/1")
         assert gone(first)
         (second,) = processes(inside)
         while not gone(second):
             await asyncio.sleep(0.02)
-        asked = asyncio.create_task(inside.ask(RUN, "image", image="test/2"))
+        asked = asyncio.create_task(inside.ask(RUN, "maps", layer="head", image="test/2"))
         while not processes(inside):
             await asyncio.sleep(0.01)
         (last,) = processes(inside)
@@ -158,30 +156,44 @@ def test_refusals_name_no_place_of_the_machine(looking: Studio, tmp_path: Path) 
 
     async def work() -> None:
         with pytest.raises(NotThere):
-            await looking.inside.ask("0" * 16, "network")
+            await looking.inside.ask("0" * 16, "maps")
         with pytest.raises(OpsinError) as refused:
-            await looking.inside.ask(RUN, "network")
+            await looking.inside.ask(RUN, "maps", layer="head", image="test/1")
         assert "no readable ONNX file" in str(refused.value)
         assert str(tmp_path) not in str(refused.value)
         with pytest.raises(NotThere):
-            await looking.inside.ask(RUN, "image", kept="0" * 16)
+            await looking.inside.ask(RUN, "maps", kept="0" * 16)
 
     within(work(), looking.inside)
 
 
-def test_pages_have_addresses_of_their_own_and_no_others(looking: Studio) -> None:
+def test_images_have_addresses_of_their_own_and_no_others(looking: Studio) -> None:
     api = FastAPI()
     add_routes(api, looking.inside)
 
     async def work() -> None:
-        said = await looking.inside.ask(RUN, "image", image="test/1")
-        assert said.address is not None
-        answer = await fetch(api, said.address)
-        assert answer.status_code == 200
-        assert answer.headers["content-type"].startswith("text/html")
-        name = said.address.rpartition("/")[2]
-        for other in (f"/inside/{'0' * 16}/{name}", f"/inside/{RUN}/{'0' * 24}.html",
-                      f"/inside/{RUN}/..%2f..%2fqueue.html"):  # fmt: skip
+        answer = await looking.inside.ask(RUN, "maps", layer="input", image="test/1")
+        reply = await fetch(api, answer.src(0))
+        assert (reply.status_code, reply.content) == (200, answer.images[0])
+        assert reply.headers["content-type"] == "image/png"
+        key = answer.address.rpartition("/")[2]
+        names = "999.png", "-1.png", "\u0661.png", "0.html"
+        others = [f"/inside/{'0' * 16}/{key}/0.png", f"/inside/{RUN}/{'0' * 24}/0.png",
+                  f"/inside/{RUN}/..%2f..%2fqueue/0.png"]  # fmt: skip
+        for other in (*others, *(f"/inside/{RUN}/{key}/{name}" for name in names)):
             assert (await fetch(api, other)).status_code == 404
+
+    within(work(), looking.inside)
+
+
+def test_old_answers_make_room(looking: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspection_sessions, "_BYTES", 1)
+
+    async def work() -> None:
+        first = await looking.inside.ask(RUN, "maps", layer="input", image="test/1")
+        second = await looking.inside.ask(RUN, "maps", layer="input", image="test/2")
+        names = [answer.address.rpartition("/")[2] for answer in (first, second)]
+        assert looking.inside.image(RUN, names[0], 0) is None
+        assert looking.inside.image(RUN, names[1], 0) == second.images[0]
 
     within(work(), looking.inside)

@@ -6,6 +6,7 @@ import asyncio
 import io
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -14,9 +15,10 @@ from PIL import Image
 pytest.importorskip("nicegui")
 
 from opsin.core.errors import ImageError, OpsinError
+from opsin.core.metadata import Resize
 from opsin.data.dataset import Dataset
+from opsin.runtime.classifier import Classifier
 from opsin.studio.errors import new_api
-from opsin.studio.jobs.job import command
 from opsin.studio.runs import prediction_session
 from opsin.studio.runs.run_index import opaque
 from opsin.studio.state import Studio
@@ -50,7 +52,7 @@ def test_a_bomb_costs_one_answer(looking: Studio, digits: Dataset) -> None:
 
 def test_routes_lead_to_images_by_key_and_nowhere_else(looking: Studio, digits: Dataset) -> None:
     api = new_api()
-    prediction_session.add_routes(api, looking.tried, looking.jobs)
+    prediction_session.add_routes(api, looking.tried)
     key = looking.tried.put(png(digits.images[5]), "<b>")
     bad = looking.tried.put(b"no image", "bad.png")
     for address in (f"/kept/{key}.png", f"/heat/{RUN}/{key}.png"):
@@ -62,7 +64,7 @@ def test_routes_lead_to_images_by_key_and_nowhere_else(looking: Studio, digits: 
     for address, status in (
         ("/kept/0000000000000000.png", 404), (f"/kept/{bad}.png", 422),
         (f"/heat/{RUN}/{bad}.png", 422), (f"/heat/{'0' * 16}/{key}.png", 404),
-        ("/kept/..%2f..%2fsecret.png", 404), ("/answers/000000000000.csv", 404),
+        ("/kept/..%2f..%2fsecret.png", 404),
     ):  # fmt: skip
         answer = asyncio.run(fetch(api, address))
         assert answer.status_code == status, address
@@ -77,15 +79,50 @@ def test_a_damaged_classifier_is_refused_without_a_path(looking: Studio) -> None
     assert str(looking.settings.runs) not in str(refused.value)
 
 
-def test_answers_of_a_job_can_be_fetched_and_no_other_file(looking: Studio) -> None:
+def test_an_image_keeps_its_key(looking: Studio) -> None:
+    key = looking.tried.put(b"one", "a.png")
+    assert looking.tried.put(b"one", "a.png") == key
+    assert len({key, looking.tried.put(b"one", "b.png"), looking.tried.put(b"two", "a.png")}) == 3
+
+
+def test_a_frame_of_the_camera_is_answered_and_not_kept(looking: Studio, digits: Dataset) -> None:
     api = new_api()
-    prediction_session.add_routes(api, looking.tried, looking.jobs)
-    table = looking.settings.home / "answers.csv"
-    job = looking.jobs.add("predict", "x", command("predict", "run", "x", "--out", table))
-    assert asyncio.run(fetch(api, f"/answers/{job.id}.csv")).status_code == 404
-    table.write_text("image,answer\n", encoding="utf-8")
-    answer = asyncio.run(fetch(api, f"/answers/{job.id}.csv"))
-    assert answer.text == "image,answer\n"
-    assert "attachment" in answer.headers["content-disposition"]
-    other = looking.jobs.add("compare", "x", command("compare", "--out", table))
-    assert asyncio.run(fetch(api, f"/answers/{other.id}.csv")).status_code == 404
+    prediction_session.add_routes(api, looking.tried)
+
+    async def post(run: str, frame: bytes) -> httpx.Response:
+        transport = httpx.ASGITransport(api)
+        async with httpx.AsyncClient(transport=transport, base_url="http://studio") as client:
+            return await client.post(f"/live/{run}", content=frame)
+
+    frame = png(digits.images[5])
+    reply = asyncio.run(post(RUN, frame)).json()
+    answer = Classifier(looking.runs.get(RUN).classifier).predict(frame)
+    assert dict(reply["shares"]) == pytest.approx(answer.probabilities, abs=1e-6)
+    assert [name for name, _ in reply["shares"]] == list(answer.probabilities)
+    assert (reply["rejected"], reply["warning"]) == (answer.rejected, None)
+    plain = asyncio.run(post(RUN, png(np.full((8, 8, 1), 7, np.uint8)))).json()
+    assert plain["warning"] == "Nothing to recognise"
+    for bad, status in ((b"no image", 422), (bytes(2 << 20), 400)):
+        refused = asyncio.run(post(RUN, bad))
+        assert refused.status_code == status
+        assert str(looking.settings.home) not in refused.text
+    assert asyncio.run(post("0" * 16, frame)).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("resize", "expected"),
+    [
+        ("squash", [[1, 1, 2, 2], [1, 1, 2, 2]]),
+        ("fill", [[0, 1, 2, 0], [0, 1, 2, 0]]),  # its sides were cut off
+        ("fit", [[1, 1, 2, 2], [1, 1, 2, 2]]),  # above and below it was filled up
+    ],
+)
+def test_a_heat_map_lies_where_the_network_looked(
+    resize: Resize, expected: list[list[int]]
+) -> None:
+    """A photograph of 4 × 2 pixels, and a network of 2 × 2 (as large as it, for "fit")."""
+    heat = np.array([[1, 2], [1, 2]], np.float32)
+    if resize == "fit":
+        heat = np.array([[9] * 4, [1, 1, 2, 2], [1, 1, 2, 2], [9] * 4], np.float32)
+    found = prediction_session.on_photograph(heat, resize, (2, 4))
+    assert np.abs(found - expected).max() < 0.5

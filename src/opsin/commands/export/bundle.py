@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, computed_field
 
 from opsin.commands.evaluate import answers
 from opsin.commands.export.smaller import SHIPPED_WORDS, Shipped, ShippedPart
@@ -29,7 +29,7 @@ from opsin.core.format import file_size
 from opsin.core.metadata import Metadata
 from opsin.core.recipe import DataRecipe
 from opsin.core.storage import storage_errors, write_bytes
-from opsin.core.stored_json import JsonObject, json_text
+from opsin.core.stored_json import json_text
 from opsin.data.lazy_images import ReferenceSet
 from opsin.data.pixel_values import encode_png
 from opsin.hub.hub_name import CLASSIFIER, PREFIX, HubName
@@ -244,11 +244,18 @@ class HubExport(BaseModel, frozen=True):
     """
 
     path: Path
-    repository: str
+    repository: str = Field(exclude=True)
     files: dict[str, int]
     licence: str
     kept: tuple[str, ...] = ()
 
+    @computed_field
+    @property
+    def to(self) -> str:
+        """Its address on the hub."""
+        return f"{PREFIX}{self.repository}"
+
+    @computed_field
     @property
     def verdict(self) -> str:
         """The result in a few sentences."""
@@ -256,11 +263,6 @@ class HubExport(BaseModel, frozen=True):
             f"{len(self.files)} files, {file_size(sum(self.files.values()))}; nothing was sent. "
             f"Read {_CARD}, which you may change; then: hf upload {self.repository} {self.path}"
         )
-
-    def to_json(self) -> JsonObject:
-        """Return it as plain data."""
-        fields = self.model_dump(mode="json", exclude={"repository"})
-        return fields | {"to": f"{PREFIX}{self.repository}", "verdict": self.verdict}
 
 
 def export_to_hub(
@@ -309,7 +311,7 @@ def _files(classifier: Classifier, name: HubName, licence: str) -> dict[str, byt
             "Give the run directory.",
         )
     content, preparation = _for_others(classifier), classifier.metadata.preparation
-    shape = (_NOISE, preparation.height, preparation.width, preparation.channels)
+    shape = (_NOISE, *preparation.shape)
     _compare(classifier, content, np.random.default_rng(0).integers(0, 256, shape, np.uint8))
     run = Run(directory.path)
     card = model_card(

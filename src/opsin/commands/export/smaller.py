@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
-from pydantic import BaseModel
+from pydantic import BaseModel, computed_field
 
 from opsin.classical.classical_recipe import PIXEL_MODELS
 from opsin.commands.evaluate import accuracy_of, answers
@@ -23,7 +23,6 @@ from opsin.core.errors import ModelFileError, ParityError, SourceError
 from opsin.core.events import Watcher
 from opsin.core.format import counted
 from opsin.core.metadata import Score
-from opsin.core.stored_json import JsonObject
 from opsin.data.cache import digest_rows, short_digest
 from opsin.data.lazy_images import Images, ReferenceSet
 from opsin.models.architectures import names
@@ -111,11 +110,13 @@ class Shipped(BaseModel, frozen=True):
     samples: int = 0
     forced: bool = False
 
+    @computed_field
     @property
     def optimistic(self) -> bool:
         """Whether the accuracy is on images that the classifier was chosen by."""
         return self.part != "test" and self.before is not None
 
+    @computed_field
     @property
     def verdict(self) -> str:
         """Gains and costs in a few sentences."""
@@ -138,11 +139,6 @@ class Shipped(BaseModel, frozen=True):
         if self.forced:
             costs += " The accuracy fell by more than 0.3 points; it was written by force."
         return f"{brings} {costs}"
-
-    def to_json(self) -> JsonObject:
-        """Return it as plain data."""
-        more = {"optimistic": self.optimistic, "verdict": self.verdict}
-        return self.model_dump(mode="json") | more
 
 
 def write_smaller(

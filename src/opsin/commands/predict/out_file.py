@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from opsin.commands.predict.answers_file import (
     UNSOUND,
@@ -152,8 +153,7 @@ def shard_facts(inputs: ShardInputs | None) -> JsonObject:
     return {_INPUTS: inputs.fingerprint[:16], _COUNT: inputs.images, _PART: str(inputs.shard)}
 
 
-@dataclass(frozen=True)
-class Merged:
+class Merged(BaseModel, frozen=True):
     """The result of `merge`.
 
     Args:
@@ -171,10 +171,6 @@ class Merged:
     images: int
     rows: int
     seconds: float
-
-    def to_json(self) -> JsonObject:
-        """Return everything as ``--json`` prints it."""
-        return vars(self) | {"out": str(self.out)}
 
 
 @checked
@@ -224,7 +220,9 @@ def merge(
         raise _changed(shards[0].file) from error
     watcher.end()
     verb, seconds = "embed" if is_embedding else "predict", time.monotonic() - began
-    return Merged(target, verb, len(shards), images, rows, seconds)
+    return Merged(
+        out=target, verb=verb, shards=len(shards), images=images, rows=rows, seconds=seconds
+    )
 
 
 class _Shard(NamedTuple):
@@ -242,7 +240,7 @@ def _shards_of(whole: Path) -> list[_Shard]:
     """Return the finished shards of a file in order; raise for foreign or missing ones."""
     with storage_errors(whole.parent):
         names = sorted(entry.name for entry in os.scandir(whole.parent))
-    found: dict[Shard, _Shard] = {}
+    by_part: dict[Shard, _Shard] = {}
     for file in (whole.parent / name for name in names if name.endswith(SHARD)):
         part = named_shard(file.with_suffix(""))
         if part is None or OutFile.read(whole, part).path != file:
@@ -259,7 +257,7 @@ def _shards_of(whole: Path) -> list[_Shard]:
             if os.path.lexists(f"{file}-wal"):
                 continue  # being made, or killed while it was
             raise _changed(file) from error
-        first = next(iter(found.values()), _Shard(file, about))
+        first = next(iter(by_part.values()), _Shard(file, about))
         if difference := _difference(first.about.begun, about.begun):
             raise RecipeError(
                 f"{file.name} was made with another {difference} than {first.file.name}",
@@ -267,20 +265,22 @@ def _shards_of(whole: Path) -> list[_Shard]:
             )
         if about.begun.get(_PART) != str(part):
             raise _changed(file)
-        found[part] = _Shard(file, about)
-    if not found:
+        by_part[part] = _Shard(file, about)
+    if not by_part:
         name = OutFile.read(whole, Shard(1, 3)).path.name
         raise RecipeError(f"{whole} has no shards, which are called {name} and so on")
-    count = next(iter(found)).count
+    count = next(iter(by_part)).count
     wanted = [Shard(number, count) for number in range(1, count + 1)]
-    if missing := [part for part in wanted if part not in found or not found[part].about.sha256]:
+    if missing := [
+        part for part in wanted if part not in by_part or not by_part[part].about.sha256
+    ]:
         more = f" and {len(missing) - _NAMED:,} more" if len(missing) > _NAMED else ""
         raise RecipeError(
             f"Of {count:,} shards {counted(len(missing), 'is', 'are')} missing or unfinished: "
             f"{', '.join(map(str, missing[:_NAMED]))}{more}",
             "Make them with --shard; nothing was written.",
         )
-    return [found[part] for part in wanted]
+    return [by_part[part] for part in wanted]
 
 
 def _difference(one: dict[str, Any], other: dict[str, Any]) -> str:

@@ -7,9 +7,11 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal
+from typing import Annotated, Any, BinaryIO, Final, Literal
+
+from pydantic import BaseModel, PlainSerializer
 
 from opsin._version import __version__
 from opsin.commands.predict.answers_file import Answer, AnswersFile
@@ -41,8 +43,7 @@ _BATCH: Final = 512
 _OFTEN: Final = 0.5
 
 
-@dataclass(frozen=True)
-class Classified:
+class Classified(BaseModel, frozen=True):
     """The result of `classify`, including earlier calls for the same file.
 
     Args:
@@ -61,7 +62,7 @@ class Classified:
         seconds: How long this call took.
     """
 
-    out: Path | StoreAddress
+    out: Annotated[Path | StoreAddress, PlainSerializer(str)]
     images: int
     answered: int
     refused: int
@@ -74,11 +75,6 @@ class Classified:
     unplaced: int
     device: str
     seconds: float
-
-    def to_json(self) -> JsonObject:
-        """Return everything as ``--json`` prints it."""
-        sorted_into = None if self.sorted_into is None else str(self.sorted_into)
-        return asdict(self) | {"out": str(self.out), "sorted_into": sorted_into}
 
 
 @checked

@@ -151,13 +151,13 @@ class Move:
     def looks_done(self, target: Placement) -> bool:
         """Whether the file at the target is this image."""
         try:
-            found = target.stat()
+            status = target.stat()
         except OSError:
             return False
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(status.st_mode):
             return False
         # A copy, and what moved across file systems, is recognised by its size and time.
-        return (self.by == "move" and identity_of(found) == self.identity) or self.is_like(found)
+        return (self.by == "move" and identity_of(status) == self.identity) or self.is_like(status)
 
     def is_like(self, status: os.stat_result) -> bool:
         """Whether a file has the size and time of the image as it was."""
@@ -347,9 +347,9 @@ class Sorter:
             if target is None or not move.looks_done(target):
                 return False
             if move.by == "move" and source is not None and not source.is_free:
-                found = source.stat()  # perhaps it has its old name as well
-                same = (found.st_size, found.st_mtime_ns) == (move.size, move.mtime_ns)
-                if same and identity_of(found) == move.identity:
+                status = source.stat()  # perhaps it has its old name as well
+                same = (status.st_size, status.st_mtime_ns) == (move.size, move.mtime_ns)
+                if same and identity_of(status) == move.identity:
                     source.unlink()
             return True
 

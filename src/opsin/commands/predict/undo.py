@@ -6,9 +6,10 @@ import hashlib
 import os
 import stat
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, PlainSerializer
 
 from opsin.commands.predict.answers_file import About, damaged, database_errors, hold, open_database
 from opsin.commands.predict.sorting import (
@@ -27,15 +28,13 @@ from opsin.core.errors import RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.files import ConfinedDir, is_plain_name
 from opsin.core.storage import storage_errors
-from opsin.core.stored_json import JsonObject
 
 # Images that could not be taken back and are named; all of them stay in the answers file.
 _NAMED: Final = 100
 _BATCH: Final = 256
 
 
-@dataclass(frozen=True)
-class Undone:
+class Undone(BaseModel, frozen=True):
     """What `undo` did.
 
     Args:
@@ -49,13 +48,11 @@ class Undone:
     folder: Path
     moved_back: int
     removed: int
-    left: tuple[tuple[str, str], ...]
+    left: Annotated[
+        tuple[tuple[str, str], ...],
+        PlainSerializer(lambda left: [{"image": image, "reason": why} for image, why in left]),
+    ]
     left_count: int
-
-    def to_json(self) -> JsonObject:
-        """Return everything as ``--json`` prints it."""
-        left = [{"image": image, "reason": reason} for image, reason in self.left]
-        return vars(self) | {"folder": str(self.folder), "left": left}
 
 
 @checked
@@ -126,7 +123,10 @@ def undo(folder: str | os.PathLike[str], *, watcher: Watcher = SILENT) -> Undone
             with storage_errors(folder):
                 _clear(opened, about)
             origins.forget()
-    return Undone(folder, work.moved_back, work.removed, tuple(left), left_count)
+    return Undone(
+        folder=folder, moved_back=work.moved_back, removed=work.removed, left=tuple(left),
+        left_count=left_count,
+    )  # fmt: skip
 
 
 class _Undoing:
@@ -215,8 +215,8 @@ def _clear(folder: ConfinedDir, about: About) -> None:
             folder.rmdir(name)
     results = Placement(folder, RESULTS)
     if sorting and sorting.results and not results.is_free:
-        found = results.stat()
-        if stat.S_ISREG(found.st_mode) and found.st_size in (about.written, about.next):
+        status = results.stat()
+        if stat.S_ISREG(status.st_mode) and status.st_size in (about.written, about.next):
             results.unlink()
     for name in (SORTED, f"{SORTED}-wal", f"{SORTED}.lock"):
         Placement(folder, name).unlink(missing_ok=True)

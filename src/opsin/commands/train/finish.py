@@ -18,8 +18,8 @@ from opsin.core.artifacts.run_report import (
     FileFacts,
     Report,
     ReportedFinding,
+    ReportedViews,
     TrainingFacts,
-    ViewsFacts,
 )
 from opsin.core.events import Watcher
 from opsin.core.metadata import Metadata, Views
@@ -162,7 +162,7 @@ def _report(
         calibration=metadata.calibration,
         class_mix=metadata.class_mix,
         reject=metadata.reject,
-        views=views and ViewsFacts(**views.model_dump(), words=views.words),
+        views=views and ReportedViews(**views.model_dump()),
         layers=layers,
         **more,
     )

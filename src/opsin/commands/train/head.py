@@ -237,7 +237,10 @@ class HeadLearner(Learner):
 
         def chosen_and_judged(progress: FitProgress) -> tuple[ChosenHead, OutOfFold | None]:
             def answer(train: NDArray[np.int64], test: NDArray[np.int64]) -> Answers:
-                return search.answer(search.choose(train, test[:0], progress), train, test)
+                answers = search.answer(search.choose(train, test[:0], progress), train, test)
+                right = answers.probabilities.argmax(axis=1) == dataset.labels[test]
+                progress.calls.append(lambda: watcher.judged(test.tolist(), right.tolist()))
+                return answers
 
             judged = out_of_fold(folds, answer) if folds else None
             return search.choose(self.rows, self.also, progress), judged

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from opsin.core.artifacts.records import Epoch, EpochConfusion
+from opsin.core.artifacts.records import Epoch, EpochConfusion, JudgedImages
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError
 from opsin.core.events import SILENT, Watcher, WatcherGroup, epoch_of
@@ -39,6 +39,7 @@ class Recorder(WatcherGroup):
         # Of the whole training: the share that is done, and when it ends.
         self._share: float | None = None
         self._ends: float | None = None
+        self._judged: dict[int, bool] = {}  # whether the answer to an image was right
 
     def begin(self, what: str, total: int, unit: str) -> None:
         """Work starts."""
@@ -79,6 +80,13 @@ class Recorder(WatcherGroup):
             left=None if self._ends is None else max(0.0, self._ends - now),
             speed=figures.pop("speed", None), figures=figures,
         )  # fmt: skip
+
+    def judged(self, rows: Sequence[int], right: Sequence[bool]) -> None:
+        """Add images to those that are judged."""
+        self._judged |= dict(zip(rows, right, strict=True))
+        judged = JudgedImages(rows=list(self._judged), right=list(self._judged.values()))
+        judged.write(self.directory.path)
+        super().judged(rows, right)
 
     def confusion(self, epoch: int, counts: list[list[int]]) -> None:
         """Write an epoch's confusion matrix, before the epoch itself."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from pathlib import Path
@@ -43,12 +42,8 @@ class Stored(BaseModel):
 
     model_config = ConfigDict(
         extra="allow", frozen=True, allow_inf_nan=False, defer_build=True,
-        validate_by_name=True, validate_by_alias=True,
+        validate_by_name=True, validate_by_alias=True, serialize_by_alias=True,
     )  # fmt: skip
-
-    def to_json(self) -> JsonObject:
-        """Plain values for JSON: only fields that were read or set."""
-        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
 class Line(Stored):
@@ -85,7 +80,8 @@ class Artifact(Stored):
 
     def write(self, folder: Path) -> None:
         """Write the file into a folder."""
-        write_json(folder / self.FILE, {"format": self.FORMAT} | self.to_json())
+        content = self.model_dump(mode="json", exclude_unset=True)
+        write_json(folder / self.FILE, {"format": self.FORMAT} | content)
 
 
 def read_objects(file: Path, *, skip: bool = False) -> list[JsonObject]:
@@ -217,11 +213,6 @@ class Epoch(Line):
 
     _former_names = model_validator(mode="before")(read_former_names)
 
-    def to_json(self) -> JsonObject:
-        """Plain values for JSON, ``None`` for non-finite numbers."""
-        content: JsonObject = json.loads(self.model_dump_json(exclude_unset=True))
-        return content
-
 
 class EpochConfusion(Line):
     """The confusion matrix of one epoch on validation images: a line of ``confusions.jsonl``.
@@ -233,6 +224,15 @@ class EpochConfusion(Line):
 
     epoch: Count
     confusion: list[list[Count]]
+
+
+class JudgedImages(Artifact):
+    """The images that are judged so far in a training, each by a head that had not seen it."""
+
+    FILE: ClassVar[str] = "judged.json"
+
+    rows: list[Count] = Field(description="Numbers of the images, as in split.npz.")
+    right: list[bool] = Field(description="Whether the answer to each was right.")
 
 
 State = Literal["running", "done", "stopped", "failed"]

@@ -180,8 +180,9 @@ class RunDirectory:
         waiting = self.path / ".status.json.next"
         with contextlib.suppress(OSError):
             waiting.unlink(missing_ok=True)
+            status = self._status("running", **work).model_dump(mode="json", exclude_unset=True)
             with waiting.open("x", encoding="utf-8") as file:  # follows no link
-                file.write(json.dumps(self._status("running", **work).to_json()))
+                file.write(json.dumps(status))
             waiting.replace(self.status)
 
     def _status(self, state: State, **fields: object) -> RunStatus:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Final, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, computed_field, model_validator
 
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.records import (
@@ -21,7 +21,7 @@ from opsin.core.artifacts.records import (
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import PredictedPart
 from opsin.core.errors import OpsinError
-from opsin.core.metadata import Calibration, ClassMix, Count, Layer, Reject
+from opsin.core.metadata import Calibration, ClassMix, Count, Layer, Reject, Views
 
 #: The ends of a 95% interval.
 Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
@@ -197,17 +197,14 @@ class FileFacts(Stored):
     difference: float | None = Field(None, description="Largest difference between the two.")
 
 
-class ViewsFacts(Stored):
-    """Whether test-time views helped on validation images."""
+class ReportedViews(Views, extra="ignore"):
+    """Whether test-time views helped on validation images, with a sentence."""
 
-    flip: bool = False
-    shift: Count = 0
-    images: Count = 0
-    gained: Count = 0
-    lost: Count = 0
-    p: Share | None = None
-    helped: bool = False
-    words: str = ""
+    @computed_field
+    @property
+    def words(self) -> str:
+        """The trial's result as a sentence."""
+        return super().words
 
 
 class SuspectedLabel(Stored):
@@ -392,7 +389,7 @@ class Report(Artifact):
     ood: OodFigures | None = Field(
         None, description="Where a head on a pretrained network is judged by all images."
     )
-    views: ViewsFacts | None = None
+    views: ReportedViews | None = None
     layers: list[Layer] = Field(default_factory=list)
     seconds: dict[str, Seconds] = Field(default_factory=dict, description="Of load, train …")
     failures: Failures | None = None
@@ -422,6 +419,7 @@ class RunSummary:
     model: str | None = None
     started: float | None = None
     split: str | None = None
+    images: int | None = None
     accuracy: float | None = None
     low: float | None = None
     high: float | None = None
@@ -447,9 +445,9 @@ def summarise(run: RunDirectory) -> RunSummary:
             report = run.read(Report)
             figures = report.judged
             row = replace(
-                row, split=report.split, accuracy=figures.accuracy, low=figures.low,
-                high=figures.high, seconds=report.seconds.get("train"), bytes=report.file.bytes,
-                corrected=figures.corrected,
+                row, split=report.split, images=figures.images, accuracy=figures.accuracy,
+                low=figures.low, high=figures.high, seconds=report.seconds.get("train"),
+                bytes=report.file.bytes, corrected=figures.corrected,
             )  # fmt: skip
     except OpsinError as error:
         return replace(row, state="damaged", cause=str(error)[:LONGEST])

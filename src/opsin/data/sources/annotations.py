@@ -95,8 +95,8 @@ def _files_of(request: SourceRequest) -> list[tuple[Path, str]]:
         parts = [(code, entry) for entry in path.iterdir()
                  if (code := part_named(entry.name)) is not None]  # fmt: skip
         folders += [(entry, entry.name) for _, entry in sorted(parts)]
-    found = ((folder / _COCO, part) for folder, part in folders)
-    return [(file, part) for file, part in found if os.path.isfile(file)]  # noqa: PTH113
+    exports = ((folder / _COCO, part) for folder, part in folders)
+    return [(file, part) for file, part in exports if os.path.isfile(file)]  # noqa: PTH113
 
 
 def _locate(request: SourceRequest) -> LocatedSource:

@@ -51,7 +51,7 @@ def from_arrays(
 ) -> LabelledImages:
     """Check arrays and return them as a source."""
     images, labels = _checked(images, labels, source)
-    given = np.full(labels.size, TRAIN if test else UNASSIGNED, np.uint8)
+    source_parts = np.full(labels.size, TRAIN if test else UNASSIGNED, np.uint8)
     names = [f"train/{i}" if test else str(i) for i in range(labels.size)]
     if test:
         test_images, test_labels = _checked(*test, f"{source} (test)")
@@ -62,7 +62,7 @@ def from_arrays(
             )
         images = np.concatenate([images, test_images])
         labels = np.concatenate([labels, test_labels])
-        given = np.concatenate([given, np.full(test_labels.size, TEST, np.uint8)])
+        source_parts = np.concatenate([source_parts, np.full(test_labels.size, TEST, np.uint8)])
         names += [f"test/{i}" for i in range(test_labels.size)]
     count = int(labels.max()) + 1
     names_of = tuple(map(str, range(count) if classes is None else classes))
@@ -71,7 +71,7 @@ def from_arrays(
             f"{source} has {len(names_of)} class names ({', '.join(names_of[:5])} …); {count} "
             f"different ones, for the labels from 0 to {count - 1}, are expected"
         )
-    return LabelledImages(source, names_of, labels, given, names, images, mirrored=mirrored)
+    return LabelledImages(source, names_of, labels, source_parts, names, images, mirrored=mirrored)
 
 
 def open_npz(path: Path) -> LabelledImages:

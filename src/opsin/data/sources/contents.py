@@ -91,6 +91,11 @@ class PackedImages(UnreadImages[bytes]):
         self.file = file
         self._items = np.stack([np.concatenate([[0], ends[:-1]])[: len(ends)], ends], axis=1)
 
+    @property
+    def ends(self) -> NDArray[np.int64]:
+        """End offsets of the images."""
+        return np.asarray(self._items)[:, 1]
+
     def _made(self, item: NDArray[np.int64]) -> bytes:
         start, end = map(int, item)
         try:
@@ -148,7 +153,7 @@ class LabelledImages:
     #: Class index of each image, ``int64[N]``.
     labels: NDArray[np.int64]
     #: Split code of each image (`opsin.data.split`), ``uint8[N]``.
-    given: NDArray[np.uint8]
+    source_parts: NDArray[np.uint8]
     #: What each image is called: its path below the source, or ``train/123``.
     names: Sequence[str]
     images: UnpreparedImages
@@ -174,7 +179,7 @@ class LabelledImages:
         return replace(
             self,
             labels=self.labels[rows],
-            given=self.given[rows],
+            source_parts=self.source_parts[rows],
             names=[self.names[row] for row in rows],
             images=images,
             groups=[self.groups[row] for row in rows] if self.groups else (),
@@ -197,7 +202,7 @@ class LabelledImages:
 
     def check(self) -> None:
         """Refuse contents unfit for training: see `check_classes`."""
-        check_classes(self.source, self.classes, self.labels, self.given)
+        check_classes(self.source, self.classes, self.labels, self.source_parts)
 
     def located_by_files(self, *tables: Path, about: object = None) -> LocatedSource:
         """Return a source with a key of its images and the tables that name them."""
@@ -217,12 +222,12 @@ class LabelledImages:
             key.update(str(images.file).encode())  # its folder is named after its content
         else:
             key.update(digest_rows(np.asarray(images)).tobytes())
-        key.update(self.labels.tobytes() + self.given.tobytes())
+        key.update(self.labels.tobytes() + self.source_parts.tobytes())
         return LocatedSource(key.hexdigest(), lambda: self)
 
 
 def check_classes(
-    source: str, classes: Sequence[str], labels: NDArray[np.int64], given: NDArray[np.uint8]
+    source: str, classes: Sequence[str], labels: NDArray[np.int64], source_parts: NDArray[np.uint8]
 ) -> None:
     """Refuse images unfit for training."""
     if not labels.size:
@@ -239,8 +244,8 @@ def check_classes(
             f"At least two images of each class are expected: {', '.join(few[:5])}",
             "Add images, or leave the class out with --classes.",
         )
-    learnt = np.bincount(labels[given <= TRAIN], minlength=len(classes))
-    if np.any(given == TRAIN) and learnt.min() == 0:
+    learnt = np.bincount(labels[source_parts <= TRAIN], minlength=len(classes))
+    if np.any(source_parts == TRAIN) and learnt.min() == 0:
         unlearnt = [name for name, count in zip(classes, learnt, strict=True) if not count]
         raise SourceError(
             f"{source} has {', '.join(unlearnt[:5])} in another part, but none to train",
@@ -255,12 +260,14 @@ def join(sources: Sequence[str], parts: Sequence[LabelledImages], *, test: bool)
     same = len({tuple(map(nfc, names)) for names in lists}) == 1
     written = {nfc(name): name for names in reversed(lists) for name in names}
     classes = lists[0] if same else tuple(written[name] for name in sorted(written, key=natural))
-    given = [part.given for part in parts]
+    source_parts = [part.source_parts for part in parts]
     if test:
         _check_test(sources, parts, classes)
         # Unassigned images of the others are for training and validation.
-        given = [np.where(codes == UNASSIGNED, TRAIN, codes).astype(np.uint8) for codes in given]
-        given[-1] = np.full(len(parts[-1]), TEST, np.uint8)
+        source_parts = [
+            np.where(codes == UNASSIGNED, TRAIN, codes).astype(np.uint8) for codes in source_parts
+        ]
+        source_parts[-1] = np.full(len(parts[-1]), TEST, np.uint8)
     _check_once(sources, parts)
     titles = [Path(source).name.split(".")[0] or source for source in sources]
     if len(set(titles)) < len(titles):
@@ -271,7 +278,7 @@ def join(sources: Sequence[str], parts: Sequence[LabelledImages], *, test: bool)
         source=" + ".join(sources),
         classes=classes,
         labels=np.concatenate(labels),
-        given=np.concatenate(given),
+        source_parts=np.concatenate(source_parts),
         names=[f"{title}/{name}" for title, part in zip(titles, parts, strict=True)
                for name in part.names],
         images=_together([part.images for part in parts]),
@@ -314,7 +321,7 @@ def _check_test(
             f"They have {', '.join(classes[:10])}.",
         )
     for source, part in zip(sources[:-1], parts, strict=False):
-        if np.any(part.given == TEST):
+        if np.any(part.source_parts == TEST):
             raise SourceError(
                 f"{source} has a test part of its own beside {sources[-1]}",
                 "Leave --test out, or give the training part alone.",

@@ -248,7 +248,7 @@ class RowCollector:
             source=source,
             classes=order,
             labels=labels[np.frombuffer(self._labels, "q")],
-            given=np.frombuffer(bytes(self._parts), np.uint8),
+            source_parts=np.frombuffer(bytes(self._parts), np.uint8),
             names=self.names if unique or files else self._numbers,
             images=images,
             groups=self._groups if any(self._groups) else (),
@@ -327,7 +327,7 @@ def _keep_packed(
     """Publish a scratch folder with its ``images.bin`` in the cache; return its key."""
     ends = np.array(collector.references, np.int64)
     whole = collector.labelled(source, PackedImages(scratch, ends), classes)
-    np.savez(scratch / "columns.npz", ends=ends, labels=whole.labels, given=whole.given,
+    np.savez(scratch / "columns.npz", ends=ends, labels=whole.labels, given=whole.source_parts,
              allow_pickle=False)  # fmt: skip
     about: JsonObject = {
         "classes": list(whole.classes),
@@ -338,7 +338,7 @@ def _keep_packed(
     }
     write_json(scratch / "about.json", about)
     if key is None:
-        collector.digest.update(whole.labels.tobytes() + whole.given.tobytes())
+        collector.digest.update(whole.labels.tobytes() + whole.source_parts.tobytes())
         collector.digest.update(repr(about).encode("utf-8", "surrogateescape"))
         key = collector.digest.hexdigest()
     if open_packed(source, key) is None:  # missing or damaged
@@ -358,10 +358,12 @@ def open_packed(source: str, key: str) -> LabelledImages | None:
     try:
         about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
         with np.load(folder / "columns.npz", allow_pickle=False) as columns:
-            ends, labels, given = columns["ends"], columns["labels"], columns["given"]
+            ends, labels, source_parts = columns["ends"], columns["labels"], columns["given"]
         about["classes"] = tuple(about["classes"])
         about["left_out"] = tuple(map(LeftOut.model_validate, about["left_out"]))
         images = PackedImages(folder / "images.bin", ends)
-        return LabelledImages(source=source, labels=labels, given=given, images=images, **about)
+        return LabelledImages(
+            source=source, labels=labels, source_parts=source_parts, images=images, **about
+        )
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None

@@ -361,13 +361,13 @@ def _locate(request: SourceRequest) -> LocatedSource:
     images = Files(root, rows.names)
     check_any_exists(images, request.written)
     contents = rows.labelled(request.written, images)
-    if request.is_folder and not np.any(contents.given != UNASSIGNED):
+    if request.is_folder and not np.any(contents.source_parts != UNASSIGNED):
         # Without parts in the table, folders such as train/ decide.
         tops = [name.removeprefix("./").partition("/")[0] for name in contents.names]
         of_top = {top: part_named(top) or UNASSIGNED for top in set(tops)}
         if TRAIN in of_top.values():
-            given = np.array([of_top[top] for top in tops], np.uint8)
-            contents = replace(contents, given=given)
+            source_parts = np.array([of_top[top] for top in tops], np.uint8)
+            contents = replace(contents, source_parts=source_parts)
     return contents.located_by_files(*tables, about=request.columns)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from opsin.core.arrays import Bools, Doubles, Floats, Pixels
 from opsin.core.metadata import LayerOp
 from opsin.inspection.lessons.lesson_terms import Term
-from opsin.inspection.lessons.windows import Lesson, LessonLayer, fetch, strongest_place
+from opsin.inspection.lessons.windows import DrawnMap, Lesson, LessonLayer, fetch, strongest_place
 from opsin.onnx_files.onnx_graph import OnnxGraph, Subnetwork, attribute
 from opsin.onnx_files.postprocessing import PROBABILITIES
 
@@ -74,6 +74,13 @@ class BatchNormalisationLesson(Lesson):
     def total(self) -> float:
         """The output, computed here; ``output`` is the file's."""
         return self.normalised * float(self.scale[self.unit]) + float(self.shift[self.unit])
+
+    @property
+    def drawn(self) -> list[DrawnMap]:  # noqa: D102
+        if self.place is None:
+            return []
+        both = ("Before", self.before), ("After", self.after)
+        return [(title, values[self.unit], [(self.place, (1, 1))]) for title, values in both]
 
     @property
     def steps(self) -> list[tuple[str, float]]:

@@ -14,12 +14,13 @@ from opsin.core.arrays import Bools, Doubles, Floats, Ints, Pixels
 from opsin.core.errors import ModelFileError
 from opsin.core.format import counted
 from opsin.inspection.lessons.lesson_terms import Term
-from opsin.inspection.plain_data import PlainData
 from opsin.onnx_files.onnx_graph import OnnxGraph, Subnetwork, attribute, attributes
 from opsin.onnx_files.operators import padding
 from opsin.onnx_files.postprocessing import IMAGES
 
 _Pair = tuple[int, int]
+# A map by its title, with its frames: first row and column, rows and columns.
+DrawnMap = tuple[str, "Floats", list[tuple[_Pair, _Pair]]]
 # Rows and columns of pooled windows that are shown side by side.
 _SIDE = 2
 
@@ -35,13 +36,18 @@ class LessonLayer:
 
 
 @dataclass(frozen=True)
-class Lesson(PlainData):
+class Lesson:
     """A layer's work on one image, in numbers of seven digits, as float32 holds."""
 
     DIGITS = 7
     term: ClassVar[Term]
     layer: str
     kind: str
+
+    @property
+    def drawn(self) -> list[DrawnMap]:
+        """The maps before and after, each with what is framed in it."""
+        return []
 
 
 def fetch(
@@ -192,6 +198,14 @@ class ConvolutionLesson(Lesson):
         """All products and the bias, added up here; ``output`` is the file's."""
         return float(self.products.sum()) + self.bias
 
+    @property
+    def drawn(self) -> list[DrawnMap]:  # noqa: D102
+        before = self.before[self.strongest]
+        return [
+            ("Comes in", before, [(self.at, self.reach)]),
+            ("Goes out", self.after, [(self.place, (1, 1))]),
+        ]
+
     def addends(self, count: int) -> list[tuple[str, float]]:
         """The terms of the sum by name, the maps that matter most first."""
         order = np.argsort(-np.abs(self.sums), kind="stable")
@@ -208,7 +222,7 @@ class ConvolutionLesson(Lesson):
 
 
 @dataclass(frozen=True)
-class PooledWindow(PlainData):
+class PooledWindow:
     """A window and its output; rows and columns below 0 are padding."""
 
     JSON: ClassVar = "place at window=values picked output"
@@ -276,6 +290,13 @@ class PoolingLesson(Lesson):
         )
         takes: Literal["largest", "mean"] = "largest" if largest else "mean"
         return cls(layer.name, layer.kind, takes, unit, len(maps), windows, maps[unit], after[unit])
+
+    @property
+    def drawn(self) -> list[DrawnMap]:  # noqa: D102
+        taken = [(window.at, (window.values.shape[0], window.values.shape[1]))
+                 for window in self.windows]  # fmt: skip
+        made = [(window.place, (1, 1)) for window in self.windows]
+        return [("Before", self.before, taken), ("After", self.after, made)]
 
     @property
     def covered(self) -> tuple[int, int, int, int]:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.core.arrays import Floats
+from opsin.core.arrays import Floats, Pixels
 from opsin.data.pixel_values import png_address
-from opsin.report.maps import Scale, indexed_address, small
+from opsin.report.maps import PALETTES, Scale, indexed_address, small
 from opsin.report.templates import Section, section
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _SIDE: Final = 224
 # A few pixels of a map may be much larger than the rest; they share the brightest colour.
 _BRIGHTEST: Final = 0.995
+# Opacity of a map over an image.
+_COVER: Final = 0.6
 # The plain of a chart, in its own units.
 _WIDTH, _HEIGHT = 120.0, 60.0
 
@@ -82,17 +84,15 @@ def decision_sections(
 ) -> list[Section]:
     """The parts of a page that explain an image's answer."""
     pixels, changed = decision.pixels, decision.counterfactual
-    height, width, channels = pixels.shape
-    grey = pixels
-    if channels == 3:  # by the weights of ITU-R BT.601
-        grey = (pixels @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)[:, :, None]
+    height, width, _ = pixels.shape
     shared: dict[str, object] = {
         "decision": decision, "ratio": f"{width} / {height}", "size": (width, height),
         "image": png_address(small(pixels, _SIDE)),
     }  # fmt: skip
     sections = [
         section("decision", _title(decision), "decision.html", part="maps", methods=METHODS,
-                grey=png_address(small(grey, _SIDE)), coloured=_coloured, charts=_charts, **shared)
+                grey=png_address(small(_grey(pixels), _SIDE)), coloured=_coloured,
+                charts=_charts, **shared)
     ]  # fmt: skip
     if decision.maps:  # otherwise no part was looked for either
         without = None if changed is None else png_address(small(changed.pixels, _SIDE))
@@ -113,13 +113,13 @@ def counterfactual_words(decision: Decision) -> str:
     """Say it like ``Hiding this 9×9 patch turns Ankle boot (99%) into Sneaker (61%)``."""
     change = decision.counterfactual
     if change is None:
-        return f"No part alone decides that this is {decision.classes[decision.answer]}"
+        return f"No part alone decides that this is {decision.answer}"
     part = f"these {change.share:.0%} of the image"
     if change.box is not None:
         top, left, bottom, right = change.box
         part = f"this {right - left}×{bottom - top} patch"
-    before = f"{decision.classes[change.before]} ({change.before_probability:.0%})"
-    after = f"{decision.classes[change.after]} ({change.after_probability:.0%})"
+    before = f"{change.before} ({change.before_probability:.0%})"
+    after = f"{change.after} ({change.after_probability:.0%})"
     return f"Hiding {part} turns {before} into {after}"
 
 
@@ -142,7 +142,7 @@ def _title(decision: Decision) -> str:
     elif total:
         some = f"{_NUMBERS[good]} of" if good < total else "All"
         verdict = f"{some} {_NUMBERS[total].lower()} heat maps can be trusted"
-    return f"Why {decision.classes[decision.target]}? {verdict}"
+    return f"Why {decision.label}? {verdict}"
 
 
 def _charts(heat_map: HeatMap) -> list[_Chart]:
@@ -168,14 +168,32 @@ def _charts(heat_map: HeatMap) -> list[_Chart]:
     return charts
 
 
-def _coloured(heat: Floats) -> str:
-    """A map in viridis as the address of an image; negative values are as dark as 0."""
+def _places(heat: Floats) -> Pixels:
+    """A map's indices of colours; negative values are as dark as 0."""
     brightest = float(np.quantile(heat, _BRIGHTEST))
     if brightest <= 0:
         brightest = max(float(heat.max()), 1e-30)
+    return Scale(0.0, brightest, "viridis").places(heat)
+
+
+def _coloured(heat: Floats) -> str:
+    """A map in viridis as the address of an image."""
     every = -(-max(heat.shape) // _SIDE)
-    places = Scale(0.0, brightest, "viridis").places(heat[::every, ::every])
-    return indexed_address(places, "viridis")
+    return indexed_address(_places(heat[::every, ::every]), "viridis")
+
+
+def overlay(pixels: Pixels, heat: Floats) -> Pixels:
+    """A map in viridis over the grey image, ``uint8[H, W, 3]``."""
+    mixed = _COVER * PALETTES["viridis"][_places(heat)] + (1 - _COVER) * _grey(pixels)
+    return np.asarray(np.rint(mixed), np.uint8)
+
+
+def _grey(pixels: Pixels) -> Pixels:
+    """An image in grey, by the weights of ITU-R BT.601."""
+    if pixels.shape[2] == 1:
+        return pixels
+    grey: Pixels = (pixels @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)
+    return grey[:, :, None]
 
 
 def _points(shares: NDArray[Any], values: NDArray[Any]) -> list[str]:

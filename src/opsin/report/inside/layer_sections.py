@@ -17,7 +17,15 @@ from opsin.core.format import counted, decimals
 from opsin.data.pixel_values import png_address
 from opsin.inspection.lessons.lesson_terms import SENTENCES
 from opsin.onnx_files.operators import traits_of
-from opsin.report.maps import PALETTES, STOPS, gradient, indexed_address, scale_of, sprite
+from opsin.report.maps import (
+    PALETTES,
+    STOPS,
+    Scale,
+    gradient,
+    indexed_address,
+    scale_of,
+    sprite,
+)
 from opsin.report.templates import Section, section
 
 if TYPE_CHECKING:
@@ -109,6 +117,17 @@ class _Page:
         return -(-len(self.units) // self.columns)
 
 
+def scale_of_view(view: LayerView) -> Scale:
+    """The colour scale of a layer's values for one image."""
+    low, high = view.minimum, view.maximum
+    if view.values.ndim == 3:  # a few far values share the ends, so that others show
+        sizes = np.abs(np.nan_to_num(view.values))
+        sizes = sizes[sizes > 0]
+        reach = float(np.quantile(sizes, _WITHIN)) if sizes.size > _FEW else np.inf
+        low, high = max(low, -reach), min(high, reach)
+    return scale_of(low, high)
+
+
 class _Layer:
     """A layer on the page: its view, in colours and words."""
 
@@ -122,14 +141,8 @@ class _Layer:
     ) -> None:
         self.anchor, self.view, self.field, self.values = anchor, view, field, view.values
         self.is_map = view.values.ndim == 3
-        low, high = view.minimum, view.maximum
-        if self.is_map:  # a few far values share the ends, so that others show
-            sizes = np.abs(np.nan_to_num(self.values))
-            sizes = sizes[sizes > 0]
-            reach = float(np.quantile(sizes, _WITHIN)) if sizes.size > _FEW else np.inf
-            low, high = max(low, -reach), min(high, reach)
-        self.scale = scale_of(low, high)
-        self.sees = _sees(field, size) if self.is_map else ""
+        self.scale = scale_of_view(view)
+        self.sees = sees_in_words(field, size) if self.is_map else ""
         self.passing = traits_of(view.layer.op).passes_on
         self.marks = [""] * len(self.values)
         if units is not None and len(units.dead) == len(self.values):
@@ -221,7 +234,8 @@ class _Layer:
         return sentences
 
 
-def _sees(field: ReceptiveField | None, size: tuple[int, int]) -> str:
+def sees_in_words(field: ReceptiveField | None, size: tuple[int, int]) -> str:
+    """What a place of a layer's maps sees."""
     if field is None:
         return "the whole image"
     if field.height >= size[0] and field.width >= size[1]:
@@ -236,7 +250,7 @@ _WRITTEN: Final = 7
 
 
 @dataclass(frozen=True)
-class _Picture:
+class NumberPicture:
     """Numbers as a table of cells if there are few, else as a picture."""
 
     title: str
@@ -253,12 +267,12 @@ def lesson_sections(lesson: Lesson, pixels: Pixels) -> list[Section]:
     return [
         section("lesson", title, "lesson.html", part=lesson.term, lesson=lesson, np=np,
                 sentence=SENTENCES[lesson.term], image=png_address(pixels), number=figure,
-                numbers=_picture, pictured=functools.partial(_picture, written=False),
+                numbers=picture_of, pictured=functools.partial(picture_of, written=False),
                 compact=functools.partial(json.dumps, separators=(",", ":")))
     ]  # fmt: skip
 
 
-def _picture(
+def picture_of(
     title: str,
     values: NDArray[Any],
     among: NDArray[Any] | None = None,
@@ -266,7 +280,7 @@ def _picture(
     boxes: Sequence[tuple[tuple[int, int], tuple[int, int]]] = (),
     marked: Sequence[tuple[int, int]] = (),
     written: bool = True,
-) -> _Picture:
+) -> NumberPicture:
     """Show numbers ``[H, W]`` in the colour scale of ``among``."""
     tall, wide = values.shape
     scaled = values if among is None else among
@@ -280,7 +294,7 @@ def _picture(
             for (top, left), (down, across) in boxes
         ]
         address = indexed_address(places, scale.colours)
-        return _Picture(title, words, (tall, wide), address=address, boxes=framed)
+        return NumberPicture(title, words, (tall, wide), address=address, boxes=framed)
     colours, digits = PALETTES[scale.colours], decimals(float(np.abs(values).max()))
 
     def cell(row: int, column: int) -> tuple[str, str, bool, bool]:
@@ -291,4 +305,4 @@ def _picture(
         return text, f"#{colour.tobytes().hex()}", dark, (row, column) in marked
 
     rows = [[cell(row, column) for column in range(wide)] for row in range(tall)]
-    return _Picture(title, words, (tall, wide), rows)
+    return NumberPicture(title, words, (tall, wide), rows)

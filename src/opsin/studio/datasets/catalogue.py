@@ -120,30 +120,28 @@ class Library:
         self._guard = threading.RLock()
         # Serialises windows, so that complete files are compared.
         self._adding = threading.Lock()
+        # Replaced by each change, so that pages read it without a lock and without the disk.
+        self._known: dict[str, LibraryDataset] = {}
+        for folder in self._folder.iterdir() if self._folder.is_dir() else ():
+            self._read(folder.name)
         self.sweep()
 
     # What there is.
 
     def all(self) -> list[LibraryDataset]:
         """Return all sets, the newest first."""
-        datasets = []
-        for folder in self._folder.iterdir() if self._folder.is_dir() else ():
-            with contextlib.suppress(NotThere):
-                datasets.append(self.get(folder.name))
-        return sorted(datasets, key=lambda dataset: (-dataset.created, dataset.id))
+        return sorted(self._known.values(), key=lambda dataset: (-dataset.created, dataset.id))
 
     def get(self, id: str) -> LibraryDataset:  # noqa: A002  the word that everybody uses for it
         """Return a set."""
-        # An id is a single name, not a path.
-        with contextlib.suppress(OSError, ValueError):
-            if re.fullmatch(r"[0-9a-f]{16}", id):
-                return replace(_read_set(self._folder / id), id=id)
-        raise NotThere("There is no such set", "Choose one of those under Data.")
+        if (dataset := self._known.get(id)) is None:
+            raise NotThere("There is no such project", "Go back to your projects.")
+        return dataset
 
     def find(self, *sources: str, **options: object) -> LibraryDataset | None:
         """Return the set of these sources and options, if any."""
         with contextlib.suppress(NotThere):
-            return self.get(_id_of(sources, options))
+            return self.get(id_of_sources(sources, options))
         return None
 
     def folder(self, id: str) -> Path:  # noqa: A002
@@ -170,7 +168,7 @@ class Library:
         self, source: str, *, title: str | None = None, **options: object
     ) -> LibraryDataset:
         """Add a named source, or a folder or file of this machine by its path; once."""
-        if source not in named.NAMES:
+        if named.is_place(source):
             source = str(Path(source).absolute())
         name = title or Path(source).name or source
         recipe = DataRecipe.of(source, **options)
@@ -178,7 +176,9 @@ class Library:
             key_of(recipe)
         known = self.find(source, **options)
         return known or self._add(
-            LibraryDataset(_id_of((source,), options), name[:_TITLE_MOST], (source,), options)
+            LibraryDataset(
+                id_of_sources((source,), options), name[:_TITLE_MOST], (source,), options
+            )
         )
 
     def new_place(self, title: str) -> Path:
@@ -235,7 +235,14 @@ class Library:
         """Remove a set; `restore` works for seven days. Sources stay."""
         self.folder(id)
         with self._guard:
-            return self._trash.put(id)
+            token = self._trash.put(id)
+            self._known = {key: other for key, other in self._known.items() if key != id}
+        return token
+
+    def rename(self, id: str, title: str) -> LibraryDataset:  # noqa: A002
+        """Give a set another title."""
+        title = title.strip()[:_TITLE_MOST]
+        return self._add(replace(self.get(id), title=title)) if title else self.get(id)
 
     def removed(self) -> list[Removed]:
         """Return the sets that can be restored, the last removed first."""
@@ -255,16 +262,18 @@ class Library:
             # An audit that was still running wrote its rows here.
             shutil.rmtree(folder, ignore_errors=True)
             self._trash.restore(removed)
+            self._read(removed.folder)
         return self.get(removed.folder)
 
     def sweep(self, older: float = KEPT) -> None:
-        """Delete sets removed seven days ago, and images without a set."""
+        """Delete sets removed seven days ago with their images, and old images without a set."""
+        before = {item.folder for item in self._trash.removed()}
         self._trash.sweep(older)
-        kept = {item.folder for item in self._trash.removed()}
+        kept = {item.folder for item in self._trash.removed()} | self._known.keys()
         for folder in list(self._images.iterdir()) if self._images.is_dir() else ():
             with contextlib.suppress(OSError):
-                aged = time.time() - folder.stat().st_mtime > older
-                if aged and folder.name not in kept and not (self._folder / folder.name).is_dir():
+                aged = time.time() - folder.stat().st_mtime > KEPT
+                if (aged or folder.name in before) and folder.name not in kept:
                     shutil.rmtree(folder, ignore_errors=True)
 
     # What is in them.
@@ -330,8 +339,17 @@ class Library:
         return DatasetSummary(counts, look, self._look_job(folder)[0])
 
     def _add(self, the_set: LibraryDataset) -> LibraryDataset:
-        write_json(self._folder / the_set.id / "set.json", asdict(the_set))
+        with self._guard:
+            write_json(self._folder / the_set.id / "set.json", asdict(the_set))
+            self._known = {**self._known, the_set.id: the_set}
         return the_set
+
+    def _read(self, name: str) -> None:
+        """Take in the set of a folder; damaged ones, and what is none, are left out."""
+        with contextlib.suppress(OSError, ValueError):
+            if re.fullmatch(r"[0-9a-f]{16}", name):
+                dataset = replace(_read_set(self._folder / name), id=name)
+                self._known = {**self._known, name: dataset}
 
     def _made_here(self, id: str) -> Path:  # noqa: A002
         the_set = self.get(id)
@@ -377,7 +395,7 @@ def _read_set(folder: Path) -> LibraryDataset:
     return _STORED.validate_python(json.loads(content))
 
 
-def _id_of(sources: Sequence[str], options: dict[str, object]) -> str:
+def id_of_sources(sources: Sequence[str], options: dict[str, object]) -> str:
     """The id of these sources, which is the same for the same sources."""
     text = json.dumps([list(sources), options], sort_keys=True, default=str)
     return hashlib.blake2s(text.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()

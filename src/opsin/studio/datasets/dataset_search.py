@@ -23,9 +23,7 @@ from opsin.core.platform import limit_memory
 from opsin.core.recipe import DataRecipe
 from opsin.core.sandbox import Sandbox
 from opsin.data import sources
-from opsin.data.image_tree import is_image_name, is_visible
 from opsin.data.sources.archive import is_archive, unpack
-from opsin.data.sources.folder import open_folder
 from opsin.data.sources.named import NAMES
 from opsin.data.sources.rows import SourceRequest
 
@@ -82,11 +80,7 @@ def _check(path: Path) -> list[str]:
         if not (path.is_file() and is_archive(path)):
             sources.locate(SourceRequest(str(path))).open()
             return []
-        root = unpack(path)
-        # Tables and arrays are checked when they are read.
-        seen = [entry for entry in root.iterdir() if is_visible(entry.name)]
-        if all(entry.is_dir() or is_image_name(entry.name) for entry in seen):
-            open_folder(root)
+        root = unpack(path)  # what it holds is checked when it is read
     except OpsinError as error:
         return [text.replace(str(root), str(path)) for text in error_values(error)]
     return []

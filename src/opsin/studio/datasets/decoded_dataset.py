@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Collection, Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,15 +20,6 @@ from opsin.studio.errors import NotThere
 
 #: Parts of a split by their codes; the first is for images without one.
 PARTS: Final = {UNASSIGNED: "unsplit", TRAIN: "train", VAL: "val", TEST: "test"}
-#: Images on a page.
-PER_PAGE: Final = 100
-
-
-class ImagePage(NamedTuple):
-    """A page of rows of a set, and the number of all."""
-
-    rows: tuple[int, ...]
-    total: int
 
 
 def png_of(pixels: NDArray[np.uint8]) -> bytes:
@@ -51,10 +42,9 @@ class DecodedDataset:
         self.decoded = decoded
         self.key = key
         self.recipe = recipe or DataRecipe.of(id_)
-        self.parts: NDArray[np.uint8] = decoded.given.copy()
+        self.parts: NDArray[np.uint8] = decoded.source_parts.copy()
         self.findings: dict[str, Finding] | None = None
         self.looked = 0.0
-        self.checked = float("-inf")
         self._kept = kept
         content = hashlib.blake2s(repr(decoded.images.shape).encode(), digest_size=6)
         content.update(np.ascontiguousarray(decoded.digests).data)
@@ -67,11 +57,6 @@ class DecodedDataset:
     def classes(self) -> list[str]:
         """Names of the classes, in the order of their labels."""
         return list(self.decoded.classes)
-
-    @property
-    def split(self) -> bool:
-        """Whether the part of each image is known."""
-        return bool((self.parts != UNASSIGNED).all()) and bool((self.parts == VAL).any())
 
     def png(self, row: int) -> bytes:
         """Return an image as a PNG file, at the training size."""
@@ -103,33 +88,6 @@ class DecodedDataset:
         """Return the rows in the set without corrections."""
         checked = [self._row(row) for row in rows]
         return checked if self._kept is None else self._kept[checked].tolist()
-
-    def rows(
-        self, label: int | None = None, part: str | None = None, finding: str | None = None,
-        page: int = 0, per: int = PER_PAGE, *, among: Collection[int] | None = None,
-        labels: NDArray[np.int64] | None = None,
-    ) -> ImagePage:  # fmt: skip
-        """Return a page of the rows that match all conditions."""
-        chosen = np.arange(len(self)) if among is None else np.array(list(among), np.int64)
-        if finding is not None:
-            details = (self.findings or {}).get(finding)
-            chosen = details.rows if details else np.array([], np.int64)
-        if label is not None:
-            labelled = self.decoded.labels[chosen] == label
-            chosen = chosen[labelled if labels is None else labelled | (labels[chosen] == label)]
-        if part is not None:
-            code = next((code for code, name in PARTS.items() if name == part), -1)
-            chosen = chosen[self.parts[chosen] == code]
-        page = max(0, page)
-        return ImagePage(tuple(chosen[page * per : (page + 1) * per].tolist()), len(chosen))
-
-    def counts(self, labels: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
-        """Return the number of images by class and by part: ``int64[K, 4]``, as in `PARTS`."""
-        labels = self.decoded.labels if labels is None else labels
-        remain = labels >= 0
-        both = labels[remain] * len(PARTS) + self.parts[remain]
-        counted = np.bincount(both, minlength=len(self.classes) * len(PARTS))
-        return counted.reshape(-1, len(PARTS))
 
     def take_split(self, rows: Mapping[str, NDArray[np.int64]]) -> None:
         """Set the part of each row, as in a run's ``split.npz``."""

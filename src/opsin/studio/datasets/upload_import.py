@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import filecmp
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypedDict
@@ -14,14 +16,16 @@ from typing import Final, TypedDict
 from opsin.core.errors import SourceError
 from opsin.core.files import legal_name
 from opsin.core.platform import NOT_IN_NAMES, sync_all
-from opsin.core.storage import publish_directory, scratch_directory, storage_errors
+from opsin.core.storage import storage_errors
 from opsin.data.formats import NAMED
-from opsin.data.image_tree import is_image_name, is_visible
+from opsin.data.image_tree import ImageTree, is_image_name, is_visible
 from opsin.data.sources import archive
 from opsin.data.spelling import nfc
-from opsin.data.split import part_named
+from opsin.data.split import TRAIN, part_named
 from opsin.studio.datasets.dataset_search import check_archive
 
+#: The folder, beside that of a source, of images that have no class yet.
+TRAY: Final = ".not-sorted"
 _MOST_BYTES: Final = 255
 # Most files named in an error.
 _NAMED: Final = 3
@@ -40,40 +44,102 @@ class SentFile(TypedDict):
 
 
 def arrange(
-    files: Mapping[Path, str], into: Path, *, loose: str = "", labelled: bool = True
-) -> Path:
-    """Arrange files as a source: all of them, or none."""
-    archives = [path for path, name in files.items() if _packed(name)]
-    if archives and len(files) == 1:
-        return _keep_archive(archives[0], files[archives[0]], into, check=labelled)
-    if len(archives) > 1:
-        raise SourceError(f"{len(archives):,} archives were sent", "Send them one by one.")
+    files: Mapping[Path, str], into: Path, loose: str = "", *, labelled: bool = True,
+    moved: list[Path] | None = None,
+) -> Path:  # fmt: skip
+    """Arrange files, by their names with folders, as a source: all of them, or none.
+
+    Folders, also those of archives, become classes. Images without a folder go to the class
+    ``loose``, or to the tray; ``moved`` receives the new paths of all. A new archive of anything
+    but class folders is kept as it is.
+    """
+    packed = {path: name for path, name in files.items() if _packed(name)}
+    if len(packed) == len(files) == 1 and not (labelled and into.exists()):
+        [(path, name)] = packed.items()
+        source = _keep_archive(path, name, into, check=labelled)
+        if not labelled or (inner := _images_in(source)) is None:
+            return source
+        try:
+            _place(_with_classes(inner, loose), into, moved)
+        finally:
+            _forget_archive(source)
+        return into
+    if packed and not labelled:
+        raise SourceError("Archives and other files were sent", "Send archives one by one.")
     parts = {path: _parts(name) for path, name in files.items()}
     kept = {path: names for path, names in parts.items() if _is_image(names)}
-    if labelled:
-        kept = _in_classes(kept, loose)
-    else:
-        kept = {path: tuple(map(legal_name, names)) for path, names in kept.items()}
-    if not kept:
+    if not kept and not packed:
         names = [f"{name.rpartition('/')[2]!r:.80}" for name in files.values()][:_NAMED]
         more = f" and {len(files) - _NAMED:,} more" if len(files) > _NAMED else ""
         reason = f"No images or archive: {', '.join(names)}{more}" if names else "Nothing was sent"
         raise SourceError(reason, f"Send {NAMED}; archives end in .zip or .tar.")
-    if archives:
-        raise SourceError("An archive and other images were sent", "Send it by itself.")
-    if into.is_dir():
-        with storage_errors(into):
-            _move(kept, into)
-    else:
-        with scratch_directory(into.parent) as scratch:
-            moved = _move(kept, scratch)
-            try:
-                sync_all()  # once for all files
-                publish_directory(scratch, into)
-            except BaseException:
-                _move_back(moved)
-                raise
+    if not labelled:
+        _place({path: tuple(map(legal_name, names)) for path, names in kept.items()}, into, moved)
+        return into
+    places, opened = _with_classes(kept, loose), list[Path]()
+    try:
+        for path, name in packed.items():
+            opened.append(_keep_archive(path, name, into.with_name(f".{path.name}"), check=True))
+            inner = _images_in(opened[-1])
+            if inner is None:
+                raise SourceError(
+                    f"{name!r:.80} is a table, or has parts for training and test",
+                    "Make it a project of its own: drop it on the first page.",
+                )
+            places |= _with_classes(inner, loose)
+        _place(places, into, moved)
+    finally:
+        for source in opened:
+            _forget_archive(source)
     return into
+
+
+def _images_in(source: Path) -> dict[Path, _Names] | None:
+    """The images of an unpacked archive of class folders; ``None`` for another kind of source."""
+    if not archive.is_archive(source):
+        return None
+    root = archive.unpack(source)
+    if any(
+        e.is_file() and is_visible(e.name) and not is_image_name(e.name) for e in root.iterdir()
+    ):
+        return None
+    images = {root / name: tuple(name.split("/")) for name in ImageTree(root).images()}
+    tops = {names[0] for names in images.values() if len(names) > 2}
+    return None if any(part_named(name) == TRAIN for name in tops) else images
+
+
+def _forget_archive(source: Path) -> None:
+    """Remove an archive whose images lie elsewhere now."""
+    shutil.rmtree(archive.unpacked_folder(source), ignore_errors=True)
+    source.unlink(missing_ok=True)
+
+
+def _with_classes(files: dict[Path, _Names], loose: str) -> dict[Path, _Names]:
+    """Each image's place below the folder of the source; that of the tray begins with ``..``."""
+    without = {path: names for path, names in files.items() if len(names) == 1}
+    tray = (class_name(loose),) if loose.strip() else ("..", TRAY)
+    places = {path: (*tray, legal_name(names[0])) for path, names in without.items()}
+    return places | _in_classes({p: names for p, names in files.items() if p not in without})
+
+
+def _place(places: dict[Path, _Names], into: Path, moved: list[Path] | None) -> None:
+    """Move images into a source that may be new: all or none."""
+    with storage_errors(into):
+        fresh = not into.is_dir()
+        into.mkdir(parents=True, exist_ok=True)
+        pairs = list[tuple[Path, Path]]()
+        try:
+            pairs = _move(places, into)
+            sync_all()  # once for all files
+        except BaseException:
+            _move_back(pairs)
+            if fresh:
+                shutil.rmtree(into, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    into.parent.rmdir()
+            raise
+    if moved is not None:
+        moved += [Path(os.path.normpath(target)) for _, target in pairs]
 
 
 def usable(name: str) -> bool:
@@ -117,11 +183,6 @@ def _packed(name: str) -> str:
 
 
 def _keep_archive(path: Path, name: str, into: Path, *, check: bool) -> Path:
-    if into.exists():
-        raise SourceError(
-            f"{name!r:.80} is an archive, which is a set by itself",
-            "Let it become a new set, or unpack it and send the images.",
-        )
     suffix = _packed(name)
     target = into.with_name(f"{into.name}{suffix}")
     with storage_errors(target):
@@ -143,23 +204,13 @@ def _keep_archive(path: Path, name: str, into: Path, *, check: bool) -> Path:
     return target
 
 
-def _in_classes(files: dict[Path, _Names], loose: str) -> dict[Path, _Names]:
+def _in_classes(files: dict[Path, _Names]) -> dict[Path, _Names]:
     """Each image's target: class folder, subfolders, name."""
-    in_folders = [names for names in files.values() if len(names) > 1]
-    wrapped = 0
+    in_folders, wrapped = list(files.values()), 0
     while in_folders and _is_wrapped(in_folders, wrapped):
         wrapped += 1
-    without = len(files) - len(in_folders)
-    if without and not loose.strip():
-        raise SourceError(
-            f"{without:,} of {len(files):,} images are in no folder, which would be their class",
-            "Name the class of these, or send a folder with a sub-folder for each class.",
-        )
-    label = class_name(loose) if without else ""
     return {
-        path: (label, legal_name(names[0]))
-        if len(names) == 1
-        else (class_name(names[wrapped]), *map(legal_name, names[wrapped + 1 :]))
+        path: (class_name(names[wrapped]), *map(legal_name, names[wrapped + 1 :]))
         for path, names in files.items()
     }
 
@@ -202,11 +253,22 @@ def _move(places: dict[Path, _Names], root: Path) -> list[tuple[Path, Path]]:
                 if not _reserve(target):
                     continue
             moved.append((path, target))
-            path.replace(target)
+            _rename(path, target)
     except BaseException:
         _move_back(moved)
         raise
     return moved
+
+
+def _rename(path: Path, target: Path) -> None:
+    """Move a file, to another disk as well, over one that reserves its name."""
+    try:
+        path.replace(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.copyfile(path, target)
+        path.unlink()
 
 
 def _move_back(moved: list[tuple[Path, Path]]) -> None:
@@ -215,7 +277,7 @@ def _move_back(moved: list[tuple[Path, Path]]) -> None:
             if path.exists():  # its move failed: only the name was reserved
                 target.unlink()
             else:
-                target.rename(path)
+                _rename(target, path)
 
 
 def _reserve(name: Path) -> bool:

@@ -116,8 +116,9 @@ class Uploads:
         self._count(key, None)
 
     def finish(
-        self, files: Sequence[SentFile], into: Path, *, loose: str = "", labelled: bool = True
-    ) -> Path:
+        self, files: Sequence[SentFile], into: Path, *, loose: str = "", labelled: bool = True,
+        moved: list[Path] | None = None,
+    ) -> Path:  # fmt: skip
         """Turn uploads into a source, all or none: see `arrange`."""
         keys = {_check(file["key"]) for file in files}
         with self._counting:
@@ -134,7 +135,7 @@ class Uploads:
             places = {self._path(file["key"]): file["path"] or file["name"] for file in files}
             try:
                 with self._adding if into.is_dir() else contextlib.nullcontext():
-                    source = arrange(places, into, loose=loose, labelled=labelled)
+                    source = arrange(places, into, loose, labelled=labelled, moved=moved)
             except StorageError as error:
                 raise _without_path(error) from error
             except SourceError:

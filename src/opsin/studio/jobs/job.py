@@ -9,9 +9,10 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Literal, TypeVar
 
 from pydantic import BaseModel, TypeAdapter
@@ -77,6 +78,8 @@ class Job:
     asked: float | None = None  # when it was asked to stop or pause
     signals: int = 0  # number of requests to stop
     goes_on: bool = False  # whether it resumes from the run's last checkpoint
+    project: str = ""  # id of its project; jobs of earlier versions have none
+    expected: dict[str, float] = field(default_factory=dict)  # seconds of each phase, at its start
 
     @property
     def active(self) -> bool:
@@ -150,9 +153,15 @@ def command(*words: str | os.PathLike[str]) -> tuple[str, ...]:
     return (sys.executable, "-m", "opsin", *(os.fspath(word) for word in words), "--json")
 
 
-def new_job(kind: Kind, title: str, argv: Sequence[str], *, run: str | None = None) -> Job:
+def new_job(
+    kind: Kind, title: str, argv: Sequence[str], *, run: str | None = None, project: str = "",
+    expected: Mapping[str, float] = MappingProxyType({}),
+) -> Job:  # fmt: skip
     """A new job, waiting to start."""
-    return Job(secrets.token_hex(6), kind, title[:_TITLE_MOST], tuple(argv), run=run)
+    return Job(
+        secrets.token_hex(6), kind, title[:_TITLE_MOST], tuple(argv), run=run, project=project,
+        expected=dict(expected),
+    )  # fmt: skip
 
 
 def write_job(folder: Path, job: Job) -> None:

@@ -11,9 +11,10 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from opsin.core.artifacts.run_directory import RunDirectory, free_name
@@ -43,8 +44,8 @@ _PATIENCE: Final = 10.0
 _KEPT: Final = 86_400.0
 # Seconds between two looks of a waiting page.
 _EVERY: Final = 0.5
-# The option that names a job's file for download, by the kind of job.
-_OPTIONS: Final = {"predict": "--out", "embed": "--out", "export": "--export"}
+# The options that name a job's file for download, by the kind of job.
+_OPTIONS: Final = {"predict": ("--out",), "embed": ("--out",), "export": ("--export", "--out")}
 _LOGGER: Final = logging.getLogger("opsin.studio")
 
 
@@ -87,6 +88,16 @@ class Queue:
         jobs = [job for job in self.jobs() if job.training and job.run == run]
         return max(jobs, key=lambda job: (job.active, job.started or job.created), default=None)
 
+    def of_project(self, project: str, runs: Collection[str] = ()) -> list[Job]:
+        """The trainings of a project: running, waiting, then the last ended.
+
+        ``runs`` are the names of its run directories, by which jobs of earlier versions are known.
+        """
+        return [
+            job for job in self.jobs()
+            if job.training and (job.project == project or (not job.project and job.run in runs))
+        ]  # fmt: skip
+
     def output(self, id: str, kind: type[M]) -> M | None:  # noqa: A002
         """A job's JSON answer, if it is of this kind."""
         return read_output(self.folder(self.get(id)), kind)
@@ -101,10 +112,13 @@ class Queue:
 
     # What people ask for.
 
-    def add(self, kind: Kind, title: str, argv: Sequence[str], *, run: str | None = None) -> Job:
+    def add(
+        self, kind: Kind, title: str, argv: Sequence[str], *, run: str | None = None,
+        project: str = "", expected: Mapping[str, float] = MappingProxyType({}),
+    ) -> Job:  # fmt: skip
         """Append a job to the queue; a later `tick` starts it."""
         with self._guard:
-            job = new_job(kind, title, argv, run=run)
+            job = new_job(kind, title, argv, run=run, project=project, expected=expected)
             with storage_errors(self.folder(job)):
                 self.folder(job).mkdir(parents=True, exist_ok=True)
             self._put(job)
@@ -149,6 +163,7 @@ class Queue:
             job = self.get(id)
             if job.over:
                 again = Job(job.id, job.kind, job.title, job.argv, job.created, run=job.run)
+                again = replace(again, project=job.project, expected=job.expected)
                 self._put(replace(again, goes_on=True))
 
     def remove(self, id: str) -> None:  # noqa: A002
@@ -304,7 +319,5 @@ def new_output_folder(queue: Queue) -> Path:
 
 def output_of(job: Job) -> Path | None:
     """Return a job's file for download, if it has one."""
-    option = _OPTIONS.get(job.kind)
-    if option is None or option not in job.argv:
-        return None
-    return Path(job.argv[job.argv.index(option) + 1])
+    option = next((name for name in _OPTIONS.get(job.kind, ()) if name in job.argv), None)
+    return None if option is None else Path(job.argv[job.argv.index(option) + 1])

@@ -110,7 +110,7 @@ def words_of_location(location: Location) -> tuple[list[str], Path | None]:
 
 def values_of(recipe: RecordedRecipe) -> dict[str, str]:
     """Return a run's options as form values, without its source's."""
-    options = flat_options(recipe.to_json())
+    options = flat_options(recipe.model_dump(mode="json", exclude_unset=True))
     known = options_for(recipe.model.name)
     return {
         name: known[name].write(value) if name in known else str(value)
@@ -129,7 +129,7 @@ def keep_recipe(
         gone |= set(DataRecipe.model_fields)
     # Options that depend on an emptied choice keep the form's values.
     others = {name: new for name, new in changed.items() if new or name == "model"}
-    options = override(flat_options(recipe.to_json()), others)
+    options = override(flat_options(recipe.model_dump(mode="json", exclude_unset=True)), others)
     kept = {key: v for key, v in options.items() if key not in gone and v is not None}
     name = hashlib.blake2s(json.dumps(kept, sort_keys=True).encode(), digest_size=8).hexdigest()
     path = folder / f"{name}.json"

@@ -15,7 +15,8 @@ from starlette.exceptions import HTTPException
 
 from opsin.core.errors import OpsinError
 from opsin.studio.errors import NotThere
-from opsin.studio.parts import layout
+from opsin.studio.ui import kit
+from opsin.studio.ui.layout import page
 
 if TYPE_CHECKING:
     from opsin.studio.state import Studio
@@ -27,11 +28,12 @@ def add(studio: Studio) -> None:
     """Register what is shown instead of a page that cannot be."""
 
     def shown(request: Request, title: str, error: OpsinError | str, status: int) -> Response:
-        with Client(ui.page(""), request=request) as client, layout.page(studio, title, ""):
-            layout.error_line(error)
-            gone = status == HTTPStatus.NOT_FOUND
-            text = "What was here may have been deleted or moved." if gone else "Go on from here:"
-            layout.empty(text, "All runs", "/")
+        with Client(ui.page(""), request=request) as client, page(studio, title) as frame:
+            with frame.actions:
+                kit.link_button("Your projects", "/", kind="primary")
+            kit.error_line(error)
+            if status == HTTPStatus.NOT_FOUND:
+                kit.note("It may have been removed: the first page can restore what was.")
         return client.build_response(request, status)
 
     @nicegui_app.exception_handler(OpsinError)
@@ -55,9 +57,9 @@ def add(studio: Studio) -> None:
         if not request.scope.get("nicegui_page_path"):
             raise error
         _LOG.error("the page %s cannot be shown", request.url.path, exc_info=error)
-        text = layout.fault_in_words(error)
+        text = kit.fault_in_words(error)
         return shown(request, "Error in the studio", text, HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 def _nowhere() -> NotThere:
-    return NotThere("There is nothing at this address", "Go on from the runs.")
+    return NotThere("There is nothing at this address", "Go back to your projects.")

@@ -1,240 +1,277 @@
-"""Home: all runs, the queue and the disk."""
+"""Home: a place for photos, the projects, and an example."""
 
 from __future__ import annotations
 
 import asyncio
-import shutil
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Final
 
 from nicegui import ui
 
-from opsin.core.errors import OpsinError
-from opsin.core.format import count, counted, file_size
-from opsin.studio.jobs.job import Job, command
+from opsin.core.format import counted
+from opsin.studio.datasets.catalogue import LibraryDataset
+from opsin.studio.datasets.upload_import import SentFile, common_name
+from opsin.studio.jobs import training_form
+from opsin.studio.pages import removed
+from opsin.studio.pages.covers import MOST as PICTURES
 from opsin.studio.pages.page import Page
-from opsin.studio.parts import layout
-from opsin.studio.parts.job_line import JobLine
-from opsin.studio.parts.restorable import restorable
-from opsin.studio.parts.runs_table import RunsTable
-from opsin.studio.parts.runs_view import RunsView, total, view_of
-from opsin.studio.parts.status_line import StatusLine
-from opsin.studio.parts.undo_button import Undo
+from opsin.studio.projects import Project
 from opsin.studio.state import Studio
+from opsin.studio.threads import UPLOADS, WATCHER
 from opsin.studio.trash import Removed
+from opsin.studio.ui import kit
+from opsin.studio.ui.intake import IMAGES, Intake
+from opsin.studio.ui.layout import Frame, address, page
 from opsin.studio.words import safe
 
-#: A first training: a small network on a well-known dataset.
-FIRST: Final = ("fashion-mnist", "--model", "cnn", "--epochs", "3")
-# Jobs that the strip shows.
-_STRIP: Final = 3
+#: The examples: source, title, what it is, and how it is trained.
+EXAMPLES: Final[tuple[tuple[str, str, str, Mapping[str, str]], ...]] = (
+    ("digits", "Handwritten digits", "ten seconds, without a connection",
+     {"model": "cnn", "depth": "1", "epochs": "8"}),
+    ("fashion-mnist", "Fashion-MNIST", "70,000 pictures of clothes, a few minutes",
+     {"model": "cnn", "epochs": "3"}),
+)  # fmt: skip
+# What an upload is resumed by: the same in every window, and after a reload.
+_BATCH: Final = "00000000000da7a5"
+_ARCHIVES: Final = ".zip,.tar,.tgz,.gz,.xz,.bz2,.npz,.parquet"
+# Small images are enlarged without smoothing.
+_SHARPEN: Final = (
+    "(event) => event.target.classList.toggle('pixel', event.target.naturalWidth < 100)"
+)
+# Cards that are shown at first, and from which number on they can be searched.
+_SHOWN: Final = 24
+_MANY: Final = 9
 
 
-async def home(
-    studio: Studio,
-    *,
-    q: str = "",
-    state: str = "",
-    sort: str = "",
-    page: str = "",
-    tick: str = "",
-    undo: str = "",
-) -> None:
-    """Build it."""
-    with layout.page(studio, "Runs", "/"):
-        content = _Home(studio, view_of(q, state, sort, page, tick))
+async def home(studio: Studio) -> None:
+    """Build the page."""
+    with page(studio, "Your projects") as frame:
+        content = _Home(studio, frame)
     if not studio.runs.scanned:
         await ui.context.client.connected()
-        await asyncio.to_thread(studio.runs.scan)
-    content.show()
-    await content.tell_disk()
-    content.offer_again(undo)
+        await WATCHER.run(studio.runs.scan)
+    await content.show()
 
 
-PAGE = Page("/", home, nav="Runs", order=10)
+PAGE = Page("/", home)
 
 
 class _Home:
-    """What stands on the first page, kept up to date in every window.
+    """The page, kept up to date in every window."""
 
-    Args:
-        studio: What all windows share.
-        view: Which runs are shown, by the address.
-    """
+    def __init__(self, studio: Studio, frame: Frame) -> None:
+        self._studio, self._frame = studio, frame
+        self._most, self._words = _SHOWN, ""
+        self._shown: list[object] | None = None
+        self._items: list[Removed] = []
+        with ui.element("div").classes("welcome"):
+            self._place_for_photos()
+            self._examples()
+        self._status = kit.StatusLine()
+        self._search = ui.input(placeholder="Search").props("clearable debounce=200")
+        self._search.props["aria-label"] = "Search your projects"
+        self._search.on_value_change(self._find)
+        self._search.set_visibility(False)
+        with ui.element("div").classes("stack"):
+            self._cards = ui.element("div").classes("cards")
+            with self._cards:
+                kit.note("Looking for your projects …")
+            self._more = kit.action("Show all", self._show_all)
+            self._more.set_visibility(False)
+            self._removed = ui.element("div")
+        studio.changed.subscribe(self._changed)
 
-    def __init__(self, studio: Studio, view: RunsView) -> None:
-        self._studio, self._view = studio, view
-        self._lines: dict[str, JobLine] = {}
-        self._table: RunsTable | None = None
-        self._deleted: list[Removed] | None = None
-        self._asked = False
-        with ui.element("p").classes("op-muted"):
-            ui.link("Import a classifier from another program", "/import")
-        self._first = ui.element("div")
-        self._status = StatusLine()
-        self._strip = layout.panel("Queue")
-        with self._strip:
-            self._jobs = ui.element("div").classes("op-jobs")
-            self._more = ui.link("", "/queue").classes("op-muted")
-        self._strip.set_visibility(False)
-        self._body = ui.element("div")
-        with self._body:
-            self._wait = ui.label("Reading the runs …").classes("op-muted")
-        self._disk = ui.label().classes("op-muted")
-        self._gone = ui.element("div")
-        self._undo = Undo()
-        studio.changed.subscribe(self._news)
+    def _place_for_photos(self) -> None:
+        with ui.element("div").classes("dropzone"):
+            self._intake = Intake(
+                "Drop photos, folders or a zip here",
+                accept=f"{IMAGES},{_ARCHIVES}",
+                camera=False,
+                folders=True,
+                batch=_BATCH,
+                around=".page",
+                on_all=self._take,
+            )
+            with self._intake:
+                kit.action("Use the camera", self._use_camera, icon="photo_camera")
+            kit.note(
+                "A folder for each kind of thing makes a class of it. Loose photos can be sorted "
+                "afterwards. They stay on this machine."
+            )
 
-    def show(self) -> None:
-        """Show the runs and the jobs as they are now."""
-        rows = self._studio.runs.rows()
-        jobs = [job for job in self._studio.jobs.jobs() if job.training]
-        self._show_first(not rows and not jobs)
-        self._show_jobs([job for job in jobs if not job.over])
-        if self._table is None and rows:
-            self._body.clear()
-            with self._body:
-                self._table = RunsTable(rows, self._view, self.delete)
-        elif self._table is not None:
-            self._table.show(rows)
-        else:
-            self._body.clear()
-            if jobs:
-                with self._body:
-                    layout.empty(
-                        "Your runs appear here once training has started.", "Train", "/train"
+    def _examples(self) -> None:
+        with ui.element("section").classes("card stack").props('aria-label="Examples"'):
+            kit.note("No photos at hand? Train an example:")
+            for source, title, about, values in EXAMPLES:
+                with ui.element("div"):
+                    kit.action(
+                        title, lambda s=source, t=title, v=values: self._try_example(s, t, v)
                     )
+                    kit.note(about)
+            ui.link("How it works, in six pictures", "/how-it-works").classes("note")
 
-    async def _news(self, topic: str) -> None:
-        if topic == "runs":
-            self.show()
-            await self.tell_disk()
-        elif topic == "jobs":
-            jobs = [job for job in self._studio.jobs.jobs() if job.training]
-            self._show_first(not self._studio.runs.rows() and not jobs)
-            self._show_jobs([job for job in jobs if not job.over])
+    async def show(self) -> None:
+        """Show the projects as they are now, where anything about them is another."""
+        projects = self._studio.projects.all()
+        words = self._words.casefold().split()
+        chosen = [item for item in projects if all(w in item.name.casefold() for w in words)]
+        cards: list[object] = [_card_state(item) for item in chosen[: self._most]]
+        cards += [len(chosen), len(projects)]
+        if cards != self._shown:
+            self._shown = cards
+            self._show_cards(projects, chosen)
+        items = await asyncio.to_thread(removed.list_removed, self._studio)
+        if items != self._items and not self._removed.is_deleted:
+            self._items = items
+            self._removed.clear()
+            if items:
+                with self._removed:
+                    removed.removed_list(self._studio, items)
 
-    def _show_first(self, first: bool) -> None:
-        """Show a first step where there are no runs yet."""
-        if first == bool(self._first.default_slot.children):
-            return
-        self._first.clear()
-        if not first:
-            return
-        with self._first, ui.element("div").classes("op-empty"):
-            ui.label(
-                "Your classifiers appear here. Train a first one: in a few minutes, a small "
-                "network learns ten kinds of clothes from the 60,000 images of Fashion-MNIST."
-            )
-            button = layout.action("Try it on Fashion-MNIST", self._try, primary=True)
-            button.classes("op-try")
-            ui.link("Add your own images", "/data")
+    def _show_cards(self, projects: list[Project], chosen: list[Project]) -> None:
+        self._frame.retitle(
+            "Your projects" if projects else "Teach a computer to tell photos apart"
+        )
+        self._search.set_visibility(len(projects) > _MANY)
+        self._more.set_visibility(len(chosen) > self._most)
+        self._more.set_text(f"Show all {counted(len(chosen), 'project')}")
+        self._cards.clear()
+        with self._cards:
+            for item in chosen[: self._most]:
+                self._card(item)
+            if not projects:
+                kit.note("Your projects appear here, each with its photos and its classifiers.")
+            elif not chosen:
+                kit.note("No project has a name like this.")
 
-    async def _try(self) -> None:
-        """Put the first training into the queue, and go to its page; a double click is one."""
-        if self._asked:
-            return
-        self._asked = True
-        words = ("train", *FIRST, "--runs", self._studio.settings.runs.absolute())
+    def _card(self, project: Project) -> None:
+        name = safe(project.name, 60)
+        run = project.classifier()
+        with ui.element("article").classes("card project") as card:
+            card.props["aria-label"] = name
+            with ui.element("div").classes("project-pictures"):
+                for number in range(PICTURES):
+                    with ui.element("img").props("loading=lazy alt=''") as picture:
+                        picture.props["src"] = f"/covers/{project.id}/{number}"
+                    picture.on("load", js_handler=_SHARPEN)
+                    picture.on("error", js_handler="(event) => event.target.remove()")
+            with ui.element("div").classes("line no-wrap"):
+                ui.link(name, address(project)).classes("project-name col ellipsis")
+                with kit.icon_action("more_horiz", f"More about {name}", lambda: None), ui.menu():
+                    ui.menu_item("Rename", lambda: self._rename(project))
+                    ui.menu_item("Remove", lambda: self._remove(project))
+            ui.label(_in_words(project)).classes("note")
+            with ui.element("div").classes("line project-links"):
+                if run is not None:
+                    ui.link("Try", address(project, "try"))
+                    ui.link("Improve", address(project, "photos"))
+                else:
+                    ui.link("Photos", address(project, "photos"))
+                    ui.link("Train", address(project, "train"))
+
+    async def _changed(self, topic: str) -> None:
+        if topic in {"runs", "sets", "jobs"}:
+            await self.show()
+
+    async def _find(self) -> None:
+        self._words = self._search.value or ""
+        await self.show()
+
+    async def _show_all(self) -> None:
+        self._most = len(self._studio.projects.all())
+        await self.show()
+
+    async def _take(self, files: list[SentFile]) -> None:
+        """Make a project of what was sent."""
+        self._status.say("Sorting the photos …")
+        self._intake.enable(False)
         try:
-            job = await asyncio.to_thread(
-                self._studio.jobs.add, "train", "Fashion-MNIST, cnn, 3 epochs", command(*words)
+            with self._status.errors():
+                dataset = await UPLOADS.run(self._make, files)
+                self._studio.changed.emit("sets")
+                ui.navigate.to(address(dataset.id, "photos"))
+        finally:
+            self._intake.enable()
+
+    def _make(self, files: list[SentFile]) -> LibraryDataset:
+        sets = self._studio.sets
+        title = common_name(files) or self._new_title()
+        return sets.add_upload(
+            self._studio.uploads.finish(files, sets.new_place(title)), title=title
+        )
+
+    async def _use_camera(self) -> None:
+        """Make a project whose classes are filled by camera on its page."""
+        with self._status.errors():
+            dataset = await UPLOADS.run(
+                self._studio.sets.new_empty, ["Class 1", "Class 2"], title=self._new_title()
             )
-        except OpsinError as error:
-            self._asked = False
-            self._status.fail(error)
-            return
-        self._studio.changed.emit("jobs")
-        ui.navigate.to(f"/jobs/{job.id}")
+            self._studio.changed.emit("sets")
+            ui.navigate.to(address(dataset.id, "photos"))
 
-    def _show_jobs(self, jobs: Sequence[Job]) -> None:
-        """Show what is at work and what comes next."""
-        shown = list(jobs[:_STRIP])
-        if [job.id for job in shown] != list(self._lines):
-            self._jobs.clear()
-            with self._jobs:
-                self._lines = {
-                    job.id: JobLine(self._studio, job, controls=False, log=None) for job in shown
-                }
-        for job in shown:
-            self._lines[job.id].show(job)
-        self._strip.set_visibility(bool(jobs))
-        more = len(jobs) - len(shown)
-        self._more.set_text(f"{count(more)} more in the queue" if more else "Order, pause, stop")
+    def _new_title(self) -> str:
+        """A name for photos without one, which no other project has."""
+        taken = {item.name for item in self._studio.projects.all()}
+        names = ("My photos" + f" {number}" * (number > 1) for number in range(1, len(taken) + 2))
+        return next(name for name in names if name not in taken)
 
-    async def delete(self, ids: Sequence[str]) -> None:
-        """Take runs out of the table, and offer them back."""
-        self._status.clear()
-        tokens = []
-        for id_ in ids:
-            try:
-                tokens.append(await asyncio.to_thread(self._studio.runs.delete, id_))
-            except OpsinError as error:
-                self._status.add_error(error)
-        if tokens:
-            self.offer_undo(f"Deleted {counted(len(tokens), 'run')}", tokens)
-            self._studio.changed.emit("runs")
+    async def _try_example(self, source: str, title: str, values: Mapping[str, str]) -> None:
+        """Train an example, or show it where that was done."""
+        studio = self._studio
 
-    def offer_again(self, token: str) -> None:
-        """Offer back a run that another page deleted, as long as it can be restored."""
-        for each in self._deleted or ():
-            if each.token == token:
-                self.offer_undo(f"Deleted {safe(each.name, 80)}", [token])
+        def begin() -> str:
+            dataset = studio.sets.add_source(source, title=title)
+            if studio.projects.get(dataset.id).classifiers:
+                return address(dataset.id, "results")
+            if all(job.over for job in studio.jobs.of_project(dataset.id)):
+                argv = training_form.argv(dataset.words(), values, runs=studio.settings.runs)
+                studio.jobs.add("train", f"{title} 1", argv, project=dataset.id)
+            return address(dataset.id, "train")
 
-    def offer_undo(self, text: str, tokens: Sequence[str]) -> None:
-        """Say what was deleted, and offer it back."""
+        with self._status.errors():
+            there = await asyncio.to_thread(begin)
+            studio.changed.emit("sets")
+            studio.changed.emit("jobs")
+            ui.navigate.to(there)
 
-        async def take_back() -> None:
-            for token in tokens:
-                await self._restore(token)
+    async def _rename(self, project: Project) -> None:
+        name = await kit.ask_text("Rename the project", "Name", project.name)
+        if name:
+            await self._rename_to(project, name)
+            self._frame.undo.offer(
+                f"Renamed to {name}", lambda: self._rename_to(project, project.name)
+            )
 
-        self._undo.offer(text, take_back)
+    async def _rename_to(self, project: Project, name: str) -> None:
+        with self._status.errors():
+            await asyncio.to_thread(self._studio.projects.rename, project.id, name)
+            self._studio.changed.emit("sets")
+
+    async def _remove(self, project: Project) -> None:
+        with self._status.errors():
+            token = await asyncio.to_thread(removed.remove_project, self._studio, project.id)
+            self._studio.opened.forget(project.id)
+            self._frame.undo.offer(f"Removed {project.name}", lambda: self._restore(token))
+            self._studio.changed.emit("sets")
 
     async def _restore(self, token: str) -> None:
-        await asyncio.to_thread(self._studio.runs.restore, token)
-        self._studio.changed.emit("runs")
-
-    async def tell_disk(self) -> None:
-        """Say what the runs take on the disk, what is free, and what can be restored."""
-        rows = self._studio.runs.rows()
-        free, deleted = await asyncio.gather(
-            asyncio.to_thread(lambda: shutil.disk_usage(_nearest(self._studio.settings.runs))),
-            asyncio.to_thread(self._studio.runs.deleted),
-        )
-        taken = f"{total(rows)} on the disk, and " if rows else ""
-        text = f"{taken}{file_size(free.free)} of {file_size(free.total)} are free"
-        self._disk.set_text(f"{text[0].upper()}{text[1:]}.")
-        if deleted != self._deleted:
-            self._deleted = deleted
-            self._show_deleted(deleted)
-
-    def _show_deleted(self, deleted: Sequence[Removed]) -> None:
-        self._gone.clear()
-        if not deleted:
-            return
-        items = [(each.token, each.name, each.when) for each in deleted]
-        with self._gone, restorable("Deleted runs", items, self._take_back):
-            ui.button("Delete permanently", on_click=self._ask_to_remove).props("flat dense")
-
-    async def _take_back(self, token: str) -> None:
-        with self._status.errors():
-            await self._restore(token)
-
-    async def _ask_to_remove(self) -> None:
-        """Ask once more: this is the one thing here that cannot be taken back."""
-        with ui.dialog() as dialog, ui.card().props('role="document"'):
-            dialog._props["aria-label"] = "Delete runs permanently"
-            ui.label("Permanently delete these runs and their files?")
-            with ui.element("div").classes("op-actions"):
-                layout.action("Cancel", lambda: dialog.submit(False))
-                layout.action("Remove", lambda: dialog.submit(True))
-        if await dialog:
-            await asyncio.to_thread(self._studio.runs.sweep, 0.0)
-            self._studio.changed.emit("runs")
-        dialog.delete()
+        await asyncio.to_thread(removed.restore, self._studio, token)
+        self._studio.changed.emit("sets")
 
 
-def _nearest(path: Path) -> Path:
-    """A folder, or the nearest one above it that is there."""
-    return next(each for each in (path, *path.parents) if each.is_dir())
+def _card_state(project: Project) -> object:
+    """All that a card depends on."""
+    pictures = project.dataset.created if project.dataset else 0
+    return project.id, project.name, _in_words(project), pictures
+
+
+def _in_words(project: Project) -> str:
+    """What is known of a project, in a line."""
+    running = next((row for row in project.runs if row.state == "running"), None)
+    if running is not None:
+        return "Training"
+    run = project.classifier()
+    if run is None:
+        failed = project.runs and project.runs[0].state in {"failed", "damaged"}
+        return "The last training failed" if failed else "Not trained yet"
+    return run.verdict or "Trained, not measured"

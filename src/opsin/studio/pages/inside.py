@@ -1,4 +1,4 @@
-"""Inside: what layers make of an image."""
+"""Look inside: what each block of a network makes of a photograph."""
 
 from __future__ import annotations
 
@@ -7,397 +7,523 @@ import re
 import secrets
 from dataclasses import dataclass, replace
 from typing import Any, Final
-from urllib.parse import quote, urlencode
 
 from nicegui import ui
 
-from opsin.core.errors import OpsinError
-from opsin.core.format import count, counted, percent
-from opsin.core.glossary import find_term, term_of_layer
-from opsin.inspection.lessons.lesson_terms import SENTENCES
-from opsin.studio.datasets.decoded_dataset import DecodedDataset
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_predictions import PartPredictions, PredictedPart, RunPredictions
+from opsin.core.artifacts.run_report import Report
+from opsin.core.errors import MovedError, OpsinError
+from opsin.core.format import about, count, percent
+from opsin.core.glossary import term_of_layer
+from opsin.core.metadata import Layer
+from opsin.data.run_images import recipe_of_run
+from opsin.report.inside.decision_sections import METHODS
 from opsin.studio.datasets.upload_import import SentFile
-from opsin.studio.pages.moved_images import tell_moved
 from opsin.studio.pages.page import Page
-from opsin.studio.parts import layout, terms
-from opsin.studio.parts.embedded_page import framed
-from opsin.studio.parts.gallery import GalleryImage, ImageGallery
-from opsin.studio.parts.intake import IMAGES, Intake
-from opsin.studio.parts.network_graph import NetworkGraph, in_words
-from opsin.studio.parts.status_line import StatusLine
-from opsin.studio.parts.waiting_line import WaitingLine
+from opsin.studio.projects import Project
 from opsin.studio.runs.inspection_sessions import InspectionAnswer
-from opsin.studio.runs.run_index import RunResults, read_judged
+from opsin.studio.runs.run_index import RunRow
 from opsin.studio.state import Studio
 from opsin.studio.threads import UPLOADS
+from opsin.studio.ui import layout
+from opsin.studio.ui.gallery import GalleryImage, ImageGallery, Mark
+from opsin.studio.ui.graph import NetworkGraph, blocks_of, shape_in_words, title_of
+from opsin.studio.ui.intake import IMAGES, Intake
+from opsin.studio.ui.kit import (
+    StatusLine,
+    action,
+    empty,
+    error_line,
+    heading,
+    icon_action,
+    note,
+    question,
+)
+from opsin.studio.ui.lesson import lesson_view
+from opsin.studio.ui.maps import (
+    bars,
+    best_photographs,
+    framed,
+    maps_grid,
+    one_map,
+    scale_line,
+    unit_bars,
+)
+from opsin.studio.ui.tables import Column, table
+from opsin.studio.ui.terms import word
+from opsin.studio.ui.waiting import Waiting
 from opsin.studio.words import safe
 
-# Views in their order: key, and the words of the tab.
-_VIEWS: Final = (
-    ("image", "What each layer sees"),
-    ("lesson", "What does this layer do?"),
-    ("why", "Why this answer"),
-    ("units", "What activates the units"),
-    ("network", "Layers and weights"),
-)
-_WORDS: Final = {"test": "test set", "val": "validation set", "out_of_fold": "held-out images"}
-# Views of one image.
-_OF_IMAGE: Final = ("image", "lesson", "why")
-# A click on a layer should show it: the browser looks for the place before it is there.
-_LOOK: Final = "#look"
-_SCROLL: Final = "location.hash && document.getElementById('look')?.scrollIntoView()"
-_KNOWN: Final = re.compile(r"(test|val)/(\d{1,9})")
+_KNOWN: Final = re.compile(r"(?:test|val|out_of_fold)/(\d{1,9})")
 _KEPT: Final = re.compile(r"kept/([0-9a-f]{16})")
-# Training images that a first look at a layer's units takes; all of them may take a minute.
-_FIRST: Final = 3000
-# Mistakes that are offered, the surest.
-_MISTAKES: Final = 60
+# Seconds that looking for a unit's photographs may take without being asked for.
+_SHORT: Final = 10.0
+# Fewest of them that say something.
+_FEW: Final = 100
+# Back and forward lead to what was shown then.
+_BACK: Final = "<script>addEventListener('popstate', () => location.reload())</script>"
 
 
 @dataclass(frozen=True)
-class _InsideRequest:
-    """What the address asks for.
+class _Shown:
+    """What the address names: a photograph, a layer, and one of its units."""
 
-    Args:
-        run: The run.
-        image: ``test/17``, ``val/17`` or ``kept/<key>``.
-        layer: Name of a layer, or ``""`` for all.
-        view: One of the views.
-        term: The lesson about the layer, or ``""`` for the first that there is.
-        all: Whether the units are looked at with all training images.
-    """
-
-    run: str
     image: str
-    layer: str = ""
-    view: str = "image"
-    term: str = ""
-    all: bool = False
+    layer: str
+    unit: int | None = None
 
-    def address(self, **changed: Any) -> str:
-        """Return the address of something else of this run."""
-        new = replace(self, **changed)
-        query = {"image": new.image, "layer": new.layer, "view": new.view, "term": new.term}
-        query |= {"all": "1"} if new.all else {}
-        return (
-            f"/runs/{new.run}/inside?{urlencode({k: v for k, v in query.items() if v}, safe='/')}"
-        )
 
-    @property
-    def question(self) -> tuple[str, dict[str, str | int]]:
-        """What the worker is asked."""
-        kept = _KEPT.fullmatch(self.image)
-        image = {"kept": kept[1]} if kept else {"image": self.image}
-        if self.view == "network":
-            return "network", {}
-        if self.view == "units":
-            return "layer", {"layer": self.layer, **({} if self.all else {"limit": _FIRST})}
-        if self.view == "why":
-            return "explain", dict(image)
-        if self.view == "lesson" and self.term:
-            image["term"] = self.term
-        if self.layer:
-            image["layer"] = self.layer
-        return self.view, dict(image)
+@dataclass(frozen=True)
+class _Classifier:
+    """A classifier, and the answers that it was judged by, unless its images are gone."""
+
+    row: RunRow
+    layers: list[Layer]
+    part: PredictedPart
+    judged: PartPredictions | None
+    moved: MovedError | None
+
+    @classmethod
+    def read(cls, row: RunRow, directory: RunDirectory) -> _Classifier:
+        report = directory.read(Report)
+        judged = moved = None
+        try:
+            recipe_of_run(directory)
+            judged = RunPredictions.read(directory).of(report.split)
+        except MovedError as error:
+            moved = error
+        except OpsinError:
+            pass  # imported without images
+        return cls(row, report.layers, report.split, judged, moved)
 
 
 async def inside(
-    studio: Studio,
-    *,
-    run: str,
-    layer: str = "",
-    image: str = "",
-    view: str = "image",
-    term: str = "",
-    all: str = "",  # noqa: A002
+    studio: Studio, *, project: str, run: str = "", image: str = "", layer: str = "", unit: str = ""
 ) -> None:
     """Build it."""
-    (row, directory), body = await asyncio.to_thread(studio.runs.opened, run), None
-    with layout.page(studio, f"Inside {row.name}", "/", guide="how-to/inspect.html"):
-        with ui.element("p"):
-            ui.link("Back to the run", f"/runs/{quote(run)}")
-        await tell_moved(directory)
-        found = await asyncio.to_thread(read_judged, directory)
-        asked = _checked(found, _InsideRequest(run, image, layer, view, term, bool(all)))
-        body = _InsideBody(studio, found, asked)
-        body.build()
-    if body is not None:  # else an error is shown in its place
+    the_project = await asyncio.to_thread(studio.projects.get, project)
+    view = None
+    with layout.page(
+        studio, "Look inside", project=the_project, here="inside", guide="how-to/inspect.html"
+    ) as frame:
+        row = the_project.classifier(run)
+        if row is None:
+            address = layout.address(the_project, "train")
+            empty("Train a classifier, and you can look inside it here.", "Train", address)
+            return
+        ui.add_head_html(_BACK)
+        directory = await asyncio.to_thread(studio.runs.get, row.id)
+        classifier = await asyncio.to_thread(_Classifier.read, row, directory)
+        number = int(unit) if unit.isascii() and unit.isdigit() and len(unit) < 7 else None
+        view = _Inside(studio, the_project, classifier, _Shown(image, layer, number))
+        view.build(frame)
+    if view is not None:
         await ui.context.client.connected()
-        if await body.fill():
-            ui.run_javascript(_SCROLL)
+        await view.show()
 
 
-PAGE = Page("/runs/{run}/inside", inside)
+PAGE = Page("/projects/{project}/inside", inside)
 
 
-def _checked(found: RunResults, asked: _InsideRequest) -> _InsideRequest:
-    """Return what was asked for, with what is left out or means nothing put right."""
-    names = [layer.name for layer in found.layers]
-    layer = asked.layer if asked.layer in names else ""
-    view = asked.view if asked.view in dict(_VIEWS) else "image"
-    image = asked.image or f"{found.part}/0"
-    known = _KNOWN.fullmatch(image)
-    if known and known[1] == found.part:
-        image = f"{found.part}/{min(int(known[2]), max(0, len(found.answers.rows) - 1))}"
-    elif not _KEPT.fullmatch(image):
-        image = f"{found.part}/0"
-    if view == "units" and not layer:
-        weights = [each.name for each in found.layers if each.parameters]
-        layer = next(iter([*weights, *names]), "input")
-    term = asked.term if view == "lesson" and asked.term in SENTENCES else ""
-    return replace(asked, layer=layer, view=view, term=term, image=image)
-
-
-class _InsideBody:
+class _Inside:
     """The page below its heading."""
 
-    def __init__(self, studio: Studio, found: RunResults, asked: _InsideRequest) -> None:
-        self._studio = studio
-        self._found = found
-        self._asked = asked
-        self._opened: DecodedDataset | None = None
+    def __init__(
+        self, studio: Studio, project: Project, classifier: _Classifier, shown: _Shown
+    ) -> None:
+        self._studio, self._project, self._classifier = studio, project, classifier
+        self._run = classifier.row.id
+        self._blocks = blocks_of(classifier.layers)
+        self._layers = {layer.name: layer for layer in classifier.layers}
+        self._shown = self._checked(shown)
+        self._seconds = 1.0  # that an image takes
+        self._open: set[str] = set()
 
-    def build(self) -> None:
-        """Show what takes no time: the graph, the choice of an image, the views."""
-        asked = self._asked
-        with layout.panel("Network"):
-            self._graph()
-        if asked.view in _OF_IMAGE:
-            with layout.panel("Image"):
-                self._chosen_image()
-        with ui.element("nav").classes("op-tabs").props('aria-label="Views" id="look"'):
-            for key, words in _VIEWS:
-                link = ui.link(words, asked.address(view=key, term="", all=False))
-                if key == asked.view:
-                    link.props('aria-current="page"')
-                    if term := find_term(words):
-                        terms.ask(term)
-        self._holder = ui.element("div")
-        with self._holder:
-            self._waiting = WaitingLine("Computing")
+    def _checked(self, shown: _Shown) -> _Shown:
+        """What the address names, with what means nothing replaced."""
+        first = next((block for block in self._blocks[1:] if block.title != "Input"), None)
+        layer = (first or self._blocks[0]).result.name if self._blocks else ""
+        if shown.layer in self._layers:
+            layer = shown.layer
+        judged, image = self._classifier.judged, shown.image
+        known = _KNOWN.fullmatch(image)
+        if not _KEPT.fullmatch(image):
+            last = 0 if judged is None else len(judged.rows) - 1
+            place = min(int(known[1]), last) if known else 0
+            image = "" if judged is None or last < 0 else f"{self._classifier.part}/{place}"
+        return _Shown(image, layer, shown.unit)
 
-    def _graph(self) -> None:
-        found, asked = self._found, self._asked
-        view = asked.view if asked.view in {"image", "lesson", "units"} else "image"
-        graph_view = {"view": view, "term": "", "all": False}
-        NetworkGraph(
-            found.layers,
-            lambda name: asked.address(layer=name, **graph_view) + _LOOK,
-            chosen=asked.layer,
-        )
-        with ui.element("p").classes("op-row op-muted"):
-            chosen = next((each for each in found.layers if each.name == asked.layer), None)
-            if chosen is not None:
-                terms.word(in_words(chosen), term_of_layer(chosen.kind))
-                if asked.view != "units":
-                    ui.link("All layers", asked.address(layer="", term=""))
-            else:
-                parameters = sum(each.parameters for each in found.layers)
-                weights = f", {count(parameters)} parameters" if parameters else ""
-                words = f"{len(found.layers)} layers{weights}."
-                if not self._studio.runs.row(asked.run).in_steps:
-                    words = f"A model without layers: these are its {len(found.layers)} steps."
-                ui.label(f"{words} Choose one to see it alone.")
+    @property
+    def _place(self) -> int | None:
+        """Position of the photograph among the judged ones; ``None`` for one's own."""
+        known = _KNOWN.fullmatch(self._shown.image)
+        return int(known[1]) if known else None
 
-    def _chosen_image(self) -> None:
-        """Show which image is looked at, and offer others."""
-        asked, found = self._asked, self._found
-        with ui.element("div").classes("op-looked"):
-            self._image = ui.element("img").classes("op-pixel")
-            self._image._props["alt"] = "Image"
-            kept = _KEPT.fullmatch(asked.image)
-            if kept:
-                self._image._props["src"] = f"/kept/{kept[1]}.png"
-            with ui.element("div"):
-                self._said = ui.label(asked.image)
-                self._numbers(kept is not None)
-        with ui.expansion(f"Mistakes on the {_WORDS[found.part]}") as mistakes:
-            gallery = ui.element("div").style("width: 100%")
-        mistakes.on_value_change(lambda event: self._mistakes(gallery) if event.value else None)
-        with ui.expansion("An image of your own"), ui.element("div").style("width: 100%"):
-            Intake(
-                "Choose, drop, paste or take an image",
-                multiple=False,
-                accept=IMAGES,
-                batch=secrets.token_hex(8),
-                on_all=self._own,
+    @property
+    def _image(self) -> dict[str, Any]:
+        """The photograph, as the worker is asked about it."""
+        if kept := _KEPT.fullmatch(self._shown.image):
+            return {"kept": kept[1]}
+        judged, place = self._classifier.judged, self._place
+        if self._classifier.part == "out_of_fold" and judged is not None and place is not None:
+            return {"image": f"out_of_fold/{judged.rows[place]}"}
+        return {"image": self._shown.image}
+
+    def build(self, frame: layout.Frame) -> None:
+        """Show what takes no time."""
+        rows = {row.id: self._project.title_of(row) for row in self._project.classifiers}
+        with frame.actions:
+            if len(rows) > 1:
+                choice = ui.select(rows, value=self._run, label="Classifier")
+                choice.on_value_change(
+                    lambda event: ui.navigate.to(
+                        layout.address(self._project, "inside", run=event.value)
+                    )
+                )
+            action("Choose a photograph", self._choose, kind="primary", icon="add_a_photo")
+        if self._classifier.moved is not None:
+            error_line(self._classifier.moved)
+        with ui.element("div").classes("inside"):
+            with ui.element("section").props('aria-label="Photograph"') as self._photo:
+                ui.skeleton(width="100%", height="240px")
+            self._graph = NetworkGraph(
+                self._blocks, self._shown.layer, lambda name: self.show(layer=name, unit=None)
             )
-            self._status = StatusLine()
+            self._result = ui.element("section").classes("stack").props('aria-label="Maps"')
+        self._dialog = ui.dialog()
 
-    def _numbers(self, own: bool) -> None:
-        asked, found = self._asked, self._found
-        at = -1 if own else int(asked.image.partition("/")[2])
-        last = len(found.answers.rows) - 1
-
-        def go(place: float | None) -> None:
-            if place is not None:
-                where = min(max(int(place), 0), last)
-                ui.navigate.to(asked.address(image=f"{found.part}/{where}"))
-
-        with ui.element("div").classes("op-actions"):
-            if at > 0:
-                ui.link("Previous", asked.address(image=f"{found.part}/{at - 1}"))
-            if at < last:
-                ui.link("Next", asked.address(image=f"{found.part}/{at + 1}"))
-            number = ui.number(
-                f"Number in the {_WORDS[found.part]}, 0 to {count(last)}",
-                value=None if own else at,
-                min=0,
-                max=last,
-                precision=0,
-            ).style("width: 15rem")
-            number.on("keydown.enter", lambda: go(number.value))
-            layout.action("Show", lambda: go(number.value))
-
-    async def _own(self, files: list[SentFile]) -> None:
-        """Look at an image that was sent."""
-        with self._status.errors():
-            content = await UPLOADS.run(self._studio.uploads.take, files[0]["key"])
-            key = self._studio.tried.put(content, files[0]["name"])
-            await self._studio.tried.answer(self._asked.run, key)  # or it is refused here
-            ui.navigate.to(self._asked.address(image=f"kept/{key}"))
-
-    async def _mistakes(self, into: ui.element) -> None:
-        into.clear()
-        found, opened = self._found, await self._open()
-        if into.is_deleted:
+    async def show(self, **changes: Any) -> None:
+        """Show another photograph, layer or unit."""
+        if changes:
+            self._shown = replace(self._shown, **changes)
+            shown, unit = self._shown, self._shown.unit
+            ui.navigate.history.push(
+                layout.address(
+                    self._project, "inside", run=self._run, image=shown.image, layer=shown.layer,
+                    unit="" if unit is None else str(unit),
+                )
+            )  # fmt: skip
+            self._graph.choose(shown.layer)
+        if not self._shown.image:
+            self._photo.clear()
+            self._result.clear()
+            with self._result:
+                empty("Choose a photograph to see what each block of the network makes of it.")
             return
-        if opened is None:
-            with into:
-                ui.label("Its images are not in the cache any more.").classes("op-muted")
+        wanted = self._shown
+        options = {"layer": wanted.layer, **self._image}
+        if wanted.unit is not None:
+            options["unit"] = wanted.unit
+        answer = await self._ask(self._result, "Computing the maps", "maps", options)
+        if answer is None or wanted != self._shown:
             return
-        answers, shown = found.answers, []
-        for place in found.mistakes[:_MISTAKES]:
-            row, said = int(answers.rows[place]), opened.classes[answers.answers[place]]
-            actual = opened.classes[answers.labels[place]]
-            shown.append(
-                GalleryImage(
-                    f"{found.part}/{place}",
-                    opened.address(row),
-                    f"{found.part}/{place}: {actual}, classified as {said}",
-                    f"{actual} → {said} {percent(answers.confidence[place])}",
-                    "wrong",
+        self._seconds = max(1e-4, answer.values["seconds"])
+        self._show_photograph(answer)
+        self._result.clear()
+        with self._result:
+            await self._show_layer(answer)
+
+    async def _ask(
+        self, place: ui.element, text: str, do: str, options: dict[str, Any], *, stop: bool = False
+    ) -> InspectionAnswer | None:
+        """Ask the worker; what it does and why it cannot are shown in a place."""
+        if place.is_deleted:
+            return None
+        inspected = self._studio.inside
+
+        async def cancel() -> None:
+            await inspected.cancel(self._run, do, **options)
+
+        with place:
+            waiting = Waiting(text, cancel if stop else None)
+        try:
+            answer = await inspected.ask(self._run, do, on_progress=waiting.tell, **options)
+        except OpsinError as error:
+            if not place.is_deleted:
+                place.clear()
+                with place:
+                    moved = isinstance(error, MovedError)
+                    error_line("The images of this classifier were moved." if moved else error)
+            return None
+        waiting.delete()
+        return None if place.is_deleted else answer
+
+    def _show_photograph(self, answer: InspectionAnswer) -> None:
+        said, place = answer.values["answer"], self._place
+        actual, size = said["actual"], answer.values["size"]
+        self._photo.clear()
+        with self._photo:
+            framed(
+                answer.src(answer.values["image"]), f"The photograph, {size[1]}×{size[0]} pixels"
+            )
+            (nearest, share), *_ = said["top"]
+            refused, right = said["label"] != nearest, actual in (None, nearest)
+            verdict = "None of these" if refused else f"{nearest}, {percent(share)}"
+            label = ui.label(safe(verdict, 80)).classes("answer").props("role=status")
+            if actual is not None and not refused:
+                label.classes("right" if right else "wrong")
+            if refused:
+                note(f"It looks unlike the training photographs. Nearest: {safe(nearest, 60)}.")
+            if not right:
+                note(f"You sorted it as {safe(actual, 60)}.")
+            bars([(name, share, percent(share)) for name, share in said["top"]])
+            judged = self._classifier.judged
+            if place is not None and judged is not None:
+                last = len(judged.rows) - 1
+                with ui.element("div").classes("line"):
+                    self._step("chevron_left", "Previous photograph", place - 1, place > 0)
+                    note(f"{count(place + 1)} of {count(last + 1)}")
+                    self._step("chevron_right", "Next photograph", place + 1, place < last)
+
+    def _step(self, icon: str, label: str, place: int, there: bool) -> None:
+        image = f"{self._classifier.part}/{place}"
+        button = icon_action(icon, label, lambda: self.show(image=image))
+        button.set_enabled(there)
+
+    async def _show_layer(self, answer: InspectionAnswer) -> None:
+        layer, values = self._layers[self._shown.layer], answer.values
+        block = next(block for block in self._blocks if layer in block.layers)
+        with ui.element("div").classes("line"):
+            heading(block.title)
+            if title_of(layer) != block.title:
+                word(title_of(layer), term_of_layer(layer.kind))
+            parameters = f" · {count(layer.parameters)} parameters" if layer.parameters else ""
+            note(f"{shape_in_words(layer)}{parameters}")
+        if not self._classifier.row.has_layers:
+            note("A model without layers: the blocks are its steps.")
+        if self._shown.unit is not None:
+            await self._show_unit(answer)
+            return
+        if values["maps"]:
+            scale_line(values)
+        elif layer is self._classifier.layers[-1]:
+            note("One score for each class; the highest gives the answer.")
+        place = ui.element("div").classes("stack")
+        self._add_units(answer, place, ui.element("div"))
+        self._questions()
+
+    def _add_units(
+        self, answer: InspectionAnswer, place: ui.element, more: ui.element, first: int = 0
+    ) -> None:
+        """Show some more of a layer's units, and how to see the next ones."""
+        values, wanted = answer.values, self._shown
+        with place:
+            show = maps_grid if values["maps"] else unit_bars
+            show(answer, lambda number: self.show(unit=number))
+        more.clear()
+        shown = first + len(values["units"])
+
+        async def show_more() -> None:
+            more.clear()
+            options = {"layer": wanted.layer, "first": shown, **self._image}
+            following = await self._ask(more, "Computing the maps", "maps", options)
+            if following is not None:
+                self._add_units(following, place, more, shown)
+
+        if shown < values["total"]:
+            with more:
+                action(f"Show more ({count(values['total'] - shown)} left)", show_more)
+
+    async def _show_unit(self, answer: InspectionAnswer) -> None:
+        """Show one unit alone: its map, its numbers, and what it looks for."""
+        values = answer.values
+        number, total = self._shown.unit or 0, values["total"]
+        with ui.element("div").classes("line"):
+            what = "maps" if values["maps"] else "numbers"
+            action(f"All {count(total)} {what}", lambda: self.show(unit=None), icon="arrow_back")
+            for icon, text, step in (
+                ("chevron_left", "Previous", -1),
+                ("chevron_right", "Next", 1),
+            ):
+                button = icon_action(icon, text, lambda step=step: self.show(unit=number + step))
+                button.set_enabled(0 <= number + step < total)
+        one_map(answer, values["units"][0])
+        heading("What it looks for", 3)
+        place = ui.element("div").classes("stack")
+        await self._look_for(place, values["size"], max(_FEW, int(_SHORT / self._seconds)))
+
+    async def _look_for(
+        self, place: ui.element, size: tuple[int, int], limit: int | None = None
+    ) -> None:
+        """Show the training photographs that activate a unit most, of some or of all."""
+        wanted = self._shown
+        options: dict[str, Any] = {"layer": wanted.layer, "unit": wanted.unit}
+        if limit is not None:
+            options["limit"] = limit
+        place.clear()
+        text = "Looking at the training photographs"
+        answer = await self._ask(place, text, "unit", options, stop=True)
+        if answer is None or wanted != self._shown:
+            return
+        seen, total = answer.values["images"], answer.values["total"]
+        with place:
+            best_photographs(answer, size)
+            if seen < total:
+                note(f"These are the best of {count(seen)} of its {count(total)} photographs.")
+                action(
+                    f"Look at all of them (about {about(self._seconds * total)})",
+                    lambda: self._look_for(place, size),
+                )
+
+    def _questions(self) -> None:
+        """What else can be asked about this layer and this photograph."""
+        for title, build in (
+            ("How does this block compute?", self._lesson),
+            ("Why this answer?", self._why),
+            ("How is the network built?", self._structure),
+        ):
+            fold = question(title, build, is_open=title in self._open)
+            fold.on_value_change(
+                lambda event, title=title: (
+                    self._open.add(title) if event.value else self._open.discard(title)
                 )
             )
 
-        def go(ids: list[str]) -> None:
-            if ids:
-                ui.navigate.to(self._asked.address(image=ids[0]))
-
-        with into:
-            if not shown:
-                ui.label("There are none.").classes("op-muted")
+    async def _lesson(self, term: str = "", layer: str = "") -> None:
+        """Show the real numbers of a layer of the block."""
+        block = next(b for b in self._blocks if self._layers[self._shown.layer] in b.layers)
+        place = ui.element("div").classes("stack")
+        named = {"layer": layer or self._shown.layer, **({"term": term} if term else {})}
+        answer = await self._ask(place, "Computing an example", "lesson", named | self._image)
+        if answer is None:
+            return
+        names = {one.name for one in block.layers}
+        lessons = [
+            (one, name) for one, layers in answer.values["terms"].items()
+            for name in layers if name in names
+        ]  # fmt: skip
+        lesson = answer.values["lesson"]
+        if lesson is None and lessons:
+            with place:
+                await self._lesson(*lessons[0])
+            return
+        with place:
+            if lesson is None:
+                note("There is no example for this block. Choose one with a convolution.")
                 return
-            ImageGallery(shown, "Mistakes, most confident first", multiple=False, on_choose=go)
+            if len(lessons) > 1:
+                options = {f"{one} {name}": self._lesson_title(one, name) for one, name in lessons}
+                choice = ui.select(options, value=f"{lesson['term']} {lesson['layer']}")
+                choice.props["aria-label"] = "Step of the block"
 
-    async def _open(self) -> DecodedDataset | None:
-        if self._opened is None:
-            try:
-                self._opened = await self._studio.opened.of_run(self._asked.run)
-            except OpsinError:
-                return None
-        return self._opened
+                async def change() -> None:
+                    await self._lesson_again(place, *str(choice.value).split(" ", 1))
 
-    async def fill(self) -> bool:
-        """Show what takes a while; return whether the page is still there then."""
-        asked = self._asked
-        if asked.view in _OF_IMAGE and not _KEPT.fullmatch(asked.image):
-            await self._name_image()
-        do, with_ = asked.question
-        if asked.view == "why" and not await self._studio.inside.known(asked.run, do, **with_):
-            self._offer()
-        else:
-            await self._show()
-        return not self._holder.is_deleted
+                choice.on_value_change(change)
+            lesson_view(lesson, answer.src)
 
-    async def _name_image(self) -> None:
-        """Say what a known image is, and what it was taken for."""
-        found, opened = self._found, await self._open()
-        place = int(self._asked.image.partition("/")[2])
-        answers = found.answers
-        if opened is None or place >= len(answers.rows) or self._image.is_deleted:
+    async def _lesson_again(self, place: ui.element, term: str, layer: str) -> None:
+        place.clear()
+        with place:
+            await self._lesson(term, layer)
+
+    def _lesson_title(self, term: str, layer: str) -> str:
+        is_last = term in ("dropout", "softmax")
+        return term.capitalize() if is_last else title_of(self._layers[layer])
+
+    async def _why(self) -> None:
+        """Show heat maps with their checks, and the most similar training photographs."""
+        place = ui.element("div").classes("stack")
+        text = "Drawing heat maps, about a minute"
+        answer = await self._ask(place, text, "explain", self._image, stop=True)
+        if answer is None:
             return
-        said, actual = (opened.classes[each[place]] for each in (answers.answers, answers.labels))
-        right = bool(answers.right[place])
-        self._image._props["src"] = opened.address(int(answers.rows[place]))
-        self._image.update()
-        verdict = f"{said}, {percent(float(answers.confidence[place]))}"
-        wrong = "" if right else f"; it is labelled {safe(actual, 60)}"
-        self._said.set_text(f"{self._asked.image}: {safe(verdict, 80)}{wrong}")
-        self._said.classes("op-right" if right else "op-wrong")
+        values = answer.values
+        with place:
+            for text in values["notes"]:
+                note(text)
+            with ui.element("div").classes("heat"):
+                for heat in values["maps"]:
+                    with ui.element("div").classes("stack"):
+                        method = METHODS[heat["method"]]
+                        framed(answer.src(heat["image"]), f"Heat map: {method.title}")
+                        word(method.title)
+                        verdict = ui.label(safe(heat["verdict"].capitalize()))
+                        verdict.classes("right" if heat["trusted"] else "wrong")
+                        note(" ".join([method.what, *heat["notes"]]))
+                if "without" in values:
+                    framed(answer.src(values["without"]), values["part"], values["part"])
+            if "part" in values and "without" not in values:
+                note(f"{values['part']}.")
+            if "nearest" in values:
+                heading(values["near"], 3)
+                images = [
+                    GalleryImage(answer.src(one["image"]), one["class"], one["class"])
+                    for one in values["nearest"]
+                ]
+                ImageGallery("The most similar training photographs", images)
 
-    def _offer(self) -> None:
-        """Say what the explanation is, and that it takes a minute."""
-        if self._holder.is_deleted:
+    def _structure(self) -> None:
+        """List all layers."""
+        rows = [
+            {"id": layer.name, "block": block.title, "kind": title_of(layer), "name": layer.name,
+             "shape": shape_in_words(layer), "parameters": layer.parameters,
+             "work": layer.multiply_adds}
+            for block in self._blocks for layer in block.layers
+        ]  # fmt: skip
+        columns = [
+            Column("block", "Block", text=True), Column("kind", "Layer", text=True),
+            Column("name", "Name", text=True, hidden=True), Column("shape", "Gives", text=True),
+            Column("parameters", "Parameters"), Column("work", "Multiply-adds"),
+        ]  # fmt: skip
+        table(columns, rows, "Layers of the network")
+
+    async def _choose(self) -> None:
+        """Offer one's own photograph, and those that the classifier was judged by."""
+        self._dialog.clear()
+        with (
+            self._dialog,
+            ui.card().classes("stack").style("width: min(960px, 94vw); max-width: none"),
+        ):
+            self._dialog.props["aria-label"] = "Choose a photograph"
+            with ui.element("div").classes("line"):
+                heading("Choose a photograph")
+                ui.space()
+                icon_action("close", "Close", self._dialog.close)
+            status = StatusLine()
+
+            async def take(files: list[SentFile]) -> None:
+                with status.errors():
+                    content = await UPLOADS.run(self._studio.uploads.take, files[0]["key"])
+                    key = self._studio.tried.put(content, files[0]["name"])
+                    await self._studio.tried.answer(self._run, key)  # or it is refused here
+                    self._dialog.close()
+                    await self.show(image=f"kept/{key}")
+
+            Intake("A photograph of your own", multiple=False, accept=IMAGES,
+                   batch=secrets.token_hex(8), on_all=take)  # fmt: skip
+            place = ui.element("div").classes("stack")
+        self._dialog.open()
+        await self._judged(place, status)
+
+    async def _judged(self, place: ui.element, status: StatusLine) -> None:
+        """Show the photographs that the classifier was judged by, mistakes first."""
+        judged = self._classifier.judged
+        if judged is None:
             return
-        self._holder.clear()
-        with self._holder:
-            ui.label(
-                "Heat maps by up to four methods, each checked whether it may be trusted, the "
-                "smallest part of the image that decides, and the nearest training images. "
-                "It takes about a minute; the page can be left meanwhile."
-            ).classes("op-muted")
-            layout.action("Explain this answer", self._explain, primary=True)
+        with status.errors():
+            opened = await self._studio.opened.of_run(self._run)
+            order = [*judged.surest(~judged.right), *judged.surest(judged.right)]
 
-    async def _explain(self) -> None:
-        self._holder.clear()
-        with self._holder:
-            self._waiting = WaitingLine("Explaining")
-        await self._show()
+            def fetch(low: int, high: int) -> list[GalleryImage]:
+                images = []
+                for at in order[low:high]:
+                    said, actual = (
+                        opened.classes[codes[at]] for codes in (judged.answers, judged.labels)
+                    )
+                    right = bool(judged.right[at])
+                    caption = said if right else f"{actual}, taken for {said}"
+                    address = opened.address(int(judged.rows[at]))
+                    mark: Mark = "right" if right else "wrong"
+                    images.append(GalleryImage(address, caption, caption, mark))
+                return images
 
-    async def _show(self) -> None:
-        """Ask the worker and show the page that it wrote."""
-        asked, holder = self._asked, self._holder
-        do, with_ = asked.question
-        if do == "explain" or asked.all:
-            with holder:
-                layout.action("Stop", lambda: self._studio.inside.cancel(asked.run, do, **with_))
-        error, said = None, None
-        try:
-            said = await self._studio.inside.ask(
-                asked.run, do, on_progress=self._waiting.tell, **with_
-            )
-        except OpsinError as failed:
-            error = failed
-        if holder.is_deleted:
-            return
-        holder.clear()
-        with holder:
-            if asked.view == "lesson" and said is not None:
-                self._lessons(said)
-                if said.address is None:
-                    return
-            if said is None or said.address is None:
-                layout.error_line(error or "There is no page. Ask again.")
-                return
-            if asked.view == "units":
-                self._how_many(said)
-            place = {"image": "layers", "lesson": "lesson", "why": "decision"}.get(asked.view, "")
-            framed(said.address, dict(_VIEWS)[asked.view], place)
-        if _KEPT.fullmatch(asked.image) and (answer := said.answer) is not None:
-            name, label = safe(answer.image, 60), safe(answer.answer, 60)
-            self._said.set_text(f"{name}: {label}, {percent(answer.confidence)}")
+            async def choose(position: int) -> None:
+                self._dialog.close()
+                await self.show(image=f"{self._classifier.part}/{order[position]}")
 
-    def _lessons(self, said: InspectionAnswer) -> None:
-        """Offer the lessons that there are about this network, and the layers of the one shown."""
-        asked = self._asked
-        with ui.element("nav").classes("op-row op-lessons").props('aria-label="Lessons"'):
-            for term, layers in said.terms.items():
-                words = term.replace("-", " ").capitalize()
-                link = ui.link(words, asked.address(term=term, layer=layers[0]) + _LOOK)
-                if term == said.term:
-                    link.props('aria-current="page"')
-        missing = [term.replace("-", " ") for term in SENTENCES if term not in said.terms]
-        words = f"This network has no {' and no '.join(missing)}." if missing else ""
-        if not said.term:
-            words = f"There is no lesson about {safe(asked.layer)}. {words}"
-        if words:
-            ui.label(words).classes("op-muted")
-
-    def _how_many(self, said: InspectionAnswer) -> None:
-        """Say how many training images the units were looked at with."""
-        with ui.element("p").classes("op-row op-muted"):
-            units = counted(said.units, "unit")
-            ui.label(f"{units} over {counted(said.images, 'training image')}.")
-            if said.images == _FIRST:
-                ui.link("Use all training images", self._asked.address(all=True))
+            with place:
+                heading("Or one that it was judged by", 3)
+                ImageGallery("Photographs, mistakes first", fetch(0, 60), count=len(order),
+                             fetch=fetch, on_open=choose, side=120, height=420)  # fmt: skip

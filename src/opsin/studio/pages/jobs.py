@@ -1,127 +1,279 @@
-"""Queue: what runs, what waits, what ended."""
+"""Jobs: what runs, what waits, what is finished; and the page of one."""
 
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import Sequence
+import json
+import time
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from fastapi import Response
+from fastapi.responses import RedirectResponse
 from nicegui import ui
 
+from opsin.core.errors import OpsinError
+from opsin.core.format import ago, clock, count
+from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import Job
+from opsin.studio.jobs.queue import output_of
 from opsin.studio.pages.page import Page
-from opsin.studio.parts import layout
-from opsin.studio.parts.job_line import JobLine
-from opsin.studio.parts.paging import page_links, page_number
-from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.state import Studio
+from opsin.studio.ui import kit
+from opsin.studio.ui.layout import address, page
+from opsin.studio.words import safe
 
-# Jobs that are over, on one page.
-_PER: Final = 20
+# Finished jobs that are shown at first, and lines of a log.
+_SHOWN: Final = 20
+_LINES: Final = 60
 # Short work for a page: of no interest here once it is over.
 _PASSING: Final = frozenset({"plan", "preview", "compare", "explain", "find"})
 _SECTIONS: Final = (("active", "Running"), ("pending", "Waiting"), ("over", "Finished"))
+_STATES: Final = {
+    "running": "Running", "waiting": "Waiting", "pausing": "Pausing", "stopping": "Stopping",
+    "paused": "Paused", "done": "Done", "stopped": "Stopped", "failed": "Failed",
+}  # fmt: skip
 
 
-def queue(studio: Studio, page: str = "") -> None:
-    """Build it."""
-    with layout.page(studio, "Queue", "/queue"):
-        _QueuePage(studio, page_number(page))
+def jobs(studio: Studio) -> None:
+    """Build the page of all jobs."""
+    with page(studio, "Jobs") as frame:
+        with frame.actions:
+            switch = kit.action("Pause the queue", lambda: None)
+        _Jobs(studio, switch)
 
 
-PAGE = Page("/queue", queue, nav="Queue", order=60)
+PAGE = Page("/jobs", jobs, more="Jobs")
 
 
-class _QueuePage:
-    """The queue, kept up to date in every window.
+class _Jobs:
+    """The queue, kept up to date in every window."""
 
-    Args:
-        studio: What all windows share.
-        page: Which page of what is over is shown, from 1.
-    """
-
-    def __init__(self, studio: Studio, page: int) -> None:
-        self._studio, self._page = studio, page
-        self._pages_shown = (0, 0)
-        self._lines: dict[str, JobLine] = {}
-        self._places: dict[str, str] = {}
-        with ui.element("div").classes("op-actions"):
-            self._switch = ui.button(on_click=self._pause_or_go_on).props("outline")
-            self._said = ui.label().classes("op-muted").props('role="status"')
-        self._status = StatusLine()
-        self._panels: dict[str, ui.element] = {}
+    def __init__(self, studio: Studio, switch: ui.button) -> None:
+        self._studio, self._switch = studio, switch
+        self._most = _SHOWN
+        self._lines: dict[str, _JobLine] = {}
+        self._sections: dict[str, str] = {}
+        switch.on_click(self._pause_or_resume)
+        self._status = kit.StatusLine()
+        self._paused = ui.label("The queue is paused: what runs continues, no training starts.")
+        self._paused.classes("warning").props('role="status"')
+        self._parts: dict[str, ui.element] = {}
         self._lists: dict[str, ui.element] = {}
-        for key, heading in _SECTIONS:
-            self._panels[key] = layout.panel(heading)
-            with self._panels[key]:
-                self._lists[key] = ui.element("div").classes("op-jobs")
-        with self._panels["over"]:
-            self._pages = ui.element("div")
-        self._empty = layout.empty(
-            "Waiting and running jobs appear here.",
-            "Train", "/train",
-        )  # fmt: skip
-        self._show()
-        studio.changed.subscribe(self._news)
+        with ui.element("div").classes("stack"):
+            for key, title in _SECTIONS:
+                with ui.element("section").classes("stack") as self._parts[key]:
+                    kit.heading(title)
+                    self._lists[key] = ui.element("div").classes("stack")
+            self._more = kit.action("Show all", self._show_all)
+            self._empty = ui.element("div")
+            with self._empty:
+                kit.empty("Trainings and other long work appear here.", "Your projects", "/")
+        self.show()
+        studio.changed.subscribe(self._changed)
 
-    async def _news(self, topic: str) -> None:
-        # Which run a job writes, and whether it can be resumed, is known by the runs.
+    async def _changed(self, topic: str) -> None:
         if topic in {"jobs", "runs"}:
-            self._show()
-            for line in list(self._lines.values()):
-                if line.job.active:
-                    await line.read_log()
+            self.show()
+            for line in [line for line in self._lines.values() if line.job.active]:
+                await line.read_log()
 
-    def _show(self) -> None:
-        jobs = [job for job in self._studio.jobs.jobs() if not (job.over and job.kind in _PASSING)]
-        over = [job for job in jobs if job.over]
-        page = min(self._page, max(1, math.ceil(len(over) / _PER)))
-        self._show_pages(page, len(over))
-        shown = over[(page - 1) * _PER : page * _PER]
-        self._arrange([job for job in jobs if not job.over] + shown)
-        self._empty.set_visibility(not jobs)
-        # What the button says is what it does, whatever another window did meanwhile.
-        paused = self._paused = self._studio.jobs.paused
-        self._switch.set_text("Resume the queue" if paused else "Pause the queue")
-        waiting = any(job.pending for job in jobs)
-        self._switch.set_visibility(paused or waiting)
-        self._said.set_text(
-            "The queue is paused: running jobs continue, and no training starts." if paused else ""
-        )
-
-    def _show_pages(self, page: int, over: int) -> None:
-        if (page, over) != self._pages_shown:
-            self._pages_shown = (page, over)
-            self._pages.clear()
-            if over > _PER:
-                with self._pages:
-                    page_links("/queue?page=", page, over, _PER)
-
-    def _arrange(self, jobs: Sequence[Job]) -> None:
-        """Put each job into its section, in order; those that stay keep what is unfolded."""
-        places = {job.id: _section(job) for job in jobs}
-        for id_ in [id_ for id_, place in self._places.items() if places.get(id_) != place]:
+    def show(self) -> None:
+        """Show the jobs as they are; those that stay keep what is unfolded."""
+        known = self._studio.jobs.jobs()
+        known = [job for job in known if not (job.over and job.kind in _PASSING)]
+        over = [job for job in known if job.over]
+        shown = [job for job in known if not job.over] + over[: self._most]
+        sections = {job.id: _section(job) for job in shown}
+        for id_ in [id_ for id_, key in self._sections.items() if sections.get(id_) != key]:
             self._lines.pop(id_).element.delete()
+        self._sections = sections
         for key, _ in _SECTIONS:
-            here = [job for job in jobs if places[job.id] == key]
+            here = [job for job in shown if sections[job.id] == key]
             for index, job in enumerate(here):
-                line = self._lines.get(job.id)
-                if line is None:
-                    with self._lists[key]:
-                        line = self._lines[job.id] = JobLine(self._studio, job)
-                else:
-                    line.show(job)
-                if self._lists[key].default_slot.children[index] is not line.element:
-                    line.element.move(target_index=index)
-            self._panels[key].set_visibility(bool(here))
-        self._places = places
+                self._put(key, index, job)
+            self._parts[key].set_visibility(bool(here))
+        self._more.set_text(f"Show all {count(len(over))}")
+        self._more.set_visibility(len(over) > self._most)
+        self._empty.set_visibility(not known)
+        paused = self._studio.jobs.paused
+        self._paused.set_visibility(paused)
+        self._switch.set_text("Resume the queue" if paused else "Pause the queue")
+        self._switch.set_visibility(paused or any(job.pending for job in known))
 
-    async def _pause_or_go_on(self) -> None:
+    def _put(self, key: str, index: int, job: Job) -> None:
+        line = self._lines.get(job.id)
+        if line is None:
+            with self._lists[key]:
+                line = self._lines[job.id] = _JobLine(self._studio, job)
+        line.show(job)
+        if self._lists[key].default_slot.children[index] is not line.element:
+            line.element.move(target_index=index)
+
+    def _show_all(self) -> None:
+        self._most = len(self._studio.jobs.jobs())
+        self.show()
+
+    async def _pause_or_resume(self) -> None:
+        # What the button says is what it does, whatever another window did meanwhile.
+        pause = self._switch.text == "Pause the queue"
         with self._status.errors():
-            await asyncio.to_thread(self._studio.jobs.pause_all, not self._paused)
+            await asyncio.to_thread(self._studio.jobs.pause_all, pause)
         self._studio.changed.emit("jobs")
+
+
+class _JobLine:
+    """A job: its state, how far it is, what can be done, and its messages, folded."""
+
+    def __init__(self, studio: Studio, job: Job, *, titled: bool = True) -> None:
+        self._studio, self.job = studio, job
+        self._offered: list[str] = []
+        self._log: ui.label | None = None
+        with ui.element("article").classes("card stack") as self.element:
+            self.element.props["aria-label"] = safe(job.title, 120)
+            with ui.element("div").classes("line"):
+                self._title = ui.link(safe(job.title, 120), f"/jobs/{job.id}")
+                self._title.classes("text-weight-bold").set_visibility(titled)
+                self._state = kit.note("")
+            self._bar = ui.linear_progress(show_value=False, size="8px")
+            self._bar.props["aria-label"] = f"Progress of {safe(job.title, 80)}"
+            self._cause = ui.label()
+            self._status = kit.StatusLine()
+            self._actions = ui.element("div").classes("line")
+            self._fold = kit.question("Messages", self._build_log)
+            self._fold.on_value_change(self.read_log)
+
+    def _build_log(self) -> None:
+        # Its end is what is seen, however much is added.
+        with (
+            ui.element("div").classes("log").props('tabindex="0" role="log" aria-live="off"') as log
+        ):
+            log.props["aria-label"] = "Messages"
+            self._log = ui.label().classes("mono")
+
+    def show(self, job: Job) -> None:
+        """Show the job as it is now."""
+        self.job = job
+        progress = self._studio.progress.of(job) if job.training and job.active else None
+        words = [_STATES[job.state], _when(job)]
+        if progress is not None:
+            words = [progress.step, progress.left_in_words]
+        self._state.set_text(" · ".join(filter(None, words)))
+        share = progress.share if progress else None
+        self._bar.set_value(share or 0)
+        self._bar.props["indeterminate"] = share is None
+        self._bar.set_visibility(job.active)
+        self._cause.set_text(kit.without_commands(self._studio.sets.in_names(job.cause or "")))
+        self._cause.set_visibility(bool(job.cause))
+        self._cause.classes(replace="error" if job.state == "failed" else "note")
+        offered = _offers(self._studio, job)
+        if offered != self._offered:
+            self._offered = offered
+            self._offer(offered)
+        self._actions.set_visibility(bool(offered))
+        self._fold.set_visibility(not job.pending or job.goes_on)
+
+    async def read_log(self) -> None:
+        """Show the end of the messages, where they are unfolded."""
+        await asyncio.sleep(0)  # the fold builds its content first
+        if self._log is None or not self._fold.value:
+            return
+        try:
+            lines = await asyncio.to_thread(self._studio.jobs.log_tail, self.job.id, _LINES)
+        except OpsinError:  # removed meanwhile, in another window
+            return
+        self._log.set_text("\n".join(safe(line, 1000) for line in lines) or "No messages yet.")
+
+    def _offer(self, offered: Sequence[str]) -> None:
+        queue = self._studio.jobs
+        works: dict[str, Callable[[str], object]] = {
+            "Pause": queue.pause, "Stop": queue.stop, "Stop at once": queue.stop_at_once,
+            "Cancel": queue.remove, "Resume": queue.resume, "Try again": queue.resume,
+            "Remove": queue.remove,
+        }  # fmt: skip
+        self._actions.clear()
+        with self._actions:
+            for text in offered:
+                button = kit.action(text, lambda work=works[text]: self._do(work)).props("dense")
+                button.props["aria-label"] = f"{text}: {safe(self.job.title, 80)}"
+            file = output_of(self.job)
+            if file is not None and self.job.state == "done":
+                there = f"/answers/{self.job.id}{file.suffix}"
+                kit.link_button(f"Download {safe(file.name, 60)}", there).props("download dense")
+
+    async def _do(self, work: Callable[[str], object]) -> None:
+        with self._status.errors():
+            await asyncio.to_thread(work, self.job.id)
+        self._studio.changed.emit("jobs")
+
+
+async def one_job(studio: Studio, id: str) -> Response | None:  # noqa: A002  it stands in the address
+    """Build the page of a job, or lead to the training that it is."""
+    job = studio.jobs.get(id)
+    if there := _training_address(studio, job):
+        return RedirectResponse(there, 303)
+    with page(studio, job.title):
+        line = _JobLine(studio, job, titled=False)
+        line.show(job)
+        gone = ui.element("div")
+        ui.link("All jobs", "/jobs")
+
+    async def changed(topic: str) -> None:
+        if topic not in {"jobs", "runs"}:
+            return
+        try:
+            now = studio.jobs.get(id)
+        except NotThere as error:
+            line.element.set_visibility(False)
+            gone.clear()
+            with gone:
+                kit.error_line(error)
+            return
+        if there := _training_address(studio, now):
+            # In its place, so that "back" does not lead here and forward again at once.
+            ui.run_javascript(f"location.replace({json.dumps(there)})")
+            return
+        line.show(now)
+        await line.read_log()
+
+    studio.changed.subscribe(changed)
+    return None
+
+
+ONE = Page("/jobs/{id}", one_job)
+
+
+def _training_address(studio: Studio, job: Job) -> str:
+    """The address of the page that shows a training, once its project is known."""
+    row = studio.runs.find(job.run) if job.run else None
+    if row is not None:
+        where = "results" if row.has_classifier else "train"
+        return address(studio.projects.of_run(row.id), where, run=row.id)
+    return address(job.project, "train") if job.training and job.project else ""
 
 
 def _section(job: Job) -> str:
     return "active" if job.active else "pending" if job.pending else "over"
+
+
+def _offers(studio: Studio, job: Job) -> list[str]:
+    """What can be done with a job, as the buttons call it."""
+    row = studio.runs.find(job.run) if job.training and job.run else None
+    in_steps = row is not None and row.in_steps
+    if job.state == "running":
+        return ["Pause"] * in_steps + ["Stop"]
+    if job.active:
+        return ["Stop at once"]
+    if job.pending:
+        return ["Cancel"]
+    ended = job.state == "done" or not job.argv
+    return [*([] if ended else ["Resume" if in_steps else "Try again"]), "Remove"]
+
+
+def _when(job: Job) -> str:
+    if job.ended is not None:
+        took = f", took {clock(job.ended - job.started)}" if job.started else ""
+        return f"{ago(job.ended)}{took}"
+    if job.started is not None:
+        return f"{clock(time.time() - job.started)} so far" if job.active else ""
+    return f"asked {ago(job.created)}"

@@ -8,12 +8,14 @@ import inspect
 import pkgutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nicegui import ui
 
 from opsin.studio import pages
-from opsin.studio.state import Studio
+
+if TYPE_CHECKING:
+    from opsin.studio.state import Studio
 
 
 @dataclass(frozen=True)
@@ -23,23 +25,21 @@ class Page:
     Args:
         path: Its address; parts in braces, such as ``/runs/{run_id}``, are parameters.
         build: Builds it from the studio and, by name, the parameters of the address and its query.
-        nav: Its word in the navigation; without one it is reached from other pages.
-        order: Its place in the navigation, smallest first.
+        more: Its word in the menu *More*; with ``{project}`` in the path, in that of projects.
 
     Example:
         A page at ``/hello?name=Ada`` is one file in ``opsin/studio/pages``::
 
             def hello(studio: Studio, name: str = "") -> None:
-                with layout.page(studio, f"Hello {name}", "/hello"):
+                with layout.page(studio, f"Hello {name}"):
                     ui.label(f"{len(studio.runs.rows())} runs")
 
-            PAGE = Page("/hello", hello, nav="Hello", order=70)
+            PAGE = Page("/hello", hello, more="Hello")
     """
 
     path: str
     build: Callable[..., Awaitable[Any] | Any]
-    nav: str = ""
-    order: int = 0
+    more: str = ""
 
     def register(self, studio: Studio) -> None:
         """Answer to its address in the application."""
@@ -57,8 +57,8 @@ class Page:
 
 
 def all_pages() -> list[Page]:
-    """Return each page that a module of `opsin.studio.pages` describes, in navigation order."""
+    """Return the pages that the modules of `opsin.studio.pages` describe."""
     names = (module.name for module in pkgutil.iter_modules(pages.__path__))
     modules = [importlib.import_module(f"{pages.__name__}.{name}") for name in names]
-    found = [module.PAGE for module in modules if isinstance(getattr(module, "PAGE", None), Page)]
-    return sorted(found, key=lambda page: (page.order, page.path))
+    found = {item for module in modules for item in vars(module).values() if isinstance(item, Page)}
+    return sorted(found, key=lambda page: page.path)

@@ -1,12 +1,29 @@
-"""The page that asks for the token."""
+"""Signing in: the page that asks for the token, and cookies that outlive a restart."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import hashlib
+import hmac
+import os
+import secrets
+import tempfile
+import time
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 from typing import Final
 
-from opsin.web.access import FIELD
+from starlette.types import Scope
+
+from opsin.core.platform import is_our_connection, is_private
+from opsin.core.storage import storage_errors
+from opsin.web.access import FIELD, SignIn
+
+# Seconds that the account of a connection is remembered.
+_FRESH: Final = 5
+_BYTES: Final = 32
 
 _STYLE: Final = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --muted: #5b6470;
@@ -26,6 +43,54 @@ button { margin-top: .75rem; border-color: var(--accent); background: var(--acce
   color: var(--on); cursor: pointer }
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px }
 """
+
+
+class KeptSignIn(SignIn):
+    """Browsers stay signed in when the studio is started again; another token signs them out.
+
+    Without a token, a cookie is taken from the studio's own account alone: while the studio is
+    away, another account can listen on its port, and is shown the cookies of its browsers.
+
+    Args:
+        cookie: Name of the cookie.
+        file: Where the secret is kept, readable by its owner only.
+        token: The studio's token.
+        own_only: Whether only connections of this account are taken.
+    """
+
+    def __init__(self, cookie: str, file: Path, token: str | None, *, own_only: bool) -> None:
+        key = hmac.new(_kept_secret(file), (token or "").encode(), hashlib.sha256)
+        super().__init__(cookie, page, key.hexdigest())
+        self._own_only = own_only
+
+    def knows(self, scope: Scope) -> bool:
+        """Whether a request carries the cookie, and comes from where it may come from."""
+        if not super().knows(scope):
+            return False
+        client, server = scope.get("client"), scope.get("server")
+        if not (self._own_only and client and server):
+            return True
+        return _is_own(client[1], server[1], int(time.monotonic()) // _FRESH)
+
+
+def _kept_secret(file: Path) -> bytes:
+    """The secret in a file, which is made anew if it is missing, damaged or others can read it."""
+    with contextlib.suppress(OSError):
+        content = file.read_bytes()
+        if len(content) == _BYTES and is_private(file.stat()):
+            return content
+    content = secrets.token_bytes(_BYTES)
+    with storage_errors(file):
+        handle, name = tempfile.mkstemp(dir=file.parent, prefix=".sign-in-")  # mode 0600
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+        Path(name).replace(file)
+    return content
+
+
+@functools.lru_cache(1000)
+def _is_own(client: int, server: int, _: int) -> bool:
+    return is_our_connection(client, server)
 
 
 def page(wrong: bool, further: Sequence[tuple[str, str]]) -> str:
@@ -59,9 +124,9 @@ def page(wrong: bool, further: Sequence[tuple[str, str]]) -> str:
 <body>
 <main>
 <h1>Opsin studio</h1>
-<p>Open the address that the terminal shows after “Sign in”. Each address works once. For another,
-type <code>opsin studio</code> again: it names a file to open. If the studio was started with a
-token, you can enter it here.</p>
+<p>Open the link that the terminal shows after “Link”. It works once. For another one, start
+<code>opsin studio</code> again: it names a file to open. If the studio was started with a token,
+you can enter it here.</p>
 {alert}
 <form method="get">
 {hidden}

@@ -1,396 +1,415 @@
-"""Train: images, model, and what it takes."""
+"""Train: one click starts it, and the page follows it to its results."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import json
+import re
+import shutil
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from fastapi import Query
+from fastapi.responses import RedirectResponse
 from nicegui import ui
 
-from opsin.classical.classical_recipe import BACKBONE, FITTED, TRAIN_OPTIONS
+from opsin.classical.classical_recipe import ClassicalRecipe
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
-from opsin.core.artifacts.records import Location
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.errors import OpsinError
-from opsin.core.glossary import find_term
-from opsin.data.corrections import write_corrections
-from opsin.data.sources.named import NAMES
+from opsin.core.errors import OpsinError, SourceError, StorageError
+from opsin.core.format import count, counted
+from opsin.core.recipe import flat_options
+from opsin.data.run_images import recipe_of_run
+from opsin.report.training_plan import Plan
 from opsin.studio.jobs import training_form
-from opsin.studio.pages.moved_images import tell_moved
+from opsin.studio.jobs.job import Job
 from opsin.studio.pages.page import Page
-from opsin.studio.pages.plan_preview import Planner
-from opsin.studio.parts import layout, terms
-from opsin.studio.parts.network_choice import (
-    is_fetched,
-    known_networks,
-    network_choice,
-    price_of,
-    text_of,
-)
-from opsin.studio.parts.status_line import StatusLine
+from opsin.studio.projects import Project
 from opsin.studio.runs.dataset_cache import recipe_of
-from opsin.studio.runs.run_index import SPLIT_OPTIONS
+from opsin.studio.runs.run_index import SPLIT_OPTIONS, RunRow
 from opsin.studio.state import Studio
+from opsin.studio.ui import layout
+from opsin.studio.ui.kit import (
+    StatusLine,
+    action,
+    error_line,
+    guarded,
+    heading,
+    link_button,
+    note,
+    question,
+)
+from opsin.studio.ui.live_training import LiveTraining
+from opsin.studio.ui.network_picker import Network, known_networks, text_of
+from opsin.studio.ui.training_levels import (
+    Level,
+    has_pretrained,
+    levels_for,
+    time_in_words,
+    words_of,
+)
+from opsin.studio.ui.training_plan import Planner
+from opsin.studio.ui.training_settings import TrainingSettings
 from opsin.studio.words import safe
-from opsin.trackers import trackers
 
-# Characters of a run's name.
-_NAME_MOST: Final = 80
+# Free bytes of the disk below which no training starts.
+_FREE_LEAST: Final = 200_000_000
+# Names and causes that a terminal would show, as people of the studio say them.
+_CAUSES: Final = {
+    ("disk is full", "No space left"): "The disk is full. Free some space, then try again.",
+    ("opsin[train]", "needs PyTorch"): (
+        "This needs PyTorch, which is not installed here. Choose Quick or Good instead."
+    ),
+    ("ended by SIG", "ended without a message", "ended at once", "ended with status"): (
+        "The training was ended from outside, perhaps because memory ran out. Close other "
+        "programs, then try again."
+    ),
+    ("asked to stop from outside",): "The training was stopped from outside the studio.",
+    ("There is one class",): (
+        "There is only one class. Add photographs of a second one, then try again."
+    ),
+}
 
 
 async def train(
     studio: Studio,
-    set: str = "",  # noqa: A002  the word of the address
+    project: str,
+    start: str = "",
     source_run: Annotated[str, Query(alias="from")] = "",
-    labels: str = "",
 ) -> None:
     """Build it."""
-    with layout.page(studio, "Train", "/train", guide="how-to/studio.html#train"):
-        page = _Train(studio)
-        await asyncio.to_thread(page.read, set, source_run, labels)
-        if source_run:
-            await tell_moved(await asyncio.to_thread(studio.runs.get, source_run))
-        page.build()
+    now = await asyncio.to_thread(studio.projects.get, project)
+    guide = "how-to/studio.html#train"
+    with layout.page(studio, "Train", project=now, here="train", guide=guide) as frame:
+        page = _TrainPage(studio, now)
+        await asyncio.to_thread(page.read, source_run)
+        page.build(frame)
+        studio.changed.subscribe(page.follow)
+        if start and ui.context.client.request.headers.get("sec-fetch-site") != "cross-site":
+            await ui.context.client.connected()
+            # In place of this address: a reload or the way back must not start another one.
+            ui.run_javascript("history.replaceState(history.state, '', location.pathname)")
+            if page.live is None and page.can_start:
+                await page.start()
 
 
-PAGE = Page("/train", train, nav="Train", order=30)
+PAGE = Page("/projects/{project}/train", train)
 
 
-class _Train:
-    """The form, and the plan beside it.
+async def old_address(
+    studio: Studio,
+    set: str = "",  # noqa: A002  the word of the address
+    source_run: Annotated[str, Query(alias="from")] = "",
+) -> RedirectResponse:
+    """Lead from an address of earlier versions to the project's page."""
+    address = "/"
+    if source_run:
+        project = await asyncio.to_thread(studio.projects.of_run, source_run)
+        address = layout.address(project, "train", **{"from": source_run})
+    elif set:
+        named = await asyncio.to_thread(studio.sets.find, set)
+        address = layout.address(named.id if named else set, "train")
+    return RedirectResponse(address, status_code=303)
+
+
+OLD: Final = Page("/train", old_address)
+
+
+class _TrainPage:
+    """The form, or the training that runs.
 
     Args:
-        studio: What all windows share.
+        studio: The state of all windows.
+        project: The project.
     """
 
-    def __init__(self, studio: Studio) -> None:
-        self._studio = studio
+    def __init__(self, studio: Studio, project: Project) -> None:
+        self._studio, self._project = studio, project
         self._recipe: RecordedRecipe | None = None
-        self._run: RunDirectory | None = None
-        self._location = Location()
-        self._cloned = self._called = ""
-        self._track: list[str] = []
-        #: The set whose corrections of labels the cloned run is trained again with.
-        self._labels = ""
-        self._images: dict[str, str] = {}
-        #: The networks there are, those of them that would be fetched, and the trackers.
-        self._networks: dict[str, str] = {}
-        self._fetched: set[str] = set()
-        self._trackers: dict[str, str] = {}
-        self._chosen = ""
-        #: What the cloned run has, and what the form says now.
-        self._before: dict[str, str] = {}
-        self._values: dict[str, str] = {"model": "auto"}
+        self._run: RunRow | None = None
+        self._counts: dict[str, int] | None = None
+        self._levels: list[Level] = []
+        self._networks: list[Network] = []
+        self._fault: OpsinError | None = None
+        self._planner: Planner | None = None
+        self._planned: dict[str, float] = {}  # seconds of each phase of what the form says
+        self._shown = ""
+        self.live: LiveTraining | None = None
 
-    # What the form begins with.
-
-    def read(self, wanted: str, source_run: str, labels: str) -> None:
-        """Read the sets there are, and the run whose settings are taken over.
-
-        Args:
-            wanted: The set, or a source's name, that the address asks for.
-            source_run: The run that is cloned.
-            labels: The set whose corrections replace those that the run was trained with.
-
-        Raises:
-            NotThere: There is no such run, or set.
-            RunError: Its files are damaged.
-        """
-        sets = self._studio.sets.all()
-        self._networks = known_networks(self._studio)
-        self._fetched = {each for each in self._networks if is_fetched(each)}
-        self._trackers = training_form.tracker_words()
+    def read(self, source_run: str = "") -> None:
+        """Read what the form begins with, in a thread."""
+        studio, project = self._studio, self._project
+        before: dict[str, str] = {}
         if source_run:
-            row, directory = self._studio.runs.row(source_run), self._studio.runs.get(source_run)
-            self._recipe, self._run = directory.read(RecordedRecipe), directory
-            self._location = directory.location()
-            self._cloned = row.name
-            self._before = training_form.values_of(self._recipe)
-            self._values = dict(self._before)
-            if self._values.get("model") not in training_form.MODEL_WORDS:  # of an earlier version
-                self._values["model"] = "auto"
-            self._images["run"] = f"the images of {safe(row.name, 60)}"
-            if labels:
-                self._labels = self._studio.sets.get(labels).id
-                self._images["run"] += ", with corrected labels"
-                self._called = f"{row.source}-{row.model}-corrected"[:_NAME_MOST]
-        self._images |= {f"set:{each.id}": safe(each.title, 60) for each in sets}
-        added = {each.sources for each in sets if not each.options}
-        self._images |= {f"name:{name}": name for name in NAMES if (name,) not in added}
-        named = self._studio.sets.find(wanted) if wanted in NAMES else None
-        given = [f"set:{wanted}", f"name:{wanted}", f"set:{named.id}" if named else ""]
-        usual = ["run", *(f"set:{each.id}" for each in sets[:1])]
-        self._chosen = next((key for key in (*given, *usual) if key in self._images), "")
-
-    def build(self) -> None:
-        """Show the form, and ask for a first plan."""
-        if self._cloned:
-            with ui.element("p").classes("op-muted"):
-                ui.label(f"With the settings of {safe(self._cloned)}.")
-        if not self._chosen:
-            layout.empty("Add your images first, or choose a known set below.", "Add", "/data")
-        with ui.element("div").classes("op-columns op-below"):
-            with layout.panel("Settings").props("id=settings"):
-                self._front()
-                with ui.expansion("Advanced settings").classes("op-more") as more:
-                    self._rest_of_form()
-                    self._choose_trackers()
-                more.props('header-class="op-muted"')
-                self._name = ui.input("Name (optional)", value=self._called)
-                self._name.props(f"dense maxlength={_NAME_MOST}").classes("op-field")
-                with ui.element("div").classes("op-actions"):
-                    self._start = layout.action("Start", self._begin, primary=True)
-                self._faults = ui.element("div")
-                self._status = StatusLine()
-            with layout.panel("Estimate"):
-                self._planner = Planner(self._studio)
-        self._replan()
-
-    def _front(self) -> None:
-        ui.select(
-            self._images, label="Images", value=self._chosen or None, on_change=self._choose
-        ).classes("op-field").props("options-dense")
-        model = ui.select(
-            training_form.MODEL_WORDS,
-            label="Model",
-            value=self._values.get("model", "auto"),
-            on_change=self._choose_model,
-        )
-        terms.ask_beside(model.classes("op-field").props("options-dense"), find_term("--model"))
-        self._of_model()
-
-    @ui.refreshable_method
-    def _of_model(self) -> None:
-        """Show what stands in front for the chosen kind of model."""
-        if self._values.get("model") == BACKBONE:
-            network_choice(self._networks, self._values.get("backbone", ""), self._choose_network)
-            ui.checkbox(
-                "Train the network's own weights too", value=self._tunes, on_change=self._tune
-            )
-            with ui.element("p").classes("op-hint"):
-                ui.label(
-                    "Takes minutes to hours, and is kept only where validation images say that it "
-                    "is better."
-                )
-        if self._values.get("model") in FITTED and not self._tunes:
-            return
-        with ui.element("div").classes("op-row"):
-            self._input("epochs", "Epochs")
-            self._input("budget", "Or a time limit (10m)")
-        with ui.element("p").classes("op-hint"):
-            ui.label("Leave both empty for an automatic number of epochs.")
-        shown = ui.select(
-            training_form.AUGMENT_WORDS,
-            label="What the images show",
-            value=self._values.get("augment", ""),
-            on_change=lambda event: self._set("augment", event.value),
-        )
-        terms.ask_beside(shown.classes("op-field").props("options-dense"), find_term("--augment"))
-
-    @ui.refreshable_method
-    def _rest_of_form(self) -> None:
-        """Show what is folded away: generated from the recipe's own descriptions."""
-        for heading, fields in training_form.fields_for(self._values.get("model", "auto")).items():
-            with ui.element("h3"):
-                terms.word(heading)
-            for field in fields:
-                options = training_form.CHOICES.get(field.name, {})
-                if field.choices:
-                    options = {"": "Automatic", **{each: each for each in field.choices}}
-                if options:
-                    chosen = self._values.get(field.name) or next(iter(options))
-                    choice = ui.select(
-                        {chosen: chosen, **options},
-                        label=field.label,
-                        value=chosen,
-                        on_change=lambda event, name=field.name: self._set(name, event.value),
+            self._run = project.classifier(source_run) or studio.runs.row(source_run)
+            directory = studio.runs.get(source_run)
+            self._recipe = directory.read(RecordedRecipe)
+            before = training_form.values_of(self._recipe)
+            if before.get("model") not in training_form.MODEL_WORDS:  # of an earlier version
+                before["model"] = "auto"
+        try:
+            if project.dataset is not None:
+                places = map(Path, project.dataset.sources)
+                if any(path.is_absolute() and not path.exists() for path in places):
+                    raise SourceError(
+                        f"The photographs of {project.name} are no longer where they were",
+                        "Put them back, or add them again.",
                     )
-                    choice.classes("op-field").props("dense options-dense")
-                    terms.ask_beside(choice, find_term(field.flag))
-                else:
-                    self._input(field.name, field.label)
-                with ui.element("p").classes("op-hint"):
-                    ui.label(field.help)
-
-    def _choose_trackers(self) -> None:
-        """Offer the trackers that are installed; where a run is shown changes nothing about it."""
-        words = self._trackers
-        with ui.element("h3"):
-            ui.label("Experiment trackers")
-        if words:
-            ui.select(
-                words,
-                label="Also show the run in",
-                value=[],
-                multiple=True,
-                on_change=lambda event: setattr(self, "_track", event.value),
-            ).classes("op-field").props("dense options-dense")
-        with ui.element("p").classes("op-hint"):
-            every = [kind.title for kind in trackers().values()]
-            listed = f"{', '.join(every[:-1])} and {every[-1]}"
-            ui.label(
-                "Where it is sent to is set where the studio is started."
-                if words
-                else f"{listed} can be chosen here where they are installed."
-            )
-
-    def _input(self, name: str, label: str) -> None:
-        field = ui.input(
-            label,
-            value=self._values.get(name, ""),
-            on_change=lambda event: self._set(name, event.value),
+                self._counts = studio.sets.glance(project.id).counts
+            else:
+                recipe_of_run(self._directory())
+        except OpsinError as error:
+            self._fault = error
+        images = sum(self._counts.values()) if self._counts else None
+        heads = [row.images or 0 for row in project.runs if row.model == "backbone"]
+        self._levels = levels_for(images, studio.jobs.jobs(), known=max(heads, default=0))
+        self._networks = known_networks(studio)
+        trackers = training_form.tracker_words()
+        self.settings = TrainingSettings(
+            self._levels, self._networks, trackers, before, self._change
         )
-        field.classes("op-field").props("dense")
-        if name in TRAIN_OPTIONS:
-            terms.ask_beside(field, find_term(TRAIN_OPTIONS[name].flag))
 
-    # What changes.
+    def _directory(self) -> RunDirectory:
+        """The run whose images the project has."""
+        row = self._run or self._project.runs[0]
+        return RunDirectory(self._studio.runs.root / row.folder)
 
-    def _choose(self, event: Any) -> None:
-        before, self._chosen = self._chosen, event.value or ""
-        if self._cloned and "run" in (before, self._chosen):
-            # How a run's images were prepared says nothing about others.
-            own = self._before if self._chosen == "run" else {}
-            self._values |= {name: own.get(name, "") for name in training_form.prepared_options()}
-            self._rest_of_form.refresh()
-        self._replan()
+    def _jobs(self) -> list[Job]:
+        folders = {row.folder for row in self._project.runs}
+        return self._studio.jobs.of_project(self._project.id, folders)
 
-    def _choose_model(self, event: Any) -> None:
-        # Another model's options mean nothing to this one; those of the run come back with its own.
-        keep = {"size", "channels", "resize", "seed"}
-        keep |= set() if event.value in FITTED else {"epochs", "budget", "augment"}
-        before = self._before if event.value == self._before.get("model") else {}
-        kept = {name: value for name, value in self._values.items() if name in keep}
-        self._values = {**before, **kept, "model": event.value}
-        self._of_model.refresh()
-        self._rest_of_form.refresh()
-        self._replan()
+    # What is shown.
+
+    def build(self, frame: layout.Frame) -> None:
+        """Build the page."""
+        self._frame = frame
+        self._content = ui.element("div").classes("stack")
+        self.show()
+
+    def show(self) -> None:
+        """Show the training that runs or waits, or the form."""
+        jobs = self._jobs()
+        ongoing = [job for job in jobs if not job.over]
+        self._shown = " ".join(job.id for job in ongoing)
+        self._content.clear()
+        self._frame.actions.clear()
+        self.live = None
+        with self._content:
+            if ongoing:
+                self._frame.retitle(f"Training {ongoing[0].title}")
+                self.live = LiveTraining(self._studio, ongoing[0])
+                self._waiting(ongoing[1:])
+            else:
+                self._frame.retitle("Train")
+                self._form(next(iter(jobs), None))
+
+    async def follow(self, topic: str) -> None:
+        """Go on with the training; at its end, lead to its results."""
+        if topic != "jobs" and not topic.startswith("run"):
+            return
+        if self.live is not None:
+            job = next((job for job in self._jobs() if job.id == self.live.job.id), None)
+            row = self._studio.runs.find(job.run) if job and job.run else None
+            if job is not None and job.over and row is not None and row.has_classifier:
+                target = layout.address(self._project, "results", run=row.id)
+                ui.run_javascript(f"location.replace({json.dumps(target)})")
+                return
+        ongoing = " ".join(job.id for job in self._jobs() if not job.over)
+        if ongoing != self._shown:
+            self._project = await asyncio.to_thread(self._studio.projects.get, self._project.id)
+            self.show()
+        elif self.live is not None:
+            await self.live.update(self._studio.jobs.get(self.live.job.id))
+
+    def _waiting(self, jobs: list[Job]) -> None:
+        if jobs:
+            heading("Waiting")
+        for job in jobs:
+            with ui.element("div").classes("line"):
+                ui.label(safe(job.title))
+                action("Do not train", lambda id_=job.id: self._do(self._studio.jobs.remove, id_))
+
+    def _form(self, last: Job | None) -> None:
+        if last is not None:
+            self._last(last)
+        if self._fault is not None:
+            error_line(self._fault)
+        wrong = self._wrong
+        if self._run is not None:
+            note(f"With the settings of {self._project.title_of(self._run)}.")
+        with ui.element("div").classes("stack"):
+            ui.label(self._images_in_words()).classes("step")
+            self._promise = note("")
+        if wrong:
+            with ui.element("p").classes("warning"):
+                ui.label(wrong)
+        word = "Train again" if self._project.classifiers else "Train"
+        with self._frame.actions:
+            if wrong and self._project.dataset is not None:
+                address = layout.address(self._project, "photos")
+                link_button("Add photographs", address, kind="primary")
+            self._button = action(word, self.start, kind="plain" if wrong else "primary", off=wrong)
+        self._status = StatusLine()
+        question("More", self._more, is_open=self._run is not None)
+        self._planner = None
+        self._change()
+
+    def _more(self) -> None:
+        self.settings.build_levels()
+        self._faults = ui.element("div")
+        question("Advanced", self._advanced, is_open=self._run is not None)
+
+    def _advanced(self) -> None:
+        self.settings.build_groups()
+        heading("Estimate")
+        self._planner = Planner(self._studio, lambda: self._argv(plan=True), self._take_plan)
+        self._change()
+
+    def _take_plan(self, plan: Plan) -> None:
+        if self.settings.level is None and plan.seconds is not None:
+            fits = isinstance(plan.recipe, ClassicalRecipe) and not plan.recipe.fine_tunes
+            work = "heads" if fits else "epochs"
+            self._planned = {"start": 5.0, work: plan.seconds, "finish": 5.0}
+            time = time_in_words(plan.seconds)
+            self._promise.set_text(f"{time[:1].upper()}{time[1:]}, with your settings.")
+        self.settings.show_automatic(flat_options(plan.recipe.model_dump(mode="json")))
+
+    def _last(self, job: Job) -> None:
+        """Say how the last training ended, if it left no classifier."""
+        row = self._studio.runs.find(job.run) if job.run else None
+        if job.state == "done" or (row is not None and row.has_classifier):
+            return
+        in_steps = row is not None and row.in_steps
+        texts = {"stopped": "was stopped before there was a classifier.", "paused": "is paused."}
+        text = f"{job.title} {texts.get(job.state, 'could not be trained.')}"
+        with ui.element("div").classes("card stack"):
+            if job.state == "failed":
+                error_line(f"{text} {self._cause(job)}")
+            else:
+                ui.label(safe(text))
+            with ui.element("div").classes("line"):
+                word = "Continue" if in_steps else "Try again"
+                action(word, lambda: self._do(self._studio.jobs.resume, job.id))
+                action("Dismiss", lambda: self._dismiss(job), kind="quiet")
+
+    def _cause(self, job: Job) -> str:
+        cause = job.cause or ""
+        for marks, words in _CAUSES.items():
+            if any(mark in cause for mark in marks):
+                return words
+        # What a terminal adds: paths, and sentences with options and commands.
+        plain = re.sub(r"/\S*/", "", self._studio.sets.in_names(cause))
+        sentences = re.split(r"(?<=[.!?]) ", plain)
+        return " ".join(words for words in sentences if not re.search(r"--\w|\bopsin ", words))
+
+    async def _dismiss(self, job: Job) -> None:
+        await self._do(self._studio.jobs.remove, job.id)
+        self.show()
+
+    async def _do(self, work: object, id_: str) -> None:
+        async def ask() -> None:
+            await asyncio.to_thread(work, id_)  # type: ignore[arg-type]
+
+        with self._content:
+            await guarded(ask)
+        self._studio.changed.emit("jobs")
+
+    def _images_in_words(self) -> str:
+        if self._counts is None:
+            return f"The images of {safe(self._project.name)}"
+        present = [number for number in self._counts.values() if number]
+        images = counted(sum(present), "photograph")
+        return f"{images} in {counted(len(present), 'class', 'classes')}"
 
     @property
-    def _tunes(self) -> bool:
-        """Whether a pretrained network is to be fine-tuned."""
-        return self._values.get("model") == BACKBONE and self._values.get("fine_tune") == "yes"
+    def _wrong(self) -> str:
+        """Why no training can start, however it is set."""
+        if self._fault is not None:
+            return "The photographs cannot be read."
+        if self._counts is not None:
+            present = [number for number in self._counts.values() if number]
+            if len(present) < 2:
+                return "Photographs of two classes or more are needed."
+            if min(present) < 2:
+                return "Each class needs two photographs or more."
+        good = next((level for level in self._levels if level.name == "good"), None)
+        return good.off if good else ""
 
-    def _tune(self, event: Any) -> None:
-        # A head on frozen features has no epochs: what was asked of them goes with the choice.
-        gone = dict.fromkeys(("epochs", "budget", "augment"), "")
-        self._values |= {"fine_tune": "yes"} if event.value else {"fine_tune": "", **gone}
-        self._of_model.refresh()
-        self._replan()
+    @property
+    def can_start(self) -> bool:
+        """Whether the photographs can be trained on."""
+        return not self._wrong
 
-    def _choose_network(self, chosen: str) -> None:
-        self._values |= {"backbone": chosen, "prepare": ""}
-        self._replan()
-
-    def _set(self, name: str, value: str | None) -> None:
-        self._values[name] = value or ""
-        self._replan()
-
-    def _replan(self) -> None:
-        """Ask for a plan of what the form says, or say what keeps it from being trained."""
-        self._status.clear()
-        self._faults.clear()
-        faults = self._what_is_wrong()
-        with self._faults:
-            for fault in faults:
-                layout.error_line(fault)
-        self._start.set_enabled(bool(self._chosen) and not faults)
-        if not self._chosen:
-            self._planner.wait("Choose images to get an estimate.")
-        elif faults:
-            self._planner.wait("Correct the settings to get an estimate.")
-        elif self._network() in self._fetched:
-            self._planner.wait(price_of(self._network()))
-        else:
-            self._planner.ask(lambda: self._argv(plan=True))
-
-    def _network(self) -> str:
-        """Return the pretrained network that is chosen, or nothing."""
-        is_asked = self._values.get("model") == BACKBONE
-        return self._values.get("backbone", "") if is_asked else ""
-
-    def _what_is_wrong(self) -> list[str]:
-        model = self._values.get("model", "auto")
-        if model == BACKBONE and not self._network():
-            return ["Choose a pretrained network."]
-        faults = (training_form.fault(name, text, model) for name, text in self._values.items())
-        return [fault for fault in faults if fault]
+    def _change(self) -> None:
+        """Say what would be trained now, or what is wrong."""
+        if self.live is not None or not hasattr(self, "_promise"):
+            return
+        faults, level = self.settings.faults, self.settings.level
+        self._button.set_enabled(not faults and self.can_start)
+        promise, self._planned = self.settings.price, {}
+        if level is not None:
+            promise = f"{words_of(level)}."
+            promise = promise[:1].upper() + promise[1:]
+            if level.name == "good" and not has_pretrained():
+                promise = ("No network that knows photographs is installed here, so one learns "
+                           "from nothing: it takes minutes, and many photographs.")  # fmt: skip
+        self._promise.set_text("" if self._wrong else promise)
+        if hasattr(self, "_faults") and not self._faults.is_deleted:
+            self._faults.clear()
+            with self._faults:
+                for fault in faults:
+                    error_line(fault)
+        if self._planner is not None:
+            if faults or self.settings.price:
+                self._planner.stop("There is no estimate yet.")
+            else:
+                self._planner.ask()
 
     # What is asked for.
 
-    def _argv(self, *, plan: bool, name: str = "") -> list[str]:
-        """Return the command line of what the form says; reads and writes small files."""
-        settings = self._studio.settings
-        values = self._values
-        recipe = None
+    async def start(self) -> None:
+        """Add the training to the queue."""
+        with self._status.errors():
+            await asyncio.to_thread(self._add)
+            if self._planner is not None:
+                self._planner.stop()
+            self._studio.changed.emit("jobs")
+
+    def _add(self) -> None:
+        studio, project = self._studio, self._project
+        runs = studio.settings.runs
+        free = shutil.disk_usage(runs if runs.is_dir() else studio.settings.home).free
+        if free < _FREE_LEAST:
+            raise StorageError("The disk is full", "Free some space, then try again.")
+        rows = {row.folder for row in project.runs}
+        coming = [job for job in self._jobs() if not job.over and job.run not in rows]
+        name = f"{project.name} {count(len(project.runs) + len(coming) + 1)}"
+        level = self.settings.level
+        expected, words = level.expected if level else self._planned, self._argv(name=name)
+        studio.jobs.add("train", name, words, project=project.id, expected=expected)
+
+    def _argv(self, *, name: str = "", plan: bool = False) -> list[str]:
+        """The command line of what the form says; reads and writes small files."""
+        studio, dataset, settings = self._studio, self._project.dataset, self.settings
+        values, recipe = settings.values, None
         if self._recipe is not None:
-            values = {k: v for k, v in values.items() if v != self._before.get(k, "")}
-            recipe = training_form.keep_recipe(
-                settings.home / "recipes", self._recipe, values, same_images=self._chosen == "run"
-            )
-        images, labels = self._source()
-        given = {
-            name: value for name, value in values.items() if (name, value) != ("model", "auto")
-        }
-        before = self._run_before(values)
-        if before is not None:
-            given["parts_of"] = str(before.path)
-        if given.get("backbone"):
-            given["backbone"] = text_of(self._studio, given["backbone"])
+            values = {k: v for k, v in values.items() if v != settings.before.get(k, "")}
+            folder = studio.settings.home / "recipes"
+            recipe = training_form.keep_recipe(folder, self._recipe, values, same_images=True)
+        if dataset is not None:
+            words, labels = dataset.words(), studio.sets.corrections_path(dataset.id)
+            corrections = labels if labels.is_file() else None
+            parts = studio.runs.last_of(recipe_of(dataset))
+        else:
+            directory = self._directory()
+            words, corrections = training_form.words_of_location(directory.location())
+            fold = directory.read(RecordedRecipe).data.fold
+            parts = directory if directory.split.is_file() and fold is None else None
+        if parts is not None and not any(values.get(option) for option in SPLIT_OPTIONS):
+            values = values | {"parts_of": str(parts.path)}
+        if values.get("backbone"):
+            values = values | {"backbone": text_of(studio, values["backbone"])}
         return training_form.argv(
-            images,
-            given,
-            runs=settings.runs,
-            recipe=recipe,
-            labels=labels,
-            name=name,
-            track=self._track,
-            plan=plan,
-        )
-
-    def _run_before(self, values: Mapping[str, str]) -> RunDirectory | None:
-        """Return the run whose parts the images keep; ``None`` where they are to be split anew."""
-        kind, _, which = self._chosen.partition(":")
-        if any(values.get(name) for name in SPLIT_OPTIONS):
-            return None
-        if kind == "set":
-            return self._studio.runs.last_of(recipe_of(self._studio.sets.get(which)))
-        cut = self._run is not None and self._run.split.is_file()
-        folds = self._recipe is not None and self._recipe.data.fold is not None
-        return self._run if kind == "run" and cut and not folds else None
-
-    def _source(self) -> tuple[list[str], Path | None]:
-        """Return the words that say which images are meant, and the table of corrections."""
-        kind, _, which = self._chosen.partition(":")
-        if kind == "run":
-            words, labels = training_form.words_of_location(self._location)
-            if not self._labels:
-                return words, labels
-            labels = self._studio.sets.corrections_path(self._labels)
-            if not labels.is_file():
-                # The run was corrected from elsewhere, its set never was: no table says it better.
-                write_corrections(labels, [])
-            return words, labels
-        if kind == "name":
-            return ["--", which], None
-        found = self._studio.sets.get(which)
-        corrections = self._studio.sets.corrections_path(which)
-        return found.words(), corrections if corrections.is_file() else None
-
-    async def _begin(self) -> None:
-        self._status.clear()
-        self._start.disable()
-        try:
-            words = await asyncio.to_thread(self._argv, plan=False, name=self._name.value or "")
-            title = f"{self._images[self._chosen]}, {self._values.get('model', 'auto')}"
-            job = await asyncio.to_thread(self._studio.jobs.add, "train", title, words)
-        except OpsinError as error:
-            self._status.fail(error)
-            self._start.set_enabled(not self._what_is_wrong())
-            return
-        self._planner.stop()
-        self._studio.changed.emit("jobs")
-        ui.navigate.to(f"/jobs/{job.id}")
+            words, values, runs=studio.settings.runs, recipe=recipe, labels=corrections, name=name,
+            track=settings.track, plan=plan,
+        )  # fmt: skip

@@ -1,148 +1,175 @@
-"""Try: give it images, see its answers."""
+"""Try: a camera or photographs, and what the classifier answers."""
 
 from __future__ import annotations
 
-import asyncio
+import functools
 import re
 import secrets
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal
-from urllib.parse import quote, urlencode
+from typing import Any, Final
 
 from nicegui import ui
+from nicegui.events import KeyEventArguments
 
 from opsin.core.errors import OpsinError
-from opsin.core.format import count, percent, with_interval
-from opsin.core.glossary import find_term
-from opsin.data.network_pixels import NO_CONTRAST
-from opsin.runtime.prediction import CANNOT_TELL, Prediction
+from opsin.core.format import count, counted, percent
+from opsin.runtime.prediction import NONE_OF_THESE
 from opsin.studio.datasets.upload_import import SentFile, common_name, file_name
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import JobAction, new_output_folder
+from opsin.studio.pages.answer_tables import AnsweredImage, grouped, read_answered, read_answers
 from opsin.studio.pages.page import Page
-from opsin.studio.parts import layout, terms
-from opsin.studio.parts.answer_tables import ManyAnswers, answer_row, summary, table
-from opsin.studio.parts.bars import bars
-from opsin.studio.parts.embedded_page import figure
-from opsin.studio.parts.gallery import GalleryImage, ImageGallery
-from opsin.studio.parts.intake import Intake
-from opsin.studio.parts.status_line import StatusLine
-from opsin.studio.parts.waiting_line import WaitingLine
+from opsin.studio.pages.try_answer import show_answer, show_nearest, show_picture
+from opsin.studio.pages.try_corrections import Corrections
+from opsin.studio.projects import Project
+from opsin.studio.runs.run_index import RunRow
 from opsin.studio.state import Studio
-from opsin.studio.threads import UPLOADS
+from opsin.studio.threads import IMAGES, UPLOADS
+from opsin.studio.ui import layout
+from opsin.studio.ui.folder_picker import FolderPicker
+from opsin.studio.ui.gallery import GalleryImage, ImageGallery
+from opsin.studio.ui.intake import Intake
+from opsin.studio.ui.kit import (
+    StatusLine,
+    action,
+    empty,
+    error_line,
+    heading,
+    link_button,
+    note,
+    question,
+)
 from opsin.studio.words import safe
 
 #: Images that are answered at once; more of them are a job.
 MOST: Final = 50
-# Classes that are shown with a bar.
-_BARS: Final = 10
 _KEYS: Final = re.compile(r"[0-9a-f]{16}(,[0-9a-f]{16})*")
 _PACKED: Final = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 
 
 @dataclass(frozen=True)
-class _TryRequest:
+class Asked:
     """What the address asks for.
 
     Args:
-        run: The run that answers.
+        project: The project.
+        run: The classifier that answers.
         images: Keys in `PredictionSession`.
-        folder: Id of a folder on this machine that is being chosen.
         job: The job that classifies many.
+        at: Which of these images is shown large.
+        again: The training that was started from here.
     """
 
-    run: str = ""
+    project: Project
+    run: RunRow
     images: tuple[str, ...] = ()
-    folder: str = ""
     job: str = ""
+    at: int | None = None
+    again: str = ""
 
     def address(self, **changed: Any) -> str:
         """Return the address of something else."""
         new = replace(self, **changed)
-        query = {
-            "run": new.run, "images": ",".join(new.images), "folder": new.folder,
-            "job": new.job,
-        }  # fmt: skip
-        return f"/try?{urlencode({k: v for k, v in query.items() if v}, safe=',')}"
+        at = "" if new.at is None else str(new.at)
+        return layout.address(
+            new.project, "try", run=new.run.id, images=",".join(new.images), job=new.job, at=at,
+            again=new.again,
+        )  # fmt: skip
 
 
 async def try_(
-    studio: Studio, run: str = "", images: str = "", folder: str = "", job: str = ""
+    studio: Studio,
+    project: str,
+    *,
+    run: str = "",
+    images: str = "",
+    job: str = "",
+    at: str = "",
+    again: str = "",
 ) -> None:
-    """Build it."""
-    keys = tuple(images.split(",")[:MOST]) if _KEYS.fullmatch(images) else ()
+    """Build the page."""
+    found = await IMAGES.run(studio.projects.get, project)
     body = None
-    with layout.page(studio, "Try a classifier", "/try", guide="how-to/predict.html"):
-        able = _able(studio)
-        if not able:  # a run may have ended since the last scan
-            await asyncio.to_thread(studio.runs.scan)
-            able = _able(studio)
-        if not able:
-            layout.empty(
-                "Classify images with a trained run here. There are no runs yet.",
-                "Train one",
-                "/train",
-            )
+    with layout.page(
+        studio, "Try", project=found, here="try", guide="how-to/predict.html"
+    ) as frame:
+        chosen = found.classifier(run)
+        if chosen is None:
+            empty(
+                "Show it photographs here, or hold things before a camera, once it is trained.",
+                "Train", layout.address(found, "train"),
+            )  # fmt: skip
             return
-        asked = _TryRequest(run or next(iter(able)), keys, folder, job)
-        body = _TryBody(studio, asked, able)
-        await body.build()
+        keys = tuple(images.split(",")[:MOST]) if _KEYS.fullmatch(images) else ()
+        number = int(at) if at.isascii() and at.isdigit() and len(at) < 9 else None
+        body = TryPage(studio, Asked(found, chosen, keys, job, number, again), frame)
+        body.build()
     if body is not None:  # else an error is shown in its place
         await ui.context.client.connected()
         await body.fill()
 
 
-PAGE = Page("/try", try_, nav="Try", order=40)
+PAGE = Page("/projects/{project}/try", try_)
 
 
-def _able(studio: Studio) -> dict[str, str]:
-    """Return the runs that can answer, with their names, the newest first."""
-    return {
-        row.id: f"{safe(row.name, 60)} · {with_interval(row.accuracy, row.low, row.high)}"
-        for row in studio.runs.rows()
-        if row.accuracy is not None
-    }
-
-
-class _TryBody:
+class TryPage:
     """The page below its heading."""
 
-    def __init__(self, studio: Studio, asked: _TryRequest, able: dict[str, str]) -> None:
-        self._studio = studio
-        self._asked = asked
-        self._able = able
+    def __init__(self, studio: Studio, asked: Asked, frame: layout.Frame) -> None:
+        self._studio, self._asked, self._frame = studio, asked, frame
 
-    async def build(self) -> None:
-        """Show what is asked for: a run, images, or a folder."""
-        asked, studio = self._asked, self._studio
-        row = studio.runs.row(asked.run)
-        with layout.panel():
-            self._able.setdefault(asked.run, safe(row.name, 60))
-            ui.select(
-                self._able,
-                value=asked.run,
-                label="Classifier",
-                with_input=len(self._able) > 12,
-                on_change=lambda event: ui.navigate.to(asked.address(run=event.value)),
-            ).style("width: min(100%, 34rem); margin-bottom: .8rem")
-            Intake(
-                "Choose, drop, paste or take images. Several images give a table.",
-                batch=secrets.token_hex(8),
-                folders=True,
-                on_all=self._take,
-            )
-            self._status = StatusLine()
-            with (
-                ui.expansion("A folder on this machine", value=bool(asked.folder)),
-                ui.element("div").style("width: 100%"),
-            ):
-                await self._folders()
-        self._holder = ui.element("div")
+    def build(self) -> None:
+        """Show the classifier, a place for answers, and one for photographs."""
+        asked = self._asked
+        self._choice()
+        self._corrections = Corrections(self._studio, asked.project, asked.run, self._frame)
+        self._again = ui.element("div").style("margin-top: 16px")
+        self._holder = ui.element("div").classes("stack").style("margin: 16px 0")
         if asked.images or asked.job:
             with self._holder:
-                self._waiting = WaitingLine("Classifying")
+                self._waiting = ui.label("Looking").classes("note").props('role="status"')
+        has_answers = bool(asked.images or asked.job)
+        with ui.element("div").classes("" if has_answers else "dropzone"):
+            Intake(
+                "Show it another" if has_answers else "Drop photographs, a folder or a zip here",
+                batch=secrets.token_hex(8), folders=True, on_all=self._take, around=".page",
+                live=f"/live/{asked.run.id}",
+            ).classes("main")  # fmt: skip
+        self._status = StatusLine()
+        question("Photographs in a folder of this machine?", self._folders)
+
+    async def _folders(self) -> None:
+        picker = FolderPicker(self._studio.folders, "Try these photographs", self._choose)
+        await picker.open()
+
+    async def _choose(self, place: Callable[[], Path]) -> None:
+        """Classify a folder or a file of this machine."""
+        with self._status.errors():
+            source = await UPLOADS.run(place)
+            folder = await UPLOADS.run(new_output_folder, self._studio.jobs)
+            ui.navigate.to(await UPLOADS.run(self._classify, source, source.name, folder))
+
+    def _choice(self) -> None:
+        """Say which classifier answers, and offer the others."""
+        asked = self._asked
+        rows = asked.project.classifiers
+        names = {row.id: safe(asked.project.title_of(row), 60) for row in rows}
+        if len(rows) == 1:
+            verdict = asked.run.verdict
+            note(f"{names[asked.run.id]}{', ' if verdict else ''}{verdict.lower()}")
+            return
+        options = {row.id: " · ".join(filter(None, (names[row.id], row.verdict))) for row in rows}
+        ui.select(
+            options, value=asked.run.id, label="Classifier", with_input=len(rows) > 12,
+            on_change=lambda event: ui.navigate.to(
+                asked.address(run=asked.project.classifier(event.value), again="")
+            ),
+        ).style("width: min(100%, 420px)")  # fmt: skip
+
+    # What is given.
 
     async def _take(self, files: list[SentFile]) -> None:
         """Answer a few images at once; of many, or of a zip, make a job."""
@@ -159,198 +186,171 @@ class _TryBody:
         for file in files:
             content = await UPLOADS.run(self._studio.uploads.take, file["key"], file["name"])
             keys.append(self._studio.tried.put(content, file["name"]))
-        return self._asked.address(images=tuple(keys), job="", folder="")
+        return self._asked.address(images=tuple(dict.fromkeys(keys)), job="", at=None, again="")
 
     async def _many(self, files: list[SentFile]) -> str:
-        folder = await asyncio.to_thread(new_output_folder, self._studio.jobs)
+        folder = await UPLOADS.run(new_output_folder, self._studio.jobs)
         into = folder / file_name(common_name(files))
         try:
             source = await UPLOADS.run(self._studio.uploads.finish, files, into, labelled=False)
         except OpsinError:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            await UPLOADS.run(shutil.rmtree, folder, ignore_errors=True)
             raise
         name = f"{count(len(files))} images" if len(files) > 1 else files[0]["name"]
-        place = str(source.relative_to(self._studio.settings.home))
-        return await asyncio.to_thread(self._add, place, name, folder)
+        return await UPLOADS.run(self._classify, source, name, folder)
 
-    def _add(self, source: str, name: str, folder: Path) -> str:
+    def _classify(self, source: Path, name: str, folder: Path) -> str:
         """Make a job of many images and return its address."""
-        run = self._studio.runs.get(self._asked.run)
+        run = self._studio.runs.get(self._asked.run.id)
         argv = command(
-            "predict", run.path.absolute(), source, "--out", folder.absolute() / "answers.csv"
-        )
-        title = f"{safe(name, 60)} by {safe(self._studio.runs.row(self._asked.run).name, 60)}"
+            "predict", run.path.absolute(), source.absolute(), "--out",
+            folder.absolute() / "answers.csv",
+        )  # fmt: skip
+        title = f"{safe(name, 60)} by {safe(self._asked.project.title_of(self._asked.run), 60)}"
         job = self._studio.jobs.add("predict", title, argv, run=run.path.name)
-        return self._asked.address(images=(), folder="", job=job.id)
+        return self._asked.address(images=(), job=job.id, at=None, again="")
 
-    async def _folders(self) -> None:
-        """Show the folders of this machine that may be looked into."""
-        asked, folders = self._asked, self._studio.folders
-        roots = folders.root_ids()
-        try:
-            where = asked.folder or (roots[0] if len(roots) == 1 else "")
-            listings = [where] if where else list(roots)
-            found = [await asyncio.to_thread(folders.list, each) for each in listings]
-        except OpsinError as error:
-            layout.error_line(error)
-            return
-        if not where:
-            self._links([(each.here.id, each.here.name) for each in found])
-            return
-        (listing,) = found
-        with ui.element("p").classes("op-row"):
-            for above in listing.parents:
-                ui.link(safe(above.name, 40), asked.address(folder=above.id))
-            ui.label(safe(listing.here.name, 60))
-        if listing.images or listing.folders:
-            words = f"Classify all images in {safe(listing.here.name, 40)}"
-            layout.action(words, lambda: self._classify(where, "folder"))
-        self._links([(each.id, each.name) for each in listing.folders])
-        with ui.element("div").classes("op-actions"):
-            for file in listing.files:
-                if file.name.lower().endswith(_PACKED):
-                    self._file(file.id, file.name)
-
-    def _file(self, file: str, name: str) -> None:
-        layout.action(f"Classify {safe(name, 60)}", lambda: self._classify(file, "file"))
-
-    def _links(self, entries: list[tuple[str, str]]) -> None:
-        with ui.element("p").classes("op-row"):
-            for entry, name in entries:
-                ui.link(safe(name, 60), self._asked.address(folder=entry, job="", images=()))
-
-    async def _classify(self, entry: str, kind: Literal["folder", "file"]) -> None:
-        with self._status.errors():
-            source = await asyncio.to_thread(self._studio.folders.path, entry, kind)
-            folder = await asyncio.to_thread(new_output_folder, self._studio.jobs)
-            ui.navigate.to(await asyncio.to_thread(self._add, str(source), source.name, folder))
+    # What is answered.
 
     async def fill(self) -> None:
         """Show the answers, when the page is there."""
+        asked = self._asked
         try:
-            if self._asked.job:
+            if asked.job:
                 await self._follow()
-            elif len(self._asked.images) == 1:
-                await self._one(self._asked.images[0])
-            elif self._asked.images:
-                await self._some()
+            elif asked.images:
+                await self._kept()
+            if asked.again:
+                await self._corrections.follow(asked.again, self._again, asked.address)
+            else:
+                await self._corrections.offer(lambda job: asked.address(again=job))
         except OpsinError as error:
             if not self._holder.is_deleted:
                 self._holder.clear()
                 with self._holder:
-                    layout.error_line(error)
+                    error_line(error)
 
-    async def _one(self, key: str) -> None:
-        """Show one image with its answer, and why."""
-        asked = self._asked
-        answer = await self._studio.tried.answer(asked.run, key)
-        if self._holder.is_deleted:
+    async def _kept(self) -> None:
+        """Show the images of the address: one large, or all with their answers."""
+        asked, tried = self._asked, self._studio.tried
+        if len(asked.images) == 1 or asked.at is not None:
+            at = min(asked.at or 0, len(asked.images) - 1)
+            await self._one(asked.images[at], at, len(asked.images))
             return
-        self._holder.clear()
-        with self._holder, ui.element("div").classes("op-columns op-below"):
-            with layout.panel("Answer"):
-                if answer.warning:
-                    ui.label(f"{safe(answer.warning)}.".capitalize()).props("role=status")
-                self._verdict(answer)
-                bars(answer.top(_BARS), f"Probabilities of {answer.name}")
-                for note in answer.notes:
-                    if note == answer.warning:
-                        continue
-                    ui.label(safe(note)).classes("op-muted")
-                inside = f"/runs/{quote(asked.run)}/inside?image=kept/{key}"
-                with ui.element("p").classes("op-row"):
-                    ui.link("What each layer sees", inside)
-                    if answer.warning != NO_CONTRAST:
-                        ui.link("Can you trust the heat map?", f"{inside}&view=why")
-            with layout.panel("Why"), ui.element("div").classes("op-tried"):
-                figure(f"/kept/{key}.png", "The image", safe(answer.name, 60))
-                if answer.warning == NO_CONTRAST:
-                    ui.label("There is no heat map of an image without contrast.")
-                else:
-                    figure(
-                        f"/heat/{quote(asked.run)}/{key}.png",
-                        f"Heat map: evidence for {answer.label}",
-                        f"Hiding bright regions makes {safe(answer.label, 40)} less probable",
-                    )
-        with self._holder, layout.panel("Nearest training images"):
-            near = ui.element("div")
-            with near:
-                waiting = WaitingLine("Looking for the nearest training images")
-        await self._nearest(key, near, waiting)
-
-    def _verdict(self, answer: Prediction) -> None:
-        if answer.rejected:
-            with ui.element("div").classes("op-answer"):
-                terms.word("None of these")
-            ui.label(
-                f"It looks unlike the training images. Nearest: {safe(answer.label, 60)}, "
-                f"{percent(answer.confidence)}."
-            )
-        else:
-            said = f"{safe(answer.label, 60)}, {percent(answer.confidence)}"
-            ui.label(said).classes("op-answer")
-            told = answer.rejected is not None
-            ui.label("Similar to the training images" if told else CANNOT_TELL).classes("op-muted")
-
-    async def _nearest(self, key: str, near: ui.element, waiting: WaitingLine) -> None:
-        """Show the training images that the network sees most like it."""
-        found, failed = None, None
-        try:
-            found = await self._studio.inside.ask(
-                self._asked.run, "nearest", on_progress=waiting.tell, kept=key
-            )
-        except OpsinError as error:
-            failed = error
-        if near.is_deleted:
-            return
-        near.clear()
-        with near:
-            if found is None:
-                layout.error_line(failed or "")
-                return
-            shown = [
-                GalleryImage(
-                    f"{place}",
-                    each.shown,
-                    f"Training image {each.name}, class {each.class_name}",
-                    f"{each.class_name} "
-                    f"{'the same image' if each.same else format(each.similarity, '.3f')}",
-                )
-                for place, each in enumerate(found.nearest)
-            ]
-            ImageGallery(shown, "Nearest training images, the nearest first")
-            with ui.element("p").classes("op-muted"):
-                terms.word("The number is the cosine similarity", find_term("Cosine similarity"))
-                ui.label("of the embeddings, 1 at most.")
-
-    async def _some(self) -> None:
-        """Show several images as a table, each with a link to its own page."""
-        asked = self._asked
-        rows = []
+        images: list[AnsweredImage] = []
         for key in asked.images:
+            self._waiting.set_text(f"{len(images)} of {counted(len(asked.images), 'photograph')}")
+            src = f"/kept/{key}.png"
             try:
-                rows.append(answer_row(key, await self._studio.tried.answer(asked.run, key)))
-                rows[-1]["href"] = asked.address(images=(key,))
+                answer = await tried.answer(asked.run.id, key)
             except OpsinError as error:
-                rows.append({"id": key, "src": "", "href": "", "said": safe(str(error), 300)})
-        if self._holder.is_deleted:
-            return
-        self._holder.clear()
-        with self._holder:
-            table(rows)
+                images.append(AnsweredImage(key, error=str(error)))
+            else:
+                images.append(
+                    AnsweredImage(
+                        answer.name, answer.answer, answer.label, answer.confidence, src=src
+                    )
+                )
+        places = {image.src: at for at, image in enumerate(images)}
+        self._groups(images, places)
 
     async def _follow(self) -> None:
-        """Show how far a job is, then what it found."""
-        jobs = self._studio.jobs
-        asked = JobAction(jobs, jobs.get(self._asked.job))
-        if not await asked.over(self._waiting.tell, lambda: self._holder.is_deleted):
+        """Show how far a job is, then its answers: one large, or all."""
+        asked, jobs = self._asked, self._studio.jobs
+        waited = JobAction(jobs, jobs.get(asked.job))
+
+        def tell(line: str) -> None:
+            is_said = "so far" in line or "%" in line
+            self._waiting.set_text(line if is_said else "Looking at each photograph")
+
+        if not await waited.over(tell, lambda: self._holder.is_deleted):
             return
-        said, cause = await asked.answer(ManyAnswers)
+        if waited.job.state != "done":
+            raise OpsinError(waited.job.cause or "The work was stopped", "Start it again.")
+        images = await read_answers(jobs, asked.job)
+        if asked.at is not None:
+            kept = await read_answered(jobs, asked.job, asked.at)
+            key = self._studio.tried.put(kept.content, kept.name)
+            await self._one(key, asked.at, len(images))
+        elif not self._holder.is_deleted:
+            self._groups(images, {image.src: at for at, image in enumerate(images)})
+
+    def _groups(self, images: Sequence[AnsweredImage], places: dict[str, int]) -> None:
+        """Show images by their answer."""
+        asked = self._asked
+        groups = grouped(images)
+        self._holder.clear()
+        with self._holder:
+            with ui.element("div").classes("line"):
+                words = (f"{safe(name, 40)} {count(len(g))}" for name, g in groups.items() if name)
+                ui.label(" · ".join(words)).classes("text-weight-bold")
+                link_button("Try others", asked.address(images=(), job=""))
+                if asked.job:
+                    link_button("Save as a table", f"/answers/{asked.job}.csv", icon="table_view")
+            note("The least sure answers come first. Click a photograph to see it large.")
+            for name, group in groups.items():
+                if not name:
+                    heading(f"Could not be read ({count(len(group))})")
+                    for image in group[:MOST]:
+                        note(f"{Path(image.name).name}: {image.error}")
+                    continue
+                heading(
+                    f"{'None of these' if name == NONE_OF_THESE else name} ({count(len(group))})"
+                )
+                ats = [places[image.src] for image in group]
+                ImageGallery(
+                    f"Photographs answered with {name}",
+                    [_in_gallery(image) for image in group],
+                    on_open=functools.partial(self._open, ats),
+                )
+
+    def _open(self, places: Sequence[int], at: int) -> None:
+        ui.navigate.to(self._asked.address(at=places[at]))
+
+    async def _one(self, key: str, at: int, of: int) -> None:
+        """Show one image large, with its answer."""
+        asked = self._asked
+        answer = await self._studio.tried.answer(asked.run.id, key)
         if self._holder.is_deleted:
             return
         self._holder.clear()
         with self._holder:
-            if said is None:
-                layout.error_line(cause)
-                return
-            summary(asked.job, said)
+            if of > 1:
+                self._steps(at, of)
+            with ui.element("div").classes("try"):
+                show_picture(asked.project, asked.run, key, answer)
+                with ui.element("div").classes("stack"):
+                    show_answer(answer)
+                    self._corrections.of_image(key, answer)
+            question(
+                "Which training photographs look most like it?",
+                lambda: show_nearest(self._studio, asked.run, key),
+            )
+
+    def _steps(self, at: int, of: int) -> None:
+        """Lead to the other images, by arrow keys too."""
+        asked = self._asked
+
+        def go(to: int) -> None:
+            if 0 <= to < of:
+                ui.navigate.to(asked.address(at=to))
+
+        with ui.element("div").classes("line"):
+            link_button(f"All {count(of)}", asked.address(at=None), icon="apps")
+            off = ("" if at else "This is the first.", "" if at + 1 < of else "This is the last.")
+            action("Previous", lambda: go(at - 1), kind="quiet", icon="chevron_left", off=off[0])
+            note(f"{count(at + 1)} of {count(of)}")
+            action("Next", lambda: go(at + 1), kind="quiet", icon="chevron_right", off=off[1])
+
+        def press(event: KeyEventArguments) -> None:
+            if event.action.keydown and (event.key.arrow_left or event.key.arrow_right):
+                go(at + (1 if event.key.arrow_right else -1))
+
+        ui.keyboard(press)
+
+
+def _in_gallery(image: AnsweredImage) -> GalleryImage:
+    name = Path(image.name).name
+    other = f"{image.label}? " if image.answer == NONE_OF_THESE else ""
+    caption = f"{other}{percent(image.confidence)} · {name}"
+    return GalleryImage(f"{image.src}?small=1", f"{name}, {image.answer}", caption)

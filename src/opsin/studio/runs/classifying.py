@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from opsin.core.artifacts.run_directory import RunDirectory, find_classifier
 from opsin.core.child_process import Header
+from opsin.core.metadata import Resize
 from opsin.core.sandbox import Sandbox
 from opsin.inspection.occlusion import fill_of, occlusion_map, training_mean
 from opsin.runtime.classifier import Classifier
@@ -21,7 +22,7 @@ from opsin.runtime.model_check import check_model, read_classifier
 from opsin.runtime.prediction import Prediction
 
 # Most seconds of a call: a heat map takes hundreds of evaluations.
-_SECONDS: Final = 60.0
+_SECONDS: Final = 120.0
 _MEMORY: Final = 2 << 30
 # Most classifiers open in a process.
 _OPEN: Final = 2
@@ -34,13 +35,15 @@ class ModelContent:
     content: bytes = field(repr=False)
     path: str
     most: int | None
+    digest: str
 
     @classmethod
     def read(cls, directory: RunDirectory) -> ModelContent:
         """Read it, and check that it is safe to load."""
         path = find_classifier(directory.path)
         content = read_classifier(path)
-        return cls(content, str(path), check_model(content, str(path)))
+        digest = hashlib.sha256(content).hexdigest()
+        return cls(content, str(path), check_model(content, str(path)), digest)
 
 
 class Classifying:
@@ -58,16 +61,20 @@ class Classifying:
             **answer, notes=notes, pixels=np.frombuffer(pixels, np.uint8).reshape(shape)
         )
 
-    def heat(self, model: ModelContent, answer: Prediction) -> NDArray[np.float32]:
-        """Return the occlusion map of an answer, ``float32[H, W]``."""
+    def heat(self, model: ModelContent, answer: Prediction) -> tuple[NDArray[np.float32], Resize]:
+        """Return the occlusion map of an answer, ``float32[H, W]``, and how its pixels arose."""
         pixels = answer.pixels
         question = {"do": "heat", "label": answer.label, "shape": pixels.shape}
-        _, heat = self._call(model, pixels.tobytes(), question)
-        return np.frombuffer(heat, np.float32).reshape(pixels.shape[:2])
+        about, heat = self._call(model, pixels.tobytes(), question)
+        return np.frombuffer(heat, np.float32).reshape(pixels.shape[:2]), about["resize"]
 
     def _call(self, model: ModelContent, content: bytes, question: Header) -> tuple[Header, bytes]:
-        about = {"size": len(model.content), "most": model.most, "path": model.path}
-        return self._sandbox.call(question | about, model.content + content)
+        about = {"digest": model.digest, "most": model.most, "path": model.path}
+        answer = self._sandbox.call(question | about | {"size": 0}, content)
+        if "unknown" in answer[0]:  # to this process: the file, of many megabytes, goes along once
+            header = question | about | {"size": len(model.content)}
+            answer = self._sandbox.call(header, model.content + content)
+        return answer
 
     def close(self) -> None:
         """End the processes."""
@@ -76,14 +83,16 @@ class Classifying:
 
 # The rest runs in the sandbox.
 
-_opened: OrderedDict[bytes, Classifier] = OrderedDict()
+_opened: OrderedDict[str, Classifier] = OrderedDict()
 
 
 def ask(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
-    """Use the classifier at the start of the body, in the sandbox."""
+    """Use an open classifier, or the one at the start of the body, in the sandbox."""
     content, rest = body[: header["size"]], body[header["size"] :]
-    digest = hashlib.sha256(content).digest()
+    digest = header["digest"]
     if digest not in _opened:
+        if not content:
+            return {"unknown": True}, []
         path = Path(header["path"])
         _opened[digest] = Classifier.of_content(path, bytes(content), most=header["most"])
         if len(_opened) > _OPEN:
@@ -99,4 +108,5 @@ def ask(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
     target = classifier.classes.index(header["label"])
     fill = fill_of(pixels, training_mean(classifier))
     heat = occlusion_map(classifier.probabilities, pixels, target, fill)
-    return {}, [np.ascontiguousarray(heat, np.float32).tobytes()]
+    resize = classifier.metadata.preparation.resize
+    return {"resize": resize}, [np.ascontiguousarray(heat, np.float32).tobytes()]

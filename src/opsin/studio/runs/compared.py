@@ -23,13 +23,16 @@ _KEY: Final = "compared.txt"
 class Compared:
     """The result of `opsin compare` for some runs, valid until one of them changes."""
 
-    def __init__(self, runs: RunIndex, jobs: Queue, ids: Sequence[str]) -> None:
+    def __init__(
+        self, runs: RunIndex, jobs: Queue, ids: Sequence[str], names: Sequence[str] = ()
+    ) -> None:
         if not 2 <= len(ids) <= MOST:
-            raise RecipeError(f"Two to {MOST} runs can be compared, not {len(ids)}")
+            raise RecipeError(f"Two to {MOST} classifiers can be compared, not {len(ids)}")
         self._jobs = jobs
         directories = [runs.get(run_id) for run_id in ids]
         paths = [str(run.path.absolute()) for run in directories]
-        self._names = {path: runs.row(id_).name for path, id_ in zip(paths, ids, strict=True)}
+        names = names or [runs.row(id_).name for id_ in ids]
+        self._names = dict(zip(paths, names, strict=True))
         self._argv = command("compare", *self._names, "--quiet")
         files = [file for run in directories for file in (run.report, run.predictions, run.split)]
         #: A key of the runs and their state.
@@ -66,6 +69,8 @@ class Compared:
             advice = "Load this page again."
             if answer and answer.error:
                 message, advice = answer.error["message"], answer.error["advice"]
+                if "opsin " in advice or "--" in advice:  # what to do at a command line
+                    advice = "Compare classifiers that were tested on the same photographs."
             raise OpsinError(self.in_names(message), self.in_names(advice))
         return comparison
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,10 +17,11 @@ from opsin.core.recipe import DataRecipe
 from opsin.core.storage import write_bytes
 from opsin.core.stored_arrays import StoredArrays
 from opsin.data.audit import Finding
+from opsin.data.cache import digest_names, short_digest
 from opsin.data.dataset import fingerprint_of
 from opsin.data.decoded import Decoded, correct, take
 from opsin.data.fill_cache import cache_key, look_up
-from opsin.data.run_images import pair_up, recipe_of_run, rows_of_run
+from opsin.data.run_images import pair_up, read_images, recipe_of_run, rows_of_run
 from opsin.data.sources.named import NAMES
 from opsin.studio.datasets.catalogue import Library, LibraryDataset, without_places
 from opsin.studio.datasets.corrections import Corrections, RunCorrections
@@ -32,8 +32,6 @@ from opsin.studio.errors import NotThere
 from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.threads import IMAGES, ComputedOnce
 
-# Seconds before a set's files are checked again: 60,000 take two seconds.
-_FRESH: Final = 60.0
 # Options that decide which images a set has, and those that it takes over from a run.
 _SAME: Final = ("test", "classes", "columns", "follow_links")
 _TAKEN_OVER: Final = (*_SAME, "size", "channels", "resize", "max_unreadable")
@@ -75,10 +73,6 @@ class DatasetCache:
     def __init__(self, sets: Library, runs: RunIndex, places: ImagePlaces, most: int = 2) -> None:
         self._sets, self._runs, self._places = sets, runs, places
         self._open = ComputedOnce[tuple[str, str], _OpenDataset](most)
-
-    def is_open(self, set_id: str) -> bool:
-        """Whether the images of a set are open."""
-        return self._open.kept(("set", set_id)) is not None
 
     async def of_set(self, set_id: str) -> DecodedDataset:
         """Open the images of a set, without its corrections."""
@@ -122,17 +116,9 @@ class DatasetCache:
             return True
         key = await IMAGES.run(lambda: _key(recipe_of(self._sets.get(set_id))))
         if key == opened.images.key:
-            opened.images.checked = time.monotonic()
             return False
         self.forget(set_id)
         return True
-
-    def is_fresh(self, set_id: str) -> bool:
-        """Whether a set is open and audited, and its sources were checked recently."""
-        opened = self._open.kept(("set", set_id))
-        if opened is None or opened.images.findings is None:
-            return False
-        return time.monotonic() - opened.images.checked < _FRESH
 
     def forget(self, id_: str) -> None:
         """Close a changed or removed set or run."""
@@ -185,21 +171,39 @@ def open_run(run_id: str, directory: RunDirectory) -> DecodedDataset:
             break
     else:
         raise _unread(recipe.source)
+    written, plain = directory.split.is_file(), decoded
     if recipe.labels is not None:
         decoded = correct(decoded, recipe.labels, missing_ok=True)
-    written = directory.split.is_file()
-    rows = rows_of_run(directory, decoded) if written else np.arange(len(decoded.labels))
-    if rows is None or fingerprint_of(decoded) != record.fingerprint:
+    if written and fingerprint_of(decoded) != record.fingerprint:
+        decoded = _as_trained(directory, plain, record)
+    elif written and (rows := rows_of_run(directory, decoded)) is not None:
+        decoded = take(decoded, rows)  # files may have been renamed since
+    if decoded is None or fingerprint_of(decoded) != record.fingerprint:
         raise NotThere(
             f"The images of {recipe.source} have changed since the run was trained",
             "Put them back, or train again.",
         )
-    if not np.array_equal(rows, np.arange(len(rows))):  # files were renamed since
-        decoded = take(decoded, rows)
     opened = DecodedDataset(run_id, decoded, key=key, kept=decoded.rows, recipe=read)
     if written:
         opened.take_split(directory.load_arrays(directory.split))
     return opened
+
+
+def _as_trained(directory: RunDirectory, decoded: Decoded, record: DatasetRecord) -> Decoded | None:
+    """Return a run's images in its order, with the classes they had then.
+
+    Others may be there now, or have been moved to other classes.
+    """
+    images, names = read_images(directory), decoded.names
+    then = [(image.digest, image.name) for image in images]
+    now = list(zip(digest_names(short_digest(decoded.digests)), names, strict=True))
+    pairs = sorted(pair_up(then, now, (lambda one: one, lambda one: one[0])))
+    if [one for one, _ in pairs] != list(range(len(then))):
+        return None
+    number = {name: label for label, name in enumerate(record.classes)}
+    labels = np.array([number.get(image.label, 0) for image in images], np.int64)
+    kept = take(decoded, np.array([other for _, other in pairs], np.int64))
+    return replace(kept, classes=tuple(record.classes), labels=labels)
 
 
 def _take_look(opened: DecodedDataset, sets: Library) -> bool:

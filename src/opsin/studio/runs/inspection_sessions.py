@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import itertools
 import secrets
 import shutil
 import signal
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from fastapi import FastAPI, Response
-from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -35,23 +35,15 @@ from opsin.studio.jobs.job import last_lines
 from opsin.studio.runs.dataset_cache import ImagePlaces
 from opsin.studio.runs.prediction_session import PredictionSession, without_path
 from opsin.studio.runs.run_index import RunIndex
-from opsin.studio.security import ALONE
 
 #: Progress callback: current work, units done, units in all (0: unknown).
 OnProgress = Callable[[str, int, int], object]
 
-# Most answers kept; a page takes about a megabyte on disk.
+# Most answers kept, and most bytes of their images.
 _KEPT: Final = 64
+_BYTES: Final = 96 << 20
 # Seconds that a busy worker gets to clean up.
 _GRACE: Final = 2.0
-
-
-class ClassifiedImage(BaseModel):
-    """The classifier's answer to the image."""
-
-    image: str
-    answer: str
-    confidence: float
 
 
 class NearImage(BaseModel):
@@ -64,18 +56,22 @@ class NearImage(BaseModel):
     shown: str
 
 
-class InspectionAnswer(BaseModel):
-    """An answer about a run; its fields depend on the question."""
+@dataclass(frozen=True)
+class InspectionAnswer:
+    """An answer about a run: values that depend on the question, which name images by number."""
 
-    page: Path | None = None
-    address: str | None = None
-    answer: ClassifiedImage | None = None
-    nearest: tuple[NearImage, ...] = ()
-    units: int = 0
-    images: int = 0
-    terms: dict[str, tuple[str, ...]] = {}
-    term: str = ""
-    layer: str = ""
+    address: str
+    values: Header
+    images: Sequence[bytes] = field(repr=False, default=())
+
+    def src(self, number: int) -> str:
+        """The URL of an image."""
+        return f"{self.address}/{number}.png"
+
+    @property
+    def nearest(self) -> list[NearImage]:
+        """The training images most like the image."""
+        return [NearImage.model_validate(image) for image in self.values.get("nearest", ())]
 
 
 class InspectionWorker:
@@ -93,13 +89,15 @@ class InspectionWorker:
         running = self._process is not None and self._process.returncode is None
         return running and self._directory.path == directory.path and self._stamp == stamp
 
-    async def ask(self, question: Header, content: bytes, on_progress: OnProgress) -> Header:
-        """Send a question and return the answer's header."""
+    async def ask(
+        self, question: Header, content: bytes, on_progress: OnProgress
+    ) -> tuple[Header, bytes]:
+        """Send a question and return the answer with its images."""
         if self._process is None:
             run = str(self._directory.path.absolute())
             with await asyncio.to_thread(self._log.open, "wb") as log:
                 self._process = await asyncio.create_subprocess_exec(
-                    *module_command("opsin.commands.inspect_worker", run, str(self._folder)),
+                    *module_command("opsin.commands.inspect_worker", run),
                     stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log,
                     cwd=self._folder, env=child_environment(), start_new_session=True,
                 )  # fmt: skip
@@ -110,11 +108,11 @@ class InspectionWorker:
             process.stdin.writelines(pack(question, [content]))
             await process.stdin.drain()
         while (frame := await receive_async(process.stdout)) is not None:
-            answer, _ = frame
+            answer, body = frame
             if "error" in answer:
                 raise without_path(error_from(answer["error"]), self._directory)
             if "progress" not in answer:
-                return answer
+                return answer, body
             on_progress(*answer["progress"])
         status = await process.wait()
         printed = [line for line in last_lines(self._log, 20) if line.strip()]
@@ -153,8 +151,8 @@ class _Question:
         return self.task.done() and (self.task.cancelled() or self.task.exception() is not None)
 
     @property
-    def page(self) -> Path | None:
-        return self.task.result().page if self.task.done() and not self.failed else None
+    def answer(self) -> InspectionAnswer | None:
+        return self.task.result() if self.task.done() and not self.failed else None
 
     def tell(self, what: str, done: int, total: int) -> None:
         self.told = what, done, total
@@ -234,13 +232,14 @@ class InspectionSessions:
             with contextlib.suppress(asyncio.CancelledError, OpsinError):
                 await asked.task
 
-    def page(self, run_id: str, key: str) -> Path | None:
-        """Return the file of a generated page, by the names in its URL."""
+    def image(self, run_id: str, key: str, number: int) -> bytes | None:
+        """Return an image of an answer, by the names in its URL."""
         asked = self._asked.get(key)
-        return asked.page if asked is not None and asked.run_id == run_id else None
+        answer = asked.answer if asked is not None and asked.run_id == run_id else None
+        return answer.images[number] if answer and number < len(answer.images) else None
 
     async def stop(self) -> None:
-        """End all workers and remove their pages."""
+        """End all workers and remove their files."""
         self._ended = True
         for asked in self._asked.values():
             asked.task.cancel()
@@ -267,7 +266,7 @@ class InspectionSessions:
             worker = await self._borrow(directory, stamp)
             try:
                 question = {"id": key, "do": do, "with": options}
-                answer = await worker.ask(question, content, asked.tell)
+                header, body = await worker.ask(question, content, asked.tell)
             except asyncio.CancelledError:
                 await worker.end()
                 raise
@@ -277,14 +276,20 @@ class InspectionSessions:
                 self._workers.append(worker)
                 loop = asyncio.get_running_loop()
                 worker.timer = loop.call_later(self._idle, self._retire, worker)
-        old = [other for other, question in self._asked.items() if question.task.done()]
-        # All at once: others answer meanwhile.
-        gone = [self._asked.pop(other).page for other in old[: max(0, len(self._asked) - _KEPT)]]
-        for forgotten in filter(None, gone):
-            await asyncio.to_thread(forgotten.unlink, missing_ok=True)
-        page = answer["page"]
-        address = None if page is None else f"/inside/{asked.run_id}/{key}.html"
-        return InspectionAnswer.model_validate({**answer["said"], "page": page, "address": address})
+        ends = [0, *itertools.accumulate(header["images"])]
+        images = [body[start:end] for start, end in itertools.pairwise(ends)]
+        self._forget(len(body))
+        return InspectionAnswer(f"/inside/{asked.run_id}/{key}", header["said"], images)
+
+    def _forget(self, more: int) -> None:
+        """Drop the oldest answers until there is room for some more bytes."""
+        old = {key: item.answer for key, item in self._asked.items() if item.task.done()}
+        sizes = {key: sum(map(len, answer.images)) if answer else 0 for key, answer in old.items()}
+        total = sum(sizes.values()) + more
+        for key, size in sizes.items():
+            if len(self._asked) > _KEPT or total > _BYTES:
+                del self._asked[key]
+                total -= size
 
     def _make_folder(self) -> None:
         if not self._cleaned:  # leftovers of a killed studio
@@ -322,12 +327,13 @@ class InspectionSessions:
 
 
 def add_routes(api: FastAPI, inside: InspectionSessions) -> None:
-    """Add the route for generated pages, by opaque names only."""
+    """Add the route for images of answers, by opaque names only."""
 
-    @api.get("/inside/{run_id}/{key}.html")
-    async def page(run_id: str, key: str) -> Response:
-        file = inside.page(run_id, key)
-        if file is None or not await asyncio.to_thread(file.is_file):
-            return Response("This page is gone; load the one around it again.", 404)
-        headers = {"cache-control": "no-store", **ALONE}
-        return FileResponse(file, media_type="text/html", headers=headers)
+    @api.get("/inside/{run_id}/{key}/{number}.png")
+    async def image(run_id: str, key: str, number: str) -> Response:
+        place = int(number) if number.isascii() and number.isdigit() and len(number) < 6 else -1
+        content = inside.image(run_id, key, place) if place >= 0 else None
+        if content is None:
+            return Response("This image is gone; load its page again.", 404)
+        headers = {"cache-control": "private, max-age=86400", "x-content-type-options": "nosniff"}
+        return Response(content, media_type="image/png", headers=headers)

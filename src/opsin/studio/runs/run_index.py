@@ -19,6 +19,7 @@ from opsin.core.artifacts.run_predictions import PartPredictions, PredictedPart,
 from opsin.core.artifacts.run_report import Report, RunSummary, summarise
 from opsin.core.errors import OpsinError, RunError
 from opsin.core.files import MISSING, FileStamp, file_stamp
+from opsin.core.format import count
 from opsin.core.metadata import Layer
 from opsin.core.recipe import SPLIT, ClassicalName, DataRecipe
 from opsin.core.recipe_options import options_of
@@ -58,12 +59,23 @@ class RunRow(RunSummary):
     curve: tuple[float, ...] = ()
     disk_bytes: int = 0
     progress: RunStatus | None = None
+    #: Where its images lie: names, or absolute paths.
+    places: tuple[str, ...] = ()
+    given_name: str = ""
+    has_classifier: bool = False
     stamp: Stamp = ()
 
     @property
     def source(self) -> str | None:
         """Its sources; of paths only the last parts."""
         return " + ".join(Path(source).name or source for source in self.sources) or None
+
+    @property
+    def verdict(self) -> str:
+        """How many answers are right, in words; ``""`` until it is known."""
+        if self.accuracy is None or not self.images:
+            return ""
+        return f"Right for {count(round(self.accuracy * self.images))} of {count(self.images)}"
 
     @property
     def corrections(self) -> str:
@@ -97,6 +109,9 @@ def read_row(path: Path, stamp: Stamp) -> RunRow:
             "id": opaque(path.name),
             "folder": path.name,
             "name": _in_utf8(summary.name or path.name),
+            "given_name": _in_utf8(summary.name),
+            "places": _places(run, summary),
+            "has_classifier": summary.state != "running" and run.classifier.is_file(),
             "note": _in_utf8(summary.note),
             "sources": tuple(map(_in_utf8, summary.sources)),
             "model": None if summary.model is None else _in_utf8(summary.model),
@@ -126,6 +141,14 @@ def read_row(path: Path, stamp: Stamp) -> RunRow:
     # Pages show no paths.
     cause = row.cause.replace(f"{path}{os.sep}", "").replace(str(path), path.name)
     return replace(row, cause=_in_utf8(cause))
+
+
+def _places(run: RunDirectory, summary: RunSummary) -> tuple[str, ...]:
+    """The sources of a run, by absolute paths where they are recorded."""
+    with contextlib.suppress(OpsinError):
+        if run.dataset.is_file() and (sources := run.location().sources):
+            return tuple(map(_in_utf8, sources))
+    return tuple(map(_in_utf8, summary.sources))
 
 
 def read_progress(run: RunDirectory) -> RunStatus | None:
@@ -223,7 +246,8 @@ class RunIndex:
                 alike = all(getattr(before, name) == getattr(recipe, name) for name in same)
                 # Cross-validated runs have no parts.
                 if alike and "fold" not in directory.load_arrays(directory.split):
-                    return directory
+                    # Images that all judge are not parted either, also next time.
+                    return None if row.split == "out_of_fold" else directory
         return None
 
     def delete(self, id: str) -> str:  # noqa: A002

@@ -1,0 +1,205 @@
+"""Changes of the photographs of a dataset, kept so that they can be undone for seven days."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel, TypeAdapter
+
+from opsin.core.errors import SourceError
+from opsin.core.format import counted
+from opsin.core.storage import storage_errors, write_json
+from opsin.studio.datasets.upload_import import TRAY, class_name
+from opsin.studio.trash import KEPT
+
+#: The folder, beside a dataset's own, of what was removed; its folders are named by the time.
+REMOVED: Final = ".removed"
+# Seconds within which files that are added are one change.
+_TOGETHER: Final = 5.0
+# Most changes that can be undone.
+_STEPS: Final = 200
+
+Moves = Sequence[tuple[str, str]]
+
+
+class Change(BaseModel):
+    """A change: where files were and are, below the parent of the source.
+
+    Args:
+        text: What was done, in words.
+        when: Seconds since 1970.
+        moves: Paths before and after; ``""`` before is new.
+        step: Number of steps of the corrections after it; ``None`` if it changed no label.
+    """
+
+    text: str
+    when: float
+    moves: list[tuple[str, str]] = []
+    step: int | None = None
+
+    @property
+    def new(self) -> bool:
+        """Whether it added files, such as those of a camera that records."""
+        return bool(self.moves) and self.text.endswith(" added")
+
+
+_CHANGES: Final = TypeAdapter(list[Change])
+
+
+class PhotoFiles:
+    """The files of a dataset's photographs, and all changes of them and of their labels.
+
+    Args:
+        record: The dataset's folder of small files.
+        source: Its folder of photographs; ``None`` for datasets that were not made here.
+    """
+
+    def __init__(self, record: Path, source: Path | None) -> None:
+        self._file = record / "changes.json"
+        self._source = source
+        #: Held during changes.
+        self.lock = threading.RLock()
+
+    @property
+    def source(self) -> Path:
+        """The folder of the class folders; an error for datasets that were not made here."""
+        if self._source is None:
+            raise SourceError(
+                "These photographs belong to their source, which is never changed",
+                "Change them there, or make a project here and add them to it.",
+            )
+        return self._source
+
+    @property
+    def tray(self) -> Path:
+        """The folder of photographs without a class."""
+        return self.source.parent / TRAY
+
+    def changes(self) -> list[Change]:
+        """What can be undone, the newest last."""
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            return _CHANGES.validate_python(json.loads(self._file.read_text(encoding="utf-8")))
+        return []
+
+    def note(self, text: str, moves: Moves = (), step: int | None = None) -> None:
+        """Record a change."""
+        change = Change(text=text, when=time.time(), moves=list(moves), step=step)
+        self._write([*self.changes(), change][-_STEPS:])
+
+    def take_last(self) -> Change | None:
+        """Forget the last change, and move its files back."""
+        changes = self.changes()
+        last = changes.pop() if changes else None
+        if last is not None:
+            removed = self._removed_now() if any(not before for before, _ in last.moves) else None
+            back = [(after, before or f"{removed}/{after}") for before, after in last.moves]
+            self._move([pair for pair in reversed(back) if self._path(pair[0]).exists()])
+            self._write(changes)
+        return last
+
+    def add_class(self, name: str) -> str:
+        """Add an empty class; return its name."""
+        name = class_name(name)
+        folder = self.source / name
+        if name.casefold() in {path.name.casefold() for path in self._folders()}:
+            raise SourceError(f"There is a class {name!r:.80} already", "Choose another name.")
+        with storage_errors(folder):
+            folder.mkdir(parents=True)
+        self.note(f"Added the class {name}", [("", self._short(folder))])
+        return name
+
+    def rename_class(self, old: str, new: str) -> Moves:
+        """Rename a class; return the moves."""
+        new = class_name(new)
+        others = {path.name.casefold() for path in self._folders() if path.name != old}
+        if new.casefold() in others:
+            raise SourceError(f"There is a class {new!r:.80} already", "Choose another name.")
+        return self._move([(self._short(self.source / old), self._short(self.source / new))])
+
+    def remove_class(self, name: str) -> Moves:
+        """Remove a class with its files; return the moves."""
+        folder = self._short(self.source / name)
+        return self._move([(folder, f"{self._removed_now()}/{folder}")])
+
+    def move_to(self, files: Iterable[Path], class_: str) -> Moves:
+        """Move files into a class; return the moves."""
+        folder = self.source / class_
+        if not folder.is_dir():
+            raise SourceError(f"There is no class {class_!r:.80} any more", "Choose another one.")
+        return self._move([(self._short(file), self._free(folder / file.name)) for file in files])
+
+    def remove(self, files: Iterable[Path]) -> Moves:
+        """Remove files; return the moves."""
+        removed = self._removed_now()
+        return self._move([(self._short(file), f"{removed}/{self._short(file)}") for file in files])
+
+    def added(self, files: Iterable[Path]) -> str:
+        """Record new files, together with those just before, and say how many they are."""
+        moves, changes = [("", self._short(file)) for file in files], self.changes()
+        last = changes[-1] if changes else None
+        if last and last.new and time.time() - last.when < _TOGETHER:
+            self._write(changes[:-1])
+            moves = [*last.moves, *moves]
+        text = f"{counted(len(moves), 'photograph')} added"
+        self.note(text, moves)
+        return text
+
+    def sweep(self, kept: float = KEPT) -> None:
+        """Delete for good what was removed seven days ago."""
+        if self._source is None:
+            return
+        folder = self._source.parent / REMOVED
+        for entry in list(folder.iterdir()) if folder.is_dir() else ():
+            removed = entry.name.partition("-")[0]
+            if removed.isdecimal() and time.time() - int(removed) / 1e9 > kept:
+                shutil.rmtree(entry, ignore_errors=True)
+        recent = [change for change in self.changes() if time.time() - change.when <= kept]
+        if len(recent) < len(self.changes()):
+            self._write(recent)
+
+    def _folders(self) -> list[Path]:
+        return [path for path in self.source.iterdir() if path.is_dir()]
+
+    def _removed_now(self) -> str:
+        return f"{REMOVED}/{time.time_ns()}-{secrets.token_hex(2)}"
+
+    def _short(self, path: Path) -> str:
+        return path.relative_to(self.source.parent).as_posix()
+
+    def _path(self, short: str) -> Path:
+        return self.source.parent / short
+
+    def _free(self, path: Path) -> str:
+        while path.exists():
+            path = path.with_name(f"{path.stem[:200]}-{secrets.token_hex(4)}{path.suffix}")
+        return self._short(path)
+
+    def _move(self, pairs: Moves) -> Moves:
+        """Rename files or folders: all, or none."""
+        done: list[tuple[Path, Path]] = []
+        with storage_errors(self.source):
+            try:
+                for before, after in pairs:
+                    source, target = self._path(before), self._path(after)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    if target.exists() and not target.samefile(source):
+                        target = self._path(self._free(target))
+                    source.rename(target)
+                    done.append((source, target))
+            except BaseException:
+                for source, target in reversed(done):
+                    with contextlib.suppress(OSError):
+                        target.rename(source)
+                raise
+        return [(self._short(source), self._short(target)) for source, target in done]
+
+    def _write(self, changes: Sequence[Change]) -> None:
+        write_json(self._file, [change.model_dump() for change in changes])

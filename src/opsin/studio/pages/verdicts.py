@@ -1,0 +1,215 @@
+"""How good a classifier is, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from opsin.core.artifacts.run_predictions import PredictedPart
+from opsin.core.artifacts.run_report import PartFigures, Report, Slices
+from opsin.core.format import count, counted
+from opsin.report.side_by_side import ComparedPair, Comparison
+
+# From this width of an interval on, whole percents say enough.
+_WIDE: Final = 0.03
+
+_JUDGED_BY: Final[dict[PredictedPart, str]] = {
+    "out_of_fold": "Each photograph was judged by a network that had not seen it.",
+    "test": "The photographs were kept apart for this test; it had never seen them.",
+    "val": "This is optimistic: the best settings were chosen by these same photographs.",
+}
+
+
+@dataclass(frozen=True)
+class WeakestClass:
+    """The class with the smallest share of right answers, and what it is taken for."""
+
+    label: int
+    words: str
+
+
+def share(value: float, *, digits: int = 0) -> str:
+    """A share in percent, by default without decimals."""
+    return f"{100 * value:.{digits}f}%"
+
+
+def span(low: float, high: float) -> str:
+    """An interval in percent, such as ``88–97%``."""
+    digits = 0 if high - low >= _WIDE else 1
+    return f"{100 * low:.{digits}f}–{share(high, digits=digits)}"
+
+
+def right_of(accuracy: float, images: int) -> str:
+    """How many of the photographs got the right answer."""
+    return f"Right for {count(round(accuracy * images))} of {count(images)}"
+
+
+def headline(report: Report) -> str:
+    """The verdict in a few words, with its interval."""
+    figures = report.judged
+    return f"{right_of(figures.accuracy, figures.images)} ({span(figures.low, figures.high)})"
+
+
+def judged_by(report: Report) -> str:
+    """Which photographs the verdict rests on, and whether they make it look too good."""
+    if report.training.elsewhere:
+        return "It was trained elsewhere. Whether it learnt from these photographs is not known."
+    return _JUDGED_BY[report.split]
+
+
+def weakest(figures: PartFigures) -> WeakestClass | None:
+    """The class that is most often missed; ``None`` where every answer is right."""
+    rows = [(figures.confusion[i][i] / sum(row), i) for i, row in enumerate(figures.confusion)
+            if sum(row) > figures.confusion[i][i]]  # fmt: skip
+    if not rows:
+        return None
+    _, label = min(rows)
+    row, names = figures.confusion[label], [entry.name for entry in figures.classes]
+    other = max((i for i in range(len(row)) if i != label), key=lambda i: row[i])
+    times = f"{counted(row[other], 'time')}"
+    return WeakestClass(
+        label,
+        f"Weakest: {names[label]}, {count(row[label])} of {count(sum(row))} right, "
+        f"taken for {names[other]} {times}",
+    )
+
+
+def warnings(report: Report) -> list[str]:
+    """What limits the verdict, where something does."""
+    figures, leaks, lines = report.judged, report.leaks, list[str]()
+    if cause := report.training.diverged:
+        lines.append(f"The training broke off: {cause}. This is the best state before that.")
+    if report.rests_on:
+        lines.append(report.rests_on)
+    if report.split == "test" and report.looks > 1:
+        lines.append(
+            f"These test photographs have judged {count(report.looks)} classifiers. The best of "
+            "several figures is a little too good."
+        )
+    if figures.few_groups:
+        lines.append(
+            f"The photographs come in only {counted(figures.groups or 0, 'group')}, so the range "
+            "is rough."
+        )
+    if leaks.all_copied:
+        lines.append(
+            "Every test photograph has a copy among the training photographs, so others judge."
+        )
+    elif shared := leaks.exact + leaks.near:
+        have = counted(shared, "test photograph has", "test photographs have")
+        line = f"{have} a copy or near copy among the training photographs."
+        if without := figures.without_leaks:
+            line += f" Without them: {right_of(without.accuracy, without.images).lower()}."
+        lines.append(line)
+    if corrected := figures.corrected:
+        if corrected.labels:
+            earlier = corrected.earlier
+            before = right_of(earlier.accuracy, earlier.images).lower()
+            have = counted(corrected.labels, "label was", "labels were")
+            lines.append(f"{have} corrected. By the earlier labels it is {before}.")
+        if corrected.left_out:
+            have = counted(corrected.left_out, "photograph was", "photographs were")
+            lines.append(f"{have} left out by corrections and judge nothing.")
+    return lines
+
+
+def trust(report: Report) -> str:
+    """How far confidence and accuracy differ."""
+    figures = report.judged
+    error = figures.calibration_error or 0.0
+    bins = [entry for entry in figures.reliability if entry.count]
+    if not bins:
+        return "There are too few answers to tell."
+    last = bins[-1]
+    return (
+        f"Of the {counted(last.count, 'answer')} with a confidence over {share(last.low)}, "
+        f"{share(last.accuracy)} were right. On average, confidence and accuracy differ by "
+        f"{100 * error:.0f} points."
+    )
+
+
+def refusals(report: Report) -> list[str]:
+    """What is known of the answer "none of these"."""
+    lines = []
+    if refused := report.judged.refused:
+        lines.append(
+            f'It answered "none of these" to {count(refused.count)} of your '
+            f"{count(refused.images)} photographs ({share(refused.share, digits=1)})."
+        )
+    if ood := report.ood:
+        lines.append(
+            "Photographs of a class that it has never seen look stranger to it than yours in "
+            f"{share(ood.near)} of all pairs; noise, text and drawings in {share(ood.far)}. "
+            "Half would be chance."
+        )
+    return lines
+
+
+def slice_words(slices: Slices) -> str:
+    """What the table of slices says."""
+    if slices.too_weak:
+        return f"There are too few right answers to tell kinds apart: {slices.too_weak}."
+    weak = [entry for entry in slices.weakest if entry.weak]
+    if not weak:
+        return "No kind of photograph is clearly worse than the others."
+    worst = weak[0]
+    why = ", as its classes explain" if worst.explained else ""
+    return f"Worse than the others: {worst.name}, {share(worst.accuracy)} right{why}."
+
+
+def confidence_of(probability: float) -> str:
+    """A confidence in whole percents; never 100%, which no classifier knows."""
+    return ">99%" if probability > 0.995 else share(probability)
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """The first names, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {count(more)} more" if more > 0 else "")
+
+
+def compared_headline(pair: ComparedPair, first: str, other: str) -> list[str]:
+    """Which of two classifiers is right more often, in one sentence; then the evidence."""
+    images = counted(pair.images, "photograph")
+    won, lost = count(pair.only_second), count(pair.only_first)
+    verdict = f"No clear winner on {images}"
+    if pair.better == pair.letters[1]:
+        verdict = f"{other} is right more often: {won} photographs better, {lost} worse"
+    elif pair.better is not None:
+        verdict = f"{first} is right more often: {lost} photographs better, {won} worse"
+    evidence = (
+        f"Both are right for {count(pair.both_right)} of {images}, only {other} for {won}, "
+        f"only {first} for {lost}, neither for {count(pair.both_wrong)}. "
+        f"{other} compared with {first}: {_points(pair.difference)} points "
+        f"({_points(pair.low)} to {_points(pair.high)})."
+    )
+    return [verdict, evidence]
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:+.1f}".replace("-", "−")
+
+
+def compared_notes(comparison: Comparison, names: Sequence[str]) -> list[str]:
+    """What a comparison rests on: corrections told apart from what training changed."""
+    lines = []
+    for run, name in zip(comparison.runs, names, strict=True):
+        if run.reported is not None:
+            was = right_of(run.reported.accuracy, run.reported.images).lower()
+            now = right_of(run.accuracy, run.images).lower()
+            have = counted(run.rescored, "label was", "labels were")
+            lines.append(
+                f"{have} corrected after {name} was tested. By its labels it was {was}; by the "
+                f"corrected labels it is {now}. Both are compared by the corrected labels, so that "
+                "only the training makes the difference."
+            )
+    if comparison.part == "val":
+        lines.append(
+            "This is optimistic: there are no test photographs, and each classifier chose its best "
+            "settings by these."
+        )
+    known = ("is judged by the corrected labels", "Validation, optimistic")
+    others = [*comparison.remarks, *comparison.notes]
+    lines += [line for line in others if not any(words in line for words in known)]
+    return [line if line.endswith(".") else f"{line}." for line in lines]

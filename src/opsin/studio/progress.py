@@ -1,0 +1,214 @@
+"""How far a whole training is, and how long it still takes: one bar and one time everywhere."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from opsin.core.artifacts.records import RunStatus
+from opsin.core.events import epoch_of
+from opsin.core.format import clock, count
+from opsin.studio.jobs.job import Job
+from opsin.studio.jobs.queue import Queue
+from opsin.studio.runs.run_index import RunIndex
+
+#: The phases of a training in their order; which of them it has depends on what is trained.
+PHASES: Final = ("start", "features", "heads", "epochs", "finish")
+#: Seconds below which the time left is not counted down.
+SOON: Final = 5
+# By how much the time left may rise at once; and the part of a difference that one look takes.
+_RISE, _TOWARDS = 1.2, 0.4
+# Most seconds between two looks that count: a machine that slept has not worked.
+_LOOK_MOST: Final = 10.0
+# Share of a phase from which its own speed says more than what was expected of it.
+_TRUSTED: Final = 0.5
+# Ended trainings that say how fast this machine is.
+_MEASURED: Final = 5
+# Phases by what a training says that it does.
+_BY_WORK: Final = {"Features": "features", "Heads": "heads", "Pixels": "features", "Fit": "heads"}
+_STEPS: Final = {
+    "start": "Reading the photographs",
+    "features": "Looking at each photograph with a network that has seen a million",
+    "heads": "Learning your classes, and judging each photograph unseen",
+    "finish": "Checking the classifier and writing its results",
+}
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """The progress of a whole training: share, seconds left, and what it does now."""
+
+    step: str
+    share: float | None = None  # 0 to 1
+    left: int | None = None
+    phase: str = "start"
+
+    @property
+    def left_in_words(self) -> str:
+        """The time left, as people say it."""
+        if self.left is None:
+            return ""
+        if self.left <= SOON:
+            return "a few seconds left"
+        return f"{self.left} s left" if self.left < 60 else f"{clock(self.left)} left"
+
+
+class TimeLeft:
+    """A remaining time that never rises by more than a fifth from one look to the next."""
+
+    def __init__(self) -> None:
+        self.shown: int | None = None
+
+    def see(self, estimate: float | None, passed: float) -> int | None:
+        """The time to show, by a new estimate in seconds, and the seconds since the last look."""
+        if estimate is not None and not math.isfinite(estimate):
+            estimate = None
+        if self.shown is None:
+            self.shown = None if estimate is None else max(SOON, round(estimate))
+            return self.shown
+        expected = max(float(SOON), self.shown - passed)
+        target = expected if estimate is None else max(float(SOON), estimate)
+        wanted = round(expected + _TOWARDS * (target - expected))
+        self.shown = max(SOON, min(wanted, int(self.shown * _RISE)))
+        return self.shown
+
+
+class ProgressOfAll:
+    """The progress of all running trainings; the watcher keeps it up to date."""
+
+    def __init__(self, jobs: Queue, runs: RunIndex) -> None:
+        self._jobs, self._runs = jobs, runs
+        self._followed: dict[str, _Followed] = {}
+
+    def update(self) -> None:
+        """Look at all running trainings."""
+        jobs = self._jobs.jobs()
+        active = {job.id: job for job in jobs if job.training and job.active}
+        self._followed = {id_: item for id_, item in self._followed.items() if id_ in active}
+        for job in active.values():
+            if job.id not in self._followed:
+                self._followed[job.id] = _Followed(job, factor_of(jobs))
+            row = self._runs.find(job.run) if job.run else None
+            self._followed[job.id].look(row.progress if row else None)
+
+    def of(self, job: Job) -> TrainingProgress:
+        """The progress of a training; of one that waits, that it waits."""
+        followed = self._followed.get(job.id)
+        if followed is not None:
+            return followed.progress
+        return TrainingProgress("Waiting to start" if job.pending else "Starting")
+
+
+def factor_of(jobs: Sequence[Job]) -> float:
+    """How much slower this machine is than expected, by the last trainings that ended."""
+    ratios = [
+        (job.ended - job.started) / sum(job.expected.values())
+        for job in jobs
+        if job.state == "done" and job.expected and job.started and job.ended and not job.goes_on
+    ]
+    return min(10.0, max(0.2, statistics.median(ratios[:_MEASURED]))) if ratios else 1.0
+
+
+class _Followed:
+    """A running training, phase by phase."""
+
+    def __init__(self, job: Job, factor: float) -> None:
+        self._expected: Mapping[str, float] = {
+            phase: factor * seconds for phase, seconds in job.expected.items()
+        }
+        # After the studio's restart the training has been at work for a while.
+        self._spent = dict.fromkeys(PHASES, 0.0)
+        self._spent["start"] = max(0.0, time.time() - (job.started or time.time()))
+        self._phase, self._last = "start", time.monotonic()
+        self._since = self._heartbeat = 0.0
+        self._time = TimeLeft()
+        self.progress = TrainingProgress("Starting", left=self._time.see(self._remaining(0), 0))
+
+    def look(self, status: RunStatus | None) -> None:
+        """Take in what the training says of itself."""
+        now = time.monotonic()
+        passed, self._last = min(now - self._last, _LOOK_MOST), now
+        phase = self._phase_of(status)
+        if PHASES.index(phase) < PHASES.index(self._phase):
+            phase = self._phase
+        heartbeat = status.heartbeat if status else 0.0
+        if phase != self._phase or heartbeat != self._heartbeat:
+            self._since, self._heartbeat = 0.0, heartbeat
+        else:
+            self._since += passed  # what the training says of itself is so old
+        self._phase = phase
+        self._spent[phase] += passed
+        within, of_phase = _within(phase, status)
+        estimate = self._remaining(within, of_phase)
+        left = self._time.see(estimate, passed)
+        share = self.progress.share or 0.0
+        if phase == "epochs" and status is not None and status.share is not None:
+            share = max(share, 0.05 + 0.9 * status.share)
+        elif left is not None:
+            spent = sum(self._spent.values())
+            share = max(share, spent / (spent + left))
+        known = share > 0 or estimate is not None
+        step = _step_of(phase, status) or self.progress.step
+        shown = min(0.99, share) if known else None
+        self.progress = TrainingProgress(step, shown, left, phase)
+
+    def _phase_of(self, status: RunStatus | None) -> str:
+        doing = (status.doing if status else None) or ""
+        if epoch_of(doing):
+            return "epochs"
+        if status is None or status.share != 1.0:
+            return _BY_WORK.get(doing, self._phase)
+        fits_first = "epochs" in self._expected and self._phase != "epochs"
+        return self._phase if fits_first else "finish"
+
+    def _remaining(self, within: float, of_phase: float | None = None) -> float | None:
+        """Seconds until the end: of the present phase, and of those that follow."""
+        at = PHASES.index(self._phase)
+        done = [phase for phase in PHASES[:at] if phase in self._expected]
+        before = sum(self._expected[phase] for phase in done)
+        slow = sum(self._spent[phase] for phase in done) / before if before else 1.0
+        slow = min(8.0, max(0.3, slow))
+        expected = self._expected.get(self._phase)
+        spent = self._spent[self._phase]
+        by_speed = None
+        if within > 0 and spent > 0:
+            by_speed = max(0.0, (spent - self._since) * (1 - within) / within - self._since)
+        if of_phase is not None:
+            present: float | None = max(0.0, of_phase - self._since)
+        elif expected is None:
+            present = by_speed
+        else:
+            present = max(slow * expected * (1 - within), 0.0)
+            if not within:
+                present = max(slow * expected - spent, 1.0)
+                slow = max(slow, min(8.0, spent / expected))
+            if by_speed is not None:
+                trust = min(1.0, within / _TRUSTED)
+                present += trust * (by_speed - present)
+        if present is None:
+            return None
+        later = [self._expected.get(phase, 0.0) for phase in PHASES[at + 1 :]]
+        if self._phase == "epochs":
+            slow = 1.0  # how fast it reads photographs says nothing about its end
+        return present + slow * sum(later)
+
+
+def _within(phase: str, status: RunStatus | None) -> tuple[float, float | None]:
+    """The share of the present phase, and the seconds left of it if they are known."""
+    if status is None or phase in ("start", "finish"):
+        return 0.0, None
+    if phase == "epochs":
+        return status.share or 0.0, status.left
+    return (min(1.0, status.done / status.total) if status.total else 0.0), None
+
+
+def _step_of(phase: str, status: RunStatus | None) -> str:
+    epoch = epoch_of(status.doing or "") if status else None
+    if phase != "epochs":
+        return _STEPS[phase]
+    # Between two epochs, the step stays.
+    return f"Epoch {count(epoch[0])} of {count(epoch[1])}" if epoch else ""

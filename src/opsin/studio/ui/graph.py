@@ -1,0 +1,177 @@
+"""A network as a column of blocks, which unfold to their layers."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from nicegui import events
+from nicegui.element import Element
+
+from opsin.core.format import count, counted
+from opsin.core.metadata import Layer, LayerOp
+from opsin.studio.words import safe
+
+# Most convolutions that are blocks of their own; deeper networks are shown in stages.
+_MOST: Final = 12
+_WEIGHTS: Final = (LayerOp.CONV, LayerOp.DENSE, LayerOp.PCA)
+# Layers that only pass on what a block has computed.
+_PASS_ON: Final = (LayerOp.DROPOUT, LayerOp.FLATTEN, LayerOp.IDENTITY)
+_READABLE: Final = (
+    LayerOp.RELU, LayerOp.GELU, LayerOp.SILU, LayerOp.SIGMOID, LayerOp.TANH, LayerOp.MAX_POOL,
+)  # fmt: skip
+_WORDS: Final = {
+    LayerOp.ADD: "Sum", LayerOp.BATCH_NORM: "Batch norm", LayerOp.CONV: "Convolution",
+    LayerOp.MAX_POOL: "Max pooling", LayerOp.NORMALISE: "Prepare pixels",
+    LayerOp.SCALE: "Prepare pixels",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Block:
+    """Layers that work together, under a name that people read."""
+
+    title: str
+    layers: tuple[Layer, ...]
+
+    @property
+    def result(self) -> Layer:
+        """The layer that shows what the block has computed."""
+        kept = [layer for layer in self.layers if layer.op not in _PASS_ON] or self.layers
+        if _side(kept[-1]) > 1:  # what is never below 0 is easier to read
+            kept = [layer for layer in kept if layer.op in _READABLE] or kept
+        return kept[-1]
+
+
+class NetworkGraph(Element, component="graph.js"):
+    """The blocks of a network, as a column or a row; arrow keys move, Enter shows a layer.
+
+    Args:
+        blocks: The blocks, in the order of their work.
+        chosen: Name of the layer that is shown.
+        on_choose: Is called with the name of a layer.
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[Block],
+        chosen: str,
+        on_choose: Callable[[str], Awaitable[object] | object],
+    ) -> None:
+        super().__init__()
+        largest = max(map(_side, (block.result for block in blocks)), default=1)
+        self.props["blocks"] = [
+            {
+                "title": safe(block.title, 40),
+                "note": shape_in_words(block.result),
+                "id": block.result.name,
+                "side": round(6 + 22 * (_side(block.result) / largest) ** 0.5),
+                "layers": [
+                    {"id": layer.name, "title": title_of(layer), "note": safe(layer.name, 40)}
+                    for layer in block.layers
+                ],
+            }
+            for block in blocks
+        ]
+        self.props["chosen"] = chosen
+        names = {layer.name for block in blocks for layer in block.layers}
+
+        async def choose(event: events.GenericEventArguments) -> None:
+            if event.args in names and (result := on_choose(event.args)) is not None:
+                await result  # type: ignore[misc]
+
+        self.on("choose", choose)
+
+    def choose(self, name: str) -> None:
+        """Mark another layer as the one that is shown."""
+        self.props["chosen"] = name
+
+
+def blocks_of(layers: Sequence[Layer]) -> list[Block]:
+    """Put layers together to blocks: one for each convolution, or stages of a deep network.
+
+    Example:
+        >>> def layer(name, kind, parameters=0):
+        ...     return Layer(name=name, kind=kind, shape=(8, 4, 4), parameters=parameters,
+        ...                  trainable=0, multiply_adds=0)
+        >>> layers = [layer("conv", "Conv 3×3", 72), layer("relu", "ReLU"), layer("fc", "Dense", 9)]
+        >>> [block.title for block in blocks_of(layers)]
+        ['Conv 1', 'Head']
+    """
+    if sum(layer.op is LayerOp.CONV for layer in layers) > _MOST:
+        return _stages(layers)
+    parts: list[list[Layer]] = []
+    for layer in layers:
+        other = layer.op is LayerOp.OTHER and layer.parameters > 0
+        if not parts or other or layer.op in _WEIGHTS:
+            parts.append([])
+        parts[-1].append(layer)
+    numbers: dict[str, itertools.count[int]] = {}
+    blocks = []
+    for index, part in enumerate(parts):
+        first = part[0]
+        title = {LayerOp.CONV: "Conv", LayerOp.DENSE: "Dense"}.get(first.op, "")
+        if index and index == len(parts) - 1 and first.op is LayerOp.DENSE:
+            title = "Head"
+        elif title:
+            title = f"{title} {next(numbers.setdefault(title, itertools.count(1)))}"
+        elif not index and len(parts) > 1:
+            title = "Input"
+        blocks.append(Block(title or first.kind or first.name, tuple(part)))
+    return blocks
+
+
+def _stages(layers: Sequence[Layer]) -> list[Block]:
+    """Stages of a deep network: what gives maps of one size belongs together."""
+    parts = [list(group) for _, group in itertools.groupby(layers, _part_of)]
+    maps = [part for part in parts if len(part[-1].shape) == 3 and _side(part[-1]) > 1]
+    head = [layer for part in parts[len(maps) :] for layer in part]
+    groups = _merged(maps, lambda layer: layer.shape)
+    if len(groups) > _MOST:
+        groups = _merged(maps, lambda layer: layer.shape[1:])
+    size = -(-len(groups) // _MOST)
+    groups = [list(itertools.chain(*groups[at : at + size])) for at in range(0, len(groups), size)]
+    if len(groups) > 1 and _convolutions(groups[-1]) == 1:
+        head = groups.pop() + head
+    stem = groups and _convolutions(groups[0]) <= 1
+    titles = [
+        *(["Stem"] if stem else []),
+        *(f"Block {number + 1}" for number in range(len(groups))),
+    ]
+    blocks = [Block(title, tuple(part)) for title, part in zip(titles, groups, strict=False)]
+    return [*blocks, *([Block("Head", tuple(head))] if head else [])]
+
+
+def _merged(parts: Sequence[list[Layer]], key: Callable[[Layer], object]) -> list[list[Layer]]:
+    groups = itertools.groupby(parts, lambda part: key(part[-1]))
+    return [[layer for part in group for layer in part] for _, group in groups]
+
+
+def _convolutions(layers: Sequence[Layer]) -> int:
+    return sum(layer.op is LayerOp.CONV for layer in layers)
+
+
+def _part_of(layer: Layer) -> str:
+    """The start of a layer's name that it shares with what works beside it: ``block3``."""
+    match = re.match(r".*?\d+(?=[._/]|$)", layer.name)
+    return match[0] if match else layer.name.partition(".")[0]
+
+
+def _side(layer: Layer) -> int:
+    return layer.shape[1] if len(layer.shape) == 3 else 1
+
+
+def title_of(layer: Layer) -> str:
+    """A layer's kind in words: ``Convolution 3×3 same``."""
+    word, _, rest = layer.kind.partition(" ")
+    return safe(f"{_WORDS.get(layer.op, word)} {rest}".strip() or layer.name, 60)
+
+
+def shape_in_words(layer: Layer) -> str:
+    """A layer's output: ``64 maps, 27×27``, or ``10 numbers``."""
+    if len(layer.shape) == 3:
+        return f"{counted(layer.shape[0], 'map')}, {layer.shape[2]}×{layer.shape[1]}"
+    return f"{'×'.join(map(count, layer.shape))} numbers"

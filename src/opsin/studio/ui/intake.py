@@ -1,0 +1,125 @@
+"""Files from a visitor: chosen, dropped, pasted, or taken by camera."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import re
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from nicegui import events
+from nicegui.element import Element
+
+from opsin.data.formats import SUFFIXES
+from opsin.studio.datasets.upload_import import SentFile
+from opsin.studio.words import safe
+
+T = TypeVar("T")
+
+#: Images, as HTML's ``accept`` has them; browsers know few kinds by themselves.
+IMAGES: Final = f"image/*,{','.join(SUFFIXES)}"
+_KEY: Final = re.compile(r"[0-9a-f]{16}")
+_NAME_MOST, _PATH_MOST = 1_000, 4_000
+# Files of one sending that are remembered; the studio takes no more of one upload.
+_MOST: Final = 1_000_000
+
+
+class Intake(Element, component="intake.js"):
+    """A place that takes files: by button, drop, paste or camera; progress, stop, go on.
+
+    While *Hold to record* is held, by pointer or key, the camera takes several images a second.
+
+    What it takes goes to `opsin.studio.datasets.uploads` in parts. A file that is sent again with
+    the same ``batch``, after a reload, say, goes on where it stopped.
+
+    Args:
+        label: What is to be brought, as a request: it is shown, and read to those who do not see.
+        multiple: Whether more than one file can be chosen at once.
+        accept: What is taken, as in HTML; other files are passed over, and that is said.
+        camera: Whether images can be taken; where the browser allows no camera, a line says so.
+        batch: 16 hexadecimal digits that say what these files are for.
+        on_file: Is given each file that has arrived.
+        on_all: Is given all of them, once none is on its way any more.
+        folders: Whether a whole folder can be chosen.
+        part: Bytes that are sent at once.
+        small: Whether it is a row of buttons; the label is only read out.
+        around: Selector of the element around it that takes drops (default: itself).
+        live: Address that answers the camera's frames, which are then shown with their answers.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        *,
+        multiple: bool = True,
+        accept: str = f"{IMAGES},.zip",
+        camera: bool = True,
+        batch: str,
+        on_file: Callable[[SentFile], Awaitable[object] | object] | None = None,
+        on_all: Callable[[list[SentFile]], Awaitable[object] | object] | None = None,
+        folders: bool = False,
+        part: int = 4 << 20,
+        small: bool = False,
+        around: str = "",
+        live: str = "",
+    ) -> None:
+        super().__init__()
+        self.props.update({
+            "label": safe(label), "multiple": multiple, "accept": accept, "camera": camera,
+            "folders": folders, "batch": batch, "part": part, "disabled": False, "small": small,
+            "around": around, "live": live,
+        })  # fmt: skip
+        self._on_file, self._on_all = on_file, on_all
+        self._arrived: dict[str, SentFile] = {}
+        # Files are handled in the order of their arrival.
+        self._order = asyncio.Lock()
+        self.on("files", self._take)
+        self.on("all", self._end)
+        self.on("discard", self._forget)
+
+    def enable(self, enabled: bool = True) -> None:
+        """Take files, or take none for now."""
+        self.props["disabled"] = not enabled
+        self.update()
+
+    async def _take(self, event: events.GenericEventArguments) -> None:
+        async with self._order:
+            for file in map(_sent, event.args if isinstance(event.args, list) else ()):
+                if file and len(self._arrived) < _MOST:
+                    self._arrived[file["key"]] = file
+                    await _call(self._on_file, file)
+
+    def _forget(self) -> None:
+        self._arrived.clear()
+
+    async def _end(self) -> None:
+        async with self._order:
+            files = list(self._arrived.values())
+            self._arrived.clear()
+            if files:
+                await _call(self._on_all, files)
+
+
+async def _call(hook: Callable[[T], Awaitable[object] | object] | None, given: T) -> None:
+    result = hook(given) if hook else None
+    if inspect.isawaitable(result):
+        await result
+
+
+def _sent(given: object) -> SentFile | None:
+    """Return what a browser sent about a file, or ``None`` if it is malformed.
+
+    Example:
+        >>> _sent({"key": "00000000000000aa", "name": "a.png", "path": "", "size": 3})["size"]
+        3
+        >>> _sent({"key": "../../etc/passwd", "name": "a.png", "path": "", "size": 3}) is None
+        True
+    """
+    match given:
+        case {"key": str(key), "name": str(name), "path": str(path), "size": int(size)}:
+            # A bool is an int, to Python.
+            if _KEY.fullmatch(key) and size >= 0 and not isinstance(size, bool):
+                name, path = name[:_NAME_MOST], path[:_PATH_MOST]
+                return SentFile(key=key, name=name, path=path, size=size)
+    return None

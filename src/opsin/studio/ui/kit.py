@@ -1,0 +1,242 @@
+"""Buttons, messages, questions and figures, the same on every page."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Literal
+
+from nicegui import ui
+
+from opsin.core.errors import MovedError, OpsinError
+from opsin.studio.runs.run_index import opaque
+from opsin.studio.ui.terms import word
+from opsin.studio.words import safe
+
+Handler = Callable[..., Awaitable[object] | object]
+#: The page's main button, an ordinary one, one without a border, and one that removes something.
+Kind = Literal["primary", "plain", "quiet", "danger"]
+
+_TITLE_MOST: Final = 120
+_MESSAGE_MOST: Final = 600
+
+
+def action(
+    text: str, on_click: Handler, *, kind: Kind = "plain", icon: str | None = None, off: str = ""
+) -> ui.button:
+    """A button; ``off`` is the reason why it cannot be used now."""
+    button = ui.button(safe(text, _TITLE_MOST), on_click=on_click, color=None, icon=icon)
+    button.props("unelevated" if kind in ("primary", "plain") else "flat").classes(kind)
+    if off:
+        with button.props("disable"):
+            ui.tooltip(safe(off))
+    return button
+
+
+def icon_action(icon: str, label: str, on_click: Handler) -> ui.button:
+    """A round button with an icon alone; the label is read out and shown on hover."""
+    button = ui.button(on_click=on_click, color=None, icon=icon).props("flat round dense")
+    button.props["aria-label"] = safe(label)
+    with button.classes("quiet"):
+        ui.tooltip(safe(label))
+    return button
+
+
+def link_button(
+    text: str, address: str, *, kind: Kind = "plain", icon: str | None = None
+) -> ui.button:
+    """A link that looks like a button, for the next page."""
+    button = action(text, lambda: None, kind=kind, icon=icon)
+    button.props["href"] = address
+    return button
+
+
+def heading(text: str, level: Literal[1, 2, 3] = 2) -> ui.element:
+    """A heading, with a card where the glossary explains its words."""
+    with ui.element(f"h{level}") as element:
+        word(text)
+    return element
+
+
+def note(text: str) -> ui.label:
+    """A line of secondary text."""
+    return ui.label(safe(text, _MESSAGE_MOST)).classes("note prose")
+
+
+def facts(items: Iterable[tuple[str, str]]) -> None:
+    """Names with their values, in columns."""
+    with ui.element("dl").classes("facts"):
+        for name, value in items:
+            with ui.element("div"):
+                with ui.element("dt"):
+                    word(name)
+                with ui.element("dd"):
+                    ui.label(safe(value))
+
+
+def empty(text: str, button: str = "", address: str = "") -> None:
+    """What would be here, and the way to get it."""
+    with ui.element("div").classes("empty"):
+        ui.label(text)
+        if button:
+            link_button(button, address)
+
+
+def question(
+    title: str, build: Callable[[], Awaitable[object] | object], *, is_open: bool = False
+) -> ui.expansion:
+    """A question that unfolds; its answer is built when it is first opened."""
+    with ui.expansion(safe(title), value=is_open).classes("question full-width") as fold:
+        content = ui.element("div").classes("stack full-width")
+
+    async def fill() -> None:
+        if fold.value and not content.default_slot.children:
+            with content:
+                await guarded(build)
+
+    fold.on_value_change(fill)
+    if is_open:
+        ui.timer(0, fill, once=True)
+    return fold
+
+
+async def guarded(work: Callable[[], Awaitable[object] | object]) -> None:
+    """Do some work, and show an `OpsinError` of it where it happens."""
+    try:
+        result = work()
+        if inspect.isawaitable(result):
+            await result
+    except OpsinError as error:
+        error_line(error)
+
+
+def error_line(error: OpsinError | str) -> ui.element:
+    """An error where it happened: what happened, then what to do."""
+    with ui.element("p").classes("error").props('role="alert"') as line:
+        if isinstance(error, MovedError):
+            names = ", ".join(Path(path).name or path for path in error.gone)
+            ui.label(f"The images of this classifier were moved: {safe(names)}.")
+            ui.link("Find them", f"/runs/{opaque(Path(error.run).name)}/moved")
+        else:
+            ui.label(safe(str(error), _MESSAGE_MOST))
+    return line
+
+
+def without_commands(text: str) -> str:
+    """An error of a job without its sentences about the command line.
+
+    Example:
+        >>> without_commands("There is too little space. Use --size 32, or opsin cache clear.")
+        'There is too little space.'
+    """
+    sentences = re.split(r"(?<=[.!?:]) +", text)
+    kept = [item for item in sentences if not re.search(r"(^|\W)(--[a-z]|opsin [a-z])", item)]
+    return safe(" ".join(kept or sentences[:1]), _MESSAGE_MOST)
+
+
+def fault_in_words(error: Exception) -> str:
+    """Describe an unexpected error without paths or traceback."""
+    return (
+        f"The studio has a bug ({type(error).__name__}). See its terminal for details, then "
+        "reload the page."
+    )
+
+
+class StatusLine:
+    """The last message or error of what was started beside it; screen readers read it out."""
+
+    def __init__(self) -> None:
+        self.element = ui.element("div").props('role="status"')
+
+    def clear(self) -> None:
+        """Show nothing."""
+        if not self.element.is_deleted:
+            self.element.clear()
+
+    def say(self, text: str) -> None:
+        """Show a message in place of the last one."""
+        self.clear()
+        if not self.element.is_deleted:
+            with self.element:
+                note(text)
+
+    def fail(self, error: OpsinError | str) -> None:
+        """Show an error in place of the last message."""
+        self.clear()
+        if not self.element.is_deleted:
+            with self.element:
+                error_line(error)
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Clear the line, and show an `OpsinError` of the block, which ends there."""
+        self.clear()
+        try:
+            yield
+        except OpsinError as error:
+            self.fail(error)
+
+
+class UndoBar:
+    """A bar that names the last change and takes it back in one click."""
+
+    def __init__(self) -> None:
+        # There from the start: screen readers tell only what changes inside.
+        self._place = ui.element("div").props('role="status"')
+
+    def offer(self, text: str, undo: Handler) -> None:
+        """Offer to take back a change; it stays until another one, or *Close*."""
+
+        async def take_back() -> None:
+            try:
+                result = undo()
+                if inspect.isawaitable(result):
+                    await result
+            except OpsinError as error:
+                label.set_text(safe(str(error), _MESSAGE_MOST))
+                button.set_visibility(False)
+            else:
+                self.close()
+
+        self._place.clear()
+        with self._place, ui.element("div").classes("undo-bar"):
+            label = ui.label(safe(text))
+            button = action("Undo", take_back, kind="quiet").props("dense")
+            icon_action("close", "Close", self.close)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._place.clear()
+
+
+async def confirm(text: str, button: str, *, title: str = "Are you sure?") -> bool:
+    """Ask before something that cannot be taken back."""
+    with ui.dialog() as dialog, ui.card().classes("stack"):
+        dialog.props["aria-label"] = title
+        heading(title)
+        ui.label(safe(text, _MESSAGE_MOST))
+        with ui.element("div").classes("line"):
+            action("Cancel", lambda: dialog.submit(False))
+            action(button, lambda: dialog.submit(True), kind="danger")
+    answer = await dialog
+    dialog.delete()
+    return bool(answer)
+
+
+async def ask_text(title: str, label: str, value: str = "", *, most: int = 200) -> str | None:
+    """Ask for a line of text, such as a new name; ``None`` if it is not given."""
+    with ui.dialog() as dialog, ui.card().classes("stack").style("min-width: min(100%, 360px)"):
+        dialog.props["aria-label"] = title
+        heading(title)
+        field = ui.input(label, value=value).props(f"autofocus maxlength={most}")
+        field.on("keydown.enter", lambda: dialog.submit(field.value))
+        with ui.element("div").classes("line"):
+            action("Cancel", lambda: dialog.submit(None))
+            action("OK", lambda: dialog.submit(field.value), kind="primary")
+    answer = await dialog
+    dialog.delete()
+    text = str(answer).strip() if answer else ""
+    return text or None

@@ -1,0 +1,172 @@
+"""The frame of every page: header, a project's path, heading, undo and errors."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlencode
+
+from nicegui import ui
+
+from opsin.core.errors import OpsinError
+from opsin.studio.errors import NotThere
+from opsin.studio.image_routes import HELP
+from opsin.studio.ui.kit import UndoBar, error_line, fault_in_words, icon_action
+from opsin.studio.words import safe
+
+if TYPE_CHECKING:
+    from opsin.studio.projects import Project
+    from opsin.studio.state import Studio
+
+#: The pages of a project in their order: key, word, icon.
+PATH: Final = (
+    ("photos", "Photos", "photo_library"),
+    ("train", "Train", "model_training"),
+    ("results", "Results", "fact_check"),
+    ("try", "Try", "photo_camera"),
+    ("inside", "Look inside", "visibility"),
+)
+_MARK: Final = (
+    '<svg viewBox="0 0 32 32" aria-hidden="true"><path d="M2 16Q16 1 30 16Q16 31 2 16Z" '
+    'fill="currentColor" style="color: var(--accent)"/><circle cx="16" cy="16" r="6.2" '
+    'fill="#fff"/><circle cx="16" cy="16" r="3" fill="#1c2127"/></svg>'
+)
+
+
+@functools.cache
+def head() -> str:
+    """What stands in the head of every page: the style."""
+    style = Path(__file__).with_name("studio.css").read_text(encoding="utf-8")
+    return f'<meta name="color-scheme" content="light dark"><style>{style}</style>'
+
+
+@dataclass
+class Frame:
+    """What a page may change about its frame.
+
+    Args:
+        heading: The title on the page.
+        actions: The place beside it, for the page's primary button.
+        undo: The bar that takes the last change back.
+    """
+
+    heading: ui.label
+    actions: ui.element
+    undo: UndoBar
+
+    def retitle(self, text: str) -> None:
+        """Give the page another title."""
+        self.heading.set_text(safe(text))
+        ui.page_title(f"{safe(text, 80)} · Opsin")
+
+
+def address(project: Project | str, page: str = "", **query: str) -> str:
+    """The address of a page of a project."""
+    id_ = project if isinstance(project, str) else project.id
+    asked = {name: value for name, value in query.items() if value}
+    return f"/projects/{id_}/{page}" + (f"?{urlencode(asked)}" if asked else "")
+
+
+@contextmanager
+def page(
+    studio: Studio,
+    title: str,
+    *,
+    project: Project | None = None,
+    here: str = "",
+    guide: str = "how-to/studio.html",
+) -> Iterator[Frame]:
+    """Put what the block builds into a page; an `OpsinError` of it is shown there.
+
+    Args:
+        studio: The state of all windows.
+        title: The heading, and the window's title.
+        project: The project whose path the header shows.
+        here: The page of the path, such as ``photos``.
+        guide: The page of the documentation that *Help* opens.
+
+    Yields:
+        The page's frame.
+
+    Raises:
+        NotThere: From the block: the address leads to nothing, which a page of its own says.
+    """
+    ui.add_head_html(head())
+    name = project.name if project else ""
+    ui.page_title(" · ".join(filter(None, [safe(title, 80), safe(name, 60), "Opsin"])))
+    with ui.element("a").props('href="#content"').classes("skip"):  # Quasar's page is the main
+        ui.label("Skip to content")
+    with ui.element("header").classes("frame"):
+        with ui.link(target="/").classes("mark") as home:
+            ui.html(_MARK, sanitize=False)
+            with ui.element("span"):
+                ui.label("Opsin")
+        home.props["aria-label"] = "Opsin: your projects"
+        if project is not None:
+            ui.link(safe(name, 60), address(project)).classes("frame-project")
+            _path(project, here)
+        with ui.element("div").classes("frame-end"):
+            _working(studio)
+            _menu(studio, project, guide)
+    with ui.element("div").classes("page").props('id="content" tabindex="-1"'):
+        with ui.element("div").classes("page-head"):
+            with ui.element("h1"):
+                heading = ui.label(safe(title))
+            actions = ui.element("div").classes("line")
+        faults = ui.element("div")
+        undo = UndoBar()
+
+        def show_fault(error: Exception) -> None:
+            faults.clear()
+            with faults:
+                error_line(error if isinstance(error, OpsinError) else fault_in_words(error))
+
+        ui.on_exception(show_fault)
+        try:
+            yield Frame(heading, actions, undo)
+        except NotThere:
+            raise
+        except OpsinError as error:
+            error_line(error)
+
+
+def _path(project: Project, here: str) -> None:
+    """The pages of a project; those that need a classifier are off until there is one."""
+    with ui.element("nav").classes("path").props('aria-label="Project"'):
+        for key, text, icon in PATH:
+            link = ui.link(target=address(project, key))
+            if key == here:
+                link.props('aria-current="page"')
+            with link:
+                ui.icon(icon).props('aria-hidden="true"')
+                ui.label(text)
+
+
+def _working(studio: Studio) -> None:
+    """What the queue does now, live."""
+    with ui.element("div").classes("working").props('role="status"') as line:
+        link = ui.link("", "/jobs")
+
+    def show(topic: str = "jobs") -> None:
+        if topic == "jobs":
+            text = studio.queue_in_words()
+            link.set_text(text)
+            line.set_visibility(bool(text))
+
+    show()
+    studio.changed.subscribe(show)
+
+
+def _menu(studio: Studio, project: Project | None, guide: str) -> None:
+    """Help, and everything that is not on the path."""
+    icon_action("help_outline", "Help with this page",
+                lambda: ui.navigate.to(f"{HELP}/{guide}", new_tab=True))  # fmt: skip
+    with icon_action("more_vert", "More", lambda: None), ui.menu(), ui.list():
+        for word, path in studio.menu:
+            if project or "{project}" not in path:
+                target = path.replace("{project}", project.id if project else "")
+                ui.menu_item(word, lambda target=target: ui.navigate.to(target))

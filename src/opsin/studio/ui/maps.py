@@ -1,0 +1,139 @@
+"""What a layer makes of a photograph: its maps, one of them alone, or its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+from nicegui import ui
+
+from opsin.core.child_process import Header
+from opsin.core.format import counted
+from opsin.report.inside.layer_sections import figure
+from opsin.studio.runs.inspection_sessions import InspectionAnswer
+from opsin.studio.ui.kit import facts, note
+from opsin.studio.words import safe
+
+OnUnit = Callable[[int], Awaitable[object] | object]
+
+
+def in_percent(box: Sequence[int], size: Sequence[int]) -> tuple[float, ...]:
+    """A part of an image, by its ends, as top, left, height and width in percent."""
+    (top, left, bottom, right), (tall, wide) = box, size
+    shares = (top / tall, left / wide, (bottom - top) / tall, (right - left) / wide)
+    return tuple(round(100 * share, 2) for share in shares)
+
+
+def framed(
+    src: str, alt: str, title: str = "", boxes: Iterable[Sequence[float]] = ()
+) -> ui.element:
+    """An image with frames: top, left, height and width in percent."""
+    with ui.element("figure").classes("framed") as element:
+        with ui.element("div"):
+            image = ui.element("img").classes("pixel").props('draggable="false"')
+            image.props.update({"src": src, "alt": safe(alt)})
+            for top, left, height, width in boxes:
+                ui.element("i").style(
+                    f"top: {top}%; left: {left}%; height: {height}%; width: {width}%"
+                )
+        if title:
+            with ui.element("figcaption"):
+                ui.label(safe(title, 80))
+    return element
+
+
+def bars(rows: Iterable[tuple[str, float, str]], on_click: OnUnit | None = None) -> None:
+    """Names with their shares, -1 to 1, as bars, and what is written beside them."""
+    with ui.element("dl").classes("bars"):
+        for number, (name, share, text) in enumerate(rows):
+            with ui.element("dt"):
+                if on_click:
+                    button = ui.button(safe(name, 60), color=None).props("flat dense no-caps")
+                    button.on_click(lambda number=number: on_click(number))
+                else:
+                    ui.label(safe(name, 60))
+            with ui.element("dd").props('aria-hidden="true"'):
+                bar = ui.element("i").style(f"width: {100 * min(1.0, abs(share)):.1f}%")
+                bar.classes("below" if share < 0 else "")
+            with ui.element("dd"):
+                ui.label(safe(text))
+
+
+def maps_grid(answer: InspectionAnswer, on_unit: OnUnit) -> None:
+    """The maps of an answer, enlarged without smoothing; a click shows one alone."""
+    with ui.element("div").classes("maps"):
+        for unit in answer.values["units"]:
+            text = f"Map {unit['unit']}, up to {figure(unit['high'])}"
+            with ui.element("button").props('type="button"') as button:
+                button.props["title"] = text
+                button.on("click", lambda number=unit["unit"]: on_unit(number))
+                image = ui.element("img").classes("pixel").props('loading="lazy"')
+                image.props.update({"src": answer.src(unit["image"]), "alt": text})
+
+
+def unit_bars(answer: InspectionAnswer, on_unit: OnUnit) -> None:
+    """Units that are one number each."""
+    units, names = answer.values["units"], answer.values["names"]
+    largest = max((abs(unit["high"]) for unit in units), default=0.0) or 1.0
+    rows = [
+        (
+            names[unit["unit"]] if unit["unit"] < len(names) else f"Unit {unit['unit']}",
+            unit["high"] / largest,
+            figure(unit["high"]),
+        )
+        for unit in units
+    ]
+    bars(rows, lambda at: on_unit(units[at]["unit"]))
+
+
+def scale_line(values: Header) -> None:
+    """The colours of a layer's maps, from its lowest to its highest number, in words too."""
+    signed = values["low"] != "0"
+    bright = (
+        "Purple is above 0, orange below" if signed else "Bright is where a map finds something"
+    )
+    note(f"{bright}; each place sees {values['sees']}. Click a map to see it alone.")
+    with ui.element("div").classes("scale note"):
+        ui.label(values["low"])
+        ui.element("i").style(f"background: linear-gradient(90deg, {', '.join(values['stops'])})")
+        ui.label(values["high"])
+
+
+def one_map(answer: InspectionAnswer, unit: Header) -> None:
+    """One map large, beside the photograph with what it sees at its strongest place."""
+    values, number = answer.values, unit["unit"]
+    with ui.element("div").classes("pair"):
+        if values["maps"]:
+            framed(answer.src(unit["image"]), f"Map {number}", f"Map {number}")
+            title = "Framed: where it reacts most"
+            framed(
+                answer.src(values["image"]),
+                "The photograph",
+                title,
+                [in_percent(unit["box"], values["size"])],
+            )
+    row, column = unit.get("place", (0, 0))
+    numbers = [("Highest", figure(unit["high"])), ("Lowest", figure(unit["low"]))]
+    if values["maps"]:
+        numbers += [("Mean", figure(unit["mean"])),
+                    ("Reacts most at", f"row {row + 1}, column {column + 1}")]  # fmt: skip
+        numbers.append(("Sees", values["sees"]))
+    facts(numbers)
+
+
+def best_photographs(answer: InspectionAnswer, size: Sequence[int]) -> None:
+    """The training photographs that activate a unit most, each with the part that it sees."""
+    values = answer.values
+    if values["constant"]:
+        note("It gives the same number for every photograph: it has learnt nothing.")
+        return
+    total = sum(number for _, number in values["mix"])
+    mix = [f"{number} are {name}" for name, number in values["mix"][:3]]
+    note(f"Of the {counted(total, 'photograph')} that activate it most, {', '.join(mix)}.")
+    with ui.element("div").classes("seen-best"):
+        for best in values["best"]:
+            text = f"{best['class']} · {figure(best['value'])}"
+            with ui.element("div"):
+                boxes = [in_percent(best["box"], size)] if best["box"] else []
+                framed(answer.src(best["image"]), f"Photograph of {best['class']}", text, boxes)
+                if best["patch"] is not None:
+                    framed(answer.src(best["patch"]), "The part that it sees")

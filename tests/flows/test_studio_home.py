@@ -1,0 +1,200 @@
+"""Home: what is dropped becomes a project; projects are renamed, removed and restored."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("nicegui")
+pytest.importorskip("selenium")
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+
+from tests.browser import needs_chromium, resize
+from tests.conftest import write_shapes
+from tests.server.made_engine import png
+from tests.studio_browser import (
+    StudioProcess,
+    button,
+    complaints,
+    field,
+    one,
+    requests_elsewhere,
+    shown,
+    sideways,
+    studio,
+    until,
+    wait_for,
+)  # fmt: skip
+
+pytestmark = needs_chromium
+
+HOSTILE = '<img src=x onerror="window.HACKED=1">{{7*7}}'
+FILES = ".dropzone input[type=file]"
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudioProcess]:
+    folder = tmp_path_factory.mktemp("studio")
+    write_shapes(folder / "root" / "shapes")
+    write_shapes(folder / "outside" / "secret")
+    (folder / "root" / "way-out").symlink_to(folder / "outside")
+    with studio(folder, roots=[folder / "root"]) as running:
+        yield running
+        assert "Traceback" not in running.said()
+
+
+@pytest.fixture
+def browser(browser: webdriver.Chrome, running: StudioProcess) -> Iterator[webdriver.Chrome]:
+    complaints(browser)
+    yield browser
+    assert complaints(browser) == []
+    assert browser.execute_script("return window.HACKED") is None
+    assert requests_elsewhere(browser, running.address) == []
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of noise in 9 MB that no packing makes smaller."""
+    path, random = tmp_path_factory.mktemp("packed") / f"pets {HOSTILE[:16]}.zip", np.random
+    with zipfile.ZipFile(path, "w") as archive:
+        for label in ("cat", "dog", HOSTILE):
+            for number in range(4):
+                noise = random.default_rng(number + 9 * len(label)).integers(0, 256, (512, 512, 3))
+                archive.writestr(f"pets/{label}/{number}.png", png(noise.astype(np.uint8)))
+    return path
+
+
+def slow_down(browser: webdriver.Chrome, bytes_a_second: int) -> None:
+    limits = {
+        "offline": False, "latency": 0, "downloadThroughput": -1,
+        "uploadThroughput": bytes_a_second,
+    }  # fmt: skip
+    browser.execute_cdp_cmd("Network.enable", {})
+    browser.execute_cdp_cmd("Network.emulateNetworkConditions", limits)
+
+
+def arrived(running: StudioProcess) -> int:
+    """Return how many bytes of uploads lie in the studio's folder."""
+    return sum(file.stat().st_size for file in (running.home / "uploads").glob("*"))
+
+
+@pytest.mark.slow
+def test_an_upload_that_breaks_off_goes_on_where_it_stopped(
+    browser: webdriver.Chrome, running: StudioProcess, packed: Path
+) -> None:
+    browser.get(running.address)
+    until(browser, lambda: one(browser, FILES))
+    slow_down(browser, 1_500_000)
+    one(browser, FILES).send_keys(str(packed))
+    wait_for(lambda: arrived(running) > 2_000_000)
+    browser.refresh()
+    slow_down(browser, -1)
+    until(browser, lambda: one(browser, FILES))
+    # Chromium asks nobody who has not touched the page whether to leave it.
+    assert all("beforeunload" in each for each in complaints(browser))
+    kept = arrived(running)
+    assert 2_000_000 < kept < packed.stat().st_size
+    browser.execute_script(
+        """const send = window.fetch; sessionStorage.SENT = 0;
+        window.fetch = (address, how) => {
+          if (how?.method === 'PUT') sessionStorage.SENT = +sessionStorage.SENT + how.body.size;
+          return send(address, how); };"""
+    )
+    one(browser, FILES).send_keys(str(packed))
+    until(browser, lambda: browser.current_url.endswith("/photos"))
+    sent = browser.execute_script("return +sessionStorage.SENT")
+    assert 0 < sent <= packed.stat().st_size - kept
+    assert arrived(running) == 0
+
+
+def test_loose_photos_become_a_project(
+    browser: webdriver.Chrome, running: StudioProcess, shapes: Path
+) -> None:
+    browser.get(running.address)
+    until(browser, lambda: one(browser, FILES))
+    files = sorted(str(path) for path in (shapes / "disc").glob("*.png"))[:3]
+    one(browser, FILES).send_keys("\n".join(files))
+    until(browser, lambda: browser.current_url.endswith("/photos"))
+    until(browser, lambda: "Not sorted yet 3" in shown(browser))
+    browser.get(running.address)
+    until(browser, lambda: "My photos" in names(browser))
+    until(browser, lambda: len(browser.find_elements(By.CSS_SELECTOR, ".project-pictures img")) > 2)
+    choose(browser, "My photos", "Remove")
+    until(browser, lambda: "My photos" not in names(browser))
+
+
+def names(browser: webdriver.Chrome) -> list[str]:
+    return [item.text for item in browser.find_elements(By.CSS_SELECTOR, ".project-name")]
+
+
+def with_icon(browser: webdriver.Chrome, words: str) -> WebElement:
+    return browser.find_element(By.XPATH, f"//button[.//span[text()='{words}']]")
+
+
+def choose(browser: webdriver.Chrome, name: str, item: str) -> None:
+    one(browser, field(f"More about {name}")).click()
+    path = f"//*[contains(@class, 'q-menu')]//*[text()='{item}']"
+    until(browser, lambda: browser.find_element(By.XPATH, path).is_displayed())
+    browser.find_element(By.XPATH, path).click()
+
+
+def test_projects_are_made_renamed_removed_and_restored(
+    browser: webdriver.Chrome, running: StudioProcess
+) -> None:
+    browser.get(running.address)
+    until(browser, lambda: with_icon(browser, "Use the camera").is_displayed())
+    with_icon(browser, "Use the camera").click()
+    until(browser, lambda: browser.current_url.endswith("/photos"))
+    made = browser.current_url.partition("/photos")[0]
+    browser.get(running.address)
+    until(browser, lambda: "My photos" in names(browser))
+
+    choose(browser, "My photos", "Rename")
+    until(browser, lambda: one(browser, field("Name")).is_displayed())
+    one(browser, field("Name")).send_keys(Keys.CONTROL, "a")
+    one(browser, field("Name")).send_keys(HOSTILE, Keys.ENTER)
+    until(browser, lambda: HOSTILE in names(browser))
+    button(browser, "Undo").click()
+    until(browser, lambda: "My photos" in names(browser))
+
+    choose(browser, "My photos", "Remove")
+    until(browser, lambda: "My photos" not in names(browser))
+    # After a reload it can be restored, by one click on what is folded.
+    browser.refresh()
+    until(browser, lambda: one(browser, ".question .q-item").is_displayed())
+    one(browser, ".question .q-item").click()
+    until(browser, lambda: one(browser, field("Restore My photos")).is_displayed())
+    one(browser, field("Restore My photos")).click()
+    until(browser, lambda: "My photos" in names(browser))
+    # Its own address leads to its photos, and so do those of earlier versions.
+    for old in (f"{made}/", made.replace("/projects/", "/data/")):
+        browser.get(old)
+        assert browser.current_url == f"{made}/photos"
+    for width in (400, 1200):
+        resize(browser, width)
+        browser.get(running.address)
+        until(browser, lambda: names(browser))
+        assert sideways(browser) == 0
+
+
+def test_a_folder_of_this_machine_is_added_and_nothing_outside(
+    browser: webdriver.Chrome, running: StudioProcess
+) -> None:
+    browser.get(f"{running.address}/add")
+    until(browser, lambda: with_icon(browser, "shapes").is_displayed())
+    assert "1 not shown" in shown(browser)
+    assert "outside" not in shown(browser)
+    with_icon(browser, "shapes").click()
+    until(browser, lambda: with_icon(browser, "root").is_displayed())
+    button(browser, "Add this folder").click()
+    until(browser, lambda: browser.current_url.endswith("/photos"))
+    browser.get(running.address)
+    until(browser, lambda: "shapes" in names(browser))
+    until(browser, lambda: len(browser.find_elements(By.CSS_SELECTOR, ".project-pictures img")) > 1)

@@ -1,0 +1,193 @@
+"""Photographs and a camera are answered, wrong answers are corrected, in a real browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("nicegui")
+pytest.importorskip("selenium")
+
+from PIL import Image
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+
+from opsin.data.dataset import Dataset, load
+from opsin.studio.datasets.catalogue import Library
+from opsin.studio.jobs.queue import Queue
+from opsin.studio.runs.run_index import opaque
+from tests.browser import chromium, needs_chromium, resize
+from tests.made_runs import answers_right, write_run
+from tests.studio_browser import (
+    StudioProcess,
+    complaints,
+    one,
+    requests_elsewhere,
+    shown,
+    sideways,
+    studio,
+    until,
+)
+
+pytestmark = needs_chromium
+
+FAKE = ("use-fake-device-for-media-stream", "use-fake-ui-for-media-stream")
+
+
+@pytest.fixture(scope="module")
+def running(
+    tmp_path_factory: pytest.TempPathFactory, digits: Dataset, nearest_mean: Path
+) -> Iterator[StudioProcess]:
+    """A studio with a project of ten digits, and two classifiers of it."""
+    folder = tmp_path_factory.mktemp("studio")
+    sets = Library(folder / "home", Queue(folder / "home"))
+    made = sets.new_empty(digits.classes, title="Digits")
+    for number in range(300):
+        name = digits.classes[digits.labels[number]]
+        image = Image.fromarray(digits.images[number][..., 0])
+        image.save(sets.images_path(made.id) / name / f"{number}.png")
+        if number < 8:
+            (folder / "new").mkdir(exist_ok=True)
+            image.save(folder / "new" / f"{number}.png")
+    mine = load(*made.sources)
+    for name, right in (("first", 0.8), ("second", 0.9)):
+        write_run(folder / "runs", name, mine, answers_right(mine, right), classifier=nearest_mean)
+    (folder / "project").write_text(made.id)
+    with studio(folder) as process:
+        yield process
+
+
+def page(running: StudioProcess, query: str = "") -> str:
+    project = (running.folder / "project").read_text()
+    return f"{running.address}/projects/{project}/try{query}"
+
+
+def send(browser: webdriver.Chrome, *files: Path) -> None:
+    until(browser, lambda: one(browser, "input[type=file]"))
+    one(browser, "input[type=file]").send_keys("\n".join(map(str, files)))
+
+
+def named(browser: webdriver.Chrome, words: str) -> WebElement:
+    """A button or an entry of a menu, by a part of its words."""
+    parts = "self::button or self::a or contains(@class, 'q-item')"
+    return browser.find_element(By.XPATH, f"//*[{parts}][contains(normalize-space(.), '{words}')]")
+
+
+def gallery(browser: webdriver.Chrome) -> list[WebElement]:
+    return browser.find_elements(By.CSS_SELECTOR, ".gallery-item")
+
+
+def calm(running: StudioProcess, browser: webdriver.Chrome) -> None:
+    assert complaints(browser) == []
+    assert requests_elsewhere(browser, running.address) == []
+    resize(browser, 400)
+    assert sideways(browser) == 0
+    resize(browser, 1200)
+
+
+def test_a_photograph_is_answered_explained_and_corrected(
+    running: StudioProcess, browser: webdriver.Chrome
+) -> None:
+    browser.get(f"{running.address}/try?run={opaque('first')}")
+    until(browser, lambda: "/projects/" in browser.current_url)
+    send(browser, running.folder / "new" / "0.png")
+    until(browser, lambda: one(browser, ".bars .best"))
+    assert one(browser, ".bars .best").text == "0"
+    assert one(browser, ".headline").text.startswith("0, ")
+    assert len(browser.find_elements(By.CSS_SELECTOR, ".bars dt")) == 10
+    named(browser, "Show where it looks").click()
+    until(browser, lambda: "hiding this makes 0 less probable" in shown(browser), 60)
+    assert "/heat/" in (one(browser, ".photo").get_attribute("src") or "")
+    one(browser, ".question .q-item").click()
+    until(browser, lambda: gallery(browser), 60)
+    assert "the same" in shown(browser)
+
+    # It joins another class, which is taken back, also after a reload.
+    seven = running.folder / "home" / "pictures"
+    named(browser, "That is wrong").click()
+    until(browser, lambda: named(browser, "It is 7").is_displayed())
+    named(browser, "It is 7").click()
+    until(browser, lambda: "Added to your photographs of 7" in shown(browser))
+    assert len(list(seven.glob("*/*/7/0.png"))) == 1
+    assert "1 new photograph" in shown(browser)
+    named(browser, "Train again")
+    browser.refresh()
+    until(browser, lambda: "Added to your photographs of 7" in shown(browser))
+    named(browser, "Undo").click()
+    until(browser, lambda: named(browser, "That is wrong"))
+    until(browser, lambda: "new photograph" not in shown(browser))
+    assert not list(seven.glob("*/*/7/0.png"))
+    # The address alone brings it back, and another classifier answers the same image.
+    browser.get(browser.current_url.replace(opaque("first"), opaque("second")))
+    until(browser, lambda: one(browser, ".bars .best"))
+    calm(running, browser)
+
+
+def test_many_photographs_are_grouped_by_their_answers(
+    running: StudioProcess, browser: webdriver.Chrome
+) -> None:
+    browser.get(page(running))
+    files = sorted((running.folder / "new").iterdir())
+    send(browser, *files[:3])
+    until(browser, lambda: len(gallery(browser)) == 3)
+    assert "0 (1)" in shown(browser)
+    gallery(browser)[0].click()
+    until(browser, lambda: "1 of 3" in shown(browser))
+    one(browser, "body").send_keys(Keys.ARROW_RIGHT)
+    until(browser, lambda: "2 of 3" in shown(browser))
+    browser.back()
+    browser.back()
+    until(browser, lambda: len(gallery(browser)) == 3)
+
+    browser.get(page(running))
+    until(browser, lambda: len(browser.find_elements(By.CSS_SELECTOR, "input[type=file]")) == 2)
+    folder = browser.find_elements(By.CSS_SELECTOR, "input[type=file]")[1]
+    folder.send_keys(str(running.folder / "new"))
+    until(browser, lambda: one(browser, "a[href$='.csv']"), 60)
+    headings = [each.text for each in browser.find_elements(By.TAG_NAME, "h2")]
+    assert sum(int(text.rpartition("(")[2][:-1]) for text in headings) == 8
+    table = one(browser, "a[href$='.csv']").get_attribute("href")
+    script = "return fetch(arguments[0]).then((answer) => answer.text())"
+    assert browser.execute_script(script, table).startswith("image,answer,label")
+    gallery(browser)[1].click()
+    until(browser, lambda: "2 of 8" in shown(browser))
+    until(browser, lambda: one(browser, ".bars .best"))
+    calm(running, browser)
+
+
+def test_the_camera_is_answered_while_it_looks(running: StudioProcess, tmp_path: Path) -> None:
+    with chromium(tmp_path / "profile", *FAKE) as browser:
+        resize(browser, 1200)
+        browser.get(page(running))
+        until(browser, lambda: named(browser, "Use the camera"))
+        named(browser, "Use the camera").click()
+        until(browser, lambda: "answers a second" in shown(browser))
+        assert len(browser.find_elements(By.CSS_SELECTOR, ".live .bars dt")) == 10
+        named(browser, "Stop").click()
+        until(browser, lambda: not browser.find_elements(By.TAG_NAME, "video"))
+        named(browser, "Use the camera").click()
+        until(browser, lambda: "answers a second" in shown(browser))
+        # It is taken away.
+        script = "document.querySelector('video').srcObject.getVideoTracks()[0].onended()"
+        browser.execute_script(script)
+        until(browser, lambda: "The camera is gone" in shown(browser))
+        named(browser, "Use the camera").click()
+        until(browser, lambda: "answers a second" in shown(browser))
+        named(browser, "Keep this photo").click()
+        until(browser, lambda: "images=" in browser.current_url)
+        until(browser, lambda: one(browser, ".bars"))
+        calm(running, browser)
+
+
+def test_a_camera_that_is_refused_is_said_in_words(
+    running: StudioProcess, browser: webdriver.Chrome
+) -> None:
+    browser.get(page(running))
+    until(browser, lambda: named(browser, "Use the camera"))
+    named(browser, "Use the camera").click()
+    until(browser, lambda: one(browser, ".intake .error"))
+    assert "camera" in one(browser, ".intake .error").text

@@ -1,0 +1,98 @@
+"""A project is its images with its classifiers: renamed, removed and restored as one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("nicegui")
+
+from opsin.core.errors import RunError
+from opsin.data.dataset import Dataset
+from opsin.studio import StudioSettings
+from opsin.studio.errors import NotThere
+from opsin.studio.pages.removed import list_removed, remove_project, restore
+from opsin.studio.state import Studio
+from tests.made_studio import write_two_runs
+
+
+def started(folder: Path) -> Studio:
+    studio = Studio(StudioSettings(runs=folder / "runs", home=folder / "home", roots=(folder,)))
+    studio.runs.scan()
+    return studio
+
+
+@pytest.fixture
+def parts(tmp_path: Path, digits: Dataset, nearest_mean: Path) -> Studio:
+    write_two_runs(tmp_path / "runs", digits, nearest_mean)
+    return started(tmp_path)
+
+
+def names(parts: Studio) -> list[str]:
+    return [project.name for project in parts.projects.all()]
+
+
+def test_runs_of_the_command_line_are_a_project_by_their_source(parts: Studio) -> None:
+    [project] = parts.projects.all()
+    assert (project.dataset, len(project.classifiers)) == (None, 2)
+    parts.projects.rename(project.id, "  Digits of ours ")
+    assert names(parts) == names(started(parts.settings.home.parent)) == ["Digits of ours"]
+    newest = project.classifier()
+    assert newest is not None
+    assert newest.verdict.startswith("Right for ")
+    assert parts.projects.of_run(newest.id).id == project.id
+    # Its images become a dataset: the project is the same.
+    added = parts.sets.add_source(*newest.places)
+    assert [item.id for item in parts.projects.all()] == [project.id] == [added.id]
+
+
+def test_a_project_is_removed_and_restored_with_its_classifiers(parts: Studio) -> None:
+    [project] = parts.projects.all()
+    parts.sets.add_source(*project.runs[0].places, title="Numbers")
+    token = remove_project(parts, project.id)
+    assert names(parts) == []
+    # After a restart, too.
+    parts = started(parts.settings.home.parent)
+    [removed] = list_removed(parts)
+    assert (removed.name, removed.token) == ("Numbers", token)
+    restore(parts, token)
+    assert names(parts) == ["Numbers"]
+    assert len(parts.projects.get(project.id).classifiers) == 2
+    assert list_removed(parts) == []
+    with pytest.raises(NotThere):
+        restore(parts, token)
+    # A classifier by itself.
+    alone = parts.runs.delete(project.runs[0].id)
+    assert [item.token for item in list_removed(parts)] == [alone]
+    restore(parts, alone)
+    assert len(parts.projects.get(project.id).classifiers) == 2
+
+
+def test_what_was_deleted_for_good_is_gone(parts: Studio) -> None:
+    made = parts.sets.new_empty(["cat", "dog"])
+    images = parts.sets.images_path(made.id)
+    kept = parts.sets.new_empty(["ant", "bee"])
+    waiting = parts.sets.new_place("An upload on its way")
+    waiting.mkdir(parents=True)
+    token = remove_project(parts, made.id)
+    parts.sets.sweep()
+    assert images.is_dir()
+    parts.sets.sweep(0)
+    assert not images.exists()
+    assert parts.sets.images_path(kept.id).is_dir()
+    assert waiting.is_dir()
+    assert list_removed(parts) == []
+    with pytest.raises(NotThere):
+        restore(parts, token)
+
+
+def test_nothing_is_removed_while_it_trains(parts: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    [project] = parts.projects.all()
+    rows = {row.id: row for row in project.runs}
+    row = project.runs[1]
+    rows[row.id] = type(row)(**vars(row) | {"state": "running"})
+    monkeypatch.setattr(parts.runs, "_rows", rows)
+    with pytest.raises(RunError, match="Stop the training first"):
+        remove_project(parts, project.id)
+    assert len(parts.projects.get(project.id).runs) == 2
