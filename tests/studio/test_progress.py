@@ -124,6 +124,12 @@ def test_epochs_are_told_from_what_comes_before(monkeypatch: pytest.MonkeyPatch)
     followed.look(status("3/30", 5, 10, 0.1).model_copy(update={"left": 90.0}))
     assert followed.progress.step == "Epoch 3 of 30"
     assert followed.progress.left_in_words == "1:30 left"
+    for second in range(4, 24):  # a step takes long, and nothing new is written
+        now[0] = second
+        followed.look(status("3/30", 5, 10, 0.1).model_copy(update={"left": 90.0}))
+    assert followed.progress.left_in_words == "1:10 left"
+    followed.look(status("validation", 0, 0, 0.13).model_copy(update={"left": 68.0}))
+    assert followed.progress.step == "Epoch 3 of 30"
 
 
 def test_a_machine_is_measured_by_its_trainings() -> None:

@@ -34,7 +34,6 @@ _STEPS: Final = {
     "start": "Reading the photographs",
     "features": "Looking at each photograph with a network that has seen a million",
     "heads": "Learning your classes, and judging each photograph unseen",
-    "epochs": "Learning your classes",
     "finish": "Checking the classifier and writing its results",
 }
 
@@ -125,6 +124,7 @@ class _Followed:
         self._spent = dict.fromkeys(PHASES, 0.0)
         self._spent["start"] = max(0.0, time.time() - (job.started or time.time()))
         self._phase, self._last = "start", time.monotonic()
+        self._since = self._heartbeat = 0.0
         self._time = TimeLeft()
         self.progress = TrainingProgress("Starting", left=self._time.see(self._remaining(0), 0))
 
@@ -135,6 +135,11 @@ class _Followed:
         phase = self._phase_of(status)
         if PHASES.index(phase) < PHASES.index(self._phase):
             phase = self._phase
+        heartbeat = status.heartbeat if status else 0.0
+        if phase != self._phase or heartbeat != self._heartbeat:
+            self._since, self._heartbeat = 0.0, heartbeat
+        else:
+            self._since += passed  # what the training says of itself is so old
         self._phase = phase
         self._spent[phase] += passed
         within, of_phase = _within(phase, status)
@@ -147,9 +152,9 @@ class _Followed:
             spent = sum(self._spent.values())
             share = max(share, spent / (spent + left))
         known = share > 0 or estimate is not None
-        self.progress = TrainingProgress(
-            _step_of(phase, status), min(0.99, share) if known else None, left, phase
-        )
+        step = _step_of(phase, status) or self.progress.step
+        shown = min(0.99, share) if known else None
+        self.progress = TrainingProgress(step, shown, left, phase)
 
     def _phase_of(self, status: RunStatus | None) -> str:
         doing = (status.doing if status else None) or ""
@@ -169,9 +174,11 @@ class _Followed:
         slow = min(8.0, max(0.3, slow))
         expected = self._expected.get(self._phase)
         spent = self._spent[self._phase]
-        by_speed = spent * (1 - within) / within if within > 0 and spent > 0 else None
+        by_speed = None
+        if within > 0 and spent > 0:
+            by_speed = max(0.0, (spent - self._since) * (1 - within) / within - self._since)
         if of_phase is not None:
-            present: float | None = of_phase
+            present: float | None = max(0.0, of_phase - self._since)
         elif expected is None:
             present = by_speed
         else:
@@ -201,6 +208,7 @@ def _within(phase: str, status: RunStatus | None) -> tuple[float, float | None]:
 
 def _step_of(phase: str, status: RunStatus | None) -> str:
     epoch = epoch_of(status.doing or "") if status else None
-    if phase == "epochs" and epoch:
-        return f"Epoch {count(epoch[0])} of {count(epoch[1])}"
-    return _STEPS[phase]
+    if phase != "epochs":
+        return _STEPS[phase]
+    # Between two epochs, the step stays.
+    return f"Epoch {count(epoch[0])} of {count(epoch[1])}" if epoch else ""

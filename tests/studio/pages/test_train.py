@@ -17,7 +17,7 @@ from opsin.core.errors import StorageError
 from opsin.data.corrections import write_corrections
 from opsin.studio.jobs.job import Job
 from opsin.studio.pages.train import _TrainPage
-from opsin.studio.ui.training_settings import words_of
+from opsin.studio.ui.training_levels import time_in_words, words_of
 
 if TYPE_CHECKING:
     from opsin.studio.state import Studio
@@ -78,7 +78,10 @@ def test_levels_are_options_and_say_their_time(studio: Studio, project: str) -> 
     settings = page.settings
     assert settings.level is not None
     assert settings.level.name == "good"
-    assert words_of(settings.level).startswith("Good: about ")
+    assert words_of(settings.level).startswith("about ")
+    assert [time_in_words(t) for t in (21, 88, 900, 7_200)] == [
+        "about 20 seconds", "about 90 seconds", "about 15 minutes", "about 2.0 hours",
+    ]  # fmt: skip
     settings._values = dict(settings._levels["quick"].options)
     assert "--from=efficientnet-lite0" in page._argv()
     settings._values = dict(settings._levels["best"].options)

@@ -115,7 +115,8 @@ def test_what_is_given_up_ends_and_can_be_asked_again(looking: Studio) -> None:
         with pytest.raises(OpsinError, match="was given up"):
             await asked
         assert gone(slow)
-        assert processes(inside) == []
+        again = await inside.ask(RUN, "maps", layer="head", image="test/1")
+        assert len(again.values["units"]) == 10
 
     within(work(), looking.inside)
 

@@ -13,10 +13,11 @@ from fastapi import Query
 from fastapi.responses import RedirectResponse
 from nicegui import ui
 
+from opsin.classical.classical_recipe import ClassicalRecipe
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError, SourceError, StorageError
-from opsin.core.format import about, count, counted
+from opsin.core.format import count, counted
 from opsin.core.recipe import flat_options
 from opsin.data.run_images import recipe_of_run
 from opsin.report.training_plan import Plan
@@ -40,7 +41,13 @@ from opsin.studio.ui.kit import (
 )
 from opsin.studio.ui.live_training import LiveTraining
 from opsin.studio.ui.network_picker import Network, known_networks, text_of
-from opsin.studio.ui.training_levels import Level, has_pretrained, levels_for
+from opsin.studio.ui.training_levels import (
+    Level,
+    has_pretrained,
+    levels_for,
+    time_in_words,
+    words_of,
+)
 from opsin.studio.ui.training_plan import Planner
 from opsin.studio.ui.training_settings import TrainingSettings
 from opsin.studio.words import safe
@@ -125,6 +132,7 @@ class _TrainPage:
         self._networks: list[Network] = []
         self._fault: OpsinError | None = None
         self._planner: Planner | None = None
+        self._planned: dict[str, float] = {}  # seconds of each phase of what the form says
         self._shown = ""
         self.live: LiveTraining | None = None
 
@@ -258,6 +266,12 @@ class _TrainPage:
         self._change()
 
     def _take_plan(self, plan: Plan) -> None:
+        if self.settings.level is None and plan.seconds is not None:
+            fits = isinstance(plan.recipe, ClassicalRecipe) and not plan.recipe.fine_tunes
+            work = "heads" if fits else "epochs"
+            self._planned = {"start": 5.0, work: plan.seconds, "finish": 5.0}
+            time = time_in_words(plan.seconds)
+            self._promise.set_text(f"{time[:1].upper()}{time[1:]}, with your settings.")
         self.settings.show_automatic(flat_options(plan.recipe.model_dump(mode="json")))
 
     def _last(self, job: Job) -> None:
@@ -332,12 +346,10 @@ class _TrainPage:
             return
         faults, level = self.settings.faults, self.settings.level
         self._button.set_enabled(not faults and self.can_start)
-        promise = self.settings.price
+        promise, self._planned = self.settings.price, {}
         if level is not None:
-            time = f"About {about(level.seconds)}, " if level.seconds else ""
-            promise = (
-                f"{time}{level.text}." if time else f"{level.text[:1].upper()}{level.text[1:]}."
-            )
+            promise = f"{words_of(level)}."
+            promise = promise[:1].upper() + promise[1:]
             if level.name == "good" and not has_pretrained():
                 promise = ("No network that knows photographs is installed here, so one learns "
                            "from nothing: it takes minutes, and many photographs.")  # fmt: skip
@@ -373,10 +385,8 @@ class _TrainPage:
         coming = [job for job in self._jobs() if not job.over and job.run not in rows]
         name = f"{project.name} {count(len(project.runs) + len(coming) + 1)}"
         level = self.settings.level
-        studio.jobs.add(
-            "train", name, self._argv(name=name), project=project.id,
-            expected=level.expected if level else {},
-        )  # fmt: skip
+        expected, words = level.expected if level else self._planned, self._argv(name=name)
+        studio.jobs.add("train", name, words, project=project.id, expected=expected)
 
     def _argv(self, *, name: str = "", plan: bool = False) -> list[str]:
         """The command line of what the form says; reads and writes small files."""

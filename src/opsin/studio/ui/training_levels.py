@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from opsin.backbones.named_backbones import NAMED
-from opsin.core.format import seconds_of
+from opsin.core.format import counted, seconds_of
 from opsin.studio.jobs.job import Job
 from opsin.studio.progress import factor_of
 
@@ -77,15 +77,33 @@ def levels_for(
     best = _in_time(good, seconds_of(f"{minutes}m")) if trains else {}
     missing = "It needs a network that knows photographs, and none is installed here."
     no_torch = "It needs PyTorch, which is not installed here."
-    seen = "with a network that has seen a million photographs"
+    seen = "network that has seen a million photographs"
+    small = {"model": "backbone", "backbone": "efficientnet-lite0"}
+    chosen = f"with a {seen}" if good else "with a network that Opsin chooses for your photographs"
+    learns = "while the network itself learns from your photographs, too"
     return [
-        Level("quick", "Quick", f"{seen}, a small one", {"backbone": "efficientnet-lite0",
-              "model": "backbone"}, quick, _sum(quick, factor), "" if here else missing),
-        Level("good", "Good", seen if good else "Opsin chooses what suits the photographs", {},
-              good, _sum(good, factor), "" if here or trains else no_torch),
-        Level("best", "As good as it gets", "the network itself learns from your photographs",
-              {"budget": f"{minutes}m"}, best, minutes * 60.0, "" if trains else no_torch),
+        Level("quick", "Quick", f"with a smaller {seen}", small, quick, _sum(quick, factor),
+              "" if here else missing),
+        Level("good", "Good", chosen, {}, good, _sum(good, factor),
+              "" if here or trains else no_torch),
+        Level("best", "As good as it gets", learns, {"budget": f"{minutes}m"}, best,
+              minutes * 60.0, "" if trains else no_torch),
     ]  # fmt: skip
+
+
+def words_of(level: Level) -> str:
+    """A level's time, and what it does."""
+    return f"{time_in_words(level.seconds)}, {level.text}" if level.seconds else level.text
+
+
+def time_in_words(seconds: float) -> str:
+    """A time that is estimated, with as many digits as that deserves."""
+    if seconds < 100:
+        step = 5 if seconds < 60 else 10
+        return f"about {step * max(1, round(seconds / step))} seconds"
+    if seconds < 5400:
+        return f"about {counted(round(seconds / 60), 'minute')}"
+    return f"about {seconds / 3600:.1f} hours"
 
 
 def _head(network: str, images: int | None, known: int) -> dict[str, float]:

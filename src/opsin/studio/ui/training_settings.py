@@ -8,7 +8,6 @@ from typing import Final
 from nicegui import ui
 
 from opsin.classical.classical_recipe import BACKBONE, FITTED, TRAIN_OPTIONS
-from opsin.core.format import about
 from opsin.core.glossary import Term, find_term
 from opsin.core.recipe import AUGMENTATION, PREPARATION, SPLIT, TRAINING
 from opsin.core.recipe_options import NO, YES, RecipeOption
@@ -16,7 +15,7 @@ from opsin.studio.jobs import training_form
 from opsin.studio.ui.kit import heading, note
 from opsin.studio.ui.network_picker import PIXELS, Network, key_of, network_picker
 from opsin.studio.ui.terms import ask_beside
-from opsin.studio.ui.training_levels import Level
+from opsin.studio.ui.training_levels import Level, words_of
 
 #: The groups, and the options of each by their headings in the recipe; the network has the others.
 GROUPS: Final = {
@@ -89,7 +88,9 @@ class TrainingSettings:
     def build_levels(self) -> None:
         """Show the three levels, each with its time."""
         now = self.level
-        choices = {lv.name: words_of(lv) for lv in self._levels.values() if not lv.off}
+        choices = {
+            lv.name: f"{lv.title}: {words_of(lv)}" for lv in self._levels.values() if not lv.off
+        }
         radio = ui.radio(choices, value=now.name if now else None)
         radio.props('aria-label="How good?"').on_value_change(lambda e: self._take(e.value))
         self._radio = radio
@@ -213,12 +214,6 @@ class TrainingSettings:
     def _set_network(self, key: str) -> None:
         self._values["prepare"] = ""
         self._set("backbone", key.removeprefix("name:"))
-
-
-def words_of(level: Level) -> str:
-    """A level in one line: its name, its time, and what it does."""
-    time = f"about {about(level.seconds)}, " if level.seconds else ""
-    return f"{level.title}: {time}{level.text}"
 
 
 def _term_of(name: str) -> Term | None:
