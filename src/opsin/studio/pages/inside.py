@@ -39,6 +39,7 @@ from opsin.studio.ui.kit import (
     icon_action,
     note,
     question,
+    rooted,
 )
 from opsin.studio.ui.lesson import lesson_view
 from opsin.studio.ui.maps import (
@@ -198,12 +199,11 @@ class _Inside:
         if changes:
             self._shown = replace(self._shown, **changes)
             shown, unit = self._shown, self._shown.unit
-            ui.navigate.history.push(
-                layout.address(
-                    self._project, "inside", run=self._run, image=shown.image, layer=shown.layer,
-                    unit="" if unit is None else str(unit),
-                )
+            there = layout.address(
+                self._project, "inside", run=self._run, image=shown.image, layer=shown.layer,
+                unit="" if unit is None else str(unit),
             )  # fmt: skip
+            ui.navigate.history.push(rooted(there))
             self._graph.choose(shown.layer)
         if not self._shown.image:
             self._photo.clear()

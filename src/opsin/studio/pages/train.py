@@ -38,6 +38,7 @@ from opsin.studio.ui.kit import (
     link_button,
     note,
     question,
+    rooted,
 )
 from opsin.studio.ui.live_training import LiveTraining
 from opsin.studio.ui.network_picker import Network, known_networks, text_of
@@ -212,7 +213,7 @@ class _TrainPage:
             row = self._studio.runs.find(job.run) if job and job.run else None
             if job is not None and job.over and row is not None and row.has_classifier:
                 target = layout.address(self._project, "results", run=row.id)
-                ui.run_javascript(f"location.replace({json.dumps(target)})")
+                ui.run_javascript(f"location.replace({json.dumps(rooted(target))})")
                 return
         ongoing = " ".join(job.id for job in self._jobs() if not job.over)
         if ongoing != self._shown:
