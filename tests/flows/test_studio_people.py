@@ -16,7 +16,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 
 from tests.browser import chromium, needs_chromium
-from tests.studio_browser import button, one, shown, until
+from tests.studio_browser import one, shown, until
 
 # A studio with a page that names its visitor wherever pages do something.
 WHO = """
@@ -67,15 +67,21 @@ app.serve(settings, open_browser=False, announce=lambda link: print(link, flush=
 """
 
 
+def press(browser: webdriver.Chrome, words: str) -> None:
+    """Press a button that may have an icon before its words."""
+    path = f"//button[.//span[normalize-space(text())='{words}'] or normalize-space(.)='{words}']"
+    until(browser, lambda: browser.find_element(By.XPATH, path).is_displayed())
+    browser.find_element(By.XPATH, path).click()
+
+
 def invite(owner: webdriver.Chrome, address: str, name: str, role: str) -> str:
     """Invite somebody on the page *People*; return the link."""
     owner.get(f"{address}/people")
-    until(owner, lambda: button(owner, "Invite"))
-    button(owner, "Invite").click()
+    press(owner, "Invite")
     until(owner, lambda: one(owner, '[aria-label="Name"]').is_displayed())
     one(owner, '[aria-label="Name"]').send_keys(name)
     owner.find_element(By.XPATH, f"//*[@role='radio'][contains(., '{role}')]").click()
-    button(owner, "Make a link").click()
+    press(owner, "Make a link")
     until(owner, lambda: "token=" in one(owner, ".mono").text)
     return one(owner, ".mono").text
 
@@ -92,26 +98,24 @@ def test_every_part_of_a_page_knows_its_visitor(
 ) -> None:
     owner, guest = browsers
     (tmp_path / "home").mkdir()
-    process = subprocess.Popen(
-        [sys.executable, "-c", WHO, str(tmp_path)], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout
-        link = process.stdout.readline().strip()
-        address = link.partition("/?")[0]
-        owner.get(link)
-        guest.get(invite(owner, address, "Ada", "Viewer"))
-        for browser in (guest, owner):
-            browser.get(f"{address}/who")
-            until(browser, lambda browser=browser: "later timer" in shown(browser))
-        button(guest, "Click").click()
-        button(owner, "Emit").click()  # what the owner causes happens as Ada in her window
-        until(guest, lambda: "later event" in shown(guest) and "timer of a" in shown(guest))
-        lines = [line for line in shown(guest).splitlines() if ": " in line]
-        wrong = [line for line in lines if not line.endswith(": Ada")]
-        assert (len(lines), wrong) == (11, [])
-        until(owner, lambda: "later event: Owner" in shown(owner))
-        assert "Ada" not in shown(owner)
-    finally:
-        process.terminate()
-        process.wait(30)
+    command = [sys.executable, "-c", WHO, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            link = process.stdout.readline().strip()
+            address = link.partition("/?")[0]
+            owner.get(link)
+            guest.get(invite(owner, address, "Ada", "Viewer"))
+            for browser in (guest, owner):
+                browser.get(f"{address}/who")
+                until(browser, lambda browser=browser: "later timer" in shown(browser))
+            press(guest, "Click")
+            press(owner, "Emit")  # what the owner causes happens as Ada in her window
+            until(guest, lambda: "later event" in shown(guest) and "timer of a" in shown(guest))
+            lines = [line for line in shown(guest).splitlines() if ": " in line]
+            wrong = [line for line in lines if not line.endswith(": Ada")]
+            assert (len(lines), wrong) == (11, [])
+            until(owner, lambda: "later event: Owner" in shown(owner))
+            assert "Ada" not in shown(owner)
+        finally:
+            process.terminate()
