@@ -20,6 +20,7 @@ from opsin.core.format import count, file_size
 from opsin.core.platform import cores
 from opsin.data.split import VAL
 from opsin.studio.jobs.job import Job, last_lines
+from opsin.studio.jobs.outside import stop_outside
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery, Mark
 from opsin.studio.ui.kit import StatusLine, action, facts, note, question
@@ -95,7 +96,10 @@ class LiveTraining:
         jobs, id_ = self._studio.jobs, self.job.id
         keeps = phase == "epochs"
         work: dict[str, Callable[[], object]] = {}
-        if self.job.state == "running":
+        if not self.job.argv and self.job.run:  # started elsewhere
+            outside = RunDirectory(self._studio.runs.root / self.job.run)
+            work["Stop"] = lambda: stop_outside(outside)
+        elif self.job.state == "running":
             work["Stop and keep the best so far" if keeps else "Stop"] = lambda: jobs.stop(id_)
             if keeps:
                 work["Pause"] = lambda: jobs.pause(id_)
