@@ -12,14 +12,12 @@ from selenium import webdriver
 from opsin.studio.datasets.catalogue import Library
 from opsin.studio.jobs.queue import Queue
 from tests.browser import needs_chromium
-from tests.flows.test_studio_train import open_question
+from tests.flows.test_studio_train import choose_model, open_question
 from tests.studio_browser import (
     StudioProcess,
     button,
     choose,
     complaints,
-    field,
-    one,
     requests_elsewhere,
     shown,
     until,
@@ -37,8 +35,7 @@ def test_a_network_that_is_not_here_says_what_it_takes(
     browser.get(f"{running.address}/projects/{project.id}/train")
     open_question(browser, "More")
     open_question(browser, "Advanced")
-    until(browser, lambda: one(browser, field("Model")))
-    choose(browser, "Model", "pretrained")
+    choose_model(browser, "pretrained")
     until(browser, lambda: "Choose a pretrained network." in shown(browser))
     assert not button(browser, "Train").is_enabled()
     choose(browser, "Pretrained network", "mobilenetv4-small")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ pytest.importorskip("nicegui")
 pytest.importorskip("selenium")
 
 from selenium import webdriver
+from selenium.common.exceptions import ElementNotInteractableException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
@@ -57,6 +59,18 @@ def type_into(browser: webdriver.Chrome, label: str, text: str) -> None:
     until(browser, typed)
 
 
+def choose_model(browser: webdriver.Chrome, words: str) -> None:
+    """Choose a model, once the fields have unfolded."""
+
+    def chosen() -> bool:
+        with contextlib.suppress(ElementNotInteractableException):
+            choose(browser, "Model", words)
+            return True
+        return False
+
+    until(browser, chosen)
+
+
 def last_epoch(browser: webdriver.Chrome) -> int:
     """The epoch that the step says, or 0."""
     words = one(browser, ".step").text
@@ -80,8 +94,7 @@ def test_a_training_is_set_followed_stopped_killed_and_continued(
     open_question(browser, "More")
     until(browser, lambda: "Good: " in shown(browser))
     open_question(browser, "Advanced")
-    until(browser, lambda: one(browser, field("Model")))
-    choose(browser, "Model", "dense layers")
+    choose_model(browser, "dense layers")
     until(browser, lambda: one(browser, field("Hidden")).is_displayed())
     type_into(browser, "Epochs", "many")
     until(browser, lambda: "must be a whole number" in shown(browser))
