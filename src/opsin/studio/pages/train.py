@@ -193,7 +193,8 @@ class _TrainPage:
         if self.live is not None:
             job = next((job for job in self._jobs() if job.id == self.live.job.id), None)
             row = self._studio.runs.find(job.run) if job and job.run else None
-            if job is not None and job.over and row is not None and row.has_classifier:
+            ended = job is not None and job.state in ("done", "stopped")
+            if ended and row is not None and row.has_classifier:
                 target = layout.address(self._project, "results", run=row.id)
                 ui.run_javascript(f"location.replace({json.dumps(target)})")
                 return
@@ -279,6 +280,9 @@ class _TrainPage:
             with ui.element("div").classes("line"):
                 if goes_on or job:
                     action("Continue" if goes_on else "Try again", lambda: self._resume(job, row))
+                if row is not None and row.has_classifier:
+                    target = layout.address(self._project, "results", run=row.id)
+                    link_button("See its results", target)
                 if job:
                     action("Dismiss", lambda: self._dismiss(job), kind="quiet")
 
