@@ -51,9 +51,10 @@ def type_into(browser: webdriver.Chrome, label: str, text: str) -> None:
     """Type into a field that may be replaced at this moment, since another model is chosen."""
 
     def typed() -> bool:
-        if one(browser, field(label)).get_attribute("value") != text:
-            one(browser, field(label)).send_keys(Keys.CONTROL, "a")
-            one(browser, field(label)).send_keys(text)
+        with contextlib.suppress(ElementNotInteractableException):
+            if one(browser, field(label)).get_attribute("value") != text:
+                one(browser, field(label)).send_keys(Keys.CONTROL, "a")
+                one(browser, field(label)).send_keys(text)
         return one(browser, field(label)).get_attribute("value") == text
 
     until(browser, typed)

@@ -191,9 +191,11 @@ class _TrainPage:
         if topic != "jobs" and not topic.startswith("run"):
             return
         if self.live is not None:
-            job = next((job for job in self._jobs() if job.id == self.live.job.id), None)
-            row = self._studio.runs.find(job.run) if job and job.run else None
-            ended = job is not None and job.state in ("done", "stopped")
+            before = self.live.job
+            job = next((job for job in self._jobs() if job.id == before.id), before)
+            row = self._studio.runs.find(job.run) if job.run else None
+            state = job.state if job.argv else row.state if row else ""  # of one from elsewhere
+            ended = state in ("done", "stopped")
             if ended and row is not None and row.has_classifier:
                 target = layout.address(self._project, "results", run=row.id)
                 ui.run_javascript(f"location.replace({json.dumps(target)})")
@@ -203,7 +205,7 @@ class _TrainPage:
             self._project = await asyncio.to_thread(self._studio.projects.get, self._project.id)
             self.show()
         elif self.live is not None:
-            await self.live.update(self._studio.jobs.get(self.live.job.id))
+            await self.live.update(job)
 
     def _waiting(self, jobs: list[Job]) -> None:
         if jobs:
