@@ -209,6 +209,19 @@ def test_the_run_before_of_the_same_images_and_split_is_found(tmp_path: Path) ->
     assert found.path == runs[0].path
 
 
+def test_images_that_all_judge_are_not_parted_the_next_time(
+    tmp_path: Path, digits: Dataset
+) -> None:
+    index = RunIndex(tmp_path)
+    made_run(tmp_path, "parted", digits, answers_right(digits, 0.6))
+    index.scan()
+    assert index.last_of(digits.recipe) is not None
+    judged = {"out_of_fold": np.full((len(digits), 10), 0.1, np.float32)}
+    made_run(tmp_path, "judged", digits, judged)
+    index.scan()
+    assert index.last_of(digits.recipe) is None
+
+
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.floats(0.5, 1, width=32))))
 def test_the_surest_of_some_answers_come_first(images: list[tuple[int, int, float]]) -> None:
     probabilities = np.zeros((len(images), 4), np.float32)

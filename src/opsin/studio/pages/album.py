@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -268,6 +269,34 @@ class Albums:
         text = await UPLOADS.run(work)
         self._changed(album, files=True)
         return text
+
+    async def keep(self, set_id: str, class_: str, content: bytes, name: str) -> Path:
+        """Add an image that was tried to a class; return its file."""
+
+        def work() -> Path:
+            own, began = self._own(set_id), time.time()
+            with own.lock:
+                path = self._sets.keep_image(set_id, class_, content, name)
+                if path.stat().st_mtime < began - 1:
+                    raise SourceError(f"It is among your photographs of {class_} already")
+                own.added([path])
+            return path
+
+        path = await UPLOADS.run(work)
+        self.files_changed(set_id)
+        return path
+
+    async def take_out(self, set_id: str, path: Path) -> None:
+        """Remove a file that `keep` added."""
+
+        def work() -> None:
+            own = self._own(set_id)
+            with own.lock:
+                if path.exists():
+                    own.note("1 photograph removed", own.remove([path]))
+
+        await UPLOADS.run(work)
+        self.files_changed(set_id)
 
     async def add_class(self, album: Album, name: str) -> str:
         """Add an empty class; return its name."""

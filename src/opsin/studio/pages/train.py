@@ -23,8 +23,9 @@ from opsin.core.recipe import flat_options
 from opsin.data.run_images import recipe_of_run
 from opsin.report.training_plan import Plan
 from opsin.studio.jobs import training_form
-from opsin.studio.jobs.job import Job, command
+from opsin.studio.jobs.job import Job
 from opsin.studio.pages.page import Page
+from opsin.studio.pages.terminal_training import continue_training, stop_training
 from opsin.studio.projects import Project
 from opsin.studio.runs.dataset_cache import recipe_of
 from opsin.studio.runs.run_index import SPLIT_OPTIONS, RunRow
@@ -180,7 +181,7 @@ class _TrainPage:
         with self._content:
             if ongoing:
                 self._frame.retitle(f"Training {ongoing[0].title}")
-                self.live = LiveTraining(self._studio, ongoing[0])
+                self.live = LiveTraining(self._studio, ongoing[0], self._stop_elsewhere)
                 self._waiting(ongoing[1:])
             else:
                 self._frame.retitle("Train")
@@ -288,20 +289,16 @@ class _TrainPage:
                 if job:
                     action("Dismiss", lambda: self._dismiss(job), kind="quiet")
 
+    def _stop_elsewhere(self, job: Job) -> None:
+        stop_training(RunDirectory(self._studio.runs.root / (job.run or "")))
+
     async def _resume(self, job: Job | None, row: RunRow | None) -> None:
-        jobs = self._studio.jobs
-
-        def go_on() -> None:
-            directory = RunDirectory(self._studio.runs.root / row.folder) if row else None
-            if directory is not None:
-                recipe_of_run(directory)  # or it is asked where its images are
-            if job is not None:
-                jobs.resume(job.id)
-            elif row is not None and directory is not None:
-                title, words = self._project.title_of(row), command("resume", directory.path)
-                jobs.add("resume", title, words, run=row.folder, project=self._project.id)
-
-        await self._do(go_on)
+        studio = self._studio
+        if row is not None and row.in_steps:
+            title = self._project.title_of(row)
+            await self._do(lambda: continue_training(studio, row, title))
+        elif job is not None:
+            await self._do(lambda: studio.jobs.resume(job.id))
 
     def _cause(self, cause: str) -> str:
         for marks, words in _CAUSES.items():

@@ -6,29 +6,30 @@ import functools
 import re
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from fastapi.responses import RedirectResponse
 from nicegui import ui
 from nicegui.events import KeyEventArguments
 
 from opsin.core.errors import OpsinError
 from opsin.core.format import count, counted, percent
-from opsin.runtime.prediction import NONE_OF_THESE, Prediction
+from opsin.runtime.prediction import NONE_OF_THESE
 from opsin.studio.datasets.upload_import import SentFile, common_name, file_name
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import JobAction, new_output_folder
 from opsin.studio.pages.answer_tables import AnsweredImage, grouped, read_answered, read_answers
 from opsin.studio.pages.page import Page
+from opsin.studio.pages.try_answer import show_answer, show_nearest, show_picture
 from opsin.studio.pages.try_corrections import Corrections
 from opsin.studio.projects import Project
 from opsin.studio.runs.run_index import RunRow
 from opsin.studio.state import Studio
 from opsin.studio.threads import IMAGES, UPLOADS
 from opsin.studio.ui import layout
+from opsin.studio.ui.folder_picker import FolderPicker
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery
 from opsin.studio.ui.intake import Intake
 from opsin.studio.ui.kit import (
@@ -45,14 +46,8 @@ from opsin.studio.words import safe
 
 #: Images that are answered at once; more of them are a job.
 MOST: Final = 50
-# Classes that are shown with a bar.
-_BARS: Final = 10
 _KEYS: Final = re.compile(r"[0-9a-f]{16}(,[0-9a-f]{16})*")
 _PACKED: Final = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
-# Small images are enlarged without smoothing.
-_SHARPEN: Final = (
-    "(event) => event.target.classList.toggle('pixel', event.target.naturalWidth < 200)"
-)
 
 
 @dataclass(frozen=True)
@@ -117,18 +112,7 @@ async def try_(
         await body.fill()
 
 
-async def moved(studio: Studio, run: str = "") -> RedirectResponse:
-    """Lead from the address of earlier versions to the project's page."""
-    if run:
-        found = await IMAGES.run(studio.projects.of_run, run)
-        return RedirectResponse(layout.address(found, "try", run=run))
-    projects = await IMAGES.run(studio.projects.all)
-    able = next((found for found in projects if found.classifiers), None)
-    return RedirectResponse(layout.address(able, "try") if able else "/")
-
-
 PAGE = Page("/projects/{project}/try", try_)
-OLD = Page("/try", moved)
 
 
 class TryPage:
@@ -147,12 +131,26 @@ class TryPage:
         if asked.images or asked.job:
             with self._holder:
                 self._waiting = ui.label("Looking").classes("note").props('role="status"')
-        Intake(
-            "Show it photographs, a folder or a zip" if not asked.images else "Show it another",
-            batch=secrets.token_hex(8), folders=True, on_all=self._take, around=".page",
-            live=f"/live/{asked.run.id}",
-        ).classes("main" if asked.images or asked.job else "main empty-page")  # fmt: skip
+        has_answers = bool(asked.images or asked.job)
+        with ui.element("div").classes("" if has_answers else "dropzone"):
+            Intake(
+                "Show it another" if has_answers else "Drop photographs, a folder or a zip here",
+                batch=secrets.token_hex(8), folders=True, on_all=self._take, around=".page",
+                live=f"/live/{asked.run.id}",
+            ).classes("main")  # fmt: skip
         self._status = StatusLine()
+        question("Photographs in a folder of this machine?", self._folders)
+
+    async def _folders(self) -> None:
+        picker = FolderPicker(self._studio.folders, "Try these photographs", self._choose)
+        await picker.open()
+
+    async def _choose(self, place: Callable[[], Path]) -> None:
+        """Classify a folder or a file of this machine."""
+        with self._status.errors():
+            source = await UPLOADS.run(place)
+            folder = await UPLOADS.run(new_output_folder, self._studio.jobs)
+            ui.navigate.to(await UPLOADS.run(self._classify, source, source.name, folder))
 
     def _choice(self) -> None:
         """Say which classifier answers, and offer the others."""
@@ -320,16 +318,14 @@ class TryPage:
             if of > 1:
                 self._steps(at, of)
             with ui.element("div").classes("try"):
-                with ui.element("figure").classes("stack"):
-                    self._picture(key, answer)
+                show_picture(asked.project, asked.run, key, answer)
                 with ui.element("div").classes("stack"):
-                    _verdict(answer)
-                    bars(answer.top(_BARS), f"Probabilities of {answer.name}")
-                    for text in answer.notes:
-                        if text != answer.warning:
-                            note(f"{text[:1].upper()}{text[1:]}.")
+                    show_answer(answer)
                     self._corrections.of_image(key, answer)
-            question("Which training photographs look most like it?", lambda: self._nearest(key))
+            question(
+                "Which training photographs look most like it?",
+                lambda: show_nearest(self._studio, asked.run, key),
+            )
 
     def _steps(self, at: int, of: int) -> None:
         """Lead to the other images, by arrow keys too."""
@@ -352,107 +348,9 @@ class TryPage:
 
         ui.keyboard(press)
 
-    def _picture(self, key: str, answer: Prediction) -> None:
-        """The photograph, and on demand a heat map over it."""
-        asked = self._asked
-        sources = (f"/kept/{key}.png", f"/heat/{asked.run.id}/{key}.png")
-        image = ui.element("img").classes("photo").props(f'src="{sources[0]}"')
-        image.props["alt"] = safe(answer.name, 60)
-        image.on("load", js_handler=_SHARPEN)
-        if answer.warning:
-            return
-        with ui.element("figcaption").classes("line"):
-            button = action("Show where it looks", lambda: None, kind="quiet", icon="blur_on")
-            words = note("")
-            trust = ui.link(
-                "Can you trust it?",
-                layout.address(asked.project, "inside", run=asked.run.id, image=f"kept/{key}",
-                               view="why"),
-            )  # fmt: skip
-            trust.set_visibility(False)
-        label = safe(answer.label, 40)
-        done = f"Bright: hiding this makes {label} less probable."
-        image.on("load", lambda: words.text.startswith("Hiding") and words.set_text(done))
-        image.on("error", lambda: words.set_text("There is no heat map of this photograph."))
-
-        def toggle() -> None:
-            is_heat = image.props["src"] == sources[0]
-            image.props["src"] = sources[is_heat]
-            image.update()
-            button.set_text("Show the photograph" if is_heat else "Show where it looks")
-            words.set_text("Hiding one part after another; this takes up to a minute." * is_heat)
-            trust.set_visibility(is_heat)
-
-        button.on_click(toggle)
-
-    async def _nearest(self, key: str) -> None:
-        """Show the training images that the network sees most like it."""
-        waiting = note("Looking for the nearest training photographs")
-
-        def tell(text: str, done: int, total: int) -> None:
-            if not waiting.is_deleted:
-                waiting.set_text(
-                    f"{safe(text)}: {count(done)} of {count(total)}" if total else text
-                )
-
-        try:
-            found = await self._studio.inside.ask(
-                self._asked.run.id, "nearest", on_progress=tell, kept=key
-            )
-        finally:
-            if not waiting.is_deleted:
-                waiting.delete()
-        if self._holder.is_deleted:
-            return
-        images = [
-            GalleryImage(
-                each.shown,
-                f"Training photograph {each.name}, class {each.class_name}",
-                f"{each.class_name} · {'the same' if each.same else f'{each.similarity:.2f}'}",
-            )
-            for each in found.nearest
-        ]
-        ImageGallery("Nearest training photographs, the nearest first", images)
-        note("The number says how alike the network sees them, 1 at most.")
-
 
 def _in_gallery(image: AnsweredImage) -> GalleryImage:
     name = Path(image.name).name
     other = f"{image.label}? " if image.answer == NONE_OF_THESE else ""
     caption = f"{other}{percent(image.confidence)} · {name}"
     return GalleryImage(f"{image.src}?small=1", f"{name}, {image.answer}", caption)
-
-
-def _verdict(answer: Prediction) -> None:
-    """The answer in large type, and how far it is known."""
-    nearest = f"{safe(answer.label, 60)}, {percent(answer.confidence)}"
-    headline = ui.label(nearest).classes("headline")
-    if answer.warning:
-        headline.set_text("Nothing to recognise")
-        ui.label(f"The photograph has no contrast. Nearest: {nearest}.").classes("warning")
-    elif answer.rejected:
-        headline.set_text("None of these")
-        note(f"It looks unlike the training photographs. Nearest: {nearest}.")
-    elif answer.rejected is None:
-        note("This classifier cannot say when a photograph is none of its classes.")
-    else:
-        note("Similar to the training photographs.")
-
-
-def bars(shares: Sequence[tuple[str, float]], label: str) -> ui.element:
-    """Classes with their probabilities, the largest first.
-
-    Example:
-        ``bars(prediction.top(), "Probabilities of boot.png")``
-    """
-    with ui.element("dl").classes("bars") as element:
-        element.props["aria-label"] = safe(label)
-        for place, (name, share) in enumerate(shares):
-            with ui.element("dt").classes("" if place else "best") as title:
-                ui.label(safe(name, 60))
-            title.props["title"] = safe(name)
-            with ui.element("dd").props('aria-hidden="true"'):
-                ui.element("i").style(f"width: {100 * min(max(share, 0.0), 1.0):.2f}%")
-            with ui.element("dd"):
-                ui.label(percent(share))
-    return element

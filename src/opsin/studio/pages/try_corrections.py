@@ -18,8 +18,10 @@ from opsin.runtime.prediction import Prediction
 from opsin.studio.jobs import training_form
 from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.queue import JobAction
+from opsin.studio.pages.album import albums_of
 from opsin.studio.projects import Project
 from opsin.studio.runs.compared import Compared
+from opsin.studio.runs.dataset_cache import recipe_of
 from opsin.studio.runs.run_index import RunRow
 from opsin.studio.state import Studio
 from opsin.studio.threads import IMAGES, UPLOADS
@@ -63,10 +65,12 @@ class Corrections:
                     await join(await UPLOADS.run(self._studio.sets.add_class, self._set_id, name))
 
         async def undo() -> None:
-            _, path = self._studio.tried.joined.pop(key)
-            await UPLOADS.run(path.unlink, missing_ok=True)
-            await self._changed()
-            show()
+            with status.errors():
+                _, path = self._studio.tried.joined[key]
+                await albums_of(self._studio).take_out(self._set_id, path)
+                del self._studio.tried.joined[key]
+                await self._changed()
+                show()
 
         show()
 
@@ -92,13 +96,12 @@ class Corrections:
         return self._project.dataset.id
 
     async def _join(self, key: str, class_: str) -> None:
-        kept, sets = self._studio.tried.get(key), self._studio.sets
-        path = await UPLOADS.run(sets.keep_image, self._set_id, class_, kept.content, kept.name)
+        kept, albums = self._studio.tried.get(key), albums_of(self._studio)
+        path = await albums.keep(self._set_id, class_, kept.content, kept.name)
         self._studio.tried.joined[key] = class_, path
         await self._changed()
 
     async def _changed(self) -> None:
-        self._studio.opened.forget(self._set_id)
         self._studio.changed.emit(f"set:{self._set_id}")
         await self.offer(self._offer)
 
@@ -131,16 +134,19 @@ class Corrections:
         ui.navigate.to(self._offer(job.id))
 
     def _start(self) -> Job:
-        studio, dataset = self._studio, self._studio.sets.get(self._set_id)
+        """Add the training to the queue, with the parts of the last one."""
+        studio, project = self._studio, self._studio.projects.get(self._project.id)
+        dataset = studio.sets.get(self._set_id)
         _, level = self._new()
+        parts = studio.runs.last_of(recipe_of(dataset))
         corrections = studio.sets.corrections_path(dataset.id)
+        name = f"{project.name} {count(len(project.runs) + 1)}"
         words = training_form.argv(
-            dataset.words(), level.options, runs=studio.settings.runs,
-            labels=corrections if corrections.is_file() else None,
+            dataset.words(), level.options | ({"parts_of": str(parts.path)} if parts else {}),
+            runs=studio.settings.runs, labels=corrections if corrections.is_file() else None,
+            name=name,
         )  # fmt: skip
-        return studio.jobs.add(
-            "train", dataset.title, words, project=self._project.id, expected=level.expected
-        )
+        return studio.jobs.add("train", name, words, project=project.id, expected=level.expected)
 
     async def follow(self, job_id: str, holder: ui.element, address: Callable[..., str]) -> None:
         """Show a training that was started here, then compare old and new."""

@@ -246,7 +246,8 @@ class RunIndex:
                 alike = all(getattr(before, name) == getattr(recipe, name) for name in same)
                 # Cross-validated runs have no parts.
                 if alike and "fold" not in directory.load_arrays(directory.split):
-                    return directory
+                    # Images that all judge are not parted either, also next time.
+                    return None if row.split == "out_of_fold" else directory
         return None
 
     def delete(self, id: str) -> str:  # noqa: A002

@@ -20,7 +20,6 @@ from opsin.core.format import count, file_size
 from opsin.core.platform import cores
 from opsin.data.split import VAL
 from opsin.studio.jobs.job import Job, last_lines
-from opsin.studio.jobs.outside import stop_outside
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery, Mark
 from opsin.studio.ui.kit import StatusLine, action, facts, note, question
@@ -46,10 +45,11 @@ class LiveTraining:
     Args:
         studio: The state of all windows.
         job: The training.
+        stop: Stops a training that was started elsewhere.
     """
 
-    def __init__(self, studio: Studio, job: Job) -> None:
-        self._studio, self.job = studio, job
+    def __init__(self, studio: Studio, job: Job, stop: Callable[[Job], object]) -> None:
+        self._studio, self.job, self._stop = studio, job, stop
         self._offers: tuple[str, ...] = ()
         with ui.element("section").classes("stack") as self.element:
             with ui.element("div").classes("card stack"):
@@ -96,9 +96,8 @@ class LiveTraining:
         jobs, id_ = self._studio.jobs, self.job.id
         keeps = phase == "epochs"
         work: dict[str, Callable[[], object]] = {}
-        if not self.job.argv and self.job.run:  # started elsewhere
-            outside = RunDirectory(self._studio.runs.root / self.job.run)
-            work["Stop"] = lambda: stop_outside(outside)
+        if not self.job.argv:  # started elsewhere
+            work["Stop"] = lambda: self._stop(self.job)
         elif self.job.state == "running":
             work["Stop and keep the best so far" if keeps else "Stop"] = lambda: jobs.stop(id_)
             if keeps:
