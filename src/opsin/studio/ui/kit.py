@@ -133,7 +133,7 @@ def without_commands(text: str) -> str:
         'There is too little space.'
     """
     sentences = re.split(r"(?<=[.!?:]) +", text)
-    kept = [item for item in sentences if not re.search(r"(^|\W)(--[a-z]|opsin [a-z])", item)]
+    kept = [item for item in sentences if not re.search(r"(^|\W)(--[a-z]|opsin [a-z])|:$", item)]
     return safe(" ".join(kept or sentences[:1]), _MESSAGE_MOST)
 
 
