@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,6 +86,10 @@ def images(browser: webdriver.Chrome, gallery: str) -> list[WebElement]:
     return browser.find_elements(By.CSS_SELECTOR, f'{gallery} .gallery-item[aria-label*="label"]')
 
 
+def selected(browser: webdriver.Chrome, number: int) -> bool:
+    return f"{number} record" in shown(browser)
+
+
 def unfold(browser: webdriver.Chrome, words: str) -> None:
     path = f"//*[contains(@class, 'question')]//*[@role='button'][contains(., '{words}')]"
     until(browser, lambda: browser.find_element(By.XPATH, path).is_displayed())
@@ -163,7 +168,7 @@ def test_two_are_compared_one_is_removed_and_restored(
     assert not button(browser, "Compare").is_enabled()
     for number in range(2):
         browser.find_elements(By.CSS_SELECTOR, boxes)[number].click()
-        until(browser, lambda n=number: f"{n + 1} record" in shown(browser))
+        until(browser, functools.partial(selected, browser, number + 1))
     until(browser, lambda: button(browser, "Compare").is_enabled())
     press(browser, "Compare")
     until(browser, lambda: "is right more often: " in shown(browser), 90)
