@@ -34,7 +34,7 @@ from opsin.core.recipe_options import options_of
 from opsin.core.storage import storage_errors, write_json, write_new
 from opsin.data import formats
 from opsin.data.audit import Finding
-from opsin.data.image_tree import natural
+from opsin.data.image_tree import holds_images, natural
 from opsin.data.images import open_apart
 from opsin.data.sources import named
 from opsin.data.sources.folder import open_folder
@@ -297,7 +297,7 @@ class Library:
     def look(self, id: str, *, again: bool = False) -> Job | None:  # noqa: A002
         """Start an audit of a set if its files have changed since the last one."""
         the_set, folder = self.get(id), self.folder(id)
-        if the_set.made_here and not any(self._listed(the_set).values()):
+        if the_set.made_here and not holds_images(Path(the_set.sources[0])):
             return None
         recipe = DataRecipe.of(*the_set.sources, **the_set.options)
         with without_places(the_set.sources[0], the_set.title):

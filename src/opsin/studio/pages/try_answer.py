@@ -92,10 +92,10 @@ async def show_nearest(studio: Studio, run: RunRow, key: str) -> None:
         return
     images = [
         GalleryImage(
-            each.shown, f"Training photograph {each.name}, class {each.class_name}",
-            f"{each.class_name} · {'the same' if each.same else f'{each.similarity:.2f}'}",
+            found.src(near["image"]), f"Training photograph {near['name']}, class {near['class']}",
+            f"{near['class']} · " + ("the same" if near["same"] else f"{near['similarity']:.2f}"),
         )
-        for each in found.nearest
+        for near in found.values["nearest"]
     ]  # fmt: skip
     with content:
         ImageGallery("Nearest training photographs, the nearest first", images)

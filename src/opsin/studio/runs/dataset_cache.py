@@ -21,7 +21,7 @@ from opsin.data.cache import digest_names, short_digest
 from opsin.data.dataset import fingerprint_of
 from opsin.data.decoded import Decoded, correct, take
 from opsin.data.fill_cache import cache_key, look_up
-from opsin.data.run_images import pair_up, read_images, recipe_of_run, rows_of_run
+from opsin.data.run_images import has_no_images, pair_up, read_images, recipe_of_run, rows_of_run
 from opsin.data.sources.named import NAMES
 from opsin.studio.datasets.catalogue import Library, LibraryDataset, without_places
 from opsin.studio.datasets.corrections import Corrections, RunCorrections
@@ -46,6 +46,8 @@ class ImagePlaces:
 
     def check(self, run: RunDirectory) -> None:
         """Check that the images of a run lie in these places."""
+        if has_no_images(run):
+            return
         recipe = recipe_of_run(run)
         known = {*NAMES, *(source for dataset in self._sets.all() for source in dataset.sources)}
         for source in filter(None, (*recipe.sources, recipe.test, recipe.labels)):

@@ -124,7 +124,7 @@ def error_line(error: OpsinError | str) -> ui.element:
     with ui.element("p").classes("error").props('role="alert"') as line:
         if isinstance(error, MovedError):
             names = ", ".join(Path(path).name or path for path in error.gone)
-            ui.label(f"The images of this classifier were moved: {safe(names)}.")
+            ui.label(f"The photographs of this classifier were moved: {safe(names)}.")
             ui.link("Find them", f"/runs/{opaque(Path(error.run).name)}/moved")
         else:
             ui.label(safe(str(error), _MESSAGE_MOST))
@@ -139,7 +139,7 @@ def without_commands(text: str) -> str:
         'There is too little space.'
     """
     sentences = re.split(r"(?<=[.!?:]) +", text)
-    kept = [item for item in sentences if not re.search(r"(^|\W)(--[a-z]|opsin [a-z])", item)]
+    kept = [item for item in sentences if not re.search(r"(^|\W)(--[a-z]|opsin [a-z])|:$", item)]
     return safe(" ".join(kept or sentences[:1]), _MESSAGE_MOST)
 
 

@@ -50,7 +50,7 @@ def bars(rows: Iterable[tuple[str, float, str]], on_click: OnUnit | None = None)
                     button = ui.button(safe(name, 60), color=None).props("flat dense no-caps")
                     button.on_click(lambda number=number: on_click(number))
                 else:
-                    ui.label(safe(name, 60))
+                    ui.label(safe(name, 60)).classes("ellipsis")
             with ui.element("dd").props('aria-hidden="true"'):
                 bar = ui.element("i").style(f"width: {100 * min(1.0, abs(share)):.1f}%")
                 bar.classes("below" if share < 0 else "")
@@ -98,26 +98,23 @@ def scale_line(values: Header) -> None:
         ui.label(values["high"])
 
 
-def one_map(answer: InspectionAnswer, unit: Header) -> None:
-    """One map large, beside the photograph with what it sees at its strongest place."""
-    values, number = answer.values, unit["unit"]
+def one_unit(answer: InspectionAnswer) -> None:
+    """A unit alone: its map large, beside the photograph with what it sees where it is highest."""
+    values = answer.values
+    (unit,) = values["units"]
+    if not values["maps"]:
+        facts([("Number", str(unit["unit"])), ("Value", figure(unit["high"]))])
+        return
+    name, (row, column) = f"Map {unit['unit']}", unit["place"]
     with ui.element("div").classes("pair"):
-        if values["maps"]:
-            framed(answer.src(unit["image"]), f"Map {number}", f"Map {number}")
-            title = "Framed: where it reacts most"
-            framed(
-                answer.src(values["image"]),
-                "The photograph",
-                title,
-                [in_percent(unit["box"], values["size"])],
-            )
-    row, column = unit.get("place", (0, 0))
-    numbers = [("Highest", figure(unit["high"])), ("Lowest", figure(unit["low"]))]
-    if values["maps"]:
-        numbers += [("Mean", figure(unit["mean"])),
-                    ("Reacts most at", f"row {row + 1}, column {column + 1}")]  # fmt: skip
-        numbers.append(("Sees", values["sees"]))
-    facts(numbers)
+        framed(answer.src(unit["image"]), name, name)
+        box = in_percent(unit["box"], values["size"])
+        framed(answer.src(values["image"]), "The photograph", "Framed: where it is highest", [box])
+    facts([
+        ("Highest", figure(unit["high"])), ("Lowest", figure(unit["low"])),
+        ("Mean", figure(unit["mean"])), ("Highest at", f"row {row + 1}, column {column + 1}"),
+        ("Sees", values["sees"]),
+    ])  # fmt: skip
 
 
 def best_photographs(answer: InspectionAnswer, size: Sequence[int]) -> None:
