@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,10 @@ def press(browser: webdriver.Chrome, words: str) -> None:
     browser.find_element(By.XPATH, path).click()
 
 
+def is_shown(browser: webdriver.Chrome, words: str) -> bool:
+    return words in shown(browser)
+
+
 def invite(owner: webdriver.Chrome, address: str, name: str, role: str) -> str:
     """Invite somebody on the page *People*; return the link."""
     owner.get(f"{address}/people")
@@ -108,7 +113,7 @@ def test_every_part_of_a_page_knows_its_visitor(
             guest.get(invite(owner, address, "Ada", "Viewer"))
             for browser in (guest, owner):
                 browser.get(f"{address}/who")
-                until(browser, lambda browser=browser: "later timer" in shown(browser))
+                until(browser, partial(is_shown, browser, "later timer"))
             press(guest, "Click")
             press(owner, "Emit")  # what the owner causes happens as Ada in her window
             until(guest, lambda: "later event" in shown(guest) and "timer of a" in shown(guest))
