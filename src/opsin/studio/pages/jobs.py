@@ -221,7 +221,7 @@ async def one_job(studio: Studio, id: str) -> Response | None:  # noqa: A002  it
             return
         if there := _training_address(studio, now):
             # In its place, so that "back" does not lead here and forward again at once.
-            ui.run_javascript(f"location.replace({json.dumps(there)})")
+            ui.run_javascript(f"location.replace({json.dumps(kit.rooted(there))})")
             return
         line.show(now)
         await line.read_log()
