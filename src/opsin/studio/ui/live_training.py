@@ -45,10 +45,11 @@ class LiveTraining:
     Args:
         studio: The state of all windows.
         job: The training.
+        stop: Stops a training that was started elsewhere.
     """
 
-    def __init__(self, studio: Studio, job: Job) -> None:
-        self._studio, self.job = studio, job
+    def __init__(self, studio: Studio, job: Job, stop: Callable[[Job], object]) -> None:
+        self._studio, self.job, self._stop = studio, job, stop
         self._offers: tuple[str, ...] = ()
         with ui.element("section").classes("stack") as self.element:
             with ui.element("div").classes("card stack"):
@@ -95,7 +96,9 @@ class LiveTraining:
         jobs, id_ = self._studio.jobs, self.job.id
         keeps = phase == "epochs"
         work: dict[str, Callable[[], object]] = {}
-        if self.job.state == "running":
+        if not self.job.argv:  # started elsewhere
+            work["Stop"] = lambda: self._stop(self.job)
+        elif self.job.state == "running":
             work["Stop and keep the best so far" if keeps else "Stop"] = lambda: jobs.stop(id_)
             if keeps:
                 work["Pause"] = lambda: jobs.pause(id_)
