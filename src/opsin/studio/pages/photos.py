@@ -125,7 +125,8 @@ class _Photos:
             while self._again and not self._place.is_deleted:
                 self._again = False
                 album = await self._albums.open(self._id)
-                await self._show(album)
+                with self._place:  # the button that was pressed may be gone by now
+                    await self._show(album)
         except NotThere:
             self._place.clear()
             with self._place:
