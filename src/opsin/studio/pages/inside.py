@@ -26,7 +26,16 @@ from opsin.studio.runs.inspection_sessions import InspectionAnswer, Stopped
 from opsin.studio.state import Studio
 from opsin.studio.ui import layout
 from opsin.studio.ui.graph import NetworkGraph, blocks_of, shape_in_words, title_of
-from opsin.studio.ui.kit import Handler, action, empty, error_line, heading, icon_action, note
+from opsin.studio.ui.kit import (
+    Handler,
+    action,
+    empty,
+    error_line,
+    heading,
+    icon_action,
+    note,
+    rooted,
+)  # fmt: skip
 from opsin.studio.ui.maps import (
     bars,
     best_photographs,
@@ -198,10 +207,9 @@ class _Inside:
         if changes:
             self._shown = shown = replace(self._shown, **changes)
             unit = "" if shown.unit is None else str(shown.unit)
-            ui.navigate.history.push(
-                layout.address(self._project, "inside", run=self._run, image=shown.image,
-                               layer=shown.layer, unit=unit)
-            )  # fmt: skip
+            there = layout.address(self._project, "inside", run=self._run, image=shown.image,
+                                   layer=shown.layer, unit=unit)  # fmt: skip
+            ui.navigate.history.push(rooted(there))
             if self._graph is None:  # the network could not be opened before
                 await self.start()
                 return
