@@ -26,7 +26,7 @@ from opsin.studio.runs.inspection_sessions import InspectionAnswer
 from opsin.studio.state import Studio
 from opsin.studio.ui import layout
 from opsin.studio.ui.graph import NetworkGraph, blocks_of, shape_in_words, title_of
-from opsin.studio.ui.kit import action, empty, error_line, heading, icon_action, note
+from opsin.studio.ui.kit import action, empty, error_line, heading, icon_action, note, rooted
 from opsin.studio.ui.maps import (
     bars,
     best_photographs,
@@ -93,10 +93,11 @@ class _Results:
 
 
 async def inside(
-    studio: Studio, *, project: str, run: str = "", image: str = "", layer: str = "", unit: str = ""
-) -> None:
+    studio: Studio, *, project: str, run: str = "", image: str = "", layer: str = "",
+    unit: str = "", view: str = "",
+) -> None:  # fmt: skip
     """Build it."""
-    the_project, view = await asyncio.to_thread(studio.projects.get, project), None
+    the_project, body = await asyncio.to_thread(studio.projects.get, project), None
     with layout.page(
         studio, "Look inside", project=the_project, here="inside", guide="how-to/inspect.html"
     ) as frame:
@@ -109,11 +110,12 @@ async def inside(
         directory = await asyncio.to_thread(studio.runs.get, row.id)
         results = await asyncio.to_thread(_Results.read, directory)
         number = int(unit) if unit.isascii() and unit.isdigit() and len(unit) < 7 else None
-        view = _Inside(studio, the_project, row.id, results, _Shown(image, layer, number))
-        view.build(frame)
-    if view is not None:
+        shown = _Shown(image, layer, number)
+        body = _Inside(studio, the_project, row.id, results, shown, explain=view == "why")
+        body.build(frame)
+    if body is not None:
         await ui.context.client.connected()
-        await view.start()
+        await body.start()
 
 
 PAGE = Page("/projects/{project}/inside", inside)
@@ -123,10 +125,11 @@ class _Inside:
     """The page below its heading."""
 
     def __init__(
-        self, studio: Studio, project: Project, run: str, results: _Results, shown: _Shown
-    ) -> None:
+        self, studio: Studio, project: Project, run: str, results: _Results, shown: _Shown, *,
+        explain: bool,
+    ) -> None:  # fmt: skip
         self._studio, self._project, self._run = studio, project, run
-        self._results, self._shown = results, shown
+        self._results, self._shown, self._explain = results, shown, explain
         self._layers = results.layers
         self._seconds = 1.0  # that an image takes
         self._graph: NetworkGraph | None = None
@@ -165,7 +168,7 @@ class _Inside:
                 self._blocks, self._shown.layer, lambda name: self.show(layer=name, unit=None)
             )
             self._result = ui.element("section").classes("stack").props('aria-label="Maps"')
-        self._questions = Questions(self.ask, self._blocks)
+        self._questions = Questions(self.ask, self._blocks, explain=self._explain)
         await self.show()
 
     def _checked(self) -> _Shown:
@@ -195,10 +198,9 @@ class _Inside:
         if changes:
             self._shown = shown = replace(self._shown, **changes)
             unit = "" if shown.unit is None else str(shown.unit)
-            ui.navigate.history.push(
-                layout.address(self._project, "inside", run=self._run, image=shown.image,
-                               layer=shown.layer, unit=unit)
-            )  # fmt: skip
+            there = layout.address(self._project, "inside", run=self._run, image=shown.image,
+                                   layer=shown.layer, unit=unit)  # fmt: skip
+            ui.navigate.history.push(rooted(there))
             if self._graph is None:  # the network could not be opened before
                 await self.start()
                 return

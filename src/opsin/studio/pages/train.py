@@ -40,6 +40,7 @@ from opsin.studio.ui.kit import (
     link_button,
     note,
     question,
+    rooted,
 )
 from opsin.studio.ui.live_training import LiveTraining
 from opsin.studio.ui.network_picker import Network, known_networks, text_of
@@ -199,7 +200,7 @@ class _TrainPage:
             ended = state in ("done", "stopped")
             if ended and row is not None and row.has_classifier:
                 target = layout.address(self._project, "results", run=row.id)
-                ui.run_javascript(f"location.replace({json.dumps(target)})")
+                ui.run_javascript(f"location.replace({json.dumps(rooted(target))})")
                 return
         ongoing = " ".join(job.id for job in self._jobs() if not job.over)
         if ongoing != self._shown:
