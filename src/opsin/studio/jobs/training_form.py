@@ -116,8 +116,7 @@ def values_of(recipe: RecordedRecipe) -> dict[str, str]:
     return {
         name: known[name].write(value) if name in known else str(value)
         for name, value in options.items()
-        if not _is_usual(name, value)
-        and (name in FRONT or (name in known and known[name].group != SOURCE))
+        if name in asked and not _is_usual(name, value)
     }
 
 
