@@ -27,7 +27,7 @@ from opsin.studio.words import safe
 _SHOWN: Final = 20
 _LINES: Final = 60
 # Short work for a page: of no interest here once it is over.
-_PASSING: Final = frozenset({"plan", "preview", "compare", "explain", "find"})
+_PASSING: Final = frozenset({"look", "plan", "preview", "compare", "explain", "find"})
 # By the rank of a job.
 _SECTIONS: Final = ("Running", "Waiting", "Finished")
 _STATES: Final = {
