@@ -247,6 +247,7 @@ class _Inside:
 
         with place:
             waiting = Waiting(text, stop if again else None)
+        waiting.element.move(place, target_index=0)
         try:
             answer = await sessions.ask(self._run, do, on_progress=waiting.tell, **options)
         except OpsinError as error:
