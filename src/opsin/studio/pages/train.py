@@ -259,7 +259,7 @@ class _TrainPage:
             fits = isinstance(plan.recipe, ClassicalRecipe) and not plan.recipe.fine_tunes
             work = "heads" if fits else "epochs"
             self._planned = {"start": 5.0, work: plan.seconds, "finish": 5.0}
-            time = time_in_words(plan.seconds)
+            time = time_in_words(sum(self._planned.values()))
             self._promise.set_text(f"{time[:1].upper()}{time[1:]}, with your settings.")
         self.settings.show_automatic(flat_options(plan.recipe.model_dump(mode="json")))
 
