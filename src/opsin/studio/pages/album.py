@@ -24,6 +24,7 @@ from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.datasets.upload_import import SentFile
 from opsin.studio.pages.photo_contents import Contents, read_contents, stamp_of_folders
 from opsin.studio.pages.photo_files import Change, PhotoFiles
+from opsin.studio.people import require
 from opsin.studio.runs.dataset_cache import NotDecoded
 from opsin.studio.threads import IMAGES, UPLOADS, ComputedOnce
 
@@ -388,12 +389,14 @@ class Albums:
         if set_id not in self._files:
             dataset = self._sets.get(set_id)
             source = Path(dataset.sources[0]) if dataset.made_here else None
-            self._files[set_id] = PhotoFiles(self._sets.folder(set_id), source)
+            folder = self._sets.folder(set_id)
+            self._files[set_id] = PhotoFiles(folder, source, lambda: self._sets.get(set_id).title)
             self._files[set_id].sweep()
         return self._files[set_id]
 
     @contextlib.contextmanager
     def _lock(self, album: Album) -> Iterator[PhotoFiles]:
+        require("labeller")
         self._sets.get(album.dataset.id)  # it may have been removed in another window
         own = self._own(album.dataset.id)
         with own.lock:

@@ -22,11 +22,20 @@ from opsin.studio.pages.inside_photographs import choose_photograph
 from opsin.studio.pages.inside_questions import Questions
 from opsin.studio.pages.page import Page
 from opsin.studio.projects import Project
-from opsin.studio.runs.inspection_sessions import InspectionAnswer
+from opsin.studio.runs.inspection_sessions import InspectionAnswer, Stopped
 from opsin.studio.state import Studio
 from opsin.studio.ui import layout
 from opsin.studio.ui.graph import NetworkGraph, blocks_of, shape_in_words, title_of
-from opsin.studio.ui.kit import action, empty, error_line, heading, icon_action, note
+from opsin.studio.ui.kit import (
+    Handler,
+    action,
+    empty,
+    error_line,
+    heading,
+    icon_action,
+    note,
+    rooted,
+)  # fmt: skip
 from opsin.studio.ui.maps import (
     bars,
     best_photographs,
@@ -93,10 +102,11 @@ class _Results:
 
 
 async def inside(
-    studio: Studio, *, project: str, run: str = "", image: str = "", layer: str = "", unit: str = ""
-) -> None:
+    studio: Studio, *, project: str, run: str = "", image: str = "", layer: str = "",
+    unit: str = "", view: str = "",
+) -> None:  # fmt: skip
     """Build it."""
-    the_project, view = await asyncio.to_thread(studio.projects.get, project), None
+    the_project, body = await asyncio.to_thread(studio.projects.get, project), None
     with layout.page(
         studio, "Look inside", project=the_project, here="inside", guide="how-to/inspect.html"
     ) as frame:
@@ -109,11 +119,12 @@ async def inside(
         directory = await asyncio.to_thread(studio.runs.get, row.id)
         results = await asyncio.to_thread(_Results.read, directory)
         number = int(unit) if unit.isascii() and unit.isdigit() and len(unit) < 7 else None
-        view = _Inside(studio, the_project, row.id, results, _Shown(image, layer, number))
-        view.build(frame)
-    if view is not None:
+        shown = _Shown(image, layer, number)
+        body = _Inside(studio, the_project, row.id, results, shown, explain=view == "why")
+        body.build(frame)
+    if body is not None:
         await ui.context.client.connected()
-        await view.start()
+        await body.start()
 
 
 PAGE = Page("/projects/{project}/inside", inside)
@@ -123,10 +134,11 @@ class _Inside:
     """The page below its heading."""
 
     def __init__(
-        self, studio: Studio, project: Project, run: str, results: _Results, shown: _Shown
-    ) -> None:
+        self, studio: Studio, project: Project, run: str, results: _Results, shown: _Shown, *,
+        explain: bool,
+    ) -> None:  # fmt: skip
         self._studio, self._project, self._run = studio, project, run
-        self._results, self._shown = results, shown
+        self._results, self._shown, self._explain = results, shown, explain
         self._layers = results.layers
         self._seconds = 1.0  # that an image takes
         self._graph: NetworkGraph | None = None
@@ -165,7 +177,7 @@ class _Inside:
                 self._blocks, self._shown.layer, lambda name: self.show(layer=name, unit=None)
             )
             self._result = ui.element("section").classes("stack").props('aria-label="Maps"')
-        self._questions = Questions(self.ask, self._blocks)
+        self._questions = Questions(self.ask, self._blocks, explain=self._explain)
         await self.show()
 
     def _checked(self) -> _Shown:
@@ -195,10 +207,9 @@ class _Inside:
         if changes:
             self._shown = shown = replace(self._shown, **changes)
             unit = "" if shown.unit is None else str(shown.unit)
-            ui.navigate.history.push(
-                layout.address(self._project, "inside", run=self._run, image=shown.image,
-                               layer=shown.layer, unit=unit)
-            )  # fmt: skip
+            there = layout.address(self._project, "inside", run=self._run, image=shown.image,
+                                   layer=shown.layer, unit=unit)  # fmt: skip
+            ui.navigate.history.push(rooted(there))
             if self._graph is None:  # the network could not be opened before
                 await self.start()
                 return
@@ -220,25 +231,35 @@ class _Inside:
                 await self._show_layer(answer)
 
     async def ask(
-        self, place: ui.element, text: str, do: str, options: dict[str, Any], *, stop: bool = False
-    ) -> InspectionAnswer | None:
-        """Ask the worker; what it does and why it cannot are shown in a place."""
+        self, place: ui.element, text: str, do: str, options: dict[str, Any],
+        again: Handler | None = None,
+    ) -> InspectionAnswer | None:  # fmt: skip
+        """Ask the worker; what it does and why it cannot are shown in a place.
+
+        Work that takes long can be stopped, and done ``again``.
+        """
         if place.is_deleted:
             return None
         sessions = self._studio.inside
 
-        async def cancel() -> None:
+        async def stop() -> None:
             await sessions.cancel(self._run, do, **options)
 
         with place:
-            waiting = Waiting(text, cancel if stop else None)
+            waiting = Waiting(text, stop if again else None)
+        waiting.element.move(place, target_index=0)
         try:
             answer = await sessions.ask(self._run, do, on_progress=waiting.tell, **options)
         except OpsinError as error:
             if not place.is_deleted:
                 place.clear()
                 with place:
-                    error_line(_WORDS.get(type(error), str(error)))
+                    if isinstance(error, Stopped):
+                        note("Stopped.")
+                    else:
+                        error_line(_WORDS.get(type(error), str(error)))
+                    if again:
+                        action("Start again", again).classes("self-start")
             return None
         waiting.delete()
         return None if place.is_deleted else answer
@@ -345,7 +366,11 @@ class _Inside:
         if limit is not None:
             options["limit"] = limit
         place.clear()
-        answer = await self.ask(place, text, "unit", options, stop=True)
+
+        async def again() -> None:
+            await self._look_for(place, size, limit)
+
+        answer = await self.ask(place, text, "unit", options, again)
         if answer is None or wanted != self._shown:
             return
         seen, total = answer.values["images"], answer.values["total"]

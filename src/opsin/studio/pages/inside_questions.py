@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from nicegui import ui
 
@@ -18,6 +18,7 @@ from opsin.studio.ui.tables import Column, table
 from opsin.studio.ui.terms import word
 from opsin.studio.words import safe
 
+_WHY: Final = "Why this answer?"
 #: Asks the worker: place of the progress, text, verb, options.
 Ask = Callable[..., Awaitable[InspectionAnswer | None]]
 
@@ -25,16 +26,16 @@ Ask = Callable[..., Awaitable[InspectionAnswer | None]]
 class Questions:
     """The questions below a layer; those that were unfolded are so for the next layer, too."""
 
-    def __init__(self, ask: Ask, blocks: Sequence[Block]) -> None:
+    def __init__(self, ask: Ask, blocks: Sequence[Block], *, explain: bool = False) -> None:
         self._ask, self._blocks = ask, blocks
-        self._open: set[str] = set()
+        self._open = {_WHY} if explain else set[str]()
 
     def show(self, layer: str, image: dict[str, Any]) -> None:
         """Show them for a layer and a photograph."""
         self._layer, self._image = layer, image
         for title, build in (
             ("How does this block compute?", self._lesson),
-            ("Why this answer?", self._why),
+            (_WHY, self._why),
             ("How is the network built?", self._structure),
         ):
             fold = question(title, build, is_open=title in self._open)
@@ -75,10 +76,13 @@ class Questions:
             lesson_view(lesson, answer.src)
 
     async def _why(self) -> None:
+        await self._explain(ui.element("div").classes("stack"))
+
+    async def _explain(self, place: ui.element) -> None:
         """Show heat maps with their checks, and the most similar training photographs."""
-        place = ui.element("div").classes("stack")
+        place.clear()
         text = "Drawing heat maps, about a minute"
-        answer = await self._ask(place, text, "explain", self._image, stop=True)
+        answer = await self._ask(place, text, "explain", self._image, lambda: self._explain(place))
         if answer is None:
             return
         values = answer.values

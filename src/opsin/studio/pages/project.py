@@ -45,7 +45,7 @@ def add_old_addresses(studio: Studio, paths: Collection[str]) -> None:
             return RedirectResponse(address(studio.projects.of_run(run), page, **{key: run}), 303)
         if known := asked.get("set"):
             return RedirectResponse(address(studio.projects.get(known), page), 303)
-        return RedirectResponse("/jobs" if request.url.path == "/queue" else "/", 303)
+        return RedirectResponse("/jobs" if request.scope["route"].path == "/queue" else "/", 303)
 
     shapes = {_shape(path) for path in paths}
     for path in OLD:

@@ -40,6 +40,7 @@ from opsin.studio.ui.kit import (
     link_button,
     note,
     question,
+    rooted,
 )
 from opsin.studio.ui.live_training import LiveTraining
 from opsin.studio.ui.network_picker import Network, known_networks, text_of
@@ -199,7 +200,7 @@ class _TrainPage:
             ended = state in ("done", "stopped")
             if ended and row is not None and row.has_classifier:
                 target = layout.address(self._project, "results", run=row.id)
-                ui.run_javascript(f"location.replace({json.dumps(target)})")
+                ui.run_javascript(f"location.replace({json.dumps(rooted(target))})")
                 return
         ongoing = " ".join(job.id for job in self._jobs() if not job.over)
         if ongoing != self._shown:
@@ -257,7 +258,7 @@ class _TrainPage:
             fits = isinstance(plan.recipe, ClassicalRecipe) and not plan.recipe.fine_tunes
             work = "heads" if fits else "epochs"
             self._planned = {"start": 5.0, work: plan.seconds, "finish": 5.0}
-            time = time_in_words(plan.seconds)
+            time = time_in_words(sum(self._planned.values()))
             self._promise.set_text(f"{time[:1].upper()}{time[1:]}, with your settings.")
         self.settings.show_automatic(flat_options(plan.recipe.model_dump(mode="json")))
 

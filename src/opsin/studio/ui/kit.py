@@ -45,12 +45,18 @@ def icon_action(icon: str, label: str, on_click: Handler) -> ui.button:
     return button
 
 
+def rooted(path: str) -> str:
+    """An address for what does not add the studio's sub-path itself, as ui.link and ui.image do."""
+    prefix = ui.context.client.request.scope.get("root_path", "") if path.startswith("/") else ""
+    return f"{prefix}{path}"
+
+
 def link_button(
     text: str, address: str, *, kind: Kind = "plain", icon: str | None = None
 ) -> ui.button:
     """A link that looks like a button, for the next page."""
     button = action(text, lambda: None, kind=kind, icon=icon)
-    button.props["href"] = address
+    button.props["href"] = rooted(address)
     return button
 
 

@@ -10,7 +10,7 @@ from opsin.core.child_process import Header
 from opsin.core.format import counted
 from opsin.report.inside.layer_sections import figure
 from opsin.studio.runs.inspection_sessions import InspectionAnswer
-from opsin.studio.ui.kit import facts, note
+from opsin.studio.ui.kit import facts, note, rooted
 from opsin.studio.words import safe
 
 OnUnit = Callable[[int], Awaitable[object] | object]
@@ -30,7 +30,7 @@ def framed(
     with ui.element("figure").classes("framed") as element:
         with ui.element("div"):
             image = ui.element("img").classes("pixel").props('draggable="false"')
-            image.props.update({"src": src, "alt": safe(alt)})
+            image.props.update({"src": rooted(src), "alt": safe(alt)})
             for top, left, height, width in boxes:
                 ui.element("i").style(
                     f"top: {top}%; left: {left}%; height: {height}%; width: {width}%"
@@ -67,7 +67,7 @@ def maps_grid(answer: InspectionAnswer, on_unit: OnUnit) -> None:
                 button.props["title"] = text
                 button.on("click", lambda number=unit["unit"]: on_unit(number))
                 image = ui.element("img").classes("pixel").props('loading="lazy"')
-                image.props.update({"src": answer.src(unit["image"]), "alt": text})
+                image.props.update({"src": rooted(answer.src(unit["image"])), "alt": text})
 
 
 def unit_bars(answer: InspectionAnswer, on_unit: OnUnit) -> None:
