@@ -46,7 +46,6 @@ from opsin.studio.ui.live_training import LiveTraining
 from opsin.studio.ui.network_picker import Network, known_networks, text_of
 from opsin.studio.ui.training_levels import (
     Level,
-    has_pretrained,
     levels_for,
     time_in_words,
     words_of,
@@ -357,9 +356,6 @@ class _TrainPage:
         if level is not None:
             promise = f"{words_of(level)}."
             promise = promise[:1].upper() + promise[1:]
-            if level.name == "good" and not has_pretrained():
-                promise = ("No network that knows photographs is installed here, so one learns "
-                           "from nothing: it takes minutes, and many photographs.")  # fmt: skip
         self._promise.set_text("" if self._wrong else promise)
         if hasattr(self, "_faults") and not self._faults.is_deleted:
             self._faults.clear()
