@@ -45,7 +45,7 @@ def changes_of(studio: Studio) -> dict[Callable[[], object], Role]:
     album = asyncio.run(albums.open(made.id))
     training = jobs.add("train", "a training", ["x"])
     short = jobs.add("predict", "answers for the owner", ["x"])
-    of_owners = [
+    of_owners: list[Callable[[], object]] = [
         lambda: sets.rename(made.id, "Other"), lambda: sets.new_empty(["a", "b"]),
         lambda: sets.add_source("digits"), sets.sweep, lambda: sets.new_place("a"),
         lambda: jobs.add("train", "b", ["x"]), lambda: jobs.add("import", "c", ["x"]),
@@ -56,7 +56,7 @@ def changes_of(studio: Studio) -> dict[Callable[[], object], Role]:
         studio.runs.sweep, lambda: studio.folders.list(studio.folders.root_ids()[0]),
         lambda: studio.people.invite("Eve", "owner"), lambda: remove_project(studio, made.id),
     ]  # fmt: skip
-    of_labellers = [
+    of_labellers: list[Callable[[], object]] = [
         lambda: asyncio.run(albums.move(album, [0], "square")),
         lambda: asyncio.run(albums.add_class(album, "ring")),
         lambda: asyncio.run(albums.change_class(album, "disc", "round")),
@@ -65,7 +65,7 @@ def changes_of(studio: Studio) -> dict[Callable[[], object], Role]:
         lambda: ConfirmedLabels(home).change(add=[("a", "b")]),
         lambda: SettledThings(home).settle("a"),
     ]  # fmt: skip
-    of_viewers = [
+    of_viewers: list[Callable[[], object]] = [
         lambda: studio.uploads.append(KEY, 0, b"abc"), lambda: jobs.add("predict", "d", ["x"]),
         lambda: studio.uploads.drop(KEY),
     ]  # fmt: skip
