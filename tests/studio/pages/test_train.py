@@ -67,6 +67,9 @@ def test_images_that_were_trained_on_keep_their_parts(
     assert cloned.settings.values["model"] == "knn"
     (recipe,) = (word[9:] for word in cloned._argv() if word.startswith("--recipe="))
     assert json.loads(Path(recipe).read_text(encoding="utf-8"))["model"] == "knn"
+    # The usual split is not stated: with it, a head would not be judged by all images.
+    stated = json.loads(Path(recipe).read_text(encoding="utf-8"))
+    assert not {"val_fraction", "test_fraction", "split_seed"} & stated.keys()
     # Who asks for another split gets one.
     page.settings._values["split_seed"] = "7"
     assert not [word for word in page._argv() if word.startswith("--parts-of")]

@@ -22,11 +22,20 @@ from opsin.studio.pages.inside_photographs import choose_photograph
 from opsin.studio.pages.inside_questions import Questions
 from opsin.studio.pages.page import Page
 from opsin.studio.projects import Project
-from opsin.studio.runs.inspection_sessions import InspectionAnswer
+from opsin.studio.runs.inspection_sessions import InspectionAnswer, Stopped
 from opsin.studio.state import Studio
 from opsin.studio.ui import layout
 from opsin.studio.ui.graph import NetworkGraph, blocks_of, shape_in_words, title_of
-from opsin.studio.ui.kit import action, empty, error_line, heading, icon_action, note, rooted
+from opsin.studio.ui.kit import (
+    Handler,
+    action,
+    empty,
+    error_line,
+    heading,
+    icon_action,
+    note,
+    rooted,
+)  # fmt: skip
 from opsin.studio.ui.maps import (
     bars,
     best_photographs,
@@ -222,25 +231,35 @@ class _Inside:
                 await self._show_layer(answer)
 
     async def ask(
-        self, place: ui.element, text: str, do: str, options: dict[str, Any], *, stop: bool = False
-    ) -> InspectionAnswer | None:
-        """Ask the worker; what it does and why it cannot are shown in a place."""
+        self, place: ui.element, text: str, do: str, options: dict[str, Any],
+        again: Handler | None = None,
+    ) -> InspectionAnswer | None:  # fmt: skip
+        """Ask the worker; what it does and why it cannot are shown in a place.
+
+        Work that takes long can be stopped, and done ``again``.
+        """
         if place.is_deleted:
             return None
         sessions = self._studio.inside
 
-        async def cancel() -> None:
+        async def stop() -> None:
             await sessions.cancel(self._run, do, **options)
 
         with place:
-            waiting = Waiting(text, cancel if stop else None)
+            waiting = Waiting(text, stop if again else None)
+        waiting.element.move(place, target_index=0)
         try:
             answer = await sessions.ask(self._run, do, on_progress=waiting.tell, **options)
         except OpsinError as error:
             if not place.is_deleted:
                 place.clear()
                 with place:
-                    error_line(_WORDS.get(type(error), str(error)))
+                    if isinstance(error, Stopped):
+                        note("Stopped.")
+                    else:
+                        error_line(_WORDS.get(type(error), str(error)))
+                    if again:
+                        action("Start again", again).classes("self-start")
             return None
         waiting.delete()
         return None if place.is_deleted else answer
@@ -347,7 +366,11 @@ class _Inside:
         if limit is not None:
             options["limit"] = limit
         place.clear()
-        answer = await self.ask(place, text, "unit", options, stop=True)
+
+        async def again() -> None:
+            await self._look_for(place, size, limit)
+
+        answer = await self.ask(place, text, "unit", options, again)
         if answer is None or wanted != self._shown:
             return
         seen, total = answer.values["images"], answer.values["total"]

@@ -76,10 +76,13 @@ class Questions:
             lesson_view(lesson, answer.src)
 
     async def _why(self) -> None:
+        await self._explain(ui.element("div").classes("stack"))
+
+    async def _explain(self, place: ui.element) -> None:
         """Show heat maps with their checks, and the most similar training photographs."""
-        place = ui.element("div").classes("stack")
+        place.clear()
         text = "Drawing heat maps, about a minute"
-        answer = await self._ask(place, text, "explain", self._image, stop=True)
+        answer = await self._ask(place, text, "explain", self._image, lambda: self._explain(place))
         if answer is None:
             return
         values = answer.values

@@ -19,6 +19,7 @@ from opsin.studio.pages.album import Album, albums_of
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.photo_columns import ARCHIVES, ClassColumn, PhotoColumn, batch_of
 from opsin.studio.pages.photo_things import ThingsDialog
+from opsin.studio.people import allows
 from opsin.studio.projects import Project
 from opsin.studio.state import Studio
 from opsin.studio.threads import IMAGES
@@ -101,7 +102,8 @@ class _Photos:
     def editable(self) -> bool:
         """Whether photographs can be given another class: not before they were read."""
         album = self._album
-        return album is not None and (album.can_add or album.opened is not None)
+        is_open = album is not None and (album.can_add or album.opened is not None)
+        return is_open and allows("labeller")
 
     async def show(self, *, camera: bool = False) -> None:
         """Show the photographs, and have them read and checked where that is due."""
@@ -141,8 +143,8 @@ class _Photos:
         change = await IMAGES.run(self._albums.last_change, self._id)
         if self._place.is_deleted:
             return
-        self._undo_button.set_visibility(change is not None)
-        editable = album.can_add or album.opened is not None
+        self._undo_button.set_visibility(change is not None and allows("labeller"))
+        editable = allows("labeller") and (album.can_add or album.opened is not None)
         if before is None or self._built_editable != editable:
             self._clear()
         if before is None or before.classes != album.classes or not self._columns:

@@ -45,6 +45,10 @@ _BYTES: Final = 96 << 20
 _GRACE: Final = 2.0
 
 
+class Stopped(OpsinError):  # noqa: N818  it is what happened
+    """A question that was cancelled."""
+
+
 @dataclass(frozen=True)
 class InspectionAnswer:
     """An answer about a run: values that depend on the question, which name images by number."""
@@ -187,7 +191,7 @@ class InspectionSessions:
             return await asyncio.shield(asked.task)
         except asyncio.CancelledError:
             if asked.task.cancelled():  # the question was cancelled, not this wait
-                raise OpsinError("The question was given up", "Ask again.") from None
+                raise Stopped("The question was given up", "Ask again.") from None
             raise
         finally:
             asked.listeners -= listeners
