@@ -101,7 +101,7 @@ def test_a_page_of_the_studio_is_one_module(tmp_path: Path) -> None:
         capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
     home, page = done.stdout.split("<separator>")
-    assert "/accuracies" in home  # in the navigation
+    assert "Accuracies" in home  # in the menu
     assert "Runs with an accuracy appear here." in page
 
 

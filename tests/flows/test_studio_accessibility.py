@@ -28,7 +28,7 @@ pytestmark = [needs_chromium, needs_axe]
 #: Pages as `addresses` calls them.
 PAGES = (
     "Home", "Settings", "Add from", "Import", "How it works",
-    "Photos", "Train", "A run, live", "Results", "Classifiers",
+    "Photos", "Train", "Results", "Classifiers",
     "Inside, an image", "Try", "Compare", "Jobs",
 )  # fmt: skip
 #: Those whose parts nearly all others have, too.

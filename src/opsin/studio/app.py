@@ -29,8 +29,6 @@ from opsin.studio.errors import new_api
 from opsin.studio.pages import answer_tables, covers, error_pages, photo_routes
 from opsin.studio.pages.page import all_pages
 from opsin.studio.pages.project import add_old_addresses
-from opsin.studio.parts import layout as old_layout
-from opsin.studio.parts import terms
 from opsin.studio.runs import inspection_sessions, prediction_session
 from opsin.studio.security import SignInFile, guarded, signed_in_address
 from opsin.studio.state import Studio
@@ -51,8 +49,6 @@ def build(studio: Studio) -> FastAPI:
     photo_routes.add_routes(api, studio)
     covers.add_routes(api, studio)
     image_routes.add_help(api)
-    terms.add_routes(api)
-    old_layout.head()
     layout.head()  # read once, before there are windows
     glossary()
     uploads.add_routes(api, studio.uploads)
@@ -64,7 +60,6 @@ def build(studio: Studio) -> FastAPI:
         field.default_props("outlined dense")
     pages = all_pages()
     studio.menu = [(page.more, page.path) for page in pages if page.more]
-    studio.navigation = [(page.nav, page.path) for page in pages if page.nav]
     for page in pages:
         page.register(studio)
     add_old_addresses(studio, [page.path for page in pages])

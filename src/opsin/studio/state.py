@@ -34,7 +34,6 @@ class Studio:
 
     def __init__(self, settings: StudioSettings) -> None:
         self.settings = settings
-        self.navigation: list[tuple[str, str]] = []
         #: Words and paths of the menu *More*.
         self.menu: list[tuple[str, str]] = []
         self.changed = Event[str]()

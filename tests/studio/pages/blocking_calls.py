@@ -107,7 +107,7 @@ async def main(runs: Path, home: Path, pages: list[str]) -> set[str]:
             studio.changed.emit(topic)
             await asyncio.sleep(0.5)
     found = set(recorder.found)
-    studio.sets.all()
+    studio.runs.deleted()
     assert recorder.found > found, "the recorder hears nothing"
     return found
 

@@ -24,6 +24,7 @@ from opsin.core.errors import OpsinError
 from opsin.core.storage import write_bytes
 from opsin.data.image_tree import kind_of_entry
 from opsin.data.images import content_of, open_apart
+from opsin.studio.datasets.upload_import import TRAY
 from opsin.studio.runs.dataset_cache import open_run, open_set
 from opsin.studio.threads import IMAGES, ComputedOnce
 
@@ -57,9 +58,11 @@ class Covers:
 
     def _make(self, project: Project) -> Path:
         files: list[Path] = []
-        source = Path(project.dataset.sources[0]) if project.dataset else None
-        if source is not None and source.is_absolute() and source.is_dir():
-            files = photographs(source)
+        dataset = project.dataset
+        if dataset is not None and Path(dataset.sources[0]).is_absolute():
+            files = photographs(Path(dataset.sources[0]))
+            if dataset.made_here and not files:
+                files = photographs(Path(dataset.sources[0]).parent / TRAY)
         newest = project.runs[0].id if project.runs else ""
         state = repr([(str(file), file.stat().st_mtime_ns) for file in files] or newest)
         digest = hashlib.blake2s(os.fsencode(state), digest_size=8).hexdigest()

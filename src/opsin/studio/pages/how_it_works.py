@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Final
 
@@ -38,9 +37,8 @@ STEPS: Final = (
 )  # fmt: skip
 
 
-@functools.cache
-def _pictures() -> str:
-    return Path(__file__).with_suffix(".svg").read_text(encoding="utf-8")
+# Read once, before there are windows.
+_PICTURES: Final = Path(__file__).with_suffix(".svg").read_text(encoding="utf-8")
 
 
 def how_it_works(studio: Studio) -> None:
@@ -48,7 +46,7 @@ def how_it_works(studio: Studio) -> None:
     with page(studio, "How it works") as frame:
         with frame.actions:
             kit.link_button("Begin", "/", kind="primary")
-        ui.html(_pictures(), sanitize=False)
+        ui.html(_PICTURES, sanitize=False)
         with ui.element("ol").classes("steps"):
             for key, picture, title, text in STEPS:
                 with ui.element("li").classes("card stack"):

@@ -12,131 +12,98 @@ from nicegui import ui
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import MovedError, OpsinError
 from opsin.data.run_images import recipe_of_run
-from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import JobAction
 from opsin.studio.pages.page import Page
-from opsin.studio.parts import layout
-from opsin.studio.parts.browsing import Browsing, browse
-from opsin.studio.parts.paging import page_number
-from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.state import Studio
+from opsin.studio.ui import kit, layout
+from opsin.studio.ui.folder_picker import FolderPicker
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
     from opsin.studio.runs.run_index import RunRow
 
 
-async def show(
-    studio: Studio, run_id: str, folder: str = "", page: str = "", chosen: str = ""
-) -> None:
+async def show(studio: Studio, run_id: str) -> None:
     """Build it."""
     row, directory = await asyncio.to_thread(studio.runs.opened, run_id)
-    with layout.page(studio, f"Where are the images of {row.name}?", "/"):
-        asking = _Asking(studio, row, directory, [each for each in chosen.split(",") if each])
-        await asking.build(folder, page_number(page))
+    project = await asyncio.to_thread(studio.projects.of_run, run_id)
+    title = f"Where are the photographs of {project.title_of(row)}?"
+    with layout.page(studio, title, project=project, here="results"):
+        await _Asking(studio, row, directory, layout.address(project, "results", run=row.id)).ask()
 
 
 PAGE = Page("/runs/{run_id}/moved", show)
-
-
-async def tell_moved(directory: RunDirectory) -> None:
-    """Ask where a run's images are, if they are not where they were."""
-    try:
-        await asyncio.to_thread(recipe_of_run, directory)
-    except MovedError as moved:
-        layout.error_line(moved)
-    except OpsinError:
-        return  # a damaged run is reported elsewhere
 
 
 class _Asking:
     """The question for one window: one place after the other, then the proof.
 
     Args:
-        studio: What all windows share.
+        studio: The state of all windows.
         row: The run.
         directory: Its files.
-        chosen: Ids of the places that were named already.
+        results: The address of its results.
     """
 
-    def __init__(
-        self, studio: Studio, row: RunRow, directory: RunDirectory, chosen: list[str]
-    ) -> None:
+    def __init__(self, studio: Studio, row: RunRow, directory: RunDirectory, results: str) -> None:
         self._studio, self._row, self._directory = studio, row, directory
-        self._chosen = chosen
+        self._results = results
+        self._places: list[str] = []
 
-    async def build(self, folder: str, page: int) -> None:
-        """Show what is asked for, and the folders below the roots."""
+    async def ask(self) -> None:
+        """Show what is asked for, and the folders that may be looked into."""
         try:
             await asyncio.to_thread(recipe_of_run, self._directory)
         except MovedError as moved:
             self._gone = moved.gone
         else:
-            layout.empty(
-                "Its images are where they were.", "Back to the run", f"/runs/{self._row.id}"
-            )
+            kit.empty("Its photographs are where they were.", "Back to the results", self._results)
             return
-        self._state = StatusLine()
-        asked = min(len(self._chosen), len(self._gone) - 1)
+        with ui.element("div").classes("stack"):
+            self._question = ui.label().classes("prose")
+            self._status = kit.StatusLine()
+            picker = FolderPicker(self._studio.folders, "They are here", self._choose)
+        self._show_question()
+        await ui.context.client.connected()
+        await picker.open()
+
+    def _show_question(self) -> None:
+        asked = len(self._places)
         name = safe(Path(self._gone[asked]).name or self._gone[asked], 80)
         of = f" ({asked + 1} of {len(self._gone)})" if len(self._gone) > 1 else ""
-        done = f"?chosen={','.join(self._chosen)}" if self._chosen else ""
-        browsing = Browsing(
-            address=f"/runs/{self._row.id}/moved{done}",
-            intro=f"Choose what was called {name} when this run was made{of}. Its images are "
-            "compared with those of the run, and nothing is changed.",
-            this="They are here",
-            file="This one",
-            choose=self._choose,
+        self._question.set_text(
+            f"Choose what was called {name} when this classifier was trained{of}. The photographs "
+            "there are compared with those of the training, and nothing is changed."
         )
-        await browse(self._studio.folders, browsing, folder, page)
 
     async def _choose(self, place: Callable[[], Path]) -> None:
         """Go on with the next place, or prove all of them."""
-        try:
-            here = await asyncio.to_thread(place)
-            places = [*(await asyncio.to_thread(self._known)), str(here)]
-        except OpsinError as error:
-            self._state.fail(error)
-            return
-        if len(places) < len(self._gone):
-            chosen = ",".join([*self._chosen, self._studio.folders.id_of(here)])
-            ui.navigate.to(f"/runs/{self._row.id}/moved?chosen={chosen}")
-            return
-        await self._prove(places)
-
-    def _known(self) -> list[str]:
-        folders, found = self._studio.folders, []
-        for each in self._chosen[: len(self._gone) - 1]:
-            try:
-                found.append(str(folders.path(each)))
-            except NotThere:
-                found.append(str(folders.path(each, "file")))
-        return found
+        with self._status.errors():
+            places = [*self._places, str(await asyncio.to_thread(place))]
+            if len(places) < len(self._gone):
+                self._places = places
+                self._show_question()
+                return
+            await self._prove(places)
 
     async def _prove(self, places: list[str]) -> None:
         """Compare the images in a process of its own, which remembers their place."""
-        self._state.say("Comparing the images with those of the run …")
-        try:
-            now = dict(zip(self._gone, places, strict=True))
-            words = await asyncio.to_thread(_words, self._directory, now)
-            title = f"Find the images of {self._row.name}"
-            asked = await JobAction.ask(self._studio.jobs, "find", title, words)
-            self._studio.changed.emit("jobs")
-            await asked.over()
-        except OpsinError as error:
-            self._state.fail(error)
-            return
+        self._status.say("The photographs are compared with those of the training …")
+        now = dict(zip(self._gone, places, strict=True))
+        words = await asyncio.to_thread(_words, self._directory, now)
+        title = f"Find the photographs of {self._row.name}"
+        asked = await JobAction.ask(self._studio.jobs, "find", title, words)
+        self._studio.changed.emit("jobs")
+        await asked.over()
         if asked.job.state != "done":
-            cause = asked.job.cause or "The images could not be compared."
-            self._state.fail(self._without_places(cause, now))
-            return
+            cause = asked.job.cause or "The photographs could not be compared."
+            raise self._without_places(cause, now)
         self._studio.opened.forget(self._row.id)
         self._studio.changed.emit(f"run:{self._row.id}")
-        if not self._state.element.is_deleted:
-            with self._state.element:
-                ui.navigate.to(f"/runs/{self._row.id}")
+        if not self._status.element.is_deleted:
+            with self._status.element:
+                ui.navigate.to(self._results)
 
     def _without_places(self, text: str, now: dict[str, str]) -> OpsinError:
         """Say what differs; what the command line would do next is not for a page."""

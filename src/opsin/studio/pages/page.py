@@ -25,24 +25,20 @@ class Page:
     Args:
         path: Its address; parts in braces, such as ``/runs/{run_id}``, are parameters.
         build: Builds it from the studio and, by name, the parameters of the address and its query.
-        nav: Its word in the navigation; without one it is reached from other pages.
-        order: Its place in the navigation, smallest first.
         more: Its word in the menu *More*; with ``{project}`` in the path, in that of projects.
 
     Example:
         A page at ``/hello?name=Ada`` is one file in ``opsin/studio/pages``::
 
             def hello(studio: Studio, name: str = "") -> None:
-                with layout.page(studio, f"Hello {name}", "/hello"):
+                with layout.page(studio, f"Hello {name}"):
                     ui.label(f"{len(studio.runs.rows())} runs")
 
-            PAGE = Page("/hello", hello, nav="Hello", order=70)
+            PAGE = Page("/hello", hello, more="Hello")
     """
 
     path: str
     build: Callable[..., Awaitable[Any] | Any]
-    nav: str = ""
-    order: int = 0
     more: str = ""
 
     def register(self, studio: Studio) -> None:
@@ -61,8 +57,8 @@ class Page:
 
 
 def all_pages() -> list[Page]:
-    """Return the pages that the modules of `opsin.studio.pages` describe, in navigation order."""
+    """Return the pages that the modules of `opsin.studio.pages` describe."""
     names = (module.name for module in pkgutil.iter_modules(pages.__path__))
     modules = [importlib.import_module(f"{pages.__name__}.{name}") for name in names]
     found = {item for module in modules for item in vars(module).values() if isinstance(item, Page)}
-    return sorted(found, key=lambda page: (page.order, page.path))
+    return sorted(found, key=lambda page: page.path)

@@ -18,11 +18,12 @@ from opsin.studio.pages import result_questions
 from opsin.studio.pages.downloads import download_menu
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.result_images import ResultImages
+from opsin.studio.pages.terminal_training import can_continue, continue_training, stop_training
 from opsin.studio.pages.verdicts import headline, judged_by, warnings, weakest
 from opsin.studio.runs.run_index import RunRow
 from opsin.studio.state import Studio
 from opsin.studio.ui import kit, layout
-from opsin.studio.words import safe
+from opsin.studio.words import progress_in_words, safe
 
 if TYPE_CHECKING:
     from opsin.studio.projects import Project
@@ -95,15 +96,34 @@ class _Results:
             self._note_line.set_visibility(bool(row.note))
             self._directory = await asyncio.to_thread(studio.runs.get, row.id)
             if row.state == "running":
-                kit.empty("It is being trained. The results appear here when it is done.",
-                          "Watch the training", layout.address(self._project, "train"))  # fmt: skip
+                self._running()
             elif row.accuracy is None:
-                self._without_figures()
+                await self._without_figures()
             else:
                 report = await asyncio.to_thread(self._directory.read, Report)
                 self._verdict(report)
 
-    def _without_figures(self) -> None:
+    def _running(self) -> None:
+        """Lead to a training of the studio; one of a terminal is shown and stopped here."""
+        job = self._studio.jobs.of_run(self._row.folder)
+        if job and not job.over:
+            kit.empty("It is being trained. The results appear here when it is done.",
+                      "Watch the training", layout.address(self._project, "train"))  # fmt: skip
+            return
+        progress = self._row.progress
+        ui.label(progress_in_words(progress, full=True) if progress else "It is being trained.")
+        kit.note("This training was started elsewhere. The results appear here when it is done.")
+        status = kit.StatusLine()
+
+        async def stop() -> None:
+            with status.errors():
+                await asyncio.to_thread(stop_training, self._directory)
+                status.say("It stops, and keeps the best so far.")
+
+        with ui.element("div").classes("line"):
+            kit.action("Stop", stop)
+
+    async def _without_figures(self) -> None:
         row = self._row
         if row.state == "damaged":
             kit.error_line(f"Its files are damaged: {row.cause}. Remove it, and train again.")
@@ -115,8 +135,17 @@ class _Results:
             cause = f" {row.cause.rstrip('.')}." if row.cause else ""
             kit.empty(
                 f"The training ended before the classifier was tested.{safe(cause, 400)}",
-                "Train again", layout.address(self._project, "train"),
+                "Train again", layout.address(self._project, "train", **{"from": row.id}),
             )  # fmt: skip
+            if row.in_steps and await asyncio.to_thread(can_continue, self._directory):
+                with ui.element("div").classes("line"):
+                    kit.action("Continue the training", self._continue)
+
+    async def _continue(self) -> None:
+        title = self._project.title_of(self._row)
+        await asyncio.to_thread(continue_training, self._studio, self._row, title)
+        self._studio.changed.emit("jobs")
+        ui.navigate.to(layout.address(self._project, "train"))
 
     def _verdict(self, report: Report) -> None:
         with ui.element("p").classes("headline"):
@@ -187,13 +216,11 @@ class _Results:
             with self._corrected:
                 ui.label(f"{have} corrected since this training.")
                 kit.link_button(
-                    f"Train again with {counted(number, 'correction')}", self.train_address(),
-                    icon="model_training",
+                    f"Train again with {counted(number, 'correction')}",
+                    layout.address(
+                        self._project, "train", **{"from": self._row.id, "start": "1"}
+                    ), icon="model_training",
                 )  # fmt: skip
-
-    def train_address(self) -> str:
-        """Where a training with the same settings and the labels of now begins."""
-        return layout.address(self._project, "train", **{"from": self._row.id})
 
     # What can be done with the classifier.
 

@@ -14,7 +14,18 @@ from opsin.studio.ui.kit import action, icon_action
 from opsin.studio.words import safe
 
 _LONG: Final = 20
-_CHECKBOX: Final = '<q-checkbox v-model="props.selected" dense :aria-label="{}" />'
+# Quasar's boxes have no names, and boxes in a slot would lose the focus with each click.
+_NAME_BOXES: Final = """
+const table = document.getElementById("{}"), name = () => {{
+  for (const box of table.querySelectorAll(".q-checkbox")) {{
+    const row = box.closest("tbody tr");
+    const text = row ? "Select " + row.children[1].innerText : "Select all";
+    if (box.getAttribute("aria-label") !== text) box.setAttribute("aria-label", text);
+  }}
+}};
+new MutationObserver(name).observe(table, {{childList: true, subtree: true, characterData: true}});
+name();
+"""
 #: A row's values by the keys of its columns, and what else it needs.
 TableRow = Mapping[str, object]
 
@@ -48,7 +59,7 @@ def table(
     row_key: str = "id",
 ) -> ui.table:
     """A table; long ones have a filter, pages and a choice of columns, and all save as CSV."""
-    is_long, named = len(rows) > _LONG, columns[0].key
+    is_long = len(rows) > _LONG
     shown = [column.key for column in columns if not column.hidden]
     with ui.element("div").classes("stack"):
         tools = ui.element("div").classes("line")
@@ -73,8 +84,7 @@ def table(
                 _choice_of_columns(columns, lambda keys: _show_columns(made, columns, keys))
             icon_action("table_view", "Save as CSV", lambda: _download(columns, made.rows, label))
         if selection:
-            made.add_slot("header-selection", _CHECKBOX.format("'Select all'"))
-            made.add_slot("body-selection", _CHECKBOX.format(f"'Select ' + props.row.{named}"))
+            ui.run_javascript(_NAME_BOXES.format(made.html_id))
         for column in columns:
             if column.link:
                 made.add_slot(

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.studio.pages.run import _interrupt
+from opsin.studio.pages.terminal_training import stop_training
 
 # Holds a run as a training does, and says how often Ctrl-C was pressed.
 _TRAINS = """
@@ -35,6 +35,6 @@ def test_stopping_again_sends_no_second_ctrl_c(tmp_path: Path) -> None:
     assert training.stdout is not None
     assert training.stdout.readline() == "up\n"
     for _ in range(3):  # each a click, in this window or another
-        _interrupt(RunDirectory(run))
+        stop_training(RunDirectory(run))
     said, _ = training.communicate("\n", timeout=30)
     assert said == "1\n"

@@ -1,0 +1,67 @@
+"""Trainings that the studio did not start: stopped, or continued as one of its jobs."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from opsin.core.artifacts.records import RunStatus
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import RunError
+from opsin.core.platform import command_line, interrupt
+from opsin.data.run_images import recipe_of_run
+from opsin.studio.jobs.job import command
+
+if TYPE_CHECKING:
+    from opsin.studio.runs.run_index import RunRow
+    from opsin.studio.state import Studio
+
+# Processes that were asked to stop, by run and number: a second Ctrl-C would break them off.
+_ASKED: Final[set[tuple[Path, int]]] = set()
+_ASKING: Final = threading.Lock()
+
+
+def stop_training(directory: RunDirectory) -> None:
+    """Stop a training as Ctrl-C does, once, or raise a `RunError`."""
+    # Its lock, not a number in a file, says that the process lives.
+    state, _ = directory.state()
+    pid = directory.read(RunStatus).pid
+    if state != "running" or not _works_on(pid, directory.path):
+        raise RunError("The training has ended", "Load this page again.")
+    try:
+        with _ASKING:
+            if (directory.path, pid) not in _ASKED:
+                interrupt(pid)
+                _ASKED.add((directory.path, pid))
+    except (ProcessLookupError, PermissionError) as error:
+        message = "The training belongs to another account"
+        raise RunError(message, "Stop it where it runs.") from error
+
+
+def _works_on(pid: int, run_path: Path) -> bool:
+    """Tell whether a process is one of Opsin's, where the system says so."""
+    try:
+        words = command_line(pid)
+    except ProcessLookupError:
+        return False
+    # Where the words are hidden, the run's lock has said that a process works on it.
+    return run_path.is_dir() if words is None else "opsin" in words or "python" in words
+
+
+def can_continue(directory: RunDirectory) -> bool:
+    """Whether a training can go on from where it broke off."""
+    return any(directory.checkpoints.glob("*.json"))
+
+
+def continue_training(studio: Studio, row: RunRow, title: str) -> None:
+    """Put the rest of a training into the queue."""
+    directory, job = studio.runs.get(row.id), studio.jobs.of_run(row.folder)
+    if job and not job.over:
+        return  # another window was quicker
+    recipe_of_run(directory)  # or it is asked where the images are
+    if job:
+        studio.jobs.resume(job.id)
+    else:
+        words = command("resume", directory.path)
+        studio.jobs.add("resume", title, words, run=row.folder)
