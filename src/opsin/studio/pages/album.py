@@ -66,6 +66,9 @@ class Album:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __bool__(self) -> bool:
+        return True  # an empty one, too
+
     @property
     def can_add(self) -> bool:
         """Whether photographs and classes can be added, renamed and removed."""
