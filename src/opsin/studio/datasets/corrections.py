@@ -260,11 +260,11 @@ class RunCorrections:
     def __init__(self, whole: Corrections, opened: DecodedDataset, rows: NDArray[np.int64]) -> None:
         self.whole = whole
         self._opened = opened
-        self._rows = rows  # of the run's images in the set
+        self.rows = rows  # of the run's images in the set
 
     def now(self) -> dict[int, str | None]:
         """Return the class of each image that differs from training."""
-        labels = self.whole.labels()[self._rows]
+        labels = self.whole.labels()[self.rows]
         now = np.array([*self.whole.classes, None], object)[labels]  # -1, left out, is the last
         trained = np.array(self._opened.classes, object)[self._opened.decoded.labels]
         return {int(row): now[row] for row in np.flatnonzero(now != trained)}
@@ -279,4 +279,4 @@ class RunCorrections:
 
     def _in_set(self, rows: Collection[int]) -> list[int]:
         self._opened.source_rows(rows)  # checks them
-        return [int(self._rows[row]) for row in rows]
+        return [int(self.rows[row]) for row in rows]
