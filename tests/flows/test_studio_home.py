@@ -162,7 +162,7 @@ def test_projects_are_made_renamed_removed_and_restored(
     browser.get(running.address)
     until(browser, lambda: with_icon(browser, "Use the camera").is_displayed())
     with_icon(browser, "Use the camera").click()
-    until(browser, lambda: browser.current_url.endswith("/photos"))
+    until(browser, lambda: "/photos?camera=1" in browser.current_url)
     made = browser.current_url.partition("/photos")[0]
     browser.get(running.address)
     until(browser, lambda: "My photos" in names(browser))

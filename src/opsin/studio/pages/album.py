@@ -355,6 +355,7 @@ class Albums:
 
     async def undo(self, set_id: str) -> str:
         """Take back the last change, in whichever window it was made; return its words."""
+        require("labeller")
         own = self._own(set_id)
         change = await IMAGES.run(self.last_change, set_id)
         corrections: Corrections | None = None
@@ -377,6 +378,7 @@ class Albums:
 
     def _split(self, album: Album, chosen: Sequence[int]) -> tuple[list[int], list[int]]:
         """Decoded rows of photographs, and positions of those that are not read yet."""
+        require("labeller")
         new = [at for at in chosen if album.rows[at] < 0]
         known = all(album.labels[at] == album.contents.labels[at] for at in new)
         if new and not (album.can_add and known):

@@ -217,7 +217,7 @@ class _Home:
                 self._studio.sets.new_empty, ["Class 1", "Class 2"], title=self._new_title()
             )
             self._studio.changed.emit("sets")
-            ui.navigate.to(address(dataset.id, "photos"))
+            ui.navigate.to(address(dataset.id, "photos", camera="1"))
 
     def _new_title(self) -> str:
         """A name for photos without one, which no other project has."""
