@@ -24,7 +24,7 @@ from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.datasets.upload_import import SentFile
 from opsin.studio.pages.photo_contents import Contents, read_contents, stamp_of_folders
 from opsin.studio.pages.photo_files import Change, PhotoFiles
-from opsin.studio.people import require
+from opsin.studio.people import allows, require
 from opsin.studio.runs.dataset_cache import NotDecoded
 from opsin.studio.threads import IMAGES, UPLOADS, ComputedOnce
 
@@ -72,7 +72,7 @@ class Album:
     @property
     def can_add(self) -> bool:
         """Whether photographs and classes can be added, renamed and removed."""
-        return self.dataset.made_here and not self.contents.parts
+        return self.dataset.made_here and not self.contents.parts and allows("labeller")
 
     @cached_property
     def counts(self) -> dict[str, int]:
@@ -197,6 +197,7 @@ class Albums:
 
     async def move(self, album: Album, chosen: Sequence[int], class_: str) -> str:
         """Give photographs another class; return what was done, in words."""
+        require("labeller")
         if class_ not in album.classes:
             raise SourceError(f"There is no class {class_!r:.80} any more", "Choose another one.")
         text = f"{counted(len(chosen), 'photograph')} moved to {class_}"
@@ -357,6 +358,7 @@ class Albums:
 
     async def undo(self, set_id: str) -> str:
         """Take back the last change, in whichever window it was made; return its words."""
+        require("labeller")
         own = self._own(set_id)
         change = await IMAGES.run(self.last_change, set_id)
         corrections: Corrections | None = None
@@ -379,6 +381,7 @@ class Albums:
 
     def _split(self, album: Album, chosen: Sequence[int]) -> tuple[list[int], list[int]]:
         """Decoded rows of photographs, and positions of those that are not read yet."""
+        require("labeller")
         new = [at for at in chosen if album.rows[at] < 0]
         known = all(album.labels[at] == album.contents.labels[at] for at in new)
         if new and not (album.can_add and known):
