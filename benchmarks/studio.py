@@ -111,8 +111,7 @@ def newest(running: StudioProcess) -> Path:
 def right(running: StudioProcess, others: Path) -> float:
     """The share of other photographs that the newest classifier knows."""
     classifier = Classifier(newest(running))
-    photos = [photo for name in CLASSES for photo in sorted((others / name).iterdir())]
-    answers = classifier.predict(photos)
+    answers = classifier.predict(photos := sorted(others.rglob("*.jpg")))
     hits = [
         answer.label == photo.parent.name for answer, photo in zip(answers, photos, strict=True)
     ]
