@@ -21,7 +21,7 @@ from selenium.webdriver.common.by import By
 from opsin.studio.datasets.catalogue import Library
 from opsin.studio.jobs.queue import Queue
 from tests.browser import COOKIES, chromium, needs_chromium
-from tests.studio_browser import one, shown, studio, until
+from tests.studio_browser import choose, one, shown, studio, until
 
 # A studio with a page that names its visitor wherever pages do something.
 WHO = """
@@ -178,6 +178,13 @@ def test_a_viewer_changes_nothing_and_ends_with_their_access(
             forged = {"cookie": f"{name}={value.partition('.')[0]}.{'x' * 43}"}
             assert stranger.get("/", headers=forged).status_code == 401
         owner.get(f"{running.address}/people")
+        # Another role holds at once, and loads the open page again.
+        guest.get(f"{running.address}{project}/photos")
+        until(guest, partial(is_shown, guest, "Bob, viewer"))
+        assert "Add class" not in shown(guest)
+        choose(owner, "Role", "Labeller")
+        until(guest, partial(is_shown, guest, "Bob, labeller"))
+        until(guest, partial(is_shown, guest, "Add class"))
         press(owner, "End access")
         ask = "fetch(arguments[0], {method: arguments[1], body: arguments[2]})"
         status = f"const done = arguments[3]; {ask}.then((reply) => done(reply.status))"

@@ -26,6 +26,7 @@ from opsin.studio.jobs import training_form
 from opsin.studio.jobs.job import Job
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.terminal_training import continue_training, stop_training
+from opsin.studio.people import allows
 from opsin.studio.projects import Project
 from opsin.studio.runs.dataset_cache import recipe_of
 from opsin.studio.runs.run_index import SPLIT_OPTIONS, RunRow
@@ -273,6 +274,8 @@ class _TrainPage:
             return
         title = job.title if row is None and job else self._project.title_of(row) if row else ""
         goes_on = row is not None and row.in_steps
+        if job is None and not goes_on:
+            return
         failed = job.state == "failed" if job else row is not None and row.state == "failed"
         with ui.element("div").classes("card stack"):
             if failed:
@@ -351,7 +354,7 @@ class _TrainPage:
         if self.live is not None or not hasattr(self, "_promise"):
             return
         faults, level = self.settings.faults, self.settings.level
-        self._button.set_enabled(not faults and self.can_start)
+        self._button.set_enabled(not faults and self.can_start and allows("owner"))
         promise, self._planned = self.settings.price, {}
         if level is not None:
             promise = f"{words_of(level)}."
