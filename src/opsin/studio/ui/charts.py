@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from nicegui import events, ui
 
 from opsin.core.artifacts.run_report import Bin
-from opsin.core.format import count
 from opsin.studio.ui.kit import icon_action
 from opsin.studio.words import safe
 
@@ -21,6 +21,8 @@ Row = Sequence[str | float | int | None]
 Options = dict[str, Any]
 #: Classes up to which a whole confusion matrix can be read.
 MOST_CELLS: Final = 40
+#: About how many points of a curve are drawn at most.
+MOST_POINTS: Final = 500
 # Classes up to which its counts are printed.
 _PRINTED: Final = 20
 _TEXT: Final = {"color": "var(--muted)", "fontSize": 12}
@@ -166,30 +168,37 @@ def reliability_chart(bins: Sequence[Bin]) -> ui.echart:
     return chart(options, label, columns=("Confidence", "Mean", "Right", "Answers"), rows=rows)
 
 
-def curves_chart(curves: Mapping[str, Sequence[float | None]], quantity: str) -> ui.echart:
-    """Curves by epoch, the first epoch being 1, each with its name at its end."""
-    series = [
+def curve_series(curves: Mapping[str, Sequence[float | None]]) -> list[Options]:
+    """Lines by epoch, the first epoch being 1; of a long training, evenly chosen points."""
+    return [
         {"type": "line", "name": safe(name, 24), "showSymbol": len(values) < 3,
-         "data": [[i, None if value is None else round(value, 4)]
-                  for i, value in enumerate(values, start=1)],
+         "data": [[i, round(value, 4) if value is not None and math.isfinite(value) else None]
+                  for i, value in enumerate(values, start=1)
+                  if i % (1 + len(values) // MOST_POINTS) == 0 or i in (1, len(values))],
          "endLabel": {"show": True, "formatter": "{a}", "color": "inherit"},
          "labelLayout": {"moveOverlap": "shiftY"}}
         for name, values in curves.items()
     ]  # fmt: skip
+
+
+def curves_chart(curves: Mapping[str, Sequence[float | None]], quantity: str) -> ui.echart:
+    """Curves by epoch, each with its name at its end; they may grow (`curve_series`)."""
+
+    def rows() -> list[Row]:
+        length = max((len(values) for values in curves.values()), default=0)
+        return [
+            (i + 1, *(values[i] if i < len(values) else None for values in curves.values()))
+            for i in range(length)
+        ]
+
     options = {
         "xAxis": _axis("Epoch", minInterval=1, splitLine={"show": False}, min=1),
         "yAxis": _axis(quantity, scale=True, nameGap=40),
         "grid": {"left": 28, "right": 88, "top": 36, "bottom": 32, "containLabel": True},
-        "series": series,
+        "series": curve_series(curves),
     }
-    length = max((len(values) for values in curves.values()), default=0)
-    rows: list[Row] = [
-        (i + 1, *(values[i] if i < len(values) else None for values in curves.values()))
-        for i in range(length)
-    ]
     columns = ("Epoch", *(safe(name, 60) for name in curves))
-    label = f"{quantity} by epoch, {count(length)} epochs"
-    return chart(options, label, columns=columns, rows=rows, zoom=True)
+    return chart(options, f"{quantity} by epoch", columns=columns, rows=rows, zoom=True)
 
 
 def roc_chart(curves: Mapping[str, Sequence[Sequence[float]]], name: str) -> ui.echart:
