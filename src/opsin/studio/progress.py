@@ -186,7 +186,8 @@ class _Followed:
         done = [phase for phase in PHASES[:at] if phase in self._expected]
         before = sum(self._expected[phase] for phase in done)
         slow = sum(self._spent[phase] for phase in done) / before if before else 1.0
-        slow = min(8.0, max(0.3, slow))
+        # Photographs that were seen before say nothing about the end.
+        slow = min(8.0, max(1.0 if self._phase == "finish" else 0.3, slow))
         expected = self._expected.get(self._phase)
         spent = self._spent[self._phase]
         by_speed = None
@@ -205,10 +206,11 @@ class _Followed:
         else:
             present = max(slow * expected - spent, 1.0)
             slow = max(slow, min(8.0, spent / expected))
-        later = [self._expected.get(phase, 0.0) for phase in PHASES[at + 1 :]]
         if self._phase == "epochs":
             slow = 1.0  # how fast it reads photographs says nothing about its end
-        return present + slow * sum(later)
+        later = {phase: self._expected.get(phase, 0.0) for phase in PHASES[at + 1 :]}
+        finish = max(1.0, slow) * later.pop("finish", 0.0)
+        return present + slow * sum(later.values()) + finish
 
 
 def _within(phase: str, status: RunStatus | None) -> tuple[float, float | None]:

@@ -144,8 +144,9 @@ class _JobLine:
             self._bar = ui.linear_progress(show_value=False, size="8px")
             self._bar.props["aria-label"] = f"Progress of {name}"
             self._cause = ui.label()
-            self._status = kit.StatusLine()
-            self._actions = ui.element("div").classes("line")
+            with ui.element("div").classes("line"):
+                self._actions = ui.element("div").classes("line")
+                self._status = kit.StatusLine()
 
     def show(self, job: Job) -> None:
         """Show the job as it is now."""

@@ -15,7 +15,7 @@ from opsin.studio.progress import factor_of
 _SMALL, _LARGE = "efficientnet-lite0", "efficientnet-lite2"
 # Seconds of two ordinary cores: the start, an image's features by each network, a head of one
 # fold, and the end.
-_START, _FINISH = 3.0, 4.5
+_START, _FINISH = 3.0, 6.0
 _FEATURES: Final = {_SMALL: 0.033, _LARGE: 0.07}
 _HEAD, _HEAD_OF_IMAGE = 0.35, 0.0004
 # Seconds that the features of all images may take with each network, as `opsin.commands` has it.
@@ -95,6 +95,7 @@ def levels_for(
     chosen = "with a network that Opsin chooses for your photographs"
     if good:
         chosen = "with a network that has seen a million photographs"
+        chosen += ", and yours" if known and network in ("", suits) else ""
     elif not knows:
         chosen = "from nothing, since no network that knows photographs is installed here"
     learns = "while the network itself learns from your photographs, too"

@@ -84,8 +84,14 @@ class TrainingSettings:
         return self._values.get("model") or "auto"
 
     @property
+    def _trained(self) -> str:
+        """The model that would be trained, as far as it is known."""
+        return self._automatic.get("model", "auto") if self._model == "auto" else self._model
+
+    @property
     def _by_epochs(self) -> bool:
-        return self._model not in FITTED or self._values.get("fine_tune") == YES
+        fine_tune = self._values.get("fine_tune") or self._automatic.get("fine_tune")
+        return self._trained not in FITTED or fine_tune == YES
 
     def build_levels(self) -> None:
         """Show the three levels, each with its time."""
@@ -114,7 +120,7 @@ class TrainingSettings:
             heading(title)
             with ui.element("div").classes("fields"):
                 first[title]()
-                for group, options in training_form.fields_for(self._model).items():
+                for group, options in training_form.fields_for(self._trained).items():
                     if group in (names or {group} - _GROUPED):
                         for option in filter(self._means_something, options):
                             self._field(option)
@@ -122,7 +128,7 @@ class TrainingSettings:
     def _means_something(self, option: RecipeOption) -> bool:
         """Whether an option means something to the chosen model: a head has no epochs."""
         of_epochs = option.group in (AUGMENTATION, TRAINING)
-        if self._model != BACKBONE or self._by_epochs or not of_epochs:
+        if self._trained != BACKBONE or self._by_epochs or not of_epochs:
             return True
         return option.name in Fitting.model_fields
 
@@ -188,11 +194,14 @@ class TrainingSettings:
 
     def show_automatic(self, values: Mapping[str, object]) -> None:
         """Show what would be chosen where nothing is set."""
+        before = self._trained, self._by_epochs
         self._automatic = {
             name: TRAIN_OPTIONS[name].write(value) if name in TRAIN_OPTIONS else str(value)
             for name, value in values.items()
             if value is not None
         }
+        if before != (self._trained, self._by_epochs):
+            self.build_groups.refresh()
         for name, field in self._fields.items():
             field.props["placeholder"] = f"Automatic: {self._automatic.get(name, 'none')}"
 
