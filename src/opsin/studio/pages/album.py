@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 #: Label of images that are left out.
 OUT: Final = -1
-# Datasets whose files are known, of those opened last.
 _OPEN: Final = 4
 _ALBUMS: Final = WeakKeyDictionary["Studio", "Albums"]()
 
@@ -48,12 +47,9 @@ class Album:
     """The photographs of a dataset at one time.
 
     Args:
-        dataset: The dataset.
         contents: Its files; for sources of arrays, its decoded images.
-        classes: Names of the classes, empty ones too.
         labels: Class of each photograph now, `OUT` if it is left out: ``int64[N]``.
         rows: Row of each in the decoded images, -1 until it was read: ``int64[N]``.
-        opened: The decoded images, once there are any.
     """
 
     dataset: LibraryDataset
@@ -62,9 +58,6 @@ class Album:
     labels: NDArray[np.int64]
     rows: NDArray[np.int64]
     opened: DecodedDataset | None = None
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
     @property
     def can_add(self) -> bool:
@@ -92,7 +85,7 @@ class Album:
         return np.flatnonzero(self.labels == OUT)
 
     def name(self, at: int) -> str:
-        """A photograph's name, its path below the source."""
+        """A photograph's path below the source."""
         return self.contents.names[at]
 
     def class_of(self, at: int) -> str:
@@ -220,7 +213,8 @@ class Albums:
                     own.note(text, moves, step)
 
         await IMAGES.run(work)
-        self._changed(album, files=bool(new) or not known)
+        if new or not known:
+            self.files_changed(album.dataset.id)
         return text
 
     async def remove(self, album: Album, chosen: Sequence[int]) -> str:
@@ -236,7 +230,8 @@ class Albums:
                 own.note(text, moves, step)
 
         await IMAGES.run(work)
-        self._changed(album, files=bool(new))
+        if new:
+            self.files_changed(album.dataset.id)
         return text
 
     async def restore(self, album: Album, chosen: Sequence[int]) -> str:
@@ -264,7 +259,7 @@ class Albums:
                 own.note(text, own.move_to(files, class_) if class_ else own.remove(files))
 
         await IMAGES.run(work)
-        self._changed(album, files=True)
+        self.files_changed(album.dataset.id)
         return text
 
     async def add(self, album: Album, files: Sequence[SentFile], class_: str = "") -> str:
@@ -277,7 +272,7 @@ class Albums:
                 return own.added(moved) if moved else "These photographs are here already"
 
         text = await UPLOADS.run(work)
-        self._changed(album, files=True)
+        self.files_changed(album.dataset.id)
         return text
 
     async def keep(self, set_id: str, class_: str, content: bytes, name: str) -> Path:
@@ -316,7 +311,7 @@ class Albums:
                 return own.add_class(name)
 
         name = await IMAGES.run(work)
-        self._changed(album, files=True)
+        self.files_changed(album.dataset.id)
         return name
 
     async def change_class(self, album: Album, class_: str, new: str = "") -> str:
@@ -345,7 +340,7 @@ class Albums:
                 own.note(text, moves, step)
 
         await IMAGES.run(work)
-        self._changed(album, files=True)
+        self.files_changed(album.dataset.id)
         return text
 
     def last_change(self, set_id: str) -> Change | None:
@@ -365,7 +360,7 @@ class Albums:
         if corrections and (change is None or (change.step is not None and done[0] > change.step)):
             # Labels were changed on another page since.
             return "Last correction" if await IMAGES.run(corrections.undo) else ""
-        change = await IMAGES.run(_take_last, own)
+        change = await IMAGES.run(own.take_last)
         if change is None:
             return ""
         if change.moves:
@@ -404,15 +399,6 @@ class Albums:
         own = self._own(album.dataset.id)
         with own.lock:
             yield own
-
-    def _changed(self, album: Album, *, files: bool) -> None:
-        if files:
-            self.files_changed(album.dataset.id)
-
-
-def _take_last(own: PhotoFiles) -> Change | None:
-    with own.lock:
-        return own.take_last()
 
 
 def _step(corrections: Corrections | None, work: Callable[[Corrections], int]) -> int | None:

@@ -145,7 +145,7 @@ class _Inside:
 
     def build(self, frame: layout.Frame) -> None:
         """Show what takes no time."""
-        rows = {row.id: self._project.title_of(row) for row in self._project.classifiers}
+        rows = {row.id: safe(self._project.title_of(row), 60) for row in self._project.classifiers}
         self._dialog = ui.dialog().props('aria-label="Choose a photograph"')
         with frame.actions:
             if len(rows) > 1:

@@ -31,7 +31,6 @@ from opsin.studio.ui.layout import Frame, address, page
 from opsin.studio.ui.viewer import ImageViewer, ViewedImage
 from opsin.studio.words import safe
 
-_FREE: Final = "Free some space, then try again."
 # Columns that are shown at first, and from which number on a class is searched.
 _SHOWN: Final = 24
 _MANY: Final = 12
@@ -365,7 +364,7 @@ class _Photos:
             try:
                 yield
             except StorageError:
-                raise DiskFull("The disk is full, or cannot be written", _FREE) from None
+                raise DiskFull("The disk is full, or cannot be written", "Free space.") from None
 
     async def undo(self) -> None:
         """Take back the last change."""
