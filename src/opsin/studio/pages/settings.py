@@ -77,7 +77,7 @@ class _Settings:
         with self._status.errors():
             require("owner")
             gone = await asyncio.to_thread(empty_cache, part)
-            record(f"freed the space of: {_PARTS[part].lower()}")
+            await asyncio.to_thread(record, f"freed the space of: {_PARTS[part].lower()}")
             self._status.say(f"Freed {file_size(gone.bytes)}.")
         await self.show()
 
@@ -88,7 +88,7 @@ class _Settings:
         with self._status.errors():
             await asyncio.to_thread(self._studio.runs.sweep, 0.0)
             await asyncio.to_thread(self._studio.sets.sweep, 0.0)
-            record("deleted permanently what had been removed")
+            await asyncio.to_thread(record, "deleted permanently what had been removed")
             self._studio.changed.emit("sets")
 
 
