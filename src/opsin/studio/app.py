@@ -22,8 +22,8 @@ from nicegui import ui
 from opsin.core.events import SILENT, Watcher
 from opsin.core.glossary import glossary
 from opsin.core.platform import allow_open_files
-from opsin.studio import StudioSettings, image_routes
-from opsin.studio.datasets import covers, uploads
+from opsin.studio import StudioSettings, covers, image_routes
+from opsin.studio.datasets import uploads
 from opsin.studio.door import StudioSignIn
 from opsin.studio.errors import new_api
 from opsin.studio.pages import answer_tables, error_pages, photo_routes

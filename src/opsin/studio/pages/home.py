@@ -11,8 +11,8 @@ from typing import Final
 from nicegui import ui
 
 from opsin.core.format import ago, count, counted, day
+from opsin.studio.covers import MOST as PICTURES
 from opsin.studio.datasets.catalogue import LibraryDataset
-from opsin.studio.datasets.covers import MOST as PICTURES
 from opsin.studio.datasets.upload_import import SentFile, common_name
 from opsin.studio.jobs import training_form
 from opsin.studio.pages.page import Page
