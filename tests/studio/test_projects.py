@@ -44,6 +44,14 @@ def test_runs_of_the_command_line_are_a_project_by_their_source(parts: Studio) -
     # Its images become a dataset: the project is the same.
     added = parts.sets.add_source(*newest.places)
     assert [item.id for item in parts.projects.all()] == [project.id] == [added.id]
+    assert names(parts) == ["Digits of ours"]
+    parts.sets.remove(added.id)
+    # Read otherwise, they are another dataset: addresses of before lead to it.
+    other = parts.sets.add_source(*newest.places, size=[8, 8])
+    assert parts.projects.get(project.id).id == other.id != project.id
+    assert names(parts) == ["Digits of ours"]
+    parts.projects.rename(project.id, "Numbers")
+    assert names(parts) == ["Numbers"]
 
 
 def test_a_project_is_removed_and_restored_with_its_classifiers(parts: Studio) -> None:

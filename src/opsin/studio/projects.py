@@ -99,25 +99,25 @@ class Projects:
         datasets = {dataset.id: dataset for dataset in self._sets.all()}
         by_sources = {dataset.sources: dataset.id for dataset in reversed(datasets.values())}
         runs: dict[str, list[RunRow]] = {id_: [] for id_ in datasets}
-        for row in sorted(self._runs.rows(), key=lambda row: -(row.started or 0)):
+        for row in self._runs.rows():
             runs.setdefault(by_sources.get(row.places) or id_of_run(row), []).append(row)
-        projects = [
-            Project(
-                id_,
-                datasets[id_].title
-                if id_ in datasets
-                else self._names.get(id_) or rows[0].source or rows[0].name,
-                datasets.get(id_),
-                tuple(rows),
-            )
-            for id_, rows in runs.items()
-        ]
+        projects = []
+        for id_, rows in runs.items():
+            dataset = datasets.get(id_)
+            # The name that it had before it had a dataset.
+            name = self._names.get(id_of_run(rows[0]) if rows else id_)
+            usual = dataset.title if dataset else rows[0].source or rows[0].name
+            projects.append(Project(id_, name or usual, dataset, tuple(rows)))
         return sorted(projects, key=lambda project: project.last_used, reverse=True)
 
     def get(self, project_id: str) -> Project:
-        """The project of an id, or `NotThere`."""
-        for project in self.all():
+        """The project of an id, also of the one before it had a dataset, or `NotThere`."""
+        projects = self.all()
+        for project in projects:
             if project.id == project_id:
+                return project
+        for project in projects:
+            if any(id_of_run(row) == project_id for row in project.runs):
                 return project
         raise NotThere("There is no such project", "Go back to your projects.")
 
@@ -132,13 +132,19 @@ class Projects:
         """Give a project another name."""
         require("owner")
         project = self.get(project_id)
-        if project.dataset is not None:
-            self._sets.rename(project.id, name)
-        elif name := name.strip():
-            with self._guard:
-                self._names = {**self._names, project.id: name}
-                write_json(self._home / "projects.json", self._names)
-            record(f"renamed the project {project.name} to {name}")
+        name, before = name.strip(), {id_of_run(row) for row in project.runs} | {project.id}
+        if not name:
+            return
+        with self._guard:
+            names = {id_: known for id_, known in self._names.items() if id_ not in before}
+            if project.dataset is None:
+                names[project.id] = name
+                record(f"renamed the project {project.name} to {name}")
+            else:
+                self._sets.rename(project.id, name)
+            if names != self._names:
+                write_json(self._home / "projects.json", names)
+                self._names = names
 
     def remove(self, project_id: str) -> str:
         """Remove a project with its classifiers; the token restores all of it for seven days."""
