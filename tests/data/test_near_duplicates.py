@@ -105,6 +105,13 @@ def test_too_few_and_too_small_images_have_none(shape: tuple[int, ...]) -> None:
     assert len(find_near_duplicates(images, np.arange(shape[0])).pairs) == 0
 
 
+def test_images_of_one_colour_are_not_compared() -> None:
+    random = np.random.default_rng(0)
+    images = np.full((20_000, 16, 16, 1), 90, np.uint8)
+    images[np.arange(20_000), random.integers(0, 16, 20_000), random.integers(0, 16, 20_000)] = 91
+    assert len(find_near_duplicates(images, np.arange(20_000)).pairs) == 0
+
+
 def kept(images: NDArray[np.uint8], watcher: Watcher = SILENT) -> NDArray[np.int64]:
     return near_duplicates.near_duplicates(
         images, digest_rows(images), mirrored=True, watcher=watcher

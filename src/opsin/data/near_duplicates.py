@@ -1,9 +1,9 @@
 """Near duplicates: the same image cropped, resized, mirrored, recoded or brightened.
 
-Candidates are the nearest neighbours (scikit-learn) of perceptual hashes of each image, of four
-crops of it and of their mirror images. A pair is a near duplicate if the detail of one, cropped,
-matches the other's far better than that of unrelated images (a ratio test, Lowe, IJCV 2004): all
-trousers of Fashion-MNIST are alike.
+Images are compared as pHash does, by the low frequencies of their cosine transform (SciPy), with
+their size: signs alone do not survive a crop. Each image, crops of it and their mirror images look
+for their nearest neighbours (scikit-learn), which are near duplicates if a finer crop is far nearer
+than unrelated images are (a ratio test, Lowe, IJCV 2004): all trousers of Fashion-MNIST are alike.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import itertools
 import zipfile
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,41 +27,27 @@ from opsin.data.lazy_images import Images
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
+Crop = tuple[float, float, float]  # size, top and left as shares of the sides
 
 #: Images with a shorter side have too little detail to tell copies from similar images.
 SMALLEST: Final = 16
 # Changes whenever the same images give other pairs.
-_VERSION: Final = "4"
-_SIDE: Final = 32
-_BLOCK: Final = 256
-# Low frequencies of a hash (pHash keeps their signs), and the principal components searched.
-_FREQUENCIES: Final = 6
-_COMPONENTS: Final = 12
-# Neighbours per query, and fewer for many images.
-_NEIGHBOURS, _MANY, _OF_MANY = 6, 10_000, 3
-# Size, top and left of the query crops, as shares of the sides.
-_ASKING: Final = ((1.0, 0.0, 0.0), *((0.92, top, left) for top in (0, 0.08) for left in (0, 0.08)))
-# Distances of a pair's hashes and of its detail, as shares of the usual distance, at most.
-_HASH_RATIO, _DETAIL_RATIO = 0.6, 0.12
-_MOST_APART: Final = 0.1
-# Unrelated images lie beyond a gap between an image's own kind and the rest.
-_SAMPLE: Final = 2000
-_CLOSE, _GAP = 0.12, 0.4
-# Correlation from which on finer crops are tried.
-_HOPE: Final = 0.5
+_VERSION: Final = "5"
+_SIDE, _FREQUENCIES, _COMPONENTS, _NEIGHBOURS = 32, 12, 12, 4
+# Distance of near duplicates as a share of the distance to unrelated images, at most. These lie
+# beyond a gap between an image's own kind and the rest of a sample.
+_RATIO, _SAMPLE, _CLOSE, _GAP = 0.12, 2000, 0.12, 0.4
+_BLOCK: Final = 4096
 
 
-def _windows(*steps: tuple[float, int]) -> list[tuple[float, float, float]]:
-    return [
-        (scale, float(top), float(left))
-        for scale, count in steps
-        for top, left in itertools.product(np.linspace(0, 1 - scale, count), repeat=2)
-    ]
+def _crops(scale: float, count: int) -> list[Crop]:
+    offsets = np.linspace(0, 1 - scale, count).tolist()
+    return [(scale, top, left) for top, left in itertools.product(offsets, repeat=2)]
 
 
-# Crops by which two images are compared: a few, and finer ones if one comes near.
-_COARSE: Final = _windows((1.0, 1), (0.95, 2), (0.9, 3))
-_FINE: Final = _windows((0.95, 4), (0.9, 8))
+_WHOLE: Final = (1.0, 0.0, 0.0)
+_ASKING: Final = [_WHOLE, *_crops(0.92, 2)]
+_FINE: Final = [_WHOLE, *_crops(0.95, 4), *_crops(0.9, 8)]
 
 
 @dataclass(frozen=True)
@@ -71,7 +56,7 @@ class NearDuplicates:
 
     Args:
         pairs: Rows of both images, the smaller first, ``int64[M, 2]``; the most alike pair first.
-        likeness: Correlation of each pair's detail, ``float32[M]``.
+        likeness: Correlation of each pair's frequencies, ``float32[M]``.
         mirrored: Whether one is the other's mirror image, ``bool[M]``.
     """
 
@@ -130,57 +115,51 @@ def find_near_duplicates(
     images: Images, rows: Rows, *, mirrored: bool = True, watcher: Watcher = SILENT
 ) -> NearDuplicates:
     """Find pairs of rows that show the same image; exact copies should be given once."""
-    if min(images.shape[1:3]) < SMALLEST or len(rows) < 2:
+    if min(images.shape[1:3]) < SMALLEST:
         return NO_PAIRS
     grey = _thumbnails(images, rows)
-    drawn = np.random.default_rng(0).permutation(len(grey))[:_SAMPLE]
-    pairs, turned = _candidates(grey, drawn, mirrored=mirrored, watcher=watcher)
-    likeness = _likeness(grey, pairs, turned)
-    involved, which = np.unique(pairs, return_inverse=True)
-    usual = _usual_distance(involved, lambda places: _detail(grey[places]), drawn)
-    near = 1 - likeness <= _DETAIL_RATIO * usual[which.reshape(-1, 2)].min(axis=1)
+    uneven = grey.std(axis=(1, 2)) > 1  # of 255: an image of one colour is like any other
+    grey, rows = grey[uneven], rows[uneven]
+    if len(rows) < 2:
+        return NO_PAIRS
+    spectra = _spectra(grey, _WHOLE)
+    usual = _usual_distances(spectra)
+    pairs, turned = _candidates(grey, spectra, usual, mirrored=mirrored, watcher=watcher)
+    away = np.ones(len(pairs), np.float32)
+    for start in range(0, len(pairs), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        asker, other = pairs[block].T
+        wanted = np.where(turned[block, None], _mirrored(spectra[other]), spectra[other])
+        for crop in _FINE:
+            nearer = _distances(_spectra(grey[asker], crop), wanted)
+            away[block] = np.minimum(away[block], nearer)
+    near = np.flatnonzero(away <= _RATIO * usual[pairs].min(axis=1))
     # The most alike first, and each pair once, in either direction.
-    order = np.flatnonzero(near)[np.argsort(-likeness[near], kind="stable")]
+    order = near[np.argsort(away[near], kind="stable")]
     pairs = np.sort(rows[pairs[order]], axis=1)
     once = np.sort(np.unique(pairs, axis=0, return_index=True)[1])
-    return NearDuplicates(pairs[once], likeness[order][once], turned[order][once])
-
-
-def _thumbnails(images: Images, rows: Rows) -> Floats:
-    """Return grey thumbnails of at most 32 pixels a side, ``float32[N, h, w]``."""
-    height, width = (min(side, _SIDE) for side in images.shape[1:3])
-    grey = np.empty((len(rows), height, width), np.float32)
-    for block in _blocks(len(rows)):
-        for index, pixels in enumerate(images[rows[block]], block.start):
-            image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).convert("L")
-            grey[index] = np.asarray(image.resize((width, height), Image.Resampling.BOX))
-    return grey
+    return NearDuplicates(pairs[once], 1 - away[order][once], turned[order][once])
 
 
 def _candidates(
-    grey: Floats, drawn: Rows, *, mirrored: bool, watcher: Watcher
+    grey: Floats, spectra: Floats, usual: Floats, *, mirrored: bool, watcher: Watcher
 ) -> tuple[Rows, NDArray[np.bool_]]:
     """Return query and neighbour, ``int64[M, 2]``, and whether the query was mirrored."""
     from sklearn.decomposition import PCA  # noqa: PLC0415  an optional part
     from sklearn.neighbors import NearestNeighbors  # noqa: PLC0415
 
-    whole = _hashes(grey, *_ASKING[0])
-    usual = _usual_distance(np.arange(len(grey)), whole.__getitem__, drawn)
-    limit = np.minimum(_MOST_APART, _HASH_RATIO * usual)[:, None]
-    space = PCA(min(_COMPONENTS, *whole.shape), random_state=0).fit(whole)
-    most = _OF_MANY if len(grey) > _MANY else _NEIGHBOURS
-    search = NearestNeighbors(n_neighbors=min(most, len(grey))).fit(space.transform(whole))
+    space = PCA(min(_COMPONENTS, len(spectra)), random_state=0).fit(spectra)
+    search = NearestNeighbors(n_neighbors=min(_NEIGHBOURS, len(spectra)))
+    search.fit(space.transform(spectra))
     ways = list(itertools.product(_ASKING, (False, True) if mirrored else (False,)))
     watcher.begin("Compare", len(ways) * len(grey), "images")
     candidates = []
     for number, (crop, turned) in enumerate(ways, 1):
-        asking = _hashes(grey, *crop, turned=turned)
-        nearest = search.kneighbors(space.transform(asking), return_distance=False)
-        away = 1 - np.einsum("nd,nkd->nk", asking, whole[nearest])
-        asker, column = np.nonzero(away <= limit)
-        candidates.append(
-            np.stack([asker, nearest[asker, column], np.full(len(asker), turned)], axis=1)
-        )
+        asking = _spectra(grey, crop)
+        asking = _mirrored(asking) if turned else asking
+        for column in search.kneighbors(space.transform(asking), return_distance=False).T:
+            near = np.flatnonzero(_distances(asking, spectra[column]) <= usual)
+            candidates.append(np.stack([near, column[near], np.full(len(near), turned)], axis=1))
         watcher.advance(number * len(grey))
     watcher.end()
     unique = np.unique(np.concatenate(candidates), axis=0)
@@ -188,96 +167,62 @@ def _candidates(
     return unique[:, :2], unique[:, 2] > 0
 
 
-def _hashes(grey: Floats, scale: float, top: float, left: float, *, turned: bool = False) -> Floats:
-    """Return the normalised low frequencies of a crop of each image, ``float32[N, 35]``."""
-    _, height, width = grey.shape
-    down = _cosines(height) @ _resampling(height, scale, top)
-    across = _cosines(width) @ _resampling(width, scale, left)
-    if turned:  # mirroring flips the sign of odd frequencies
-        across[1::2] *= -1
-    return _unit((down @ grey @ across.T).reshape(len(grey), -1)[:, 1:])
+def _usual_distances(spectra: Floats) -> Floats:
+    """Return each image's distance to unrelated images of a random sample."""
+    from sklearn.neighbors import NearestNeighbors  # noqa: PLC0415  an optional part
 
-
-def _likeness(grey: Floats, pairs: Rows, turned: NDArray[np.bool_]) -> Floats:
-    """Return the best correlation of a crop of each query with the other image."""
-    best = np.full(len(pairs), -1, np.float32)
-    for block in _blocks(len(pairs)):
-        asker, other = grey[pairs[block]].swapaxes(0, 1)
-        asker = np.where(turned[block, None, None], asker[:, :, ::-1], asker)
-        wanted = _detail(other)
-        for window in _COARSE:
-            alike = (_detail(asker, *window) * wanted).sum(axis=1)
-            best[block] = np.maximum(best[block], alike)
-        near = np.flatnonzero(best[block] > _HOPE)
-        for window in _FINE if len(near) else ():
-            alike = (_detail(asker[near], *window) * wanted[near]).sum(axis=1)
-            best[block.start + near] = np.maximum(best[block.start + near], alike)
-    return best
-
-
-def _usual_distance(rows: Rows, vectors_of: Callable[[Rows], Floats], drawn: Rows) -> Floats:
-    """Return the distance of each row to unrelated images of a random sample."""
-    others = vectors_of(drawn)
-    usual = np.empty(len(rows), np.float32)
-    most = min(64, len(drawn)) if len(drawn) == _SAMPLE else len(drawn)
-    for block in _blocks(len(rows)):
-        away = 1 - vectors_of(rows[block]) @ others.T
-        away[rows[block, None] == drawn] = 2
-        away = np.sort(np.partition(away, most - 1, axis=1)[:, :most], axis=1)
-        last, following = away[:, :-1].clip(0), away[:, 1:]
-        gap = (last <= np.minimum(_CLOSE, _GAP * following)) & (following < 2)
-        # Without a gap, the fourth nearest.
-        beyond = np.where(gap, np.arange(1, away.shape[1]), 0).max(axis=1, initial=0)
-        index = np.where(beyond > 0, beyond, min(3, away.shape[1] - 1))
-        usual[block] = away[np.arange(len(away)), index]
+    drawn = np.random.default_rng(0).permutation(len(spectra))[:_SAMPLE]
+    search = NearestNeighbors(n_neighbors=min(64, len(drawn)), metric="sqeuclidean")
+    away, nearest = search.fit(spectra[drawn]).kneighbors(spectra)
+    away /= 2  # of vectors of length 1: 1 - cosine
+    away[drawn[nearest] == np.arange(len(spectra))[:, None]] = 2
+    away.sort(axis=1)
+    gap = (away[:, :-1] <= np.minimum(_CLOSE, _GAP * away[:, 1:])) & (away[:, 1:] < 2)
+    beyond = np.where(gap, np.arange(1, away.shape[1]), 0).max(axis=1, initial=0)
+    beyond[beyond == 0] = min(3, away.shape[1] - 1)  # without a gap, the fourth nearest
+    usual: Floats = away[np.arange(len(away)), beyond].astype(np.float32)
     return usual
 
 
-def _detail(grey: Floats, scale: float = 1, top: float = 0, left: float = 0) -> Floats:
-    """Return the normalised mid frequencies of a window of images."""
-    _, height, width = grey.shape
-    bands = []
-    for times in (1, 4):
-        down = _blurring(height, times) @ _resampling(height, scale, top)
-        across = _blurring(width, times) @ _resampling(width, scale, left)
-        inner = across[width // 8 : width - width // 8]
-        bands.append(down[height // 8 : height - height // 8] @ grey @ inner.T)
-    flat = (bands[0] - bands[1]).reshape(len(grey), -1)
-    return _unit(flat - flat.mean(axis=1, keepdims=True))
+def _thumbnails(images: Images, rows: Rows) -> Floats:
+    """Return grey thumbnails of at most 32 pixels a side, ``float32[N, h, w]``."""
+    height, width = (min(side, _SIDE) for side in images.shape[1:3])
+    grey = np.empty((len(rows), height, width), np.float32)
+    for start in range(0, len(rows), 256):
+        for index, pixels in enumerate(images[rows[start : start + 256]], start):
+            image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).convert("L")
+            grey[index] = np.asarray(image.resize((width, height), Image.Resampling.BOX))
+    return grey
 
 
-def _unit(vectors: Floats) -> Floats:
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: Floats = (vectors / np.maximum(length, 1e-3)).astype(np.float32)
-    return unit
+def _spectra(grey: Floats, crop: Crop) -> Floats:
+    """Return the normalised low frequencies of a crop of each image, ``float32[N, 143]``."""
+    from scipy.fft import dct  # noqa: PLC0415  an optional part
+
+    scale, *offsets = crop
+    transforms = []
+    for size, offset in zip(grey.shape[1:], offsets, strict=True):
+        box = (0, offset * size, size, (offset + scale) * size)
+        pixels = Image.fromarray(np.eye(size, dtype=np.float32))
+        crops = np.asarray(pixels.resize((size, size), Image.Resampling.BILINEAR, box=box))
+        transforms.append(dct(crops, axis=0, norm="ortho")[:_FREQUENCIES])
+    down, across = transforms
+    steps = np.arange(_FREQUENCIES, dtype=np.float32)
+    weights = np.hypot(steps[:, None], steps) ** 0.7  # images have less of high frequencies
+    spectra = np.empty((len(grey), weights.size - 1), np.float32)
+    for start in range(0, len(grey), _BLOCK):
+        part = (down @ grey[start : start + _BLOCK] @ across.T * weights).reshape(-1, weights.size)
+        length = np.linalg.norm(part, axis=1, keepdims=True)
+        spectra[start : start + _BLOCK] = part[:, 1:] / np.maximum(length, 1e-3)
+    return spectra
 
 
-def _blocks(count: int) -> Iterator[slice]:
-    for start in range(0, count, _BLOCK):
-        yield slice(start, min(start + _BLOCK, count))
+def _mirrored(spectra: Floats) -> Floats:
+    """Return the spectra of mirror images: odd frequencies across change their sign."""
+    signs: Floats = (-1) ** (np.arange(1, _FREQUENCIES**2, dtype=np.float32) % _FREQUENCIES)
+    return spectra * signs
 
 
-def _cosines(size: int) -> Floats:
-    """Return the first rows of the orthonormal cosine transform."""
-    places = np.pi * (np.arange(size) + 0.5) / size
-    rows = np.cos(places * np.arange(_FREQUENCIES)[:, None]) * np.sqrt(2 / size)
-    rows[0] /= np.sqrt(2)
-    cosines: Floats = rows.astype(np.float32)
-    return cosines
-
-
-def _resampling(size: int, scale: float, offset: float) -> Floats:
-    """Return the matrix that enlarges a crop to full size by linear interpolation."""
-    position = (((np.arange(size) + 0.5) / size * scale + offset) * size - 0.5).clip(0, size - 1)
-    matrix: Floats = np.maximum(1 - np.abs(position[:, None] - np.arange(size)), 0).astype(
-        np.float32
-    )
-    return matrix
-
-
-def _blurring(size: int, times: int) -> Floats:
-    """Return the matrix that blurs by 1 2 1, several times."""
-    matrix = np.eye(size) / 2 + np.eye(size, k=1) / 4 + np.eye(size, k=-1) / 4
-    matrix[0, 0] = matrix[-1, -1] = 0.75  # the outermost pixels are repeated
-    blurring: Floats = np.linalg.matrix_power(matrix, times).astype(np.float32)
-    return blurring
+def _distances(ones: Floats, others: Floats) -> Floats:
+    distances: Floats = 1 - np.einsum("nd,nd->n", ones, others)
+    return distances

@@ -48,7 +48,7 @@ class Change(BaseModel):
     @property
     def new(self) -> bool:
         """Whether it added files, such as those of a camera that records."""
-        return bool(self.moves) and not any(before for before, _ in self.moves)
+        return bool(self.moves) and self.text.endswith(" added")
 
 
 _CHANGES: Final = TypeAdapter(list[Change])

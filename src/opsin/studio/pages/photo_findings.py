@@ -18,6 +18,7 @@ from opsin.core.format import counted
 from opsin.core.storage import storage_errors, write_json
 from opsin.data.cache import digest_names
 from opsin.studio.pages.album import OUT, Album
+from opsin.studio.pages.confirmed_labels import ConfirmedLabels
 from opsin.studio.threads import IMAGES
 from opsin.studio.words import safe
 
@@ -81,10 +82,8 @@ async def things_to_look_at(studio: Studio, album: Album) -> list[Thing]:
 def _things(studio: Studio, album: Album) -> list[Thing]:
     folder = studio.sets.folder(album.dataset.id)
     settled = SettledThings(folder).read()
-    with contextlib.suppress(OSError, ValueError, RecursionError, TypeError):
-        # Labels that were confirmed among a classifier's results.
-        confirmed = json.loads((folder / "confirmed.json").read_text(encoding="utf-8"))
-        settled |= {_suspect_key(str(digest), str(label)) for digest, label in confirmed}
+    confirmed = ConfirmedLabels(folder).read()  # among a classifier's results
+    settled |= {_suspect_key(digest, label) for digest, label in confirmed}
     found = [*_suspects(studio, album), *_of_audit(album)]
     return [thing for thing in found if thing.key not in settled]
 
@@ -120,9 +119,9 @@ def _of_audit(album: Album) -> Iterator[Thing]:
     if opened is None:
         return
     by_name = {name: at for at, name in enumerate(album.contents.names)}
-    for name, reason in opened.decoded.unreadable:
+    for name, _ in opened.decoded.unreadable:
         if (at := by_name.get(name)) is not None and album.contents.files is not None:
-            text = f"{safe(Path(name).name, 60)} cannot be read ({safe(reason, 80)})."
+            text = f"{safe(Path(name).name, 60)} is damaged, or not a picture. It is left out."
             yield Thing("unreadable", f"unreadable:{name}", text, (at,))
     found = opened.findings or {}
     for kind in ("conflicting-labels", "exact-duplicates"):

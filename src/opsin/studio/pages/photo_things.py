@@ -85,7 +85,6 @@ class ThingsDialog:
         if album is None:
             return
         with ui.element("article").classes("thing"):
-            kit.heading(thing.text, 3)
             with ui.element("div").classes("line"):
                 for at in thing.photos[:_PICTURES]:
                     name, class_ = album.name(at).rpartition("/")[2], album.class_of(at)
@@ -94,7 +93,9 @@ class ThingsDialog:
                         image.props["src"], image.props["alt"] = album.address(at), safe(name)
                         with ui.element("figcaption").classes("note"):
                             ui.label(safe(class_, 24))
-            self._answers(album, thing)
+            with ui.element("div").classes("stack"):
+                kit.heading(thing.text, 3)
+                self._answers(album, thing)
 
     def _answers(self, album: Album, thing: Thing) -> None:
         first, *others = thing.photos

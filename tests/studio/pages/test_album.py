@@ -1,0 +1,269 @@
+"""Photographs are given classes, removed and added, and every change can be undone."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("nicegui")
+import opsin
+from opsin.core.errors import SourceError
+from opsin.data.corrections import read_corrections
+from opsin.data.dataset import load_recipe
+from opsin.studio.datasets.catalogue import LibraryDataset
+from opsin.studio.datasets.upload_import import SentFile
+from opsin.studio.errors import NotThere, new_api
+from opsin.studio.pages.album import Album, Albums, albums_of
+from opsin.studio.pages.photo_findings import SettledThings, things_to_look_at
+from opsin.studio.pages.photo_routes import add_routes
+from opsin.studio.runs.dataset_cache import recipe_of
+from opsin.studio.runs.run_index import opaque
+from opsin.studio.state import Studio
+from tests.conftest import shape_image, write_shapes
+from tests.made_runs import answers_right, write_run
+from tests.server.made_engine import png
+from tests.studio.made_jobs import fetch
+
+
+def made_here(studio: Studio, count: int = 4) -> LibraryDataset:
+    """A project of two classes, made in the studio."""
+    dataset = studio.sets.new_empty(["disc", "square"], title="Shapes")
+    write_shapes(studio.sets.images_path(dataset.id), count)
+    return dataset
+
+
+def read(studio: Studio, dataset: LibraryDataset) -> None:
+    """Read the photographs, as the check of a project does."""
+    opsin.load(dataset.sources[0])
+    studio.opened.forget(dataset.id)
+
+
+class Window:
+    """What a page does with an album."""
+
+    def __init__(self, studio: Studio, dataset: LibraryDataset) -> None:
+        self.albums, self.id = Albums(studio), dataset.id
+
+    def album(self) -> Album:
+        return asyncio.run(self.albums.open(self.id))
+
+    def counts(self) -> dict[str, int]:
+        return self.album().counts
+
+    def do(self, work: Callable[[Albums, Album], Awaitable[str]]) -> str:
+        async def change() -> str:
+            return await work(self.albums, await self.albums.open(self.id))
+
+        return asyncio.run(change())
+
+    def undo(self) -> str:
+        return asyncio.run(self.albums.undo(self.id))
+
+
+def test_labels_move_and_files_stay_once_they_were_read(studio: Studio) -> None:
+    dataset = made_here(studio)
+    read(studio, dataset)
+    window, root = Window(studio, dataset), studio.sets.images_path(dataset.id)
+    chosen = window.album().of(0)[:2].tolist()
+    assert window.do(lambda albums, album: albums.move(album, chosen, "square")) == (
+        "2 photographs moved to square"
+    )
+    assert window.counts() == {"disc": 2, "square": 6}
+    assert len(list((root / "disc").iterdir())) == 4
+    last = [at for at in window.album().of(1).tolist() if at not in chosen][:1]
+    window.do(lambda albums, album: albums.remove(album, last))
+    assert window.counts() == {"disc": 2, "square": 5}
+    table = read_corrections(studio.sets.corrections_path(dataset.id))
+    assert sorted(row.label for row in table) == ["-", "square", "square"]
+    # Another window, or the same after a restart, undoes them in turn.
+    other = Window(studio, dataset)
+    assert other.undo() == "1 photograph removed"
+    assert other.undo() == "2 photographs moved to square"
+    assert other.undo() == ""
+    assert window.counts() == {"disc": 4, "square": 4}
+
+
+def test_new_photographs_move_as_files_and_come_back(studio: Studio) -> None:
+    dataset = made_here(studio)
+    window, root = Window(studio, dataset), studio.sets.images_path(dataset.id)
+    chosen = window.album().of(0)[:3].tolist()
+    window.do(lambda albums, album: albums.move(album, chosen, "square"))
+    assert len(list((root / "square").iterdir())) == 7  # those of equal names, too
+    window.do(lambda albums, album: albums.remove(album, album.of(0).tolist()))
+    assert window.counts() == {"disc": 0, "square": 7}
+    assert window.undo() == "1 photograph removed"
+    window.undo()
+    assert window.counts() == {"disc": 4, "square": 4}
+
+
+def test_classes_are_added_renamed_and_removed_without_losing_a_label(studio: Studio) -> None:
+    dataset = made_here(studio)
+    read(studio, dataset)
+    window = Window(studio, dataset)
+    moved = window.album().of(0)[:1].tolist()
+    window.do(lambda albums, album: albums.move(album, moved, "square"))
+    window.do(lambda albums, album: albums.add_class(album, "star"))
+    with pytest.raises(SourceError, match="already"):
+        window.do(lambda albums, album: albums.add_class(album, "Star"))
+    # A class that no photograph of the source has is reached by the file itself.
+    window.do(lambda albums, album: albums.move(album, album.of(1)[:2].tolist(), "star"))
+    assert window.counts() == {"disc": 3, "square": 3, "star": 2}
+    read(studio, dataset)
+    window.do(lambda albums, album: albums.change_class(album, "square", "block"))
+    assert window.counts() == {"block": 3, "disc": 3, "star": 2}
+    read(studio, dataset)
+    assert window.counts() == {"block": 3, "disc": 3, "star": 2}
+    assert window.do(lambda albums, album: albums.change_class(album, "star")) == (
+        "Removed the class star"
+    )
+    assert window.counts() == {"block": 3, "disc": 3}
+    assert window.undo() == "Removed the class star"
+    assert window.undo() == "Renamed square to block"
+    assert window.counts() == {"disc": 3, "square": 3, "star": 2}
+    # What is trained on is what is shown.
+    path = studio.sets.corrections_path(dataset.id)
+    recipe = recipe_of(dataset).model_copy(update={"labels": str(path)})
+    trained = load_recipe(recipe, for_training=False)
+    numbers = np.bincount(trained.labels, minlength=len(trained.classes))
+    assert dict(zip(trained.classes, numbers.tolist(), strict=True)) == window.counts()
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "x" * 300, "nul\0"])
+def test_names_that_no_folder_can_have_are_refused(studio: Studio, name: str) -> None:
+    window = Window(studio, made_here(studio))
+    with pytest.raises(SourceError, match="class"):
+        window.do(lambda albums, album: albums.add_class(album, name))
+    assert window.counts() == {"disc": 4, "square": 4}
+
+
+def sent(studio: Studio, name: str, content: bytes, path: str = "") -> SentFile:
+    key = f"{abs(hash((name, path))) % 16**16:016x}"
+    studio.uploads.append(key, 0, content)
+    return {"key": key, "name": name, "path": path, "size": len(content)}
+
+
+def test_uploads_find_their_classes_and_loose_ones_wait_in_the_tray(studio: Studio) -> None:
+    dataset = made_here(studio)
+    window = Window(studio, dataset)
+    files = [
+        sent(studio, "1.png", png(shape_image("disc", 71)), "new/star/1.png"),
+        sent(studio, "1.png", png(shape_image("disc", 72)), "new/disc/1.png"),
+        sent(studio, "loose.png", png(shape_image("disc", 73))),
+    ]
+    assert window.do(lambda albums, album: albums.add(album, files)) == "3 photographs added"
+    assert window.counts() == {"disc": 5, "square": 4, "star": 1}
+    assert [file.name for file in window.album().contents.tray] == ["loose.png"]
+    assert not window.album().why_not_trainable().startswith("Add photographs to at least")
+    window.do(lambda albums, album: albums.sort(album, [0], "star"))
+    assert window.counts() == {"disc": 5, "square": 4, "star": 2}
+    window.undo()
+    assert len(window.album().contents.tray) == 1
+    window.undo()
+    assert (window.counts(), len(window.album().contents.tray)) == (
+        {"disc": 4, "square": 4, "star": 0}, 0,
+    )  # fmt: skip
+
+
+def test_a_source_of_somebody_else_keeps_its_files(studio: Studio, shapes: Path) -> None:
+    dataset = studio.sets.add_source(str(shapes))
+    window = Window(studio, dataset)
+    with pytest.raises(SourceError, match="still being read"):
+        window.do(lambda albums, album: albums.move(album, [0], "square"))
+    read(studio, dataset)
+    assert not window.album().can_add
+    window.do(lambda albums, album: albums.move(album, [0], "square"))
+    assert window.counts() == {"disc": 11, "square": 13}
+    with pytest.raises(SourceError, match="never changed"):
+        window.do(lambda albums, album: albums.add_class(album, "star"))
+    assert len(list(shapes.rglob("*.png"))) == 24
+
+
+def test_a_project_that_another_window_removed(studio: Studio) -> None:
+    dataset = made_here(studio)
+    window = Window(studio, dataset)
+    album = window.album()
+    studio.sets.remove(dataset.id)
+    with pytest.raises(NotThere):
+        asyncio.run(window.albums.remove(album, [0]))
+    with pytest.raises(NotThere):
+        window.album()
+
+
+def test_an_earlier_classifier_keeps_its_photographs(tmp_path: Path, studio: Studio) -> None:
+    dataset = made_here(studio, 12)
+    data = opsin.load(dataset.sources[0])
+    write_run(tmp_path / "runs", "one", data, answers_right(data, 0.8))
+    before = asyncio.run(studio.opened.of_run(opaque("one")))
+    window = Window(studio, dataset)
+    window.do(lambda albums, album: albums.add_class(album, "star"))
+    window.do(lambda albums, album: albums.move(album, album.of(0)[:2].tolist(), "star"))
+    write_shapes(studio.sets.images_path(dataset.id), 1, ("cross",))
+    read(studio, dataset)
+    studio.opened.forget(opaque("one"))
+    after = asyncio.run(studio.opened.of_run(opaque("one")))
+    assert after.classes == before.classes == ["disc", "square"]
+    assert [after.digest(row) for row in range(24)] == [before.digest(row) for row in range(24)]
+    assert [after.label(row) for row in range(24)] == [before.label(row) for row in range(24)]
+
+
+def get(studio: Studio, address: str) -> httpx.Response:
+    api = new_api()
+    add_routes(api, studio)
+    return asyncio.run(fetch(api, address))
+
+
+def test_thumbnails_keep_the_aspect_and_originals_the_size(studio: Studio) -> None:
+    dataset = made_here(studio)
+    root = studio.sets.images_path(dataset.id)
+    Image.new("RGB", (1000, 400), (200, 30, 30)).save(root / "disc" / "wide.jpg")
+    (root / "disc" / "broken.jpg").write_bytes(b"no image")
+    album = asyncio.run(albums_of(studio).open(dataset.id))
+    at = {Path(album.name(at)).name: at for at in range(len(album))}
+    reply = get(studio, album.address(at["wide.jpg"]))
+    assert reply.headers["cache-control"] == "private, max-age=31536000, immutable"
+    assert Image.open(io.BytesIO(reply.content)).size == (320, 128)
+    large = get(studio, album.address(at["wide.jpg"], large=True))
+    assert Image.open(io.BytesIO(large.content)).size == (1000, 400)
+    broken = get(studio, album.address(at["broken.jpg"]))
+    assert (broken.status_code, broken.headers["content-type"]) == (200, "image/svg+xml")
+    assert get(studio, album.address(at["broken.jpg"], large=True)).status_code == 422
+    for token in ("0" * 16, "..", "%2e%2e%2fset.json", "disc%2fwide.jpg"):
+        assert get(studio, f"/thumbnails/{dataset.id}/{token}").status_code == 404
+        assert get(studio, f"/originals/{'0' * 16}/{token}").status_code == 404
+    assert str(root) not in get(studio, f"/thumbnails/{dataset.id}/{'0' * 16}").text
+
+
+def test_a_settled_thing_disappears_for_every_window(studio: Studio) -> None:
+    dataset = made_here(studio)
+    root = studio.sets.images_path(dataset.id)
+    for name in ("square/same.png", "disc/again.png"):
+        (root / name).write_bytes((root / "disc" / "0.png").read_bytes())
+    found = opsin.data.audit.audit(opsin.load(dataset.sources[0])).findings
+
+    def things() -> list[str]:
+        async def look() -> list[str]:
+            opened = await studio.opened.of_set(dataset.id)
+            opened.findings = {finding.kind: finding for finding in found}
+            album = await albums_of(studio).open(dataset.id)
+            return [f"{thing.kind} {thing.key}" for thing in await things_to_look_at(studio, album)]
+
+        return asyncio.run(look())
+
+    (conflict,) = (thing for thing in things() if thing.startswith("conflict"))
+    SettledThings(studio.sets.folder(dataset.id)).settle(conflict.split()[1])
+    assert not any(thing.startswith("conflict") for thing in things())
+    SettledThings(studio.sets.folder(dataset.id)).settle(conflict.split()[1], False)
+    # It is over, too, once only one of the labels is left; then they are copies.
+    window = Window(studio, dataset)
+    names = {window.album().name(at): at for at in range(10)}
+    window.do(lambda albums, album: albums.remove(album, [names["square/same.png"]]))
+    assert [thing.split()[0] for thing in things()] == ["copies"]
+    window.do(lambda albums, album: albums.remove(album, [names["disc/again.png"]]))
+    assert things() == []
