@@ -211,11 +211,10 @@ def studio_set(scene: Scene) -> Image.Image:
 
 
 def studio_inside(scene: Scene) -> Image.Image:
-    """A network as a graph, and what its layers make of an image."""
+    """A network as blocks, and what one of them makes of a photograph."""
     address = f"{scene.studio.address}/runs/{opaque(scene.run.name)}/inside"
     browser = scene.open(address, *_STUDIO)
-    until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".op-graph"), _LONG)
-    until(browser, lambda: "Computing" not in shown(browser), _LONG)
+    until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".maps img"), _LONG)
     loaded = (
         "return [...document.images].every("
         "i => i.complete || i.getBoundingClientRect().top > innerHeight)"

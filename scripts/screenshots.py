@@ -104,12 +104,8 @@ def of_studio(folder: Path, source: Path, browser: webdriver.Chrome) -> Path:
         take(browser, IMAGES / "studio-set.png", lambda: in_sight(browser, ".op-gallery img"))
 
         resize(browser, 1400, 1400)  # much is on these pages
-        browser.get(f"{page['Inside, an image']}&layer=stage1.norm")
-        until(browser, lambda: one(browser, "iframe"), _PATIENCE)
-        browser.switch_to.frame(one(browser, "iframe"))
-        until(browser, lambda: one(browser, ".layers-maps button").is_displayed(), _PATIENCE)
-        browser.switch_to.default_content()
-        take(browser, IMAGES / "studio-inside.png", lambda: drawn(browser, ".op-looked img"))
+        browser.get(page["Inside"])
+        take(browser, IMAGES / "studio-inside.png", lambda: drawn(browser, ".maps img"))
 
         resize(browser, 1200, 1150)
         browser.get(page["Try"])

@@ -28,7 +28,7 @@ pytestmark = [needs_chromium, needs_axe]
 #: Pages as `addresses` calls them.
 PAGES = (
     "Home", "Settings", "Add from", "Import", "How it works",
-    "Photos", "Train", "Results", "Classifiers",
+    "Photos", "Train", "Train as before", "Results", "Classifiers",
     "Inside, an image", "Try", "Compare", "Jobs",
 )  # fmt: skip
 #: Those whose parts nearly all others have, too.

@@ -116,8 +116,8 @@ def test_names_are_text_on_every_page(
     for name, address in pages.items():
         resize(browser, 1600)
         usable(browser, running.address + address, quiet=0.8)
-        if name.startswith("Inside"):  # a process of its own writes that page
-            until(browser, lambda: browser.find_elements("css selector", "iframe"))
+        if name.startswith("Inside"):  # a process of its own answers
+            until(browser, lambda: browser.find_elements("css selector", ".answer"))
         if found := faults_of(browser):
             faults[name] = found
         resize(browser, 400)

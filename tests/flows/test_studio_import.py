@@ -31,7 +31,7 @@ pytestmark = needs_chromium
 
 
 def send(browser: webdriver.Chrome, file: Path) -> None:
-    one(browser, ".op-intake input[type=file]").send_keys(str(file))
+    one(browser, ".intake input[type=file]").send_keys(str(file))
 
 
 def network(folder: Path) -> Path:
@@ -52,25 +52,24 @@ def network(folder: Path) -> Path:
 def test_from_a_file_of_keras_to_a_report(
     running: StudioProcess, browser: webdriver.Chrome, tmp_path: Path
 ) -> None:
-    browser.get(f"{running.address}/")
-    until(browser, lambda: "Import a classifier from another program" in shown(browser))
-    one(browser, 'a[href="/import"]').click()
+    browser.get(f"{running.address}/import")
     until(browser, lambda: "Nothing in the file is run" in shown(browser))
     assert not button(browser, "Import").is_enabled()
     file = network(tmp_path)
     send(browser, file)
     until(browser, lambda: file.name in shown(browser), 60)
     button(browser, "Import").click()
-    until(browser, lambda: "neither the file nor one beside it says them" in shown(browser), 60)
+    until(browser, lambda: "Nothing says the pixels" in shown(browser), 60)
+    assert "--" not in shown(browser)
     assert str(running.folder) not in shown(browser)
-    choose(browser, "Pixels that it was trained on", "0..1")
-    choose(browser, "Images to measure it on", "digits")
+    until(browser, lambda: "Values of the pixels" in shown(browser))
+    choose(browser, "Values of the pixels", "0..1")
+    choose(browser, "Photos to measure it on", "digits")
     until(browser, lambda: button(browser, "Import").is_enabled())
     button(browser, "Import").click()
-    until(browser, lambda: "/runs/" in browser.current_url, 120)
-    until(browser, lambda: "Done" in one(browser, ".op-run-state").text, 60)
-    assert "imported" in shown(browser)
-    assert "Train with these settings" not in shown(browser)
-    assert "moved" not in shown(browser)
+    until(browser, lambda: "/results?run=" in browser.current_url, 120)
+    until(browser, lambda: "Right for" in shown(browser))
+    browser.get(running.address)
+    until(browser, lambda: "Right for" in shown(browser))
     assert complaints(browser) == []
     assert requests_elsewhere(browser, running.address) == []

@@ -15,14 +15,13 @@ pytest.importorskip("selenium")
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 
-from opsin.commands.runs import list_runs
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.data.dataset import Dataset
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import Queue
 from tests.browser import console, needs_chromium
 from tests.made_runs import answers_right, write_run
-from tests.studio_browser import StudioProcess, button, complaints, shown, until, wait_for
+from tests.studio_browser import StudioProcess, button, complaints, field, shown, until, wait_for
 
 pytestmark = [pytest.mark.torch, needs_chromium]
 
@@ -67,7 +66,7 @@ def epochs(running: StudioProcess) -> int:
 def test_a_training_outlives_the_studio(running: StudioProcess, browser: webdriver.Chrome) -> None:
     ask(running, browser, "outlives", epochs=30)
     browser.get(running.address + "/jobs")
-    until(browser, lambda: "% of all" in shown(browser))
+    until(browser, lambda: "Epoch " in shown(browser))
     running.kill()
     pid, before = job(running)["pid"], epochs(running)
     wait_for(lambda: epochs(running) > before)
@@ -75,13 +74,13 @@ def test_a_training_outlives_the_studio(running: StudioProcess, browser: webdriv
     os.kill(pid, signal.SIGSTOP)
     running.restart()
     browser.get(running.address + "/jobs")
-    until(browser, lambda: "running" in shown(browser) and "outlives" in shown(browser))
+    until(browser, lambda: "Epoch " in shown(browser) and "outlives" in shown(browser))
     assert job(running)["pid"] == pid
     os.kill(pid, signal.SIGCONT)
-    until(browser, lambda: "Finished" in shown(browser) and "done" in shown(browser), 120)
+    until(browser, lambda: "Finished" in shown(browser) and "Done" in shown(browser), 120)
     assert job(running)["state"] == "done"
     browser.find_element(By.LINK_TEXT, "outlives").click()
-    until(browser, lambda: "/runs/" in browser.current_url)
+    until(browser, lambda: "/results?run=" in browser.current_url)
     # While the studio was away, its windows could not reach it.
     console(browser, "browser")
 
@@ -92,18 +91,18 @@ def test_a_killed_training_is_failed_and_one_click_resumes_it(
 ) -> None:
     ask(running, browser, "killed")
     browser.get(running.address + "/jobs")
-    until(browser, lambda: "% of all" in shown(browser))
+    until(browser, lambda: "Epoch " in shown(browser))
     wait_for(lambda: epochs(running) > 1)
     before = epochs(running)
     os.kill(job(running)["pid"], signal.SIGKILL)
-    until(browser, lambda: "failed" in shown(browser), 10)
+    until(browser, lambda: "Failed" in shown(browser), 10)
     assert "ended by SIGKILL" in shown(browser)
     assert job(running)["state"] == "failed"
     button(browser, "Resume").click()
-    until(browser, lambda: "% of all" in shown(browser))
+    until(browser, lambda: "Epoch " in shown(browser))
     wait_for(lambda: epochs(running) > before)
     button(browser, "Stop").click()
-    until(browser, lambda: "stopped" in shown(browser), 120)
+    until(browser, lambda: "Stopped" in shown(browser), 120)
     # It went on in its own run, and is usable where it was stopped.
     runs = [path for path in running.runs.iterdir() if path.name.endswith("-killed")]
     assert [path.name for path in runs] == [job(running)["run"]]
@@ -117,7 +116,6 @@ def test_two_windows_agree(
 ) -> None:
     for name in ("third", "fourth"):
         write_run(running.runs, name, digits, answers_right(digits, 0.9))
-    there = len(list_runs(running.runs))
     ask(running, browser, "first", "second", paused=True)
     one, two = browser.current_window_handle, ""
     browser.get(running.address + "/jobs")
@@ -125,35 +123,41 @@ def test_two_windows_agree(
     two = browser.current_window_handle
     browser.get(running.address + "/jobs")
     until(browser, lambda: titles(browser)[:2] == ["first", "second"])
-    button(browser, "Remove").click()
+    button(browser, "Cancel").click()
     for window in (two, one, two):
         browser.switch_to.window(window)
         until(browser, lambda: titles(browser)[:1] == ["second"])
-    browser.get(running.address + "/")
-    until(browser, lambda: rows(browser) == there)
-    ticks = browser.find_elements(By.CSS_SELECTOR, ".op-runs tbody input")
-    ticks[0].click()
-    until(browser, lambda: "tick=" in browser.current_url)
+    # A project that one window removes and restores goes and comes in the other, too.
+    name = next(iter(projects(browser, running)))
     browser.switch_to.window(one)
-    browser.get(running.address + "/")
-    until(browser, lambda: rows(browser) == there)
-    browser.switch_to.window(two)
-    button(browser, "Delete").click()
-    until(browser, lambda: rows(browser) == there - 1 and "Deleted 1 run" in shown(browser))
+    assert name in projects(browser, running)
+    browser.find_element(By.CSS_SELECTOR, field(f"More about {name}")).click()
+    remove = "//*[contains(@class, 'q-menu')]//*[text()='Remove']"
+    until(browser, lambda: browser.find_element(By.XPATH, remove).is_displayed())
+    browser.find_element(By.XPATH, remove).click()
+    for window in (one, two):
+        browser.switch_to.window(window)
+        until(browser, lambda: name not in cards(browser))
     browser.switch_to.window(one)
-    until(browser, lambda: rows(browser) == there - 1)
-    browser.switch_to.window(two)
     button(browser, "Undo").click()
-    until(browser, lambda: rows(browser) == there)
+    for window in (one, two):
+        browser.switch_to.window(window)
+        until(browser, lambda: name in cards(browser))
     browser.close()
     browser.switch_to.window(one)
-    until(browser, lambda: rows(browser) == there)
     assert complaints(browser) == []
 
 
+def projects(browser: webdriver.Chrome, running: StudioProcess) -> list[str]:
+    browser.get(running.address + "/")
+    until(browser, lambda: cards(browser))
+    return cards(browser)
+
+
+def cards(browser: webdriver.Chrome) -> list[str]:
+    return [item.text for item in browser.find_elements(By.CSS_SELECTOR, ".project-name")]
+
+
 def titles(browser: webdriver.Chrome) -> list[str]:
-    return [each.text for each in browser.find_elements(By.CSS_SELECTOR, ".op-job-title")]
-
-
-def rows(browser: webdriver.Chrome) -> int:
-    return len(browser.find_elements(By.CSS_SELECTOR, ".op-runs tbody tr"))
+    articles = browser.find_elements(By.CSS_SELECTOR, "article")
+    return [str(item.get_attribute("aria-label")) for item in articles]

@@ -1,9 +1,11 @@
-"""From the first visit to a report: plan, train, reload, stop, resume, and look at a mistake."""
+"""Train: settings that are refused, a training that is followed, stopped, killed and continued."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import signal
 
 import pytest
 
@@ -15,6 +17,8 @@ from selenium.common.exceptions import ElementNotInteractableException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from opsin.studio.datasets.catalogue import Library
+from opsin.studio.jobs.queue import Queue
 from tests.browser import needs_chromium
 from tests.studio_browser import (
     StudioProcess,
@@ -26,7 +30,6 @@ from tests.studio_browser import (
     requests_elsewhere,
     shown,
     sideways,
-    unfold,
     until,
 )
 
@@ -36,108 +39,102 @@ pytestmark = [pytest.mark.torch, needs_chromium]
 EPOCHS = 10_000
 
 
-def value(browser: webdriver.Chrome, label: str) -> str:
-    """Return what the input says that a label names."""
-    return one(browser, field(label)).get_attribute("value") or ""
+def open_question(browser: webdriver.Chrome, title: str) -> None:
+    until(browser, lambda: title in shown(browser))
+    path = f"//*[contains(@class, 'q-item')]//*[normalize-space(text())='{title}']"
+    heading = browser.find_element(By.XPATH, path)
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", heading)
+    heading.click()
+
+
+def type_into(browser: webdriver.Chrome, label: str, text: str) -> None:
+    """Type into a field that may be replaced at this moment, since another model is chosen."""
+
+    def typed() -> bool:
+        with contextlib.suppress(ElementNotInteractableException):
+            if one(browser, field(label)).get_attribute("value") != text:
+                one(browser, field(label)).send_keys(Keys.CONTROL, "a")
+                one(browser, field(label)).send_keys(text)
+        return one(browser, field(label)).get_attribute("value") == text
+
+    until(browser, typed)
+
+
+def choose_model(browser: webdriver.Chrome, words: str) -> None:
+    """Choose a model, once the fields have unfolded."""
+
+    def chosen() -> bool:
+        with contextlib.suppress(ElementNotInteractableException):
+            choose(browser, "Model", words)
+            return True
+        return False
+
+    until(browser, chosen)
 
 
 def last_epoch(browser: webdriver.Chrome) -> int:
-    """Return up to which epoch the curve of the loss goes."""
-    said = one(browser, ".op-chart[aria-label^=Loss]").get_attribute("aria-label") or ""
-    found = re.search(r"in epoch (\d+)$", said)
-    return int(found[1]) if found else 0
-
-
-def epochs_done(browser: webdriver.Chrome) -> int:
-    """Return how many epochs a run that has ended was trained for."""
-    found = re.search(r"([\d,]+) of 10,000, best", shown(browser))
+    """The epoch that the step says, or 0."""
+    words = one(browser, ".step").text
+    found = re.search(r"Epoch ([\d,]+) of", words)
     return int(found[1].replace(",", "")) if found else 0
 
 
-def typed(browser: webdriver.Chrome, label: str, text: str) -> bool:
-    """Type into a field that may be replaced at this moment, since another network is chosen."""
-    with contextlib.suppress(ElementNotInteractableException):
-        if value(browser, label) != text:
-            one(browser, field(label)).send_keys(Keys.CONTROL, "a")
-            one(browser, field(label)).send_keys(text)
-    return value(browser, label) == text
+def press(browser: webdriver.Chrome, words: str) -> None:
+    browser.execute_script("arguments[0].click()", button(browser, words))
 
 
-def mistakes_open_as_images(browser: webdriver.Chrome) -> None:
-    """Open the images behind a wrong cell of the matrix, and look whether each is there."""
-    cell = one(browser, ".op-matrix a.op-cell-wrong")
-    wrong = int(cell.text)
-    cell.click()
-    images = ".op-gallery img"
-    until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, images), 60)
-    assert len(browser.find_elements(By.CSS_SELECTOR, images)) == wrong
-    loaded = "return [...document.querySelectorAll('.op-gallery img')].every(i => i.naturalWidth)"
-    until(browser, lambda: browser.execute_script(loaded))
-
-
-def plans(running: StudioProcess) -> list[str]:
-    """Return the numbers of the plans that were asked for."""
-    return [job["id"] for job in running.jobs() if job["kind"] == "plan"]
-
-
-def test_the_whole_story(running: StudioProcess, browser: webdriver.Chrome) -> None:
-    browser.get(f"{running.address}/train?set=digits")
-    until(browser, lambda: one(browser, field("Model")))
-    choose(browser, "Model", "dense layers")
-    # The plan is made in a process of its own, while the page can be used. One that began before
-    # the epochs were typed may be shown first, and the field may be replaced once it holds them.
-    until(
-        browser,
-        lambda: typed(browser, "Epochs", str(EPOCHS)) and f"{EPOCHS:,} epochs" in shown(browser),
-        120,
-    )
-    assert "9,610" in shown(browser)
-    assert "dense1" in shown(browser)
-    assert browser.find_elements(By.CSS_SELECTOR, ".op-chart svg path")
+def test_a_training_is_set_followed_stopped_killed_and_continued(
+    running: StudioProcess, browser: webdriver.Chrome
+) -> None:
+    project = Library(running.home, Queue(running.home)).add_source("digits", title="Digits")
+    running.kill()
+    running.restart()  # the library is read at the start
+    page = f"{running.address}/projects/{project.id}/train"
+    browser.get(f"{running.address}/train?set={project.id}")
+    until(browser, lambda: browser.current_url == page)
+    open_question(browser, "More")
+    until(browser, lambda: "Good: " in shown(browser))
+    open_question(browser, "Advanced")
+    choose_model(browser, "dense layers")
+    until(browser, lambda: one(browser, field("Hidden")).is_displayed())
+    type_into(browser, "Epochs", "many")
+    until(browser, lambda: "must be a whole number" in shown(browser))
+    assert not button(browser, "Train").is_enabled()
+    type_into(browser, "Epochs", str(EPOCHS))
+    until(browser, lambda: "9,610" in shown(browser), 120)  # parameters of the estimate
+    until(browser, lambda: "with your settings" in shown(browser))
     assert not sideways(browser)
 
-    unfold(browser)
-    until(browser, lambda: _says(browser, "Experiment trackers"))
-    browser.find_element(By.XPATH, "//label[contains(., 'Also show the run in')]").click()
-    path = "//*[@role='option'][contains(., 'TensorBoard')]"
-    until(browser, lambda: browser.find_element(By.XPATH, path).is_displayed())
-    browser.find_element(By.XPATH, path).click()
-    browser.switch_to.active_element.send_keys(Keys.ESCAPE)
-    until(browser, lambda: not browser.find_elements(By.XPATH, path))
-    button(browser, "Start").click()
-    until(browser, lambda: "/runs/" in browser.current_url, 120)
-    until(browser, lambda: last_epoch(browser) >= 1, 120)
+    press(browser, "Train")
+    until(browser, lambda: "Training Digits 1" in shown(browser), 60)
+    until(browser, lambda: last_epoch(browser) > 0, 120)
     before = last_epoch(browser)
-    until(browser, lambda: last_epoch(browser) > before, 60)
-    until(browser, lambda: "images/s" in one(browser, ".op-work").text, 60)
-    before = last_epoch(browser)
+    open_question(browser, "How is it going?")
+    until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".chart svg path"))
     browser.refresh()
-    until(browser, lambda: last_epoch(browser) >= before)
-    assert browser.find_elements(By.CSS_SELECTOR, ".op-matrix")
+    until(browser, lambda: last_epoch(browser) >= before, 60)
+    assert "left" in shown(browser)
 
-    button(browser, "Stop").click()
-    until(browser, lambda: "Stopped" in one(browser, ".op-run-state").text, 120)
-    until(browser, lambda: "Right for" in shown(browser), 60)  # it was evaluated all the same
-    stopped_at = epochs_done(browser)
-    assert before <= stopped_at < EPOCHS
+    press(browser, "Stop and keep the best so far")
+    until(browser, lambda: "/results?run=" in browser.current_url, 120)
+    assert [job["title"] for job in running.jobs() if job["kind"] == "train"] == ["Digits 1"]
+    (folder,) = running.runs.iterdir()
+    assert folder.name.endswith("-Digits-1")
 
-    until(browser, lambda: button(browser, "Resume").is_displayed(), 60)
-    button(browser, "Resume").click()
-    until(browser, lambda: "Training" in one(browser, ".op-run-state").text, 60)
-    browser.get(browser.current_url.partition("?")[0] + "?tab=live")
-    until(browser, lambda: last_epoch(browser) > stopped_at, 120)
-    button(browser, "Stop").click()
-    until(browser, lambda: "Stopped" in one(browser, ".op-run-state").text, 120)
-    until(browser, lambda: epochs_done(browser) > stopped_at, 60)
-    assert "±" in one(browser, ".op-figures").text
-
-    (shown_there,) = running.runs.glob("*/events.out.tfevents.*")
-    assert b"val_accuracy" in shown_there.read_bytes()
-
-    mistakes_open_as_images(browser)
-    assert complaints(browser) == []
+    browser.get(page)
+    until(browser, lambda: "Digits 1 was stopped early." in shown(browser), 60)
+    press(browser, "Continue")
+    until(browser, lambda: last_epoch(browser) > before, 120)
+    (job,) = (job for job in running.jobs() if job["kind"] == "train")
+    os.killpg(job["pid"], signal.SIGKILL)
+    until(browser, lambda: "perhaps because memory ran out" in shown(browser), 60)
+    press(browser, "Continue")
+    until(browser, lambda: last_epoch(browser) > before, 120)
+    running.kill()  # the training outlives the studio
+    running.restart()
+    browser.get(page)
+    until(browser, lambda: last_epoch(browser) > before, 60)
+    press(browser, "Stop and keep the best so far")
+    until(browser, lambda: "/results?run=" in browser.current_url, 120)
+    assert [text for text in complaints(browser) if "/train" in text] == []
     assert requests_elsewhere(browser, running.address) == []
-
-
-def _says(browser: webdriver.Chrome, words: str) -> bool:
-    return words in shown(browser)

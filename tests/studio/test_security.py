@@ -53,7 +53,7 @@ def test_a_proxys_headers_are_not_believed() -> None:
 def test_without_a_token_the_page_on_the_disk_is_the_way_in(tmp_path: Path) -> None:
     sign_in = SignIn("studio", page)
     guarded_by = guarded(_app, host="127.0.0.1", sign_in=sign_in)
-    entrance = SignInFile(tmp_path / "sign-in.html", "127.0.0.1", 8000, sign_in)
+    entrance = SignInFile(tmp_path / "sign-in.html", "http://127.0.0.1:8000", sign_in)
     assert ask(guarded_by, [HOST])["status"] == 401
     seen = set[str]()
     for _ in range(3):

@@ -25,6 +25,7 @@ def studio(
     allowed_hosts: list[str] | None = None,
     at_once: Annotated[int, typer.Option(min=1)] = 1,
     share: bool = False,
+    sub_path: str = "",
     most_gigabytes: Annotated[float, typer.Option(min=0)] = 0.0,
     most_waiting: Annotated[int, typer.Option(min=1)] = 20,
     no_browser: bool = False,
@@ -45,6 +46,7 @@ def studio(
         port: Port, or the next that is free; 0 takes any.
         at_once: Trainings that run at the same time.
         share: Let you invite others, each by a link for a name and a role (More, People).
+        sub_path (PATH): Path of a proxy's site below which the studio is served, such as /opsin.
         most_gigabytes: Size of the studio's own files beyond which uploads are refused; 0 is no
             limit.
         most_waiting: Trainings that may wait at the same time.
@@ -61,6 +63,7 @@ def studio(
             allowed_hosts=allowed_hosts or (),
             at_once=at_once,
             share=share,
+            sub_path=sub_path,
             most_gigabytes=most_gigabytes,
             most_waiting=most_waiting,
             open_browser=not (no_browser or as_json),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from opsin.commands.inspect_model import Insight, Inspection
+from opsin.commands.inspect_model import Insight, Inspection, nearest_if_any
 from opsin.core.arguments import checked
 from opsin.core.errors import RecipeError
 from opsin.core.events import SILENT, Watcher
@@ -230,7 +230,7 @@ def image_page(
     sections = layer_sections(insight.views, insight.activity, answer.pixels, bars, fields)
     if explain:
         insight.decision = look.explain(answer, label)
-        insight.neighbours = look.nearest_if_any(answer)
+        insight.neighbours = nearest_if_any(look, answer)
         actual = look.actual(answer)
         sections[1:1] = decision_sections(insight.decision, insight.neighbours, actual=actual)
     return _written_about(look, insight, answer, page, sections)

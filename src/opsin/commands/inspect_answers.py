@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from opsin.commands.inspect_model import Inspection
+from opsin.commands.inspect_model import Inspection, nearest_if_any
 from opsin.core.child_process import Header
 from opsin.core.errors import ModelFileError
 from opsin.core.plain_data import plain_data
@@ -104,7 +104,7 @@ def decision_of(look: Inspection, answer: Prediction, images: Images) -> Header:
         said["part"] = counterfactual_words(decision)
     if decision.counterfactual is not None:
         said["without"] = images.add(png_address(small(decision.counterfactual.pixels, _SIDE)))
-    if near := look.nearest_if_any(answer):
+    if near := nearest_if_any(look, answer):
         said["near"] = neighbours_words(near, decision)
         said["nearest"] = [
             {"class": decision.classes[other.label],

@@ -232,14 +232,6 @@ class Inspection:
         pixels = self._answer(image).pixels
         return nearest(self.classifier, self.known, pixels, count=count, watcher=self.watcher)
 
-    def nearest_if_any(self, image: ImageLike | Prediction) -> list[Neighbour]:
-        """Return the nearest training images, or none, and a note, where they cannot be read."""
-        try:
-            return self.nearest(image) if self.has_images else []
-        except OpsinError as error:
-            self.watcher.note(f"nearest training images are not shown: {error}")
-            return []
-
     def terms(self) -> dict[Term, tuple[str, ...]]:
         """Return the terms that have lessons here, each with its layers."""
         lessons = lesson_layers(self.network)
@@ -259,6 +251,15 @@ class Inspection:
         """
         pixels = self._answer(self.first_image if image is None else image).pixels
         return explain_layer(self.classifier, self.network, pixels, term, layer)
+
+
+def nearest_if_any(look: Inspection, answer: Prediction) -> list[Neighbour]:
+    """Return the nearest training images, or none, and a note, where they cannot be read."""
+    try:
+        return look.nearest(answer) if look.has_images else []
+    except OpsinError as error:
+        look.watcher.note(f"nearest training images are not shown: {error}")
+        return []
 
 
 def gradient_maps(

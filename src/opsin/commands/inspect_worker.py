@@ -35,7 +35,7 @@ from opsin.inspection.units import UnitGallery
 from opsin.runtime.prediction import Prediction
 
 # What can be asked.
-_VERBS: Final = ("maps", "unit", "lesson", "explain", "nearest")
+_VERBS: Final = ("layers", "maps", "unit", "lesson", "explain", "nearest")
 # A known image by its part and number. Files are not read: the bytes come with the question.
 _KNOWN: Final = re.compile(r"(train|val|test|out_of_fold)/\d{1,12}")
 # Units of an answer.
@@ -86,19 +86,23 @@ class _Worker(Watcher):
 
     def _answer(self, verb: str, asked: _Question, content: bytes, images: Images) -> Header:
         look = self._look
+        if verb == "layers":
+            return {"layers": [plain_data(layer) for layer in look.classifier.metadata.layers]}
         if verb == "unit":
             return unit_of(look, self._units(asked.layer, asked.limit), asked.unit or 0, images)
         answer = asked.predict(look, content)
         if verb == "maps":
             started = time.monotonic()
+            look.classifier.probabilities(answer.pixels[None])
+            seconds = time.monotonic() - started
             some = slice(asked.first, asked.first + _UNITS) if asked.unit is None else asked.unit
             said = maps_of(look, answer, asked.layer, some, images)
-            return said | {"seconds": time.monotonic() - started}
+            return said | {"seconds": seconds}
         if verb == "explain":
             return decision_of(look, answer, images)
         if verb == "nearest":
-            nearest = look.nearest(answer)
-            shown = [{**plain_data(image), "shown": png_address(image.pixels)} for image in nearest]
+            shown = [plain_data(near) | {"image": images.add(png_address(near.pixels))}
+                     for near in look.nearest(answer)]  # fmt: skip
             return {"answer": answer_of(look, answer), "nearest": shown}
         terms = look.terms()
         term = asked.term or next((one for one in terms if asked.layer in terms[one]), None)

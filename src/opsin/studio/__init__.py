@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,8 @@ from opsin.web.addresses import AddressSettings
 
 #: Default port of the studio.
 PORT: Final = 8600
+#: What a sub-path may be, such as ``/opsin``.
+SUB_PATH: Final = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
 
 
 class StudioSettings(AddressSettings):
@@ -28,6 +31,7 @@ class StudioSettings(AddressSettings):
     port: int = Field(PORT, ge=0, le=65_535)
     at_once: int = Field(1, ge=1)
     share: bool = False
+    sub_path: str = ""  # such as "/opsin", where a proxy passes on a part of its site
     most_disk: int = Field(0, ge=0)  # bytes of the studio's own files; 0 is no limit
     most_waiting: int = Field(20, ge=1)  # trainings that wait, of everybody
 
@@ -39,6 +43,11 @@ class StudioSettings(AddressSettings):
     def model_post_init(self, _: object) -> None:
         """Check what field types cannot express."""
         super().model_post_init(_)
+        if not SUB_PATH.fullmatch(self.sub_path):
+            raise RecipeError(
+                f"{self.sub_path!r:.80} is no path of a site, such as /opsin",
+                "It begins with a slash and ends without one.",
+            )
         for folder in (self.runs, self.home):
             if folder.exists() and not folder.is_dir():
                 raise RecipeError(
@@ -61,6 +70,7 @@ def open_studio(
     allowed_hosts: Sequence[str] = (),
     at_once: int = 1,
     share: bool = False,
+    sub_path: str = "",
     most_gigabytes: float = 0.0,
     most_waiting: int = 20,
     open_browser: bool = True,
@@ -82,6 +92,7 @@ def open_studio(
         allowed_hosts: Further names by which the studio may be called.
         at_once: Number of concurrent trainings.
         share: Let the owner invite others, each by a link for a name and a role (More, *People*).
+        sub_path: Path of a proxy's site below which the studio is served, such as ``/opsin``.
         most_gigabytes: Size of the studio's own files beyond which uploads are refused; 0 is no
             limit.
         most_waiting: Trainings that may wait at the same time.
@@ -108,6 +119,7 @@ def open_studio(
         allowed_hosts=tuple(allowed_hosts),
         at_once=at_once,
         share=share,
+        sub_path=sub_path,
         most_disk=int(most_gigabytes * 1e9),
         most_waiting=most_waiting,
     )

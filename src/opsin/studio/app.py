@@ -32,6 +32,7 @@ from opsin.studio.pages.project import add_old_addresses
 from opsin.studio.runs import inspection_sessions, prediction_session
 from opsin.studio.security import SignInFile, guarded, signed_in_address
 from opsin.studio.state import Studio
+from opsin.studio.sub_path import below
 from opsin.studio.ui import layout
 from opsin.web.addresses import url_of
 from opsin.web.listening import OPEN_FILES, ConnectionLimits, Server, listening
@@ -104,11 +105,11 @@ def serve(
     allow_open_files(OPEN_FILES)
     with listening(settings.host, settings.port, further=_FURTHER) as socket:
         port = socket.getsockname()[1]
-        address = url_of(settings.host, port) + "/"
+        start = url_of(settings.host, port) + settings.sub_path
         studio = Studio(settings)
         studio.hold()
         sign_in = StudioSignIn(settings, port, studio.people)
-        entrance = SignInFile(settings.entrance, settings.host, port, sign_in)
+        entrance = SignInFile(settings.entrance, start, sign_in)
         door = guarded(
             sign_in.closing(build(studio)),
             host=settings.host,
@@ -119,8 +120,8 @@ def serve(
 
         def started() -> None:
             entrance.write()
-            watcher.fact("Studio", address)
-            announce(signed_in_address(settings.host, port, sign_in.new_code()))
+            watcher.fact("Studio", f"{start}/")
+            announce(signed_in_address(start, sign_in.new_code()))
             if not sys.stderr.isatty():
                 watcher.fact("Sign in", f"open {entrance.file}")
             watcher.fact("Runs", str(settings.runs))
@@ -130,7 +131,7 @@ def serve(
         # Each open window has a WebSocket.
         limits = ConnectionLimits(most=2_000, most_web_sockets=250)
         config = uvicorn.Config(
-            limits.around(door),
+            limits.around(below(door, settings.sub_path)),
             http=limits.protocol,  # type: ignore[arg-type]  # a class, in uvicorn's words
             log_level="error",  # at "warning", each malformed request would be a line
             proxy_headers=False,

@@ -28,8 +28,8 @@ class StudioSignIn(KeptSignIn):
     def knows(self, scope: Scope) -> bool:
         """Whether a request carries a cookie; if so, note whose."""
         person = OWNER if super().knows(scope) else self._people.of_cookie(self.cookie_of(scope))
-        if person is not None:
-            visitor.set(Visitor(person, self._people))
+        # Of nobody, too: a request may inherit the context of the one before on its connection.
+        visitor.set(Visitor(person or OWNER, self._people))
         return person is not None
 
     def cookie_for(self, shown: str, token: bytes | None) -> str | None:

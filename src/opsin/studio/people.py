@@ -9,7 +9,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, get_args
@@ -87,9 +87,33 @@ _UNGUARDED: Final = Visitor()  # the studio itself, and what runs without its do
 visitor: Final[ContextVar[Visitor]] = ContextVar("visitor", default=_UNGUARDED)
 
 
+def current_person() -> Person | None:
+    """The current visitor as they are now; ``None`` if their access has ended meanwhile."""
+    person, people = visitor.get()
+    return person if people is None or not person.id else people.find(person.id)
+
+
 def allows(role: Role) -> bool:
     """Whether the current visitor has a role, or a higher one."""
-    return _ROLES.index(visitor.get().person.role) >= _ROLES.index(role)
+    person = current_person()
+    return person is not None and _ROLES.index(person.role) >= _ROLES.index(role)
+
+
+def why_not(role: Role) -> str:
+    """Why the current visitor cannot do what needs a role; ``""`` if they can."""
+    if allows(role):
+        return ""
+    return f"You are a {visitor.get().person.role} here: ask the studio's owner."
+
+
+@contextlib.contextmanager
+def by_studio() -> Iterator[None]:
+    """What the block changes is done by the studio itself, whoever caused it."""
+    token = visitor.set(_UNGUARDED)
+    try:
+        yield
+    finally:
+        visitor.reset(token)
 
 
 def record(change: str) -> None:
@@ -101,10 +125,13 @@ def record(change: str) -> None:
 
 def require(role: Role) -> None:
     """Refuse a change that the current visitor's role does not allow."""
+    person = current_person()
+    if person is None:
+        raise NotAllowed("Your access has ended", "Ask the studio's owner for another link.")
     if not allows(role):
         wanted = "an owner" if role == "owner" else "a labeller"
         raise NotAllowed(
-            f"As a {visitor.get().person.role}, you cannot change this",
+            f"As a {person.role}, you cannot do this",
             f"Ask the studio's owner to make you {wanted}.",
         )
 
@@ -165,6 +192,11 @@ class People:
         if person is None or not person.cookie or not _is_current(person):
             return None
         return person if secrets.compare_digest(person.cookie, _hash(secret)) else None
+
+    def find(self, id_: str) -> Person | None:
+        """The person of an id, while their access lasts."""
+        person = self._people.get(id_)
+        return person if person is not None and _is_current(person) else None
 
     def change_role(self, id_: str, role: Role) -> None:
         """Give somebody another role; their open pages are loaded again."""

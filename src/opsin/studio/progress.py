@@ -88,12 +88,22 @@ class ProgressOfAll:
         """Look at all running trainings."""
         jobs = self._jobs.jobs()
         active = {job.id: job for job in jobs if job.training and job.active}
+        active |= {job.id: job for job in self.outside()}
         self._followed = {id_: item for id_, item in self._followed.items() if id_ in active}
         for job in active.values():
             if job.id not in self._followed:
                 self._followed[job.id] = _Followed(job, factor_of(jobs))
             row = self._runs.find(job.run) if job.run else None
             self._followed[job.id].look(row.progress if row else None)
+
+    def outside(self) -> list[Job]:
+        """The trainings that run and were started elsewhere, as jobs without a command line."""
+        ours = {job.run for job in self._jobs.jobs() if job.active}
+        return [
+            Job(row.id, "train", row.name, (), state="running", run=row.folder, started=row.started)
+            for row in self._runs.rows()
+            if row.state == "running" and row.folder not in ours
+        ]
 
     def of(self, job: Job) -> TrainingProgress:
         """The progress of a training; of one that waits, that it waits."""

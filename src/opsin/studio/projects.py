@@ -10,6 +10,7 @@ from pathlib import Path
 from opsin.core.storage import write_json
 from opsin.studio.datasets.catalogue import Library, LibraryDataset, id_of_sources
 from opsin.studio.errors import NotThere
+from opsin.studio.people import record, require
 from opsin.studio.runs.run_index import RunIndex, RunRow
 
 
@@ -104,12 +105,14 @@ class Projects:
 
     def rename(self, project_id: str, name: str) -> None:
         """Give a project another name."""
+        require("owner")
         project = self.get(project_id)
         if project.dataset is not None:
             self._sets.rename(project.id, name)
         elif name.strip():
             self._names = {**self._names, project.id: name.strip()}
             write_json(self._file, self._names)
+            record(f"renamed the project {project.name} to {name.strip()}")
 
 
 def id_of_run(row: RunRow) -> str:

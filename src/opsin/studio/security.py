@@ -16,7 +16,6 @@ from starlette.types import ASGIApp
 from opsin.core.errors import StorageError
 from opsin.core.storage import storage_errors
 from opsin.web.access import FIELD, AccessMiddleware, SignIn
-from opsin.web.addresses import url_of
 
 # Proxy headers, which NiceGUI would trust from anyone.
 _DROPPED: Final = (
@@ -66,17 +65,17 @@ def guarded(
     )
 
 
-def signed_in_address(host: str, port: int, code: str) -> str:
-    """Return the studio's sign-in URL for a browser on this machine."""
-    return f"{url_of(host, port)}/?{urlencode({FIELD: code})}"
+def signed_in_address(start: str, code: str) -> str:
+    """Return the sign-in URL of a studio that begins at an address, for a browser."""
+    return f"{start}/?{urlencode({FIELD: code})}"
 
 
 class SignInFile:
     """A local page, readable by its owner only, that opens the studio signed in."""
 
-    def __init__(self, file: Path, host: str, port: int, sign_in: SignIn) -> None:
+    def __init__(self, file: Path, start: str, sign_in: SignIn) -> None:
         self.file = file
-        self._host, self._port, self._sign_in = host, port, sign_in
+        self._start, self._sign_in = start, sign_in
         self._code = ""
         sign_in.used = self._renew
 
@@ -88,7 +87,7 @@ class SignInFile:
     def write(self) -> None:
         """Write the page, with a new code."""
         self._code = self._sign_in.new_code()
-        to = escape(signed_in_address(self._host, self._port, self._code))
+        to = escape(signed_in_address(self._start, self._code))
         with storage_errors(self.file):
             handle, name = tempfile.mkstemp(dir=self.file.parent, prefix=".sign-in-")  # mode 0600
             try:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import logging
 import shutil
+from collections.abc import Awaitable, Callable
 
 from filelock import FileLock, Timeout
 from nicegui import Event
@@ -17,7 +19,7 @@ from opsin.studio.datasets.catalogue import Library
 from opsin.studio.datasets.folders import Folders
 from opsin.studio.datasets.uploads import Uploads
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.people import People
+from opsin.studio.people import People, visitor
 from opsin.studio.progress import ProgressOfAll
 from opsin.studio.projects import Projects
 from opsin.studio.runs.dataset_cache import DatasetCache, ImagePlaces
@@ -29,6 +31,28 @@ from opsin.studio.threads import WATCHER
 _LOG = logging.getLogger("opsin.studio")
 
 
+class Changes(Event[str]):
+    """Reports changes; a handler runs as the visitor who subscribed, not as who emitted."""
+
+    def subscribe(self, callback: Callable[[str], object], **options: bool | None) -> None:  # type: ignore[override]
+        """Subscribe, usually in a page."""
+        subscriber = visitor.get()
+
+        async def later(result: Awaitable[object]) -> None:
+            visitor.set(subscriber)  # of a task of its own
+            await result
+
+        def call(topic: str) -> object:
+            token = visitor.set(subscriber)
+            try:
+                result = callback(topic)
+            finally:
+                visitor.reset(token)
+            return later(result) if inspect.isawaitable(result) else result
+
+        super().subscribe(call, **options)
+
+
 class Studio:
     """The state behind the pages: files, caches and listeners."""
 
@@ -36,15 +60,15 @@ class Studio:
         self.settings = settings
         #: Words and paths of the menu *More*.
         self.menu: list[tuple[str, str]] = []
-        self.changed = Event[str]()
+        self.changed = Changes()
         self.people = People(settings.home)
         self.runs = RunIndex(settings.runs)
-        self.jobs = Queue(settings.home, settings.at_once, settings.runs)
+        self.jobs = Queue(settings.home, settings.at_once, settings.runs, settings.most_waiting)
         self.progress = ProgressOfAll(self.jobs, self.runs)
         self.sets = Library(settings.home, self.jobs)
         self.projects = Projects(self.sets, self.runs, settings.home)
         self.folders = Folders(settings.roots)
-        self.uploads = Uploads(settings.home)
+        self.uploads = Uploads(settings.home, most_disk=settings.most_disk)
         self.places = places = ImagePlaces(self.sets, self.folders, settings.home)
         self.opened = DatasetCache(self.sets, self.runs, places)
         self.tried = PredictionSession(self.runs)

@@ -115,7 +115,7 @@ class SignIn:
         )
         reply.set_cookie(
             self._cookie, cookie, max_age=self._max_age, secure=secure, httponly=True,
-            samesite="strict",
+            samesite="strict", path=scope.get("root_path") or "/",
         )  # fmt: skip
         return reply
 

@@ -177,6 +177,7 @@ def test_a_source_of_somebody_else_keeps_its_files(studio: Studio, shapes: Path)
     with pytest.raises(SourceError, match="still being read"):
         window.do(lambda albums, album: albums.move(album, [0], "square"))
     read(studio, dataset)
+    assert asyncio.run(window.albums.read_again(dataset.id))
     assert not window.album().can_add
     window.do(lambda albums, album: albums.move(album, [0], "square"))
     assert window.counts() == {"disc": 11, "square": 13}
@@ -204,7 +205,7 @@ def test_an_earlier_classifier_keeps_its_photographs(tmp_path: Path, studio: Stu
     window = Window(studio, dataset)
     window.do(lambda albums, album: albums.add_class(album, "star"))
     window.do(lambda albums, album: albums.move(album, album.of(0)[:2].tolist(), "star"))
-    write_shapes(studio.sets.images_path(dataset.id), 1, ("cross",))
+    write_shapes(studio.sets.images_path(dataset.id), 2, ("cross",))
     read(studio, dataset)
     studio.opened.forget(opaque("one"))
     after = asyncio.run(studio.opened.of_run(opaque("one")))

@@ -55,7 +55,7 @@ def test_the_weakest_class_is_named_with_what_it_is_taken_for() -> None:
     worst = weakest(report().judged)
     assert worst is not None
     assert worst.label == 1
-    assert worst.words == "Weakest: glass, 35 of 40 right, taken for metal 4 times"
+    assert worst.words == "Weakest: glass, 35 of 40 right, 4 times taken for metal"
     right = PartFigures.model_validate(
         {"accuracy": 1, "low": 0.9, "high": 1, "confusion": [[3, 0], [0, 0]],
          "classes": [{"name": n, "precision": 1, "recall": 1, "f1": 1, "count": 3} for n in "ab"]}

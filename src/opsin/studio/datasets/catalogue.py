@@ -34,7 +34,7 @@ from opsin.core.recipe_options import options_of
 from opsin.core.storage import storage_errors, write_json, write_new
 from opsin.data import formats
 from opsin.data.audit import Finding
-from opsin.data.image_tree import natural
+from opsin.data.image_tree import holds_images, natural
 from opsin.data.images import open_apart
 from opsin.data.sources import named
 from opsin.data.sources.folder import open_folder
@@ -44,6 +44,7 @@ from opsin.studio.datasets.upload_import import class_name, file_name
 from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import Job, command
 from opsin.studio.jobs.queue import Queue
+from opsin.studio.people import record, require
 from opsin.studio.trash import KEPT, Removed, Trash
 
 _TITLE_MOST: Final = 200
@@ -174,21 +175,24 @@ class Library:
         recipe = DataRecipe.of(source, **options)
         with without_places(source, name):
             key_of(recipe)
-        known = self.find(source, **options)
-        return known or self._add(
-            LibraryDataset(
-                id_of_sources((source,), options), name[:_TITLE_MOST], (source,), options
-            )
-        )
+        if known := self.find(source, **options):
+            return known
+        require("owner")
+        record(f"added the project {name}")
+        id_ = id_of_sources((source,), options)
+        return self._add(LibraryDataset(id_, name[:_TITLE_MOST], (source,), options))
 
     def new_place(self, title: str) -> Path:
         """Return a new folder for an upload; runs are named after it."""
+        require("owner")
         return self._images / secrets.token_hex(8) / file_name(title)
 
     def add_upload(self, path: Path, *, title: str) -> LibraryDataset:
         """Add an upload in a `new_place`: that folder, or an archive beside it."""
         identity = path.relative_to(self._images).parts[0]
+        require("owner")
         title = title.strip()[:_TITLE_MOST] or "Upload"
+        record(f"added the project {title}")
         return self._add(LibraryDataset(identity, title, (str(path),), made_here=path.is_dir()))
 
     def new_empty(self, classes: Sequence[str], *, title: str = "") -> LibraryDataset:
@@ -204,18 +208,22 @@ class Library:
         with storage_errors(folder):
             for name in names:
                 (folder / name).mkdir(parents=True)
+        record(f"added the project {title}")
         return self._add(LibraryDataset(folder.parent.name, title, (str(folder),), made_here=True))
 
     def add_class(self, id: str, name: str) -> str:  # noqa: A002
         """Add a class to a set that was made here; return its name."""
+        require("labeller")
         name = class_name(name)
         folder = self._made_here(id) / name
+        record(f"added the class {name} to {self.get(id).title}")
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         return name
 
     def keep_image(self, id: str, class_: str, content: bytes, name: str) -> Path:  # noqa: A002
         """Add an image to a class of a set that was made here; duplicates are skipped."""
+        require("labeller")
         folder = self._made_here(id)
         if class_ not in self.classes(id):
             raise SourceError(f"The set has no class {class_!r:.80}", "Choose one, or add it.")
@@ -233,7 +241,8 @@ class Library:
 
     def remove(self, id: str) -> str:  # noqa: A002
         """Remove a set; `restore` works for seven days. Sources stay."""
-        self.folder(id)
+        require("owner")
+        record(f"removed the project {self.get(id).title}")
         with self._guard:
             token = self._trash.put(id)
             self._known = {key: other for key, other in self._known.items() if key != id}
@@ -241,8 +250,12 @@ class Library:
 
     def rename(self, id: str, title: str) -> LibraryDataset:  # noqa: A002
         """Give a set another title."""
-        title = title.strip()[:_TITLE_MOST]
-        return self._add(replace(self.get(id), title=title)) if title else self.get(id)
+        require("owner")
+        title, known = title.strip()[:_TITLE_MOST], self.get(id)
+        if not title:
+            return known
+        record(f"renamed the project {known.title} to {title}")
+        return self._add(replace(known, title=title))
 
     def removed(self) -> list[Removed]:
         """Return the sets that can be restored, the last removed first."""
@@ -254,6 +267,7 @@ class Library:
 
     def restore(self, token: str) -> LibraryDataset:
         """Restore a removed set with its corrections."""
+        require("owner")
         removed = self._trash.get(token)
         folder = self._folder / removed.folder
         with self._guard:
@@ -263,10 +277,12 @@ class Library:
             shutil.rmtree(folder, ignore_errors=True)
             self._trash.restore(removed)
             self._read(removed.folder)
+        record(f"restored the project {self.get(removed.folder).title}")
         return self.get(removed.folder)
 
     def sweep(self, older: float = KEPT) -> None:
         """Delete sets removed seven days ago with their images, and old images without a set."""
+        require("owner")
         before = {item.folder for item in self._trash.removed()}
         self._trash.sweep(older)
         kept = {item.folder for item in self._trash.removed()} | self._known.keys()
@@ -281,7 +297,7 @@ class Library:
     def look(self, id: str, *, again: bool = False) -> Job | None:  # noqa: A002
         """Start an audit of a set if its files have changed since the last one."""
         the_set, folder = self.get(id), self.folder(id)
-        if the_set.made_here and not any(self._listed(the_set).values()):
+        if the_set.made_here and not holds_images(Path(the_set.sources[0])):
             return None
         recipe = DataRecipe.of(*the_set.sources, **the_set.options)
         with without_places(the_set.sources[0], the_set.title):

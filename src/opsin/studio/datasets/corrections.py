@@ -23,6 +23,7 @@ from opsin.data.cache import digest_names
 from opsin.data.corrections import LEFT_OUT, Correction, write_corrections
 from opsin.data.decoded import correct
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
+from opsin.studio.people import require
 
 # An image's digest, name, and labels before and after: "" leaves it out, None is the
 # source's. By content and name, since rows change when a set grows.
@@ -128,6 +129,7 @@ class Corrections:
 
     def forget_gone(self) -> None:
         """Drop the lines of images that no longer exist."""
+        require("labeller")
         with self._held():
             self._strange = []
             self._write(self._now)
@@ -165,6 +167,7 @@ class Corrections:
 
     def _do(self, changes: _Changes, done: list[_Changes], undone: list[_Changes]) -> None:
         """Write the history of a change, then the change."""
+        require("labeller")
         now = dict(self._now)
         for digest, name, _, label in changes:
             for row in self._rows.get((digest, name), ()):

@@ -15,6 +15,7 @@ from typing import Final, Literal
 from opsin.data.image_tree import is_within, kind_of_entry, natural, readable_folder
 from opsin.data.sources import archive, table
 from opsin.studio.errors import NotThere
+from opsin.studio.people import require
 
 # Images are counted up to this number only.
 _COUNTED: Final = 10_000
@@ -60,6 +61,7 @@ class Folders:
 
     def path(self, identity: str, kind: Literal["folder", "file"] = "folder") -> Path:
         """Return the path of an id."""
+        require("owner")
         path = self._known.get(identity)
         there = os.path.isdir if kind == "folder" else os.path.isfile
         if path is None or os.path.realpath(path) != path or not there(path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import re
 import shutil
 import threading
@@ -26,6 +27,7 @@ from opsin.core.format import file_size
 from opsin.core.storage import storage_errors
 from opsin.data.images import content_of
 from opsin.studio.datasets.upload_import import SentFile, arrange, usable
+from opsin.studio.people import require
 from opsin.studio.threads import UPLOADS
 from opsin.web.refusals import BadRequest, RequestError, json_reply
 
@@ -42,6 +44,8 @@ _BLOCK: Final = 1 << 20
 _SPARE: Final = 256 << 20
 _STALE: Final = 86_400.0
 _SWEPT_EVERY: Final = 3600.0
+# Seconds between two looks at how much the studio keeps.
+_MEASURED_EVERY: Final = 30.0
 # Seconds without data after which a request releases its file.
 _SILENCE: Final = 60.0
 
@@ -54,8 +58,11 @@ class Uploads:
     """Files that are arriving, or have arrived but are not used yet."""
 
     def __init__(
-        self, home: Path, most_bytes: int = MOST_BYTES, most_files: int = MOST_FILES
-    ) -> None:
+        self, home: Path, most_bytes: int = MOST_BYTES, most_files: int = MOST_FILES,
+        most_disk: int = 0,
+    ) -> None:  # fmt: skip
+        self._home, self._most_disk = home, most_disk
+        self._used, self._measured = 0, -_MEASURED_EVERY
         self._folder = home / "uploads"
         self._most_bytes, self._most_files = most_bytes, most_files
         self._sizes: dict[str, int] = {}
@@ -78,9 +85,11 @@ class Uploads:
 
     def append(self, key: str, offset: int, content: bytes) -> int:
         """Append bytes to a file, and return its size."""
+        require("viewer")  # whose access may have ended meanwhile
         path = self._path(key)
         if offset != self.offset(key):
             raise BadRequest(f"Byte {self.offset(key):,} is next, not {offset:,}")
+        self._measure()
         self.check_room(key, offset + len(content))
         try:
             with storage_errors(self._folder):
@@ -120,6 +129,7 @@ class Uploads:
         moved: list[Path] | None = None,
     ) -> Path:  # fmt: skip
         """Turn uploads into a source, all or none: see `arrange`."""
+        require("labeller" if labelled else "viewer")
         keys = {_check(file["key"]) for file in files}
         with self._counting:
             if self._finishing & keys:
@@ -162,6 +172,12 @@ class Uploads:
                 else:
                     self._count(entry.name, state.st_size)
 
+    def _measure(self) -> None:
+        """Measure the studio's own files, at times; those that are arriving are counted."""
+        if self._most_disk and time.monotonic() - self._measured > _MEASURED_EVERY:
+            self._used = size_of(self._home) - self._total
+            self._measured = time.monotonic()
+
     def check_room(self, key: str, size: int) -> None:
         """Refuse uploads that are too large, before they are sent if the size is known."""
         others = len(self._sizes) - (key in self._sizes)
@@ -169,6 +185,11 @@ class Uploads:
             raise UploadTooLarge(
                 f"All uploads together may have {file_size(self._most_bytes)}",
                 "Put the images into a folder of this machine instead.",
+            )
+        if self._most_disk and self._used + self._total + size > self._most_disk:
+            raise UploadTooLarge(
+                f"The studio may keep {file_size(self._most_disk)} and has no room for this",
+                "Remove projects, and delete what was removed in the settings, or ask its owner.",
             )
         if others >= self._most_files:
             raise UploadTooLarge(
@@ -237,6 +258,18 @@ async def _receive(uploads: Uploads, key: str, offset: int, request: Request) ->
     if waiting or not offset:  # also for an empty file
         offset = await UPLOADS.run(uploads.append, key, offset, bytes(waiting))
     return offset
+
+
+def size_of(folder: Path) -> int:
+    """The bytes of a folder's files."""
+    total = 0
+    for inner, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(f"{inner}/{name}").st_size
+            except OSError:
+                continue
+    return total
 
 
 def _check(key: str) -> str:

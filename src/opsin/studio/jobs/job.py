@@ -79,6 +79,7 @@ class Job:
     signals: int = 0  # number of requests to stop
     goes_on: bool = False  # whether it resumes from the run's last checkpoint
     project: str = ""  # id of its project; jobs of earlier versions have none
+    by: str = ""  # id of the person who asked for it; the owner has none
     expected: dict[str, float] = field(default_factory=dict)  # seconds of each phase, at its start
 
     @property

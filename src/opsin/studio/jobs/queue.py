@@ -35,6 +35,8 @@ from opsin.studio.jobs.job import (
     read_output,
     write_job,
 )
+from opsin.studio.people import record, require, visitor
+from opsin.web.refusals import RequestError
 
 #: Short jobs that run beside the trainings.
 BESIDE: Final = 2
@@ -46,14 +48,25 @@ _KEPT: Final = 86_400.0
 _EVERY: Final = 0.5
 # The options that name a job's file for download, by the kind of job.
 _OPTIONS: Final = {"predict": ("--out",), "embed": ("--out",), "export": ("--export", "--out")}
+# What may be asked for without changing anything.
+_OF_VIEWERS: Final = frozenset(
+    ("look", "plan", "preview", "compare", "predict", "explain", "report")
+)
 _LOGGER: Final = logging.getLogger("opsin.studio")
+
+
+class TooManyJobs(RequestError, status=429):  # noqa: N818
+    """More jobs than may wait."""
 
 
 class Queue:
     """The studio's jobs: each a folder of plain files and a process."""
 
-    def __init__(self, home: Path, at_once: int = 1, runs: Path | None = None) -> None:
+    def __init__(
+        self, home: Path, at_once: int = 1, runs: Path | None = None, most_waiting: int = 1000
+    ) -> None:
         self.home = home
+        self.most_waiting = most_waiting
         self.at_once = at_once
         self.runs = (home / "runs" if runs is None else runs).absolute()
         self.paused = False  # whether no more trainings start
@@ -117,15 +130,46 @@ class Queue:
         project: str = "", expected: Mapping[str, float] = MappingProxyType({}),
     ) -> Job:  # fmt: skip
         """Append a job to the queue; a later `tick` starts it."""
+        require("viewer" if kind in _OF_VIEWERS else "owner")
         with self._guard:
             job = new_job(kind, title, argv, run=run, project=project, expected=expected)
+            job = replace(job, by=visitor.get().person.id)
+            self._check_room(job)
             with storage_errors(self.folder(job)):
                 self.folder(job).mkdir(parents=True, exist_ok=True)
             self._put(job)
+        if kind not in _OF_VIEWERS:
+            record(f"asked for {job.title} ({kind})")
+        return job
+
+    def _check_room(self, job: Job) -> None:
+        """Refuse a further waiting job: trainings of all together, and any of one person."""
+        waiting = [other for other in self._jobs.values() if other.pending and other.id != job.id]
+        if job.training and sum(other.training for other in waiting) >= self.most_waiting:
+            raise TooManyJobs(
+                f"{self.most_waiting} trainings are waiting, as many as may",
+                "Wait until one has started, or remove one.",
+            )
+        most = max(1, self.most_waiting // 2)
+        if job.by and sum(other.by == job.by for other in waiting) >= most:
+            raise TooManyJobs(
+                f"You have asked for {most} things that are waiting, as many as one person may",
+                "Wait until one of them has started.",
+            )
+
+    def _change(self, id: str, done: str) -> Job:  # noqa: A002
+        """A job that the visitor may change: their own short ones, or all as an owner."""
+        job = self.get(id)
+        is_own = job.by == visitor.get().person.id and not job.training
+        require("viewer" if is_own or job.kind == "compare" else "owner")
+        if job.training:
+            record(f"{done} {job.title}")
         return job
 
     def pause_all(self, paused: bool) -> None:
         """Pause or continue starting trainings; running ones are not affected."""
+        require("owner")
+        record("paused the queue" if paused else "let the queue continue")
         with self._guard:
             write_json(self._file, {"paused": paused})
             self.paused = paused
@@ -134,7 +178,7 @@ class Queue:
     def stop(self, id: str) -> None:  # noqa: A002
         """Ask a job to stop gracefully; repeated calls have no effect."""
         with self._guard:
-            job = self.get(id)
+            job = self._change(id, "stopped")
             if job.pending:
                 self._put(replace(job, state="stopped", cause=None, ended=time.time()))
             elif job.state == "running":
@@ -146,32 +190,33 @@ class Queue:
     def stop_at_once(self, id: str) -> None:  # noqa: A002
         """Break off a job without an evaluation; a second call kills its process."""
         with self._guard:
-            job = self.get(id)
+            job = self._change(id, "broke off")
             if job.active:
                 self._ask(job, "stopping")
 
     def pause(self, id: str) -> None:  # noqa: A002
         """Ask a training to checkpoint and end, for `resume`."""
         with self._guard:
-            job = self.get(id)
+            job = self._change(id, "paused")
             if job.state == "running":
                 self._ask(job, "pausing")
 
     def resume(self, id: str) -> None:  # noqa: A002
         """Requeue an ended job in its old place."""
         with self._guard:
-            job = self.get(id)
+            job = self._change(id, "resumed")
             if job.over:
+                self._check_room(job)
                 again = Job(job.id, job.kind, job.title, job.argv, job.created, run=job.run)
-                again = replace(again, project=job.project, expected=job.expected)
+                again = replace(again, project=job.project, expected=job.expected, by=job.by)
                 self._put(replace(again, goes_on=True))
 
     def remove(self, id: str) -> None:  # noqa: A002
         """Remove a job, but not its run; a short running job is ended."""
         with self._guard:
-            job = self._jobs.get(id)
-            if job is None:
+            if id not in self._jobs:
                 return
+            job = self._change(id, "removed from the queue")
             if job.active and job.training:
                 raise RunError(f"{job.title} is at work", "Stop it first, then remove it.")
             self._processes.interrupt(self.folder(job), job.pid, kill=True)

@@ -112,11 +112,18 @@ def values_of(recipe: RecordedRecipe) -> dict[str, str]:
     """Return a run's options as form values, without its source's."""
     options = flat_options(recipe.model_dump(mode="json", exclude_unset=True))
     known = options_for(recipe.model.name)
+    asked = {*FRONT, *(name for name, option in known.items() if option.group != SOURCE)}
     return {
         name: known[name].write(value) if name in known else str(value)
         for name, value in options.items()
-        if value is not None and (name in FRONT or (name in known and known[name].group != SOURCE))
+        if name in asked and not _is_usual(name, value)
     }
+
+
+def _is_usual(name: str, value: object) -> bool:
+    """Whether an option need not be stated: a stated split would keep images from judging."""
+    field = DataRecipe.model_fields.get(name)
+    return value is None or (field is not None and value == field.default)
 
 
 def keep_recipe(
@@ -130,7 +137,7 @@ def keep_recipe(
     # Options that depend on an emptied choice keep the form's values.
     others = {name: new for name, new in changed.items() if new or name == "model"}
     options = override(flat_options(recipe.model_dump(mode="json", exclude_unset=True)), others)
-    kept = {key: v for key, v in options.items() if key not in gone and v is not None}
+    kept = {key: v for key, v in options.items() if key not in gone and not _is_usual(key, v)}
     name = hashlib.blake2s(json.dumps(kept, sort_keys=True).encode(), digest_size=8).hexdigest()
     path = folder / f"{name}.json"
     if not path.is_file():

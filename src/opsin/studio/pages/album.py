@@ -24,6 +24,7 @@ from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.datasets.upload_import import SentFile
 from opsin.studio.pages.photo_contents import Contents, read_contents, stamp_of_folders
 from opsin.studio.pages.photo_files import Change, PhotoFiles
+from opsin.studio.people import require
 from opsin.studio.runs.dataset_cache import NotDecoded
 from opsin.studio.threads import IMAGES, UPLOADS, ComputedOnce
 
@@ -78,15 +79,12 @@ class Album:
 
     @cached_property
     def _of_class(self) -> list[NDArray[np.int64]]:
-        order = np.arange(len(self))
-        if self.dataset.made_here and len(self):
-            order = self.contents.newest_first
-        sort = np.argsort(self.labels[order], kind="stable")
-        ends = np.searchsorted(self.labels[order][sort], np.arange(len(self.classes) + 1))
-        return [order[sort[low:high]] for low, high in itertools.pairwise(ends)]
+        order = np.argsort(self.labels, kind="stable")
+        ends = np.searchsorted(self.labels[order], np.arange(len(self.classes) + 1))
+        return [order[low:high] for low, high in itertools.pairwise(ends)]
 
     def of(self, label: int) -> NDArray[np.int64]:
-        """Positions of the photographs of a class, those added last first."""
+        """Positions of the photographs of a class, in the order of the contents."""
         return self._of_class[label]
 
     def left_out(self) -> NDArray[np.int64]:
@@ -143,6 +141,7 @@ class Albums:
         self._files: dict[str, PhotoFiles] = {}
         self._contents = ComputedOnce[str, Contents](_OPEN)
         self._stamps: dict[str, object] = {}
+        self._unread: dict[str, Contents] = {}
 
     async def contents(self, set_id: str) -> Contents:
         """The files of a dataset's photographs."""
@@ -170,18 +169,28 @@ class Albums:
         """List the files again; the decoded images stay open until others are there."""
         self._contents.forget(set_id)
 
-    async def open(self, set_id: str) -> Album:
-        """The photographs of a dataset now."""
+    async def open(self, set_id: str, *, at_once: bool = False) -> Album:
+        """The photographs of a dataset now; at once only files, and labels by their names."""
         dataset = self._sets.get(set_id)
         await self._look_for_files(set_id)
         contents = await self.contents(set_id)
         opened: DecodedDataset | None = None
         labels: NDArray[np.int64] | None = None
-        with contextlib.suppress(NotDecoded, SourceError):
-            opened = await self._opened.of_set(set_id)
-            labels = await IMAGES.run((await self._opened.corrections_of(set_id)).labels)
+        # Finding out that nothing was read yet takes seconds for very many files.
+        if self._unread.get(set_id) is not contents and not (at_once and contents.files):
+            self._unread[set_id] = contents
+            with contextlib.suppress(NotDecoded, SourceError):
+                opened = await self._opened.of_set(set_id)
+                labels = await IMAGES.run((await self._opened.corrections_of(set_id)).labels)
+                self._unread.pop(set_id, None)
         path = self._sets.corrections_path(set_id)
         return await IMAGES.run(_album, dataset, contents, opened, labels, path)
+
+    async def read_again(self, set_id: str) -> bool:
+        """Take in images that were read meanwhile; return whether there are any."""
+        waited = self._unread.pop(set_id, None) is not None
+        new = await self._opened.changed(set_id)
+        return await self._opened.look(set_id) or new or waited
 
     async def move(self, album: Album, chosen: Sequence[int], class_: str) -> str:
         """Give photographs another class; return what was done, in words."""
@@ -368,7 +377,8 @@ class Albums:
     def _split(self, album: Album, chosen: Sequence[int]) -> tuple[list[int], list[int]]:
         """Decoded rows of photographs, and positions of those that are not read yet."""
         new = [at for at in chosen if album.rows[at] < 0]
-        if new and not album.can_add:
+        known = all(album.labels[at] == album.contents.labels[at] for at in new)
+        if new and not (album.can_add and known):
             raise SourceError("These photographs are still being read", "Try again in a moment.")
         return [int(album.rows[at]) for at in chosen if album.rows[at] >= 0], new
 
@@ -379,12 +389,14 @@ class Albums:
         if set_id not in self._files:
             dataset = self._sets.get(set_id)
             source = Path(dataset.sources[0]) if dataset.made_here else None
-            self._files[set_id] = PhotoFiles(self._sets.folder(set_id), source)
+            folder = self._sets.folder(set_id)
+            self._files[set_id] = PhotoFiles(folder, source, lambda: self._sets.get(set_id).title)
             self._files[set_id].sweep()
         return self._files[set_id]
 
     @contextlib.contextmanager
     def _lock(self, album: Album) -> Iterator[PhotoFiles]:
+        require("labeller")
         self._sets.get(album.dataset.id)  # it may have been removed in another window
         own = self._own(album.dataset.id)
         with own.lock:

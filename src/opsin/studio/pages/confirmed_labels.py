@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from opsin.core.storage import storage_errors, write_json
+from opsin.studio.people import require
 
 
 class ConfirmedLabels:
@@ -30,6 +31,7 @@ class ConfirmedLabels:
         self, *, add: Collection[tuple[str, str]] = (), remove: Collection[tuple[str, str]] = ()
     ) -> None:
         """Confirm labels, or take that back."""
+        require("labeller")
         with storage_errors(self._file):
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with self._lock:

@@ -152,7 +152,7 @@ class _Home:
             with ui.element("div").classes("project-pictures"):
                 for number in range(PICTURES):
                     with ui.element("img").props("loading=lazy alt=''") as picture:
-                        picture.props["src"] = f"/covers/{project.id}/{number}"
+                        picture.props["src"] = kit.rooted(f"/covers/{project.id}/{number}")
                     picture.on("load", js_handler=_SHARPEN)
                     picture.on("error", js_handler="(event) => event.target.remove()")
             with ui.element("div").classes("line no-wrap"):

@@ -28,6 +28,12 @@ from opsin.studio.words import safe
 _MODELS: Final = (".keras", ".h5", ".hdf5", ".onnx", ".skops")
 _ACCEPTED: Final = f"{','.join(_MODELS)},.txt,.json,.md"
 _NONE: Final = "none"
+_EXPERT: Final = "How does it expect its photos?"
+# What to do here about an error, by the option that its advice names.
+_HINTS: Final = {
+    "--prepare": f"Choose the values under “{_EXPERT}”.",
+    "--classes": "Name the classes here.",
+}
 #: Values of the pixels that a network was trained on.
 PIXELS: Final = {"": "As its files say"} | {
     f"{choice}{order}": f"{choice}{', blue first' if order else ''}"
@@ -77,7 +83,8 @@ class _Import:
             self._classes = ui.input("Classes in the order of its answers, with commas between")
             kit.note("Leave it empty where the file names them.")
             self._measured = ui.select(images, label="Photos to measure it on", value=_NONE)
-            with kit.question("How does it expect its photos?", lambda: None):
+            self._expert = kit.question(_EXPERT, lambda: None)
+            with self._expert:
                 self._pixels = ui.select(PIXELS, label="Values of the pixels", value="")
             with ui.element("div").classes("line"):
                 self._start = kit.action("Import", self._begin, kind="primary")
@@ -131,12 +138,18 @@ class _Import:
         studio = self._studio
         words = await asyncio.to_thread(self._words, model)
         asked = await JobAction.ask(studio.jobs, "import", f"Import of {model.name}", words)
-        if not await asked.over(self._status.say, lambda: self._status.element.is_deleted):
+
+        def say(line: str) -> None:
+            self._status.say(kit.without_commands(line.removeprefix("opsin: ")))
+
+        if not await asked.over(say, lambda: self._status.element.is_deleted):
             return
         answer, cause = await asked.answer(_Imported)
         if answer is None:
             text = studio.sets.in_names(cause).replace(str(model), model.name)
-            self._status.fail(kit.without_commands(text))
+            hints = [hint for option, hint in _HINTS.items() if option in text]
+            self._status.fail(" ".join([kit.without_commands(text), *hints]))
+            self._expert.set_value("--prepare" in text)
             return
         await WATCHER.run(studio.runs.scan)
         studio.changed.emit("runs")

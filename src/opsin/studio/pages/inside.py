@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -13,54 +13,52 @@ from nicegui import ui
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import PartPredictions, PredictedPart, RunPredictions
 from opsin.core.artifacts.run_report import Report
-from opsin.core.errors import MovedError, OpsinError
+from opsin.core.errors import ModelFileError, MovedError, OpsinError
 from opsin.core.format import about, count, percent
 from opsin.core.glossary import term_of_layer
-from opsin.core.metadata import Layer
+from opsin.core.metadata import Layer, LayerOp
 from opsin.data.run_images import recipe_of_run
-from opsin.report.inside.decision_sections import METHODS
-from opsin.studio.datasets.upload_import import SentFile
+from opsin.studio.pages.inside_photographs import choose_photograph
+from opsin.studio.pages.inside_questions import Questions
 from opsin.studio.pages.page import Page
 from opsin.studio.projects import Project
-from opsin.studio.runs.inspection_sessions import InspectionAnswer
-from opsin.studio.runs.run_index import RunRow
+from opsin.studio.runs.inspection_sessions import InspectionAnswer, Stopped
 from opsin.studio.state import Studio
-from opsin.studio.threads import UPLOADS
 from opsin.studio.ui import layout
-from opsin.studio.ui.gallery import GalleryImage, ImageGallery, Mark
 from opsin.studio.ui.graph import NetworkGraph, blocks_of, shape_in_words, title_of
-from opsin.studio.ui.intake import IMAGES, Intake
 from opsin.studio.ui.kit import (
-    StatusLine,
+    Handler,
     action,
     empty,
     error_line,
     heading,
     icon_action,
     note,
-    question,
-)
-from opsin.studio.ui.lesson import lesson_view
+    rooted,
+)  # fmt: skip
 from opsin.studio.ui.maps import (
     bars,
     best_photographs,
     framed,
     maps_grid,
-    one_map,
+    one_unit,
     scale_line,
     unit_bars,
-)
-from opsin.studio.ui.tables import Column, table
+)  # fmt: skip
 from opsin.studio.ui.terms import word
 from opsin.studio.ui.waiting import Waiting
 from opsin.studio.words import safe
 
 _KNOWN: Final = re.compile(r"(?:test|val|out_of_fold)/(\d{1,9})")
 _KEPT: Final = re.compile(r"kept/([0-9a-f]{16})")
-# Seconds that looking for a unit's photographs may take without being asked for.
-_SHORT: Final = 10.0
-# Fewest of them that say something.
-_FEW: Final = 100
+# Seconds that looking for a unit's photographs may take, and the fewest of them that say something.
+_SHORT, _FEW = 10.0, 100
+# Errors of the worker in words of the page.
+_WORDS: Final = {
+    MovedError: "The images of this classifier were moved.",
+    ModelFileError: "This part of the network cannot be shown: the classifier's file is damaged, "
+    "or has no such part. Choose another block; if that fails too, train again.",
+}
 # Back and forward lead to what was shown then.
 _BACK: Final = "<script>addEventListener('popstate', () => location.reload())</script>"
 
@@ -75,35 +73,40 @@ class _Shown:
 
 
 @dataclass(frozen=True)
-class _Classifier:
-    """A classifier, and the answers that it was judged by, unless its images are gone."""
+class _Results:
+    """What a run says of its network, and of the images that it was judged by, if they are there.
 
-    row: RunRow
+    Without a report, which imported networks may lack, there are no layers.
+    """
+
     layers: list[Layer]
     part: PredictedPart
     judged: PartPredictions | None
     moved: MovedError | None
 
     @classmethod
-    def read(cls, row: RunRow, directory: RunDirectory) -> _Classifier:
-        report = directory.read(Report)
+    def read(cls, directory: RunDirectory) -> _Results:
+        layers: list[Layer] = []
+        part: PredictedPart = "test"
         judged = moved = None
         try:
+            report = directory.read(Report)
+            layers, part = report.layers, report.split
             recipe_of_run(directory)
-            judged = RunPredictions.read(directory).of(report.split)
+            judged = RunPredictions.read(directory).of(part)
         except MovedError as error:
             moved = error
         except OpsinError:
             pass  # imported without images
-        return cls(row, report.layers, report.split, judged, moved)
+        return cls(layers, part, judged, moved)
 
 
 async def inside(
-    studio: Studio, *, project: str, run: str = "", image: str = "", layer: str = "", unit: str = ""
-) -> None:
+    studio: Studio, *, project: str, run: str = "", image: str = "", layer: str = "",
+    unit: str = "", view: str = "",
+) -> None:  # fmt: skip
     """Build it."""
-    the_project = await asyncio.to_thread(studio.projects.get, project)
-    view = None
+    the_project, body = await asyncio.to_thread(studio.projects.get, project), None
     with layout.page(
         studio, "Look inside", project=the_project, here="inside", guide="how-to/inspect.html"
     ) as frame:
@@ -114,13 +117,14 @@ async def inside(
             return
         ui.add_head_html(_BACK)
         directory = await asyncio.to_thread(studio.runs.get, row.id)
-        classifier = await asyncio.to_thread(_Classifier.read, row, directory)
+        results = await asyncio.to_thread(_Results.read, directory)
         number = int(unit) if unit.isascii() and unit.isdigit() and len(unit) < 7 else None
-        view = _Inside(studio, the_project, classifier, _Shown(image, layer, number))
-        view.build(frame)
-    if view is not None:
+        shown = _Shown(image, layer, number)
+        body = _Inside(studio, the_project, row.id, results, shown, explain=view == "why")
+        body.build(frame)
+    if body is not None:
         await ui.context.client.connected()
-        await view.show()
+        await body.start()
 
 
 PAGE = Page("/projects/{project}/inside", inside)
@@ -130,49 +134,19 @@ class _Inside:
     """The page below its heading."""
 
     def __init__(
-        self, studio: Studio, project: Project, classifier: _Classifier, shown: _Shown
-    ) -> None:
-        self._studio, self._project, self._classifier = studio, project, classifier
-        self._run = classifier.row.id
-        self._blocks = blocks_of(classifier.layers)
-        self._layers = {layer.name: layer for layer in classifier.layers}
-        self._shown = self._checked(shown)
+        self, studio: Studio, project: Project, run: str, results: _Results, shown: _Shown, *,
+        explain: bool,
+    ) -> None:  # fmt: skip
+        self._studio, self._project, self._run = studio, project, run
+        self._results, self._shown, self._explain = results, shown, explain
+        self._layers = results.layers
         self._seconds = 1.0  # that an image takes
-        self._open: set[str] = set()
-
-    def _checked(self, shown: _Shown) -> _Shown:
-        """What the address names, with what means nothing replaced."""
-        first = next((block for block in self._blocks[1:] if block.title != "Input"), None)
-        layer = (first or self._blocks[0]).result.name if self._blocks else ""
-        if shown.layer in self._layers:
-            layer = shown.layer
-        judged, image = self._classifier.judged, shown.image
-        known = _KNOWN.fullmatch(image)
-        if not _KEPT.fullmatch(image):
-            last = 0 if judged is None else len(judged.rows) - 1
-            place = min(int(known[1]), last) if known else 0
-            image = "" if judged is None or last < 0 else f"{self._classifier.part}/{place}"
-        return _Shown(image, layer, shown.unit)
-
-    @property
-    def _place(self) -> int | None:
-        """Position of the photograph among the judged ones; ``None`` for one's own."""
-        known = _KNOWN.fullmatch(self._shown.image)
-        return int(known[1]) if known else None
-
-    @property
-    def _image(self) -> dict[str, Any]:
-        """The photograph, as the worker is asked about it."""
-        if kept := _KEPT.fullmatch(self._shown.image):
-            return {"kept": kept[1]}
-        judged, place = self._classifier.judged, self._place
-        if self._classifier.part == "out_of_fold" and judged is not None and place is not None:
-            return {"image": f"out_of_fold/{judged.rows[place]}"}
-        return {"image": self._shown.image}
+        self._graph: NetworkGraph | None = None
 
     def build(self, frame: layout.Frame) -> None:
         """Show what takes no time."""
         rows = {row.id: self._project.title_of(row) for row in self._project.classifiers}
+        self._dialog = ui.dialog().props('aria-label="Choose a photograph"')
         with frame.actions:
             if len(rows) > 1:
                 choice = ui.select(rows, value=self._run, label="Classifier")
@@ -182,348 +156,235 @@ class _Inside:
                     )
                 )
             action("Choose a photograph", self._choose, kind="primary", icon="add_a_photo")
-        if self._classifier.moved is not None:
-            error_line(self._classifier.moved)
-        with ui.element("div").classes("inside"):
-            with ui.element("section").props('aria-label="Photograph"') as self._photo:
-                ui.skeleton(width="100%", height="240px")
+        if self._results.moved is not None:
+            error_line(self._results.moved)
+        with ui.element("div").classes("inside") as self._body:
+            ui.skeleton(height="240px")
+
+    async def start(self) -> None:
+        """Show the network, and what the address names."""
+        if not self._layers:
+            answer = await self.ask(self._body, "Opening the network", "layers", {})
+            if answer is None:
+                return
+            self._layers = list(map(Layer.model_validate, answer.values["layers"]))
+        self._blocks = blocks_of(self._layers)
+        self._shown = self._checked()
+        self._body.clear()
+        with self._body:
+            self._photo = ui.element("section").props('aria-label="Photograph"')
             self._graph = NetworkGraph(
                 self._blocks, self._shown.layer, lambda name: self.show(layer=name, unit=None)
             )
             self._result = ui.element("section").classes("stack").props('aria-label="Maps"')
-        self._dialog = ui.dialog()
+        self._questions = Questions(self.ask, self._blocks, explain=self._explain)
+        await self.show()
+
+    def _checked(self) -> _Shown:
+        """What the address names, with what means nothing replaced."""
+        first = self._blocks[self._blocks[0].title == "Input" and len(self._blocks) > 1].result.name
+        names = {layer.name for layer in self._layers}
+        layer = self._shown.layer if self._shown.layer in names else first
+        image, judged = self._shown.image, self._results.judged
+        if not _KEPT.fullmatch(image):
+            known, last = _KNOWN.fullmatch(image), len(judged.rows) - 1 if judged else -1
+            place = min(int(known[1]), last) if known else 0
+            image = f"{self._results.part}/{place}" if last >= 0 else ""
+        return _Shown(image, layer, self._shown.unit)
+
+    @property
+    def _image(self) -> dict[str, Any]:
+        """The photograph, as the worker is asked about it."""
+        if kept := _KEPT.fullmatch(self._shown.image):
+            return {"kept": kept[1]}
+        part, _, number = self._shown.image.partition("/")
+        if part == "out_of_fold" and self._results.judged is not None:
+            return {"image": f"{part}/{self._results.judged.rows[int(number)]}"}
+        return {"image": self._shown.image}
 
     async def show(self, **changes: Any) -> None:
         """Show another photograph, layer or unit."""
         if changes:
-            self._shown = replace(self._shown, **changes)
-            shown, unit = self._shown, self._shown.unit
-            ui.navigate.history.push(
-                layout.address(
-                    self._project, "inside", run=self._run, image=shown.image, layer=shown.layer,
-                    unit="" if unit is None else str(unit),
-                )
-            )  # fmt: skip
+            self._shown = shown = replace(self._shown, **changes)
+            unit = "" if shown.unit is None else str(shown.unit)
+            there = layout.address(self._project, "inside", run=self._run, image=shown.image,
+                                   layer=shown.layer, unit=unit)  # fmt: skip
+            ui.navigate.history.push(rooted(there))
+            if self._graph is None:  # the network could not be opened before
+                await self.start()
+                return
             self._graph.choose(shown.layer)
-        if not self._shown.image:
-            self._photo.clear()
-            self._result.clear()
+        wanted = self._shown
+        if not wanted.image:
             with self._result:
                 empty("Choose a photograph to see what each block of the network makes of it.")
             return
-        wanted = self._shown
         options = {"layer": wanted.layer, **self._image}
         if wanted.unit is not None:
             options["unit"] = wanted.unit
-        answer = await self._ask(self._result, "Computing the maps", "maps", options)
-        if answer is None or wanted != self._shown:
-            return
-        self._seconds = max(1e-4, answer.values["seconds"])
-        self._show_photograph(answer)
-        self._result.clear()
-        with self._result:
-            await self._show_layer(answer)
+        answer = await self.ask(self._result, "Computing the maps", "maps", options)
+        if answer is not None and wanted == self._shown:
+            self._seconds = max(1e-4, answer.values["seconds"])
+            self._show_photograph(answer)
+            self._result.clear()
+            with self._result:
+                await self._show_layer(answer)
 
-    async def _ask(
-        self, place: ui.element, text: str, do: str, options: dict[str, Any], *, stop: bool = False
-    ) -> InspectionAnswer | None:
-        """Ask the worker; what it does and why it cannot are shown in a place."""
+    async def ask(
+        self, place: ui.element, text: str, do: str, options: dict[str, Any],
+        again: Handler | None = None,
+    ) -> InspectionAnswer | None:  # fmt: skip
+        """Ask the worker; what it does and why it cannot are shown in a place.
+
+        Work that takes long can be stopped, and done ``again``.
+        """
         if place.is_deleted:
             return None
-        inspected = self._studio.inside
+        sessions = self._studio.inside
 
-        async def cancel() -> None:
-            await inspected.cancel(self._run, do, **options)
+        async def stop() -> None:
+            await sessions.cancel(self._run, do, **options)
 
         with place:
-            waiting = Waiting(text, cancel if stop else None)
+            waiting = Waiting(text, stop if again else None)
         try:
-            answer = await inspected.ask(self._run, do, on_progress=waiting.tell, **options)
+            answer = await sessions.ask(self._run, do, on_progress=waiting.tell, **options)
         except OpsinError as error:
             if not place.is_deleted:
                 place.clear()
                 with place:
-                    moved = isinstance(error, MovedError)
-                    error_line("The images of this classifier were moved." if moved else error)
+                    if isinstance(error, Stopped):
+                        note("Stopped.")
+                    else:
+                        error_line(_WORDS.get(type(error), str(error)))
+                    if again:
+                        action("Start again", again).classes("self-start")
             return None
         waiting.delete()
         return None if place.is_deleted else answer
 
     def _show_photograph(self, answer: InspectionAnswer) -> None:
-        said, place = answer.values["answer"], self._place
-        actual, size = said["actual"], answer.values["size"]
+        said, (tall, wide) = answer.values["answer"], answer.values["size"]
+        (nearest, share), *_ = said["top"]
+        actual, refused = said["actual"], said["label"] != nearest
         self._photo.clear()
         with self._photo:
-            framed(
-                answer.src(answer.values["image"]), f"The photograph, {size[1]}×{size[0]} pixels"
-            )
-            (nearest, share), *_ = said["top"]
-            refused, right = said["label"] != nearest, actual in (None, nearest)
-            verdict = "None of these" if refused else f"{nearest}, {percent(share)}"
-            label = ui.label(safe(verdict, 80)).classes("answer").props("role=status")
-            if actual is not None and not refused:
-                label.classes("right" if right else "wrong")
+            framed(answer.src(answer.values["image"]), f"The photograph, {wide}×{tall} pixels")
+            verdict = "None of these" if refused else f"{safe(nearest, 60)}, {percent(share)}"
+            label = ui.label(verdict).classes("answer").props("role=status")
             if refused:
                 note(f"It looks unlike the training photographs. Nearest: {safe(nearest, 60)}.")
-            if not right:
+            elif actual is not None:
+                label.classes("right" if actual == nearest else "wrong")
+            if actual not in (None, nearest):
                 note(f"You sorted it as {safe(actual, 60)}.")
             bars([(name, share, percent(share)) for name, share in said["top"]])
-            judged = self._classifier.judged
-            if place is not None and judged is not None:
-                last = len(judged.rows) - 1
-                with ui.element("div").classes("line"):
-                    self._step("chevron_left", "Previous photograph", place - 1, place > 0)
-                    note(f"{count(place + 1)} of {count(last + 1)}")
-                    self._step("chevron_right", "Next photograph", place + 1, place < last)
+            known = _KNOWN.fullmatch(self._shown.image)
+            if known and self._results.judged is not None:
+                self._steps(int(known[1]), len(self._results.judged.rows))
 
-    def _step(self, icon: str, label: str, place: int, there: bool) -> None:
-        image = f"{self._classifier.part}/{place}"
-        button = icon_action(icon, label, lambda: self.show(image=image))
-        button.set_enabled(there)
+    def _steps(self, place: int, total: int) -> None:
+        """Lead to the photographs before and after."""
+
+        def step(icon: str, text: str, to: int) -> None:
+            image = f"{self._results.part}/{to}"
+            button = icon_action(icon, text, lambda: self.show(image=image))
+            button.set_enabled(0 <= to < total)
+
+        with ui.element("div").classes("line"):
+            step("chevron_left", "Previous photograph", place - 1)
+            note(f"{count(place + 1)} of {count(total)}")
+            step("chevron_right", "Next photograph", place + 1)
 
     async def _show_layer(self, answer: InspectionAnswer) -> None:
-        layer, values = self._layers[self._shown.layer], answer.values
-        block = next(block for block in self._blocks if layer in block.layers)
+        values = answer.values
+        block = next(block for block in self._blocks if self._shown.layer in block)
+        layer = next(layer for layer in block.layers if layer.name == self._shown.layer)
         with ui.element("div").classes("line"):
             heading(block.title)
             if title_of(layer) != block.title:
                 word(title_of(layer), term_of_layer(layer.kind))
-            parameters = f" · {count(layer.parameters)} parameters" if layer.parameters else ""
+            number = sum(layer.parameters for layer in block.layers)
+            parameters = f" · {count(number)} parameters in this block" if number else ""
             note(f"{shape_in_words(layer)}{parameters}")
-        if not self._classifier.row.has_layers:
+        if not any(one.op in (LayerOp.CONV, LayerOp.DENSE) for one in self._layers):
             note("A model without layers: the blocks are its steps.")
         if self._shown.unit is not None:
-            await self._show_unit(answer)
+            await self._show_unit(answer, self._shown.unit)
             return
         if values["maps"]:
             scale_line(values)
-        elif layer is self._classifier.layers[-1]:
+        elif layer is self._layers[-1]:
             note("One score for each class; the highest gives the answer.")
-        place = ui.element("div").classes("stack")
-        self._add_units(answer, place, ui.element("div"))
-        self._questions()
+        self._add_units(answer, ui.element("div").classes("stack"), ui.element("div"))
+        self._questions.show(layer.name, self._image)
 
     def _add_units(
         self, answer: InspectionAnswer, place: ui.element, more: ui.element, first: int = 0
     ) -> None:
         """Show some more of a layer's units, and how to see the next ones."""
-        values, wanted = answer.values, self._shown
+        shown, total = first + len(answer.values["units"]), answer.values["total"]
+        options = {"layer": self._shown.layer, "first": shown, **self._image}
         with place:
-            show = maps_grid if values["maps"] else unit_bars
+            show = maps_grid if answer.values["maps"] else unit_bars
             show(answer, lambda number: self.show(unit=number))
         more.clear()
-        shown = first + len(values["units"])
 
         async def show_more() -> None:
             more.clear()
-            options = {"layer": wanted.layer, "first": shown, **self._image}
-            following = await self._ask(more, "Computing the maps", "maps", options)
+            following = await self.ask(more, "Computing the maps", "maps", options)
             if following is not None:
                 self._add_units(following, place, more, shown)
 
-        if shown < values["total"]:
+        if shown < total:
             with more:
-                action(f"Show more ({count(values['total'] - shown)} left)", show_more)
+                action(f"Show more ({count(total - shown)} left)", show_more)
 
-    async def _show_unit(self, answer: InspectionAnswer) -> None:
+    async def _show_unit(self, answer: InspectionAnswer, number: int) -> None:
         """Show one unit alone: its map, its numbers, and what it looks for."""
-        values = answer.values
-        number, total = self._shown.unit or 0, values["total"]
+        total, what = answer.values["total"], "maps" if answer.values["maps"] else "numbers"
         with ui.element("div").classes("line"):
-            what = "maps" if values["maps"] else "numbers"
             action(f"All {count(total)} {what}", lambda: self.show(unit=None), icon="arrow_back")
-            for icon, text, step in (
-                ("chevron_left", "Previous", -1),
-                ("chevron_right", "Next", 1),
-            ):
-                button = icon_action(icon, text, lambda step=step: self.show(unit=number + step))
-                button.set_enabled(0 <= number + step < total)
-        one_map(answer, values["units"][0])
-        heading("What it looks for", 3)
-        place = ui.element("div").classes("stack")
-        await self._look_for(place, values["size"], max(_FEW, int(_SHORT / self._seconds)))
+            for icon, text, to in (("chevron_left", "Previous", number - 1),
+                                   ("chevron_right", "Next", number + 1)):  # fmt: skip
+                button = icon_action(icon, text, lambda to=to: self.show(unit=to))
+                button.set_enabled(0 <= to < total)
+        one_unit(answer)
+        if self._results.judged is not None:
+            heading("What it looks for", 3)
+            place = ui.element("div").classes("stack")
+            limit = max(_FEW, int(_SHORT / self._seconds))
+            await self._look_for(place, answer.values["size"], limit)
 
     async def _look_for(
-        self, place: ui.element, size: tuple[int, int], limit: int | None = None
+        self, place: ui.element, size: Sequence[int], limit: int | None = None
     ) -> None:
         """Show the training photographs that activate a unit most, of some or of all."""
-        wanted = self._shown
-        options: dict[str, Any] = {"layer": wanted.layer, "unit": wanted.unit}
+        wanted, text = self._shown, "Looking at the training photographs"
+        options = {"layer": wanted.layer, "unit": wanted.unit}
         if limit is not None:
             options["limit"] = limit
         place.clear()
-        text = "Looking at the training photographs"
-        answer = await self._ask(place, text, "unit", options, stop=True)
+
+        async def again() -> None:
+            await self._look_for(place, size, limit)
+
+        answer = await self.ask(place, text, "unit", options, again)
         if answer is None or wanted != self._shown:
             return
         seen, total = answer.values["images"], answer.values["total"]
         with place:
             best_photographs(answer, size)
             if seen < total:
-                note(f"These are the best of {count(seen)} of its {count(total)} photographs.")
-                action(
-                    f"Look at all of them (about {about(self._seconds * total)})",
-                    lambda: self._look_for(place, size),
-                )
-
-    def _questions(self) -> None:
-        """What else can be asked about this layer and this photograph."""
-        for title, build in (
-            ("How does this block compute?", self._lesson),
-            ("Why this answer?", self._why),
-            ("How is the network built?", self._structure),
-        ):
-            fold = question(title, build, is_open=title in self._open)
-            fold.on_value_change(
-                lambda event, title=title: (
-                    self._open.add(title) if event.value else self._open.discard(title)
-                )
-            )
-
-    async def _lesson(self, term: str = "", layer: str = "") -> None:
-        """Show the real numbers of a layer of the block."""
-        block = next(b for b in self._blocks if self._layers[self._shown.layer] in b.layers)
-        place = ui.element("div").classes("stack")
-        named = {"layer": layer or self._shown.layer, **({"term": term} if term else {})}
-        answer = await self._ask(place, "Computing an example", "lesson", named | self._image)
-        if answer is None:
-            return
-        names = {one.name for one in block.layers}
-        lessons = [
-            (one, name) for one, layers in answer.values["terms"].items()
-            for name in layers if name in names
-        ]  # fmt: skip
-        lesson = answer.values["lesson"]
-        if lesson is None and lessons:
-            with place:
-                await self._lesson(*lessons[0])
-            return
-        with place:
-            if lesson is None:
-                note("There is no example for this block. Choose one with a convolution.")
-                return
-            if len(lessons) > 1:
-                options = {f"{one} {name}": self._lesson_title(one, name) for one, name in lessons}
-                choice = ui.select(options, value=f"{lesson['term']} {lesson['layer']}")
-                choice.props["aria-label"] = "Step of the block"
-
-                async def change() -> None:
-                    await self._lesson_again(place, *str(choice.value).split(" ", 1))
-
-                choice.on_value_change(change)
-            lesson_view(lesson, answer.src)
-
-    async def _lesson_again(self, place: ui.element, term: str, layer: str) -> None:
-        place.clear()
-        with place:
-            await self._lesson(term, layer)
-
-    def _lesson_title(self, term: str, layer: str) -> str:
-        is_last = term in ("dropout", "softmax")
-        return term.capitalize() if is_last else title_of(self._layers[layer])
-
-    async def _why(self) -> None:
-        """Show heat maps with their checks, and the most similar training photographs."""
-        place = ui.element("div").classes("stack")
-        text = "Drawing heat maps, about a minute"
-        answer = await self._ask(place, text, "explain", self._image, stop=True)
-        if answer is None:
-            return
-        values = answer.values
-        with place:
-            for text in values["notes"]:
-                note(text)
-            with ui.element("div").classes("heat"):
-                for heat in values["maps"]:
-                    with ui.element("div").classes("stack"):
-                        method = METHODS[heat["method"]]
-                        framed(answer.src(heat["image"]), f"Heat map: {method.title}")
-                        word(method.title)
-                        verdict = ui.label(safe(heat["verdict"].capitalize()))
-                        verdict.classes("right" if heat["trusted"] else "wrong")
-                        note(" ".join([method.what, *heat["notes"]]))
-                if "without" in values:
-                    framed(answer.src(values["without"]), values["part"], values["part"])
-            if "part" in values and "without" not in values:
-                note(f"{values['part']}.")
-            if "nearest" in values:
-                heading(values["near"], 3)
-                images = [
-                    GalleryImage(answer.src(one["image"]), one["class"], one["class"])
-                    for one in values["nearest"]
-                ]
-                ImageGallery("The most similar training photographs", images)
-
-    def _structure(self) -> None:
-        """List all layers."""
-        rows = [
-            {"id": layer.name, "block": block.title, "kind": title_of(layer), "name": layer.name,
-             "shape": shape_in_words(layer), "parameters": layer.parameters,
-             "work": layer.multiply_adds}
-            for block in self._blocks for layer in block.layers
-        ]  # fmt: skip
-        columns = [
-            Column("block", "Block", text=True), Column("kind", "Layer", text=True),
-            Column("name", "Name", text=True, hidden=True), Column("shape", "Gives", text=True),
-            Column("parameters", "Parameters"), Column("work", "Multiply-adds"),
-        ]  # fmt: skip
-        table(columns, rows, "Layers of the network")
+                note(f"The best of {count(seen)} of its {count(total)} photographs.")
+                text = f"Look at all of them (about {about(self._seconds * total)})"
+                action(text, lambda: self._look_for(place, size)).classes("self-start")
 
     async def _choose(self) -> None:
-        """Offer one's own photograph, and those that the classifier was judged by."""
-        self._dialog.clear()
-        with (
-            self._dialog,
-            ui.card().classes("stack").style("width: min(960px, 94vw); max-width: none"),
-        ):
-            self._dialog.props["aria-label"] = "Choose a photograph"
-            with ui.element("div").classes("line"):
-                heading("Choose a photograph")
-                ui.space()
-                icon_action("close", "Close", self._dialog.close)
-            status = StatusLine()
+        async def chosen(image: str) -> None:
+            await self.show(image=image)
 
-            async def take(files: list[SentFile]) -> None:
-                with status.errors():
-                    content = await UPLOADS.run(self._studio.uploads.take, files[0]["key"])
-                    key = self._studio.tried.put(content, files[0]["name"])
-                    await self._studio.tried.answer(self._run, key)  # or it is refused here
-                    self._dialog.close()
-                    await self.show(image=f"kept/{key}")
-
-            Intake("A photograph of your own", multiple=False, accept=IMAGES,
-                   batch=secrets.token_hex(8), on_all=take)  # fmt: skip
-            place = ui.element("div").classes("stack")
-        self._dialog.open()
-        await self._judged(place, status)
-
-    async def _judged(self, place: ui.element, status: StatusLine) -> None:
-        """Show the photographs that the classifier was judged by, mistakes first."""
-        judged = self._classifier.judged
-        if judged is None:
-            return
-        with status.errors():
-            opened = await self._studio.opened.of_run(self._run)
-            order = [*judged.surest(~judged.right), *judged.surest(judged.right)]
-
-            def fetch(low: int, high: int) -> list[GalleryImage]:
-                images = []
-                for at in order[low:high]:
-                    said, actual = (
-                        opened.classes[codes[at]] for codes in (judged.answers, judged.labels)
-                    )
-                    right = bool(judged.right[at])
-                    caption = said if right else f"{actual}, taken for {said}"
-                    address = opened.address(int(judged.rows[at]))
-                    mark: Mark = "right" if right else "wrong"
-                    images.append(GalleryImage(address, caption, caption, mark))
-                return images
-
-            async def choose(position: int) -> None:
-                self._dialog.close()
-                await self.show(image=f"{self._classifier.part}/{order[position]}")
-
-            with place:
-                heading("Or one that it was judged by", 3)
-                ImageGallery("Photographs, mistakes first", fetch(0, 60), count=len(order),
-                             fetch=fetch, on_open=choose, side=120, height=420)  # fmt: skip
+        judged = self._results.judged
+        await choose_photograph(
+            self._dialog, self._studio, self._run, chosen, part=self._results.part, judged=judged
+        )

@@ -27,8 +27,9 @@ from opsin.studio.words import safe
 _SHOWN: Final = 20
 _LINES: Final = 60
 # Short work for a page: of no interest here once it is over.
-_PASSING: Final = frozenset({"plan", "preview", "compare", "explain", "find"})
-_SECTIONS: Final = (("active", "Running"), ("pending", "Waiting"), ("over", "Finished"))
+_PASSING: Final = frozenset({"look", "plan", "preview", "compare", "explain", "find"})
+# By the rank of a job.
+_SECTIONS: Final = ("Running", "Waiting", "Finished")
 _STATES: Final = {
     "running": "Running", "waiting": "Waiting", "pausing": "Pausing", "stopping": "Stopping",
     "paused": "Paused", "done": "Done", "stopped": "Stopped", "failed": "Failed",
@@ -53,22 +54,12 @@ class _Jobs:
         self._studio, self._switch = studio, switch
         self._most = _SHOWN
         self._lines: dict[str, _JobLine] = {}
-        self._sections: dict[str, str] = {}
         switch.on_click(self._pause_or_resume)
         self._status = kit.StatusLine()
         self._paused = ui.label("The queue is paused: what runs continues, no training starts.")
         self._paused.classes("warning").props('role="status"')
-        self._parts: dict[str, ui.element] = {}
-        self._lists: dict[str, ui.element] = {}
-        with ui.element("div").classes("stack"):
-            for key, title in _SECTIONS:
-                with ui.element("section").classes("stack") as self._parts[key]:
-                    kit.heading(title)
-                    self._lists[key] = ui.element("div").classes("stack")
-            self._more = kit.action("Show all", self._show_all)
-            self._empty = ui.element("div")
-            with self._empty:
-                kit.empty("Trainings and other long work appear here.", "Your projects", "/")
+        self._list = ui.element("div").classes("stack")
+        self._more = kit.action("Show all", self._show_all)
         self.show()
         studio.changed.subscribe(self._changed)
 
@@ -79,36 +70,35 @@ class _Jobs:
                 await line.read_log()
 
     def show(self) -> None:
-        """Show the jobs as they are; those that stay keep what is unfolded."""
+        """Show the jobs as they are."""
         known = self._studio.jobs.jobs()
         known = [job for job in known if not (job.over and job.kind in _PASSING)]
         over = [job for job in known if job.over]
         shown = [job for job in known if not job.over] + over[: self._most]
-        sections = {job.id: _section(job) for job in shown}
-        for id_ in [id_ for id_, key in self._sections.items() if sections.get(id_) != key]:
-            self._lines.pop(id_).element.delete()
-        self._sections = sections
-        for key, _ in _SECTIONS:
-            here = [job for job in shown if sections[job.id] == key]
-            for index, job in enumerate(here):
-                self._put(key, index, job)
-            self._parts[key].set_visibility(bool(here))
+        before = [(id_, line.job.rank[0]) for id_, line in self._lines.items()]
+        if [(job.id, job.rank[0]) for job in shown] != before or not shown:
+            self._build(shown)
+        for job in shown:
+            self._lines[job.id].show(job)
         self._more.set_text(f"Show all {count(len(over))}")
         self._more.set_visibility(len(over) > self._most)
-        self._empty.set_visibility(not known)
         paused = self._studio.jobs.paused
         self._paused.set_visibility(paused)
         self._switch.set_text("Resume the queue" if paused else "Pause the queue")
         self._switch.set_visibility(paused or any(job.pending for job in known))
 
-    def _put(self, key: str, index: int, job: Job) -> None:
-        line = self._lines.get(job.id)
-        if line is None:
-            with self._lists[key]:
-                line = self._lines[job.id] = _JobLine(self._studio, job)
-        line.show(job)
-        if self._lists[key].default_slot.children[index] is not line.element:
-            line.element.move(target_index=index)
+    def _build(self, jobs: Sequence[Job]) -> None:
+        self._list.clear()
+        self._lines = {}
+        with self._list:
+            for rank, title in enumerate(_SECTIONS):
+                here = [job for job in jobs if job.rank[0] == rank]
+                if here:
+                    kit.heading(title)
+                for job in here:
+                    self._lines[job.id] = _JobLine(self._studio, job)
+            if not jobs:
+                kit.empty("Trainings and other long work appear here.", "Your projects", "/")
 
     def _show_all(self) -> None:
         self._most = len(self._studio.jobs.jobs())
@@ -231,7 +221,7 @@ async def one_job(studio: Studio, id: str) -> Response | None:  # noqa: A002  it
             return
         if there := _training_address(studio, now):
             # In its place, so that "back" does not lead here and forward again at once.
-            ui.run_javascript(f"location.replace({json.dumps(there)})")
+            ui.run_javascript(f"location.replace({json.dumps(kit.rooted(there))})")
             return
         line.show(now)
         await line.read_log()
@@ -250,10 +240,6 @@ def _training_address(studio: Studio, job: Job) -> str:
         where = "results" if row.has_classifier else "train"
         return address(studio.projects.of_run(row.id), where, run=row.id)
     return address(job.project, "train") if job.training and job.project else ""
-
-
-def _section(job: Job) -> str:
-    return "active" if job.active else "pending" if job.pending else "over"
 
 
 def _offers(studio: Studio, job: Job) -> list[str]:

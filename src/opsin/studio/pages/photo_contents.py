@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -25,6 +26,7 @@ from opsin.data.images import content_of
 from opsin.data.sources.contents import Files, PackedImages
 from opsin.data.sources.folder import open_folder
 from opsin.data.sources.named import NAMES
+from opsin.data.split import TRAIN, part_named
 from opsin.studio.datasets.upload_import import TRAY
 from opsin.studio.errors import NotThere
 
@@ -57,23 +59,18 @@ class Contents:
     tray: tuple[Path, ...] = ()
 
     @cached_property
-    def _stamps(self) -> list[tuple[int, int]]:
+    def stamps(self) -> list[tuple[int, int]]:
+        """Each image's time of change and size."""
         if not isinstance(self.files, Files):
             return [(0, row) for row in range(len(self.names))]
         stamps = map(file_stamp, self.files.places())
         return [(stamp.mtime_ns, stamp.size) for stamp in stamps]
 
     @cached_property
-    def newest_first(self) -> NDArray[np.int64]:
-        """Positions of the images, those added last first."""
-        times = np.array([time for time, _ in self._stamps], np.int64)
-        return np.argsort(-times, kind="stable")
-
-    @cached_property
     def tokens(self) -> list[str]:
         """Each image's name in addresses; it differs for another content of the same name."""
         place = str(self.files.file) if isinstance(self.files, PackedImages) else ""
-        pairs = zip(self.names, self._stamps, strict=True)
+        pairs = zip(self.names, self.stamps, strict=True)
         return [_token(place, name, *stamp) for name, stamp in pairs]
 
     @cached_property
@@ -149,27 +146,48 @@ def read_contents(dataset: LibraryDataset) -> Contents:
 
 
 def _read_folder(root: Path) -> Contents:
-    """List the class folders of a dataset that was made here, without opening files."""
+    """List the class folders of a dataset that was made here; what came last comes first."""
     if not root.is_dir():
         raise SourceError("The photographs of this project are gone", "Restore their folder.")
-    folders = [entry.name for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False)]
+    with os.scandir(root) as entries:
+        folders = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
     classes = sorted(filter(is_visible, folders), key=natural)
     tray = root.parent / TRAY
     loose = sorted(tray.iterdir(), key=lambda file: natural(file.name)) if tray.is_dir() else []
     loose = [file for file in loose if is_visible(file.name) and is_image_name(file.name)]
-    try:
+    if any(part_named(name) == TRAIN and _has_folders(root / name) for name in classes):
         images = open_folder(root)
-    except SourceError:  # no photographs yet
-        files = Files(root, ())
-        return Contents(tuple(classes), (), np.zeros(0, np.int64), files, False, tuple(loose))
-    parts = bool(images.source_parts.any())
-    names = list(images.classes) if parts else classes
-    number = {name: label for label, name in enumerate(names)}
-    for name in images.classes:  # spelled otherwise by the system
-        number.setdefault(name, len(number))
-    labels = np.array([number[name] for name in images.classes], np.int64)[images.labels]
-    files = Files(root, images.names)
-    return Contents(tuple(number), images.names, labels, files, parts, tuple(loose))
+        files = Files(root, images.names)
+        return Contents(images.classes, images.names, images.labels, files, True, tuple(loose))
+    names, labels, stamps = list[str](), array("q"), list[tuple[int, int]]()
+    for label, class_ in enumerate(classes):
+        found = sorted(_images_below(str(root), class_), key=lambda item: item[1], reverse=True)
+        names += [name for name, _ in found]
+        stamps += [stamp for _, stamp in found]
+        labels.extend([label] * len(found))
+    contents = Contents(
+        tuple(classes), names, np.array(labels, np.int64), Files(root, names), False, tuple(loose)
+    )
+    vars(contents)["stamps"] = stamps  # they were read on the way
+    return contents
+
+
+def _images_below(root: str, folder: str) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Yield the names of images of a folder with their times of change and sizes."""
+    with os.scandir(f"{root}/{folder}") as entries:
+        for entry in entries:
+            if not is_visible(entry.name) or entry.is_symlink():
+                continue
+            if entry.is_dir():
+                yield from _images_below(root, f"{folder}/{entry.name}")
+            elif is_image_name(entry.name):
+                state = entry.stat(follow_symlinks=False)
+                yield f"{folder}/{entry.name}", (state.st_mtime_ns, state.st_size)
+
+
+def _has_folders(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return any(entry.is_dir() for entry in entries)
 
 
 def stamp_of_folders(root: Path) -> list[tuple[str, int]]:

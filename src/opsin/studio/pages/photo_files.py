@@ -8,7 +8,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +17,7 @@ from pydantic import BaseModel, TypeAdapter
 from opsin.core.errors import SourceError
 from opsin.core.format import counted
 from opsin.core.storage import storage_errors, write_json
+from opsin.studio import people
 from opsin.studio.datasets.upload_import import TRAY, class_name
 from opsin.studio.trash import KEPT
 
@@ -60,11 +61,12 @@ class PhotoFiles:
     Args:
         record: The dataset's folder of small files.
         source: Its folder of photographs; ``None`` for datasets that were not made here.
+        title: Its title now.
     """
 
-    def __init__(self, record: Path, source: Path | None) -> None:
+    def __init__(self, record: Path, source: Path | None, title: Callable[[], str] = str) -> None:
         self._file = record / "changes.json"
-        self._source = source
+        self._source, self._title = source, title
         #: Held during changes.
         self.lock = threading.RLock()
 
@@ -91,6 +93,7 @@ class PhotoFiles:
 
     def note(self, text: str, moves: Moves = (), step: int | None = None) -> None:
         """Record a change."""
+        people.record(f"{text} in {self._title()}")
         change = Change(text=text, when=time.time(), moves=list(moves), step=step)
         self._write([*self.changes(), change][-_STEPS:])
 
@@ -103,6 +106,7 @@ class PhotoFiles:
             back = [(after, before or f"{removed}/{after}") for before, after in last.moves]
             self._move([pair for pair in reversed(back) if self._path(pair[0]).exists()])
             self._write(changes)
+            people.record(f"Took back: {last.text} in {self._title()}")
         return last
 
     def add_class(self, name: str) -> str:
@@ -184,6 +188,7 @@ class PhotoFiles:
 
     def _move(self, pairs: Moves) -> Moves:
         """Rename files or folders: all, or none."""
+        people.require("labeller")
         done: list[tuple[Path, Path]] = []
         with storage_errors(self.source):
             try:

@@ -19,6 +19,7 @@ from opsin.core.storage import storage_errors, write_json
 from opsin.data.cache import digest_names
 from opsin.studio.pages.album import OUT, Album
 from opsin.studio.pages.confirmed_labels import ConfirmedLabels
+from opsin.studio.people import require
 from opsin.studio.threads import IMAGES
 from opsin.studio.words import safe
 
@@ -69,6 +70,7 @@ class SettledThings:
 
     def settle(self, key: str, settled: bool = True) -> None:
         """Settle something, or take that back."""
+        require("labeller")
         with storage_errors(self._file), self._lock:
             keys = self.read() | {key} if settled else self.read() - {key}
             write_json(self._file, sorted(keys))

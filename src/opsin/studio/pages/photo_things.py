@@ -90,7 +90,8 @@ class ThingsDialog:
                     name, class_ = album.name(at).rpartition("/")[2], album.class_of(at)
                     with ui.element("figure"):
                         image = ui.element("img").props("loading=lazy")
-                        image.props["src"], image.props["alt"] = album.address(at), safe(name)
+                        image.props["src"] = kit.rooted(album.address(at))
+                        image.props["alt"] = safe(name)
                         with ui.element("figcaption").classes("note"):
                             ui.label(safe(class_, 24))
             with ui.element("div").classes("stack"):

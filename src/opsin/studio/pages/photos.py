@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
@@ -103,7 +104,8 @@ class _Photos:
 
     async def show(self) -> None:
         """Show the photographs, and have them read and checked where that is due."""
-        self._albums.files_changed(self._id)
+        with contextlib.suppress(OpsinError):  # the next one says it
+            await self._show(await self._albums.open(self._id, at_once=True))
         await self._refresh()
         await self._check()
 
@@ -399,9 +401,7 @@ class _Photos:
 
     async def _read_again(self) -> None:
         """Take in what was read, if anything is new."""
-        opened = self._studio.opened
-        new = await opened.changed(self._id)
-        if await opened.look(self._id) or new or (self._album and self._album.opened is None):
+        if await self._albums.read_again(self._id):
             await self._refresh()
 
     async def _heard(self, topic: str) -> None:

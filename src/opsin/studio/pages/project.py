@@ -40,11 +40,12 @@ def add_old_addresses(studio: Studio, paths: Collection[str]) -> None:
     def lead_on(request: Request) -> RedirectResponse:
         asked = {**request.query_params, **request.path_params}
         page = OLD[request.scope["route"].path]
-        if run := asked.get("run"):
-            return RedirectResponse(address(studio.projects.of_run(run), page, run=run), 303)
+        key = "from" if page == "train" else "run"
+        if run := asked.get(key):
+            return RedirectResponse(address(studio.projects.of_run(run), page, **{key: run}), 303)
         if known := asked.get("set"):
             return RedirectResponse(address(studio.projects.get(known), page), 303)
-        return RedirectResponse("/jobs" if request.url.path == "/queue" else "/", 303)
+        return RedirectResponse("/jobs" if request.scope["route"].path == "/queue" else "/", 303)
 
     shapes = {_shape(path) for path in paths}
     for path in OLD:

@@ -126,7 +126,7 @@ class ResultImages:
         name = self.opened.name(image).rpartition("/")[2]
         words = "is left out" if label is None else f"is {safe(label, 40)} now"
         self._offer(f"{safe(name, 40)} {words}", corrections.whole.undo)
-        self._emit()
+        await self._emit()
 
     async def confirm(self, suspect: SuspectedLabel) -> None:
         """Note that a suspected label is right; undo is offered."""
@@ -139,20 +139,22 @@ class ResultImages:
         self._offer(
             f"{name} stays {safe(suspect.label, 40)}", lambda: confirmed.change(remove=pair)
         )
-        self._emit()
+        await self._emit()
 
     def picture(self, image: int, words: str) -> None:
         """Show one image with a line below it."""
         alt = f"{self.opened.name(image)}, {words}"
         result_picture(self.opened.address(image), words, alt)
 
-    def _emit(self) -> None:
+    async def _emit(self) -> None:
+        """Read what is written, for what shows it next, and tell all windows."""
+        await self._read()
         self._studio.changed.emit(f"set:{self.dataset_id}")
 
     def _offer(self, text: str, undo: Callable[[], object]) -> None:
         async def take_back() -> None:
             await asyncio.to_thread(undo)
-            self._emit()
+            await self._emit()
 
         self._frame.undo.offer(text, take_back)
 

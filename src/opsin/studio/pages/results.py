@@ -299,8 +299,7 @@ class _Results:
         before = self._row.given_name if what == "name" else self._row.note
         if text == before:
             return
-        await asyncio.to_thread(lambda: self._directory.write_notes(**{what: text}))
-        await asyncio.to_thread(self._studio.runs.scan)
+        await asyncio.to_thread(lambda: self._studio.runs.write_notes(self._row.id, **{what: text}))
         self._studio.changed.emit("runs")
         self._frame.undo.offer(f"The {what} was changed", lambda: self._write(what, before))
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from nicegui import ui
 
 from opsin.core.format import counted, file_size
 from opsin.data.cache_contents import PARTS, Part, empty_cache, list_cache
+from opsin.studio.datasets.uploads import size_of
 from opsin.studio.pages import removed
 from opsin.studio.pages.page import Page
+from opsin.studio.people import require
 from opsin.studio.state import Studio
 from opsin.studio.ui import kit
 from opsin.studio.ui.layout import page
@@ -104,6 +104,7 @@ class _Settings:
 
     async def _empty(self, part: Part) -> None:
         with self._status.errors():
+            require("owner")
             gone = await asyncio.to_thread(empty_cache, part)
             self._status.say(f"Freed {file_size(gone.bytes)}.")
         await self.show()
@@ -124,20 +125,9 @@ def _measure(studio: Studio) -> _Disk:
     return _Disk(
         free=usage.free,
         total=usage.total,
-        photos=_size(home / "pictures"),
+        photos=size_of(home / "pictures"),
         classifiers=sum(row.disk_bytes for row in studio.runs.rows()),
         parts={**list_cache().sizes},
-        trash=_size(runs / ".deleted") + _size(home / "sets" / ".deleted"),
+        trash=size_of(runs / ".deleted") + size_of(home / "sets" / ".deleted"),
         removed=len(removed.list_removed(studio)),
     )
-
-
-def _size(folder: Path) -> int:
-    total = 0
-    for inner, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.lstat(f"{inner}/{name}").st_size
-            except OSError:
-                continue
-    return total

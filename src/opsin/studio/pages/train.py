@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Final
 
 from fastapi import Query
-from fastapi.responses import RedirectResponse
 from nicegui import ui
 
 from opsin.classical.classical_recipe import ClassicalRecipe
@@ -24,6 +25,7 @@ from opsin.report.training_plan import Plan
 from opsin.studio.jobs import training_form
 from opsin.studio.jobs.job import Job
 from opsin.studio.pages.page import Page
+from opsin.studio.pages.terminal_training import continue_training, stop_training
 from opsin.studio.projects import Project
 from opsin.studio.runs.dataset_cache import recipe_of
 from opsin.studio.runs.run_index import SPLIT_OPTIONS, RunRow
@@ -38,6 +40,7 @@ from opsin.studio.ui.kit import (
     link_button,
     note,
     question,
+    rooted,
 )
 from opsin.studio.ui.live_training import LiveTraining
 from opsin.studio.ui.network_picker import Network, known_networks, text_of
@@ -94,25 +97,6 @@ async def train(
 
 
 PAGE = Page("/projects/{project}/train", train)
-
-
-async def old_address(
-    studio: Studio,
-    set: str = "",  # noqa: A002  the word of the address
-    source_run: Annotated[str, Query(alias="from")] = "",
-) -> RedirectResponse:
-    """Lead from an address of earlier versions to the project's page."""
-    address = "/"
-    if source_run:
-        project = await asyncio.to_thread(studio.projects.of_run, source_run)
-        address = layout.address(project, "train", **{"from": source_run})
-    elif set:
-        named = await asyncio.to_thread(studio.sets.find, set)
-        address = layout.address(named.id if named else set, "train")
-    return RedirectResponse(address, status_code=303)
-
-
-OLD: Final = Page("/train", old_address)
 
 
 class _TrainPage:
@@ -176,7 +160,8 @@ class _TrainPage:
 
     def _jobs(self) -> list[Job]:
         folders = {row.folder for row in self._project.runs}
-        return self._studio.jobs.of_project(self._project.id, folders)
+        jobs = self._studio.jobs.of_project(self._project.id, folders)
+        return [job for job in self._studio.progress.outside() if job.run in folders] + jobs
 
     # What is shown.
 
@@ -197,7 +182,7 @@ class _TrainPage:
         with self._content:
             if ongoing:
                 self._frame.retitle(f"Training {ongoing[0].title}")
-                self.live = LiveTraining(self._studio, ongoing[0])
+                self.live = LiveTraining(self._studio, ongoing[0], self._stop_elsewhere)
                 self._waiting(ongoing[1:])
             else:
                 self._frame.retitle("Train")
@@ -208,18 +193,21 @@ class _TrainPage:
         if topic != "jobs" and not topic.startswith("run"):
             return
         if self.live is not None:
-            job = next((job for job in self._jobs() if job.id == self.live.job.id), None)
-            row = self._studio.runs.find(job.run) if job and job.run else None
-            if job is not None and job.over and row is not None and row.has_classifier:
+            before = self.live.job
+            job = next((job for job in self._jobs() if job.id == before.id), before)
+            row = self._studio.runs.find(job.run) if job.run else None
+            state = job.state if job.argv else row.state if row else ""  # of one from elsewhere
+            ended = state in ("done", "stopped")
+            if ended and row is not None and row.has_classifier:
                 target = layout.address(self._project, "results", run=row.id)
-                ui.run_javascript(f"location.replace({json.dumps(target)})")
+                ui.run_javascript(f"location.replace({json.dumps(rooted(target))})")
                 return
         ongoing = " ".join(job.id for job in self._jobs() if not job.over)
         if ongoing != self._shown:
             self._project = await asyncio.to_thread(self._studio.projects.get, self._project.id)
             self.show()
         elif self.live is not None:
-            await self.live.update(self._studio.jobs.get(self.live.job.id))
+            await self.live.update(job)
 
     def _waiting(self, jobs: list[Job]) -> None:
         if jobs:
@@ -227,11 +215,11 @@ class _TrainPage:
         for job in jobs:
             with ui.element("div").classes("line"):
                 ui.label(safe(job.title))
-                action("Do not train", lambda id_=job.id: self._do(self._studio.jobs.remove, id_))
+                remove = functools.partial(self._studio.jobs.remove, job.id)
+                action("Do not train", functools.partial(self._do, remove))
 
     def _form(self, last: Job | None) -> None:
-        if last is not None:
-            self._last(last)
+        self._last(last)
         if self._fault is not None:
             error_line(self._fault)
         wrong = self._wrong
@@ -270,30 +258,50 @@ class _TrainPage:
             fits = isinstance(plan.recipe, ClassicalRecipe) and not plan.recipe.fine_tunes
             work = "heads" if fits else "epochs"
             self._planned = {"start": 5.0, work: plan.seconds, "finish": 5.0}
-            time = time_in_words(plan.seconds)
+            time = time_in_words(sum(self._planned.values()))
             self._promise.set_text(f"{time[:1].upper()}{time[1:]}, with your settings.")
         self.settings.show_automatic(flat_options(plan.recipe.model_dump(mode="json")))
 
-    def _last(self, job: Job) -> None:
-        """Say how the last training ended, if it left no classifier."""
-        row = self._studio.runs.find(job.run) if job.run else None
-        if job.state == "done" or (row is not None and row.has_classifier):
+    def _last(self, job: Job | None) -> None:
+        """Say how the last training ended, if it did not end by itself."""
+        row = next(iter(self._project.runs), None)
+        if job is not None and job.run != (row and row.folder):
+            row = self._studio.runs.find(job.run) if job.run else None
+        if row is not None and row.state in ("running", "done"):
             return
-        in_steps = row is not None and row.in_steps
-        texts = {"stopped": "was stopped before there was a classifier.", "paused": "is paused."}
-        text = f"{job.title} {texts.get(job.state, 'could not be trained.')}"
+        if row is None and (job is None or job.state == "done"):
+            return
+        title = job.title if row is None and job else self._project.title_of(row) if row else ""
+        goes_on = row is not None and row.in_steps
+        failed = job.state == "failed" if job else row is not None and row.state == "failed"
         with ui.element("div").classes("card stack"):
-            if job.state == "failed":
-                error_line(f"{text} {self._cause(job)}")
+            if failed:
+                cause = job.cause if job else row and row.cause
+                error_line(f"{title} could not be trained to its end. {self._cause(cause or '')}")
             else:
-                ui.label(safe(text))
+                paused = job is not None and job.state == "paused"
+                ui.label(f"{safe(title)} {'is paused' if paused else 'was stopped early'}.")
             with ui.element("div").classes("line"):
-                word = "Continue" if in_steps else "Try again"
-                action(word, lambda: self._do(self._studio.jobs.resume, job.id))
-                action("Dismiss", lambda: self._dismiss(job), kind="quiet")
+                if goes_on or job:
+                    action("Continue" if goes_on else "Try again", lambda: self._resume(job, row))
+                if row is not None and row.has_classifier:
+                    target = layout.address(self._project, "results", run=row.id)
+                    link_button("See its results", target)
+                if job:
+                    action("Dismiss", lambda: self._dismiss(job), kind="quiet")
 
-    def _cause(self, job: Job) -> str:
-        cause = job.cause or ""
+    def _stop_elsewhere(self, job: Job) -> None:
+        stop_training(RunDirectory(self._studio.runs.root / (job.run or "")))
+
+    async def _resume(self, job: Job | None, row: RunRow | None) -> None:
+        studio = self._studio
+        if row is not None and row.in_steps:
+            title = self._project.title_of(row)
+            await self._do(lambda: continue_training(studio, row, title))
+        elif job is not None:
+            await self._do(lambda: studio.jobs.resume(job.id))
+
+    def _cause(self, cause: str) -> str:
         for marks, words in _CAUSES.items():
             if any(mark in cause for mark in marks):
                 return words
@@ -303,15 +311,12 @@ class _TrainPage:
         return " ".join(words for words in sentences if not re.search(r"--\w|\bopsin ", words))
 
     async def _dismiss(self, job: Job) -> None:
-        await self._do(self._studio.jobs.remove, job.id)
+        await self._do(lambda: self._studio.jobs.remove(job.id))
         self.show()
 
-    async def _do(self, work: object, id_: str) -> None:
-        async def ask() -> None:
-            await asyncio.to_thread(work, id_)  # type: ignore[arg-type]
-
+    async def _do(self, work: Callable[[], object]) -> None:
         with self._content:
-            await guarded(ask)
+            await guarded(lambda: asyncio.to_thread(work))
         self._studio.changed.emit("jobs")
 
     def _images_in_words(self) -> str:

@@ -14,7 +14,7 @@ from opsin.studio.runs.run_index import RunRow
 from opsin.studio.state import Studio
 from opsin.studio.ui import layout
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery
-from opsin.studio.ui.kit import action, note
+from opsin.studio.ui.kit import action, note, rooted
 from opsin.studio.words import safe
 
 # Classes that are shown with a bar.
@@ -27,7 +27,7 @@ _SHARPEN: Final = (
 
 def show_picture(project: Project, run: RunRow, key: str, answer: Prediction) -> None:
     """The photograph, and on demand a heat map over it."""
-    sources = (f"/kept/{key}.png", f"/heat/{run.id}/{key}.png")
+    sources = (rooted(f"/kept/{key}.png"), rooted(f"/heat/{run.id}/{key}.png"))
     bright = f"Bright: hiding this makes {safe(answer.label, 40)} less probable."
 
     def toggle() -> None:
@@ -92,10 +92,10 @@ async def show_nearest(studio: Studio, run: RunRow, key: str) -> None:
         return
     images = [
         GalleryImage(
-            each.shown, f"Training photograph {each.name}, class {each.class_name}",
-            f"{each.class_name} · {'the same' if each.same else f'{each.similarity:.2f}'}",
+            found.src(near["image"]), f"Training photograph {near['name']}, class {near['class']}",
+            f"{near['class']} · " + ("the same" if near["same"] else f"{near['similarity']:.2f}"),
         )
-        for each in found.nearest
+        for near in found.values["nearest"]
     ]  # fmt: skip
     with content:
         ImageGallery("Nearest training photographs, the nearest first", images)

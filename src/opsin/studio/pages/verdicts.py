@@ -71,7 +71,7 @@ def weakest(figures: PartFigures) -> WeakestClass | None:
     return WeakestClass(
         label,
         f"Weakest: {names[label]}, {count(row[label])} of {count(sum(row))} right, "
-        f"taken for {names[other]} {times}",
+        f"{times} taken for {names[other]}",
     )
 
 

@@ -21,7 +21,7 @@ from opsin.data.cache import digest_names, short_digest
 from opsin.data.dataset import fingerprint_of
 from opsin.data.decoded import Decoded, correct, take
 from opsin.data.fill_cache import cache_key, look_up
-from opsin.data.run_images import pair_up, read_images, recipe_of_run, rows_of_run
+from opsin.data.run_images import has_no_images, pair_up, read_images, recipe_of_run, rows_of_run
 from opsin.data.sources.named import NAMES
 from opsin.studio.datasets.catalogue import Library, LibraryDataset, without_places
 from opsin.studio.datasets.corrections import Corrections, RunCorrections
@@ -29,6 +29,7 @@ from opsin.studio.datasets.dataset_search import key_of
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.datasets.folders import Folders
 from opsin.studio.errors import NotThere
+from opsin.studio.people import by_studio
 from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.threads import IMAGES, ComputedOnce
 
@@ -45,6 +46,8 @@ class ImagePlaces:
 
     def check(self, run: RunDirectory) -> None:
         """Check that the images of a run lie in these places."""
+        if has_no_images(run):
+            return
         recipe = recipe_of_run(run)
         known = {*NAMES, *(source for dataset in self._sets.all() for source in dataset.sources)}
         for source in filter(None, (*recipe.sources, recipe.test, recipe.labels)):
@@ -261,7 +264,8 @@ def _set_of_run(sets: Library, opened: DecodedDataset, directory: RunDirectory) 
         for name in _TAKEN_OVER
         if (value := getattr(recipe, name)) != getattr(usual, name)
     }
-    added = sets.add_source(recipe.sources[0], **options)
+    with by_studio():  # images that its people see anyway
+        added = sets.add_source(recipe.sources[0], **options)
     path = sets.corrections_path(added.id)
     if directory.corrections.is_file() and not path.exists():
         write_bytes(path, directory.corrections.read_bytes())

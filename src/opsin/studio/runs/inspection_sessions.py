@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Final
 
 from fastapi import FastAPI, Response
-from pydantic import BaseModel, Field
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.child_process import (
@@ -46,14 +45,8 @@ _BYTES: Final = 96 << 20
 _GRACE: Final = 2.0
 
 
-class NearImage(BaseModel):
-    """A similar training image; ``shown`` is its URL."""
-
-    name: str
-    class_name: str = Field(alias="class")
-    similarity: float
-    same: bool
-    shown: str
+class Stopped(OpsinError):  # noqa: N818  it is what happened
+    """A question that was cancelled."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +60,6 @@ class InspectionAnswer:
     def src(self, number: int) -> str:
         """The URL of an image."""
         return f"{self.address}/{number}.png"
-
-    @property
-    def nearest(self) -> list[NearImage]:
-        """The training images most like the image."""
-        return [NearImage.model_validate(image) for image in self.values.get("nearest", ())]
 
 
 class InspectionWorker:
@@ -203,7 +191,7 @@ class InspectionSessions:
             return await asyncio.shield(asked.task)
         except asyncio.CancelledError:
             if asked.task.cancelled():  # the question was cancelled, not this wait
-                raise OpsinError("The question was given up", "Ask again.") from None
+                raise Stopped("The question was given up", "Ask again.") from None
             raise
         finally:
             asked.listeners -= listeners
@@ -217,11 +205,6 @@ class InspectionSessions:
         texts = (str(directory.path), str(stamp), do, str(sorted(with_.items())))
         content = "\0".join(texts).encode("utf-8", "backslashreplace")
         return directory, stamp, hashlib.blake2s(content, digest_size=12).hexdigest()
-
-    async def known(self, run_id: str, do: str, **with_: str | int) -> bool:
-        """Whether a question is answered or pending."""
-        *_, key = await asyncio.to_thread(self._identify, run_id, do, with_)
-        return key in self._asked and not self._asked[key].failed
 
     async def cancel(self, run_id: str, do: str, **with_: str | int) -> None:
         """Cancel a pending question and end its worker."""

@@ -25,6 +25,7 @@ from opsin.core.recipe import SPLIT, ClassicalName, DataRecipe
 from opsin.core.recipe_options import options_of
 from opsin.report.terminal import corrected_in_words
 from opsin.studio.errors import NotThere
+from opsin.studio.people import record, require
 from opsin.studio.trash import KEPT, Removed, Trash
 
 #: Options for splitting images.
@@ -252,13 +253,16 @@ class RunIndex:
 
     def delete(self, id: str) -> str:  # noqa: A002
         """Remove a run; its files are kept for a week."""
-        run = RunDirectory(self.root / self.row(id).folder)
+        require("owner")
+        row = self.row(id)
+        run = RunDirectory(self.root / row.folder)
         state = "damaged"
         with contextlib.suppress(RunError):  # a damaged one may go
             state, _ = run.state()
         if state == "running":
             raise RunError(f"{run.path.name} is being trained", "Stop it first.")
         token = self._trash.put(run.path.name)
+        record(f"removed the classifier {row.name}")
         self.scan()
         return token
 
@@ -274,15 +278,25 @@ class RunIndex:
 
     def restore(self, token: str) -> str:
         """Restore a deleted run, and return its id."""
+        require("owner")
         removed = self._trash.get(token)
         if (self.root / removed.folder).exists():
             raise RunError(f"There is another run {removed.folder}", "Rename or delete it.")
         self._trash.restore(removed)
+        record(f"restored the classifier {removed.folder}")
         self.scan()
         return opaque(removed.folder)
 
+    def write_notes(self, id: str, **notes: str) -> None:  # noqa: A002
+        """Change a run's name or note."""
+        require("owner")
+        self.get(id).write_notes(**notes)
+        record(f"changed the {' and the '.join(notes)} of the classifier {self.row(id).name}")
+        self.scan()
+
     def sweep(self, kept: float = KEPT) -> None:
         """Delete for good the runs removed at least ``kept`` seconds ago."""
+        require("owner")
         self._trash.sweep(kept)
 
 

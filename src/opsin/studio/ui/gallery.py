@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 from nicegui import events
 from nicegui.element import Element
 
+from opsin.studio.ui.kit import rooted
 from opsin.studio.words import safe
 
 #: What is marked on an image by a sign and a colour.
@@ -150,7 +151,7 @@ def _ranges(positions: Sequence[int]) -> list[list[int]]:
 def _plain(images: Sequence[GalleryImage]) -> list[dict[str, str]]:
     return [
         {
-            "src": image.src,
+            "src": rooted(image.src),
             "alt": safe(image.alt) + (f", {image.mark}" if image.mark else ""),
             "caption": safe(image.caption, _CAPTION),
             "mark": image.mark,

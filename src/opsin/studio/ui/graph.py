@@ -37,6 +37,9 @@ class Block:
     title: str
     layers: tuple[Layer, ...]
 
+    def __contains__(self, name: str) -> bool:
+        return any(layer.name == name for layer in self.layers)
+
     @property
     def result(self) -> Layer:
         """The layer that shows what the block has computed."""

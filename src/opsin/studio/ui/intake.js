@@ -102,7 +102,7 @@ const living = {
     },
     async answer(body) {
       try {
-        return await (await fetch(this.live, { method: 'POST', body })).json();
+        return await (await fetch(window.path_prefix + this.live, { method: 'POST', body })).json();
       } catch (error) {
         return { error: { message: 'The studio does not answer', advice: 'It is asked again each second.' } };
       }
@@ -364,7 +364,7 @@ export default {
     },
     async ask(address, how) {
       try {
-        const reply = await fetch(address, how);
+        const reply = await fetch(window.path_prefix + address, how);
         const said = await reply.json();
         if (reply.ok || reply.status === 409) return { offset: said.offset, put: how.method === 'PUT' || said.offset > 0 };
         return { error: said.error || said };

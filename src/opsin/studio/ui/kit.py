@@ -45,12 +45,18 @@ def icon_action(icon: str, label: str, on_click: Handler) -> ui.button:
     return button
 
 
+def rooted(path: str) -> str:
+    """An address for what does not add the studio's sub-path itself, as ui.link and ui.image do."""
+    prefix = ui.context.client.request.scope.get("root_path", "") if path.startswith("/") else ""
+    return f"{prefix}{path}"
+
+
 def link_button(
     text: str, address: str, *, kind: Kind = "plain", icon: str | None = None
 ) -> ui.button:
     """A link that looks like a button, for the next page."""
     button = action(text, lambda: None, kind=kind, icon=icon)
-    button.props["href"] = address
+    button.props["href"] = rooted(address)
     return button
 
 
@@ -118,7 +124,7 @@ def error_line(error: OpsinError | str) -> ui.element:
     with ui.element("p").classes("error").props('role="alert"') as line:
         if isinstance(error, MovedError):
             names = ", ".join(Path(path).name or path for path in error.gone)
-            ui.label(f"The images of this classifier were moved: {safe(names)}.")
+            ui.label(f"The photographs of this classifier were moved: {safe(names)}.")
             ui.link("Find them", f"/runs/{opaque(Path(error.run).name)}/moved")
         else:
             ui.label(safe(str(error), _MESSAGE_MOST))
@@ -133,7 +139,7 @@ def without_commands(text: str) -> str:
         'There is too little space.'
     """
     sentences = re.split(r"(?<=[.!?:]) +", text)
-    kept = [item for item in sentences if not re.search(r"(^|\W)(--[a-z]|opsin [a-z])", item)]
+    kept = [item for item in sentences if not re.search(r"(^|\W)(--[a-z]|opsin [a-z])|:$", item)]
     return safe(" ".join(kept or sentences[:1]), _MESSAGE_MOST)
 
 

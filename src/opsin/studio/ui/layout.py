@@ -15,6 +15,7 @@ from nicegui import ui
 from opsin.core.errors import OpsinError
 from opsin.studio.errors import NotThere
 from opsin.studio.image_routes import HELP
+from opsin.studio.people import visitor
 from opsin.studio.ui.kit import UndoBar, error_line, fault_in_words, icon_action
 from opsin.studio.words import safe
 
@@ -111,6 +112,8 @@ def page(
             _path(project, here)
         with ui.element("div").classes("frame-end"):
             _working(studio)
+            if (person := visitor.get().person).id:
+                ui.label(f"{safe(person.name, 30)}, {person.role}").classes("note")
             _menu(studio, project, guide)
     with ui.element("div").classes("page").props('id="content" tabindex="-1"'):
         with ui.element("div").classes("page-head"):

@@ -45,11 +45,13 @@ class LiveTraining:
     Args:
         studio: The state of all windows.
         job: The training.
+        stop: Stops a training that was started elsewhere.
     """
 
-    def __init__(self, studio: Studio, job: Job) -> None:
-        self._studio, self.job = studio, job
+    def __init__(self, studio: Studio, job: Job, stop: Callable[[Job], object]) -> None:
+        self._studio, self.job, self._stop = studio, job, stop
         self._offers: tuple[str, ...] = ()
+        self._is_updating = False
         with ui.element("section").classes("stack") as self.element:
             with ui.element("div").classes("card stack"):
                 with ui.element("div").classes("line"):
@@ -71,9 +73,14 @@ class LiveTraining:
         self.job = job
         self._show()
         row = self._studio.runs.find(job.run) if job.run else None
-        if row is not None and not self.element.is_deleted:
+        if row is None or self._is_updating or self.element.is_deleted:
+            return
+        self._is_updating = True  # changes come quicker than files are read
+        try:
             await self._strip.update(row)
             await self._details.update(row)
+        finally:
+            self._is_updating = False
 
     def _show(self) -> None:
         progress = self._studio.progress.of(self.job)
@@ -95,7 +102,9 @@ class LiveTraining:
         jobs, id_ = self._studio.jobs, self.job.id
         keeps = phase == "epochs"
         work: dict[str, Callable[[], object]] = {}
-        if self.job.state == "running":
+        if not self.job.argv:  # started elsewhere
+            work["Stop"] = lambda: self._stop(self.job)
+        elif self.job.state == "running":
             work["Stop and keep the best so far" if keeps else "Stop"] = lambda: jobs.stop(id_)
             if keeps:
                 work["Pause"] = lambda: jobs.pause(id_)
@@ -143,8 +152,8 @@ class JudgedStrip:
             self._gallery.show(self._images())
             right = sum(judged.values())
             self._text.set_text(
-                f"{count(right)} of {count(len(judged))} right so far: blue is right, red is "
-                "wrong. Each is judged by a classifier that had not seen it."
+                f"{count(right)} of {count(len(judged))} right so far, each judged by a classifier "
+                "that had not seen it."
             )
 
     async def _open(self, row: RunRow) -> None:

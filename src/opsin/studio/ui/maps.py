@@ -10,7 +10,7 @@ from opsin.core.child_process import Header
 from opsin.core.format import counted
 from opsin.report.inside.layer_sections import figure
 from opsin.studio.runs.inspection_sessions import InspectionAnswer
-from opsin.studio.ui.kit import facts, note
+from opsin.studio.ui.kit import facts, note, rooted
 from opsin.studio.words import safe
 
 OnUnit = Callable[[int], Awaitable[object] | object]
@@ -30,7 +30,7 @@ def framed(
     with ui.element("figure").classes("framed") as element:
         with ui.element("div"):
             image = ui.element("img").classes("pixel").props('draggable="false"')
-            image.props.update({"src": src, "alt": safe(alt)})
+            image.props.update({"src": rooted(src), "alt": safe(alt)})
             for top, left, height, width in boxes:
                 ui.element("i").style(
                     f"top: {top}%; left: {left}%; height: {height}%; width: {width}%"
@@ -50,7 +50,7 @@ def bars(rows: Iterable[tuple[str, float, str]], on_click: OnUnit | None = None)
                     button = ui.button(safe(name, 60), color=None).props("flat dense no-caps")
                     button.on_click(lambda number=number: on_click(number))
                 else:
-                    ui.label(safe(name, 60))
+                    ui.label(safe(name, 60)).classes("ellipsis")
             with ui.element("dd").props('aria-hidden="true"'):
                 bar = ui.element("i").style(f"width: {100 * min(1.0, abs(share)):.1f}%")
                 bar.classes("below" if share < 0 else "")
@@ -67,7 +67,7 @@ def maps_grid(answer: InspectionAnswer, on_unit: OnUnit) -> None:
                 button.props["title"] = text
                 button.on("click", lambda number=unit["unit"]: on_unit(number))
                 image = ui.element("img").classes("pixel").props('loading="lazy"')
-                image.props.update({"src": answer.src(unit["image"]), "alt": text})
+                image.props.update({"src": rooted(answer.src(unit["image"])), "alt": text})
 
 
 def unit_bars(answer: InspectionAnswer, on_unit: OnUnit) -> None:
@@ -98,26 +98,23 @@ def scale_line(values: Header) -> None:
         ui.label(values["high"])
 
 
-def one_map(answer: InspectionAnswer, unit: Header) -> None:
-    """One map large, beside the photograph with what it sees at its strongest place."""
-    values, number = answer.values, unit["unit"]
+def one_unit(answer: InspectionAnswer) -> None:
+    """A unit alone: its map large, beside the photograph with what it sees where it is highest."""
+    values = answer.values
+    (unit,) = values["units"]
+    if not values["maps"]:
+        facts([("Number", str(unit["unit"])), ("Value", figure(unit["high"]))])
+        return
+    name, (row, column) = f"Map {unit['unit']}", unit["place"]
     with ui.element("div").classes("pair"):
-        if values["maps"]:
-            framed(answer.src(unit["image"]), f"Map {number}", f"Map {number}")
-            title = "Framed: where it reacts most"
-            framed(
-                answer.src(values["image"]),
-                "The photograph",
-                title,
-                [in_percent(unit["box"], values["size"])],
-            )
-    row, column = unit.get("place", (0, 0))
-    numbers = [("Highest", figure(unit["high"])), ("Lowest", figure(unit["low"]))]
-    if values["maps"]:
-        numbers += [("Mean", figure(unit["mean"])),
-                    ("Reacts most at", f"row {row + 1}, column {column + 1}")]  # fmt: skip
-        numbers.append(("Sees", values["sees"]))
-    facts(numbers)
+        framed(answer.src(unit["image"]), name, name)
+        box = in_percent(unit["box"], values["size"])
+        framed(answer.src(values["image"]), "The photograph", "Framed: where it is highest", [box])
+    facts([
+        ("Highest", figure(unit["high"])), ("Lowest", figure(unit["low"])),
+        ("Mean", figure(unit["mean"])), ("Highest at", f"row {row + 1}, column {column + 1}"),
+        ("Sees", values["sees"]),
+    ])  # fmt: skip
 
 
 def best_photographs(answer: InspectionAnswer, size: Sequence[int]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from nicegui import ui
 
-from opsin.studio.ui.kit import action, icon_action
+from opsin.studio.ui.kit import action, icon_action, rooted
 from opsin.studio.words import safe
 
 _LONG: Final = 20
@@ -85,12 +85,13 @@ def table(
             icon_action("table_view", "Save as CSV", lambda: _download(columns, made.rows, label))
         if selection:
             ui.run_javascript(_NAME_BOXES.format(made.html_id))
+        prefix = rooted("/")[:-1]
         for column in columns:
             if column.link:
                 made.add_slot(
                     f"body-cell-{column.key}",
                     f'<q-td :props="props"><a v-if="props.row.{column.link}" '
-                    f':href="props.row.{column.link}">{{{{ props.value }}}}</a>'
+                    f":href=\"'{prefix}' + props.row.{column.link}\">{{{{ props.value }}}}</a>"
                     "<span v-else>{{ props.value }}</span></q-td>",
                 )
         _show_columns(made, columns, shown)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Final
 from nicegui import background_tasks, ui
 
 from opsin.core.errors import OpsinError
-from opsin.core.format import about, count, file_size
+from opsin.core.format import count, file_size
 from opsin.core.metadata import Layer
 from opsin.core.recipe import Recipe
 from opsin.report.training_plan import Plan
 from opsin.studio.errors import NotThere
+from opsin.studio.jobs.training_form import MODEL_WORDS
 from opsin.studio.ui.charts import chart
 from opsin.studio.ui.kit import StatusLine, facts, question
 from opsin.studio.ui.tables import Column, table
@@ -43,7 +44,7 @@ class Planner:
         self._status = StatusLine()
         self._content = ui.element("div").classes("stack")
         studio.changed.subscribe(self._follow)
-        ui.context.client.on_delete(self.stop)
+        ui.context.client.on_delete(lambda _: self.stop())
 
     def ask(self) -> None:
         """Compute a plan, once nothing has changed for a moment."""
@@ -107,12 +108,12 @@ class Planner:
 
 def show_plan(plan: Plan) -> None:
     """Show what a training would be: its figures, its doubts, and a network's layers folded."""
-    recipe, items = plan.recipe, [("Model", plan.recipe.model.name)]
+    recipe = plan.recipe
+    model = MODEL_WORDS.get(recipe.model.name, recipe.model.name).partition(":")[0]
+    items = [("Model", model)]
     parts = {"train": "to learn from", "val": "to choose by", "test": "to test with"}
     images = [f"{count(n)} {parts.get(part, part)}" for part, n in plan.images.items() if n]
     items.append(("Photographs", " · ".join(images)))
-    if plan.seconds is not None:
-        items.append(("Time", f"about {about(plan.seconds)}"))
     if isinstance(recipe, Recipe):
         items += [("Epochs", count(recipe.training.epochs)),
                   ("Parameters", count(plan.parameters or 0)),

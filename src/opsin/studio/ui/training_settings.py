@@ -7,7 +7,7 @@ from typing import Final
 
 from nicegui import ui
 
-from opsin.classical.classical_recipe import BACKBONE, FITTED, TRAIN_OPTIONS
+from opsin.classical.classical_recipe import BACKBONE, FITTED, TRAIN_OPTIONS, Fitting
 from opsin.core.glossary import Term, find_term
 from opsin.core.recipe import AUGMENTATION, PREPARATION, SPLIT, TRAINING
 from opsin.core.recipe_options import NO, YES, RecipeOption
@@ -25,6 +25,8 @@ GROUPS: Final = {
 }
 # Options that stay when another model is chosen; the others mean nothing to it.
 _STAY: Final = {"size", "channels", "resize", "seed"}
+# Groups of options for trainings by epochs.
+_OF_EPOCHS: Final = (AUGMENTATION, TRAINING)
 _STAY_BY_EPOCHS: Final = {"epochs", "budget", "augment"}
 
 
@@ -120,10 +122,21 @@ class TrainingSettings:
                 for group, options in fields.items():
                     if group in names or (not names and group not in known):
                         for option in options:
-                            self._field(option)
+                            if self._means_something(option):
+                                self._field(option)
+
+    @property
+    def _by_epochs(self) -> bool:
+        return self._model not in FITTED or self._values.get("fine_tune") == YES
+
+    def _means_something(self, option: RecipeOption) -> bool:
+        """Whether an option means something to the chosen model: a head has no epochs."""
+        if self._model != BACKBONE or self._by_epochs or option.group not in _OF_EPOCHS:
+            return True
+        return option.name in Fitting.model_fields
 
     def _first_of(self, title: str) -> None:
-        by_epochs = self._model not in FITTED or self._values.get("fine_tune") == YES
+        by_epochs = self._by_epochs
         if title == "What it learns from" and by_epochs:
             self._choice("augment", "What the images show", training_form.AUGMENT_WORDS)
         elif title == "The network":
@@ -169,7 +182,7 @@ class TrainingSettings:
                 label, value=self._values.get(name, ""),
                 validation=lambda value: training_form.fault(name, value, self._model) or None,
                 on_change=lambda event: self._set(name, event.value),
-            ).props("stack-label")  # fmt: skip
+            ).props("stack-label hide-bottom-space")  # fmt: skip
             field.props["placeholder"] = f"Automatic {self._automatic.get(name, '')}".strip()
             ask_beside(field, _term_of(name))
             note(text)

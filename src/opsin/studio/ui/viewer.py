@@ -11,7 +11,7 @@ from nicegui import events, ui
 
 from opsin.core.errors import OpsinError
 from opsin.core.format import count
-from opsin.studio.ui.kit import Handler, action, error_line, icon_action
+from opsin.studio.ui.kit import Handler, action, error_line, icon_action, rooted
 from opsin.studio.words import safe
 
 # Small images are enlarged without smoothing.
@@ -99,7 +99,7 @@ class ImageViewer:
                 viewed = await viewed
         except OpsinError as error:
             viewed = ViewedImage("", "", "", (str(error),))
-        self._image.props.update({"src": viewed.src, "alt": safe(viewed.alt)})
+        self._image.props.update({"src": rooted(viewed.src), "alt": safe(viewed.alt)})
         self._title.set_text(safe(viewed.title))
         self._place.set_text(f"{count(self._at + 1)} of {count(number)}")
         self._lines.clear()

@@ -1,0 +1,191 @@
+"""Results: a verdict, its mistakes, better labels, comparison and removal, all of it undone."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("nicegui")
+pytest.importorskip("selenium")
+
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.storage import write_json
+from opsin.data.cache import digest_names
+from opsin.data.dataset import Dataset
+from opsin.studio.datasets.catalogue import Library
+from opsin.studio.jobs.queue import Queue
+from opsin.studio.runs.run_index import opaque
+from tests.browser import needs_chromium, resize
+from tests.made_studio import write_two_runs
+from tests.studio_browser import (
+    StudioProcess,
+    button,
+    complaints,
+    one,
+    requests_elsewhere,
+    shown,
+    sideways,
+    studio,
+    until,
+)
+
+pytestmark = needs_chromium
+
+GOOD, BETTER = opaque("good"), opaque("better")
+
+
+@pytest.fixture(scope="module")
+def running(
+    digits: Dataset, nearest_mean: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[StudioProcess, str]]:
+    """A studio with two classifiers of the digits, one of which suspects two labels."""
+    folder = tmp_path_factory.mktemp("studio")
+    write_two_runs(folder / "runs", digits, nearest_mean)
+    good = RunDirectory(folder / "runs" / "good")
+    report = json.loads(good.report.read_text(encoding="utf-8"))
+    names = digest_names(digits.digests[:2])
+    suspects = [
+        {"row": row, "name": digits.names[row], "digest": names[row], "score": 0.99,
+         "label": digits.classes[digits.labels[row]], "suggested": "7", "example": 5}
+        for row in range(2)
+    ]  # fmt: skip
+    slices = {"images": 1, "accuracy": 1, "low": 0, "high": 1, "judged": 1, "traits": [],
+              "weakest": []}  # fmt: skip
+    failures = {"suspects": suspects, "suspected": 2, "slices": slices}
+    write_json(good.report, report | {"failures": failures})
+    the_set = Library(folder / "home", Queue(folder / "home")).add_source("digits")
+    with studio(folder) as process:
+        yield process, the_set.id
+        assert "Traceback" not in process.said()
+
+
+@pytest.fixture
+def page(browser: webdriver.Chrome, running: tuple[StudioProcess, str]) -> Iterator[str]:
+    """The address of the project's results."""
+    process, project = running
+    yield f"{process.address}/projects/{project}/results"
+    assert complaints(browser) == []
+    assert requests_elsewhere(browser, process.address) == []
+
+
+def press(browser: webdriver.Chrome, words: str) -> None:
+    until(browser, lambda: button(browser, words).is_displayed())
+    button(browser, words).click()
+
+
+def images(browser: webdriver.Chrome, gallery: str) -> list[WebElement]:
+    return browser.find_elements(By.CSS_SELECTOR, f'{gallery} .gallery-item[aria-label*="label"]')
+
+
+def selected(browser: webdriver.Chrome, number: int) -> bool:
+    return f"{number} record" in shown(browser)
+
+
+def unfold(browser: webdriver.Chrome, words: str) -> None:
+    path = f"//*[contains(@class, 'question')]//*[@role='button'][contains(., '{words}')]"
+    until(browser, lambda: browser.find_element(By.XPATH, path).is_displayed())
+    browser.find_element(By.XPATH, path).click()
+
+
+def corrected(process: StudioProcess, project: str) -> list[str]:
+    path = process.home / "sets" / project / "corrections.csv"
+    return path.read_text(encoding="utf-8").splitlines()[1:] if path.is_file() else []
+
+
+def test_a_wrong_label_is_corrected_by_a_key_and_that_is_undone(
+    browser: webdriver.Chrome, running: tuple[StudioProcess, str], page: str
+) -> None:
+    process, project = running
+    browser.get(f"{process.address}/runs/{GOOD}?tab=report")  # an address of earlier versions
+    until(browser, lambda: "Right for " in shown(browser))
+    assert browser.current_url == f"{page}?run={GOOD}"
+    assert "it had never seen them" in shown(browser)
+    until(browser, lambda: "Weakest: " in shown(browser))
+    until(browser, lambda: images(browser, ".gallery"))
+    images(browser, ".gallery")[0].click()
+    until(browser, lambda: "Answer: " in one(browser, ".viewer").text)
+    press(browser, "That label is wrong (W)")
+    until(browser, lambda: one(browser, '[aria-label="Class"]').is_displayed())
+    one(browser, '[aria-label="Class"]').send_keys("3")
+    until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".q-menu .q-item"))
+    browser.find_elements(By.CSS_SELECTOR, ".q-menu .q-item")[0].click()
+    press(browser, "OK")
+    until(browser, lambda: len(corrected(process, project)) == 1)
+    until(browser, lambda: "Corrected to 3" in one(browser, ".viewer").text)
+    one(browser, "body").send_keys(Keys.ESCAPE)
+    until(browser, lambda: "Train again with 1 correction" in shown(browser))
+    press(browser, "Undo")
+    until(browser, lambda: corrected(process, project) == [])
+    until(browser, lambda: "Train again with" not in shown(browser))
+
+    # Suspected labels: one is corrected, one confirmed; neither is asked for again.
+    unfold(browser, "Which labels may be wrong? 2")
+    press(browser, "It is 7")
+    until(browser, lambda: "Which labels may be wrong? 1" in shown(browser))
+    press(browser, "1 is right")
+    until(browser, lambda: "All of them are settled" in shown(browser))
+    browser.refresh()
+    until(browser, lambda: "Train again with 1 correction" in shown(browser))
+    assert "Which labels may be wrong? " not in shown(browser)
+    resize(browser, 400)
+    until(browser, lambda: sideways(browser) == 0)
+    resize(browser, 1200)
+
+
+def test_a_cell_of_the_matrix_shows_its_photographs(browser: webdriver.Chrome, page: str) -> None:
+    browser.get(f"{page}?run={GOOD}")
+    until(browser, lambda: images(browser, ".gallery"))
+    unfold(browser, "Where does it fail?")
+    pairs = "//button[contains(., '→')]"
+    until(browser, lambda: browser.find_element(By.XPATH, pairs).is_displayed())
+    pair = browser.find_element(By.XPATH, pairs)
+    actual, _, predicted, number = pair.text.split()
+    pair.click()
+    until(browser, lambda: f"{actual}, taken for {predicted}" in shown(browser))
+    until(browser, lambda: f"{number} photograph" in shown(browser))
+    assert len(browser.find_elements(By.CSS_SELECTOR, ".chart svg text")) >= 100  # the counts
+    unfold(browser, "How was it trained?")
+    until(browser, lambda: "1,234" in shown(browser))
+
+
+@pytest.mark.slow
+def test_two_are_compared_one_is_removed_and_restored(
+    browser: webdriver.Chrome, running: tuple[StudioProcess, str], page: str
+) -> None:
+    process, _ = running
+    browser.get(f"{process.address}/classifiers")
+    boxes = "tbody .q-checkbox"
+    until(browser, lambda: len(browser.find_elements(By.CSS_SELECTOR, boxes)) == 2)
+    assert not button(browser, "Compare").is_enabled()
+    for number in range(2):
+        browser.find_elements(By.CSS_SELECTOR, boxes)[number].click()
+        until(browser, functools.partial(selected, browser, number + 1))
+    until(browser, lambda: button(browser, "Compare").is_enabled())
+    press(browser, "Compare")
+    until(browser, lambda: "is right more often: " in shown(browser), 90)
+    assert "Only " in shown(browser)
+    until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".gallery-item img"))
+
+    browser.get(f"{page}?run={BETTER}")
+    until(browser, lambda: "Weakest: " in shown(browser))
+    browser.find_element(By.XPATH, "//button[contains(., 'Download')]").click()
+    until(browser, lambda: "Model card" in shown(browser))
+    one(browser, "body").send_keys(Keys.ESCAPE)
+    one(browser, '[aria-label="More about this classifier"]').click()
+    path = "//*[contains(@class, 'q-menu')]//*[contains(@class, 'q-item')][contains(., 'Remove')]"
+    until(browser, lambda: browser.find_element(By.XPATH, path).is_displayed())
+    browser.find_element(By.XPATH, path).click()
+    until(browser, lambda: not (process.runs / "better").exists())
+    until(browser, lambda: "was removed" in shown(browser))
+    press(browser, "Undo")
+    until(browser, (process.runs / "better").is_dir)
+    until(browser, lambda: "Right for " in shown(browser))
