@@ -1,76 +1,164 @@
-"""How long the studio's pages take, with 500 runs and 60,000 images, and its memory.
+"""The path through the studio in real Chromium with real photographs: actions and seconds.
 
-    python -m benchmarks.studio [RUN --source SOURCE] [--runs 500] [--repeats 3]
-        [--out studio.json]
+    python -m benchmarks.studio TRASHNET [--only folders zip loose camera correct]
 
-From the finished run RUN (without it, of a small network trained on the digits) so many are made
-that resemble it (tests/made_runs.py), and the source's images become a set. A studio of its own
-shows them to Chromium. A page is usable once its text and its images in view are there: the time
-is that of the last change of either, from the moment its address was asked for, with half a second
-of quiet after it. The first visit is told apart from later ones. What a process of its own works
-out (the plan of a training, the paired test of two runs, the maps inside a network) comes later,
-with a line that says so: it is not waited for. The memory is that of the studio's process, without
-its children, after each page.
+TRASHNET has a folder of photographs for each class. Of cardboard, glass and metal, 40 each are
+given to a new studio as folders, as a zip, loose, and by a fake camera; 40 others each are asked
+about. An action is a click, files that are chosen, a text that is typed, or a button that is held;
+time runs from the printed link to the answer to another photograph. ``correct`` corrects a wrong
+answer, trains again, and compares.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
+import random
+import shutil
 import tempfile
-from collections.abc import Mapping
+import time
 from pathlib import Path
 from typing import Any, Final
 
-from selenium import webdriver
-from tests.browser import chromium, resize
-from tests.made_studio import furnish
-from tests.settled import usable
+from selenium.webdriver.common.by import By
+from tests.browser import chromium
 from tests.studio_browser import StudioProcess, studio
+from tests.studio_visit import FAKE, Visit, column, film, name_classes
 
-from benchmarks.contenders import small_resnet
+from opsin.runtime.classifier import Classifier
 
-#: What we aim at: seconds of a page, bytes of the studio's process.
-AIMS: Final = {"page": 1.0, "memory": 500e6}
+CLASSES: Final = ("cardboard", "glass", "metal")
+COUNT: Final = 40
+#: Actions that we aim at, beside 60 seconds, 0.92 right, and 5 answers a second of a camera.
+AIMS: Final = {"folders": 5, "zip": 5, "loose": 12, "camera": 16, "correct": 5}
+Figures = dict[str, Any]
+
+
+def train_and_try(visit: Visit, photo: Path) -> Figures:
+    """From the photographs' page to an answer."""
+    for word, page in (("Train", "/results"), ("Try it", "/try")):
+        visit.click(word, "//*[contains(@class, 'page-head')]")
+        visit.reach(page)
+    visit.give(photo)
+    visit.see("//*[@class='try']//*[contains(@class, 'headline')]")
+    return {"actions": visit.actions, "seconds": visit.seconds}
+
+
+def give_whole(visit: Visit, photos: Path, new: Path, path: str) -> Figures:
+    """Give class folders, or a zip of them."""
+    given = Path(shutil.make_archive(str(photos), "zip", photos)) if path == "zip" else photos
+    visit.open()
+    visit.give(
+        given, to="//input[@webkitdirectory]" if given == photos else "//input[@type='file']"
+    )
+    return train_and_try(visit, new)
+
+
+def give_loose(visit: Visit, photos: Path, new: Path) -> Figures:
+    """Give each class its photographs, which lie in no folder of their own."""
+    name_classes(visit, CLASSES)
+    for name in CLASSES:
+        visit.give(*(photos / name).iterdir(), to=f"{column(name)}//input[@type='file']")
+        visit.see(column(name), str(COUNT))
+    return train_and_try(visit, new)
+
+
+def record(running: StudioProcess, folder: Path, photos: Path, new: Path) -> Figures:
+    """Hold each class before a camera: in a browser of its own, since that has one film."""
+    actions, began, page, figures = 0, time.monotonic(), "", {}
+    for name in CLASSES:
+        with chromium(folder / f"camera-{name}", *FAKE, film(photos / name)) as browser:
+            visit = Visit(running, browser, actions, began)
+            visit.open(page) if page else name_classes(visit, CLASSES)
+            visit.see(column(name))
+            page = browser.current_url.removeprefix(running.address).partition("?")[0]
+            if not browser.find_elements(By.XPATH, f"{column(name)}//video"):
+                visit.click("Camera", column(name))
+            visit.hold(column(name), 8)
+            visit.see(f"{column(name)}//*[@data-at='9']")
+            time.sleep(2)
+            actions = visit.actions
+            if name == CLASSES[-1]:
+                figures = train_and_try(visit, new)
+                visit.click("Use the camera")
+                visit.says("answers a second")
+                time.sleep(5)
+                figures["answers a second"] = float(visit.line("answers a second").split()[0])
+    return figures
+
+
+def correct(visit: Visit, others: Path) -> Figures:
+    """Correct a wrong answer of the newest classifier, train again, and compare."""
+    classifier = Classifier(newest(visit.running))
+    photos = [(photo, name) for name in CLASSES for photo in sorted((others / name).iterdir())]
+    wrong, name = next(each for each in photos if classifier.predict(each[0]).answer != each[1])
+    visit.open(visit.browser.current_url.removeprefix(visit.running.address).partition("?")[0])
+    visit.actions, visit.began = 0, time.monotonic()
+    visit.give(wrong)
+    for words in ("That is wrong", f"It is {name}", "Train again"):
+        visit.click(words)
+    visit.says("of the same")
+    sentence = visit.line("of the same")
+    visit.click("Compare", "//*[contains(@class, 'card')]")
+    visit.reach("/compare")
+    return {"actions": visit.actions, "seconds": visit.seconds, "sentence": sentence}
+
+
+def newest(running: StudioProcess) -> Path:
+    """The run of the newest classifier."""
+    return max(running.runs.glob("*/classifier.onnx"), key=lambda path: path.stat().st_mtime).parent
+
+
+def right(running: StudioProcess, others: Path) -> float:
+    """The share of other photographs that the newest classifier knows."""
+    classifier = Classifier(newest(running))
+    answers = classifier.predict(photos := sorted(others.rglob("*.jpg")))
+    hits = [
+        answer.label == photo.parent.name for answer, photo in zip(answers, photos, strict=True)
+    ]
+    return round(sum(hits) / len(hits), 3)
+
+
+def divide(source: Path, folder: Path) -> tuple[Path, Path]:
+    """Copy some photographs of each class to learn from, and as many others."""
+    for name in CLASSES:
+        photos = sorted((source / name).glob("*.jpg"))
+        random.Random(0).shuffle(photos)  # noqa: S311  the same each time
+        for place, photo in enumerate(photos[: 2 * COUNT]):
+            target = folder / ("waste" if place < COUNT else "others") / name
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copy(photo, target)
+    return folder / "waste", folder / "others"
+
+
+def walk(path: str, folder: Path, photos: Path, others: Path) -> Figures:
+    """Walk one path in a new studio."""
+    folder.mkdir()
+    new = sorted((others / "glass").iterdir())[0]
+    with studio(folder) as running:
+        if path == "camera":
+            return record(running, folder, photos, new) | {"right": right(running, others)}
+        with chromium(folder / "profile") as browser:
+            visit = Visit(running, browser)
+            if path == "loose":
+                figures = give_loose(visit, photos, new)
+            else:
+                figures = give_whole(visit, photos, new, path)
+            if path == "correct":
+                return correct(visit, others)
+            return figures | {"right": right(running, others)}
 
 
 def main() -> None:
-    """Show every page and print the table."""
+    """Walk each path, and print its actions and seconds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("run", nargs="?", type=Path, help="a finished run directory of the source")
-    parser.add_argument("--source", default="digits")
-    parser.add_argument("--runs", type=int, default=500)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--out", type=Path, help="JSON file for all figures")
+    parser.add_argument("photographs", type=Path, help="TrashNet: a folder for each class")
+    parser.add_argument("--only", nargs="+", choices=tuple(AIMS), default=tuple(AIMS))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        run = options.run or small_resnet(folder / "trained")
-        addresses = furnish(folder, run, options.source, options.runs)
-        with studio(folder) as running, chromium(folder / "profile") as browser:
-            resize(browser, 1600)
-            results = _measure(running, browser, addresses, options.repeats)
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-
-
-def _measure(
-    running: StudioProcess, browser: webdriver.Chrome, addresses: Mapping[str, str], repeats: int
-) -> dict[str, Any]:
-    memory = [running.memory()]
-    print(f"{'page':<28}{'first':>9}{'median':>9}{'memory':>10}")
-    pages: dict[str, list[float]] = {}
-    for name, address in addresses.items():
-        times = [usable(browser, running.address + address, every=0.02) for _ in range(1 + repeats)]
-        pages[name] = times
-        memory.append(running.memory())
-        print(f"{name:<28}{times[0]:>7.2f} s{statistics.median(times[1:]):>7.2f} s"
-              f"{memory[-1] / 1e6:>7,.0f} MB", flush=True)  # fmt: skip
-    print(f"memory at the start {memory[0] / 1e6:,.0f} MB, at most {max(memory) / 1e6:,.0f} MB; "
-          f"aims: {AIMS['page']:.0f} s a page, {AIMS['memory'] / 1e6:,.0f} MB")  # fmt: skip
-    return {"pages": pages, "memory": memory, "aims": AIMS}
+        photos, others = divide(options.photographs, Path(name))
+        for path in options.only:
+            figures = walk(path, Path(name) / path, photos, others)
+            print(f"{path:<10}{figures}, aim: {AIMS[path]} actions", flush=True)
 
 
 if __name__ == "__main__":

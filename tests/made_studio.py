@@ -12,7 +12,8 @@ from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
 from opsin.studio.datasets.catalogue import Library
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.runs.run_index import opaque
+from opsin.studio.projects import id_of_run
+from opsin.studio.runs.run_index import RunIndex, opaque
 from tests.made_runs import answers_right, copies, write_run
 
 
@@ -23,21 +24,26 @@ def furnish(folder: Path, run: Path, source: str, count: int) -> dict[str, str]:
     made = copies(folder / "runs", whole, count)
     the_set = Library(folder / "home", Queue(folder / "home")).add_source(source)
     label = json.loads((run / "dataset.json").read_text(encoding="utf-8"))["classes"][0]
-    return addresses(made[0].name, made[1].name, the_set.id, label)
+    index = RunIndex(folder / "runs")
+    project = id_of_run(index.row(opaque(made[0].name)))
+    return addresses(made[0].name, made[1].name, the_set.id, label, project)
 
 
-def addresses(first: str, second: str, the_set: str, label: str) -> dict[str, str]:
-    """Return the address of each page, of each of its tabs too."""
+def addresses(
+    first: str, second: str, the_set: str, label: str, project: str = ""
+) -> dict[str, str]:
+    """Return the address of each page; ``project`` is that of the runs (default: of the set)."""
     one, other, of_set = opaque(first), opaque(second), f"/projects/{the_set}/photos"
+    of_runs = f"/projects/{project or the_set}"
     return {
         "Home": "/",
         "Photos": of_set,
         "Train": f"/projects/{the_set}/train",
-        "Train as before": f"/projects/{the_set}/train?from={one}",
-        "Results": f"/projects/{the_set}/results?run={one}",
+        "Train as before": f"{of_runs}/train?from={one}",
+        "Results": f"{of_runs}/results?run={one}",
         "Classifiers": "/classifiers",
-        "Inside": f"/projects/{the_set}/inside?run={one}",
-        "Inside, an image": f"/projects/{the_set}/inside?run={one}&layer=flatten",
+        "Inside": f"{of_runs}/inside?run={one}",
+        "Inside, an image": f"{of_runs}/inside?run={one}&layer=flatten",
         "Try": f"/try?run={one}",
         "Compare": f"/compare?runs={one},{other}",
         "Jobs": "/jobs",

@@ -46,7 +46,7 @@ plt.show()
 # ![The page Try of the studio: a boot, its label with bars, a heat map and the nearest training images](../images/studio-try.png)
 #
 # This is for you and people who sit at your machine. [Share the
-# studio](../how-to/studio.md#share-the-studio-with-other-machines) says who may use it, and how to let others in.
+# studio](../how-to/share-the-studio.md) says who may use it, and how to let others in.
 #
 # ## A page of your own: thirty lines
 # `opsin serve` answers other programs, and web pages are programs too. This is a whole page.

@@ -17,8 +17,8 @@ from opsin.evaluation.metric_table import METRICS
 ROOT = Path(__file__).parents[2]
 TERMS = [term for section in glossary().values() for term in section]
 PAGES = {
-    "Data", "A dataset", "Train", "A run, Training", "A run, Report", "A run, Mistakes", "Inside",
-    "Try", "Compare",
+    "Data", "A dataset", "Train", "A run, Training", "A run, Report", "A run, Mistakes",
+    "Look inside", "Try", "Compare",
 }  # fmt: skip
 
 #: Options whose help says everything: where things lie, and limits.

@@ -127,7 +127,18 @@ def test_loose_photos_become_a_project(
     until(browser, lambda: "My photos" in names(browser))
     until(browser, lambda: len(browser.find_elements(By.CSS_SELECTOR, ".project-pictures img")) > 2)
     choose(browser, "My photos", "Remove")
-    until(browser, lambda: "My photos" not in names(browser))
+    until(browser, lambda: "Recently removed (1)" in shown(browser))
+    assert any(running.home.glob("pictures/*/.not-sorted"))
+    browser.get(f"{running.address}/settings")
+    until(browser, lambda: button(browser, "Delete permanently"))
+    button(browser, "Delete permanently").click()
+    until(browser, lambda: one(browser, ".q-dialog .danger").is_displayed())
+    one(browser, ".q-dialog .danger").click()
+    until(browser, lambda: "Nothing was removed" in shown(browser))
+    assert not any(running.home.glob("pictures/*/.not-sorted"))
+    browser.get(running.address)
+    until(browser, lambda: "pets" in shown(browser))
+    assert "Recently removed" not in shown(browser)
 
 
 def names(browser: webdriver.Chrome) -> list[str]:
@@ -151,7 +162,7 @@ def test_projects_are_made_renamed_removed_and_restored(
     browser.get(running.address)
     until(browser, lambda: with_icon(browser, "Use the camera").is_displayed())
     with_icon(browser, "Use the camera").click()
-    until(browser, lambda: browser.current_url.endswith("/photos"))
+    until(browser, lambda: "/photos?camera=1" in browser.current_url)
     made = browser.current_url.partition("/photos")[0]
     browser.get(running.address)
     until(browser, lambda: "My photos" in names(browser))

@@ -89,7 +89,7 @@ def calm(running: StudioProcess, browser: webdriver.Chrome) -> None:
     assert complaints(browser) == []
     assert requests_elsewhere(browser, running.address) == []
     resize(browser, 400)
-    assert sideways(browser) == 0
+    until(browser, lambda: sideways(browser) == 0)
     resize(browser, 1200)
 
 

@@ -51,7 +51,7 @@ def test_every_page_answers_and_memory_stays_small(
     for name, address in addresses.items():
         usable(browser, running.address + address, most=60)
         if name == "Photos":  # its images are read first
-            until(browser, lambda: browser.find_elements("css selector", ".gallery img"), 120)
+            until(browser, lambda: browser.find_elements("css selector", ".gallery img"), 300)
         memory[name] = running.memory()
         if complaints(browser) or "Opsin" not in shown(browser):
             faults[name] = shown(browser)[:300]

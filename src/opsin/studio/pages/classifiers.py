@@ -13,6 +13,7 @@ from opsin.core.format import clock, counted, day, file_size
 from opsin.studio.pages import removed
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.verdicts import right_of, span
+from opsin.studio.people import allows
 from opsin.studio.projects import Project
 from opsin.studio.runs.compared import MOST
 from opsin.studio.runs.run_index import RunRow
@@ -62,7 +63,9 @@ class _Classifiers:
         else:
             with self._frame.actions:
                 self._compare = kit.action("Compare", self._go, kind="primary")
-                self._remove_button = kit.action("Remove", self._remove, kind="danger")
+                self._remove_button = kit.action(
+                    "Remove", self._remove, kind="danger", needs="owner"
+                )
             self._table = table(_COLUMNS, rows, "All classifiers", selection=True, sort="-date")
             self._table.on_select(lambda _: self._enable())
             self._hint = kit.note("")
@@ -78,7 +81,7 @@ class _Classifiers:
     def _enable(self) -> None:
         number = len(self._chosen)
         self._compare.set_enabled(2 <= number <= MOST)
-        self._remove_button.set_enabled(number > 0)
+        self._remove_button.set_enabled(number > 0 and allows("owner"))
         self._hint.set_text(f"Select 2 to {MOST} to compare them." if number < 2
                             else f"{counted(number, 'classifier')} selected.")  # fmt: skip
 

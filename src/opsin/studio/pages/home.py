@@ -15,6 +15,7 @@ from opsin.studio.jobs import training_form
 from opsin.studio.pages import removed
 from opsin.studio.pages.covers import MOST as PICTURES
 from opsin.studio.pages.page import Page
+from opsin.studio.people import allows, why_not
 from opsin.studio.projects import Project
 from opsin.studio.state import Studio
 from opsin.studio.threads import UPLOADS, WATCHER
@@ -93,7 +94,10 @@ class _Home:
                 on_all=self._take,
             )
             with self._intake:
-                kit.action("Use the camera", self._use_camera, icon="photo_camera")
+                kit.action("Use the camera", self._use_camera, icon="photo_camera", needs="owner")
+            self._intake.enable(allows("owner"))
+            if reason := why_not("owner"):
+                kit.note(f"Only owners begin projects. {reason}")
             kit.note(
                 "A folder for each kind of thing makes a class of it. Loose photos can be sorted "
                 "afterwards. They stay on this machine."
@@ -105,7 +109,9 @@ class _Home:
             for source, title, about, values in EXAMPLES:
                 with ui.element("div"):
                     kit.action(
-                        title, lambda s=source, t=title, v=values: self._try_example(s, t, v)
+                        title,
+                        lambda s=source, t=title, v=values: self._try_example(s, t, v),
+                        needs="owner",
                     )
                     kit.note(about)
             ui.link("How it works, in six pictures", "/how-it-works").classes("note")
@@ -157,9 +163,8 @@ class _Home:
                     picture.on("error", js_handler="(event) => event.target.remove()")
             with ui.element("div").classes("line no-wrap"):
                 ui.link(name, address(project)).classes("project-name col ellipsis")
-                with kit.icon_action("more_horiz", f"More about {name}", lambda: None), ui.menu():
-                    ui.menu_item("Rename", lambda: self._rename(project))
-                    ui.menu_item("Remove", lambda: self._remove(project))
+                if allows("owner"):
+                    self._card_menu(project, name)
             ui.label(_in_words(project)).classes("note")
             with ui.element("div").classes("line project-links"):
                 if run is not None:
@@ -168,6 +173,11 @@ class _Home:
                 else:
                     ui.link("Photos", address(project, "photos"))
                     ui.link("Train", address(project, "train"))
+
+    def _card_menu(self, project: Project, name: str) -> None:
+        with kit.icon_action("more_horiz", f"More about {name}", lambda: None), ui.menu():
+            ui.menu_item("Rename", lambda: self._rename(project))
+            ui.menu_item("Remove", lambda: self._remove(project))
 
     async def _changed(self, topic: str) -> None:
         if topic in {"runs", "sets", "jobs"}:
@@ -207,7 +217,7 @@ class _Home:
                 self._studio.sets.new_empty, ["Class 1", "Class 2"], title=self._new_title()
             )
             self._studio.changed.emit("sets")
-            ui.navigate.to(address(dataset.id, "photos"))
+            ui.navigate.to(address(dataset.id, "photos", camera="1"))
 
     def _new_title(self) -> str:
         """A name for photos without one, which no other project has."""

@@ -87,7 +87,7 @@ class _Import:
             with self._expert:
                 self._pixels = ui.select(PIXELS, label="Values of the pixels", value="")
             with ui.element("div").classes("line"):
-                self._start = kit.action("Import", self._begin, kind="primary")
+                self._start = kit.action("Import", self._begin, kind="primary", needs="owner")
             self._start.disable()
             self._status = kit.StatusLine()
 

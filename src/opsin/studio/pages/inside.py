@@ -145,7 +145,7 @@ class _Inside:
 
     def build(self, frame: layout.Frame) -> None:
         """Show what takes no time."""
-        rows = {row.id: self._project.title_of(row) for row in self._project.classifiers}
+        rows = {row.id: safe(self._project.title_of(row), 60) for row in self._project.classifiers}
         self._dialog = ui.dialog().props('aria-label="Choose a photograph"')
         with frame.actions:
             if len(rows) > 1:
@@ -247,6 +247,7 @@ class _Inside:
 
         with place:
             waiting = Waiting(text, stop if again else None)
+        waiting.element.move(place, target_index=0)
         try:
             answer = await sessions.ask(self._run, do, on_progress=waiting.tell, **options)
         except OpsinError as error:

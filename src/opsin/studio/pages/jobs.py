@@ -18,6 +18,7 @@ from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.queue import output_of
 from opsin.studio.pages.page import Page
+from opsin.studio.people import Role
 from opsin.studio.state import Studio
 from opsin.studio.ui import kit
 from opsin.studio.ui.layout import address, page
@@ -40,7 +41,7 @@ def jobs(studio: Studio) -> None:
     """Build the page of all jobs."""
     with page(studio, "Jobs") as frame:
         with frame.actions:
-            switch = kit.action("Pause the queue", lambda: None)
+            switch = kit.action("Pause the queue", lambda: None, needs="owner")
         _Jobs(studio, switch)
 
 
@@ -184,7 +185,9 @@ class _JobLine:
         self._actions.clear()
         with self._actions:
             for text in offered:
-                button = kit.action(text, lambda work=works[text]: self._do(work)).props("dense")
+                needs: Role = "owner" if self.job.training else "viewer"
+                button = kit.action(text, lambda work=works[text]: self._do(work), needs=needs)
+                button.props("dense")
                 button.props["aria-label"] = f"{text}: {safe(self.job.title, 80)}"
             file = output_of(self.job)
             if file is not None and self.job.state == "done":

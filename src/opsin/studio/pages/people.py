@@ -105,6 +105,7 @@ class _PeoplePage:
     async def _change(self, person: Person, role: Role) -> None:
         with self._status.errors():
             await asyncio.to_thread(self._studio.people.change_role, person.id, role)
+            self._studio.changed.emit(f"person:{person.id}")
 
     async def _revoke(self, person: Person) -> None:
         with self._status.errors():

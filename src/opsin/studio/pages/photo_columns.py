@@ -28,6 +28,9 @@ _FIRST: Final = 12
 class Work(Protocol):
     """What a page does for its columns."""
 
+    #: The class whose camera is opened at once.
+    camera: str
+
     @property
     def editable(self) -> bool:
         """Whether photographs can be given another class."""
@@ -209,6 +212,7 @@ def small_intake(work: Work, album: Album, class_: str) -> None:
         batch=batch_of(album.dataset.id, class_),
         small=True,
         around=".class-column",
+        opens=work.camera == class_,
         on_all=lambda files: work.take(class_, files),
     )
 

@@ -103,6 +103,12 @@ def details(studio: Studio, album: Album, do: Callable[[Awaitable[str]], Awaitab
 
         kit.action("Restore the chosen, or all", restore)
     _export(studio, album)
+    kit.heading("Keys", 3)
+    kit.facts([
+        ("Arrows", "next photo"), ("Space", "select"), ("Shift", "select a range"),
+        ("Ctrl-A, Esc", "select all, none"), ("Enter", "large"), ("1, 2, …", "move to this class"),
+        ("Delete", "remove"), ("Ctrl-Z", "undo"),
+    ])  # fmt: skip
 
 
 def _export(studio: Studio, album: Album) -> None:

@@ -99,9 +99,11 @@ class PhotoFiles:
 
     def take_last(self) -> Change | None:
         """Forget the last change, and move its files back."""
-        changes = self.changes()
-        last = changes.pop() if changes else None
-        if last is not None:
+        with self.lock:
+            changes = self.changes()
+            last = changes.pop() if changes else None
+            if last is None:
+                return None
             removed = self._removed_now() if any(not before for before, _ in last.moves) else None
             back = [(after, before or f"{removed}/{after}") for before, after in last.moves]
             self._move([pair for pair in reversed(back) if self._path(pair[0]).exists()])

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final
 
 from nicegui import background_tasks, events, ui
 
-from opsin.core.errors import OpsinError
+from opsin.core.errors import OpsinError, StorageError
 from opsin.core.format import count, counted
 from opsin.studio.datasets.upload_import import SentFile
-from opsin.studio.errors import NotThere
+from opsin.studio.errors import DiskFull, NotThere
 from opsin.studio.jobs.job import Job
 from opsin.studio.pages import photo_details
 from opsin.studio.pages.album import Album, albums_of
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.photo_columns import ARCHIVES, ClassColumn, PhotoColumn, batch_of
 from opsin.studio.pages.photo_things import ThingsDialog
+from opsin.studio.people import allows
 from opsin.studio.projects import Project
 from opsin.studio.state import Studio
 from opsin.studio.threads import IMAGES
@@ -35,8 +36,8 @@ _SHOWN: Final = 24
 _MANY: Final = 12
 
 
-async def photos(studio: Studio, project: str) -> None:
-    """Build the page."""
+async def photos(studio: Studio, project: str, camera: str = "") -> None:
+    """Build the page; with ``camera``, the first class begins with it."""
     known = studio.projects.get(project)
     with page(
         studio, known.name, project=known, here="photos", guide="how-to/photos.html"
@@ -51,7 +52,7 @@ async def photos(studio: Studio, project: str) -> None:
             return
         content = _Photos(studio, known, frame)
     await ui.context.client.connected()
-    await content.show()
+    await content.show(camera=bool(camera))
 
 
 PAGE = Page("/projects/{project}/photos", photos)
@@ -68,7 +69,7 @@ class _Photos:
         self._tray: PhotoColumn | None = None
         self._whole: PhotoColumn | None = None  # all photographs of a class, in their window
         self._active: PhotoColumn | None = None  # the column with the chosen photographs
-        self._most, self._words = _SHOWN, ""
+        self._most, self._words, self.camera = _SHOWN, "", ""
         self._job: Job | None = None
         self._arrived: dict[str, list[SentFile]] = {}
         self._adding = self._refreshing = self._again = self._built_editable = False
@@ -100,12 +101,15 @@ class _Photos:
     def editable(self) -> bool:
         """Whether photographs can be given another class: not before they were read."""
         album = self._album
-        return album is not None and (album.can_add or album.opened is not None)
+        is_open = album is not None and (album.can_add or album.opened is not None)
+        return is_open and allows("labeller")
 
-    async def show(self) -> None:
+    async def show(self, *, camera: bool = False) -> None:
         """Show the photographs, and have them read and checked where that is due."""
         with contextlib.suppress(OpsinError):  # the next one says it
-            await self._show(await self._albums.open(self._id, at_once=True))
+            album = await self._albums.open(self._id, at_once=True)
+            self.camera = album.classes[0] if camera and album.classes else ""
+            await self._show(album)
         await self._refresh()
         await self._check()
 
@@ -122,7 +126,8 @@ class _Photos:
             while self._again and not self._place.is_deleted:
                 self._again = False
                 album = await self._albums.open(self._id)
-                await self._show(album)
+                with self._place:  # the button that was pressed may be gone by now
+                    await self._show(album)
         except NotThere:
             self._place.clear()
             with self._place:
@@ -137,8 +142,8 @@ class _Photos:
         change = await IMAGES.run(self._albums.last_change, self._id)
         if self._place.is_deleted:
             return
-        self._undo_button.set_visibility(change is not None)
-        editable = album.can_add or album.opened is not None
+        self._undo_button.set_visibility(change is not None and allows("labeller"))
+        editable = allows("labeller") and (album.can_add or album.opened is not None)
         if before is None or self._built_editable != editable:
             self._clear()
         if before is None or before.classes != album.classes or not self._columns:
@@ -352,9 +357,18 @@ class _Photos:
         if self._album:
             await self._do(self._albums.change_class(self._album, class_), files=True)
 
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Show errors without the places of files."""
+        with self._status.errors():
+            try:
+                yield
+            except StorageError:
+                raise DiskFull("The disk is full, or cannot be written", "Free space.") from None
+
     async def undo(self) -> None:
         """Take back the last change."""
-        with self._status.errors():
+        with self._errors():
             text = await self._albums.undo(self._id)
             self._frame.undo.close()
             if text:
@@ -368,7 +382,7 @@ class _Photos:
         undo: Callable[[], Awaitable[object]] | None = None,
     ) -> None:  # fmt: skip
         """Change something, show it, offer to take it back, and tell all windows."""
-        with self._status.errors():
+        with self._errors():
             text = await work
             if text:
                 self._frame.undo.offer(words.format(text), undo or self.undo)
@@ -411,6 +425,7 @@ class _Photos:
             await self._refresh()
         elif topic == "sets":
             try:
+                self._studio.sets.get(self._id)
                 self._frame.retitle(self._studio.projects.get(self._id).name)
             except NotThere:
                 await self._refresh()

@@ -108,7 +108,8 @@ def removed_list(studio: Studio, items: Sequence[Removed]) -> None:
                 name = safe(item.name, 80)
                 ui.label(name)
                 kit.note(f"removed {ago(item.when)}, kept until {day(item.when + KEPT)}")
-                button = kit.action("Restore", lambda token=item.token: take(token, status))
+                button = kit.action("Restore", lambda token=item.token: take(token, status),
+                                    needs="owner")  # fmt: skip
                 button.props["aria-label"] = f"Restore {name}"
 
     async def take(token: str, status: kit.StatusLine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +15,7 @@ from opsin.core.artifacts.run_report import Report, SuspectedLabel
 from opsin.core.errors import MovedError, OpsinError
 from opsin.studio.datasets.corrections import RunCorrections
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
+from opsin.studio.pages.album import Album, albums_of
 from opsin.studio.pages.confirmed_labels import ConfirmedLabels
 from opsin.studio.pages.verdicts import confidence_of
 from opsin.studio.runs.run_index import RunRow
@@ -61,6 +63,8 @@ class ResultImages:
         self._split = report.split
         self._corrections: RunCorrections | None = None
         self._confirmed: ConfirmedLabels | None = None
+        self._album: Album | None = None
+        self._positions: dict[int, int] = {}
         self._listeners: list[Callable[[], Awaitable[object] | object]] = []
 
     async def open(self, directory: RunDirectory) -> None:
@@ -75,10 +79,31 @@ class ResultImages:
             self.fixed = str(error)
         else:
             self.dataset_id = dataset.id
+            await self._find_originals(self._corrections)
             folder = await asyncio.to_thread(self._studio.sets.folder, dataset.id)
             self._confirmed = ConfirmedLabels(folder)
             self._studio.changed.subscribe(self._heard)
         await self._read()
+
+    async def _find_originals(self, corrections: RunCorrections) -> None:
+        """Find the photographs' files, to show them as they were taken."""
+        with contextlib.suppress(OpsinError):
+            album = await albums_of(self._studio).open(self.dataset_id)
+
+            def positions() -> dict[int, int]:
+                if album.contents.files is None or not album.contents.tokens:
+                    return {}  # its decoded images are all there is
+                rows = enumerate(corrections.rows.tolist())
+                return {image: album.at_row[row] for image, row in rows if row in album.at_row}
+
+            self._album, self._positions = album, await IMAGES.run(positions)
+
+    def address(self, image: int, *, large: bool = False) -> str:
+        """Address of a photograph's thumbnail, or of its original form."""
+        at = self._positions.get(image)
+        if at is None or self._album is None:
+            return self.opened.address(image)
+        return self._album.address(at, large=large)
 
     def on_change(self, handler: Callable[[], Awaitable[object] | object]) -> None:
         """Call a function when labels change, in whichever window."""
@@ -144,7 +169,7 @@ class ResultImages:
     def picture(self, image: int, words: str) -> None:
         """Show one image with a line below it."""
         alt = f"{self.opened.name(image)}, {words}"
-        result_picture(self.opened.address(image), words, alt)
+        result_picture(self.address(image), words, alt)
 
     async def _emit(self) -> None:
         """Read what is written, for what shows it next, and tell all windows."""
@@ -188,11 +213,11 @@ class ResultImages:
         if image in self.now:
             now = self.now[image]
             mark, caption = ("corrected", f"now {now}") if now else ("left out", "left out")
-            return GalleryImage(self.opened.address(image), alt, caption, mark)  # type: ignore[arg-type]
+            return GalleryImage(self.address(image), alt, caption, mark)  # type: ignore[arg-type]
         if answers.right[place]:
-            return GalleryImage(self.opened.address(image), alt, f"{answer} {sure}", "right")
+            return GalleryImage(self.address(image), alt, f"{answer} {sure}", "right")
         caption = f"{safe(label, 18)}, not {safe(answer, 18)}"
-        return GalleryImage(self.opened.address(image), alt, caption, "wrong")
+        return GalleryImage(self.address(image), alt, caption, "wrong")
 
     def _viewer(self, places: Sequence[int]) -> ImageViewer:
         def work(label: str | None) -> Callable[[int], Awaitable[object]]:
@@ -229,7 +254,7 @@ class ResultImages:
         elif not self.fixed:
             lines.append("If that label is wrong, choose the right class below.")
         return ViewedImage(
-            self.opened.address(image), f"{self.opened.name(image)}: {said}",
+            self.address(image, large=True), f"{self.opened.name(image)}: {said}",
             self.opened.name(image), tuple(lines),
         )  # fmt: skip
 

@@ -20,6 +20,7 @@ from opsin.studio.pages.page import Page
 from opsin.studio.pages.result_images import ResultImages
 from opsin.studio.pages.terminal_training import can_continue, continue_training, stop_training
 from opsin.studio.pages.verdicts import headline, judged_by, warnings, weakest
+from opsin.studio.people import allows
 from opsin.studio.runs.run_index import RunRow
 from opsin.studio.state import Studio
 from opsin.studio.ui import kit, layout
@@ -121,7 +122,7 @@ class _Results:
                 status.say("It stops, and keeps the best so far.")
 
         with ui.element("div").classes("line"):
-            kit.action("Stop", stop)
+            kit.action("Stop", stop, needs="owner")
 
     async def _without_figures(self) -> None:
         row = self._row
@@ -139,7 +140,7 @@ class _Results:
             )  # fmt: skip
             if row.in_steps and await asyncio.to_thread(can_continue, self._directory):
                 with ui.element("div").classes("line"):
-                    kit.action("Continue the training", self._continue)
+                    kit.action("Continue the training", self._continue, needs="owner")
 
     async def _continue(self) -> None:
         title = self._project.title_of(self._row)
@@ -235,13 +236,15 @@ class _Results:
                 download_menu(self._studio, row, project.title_of(row))
             more = kit.icon_action("more_horiz", "More about this classifier", lambda: None)
             with more, ui.menu(), ui.list():
-                ui.menu_item("Rename", self._rename)
-                ui.menu_item("Notes", self._note)
+                if allows("owner"):
+                    ui.menu_item("Rename", self._rename)
+                    ui.menu_item("Notes", self._note)
                 if others := [other for other in project.classifiers if other.id != row.id]:
                     target = _compared(row, others[0])
                     ui.menu_item(f"Compare with {safe(project.title_of(others[0]), 40)}",
                                  lambda: ui.navigate.to(target))  # fmt: skip
-                ui.menu_item("Remove", self._remove)
+                if allows("owner"):
+                    ui.menu_item("Remove", self._remove)
 
     def _choice(self) -> None:
         project = self._project

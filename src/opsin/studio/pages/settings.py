@@ -13,7 +13,7 @@ from opsin.data.cache_contents import PARTS, Part, empty_cache, list_cache
 from opsin.studio.datasets.uploads import size_of
 from opsin.studio.pages import removed
 from opsin.studio.pages.page import Page
-from opsin.studio.people import require
+from opsin.studio.people import record, require
 from opsin.studio.state import Studio
 from opsin.studio.ui import kit
 from opsin.studio.ui.layout import page
@@ -106,6 +106,7 @@ class _Settings:
         with self._status.errors():
             require("owner")
             gone = await asyncio.to_thread(empty_cache, part)
+            record(f"emptied a cache ({part})")
             self._status.say(f"Freed {file_size(gone.bytes)}.")
         await self.show()
 
@@ -116,6 +117,7 @@ class _Settings:
         with self._status.errors():
             await asyncio.to_thread(self._studio.runs.sweep, 0.0)
             await asyncio.to_thread(self._studio.sets.sweep, 0.0)
+            record("deleted for good what had been removed")
             self._studio.changed.emit("sets")
 
 

@@ -12,6 +12,7 @@ from opsin.core.errors import RunError
 from opsin.core.platform import command_line, interrupt
 from opsin.data.run_images import recipe_of_run
 from opsin.studio.jobs.job import command
+from opsin.studio.people import require
 
 if TYPE_CHECKING:
     from opsin.studio.runs.run_index import RunRow
@@ -24,6 +25,7 @@ _ASKING: Final = threading.Lock()
 
 def stop_training(directory: RunDirectory) -> None:
     """Stop a training as Ctrl-C does, once, or raise a `RunError`."""
+    require("owner")
     # Its lock, not a number in a file, says that the process lives.
     state, _ = directory.state()
     pid = directory.read(RunStatus).pid

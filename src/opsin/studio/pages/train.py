@@ -26,6 +26,7 @@ from opsin.studio.jobs import training_form
 from opsin.studio.jobs.job import Job
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.terminal_training import continue_training, stop_training
+from opsin.studio.people import allows
 from opsin.studio.projects import Project
 from opsin.studio.runs.dataset_cache import recipe_of
 from opsin.studio.runs.run_index import SPLIT_OPTIONS, RunRow
@@ -46,7 +47,6 @@ from opsin.studio.ui.live_training import LiveTraining
 from opsin.studio.ui.network_picker import Network, known_networks, text_of
 from opsin.studio.ui.training_levels import (
     Level,
-    has_pretrained,
     levels_for,
     time_in_words,
     words_of,
@@ -216,7 +216,7 @@ class _TrainPage:
             with ui.element("div").classes("line"):
                 ui.label(safe(job.title))
                 remove = functools.partial(self._studio.jobs.remove, job.id)
-                action("Do not train", functools.partial(self._do, remove))
+                action("Do not train", functools.partial(self._do, remove), needs="owner")
 
     def _form(self, last: Job | None) -> None:
         self._last(last)
@@ -236,7 +236,8 @@ class _TrainPage:
             if wrong and self._project.dataset is not None:
                 address = layout.address(self._project, "photos")
                 link_button("Add photographs", address, kind="primary")
-            self._button = action(word, self.start, kind="plain" if wrong else "primary", off=wrong)
+            self._button = action(word, self.start, kind="plain" if wrong else "primary", off=wrong,
+                                  needs="owner")  # fmt: skip
         self._status = StatusLine()
         question("More", self._more, is_open=self._run is not None)
         self._planner = None
@@ -273,6 +274,8 @@ class _TrainPage:
             return
         title = job.title if row is None and job else self._project.title_of(row) if row else ""
         goes_on = row is not None and row.in_steps
+        if job is None and not goes_on:
+            return
         failed = job.state == "failed" if job else row is not None and row.state == "failed"
         with ui.element("div").classes("card stack"):
             if failed:
@@ -283,12 +286,13 @@ class _TrainPage:
                 ui.label(f"{safe(title)} {'is paused' if paused else 'was stopped early'}.")
             with ui.element("div").classes("line"):
                 if goes_on or job:
-                    action("Continue" if goes_on else "Try again", lambda: self._resume(job, row))
+                    action("Continue" if goes_on else "Try again", lambda: self._resume(job, row),
+                           needs="owner")  # fmt: skip
                 if row is not None and row.has_classifier:
                     target = layout.address(self._project, "results", run=row.id)
                     link_button("See its results", target)
                 if job:
-                    action("Dismiss", lambda: self._dismiss(job), kind="quiet")
+                    action("Dismiss", lambda: self._dismiss(job), kind="quiet", needs="owner")
 
     def _stop_elsewhere(self, job: Job) -> None:
         stop_training(RunDirectory(self._studio.runs.root / (job.run or "")))
@@ -350,14 +354,11 @@ class _TrainPage:
         if self.live is not None or not hasattr(self, "_promise"):
             return
         faults, level = self.settings.faults, self.settings.level
-        self._button.set_enabled(not faults and self.can_start)
+        self._button.set_enabled(not faults and self.can_start and allows("owner"))
         promise, self._planned = self.settings.price, {}
         if level is not None:
             promise = f"{words_of(level)}."
             promise = promise[:1].upper() + promise[1:]
-            if level.name == "good" and not has_pretrained():
-                promise = ("No network that knows photographs is installed here, so one learns "
-                           "from nothing: it takes minutes, and many photographs.")  # fmt: skip
         self._promise.set_text("" if self._wrong else promise)
         if hasattr(self, "_faults") and not self._faults.is_deleted:
             self._faults.clear()

@@ -82,7 +82,11 @@ class Corrections:
             with ui.expansion("That is wrong", icon="flag").classes("full-width"):
                 note(_ELSEWHERE)
             return
-        with action("That is wrong", lambda: None, icon="flag"), ui.menu(), ui.list():
+        with (
+            action("That is wrong", lambda: None, icon="flag", needs="labeller"),
+            ui.menu(),
+            ui.list(),
+        ):
             for name in answer.probabilities:
                 if name != answer.label or answer.rejected:
                     ui.menu_item(f"It is {safe(name, 60)}", lambda name=name: join(name))
@@ -117,7 +121,7 @@ class Corrections:
             with place:
                 note(counted(number, "new photograph"))
                 seconds = f" ({about(level.seconds)})" if level.seconds else ""
-                action(f"Train again{seconds}", self._train, kind="primary")
+                action(f"Train again{seconds}", self._train, kind="primary", needs="owner")
 
     def _new(self) -> tuple[int, Level]:
         """How many photographs came since the newest training, and what the next one takes."""

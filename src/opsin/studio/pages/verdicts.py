@@ -163,21 +163,17 @@ def confidence_of(probability: float) -> str:
     return ">99%" if probability > 0.995 else share(probability)
 
 
-def listed(names: Sequence[str], most: int = 3) -> str:
-    """The first names, and how many more there are."""
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {count(more)} more" if more > 0 else "")
-
-
 def compared_headline(pair: ComparedPair, first: str, other: str) -> list[str]:
     """Which of two classifiers is right more often, in one sentence; then the evidence."""
     images = counted(pair.images, "photograph")
     won, lost = count(pair.only_second), count(pair.only_first)
     verdict = f"No clear winner on {images}"
     if pair.better == pair.letters[1]:
-        verdict = f"{other} is right more often: {won} photographs better, {lost} worse"
+        better = counted(pair.only_second, "photograph")
+        verdict = f"{other} is right more often: {better} better, {lost} worse"
     elif pair.better is not None:
-        verdict = f"{first} is right more often: {lost} photographs better, {won} worse"
+        better = counted(pair.only_first, "photograph")
+        verdict = f"{first} is right more often: {better} better, {won} worse"
     evidence = (
         f"Both are right for {count(pair.both_right)} of {images}, only {other} for {won}, "
         f"only {first} for {lost}, neither for {count(pair.both_wrong)}. "

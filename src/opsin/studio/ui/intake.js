@@ -162,7 +162,7 @@ export default {
     </div>`,
   props: {
     label: String, multiple: Boolean, accept: String, camera: Boolean, folders: Boolean, batch: String,
-    part: Number, disabled: Boolean, small: Boolean, around: String,
+    part: Number, disabled: Boolean, small: Boolean, around: String, opens: Boolean,
   },
   data: () => ({
     over: false, stream: null, able: !!navigator.mediaDevices?.getUserMedia, state: 'idle',
@@ -189,6 +189,7 @@ export default {
     for (const type of ['dragover', 'dragleave', 'drop']) this.area.addEventListener(type, this.dragging);
     document.addEventListener('paste', this.pasted);
     window.addEventListener('opsin-camera', this.others);
+    if (this.opens) this.look();
     window.addEventListener('beforeunload', this.leaving);
   },
   beforeUnmount() {

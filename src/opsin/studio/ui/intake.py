@@ -45,6 +45,7 @@ class Intake(Element, component="intake.js"):
         part: Bytes that are sent at once.
         small: Whether it is a row of buttons; the label is only read out.
         around: Selector of the element around it that takes drops (default: itself).
+        opens: Whether the camera is opened at once.
         live: Address that answers the camera's frames, which are then shown with their answers.
     """
 
@@ -62,13 +63,14 @@ class Intake(Element, component="intake.js"):
         part: int = 4 << 20,
         small: bool = False,
         around: str = "",
+        opens: bool = False,
         live: str = "",
     ) -> None:
         super().__init__()
         self.props.update({
             "label": safe(label), "multiple": multiple, "accept": accept, "camera": camera,
             "folders": folders, "batch": batch, "part": part, "disabled": False, "small": small,
-            "around": around, "live": live,
+            "around": around, "opens": opens, "live": live,
         })  # fmt: skip
         self._on_file, self._on_all = on_file, on_all
         self._arrived: dict[str, SentFile] = {}

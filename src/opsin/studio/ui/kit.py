@@ -12,6 +12,7 @@ from typing import Final, Literal
 from nicegui import ui
 
 from opsin.core.errors import MovedError, OpsinError
+from opsin.studio.people import Role, why_not
 from opsin.studio.runs.run_index import opaque
 from opsin.studio.ui.terms import word
 from opsin.studio.words import safe
@@ -25,9 +26,11 @@ _MESSAGE_MOST: Final = 600
 
 
 def action(
-    text: str, on_click: Handler, *, kind: Kind = "plain", icon: str | None = None, off: str = ""
-) -> ui.button:
-    """A button; ``off`` is the reason why it cannot be used now."""
+    text: str, on_click: Handler, *, kind: Kind = "plain", icon: str | None = None, off: str = "",
+    needs: Role = "viewer",
+) -> ui.button:  # fmt: skip
+    """A button for who has a role; ``off`` is another reason why it cannot be used now."""
+    off = off or why_not(needs)
     button = ui.button(safe(text, _TITLE_MOST), on_click=on_click, color=None, icon=icon)
     button.props("unelevated" if kind in ("primary", "plain") else "flat").classes(kind)
     if off:

@@ -159,6 +159,8 @@ def _working(studio: Studio) -> None:
             text = studio.queue_in_words()
             link.set_text(text)
             line.set_visibility(bool(text))
+        elif topic == f"person:{visitor.get().person.id}":
+            ui.navigate.reload()  # with what the new role may use
 
     show()
     studio.changed.subscribe(show)

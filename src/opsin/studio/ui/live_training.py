@@ -117,7 +117,7 @@ class LiveTraining:
             self._buttons.clear()
             with self._buttons:
                 for text, ask in work.items():
-                    action(text, lambda ask=ask: self._do(ask))
+                    action(text, lambda ask=ask: self._do(ask), needs="owner")
 
     async def _do(self, ask: Callable[[], object]) -> None:
         with self._status.errors():

@@ -15,9 +15,9 @@ from opsin.studio.progress import factor_of
 LevelName = Literal["quick", "good", "best"]
 # Seconds of two ordinary cores: the start, an image's features by each network, a head of one
 # fold, and the end.
-_START, _FINISH = 4.0, 6.0
+_START, _FINISH = 3.0, 4.5
 _FEATURES: Final = {"efficientnet-lite0": 0.033, "efficientnet-lite2": 0.07}
-_HEAD, _HEAD_OF_IMAGE = 0.5, 0.0004
+_HEAD, _HEAD_OF_IMAGE = 0.35, 0.0004
 # Seconds that the features of all images may take with each network, as `opsin.commands` has it.
 _MOST: Final = {"efficientnet-lite2": 120.0, "efficientnet-lite0": 600.0}
 # Images up to which every image judges, in ten folds or in five.
@@ -80,6 +80,8 @@ def levels_for(
     seen = "network that has seen a million photographs"
     small = {"model": "backbone", "backbone": "efficientnet-lite0"}
     chosen = f"with a {seen}" if good else "with a network that Opsin chooses for your photographs"
+    if not here:
+        chosen = "from nothing, since no network that knows photographs is installed here"
     learns = "while the network itself learns from your photographs, too"
     return [
         Level("quick", "Quick", f"with a smaller {seen}", small, quick, _sum(quick, factor),

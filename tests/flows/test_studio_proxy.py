@@ -1,0 +1,146 @@
+"""A studio below a path of a site with HTTPS, behind Debian's nginx."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("nicegui")
+pytest.importorskip("selenium")
+
+import httpx
+from PIL import Image
+from selenium.webdriver.common.by import By
+
+from opsin.data.dataset import Dataset, load
+from opsin.studio.datasets.catalogue import Library
+from opsin.studio.jobs.queue import Queue
+from tests.browser import COOKIES, chromium, needs_chromium
+from tests.made_runs import answers_right, write_run
+from tests.studio_browser import complaints, one, requests_elsewhere, shown, studio, until
+
+NGINX = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
+SITE = "images.example.org"
+# As in docs/how-to/share-the-studio.md.
+CONFIGURATION = """
+daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log; worker_processes 1;
+events {{}}
+http {{
+  access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+  server {{
+    listen 127.0.0.1:{port} ssl;
+    server_name {site};
+    ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem;
+    location /opsin/ {{
+      proxy_pass http://127.0.0.1:{studio};
+      proxy_http_version 1.1;
+      proxy_set_header Host $http_host;
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header Connection $connection_upgrade;
+      client_max_body_size 20m;
+      proxy_read_timeout 1h;
+    }}
+  }}
+  map $http_upgrade $connection_upgrade {{ default upgrade; "" close; }}
+}}
+"""
+
+pytestmark = [
+    needs_chromium,
+    pytest.mark.skipif(not NGINX or not shutil.which("openssl"), reason="needs nginx and openssl"),
+]
+
+
+@contextlib.contextmanager
+def proxy(folder: Path, studio_port: int) -> Iterator[int]:
+    """Run nginx with a certificate of its own; return its port."""
+    assert NGINX
+    folder.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = int(free.getsockname()[1])
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+         "-subj", f"/CN={SITE}", "-addext", f"subjectAltName=DNS:{SITE}",
+         "-keyout", folder / "key.pem", "-out", folder / "cert.pem"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    text = CONFIGURATION.format(folder=folder, port=port, studio=studio_port, site=SITE)
+    (folder / "nginx.conf").write_text(text)
+    with subprocess.Popen([NGINX, "-p", folder, "-c", folder / "nginx.conf"]) as process:
+        try:
+            yield port
+        finally:
+            process.terminate()
+
+
+def test_from_the_link_to_an_answer_behind_a_proxy(
+    tmp_path: Path, digits: Dataset, nearest_mean: Path
+) -> None:
+    sets = Library(tmp_path / "home", Queue(tmp_path / "home"))
+    made = sets.new_empty(digits.classes, title="Digits")
+    for number in range(60):
+        name = digits.classes[digits.labels[number]]
+        image = Image.fromarray(digits.images[number][..., 0])
+        image.save(sets.images_path(made.id) / name / f"{number}.png")
+    image.save(tmp_path / "new.png")
+    mine = load(*made.sources)
+    write_run(tmp_path / "runs", "first", mine, answers_right(mine, 0.8), classifier=nearest_mean)
+    words = ["--share", "--sub-path", "/opsin", "--allow-host", SITE]
+    with (
+        studio(tmp_path, words=words) as running,
+        proxy(tmp_path / "nginx", running.port) as port,
+        chromium(
+            tmp_path / "browser", "ignore-certificate-errors",
+            f"host-resolver-rules=MAP {SITE} 127.0.0.1",
+        ) as browser,
+    ):  # fmt: skip
+        del COOKIES[running.address]
+        site = f"https://{SITE}:{port}"
+        # The link that the terminal shows, with the site's name; the link works once.
+        code = (running.home / "sign-in.html").read_text().partition("token=")[2].partition('"')[0]
+        browser.get(f"{site}/opsin/?token={code}")
+        until(browser, lambda: "Digits" in shown(browser))
+        assert browser.current_url == f"{site}/opsin/"
+        ((path, secure),) = ((item["path"], item["secure"]) for item in browser.get_cookies())
+        assert (path, secure) == ("/opsin", True)
+        # Covers, thumbnails and the addresses of links.
+        loaded = "return [...document.images].every((image) => image.naturalWidth > 0)"
+        until(browser, lambda: browser.execute_script("return document.images.length"))
+        until(browser, lambda: browser.execute_script(loaded))
+        one(browser, ".project-name").click()
+        until(browser, lambda: f"/opsin/projects/{made.id}/results" in browser.current_url)
+        browser.get(f"{site}/opsin/projects/{made.id}/photos")
+        until(browser, lambda: browser.execute_script("return document.images.length > 5"))
+        until(browser, lambda: browser.execute_script(loaded))
+        # An upload, and its answer.
+        browser.get(f"{site}/opsin/projects/{made.id}/try")
+        until(browser, lambda: one(browser, "input[type=file]"))
+        one(browser, "input[type=file]").send_keys(str(tmp_path / "new.png"))
+        until(browser, lambda: one(browser, ".headline").text)
+        until(browser, lambda: browser.execute_script(loaded))
+        assert "/opsin/" in browser.current_url
+        assert browser.find_elements(By.CSS_SELECTOR, "img.photo")
+        assert complaints(browser) == []
+        # Sockets of pages, also by WebSocket.
+        transport = "return window.socket.io.engine.transport.name"
+        assert browser.execute_script(transport) == "websocket"
+        ours = {*requests_elsewhere(browser, site)}
+        assert {
+            asked for asked in ours if not asked.startswith(f"wss://{SITE}:{port}/opsin/")
+        } == set()
+        with httpx.Client(base_url=running.address, headers={"host": SITE}) as direct:
+            assert direct.get("/").headers["location"] == "/opsin/"
+            assert direct.get("/projects").status_code == 404
+            assert direct.get("/opsin/").status_code == 401
+            spoofed = {"x-forwarded-prefix": "/evil", "x-forwarded-host": "evil.example"}
+            assert "evil" not in direct.get("/opsin/", headers=spoofed).text
+            foreign = {"origin": "https://evil.example"}
+            assert direct.get("/opsin/", headers=foreign).status_code == 403
+        assert "Traceback" not in running.said()

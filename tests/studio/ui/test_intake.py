@@ -1,0 +1,42 @@
+"""What a browser says of a file is believed only where it is what ours say."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("nicegui")
+from opsin.studio.ui.intake import _sent
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+files = st.fixed_dictionaries(
+    {
+        "key": st.from_regex(r"\A[0-9a-f]{16}\Z") | anything,
+        "name": st.text(max_size=5_000) | anything,
+        "path": st.text(max_size=5_000) | anything,
+        "size": st.integers() | anything,
+        "onload": anything,
+    }
+)
+
+
+@given(anything | files)
+def test_it_is_plain_or_nothing(told: object) -> None:
+    sent = _sent(told)
+    if sent is None:
+        return
+    assert sorted(sent) == ["key", "name", "path", "size"]
+    assert len(sent["key"]) == 16 and int(sent["key"], 16) >= 0
+    assert len(sent["name"]) <= 1_000 and len(sent["path"]) <= 4_000
+    assert isinstance(sent["size"], int) and not isinstance(sent["size"], bool)
+    assert sent["size"] >= 0
+
+
+def test_what_ours_say_is_taken() -> None:
+    told = {"key": "0" * 16, "name": "1.png", "path": "pets/cat/1.png", "size": 0}
+    assert _sent(told) == told

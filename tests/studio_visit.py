@@ -1,0 +1,131 @@
+"""What somebody does in the studio, in real Chromium, with every action counted."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from PIL import Image, ImageOps
+from selenium import webdriver
+from selenium.webdriver import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+
+from tests.browser import resize
+from tests.studio_browser import StudioProcess, shown, until
+
+#: Flags of a browser with a fake camera, which it may use.
+FAKE: Final = ("use-fake-device-for-media-stream", "use-fake-ui-for-media-stream")
+
+
+class Visit:
+    """What somebody does in a browser, counted."""
+
+    def __init__(
+        self, running: StudioProcess, browser: webdriver.Chrome, actions: int = 0,
+        began: float | None = None,
+    ) -> None:  # fmt: skip
+        self.running, self.browser, self.actions = running, browser, actions
+        self.began = time.monotonic() if began is None else began
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since it began."""
+        return round(time.monotonic() - self.began, 1)
+
+    def find(self, path: str) -> WebElement:
+        """The element of an XPath."""
+        return self.browser.find_element(By.XPATH, path)
+
+    def line(self, words: str) -> str:
+        """The line of the page that has some words in it."""
+        return next(line for line in shown(self.browser).splitlines() if words in line)
+
+    def open(self, path: str = "/") -> None:
+        """Follow the printed link; its code is used up, and the browser has its cookie."""
+        self.actions += path == "/"
+        resize(self.browser, 1280)
+        self.browser.get(self.running.address + path)
+
+    def click(self, words: str, inside: str = "") -> None:
+        """Click a button, link or entry of a menu by its words."""
+        kinds = "self::button or self::a or contains(@class, 'q-item')"
+        path = f"{inside}//*[{kinds}][contains(normalize-space(.), '{words}')][not(@disabled)]"
+        self.until(lambda: self.browser.find_element(By.XPATH, path).is_displayed())
+
+        def clicked() -> bool:
+            self.find(path).click()
+            return True
+
+        self.until(clicked)
+        self.actions += 1
+
+    def give(self, *files: Path, to: str = "//input[@type='file']") -> None:
+        """Choose files, or a folder."""
+        self.until(lambda: self.browser.find_elements(By.XPATH, to))
+        self.browser.find_element(By.XPATH, to).send_keys("\n".join(map(str, files)))
+        self.actions += 1
+
+    def write(self, text: str, field: str) -> None:
+        """Type a text into a field, and confirm it."""
+        self.until(lambda: self.browser.find_elements(By.XPATH, field))
+        element = self.browser.find_element(By.XPATH, field)
+        element.send_keys(Keys.CONTROL, "a", Keys.NULL, text)
+        time.sleep(0.3)  # as a hand does before it reaches the key
+        element.send_keys(Keys.ENTER)
+        self.actions += 1
+
+    def hold(self, inside: str, seconds: float) -> None:
+        """Hold the button that records."""
+        path = f"{inside}//button[contains(., 'Hold to record')]"
+        self.until(lambda: self.browser.find_elements(By.XPATH, path))
+        time.sleep(1)  # the camera's first picture
+        button = self.browser.find_element(By.XPATH, path)
+        ActionChains(self.browser).click_and_hold(button).pause(seconds).release().perform()
+        self.actions += 1
+
+    def until(self, holds: Callable[[], object], seconds: float = 180) -> None:
+        """Wait until something holds."""
+        until(self.browser, holds, seconds)
+
+    def says(self, words: str) -> None:
+        """Wait until the page says something."""
+        self.until(lambda: words in shown(self.browser))
+
+    def reach(self, page: str) -> None:
+        """Wait until the address has a part."""
+        self.until(lambda: page in self.browser.current_url)
+
+    def see(self, path: str, words: str = "") -> None:
+        """Wait until an element is there, and has some words in it."""
+        self.until(lambda: words in self.find(path).text)
+
+
+def column(name: str) -> str:
+    """Where a class is on the photographs' page."""
+    return f"//section[.//input[contains(@aria-label, '{name}')]]"
+
+
+def name_classes(visit: Visit, classes: Sequence[str]) -> None:
+    """Begin without photographs: name the two classes that there are then, and add a third."""
+    visit.open()
+    visit.click("Use the camera")
+    for number, name in enumerate(classes[:2], start=1):
+        visit.write(name, f"//input[@aria-label='Name of the class Class {number}']")
+    visit.click("Add class")
+    visit.write(classes[2], "//div[@role='dialog']//input")
+
+
+def film(photos: Path) -> str:
+    """The flag of a fake camera that sees each photograph for a fifth of a second."""
+    path = photos.with_suffix(".mjpeg")
+    with path.open("wb") as file:
+        for photo in sorted(photos.iterdir()):
+            frame = io.BytesIO()
+            ImageOps.fit(Image.open(photo).convert("RGB"), (640, 480)).save(frame, "JPEG")
+            file.write(6 * frame.getvalue())
+    return f"use-file-for-fake-video-capture={path}"
