@@ -106,7 +106,7 @@ class _Settings:
         with self._status.errors():
             require("owner")
             gone = await asyncio.to_thread(empty_cache, part)
-            record(f"emptied a cache ({part})")
+            await asyncio.to_thread(record, f"emptied a cache ({part})")
             self._status.say(f"Freed {file_size(gone.bytes)}.")
         await self.show()
 
@@ -117,7 +117,7 @@ class _Settings:
         with self._status.errors():
             await asyncio.to_thread(self._studio.runs.sweep, 0.0)
             await asyncio.to_thread(self._studio.sets.sweep, 0.0)
-            record("deleted for good what had been removed")
+            await asyncio.to_thread(record, "deleted for good what had been removed")
             self._studio.changed.emit("sets")
 
 
