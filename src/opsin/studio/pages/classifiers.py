@@ -10,7 +10,7 @@ from nicegui import ui
 
 from opsin.core.errors import OpsinError
 from opsin.core.format import clock, counted, day, file_size
-from opsin.studio.pages import removed
+from opsin.studio.pages.home import removed_list
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.verdicts import right_of, span
 from opsin.studio.people import allows
@@ -42,7 +42,7 @@ _STATES: Final = {"running": "is being trained", "done": "ready", "stopped": "st
 async def show(studio: Studio) -> None:
     """Build it."""
     rows = await asyncio.to_thread(_rows, studio)
-    gone = await asyncio.to_thread(removed.list_removed, studio)
+    gone = await asyncio.to_thread(studio.projects.removed)
     with layout.page(studio, "All classifiers") as frame:
         _Classifiers(studio, frame).build(rows, gone)
 
@@ -71,8 +71,7 @@ class _Classifiers:
             self._hint = kit.note("")
             self._enable()
             self._studio.changed.subscribe(self._heard)
-        if gone:
-            removed.removed_list(self._studio, gone)
+        removed_list(self._studio, gone)
 
     @property
     def _chosen(self) -> list[str]:

@@ -33,7 +33,7 @@ def add(studio: Studio) -> None:
                 kit.link_button("Your projects", "/", kind="primary")
             kit.error_line(error)
             if status == HTTPStatus.NOT_FOUND:
-                kit.note("It may have been removed: the first page can restore what was.")
+                kit.note("If it was removed, you can restore it on the first page.")
         return client.build_response(request, status)
 
     @nicegui_app.exception_handler(OpsinError)
@@ -57,8 +57,8 @@ def add(studio: Studio) -> None:
         if not request.scope.get("nicegui_page_path"):
             raise error
         _LOG.error("the page %s cannot be shown", request.url.path, exc_info=error)
-        text = kit.fault_in_words(error)
-        return shown(request, "Error in the studio", text, HTTPStatus.INTERNAL_SERVER_ERROR)
+        status = HTTPStatus.INTERNAL_SERVER_ERROR
+        return shown(request, "Error in the studio", kit.fault_in_words(), status)
 
 
 def _nowhere() -> NotThere:

@@ -8,7 +8,7 @@ import inspect
 import pkgutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from nicegui import ui
 
@@ -16,6 +16,10 @@ from opsin.studio import pages
 
 if TYPE_CHECKING:
     from opsin.studio.state import Studio
+
+
+# Seconds that a page may take, at the first scan of many runs.
+_SLOWEST: Final = 30.0
 
 
 @dataclass(frozen=True)
@@ -48,12 +52,14 @@ class Page:
 
         @functools.wraps(self.build)
         async def shown(*args: Any, **named: Any) -> Any:
+            if self.path != "/":  # which shows at once, and fills itself
+                await studio.first_scan()
             built = self.build(studio, *args, **named)
             return await built if inspect.isawaitable(built) else built
 
         # What FastAPI reads the parameters of the address from: all but the studio.
         shown.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-        ui.page(self.path)(shown)
+        ui.page(self.path, response_timeout=_SLOWEST)(shown)
 
 
 def all_pages() -> list[Page]:

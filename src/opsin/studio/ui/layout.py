@@ -126,7 +126,7 @@ def page(
         def show_fault(error: Exception) -> None:
             faults.clear()
             with faults:
-                error_line(error if isinstance(error, OpsinError) else fault_in_words(error))
+                error_line(error if isinstance(error, OpsinError) else fault_in_words())
 
         ui.on_exception(show_fault)
         try:
@@ -170,7 +170,7 @@ def _menu(studio: Studio, project: Project | None, guide: str) -> None:
     """Help, and everything that is not on the path."""
     icon_action("help_outline", "Help with this page",
                 lambda: ui.navigate.to(f"{HELP}/{guide}", new_tab=True))  # fmt: skip
-    with icon_action("more_vert", "More", lambda: None), ui.menu(), ui.list():
+    with icon_action("more_vert", "More"), ui.menu(), ui.list():
         for word, path in studio.menu:
             if project or "{project}" not in path:
                 target = path.replace("{project}", project.id if project else "")
