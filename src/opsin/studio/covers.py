@@ -11,7 +11,7 @@ import io
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 from fastapi import FastAPI
@@ -25,12 +25,10 @@ from opsin.core.storage import write_bytes
 from opsin.data.image_tree import kind_of_entry
 from opsin.data.images import content_of, open_apart
 from opsin.studio.datasets.upload_import import TRAY
+from opsin.studio.projects import Project
 from opsin.studio.runs.dataset_cache import open_run, open_set
+from opsin.studio.state import Studio
 from opsin.studio.threads import IMAGES, ComputedOnce
-
-if TYPE_CHECKING:
-    from opsin.studio.projects import Project
-    from opsin.studio.state import Studio
 
 #: Pictures of a project.
 MOST: Final = 3

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
 from fastapi import Request, Response
 from fastapi.exception_handlers import http_exception_handler
@@ -15,11 +14,9 @@ from starlette.exceptions import HTTPException
 
 from opsin.core.errors import OpsinError
 from opsin.studio.errors import NotThere
+from opsin.studio.state import Studio
 from opsin.studio.ui import kit
 from opsin.studio.ui.layout import page
-
-if TYPE_CHECKING:
-    from opsin.studio.state import Studio
 
 _LOG = logging.getLogger("opsin.studio")
 

@@ -43,8 +43,6 @@ _SHARPEN: Final = (
 # Cards, and removed things, that are shown at first: hundreds of elements take seconds.
 _SHOWN: Final = 24
 _REMOVED_MOST: Final = 50
-# More projects than this can be searched.
-_MANY: Final = 9
 _STARTING: Final = threading.Lock()
 
 
@@ -73,9 +71,6 @@ class _Home:
             self._place_for_photos()
             self._examples()
         self._status = kit.StatusLine()
-        self._search = ui.input(placeholder="Search", on_change=self.show)
-        self._search.props("clearable debounce=200").set_visibility(False)
-        self._search.props["aria-label"] = "Search your projects"
         with ui.element("div").classes("stack"):
             with ui.element("div").classes("cards") as self._cards:
                 kit.note("Looking for your projects …")
@@ -118,15 +113,12 @@ class _Home:
     async def show(self) -> None:
         """Show the projects as they are now, if anything about them has changed."""
         projects = self._studio.projects.all()
-        words = str(self._search.value or "").casefold().split()
-        chosen = [item for item in projects if all(w in item.name.casefold() for w in words)]
-        cards: list[object] = [
-            (item.id, item.name, _in_words(item)) for item in chosen[: self._most]
-        ]
-        cards += [len(chosen), len(projects)]
+        shown = projects[: self._most]
+        cards: list[object] = [(item.id, item.name, _in_words(item)) for item in shown]
+        cards.append(len(projects))
         if cards != self._shown and not self._cards.is_deleted:
             self._shown = cards
-            self._show_cards(projects, chosen)
+            self._show_cards(projects)
         items = await asyncio.to_thread(self._studio.projects.removed)
         if items != self._items and not self._removed.is_deleted:
             self._items = items
@@ -134,21 +126,18 @@ class _Home:
             with self._removed:
                 removed_list(self._studio, items)
 
-    def _show_cards(self, projects: list[Project], chosen: list[Project]) -> None:
+    def _show_cards(self, projects: list[Project]) -> None:
         self._frame.retitle(
             "Your projects" if projects else "Teach a computer to tell photos apart"
         )
-        self._search.set_visibility(len(projects) > _MANY or bool(self._search.value))
-        self._more.set_visibility(len(chosen) > self._most)
-        self._more.set_text(f"Show all {counted(len(chosen), 'project')}")
+        self._more.set_visibility(len(projects) > self._most)
+        self._more.set_text(f"Show all {counted(len(projects), 'project')}")
         self._cards.clear()
         with self._cards:
-            for item in chosen[: self._most]:
+            for item in projects[: self._most]:
                 self._card(item)
             if not projects:
                 kit.note("Your projects appear here, each with its photos and its classifiers.")
-            elif not chosen:
-                kit.note("No project has a name like this.")
 
     def _card(self, project: Project) -> None:
         name = safe(project.name, 60)

@@ -6,18 +6,15 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from nicegui import ui
 
 from opsin.core.errors import OpsinError
 from opsin.core.format import count, counted, file_size
-from opsin.studio.datasets.folders import COUNTED
+from opsin.studio.datasets.folders import COUNTED, FolderEntry, Folders, Listing
 from opsin.studio.ui import kit
 from opsin.studio.words import safe
-
-if TYPE_CHECKING:
-    from opsin.studio.datasets.folders import FolderEntry, Folders, Listing
 
 # Folders that are shown at first.
 _SHOWN: Final = 100
@@ -26,10 +23,7 @@ _SHOWN: Final = 100
 class FolderPicker:
     """Leads through the folders that may be looked into; a click on one opens it.
 
-    Args:
-        folders: Those folders.
-        button: What the button says that takes the folder that is open.
-        choose: Is given a function that returns the folder or file, looked up when it is called.
+    ``button`` takes the open folder; ``choose`` is given a function that looks its path up.
     """
 
     def __init__(

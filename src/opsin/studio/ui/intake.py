@@ -26,10 +26,9 @@ _MOST: Final = 1_000_000
 class Intake(Element, component="intake.js"):
     """A place that takes files: by button, drop, paste or camera; progress, stop, go on.
 
-    While *Hold to record* is held, by pointer or key, the camera takes several images a second.
-
-    What it takes goes to `opsin.studio.datasets.uploads` in parts. A file that is sent again with
-    the same ``batch``, after a reload, say, goes on where it stopped.
+    While *Hold to record* is held, by pointer or key, the camera takes several images a second. The
+    files go to `opsin.studio.datasets.uploads` in parts; a file that is sent again with the same
+    ``batch``, after a reload, say, goes on where it stopped.
 
     Args:
         label: What is to be brought, as a request: it is shown, and read to those who do not see.
