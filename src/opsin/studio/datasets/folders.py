@@ -1,4 +1,4 @@
-"""Folders below the allowed roots, by opaque ids."""
+"""Folders below the roots that visitors may browse, by opaque ids."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from opsin.data.sources import archive, table
 from opsin.studio.errors import NotThere
 from opsin.studio.people import require
 
-# Images are counted up to this number only.
-_COUNTED: Final = 10_000
+#: Images are counted up to this number only.
+COUNTED: Final = 10_000
 _LISTED: Final = 1_000
 _FILES: Final = (*archive.SUFFIXES, *table.SUFFIXES, ".npz")
 
@@ -71,10 +71,6 @@ class Folders:
             )
         return Path(path)
 
-    def id_of(self, path: Path) -> str:
-        """Return the id of a path from `path`."""
-        return self._id(str(path))
-
     def entry(self, identity: str) -> FolderEntry:
         """Return a folder with its direct content counted; reads the disk."""
         return self._counted(str(self.path(identity)))
@@ -88,7 +84,7 @@ class Folders:
             for entry in entries:
                 kind = kind_of_entry(entry)
                 if kind == "image":
-                    images = min(images + 1, _COUNTED)
+                    images = min(images + 1, COUNTED)
                 elif kind == "folder" or (kind == "file" and entry.name.lower().endswith(_FILES)):
                     target = os.path.realpath(entry.path)
                     if self._inside(target):
@@ -134,7 +130,7 @@ class Folders:
         kinds: Counter[str | None] = Counter()
         # Unreadable folders look empty; opening them shows the error.
         with contextlib.suppress(OSError), os.scandir(folder) as entries:
-            kinds.update(map(kind_of_entry, islice(entries, _COUNTED + 1)))
+            kinds.update(map(kind_of_entry, islice(entries, COUNTED + 1)))
         return self._entry(folder, images=kinds["image"], folders=kinds["folder"])
 
 

@@ -11,7 +11,7 @@ from nicegui import ui
 
 from opsin.core.errors import OpsinError
 from opsin.core.format import clock, counted, day, file_size
-from opsin.studio.pages import removed
+from opsin.studio.pages.home import removed_list
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.verdicts import right_of, span
 from opsin.studio.people import allows
@@ -43,7 +43,7 @@ _STATES: Final = {"running": "is being trained", "done": "ready", "stopped": "st
 async def show(studio: Studio) -> None:
     """Build it."""
     rows = await asyncio.to_thread(_rows, studio)
-    gone = await asyncio.to_thread(removed.list_removed, studio)
+    gone = await asyncio.to_thread(studio.projects.removed)
     with layout.page(studio, "All classifiers") as frame:
         _Classifiers(studio, frame, rows).show_removed(gone)
 
@@ -75,9 +75,8 @@ class _Classifiers:
     def show_removed(self, gone: Sequence[Removed]) -> None:
         """Show what can be restored."""
         self._gone.clear()
-        if gone:
-            with self._gone:
-                removed.removed_list(self._studio, gone)
+        with self._gone:
+            removed_list(self._studio, gone)
 
     @property
     def _chosen(self) -> list[dict[str, Any]]:
@@ -120,7 +119,7 @@ class _Classifiers:
         if topic != "runs":
             return
         rows = await asyncio.to_thread(_rows, self._studio)
-        gone = await asyncio.to_thread(removed.list_removed, self._studio)
+        gone = await asyncio.to_thread(self._studio.projects.removed)
         if self._gone.is_deleted:
             return
         if self._table is None and rows:
