@@ -99,7 +99,7 @@ def test_a_killed_process_is_failed_and_says_by_what(queue: Queue) -> None:
     until(queue, lambda: queue.get(job.id).over)
     job = queue.get(job.id)
     assert job.state == "failed"
-    assert job.cause == "its process was ended by SIGKILL (killed, or out of memory)"
+    assert "perhaps because memory ran out" in str(job.cause)
 
 
 @pytest.mark.parametrize("first", ["stop", "pause"])
@@ -196,7 +196,7 @@ def test_after_a_restart_of_the_machine_what_ran_has_failed_and_what_waited_wait
     after = Queue(tmp_path)
     after.tick()
     assert [job.state for job in after.jobs()] == ["waiting", "failed"]
-    assert "ended without a message" in str(after.get(ran.id).cause)
+    assert "ended from outside" in str(after.get(ran.id).cause)
     after.resume(ran.id)
     assert [job.id for job in after.jobs()] == [ran.id, waits.id]
 
@@ -248,7 +248,7 @@ def test_children_see_nothing_of_the_studio(queue: Queue, monkeypatch: pytest.Mo
 def test_a_training_at_work_is_not_removed(queue: Queue) -> None:
     job = queue.add("train", "x", python(WAITS))
     queue.tick()
-    with pytest.raises(RunError, match="at work"):
+    with pytest.raises(RunError, match="is running"):
         queue.remove(job.id)
     queue.remove("no such job")
     with pytest.raises(NotThere):
@@ -368,7 +368,7 @@ def test_a_run_that_was_deleted_is_not_trained_anew(tmp_path: Path) -> None:
     folder.rename(tmp_path / "runs" / ".deleted")
     until(queue, lambda: queue.get(job.id).over)
     assert queue.get(job.id).state == "failed"
-    assert f"{folder.name} is gone" in str(queue.get(job.id).cause)
+    assert "was removed" in str(queue.get(job.id).cause)
 
 
 ASKS = st.lists(

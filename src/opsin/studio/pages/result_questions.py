@@ -22,9 +22,8 @@ from opsin.studio.pages import verdicts
 from opsin.studio.pages.result_images import ResultImages, result_picture
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit, layout
-from opsin.studio.ui.charts import MOST_CELLS, confusion_chart, reliability_chart
+from opsin.studio.ui.charts import MOST_CELLS, confusion_chart, curves_chart, reliability_chart
 from opsin.studio.ui.tables import Column, table
-from opsin.studio.ui.training_curves import TrainingCurves
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
@@ -252,7 +251,13 @@ class Questions:
         if self._row.in_steps:
             history = await asyncio.to_thread(self._directory.read_history)
             if len(history) > 1:
-                TrainingCurves(history)
+                with ui.element("div").classes("columns"):
+                    for name, fields in (("Loss", "loss"), ("Accuracy", "accuracy")):
+                        curves_chart(
+                            {part: [getattr(epoch, f"{key}_{fields}") for epoch in history]
+                             for part, key in (("Training", "train"), ("Validation", "val"))},
+                            name,
+                        )  # fmt: skip
         kit.question("Settings", self._settings)
         kit.question("Files and log", self._log)
 

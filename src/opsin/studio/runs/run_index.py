@@ -56,6 +56,7 @@ class RunRow(RunSummary):
     #: Where its images lie: names, or absolute paths.
     places: tuple[str, ...] = ()
     given_name: str = ""
+    number: int = 0  # of its project; 0 if it was not given one
     has_classifier: bool = False
     stamp: Stamp = ()
 
@@ -99,6 +100,7 @@ def read_row(path: Path, stamp: Stamp) -> RunRow:
             "folder": path.name,
             "name": _in_utf8(summary.name or path.name),
             "given_name": _in_utf8(summary.name),
+            "number": _number(run),
             "places": _places(run, summary),
             "has_classifier": summary.state != "running" and run.classifier.is_file(),
             "note": _in_utf8(summary.note),
@@ -136,6 +138,12 @@ def _places(run: RunDirectory, summary: RunSummary) -> tuple[str, ...]:
         if run.dataset.is_file() and (sources := run.location().sources):
             return tuple(map(_in_utf8, sources))
     return tuple(map(_in_utf8, summary.sources))
+
+
+def _number(run: RunDirectory) -> int:
+    with contextlib.suppress(OpsinError):
+        return run.read_notes().number
+    return 0
 
 
 def read_progress(run: RunDirectory) -> RunStatus | None:
@@ -269,7 +277,7 @@ class RunIndex:
     def write_notes(self, id: str, **notes: str) -> None:  # noqa: A002
         """Change a run's name or note."""
         require("owner")
-        self.get(id).write_notes(**notes)
+        self.get(id).write_notes(name=notes.get("name"), note=notes.get("note"))
         record(f"changed the {' and the '.join(notes)} of the classifier {self.row(id).name}")
         self.scan()
 

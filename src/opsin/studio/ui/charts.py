@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from nicegui import events, ui
@@ -19,6 +20,8 @@ Row = Sequence[str | float | int | None]
 Options = dict[str, Any]
 #: Classes up to which a whole confusion matrix can be read.
 MOST_CELLS: Final = 40
+#: About how many points of a curve are drawn at most.
+MOST_POINTS: Final = 500
 # Classes up to which its counts are printed.
 _PRINTED: Final = 20
 _TEXT: Final = {"color": "var(--muted)", "fontSize": 12}
@@ -159,6 +162,39 @@ def reliability_chart(bins: Sequence[Bin]) -> ui.echart:
     ]  # fmt: skip
     label = "Confidence and share of right answers; larger points stand for more answers"
     return chart(options, label, columns=("Confidence", "Mean", "Right", "Answers"), rows=rows)
+
+
+def curve_series(curves: Mapping[str, Sequence[float | None]]) -> list[Options]:
+    """Lines by epoch, the first epoch being 1; of a long training, evenly chosen points."""
+    return [
+        {"type": "line", "name": safe(name, 24), "showSymbol": len(values) < 3,
+         "data": [[i, round(value, 4) if value is not None and math.isfinite(value) else None]
+                  for i, value in enumerate(values, start=1)
+                  if i % (1 + len(values) // MOST_POINTS) == 0 or i in (1, len(values))],
+         "endLabel": {"show": True, "formatter": "{a}", "color": "inherit"},
+         "labelLayout": {"moveOverlap": "shiftY"}}
+        for name, values in curves.items()
+    ]  # fmt: skip
+
+
+def curves_chart(curves: Mapping[str, Sequence[float | None]], quantity: str) -> ui.echart:
+    """Curves by epoch, each with its name at its end; they may grow (`curve_series`)."""
+
+    def rows() -> list[Row]:
+        length = max((len(values) for values in curves.values()), default=0)
+        return [
+            (i + 1, *(values[i] if i < len(values) else None for values in curves.values()))
+            for i in range(length)
+        ]
+
+    options = {
+        "xAxis": _axis("Epoch", minInterval=1, splitLine={"show": False}, min=1),
+        "yAxis": _axis(quantity, scale=True, nameGap=40),
+        "grid": {"left": 28, "right": 88, "top": 36, "bottom": 32, "containLabel": True},
+        "series": curve_series(curves),
+    }
+    columns = ("Epoch", *(safe(name, 60) for name in curves))
+    return chart(options, f"{quantity} by epoch", columns=columns, rows=rows, zoom=True)
 
 
 async def _save_png(drawn: ui.echart, label: str) -> None:
