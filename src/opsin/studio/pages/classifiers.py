@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from operator import itemgetter
-from typing import Any, Final
+from typing import Final
 
 from nicegui import ui
 
@@ -79,10 +78,10 @@ class _Classifiers:
             removed_list(self._studio, gone)
 
     @property
-    def _chosen(self) -> list[dict[str, Any]]:
+    def _chosen(self) -> list[TableRow]:
         """The selected rows, the oldest first: the others are set against it."""
         rows = self._table.selected if self._table else []
-        return sorted(rows, key=itemgetter("date_sort"))
+        return sorted(rows, key=lambda row: float(str(row["date_sort"])))
 
     def _enable(self) -> None:
         number = len(self._chosen)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from nicegui import ui
 
@@ -98,7 +98,7 @@ def table(
     return made
 
 
-def plain(rows: Iterable[TableRow]) -> list[dict[str, Any]]:
+def plain(rows: Iterable[TableRow]) -> list[dict[str, object]]:
     """Rows whose texts are safe, for `ui.table.update_rows`."""
     return [
         {key: safe(value) if isinstance(value, str) else value for key, value in row.items()}
