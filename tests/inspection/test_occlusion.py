@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -30,16 +31,18 @@ def looking_at(top: int, left: int, bottom: int, right: int) -> Answer:
     return answer
 
 
+@pytest.mark.parametrize("seconds", [math.inf, 0])
 @pytest.mark.parametrize(
     ("height", "width", "channels"), [(28, 28, 1), (32, 48, 3), (5, 3, 1), (1, 1, 1), (9, 200, 1)]
 )
 def test_the_map_is_bright_where_the_answer_looks_and_dark_elsewhere(
-    height: int, width: int, channels: int
+    height: int, width: int, channels: int, seconds: float
 ) -> None:
     box = (0, 0, max(1, height // 4), max(1, width // 4))
     heat = occlusion_map(
-        looking_at(*box), white(height, width, channels), 0, np.zeros(channels, np.uint8)
-    )
+        looking_at(*box), white(height, width, channels), 0, np.zeros(channels, np.uint8),
+        seconds=seconds,
+    )  # fmt: skip
     assert heat.shape == (height, width) and heat.dtype == np.float32
     assert np.isfinite(heat).all()
     assert heat[: box[2], : box[3]].min() > 0
@@ -61,6 +64,8 @@ def test_large_images_cost_no_more_questions(side: int) -> None:
     image = white(side, side)
     heat = occlusion_map(answer, image, 0, BLACK)
     assert asked == 170
+    occlusion_map(answer, image, 0, BLACK, seconds=0)
+    assert asked == 170 + 50
     assert counterfactual(answer, image, heat, BLACK, "ab") is None
     assert asked < 2_200
 

@@ -93,7 +93,7 @@ class Queue:
         """A job by its id, or `NotThere`."""
         job = self._jobs.get(id)
         if job is None:
-            raise NotThere("There is no such job in the queue", "See the queue for all jobs.")
+            raise NotThere("This job was removed", "See all jobs.")
         return job
 
     def of_run(self, run: str) -> Job | None:
@@ -132,8 +132,8 @@ class Queue:
         """Append a job to the queue; a later `tick` starts it."""
         require("viewer" if kind in _OF_VIEWERS else "owner")
         with self._guard:
-            job = new_job(kind, title, argv, run=run, project=project, expected=expected)
-            job = replace(job, by=visitor.get().person.id)
+            new = new_job(kind, title, argv, run=run, project=project, expected=expected)
+            job = replace(new, by=visitor.get().person.id)
             self._check_room(job)
             with storage_errors(self.folder(job)):
                 self.folder(job).mkdir(parents=True, exist_ok=True)
@@ -207,9 +207,8 @@ class Queue:
             job = self._change(id, "resumed")
             if job.over:
                 self._check_room(job)
-                again = Job(job.id, job.kind, job.title, job.argv, job.created, run=job.run)
-                again = replace(again, project=job.project, expected=job.expected, by=job.by)
-                self._put(replace(again, goes_on=True))
+                again = replace(job, state="waiting", cause=None, pid=None, signals=0, goes_on=True)
+                self._put(replace(again, started=None, ended=None, asked=None))
 
     def remove(self, id: str) -> None:  # noqa: A002
         """Remove a job, but not its run; a short running job is ended."""
@@ -218,7 +217,7 @@ class Queue:
                 return
             job = self._change(id, "removed from the queue")
             if job.active and job.training:
-                raise RunError(f"{job.title} is at work", "Stop it first, then remove it.")
+                raise RunError(f"{job.title} is running", "Stop it first, then remove it.")
             self._processes.interrupt(self.folder(job), job.pid, kill=True)
             self._processes.status(self.folder(job))
             shutil.rmtree(self.folder(job), ignore_errors=True)
@@ -251,7 +250,9 @@ class Queue:
     def _look(self, job: Job) -> None:
         """See whether a job has ended, or a pause may break it off."""
         folder = self.folder(job)
-        if not self._processes.alive(folder, job.pid):
+        alive = self._processes.alive(folder, job.pid)
+        self._number(job)
+        if not alive:
             if job.training and job.run and not (self.runs / job.run).is_dir():
                 job = replace(job, run=None)  # never begun
             ended = job.at_its_end(folder, self._processes.status(folder))
@@ -265,6 +266,14 @@ class Queue:
                 saved = any(file.stat().st_mtime > asked for file in files)
             if saved or time.time() - asked > _PATIENCE:
                 self._ask(job, "pausing", asked)
+
+    def _number(self, job: Job) -> None:
+        """Give its run its number, once."""
+        if job.kind == "train" and job.run and job.number:
+            run = RunDirectory(self.runs / job.run)
+            with contextlib.suppress(OpsinError):  # the disk is full: the next look tries again
+                if run.recipe.is_file() and not run.read_notes().number:
+                    run.write_notes(number=job.number)
 
     def _start(self, job: Job) -> None:
         """Start a job's process, and record it."""
@@ -283,7 +292,7 @@ class Queue:
             pid = self._processes.start(folder, argv, cwd=self.home.absolute(), run=new_run)
             job = replace(job, pid=pid)
         except (OSError, ValueError, OpsinError) as error:
-            prefix = "" if isinstance(error, OpsinError) else "it cannot be started: "
+            prefix = "" if isinstance(error, OpsinError) else "It cannot be started: "
             job = replace(job, state="failed", cause=f"{prefix}{error}", ended=time.time())
         self._put(job, best_effort=True)
 
@@ -293,7 +302,7 @@ class Queue:
             return job.argv
         run = RunDirectory(self.runs / job.run)
         if not run.path.is_dir():
-            raise RunError(f"The run {job.run} is gone", "Restore it, or train again.")
+            raise RunError(f"{job.title} was removed", "Restore it, or train again.")
         return command("resume", run.path) if any(run.checkpoints.glob("*.json")) else job.argv
 
     def _ask(self, job: Job, state: State, asked: float | None = None) -> None:
