@@ -42,10 +42,10 @@ class LiveTraining:
     Args:
         studio: The state of all windows.
         job: The training.
-        stop: Stops a training that was started elsewhere.
+        stop: Stops it, if it was started elsewhere.
     """
 
-    def __init__(self, studio: Studio, job: Job, stop: Callable[[Job], object]) -> None:
+    def __init__(self, studio: Studio, job: Job, stop: Callable[[], object]) -> None:
         self._studio, self.job, self._stop = studio, job, stop
         self._offered: list[str] = []
         self._is_updating = False
@@ -103,7 +103,7 @@ class LiveTraining:
         """What can be done, as the buttons say it; ``keeps`` if there is a best so far."""
         jobs, id_ = self._studio.jobs, self.job.id
         if not self.job.argv:  # started elsewhere
-            return {"Stop": lambda: self._stop(self.job)}
+            return {"Stop": self._stop}
         if self.job.pending:
             return {"Do not train": lambda: jobs.remove(id_)}
         if self.job.state != "running":
