@@ -268,3 +268,21 @@ def test_a_settled_thing_disappears_for_every_window(studio: Studio) -> None:
     assert [thing.split()[0] for thing in things()] == ["copies"]
     window.do(lambda albums, album: albums.remove(album, [names["disc/again.png"]]))
     assert things() == []
+
+
+def test_an_album_from_before_photographs_were_read_changes_no_other(studio: Studio) -> None:
+    dataset = made_here(studio)
+    read(studio, dataset)
+    window = Window(studio, dataset)
+    old = window.album()
+    Image.new("RGB", (40, 40)).save(studio.sets.images_path(dataset.id) / "disc" / "0.5.png")
+    read(studio, dataset)
+    before = window.counts()
+    for change in (
+        lambda: window.albums.move(old, [5], "disc"),
+        lambda: window.albums.remove(old, [5]),
+        lambda: window.albums.restore(old, [5]),
+    ):
+        with pytest.raises(SourceError, match="others by now"):
+            asyncio.run(change())
+    assert window.counts() == before == {"disc": 5, "square": 4}

@@ -62,7 +62,10 @@ async def show_class(
     dialog.delete()
 
 
-def details(studio: Studio, album: Album, do: Callable[[Awaitable[str]], Awaitable[None]]) -> None:
+def details(
+    studio: Studio, album: Album, now: Callable[[], Album],
+    do: Callable[[Awaitable[str]], Awaitable[None]],
+) -> None:  # fmt: skip
     """Show facts, removed photographs, and the export."""
     opened = album.opened
     if opened is not None:
@@ -98,8 +101,10 @@ def details(studio: Studio, album: Album, do: Callable[[Awaitable[str]], Awaitab
         )  # fmt: skip
 
         async def restore() -> None:
-            chosen = [removed[at] for at in gallery.chosen] or removed
-            await do(albums_of(studio).restore(album, chosen))
+            names = {album.name(removed[at]) for at in gallery.chosen or range(len(removed))}
+            newest = now()
+            chosen = [at for at in newest.left_out().tolist() if newest.name(at) in names]
+            await do(albums_of(studio).restore(newest, chosen))
 
         kit.action("Restore the chosen, or all", restore)
     _export(studio, album)

@@ -235,7 +235,7 @@ class _Photos:
 
     async def _details(self) -> None:
         album = self._album or await self._albums.open(self._id)
-        photo_details.details(self._studio, album, self._do)
+        photo_details.details(self._studio, album, lambda: self._album or album, self._do)
 
     # What people do.
 
@@ -417,6 +417,7 @@ class _Photos:
         """Take in what was read, if anything is new."""
         if await self._albums.read_again(self._id):
             await self._refresh()
+            self._studio.changed.emit(f"set:{self._id}")  # other windows have the old rows
 
     async def _heard(self, topic: str) -> None:
         if self._place.is_deleted:
