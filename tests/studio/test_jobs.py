@@ -23,7 +23,6 @@ from opsin.core.platform import is_locked
 from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import LOCK, Job, State, command, new_job, read_job, write_job
 from opsin.studio.jobs.queue import BESIDE, Queue, new_output_folder
-from opsin.studio.runs.run_index import thin
 from tests.studio.made_jobs import TRAINS, WAITS, python, until
 
 
@@ -407,14 +406,6 @@ def test_order_is_kept_in_memory_and_on_the_disk(asks: list[tuple[str, int]]) ->
         ranks = [rank(job) for job in queue.jobs()]
         assert ranks == sorted(ranks)
         assert Queue(Path(folder)).jobs() == queue.jobs()
-
-
-@given(st.lists(st.floats(0, 1), max_size=200), st.integers(2, 50))
-def test_a_thinned_curve_keeps_its_ends(points: list[float], most: int) -> None:
-    kept = thin(points, most)
-    assert len(kept) == min(len(points), most)
-    assert kept[:1] == points[:1]
-    assert kept[-1:] == points[-1:]
 
 
 def _age(folder: Path) -> None:

@@ -235,7 +235,7 @@ class _Photos:
 
     async def _details(self) -> None:
         album = self._album or await self._albums.open(self._id)
-        photo_details.details(self._studio, album, lambda: self._album or album, self._do)
+        photo_details.details(self._studio, album, self._do)
 
     # What people do.
 

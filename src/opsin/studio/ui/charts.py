@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -12,6 +10,7 @@ from nicegui import events, ui
 
 from opsin.core.artifacts.run_report import Bin
 from opsin.studio.ui.kit import icon_action
+from opsin.studio.ui.tables import file_name, save_csv
 from opsin.studio.words import safe
 
 #: Okabe and Ito's colours, which colour-blind people can tell apart.
@@ -68,12 +67,9 @@ def chart(
         with ui.element("div").classes("chart-tools"):
             icon_action("image", "Save as PNG", lambda: _save_png(drawn, label))
             if rows:
-
-                def save_csv() -> None:
-                    content = _csv(columns, rows() if callable(rows) else rows)
-                    ui.download.content(content, f"{_file_name(label)}.csv", "text/csv")
-
-                icon_action("table_view", "Save as CSV", save_csv)
+                icon_action("table_view", "Save as CSV", lambda: save_csv(
+                    label, columns, rows() if callable(rows) else rows
+                ))  # fmt: skip
     return drawn
 
 
@@ -201,32 +197,6 @@ def curves_chart(curves: Mapping[str, Sequence[float | None]], quantity: str) ->
     return chart(options, f"{quantity} by epoch", columns=columns, rows=rows, zoom=True)
 
 
-def roc_chart(curves: Mapping[str, Sequence[Sequence[float]]], name: str) -> ui.echart:
-    """How many of a class are found, against how many others are taken for it.
-
-    Args:
-        curves: Of each classifier, the shares of others and the shares found.
-        name: The class.
-    """
-    series = [
-        {"type": "line", "name": safe(key, 24), "showSymbol": False,
-         "data": [[round(100 * x, 2), round(100 * y, 2)] for x, y in zip(*ends, strict=True)]}
-        for key, ends in curves.items()
-    ]  # fmt: skip
-    options = {
-        "legend": {"bottom": 0, "textStyle": _TEXT},
-        "xAxis": _axis("Others taken for it (%)", min=0, max=100),
-        "yAxis": _axis(f"{safe(name, 24)} found (%)", min=0, max=100, nameGap=36),
-        "grid": {"left": 28, "right": 24, "top": 44, "bottom": 64, "containLabel": True},
-        "series": series,
-    }
-    rows: list[Row] = [
-        (key, x, y) for key, ends in curves.items() for x, y in zip(*ends, strict=True)
-    ]
-    columns = ("Classifier", "Others taken for it", "Found")
-    return chart(options, f"ROC curve of {name}", columns=columns, rows=rows, height=400)
-
-
 async def _save_png(drawn: ui.echart, label: str) -> None:
     """Let the browser draw the SVG on a canvas, and save that."""
     await ui.run_javascript(
@@ -241,18 +211,6 @@ async def _save_png(drawn: ui.echart, label: str) -> None:
         const code = new XMLSerializer().serializeToString(copy);
         picture.onload = () => {{ pen.drawImage(picture, 0, 0, canvas.width, canvas.height);
           const link = document.createElement('a'); link.href = canvas.toDataURL('image/png');
-          link.download = {_file_name(label) + ".png"!r}; link.click(); }};
+          link.download = {file_name(label) + ".png"!r}; link.click(); }};
         picture.src = 'data:image/svg+xml;charset=utf-8,' + encodeURIComponent(code);"""
     )
-
-
-def _file_name(label: str) -> str:
-    words = "".join(char if char.isascii() and char.isalnum() else " " for char in label).split()
-    return "-".join(words[:8]).lower() or "chart"
-
-
-def _csv(columns: Sequence[str], rows: Sequence[Row]) -> bytes:
-    file = io.StringIO()
-    writer = csv.writer(file)
-    writer.writerows([columns, *rows])
-    return file.getvalue().encode()
