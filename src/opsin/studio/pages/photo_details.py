@@ -62,10 +62,7 @@ async def show_class(
     dialog.delete()
 
 
-def details(
-    studio: Studio, album: Album, now: Callable[[], Album],
-    do: Callable[[Awaitable[str]], Awaitable[None]],
-) -> None:  # fmt: skip
+def details(studio: Studio, album: Album, do: Callable[[Awaitable[str]], Awaitable[None]]) -> None:
     """Show facts, removed photographs, and the export."""
     opened = album.opened
     if opened is not None:
@@ -101,10 +98,8 @@ def details(
         )  # fmt: skip
 
         async def restore() -> None:
-            names = {album.name(removed[at]) for at in gallery.chosen or range(len(removed))}
-            newest = now()
-            chosen = [at for at in newest.left_out().tolist() if newest.name(at) in names]
-            await do(albums_of(studio).restore(newest, chosen))
+            chosen = [removed[at] for at in gallery.chosen] or removed
+            await do(albums_of(studio).restore(album, chosen))
 
         kit.action("Restore the chosen, or all", restore)
     _export(studio, album)
