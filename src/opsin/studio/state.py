@@ -121,13 +121,6 @@ class Studio:
         if not self.runs.scanned:
             await WATCHER.run(self.runs.scan)
 
-    def queue_in_words(self) -> str:
-        """Return the queue's state in a few words; ``""`` if it is empty."""
-        jobs = self.jobs.jobs()
-        numbers = {"running": sum(job.active for job in jobs),
-                   "waiting": sum(job.pending for job in jobs)}  # fmt: skip
-        return " · ".join(f"{number} {word}" for word, number in numbers.items() if number)
-
     async def watch(self, every: float = 1.0) -> None:
         """Check runs and jobs periodically, and emit changes."""
         last = ""
