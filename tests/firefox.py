@@ -54,13 +54,20 @@ class Firefox:
         return answer["result"].get("value")
 
     def until(self, expression: str, seconds: float = 30) -> None:
+        """Wait until an expression is true; it may fail while a page is loaded."""
         end = time.monotonic() + seconds
-        while not self.evaluate(expression):
+        while True:
+            with contextlib.suppress(AssertionError):
+                if self.evaluate(expression):
+                    return
             assert time.monotonic() < end, f"never true: {expression}\n{self.text()}"
             time.sleep(0.2)
 
+    def until_shown(self, words: str, seconds: float = 30) -> None:
+        self.until(f"document.body.innerText.includes({json.dumps(words)})", seconds)
+
     def text(self) -> str:
-        return str(self.evaluate("document.body.innerText"))
+        return str(self.evaluate("document.body?.innerText"))
 
     def press(self, words: str) -> None:
         """Click the button or link with these words, once it is there."""

@@ -43,7 +43,7 @@ plt.show()
 # Open *Try* of your project, and drop, paste or photograph a picture. You get the label and how
 # sure it is; *Show where it looks* adds a heat map.
 #
-# ![The studio's page Try: a photograph of glass, its answer, and the bars of the three classes](../images/studio-try.png)
+# ![The studio's page Try: a photograph of glass, its answer, and the bars of the three classes](../images/studio-try.webp)
 #
 # This is for you and people who sit at your machine. [Share the
 # studio](../how-to/share-the-studio.md) says who may use it, and how to let others in.

@@ -54,7 +54,7 @@ plt.show()
 # The studio's page *Photos* has all images by class, and says what is wrong with them. In a
 # terminal, `opsin data fashion-mnist --audit` writes such a page.
 #
-# ![The studio's page Photos, with photographs of waste: a column for each class](../images/studio-photos.png)
+# ![The studio's page Photos, with photographs of waste: a column for each class](../images/studio-photos.webp)
 #
 # ## The training
 # A convolutional network learns for three epochs, which means that it sees each training image
@@ -128,7 +128,7 @@ plt.show()
 #
 # The studio's page *Look inside* has all maps of all layers; a click shows one large.
 #
-# ![The studio's page Look inside: a photograph of glass, the blocks of a network, and the maps of its first block](../images/studio-inside.png)
+# ![The studio's page Look inside: a photograph of glass, the blocks of a network, and the maps of its first block](../images/studio-inside.webp)
 #
 # ## The weights
 # What the network has learnt is in its weights. Those of the first layer can be looked at: each
