@@ -69,10 +69,10 @@ class Firefox:
     def text(self) -> str:
         return str(self.evaluate("document.body?.innerText"))
 
-    def press(self, words: str) -> None:
+    def press(self, words: str, inside: str = "body") -> None:
         """Click the button or link with these words, once it is there."""
         find = (
-            "[...document.querySelectorAll('button, a, [role=button]')]"
+            f"[...document.querySelector('{inside}').querySelectorAll('button, a, [role=button]')]"
             f".find((e) => e.innerText.includes({json.dumps(words)}) && !e.disabled)"
         )
         self.until(f"!!{find}")

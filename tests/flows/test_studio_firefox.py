@@ -56,7 +56,7 @@ def test_the_path_from_a_zip_to_an_answer(running: StudioProcess, tmp_path: Path
         browser.until_shown("24 photographs in 2 classes")
         browser.until("[...document.querySelectorAll('.gallery img')].every((i) => i.naturalWidth)")
 
-        browser.press("Train")
+        browser.press("Train", ".page-head")
         browser.until("location.pathname.endsWith('/results')", _LONG)
         browser.until("/Right for \\d+ of 24/.test(document.body.innerText)")
 
