@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -320,3 +322,24 @@ def test_photographs_whose_removal_was_killed_come_back(studio: Studio, after: i
     assert window.undo() == "An interrupted change"
     assert window.undo() == ""
     assert window.counts() == {"disc": 4, "square": 4}
+
+
+@pytest.mark.parametrize("place", ["/etc/hostname", "../../outside.png", "Shapes/link/1.png"])
+def test_undo_in_a_copied_home_moves_nothing_from_or_to_outside(
+    tmp_path: Path, studio: Studio, place: str
+) -> None:
+    dataset = made_here(studio)
+    root, outside = studio.sets.images_path(dataset.id), tmp_path / "outside"
+    write_shapes(outside, 1)
+    (root / "link").symlink_to(outside)
+    (root.parent / ".not-sorted").mkdir()
+    (root.parent / ".not-sorted" / "secret.png").symlink_to(outside / "disc" / "0.png")
+    before = sorted(tmp_path.rglob("*.png"))
+    window = Window(studio, dataset)
+    assert window.album().contents.tray == ()
+    for moves in ([("Shapes/disc/back.png", place)], [(place, "Shapes/disc/0.png")]):
+        changes = [{"text": "Moved", "when": time.time(), "moves": moves}]
+        (studio.sets.folder(dataset.id) / "changes.json").write_text(json.dumps(changes))
+        with pytest.raises(SourceError, match="leads out"):
+            window.undo()
+    assert sorted(tmp_path.rglob("*.png")) == before

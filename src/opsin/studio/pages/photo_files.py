@@ -176,7 +176,7 @@ class PhotoFiles:
         if self._source is None:
             return
         folder = self._source.parent / REMOVED
-        for entry in list(folder.iterdir()) if folder.is_dir() else ():
+        for entry in list(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else ():
             removed = entry.name.partition("-")[0]
             if removed.isdecimal() and time.time() - int(removed) / 1e9 > kept:
                 shutil.rmtree(entry, ignore_errors=True)
