@@ -21,7 +21,17 @@ from pydantic import BaseModel
 from opsin.core.errors import OpsinError, RunError, StorageError
 from opsin.core.platform import is_locked
 from opsin.studio.errors import NotThere
-from opsin.studio.jobs.job import LOCK, Job, State, command, new_job, read_job, write_job
+from opsin.studio.jobs.job import (
+    LOCK,
+    LOG,
+    Job,
+    State,
+    command,
+    last_lines,
+    new_job,
+    read_job,
+    write_job,
+)
 from opsin.studio.jobs.queue import BESIDE, Queue, new_output_folder
 from tests.studio.made_jobs import TRAINS, WAITS, python, until
 
@@ -50,7 +60,7 @@ def test_a_job_is_started_answers_and_is_done(queue: Queue, tmp_path: Path) -> N
     assert (job.state, job.cause) == ("done", None)
     assert queue.output(job.id, Said) == Said(a=1)
     assert queue.output(job.id, Environment) is None
-    assert queue.log_tail(job.id) == ["x"]
+    assert last_lines(queue.folder(job) / LOG, 9) == ["x"]
     assert job.started is not None and job.ended is not None and job.started <= job.ended
 
 

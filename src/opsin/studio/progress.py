@@ -147,9 +147,8 @@ class _Followed:
         """Take in what the training says of itself."""
         now = time.monotonic()
         passed, self._last = min(now - self._last, _LOOK_MOST), now
-        phase = self._phase_of(status)
-        if PHASES.index(phase) < PHASES.index(self._phase):
-            phase = self._phase
+        epoch = epoch_of((status.doing if status else None) or "")
+        phase = max(self._phase, "epochs" if epoch else self._phase_of(status), key=PHASES.index)
         heartbeat = status.heartbeat if status else 0.0
         if phase != self._phase or heartbeat != self._heartbeat:
             self._since, self._heartbeat = 0.0, heartbeat
@@ -157,7 +156,11 @@ class _Followed:
             self._since += passed  # what the training says of itself is so old
         self._phase = phase
         self._spent[phase] += passed
-        within, of_phase = _within(phase, status)
+        within, of_phase = 0.0, None
+        if status is not None and phase == "epochs":
+            within, of_phase = status.share or 0.0, status.left
+        elif status is not None and phase in ("features", "heads") and status.total:
+            within = min(1.0, status.done / status.total)
         estimate = self._remaining(within, of_phase)
         left = self._time.see(estimate, passed)
         self._soon = self._soon + passed if left == SOON else 0.0
@@ -168,15 +171,14 @@ class _Followed:
             spent = sum(self._spent.values())
             share = max(share, spent / (spent + left))
         shown = min(0.99, share) if share > 0 or estimate is not None else None
-        step = _step_of(phase, status) or self.progress.step
+        step = _STEPS.get(phase, self.progress.step)  # between two epochs, it stays
+        if phase == "epochs" and epoch:
+            step = f"Epoch {count(epoch[0])} of {count(epoch[1])}"
         self.progress = TrainingProgress(step, shown, left, phase, self._soon > _LATE)
 
     def _phase_of(self, status: RunStatus | None) -> str:
-        doing = (status.doing if status else None) or ""
-        if epoch_of(doing):
-            return "epochs"
         if status is None or status.share != 1.0:
-            return _BY_WORK.get(doing, self._phase)
+            return _BY_WORK.get((status.doing if status else None) or "", self._phase)
         fits_first = "epochs" in self._expected and self._phase != "epochs"
         return self._phase if fits_first else "finish"
 
@@ -211,20 +213,3 @@ class _Followed:
         later = {phase: self._expected.get(phase, 0.0) for phase in PHASES[at + 1 :]}
         finish = max(1.0, slow) * later.pop("finish", 0.0)
         return present + slow * sum(later.values()) + finish
-
-
-def _within(phase: str, status: RunStatus | None) -> tuple[float, float | None]:
-    """The share of the present phase, and the seconds left of it if they are known."""
-    if status is None or phase in ("start", "finish"):
-        return 0.0, None
-    if phase == "epochs":
-        return status.share or 0.0, status.left
-    return (min(1.0, status.done / status.total) if status.total else 0.0), None
-
-
-def _step_of(phase: str, status: RunStatus | None) -> str:
-    epoch = epoch_of(status.doing or "") if status else None
-    if phase != "epochs":
-        return _STEPS[phase]
-    # Between two epochs, the step stays.
-    return f"Epoch {count(epoch[0])} of {count(epoch[1])}" if epoch else ""

@@ -115,10 +115,6 @@ class Queue:
         """A job's JSON answer, if it is of this kind."""
         return read_output(self.folder(self.get(id)), kind)
 
-    def log_tail(self, id: str, lines: int = 100) -> list[str]:  # noqa: A002
-        """The last lines of a job's log, oldest first."""
-        return last_lines(self.folder(self.get(id)) / LOG, lines)
-
     def folder(self, job: Job) -> Path:
         """The folder of a job's files."""
         return self._folder / job.id
@@ -283,9 +279,8 @@ class Queue:
             argv = self._argv(job)
             if job.kind == "train" and argv == job.argv:
                 # A new attempt writes a new run, whose name is fixed here.
-                named = [word[7:] for word in argv if word.startswith("--name=")]
                 taken = {other.run for other in self._jobs.values() if other.active and other.run}
-                new_run = free_name(self.runs, named[0] if named else job.title, taken)
+                new_run = free_name(self.runs, job.title, taken)
                 job = replace(job, run=new_run)
             # Before the start, so that a crash in between causes no second process.
             self._put(job)
@@ -338,7 +333,7 @@ class JobAction:
     ) -> bool:
         """Wait for the job's end; ``False`` if the page was left meanwhile."""
         while not (job := self._jobs.get(self.job.id)).over:
-            lines = await asyncio.to_thread(self._jobs.log_tail, job.id, 1)
+            lines = await asyncio.to_thread(last_lines, self._jobs.folder(job) / LOG, 1)
             shown = tell(lines[-1].strip() if lines and job.active else "Waiting to start")
             if inspect.isawaitable(shown):
                 await shown

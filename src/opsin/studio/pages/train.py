@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import shutil
 from collections.abc import Callable
@@ -70,12 +71,7 @@ PAGE = Page("/projects/{project}/train", train)
 
 
 class _TrainPage:
-    """The form, or the training that runs.
-
-    Args:
-        studio: The state of all windows.
-        project: The project.
-    """
+    """The form, or the training that runs."""
 
     def __init__(self, studio: Studio, project: Project) -> None:
         self._studio, self._project = studio, project
@@ -155,8 +151,6 @@ class _TrainPage:
         jobs = self._studio.jobs.of_project(self._project.id, folders)
         return [job for job in self._studio.progress.outside() if job.run in folders] + jobs
 
-    # What is shown.
-
     def build(self, frame: layout.Frame) -> None:
         """Build the page."""
         self._frame = frame
@@ -178,7 +172,9 @@ class _TrainPage:
                 self._form()
                 return
             self._frame.retitle(f"Training {ongoing[0].title}")
-            self.live = LiveTraining(self._studio, ongoing[0], self._stop_elsewhere)
+            folder = self._studio.runs.root / (ongoing[0].run or "")
+            stop = functools.partial(stop_training, RunDirectory(folder))
+            self.live = LiveTraining(self._studio, ongoing[0], stop)
             if ongoing[1:]:
                 heading("Waiting")
             for job in ongoing[1:]:
@@ -269,8 +265,6 @@ class _TrainPage:
             else:
                 self._planner.ask()
 
-    # The last training.
-
     def _last(self, job: Job | None) -> None:
         """Say how the last training of the studio ended, if it did not end by itself."""
         if job is None:
@@ -296,9 +290,6 @@ class _TrainPage:
                     link_button("See its results", results)
                 action("Dismiss", lambda: self._remove(job.id), kind="quiet", needs="owner")
 
-    def _stop_elsewhere(self, job: Job) -> None:
-        stop_training(RunDirectory(self._studio.runs.root / (job.run or "")))
-
     async def _resume(self, job: Job, row: RunRow | None) -> None:
         if row is not None and row.in_steps:
             await self._do(lambda: continue_training(self._studio, row, job.title))
@@ -312,8 +303,6 @@ class _TrainPage:
     async def _do(self, work: Callable[[], object]) -> None:
         await asyncio.to_thread(work)
         self._studio.changed.emit("jobs")
-
-    # What is asked for.
 
     async def start(self) -> None:
         """Add the training to the queue."""
@@ -346,7 +335,7 @@ class _TrainPage:
         if self._recipe is not None:
             values = {k: v for k, v in values.items() if v != settings.before.get(k, "")}
             folder = studio.settings.home / "recipes"
-            recipe = training_form.keep_recipe(folder, self._recipe, values, same_images=True)
+            recipe = training_form.keep_recipe(folder, self._recipe, values)
         if dataset is not None:
             words, labels = dataset.words(), studio.sets.corrections_path(dataset.id)
             corrections = labels if labels.is_file() else None

@@ -19,7 +19,6 @@ from opsin.studio.threads import IMAGES
 from opsin.studio.ui.charts import curve_series, curves_chart
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery, Mark
 from opsin.studio.ui.kit import StatusLine, action, note, question
-from opsin.studio.ui.viewer import ImageViewer, ViewedImage
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
@@ -34,9 +33,7 @@ _CURVES: Final = {
     "Loss": {"Training": "train_loss", "Validation": "val_loss"},
     "Accuracy": {"Training": "train_accuracy", "Validation": "val_accuracy"},
 }
-_VERDICTS: Final[dict[bool | None, tuple[Mark, str]]] = {
-    True: ("right", "right"), False: ("wrong", "wrong"), None: ("", "not judged yet"),
-}  # fmt: skip
+_MARKS: Final[dict[bool | None, Mark]] = {True: "right", False: "wrong", None: ""}
 
 
 class LiveTraining:
@@ -45,10 +42,10 @@ class LiveTraining:
     Args:
         studio: The state of all windows.
         job: The training.
-        stop: Stops a training that was started elsewhere.
+        stop: Stops it, if it was started elsewhere.
     """
 
-    def __init__(self, studio: Studio, job: Job, stop: Callable[[Job], object]) -> None:
+    def __init__(self, studio: Studio, job: Job, stop: Callable[[], object]) -> None:
         self._studio, self.job, self._stop = studio, job, stop
         self._offered: list[str] = []
         self._is_updating = False
@@ -106,7 +103,7 @@ class LiveTraining:
         """What can be done, as the buttons say it; ``keeps`` if there is a best so far."""
         jobs, id_ = self._studio.jobs, self.job.id
         if not self.job.argv:  # started elsewhere
-            return {"Stop": lambda: self._stop(self.job)}
+            return {"Stop": self._stop}
         if self.job.pending:
             return {"Do not train": lambda: jobs.remove(id_)}
         if self.job.state != "running":
@@ -146,7 +143,7 @@ class _JudgedStrip:
             return
         if judged != self._judged and not self._is_off and not self._content.is_deleted:
             self._judged = judged
-            self._gallery.show([self._image(position) for position in range(len(self._rows))])
+            self._show()
             self._text.set_text(
                 f"{count(sum(judged.values()))} of {count(len(judged))} right so far, each judged "
                 "by a classifier that had not seen it."
@@ -162,11 +159,8 @@ class _JudgedStrip:
         self._rows = sorted({round(float(at)) for at in spread})
         with self._content:
             self._text = note("Each photograph turns blue or red as soon as it is judged.")
-            viewer = ImageViewer(lambda: len(self._rows), self._describe)
-            self._gallery = ImageGallery(
-                "Photographs, judged unseen", [self._image(at) for at in range(len(self._rows))],
-                captions=False, side=64, on_open=viewer.open,
-            )  # fmt: skip
+            self._gallery = ImageGallery("Photographs, judged unseen", captions=False, side=64)
+            self._show()
 
     def _read(self, row: RunRow) -> dict[int, bool]:
         directory = RunDirectory(self._studio.runs.root / row.folder)
@@ -175,19 +169,16 @@ class _JudgedStrip:
         judged = directory.read(JudgedImages)
         return dict(zip(judged.rows, judged.right, strict=False))
 
-    def _image(self, position: int) -> GalleryImage:
-        assert self._opened is not None
-        row = self._rows[position]
-        name = self._opened.classes[self._opened.label(row)]
-        mark, _ = _VERDICTS[self._judged.get(row)]
-        return GalleryImage(self._opened.address(row), name, mark=mark)
-
-    def _describe(self, position: int) -> ViewedImage:
-        assert self._opened is not None
-        row = self._rows[position]
-        image = self._image(position)
-        title = f"{image.alt}: {_VERDICTS[self._judged.get(row)][1]}"
-        return ViewedImage(image.src, title, title, (self._opened.name(row),))
+    def _show(self) -> None:
+        opened = self._opened
+        assert opened is not None
+        self._gallery.show([
+            GalleryImage(
+                opened.address(row), opened.classes[opened.label(row)],
+                mark=_MARKS[self._judged.get(row)],
+            )
+            for row in self._rows
+        ])  # fmt: skip
 
 
 class _Curves:
