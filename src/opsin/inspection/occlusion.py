@@ -24,8 +24,9 @@ _PATCH: Final = 7
 _PLACES: Final = 40
 # Largest hidden share of the side, or of the image.
 _MOST: Final = 0.6
-# Sizes of patches that are tried differ by this share of the side.
+# Sizes of patches that are tried differ by this share of the side; more where each costs more.
 _FINENESS: Final = 28
+_FINENESS_LARGE: Final = 14
 # Places that are tried for each size: the most promising ones; fewer where each costs more.
 _TRIED: Final = 64
 _TRIED_LARGE: Final = 24
@@ -74,14 +75,7 @@ def occlusion_map(
     for square ones of any size. ``fill`` is what hidden pixels become, ``uint8[C]``.
     """
     height, width, _ = pixels.shape
-    side = max(1, round(min(height, width) / _PATCH))
-    # On a much longer than wide image, patches are stretched so that none is left out.
-    tall, wide = (max(side, -(-length // _PLACES)) for length in (height, width))
-    boxes = [
-        (top, left, top + tall, left + wide)
-        for top in _starts(height, tall, max(1, side // 2))
-        for left in _starts(width, wide, max(1, side // 2))
-    ]
+    boxes = patches(height, width)
     hidden = _masks(boxes, height, width)
     watcher.begin("Hide", len(boxes), "patches")
     whole = answers_without(answer, pixels, np.zeros((1, height, width), bool), fill)[0, target]
@@ -96,6 +90,32 @@ def occlusion_map(
     watcher.end()
     heat: Floats = (sums / np.maximum(times, 1)).astype(np.float32)
     return heat
+
+
+def patches(height: int, width: int) -> list[tuple[int, int, int, int]]:
+    """The patches that an occlusion map of an image hides: top, left, bottom, right."""
+    side = max(1, round(min(height, width) / _PATCH))
+    # On a much longer than wide image, patches are stretched so that none is left out.
+    tall, wide = (max(side, -(-length // _PLACES)) for length in (height, width))
+    return [
+        (top, left, top + tall, left + wide)
+        for top in _starts(height, tall, max(1, side // 2))
+        for left in _starts(width, wide, max(1, side // 2))
+    ]
+
+
+def _sizes(height: int, width: int) -> tuple[range, int]:
+    """The sides of the patches that may change the answer, and how many of each are tried."""
+    smaller, large = min(height, width), height * width > _LARGE
+    step = max(1, round(smaller / (_FINENESS_LARGE if large else _FINENESS)))
+    sides = range(step, max(step, int(_MOST * smaller)) + 1, step)
+    return sides, _TRIED_LARGE if large else _TRIED
+
+
+def most_tried(height: int, width: int) -> int:
+    """How many images `counterfactual` takes at most."""
+    sides, tried = _sizes(height, width)
+    return 1 + len(sides) * tried + _PATCH * _PATCH
 
 
 def counterfactual(
@@ -114,10 +134,8 @@ def counterfactual(
             float(row[after]),
         )  # fmt: skip
 
-    smaller = min(height, width)
-    step = max(1, round(smaller / _FINENESS))
-    tried = _TRIED if height * width <= _LARGE else _TRIED_LARGE
-    for side in range(step, max(step, int(_MOST * smaller)) + 1, step):
+    sides, tried = _sizes(height, width)
+    for side in sides:
         boxes = _promising(heat, side, tried)
         masks = _masks(boxes, height, width)
         rows = answers_without(answer, pixels, masks, fill)
