@@ -18,9 +18,9 @@ from opsin.inspection.occlusion import (
     answers_without,
     counterfactual,
     fill_of,
+    most_occluded,
     most_tried,
     occlusion_map,
-    patches,
     training_mean,
 )
 from opsin.onnx_files.onnx_graph import OnnxGraph, Subnetwork
@@ -372,8 +372,8 @@ def _evaluations(pixels: Pixels, maps: int, occlusions: int) -> int:
     height, width, _ = pixels.shape
     large = height * width > _LARGE
     steps, orders = (_STEPS_LARGE, _ORDERS_LARGE) if large else (_STEPS, _ORDERS)
-    occluded = len(patches(height, width)) + 1
-    return occlusions * occluded + maps * (orders + 1) * 2 * steps + most_tried(height, width)
+    checks = maps * (orders + 1) * 2 * steps
+    return occlusions * most_occluded(height, width) + checks + most_tried(height, width)
 
 
 def _asking(content: bytes) -> Answer:

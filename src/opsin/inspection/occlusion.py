@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
 from opsin.core.arrays import Bools, Doubles, Floats, Pixels
-from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import LayerOp
 
 if TYPE_CHECKING:
@@ -31,8 +33,9 @@ _FINENESS_LARGE: Final = 14
 _TRIED: Final = 64
 _TRIED_LARGE: Final = 16
 _LARGE: Final = 64 * 64
-# Pixels of a batch.
+# Pixels of a batch, and images of a small one.
 _PIXELS: Final = 2_000_000
+_FEW: Final = 8
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Counterfactual:
 
 def answers_without(answer: Answer, pixels: Pixels, hidden: Bools, fill: Pixels) -> Floats:
     """The answers, ``float32[M, K]``, to an image with parts of it hidden, ``bool[M, H, W]``."""
-    size = max(8, _PIXELS // (pixels.shape[0] * pixels.shape[1]))
+    size = max(_FEW, _PIXELS // (pixels.shape[0] * pixels.shape[1]))
     parts = []
     for start in range(0, len(hidden), size):
         masks = hidden[start : start + size, :, :, None]
@@ -65,45 +68,59 @@ def answers_without(answer: Answer, pixels: Pixels, hidden: Bools, fill: Pixels)
 
 
 def occlusion_map(
-    answer: Answer, pixels: Pixels, target: int, fill: Pixels, *, watcher: Watcher = SILENT
+    answer: Answer, pixels: Pixels, target: int, fill: Pixels, *, seconds: float = math.inf
 ) -> Floats:
     """The fall of a class's probability when each part is hidden, ``float32[H, W]``.
 
     M. D. Zeiler and R. Fergus, "Visualizing and understanding convolutional networks", ECCV 2014.
-    A square of a seventh of the smaller side moves in steps of half its own side, or three quarters
-    on large images; each pixel gets the mean over the squares that hid it, negative where hiding
-    helps the class. That is 169 images for small square ones, and at most 100 for large ones.
-    ``fill`` is what hidden pixels become, ``uint8[C]``.
+    A square of a seventh of the smaller side moves in steps of half its own side; each pixel gets
+    the mean over the squares that hid it, negative where hiding helps the class. That is 169 images
+    for square ones of any size. ``fill`` is what hidden pixels become, ``uint8[C]``.
+
+    Squares side by side, 49 as a rule, come first; after ``seconds`` no others follow. Those where
+    the first ones mattered most are the next.
     """
+    end = time.monotonic() + seconds
     height, width, _ = pixels.shape
-    boxes = patches(height, width)
-    hidden = _masks(boxes, height, width)
-    watcher.begin("Hide", len(boxes), "patches")
+    (tops, tall), (lefts, wide) = _patches(height, width)
+    first = [(top, left) for top in _covering(tops, tall) for left in _covering(lefts, wide)]
+    others = {(top, left) for top in tops for left in lefts}.difference(first)
     whole = answers_without(answer, pixels, np.zeros((1, height, width), bool), fill)[0, target]
     sums, times = np.zeros((height, width)), np.zeros((height, width))
-    step = max(32, _PIXELS // (height * width))
-    for start in range(0, len(boxes), step):
-        part = hidden[start : start + step]
-        fall = whole - answers_without(answer, pixels, part, fill)[:, target]
-        sums += np.einsum("n,nhw->hw", fall.astype(np.float64), part)
-        times += part.sum(axis=0)
-        watcher.advance(min(start + step, len(boxes)))
-    watcher.end()
+
+    def hide(places: Sequence[tuple[int, int]]) -> None:
+        hidden = _masks([(top, left, top + tall, left + wide) for top, left in places], *sums.shape)
+        fall = whole - answers_without(answer, pixels, hidden, fill)[:, target]
+        sums[...] += np.einsum("n,nhw->hw", fall.astype(np.float64), hidden)
+        times[...] += hidden.sum(axis=0)
+
+    def matters(place: tuple[int, int]) -> float:
+        part = slice(place[0], place[0] + tall), slice(place[1], place[1] + wide)
+        return float((sums[part] / np.maximum(times[part], 1)).sum())
+
+    hide(first)
+    rest = sorted(sorted(others), key=matters, reverse=True)
+    step = max(_FEW, _PIXELS // (height * width)) if math.isinf(seconds) else _FEW
+    for start in range(0, len(rest), step):
+        if time.monotonic() > end:
+            break
+        hide(rest[start : start + step])
     heat: Floats = (sums / np.maximum(times, 1)).astype(np.float32)
     return heat
 
 
-def patches(height: int, width: int) -> list[tuple[int, int, int, int]]:
-    """The patches that an occlusion map of an image hides: top, left, bottom, right."""
+def _patches(height: int, width: int) -> list[tuple[list[int], int]]:
+    """Starts and length of an occlusion map's patches along each side."""
     side = _side(height, width)
     # On a much longer than wide image, patches are stretched so that none is left out.
-    tall, wide = (max(side, -(-length // _PLACES)) for length in (height, width))
-    step = 3 * side // 4 if height * width > _LARGE else max(1, side // 2)
-    return [
-        (top, left, top + tall, left + wide)
-        for top in _starts(height, tall, step)
-        for left in _starts(width, wide, step)
-    ]
+    lengths = [(length, max(side, -(-length // _PLACES))) for length in (height, width)]
+    return [(_starts(length, long, max(1, side // 2)), long) for length, long in lengths]
+
+
+def most_occluded(height: int, width: int) -> int:
+    """How many images `occlusion_map` takes at most."""
+    (tops, _), (lefts, _) = _patches(height, width)
+    return 1 + len(tops) * len(lefts)
 
 
 def _sizes(height: int, width: int) -> tuple[range, int]:
@@ -165,6 +182,15 @@ def _starts(length: int, side: int, step: int) -> list[int]:
     """Starts of patches along a side, the last one flush with the end."""
     count = min(_PLACES, -(-(length - side) // step) + 1)
     return sorted({round(start) for start in np.linspace(0, length - side, count)})
+
+
+def _covering(starts: Sequence[int], side: int) -> list[int]:
+    """The fewest starts whose patches leave no gap."""
+    kept = [starts[0]]
+    for start, following in pairwise((*starts, math.inf)):
+        if following > kept[-1] + side and start > kept[-1]:
+            kept.append(int(start))
+    return kept
 
 
 def _masks(boxes: list[tuple[int, int, int, int]], height: int, width: int) -> Bools:

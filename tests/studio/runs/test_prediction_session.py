@@ -45,9 +45,9 @@ def looking(studio: Studio, digits: Dataset, nearest_mean: Path) -> Studio:
 def test_a_bomb_costs_one_answer(looking: Studio, digits: Dataset) -> None:
     key = looking.tried.put(bomb(), "bomb.png")
     with pytest.raises(ImageError, match=r"bomb\.png"):
-        asyncio.run(looking.tried.image(key))
-    good = looking.tried.put(png(digits.images[5]), "good.png")
-    assert asyncio.run(looking.tried.image(good)).startswith(b"\x89PNG")
+        asyncio.run(prediction_session.png_for_pages(looking.tried.get(key)))
+    good = looking.tried.get(looking.tried.put(png(digits.images[5]), "good.png"))
+    assert asyncio.run(prediction_session.png_for_pages(good)).startswith(b"\x89PNG")
 
 
 def test_routes_lead_to_images_by_key_and_nowhere_else(looking: Studio, digits: Dataset) -> None:

@@ -161,7 +161,7 @@ class Library:
         """Return the classes of a set that was made here, empty ones too."""
         folder = self.images_path(id)
         names = (entry.name for entry in folder.iterdir()) if folder.is_dir() else ()
-        return sorted((name for name in names if (folder / name).is_dir()), key=natural)
+        return sorted((name for name in names if _is_folder(folder / name)), key=natural)
 
     # What is added and removed.
 
@@ -365,6 +365,10 @@ class Library:
         with contextlib.suppress(OSError, ValueError):
             if re.fullmatch(r"[0-9a-f]{16}", name):
                 dataset = replace(_read_set(self._folder / name), id=name)
+                source = Path(dataset.sources[0]).absolute()
+                own = source.parent == (self._images / name).absolute() and source.name != ".."
+                if dataset.made_here and (not own or source.is_symlink()):
+                    dataset = replace(dataset, made_here=False)  # files there are not ours
                 self._known = {**self._known, name: dataset}
 
     def _made_here(self, id: str) -> Path:  # noqa: A002
@@ -394,6 +398,10 @@ class Library:
         for source in sorted(filter(os.path.isabs, places), key=len, reverse=True):
             text = text.replace(source, places[source])
         return text
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 @contextlib.contextmanager

@@ -14,8 +14,8 @@ from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.records import Location
 from opsin.core.errors import RecipeError
 from opsin.core.format import seconds_of
-from opsin.core.recipe import PREPARATION, SOURCE, SPLIT, DataRecipe, flat_options, override
-from opsin.core.recipe_options import RecipeOption, not_one_of, options_of
+from opsin.core.recipe import SOURCE, DataRecipe, flat_options, override
+from opsin.core.recipe_options import RecipeOption, not_one_of
 from opsin.core.storage import write_json
 from opsin.models.architectures import MODELS as NETWORKS
 from opsin.trackers import is_installed, trackers
@@ -46,12 +46,6 @@ FRONT: Final = ("model", "epochs", "budget", "augment", "backbone", "prepare", "
 def tracker_words() -> dict[str, str]:
     """Return the titles of the installed trackers, by name."""
     return {name: kind.title for name, kind in trackers().items() if is_installed(kind)}
-
-
-def prepared_options() -> tuple[str, ...]:
-    """Return the options for preparing and splitting a set."""
-    groups = (PREPARATION, SPLIT)
-    return tuple(name for name, o in options_of(DataRecipe).items() if o.group in groups)
 
 
 def fields_for(model: str) -> dict[str, list[RecipeOption]]:
@@ -126,14 +120,10 @@ def _is_usual(name: str, value: object) -> bool:
     return value is None or (field is not None and value == field.default)
 
 
-def keep_recipe(
-    folder: Path, recipe: RecordedRecipe, changed: Mapping[str, str], *, same_images: bool
-) -> Path:
+def keep_recipe(folder: Path, recipe: RecordedRecipe, changed: Mapping[str, str]) -> Path:
     """Write a run's remaining recipe to a file for ``--recipe``; return its path."""
     # The caller states the images and their parts.
     gone = {"sources", "test", "labels", "parts_of", *changed}
-    if not same_images:
-        gone |= set(DataRecipe.model_fields)
     # Options that depend on an emptied choice keep the form's values.
     others = {name: new for name, new in changed.items() if new or name == "model"}
     options = override(flat_options(recipe.model_dump(mode="json", exclude_unset=True)), others)

@@ -6,9 +6,7 @@ import contextlib
 import functools
 import hashlib
 import hmac
-import os
 import secrets
-import tempfile
 import time
 from collections.abc import Sequence
 from html import escape
@@ -18,7 +16,7 @@ from typing import Final
 from starlette.types import Scope
 
 from opsin.core.platform import is_our_connection, is_private
-from opsin.core.storage import storage_errors
+from opsin.studio.security import write_private
 from opsin.web.access import FIELD, SignIn
 
 # Seconds that the account of a connection is remembered.
@@ -80,11 +78,7 @@ def _kept_secret(file: Path) -> bytes:
         if len(content) == _BYTES and is_private(file.stat()):
             return content
     content = secrets.token_bytes(_BYTES)
-    with storage_errors(file):
-        handle, name = tempfile.mkstemp(dir=file.parent, prefix=".sign-in-")  # mode 0600
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-        Path(name).replace(file)
+    write_private(file, content)
     return content
 
 
@@ -94,14 +88,10 @@ def _is_own(client: int, server: int, _: int) -> bool:
 
 
 def page(wrong: bool, further: Sequence[tuple[str, str]]) -> str:
-    """Write the page.
+    """Write the page, as HTML that needs nothing else.
 
-    Args:
-        wrong: Whether a token was shown that is not the studio's.
-        further: The other fields of the address that was asked for; they are handed on.
-
-    Returns:
-        HTML that needs nothing else.
+    ``wrong`` says that a wrong token was shown; ``further`` are the other fields of the address
+    that was asked for, which are handed on.
 
     Example:
         >>> 'name="tab" value="report"' in page(wrong=False, further=[("tab", "report")])
@@ -124,9 +114,9 @@ def page(wrong: bool, further: Sequence[tuple[str, str]]) -> str:
 <body>
 <main>
 <h1>Opsin studio</h1>
-<p>Open the link that the terminal shows after “Link”. It works once. For another one, start
-<code>opsin studio</code> again: it names a file to open. If the studio was started with a token,
-you can enter it here.</p>
+<p>Open the link that the terminal shows after “Link”, or the one you were sent. It works once. For
+another one, start <code>opsin studio</code> again, which names a file to open, or ask the studio's
+owner. If the studio was started with a token, you can enter it here.</p>
 {alert}
 <form method="get">
 {hidden}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import secrets
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -32,15 +35,13 @@ from opsin.web.refusals import BadRequest, json_reply
 
 #: Most images kept; the oldest are dropped.
 MOST: Final = 200
-# Most bytes of all of them, and of one.
+# Most bytes of all of them, of one, and of a camera's frame.
 _BYTES: Final = 96 << 20
 _ONE: Final = 32 << 20
-# Classifiers whose files are kept.
-_OPENED: Final = 2
-# Most answers and heat maps kept.
-_ANSWERS: Final = 400
-# Most bytes of a camera's frame.
 _FRAME: Final = 1 << 20
+# Classifiers whose files are kept, and most answers and heat maps.
+_OPENED: Final = 2
+_ANSWERS: Final = 400
 # Classes that an answer to a frame names.
 _NAMED: Final = 20
 #: Longest side of a shown image in pixels, and of a small one.
@@ -63,10 +64,9 @@ class PredictionSession:
     def __init__(self, runs: RunIndex) -> None:
         self._runs = runs
         self._kept: OrderedDict[str, UploadedImage] = OrderedDict()
-        self._keys: dict[UploadedImage, str] = {}
-        #: Images that joined a class: the class, and their file there.
-        self.joined: dict[str, tuple[str, Path]] = {}
-        self._bytes = 0
+        self._secret = secrets.token_bytes(16)
+        #: Images that joined a class, by dataset and key: the class, and their file there.
+        self.joined: dict[tuple[str, str], tuple[str, Path]] = {}
         self._classifying = Classifying()
         self._opened = ComputedOnce[_Stamp, ModelContent](_OPENED)
         self._answers = ComputedOnce[_Asked, Prediction](_ANSWERS)
@@ -79,17 +79,13 @@ class PredictionSession:
                 f"The image has {file_size(len(content))}, and {_ONE >> 20} MB are allowed",
                 "Make it smaller, or put it into a folder and classify that.",
             )
-        image = UploadedImage(name, content)
-        if image in self._keys:
-            return self._keys[image]
-        key = secrets.token_hex(8)
-        self._kept[key], self._keys[image] = image, key
-        self._bytes += len(content)
-        while len(self._kept) > MOST or self._bytes > _BYTES:
-            key_of_oldest, oldest = self._kept.popitem(last=False)
-            del self._keys[oldest]
-            self.joined.pop(key_of_oldest, None)
-            self._bytes -= len(oldest.content)
+        hashed = hashlib.blake2b(content, key=self._secret, digest_size=8)
+        hashed.update(f"\0{name}".encode("utf-8", "replace"))
+        key = hashed.hexdigest()
+        self._kept[key] = UploadedImage(name, content)
+        self._kept.move_to_end(key)
+        while len(self._kept) > MOST or sum(len(i.content) for i in self._kept.values()) > _BYTES:
+            self._kept.popitem(last=False)
         return key
 
     def get(self, key: str) -> UploadedImage:
@@ -120,44 +116,36 @@ class PredictionSession:
 
     async def live(self, run: str, frame: bytes) -> Prediction:
         """The answer to a camera's frame, which is not kept."""
-        _, model, directory = await self._classifier(run)
-        try:
+        directory = await IMAGES.run(self._runs.get, run)
+        with _without_path(directory):
+            _, model = await self._classifier(directory)
             return await IMAGES.run(self._classifying.predict, model, frame, "the frame")
-        except OpsinError as error:
-            raise without_path(error, directory) from None
 
     async def _answered(self, run: str, key: str) -> tuple[_Stamp, ModelContent, Prediction]:
-        kept = self.get(key)
-        stamp, model, directory = await self._classifier(run)
+        kept, directory = self.get(key), await IMAGES.run(self._runs.get, run)
+        with _without_path(directory):
+            stamp, model = await self._classifier(directory)
+            answer = await self._answers.get(
+                (stamp, key),
+                lambda: IMAGES.run(self._classifying.predict, model, kept.content, kept.name),
+            )
+            return stamp, model, answer
 
-        def predict() -> Prediction:
-            return self._classifying.predict(model, kept.content, kept.name)
-
-        try:
-            answer = await self._answers.get((stamp, key), lambda: IMAGES.run(predict))
-        except OpsinError as error:
-            raise without_path(error, directory) from None
-        return stamp, model, answer
-
-    async def _classifier(self, run: str) -> tuple[_Stamp, ModelContent, RunDirectory]:
-        directory = await IMAGES.run(self._runs.get, run)
+    async def _classifier(self, directory: RunDirectory) -> tuple[_Stamp, ModelContent]:
         stamp = str(directory.path), await IMAGES.run(file_stamp, directory.classifier)
-        try:
-            model = await self._opened.get(stamp, lambda: IMAGES.run(ModelContent.read, directory))
-        except OpsinError as error:
-            raise without_path(error, directory) from None
-        return stamp, model, directory
-
-    async def image(self, key: str, *, small: bool = False) -> bytes:
-        """An image as a PNG file, upright and scaled for pages."""
-        kept = self.get(key)
-        side = SMALL if small else SIDE
-        pixels, _ = await IMAGES.run(open_apart, kept.content, kept.name, side=side)
-        return await IMAGES.run(png_of, pixels)
+        model = await self._opened.get(stamp, lambda: IMAGES.run(ModelContent.read, directory))
+        return stamp, model
 
     def stop(self) -> None:
         """End the sandboxed processes."""
         self._classifying.close()
+
+
+async def png_for_pages(image: UploadedImage, *, small: bool = False) -> bytes:
+    """An image as a PNG file, upright and scaled; it is opened in a sandbox."""
+    side = SMALL if small else SIDE
+    pixels, _ = await IMAGES.run(open_apart, image.content, image.name, side=side)
+    return await IMAGES.run(png_of, pixels)
 
 
 def without_path(error: OpsinError, directory: RunDirectory) -> OpsinError:
@@ -166,13 +154,21 @@ def without_path(error: OpsinError, directory: RunDirectory) -> OpsinError:
     return error.replace(f"{path}{os.sep}", "").replace(path, name)
 
 
+@contextlib.contextmanager
+def _without_path(directory: RunDirectory) -> Iterator[None]:
+    try:
+        yield
+    except OpsinError as error:
+        raise without_path(error, directory) from None
+
+
 def add_routes(api: FastAPI, tried: PredictionSession) -> None:
     """Add the routes for images, heat maps and answers, by opaque names only."""
 
     @api.get("/kept/{key}.png")
     async def kept(key: str, small: bool = False) -> Response:
         headers = {"cache-control": "private, max-age=86400"}  # keys are never reused
-        content = await tried.image(key, small=small)
+        content = await png_for_pages(tried.get(key), small=small)
         return Response(content, media_type="image/png", headers=headers)
 
     @api.get("/heat/{run}/{key}.png")
