@@ -22,18 +22,18 @@ from opsin.trackers import is_installed, trackers
 
 #: The models by name, with their descriptions.
 MODEL_WORDS: Final[dict[str, str]] = {
-    "auto": "auto: chosen by the images and this machine",
-    BACKBONE: "pretrained: best for few photographs",
+    "auto": "Automatic",
+    BACKBONE: "A pretrained network: best for few photographs",
     **{name: f"{name}: {spec.description}" for name, spec in NETWORKS.items()},
     **{name: f"{name}: without layers" for name in PIXEL_MODELS},
 }
 #: Kinds of training images, and their augmentation.
 AUGMENT_WORDS: Final[dict[str, str]] = {
-    "": "automatic",
-    "photos": "photos: also mirrored and moved",
-    "documents": "documents: a little askew, in any light",
-    "symbols": "letters, digits, signs: never mirrored",
-    "none": "leave them as they are",
+    "": "Automatic",
+    "photos": "Photographs: also mirrored and moved",
+    "documents": "Documents: a little askew, in any light",
+    "symbols": "Letters, digits, signs: never mirrored",
+    "none": "Leave them as they are",
 }
 #: Options that take a file on the command line, with their choices here.
 CHOICES: Final[dict[str, dict[str, str]]] = {

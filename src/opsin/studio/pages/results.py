@@ -18,13 +18,13 @@ from opsin.studio.pages.downloads import download_menu
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.result_images import ResultImages
 from opsin.studio.pages.result_questions import Questions
-from opsin.studio.pages.terminal_training import can_continue, continue_training, stop_training
+from opsin.studio.pages.terminal_training import can_continue, continue_training
 from opsin.studio.pages.verdicts import headline, judged_by, warnings, weakest
 from opsin.studio.people import allows
 from opsin.studio.runs.run_index import RunRow
 from opsin.studio.state import Studio
 from opsin.studio.ui import kit, layout
-from opsin.studio.words import progress_in_words, safe
+from opsin.studio.words import safe
 
 if TYPE_CHECKING:
     from opsin.studio.projects import Project
@@ -97,24 +97,8 @@ class _Results:
                 self._verdict(await asyncio.to_thread(self._directory.read, Report))
 
     def _running(self) -> None:
-        """Lead to a training of the studio; one of a terminal is shown and stopped here."""
-        job = self._studio.jobs.of_run(self._row.folder)
-        if job and not job.over:
-            kit.empty("It is being trained. The results appear here when it is done.",
-                      "Watch the training", layout.address(self._project, "train"))  # fmt: skip
-            return
-        progress = self._row.progress
-        ui.label(progress_in_words(progress, full=True) if progress else "It is being trained.")
-        kit.note("This training was started elsewhere. The results appear here when it is done.")
-        status = kit.StatusLine()
-
-        async def stop() -> None:
-            with status.errors():
-                await asyncio.to_thread(stop_training, self._directory)
-                status.say("It stops, and keeps the best so far.")
-
-        with ui.element("div").classes("line"):
-            kit.action("Stop", stop, needs="owner")
+        kit.empty("It is being trained. The results appear here when it is done.",
+                  "Watch the training", layout.address(self._project, "train"))  # fmt: skip
 
     async def _without_figures(self) -> None:
         row = self._row

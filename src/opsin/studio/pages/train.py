@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import shutil
 from collections.abc import Callable
@@ -171,12 +172,9 @@ class _TrainPage:
                 self._form()
                 return
             self._frame.retitle(f"Training {ongoing[0].title}")
-            root = self._studio.runs.root
-            self.live = LiveTraining(
-                self._studio,
-                ongoing[0],
-                lambda job: stop_training(RunDirectory(root / str(job.run))),
-            )
+            folder = self._studio.runs.root / (ongoing[0].run or "")
+            stop = functools.partial(stop_training, RunDirectory(folder))
+            self.live = LiveTraining(self._studio, ongoing[0], stop)
             if ongoing[1:]:
                 heading("Waiting")
             for job in ongoing[1:]:
@@ -311,12 +309,14 @@ class _TrainPage:
         if self._is_starting:  # a second click
             return
         self._is_starting = True
-        with self._status.errors():
-            await asyncio.to_thread(self._add)
-            if self._planner is not None:
-                self._planner.stop()
-            self._studio.changed.emit("jobs")
-        self._is_starting = False
+        try:
+            with self._status.errors():
+                await asyncio.to_thread(self._add)
+                if self._planner is not None:
+                    self._planner.stop()
+                self._studio.changed.emit("jobs")
+        finally:
+            self._is_starting = False
 
     def _add(self) -> None:
         studio, project = self._studio, self._project

@@ -37,15 +37,9 @@ _MARKS: Final[dict[bool | None, Mark]] = {True: "right", False: "wrong", None: "
 
 
 class LiveTraining:
-    """A running or waiting training, kept up to date by `update`.
+    """A running or waiting training; ``stop`` stops it, if it was started elsewhere."""
 
-    Args:
-        studio: The state of all windows.
-        job: The training.
-        stop: Stops a training that was started elsewhere.
-    """
-
-    def __init__(self, studio: Studio, job: Job, stop: Callable[[Job], object]) -> None:
+    def __init__(self, studio: Studio, job: Job, stop: Callable[[], object]) -> None:
         self._studio, self.job, self._stop = studio, job, stop
         self._offered: list[str] = []
         self._is_updating = False
@@ -103,7 +97,7 @@ class LiveTraining:
         """What can be done, as the buttons say it; ``keeps`` if there is a best so far."""
         jobs, id_ = self._studio.jobs, self.job.id
         if not self.job.argv:  # started elsewhere
-            return {"Stop": lambda: self._stop(self.job)}
+            return {"Stop": self._stop}
         if self.job.pending:
             return {"Do not train": lambda: jobs.remove(id_)}
         if self.job.state != "running":

@@ -137,7 +137,10 @@ class TrainingSettings:
             self._choice("augment", "What the images show", training_form.AUGMENT_WORDS)
 
     def _build_network(self) -> None:
-        self._choice("model", "Model", training_form.MODEL_WORDS)
+        words = dict(training_form.MODEL_WORDS)
+        if self._trained in words and self._model == "auto" != self._trained:
+            words["auto"] = f"Automatic: {words[self._trained].partition(':')[0]}"
+        self._choice("model", "Model", words)
         if self._model == BACKBONE:
             chosen = self._values.get("backbone", "")
             network_picker(self._networks, chosen, lambda name: self._set("backbone", name))
