@@ -150,31 +150,21 @@ def counterfactual(
     height, width, _ = pixels.shape
     whole = answers_without(answer, pixels, np.zeros((1, height, width), bool), fill)[0]
     before = int(whole.argmax())
-
-    def result(hidden: Bools, box: tuple[int, int, int, int] | None, row: Floats) -> Counterfactual:
-        after = int(row.argmax())
-        image = np.where(hidden[:, :, None], fill, pixels)
-        return Counterfactual(
-            hidden, box, image, classes[before], float(whole[before]), classes[after],
-            float(row[after]),
-        )  # fmt: skip
-
     sides, tried = _sizes(height, width)
-    for side in sides:
-        boxes = _promising(heat, side, tried)
-        masks = _masks(boxes, height, width)
-        rows = answers_without(answer, pixels, masks, fill)
+    squares = (_promising(heat, side, tried) for side in sides)
+    for boxes in (*squares, None):
+        hidden = _growing(heat) if boxes is None else _masks(boxes, height, width)
+        rows = answers_without(answer, pixels, hidden, fill) if len(hidden) else whole[None]
         changed = np.flatnonzero(rows.argmax(axis=1) != before)
         if len(changed):
-            # Of several of one size, the one that is surest of its new answer.
-            best = changed[rows[changed].max(axis=1).argmax()]
-            return result(masks[best], boxes[best], rows[best])
-    masks = _growing(heat)
-    if len(masks):
-        rows = answers_without(answer, pixels, masks, fill)
-        changed = np.flatnonzero(rows.argmax(axis=1) != before)
-        if len(changed):
-            return result(masks[changed[0]], None, rows[changed[0]])
+            # Of several squares of one size, the one that is surest of its new answer.
+            best = int(changed[0 if boxes is None else rows[changed].max(axis=1).argmax()])
+            after = int(rows[best].argmax())
+            return Counterfactual(
+                hidden[best], None if boxes is None else boxes[best],
+                np.where(hidden[best][:, :, None], fill, pixels), classes[before],
+                float(whole[before]), classes[after], float(rows[best, after]),
+            )  # fmt: skip
     return None
 
 

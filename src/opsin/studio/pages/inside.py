@@ -11,6 +11,7 @@ from nicegui import ui
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import PartPredictions, PredictedPart, RunPredictions
 from opsin.core.artifacts.run_report import Report
+from opsin.core.child_process import Header
 from opsin.core.errors import ModelFileError, MovedError, OpsinError
 from opsin.core.format import about, count, percent
 from opsin.core.glossary import term_of_layer
@@ -176,7 +177,7 @@ class _Inside:
         return _Shown(image, layer, self._shown.unit)
 
     @property
-    def _image(self) -> dict[str, Any]:
+    def _image(self) -> Header:
         """The photograph, as the worker is asked about it."""
         if kept := _KEPT.fullmatch(self._shown.image):
             return {"kept": kept[1]}
@@ -214,7 +215,7 @@ class _Inside:
                 await self._show_layer(answer)
 
     async def ask(
-        self, area: ui.element, text: str, do: str, options: dict[str, Any],
+        self, area: ui.element, text: str, do: str, options: Header,
         again: Handler | None = None,
     ) -> InspectionAnswer | None:  # fmt: skip
         """Ask the worker, and show progress and errors in an area of the page.
@@ -277,7 +278,7 @@ class _Inside:
 
     def _step(self, text: str, to: int, total: int, *, part: str = "") -> None:
         """A button for the photograph (of a part), or else the unit, before or after."""
-        change: dict[str, Any] = {"image": f"{part}/{to}"} if part else {"unit": to}
+        change: Header = {"image": f"{part}/{to}"} if part else {"unit": to}
         icon = "chevron_left" if text.startswith("Previous") else "chevron_right"
         icon_action(icon, text, lambda: self.show(**change)).set_enabled(0 <= to < total)
 

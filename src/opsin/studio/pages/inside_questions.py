@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from nicegui import ui
 
+from opsin.core.child_process import Header
 from opsin.report.inside.decision_sections import METHODS
 from opsin.studio.runs.inspection_sessions import InspectionAnswer
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery
@@ -25,7 +26,7 @@ Ask = Callable[..., Awaitable[InspectionAnswer | None]]
 
 
 def questions(
-    ask: Ask, blocks: Sequence[Block], layer: str, image: dict[str, Any], unfolded: set[str]
+    ask: Ask, blocks: Sequence[Block], layer: str, image: Header, unfolded: set[str]
 ) -> None:
     """Show them for a layer and a photograph; ``unfolded`` keeps those that are open."""
     block = next(block for block in blocks if layer in block)
@@ -46,9 +47,7 @@ def questions(
     show("How is the network built?", lambda: _structure(blocks))
 
 
-async def _lesson(
-    ask: Ask, area: ui.element, block: Block, image: dict[str, Any], asked: dict[str, Any]
-) -> None:
+async def _lesson(ask: Ask, area: ui.element, block: Block, image: Header, asked: Header) -> None:
     """Show the real numbers of a layer of the block."""
     area.clear()
     answer = await ask(area, "Computing an example", "lesson", asked | image)
@@ -81,7 +80,7 @@ def _title(step: dict[str, str], block: Block) -> str:
     return title_of(next(layer for layer in block.layers if layer.name == step["layer"]))
 
 
-async def _explain(ask: Ask, area: ui.element, image: dict[str, Any]) -> None:
+async def _explain(ask: Ask, area: ui.element, image: Header) -> None:
     """Show heat maps with their checks, and the most similar training photographs."""
     area.clear()
     answer = await ask(
