@@ -236,11 +236,12 @@ def _begin_example(studio: Studio, source: str, title: str, values: Mapping[str,
     require("owner")
     with _STARTING:  # a second click starts no second training
         dataset = studio.sets.add_source(source, title=title)
-        if studio.projects.get(dataset.id).classifiers:
+        project, jobs = studio.projects.get(dataset.id), studio.jobs.of_project(dataset.id)
+        if project.classifiers:
             return address(dataset.id, "results")
-        if all(job.over for job in studio.jobs.of_project(dataset.id)):
+        if all(job.over for job in jobs):
             argv = training_form.argv(dataset.words(), values, runs=studio.settings.runs)
-            studio.jobs.add("train", f"{title} 1", argv, project=dataset.id)
+            studio.jobs.add("train", project.next_title(jobs), argv, project=dataset.id)
         return address(dataset.id, "train")
 
 
