@@ -203,7 +203,7 @@ class RunIndex:
             return row
         path = next((self.root / name for name in _folders(self.root) if opaque(name) == id), None)
         if path is None or (stamp := stamp_of(path))[0] == MISSING:
-            raise NotThere("There is no such run", "See the table of runs.")
+            raise NotThere("There is no such classifier", "Go back to your projects.")
         return read_row(path, stamp)
 
     def get(self, id: str) -> RunDirectory:  # noqa: A002
