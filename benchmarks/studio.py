@@ -74,8 +74,8 @@ def record(running: StudioProcess, folder: Path, photos: Path, new: Path) -> Fig
             if not browser.find_elements(By.XPATH, f"{column(name)}//video"):
                 visit.click("Camera", column(name))
             visit.hold(column(name), 8)
-            visit.see(f"{column(name)}//*[@data-at='9']")
-            time.sleep(2)
+            visit.see(f"{column(name)}//*[@data-at='0']")
+            time.sleep(4)
             actions = visit.actions
             if name == CLASSES[-1]:
                 figures = train_and_try(visit, new)

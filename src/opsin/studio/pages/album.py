@@ -331,6 +331,8 @@ class Albums:
 
         def work() -> None:
             with self._lock(album) as own:
+                if new:
+                    own.new_name(new, class_)  # before anything moves
                 step = _step(corrections, lambda known: known.take_back(back))
                 moves: list[tuple[str, str]] = []
                 for target in {int(album.labels[at]) for at in away}:
@@ -381,7 +383,10 @@ class Albums:
         return [int(album.rows[at]) for at in chosen if album.rows[at] >= 0], new
 
     async def _corrections(self, album: Album) -> Corrections:
-        return await self._opened.corrections_of(album.dataset.id)
+        known = await self._opened.corrections_of(album.dataset.id)
+        if album.opened is None or known.key != album.opened.key:  # its rows are others now
+            raise SourceError("The photographs are others by now", "Look at them, then repeat it.")
+        return known
 
     def _own(self, set_id: str) -> PhotoFiles:
         if set_id not in self._files:
