@@ -285,7 +285,7 @@ def test_a_copied_home_makes_no_other_folder_ours(
     record.write_text(json.dumps(content))
     again = Library(queue.home, queue)
     assert not again.get(made.id).made_here
-    with pytest.raises(SourceError, match="belong to its source"):
+    with pytest.raises(SourceError, match="belong to their source"):
         again.add_class(made.id, "star")
     assert list(outside.iterdir()) == []
     sets.images_path(made.id).joinpath("star").symlink_to(outside)

@@ -226,7 +226,7 @@ class Library:
         require("labeller")
         folder = self._made_here(id)
         if class_ not in self.classes(id):
-            raise SourceError(f"The set has no class {class_!r:.80}", "Choose one, or add it.")
+            raise SourceError(f"The project has no class {class_!r:.80}", "Choose one, or add it.")
         _, kind = open_apart(content, name, side=1)
         stem, suffix = file_name(Path(name).stem), Path(name).suffix
         if suffix.lower() not in formats.SUFFIXES:
@@ -375,8 +375,8 @@ class Library:
         the_set = self.get(id)
         if not the_set.made_here:
             raise SourceError(
-                "The images of this set belong to its source",
-                "Add images there, or make an empty set under Data.",
+                "The studio only shows these photos: they belong to their source",
+                "Add photos there, or begin a project with your own on the first page.",
             )
         return Path(the_set.sources[0])
 

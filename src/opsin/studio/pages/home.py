@@ -16,6 +16,7 @@ from opsin.studio.datasets.catalogue import LibraryDataset
 from opsin.studio.datasets.upload_import import SentFile, common_name
 from opsin.studio.jobs import training_form
 from opsin.studio.pages.page import Page
+from opsin.studio.pages.verdicts import in_short
 from opsin.studio.people import allows, require, why_not
 from opsin.studio.projects import Project
 from opsin.studio.state import Studio
@@ -236,11 +237,12 @@ def _begin_example(studio: Studio, source: str, title: str, values: Mapping[str,
     require("owner")
     with _STARTING:  # a second click starts no second training
         dataset = studio.sets.add_source(source, title=title)
-        if studio.projects.get(dataset.id).classifiers:
+        project, jobs = studio.projects.get(dataset.id), studio.jobs.of_project(dataset.id)
+        if project.classifiers:
             return address(dataset.id, "results")
-        if all(job.over for job in studio.jobs.of_project(dataset.id)):
+        if all(job.over for job in jobs):
             argv = training_form.argv(dataset.words(), values, runs=studio.settings.runs)
-            studio.jobs.add("train", f"{title} 1", argv, project=dataset.id)
+            studio.jobs.add("train", project.next_title(jobs), argv, project=dataset.id)
         return address(dataset.id, "train")
 
 
@@ -252,7 +254,7 @@ def _in_words(project: Project) -> str:
     if run is None:
         failed = project.runs and project.runs[0].state in {"failed", "damaged"}
         return "The last training failed" if failed else "Not trained yet"
-    return run.verdict or "Trained, not measured"
+    return in_short(run) or "Trained, not measured"
 
 
 def removed_list(studio: Studio, items: Sequence[Removed]) -> None:

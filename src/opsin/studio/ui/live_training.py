@@ -37,13 +37,7 @@ _MARKS: Final[dict[bool | None, Mark]] = {True: "right", False: "wrong", None: "
 
 
 class LiveTraining:
-    """A running or waiting training, kept up to date by `update`.
-
-    Args:
-        studio: The state of all windows.
-        job: The training.
-        stop: Stops it, if it was started elsewhere.
-    """
+    """A running or waiting training; ``stop`` stops it, if it was started elsewhere."""
 
     def __init__(self, studio: Studio, job: Job, stop: Callable[[], object]) -> None:
         self._studio, self.job, self._stop = studio, job, stop

@@ -29,25 +29,15 @@ _LONGEST: Final = 60
 
 @dataclass(frozen=True)
 class Level:
-    """One of three choices.
-
-    Args:
-        name: Its key.
-        title: Its name for people.
-        text: What it does.
-        options: Options as in a form (`opsin.studio.jobs.training_form`).
-        expected: Seconds of each phase of it, before this machine was measured.
-        seconds: Seconds on this machine; ``None`` if nobody knows yet.
-        off: Why it cannot be chosen.
-    """
+    """One of three choices."""
 
     name: str
     title: str
-    text: str
-    options: dict[str, str]
-    expected: dict[str, float]
-    seconds: float | None
-    off: str
+    text: str  # what it does
+    options: dict[str, str]  # as in a form (`opsin.studio.jobs.training_form`)
+    expected: dict[str, float]  # seconds of each phase, before this machine was measured
+    seconds: float | None  # on this machine, if they are known
+    off: str  # why it cannot be chosen
 
     @property
     def words(self) -> str:
