@@ -12,9 +12,9 @@ import pytest
 pytest.importorskip("nicegui")
 
 from opsin.core.errors import OpsinError, SourceError
+from opsin.studio.datasets.album import Albums
 from opsin.studio.datasets.uploads import Uploads, UploadTooLarge
 from opsin.studio.jobs.queue import Queue, TooManyJobs
-from opsin.studio.pages.album import Albums
 from opsin.studio.pages.confirmed_labels import ConfirmedLabels
 from opsin.studio.pages.photo_findings import SettledThings
 from opsin.studio.pages.removed import remove_project

@@ -15,6 +15,7 @@ from nicegui import Event
 from opsin.core.errors import RunError
 from opsin.core.storage import storage_errors
 from opsin.studio import StudioSettings
+from opsin.studio.datasets.album import Albums
 from opsin.studio.datasets.catalogue import Library
 from opsin.studio.datasets.folders import Folders
 from opsin.studio.datasets.uploads import Uploads
@@ -71,6 +72,7 @@ class Studio:
         self.uploads = Uploads(settings.home, most_disk=settings.most_disk)
         self.places = places = ImagePlaces(self.sets, self.folders, settings.home)
         self.opened = DatasetCache(self.sets, self.runs, places)
+        self.albums = Albums(self)
         self.tried = PredictionSession(self.runs)
         self.inside = InspectionSessions(self.runs, places, self.tried, settings.home)
         self._lock = FileLock(settings.home / "studio.lock")

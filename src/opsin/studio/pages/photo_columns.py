@@ -9,8 +9,8 @@ from typing import Final, Protocol
 from nicegui import ui
 
 from opsin.core.format import count
+from opsin.studio.datasets.album import Album
 from opsin.studio.datasets.upload_import import SentFile
-from opsin.studio.pages.album import Album
 from opsin.studio.ui import kit
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery
 from opsin.studio.ui.intake import IMAGES, Intake

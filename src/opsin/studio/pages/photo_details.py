@@ -11,9 +11,9 @@ from pydantic import BaseModel
 
 from opsin.core.format import count, counted, file_size
 from opsin.data.image_tree import left_out_in_words
+from opsin.studio.datasets.album import Album
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import JobAction, new_output_folder
-from opsin.studio.pages.album import Album, albums_of
 from opsin.studio.pages.photo_columns import PhotoColumn, Work
 from opsin.studio.ui import kit
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery
@@ -99,7 +99,7 @@ def details(studio: Studio, album: Album, do: Callable[[Awaitable[str]], Awaitab
 
         async def restore() -> None:
             chosen = [removed[at] for at in gallery.chosen] or removed
-            await do(albums_of(studio).restore(album, chosen))
+            await do(studio.albums.restore(album, chosen))
 
         kit.action("Restore the chosen, or all", restore)
     _export(studio, album)

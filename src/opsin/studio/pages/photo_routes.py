@@ -12,8 +12,7 @@ from starlette.responses import Response
 from opsin.core.errors import ImageError
 from opsin.data.images import open_apart
 from opsin.studio.datasets.decoded_dataset import png_of
-from opsin.studio.pages.album import albums_of
-from opsin.studio.pages.photo_contents import Contents
+from opsin.studio.datasets.photo_contents import Contents
 from opsin.studio.threads import IMAGES, ComputedOnce
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ class _Picture(NamedTuple):
 
 def add_routes(api: FastAPI, studio: Studio) -> None:
     """Serve the photographs of datasets, by opaque names."""
-    albums, thumbnails = albums_of(studio), ComputedOnce[tuple[str, str], _Picture](_THUMBNAILS)
+    albums, thumbnails = studio.albums, ComputedOnce[tuple[str, str], _Picture](_THUMBNAILS)
 
     async def picture(set_id: str, token: str, side: int) -> _Picture:
         contents = await albums.contents(set_id)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from nicegui import ui
 
 from opsin.core.format import count, counted
-from opsin.studio.pages.album import Album, albums_of
+from opsin.studio.datasets.album import Album
 from opsin.studio.pages.photo_findings import SettledThings, Thing, things_to_look_at
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit
@@ -35,7 +35,7 @@ class ThingsDialog:
     """
 
     def __init__(self, studio: Studio, do: Do) -> None:
-        self._studio, self._do, self._albums = studio, do, albums_of(studio)
+        self._studio, self._do, self._albums = studio, do, studio.albums
         self._things: list[Thing] = []
         self._album: Album | None = None
         self._most = _SHOWN

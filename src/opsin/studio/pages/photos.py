@@ -11,11 +11,11 @@ from nicegui import background_tasks, events, ui
 
 from opsin.core.errors import OpsinError, StorageError
 from opsin.core.format import count, counted
+from opsin.studio.datasets.album import Album
 from opsin.studio.datasets.upload_import import SentFile
 from opsin.studio.errors import DiskFull, NotThere
 from opsin.studio.jobs.job import Job
 from opsin.studio.pages import photo_details
-from opsin.studio.pages.album import Album, albums_of
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.photo_columns import ARCHIVES, ClassColumn, PhotoColumn, batch_of
 from opsin.studio.pages.photo_things import ThingsDialog
@@ -63,7 +63,7 @@ class _Photos:
 
     def __init__(self, studio: Studio, project: Project, frame: Frame) -> None:
         self._studio, self._project, self._frame = studio, project, frame
-        self._albums = albums_of(studio)
+        self._albums = studio.albums
         self._album: Album | None = None
         self._columns: dict[str, ClassColumn] = {}
         self._tray: PhotoColumn | None = None

@@ -18,7 +18,6 @@ from opsin.runtime.prediction import Prediction
 from opsin.studio.jobs import training_form
 from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.queue import JobAction
-from opsin.studio.pages.album import albums_of
 from opsin.studio.projects import Project
 from opsin.studio.runs.compared import Compared
 from opsin.studio.runs.dataset_cache import recipe_of
@@ -67,7 +66,7 @@ class Corrections:
         async def undo() -> None:
             with status.errors():
                 _, path = self._studio.tried.joined[key]
-                await albums_of(self._studio).take_out(self._set_id, path)
+                await self._studio.albums.take_out(self._set_id, path)
                 del self._studio.tried.joined[key]
                 await self._changed()
                 show()
@@ -100,7 +99,7 @@ class Corrections:
         return self._project.dataset.id
 
     async def _join(self, key: str, class_: str) -> None:
-        kept, albums = self._studio.tried.get(key), albums_of(self._studio)
+        kept, albums = self._studio.tried.get(key), self._studio.albums
         path = await albums.keep(self._set_id, class_, kept.content, kept.name)
         self._studio.tried.joined[key] = class_, path
         await self._changed()

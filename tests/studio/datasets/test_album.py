@@ -17,10 +17,10 @@ import opsin
 from opsin.core.errors import SourceError
 from opsin.data.corrections import read_corrections
 from opsin.data.dataset import load_recipe
+from opsin.studio.datasets.album import Album, Albums
 from opsin.studio.datasets.catalogue import LibraryDataset
 from opsin.studio.datasets.upload_import import SentFile
 from opsin.studio.errors import NotThere, new_api
-from opsin.studio.pages.album import Album, Albums, albums_of
 from opsin.studio.pages.photo_findings import SettledThings, things_to_look_at
 from opsin.studio.pages.photo_routes import add_routes
 from opsin.studio.runs.dataset_cache import recipe_of
@@ -225,7 +225,7 @@ def test_thumbnails_keep_the_aspect_and_originals_the_size(studio: Studio) -> No
     root = studio.sets.images_path(dataset.id)
     Image.new("RGB", (1000, 400), (200, 30, 30)).save(root / "disc" / "wide.jpg")
     (root / "disc" / "broken.jpg").write_bytes(b"no image")
-    album = asyncio.run(albums_of(studio).open(dataset.id))
+    album = asyncio.run(studio.albums.open(dataset.id))
     at = {Path(album.name(at)).name: at for at in range(len(album.labels))}
     reply = get(studio, album.address(at["wide.jpg"]))
     assert reply.headers["cache-control"] == "private, max-age=31536000, immutable"
@@ -252,7 +252,7 @@ def test_a_settled_thing_disappears_for_every_window(studio: Studio) -> None:
         async def look() -> list[str]:
             opened = await studio.opened.of_set(dataset.id)
             opened.findings = {finding.kind: finding for finding in found}
-            album = await albums_of(studio).open(dataset.id)
+            album = await studio.albums.open(dataset.id)
             return [f"{thing.kind} {thing.key}" for thing in await things_to_look_at(studio, album)]
 
         return asyncio.run(look())

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +20,9 @@ from opsin.data.corrections import LEFT_OUT, read_corrections
 from opsin.studio.datasets.catalogue import LibraryDataset, without_places
 from opsin.studio.datasets.corrections import Corrections
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
+from opsin.studio.datasets.photo_contents import Contents, read_contents, stamp_of_folders
+from opsin.studio.datasets.photo_files import Change, PhotoFiles
 from opsin.studio.datasets.upload_import import SentFile
-from opsin.studio.pages.photo_contents import Contents, read_contents, stamp_of_folders
-from opsin.studio.pages.photo_files import Change, PhotoFiles
 from opsin.studio.people import allows, require
 from opsin.studio.runs.dataset_cache import NotDecoded
 from opsin.studio.threads import IMAGES, UPLOADS, ComputedOnce
@@ -34,12 +33,6 @@ if TYPE_CHECKING:
 #: Label of images that are left out.
 OUT: Final = -1
 _OPEN: Final = 4
-_ALBUMS: Final = WeakKeyDictionary["Studio", "Albums"]()
-
-
-def albums_of(studio: Studio) -> Albums:
-    """The albums of a studio, which all its windows share."""
-    return _ALBUMS.setdefault(studio, Albums(studio))
 
 
 @dataclass(frozen=True, eq=False)
