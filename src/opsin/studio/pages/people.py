@@ -58,18 +58,23 @@ class _PeoplePage:
         people = self._studio.people.all()
         if not people:
             kit.empty("People whom you invite appear here.")
-        for person in people:
-            with ui.element("div").classes("line card"):
-                with ui.element("div").classes("col"):
-                    ui.label(safe(person.name)).classes("text-weight-bold")
-                    seen = f"last here {ago(person.seen)}" if person.joined else "not here yet"
-                    kit.note(seen)
-                ui.select(
-                    {role: text.partition(":")[0] for role, text in _ROLES.items()},
-                    value=person.role, label="Role",
-                    on_change=lambda event, person=person: self._change(person, event.value),
-                )  # fmt: skip
-                kit.action("End access", lambda person=person: self._revoke(person), kind="danger")
+        with ui.element("div").classes("stack"):
+            for person in people:
+                self._line(person)
+
+    def _line(self, person: Person) -> None:
+        name = safe(person.name)
+        with ui.element("div").classes("line card"):
+            with ui.element("div").classes("col").style("min-width: min(100%, 160px)"):
+                ui.label(name).classes("text-weight-bold")
+                kit.note(f"last here {ago(person.seen)}" if person.joined else "not here yet")
+            ui.select(
+                {role: text.partition(":")[0] for role, text in _ROLES.items()},
+                value=person.role, label="Role",
+                on_change=lambda event: self._change(person, event.value),
+            )  # fmt: skip
+            button = kit.action("End access", lambda: self._revoke(person), kind="danger")
+            button.props["aria-label"] = f"End access: {name}"
 
     async def _ask(self) -> None:
         with ui.dialog() as dialog, ui.card().classes("stack"):
