@@ -17,13 +17,13 @@ import opsin
 from opsin.core.errors import SourceError
 from opsin.data.corrections import read_corrections
 from opsin.data.dataset import load_recipe
-from opsin.studio.datasets.album import Album, Albums
+from opsin.studio.datasets.album import Album
 from opsin.studio.datasets.catalogue import LibraryDataset
 from opsin.studio.datasets.upload_import import SentFile
 from opsin.studio.errors import NotThere, new_api
-from opsin.studio.pages.photo_findings import SettledThings, things_to_look_at
 from opsin.studio.pages.photo_routes import add_routes
-from opsin.studio.runs.dataset_cache import recipe_of
+from opsin.studio.pages.photo_things import SettledThings, things_to_look_at
+from opsin.studio.runs.albums import Albums
 from opsin.studio.runs.run_index import opaque
 from opsin.studio.state import Studio
 from tests.conftest import shape_image, write_shapes
@@ -49,7 +49,7 @@ class Window:
     """What a page does with an album."""
 
     def __init__(self, studio: Studio, dataset: LibraryDataset) -> None:
-        self.albums, self.id = Albums(studio), dataset.id
+        self.albums, self.id = studio.albums, dataset.id
 
     def album(self) -> Album:
         return asyncio.run(self.albums.open(self.id))
@@ -129,7 +129,7 @@ def test_classes_are_added_renamed_and_removed_without_losing_a_label(studio: St
     assert window.counts() == {"disc": 3, "square": 3, "star": 2}
     # What is trained on is what is shown.
     path = studio.sets.corrections_path(dataset.id)
-    recipe = recipe_of(dataset).model_copy(update={"labels": str(path)})
+    recipe = dataset.recipe().model_copy(update={"labels": str(path)})
     trained = load_recipe(recipe, for_training=False)
     numbers = np.bincount(trained.labels, minlength=len(trained.classes))
     assert dict(zip(trained.classes, numbers.tolist(), strict=True)) == window.counts()
@@ -253,7 +253,7 @@ def test_a_settled_thing_disappears_for_every_window(studio: Studio) -> None:
             opened = await studio.opened.of_set(dataset.id)
             opened.findings = {finding.kind: finding for finding in found}
             album = await studio.albums.open(dataset.id)
-            return [f"{thing.kind} {thing.key}" for thing in await things_to_look_at(studio, album)]
+            return [f"{thing.kind} {thing.key}" for thing in things_to_look_at(studio, album)]
 
         return asyncio.run(look())
 

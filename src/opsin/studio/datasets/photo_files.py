@@ -18,7 +18,7 @@ from opsin.core.errors import SourceError
 from opsin.core.format import counted
 from opsin.core.storage import storage_errors, write_json
 from opsin.studio import people
-from opsin.studio.datasets.upload_import import TRAY, class_name
+from opsin.studio.datasets.upload_import import class_name
 from opsin.studio.trash import KEPT
 
 #: The folder, beside a dataset's own, of what was removed; its folders are named by the time.
@@ -46,13 +46,13 @@ class Change(BaseModel):
     moves: list[tuple[str, str]] = []
     step: int | None = None
 
-    @property
-    def new(self) -> bool:
-        """Whether it added files, such as those of a camera that records."""
-        return bool(self.moves) and self.text.endswith(" added")
-
 
 _CHANGES: Final = TypeAdapter(list[Change])
+
+
+def no_class(name: str) -> SourceError:
+    """The error for a class that another window renamed or removed."""
+    return SourceError(f"There is no class {name!r:.80} any more", "Choose another one.")
 
 
 class PhotoFiles:
@@ -80,11 +80,6 @@ class PhotoFiles:
             )
         return self._source
 
-    @property
-    def tray(self) -> Path:
-        """The folder of photographs without a class."""
-        return self.source.parent / TRAY
-
     def changes(self) -> list[Change]:
         """What can be undone, the newest last."""
         with contextlib.suppress(OSError, ValueError, RecursionError):
@@ -95,7 +90,7 @@ class PhotoFiles:
         """Record a change."""
         people.record(f"{text} in {self._title()}")
         change = Change(text=text, when=time.time(), moves=list(moves), step=step)
-        self._write([*self.changes(), change][-_STEPS:])
+        self._write([*self.changes(), change])
 
     def take_last(self) -> Change | None:
         """Forget the last change, and move its files back."""
@@ -106,17 +101,15 @@ class PhotoFiles:
                 return None
             removed = self._removed_now() if any(not before for before, _ in last.moves) else None
             back = [(after, before or f"{removed}/{after}") for before, after in last.moves]
-            self._move([pair for pair in reversed(back) if self._path(pair[0]).exists()])
+            self._move([pair for pair in reversed(back) if (self.source.parent / pair[0]).exists()])
             self._write(changes)
             people.record(f"Took back: {last.text} in {self._title()}")
         return last
 
     def add_class(self, name: str) -> str:
         """Add an empty class; return its name."""
-        name = class_name(name)
+        name = self._new_name(name)
         folder = self.source / name
-        if name.casefold() in {path.name.casefold() for path in self._folders()}:
-            raise SourceError(f"There is a class {name!r:.80} already", "Choose another name.")
         with storage_errors(folder):
             folder.mkdir(parents=True)
         self.note(f"Added the class {name}", [("", self._short(folder))])
@@ -124,10 +117,7 @@ class PhotoFiles:
 
     def rename_class(self, old: str, new: str) -> Moves:
         """Rename a class; return the moves."""
-        new = class_name(new)
-        others = {path.name.casefold() for path in self._folders() if path.name != old}
-        if new.casefold() in others:
-            raise SourceError(f"There is a class {new!r:.80} already", "Choose another name.")
+        new = self._new_name(new, old)
         return self._move([(self._short(self.source / old), self._short(self.source / new))])
 
     def remove_class(self, name: str) -> Moves:
@@ -139,8 +129,9 @@ class PhotoFiles:
         """Move files into a class; return the moves."""
         folder = self.source / class_
         if not folder.is_dir():
-            raise SourceError(f"There is no class {class_!r:.80} any more", "Choose another one.")
-        return self._move([(self._short(file), self._free(folder / file.name)) for file in files])
+            raise no_class(class_)
+        away = [file for file in files if file.parent != folder]
+        return self._move([(self._short(file), self._free(folder / file.name)) for file in away])
 
     def remove(self, files: Iterable[Path]) -> Moves:
         """Remove files; return the moves."""
@@ -151,7 +142,8 @@ class PhotoFiles:
         """Record new files, together with those just before, and say how many they are."""
         moves, changes = [("", self._short(file)) for file in files], self.changes()
         last = changes[-1] if changes else None
-        if last and last.new and time.time() - last.when < _TOGETHER:
+        together = last and last.moves and last.text.endswith(" added")
+        if last and together and time.time() - last.when < _TOGETHER:  # of a camera that records
             self._write(changes[:-1])
             moves = [*last.moves, *moves]
         text = f"{counted(len(moves), 'photograph')} added"
@@ -160,28 +152,28 @@ class PhotoFiles:
 
     def sweep(self, kept: float = KEPT) -> None:
         """Delete for good what was removed seven days ago."""
-        if self._source is None:
-            return
-        folder = self._source.parent / REMOVED
-        for entry in list(folder.iterdir()) if folder.is_dir() else ():
+        folder = self._source.parent / REMOVED if self._source else None
+        for entry in list(folder.iterdir()) if folder and folder.is_dir() else ():
             removed = entry.name.partition("-")[0]
             if removed.isdecimal() and time.time() - int(removed) / 1e9 > kept:
                 shutil.rmtree(entry, ignore_errors=True)
-        recent = [change for change in self.changes() if time.time() - change.when <= kept]
-        if len(recent) < len(self.changes()):
+        changes = self.changes()
+        recent = [change for change in changes if time.time() - change.when <= kept]
+        if len(recent) < len(changes):
             self._write(recent)
 
-    def _folders(self) -> list[Path]:
-        return [path for path in self.source.iterdir() if path.is_dir()]
+    def _new_name(self, text: str, old: str = "") -> str:
+        name = class_name(text)
+        others = {path.name for path in self.source.iterdir() if path.is_dir()} - {old}
+        if name.casefold() in {other.casefold() for other in others}:
+            raise SourceError(f"There is a class {name!r:.80} already", "Choose another name.")
+        return name
 
     def _removed_now(self) -> str:
         return f"{REMOVED}/{time.time_ns()}-{secrets.token_hex(2)}"
 
     def _short(self, path: Path) -> str:
         return path.relative_to(self.source.parent).as_posix()
-
-    def _path(self, short: str) -> Path:
-        return self.source.parent / short
 
     def _free(self, path: Path) -> str:
         while path.exists():
@@ -191,14 +183,14 @@ class PhotoFiles:
     def _move(self, pairs: Moves) -> Moves:
         """Rename files or folders: all, or none."""
         people.require("labeller")
-        done: list[tuple[Path, Path]] = []
+        done, root = list[tuple[Path, Path]](), self.source.parent
         with storage_errors(self.source):
             try:
                 for before, after in pairs:
-                    source, target = self._path(before), self._path(after)
+                    source, target = root / before, root / after
                     target.parent.mkdir(parents=True, exist_ok=True)
                     if target.exists() and not target.samefile(source):
-                        target = self._path(self._free(target))
+                        target = root / self._free(target)
                     source.rename(target)
                     done.append((source, target))
             except BaseException:
@@ -209,4 +201,4 @@ class PhotoFiles:
         return [(self._short(source), self._short(target)) for source, target in done]
 
     def _write(self, changes: Sequence[Change]) -> None:
-        write_json(self._file, [change.model_dump() for change in changes])
+        write_json(self._file, [change.model_dump() for change in changes[-_STEPS:]])

@@ -28,7 +28,6 @@ from opsin.studio.pages.page import Page
 from opsin.studio.pages.terminal_training import continue_training, stop_training
 from opsin.studio.people import allows
 from opsin.studio.projects import Project
-from opsin.studio.runs.dataset_cache import recipe_of
 from opsin.studio.runs.run_index import SPLIT_OPTIONS, RunRow
 from opsin.studio.state import Studio
 from opsin.studio.ui import layout
@@ -85,6 +84,7 @@ async def train(
     guide = "how-to/studio.html#train"
     with layout.page(studio, "Train", project=now, here="train", guide=guide) as frame:
         page = _TrainPage(studio, now)
+        await page.count()
         await asyncio.to_thread(page.read, source_run)
         page.build(frame)
         studio.changed.subscribe(page.follow)
@@ -120,6 +120,16 @@ class _TrainPage:
         self._shown = ""
         self.live: LiveTraining | None = None
 
+    async def count(self) -> None:
+        """Count the photographs of each class."""
+        if self._project.dataset is not None:
+            try:
+                album = await self._studio.albums.open(self._project.id, at_once=True)
+            except OpsinError as error:
+                self._fault = error
+            else:
+                self._counts = album.counts or None
+
     def read(self, source_run: str = "") -> None:
         """Read what the form begins with, in a thread."""
         studio, project = self._studio, self._project
@@ -139,7 +149,6 @@ class _TrainPage:
                         f"The photographs of {project.name} are no longer where they were",
                         "Put them back, or add them again.",
                     )
-                self._counts = studio.sets.glance(project.id).counts
             else:
                 recipe_of_run(self._directory())
         except OpsinError as error:
@@ -405,7 +414,7 @@ class _TrainPage:
         if dataset is not None:
             words, labels = dataset.words(), studio.sets.corrections_path(dataset.id)
             corrections = labels if labels.is_file() else None
-            parts = studio.runs.last_of(recipe_of(dataset))
+            parts = studio.runs.last_of(dataset.recipe())
         else:
             directory = self._directory()
             words, corrections = training_form.words_of_location(directory.location())

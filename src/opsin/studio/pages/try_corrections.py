@@ -20,10 +20,9 @@ from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.queue import JobAction
 from opsin.studio.projects import Project
 from opsin.studio.runs.compared import Compared
-from opsin.studio.runs.dataset_cache import recipe_of
 from opsin.studio.runs.run_index import RunRow
 from opsin.studio.state import Studio
-from opsin.studio.threads import IMAGES, UPLOADS
+from opsin.studio.threads import IMAGES
 from opsin.studio.ui.kit import StatusLine, action, ask_text, error_line, link_button, note
 from opsin.studio.ui.layout import Frame
 from opsin.studio.ui.training_levels import Level, levels_for
@@ -61,7 +60,7 @@ class Corrections:
             name = await ask_text("A new class", "What is it?")
             if name:
                 with status.errors():
-                    await join(await UPLOADS.run(self._studio.sets.add_class, self._set_id, name))
+                    await join(await self._studio.albums.add_class(self._set_id, name))
 
         async def undo() -> None:
             with status.errors():
@@ -141,7 +140,7 @@ class Corrections:
         studio, project = self._studio, self._studio.projects.get(self._project.id)
         dataset = studio.sets.get(self._set_id)
         _, level = self._new()
-        parts = studio.runs.last_of(recipe_of(dataset))
+        parts = studio.runs.last_of(dataset.recipe())
         corrections = studio.sets.corrections_path(dataset.id)
         name = f"{project.name} {count(len(project.runs) + 1)}"
         words = training_form.argv(
