@@ -48,6 +48,7 @@ def addresses(
         "Compare": f"/compare?runs={one},{other}",
         "Jobs": "/jobs",
         "Settings": "/settings",
+        "People": "/people",
         "Add from": "/add",
         "Import": "/import",
         "How it works": "/how-it-works",

@@ -94,16 +94,17 @@ def test_a_photograph_is_answered_explained_and_corrected(
     browser.get(f"{running.address}/try?run={opaque('first')}")
     until(browser, lambda: "/projects/" in browser.current_url)
     send(browser, running.folder / "new" / "0.png")
-    until(browser, lambda: one(browser, ".bars .best"))
-    assert one(browser, ".bars .best").text == "0"
+    until(browser, lambda: one(browser, ".bars dt"))
+    assert one(browser, ".bars dt").text == "0"
     assert one(browser, ".headline").text.startswith("0, ")
     assert len(browser.find_elements(By.CSS_SELECTOR, ".bars dt")) == 10
     named(browser, "Show where it looks").click()
     until(browser, lambda: "hiding this makes 0 less probable" in shown(browser), 60)
     assert "/heat/" in (one(browser, ".photo").get_attribute("src") or "")
-    one(browser, ".question .q-item").click()
-    until(browser, lambda: gallery(browser), 60)
-    assert "the same" in shown(browser)
+    named(browser, "Why this answer?").click()
+    until(browser, lambda: "training photographs most like it" in shown(browser), 60)
+    browser.back()
+    until(browser, lambda: one(browser, ".bars dt"))
 
     # It joins another class, which is taken back, also after a reload.
     seven = running.folder / "home" / "pictures"
@@ -122,7 +123,7 @@ def test_a_photograph_is_answered_explained_and_corrected(
     assert not list(seven.glob("*/*/7/0.png"))
     # The address alone brings it back, and another classifier answers the same image.
     browser.get(browser.current_url.replace(opaque("first"), opaque("second")))
-    until(browser, lambda: one(browser, ".bars .best"))
+    until(browser, lambda: one(browser, ".bars dt"))
     calm(running, browser)
 
 
@@ -154,7 +155,7 @@ def test_many_photographs_are_grouped_by_their_answers(
     assert browser.execute_script(script, table).startswith("image,answer,label")
     gallery(browser)[1].click()
     until(browser, lambda: "2 of 8" in shown(browser))
-    until(browser, lambda: one(browser, ".bars .best"))
+    until(browser, lambda: one(browser, ".bars dt"))
     calm(running, browser)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,6 @@ from opsin.core.errors import RunError
 from opsin.data.dataset import Dataset
 from opsin.studio import StudioSettings
 from opsin.studio.errors import NotThere
-from opsin.studio.pages.removed import list_removed, remove_project, restore
 from opsin.studio.state import Studio
 from tests.made_studio import write_two_runs
 
@@ -45,27 +45,35 @@ def test_runs_of_the_command_line_are_a_project_by_their_source(parts: Studio) -
     # Its images become a dataset: the project is the same.
     added = parts.sets.add_source(*newest.places)
     assert [item.id for item in parts.projects.all()] == [project.id] == [added.id]
+    assert names(parts) == ["Digits of ours"]
+    parts.sets.remove(added.id)
+    # Read otherwise, they are another dataset: addresses of before lead to it.
+    other = parts.sets.add_source(*newest.places, size=[8, 8])
+    assert parts.projects.get(project.id).id == other.id != project.id
+    assert names(parts) == ["Digits of ours"]
+    parts.projects.rename(project.id, "Numbers")
+    assert names(parts) == ["Numbers"]
 
 
 def test_a_project_is_removed_and_restored_with_its_classifiers(parts: Studio) -> None:
     [project] = parts.projects.all()
     parts.sets.add_source(*project.runs[0].places, title="Numbers")
-    token = remove_project(parts, project.id)
+    token = parts.projects.remove(project.id)
     assert names(parts) == []
     # After a restart, too.
     parts = started(parts.settings.home.parent)
-    [removed] = list_removed(parts)
+    [removed] = parts.projects.removed()
     assert (removed.name, removed.token) == ("Numbers", token)
-    restore(parts, token)
+    parts.projects.restore(token)
     assert names(parts) == ["Numbers"]
     assert len(parts.projects.get(project.id).classifiers) == 2
-    assert list_removed(parts) == []
+    assert parts.projects.removed() == []
     with pytest.raises(NotThere):
-        restore(parts, token)
+        parts.projects.restore(token)
     # A classifier by itself.
     alone = parts.runs.delete(project.runs[0].id)
-    assert [item.token for item in list_removed(parts)] == [alone]
-    restore(parts, alone)
+    assert [item.token for item in parts.projects.removed()] == [alone]
+    parts.projects.restore(alone)
     assert len(parts.projects.get(project.id).classifiers) == 2
 
 
@@ -75,24 +83,43 @@ def test_what_was_deleted_for_good_is_gone(parts: Studio) -> None:
     kept = parts.sets.new_empty(["ant", "bee"])
     waiting = parts.sets.new_place("An upload on its way")
     waiting.mkdir(parents=True)
-    token = remove_project(parts, made.id)
+    token = parts.projects.remove(made.id)
     parts.sets.sweep()
     assert images.is_dir()
     parts.sets.sweep(0)
     assert not images.exists()
     assert parts.sets.images_path(kept.id).is_dir()
     assert waiting.is_dir()
-    assert list_removed(parts) == []
+    assert parts.projects.removed() == []
     with pytest.raises(NotThere):
-        restore(parts, token)
+        parts.projects.restore(token)
 
 
 def test_nothing_is_removed_while_it_trains(parts: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     [project] = parts.projects.all()
     rows = {row.id: row for row in project.runs}
     row = project.runs[1]
-    rows[row.id] = type(row)(**vars(row) | {"state": "running"})
-    monkeypatch.setattr(parts.runs, "_rows", rows)
+    with monkeypatch.context() as patch:
+        running = type(row)(**vars(row) | {"state": "running"})
+        patch.setattr(parts.runs, "_rows", rows | {row.id: running})
+        with pytest.raises(RunError, match="Stop the training first"):
+            parts.projects.remove(project.id)
+    waiting = parts.jobs.add("train", "Digits 3", ["x"], project=project.id)
     with pytest.raises(RunError, match="Stop the training first"):
-        remove_project(parts, project.id)
+        parts.projects.remove(project.id)
     assert len(parts.projects.get(project.id).runs) == 2
+    parts.jobs.stop(waiting.id)
+    token = parts.projects.remove(project.id)
+    # What is still there comes back, although a part of it is gone for good.
+    shutil.rmtree(parts.settings.runs / ".deleted" / parts.runs.deleted()[0].token)
+    parts.projects.restore(token)
+    assert len(parts.projects.get(project.id).runs) == 1
+
+
+@pytest.mark.parametrize("damaged", ["[1]", '{"a": 1}', "{", "[" * 100_000])
+def test_damaged_files_are_as_none(tmp_path: Path, damaged: str) -> None:
+    (tmp_path / "home").mkdir()
+    for name in ("projects.json", "removed.json"):
+        (tmp_path / "home" / name).write_text(damaged)
+    parts = started(tmp_path)
+    assert (parts.projects.all(), parts.projects.removed()) == ([], [])

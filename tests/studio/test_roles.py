@@ -16,7 +16,6 @@ from opsin.studio.datasets.uploads import Uploads, UploadTooLarge
 from opsin.studio.jobs.queue import Queue, TooManyJobs
 from opsin.studio.pages.confirmed_labels import ConfirmedLabels
 from opsin.studio.pages.photo_things import SettledThings
-from opsin.studio.pages.removed import remove_project
 from opsin.studio.people import NotAllowed, People, Role, Visitor, by_studio, visitor
 from opsin.studio.state import Studio
 from tests.conftest import write_shapes
@@ -52,8 +51,8 @@ def changes_of(studio: Studio) -> dict[Callable[[], object], Role]:
         lambda: jobs.stop_at_once(training.id), lambda: jobs.resume(training.id),
         lambda: jobs.pause_all(True), lambda: jobs.remove(training.id),
         lambda: jobs.remove(short.id), lambda: studio.projects.rename(made.id, "Third"),
-        studio.runs.sweep, lambda: studio.folders.list(studio.folders.root_ids()[0]),
-        lambda: studio.people.invite("Eve", "owner"), lambda: remove_project(studio, made.id),
+        studio.runs.sweep, studio.folders.list,
+        lambda: studio.people.invite("Eve", "owner"), lambda: studio.projects.remove(made.id),
     ]  # fmt: skip
     of_labellers: list[Callable[[], object]] = [
         lambda: asyncio.run(albums.move(album, [0], "square")),

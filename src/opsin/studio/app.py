@@ -22,11 +22,11 @@ from nicegui import ui
 from opsin.core.events import SILENT, Watcher
 from opsin.core.glossary import glossary
 from opsin.core.platform import allow_open_files
-from opsin.studio import StudioSettings, image_routes
+from opsin.studio import StudioSettings, covers, image_routes
 from opsin.studio.datasets import uploads
 from opsin.studio.door import StudioSignIn
 from opsin.studio.errors import new_api
-from opsin.studio.pages import answer_tables, covers, error_pages, photo_routes
+from opsin.studio.pages import answer_tables, error_pages, photo_routes
 from opsin.studio.pages.page import all_pages
 from opsin.studio.pages.project import add_old_addresses
 from opsin.studio.runs import inspection_sessions, prediction_session

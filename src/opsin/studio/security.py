@@ -23,7 +23,6 @@ _DROPPED: Final = (
     "x-forwarded-proto", "x-real-ip",
 )  # fmt: skip
 
-
 # Pages load everything from here. NiceGUI compiles templates in the browser, hence
 # 'unsafe-inline' and 'unsafe-eval'; script attributes such as onerror= are forbidden, which is how
 # a name that holds HTML would run one.
@@ -70,6 +69,18 @@ def signed_in_address(start: str, code: str) -> str:
     return f"{start}/?{urlencode({FIELD: code})}"
 
 
+def write_private(file: Path, content: bytes) -> None:
+    """Write a file that only its owner can read, whole or not at all."""
+    with storage_errors(file):
+        handle, name = tempfile.mkstemp(dir=file.parent, prefix=".sign-in-")  # mode 0600
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(content)
+            Path(name).replace(file)
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+
 class SignInFile:
     """A local page, readable by its owner only, that opens the studio signed in."""
 
@@ -88,18 +99,11 @@ class SignInFile:
         """Write the page, with a new code."""
         self._code = self._sign_in.new_code()
         to = escape(signed_in_address(self._start, self._code))
-        with storage_errors(self.file):
-            handle, name = tempfile.mkstemp(dir=self.file.parent, prefix=".sign-in-")  # mode 0600
-            try:
-                with os.fdopen(handle, "w", encoding="utf-8") as file:
-                    file.write(
-                        '<!doctype html><meta charset="utf-8"><title>Opsin</title>'
-                        f'<meta http-equiv="refresh" content="0;url={to}">'
-                        f'<a href="{to}">Open the studio</a>\n'
-                    )
-                Path(name).replace(self.file)
-            finally:
-                Path(name).unlink(missing_ok=True)
+        page = (
+            '<!doctype html><meta charset="utf-8"><title>Opsin</title>'
+            f'<meta http-equiv="refresh" content="0;url={to}"><a href="{to}">Open the studio</a>\n'
+        )
+        write_private(self.file, page.encode())
 
     def remove(self) -> None:
         """Remove the page."""

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from filelock import FileLock, Timeout
 from nicegui import Event
 
-from opsin.core.errors import RunError
+from opsin.core.errors import OpsinError, RunError
 from opsin.core.storage import storage_errors
 from opsin.studio import StudioSettings
 from opsin.studio.datasets.catalogue import Library
@@ -67,7 +67,7 @@ class Studio:
         self.jobs = Queue(settings.home, settings.at_once, settings.runs, settings.most_waiting)
         self.progress = ProgressOfAll(self.jobs, self.runs)
         self.sets = Library(settings.home, self.jobs)
-        self.projects = Projects(self.sets, self.runs, settings.home)
+        self.projects = Projects(self.sets, self.runs, self.jobs, settings.home)
         self.folders = Folders(settings.roots)
         self.uploads = Uploads(settings.home, most_disk=settings.most_disk)
         self.places = places = ImagePlaces(self.sets, self.folders, settings.home)
@@ -94,10 +94,7 @@ class Studio:
 
     async def start(self) -> None:
         """Check runs and jobs, and keep watching."""
-        self._tasks = [
-            asyncio.create_task(self.watch(), name="watch"),
-            asyncio.create_task(self._sweep(), name="sweep"),
-        ]
+        self._tasks = [asyncio.create_task(self.watch()), asyncio.create_task(self._sweep())]
 
     async def stop(self) -> None:
         """Stop the studio; trainings continue."""
@@ -114,24 +111,25 @@ class Studio:
         kept = self.settings.home / "compare"  # of earlier versions
         await asyncio.to_thread(shutil.rmtree, kept, ignore_errors=True)
         while True:
-            await asyncio.to_thread(self.runs.sweep)
-            await asyncio.to_thread(self.sets.sweep)
+            try:
+                await asyncio.to_thread(self.runs.sweep)
+                await asyncio.to_thread(self.sets.sweep)
+            except (OSError, OpsinError) as error:
+                _LOG.warning("the studio could not empty its trash: %s", error)
             await asyncio.sleep(3600)
 
-    def queue_in_words(self) -> str:
-        """Return the queue's state in a few words; ``""`` if it is empty."""
-        jobs = self.jobs.jobs()
-        running, waiting = sum(job.active for job in jobs), sum(job.pending for job in jobs)
-        words = [f"{running} running"] * bool(running) + [f"{waiting} waiting"] * bool(waiting)
-        return " · ".join(words)
+    async def first_scan(self) -> None:
+        """Wait until the runs are known, once after the start."""
+        if not self.runs.scanned:
+            await WATCHER.run(self.runs.scan)
 
     async def watch(self, every: float = 1.0) -> None:
         """Check runs and jobs periodically, and emit changes."""
-        last = fault = ""
+        last = ""
         while True:
+            fault = ""
             try:
                 await self.look()
-                fault = ""
             except Exception as error:  # noqa: BLE001  without it, the studio would show old data
                 fault = str(error)
                 if fault != last:

@@ -261,3 +261,27 @@ def test_a_real_look_finds_rows_and_counts(sets: Library, queue: Queue, shapes: 
     assert look.found.images == 24
     with np.load(sets.folder(added.id) / "rows.npz") as rows:
         assert sum(len(rows[part]) for part in ("train", "val", "test")) == 24
+
+
+@pytest.mark.parametrize("source", ["/", "..", "elsewhere", "link"])
+def test_a_copied_home_makes_no_other_folder_ours(
+    tmp_path: Path, queue: Queue, sets: Library, source: str
+) -> None:
+    made = sets.new_empty(["cat", "dog"])
+    place = sets.images_path(made.id)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (place.parent / "link").symlink_to(outside)
+    places = {"/": "/", "..": str(place.parent / ".."), "elsewhere": str(outside)}
+    record = sets.folder(made.id) / "set.json"
+    content = json.loads(record.read_text())
+    content["sources"] = [places.get(source, str(place.parent / source))]
+    record.write_text(json.dumps(content))
+    again = Library(queue.home, queue)
+    assert not again.get(made.id).made_here
+    with pytest.raises(SourceError, match="belong to their source"):
+        again.keep_image(made.id, "cat", png(shape_image("disc", 1)), "1.png")
+    assert list(outside.iterdir()) == []
+    sets.images_path(made.id).joinpath("star").symlink_to(outside)
+    with pytest.raises(SourceError, match="no class 'star'"):
+        sets.keep_image(made.id, "star", png(shape_image("disc", 1)), "1.png")

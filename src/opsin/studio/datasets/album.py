@@ -139,8 +139,11 @@ def _read_folder(root: Path, most: int | None) -> Contents:
     classes = sorted((Path(path).name for path in _folders(root)), key=natural)
     classes = list(filter(is_visible, classes))
     tray = root.parent / TRAY
-    loose = sorted(tray.iterdir(), key=lambda file: natural(file.name)) if tray.is_dir() else []
+    loose = list(tray.iterdir()) if tray.is_dir() and not tray.is_symlink() else []
     loose = [file for file in loose if is_visible(file.name) and is_image_name(file.name)]
+    loose = sorted(
+        (file for file in loose if not file.is_symlink()), key=lambda file: natural(file.name)
+    )
     if any(part_named(name) == TRAIN and _folders(root / name) for name in classes):
         parts = open_folder(root)
         files = Files(root, parts.names)

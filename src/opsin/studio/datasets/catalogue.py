@@ -191,8 +191,8 @@ class Library:
         """Add an image to a class of a set that was made here; duplicates are skipped."""
         require("labeller")
         folder = self._made_here(set_id)
-        if class_name(class_) != class_ or not (folder / class_).is_dir():
-            raise SourceError(f"There is no class {class_!r:.80}", "Choose one, or add it.")
+        if class_name(class_) != class_ or not _is_folder(folder / class_):
+            raise SourceError(f"The project has no class {class_!r:.80}", "Choose one, or add it.")
         _, kind = open_apart(content, name, side=1)
         stem, suffix = file_name(Path(name).stem), Path(name).suffix
         if suffix.lower() not in formats.SUFFIXES:
@@ -319,13 +319,17 @@ class Library:
         with contextlib.suppress(OSError, ValueError):
             if re.fullmatch(r"[0-9a-f]{16}", name):
                 dataset = replace(_read_set(self._folder / name), id=name)
+                source = Path(dataset.sources[0]).absolute()
+                own = source.parent == (self._images / name).absolute() and source.name != ".."
+                if dataset.made_here and (not own or source.is_symlink()):
+                    dataset = replace(dataset, made_here=False)  # files there are not ours
                 self._known = {**self._known, name: dataset}
 
     def _made_here(self, set_id: str) -> Path:
         if not self.get(set_id).made_here:
             raise SourceError(
-                "These photographs belong to their source, which is never changed",
-                "Make a project here, and add them to it.",
+                "The studio only shows these photos: they belong to their source",
+                "Add photos there, or begin a project with your own on the first page.",
             )
         return self.images_path(set_id)
 
@@ -335,6 +339,10 @@ class Library:
         for source in sorted(filter(os.path.isabs, places), key=len, reverse=True):
             text = text.replace(source, places[source])
         return text
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 @contextlib.contextmanager

@@ -26,73 +26,58 @@ NAMED: Final = {
     "cifar10": "CIFAR-10: 60,000 photos of animals and vehicles, 32×32",
     "cifar100": "CIFAR-100: 60,000 photos of 100 kinds of things, 32×32",
 }
+_WIDE: Final = "min-width: min(100%, 400px)"
 
 
 async def add_from(studio: Studio) -> None:
     """Build the page."""
+
+    async def add(source: Callable[[], Path | str]) -> None:
+        status.say("Looking for its images …")
+        try:
+            added = await asyncio.to_thread(lambda: studio.sets.add_source(str(source())))
+        except OpsinError as error:
+            status.fail(kit.without_commands(str(error)))
+            return
+        status.clear()
+        studio.changed.emit("sets")
+        ui.navigate.to(address(added.id, "photos"))
+
+    async def folder() -> None:
+        kit.note(
+            "Choose a folder with a subfolder for each class, or a table with a column of files "
+            "and one of classes."
+        )
+        await FolderPicker(studio.folders, "Add this folder", add).open()
+
+    def named() -> None:
+        kit.note("Downloaded once, if this machine does not have it yet, and checked.")
+        with ui.element("div").classes("line"):
+            choice = ui.select(NAMED, value="digits", label="Collection").style(_WIDE)
+            kit.action("Add it", lambda: add(lambda: str(choice.value)), needs="owner")
+
+    def hub() -> None:
+        with ui.element("div").classes("line"):
+            field = ui.input("Name", placeholder="owner/name").props("maxlength=200").style(_WIDE)
+            kit.action("Add it", lambda: add(lambda: _on_hub(field.value)), needs="owner")
+
     with page(studio, "Add from", guide="how-to/data.html"):
         kit.note(
-            "A project of photos that stay where they are. It shows them, trains with them and "
-            "notes your corrections beside them, and never changes them."
+            "A project whose photos stay where they are. The studio shows them, trains with them "
+            "and keeps your corrections beside them. It never changes them."
         )
         status = kit.StatusLine()
-        form = _Form(studio, status)
         with ui.element("div").classes("stack"):
-            kit.question("A folder, a zip or a table of this machine", form.folder, is_open=True)
-            kit.question("A well-known collection", form.named)
-            kit.question("A dataset of the Hugging Face hub", form.hub)
+            kit.question("A folder, a zip or a table of this machine", folder, is_open=True)
+            kit.question("A well-known collection", named)
+            kit.question("A dataset of the Hugging Face hub", hub)
 
 
 PAGE = Page("/add", add_from, more="Add from")
 
 
-class _Form:
-    """The ways to add; each ends on the photos of the new project."""
-
-    def __init__(self, studio: Studio, status: kit.StatusLine) -> None:
-        self._studio, self._status = studio, status
-
-    async def folder(self) -> None:
-        """Show the folders."""
-        kit.note(
-            "Choose the folder with a subfolder for each class, or a table with a column of files "
-            "and one of classes."
-        )
-        picker = FolderPicker(self._studio.folders, "Add this folder", self._add)
-        await picker.open()
-
-    def named(self) -> None:
-        """Show the collections that are known by name."""
-        kit.note("Downloaded once where this machine does not have it yet, and checked.")
-        with ui.element("div").classes("line"):
-            choice = ui.select(NAMED, value="digits", label="Collection")
-            choice.style("min-width: min(100%, 400px)")
-            kit.action("Add it", lambda: self._add(lambda: str(choice.value)), needs="owner")
-
-    def hub(self) -> None:
-        """Ask for a name on the hub."""
-        with ui.element("div").classes("line"):
-            field = ui.input("Name", placeholder="owner/name").props("maxlength=200")
-            field.style("min-width: min(100%, 400px)")
-            kit.action(
-                "Add it", lambda: self._add(lambda: _on_hub(str(field.value or ""))), needs="owner"
-            )
-
-    async def _add(self, source: Callable[[], Path | str]) -> None:
-        """Look a source up, add it, and go to its photos."""
-        self._status.say("Looking for its images …")
-        try:
-            added = await asyncio.to_thread(lambda: self._studio.sets.add_source(str(source())))
-        except OpsinError as error:
-            self._status.fail(kit.without_commands(str(error)))
-            return
-        self._status.clear()
-        self._studio.changed.emit("sets")
-        ui.navigate.to(address(added.id, "photos"))
-
-
-def _on_hub(name: str) -> str:
-    name = name.strip().removeprefix(PREFIX)
+def _on_hub(name: str | None) -> str:
+    name = (name or "").strip().removeprefix(PREFIX)
     if HubName.read(name.partition(":")[0]) is None:
-        raise SourceError("This is no name on the hub", "Copy it from the dataset's page there.")
+        raise SourceError("The hub has no such names", "Copy the name from the dataset's page.")
     return f"{PREFIX}{name}"

@@ -16,18 +16,15 @@ from opsin.core.csv_cells import read_row
 from opsin.core.errors import SourceError
 from opsin.core.files import FileStamp, file_stamp
 from opsin.data.image_tree import is_within, natural
-from opsin.data.images import content_of, open_apart
+from opsin.data.images import content_of
 from opsin.data.sources.archive import is_archive, unpacked_folder
 from opsin.runtime.prediction import NONE_OF_THESE
-from opsin.studio.datasets.decoded_dataset import png_of
 from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.queue import Queue, output_of
-from opsin.studio.runs.prediction_session import SIDE, SMALL, UploadedImage
+from opsin.studio.runs.prediction_session import UploadedImage, png_for_pages
 from opsin.studio.threads import IMAGES
 
-# Tables that are kept.
-_TABLES: Final = 4
 # Media types of jobs' files.
 _KINDS: Final = {".csv": "text/csv", ".npz": "application/octet-stream"}
 
@@ -65,8 +62,12 @@ def grouped(images: Iterable[AnsweredImage]) -> dict[str, list[AnsweredImage]]:
 
 async def read_answers(jobs: Queue, job_id: str) -> list[AnsweredImage]:
     """The images of an ended job, by answer and confidence."""
-    file = await IMAGES.run(_file, jobs, job_id)
-    return await IMAGES.run(_read, file, job_id, await IMAGES.run(file_stamp, file))
+
+    def read() -> list[AnsweredImage]:
+        file = _file(jobs, job_id, "predict")
+        return _read(file, job_id, file_stamp(file))
+
+    return await IMAGES.run(read)
 
 
 async def read_answered(jobs: Queue, job_id: str, place: int) -> UploadedImage:
@@ -77,14 +78,15 @@ async def read_answered(jobs: Queue, job_id: str, place: int) -> UploadedImage:
     return await IMAGES.run(_content, jobs.get(job_id), images[place].name)
 
 
-def _file(jobs: Queue, job_id: str) -> Path:
-    file = output_of(jobs.get(job_id))
-    if file is None or not file.is_file():
-        raise NotThere("The job has no answers yet", "Wait for its end.")
+def _file(jobs: Queue, job_id: str, kind: str = "") -> Path:
+    job = jobs.get(job_id)
+    file = output_of(job)
+    if file is None or not file.is_file() or (kind and job.kind != kind):
+        raise NotThere("There are no answers here", "Go back to Try and start again.")
     return file
 
 
-@functools.lru_cache(_TABLES)
+@functools.lru_cache(4)
 def _read(file: Path, job_id: str, _: FileStamp) -> list[AnsweredImage]:
     with file.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
         rows = csv.reader(stream)
@@ -122,11 +124,8 @@ def add_routes(api: FastAPI, jobs: Queue) -> None:
 
     @api.get("/answers/{job}/{place}.png")
     async def image(job: str, place: int, small: bool = False) -> Response:
-        kept = await read_answered(jobs, job, place)
-        side = SMALL if small else SIDE
-        pixels, _ = await IMAGES.run(open_apart, kept.content, kept.name, side=side)
+        content = await png_for_pages(await read_answered(jobs, job, place), small=small)
         headers = {"cache-control": "private, max-age=86400"}
-        content = await IMAGES.run(png_of, pixels)
         return Response(content, media_type="image/png", headers=headers)
 
     @api.get("/answers/{job}.{kind}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
 from fastapi import Request, Response
 from fastapi.exception_handlers import http_exception_handler
@@ -15,11 +14,9 @@ from starlette.exceptions import HTTPException
 
 from opsin.core.errors import OpsinError
 from opsin.studio.errors import NotThere
+from opsin.studio.state import Studio
 from opsin.studio.ui import kit
 from opsin.studio.ui.layout import page
-
-if TYPE_CHECKING:
-    from opsin.studio.state import Studio
 
 _LOG = logging.getLogger("opsin.studio")
 
@@ -33,7 +30,7 @@ def add(studio: Studio) -> None:
                 kit.link_button("Your projects", "/", kind="primary")
             kit.error_line(error)
             if status == HTTPStatus.NOT_FOUND:
-                kit.note("It may have been removed: the first page can restore what was.")
+                kit.note("If it was removed, you can restore it on the first page.")
         return client.build_response(request, status)
 
     @nicegui_app.exception_handler(OpsinError)
@@ -57,8 +54,8 @@ def add(studio: Studio) -> None:
         if not request.scope.get("nicegui_page_path"):
             raise error
         _LOG.error("the page %s cannot be shown", request.url.path, exc_info=error)
-        text = kit.fault_in_words(error)
-        return shown(request, "Error in the studio", text, HTTPStatus.INTERNAL_SERVER_ERROR)
+        status = HTTPStatus.INTERNAL_SERVER_ERROR
+        return shown(request, "Error in the studio", kit.fault_in_words(), status)
 
 
 def _nowhere() -> NotThere:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from nicegui import ui
 
-from opsin.core.format import counted
+from opsin.core.format import ago, count, counted, day
+from opsin.studio.covers import MOST as PICTURES
 from opsin.studio.datasets.catalogue import LibraryDataset
 from opsin.studio.datasets.upload_import import SentFile, common_name
 from opsin.studio.jobs import training_form
-from opsin.studio.pages import removed
-from opsin.studio.pages.covers import MOST as PICTURES
 from opsin.studio.pages.page import Page
-from opsin.studio.people import allows, why_not
+from opsin.studio.people import allows, require, why_not
 from opsin.studio.projects import Project
 from opsin.studio.state import Studio
-from opsin.studio.threads import UPLOADS, WATCHER
-from opsin.studio.trash import Removed
+from opsin.studio.threads import UPLOADS
+from opsin.studio.trash import KEPT, Removed
 from opsin.studio.ui import kit
 from opsin.studio.ui.intake import IMAGES, Intake
 from opsin.studio.ui.layout import Frame, address, page
@@ -39,18 +40,19 @@ _ARCHIVES: Final = ".zip,.tar,.tgz,.gz,.xz,.bz2,.npz,.parquet"
 _SHARPEN: Final = (
     "(event) => event.target.classList.toggle('pixel', event.target.naturalWidth < 100)"
 )
-# Cards that are shown at first, and from which number on they can be searched.
+# Cards, and removed things, that are shown at first: hundreds of elements take seconds.
 _SHOWN: Final = 24
-_MANY: Final = 9
+_REMOVED_MOST: Final = 50
+_STARTING: Final = threading.Lock()
 
 
 async def home(studio: Studio) -> None:
     """Build the page."""
     with page(studio, "Your projects") as frame:
         content = _Home(studio, frame)
-    if not studio.runs.scanned:
+    if not studio.runs.scanned:  # the frame at once, the projects as soon as they are known
         await ui.context.client.connected()
-        await WATCHER.run(studio.runs.scan)
+        await studio.first_scan()
     await content.show()
 
 
@@ -62,20 +64,15 @@ class _Home:
 
     def __init__(self, studio: Studio, frame: Frame) -> None:
         self._studio, self._frame = studio, frame
-        self._most, self._words = _SHOWN, ""
-        self._shown: list[object] | None = None
+        self._most = _SHOWN
+        self._shown: list[object] = []
         self._items: list[Removed] = []
         with ui.element("div").classes("welcome"):
             self._place_for_photos()
             self._examples()
         self._status = kit.StatusLine()
-        self._search = ui.input(placeholder="Search").props("clearable debounce=200")
-        self._search.props["aria-label"] = "Search your projects"
-        self._search.on_value_change(self._find)
-        self._search.set_visibility(False)
         with ui.element("div").classes("stack"):
-            self._cards = ui.element("div").classes("cards")
-            with self._cards:
+            with ui.element("div").classes("cards") as self._cards:
                 kit.note("Looking for your projects …")
             self._more = kit.action("Show all", self._show_all)
             self._more.set_visibility(False)
@@ -97,10 +94,10 @@ class _Home:
                 kit.action("Use the camera", self._use_camera, icon="photo_camera", needs="owner")
             self._intake.enable(allows("owner"))
             if reason := why_not("owner"):
-                kit.note(f"Only owners begin projects. {reason}")
+                kit.note(f"Only owners can make projects. {reason}")
             kit.note(
-                "A folder for each kind of thing makes a class of it. Loose photos can be sorted "
-                "afterwards. They stay on this machine."
+                "Each folder becomes a class. You can sort loose photos afterwards. Your photos "
+                "stay on this machine."
             )
 
     def _examples(self) -> None:
@@ -108,47 +105,39 @@ class _Home:
             kit.note("No photos at hand? Train an example:")
             for source, title, about, values in EXAMPLES:
                 with ui.element("div"):
-                    kit.action(
-                        title,
-                        lambda s=source, t=title, v=values: self._try_example(s, t, v),
-                        needs="owner",
-                    )
+                    start = partial(self._try_example, source, title, values)
+                    kit.action(title, start, needs="owner")
                     kit.note(about)
             ui.link("How it works, in six pictures", "/how-it-works").classes("note")
 
     async def show(self) -> None:
-        """Show the projects as they are now, where anything about them is another."""
+        """Show the projects as they are now, if anything about them has changed."""
         projects = self._studio.projects.all()
-        words = self._words.casefold().split()
-        chosen = [item for item in projects if all(w in item.name.casefold() for w in words)]
-        cards: list[object] = [_card_state(item) for item in chosen[: self._most]]
-        cards += [len(chosen), len(projects)]
-        if cards != self._shown:
+        shown = projects[: self._most]
+        cards: list[object] = [(item.id, item.name, _in_words(item)) for item in shown]
+        cards.append(len(projects))
+        if cards != self._shown and not self._cards.is_deleted:
             self._shown = cards
-            self._show_cards(projects, chosen)
-        items = await asyncio.to_thread(removed.list_removed, self._studio)
+            self._show_cards(projects)
+        items = await asyncio.to_thread(self._studio.projects.removed)
         if items != self._items and not self._removed.is_deleted:
             self._items = items
             self._removed.clear()
-            if items:
-                with self._removed:
-                    removed.removed_list(self._studio, items)
+            with self._removed:
+                removed_list(self._studio, items)
 
-    def _show_cards(self, projects: list[Project], chosen: list[Project]) -> None:
+    def _show_cards(self, projects: list[Project]) -> None:
         self._frame.retitle(
             "Your projects" if projects else "Teach a computer to tell photos apart"
         )
-        self._search.set_visibility(len(projects) > _MANY)
-        self._more.set_visibility(len(chosen) > self._most)
-        self._more.set_text(f"Show all {counted(len(chosen), 'project')}")
+        self._more.set_visibility(len(projects) > self._most)
+        self._more.set_text(f"Show all {counted(len(projects), 'project')}")
         self._cards.clear()
         with self._cards:
-            for item in chosen[: self._most]:
+            for item in projects[: self._most]:
                 self._card(item)
             if not projects:
                 kit.note("Your projects appear here, each with its photos and its classifiers.")
-            elif not chosen:
-                kit.note("No project has a name like this.")
 
     def _card(self, project: Project) -> None:
         name = safe(project.name, 60)
@@ -157,35 +146,28 @@ class _Home:
             card.props["aria-label"] = name
             with ui.element("div").classes("project-pictures"):
                 for number in range(PICTURES):
-                    with ui.element("img").props("loading=lazy alt=''") as picture:
-                        picture.props["src"] = kit.rooted(f"/covers/{project.id}/{number}")
+                    picture = ui.element("img").props("loading=lazy")
+                    picture.props["src"] = kit.rooted(f"/covers/{project.id}/{number}")
+                    picture.props["alt"] = f"{name}, photo {number + 1}"
                     picture.on("load", js_handler=_SHARPEN)
                     picture.on("error", js_handler="(event) => event.target.remove()")
             with ui.element("div").classes("line no-wrap"):
                 ui.link(name, address(project)).classes("project-name col ellipsis")
                 if allows("owner"):
-                    self._card_menu(project, name)
-            ui.label(_in_words(project)).classes("note")
+                    with kit.icon_action("more_horiz", f"More about {name}"), ui.menu():
+                        ui.menu_item("Rename", partial(self._ask_name, project))
+                        ui.menu_item("Remove", partial(self._remove, project))
+            kit.note(_in_words(project))
+            links = {"Photos": "photos", "Train": "train"}
+            if run is not None:
+                links = {"Try": "try", "Improve": "photos"}
             with ui.element("div").classes("line project-links"):
-                if run is not None:
-                    ui.link("Try", address(project, "try"))
-                    ui.link("Improve", address(project, "photos"))
-                else:
-                    ui.link("Photos", address(project, "photos"))
-                    ui.link("Train", address(project, "train"))
-
-    def _card_menu(self, project: Project, name: str) -> None:
-        with kit.icon_action("more_horiz", f"More about {name}", lambda: None), ui.menu():
-            ui.menu_item("Rename", lambda: self._rename(project))
-            ui.menu_item("Remove", lambda: self._remove(project))
+                for text, there in links.items():
+                    ui.link(text, address(project, there)).props["aria-label"] = f"{text}: {name}"
 
     async def _changed(self, topic: str) -> None:
         if topic in {"runs", "sets", "jobs"}:
             await self.show()
-
-    async def _find(self) -> None:
-        self._words = self._search.value or ""
-        await self.show()
 
     async def _show_all(self) -> None:
         self._most = len(self._studio.projects.all())
@@ -193,15 +175,13 @@ class _Home:
 
     async def _take(self, files: list[SentFile]) -> None:
         """Make a project of what was sent."""
-        self._status.say("Sorting the photos …")
         self._intake.enable(False)
-        try:
-            with self._status.errors():
-                dataset = await UPLOADS.run(self._make, files)
-                self._studio.changed.emit("sets")
-                ui.navigate.to(address(dataset.id, "photos"))
-        finally:
-            self._intake.enable()
+        with self._status.errors():
+            self._status.say("Sorting the photos …")
+            dataset = await UPLOADS.run(self._make, files)
+            self._studio.changed.emit("sets")
+            ui.navigate.to(address(dataset.id, "photos"))
+        self._intake.enable(allows("owner"))
 
     def _make(self, files: list[SentFile]) -> LibraryDataset:
         sets = self._studio.sets
@@ -226,62 +206,79 @@ class _Home:
         return next(name for name in names if name not in taken)
 
     async def _try_example(self, source: str, title: str, values: Mapping[str, str]) -> None:
-        """Train an example, or show it where that was done."""
-        studio = self._studio
-
-        def begin() -> str:
-            dataset = studio.sets.add_source(source, title=title)
-            if studio.projects.get(dataset.id).classifiers:
-                return address(dataset.id, "results")
-            if all(job.over for job in studio.jobs.of_project(dataset.id)):
-                argv = training_form.argv(dataset.words(), values, runs=studio.settings.runs)
-                studio.jobs.add("train", f"{title} 1", argv, project=dataset.id)
-            return address(dataset.id, "train")
-
         with self._status.errors():
-            there = await asyncio.to_thread(begin)
-            studio.changed.emit("sets")
-            studio.changed.emit("jobs")
+            there = await asyncio.to_thread(_begin_example, self._studio, source, title, values)
+            self._studio.changed.emit("sets")
+            self._studio.changed.emit("jobs")
             ui.navigate.to(there)
 
-    async def _rename(self, project: Project) -> None:
-        name = await kit.ask_text("Rename the project", "Name", project.name)
-        if name:
-            await self._rename_to(project, name)
-            self._frame.undo.offer(
-                f"Renamed to {name}", lambda: self._rename_to(project, project.name)
-            )
+    async def _ask_name(self, project: Project) -> None:
+        if name := await kit.ask_text("Rename the project", "Name", project.name):
+            await self._rename(project, name)
+            undo = partial(self._rename, project, project.name)
+            self._frame.undo.offer(f"Renamed to {name}", undo)
 
-    async def _rename_to(self, project: Project, name: str) -> None:
-        with self._status.errors():
-            await asyncio.to_thread(self._studio.projects.rename, project.id, name)
-            self._studio.changed.emit("sets")
+    async def _rename(self, project: Project, name: str) -> None:
+        await asyncio.to_thread(self._studio.projects.rename, project.id, name)
+        self._studio.changed.emit("sets")
 
     async def _remove(self, project: Project) -> None:
         with self._status.errors():
-            token = await asyncio.to_thread(removed.remove_project, self._studio, project.id)
+            token = await asyncio.to_thread(self._studio.projects.remove, project.id)
             self._studio.opened.forget(project.id)
-            self._frame.undo.offer(f"Removed {project.name}", lambda: self._restore(token))
+            undo = partial(_restore, self._studio, token)
+            self._frame.undo.offer(f"Removed {project.name}", undo)
             self._studio.changed.emit("sets")
 
-    async def _restore(self, token: str) -> None:
-        await asyncio.to_thread(removed.restore, self._studio, token)
-        self._studio.changed.emit("sets")
 
-
-def _card_state(project: Project) -> object:
-    """All that a card depends on."""
-    pictures = project.dataset.created if project.dataset else 0
-    return project.id, project.name, _in_words(project), pictures
+def _begin_example(studio: Studio, source: str, title: str, values: Mapping[str, str]) -> str:
+    """Train an example once; return the address where it is trained, or of its results."""
+    require("owner")
+    with _STARTING:  # a second click starts no second training
+        dataset = studio.sets.add_source(source, title=title)
+        project, jobs = studio.projects.get(dataset.id), studio.jobs.of_project(dataset.id)
+        if project.classifiers:
+            return address(dataset.id, "results")
+        if all(job.over for job in jobs):
+            argv = training_form.argv(dataset.words(), values, runs=studio.settings.runs)
+            studio.jobs.add("train", project.next_title(jobs), argv, project=dataset.id)
+        return address(dataset.id, "train")
 
 
 def _in_words(project: Project) -> str:
     """What is known of a project, in a line."""
-    running = next((row for row in project.runs if row.state == "running"), None)
-    if running is not None:
+    if any(row.state == "running" for row in project.runs):
         return "Training"
     run = project.classifier()
     if run is None:
         failed = project.runs and project.runs[0].state in {"failed", "damaged"}
         return "The last training failed" if failed else "Not trained yet"
     return run.verdict or "Trained, not measured"
+
+
+def removed_list(studio: Studio, items: Sequence[Removed]) -> None:
+    """Show what was removed, folded, each with a button that restores it."""
+
+    def build() -> None:
+        kit.note("You can restore what you removed for seven days.")
+        status = kit.StatusLine()
+        for item in items[:_REMOVED_MOST]:
+            with ui.element("div").classes("line"):
+                name = safe(item.name, 80)
+                ui.label(name)
+                kit.note(f"removed {ago(item.when)}, kept until {day(item.when + KEPT)}")
+                button = kit.action("Restore", partial(take, item.token, status), needs="owner")
+                button.props["aria-label"] = f"Restore {name}"
+
+    async def take(token: str, status: kit.StatusLine) -> None:
+        with status.errors():
+            await _restore(studio, token)
+
+    if items:
+        kit.question(f"Recently removed ({count(len(items))})", build)
+
+
+async def _restore(studio: Studio, token: str) -> None:
+    await asyncio.to_thread(studio.projects.restore, token)
+    studio.changed.emit("runs")
+    studio.changed.emit("sets")

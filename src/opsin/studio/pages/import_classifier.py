@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import shutil
 from pathlib import Path
 from typing import Final
@@ -17,6 +16,7 @@ from opsin.studio.datasets.upload_import import SentFile, file_name
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import JobAction, new_output_folder
 from opsin.studio.pages.page import Page
+from opsin.studio.people import allows, require
 from opsin.studio.state import Studio
 from opsin.studio.threads import UPLOADS, WATCHER
 from opsin.studio.ui import kit
@@ -27,7 +27,8 @@ from opsin.studio.words import safe
 # Classifiers, and what stands beside them: names of classes, preparation, licence.
 _MODELS: Final = (".keras", ".h5", ".hdf5", ".onnx", ".skops")
 _ACCEPTED: Final = f"{','.join(_MODELS)},.txt,.json,.md"
-_NONE: Final = "none"
+# What an upload is resumed by: the same in every window, and after a reload.
+_BATCH: Final = "000000000001a907"
 _EXPERT: Final = "How does it expect its photos?"
 # What to do here about an error, by the option that its advice names.
 _HINTS: Final = {
@@ -43,8 +44,6 @@ PIXELS: Final = {"": "As its files say"} | {
 
 
 class _Imported(BaseModel):
-    """What ``opsin import --json`` says, as far as it is used."""
-
     run: str
 
 
@@ -65,42 +64,44 @@ class _Import:
         self._folder: Path | None = None
         self._model: Path | None = None
         titles = {f"set:{item.id}": safe(item.title, 60) for item in studio.sets.all()}
-        images = {_NONE: "No photos", **titles, **{f"name:{name}": name for name in NAMES}}
+        images = {"": "No photos", **titles, **{f"name:{name}": name for name in NAMES}}
         with ui.element("div").classes("stack prose"):
             kit.note(
-                "A network that Keras saved (.keras, .h5), an ONNX file of any program, or an "
-                "estimator of scikit-learn that skops saved (.skops). Nothing in the file is run. "
-                "Files beside it, such as labels.txt, can be sent with it."
+                "A network saved by Keras (.keras, .h5), an ONNX file of any program, or an "
+                "estimator of scikit-learn saved by skops (.skops). Nothing in the file is run. "
+                "You can send files beside it, such as labels.txt, with it."
             )
-            Intake(
+            intake = Intake(
                 "Choose or drop the classifier's file",
                 accept=_ACCEPTED,
                 camera=False,
-                batch=secrets.token_hex(8),
+                batch=_BATCH,
                 on_all=self._take,
             )
-            self._taken = ui.label("").props('role="status"')
-            self._classes = ui.input("Classes in the order of its answers, with commas between")
-            kit.note("Leave it empty where the file names them.")
-            self._measured = ui.select(images, label="Photos to measure it on", value=_NONE)
+            intake.enable(allows("owner"))
+            self._classes = ui.input("Classes in the order of its answers, separated by commas")
+            kit.note("Leave it empty if the file names them.")
+            self._measured = ui.select(images, label="Photos to measure it on", value="")
             self._expert = kit.question(_EXPERT, lambda: None)
             with self._expert:
                 self._pixels = ui.select(PIXELS, label="Values of the pixels", value="")
             with ui.element("div").classes("line"):
                 self._start = kit.action("Import", self._begin, kind="primary", needs="owner")
+                self._taken = kit.note("Choose its file first.").props('role="status"')
             self._start.disable()
             self._status = kit.StatusLine()
 
     async def _take(self, files: list[SentFile]) -> None:
         """Keep what was sent in one folder, as it lay together."""
         with self._status.errors():
+            require("owner")
             if self._folder is None:
                 self._folder = await UPLOADS.run(new_output_folder, self._studio.jobs)
             for file in files:
                 await UPLOADS.run(self._keep, file, self._folder)
         if self._model is not None:
             self._taken.set_text(safe(self._model.name, 80))
-            self._start.enable()
+            self._start.set_enabled(allows("owner"))
 
     def _keep(self, file: SentFile, folder: Path) -> None:
         kept = folder / file_name(file["name"])
@@ -110,25 +111,25 @@ class _Import:
             self._model = kept
 
     def _words(self, model: Path) -> list[str]:
-        """Return the command line of what the form says."""
+        """The command line of what the form says."""
         kind, _, which = str(self._measured.value).partition(":")
-        measured = [f"--data={which}"] if kind == "name" else []
+        words = [f"--runs={self._studio.settings.runs.absolute()}"]
         if kind == "set":
-            measured = self._studio.sets.get(which).words_to_measure()
-        words = [f"--runs={self._studio.settings.runs.absolute()}", *measured]
+            words += self._studio.sets.get(which).words_to_measure()
+        elif kind:
+            words.append(f"--data={which}")
         if self._pixels.value:
             words.append(f"--prepare={self._pixels.value}")
-        if classes := str(self._classes.value).strip():
+        if classes := (self._classes.value or "").strip():
             words.append(f"--classes={classes}")
         return [*command("import", *words), "--", str(model.absolute())]
 
     async def _begin(self) -> None:
-        if self._model is None:
-            return
         self._start.disable()
         try:
             with self._status.errors():
-                await self._bring(self._model)
+                if self._model is not None:
+                    await self._bring(self._model)
         finally:
             if not self._start.is_deleted:
                 self._start.enable()

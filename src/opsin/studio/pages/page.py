@@ -8,24 +8,20 @@ import inspect
 import pkgutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final
 
 from nicegui import ui
 
 from opsin.studio import pages
+from opsin.studio.state import Studio
 
-if TYPE_CHECKING:
-    from opsin.studio.state import Studio
+# Seconds that a page may take, at the first scan of many runs.
+_SLOWEST: Final = 30.0
 
 
 @dataclass(frozen=True)
 class Page:
     """A page, as its module's ``PAGE`` describes it; `all_pages` finds it there.
-
-    Args:
-        path: Its address; parts in braces, such as ``/runs/{run_id}``, are parameters.
-        build: Builds it from the studio and, by name, the parameters of the address and its query.
-        more: Its word in the menu *More*; with ``{project}`` in the path, in that of projects.
 
     Example:
         A page at ``/hello?name=Ada`` is one file in ``opsin/studio/pages``::
@@ -37,9 +33,9 @@ class Page:
             PAGE = Page("/hello", hello, more="Hello")
     """
 
-    path: str
-    build: Callable[..., Awaitable[Any] | Any]
-    more: str = ""
+    path: str  # with parameters in braces, such as ``/runs/{run_id}``
+    build: Callable[..., Awaitable[Any] | Any]  # from the studio and, by name, the parameters
+    more: str = ""  # its word in the menu *More*; with ``{project}`` in the path, of projects
 
     def register(self, studio: Studio) -> None:
         """Answer to its address in the application."""
@@ -48,12 +44,14 @@ class Page:
 
         @functools.wraps(self.build)
         async def shown(*args: Any, **named: Any) -> Any:
+            if self.path != "/":  # which shows at once, and fills itself
+                await studio.first_scan()
             built = self.build(studio, *args, **named)
             return await built if inspect.isawaitable(built) else built
 
         # What FastAPI reads the parameters of the address from: all but the studio.
         shown.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-        ui.page(self.path)(shown)
+        ui.page(self.path, response_timeout=_SLOWEST)(shown)
 
 
 def all_pages() -> list[Page]:

@@ -396,7 +396,7 @@ class _Photos:
         """Take in what was read, if anything is new."""
         with self._errors():
             if await self._albums.read_again(self._id):
-                await self._refresh()
+                await self._changed()  # other windows have the old rows
 
     async def _heard(self, topic: str) -> None:
         if self._place.is_deleted:

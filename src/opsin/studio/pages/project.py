@@ -37,7 +37,8 @@ PAGE = Page("/projects/{project}/", project_page)
 def add_old_addresses(studio: Studio, paths: Collection[str]) -> None:
     """Lead on from the addresses of earlier versions that no page has now."""
 
-    def lead_on(request: Request) -> RedirectResponse:
+    async def lead_on(request: Request) -> RedirectResponse:
+        await studio.first_scan()
         asked = {**request.query_params, **request.path_params}
         page = OLD[request.scope["route"].path]
         key = "from" if page == "train" else "run"

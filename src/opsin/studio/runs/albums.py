@@ -83,11 +83,10 @@ class Albums:
     async def open(self, set_id: str, *, at_once: bool = False) -> Album:
         """The photographs of a dataset now; at once only files, and labels by their names."""
         dataset = self._sets.get(set_id)
-        if dataset.made_here:  # files may have come or gone, by whomever
-            stamp = await IMAGES.run(stamp_of_folders, Path(dataset.sources[0]))
-            if self._stamps.get(set_id) != stamp:
-                self._stamps[set_id] = stamp
-                self.files_changed(set_id)
+        stamp = await IMAGES.run(stamp_of_folders, Path(dataset.sources[0]))
+        if self._stamps.get(set_id) != stamp:  # files came or went, by whomever
+            self._stamps[set_id] = stamp
+            self.files_changed(set_id)
         contents = await self._read(set_id)
         opened: DecodedDataset | None = None
         labels: NDArray[np.int64] | None = None
@@ -286,7 +285,12 @@ class Albums:
         return [int(album.rows[at]) for at in chosen if album.rows[at] >= 0], new
 
     async def _corrections(self, album: Album, rows: Sequence[int]) -> Corrections | None:
-        return await self._opened.corrections_of(album.dataset.id) if rows else None
+        if not rows:
+            return None
+        known = await self._opened.corrections_of(album.dataset.id)
+        if album.opened is None or known.key != album.opened.key:  # its rows are others now
+            raise SourceError("The photographs are others by now", "Look at them, then repeat it.")
+        return known
 
     def _own(self, set_id: str) -> PhotoFiles:
         if set_id not in self._files:

@@ -21,8 +21,9 @@ from opsin.runtime.classifier import Classifier
 from opsin.runtime.model_check import check_model, read_classifier
 from opsin.runtime.prediction import Prediction
 
-# Most seconds of a call: a heat map takes hundreds of evaluations.
+# Most seconds of a call, and those after which a heat map gets no finer.
 _SECONDS: Final = 120.0
+_FINE: Final = 6.0
 _MEMORY: Final = 2 << 30
 # Most classifiers open in a process.
 _OPEN: Final = 2
@@ -42,8 +43,8 @@ class ModelContent:
         """Read it, and check that it is safe to load."""
         path = find_classifier(directory.path)
         content = read_classifier(path)
-        digest = hashlib.sha256(content).hexdigest()
-        return cls(content, str(path), check_model(content, str(path)), digest)
+        most = check_model(content, str(path))
+        return cls(content, str(path), most, hashlib.sha256(content).hexdigest())
 
 
 class Classifying:
@@ -55,11 +56,9 @@ class Classifying:
     def predict(self, model: ModelContent, content: bytes, name: str) -> Prediction:
         """Classify an image, as `Classifier.predict` does."""
         answer, pixels = self._call(model, content, {"do": "predict", "name": name})
-        shape = answer.pop("shape")
-        notes = tuple(answer.pop("notes"))
-        return Prediction(
-            **answer, notes=notes, pixels=np.frombuffer(pixels, np.uint8).reshape(shape)
-        )
+        shape, notes = answer.pop("shape"), tuple(answer.pop("notes"))
+        pixels_there = np.frombuffer(pixels, np.uint8).reshape(shape)
+        return Prediction(**answer, notes=notes, pixels=pixels_there)
 
     def heat(self, model: ModelContent, answer: Prediction) -> tuple[NDArray[np.float32], Resize]:
         """Return the occlusion map of an answer, ``float32[H, W]``, and how its pixels arose."""
@@ -69,10 +68,10 @@ class Classifying:
         return np.frombuffer(heat, np.float32).reshape(pixels.shape[:2]), about["resize"]
 
     def _call(self, model: ModelContent, content: bytes, question: Header) -> tuple[Header, bytes]:
-        about = {"digest": model.digest, "most": model.most, "path": model.path}
-        answer = self._sandbox.call(question | about | {"size": 0}, content)
+        question |= {"digest": model.digest, "most": model.most, "path": model.path}
+        answer = self._sandbox.call(question | {"size": 0}, content)
         if "unknown" in answer[0]:  # to this process: the file, of many megabytes, goes along once
-            header = question | about | {"size": len(model.content)}
+            header = question | {"size": len(model.content)}
             answer = self._sandbox.call(header, model.content + content)
         return answer
 
@@ -100,13 +99,11 @@ def ask(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
     _opened.move_to_end(digest)
     classifier = _opened[digest]
     if header["do"] == "predict":
-        answer = classifier.predict(bytes(rest), name=header["name"])
-        pixels = answer.pixels
-        values = {name: value for name, value in vars(answer).items() if name != "pixels"}
+        values = dict(vars(classifier.predict(bytes(rest), name=header["name"])))
+        pixels = values.pop("pixels")
         return values | {"shape": pixels.shape}, [pixels.tobytes()]
     pixels = np.frombuffer(rest, np.uint8).reshape(header["shape"])
     target = classifier.classes.index(header["label"])
     fill = fill_of(pixels, training_mean(classifier))
-    heat = occlusion_map(classifier.probabilities, pixels, target, fill)
-    resize = classifier.metadata.preparation.resize
-    return {"resize": resize}, [np.ascontiguousarray(heat, np.float32).tobytes()]
+    heat = occlusion_map(classifier.probabilities, pixels, target, fill, seconds=_FINE)
+    return {"resize": classifier.metadata.preparation.resize}, [heat.tobytes()]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import secrets
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -20,39 +23,41 @@ from opsin.core.format import file_size
 from opsin.core.metadata import Preparation, Resize
 from opsin.data.images import open_apart
 from opsin.data.network_pixels import INVERTED, placement
-from opsin.report.maps import PALETTES, Scale
+from opsin.report.inside.decision_sections import overlay
 from opsin.runtime.prediction import Prediction
 from opsin.studio.datasets.decoded_dataset import png_of
 from opsin.studio.errors import NotThere
+from opsin.studio.people import visitor
 from opsin.studio.runs.classifying import Classifying, ModelContent
 from opsin.studio.runs.run_index import RunIndex
-from opsin.studio.threads import IMAGES, ComputedOnce
+from opsin.studio.threads import CLASSIFYING, IMAGES, ComputedOnce
 from opsin.studio.words import safe
-from opsin.web.refusals import BadRequest, json_reply
+from opsin.web.refusals import BadRequest, RequestError, json_reply
 
 #: Most images kept; the oldest are dropped.
 MOST: Final = 200
-# Most bytes of all of them, and of one.
+# Most bytes of all of them, of one, and of a camera's frame.
 _BYTES: Final = 96 << 20
 _ONE: Final = 32 << 20
-# Classifiers whose files are kept.
-_OPENED: Final = 2
-# Most answers and heat maps kept.
-_ANSWERS: Final = 400
-# Most bytes of a camera's frame.
 _FRAME: Final = 1 << 20
+# Classifiers whose files are kept; most bytes of answers and of heat maps, each of which
+# counts as so many at least.
+_OPENED: Final = 2
+_ANSWERS: Final = 64 << 20
+_ANSWER: Final = 160 << 10
+# Most frames of a visitor that wait for an answer: a camera sends the next one after it.
+_FRAMES: Final = 2
 # Classes that an answer to a frame names.
 _NAMED: Final = 20
 #: Longest side of a shown image in pixels, and of a small one.
 SIDE, SMALL = 1024, 320
-# Quantile of a heat map that is the top of its scale, and its opacity.
-_BRIGHTEST: Final = 0.99
-_COVER: Final = 0.6
-# Weights from colour to grey (ITU-R BT.601).
-_GREY: Final = np.array([0.299, 0.587, 0.114])
 
 _Stamp = tuple[str, FileStamp]
 _Asked = tuple[_Stamp, str]
+
+
+class TooManyFrames(RequestError, status=429):  # noqa: N818
+    """A visitor's earlier frames are not answered yet."""
 
 
 class UploadedImage(NamedTuple):
@@ -68,14 +73,16 @@ class PredictionSession:
     def __init__(self, runs: RunIndex) -> None:
         self._runs = runs
         self._kept: OrderedDict[str, UploadedImage] = OrderedDict()
-        self._keys: dict[UploadedImage, str] = {}
-        #: Images that joined a class: the class, and their file there.
-        self.joined: dict[str, tuple[str, Path]] = {}
-        self._bytes = 0
+        self._secret = secrets.token_bytes(16)
+        #: Images that joined a class, by dataset and key: the class, and their file there.
+        self.joined: dict[tuple[str, str], tuple[str, Path]] = {}
         self._classifying = Classifying()
         self._opened = ComputedOnce[_Stamp, ModelContent](_OPENED)
-        self._answers = ComputedOnce[_Asked, Prediction](_ANSWERS)
-        self._heats = ComputedOnce[_Asked, bytes](_ANSWERS)
+        self._answers = ComputedOnce[_Asked, Prediction](
+            _ANSWERS, lambda answer: max(answer.pixels.nbytes, _ANSWER)
+        )
+        self._heats = ComputedOnce[_Asked, bytes](_ANSWERS, lambda heat: max(len(heat), _ANSWER))
+        self._frames = Counter[str]()  # that wait, by visitor
 
     def put(self, content: bytes, name: str) -> str:
         """Store an image and return its unguessable key, the same for the same image."""
@@ -84,17 +91,13 @@ class PredictionSession:
                 f"The image has {file_size(len(content))}, and {_ONE >> 20} MB are allowed",
                 "Make it smaller, or put it into a folder and classify that.",
             )
-        image = UploadedImage(name, content)
-        if image in self._keys:
-            return self._keys[image]
-        key = secrets.token_hex(8)
-        self._kept[key], self._keys[image] = image, key
-        self._bytes += len(content)
-        while len(self._kept) > MOST or self._bytes > _BYTES:
-            key_of_oldest, oldest = self._kept.popitem(last=False)
-            del self._keys[oldest]
-            self.joined.pop(key_of_oldest, None)
-            self._bytes -= len(oldest.content)
+        hashed = hashlib.blake2b(content, key=self._secret, digest_size=8)
+        hashed.update(f"\0{name}".encode("utf-8", "replace"))
+        key = hashed.hexdigest()
+        self._kept[key] = UploadedImage(name, content)
+        self._kept.move_to_end(key)
+        while len(self._kept) > MOST or sum(len(i.content) for i in self._kept.values()) > _BYTES:
+            self._kept.popitem(last=False)
         return key
 
     def get(self, key: str) -> UploadedImage:
@@ -119,50 +122,49 @@ class PredictionSession:
             if not any(note.endswith(INVERTED) for note in answer.notes):
                 pixels, _ = open_apart(kept.content, kept.name, side=SIDE)
                 heat = on_photograph(heat, resize, (pixels.shape[0], pixels.shape[1]))
-            return _over(pixels, heat)
+            return png_of(overlay(pixels, heat))
 
-        return await self._heats.get((stamp, key), lambda: IMAGES.run(draw))
+        return await self._heats.get((stamp, key), lambda: CLASSIFYING.run(draw))
 
     async def live(self, run: str, frame: bytes) -> Prediction:
         """The answer to a camera's frame, which is not kept."""
-        _, model, directory = await self._classifier(run)
+        person = visitor.get().person.id
+        if self._frames[person] >= _FRAMES:
+            raise TooManyFrames("Earlier pictures are not answered yet", "Close other cameras.")
+        self._frames[person] += 1
         try:
-            return await IMAGES.run(self._classifying.predict, model, frame, "the frame")
-        except OpsinError as error:
-            raise without_path(error, directory) from None
+            directory = await IMAGES.run(self._runs.get, run)
+            with _without_path(directory):
+                _, model = await self._classifier(directory)
+                return await CLASSIFYING.run(self._classifying.predict, model, frame, "the frame")
+        finally:
+            self._frames[person] -= 1
 
     async def _answered(self, run: str, key: str) -> tuple[_Stamp, ModelContent, Prediction]:
-        kept = self.get(key)
-        stamp, model, directory = await self._classifier(run)
+        kept, directory = self.get(key), await IMAGES.run(self._runs.get, run)
+        with _without_path(directory):
+            stamp, model = await self._classifier(directory)
+            answer = await self._answers.get(
+                (stamp, key),
+                lambda: CLASSIFYING.run(self._classifying.predict, model, kept.content, kept.name),
+            )
+            return stamp, model, answer
 
-        def predict() -> Prediction:
-            return self._classifying.predict(model, kept.content, kept.name)
-
-        try:
-            answer = await self._answers.get((stamp, key), lambda: IMAGES.run(predict))
-        except OpsinError as error:
-            raise without_path(error, directory) from None
-        return stamp, model, answer
-
-    async def _classifier(self, run: str) -> tuple[_Stamp, ModelContent, RunDirectory]:
-        directory = await IMAGES.run(self._runs.get, run)
+    async def _classifier(self, directory: RunDirectory) -> tuple[_Stamp, ModelContent]:
         stamp = str(directory.path), await IMAGES.run(file_stamp, directory.classifier)
-        try:
-            model = await self._opened.get(stamp, lambda: IMAGES.run(ModelContent.read, directory))
-        except OpsinError as error:
-            raise without_path(error, directory) from None
-        return stamp, model, directory
-
-    async def image(self, key: str, *, small: bool = False) -> bytes:
-        """An image as a PNG file, upright and scaled for pages."""
-        kept = self.get(key)
-        side = SMALL if small else SIDE
-        pixels, _ = await IMAGES.run(open_apart, kept.content, kept.name, side=side)
-        return await IMAGES.run(png_of, pixels)
+        model = await self._opened.get(stamp, lambda: IMAGES.run(ModelContent.read, directory))
+        return stamp, model
 
     def stop(self) -> None:
         """End the sandboxed processes."""
         self._classifying.close()
+
+
+async def png_for_pages(image: UploadedImage, *, small: bool = False) -> bytes:
+    """An image as a PNG file, upright and scaled; it is opened in a sandbox."""
+    side = SMALL if small else SIDE
+    pixels, _ = await IMAGES.run(open_apart, image.content, image.name, side=side)
+    return await IMAGES.run(png_of, pixels)
 
 
 def without_path(error: OpsinError, directory: RunDirectory) -> OpsinError:
@@ -171,13 +173,21 @@ def without_path(error: OpsinError, directory: RunDirectory) -> OpsinError:
     return error.replace(f"{path}{os.sep}", "").replace(path, name)
 
 
+@contextlib.contextmanager
+def _without_path(directory: RunDirectory) -> Iterator[None]:
+    try:
+        yield
+    except OpsinError as error:
+        raise without_path(error, directory) from None
+
+
 def add_routes(api: FastAPI, tried: PredictionSession) -> None:
     """Add the routes for images, heat maps and answers, by opaque names only."""
 
     @api.get("/kept/{key}.png")
     async def kept(key: str, small: bool = False) -> Response:
         headers = {"cache-control": "private, max-age=86400"}  # keys are never reused
-        content = await tried.image(key, small=small)
+        content = await png_for_pages(tried.get(key), small=small)
         return Response(content, media_type="image/png", headers=headers)
 
     @api.get("/heat/{run}/{key}.png")
@@ -213,15 +223,3 @@ def on_photograph(
     area = (right - left, bottom - top)
     whole[top:bottom, left:right] = np.asarray(seen.resize(area, Image.Resampling.BILINEAR))
     return whole
-
-
-def _over(pixels: NDArray[np.uint8], heat: NDArray[np.float32]) -> bytes:
-    """Overlay an occlusion map on the grey image."""
-    brightest = float(np.quantile(heat, _BRIGHTEST))
-    if brightest <= 0:
-        brightest = max(float(heat.max()), 1e-30)
-    # Evidence against the answer is as dark as none.
-    colours = PALETTES["viridis"][Scale(0.0, brightest, "viridis").places(heat)]
-    grey = pixels[..., 0] if pixels.shape[2] == 1 else pixels @ _GREY
-    mixed = _COVER * colours + (1 - _COVER) * grey[:, :, None]
-    return png_of(np.rint(mixed).astype(np.uint8))

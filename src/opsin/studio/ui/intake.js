@@ -1,5 +1,6 @@
 // Files by button, drop, paste or camera, sent in parts; the same file goes on where it stopped.
 const AT_ONCE = 3;
+const PART = 4 * 2 ** 20; // bytes that are sent at once
 const PAUSE = 160; // milliseconds between the frames that are recorded
 const MOST_WAITING = 20;
 const NO_TYPE = /\.(jpe|jfif|p[pgbn]m|avif|webp|tiff?|hei[cf]|hif|mpo|tga|pcx|ico|jp[2cfx]|j2[ck])$/i;
@@ -162,7 +163,7 @@ export default {
     </div>`,
   props: {
     label: String, multiple: Boolean, accept: String, camera: Boolean, folders: Boolean, batch: String,
-    part: Number, disabled: Boolean, small: Boolean, around: String, opens: Boolean,
+    disabled: Boolean, small: Boolean, around: String, opens: Boolean,
   },
   data: () => ({
     over: false, stream: null, able: !!navigator.mediaDevices?.getUserMedia, state: 'idle',
@@ -334,11 +335,11 @@ export default {
     async one(entry, signal) {
       const { file, path, key } = entry;
       const address = '/uploads/' + key;
-      let asked = file.size > this.part;
+      let asked = file.size > PART;
       do {
         const answer = asked
           ? await this.ask(address, { signal })
-          : await this.ask(`${address}?offset=${entry.offset}`, { method: 'PUT', signal, body: file.slice(entry.offset, entry.offset + this.part) });
+          : await this.ask(`${address}?offset=${entry.offset}`, { method: 'PUT', signal, body: file.slice(entry.offset, entry.offset + PART) });
         if (signal.aborted) return false;
         if (!answer && !(await this.readable(file))) {
           [this.total, this.count] = [this.total - file.size + entry.offset, this.count - 1]; // the others can go on

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import re
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import Final
 
 from nicegui import events
 from nicegui.element import Element
 
 from opsin.data.formats import SUFFIXES
 from opsin.studio.datasets.upload_import import SentFile
+from opsin.studio.ui.kit import finished
 from opsin.studio.words import safe
-
-T = TypeVar("T")
 
 #: Images, as HTML's ``accept`` has them; browsers know few kinds by themselves.
 IMAGES: Final = f"image/*,{','.join(SUFFIXES)}"
@@ -28,10 +26,9 @@ _MOST: Final = 1_000_000
 class Intake(Element, component="intake.js"):
     """A place that takes files: by button, drop, paste or camera; progress, stop, go on.
 
-    While *Hold to record* is held, by pointer or key, the camera takes several images a second.
-
-    What it takes goes to `opsin.studio.datasets.uploads` in parts. A file that is sent again with
-    the same ``batch``, after a reload, say, goes on where it stopped.
+    While *Hold to record* is held, by pointer or key, the camera takes several images a second. The
+    files go to `opsin.studio.datasets.uploads` in parts; a file that is sent again with the same
+    ``batch``, after a reload, say, goes on where it stopped.
 
     Args:
         label: What is to be brought, as a request: it is shown, and read to those who do not see.
@@ -39,10 +36,8 @@ class Intake(Element, component="intake.js"):
         accept: What is taken, as in HTML; other files are passed over, and that is said.
         camera: Whether images can be taken; where the browser allows no camera, a line says so.
         batch: 16 hexadecimal digits that say what these files are for.
-        on_file: Is given each file that has arrived.
-        on_all: Is given all of them, once none is on its way any more.
+        on_all: Is given all files, once none is on its way any more.
         folders: Whether a whole folder can be chosen.
-        part: Bytes that are sent at once.
         small: Whether it is a row of buttons; the label is only read out.
         around: Selector of the element around it that takes drops (default: itself).
         opens: Whether the camera is opened at once.
@@ -57,10 +52,8 @@ class Intake(Element, component="intake.js"):
         accept: str = f"{IMAGES},.zip",
         camera: bool = True,
         batch: str,
-        on_file: Callable[[SentFile], Awaitable[object] | object] | None = None,
-        on_all: Callable[[list[SentFile]], Awaitable[object] | object] | None = None,
+        on_all: Callable[[list[SentFile]], Awaitable[object] | object],
         folders: bool = False,
-        part: int = 4 << 20,
         small: bool = False,
         around: str = "",
         opens: bool = False,
@@ -69,10 +62,10 @@ class Intake(Element, component="intake.js"):
         super().__init__()
         self.props.update({
             "label": safe(label), "multiple": multiple, "accept": accept, "camera": camera,
-            "folders": folders, "batch": batch, "part": part, "disabled": False, "small": small,
+            "folders": folders, "batch": batch, "disabled": False, "small": small,
             "around": around, "opens": opens, "live": live,
         })  # fmt: skip
-        self._on_file, self._on_all = on_file, on_all
+        self._on_all = on_all
         self._arrived: dict[str, SentFile] = {}
         # Files are handled in the order of their arrival.
         self._order = asyncio.Lock()
@@ -90,7 +83,6 @@ class Intake(Element, component="intake.js"):
             for file in map(_sent, event.args if isinstance(event.args, list) else ()):
                 if file and len(self._arrived) < _MOST:
                     self._arrived[file["key"]] = file
-                    await _call(self._on_file, file)
 
     def _forget(self) -> None:
         self._arrived.clear()
@@ -100,13 +92,7 @@ class Intake(Element, component="intake.js"):
             files = list(self._arrived.values())
             self._arrived.clear()
             if files:
-                await _call(self._on_all, files)
-
-
-async def _call(hook: Callable[[T], Awaitable[object] | object] | None, given: T) -> None:
-    result = hook(given) if hook else None
-    if inspect.isawaitable(result):
-        await result
+                await finished(self._on_all(files))
 
 
 def _sent(given: object) -> SentFile | None:

@@ -26,8 +26,8 @@ _MESSAGE_MOST: Final = 600
 
 
 def action(
-    text: str, on_click: Handler, *, kind: Kind = "plain", icon: str | None = None, off: str = "",
-    needs: Role = "viewer",
+    text: str, on_click: Handler | None, *, kind: Kind = "plain", icon: str | None = None,
+    off: str = "", needs: Role = "viewer",
 ) -> ui.button:  # fmt: skip
     """A button for who has a role; ``off`` is another reason why it cannot be used now."""
     off = off or why_not(needs)
@@ -39,7 +39,7 @@ def action(
     return button
 
 
-def icon_action(icon: str, label: str, on_click: Handler) -> ui.button:
+def icon_action(icon: str, label: str, on_click: Handler | None = None) -> ui.button:
     """A round button with an icon alone; the label is read out and shown on hover."""
     button = ui.button(on_click=on_click, color=None, icon=icon).props("flat round dense")
     button.props["aria-label"] = safe(label)
@@ -63,7 +63,7 @@ def link_button(
     text: str, address: str, *, kind: Kind = "plain", icon: str | None = None
 ) -> ui.button:
     """A link that looks like a button, for the next page."""
-    button = action(text, lambda: None, kind=kind, icon=icon)
+    button = action(text, None, kind=kind, icon=icon)
     button.props["href"] = rooted(address)
     return button
 
@@ -120,11 +120,15 @@ def question(
 async def guarded(work: Callable[[], Awaitable[object] | object]) -> None:
     """Do some work, and show an `OpsinError` of it where it happens."""
     try:
-        result = work()
-        if inspect.isawaitable(result):
-            await result
+        await finished(work())
     except OpsinError as error:
         error_line(error)
+
+
+async def finished(result: Awaitable[object] | object) -> None:
+    """Wait for what a handler returned, if it is to be awaited."""
+    if inspect.isawaitable(result):
+        await result
 
 
 def error_line(error: OpsinError | str) -> ui.element:
@@ -132,7 +136,7 @@ def error_line(error: OpsinError | str) -> ui.element:
     with ui.element("p").classes("error").props('role="alert"') as line:
         if isinstance(error, MovedError):
             names = ", ".join(Path(path).name or path for path in error.gone)
-            ui.label(f"The photographs of this classifier were moved: {safe(names)}.")
+            ui.label(f"The photos of this classifier were moved: {safe(names)}.")
             ui.link("Find them", f"/runs/{opaque(Path(error.run).name)}/moved")
         else:
             ui.label(safe(str(error), _MESSAGE_MOST))
@@ -151,12 +155,9 @@ def without_commands(text: str) -> str:
     return safe(" ".join(kept or sentences[:1]), _MESSAGE_MOST)
 
 
-def fault_in_words(error: Exception) -> str:
+def fault_in_words() -> str:
     """Describe an unexpected error without paths or traceback."""
-    return (
-        f"The studio has a bug ({type(error).__name__}). See its terminal for details, then "
-        "reload the page."
-    )
+    return "Something went wrong in the studio. Reload the page; its terminal has the details."
 
 
 class StatusLine:
@@ -167,22 +168,22 @@ class StatusLine:
 
     def clear(self) -> None:
         """Show nothing."""
-        if not self.element.is_deleted:
-            self.element.clear()
+        self._show(None)
 
     def say(self, text: str) -> None:
         """Show a message in place of the last one."""
-        self.clear()
-        if not self.element.is_deleted:
-            with self.element:
-                note(text)
+        self._show(lambda: note(text))
 
     def fail(self, error: OpsinError | str) -> None:
         """Show an error in place of the last message."""
-        self.clear()
-        if not self.element.is_deleted:
+        self._show(lambda: error_line(error))
+
+    def _show(self, build: Callable[[], object] | None) -> None:
+        if not self.element.is_deleted:  # the page may have been left meanwhile
+            self.element.clear()
             with self.element:
-                error_line(error)
+                if build:
+                    build()
 
     @contextmanager
     def errors(self) -> Iterator[None]:
@@ -205,32 +206,30 @@ class UndoBar:
         """Offer to take back a change; it stays until another one, or *Close*."""
 
         async def take_back() -> None:
+            button.set_visibility(False)  # a second click would undo what is undone
             try:
-                result = undo()
-                if inspect.isawaitable(result):
-                    await result
+                await finished(undo())
             except OpsinError as error:
                 label.set_text(safe(str(error), _MESSAGE_MOST))
-                button.set_visibility(False)
             else:
                 self.close()
 
-        self._place.clear()
-        with self._place, ui.element("div").classes("undo-bar"):
-            label = ui.label(safe(text))
-            button = action("Undo", take_back, kind="quiet").props("dense")
-            icon_action("close", "Close", self.close)
+        self.close()
+        if not self._place.is_deleted:
+            with self._place, ui.element("div").classes("undo-bar"):
+                label = ui.label(safe(text))
+                button = action("Undo", take_back, kind="quiet").props("dense")
+                icon_action("close", "Close", self.close)
 
     def close(self) -> None:
         """Take the bar away."""
-        self._place.clear()
+        if not self._place.is_deleted:
+            self._place.clear()
 
 
 async def confirm(text: str, button: str, *, title: str = "Are you sure?") -> bool:
     """Ask before something that cannot be taken back."""
-    with ui.dialog() as dialog, ui.card().classes("stack"):
-        dialog.props["aria-label"] = title
-        heading(title)
+    with _dialog(title) as dialog:
         ui.label(safe(text, _MESSAGE_MOST))
         with ui.element("div").classes("line"):
             action("Cancel", lambda: dialog.submit(False))
@@ -242,9 +241,7 @@ async def confirm(text: str, button: str, *, title: str = "Are you sure?") -> bo
 
 async def ask_text(title: str, label: str, value: str = "", *, most: int = 200) -> str | None:
     """Ask for a line of text, such as a new name; ``None`` if it is not given."""
-    with ui.dialog() as dialog, ui.card().classes("stack").style("min-width: min(100%, 360px)"):
-        dialog.props["aria-label"] = title
-        heading(title)
+    with _dialog(title) as dialog:
         field = ui.input(label, value=value).props(f"autofocus maxlength={most}")
         field.on("keydown.enter", lambda: dialog.submit(field.value))
         with ui.element("div").classes("line"):
@@ -252,5 +249,12 @@ async def ask_text(title: str, label: str, value: str = "", *, most: int = 200) 
             action("OK", lambda: dialog.submit(field.value), kind="primary")
     answer = await dialog
     dialog.delete()
-    text = str(answer).strip() if answer else ""
-    return text or None
+    return str(answer or "").strip()[:most] or None
+
+
+@contextmanager
+def _dialog(title: str) -> Iterator[ui.dialog]:
+    with ui.dialog() as dialog, ui.card().classes("stack").style("min-width: min(100%, 360px)"):
+        dialog.props["aria-label"] = title
+        heading(title)
+        yield dialog

@@ -44,19 +44,23 @@ def key_of_class(at: int) -> str:
 def viewer_actions(
     classes: Sequence[str],
     relabel: Callable[[int, str], Awaitable[object] | object],
-    remove: Callable[[int], Awaitable[object] | object],
-    undo: Callable[[int], Awaitable[object] | object],
+    remove: Callable[[int], Awaitable[object] | object] | None = None,
+    undo: Callable[[int], Awaitable[object] | object] | None = None,
 ) -> list[ViewerAction]:
     """Buttons and keys of the large view that give an image a class, remove it, or undo."""
 
     def to(class_: str) -> Callable[[int], Awaitable[object] | object]:
         return lambda at: relabel(at, class_)
 
-    to_class = [
+    actions = [
         ViewerAction(safe(name, 30), key_of_class(at), to(name), shown=at < _BUTTONS)
         for at, name in enumerate(classes[: len(_KEYS)])
     ]
-    return [*to_class, ViewerAction("Remove", "Delete", remove), ViewerAction("Undo", "u", undo)]
+    if remove:
+        actions.append(ViewerAction("Remove", "Delete", remove))
+    if undo:
+        actions.append(ViewerAction("Undo", "u", undo))
+    return actions
 
 
 def class_select(classes: Sequence[str], on_choose: Chosen, label: str = "Move to") -> ui.select:

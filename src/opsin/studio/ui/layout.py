@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import urlencode
 
 from nicegui import ui
@@ -16,12 +16,10 @@ from opsin.core.errors import OpsinError
 from opsin.studio.errors import NotThere
 from opsin.studio.image_routes import HELP
 from opsin.studio.people import visitor
+from opsin.studio.projects import Project
+from opsin.studio.state import Studio
 from opsin.studio.ui.kit import UndoBar, error_line, fault_in_words, icon_action
 from opsin.studio.words import safe
-
-if TYPE_CHECKING:
-    from opsin.studio.projects import Project
-    from opsin.studio.state import Studio
 
 #: The pages of a project in their order: key, word, icon.
 PATH: Final = (
@@ -47,16 +45,10 @@ def head() -> str:
 
 @dataclass
 class Frame:
-    """What a page may change about its frame.
-
-    Args:
-        heading: The title on the page.
-        actions: The place beside it, for the page's primary button.
-        undo: The bar that takes the last change back.
-    """
+    """What a page may change about its frame."""
 
     heading: ui.label
-    actions: ui.element
+    actions: ui.element  # beside the heading, for the page's primary button
     undo: UndoBar
 
     def retitle(self, text: str) -> None:
@@ -83,18 +75,8 @@ def page(
 ) -> Iterator[Frame]:
     """Put what the block builds into a page; an `OpsinError` of it is shown there.
 
-    Args:
-        studio: The state of all windows.
-        title: The heading, and the window's title.
-        project: The project whose path the header shows.
-        here: The page of the path, such as ``photos``.
-        guide: The page of the documentation that *Help* opens.
-
-    Yields:
-        The page's frame.
-
-    Raises:
-        NotThere: From the block: the address leads to nothing, which a page of its own says.
+    ``here`` is the page's key in `PATH`, ``guide`` the page of the documentation for *Help*. A
+    `NotThere` of the block is raised: the address leads to nothing, which a page of its own says.
     """
     ui.add_head_html(head())
     name = project.name if project else ""
@@ -126,7 +108,7 @@ def page(
         def show_fault(error: Exception) -> None:
             faults.clear()
             with faults:
-                error_line(error if isinstance(error, OpsinError) else fault_in_words(error))
+                error_line(error if isinstance(error, OpsinError) else fault_in_words())
 
         ui.on_exception(show_fault)
         try:
@@ -138,15 +120,13 @@ def page(
 
 
 def _path(project: Project, here: str) -> None:
-    """The pages of a project; those that need a classifier are off until there is one."""
     with ui.element("nav").classes("path").props('aria-label="Project"'):
         for key, text, icon in PATH:
-            link = ui.link(target=address(project, key))
-            if key == here:
-                link.props('aria-current="page"')
-            with link:
+            with ui.link(target=address(project, key)) as link:
                 ui.icon(icon).props('aria-hidden="true"')
                 ui.label(text)
+            if key == here:
+                link.props('aria-current="page"')
 
 
 def _working(studio: Studio) -> None:
@@ -156,9 +136,12 @@ def _working(studio: Studio) -> None:
 
     def show(topic: str = "jobs") -> None:
         if topic == "jobs":
-            text = studio.queue_in_words()
-            link.set_text(text)
-            line.set_visibility(bool(text))
+            jobs = studio.jobs.jobs()
+            numbers = {"running": sum(job.active for job in jobs),
+                       "waiting": sum(job.pending for job in jobs)}  # fmt: skip
+            words = [f"{number} {word}" for word, number in numbers.items() if number]
+            link.set_text(" · ".join(words))
+            line.set_visibility(bool(words))
         elif topic == f"person:{visitor.get().person.id}":
             ui.navigate.reload()  # with what the new role may use
 
@@ -167,10 +150,9 @@ def _working(studio: Studio) -> None:
 
 
 def _menu(studio: Studio, project: Project | None, guide: str) -> None:
-    """Help, and everything that is not on the path."""
     icon_action("help_outline", "Help with this page",
                 lambda: ui.navigate.to(f"{HELP}/{guide}", new_tab=True))  # fmt: skip
-    with icon_action("more_vert", "More", lambda: None), ui.menu(), ui.list():
+    with icon_action("more_vert", "More"), ui.menu(), ui.list():
         for word, path in studio.menu:
             if project or "{project}" not in path:
                 target = path.replace("{project}", project.id if project else "")
