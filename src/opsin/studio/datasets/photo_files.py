@@ -121,7 +121,7 @@ class PhotoFiles:
 
     def add_class(self, name: str) -> str:
         """Add an empty class; return its name."""
-        name = self._new_name(name)
+        name = self.new_name(name)
         folder = self.source / name
         with storage_errors(folder):
             folder.mkdir(parents=True)
@@ -130,7 +130,7 @@ class PhotoFiles:
 
     def rename_class(self, old: str, new: str) -> Moves:
         """Rename a class; return the moves."""
-        new = self._new_name(new, old)
+        new = self.new_name(new, old)
         return self._move([(self._short(self.source / old), self._short(self.source / new))])
 
     def remove_class(self, name: str) -> Moves:
@@ -177,7 +177,8 @@ class PhotoFiles:
         if len(recent) < len(changes):
             self._write(recent)
 
-    def _new_name(self, text: str, old: str = "") -> str:
+    def new_name(self, text: str, old: str = "") -> str:
+        """The name that a class can have, which no other has; ``old`` may have it."""
         name = class_name(text)
         others = {path.name for path in self.source.iterdir() if path.is_dir()} - {old}
         if name.casefold() in {other.casefold() for other in others}:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -107,6 +108,13 @@ def _removed(studio: Studio, album: Album, do: Callable[[Awaitable[str]], Awaita
     kit.action("Restore the chosen, or all", restore, needs="labeller")
 
 
+def export_words(studio: Studio, dataset: LibraryDataset, folder: Path) -> list[str]:
+    """The command for an export of photographs with the classes that they have now."""
+    labels = studio.sets.corrections_path(dataset.id)
+    argv = command("data", "--export", folder.absolute() / "images.npz")
+    return [*argv, *([f"--labels={labels}"] if labels.is_file() else []), *dataset.words()]
+
+
 def _export(studio: Studio, dataset: LibraryDataset) -> None:
     """Offer photographs and classes as arrays."""
     kit.note("Photographs and classes as arrays for NumPy and Keras, in one .npz file:")
@@ -115,10 +123,9 @@ def _export(studio: Studio, dataset: LibraryDataset) -> None:
     async def write() -> None:
         with status.errors():
             folder = await asyncio.to_thread(new_output_folder, studio.jobs)
-            argv = command("data", "--export", folder.absolute() / "images.npz")
-            work = await JobAction.ask(
-                studio.jobs, "export", f"Export of {dataset.title}", [*argv, *dataset.words()]
-            )
+            argv = await asyncio.to_thread(export_words, studio, dataset, folder)
+            title = f"Export of {dataset.title}"
+            work = await JobAction.ask(studio.jobs, "export", title, argv)
             if not await work.over(status.say, lambda: status.element.is_deleted):
                 return
             written, cause = await work.answer(_Exported)

@@ -237,6 +237,8 @@ class Albums:
         text = f"Renamed {class_} to {new}" if new else f"Removed the class {class_}"
 
         def work(own: PhotoFiles) -> None:
+            if new:
+                own.new_name(new, class_)  # before anything moves
             step = _step(corrections, lambda labels: labels.take_back(back))
             moves: list[tuple[str, str]] = []
             for target in {int(album.labels[at]) for at in away}:
