@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from dataclasses import replace
@@ -37,6 +38,7 @@ def project(studio: Studio, shapes: Path, tmp_path: Path) -> str:
 def opened(studio: Studio, project: str, source_run: str = "") -> _TrainPage:
     """A page as it is opened, without a window."""
     page = _TrainPage(studio, studio.projects.get(project))
+    asyncio.run(page.count())
     page.read(source_run)
     return page
 
