@@ -27,11 +27,11 @@ import opsin
 ROOT: Final = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 from tests.browser import chromium, resize  # noqa: E402
-from tests.flows.test_studio_inside import drawn, send  # noqa: E402
+from tests.flows.test_studio_inside import drawn  # noqa: E402
 from tests.flows.test_studio_train import last_epoch  # noqa: E402
 from tests.made_studio import addresses  # noqa: E402
 from tests.served import serving  # noqa: E402
-from tests.studio_browser import one, shown, studio, until, wait_for  # noqa: E402
+from tests.studio_browser import one, send, shown, studio, until, wait_for  # noqa: E402
 
 from opsin.studio.datasets.catalogue import Library  # noqa: E402
 from opsin.studio.jobs.queue import Queue  # noqa: E402
@@ -88,7 +88,7 @@ def of_studio(folder: Path, source: Path, browser: webdriver.Chrome) -> Path:
         run = next(running.runs.iterdir())
         page = {
             name: running.address + address
-            for name, address in addresses(run.name, run.name, the_set, "0").items()
+            for name, address in addresses(run.name, run.name, the_set).items()
         }
 
         browser.get(page["Runs"])  # where a run appears that was started elsewhere

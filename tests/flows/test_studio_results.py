@@ -31,6 +31,7 @@ from tests.studio_browser import (
     button,
     complaints,
     one,
+    press,
     requests_elsewhere,
     shown,
     sideways,
@@ -77,23 +78,12 @@ def page(browser: webdriver.Chrome, running: tuple[StudioProcess, str]) -> Itera
     assert requests_elsewhere(browser, process.address) == []
 
 
-def press(browser: webdriver.Chrome, words: str) -> None:
-    until(browser, lambda: button(browser, words).is_displayed())
-    button(browser, words).click()
-
-
 def images(browser: webdriver.Chrome, gallery: str) -> list[WebElement]:
     return browser.find_elements(By.CSS_SELECTOR, f'{gallery} .gallery-item[aria-label*="label"]')
 
 
 def selected(browser: webdriver.Chrome, number: int) -> bool:
     return f"{number} record" in shown(browser)
-
-
-def unfold(browser: webdriver.Chrome, words: str) -> None:
-    path = f"//*[contains(@class, 'question')]//*[@role='button'][contains(., '{words}')]"
-    until(browser, lambda: browser.find_element(By.XPATH, path).is_displayed())
-    browser.find_element(By.XPATH, path).click()
 
 
 def corrected(process: StudioProcess, project: str) -> list[str]:
@@ -128,7 +118,7 @@ def test_a_wrong_label_is_corrected_by_a_key_and_that_is_undone(
     until(browser, lambda: "Train again with" not in shown(browser))
 
     # Suspected labels: one is corrected, one confirmed; neither is asked for again.
-    unfold(browser, "Which labels may be wrong? 2")
+    press(browser, "Which labels may be wrong? 2")
     press(browser, "It is 7")
     until(browser, lambda: "Which labels may be wrong? 1" in shown(browser))
     press(browser, "1 is right")
@@ -144,7 +134,7 @@ def test_a_wrong_label_is_corrected_by_a_key_and_that_is_undone(
 def test_a_cell_of_the_matrix_shows_its_photographs(browser: webdriver.Chrome, page: str) -> None:
     browser.get(f"{page}?run={GOOD}")
     until(browser, lambda: images(browser, ".gallery"))
-    unfold(browser, "Where does it fail?")
+    press(browser, "Where does it fail?")
     pairs = "//button[contains(., '→')]"
     until(browser, lambda: browser.find_element(By.XPATH, pairs).is_displayed())
     pair = browser.find_element(By.XPATH, pairs)
@@ -153,7 +143,7 @@ def test_a_cell_of_the_matrix_shows_its_photographs(browser: webdriver.Chrome, p
     until(browser, lambda: f"{actual}, taken for {predicted}" in shown(browser))
     until(browser, lambda: f"{number} photograph" in shown(browser))
     assert len(browser.find_elements(By.CSS_SELECTOR, ".chart svg text")) >= 100  # the counts
-    unfold(browser, "How was it trained?")
+    press(browser, "How was it trained?")
     until(browser, lambda: "1,234" in shown(browser))
 
 
@@ -177,13 +167,11 @@ def test_two_are_compared_one_is_removed_and_restored(
 
     browser.get(f"{page}?run={BETTER}")
     until(browser, lambda: "Weakest: " in shown(browser))
-    browser.find_element(By.XPATH, "//button[contains(., 'Download')]").click()
+    press(browser, "Download")
     until(browser, lambda: "Model card" in shown(browser))
     one(browser, "body").send_keys(Keys.ESCAPE)
     one(browser, '[aria-label="More about this classifier"]').click()
-    path = "//*[contains(@class, 'q-menu')]//*[contains(@class, 'q-item')][contains(., 'Remove')]"
-    until(browser, lambda: browser.find_element(By.XPATH, path).is_displayed())
-    browser.find_element(By.XPATH, path).click()
+    press(browser, "Remove")
     until(browser, lambda: not (process.runs / "better").exists())
     until(browser, lambda: "was removed" in shown(browser))
     press(browser, "Undo")
