@@ -20,7 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
+from PIL import Image
 
 import opsin
 
@@ -117,18 +119,21 @@ def _trained(data: opsin.Dataset, options: Mapping[str, Any], *, peek: bool) -> 
         }  # fmt: skip
         if peek:
             parts = {"train": "train", "val": "test", "test": "val"}
-            swapped = {part: _frame(data, of) for part, of in parts.items()}
-            again = opsin.train(swapped, runs=folder, quiet=True, **options)
+            frames = [_frame(data, of, part, Path(folder)) for part, of in parts.items()]
+            again = opsin.train(pd.concat(frames), runs=folder, quiet=True, **options)
             result["test"] = [epoch.val_accuracy for epoch in again.history]
             result["same"] = result["loss"] == [epoch.train_loss for epoch in again.history]
     return result
 
 
-def _frame(data: opsin.Dataset, part: str) -> pd.DataFrame:
-    """Return the images of a part of the split as a data frame."""
-    rows = data.split.rows(part)
-    labels = [data.classes[label] for label in data.labels[rows]]
-    return pd.DataFrame({"image": list(data.images[rows]), "label": labels})
+def _frame(data: opsin.Dataset, rows_of: str, part: str, folder: Path) -> pd.DataFrame:
+    """Write the images of a part of the split, and return them as rows of another part."""
+    rows = []
+    for row in data.split.rows(rows_of):
+        file = folder / f"{row}.png"
+        Image.fromarray(np.squeeze(np.asarray(data.images[row]))).save(file)
+        rows.append((str(file), data.classes[data.labels[row]], part))
+    return pd.DataFrame(rows, columns=["path", "label", "split"])
 
 
 def _tell(name: str, case: Case, runs: list[dict[str, Any]]) -> None:

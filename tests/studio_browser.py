@@ -142,13 +142,13 @@ def button(browser: webdriver.Chrome, words: str) -> WebElement:
     return browser.find_element(By.XPATH, path)
 
 
-def press(browser: webdriver.Chrome, words: str, *, among: str = "//*") -> None:
+def press(browser: webdriver.Chrome, words: str) -> None:
     """Click a button, link, question or entry of a menu by its words, once it can be clicked."""
     text = json.dumps(words)
     is_it = f"normalize-space(.)={text} or .//*[normalize-space(text())={text}]"
     kinds = "self::button or self::a or @role='button' or contains(@class, 'q-item--clickable')"
-    path = f"{among}[{kinds}][not(ancestor::nav[contains(@class, 'path')])][not(@disabled)][{is_it}]"
-
+    here = "not(@disabled) and not(ancestor::nav[contains(@class, 'path')])"
+    path = f"//*[{kinds}][{here}][{is_it}]"
     until(browser, lambda: _clicked(browser, browser.find_element(By.XPATH, path)))
 
 

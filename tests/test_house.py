@@ -21,7 +21,7 @@ FILES = sorted(path for path in (SOURCE / "opsin").rglob("*.py") if SITE not in 
 # between rooms, one row rises by as much as another falls.
 MOST_LINES = {
     "backbones": 1716,
-    "benchmarks and scripts": 8006,
+    "benchmarks and scripts": 8020,
     "classical": 1388,
     "cli": 2572,
     "commands": 11100,

@@ -80,7 +80,7 @@ def from_the_command_line(recipe: Recipe, given: dict[str, Any], folder: Path) -
 def from_the_studio(recipe: Recipe, given: dict[str, Any], folder: Path) -> dict[str, Any]:
     recorded = RecordedRecipe.model_validate(recipe.model_dump(mode="json"))
     texts = {name: str(value) for name, value in given.items()}
-    path = keep_recipe(folder, recorded, texts, same_images=True)
+    path = keep_recipe(folder, recorded, texts)
     return merge_options(read_options(path), given)
 
 

@@ -86,6 +86,13 @@ def selected(browser: webdriver.Chrome, number: int) -> bool:
     return f"{number} record" in shown(browser)
 
 
+def download(browser: webdriver.Chrome, form: str) -> None:
+    press(browser, "Download")
+    path = f"//*[contains(@class, 'q-menu')]//*[contains(@class, 'q-item')][contains(., '{form}')]"
+    until(browser, lambda: browser.find_element(By.XPATH, path).is_displayed())
+    browser.find_element(By.XPATH, path).click()
+
+
 def corrected(process: StudioProcess, project: str) -> list[str]:
     path = process.home / "sets" / project / "corrections.csv"
     return path.read_text(encoding="utf-8").splitlines()[1:] if path.is_file() else []
@@ -103,12 +110,7 @@ def test_a_wrong_label_is_corrected_by_a_key_and_that_is_undone(
     until(browser, lambda: images(browser, ".gallery"))
     images(browser, ".gallery")[0].click()
     until(browser, lambda: "Answer: " in one(browser, ".viewer").text)
-    press(browser, "That label is wrong (W)")
-    until(browser, lambda: one(browser, '[aria-label="Class"]').is_displayed())
-    one(browser, '[aria-label="Class"]').send_keys("3")
-    until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".q-menu .q-item"))
-    browser.find_elements(By.CSS_SELECTOR, ".q-menu .q-item")[0].click()
-    press(browser, "OK")
+    one(browser, "body").send_keys("4")  # the fourth class
     until(browser, lambda: len(corrected(process, project)) == 1)
     until(browser, lambda: "Corrected to 3" in one(browser, ".viewer").text)
     one(browser, "body").send_keys(Keys.ESCAPE)
@@ -162,14 +164,24 @@ def test_two_are_compared_one_is_removed_and_restored(
     until(browser, lambda: button(browser, "Compare").is_enabled())
     press(browser, "Compare")
     until(browser, lambda: "is right more often: " in shown(browser), 90)
-    assert "Only " in shown(browser)
     until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".gallery-item img"))
+    assert "Only " in shown(browser)
 
     browser.get(f"{page}?run={BETTER}")
     until(browser, lambda: "Weakest: " in shown(browser))
-    press(browser, "Download")
-    until(browser, lambda: "Model card" in shown(browser))
+    download(browser, "Container")
+    until(browser, lambda: "docker build -t classifier ." in shown(browser))
+    browser.find_element(By.XPATH, "//button[contains(., 'Download Dockerfile')]").click()
     one(browser, "body").send_keys(Keys.ESCAPE)
+    until(browser, lambda: "docker build" not in shown(browser))
+    download(browser, "Zip with ready code")
+    until(browser, lambda: "Download the zip" in shown(browser), 90)
+    assert "node predict.mjs" in shown(browser)
+    [job] = [job for job in process.jobs() if job["kind"] == "export"]
+    script = "return fetch(arguments[0]).then((a) => [a.status, a.headers.get('content-type')])"
+    assert browser.execute_script(script, f"/answers/{job['id']}.zip") == [200, "application/zip"]
+    one(browser, "body").send_keys(Keys.ESCAPE)
+    until(browser, lambda: "node predict.mjs" not in shown(browser))
     one(browser, '[aria-label="More about this classifier"]').click()
     press(browser, "Remove")
     until(browser, lambda: not (process.runs / "better").exists())

@@ -21,9 +21,18 @@ from pydantic import BaseModel
 from opsin.core.errors import OpsinError, RunError, StorageError
 from opsin.core.platform import is_locked
 from opsin.studio.errors import NotThere
-from opsin.studio.jobs.job import LOCK, Job, State, command, new_job, read_job, write_job
+from opsin.studio.jobs.job import (
+    LOCK,
+    LOG,
+    Job,
+    State,
+    command,
+    last_lines,
+    new_job,
+    read_job,
+    write_job,
+)
 from opsin.studio.jobs.queue import BESIDE, Queue, new_output_folder
-from opsin.studio.runs.run_index import thin
 from tests.studio.made_jobs import TRAINS, WAITS, python, until
 
 
@@ -51,7 +60,7 @@ def test_a_job_is_started_answers_and_is_done(queue: Queue, tmp_path: Path) -> N
     assert (job.state, job.cause) == ("done", None)
     assert queue.output(job.id, Said) == Said(a=1)
     assert queue.output(job.id, Environment) is None
-    assert queue.log_tail(job.id) == ["x"]
+    assert last_lines(queue.folder(job) / LOG, 9) == ["x"]
     assert job.started is not None and job.ended is not None and job.started <= job.ended
 
 
@@ -100,7 +109,7 @@ def test_a_killed_process_is_failed_and_says_by_what(queue: Queue) -> None:
     until(queue, lambda: queue.get(job.id).over)
     job = queue.get(job.id)
     assert job.state == "failed"
-    assert job.cause == "its process was ended by SIGKILL (killed, or out of memory)"
+    assert "perhaps because memory ran out" in str(job.cause)
 
 
 @pytest.mark.parametrize("first", ["stop", "pause"])
@@ -197,7 +206,7 @@ def test_after_a_restart_of_the_machine_what_ran_has_failed_and_what_waited_wait
     after = Queue(tmp_path)
     after.tick()
     assert [job.state for job in after.jobs()] == ["waiting", "failed"]
-    assert "ended without a message" in str(after.get(ran.id).cause)
+    assert "ended from outside" in str(after.get(ran.id).cause)
     after.resume(ran.id)
     assert [job.id for job in after.jobs()] == [ran.id, waits.id]
 
@@ -249,7 +258,7 @@ def test_children_see_nothing_of_the_studio(queue: Queue, monkeypatch: pytest.Mo
 def test_a_training_at_work_is_not_removed(queue: Queue) -> None:
     job = queue.add("train", "x", python(WAITS))
     queue.tick()
-    with pytest.raises(RunError, match="at work"):
+    with pytest.raises(RunError, match="is running"):
         queue.remove(job.id)
     queue.remove("no such job")
     with pytest.raises(NotThere):
@@ -369,7 +378,7 @@ def test_a_run_that_was_deleted_is_not_trained_anew(tmp_path: Path) -> None:
     folder.rename(tmp_path / "runs" / ".deleted")
     until(queue, lambda: queue.get(job.id).over)
     assert queue.get(job.id).state == "failed"
-    assert f"{folder.name} is gone" in str(queue.get(job.id).cause)
+    assert "was removed" in str(queue.get(job.id).cause)
 
 
 ASKS = st.lists(
@@ -407,14 +416,6 @@ def test_order_is_kept_in_memory_and_on_the_disk(asks: list[tuple[str, int]]) ->
         ranks = [rank(job) for job in queue.jobs()]
         assert ranks == sorted(ranks)
         assert Queue(Path(folder)).jobs() == queue.jobs()
-
-
-@given(st.lists(st.floats(0, 1), max_size=200), st.integers(2, 50))
-def test_a_thinned_curve_keeps_its_ends(points: list[float], most: int) -> None:
-    kept = thin(points, most)
-    assert len(kept) == min(len(points), most)
-    assert kept[:1] == points[:1]
-    assert kept[-1:] == points[-1:]
 
 
 def _age(folder: Path) -> None:

@@ -15,6 +15,7 @@ pytest.importorskip("filelock")
 from opsin.core.artifacts.records import RunStatus
 from opsin.studio.jobs.job import Job, new_job, read_job, write_job
 from opsin.studio.progress import SOON, TimeLeft, _Followed, factor_of
+from opsin.studio.ui import training_levels
 from opsin.studio.ui.training_levels import levels_for
 
 CLOCK = "opsin.studio.progress.time.monotonic"
@@ -108,6 +109,10 @@ def test_a_training_is_shown_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None
             work = status("Heads", 10 * (second - 20), 100, (second - 20) / 10)
         followed.look(work)
         shown.append(followed.progress)
+    for second in range(40, 60):
+        now[0] = second
+        followed.look(work)
+    assert followed.progress.left_in_words == "longer than expected"
     assert [item.left for item in (shown[0], shown[39])] == [27, SOON]
     assert shown[15].step.startswith("Looking at each photograph")
     assert 10 < (shown[15].left or 0) < 35
@@ -132,18 +137,25 @@ def test_epochs_are_told_from_what_comes_before(monkeypatch: pytest.MonkeyPatch)
     assert followed.progress.step == "Epoch 3 of 30"
 
 
-def test_a_machine_is_measured_by_its_trainings() -> None:
+def test_a_machine_is_measured_by_its_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
     job = replace(new_job("train", "", ["x"], expected=HEAD), state="done", started=1.0)
     assert factor_of([]) == 1.0
     assert factor_of([replace(job, ended=55.0)]) == 2.0
     assert factor_of([replace(job, ended=55.0, goes_on=True)]) == 1.0
-    quick, good, best = levels_for(
-        120, [replace(job, ended=55.0)], torch=lambda: False, pretrained=lambda: True
-    )
+    # A training with a limit of time takes that long on every machine.
+    limited = replace(job, ended=600.0, expected=HEAD | {"epochs": 600.0})
+    assert factor_of([limited, replace(job, ended=55.0)]) == 2.0
+    monkeypatch.setattr(training_levels, "can_train_networks", lambda: False)
+    monkeypatch.setattr(training_levels, "has_pretrained", lambda: True)
+    quick, good, best = levels_for(120, [replace(job, ended=55.0)])
     assert (quick.seconds or 0) < (good.seconds or 0)
     assert best.off == "It needs PyTorch, which is not installed here."
-    again = levels_for(123, [], known=120, pretrained=lambda: True)[1]
-    assert (again.seconds or 0) < (levels_for(123, [], pretrained=lambda: True)[1].seconds or 0)
+    first = [level.seconds for level in levels_for(123, [])]
+    quick, good, _ = levels_for(123, [], known=120)
+    assert (quick.seconds or 0) < (first[0] or 0) and (good.seconds or 0) < (first[1] or 0)
+    # What one network knows of the photographs helps no other.
+    quick, good, _ = levels_for(123, [], known=120, network="efficientnet-lite2")
+    assert quick.seconds == first[0] and (good.seconds or 0) < (first[1] or 0)
     assert levels_for(None, [])[1].seconds is None
 
 

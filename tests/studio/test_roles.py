@@ -52,7 +52,7 @@ def changes_of(studio: Studio) -> dict[Callable[[], object], Role]:
         lambda: jobs.stop_at_once(training.id), lambda: jobs.resume(training.id),
         lambda: jobs.pause_all(True), lambda: jobs.remove(training.id),
         lambda: jobs.remove(short.id), lambda: studio.projects.rename(made.id, "Third"),
-        studio.runs.sweep, lambda: studio.folders.list(studio.folders.root_ids()[0]),
+        studio.runs.sweep, studio.folders.list,
         lambda: studio.people.invite("Eve", "owner"), lambda: studio.projects.remove(made.id),
     ]  # fmt: skip
     of_labellers: list[Callable[[], object]] = [

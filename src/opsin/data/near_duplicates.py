@@ -32,11 +32,11 @@ Crop = tuple[float, float, float]  # size, top and left as shares of the sides
 #: Images with a shorter side have too little detail to tell copies from similar images.
 SMALLEST: Final = 16
 # Changes whenever the same images give other pairs.
-_VERSION: Final = "5"
+_VERSION: Final = "6"
 _SIDE, _FREQUENCIES, _COMPONENTS, _NEIGHBOURS = 32, 12, 12, 4
 # Distance of near duplicates as a share of the distance to unrelated images, at most. These lie
 # beyond a gap between an image's own kind and the rest of a sample.
-_RATIO, _SAMPLE, _CLOSE, _GAP = 0.12, 2000, 0.12, 0.4
+_RATIO, _SAMPLE, _CLOSE, _GAP = 0.10, 2000, 0.12, 0.4
 _BLOCK: Final = 4096
 
 

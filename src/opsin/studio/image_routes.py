@@ -70,8 +70,8 @@ def files_of(directory: RunDirectory) -> Mapping[str, Path]:
         directory.dataset, directory.history, directory.predictions, directory.images,
         directory.corrections, directory.log,
     )  # fmt: skip
-    figures = directory.figures.glob("*.png"), directory.figures.glob("*.svg")
-    return {file.name: file for file in (*fixed, *figures[0], *figures[1]) if file.is_file()}
+    figures = [*directory.figures.glob("*.png"), *directory.figures.glob("*.svg")]
+    return {file.name: file for file in (*fixed, *figures) if file.is_file()}
 
 
 async def _image(opened: DecodedDataset, row: str, version: str) -> Response:

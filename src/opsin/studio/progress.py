@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,8 +18,9 @@ from opsin.studio.runs.run_index import RunIndex
 
 #: The phases of a training in their order; which of them it has depends on what is trained.
 PHASES: Final = ("start", "features", "heads", "epochs", "finish")
-#: Seconds below which the time left is not counted down.
+#: Seconds below which the time left is not counted down, and after which it is late.
 SOON: Final = 5
+_LATE: Final = 12.0
 # By how much the time left may rise at once; and the part of a difference that one look takes.
 _RISE, _TOWARDS = 1.2, 0.4
 # Most seconds between two looks that count: a machine that slept has not worked.
@@ -46,6 +47,7 @@ class TrainingProgress:
     share: float | None = None  # 0 to 1
     left: int | None = None
     phase: str = "start"
+    is_late: bool = False  # a few seconds were left, and have passed
 
     @property
     def left_in_words(self) -> str:
@@ -53,7 +55,7 @@ class TrainingProgress:
         if self.left is None:
             return ""
         if self.left <= SOON:
-            return "a few seconds left"
+            return "longer than expected" if self.is_late else "a few seconds left"
         return f"{self.left} s left" if self.left < 60 else f"{clock(self.left)} left"
 
 
@@ -114,12 +116,13 @@ class ProgressOfAll:
 
 
 def factor_of(jobs: Sequence[Job]) -> float:
-    """How much slower this machine is than expected, by the last trainings that ended."""
+    """How much slower this machine is than expected, by the last heads that were trained."""
     ratios = [
         (job.ended - job.started) / sum(job.expected.values())
         for job in jobs
-        if job.state == "done" and job.expected and job.started and job.ended and not job.goes_on
-    ]
+        if job.state == "done" and "heads" in job.expected and "epochs" not in job.expected
+        and job.started and job.ended and not job.goes_on
+    ]  # fmt: skip
     return min(10.0, max(0.2, statistics.median(ratios[:_MEASURED]))) if ratios else 1.0
 
 
@@ -127,14 +130,16 @@ class _Followed:
     """A running training, phase by phase."""
 
     def __init__(self, job: Job, factor: float) -> None:
-        self._expected: Mapping[str, float] = {
-            phase: factor * seconds for phase, seconds in job.expected.items()
+        # A limit of time for its epochs is the same on every machine.
+        self._expected = {
+            phase: seconds if phase == "epochs" else factor * seconds
+            for phase, seconds in job.expected.items()
         }
         # After the studio's restart the training has been at work for a while.
         self._spent = dict.fromkeys(PHASES, 0.0)
         self._spent["start"] = max(0.0, time.time() - (job.started or time.time()))
         self._phase, self._last = "start", time.monotonic()
-        self._since = self._heartbeat = 0.0
+        self._since = self._heartbeat = self._soon = 0.0
         self._time = TimeLeft()
         self.progress = TrainingProgress("Starting", left=self._time.see(self._remaining(0), 0))
 
@@ -142,9 +147,8 @@ class _Followed:
         """Take in what the training says of itself."""
         now = time.monotonic()
         passed, self._last = min(now - self._last, _LOOK_MOST), now
-        phase = self._phase_of(status)
-        if PHASES.index(phase) < PHASES.index(self._phase):
-            phase = self._phase
+        epoch = epoch_of((status.doing if status else None) or "")
+        phase = max(self._phase, "epochs" if epoch else self._phase_of(status), key=PHASES.index)
         heartbeat = status.heartbeat if status else 0.0
         if phase != self._phase or heartbeat != self._heartbeat:
             self._since, self._heartbeat = 0.0, heartbeat
@@ -152,26 +156,29 @@ class _Followed:
             self._since += passed  # what the training says of itself is so old
         self._phase = phase
         self._spent[phase] += passed
-        within, of_phase = _within(phase, status)
+        within, of_phase = 0.0, None
+        if status is not None and phase == "epochs":
+            within, of_phase = status.share or 0.0, status.left
+        elif status is not None and phase in ("features", "heads") and status.total:
+            within = min(1.0, status.done / status.total)
         estimate = self._remaining(within, of_phase)
         left = self._time.see(estimate, passed)
+        self._soon = self._soon + passed if left == SOON else 0.0
         share = self.progress.share or 0.0
         if phase == "epochs" and status is not None and status.share is not None:
             share = max(share, 0.05 + 0.9 * status.share)
         elif left is not None:
             spent = sum(self._spent.values())
             share = max(share, spent / (spent + left))
-        known = share > 0 or estimate is not None
-        step = _step_of(phase, status) or self.progress.step
-        shown = min(0.99, share) if known else None
-        self.progress = TrainingProgress(step, shown, left, phase)
+        shown = min(0.99, share) if share > 0 or estimate is not None else None
+        step = _STEPS.get(phase, self.progress.step)  # between two epochs, it stays
+        if phase == "epochs" and epoch:
+            step = f"Epoch {count(epoch[0])} of {count(epoch[1])}"
+        self.progress = TrainingProgress(step, shown, left, phase, self._soon > _LATE)
 
     def _phase_of(self, status: RunStatus | None) -> str:
-        doing = (status.doing if status else None) or ""
-        if epoch_of(doing):
-            return "epochs"
         if status is None or status.share != 1.0:
-            return _BY_WORK.get(doing, self._phase)
+            return _BY_WORK.get((status.doing if status else None) or "", self._phase)
         fits_first = "epochs" in self._expected and self._phase != "epochs"
         return self._phase if fits_first else "finish"
 
@@ -181,44 +188,28 @@ class _Followed:
         done = [phase for phase in PHASES[:at] if phase in self._expected]
         before = sum(self._expected[phase] for phase in done)
         slow = sum(self._spent[phase] for phase in done) / before if before else 1.0
-        slow = min(8.0, max(0.3, slow))
+        # Photographs that were seen before say nothing about the end.
+        slow = min(8.0, max(1.0 if self._phase == "finish" else 0.3, slow))
         expected = self._expected.get(self._phase)
         spent = self._spent[self._phase]
         by_speed = None
         if within > 0 and spent > 0:
             by_speed = max(0.0, (spent - self._since) * (1 - within) / within - self._since)
         if of_phase is not None:
-            present: float | None = max(0.0, of_phase - self._since)
+            present = max(0.0, of_phase - self._since)
         elif expected is None:
+            if by_speed is None:
+                return None
             present = by_speed
-        else:
-            present = max(slow * expected * (1 - within), 0.0)
-            if not within:
-                present = max(slow * expected - spent, 1.0)
-                slow = max(slow, min(8.0, spent / expected))
+        elif within:
+            present = slow * expected * (1 - within)
             if by_speed is not None:
-                trust = min(1.0, within / _TRUSTED)
-                present += trust * (by_speed - present)
-        if present is None:
-            return None
-        later = [self._expected.get(phase, 0.0) for phase in PHASES[at + 1 :]]
+                present += min(1.0, within / _TRUSTED) * (by_speed - present)
+        else:
+            present = max(slow * expected - spent, 1.0)
+            slow = max(slow, min(8.0, spent / expected))
         if self._phase == "epochs":
             slow = 1.0  # how fast it reads photographs says nothing about its end
-        return present + slow * sum(later)
-
-
-def _within(phase: str, status: RunStatus | None) -> tuple[float, float | None]:
-    """The share of the present phase, and the seconds left of it if they are known."""
-    if status is None or phase in ("start", "finish"):
-        return 0.0, None
-    if phase == "epochs":
-        return status.share or 0.0, status.left
-    return (min(1.0, status.done / status.total) if status.total else 0.0), None
-
-
-def _step_of(phase: str, status: RunStatus | None) -> str:
-    epoch = epoch_of(status.doing or "") if status else None
-    if phase != "epochs":
-        return _STEPS[phase]
-    # Between two epochs, the step stays.
-    return f"Epoch {count(epoch[0])} of {count(epoch[1])}" if epoch else ""
+        later = {phase: self._expected.get(phase, 0.0) for phase in PHASES[at + 1 :]}
+        finish = max(1.0, slow) * later.pop("finish", 0.0)
+        return present + slow * sum(later.values()) + finish

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from opsin.core.errors import RunError
 from opsin.core.storage import write_json
 from opsin.studio.datasets.catalogue import Library, LibraryDataset, id_of_sources
 from opsin.studio.errors import NotThere
+from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.queue import Queue
 from opsin.studio.people import record, require
 from opsin.studio.runs.run_index import RunIndex, RunRow
@@ -70,10 +72,13 @@ class Project:
 
     def title_of(self, run: RunRow) -> str:
         """A classifier's name: its own, or the project's with its number."""
-        if run.given_name:
-            return run.given_name
-        number = next((i for i, row in enumerate(reversed(self.runs)) if row.id == run.id), 0)
-        return f"{self.name} {number + 1}"
+        at = next((i for i, row in enumerate(reversed(self.runs), 1) if row.id == run.id), 1)
+        return run.given_name or f"{self.name} {run.number or at}"
+
+    def next_title(self, jobs: Iterable[Job]) -> str:
+        """The name of the next training; ``jobs`` are the project's trainings."""
+        numbers = [row.number for row in self.runs] + [job.number for job in jobs]
+        return f"{self.name} {max([len(self.runs), *numbers]) + 1}"
 
     def classifier(self, run_id: str = "") -> RunRow | None:
         """The classifier of an id, or the newest; ``None`` if there is none yet."""

@@ -23,7 +23,6 @@ _DROPPED: Final = (
     "x-forwarded-proto", "x-real-ip",
 )  # fmt: skip
 
-
 # Pages load everything from here. NiceGUI compiles templates in the browser, hence
 # 'unsafe-inline' and 'unsafe-eval'; script attributes such as onerror= are forbidden, which is how
 # a name that holds HTML would run one.

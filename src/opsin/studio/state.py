@@ -92,10 +92,7 @@ class Studio:
 
     async def start(self) -> None:
         """Check runs and jobs, and keep watching."""
-        self._tasks = [
-            asyncio.create_task(self.watch(), name="watch"),
-            asyncio.create_task(self._sweep(), name="sweep"),
-        ]
+        self._tasks = [asyncio.create_task(self.watch()), asyncio.create_task(self._sweep())]
 
     async def stop(self) -> None:
         """Stop the studio; trainings continue."""
@@ -124,20 +121,13 @@ class Studio:
         if not self.runs.scanned:
             await WATCHER.run(self.runs.scan)
 
-    def queue_in_words(self) -> str:
-        """Return the queue's state in a few words; ``""`` if it is empty."""
-        jobs = self.jobs.jobs()
-        running, waiting = sum(job.active for job in jobs), sum(job.pending for job in jobs)
-        words = [f"{running} running"] * bool(running) + [f"{waiting} waiting"] * bool(waiting)
-        return " · ".join(words)
-
     async def watch(self, every: float = 1.0) -> None:
         """Check runs and jobs periodically, and emit changes."""
-        last = fault = ""
+        last = ""
         while True:
+            fault = ""
             try:
                 await self.look()
-                fault = ""
             except Exception as error:  # noqa: BLE001  without it, the studio would show old data
                 fault = str(error)
                 if fault != last:

@@ -30,17 +30,19 @@ class Threads:
 
 #: For checking jobs and runs, whatever else hangs.
 WATCHER: Final = Threads("watcher", 1)
-#: For reading, drawing and classifying images.
+#: For reading and drawing images.
 IMAGES: Final = Threads("images", 8)
+#: For waiting for the two sandboxes of classifiers, so that other images need not.
+CLASSIFYING: Final = Threads("classifying", 2)
 #: For writing uploads and turning them into sources.
 UPLOADS: Final = Threads("uploads", 8)
 
 
 class ComputedOnce(Generic[K, V]):
-    """An LRU cache of async results, for one event loop."""
+    """An LRU cache of async results, for one event loop; of ``most`` results, or of their size."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, most: int, size: Callable[[V], int] = lambda _: 1) -> None:
+        self._most, self._size = most, size
         self._kept: OrderedDict[K, V] = OrderedDict()
         self._coming: dict[K, asyncio.Task[V]] = {}
 
@@ -69,6 +71,6 @@ class ComputedOnce(Generic[K, V]):
             self._kept[key] = value = await compute()
         finally:
             del self._coming[key]
-        while len(self._kept) > self._most:
+        while sum(map(self._size, self._kept.values())) > self._most:
             self._kept.popitem(last=False)
         return value

@@ -1,13 +1,9 @@
-"""Names and progress for display."""
+"""Names for display."""
 
 from __future__ import annotations
 
 import unicodedata
 from typing import Final
-
-from opsin.core.artifacts.records import RunStatus
-from opsin.core.events import epoch_of
-from opsin.core.format import clock, count
 
 #: Most characters of a shown name; titles have the whole name.
 NAME_MOST: Final = 200
@@ -37,20 +33,3 @@ def _kept(character: str) -> str:
         if category in {"Cc", "Cs"} or (category == "Cf" and character not in "\u200c\u200d")
         else character
     )
-
-
-def progress_in_words(status: RunStatus, *, full: bool = False) -> str:
-    """Describe a training's current work, its progress and the remaining time."""
-    doing, unit = status.doing or "", safe(status.unit, 30)
-    epoch = epoch_of(doing)
-    doing = f"Epoch {count(epoch[0])} of {count(epoch[1])}" if epoch else safe(doing, 60)
-    words = [doing[:1].upper() + doing[1:]]
-    if status.total > 0 and (full or not epoch):
-        words.append(f"{count(status.done)} of {count(status.total)} {unit}".strip())
-    if full and status.speed:
-        words.append(f"{count(status.speed)} {unit}/s")
-    if epoch and status.share is not None:
-        words.append(f"{100 * status.share:.0f}% of all")
-    if status.left is not None:
-        words.append(f"about {clock(status.left)} left")
-    return " · ".join(words)

@@ -99,7 +99,7 @@ def check_row(root: Path) -> None:
     index.scan()
     assert len(index.rows()) == 2
     for shown in index.rows():
-        json.dumps([shown.name, shown.cause, shown.source, shown.curve, shown.seconds],
+        json.dumps([shown.name, shown.cause, shown.source, shown.seconds],
                    allow_nan=False, ensure_ascii=False).encode()  # fmt: skip
 
 

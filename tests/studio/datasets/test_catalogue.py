@@ -267,3 +267,26 @@ def test_a_real_look_finds_rows_and_counts(sets: Library, queue: Queue, shapes: 
     assert look.counts == {"disc": 12, "square": 12}
     with np.load(sets.folder(added.id) / "rows.npz") as rows:
         assert sum(len(rows[part]) for part in ("train", "val", "test")) == 24
+
+
+@pytest.mark.parametrize("source", ["/", "..", "elsewhere", "link"])
+def test_a_copied_home_makes_no_other_folder_ours(
+    tmp_path: Path, queue: Queue, sets: Library, source: str
+) -> None:
+    made = sets.new_empty(["cat", "dog"])
+    place = sets.images_path(made.id)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (place.parent / "link").symlink_to(outside)
+    places = {"/": "/", "..": str(place.parent / ".."), "elsewhere": str(outside)}
+    record = sets.folder(made.id) / "set.json"
+    content = json.loads(record.read_text())
+    content["sources"] = [places.get(source, str(place.parent / source))]
+    record.write_text(json.dumps(content))
+    again = Library(queue.home, queue)
+    assert not again.get(made.id).made_here
+    with pytest.raises(SourceError, match="belong to their source"):
+        again.add_class(made.id, "star")
+    assert list(outside.iterdir()) == []
+    sets.images_path(made.id).joinpath("star").symlink_to(outside)
+    assert sets.classes(made.id) == ["cat", "dog"]

@@ -246,3 +246,15 @@ def test_an_archive_with_parts_of_its_own_is_kept_and_joins_nothing(
     assert laid_out(tmp_path / "set") == []
     file = put(uploads, "parts.zip", packed(names), 1)
     assert uploads.finish([file], tmp_path / "other") == tmp_path / "other.zip"
+
+
+def test_nothing_is_written_through_a_class_that_is_a_link(
+    tmp_path: Path, uploads: Uploads
+) -> None:
+    outside, into = tmp_path / "outside", tmp_path / "home" / "set" / "Shapes"
+    outside.mkdir()
+    into.mkdir(parents=True)
+    (into / "disc").symlink_to(outside)
+    with pytest.raises(SourceError, match="is a link"):
+        uploads.finish([put(uploads, "1.png", image(1), 1, "all/disc/1.png")], into)
+    assert list(outside.iterdir()) == []

@@ -71,7 +71,7 @@ def recipe_of(model: str, **options: Any) -> dict[str, Any]:
 def test_a_run_that_is_cloned_is_trained_in_the_same_way(model: str, tmp_path: Path) -> None:
     recipe = recipe_of(model, seed=7)
     recorded = RecordedRecipe.model_validate(recipe)
-    path = training_form.keep_recipe(tmp_path, recorded, {}, same_images=True)
+    path = training_form.keep_recipe(tmp_path, recorded, {})
     options = merge_options(read_options(path), {})
     assert not {"sources", "labels", "test"} & set(options)
     model_name = options.pop("model")
@@ -87,8 +87,8 @@ def test_a_run_that_is_cloned_is_trained_in_the_same_way(model: str, tmp_path: P
 def test_what_belonged_to_an_older_choice_goes_with_it(tmp_path: Path) -> None:
     recipe = RecordedRecipe.model_validate(recipe_of("cnn", epochs=4))
 
-    def kept(same_images: bool = True, **changed: str) -> dict[str, Any]:
-        path = training_form.keep_recipe(tmp_path, recipe, changed, same_images=same_images)
+    def kept(**changed: str) -> dict[str, Any]:
+        path = training_form.keep_recipe(tmp_path, recipe, changed)
         found: dict[str, Any] = json.loads(path.read_text())
         return found
 
@@ -96,7 +96,6 @@ def test_what_belonged_to_an_older_choice_goes_with_it(tmp_path: Path) -> None:
     assert not {"augment", "flip", "shift", "erase"} & set(kept(augment="documents"))
     assert not {"learning_rate", "momentum"} & set(kept(optimizer="sgd"))
     assert not {"epochs", "hidden", "depth"} & set(kept(budget="10m"))
-    assert "size" not in kept(same_images=False)
     # What was emptied is decided anew; what it goes with is still as the form shows it.
     assert "epochs" not in kept(epochs="")
     assert "optimizer" not in kept(optimizer="")

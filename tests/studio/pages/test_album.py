@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
+import subprocess
+import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -268,3 +272,74 @@ def test_a_settled_thing_disappears_for_every_window(studio: Studio) -> None:
     assert [thing.split()[0] for thing in things()] == ["copies"]
     window.do(lambda albums, album: albums.remove(album, [names["disc/again.png"]]))
     assert things() == []
+
+
+@pytest.mark.parametrize("change", ["move", "remove", "restore"])
+def test_an_album_from_before_photographs_were_read_changes_no_other(
+    studio: Studio, change: str
+) -> None:
+    dataset = made_here(studio)
+    read(studio, dataset)
+    window = Window(studio, dataset)
+    old = window.album()
+    Image.new("RGB", (40, 40)).save(studio.sets.images_path(dataset.id) / "disc" / "0.5.png")
+    read(studio, dataset)
+    more = ["disc"] if change == "move" else []
+    with pytest.raises(SourceError, match="others by now"):
+        asyncio.run(getattr(window.albums, change)(old, [5], *more))
+    assert window.counts() == {"disc": 5, "square": 4}
+
+
+_REMOVED_AND_KILLED = """
+import os, sys
+from pathlib import Path
+from opsin.studio.pages.photo_files import PhotoFiles
+
+record, source, after = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+moved, rename = [], Path.rename
+
+def killed(path, target):
+    if len(moved) == after:
+        os._exit(9)
+    moved.append(path)
+    return rename(path, target)
+
+Path.rename = killed
+PhotoFiles(record, source).remove(sorted((source / "disc").iterdir()))
+"""
+
+
+@pytest.mark.parametrize("after", [0, 1, 3])
+def test_photographs_whose_removal_was_killed_come_back(studio: Studio, after: int) -> None:
+    dataset = made_here(studio)
+    places = (studio.sets.folder(dataset.id), studio.sets.images_path(dataset.id), after)
+    killed = [sys.executable, "-c", _REMOVED_AND_KILLED, *map(str, places)]
+    assert subprocess.run(killed, check=False).returncode == 9
+    window = Window(studio, dataset)
+    assert window.counts() == {"disc": 4 - after, "square": 4}
+    window.do(lambda albums, album: albums.move(album, album.of(1)[:1].tolist(), "disc"))
+    assert window.undo() == "1 photograph moved to disc"
+    assert window.undo() == "An interrupted change"
+    assert window.undo() == ""
+    assert window.counts() == {"disc": 4, "square": 4}
+
+
+@pytest.mark.parametrize("place", ["/etc/hostname", "../../outside.png", "Shapes/link/1.png"])
+def test_undo_in_a_copied_home_moves_nothing_from_or_to_outside(
+    tmp_path: Path, studio: Studio, place: str
+) -> None:
+    dataset = made_here(studio)
+    root, outside = studio.sets.images_path(dataset.id), tmp_path / "outside"
+    write_shapes(outside, 1)
+    (root / "link").symlink_to(outside)
+    (root.parent / ".not-sorted").mkdir()
+    (root.parent / ".not-sorted" / "secret.png").symlink_to(outside / "disc" / "0.png")
+    before = sorted(tmp_path.rglob("*.png"))
+    window = Window(studio, dataset)
+    assert window.album().contents.tray == ()
+    for moves in ([("Shapes/disc/back.png", place)], [(place, "Shapes/disc/0.png")]):
+        changes = [{"text": "Moved", "when": time.time(), "moves": moves}]
+        (studio.sets.folder(dataset.id) / "changes.json").write_text(json.dumps(changes))
+        with pytest.raises(SourceError, match="leads out"):
+            window.undo()
+    assert sorted(tmp_path.rglob("*.png")) == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,14 @@ pytest.importorskip("nicegui")
 
 
 import opsin
+from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import StorageError
 from opsin.data.corrections import write_corrections
+from opsin.data.dataset import Dataset
+from opsin.studio.pages.jobs import cause_in_words
 from opsin.studio.pages.train import _TrainPage
-from opsin.studio.ui.training_levels import time_in_words, words_of
+from opsin.studio.ui.training_levels import time_in_words
+from tests.made_runs import answers_right, write_run
 
 if TYPE_CHECKING:
     from opsin.studio.state import Studio
@@ -50,6 +55,36 @@ def test_a_click_asks_for_a_training_that_is_named_after_the_project(
     assert studio.jobs.of_project("another") == []
 
 
+def test_a_training_keeps_its_number_when_another_is_tried_again_or_removed(
+    studio: Studio, project: str, digits: Dataset
+) -> None:
+    """Each run has the number of its job, and a new one a number that none had."""
+    page = opened(studio, project)
+    for _ in range(3):
+        page._add()
+    jobs = studio.jobs.jobs()
+    runs = [write_run(studio.runs.root, f"run {at}", digits, answers_right(digits, 1.0))
+            for at in range(3)]  # fmt: skip
+    for job, run in zip(jobs, runs, strict=True):
+        studio.jobs._number(replace(job, run=run.name))
+    studio.runs.scan()
+    rows = {row.folder: row for row in studio.runs.rows()}
+    assert [rows[run.name].number for run in runs] == [1, 2, 3]
+    studio.runs.delete(rows[runs[0].name].id)
+    left = replace(studio.projects.get(project), runs=tuple(studio.runs.rows()))
+    titles = {left.title_of(row) for row in left.runs}
+    assert titles == {"Shapes 2", "Shapes 3"}
+    assert left.next_title([]) == "Shapes 4"
+    renamed = replace(left, name="Forms")
+    assert {renamed.title_of(row) for row in left.runs} == {"Forms 2", "Forms 3"}
+    # What people call it stays, and its number too.
+    RunDirectory(runs[2]).write_notes(name="The best")
+    studio.jobs._number(replace(jobs[0], run=runs[2].name))
+    studio.runs.scan()
+    row = studio.runs.row(rows[runs[2].name].id)
+    assert (left.title_of(row), row.number) == ("The best", 3)
+
+
 def test_images_that_were_trained_on_keep_their_parts(
     studio: Studio, project: str, tmp_path: Path
 ) -> None:
@@ -80,7 +115,7 @@ def test_levels_are_options_and_say_their_time(studio: Studio, project: str) -> 
     settings = page.settings
     assert settings.level is not None
     assert settings.level.name == "good"
-    assert words_of(settings.level).startswith("about ")
+    assert settings.level.words.startswith("about ")
     assert [time_in_words(t) for t in (21, 88, 900, 7_200)] == [
         "about 20 seconds", "about 90 seconds", "about 15 minutes", "about 2.0 hours",
     ]  # fmt: skip
@@ -96,23 +131,21 @@ def test_what_cannot_be_trained_says_what_to_do(
     studio: Studio, project: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = opened(studio, project)
-    assert page.can_start
-    killed = "its process was ended by SIGKILL (killed, or out of memory)"
+    assert not page.wrong
     for cause, words in (
-        (killed, "perhaps because memory ran out"),
         ("cannot write x: No space left on device", "Free some space"),
         (f"There is no folder {tmp_path / 'mine'}. Try --test.", "There is no folder Shapes."),
         ("/home/ann/x.jpg is no image", "x.jpg is no image"),
     ):
-        assert words in page._cause(cause)
-        assert "--" not in page._cause(cause)
+        assert words in cause_in_words(studio, cause)
+        assert "--" not in cause_in_words(studio, cause)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 0))
     with pytest.raises(StorageError, match="disk is full"):
         page._add()
     for folder in sorted((tmp_path / "mine").iterdir())[1:]:
         shutil.rmtree(folder)
-    assert "two classes or more" in opened(studio, project)._wrong
+    assert "two classes or more" in opened(studio, project).wrong
     shutil.rmtree(tmp_path / "mine")
     moved = opened(studio, project)
     assert str(tmp_path) not in str(moved._fault)
-    assert not moved.can_start
+    assert moved.wrong == "The photographs cannot be read."

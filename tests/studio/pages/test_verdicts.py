@@ -53,9 +53,7 @@ def test_it_says_which_photographs_judge(part: str, training: dict[str, bool], w
 
 def test_the_weakest_class_is_named_with_what_it_is_taken_for() -> None:
     worst = weakest(report().judged)
-    assert worst is not None
-    assert worst.label == 1
-    assert worst.words == "Weakest: glass, 35 of 40 right, 4 times taken for metal"
+    assert worst == (1, "Weakest: glass, 35 of 40 right, 4 times taken for metal")
     right = PartFigures.model_validate(
         {"accuracy": 1, "low": 0.9, "high": 1, "confusion": [[3, 0], [0, 0]],
          "classes": [{"name": n, "precision": 1, "recall": 1, "f1": 1, "count": 3} for n in "ab"]}
@@ -78,25 +76,16 @@ def test_what_limits_the_verdict_is_said_and_nothing_else() -> None:
     assert not warnings(report("out_of_fold", looks=3))
 
 
-def comparison(better: str | None, *, reported: dict[str, Any] | None = None) -> Comparison:
-    run = {
-        "images": 153,
-        "accuracy": 0.9,
-        "low": 0.8,
-        "high": 0.95,
-        "run": "r",
-        "model": "m",
-        "source": "s",
-        "bytes": 1,
-        "parameters": 1,
-        "seconds": 1.0,
-        "parity": None,
-        "best": [],
-    }
+def comparison(
+    better: str | None, *, reported: dict[str, Any] | None = None, **more: int
+) -> Comparison:
+    run = {"images": 153, "accuracy": 0.9, "low": 0.8, "high": 0.95, "run": "r", "model": "m",
+           "source": "s", "bytes": 1, "parameters": 1, "seconds": 1.0, "parity": None,
+           "best": []}  # fmt: skip
     pair = {"low": -0.01, "high": 0.06, "p": 0.2, "better": better, "images": 153,
             "both_right": 140, "only_first": 1, "only_second": 5, "both_wrong": 7,
             "both_wrong_differently": 0, "difference": 4 / 153, "letters": ["A", "B"],
-            "sentence": "", "disagreements": []}  # fmt: skip
+            "sentence": "", "disagreements": []} | more  # fmt: skip
     return Comparison.model_validate(
         {"part": "out_of_fold", "images": 153, "headline": "", "remarks": [], "pairs": [pair],
          "runs": [run | {"letter": "A", "rescored": 9 if reported else 0, "reported": reported},
@@ -112,7 +101,14 @@ def test_a_comparison_names_a_winner_only_if_there_is_one() -> None:
     assert said(None)[0] == "No clear winner on 153 photographs"
     assert said("B")[0] == "Waste 4 is right more often: 5 photographs better, 1 worse"
     assert said("A")[0] == "Waste 3 is right more often: 1 photograph better, 5 worse"
-    assert "+2.6 points (−1.0 to +6.0)" in said(None)[1]
+    assert said(None)[1] == (
+        "Both are right for 140 of 153 photographs, only Waste 4 for 5, only Waste 3 for 1, "
+        "neither for 7. Waste 4 compared with Waste 3: +2.6 points (−1.0 to +6.0)."
+    )
+    same = comparison(None, only_first=0, only_second=0, both_right=146).pairs[0]
+    assert compared_headline(same, "Waste 3", "Waste 4") == [
+        "No clear winner on 153 photographs", "Both are right for the same 146 of 153 photographs.",
+    ]  # fmt: skip
 
 
 def test_a_corrected_measure_is_told_apart_from_a_better_classifier() -> None:

@@ -73,7 +73,7 @@ def test_other_images_are_refused_in_one_line_of_names(looking: Studio) -> None:
     assert str(looking.settings.runs) not in str(refused.value)
     assert "\n" not in str(refused.value)
     assert compared.known() is None
-    assert looking.jobs.jobs() == []
+    assert compared.start() not in looking.jobs.jobs()[1:]  # made anew, not taken for known
 
 
 @pytest.mark.parametrize("ids", [[], [A], [A, B] * 6])

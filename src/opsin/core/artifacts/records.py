@@ -274,6 +274,7 @@ class RunNotes(Artifact):
 
     name: str = Field("", description=f"Name of the run, at most {NAME_MOST} characters.")
     note: str = Field("", description=f"Note about the run, at most {NOTE_MOST:,} characters.")
+    number: int = Field(0, ge=0, description="Number in its project of the studio; 0 without one.")
 
     @field_validator("name", "note", mode="before")
     @classmethod

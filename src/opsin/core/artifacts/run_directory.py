@@ -269,9 +269,11 @@ class RunDirectory:
         """The name and the note that people gave the run."""
         return RunNotes.read(self.notes) if self.notes.is_file() else RunNotes()
 
-    def write_notes(self, *, name: str | None = None, note: str | None = None) -> None:
-        """Store a name, a note or both; the directory is not renamed."""
-        changed = {}
+    def write_notes(
+        self, *, name: str | None = None, note: str | None = None, number: int | None = None
+    ) -> None:
+        """Store a name, a note or a number; the directory is not renamed."""
+        changed: dict[str, str | int] = {} if number is None else {"number": number}
         for what, text, most in (("name", name, NAME_MOST), ("note", note, NOTE_MOST)):
             if text is not None:
                 if len(text) > most:

@@ -161,7 +161,7 @@ class Library:
         """Return the classes of a set that was made here, empty ones too."""
         folder = self.images_path(id)
         names = (entry.name for entry in folder.iterdir()) if folder.is_dir() else ()
-        return sorted((name for name in names if (folder / name).is_dir()), key=natural)
+        return sorted((name for name in names if _is_folder(folder / name)), key=natural)
 
     # What is added and removed.
 
@@ -226,7 +226,7 @@ class Library:
         require("labeller")
         folder = self._made_here(id)
         if class_ not in self.classes(id):
-            raise SourceError(f"The set has no class {class_!r:.80}", "Choose one, or add it.")
+            raise SourceError(f"The project has no class {class_!r:.80}", "Choose one, or add it.")
         _, kind = open_apart(content, name, side=1)
         stem, suffix = file_name(Path(name).stem), Path(name).suffix
         if suffix.lower() not in formats.SUFFIXES:
@@ -365,14 +365,18 @@ class Library:
         with contextlib.suppress(OSError, ValueError):
             if re.fullmatch(r"[0-9a-f]{16}", name):
                 dataset = replace(_read_set(self._folder / name), id=name)
+                source = Path(dataset.sources[0]).absolute()
+                own = source.parent == (self._images / name).absolute() and source.name != ".."
+                if dataset.made_here and (not own or source.is_symlink()):
+                    dataset = replace(dataset, made_here=False)  # files there are not ours
                 self._known = {**self._known, name: dataset}
 
     def _made_here(self, id: str) -> Path:  # noqa: A002
         the_set = self.get(id)
         if not the_set.made_here:
             raise SourceError(
-                "The images of this set belong to its source",
-                "Add images there, or make an empty set under Data.",
+                "The studio only shows these photos: they belong to their source",
+                "Add photos there, or begin a project with your own on the first page.",
             )
         return Path(the_set.sources[0])
 
@@ -394,6 +398,10 @@ class Library:
         for source in sorted(filter(os.path.isabs, places), key=len, reverse=True):
             text = text.replace(source, places[source])
         return text
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 @contextlib.contextmanager

@@ -75,6 +75,11 @@ class Corrections:
         self._now: dict[int, str] = {}  # by row; "" is left out
         self._history = _History()
 
+    @property
+    def key(self) -> str:
+        """The key of the decoded images whose rows are meant."""
+        return self._opened.key
+
     def now(self) -> dict[int, str | None]:
         """The class of each corrected image, by row; ``None`` is left out."""
         with self._held():

@@ -36,14 +36,14 @@ class FolderEntry:
 
 @dataclass(frozen=True)
 class Listing:
-    """A folder's content."""
+    """A folder's content, or that of no folder: the roots."""
 
-    here: FolderEntry
-    parents: tuple[FolderEntry, ...]
+    here: FolderEntry | None
     folders: tuple[FolderEntry, ...]
-    files: tuple[FolderEntry, ...]
-    images: int
-    passed_over: int
+    parents: tuple[FolderEntry, ...] = ()
+    files: tuple[FolderEntry, ...] = ()
+    images: int = 0
+    passed_over: int = 0
 
 
 class Folders:
@@ -55,9 +55,10 @@ class Folders:
         for root in self._roots:
             self._id(root)
 
-    def root_ids(self) -> tuple[str, ...]:
-        """Return the ids of the roots, in their order."""
-        return tuple(map(self._id, self._roots))
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one root."""
+        return len(self._roots) > 1
 
     def path(self, identity: str, kind: Literal["folder", "file"] = "folder") -> Path:
         """Return the path of an id."""
@@ -71,13 +72,12 @@ class Folders:
             )
         return Path(path)
 
-    def entry(self, identity: str) -> FolderEntry:
-        """Return a folder with its direct content counted; reads the disk."""
-        return self._counted(str(self.path(identity)))
-
-    def list(self, identity: str) -> Listing:
-        """Return a folder's content; reads the disk, so not for the event loop."""
-        path = str(self.path(identity))
+    def list(self, identity: str = "") -> Listing:
+        """Return a folder's content, or the roots; reads the disk, so not for the event loop."""
+        if not identity and self.several:
+            require("owner")
+            return Listing(None, tuple(map(self._counted, self._roots)))
+        path = str(self.path(identity or self._id(self._roots[0])))
         images, out = 0, 0
         paths: dict[str, list[str]] = {"folder": [], "file": []}
         with readable_folder(path, called=Path(path).name), os.scandir(path) as entries:
@@ -95,8 +95,8 @@ class Folders:
         out += max(0, len(folders) - _LISTED) + max(0, len(files) - _LISTED)
         return Listing(
             here=self._entry(path),
-            parents=tuple(self._entry(folder) for folder in self._above(path)),
-            folders=tuple(self._counted(folder) for folder in folders[:_LISTED]),
+            parents=tuple(map(self._entry, self._above(path))),
+            folders=tuple(map(self._counted, folders[:_LISTED])),
             files=tuple(self._entry(file, size=_size(file)) for file in files[:_LISTED]),
             images=images,
             passed_over=out,

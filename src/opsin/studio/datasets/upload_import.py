@@ -241,6 +241,11 @@ def _move(places: dict[Path, _Names], root: Path) -> list[tuple[Path, Path]]:
         for path, (*within, name) in places.items():
             # Subfolders of a class only keep equal names apart.
             folder = root.joinpath(*within)
+            if not folder.resolve().is_relative_to(root.parent.resolve()):  # through a link
+                raise SourceError(
+                    f"The class {within[0]!r:.80} is a link to another folder",
+                    "Choose another class, or put a folder in its place.",
+                )
             folder.mkdir(parents=True, exist_ok=True)
             target = folder / name
             if not _reserve(target):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from opsin.core.artifacts.run_directory import RUN_NAME
 from opsin.core.artifacts.run_report import TrainingFacts
-from opsin.core.child_process import child_environment, exit_reason
+from opsin.core.child_process import child_environment
 from opsin.core.errors import RunError
 from opsin.core.platform import (
     CHILDREN_INHERIT,
@@ -42,14 +43,17 @@ State = Literal["waiting", "running", "pausing", "stopping", "paused", "done", "
 
 # Files of a job's folder; the lock shows that its process is running.
 _JOB, _OUTPUT, LOG, LOCK = "job.json", "out.json", "log.txt", "alive.lock"
-# Most characters of a stored title, and of a log line in a cause.
-_TITLE_MOST: Final = 500
-_LINE_MOST: Final = 300
+# Most characters of a stored title, and of a log line in a cause; most bytes of a log to read.
+_TITLE_MOST, _LINE_MOST, _LOG_MOST = 500, 300, 200_000
 # Exit status after Ctrl-C.
 _INTERRUPTED: Final = 130
-_FROM_OUTSIDE: Final = "it was asked to stop from outside the studio (Ctrl-C or SIGTERM)"
-_BROKEN_OFF: Final = "it was interrupted before it was evaluated; Resume continues it"
-_KILLED: Final = "its process was ended at once; what it did since its last checkpoint is lost"
+_FROM_OUTSIDE: Final = "It was stopped from outside the studio."
+_BROKEN_OFF: Final = "It was stopped before the classifier was tested. You can continue it."
+_KILLED: Final = "It was ended at once. What it did since its last saved state is lost."
+_DIED: Final = (
+    "It was ended from outside, perhaps because memory ran out. Close other programs, then try "
+    "again."
+)
 
 
 class JobAnswer(BaseModel):
@@ -105,6 +109,12 @@ class Job:
         return (1, self.created) if self.pending else (2, -(self.ended or self.created))
 
     @property
+    def number(self) -> int:
+        """The number at the end of its title, as of *Waste 3*; 0 without one."""
+        found = re.search(r" ([0-9]{1,6})$", self.title)
+        return int(found[1]) if found else 0
+
+    @property
     def training(self) -> bool:
         """Whether it is queued; other jobs are short and run beside trainings."""
         return self.kind in ("train", "resume")
@@ -138,15 +148,10 @@ class Job:
 
 def _death(folder: Path, status: int | None) -> str:
     """The cause of death of a process without an answer."""
-    if status is not None and status < 0:
-        name = exit_reason(status)
-        killed = " (killed, or out of memory)" if name == "SIGKILL" else ""
-        return f"its process was ended by {name}{killed}"
+    if not status or status < 0:
+        return _DIED
     lines = [line.strip() for line in last_lines(folder / LOG, 20) if line.strip()]
-    last = f"; its last message: {lines[-1][:_LINE_MOST]}" if lines else ""
-    if not status:
-        return f"its process ended without a message (killed, or out of memory?){last}"
-    return f"its process ended with status {status}{last}"
+    return f"It ended before its work was done. {lines[-1][:_LINE_MOST] if lines else ''}".strip()
 
 
 def command(*words: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -187,10 +192,10 @@ def read_output(folder: Path, kind: type[M]) -> M | None:
     return None
 
 
-def last_lines(path: Path, lines: int, *, most: int = 200_000) -> list[str]:
-    """The last lines of a log, oldest first, from at most so many bytes."""
+def last_lines(path: Path, lines: int) -> list[str]:
+    """The last lines of a log, oldest first."""
     with contextlib.suppress(OSError), path.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - most))
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _LOG_MOST))
         return file.read().decode("utf-8", "replace").splitlines()[-lines:]
     return []
 
@@ -207,12 +212,9 @@ class JobProcesses:
     def start(self, folder: Path, argv: Sequence[str], *, cwd: Path, run: str = "") -> int:
         """Start a process in a new session, which outlives this one; return its id."""
         if not CHILDREN_INHERIT:
-            raise RunError(
-                "The studio cannot run jobs on Windows",
-                "Train from the command line: opsin train …",
-            )
+            raise RunError("The studio cannot train on Windows", "Train in a terminal.")
         if not argv:
-            raise RunError("The job has no command line", "Remove it, and ask again.")
+            raise RunError("The work is not known any more", "Remove it, then ask again.")
         environment = child_environment() | ({RUN_NAME: run} if run else {})
         try:
             # After this block only the child holds the lock.
@@ -226,7 +228,7 @@ class JobProcesses:
                     start_new_session=True, pass_fds=(lock,), env=environment,
                 )  # fmt: skip
         except BlockingIOError:
-            raise RunError("The job's process is running", "Wait until it ends.") from None
+            raise RunError("It is still running", "Wait until it ends.") from None
         self._own[folder] = child
         return child.pid
 

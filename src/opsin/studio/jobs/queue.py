@@ -93,7 +93,7 @@ class Queue:
         """A job by its id, or `NotThere`."""
         job = self._jobs.get(id)
         if job is None:
-            raise NotThere("There is no such job in the queue", "See the queue for all jobs.")
+            raise NotThere("This job was removed", "See all jobs.")
         return job
 
     def of_run(self, run: str) -> Job | None:
@@ -115,10 +115,6 @@ class Queue:
         """A job's JSON answer, if it is of this kind."""
         return read_output(self.folder(self.get(id)), kind)
 
-    def log_tail(self, id: str, lines: int = 100) -> list[str]:  # noqa: A002
-        """The last lines of a job's log, oldest first."""
-        return last_lines(self.folder(self.get(id)) / LOG, lines)
-
     def folder(self, job: Job) -> Path:
         """The folder of a job's files."""
         return self._folder / job.id
@@ -132,8 +128,8 @@ class Queue:
         """Append a job to the queue; a later `tick` starts it."""
         require("viewer" if kind in _OF_VIEWERS else "owner")
         with self._guard:
-            job = new_job(kind, title, argv, run=run, project=project, expected=expected)
-            job = replace(job, by=visitor.get().person.id)
+            new = new_job(kind, title, argv, run=run, project=project, expected=expected)
+            job = replace(new, by=visitor.get().person.id)
             self._check_room(job)
             with storage_errors(self.folder(job)):
                 self.folder(job).mkdir(parents=True, exist_ok=True)
@@ -207,9 +203,8 @@ class Queue:
             job = self._change(id, "resumed")
             if job.over:
                 self._check_room(job)
-                again = Job(job.id, job.kind, job.title, job.argv, job.created, run=job.run)
-                again = replace(again, project=job.project, expected=job.expected, by=job.by)
-                self._put(replace(again, goes_on=True))
+                again = replace(job, state="waiting", cause=None, pid=None, signals=0, goes_on=True)
+                self._put(replace(again, started=None, ended=None, asked=None))
 
     def remove(self, id: str) -> None:  # noqa: A002
         """Remove a job, but not its run; a short running job is ended."""
@@ -218,7 +213,7 @@ class Queue:
                 return
             job = self._change(id, "removed from the queue")
             if job.active and job.training:
-                raise RunError(f"{job.title} is at work", "Stop it first, then remove it.")
+                raise RunError(f"{job.title} is running", "Stop it first, then remove it.")
             self._processes.interrupt(self.folder(job), job.pid, kill=True)
             self._processes.status(self.folder(job))
             shutil.rmtree(self.folder(job), ignore_errors=True)
@@ -251,7 +246,9 @@ class Queue:
     def _look(self, job: Job) -> None:
         """See whether a job has ended, or a pause may break it off."""
         folder = self.folder(job)
-        if not self._processes.alive(folder, job.pid):
+        alive = self._processes.alive(folder, job.pid)
+        self._number(job)
+        if not alive:
             if job.training and job.run and not (self.runs / job.run).is_dir():
                 job = replace(job, run=None)  # never begun
             ended = job.at_its_end(folder, self._processes.status(folder))
@@ -266,6 +263,14 @@ class Queue:
             if saved or time.time() - asked > _PATIENCE:
                 self._ask(job, "pausing", asked)
 
+    def _number(self, job: Job) -> None:
+        """Give its run its number, once."""
+        if job.kind == "train" and job.run and job.number:
+            run = RunDirectory(self.runs / job.run)
+            with contextlib.suppress(OpsinError):  # the disk is full: the next look tries again
+                if run.recipe.is_file() and not run.read_notes().number:
+                    run.write_notes(number=job.number)
+
     def _start(self, job: Job) -> None:
         """Start a job's process, and record it."""
         folder, new_run = self.folder(job), ""
@@ -274,16 +279,15 @@ class Queue:
             argv = self._argv(job)
             if job.kind == "train" and argv == job.argv:
                 # A new attempt writes a new run, whose name is fixed here.
-                named = [word[7:] for word in argv if word.startswith("--name=")]
                 taken = {other.run for other in self._jobs.values() if other.active and other.run}
-                new_run = free_name(self.runs, named[0] if named else job.title, taken)
+                new_run = free_name(self.runs, job.title, taken)
                 job = replace(job, run=new_run)
             # Before the start, so that a crash in between causes no second process.
             self._put(job)
             pid = self._processes.start(folder, argv, cwd=self.home.absolute(), run=new_run)
             job = replace(job, pid=pid)
         except (OSError, ValueError, OpsinError) as error:
-            prefix = "" if isinstance(error, OpsinError) else "it cannot be started: "
+            prefix = "" if isinstance(error, OpsinError) else "It cannot be started: "
             job = replace(job, state="failed", cause=f"{prefix}{error}", ended=time.time())
         self._put(job, best_effort=True)
 
@@ -293,7 +297,7 @@ class Queue:
             return job.argv
         run = RunDirectory(self.runs / job.run)
         if not run.path.is_dir():
-            raise RunError(f"The run {job.run} is gone", "Restore it, or train again.")
+            raise RunError(f"{job.title} was removed", "Restore it, or train again.")
         return command("resume", run.path) if any(run.checkpoints.glob("*.json")) else job.argv
 
     def _ask(self, job: Job, state: State, asked: float | None = None) -> None:
@@ -329,7 +333,7 @@ class JobAction:
     ) -> bool:
         """Wait for the job's end; ``False`` if the page was left meanwhile."""
         while not (job := self._jobs.get(self.job.id)).over:
-            lines = await asyncio.to_thread(self._jobs.log_tail, job.id, 1)
+            lines = await asyncio.to_thread(last_lines, self._jobs.folder(job) / LOG, 1)
             shown = tell(lines[-1].strip() if lines and job.active else "Waiting to start")
             if inspect.isawaitable(shown):
                 await shown

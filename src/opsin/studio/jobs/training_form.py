@@ -14,26 +14,26 @@ from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.records import Location
 from opsin.core.errors import RecipeError
 from opsin.core.format import seconds_of
-from opsin.core.recipe import PREPARATION, SOURCE, SPLIT, DataRecipe, flat_options, override
-from opsin.core.recipe_options import RecipeOption, not_one_of, options_of
+from opsin.core.recipe import SOURCE, DataRecipe, flat_options, override
+from opsin.core.recipe_options import RecipeOption, not_one_of
 from opsin.core.storage import write_json
 from opsin.models.architectures import MODELS as NETWORKS
 from opsin.trackers import is_installed, trackers
 
 #: The models by name, with their descriptions.
 MODEL_WORDS: Final[dict[str, str]] = {
-    "auto": "auto: chosen by the images and this machine",
-    BACKBONE: "pretrained: best for few photographs",
+    "auto": "Automatic",
+    BACKBONE: "A pretrained network: best for few photographs",
     **{name: f"{name}: {spec.description}" for name, spec in NETWORKS.items()},
     **{name: f"{name}: without layers" for name in PIXEL_MODELS},
 }
 #: Kinds of training images, and their augmentation.
 AUGMENT_WORDS: Final[dict[str, str]] = {
-    "": "automatic",
-    "photos": "photos: also mirrored and moved",
-    "documents": "documents: a little askew, in any light",
-    "symbols": "letters, digits, signs: never mirrored",
-    "none": "leave them as they are",
+    "": "Automatic",
+    "photos": "Photographs: also mirrored and moved",
+    "documents": "Documents: a little askew, in any light",
+    "symbols": "Letters, digits, signs: never mirrored",
+    "none": "Leave them as they are",
 }
 #: Options that take a file on the command line, with their choices here.
 CHOICES: Final[dict[str, dict[str, str]]] = {
@@ -46,12 +46,6 @@ FRONT: Final = ("model", "epochs", "budget", "augment", "backbone", "prepare", "
 def tracker_words() -> dict[str, str]:
     """Return the titles of the installed trackers, by name."""
     return {name: kind.title for name, kind in trackers().items() if is_installed(kind)}
-
-
-def prepared_options() -> tuple[str, ...]:
-    """Return the options for preparing and splitting a set."""
-    groups = (PREPARATION, SPLIT)
-    return tuple(name for name, o in options_of(DataRecipe).items() if o.group in groups)
 
 
 def fields_for(model: str) -> dict[str, list[RecipeOption]]:
@@ -126,14 +120,10 @@ def _is_usual(name: str, value: object) -> bool:
     return value is None or (field is not None and value == field.default)
 
 
-def keep_recipe(
-    folder: Path, recipe: RecordedRecipe, changed: Mapping[str, str], *, same_images: bool
-) -> Path:
+def keep_recipe(folder: Path, recipe: RecordedRecipe, changed: Mapping[str, str]) -> Path:
     """Write a run's remaining recipe to a file for ``--recipe``; return its path."""
     # The caller states the images and their parts.
     gone = {"sources", "test", "labels", "parts_of", *changed}
-    if not same_images:
-        gone |= set(DataRecipe.model_fields)
     # Options that depend on an emptied choice keep the form's values.
     others = {name: new for name, new in changed.items() if new or name == "model"}
     options = override(flat_options(recipe.model_dump(mode="json", exclude_unset=True)), others)

@@ -381,7 +381,10 @@ class Albums:
         return [int(album.rows[at]) for at in chosen if album.rows[at] >= 0], new
 
     async def _corrections(self, album: Album) -> Corrections:
-        return await self._opened.corrections_of(album.dataset.id)
+        known = await self._opened.corrections_of(album.dataset.id)
+        if album.opened is None or known.key != album.opened.key:  # its rows are others now
+            raise SourceError("The photographs are others by now", "Look at them, then repeat it.")
+        return known
 
     def _own(self, set_id: str) -> PhotoFiles:
         if set_id not in self._files:

@@ -20,7 +20,7 @@ from opsin.studio.runs.run_index import RunRow
 from opsin.studio.state import Studio
 from opsin.studio.trash import Removed
 from opsin.studio.ui import kit, layout
-from opsin.studio.ui.tables import Column, TableRow, table
+from opsin.studio.ui.tables import Column, TableRow, plain, table
 from opsin.studio.words import safe
 
 _COLUMNS: Final = (
@@ -44,7 +44,7 @@ async def show(studio: Studio) -> None:
     rows = await asyncio.to_thread(_rows, studio)
     gone = await asyncio.to_thread(studio.projects.removed)
     with layout.page(studio, "All classifiers") as frame:
-        _Classifiers(studio, frame).build(rows, gone)
+        _Classifiers(studio, frame, rows).show_removed(gone)
 
 
 PAGE = Page("/classifiers", show, more="All classifiers")
@@ -53,29 +53,35 @@ PAGE = Page("/classifiers", show, more="All classifiers")
 class _Classifiers:
     """The table for one window."""
 
-    def __init__(self, studio: Studio, frame: layout.Frame) -> None:
+    def __init__(self, studio: Studio, frame: layout.Frame, rows: list[TableRow]) -> None:
         self._studio, self._frame = studio, frame
-
-    def build(self, rows: list[TableRow], gone: Sequence[Removed]) -> None:
-        """Show the table, and follow changes."""
+        self._table: ui.table | None = None
+        studio.changed.subscribe(self._heard)
         if not rows:
             kit.empty("Your classifiers appear here.", "Your projects", "/")
         else:
-            with self._frame.actions:
+            with frame.actions:
                 self._compare = kit.action("Compare", self._go, kind="primary")
                 self._remove_button = kit.action(
                     "Remove", self._remove, kind="danger", needs="owner"
                 )
             self._table = table(_COLUMNS, rows, "All classifiers", selection=True, sort="-date")
-            self._table.on_select(lambda _: self._enable())
+            self._table.on_select(self._enable)
             self._hint = kit.note("")
             self._enable()
-            self._studio.changed.subscribe(self._heard)
-        removed_list(self._studio, gone)
+        self._gone = ui.element("div")
+
+    def show_removed(self, gone: Sequence[Removed]) -> None:
+        """Show what can be restored."""
+        self._gone.clear()
+        with self._gone:
+            removed_list(self._studio, gone)
 
     @property
-    def _chosen(self) -> list[str]:
-        return [str(row["id"]) for row in self._table.selected]
+    def _chosen(self) -> list[TableRow]:
+        """The selected rows, the oldest first: the others are set against it."""
+        rows = self._table.selected if self._table else []
+        return sorted(rows, key=lambda row: float(str(row["date_sort"])))
 
     def _enable(self) -> None:
         number = len(self._chosen)
@@ -85,21 +91,17 @@ class _Classifiers:
                             else f"{counted(number, 'classifier')} selected.")  # fmt: skip
 
     def _go(self) -> None:
-        # The oldest first: the others are set against it.
-        dates = {row.id: row.started or 0 for row in self._studio.runs.rows()}
-        ids = sorted(self._chosen, key=lambda id_: dates.get(id_, 0))
-        ui.navigate.to(f"/compare?runs={','.join(ids)}")
+        ui.navigate.to(f"/compare?runs={','.join(str(row['id']) for row in self._chosen)}")
 
     async def _remove(self) -> None:
         """Remove the selected ones; those that are being trained stay."""
-        runs, tokens, faults = self._studio.runs, [], []
-        for id_ in self._chosen:
+        runs, tokens, faults = self._studio.runs, list[str](), list[OpsinError]()
+        for row in self._chosen:
             try:
-                tokens.append(await asyncio.to_thread(runs.delete, id_))
-                self._studio.opened.forget(id_)
+                tokens.append(await asyncio.to_thread(runs.delete, str(row["id"])))
+                self._studio.opened.forget(str(row["id"]))
             except OpsinError as error:
-                faults.append(str(error))
-        self._table.selected.clear()
+                faults.append(error)
         self._studio.changed.emit("runs")
 
         async def restore() -> None:
@@ -110,14 +112,23 @@ class _Classifiers:
         if tokens:
             self._frame.undo.offer(f"{counted(len(tokens), 'classifier')} removed", restore)
         if faults:
-            raise OpsinError(faults[0].rstrip("."))
+            raise faults[0]
 
     async def _heard(self, topic: str) -> None:
-        if topic == "runs":
-            rows = await asyncio.to_thread(_rows, self._studio)
-            if not self._table.is_deleted:
-                self._table.update_rows([dict(row) for row in rows])
-                self._enable()
+        if topic != "runs":
+            return
+        rows = await asyncio.to_thread(_rows, self._studio)
+        gone = await asyncio.to_thread(self._studio.projects.removed)
+        if self._gone.is_deleted:
+            return
+        if self._table is None and rows:
+            ui.navigate.reload()
+        elif self._table is not None:
+            self._table.update_rows(plain(rows))
+            ids = {row["id"] for row in rows}
+            self._table.selected = [row for row in self._table.selected if row["id"] in ids]
+            self._enable()
+        self.show_removed(gone)
 
 
 def _rows(studio: Studio) -> list[TableRow]:
@@ -129,7 +140,7 @@ def _row(project: Project, row: RunRow) -> TableRow:
     accuracy, low, high = row.accuracy or 0.0, row.low or 0.0, row.high or 0.0
     optimistic = ", optimistic" if row.split == "val" else ""
     return {
-        "id": row.id, "name": safe(project.title_of(row)), "project": safe(project.name),
+        "id": row.id, "name": project.title_of(row), "project": project.name,
         "address": layout.address(project, "results", run=row.id),
         "right": right_of(accuracy, row.images or 0).removeprefix("Right for ") if known else "",
         "right_sort": accuracy if known else -1,
@@ -138,6 +149,6 @@ def _row(project: Project, row: RunRow) -> TableRow:
         "date": day(row.started) if row.started else "", "date_sort": row.started or 0,
         "state": _STATES.get(row.state, row.state), "note": safe(row.note, 400),
         "seconds": "" if row.seconds is None else clock(row.seconds),
-        "seconds_sort": row.seconds or 0, "model": safe(row.model or ""),
+        "seconds_sort": row.seconds or 0, "model": row.model or "",
         "size": file_size(row.disk_bytes), "size_sort": row.disk_bytes,
     }  # fmt: skip

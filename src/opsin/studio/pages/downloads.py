@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +16,6 @@ from opsin.studio.jobs.job import JobAnswer, command
 from opsin.studio.jobs.queue import JobAction, new_output_folder
 from opsin.studio.runs.run_index import RunRow
 from opsin.studio.ui import kit
-from opsin.studio.words import safe
 
 if TYPE_CHECKING:
     from opsin.studio.state import Studio
@@ -54,28 +54,30 @@ docker run --rm -p 127.0.0.1:8000:8000 -e OPSIN_TOKEN=$(openssl rand -hex 32) cl
 """
 
 
-def download_menu(studio: Studio, row: RunRow, title: str) -> None:
-    """A button with the forms in which a classifier can be taken away."""
-    files = f"/files/{row.id}"
-    forms: list[tuple[str, str, Callable[[], object]]] = [
-        ("One file", "classifier.onnx: for Python, and for whatever reads ONNX",
-         lambda: _one_file(files)),
-        ("Zip with ready code", "Python, JavaScript, REST, and sample photographs",
+def download_menu(studio: Studio, row: RunRow, title: str, files: Collection[str]) -> None:
+    """A button with the forms in which a classifier can be taken away; ``files`` are its own."""
+    folder = f"/files/{row.id}"
+    forms: list[tuple[str, str, str, Callable[[], object]]] = [
+        ("One file", "classifier.onnx: for Python, and for whatever reads ONNX", "",
+         lambda: _one_file(folder)),
+        ("Zip with ready code", "Python, JavaScript, REST, and sample photographs", "",
          lambda: _zip(studio, row, title)),
-        ("Container", "a server in a box", lambda: _container(files)),
-        ("Model card", "what it can do and what not, as a text",
-         lambda: ui.download.from_url(f"{files}/README.md", "README.md")),
-        ("Report page", "all figures and pictures in one page",
-         lambda: ui.navigate.to(f"{files}/report.html", new_tab=True)),
+        ("Container", "a server in a box", "", lambda: _container(folder)),
+        ("Model card", "what it can do and what not, as a text", "README.md",
+         lambda: ui.download.from_url(f"{folder}/README.md", "README.md")),
+        ("Report page", "all figures and pictures in one page", "report.html",
+         lambda: ui.navigate.to(f"{folder}/report.html", new_tab=True)),
     ]  # fmt: skip
     with kit.action("Download", lambda: None, icon="download"), ui.menu(), ui.list():
-        for name, what, work in forms:
-            with ui.menu_item(on_click=work), ui.item_section():
-                ui.item_label(name)
-                ui.item_label(what).props("caption")
+        for name, what, file, work in forms:
+            if not file or file in files:
+                with ui.menu_item(on_click=work), ui.item_section():
+                    ui.item_label(name)
+                    ui.item_label(what).props("caption")
 
 
-def _dialog(title: str, text: str) -> tuple[ui.dialog, ui.element]:
+@contextmanager
+def _dialog(title: str, text: str) -> Iterator[ui.dialog]:
     """A dialog with a heading and a sentence; it closes with its button or Escape."""
     with ui.dialog(value=True) as dialog, ui.card().classes("stack") as card:
         dialog.props["aria-label"] = title
@@ -85,8 +87,7 @@ def _dialog(title: str, text: str) -> tuple[ui.dialog, ui.element]:
             kit.heading(title).classes("col")
             kit.icon_action("close", "Close", dialog.close)
         ui.label(text)
-        place = ui.element("div").classes("stack")
-    return dialog, place
+        yield dialog
 
 
 def _snippet(title: str, text: str) -> None:
@@ -99,22 +100,21 @@ def _snippet(title: str, text: str) -> None:
     code.props["aria-label"] = title
 
 
-def _save(text: str, address: str, name: str) -> None:
-    kit.action(text, lambda: ui.download.from_url(address, name), kind="primary", icon="download")
+def _save(what: str, address: str, name: str) -> None:
+    kit.action(f"Download {what}", lambda: ui.download.from_url(address, name), kind="primary",
+               icon="download")  # fmt: skip
 
 
-def _one_file(files: str) -> None:
-    _, place = _dialog("One file", "The classifier with its classes and everything it needs.")
-    with place:
-        _save("Download classifier.onnx", f"{files}/classifier.onnx", "classifier.onnx")
+def _one_file(folder: str) -> None:
+    with _dialog("One file", "The classifier with its classes and everything it needs."):
+        _save("classifier.onnx", f"{folder}/classifier.onnx", "classifier.onnx")
         _snippet("In Python", _PYTHON)
 
 
-def _container(files: str) -> None:
-    _, place = _dialog("Container", "Put these two files into one folder, then build and run it.")
-    with place:
+def _container(folder: str) -> None:
+    with _dialog("Container", "Put these two files into one folder, then build and run it."):
         with ui.element("div").classes("line"):
-            _save("Download classifier.onnx", f"{files}/classifier.onnx", "classifier.onnx")
+            _save("classifier.onnx", f"{folder}/classifier.onnx", "classifier.onnx")
             kit.action(
                 "Download Dockerfile",
                 lambda: ui.download.content(_DOCKERFILE.encode(), "Dockerfile"), icon="download",
@@ -125,41 +125,31 @@ def _container(files: str) -> None:
 
 async def _zip(studio: Studio, row: RunRow, title: str) -> None:
     """Write the zip in a job, while the code to use it is shown."""
-    dialog, place = _dialog("Zip with ready code", "Unpack it, and run one of these lines in it.")
-    with place:
-        status = kit.StatusLine()
-        bar = ui.linear_progress(show_value=False).props("indeterminate")
-        bar.props["aria-label"] = "Making the zip"
-        button = ui.element("div")
+    with _dialog("Zip with ready code", "Unpack it, and run one of these lines in it.") as dialog:
+        with ui.element("div").classes("stack") as work:
+            status = kit.StatusLine()
+            status.say("The zip is being made …")
+            bar = ui.linear_progress(show_value=False).props("indeterminate")
+            bar.props["aria-label"] = "Making the zip"
         _snippet("Python, JavaScript, REST", _ZIP)
-    status.say("The zip is being made …")
     try:
-        job = await _make_zip(studio, row, title, status, lambda: dialog.is_deleted)
+        folder: Path = await asyncio.to_thread(new_output_folder, studio.jobs)
+        out = folder.absolute() / "classifier.zip"
+        run = (await asyncio.to_thread(studio.runs.get, row.id)).path.absolute()
+        argv = command("export", run, "--to", "bundle", "--out", out)
+        asked = await JobAction.ask(studio.jobs, "export", f"Zip of {title}", argv)
+        studio.changed.emit("jobs")
+        if not await asked.over(status.say, lambda: dialog.is_deleted):
+            return
+        answer, cause = await asked.answer(JobAnswer)
+        if answer is None:
+            raise OpsinError(kit.without_commands(studio.sets.in_names(cause)).rstrip("."))
     except OpsinError as error:
-        job = None
+        if not dialog.is_deleted:
+            bar.delete()
         status.fail(error)
-    if dialog.is_deleted:
         return
-    bar.delete()
-    if job is not None:
-        status.clear()
-        with button:
-            _save("Download the zip", f"/answers/{job}.zip", "classifier.zip")
-
-
-async def _make_zip(
-    studio: Studio, row: RunRow, title: str, status: kit.StatusLine, left: Callable[[], bool]
-) -> str | None:
-    """Return the id of the job that wrote the zip; ``None`` if the page was left."""
-    directory = await asyncio.to_thread(studio.runs.get, row.id)
-    folder: Path = await asyncio.to_thread(new_output_folder, studio.jobs)
-    out = folder.absolute() / "classifier.zip"
-    argv = command("export", directory.path.absolute(), "--to", "bundle", "--out", out)
-    asked = await JobAction.ask(studio.jobs, "export", f"Zip of {title}", argv)
-    studio.changed.emit("jobs")
-    if not await asked.over(status.say, left):
-        return None
-    answer, cause = await asked.answer(JobAnswer)
-    if answer is None:
-        raise OpsinError(safe(studio.sets.in_names(cause).rstrip("."), 400))
-    return asked.job.id
+    if not work.is_deleted:
+        work.clear()
+        with work:
+            _save("the zip", f"/answers/{asked.job.id}.zip", "classifier.zip")

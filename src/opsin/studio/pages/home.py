@@ -146,15 +146,16 @@ class _Home:
             card.props["aria-label"] = name
             with ui.element("div").classes("project-pictures"):
                 for number in range(PICTURES):
-                    with ui.element("img").props("loading=lazy alt=''") as picture:
-                        picture.props["src"] = kit.rooted(f"/covers/{project.id}/{number}")
+                    picture = ui.element("img").props("loading=lazy")
+                    picture.props["src"] = kit.rooted(f"/covers/{project.id}/{number}")
+                    picture.props["alt"] = f"{name}, photo {number + 1}"
                     picture.on("load", js_handler=_SHARPEN)
                     picture.on("error", js_handler="(event) => event.target.remove()")
             with ui.element("div").classes("line no-wrap"):
                 ui.link(name, address(project)).classes("project-name col ellipsis")
                 if allows("owner"):
                     with kit.icon_action("more_horiz", f"More about {name}"), ui.menu():
-                        ui.menu_item("Rename", partial(self._rename, project))
+                        ui.menu_item("Rename", partial(self._ask_name, project))
                         ui.menu_item("Remove", partial(self._remove, project))
             kit.note(_in_words(project))
             links = {"Photos": "photos", "Train": "train"}
@@ -174,15 +175,13 @@ class _Home:
 
     async def _take(self, files: list[SentFile]) -> None:
         """Make a project of what was sent."""
-        self._status.say("Sorting the photos …")
         self._intake.enable(False)
-        try:
-            with self._status.errors():
-                dataset = await UPLOADS.run(self._make, files)
-                self._studio.changed.emit("sets")
-                ui.navigate.to(address(dataset.id, "photos"))
-        finally:
-            self._intake.enable()
+        with self._status.errors():
+            self._status.say("Sorting the photos …")
+            dataset = await UPLOADS.run(self._make, files)
+            self._studio.changed.emit("sets")
+            ui.navigate.to(address(dataset.id, "photos"))
+        self._intake.enable(allows("owner"))
 
     def _make(self, files: list[SentFile]) -> LibraryDataset:
         sets = self._studio.sets
@@ -213,18 +212,15 @@ class _Home:
             self._studio.changed.emit("jobs")
             ui.navigate.to(there)
 
-    async def _rename(self, project: Project) -> None:
-        name = await kit.ask_text("Rename the project", "Name", project.name)
-        if name:
-            await self._rename_to(project, name)
-            self._frame.undo.offer(
-                f"Renamed to {name}", lambda: self._rename_to(project, project.name)
-            )
+    async def _ask_name(self, project: Project) -> None:
+        if name := await kit.ask_text("Rename the project", "Name", project.name):
+            await self._rename(project, name)
+            undo = partial(self._rename, project, project.name)
+            self._frame.undo.offer(f"Renamed to {name}", undo)
 
-    async def _rename_to(self, project: Project, name: str) -> None:
-        with self._status.errors():
-            await asyncio.to_thread(self._studio.projects.rename, project.id, name)
-            self._studio.changed.emit("sets")
+    async def _rename(self, project: Project, name: str) -> None:
+        await asyncio.to_thread(self._studio.projects.rename, project.id, name)
+        self._studio.changed.emit("sets")
 
     async def _remove(self, project: Project) -> None:
         with self._status.errors():
@@ -240,11 +236,12 @@ def _begin_example(studio: Studio, source: str, title: str, values: Mapping[str,
     require("owner")
     with _STARTING:  # a second click starts no second training
         dataset = studio.sets.add_source(source, title=title)
-        if studio.projects.get(dataset.id).classifiers:
+        project, jobs = studio.projects.get(dataset.id), studio.jobs.of_project(dataset.id)
+        if project.classifiers:
             return address(dataset.id, "results")
-        if all(job.over for job in studio.jobs.of_project(dataset.id)):
+        if all(job.over for job in jobs):
             argv = training_form.argv(dataset.words(), values, runs=studio.settings.runs)
-            studio.jobs.add("train", f"{title} 1", argv, project=dataset.id)
+            studio.jobs.add("train", project.next_title(jobs), argv, project=dataset.id)
         return address(dataset.id, "train")
 
 

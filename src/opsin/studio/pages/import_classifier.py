@@ -79,7 +79,6 @@ class _Import:
                 on_all=self._take,
             )
             intake.enable(allows("owner"))
-            self._taken = ui.label("").props('role="status"')
             self._classes = ui.input("Classes in the order of its answers, separated by commas")
             kit.note("Leave it empty if the file names them.")
             self._measured = ui.select(images, label="Photos to measure it on", value="")
@@ -88,6 +87,7 @@ class _Import:
                 self._pixels = ui.select(PIXELS, label="Values of the pixels", value="")
             with ui.element("div").classes("line"):
                 self._start = kit.action("Import", self._begin, kind="primary", needs="owner")
+                self._taken = kit.note("Choose its file first.").props('role="status"')
             self._start.disable()
             self._status = kit.StatusLine()
 
@@ -111,25 +111,25 @@ class _Import:
             self._model = kept
 
     def _words(self, model: Path) -> list[str]:
-        """Return the command line of what the form says."""
+        """The command line of what the form says."""
         kind, _, which = str(self._measured.value).partition(":")
-        measured = [f"--data={which}"] if kind == "name" else []
+        words = [f"--runs={self._studio.settings.runs.absolute()}"]
         if kind == "set":
-            measured = self._studio.sets.get(which).words_to_measure()
-        words = [f"--runs={self._studio.settings.runs.absolute()}", *measured]
+            words += self._studio.sets.get(which).words_to_measure()
+        elif kind:
+            words.append(f"--data={which}")
         if self._pixels.value:
             words.append(f"--prepare={self._pixels.value}")
-        if classes := str(self._classes.value).strip():
+        if classes := (self._classes.value or "").strip():
             words.append(f"--classes={classes}")
         return [*command("import", *words), "--", str(model.absolute())]
 
     async def _begin(self) -> None:
-        if self._model is None:
-            return
         self._start.disable()
         try:
             with self._status.errors():
-                await self._bring(self._model)
+                if self._model is not None:
+                    await self._bring(self._model)
         finally:
             if not self._start.is_deleted:
                 self._start.enable()

@@ -1,32 +1,28 @@
-"""Jobs: what runs, what waits, what is finished; and the page of one."""
+"""Jobs: what runs, what waits, what is finished."""
 
 from __future__ import annotations
 
 import asyncio
-import json
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
-from fastapi import Response
 from fastapi.responses import RedirectResponse
 from nicegui import ui
 
-from opsin.core.errors import OpsinError
 from opsin.core.format import ago, clock, count
-from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.queue import output_of
 from opsin.studio.pages.page import Page
-from opsin.studio.people import Role
+from opsin.studio.people import Role, visitor
 from opsin.studio.state import Studio
 from opsin.studio.ui import kit
 from opsin.studio.ui.layout import address, page
 from opsin.studio.words import safe
 
-# Finished jobs that are shown at first, and lines of a log.
+# Finished jobs that are shown at first.
 _SHOWN: Final = 20
-_LINES: Final = 60
 # Short work for a page: of no interest here once it is over.
 _PASSING: Final = frozenset({"look", "plan", "preview", "compare", "explain", "find"})
 # By the rank of a job.
@@ -35,6 +31,24 @@ _STATES: Final = {
     "running": "Running", "waiting": "Waiting", "pausing": "Pausing", "stopping": "Stopping",
     "paused": "Paused", "done": "Done", "stopped": "Stopped", "failed": "Failed",
 }  # fmt: skip
+# Marks of causes that a terminal would show, and what they mean to people of the studio.
+_CAUSES: Final = {
+    ("disk is full", "No space left"): "The disk is full. Free some space, then try again.",
+    ("opsin[train]", "needs PyTorch"): (
+        "This needs PyTorch, which is not installed here. Choose Quick or Good instead."
+    ),
+    ("There is one class",): (
+        "There is only one class. Add photographs of a second one, then try again."
+    ),
+}
+
+
+def cause_in_words(studio: Studio, cause: str) -> str:
+    """Why a job ended, without paths and commands."""
+    for marks, words in _CAUSES.items():
+        if any(mark in cause for mark in marks):
+            return words
+    return kit.without_commands(re.sub(r"/\S*/", "", studio.sets.in_names(cause)))
 
 
 def jobs(studio: Studio) -> None:
@@ -48,13 +62,21 @@ def jobs(studio: Studio) -> None:
 PAGE = Page("/jobs", jobs, more="Jobs")
 
 
+def one_job(studio: Studio, id: str) -> RedirectResponse:  # noqa: A002  it stands in the address
+    """Lead to the training that a job is, or to all jobs."""
+    return RedirectResponse(_training_address(studio, studio.jobs.get(id)) or "/jobs", 303)
+
+
+ONE = Page("/jobs/{id}", one_job)
+
+
 class _Jobs:
     """The queue, kept up to date in every window."""
 
     def __init__(self, studio: Studio, switch: ui.button) -> None:
         self._studio, self._switch = studio, switch
         self._most = _SHOWN
-        self._lines: dict[str, _JobLine] = {}
+        self._lines: dict[tuple[str, int], _JobLine] = {}
         switch.on_click(self._pause_or_resume)
         self._status = kit.StatusLine()
         self._paused = ui.label("The queue is paused: what runs continues, no training starts.")
@@ -62,25 +84,18 @@ class _Jobs:
         self._list = ui.element("div").classes("stack")
         self._more = kit.action("Show all", self._show_all)
         self.show()
-        studio.changed.subscribe(self._changed)
-
-    async def _changed(self, topic: str) -> None:
-        if topic in {"jobs", "runs"}:
-            self.show()
-            for line in [line for line in self._lines.values() if line.job.active]:
-                await line.read_log()
+        studio.changed.subscribe(lambda topic: self.show() if topic in ("jobs", "runs") else None)
 
     def show(self) -> None:
         """Show the jobs as they are."""
-        known = self._studio.jobs.jobs()
-        known = [job for job in known if not (job.over and job.kind in _PASSING)]
+        jobs = self._studio.jobs.jobs()
+        known = [job for job in jobs if not (job.over and job.kind in _PASSING)]
         over = [job for job in known if job.over]
         shown = [job for job in known if not job.over] + over[: self._most]
-        before = [(id_, line.job.rank[0]) for id_, line in self._lines.items()]
-        if [(job.id, job.rank[0]) for job in shown] != before or not shown:
+        if [(job.id, job.rank[0]) for job in shown] != list(self._lines) or not shown:
             self._build(shown)
-        for job in shown:
-            self._lines[job.id].show(job)
+        for job, line in zip(shown, self._lines.values(), strict=True):
+            line.show(job)
         self._more.set_text(f"Show all {count(len(over))}")
         self._more.set_visibility(len(over) > self._most)
         paused = self._studio.jobs.paused
@@ -88,18 +103,18 @@ class _Jobs:
         self._switch.set_text("Resume the queue" if paused else "Pause the queue")
         self._switch.set_visibility(paused or any(job.pending for job in known))
 
-    def _build(self, jobs: Sequence[Job]) -> None:
+    def _build(self, jobs: list[Job]) -> None:
         self._list.clear()
         self._lines = {}
         with self._list:
-            for rank, title in enumerate(_SECTIONS):
-                here = [job for job in jobs if job.rank[0] == rank]
-                if here:
-                    kit.heading(title)
-                for job in here:
-                    self._lines[job.id] = _JobLine(self._studio, job)
             if not jobs:
                 kit.empty("Trainings and other long work appear here.", "Your projects", "/")
+            for rank, title in enumerate(_SECTIONS):
+                section = [job for job in jobs if job.rank[0] == rank]
+                if section:
+                    kit.heading(title)
+                for job in section:
+                    self._lines[job.id, rank] = _JobLine(self._studio, job)
 
     def _show_all(self) -> None:
         self._most = len(self._studio.jobs.jobs())
@@ -114,126 +129,62 @@ class _Jobs:
 
 
 class _JobLine:
-    """A job: its state, how far it is, what can be done, and its messages, folded."""
+    """A job: its state, how far it is, and what can be done."""
 
-    def __init__(self, studio: Studio, job: Job, *, titled: bool = True) -> None:
-        self._studio, self.job = studio, job
+    def __init__(self, studio: Studio, job: Job) -> None:
+        self._studio, self._job = studio, job
         self._offered: list[str] = []
-        self._log: ui.label | None = None
-        with ui.element("article").classes("card stack") as self.element:
-            self.element.props["aria-label"] = safe(job.title, 120)
+        name = safe(job.title, 120)
+        with ui.element("article").classes("card stack") as card:
+            card.props["aria-label"] = name
             with ui.element("div").classes("line"):
-                self._title = ui.link(safe(job.title, 120), f"/jobs/{job.id}")
-                self._title.classes("text-weight-bold").set_visibility(titled)
+                title = ui.link(name, f"/jobs/{job.id}") if job.training else ui.label(name)
+                title.classes("text-weight-bold")
                 self._state = kit.note("")
             self._bar = ui.linear_progress(show_value=False, size="8px")
-            self._bar.props["aria-label"] = f"Progress of {safe(job.title, 80)}"
+            self._bar.props["aria-label"] = f"Progress of {name}"
             self._cause = ui.label()
-            self._status = kit.StatusLine()
-            self._actions = ui.element("div").classes("line")
-            self._fold = kit.question("Messages", self._build_log)
-            self._fold.on_value_change(self.read_log)
-
-    def _build_log(self) -> None:
-        # Its end is what is seen, however much is added.
-        with (
-            ui.element("div").classes("log").props('tabindex="0" role="log" aria-live="off"') as log
-        ):
-            log.props["aria-label"] = "Messages"
-            self._log = ui.label().classes("mono")
+            with ui.element("div").classes("line"):
+                self._actions = ui.element("div").classes("line")
+                self._status = kit.StatusLine()
 
     def show(self, job: Job) -> None:
         """Show the job as it is now."""
-        self.job = job
-        progress = self._studio.progress.of(job) if job.training and job.active else None
-        words = [_STATES[job.state], _when(job)]
-        if progress is not None:
-            words = [progress.step, progress.left_in_words]
+        self._job = job
+        words, share = [_STATES[job.state], _when(job)], None
+        if job.training and job.active:
+            progress = self._studio.progress.of(job)
+            words, share = [progress.step, progress.left_in_words], progress.share
         self._state.set_text(" · ".join(filter(None, words)))
-        share = progress.share if progress else None
         self._bar.set_value(share or 0)
         self._bar.props["indeterminate"] = share is None
         self._bar.set_visibility(job.active)
-        self._cause.set_text(kit.without_commands(self._studio.sets.in_names(job.cause or "")))
+        self._cause.set_text(cause_in_words(self._studio, job.cause or ""))
         self._cause.set_visibility(bool(job.cause))
         self._cause.classes(replace="error" if job.state == "failed" else "note")
-        offered = _offers(self._studio, job)
-        if offered != self._offered:
-            self._offered = offered
-            self._offer(offered)
-        self._actions.set_visibility(bool(offered))
-        self._fold.set_visibility(not job.pending or job.goes_on)
+        works = _works(self._studio, job)
+        if list(works) != self._offered:
+            self._offered = list(works)
+            self._offer(works)
 
-    async def read_log(self) -> None:
-        """Show the end of the messages, where they are unfolded."""
-        await asyncio.sleep(0)  # the fold builds its content first
-        if self._log is None or not self._fold.value:
-            return
-        try:
-            lines = await asyncio.to_thread(self._studio.jobs.log_tail, self.job.id, _LINES)
-        except OpsinError:  # removed meanwhile, in another window
-            return
-        self._log.set_text("\n".join(safe(line, 1000) for line in lines) or "No messages yet.")
-
-    def _offer(self, offered: Sequence[str]) -> None:
-        queue = self._studio.jobs
-        works: dict[str, Callable[[str], object]] = {
-            "Pause": queue.pause, "Stop": queue.stop, "Stop at once": queue.stop_at_once,
-            "Cancel": queue.remove, "Resume": queue.resume, "Try again": queue.resume,
-            "Remove": queue.remove,
-        }  # fmt: skip
+    def _offer(self, works: dict[str, Callable[[str], object]]) -> None:
+        is_own = self._job.by == visitor.get().person.id and not self._job.training
+        needs: Role = "viewer" if is_own else "owner"
         self._actions.clear()
         with self._actions:
-            for text in offered:
-                needs: Role = "owner" if self.job.training else "viewer"
-                button = kit.action(text, lambda work=works[text]: self._do(work), needs=needs)
+            for text, work in works.items():
+                button = kit.action(text, lambda work=work: self._do(work), needs=needs)
                 button.props("dense")
-                button.props["aria-label"] = f"{text}: {safe(self.job.title, 80)}"
-            file = output_of(self.job)
-            if file is not None and self.job.state == "done":
-                there = f"/answers/{self.job.id}{file.suffix}"
+                button.props["aria-label"] = f"{text}: {safe(self._job.title, 80)}"
+            file = output_of(self._job)
+            if file is not None and self._job.state == "done":
+                there = f"/answers/{self._job.id}{file.suffix}"
                 kit.link_button(f"Download {safe(file.name, 60)}", there).props("download dense")
 
     async def _do(self, work: Callable[[str], object]) -> None:
         with self._status.errors():
-            await asyncio.to_thread(work, self.job.id)
+            await asyncio.to_thread(work, self._job.id)
         self._studio.changed.emit("jobs")
-
-
-async def one_job(studio: Studio, id: str) -> Response | None:  # noqa: A002  it stands in the address
-    """Build the page of a job, or lead to the training that it is."""
-    job = studio.jobs.get(id)
-    if there := _training_address(studio, job):
-        return RedirectResponse(there, 303)
-    with page(studio, job.title):
-        line = _JobLine(studio, job, titled=False)
-        line.show(job)
-        gone = ui.element("div")
-        ui.link("All jobs", "/jobs")
-
-    async def changed(topic: str) -> None:
-        if topic not in {"jobs", "runs"}:
-            return
-        try:
-            now = studio.jobs.get(id)
-        except NotThere as error:
-            line.element.set_visibility(False)
-            gone.clear()
-            with gone:
-                kit.error_line(error)
-            return
-        if there := _training_address(studio, now):
-            # In its place, so that "back" does not lead here and forward again at once.
-            ui.run_javascript(f"location.replace({json.dumps(kit.rooted(there))})")
-            return
-        line.show(now)
-        await line.read_log()
-
-    studio.changed.subscribe(changed)
-    return None
-
-
-ONE = Page("/jobs/{id}", one_job)
 
 
 def _training_address(studio: Studio, job: Job) -> str:
@@ -245,18 +196,20 @@ def _training_address(studio: Studio, job: Job) -> str:
     return address(job.project, "train") if job.training and job.project else ""
 
 
-def _offers(studio: Studio, job: Job) -> list[str]:
-    """What can be done with a job, as the buttons call it."""
+def _works(studio: Studio, job: Job) -> dict[str, Callable[[str], object]]:
+    """What can be done with a job, by the words of its buttons."""
+    queue = studio.jobs
     row = studio.runs.find(job.run) if job.training and job.run else None
     in_steps = row is not None and row.in_steps
     if job.state == "running":
-        return ["Pause"] * in_steps + ["Stop"]
+        return {**({"Pause": queue.pause} if in_steps else {}), "Stop": queue.stop}
     if job.active:
-        return ["Stop at once"]
+        return {"Stop at once": queue.stop_at_once}
     if job.pending:
-        return ["Cancel"]
-    ended = job.state == "done" or not job.argv
-    return [*([] if ended else ["Resume" if in_steps else "Try again"]), "Remove"]
+        return {"Cancel": queue.remove}
+    if job.state == "done" or not job.argv:
+        return {"Remove": queue.remove}
+    return {"Continue" if in_steps else "Try again": queue.resume, "Remove": queue.remove}
 
 
 def _when(job: Job) -> str:

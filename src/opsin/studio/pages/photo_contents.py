@@ -153,8 +153,11 @@ def _read_folder(root: Path) -> Contents:
         folders = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
     classes = sorted(filter(is_visible, folders), key=natural)
     tray = root.parent / TRAY
-    loose = sorted(tray.iterdir(), key=lambda file: natural(file.name)) if tray.is_dir() else []
+    loose = list(tray.iterdir()) if tray.is_dir() and not tray.is_symlink() else []
     loose = [file for file in loose if is_visible(file.name) and is_image_name(file.name)]
+    loose = sorted(
+        (file for file in loose if not file.is_symlink()), key=lambda file: natural(file.name)
+    )
     if any(part_named(name) == TRAIN and _has_folders(root / name) for name in classes):
         images = open_folder(root)
         files = Files(root, images.names)

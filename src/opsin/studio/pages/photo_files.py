@@ -25,8 +25,11 @@ from opsin.studio.trash import KEPT
 REMOVED: Final = ".removed"
 # Seconds within which files that are added are one change.
 _TOGETHER: Final = 5.0
-# Most changes that can be undone.
+# Most changes that can be undone, and fewer of many files.
 _STEPS: Final = 200
+_STEPS_FILES: Final = 20_000
+# Words of moves whose change is not noted yet: after a kill, they are a change of their own.
+_BEGUN: Final = "An interrupted change"
 
 Moves = Sequence[tuple[str, str]]
 
@@ -94,8 +97,18 @@ class PhotoFiles:
     def note(self, text: str, moves: Moves = (), step: int | None = None) -> None:
         """Record a change."""
         people.record(f"{text} in {self._title()}")
-        change = Change(text=text, when=time.time(), moves=list(moves), step=step)
-        self._write([*self.changes(), change][-_STEPS:])
+        noted = set(moves)
+        changes = [
+            change
+            for change in self.changes()
+            if change.text != _BEGUN or not noted.issuperset(change.moves)
+        ]
+        changes.append(Change(text=text, when=time.time(), moves=list(moves), step=step))
+        while len(changes) > _STEPS or (
+            len(changes) > 1 and sum(len(change.moves) for change in changes) > _STEPS_FILES
+        ):
+            del changes[0]
+        self._write(changes)
 
     def take_last(self) -> Change | None:
         """Forget the last change, and move its files back."""
@@ -140,7 +153,7 @@ class PhotoFiles:
         folder = self.source / class_
         if not folder.is_dir():
             raise SourceError(f"There is no class {class_!r:.80} any more", "Choose another one.")
-        return self._move([(self._short(file), self._free(folder / file.name)) for file in files])
+        return self._move([(self._short(file), self._short(folder / file.name)) for file in files])
 
     def remove(self, files: Iterable[Path]) -> Moves:
         """Remove files; return the moves."""
@@ -163,7 +176,7 @@ class PhotoFiles:
         if self._source is None:
             return
         folder = self._source.parent / REMOVED
-        for entry in list(folder.iterdir()) if folder.is_dir() else ():
+        for entry in list(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else ():
             removed = entry.name.partition("-")[0]
             if removed.isdecimal() and time.time() - int(removed) / 1e9 > kept:
                 shutil.rmtree(entry, ignore_errors=True)
@@ -181,32 +194,40 @@ class PhotoFiles:
         return path.relative_to(self.source.parent).as_posix()
 
     def _path(self, short: str) -> Path:
-        return self.source.parent / short
-
-    def _free(self, path: Path) -> str:
-        while path.exists():
-            path = path.with_name(f"{path.stem[:200]}-{secrets.token_hex(4)}{path.suffix}")
-        return self._short(path)
+        root = self.source.parent
+        path = root / short
+        if ".." in path.parts or not path.parent.resolve().is_relative_to(root.resolve()):
+            raise SourceError(
+                "This change leads out of the project's folder", "Move these files yourself."
+            )
+        return path
 
     def _move(self, pairs: Moves) -> Moves:
         """Rename files or folders: all, or none."""
         people.require("labeller")
+        before, places = self.changes(), dict[Path, Path]()
         done: list[tuple[Path, Path]] = []
         with storage_errors(self.source):
+            for old, new in pairs:
+                source, target = self._path(old), self._path(new)
+                while target in places or (target.exists() and not target.samefile(source)):
+                    name = f"{Path(new).stem[:200]}-{secrets.token_hex(4)}{target.suffix}"
+                    target = target.with_name(name)
+                places[target] = source
+            moves = [(self._short(file), self._short(target)) for target, file in places.items()]
+            self._write([*before, Change(text=_BEGUN, when=time.time(), moves=moves)])
             try:
-                for before, after in pairs:
-                    source, target = self._path(before), self._path(after)
+                for target, source in places.items():
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    if target.exists() and not target.samefile(source):
-                        target = self._path(self._free(target))
                     source.rename(target)
                     done.append((source, target))
             except BaseException:
                 for source, target in reversed(done):
                     with contextlib.suppress(OSError):
                         target.rename(source)
+                self._write(before)
                 raise
-        return [(self._short(source), self._short(target)) for source, target in done]
+        return moves
 
     def _write(self, changes: Sequence[Change]) -> None:
         write_json(self._file, [change.model_dump() for change in changes])

@@ -417,6 +417,7 @@ class _Photos:
         """Take in what was read, if anything is new."""
         if await self._albums.read_again(self._id):
             await self._refresh()
+            self._studio.changed.emit(f"set:{self._id}")  # other windows have the old rows
 
     async def _heard(self, topic: str) -> None:
         if self._place.is_deleted:

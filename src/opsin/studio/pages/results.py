@@ -9,29 +9,28 @@ from typing import TYPE_CHECKING, Final
 from nicegui import ui
 
 from opsin.core.artifacts.records import IMPORTED
-from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import OpsinError
 from opsin.core.format import ago, count, counted
 from opsin.studio.errors import NotThere
-from opsin.studio.pages import result_questions
+from opsin.studio.image_routes import files_of
 from opsin.studio.pages.downloads import download_menu
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.result_images import ResultImages
-from opsin.studio.pages.terminal_training import can_continue, continue_training, stop_training
+from opsin.studio.pages.result_questions import Questions
+from opsin.studio.pages.terminal_training import can_continue, continue_training
 from opsin.studio.pages.verdicts import headline, judged_by, warnings, weakest
 from opsin.studio.people import allows
 from opsin.studio.runs.run_index import RunRow
 from opsin.studio.state import Studio
 from opsin.studio.ui import kit, layout
-from opsin.studio.words import progress_in_words, safe
+from opsin.studio.words import safe
 
 if TYPE_CHECKING:
     from opsin.studio.projects import Project
 
-# Most characters of names and of notes.
-_NAME: Final = 200
-_NOTE: Final = 10_000
+# Labels of the fields for name and notes, and most characters.
+_FIELDS: Final = {"name": ("Name of the classifier", 200), "note": ("Notes", 10_000)}
 # What makes the page another one when it changes.
 _SHOWN: Final = ("state", "accuracy", "has_classifier")
 
@@ -71,66 +70,43 @@ def _chosen(project: Project, run: str) -> RunRow | None:
     return row
 
 
-def _compared(*rows: RunRow) -> str:
-    """The address that compares classifiers, the others with the oldest."""
-    ids = [row.id for row in sorted(rows, key=lambda row: row.started or 0)]
-    return f"/compare?runs={','.join(ids)}"
-
-
 class _Results:
     """The page for one window."""
 
     def __init__(self, studio: Studio, project: Project, row: RunRow, frame: layout.Frame) -> None:
         self._studio, self._project, self._row, self._frame = studio, project, row, frame
         self._images: ResultImages | None = None
-        self._directory: RunDirectory
-        self._removed = False
+        self._removed = self._writing = False
 
     async def build(self) -> None:
         """Show what takes no time: the verdict, and the questions, folded."""
         studio, row = self._studio, self._row
+        self._directory = await asyncio.to_thread(studio.runs.get, row.id)
+        self._files = await asyncio.to_thread(files_of, self._directory)
         self._tools()
         self._content = ui.element("div").classes("stack")
         studio.changed.subscribe(self._heard)
         with self._content:
             self._note_line = kit.note(row.note)
             self._note_line.set_visibility(bool(row.note))
-            self._directory = await asyncio.to_thread(studio.runs.get, row.id)
             if row.state == "running":
                 self._running()
             elif row.accuracy is None:
                 await self._without_figures()
             else:
-                report = await asyncio.to_thread(self._directory.read, Report)
-                self._verdict(report)
+                self._verdict(await asyncio.to_thread(self._directory.read, Report))
 
     def _running(self) -> None:
-        """Lead to a training of the studio; one of a terminal is shown and stopped here."""
-        job = self._studio.jobs.of_run(self._row.folder)
-        if job and not job.over:
-            kit.empty("It is being trained. The results appear here when it is done.",
-                      "Watch the training", layout.address(self._project, "train"))  # fmt: skip
-            return
-        progress = self._row.progress
-        ui.label(progress_in_words(progress, full=True) if progress else "It is being trained.")
-        kit.note("This training was started elsewhere. The results appear here when it is done.")
-        status = kit.StatusLine()
-
-        async def stop() -> None:
-            with status.errors():
-                await asyncio.to_thread(stop_training, self._directory)
-                status.say("It stops, and keeps the best so far.")
-
-        with ui.element("div").classes("line"):
-            kit.action("Stop", stop, needs="owner")
+        kit.empty("It is being trained. The results appear here when it is done.",
+                  "Watch the training", layout.address(self._project, "train"))  # fmt: skip
 
     async def _without_figures(self) -> None:
         row = self._row
         if row.state == "damaged":
             kit.error_line(f"Its files are damaged: {row.cause}. Remove it, and train again.")
         elif row.has_classifier and row.model == IMPORTED:
-            kit.empty("It was imported without photographs to test it on, so nobody knows how good "
-                      "it is. Try it, or import it once more with photographs.",
+            kit.empty("It was imported without photographs to test it on, so its accuracy is not "
+                      "known. Try it, or import it once more with photographs.",
                       "Import it with photographs", "/import")  # fmt: skip
         else:
             cause = f" {row.cause.rstrip('.')}." if row.cause else ""
@@ -161,17 +137,15 @@ class _Results:
         with self._pictures:
             ui.skeleton(height="200px")
         self._images = ResultImages(self._studio, self._row, self._frame, report)
-        questions = result_questions.Questions(
-            self._studio, self._project, self._directory, self._images
+        self._questions = Questions(
+            self._studio, self._project, self._directory, self._files, self._images
         )
-        self._questions = questions
-        questions.build()
 
     async def show_images(self) -> None:
         """Open the photographs and show the mistakes; an error appears in their place."""
-        if self._images is None:
-            return
         images, fault = self._images, None
+        if images is None:
+            return
         try:
             await images.open(self._directory)
         except OpsinError as error:
@@ -182,46 +156,24 @@ class _Results:
         with self._pictures:
             if fault is not None:
                 kit.error_line(fault)
-                self._questions.without_images(fault)
-                return
-            self._mistakes(images)
-        images.on_change(self._show_corrected)
-        self._show_corrected()
-        await self._questions.with_images()
-
-    def _mistakes(self, images: ResultImages) -> None:
-        """Show the mistakes, those of the weakest class first."""
-        report = self._questions.report
-        worst = weakest(report.judged)
-        if worst is None:
-            kit.note("Every answer is right, so there are no mistakes to show.")
-            return
-        own = images.mistakes(worst.label)
-        kit.heading(worst.words)
-        images.gallery("Mistakes of the weakest class", own)
-        others = [place for place in images.mistakes() if place not in set(own)]
-        if others:
-            kit.heading(f"The other {counted(len(others), 'mistake')}")
-            images.gallery("Other mistakes, the most confident first", others)
-        kit.note("Click a photograph to see it large. If its label is wrong, correct it there: "
-                 "the file stays as it is." if not images.fixed else images.fixed)  # fmt: skip
+            else:
+                _mistakes(images)
+                images.on_change(self._show_corrected)
+                self._show_corrected()
+            self._questions.go_on(fault)
 
     def _show_corrected(self) -> None:
         """Say how many labels were corrected since, and lead to the next training."""
-        images = self._images
-        if images is None or self._corrected.is_deleted:
+        if self._images is None or self._corrected.is_deleted:
             return
         self._corrected.clear()
-        if number := len(images.now):
-            have = counted(number, "label was", "labels were")
+        if number := len(self._images.now):
+            again = layout.address(self._project, "train", **{"from": self._row.id, "start": "1"})
             with self._corrected:
-                ui.label(f"{have} corrected since this training.")
-                kit.link_button(
-                    f"Train again with {counted(number, 'correction')}",
-                    layout.address(
-                        self._project, "train", **{"from": self._row.id, "start": "1"}
-                    ), icon="model_training",
-                )  # fmt: skip
+                ui.label(f"{counted(number, 'label was', 'labels were')} corrected since this "
+                         "training.")  # fmt: skip
+                kit.link_button(f"Train again with {counted(number, 'correction')}", again,
+                                icon="model_training")  # fmt: skip
 
     # What can be done with the classifier.
 
@@ -233,16 +185,18 @@ class _Results:
             if row.has_classifier:
                 kit.link_button("Try it", layout.address(project, "try", run=row.id),
                                 kind="primary", icon="photo_camera")  # fmt: skip
-                download_menu(self._studio, row, project.title_of(row))
+                download_menu(self._studio, row, project.title_of(row), self._files)
             more = kit.icon_action("more_horiz", "More about this classifier", lambda: None)
             with more, ui.menu(), ui.list():
                 if allows("owner"):
-                    ui.menu_item("Rename", self._rename)
-                    ui.menu_item("Notes", self._note)
+                    ui.menu_item("Rename", lambda: self._ask("name", self._frame.heading.text))
+                    ui.menu_item("Notes", lambda: self._ask("note", self._row.note))
                 if others := [other for other in project.classifiers if other.id != row.id]:
-                    target = _compared(row, others[0])
-                    ui.menu_item(f"Compare with {safe(project.title_of(others[0]), 40)}",
-                                 lambda: ui.navigate.to(target))  # fmt: skip
+                    two = sorted((row, others[0]), key=lambda row: row.started or 0)
+                    ui.menu_item(
+                        f"Compare with {safe(project.title_of(others[0]), 40)}",
+                        lambda: ui.navigate.to(f"/compare?runs={two[0].id},{two[1].id}"),
+                    )
                 if allows("owner"):
                     ui.menu_item("Remove", self._remove)
 
@@ -260,42 +214,34 @@ class _Results:
         ).style("width: 240px; max-width: 100%")  # fmt: skip
         chosen.props["aria-label"] = f"Classifier, {count(len(names))} in this project"
 
-    def _rename(self) -> None:
-        """Let the heading be written over."""
-        heading = self._frame.heading
-        if not heading.visible or heading.parent_slot is None:
+    def _ask(self, what: str, before: str) -> None:
+        """Let the name be written over in the heading's place, or the notes below it."""
+        shown: ui.element = self._frame.heading if what == "name" else self._note_line
+        if shown.parent_slot is None or self._writing:
             return
-        heading.set_visibility(False)
+        self._writing = True
+        shown.set_visibility(False)
 
         async def done() -> None:
-            if not field.is_deleted:
-                name = str(field.value or "").strip()
-                field.delete()
-                heading.set_visibility(True)
-                await self._write("name", "" if name == self._numbered() else name)
+            if field.is_deleted:
+                return
+            text = str(field.value or "").strip()
+            field.delete()
+            self._writing = False
+            shown.set_visibility(what == "name" or bool(self._row.note))
+            numbered = self._project.title_of(replace(self._row, given_name=""))
+            await self._write(what, "" if what == "name" and text == numbered else text)
 
-        with heading.parent_slot.parent:
-            field = ui.input(value=heading.text).props(f"autofocus maxlength={_NAME}")
-            field.props["aria-label"] = "Name of the classifier"
-            field.on("keydown.enter", done).on("blur", done)
-
-    def _numbered(self) -> str:
-        """The name that it has without one of its own."""
-        return self._project.title_of(replace(self._row, given_name=""))
-
-    async def _note(self) -> None:
-        with ui.dialog() as dialog, ui.card().classes("stack").style("min-width: min(100%, 480px)"):
-            dialog.props["aria-label"] = "Notes"
-            kit.heading("Notes")
-            field = ui.textarea("What you want to remember", value=self._row.note)
-            field.props(f"autogrow autofocus maxlength={_NOTE}")
-            with ui.element("div").classes("line"):
-                kit.action("Cancel", lambda: dialog.submit(None))
-                kit.action("Save", lambda: dialog.submit(field.value or ""), kind="primary")
-        note = await dialog
-        dialog.delete()
-        if note is not None:
-            await self._write("note", str(note))
+        with shown.parent_slot.parent:
+            kind = ui.input if what == "name" else ui.textarea
+            label, most = _FIELDS[what]
+            field = kind(value=before).props(f"autofocus autogrow maxlength={most}")
+            field.props["aria-label"] = label
+            field.on("blur", done)
+            if what == "name":
+                field.on("keydown.enter", done)
+            else:
+                field.move(target_index=0)
 
     async def _write(self, what: str, text: str) -> None:
         """Store a name or a note, and offer to take that back."""
@@ -334,14 +280,31 @@ class _Results:
         """Load the page anew when another window removed or renamed it, or it has ended."""
         if self._removed or topic not in ("runs", f"run:{self._row.id}"):
             return
-        try:
-            now = self._studio.runs.row(self._row.id)
-        except OpsinError:
+        before, now = self._row, self._studio.runs.find(self._row.folder)
+        if now is None:
             ui.navigate.to(layout.address(self._project, "results"))
             return
-        before, self._row = self._row, now
+        self._row = now
         if any(getattr(before, name) != getattr(now, name) for name in _SHOWN):
             ui.navigate.reload()
         self._frame.retitle(self._project.title_of(now))
         self._note_line.set_text(safe(now.note, 600))
         self._note_line.set_visibility(bool(now.note))
+
+
+def _mistakes(images: ResultImages) -> None:
+    """Show the mistakes, those of the weakest class first."""
+    worst = weakest(images.report.judged)
+    if worst is None:
+        kit.note("Every answer is right, so there are no mistakes to show.")
+        return
+    label, words = worst
+    own = images.mistakes(label)
+    mine = set(own)
+    kit.heading(words)
+    images.gallery("Mistakes of the weakest class", own)
+    if others := [place for place in images.mistakes() if place not in mine]:
+        kit.heading(f"The other {counted(len(others), 'mistake')}")
+        images.gallery("Other mistakes, the most confident first", others)
+    kit.note(images.fixed or "Click a photograph to see it large. If its label is wrong, correct "
+             "it there: the file stays as it is.")  # fmt: skip

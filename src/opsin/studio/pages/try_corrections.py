@@ -137,7 +137,8 @@ class Corrections:
         dataset, (_, level) = studio.sets.get(self._set), self._new()
         parts = studio.runs.last_of(recipe_of(dataset))
         corrections = studio.sets.corrections_path(dataset.id)
-        name = f"{project.name} {count(len(project.runs) + 1)}"
+        folders = {row.folder for row in project.runs}
+        name = project.next_title(studio.jobs.of_project(project.id, folders))
         words = training_form.argv(
             dataset.words(), level.options | ({"parts_of": str(parts.path)} if parts else {}),
             runs=studio.settings.runs, labels=corrections if corrections.is_file() else None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from opsin.core.artifacts.run_predictions import PredictedPart
@@ -19,14 +18,6 @@ _JUDGED_BY: Final[dict[PredictedPart, str]] = {
     "test": "The photographs were kept apart for this test; it had never seen them.",
     "val": "This is optimistic: the best settings were chosen by these same photographs.",
 }
-
-
-@dataclass(frozen=True)
-class WeakestClass:
-    """The class with the smallest share of right answers, and what it is taken for."""
-
-    label: int
-    words: str
 
 
 def share(value: float, *, digits: int = 0) -> str:
@@ -58,8 +49,11 @@ def judged_by(report: Report) -> str:
     return _JUDGED_BY[report.split]
 
 
-def weakest(figures: PartFigures) -> WeakestClass | None:
-    """The class that is most often missed; ``None`` where every answer is right."""
+def weakest(figures: PartFigures) -> tuple[int, str] | None:
+    """The class with the smallest share of right answers, and what it is taken for.
+
+    ``None`` where every answer is right.
+    """
     rows = [(figures.confusion[i][i] / sum(row), i) for i, row in enumerate(figures.confusion)
             if sum(row) > figures.confusion[i][i]]  # fmt: skip
     if not rows:
@@ -67,11 +61,9 @@ def weakest(figures: PartFigures) -> WeakestClass | None:
     _, label = min(rows)
     row, names = figures.confusion[label], [entry.name for entry in figures.classes]
     other = max((i for i in range(len(row)) if i != label), key=lambda i: row[i])
-    times = f"{counted(row[other], 'time')}"
-    return WeakestClass(
-        label,
+    return label, (
         f"Weakest: {names[label]}, {count(row[label])} of {count(sum(row))} right, "
-        f"{times} taken for {names[other]}",
+        f"{counted(row[other], 'time')} taken for {names[other]}"
     )
 
 
@@ -165,26 +157,25 @@ def confidence_of(probability: float) -> str:
 
 def compared_headline(pair: ComparedPair, first: str, other: str) -> list[str]:
     """Which of two classifiers is right more often, in one sentence; then the evidence."""
-    images = counted(pair.images, "photograph")
-    won, lost = count(pair.only_second), count(pair.only_first)
+    images, alone = counted(pair.images, "photograph"), {first: pair.only_first}
+    alone = {other: pair.only_second} | alone
     verdict = f"No clear winner on {images}"
-    if pair.better == pair.letters[1]:
-        better = counted(pair.only_second, "photograph")
-        verdict = f"{other} is right more often: {better} better, {lost} worse"
-    elif pair.better is not None:
-        better = counted(pair.only_first, "photograph")
-        verdict = f"{first} is right more often: {better} better, {won} worse"
-    evidence = (
-        f"Both are right for {count(pair.both_right)} of {images}, only {other} for {won}, "
-        f"only {first} for {lost}, neither for {count(pair.both_wrong)}. "
-        f"{other} compared with {first}: {_points(pair.difference)} points "
-        f"({_points(pair.low)} to {_points(pair.high)})."
+    if pair.better is not None:
+        winner, loser = (other, first) if pair.better == pair.letters[1] else (first, other)
+        verdict = (
+            f"{winner} is right more often: {counted(alone[winner], 'photograph')} better, "
+            f"{count(alone[loser]) if alone[loser] else 'none'} worse"
+        )
+    if not any(alone.values()):
+        return [verdict, f"Both are right for the same {count(pair.both_right)} of {images}."]
+    parts = [f"Both are right for {count(pair.both_right)} of {images}"]
+    parts += [f"only {name} for {count(number)}" for name, number in alone.items() if number]
+    parts += [f"neither for {count(pair.both_wrong)}"] * bool(pair.both_wrong)
+    low, difference, high = (
+        f"{100 * value:+.1f}".replace("-", "−") for value in (pair.low, pair.difference, pair.high)
     )
-    return [verdict, evidence]
-
-
-def _points(difference: float) -> str:
-    return f"{100 * difference:+.1f}".replace("-", "−")
+    points = f"{other} compared with {first}: {difference} points ({low} to {high})"
+    return [verdict, f"{', '.join(parts)}. {points}."]
 
 
 def compared_notes(comparison: Comparison, names: Sequence[str]) -> list[str]:

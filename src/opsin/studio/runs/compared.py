@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Sequence
 from typing import Final
 
@@ -18,6 +19,7 @@ from opsin.studio.runs.run_index import RunIndex
 MOST: Final = 10
 # The file of a job's folder that says what it compares.
 _KEY: Final = "compared.txt"
+_STARTING: Final = threading.Lock()
 
 
 class Compared:
@@ -35,15 +37,15 @@ class Compared:
         self._names = dict(zip(paths, names, strict=True))
         self._argv = command("compare", *self._names, "--quiet")
         files = [file for run in directories for file in (run.report, run.predictions, run.split)]
-        #: A key of the runs and their state.
-        self.name = f"{ids} {[tuple(file_stamp(file)) for file in files]}"
+        # The runs and their state.
+        self._key = f"{ids} {[tuple(file_stamp(file)) for file in files]}".encode()
 
     def _job(self) -> Job | None:
         """The job that compares or has compared the runs as they are, if any."""
         for job in self._jobs.jobs():
             if job.argv == self._argv and (job.state == "done" or not job.over):
                 with contextlib.suppress(OSError):
-                    if (self._jobs.folder(job) / _KEY).read_bytes() == self.name.encode():
+                    if (self._jobs.folder(job) / _KEY).read_bytes() == self._key:
                         return job
         return None
 
@@ -54,17 +56,17 @@ class Compared:
 
     def start(self) -> Job:
         """Return the job that computes it: the present one, or a new one."""
-        if (job := self._job()) is None:
-            job = self._jobs.add("compare", " and ".join(self._names.values()), self._argv)
-            write_bytes(self._jobs.folder(job) / _KEY, self.name.encode())
-        return job
+        with _STARTING:  # windows wait for the same one
+            if (job := self._job()) is None:
+                job = self._jobs.add("compare", " and ".join(self._names.values()), self._argv)
+                write_bytes(self._jobs.folder(job) / _KEY, self._key)
+            return job
 
     def result(self, job: Job) -> Comparison:
         """Return the comparison of an ended job, or raise its error."""
         comparison = self._jobs.output(job.id, Comparison)
         if comparison is None:
             answer = self._jobs.output(job.id, JobAnswer)
-            self._jobs.remove(job.id)
             message = (job.cause or "The process ended without a message").rstrip(".")
             advice = "Load this page again."
             if answer and answer.error:

@@ -241,7 +241,7 @@ def _key(recipe: DataRecipe) -> str:
 
 def _unread(title: str) -> OpsinError:
     return NotDecoded(
-        f"The images of {title} were not read yet", "Open its page under Data, which reads them."
+        f"The photos of {title} were not read yet", "Open its page Photos, which reads them."
     )
 
 
@@ -288,7 +288,7 @@ def _rows_in(whole: DecodedDataset, opened: DecodedDataset) -> NDArray[np.int64]
         rows[one] = other
     if lost := int((rows < 0).sum()):
         raise NotThere(
-            f"{lost:,} of the run's images are not in their set",
-            "Look at the set again under Data, or train again.",
+            f"{lost:,} of the classifier's photos are not in its project any more",
+            "Add them again, or train again.",
         )
     return rows

@@ -7,23 +7,19 @@ import hashlib
 import math
 import os
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, NamedTuple, get_args
+from typing import Final, get_args
 
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.records import IMPORTED, RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.artifacts.run_predictions import PartPredictions, PredictedPart, RunPredictions
-from opsin.core.artifacts.run_report import Report, RunSummary, summarise
+from opsin.core.artifacts.run_report import RunSummary, summarise
 from opsin.core.errors import OpsinError, RunError
 from opsin.core.files import MISSING, FileStamp, file_stamp
 from opsin.core.format import count
-from opsin.core.metadata import Layer
 from opsin.core.recipe import SPLIT, ClassicalName, DataRecipe
 from opsin.core.recipe_options import options_of
-from opsin.report.terminal import corrected_in_words
 from opsin.studio.errors import NotThere
 from opsin.studio.people import record, require
 from opsin.studio.trash import KEPT, Removed, Trash
@@ -32,8 +28,6 @@ from opsin.studio.trash import KEPT, Removed, Trash
 SPLIT_OPTIONS: Final = tuple(
     name for name, option in options_of(DataRecipe).items() if option.group == SPLIT
 )
-#: Most points of a run's small curve.
-CURVE: Final = 40
 # Most seconds of a remaining time to show.
 _LONGEST: Final = 1e7
 # Files of a row, which is reread only when one of these changes.
@@ -57,12 +51,12 @@ class RunRow(RunSummary):
 
     id: str
     folder: str
-    curve: tuple[float, ...] = ()
     disk_bytes: int = 0
     progress: RunStatus | None = None
     #: Where its images lie: names, or absolute paths.
     places: tuple[str, ...] = ()
     given_name: str = ""
+    number: int = 0  # of its project; 0 if it was not given one
     has_classifier: bool = False
     stamp: Stamp = ()
 
@@ -77,11 +71,6 @@ class RunRow(RunSummary):
         if self.accuracy is None or not self.images:
             return ""
         return f"Right for {count(round(self.accuracy * self.images))} of {count(self.images)}"
-
-    @property
-    def corrections(self) -> str:
-        """The effect of corrected labels on its accuracy, in words."""
-        return corrected_in_words(self.corrected, self.split) if self.corrected else ""
 
     @property
     def in_steps(self) -> bool:
@@ -111,6 +100,7 @@ def read_row(path: Path, stamp: Stamp) -> RunRow:
             "folder": path.name,
             "name": _in_utf8(summary.name or path.name),
             "given_name": _in_utf8(summary.name),
+            "number": _number(run),
             "places": _places(run, summary),
             "has_classifier": summary.state != "running" and run.classifier.is_file(),
             "note": _in_utf8(summary.note),
@@ -130,8 +120,6 @@ def read_row(path: Path, stamp: Stamp) -> RunRow:
     except OpsinError as error:
         row = replace(row, state="damaged", cause=str(error))
     else:
-        points = [epoch.val_accuracy for epoch in history if math.isfinite(epoch.val_accuracy)]
-        row = replace(row, curve=tuple(thin(points, CURVE)))
         lengths = [epoch.seconds for epoch in history if math.isfinite(epoch.seconds)]
         if row.state == "running":
             row = replace(row, progress=read_progress(run))
@@ -152,6 +140,12 @@ def _places(run: RunDirectory, summary: RunSummary) -> tuple[str, ...]:
     return tuple(map(_in_utf8, summary.sources))
 
 
+def _number(run: RunDirectory) -> int:
+    with contextlib.suppress(OpsinError):
+        return run.read_notes().number
+    return 0
+
+
 def read_progress(run: RunDirectory) -> RunStatus | None:
     """A training's progress, limited to what can be shown; ``None`` if it tells of none."""
     with contextlib.suppress(RunError):
@@ -165,13 +159,6 @@ def read_progress(run: RunDirectory) -> RunStatus | None:
 
 def _in_utf8(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def thin(points: Sequence[float], most: int) -> list[float]:
-    """Return at most ``most`` of the points, evenly spaced, with the first and the last."""
-    if len(points) <= most:
-        return list(points)
-    return [points[round(index * (len(points) - 1) / (most - 1))] for index in range(most)]
 
 
 class RunIndex:
@@ -224,7 +211,7 @@ class RunIndex:
             return row
         path = next((self.root / name for name in _folders(self.root) if opaque(name) == id), None)
         if path is None or (stamp := stamp_of(path))[0] == MISSING:
-            raise NotThere("There is no such run", "See the table of runs.")
+            raise NotThere("There is no such classifier", "Go back to your projects.")
         return read_row(path, stamp)
 
     def get(self, id: str) -> RunDirectory:  # noqa: A002
@@ -290,7 +277,7 @@ class RunIndex:
     def write_notes(self, id: str, **notes: str) -> None:  # noqa: A002
         """Change a run's name or note."""
         require("owner")
-        self.get(id).write_notes(**notes)
+        self.get(id).write_notes(name=notes.get("name"), note=notes.get("note"))
         record(f"changed the {' and the '.join(notes)} of the classifier {self.row(id).name}")
         self.scan()
 
@@ -298,24 +285,6 @@ class RunIndex:
         """Delete for good the runs removed at least ``kept`` seconds ago."""
         require("owner")
         self._trash.sweep(kept)
-
-
-class RunResults(NamedTuple):
-    """A finished run's layers, and the answers to the part that it is judged by."""
-
-    layers: list[Layer]
-    part: PredictedPart
-    answers: PartPredictions
-    mistakes: list[int]  # indices of the answers, the most confident first
-
-
-def read_judged(directory: RunDirectory) -> RunResults:
-    """Read a run's report and its answers."""
-    if not directory.classifier.is_file() or not directory.report.is_file():
-        raise RunError("The run has no classifier yet", "Wait for its end, or resume it.")
-    report = directory.read(Report)
-    answers = RunPredictions.read(directory).of(report.split)
-    return RunResults(report.layers, report.split, answers, answers.surest(~answers.right))
 
 
 def _folders(root: Path) -> list[str]:

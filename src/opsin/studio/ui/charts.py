@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from nicegui import events, ui
 
 from opsin.core.artifacts.run_report import Bin
-from opsin.core.format import count
 from opsin.studio.ui.kit import icon_action
+from opsin.studio.ui.tables import file_name, save_csv
 from opsin.studio.words import safe
 
 #: Okabe and Ito's colours, which colour-blind people can tell apart.
@@ -21,6 +20,8 @@ Row = Sequence[str | float | int | None]
 Options = dict[str, Any]
 #: Classes up to which a whole confusion matrix can be read.
 MOST_CELLS: Final = 40
+#: About how many points of a curve are drawn at most.
+MOST_POINTS: Final = 500
 # Classes up to which its counts are printed.
 _PRINTED: Final = 20
 _TEXT: Final = {"color": "var(--muted)", "fontSize": 12}
@@ -66,12 +67,9 @@ def chart(
         with ui.element("div").classes("chart-tools"):
             icon_action("image", "Save as PNG", lambda: _save_png(drawn, label))
             if rows:
-
-                def save_csv() -> None:
-                    content = _csv(columns, rows() if callable(rows) else rows)
-                    ui.download.content(content, f"{_file_name(label)}.csv", "text/csv")
-
-                icon_action("table_view", "Save as CSV", save_csv)
+                icon_action("table_view", "Save as CSV", lambda: save_csv(
+                    label, columns, rows() if callable(rows) else rows
+                ))  # fmt: skip
     return drawn
 
 
@@ -166,56 +164,37 @@ def reliability_chart(bins: Sequence[Bin]) -> ui.echart:
     return chart(options, label, columns=("Confidence", "Mean", "Right", "Answers"), rows=rows)
 
 
-def curves_chart(curves: Mapping[str, Sequence[float | None]], quantity: str) -> ui.echart:
-    """Curves by epoch, the first epoch being 1, each with its name at its end."""
-    series = [
+def curve_series(curves: Mapping[str, Sequence[float | None]]) -> list[Options]:
+    """Lines by epoch, the first epoch being 1; of a long training, evenly chosen points."""
+    return [
         {"type": "line", "name": safe(name, 24), "showSymbol": len(values) < 3,
-         "data": [[i, None if value is None else round(value, 4)]
-                  for i, value in enumerate(values, start=1)],
+         "data": [[i, round(value, 4) if value is not None and math.isfinite(value) else None]
+                  for i, value in enumerate(values, start=1)
+                  if i % (1 + len(values) // MOST_POINTS) == 0 or i in (1, len(values))],
          "endLabel": {"show": True, "formatter": "{a}", "color": "inherit"},
          "labelLayout": {"moveOverlap": "shiftY"}}
         for name, values in curves.items()
     ]  # fmt: skip
+
+
+def curves_chart(curves: Mapping[str, Sequence[float | None]], quantity: str) -> ui.echart:
+    """Curves by epoch, each with its name at its end; they may grow (`curve_series`)."""
+
+    def rows() -> list[Row]:
+        length = max((len(values) for values in curves.values()), default=0)
+        return [
+            (i + 1, *(values[i] if i < len(values) else None for values in curves.values()))
+            for i in range(length)
+        ]
+
     options = {
         "xAxis": _axis("Epoch", minInterval=1, splitLine={"show": False}, min=1),
         "yAxis": _axis(quantity, scale=True, nameGap=40),
         "grid": {"left": 28, "right": 88, "top": 36, "bottom": 32, "containLabel": True},
-        "series": series,
+        "series": curve_series(curves),
     }
-    length = max((len(values) for values in curves.values()), default=0)
-    rows: list[Row] = [
-        (i + 1, *(values[i] if i < len(values) else None for values in curves.values()))
-        for i in range(length)
-    ]
     columns = ("Epoch", *(safe(name, 60) for name in curves))
-    label = f"{quantity} by epoch, {count(length)} epochs"
-    return chart(options, label, columns=columns, rows=rows, zoom=True)
-
-
-def roc_chart(curves: Mapping[str, Sequence[Sequence[float]]], name: str) -> ui.echart:
-    """How many of a class are found, against how many others are taken for it.
-
-    Args:
-        curves: Of each classifier, the shares of others and the shares found.
-        name: The class.
-    """
-    series = [
-        {"type": "line", "name": safe(key, 24), "showSymbol": False,
-         "data": [[round(100 * x, 2), round(100 * y, 2)] for x, y in zip(*ends, strict=True)]}
-        for key, ends in curves.items()
-    ]  # fmt: skip
-    options = {
-        "legend": {"bottom": 0, "textStyle": _TEXT},
-        "xAxis": _axis("Others taken for it (%)", min=0, max=100),
-        "yAxis": _axis(f"{safe(name, 24)} found (%)", min=0, max=100, nameGap=36),
-        "grid": {"left": 28, "right": 24, "top": 44, "bottom": 64, "containLabel": True},
-        "series": series,
-    }
-    rows: list[Row] = [
-        (key, x, y) for key, ends in curves.items() for x, y in zip(*ends, strict=True)
-    ]
-    columns = ("Classifier", "Others taken for it", "Found")
-    return chart(options, f"ROC curve of {name}", columns=columns, rows=rows, height=400)
+    return chart(options, f"{quantity} by epoch", columns=columns, rows=rows, zoom=True)
 
 
 async def _save_png(drawn: ui.echart, label: str) -> None:
@@ -232,18 +211,6 @@ async def _save_png(drawn: ui.echart, label: str) -> None:
         const code = new XMLSerializer().serializeToString(copy);
         picture.onload = () => {{ pen.drawImage(picture, 0, 0, canvas.width, canvas.height);
           const link = document.createElement('a'); link.href = canvas.toDataURL('image/png');
-          link.download = {_file_name(label) + ".png"!r}; link.click(); }};
+          link.download = {file_name(label) + ".png"!r}; link.click(); }};
         picture.src = 'data:image/svg+xml;charset=utf-8,' + encodeURIComponent(code);"""
     )
-
-
-def _file_name(label: str) -> str:
-    words = "".join(char if char.isascii() and char.isalnum() else " " for char in label).split()
-    return "-".join(words[:8]).lower() or "chart"
-
-
-def _csv(columns: Sequence[str], rows: Sequence[Row]) -> bytes:
-    file = io.StringIO()
-    writer = csv.writer(file)
-    writer.writerows([columns, *rows])
-    return file.getvalue().encode()

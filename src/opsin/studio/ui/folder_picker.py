@@ -31,45 +31,36 @@ class FolderPicker:
         choose: Callable[[Callable[[], Path]], Awaitable[None]],
     ) -> None:  # fmt: skip
         self._folders, self._button, self._choose = folders, button, choose
-        self._place = ui.element("div").classes("stack")
+        self._content = ui.element("div").classes("stack")
 
     async def open(self, id_: str = "") -> None:
         """Show the content of a folder, or where to start."""
-        roots = self._folders.root_ids()
-        listing: Listing | None = None
         error: OpsinError | None = None
         try:
-            if id_ or len(roots) == 1:
-                listing = await asyncio.to_thread(self._folders.list, id_ or roots[0])
+            listing = await asyncio.to_thread(self._folders.list, id_)
         except OpsinError as refused:
-            error = refused
-        starts: list[FolderEntry] = []
-        if listing is None:
-            starts = [await asyncio.to_thread(self._folders.entry, root) for root in roots]
-        if self._place.is_deleted:
-            return
-        self._place.clear()
-        with self._place:
-            if error is not None:
-                kit.error_line(error)
-            if listing is None:
-                kit.note("Choose where to start.")
-                self._list(starts)
-            else:
-                self._show(listing, several=len(roots) > 1)
+            error, listing = refused, await asyncio.to_thread(self._folders.list)
+        if not self._content.is_deleted:
+            self._content.clear()
+            with self._content:
+                if error is not None:
+                    kit.error_line(error)
+                self._show(listing)
 
-    def _show(self, listing: Listing, *, several: bool) -> None:
-        here = listing.here.id
-        with ui.element("nav").classes("line").props('aria-label="Folders above"'):
-            if several:
-                kit.action("Folders", partial(self.open, ""), kind="quiet").props("dense")
-            for entry in listing.parents:
-                self._link(entry)
-            ui.label(safe(listing.here.name, 60)).classes("text-weight-bold")
-        with ui.element("div").classes("line"):
-            take = partial(self._choose, partial(self._folders.path, here))
-            kit.action(self._button, take, kind="primary")
-            kit.note(in_words(listing.images, len(listing.folders)))
+    def _show(self, listing: Listing) -> None:
+        if listing.here is None:
+            kit.note("Choose where to start.")
+        else:
+            with ui.element("nav").classes("line").props('aria-label="Folders above"'):
+                if self._folders.several:
+                    kit.action("Folders", partial(self.open, ""), kind="quiet").props("dense")
+                for entry in listing.parents:
+                    self._link(entry)
+                ui.label(safe(listing.here.name, 60)).classes("text-weight-bold")
+            with ui.element("div").classes("line"):
+                take = partial(self._choose, partial(self._folders.path, listing.here.id))
+                kit.action(self._button, take, kind="primary", needs="owner")
+                kit.note(in_words(listing.images, len(listing.folders)))
         self._list(listing.folders)
         for file in listing.files:
             name = safe(file.name, 80)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import re
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -13,6 +12,7 @@ from nicegui.element import Element
 
 from opsin.data.formats import SUFFIXES
 from opsin.studio.datasets.upload_import import SentFile
+from opsin.studio.ui.kit import finished
 from opsin.studio.words import safe
 
 #: Images, as HTML's ``accept`` has them; browsers know few kinds by themselves.
@@ -91,9 +91,8 @@ class Intake(Element, component="intake.js"):
         async with self._order:
             files = list(self._arrived.values())
             self._arrived.clear()
-            result = self._on_all(files) if files else None
-            if inspect.isawaitable(result):
-                await result
+            if files:
+                await finished(self._on_all(files))
 
 
 def _sent(given: object) -> SentFile | None:

@@ -115,11 +115,15 @@ def question(
 async def guarded(work: Callable[[], Awaitable[object] | object]) -> None:
     """Do some work, and show an `OpsinError` of it where it happens."""
     try:
-        result = work()
-        if inspect.isawaitable(result):
-            await result
+        await finished(work())
     except OpsinError as error:
         error_line(error)
+
+
+async def finished(result: Awaitable[object] | object) -> None:
+    """Wait for what a handler returned, if it is to be awaited."""
+    if inspect.isawaitable(result):
+        await result
 
 
 def error_line(error: OpsinError | str) -> ui.element:
@@ -199,9 +203,7 @@ class UndoBar:
         async def take_back() -> None:
             button.set_visibility(False)  # a second click would undo what is undone
             try:
-                result = undo()
-                if inspect.isawaitable(result):
-                    await result
+                await finished(undo())
             except OpsinError as error:
                 label.set_text(safe(str(error), _MESSAGE_MOST))
             else:

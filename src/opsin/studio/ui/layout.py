@@ -136,8 +136,12 @@ def _working(studio: Studio) -> None:
 
     def show(topic: str = "jobs") -> None:
         if topic == "jobs":
-            link.set_text(text := studio.queue_in_words())
-            line.set_visibility(bool(text))
+            jobs = studio.jobs.jobs()
+            numbers = {"running": sum(job.active for job in jobs),
+                       "waiting": sum(job.pending for job in jobs)}  # fmt: skip
+            words = [f"{number} {word}" for word, number in numbers.items() if number]
+            link.set_text(" · ".join(words))
+            line.set_visibility(bool(words))
         elif topic == f"person:{visitor.get().person.id}":
             ui.navigate.reload()  # with what the new role may use
 

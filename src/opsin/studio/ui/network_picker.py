@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from nicegui import ui
 
 from opsin.backbones.named_backbones import NAMED
-from opsin.backbones.pixel_values import CHOICES
 from opsin.core.format import file_size
 from opsin.core.glossary import find_term
 from opsin.studio.ui.terms import ask_beside
@@ -18,71 +16,49 @@ from opsin.studio.words import safe
 if TYPE_CHECKING:
     from opsin.studio.state import Studio
 
-#: The pixels that networks are trained on, in words.
-PIXELS: Final = {
-    "": "As the network says",
-    **{
-        f"{choice}{order}": f"{choice}{', blue first' if order else ''}"
-        for choice in CHOICES
-        for order in ("", ",bgr")
-    },
-}
 # Classifiers that are offered, the newest first.
 _RUNS_MOST: Final = 50
 
 
-@dataclass(frozen=True)
-class Network:
-    """A network to choose: its key, its words, and what a download takes."""
-
-    key: str  # ``name:efficientnet-lite2`` or ``run:0123456789abcdef``
-    text: str
-    price: str = ""
-
-
-def known_networks(studio: Studio) -> list[Network]:
-    """The networks to choose from; reads the disk."""
-    networks = []
-    for name, network in NAMED.items():
-        size = file_size(network.size)
-        price = ""
-        if network.path is None:
-            price = f"{size} are downloaded when the training starts. Licence: {network.licence}."
-        words = f"{name}: {network.suits}{f', is downloaded ({size})' if price else ''}"
-        networks.append(Network(f"name:{name}", words, price))
-    rows = [row for row in studio.runs.rows() if row.accuracy is not None][:_RUNS_MOST]
-    titles = {
-        row.id: project.title_of(row) for project in studio.projects.all() for row in project.runs
+def known_networks(studio: Studio) -> dict[str, str]:
+    """The networks to choose from in words, by names and ids of runs; reads the disk."""
+    networks = {
+        name: f"{name}: {network.suits}"
+        + ("" if network.path else f", is downloaded ({file_size(network.size)})")
+        for name, network in NAMED.items()
     }
-    return networks + [
-        Network(f"run:{row.id}", f"Your classifier {safe(titles.get(row.id, row.name), 60)}")
-        for row in rows
-    ]
+    ones = [(row, project) for project in studio.projects.all() for row in project.classifiers]
+    ones.sort(key=lambda one: -(one[0].started or 0.0))
+    return networks | {
+        f"run:{row.id}": f"Your classifier {safe(project.title_of(row), 60)}"
+        for row, project in ones[:_RUNS_MOST] if row.accuracy is not None
+    }  # fmt: skip
+
+
+def price_of(network: str) -> str:
+    """What must be downloaded for a network first; ``""`` if nothing."""
+    known = NAMED.get(network)
+    if known is None or known.path is not None:
+        return ""
+    size = file_size(known.size)
+    return f"{size} are downloaded when the training starts. Licence: {known.licence}."
 
 
 def network_picker(
-    networks: list[Network], chosen: str, on_change: Callable[[str], object]
-) -> ui.select:
-    """A field to choose a network; it calls ``on_change`` with the key of the chosen one."""
-    options = {network.key: network.text for network in networks}
-    if chosen and chosen not in options:
-        options[chosen] = "As before"
+    networks: Mapping[str, str], chosen: str, on_change: Callable[[str], object]
+) -> None:
+    """A field to choose a network; it calls ``on_change`` with the chosen one."""
+    options = dict(networks)
+    if chosen:
+        options.setdefault(chosen, "As before")
     field = ui.select(
         options, label="Pretrained network", value=chosen or None,
         on_change=lambda event: on_change(event.value or ""),
     )  # fmt: skip
     ask_beside(field.props("options-dense"), find_term("--from"))
-    return field
 
 
-def key_of(text: str) -> str:
-    """The key of a network by its name on the command line; others stay as they are."""
-    return f"name:{text}" if text in NAMED else text
-
-
-def text_of(studio: Studio, key: str) -> str:
+def text_of(studio: Studio, network: str) -> str:
     """What the command line calls a network; raises `NotThere` if its classifier is gone."""
-    kind, _, name = key.partition(":")
-    if kind == "run":
-        return str(studio.runs.get(name).path)
-    return name if kind == "name" else key
+    kind, _, run = network.partition(":")
+    return str(studio.runs.get(run).path) if kind == "run" else network

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from nicegui import ui
 
+from opsin.core.csv_cells import write_rows
 from opsin.studio.ui.kit import action, icon_action, rooted
 from opsin.studio.words import safe
 
@@ -26,7 +26,8 @@ const table = document.getElementById("{}"), name = () => {{
 new MutationObserver(name).observe(table, {{childList: true, subtree: true, characterData: true}});
 name();
 """
-#: A row's values by the keys of its columns, and what else it needs.
+_SORT: Final = "(a, b, x, y) => (x['{0}_sort'] ?? x['{0}']) > (y['{0}_sort'] ?? y['{0}']) ? 1 : -1"
+#: A row's values by the keys of its columns, its ``id``, and what else it needs.
 TableRow = Mapping[str, object]
 
 
@@ -50,29 +51,28 @@ class Column:
 
 
 def table(
-    columns: Sequence[Column],
-    rows: Sequence[TableRow],
-    label: str,
-    *,
-    selection: bool = False,
+    columns: Sequence[Column], rows: Sequence[TableRow], label: str, *, selection: bool = False,
     sort: str = "",
-    row_key: str = "id",
-) -> ui.table:
+) -> ui.table:  # fmt: skip
     """A table; long ones have a filter, pages and a choice of columns, and all save as CSV."""
     is_long = len(rows) > _LONG
-    shown = [column.key for column in columns if not column.hidden]
     with ui.element("div").classes("stack"):
         tools = ui.element("div").classes("line")
         made = ui.table(
-            columns=[_as_quasar(column) for column in columns],
-            rows=[{key: _plain(value) for key, value in row.items()} for row in rows],
-            row_key=row_key,
+            columns=[
+                {"name": column.key, "label": column.title, "field": column.key, "sortable": True,
+                 "align": "left" if column.text else "right", ":sort": _SORT.format(column.key)}
+                for column in columns
+            ],
+            rows=plain(rows),
+            row_key="id",
             selection="multiple" if selection else None,
             pagination={"rowsPerPage": 25 if is_long else 0, "sortBy": sort.lstrip("-") or None,
                         "descending": sort.startswith("-")},
         )  # fmt: skip
         made.classes("table").props("flat dense wrap-cells")
         made.props["aria-label"] = safe(label)
+        made.props["visible-columns"] = [column.key for column in columns if not column.hidden]
         if not is_long:
             made.props("hide-pagination")
         with tools:
@@ -81,55 +81,49 @@ def table(
                 search.props["aria-label"] = f"Filter: {safe(label)}"
                 made.bind_filter_from(search, "value", backward=lambda value: value or "")
             if is_long or any(column.hidden for column in columns):
-                _choice_of_columns(columns, lambda keys: _show_columns(made, columns, keys))
-            icon_action("table_view", "Save as CSV", lambda: _download(columns, made.rows, label))
+                _choice_of_columns(columns, made)
+            icon_action("table_view", "Save as CSV", lambda: save_csv(
+                label, [column.title for column in columns],
+                ([row.get(column.key, "") for column in columns] for row in made.rows),
+            ))  # fmt: skip
         if selection:
             ui.run_javascript(_NAME_BOXES.format(made.html_id))
-        prefix = rooted("/")[:-1]
-        for column in columns:
-            if column.link:
-                made.add_slot(
-                    f"body-cell-{column.key}",
-                    f'<q-td :props="props"><a v-if="props.row.{column.link}" '
-                    f":href=\"'{prefix}' + props.row.{column.link}\">{{{{ props.value }}}}</a>"
-                    "<span v-else>{{ props.value }}</span></q-td>",
-                )
-        _show_columns(made, columns, shown)
+        for column in filter(lambda column: column.link, columns):
+            made.add_slot(
+                f"body-cell-{column.key}",
+                f'<q-td :props="props"><a v-if="props.row.{column.link}" '
+                f":href=\"'{rooted('/')[:-1]}' + props.row.{column.link}\">{{{{ props.value }}}}"
+                "</a><span v-else>{{ props.value }}</span></q-td>",
+            )
     return made
 
 
-def _as_quasar(column: Column) -> dict[str, Any]:
-    align = "left" if column.text else "right"
-    shared = {"name": column.key, "label": column.title, "field": column.key, "align": align}
-    by_number = "(a, b, x, y) => (x['{0}_sort'] ?? x['{0}']) > (y['{0}_sort'] ?? y['{0}']) ? 1 : -1"
-    return shared | {"sortable": True, ":sort": by_number.format(column.key)}
+def plain(rows: Iterable[TableRow]) -> list[dict[str, object]]:
+    """Rows whose texts are safe, for `ui.table.update_rows`."""
+    return [
+        {key: safe(value) if isinstance(value, str) else value for key, value in row.items()}
+        for row in rows
+    ]
 
 
-def _plain(value: Any) -> Any:
-    return safe(value) if isinstance(value, str) else value
-
-
-def _choice_of_columns(columns: Sequence[Column], on_change: Any) -> None:
-    chosen = {column.key: not column.hidden for column in columns}
-
-    def toggle(key: str, value: bool) -> None:
-        chosen[key] = value
-        on_change([key for key, shown in chosen.items() if shown])
+def _choice_of_columns(columns: Sequence[Column], made: ui.table) -> None:
+    def show() -> None:
+        made.props["visible-columns"] = [key for key, box in boxes.items() if box.value]
+        made.update()
 
     with action("Columns", lambda: None, icon="view_column").props("dense"), ui.menu(), ui.list():
-        for column in columns:
-            box = ui.checkbox(column.title, value=chosen[column.key])
-            box.on_value_change(lambda event, key=column.key: toggle(key, event.value))
+        boxes = {column.key: ui.checkbox(column.title, value=not column.hidden, on_change=show)
+                 for column in columns}  # fmt: skip
 
 
-def _show_columns(made: ui.table, columns: Sequence[Column], keys: Sequence[str]) -> None:
-    made.props["visible-columns"] = [column.key for column in columns if column.key in keys]
-    made.update()
+def save_csv(label: str, columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
+    """Let the browser save values as CSV, in which no spreadsheet finds formulas."""
+    stream = io.StringIO(newline="")
+    write_rows(stream, [columns, *rows])
+    ui.download.content(stream.getvalue().encode(), f"{file_name(label)}.csv", "text/csv")
 
 
-def _download(columns: Sequence[Column], rows: Sequence[TableRow], label: str) -> None:
-    file = io.StringIO()
-    writer = csv.writer(file)
-    writer.writerow([column.title for column in columns])
-    writer.writerows([row.get(column.key, "") for column in columns] for row in rows)
-    ui.download.content(file.getvalue().encode(), f"{label.lower()}.csv", "text/csv")
+def file_name(label: str) -> str:
+    """The name of a file, without its ending, for what a label names."""
+    words = "".join(char if char.isascii() and char.isalnum() else " " for char in label).split()
+    return "-".join(words[:8]).lower() or "table"

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
 
 from opsin.backbones.named_backbones import NAMED
-from opsin.core.format import counted, seconds_of
+from opsin.core.format import counted
 from opsin.studio.jobs.job import Job
 from opsin.studio.progress import factor_of
 
-LevelName = Literal["quick", "good", "best"]
+_SMALL, _LARGE = "efficientnet-lite0", "efficientnet-lite2"
 # Seconds of two ordinary cores: the start, an image's features by each network, a head of one
 # fold, and the end.
-_START, _FINISH = 3.0, 4.5
-_FEATURES: Final = {"efficientnet-lite0": 0.033, "efficientnet-lite2": 0.07}
+_START, _FINISH = 3.0, 6.0
+_FEATURES: Final = {_SMALL: 0.033, _LARGE: 0.07}
 _HEAD, _HEAD_OF_IMAGE = 0.35, 0.0004
 # Seconds that the features of all images may take with each network, as `opsin.commands` has it.
-_MOST: Final = {"efficientnet-lite2": 120.0, "efficientnet-lite0": 600.0}
+_MOST: Final = {_LARGE: 120.0, _SMALL: 600.0}
 # Images up to which every image judges, in ten folds or in five.
 _JUDGED, _TEN_FOLDS = 2_000, 500
 # Minutes of the best level, by the number of images up to which they suit.
@@ -29,25 +29,20 @@ _LONGEST: Final = 60
 
 @dataclass(frozen=True)
 class Level:
-    """One of three choices: its words, the options of a training, and its time.
+    """One of three choices."""
 
-    Args:
-        name: Its key.
-        title: Its name for people.
-        text: What it does.
-        options: Options as in a form (`opsin.studio.jobs.training_form`).
-        expected: Seconds of each phase of it, before this machine was measured.
-        seconds: Seconds on this machine; ``None`` if nobody knows yet.
-        off: Why it cannot be chosen.
-    """
-
-    name: LevelName
+    name: str
     title: str
-    text: str
-    options: dict[str, str] = field(default_factory=dict)
-    expected: dict[str, float] = field(default_factory=dict)
-    seconds: float | None = None
-    off: str = ""
+    text: str  # what it does
+    options: dict[str, str]  # as in a form (`opsin.studio.jobs.training_form`)
+    expected: dict[str, float]  # seconds of each phase, before this machine was measured
+    seconds: float | None  # on this machine, if they are known
+    off: str  # why it cannot be chosen
+
+    @property
+    def words(self) -> str:
+        """Its time, and what it does."""
+        return f"{time_in_words(self.seconds)}, {self.text}" if self.seconds else self.text
 
 
 def can_train_networks() -> bool:
@@ -61,41 +56,49 @@ def has_pretrained() -> bool:
 
 
 def levels_for(
-    images: int | None, jobs: Sequence[Job], *, known: int = 0,
-    torch: Callable[[], bool] = can_train_networks,
-    pretrained: Callable[[], bool] = has_pretrained,
-) -> list[Level]:  # fmt: skip
-    """The three levels for a number of images, of which ``known`` were trained on before."""
-    here, trains, factor = pretrained(), torch(), factor_of(jobs)
-    minutes = next((m for most, m in _MINUTES if (images or 0) <= most), _LONGEST)
-    quick = _head("efficientnet-lite0", images, known) if here else {}
-    good = quick
-    if images and images * _FEATURES["efficientnet-lite2"] <= _MOST["efficientnet-lite2"]:
-        good = _head("efficientnet-lite2", images, known) if here else {}
-    elif images and images * _FEATURES["efficientnet-lite0"] > _MOST["efficientnet-lite0"]:
-        good = {}  # a network is trained from scratch
-    best = _in_time(good, seconds_of(f"{minutes}m")) if trains else {}
-    missing = "It needs a network that knows photographs, and none is installed here."
-    no_torch = "It needs PyTorch, which is not installed here."
-    seen = "network that has seen a million photographs"
-    small = {"model": "backbone", "backbone": "efficientnet-lite0"}
-    chosen = f"with a {seen}" if good else "with a network that Opsin chooses for your photographs"
-    if not here:
+    images: int | None, jobs: Sequence[Job], *, known: int = 0, network: str = ""
+) -> list[Level]:
+    """The three levels for a number of images, ``known`` of them to a network (default: to all)."""
+    number, factor = images or 0, factor_of(jobs)
+    knows, trains = has_pretrained(), can_train_networks()
+
+    def head(name: str) -> dict[str, float]:
+        """Seconds of each phase of a head on a network's features."""
+        if not knows or not number:
+            return {}
+        new = number - known if network in ("", name) else number
+        folds = 1 if number > _JUDGED else 11 if number <= _TEN_FOLDS else 6
+        return {
+            "start": _START + 0.005 * number,
+            "features": 0.5 + _FEATURES[name] * max(0, new),
+            "heads": folds * (_HEAD + _HEAD_OF_IMAGE * min(number, 1_500)),
+            "finish": _FINISH + 0.005 * min(number, _JUDGED),
+        }
+
+    def whole(phases: dict[str, float]) -> float | None:
+        return factor * sum(phases.values()) if phases else None
+
+    suits = next((name for name, most in _MOST.items() if number * _FEATURES[name] <= most), "")
+    quick, good = head(_SMALL), head(suits) if suits else {}
+    minutes = next((m for most, m in _MINUTES if number <= most), _LONGEST)
+    best = {**good, "epochs": max(1.0, 60.0 * minutes - sum(good.values()))} if good else {}
+    chosen = "with a network that Opsin chooses for your photographs"
+    if good:
+        chosen = "with a network that has seen a million photographs"
+        chosen += ", and yours" if known and network in ("", suits) else ""
+    elif not knows:
         chosen = "from nothing, since no network that knows photographs is installed here"
     learns = "while the network itself learns from your photographs, too"
+    no_torch = "" if trains else "It needs PyTorch, which is not installed here."
+    missing = "It needs a network that knows photographs, and none is installed here."
     return [
-        Level("quick", "Quick", f"with a smaller {seen}", small, quick, _sum(quick, factor),
-              "" if here else missing),
-        Level("good", "Good", chosen, {}, good, _sum(good, factor),
-              "" if here or trains else no_torch),
-        Level("best", "As good as it gets", learns, {"budget": f"{minutes}m"}, best,
-              minutes * 60.0, "" if trains else no_torch),
+        Level("quick", "Quick", "with a smaller network that has seen a million photographs",
+              {"model": "backbone", "backbone": _SMALL}, quick, whole(quick),
+              "" if knows else missing),
+        Level("good", "Good", chosen, {}, good, whole(good), "" if knows else no_torch),
+        Level("best", "As good as it gets", learns, {"budget": f"{minutes}m"},
+              best if trains else {}, minutes * 60.0, no_torch),
     ]  # fmt: skip
-
-
-def words_of(level: Level) -> str:
-    """A level's time, and what it does."""
-    return f"{time_in_words(level.seconds)}, {level.text}" if level.seconds else level.text
 
 
 def time_in_words(seconds: float) -> str:
@@ -106,26 +109,3 @@ def time_in_words(seconds: float) -> str:
     if seconds < 5400:
         return f"about {counted(round(seconds / 60), 'minute')}"
     return f"about {seconds / 3600:.1f} hours"
-
-
-def _head(network: str, images: int | None, known: int) -> dict[str, float]:
-    """Seconds of each phase of a head on a network's features."""
-    if not images:
-        return {}
-    folds = 1 if images > _JUDGED else 11 if images <= _TEN_FOLDS else 6
-    return {
-        "start": _START + 0.005 * images,
-        "features": 0.5 + _FEATURES[network] * max(0, images - known),
-        "heads": folds * (_HEAD + _HEAD_OF_IMAGE * min(images, 1_500)),
-        "finish": _FINISH + 0.005 * min(images, _JUDGED),
-    }
-
-
-def _in_time(head: dict[str, float], seconds: float) -> dict[str, float]:
-    """Seconds of each phase of a fine-tuning with a limit."""
-    before = sum(head.values())
-    return {**head, "epochs": max(1.0, seconds - before)} if head else {}
-
-
-def _sum(expected: dict[str, float], factor: float) -> float | None:
-    return factor * sum(expected.values()) if expected else None
