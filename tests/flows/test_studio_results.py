@@ -31,7 +31,6 @@ from tests.studio_browser import (
     button,
     complaints,
     one,
-    press,
     requests_elsewhere,
     shown,
     sideways,
@@ -78,6 +77,11 @@ def page(browser: webdriver.Chrome, running: tuple[StudioProcess, str]) -> Itera
     assert requests_elsewhere(browser, process.address) == []
 
 
+def press(browser: webdriver.Chrome, words: str) -> None:
+    until(browser, lambda: button(browser, words).is_displayed())
+    button(browser, words).click()
+
+
 def images(browser: webdriver.Chrome, gallery: str) -> list[WebElement]:
     return browser.find_elements(By.CSS_SELECTOR, f'{gallery} .gallery-item[aria-label*="label"]')
 
@@ -86,9 +90,15 @@ def selected(browser: webdriver.Chrome, number: int) -> bool:
     return f"{number} record" in shown(browser)
 
 
-def download(browser: webdriver.Chrome, form: str) -> None:
-    press(browser, "Download")
-    path = f"//*[contains(@class, 'q-menu')]//*[contains(@class, 'q-item')][contains(., '{form}')]"
+def unfold(browser: webdriver.Chrome, words: str) -> None:
+    path = f"//*[contains(@class, 'question')]//*[@role='button'][contains(., '{words}')]"
+    until(browser, lambda: browser.find_element(By.XPATH, path).is_displayed())
+    browser.find_element(By.XPATH, path).click()
+
+
+def choose(browser: webdriver.Chrome, menu: WebElement, words: str) -> None:
+    menu.click()
+    path = f"//*[contains(@class, 'q-menu')]//*[contains(@class, 'q-item')][contains(., '{words}')]"
     until(browser, lambda: browser.find_element(By.XPATH, path).is_displayed())
     browser.find_element(By.XPATH, path).click()
 
@@ -120,7 +130,7 @@ def test_a_wrong_label_is_corrected_by_a_key_and_that_is_undone(
     until(browser, lambda: "Train again with" not in shown(browser))
 
     # Suspected labels: one is corrected, one confirmed; neither is asked for again.
-    press(browser, "Which labels may be wrong? 2")
+    unfold(browser, "Which labels may be wrong? 2")
     press(browser, "It is 7")
     until(browser, lambda: "Which labels may be wrong? 1" in shown(browser))
     press(browser, "1 is right")
@@ -136,7 +146,7 @@ def test_a_wrong_label_is_corrected_by_a_key_and_that_is_undone(
 def test_a_cell_of_the_matrix_shows_its_photographs(browser: webdriver.Chrome, page: str) -> None:
     browser.get(f"{page}?run={GOOD}")
     until(browser, lambda: images(browser, ".gallery"))
-    press(browser, "Where does it fail?")
+    unfold(browser, "Where does it fail?")
     pairs = "//button[contains(., '→')]"
     until(browser, lambda: browser.find_element(By.XPATH, pairs).is_displayed())
     pair = browser.find_element(By.XPATH, pairs)
@@ -145,7 +155,7 @@ def test_a_cell_of_the_matrix_shows_its_photographs(browser: webdriver.Chrome, p
     until(browser, lambda: f"{actual}, taken for {predicted}" in shown(browser))
     until(browser, lambda: f"{number} photograph" in shown(browser))
     assert len(browser.find_elements(By.CSS_SELECTOR, ".chart svg text")) >= 100  # the counts
-    press(browser, "How was it trained?")
+    unfold(browser, "How was it trained?")
     until(browser, lambda: "1,234" in shown(browser))
 
 
@@ -169,12 +179,13 @@ def test_two_are_compared_one_is_removed_and_restored(
 
     browser.get(f"{page}?run={BETTER}")
     until(browser, lambda: "Weakest: " in shown(browser))
-    download(browser, "Container")
+    menu = browser.find_element(By.XPATH, "//button[contains(., 'Download')]")
+    choose(browser, menu, "Container")
     until(browser, lambda: "docker build -t classifier ." in shown(browser))
     browser.find_element(By.XPATH, "//button[contains(., 'Download Dockerfile')]").click()
     one(browser, "body").send_keys(Keys.ESCAPE)
     until(browser, lambda: "docker build" not in shown(browser))
-    download(browser, "Zip with ready code")
+    choose(browser, menu, "Zip with ready code")
     until(browser, lambda: "Download the zip" in shown(browser), 90)
     assert "node predict.mjs" in shown(browser)
     [job] = [job for job in process.jobs() if job["kind"] == "export"]
@@ -182,8 +193,15 @@ def test_two_are_compared_one_is_removed_and_restored(
     assert browser.execute_script(script, f"/answers/{job['id']}.zip") == [200, "application/zip"]
     one(browser, "body").send_keys(Keys.ESCAPE)
     until(browser, lambda: "node predict.mjs" not in shown(browser))
-    one(browser, '[aria-label="More about this classifier"]').click()
-    press(browser, "Remove")
+    name = one(browser, "h1").text
+    choose(browser, one(browser, '[aria-label="More about this classifier"]'), "Rename")
+    label = '[aria-label="Name of the classifier"]'
+    until(browser, lambda: browser.switch_to.active_element == one(browser, label))
+    one(browser, label).send_keys(" of mine", Keys.ENTER)
+    until(browser, lambda: one(browser, "h1").text == f"{name} of mine")
+    press(browser, "Undo")
+    until(browser, lambda: one(browser, "h1").text == name)
+    choose(browser, one(browser, '[aria-label="More about this classifier"]'), "Remove")
     until(browser, lambda: not (process.runs / "better").exists())
     until(browser, lambda: "was removed" in shown(browser))
     press(browser, "Undo")

@@ -13,6 +13,7 @@ from opsin.core.errors import RunError
 from opsin.data.dataset import Dataset
 from opsin.studio import StudioSettings
 from opsin.studio.errors import NotThere
+from opsin.studio.pages.verdicts import in_short
 from opsin.studio.state import Studio
 from tests.made_studio import write_two_runs
 
@@ -40,7 +41,7 @@ def test_runs_of_the_command_line_are_a_project_by_their_source(parts: Studio) -
     assert names(parts) == names(started(parts.settings.home.parent)) == ["Digits of ours"]
     newest = project.classifier()
     assert newest is not None
-    assert newest.verdict.startswith("Right for ")
+    assert in_short(newest).startswith("Right for ")
     assert parts.projects.of_run(newest.id).id == project.id
     # Its images become a dataset: the project is the same.
     added = parts.sets.add_source(*newest.places)

@@ -25,6 +25,7 @@ from opsin.studio.datasets.catalogue import LibraryDataset
 from opsin.studio.datasets.upload_import import SentFile
 from opsin.studio.errors import NotThere, new_api
 from opsin.studio.pages.album import Album, Albums, albums_of
+from opsin.studio.pages.photo_details import export_words
 from opsin.studio.pages.photo_findings import SettledThings, things_to_look_at
 from opsin.studio.pages.photo_routes import add_routes
 from opsin.studio.runs.dataset_cache import recipe_of
@@ -343,3 +344,32 @@ def test_undo_in_a_copied_home_moves_nothing_from_or_to_outside(
         with pytest.raises(SourceError, match="leads out"):
             window.undo()
     assert sorted(tmp_path.rglob("*.png")) == before
+
+
+@pytest.mark.parametrize("name", ["..", "star", "STAR", "a/b"])
+def test_a_refused_rename_has_moved_nothing(studio: Studio, name: str) -> None:
+    dataset = made_here(studio)
+    read(studio, dataset)
+    window, root = Window(studio, dataset), studio.sets.images_path(dataset.id)
+    window.do(lambda albums, album: albums.add_class(album, "star"))
+    window.do(lambda albums, album: albums.move(album, [0], "square"))
+    before, steps = sorted(root.rglob("*")), window.counts()
+    with pytest.raises(SourceError, match="class"):
+        window.do(lambda albums, album: albums.change_class(album, "square", name))
+    assert (sorted(root.rglob("*")), window.counts()) == (before, steps)
+    assert window.undo() == "1 photograph moved to square"
+
+
+def test_an_export_has_the_classes_of_now_and_nothing_removed(
+    tmp_path: Path, studio: Studio
+) -> None:
+    dataset = made_here(studio)
+    read(studio, dataset)
+    window = Window(studio, dataset)
+    window.do(lambda albums, album: albums.remove(album, [0]))
+    window.do(lambda albums, album: albums.move(album, [1], "square"))
+    done = subprocess.run(export_words(studio, dataset, tmp_path), check=False, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "images.npz") as stored:
+        labels = np.concatenate([stored[name] for name in stored.files if name.endswith("labels")])
+    assert np.bincount(labels).tolist() == [2, 5]

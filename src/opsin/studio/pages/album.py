@@ -331,6 +331,8 @@ class Albums:
 
         def work() -> None:
             with self._lock(album) as own:
+                if new:
+                    own.new_name(new, class_)  # before anything moves
                 step = _step(corrections, lambda known: known.take_back(back))
                 moves: list[tuple[str, str]] = []
                 for target in {int(album.labels[at]) for at in away}:

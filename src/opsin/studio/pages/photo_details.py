@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from nicegui import ui
@@ -20,6 +21,7 @@ from opsin.studio.ui.gallery import GalleryImage, ImageGallery
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
+    from opsin.studio.datasets.catalogue import LibraryDataset
     from opsin.studio.state import Studio
 
 _HEIGHT: Final = 440
@@ -111,6 +113,13 @@ def details(studio: Studio, album: Album, do: Callable[[Awaitable[str]], Awaitab
     ])  # fmt: skip
 
 
+def export_words(studio: Studio, dataset: LibraryDataset, folder: Path) -> list[str]:
+    """The command for an export of photographs with the classes that they have now."""
+    labels = studio.sets.corrections_path(dataset.id)
+    argv = command("data", "--export", folder.absolute() / "images.npz")
+    return [*argv, *([f"--labels={labels}"] if labels.is_file() else []), *dataset.words()]
+
+
 def _export(studio: Studio, album: Album) -> None:
     """Offer photographs and classes as arrays."""
     kit.note("Photographs and classes as arrays for NumPy and Keras, in one .npz file:")
@@ -119,11 +128,9 @@ def _export(studio: Studio, album: Album) -> None:
     async def write() -> None:
         with status.errors():
             folder = await asyncio.to_thread(new_output_folder, studio.jobs)
-            argv = command("data", "--export", folder.absolute() / "images.npz")
+            argv = await asyncio.to_thread(export_words, studio, album.dataset, folder)
             title = f"Export of {album.dataset.title}"
-            work = await JobAction.ask(
-                studio.jobs, "export", title, [*argv, *album.dataset.words()]
-            )
+            work = await JobAction.ask(studio.jobs, "export", title, argv)
             if not await work.over(status.say, lambda: status.element.is_deleted):
                 return
             written, cause = await work.answer(_Exported)

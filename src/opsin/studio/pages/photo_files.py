@@ -126,10 +126,8 @@ class PhotoFiles:
 
     def add_class(self, name: str) -> str:
         """Add an empty class; return its name."""
-        name = class_name(name)
+        name = self.new_name(name)
         folder = self.source / name
-        if name.casefold() in {path.name.casefold() for path in self._folders()}:
-            raise SourceError(f"There is a class {name!r:.80} already", "Choose another name.")
         with storage_errors(folder):
             folder.mkdir(parents=True)
         self.note(f"Added the class {name}", [("", self._short(folder))])
@@ -137,10 +135,7 @@ class PhotoFiles:
 
     def rename_class(self, old: str, new: str) -> Moves:
         """Rename a class; return the moves."""
-        new = class_name(new)
-        others = {path.name.casefold() for path in self._folders() if path.name != old}
-        if new.casefold() in others:
-            raise SourceError(f"There is a class {new!r:.80} already", "Choose another name.")
+        new = self.new_name(new, old)
         return self._move([(self._short(self.source / old), self._short(self.source / new))])
 
     def remove_class(self, name: str) -> Moves:
@@ -184,8 +179,13 @@ class PhotoFiles:
         if len(recent) < len(self.changes()):
             self._write(recent)
 
-    def _folders(self) -> list[Path]:
-        return [path for path in self.source.iterdir() if path.is_dir()]
+    def new_name(self, text: str, old: str = "") -> str:
+        """The name that a class can have, which no other has; ``old`` may have it."""
+        name = class_name(text)
+        others = {path.name for path in self.source.iterdir() if path.is_dir()} - {old}
+        if name.casefold() in {other.casefold() for other in others}:
+            raise SourceError(f"There is a class {name!r:.80} already", "Choose another name.")
+        return name
 
     def _removed_now(self) -> str:
         return f"{REMOVED}/{time.time_ns()}-{secrets.token_hex(2)}"

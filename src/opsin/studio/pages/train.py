@@ -6,7 +6,7 @@ import asyncio
 import functools
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Final
@@ -59,7 +59,7 @@ async def train(
         await asyncio.to_thread(page.read, source_run)
         page.build(frame)
         studio.changed.subscribe(page.follow)
-        if start and ui.context.client.request.headers.get("sec-fetch-site") != "cross-site":
+        if start and asked_here(ui.context.client.request.headers):
             await ui.context.client.connected()
             # In place of this address: a reload or the way back must not start another one.
             ui.run_javascript("history.replaceState(history.state, '', location.pathname)")
@@ -68,6 +68,11 @@ async def train(
 
 
 PAGE = Page("/projects/{project}/train", train)
+
+
+def asked_here(headers: Mapping[str, str]) -> bool:
+    """Whether no other page, of this machine or another, led here."""
+    return headers.get("sec-fetch-site") not in ("cross-site", "same-site")
 
 
 class _TrainPage:

@@ -22,6 +22,7 @@ from opsin.studio.jobs.queue import JobAction, new_output_folder
 from opsin.studio.pages.answer_tables import AnsweredImage, grouped, read_answered, read_answers
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.try_corrections import Corrections, stopped
+from opsin.studio.pages.verdicts import in_short
 from opsin.studio.projects import Project
 from opsin.studio.runs.run_index import RunRow
 from opsin.studio.state import Studio
@@ -112,7 +113,7 @@ class TryPage:
         """Say which classifier answers, and offer the others."""
         rows = self._project.classifiers
         names = {
-            row.id: " · ".join(filter(None, (safe(self._project.title_of(row), 60), row.verdict)))
+            row.id: " · ".join(filter(None, (safe(self._project.title_of(row), 60), in_short(row))))
             for row in rows
         }
         if len(rows) == 1:

@@ -197,10 +197,10 @@ class Corrections:
                 found = await IMAGES.run(compared.result, waited.job)
         except OpsinError as error:
             return [], error
-        sentence, _ = compared_headline(found.pairs[0], *names)
+        sentence, evidence = compared_headline(found.pairs[0], *names)
         right = [count(round(run.accuracy * found.images)) for run in found.runs]
         figures = f"right for {right[1]} of the same {count(found.images)}, before {right[0]}"
-        return [f"{sentence}; {figures}.", *compared_notes(found, names)], None
+        return [f"{sentence}; {figures}.", evidence, *compared_notes(found, names)], None
 
 
 def _menu(answer: Prediction, join: Callable[..., Awaitable[None]]) -> None:

@@ -23,7 +23,7 @@ from opsin.core.format import file_size
 from opsin.core.metadata import Preparation, Resize
 from opsin.data.images import open_apart
 from opsin.data.network_pixels import INVERTED, placement
-from opsin.report.maps import PALETTES, Scale
+from opsin.report.inside.decision_sections import overlay
 from opsin.runtime.prediction import Prediction
 from opsin.studio.datasets.decoded_dataset import png_of
 from opsin.studio.errors import NotThere
@@ -51,11 +51,6 @@ _FRAMES: Final = 2
 _NAMED: Final = 20
 #: Longest side of a shown image in pixels, and of a small one.
 SIDE, SMALL = 1024, 320
-# Quantile of a heat map that is the top of its scale, and its opacity.
-_BRIGHTEST: Final = 0.99
-_COVER: Final = 0.6
-# Weights from colour to grey (ITU-R BT.601).
-_GREY: Final = np.array([0.299, 0.587, 0.114])
 
 _Stamp = tuple[str, FileStamp]
 _Asked = tuple[_Stamp, str]
@@ -127,7 +122,7 @@ class PredictionSession:
             if not any(note.endswith(INVERTED) for note in answer.notes):
                 pixels, _ = open_apart(kept.content, kept.name, side=SIDE)
                 heat = on_photograph(heat, resize, (pixels.shape[0], pixels.shape[1]))
-            return _over(pixels, heat)
+            return png_of(overlay(pixels, heat))
 
         return await self._heats.get((stamp, key), lambda: CLASSIFYING.run(draw))
 
@@ -228,15 +223,3 @@ def on_photograph(
     area = (right - left, bottom - top)
     whole[top:bottom, left:right] = np.asarray(seen.resize(area, Image.Resampling.BILINEAR))
     return whole
-
-
-def _over(pixels: NDArray[np.uint8], heat: NDArray[np.float32]) -> bytes:
-    """Overlay an occlusion map on the grey image."""
-    brightest = float(np.quantile(heat, _BRIGHTEST))
-    if brightest <= 0:
-        brightest = max(float(heat.max()), 1e-30)
-    # Evidence against the answer is as dark as none.
-    colours = PALETTES["viridis"][Scale(0.0, brightest, "viridis").places(heat)]
-    grey = pixels[..., 0] if pixels.shape[2] == 1 else pixels @ _GREY
-    mixed = _COVER * colours + (1 - _COVER) * grey[:, :, None]
-    return png_of(np.rint(mixed).astype(np.uint8))

@@ -17,7 +17,6 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import RunSummary, summarise
 from opsin.core.errors import OpsinError, RunError
 from opsin.core.files import MISSING, FileStamp, file_stamp
-from opsin.core.format import count
 from opsin.core.recipe import SPLIT, ClassicalName, DataRecipe
 from opsin.core.recipe_options import options_of
 from opsin.studio.errors import NotThere
@@ -64,13 +63,6 @@ class RunRow(RunSummary):
     def source(self) -> str | None:
         """Its sources; of paths only the last parts."""
         return " + ".join(Path(source).name or source for source in self.sources) or None
-
-    @property
-    def verdict(self) -> str:
-        """How many answers are right, in words; ``""`` until it is known."""
-        if self.accuracy is None or not self.images:
-            return ""
-        return f"Right for {count(round(self.accuracy * self.images))} of {count(self.images)}"
 
     @property
     def in_steps(self) -> bool:
