@@ -112,10 +112,10 @@ docs: $(VENV)/ready
 	$(BIN)/python scripts/generate.py
 
 # Makes the pictures of the documentation anew: trains, starts the studio and the server, and looks
-# at them in Chromium.
+# at them in Chromium. PHOTOS=FOLDER gives the studio other photographs, such as TrashNet.
 pictures: browser $(VENV)/ready
 	$(BIN)/python scripts/terminal_recording.py docs/images/terminal.svg
-	$(BIN)/python scripts/pictures.py docs/images
+	$(BIN)/python scripts/pictures.py docs/images $(if $(PHOTOS),--photos $(PHOTOS))
 
 clean:
 	rm -rf $(VENV) $(VENV)-runtime $(VENV)-keras $(VENV)-ray $(NODE) demo dist src/opsin/site .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

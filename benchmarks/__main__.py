@@ -44,9 +44,6 @@ BENCHMARKS: Final = {
     "classical": Benchmark("published figures", "30 min", "logistic --source digits"),
     "cluster": Benchmark("", "10 min", "RUN --images 40 --repeats 1 --memory 100"),
     "duplicates": Benchmark("", "20 min", "--made 50 --plant 5 --sizes 50 100"),
-    "first_answer": Benchmark(
-        "", "3 min", "FOLDER RUN/classifier.onnx --pixels As --images 8 --repeats 1"
-    ),
     "first_layer": Benchmark("", "1 min", ""),
     "heat_maps": Benchmark("", "3 min a run", "RUN --images 2"),
     "importing": Benchmark("", "1 min", "--megabytes 1 --repeats 1"),

@@ -1,11 +1,14 @@
 """Make the pictures of the documentation anew: figures of a run, and pages in a real Chromium.
 
-    python scripts/pictures.py docs/images             # all of them, in about ten minutes
-    python scripts/pictures.py docs/images units.png   # some
-    python scripts/pictures.py docs/images --run RUN   # of a network on Fashion-MNIST that is there
+    python scripts/pictures.py docs/images                  # all of them, in about ten minutes
+    python scripts/pictures.py docs/images units.png        # some
+    python scripts/pictures.py docs/images --run RUN        # of this network on Fashion-MNIST
+    python scripts/pictures.py docs/images --photos FOLDER  # the studio, with other photographs
 
 Nothing is drawn by hand: a network is trained on Fashion-MNIST, the studio and the server are
-started, and Chromium looks at them. It needs Debian's packages chromium and chromium-driver.
+started, and Chromium looks at them. FOLDER has a folder of photographs for each class (the studio's
+pictures in the documentation show TrashNet); without it, the studio gets boots, bags and trousers
+on a table. It needs Debian's packages chromium and chromium-driver.
 """
 
 from __future__ import annotations
@@ -24,25 +27,36 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 from demo_photo import main as write_photo
 from PIL import Image
 from selenium import webdriver
-from selenium.webdriver.common.by import By
+
+from opsin import load
 
 ROOT: Final = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from tests.browser import chromium, resize  # noqa: E402
-from tests.studio_browser import StudioProcess, button, one, shown, studio, until  # noqa: E402
-
-from opsin.studio.runs.run_index import opaque  # noqa: E402  after the path
+from tests.studio_browser import one, shown, studio, until  # noqa: E402
+from tests.studio_visit import Visit  # noqa: E402
 
 # Colours of a picture: what pages and figures are drawn with is hardly more.
 _COLOURS: Final = 128
 # Seconds that a training of three epochs, or a look inside, may take on a slow machine.
 _LONG: Final = 1800
 # Width and height of the studio's pictures.
-_STUDIO: Final = (1100, 900)
+_STUDIO: Final = (1280, 900)
+# Photographs of a class, of three classes; and rows of Fashion-MNIST's test set to make them of.
+_PHOTOGRAPHS: Final = 40
+_TABLE: Final = {"bag": 8, "boot": 9, "trousers": 1}
+# Of pages: the place of the primary button; whether all images in sight have arrived.
+_HEAD: Final = "//*[contains(@class, 'page-head')]"
+_ARRIVED: Final = (
+    "const all = [...document.querySelectorAll('main img')].filter("
+    "(image) => image.getBoundingClientRect().top < innerHeight);"
+    "return all.length > 0 && all.every((image) => image.complete)"
+)
 
 
 def opsin(*words: str | Path, cwd: Path) -> str:
@@ -59,11 +73,13 @@ class Scene:
         folder: Where it lies.
         stack: Ends what was started.
         trained: A run to show (default: one is trained).
+        given: A folder of photographs for each class (default: some are made).
     """
 
     folder: Path
     stack: ExitStack
     trained: Path | None
+    given: Path | None
 
     @cached_property
     def run(self) -> Path:
@@ -91,10 +107,59 @@ class Scene:
         return self.stack.enter_context(chromium(self.folder / "profile"))
 
     @cached_property
-    def studio(self) -> StudioProcess:
-        """A studio that shows the run, and a data set."""
-        assert self.run.is_dir()
-        return self.stack.enter_context(studio(self.folder))
+    def photographs(self) -> tuple[Path, Path]:
+        """A folder of photographs for each class, and another photograph of the second class."""
+        folder = self.folder / (self.given.name if self.given else "Things")
+        random = np.random.default_rng(0)
+        classes = sorted(self.given.iterdir())[:3] if self.given else [*map(Path, _TABLE)]
+        for place in classes:
+            wanted = _PHOTOGRAPHS + (place is classes[1])
+            (folder / place.name).mkdir(parents=True)
+            if self.given:
+                for file in random.permutation(sorted(place.iterdir()))[:wanted]:
+                    shutil.copy(file, folder / place.name)
+            else:
+                data = load("fashion-mnist")
+                rows = np.flatnonzero(data.labels[data.split.test] == _TABLE[place.name])
+                for row in rows[:wanted]:
+                    write_photo(folder / place.name / f"{row}.jpg", int(row))
+        new = max((folder / classes[1].name).iterdir())
+        return folder, new.rename(self.folder / f"new{new.suffix}")
+
+    @cached_property
+    def walk(self) -> dict[str, Image.Image]:
+        """The pages of the studio, as somebody comes to them with photographs."""
+        photographs, new = self.photographs
+        browser, made = self.browser, {}
+        visit = Visit(self.stack.enter_context(studio(self.folder / "studio")), browser)
+
+        def take(page: str, words: str) -> None:
+            visit.says(words)
+            visit.until(lambda: "Reading" not in shown(browser))
+            visit.until(lambda: browser.execute_script(_ARRIVED))
+            made[f"studio-{page}.webp"] = seen(browser)
+
+        visit.open()
+        resize(browser, *_STUDIO)
+        visit.give(photographs, to="//input[@webkitdirectory]")
+        visit.says("Add class")
+        visit.until(lambda: {job["state"] for job in visit.running.jobs()} == {"done"})
+        take("photos", "Add class")
+        visit.click("Train", _HEAD)
+        visit.until(lambda: one(browser, ".mark-right"))
+        take("train", "right so far")
+        visit.reach("/results")
+        take("results", "Where does it fail?")
+        visit.click("Try it", _HEAD)
+        visit.give(new)
+        take("try", "That is wrong")
+        visit.click("Look inside", "//nav")
+        visit.click("Choose a photograph", _HEAD)
+        visit.give(new)
+        visit.reach("image=kept")
+        visit.until(lambda: one(browser, ".maps img"))
+        take("inside", "Why this answer?")
+        return made
 
     def open(self, address: str, width: int, height: int) -> webdriver.Chrome:
         """Open a page in a window of this size."""
@@ -154,10 +219,10 @@ def units(scene: Scene) -> Image.Image:
 
 
 @contextmanager
-def served(scene: Scene) -> Iterator[str]:
+def served(scene: Scene, *words: str) -> Iterator[str]:
     """Serve the run, and give the address."""
     command = [sys.executable, "-m", "opsin", "serve", str(scene.run), "--port", "0", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen([*command, *words], stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         yield str(json.loads(server.stdout.readline())["url"])
         server.terminate()
@@ -175,62 +240,18 @@ def serve(scene: Scene) -> Image.Image:
         return seen(browser)
 
 
-def studio_run(scene: Scene) -> Image.Image:
-    """A run while it trains."""
-    words = ("train", "fashion-mnist", "--model", "cnn", "--epochs", "8", "--name", "boots")
-    command = [sys.executable, "-m", "opsin", *words, "--quiet"]
-    address = scene.studio.address
-    with subprocess.Popen(command, cwd=scene.folder, stdout=subprocess.DEVNULL) as training:
-        try:
-            browser = scene.open(address, *_STUDIO)
-            until(browser, lambda: list(scene.studio.runs.glob("*boots/history.jsonl")), _LONG)
-            (history,) = scene.studio.runs.glob("*boots/history.jsonl")
-            until(browser, lambda: len(history.read_text().splitlines()) >= 3, _LONG)
-            browser.get(f"{address}/runs/{opaque(history.parent.name)}")
-            until(browser, lambda: one(browser, ".op-matrix").is_displayed(), 60)
-            return seen(browser)
-        finally:
-            training.kill()
+def own_page(scene: Scene) -> Image.Image:
+    """The tutorial's page of thirty lines, with an answer."""
+    with served(scene, "--page", str(ROOT / "docs" / "learn" / "select-a-picture.html")) as address:
+        browser = scene.open(address, 560, 640)
+        one(browser, "input").send_keys(str(scene.photo))
+        until(browser, lambda: "sure" in one(browser, "#label").text, _LONG)
+        return seen(browser)
 
 
-def studio_set(scene: Scene) -> Image.Image:
-    """A data set in the studio: classes, parts and findings."""
-    browser = scene.open(f"{scene.studio.address}/data?add=name#add", *_STUDIO)
-    until(browser, lambda: one(browser, ".op-named").is_displayed())
-    one(browser, ".op-named").click()
-    option = "//*[@role='option'][contains(., 'fashion-mnist')]"
-    until(browser, lambda: browser.find_element(By.XPATH, option).is_displayed())
-    browser.find_element(By.XPATH, option).click()
-    until(browser, lambda: button(browser, "Add").is_enabled())
-    button(browser, "Add").click()
-    until(browser, lambda: "Most serious" in shown(browser), _LONG)
-    button(browser, "Open").click()
-    until(browser, lambda: "Findings" in shown(browser) and "/data/" in browser.current_url)
-    until(browser, lambda: len(browser.find_elements(By.CSS_SELECTOR, "main img")) > 3, _LONG)
-    return seen(browser)
-
-
-def studio_inside(scene: Scene) -> Image.Image:
-    """A network as blocks, and what one of them makes of a photograph."""
-    address = f"{scene.studio.address}/runs/{opaque(scene.run.name)}/inside"
-    browser = scene.open(address, *_STUDIO)
-    until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".maps img"), _LONG)
-    loaded = (
-        "return [...document.images].every("
-        "i => i.complete || i.getBoundingClientRect().top > innerHeight)"
-    )
-    until(browser, lambda: browser.execute_script(loaded), _LONG)
-    return seen(browser)
-
-
-def studio_try(scene: Scene) -> Image.Image:
-    """A photograph's label, bars, heat map and nearest training images."""
-    browser = scene.open(f"{scene.studio.address}/try?run={opaque(scene.run.name)}", *_STUDIO)
-    until(browser, lambda: one(browser, "input[type=file]"))
-    one(browser, "input[type=file]").send_keys(str(scene.photo))
-    until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".op-gallery img"), _LONG)
-    scroll_to(browser, ".op-tried")
-    return seen(browser)
+def of_walk(name: str) -> Callable[[Scene], Image.Image]:
+    """A picture of the way through the studio."""
+    return lambda scene: scene.walk[name]
 
 
 _HERE: Final[dict[str, Callable[[Scene], Image.Image]]] = {
@@ -240,14 +261,16 @@ _HERE: Final[dict[str, Callable[[Scene], Image.Image]]] = {
     "why.png": why,
     "units.png": units,
     "serve.png": serve,
-    "studio-run.png": studio_run,
-    "studio-set.png": studio_set,
-    "studio-inside.png": studio_inside,
-    "studio-try.png": studio_try,
+    "learn/an-interface-page.png": own_page,
+    **{
+        name: of_walk(name)
+        for page in ("photos", "train", "results", "try", "inside")
+        for name in [f"studio-{page}.webp"]
+    },
 }
 #: Every picture of the documentation, and what makes it.
 MADE: Final[dict[str, str]] = {
-    **dict.fromkeys(_HERE, "python scripts/pictures.py docs/images"),
+    **{name: "python scripts/pictures.py docs/images" for name in _HERE if "/" not in name},
     "learn": "python scripts/tutorials.py",
     "terms": "python scripts/term_pictures.py",
     "terminal.svg": "python scripts/terminal_recording.py docs/images/terminal.svg",
@@ -257,19 +280,21 @@ MADE: Final[dict[str, str]] = {
 
 
 def main() -> None:
-    """Make pictures, in few colours, so that pages load quickly."""
+    """Make pictures, small ones, so that pages load quickly."""
     parser = argparse.ArgumentParser(description="Make the pictures of the documentation anew.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("names", nargs="*", help=", ".join(_HERE))
     parser.add_argument("--run", type=Path)
+    parser.add_argument("--photos", type=Path)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as here, ExitStack() as stack:
-        scene = Scene(Path(here), stack, asked.run)
+        scene = Scene(Path(here), stack, asked.run, asked.photos)
         for name in asked.names or _HERE:
-            picture = _HERE[name](scene).convert("RGB")
-            few = picture.quantize(_COLOURS, dither=Image.Dither.NONE)
-            few.save(asked.folder / name, optimize=True)
-            print(f"{name}: {(asked.folder / name).stat().st_size / 1000:.0f} kB", flush=True)
+            picture, file = _HERE[name](scene).convert("RGB"), asked.folder / name
+            if file.suffix == ".png":
+                picture = picture.quantize(_COLOURS, dither=Image.Dither.NONE)
+            picture.save(file, optimize=True, quality=85)
+            print(f"{name}: {file.stat().st_size / 1000:.0f} kB", flush=True)
 
 
 if __name__ == "__main__":

@@ -54,18 +54,25 @@ class Firefox:
         return answer["result"].get("value")
 
     def until(self, expression: str, seconds: float = 30) -> None:
+        """Wait until an expression is true; it may fail while a page is loaded."""
         end = time.monotonic() + seconds
-        while not self.evaluate(expression):
+        while True:
+            with contextlib.suppress(AssertionError):
+                if self.evaluate(expression):
+                    return
             assert time.monotonic() < end, f"never true: {expression}\n{self.text()}"
             time.sleep(0.2)
 
-    def text(self) -> str:
-        return str(self.evaluate("document.body.innerText"))
+    def until_shown(self, words: str, seconds: float = 30) -> None:
+        self.until(f"document.body.innerText.includes({json.dumps(words)})", seconds)
 
-    def press(self, words: str) -> None:
+    def text(self) -> str:
+        return str(self.evaluate("document.body?.innerText"))
+
+    def press(self, words: str, inside: str = "body") -> None:
         """Click the button or link with these words, once it is there."""
         find = (
-            "[...document.querySelectorAll('button, a, [role=button]')]"
+            f"[...document.querySelector('{inside}').querySelectorAll('button, a, [role=button]')]"
             f".find((e) => e.innerText.includes({json.dumps(words)}) && !e.disabled)"
         )
         self.until(f"!!{find}")

@@ -102,7 +102,7 @@ def test_a_page_of_the_studio_is_one_module(tmp_path: Path) -> None:
     )  # fmt: skip
     home, page = done.stdout.split("<separator>")
     assert "Accuracies" in home  # in the menu
-    assert "Runs with an accuracy appear here." in page
+    assert "Classifiers with an accuracy appear here." in page
 
 
 @pytest.fixture

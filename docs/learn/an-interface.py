@@ -40,10 +40,10 @@ plt.show()
 # ```sh
 # opsin studio
 # ```
-# Open **Try**, and choose, drop, paste or photograph a picture. You get the label, how sure it
-# is, a heat map, and the training images that are most similar to yours.
+# Open *Try* of your project, and drop, paste or photograph a picture. You get the label and how
+# sure it is; *Show where it looks* adds a heat map.
 #
-# ![The page Try of the studio: a boot, its label with bars, a heat map and the nearest training images](../images/studio-try.png)
+# ![The studio's page Try: a photograph of glass, its answer, and the bars of the three classes](../images/studio-try.webp)
 #
 # This is for you and people who sit at your machine. [Share the
 # studio](../how-to/share-the-studio.md) says who may use it, and how to let others in.

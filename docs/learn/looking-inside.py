@@ -51,10 +51,10 @@ plt.show()
 # Mean sneakers look like sneakers, so even a simple network can recognise them. The mean bag is
 # a grey square: bags have many forms.
 #
-# The studio's page of a data set has all images by class and part, and what is wrong with them.
-# In a terminal, `opsin data fashion-mnist --audit` writes such a page.
+# The studio's page *Photos* has all images by class, and says what is wrong with them. In a
+# terminal, `opsin data fashion-mnist --audit` writes such a page.
 #
-# ![The studio's page of a data set: counts by class and part, findings, and the images](../images/studio-set.png)
+# ![The studio's page Photos, with photographs of waste: a column for each class](../images/studio-photos.webp)
 #
 # ## The training
 # A convolutional network learns for three epochs, which means that it sees each training image
@@ -83,8 +83,6 @@ plt.show()
 # The loss on validation images is the lower one here: while it learns, the network works with a
 # random half of its units (dropout), and when it answers, with all of them. In the studio you
 # watch these curves while they grow, and you can stop at any time.
-#
-# ![The studio's page of a run: progress, loss, accuracy and learning rate by epoch, and the confusion matrix](../images/studio-run.png)
 #
 # ## An image through every layer
 # Everything from here on comes from the run's `classifier.onnx`, the file that answers.
@@ -128,9 +126,9 @@ plt.show()
 # sides, light sides. The last ones are a few squares that no one can read by eye; further down
 # you ask what they respond to.
 #
-# The studio has all maps of all layers; a click lays one over the image.
+# The studio's page *Look inside* has all maps of all layers; a click shows one large.
 #
-# ![The studio's page of a network: the graph of its layers, and the maps of one of them](../images/studio-inside.png)
+# ![The studio's page Look inside: a photograph of glass, the blocks of a network, and the maps of its first block](../images/studio-inside.webp)
 #
 # ## The weights
 # What the network has learnt is in its weights. Those of the first layer can be looked at: each

@@ -179,5 +179,5 @@ for name, each in (("120 photographs", run), ("and 60 more", better)):
 # - `opsin predict RUN photo.jpg` answers for one, or for a million.
 # - [An interface that responds with a label when you select a picture](an-interface.md) makes a
 #   page of it.
-# - `opsin studio` does all of this with a mouse: upload, audit, train, correct labels, try.
+# - `opsin studio` does all of this with a mouse: drop photographs, train, correct labels, try.
 # - [Is it any good?](is-it-any-good.md) goes further into what can go wrong with your figures.

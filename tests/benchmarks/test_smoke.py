@@ -55,9 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     "name", [pytest.param(name, marks=_MARKS.get(name, pytest.mark.slow)) for name in BENCHMARKS]
 )
 def test_runs(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    if name in ("studio", "first_answer") and not (
-        shutil.which("chromedriver") and _installed("selenium")
-    ):
+    if name == "studio" and not (shutil.which("chromedriver") and _installed("selenium")):
         pytest.skip("Chromium is not installed")
     if name == "cluster" and not _installed("ray"):
         pytest.skip("Ray is not installed")

@@ -163,6 +163,8 @@ def test_classes_come_from_beside_or_are_asked_for(digits_file: Path, tmp_path: 
         opsin.import_model(digits_file, **options)
     with pytest.raises(RecipeError, match="not 2 as given"):
         opsin.import_model(digits_file, classes=["a", "b"], **options)
+    with pytest.raises(RecipeError, match=r"2 classes of .* have one name: a\b.*each its own"):
+        opsin.import_model(digits_file, classes=list("abcdefghia"), **options)
     labels = digits_file.with_name("labels.txt")
     labels.write_text("".join(f"{n} digit {n}\n" for n in range(10)), encoding="utf-8")
     run = opsin.import_model(digits_file, **options)

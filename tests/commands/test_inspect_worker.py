@@ -147,7 +147,11 @@ def test_a_layer_without_a_lesson_names_those_that_there_are(run: Path) -> None:
 
 
 def test_heat_maps_come_with_their_verdicts(run: Path) -> None:
-    (frame,) = answers(run, question("explain", image="test/3"))
+    *before, frame = ask(run, question("explain", image="test/3"))
+    what, done, total = next(
+        header["progress"] for header, _ in before if "Heat maps" in str(header)
+    )
+    assert (what, done) == ("Heat maps and their checks", 0) and total > 300
     said = frame[0]["said"]
     assert {heat["method"] for heat in said["maps"]} >= {"occlusion"}
     for heat in said["maps"]:

@@ -16,10 +16,7 @@ from opsin.evaluation.metric_table import METRICS
 
 ROOT = Path(__file__).parents[2]
 TERMS = [term for section in glossary().values() for term in section]
-PAGES = {
-    "Data", "A dataset", "Train", "A run, Training", "A run, Report", "A run, Mistakes",
-    "Look inside", "Try", "Compare",
-}  # fmt: skip
+PAGES = {"Photos", "Train", "Results", "Try", "Look inside", "Compare"}
 
 #: Options whose help says everything: where things lie, and limits.
 PLAIN_OPTIONS = {

@@ -68,7 +68,7 @@ def test_the_place_is_asked_for_proved_and_remembered(
     running: StudioProcess, browser: webdriver.Chrome
 ) -> None:
     browser.get(f"{running.address}/runs/{RUN}")
-    until(browser, lambda: "The photographs of this classifier were moved" in shown(browser))
+    until(browser, lambda: "of this classifier were moved" in shown(browser))
     assert "Right for " in shown(browser)  # the figures are there all the same
     assert str(running.folder) not in shown(browser)
     assert "--data" not in shown(browser)

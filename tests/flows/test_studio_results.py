@@ -96,9 +96,9 @@ def unfold(browser: webdriver.Chrome, words: str) -> None:
     browser.find_element(By.XPATH, path).click()
 
 
-def download(browser: webdriver.Chrome, form: str) -> None:
-    browser.find_element(By.XPATH, "//button[contains(., 'Download')]").click()
-    path = f"//*[contains(@class, 'q-menu')]//*[contains(@class, 'q-item')][contains(., '{form}')]"
+def choose(browser: webdriver.Chrome, menu: WebElement, words: str) -> None:
+    menu.click()
+    path = f"//*[contains(@class, 'q-menu')]//*[contains(@class, 'q-item')][contains(., '{words}')]"
     until(browser, lambda: browser.find_element(By.XPATH, path).is_displayed())
     browser.find_element(By.XPATH, path).click()
 
@@ -179,12 +179,13 @@ def test_two_are_compared_one_is_removed_and_restored(
 
     browser.get(f"{page}?run={BETTER}")
     until(browser, lambda: "Weakest: " in shown(browser))
-    download(browser, "Container")
+    menu = browser.find_element(By.XPATH, "//button[contains(., 'Download')]")
+    choose(browser, menu, "Container")
     until(browser, lambda: "docker build -t classifier ." in shown(browser))
     browser.find_element(By.XPATH, "//button[contains(., 'Download Dockerfile')]").click()
     one(browser, "body").send_keys(Keys.ESCAPE)
     until(browser, lambda: "docker build" not in shown(browser))
-    download(browser, "Zip with ready code")
+    choose(browser, menu, "Zip with ready code")
     until(browser, lambda: "Download the zip" in shown(browser), 90)
     assert "node predict.mjs" in shown(browser)
     [job] = [job for job in process.jobs() if job["kind"] == "export"]
@@ -192,10 +193,15 @@ def test_two_are_compared_one_is_removed_and_restored(
     assert browser.execute_script(script, f"/answers/{job['id']}.zip") == [200, "application/zip"]
     one(browser, "body").send_keys(Keys.ESCAPE)
     until(browser, lambda: "node predict.mjs" not in shown(browser))
-    one(browser, '[aria-label="More about this classifier"]').click()
-    path = "//*[contains(@class, 'q-menu')]//*[contains(@class, 'q-item')][contains(., 'Remove')]"
-    until(browser, lambda: browser.find_element(By.XPATH, path).is_displayed())
-    browser.find_element(By.XPATH, path).click()
+    name = one(browser, "h1").text
+    choose(browser, one(browser, '[aria-label="More about this classifier"]'), "Rename")
+    label = '[aria-label="Name of the classifier"]'
+    until(browser, lambda: browser.switch_to.active_element == one(browser, label))
+    one(browser, label).send_keys(" of mine", Keys.ENTER)
+    until(browser, lambda: one(browser, "h1").text == f"{name} of mine")
+    press(browser, "Undo")
+    until(browser, lambda: one(browser, "h1").text == name)
+    choose(browser, one(browser, '[aria-label="More about this classifier"]'), "Remove")
     until(browser, lambda: not (process.runs / "better").exists())
     until(browser, lambda: "was removed" in shown(browser))
     press(browser, "Undo")

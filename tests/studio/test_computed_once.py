@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from opsin.studio.threads import ComputedOnce
 
@@ -48,5 +49,20 @@ def test_an_error_is_raised_for_all_who_wait_and_not_kept() -> None:
         assert [str(error) for error in found] == ["2", "2"]
         assert values.kept("b") is None
         assert await values.get("b", work) == 3
+
+    asyncio.run(scene())
+
+
+async def value(text: str) -> str:
+    return text
+
+
+def test_results_are_limited_by_their_size() -> None:
+    async def scene() -> None:
+        values, lengths = ComputedOnce[str, str](5, len), {"a": 2, "b": 2, "c": 2, "d": 6}
+        for key, length in lengths.items():
+            assert await values.get(key, partial(value, key * length)) == key * length
+            kept = [key for key in lengths if values.kept(key)]
+            assert kept == {"a": ["a"], "b": ["a", "b"], "c": ["b", "c"], "d": []}[key]
 
     asyncio.run(scene())

@@ -107,7 +107,7 @@ def test_files_of_a_run_from_a_fixed_list(routes: Routes, tmp_path: Path) -> Non
     assert "allow-same-origin" not in policy
     classifier = routes.get(f"{get}classifier.onnx")
     assert classifier.content == b"network"
-    assert classifier.headers["content-disposition"] == 'attachment; filename="one-classifier.onnx"'
+    assert classifier.headers["content-disposition"] == 'attachment; filename="classifier.onnx"'
     for name in ("secret.txt", "figures", "../one/secret.txt", "%2e%2e%2fsecret.txt", ".lock",
                  "figures%2fcurves.png", "answers.png", "status.json"):  # fmt: skip
         assert routes.get(get + name).status_code == 404

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from opsin.core.errors import RunError
 from opsin.data.dataset import Dataset
 from opsin.studio import StudioSettings
 from opsin.studio.errors import NotThere
+from opsin.studio.pages.verdicts import in_short
 from opsin.studio.state import Studio
 from tests.made_studio import write_two_runs
 
@@ -39,7 +41,7 @@ def test_runs_of_the_command_line_are_a_project_by_their_source(parts: Studio) -
     assert names(parts) == names(started(parts.settings.home.parent)) == ["Digits of ours"]
     newest = project.classifier()
     assert newest is not None
-    assert newest.verdict.startswith("Right for ")
+    assert in_short(newest).startswith("Right for ")
     assert parts.projects.of_run(newest.id).id == project.id
     # Its images become a dataset: the project is the same.
     added = parts.sets.add_source(*newest.places)
@@ -98,8 +100,27 @@ def test_nothing_is_removed_while_it_trains(parts: Studio, monkeypatch: pytest.M
     [project] = parts.projects.all()
     rows = {row.id: row for row in project.runs}
     row = project.runs[1]
-    rows[row.id] = type(row)(**vars(row) | {"state": "running"})
-    monkeypatch.setattr(parts.runs, "_rows", rows)
+    with monkeypatch.context() as patch:
+        running = type(row)(**vars(row) | {"state": "running"})
+        patch.setattr(parts.runs, "_rows", rows | {row.id: running})
+        with pytest.raises(RunError, match="Stop the training first"):
+            parts.projects.remove(project.id)
+    waiting = parts.jobs.add("train", "Digits 3", ["x"], project=project.id)
     with pytest.raises(RunError, match="Stop the training first"):
         parts.projects.remove(project.id)
     assert len(parts.projects.get(project.id).runs) == 2
+    parts.jobs.stop(waiting.id)
+    token = parts.projects.remove(project.id)
+    # What is still there comes back, although a part of it is gone for good.
+    shutil.rmtree(parts.settings.runs / ".deleted" / parts.runs.deleted()[0].token)
+    parts.projects.restore(token)
+    assert len(parts.projects.get(project.id).runs) == 1
+
+
+@pytest.mark.parametrize("damaged", ["[1]", '{"a": 1}', "{", "[" * 100_000])
+def test_damaged_files_are_as_none(tmp_path: Path, damaged: str) -> None:
+    (tmp_path / "home").mkdir()
+    for name in ("projects.json", "removed.json"):
+        (tmp_path / "home" / name).write_text(damaged)
+    parts = started(tmp_path)
+    assert (parts.projects.all(), parts.projects.removed()) == ([], [])

@@ -6,6 +6,7 @@ import contextlib
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -174,6 +175,7 @@ def import_model(
     )  # fmt: skip
     pixels = _pixels(network, prepare)
     names, stated = _classes(network, classes, classes_from)
+    _check_differ(names or (), path.name)
     places = [data] if isinstance(data, str | os.PathLike) else list(data)
     resize = str(options.pop("resize", None) or "squash")
     dataset = None
@@ -308,6 +310,16 @@ def _classes(
     if beside is not None and len(beside[0]) == network.answers.classes:
         return beside[0], f"of {beside[1]} beside it"
     return None, ""
+
+
+def _check_differ(names: Sequence[str], file: str) -> None:
+    for name, number in Counter(names).items():
+        if number > 1:
+            raise RecipeError(
+                f"{number} classes of {file} have one name: {name}",
+                "Give each its own, in the order of the answers: --classes a,b,c, or "
+                "--classes-from FOLDER or FILE.",
+            )
 
 
 def _checked_names(

@@ -6,45 +6,44 @@ and ends when its standard input is closed. An answer's images lie in the body o
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
 import sys
 import time
 from functools import cached_property
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from opsin.commands.inspect_answers import (
-    Images,
-    answer_of,
-    decision_of,
-    lesson_of,
-    maps_of,
-    unit_of,
-)  # fmt: skip
-from opsin.commands.inspect_model import Inspection
+from opsin.commands.inspect_model import Inspection, nearest_if_any
+from opsin.core.arrays import Pixels
 from opsin.core.child_process import Header, error_values, pack, receive, take_output, whole
-from opsin.core.errors import OpsinError, RecipeError
+from opsin.core.errors import ModelFileError, OpsinError, RecipeError
 from opsin.core.events import Watcher
 from opsin.core.plain_data import plain_data
 from opsin.data.pixel_values import png_address
-from opsin.inspection.lessons.lesson_terms import Term
+from opsin.inspection.lessons.lesson_terms import SENTENCES, Term
+from opsin.inspection.lessons.windows import Lesson
 from opsin.inspection.units import UnitGallery
+from opsin.report.inside.decision_sections import counterfactual_words, neighbours_words, overlay
+from opsin.report.inside.layer_sections import figure, picture_of, scale_of_view, sees_in_words
+from opsin.report.maps import STOPS, indexed_address, small
 from opsin.runtime.prediction import Prediction
 
-# What can be asked.
-_VERBS: Final = ("layers", "maps", "unit", "lesson", "explain", "nearest")
 # A known image by its part and number. Files are not read: the bytes come with the question.
 _KNOWN: Final = re.compile(r"(train|val|test|out_of_fold)/\d{1,12}")
-# Units of an answer.
-_UNITS: Final = 48
+# Units of an answer, and probabilities.
+_UNITS, _TOP = 48, 5
+# Longest side of an image beside maps, and of a photograph that activates a unit, in pixels.
+_SIDE, _BEST_SIDE = 512, 192
 # Seconds between two frames about the progress of the same work.
 _EVERY: Final = 0.2
 
 
-class _Question(BaseModel):
+class _Options(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     image: str | None = None  # a known one, by part and number
@@ -55,18 +54,26 @@ class _Question(BaseModel):
     first: int = Field(0, ge=0)  # units that were given before
     limit: int | None = None  # training images to see
 
-    def predict(self, look: Inspection, content: bytes) -> Prediction:
-        """Classify the image."""
-        if (self.image is None) == (not content):
-            raise RecipeError("One image is needed, known or sent")
-        if self.image is None:
-            return look.predict(content, name=self.name)
-        if not _KNOWN.fullmatch(self.image) or look.known.row_called(self.image) is None:
-            raise RecipeError(
-                f"{self.image[:80]!r} is no known image, such as test/0; the test part has "
-                f"{len(look.known.test):,}"
-            )
-        return look.predict(self.image)
+
+class _Question(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    id: str
+    do: Literal["layers", "maps", "unit", "lesson", "explain", "nearest"]
+    options: _Options = Field(_Options(), alias="with")
+
+
+class _Images(list[bytes]):
+    """Images that go with an answer, which names them by their numbers."""
+
+    def embedded(self, address: str) -> int:
+        """Take an embedded image, and return its number."""
+        self.append(base64.b64decode(address.partition(",")[2]))
+        return len(self) - 1
+
+    def png(self, pixels: Pixels, side: int = _SIDE) -> int:
+        """Take an image, smaller if it is larger than a side, and return its number."""
+        return self.embedded(png_address(small(pixels, side)))
 
 
 class _Worker(Watcher):
@@ -84,63 +91,53 @@ class _Worker(Watcher):
     def _look(self) -> Inspection:
         return Inspection(self._model, watcher=self)
 
-    def _answer(self, verb: str, asked: _Question, content: bytes, images: Images) -> Header:
+    def _answer(self, do: str, asked: _Options, content: bytes, images: _Images) -> Header:
         look = self._look
-        if verb == "layers":
+        if do == "layers":
             return {"layers": [plain_data(layer) for layer in look.classifier.metadata.layers]}
-        if verb == "unit":
-            return unit_of(look, self._units(asked.layer, asked.limit), asked.unit or 0, images)
-        answer = asked.predict(look, content)
-        if verb == "maps":
-            started = time.monotonic()
-            look.classifier.probabilities(answer.pixels[None])
-            seconds = time.monotonic() - started
-            some = slice(asked.first, asked.first + _UNITS) if asked.unit is None else asked.unit
-            said = maps_of(look, answer, asked.layer, some, images)
-            return said | {"seconds": seconds}
-        if verb == "explain":
-            return decision_of(look, answer, images)
-        if verb == "nearest":
-            shown = [plain_data(near) | {"image": images.add(png_address(near.pixels))}
+        if do == "unit":
+            key = asked.layer, asked.limit
+            if self._gallery is None or self._gallery[0] != key:
+                self._gallery = key, look.units(asked.layer, limit=asked.limit)
+            return _unit(look, self._gallery[1], asked.unit or 0, images)
+        answer = _predicted(look, asked, content)
+        if do == "maps":
+            return _maps(look, answer, asked, images)
+        if do == "explain":
+            return _decision(look, answer, images)
+        if do == "nearest":
+            shown = [plain_data(near) | {"image": images.embedded(png_address(near.pixels))}
                      for near in look.nearest(answer)]  # fmt: skip
-            return {"answer": answer_of(look, answer), "nearest": shown}
+            return {"answer": _in_short(look, answer), "nearest": shown}
         terms = look.terms()
         term = asked.term or next((one for one in terms if asked.layer in terms[one]), None)
         lesson = None if term is None else look.lesson(term, answer, asked.layer)
-        return {"terms": terms, "lesson": lesson and lesson_of(lesson, images)}
+        return {"terms": terms, "lesson": lesson and _lesson(lesson, images)}
 
-    def _units(self, layer: str, limit: int | None) -> UnitGallery:
-        if self._gallery is None or self._gallery[0] != (layer, limit):
-            self._gallery = (layer, limit), self._look.units(layer, limit=limit)
-        return self._gallery[1]
-
-    def _say(self, header: Header, images: Images | None = None) -> None:
+    def _say(self, header: Header, images: _Images | None = None) -> None:
         self._target.write(b"".join(pack({"id": self._number, **header}, images or ())))
         self._target.flush()
 
     def answer(self, asked: Header, content: bytes) -> None:
         """Answer one question with a result or an error."""
-        number, verb, options = asked.get("id"), asked.get("do"), asked.get("with", {})
-        self._number = number if isinstance(number, str) else None
+        self._number = asked["id"] if isinstance(asked.get("id"), str) else None
+        images, error = _Images(), None
         try:
-            if self._number is None or verb not in _VERBS:
-                raise RecipeError(f"{json.dumps(asked)[:80]} is no question")
-            try:
-                question = _Question.model_validate(options)
-            except ValidationError as error:
-                raise RecipeError(f"{json.dumps(options)[:80]} is no question") from error
-            images = Images()
-            said = self._answer(verb, question, content, images)
+            question = _Question.model_validate(asked)
+            said = self._answer(question.do, question.options, content, images)
             self._say({"said": said, "images": list(map(len, images))}, images)
-        except OpsinError as error:
-            self._say({"error": error_values(error)})
+        except OpsinError as failure:
+            error = failure
+        except ValidationError:
+            error = RecipeError(f"{json.dumps(asked)[:160]} is no question")
         except MemoryError:
-            few = OpsinError("There was too little memory", "Close other programs and ask again.")
-            self._say({"error": error_values(few)})
+            error = OpsinError("There was too little memory", "Close other programs and ask again.")
         except BrokenPipeError:  # nothing reads the answers any more
             raise
-        except OSError as error:
-            self._say({"error": error_values(OpsinError(error.strerror or str(error)))})
+        except OSError as failure:
+            error = OpsinError(failure.strerror or str(failure))
+        if error is not None:
+            self._say({"error": error_values(error)})
 
     def doing(self, what: str) -> None:
         if what != self._what:
@@ -154,6 +151,110 @@ class _Worker(Watcher):
         if time.monotonic() - self._sent >= _EVERY:
             self._sent = time.monotonic()
             self._say({"progress": [self._what, done, self._total]})
+
+
+def _predicted(look: Inspection, asked: _Options, content: bytes) -> Prediction:
+    """The answer to the image of a question."""
+    if (asked.image is None) == (not content):
+        raise RecipeError("One image is needed, known or sent")
+    if asked.image is None:
+        return look.predict(content, name=asked.name)
+    if not _KNOWN.fullmatch(asked.image) or look.known.row_called(asked.image) is None:
+        raise RecipeError(
+            f"{asked.image[:80]!r} is no known image, such as test/0; the test part has "
+            f"{len(look.known.test):,}"
+        )
+    return look.predict(asked.image)
+
+
+def _in_short(look: Inspection, answer: Prediction) -> Header:
+    actual = look.actual(answer)
+    return {
+        "name": answer.name, "label": answer.answer,
+        "top": [[name, share] for name, share in answer.top(_TOP)],
+        "actual": None if actual is None else look.classifier.classes[actual],
+    }  # fmt: skip
+
+
+def _maps(look: Inspection, answer: Prediction, asked: _Options, images: _Images) -> Header:
+    """What a layer makes of an image: some of its strongest units, or one by its number."""
+    started = time.monotonic()
+    look.classifier.probabilities(answer.pixels[None])
+    seconds = time.monotonic() - started
+    (view,) = look.layers(answer, [asked.layer])
+    size = (answer.pixels.shape[0], answer.pixels.shape[1])
+    field, scale = look.network.receptive_field(asked.layer), scale_of_view(view)
+    is_map = view.values.ndim == 3
+    is_last = look.classifier.metadata.layers[-1].name == asked.layer
+    some = view.order[asked.first : asked.first + _UNITS].tolist()
+    units: list[Header] = []
+    for number in some if asked.unit is None else [asked.unit]:
+        if not 0 <= number < len(view.values):
+            raise ModelFileError(f"This layer has no unit {number}; it has {len(view.values)}")
+        values = np.nan_to_num(view.values[number])
+        unit: Header = {"unit": number, "low": float(values.min()), "high": float(values.max())}
+        if is_map:
+            row, column = place = divmod(int(np.abs(values).argmax()), values.shape[1])
+            address = indexed_address(scale.places(values), scale.colours)
+            unit |= {"image": images.embedded(address), "mean": float(values.mean()),
+                     "place": place}  # fmt: skip
+            unit["box"] = (0, 0, *size) if field is None else field.box(row, column, size)
+        units.append(unit)
+    return {
+        "answer": _in_short(look, answer), "size": size, "maps": is_map, "units": units,
+        "names": look.classifier.classes if is_last else (), "seconds": seconds,
+        "image": images.png(answer.pixels), "total": len(view.values),
+        "sees": sees_in_words(field, size),
+        "low": figure(scale.low), "high": figure(scale.high), "stops": list(STOPS[scale.colours]),
+    }  # fmt: skip
+
+
+def _unit(look: Inspection, gallery: UnitGallery, number: int, images: _Images) -> Header:
+    """The training images that activate a unit most."""
+    unit, best = gallery.unit(number), []
+    for top in unit.best:
+        cut = top.box != (0, 0, *top.pixels.shape[:2])
+        patch = images.embedded(png_address(top.patch)) if cut and top.patch.size else None
+        best.append({"image": images.png(top.pixels, _BEST_SIDE), "class": top.label,
+                     "patch": patch, "box": top.box if cut else None,
+                     "value": top.value})  # fmt: skip
+    return {
+        "best": best, "mix": list(unit.mix.items()), "constant": unit.constant,
+        "images": gallery.images, "total": len(look.known.rows_of("train")),
+    }  # fmt: skip
+
+
+def _decision(look: Inspection, answer: Prediction, images: _Images) -> Header:
+    """Heat maps with their checks, what decides, and the training images most like it."""
+    decision = look.explain(answer)
+    said: Header = {"notes": list(decision.notes), "maps": [
+        {"method": heat.method, "trusted": heat.verdict.trusted, "verdict": heat.verdict.words,
+         "image": images.embedded(png_address(overlay(decision.pixels, heat.heat))),
+         "notes": list(heat.notes)}
+        for heat in decision.maps
+    ]}  # fmt: skip
+    if decision.maps:
+        said["part"] = counterfactual_words(decision)
+    if decision.counterfactual is not None:
+        said["without"] = images.png(decision.counterfactual.pixels)
+    if near := nearest_if_any(look, answer):
+        said["near"] = neighbours_words(near, decision)
+        said["nearest"] = [
+            {"class": decision.classes[one.label], "image": images.png(one.pixels, _BEST_SIDE)}
+            for one in near
+        ]
+    return said
+
+
+def _lesson(lesson: Lesson, images: _Images) -> Header:
+    drawn = [picture_of(title, values, boxes=boxes, written=False)
+             for title, values, boxes in lesson.drawn]  # fmt: skip
+    numbers: Header = plain_data(lesson)
+    return numbers | {
+        "sentence": SENTENCES[lesson.term],
+        "pictures": [{"title": one.title, "alt": one.words, "boxes": one.boxes,
+                      "image": images.embedded(one.address)} for one in drawn],
+    }  # fmt: skip
 
 
 def answer_frames(model: str | os.PathLike[str], source: BinaryIO, target: BinaryIO) -> None:

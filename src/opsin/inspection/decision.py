@@ -18,6 +18,8 @@ from opsin.inspection.occlusion import (
     answers_without,
     counterfactual,
     fill_of,
+    most_occluded,
+    most_tried,
     occlusion_map,
     training_mean,
 )
@@ -44,7 +46,7 @@ MARGIN: Final = 0.01
 _CELLS: Final = 14
 # Steps of a curve, and misplaced maps; fewer where each image costs more.
 _STEPS, _ORDERS = 14, 10
-_STEPS_LARGE, _ORDERS_LARGE = 8, 8
+_STEPS_LARGE, _ORDERS_LARGE = 6, 8
 _LARGE: Final = 64 * 64
 # Weights that are a layer's own; what normalises the pixels and answers stays.
 _DRAWN: Final = ("weight", "bias", "points")
@@ -138,9 +140,12 @@ def curves_of(
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
     hidden = rank[cells][None] < counts[:, None, None]
-    answers = answers_without(answer, pixels, np.concatenate([hidden, ~hidden]), fill)[:, target]
+    # All hidden, and nothing hidden, are ends of both curves.
+    both = np.concatenate([hidden, ~hidden[1:-1]])
+    answers = answers_without(answer, pixels, both, fill)[:, target]
+    deletion, between = answers[: len(hidden)], answers[len(hidden) :]
     shares = hidden.mean(axis=(1, 2), dtype=np.float64).astype(np.float32)
-    return DeletionCurves(shares, answers[: len(hidden)], answers[len(hidden) :])
+    return DeletionCurves(shares, deletion, np.concatenate([deletion[-1:], between, deletion[:1]]))
 
 
 def chance(
@@ -307,7 +312,8 @@ def explain(
     gradient_maps: GradientMaps | None = None, seed: int = 0, watcher: Watcher = SILENT,
 ) -> Decision:  # fmt: skip
     """Heat maps of several methods for one image and one class, each checked."""
-    answer, classes = classifier.probabilities, classifier.classes
+    answer: Answer = classifier.probabilities
+    classes = classifier.classes
     (row,) = answer(pixels[None])
     best = int(row.argmax())
     wanted = best if target is None else target
@@ -323,16 +329,30 @@ def explain(
 
     if has_no_contrast(pixels):
         return decision((), None, (NO_MAPS,))
-    watcher.doing("heat maps")
+    watcher.doing("heat maps by gradients")
     drawn = random_weights(network, seed=seed)
     by_method: dict[str, MethodHeat] = {}
     notes: list[str] = []
     if gradient_maps is not None:
         by_method, notes = gradient_maps(network, drawn, pixels, wanted, fill)
-    heat = occlusion_map(answer, pixels, wanted, fill, watcher=watcher)
-    random = None if drawn is None else occlusion_map(_asking(drawn), pixels, wanted, fill)
+    done = 0
+
+    def counted(ask: Answer) -> Answer:
+        def answers(images: Pixels) -> Floats:
+            nonlocal done
+            rows = ask(images)
+            done += len(images)
+            watcher.advance(min(done, total))
+            return rows
+
+        return answers
+
+    answer, networks = counted(answer), 1 if drawn is None else 2
+    total = _evaluations(pixels, len(by_method) + 1, networks + (wanted != best))
+    watcher.begin("Heat maps and their checks", total, "images")
+    heat = occlusion_map(answer, pixels, wanted, fill)
+    random = None if drawn is None else occlusion_map(counted(_asking(drawn)), pixels, wanted, fill)
     by_method["occlusion"] = MethodHeat(heat, random)
-    watcher.doing("checks of the heat maps")
     maps = []
     for method, raw in by_method.items():
         curves = curves_of(answer, pixels, raw.heat, wanted, fill, seed=seed)
@@ -341,10 +361,19 @@ def explain(
         maps.append(HeatMap(method, raw.heat, raw.random, curves, by_chance, verdict, raw.notes))
     if drawn is None:
         notes.append(NO_WEIGHTS)
-    watcher.doing("smallest part that decides")
     answer_heat = heat if wanted == best else occlusion_map(answer, pixels, best, fill)
     changed = counterfactual(answer, pixels, answer_heat, fill, classes)
+    watcher.end()
     return decision(maps, changed, notes)
+
+
+def _evaluations(pixels: Pixels, maps: int, occlusions: int) -> int:
+    """How many images the checked maps and the search for the smallest part take, at most."""
+    height, width, _ = pixels.shape
+    large = height * width > _LARGE
+    steps, orders = (_STEPS_LARGE, _ORDERS_LARGE) if large else (_STEPS, _ORDERS)
+    checks = maps * (orders + 1) * 2 * steps
+    return occlusions * most_occluded(height, width) + checks + most_tried(height, width)
 
 
 def _asking(content: bytes) -> Answer:

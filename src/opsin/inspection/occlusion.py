@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, ClassVar, Final
 import numpy as np
 
 from opsin.core.arrays import Bools, Doubles, Floats, Pixels
-from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import LayerOp
 
 if TYPE_CHECKING:
@@ -27,11 +26,12 @@ _PATCH: Final = 7
 _PLACES: Final = 40
 # Largest hidden share of the side, or of the image.
 _MOST: Final = 0.6
-# Sizes of patches that are tried differ by this share of the side.
+# Sizes of patches that are tried differ by this share of the side; more where each costs more.
 _FINENESS: Final = 28
+_FINENESS_LARGE: Final = 14
 # Places that are tried for each size: the most promising ones; fewer where each costs more.
 _TRIED: Final = 64
-_TRIED_LARGE: Final = 24
+_TRIED_LARGE: Final = 16
 _LARGE: Final = 64 * 64
 # Pixels of a batch, and images of a small one.
 _PIXELS: Final = 2_000_000
@@ -68,9 +68,8 @@ def answers_without(answer: Answer, pixels: Pixels, hidden: Bools, fill: Pixels)
 
 
 def occlusion_map(
-    answer: Answer, pixels: Pixels, target: int, fill: Pixels, *, seconds: float = math.inf,
-    watcher: Watcher = SILENT,
-) -> Floats:  # fmt: skip
+    answer: Answer, pixels: Pixels, target: int, fill: Pixels, *, seconds: float = math.inf
+) -> Floats:
     """The fall of a class's probability when each part is hidden, ``float32[H, W]``.
 
     M. D. Zeiler and R. Fergus, "Visualizing and understanding convolutional networks", ECCV 2014.
@@ -83,14 +82,9 @@ def occlusion_map(
     """
     end = time.monotonic() + seconds
     height, width, _ = pixels.shape
-    side = max(1, round(min(height, width) / _PATCH))
-    # On a much longer than wide image, patches are stretched so that none is left out.
-    tall, wide = (max(side, -(-length // _PLACES)) for length in (height, width))
-    tops = _starts(height, tall, max(1, side // 2))
-    lefts = _starts(width, wide, max(1, side // 2))
+    (tops, tall), (lefts, wide) = _patches(height, width)
     first = [(top, left) for top in _covering(tops, tall) for left in _covering(lefts, wide)]
     others = {(top, left) for top in tops for left in lefts}.difference(first)
-    watcher.begin("Hide", len(first) + len(others), "patches")
     whole = answers_without(answer, pixels, np.zeros((1, height, width), bool), fill)[0, target]
     sums, times = np.zeros((height, width)), np.zeros((height, width))
 
@@ -108,13 +102,45 @@ def occlusion_map(
     rest = sorted(sorted(others), key=matters, reverse=True)
     step = max(_FEW, _PIXELS // (height * width)) if math.isinf(seconds) else _FEW
     for start in range(0, len(rest), step):
-        watcher.advance(len(first) + start)
         if time.monotonic() > end:
             break
         hide(rest[start : start + step])
-    watcher.end()
     heat: Floats = (sums / np.maximum(times, 1)).astype(np.float32)
     return heat
+
+
+def _patches(height: int, width: int) -> list[tuple[list[int], int]]:
+    """Starts and length of an occlusion map's patches along each side."""
+    side = _side(height, width)
+    # On a much longer than wide image, patches are stretched so that none is left out.
+    lengths = [(length, max(side, -(-length // _PLACES))) for length in (height, width)]
+    return [(_starts(length, long, max(1, side // 2)), long) for length, long in lengths]
+
+
+def most_occluded(height: int, width: int) -> int:
+    """How many images `occlusion_map` takes at most."""
+    (tops, _), (lefts, _) = _patches(height, width)
+    return 1 + len(tops) * len(lefts)
+
+
+def _sizes(height: int, width: int) -> tuple[range, int]:
+    """The sides of the patches that may change the answer, and how many of each are tried."""
+    smaller, large = min(height, width), height * width > _LARGE
+    step = max(1, round(smaller / (_FINENESS_LARGE if large else _FINENESS)))
+    sides = range(step, max(step, int(_MOST * smaller)) + 1, step)
+    return sides, _TRIED_LARGE if large else _TRIED
+
+
+def most_tried(height: int, width: int) -> int:
+    """How many images `counterfactual` takes at most."""
+    sides, tried = _sizes(height, width)
+    # Each patch of the growing part adds at least half of itself.
+    grown = int(2 * _MOST * height * width / _side(height, width) ** 2)
+    return 1 + len(sides) * tried + grown
+
+
+def _side(height: int, width: int) -> int:
+    return max(1, round(min(height, width) / _PATCH))
 
 
 def counterfactual(
@@ -124,33 +150,21 @@ def counterfactual(
     height, width, _ = pixels.shape
     whole = answers_without(answer, pixels, np.zeros((1, height, width), bool), fill)[0]
     before = int(whole.argmax())
-
-    def result(hidden: Bools, box: tuple[int, int, int, int] | None, row: Floats) -> Counterfactual:
-        after = int(row.argmax())
-        image = np.where(hidden[:, :, None], fill, pixels)
-        return Counterfactual(
-            hidden, box, image, classes[before], float(whole[before]), classes[after],
-            float(row[after]),
-        )  # fmt: skip
-
-    smaller = min(height, width)
-    step = max(1, round(smaller / _FINENESS))
-    tried = _TRIED if height * width <= _LARGE else _TRIED_LARGE
-    for side in range(step, max(step, int(_MOST * smaller)) + 1, step):
-        boxes = _promising(heat, side, tried)
-        masks = _masks(boxes, height, width)
-        rows = answers_without(answer, pixels, masks, fill)
+    sides, tried = _sizes(height, width)
+    squares = (_promising(heat, side, tried) for side in sides)
+    for boxes in (*squares, None):
+        hidden = _growing(heat) if boxes is None else _masks(boxes, height, width)
+        rows = answers_without(answer, pixels, hidden, fill) if len(hidden) else whole[None]
         changed = np.flatnonzero(rows.argmax(axis=1) != before)
         if len(changed):
-            # Of several of one size, the one that is surest of its new answer.
-            best = changed[rows[changed].max(axis=1).argmax()]
-            return result(masks[best], boxes[best], rows[best])
-    masks = _growing(heat)
-    if len(masks):
-        rows = answers_without(answer, pixels, masks, fill)
-        changed = np.flatnonzero(rows.argmax(axis=1) != before)
-        if len(changed):
-            return result(masks[changed[0]], None, rows[changed[0]])
+            # Of several squares of one size, the one that is surest of its new answer.
+            best = int(changed[0 if boxes is None else rows[changed].max(axis=1).argmax()])
+            after = int(rows[best].argmax())
+            return Counterfactual(
+                hidden[best], None if boxes is None else boxes[best],
+                np.where(hidden[best][:, :, None], fill, pixels), classes[before],
+                float(whole[before]), classes[after], float(rows[best, after]),
+            )  # fmt: skip
     return None
 
 
@@ -193,7 +207,7 @@ def _promising(heat: Floats, side: int, count: int) -> list[tuple[int, int, int,
 def _growing(heat: Floats) -> Bools:
     """Ever larger unions of the patches that matter most, up to the most allowed."""
     height, width = heat.shape
-    side = max(1, round(min(height, width) / _PATCH))
+    side = _side(height, width)
     boxes = _promising(heat, side, height * width)
     union = np.zeros((height, width), bool)
     grown = []

@@ -51,7 +51,7 @@ def add_routes(api: FastAPI, opened: DatasetCache, runs: RunIndex) -> None:
     @api.get("/files/{run_id}/{name}")
     async def of_run_files(run_id: str, name: str) -> Response:
         directory = await IMAGES.run(runs.get, run_id)
-        return _file(await IMAGES.run(files_of, directory), name, directory.path.name)
+        return _file(await IMAGES.run(files_of, directory), name)
 
 
 def add_help(api: FastAPI, site: Path = SITE) -> None:
@@ -83,7 +83,7 @@ async def _image(opened: DecodedDataset, row: str, version: str) -> Response:
     return Response(content, headers=headers, media_type="image/png")
 
 
-def _file(files: Mapping[str, Path], name: str, run: str) -> Response:
+def _file(files: Mapping[str, Path], name: str) -> Response:
     file = files.get(name)
     if file is None:
         raise NotThere(f"There is no file {name!r:.80}", "Open the page it belongs to.")
@@ -91,6 +91,7 @@ def _file(files: Mapping[str, Path], name: str, run: str) -> Response:
     kind = _SHOWN.get(file.suffix)
     if kind:
         return FileResponse(file, media_type=kind, headers=headers | ALONE)
+    # By its own name, which the snippets and the Dockerfile use.
     return FileResponse(
-        file, media_type="application/octet-stream", headers=headers, filename=f"{run}-{file.name}"
+        file, media_type="application/octet-stream", headers=headers, filename=file.name
     )

@@ -30,17 +30,19 @@ class Threads:
 
 #: For checking jobs and runs, whatever else hangs.
 WATCHER: Final = Threads("watcher", 1)
-#: For reading, drawing and classifying images.
+#: For reading and drawing images.
 IMAGES: Final = Threads("images", 8)
+#: For waiting for the two sandboxes of classifiers, so that other images need not.
+CLASSIFYING: Final = Threads("classifying", 2)
 #: For writing uploads and turning them into sources.
 UPLOADS: Final = Threads("uploads", 8)
 
 
 class ComputedOnce(Generic[K, V]):
-    """An LRU cache of async results, for one event loop."""
+    """An LRU cache of async results, for one event loop; of ``most`` results, or of their size."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, most: int, size: Callable[[V], int] = lambda _: 1) -> None:
+        self._most, self._size = most, size
         self._kept: OrderedDict[K, V] = OrderedDict()
         self._coming: dict[K, asyncio.Task[V]] = {}
 
@@ -49,8 +51,9 @@ class ComputedOnce(Generic[K, V]):
         return self._kept.get(key)
 
     def forget(self, key: K) -> None:
-        """Drop a value."""
+        """Drop a value, also one that is being computed: those who wait now still receive it."""
         self._kept.pop(key, None)
+        self._coming.pop(key, None)
 
     async def get(self, key: K, compute: Callable[[], Awaitable[V]]) -> V:
         """Return the value of a key, computed unless it is cached or pending."""
@@ -65,10 +68,14 @@ class ComputedOnce(Generic[K, V]):
         return await asyncio.shield(self._coming[key])
 
     async def _compute(self, key: K, compute: Callable[[], Awaitable[V]]) -> V:
+        task, newest = asyncio.current_task(), False
         try:
-            self._kept[key] = value = await compute()
+            value = await compute()
         finally:
-            del self._coming[key]
-        while len(self._kept) > self._most:
+            if newest := self._coming.get(key) is task:
+                del self._coming[key]
+        if newest:
+            self._kept[key] = value
+        while sum(map(self._size, self._kept.values())) > self._most:
             self._kept.popitem(last=False)
         return value

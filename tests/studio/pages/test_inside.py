@@ -15,7 +15,7 @@ from opsin.core.metadata import Layer
 from opsin.core.storage import write_json
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
-from opsin.studio.pages.inside import _Inside, _Results, _Shown
+from opsin.studio.pages.inside import _Inside, _read, _Results, _Shown
 from opsin.studio.projects import Project
 from opsin.studio.state import Studio
 from opsin.studio.ui.graph import blocks_of
@@ -34,14 +34,14 @@ def run(tmp_path: Path, digits: Dataset, nearest_mean: Path) -> RunDirectory:
 
 
 def body_of(studio: Studio, results: _Results, shown: _Shown) -> _Inside:
-    body = _Inside(studio, Project("0", "digits", None), "0", results, shown, explain=False)
+    body = _Inside(studio, Project("0", "digits", None), "0", results, shown)
     body._blocks = blocks_of(results.layers)
     body._shown = body._checked()
     return body
 
 
 def test_a_run_has_layers_and_the_images_that_it_was_judged_by(run: RunDirectory) -> None:
-    results = _Results.read(run)
+    results = _read(run)
     assert [layer.name for layer in results.layers] == ["input", "flatten", "head"]
     assert results.judged is not None
     assert (results.part, results.moved) == ("test", None)
@@ -50,17 +50,17 @@ def test_a_run_has_layers_and_the_images_that_it_was_judged_by(run: RunDirectory
 
 def test_a_run_without_images_or_report_can_still_be_looked_into(run: RunDirectory) -> None:
     run.predictions.unlink()
-    assert _Results.read(run).judged is None
+    assert _read(run).judged is None
     run.report.unlink()  # an imported network has none
-    assert _Results.read(run).layers == []
+    assert _read(run).layers == []
 
 
 def test_moved_images_are_told(tmp_path: Path, shapes: Path) -> None:
     data = opsin.load(shapes)
     run = RunDirectory(write_run(tmp_path / "runs", "one", data, answers_right(data, 0.8)))
-    assert _Results.read(run).judged is not None
+    assert _read(run).judged is not None
     shapes.rename(tmp_path / "elsewhere")
-    results = _Results.read(run)
+    results = _read(run)
     assert results.judged is None
     assert results.moved is not None
     assert results.moved.gone == (str(shapes),)
@@ -83,7 +83,7 @@ def test_moved_images_are_told(tmp_path: Path, shapes: Path) -> None:
 def test_an_address_names_a_photograph_or_the_first(
     studio: Studio, run: RunDirectory, image: str, becomes: str
 ) -> None:
-    body = body_of(studio, _Results.read(run), _Shown(image, "nowhere", 3))
+    body = body_of(studio, _read(run), _Shown(image, "nowhere", 3))
     assert body._shown.image == becomes
     assert body._shown.layer in {"flatten", "head"}
     asked = body._image
@@ -92,7 +92,7 @@ def test_an_address_names_a_photograph_or_the_first(
 
 def test_without_images_one_has_to_be_chosen(studio: Studio) -> None:
     layer = Layer(name="a", kind="Dense", shape=(3,), parameters=9, trainable=9, multiply_adds=9)
-    body = body_of(studio, _Results([layer], "test", None, None), _Shown("test/3", "a"))
+    body = body_of(studio, _Results([layer]), _Shown("test/3", "a"))
     assert body._shown == _Shown("", "a")
 
 

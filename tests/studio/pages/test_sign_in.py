@@ -13,6 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+pytest.importorskip("nicegui")
+
 from opsin.core.platform import is_our_connection
 from opsin.studio.pages import sign_in
 from opsin.studio.pages.sign_in import KeptSignIn, page

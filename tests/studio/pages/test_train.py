@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from dataclasses import replace
@@ -19,7 +20,7 @@ from opsin.core.errors import StorageError
 from opsin.data.corrections import write_corrections
 from opsin.data.dataset import Dataset
 from opsin.studio.pages.jobs import cause_in_words
-from opsin.studio.pages.train import _TrainPage
+from opsin.studio.pages.train import _TrainPage, asked_here
 from opsin.studio.ui.training_levels import time_in_words
 from tests.made_runs import answers_right, write_run
 
@@ -37,6 +38,7 @@ def project(studio: Studio, shapes: Path, tmp_path: Path) -> str:
 def opened(studio: Studio, project: str, source_run: str = "") -> _TrainPage:
     """A page as it is opened, without a window."""
     page = _TrainPage(studio, studio.projects.get(project))
+    asyncio.run(page.count())
     page.read(source_run)
     return page
 
@@ -153,3 +155,14 @@ def test_what_cannot_be_trained_says_what_to_do(
     moved = opened(studio, project)
     assert str(tmp_path) not in str(moved._fault)
     assert moved.wrong == "The photographs cannot be read."
+
+
+@pytest.mark.parametrize(
+    ("site", "own"),
+    [
+        (None, True), ("none", True), ("same-origin", True), ("same-site", False),
+        ("cross-site", False),
+    ],
+)  # fmt: skip
+def test_no_other_page_starts_a_training(site: str | None, own: bool) -> None:
+    assert asked_here({} if site is None else {"sec-fetch-site": site}) is own

@@ -13,11 +13,13 @@ from opsin.studio.pages.verdicts import (
     compared_notes,
     confidence_of,
     headline,
+    in_short,
     judged_by,
     span,
     warnings,
     weakest,
 )
+from opsin.studio.runs.run_index import RunRow
 
 
 def report(part: str = "out_of_fold", *, of: dict[str, Any] | None = None, **more: Any) -> Report:
@@ -118,3 +120,24 @@ def test_a_corrected_measure_is_told_apart_from_a_better_classifier() -> None:
     assert "9 labels were corrected after Waste 3 was tested" in line
     assert "it was right for 122 of 153" in line
     assert "it is right for 138 of 153" in line
+
+
+@pytest.mark.parametrize(
+    ("known", "words"),
+    [
+        ({}, ""),
+        ({"accuracy": 0.94, "images": 120}, "Right for 113 of 120"),
+        (
+            {"accuracy": 0.94, "images": 120, "low": 0.88, "high": 0.97, "split": "test"},
+            "Right for 113 of 120 (88–97%)",
+        ),
+        (
+            {"accuracy": 0.94, "images": 120, "low": 0.88, "high": 0.97, "split": "val"},
+            "Right for 113 of 120 (88–97%), optimistic",
+        ),
+    ],
+)
+def test_a_card_has_the_interval_and_says_what_is_optimistic(
+    known: dict[str, Any], words: str
+) -> None:
+    assert in_short(RunRow(id="", folder="", **known)) == words

@@ -46,7 +46,7 @@ def within(work: Coroutine[Any, Any, None], workers: InspectionSessions) -> None
 
 
 def processes(workers: InspectionSessions) -> list[int]:
-    found = [worker._process for worker in workers._workers]
+    found = [worker.process for worker in workers._workers]
     return [process.pid for process in found if process is not None]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import threading
 from pathlib import Path
 
 import httpx
@@ -18,8 +19,10 @@ from opsin.core.errors import ImageError, OpsinError
 from opsin.core.metadata import Resize
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
+from opsin.runtime.prediction import Prediction
 from opsin.studio.errors import new_api
 from opsin.studio.runs import prediction_session
+from opsin.studio.runs.classifying import ModelContent
 from opsin.studio.runs.run_index import opaque
 from opsin.studio.state import Studio
 from tests.hostile import bomb
@@ -107,6 +110,32 @@ def test_a_frame_of_the_camera_is_answered_and_not_kept(looking: Studio, digits:
         assert refused.status_code == status
         assert str(looking.settings.home) not in refused.text
     assert asyncio.run(post("0" * 16, frame)).status_code == 404
+
+
+def test_many_cameras_stop_neither_photographs_nor_other_visitors(
+    looking: Studio, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried, frame, slow = looking.tried, png(digits.images[5]), threading.Event()
+    predict = tried._classifying.predict
+
+    def slowly(model: ModelContent, content: bytes, name: str) -> Prediction:
+        slow.wait(60)
+        return predict(model, content, name)
+
+    monkeypatch.setattr(tried._classifying, "predict", slowly)
+
+    async def act() -> list[Prediction | BaseException]:
+        frames = [asyncio.create_task(tried.live(RUN, frame)) for _ in range(20)]
+        photograph = tried.get(tried.put(frame, "a.png"))
+        small = await asyncio.wait_for(prediction_session.png_for_pages(photograph), 30)
+        assert small.startswith(b"\x89PNG")
+        slow.set()
+        return await asyncio.gather(*frames, return_exceptions=True)
+
+    answers = asyncio.run(act())
+    refused = [isinstance(answer, prediction_session.TooManyFrames) for answer in answers]
+    assert refused == [False] * 2 + [True] * 18
+    assert isinstance(asyncio.run(tried.live(RUN, frame)), Prediction)  # they wait no more
 
 
 @pytest.mark.parametrize(

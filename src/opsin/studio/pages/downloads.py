@@ -117,7 +117,9 @@ def _container(folder: str) -> None:
             _save("classifier.onnx", f"{folder}/classifier.onnx", "classifier.onnx")
             kit.action(
                 "Download Dockerfile",
-                lambda: ui.download.content(_DOCKERFILE.encode(), "Dockerfile"), icon="download",
+                lambda: ui.download.content(
+                    _DOCKERFILE.encode(), "Dockerfile", "application/octet-stream"
+                ), icon="download",
             )  # fmt: skip
         _snippet("Build and run", _CONTAINER)
         ui.link("More about containers", f"{HELP}/how-to/container.html", new_tab=True)

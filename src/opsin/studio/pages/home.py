@@ -16,6 +16,7 @@ from opsin.studio.datasets.catalogue import LibraryDataset
 from opsin.studio.datasets.upload_import import SentFile, common_name
 from opsin.studio.jobs import training_form
 from opsin.studio.pages.page import Page
+from opsin.studio.pages.verdicts import in_short
 from opsin.studio.people import allows, require, why_not
 from opsin.studio.projects import Project
 from opsin.studio.state import Studio
@@ -253,7 +254,7 @@ def _in_words(project: Project) -> str:
     if run is None:
         failed = project.runs and project.runs[0].state in {"failed", "damaged"}
         return "The last training failed" if failed else "Not trained yet"
-    return run.verdict or "Trained, not measured"
+    return in_short(run) or "Trained, not measured"
 
 
 def removed_list(studio: Studio, items: Sequence[Removed]) -> None:

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from nicegui import ui
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import PartPredictions, PredictedPart, RunPredictions
 from opsin.core.artifacts.run_report import Report
+from opsin.core.child_process import Header
 from opsin.core.errors import ModelFileError, MovedError, OpsinError
 from opsin.core.format import about, count, percent
 from opsin.core.glossary import term_of_layer
 from opsin.core.metadata import Layer, LayerOp
 from opsin.data.run_images import recipe_of_run
 from opsin.studio.pages.inside_photographs import choose_photograph
-from opsin.studio.pages.inside_questions import Questions
+from opsin.studio.pages.inside_questions import WHY, questions
 from opsin.studio.pages.page import Page
 from opsin.studio.projects import Project
 from opsin.studio.runs.inspection_sessions import InspectionAnswer, Stopped
 from opsin.studio.state import Studio
-from opsin.studio.ui import layout
+from opsin.studio.threads import IMAGES
+from opsin.studio.ui import layout, maps
 from opsin.studio.ui.graph import NetworkGraph, blocks_of, shape_in_words, title_of
 from opsin.studio.ui.kit import (
     Handler,
@@ -35,15 +35,7 @@ from opsin.studio.ui.kit import (
     icon_action,
     note,
     rooted,
-)  # fmt: skip
-from opsin.studio.ui.maps import (
-    bars,
-    best_photographs,
-    framed,
-    maps_grid,
-    one_unit,
-    scale_line,
-    unit_bars,
+    without_commands,
 )  # fmt: skip
 from opsin.studio.ui.terms import word
 from opsin.studio.ui.waiting import Waiting
@@ -72,33 +64,29 @@ class _Shown:
     unit: int | None = None
 
 
-@dataclass(frozen=True)
-class _Results:
+class _Results(NamedTuple):
     """What a run says of its network, and of the images that it was judged by, if they are there.
 
     Without a report, which imported networks may lack, there are no layers.
     """
 
     layers: list[Layer]
-    part: PredictedPart
-    judged: PartPredictions | None
-    moved: MovedError | None
+    part: PredictedPart = "test"
+    judged: PartPredictions | None = None
+    moved: MovedError | None = None
 
-    @classmethod
-    def read(cls, directory: RunDirectory) -> _Results:
-        layers: list[Layer] = []
-        part: PredictedPart = "test"
-        judged = moved = None
-        try:
-            report = directory.read(Report)
-            layers, part = report.layers, report.split
-            recipe_of_run(directory)
-            judged = RunPredictions.read(directory).of(part)
-        except MovedError as error:
-            moved = error
-        except OpsinError:
-            pass  # imported without images
-        return cls(layers, part, judged, moved)
+
+def _read(directory: RunDirectory) -> _Results:
+    results = _Results([])
+    try:
+        report = directory.read(Report)
+        results = _Results(report.layers, report.split)
+        recipe_of_run(directory)
+        return results._replace(judged=RunPredictions.read(directory).of(report.split))
+    except MovedError as error:
+        return results._replace(moved=error)
+    except OpsinError:  # imported without images
+        return results
 
 
 async def inside(
@@ -106,7 +94,7 @@ async def inside(
     unit: str = "", view: str = "",
 ) -> None:  # fmt: skip
     """Build it."""
-    the_project, body = await asyncio.to_thread(studio.projects.get, project), None
+    the_project = await IMAGES.run(studio.projects.get, project)
     with layout.page(
         studio, "Look inside", project=the_project, here="inside", guide="how-to/inspect.html"
     ) as frame:
@@ -116,15 +104,13 @@ async def inside(
             empty("Train a classifier, and you can look inside it here.", "Train", address)
             return
         ui.add_head_html(_BACK)
-        directory = await asyncio.to_thread(studio.runs.get, row.id)
-        results = await asyncio.to_thread(_Results.read, directory)
+        results = await IMAGES.run(lambda: _read(studio.runs.get(row.id)))
         number = int(unit) if unit.isascii() and unit.isdigit() and len(unit) < 7 else None
-        shown = _Shown(image, layer, number)
-        body = _Inside(studio, the_project, row.id, results, shown, explain=view == "why")
+        body = _Inside(studio, the_project, row.id, results, _Shown(image, layer, number))
+        if view == "why":
+            body.unfolded.add(WHY)
         body.build(frame)
-    if body is not None:
-        await ui.context.client.connected()
-        await body.start()
+        ui.timer(0, body.start, once=True)
 
 
 PAGE = Page("/projects/{project}/inside", inside)
@@ -134,14 +120,13 @@ class _Inside:
     """The page below its heading."""
 
     def __init__(
-        self, studio: Studio, project: Project, run: str, results: _Results, shown: _Shown, *,
-        explain: bool,
-    ) -> None:  # fmt: skip
+        self, studio: Studio, project: Project, run: str, results: _Results, shown: _Shown
+    ) -> None:
         self._studio, self._project, self._run = studio, project, run
-        self._results, self._shown, self._explain = results, shown, explain
-        self._layers = results.layers
+        self._results, self._shown, self._layers = results, shown, results.layers
         self._seconds = 1.0  # that an image takes
         self._graph: NetworkGraph | None = None
+        self.unfolded: set[str] = set()  # questions, for the next layer too
 
     def build(self, frame: layout.Frame) -> None:
         """Show what takes no time."""
@@ -177,7 +162,6 @@ class _Inside:
                 self._blocks, self._shown.layer, lambda name: self.show(layer=name, unit=None)
             )
             self._result = ui.element("section").classes("stack").props('aria-label="Maps"')
-        self._questions = Questions(self.ask, self._blocks, explain=self._explain)
         await self.show()
 
     def _checked(self) -> _Shown:
@@ -188,12 +172,12 @@ class _Inside:
         image, judged = self._shown.image, self._results.judged
         if not _KEPT.fullmatch(image):
             known, last = _KNOWN.fullmatch(image), len(judged.rows) - 1 if judged else -1
-            place = min(int(known[1]), last) if known else 0
-            image = f"{self._results.part}/{place}" if last >= 0 else ""
+            at = min(int(known[1]), last) if known else 0
+            image = f"{self._results.part}/{at}" if last >= 0 else ""
         return _Shown(image, layer, self._shown.unit)
 
     @property
-    def _image(self) -> dict[str, Any]:
+    def _image(self) -> Header:
         """The photograph, as the worker is asked about it."""
         if kept := _KEPT.fullmatch(self._shown.image):
             return {"kept": kept[1]}
@@ -214,16 +198,16 @@ class _Inside:
                 await self.start()
                 return
             self._graph.choose(shown.layer)
-        wanted = self._shown
-        if not wanted.image:
+        if not self._shown.image:
+            self._result.clear()
             with self._result:
                 empty("Choose a photograph to see what each block of the network makes of it.")
             return
-        options = {"layer": wanted.layer, **self._image}
-        if wanted.unit is not None:
-            options["unit"] = wanted.unit
+        options = {"layer": self._shown.layer, **self._image}
+        if self._shown.unit is not None:
+            options["unit"] = self._shown.unit
         answer = await self.ask(self._result, "Computing the maps", "maps", options)
-        if answer is not None and wanted == self._shown:
+        if answer is not None:
             self._seconds = max(1e-4, answer.values["seconds"])
             self._show_photograph(answer)
             self._result.clear()
@@ -231,46 +215,50 @@ class _Inside:
                 await self._show_layer(answer)
 
     async def ask(
-        self, place: ui.element, text: str, do: str, options: dict[str, Any],
+        self, area: ui.element, text: str, do: str, options: Header,
         again: Handler | None = None,
     ) -> InspectionAnswer | None:  # fmt: skip
-        """Ask the worker; what it does and why it cannot are shown in a place.
+        """Ask the worker, and show progress and errors in an area of the page.
 
-        Work that takes long can be stopped, and done ``again``.
+        Work that takes long can be stopped, and done ``again``. There is no answer if the page
+        shows something else by then.
         """
-        if place.is_deleted:
+        if area.is_deleted:
             return None
-        sessions = self._studio.inside
+        sessions, wanted = self._studio.inside, self._shown
 
         async def stop() -> None:
             await sessions.cancel(self._run, do, **options)
 
-        with place:
+        with area:
             waiting = Waiting(text, stop if again else None)
-        waiting.element.move(place, target_index=0)
+        waiting.element.move(area, target_index=0)
+        answer = error = None
         try:
             answer = await sessions.ask(self._run, do, on_progress=waiting.tell, **options)
-        except OpsinError as error:
-            if not place.is_deleted:
-                place.clear()
-                with place:
-                    if isinstance(error, Stopped):
-                        note("Stopped.")
-                    else:
-                        error_line(_WORDS.get(type(error), str(error)))
-                    if again:
-                        action("Start again", again).classes("self-start")
-            return None
+        except OpsinError as failure:
+            error = failure
         waiting.delete()
-        return None if place.is_deleted else answer
+        if area.is_deleted or wanted != self._shown:
+            return None
+        if error is not None:
+            area.clear()
+            with area:
+                if isinstance(error, Stopped):
+                    note("Stopped.")
+                else:
+                    error_line(_WORDS.get(type(error)) or without_commands(str(error)))
+                if again:
+                    action("Start again", again).classes("self-start")
+        return answer
 
     def _show_photograph(self, answer: InspectionAnswer) -> None:
-        said, (tall, wide) = answer.values["answer"], answer.values["size"]
-        (nearest, share), *_ = said["top"]
-        actual, refused = said["actual"], said["label"] != nearest
+        short, (tall, wide) = answer.values["answer"], answer.values["size"]
+        (nearest, share), *_ = short["top"]
+        actual, refused = short["actual"], short["label"] != nearest
         self._photo.clear()
         with self._photo:
-            framed(answer.src(answer.values["image"]), f"The photograph, {wide}×{tall} pixels")
+            maps.framed(answer.src(answer.values["image"]), f"The photograph, {wide}×{tall} pixels")
             verdict = "None of these" if refused else f"{safe(nearest, 60)}, {percent(share)}"
             label = ui.label(verdict).classes("answer").props("role=status")
             if refused:
@@ -279,26 +267,22 @@ class _Inside:
                 label.classes("right" if actual == nearest else "wrong")
             if actual not in (None, nearest):
                 note(f"You sorted it as {safe(actual, 60)}.")
-            bars([(name, share, percent(share)) for name, share in said["top"]])
-            known = _KNOWN.fullmatch(self._shown.image)
-            if known and self._results.judged is not None:
-                self._steps(int(known[1]), len(self._results.judged.rows))
+            maps.bars([(name, share, percent(share)) for name, share in short["top"]])
+            known, judged = _KNOWN.fullmatch(self._shown.image), self._results.judged
+            if known and judged is not None:
+                at, total = int(known[1]), len(judged.rows)
+                with ui.element("div").classes("line"):
+                    self._step("Previous photograph", at - 1, total, part=self._results.part)
+                    note(f"{count(at + 1)} of {count(total)}")
+                    self._step("Next photograph", at + 1, total, part=self._results.part)
 
-    def _steps(self, place: int, total: int) -> None:
-        """Lead to the photographs before and after."""
-
-        def step(icon: str, text: str, to: int) -> None:
-            image = f"{self._results.part}/{to}"
-            button = icon_action(icon, text, lambda: self.show(image=image))
-            button.set_enabled(0 <= to < total)
-
-        with ui.element("div").classes("line"):
-            step("chevron_left", "Previous photograph", place - 1)
-            note(f"{count(place + 1)} of {count(total)}")
-            step("chevron_right", "Next photograph", place + 1)
+    def _step(self, text: str, to: int, total: int, *, part: str = "") -> None:
+        """A button for the photograph (of a part), or else the unit, before or after."""
+        change: Header = {"image": f"{part}/{to}"} if part else {"unit": to}
+        icon = "chevron_left" if text.startswith("Previous") else "chevron_right"
+        icon_action(icon, text, lambda: self.show(**change)).set_enabled(0 <= to < total)
 
     async def _show_layer(self, answer: InspectionAnswer) -> None:
-        values = answer.values
         block = next(block for block in self._blocks if self._shown.layer in block)
         layer = next(layer for layer in block.layers if layer.name == self._shown.layer)
         with ui.element("div").classes("line"):
@@ -313,29 +297,28 @@ class _Inside:
         if self._shown.unit is not None:
             await self._show_unit(answer, self._shown.unit)
             return
-        if values["maps"]:
-            scale_line(values)
+        if answer.values["maps"]:
+            maps.scale_line(answer.values)
         elif layer is self._layers[-1]:
             note("One score for each class; the highest gives the answer.")
         self._add_units(answer, ui.element("div").classes("stack"), ui.element("div"))
-        self._questions.show(layer.name, self._image)
+        questions(self.ask, self._blocks, layer.name, self._image, self.unfolded)
 
     def _add_units(
-        self, answer: InspectionAnswer, place: ui.element, more: ui.element, first: int = 0
+        self, answer: InspectionAnswer, area: ui.element, more: ui.element, first: int = 0
     ) -> None:
         """Show some more of a layer's units, and how to see the next ones."""
         shown, total = first + len(answer.values["units"]), answer.values["total"]
         options = {"layer": self._shown.layer, "first": shown, **self._image}
-        with place:
-            show = maps_grid if answer.values["maps"] else unit_bars
-            show(answer, lambda number: self.show(unit=number))
+        with area:
+            maps.units(answer, lambda number: self.show(unit=number))
         more.clear()
 
         async def show_more() -> None:
             more.clear()
             following = await self.ask(more, "Computing the maps", "maps", options)
             if following is not None:
-                self._add_units(following, place, more, shown)
+                self._add_units(following, area, more, shown)
 
         if shown < total:
             with more:
@@ -346,46 +329,33 @@ class _Inside:
         total, what = answer.values["total"], "maps" if answer.values["maps"] else "numbers"
         with ui.element("div").classes("line"):
             action(f"All {count(total)} {what}", lambda: self.show(unit=None), icon="arrow_back")
-            for icon, text, to in (("chevron_left", "Previous", number - 1),
-                                   ("chevron_right", "Next", number + 1)):  # fmt: skip
-                button = icon_action(icon, text, lambda to=to: self.show(unit=to))
-                button.set_enabled(0 <= to < total)
-        one_unit(answer)
+            self._step("Previous", number - 1, total)
+            self._step("Next", number + 1, total)
+        maps.one_unit(answer)
         if self._results.judged is not None:
             heading("What it looks for", 3)
-            place = ui.element("div").classes("stack")
+            area = ui.element("div").classes("stack")
             limit = max(_FEW, int(_SHORT / self._seconds))
-            await self._look_for(place, answer.values["size"], limit)
+            await self._look_for(area, answer, limit=limit)
 
-    async def _look_for(
-        self, place: ui.element, size: Sequence[int], limit: int | None = None
-    ) -> None:
+    async def _look_for(self, area: ui.element, unit: InspectionAnswer, **limit: int) -> None:
         """Show the training photographs that activate a unit most, of some or of all."""
-        wanted, text = self._shown, "Looking at the training photographs"
-        options = {"layer": wanted.layer, "unit": wanted.unit}
-        if limit is not None:
-            options["limit"] = limit
-        place.clear()
-
-        async def again() -> None:
-            await self._look_for(place, size, limit)
-
-        answer = await self.ask(place, text, "unit", options, again)
-        if answer is None or wanted != self._shown:
+        area.clear()
+        options = {"layer": self._shown.layer, "unit": self._shown.unit, **limit}
+        answer = await self.ask(area, "Looking at the training photographs", "unit", options,
+                                lambda: self._look_for(area, unit, **limit))  # fmt: skip
+        if answer is None:
             return
         seen, total = answer.values["images"], answer.values["total"]
-        with place:
-            best_photographs(answer, size)
+        with area:
+            maps.best_photographs(answer, unit.values["size"])
             if seen < total:
                 note(f"The best of {count(seen)} of its {count(total)} photographs.")
                 text = f"Look at all of them (about {about(self._seconds * total)})"
-                action(text, lambda: self._look_for(place, size)).classes("self-start")
+                action(text, lambda: self._look_for(area, unit)).classes("self-start")
 
     async def _choose(self) -> None:
-        async def chosen(image: str) -> None:
-            await self.show(image=image)
-
-        judged = self._results.judged
         await choose_photograph(
-            self._dialog, self._studio, self._run, chosen, part=self._results.part, judged=judged
-        )
+            self._dialog, self._studio, self._run, lambda image: self.show(image=image),
+            part=self._results.part, judged=self._results.judged,
+        )  # fmt: skip

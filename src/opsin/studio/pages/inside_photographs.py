@@ -10,7 +10,7 @@ from nicegui import ui
 
 from opsin.core.artifacts.run_predictions import PartPredictions, PredictedPart
 from opsin.studio.threads import UPLOADS
-from opsin.studio.ui.gallery import GalleryImage, ImageGallery, Mark
+from opsin.studio.ui.gallery import GalleryImage, ImageGallery
 from opsin.studio.ui.intake import IMAGES, Intake
 from opsin.studio.ui.kit import StatusLine, heading, icon_action
 
@@ -18,11 +18,9 @@ if TYPE_CHECKING:
     from opsin.studio.datasets.upload_import import SentFile
     from opsin.studio.state import Studio
 
-OnChoose = Callable[[str], Awaitable[object]]
-
 
 async def choose_photograph(
-    dialog: ui.dialog, studio: Studio, run: str, on_choose: OnChoose, *,
+    dialog: ui.dialog, studio: Studio, run: str, on_choose: Callable[[str], Awaitable[None]], *,
     part: PredictedPart, judged: PartPredictions | None,
 ) -> None:  # fmt: skip
     """Offer photographs; ``on_choose`` gets ``kept/<key>``, or part and position: ``test/17``."""
@@ -44,7 +42,7 @@ async def choose_photograph(
         status = StatusLine()
         Intake("A photograph of your own", multiple=False, accept=IMAGES,
                batch=secrets.token_hex(8), on_all=take)  # fmt: skip
-        place = ui.element("div").classes("stack")
+        area = ui.element("div").classes("stack")
     dialog.open()
     if judged is None:
         return
@@ -52,20 +50,21 @@ async def choose_photograph(
         images = await studio.opened.of_run(run)
         order = [*judged.surest(~judged.right), *judged.surest(judged.right)]
 
+        def describe(at: int) -> GalleryImage:
+            label, actual = images.classes[judged.answers[at]], images.classes[judged.labels[at]]
+            caption = label if judged.right[at] else f"{actual}, taken for {label}"
+            address = images.address(int(judged.rows[at]))
+            return GalleryImage(address, caption, caption, "right" if judged.right[at] else "wrong")
+
         def fetch(low: int, high: int) -> list[GalleryImage]:
             return [describe(at) for at in order[low:high]]
-
-        def describe(at: int) -> GalleryImage:
-            said, actual = images.classes[judged.answers[at]], images.classes[judged.labels[at]]
-            caption = said if judged.right[at] else f"{actual}, taken for {said}"
-            mark: Mark = "right" if judged.right[at] else "wrong"
-            return GalleryImage(images.address(int(judged.rows[at])), caption, caption, mark)
 
         async def choose(position: int) -> None:
             dialog.close()
             await on_choose(f"{part}/{order[position]}")
 
-        with place:
-            heading("Or one that it was judged by", 3)
-            ImageGallery("Photographs, mistakes first", fetch(0, 60), count=len(order),
-                         fetch=fetch, on_open=choose, side=120, height=420)  # fmt: skip
+        if not area.is_deleted:
+            with area:
+                heading("Or one that it was judged by", 3)
+                ImageGallery("Photographs, mistakes first", fetch(0, 60), count=len(order),
+                             fetch=fetch, on_open=choose, side=120, height=420)  # fmt: skip

@@ -199,9 +199,8 @@ class Questions:
             safe(images.names[int(values[place])], 40)
             for values in (images.answers.labels, images.answers.answers)
         )
-        with ui.element("div").classes("line no-wrap items-start"):
+        with ui.element("div").classes("line no-wrap items-start") as line:
             images.picture(row, f"Labelled {label}, answer {answer}")
-            beside = ui.element("div")
         status = kit.StatusLine()
 
         async def draw() -> None:
@@ -216,14 +215,15 @@ class Questions:
                 status.fail(error)
                 button.enable()
                 return
-            if not beside.is_deleted:
+            if not line.is_deleted:
                 status.clear()
                 button.delete()
-                with beside:
+                with line:
                     result_picture(f"/heat/{self._row.id}/{key}.png", f"What counts for {answer}",
                                    f"What counted for the answer {answer}")  # fmt: skip
 
-        button = kit.action("Show what counts", draw, kind="quiet", icon="blur_on")
+        with ui.element("div").classes("line"):
+            button = kit.action("Show what counts", draw, kind="quiet", icon="blur_on")
 
     # How was it trained?
 

@@ -87,7 +87,8 @@ class _Results:
         self._content = ui.element("div").classes("stack")
         studio.changed.subscribe(self._heard)
         with self._content:
-            self._note_line = kit.note(row.note)
+            with ui.element("div"):
+                self._note_line = kit.note(row.note)
             self._note_line.set_visibility(bool(row.note))
             if row.state == "running":
                 self._running()
@@ -187,7 +188,8 @@ class _Results:
                                 kind="primary", icon="photo_camera")  # fmt: skip
                 download_menu(self._studio, row, project.title_of(row), self._files)
             more = kit.icon_action("more_horiz", "More about this classifier", lambda: None)
-            with more, ui.menu(), ui.list():
+            # Its focus does not go back to the button, which would end the writing of a name.
+            with more, ui.menu().props("no-refocus"), ui.list():
                 if allows("owner"):
                     ui.menu_item("Rename", lambda: self._ask("name", self._frame.heading.text))
                     ui.menu_item("Notes", lambda: self._ask("note", self._row.note))
@@ -215,7 +217,7 @@ class _Results:
         chosen.props["aria-label"] = f"Classifier, {count(len(names))} in this project"
 
     def _ask(self, what: str, before: str) -> None:
-        """Let the name be written over in the heading's place, or the notes below it."""
+        """Let the name be written over in the heading's place, or the notes above the verdict."""
         shown: ui.element = self._frame.heading if what == "name" else self._note_line
         if shown.parent_slot is None or self._writing:
             return
@@ -232,16 +234,15 @@ class _Results:
             numbered = self._project.title_of(replace(self._row, given_name=""))
             await self._write(what, "" if what == "name" and text == numbered else text)
 
+        label, most = _FIELDS[what]
         with shown.parent_slot.parent:
-            kind = ui.input if what == "name" else ui.textarea
-            label, most = _FIELDS[what]
-            field = kind(value=before).props(f"autofocus autogrow maxlength={most}")
+            field = (ui.input if what == "name" else ui.textarea)(value=before)
+            field.props(f"autogrow maxlength={most}").on("blur", done)
             field.props["aria-label"] = label
-            field.on("blur", done)
             if what == "name":
                 field.on("keydown.enter", done)
-            else:
-                field.move(target_index=0)
+            # The menu has the focus until it has closed.
+            ui.timer(0.4, lambda: field.run_method("focus"), once=True)
 
     async def _write(self, what: str, text: str) -> None:
         """Store a name or a note, and offer to take that back."""

@@ -17,30 +17,12 @@ from starlette.types import Scope
 
 from opsin.core.platform import is_our_connection, is_private
 from opsin.studio.security import write_private
+from opsin.studio.ui.layout import head
 from opsin.web.access import FIELD, SignIn
 
 # Seconds that the account of a connection is remembered.
 _FRESH: Final = 5
 _BYTES: Final = 32
-
-_STYLE: Final = """
-:root { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --muted: #5b6470;
-  --line: #c9ced6; --wrong: #b2182b; --accent: #2166ac; --on: #fff }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e8eb; --paper: #15181c; --muted: #a3abb6;
-  --line: #444b55; --wrong: #ef8a62; --accent: #6baed6; --on: #15181c } }
-body { margin: 0; min-height: 100vh; display: grid; place-items: center; background: var(--paper);
-  color: var(--ink); font: 1rem/1.5 system-ui, sans-serif }
-main { box-sizing: border-box; width: min(26rem, 100%); padding: 1.5rem }
-h1 { margin: 0 0 .5rem; font-size: 1.5rem; font-weight: 600 }
-p { margin: 0 0 1rem; color: var(--muted) }
-p[role=alert] { color: var(--wrong) }
-label { display: block; margin-bottom: .25rem }
-input, button { box-sizing: border-box; width: 100%; padding: .6rem .75rem; font: inherit;
-  border-radius: 6px; border: 1px solid var(--line); background: transparent; color: inherit }
-button { margin-top: .75rem; border-color: var(--accent); background: var(--accent);
-  color: var(--on); cursor: pointer }
-:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px }
-"""
 
 
 class KeptSignIn(SignIn):
@@ -97,7 +79,11 @@ def page(wrong: bool, further: Sequence[tuple[str, str]]) -> str:
         >>> 'name="tab" value="report"' in page(wrong=False, further=[("tab", "report")])
         True
     """
-    alert = '<p role="alert">This token is wrong, or was used before.</p>' if wrong else ""
+    alert = (
+        '<p role="alert" class="error">This token is wrong, or was used before.</p>'
+        if wrong
+        else ""
+    )
     hidden = "".join(
         f'<input type="hidden" name="{escape(name)}" value="{escape(value)}">'
         for name, value in further
@@ -109,16 +95,16 @@ def page(wrong: bool, further: Sequence[tuple[str, str]]) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Sign in · Opsin</title>
 <link rel="icon" href="data:,">
-<style>{_STYLE}</style>
+{head()}
 </head>
 <body>
-<main>
+<main class="page stack sign-in">
 <h1>Opsin studio</h1>
 <p>Open the link that the terminal shows after “Link”, or the one you were sent. It works once. For
 another one, start <code>opsin studio</code> again, which names a file to open, or ask the studio's
 owner. If the studio was started with a token, you can enter it here.</p>
 {alert}
-<form method="get">
+<form method="get" class="stack">
 {hidden}
 <label for="token">Token</label>
 <input id="token" name="{FIELD}" type="password" autocomplete="current-password" required

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Final
@@ -29,7 +29,6 @@ from opsin.studio.pages.page import Page
 from opsin.studio.pages.terminal_training import continue_training, stop_training
 from opsin.studio.people import allows
 from opsin.studio.projects import Project
-from opsin.studio.runs.dataset_cache import recipe_of
 from opsin.studio.runs.run_index import SPLIT_OPTIONS, RunRow
 from opsin.studio.state import Studio
 from opsin.studio.ui import kit, layout
@@ -56,10 +55,11 @@ async def train(
     guide = "how-to/studio.html#train"
     with layout.page(studio, "Train", project=now, here="train", guide=guide) as frame:
         page = _TrainPage(studio, now)
+        await page.count()
         await asyncio.to_thread(page.read, source_run)
         page.build(frame)
         studio.changed.subscribe(page.follow)
-        if start and ui.context.client.request.headers.get("sec-fetch-site") != "cross-site":
+        if start and asked_here(ui.context.client.request.headers):
             await ui.context.client.connected()
             # In place of this address: a reload or the way back must not start another one.
             ui.run_javascript("history.replaceState(history.state, '', location.pathname)")
@@ -70,11 +70,17 @@ async def train(
 PAGE = Page("/projects/{project}/train", train)
 
 
+def asked_here(headers: Mapping[str, str]) -> bool:
+    """Whether no other page, of this machine or another, led here."""
+    return headers.get("sec-fetch-site") not in ("cross-site", "same-site")
+
+
 class _TrainPage:
     """The form, or the training that runs."""
 
     def __init__(self, studio: Studio, project: Project) -> None:
         self._studio, self._project = studio, project
+        self._counts: dict[str, int] = {}
         self._run: RunRow | None = None  # its settings are those to begin with
         self._recipe: RecordedRecipe | None = None
         self._planner: Planner | None = None
@@ -85,6 +91,13 @@ class _TrainPage:
         self.live: LiveTraining | None = None
         #: Why no training can start, however it is set.
         self.wrong = ""
+
+    async def count(self) -> None:
+        """Count the photographs of each class, as the page Photos does."""
+        if self._project.dataset is not None:
+            with suppress(OpsinError):  # reading says it
+                album = await self._studio.albums.open(self._project.id, at_once=True)
+                self._counts = album.counts
 
     def read(self, source_run: str = "") -> None:
         """Read what the form begins with, in a thread."""
@@ -129,10 +142,9 @@ class _TrainPage:
                 f"The photographs of {self._project.name} are no longer where they were",
                 "Put them back, or add them again.",
             )
-        counts = self._studio.sets.glance(self._project.id).counts
-        if counts is None:
+        if not self._counts:
             return []
-        numbers = [number for number in counts.values() if number]
+        numbers = [number for number in self._counts.values() if number]
         classes = counted(len(numbers), "class", "classes")
         self._images = f"{counted(sum(numbers), 'photograph')} in {classes}"
         if len(numbers) < 2:
@@ -341,7 +353,7 @@ class _TrainPage:
         if dataset is not None:
             words, labels = dataset.words(), studio.sets.corrections_path(dataset.id)
             corrections = labels if labels.is_file() else None
-            parts = studio.runs.last_of(recipe_of(dataset))
+            parts = studio.runs.last_of(dataset.recipe())
         else:
             directory = self._directory()
             words, corrections = training_form.words_of_location(directory.location())

@@ -22,6 +22,7 @@ from opsin.studio.jobs.queue import JobAction, new_output_folder
 from opsin.studio.pages.answer_tables import AnsweredImage, grouped, read_answered, read_answers
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.try_corrections import Corrections, stopped
+from opsin.studio.pages.verdicts import in_short
 from opsin.studio.projects import Project
 from opsin.studio.runs.run_index import RunRow
 from opsin.studio.state import Studio
@@ -112,7 +113,7 @@ class TryPage:
         """Say which classifier answers, and offer the others."""
         rows = self._project.classifiers
         names = {
-            row.id: " · ".join(filter(None, (safe(self._project.title_of(row), 60), row.verdict)))
+            row.id: " · ".join(filter(None, (safe(self._project.title_of(row), 60), in_short(row))))
             for row in rows
         }
         if len(rows) == 1:
@@ -236,9 +237,10 @@ class TryPage:
             for name, group in groups.items():
                 heading(f"{_shown(name)} ({count(len(group))})")
                 ats = [places[image.src] for image in group]
+                some = functools.partial(_some, group)
                 ImageGallery(
-                    f"Photographs answered with {name}", [_in_gallery(image) for image in group],
-                    on_open=functools.partial(self._open, ats),
+                    f"Photographs answered with {name}", some(0, MOST), count=len(group),
+                    fetch=some, on_open=functools.partial(self._open, ats),
                 )  # fmt: skip
             if failed:
                 heading(f"Could not be read ({count(len(failed))})")
@@ -338,6 +340,10 @@ def _show_answer(answer: Prediction) -> None:
 
 def _shown(answer: str) -> str:
     return "None of these" if answer == NONE_OF_THESE else answer
+
+
+def _some(images: Sequence[AnsweredImage], low: int, high: int) -> list[GalleryImage]:
+    return [_in_gallery(image) for image in images[low:high]]
 
 
 def _in_gallery(image: AnsweredImage) -> GalleryImage:

@@ -9,6 +9,7 @@ from opsin.core.artifacts.run_predictions import PredictedPart
 from opsin.core.artifacts.run_report import PartFigures, Report, Slices
 from opsin.core.format import count, counted
 from opsin.report.side_by_side import ComparedPair, Comparison
+from opsin.studio.runs.run_index import RunRow
 
 # From this width of an interval on, whole percents say enough.
 _WIDE: Final = 0.03
@@ -40,6 +41,15 @@ def headline(report: Report) -> str:
     """The verdict in a few words, with its interval."""
     figures = report.judged
     return f"{right_of(figures.accuracy, figures.images)} ({span(figures.low, figures.high)})"
+
+
+def in_short(row: RunRow) -> str:
+    """The verdict of a run on a card; ``""`` until it is known."""
+    if row.accuracy is None or not row.images:
+        return ""
+    interval = "" if row.low is None or row.high is None else f" ({span(row.low, row.high)})"
+    optimistic = ", optimistic" if row.split == "val" else ""
+    return f"{right_of(row.accuracy, row.images)}{interval}{optimistic}"
 
 
 def judged_by(report: Report) -> str:

@@ -34,6 +34,7 @@ from opsin.studio.jobs.job import last_lines
 from opsin.studio.runs.dataset_cache import ImagePlaces
 from opsin.studio.runs.prediction_session import PredictionSession, without_path
 from opsin.studio.runs.run_index import RunIndex
+from opsin.studio.threads import IMAGES
 
 #: Progress callback: current work, units done, units in all (0: unknown).
 OnProgress = Callable[[str, int, int], object]
@@ -68,28 +69,29 @@ class InspectionWorker:
     def __init__(self, directory: RunDirectory, stamp: FileStamp, folder: Path) -> None:
         self.busy = True
         self.timer: asyncio.TimerHandle | None = None
+        self.process: asyncio.subprocess.Process | None = None
         self._directory, self._stamp, self._folder = directory, stamp, folder
-        self._log = folder / f"{secrets.token_hex(6)}.log"
-        self._process: asyncio.subprocess.Process | None = None
 
     def fits(self, directory: RunDirectory, stamp: FileStamp) -> bool:
-        """Whether it is running and has this classifier open."""
-        running = self._process is not None and self._process.returncode is None
-        return running and self._directory.path == directory.path and self._stamp == stamp
+        """Whether it is running, idle, and has this classifier open."""
+        running = self.process is not None and self.process.returncode is None
+        same = self._directory.path == directory.path and self._stamp == stamp
+        return running and same and not self.busy
 
     async def ask(
         self, question: Header, content: bytes, on_progress: OnProgress
     ) -> tuple[Header, bytes]:
         """Send a question and return the answer with its images."""
-        if self._process is None:
+        if self.process is None:
+            self._log = self._folder / f"{secrets.token_hex(6)}.log"
             run = str(self._directory.path.absolute())
-            with await asyncio.to_thread(self._log.open, "wb") as log:
-                self._process = await asyncio.create_subprocess_exec(
+            with await IMAGES.run(self._log.open, "wb") as log:
+                self.process = await asyncio.create_subprocess_exec(
                     *module_command("opsin.commands.inspect_worker", run),
                     stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log,
                     cwd=self._folder, env=child_environment(), start_new_session=True,
                 )  # fmt: skip
-        process = self._process
+        process = self.process
         assert process.stdin is not None
         assert process.stdout is not None
         with contextlib.suppress(ConnectionError):  # then receiving fails below
@@ -103,7 +105,7 @@ class InspectionWorker:
                 return answer, body
             on_progress(*answer["progress"])
         status = await process.wait()
-        printed = [line for line in last_lines(self._log, 20) if line.strip()]
+        printed = [line for line in await IMAGES.run(last_lines, self._log, 20) if line.strip()]
         reason = printed[-1] if printed else "The process ended without a message"
         if status < 0:
             reason = f"The process was ended by {exit_reason(status)} (too little memory?)"
@@ -113,7 +115,7 @@ class InspectionWorker:
         """End the process; a busy one may first clean up."""
         if self.timer is not None:
             self.timer.cancel()
-        process = self._process
+        process = self.process
         if process is None or process.returncode is not None:
             return
         if self.busy:
@@ -131,19 +133,12 @@ class _Question:
 
     run_id: str
     task: asyncio.Task[InspectionAnswer]
-    listeners: set[OnProgress] = field(default_factory=set)
-    told: tuple[str, int, int] | None = None
-
-    @property
-    def failed(self) -> bool:
-        return self.task.done() and (self.task.cancelled() or self.task.exception() is not None)
-
-    @property
-    def answer(self) -> InspectionAnswer | None:
-        return self.task.result() if self.task.done() and not self.failed else None
+    answer: InspectionAnswer | None = None
+    listeners: list[OnProgress] = field(default_factory=list)
+    progress: tuple[str, int, int] | None = None
 
     def tell(self, what: str, done: int, total: int) -> None:
-        self.told = what, done, total
+        self.progress = what, done, total
         for listener in list(self.listeners):
             listener(what, done, total)
 
@@ -152,15 +147,9 @@ class InspectionSessions:
     """Child processes, each inspecting one run, and their answers."""
 
     def __init__(
-        self,
-        runs: RunIndex,
-        places: ImagePlaces,
-        tried: PredictionSession,
-        home: Path,
-        *,
-        most: int = 2,
-        idle: float = 120.0,
-    ) -> None:
+        self, runs: RunIndex, places: ImagePlaces, tried: PredictionSession, home: Path, *,
+        most: int = 2, idle: float = 120.0,
+    ) -> None:  # fmt: skip
         self._runs, self._places, self._tried = runs, places, tried
         self._most, self._idle = most, idle
         self._folder = home.absolute() / "inside"
@@ -171,22 +160,22 @@ class InspectionSessions:
         self._cleaned = self._ended = False
 
     async def ask(
-        self, run_id: str, do: str, *, on_progress: OnProgress | None = None, **with_: str | int
+        self, run_id: str, do: str, *, on_progress: OnProgress | None = None, **options: str | int
     ) -> InspectionAnswer:
         """Answer a question, computing each only once."""
-        directory, stamp, key = await asyncio.to_thread(self._identify, run_id, do, with_)
+        directory, stamp, key = await IMAGES.run(self._identify, run_id, do, options)
         asked = self._asked.get(key)
-        if asked is None or asked.failed:
-            work = self._answer(directory, stamp, key, do, with_)
+        if asked is None or (asked.task.done() and asked.answer is None):  # new, or failed
+            work = self._answer(directory, stamp, key, do, options)
             asked = _Question(run_id, asyncio.create_task(work, name=f"inside {do}"))
             # It may fail when no page waits any more.
             asked.task.add_done_callback(lambda task: task.cancelled() or task.exception())
             self._asked[key] = asked
         self._asked.move_to_end(key)
-        listeners = {on_progress} if on_progress else set[OnProgress]()
-        asked.listeners |= listeners
-        if on_progress and asked.told:  # another window asked before
-            on_progress(*asked.told)
+        if on_progress:
+            asked.listeners.append(on_progress)
+            if asked.progress:  # another window asked before
+                on_progress(*asked.progress)
         try:
             return await asyncio.shield(asked.task)
         except asyncio.CancelledError:
@@ -194,21 +183,22 @@ class InspectionSessions:
                 raise Stopped("The question was given up", "Ask again.") from None
             raise
         finally:
-            asked.listeners -= listeners
+            if on_progress:
+                asked.listeners.remove(on_progress)
 
     def _identify(
-        self, run_id: str, do: str, with_: dict[str, str | int]
+        self, run_id: str, do: str, options: Header
     ) -> tuple[RunDirectory, FileStamp, str]:
         """The run, its classifier's stamp, and a key of the question."""
         directory = self._runs.get(run_id)
         stamp = file_stamp(directory.classifier)
-        texts = (str(directory.path), str(stamp), do, str(sorted(with_.items())))
+        texts = (str(directory.path), str(stamp), do, str(sorted(options.items())))
         content = "\0".join(texts).encode("utf-8", "backslashreplace")
         return directory, stamp, hashlib.blake2s(content, digest_size=12).hexdigest()
 
-    async def cancel(self, run_id: str, do: str, **with_: str | int) -> None:
+    async def cancel(self, run_id: str, do: str, **options: str | int) -> None:
         """Cancel a pending question and end its worker."""
-        *_, key = await asyncio.to_thread(self._identify, run_id, do, with_)
+        *_, key = await IMAGES.run(self._identify, run_id, do, options)
         asked = self._asked.pop(key, None)
         if asked is not None and not asked.task.done():
             asked.task.cancel()
@@ -230,20 +220,19 @@ class InspectionSessions:
         await asyncio.gather(*(worker.end() for worker in self._workers))
         self._workers.clear()
         self._asked.clear()
-        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+        await IMAGES.run(shutil.rmtree, self._folder, ignore_errors=True)
 
     async def _answer(
-        self, directory: RunDirectory, stamp: FileStamp, key: str, do: str,
-        with_: dict[str, str | int],
-    ) -> InspectionAnswer:  # fmt: skip
+        self, directory: RunDirectory, stamp: FileStamp, key: str, do: str, options: Header
+    ) -> InspectionAnswer:
         asked = self._asked[key]
         # The worker finds the run's images itself, and can do without them.
         with contextlib.suppress(MovedError):
-            await asyncio.to_thread(self._places.check, directory)
-        await asyncio.to_thread(self._make_folder)
-        options, content = dict(with_), b""
+            await IMAGES.run(self._places.check, directory)
+        await IMAGES.run(self._make_folder)
+        options, content = dict(options), b""
         if "kept" in options:
-            kept = self._tried.get(str(options.pop("kept")))
+            kept = self._tried.get(options.pop("kept"))
             options["name"], content = kept.name, kept.content
         async with self._free:
             worker = await self._borrow(directory, stamp)
@@ -262,7 +251,8 @@ class InspectionSessions:
         ends = [0, *itertools.accumulate(header["images"])]
         images = [body[start:end] for start, end in itertools.pairwise(ends)]
         self._forget(len(body))
-        return InspectionAnswer(f"/inside/{asked.run_id}/{key}", header["said"], images)
+        asked.answer = InspectionAnswer(f"/inside/{asked.run_id}/{key}", header["said"], images)
+        return asked.answer
 
     def _forget(self, more: int) -> None:
         """Drop the oldest answers until there is room for some more bytes."""
@@ -284,19 +274,19 @@ class InspectionSessions:
         """Take an idle worker of the run, or start one, replacing the least recently used."""
         if self._ended:
             raise OpsinError("The studio is being stopped")
-        idle = [worker for worker in self._workers if not worker.busy]
-        worker = next((worker for worker in idle if worker.fits(directory, stamp)), None)
+        worker = next((one for one in self._workers if one.fits(directory, stamp)), None)
         if worker is not None:
             worker.busy = True
             if worker.timer is not None:
                 worker.timer.cancel()
             return worker
+        oldest = next((one for one in self._workers if not one.busy), None)
         worker = InspectionWorker(directory, stamp, self._folder)
         self._workers.append(worker)
-        if len(self._workers) > self._most:
-            self._workers.remove(idle[0])
+        if oldest is not None and len(self._workers) > self._most:
+            self._workers.remove(oldest)
             try:
-                await idle[0].end()
+                await oldest.end()
             except BaseException:  # no longer needed
                 self._workers.remove(worker)
                 raise
@@ -314,8 +304,8 @@ def add_routes(api: FastAPI, inside: InspectionSessions) -> None:
 
     @api.get("/inside/{run_id}/{key}/{number}.png")
     async def image(run_id: str, key: str, number: str) -> Response:
-        place = int(number) if number.isascii() and number.isdigit() and len(number) < 6 else -1
-        content = inside.image(run_id, key, place) if place >= 0 else None
+        known = number.isascii() and number.isdigit() and len(number) < 6
+        content = inside.image(run_id, key, int(number)) if known else None
         if content is None:
             return Response("This image is gone; load its page again.", 404)
         headers = {"cache-control": "private, max-age=86400", "x-content-type-options": "nosniff"}

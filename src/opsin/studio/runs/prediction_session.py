@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import secrets
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -23,15 +23,16 @@ from opsin.core.format import file_size
 from opsin.core.metadata import Preparation, Resize
 from opsin.data.images import open_apart
 from opsin.data.network_pixels import INVERTED, placement
-from opsin.report.maps import PALETTES, Scale
+from opsin.report.inside.decision_sections import overlay
 from opsin.runtime.prediction import Prediction
 from opsin.studio.datasets.decoded_dataset import png_of
 from opsin.studio.errors import NotThere
+from opsin.studio.people import visitor
 from opsin.studio.runs.classifying import Classifying, ModelContent
 from opsin.studio.runs.run_index import RunIndex
-from opsin.studio.threads import IMAGES, ComputedOnce
+from opsin.studio.threads import CLASSIFYING, IMAGES, ComputedOnce
 from opsin.studio.words import safe
-from opsin.web.refusals import BadRequest, json_reply
+from opsin.web.refusals import BadRequest, RequestError, json_reply
 
 #: Most images kept; the oldest are dropped.
 MOST: Final = 200
@@ -39,21 +40,24 @@ MOST: Final = 200
 _BYTES: Final = 96 << 20
 _ONE: Final = 32 << 20
 _FRAME: Final = 1 << 20
-# Classifiers whose files are kept, and most answers and heat maps.
+# Classifiers whose files are kept; most bytes of answers and of heat maps, each of which
+# counts as so many at least.
 _OPENED: Final = 2
-_ANSWERS: Final = 400
+_ANSWERS: Final = 64 << 20
+_ANSWER: Final = 160 << 10
+# Most frames of a visitor that wait for an answer: a camera sends the next one after it.
+_FRAMES: Final = 2
 # Classes that an answer to a frame names.
 _NAMED: Final = 20
 #: Longest side of a shown image in pixels, and of a small one.
 SIDE, SMALL = 1024, 320
-# Quantile of a heat map that is the top of its scale, and its opacity.
-_BRIGHTEST: Final = 0.99
-_COVER: Final = 0.6
-# Weights from colour to grey (ITU-R BT.601).
-_GREY: Final = np.array([0.299, 0.587, 0.114])
 
 _Stamp = tuple[str, FileStamp]
 _Asked = tuple[_Stamp, str]
+
+
+class TooManyFrames(RequestError, status=429):  # noqa: N818
+    """A visitor's earlier frames are not answered yet."""
 
 
 class UploadedImage(NamedTuple):
@@ -74,8 +78,11 @@ class PredictionSession:
         self.joined: dict[tuple[str, str], tuple[str, Path]] = {}
         self._classifying = Classifying()
         self._opened = ComputedOnce[_Stamp, ModelContent](_OPENED)
-        self._answers = ComputedOnce[_Asked, Prediction](_ANSWERS)
-        self._heats = ComputedOnce[_Asked, bytes](_ANSWERS)
+        self._answers = ComputedOnce[_Asked, Prediction](
+            _ANSWERS, lambda answer: max(answer.pixels.nbytes, _ANSWER)
+        )
+        self._heats = ComputedOnce[_Asked, bytes](_ANSWERS, lambda heat: max(len(heat), _ANSWER))
+        self._frames = Counter[str]()  # that wait, by visitor
 
     def put(self, content: bytes, name: str) -> str:
         """Store an image and return its unguessable key, the same for the same image."""
@@ -115,16 +122,23 @@ class PredictionSession:
             if not any(note.endswith(INVERTED) for note in answer.notes):
                 pixels, _ = open_apart(kept.content, kept.name, side=SIDE)
                 heat = on_photograph(heat, resize, (pixels.shape[0], pixels.shape[1]))
-            return _over(pixels, heat)
+            return png_of(overlay(pixels, heat))
 
-        return await self._heats.get((stamp, key), lambda: IMAGES.run(draw))
+        return await self._heats.get((stamp, key), lambda: CLASSIFYING.run(draw))
 
     async def live(self, run: str, frame: bytes) -> Prediction:
         """The answer to a camera's frame, which is not kept."""
-        directory = await IMAGES.run(self._runs.get, run)
-        with _without_path(directory):
-            _, model = await self._classifier(directory)
-            return await IMAGES.run(self._classifying.predict, model, frame, "the frame")
+        person = visitor.get().person.id
+        if self._frames[person] >= _FRAMES:
+            raise TooManyFrames("Earlier pictures are not answered yet", "Close other cameras.")
+        self._frames[person] += 1
+        try:
+            directory = await IMAGES.run(self._runs.get, run)
+            with _without_path(directory):
+                _, model = await self._classifier(directory)
+                return await CLASSIFYING.run(self._classifying.predict, model, frame, "the frame")
+        finally:
+            self._frames[person] -= 1
 
     async def _answered(self, run: str, key: str) -> tuple[_Stamp, ModelContent, Prediction]:
         kept, directory = self.get(key), await IMAGES.run(self._runs.get, run)
@@ -132,7 +146,7 @@ class PredictionSession:
             stamp, model = await self._classifier(directory)
             answer = await self._answers.get(
                 (stamp, key),
-                lambda: IMAGES.run(self._classifying.predict, model, kept.content, kept.name),
+                lambda: CLASSIFYING.run(self._classifying.predict, model, kept.content, kept.name),
             )
             return stamp, model, answer
 
@@ -209,15 +223,3 @@ def on_photograph(
     area = (right - left, bottom - top)
     whole[top:bottom, left:right] = np.asarray(seen.resize(area, Image.Resampling.BILINEAR))
     return whole
-
-
-def _over(pixels: NDArray[np.uint8], heat: NDArray[np.float32]) -> bytes:
-    """Overlay an occlusion map on the grey image."""
-    brightest = float(np.quantile(heat, _BRIGHTEST))
-    if brightest <= 0:
-        brightest = max(float(heat.max()), 1e-30)
-    # Evidence against the answer is as dark as none.
-    colours = PALETTES["viridis"][Scale(0.0, brightest, "viridis").places(heat)]
-    grey = pixels[..., 0] if pixels.shape[2] == 1 else pixels @ _GREY
-    mixed = _COVER * colours + (1 - _COVER) * grey[:, :, None]
-    return png_of(np.rint(mixed).astype(np.uint8))

@@ -17,7 +17,6 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import RunSummary, summarise
 from opsin.core.errors import OpsinError, RunError
 from opsin.core.files import MISSING, FileStamp, file_stamp
-from opsin.core.format import count
 from opsin.core.recipe import SPLIT, ClassicalName, DataRecipe
 from opsin.core.recipe_options import options_of
 from opsin.studio.errors import NotThere
@@ -64,13 +63,6 @@ class RunRow(RunSummary):
     def source(self) -> str | None:
         """Its sources; of paths only the last parts."""
         return " + ".join(Path(source).name or source for source in self.sources) or None
-
-    @property
-    def verdict(self) -> str:
-        """How many answers are right, in words; ``""`` until it is known."""
-        if self.accuracy is None or not self.images:
-            return ""
-        return f"Right for {count(round(self.accuracy * self.images))} of {count(self.images)}"
 
     @property
     def in_steps(self) -> bool:
@@ -211,7 +203,7 @@ class RunIndex:
             return row
         path = next((self.root / name for name in _folders(self.root) if opaque(name) == id), None)
         if path is None or (stamp := stamp_of(path))[0] == MISSING:
-            raise NotThere("There is no such run", "See the table of runs.")
+            raise NotThere("There is no such classifier", "Go back to your projects.")
         return read_row(path, stamp)
 
     def get(self, id: str) -> RunDirectory:  # noqa: A002

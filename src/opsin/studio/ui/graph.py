@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -59,10 +60,7 @@ class NetworkGraph(Element, component="graph.js"):
     """
 
     def __init__(
-        self,
-        blocks: Sequence[Block],
-        chosen: str,
-        on_choose: Callable[[str], Awaitable[object] | object],
+        self, blocks: Sequence[Block], chosen: str, on_choose: Callable[[str], Awaitable[object]]
     ) -> None:
         super().__init__()
         largest = max(map(_side, (block.result for block in blocks)), default=1)
@@ -83,8 +81,8 @@ class NetworkGraph(Element, component="graph.js"):
         names = {layer.name for block in blocks for layer in block.layers}
 
         async def choose(event: events.GenericEventArguments) -> None:
-            if event.args in names and (result := on_choose(event.args)) is not None:
-                await result  # type: ignore[misc]
+            if event.args in names:
+                await on_choose(event.args)
 
         self.on("choose", choose)
 
@@ -104,7 +102,7 @@ def blocks_of(layers: Sequence[Layer]) -> list[Block]:
         >>> [block.title for block in blocks_of(layers)]
         ['Conv 1', 'Head']
     """
-    if sum(layer.op is LayerOp.CONV for layer in layers) > _MOST:
+    if _convolutions(layers) > _MOST:
         return _stages(layers)
     parts: list[list[Layer]] = []
     for layer in layers:
@@ -112,15 +110,16 @@ def blocks_of(layers: Sequence[Layer]) -> list[Block]:
         if not parts or other or layer.op in _WEIGHTS:
             parts.append([])
         parts[-1].append(layer)
-    numbers: dict[str, itertools.count[int]] = {}
+    names, numbers = {LayerOp.CONV: "Conv", LayerOp.DENSE: "Dense"}, Counter[str]()
     blocks = []
     for index, part in enumerate(parts):
         first = part[0]
-        title = {LayerOp.CONV: "Conv", LayerOp.DENSE: "Dense"}.get(first.op, "")
+        title = names.get(first.op, "")
         if index and index == len(parts) - 1 and first.op is LayerOp.DENSE:
             title = "Head"
         elif title:
-            title = f"{title} {next(numbers.setdefault(title, itertools.count(1)))}"
+            numbers[title] += 1
+            title = f"{title} {numbers[title]}"
         elif not index and len(parts) > 1:
             title = "Input"
         blocks.append(Block(title or first.kind or first.name, tuple(part)))
@@ -129,22 +128,24 @@ def blocks_of(layers: Sequence[Layer]) -> list[Block]:
 
 def _stages(layers: Sequence[Layer]) -> list[Block]:
     """Stages of a deep network: what gives maps of one size belongs together."""
-    parts = [list(group) for _, group in itertools.groupby(layers, _part_of)]
-    maps = [part for part in parts if len(part[-1].shape) == 3 and _side(part[-1]) > 1]
-    head = [layer for part in parts[len(maps) :] for layer in part]
+    maps: list[list[Layer]] = []
+    head: list[Layer] = []  # what comes after the last maps
+    for _, part in itertools.groupby(layers, _part_of):
+        head += part
+        if _side(head[-1]) > 1:
+            maps.append(head)
+            head = []
     groups = _merged(maps, lambda layer: layer.shape)
     if len(groups) > _MOST:
         groups = _merged(maps, lambda layer: layer.shape[1:])
-    size = -(-len(groups) // _MOST)
+    size = max(1, -(-len(groups) // _MOST))
     groups = [list(itertools.chain(*groups[at : at + size])) for at in range(0, len(groups), size)]
     if len(groups) > 1 and _convolutions(groups[-1]) == 1:
         head = groups.pop() + head
-    stem = groups and _convolutions(groups[0]) <= 1
-    titles = [
-        *(["Stem"] if stem else []),
-        *(f"Block {number + 1}" for number in range(len(groups))),
-    ]
-    blocks = [Block(title, tuple(part)) for title, part in zip(titles, groups, strict=False)]
+    titles = [f"Block {number}" for number in range(1, len(groups) + 1)]
+    if groups and _convolutions(groups[0]) <= 1:
+        titles = ["Stem", *titles[:-1]]
+    blocks = [Block(title, tuple(part)) for title, part in zip(titles, groups, strict=True)]
     return [*blocks, *([Block("Head", tuple(head))] if head else [])]
 
 

@@ -31,10 +31,9 @@ def framed(
         with ui.element("div"):
             image = ui.element("img").classes("pixel").props('draggable="false"')
             image.props.update({"src": rooted(src), "alt": safe(alt)})
-            for top, left, height, width in boxes:
-                ui.element("i").style(
-                    f"top: {top}%; left: {left}%; height: {height}%; width: {width}%"
-                )
+            for box in boxes:
+                sides = zip(("top", "left", "height", "width"), box, strict=True)
+                ui.element("i").style("; ".join(f"{side}: {value}%" for side, value in sides))
         if title:
             with ui.element("figcaption"):
                 ui.label(safe(title, 80))
@@ -55,13 +54,21 @@ def bars(rows: Iterable[tuple[str, float, str]], on_click: OnUnit | None = None)
                 bar = ui.element("i").style(f"width: {100 * min(1.0, abs(share)):.1f}%")
                 bar.classes("below" if share < 0 else "")
             with ui.element("dd"):
-                ui.label(safe(text))
+                ui.label(text)
 
 
-def maps_grid(answer: InspectionAnswer, on_unit: OnUnit) -> None:
-    """The maps of an answer, enlarged without smoothing; a click shows one alone."""
+def units(answer: InspectionAnswer, on_unit: OnUnit) -> None:
+    """The maps of an answer, enlarged without smoothing, or its numbers; a click shows one."""
+    shown, names = answer.values["units"], answer.values["names"]
+    if not answer.values["maps"]:
+        largest = max((abs(unit["high"]) for unit in shown), default=0.0) or 1.0
+        named = dict(enumerate(names))
+        rows = [(named.get(unit["unit"], f"Unit {unit['unit']}"), unit["high"] / largest,
+                 figure(unit["high"])) for unit in shown]  # fmt: skip
+        bars(rows, lambda at: on_unit(shown[at]["unit"]))
+        return
     with ui.element("div").classes("maps"):
-        for unit in answer.values["units"]:
+        for unit in shown:
             text = f"Map {unit['unit']}, up to {figure(unit['high'])}"
             with ui.element("button").props('type="button"') as button:
                 button.props["title"] = text
@@ -70,27 +77,10 @@ def maps_grid(answer: InspectionAnswer, on_unit: OnUnit) -> None:
                 image.props.update({"src": rooted(answer.src(unit["image"])), "alt": text})
 
 
-def unit_bars(answer: InspectionAnswer, on_unit: OnUnit) -> None:
-    """Units that are one number each."""
-    units, names = answer.values["units"], answer.values["names"]
-    largest = max((abs(unit["high"]) for unit in units), default=0.0) or 1.0
-    rows = [
-        (
-            names[unit["unit"]] if unit["unit"] < len(names) else f"Unit {unit['unit']}",
-            unit["high"] / largest,
-            figure(unit["high"]),
-        )
-        for unit in units
-    ]
-    bars(rows, lambda at: on_unit(units[at]["unit"]))
-
-
 def scale_line(values: Header) -> None:
     """The colours of a layer's maps, from its lowest to its highest number, in words too."""
-    signed = values["low"] != "0"
-    bright = (
-        "Purple is above 0, orange below" if signed else "Bright is where a map finds something"
-    )
+    signed = "Purple is above 0, orange below"
+    bright = "Bright is where a map finds something" if values["low"] == "0" else signed
     note(f"{bright}; each place sees {values['sees']}. Click a map to see it alone.")
     with ui.element("div").classes("scale note"):
         ui.label(values["low"])
@@ -99,7 +89,7 @@ def scale_line(values: Header) -> None:
 
 
 def one_unit(answer: InspectionAnswer) -> None:
-    """A unit alone: its map large, beside the photograph with what it sees where it is highest."""
+    """A unit alone: its map large, beside the photograph, and its numbers."""
     values = answer.values
     (unit,) = values["units"]
     if not values["maps"]:
@@ -109,10 +99,12 @@ def one_unit(answer: InspectionAnswer) -> None:
     with ui.element("div").classes("pair"):
         framed(answer.src(unit["image"]), name, name)
         box = in_percent(unit["box"], values["size"])
-        framed(answer.src(values["image"]), "The photograph", "Framed: where it is highest", [box])
+        framed(
+            answer.src(values["image"]), "The photograph", "Framed: where it is strongest", [box]
+        )
     facts([
         ("Highest", figure(unit["high"])), ("Lowest", figure(unit["low"])),
-        ("Mean", figure(unit["mean"])), ("Highest at", f"row {row + 1}, column {column + 1}"),
+        ("Mean", figure(unit["mean"])), ("Strongest at", f"row {row + 1}, column {column + 1}"),
         ("Sees", values["sees"]),
     ])  # fmt: skip
 
@@ -124,7 +116,9 @@ def best_photographs(answer: InspectionAnswer, size: Sequence[int]) -> None:
         note("It gives the same number for every photograph: it has learnt nothing.")
         return
     total = sum(number for _, number in values["mix"])
-    mix = [f"{number} are {name}" for name, number in values["mix"][:3]]
+    mix = [
+        f"{number} {'is' if number == 1 else 'are'} {name}" for name, number in values["mix"][:3]
+    ]
     note(f"Of the {counted(total, 'photograph')} that activate it most, {', '.join(mix)}.")
     with ui.element("div").classes("seen-best"):
         for best in values["best"]:

@@ -18,7 +18,7 @@ class Waiting:
     """A line with a bar; ``on_stop`` gives it a button."""
 
     def __init__(self, text: str, on_stop: Handler | None = None) -> None:
-        self._what, self._since = "", time.monotonic()
+        self._what, self._since = "", 0.0
         with ui.element("div").classes("waiting").props('role="status"') as self.element:
             self._label = ui.label(safe(text))
             self._bar = ui.linear_progress(show_value=False).props("indeterminate")
@@ -37,6 +37,8 @@ class Waiting:
             self._bar.props(remove="indeterminate").set_value(min(1.0, done / total))
             if done and spent > _SOON:
                 text += f" · {about(spent * (total - done) / done)} left"
+        else:
+            self._bar.props("indeterminate")
         self._label.set_text(safe(text))
 
     def delete(self) -> None:
