@@ -22,6 +22,7 @@ from opsin.studio.jobs.queue import Queue
 from opsin.studio.people import People, visitor
 from opsin.studio.progress import ProgressOfAll
 from opsin.studio.projects import Projects
+from opsin.studio.runs.albums import Albums
 from opsin.studio.runs.dataset_cache import DatasetCache, ImagePlaces
 from opsin.studio.runs.inspection_sessions import InspectionSessions
 from opsin.studio.runs.prediction_session import PredictionSession
@@ -71,6 +72,7 @@ class Studio:
         self.uploads = Uploads(settings.home, most_disk=settings.most_disk)
         self.places = places = ImagePlaces(self.sets, self.folders, settings.home)
         self.opened = DatasetCache(self.sets, self.runs, places)
+        self.albums = Albums(self.sets, self.opened, self.uploads)
         self.tried = PredictionSession(self.runs)
         self.inside = InspectionSessions(self.runs, places, self.tried, settings.home)
         self._lock = FileLock(settings.home / "studio.lock")

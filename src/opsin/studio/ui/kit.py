@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Literal
 
-from nicegui import ui
+from nicegui import Client, ui
 
 from opsin.core.errors import MovedError, OpsinError
 from opsin.studio.people import Role, why_not
@@ -50,8 +50,13 @@ def icon_action(icon: str, label: str, on_click: Handler | None = None) -> ui.bu
 
 def rooted(path: str) -> str:
     """An address for what does not add the studio's sub-path itself, as ui.link and ui.image do."""
-    prefix = ui.context.client.request.scope.get("root_path", "") if path.startswith("/") else ""
-    return f"{prefix}{path}"
+    if not path.startswith("/"):
+        return path
+    try:
+        client = ui.context.client
+    except RuntimeError:  # what was clicked is gone; the sub-path is the same for all
+        client = next(iter(Client.instances.values()))
+    return f"{client.request.scope.get('root_path', '')}{path}"
 
 
 def link_button(
