@@ -14,9 +14,8 @@ pytest.importorskip("nicegui")
 from opsin.core.errors import OpsinError, SourceError
 from opsin.studio.datasets.uploads import Uploads, UploadTooLarge
 from opsin.studio.jobs.queue import Queue, TooManyJobs
-from opsin.studio.pages.album import Albums
 from opsin.studio.pages.confirmed_labels import ConfirmedLabels
-from opsin.studio.pages.photo_findings import SettledThings
+from opsin.studio.pages.photo_things import SettledThings
 from opsin.studio.people import NotAllowed, People, Role, Visitor, by_studio, visitor
 from opsin.studio.state import Studio
 from tests.conftest import write_shapes
@@ -40,7 +39,7 @@ def changes_of(studio: Studio) -> dict[Callable[[], object], Role]:
     """What can be changed, and the role that may."""
     made = studio.sets.new_empty(["disc", "square"], title="Shapes")
     write_shapes(studio.sets.images_path(made.id), 2)
-    sets, jobs, albums, home = studio.sets, studio.jobs, Albums(studio), studio.settings.home
+    sets, jobs, albums, home = studio.sets, studio.jobs, studio.albums, studio.settings.home
     album = asyncio.run(albums.open(made.id))
     training = jobs.add("train", "a training", ["x"])
     short = jobs.add("predict", "answers for the owner", ["x"])
@@ -60,7 +59,6 @@ def changes_of(studio: Studio) -> dict[Callable[[], object], Role]:
         lambda: asyncio.run(albums.add_class(album, "ring")),
         lambda: asyncio.run(albums.change_class(album, "disc", "round")),
         lambda: asyncio.run(albums.remove(album, [0])), lambda: asyncio.run(albums.undo(made.id)),
-        lambda: sets.add_class(made.id, "cross"),
         lambda: ConfirmedLabels(home).change(add=[("a", "b")]),
         lambda: SettledThings(home).settle("a"),
     ]  # fmt: skip
@@ -103,7 +101,7 @@ def test_access_that_has_ended_changes_nothing_more(studio: Studio) -> None:
 def test_two_people_rename_the_same_class(studio: Studio) -> None:
     made = studio.sets.new_empty(["disc", "square"], title="Shapes")
     write_shapes(studio.sets.images_path(made.id), 2)
-    albums = Albums(studio)
+    albums = studio.albums
     before = asyncio.run(albums.open(made.id))
     with acting(studio.people, "labeller"):
         asyncio.run(albums.change_class(before, "disc", "round"))

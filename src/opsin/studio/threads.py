@@ -51,8 +51,9 @@ class ComputedOnce(Generic[K, V]):
         return self._kept.get(key)
 
     def forget(self, key: K) -> None:
-        """Drop a value."""
+        """Drop a value, also one that is being computed: those who wait now still receive it."""
         self._kept.pop(key, None)
+        self._coming.pop(key, None)
 
     async def get(self, key: K, compute: Callable[[], Awaitable[V]]) -> V:
         """Return the value of a key, computed unless it is cached or pending."""
@@ -67,10 +68,14 @@ class ComputedOnce(Generic[K, V]):
         return await asyncio.shield(self._coming[key])
 
     async def _compute(self, key: K, compute: Callable[[], Awaitable[V]]) -> V:
+        task, newest = asyncio.current_task(), False
         try:
-            self._kept[key] = value = await compute()
+            value = await compute()
         finally:
-            del self._coming[key]
+            if newest := self._coming.get(key) is task:
+                del self._coming[key]
+        if newest:
+            self._kept[key] = value
         while sum(map(self._size, self._kept.values())) > self._most:
             self._kept.popitem(last=False)
         return value

@@ -20,11 +20,10 @@ import secrets
 import shutil
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Final
 
 from pydantic import BaseModel, Field, TypeAdapter
 
@@ -34,11 +33,9 @@ from opsin.core.recipe_options import options_of
 from opsin.core.storage import storage_errors, write_json, write_new
 from opsin.data import formats
 from opsin.data.audit import Finding
-from opsin.data.image_tree import holds_images, natural
+from opsin.data.image_tree import holds_images
 from opsin.data.images import open_apart
 from opsin.data.sources import named
-from opsin.data.sources.folder import open_folder
-from opsin.studio.datasets.corrections import read_moved
 from opsin.studio.datasets.dataset_search import key_of
 from opsin.studio.datasets.upload_import import class_name, file_name
 from opsin.studio.errors import NotThere
@@ -66,6 +63,11 @@ class LibraryDataset:
         """Return the command-line arguments for its images, the sources last."""
         return [*self._flags(), "--", *self.sources]
 
+    def recipe(self) -> DataRecipe:
+        """Return the recipe for reading it, without its corrections."""
+        options = {name: value for name, value in self.options.items() if name != "labels"}
+        return DataRecipe.of(*self.sources, **options)
+
     def words_to_measure(self) -> list[str]:
         """Return the arguments for evaluating an imported classifier on it."""
         sources = (f"--data={source}" for source in self.sources)
@@ -84,7 +86,6 @@ class AuditAnswer(BaseModel):
     """The displayed part of ``opsin data --audit --json``."""
 
     images: int
-    counts: dict[str, dict[str, int]]
     findings: tuple[Finding, ...] = ()
 
 
@@ -94,19 +95,6 @@ class AuditResult(BaseModel):
     key: str
     when: float
     found: AuditAnswer
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Images of each class."""
-        return {name: sum(parts.values()) for name, parts in self.found.counts.items()}
-
-
-class DatasetSummary(NamedTuple):
-    """The content of a set's panel; ``job`` audits it, or has failed to."""
-
-    counts: dict[str, int] | None
-    look: AuditResult | None
-    job: Job | None
 
 
 class Library:
@@ -133,35 +121,23 @@ class Library:
         """Return all sets, the newest first."""
         return sorted(self._known.values(), key=lambda dataset: (-dataset.created, dataset.id))
 
-    def get(self, id: str) -> LibraryDataset:  # noqa: A002  the word that everybody uses for it
+    def get(self, set_id: str) -> LibraryDataset:
         """Return a set."""
-        if (dataset := self._known.get(id)) is None:
+        if (dataset := self._known.get(set_id)) is None:
             raise NotThere("There is no such project", "Go back to your projects.")
         return dataset
 
-    def find(self, *sources: str, **options: object) -> LibraryDataset | None:
-        """Return the set of these sources and options, if any."""
-        with contextlib.suppress(NotThere):
-            return self.get(id_of_sources(sources, options))
-        return None
-
-    def folder(self, id: str) -> Path:  # noqa: A002
+    def folder(self, set_id: str) -> Path:
         """Return the folder of a set's small files."""
-        return self._folder / self.get(id).id
+        return self._folder / self.get(set_id).id
 
-    def corrections_path(self, id: str) -> Path:  # noqa: A002
+    def corrections_path(self, set_id: str) -> Path:
         """Return the path of a set's corrections, which may not exist."""
-        return self.folder(id) / "corrections.csv"
+        return self.folder(set_id) / "corrections.csv"
 
-    def images_path(self, id: str) -> Path:  # noqa: A002
+    def images_path(self, set_id: str) -> Path:
         """Return the folder of the images of a set that was made here."""
-        return Path(self.get(id).sources[0])
-
-    def classes(self, id: str) -> list[str]:  # noqa: A002
-        """Return the classes of a set that was made here, empty ones too."""
-        folder = self.images_path(id)
-        names = (entry.name for entry in folder.iterdir()) if folder.is_dir() else ()
-        return sorted((name for name in names if _is_folder(folder / name)), key=natural)
+        return Path(self.get(set_id).sources[0])
 
     # What is added and removed.
 
@@ -175,11 +151,11 @@ class Library:
         recipe = DataRecipe.of(source, **options)
         with without_places(source, name):
             key_of(recipe)
-        if known := self.find(source, **options):
+        id_ = id_of_sources((source,), options)
+        if known := self._known.get(id_):
             return known
         require("owner")
         record(f"added the project {name}")
-        id_ = id_of_sources((source,), options)
         return self._add(LibraryDataset(id_, name[:_TITLE_MOST], (source,), options))
 
     def new_place(self, title: str) -> Path:
@@ -211,21 +187,11 @@ class Library:
         record(f"added the project {title}")
         return self._add(LibraryDataset(folder.parent.name, title, (str(folder),), made_here=True))
 
-    def add_class(self, id: str, name: str) -> str:  # noqa: A002
-        """Add a class to a set that was made here; return its name."""
-        require("labeller")
-        name = class_name(name)
-        folder = self._made_here(id) / name
-        record(f"added the class {name} to {self.get(id).title}")
-        with storage_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        return name
-
-    def keep_image(self, id: str, class_: str, content: bytes, name: str) -> Path:  # noqa: A002
+    def keep_image(self, set_id: str, class_: str, content: bytes, name: str) -> Path:
         """Add an image to a class of a set that was made here; duplicates are skipped."""
         require("labeller")
-        folder = self._made_here(id)
-        if class_ not in self.classes(id):
+        folder = self._made_here(set_id)
+        if class_name(class_) != class_ or not _is_folder(folder / class_):
             raise SourceError(f"The project has no class {class_!r:.80}", "Choose one, or add it.")
         _, kind = open_apart(content, name, side=1)
         stem, suffix = file_name(Path(name).stem), Path(name).suffix
@@ -239,19 +205,19 @@ class Library:
                 write_new(path, content)
         return path
 
-    def remove(self, id: str) -> str:  # noqa: A002
+    def remove(self, set_id: str) -> str:
         """Remove a set; `restore` works for seven days. Sources stay."""
         require("owner")
-        record(f"removed the project {self.get(id).title}")
+        record(f"removed the project {self.get(set_id).title}")
         with self._guard:
-            token = self._trash.put(id)
-            self._known = {key: other for key, other in self._known.items() if key != id}
+            token = self._trash.put(set_id)
+            self._known = {key: other for key, other in self._known.items() if key != set_id}
         return token
 
-    def rename(self, id: str, title: str) -> LibraryDataset:  # noqa: A002
+    def rename(self, set_id: str, title: str) -> LibraryDataset:
         """Give a set another title."""
         require("owner")
-        title, known = title.strip()[:_TITLE_MOST], self.get(id)
+        title, known = title.strip()[:_TITLE_MOST], self.get(set_id)
         if not title:
             return known
         record(f"renamed the project {known.title} to {title}")
@@ -294,9 +260,9 @@ class Library:
 
     # What is in them.
 
-    def look(self, id: str, *, again: bool = False) -> Job | None:  # noqa: A002
+    def look(self, set_id: str, *, again: bool = False) -> Job | None:
         """Start an audit of a set if its files have changed since the last one."""
-        the_set, folder = self.get(id), self.folder(id)
+        the_set, folder = self.get(set_id), self.folder(set_id)
         if the_set.made_here and not holds_images(Path(the_set.sources[0])):
             return None
         recipe = DataRecipe.of(*the_set.sources, **the_set.options)
@@ -306,7 +272,7 @@ class Library:
         with self._guard:
             if not (folder / "set.json").is_file():
                 return None  # it was removed meanwhile
-            look, (job, rows) = self.looked(id), self._look_job(folder)
+            look, (job, rows) = self.looked(set_id), self._look_job(folder)
             if job is not None and not job.over:
                 return job
             if look and look.key == key and (folder / "rows.npz").is_file():
@@ -317,9 +283,9 @@ class Library:
             argv = command("data", "--audit", "--no-draw", "--rows", rows)
             return self._jobs.add("look", f"Look at {the_set.title}", [*argv, *the_set.words()])
 
-    def looked(self, id: str) -> AuditResult | None:  # noqa: A002
+    def looked(self, set_id: str) -> AuditResult | None:
         """Return the last audit, saving a finished job's first; reads small files only."""
-        folder = self.folder(id)
+        folder = self.folder(set_id)
         with self._guard:
             job, rows = self._look_job(folder)
             answer = self._jobs.output(job.id, AuditAnswer) if job and job.state == "done" else None
@@ -342,18 +308,6 @@ class Library:
                     return (None if job.state == "done" and not rows.is_file() else job), rows
         return None, folder
 
-    def glance(self, id: str) -> DatasetSummary:  # noqa: A002
-        """Return a set's summary: counts at once, findings after an audit."""
-        the_set, folder, look = self.get(id), self.folder(id), self.looked(id)
-        counts = look.counts if look and not the_set.made_here else None
-        if counts is None and Path(the_set.sources[0]).is_dir():
-            with without_places(the_set.sources[0], the_set.title):
-                counts = self._listed(the_set)
-        if counts is not None:
-            moved = read_moved(folder)
-            counts = {name: max(0, number + moved.get(name, 0)) for name, number in counts.items()}
-        return DatasetSummary(counts, look, self._look_job(folder)[0])
-
     def _add(self, the_set: LibraryDataset) -> LibraryDataset:
         with self._guard:
             write_json(self._folder / the_set.id / "set.json", asdict(the_set))
@@ -371,26 +325,13 @@ class Library:
                     dataset = replace(dataset, made_here=False)  # files there are not ours
                 self._known = {**self._known, name: dataset}
 
-    def _made_here(self, id: str) -> Path:  # noqa: A002
-        the_set = self.get(id)
-        if not the_set.made_here:
+    def _made_here(self, set_id: str) -> Path:
+        if not self.get(set_id).made_here:
             raise SourceError(
                 "The studio only shows these photos: they belong to their source",
                 "Add photos there, or begin a project with your own on the first page.",
             )
-        return Path(the_set.sources[0])
-
-    def _listed(self, the_set: LibraryDataset) -> dict[str, int]:
-        """Count the files of a folder without opening them."""
-        counts = dict.fromkeys(self.classes(the_set.id) if the_set.made_here else (), 0)
-        try:
-            contents = open_folder(Path(the_set.sources[0]))
-        except SourceError:
-            if not the_set.made_here:
-                raise
-            return counts
-        numbers = Counter(contents.labels)
-        return counts | {name: numbers[label] for label, name in enumerate(contents.classes)}
+        return self.images_path(set_id)
 
     def in_names(self, text: str) -> str:
         """Replace the paths of sets in a text by their titles."""

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import hashlib
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -37,13 +37,11 @@ _STEPS_IMAGES: Final = 20_000
 
 
 class _History(BaseModel):
-    """``corrections.json``, written before the table: undo and redo."""
+    """``corrections.json``, written before the table: what can be undone."""
 
     done: list[_Changes] = []
-    undone: list[_Changes] = []
     now: str = ""  # `Corrections._state` of its table
-    moved: dict[str, int] = {}  # change in the images of each class
-    # `now`, `done` and `undone` before, in case the table is not written.
+    # `now` and `done` before, in case the table is not written; then what an earlier version redid.
     was: tuple[str, list[_Changes], list[_Changes]] = ("", [], [])
 
     @classmethod
@@ -52,11 +50,6 @@ class _History(BaseModel):
         with contextlib.suppress(OSError, ValueError, RecursionError):
             return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
         return cls()
-
-
-def read_moved(folder: Path) -> dict[str, int]:
-    """The change in the images of each class by a set's corrections."""
-    return _History.read(folder / "corrections.json").moved
 
 
 class Corrections:
@@ -85,10 +78,10 @@ class Corrections:
         with self._held():
             return {row: label or None for row, label in self._now.items()}
 
-    def steps(self) -> tuple[int, int]:
-        """The number of undo and of redo steps."""
+    def steps(self) -> int:
+        """The number of undo steps."""
         with self._held():
-            return len(self._history.done), len(self._history.undone)
+            return len(self._history.done)
 
     def labels(self) -> NDArray[np.int64]:
         """Each image's corrected class, -1 if left out: ``int64[N]``."""
@@ -117,15 +110,7 @@ class Corrections:
             *earlier, last = self._history.done or [[]]
             if last:
                 swapped = [(digest, name, after, before) for digest, name, before, after in last]
-                self._do(swapped, earlier, [*self._history.undone, last])
-            return bool(last)
-
-    def redo(self) -> bool:
-        """Redo the last undone change; return whether there was one."""
-        with self._held():
-            *earlier, last = self._history.undone or [[]]
-            if last:
-                self._do(last, [*self._history.done, last], earlier)
+                self._do(swapped, earlier)
             return bool(last)
 
     @property
@@ -156,7 +141,7 @@ class Corrections:
                     changes[key] = (*key, before, after)
                     count += changed
             if step := list(changes.values()):
-                self._do(step, [*self._history.done, step], [])
+                self._do(step, [*self._history.done, step])
             return count
 
     @functools.cached_property
@@ -171,7 +156,7 @@ class Corrections:
     def _own(self, row: int) -> str:
         return self.classes[self._opened.label(row)]
 
-    def _do(self, changes: _Changes, done: list[_Changes], undone: list[_Changes]) -> None:
+    def _do(self, changes: _Changes, done: list[_Changes]) -> None:
         """Write the history of a change, then the change."""
         require("labeller")
         now = dict(self._now)
@@ -185,16 +170,12 @@ class Corrections:
             raise SourceError("All images would be left out", "Keep some.")
         while len(done) > STEPS or (len(done) > 1 and sum(map(len, done)) > _STEPS_IMAGES):
             done = done[1:]
-        self._keep(done, undone, now)
+        self._keep(done, now)
         self._write(now)
 
-    def _keep(self, done: list[_Changes], undone: list[_Changes], now: dict[int, str]) -> None:
-        moved = Counter(filter(None, now.values()))
-        moved.subtract(map(self._own, now))
-        was = self._state(self._now), self._history.done, self._history.undone
-        history = _History(
-            done=done, undone=undone, now=self._state(now), moved=dict(moved), was=was
-        )
+    def _keep(self, done: list[_Changes], now: dict[int, str]) -> None:
+        was = self._state(self._now), self._history.done, list[_Changes]()
+        history = _History(done=done, now=self._state(now), was=was)
         write_json(self._history_file, history.model_dump())
         self._history = history
 
@@ -219,11 +200,10 @@ class Corrections:
                 self._now, self._strange = _as_training_reads(self.path, self._opened)
                 self._history = _History.read(self._history_file)
                 known = self._history.now or self.path.is_file()
-                state, (before, *steps) = self._state(self._now), self._history.was
+                state, (before, steps, _) = self._state(self._now), self._history.was
                 if known and state != self._history.now:
                     # The table was not written after the history, or others changed or removed it.
-                    done, undone = steps if state == before else ([], [])
-                    self._keep(done, undone, self._now)
+                    self._keep(steps if state == before else [], self._now)
                 self._stamp = self._stamps()
             yield
 

@@ -24,6 +24,7 @@ from opsin.core.recipe import DataRecipe
 from opsin.core.sandbox import Sandbox
 from opsin.data import sources
 from opsin.data.sources.archive import is_archive, unpack
+from opsin.data.sources.contents import Files, PackedImages
 from opsin.data.sources.named import NAMES
 from opsin.data.sources.rows import SourceRequest
 
@@ -39,8 +40,17 @@ def key_of(recipe: DataRecipe) -> str:
     """A key that changes whenever a recipe's sources do."""
     if {*recipe.sources, *([recipe.test] if recipe.test else [])} <= set(NAMES):
         return sources.find_all(recipe).key  # built-in, verified by content
-    answer, _ = _sandbox(os.getpid()).call({"recipe": recipe.model_dump(mode="json")})
-    return str(answer["key"])
+    return str(_ask(recipe, "key")["key"])
+
+
+def list_images(recipe: DataRecipe) -> Header:
+    """A recipe's images: names, labels, classes, and where they lie."""
+    return _ask(recipe, "images")
+
+
+def _ask(recipe: DataRecipe, what: str) -> Header:
+    asked = {"recipe": recipe.model_dump(mode="json"), "what": what}
+    return _sandbox(os.getpid()).call(asked)[0]
 
 
 @functools.cache
@@ -51,8 +61,22 @@ def _sandbox(owner: int) -> Sandbox:
 
 
 def find(header: Header, _: memoryview) -> tuple[Header, Sequence[bytes]]:
-    """Find a recipe's sources, in the sandbox."""
-    return {"key": sources.find_all(DataRecipe.model_validate(header["recipe"])).key}, []
+    """Find a recipe's sources, and list their images where that is asked, in the sandbox."""
+    recipe = DataRecipe.model_validate(header["recipe"])
+    everything = sources.find_all(recipe)
+    if header["what"] == "key":
+        return {"key": everything.key}, []
+    listed = everything.open()
+    listed = listed.keep(recipe.classes) if recipe.classes else listed
+    answer: Header = {
+        "names": list(listed.names), "labels": listed.labels.tolist(),
+        "classes": list(listed.classes), "parts": bool(listed.source_parts.any()),
+    }  # fmt: skip
+    if isinstance(listed.images, Files):
+        answer["files"] = list(listed.images.places())
+    elif isinstance(listed.images, PackedImages):
+        answer |= {"packed": str(listed.images.file), "ends": listed.images.ends.tolist()}
+    return answer, []
 
 
 def check_archive(path: Path) -> None:

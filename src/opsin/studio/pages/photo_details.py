@@ -1,4 +1,4 @@
-"""What else there is about photographs: a whole class, what was removed, and an export."""
+"""What else there is about photographs: figures, what was removed, an export, and the keys."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 from nicegui import ui
 from pydantic import BaseModel
 
 from opsin.core.format import count, counted, file_size
 from opsin.data.image_tree import left_out_in_words
+from opsin.studio.datasets.album import OUT, Album
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import JobAction, new_output_folder
-from opsin.studio.pages.album import Album, albums_of
-from opsin.studio.pages.photo_columns import PhotoColumn, Work
 from opsin.studio.ui import kit
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery
-from opsin.studio.words import safe
 
 if TYPE_CHECKING:
     from opsin.studio.datasets.catalogue import LibraryDataset
     from opsin.studio.state import Studio
 
 _HEIGHT: Final = 440
+_FIRST: Final = 12
 
 
 class _Exported(BaseModel):
@@ -34,38 +34,28 @@ class _Exported(BaseModel):
     bytes: int
 
 
-async def show_class(
-    work: Work, album: Album, class_: str, choose: Callable[[PhotoColumn | None], None]
-) -> None:
-    """Show all photographs of a class in a window of their own, with a search by name."""
-    with ui.dialog().props("maximized") as dialog, ui.card().classes("viewer"):
-        dialog.props["aria-label"] = safe(class_)
-        with ui.element("div").classes("line"):
-            with ui.element("h2").classes("col"):
-                ui.label(f"{safe(class_, 60)} {count(album.counts[class_])}")
-            search = ui.input(placeholder="Find by name").props("clearable debounce=200")
-            search.props["aria-label"] = "Find photographs by name"
-            everything = kit.action("Choose all", lambda: None)
-            kit.icon_action("close", "Close", dialog.close)
-        with ui.element("div").classes("col scroll full-width"):
-            column = PhotoColumn(work, album, class_, height=0, label=f"All of {class_}")
-    search.on_value_change(lambda: column.search(str(search.value or "")))
+def details(
+    studio: Studio, album: Callable[[], Album], do: Callable[[Awaitable[str]], Awaitable[None]]
+) -> Callable[[], object]:
+    """Show all of it; return what shows it again with the photographs as they are then."""
 
-    def choose_all() -> None:
-        column.gallery.choose(range(len(column.photos)))
-        work.choose(column)
+    @ui.refreshable
+    def changing() -> None:
+        _facts(album())
+        _removed(studio, album(), do)
 
-    everything.on_click(choose_all)
-    everything.set_visibility(work.editable)
-    work.follow(column)
-    await dialog
-    choose(None)
-    work.follow(None)
-    dialog.delete()
+    changing()
+    _export(studio, album().dataset)
+    kit.heading("Keys", 3)
+    kit.facts([
+        ("Arrows", "next photo"), ("Space", "select"), ("Shift", "select a range"),
+        ("Ctrl-A, Esc", "select all, none"), ("Enter", "large"), ("1, 2, …", "move to this class"),
+        ("Delete", "remove"), ("Ctrl-Z", "undo"),
+    ])  # fmt: skip
+    return changing.refresh
 
 
-def details(studio: Studio, album: Album, do: Callable[[Awaitable[str]], Awaitable[None]]) -> None:
-    """Show facts, removed photographs, and the export."""
+def _facts(album: Album) -> None:
     opened = album.opened
     if opened is not None:
         _, height, width, _ = opened.decoded.images.shape
@@ -83,34 +73,39 @@ def details(studio: Studio, album: Album, do: Callable[[Awaitable[str]], Awaitab
             "These photographs belong to their source, which is never changed. You can give them "
             "another class or leave them out here."
         )
-    removed = album.left_out().tolist()
-    if removed:
-        kit.heading(f"Removed photographs ({count(len(removed))})", 3)
-        kit.note("They are not used for training; earlier classifiers keep them.")
 
-        def some(low: int, high: int) -> list[GalleryImage]:
-            return [
-                GalleryImage(album.address(at), f"removed, {album.name(at)}", album.name(at))
-                for at in removed[low:high]
-            ]
 
-        gallery = ImageGallery(
-            "Removed photographs", some(0, 12), count=len(removed), fetch=some,
-            on_choose=lambda: None, height=_HEIGHT,
-        )  # fmt: skip
+def _removed(studio: Studio, album: Album, do: Callable[[Awaitable[str]], Awaitable[None]]) -> None:
+    """Offer removed photographs again, and forget the classes of those that are gone."""
+    if album.gone:
+        with ui.element("div").classes("line"):
+            kit.note(f"Photographs that you corrected and that are gone: {count(album.gone)}.")
+            kit.action(
+                "Forget their corrections", lambda: do(studio.albums.forget_gone(album)),
+                needs="labeller",
+            )  # fmt: skip
+    removed = np.flatnonzero(album.labels == OUT).tolist()
+    if not removed:
+        return
+    kit.heading(f"Removed photographs ({count(len(removed))})", 3)
+    kit.note("They are not used for training; earlier classifiers keep them.")
 
-        async def restore() -> None:
-            chosen = [removed[at] for at in gallery.chosen] or removed
-            await do(albums_of(studio).restore(album, chosen))
+    def some(low: int, high: int) -> list[GalleryImage]:
+        return [
+            GalleryImage(album.address(at), f"removed, {album.name(at)}", album.name(at))
+            for at in removed[low:high]
+        ]
 
-        kit.action("Restore the chosen, or all", restore)
-    _export(studio, album)
-    kit.heading("Keys", 3)
-    kit.facts([
-        ("Arrows", "next photo"), ("Space", "select"), ("Shift", "select a range"),
-        ("Ctrl-A, Esc", "select all, none"), ("Enter", "large"), ("1, 2, …", "move to this class"),
-        ("Delete", "remove"), ("Ctrl-Z", "undo"),
-    ])  # fmt: skip
+    gallery = ImageGallery(
+        "Removed photographs", some(0, _FIRST), count=len(removed), fetch=some,
+        on_choose=lambda: None, height=_HEIGHT,
+    )  # fmt: skip
+
+    async def restore() -> None:
+        chosen = [removed[at] for at in gallery.chosen] or removed
+        await do(studio.albums.restore(album, chosen))
+
+    kit.action("Restore the chosen, or all", restore, needs="labeller")
 
 
 def export_words(studio: Studio, dataset: LibraryDataset, folder: Path) -> list[str]:
@@ -120,7 +115,7 @@ def export_words(studio: Studio, dataset: LibraryDataset, folder: Path) -> list[
     return [*argv, *([f"--labels={labels}"] if labels.is_file() else []), *dataset.words()]
 
 
-def _export(studio: Studio, album: Album) -> None:
+def _export(studio: Studio, dataset: LibraryDataset) -> None:
     """Offer photographs and classes as arrays."""
     kit.note("Photographs and classes as arrays for NumPy and Keras, in one .npz file:")
     status = kit.StatusLine()
@@ -128,8 +123,8 @@ def _export(studio: Studio, album: Album) -> None:
     async def write() -> None:
         with status.errors():
             folder = await asyncio.to_thread(new_output_folder, studio.jobs)
-            argv = await asyncio.to_thread(export_words, studio, album.dataset, folder)
-            title = f"Export of {album.dataset.title}"
+            argv = await asyncio.to_thread(export_words, studio, dataset, folder)
+            title = f"Export of {dataset.title}"
             work = await JobAction.ask(studio.jobs, "export", title, argv)
             if not await work.over(status.say, lambda: status.element.is_deleted):
                 return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from fastapi import FastAPI
 from PIL import Image
@@ -12,16 +12,14 @@ from starlette.responses import Response
 from opsin.core.errors import ImageError
 from opsin.data.images import open_apart
 from opsin.studio.datasets.decoded_dataset import png_of
-from opsin.studio.pages.album import albums_of
-from opsin.studio.pages.photo_contents import Contents
 from opsin.studio.threads import IMAGES, ComputedOnce
 
 if TYPE_CHECKING:
     from opsin.studio.state import Studio
 
-#: Longest sides of thumbnails, for screens of two pixels a point, and of large images.
-SMALL: Final = 320
-LARGE: Final = 2560
+# Longest sides of thumbnails, for screens of two pixels a point, and of large images.
+_SMALL: Final = 320
+_LARGE: Final = 2560
 # Smaller images are sent without loss.
 _PIXELS: Final = 96
 # Thumbnails in memory: 15 kB each.
@@ -35,42 +33,38 @@ _UNREADABLE: Final = (
 )
 
 
-class _Picture(NamedTuple):
-    content: bytes
-    kind: str
-
-    def reply(self) -> Response:
-        return Response(self.content, headers=_FOREVER, media_type=self.kind)
+_Picture = tuple[bytes, str]  # content and media type
 
 
 def add_routes(api: FastAPI, studio: Studio) -> None:
     """Serve the photographs of datasets, by opaque names."""
-    albums, thumbnails = albums_of(studio), ComputedOnce[tuple[str, str], _Picture](_THUMBNAILS)
+    thumbnails = ComputedOnce[tuple[str, str], _Picture](_THUMBNAILS)
 
     async def picture(set_id: str, token: str, side: int) -> _Picture:
-        contents = await albums.contents(set_id)
-        return await IMAGES.run(_scaled, contents, token, side)
+        content = await studio.albums.original(set_id, token)
+        return await IMAGES.run(_scaled, content, side)
 
     @api.get("/thumbnails/{set_id}/{token}")
     async def thumbnail(set_id: str, token: str) -> Response:
         studio.sets.get(set_id)
         try:
-            image = await thumbnails.get((set_id, token), lambda: picture(set_id, token, SMALL))
+            image = await thumbnails.get((set_id, token), lambda: picture(set_id, token, _SMALL))
         except ImageError:
             return Response(_UNREADABLE, headers=_NOW, media_type="image/svg+xml")
-        return image.reply()
+        return Response(image[0], headers=_FOREVER, media_type=image[1])
 
     @api.get("/originals/{set_id}/{token}")
     async def original(set_id: str, token: str) -> Response:
-        return (await picture(set_id, token, LARGE)).reply()
+        content, kind = await picture(set_id, token, _LARGE)
+        return Response(content, headers=_FOREVER, media_type=kind)
 
 
-def _scaled(contents: Contents, token: str, side: int) -> _Picture:
+def _scaled(content: bytes, side: int) -> _Picture:
     """An image in its original aspect, no side longer than ``side``; opened in the sandbox."""
-    pixels, _ = open_apart(contents.original(token), "The photograph", side=side)
+    pixels, _ = open_apart(content, "The photograph", side=side)
     if max(pixels.shape[:2]) <= _PIXELS:
-        return _Picture(png_of(pixels), "image/png")
+        return png_of(pixels), "image/png"
     file = io.BytesIO()
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    image.save(file, "JPEG", quality=80 if side == SMALL else 92)
-    return _Picture(file.getvalue(), "image/jpeg")
+    image.save(file, "JPEG", quality=80 if side == _SMALL else 92)
+    return file.getvalue(), "image/jpeg"

@@ -11,13 +11,19 @@ from nicegui import background_tasks, events, ui
 
 from opsin.core.errors import OpsinError, StorageError
 from opsin.core.format import count, counted
+from opsin.studio.datasets.album import Album
 from opsin.studio.datasets.upload_import import SentFile
 from opsin.studio.errors import DiskFull, NotThere
 from opsin.studio.jobs.job import Job
-from opsin.studio.pages import photo_details
-from opsin.studio.pages.album import Album, albums_of
 from opsin.studio.pages.page import Page
-from opsin.studio.pages.photo_columns import ARCHIVES, ClassColumn, PhotoColumn, batch_of
+from opsin.studio.pages.photo_columns import (
+    ARCHIVES,
+    ClassColumn,
+    PhotoColumn,
+    batch_of,
+    show_class,
+)
+from opsin.studio.pages.photo_details import details
 from opsin.studio.pages.photo_things import ThingsDialog
 from opsin.studio.people import allows
 from opsin.studio.projects import Project
@@ -58,21 +64,28 @@ async def photos(studio: Studio, project: str, camera: str = "") -> None:
 PAGE = Page("/projects/{project}/photos", photos)
 
 
+def _editable(album: Album) -> bool:
+    """Whether photographs can be given another class: not before they were read."""
+    return allows("labeller") and (album.can_add or album.opened is not None)
+
+
 class _Photos:
     """The page of one window, kept up to date with all others."""
 
     def __init__(self, studio: Studio, project: Project, frame: Frame) -> None:
         self._studio, self._project, self._frame = studio, project, frame
-        self._albums = albums_of(studio)
+        self._id, self._albums = project.id, studio.albums
         self._album: Album | None = None
         self._columns: dict[str, ClassColumn] = {}
         self._tray: PhotoColumn | None = None
-        self._whole: PhotoColumn | None = None  # all photographs of a class, in their window
+        self.whole: PhotoColumn | None = None
         self._active: PhotoColumn | None = None  # the column with the chosen photographs
         self._most, self._words, self.camera = _SHOWN, "", ""
         self._job: Job | None = None
         self._arrived: dict[str, list[SentFile]] = {}
-        self._adding = self._refreshing = self._again = self._built_editable = False
+        self._adding = self._refreshing = self._again = self.editable = False
+        self._own_changes = 0
+        self._show_details: Callable[[], object] = bool
         with ui.element("div").classes("line"):
             self._summary = ui.label("Looking at the photographs …").classes("note")
             self._things = ThingsDialog(studio, self._do)
@@ -88,25 +101,16 @@ class _Photos:
         self._more = kit.action("Show more classes", self._show_more)
         self._more.set_visibility(False)
         kit.question("More about these photographs", self._details)
-        self._bar = ChoiceBar(self._move_chosen, self._remove_chosen, self._choose_none)
-        self._viewer: ImageViewer | None = None
+        self._bar = ChoiceBar(self.move_chosen, lambda: self.move_chosen(""), self._choose_none)
+        self._large = ui.element("div")
         ui.keyboard(self._key, ignore=["input", "select", "textarea"])
         studio.changed.subscribe(self._heard)
 
-    @property
-    def _id(self) -> str:
-        return self._project.id
-
-    @property
-    def editable(self) -> bool:
-        """Whether photographs can be given another class: not before they were read."""
-        album = self._album
-        is_open = album is not None and (album.can_add or album.opened is not None)
-        return is_open and allows("labeller")
-
     async def show(self, *, camera: bool = False) -> None:
-        """Show the photographs, and have them read and checked where that is due."""
+        """Show the photographs, the first at once, and have them read and checked if due."""
         with contextlib.suppress(OpsinError):  # the next one says it
+            if first := await self._albums.glimpse(self._id):
+                self._build(first)
             album = await self._albums.open(self._id, at_once=True)
             self.camera = album.classes[0] if camera and album.classes else ""
             await self._show(album)
@@ -138,22 +142,19 @@ class _Photos:
             self._refreshing = False
 
     async def _show(self, album: Album) -> None:
-        before, self._album = self._album, album
-        change = await IMAGES.run(self._albums.last_change, self._id)
+        change = await self._albums.last_change(self._id)
         if self._place.is_deleted:
             return
+        before, self._album = self._album, album
         self._undo_button.set_visibility(change is not None and allows("labeller"))
-        editable = allows("labeller") and (album.can_add or album.opened is not None)
-        if before is None or self._built_editable != editable:
-            self._clear()
+        if self._columns and self.editable != _editable(album):
+            self._place.clear()
+            self._columns, self._tray, self._active = {}, None, None
         if before is None or before.classes != album.classes or not self._columns:
             self._build(album)
-        for column in self._columns.values():
+        for column in filter(None, (*self._columns.values(), self.whole, self._tray)):
             column.refresh(album)
-        if self._whole is not None:
-            self._whole.refresh(album)
         if self._tray is not None:
-            self._tray.refresh(album)
             self._tray_title.set_text(f"Not sorted yet {count(len(album.contents.tray))}")
         numbers = album.counts
         self._summary.set_text(
@@ -169,18 +170,15 @@ class _Photos:
                 target = address(self._project, "train", start="1")
                 kit.link_button("Train", target, kind="primary")
         self._show_choice()
+        self._show_details()
         await self._things.show(album)
-
-    def _clear(self) -> None:
-        self._place.clear()
-        self._columns, self._tray, self._active = {}, None, None
-        self._built_editable = self.editable
 
     def _build(self, album: Album) -> None:
         """Build what is missing; of very many classes only the first, or those searched.
 
         Columns that stay are not touched: files may be on their way to them.
         """
+        self.editable = _editable(album)
         words = self._words.casefold()
         named = [(at, name) for at, name in enumerate(album.classes) if words in name.casefold()]
         self._search.set_visibility(len(album.classes) > _MANY)
@@ -194,10 +192,11 @@ class _Photos:
                 if name not in self._columns:
                     self._columns[name] = ClassColumn(
                         self, album, name, at, on_rename=self._rename,
-                        on_remove=self._remove_class, on_all=self._show_all,
+                        on_remove=self._rename, on_all=self._show_all,
                     )  # fmt: skip
                 self._columns[name].place(at)
-                self._columns[name].card.move(target_index=index)
+                if self._place.default_slot.children.index(self._columns[name].card) != index:
+                    self._columns[name].card.move(target_index=index)
             if album.can_add and self._tray is None:
                 self._build_tray(album)
             elif not album.can_add and not album.classes:
@@ -219,7 +218,7 @@ class _Photos:
             kit.note("Photos without a class wait here. Drag them to one, or press its key.")
             self._tray = PhotoColumn(self, album)
 
-    async def _find(self) -> None:
+    def _find(self) -> None:
         self._words = str(self._search.value or "").strip()
         if self._album:
             self._build(self._album)
@@ -231,60 +230,48 @@ class _Photos:
 
     async def _show_all(self, class_: str) -> None:
         if self._album:
-            await photo_details.show_class(self, self._album, class_, self._choose_column)
+            await show_class(self, self._album, class_)
 
     async def _details(self) -> None:
         album = self._album or await self._albums.open(self._id)
-        photo_details.details(self._studio, album, self._do)
+        self._show_details = details(self._studio, lambda: self._album or album, self._do)
 
     # What people do.
 
     def choose(self, column: PhotoColumn) -> None:
         """Photographs of a column were chosen: those of others are not any more."""
-        if self._active is not None and self._active is not column and column.chosen:
+        if self._active is not None and self._active is not column and self._active.chosen:
             self._active.gallery.choose(())
-        self._choose_column(column if column.chosen else None)
-
-    def follow(self, column: PhotoColumn | None) -> None:
-        """Keep another column up to date as well, or none."""
-        self._whole = column
-
-    def _choose_column(self, column: PhotoColumn | None) -> None:
         self._active = column
         self._show_choice()
 
     def _show_choice(self) -> None:
-        album, column = self._album, self._active
-        number = len(column.chosen) if column and not column.gallery.is_deleted else 0
-        self._bar.show(number, album.classes if album else ())
+        chosen = self._active.chosen if self._active else ()
+        self._bar.show(len(chosen), self._album.classes if self._album else ())
 
     async def open(self, column: PhotoColumn, at: int) -> None:
         """Show a photograph large, with keys for its class."""
-        album = self._album
-        if album is None:
+        if self._album is None:
             return
 
         def describe(at: int) -> ViewedImage:
-            title = column.title(at)
-            class_ = column.class_ or "not sorted yet"
+            title, class_ = column.title(at), column.class_ or "not sorted yet"
             return ViewedImage(
                 column.address(at, large=True), f"{title}, {class_}", title, (class_,)
             )
 
-        async def undo(_: int) -> None:
-            await self.undo()
-
         actions = []
         if self.editable or not column.class_:
             actions = viewer_actions(
-                album.classes,
+                self._album.classes,
                 lambda at, class_: self._change(column, [column.photos[at]], class_),
                 lambda at: self._change(column, [column.photos[at]], ""),
-                undo,
+                lambda _: self.undo(),
             )
-        with self._place:
-            self._viewer = ImageViewer(lambda: len(column.photos), describe, actions)
-        await self._viewer.open(at)
+        self._large.clear()
+        with self._large:
+            viewer = ImageViewer(lambda: len(column.photos), describe, actions)
+        await viewer.open(at)
 
     async def press(self, column: PhotoColumn, key: str, at: int) -> None:
         """Give the chosen photographs, or this one, the class of a key."""
@@ -297,21 +284,15 @@ class _Photos:
         elif class_ is not None:
             await self._change(column, chosen, class_)
 
-    async def drop(self, class_: str) -> None:
-        """The chosen photographs were dropped on a class."""
-        await self._move_chosen(class_)
-
-    async def _move_chosen(self, class_: str) -> None:
+    async def move_chosen(self, class_: str) -> None:
+        """Give the chosen photographs a class, or remove them (no class)."""
         if self._active is not None:
             await self._change(self._active, self._active.chosen, class_)
-
-    async def _remove_chosen(self) -> None:
-        await self._move_chosen("")
 
     def _choose_none(self) -> None:
         if self._active is not None:
             self._active.gallery.choose(())
-        self._choose_column(None)
+        self._show_choice()
 
     async def _change(self, column: PhotoColumn, chosen: Sequence[int], class_: str) -> None:
         """Give photographs a class, or remove them (no class)."""
@@ -337,25 +318,20 @@ class _Photos:
                 class_, files = self._arrived.popitem()
                 if len(files) > 1 or not class_:
                     self._reading.say("Sorting the photographs in …")
-                album = self._album or await self._albums.open(self._id)
-                await self._do(self._albums.add(album, files, class_), files=False)
+                await self._do(self._albums.add(self._id, files, class_))
         finally:
             self._adding = False
             self._reading.clear()
         await self._check()
 
     async def _add_class(self) -> None:
-        name = await kit.ask_text("Add a class", "Name", most=120)
-        if name and self._album:
-            await self._do(self._albums.add_class(self._album, name), "Added the class {}")
+        if name := await kit.ask_text("Add a class", "Name", most=120):
+            await self._do(self._albums.add_class(self._id, name), "Added the class {}")
 
-    async def _rename(self, class_: str, new: str) -> None:
+    async def _rename(self, class_: str, new: str = "") -> None:
+        """Rename a class, or remove it (no new name)."""
         if self._album:
             await self._do(self._albums.change_class(self._album, class_, new), files=True)
-
-    async def _remove_class(self, class_: str) -> None:
-        if self._album:
-            await self._do(self._albums.change_class(self._album, class_), files=True)
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
@@ -373,8 +349,7 @@ class _Photos:
             self._frame.undo.close()
             if text:
                 self._status.say(f"Undone: {safe(text)}")
-            self._studio.changed.emit(f"set:{self._id}")
-            await self._refresh()
+            await self._changed()
         await self._check()
 
     async def _do(
@@ -384,13 +359,17 @@ class _Photos:
         """Change something, show it, offer to take it back, and tell all windows."""
         with self._errors():
             text = await work
-            if text:
-                self._frame.undo.offer(words.format(text), undo or self.undo)
-            await self._refresh()
-            self._studio.changed.emit(f"set:{self._id}")
-            self._studio.changed.emit("sets")
+            if text and not self._place.is_deleted:
+                self._frame.undo.offer(words.replace("{}", text), undo or self.undo)
+            await self._changed()
         if files:
             await self._check()
+
+    async def _changed(self) -> None:
+        await self._refresh()
+        self._own_changes += 1  # of which it hears, too
+        self._studio.changed.emit(f"set:{self._id}")
+        self._studio.changed.emit("sets")
 
     async def _key(self, event: events.KeyEventArguments) -> None:
         held = event.modifiers.ctrl or event.modifiers.meta
@@ -415,15 +394,18 @@ class _Photos:
 
     async def _read_again(self) -> None:
         """Take in what was read, if anything is new."""
-        if await self._albums.read_again(self._id):
-            await self._refresh()
-            self._studio.changed.emit(f"set:{self._id}")  # other windows have the old rows
+        with self._errors():
+            if await self._albums.read_again(self._id):
+                await self._changed()  # other windows have the old rows
 
     async def _heard(self, topic: str) -> None:
         if self._place.is_deleted:
             return
         if topic == f"set:{self._id}":
-            await self._refresh()
+            if self._own_changes:
+                self._own_changes -= 1
+            else:
+                await self._refresh()
         elif topic == "sets":
             try:
                 self._studio.sets.get(self._id)
@@ -444,8 +426,7 @@ class _Photos:
         if job is not None and job.state == "failed":
             cause = await asyncio.to_thread(self._studio.sets.in_names, job.cause or "")
             if self._album and not self._album.why_not_trainable():
-                self._reading.fail(cause)
-            await self._read_again()
-            return
+                self._reading.fail(kit.without_commands(cause))
         await self._read_again()
-        background_tasks.create(self._check(), name=f"photographs {self._id}")
+        if job is None or job.state != "failed":
+            background_tasks.create(self._check(), name=f"photographs {self._id}")

@@ -12,9 +12,9 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import PartPredictions, RunPredictions
 from opsin.core.artifacts.run_report import Report, SuspectedLabel
 from opsin.core.errors import MovedError, OpsinError
+from opsin.studio.datasets.album import Album
 from opsin.studio.datasets.corrections import RunCorrections
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
-from opsin.studio.pages.album import Album, albums_of
 from opsin.studio.pages.confirmed_labels import ConfirmedLabels
 from opsin.studio.pages.verdicts import confidence_of
 from opsin.studio.people import why_not
@@ -88,7 +88,7 @@ class ResultImages:
     async def _find_originals(self, corrections: RunCorrections) -> None:
         """Find the photographs' files, to show them as they were taken."""
         with contextlib.suppress(OpsinError):
-            album = await albums_of(self._studio).open(self.dataset_id)
+            album = await self._studio.albums.open(self.dataset_id)
 
             def positions() -> dict[int, int]:
                 if album.contents.files is None or not album.contents.tokens:

@@ -29,7 +29,6 @@ from opsin.studio.pages.page import Page
 from opsin.studio.pages.terminal_training import continue_training, stop_training
 from opsin.studio.people import allows
 from opsin.studio.projects import Project
-from opsin.studio.runs.dataset_cache import recipe_of
 from opsin.studio.runs.run_index import SPLIT_OPTIONS, RunRow
 from opsin.studio.state import Studio
 from opsin.studio.ui import kit, layout
@@ -56,6 +55,7 @@ async def train(
     guide = "how-to/studio.html#train"
     with layout.page(studio, "Train", project=now, here="train", guide=guide) as frame:
         page = _TrainPage(studio, now)
+        await page.count()
         await asyncio.to_thread(page.read, source_run)
         page.build(frame)
         studio.changed.subscribe(page.follow)
@@ -80,6 +80,7 @@ class _TrainPage:
 
     def __init__(self, studio: Studio, project: Project) -> None:
         self._studio, self._project = studio, project
+        self._counts: dict[str, int] = {}
         self._run: RunRow | None = None  # its settings are those to begin with
         self._recipe: RecordedRecipe | None = None
         self._planner: Planner | None = None
@@ -90,6 +91,13 @@ class _TrainPage:
         self.live: LiveTraining | None = None
         #: Why no training can start, however it is set.
         self.wrong = ""
+
+    async def count(self) -> None:
+        """Count the photographs of each class, as the page Photos does."""
+        if self._project.dataset is not None:
+            with suppress(OpsinError):  # reading says it
+                album = await self._studio.albums.open(self._project.id, at_once=True)
+                self._counts = album.counts
 
     def read(self, source_run: str = "") -> None:
         """Read what the form begins with, in a thread."""
@@ -134,10 +142,9 @@ class _TrainPage:
                 f"The photographs of {self._project.name} are no longer where they were",
                 "Put them back, or add them again.",
             )
-        counts = self._studio.sets.glance(self._project.id).counts
-        if counts is None:
+        if not self._counts:
             return []
-        numbers = [number for number in counts.values() if number]
+        numbers = [number for number in self._counts.values() if number]
         classes = counted(len(numbers), "class", "classes")
         self._images = f"{counted(sum(numbers), 'photograph')} in {classes}"
         if len(numbers) < 2:
@@ -176,7 +183,9 @@ class _TrainPage:
                 self._last(next(iter(jobs), None))
                 self._form()
                 return
-            self._frame.retitle(f"Training {ongoing[0].title}")
+            row = next((row for row in self._project.runs if row.folder == ongoing[0].run), None)
+            title = self._project.title_of(row) if row else ongoing[0].title
+            self._frame.retitle(f"Training {title}")
             folder = self._studio.runs.root / (ongoing[0].run or "")
             stop = functools.partial(stop_training, RunDirectory(folder))
             self.live = LiveTraining(self._studio, ongoing[0], stop)
@@ -344,7 +353,7 @@ class _TrainPage:
         if dataset is not None:
             words, labels = dataset.words(), studio.sets.corrections_path(dataset.id)
             corrections = labels if labels.is_file() else None
-            parts = studio.runs.last_of(recipe_of(dataset))
+            parts = studio.runs.last_of(dataset.recipe())
         else:
             directory = self._directory()
             words, corrections = training_form.words_of_location(directory.location())

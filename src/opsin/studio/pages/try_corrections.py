@@ -17,14 +17,12 @@ from opsin.studio.errors import NotThere
 from opsin.studio.jobs import training_form
 from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.queue import JobAction
-from opsin.studio.pages.album import albums_of
 from opsin.studio.pages.verdicts import compared_headline, compared_notes
 from opsin.studio.projects import Project
 from opsin.studio.runs.compared import Compared
-from opsin.studio.runs.dataset_cache import recipe_of
 from opsin.studio.runs.run_index import RunRow
 from opsin.studio.state import Studio
-from opsin.studio.threads import IMAGES, UPLOADS
+from opsin.studio.threads import IMAGES
 from opsin.studio.ui.kit import (
     StatusLine,
     action,
@@ -58,7 +56,7 @@ class Corrections:
             note("Is that wrong? The photographs of this project are kept elsewhere: add this one "
                  "to its class there, then train again.")  # fmt: skip
             return
-        studio, albums, topic = self._studio, albums_of(self._studio), f"set:{self._set}"
+        studio, albums, topic = self._studio, self._studio.albums, f"set:{self._set}"
         joined = studio.tried.joined
         holder, status = ui.element("div").classes("line"), StatusLine()
 
@@ -80,7 +78,7 @@ class Corrections:
         async def join(class_: str, is_new: bool = False) -> None:
             with status.errors():
                 if is_new:
-                    class_ = await UPLOADS.run(studio.sets.add_class, self._set, class_)
+                    class_ = await albums.add_class(self._set, class_)
                 kept = studio.tried.get(key)
                 path = await albums.keep(self._set, class_, kept.content, kept.name)
                 joined[self._set, key] = class_, path
@@ -135,7 +133,7 @@ class Corrections:
             if not job.over:  # another window was quicker
                 return job
         dataset, (_, level) = studio.sets.get(self._set), self._new()
-        parts = studio.runs.last_of(recipe_of(dataset))
+        parts = studio.runs.last_of(dataset.recipe())
         corrections = studio.sets.corrections_path(dataset.id)
         folders = {row.folder for row in project.runs}
         name = project.next_title(studio.jobs.of_project(project.id, folders))

@@ -117,7 +117,7 @@ class DatasetCache:
         opened = self._open.kept(("set", set_id))
         if opened is None:
             return True
-        key = await IMAGES.run(lambda: _key(recipe_of(self._sets.get(set_id))))
+        key = await IMAGES.run(lambda: _key(self._sets.get(set_id).recipe()))
         if key == opened.images.key:
             return False
         self.forget(set_id)
@@ -141,15 +141,9 @@ class DatasetCache:
         return await self._open.get(("set", set_id), lambda: IMAGES.run(read))
 
 
-def recipe_of(the_set: LibraryDataset) -> DataRecipe:
-    """Return the recipe for reading a set, without its corrections."""
-    options = {name: value for name, value in the_set.options.items() if name != "labels"}
-    return DataRecipe.of(*the_set.sources, **options)
-
-
 def open_set(the_set: LibraryDataset) -> DecodedDataset:
     """Open the decoded images of a set."""
-    recipe = recipe_of(the_set)
+    recipe = the_set.recipe()
     key = _key(recipe)
     decoded = look_up(key, recipe)
     if decoded is None:
@@ -250,7 +244,7 @@ def _set_of_run(sets: Library, opened: DecodedDataset, directory: RunDirectory) 
     recipe = opened.recipe
     same = ("sources", *_SAME)
     for dataset in sets.all():
-        other = recipe_of(dataset)
+        other = dataset.recipe()
         if all(getattr(other, name) == getattr(recipe, name) for name in same):
             return dataset
     if len(recipe.sources) > 1:

@@ -102,7 +102,7 @@ def blocks_of(layers: Sequence[Layer]) -> list[Block]:
         >>> [block.title for block in blocks_of(layers)]
         ['Conv 1', 'Head']
     """
-    if sum(layer.op is LayerOp.CONV for layer in layers) > _MOST:
+    if _convolutions(layers) > _MOST:
         return _stages(layers)
     parts: list[list[Layer]] = []
     for layer in layers:
@@ -128,13 +128,17 @@ def blocks_of(layers: Sequence[Layer]) -> list[Block]:
 
 def _stages(layers: Sequence[Layer]) -> list[Block]:
     """Stages of a deep network: what gives maps of one size belongs together."""
-    parts = [list(group) for _, group in itertools.groupby(layers, _part_of)]
-    maps = [part for part in parts if len(part[-1].shape) == 3 and _side(part[-1]) > 1]
-    head = [layer for part in parts[len(maps) :] for layer in part]
+    maps: list[list[Layer]] = []
+    head: list[Layer] = []  # what comes after the last maps
+    for _, part in itertools.groupby(layers, _part_of):
+        head += part
+        if _side(head[-1]) > 1:
+            maps.append(head)
+            head = []
     groups = _merged(maps, lambda layer: layer.shape)
     if len(groups) > _MOST:
         groups = _merged(maps, lambda layer: layer.shape[1:])
-    size = -(-len(groups) // _MOST)
+    size = max(1, -(-len(groups) // _MOST))
     groups = [list(itertools.chain(*groups[at : at + size])) for at in range(0, len(groups), size)]
     if len(groups) > 1 and _convolutions(groups[-1]) == 1:
         head = groups.pop() + head

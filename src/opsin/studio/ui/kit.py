@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Literal
 
-from nicegui import ui
+from nicegui import Client, ui
 
 from opsin.core.errors import MovedError, OpsinError
 from opsin.studio.people import Role, why_not
@@ -50,8 +50,13 @@ def icon_action(icon: str, label: str, on_click: Handler | None = None) -> ui.bu
 
 def rooted(path: str) -> str:
     """An address for what does not add the studio's sub-path itself, as ui.link and ui.image do."""
-    prefix = ui.context.client.request.scope.get("root_path", "") if path.startswith("/") else ""
-    return f"{prefix}{path}"
+    if not path.startswith("/"):
+        return path
+    try:
+        client = ui.context.client
+    except RuntimeError:  # what was clicked is gone; the sub-path is the same for all
+        client = next(iter(Client.instances.values()))
+    return f"{client.request.scope.get('root_path', '')}{path}"
 
 
 def link_button(
@@ -238,7 +243,9 @@ async def ask_text(title: str, label: str, value: str = "", *, most: int = 200) 
     """Ask for a line of text, such as a new name; ``None`` if it is not given."""
     with _dialog(title) as dialog:
         field = ui.input(label, value=value).props(f"autofocus maxlength={most}")
-        field.on("keydown.enter", lambda: dialog.submit(field.value))
+        # The value at that moment: what was typed last may still be on its way.
+        field.on("keydown.enter", lambda event: dialog.submit(event.args),
+                 js_handler="(event) => emit(event.target.value)")  # fmt: skip
         with ui.element("div").classes("line"):
             action("Cancel", lambda: dialog.submit(None))
             action("OK", lambda: dialog.submit(field.value), kind="primary")

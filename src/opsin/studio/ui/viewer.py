@@ -11,7 +11,7 @@ from nicegui import events, ui
 
 from opsin.core.errors import OpsinError
 from opsin.core.format import count
-from opsin.studio.ui.kit import Handler, action, error_line, icon_action, rooted
+from opsin.studio.ui.kit import action, error_line, icon_action, rooted
 from opsin.studio.words import safe
 
 # Small images are enlarged without smoothing.
@@ -71,13 +71,13 @@ class ImageViewer:
             self._lines = ui.element("div").classes("note")
             with ui.element("div").classes("line"):
                 for item in (item for item in actions if item.shown):
-                    text = (
-                        f"{item.text} ({item.key.upper() if len(item.key) == 1 else item.key})"
-                        if item.key
-                        else item.text
-                    )
-                    action(text, self._handler(item)).props("dense")
-            self._keys = ui.keyboard(self._press, active=False)
+                    key = item.key.upper() if len(item.key) == 1 else item.key
+                    text = f"{item.text} ({key})" if key else item.text
+                    action(text, lambda item=item: self._do(item)).props("dense")
+            # A button that was clicked keeps the focus: keys count there, too.
+            self._keys = ui.keyboard(
+                self._press, active=False, ignore=["input", "select", "textarea"]
+            )
         self._dialog.on_value_change(lambda event: setattr(self._keys, "active", event.value))
 
     async def open(self, position: int) -> None:
@@ -89,19 +89,21 @@ class ImageViewer:
     async def refresh(self) -> None:
         """Show the image again, or the last one where there are fewer now."""
         number = self._number()
-        if not number:
+        if not number or self._dialog.is_deleted:
             self._dialog.close()
             return
-        self._at = max(0, min(self._at, number - 1))
+        self._at = at = max(0, min(self._at, number - 1))
         try:
-            viewed = self._describe(self._at)
+            viewed = self._describe(at)
             if inspect.isawaitable(viewed):
                 viewed = await viewed
         except OpsinError as error:
             viewed = ViewedImage("", "", "", (str(error),))
+        if at != self._at or self._dialog.is_deleted:
+            return  # another one was asked for meanwhile
         self._image.props.update({"src": rooted(viewed.src), "alt": safe(viewed.alt)})
         self._title.set_text(safe(viewed.title))
-        self._place.set_text(f"{count(self._at + 1)} of {count(number)}")
+        self._place.set_text(f"{count(at + 1)} of {count(number)}")
         self._lines.clear()
         with self._lines:
             for line in viewed.lines:
@@ -112,19 +114,16 @@ class ImageViewer:
             self._at += by
             await self.refresh()
 
-    def _handler(self, item: ViewerAction) -> Handler:
-        async def work() -> None:
-            try:
-                result = item.work(self._at)
-                if inspect.isawaitable(result):
-                    await result
-            except OpsinError as error:
-                with self._lines:
-                    error_line(error)
-            else:
-                await self.refresh()
-
-        return work
+    async def _do(self, item: ViewerAction) -> None:
+        try:
+            result = item.work(self._at)
+            if inspect.isawaitable(result):
+                await result
+        except OpsinError as error:
+            with self._lines:
+                error_line(error)
+        else:
+            await self.refresh()
 
     async def _press(self, event: events.KeyEventArguments) -> None:
         if not event.action.keydown or event.modifiers.ctrl or event.modifiers.meta:
@@ -134,6 +133,4 @@ class ImageViewer:
             return
         for item in self._actions:
             if item.key and event.key.name.lower() == item.key.lower():
-                result = self._handler(item)()
-                if inspect.isawaitable(result):
-                    await result
+                await self._do(item)

@@ -18,7 +18,7 @@ from opsin.core.errors import SourceError
 from opsin.core.format import counted
 from opsin.core.storage import storage_errors, write_json
 from opsin.studio import people
-from opsin.studio.datasets.upload_import import TRAY, class_name
+from opsin.studio.datasets.upload_import import class_name
 from opsin.studio.trash import KEPT
 
 #: The folder, beside a dataset's own, of what was removed; its folders are named by the time.
@@ -49,13 +49,13 @@ class Change(BaseModel):
     moves: list[tuple[str, str]] = []
     step: int | None = None
 
-    @property
-    def new(self) -> bool:
-        """Whether it added files, such as those of a camera that records."""
-        return bool(self.moves) and self.text.endswith(" added")
-
 
 _CHANGES: Final = TypeAdapter(list[Change])
+
+
+def no_class(name: str) -> SourceError:
+    """The error for a class that another window renamed or removed."""
+    return SourceError(f"There is no class {name!r:.80} any more", "Choose another one.")
 
 
 class PhotoFiles:
@@ -82,11 +82,6 @@ class PhotoFiles:
                 "Change them there, or make a project here and add them to it.",
             )
         return self._source
-
-    @property
-    def tray(self) -> Path:
-        """The folder of photographs without a class."""
-        return self.source.parent / TRAY
 
     def changes(self) -> list[Change]:
         """What can be undone, the newest last."""
@@ -147,8 +142,9 @@ class PhotoFiles:
         """Move files into a class; return the moves."""
         folder = self.source / class_
         if not folder.is_dir():
-            raise SourceError(f"There is no class {class_!r:.80} any more", "Choose another one.")
-        return self._move([(self._short(file), self._short(folder / file.name)) for file in files])
+            raise no_class(class_)
+        away = [file for file in files if file.parent != folder]
+        return self._move([(self._short(file), self._short(folder / file.name)) for file in away])
 
     def remove(self, files: Iterable[Path]) -> Moves:
         """Remove files; return the moves."""
@@ -159,7 +155,8 @@ class PhotoFiles:
         """Record new files, together with those just before, and say how many they are."""
         moves, changes = [("", self._short(file)) for file in files], self.changes()
         last = changes[-1] if changes else None
-        if last and last.new and time.time() - last.when < _TOGETHER:
+        together = last and last.moves and last.text.endswith(" added")
+        if last and together and time.time() - last.when < _TOGETHER:  # of a camera that records
             self._write(changes[:-1])
             moves = [*last.moves, *moves]
         text = f"{counted(len(moves), 'photograph')} added"
@@ -175,8 +172,9 @@ class PhotoFiles:
             removed = entry.name.partition("-")[0]
             if removed.isdecimal() and time.time() - int(removed) / 1e9 > kept:
                 shutil.rmtree(entry, ignore_errors=True)
-        recent = [change for change in self.changes() if time.time() - change.when <= kept]
-        if len(recent) < len(self.changes()):
+        changes = self.changes()
+        recent = [change for change in changes if time.time() - change.when <= kept]
+        if len(recent) < len(changes):
             self._write(recent)
 
     def new_name(self, text: str, old: str = "") -> str:

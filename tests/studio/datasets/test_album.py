@@ -21,14 +21,14 @@ import opsin
 from opsin.core.errors import SourceError
 from opsin.data.corrections import read_corrections
 from opsin.data.dataset import load_recipe
+from opsin.studio.datasets.album import Album
 from opsin.studio.datasets.catalogue import LibraryDataset
 from opsin.studio.datasets.upload_import import SentFile
 from opsin.studio.errors import NotThere, new_api
-from opsin.studio.pages.album import Album, Albums, albums_of
 from opsin.studio.pages.photo_details import export_words
-from opsin.studio.pages.photo_findings import SettledThings, things_to_look_at
 from opsin.studio.pages.photo_routes import add_routes
-from opsin.studio.runs.dataset_cache import recipe_of
+from opsin.studio.pages.photo_things import SettledThings, things_to_look_at
+from opsin.studio.runs.albums import Albums
 from opsin.studio.runs.run_index import opaque
 from opsin.studio.state import Studio
 from tests.conftest import shape_image, write_shapes
@@ -54,7 +54,7 @@ class Window:
     """What a page does with an album."""
 
     def __init__(self, studio: Studio, dataset: LibraryDataset) -> None:
-        self.albums, self.id = Albums(studio), dataset.id
+        self.albums, self.id = studio.albums, dataset.id
 
     def album(self) -> Album:
         return asyncio.run(self.albums.open(self.id))
@@ -134,7 +134,7 @@ def test_classes_are_added_renamed_and_removed_without_losing_a_label(studio: St
     assert window.counts() == {"disc": 3, "square": 3, "star": 2}
     # What is trained on is what is shown.
     path = studio.sets.corrections_path(dataset.id)
-    recipe = recipe_of(dataset).model_copy(update={"labels": str(path)})
+    recipe = dataset.recipe().model_copy(update={"labels": str(path)})
     trained = load_recipe(recipe, for_training=False)
     numbers = np.bincount(trained.labels, minlength=len(trained.classes))
     assert dict(zip(trained.classes, numbers.tolist(), strict=True)) == window.counts()
@@ -230,7 +230,7 @@ def test_thumbnails_keep_the_aspect_and_originals_the_size(studio: Studio) -> No
     root = studio.sets.images_path(dataset.id)
     Image.new("RGB", (1000, 400), (200, 30, 30)).save(root / "disc" / "wide.jpg")
     (root / "disc" / "broken.jpg").write_bytes(b"no image")
-    album = asyncio.run(albums_of(studio).open(dataset.id))
+    album = asyncio.run(studio.albums.open(dataset.id))
     at = {Path(album.name(at)).name: at for at in range(len(album.labels))}
     reply = get(studio, album.address(at["wide.jpg"]))
     assert reply.headers["cache-control"] == "private, max-age=31536000, immutable"
@@ -257,8 +257,8 @@ def test_a_settled_thing_disappears_for_every_window(studio: Studio) -> None:
         async def look() -> list[str]:
             opened = await studio.opened.of_set(dataset.id)
             opened.findings = {finding.kind: finding for finding in found}
-            album = await albums_of(studio).open(dataset.id)
-            return [f"{thing.kind} {thing.key}" for thing in await things_to_look_at(studio, album)]
+            album = await studio.albums.open(dataset.id)
+            return [f"{thing.kind} {thing.key}" for thing in things_to_look_at(studio, album)]
 
         return asyncio.run(look())
 
@@ -294,7 +294,7 @@ def test_an_album_from_before_photographs_were_read_changes_no_other(
 _REMOVED_AND_KILLED = """
 import os, sys
 from pathlib import Path
-from opsin.studio.pages.photo_files import PhotoFiles
+from opsin.studio.datasets.photo_files import PhotoFiles
 
 record, source, after = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 moved, rename = [], Path.rename
