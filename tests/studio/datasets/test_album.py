@@ -373,3 +373,14 @@ def test_an_export_has_the_classes_of_now_and_nothing_removed(
     with np.load(tmp_path / "images.npz") as stored:
         labels = np.concatenate([stored[name] for name in stored.files if name.endswith("labels")])
     assert np.bincount(labels).tolist() == [2, 5]
+
+
+def test_the_first_photographs_are_there_before_all_are_listed(studio: Studio) -> None:
+    dataset = made_here(studio, 30)
+    first = asyncio.run(studio.albums.glimpse(dataset.id))
+    assert first is not None
+    assert (first.contents.whole, first.counts) == (False, {"disc": 24, "square": 24})
+    assert get(studio, first.address(0)).status_code == 200
+    assert Window(studio, dataset).counts() == {"disc": 30, "square": 30}
+    assert get(studio, first.address(0)).status_code == 200
+    assert asyncio.run(studio.albums.glimpse(dataset.id)) is None
